@@ -1,0 +1,183 @@
+//! What the settings mean.
+//!
+//! [`Config`] is the result of reading, merging and checking; everything in it is valid. What was typed, and
+//! where, is the business of `file` and `check`.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use crate::{
+    retry,
+    task::Accepts,
+    transport::{DeadQueue, Uri},
+};
+
+/// All settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Separates the schedules of applications on one broker.
+    pub application: String,
+    /// What carries the tasks.
+    pub transport: Uri,
+    /// Never create queues; those absent are an error (`declare: passive`).
+    pub declare_passive: bool,
+    /// The queues to work, in the order of the files, schedules' queues last.
+    pub queues: Vec<Queue>,
+    /// Queues that are configured and disabled (`null`).
+    pub disabled: Vec<String>,
+    /// Worker kinds that are programs, by name.
+    pub kinds: BTreeMap<String, Command>,
+    /// Schedules, in the order of the files.
+    pub schedules: Vec<Schedule>,
+    /// Limits of the master itself.
+    pub supervisor: Supervisor,
+    /// The control socket, if one was asked for by name.
+    pub control_socket: Option<PathBuf>,
+    /// Folder of the first file; the current one without a file.
+    pub folder: PathBuf,
+    /// Files that were read, in order.
+    pub files: Vec<PathBuf>,
+}
+
+/// One queue and the pool that works it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    /// Its name on the transport.
+    pub name: String,
+    /// The worker kind.
+    pub kind: String,
+    /// Worker processes.
+    pub processes: u32,
+    /// Tasks at once inside one process.
+    pub concurrency: u32,
+    /// Limit on starts.
+    pub rate: Option<Rate>,
+    /// When a task leaves the queue.
+    pub acks: Acks,
+    /// Hard limit of one task.
+    pub timeout: Option<Duration>,
+    /// What happens after a failed attempt.
+    pub retry: retry::Policy,
+    /// Where dead letters go.
+    pub dead_letter: DeadQueue,
+    /// Deliveries without any outcome before it is dead-lettered.
+    pub max_deliveries: u32,
+    /// When to stop trying the whole queue.
+    pub breaker: Breaker,
+    /// When a worker is renewed.
+    pub recycle: Recycle,
+    /// Unwrap JSON strings that hold an object or array.
+    pub unwrap: bool,
+}
+
+/// At most `calls` starts in any window of `period`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Starts.
+    pub calls: u32,
+    /// Length of the sliding window.
+    pub period: Duration,
+}
+
+/// When a task is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acks {
+    /// After its outcome.
+    #[default]
+    Late,
+    /// When it is handed to a worker.
+    Early,
+}
+
+/// Parks a queue after that many crashes or time-outs in a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Breaker {
+    /// Outcomes in a row, of different tasks.
+    pub failures: u32,
+    /// First pause; doubled each time.
+    pub pause: Duration,
+    /// Longest pause.
+    pub longest: Duration,
+    /// Count error outcomes too.
+    pub errors: bool,
+}
+
+/// When a worker is renewed although it is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recycle {
+    /// After that many tasks.
+    pub max_tasks: Option<u64>,
+    /// Above that resident size, in bytes.
+    pub max_memory: Option<u64>,
+    /// After that long.
+    pub max_age: Option<Duration>,
+}
+
+/// A worker kind that is a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Program and arguments; a program with a slash is absolute.
+    pub argv: Vec<String>,
+    /// The folder it runs in.
+    pub folder: PathBuf,
+    /// Long-lived with frames, or one process per task.
+    pub mode: Mode,
+    /// What it takes as payload.
+    pub accepts: Accepts,
+}
+
+/// How a program does tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Long-lived, speaks frames.
+    #[default]
+    Frames,
+    /// One process per task, payload on stdin.
+    Once,
+}
+
+/// Something that is done by the calendar.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// Stable name under which its last moment is remembered.
+    pub id: String,
+    /// The queue its tasks go to.
+    pub queue: String,
+    /// What it runs.
+    pub target: Target,
+    /// When.
+    pub when: crate::schedule::cron::Cron,
+    /// What to do about moments missed while nobody held the lease.
+    pub misfire: Misfire,
+    /// The time fields as they were written, for the log: `{"second":"*/5"}`.
+    pub fields: String,
+}
+
+/// What a schedule runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A worker kind, with an empty payload.
+    Worker(String),
+    /// A command line, by the built-in kind `ctl_executor`.
+    Ctl(String),
+}
+
+/// What to do about missed moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Misfire {
+    /// Nothing.
+    #[default]
+    Skip,
+    /// Fire once for all of them.
+    RunOnce,
+}
+
+/// Limits of the master itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Supervisor {
+    /// How long a stop waits for tasks in hand.
+    pub grace: Duration,
+    /// How long a worker may take until it is ready.
+    pub start_timeout: Duration,
+    /// Delays between restarts of a worker that died idle or could not start.
+    pub restart: crate::backoff::Backoff,
+}

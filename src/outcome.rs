@@ -1,0 +1,57 @@
+//! What a worker says of a task. Data alone: what follows from it is the core's to decide.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+/// The end of one run of a task, as the worker tells it.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Done; these tasks are to be stored together with the removal.
+    Done {
+        /// Follow-up tasks.
+        submit: Vec<FollowUp>,
+    },
+    /// An error; the retry policy decides.
+    Error {
+        /// One line.
+        error: String,
+        /// Causes, a traceback.
+        detail: String,
+    },
+    /// An error with the worker's own delay; the retry policy decides whether an attempt is left.
+    Retry {
+        /// One line; may be empty.
+        error: String,
+        /// `None`: the policy's delay.
+        delay: Option<Duration>,
+    },
+    /// Not now: again after the delay, no attempt used.
+    Snooze {
+        /// Time until it is due again.
+        delay: Duration,
+    },
+    /// It can never be done.
+    Failed {
+        /// One line.
+        error: String,
+        /// More.
+        detail: String,
+    },
+    /// The payload has the wrong shape for this kind.
+    Malformed {
+        /// What is wrong.
+        error: String,
+    },
+}
+
+/// A task that a worker wants stored with its `Done`.
+#[derive(Clone, Debug)]
+pub struct FollowUp {
+    /// Target queue.
+    pub queue: String,
+    /// Payload, as JSON text.
+    pub payload: Box<RawValue>,
+    /// Not due before this much time has passed.
+    pub delay: Duration,
+}

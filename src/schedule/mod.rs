@@ -1,0 +1,2 @@
+//! Schedules: what is done by the calendar.
+pub mod cron;

@@ -1,0 +1,317 @@
+//! The task: what lies in a queue, what is in our hands, and what becomes of it.
+//!
+//! These types are the vocabulary that transports, the core and the command line share. They hold data and
+//! pure rules about it (what is a payload, what is a queue name); they know no transport and read no clock.
+
+use std::{borrow::Cow, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::clock::Timestamp;
+
+/// Headers of a task, as JSON. Names that start with `asynctask-` are ours and not part of this map.
+pub type Headers = serde_json::Map<String, serde_json::Value>;
+
+/// Names one delivery for the life of this process; never used again after its settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle(pub u64);
+
+/// The position of a queue in the list the transport was attached with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueIndex(pub usize);
+
+/// A message in a queue, read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Task {
+    /// The message's id; one made for the time in our hands where the message has none.
+    pub id: String,
+    /// Body bytes, exactly as they came.
+    pub body: Vec<u8>,
+    /// Attempts used before this delivery.
+    pub attempts: u32,
+    /// Earlier deliveries that ended without any outcome (killed master, lost host).
+    pub deliveries: u32,
+    /// Headers that are not ours.
+    pub headers: Headers,
+    /// After this moment the task is dead-lettered as `expired`, not run.
+    pub expires_at: Option<Timestamp>,
+    /// When the first failure of this task was, if there was one.
+    pub first_failed_at: Option<Timestamp>,
+}
+
+/// A task in our hands, owed exactly one settlement.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Names this delivery in its settlement.
+    pub handle: Handle,
+    /// The queue it came from.
+    pub queue: QueueIndex,
+    /// The task. Shared with the transport, which needs it again for a move.
+    pub task: std::sync::Arc<Task>,
+    /// The transport says this task may have been delivered before.
+    pub redelivered: bool,
+    /// A hash of queue, message id, attempts and body by which this node knows the task again after a lost
+    /// session; `None` for a message without an id.
+    pub identity: Option<u64>,
+}
+
+/// A task to be put into a queue.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewTask {
+    /// Target queue.
+    pub queue: String,
+    /// Message id.
+    pub id: String,
+    /// Body bytes.
+    pub body: Vec<u8>,
+    /// Not due before this much time has passed.
+    pub delay: Duration,
+    /// After this moment it is dead-lettered, not run.
+    pub expires_at: Option<Timestamp>,
+    /// Extra headers.
+    pub headers: Headers,
+}
+
+/// What we tell the transport about a delivery.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Settlement {
+    /// The worker reported success. Follow-up tasks are stored together with it.
+    Done {
+        /// Tasks to store; atomically with the removal where the transport can, confirmed before it elsewhere.
+        submit: Vec<NewTask>,
+    },
+    /// Remove it from the queue now, but keep the delivery: it is still being worked (early acknowledgement).
+    /// A later `Retry`, `Snooze`, `Dead` or `Release` of the same handle stores a copy, `Done` ends it.
+    Accept,
+    /// An attempt was used; due again after a delay.
+    Retry {
+        /// Time until it is due.
+        after: Duration,
+        /// Why the attempt failed.
+        failure: Box<Failure>,
+    },
+    /// No attempt used; due again after a delay.
+    Snooze {
+        /// Time until it is due.
+        after: Duration,
+    },
+    /// Moved to the dead-letter queue.
+    Dead(Box<Failure>),
+    /// Back to its queue at once, no attempt used.
+    Release,
+}
+
+/// Why a task failed; with [`Task`] this is all that a dead letter says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The class of the cause.
+    pub reason: Reason,
+    /// One line.
+    pub error: String,
+    /// Causes, a traceback, whatever the worker told.
+    pub detail: String,
+    /// Times the task was run, this one included.
+    pub attempts: u32,
+    /// When.
+    pub failed_at: Timestamp,
+    /// The worker kind.
+    pub kind: String,
+    /// Name of the host whose master settled it.
+    pub host: String,
+    /// The worker process, if one ran it.
+    pub pid: Option<u32>,
+    /// How the worker process ended, if it did.
+    pub exit: Option<Exit>,
+    /// Whether the kernel ended it for want of memory; `None`: not knowable.
+    pub oom: Option<bool>,
+    /// Peak memory of the process since its start, in bytes, where it is known to be its own.
+    pub max_rss_bytes: Option<u64>,
+    /// CPU time of the process, in seconds.
+    pub cpu_seconds: Option<f64>,
+    /// How long the task was in the worker's hands, in seconds.
+    pub in_hand_seconds: Option<f64>,
+    /// The last output of the process (at most 8 KiB).
+    pub output_tail: String,
+}
+
+impl Failure {
+    /// A failure with a reason and an error, of no process.
+    #[must_use]
+    pub fn new(reason: Reason, error: impl Into<String>, failed_at: Timestamp) -> Self {
+        Self {
+            reason,
+            error: error.into(),
+            detail: String::new(),
+            attempts: 0,
+            failed_at,
+            kind: String::new(),
+            host: String::new(),
+            pid: None,
+            exit: None,
+            oom: None,
+            max_rss_bytes: None,
+            cpu_seconds: None,
+            in_hand_seconds: None,
+            output_tail: String::new(),
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Exit {
+    /// It returned or called `exit`.
+    Code {
+        /// The exit status.
+        code: i32,
+    },
+    /// A signal ended it.
+    Signal {
+        /// The signal's name, `SIGSEGV`.
+        signal: String,
+        /// Whether the kernel wrote a core file.
+        core_dumped: bool,
+    },
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code { code } => write!(f, "exit status {code}"),
+            Self::Signal { signal, core_dumped: false } => write!(f, "killed by {signal}"),
+            Self::Signal { signal, core_dumped: true } => write!(f, "killed by {signal} (core dumped)"),
+        }
+    }
+}
+
+/// The class of what ended a task for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// The worker reported an error on the last attempt.
+    Error,
+    /// The worker said it can never be done.
+    Failed,
+    /// The worker process died.
+    Crash,
+    /// The worker was killed at the task's time limit.
+    Timeout,
+    /// The body is not what the kind accepts.
+    Malformed,
+    /// It was not run before its expiry.
+    Expired,
+    /// It was delivered too often without any outcome.
+    Deliveries,
+    /// A person cancelled it.
+    Cancelled,
+}
+
+impl Reason {
+    /// The word used in settings, tables and headers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Failed => "failed",
+            Self::Crash => "crash",
+            Self::Timeout => "timeout",
+            Self::Malformed => "malformed",
+            Self::Expired => "expired",
+            Self::Deliveries => "deliveries",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What a kind of worker wants as payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accepts {
+    /// JSON text, passed on as it is.
+    #[default]
+    Json,
+    /// Any bytes.
+    Bytes,
+}
+
+/// Reads a body as a JSON payload: its own text, raw line ends replaced by spaces (valid JSON has them only
+/// between tokens). With `unwrap`, a string that holds an object or array as text is unwrapped once, for
+/// producers that encode twice; every other string stays a string.
+///
+/// # Errors
+/// What is wrong with the text, and where.
+pub fn json_payload(body: &[u8], unwrap: bool) -> Result<Cow<'_, str>, String> {
+    let text = std::str::from_utf8(body).map_err(|error| format!("the body is not UTF-8: {error}"))?;
+    check_json(text).map_err(|error| format!("the body is not JSON: {error}"))?;
+    let text = text.trim_matches([' ', '\t', '\r', '\n']);
+    if unwrap && text.starts_with('"') {
+        let inner: String = serde_json::from_str(text).map_err(|error| format!("the body is not JSON: {error}"))?;
+        let nested = inner.trim_start();
+        if (nested.starts_with('{') || nested.starts_with('[')) && check_json(&inner).is_ok() {
+            return Ok(Cow::Owned(one_line(inner.trim()).into_owned()));
+        }
+    }
+    Ok(one_line(text))
+}
+
+fn check_json(text: &str) -> Result<(), serde_json::Error> {
+    serde_json::from_str::<&RawValue>(text).map(drop)
+}
+
+fn one_line(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
+        Cow::Owned(text.replace(['\n', '\r'], " "))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Whether `name` can be a queue: 1–200 bytes of ASCII letters, digits and `_ - . :`, starting with a letter or digit.
+#[must_use]
+pub fn is_queue_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    (1..=200).contains(&bytes.len())
+        && bytes[0].is_ascii_alphanumeric()
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payload_text_is_never_changed_but_for_line_ends_between_tokens() {
+        assert_eq!(json_payload(b"{\"a\": 1e400,\r\n \"b\":\"x\"}", true).unwrap(), "{\"a\": 1e400,   \"b\":\"x\"}");
+        let long = "1234567890123456789012345678901234567890";
+        assert_eq!(json_payload(long.as_bytes(), true).unwrap(), long);
+    }
+
+    #[test]
+    fn only_a_string_that_holds_an_object_or_array_is_unwrapped() {
+        assert_eq!(json_payload(br#""{\"foo\":1}""#, true).unwrap(), r#"{"foo":1}"#);
+        assert_eq!(json_payload(br#""[1,2]""#, true).unwrap(), "[1,2]");
+        assert_eq!(json_payload(br#""42""#, true).unwrap(), r#""42""#);
+        assert_eq!(json_payload(br#""{not json}""#, true).unwrap(), r#""{not json}""#);
+        assert_eq!(json_payload(br#""{\"foo\":1}""#, false).unwrap(), r#""{\"foo\":1}""#);
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_place() {
+        assert!(json_payload(b"{\"a\":", true).unwrap_err().contains("line 1 column"));
+        assert!(json_payload(&[0xff, 0xfe], true).unwrap_err().contains("UTF-8"));
+        assert!(json_payload(b"", true).is_err());
+        assert!(json_payload("[".repeat(200_000).as_bytes(), true).is_err());
+    }
+
+    #[test]
+    fn queue_names() {
+        for good in ["f", "foo", "a.b:c-d_e", "9lives", &"x".repeat(200)] {
+            assert!(is_queue_name(good), "{good}");
+        }
+        for bad in ["", "_a", ".a", "a b", "a\n", "ä", &"x".repeat(201)] {
+            assert!(!is_queue_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! What carries tasks, and the contract that every transport keeps.
+//!
+//! A transport is an actor: a thread of its own that owns the connection or the file, takes [`Request`]s
+//! without ever blocking the sender, and answers through the [`Event`]s channel or the request's own reply.
+//! The master holds one; a command (`submit`, `queues`, `failed`) holds one for a moment.
+//!
+//! # The contract
+//!
+//! 1. *Nothing leaves a queue unsettled.* A delivery stays ours until it is settled. `Done` removes it;
+//!    `Retry`, `Snooze` and `Dead` store the copy first and remove the original only after the store is
+//!    confirmed; `Release` puts it back. A delivery that is never settled (killed process, lost connection)
+//!    is delivered again.
+//! 2. *Every settlement is answered* by [`Event::Settled`] once it is durable, unless [`Event::Lost`] comes
+//!    first: then all handles of that session are void, and a settlement for a void handle is ignored.
+//! 3. *Credit bounds what is in our hands*: of each queue at most `credit` deliveries are unsettled at once.
+//!    `Accept` does not give credit back; the handle stays open until it is settled.
+//! 4. *Order*: tasks of one queue come oldest first, except those that were released, retried or delayed.
+//! 5. *Bytes are untouched.* Body, id and headers come out as they went in, through any number of moves.
+//! 6. *A submit is answered after it is durable*, and an answer that says error means: not stored, or unknown.
+//! 7. Queues that do not exist are created by whoever comes first, with the same constant arguments.
+//!
+//! `tests/transport_contract.rs` holds all of this against each implementation.
+
+pub mod amqp;
+pub mod dead_letter;
+pub mod localmem;
+pub mod sqlite;
+mod uri;
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::{
+    dead_letter::{DeadLetter, DeadQueue, Visit, Visitor, Walked},
+    uri::Uri,
+};
+use crate::{
+    clock::Timestamp,
+    task::{Delivery, Handle, NewTask, QueueIndex, Settlement},
+};
+
+/// Where a transport reports to.
+pub type Events = mpsc::UnboundedSender<Event>;
+
+/// The answer to one request; the receiver may be gone.
+pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A queue as the transport needs to know it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSetup {
+    /// Name of the work queue.
+    pub name: String,
+    /// Where its dead letters go, and for how long.
+    pub dead: DeadQueue,
+    /// The delays that its retry policy can ask for, so that what they need can be made at the start.
+    pub delays: Vec<Duration>,
+}
+
+/// What can be asked of a transport. None of these blocks the sender.
+pub enum Request {
+    /// Declare these queues and begin to consume with no credit. Answered by [`Event::Attached`], again after
+    /// each rebuilt session. At most once in a transport's life; without it the transport is a client that
+    /// gives up at the first failure to connect.
+    Attach {
+        /// The queues; their positions are the [`QueueIndex`]es from here on.
+        queues: Vec<QueueSetup>,
+    },
+    /// How many unsettled deliveries of one queue may be in our hands. Lowering takes nothing back. Survives
+    /// a lost session.
+    Credit {
+        /// The queue.
+        queue: QueueIndex,
+        /// The new credit; 0 stops deliveries.
+        credit: u32,
+    },
+    /// Settlements, in order. The transport may store many in one step.
+    Settle(Vec<(Handle, Settlement)>),
+    /// Asks whether any attached queue has work left: ready, delayed, or in the hands of other masters.
+    /// Answered by [`Event::Surveyed`] with the same serial, after whatever readings and pauses make the
+    /// answer trustworthy on this transport. A later survey replaces one under way.
+    Survey {
+        /// Names the answer.
+        serial: u64,
+    },
+    /// Store tasks; the reply comes when all are durable.
+    Submit {
+        /// The tasks; their queues are created if need be.
+        tasks: Vec<NewTask>,
+        /// Answered once.
+        reply: Reply<()>,
+    },
+    /// Count what lies in queues, without creating them.
+    Depths {
+        /// The queues, with the names of their dead-letter queues.
+        queues: Vec<DeadQueue>,
+        /// One depth a queue, in the same order.
+        reply: Reply<Vec<Depth>>,
+    },
+    /// The names of the queues that only the transport knows. Empty where it cannot list them.
+    KnownQueues {
+        /// Work queues, sorted.
+        reply: Reply<Vec<String>>,
+    },
+    /// Visit dead letters, oldest first, and do with each what the visitor says.
+    WalkDead {
+        /// Which.
+        queue: DeadQueue,
+        /// Called once per dead letter, on the transport's thread.
+        visit: Visitor,
+        /// What was done.
+        reply: Reply<Walked>,
+    },
+    /// Ask to become the one scheduler of an application, and keep asking. Answered by [`Event::LeaseHeld`]
+    /// or [`Event::LeaseRefused`]; after a loss the transport asks again by itself.
+    Lease {
+        /// The application's name.
+        application: String,
+    },
+    /// Store the task of a schedule's moment together with the memory that it fired. Only with the lease.
+    /// Answered by [`Event::Fired`].
+    Fire {
+        /// The schedule's id.
+        schedule: String,
+        /// The moment it fires for.
+        moment: Timestamp,
+        /// The task; `None` moves the memory on without a task (a skipped moment).
+        task: Option<NewTask>,
+    },
+    /// Give the lease back.
+    ReleaseLease,
+    /// Settle what was asked so far, close, and end the thread. Unsettled deliveries go back to their queues
+    /// with no delivery counted.
+    Close {
+        /// Answered when all is closed, or after 5 s.
+        reply: Reply<()>,
+    },
+}
+
+/// What a transport tells its owner.
+#[derive(Debug)]
+pub enum Event {
+    /// A session is up and its consumers are attached.
+    Attached {
+        /// Counts the sessions of this transport, from 1.
+        session: u32,
+    },
+    /// The session is gone, and with it every handle. It is being rebuilt.
+    Lost {
+        /// What happened.
+        error: Error,
+        /// Time until the next try.
+        again_in: Duration,
+    },
+    /// The transport cannot be used at all: wrong password, damaged file. Nothing more will come.
+    Refused(Error),
+    /// Tasks for us, within the credit.
+    Delivered(Vec<Delivery>),
+    /// The copy of a `Retry`, `Snooze` or `Dead` is confirmed, but the original is not yet removed. If the
+    /// session is lost now, what a redelivery still needs is removal alone.
+    Stored(Handle),
+    /// Settled for good.
+    Settled(Vec<Handle>),
+    /// Answer to [`Request::Survey`].
+    Surveyed {
+        /// Of the request.
+        serial: u64,
+        /// Whether nothing is left.
+        empty: bool,
+        /// If work is left that will not be delivered to us by itself: when it is worth asking again.
+        again_in: Duration,
+    },
+    /// We are the scheduler.
+    LeaseHeld {
+        /// Schedule ids with the last moment that each fired for.
+        memory: Vec<(String, Timestamp)>,
+    },
+    /// Another process is the scheduler; the transport keeps asking.
+    LeaseRefused,
+    /// We are no longer the scheduler; the transport asks again.
+    LeaseLost,
+    /// Answer to [`Request::Fire`].
+    Fired {
+        /// The schedule's id.
+        schedule: String,
+        /// The moment.
+        moment: Timestamp,
+        /// `Ok(false)`: this moment had fired before, nothing was stored.
+        stored: Result<bool, Error>,
+    },
+    /// Something that a person should read: a classic queue, a long WAL, a move that takes a smaller step.
+    Warning(String),
+}
+
+/// What lies in one queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Depth {
+    /// Due and unclaimed.
+    pub ready: u64,
+    /// Waiting for their time.
+    pub delayed: u64,
+    /// In the hands of masters, as far as this transport can see.
+    pub in_hand: u64,
+    /// Dead letters.
+    pub failed: u64,
+}
+
+/// Why a transport could not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing answers at the address, or not in time.
+    #[error("cannot reach {uri}: {cause}")]
+    Unreachable {
+        /// Without its password.
+        uri: String,
+        /// What the operating system or the library said.
+        cause: String,
+    },
+    /// The other side answers and does not want us: password, virtual host, permissions.
+    #[error("{uri} refused the connection: {cause}")]
+    Refused {
+        /// Without its password.
+        uri: String,
+        /// What it said.
+        cause: String,
+    },
+    /// The session ended while the request was under way; whether it was done is unknown.
+    #[error("the connection to {uri} was lost: {cause}")]
+    Lost {
+        /// Without its password.
+        uri: String,
+        /// What happened.
+        cause: String,
+    },
+    /// The file cannot be used: damaged, read-only, on a network file system, too old a library.
+    #[error("{path}: {cause}")]
+    File {
+        /// The database.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+    /// A queue does not exist and may not or need not be created.
+    #[error("queue \"{queue}\" does not exist")]
+    NoSuchQueue {
+        /// Its name.
+        queue: String,
+    },
+    /// The task was not taken by the queue.
+    #[error("queue \"{queue}\" did not take the task: {cause}")]
+    NotStored {
+        /// Its name.
+        queue: String,
+        /// Returned, refused, or no answer in time.
+        cause: String,
+    },
+    /// The text is not the address of a transport.
+    #[error("\"{text}\" is not a transport: {cause}")]
+    BadUri {
+        /// As given, without its password.
+        text: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The transport was closed.
+    #[error("the transport is closed")]
+    Closed,
+}
+
+/// The contract; see the module's page. One method, so that a decorator can stand before any of them.
+pub trait Transport: Send + Sync {
+    /// Hands a request to the transport's thread. Never blocks, never fails: what cannot be done is answered.
+    fn ask(&self, request: Request);
+}
+
+/// Opens the transport that `uri` names. Returns at once; whether it can be reached is told by events and replies.
+///
+/// # Errors
+/// If a thread or the files beside a database cannot be made.
+pub fn open(uri: &Uri, events: Events) -> Result<Box<dyn Transport>, Error> {
+    Ok(match uri {
+        Uri::Sqlite(path) => Box::new(sqlite::Sqlite::open(path, events)?),
+        Uri::Amqp(address) => Box::new(amqp::Amqp::open(address, events)?),
+        Uri::Localmem(name) => Box::new(localmem::Localmem::open(name, events)),
+    })
+}
+
+/// Sends a request made by `request` and waits for its answer, on a thread without a runtime.
+pub fn call<T>(transport: &dyn Transport, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {
+    let (reply, answer) = oneshot::channel();
+    transport.ask(request(reply));
+    answer.blocking_recv().unwrap_or(Err(Error::Closed))
+}
