@@ -110,3 +110,10 @@ pub enum HaltReason {
     /// This process is to be renewed.
     Recycle,
 }
+/// stub
+pub fn task(_: &TaskFrame<'_>, _: &mut Vec<u8>) {}
+/// stub
+#[must_use]
+pub fn halt(_: HaltReason) -> Vec<u8> {
+    Vec::new()
+}

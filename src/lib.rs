@@ -3,8 +3,10 @@
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod error;
 pub mod frames;
 pub mod logging;
+pub mod master;
 pub mod outcome;
 pub mod retry;
 pub mod schedule;

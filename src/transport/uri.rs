@@ -66,7 +66,7 @@ impl fmt::Debug for Uri {
 
 /// Replaces the password of an address by `***`, and values of parameters that could hold secrets with it.
 #[must_use]
-pub fn mask(text: &str) -> String {
+pub(crate) fn mask(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let authority_ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     // The last @: a password may hold one that was not escaped, and must not be shown for that.

@@ -1,0 +1,537 @@
+//! The decisions. Every event of a run comes through [`Core::handle`]; what is to be done goes out as actions.
+//!
+//! The core opens nothing, waits for nothing and reads no clock: `now` is an argument, and [`Core::next_deadline`]
+//! says until when nothing needs to be decided. That makes it a thing that a seeded simulation can drive through
+//! any history (`tests/simulation.rs`).
+//!
+//! It is one state machine told in several chapters: `dispatch` (which task goes to which worker), `report` (what
+//! workers say), `death` (how processes end and begin), `shutdown` (stopping, and halting when empty). This file
+//! holds the state they share, the transport's events, and the deadlines.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    event::{Action, Event, Plan, WorkerId},
+    memory::Memory,
+    pool::{self, First, Pool},
+    shutdown::Stop,
+    slot::{Phase, Slot, State},
+    timers::{Owner, Timers},
+    verdict::Run,
+};
+use crate::{
+    clock::{Instant, Now},
+    error::Code,
+    logging::Level,
+    task::{Delivery, Handle, QueueIndex, Reason, Settlement},
+    transport,
+};
+
+/// The master's name in the log.
+pub const MASTER: &str = "AsyncTaskWorkerTask";
+/// In halt mode: how long the transport may be out of reach before the run ends with 69.
+const UNREACHABLE_LIMIT: Duration = Duration::from_secs(30);
+/// A first delivery with this many deliveries without outcome is worked alone.
+const SUSPECT_DELIVERIES: u32 = 3;
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Core {
+    pub(super) plan: Plan,
+    pub(super) slots: Vec<Slot>,
+    pub(super) pools: Vec<Pool>,
+    pub(super) timers: Timers,
+    pub(super) actions: Vec<Action>,
+    pub(super) stop: Stop,
+    pub(super) tally: Tally,
+    pub(super) suspended: Vec<super::death::Suspended>,
+    /// Settled by us, not yet confirmed by the transport: with the task's identity.
+    unsettled: HashMap<Handle, Option<u64>>,
+    memory: Option<Memory>,
+    session: u32,
+    attached: bool,
+    lost_at: Option<Instant>,
+    /// Names the present quiet: raised by everything that could end it.
+    pub(super) serial: u64,
+    pub(super) surveying: bool,
+    pub(super) in_hand: usize,
+    begun_at: Instant,
+    dice: u64,
+    master: Arc<str>,
+    pub(super) now: Now,
+}
+
+/// What a run did, for its summary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Tasks done.
+    pub processed: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Attempts that are to be made again.
+    pub retried: u64,
+    /// Tasks dead-lettered.
+    pub dead_lettered: u64,
+}
+
+impl Core {
+    /// A core that has not begun.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        let mut slots = Vec::new();
+        let mut pools = Vec::new();
+        for queue_plan in &plan.queues {
+            let first = slots.len();
+            let settings = &queue_plan.settings;
+            for number in 1..=settings.processes {
+                slots.push(Slot::new(pools.len(), format!("{}[{number}]", settings.name), &settings.kind));
+            }
+            pools.push(Pool::new(queue_plan.clone(), first..slots.len()));
+        }
+        Self {
+            memory: plan.remember.map(Memory::new),
+            dice: plan.seed | 1,
+            plan,
+            slots,
+            pools,
+            timers: Timers::default(),
+            actions: Vec::new(),
+            stop: Stop::Running,
+            tally: Tally::default(),
+            suspended: Vec::new(),
+            unsettled: HashMap::new(),
+            session: 0,
+            attached: false,
+            lost_at: None,
+            serial: 0,
+            surveying: false,
+            in_hand: 0,
+            begun_at: Instant::default(),
+            master: Arc::from(MASTER),
+            now: Now::default(),
+        }
+    }
+
+    /// Takes one event and appends what is to be done to `actions`, in order.
+    pub fn handle(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
+        self.now = now;
+        std::mem::swap(&mut self.actions, actions);
+        match event {
+            Event::Begun => self.begin(),
+            Event::Transport(event) => self.transport_told(event),
+            Event::Spawned { worker, pid } => {
+                if let Some(life) = self.slots[worker.slot].life_of(worker) {
+                    life.pid = Some(pid);
+                }
+            }
+            Event::SpawnFailed { worker, error } => self.spawn_failed(worker, &error),
+            Event::Said { worker, frame } => self.said(worker, frame),
+            Event::Faulted { worker, fault } => self.faulted(worker, fault),
+            Event::HungUp { worker } => self.hung_up(worker),
+            Event::Exited { worker, ended } => self.exited(worker, ended),
+            Event::StopAsked => self.stop_asked(),
+            Event::HaltTimedOut => self.halt_timed_out(),
+            Event::DeadlinePassed => {}
+        }
+        while let Some(owner) = self.timers.due(now.at) {
+            self.look_at(owner);
+        }
+        self.check_quiet();
+        std::mem::swap(&mut self.actions, actions);
+    }
+
+    /// Until when nothing needs to be decided, if nothing happens.
+    pub fn next_deadline(&mut self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    fn begin(&mut self) {
+        self.begun_at = self.now.at;
+        for pool in 0..self.pools.len() {
+            for slot in self.pools[pool].slots.clone() {
+                self.spawn(slot);
+            }
+        }
+        if self.plan.halt_when_empty {
+            self.lost_at = Some(self.now.at);
+            self.timers.arm(Owner::Survey, self.now.at + UNREACHABLE_LIMIT);
+        }
+    }
+
+    // The transport's events.
+
+    fn transport_told(&mut self, event: transport::Event) {
+        use transport::Event as Told;
+        match event {
+            Told::Attached { session } => self.attached(session),
+            Told::Lost { error, again_in } => self.lost(&error, again_in),
+            Told::Refused(error) => self.end_badly(Code::Unavailable, error.to_string()),
+            Told::Delivered(deliveries) => deliveries.into_iter().for_each(|delivery| self.delivered(delivery)),
+            Told::Stored(handle) => {
+                if let (Some(memory), Some(Some(identity))) = (&mut self.memory, self.unsettled.get(&handle)) {
+                    memory.stored(*identity, handle);
+                }
+            }
+            Told::Settled(handles) => {
+                for handle in handles {
+                    self.unsettled.remove(&handle);
+                }
+            }
+            Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
+            Told::Warning(text) => self.log(Level::Warning, || text),
+            // The timer of schedules is a machine of its own; the shell tells it.
+            Told::LeaseHeld { .. } | Told::LeaseRefused | Told::LeaseLost | Told::Fired { .. } => {}
+        }
+    }
+
+    fn attached(&mut self, session: u32) {
+        if self.session > 0 {
+            self.log(Level::Info, || "The connection is back".to_owned());
+        }
+        self.session = session;
+        self.attached = true;
+        self.lost_at = None;
+        for pool in &mut self.pools {
+            pool.first = First::Awaited;
+            // What the transport kept of the credit is at most 1; it is asked anew from there.
+            pool.credit = pool.credit.min(1);
+        }
+        self.serial += 1;
+        self.renew_credits();
+    }
+
+    fn lost(&mut self, error: &transport::Error, again_in: Duration) {
+        let seconds = again_in.as_secs_f64();
+        self.log(Level::Warning, || format!("{error}; again in {seconds:.1} s"));
+        self.attached = false;
+        self.surveying = false;
+        self.serial += 1;
+        if self.lost_at.is_none() {
+            self.lost_at = Some(self.now.at);
+            self.timers.arm(Owner::Survey, self.now.at + UNREACHABLE_LIMIT);
+        }
+        // Every handle is void: what waits comes again, what is in hand is adopted when it does, what was
+        // settled without an answer is remembered.
+        self.unsettled.clear();
+        for index in 0..self.pools.len() {
+            self.pools[index].waiting.clear();
+            if self.pools[index].credit > 1 {
+                self.ask_credit(index, 1);
+            }
+        }
+        for slot in &mut self.slots {
+            for hand in slot.alive().into_iter().flat_map(|life| &mut life.hands) {
+                hand.held = false;
+            }
+        }
+    }
+
+    fn delivered(&mut self, delivery: Delivery) {
+        self.serial += 1;
+        let index = delivery.queue.0;
+        let delivery = match self.adopt(delivery) {
+            Some(delivery) => delivery,
+            None => return,
+        };
+        if self.stop.is_stopping() || matches!(self.pools[index].state, pool::State::Parked { .. }) {
+            self.settle(delivery.handle, None, Settlement::Release);
+            return;
+        }
+        if self.pools[index].first == First::Awaited {
+            let suspect = delivery.task.deliveries >= SUSPECT_DELIVERIES;
+            self.pools[index].first = if suspect { First::Suspect(delivery.task.id.clone()) } else { First::Passed };
+            self.renew_credit(index);
+        }
+        self.pools[index].waiting.push_back(delivery);
+        self.dispatch(index);
+    }
+
+    /// A redelivered task that is known here is not run twice: one still in hand takes the new handle, one
+    /// that ended in an earlier session gets its settlement. Everything else is returned.
+    fn adopt(&mut self, delivery: Delivery) -> Option<Delivery> {
+        let (true, Some(identity)) = (delivery.redelivered, delivery.identity) else { return Some(delivery) };
+        let session = self.session;
+        for slot in self.pools[delivery.queue.0].slots.clone() {
+            let hands = self.slots[slot].alive().into_iter().flat_map(|life| &mut life.hands);
+            for hand in hands {
+                if !hand.held && hand.delivery.identity == Some(identity) {
+                    hand.delivery.handle = delivery.handle;
+                    hand.session = session;
+                    hand.held = true;
+                    return None;
+                }
+            }
+        }
+        let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, session)) else {
+            return Some(delivery);
+        };
+        let id = delivery.task.id.clone();
+        self.log(Level::Debug, || format!("Task {id} came again after its end; its settlement is repeated"));
+        self.settle(delivery.handle, Some(identity), settlement);
+        None
+    }
+
+    // What the chapters share.
+
+    /// Settles a delivery whose handle stands.
+    pub(super) fn settle(&mut self, handle: Handle, identity: Option<u64>, settlement: Settlement) {
+        self.serial += 1;
+        if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
+            memory.remember(self.now.at, identity, self.session, Some(handle), &settlement);
+        }
+        if settlement != Settlement::Accept {
+            let doubled = self.unsettled.insert(handle, identity);
+            debug_assert!(doubled.is_none(), "a handle is settled once");
+        }
+        self.actions.push(Action::Settle { handle, settlement });
+    }
+
+    /// Remembers the settlement of a task whose handle is void, for when it comes again.
+    pub(super) fn settle_later(&mut self, identity: Option<u64>, session: u32, settlement: &Settlement) {
+        self.serial += 1;
+        if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
+            memory.remember(self.now.at, identity, session, None, settlement);
+        }
+    }
+
+    /// Dead-letters a delivery that is not run.
+    pub(super) fn refuse(&mut self, delivery: &Delivery, reason: Reason, error: String) {
+        let settlement = self.run(delivery, None, None).refused(reason, error);
+        self.conclude(delivery, settlement);
+        self.no_longer_suspect(delivery);
+        self.renew_credit(delivery.queue.0);
+    }
+
+    /// The first task of a session has ended: if it was worked alone, others may come now.
+    pub(super) fn no_longer_suspect(&mut self, delivery: &Delivery) {
+        let pool = &mut self.pools[delivery.queue.0];
+        if matches!(&pool.first, First::Suspect(id) if *id == delivery.task.id) {
+            pool.first = First::Passed;
+        }
+    }
+
+    /// Counts, tells and settles what became of a task.
+    pub(super) fn conclude(&mut self, delivery: &Delivery, settlement: Settlement) {
+        self.note(delivery, &settlement);
+        self.settle(delivery.handle, delivery.identity, settlement);
+    }
+
+    /// Counts what became of a task, and tells the log.
+    pub(super) fn note(&mut self, delivery: &Delivery, settlement: &Settlement) {
+        let queue = self.pools[delivery.queue.0].name().to_owned();
+        let id = &delivery.task.id;
+        match settlement {
+            Settlement::Done { .. } => self.tally.processed += 1,
+            Settlement::Retry { after, failure } => {
+                self.tally.failed += 1;
+                self.tally.retried += 1;
+                let (attempt, of) = (failure.attempts, self.pools[delivery.queue.0].plan.settings.retry.max_attempts);
+                let seconds = after.as_secs_f64();
+                self.log(Level::Info, || {
+                    format!("Task {id} of queue {queue}: attempt {attempt} of {of} failed; again in {seconds:.1} s")
+                });
+            }
+            Settlement::Dead(failure) => {
+                self.tally.failed += u64::from(failure.in_hand_seconds.is_some());
+                self.tally.dead_lettered += 1;
+                let (reason, error) = (failure.reason.as_str(), first_line(&failure.error));
+                let dead = &self.pools[delivery.queue.0].plan.settings.dead_letter.name.clone();
+                self.log(Level::Warning, || {
+                    format!("Task {id} of queue {queue} dead-lettered to {dead}: {reason}: {error}")
+                });
+            }
+            Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => {}
+        }
+    }
+
+    /// The circumstances of a task, for its verdict.
+    pub(super) fn run<'a>(
+        &'a mut self,
+        delivery: &'a Delivery,
+        pid: Option<u32>,
+        in_hand: Option<Duration>,
+    ) -> Run<'a> {
+        let dice = self.roll();
+        Run {
+            task: &delivery.task,
+            plan: &self.pools[delivery.queue.0].plan,
+            host: &self.plan.host,
+            pid,
+            wall: self.now.wall,
+            in_hand,
+            dice,
+        }
+    }
+
+    /// A number in 0..1 (xorshift64*): jitter needs no better, and the same seed gives the same run.
+    fn roll(&mut self) -> f64 {
+        self.dice ^= self.dice >> 12;
+        self.dice ^= self.dice << 25;
+        self.dice ^= self.dice >> 27;
+        (self.dice.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Logs in the master's name.
+    pub(super) fn log(&mut self, level: Level, message: impl FnOnce() -> String) {
+        if level <= self.plan.log_level {
+            let name = Arc::clone(&self.master);
+            self.actions.push(Action::Log { level, name, message: message() });
+        }
+    }
+
+    /// Logs in a worker's name.
+    pub(super) fn log_as(&mut self, slot: usize, level: Level, message: impl FnOnce() -> String) {
+        if level <= self.plan.log_level {
+            let name = Arc::clone(&self.slots[slot].log_name);
+            self.actions.push(Action::Log { level, name, message: message() });
+        }
+    }
+
+    /// Whether a session stands.
+    pub(super) const fn is_attached(&self) -> bool {
+        self.attached
+    }
+
+    /// Whether every settlement was confirmed.
+    pub(super) fn all_settled(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
+    /// The number of the present session.
+    pub(super) const fn session(&self) -> u32 {
+        self.session
+    }
+
+    /// Time since the run began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.now.at.since(self.begun_at)
+    }
+
+    /// Asks for the credit that a queue should have, if that has changed.
+    pub(super) fn renew_credit(&mut self, index: usize) {
+        let wanted = if self.stop.is_stopping() { 0 } else { self.pools[index].wanted_credit() };
+        if wanted != self.pools[index].credit && self.attached {
+            self.ask_credit(index, wanted);
+        }
+    }
+
+    pub(super) fn renew_credits(&mut self) {
+        for index in 0..self.pools.len() {
+            self.renew_credit(index);
+        }
+    }
+
+    fn ask_credit(&mut self, index: usize, credit: u32) {
+        self.pools[index].credit = credit;
+        self.actions.push(Action::Credit { queue: QueueIndex(index), credit });
+    }
+
+    // Deadlines.
+
+    fn look_at(&mut self, owner: Owner) {
+        match owner {
+            Owner::Slot(slot) => self.look_at_slot(slot),
+            Owner::Queue(index) => self.look_at_queue(index),
+            Owner::Stop => self.look_at_stop(),
+            Owner::Verdicts => self.judge_suspended(false),
+            Owner::Survey => {
+                let limit = self.lost_at.map(|at| at + UNREACHABLE_LIMIT);
+                match limit {
+                    Some(limit) if self.plan.halt_when_empty && limit <= self.now.at && !self.stop.is_stopping() => {
+                        let seconds = UNREACHABLE_LIMIT.as_secs();
+                        self.end_badly(Code::Unavailable, format!("the transport was out of reach for {seconds} s"));
+                    }
+                    Some(limit) if self.plan.halt_when_empty => self.timers.arm(Owner::Survey, limit),
+                    _ => self.surveying = false,
+                }
+            }
+        }
+    }
+
+    fn look_at_slot(&mut self, slot: usize) {
+        let now = self.now.at;
+        let over = |at: &Instant| *at <= now;
+        match &self.slots[slot].state {
+            State::Empty => {}
+            State::Waiting { until } if over(until) => self.spawn(slot),
+            State::Waiting { .. } => {}
+            State::Alive(life) => {
+                let id = life.id;
+                let late = life.hands.iter().find(|hand| hand.due_at.as_ref().is_some_and(over));
+                match &life.phase {
+                    Phase::Doomed(_) => {}
+                    Phase::Starting { give_up_at } if over(give_up_at) => self.give_up_start(id),
+                    Phase::Interrupted { kill_at } if over(kill_at) => self.kill_for_stop(id),
+                    _ if life.end_due.as_ref().is_some_and(over) => self.end_unspoken(id),
+                    Phase::Working { .. } | Phase::Leaving => {
+                        if let Some(late) = late {
+                            let task = late.delivery.task.id.clone();
+                            self.time_out(id, task);
+                        }
+                    }
+                    Phase::Starting { .. } | Phase::Interrupted { .. } => {}
+                }
+            }
+        }
+        self.arm_slot(slot);
+    }
+
+    fn look_at_queue(&mut self, index: usize) {
+        if let pool::State::Parked { until, pause } = self.pools[index].state {
+            if until <= self.now.at && !self.stop.is_stopping() {
+                self.pools[index].state = pool::State::Trial { pause };
+                self.begin_trial(index);
+            } else {
+                self.timers.arm(Owner::Queue(index), until);
+            }
+        }
+        self.notice_lull(index);
+        self.dispatch(index);
+    }
+
+    /// With credit raised for short tasks: if none ended for a while, they are not short any more, and what
+    /// waits here beyond the free seats is given back, for others to take.
+    fn notice_lull(&mut self, index: usize) {
+        let pool = &mut self.pools[index];
+        if pool.credit <= pool.seats() {
+            return;
+        }
+        let lull_at = pool.pace.ended_at + pool::LULL;
+        if pool.in_hand == 0 || pool.waiting.is_empty() {
+            return;
+        }
+        if lull_at > self.now.at {
+            self.timers.arm(Owner::Queue(index), lull_at);
+            return;
+        }
+        pool.pace.lulled();
+        let surplus: Vec<Delivery> = pool.waiting.drain(..).collect();
+        self.renew_credit(index);
+        for delivery in surplus {
+            self.settle(delivery.handle, None, Settlement::Release);
+        }
+    }
+
+    /// Arms the deadline of a slot.
+    pub(super) fn arm_slot(&mut self, slot: usize) {
+        if let Some(at) = self.slots[slot].deadline() {
+            self.timers.arm(Owner::Slot(slot), at);
+        }
+    }
+
+    /// The slot of a process that is still the one there.
+    pub(super) fn is_current(&mut self, worker: WorkerId) -> bool {
+        self.slots[worker.slot].life_of(worker).is_some()
+    }
+}
+
+/// The first line of a text.
+pub(super) fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

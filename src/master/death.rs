@@ -1,0 +1,305 @@
+//! The core's chapter on births and deaths: starting processes, attributing their ends, parking what cannot start.
+//!
+//! A death is an exit without a reported end; the exit code does not decide. What the process held is settled
+//! here, each task once, with the evidence.
+
+use std::time::Duration;
+
+use super::{
+    core::Core,
+    event::{Action, Ended, WorkerId},
+    pool,
+    slot::{Doom, InHand, Life, Phase, State},
+    timers::Owner,
+};
+use crate::{
+    error::Code,
+    logging::Level,
+    task::{Exit, Settlement},
+};
+
+/// A life this long, or one finished task, and the restart delay begins anew.
+const SOUND_LIFE: Duration = Duration::from_secs(10);
+/// A worker that dies of TERM or INT may have got it together with us: its verdict waits this long for our stop.
+const VERDICT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Tasks whose worker died of TERM or INT, until it is clear whether a stop explains that.
+#[derive(Debug)]
+pub(super) struct Suspended {
+    until: crate::clock::Instant,
+    hands: Vec<InHand>,
+    pid: Option<u32>,
+    ended: Ended,
+    slot: String,
+}
+
+impl Core {
+    /// Fills a slot with a new process.
+    pub(super) fn spawn(&mut self, slot: usize) {
+        let index = self.slots[slot].queue;
+        if self.stop.is_stopping() {
+            self.slots[slot].state = State::Empty;
+            return;
+        }
+        if let pool::State::Parked { until, .. } = self.pools[index].state {
+            self.slots[slot].state = State::Empty;
+            self.timers.arm(Owner::Queue(index), until);
+            return;
+        }
+        let give_up_at = self.now.at + self.plan.supervisor.start_timeout;
+        let here = &mut self.slots[slot];
+        here.life += 1;
+        let id = WorkerId { slot, life: here.life };
+        here.state = State::Alive(Life {
+            id,
+            pid: None,
+            spawned_at: self.now.at,
+            tasks: 0,
+            hands: Vec::new(),
+            end_due: None,
+            phase: Phase::Starting { give_up_at },
+        });
+        let settings = &self.pools[index].plan.settings;
+        let (kind, queue) = (settings.kind.clone(), settings.name.clone());
+        self.log(Level::Info, || format!("Launching {kind} to work on queue {queue}"));
+        self.actions.push(Action::Spawn { worker: id, queue: crate::task::QueueIndex(index) });
+        self.arm_slot(slot);
+    }
+
+    /// The operating system could not make the process.
+    pub(super) fn spawn_failed(&mut self, worker: WorkerId, error: &str) {
+        if !self.is_current(worker) {
+            return;
+        }
+        let slot = self.slots[worker.slot].name.clone();
+        self.log(Level::Error, || format!("{slot} could not be started: {error}"));
+        self.failed_start(worker.slot);
+    }
+
+    /// A process was not ready in time.
+    pub(super) fn give_up_start(&mut self, worker: WorkerId) {
+        let seconds = self.plan.supervisor.start_timeout.as_secs_f64();
+        let slot = self.slots[worker.slot].name.clone();
+        self.log(Level::Error, || format!("{slot} was not ready within {seconds} s; killed"));
+        self.doom(worker, Doom::StartLimit);
+    }
+
+    /// A process was reaped.
+    pub(super) fn exited(&mut self, worker: WorkerId, ended: Ended) {
+        if !self.is_current(worker) {
+            return;
+        }
+        let slot = worker.slot;
+        let State::Alive(life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { return };
+        self.relist(slot);
+        self.serial += 1;
+        for hand in &life.hands {
+            self.left_hands(hand);
+        }
+        if self.stop.is_stopping() {
+            self.ended_in_stop(slot, life, &ended);
+            return;
+        }
+        let from_outside =
+            matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGKILL" || signal == "SIGTERM");
+        match (&life.phase, life.hands.is_empty()) {
+            (Phase::Starting { .. }, _) if from_outside => {
+                self.tell_death(slot, &life, &ended, "before it was ready");
+                self.wait_before_restart(slot);
+            }
+            (Phase::Starting { .. } | Phase::Doomed(Doom::StartLimit), _) => {
+                self.tell_death(slot, &life, &ended, "before it was ready");
+                self.failed_start(slot);
+            }
+            (_, true) => {
+                self.tell_death(slot, &life, &ended, "while idle");
+                if life.tasks > 0 || self.now.at.since(life.spawned_at) >= SOUND_LIFE {
+                    self.slots[slot].failures = 0;
+                }
+                self.wait_before_restart(slot);
+            }
+            (_, false) => self.died_at_work(slot, life, ended),
+        }
+    }
+
+    /// A process died with tasks in its hands: each has used an attempt; the slot is filled again at once.
+    fn died_at_work(&mut self, slot: usize, mut life: Life, ended: Ended) {
+        let index = self.slots[slot].queue;
+        let queue = self.pools[index].name().to_owned();
+        self.log(Level::Error, || format!("Worker for queue {queue} died; restarting..."));
+        let name = self.slots[slot].name.clone();
+        let by_stop_signal =
+            matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGTERM" || signal == "SIGINT");
+        if by_stop_signal && !matches!(life.phase, Phase::Doomed(_)) {
+            let until = self.now.at + VERDICT_PATIENCE;
+            let hands = std::mem::take(&mut life.hands);
+            self.suspended.push(Suspended { until, hands, pid: life.pid, ended, slot: name });
+            self.timers.arm(Owner::Verdicts, until);
+        } else {
+            let doom = match life.phase {
+                Phase::Doomed(doom) => Some(doom),
+                _ => None,
+            };
+            self.judge(&life.hands, doom.as_ref(), life.pid, &ended, &name);
+        }
+        self.slots[slot].failures = 0;
+        self.spawn(slot);
+        self.renew_credit(index);
+        self.dispatch(index);
+    }
+
+    /// Settles what a dead process held, as crash or time-out.
+    fn judge(&mut self, hands: &[InHand], doom: Option<&Doom>, pid: Option<u32>, ended: &Ended, slot: &str) {
+        for hand in hands {
+            let took = self.now.at.since(hand.begun_at);
+            let settlement = self.run(&hand.delivery, pid, Some(took)).died(doom, ended, hands.len());
+            let (id, what) = (&hand.delivery.task.id, in_words(&settlement));
+            let (pid, exit) = (pid.unwrap_or_default(), &ended.exit);
+            self.log(Level::Error, || format!("{slot} (pid {pid}): {exit}; task {id} {what}"));
+            self.settle_hand(hand, settlement);
+        }
+        for hand in hands {
+            self.count_failure(hand.delivery.queue.0, &hand.delivery.task.id);
+        }
+    }
+
+    /// Judges what waited for a stop: as crash when none came, as released when one did.
+    pub(super) fn judge_suspended(&mut self, stopping: bool) {
+        let now = self.now.at;
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.suspended).into_iter().partition(|suspended| stopping || suspended.until <= now);
+        self.suspended = later;
+        if stopping && !due.is_empty() {
+            self.stop.interrupted_tasks();
+        }
+        for suspended in due {
+            let Suspended { hands, pid, ended, slot, .. } = suspended;
+            self.judge(&hands, stopping.then_some(&Doom::Stop), pid, &ended, &slot);
+        }
+        if let Some(next) = self.suspended.iter().map(|suspended| suspended.until).min() {
+            self.timers.arm(Owner::Verdicts, next);
+        }
+    }
+
+    /// A process ended while we stop: what it still held is released, unless it died of its own fault.
+    fn ended_in_stop(&mut self, slot: usize, life: Life, ended: &Ended) {
+        let by_stop = match (&life.phase, &ended.exit) {
+            (Phase::Interrupted { .. } | Phase::Doomed(Doom::Stop), _) => true,
+            (_, Exit::Signal { signal, .. }) => signal == "SIGTERM" || signal == "SIGINT",
+            _ => false,
+        };
+        if life.hands.is_empty() {
+            if !matches!(life.phase, Phase::Starting { .. } | Phase::Doomed(_)) {
+                self.log_as(slot, Level::Info, || "Terminating".to_owned());
+            }
+            return;
+        }
+        let name = self.slots[slot].name.clone();
+        let own = match life.phase {
+            Phase::Doomed(doom) => Some(doom),
+            _ => None,
+        };
+        let doom = if by_stop { Some(Doom::Stop) } else { own };
+        self.judge(&life.hands, doom.as_ref(), life.pid, ended, &name);
+        if by_stop {
+            self.stop.interrupted_tasks();
+        }
+    }
+
+    fn tell_death(&mut self, slot: usize, life: &Life, ended: &Ended, when: &str) {
+        let queue = self.pools[self.slots[slot].queue].name().to_owned();
+        self.log(Level::Error, || format!("Worker for queue {queue} died; restarting..."));
+        let (name, pid) = (self.slots[slot].name.clone(), life.pid.unwrap_or_default());
+        let exit = &ended.exit;
+        let last = ended.output_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
+        self.log(Level::Error, || {
+            let said = if last.is_empty() { String::new() } else { format!("; its last line: {last}") };
+            format!("{name} (pid {pid}): {exit} {when}{said}")
+        });
+    }
+
+    fn wait_before_restart(&mut self, slot: usize) {
+        self.slots[slot].failures += 1;
+        let delay = self.plan.supervisor.restart.delay(self.slots[slot].failures);
+        let until = self.now.at + delay;
+        self.slots[slot].state = State::Waiting { until };
+        self.timers.arm(Owner::Slot(slot), until);
+    }
+
+    fn failed_start(&mut self, slot: usize) {
+        let index = self.slots[slot].queue;
+        self.slots[slot].state = State::Empty;
+        self.relist(slot);
+        self.pools[index].starts.failed(self.now.at);
+        let (end, park) = (self.pools[index].starts.end_halt_mode(), self.pools[index].starts.park());
+        if self.plan.halt_when_empty && end {
+            let settings = &self.pools[index].plan.settings;
+            let (kind, queue) = (settings.kind.clone(), settings.name.clone());
+            self.end_badly(Code::Refused, format!("worker kind {kind} for queue {queue} could not be started"));
+            return;
+        }
+        self.wait_before_restart(slot);
+        if park || matches!(self.pools[index].state, pool::State::Trial { .. }) {
+            self.park(index, "its workers cannot be started");
+        }
+    }
+
+    /// Stops working a queue for a while. What waits goes back, and its workers are left alone.
+    pub(super) fn park(&mut self, index: usize, why: &str) {
+        let pause = self.pools[index].park(self.now.at);
+        let queue = self.pools[index].name().to_owned();
+        let seconds = pause.as_secs_f64();
+        self.log(Level::Error, || format!("Queue {queue} is parked for {seconds} s: {why}"));
+        self.give_back(index);
+        self.timers.arm(Owner::Queue(index), self.now.at + pause);
+        if self.plan.halt_when_empty {
+            self.end_badly(Code::Refused, format!("queue {queue} is parked: {why}"));
+        } else if self.pools.iter().all(|pool| matches!(pool.state, pool::State::Parked { .. })) {
+            self.end_badly(Code::Unavailable, "all queues are parked".to_owned());
+        }
+    }
+
+    /// Releases what was delivered and not begun.
+    pub(super) fn give_back(&mut self, index: usize) {
+        self.renew_credit(index);
+        for delivery in std::mem::take(&mut self.pools[index].waiting) {
+            self.settle(delivery.handle, None, Settlement::Release);
+        }
+    }
+
+    /// After the pause: one process and one task, to see whether the queue is well.
+    pub(super) fn begin_trial(&mut self, index: usize) {
+        let queue = self.pools[index].name().to_owned();
+        self.log(Level::Info, || format!("Queue {queue} is tried again"));
+        let slots = self.pools[index].slots.clone();
+        let alive = slots.clone().any(|slot| self.slots[slot].peek().is_some());
+        if !alive {
+            self.spawn(slots.start);
+        }
+        self.renew_credit(index);
+    }
+
+    /// Whether slots of this queue have nothing in them and nothing coming.
+    pub(super) fn has_empty_slots(&self, index: usize) -> bool {
+        self.pools[index].slots.clone().any(|slot| matches!(self.slots[slot].state, State::Empty))
+    }
+
+    /// The queue is well: fill the slots that were left empty.
+    pub(super) fn refill(&mut self, index: usize) {
+        for slot in self.pools[index].slots.clone() {
+            if matches!(self.slots[slot].state, State::Empty) {
+                self.spawn(slot);
+            }
+        }
+        self.renew_credit(index);
+    }
+}
+
+fn in_words(settlement: &Settlement) -> String {
+    match settlement {
+        Settlement::Retry { failure, .. } => format!("is retried ({})", failure.reason.as_str()),
+        Settlement::Dead(failure) => format!("is dead-lettered ({})", failure.reason.as_str()),
+        Settlement::Release => "is back in its queue, no attempt used".to_owned(),
+        Settlement::Done { .. } | Settlement::Accept | Settlement::Snooze { .. } => "is settled".to_owned(),
+    }
+}

@@ -1,0 +1,189 @@
+//! The core's chapter on handing out: which delivery goes to which worker, and which goes to none.
+
+use std::time::Duration;
+
+use super::{core::Core, event::Action, slot::InHand, timers::Owner};
+use crate::{
+    config::Acks,
+    frames::{self, Payload, TaskFrame},
+    logging::Level,
+    task::{self, Accepts, Delivery, Reason, Settlement},
+};
+
+/// A payload in the log is cut at this length, like a worker's lines.
+const LOGGED_PAYLOAD: usize = 64 * 1024;
+
+impl Core {
+    /// Hands out what waits in a queue, as far as seats, limits and the rate allow.
+    pub(super) fn dispatch(&mut self, index: usize) {
+        while self.may_dispatch(index) {
+            let Some(delivery) = self.pools[index].waiting.pop_front() else { return };
+            if let Some((reason, error)) = self.objection(index, &delivery) {
+                self.refuse(&delivery, reason, error);
+            } else if self.is_rate_limited(index) {
+                self.pools[index].waiting.push_front(delivery);
+                return;
+            } else {
+                self.begin_task(index, delivery);
+            }
+        }
+    }
+
+    /// Hands out in all queues: after something that was short for all of them is free again.
+    pub(super) fn dispatch_all(&mut self) {
+        for index in 0..self.pools.len() {
+            self.dispatch(index);
+        }
+    }
+
+    fn may_dispatch(&self, index: usize) -> bool {
+        let pool = &self.pools[index];
+        !pool.waiting.is_empty()
+            && !pool.free.is_empty()
+            && pool.may_begin()
+            && !self.stop.is_stopping()
+            && self.plan.max_in_hand.is_none_or(|limit| self.in_hand < limit)
+    }
+
+    /// Why a delivery is not to be run at all.
+    fn objection(&self, index: usize, delivery: &Delivery) -> Option<(Reason, String)> {
+        let task = &delivery.task;
+        let limit = self.pools[index].plan.settings.max_deliveries;
+        if task.expires_at.is_some_and(|at| at <= self.now.wall) {
+            return Some((Reason::Expired, "it was not run before its expiry".to_owned()));
+        }
+        if task.deliveries >= limit {
+            let times = task.deliveries;
+            return Some((Reason::Deliveries, format!("delivered {times} times without any outcome")));
+        }
+        None
+    }
+
+    /// Whether the rate window is closed; then the queue is looked at when it opens.
+    fn is_rate_limited(&mut self, index: usize) -> bool {
+        let now = self.now.at;
+        let pool = &mut self.pools[index];
+        let Some(window) = &mut pool.rate else { return false };
+        let Some(opens_at) = window.closed_until(now) else { return false };
+        let told = std::mem::replace(&mut window.told, true);
+        self.timers.arm(Owner::Queue(index), opens_at);
+        if !told {
+            let queue = pool.name().to_owned();
+            let seconds = opens_at.since(now).as_secs_f64();
+            self.log(Level::Debug, || format!("Rate limited on queue {queue}, sleeping for {seconds:.6} seconds"));
+        }
+        true
+    }
+
+    fn begin_task(&mut self, index: usize, delivery: Delivery) {
+        let frame = match self.frame_of(index, &delivery) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.refuse(&delivery, Reason::Malformed, error);
+                return;
+            }
+        };
+        let now = self.now.at;
+        let pool = &mut self.pools[index];
+        let slot = pool.free.last().copied().expect("may_dispatch saw a free slot");
+        let settings = &pool.plan.settings;
+        let due_at = settings.timeout.map(|limit| now + limit);
+        let accepted = settings.acks == Acks::Early;
+        if let Some(window) = &mut pool.rate {
+            window.started(now);
+        }
+        pool.in_hand += 1;
+        if pool.in_hand == 1 {
+            pool.pace.ended_at = now;
+        }
+        if pool.credit > pool.seats() {
+            self.timers.arm(Owner::Queue(index), now + super::pool::LULL);
+        }
+        self.in_hand += 1;
+        let handle = delivery.handle;
+        let session = self.session();
+        let life = self.slots[slot].alive().expect("a slot in the free list is alive");
+        let worker = life.id;
+        life.hands.push(InHand { delivery, session, held: true, accepted, begun_at: now, due_at });
+        self.relist(slot);
+        if due_at.is_some() {
+            self.arm_slot(slot);
+        }
+        if accepted {
+            self.settle(handle, None, Settlement::Accept);
+        }
+        self.actions.push(Action::Send { worker, frame });
+    }
+
+    /// The frame of a task, and its `Got payload` line before it.
+    fn frame_of(&mut self, index: usize, delivery: &Delivery) -> Result<Vec<u8>, String> {
+        let task = &delivery.task;
+        let slot = self.pools[index].free.last().copied().expect("may_dispatch saw a free slot");
+        let plan = &self.pools[index].plan;
+        let text = match plan.accepts {
+            Accepts::Json => Some(task::json_payload(&task.body, plan.settings.unwrap)?),
+            Accepts::Bytes => None,
+        };
+        let payload = text.as_deref().map_or(Payload::Bytes(&task.body), Payload::Json);
+        let mut frame = Vec::with_capacity(task.body.len() + 192);
+        frames::task(
+            &TaskFrame {
+                id: &task.id,
+                queue: &plan.settings.name,
+                attempt: task.attempts.saturating_add(1),
+                max_attempts: plan.settings.retry.max_attempts,
+                payload,
+                headers: &task.headers,
+                deadline: plan.settings.timeout,
+            },
+            &mut frame,
+        );
+        if frame.len() > frames::LIMIT {
+            let (size, limit) = (frame.len(), frames::LIMIT);
+            return Err(format!("its frame would have {size} bytes; the limit is {limit}"));
+        }
+        self.log_as(slot, Level::Debug, || match &text {
+            Some(text) => format!("Got payload: {}", cut(text)),
+            None => format!("Got payload: {} bytes", task.body.len()),
+        });
+        Ok(frame)
+    }
+
+    /// Keeps a slot in its pool's list of free ones exactly while it has a seat.
+    pub(super) fn relist(&mut self, slot: usize) {
+        let has_seat = self.slots[slot].has_seat();
+        let listed = std::mem::replace(&mut self.slots[slot].listed, has_seat);
+        let free = &mut self.pools[self.slots[slot].queue].free;
+        match (listed, has_seat) {
+            (false, true) => free.push(slot),
+            (true, false) => {
+                // It is the last one when a task was just handed to it; elsewhere only when a process ends.
+                if let Some(position) = free.iter().rposition(|listed| *listed == slot) {
+                    free.remove(position);
+                }
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Takes account of a task that left a worker's hands.
+    pub(super) fn left_hands(&mut self, hand: &InHand) -> Duration {
+        let now = self.now.at;
+        let took = now.since(hand.begun_at);
+        let index = hand.delivery.queue.0;
+        let pool = &mut self.pools[index];
+        pool.in_hand -= 1;
+        self.in_hand -= 1;
+        pool.pace.ended(now, took, hand.delivery.task.body.len());
+        self.no_longer_suspect(&hand.delivery);
+        took
+    }
+}
+
+fn cut(text: &str) -> &str {
+    if text.len() <= LOGGED_PAYLOAD {
+        return text;
+    }
+    let end = (0..=LOGGED_PAYLOAD).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
+}

@@ -1,0 +1,198 @@
+//! What the core is told and what it asks for. Events are past tense, actions imperative.
+
+use std::sync::Arc;
+
+use crate::{
+    config,
+    error::Code,
+    frames::FromWorker,
+    logging::Level,
+    task::{Accepts, Exit, Handle, QueueIndex, Settlement},
+    transport,
+};
+
+/// One life of one worker process. A number is never used twice, so that a late frame or exit of an earlier
+/// process in the same slot cannot be taken for the present one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId {
+    /// Position of its slot.
+    pub slot: usize,
+    /// Which process in that slot, from 1.
+    pub life: u32,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The master begins.
+    Begun,
+    /// The transport says something.
+    Transport(transport::Event),
+    /// A worker process runs.
+    Spawned {
+        /// Which.
+        worker: WorkerId,
+        /// Its process id.
+        pid: u32,
+    },
+    /// A worker process could not be made.
+    SpawnFailed {
+        /// Which.
+        worker: WorkerId,
+        /// What the operating system said.
+        error: String,
+    },
+    /// A worker said something.
+    Said {
+        /// Which.
+        worker: WorkerId,
+        /// What.
+        frame: FromWorker,
+    },
+    /// A worker said something that is no frame.
+    Faulted {
+        /// Which.
+        worker: WorkerId,
+        /// What is wrong.
+        fault: String,
+    },
+    /// A worker's socket is closed: nothing that it says will ever be read again. Not a death.
+    HungUp {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// A worker process ended and was reaped.
+    Exited {
+        /// Which.
+        worker: WorkerId,
+        /// How, and what it left.
+        ended: Ended,
+    },
+    /// A person or the service manager wants an end: one step more on the way down with each.
+    StopAsked,
+    /// The time limit of a halt-mode run passed.
+    HaltTimedOut,
+    /// Nothing but time passed.
+    DeadlinePassed,
+}
+
+/// How a worker process ended, with the evidence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// Status or signal.
+    pub exit: Exit,
+    /// Peak memory where it is known to be its own.
+    pub max_rss_bytes: Option<u64>,
+    /// CPU time, user and system.
+    pub cpu_seconds: Option<f64>,
+    /// Whether the kernel ended it for want of memory.
+    pub oom: Option<bool>,
+    /// The last of its output.
+    pub output_tail: String,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Start a worker process for a queue's kind.
+    Spawn {
+        /// Under this id.
+        worker: WorkerId,
+        /// The queue.
+        queue: QueueIndex,
+    },
+    /// Write a frame to a worker.
+    Send {
+        /// Which.
+        worker: WorkerId,
+        /// The frame with its newline.
+        frame: Vec<u8>,
+    },
+    /// Signal a worker's process group.
+    Signal {
+        /// Which.
+        worker: WorkerId,
+        /// With what.
+        signal: Signal,
+    },
+    /// Change a queue's credit.
+    Credit {
+        /// The queue.
+        queue: QueueIndex,
+        /// The credit.
+        credit: u32,
+    },
+    /// Settle a delivery.
+    Settle {
+        /// Which.
+        handle: Handle,
+        /// How.
+        settlement: Settlement,
+    },
+    /// Ask the transport whether anything is left.
+    Survey {
+        /// Names the answer.
+        serial: u64,
+    },
+    /// Write a line to the log.
+    Log {
+        /// Its level.
+        level: Level,
+        /// Whose line it is.
+        name: Arc<str>,
+        /// Its text; may hold several lines.
+        message: String,
+    },
+    /// The timing of schedules ends here: nothing fires any more.
+    StopScheduler,
+    /// Everything is done: end with this code.
+    Halt {
+        /// The exit code.
+        code: Code,
+        /// For stderr, if the end needs an explanation.
+        error: Option<String>,
+    },
+}
+
+/// The signals that the master sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM: a program may clean up.
+    Terminate,
+    /// SIGKILL.
+    Kill,
+}
+
+/// What the core works from: the checked settings and the options of this run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The queues; their positions are the [`QueueIndex`]es.
+    pub queues: Vec<QueuePlan>,
+    /// Limits of the master.
+    pub supervisor: config::Supervisor,
+    /// End when everything is done.
+    pub halt_when_empty: bool,
+    /// A timer of schedules runs beside this core; told in the log when it is stopped.
+    pub scheduler: bool,
+    /// Tasks at once over all queues.
+    pub max_in_hand: Option<usize>,
+    /// Name of this host, for dead letters.
+    pub host: String,
+    /// For jitter.
+    pub seed: u64,
+    /// How long settlements are remembered for redeliveries; `None` where sessions cannot be lost.
+    pub remember: Option<std::time::Duration>,
+    /// The most detailed level that is logged; lines below it are not even made.
+    pub log_level: Level,
+}
+
+/// A queue with what the core needs to know of its kind.
+#[derive(Clone, Debug)]
+pub struct QueuePlan {
+    /// The settings.
+    pub settings: config::Queue,
+    /// What its kind takes as payload.
+    pub accepts: Accepts,
+    /// Its kind is a program that may want a SIGTERM; Rust kinds ignore it.
+    pub is_program: bool,
+}

@@ -1,0 +1,135 @@
+//! What this node did with tasks lately, so that a task that comes again after a lost session is not run twice.
+//!
+//! A settlement may be under way when the session ends: the broker then delivers the task again although its
+//! outcome is known here. [`Memory`] keeps, for a while and bounded, the settlement of each task that has an
+//! identity; a redelivery in a *later* session finds it and the settlement is performed on the new delivery.
+//! Within one session nothing is adopted: there an equal task is another copy, to be done on its own.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use crate::{
+    clock::Instant,
+    task::{Handle, Settlement},
+};
+
+/// No more settlements than this are remembered.
+const LIMIT: usize = 65_536;
+
+#[derive(Debug)]
+struct Entry {
+    settlement: Settlement,
+    session: u32,
+    handle: Option<Handle>,
+    at: Instant,
+}
+
+/// Remembered settlements by the identity of their tasks.
+#[derive(Debug)]
+pub(super) struct Memory {
+    keep: Duration,
+    entries: HashMap<u64, Entry>,
+    order: VecDeque<(Instant, u64)>,
+}
+
+impl Memory {
+    pub(super) fn new(keep: Duration) -> Self {
+        Self { keep, entries: HashMap::new(), order: VecDeque::new() }
+    }
+
+    /// Remembers what was decided about a task delivered in `session`. `handle` is `None` where the session
+    /// was already lost. A release is not remembered: the task is to be run when it comes again.
+    pub(super) fn remember(
+        &mut self,
+        now: Instant,
+        identity: u64,
+        session: u32,
+        handle: Option<Handle>,
+        settlement: &Settlement,
+    ) {
+        self.forget_old(now);
+        if matches!(settlement, Settlement::Release | Settlement::Accept) {
+            return;
+        }
+        let entry = Entry { settlement: settlement.clone(), session, handle, at: now };
+        self.entries.insert(identity, entry);
+        self.order.push_back((now, identity));
+    }
+
+    /// The copy of this task's retry or dead letter is confirmed: what a redelivery needs now is removal alone.
+    pub(super) fn stored(&mut self, identity: u64, handle: Handle) {
+        if let Some(entry) = self.entries.get_mut(&identity)
+            && entry.handle == Some(handle)
+        {
+            entry.settlement = Settlement::Done { submit: Vec::new() };
+        }
+    }
+
+    /// The settlement of a task that comes again in `session`, if it was decided in an earlier one.
+    pub(super) fn recall(&mut self, identity: u64, session: u32) -> Option<Settlement> {
+        let entry = self.entries.get(&identity)?;
+        (entry.session < session).then(|| entry.settlement.clone())
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while let Some((at, identity)) = self.order.front().copied() {
+            if now.since(at) <= self.keep && self.order.len() <= LIMIT {
+                return;
+            }
+            self.order.pop_front();
+            // A newer settlement of the same identity has a later place in the order.
+            if self.entries.get(&identity).is_some_and(|entry| entry.at == at) {
+                self.entries.remove(&identity);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_start(Duration::from_secs(seconds))
+    }
+
+    fn done() -> Settlement {
+        Settlement::Done { submit: Vec::new() }
+    }
+
+    #[test]
+    fn a_settlement_is_recalled_in_a_later_session_only() {
+        let mut memory = Memory::new(Duration::from_secs(40));
+        memory.remember(at(0), 7, 1, None, &done());
+        assert_eq!(memory.recall(7, 1), None);
+        assert_eq!(memory.recall(7, 2), Some(done()));
+        assert_eq!(memory.recall(8, 2), None);
+    }
+
+    #[test]
+    fn a_stored_copy_turns_into_removal() {
+        let mut memory = Memory::new(Duration::from_secs(40));
+        let snooze = Settlement::Snooze { after: Duration::from_secs(1) };
+        memory.remember(at(0), 7, 1, Some(Handle(3)), &snooze);
+        memory.stored(7, Handle(4));
+        assert_eq!(memory.recall(7, 2), Some(snooze));
+        memory.stored(7, Handle(3));
+        assert_eq!(memory.recall(7, 2), Some(done()));
+    }
+
+    #[test]
+    fn what_is_old_is_forgotten_and_a_release_never_remembered() {
+        let mut memory = Memory::new(Duration::from_secs(40));
+        memory.remember(at(0), 7, 1, None, &done());
+        memory.remember(at(30), 8, 1, None, &Settlement::Release);
+        memory.remember(at(41), 9, 1, None, &done());
+        assert_eq!(memory.recall(7, 2), None);
+        assert_eq!(memory.recall(8, 2), None);
+        for identity in 0..100_000 {
+            memory.remember(at(42), identity, 1, None, &done());
+        }
+        assert!(memory.entries.len() <= LIMIT + 1);
+    }
+}

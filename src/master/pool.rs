@@ -1,0 +1,315 @@
+//! A pool: the slots of one queue, the deliveries that wait for them, and the rules of that queue: credit,
+//! rate, breaker, failed starts.
+//!
+//! Nothing here is looked at per task but the ends of two lists.
+
+use std::{collections::VecDeque, ops::Range, time::Duration};
+
+use super::event::QueuePlan;
+use crate::{
+    clock::Instant,
+    config::{Breaker, Rate},
+    task::Delivery,
+};
+
+/// Failed starts within [`START_WINDOW`] that park a queue.
+const FAILED_STARTS_TO_PARK: usize = 5;
+/// Failed starts in a row that end a halt-mode run.
+const FAILED_STARTS_TO_HALT: u32 = 3;
+const START_WINDOW: Duration = Duration::from_mins(1);
+/// Bodies in our hands, waiting included, are together at most this large on the average.
+const BYTES_AHEAD: u64 = 8 * 1024 * 1024;
+/// Credit of a queue whose tasks are short, per seat, and in all.
+const SHORT_CREDIT_PER_SEAT: u32 = 64;
+const SHORT_CREDIT: u32 = 512;
+/// Tasks are short below this on the average …
+const SHORT: Duration = Duration::from_millis(1);
+/// … until they are above this: a credit that swings costs more than it brings.
+const LONG: Duration = Duration::from_millis(4);
+/// Tasks seen before the credit is raised.
+const SHORT_AFTER: u32 = 16;
+/// With raised credit: no task ended for this long, so they are not short any more.
+pub(super) const LULL: Duration = Duration::from_millis(50);
+
+/// The pool of one queue.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) plan: QueuePlan,
+    /// Its slots.
+    pub(super) slots: Range<usize>,
+    /// Delivered, not begun.
+    pub(super) waiting: VecDeque<Delivery>,
+    /// Slots with a free seat, the one used last at the end.
+    pub(super) free: Vec<usize>,
+    /// Tasks in workers' hands.
+    pub(super) in_hand: usize,
+    pub(super) state: State,
+    /// What was asked of the transport.
+    pub(super) credit: u32,
+    /// The task that came first in this session decides whether more may come.
+    pub(super) first: First,
+    /// A worker of this queue was ready once: tasks can be done here.
+    pub(super) proven: bool,
+    pub(super) starts: Starts,
+    pub(super) row: Row,
+    pub(super) rate: Option<Window>,
+    pub(super) pace: Pace,
+}
+
+/// Whether a queue is worked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It is.
+    Running,
+    /// Not before then; the next pause is longer.
+    Parked { until: Instant, pause: Duration },
+    /// After a pause: one task, one worker, to see whether it is well.
+    Trial { pause: Duration },
+}
+
+/// The first delivery of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum First {
+    /// It has not come.
+    Awaited,
+    /// It was delivered so often that nothing else is taken until it has ended.
+    Suspect(String),
+    /// It came and is harmless, or has ended.
+    Passed,
+}
+
+impl Pool {
+    pub(super) fn new(plan: QueuePlan, slots: Range<usize>) -> Self {
+        let rate = plan.settings.rate.map(Window::new);
+        Self {
+            plan,
+            slots,
+            waiting: VecDeque::new(),
+            free: Vec::new(),
+            in_hand: 0,
+            state: State::Running,
+            credit: 0,
+            first: First::Awaited,
+            proven: false,
+            starts: Starts::default(),
+            row: Row::default(),
+            rate,
+            pace: Pace::default(),
+        }
+    }
+
+    /// Name of the queue.
+    pub(super) fn name(&self) -> &str {
+        &self.plan.settings.name
+    }
+
+    /// Tasks that its processes can do at once.
+    pub(super) fn seats(&self) -> u32 {
+        self.plan.settings.processes.saturating_mul(self.plan.settings.concurrency).max(1)
+    }
+
+    /// The credit that it should have now.
+    pub(super) fn wanted_credit(&self) -> u32 {
+        if !self.proven {
+            return 0;
+        }
+        match (&self.state, &self.first) {
+            (State::Parked { .. }, _) => 0,
+            (State::Trial { .. }, _) | (State::Running, First::Awaited | First::Suspect(_)) => 1,
+            (State::Running, First::Passed) => {
+                let mut credit = self.seats();
+                if self.pace.is_short() {
+                    credit = credit.max(credit.saturating_mul(SHORT_CREDIT_PER_SEAT).min(SHORT_CREDIT));
+                    let by_bytes = BYTES_AHEAD / self.pace.mean_body.max(1);
+                    credit = credit.min(u32::try_from(by_bytes).unwrap_or(u32::MAX)).max(self.seats());
+                }
+                let by_rate = self.rate.as_ref().map_or(u32::MAX, Window::per_second);
+                credit.min(by_rate)
+            }
+        }
+    }
+
+    /// Whether a task may be begun now as far as pauses go.
+    pub(super) fn may_begin(&self) -> bool {
+        match self.state {
+            State::Running => true,
+            State::Trial { .. } => self.in_hand == 0,
+            State::Parked { .. } => false,
+        }
+    }
+
+    /// Parks the queue, longer than the last time if it was on trial.
+    pub(super) fn park(&mut self, now: Instant) -> Duration {
+        let Breaker { pause, longest, .. } = self.plan.settings.breaker;
+        let pause = match self.state {
+            State::Trial { pause: last } => (last * 2).min(longest).max(pause),
+            State::Running | State::Parked { .. } => pause,
+        };
+        self.state = State::Parked { until: now + pause, pause };
+        self.row = Row::default();
+        pause
+    }
+}
+
+/// Failed starts of a queue's workers.
+#[derive(Debug, Default)]
+pub(super) struct Starts {
+    failed_at: VecDeque<Instant>,
+    in_a_row: u32,
+}
+
+impl Starts {
+    pub(super) fn succeeded(&mut self) {
+        self.in_a_row = 0;
+        self.failed_at.clear();
+    }
+
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.in_a_row += 1;
+        self.failed_at.push_back(now);
+        while self.failed_at.front().is_some_and(|at| now.since(*at) > START_WINDOW) {
+            self.failed_at.pop_front();
+        }
+    }
+
+    pub(super) fn end_halt_mode(&self) -> bool {
+        self.in_a_row >= FAILED_STARTS_TO_HALT
+    }
+
+    pub(super) fn park(&self) -> bool {
+        self.failed_at.len() >= FAILED_STARTS_TO_PARK
+    }
+}
+
+/// Outcomes in a row that are all of the kind the breaker counts, of different tasks.
+#[derive(Debug, Default)]
+pub(super) struct Row {
+    ids: Vec<String>,
+}
+
+impl Row {
+    /// Counts one; true when the breaker trips.
+    pub(super) fn failed(&mut self, id: &str, limit: u32) -> bool {
+        if !self.ids.iter().any(|known| known == id) {
+            self.ids.push(id.to_owned());
+        }
+        self.ids.len() >= limit as usize
+    }
+
+    pub(super) fn broken(&mut self) {
+        self.ids.clear();
+    }
+}
+
+/// A sliding window over starts.
+#[derive(Debug)]
+pub(super) struct Window {
+    rate: Rate,
+    starts: VecDeque<Instant>,
+    /// The wait was told in the log.
+    pub(super) told: bool,
+}
+
+impl Window {
+    fn new(rate: Rate) -> Self {
+        Self { rate, starts: VecDeque::new(), told: false }
+    }
+
+    /// When the next start is allowed; `None`: now.
+    pub(super) fn closed_until(&self, now: Instant) -> Option<Instant> {
+        if self.starts.len() < self.rate.calls as usize {
+            return None;
+        }
+        let opens = *self.starts.front()? + self.rate.period;
+        (opens > now).then_some(opens)
+    }
+
+    pub(super) fn started(&mut self, now: Instant) {
+        if self.starts.len() >= self.rate.calls as usize {
+            self.starts.pop_front();
+        }
+        self.starts.push_back(now);
+        self.told = false;
+    }
+
+    fn per_second(&self) -> u32 {
+        let calls = f64::from(self.rate.calls) / self.rate.period.as_secs_f64();
+        (calls.min(f64::from(self.rate.calls)).ceil() as u32).max(1)
+    }
+}
+
+/// How long the queue's tasks take and how large they are, on the average of late.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    seen: u32,
+    mean: Duration,
+    short: bool,
+    mean_body: u64,
+    /// When a task last ended.
+    pub(super) ended_at: Instant,
+}
+
+impl Pace {
+    pub(super) fn ended(&mut self, now: Instant, took: Duration, body: usize) {
+        self.seen = self.seen.saturating_add(1);
+        self.mean = (self.mean * 7 + took) / 8;
+        self.mean_body = (self.mean_body * 7 + body as u64) / 8;
+        self.ended_at = now;
+        self.short = self.seen >= SHORT_AFTER && self.mean < if self.short { LONG } else { SHORT };
+    }
+
+    pub(super) fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// Nothing ended for a while: begin to measure anew.
+    pub(super) fn lulled(&mut self) {
+        self.seen = 0;
+        self.short = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_start(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn a_window_lets_through_what_the_rate_allows_and_no_more() {
+        let mut window = Window::new(Rate { calls: 2, period: Duration::from_millis(100) });
+        window.started(at(0));
+        assert_eq!(window.closed_until(at(10)), None);
+        window.started(at(10));
+        assert_eq!(window.closed_until(at(10)), Some(at(100)));
+        assert_eq!(window.closed_until(at(100)), None);
+        window.started(at(100));
+        assert_eq!(window.closed_until(at(100)), Some(at(110)));
+    }
+
+    #[test]
+    fn the_breaker_counts_different_tasks() {
+        let mut row = Row::default();
+        assert!(!row.failed("a", 2));
+        assert!(!row.failed("a", 2));
+        assert!(row.failed("b", 2));
+        row.broken();
+        assert!(!row.failed("c", 2));
+    }
+
+    #[test]
+    fn failed_starts_count_within_their_window() {
+        let mut starts = Starts::default();
+        for second in [0, 70, 80, 90, 100] {
+            starts.failed(at(second * 1000));
+        }
+        assert!(starts.end_halt_mode());
+        assert!(!starts.park());
+        starts.failed(at(101_000));
+        assert!(starts.park());
+        starts.succeeded();
+        assert!(!starts.park() && !starts.end_halt_mode());
+    }
+}

@@ -1,0 +1,259 @@
+//! The core's chapter on what workers say: ready, outcomes, progress, and words that break the protocol.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    core::Core,
+    event::{Action, Signal, WorkerId},
+    pool,
+    slot::{Doom, InHand, Phase},
+};
+use crate::{
+    frames::{FromWorker, PROTOCOL, Ready},
+    logging::Level,
+    outcome::Outcome,
+    task::{Settlement, is_queue_name},
+};
+
+/// A worker that closed its socket or said bye has this long to end.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Core {
+    /// A frame of a worker.
+    pub(super) fn said(&mut self, worker: WorkerId, frame: FromWorker) {
+        let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        // It was killed and what it held is settled at its exit: nothing it said in between counts.
+        if matches!(life.phase, Phase::Doomed(_)) {
+            return;
+        }
+        match frame {
+            FromWorker::Ready(ready) => self.became_ready(worker, ready),
+            FromWorker::Outcome { id, outcome } => self.reported(worker, &id, outcome),
+            FromWorker::Accept { id } => self.accepted(worker, &id),
+            FromWorker::Progress { id, .. } => {
+                if !life.hands.iter().any(|hand| hand.delivery.task.id == id) {
+                    self.faulted(worker, format!("progress of task \"{id}\", which it does not hold"));
+                }
+            }
+            FromWorker::Log { level, message } => self.log_as(worker.slot, level, || message),
+            FromWorker::Bye if !life.hands.is_empty() => {
+                let held = life.hands.len();
+                self.faulted(worker, format!("bye with {held} tasks in hand"));
+            }
+            FromWorker::Bye => {
+                life.end_due = Some(self.now.at + END_PATIENCE);
+                self.relist(worker.slot);
+                self.arm_slot(worker.slot);
+            }
+            // Nothing is sent ahead yet, so nothing can come back.
+            FromWorker::Returned { ids } if !ids.is_empty() => {
+                self.faulted(worker, "it returned tasks that it was not sent ahead".to_owned());
+            }
+            FromWorker::Pong { .. } | FromWorker::Returned { .. } => {}
+            FromWorker::Unknown(name) => {
+                let slot = self.slots[worker.slot].name.clone();
+                self.log(Level::Debug, || format!("{slot} sent a frame of an unknown kind, \"{name}\"; ignored"));
+            }
+        }
+    }
+
+    fn became_ready(&mut self, worker: WorkerId, ready: Ready) {
+        if ready.protocol != PROTOCOL {
+            let spoken = ready.protocol;
+            self.faulted(worker, format!("it speaks protocol {spoken}, this master speaks {PROTOCOL}"));
+            return;
+        }
+        let index = self.slots[worker.slot].queue;
+        let settings = &self.pools[index].plan.settings;
+        let seats = ready.concurrency.clamp(1, settings.concurrency.max(1)) as usize;
+        let queue = settings.name.clone();
+        let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        match life.phase {
+            Phase::Starting { .. } => {}
+            // Told to go before it was ready.
+            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) => return,
+            Phase::Working { .. } => {
+                self.faulted(worker, "it said ready twice".to_owned());
+                return;
+            }
+        }
+        life.phase = Phase::Working { seats };
+        if let Some(name) = ready.name.filter(|name| !name.is_empty()) {
+            self.slots[worker.slot].log_name = Arc::from(name);
+        }
+        self.serial += 1;
+        self.log_as(worker.slot, Level::Info, || format!("Starting; queue={queue}"));
+        let pool = &mut self.pools[index];
+        pool.proven = true;
+        pool.starts.succeeded();
+        // Slots are empty only if the queue was parked because nothing could be started.
+        if matches!(pool.state, pool::State::Trial { .. }) && self.has_empty_slots(index) {
+            self.pools[index].state = pool::State::Running;
+            self.log(Level::Info, || format!("Queue {queue} is worked again"));
+            self.refill(index);
+        }
+        self.relist(worker.slot);
+        self.renew_credit(index);
+        self.dispatch(index);
+    }
+
+    /// The outcome of a task: settled, and the worker is free again.
+    fn reported(&mut self, worker: WorkerId, id: &str, outcome: Outcome) {
+        let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        let Some(hand) = life.take(id) else {
+            self.faulted(worker, format!("an outcome of task \"{id}\", which it does not hold"));
+            return;
+        };
+        life.tasks += 1;
+        let pid = life.pid;
+        self.slots[worker.slot].failures = 0;
+        let took = self.left_hands(&hand);
+        self.log_outcome(worker, &outcome);
+        let outcome = checked(outcome);
+        self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
+        let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
+        self.settle_hand(&hand, settlement);
+        self.relist(worker.slot);
+        let index = hand.delivery.queue.0;
+        self.renew_credit(index);
+        if self.plan.max_in_hand.is_some() {
+            self.dispatch_all();
+        } else {
+            self.dispatch(index);
+        }
+    }
+
+    fn log_outcome(&mut self, worker: WorkerId, outcome: &Outcome) {
+        match outcome {
+            Outcome::Done { .. } => self.log_as(worker.slot, Level::Debug, || "Processing complete".to_owned()),
+            Outcome::Error { error, detail } => self.log_as(worker.slot, Level::Error, || {
+                let mut text = format!("An unhandled exception occurred while processing the payload\n{error}");
+                if !detail.is_empty() {
+                    text.push('\n');
+                    text.push_str(detail.trim_end());
+                }
+                text
+            }),
+            Outcome::Retry { error, .. } => {
+                self.log_as(worker.slot, Level::Debug, || format!("Retry asked for: {error}"));
+            }
+            Outcome::Snooze { delay } => {
+                let seconds = delay.as_secs_f64();
+                self.log_as(worker.slot, Level::Debug, || format!("Snoozed for {seconds:.1} s"));
+            }
+            Outcome::Failed { error, .. } => {
+                self.log_as(worker.slot, Level::Error, || format!("The payload cannot be processed\n{error}"));
+            }
+            Outcome::Malformed { error } => {
+                self.log_as(worker.slot, Level::Error, || format!("The payload is malformed\n{error}"));
+            }
+        }
+    }
+
+    /// Settles a task that left a worker's hands: now, or when it comes again if its handle is void.
+    pub(super) fn settle_hand(&mut self, hand: &InHand, settlement: Settlement) {
+        if hand.held {
+            self.conclude(&hand.delivery, settlement);
+        } else {
+            self.note(&hand.delivery, &settlement);
+            self.settle_later(hand.delivery.identity, hand.session, &settlement);
+        }
+    }
+
+    /// Counts an outcome for the queue's breaker.
+    pub(super) fn count_for_breaker(&mut self, hand: &InHand, is_error: bool) {
+        let index = hand.delivery.queue.0;
+        if is_error && self.pools[index].plan.settings.breaker.errors {
+            self.count_failure(index, &hand.delivery.task.id);
+            return;
+        }
+        let pool = &mut self.pools[index];
+        pool.row.broken();
+        if let pool::State::Trial { .. } = pool.state {
+            pool.state = pool::State::Running;
+            let queue = pool.name().to_owned();
+            self.log(Level::Info, || format!("Queue {queue} is worked again"));
+            self.refill(index);
+        }
+    }
+
+    /// Counts a crash or time-out, or an error where the breaker counts errors; parks the queue if it trips.
+    pub(super) fn count_failure(&mut self, index: usize, id: &str) {
+        let pool = &mut self.pools[index];
+        let limit = pool.plan.settings.breaker.failures;
+        let on_trial = matches!(pool.state, pool::State::Trial { .. });
+        if matches!(pool.state, pool::State::Parked { .. }) {
+            return;
+        }
+        if pool.row.failed(id, limit) || on_trial {
+            self.park(index, "too many of its tasks crashed or timed out in a row");
+        }
+    }
+
+    fn accepted(&mut self, worker: WorkerId, id: &str) {
+        let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        let Some(hand) = life.hands.iter_mut().find(|hand| hand.delivery.task.id == id) else {
+            self.faulted(worker, format!("it accepts task \"{id}\", which it does not hold"));
+            return;
+        };
+        if !hand.accepted && hand.held {
+            hand.accepted = true;
+            let handle = hand.delivery.handle;
+            self.settle(handle, None, Settlement::Accept);
+        }
+    }
+
+    /// A worker broke the protocol: it ends as a crash, and nothing else it says counts.
+    pub(super) fn faulted(&mut self, worker: WorkerId, fault: String) {
+        if !self.is_current(worker) {
+            return;
+        }
+        let slot = self.slots[worker.slot].name.clone();
+        self.log(Level::Error, || format!("{slot} broke the protocol: {fault}"));
+        self.doom(worker, Doom::Fault(fault));
+    }
+
+    /// A worker's socket is closed. Its death is known from its exit alone, but it must come.
+    pub(super) fn hung_up(&mut self, worker: WorkerId) {
+        let due = self.now.at + END_PATIENCE;
+        if let Some(life) = self.slots[worker.slot].life_of(worker) {
+            life.end_due.get_or_insert(due);
+            self.relist(worker.slot);
+            self.arm_slot(worker.slot);
+        }
+    }
+
+    /// It said bye or closed its socket and did not end.
+    pub(super) fn end_unspoken(&mut self, worker: WorkerId) {
+        self.doom(worker, Doom::Fault("it closed its socket and went on".to_owned()));
+    }
+
+    /// The time limit of a task passed.
+    pub(super) fn time_out(&mut self, worker: WorkerId, task: String) {
+        let slot = self.slots[worker.slot].name.clone();
+        self.log(Level::Error, || format!("{slot} is killed: task {task} ran into its time limit"));
+        self.doom(worker, Doom::TimeLimit { id: task });
+    }
+
+    /// Kills a process; what it holds is settled when it is reaped. The first reason stands.
+    pub(super) fn doom(&mut self, worker: WorkerId, doom: Doom) {
+        let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        if matches!(life.phase, Phase::Doomed(_)) {
+            return;
+        }
+        life.phase = Phase::Doomed(doom);
+        self.relist(worker.slot);
+        self.actions.push(Action::Signal { worker, signal: Signal::Kill });
+    }
+}
+
+/// A follow-up for a queue that cannot exist is a mistake of the worker's code, told before anything is stored.
+fn checked(outcome: Outcome) -> Outcome {
+    if let Outcome::Done { submit } = &outcome
+        && let Some(bad) = submit.iter().find(|task| !is_queue_name(&task.queue))
+    {
+        let error = format!("\"{}\" is not a properly-formatted queue name", bad.queue);
+        return Outcome::Error { error, detail: String::new() };
+    }
+    outcome
+}

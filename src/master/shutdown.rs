@@ -1,0 +1,319 @@
+//! The core's chapter on ending: stopping on request, halting when empty, and ending because nothing can be done.
+//!
+//! ```text
+//! Running ─ stop, or all empty ─> Draining ─ 2nd stop, grace over ─> Interrupting ─ 3rd stop, 2 s ─> Killing
+//! ```
+//!
+//! Only upwards: a stronger stop is never undone by a weaker one. Every state but `Running` has a deadline, so an
+//! end comes in bounded time even if every child is deaf and the transport never answers.
+
+use std::time::Duration;
+
+use super::{
+    core::{Core, MASTER},
+    event::{Action, Signal, WorkerId},
+    pool,
+    slot::{Doom, Phase, State},
+    timers::Owner,
+};
+use crate::{
+    clock::Instant,
+    error::Code,
+    frames::{self, HaltReason},
+    logging::Level,
+};
+
+/// From SIGTERM to SIGKILL.
+const INTERRUPT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the end waits for killed processes to be reaped and for the last settlements to be confirmed.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How far the end has come.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// No end in sight.
+    Running,
+    /// Workers finish what they hold, until the grace is over.
+    Draining(End),
+    /// Workers were told to give up what they hold.
+    Interrupting(End),
+    /// Every process was killed.
+    Killing(End),
+    /// The last action was given.
+    Over,
+}
+
+/// Why and how the run ends.
+#[derive(Debug)]
+pub(super) struct End {
+    code: Code,
+    error: Option<String>,
+    until: Instant,
+    interrupted: bool,
+    /// No process is left; the last settlements are waited for until then.
+    last_until: Option<Instant>,
+}
+
+impl Stop {
+    pub(super) const fn is_stopping(&self) -> bool {
+        !matches!(self, Self::Running)
+    }
+
+    fn end(&mut self) -> Option<&mut End> {
+        match self {
+            Self::Running | Self::Over => None,
+            Self::Draining(end) | Self::Interrupting(end) | Self::Killing(end) => Some(end),
+        }
+    }
+
+    /// A task was taken from a worker by force.
+    pub(super) fn interrupted_tasks(&mut self) {
+        if let Some(end) = self.end() {
+            end.interrupted = true;
+        }
+    }
+}
+
+impl Core {
+    /// A person or the service manager wants an end: each time one step further.
+    pub(super) fn stop_asked(&mut self) {
+        match &self.stop {
+            Stop::Running => {
+                self.say_termination();
+                self.drain(Code::Ok, None, HaltReason::Stop);
+            }
+            Stop::Draining(_) => self.interrupt(),
+            Stop::Interrupting(_) => self.kill_all(),
+            Stop::Killing(_) | Stop::Over => {}
+        }
+    }
+
+    /// Ends a run that cannot go on, with an explanation.
+    pub(super) fn end_badly(&mut self, code: Code, error: String) {
+        if self.stop.is_stopping() {
+            return;
+        }
+        let text = error.clone();
+        self.log(Level::Error, || text);
+        self.say_termination();
+        self.drain(code, Some(error), HaltReason::Stop);
+    }
+
+    /// The time limit of a halt-mode run passed.
+    pub(super) fn halt_timed_out(&mut self) {
+        self.end_badly(Code::HaltTimeout, "the time limit of the run passed before everything was done".to_owned());
+    }
+
+    fn say_termination(&mut self) {
+        if self.plan.scheduler {
+            self.log(Level::Debug, || "Termination received; shutting down scheduler".to_owned());
+            self.actions.push(Action::StopScheduler);
+            self.log(Level::Debug, || "Scheduler dead".to_owned());
+        }
+        self.log(Level::Debug, || "Termination received; shutting down children".to_owned());
+    }
+
+    /// Takes no more tasks, gives back what was not begun, and lets workers finish what they hold.
+    fn drain(&mut self, code: Code, error: Option<String>, reason: HaltReason) {
+        let until = self.now.at + self.plan.supervisor.grace;
+        self.stop = Stop::Draining(End { code, error, until, interrupted: false, last_until: None });
+        self.timers.arm(Owner::Stop, until);
+        self.serial += 1;
+        for index in 0..self.pools.len() {
+            self.give_back(index);
+        }
+        self.judge_suspended(true);
+        for slot in 0..self.slots.len() {
+            self.dismiss(slot, reason);
+        }
+    }
+
+    fn dismiss(&mut self, slot: usize, reason: HaltReason) {
+        let Some(life) = self.slots[slot].alive() else {
+            self.slots[slot].state = State::Empty;
+            return;
+        };
+        let worker = life.id;
+        match life.phase {
+            // It holds nothing and may never listen.
+            Phase::Starting { .. } => self.doom(worker, Doom::Stop),
+            Phase::Working { .. } => {
+                life.phase = Phase::Leaving;
+                self.relist(slot);
+                if reason == HaltReason::Empty {
+                    self.log_as(slot, Level::Info, || "No tasks found in queue".to_owned());
+                }
+                self.actions.push(Action::Send { worker, frame: frames::halt(reason) });
+            }
+            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) => {}
+        }
+    }
+
+    /// Takes back by force what workers hold: programs may clean up for two seconds.
+    fn interrupt(&mut self) {
+        let kill_at = self.now.at + INTERRUPT_PATIENCE;
+        let Stop::Draining(mut end) = std::mem::replace(&mut self.stop, Stop::Over) else { return };
+        end.until = kill_at;
+        self.stop = Stop::Interrupting(end);
+        self.timers.arm(Owner::Stop, kill_at);
+        for slot in 0..self.slots.len() {
+            let is_program = self.pools[self.slots[slot].queue].plan.is_program;
+            let Some(life) = self.slots[slot].alive() else { continue };
+            if matches!(life.phase, Phase::Doomed(_)) {
+                continue;
+            }
+            life.phase = Phase::Interrupted { kill_at };
+            let worker = life.id;
+            self.relist(slot);
+            self.arm_slot(slot);
+            if is_program {
+                self.actions.push(Action::Signal { worker, signal: Signal::Terminate });
+            }
+        }
+    }
+
+    /// The patience with an interrupted process is over.
+    pub(super) fn kill_for_stop(&mut self, worker: WorkerId) {
+        self.doom(worker, Doom::Stop);
+    }
+
+    fn kill_all(&mut self) {
+        let until = self.now.at + LAST_PATIENCE;
+        let (Stop::Draining(mut end) | Stop::Interrupting(mut end)) = std::mem::replace(&mut self.stop, Stop::Over)
+        else {
+            return;
+        };
+        end.until = until;
+        self.stop = Stop::Killing(end);
+        self.timers.arm(Owner::Stop, until);
+        for slot in 0..self.slots.len() {
+            if let Some(life) = self.slots[slot].alive() {
+                let worker = life.id;
+                self.doom(worker, Doom::Stop);
+            }
+        }
+    }
+
+    /// A deadline of the end passed.
+    pub(super) fn look_at_stop(&mut self) {
+        let now = self.now.at;
+        let Some(end) = self.stop.end() else { return };
+        let due = end.last_until.unwrap_or(end.until);
+        if due > now {
+            self.timers.arm(Owner::Stop, due);
+            return;
+        }
+        match &self.stop {
+            _ if self.nobody_left() => self.finish(),
+            Stop::Draining(_) => self.interrupt(),
+            Stop::Interrupting(_) => self.kill_all(),
+            Stop::Killing(_) => {
+                self.log(Level::Error, || "Killed workers did not end; they are left to the system".to_owned());
+                self.finish();
+            }
+            Stop::Running | Stop::Over => {}
+        }
+    }
+
+    fn nobody_left(&self) -> bool {
+        self.slots.iter().all(|slot| slot.peek().is_none())
+    }
+
+    /// After each event: is there nothing left to do, or nobody left to end?
+    pub(super) fn check_quiet(&mut self) {
+        if matches!(self.stop, Stop::Running) {
+            self.check_empty();
+            return;
+        }
+        if matches!(self.stop, Stop::Over) || !self.nobody_left() {
+            return;
+        }
+        if self.all_settled() || !self.is_attached() {
+            self.finish();
+            return;
+        }
+        let last = self.now.at + LAST_PATIENCE;
+        if let Some(end) = self.stop.end()
+            && end.last_until.is_none()
+        {
+            end.last_until = Some(last);
+            self.timers.arm(Owner::Stop, last);
+        }
+    }
+
+    fn finish(&mut self) {
+        let (Stop::Draining(end) | Stop::Interrupting(end) | Stop::Killing(end)) =
+            std::mem::replace(&mut self.stop, Stop::Over)
+        else {
+            return;
+        };
+        let halted = self.plan.halt_when_empty && end.code == Code::Ok && end.error.is_none();
+        if halted {
+            self.log(Level::Info, || "All workers halted; closing down...".to_owned());
+        } else {
+            self.log(Level::Debug, || "Children dead".to_owned());
+        }
+        if self.plan.halt_when_empty {
+            let summary = self.summary();
+            self.log(Level::Info, || summary);
+        }
+        self.log(Level::Info, || "Complete".to_owned());
+        let code = if end.interrupted && end.code == Code::Ok { Code::Interrupted } else { end.code };
+        self.actions.push(Action::Halt { code, error: end.error });
+    }
+
+    fn summary(&self) -> String {
+        let tally = self.tally;
+        format!(
+            "{} processed, {} failed, {} retried, {} dead-lettered in {:.1} s",
+            tally.processed,
+            tally.failed,
+            tally.retried,
+            tally.dead_lettered,
+            self.elapsed().as_secs_f64()
+        )
+    }
+
+    // Halting when empty.
+
+    /// In halt mode: if nothing is in our hands and everybody is idle, asks the transport whether that is all.
+    fn check_empty(&mut self) {
+        if !self.plan.halt_when_empty || self.surveying || !self.is_attached() || !self.is_quiet() {
+            return;
+        }
+        self.surveying = true;
+        self.actions.push(Action::Survey { serial: self.serial });
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.in_hand == 0
+            && self.suspended.is_empty()
+            && self.all_settled()
+            && self.pools.iter().all(|pool| pool.waiting.is_empty() && pool.state == pool::State::Running)
+            && self.slots.iter().all(super::slot::Slot::is_idle)
+    }
+
+    /// The transport answered. The answer counts only if nothing happened here since it was asked.
+    pub(super) fn surveyed(&mut self, serial: u64, empty: bool, again_in: Duration) {
+        if self.stop.is_stopping() || !self.surveying {
+            return;
+        }
+        let still = serial == self.serial && self.is_quiet();
+        if empty && still {
+            self.surveying = false;
+            if self.plan.scheduler {
+                // A moment that fired until now is work; one that comes later is not. The queues are read again.
+                self.plan.scheduler = false;
+                self.log(Level::Debug, || format!("{MASTER} stops its scheduler: nothing is left to do"));
+                self.actions.push(Action::StopScheduler);
+                self.serial += 1;
+                return;
+            }
+            self.drain(Code::Ok, None, HaltReason::Empty);
+        } else if serial == self.serial {
+            self.timers.arm(Owner::Survey, self.now.at + again_in);
+        } else {
+            self.surveying = false;
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! A slot: the place a worker process fills, `foo[1]`, and the states it goes through.
+//!
+//! ```text
+//! Empty ── Spawn ──> Starting ── ready ──> Working ── halt ──> Leaving ── bye, exit ──> Empty
+//!   ^                   │ limit               │ time limit, fault │ grace over
+//!   │                   v                     v                   v
+//! Waiting <── exit ── Doomed <────────────────┴──── Interrupted <─┘
+//! ```
+//!
+//! A process that dies anywhere is taken out by its exit alone; what it held is settled then. The states carry
+//! their own deadlines; a slot is looked at no earlier than [`Slot::deadline`].
+
+use std::sync::Arc;
+
+use super::event::WorkerId;
+use crate::{clock::Instant, task::Delivery};
+
+/// One slot.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Position of its queue.
+    pub(super) queue: usize,
+    /// `foo[1]`.
+    pub(super) name: String,
+    /// Whose name stands before its log lines: the kind's until the worker told its own.
+    pub(super) log_name: Arc<str>,
+    /// Processes started here so far.
+    pub(super) life: u32,
+    /// Idle deaths and failed starts in a row, for the delay before the next start.
+    pub(super) failures: u32,
+    /// Whether it stands in its pool's list of slots with a free seat.
+    pub(super) listed: bool,
+    /// What is there now.
+    pub(super) state: State,
+}
+
+/// What is in a slot.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Nothing, and nothing is wanted.
+    Empty,
+    /// Nothing until then.
+    Waiting { until: Instant },
+    /// A process.
+    Alive(Life),
+}
+
+/// One life of a worker process.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) id: WorkerId,
+    pub(super) pid: Option<u32>,
+    pub(super) spawned_at: Instant,
+    /// Outcomes it gave.
+    pub(super) tasks: u64,
+    /// Tasks it holds, oldest first.
+    pub(super) hands: Vec<InHand>,
+    /// Its socket is closed or it said bye: if it has not ended by then, it is killed.
+    pub(super) end_due: Option<Instant>,
+    pub(super) phase: Phase,
+}
+
+/// Where a process is in its life.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Not ready yet.
+    Starting { give_up_at: Instant },
+    /// Takes tasks, as many at once as it has seats.
+    Working { seats: usize },
+    /// Was told to halt: finishes what it holds.
+    Leaving,
+    /// Was told to give up what it holds.
+    Interrupted { kill_at: Instant },
+    /// Was killed by us and is not reaped yet.
+    Doomed(Doom),
+}
+
+/// Why we killed a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Doom {
+    /// It was not ready in time.
+    StartLimit,
+    /// The task with this id ran into its time limit.
+    TimeLimit { id: String },
+    /// It broke the protocol.
+    Fault(String),
+    /// The stop did not wait any longer. What it held is released.
+    Stop,
+}
+
+/// A task in a worker's hands.
+#[derive(Debug)]
+pub(super) struct InHand {
+    pub(super) delivery: Delivery,
+    /// The session it was delivered in.
+    pub(super) session: u32,
+    /// Whether its handle still stands: false after its session was lost.
+    pub(super) held: bool,
+    /// Acknowledged before its end.
+    pub(super) accepted: bool,
+    pub(super) begun_at: Instant,
+    /// Its time limit.
+    pub(super) due_at: Option<Instant>,
+}
+
+impl Slot {
+    pub(super) fn new(queue: usize, name: String, kind: &str) -> Self {
+        let state = State::Empty;
+        Self { queue, name, log_name: Arc::from(kind), life: 0, failures: 0, listed: false, state }
+    }
+
+    /// The process of this id, if it is still the one here.
+    pub(super) fn life_of(&mut self, id: WorkerId) -> Option<&mut Life> {
+        match &mut self.state {
+            State::Alive(life) if life.id == id => Some(life),
+            _ => None,
+        }
+    }
+
+    /// The process here.
+    pub(super) fn alive(&mut self) -> Option<&mut Life> {
+        match &mut self.state {
+            State::Alive(life) => Some(life),
+            State::Empty | State::Waiting { .. } => None,
+        }
+    }
+
+    /// The process here, to read.
+    pub(super) fn peek(&self) -> Option<&Life> {
+        match &self.state {
+            State::Alive(life) => Some(life),
+            State::Empty | State::Waiting { .. } => None,
+        }
+    }
+
+    /// Whether it can take one more task.
+    pub(super) fn has_seat(&self) -> bool {
+        self.peek().is_some_and(Life::has_seat)
+    }
+
+    /// Whether a worker is ready here and holds nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }) && life.hands.is_empty())
+    }
+
+    /// When it is to be looked at next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Empty => None,
+            State::Waiting { until } => Some(*until),
+            State::Alive(life) => life.deadline(),
+        }
+    }
+}
+
+impl Life {
+    pub(super) fn has_seat(&self) -> bool {
+        match self.phase {
+            Phase::Working { seats } => self.hands.len() < seats && self.end_due.is_none(),
+            Phase::Starting { .. } | Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) => false,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Starting { give_up_at } => Some(give_up_at),
+            Phase::Interrupted { kill_at } => Some(kill_at),
+            Phase::Working { .. } | Phase::Leaving => self.hands.iter().filter_map(|hand| hand.due_at).min(),
+            Phase::Doomed(_) => return None,
+        };
+        [phase, self.end_due].into_iter().flatten().min()
+    }
+
+    /// Takes a task out of its hands.
+    pub(super) fn take(&mut self, id: &str) -> Option<InHand> {
+        let position = self.hands.iter().position(|hand| hand.delivery.task.id == id)?;
+        Some(self.hands.remove(position))
+    }
+}
