@@ -1,4 +1,16 @@
-//! The master: decides in `core`, acts here.
+//! The master: one loop that waits for the next event or deadline, asks the core, and does what it says.
+//!
+//! ```text
+//!   signals ─┐                          ┌─> spawn, kill          (process)
+//!   frames  ─┼─> Event ─> core ─> Action┼─> frames               (workers)
+//!   transport┘      (decides)           ├─> settle, credit       (transport)
+//!                                       └─> lines                (logging)
+//! ```
+//!
+//! Nothing is decided in this file and nothing blocks in it: the transport, the log's writer and the disk have
+//! threads of their own. Worker processes are started on the main thread only, because the kernel ties their
+//! lives to the thread that made them.
+
 mod core;
 mod death;
 mod dispatch;
@@ -10,4 +22,365 @@ mod shutdown;
 mod slot;
 mod timers;
 mod verdict;
+mod workers;
+
+use std::{cell::RefCell, collections::HashMap, io, rc::Rc, time::Duration};
+
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::{mpsc, oneshot},
+};
+
 pub use self::core::{Core, MASTER, Tally};
+use self::{
+    event::{Action, Ended, Event, Plan, WorkerId},
+    workers::{Inbox, Worker},
+};
+use crate::{
+    clock::{Clock, Now},
+    error::{Code, Error},
+    logging::{Level, Logger},
+    process::{self, Environment, OomWatch, Program, Signal, Signals, reap::GroupSignal},
+    schedule::{Act, Timer},
+    task::{Handle, Settlement},
+    transport::{self, QueueSetup, Request, Transport, Uri},
+};
+
+/// How long the transport may take to close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(6);
+/// The timer looks at the wall clock at least this often, which may be set or stand still while we wait.
+const WALL_LOOK: Duration = Duration::from_secs(30);
+/// Transport events taken in one turn.
+const TURN: usize = 256;
+
+/// A run of the master, all settings resolved.
+#[derive(Debug)]
+pub struct Run {
+    /// What the core works from.
+    pub plan: Plan,
+    /// What to start for each queue of the plan.
+    pub launches: Vec<(Program, Environment)>,
+    /// The transport.
+    pub uri: Uri,
+    /// The queues as the transport needs to know them, same order as in the plan.
+    pub setups: Vec<QueueSetup>,
+    /// Never create queues.
+    pub passive: bool,
+    /// Separates schedules.
+    pub application: String,
+    /// The schedules, if this master is to be their scheduler.
+    pub timer: Option<Timer>,
+    /// The run ends with 81 after this long.
+    pub halt_timeout: Option<Duration>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The exit code.
+    pub code: Code,
+    /// For stderr.
+    pub error: Option<String>,
+    /// What was done.
+    pub tally: Tally,
+}
+
+/// Runs a master to its end. On the main thread.
+pub fn run(run: Run, logger: &Logger) -> Result<Finished, Error> {
+    let internal = |what: &str, error: io::Error| Error::new(Code::Internal, format!("{what}: {error}"));
+    process::reserve_frame_fd().map_err(|error| internal("cannot reserve descriptor 3", error))?;
+    // Before anything else: a TERM from here on is an orderly stop.
+    let signals = Signals::listen().map_err(|error| internal("cannot listen to signals", error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| internal("cannot make the event loop", error))?;
+    let (events, told) = mpsc::unbounded_channel();
+    let transport = transport::open(&run.uri, events).map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async move {
+        let signals =
+            AsyncFd::with_interest(signals, Interest::READABLE).map_err(|error| internal("cannot watch signals", error))?;
+        Shell::new(run, transport, logger.clone()).go(signals, told).await
+    })
+}
+
+struct Shell {
+    core: Core,
+    clock: Clock,
+    transport: Box<dyn Transport>,
+    logger: Logger,
+    inbox: Rc<Inbox>,
+    launches: Vec<(Program, Environment)>,
+    workers: Vec<Option<Rc<Worker>>>,
+    pids: HashMap<u32, WorkerId>,
+    slots: Vec<String>,
+    oom: OomWatch,
+    timer: Option<Timer>,
+    /// Settlements of this turn: they go to the transport together.
+    settlements: Vec<(Handle, Settlement)>,
+    finished: Option<Finished>,
+    halt_at: Option<Duration>,
+}
+
+impl Shell {
+    fn new(run: Run, transport: Box<dyn Transport>, logger: Logger) -> Self {
+        let slot_names = |plan: &Plan| -> Vec<String> {
+            let names = |queue: &event::QueuePlan| {
+                let name = queue.settings.name.clone();
+                (1..=queue.settings.processes).map(move |number| format!("{name}[{number}]"))
+            };
+            plan.queues.iter().flat_map(names).collect()
+        };
+        let slots = slot_names(&run.plan);
+        transport.ask(Request::Attach { queues: run.setups, passive: run.passive });
+        if run.timer.is_some() {
+            transport.ask(Request::Lease { application: run.application });
+        }
+        Self {
+            core: Core::new(run.plan),
+            clock: Clock::start(),
+            transport,
+            logger,
+            inbox: Rc::default(),
+            launches: run.launches,
+            workers: (0..slots.len()).map(|_| None).collect(),
+            pids: HashMap::new(),
+            slots,
+            oom: OomWatch::open(),
+            timer: run.timer,
+            settlements: Vec::new(),
+            finished: None,
+            halt_at: run.halt_timeout,
+        }
+    }
+
+    async fn go(
+        mut self,
+        signals: AsyncFd<Signals>,
+        mut told: mpsc::UnboundedReceiver<transport::Event>,
+    ) -> Result<Finished, Error> {
+        self.handle(Event::Begun);
+        let mut batch = Vec::with_capacity(TURN);
+        while self.finished.is_none() {
+            let wait = self.wait();
+            tokio::select! {
+                biased;
+                ready = signals.readable() => {
+                    let Ok(mut ready) = ready else { break };
+                    ready.clear_ready();
+                    let arrived = signals.get_ref().drain();
+                    self.signalled(&arrived);
+                }
+                () = self.inbox.filled() => self.take_inbox(),
+                count = told.recv_many(&mut batch, TURN) => {
+                    if count == 0 {
+                        return Err(Error::new(Code::Internal, "the transport's thread has ended"));
+                    }
+                    for event in batch.drain(..) {
+                        self.transport_told(event);
+                    }
+                }
+                () = tokio::time::sleep(wait) => self.time_passed(),
+            }
+            self.take_inbox();
+            self.hand_over_settlements();
+        }
+        let (reply, closed) = oneshot::channel();
+        self.transport.ask(Request::Close { reply });
+        // Whatever is not settled by now comes again: closing late or not at all loses nothing.
+        let _ = tokio::time::timeout(CLOSE_LIMIT, closed).await;
+        self.finished.ok_or_else(|| Error::new(Code::Internal, "the event loop ended without a decision"))
+    }
+
+    /// Time until something is due although nothing happens.
+    fn wait(&mut self) -> Duration {
+        let now = self.clock.now();
+        let core = self.core.next_deadline().map(|at| at.since(now.at));
+        let moment = self.timer.as_ref().and_then(Timer::next_moment);
+        let moment = moment.map(|moment| moment.remaining(now.wall).min(WALL_LOOK));
+        let halt = self.halt_at.map(|at| at.saturating_sub(now.at.since_start()));
+        [core, moment, halt].into_iter().flatten().min().unwrap_or(Duration::MAX)
+    }
+
+    fn time_passed(&mut self) {
+        let now = self.clock.now();
+        if self.halt_at.is_some_and(|at| at <= now.at.since_start()) {
+            self.halt_at = None;
+            self.handle(Event::HaltTimedOut);
+        }
+        let acts = self.timer.as_mut().map_or_else(Vec::new, |timer| timer.due(now.wall));
+        self.fire(acts);
+        self.handle(Event::DeadlinePassed);
+    }
+
+    fn take_inbox(&mut self) {
+        loop {
+            let events = self.inbox.take();
+            if events.is_empty() {
+                return;
+            }
+            for event in events {
+                self.handle(event);
+            }
+        }
+    }
+
+    /// Signals to stop count before deaths: a TERM to everybody is a stop, not a crash of the workers.
+    fn signalled(&mut self, arrived: &[Signal]) {
+        for signal in arrived {
+            match signal {
+                Signal::Terminate | Signal::Interrupt => self.handle(Event::StopAsked),
+                Signal::Quit | Signal::HangUp | Signal::User1 | Signal::Child => {}
+            }
+        }
+        if arrived.contains(&Signal::Child) {
+            self.reap();
+        }
+    }
+
+    fn reap(&mut self) {
+        loop {
+            let pids = &self.pids;
+            match process::next_exit(|pid| pids.contains_key(&pid)) {
+                Ok(Some(ended)) => self.reaped(ended),
+                Ok(None) => return,
+                Err(error) => {
+                    self.logger.line(Level::Error, MASTER, &format!("cannot wait for workers: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn reaped(&mut self, ended: process::Ended) {
+        let Some(id) = self.pids.remove(&ended.pid) else { return };
+        let Some(worker) = self.workers[id.slot].take_if(|worker| worker.id == id) else { return };
+        let output_tail = worker.drain();
+        // What it said before its end comes first.
+        self.take_inbox();
+        let oom = self.oom.claim(&ended.exit, worker.oom_before);
+        let max_rss_bytes = ended.own_peak(worker.master_peak_bytes);
+        let cpu_seconds = Some(ended.cpu_seconds);
+        let ended = Ended { exit: ended.exit, max_rss_bytes, cpu_seconds, oom, output_tail };
+        self.handle(Event::Exited { worker: id, ended });
+    }
+
+    fn transport_told(&mut self, event: transport::Event) {
+        use transport::Event as Told;
+        let wall = self.clock.now().wall;
+        match event {
+            Told::LeaseHeld { memory } => {
+                let acts = self.timer.as_mut().map_or_else(Vec::new, |timer| timer.lead(wall, &memory));
+                self.fire(acts);
+            }
+            Told::LeaseRefused => {
+                self.logger.line(Level::Info, MASTER, "Another scheduler holds the schedules; waiting for it to go");
+            }
+            Told::LeaseLost => {
+                if let Some(timer) = &mut self.timer {
+                    timer.follow();
+                }
+            }
+            Told::Fired { schedule, moment, stored } => {
+                if let Err(error) = &stored {
+                    self.logger.line(Level::Error, MASTER, &format!("cannot store the task of {schedule}: {error}"));
+                }
+                if let Some(timer) = &mut self.timer {
+                    timer.fired(wall, &schedule, moment, stored.is_ok());
+                }
+            }
+            event => self.handle(Event::Transport(event)),
+        }
+    }
+
+    fn fire(&mut self, acts: Vec<Act>) {
+        for Act::Fire { schedule, moment, task, target } in acts {
+            if task.is_some() {
+                self.logger.line(Level::Debug, MASTER, &format!("Triggering scheduled execution of {target}"));
+            }
+            self.transport.ask(Request::Fire { schedule, moment, task });
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        let now = self.clock.now();
+        self.core.handle(now, event, &mut actions);
+        for action in actions {
+            self.perform(action, now);
+        }
+    }
+
+    fn perform(&mut self, action: Action, now: Now) {
+        match action {
+            Action::Log { level, name, message } => self.logger.line(level, &name, &message),
+            Action::Send { worker, frame } => {
+                if let Some(worker) = self.worker(worker) {
+                    worker.send(&frame);
+                }
+            }
+            Action::Settle { handle, settlement } => self.settlements.push((handle, settlement)),
+            Action::Credit { queue, credit } => {
+                self.hand_over_settlements();
+                self.transport.ask(Request::Credit { queue, credit });
+            }
+            Action::Survey { serial } => {
+                self.hand_over_settlements();
+                self.transport.ask(Request::Survey { serial });
+            }
+            Action::Spawn { worker, queue } => self.spawn(worker, queue.0),
+            Action::Signal { worker, signal } => {
+                if let Some(worker) = self.worker(worker) {
+                    let signal = match signal {
+                        event::Signal::Terminate => GroupSignal::Terminate,
+                        event::Signal::Kill => GroupSignal::Kill,
+                    };
+                    if let Err(error) = process::kill_group(worker.pid, signal) {
+                        let text = format!("cannot signal process {}: {error}", worker.pid);
+                        self.logger.line(Level::Error, MASTER, &text);
+                    }
+                }
+            }
+            Action::StopScheduler => {
+                self.timer = None;
+                self.transport.ask(Request::ReleaseLease);
+            }
+            Action::Halt { code, error } => {
+                let tally = self.core.tally();
+                self.finished = Some(Finished { code, error, tally });
+                debug_assert!(now.at <= self.clock.now().at, "time does not go back");
+            }
+        }
+    }
+
+    fn worker(&self, id: WorkerId) -> Option<&Rc<Worker>> {
+        self.workers[id.slot].as_ref().filter(|worker| worker.id == id)
+    }
+
+    fn hand_over_settlements(&mut self) {
+        if !self.settlements.is_empty() {
+            self.transport.ask(Request::Settle(std::mem::take(&mut self.settlements)));
+        }
+    }
+
+    fn spawn(&mut self, id: WorkerId, queue: usize) {
+        let (program, environment) = &self.launches[queue];
+        let environment = Environment { slot: self.slots[id.slot].clone(), ..environment.clone() };
+        let oom_before = self.oom.count();
+        let started = process::spawn(program, &environment).and_then(|spawned| {
+            let (inbox, logger) = (Rc::clone(&self.inbox), self.logger.clone());
+            let pid = spawned.pid;
+            self.pids.insert(pid, id);
+            Worker::watch(id, spawned, oom_before, inbox, logger)
+        });
+        match started {
+            Ok(worker) => {
+                self.inbox.push(Event::Spawned { worker: id, pid: worker.pid });
+                self.workers[id.slot] = Some(worker);
+            }
+            Err(error) => self.inbox.push(Event::SpawnFailed { worker: id, error: error.to_string() }),
+        }
+    }
+}

@@ -1,2 +1,160 @@
 //! Schedules: what is done by the calendar.
+//!
+//! [`Timer`] is a pure machine like the core: it is told the time, the lease and what was stored, and says which
+//! moments fire. It fires only while it holds the lease, and every moment is stored together with the memory that
+//! it fired; so two schedulers, or one that was killed in the middle, fire it once.
+
 pub mod cron;
+
+use std::{collections::HashMap, time::Duration};
+
+use uuid::Uuid;
+
+use crate::{
+    clock::Timestamp,
+    config::{Misfire, Schedule, Target},
+    task::NewTask,
+};
+
+/// After a moment could not be stored: how long until it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the timer wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Store this task for this moment, with the memory of it.
+    Fire {
+        /// The schedule's id.
+        schedule: String,
+        /// The moment.
+        moment: Timestamp,
+        /// The task; `None` moves the memory on past missed moments.
+        task: Option<NewTask>,
+        /// What it runs, for the log.
+        target: String,
+    },
+}
+
+#[derive(Debug)]
+struct Entry {
+    schedule: Schedule,
+    next: Option<Timestamp>,
+    /// Asked to be stored, not answered.
+    pending: bool,
+}
+
+/// The moments of all schedules.
+#[derive(Debug)]
+pub struct Timer {
+    entries: Vec<Entry>,
+    leading: bool,
+}
+
+impl Timer {
+    /// A timer that does not hold the lease yet.
+    #[must_use]
+    pub fn new(schedules: Vec<Schedule>) -> Self {
+        let entry = |schedule| Entry { schedule, next: None, pending: false };
+        Self { entries: schedules.into_iter().map(entry).collect(), leading: false }
+    }
+
+    /// We are the scheduler; `memory` is the last moment of each schedule that fired before.
+    pub fn lead(&mut self, now: Timestamp, memory: &[(String, Timestamp)]) -> Vec<Act> {
+        self.leading = true;
+        let memory: HashMap<&str, Timestamp> = memory.iter().map(|(id, moment)| (id.as_str(), *moment)).collect();
+        let mut acts = Vec::new();
+        for entry in &mut self.entries {
+            entry.pending = false;
+            entry.next = entry.schedule.when.next_after(now);
+            let Some(last) = memory.get(entry.schedule.id.as_str()) else { continue };
+            let Some(missed) = last_between(entry, *last, now) else { continue };
+            let run = entry.schedule.misfire == Misfire::RunOnce;
+            entry.pending = true;
+            acts.push(act(&entry.schedule, missed, run));
+        }
+        acts
+    }
+
+    /// We are not the scheduler any more.
+    pub fn follow(&mut self) {
+        self.leading = false;
+    }
+
+    /// The moments that have come.
+    pub fn due(&mut self, now: Timestamp) -> Vec<Act> {
+        let mut acts = Vec::new();
+        if !self.leading {
+            return acts;
+        }
+        for entry in &mut self.entries {
+            let Some(moment) = entry.next.filter(|next| *next <= now && !entry.pending) else { continue };
+            entry.pending = true;
+            acts.push(act(&entry.schedule, moment, true));
+        }
+        acts
+    }
+
+    /// A moment was stored (or had been), or could not be and is tried again.
+    pub fn fired(&mut self, now: Timestamp, schedule: &str, moment: Timestamp, stored: bool) {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.schedule.id == schedule) else { return };
+        entry.pending = false;
+        if stored {
+            // Moments that passed while this one was being stored are not made up for: at most one is behind.
+            let after = moment.max(now.plus(Duration::ZERO));
+            let upcoming = entry.schedule.when.next_after(moment);
+            entry.next = if upcoming.is_some_and(|next| next <= after) {
+                last_between(entry, moment, now).or(upcoming)
+            } else {
+                upcoming
+            };
+        } else {
+            entry.next = Some(moment.max(Timestamp(now.plus(RETRY).0).min(moment.plus(RETRY))));
+        }
+    }
+
+    /// When the next moment comes.
+    #[must_use]
+    pub fn next_moment(&self) -> Option<Timestamp> {
+        if !self.leading {
+            return None;
+        }
+        self.entries.iter().filter(|entry| !entry.pending).filter_map(|entry| entry.next).min()
+    }
+}
+
+/// The latest moment after `last` and not after `now`. Looks at each moment in between, up to a bound.
+fn last_between(entry: &Entry, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    const MOST: usize = 100_000;
+    let mut found = None;
+    let mut at = last;
+    for _ in 0..MOST {
+        match entry.schedule.when.next_after(at) {
+            Some(next) if next <= now => {
+                found = Some(next);
+                at = next;
+            }
+            _ => break,
+        }
+    }
+    found
+}
+
+fn act(schedule: &Schedule, moment: Timestamp, run: bool) -> Act {
+    let (target, body) = match &schedule.target {
+        Target::Worker(kind) => (kind.clone(), "{}".to_owned()),
+        Target::Ctl(command) => (command.clone(), serde_json::json!({ "command": command }).to_string()),
+    };
+    let task = run.then(|| NewTask {
+        queue: schedule.queue.clone(),
+        id: task_id(&schedule.id, moment),
+        body: body.into_bytes(),
+        ..NewTask::default()
+    });
+    Act::Fire { schedule: schedule.id.clone(), moment, task, target }
+}
+
+/// The id of a schedule's task: the same for the same moment, whoever fires it.
+fn task_id(schedule: &str, moment: Timestamp) -> String {
+    let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"asynctask.schedule");
+    Uuid::new_v5(&namespace, format!("{schedule}@{}", moment.0).as_bytes()).to_string()
+}

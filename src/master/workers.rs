@@ -1,0 +1,224 @@
+//! The shell's ends of the worker processes: frames in and out, output to the log, events to the core.
+//!
+//! Two tasks of the runtime watch each worker, one its socket, one its output. They turn what comes into events in
+//! the [`Inbox`]; nothing is decided here. Before the frames of a turn become events, the output that the worker had
+//! written by then is read, so that its lines stand before the master's own about the same task.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    io,
+    os::fd::{AsRawFd, RawFd},
+    rc::Rc,
+};
+
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::Notify,
+    task::JoinHandle,
+};
+
+use super::event::{Event, WorkerId};
+use crate::{
+    frames,
+    logging::Logger,
+    process::{Link, Output, ReadState, Spawned, link},
+};
+
+/// Events that wait for the core.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    events: RefCell<VecDeque<Event>>,
+    filled: Notify,
+}
+
+impl Inbox {
+    pub(super) fn push(&self, event: Event) {
+        self.events.borrow_mut().push_back(event);
+        self.filled.notify_one();
+    }
+
+    pub(super) fn take(&self) -> VecDeque<Event> {
+        std::mem::take(&mut *self.events.borrow_mut())
+    }
+
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+}
+
+/// A descriptor's owner behind a cell, so that the watching task and the performing shell can both use it.
+#[derive(Debug)]
+struct Watched<T> {
+    inner: RefCell<T>,
+    descriptor: RawFd,
+}
+
+impl<T: AsRawFd> Watched<T> {
+    fn new(inner: T) -> Self {
+        Self { descriptor: inner.as_raw_fd(), inner: RefCell::new(inner) }
+    }
+}
+
+impl<T> AsRawFd for Watched<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor
+    }
+}
+
+/// A running worker process.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) pid: u32,
+    /// The master's own peak memory when it was started.
+    pub(super) master_peak_bytes: u64,
+    /// Out-of-memory kills counted when it was started.
+    pub(super) oom_before: Option<u64>,
+    link: AsyncFd<Watched<Link>>,
+    output: AsyncFd<Watched<Output>>,
+    /// The link has unsent bytes now: wait for it to be writable too.
+    unsent: Notify,
+    broken: Cell<bool>,
+    inbox: Rc<Inbox>,
+    logger: Logger,
+    tasks: RefCell<Vec<JoinHandle<()>>>,
+}
+
+impl Worker {
+    /// Takes over a process that was just started and begins to watch it.
+    pub(super) fn watch(
+        id: WorkerId,
+        spawned: Spawned,
+        oom_before: Option<u64>,
+        inbox: Rc<Inbox>,
+        logger: Logger,
+    ) -> io::Result<Rc<Self>> {
+        let worker = Rc::new(Self {
+            id,
+            pid: spawned.pid,
+            master_peak_bytes: spawned.master_peak_bytes,
+            oom_before,
+            link: AsyncFd::new(Watched::new(Link::new(spawned.frames)))?,
+            output: AsyncFd::with_interest(Watched::new(Output::new(spawned.output)), Interest::READABLE)?,
+            unsent: Notify::new(),
+            broken: Cell::new(false),
+            inbox,
+            logger,
+            tasks: RefCell::default(),
+        });
+        let frames = tokio::task::spawn_local(watch_frames(Rc::clone(&worker)));
+        let output = tokio::task::spawn_local(watch_output(Rc::clone(&worker)));
+        worker.tasks.borrow_mut().extend([frames, output]);
+        Ok(worker)
+    }
+
+    /// Writes a frame, at once as far as the socket takes it.
+    pub(super) fn send(&self, frame: &[u8]) {
+        if self.broken.get() {
+            return;
+        }
+        let sent = self.link.get_ref().inner.borrow_mut().send(frame);
+        if let Err(fault) = sent {
+            self.broke(&fault);
+        } else if self.link.get_ref().inner.borrow().has_unsent() {
+            self.unsent.notify_one();
+        }
+    }
+
+    /// The process was reaped: everything that it said is read, and its last output.
+    pub(super) fn drain(&self) -> String {
+        for task in self.tasks.borrow_mut().drain(..) {
+            task.abort();
+        }
+        let mut events = Vec::new();
+        if !self.broken.get() {
+            let id = self.id;
+            // A socket that cannot be read any more has nothing to say.
+            let _ = self.link.get_ref().inner.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
+        }
+        let output = &mut *self.output.get_ref().inner.borrow_mut();
+        let _ = output.read_available(|line| self.logger.raw(line));
+        output.finish(|line| self.logger.raw(line));
+        events.into_iter().for_each(|event| self.inbox.push(event));
+        output.tail()
+    }
+
+    /// Reads the frames that have come; true if there may be more at once.
+    fn read_frames(&self) -> ReadState {
+        let mut events = Vec::new();
+        let id = self.id;
+        let state = self.link.get_ref().inner.borrow_mut().read_frames(|line| events.push(event_of(id, line)));
+        self.read_output();
+        events.into_iter().for_each(|event| self.inbox.push(event));
+        state.unwrap_or_else(|fault| {
+            self.broke(&fault);
+            ReadState::Closed
+        })
+    }
+
+    fn read_output(&self) -> ReadState {
+        let output = &mut *self.output.get_ref().inner.borrow_mut();
+        output.read_available(|line| self.logger.raw(line)).unwrap_or(ReadState::Closed)
+    }
+
+    /// The socket is of no use any more.
+    fn broke(&self, fault: &link::Fault) {
+        self.broken.set(true);
+        let worker = self.id;
+        self.inbox.push(match fault {
+            link::Fault::Io(_) => Event::HungUp { worker },
+            link::Fault::Oversized | link::Fault::Clogged => Event::Faulted { worker, fault: fault.to_string() },
+        });
+    }
+}
+
+fn event_of(worker: WorkerId, line: &[u8]) -> Event {
+    match frames::parse(line) {
+        Ok(frame) => Event::Said { worker, frame },
+        Err(fault) => Event::Faulted { worker, fault: fault.to_string() },
+    }
+}
+
+async fn watch_frames(worker: Rc<Worker>) {
+    loop {
+        let has_unsent = worker.link.get_ref().inner.borrow().has_unsent();
+        let interest = if has_unsent { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        let mut guard = tokio::select! {
+            guard = worker.link.ready(interest) => match guard {
+                Ok(guard) => guard,
+                Err(_) => return,
+            },
+            () = worker.unsent.notified() => continue,
+        };
+        let ready = guard.ready();
+        if ready.is_writable() && has_unsent {
+            let flushed = worker.link.get_ref().inner.borrow_mut().flush();
+            match flushed {
+                Ok(true) => {}
+                Ok(false) => guard.clear_ready_matching(tokio::io::Ready::WRITABLE),
+                Err(fault) => return worker.broke(&fault),
+            }
+        }
+        if ready.is_readable() || ready.is_read_closed() {
+            match worker.read_frames() {
+                ReadState::Drained => guard.clear_ready_matching(tokio::io::Ready::READABLE),
+                ReadState::More => tokio::task::yield_now().await,
+                ReadState::Closed if worker.broken.replace(true) => return,
+                ReadState::Closed => return worker.inbox.push(Event::HungUp { worker: worker.id }),
+            }
+        }
+    }
+}
+
+async fn watch_output(worker: Rc<Worker>) {
+    loop {
+        // A full log must not grow: the worker's pipe fills, and the worker waits.
+        worker.logger.room().await;
+        let Ok(mut guard) = worker.output.readable().await else { return };
+        match worker.read_output() {
+            ReadState::Drained | ReadState::More => guard.clear_ready(),
+            ReadState::Closed => return,
+        }
+    }
+}
