@@ -6,6 +6,7 @@ pub mod config;
 pub mod frames;
 pub mod logging;
 pub mod outcome;
+pub mod process;
 pub mod retry;
 pub mod schedule;
 pub mod task;
