@@ -8,6 +8,7 @@ pub mod frames;
 pub mod logging;
 pub mod master;
 pub mod outcome;
+pub mod process;
 pub mod retry;
 pub mod schedule;
 pub mod task;

@@ -1,0 +1,260 @@
+//! The bounded queue before the log's writer thread, and that thread.
+//!
+//! Full and not full are two marks apart: from [`QUEUE_LIMIT`] on it is full until half of it is written. So what is
+//! dropped is dropped in one stretch, of which one line tells, and workers' pipes are not paused for each line.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, ErrorKind, Write},
+    os::fd::AsFd,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::Notify;
+
+use super::{Level, MASTER, QUEUE_LIMIT, format_line};
+
+/// What a line costs beside its bytes: empty lines must fill the queue as well.
+const LINE_COST: usize = 64;
+
+/// One per log.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Tells the writer of lines.
+    lines_came: Condvar,
+    /// Tells who waits that all is written.
+    all_written: Condvar,
+    /// Tells who waits for room.
+    room: Notify,
+    /// Copies of what is in the state, to be asked without the lock.
+    full: AtomicBool,
+    closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: VecDeque<Line>,
+    /// Cost of `lines` and of the line that is being written.
+    cost: usize,
+    /// Lines that were dropped and not yet told about.
+    dropped: u64,
+    /// The last write failed, of a log that goes on (a full disk): wait for a new line to try again.
+    failing: bool,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// The writer waits: all is written.
+    Idle,
+    /// The writer has work.
+    #[default]
+    Writing,
+    /// The same, and takes no more.
+    Closing,
+    /// There is no writer any more.
+    Ended,
+}
+
+#[derive(Debug)]
+struct Line {
+    bytes: Vec<u8>,
+    /// How many lines are lost with this one: more than itself, if it tells of dropped ones.
+    stands_for: u64,
+}
+
+impl Line {
+    fn cost(&self) -> usize {
+        self.bytes.len() + LINE_COST
+    }
+}
+
+impl Queue {
+    pub(super) fn start(output: File) -> io::Result<Arc<Self>> {
+        let queue = Arc::new(Self::new(Phase::Writing));
+        let writer = Arc::clone(&queue);
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.write_all(&output))?;
+        Ok(queue)
+    }
+
+    /// One that takes nothing.
+    pub(super) fn closed() -> Arc<Self> {
+        Arc::new(Self::new(Phase::Ended))
+    }
+
+    fn new(phase: Phase) -> Self {
+        Self {
+            state: Mutex::new(State { phase, ..State::default() }),
+            lines_came: Condvar::new(),
+            all_written: Condvar::new(),
+            room: Notify::new(),
+            full: AtomicBool::new(false),
+            closed: AtomicBool::new(phase == Phase::Ended),
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        !self.full.load(Ordering::Acquire)
+    }
+
+    pub(super) async fn room(&self) {
+        loop {
+            // Made before the question: a `Notified` hears of everything since its making.
+            let notified = self.room.notified();
+            if self.has_room() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Takes a line if there is room, counts it otherwise.
+    pub(super) fn offer(&self, bytes: Vec<u8>) {
+        let mut state = self.lock();
+        let most = if self.has_room() { QUEUE_LIMIT } else { 0 };
+        self.take(&mut state, most, bytes);
+    }
+
+    /// Takes a line up to twice the limit.
+    pub(super) fn offer_anyway(&self, bytes: Vec<u8>) {
+        self.take(&mut self.lock(), 2 * QUEUE_LIMIT, bytes);
+    }
+
+    /// `full` changes only while the lock is held, as here: whoever sets it knows that the writer has still to come by.
+    fn take(&self, state: &mut State, most: usize, bytes: Vec<u8>) {
+        if matches!(state.phase, Phase::Closing | Phase::Ended) {
+            return;
+        }
+        let line = Line { bytes, stands_for: 1 };
+        if state.cost + line.cost() > most {
+            state.dropped += 1;
+        } else {
+            state.tell_dropped();
+            state.push(line);
+            state.failing = false;
+        }
+        if state.cost >= QUEUE_LIMIT || (state.dropped > 0 && state.cost > QUEUE_LIMIT / 2) {
+            self.full.store(true, Ordering::Release);
+        }
+        if state.phase == Phase::Idle {
+            state.phase = Phase::Writing;
+            self.lines_came.notify_one();
+        }
+    }
+
+    pub(super) fn wait_written(&self, limit: Duration) -> bool {
+        let state = self.lock();
+        let working = |state: &mut State| matches!(state.phase, Phase::Writing | Phase::Closing);
+        let waited = self.all_written.wait_timeout_while(state, limit, working);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    pub(super) fn close(&self, limit: Duration) -> bool {
+        self.closed.store(true, Ordering::Release);
+        let mut state = self.lock();
+        if state.phase != Phase::Ended {
+            state.phase = Phase::Closing;
+            self.lines_came.notify_one();
+        }
+        drop(state);
+        self.wait_written(limit)
+    }
+
+    /// The writer thread.
+    fn write_all(&self, output: &File) {
+        while let Some(line) = self.next_line() {
+            let result = write_line(output, &line.bytes);
+            let mut state = self.lock();
+            state.cost -= line.cost();
+            if let Err(error) = result {
+                if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::EBADF)) {
+                    state.lines.clear();
+                    state.cost = 0;
+                    state.phase = Phase::Closing;
+                    state.dropped = 0;
+                    self.closed.store(true, Ordering::Release);
+                } else {
+                    state.dropped += line.stands_for;
+                    state.failing = true;
+                }
+            }
+            if !self.has_room() && state.cost <= QUEUE_LIMIT / 2 {
+                self.full.store(false, Ordering::Release);
+                self.room.notify_waiters();
+            }
+        }
+    }
+
+    /// Waits for a line. `None`: the log was closed and all is written.
+    fn next_line(&self) -> Option<Line> {
+        let mut state = self.lock();
+        loop {
+            if let Some(line) = state.lines.pop_front() {
+                return Some(line);
+            }
+            state.lines.shrink_to(64);
+            if !state.failing && state.tell_dropped() {
+                continue;
+            }
+            if state.phase == Phase::Closing {
+                state.phase = Phase::Ended;
+                self.all_written.notify_all();
+                return None;
+            }
+            state.phase = Phase::Idle;
+            self.all_written.notify_all();
+            state = self.lines_came.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A poisoned lock is taken all the same: a panic elsewhere is no reason to lose the log.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn push(&mut self, line: Line) {
+        self.cost += line.cost();
+        self.lines.push_back(line);
+    }
+
+    /// Puts the line about dropped lines into the queue, if there were any.
+    fn tell_dropped(&mut self) -> bool {
+        let count = std::mem::take(&mut self.dropped);
+        if count == 0 {
+            return false;
+        }
+        let text = format!("{count} {} dropped", if count == 1 { "line" } else { "lines" });
+        self.push(Line { bytes: format_line(Level::Warning, MASTER, &text).into_bytes(), stands_for: count });
+        true
+    }
+}
+
+/// One `write`, unless the other side takes less at once. Waits for an output that somebody made non-blocking.
+fn write_line(mut output: &File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match output.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                // Its result does not matter: the next write tells.
+                let _ = poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

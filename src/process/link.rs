@@ -1,0 +1,352 @@
+//! The master's end of a worker's frame socket.
+//!
+//! It never blocks and never grows without bound: what the worker does not read is kept up to [`UNSENT_LIMIT`], and a
+//! worker whose frame has no end is at fault at [`frames::LIMIT`](crate::frames::LIMIT). Many frames cost one read, a
+//! frame costs one write; buffers that a large frame has grown are given back.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+        unix::net::UnixStream,
+    },
+};
+
+use super::{ReadState, newline, readable_bytes};
+use crate::frames::LIMIT;
+
+/// Most bytes that wait for a worker to read them: two frames of the largest size.
+pub const UNSENT_LIMIT: usize = 2 * LIMIT;
+
+/// After this many bytes [`Link::read_frames`] gives others their turn.
+const TURN: usize = 1024 * 1024;
+
+/// Size of a buffer at rest.
+const REST: usize = 64 * 1024;
+
+/// Why a worker's socket is of no use any more.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// A frame over the limit.
+    #[error("a frame of the worker exceeds {LIMIT} bytes")]
+    Oversized,
+    /// The worker does not read, and too much waits for it.
+    #[error("the worker does not read its frames: {UNSENT_LIMIT} bytes wait for it")]
+    Clogged,
+    /// The operating system's word, `BrokenPipe` or `ConnectionReset` if the worker has closed its end.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A frame socket with its buffers. Wrap it in tokio's `AsyncFd` to know when to read and when to flush.
+#[derive(Debug)]
+pub struct Link {
+    stream: UnixStream,
+    inbox: Splitter,
+    outbox: Vec<u8>,
+    sent: usize,
+}
+
+impl Link {
+    /// The link over `stream`, which must be non-blocking, as [`spawn`](super::spawn()) made it.
+    #[must_use]
+    pub fn new(stream: UnixStream) -> Self {
+        Self { stream, inbox: Splitter::default(), outbox: Vec::new(), sent: 0 }
+    }
+
+    /// Sends one frame, its newline included: at once as far as the worker's end takes it, the rest when
+    /// [`flush`](Self::flush) is called.
+    pub fn send(&mut self, frame: &[u8]) -> Result<(), Fault> {
+        debug_assert_eq!(frame.last(), Some(&b'\n'), "a frame ends with its newline");
+        if self.unsent() + frame.len() > UNSENT_LIMIT {
+            return Err(Fault::Clogged);
+        }
+        let written = if self.has_unsent() { 0 } else { self.write_now(frame)? };
+        self.outbox.extend_from_slice(&frame[written..]);
+        Ok(())
+    }
+
+    /// Sends what waits, as far as the worker's end takes it; for when the socket is writable. Whether all is sent.
+    pub fn flush(&mut self) -> Result<bool, Fault> {
+        while self.has_unsent() {
+            match self.write_now(&self.outbox[self.sent..])? {
+                0 => break,
+                written => self.sent += written,
+            }
+        }
+        if !self.has_unsent() {
+            self.outbox.clear();
+            self.outbox.shrink_to(REST);
+            self.sent = 0;
+        } else if self.sent > LIMIT {
+            self.outbox.drain(..self.sent);
+            self.sent = 0;
+        }
+        Ok(!self.has_unsent())
+    }
+
+    /// Bytes that wait for the worker to read.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.outbox.len() - self.sent
+    }
+
+    /// Whether to wait until the socket is writable and then [`flush`](Self::flush).
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.unsent() > 0
+    }
+
+    /// Whether another frame of the largest size would not fit: this worker gets no tasks.
+    #[must_use]
+    pub fn is_clogged(&self) -> bool {
+        self.unsent() > UNSENT_LIMIT - LIMIT
+    }
+
+    /// Reads what has come, up to a fair share, and gives each whole frame, without its newline, to `frame`.
+    /// [`ReadState::Drained`] may be said after a read that came back short, with no further call to make sure:
+    /// new bytes make an edge-triggered poll fire again.
+    ///
+    /// After [`ReadState::Closed`] nothing more comes; [`unfinished`](Self::unfinished) tells whether it broke off.
+    pub fn read_frames(&mut self, frame: impl FnMut(&[u8])) -> Result<ReadState, Fault> {
+        self.read_up_to(TURN, frame)
+    }
+
+    /// Reads all that the socket holds at this moment; for when the worker has ended. Never until the end of the
+    /// stream, which a grandchild may keep open.
+    pub fn read_last_frames(&mut self, frame: impl FnMut(&[u8])) -> Result<(), Fault> {
+        let held = readable_bytes(&self.stream)?;
+        if held > 0 { self.read_up_to(held, frame).map(drop) } else { Ok(()) }
+    }
+
+    /// Bytes of a frame whose end has not come.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.inbox.unfinished()
+    }
+
+    fn read_up_to(&mut self, most: usize, mut frame: impl FnMut(&[u8])) -> Result<ReadState, Fault> {
+        let mut left = most;
+        while left > 0 {
+            let space = self.inbox.space();
+            let room = space.len();
+            let length = match self.stream.read(space) {
+                Ok(0) => return Ok(ReadState::Closed),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(ReadState::Drained),
+                // A worker that died with unread frames in its socket.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(ReadState::Closed),
+                Err(error) => return Err(error.into()),
+            };
+            self.inbox.filled(length);
+            while let Some(line) = self.inbox.next_line()? {
+                frame(line);
+            }
+            if length < room {
+                return Ok(ReadState::Drained);
+            }
+            left = left.saturating_sub(length);
+        }
+        Ok(ReadState::More)
+    }
+
+    /// One write; zero bytes if the socket is full.
+    fn write_now(&self, bytes: &[u8]) -> Result<usize, Fault> {
+        loop {
+            match (&self.stream).write(bytes) {
+                Ok(written) => return Ok(written),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl AsRawFd for Link {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+}
+
+/// Cuts a stream of bytes at its newlines; a piece may have [`LIMIT`] bytes, its newline included.
+#[derive(Debug, Default)]
+pub struct Splitter {
+    /// All of it is initialised; what counts is `start..end`.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Up to here there is no newline.
+    scanned: usize,
+}
+
+impl Splitter {
+    /// Room to read into, never empty; tell [`filled`](Self::filled) how much came.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            // Empty: begin at the front again, in a small buffer.
+            (self.start, self.end, self.scanned) = (0, 0, 0);
+            if self.buffer.len() > REST {
+                self.buffer = Vec::new();
+            }
+        }
+        if self.end == self.buffer.len() && self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.scanned -= self.start;
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.buffer.len() - self.end < REST / 2 {
+            let larger = (self.buffer.len() * 2).max(REST);
+            self.buffer.resize(larger, 0);
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    /// `length` bytes were put at the beginning of [`space`](Self::space).
+    pub fn filled(&mut self, length: usize) {
+        self.end += length;
+        debug_assert!(self.end <= self.buffer.len(), "more was filled than there was space");
+    }
+
+    /// The next whole piece, without its newline.
+    ///
+    /// # Errors
+    /// [`Fault::Oversized`] when a piece is over the limit, ended or not.
+    pub fn next_line(&mut self) -> Result<Option<&[u8]>, Fault> {
+        let Some(offset) = newline(&self.buffer[self.scanned..self.end]) else {
+            self.scanned = self.end;
+            return if self.unfinished() >= LIMIT { Err(Fault::Oversized) } else { Ok(None) };
+        };
+        let (from, to) = (self.start, self.scanned + offset);
+        if to + 1 - from > LIMIT {
+            return Err(Fault::Oversized);
+        }
+        self.start = to + 1;
+        self.scanned = self.start;
+        Ok(Some(&self.buffer[from..to]))
+    }
+
+    /// Bytes after the last piece.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.end - self.start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Link, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Link::new(ours), theirs)
+    }
+
+    fn frames(link: &mut Link) -> (Vec<Vec<u8>>, ReadState) {
+        let mut frames = Vec::new();
+        let state = link.read_frames(|frame| frames.push(frame.to_vec())).unwrap();
+        (frames, state)
+    }
+
+    #[test]
+    fn many_frames_come_with_one_read_and_a_half_one_waits() {
+        let (mut link, mut worker) = pair();
+        worker.write_all(b"a\nbb\n\nccc").unwrap();
+        assert_eq!(frames(&mut link), (vec![b"a".to_vec(), b"bb".to_vec(), vec![]], ReadState::Drained));
+        assert_eq!(link.unfinished(), 3);
+        worker.write_all(b"c\n").unwrap();
+        assert_eq!(frames(&mut link), (vec![b"cccc".to_vec()], ReadState::Drained));
+        assert_eq!(frames(&mut link), (vec![], ReadState::Drained));
+        worker.write_all(b"last\nbroken off").unwrap();
+        drop(worker);
+        assert_eq!(frames(&mut link).0, [b"last".to_vec()]);
+        assert_eq!(frames(&mut link).1, ReadState::Closed);
+        assert_eq!(link.unfinished(), 10);
+    }
+
+    #[test]
+    fn large_frames_go_through_both_ways_and_leave_small_buffers() {
+        let (mut link, worker) = pair();
+        let mut large = vec![b'x'; LIMIT - 1];
+        large.push(b'\n');
+        let expected = large.clone();
+        let echo = std::thread::spawn(move || {
+            let (mut read, mut back) = (worker.try_clone().unwrap(), worker);
+            let mut frame = vec![0; LIMIT];
+            for _ in 0..2 {
+                read.read_exact(&mut frame).unwrap();
+            }
+            back.write_all(&frame).unwrap();
+            frame
+        });
+        link.send(&large).unwrap();
+        assert!(link.has_unsent());
+        assert!(!link.is_clogged() || link.unsent() > LIMIT);
+        link.send(&large).unwrap();
+        assert!(matches!(link.send(&large), Err(Fault::Clogged)));
+        while !link.flush().unwrap() {
+            wait(&link, nix::poll::PollFlags::POLLOUT);
+        }
+        assert!(link.outbox.capacity() <= REST);
+        let mut got = Vec::new();
+        while got.is_empty() {
+            wait(&link, nix::poll::PollFlags::POLLIN);
+            link.read_frames(|frame| got.push(frame.len())).unwrap();
+        }
+        assert_eq!(got, [LIMIT - 1]);
+        link.inbox.space();
+        assert!(link.inbox.buffer.capacity() <= REST);
+        assert!(echo.join().unwrap() == expected);
+    }
+
+    #[test]
+    fn a_frame_without_an_end_is_a_fault() {
+        let (mut link, mut worker) = pair();
+        std::thread::spawn(move || {
+            let chunk = vec![b'x'; 1024 * 1024];
+            while worker.write_all(&chunk).is_ok() {}
+        });
+        let fault = loop {
+            wait(&link, nix::poll::PollFlags::POLLIN);
+            if let Err(fault) = link.read_frames(|_| panic!("there is no frame")) {
+                break fault;
+            }
+        };
+        assert!(matches!(fault, Fault::Oversized));
+        assert!(link.inbox.buffer.len() <= 2 * LIMIT);
+    }
+
+    #[test]
+    fn a_worker_that_is_gone_is_an_error_and_not_a_signal() {
+        let (mut link, worker) = pair();
+        drop(worker);
+        assert!(matches!(link.send(b"a\n"), Err(Fault::Io(error)) if error.kind() == ErrorKind::BrokenPipe));
+    }
+
+    #[test]
+    fn the_last_frames_are_read_while_a_grandchild_holds_the_socket() {
+        let (mut link, mut worker) = pair();
+        let grandchild = worker.try_clone().unwrap();
+        worker.write_all(b"a\nb\nhal").unwrap();
+        drop(worker);
+        let mut count = 0;
+        link.read_last_frames(|_| count += 1).unwrap();
+        assert_eq!((count, link.unfinished()), (2, 3));
+        link.read_last_frames(|_| panic!("there is no frame")).unwrap();
+        drop(grandchild);
+    }
+
+    fn wait(link: &Link, what: nix::poll::PollFlags) {
+        let mut descriptors = [nix::poll::PollFd::new(link.as_fd(), what)];
+        assert_eq!(nix::poll::poll(&mut descriptors, 20_000u16).unwrap(), 1, "nothing happened for 20 s");
+    }
+}

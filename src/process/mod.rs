@@ -1,0 +1,67 @@
+//! Everything the master does to processes: starting them, hearing that they ended, talking to them, and knowing
+//! why they died. It decides nothing: [`crate::task`] has the words, the master's core has the decisions.
+//!
+//! - [`spawn`] starts a worker with its frame socket, its output pipe and its own process group.
+//! - [`link`] is the master's end of the frame socket, [`evidence`] of the output pipe.
+//! - [`signals`] turns signals into values; [`reap`] turns a SIGCHLD into the end of one process after the other.
+//! - [`limits`] reads what the kernel knows about memory.
+//!
+//! All `unsafe` of this crate is in this folder, a sentence at each block.
+
+pub mod evidence;
+pub mod limits;
+pub mod link;
+pub mod reap;
+pub mod signals;
+pub mod spawn;
+
+use std::{
+    ffi::c_int,
+    io::{self, BufRead},
+    os::fd::{AsFd, AsRawFd},
+};
+
+pub use self::{
+    evidence::Output,
+    limits::OomWatch,
+    link::Link,
+    reap::{Ended, kill_group, next_exit},
+    signals::{Signal, Signals},
+    spawn::{Environment, FRAME_FD, Program, Spawned, SpawnedOnce, reserve_frame_fd, spawn, spawn_once},
+};
+
+/// What is left to read after a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadState {
+    /// Nothing at the moment: wait until the descriptor is readable.
+    Drained,
+    /// More is there already; the read stopped so that others get their turn.
+    More,
+    /// The other side has closed it. That says nothing about a process: wait for [`next_exit`].
+    Closed,
+}
+
+/// How many bytes a pipe or socket holds at this moment.
+fn readable_bytes(descriptor: impl AsFd) -> io::Result<usize> {
+    let mut bytes: c_int = 0;
+    // SAFETY: FIONREAD writes one int through the pointer, which points to one, and the descriptor is open: it is borrowed.
+    let result = unsafe { libc::ioctl(descriptor.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
+}
+
+/// Where the next newline is. Through std's `skip_until`, because that is a `memchr`, and frames can be large.
+fn newline(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    let skipped = rest.skip_until(b'\n').unwrap_or(0);
+    (skipped > 0 && bytes[skipped - 1] == b'\n').then(|| skipped - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn newlines_are_found() {
+        for (text, place) in [("", None), ("ab", None), ("\n", Some(0)), ("ab\nc\n", Some(2))] {
+            assert_eq!(super::newline(text.as_bytes()), place, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Starting a worker.
+//!
+//! Only the master's main thread may call this: `PR_SET_PDEATHSIG` follows the *thread* that spawned, so a child of a
+//! thread that ends is killed at once (measured). Nothing here forks and goes on running Rust code: a worker of a
+//! Rust kind is this binary started again.
+//!
+//! ```text
+//!   worker      0 ← /dev/null, or the payload (mode: once)
+//!               1, 2 → one pipe → `Spawned::output`          nothing else is open in it
+//!               3 ↔ one Unix socket ↔ `Spawned::frames`
+//! ```
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, Seek, Write},
+    os::{
+        fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd},
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Mutex,
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        prctl::set_pdeathsig,
+        resource::{UsageWho, getrusage},
+        signal::{SigHandler, SigSet, Signal, signal},
+    },
+    unistd::{Pid, getpid, getppid},
+};
+
+/// The descriptor of the frame socket in a worker.
+pub const FRAME_FD: RawFd = 3;
+
+/// What belongs to the master alone: a worker that said `READY=1` or took a listening socket would speak for it.
+const NOT_INHERITED: [&str; 6] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+
+/// What to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// This same binary (`/proc/self/exe`, which keeps the old one after an upgrade), for a Rust kind.
+    Own {
+        /// Its arguments.
+        args: Vec<OsString>,
+    },
+    /// A program of somebody else.
+    Command {
+        /// Program and arguments. A program with a slash is relative to `folder`, one without is found in PATH.
+        argv: Vec<OsString>,
+        /// The folder it runs in.
+        folder: PathBuf,
+    },
+}
+
+/// What a worker is told by its environment, beyond what it inherits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `ASYNCTASK_QUEUE`.
+    pub queue: String,
+    /// `ASYNCTASK_SLOT`, as in `foo[1]`.
+    pub slot: String,
+    /// `ASYNCTASK_LOG_LEVEL`.
+    pub log_level: String,
+    /// `ASYNCTASK_LOG_FORMAT`.
+    pub log_format: String,
+    /// Further variables; they win over everything else but `ASYNCTASK_FD`.
+    pub pairs: Vec<(OsString, OsString)>,
+}
+
+/// A worker that was started: its program runs. All descriptors are the master's ends.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its process, which is also its process group.
+    pub pid: u32,
+    /// The frame socket, non-blocking.
+    pub frames: UnixStream,
+    /// The read end of its stdout and stderr, non-blocking.
+    pub output: OwnedFd,
+    /// The master's own peak memory at this moment, in bytes: what [`Ended::own_peak`](super::Ended::own_peak) needs.
+    pub master_peak_bytes: u64,
+}
+
+/// A process for one task (`mode: once`) that was started.
+#[derive(Debug)]
+pub struct SpawnedOnce {
+    /// Its process, which is also its process group.
+    pub pid: u32,
+    /// The read end of its stdout and stderr, non-blocking.
+    pub output: OwnedFd,
+    /// As in [`Spawned`].
+    pub master_peak_bytes: u64,
+}
+
+/// Keeps descriptor 3 occupied in this process for its whole life; to be called at the start of the master, before
+/// anything else is opened.
+///
+/// In the child, std holds a pipe by which it reports a failed exec to the parent. If 3 were free here, that pipe
+/// could get it, and our `dup2` onto 3 would put the frame socket in its place: a program that does not exist
+/// would then look like one that was started. So 3 is held by `/dev/null` (CLOEXEC), and no pipe ever gets it. If 3 is
+/// in use already (inherited, or the caller's), that serves as well as long as it stays open.
+///
+/// Returns whether it was this call that took it.
+pub fn reserve_frame_fd() -> io::Result<bool> {
+    // Two threads at once could each open a descriptor below 3's duplicate and give it back.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+
+    let null = OwnedFd::from(File::open("/dev/null")?);
+    let null = if null.as_raw_fd() < FRAME_FD { duplicate_from(&null, FRAME_FD)? } else { null };
+    let taken = null.as_raw_fd() == FRAME_FD;
+    if taken {
+        // Left open on purpose: this is the reservation.
+        let _ = null.into_raw_fd();
+    }
+    Ok(taken)
+}
+
+/// Starts a worker that speaks frames. Main thread only; call [`reserve_frame_fd`] at the start of the process.
+///
+/// The worker leads its own process group, dies with this process, and has nothing open but 0 to 3. When this
+/// returns, its program has been executed.
+///
+/// # Errors
+/// What the operating system said, with the program's name, or the folder's if that is what is missing.
+pub fn spawn(program: &Program, environment: &Environment) -> io::Result<Spawned> {
+    let (frames, theirs) = UnixStream::pair()?;
+    frames.set_nonblocking(true)?;
+    let (pid, output, master_peak_bytes) = start(program, environment, Stdio::null(), Some(&theirs))?;
+    Ok(Spawned { pid, frames, output, master_peak_bytes })
+}
+
+/// Starts a process for one task: like [`spawn`], with `stdin` given and without a frame socket. Main thread only.
+pub fn spawn_once(program: &Program, environment: &Environment, stdin: OwnedFd) -> io::Result<SpawnedOnce> {
+    let (pid, output, master_peak_bytes) = start(program, environment, Stdio::from(stdin), None)?;
+    Ok(SpawnedOnce { pid, output, master_peak_bytes })
+}
+
+/// A payload as the stdin of [`spawn_once`]: a file in memory, so that nobody has to feed a pipe while it is read.
+pub fn payload_stdin(payload: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create(c"asynctask payload", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(payload)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+#[expect(clippy::zombie_processes, reason = "the pid is handed on; `reap::next_exit` waits for every child")]
+fn start(
+    program: &Program,
+    environment: &Environment,
+    stdin: Stdio,
+    frames: Option<&UnixStream>,
+) -> io::Result<(u32, OwnedFd, u64)> {
+    reserve_frame_fd()?;
+    let (output, theirs) = io::pipe()?;
+    let output = OwnedFd::from(output);
+    let flags = OFlag::from_bits_retain(fcntl(&output, FcntlArg::F_GETFL)?);
+    fcntl(&output, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+
+    let mut command = command(program, environment)?;
+    command.stdin(stdin).stdout(theirs.try_clone()?).stderr(theirs).process_group(0);
+    command.env_remove("ASYNCTASK_FD");
+    if frames.is_some() {
+        command.env("ASYNCTASK_FD", FRAME_FD.to_string());
+    }
+
+    let master = getpid();
+    let frames = frames.map(AsRawFd::as_raw_fd);
+    // SAFETY: the closure runs in the forked child. It copies two integers, allocates nothing, takes no lock, and
+    // `settle_in_child` makes only system calls that signal-safety(7) allows or that glibc passes straight on.
+    unsafe { command.pre_exec(move || settle_in_child(frames, master)) };
+
+    let master_peak_bytes = own_peak_bytes()?;
+    let child = command.spawn().map_err(|error| explain(program, error))?;
+    Ok((child.id(), output, master_peak_bytes))
+}
+
+fn command(program: &Program, environment: &Environment) -> io::Result<Command> {
+    let mut command = match program {
+        Program::Own { args } => {
+            let mut command = Command::new("/proc/self/exe");
+            command.args(args).arg0(format!("asynctask: worker {}", environment.slot));
+            command
+        }
+        Program::Command { argv, folder } => {
+            let Some((name, args)) = argv.split_first() else {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "a command needs at least a program"));
+            };
+            let mut command = Command::new(found_from(folder, name));
+            command.args(args).arg0(name).current_dir(folder);
+            command
+        }
+    };
+    for name in NOT_INHERITED {
+        command.env_remove(name);
+    }
+    command
+        .env("PYTHONUNBUFFERED", "1")
+        .env("ASYNCTASK_QUEUE", &environment.queue)
+        .env("ASYNCTASK_SLOT", &environment.slot)
+        .env("ASYNCTASK_LOG_LEVEL", &environment.log_level)
+        .env("ASYNCTASK_LOG_FORMAT", &environment.log_format)
+        .envs(environment.pairs.iter().map(|(name, value)| (name, value)));
+    Ok(command)
+}
+
+/// A program with a slash in it is looked up from the folder; std leaves open whose folder it would be.
+fn found_from(folder: &Path, name: &OsStr) -> PathBuf {
+    if name.as_encoded_bytes().contains(&b'/') { folder.join(name) } else { PathBuf::from(name) }
+}
+
+/// The last steps between fork and exec. After the change of folder, group and user, because a change of user clears
+/// the death signal. Only system calls: see the caller.
+fn settle_in_child(frames: Option<RawFd>, master: Pid) -> io::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != master {
+        // The master died before the line above; its signal has been missed.
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    SigSet::empty().thread_set_mask()?;
+    // SAFETY: the default action is no function of ours, and this child has one thread.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    let first_closed = match frames {
+        Some(socket) => {
+            place_frames(socket)?;
+            FRAME_FD + 1
+        }
+        None => FRAME_FD,
+    };
+    // Ours are CLOEXEC one by one. This is for what the master itself inherited, and for libraries that forget.
+    // A kernel before 5.11 says no, and then these stay as they are.
+    // SAFETY: `close_range` takes three integers and touches no memory of ours.
+    unsafe { libc::syscall(libc::SYS_close_range, first_closed, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    Ok(())
+}
+
+/// Puts the socket on descriptor 3 without CLOEXEC.
+fn place_frames(socket: RawFd) -> io::Result<()> {
+    let result = if socket == FRAME_FD {
+        // `dup2` onto itself would leave CLOEXEC set.
+        // SAFETY: sets the flags of a descriptor; no memory is passed.
+        unsafe { libc::fcntl(FRAME_FD, libc::F_SETFD, 0) }
+    } else {
+        // SAFETY: replaces descriptor 3 of this child, which is the reservation or something that ends with exec anyway.
+        unsafe { libc::dup2(socket, FRAME_FD) }
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn duplicate_from(descriptor: &OwnedFd, lowest: RawFd) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+
+    let raw = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
+    // SAFETY: fcntl has just made this descriptor for us; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// This process's own peak memory: what a child starts with, since the figure survives exec.
+fn own_peak_bytes() -> io::Result<u64> {
+    let kibibytes = getrusage(UsageWho::RUSAGE_SELF)?.max_rss();
+    Ok(u64::try_from(kibibytes).unwrap_or(0).saturating_mul(1024))
+}
+
+fn explain(program: &Program, error: io::Error) -> io::Error {
+    let text = match program {
+        Program::Own { .. } => format!("cannot start this program again (/proc/self/exe): {error}"),
+        Program::Command { argv, folder } => {
+            let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
+            let path = found_from(folder, name);
+            if !folder.is_dir() {
+                format!("cannot start {}: its folder {} does not exist", name.display(), folder.display())
+            } else if error.kind() == io::ErrorKind::NotFound && path.is_absolute() && path.is_file() {
+                format!("cannot start {}: the interpreter named in its first line does not exist", path.display())
+            } else {
+                format!("cannot start {}: {error}", path.display())
+            }
+        }
+    };
+    io::Error::new(error.kind(), text)
+}
