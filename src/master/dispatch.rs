@@ -137,11 +137,8 @@ impl Core {
                 deadline: plan.settings.timeout,
             },
             &mut frame,
-        );
-        if frame.len() > frames::LIMIT {
-            let (size, limit) = (frame.len(), frames::LIMIT);
-            return Err(format!("its frame would have {size} bytes; the limit is {limit}"));
-        }
+        )
+        .map_err(|fault| format!("it cannot be put into a frame: {fault}"))?;
         self.log_as(slot, Level::Debug, || match &text {
             Some(text) => format!("Got payload: {}", cut(text)),
             None => format!("Got payload: {} bytes", task.body.len()),

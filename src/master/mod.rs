@@ -97,11 +97,12 @@ pub fn run(run: Run, logger: &Logger) -> Result<Finished, Error> {
         .build()
         .map_err(|error| internal("cannot make the event loop", error))?;
     let (events, told) = mpsc::unbounded_channel();
-    let transport = transport::open(&run.uri, events).map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
+    let transport =
+        transport::open(&run.uri, events).map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
-        let signals =
-            AsyncFd::with_interest(signals, Interest::READABLE).map_err(|error| internal("cannot watch signals", error))?;
+        let signals = AsyncFd::with_interest(signals, Interest::READABLE)
+            .map_err(|error| internal("cannot watch signals", error))?;
         Shell::new(run, transport, logger.clone()).go(signals, told).await
     })
 }

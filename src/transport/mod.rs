@@ -65,6 +65,8 @@ pub enum Request {
     Attach {
         /// The queues; their positions are the [`QueueIndex`]es from here on.
         queues: Vec<QueueSetup>,
+        /// Never create queues; one that is absent is [`Event::Refused`] with [`Error::NoSuchQueue`].
+        passive: bool,
     },
     /// How many unsettled deliveries of one queue may be in our hands. Lowering takes nothing back. Survives
     /// a lost session.
