@@ -24,7 +24,7 @@ mod timers;
 mod verdict;
 mod workers;
 
-use std::{cell::RefCell, collections::HashMap, io, rc::Rc, time::Duration};
+use std::{collections::HashMap, io, rc::Rc, time::Duration};
 
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -40,7 +40,11 @@ use crate::{
     clock::{Clock, Now},
     error::{Code, Error},
     logging::{Level, Logger},
-    process::{self, Environment, OomWatch, Program, Signal, Signals, reap::GroupSignal},
+    process::{
+        self, Environment, OomWatch, Program, Signal, Signals,
+        reap::GroupSignal,
+        watch::{Watched, watch},
+    },
     schedule::{Act, Timer},
     task::{Handle, Settlement},
     transport::{self, QueueSetup, Request, Transport, Uri},
@@ -101,8 +105,7 @@ pub fn run(run: Run, logger: &Logger) -> Result<Finished, Error> {
         transport::open(&run.uri, events).map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
-        let signals = AsyncFd::with_interest(signals, Interest::READABLE)
-            .map_err(|error| internal("cannot watch signals", error))?;
+        let signals = watch(signals, Interest::READABLE).map_err(|error| internal("cannot watch signals", error))?;
         Shell::new(run, transport, logger.clone()).go(signals, told).await
     })
 }
@@ -159,7 +162,7 @@ impl Shell {
 
     async fn go(
         mut self,
-        signals: AsyncFd<Signals>,
+        signals: AsyncFd<Watched<Signals>>,
         mut told: mpsc::UnboundedReceiver<transport::Event>,
     ) -> Result<Finished, Error> {
         self.handle(Event::Begun);
@@ -171,7 +174,7 @@ impl Shell {
                 ready = signals.readable() => {
                     let Ok(mut ready) = ready else { break };
                     ready.clear_ready();
-                    let arrived = signals.get_ref().drain();
+                    let arrived = signals.get_ref().get().drain();
                     self.signalled(&arrived);
                 }
                 () = self.inbox.filled() => self.take_inbox(),

@@ -8,7 +8,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
-    os::fd::{AsRawFd, RawFd},
     rc::Rc,
 };
 
@@ -22,7 +21,10 @@ use super::event::{Event, WorkerId};
 use crate::{
     frames,
     logging::Logger,
-    process::{Link, Output, ReadState, Spawned, link},
+    process::{
+        Link, Output, ReadState, Spawned, link,
+        watch::{Watched, watch},
+    },
 };
 
 /// Events that wait for the core.
@@ -44,25 +46,6 @@ impl Inbox {
 
     pub(super) async fn filled(&self) {
         self.filled.notified().await;
-    }
-}
-
-/// A descriptor's owner behind a cell, so that the watching task and the performing shell can both use it.
-#[derive(Debug)]
-struct Watched<T> {
-    inner: RefCell<T>,
-    descriptor: RawFd,
-}
-
-impl<T: AsRawFd> Watched<T> {
-    fn new(inner: T) -> Self {
-        Self { descriptor: inner.as_raw_fd(), inner: RefCell::new(inner) }
-    }
-}
-
-impl<T> AsRawFd for Watched<T> {
-    fn as_raw_fd(&self) -> RawFd {
-        self.descriptor
     }
 }
 
@@ -99,8 +82,8 @@ impl Worker {
             pid: spawned.pid,
             master_peak_bytes: spawned.master_peak_bytes,
             oom_before,
-            link: AsyncFd::new(Watched::new(Link::new(spawned.frames)))?,
-            output: AsyncFd::with_interest(Watched::new(Output::new(spawned.output)), Interest::READABLE)?,
+            link: watch(Link::new(spawned.frames), Interest::READABLE | Interest::WRITABLE)?,
+            output: watch(Output::new(spawned.output), Interest::READABLE)?,
             unsent: Notify::new(),
             broken: Cell::new(false),
             inbox,
@@ -118,10 +101,10 @@ impl Worker {
         if self.broken.get() {
             return;
         }
-        let sent = self.link.get_ref().inner.borrow_mut().send(frame);
+        let sent = self.link.get_ref().get().send(frame);
         if let Err(fault) = sent {
             self.broke(&fault);
-        } else if self.link.get_ref().inner.borrow().has_unsent() {
+        } else if self.link.get_ref().get().has_unsent() {
             self.unsent.notify_one();
         }
     }
@@ -135,9 +118,9 @@ impl Worker {
         if !self.broken.get() {
             let id = self.id;
             // A socket that cannot be read any more has nothing to say.
-            let _ = self.link.get_ref().inner.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
+            let _ = self.link.get_ref().get().read_last_frames(|line| events.push(event_of(id, line)));
         }
-        let output = &mut *self.output.get_ref().inner.borrow_mut();
+        let mut output = self.output.get_ref().get();
         let _ = output.read_available(|line| self.logger.raw(line));
         output.finish(|line| self.logger.raw(line));
         events.into_iter().for_each(|event| self.inbox.push(event));
@@ -148,7 +131,7 @@ impl Worker {
     fn read_frames(&self) -> ReadState {
         let mut events = Vec::new();
         let id = self.id;
-        let state = self.link.get_ref().inner.borrow_mut().read_frames(|line| events.push(event_of(id, line)));
+        let state = self.link.get_ref().get().read_frames(|line| events.push(event_of(id, line)));
         self.read_output();
         events.into_iter().for_each(|event| self.inbox.push(event));
         state.unwrap_or_else(|fault| {
@@ -158,7 +141,7 @@ impl Worker {
     }
 
     fn read_output(&self) -> ReadState {
-        let output = &mut *self.output.get_ref().inner.borrow_mut();
+        let mut output = self.output.get_ref().get();
         output.read_available(|line| self.logger.raw(line)).unwrap_or(ReadState::Closed)
     }
 
@@ -182,7 +165,7 @@ fn event_of(worker: WorkerId, line: &[u8]) -> Event {
 
 async fn watch_frames(worker: Rc<Worker>) {
     loop {
-        let has_unsent = worker.link.get_ref().inner.borrow().has_unsent();
+        let has_unsent = worker.link.get_ref().get().has_unsent();
         let interest = if has_unsent { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         let mut guard = tokio::select! {
             guard = worker.link.ready(interest) => match guard {
@@ -193,7 +176,7 @@ async fn watch_frames(worker: Rc<Worker>) {
         };
         let ready = guard.ready();
         if ready.is_writable() && has_unsent {
-            let flushed = worker.link.get_ref().inner.borrow_mut().flush();
+            let flushed = worker.link.get_ref().get().flush();
             match flushed {
                 Ok(true) => {}
                 Ok(false) => guard.clear_ready_matching(tokio::io::Ready::WRITABLE),

@@ -14,6 +14,7 @@ pub mod link;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
+pub mod watch;
 
 use std::{
     ffi::c_int,

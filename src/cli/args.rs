@@ -1,0 +1,161 @@
+//! What can be typed. Definitions only: nothing here does anything.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Runs tasks in the background and does not lose them.
+#[derive(Debug, Parser)]
+#[command(disable_help_subcommand = true, max_term_width = 110, arg_required_else_help = true)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Global {
+    /// Configuration file; several are merged, later ones win [default: $ASYNCTASK_CONFIG, ./asynctask.yaml]
+    #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
+    pub(super) config: Vec<PathBuf>,
+    /// Override a setting; `workers."a.b".processes=2` names a key that holds dots
+    #[arg(long, value_name = "KEY=YAML", global = true)]
+    pub(super) set: Vec<String>,
+    /// error, warning, info or debug [default: $LOG_LEVEL, info]
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub(super) log_level: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Start the master: worker processes for the configured queues
+    #[command(after_help = "Example:\n  asynctask workers -c asynctask.yaml --scheduler\n  \
+        asynctask workers --halt-when-empty --set 'workers={\"foo\": \"demo_foo_worker\"}'")]
+    Workers(Workers),
+    /// Put a task into a queue, or one per line of JSON from standard input
+    #[command(after_help = "Examples:\n  asynctask submit thumbnails '{\"file\": \"a.png\"}'\n  \
+        asynctask submit thumbnails - < tasks.jsonl")]
+    Submit(Submit),
+    /// Show what lies in the queues: ready, delayed, in hand, failed
+    #[command(after_help = "Example:\n  asynctask queues --json")]
+    Queues(Queues),
+    /// Dead letters: what failed for good, and why
+    #[command(after_help = "Example:\n  asynctask failed list thumbnails")]
+    Failed {
+        #[command(subcommand)]
+        verb: Failed,
+    },
+    /// What the settings mean after merging
+    #[command(after_help = "Example:\n  asynctask config check -c asynctask.yaml")]
+    Config {
+        #[command(subcommand)]
+        verb: Config,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Workers {
+    /// Fire the configured schedules; the processes agree on one that does
+    #[arg(long)]
+    pub(super) scheduler: bool,
+    /// End when every queue is empty and nothing is delayed or in hand
+    #[arg(long)]
+    pub(super) halt_when_empty: bool,
+    /// Write nothing to standard output
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Work only this queue; may be given several times
+    #[arg(long = "queue", visible_alias = "queue-name", value_name = "NAME")]
+    pub(super) queues: Vec<String>,
+    /// At most N tasks at once over the chosen queues together, and N processes of each
+    #[arg(short = 'm', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) processes: Option<u32>,
+    /// With --halt-when-empty: exit with 80 if tasks were dead-lettered
+    #[arg(long)]
+    pub(super) fail_on_dead_letter: bool,
+    /// With --halt-when-empty: exit with 81 if not everything is done after this long (30s, 10m)
+    #[arg(long, value_name = "DURATION", requires = "halt_when_empty")]
+    pub(super) halt_timeout: Option<String>,
+    /// Format of the log
+    #[arg(long, value_name = "FORMAT", default_value = "plain", value_parser = ["plain"])]
+    pub(super) log_format: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Submit {
+    /// The queue
+    pub(super) queue: String,
+    /// The payload as JSON; `-` or nothing: one per line of standard input
+    pub(super) payload: Option<String>,
+    /// Not due before this much time has passed (500ms, 10s, 2h)
+    #[arg(long, value_name = "DURATION")]
+    pub(super) delay: Option<String>,
+    /// Dead-letter it instead of running it after this much time, or after this moment (RFC 3339)
+    #[arg(long, value_name = "DURATION|TIME")]
+    pub(super) expires: Option<String>,
+    /// Its id; made when not given
+    #[arg(long)]
+    pub(super) id: Option<String>,
+    /// Print a JSON object for each task
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Queues {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Failed {
+    /// List dead letters, oldest first, with counts per reason and error
+    List(FailedList),
+    /// Show one dead letter with all that is known of its end
+    Show(FailedShow),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct FailedList {
+    /// The work queue
+    pub(super) queue: String,
+    /// At most N
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(super) limit: usize,
+    /// Only the counts
+    #[arg(long)]
+    pub(super) summary: bool,
+    /// Print a JSON object for each
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct FailedShow {
+    /// The work queue
+    pub(super) queue: String,
+    /// The task's id
+    pub(super) id: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Config {
+    /// Print the merged settings, secrets masked
+    Show {
+        /// As JSON instead of YAML
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the settings and say everything that is wrong with them
+    Check {
+        /// Print the problems as one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+}

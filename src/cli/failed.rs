@@ -1,0 +1,198 @@
+//! `asynctask failed`: dead letters.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    args::{Failed, FailedList, FailedShow, Global},
+    load, open, print, rfc3339, table, told,
+};
+use crate::{
+    app::App,
+    config::Config,
+    error::{Code, Error},
+    transport::{self, DeadLetter, DeadQueue, Request, Visit},
+};
+
+pub(super) fn run(app: &App, global: &Global, verb: &Failed) -> Result<Code, Error> {
+    let config = load(app, global)?;
+    match verb {
+        Failed::List(verb) => list(&config, verb),
+        Failed::Show(verb) => show(&config, verb),
+    }
+}
+
+/// Where the dead letters of a queue lie: as configured, else under the default name.
+fn dead_queue(config: &Config, name: &str) -> DeadQueue {
+    let configured = config.queues.iter().find(|queue| queue.name == name);
+    configured.map_or_else(|| DeadQueue::of(name), |queue| queue.dead_letter.clone())
+}
+
+/// Visits dead letters and keeps what `pick` makes of them.
+fn collect<T: Send + 'static>(
+    config: &Config,
+    queue: &str,
+    mut pick: impl FnMut(&DeadLetter, &mut Vec<T>) -> Visit + Send + 'static,
+) -> Result<Vec<T>, Error> {
+    let transport = open(config)?;
+    let queue = dead_queue(config, queue);
+    let picked: Arc<Mutex<Vec<T>>> = Arc::default();
+    let picking = Arc::clone(&picked);
+    let visit = Box::new(move |letter: &DeadLetter| {
+        pick(letter, &mut picking.lock().unwrap_or_else(PoisonError::into_inner))
+    });
+    transport::call(&*transport, |reply| Request::WalkDead { queue, visit, reply }).map_err(|error| told(&error))?;
+    let mut picked = picked.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(std::mem::take(&mut *picked))
+}
+
+fn list(config: &Config, verb: &FailedList) -> Result<Code, Error> {
+    let limit = verb.limit;
+    let rows = collect(config, &verb.queue, move |letter, rows: &mut Vec<Value>| {
+        if rows.len() >= limit {
+            return Visit::Stop;
+        }
+        rows.push(row(letter));
+        Visit::Keep
+    })?;
+    let counts = counts(&rows);
+    match (verb.summary, verb.json) {
+        (true, true) => print(&counts.iter().map(|count| format!("{}\n", count.json())).collect::<String>())?,
+        (false, true) => print(&rows.iter().map(|row| format!("{row}\n")).collect::<String>())?,
+        (_, false) if rows.is_empty() => print(&format!("no dead letters of queue {}\n", verb.queue))?,
+        (summary, false) => {
+            print(&table(&["COUNT", "REASON", "FINGERPRINT", "ERROR"], counts.iter().map(Count::cells).collect()))?;
+            if !summary {
+                let columns = ["id", "reason", "attempts", "failed_at", "error"];
+                let cells = |row: &Value| columns.map(|column| cell(&row[column])).to_vec();
+                print("\n")?;
+                let header = ["ID", "REASON", "ATTEMPTS", "FAILED AT", "ERROR"];
+                print(&table(&header, rows.iter().map(cells).collect()))?;
+            }
+        }
+    }
+    Ok(Code::Ok)
+}
+
+fn show(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
+    let id = verb.id.clone();
+    let found = collect(config, &verb.queue, move |letter, found: &mut Vec<Value>| {
+        if letter.id == id {
+            found.push(whole(letter));
+            return Visit::Stop;
+        }
+        Visit::Keep
+    })?;
+    let Some(letter) = found.first() else {
+        let (queue, id) = (&verb.queue, &verb.id);
+        return Err(Error::new(Code::Refused, format!("queue {queue} has no dead letter with id \"{id}\"")));
+    };
+    if verb.json {
+        print(&format!("{letter}\n"))?;
+        return Ok(Code::Ok);
+    }
+    let mut text = String::new();
+    for (name, value) in letter.as_object().into_iter().flatten() {
+        let value = cell(value);
+        if value.contains('\n') {
+            let indented: String = value.trim_end().lines().map(|line| format!("    {line}\n")).collect();
+            text.push_str(&format!("{name}:\n{indented}"));
+        } else {
+            text.push_str(&format!("{name}: {value}\n"));
+        }
+    }
+    print(&text)?;
+    Ok(Code::Ok)
+}
+
+fn row(letter: &DeadLetter) -> Value {
+    let failure = &letter.failure;
+    json!({
+        "id": letter.id,
+        "queue": letter.queue,
+        "kind": failure.kind,
+        "reason": letter.reason,
+        "error": failure.error,
+        "fingerprint": letter.fingerprint(),
+        "attempts": failure.attempts,
+        "first_failed_at": rfc3339(letter.first_failed_at.unwrap_or(failure.failed_at)),
+        "failed_at": rfc3339(failure.failed_at),
+    })
+}
+
+fn whole(letter: &DeadLetter) -> Value {
+    let failure = &letter.failure;
+    let mut value = row(letter);
+    let more = json!({
+        "detail": failure.detail,
+        "headers": letter.headers,
+        "exit": failure.exit,
+        "oom": failure.oom,
+        "max_rss_bytes": failure.max_rss_bytes,
+        "cpu_seconds": failure.cpu_seconds,
+        "in_hand_seconds": failure.in_hand_seconds,
+        "output_tail": failure.output_tail,
+        "host": failure.host,
+        "pid": failure.pid,
+    });
+    let (name, payload) = match serde_json::from_slice(&letter.body) {
+        Ok(payload) => ("payload", payload),
+        Err(_) => ("payload_base64", Value::String(crate::frames::base64(&letter.body))),
+    };
+    value[name] = payload;
+    for (name, field) in more.as_object().into_iter().flatten() {
+        value[name] = field.clone();
+    }
+    value
+}
+
+/// A reason and an error, and how often.
+struct Count {
+    reason: String,
+    fingerprint: String,
+    error: String,
+    count: u64,
+}
+
+impl Count {
+    fn cells(&self) -> Vec<String> {
+        vec![self.count.to_string(), self.reason.clone(), self.fingerprint.clone(), one_line(&self.error)]
+    }
+
+    fn json(&self) -> Value {
+        let Self { reason, fingerprint, error, count } = self;
+        json!({ "reason": reason, "fingerprint": fingerprint, "error": error, "count": count })
+    }
+}
+
+/// Most frequent first.
+fn counts(rows: &[Value]) -> Vec<Count> {
+    let mut counts: BTreeMap<(String, String), Count> = BTreeMap::new();
+    for row in rows {
+        let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        let (reason, fingerprint) = (text("reason"), text("fingerprint"));
+        let key = (reason.clone(), fingerprint.clone());
+        let fresh = || Count { reason, fingerprint, error: text("error"), count: 0 };
+        counts.entry(key).or_insert_with(fresh).count += 1;
+    }
+    let mut counts: Vec<Count> = counts.into_values().collect();
+    counts.sort_by_key(|count| std::cmp::Reverse(count.count));
+    counts
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    if line.chars().count() > 80 { line.chars().take(79).chain(['…']).collect() } else { line.to_owned() }
+}

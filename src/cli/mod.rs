@@ -1,0 +1,179 @@
+//! The command line: one file a verb. Reads what was typed, calls the library, prints, and chooses an exit code.
+
+mod args;
+mod config;
+mod failed;
+mod queues;
+mod submit;
+mod workers;
+
+use std::{
+    ffi::{OsStr, OsString},
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    str::FromStr,
+};
+
+use clap::{CommandFactory, FromArgMatches};
+
+use self::args::{Cli, Global, Verb};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    config::{Config, Sources},
+    error::{Code, Error},
+    logging::Level,
+    transport::{self, Transport},
+};
+
+/// Does what the arguments say; the program's name first.
+#[must_use]
+pub fn run(app: &App, arguments: &[OsString]) -> ExitCode {
+    let cli = match parse(app, arguments) {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error),
+    };
+    let done = match cli.verb {
+        Verb::Workers(verb) => workers::run(app, &cli.global, &verb),
+        Verb::Submit(verb) => submit::run(app, &cli.global, &verb),
+        Verb::Queues(verb) => queues::run(app, &cli.global, &verb),
+        Verb::Failed { verb } => failed::run(app, &cli.global, &verb),
+        Verb::Config { verb } => config::run(app, &cli.global, &verb),
+    };
+    match done {
+        Ok(code) => code.into(),
+        Err(error) => {
+            // Nobody to tell if stderr is closed.
+            let _ = writeln!(io::stderr(), "{error}");
+            error.code.into()
+        }
+    }
+}
+
+fn parse(app: &App, arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let name = program_name(app, arguments);
+    let command = Cli::command().name(name.clone()).bin_name(name).version(env!("CARGO_PKG_VERSION"));
+    let matches = command.try_get_matches_from(with_hyphens(arguments))?;
+    Cli::from_arg_matches(&matches)
+}
+
+fn program_name(app: &App, arguments: &[OsString]) -> String {
+    let file = arguments.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str);
+    file.unwrap_or(app.name()).to_owned()
+}
+
+/// Options spelled with `_` work as with `-`; values are left alone.
+fn with_hyphens(arguments: &[OsString]) -> Vec<OsString> {
+    let mut options = true;
+    let respell = |argument: &OsString| {
+        options &= argument != "--";
+        match argument.to_str() {
+            Some(text) if options && text.starts_with("--") => {
+                let (name, value) = text.split_at(text.find('=').unwrap_or(text.len()));
+                OsString::from(name.replace('_', "-") + value)
+            }
+            _ => argument.clone(),
+        }
+    };
+    arguments.iter().map(respell).collect()
+}
+
+/// Help goes to stdout and is no error; a mistake is one `error:` line, and a `hint:` line.
+fn refused(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return Code::Ok.into();
+    }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return Code::Usage.into();
+    }
+    let text = error.to_string();
+    let mut paragraphs = text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let what = paragraphs.next().unwrap_or_default();
+    let hints: Vec<String> = paragraphs.filter(|paragraph| !paragraph.is_empty()).collect();
+    let hint = hints.first().map_or("try --help", String::as_str);
+    let _ = writeln!(io::stderr(), "{what}\nhint: {hint}");
+    Code::Usage.into()
+}
+
+// What the verbs share.
+
+/// Reads and checks the settings.
+fn load(app: &App, global: &Global) -> Result<Config, Error> {
+    let sources = sources(app, global)?;
+    crate::config::load(&sources).map_err(|problems| Error::new(Code::Config, problems.to_string()))
+}
+
+fn sources(app: &App, global: &Global) -> Result<Sources, Error> {
+    let cwd = std::env::current_dir()
+        .map_err(|error| Error::new(Code::Config, format!("cannot tell the current folder: {error}")))?;
+    Ok(Sources {
+        files: global.config.clone(),
+        set: global.set.clone(),
+        rust_kinds: app.kinds().keys().cloned().collect(),
+        env: std::env::vars().collect(),
+        cwd,
+        application: app.name().to_owned(),
+    })
+}
+
+/// The level of the log: the option, else `$LOG_LEVEL`, else info.
+fn log_level(global: &Global) -> Result<Level, Error> {
+    let (text, from) = match (&global.log_level, std::env::var("LOG_LEVEL")) {
+        (Some(text), _) => (text.clone(), "--log-level"),
+        (None, Ok(text)) if !text.is_empty() => (text, "LOG_LEVEL"),
+        _ => return Ok(Level::Info),
+    };
+    Level::from_str(&text).map_err(|_| {
+        Error::new(Code::Usage, format!("{from}: \"{text}\" is not a level")).hint("error, warning, info and debug are")
+    })
+}
+
+/// Opens a transport for one command. Events are for masters; nobody listens here.
+fn open(config: &Config) -> Result<Box<dyn Transport>, Error> {
+    let (events, _) = tokio::sync::mpsc::unbounded_channel();
+    transport::open(&config.transport, events).map_err(|error| told(&error))
+}
+
+/// A transport's error as a command's.
+fn told(error: &transport::Error) -> Error {
+    use transport::Error as Told;
+    match error {
+        Told::NoSuchQueue { .. } | Told::NotStored { .. } => Error::new(Code::Refused, error.to_string()),
+        Told::BadUri { .. } => Error::new(Code::Config, error.to_string()),
+        Told::Refused { .. } => Error::new(Code::Unavailable, error.to_string())
+            .hint("check user, password and virtual host of the transport's address"),
+        Told::Unreachable { .. } | Told::Lost { .. } | Told::File { .. } | Told::Closed => {
+            Error::new(Code::Unavailable, error.to_string())
+        }
+    }
+}
+
+/// Writes a result to stdout; a reader that went away (`| head`) is not an error of ours.
+fn print(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::new(Code::Internal, format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A table without lines, which `awk` can read.
+fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING).set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n") + "\n"
+}
+
+/// RFC 3339 with zone.
+fn rfc3339(moment: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(moment.0).map_or_else(|_| moment.0.to_string(), |moment| moment.to_string())
+}

@@ -1,0 +1,175 @@
+//! `asynctask workers`: from the settings to a run of the master.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    hash::{BuildHasher, Hasher},
+    io,
+    os::fd::AsFd,
+    time::Duration,
+};
+
+use super::{
+    args::{Global, Workers},
+    load, log_level,
+};
+use crate::{
+    app::{App, WORKER},
+    config::{Config, Queue, Target, parse_duration},
+    error::{Code, Error},
+    logging::{Level, Logger},
+    master::{
+        self, MASTER, Run,
+        event::{Plan, QueuePlan},
+    },
+    process::{Environment, Program},
+    schedule::Timer,
+    task::Accepts,
+    transport::{QueueSetup, Uri},
+};
+
+/// Settlements are remembered for two heartbeats of the connection: as long as a lost one can go unnoticed.
+const REMEMBERED: Duration = Duration::from_secs(40);
+/// How long the end of the run waits for a reader of the log that has stopped reading.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Error> {
+    let level = log_level(global)?;
+    let halt_timeout = verb.halt_timeout.as_deref().map(|text| duration("--halt-timeout", text)).transpose()?;
+    let mut config = load(app, global)?;
+    choose(&mut config, verb)?;
+    let logger = logger(level, verb.quiet)?;
+    let info = |text: &str| logger.line(Level::Info, MASTER, text);
+    if config.queues.is_empty() {
+        info("No workers configured; terminating.");
+        logger.close(LAST_LINES);
+        return Ok(Code::Ok);
+    }
+    let timer = match (verb.scheduler, config.schedules.is_empty()) {
+        (false, _) => None,
+        (true, true) => {
+            info("No schedules configured -- not starting scheduler");
+            None
+        }
+        (true, false) => {
+            for schedule in &config.schedules {
+                let (Target::Worker(target) | Target::Ctl(target)) = &schedule.target;
+                info(&format!("Scheduling \"{target}\" for {}", schedule.fields));
+            }
+            Some(Timer::new(config.schedules.clone()))
+        }
+    };
+    let launches = config.queues.iter().map(|queue| launch(&config, queue, level, &verb.log_format)).collect();
+    let run = Run {
+        plan: plan(&config, verb, level, timer.is_some()),
+        launches,
+        setups: config.queues.iter().map(setup).collect(),
+        passive: config.declare_passive,
+        application: config.application.clone(),
+        uri: config.transport,
+        timer,
+        halt_timeout,
+    };
+    let finished = master::run(run, &logger);
+    logger.close(LAST_LINES);
+    let finished = finished?;
+    match finished.error {
+        Some(message) => Err(Error::new(finished.code, message)),
+        None if finished.code == Code::Ok && verb.fail_on_dead_letter && finished.tally.dead_lettered > 0 => {
+            Ok(Code::DeadLettered)
+        }
+        None => Ok(finished.code),
+    }
+}
+
+/// Keeps the queues that were asked for, and no more processes of each than asked for.
+fn choose(config: &mut Config, verb: &Workers) -> Result<(), Error> {
+    for name in &verb.queues {
+        if !config.queues.iter().any(|queue| queue.name == *name) {
+            let known: Vec<&str> = config.queues.iter().map(|queue| queue.name.as_str()).collect();
+            let error = Error::new(Code::Usage, format!("--queue: \"{name}\" is not a configured queue"));
+            return Err(error.hint(format!("configured are: {}", known.join(", "))));
+        }
+    }
+    if !verb.queues.is_empty() {
+        config.queues.retain(|queue| verb.queues.contains(&queue.name));
+    }
+    if let Some(most) = verb.processes {
+        for queue in &mut config.queues {
+            queue.processes = queue.processes.min(most);
+        }
+    }
+    Ok(())
+}
+
+fn logger(level: Level, quiet: bool) -> Result<Logger, Error> {
+    if quiet {
+        return Ok(Logger::quiet());
+    }
+    io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|stdout| Logger::start(File::from(stdout), level))
+        .map_err(|error| Error::new(Code::Internal, format!("cannot open the log: {error}")))
+}
+
+fn plan(config: &Config, verb: &Workers, level: Level, scheduler: bool) -> Plan {
+    let queue_plan = |queue: &Queue| {
+        let command = config.kinds.get(&queue.kind);
+        QueuePlan {
+            settings: queue.clone(),
+            accepts: command.map_or(Accepts::Json, |command| command.accepts),
+            is_program: command.is_some(),
+        }
+    };
+    Plan {
+        queues: config.queues.iter().map(queue_plan).collect(),
+        supervisor: config.supervisor,
+        halt_when_empty: verb.halt_when_empty,
+        scheduler,
+        max_in_hand: verb.processes.map(|most| most as usize),
+        host: nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
+        // The standard library's own source of randomness for hash maps: as good as jitter needs.
+        seed: std::hash::RandomState::new().build_hasher().finish(),
+        remember: matches!(config.transport, Uri::Amqp(_)).then_some(REMEMBERED),
+        log_level: level,
+    }
+}
+
+fn setup(queue: &Queue) -> QueueSetup {
+    QueueSetup { name: queue.name.clone(), dead: queue.dead_letter.clone(), delays: queue.retry.delays() }
+}
+
+fn launch(config: &Config, queue: &Queue, level: Level, log_format: &str) -> (Program, Environment) {
+    let mut pairs: Vec<(OsString, OsString)> = Vec::new();
+    let program = match config.kinds.get(&queue.kind) {
+        Some(command) => {
+            pairs.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
+            let argv = command.argv.iter().map(OsString::from).collect();
+            Program::Command { argv, folder: command.folder.clone() }
+        }
+        None => Program::Own { args: vec![WORKER.into(), (&queue.kind).into(), (&queue.name).into()] },
+    };
+    let command_of = |schedule: &crate::config::Schedule| match &schedule.target {
+        Target::Ctl(command) => Some(command.clone()),
+        Target::Worker(_) => None,
+    };
+    if queue.kind == crate::worker::ctl::KIND {
+        let commands: Vec<String> = config.schedules.iter().filter_map(command_of).collect();
+        pairs.push(("ASYNCTASK_CTL_COMMANDS".into(), serde_json::json!(commands).to_string().into()));
+        pairs.push(("ASYNCTASK_FOLDER".into(), config.folder.clone().into()));
+    }
+    let environment = Environment {
+        queue: queue.name.clone(),
+        slot: String::new(),
+        log_level: level.to_string(),
+        log_format: log_format.to_owned(),
+        pairs,
+    };
+    (program, environment)
+}
+
+/// Reads an option that is a duration.
+pub(super) fn duration(option: &str, text: &str) -> Result<Duration, Error> {
+    parse_duration(text).map_err(|error| Error::new(Code::Usage, format!("{option}: {error}")))
+}
