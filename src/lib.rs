@@ -1,12 +1,20 @@
 //! `asynctask` runs other people's tasks in the background and does not lose them.
 
+pub mod app;
 pub mod backoff;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod frames;
 pub mod logging;
 pub mod outcome;
+pub mod process;
 pub mod retry;
 pub mod schedule;
 pub mod task;
 pub mod transport;
+pub mod worker;
+
+pub use app::App;
+pub use client::Client;
+pub use worker::{AsyncWorker, Context, Outcome, Result, Worker};
