@@ -95,3 +95,60 @@ async fn serve(
     lines::flush();
     Ok(link.send(from_worker::bye)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{
+        logging::Level,
+        worker::{Context, Outcome, kind::Built, kind::Kind},
+    };
+
+    #[test]
+    fn tasks_overlap_and_a_halt_waits_for_all_of_them() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let child = std::thread::spawn(move || {
+            // The first task waits for the second, which only tasks that overlap survive.
+            let kind = Kind::async_closure(|first: bool, context: Context| async move {
+                static SECOND: tokio::sync::Notify = tokio::sync::Notify::const_new();
+                if first {
+                    SECOND.notified().await
+                } else {
+                    SECOND.notify_one()
+                }
+                assert!(context.id() != "panics");
+                Ok(Outcome::Done)
+            });
+            let Built::Many(worker) = kind.build().unwrap() else { panic!() };
+            let link = Arc::new(Link::to(theirs.try_clone().unwrap()));
+            many_at_once(&worker, theirs, &link, &Lines::new("kind", Level::Error)).unwrap();
+        });
+        let frames = concat!(
+            r#"{"task":{"id":"a","queue":"q","payload":true}}"#,
+            "\n",
+            r#"{"ping":{"n":1}}"#,
+            "\n",
+            r#"{"task":{"id":"shape","queue":"q","payload":7}}"#,
+            "\n",
+            r#"{"task":{"id":"panics","queue":"q","payload":false}}"#,
+            "\n",
+            r#"{"halt":{"reason":"stop"}}"#,
+            "\n"
+        );
+        (&ours).write_all(frames.as_bytes()).unwrap();
+        let mut told: Vec<String> = BufReader::new(&ours).lines().map(Result::unwrap).collect();
+        child.join().unwrap();
+        assert_eq!(told.remove(0), r#"{"pong":{"n":1}}"#);
+        assert_eq!(told.pop().unwrap(), r#"{"bye":{}}"#);
+        told.sort();
+        assert_eq!(told[0], r#"{"done":{"id":"a"}}"#);
+        assert!(told[1].starts_with(r#"{"error":{"id":"panics","error":"assertion failed"#), "{told:?}");
+        assert!(told[2].starts_with(r#"{"malformed":{"id":"shape","#), "{told:?}");
+    }
+}

@@ -78,3 +78,35 @@ impl Visit for Text {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_its_message_and_its_fields() {
+        struct Shown(std::sync::Mutex<String>);
+        impl Subscriber for Shown {
+            fn enabled(&self, _: &Metadata<'_>) -> bool {
+                true
+            }
+            fn event(&self, event: &Event<'_>) {
+                let mut text = Text::default();
+                event.record(&mut text);
+                *self.0.lock().unwrap() += &format!("{:?} {}{}", level_of(event.metadata()), text.message, text.fields);
+            }
+            fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+                span::Id::from_u64(1)
+            }
+            fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+            fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+            fn enter(&self, _: &span::Id) {}
+            fn exit(&self, _: &span::Id) {}
+        }
+        let shown = std::sync::Arc::new(Shown(std::sync::Mutex::default()));
+        tracing::subscriber::with_default(std::sync::Arc::clone(&shown), || {
+            tracing::warn!(count = 3, name = "x", "so {}", "it is");
+        });
+        assert_eq!(*shown.0.lock().unwrap(), r#"Some(Warning) so it is count=3 name="x""#);
+    }
+}
