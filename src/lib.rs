@@ -1,6 +1,8 @@
 //! `asynctask` runs other people's tasks in the background and does not lose them.
 
+pub mod app;
 pub mod backoff;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod error;
@@ -13,3 +15,8 @@ pub mod retry;
 pub mod schedule;
 pub mod task;
 pub mod transport;
+pub mod worker;
+
+pub use app::App;
+pub use client::Client;
+pub use worker::{AsyncWorker, Context, Outcome, Result, Worker};

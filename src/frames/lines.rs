@@ -76,21 +76,26 @@ impl LineBuffer {
         self.start == self.end
     }
 
+    /// Whether a whole line has come.
+    ///
+    /// # Errors
+    /// [`Fault::TooLong`]. The stream cannot be used any further then.
+    pub fn has_line(&mut self) -> Result<bool, Fault> {
+        let newline = self.bytes[self.scanned..self.end].iter().position(|byte| *byte == b'\n');
+        self.scanned = newline.map_or(self.end, |found| self.scanned + found);
+        if self.scanned - self.start >= LIMIT { Err(Fault::TooLong) } else { Ok(newline.is_some()) }
+    }
+
     /// The next whole line, without its newline; `None` until more has come.
     ///
     /// # Errors
     /// [`Fault::TooLong`]. The stream cannot be used any further then.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, Fault> {
-        let Some(found) = self.bytes[self.scanned..self.end].iter().position(|byte| *byte == b'\n') else {
-            self.scanned = self.end;
-            return if self.end - self.start >= LIMIT { Err(Fault::TooLong) } else { Ok(None) };
-        };
-        let newline = self.scanned + found;
-        let line = self.start..newline;
-        if line.len() >= LIMIT {
-            return Err(Fault::TooLong);
+        if !self.has_line()? {
+            return Ok(None);
         }
-        self.start = newline + 1;
+        let line = self.start..self.scanned;
+        self.start = self.scanned + 1;
         self.scanned = self.start;
         Ok(Some(&self.bytes[line]))
     }

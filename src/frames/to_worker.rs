@@ -48,13 +48,11 @@ pub struct Assignment<'a> {
     /// Attempts in all.
     #[serde(default = "one")]
     pub max_attempts: u32,
-    /// JSON text; `None` if the payload is bytes.
     #[serde(borrow)]
-    pub payload: Option<&'a RawValue>,
-    /// Bytes, in base 64.
+    payload: Option<&'a RawValue>,
+    /// Bytes, in base 64, if the payload is not JSON.
     #[serde(borrow)]
     pub payload_base64: Option<Cow<'a, str>>,
-    /// Headers, not yet read.
     #[serde(borrow)]
     headers: Option<&'a RawValue>,
     deadline_ms: Option<Millis>,
@@ -64,7 +62,32 @@ const fn one() -> u32 {
     1
 }
 
-impl Assignment<'_> {
+impl<'a> Assignment<'a> {
+    /// A task of no master, to be done once.
+    #[must_use]
+    pub const fn new(id: &'a str, queue: &'a str, payload: &'a RawValue) -> Self {
+        Self {
+            id: Cow::Borrowed(id),
+            queue: Cow::Borrowed(queue),
+            attempt: 1,
+            max_attempts: 1,
+            payload: Some(payload),
+            payload_base64: None,
+            headers: None,
+            deadline_ms: None,
+        }
+    }
+
+    /// The payload's own text; `None` if it is bytes.
+    #[must_use]
+    pub fn json(&self) -> Option<&'a str> {
+        match (self.payload, &self.payload_base64) {
+            (Some(payload), _) => Some(payload.get()),
+            (None, Some(_)) => None,
+            (None, None) => Some("null"),
+        }
+    }
+
     /// Headers that are not ours.
     #[must_use]
     pub fn headers(&self) -> Headers {
@@ -283,7 +306,7 @@ mod tests {
         task(&frame, &mut out).unwrap();
         let ToWorker::Task(read) = parse(line_of(&out)).unwrap() else { panic!() };
         assert_eq!((&*read.id, &*read.queue, read.attempt, read.max_attempts), ("a\"\n1", "foo", 2, 5));
-        assert_eq!(read.payload.unwrap().get(), text);
+        assert_eq!(read.json(), Some(text));
         assert_eq!(read.headers(), headers);
         assert_eq!(read.time_left(), Some(Duration::from_millis(2)));
     }
@@ -313,7 +336,7 @@ mod tests {
             task(&frame, &mut out).unwrap();
             let ToWorker::Task(read) = parse(line_of(&out)).unwrap() else { panic!() };
             assert_eq!(read.payload_base64.as_deref(), Some(text));
-            assert!(read.payload.is_none() && read.time_left().is_none());
+            assert!(read.json().is_none() && read.time_left().is_none());
         }
     }
 
@@ -341,5 +364,7 @@ mod tests {
         assert!(matches!(parse(later).unwrap(), ToWorker::Halt(HaltReason::Stop)));
         assert!(matches!(parse(br#"{"new":{"task":1}}"#).unwrap(), ToWorker::Unknown(name) if name == "new"));
         assert!(parse(br#"{"task":{}}"#).is_err());
+        let null = br#"{"task":{"id":"1","payload":null}}"#;
+        assert!(matches!(parse(null).unwrap(), ToWorker::Task(task) if task.json() == Some("null")));
     }
 }

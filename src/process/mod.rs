@@ -9,6 +9,7 @@
 //! All `unsafe` of this crate is in this folder, a sentence at each block.
 
 pub mod evidence;
+pub mod inherited;
 pub mod limits;
 pub mod link;
 pub mod reap;

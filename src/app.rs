@@ -1,0 +1,177 @@
+//! A program that has worker kinds of its own: the kinds by name, and what the program was started as.
+
+use std::{collections::BTreeMap, env, ffi::OsString, process::ExitCode};
+
+use serde::de::DeserializeOwned;
+
+use crate::{
+    task::is_queue_name,
+    worker::{self, AsyncWorker, Context, Kind, Worker, ctl},
+};
+
+/// The hidden subcommand by which the master starts a worker: `__worker KIND QUEUE`.
+pub const WORKER: &str = "__worker";
+
+/// The program: its name and its worker kinds.
+///
+/// ```no_run
+/// use asynctask::{App, Context, Outcome};
+///
+/// fn main() -> std::process::ExitCode {
+///     App::new("images")
+///         .closure("greet", |name: String, _: &Context| {
+///             println!("Hello, {name}!");
+///             Ok(Outcome::Done)
+///         })
+///         .run()
+/// }
+/// ```
+#[derive(Debug)]
+pub struct App {
+    name: String,
+    kinds: BTreeMap<String, Kind>,
+}
+
+impl App {
+    /// A program of this name, which is also the application's default name, with the built-in kind
+    /// `ctl_executor`.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        let app = Self { name: name.into(), kinds: BTreeMap::new() };
+        app.worker(ctl::KIND, ctl::CtlExecutorWorker::from_environment)
+    }
+
+    /// Registers a worker kind. `new` is called once in each worker process, before it takes tasks; an error is
+    /// a failed start.
+    ///
+    /// # Panics
+    /// If the name is taken, or cannot be part of a queue's name.
+    #[must_use]
+    #[track_caller]
+    pub fn worker<W: Worker>(
+        self,
+        kind: impl Into<String>,
+        new: impl Fn() -> Result<W, worker::Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.register(kind.into(), Kind::worker(new))
+    }
+
+    /// Registers a function as a worker kind.
+    ///
+    /// # Panics
+    /// As [`Self::worker`].
+    #[must_use]
+    #[track_caller]
+    pub fn closure<P: DeserializeOwned + 'static>(
+        self,
+        kind: impl Into<String>,
+        body: impl Fn(P, &Context) -> worker::Result + Send + Sync + 'static,
+    ) -> Self {
+        self.register(kind.into(), Kind::closure(body))
+    }
+
+    /// Registers a worker kind that can do several tasks at once in one process.
+    ///
+    /// # Panics
+    /// As [`Self::worker`].
+    #[must_use]
+    #[track_caller]
+    pub fn async_worker<W: AsyncWorker>(
+        self,
+        kind: impl Into<String>,
+        new: impl Fn() -> Result<W, worker::Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.register(kind.into(), Kind::async_worker(new))
+    }
+
+    /// Registers an asynchronous function as a worker kind that can do several tasks at once in one process.
+    ///
+    /// # Panics
+    /// As [`Self::worker`].
+    #[must_use]
+    #[track_caller]
+    pub fn async_closure<P, R>(
+        self,
+        kind: impl Into<String>,
+        body: impl Fn(P, Context) -> R + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: DeserializeOwned + 'static,
+        R: Future<Output = worker::Result> + 'static,
+    {
+        self.register(kind.into(), Kind::async_closure(body))
+    }
+
+    #[track_caller]
+    fn register(mut self, name: String, kind: Kind) -> Self {
+        assert!(is_queue_name(&name), "\"{name}\" cannot be the name of a worker kind");
+        assert!(!self.kinds.contains_key(&name), "the worker kind \"{name}\" is registered twice");
+        self.kinds.insert(name, kind);
+        self
+    }
+
+    /// The program's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The kinds by name.
+    #[must_use]
+    pub const fn kinds(&self) -> &BTreeMap<String, Kind> {
+        &self.kinds
+    }
+
+    /// Does what the command line says; the whole of a `main`.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        self.run_with(env::args_os())
+    }
+
+    /// [`Self::run`] with other arguments, the program's name first.
+    #[must_use]
+    pub fn run_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        if arguments.get(1).is_some_and(|first| first == WORKER) {
+            return self.live_as_worker(arguments.get(2));
+        }
+        // THE COMMAND LINE GOES HERE: `crate::cli::run(&self, arguments)`.
+        eprintln!("error: {} has no command line yet", self.name);
+        ExitCode::from(64)
+    }
+
+    fn live_as_worker(&self, kind: Option<&OsString>) -> ExitCode {
+        let name = kind.map(|kind| kind.to_string_lossy()).unwrap_or_default();
+        match self.kinds.get(&*name) {
+            Some(kind) => worker::serve(&name, kind),
+            None => {
+                eprintln!("error: {} has no worker kind \"{name}\"", self.name);
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Outcome;
+
+    fn nothing(_: (), _: &Context) -> worker::Result {
+        Ok(Outcome::Done)
+    }
+
+    #[test]
+    fn kinds_are_known_by_name_and_the_built_in_one_is_there() {
+        let app = App::new("images").closure("b", nothing).closure("a", nothing);
+        assert_eq!(app.kinds().keys().collect::<Vec<_>>(), ["a", "b", ctl::KIND]);
+        assert_eq!(app.kinds()[ctl::KIND].shown_as(ctl::KIND), "CtlExecutorWorker");
+        assert_eq!(app.kinds()["a"].shown_as("a"), "a");
+    }
+
+    #[test]
+    #[should_panic(expected = "registered twice")]
+    fn a_name_is_given_once() {
+        let _ = App::new("images").closure("a", nothing).closure("a", nothing);
+    }
+}

@@ -1,0 +1,232 @@
+//! What a task's code can ask and do while it runs.
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{lines::Lines, link::Link};
+use crate::{
+    clock::{Clock, Instant},
+    frames::{self, LIMIT, cut, from_worker, to_worker::Assignment},
+    logging::Level,
+    outcome::FollowUp,
+    task::{Headers, is_queue_name},
+};
+
+/// Room in the outcome's frame for all but the payloads of what was submitted.
+const FRAME_REST: usize = 64 * 1024;
+
+/// A task, as its code sees it. Clones are the same task; after its end they do nothing any more.
+#[derive(Clone)]
+pub struct Context(Arc<Facts>);
+
+struct Facts {
+    id: String,
+    queue: String,
+    attempt: u32,
+    max_attempts: u32,
+    headers: Headers,
+    deadline: Option<Instant>,
+    clock: Clock,
+    lines: Lines,
+    link: Arc<Link>,
+    held: Mutex<Held>,
+}
+
+/// What ends with the task.
+#[derive(Debug)]
+enum Held {
+    /// In hand.
+    Working { follow_ups: Vec<FollowUp>, bytes: usize, accepted: bool },
+    /// Its outcome is decided; nothing may be said of it any more.
+    Ended,
+}
+
+/// Why a follow-up task was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The payload cannot be written as JSON.
+    #[error("the payload cannot be written as JSON: {0}")]
+    Payload(#[from] serde_json::Error),
+    /// No queue can have this name.
+    #[error("\"{queue}\" is not a properly-formatted queue name")]
+    QueueName {
+        /// The name.
+        queue: String,
+    },
+    /// All that one task submits must fit into one frame.
+    #[error("one task can submit at most {} MiB", LIMIT >> 20)]
+    TooLarge,
+    /// The task has ended.
+    #[error("the task \"{id}\" has ended")]
+    Ended {
+        /// Its id.
+        id: String,
+    },
+}
+
+impl Context {
+    pub(super) fn new(task: &Assignment<'_>, clock: Clock, lines: &Lines, link: &Arc<Link>) -> Self {
+        Self(Arc::new(Facts {
+            id: task.id.clone().into_owned(),
+            queue: task.queue.clone().into_owned(),
+            attempt: task.attempt,
+            max_attempts: task.max_attempts,
+            headers: task.headers(),
+            deadline: task.time_left().map(|left| clock.now().at + left),
+            clock,
+            lines: lines.clone(),
+            link: Arc::clone(link),
+            held: Mutex::new(Held::Working { follow_ups: Vec::new(), bytes: 0, accepted: false }),
+        }))
+    }
+
+    /// The task's id: the same in every attempt.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// The queue it came from.
+    #[must_use]
+    pub fn queue(&self) -> &str {
+        &self.0.queue
+    }
+
+    /// Which attempt this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
+    /// Attempts in all.
+    #[must_use]
+    pub fn max_attempts(&self) -> u32 {
+        self.0.max_attempts
+    }
+
+    /// Headers that came with the task.
+    #[must_use]
+    pub fn headers(&self) -> &Headers {
+        &self.0.headers
+    }
+
+    /// Time left until this process is killed for taking too long; `None` without a limit.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        self.0.deadline.map(|deadline| deadline.since(self.0.clock.now().at))
+    }
+
+    /// Puts a task into a queue, once this one is [`Done`](super::Outcome::Done): both are stored together. With
+    /// any other end it is dropped.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing is submitted then.
+    pub fn submit<P: Serialize + ?Sized>(&self, queue: &str, payload: &P) -> Result<(), SubmitError> {
+        self.submit_after(Duration::ZERO, queue, payload)
+    }
+
+    /// [`Self::submit`], due only after `delay`.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing is submitted then.
+    pub fn submit_after<P: Serialize + ?Sized>(
+        &self,
+        delay: Duration,
+        queue: &str,
+        payload: &P,
+    ) -> Result<(), SubmitError> {
+        if !is_queue_name(queue) {
+            return Err(SubmitError::QueueName { queue: queue.to_owned() });
+        }
+        let payload = serde_json::value::to_raw_value(payload)?;
+        self.keep(FollowUp { queue: queue.to_owned(), payload, delay })
+    }
+
+    /// Puts a task into the queue that this one came from, as [`Self::submit`] does.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing is submitted then.
+    pub fn requeue<P: Serialize + ?Sized>(&self, payload: &P) -> Result<(), SubmitError> {
+        let payload = serde_json::value::to_raw_value(payload)?;
+        let line = format!("Requeued payload: {}", payload.get());
+        self.keep(FollowUp { queue: self.0.queue.clone(), payload, delay: Duration::ZERO })?;
+        self.log(Level::Debug, &line);
+        Ok(())
+    }
+
+    fn keep(&self, follow_up: FollowUp) -> Result<(), SubmitError> {
+        match &mut *self.held() {
+            Held::Working { follow_ups, bytes, .. } => {
+                // A queue's name and the punctuation around it are under 300 bytes.
+                let more = follow_up.payload.get().len() + 300;
+                if *bytes + more > LIMIT - FRAME_REST {
+                    return Err(SubmitError::TooLarge);
+                }
+                *bytes += more;
+                follow_ups.push(follow_up);
+                Ok(())
+            }
+            Held::Ended => Err(SubmitError::Ended { id: self.0.id.clone() }),
+        }
+    }
+
+    /// Takes the task out of its queue now: if this process or machine is lost from here on, the task is lost too.
+    /// An error or crash that the master sees is still retried and dead-lettered. The second call does nothing.
+    pub fn accept(&self) {
+        if let Held::Working { accepted, .. } = &mut *self.held()
+            && !std::mem::replace(accepted, true)
+        {
+            self.tell(|frame| from_worker::accept(&self.0.id, frame));
+        }
+    }
+
+    /// Tells how far the task is, in percent, with a note of at most 1,000 bytes; `asynctask status` shows it.
+    pub fn progress(&self, percent: f64, note: &str) {
+        if let Held::Working { .. } = *self.held() {
+            self.tell(|frame| from_worker::progress(&self.0.id, Some(percent), cut(note, 1000), frame));
+        }
+    }
+
+    /// Writes a line to the log, under this worker's name, in order with what the code prints.
+    pub fn log(&self, level: Level, message: &(impl fmt::Display + ?Sized)) {
+        self.0.lines.write(level, &format_args!("{message}"));
+    }
+
+    /// Ends the task's rights and gives what it wants stored.
+    pub(super) fn end(&self) -> Vec<FollowUp> {
+        match std::mem::replace(&mut *self.held(), Held::Ended) {
+            Held::Working { follow_ups, .. } => follow_ups,
+            Held::Ended => Vec::new(),
+        }
+    }
+
+    /// Sends the outcome. After [`Self::end`], so that nothing else is said of the task behind it.
+    pub(super) fn report(&self, outcome: &crate::outcome::Outcome) -> io::Result<()> {
+        self.0.link.send(|frame| frames::from_worker::outcome(&self.0.id, outcome, frame))
+    }
+
+    fn tell(&self, fill: impl FnOnce(&mut Vec<u8>)) {
+        // A master that is gone is noticed by the worker's loop.
+        let _ = self.0.link.send(fill);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("id", &self.0.id)
+            .field("queue", &self.0.queue)
+            .field("attempt", &self.0.attempt)
+            .field("max_attempts", &self.0.max_attempts)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,139 @@
+//! The built-in kind `ctl_executor`: does a schedule's `ctl` command, as a program.
+//!
+//! A queue may be written to by many, the configuration by few. So a command runs only if it stands, to the
+//! letter, in a schedule of this configuration; the master tells them in `ASYNCTASK_CTL_COMMANDS`, and the
+//! configuration's folder in `ASYNCTASK_FOLDER`.
+
+mod words;
+
+use std::{
+    env,
+    io::{self, BufRead, BufReader, Read},
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{Command, ExitStatus, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+pub use self::words::{SplitError, split};
+use super::{Context, Error, Outcome, Worker};
+use crate::logging::Level;
+
+/// The name under which it is registered in every program.
+pub const KIND: &str = "ctl_executor";
+
+/// Longest line of output; a longer one is cut into several.
+const LINE_LIMIT: u64 = 64 * 1024;
+
+/// How long output is waited for when the program has ended and something that it started holds its end.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
+
+/// Runs commands of the configuration's schedules.
+#[derive(Debug)]
+pub struct CtlExecutorWorker {
+    allowed: Vec<String>,
+    folder: PathBuf,
+}
+
+/// What a schedule puts into its queue.
+#[derive(Debug, Deserialize)]
+pub struct CtlPayload {
+    command: String,
+}
+
+/// How a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    #[error("cannot run \"{program}\": {source}")]
+    NotStarted { program: String, source: io::Error },
+    #[error("Received unexpected exit code: expected 0; got {0}")]
+    Code(i32),
+    #[error("The command was killed by {0}")]
+    Signal(String),
+}
+
+impl CtlExecutorWorker {
+    /// With what the master told in the environment.
+    ///
+    /// # Errors
+    /// If the list of commands is not a JSON array of strings.
+    pub fn from_environment() -> Result<Self, Error> {
+        let allowed = match env::var("ASYNCTASK_CTL_COMMANDS") {
+            Ok(text) => serde_json::from_str(&text).map_err(|error| format!("ASYNCTASK_CTL_COMMANDS: {error}"))?,
+            Err(_) => Vec::new(),
+        };
+        Ok(Self { allowed, folder: env::var_os("ASYNCTASK_FOLDER").map_or_else(|| ".".into(), PathBuf::from) })
+    }
+
+    fn run(&self, command: &str, context: &Context) -> Result<(), Failed> {
+        let words = split(command)?;
+        let (program, arguments) = words.split_first().ok_or(SplitError::Empty)?;
+        let not_started = |source| Failed::NotStarted { program: program.clone(), source };
+        let (output, input) = io::pipe().map_err(not_started)?;
+        let path = if program.contains('/') { self.folder.join(program) } else { program.into() };
+        let mut child = Command::new(path)
+            .args(arguments)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(input.try_clone().map_err(not_started)?)
+            .stderr(input)
+            .spawn()
+            .map_err(not_started)?;
+        let (sender, all_read) = mpsc::channel();
+        let reading = context.clone();
+        std::thread::spawn(move || {
+            pass_on(output, &reading);
+            let _ = sender.send(());
+        });
+        let status = child.wait().map_err(not_started)?;
+        let _ = all_read.recv_timeout(LAST_OUTPUT);
+        judge(status)
+    }
+}
+
+fn judge(status: ExitStatus) -> Result<(), Failed> {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ok(()),
+        (Some(code), _) => Err(Failed::Code(code)),
+        (None, signal) => {
+            let number = signal.unwrap_or_default();
+            let name = nix::sys::signal::Signal::try_from(number);
+            Err(Failed::Signal(name.map_or_else(|_| format!("signal {number}"), |signal| signal.to_string())))
+        }
+    }
+}
+
+/// Writes each line to the log.
+fn pass_on(output: impl Read, context: &Context) {
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    while matches!(output.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line), Ok(1..)) {
+        let text = String::from_utf8_lossy(line.trim_ascii_end());
+        context.log(Level::Info, &*text);
+        line.clear();
+    }
+}
+
+impl Worker for CtlExecutorWorker {
+    type Payload = CtlPayload;
+
+    fn process(&mut self, CtlPayload { command }: CtlPayload, context: &Context) -> super::Result {
+        if !self.allowed.contains(&command) {
+            let reason = format!("\"{command}\" is the command of no schedule in this configuration");
+            return Ok(Outcome::Dead(reason));
+        }
+        context.log(Level::Info, &format_args!("Executing Task: {command}"));
+        match self.run(&command, context) {
+            Ok(()) => Ok(Outcome::Done),
+            Err(failed) => {
+                context.log(Level::Error, "Failed execution");
+                Err(failed.into())
+            }
+        }
+    }
+}

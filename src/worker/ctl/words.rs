@@ -1,0 +1,81 @@
+//! Splits a command as a shell does, and expands nothing.
+
+/// Why a text is no command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SplitError {
+    /// There is no word in it.
+    #[error("the command is empty")]
+    Empty,
+    /// A quote does not end.
+    #[error("a {0} quote is not closed")]
+    Quote(char),
+    /// The last character is a backslash.
+    #[error("nothing follows the last backslash")]
+    Backslash,
+}
+
+/// The words of `text`: separated by white space, kept together by `'…'`, `"…"` and backslashes. Between double
+/// quotes a backslash takes away the meaning of `"`, `\`, `$` and a backquote, before any other it stands for itself.
+///
+/// # Errors
+/// [`SplitError`]. The result is never empty.
+pub fn split(text: &str) -> Result<Vec<String>, SplitError> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut rest = text.chars();
+    while let Some(next) = rest.next() {
+        match next {
+            _ if next.is_whitespace() => words.extend(word.take()),
+            '\\' => word.get_or_insert_default().push(rest.next().ok_or(SplitError::Backslash)?),
+            '\'' | '"' => quoted(next, &mut rest, word.get_or_insert_default())?,
+            _ => word.get_or_insert_default().push(next),
+        }
+    }
+    words.extend(word);
+    if words.is_empty() { Err(SplitError::Empty) } else { Ok(words) }
+}
+
+/// Takes what stands before the closing `quote`, and the quote.
+fn quoted(quote: char, rest: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), SplitError> {
+    loop {
+        match rest.next().ok_or(SplitError::Quote(quote))? {
+            next if next == quote => return Ok(()),
+            '\\' if quote == '"' => {
+                let next = rest.next().ok_or(SplitError::Quote(quote))?;
+                if !matches!(next, '"' | '\\' | '$' | '`') {
+                    word.push('\\');
+                }
+                word.push(next);
+            }
+            next => word.push(next),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_split_as_a_shell_does() {
+        for (text, words) in [
+            ("backup --all", &["backup", "--all"][..]),
+            ("  a\t b\n", &["a", "b"]),
+            (r#"echo 'a b' "c d"e"#, &["echo", "a b", "c de"]),
+            (r#"a '' "" b"#, &["a", "", "", "b"]),
+            (r"a\ b \'c \\", &["a b", "'c", r"\"]),
+            (r#""\"\\\$\n" '\n'"#, &[r#""\$\n"#, r"\n"]),
+            ("echo $HOME * ~ ; rm # x", &["echo", "$HOME", "*", "~", ";", "rm", "#", "x"]),
+        ] {
+            assert_eq!(split(text).unwrap(), words, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_end_is_refused() {
+        assert_eq!(split(" \n"), Err(SplitError::Empty));
+        assert_eq!(split("a 'b"), Err(SplitError::Quote('\'')));
+        assert_eq!(split(r#"a "b\""#), Err(SplitError::Quote('"')));
+        assert_eq!(split("a\\"), Err(SplitError::Backslash));
+    }
+}

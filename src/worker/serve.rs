@@ -1,0 +1,164 @@
+//! The child's loop: frames in, user code, frames out.
+//!
+//! A task costs one read and one write. INT, TERM and HUP are caught and do nothing: only the master stops a
+//! worker, so that a signal to the whole group interrupts nobody. The loop ends with a halt, or with the socket.
+
+use std::{
+    env, io,
+    os::unix::net::UnixStream,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::{
+    Kind, caught,
+    context::Context,
+    kind::{Built, RunOne, run_one},
+    lines::Lines,
+    link::Link,
+    serve_async, tracing_lines,
+};
+use crate::{
+    clock::Clock,
+    frames::{
+        Fault, LineBuffer, from_worker,
+        to_worker::{self, ToWorker},
+    },
+    logging::Level,
+    process::inherited,
+};
+
+/// Why a worker could not be, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("a worker is started by the master alone: {variable} names no socket: {source}")]
+    NoSocket { variable: &'static str, source: io::Error },
+    #[error("{kind} cannot start: {text}")]
+    NotBuilt { kind: String, text: String },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("from the master: {0}")]
+    Fault(#[from] Fault),
+}
+
+/// What an asynchronous worker says it can do at once: how many it does is the master's to decide.
+const MANY: u32 = 1024;
+
+/// Lives as a worker of `kind`, which is registered as `name`, until the master ends it.
+#[must_use]
+pub fn serve(name: &str, kind: &Kind) -> ExitCode {
+    match live(name, kind) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The master is gone, and the task in hand with it: there is nobody to tell.
+        Err(Broken::Io(error))
+            if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+        {
+            ExitCode::SUCCESS
+        }
+        Err(broken) => {
+            eprintln!("error: {}", with_causes(&broken));
+            match broken {
+                Broken::NoSocket { .. } => ExitCode::from(64),
+                Broken::NotBuilt { .. } => ExitCode::FAILURE,
+                Broken::Io(_) | Broken::Fault(_) => ExitCode::from(70),
+            }
+        }
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let said = source.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = source.source();
+    }
+    text
+}
+
+fn live(name: &str, kind: &Kind) -> Result<(), Broken> {
+    let socket = take_socket()?;
+    let nobody = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // A handler, not SIG_IGN: programs that the worker starts get the default again.
+        signal_hook::flag::register(signal, Arc::clone(&nobody))?;
+    }
+    caught::watch();
+    let lines = Lines::from_environment(kind.shown_as(name));
+    let worker =
+        kind.build().map_err(|error| Broken::NotBuilt { kind: name.to_owned(), text: with_causes(&*error) })?;
+    tracing_lines::install(lines.clone());
+    let link = Arc::new(Link::to(socket.try_clone()?));
+    let concurrency = if matches!(worker, Built::Many(_)) { MANY } else { 1 };
+    link.send(|frame| from_worker::ready(lines.name(), concurrency, frame))?;
+    match worker {
+        Built::One(mut worker) => one_at_a_time(&mut *worker, &socket, &link, &lines),
+        Built::Many(worker) => serve_async::many_at_once(&worker, socket, &link, &lines),
+    }
+}
+
+fn take_socket() -> Result<UnixStream, Broken> {
+    const VARIABLE: &str = "ASYNCTASK_FD";
+    let missing = |source| Broken::NoSocket { variable: VARIABLE, source };
+    let number = env::var(VARIABLE).map_err(|error| missing(io::Error::other(error)))?;
+    let number = number.parse().map_err(|error| missing(io::Error::other(error)))?;
+    let socket = UnixStream::from(inherited::take(number).map_err(missing)?);
+    socket.local_addr().map_err(missing)?;
+    Ok(socket)
+}
+
+/// Waits until `input` has a line; `false` at the end of the stream.
+pub(super) fn wait_for_line(input: &mut LineBuffer, mut socket: &UnixStream) -> Result<bool, Broken> {
+    while !input.has_line()? {
+        match input.read_from(&mut socket) {
+            Ok(0) => return Ok(false),
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(true)
+}
+
+fn one_at_a_time(worker: &mut dyn RunOne, socket: &UnixStream, link: &Arc<Link>, lines: &Lines) -> Result<(), Broken> {
+    let clock = Clock::start();
+    let mut input = LineBuffer::new();
+    while wait_for_line(&mut input, socket)? {
+        let Some(line) = input.next_line()? else { continue };
+        match to_worker::parse(line)? {
+            ToWorker::Task(task) => {
+                let context = Context::new(&task, clock, lines, link);
+                let outcome = run_one(worker, &task, &context, lines);
+                context.report(&outcome)?;
+            }
+            ToWorker::Halt(_) => {
+                super::lines::flush();
+                return Ok(link.send(from_worker::bye)?);
+            }
+            other => aside(&other, link, lines)?,
+        }
+    }
+    Ok(())
+}
+
+/// What is answered at once and begins or ends nothing.
+pub(super) fn aside(frame: &ToWorker<'_>, link: &Link, lines: &Lines) -> io::Result<()> {
+    match frame {
+        ToWorker::Ping { n } => link.send(|frame| from_worker::pong(*n, frame)),
+        // What came is begun at once, so there is never anything to give back.
+        ToWorker::Recall => link.send(|frame| from_worker::returned(&[], frame)),
+        ToWorker::LogLevel(level) => {
+            lines.set_level(*level);
+            Ok(())
+        }
+        ToWorker::Unknown(name) => {
+            lines.write(Level::Debug, &format_args!("Unknown frame ignored: {name}"));
+            Ok(())
+        }
+        ToWorker::Task(_) | ToWorker::Halt(_) => Ok(()),
+    }
+}
