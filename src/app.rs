@@ -135,9 +135,7 @@ impl App {
         if arguments.get(1).is_some_and(|first| first == WORKER) {
             return self.live_as_worker(arguments.get(2));
         }
-        // THE COMMAND LINE GOES HERE: `crate::cli::run(&self, arguments)`.
-        eprintln!("error: {} has no command line yet", self.name);
-        ExitCode::from(64)
+        crate::cli::run(&self, &arguments)
     }
 
     fn live_as_worker(&self, kind: Option<&OsString>) -> ExitCode {

@@ -15,6 +15,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
+pub(crate) use self::to_worker::base64;
 pub use self::{
     from_worker::parse,
     lines::LineBuffer,

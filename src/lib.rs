@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod backoff;
+mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;

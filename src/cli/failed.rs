@@ -42,9 +42,8 @@ fn collect<T: Send + 'static>(
     let queue = dead_queue(config, queue);
     let picked: Arc<Mutex<Vec<T>>> = Arc::default();
     let picking = Arc::clone(&picked);
-    let visit = Box::new(move |letter: &DeadLetter| {
-        pick(letter, &mut picking.lock().unwrap_or_else(PoisonError::into_inner))
-    });
+    let visit =
+        Box::new(move |letter: &DeadLetter| pick(letter, &mut picking.lock().unwrap_or_else(PoisonError::into_inner)));
     transport::call(&*transport, |reply| Request::WalkDead { queue, visit, reply }).map_err(|error| told(&error))?;
     let mut picked = picked.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(std::mem::take(&mut *picked))

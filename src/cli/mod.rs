@@ -53,7 +53,7 @@ pub fn run(app: &App, arguments: &[OsString]) -> ExitCode {
 
 fn parse(app: &App, arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let name = program_name(app, arguments);
-    let command = Cli::command().name(name.clone()).bin_name(name).version(env!("CARGO_PKG_VERSION"));
+    let command = Cli::command().bin_name(name).version(env!("CARGO_PKG_VERSION"));
     let matches = command.try_get_matches_from(with_hyphens(arguments))?;
     Cli::from_arg_matches(&matches)
 }
@@ -165,7 +165,7 @@ fn print(text: &str) -> Result<(), Error> {
 /// A table without lines, which `awk` can read.
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_header(header.to_vec());
+    table.load_style(comfy_table::presets::NOTHING).set_header(header.to_vec());
     for row in rows {
         table.add_row(row);
     }

@@ -24,8 +24,8 @@ pub(super) fn run(app: &App, global: &Global, verb: &Queues) -> Result<Code, Err
         }
     }
     let asked: Vec<DeadQueue> = queues.iter().map(|(_, queue)| queue.clone()).collect();
-    let depths = transport::call(&*transport, |reply| Request::Depths { queues: asked, reply })
-        .map_err(|error| told(&error))?;
+    let depths =
+        transport::call(&*transport, |reply| Request::Depths { queues: asked, reply }).map_err(|error| told(&error))?;
     let rows = queues.iter().zip(&depths);
     if verb.json {
         let object: Map<_, _> = rows

@@ -171,5 +171,7 @@ fn launch(config: &Config, queue: &Queue, level: Level, log_format: &str) -> (Pr
 
 /// Reads an option that is a duration.
 pub(super) fn duration(option: &str, text: &str) -> Result<Duration, Error> {
-    parse_duration(text).map_err(|error| Error::new(Code::Usage, format!("{option}: {error}")))
+    parse_duration(text).ok_or_else(|| {
+        Error::new(Code::Usage, format!("{option}: \"{text}\" is not a duration")).hint("as in 500ms, 30s, 10m, 2h")
+    })
 }

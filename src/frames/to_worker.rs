@@ -266,6 +266,13 @@ pub fn log_level(level: Level) -> Vec<u8> {
 }
 
 /// RFC 4648, section 4, with padding.
+/// Bytes as base64 text.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    push_base64(&mut out, bytes);
+    out.into_iter().map(char::from).collect()
+}
+
 fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for chunk in bytes.chunks(3) {
