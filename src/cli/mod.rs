@@ -29,7 +29,7 @@ use crate::{
 
 /// Does what the arguments say; the program's name first.
 #[must_use]
-pub fn run(app: &App, arguments: &[OsString]) -> ExitCode {
+pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
     let cli = match parse(app, arguments) {
         Ok(cli) => cli,
         Err(error) => return refused(&error),
