@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, env, error::Error, fs::OpenOptions, io::Write, process::ExitCode, time::Duration};
 
-use asynctask::{App, Context, Outcome, Worker, logging::Level};
+use asynctask::{App, Context, Level, Outcome, Worker};
 use nix::sys::signal::{Signal, raise};
 use serde_json::{json, value::RawValue};
 

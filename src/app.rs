@@ -140,13 +140,11 @@ impl App {
 
     fn live_as_worker(&self, kind: Option<&OsString>) -> ExitCode {
         let name = kind.map(|kind| kind.to_string_lossy()).unwrap_or_default();
-        match self.kinds.get(&*name) {
-            Some(kind) => worker::serve(&name, kind),
-            None => {
-                eprintln!("error: {} has no worker kind \"{name}\"", self.name);
-                ExitCode::FAILURE
-            }
+        if let Some(kind) = self.kinds.get(&*name) {
+            return worker::serve(&name, kind);
         }
+        eprintln!("error: {} has no worker kind \"{name}\"", self.name);
+        ExitCode::FAILURE
     }
 }
 
@@ -155,6 +153,7 @@ mod tests {
     use super::*;
     use crate::Outcome;
 
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of a worker's function")]
     fn nothing(_: (), _: &Context) -> worker::Result {
         Ok(Outcome::Done)
     }

@@ -20,4 +20,5 @@ pub mod worker;
 
 pub use app::App;
 pub use client::Client;
+pub use logging::Level;
 pub use worker::{AsyncWorker, Context, Outcome, Result, Worker};

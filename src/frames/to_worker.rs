@@ -211,6 +211,7 @@ pub fn task(frame: &TaskFrame<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     push_number(out, frame.max_attempts.into());
     match frame.payload {
         Payload::Json(text) => {
+            debug_assert!(!text.contains('\n'), "a payload is made one line before it is put into a frame");
             out.extend_from_slice(b",\"payload\":");
             out.extend_from_slice(text.as_bytes());
         }

@@ -39,7 +39,7 @@ pub type Result = std::result::Result<Outcome, Error>;
 /// the function that was registered.
 ///
 /// ```
-/// use asynctask::{Context, Outcome, Worker};
+/// use asynctask::{Context, Level, Outcome, Worker};
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Greeting {
@@ -52,6 +52,7 @@ pub type Result = std::result::Result<Outcome, Error>;
 ///
 ///     fn process(&mut self, greeting: Greeting, context: &Context) -> asynctask::Result {
 ///         println!("Hello, {}!", greeting.name);
+///         context.log(Level::Debug, "said hello");
 ///         context.submit("greeted", &greeting.name)?;
 ///         Ok(Outcome::Done)
 ///     }

@@ -128,8 +128,8 @@ fn one_at_a_time(worker: &mut dyn RunOne, socket: &UnixStream, link: &Arc<Link>,
     let clock = Clock::start();
     let mut input = LineBuffer::new();
     while wait_for_line(&mut input, socket)? {
-        let Some(line) = input.next_line()? else { continue };
-        match to_worker::parse(line)? {
+        let Some(frame) = input.next_line()? else { continue };
+        match to_worker::parse(frame)? {
             ToWorker::Task(task) => {
                 let context = Context::new(&task, clock, lines, link);
                 let outcome = run_one(worker, &task, &context, lines);

@@ -93,7 +93,7 @@ mod tests {
             fn event(&self, event: &Event<'_>) {
                 let mut text = Text::default();
                 event.record(&mut text);
-                *self.0.lock().unwrap() += &format!("{:?} {}{}", level_of(event.metadata()), text.message, text.fields);
+                *self.0.lock().unwrap() = format!("{:?} {}{}", level_of(event.metadata()), text.message, text.fields);
             }
             fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
                 span::Id::from_u64(1)

@@ -79,6 +79,7 @@ impl CtlExecutorWorker {
         let mut child = Command::new(path)
             .args(arguments)
             .current_dir(&self.folder)
+            .env_remove("ASYNCTASK_FD")
             .stdin(Stdio::null())
             .stdout(input.try_clone().map_err(not_started)?)
             .stderr(input)
