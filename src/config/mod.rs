@@ -1,15 +1,55 @@
 //! What the settings mean.
 //!
 //! [`Config`] is the result of reading, merging and checking; everything in it is valid. What was typed, and
-//! where, is the business of `file` and `check`.
+//! where, is the business of the other files:
+//!
+//! ```text
+//! files, --set ── index (positions) ─┐
+//!              └─ raw (values) ──────┴─ node ── file (merging) ── check ── Config ── show
+//!                                                  └─ report ── problem: all that is wrong, at once
+//! ```
+//!
+//! Nothing here starts, creates or connects to anything; only the files named are read.
+
+mod check;
+mod file;
+mod index;
+mod nearest;
+mod node;
+mod problem;
+mod raw;
+mod reader;
+mod report;
+mod set;
+mod show;
+mod units;
+pub mod words;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+pub use self::{
+    file::Sources,
+    index::Position,
+    problem::{Origin, Problem, Problems},
+};
 use crate::{
+    backoff::Backoff,
     retry,
     task::Accepts,
     transport::{DeadQueue, Uri},
 };
+
+/// Reads, merges and checks all settings.
+///
+/// # Errors
+/// Everything that is wrong with them, at once.
+pub fn load(sources: &Sources) -> Result<Config, Problems> {
+    let mut report = report::Report::default();
+    let typed = sources.read(&mut report);
+    let config = check::check(sources, typed, &report);
+    let problems = report.finish();
+    if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+}
 
 /// All settings, checked.
 #[derive(Clone, Debug)]
@@ -30,8 +70,10 @@ pub struct Config {
     pub schedules: Vec<Schedule>,
     /// Limits of the master itself.
     pub supervisor: Supervisor,
-    /// The control socket, if one was asked for by name.
+    /// The control socket, if one was asked for by name; `none` alone (a relative path) asks for none.
     pub control_socket: Option<PathBuf>,
+    /// Where metrics are served, `HOST:PORT`, if they are.
+    pub metrics_listen: Option<String>,
     /// Folder of the first file; the current one without a file.
     pub folder: PathBuf,
     /// Files that were read, in order.
@@ -69,6 +111,28 @@ pub struct Queue {
     pub unwrap: bool,
 }
 
+impl Queue {
+    /// A queue with every setting at its default.
+    #[must_use]
+    pub fn new(name: &str, kind: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            processes: 1,
+            concurrency: 1,
+            rate: None,
+            acks: Acks::Late,
+            timeout: None,
+            retry: retry::Policy::default(),
+            dead_letter: DeadQueue::of(name),
+            max_deliveries: 20,
+            breaker: Breaker::default(),
+            recycle: Recycle::default(),
+            unwrap: true,
+        }
+    }
+}
+
 /// At most `calls` starts in any window of `period`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
@@ -101,6 +165,12 @@ pub struct Breaker {
     pub errors: bool,
 }
 
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failures: 10, pause: Duration::from_secs(30), longest: Duration::from_mins(10), errors: false }
+    }
+}
+
 /// When a worker is renewed although it is well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recycle {
@@ -123,6 +193,8 @@ pub struct Command {
     pub mode: Mode,
     /// What it takes as payload.
     pub accepts: Accepts,
+    /// Environment variables it gets beyond the master's own. Their values may be secret.
+    pub env: BTreeMap<String, String>,
 }
 
 /// How a program does tasks.
@@ -179,5 +251,15 @@ pub struct Supervisor {
     /// How long a worker may take until it is ready.
     pub start_timeout: Duration,
     /// Delays between restarts of a worker that died idle or could not start.
-    pub restart: crate::backoff::Backoff,
+    pub restart: Backoff,
+}
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(30),
+            start_timeout: Duration::from_secs(10),
+            restart: Backoff { first: Duration::from_millis(100), factor: 2.0, longest: Duration::from_secs(30) },
+        }
+    }
 }

@@ -1,0 +1,137 @@
+//! From what was typed to what it means: every rule about settings, and all problems at once.
+
+mod kinds;
+mod queues;
+mod schedules;
+
+use std::time::Duration;
+
+use super::{
+    Backoff, Config, Supervisor,
+    file::{Sources, Typed},
+    reader::{Section, check_longest},
+    report::Report,
+};
+use crate::transport;
+
+/// The keys at the top; each is known with the prefix `asynctask_` too.
+pub(super) const TOP: &[&str] = &[
+    "application",
+    "transport",
+    "declare",
+    "workers",
+    "kinds",
+    "scheduled_workers",
+    "supervisor",
+    "control",
+    "metrics",
+    "workers_poll_interval",
+    "workers_check_child_interval",
+];
+const SUPERVISOR: &[&str] = &["grace", "start_timeout", "restart"];
+const RESTART: &[&str] = &["first", "factor", "longest"];
+
+/// Checks everything. The result is of use only if nothing was reported.
+pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config {
+    let top = Section { report, path: String::new(), entries: &typed.root }.only(TOP);
+    let application = application(&top).unwrap_or_else(|| sources.application.clone());
+    let transport = transport_uri(&top).unwrap_or_else(|| transport::Uri::Sqlite(typed.folder.join("asynctask.db")));
+    let kinds = kinds::read(&top, &sources.rust_kinds);
+    let known = kinds::Known::new(&sources.rust_kinds, &kinds);
+    let (mut queues, disabled) = queues::read(&top, &known);
+    let schedules = schedules::read(&top, &known, &mut queues, &disabled);
+    queues::check_names(&top, &queues, &disabled);
+    queues::check_for_transport(&top, &queues, &transport);
+    for key in ["workers_poll_interval", "workers_check_child_interval"] {
+        // Milliseconds, of the seed. Nothing polls, so there is nothing to set.
+        top.get(key).map(|item| item.integer(1, u32::MAX));
+    }
+    let control = top.section("control", &["socket"]);
+    let control_socket = control.get("socket").and_then(|item| {
+        let path = item.text()?;
+        Some(if path == "none" { path.into() } else { item.folder().join(path) })
+    });
+    let declare = top.get("declare").and_then(|item| item.choice(&[("create", false), ("passive", true)]));
+    Config {
+        application,
+        transport,
+        declare_passive: declare.unwrap_or(false),
+        queues,
+        disabled,
+        kinds,
+        schedules,
+        supervisor: supervisor(&top),
+        control_socket,
+        metrics_listen: metrics(&top),
+        folder: typed.folder,
+        files: typed.files,
+    }
+}
+
+fn application(top: &Section<'_>) -> Option<String> {
+    let item = top.get("application")?;
+    let name = item.text()?;
+    if crate::task::is_queue_name(name) {
+        Some(name.to_owned())
+    } else {
+        // It is part of a queue's name on the broker.
+        item.expected("a name of letters, digits and _ - . :")
+    }
+}
+
+fn transport_uri(top: &Section<'_>) -> Option<transport::Uri> {
+    let item = top.get("transport")?;
+    let text = item.text()?;
+    match transport::Uri::parse(text, item.folder()) {
+        Ok(uri) => {
+            if text.contains('@') {
+                item.report.hide_password(text);
+            }
+            Some(uri)
+        }
+        Err(error) => {
+            // What is not an address may still be, or hold, a password: only what is wrong with it is told.
+            item.report.hide(text);
+            let cause = match error {
+                transport::Error::BadUri { cause, .. } => cause,
+                other => other.to_string(),
+            };
+            item.problem(format!("is not the address of a transport: {cause}"), None);
+            None
+        }
+    }
+}
+
+fn supervisor(top: &Section<'_>) -> Supervisor {
+    let default = Supervisor::default();
+    let section = top.section("supervisor", SUPERVISOR);
+    let duration = |key, default: Duration| section.get(key).and_then(|item| item.duration()).unwrap_or(default);
+    let restart = section.section("restart", RESTART);
+    Supervisor {
+        grace: section.get("grace").and_then(|item| item.duration_or_zero()).unwrap_or(default.grace),
+        start_timeout: duration("start_timeout", default.start_timeout),
+        restart: backoff(&restart, default.restart),
+    }
+}
+
+/// `first`, `factor` and `longest` of a section.
+fn backoff(section: &Section<'_>, default: Backoff) -> Backoff {
+    let backoff = Backoff {
+        first: section.get("first").and_then(|item| item.duration_or_zero()).unwrap_or(default.first),
+        factor: section.get("factor").and_then(|item| item.factor()).unwrap_or(default.factor),
+        longest: section.get("longest").and_then(|item| item.duration_or_zero()).unwrap_or(default.longest),
+    };
+    check_longest(section, "first", backoff.first, backoff.longest);
+    backoff
+}
+
+fn metrics(top: &Section<'_>) -> Option<String> {
+    let item = top.section("metrics", &["listen"]).get("listen")?;
+    let text = item.text()?;
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    if port.is_none() {
+        return item.expected("an address and a port such as 127.0.0.1:9464");
+    }
+    Some(text.to_owned())
+}

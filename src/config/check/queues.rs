@@ -1,0 +1,230 @@
+//! Queues, and the rules between them.
+
+use std::collections::HashMap;
+
+use super::{
+    super::{
+        Acks, Breaker, Queue, Rate, Recycle,
+        node::Value,
+        reader::{Item, Section, check_longest},
+    },
+    backoff,
+    kinds::Known,
+};
+use crate::{
+    retry,
+    task::is_queue_name,
+    transport::{DeadQueue, Uri},
+};
+
+const QUEUE: &[&str] = &[
+    "worker",
+    "processes",
+    "concurrency",
+    "rate_max_calls",
+    "rate_period",
+    "acks",
+    "timeout",
+    "retry",
+    "dead_letter",
+    "max_deliveries",
+    "breaker",
+    "recycle",
+    "unwrap",
+];
+const RETRY: &[&str] = &["max_attempts", "first", "factor", "longest", "jitter"];
+const DEAD_LETTER: &[&str] = &["queue", "keep"];
+const BREAKER: &[&str] = &["failures", "pause", "longest", "errors"];
+const RECYCLE: &[&str] = &["max_tasks", "max_memory", "max_age"];
+
+/// More processes, or tasks in one process, than any machine has use for.
+const MANY: u32 = 10_000;
+
+/// Reads `workers`: queues, and the names of those that are disabled.
+pub(super) fn read(top: &Section<'_>, known: &Known) -> (Vec<Queue>, Vec<String>) {
+    let (mut queues, mut disabled) = (Vec::new(), Vec::new());
+    let Some(section) = top.get("workers").and_then(|item| item.section()) else { return (queues, disabled) };
+    for (entry, item) in section.items() {
+        check_name(&item, &entry.key);
+        match &entry.node.value {
+            Value::Null => disabled.push(entry.key.clone()),
+            Value::Map(_) => queues.push(queue(&item, &entry.key, known)),
+            _ => item.expected("a worker kind, or a map with one").unwrap_or_default(),
+        }
+    }
+    (queues, disabled)
+}
+
+fn check_name(item: &Item<'_>, name: &str) {
+    if !is_queue_name(name) {
+        let shown: String = name.chars().take(210).collect();
+        let hint = "1 to 200 letters, digits and _ - . :, beginning with a letter or digit".to_owned();
+        item.key_problem(format!("\"{}\" is not a properly-formatted queue name", shown.escape_debug()), Some(hint));
+    }
+}
+
+fn queue(item: &Item<'_>, name: &str, known: &Known) -> Queue {
+    let none = || Section { report: item.report, path: item.path.clone(), entries: &[] };
+    let section = item.section().unwrap_or_else(none).only(QUEUE);
+    let kind = match section.get("worker") {
+        Some(worker) => known.kind(&worker).unwrap_or_default(),
+        None => {
+            item.key_problem("has no worker", Some("worker: KIND says what works the queue".to_owned()));
+            String::new()
+        }
+    };
+    let default = Queue::new(name, &kind);
+    let number = |key, max, default| section.get(key).and_then(|item| item.integer(1, max)).unwrap_or(default);
+    let concurrency = number("concurrency", MANY, default.concurrency);
+    if concurrency > 1
+        && known.is_once(&kind)
+        && let Some(item) = section.get("concurrency")
+    {
+        let hint = "processes: N runs N of them at once".to_owned();
+        item.problem(format!("a process of \"{kind}\" does one task (mode: once)"), Some(hint));
+    }
+    Queue {
+        processes: number("processes", MANY, default.processes),
+        concurrency,
+        rate: rate(&section),
+        acks: section
+            .get("acks")
+            .and_then(|item| item.choice(&[("late", Acks::Late), ("early", Acks::Early)]))
+            .unwrap_or_default(),
+        timeout: section.get("timeout").and_then(|item| item.duration()),
+        retry: retry(&section),
+        dead_letter: dead_letter(&section, default.dead_letter),
+        max_deliveries: number("max_deliveries", 1_000_000, default.max_deliveries),
+        breaker: breaker(&section),
+        recycle: recycle(&section),
+        unwrap: section.get("unwrap").and_then(|item| item.boolean()).unwrap_or(default.unwrap),
+        name: default.name,
+        kind,
+    }
+}
+
+fn rate(section: &Section<'_>) -> Option<Rate> {
+    let (calls, period) = (section.get("rate_max_calls"), section.get("rate_period"));
+    match (&calls, &period) {
+        (Some(item), None) => item.key_problem("is given without rate_period", None),
+        (None, Some(item)) => item.key_problem("is given without rate_max_calls", None),
+        _ => {}
+    }
+    let calls = calls.and_then(|item| item.integer(1, u32::MAX));
+    let period = period.and_then(|item| item.duration());
+    Some(Rate { calls: calls?, period: period? })
+}
+
+fn retry(section: &Section<'_>) -> retry::Policy {
+    let default = retry::Policy::default();
+    let section = section.section("retry", RETRY);
+    retry::Policy {
+        max_attempts: section
+            .get("max_attempts")
+            .and_then(|item| item.integer(1, 1_000_000))
+            .unwrap_or(default.max_attempts),
+        backoff: backoff(&section, default.backoff),
+        jitter: section.get("jitter").and_then(|item| item.fraction()).unwrap_or(default.jitter),
+    }
+}
+
+fn dead_letter(section: &Section<'_>, default: DeadQueue) -> DeadQueue {
+    let section = section.section("dead_letter", DEAD_LETTER);
+    let mut dead = default;
+    if let Some(item) = section.get("queue")
+        && let Some(name) = item.text()
+    {
+        check_name(&Item { entry: None, ..item }, name);
+        name.clone_into(&mut dead.name);
+    }
+    if let Some(item) = section.get("keep") {
+        dead.keep = if matches!(&item.node.value, Value::Text(text) if text == "forever") {
+            None
+        } else {
+            item.duration().or(dead.keep)
+        };
+    }
+    dead
+}
+
+fn breaker(section: &Section<'_>) -> Breaker {
+    let default = Breaker::default();
+    let section = section.section("breaker", BREAKER);
+    let breaker = Breaker {
+        failures: section.get("failures").and_then(|item| item.integer(1, 1_000_000)).unwrap_or(default.failures),
+        pause: section.get("pause").and_then(|item| item.duration()).unwrap_or(default.pause),
+        longest: section.get("longest").and_then(|item| item.duration()).unwrap_or(default.longest),
+        errors: section.get("errors").and_then(|item| item.boolean()).unwrap_or(default.errors),
+    };
+    check_longest(&section, "pause", breaker.pause, breaker.longest);
+    breaker
+}
+
+fn recycle(section: &Section<'_>) -> Recycle {
+    let section = section.section("recycle", RECYCLE);
+    Recycle {
+        max_tasks: section.get("max_tasks").and_then(|item| item.integer(1, u32::MAX)).map(u64::from),
+        max_memory: section.get("max_memory").and_then(|item| item.size()),
+        max_age: section.get("max_age").and_then(|item| item.duration()),
+    }
+}
+
+/// No queue may be what another queue uses behind the scenes.
+pub(super) fn check_names(top: &Section<'_>, queues: &[Queue], disabled: &[String]) {
+    let names: Vec<&str> =
+        queues.iter().map(|queue| queue.name.as_str()).chain(disabled.iter().map(String::as_str)).collect();
+    // Whose each name is. On a broker `_failed` is used even where dead letters go elsewhere: whoever declares a
+    // queue without these settings, a submitter say, names it in the queue's arguments.
+    let mut taken: HashMap<String, (&str, &str)> = HashMap::new();
+    for name in &names {
+        taken.insert(format!("{name}_failed"), (name, "the dead-letter queue"));
+    }
+    for queue in queues {
+        taken.insert(queue.dead_letter.name.clone(), (&queue.name, "the dead-letter queue"));
+    }
+    let owner = |name: &str| -> Option<(String, &str)> {
+        if let Some((owner, what)) = taken.get(name) {
+            return Some(((*owner).to_owned(), *what));
+        }
+        let (owner, delay) = name.rsplit_once(".retry.")?;
+        let is_delay = !delay.is_empty() && delay.bytes().all(|byte| byte.is_ascii_digit());
+        (is_delay && names.contains(&owner)).then(|| (owner.to_owned(), "a delay queue"))
+    };
+    let Some(section) = top.get("workers").and_then(|item| item.section_quietly()) else { return };
+    for (entry, item) in section.items() {
+        if let Some((owner, what)) = owner(&entry.key) {
+            item.key_problem(format!("is {what} of \"{owner}\""), Some("give it another name".to_owned()));
+        }
+        let Some(dead) =
+            item.section_quietly().and_then(|queue| queue.get("dead_letter")?.section_quietly()?.get("queue"))
+        else {
+            continue;
+        };
+        if let Value::Text(name) = &dead.node.value
+            && let Some((owner, delay)) = name.rsplit_once(".retry.")
+            && delay.bytes().all(|byte| byte.is_ascii_digit())
+            && names.contains(&owner)
+        {
+            dead.problem(format!("is a delay queue of \"{owner}\""), Some("give it another name".to_owned()));
+        }
+    }
+}
+
+/// What the chosen transport cannot do.
+pub(super) fn check_for_transport(top: &Section<'_>, queues: &[Queue], transport: &Uri) {
+    // RabbitMQ refuses an expiration above 2^32 - 1 ms.
+    let longest = std::time::Duration::from_millis(u64::from(u32::MAX));
+    if !matches!(transport, Uri::Amqp(_)) {
+        return;
+    }
+    let Some(section) = top.get("workers").and_then(|item| item.section_quietly()) else { return };
+    for (entry, item) in section.items() {
+        let queue = queues.iter().find(|queue| queue.name == entry.key);
+        if queue.and_then(|queue| queue.dead_letter.keep).is_some_and(|keep| keep > longest)
+            && let Some(keep) =
+                item.section_quietly().and_then(|queue| queue.get("dead_letter")?.section_quietly()?.get("keep"))
+        {
+            keep.problem("RabbitMQ keeps a message 49 days at most", Some("or keep: forever".to_owned()));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The settings as one object, for `config show`: what they mean after merging, without secrets.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::{Acks, Backoff, Command, Config, Misfire, Mode, Queue, Schedule, Target};
+use crate::transport::Uri;
+
+impl Config {
+    /// The merged settings: keys as in the files, durations in seconds, sizes in bytes, the transport without its
+    /// password, the values of kinds' environments masked. `names` of a queue are what it uses on the transport.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut workers: Map<String, Value> =
+            self.queues.iter().map(|queue| (queue.name.clone(), self.queue(queue))).collect();
+        workers.extend(self.disabled.iter().map(|name| (name.clone(), Value::Null)));
+        let kinds: Map<String, Value> = self.kinds.iter().map(|(name, kind)| (name.clone(), command(kind))).collect();
+        json!({
+            "application": self.application,
+            "transport": self.transport.to_string(),
+            "declare": if self.declare_passive { "passive" } else { "create" },
+            "workers": workers,
+            "kinds": kinds,
+            "scheduled_workers": self.schedules.iter().map(schedule).collect::<Vec<_>>(),
+            "supervisor": {
+                "grace": seconds(self.supervisor.grace),
+                "start_timeout": seconds(self.supervisor.start_timeout),
+                "restart": backoff(&self.supervisor.restart),
+            },
+            "control": { "socket": self.control_socket },
+            "metrics": { "listen": self.metrics_listen },
+            "folder": self.folder,
+            "files": self.files,
+        })
+    }
+
+    fn queue(&self, queue: &Queue) -> Value {
+        let mut retry = backoff(&queue.retry.backoff);
+        retry["max_attempts"] = queue.retry.max_attempts.into();
+        retry["jitter"] = queue.retry.jitter.into();
+        json!({
+            "worker": queue.kind,
+            "processes": queue.processes,
+            "concurrency": queue.concurrency,
+            "rate_max_calls": queue.rate.map(|rate| rate.calls),
+            "rate_period": queue.rate.map(|rate| seconds(rate.period)),
+            "acks": match queue.acks { Acks::Late => "late", Acks::Early => "early" },
+            "timeout": queue.timeout.map(seconds),
+            "retry": retry,
+            "dead_letter": {
+                "queue": queue.dead_letter.name,
+                "keep": queue.dead_letter.keep.map_or_else(|| "forever".into(), seconds),
+            },
+            "max_deliveries": queue.max_deliveries,
+            "breaker": {
+                "failures": queue.breaker.failures,
+                "pause": seconds(queue.breaker.pause),
+                "longest": seconds(queue.breaker.longest),
+                "errors": queue.breaker.errors,
+            },
+            "recycle": {
+                "max_tasks": queue.recycle.max_tasks,
+                "max_memory": queue.recycle.max_memory,
+                "max_age": queue.recycle.max_age.map(seconds),
+            },
+            "unwrap": queue.unwrap,
+            "names": {
+                "queue": queue.name,
+                // Elsewhere a delayed task stays in its own queue.
+                "retry": match self.transport {
+                    Uri::Amqp(_) => Value::from(format!("{}.retry.<ms>", queue.name)),
+                    Uri::Sqlite(_) | Uri::Localmem(_) => Value::Null,
+                },
+                "dead_letter": queue.dead_letter.name,
+            },
+        })
+    }
+}
+
+fn command(command: &Command) -> Value {
+    json!({
+        "command": command.argv,
+        "mode": match command.mode { Mode::Frames => "frames", Mode::Once => "once" },
+        "accepts": command.accepts,
+        "cwd": command.folder,
+        "env": command.env.keys().map(|name| (name.clone(), "***".into())).collect::<Map<String, Value>>(),
+    })
+}
+
+fn schedule(schedule: &Schedule) -> Value {
+    // The fields are an object that this module's neighbour wrote.
+    let mut object: Value = serde_json::from_str(&schedule.fields).unwrap_or_default();
+    match &schedule.target {
+        Target::Worker(kind) => object["worker"] = kind.as_str().into(),
+        Target::Ctl(line) => object["ctl"] = line.as_str().into(),
+    }
+    object["id"] = schedule.id.as_str().into();
+    object["queue"] = schedule.queue.as_str().into();
+    object["misfire"] = match schedule.misfire {
+        Misfire::Skip => "skip".into(),
+        Misfire::RunOnce => "run_once".into(),
+    };
+    object
+}
+
+fn backoff(backoff: &Backoff) -> Value {
+    json!({
+        "first": seconds(backoff.first),
+        "factor": backoff.factor,
+        "longest": seconds(backoff.longest),
+    })
+}
+
+/// Whole seconds as a whole number.
+fn seconds(duration: Duration) -> Value {
+    if duration.subsec_nanos() == 0 { duration.as_secs().into() } else { duration.as_secs_f64().into() }
+}
