@@ -425,7 +425,7 @@ fn signals_wake_a_tokio_loop() {
     let turn = turn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let arrived = runtime.block_on(async {
-        let signals = tokio::io::unix::AsyncFd::register(&turn.signals).unwrap();
+        let signals = asynctask::process::watch::watch(&turn.signals, tokio::io::Interest::READABLE).unwrap();
         raise(nix::sys::signal::Signal::SIGTERM).unwrap();
         signals.readable().await.unwrap().clear_ready();
         turn.signals.drain()

@@ -24,7 +24,7 @@ impl Place {
 
     /// RabbitMQ, if there is one.
     pub fn amqp() -> Option<Self> {
-        super::broker::vhost().map(Self::Amqp)
+        super::broker::shared().map(|broker| Self::Amqp(broker.fresh_vhost()))
     }
 
     /// All that are there.

@@ -1,0 +1,8 @@
+//! What several test programs share. Each uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod broker;
+pub mod demo;
+pub mod log;
+
+pub use demo::{Demo, Place, in_order};
