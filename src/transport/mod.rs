@@ -23,6 +23,7 @@
 
 pub mod amqp;
 pub mod dead_letter;
+pub mod identity;
 pub mod localmem;
 pub mod sqlite;
 mod uri;
