@@ -5,7 +5,7 @@
 //! cargo run --release --example quickstart
 //! ```
 
-use std::{error::Error, ffi::OsString, path::Path, process::ExitCode};
+use std::{error::Error, ffi::OsString, process::ExitCode};
 
 use asynctask::{App, Client, Context, Outcome};
 use serde::{Deserialize, Serialize};
@@ -65,21 +65,21 @@ fn tour() -> Result<ExitCode, Box<dyn Error>> {
     say("2. A master starts two worker processes and halts when nothing is left to do. Two attempts a task.");
     println!("   $ quickstart workers --halt-when-empty");
     let workers = "workers={images: {worker: resize, processes: 2, retry: {max_attempts: 2, first: 500ms}}}";
-    let code = command(folder.path(), &transport, &["workers", "--halt-when-empty", "--set", workers]);
+    let code = command(&transport, &["workers", "--halt-when-empty", "--set", workers]);
     println!("   (exit code 0: everything is done or accounted for)");
 
     say("3. bomb.png killed its worker twice. It is not lost, and not tried for ever: it is a dead letter.");
     println!("   $ quickstart failed list images");
-    command(folder.path(), &transport, &["failed", "list", "images"]);
+    command(&transport, &["failed", "list", "images"]);
 
     say("4. The queue itself is empty.");
     println!("   $ quickstart queues");
-    command(folder.path(), &transport, &["queues", "--set", workers]);
+    command(&transport, &["queues", "--set", workers]);
     Ok(code)
 }
 
 /// Runs a command of this very program.
-fn command(folder: &Path, transport: &str, arguments: &[&str]) -> ExitCode {
+fn command(transport: &str, arguments: &[&str]) -> ExitCode {
     let set = format!("transport={transport}");
     let all = ["quickstart"].iter().chain(arguments).copied().chain(["--set", &set]);
     app().run_with(all.map(OsString::from))

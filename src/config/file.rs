@@ -143,6 +143,10 @@ impl Sources {
         let name = path.iter().fold(String::new(), |name, key| name.clone() + &segment(&name, key));
         let layer = report.layer(LayerName::Option(format!("--set {name}")), self.cwd.clone());
         let place = Place { layer, position: None };
+        // `localmem:` is an address, not a map with an empty value.
+        let is_address = matches!(path.as_slice(), [key] if key.strip_prefix(PREFIX).unwrap_or(key) == "transport");
+        let quoted = serde_json::Value::from(text).to_string();
+        let text = if is_address && !text.starts_with(['"', '\'']) { &quoted } else { text };
         let mut node = self.value(text, layer, name, place, report)?;
         let mut keys = path.into_iter().rev();
         let top = keys.next_back()?;

@@ -324,27 +324,38 @@ impl Core {
 
     /// Counts what became of a task, and tells the log.
     pub(super) fn note(&mut self, delivery: &Delivery, settlement: &Settlement) {
-        let queue = self.pools[delivery.queue.0].name().to_owned();
-        let id = &delivery.task.id;
+        self.count(settlement);
+        let (id, settings) = (&delivery.task.id, &self.pools[delivery.queue.0].plan.settings);
         match settlement {
-            Settlement::Done { .. } => self.tally.processed += 1,
             Settlement::Retry { after, failure } => {
-                self.tally.failed += 1;
-                self.tally.retried += 1;
-                let (attempt, of) = (failure.attempts, self.pools[delivery.queue.0].plan.settings.retry.max_attempts);
-                let seconds = after.as_secs_f64();
+                let (attempt, of) = (failure.attempts, settings.retry.max_attempts);
+                let (queue, seconds) = (settings.name.clone(), after.as_secs_f64());
                 self.log(Level::Info, || {
                     format!("Task {id} of queue {queue}: attempt {attempt} of {of} failed; again in {seconds:.1} s")
                 });
             }
             Settlement::Dead(failure) => {
-                self.tally.failed += u64::from(failure.in_hand_seconds.is_some());
-                self.tally.dead_lettered += 1;
                 let (reason, error) = (failure.reason.as_str(), first_line(&failure.error));
-                let dead = &self.pools[delivery.queue.0].plan.settings.dead_letter.name.clone();
+                let (queue, dead) = (settings.name.clone(), settings.dead_letter.name.clone());
                 self.log(Level::Warning, || {
                     format!("Task {id} of queue {queue} dead-lettered to {dead}: {reason}: {error}")
                 });
+            }
+            Settlement::Done { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => {}
+        }
+    }
+
+    /// Counts what became of a task.
+    pub(super) fn count(&mut self, settlement: &Settlement) {
+        match settlement {
+            Settlement::Done { .. } => self.tally.processed += 1,
+            Settlement::Retry { .. } => {
+                self.tally.failed += 1;
+                self.tally.retried += 1;
+            }
+            Settlement::Dead(failure) => {
+                self.tally.failed += u64::from(failure.in_hand_seconds.is_some());
+                self.tally.dead_lettered += 1;
             }
             Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => {}
         }

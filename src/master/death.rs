@@ -154,8 +154,9 @@ impl Core {
             let took = self.now.at.since(hand.begun_at);
             let settlement = self.run(&hand.delivery, pid, Some(took)).died(doom, ended, hands.len());
             let (id, what) = (&hand.delivery.task.id, in_words(&settlement));
-            let (pid, exit) = (pid.unwrap_or_default(), &ended.exit);
-            self.log(Level::Error, || format!("{slot} (pid {pid}): {exit}; task {id} {what}"));
+            let pid = pid.unwrap_or_default();
+            self.log(Level::Error, || format!("{slot} (pid {pid}): task {id} {what}"));
+            self.count(&settlement);
             self.settle_hand(hand, settlement);
         }
         for hand in hands {
@@ -297,8 +298,10 @@ impl Core {
 
 fn in_words(settlement: &Settlement) -> String {
     match settlement {
-        Settlement::Retry { failure, .. } => format!("is retried ({})", failure.reason.as_str()),
-        Settlement::Dead(failure) => format!("is dead-lettered ({})", failure.reason.as_str()),
+        Settlement::Retry { after, failure } => {
+            format!("is retried in {:.1} s ({}: {})", after.as_secs_f64(), failure.reason.as_str(), failure.error)
+        }
+        Settlement::Dead(failure) => format!("is dead-lettered ({}: {})", failure.reason.as_str(), failure.error),
         Settlement::Release => "is back in its queue, no attempt used".to_owned(),
         Settlement::Done { .. } | Settlement::Accept | Settlement::Snooze { .. } => "is settled".to_owned(),
     }

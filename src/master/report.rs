@@ -112,6 +112,7 @@ impl Core {
         let outcome = checked(outcome);
         self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
+        self.note(&hand.delivery, &settlement);
         self.settle_hand(&hand, settlement);
         self.relist(worker.slot);
         let index = hand.delivery.queue.0;
@@ -153,9 +154,8 @@ impl Core {
     /// Settles a task that left a worker's hands: now, or when it comes again if its handle is void.
     pub(super) fn settle_hand(&mut self, hand: &InHand, settlement: Settlement) {
         if hand.held {
-            self.conclude(&hand.delivery, settlement);
+            self.settle(hand.delivery.handle, hand.delivery.identity, settlement);
         } else {
-            self.note(&hand.delivery, &settlement);
             self.settle_later(hand.delivery.identity, hand.session, &settlement);
         }
     }
