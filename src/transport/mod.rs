@@ -23,6 +23,7 @@
 
 pub mod amqp;
 pub mod dead_letter;
+pub mod identity;
 pub mod localmem;
 pub mod sqlite;
 mod uri;
@@ -65,6 +66,9 @@ pub enum Request {
     Attach {
         /// The queues; their positions are the [`QueueIndex`]es from here on.
         queues: Vec<QueueSetup>,
+        /// Create nothing: a queue that is absent at the start is [`Event::Refused`] as [`Error::NoSuchQueue`].
+        /// Where queues are no objects of their own this means nothing.
+        passive: bool,
     },
     /// How many unsettled deliveries of one queue may be in our hands. Lowering takes nothing back. Survives
     /// a lost session.

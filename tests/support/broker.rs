@@ -1,0 +1,284 @@
+//! A RabbitMQ of our own: started in a temporary folder on free ports of the loopback, one per test program, and
+//! gone with it.
+//!
+//! Nothing is shared with a broker that the machine may run: own node name, own folders, own cookie, own epmd.
+//! A watchdog (`sh`) holds the reading end of a pipe; when the test program ends, however it ends, the pipe closes
+//! and the watchdog kills what is left and removes the folder.
+//!
+//! `ASYNCTASK_TEST_BROKER=amqp://…` supplies a running broker instead (its default virtual host is used and it can
+//! be neither stopped nor controlled); `ASYNCTASK_REQUIRE_BROKER=1` makes the absence of both a failure.
+
+use std::{
+    io::Write as _,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+const VHOSTS: usize = 12;
+
+/// The broker of this test program; `None` when there is none, after saying so.
+pub fn shared() -> Option<&'static Broker> {
+    static SHARED: OnceLock<Option<Broker>> = OnceLock::new();
+    let broker = SHARED.get_or_init(Broker::find).as_ref();
+    if broker.is_none() {
+        println!("left out: no rabbitmq-server found");
+    }
+    broker
+}
+
+/// A broker of one test alone, which may kill it; `None` as with [`shared`], or when one was supplied from outside.
+pub fn own() -> Option<Broker> {
+    if std::env::var_os("ASYNCTASK_TEST_BROKER").is_some() {
+        println!("left out: the broker was supplied from outside and is not ours to kill");
+        return None;
+    }
+    let broker = Broker::find();
+    if broker.is_none() {
+        println!("left out: no rabbitmq-server found");
+    }
+    broker
+}
+
+/// A running broker.
+pub struct Broker {
+    /// `amqp://user:password@host:port`, without a virtual host.
+    base: String,
+    node: Option<Node>,
+    vhosts: AtomicUsize,
+    made: Mutex<usize>,
+}
+
+struct Node {
+    folder: PathBuf,
+    name: String,
+    port: u16,
+    dist_port: u16,
+    epmd_port: u16,
+    epmd: Child,
+    server: Mutex<Child>,
+    watchdog: Mutex<Child>,
+}
+
+impl Broker {
+    fn find() -> Option<Self> {
+        if let Ok(base) = std::env::var("ASYNCTASK_TEST_BROKER") {
+            let base = base.trim_end_matches('/').to_owned();
+            return Some(Self { base, node: None, vhosts: AtomicUsize::new(0), made: Mutex::new(0) });
+        }
+        if !Path::new(SERVER).exists() {
+            assert!(std::env::var_os("ASYNCTASK_REQUIRE_BROKER").is_none(), "no rabbitmq-server, but one is required");
+            return None;
+        }
+        let node = Node::start();
+        let base = format!("amqp://guest:guest@127.0.0.1:{}", node.port);
+        Some(Self { base, node: Some(node), vhosts: AtomicUsize::new(0), made: Mutex::new(0) })
+    }
+
+    /// Whether it is ours to control.
+    pub fn is_own(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// The address of a virtual host that no other test of this program uses.
+    pub fn fresh_vhost(&self) -> String {
+        if self.node.is_none() {
+            return format!("{}/%2f", self.base);
+        }
+        let number = self.vhosts.fetch_add(1, Ordering::Relaxed);
+        let mut made = self.made.lock().unwrap();
+        if number >= *made {
+            // One call makes a dozen: each start of the control program costs over a second.
+            let from = *made;
+            self.control(&["eval", &format!(
+                "[begin V = iolist_to_binary([<<\"t\">>, integer_to_binary(N)]), rabbit_vhost:add(V, <<\"guest\">>), \
+                 rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, V, <<\".*\">>, <<\".*\">>, <<\".*\">>, \
+                 <<\"guest\">>) end || N <- lists:seq({from}, {})].", from + VHOSTS - 1)]);
+            *made += VHOSTS;
+        }
+        format!("{}/t{number}", self.base)
+    }
+
+    /// Its port on the loopback.
+    pub fn port(&self) -> u16 {
+        self.node.as_ref().expect("only an own broker has a known port").port
+    }
+
+    /// Runs `rabbitmqctl` and gives its output.
+    pub fn control(&self, arguments: &[&str]) -> String {
+        let node = self.node.as_ref().expect("only an own broker can be controlled");
+        let mut command = Command::new(CONTROL);
+        let command = node.environment(command.args(["-q", "-n", &node.name]).args(arguments));
+        let output = command.stdin(Stdio::null()).output().expect("rabbitmqctl can be started");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "rabbitmqctl {arguments:?}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text
+    }
+
+    /// Ends it as a power cut would end the process: SIGKILL.
+    pub fn kill(&self) {
+        let node = self.node.as_ref().expect("only an own broker can be killed");
+        let mut server = node.server.lock().unwrap();
+        server.kill().expect("the server is our child");
+        server.wait().expect("the server is our child");
+    }
+
+    /// Starts it again on the same port and folder.
+    pub fn restart(&self) {
+        let node = self.node.as_ref().expect("only an own broker can be started");
+        *node.server.lock().unwrap() = node.spawn_server();
+        node.tell_watchdog();
+        node.wait_ready();
+    }
+}
+
+impl Node {
+    fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("broker-").tempdir().expect("a temporary folder").keep();
+        std::fs::create_dir_all(folder.join("home")).expect("a folder of ours");
+        let cookie = folder.join("home/.erlang.cookie");
+        std::fs::write(&cookie, "ASYNCTASKTESTBROKER").expect("a file of ours");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+        std::fs::set_permissions(&cookie, private).expect("a file of ours");
+        std::fs::write(folder.join("plugins"), "[].").expect("a file of ours");
+        std::fs::write(folder.join("rabbit.conf"), "disk_free_limit.absolute = 1MB\nlog.file.level = warning\n")
+            .expect("a file of ours");
+        let [port, dist_port, epmd_port] = free_ports();
+        let epmd = Command::new("epmd")
+            .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("epmd comes with rabbitmq-server");
+        wait_port(epmd_port);
+        let watchdog = Command::new("sh")
+            .args(["-c", "while read line; do pids=$line; done; kill -9 $pids; rm -rf \"$0\""])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("there is a shell");
+        let name = format!("asynctask{port}@localhost");
+        let server = Mutex::new(epmd_placeholder());
+        let node = Self { folder, name, port, dist_port, epmd_port, epmd, server, watchdog: Mutex::new(watchdog) };
+        *node.server.lock().unwrap() = node.spawn_server();
+        node.tell_watchdog();
+        node.wait_ready();
+        node
+    }
+
+    fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .env("HOME", self.folder.join("home"))
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODENAME", &self.name)
+            .env("RABBITMQ_NODE_PORT", self.port.to_string())
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
+            .env("RABBITMQ_MNESIA_BASE", self.folder.join("mnesia"))
+            .env("RABBITMQ_LOG_BASE", self.folder.join("log"))
+            .env("RABBITMQ_CONFIG_FILE", self.folder.join("rabbit.conf"))
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.folder.join("plugins"))
+            .env("RABBITMQ_GENERATED_CONFIG_DIR", self.folder.join("config"))
+            .env("LANG", "C.UTF-8")
+    }
+
+    fn spawn_server(&self) -> Child {
+        let log = std::fs::File::options().create(true).append(true).open(self.folder.join("stdout"));
+        let log = log.expect("a file of ours");
+        self.environment(
+            Command::new(SERVER)
+                // The script's own switch for "replace the shell": the child's pid is the broker's.
+                .env("detached", "true")
+                .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-start_epmd false")
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().expect("a file of ours"))
+                .stderr(log),
+        )
+        .spawn()
+        .expect("the server is installed")
+    }
+
+    fn tell_watchdog(&self) {
+        let line = format!("{} {}\n", self.server.lock().unwrap().id(), self.epmd.id());
+        let mut watchdog = self.watchdog.lock().unwrap();
+        let pipe = watchdog.stdin.as_mut().expect("its input is piped");
+        pipe.write_all(line.as_bytes()).expect("the watchdog reads");
+    }
+
+    /// Waits until the broker answers a protocol header; the listener opens last in its start.
+    fn wait_ready(&self) {
+        for _ in 0..600 {
+            if speaks_amqp(self.port) {
+                return;
+            }
+            if let Ok(Some(status)) = self.server.lock().unwrap().try_wait() {
+                let log = std::fs::read_to_string(self.folder.join("stdout")).unwrap_or_default();
+                panic!("the broker ended with {status}: {log}");
+            }
+            pause();
+        }
+        panic!("the broker did not answer within a minute; see {}", self.folder.display());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The watchdog does the rest when its pipe closes.
+        let _ = self.server.lock().unwrap().kill();
+        let _ = self.server.lock().unwrap().wait();
+        let _ = self.epmd.kill();
+        let _ = self.epmd.wait();
+        let mut watchdog = self.watchdog.lock().unwrap();
+        drop(watchdog.stdin.take());
+        let _ = watchdog.wait();
+    }
+}
+
+fn epmd_placeholder() -> Child {
+    Command::new("true").spawn().expect("there is a `true`")
+}
+
+fn speaks_amqp(port: u16) -> bool {
+    use std::io::Read as _;
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+    stream.write_all(b"AMQP\0\0\x09\x01").is_ok() && matches!(stream.read(&mut [0; 8]), Ok(read) if read > 0)
+}
+
+fn wait_port(port: u16) {
+    for _ in 0..100 {
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return;
+        }
+        pause();
+    }
+    panic!("nothing listens on port {port}");
+}
+
+/// The step of a bounded poll inside this harness; tests themselves wait for events.
+fn pause() {
+    let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+    let _ = receiver.recv_timeout(Duration::from_millis(100));
+}
+
+fn free_ports() -> [u16; 3] {
+    // Held together, so that they differ.
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("the loopback has free ports"));
+    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
+}
