@@ -1,14 +1,509 @@
-//! stub
-use super::{Events, Request, Transport};
-/// stub
-#[derive(Debug)]
-pub struct Localmem;
+//! Tasks in the memory of this process: for `run`, and for tests that want no files.
+//!
+//! It keeps the same contract as the others, so that what works here works there. A store is shared by all
+//! transports that were opened with the same name, and lives as long as the process; the empty name is a
+//! store of its own. Each transport has a thread that waits on the store's one condition: for a request, for
+//! what another transport put there, or for the time of a delayed task.
+//!
+//! A transport that is dropped without a [`Request::Close`] has died: its deliveries are counted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    DeadLetter, DeadQueue, Depth, Error, Event, Events, QueueSetup, Reply, Request, Transport, Visit, Visitor, Walked,
+    identity::{identity, next_handle},
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    task::{Delivery, Failure, Handle, NewTask, QueueIndex, Settlement, Task},
+};
+
+/// A transport on a store in memory.
+pub struct Localmem {
+    shared: Arc<Shared>,
+    member: u64,
+}
+
+#[derive(Default)]
+struct Shared {
+    store: Mutex<Store>,
+    changed: Condvar,
+}
+
+/// Due time, then the order of arrival.
+type Place = (Timestamp, u64);
+
+#[derive(Default)]
+struct Store {
+    members: HashMap<u64, Inbox>,
+    queues: BTreeMap<String, Queue>,
+    /// Application to member.
+    leases: HashMap<String, u64>,
+    /// Application and schedule to the moments that fired.
+    fired: BTreeMap<(String, String), BTreeSet<Timestamp>>,
+    /// Counts members and arrivals.
+    last: u64,
+}
+
+#[derive(Default)]
+struct Inbox {
+    requests: VecDeque<Request>,
+    dropped: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: BTreeMap<Place, Waiting>,
+    dead: BTreeMap<u64, Dead>,
+    in_hand: u64,
+}
+
+struct Waiting {
+    task: Arc<Task>,
+    redelivered: bool,
+}
+
+struct Dead {
+    letter: DeadLetter,
+    purge_at: Option<Timestamp>,
+}
+
 impl Localmem {
-    /// stub
-    pub fn open(_: &str, _: Events) -> Self {
-        Self
+    /// Opens the store of this name.
+    #[must_use]
+    pub fn open(name: &str, events: Events) -> Self {
+        static NAMED: Mutex<BTreeMap<String, Arc<Shared>>> = Mutex::new(BTreeMap::new());
+        let shared = if name.is_empty() {
+            Arc::default()
+        } else {
+            Arc::clone(NAMED.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default())
+        };
+        let mut store = shared.lock();
+        let member = store.next();
+        store.members.insert(member, Inbox::default());
+        drop(store);
+        let mut actor = Actor {
+            shared: Arc::clone(&shared),
+            member,
+            events,
+            queues: Vec::new(),
+            held: BTreeMap::new(),
+            application: None,
+            has_lease: false,
+        };
+        let name = "localmem".to_owned();
+        let started = std::thread::Builder::new().name(name).spawn(move || actor.run());
+        // Without a thread nobody answers; an absent inbox makes every reply say so.
+        if started.is_err() {
+            shared.lock().members.remove(&member);
+        }
+        Self { shared, member }
     }
 }
+
 impl Transport for Localmem {
-    fn ask(&self, _: Request) {}
+    fn ask(&self, request: Request) {
+        if let Some(inbox) = self.shared.lock().members.get_mut(&self.member) {
+            inbox.requests.push_back(request);
+        }
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Localmem {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.shared.lock().members.get_mut(&self.member) {
+            inbox.dropped = true;
+        }
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// A panic in a visitor happens outside of the lock, so what a poisoned store holds is whole.
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn queue(&mut self, name: &str) -> &mut Queue {
+        self.queues.entry(name.to_owned()).or_default()
+    }
+
+    fn put(&mut self, queue: &str, due: Timestamp, task: Arc<Task>, redelivered: bool) {
+        let place = (due, self.next());
+        self.queue(queue).waiting.insert(place, Waiting { task, redelivered });
+    }
+
+    fn submit(&mut self, now: Timestamp, tasks: Vec<NewTask>) {
+        for new in tasks {
+            let task = Task {
+                id: new.id,
+                body: new.body,
+                headers: new.headers,
+                expires_at: new.expires_at,
+                ..Task::default()
+            };
+            self.put(&new.queue, now.plus(new.delay), Arc::new(task), false);
+        }
+    }
+
+    fn depth(&mut self, now: Timestamp, queue: &str) -> Depth {
+        let Some(queue) = self.queues.get_mut(queue) else { return Depth::default() };
+        queue.purge(now);
+        let delayed = queue.waiting.range((now, u64::MAX)..).count() as u64;
+        Depth {
+            ready: queue.waiting.len() as u64 - delayed,
+            delayed,
+            in_hand: queue.in_hand,
+            failed: queue.dead.len() as u64,
+        }
+    }
+}
+
+impl Queue {
+    fn purge(&mut self, now: Timestamp) {
+        self.dead.retain(|_, dead| dead.purge_at.is_none_or(|purge_at| purge_at > now));
+    }
+}
+
+struct Attached {
+    setup: QueueSetup,
+    credit: u32,
+    in_hand: u32,
+}
+
+struct Held {
+    queue: usize,
+    place: Place,
+    task: Arc<Task>,
+    accepted: bool,
+}
+
+struct Actor {
+    shared: Arc<Shared>,
+    member: u64,
+    events: Events,
+    queues: Vec<Attached>,
+    /// In the order of delivery.
+    held: BTreeMap<Handle, Held>,
+    application: Option<String>,
+    has_lease: bool,
+}
+
+impl Actor {
+    fn run(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut store = shared.lock();
+        loop {
+            let inbox = store.members.entry(self.member).or_default();
+            let dropped = inbox.dropped;
+            for request in std::mem::take(&mut inbox.requests) {
+                match request {
+                    Request::Close { reply } => {
+                        self.leave(&mut store, false);
+                        drop(reply.send(Ok(())));
+                        return;
+                    }
+                    Request::WalkDead { queue, visit, reply } => {
+                        drop(store);
+                        let walked = self.walk(&queue, visit);
+                        drop(reply.send(Ok(walked)));
+                        store = shared.lock();
+                    }
+                    request => self.serve(&mut store, request),
+                }
+                shared.changed.notify_all();
+            }
+            if dropped {
+                self.leave(&mut store, true);
+                return;
+            }
+            self.try_lease(&mut store);
+            let next = self.deliver(&mut store);
+            if store.members.get(&self.member).is_some_and(|inbox| !inbox.requests.is_empty() || inbox.dropped) {
+                continue;
+            }
+            store = match next {
+                None => shared.changed.wait(store).unwrap_or_else(PoisonError::into_inner),
+                Some(after) => shared.changed.wait_timeout(store, after).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
+
+    fn serve(&mut self, store: &mut Store, request: Request) {
+        let now = Clock::wall();
+        match request {
+            Request::Attach { queues } => {
+                for setup in queues {
+                    store.queue(&setup.name);
+                    self.queues.push(Attached { setup, credit: 0, in_hand: 0 });
+                }
+                self.tell(Event::Attached { session: 1 });
+            }
+            Request::Credit { queue, credit } => {
+                if let Some(attached) = self.queues.get_mut(queue.0) {
+                    attached.credit = credit;
+                }
+            }
+            Request::Settle(settlements) => {
+                let mut answered = Vec::with_capacity(settlements.len());
+                for (handle, settlement) in settlements {
+                    if self.settle(store, now, handle, settlement) {
+                        answered.push(handle);
+                    }
+                }
+                if !answered.is_empty() {
+                    self.tell(Event::Settled(answered));
+                }
+            }
+            Request::Survey { serial } => {
+                let empty = self.held.is_empty()
+                    && self.queues.iter().all(|attached| {
+                        let depth = store.depth(now, &attached.setup.name);
+                        depth.ready + depth.delayed + depth.in_hand == 0
+                    });
+                self.tell(Event::Surveyed { serial, empty, again_in: Duration::from_millis(500) });
+            }
+            Request::Submit { tasks, reply } => {
+                store.submit(now, tasks);
+                answer(reply, ());
+            }
+            Request::Depths { queues, reply } => {
+                answer(reply, queues.iter().map(|dead| store.depth(now, &dead.queue)).collect());
+            }
+            Request::KnownQueues { reply } => answer(reply, store.queues.keys().cloned().collect()),
+            Request::Lease { application } => {
+                self.application = Some(application);
+                self.try_lease(store);
+                if !self.has_lease {
+                    self.tell(Event::LeaseRefused);
+                }
+            }
+            Request::Fire { schedule, moment, task } => {
+                let stored = self.fire(store, now, &schedule, moment, task);
+                self.tell(Event::Fired { schedule, moment, stored });
+            }
+            Request::ReleaseLease => self.release_lease(store),
+            Request::WalkDead { .. } | Request::Close { .. } => unreachable!("served by the loop, which owns the lock"),
+        }
+    }
+
+    /// Hands out what is due, within the credit. Returns the time until the next task is.
+    fn deliver(&mut self, store: &mut Store) -> Option<Duration> {
+        let now = Clock::wall();
+        let mut next: Option<Duration> = None;
+        for position in 0..self.queues.len() {
+            let attached = &mut self.queues[position];
+            let queue = store.queue(&attached.setup.name);
+            let mut deliveries = Vec::new();
+            while attached.in_hand < attached.credit
+                && let Some(first) = queue.waiting.first_entry()
+            {
+                let place = *first.key();
+                if place.0 > now {
+                    let after = place.0.remaining(now);
+                    next = Some(next.map_or(after, |next| next.min(after)));
+                    break;
+                }
+                let Waiting { task, redelivered } = first.remove();
+                attached.in_hand += 1;
+                queue.in_hand += 1;
+                let handle = next_handle();
+                let name = &attached.setup.name;
+                deliveries.push(Delivery {
+                    handle,
+                    queue: QueueIndex(position),
+                    redelivered,
+                    identity: Some(identity(name, &task.id, task.attempts, &task.body)),
+                    task: Arc::clone(&task),
+                });
+                self.held.insert(handle, Held { queue: position, place, task, accepted: false });
+            }
+            if !deliveries.is_empty() {
+                self.tell(Event::Delivered(deliveries));
+            }
+        }
+        next
+    }
+
+    /// Whether there was anything to settle.
+    fn settle(&mut self, store: &mut Store, now: Timestamp, handle: Handle, settlement: Settlement) -> bool {
+        let Some(held) = self.held.get_mut(&handle) else { return false };
+        let attached = &mut self.queues[held.queue];
+        let name = attached.setup.name.clone();
+        if settlement == Settlement::Accept {
+            if !std::mem::replace(&mut held.accepted, true) {
+                store.queue(&name).in_hand -= 1;
+            }
+            return true;
+        }
+        attached.in_hand -= 1;
+        let keep = attached.setup.dead.keep;
+        let Some(Held { place, task, accepted, .. }) = self.held.remove(&handle) else { return false };
+        if !accepted {
+            store.queue(&name).in_hand -= 1;
+        }
+        match settlement {
+            Settlement::Done { submit } => store.submit(now, submit),
+            Settlement::Accept => {}
+            Settlement::Retry { after, failure } => {
+                let mut task = Arc::unwrap_or_clone(task);
+                task.attempts += 1;
+                task.deliveries = 0;
+                task.first_failed_at.get_or_insert(failure.failed_at);
+                store.put(&name, now.plus(after), Arc::new(task), false);
+            }
+            Settlement::Snooze { after } => {
+                let mut task = Arc::unwrap_or_clone(task);
+                task.deliveries = 0;
+                store.put(&name, now.plus(after), Arc::new(task), false);
+            }
+            Settlement::Dead(failure) => {
+                let number = store.next();
+                let queue = store.queue(&name);
+                queue.purge(now);
+                let letter = dead_letter(name, Arc::unwrap_or_clone(task), *failure);
+                queue.dead.insert(number, Dead { letter, purge_at: keep.map(|keep| now.plus(keep)) });
+            }
+            Settlement::Release => {
+                store.queue(&name).waiting.insert(place, Waiting { task, redelivered: true });
+            }
+        }
+        true
+    }
+
+    fn walk(&self, dead: &DeadQueue, mut visit: Visitor) -> Walked {
+        let mut walked = Walked::default();
+        let now = Clock::wall();
+        let numbers: Vec<u64> = match self.shared.lock().queues.get_mut(&dead.queue) {
+            None => return walked,
+            Some(queue) => {
+                queue.purge(now);
+                queue.dead.keys().copied().collect()
+            }
+        };
+        for number in numbers {
+            let found = self.shared.lock().queue(&dead.queue).dead.get(&number).map(|dead| dead.letter.clone());
+            let Some(letter) = found else { continue };
+            walked.seen += 1;
+            let verdict = visit(&letter);
+            if verdict == Visit::Stop {
+                break;
+            }
+            if verdict == Visit::Keep {
+                continue;
+            }
+            let mut store = self.shared.lock();
+            if store.queue(&dead.queue).dead.remove(&number).is_none() {
+                continue;
+            }
+            if let Visit::Retry { body } = verdict {
+                let task = Task {
+                    id: letter.id,
+                    body: body.unwrap_or(letter.body),
+                    headers: letter.headers,
+                    first_failed_at: letter.first_failed_at,
+                    ..Task::default()
+                };
+                store.put(&dead.queue, Clock::wall(), Arc::new(task), false);
+                walked.retried += 1;
+            } else {
+                walked.removed += 1;
+            }
+        }
+        walked
+    }
+
+    fn try_lease(&mut self, store: &mut Store) {
+        let Some(application) = &self.application else { return };
+        if self.has_lease || *store.leases.entry(application.clone()).or_insert(self.member) != self.member {
+            return;
+        }
+        self.has_lease = true;
+        let memory = store.fired.iter().filter(|((of, _), _)| of == application);
+        let memory = memory.filter_map(|((_, schedule), moments)| Some((schedule.clone(), *moments.last()?)));
+        let memory = memory.collect();
+        self.tell(Event::LeaseHeld { memory });
+    }
+
+    fn release_lease(&mut self, store: &mut Store) {
+        if let Some(application) = self.application.take()
+            && std::mem::take(&mut self.has_lease)
+        {
+            store.leases.remove(&application);
+        }
+    }
+
+    fn fire(
+        &self,
+        store: &mut Store,
+        now: Timestamp,
+        schedule: &str,
+        moment: Timestamp,
+        task: Option<NewTask>,
+    ) -> Result<bool, Error> {
+        let Some(application) = self.application.as_ref().filter(|_| self.has_lease) else {
+            return Err(Error::Lost { uri: "localmem:".to_owned(), cause: "another is the scheduler".to_owned() });
+        };
+        let moments = store.fired.entry((application.clone(), schedule.to_owned())).or_default();
+        if !moments.insert(moment) {
+            return Ok(false);
+        }
+        while moments.len() > 16 {
+            moments.pop_first();
+        }
+        store.submit(now, task.into_iter().collect());
+        Ok(true)
+    }
+
+    /// Gives everything back. Of a dead member, deliveries are counted.
+    fn leave(&mut self, store: &mut Store, died: bool) {
+        for (_, held) in std::mem::take(&mut self.held) {
+            if held.accepted {
+                continue;
+            }
+            let mut task = held.task;
+            if died {
+                Arc::make_mut(&mut task).deliveries += 1;
+            }
+            let queue = store.queue(&self.queues[held.queue].setup.name);
+            queue.in_hand -= 1;
+            queue.waiting.insert(held.place, Waiting { task, redelivered: true });
+        }
+        self.release_lease(store);
+        store.members.remove(&self.member);
+        self.shared.changed.notify_all();
+    }
+
+    /// Whoever listened may be gone; the thread ends when its transport is dropped.
+    fn tell(&self, event: Event) {
+        drop(self.events.send(event));
+    }
+}
+
+fn answer<T>(reply: Reply<T>, value: T) {
+    drop(reply.send(Ok(value)));
+}
+
+fn dead_letter(queue: String, task: Task, failure: Failure) -> DeadLetter {
+    DeadLetter {
+        id: task.id,
+        queue,
+        body: task.body,
+        headers: task.headers,
+        reason: failure.reason.as_str().to_owned(),
+        first_failed_at: task.first_failed_at.or(Some(failure.failed_at)),
+        failure,
+    }
 }

@@ -1,14 +1,82 @@
-//! stub
+//! Tasks in an SQLite file: the transport where nothing is installed.
+//!
+//! ```text
+//!  ask() ──inbox, bell──▶ actor ──▶ master: owed settlements ─┐ one transaction: settle all that is owed,
+//!                           │              credit, what is due ─┤ claim what the credit allows (claim, settle)
+//!                           │                                  ▼
+//!                           ├── submit, dead, views, schedule ─▶ store ──▶ <file>
+//!                           ├── owner: who lives (locks on <file>.masters), whose tasks go back
+//!                           ├── wake: a datagram socket for each master, <file>.<owner>.wake
+//!                           └── housekeeping: purge, vacuum, WAL, check
+//! ```
+//!
+//! Any number of masters and commands use one file, on one host. The thread sleeps in `poll(2)` until a
+//! request, a datagram, the time of a delayed task, or the look around that it takes once a second.
+//!
+//! A transport that is dropped without a [`Request::Close`] has died: its deliveries go back counted.
+
+mod actor;
+mod answers;
+mod attach;
+mod busy;
+mod claim;
+mod dead;
+mod housekeeping;
+mod master;
+mod owner;
+mod schedule;
+mod schema;
+mod settle;
+mod store;
+mod submit;
+mod views;
+mod wake;
+
+use std::{
+    path::Path,
+    sync::{Arc, mpsc},
+};
+
+use self::{actor::Actor, busy::Patience, store::file_error, wake::Bell};
 use super::{Error, Events, Request, Transport};
-/// stub
-#[derive(Debug)]
-pub struct Sqlite;
+
+/// A transport on a file.
+pub struct Sqlite {
+    /// `None` only while it is dropped.
+    inbox: Option<mpsc::Sender<Request>>,
+    bell: Arc<Bell>,
+    patience: Arc<Patience>,
+}
+
 impl Sqlite {
-    /// stub
-    pub fn open(_: &std::path::Path, _: Events) -> Result<Self, Error> {
-        Err(Error::Closed)
+    /// Starts the thread. The file is opened by the first request that needs it, and made by those that store.
+    pub fn open(path: &Path, events: Events) -> Result<Self, Error> {
+        let started = |error: std::io::Error| file_error(path, format!("its thread cannot be started: {error}"));
+        let (inbox, requests) = mpsc::channel();
+        let bell = Arc::new(Bell::new().map_err(started)?);
+        let patience = Arc::new(Patience::default());
+        let actor = Actor::new(path, events, requests, Arc::clone(&bell), Arc::clone(&patience));
+        std::thread::Builder::new().name("sqlite".to_owned()).spawn(move || actor.run()).map_err(started)?;
+        Ok(Self { inbox: Some(inbox), bell, patience })
     }
 }
+
 impl Transport for Sqlite {
-    fn ask(&self, _: Request) {}
+    fn ask(&self, request: Request) {
+        if matches!(request, Request::Close { .. }) {
+            self.patience.close();
+        }
+        if let Some(inbox) = &self.inbox {
+            // It fails when the thread has ended; the request's reply is dropped with it, which is an answer.
+            drop(inbox.send(request));
+        }
+        self.bell.ring();
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        drop(self.inbox.take());
+        self.bell.ring();
+    }
 }

@@ -1,0 +1,363 @@
+//! The thread: takes requests, keeps what cannot be stored yet, and sleeps in one place.
+//!
+//! A settlement is never dropped. Where the file cannot be written for the moment (no room on the disk,
+//! another program holds the lock for more than 10 s) it waits here, and is tried again with growing pauses.
+//! A submit in the same place is answered with an error: whoever submits must know.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use super::{
+    busy::Patience,
+    housekeeping::Housekeeping,
+    master::{Master, Stepped},
+    owner::{self, Masters},
+    store::{Fault, Store, cause, file_error, may_pass},
+    views,
+    wake::{self, Bell, Caller},
+};
+use crate::{
+    clock::{Clock, Instant},
+    task::{NewTask, QueueIndex},
+    transport::{Error, Event, Events, QueueSetup, Reply, Request},
+};
+
+/// How often an attached transport looks for what no datagram told.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// When to ask again while others hold tasks.
+const SURVEY_AGAIN: Duration = Duration::from_millis(500);
+/// Pauses after a failed write: from the first, doubled up to the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Requests taken before the next transaction.
+const AT_ONCE: usize = 4096;
+
+/// The state of the thread.
+pub(super) struct Actor {
+    pub(super) path: PathBuf,
+    pub(super) events: Events,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) bell: Arc<Bell>,
+    pub(super) patience: Arc<Patience>,
+    pub(super) clock: Clock,
+    pub(super) caller: Caller,
+    pub(super) store: Option<Store>,
+    /// Kept to the end of the thread: with it end our locks.
+    pub(super) masters: Option<Masters>,
+    /// Asked for and not done yet.
+    pub(super) attach: Option<Vec<QueueSetup>>,
+    /// Given before the attach was done.
+    pub(super) credits: Vec<(QueueIndex, u32)>,
+    pub(super) master: Option<Master>,
+    pub(super) submits: Vec<(Vec<NewTask>, Reply<()>)>,
+    pub(super) survey: Option<u64>,
+    pub(super) lease: Option<Lease>,
+    /// Why nothing can be done any more.
+    pub(super) refused: Option<Error>,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) keeping: Housekeeping,
+    pub(super) look_at: Instant,
+    pub(super) data_version: i64,
+    /// Something was written since the last look.
+    pub(super) active: bool,
+}
+
+/// The wish to be the scheduler.
+pub(super) struct Lease {
+    pub(super) application: String,
+    pub(super) held: bool,
+}
+
+/// A write failed in a way that may pass.
+pub(super) struct Trouble {
+    again_at: Instant,
+    pause: Duration,
+}
+
+/// Why the thread ends.
+enum End {
+    /// The transport was dropped: as a death.
+    Dropped,
+    /// In order.
+    Closed(Reply<()>),
+}
+
+impl Actor {
+    pub(super) fn new(
+        path: &Path,
+        events: Events,
+        requests: mpsc::Receiver<Request>,
+        bell: Arc<Bell>,
+        patience: Arc<Patience>,
+    ) -> Self {
+        Self {
+            path: path.to_owned(),
+            events,
+            requests,
+            bell,
+            patience,
+            clock: Clock::start(),
+            caller: Caller::new(),
+            store: None,
+            masters: None,
+            attach: None,
+            credits: Vec::new(),
+            master: None,
+            submits: Vec::new(),
+            survey: None,
+            lease: None,
+            refused: None,
+            trouble: None,
+            keeping: Housekeeping::default(),
+            look_at: Instant::default(),
+            data_version: 0,
+            active: false,
+        }
+    }
+
+    /// The thread's life.
+    pub(super) fn run(mut self) {
+        loop {
+            let end = self.take_requests();
+            self.store_submits();
+            match end {
+                Some(End::Dropped) => return,
+                Some(End::Closed(reply)) => return self.close(reply),
+                None => {}
+            }
+            self.advance();
+            let socket = self.master.as_ref().and_then(|master| master.socket.as_ref());
+            let woken = wake::wait(&self.bell, socket, self.timeout());
+            if woken.by_datagram {
+                self.look_for_news();
+            }
+            if self.clock.now().at >= self.look_at {
+                self.look_around();
+            }
+        }
+    }
+
+    fn take_requests(&mut self) -> Option<End> {
+        for _ in 0..AT_ONCE {
+            match self.requests.try_recv() {
+                Ok(Request::Close { reply }) => return Some(End::Closed(reply)),
+                Ok(request) => self.serve(request),
+                Err(mpsc::TryRecvError::Empty) => return None,
+                Err(mpsc::TryRecvError::Disconnected) => return Some(End::Dropped),
+            }
+        }
+        // More is waiting: the next wait ends at once.
+        self.bell.ring();
+        None
+    }
+
+    fn serve(&mut self, request: Request) {
+        match request {
+            Request::Submit { tasks, reply } => self.submits.push((tasks, reply)),
+            Request::Credit { queue, credit } => match &mut self.master {
+                Some(master) => master.credit(queue, credit),
+                None => self.credits.push((queue, credit)),
+            },
+            Request::Settle(settlements) => {
+                if let Some(master) = &mut self.master {
+                    master.owe(settlements);
+                }
+            }
+            Request::Attach { queues } => {
+                self.attach = Some(queues);
+                self.catch_up();
+            }
+            Request::Survey { serial } => {
+                self.survey = Some(serial);
+                self.catch_up();
+            }
+            Request::Depths { queues, reply } => {
+                self.catch_up();
+                drop(reply.send(self.depths(&queues)));
+            }
+            Request::KnownQueues { reply } => {
+                self.catch_up();
+                drop(reply.send(self.known_queues()));
+            }
+            Request::WalkDead { queue, visit, reply } => {
+                self.catch_up();
+                drop(reply.send(self.walk(&queue, visit)));
+            }
+            Request::Lease { application } => self.ask_lease(application),
+            Request::Fire { schedule, moment, task } => {
+                self.catch_up();
+                let stored = self.fire(&schedule, moment, task.as_ref());
+                self.tell(Event::Fired { schedule, moment, stored });
+            }
+            Request::ReleaseLease => self.release_lease(),
+            // The caller takes it, to end the loop.
+            Request::Close { reply } => drop(reply),
+        }
+    }
+
+    /// What was asked before is stored before the next question is answered.
+    fn catch_up(&mut self) {
+        self.store_submits();
+        self.advance();
+    }
+
+    /// Does what is waiting to be done, unless it failed a moment ago.
+    fn advance(&mut self) {
+        let now = self.clock.now().at;
+        if self.refused.is_some() || self.trouble.as_ref().is_some_and(|trouble| trouble.again_at > now) {
+            return;
+        }
+        match self.try_advance() {
+            Ok(did) => {
+                if did && self.trouble.take().is_some() {
+                    self.tell(Event::Warning(format!("{}: works again", self.path.display())));
+                }
+            }
+            Err(Fault::Sqlite(error)) => self.failed(&error),
+            Err(Fault::Final(error)) => self.refuse(error),
+        }
+    }
+
+    /// Whether there was anything to do.
+    fn try_advance(&mut self) -> Result<bool, Fault> {
+        let mut did = false;
+        if self.attach.is_some() {
+            self.try_attach()?;
+            did = true;
+        }
+        if let (Some(master), Some(store)) = (&mut self.master, &mut self.store) {
+            let stepped = master.step(store)?;
+            did |= !stepped.settled.is_empty() || !stepped.delivered.is_empty();
+            self.tell_step(stepped);
+        }
+        if let Some(serial) = self.survey {
+            let empty = self.is_empty()?;
+            self.survey = None;
+            self.tell(Event::Surveyed { serial, empty, again_in: SURVEY_AGAIN });
+        }
+        Ok(did)
+    }
+
+    /// Nothing left in the queues we are attached to; true without any.
+    fn is_empty(&mut self) -> rusqlite::Result<bool> {
+        let (Some(master), Some(store)) = (&self.master, &self.store) else { return Ok(true) };
+        if master.holds_any() {
+            return Ok(false);
+        }
+        let snapshot = store.read().unchecked_transaction()?;
+        views::are_empty(&snapshot, master.queue_ids())
+    }
+
+    /// Settlements first: the credit for the deliveries came from them.
+    pub(super) fn tell_step(&mut self, stepped: Stepped) {
+        self.active |= !stepped.settled.is_empty() || !stepped.delivered.is_empty();
+        if !stepped.settled.is_empty() {
+            self.tell(Event::Settled(stepped.settled));
+        }
+        for deliveries in stepped.delivered {
+            self.tell(Event::Delivered(deliveries));
+        }
+        if stepped.stale > 0 {
+            let count = stepped.stale;
+            self.tell(Event::Warning(format!("{count} settlements came too late: the tasks had been taken back")));
+        }
+        self.caller.wake(&self.path, stepped.wake);
+    }
+
+    /// A write failed; what may pass is tried again after a pause.
+    pub(super) fn failed(&mut self, error: &rusqlite::Error) {
+        if !may_pass(error) {
+            return self.refuse(file_error(&self.path, cause(error)));
+        }
+        let now = self.clock.now().at;
+        let pause = match &self.trouble {
+            Some(trouble) => (trouble.pause * 2).min(PAUSES.1),
+            None => {
+                let cause = cause(error);
+                self.tell(Event::Warning(format!(
+                    "{}: {cause}; what must be stored is kept and tried again",
+                    self.path.display()
+                )));
+                PAUSES.0
+            }
+        };
+        self.trouble = Some(Trouble { again_at: now + pause, pause });
+    }
+
+    /// The file cannot be used any more. Our locks stay: workers may still be at our tasks.
+    pub(super) fn refuse(&mut self, error: Error) {
+        self.tell(Event::Refused(error.clone()));
+        self.refused = Some(error);
+        self.master = None;
+        self.attach = None;
+        self.store = None;
+    }
+
+    /// How long nothing has to be done.
+    fn timeout(&self) -> Duration {
+        let now = self.clock.now();
+        let until = |at: Instant| at.since(now.at);
+        if self.refused.is_some() {
+            return Duration::MAX;
+        }
+        let mut timeout = if self.looks_around() { until(self.look_at) } else { Duration::MAX };
+        match (&self.trouble, &self.master) {
+            (Some(trouble), _) => timeout = timeout.min(until(trouble.again_at)),
+            (None, Some(master)) => {
+                if let Some(due) = master.next_due() {
+                    timeout = timeout.min(due.remaining(now.wall));
+                }
+            }
+            (None, None) => {}
+        }
+        timeout
+    }
+
+    fn looks_around(&self) -> bool {
+        self.master.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.held)
+    }
+
+    /// Somebody stored something, or gave something back.
+    fn look_for_news(&mut self) {
+        if let Some(master) = &mut self.master {
+            master.look();
+        }
+        self.try_lease();
+    }
+
+    /// Once a second: what no datagram told, who died, and what should be tidied up.
+    fn look_around(&mut self) {
+        self.look_at = self.clock.now().at + LOOK_EVERY;
+        if self.refused.is_some() || !self.looks_around() {
+            return;
+        }
+        self.try_lease();
+        if let Err(error) = self.try_look_around() {
+            self.failed(&error);
+        }
+    }
+
+    fn try_look_around(&mut self) -> rusqlite::Result<()> {
+        let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(()) };
+        let version = store.data_version()?;
+        let changed = std::mem::replace(&mut self.data_version, version) != version;
+        if changed {
+            master.look();
+            master.others = owner::owners(store.read())?;
+            master.others.retain(|other| *other != master.owner);
+        }
+        let idle = !std::mem::take(&mut self.active) && !changed;
+        let warning = self.keeping.step(store, &self.path, &self.patience, Clock::wall(), idle)?;
+        if let Some(warning) = warning {
+            self.tell(Event::Warning(warning));
+        }
+        self.return_tasks_of_the_dead().map(drop)
+    }
+
+    /// Whoever listened may be gone; the thread ends when its transport is dropped.
+    pub(super) fn tell(&self, event: Event) {
+        drop(self.events.send(event));
+    }
+}

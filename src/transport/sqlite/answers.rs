@@ -1,0 +1,187 @@
+//! Requests that are answered at once: submits, questions, dead letters, the scheduler's lease.
+
+use super::{
+    actor::{Actor, Lease},
+    dead,
+    owner::{self, lease_byte},
+    schedule,
+    store::{Fault, Store, Synchronous, cause, file_error},
+    submit, views,
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    task::NewTask,
+    transport::{DeadQueue, Depth, Error, Event, Visitor, Walked},
+};
+
+impl Actor {
+    /// Stores all submits that wait, in one transaction, and answers them.
+    pub(super) fn store_submits(&mut self) {
+        if self.submits.is_empty() {
+            return;
+        }
+        let submits = std::mem::take(&mut self.submits);
+        let stored = self.write(|transaction, ids| {
+            let now = Clock::wall();
+            for task in submits.iter().flat_map(|(tasks, _)| tasks) {
+                submit::insert(transaction, ids, now, task)?;
+            }
+            owner::owners(transaction)
+        });
+        let answer = stored.map(|owners| self.news(owners));
+        for (_, reply) in submits {
+            drop(reply.send(answer.clone()));
+        }
+    }
+
+    /// There is something to claim, for us and others.
+    fn news(&mut self, mut owners: Vec<i64>) {
+        if let Some(master) = &mut self.master {
+            master.look();
+            owners.retain(|owner| *owner != master.owner);
+        }
+        self.active = true;
+        self.caller.wake(&self.path, owners);
+    }
+
+    /// A transaction that somebody waits for: its error is the answer.
+    fn write<T>(
+        &mut self,
+        step: impl FnOnce(&rusqlite::Connection, &mut super::store::QueueIds) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
+        }
+        match self.open_store() {
+            Ok(store) => store.write(Synchronous::Full, step).map_err(|error| store.error(&error)),
+            Err(fault) => Err(self.error(fault)),
+        }
+    }
+
+    fn error(&self, fault: Fault) -> Error {
+        match fault {
+            Fault::Final(error) => error,
+            Fault::Sqlite(error) => file_error(&self.path, cause(&error)),
+        }
+    }
+
+    /// The store, if there is anything in it. A question makes no file.
+    fn store_to_ask(&mut self) -> Result<Option<&mut Store>, Error> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
+        }
+        if self.store.is_none() {
+            self.store = Store::existing(&self.path, &self.patience).map_err(|fault| self.error(fault))?;
+        }
+        Ok(self.store.as_mut())
+    }
+
+    /// Counts queues, in one snapshot.
+    pub(super) fn depths(&mut self, queues: &[DeadQueue]) -> Result<Vec<Depth>, Error> {
+        let Some(store) = self.store_to_ask()? else { return Ok(vec![Depth::default(); queues.len()]) };
+        let count = || -> rusqlite::Result<Vec<Depth>> {
+            let snapshot = store.read().unchecked_transaction()?;
+            let now = Clock::wall();
+            queues.iter().map(|dead| views::depth(&snapshot, now, &dead.queue)).collect()
+        };
+        count().map_err(|error| store.error(&error))
+    }
+
+    /// The names of all queues.
+    pub(super) fn known_queues(&mut self) -> Result<Vec<String>, Error> {
+        let Some(store) = self.store_to_ask()? else { return Ok(Vec::new()) };
+        views::names(store.read()).map_err(|error| store.error(&error))
+    }
+
+    /// Walks among dead letters.
+    pub(super) fn walk(&mut self, queue: &DeadQueue, visit: Visitor) -> Result<Walked, Error> {
+        let clock = self.clock;
+        let Some(store) = self.store_to_ask()? else { return Ok(Walked::default()) };
+        let walked = dead::walk(store, &clock, queue, visit).map_err(|error| store.error(&error))?;
+        if walked.retried > 0 {
+            let owners = owner::owners(store.read()).unwrap_or_default();
+            self.news(owners);
+        }
+        Ok(walked)
+    }
+
+    /// Asks for the lease of an application, now and then each second.
+    pub(super) fn ask_lease(&mut self, application: String) {
+        self.release_lease();
+        self.lease = Some(Lease { application, held: false });
+        self.try_lease();
+        if self.lease.as_ref().is_some_and(|lease| !lease.held) {
+            self.tell(Event::LeaseRefused);
+        }
+    }
+
+    /// Takes the lease, if it is wished for and free.
+    pub(super) fn try_lease(&mut self) {
+        let Some(application) = self.lease.as_ref().filter(|lease| !lease.held).map(|lease| lease.application.clone())
+        else {
+            return;
+        };
+        match self.take_lease(&application) {
+            Ok(None) => {}
+            Ok(Some(memory)) => {
+                self.lease = Some(Lease { application, held: true });
+                self.tell(Event::LeaseHeld { memory });
+            }
+            Err(Fault::Sqlite(error)) => self.failed(&error),
+            Err(Fault::Final(error)) => self.refuse(error),
+        }
+    }
+
+    fn take_lease(&mut self, application: &str) -> Result<Option<Vec<(String, Timestamp)>>, Fault> {
+        if self.refused.is_some() {
+            return Ok(None);
+        }
+        self.open_store()?;
+        let byte = lease_byte(application);
+        let masters = self.open_masters()?;
+        if !masters.take(byte).unwrap_or(false) {
+            return Ok(None);
+        }
+        let memory = match &self.store {
+            Some(store) => schedule::memory(store.read(), application),
+            None => Ok(Vec::new()),
+        };
+        if memory.is_err()
+            && let Some(masters) = &self.masters
+        {
+            masters.give_back(byte);
+        }
+        Ok(Some(memory?))
+    }
+
+    /// Gives the lease back and tells those that may wait for it.
+    pub(super) fn release_lease(&mut self) {
+        let Some(lease) = self.lease.take().filter(|lease| lease.held) else { return };
+        if let Some(masters) = &self.masters {
+            masters.give_back(lease_byte(&lease.application));
+        }
+        let ours = self.master.as_ref().map(|master| master.owner);
+        if let Some(store) = &self.store {
+            let owners = owner::owners(store.read()).unwrap_or_default();
+            self.caller.wake(&self.path, owners.into_iter().filter(|owner| Some(*owner) != ours));
+        }
+    }
+
+    /// Remembers that a schedule fired, together with its task.
+    pub(super) fn fire(&mut self, schedule: &str, moment: Timestamp, task: Option<&NewTask>) -> Result<bool, Error> {
+        let Some(application) = self.lease.as_ref().filter(|lease| lease.held).map(|lease| lease.application.clone())
+        else {
+            let uri = format!("sqlite:{}", self.path.display());
+            return Err(Error::Lost { uri, cause: "this process is not the scheduler".to_owned() });
+        };
+        let (stored, owners) = self.write(|transaction, ids| {
+            let what = (application.as_str(), schedule, moment);
+            let stored = schedule::fire(transaction, ids, what, Clock::wall(), task)?;
+            Ok((stored, owner::owners(transaction)?))
+        })?;
+        if stored && task.is_some() {
+            self.news(owners);
+        }
+        Ok(stored)
+    }
+}

@@ -1,0 +1,170 @@
+//! Coming and going: how a transport becomes a master, whose tasks it returns, and how it leaves.
+
+use std::time::Duration;
+
+use super::{
+    actor::Actor,
+    housekeeping::quick_check,
+    master::Master,
+    owner::{self, Masters},
+    schema,
+    store::{Fault, Store, Synchronous, file_error},
+    wake::{self, Socket},
+};
+use crate::{
+    clock::Clock,
+    transport::{Event, QueueSetup, Reply},
+};
+
+/// A close is answered after this, whatever is still owed.
+const CLOSE_WITHIN: Duration = Duration::from_secs(4);
+/// Between two tries to store what is owed at the end.
+const CLOSE_PAUSE: Duration = Duration::from_millis(50);
+
+impl Actor {
+    /// Opens the file, if it is not open yet, and makes it, if it is not there.
+    pub(super) fn open_store(&mut self) -> Result<&mut Store, Fault> {
+        let store = match self.store.take() {
+            Some(store) => store,
+            None => Store::create(&self.path, &self.patience)?,
+        };
+        Ok(self.store.insert(store))
+    }
+
+    /// Opens the file of locks, if it is not open yet.
+    pub(super) fn open_masters(&mut self) -> Result<&Masters, Fault> {
+        let masters = match self.masters.take() {
+            Some(masters) => masters,
+            None => Masters::open(&self.path)
+                .map_err(|error| Fault::Final(file_error(&owner::beside(&self.path, "masters"), error.to_string())))?,
+        };
+        Ok(self.masters.insert(masters))
+    }
+
+    /// Becomes a master. Nothing is left of a try that failed.
+    pub(super) fn try_attach(&mut self) -> Result<(), Fault> {
+        let Some(setups) = self.attach.clone() else { return Ok(()) };
+        self.open_store()?;
+        self.open_masters()?;
+        let mut master = self.enter(setups)?;
+        match Socket::bind(&self.path, master.owner) {
+            Ok(socket) => master.socket = Some(socket),
+            Err(error) => self.tell(Event::Warning(format!(
+                "{}: no socket can be bound beside it ({error}); other programs' tasks are seen after up to a second",
+                self.path.display()
+            ))),
+        }
+        for (queue, credit) in self.credits.drain(..) {
+            master.credit(queue, credit);
+        }
+        self.master = Some(master);
+        self.attach = None;
+        let unclean = self.return_tasks_of_the_dead()?;
+        let alone = self.master.as_ref().is_some_and(|master| master.others.is_empty());
+        if let Some(store) = &self.store {
+            // Others that run would have noticed; a check takes a second for each half gigabyte.
+            if unclean
+                && alone
+                && let Some(fault) = quick_check(store)?
+            {
+                return Err(Fault::Final(file_error(&self.path, format!("it is damaged: {fault}"))));
+            }
+            self.data_version = store.data_version()?;
+        }
+        self.tell(Event::Attached { session: 1 });
+        Ok(())
+    }
+
+    /// Takes a number, and its lock before anybody can see the number.
+    fn enter(&mut self, setups: Vec<QueueSetup>) -> Result<Master, Fault> {
+        let (Some(store), Some(masters)) = (&mut self.store, &self.masters) else {
+            unreachable!("both were opened by the caller");
+        };
+        let mut locked = Ok(true);
+        let (owner, ids, others) = store.write(Synchronous::Normal, |transaction, ids| {
+            let owner = owner::enter(transaction, Clock::wall())?;
+            locked = masters.take(owner);
+            let rows = setups.iter().map(|setup| schema::queue_id(transaction, ids, &setup.name));
+            let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            let mut others = owner::owners(transaction)?;
+            others.retain(|other| *other != owner);
+            Ok((owner, rows, others))
+        })?;
+        let cause = match locked {
+            Ok(true) => {
+                let mut master = Master::new(owner, None, setups, &ids);
+                master.others = others;
+                return Ok(master);
+            }
+            Ok(false) => "another program holds our place in it".to_owned(),
+            Err(error) => format!("no lock can be had on it: {error}"),
+        };
+        Err(Fault::Final(file_error(&owner::beside(&self.path, "masters"), cause)))
+    }
+
+    /// Takes the lock of every other master that lets go of it, and returns its tasks. Whether there was one
+    /// that had not left in order.
+    pub(super) fn return_tasks_of_the_dead(&mut self) -> rusqlite::Result<bool> {
+        let (Some(master), Some(store), Some(masters)) = (&mut self.master, &mut self.store, &self.masters) else {
+            return Ok(false);
+        };
+        let mut unclean = false;
+        let mut returned_any = false;
+        for other in master.others.clone() {
+            // No lock for a reason of the system's: the next look tries again.
+            if !masters.take(other).unwrap_or(false) {
+                continue;
+            }
+            let returned = store.write(Synchronous::Normal, |transaction, _| owner::return_tasks(transaction, other));
+            masters.give_back(other);
+            let returned = returned?;
+            master.others.retain(|one| *one != other);
+            wake::remove(&self.path, other);
+            unclean |= returned.is_some();
+            if let Some(count) = returned.filter(|count| *count > 0) {
+                returned_any = true;
+                let text =
+                    format!("master {other} ended without leaving: {count} of its tasks go back to their queues");
+                drop(self.events.send(Event::Warning(text)));
+            }
+        }
+        if returned_any {
+            master.look();
+            self.caller.wake(&self.path, master.others.iter().copied());
+        }
+        Ok(unclean)
+    }
+
+    /// An orderly end.
+    pub(super) fn close(mut self, reply: Reply<()>) {
+        let began_at = self.clock.now().at;
+        let mut wake = Vec::new();
+        loop {
+            let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { break };
+            match master.leave(store) {
+                Ok(mut stepped) => {
+                    wake = std::mem::take(&mut stepped.wake);
+                    self.tell_step(stepped);
+                    break;
+                }
+                Err(error) => {
+                    let late = self.clock.now().at.since(began_at) > CLOSE_WITHIN;
+                    self.failed(&error);
+                    if late || self.refused.is_some() {
+                        break;
+                    }
+                }
+            }
+            wake::wait(&self.bell, None, CLOSE_PAUSE);
+        }
+        if self.master.is_none() && self.lease.as_ref().is_some_and(|lease| lease.held) {
+            wake = self.store.as_ref().and_then(|store| owner::owners(store.read()).ok()).unwrap_or_default();
+        }
+        self.master = None;
+        self.store = None;
+        // Others are woken when our locks are free: one of them may wait for the lease.
+        self.masters = None;
+        self.caller.wake(&self.path, wake);
+        drop(reply.send(Ok(())));
+    }
+}

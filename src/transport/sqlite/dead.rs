@@ -1,0 +1,173 @@
+//! Dead letters: rows of the task table in a state of their own.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+
+use super::{
+    schema::known_queue,
+    store::{Store, Synchronous},
+    submit::read_headers,
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    task::{Failure, Reason},
+    transport::{DeadLetter, DeadQueue, Visit, Visitor, Walked},
+};
+
+/// Dead letters read at once.
+const PAGE: usize = 100;
+/// Bytes of bodies read at once.
+const PAGE_BYTES: usize = 4 << 20;
+/// Verdicts are stored at the latest after this time, however slow the visitor is.
+const STORE_AFTER: Duration = Duration::from_millis(50);
+
+/// Visits the dead letters that are there now, oldest first.
+pub(super) fn walk(
+    store: &mut Store,
+    clock: &Clock,
+    queue: &DeadQueue,
+    mut visit: Visitor,
+) -> rusqlite::Result<Walked> {
+    let mut walked = Walked::default();
+    let Some(id) = known_queue(store.read(), &queue.queue)? else { return Ok(walked) };
+    // What dies again while we walk comes after this moment, and is not met twice.
+    let until = Clock::wall();
+    let mut after = (i64::MIN, i64::MIN);
+    'pages: loop {
+        let page = page(store.read(), &queue.queue, id, after, until)?;
+        let Some(last) = page.last() else { break };
+        after = (last.due, last.row);
+        let mut verdicts = Vec::new();
+        let mut stored_at = clock.now().at;
+        for found in page {
+            walked.seen += 1;
+            let verdict = visit(&found.letter);
+            match verdict {
+                Visit::Keep => {}
+                Visit::Stop => {
+                    carry_out(store, &mut verdicts, &mut walked)?;
+                    break 'pages;
+                }
+                Visit::Retry { .. } | Visit::Remove => verdicts.push((found, verdict)),
+            }
+            let now = clock.now().at;
+            if now.since(stored_at) >= STORE_AFTER {
+                carry_out(store, &mut verdicts, &mut walked)?;
+                stored_at = now;
+            }
+        }
+        carry_out(store, &mut verdicts, &mut walked)?;
+    }
+    Ok(walked)
+}
+
+struct Found {
+    row: i64,
+    claim: i64,
+    due: i64,
+    letter: DeadLetter,
+}
+
+fn page(
+    connection: &Connection,
+    name: &str,
+    queue: i64,
+    after: (i64, i64),
+    until: Timestamp,
+) -> rusqlite::Result<Vec<Found>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body FROM task \
+         WHERE queue = ?1 AND state = 2 AND (due, id) > (?2, ?3) AND due <= ?4 \
+         AND (purge_at IS NULL OR purge_at > ?4) ORDER BY due, id LIMIT ?5",
+    )?;
+    let mut rows = statement.query(params![queue, after.0, after.1, until.0, PAGE as i64])?;
+    let mut page = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let failure: Option<String> = row.get(5)?;
+        let failure = read_failure(failure.as_deref(), Timestamp(row.get(2)?));
+        let body: Vec<u8> = row.get(7)?;
+        bytes += body.len();
+        page.push(Found {
+            row: row.get(0)?,
+            claim: row.get(1)?,
+            due: row.get(2)?,
+            letter: DeadLetter {
+                id: row.get(3)?,
+                queue: name.to_owned(),
+                body,
+                headers: read_headers(row.get_ref(4)?.as_str_or_null().unwrap_or_default()),
+                reason: failure.reason.as_str().to_owned(),
+                failure,
+                first_failed_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
+            },
+        });
+        if bytes > PAGE_BYTES {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// A failure that cannot be read (somebody wrote to the file) hides nothing: its text is shown.
+fn read_failure(text: Option<&str>, died_at: Timestamp) -> Failure {
+    let text = text.unwrap_or_default();
+    serde_json::from_str(text).unwrap_or_else(|error| {
+        let mut failure = Failure::new(Reason::Failed, format!("the cause cannot be read: {error}"), died_at);
+        text.clone_into(&mut failure.detail);
+        failure
+    })
+}
+
+/// Stores the verdicts. A dead letter that somebody else moved meanwhile is left alone and not counted.
+fn carry_out(store: &mut Store, verdicts: &mut Vec<(Found, Visit)>, walked: &mut Walked) -> rusqlite::Result<()> {
+    if verdicts.is_empty() {
+        return Ok(());
+    }
+    let (retried, removed) = store.write(Synchronous::Full, |transaction, _| {
+        let (mut retried, mut removed) = (0, 0);
+        let now = Clock::wall();
+        for (found, verdict) in verdicts.iter() {
+            if let Visit::Retry { body } = verdict {
+                retried += transaction
+                    .prepare_cached(
+                        "UPDATE task SET state = 0, due = ?3, attempts = 0, deliveries = 0, redelivered = 0, \
+                         expires_at = NULL, purge_at = NULL, claim = claim + 1, body = coalesce(?4, body) \
+                         WHERE id = ?1 AND claim = ?2 AND state = 2",
+                    )?
+                    .execute(params![found.row, found.claim, now.0, body])? as u64;
+            } else {
+                removed += transaction
+                    .prepare_cached("DELETE FROM task WHERE id = ?1 AND claim = ?2 AND state = 2")?
+                    .execute([found.row, found.claim])? as u64;
+            }
+        }
+        Ok((retried, removed))
+    })?;
+    walked.retried += retried;
+    walked.removed += removed;
+    verdicts.clear();
+    Ok(())
+}
+
+/// Deletes what was kept long enough, at most `limit` of them. Gives their number.
+pub(super) fn purge(store: &mut Store, now: Timestamp, limit: u32) -> rusqlite::Result<usize> {
+    let any: bool = store
+        .read()
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM task WHERE state = 2 AND purge_at IS NOT NULL AND purge_at <= ?1)",
+        )?
+        .query_row([now.0], |row| row.get(0))?;
+    if !any {
+        return Ok(0);
+    }
+    store.write(Synchronous::Normal, |transaction, _| {
+        transaction
+            .prepare_cached(
+                "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE state = 2 AND purge_at IS NOT NULL \
+                 AND purge_at <= ?1 LIMIT ?2)",
+            )?
+            .execute(params![now.0, limit])
+    })
+}

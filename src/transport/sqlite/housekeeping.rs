@@ -1,0 +1,103 @@
+//! Keeping the file small and sound.
+
+use std::path::Path;
+
+use super::{
+    busy::Patience,
+    dead,
+    store::{Store, may_pass, no_rows},
+};
+use crate::clock::Timestamp;
+
+/// An idle master truncates a longer WAL.
+const TRUNCATE_FROM: u64 = 64 << 20;
+/// A longer WAL means that somebody reads without an end, and is told.
+const WARN_FROM: u64 = 256 << 20;
+/// Pages given back in one step.
+const PAGES: u32 = 2000;
+/// Fewer free pages are not worth a step.
+const FREE_FROM: i64 = 1000;
+/// Dead letters deleted in one transaction.
+const PURGED: u32 = 500;
+
+/// What was seen, so that it is said once.
+#[derive(Default)]
+pub(super) struct Housekeeping {
+    warned: bool,
+}
+
+impl Housekeeping {
+    /// A step of everything; called at most once a second. `idle`: nothing was done in the last second.
+    pub(super) fn step(
+        &mut self,
+        store: &mut Store,
+        path: &Path,
+        patience: &Patience,
+        now: Timestamp,
+        idle: bool,
+    ) -> Result<Option<String>, rusqlite::Error> {
+        // Whatever another writer is in the way of now is done a second later.
+        patience.hurry(true);
+        let done = Self::tidy(store, path, now, idle);
+        patience.hurry(false);
+        match done {
+            Err(error) if !may_pass(&error) => return Err(error),
+            _ => {}
+        }
+        Ok(self.warning(wal_length(path)))
+    }
+
+    fn tidy(store: &mut Store, path: &Path, now: Timestamp, idle: bool) -> rusqlite::Result<()> {
+        dead::purge(store, now, PURGED)?;
+        if !idle {
+            return Ok(());
+        }
+        let connection = store.read();
+        let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+        let free = pragma("freelist_count")?;
+        if free >= FREE_FROM && free > pragma("page_count")? / 4 {
+            connection.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+        }
+        if wal_length(path) > TRUNCATE_FROM {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).or_else(no_rows)?;
+        }
+        Ok(())
+    }
+
+    fn warning(&mut self, length: u64) -> Option<String> {
+        let long = length > WARN_FROM;
+        let new = long && !self.warned;
+        self.warned = long;
+        new.then(|| {
+            let mebibytes = length >> 20;
+            format!("the write-ahead log has grown to {mebibytes} MiB: some program reads the database without an end")
+        })
+    }
+}
+
+fn wal_length(path: &Path) -> u64 {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    std::fs::metadata(name).map_or(0, |metadata| metadata.len())
+}
+
+/// After an unclean stop: whether the file is whole. `Some`: what is wrong with it.
+pub(super) fn quick_check(store: &Store) -> rusqlite::Result<Option<String>> {
+    let first: String = store.read().query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok((first != "ok").then_some(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_wal_is_told_once() {
+        let mut keeping = Housekeeping::default();
+        assert_eq!(keeping.warning(WARN_FROM), None);
+        assert!(keeping.warning(300 << 20).unwrap().contains("300 MiB"));
+        assert_eq!(keeping.warning(400 << 20), None);
+        assert_eq!(keeping.warning(0), None);
+        assert!(keeping.warning(300 << 20).is_some());
+    }
+}

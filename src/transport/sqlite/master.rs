@@ -1,0 +1,255 @@
+//! The part of the transport that only an attached one has: what is in hand, owed, and due.
+//!
+//! Group commit: whatever was settled while the last transaction ran is stored by the next one, which also
+//! claims what the credit allows. One by one this costs a transaction a task; in tens, a tenth of it.
+
+use std::collections::HashMap;
+
+use super::{
+    claim::{Claimed, claim, next_due},
+    owner::{leave, owners},
+    settle::{Effect, Owed, Row},
+    store::{Store, Synchronous},
+    wake::Socket,
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    task::{Delivery, Handle, QueueIndex, Settlement, Task},
+    transport::{
+        QueueSetup,
+        identity::{identity, next_handle},
+    },
+};
+
+/// An attached transport.
+pub(super) struct Master {
+    /// Its number; see [`super::owner`].
+    pub(super) owner: i64,
+    /// `None` where no socket could be bound: then it looks once a second.
+    pub(super) socket: Option<Socket>,
+    /// The numbers of all others that were there at the last look.
+    pub(super) others: Vec<i64>,
+    queues: Vec<Queue>,
+    held: HashMap<Handle, Held>,
+    owed: Vec<Owed>,
+}
+
+struct Queue {
+    setup: QueueSetup,
+    id: i64,
+    credit: u32,
+    in_hand: u32,
+    next: Next,
+}
+
+/// When a queue has something to claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// It must be looked for.
+    Unknown,
+    /// Not before this.
+    At(Timestamp),
+    /// Not before somebody stores something.
+    Never,
+}
+
+impl Next {
+    fn of(due: Option<Timestamp>) -> Self {
+        due.map_or(Self::Never, Self::At)
+    }
+
+    fn is_due(self, now: Timestamp) -> bool {
+        match self {
+            Self::Unknown => true,
+            Self::At(due) => due <= now,
+            Self::Never => false,
+        }
+    }
+}
+
+struct Held {
+    queue: usize,
+    row: Row,
+    task: std::sync::Arc<Task>,
+    accepted: bool,
+}
+
+/// What a transaction did.
+#[derive(Default)]
+pub(super) struct Stepped {
+    /// Settled for good.
+    pub(super) settled: Vec<Handle>,
+    /// New deliveries, a list a queue.
+    pub(super) delivered: Vec<Vec<Delivery>>,
+    /// Masters that have something new to look for.
+    pub(super) wake: Vec<i64>,
+    /// Settlements that came too late: another had taken the tasks back.
+    pub(super) stale: usize,
+}
+
+impl Master {
+    /// A master with nothing in hand and no credit. `ids` are the queues' rows.
+    pub(super) fn new(owner: i64, socket: Option<Socket>, setups: Vec<QueueSetup>, ids: &[i64]) -> Self {
+        let queue =
+            |(setup, id): (QueueSetup, &i64)| Queue { setup, id: *id, credit: 0, in_hand: 0, next: Next::Unknown };
+        let queues = setups.into_iter().zip(ids).map(queue).collect();
+        Self { owner, socket, others: Vec::new(), queues, held: HashMap::new(), owed: Vec::new() }
+    }
+
+    /// Changes a queue's credit.
+    pub(super) fn credit(&mut self, queue: QueueIndex, credit: u32) {
+        if let Some(queue) = self.queues.get_mut(queue.0) {
+            queue.credit = credit;
+        }
+    }
+
+    /// Takes settlements in; those of handles that are not open are ignored.
+    pub(super) fn owe(&mut self, settlements: Vec<(Handle, Settlement)>) {
+        for (handle, settlement) in settlements {
+            let Some(held) = self.held.get_mut(&handle) else { continue };
+            let queue = &mut self.queues[held.queue];
+            let row = (!held.accepted).then_some(held.row);
+            let owed = Owed {
+                handle,
+                row,
+                queue: queue.id,
+                keep: queue.setup.dead.keep,
+                task: std::sync::Arc::clone(&held.task),
+                settlement,
+            };
+            if owed.settlement == Settlement::Accept {
+                held.accepted = true;
+            } else {
+                queue.in_hand -= 1;
+                self.held.remove(&handle);
+            }
+            self.owed.push(owed);
+        }
+    }
+
+    /// Somebody stored something: all queues are looked at again.
+    pub(super) fn look(&mut self) {
+        for queue in &mut self.queues {
+            queue.next = Next::Unknown;
+        }
+    }
+
+    /// When the next delayed task can be claimed.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        let waiting = self.queues.iter().filter(|queue| queue.credit > queue.in_hand);
+        waiting
+            .filter_map(|queue| match queue.next {
+                Next::At(due) => Some(due),
+                Next::Never => None,
+                Next::Unknown => Some(Timestamp(0)),
+            })
+            .min()
+    }
+
+    /// Whether a delivery or a settlement is open here, whatever the file says.
+    pub(super) fn holds_any(&self) -> bool {
+        !self.held.is_empty() || !self.owed.is_empty()
+    }
+
+    /// The queues' rows.
+    pub(super) fn queue_ids(&self) -> impl Iterator<Item = i64> + '_ {
+        self.queues.iter().map(|queue| queue.id)
+    }
+
+    /// Stores what is owed and claims what is due. On an error nothing has changed, and all is still owed.
+    pub(super) fn step(&mut self, store: &mut Store) -> rusqlite::Result<Stepped> {
+        if self.owed.is_empty() && !self.anything_due(store)? {
+            return Ok(Stepped::default());
+        }
+        let (owner, owed, queues) = (self.owner, &self.owed, &self.queues);
+        let (mut stepped, claims) = store.write(Synchronous::Normal, |transaction, ids| {
+            // Read after the lock was waited for: what others stored meanwhile is due before it.
+            let now = Clock::wall();
+            let mut stepped = Stepped::default();
+            let mut news = false;
+            for owed in owed {
+                match owed.store(transaction, ids, now)? {
+                    Effect::Ended => {}
+                    Effect::News => news = true,
+                    Effect::Stale => stepped.stale += 1,
+                }
+            }
+            let mut claims = Vec::with_capacity(queues.len());
+            for queue in queues {
+                let next = if news { Next::Unknown } else { queue.next };
+                let room = queue.credit.saturating_sub(queue.in_hand);
+                if room == 0 || !next.is_due(now) {
+                    claims.push((next, Vec::new()));
+                    continue;
+                }
+                let claimed = claim(transaction, owner, queue.id, now, room)?;
+                let next = if claimed.len() < room as usize {
+                    Next::of(next_due(transaction, queue.id)?)
+                } else {
+                    Next::Unknown
+                };
+                claims.push((next, claimed));
+            }
+            if news {
+                stepped.wake = owners(transaction)?;
+                stepped.wake.retain(|other| *other != owner);
+            }
+            Ok((stepped, claims))
+        })?;
+        stepped.settled = self.owed.drain(..).map(|owed| owed.handle).collect();
+        for (position, (next, claimed)) in claims.into_iter().enumerate() {
+            self.queues[position].next = next;
+            if !claimed.is_empty() {
+                stepped.delivered.push(self.deliver(position, claimed));
+            }
+        }
+        Ok(stepped)
+    }
+
+    /// Looks without a lock, so that an idle master writes nothing.
+    fn anything_due(&mut self, store: &Store) -> rusqlite::Result<bool> {
+        let now = Clock::wall();
+        let mut any = false;
+        for queue in self.queues.iter_mut().filter(|queue| queue.credit > queue.in_hand) {
+            if queue.next == Next::Unknown {
+                queue.next = Next::of(next_due(store.read(), queue.id)?);
+            }
+            any |= queue.next.is_due(now);
+        }
+        Ok(any)
+    }
+
+    fn deliver(&mut self, position: usize, claimed: Vec<Claimed>) -> Vec<Delivery> {
+        let queue = &mut self.queues[position];
+        queue.in_hand += claimed.len() as u32;
+        debug_assert!(queue.in_hand <= queue.credit, "more was claimed than the credit allows");
+        let mut deliveries = Vec::with_capacity(claimed.len());
+        for Claimed { row, claim, redelivered, task, .. } in claimed {
+            let handle = next_handle();
+            deliveries.push(Delivery {
+                handle,
+                queue: QueueIndex(position),
+                redelivered,
+                identity: Some(identity(&queue.setup.name, &task.id, task.attempts, &task.body)),
+                task: std::sync::Arc::clone(&task),
+            });
+            self.held.insert(handle, Held { queue: position, row: Row { id: row, claim }, task, accepted: false });
+        }
+        deliveries
+    }
+
+    /// Stores what is owed and gives everything else back, uncounted. This master is gone after it.
+    pub(super) fn leave(&mut self, store: &mut Store) -> rusqlite::Result<Stepped> {
+        let (owner, owed) = (self.owner, &self.owed);
+        let mut stepped = store.write(Synchronous::Normal, |transaction, ids| {
+            let now = Clock::wall();
+            for owed in owed {
+                owed.store(transaction, ids, now)?;
+            }
+            leave(transaction, owner)?;
+            Ok(Stepped { wake: owners(transaction)?, ..Stepped::default() })
+        })?;
+        stepped.settled = self.owed.drain(..).map(|owed| owed.handle).collect();
+        Ok(stepped)
+    }
+}

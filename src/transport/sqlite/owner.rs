@@ -1,0 +1,158 @@
+//! Who lives: owner numbers, and the locks that prove them.
+//!
+//! Each master has a number that is never used again, and holds for life a lock on the byte of that number in
+//! `<file>.masters`. The kernel drops the lock with the last descriptor of the master, whatever ended it: so
+//! whoever can take the lock of another's number knows that the other is gone, and returns its tasks. There
+//! is no lease that could run out under a long task, no clock that could jump, no process id that could be
+//! somebody else's.
+//!
+//! The locks are of the open-file-description kind (`fcntl(2)`, `F_OFD_SETLK`): two masters in one process
+//! are as good as two processes, and closing another descriptor of the file drops nothing. The descriptor is
+//! close-on-exec, so no worker inherits a lock.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, fcntl},
+    libc,
+};
+use rusqlite::{Connection, params};
+
+use crate::clock::Timestamp;
+
+/// Leases of schedulers lie above all owner numbers.
+const LEASES: i64 = 1 << 62;
+
+/// The file of locks.
+pub(super) struct Masters {
+    file: File,
+}
+
+impl Masters {
+    /// Opens the file beside the database at `path`. It stays empty: only its bytes' locks count.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        // std opens with O_CLOEXEC.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(beside(path, "masters"))?;
+        Ok(Self { file })
+    }
+
+    /// Takes the lock of a byte; `false` if another holds it. Taking one's own again succeeds.
+    pub(super) fn take(&self, byte: i64) -> io::Result<bool> {
+        match self.set(byte, libc::F_WRLCK) {
+            Ok(()) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the lock of a byte back.
+    pub(super) fn give_back(&self, byte: i64) {
+        // Unlocking fails only for a descriptor that is no file, which this one is; the end of the thread unlocks too.
+        let _ = self.set(byte, libc::F_UNLCK);
+    }
+
+    fn set(&self, byte: i64, kind: i32) -> Result<(), Errno> {
+        let lock = libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: byte,
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
+    }
+}
+
+/// The byte of an application's scheduler (FNV-1a of its name).
+pub(super) fn lease_byte(application: &str) -> i64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in application.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    LEASES + (hash >> 3) as i64
+}
+
+/// `<file>.<ending>`.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    name.into()
+}
+
+/// A new owner number. Its lock must be taken before the transaction ends: from then on others look for it.
+pub(super) fn enter(transaction: &Connection, now: Timestamp) -> rusqlite::Result<i64> {
+    transaction
+        .prepare_cached("INSERT INTO master (pid, attached_at) VALUES (?1, ?2)")?
+        .insert(params![std::process::id(), now.0])
+}
+
+/// All owner numbers.
+pub(super) fn owners(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
+    connection.prepare_cached("SELECT owner FROM master ORDER BY owner")?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Returns the tasks of an owner that is gone; each of these deliveries counts. Gives their number, `None` if
+/// the owner had left in order meanwhile.
+pub(super) fn return_tasks(transaction: &Connection, owner: i64) -> rusqlite::Result<Option<usize>> {
+    if transaction.prepare_cached("DELETE FROM master WHERE owner = ?1")?.execute([owner])? == 0 {
+        return Ok(None);
+    }
+    let returned = transaction
+        .prepare_cached(
+            "UPDATE task SET state = 0, owner = 0, claim = claim + 1, deliveries = deliveries + 1, redelivered = 1 \
+             WHERE state = 1 AND owner = ?1",
+        )?
+        .execute([owner])?;
+    Ok(Some(returned))
+}
+
+/// An orderly end: tasks in hand go back as if they had never been delivered.
+pub(super) fn leave(transaction: &Connection, owner: i64) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE task SET state = 0, owner = 0, claim = claim + 1, redelivered = 1 WHERE state = 1 AND owner = ?1",
+        )?
+        .execute([owner])?;
+    transaction.prepare_cached("DELETE FROM master WHERE owner = ?1")?.execute([owner])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let (one, two) = (Masters::open(&path).unwrap(), Masters::open(&path).unwrap());
+        assert!(one.take(7).unwrap() && one.take(7).unwrap());
+        assert!(!two.take(7).unwrap());
+        assert!(two.take(8).unwrap());
+        drop(Masters::open(&path).unwrap());
+        assert!(!two.take(7).unwrap(), "closing another descriptor dropped a lock");
+        drop(one);
+        assert!(two.take(7).unwrap());
+    }
+
+    #[test]
+    fn leases_are_no_owner_numbers() {
+        assert!(lease_byte("a") >= LEASES && lease_byte("a") < i64::MAX);
+        assert_ne!(lease_byte("a"), lease_byte("b"));
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Masters::open(&folder.path().join("a.db")).unwrap().take(lease_byte("app")).unwrap());
+    }
+}

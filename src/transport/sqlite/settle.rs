@@ -1,0 +1,160 @@
+//! Storing what became of a task.
+//!
+//! Each statement names the row and the number of the claim. Where another master took the task back
+//! meanwhile, the number is another one, and nothing is changed: that delivery is no longer ours.
+
+use std::{sync::Arc, time::Duration};
+
+use rusqlite::{Connection, params};
+
+use super::{
+    store::QueueIds,
+    submit::{headers_text, insert},
+};
+use crate::{
+    clock::Timestamp,
+    task::{Failure, Handle, Settlement, Task},
+};
+
+/// A settlement that was asked for, with all that is needed to store it.
+pub(super) struct Owed {
+    pub(super) handle: Handle,
+    /// The row; gone if the task was accepted before.
+    pub(super) row: Option<Row>,
+    /// Id of the task's queue.
+    pub(super) queue: i64,
+    /// How long a dead letter of this queue is kept.
+    pub(super) keep: Option<Duration>,
+    pub(super) task: Arc<Task>,
+    pub(super) settlement: Settlement,
+}
+
+/// A row in our hands.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub(super) id: i64,
+    pub(super) claim: i64,
+}
+
+/// What a settlement did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// The task is gone, or dead.
+    Ended,
+    /// There is something to claim, now or later.
+    News,
+    /// The claim was no longer ours; nothing was changed.
+    Stale,
+}
+
+impl Owed {
+    /// Stores it.
+    pub(super) fn store(
+        &self,
+        transaction: &Connection,
+        ids: &mut QueueIds,
+        now: Timestamp,
+    ) -> rusqlite::Result<Effect> {
+        match &self.settlement {
+            Settlement::Accept => self.remove(transaction),
+            Settlement::Done { submit } => {
+                let effect = self.remove(transaction)?;
+                if effect == Effect::Stale || submit.is_empty() {
+                    return Ok(effect);
+                }
+                for task in submit {
+                    insert(transaction, ids, now, task)?;
+                }
+                Ok(Effect::News)
+            }
+            Settlement::Retry { after, failure } => {
+                self.put_back(transaction, now.plus(*after), 1, Some(failure.failed_at))
+            }
+            Settlement::Snooze { after } => self.put_back(transaction, now.plus(*after), 0, None),
+            Settlement::Release => self.release(transaction, now),
+            Settlement::Dead(failure) => self.bury(transaction, now, failure),
+        }
+    }
+
+    fn remove(&self, transaction: &Connection) -> rusqlite::Result<Effect> {
+        let Some(row) = self.row else { return Ok(Effect::Ended) };
+        let changed = transaction
+            .prepare_cached("DELETE FROM task WHERE id = ?1 AND claim = ?2")?
+            .execute([row.id, row.claim])?;
+        Ok(if changed == 0 { Effect::Stale } else { Effect::Ended })
+    }
+
+    fn put_back(
+        &self,
+        transaction: &Connection,
+        due: Timestamp,
+        attempts_used: u32,
+        failed_at: Option<Timestamp>,
+    ) -> rusqlite::Result<Effect> {
+        let Some(row) = self.row else {
+            self.insert_copy(transaction, due, attempts_used, failed_at)?;
+            return Ok(Effect::News);
+        };
+        let changed = transaction
+            .prepare_cached(
+                "UPDATE task SET state = 0, owner = 0, due = ?3, attempts = attempts + ?4, deliveries = 0, \
+                 redelivered = 0, first_failed_at = coalesce(first_failed_at, ?5) WHERE id = ?1 AND claim = ?2",
+            )?
+            .execute(params![row.id, row.claim, due.0, attempts_used, failed_at.map(|at| at.0)])?;
+        Ok(if changed == 0 { Effect::Stale } else { Effect::News })
+    }
+
+    fn release(&self, transaction: &Connection, now: Timestamp) -> rusqlite::Result<Effect> {
+        let Some(row) = self.row else {
+            self.insert_copy(transaction, now, 0, None)?;
+            return Ok(Effect::News);
+        };
+        let changed = transaction
+            .prepare_cached("UPDATE task SET state = 0, owner = 0, redelivered = 1 WHERE id = ?1 AND claim = ?2")?
+            .execute([row.id, row.claim])?;
+        Ok(if changed == 0 { Effect::Stale } else { Effect::News })
+    }
+
+    fn bury(&self, transaction: &Connection, now: Timestamp, failure: &Failure) -> rusqlite::Result<Effect> {
+        let row = match self.row {
+            Some(row) => row,
+            None => Row { id: self.insert_copy(transaction, now, 0, None)?, claim: 0 },
+        };
+        let text =
+            serde_json::to_string(failure).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let purge_at = self.keep.map(|keep| now.plus(keep).0);
+        let changed = transaction
+            .prepare_cached(
+                "UPDATE task SET state = 2, owner = 0, due = ?3, failure = ?4, purge_at = ?5, \
+                 first_failed_at = coalesce(first_failed_at, ?6) WHERE id = ?1 AND claim = ?2",
+            )?
+            .execute(params![row.id, row.claim, now.0, text, purge_at, failure.failed_at.0])?;
+        Ok(if changed == 0 { Effect::Stale } else { Effect::Ended })
+    }
+
+    /// Of an accepted task nothing is left in the file: it is stored anew from memory.
+    fn insert_copy(
+        &self,
+        transaction: &Connection,
+        due: Timestamp,
+        attempts_used: u32,
+        failed_at: Option<Timestamp>,
+    ) -> rusqlite::Result<i64> {
+        let task = &self.task;
+        transaction
+            .prepare_cached(
+                "INSERT INTO task (queue, due, attempts, expires_at, first_failed_at, message_id, headers, body) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .insert(params![
+                self.queue,
+                due.0,
+                task.attempts + attempts_used,
+                task.expires_at.map(|at| at.0),
+                task.first_failed_at.or(failed_at).map(|at| at.0),
+                task.id,
+                headers_text(&task.headers),
+                task.body
+            ])
+    }
+}

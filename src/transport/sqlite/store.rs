@@ -1,0 +1,250 @@
+//! The connection: how the file is opened, how it is written, and what its errors mean.
+//!
+//! Every write goes through [`Store::write`], which begins with `BEGIN IMMEDIATE`: a transaction that reads
+//! first and writes later fails at once when another wrote in between, and no busy handler is asked.
+//!
+//! The file itself is never opened by other means than SQLite's once it is in use: closing any descriptor of
+//! a file drops the process's POSIX locks on it, SQLite's among them.
+
+use std::{
+    collections::HashMap,
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix::sys::statfs::statfs;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::{busy::Patience, schema};
+use crate::transport::Error;
+
+/// 3.51.3 mends a fault by which several writers of a WAL could corrupt it.
+const OLDEST_LIBRARY: i32 = 3_051_003;
+
+/// How sure a commit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Synchronous {
+    /// Survives the loss of power: for what somebody submitted.
+    Full,
+    /// Survives the death of any process. What a lost power takes back (a claim, a settlement) only repeats a task.
+    Normal,
+}
+
+/// Ids of queues by name, as far as they were asked for.
+pub(super) type QueueIds = HashMap<String, i64>;
+
+/// An open database.
+pub(super) struct Store {
+    connection: Connection,
+    path: PathBuf,
+    queue_ids: QueueIds,
+    synchronous: Option<Synchronous>,
+}
+
+impl Store {
+    /// Opens the database, and makes it if it is not there.
+    pub(super) fn create(path: &Path, patience: &Arc<Patience>) -> Result<Self, Fault> {
+        // Between making the file and closing it again no other thread may open it; see the module's page.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        refuse_network(folder).map_err(|cause| Fault::Final(file_error(path, cause)))?;
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Fault::Final(file_error(path, format!("it cannot be made: {error}"))));
+            }
+            _ => {}
+        }
+        drop(making);
+        let mut store = Self::connect(path, patience)?;
+        schema::migrate(&mut store.connection, path)?;
+        Ok(store)
+    }
+
+    /// Opens the database for a question; `None` if there is none, or nothing in it yet.
+    pub(super) fn existing(path: &Path, patience: &Arc<Patience>) -> Result<Option<Self>, Fault> {
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.len() == 0 => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Fault::Final(file_error(path, error.to_string()))),
+            Ok(_) => {}
+        }
+        Self::create(path, patience).map(Some)
+    }
+
+    fn connect(path: &Path, patience: &Arc<Patience>) -> Result<Self, Fault> {
+        if rusqlite::version_number() < OLDEST_LIBRARY {
+            let cause = format!("SQLite {} can corrupt it; 3.51.3 is needed", rusqlite::version());
+            return Err(Fault::Final(file_error(path, cause)));
+        }
+        let open = || -> rusqlite::Result<Connection> {
+            let mut connection = Connection::open(path)?;
+            connection.busy_handler(Some(patience.sleeper()))?;
+            connection.set_prepared_statement_cache_capacity(64);
+            // Only heeded before the first table is made.
+            connection.execute_batch("PRAGMA auto_vacuum = 2")?;
+            connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+            connection.query_row("PRAGMA journal_size_limit = 67108864", [], |_| Ok(()))?;
+            connection.query_row("PRAGMA mmap_size = 0", [], |_| Ok(())).or_else(no_rows)?;
+            connection.query_row("PRAGMA wal_autocheckpoint = 1000", [], |_| Ok(()))?;
+            Ok(connection)
+        };
+        let connection = open()?;
+        Ok(Self { connection, path: path.to_owned(), queue_ids: QueueIds::new(), synchronous: None })
+    }
+
+    /// The connection, for reading.
+    pub(super) fn read(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// A number that changes when another connection has written.
+    pub(super) fn data_version(&self) -> rusqlite::Result<i64> {
+        self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+    }
+
+    /// One transaction that writes. Nothing of it is stored unless `step` and the commit succeed.
+    pub(super) fn write<T>(
+        &mut self,
+        synchronous: Synchronous,
+        step: impl FnOnce(&Connection, &mut QueueIds) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        if self.synchronous != Some(synchronous) {
+            self.synchronous = None;
+            self.connection.execute_batch(match synchronous {
+                Synchronous::Full => "PRAGMA synchronous = FULL",
+                Synchronous::Normal => "PRAGMA synchronous = NORMAL",
+            })?;
+            self.synchronous = Some(synchronous);
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let written = step(&transaction, &mut self.queue_ids).and_then(|value| transaction.commit().map(|()| value));
+        if written.is_err() {
+            // Ids of queues that were made by a transaction that is undone are nobody's ids.
+            self.queue_ids.clear();
+        }
+        written
+    }
+
+    /// What went wrong, with the file's name.
+    pub(super) fn error(&self, error: &rusqlite::Error) -> Error {
+        file_error(&self.path, cause(error))
+    }
+}
+
+/// Why something could not be done.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// SQLite says so; it may pass ([`may_pass`]).
+    Sqlite(rusqlite::Error),
+    /// For good.
+    Final(Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// An error about a file.
+pub(super) fn file_error(path: &Path, cause: impl Into<String>) -> Error {
+    Error::File { path: path.display().to_string(), cause: cause.into() }
+}
+
+/// Whether the same thing may succeed later: the lock is given back, the disk has room again.
+pub(super) fn may_pass(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory
+                | ErrorCode::FileLockingProtocolFailed
+        )
+    )
+}
+
+/// An error in words.
+pub(super) fn cause(error: &rusqlite::Error) -> String {
+    let text = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another program keeps it locked",
+        Some(ErrorCode::DiskFull) => "the disk is full",
+        Some(ErrorCode::NotADatabase) => "it is not a database, or its beginning is damaged",
+        Some(ErrorCode::DatabaseCorrupt) => "it is damaged",
+        Some(ErrorCode::ReadOnly) => "it, or its folder, can only be read",
+        Some(ErrorCode::CannotOpen) => "it cannot be opened, or no file can be made beside it",
+        _ => return error.to_string(),
+    };
+    format!("{text} ({error})")
+}
+
+/// For what answers with no row where it has nothing to say.
+pub(super) fn no_rows(error: rusqlite::Error) -> rusqlite::Result<()> {
+    if error == rusqlite::Error::QueryReturnedNoRows { Ok(()) } else { Err(error) }
+}
+
+/// The wal-index is shared memory, which other hosts do not share.
+fn refuse_network(folder: &Path) -> Result<(), String> {
+    let kind = statfs(folder).map_err(|error| format!("its folder cannot be read: {error}"))?.filesystem_type().0;
+    match network_name(kind as u32) {
+        None => Ok(()),
+        Some(name) => Err(format!("it lies on a network file system ({name}), where SQLite's locks do not hold")),
+    }
+}
+
+fn network_name(kind: u32) -> Option<&'static str> {
+    Some(match kind {
+        0x0000_6969 => "nfs",
+        0x0000_517b | 0xfe53_4d42 => "smb",
+        0xff53_4d42 => "cifs",
+        0x0102_1997 => "9p",
+        0x5346_414f | 0x6b41_4653 => "afs",
+        0x7375_7245 => "coda",
+        0x0000_564c => "ncp",
+        0x00c3_6400 => "ceph",
+        0x0bd0_0bd0 => "lustre",
+        0x4750_4653 => "gpfs",
+        0x0116_1970 => "gfs2",
+        0x7461_636f => "ocfs2",
+        _ => return None,
+    })
+}
+
+/// How long a lock is waited for.
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_new_enough_and_network_file_systems_are_known() {
+        assert!(rusqlite::version_number() >= OLDEST_LIBRARY);
+        assert_eq!(network_name(0x6969), Some("nfs"));
+        assert_eq!(network_name(0xef53), None);
+        assert!(refuse_network(&std::env::temp_dir()).is_ok());
+    }
+
+    #[test]
+    fn what_a_transaction_made_and_lost_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::create(&folder.path().join("a.db"), &Arc::default()).unwrap();
+        let lost: rusqlite::Result<()> = store.write(Synchronous::Full, |transaction, ids| {
+            schema::queue_id(transaction, ids, "foo")?;
+            Err(rusqlite::Error::QueryReturnedNoRows)
+        });
+        assert!(lost.is_err() && store.queue_ids.is_empty());
+        let bar = store.write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, "bar"));
+        let foo = store.write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, "foo"));
+        assert_ne!(foo.unwrap(), bar.unwrap());
+    }
+}

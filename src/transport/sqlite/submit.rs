@@ -1,0 +1,42 @@
+//! Storing tasks.
+
+use rusqlite::{Connection, params};
+
+use super::{schema::queue_id, store::QueueIds};
+use crate::{
+    clock::Timestamp,
+    task::{Headers, NewTask},
+};
+
+/// Stores a task that is due `delay` from now.
+pub(super) fn insert(
+    transaction: &Connection,
+    ids: &mut QueueIds,
+    now: Timestamp,
+    task: &NewTask,
+) -> rusqlite::Result<()> {
+    let queue = queue_id(transaction, ids, &task.queue)?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO task (queue, due, expires_at, message_id, headers, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            queue,
+            now.plus(task.delay).0,
+            task.expires_at.map(|at| at.0),
+            task.id,
+            headers_text(&task.headers),
+            task.body
+        ])?;
+    Ok(())
+}
+
+/// Headers as they are stored; most tasks have none.
+pub(super) fn headers_text(headers: &Headers) -> Option<String> {
+    (!headers.is_empty()).then(|| serde_json::Value::Object(headers.clone()).to_string())
+}
+
+/// Headers as they were stored. Text that is no object (somebody wrote to the file) counts as none.
+pub(super) fn read_headers(text: Option<&str>) -> Headers {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}

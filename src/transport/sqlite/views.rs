@@ -1,0 +1,45 @@
+//! What lies in the queues.
+
+use rusqlite::{Connection, params};
+
+use super::schema::known_queue;
+use crate::{clock::Timestamp, transport::Depth};
+
+/// Counts one queue; zeros where there is none.
+pub(super) fn depth(connection: &Connection, now: Timestamp, queue: &str) -> rusqlite::Result<Depth> {
+    let Some(queue) = known_queue(connection, queue)? else { return Ok(Depth::default()) };
+    // The states are written out, so that each count is answered by the index of that state alone.
+    connection
+        .prepare_cached(
+            "SELECT (SELECT count(*) FROM task WHERE queue = ?1 AND state = 0 AND due <= ?2), \
+             (SELECT count(*) FROM task WHERE queue = ?1 AND state = 0 AND due > ?2), \
+             (SELECT count(*) FROM task WHERE queue = ?1 AND state = 1), \
+             (SELECT count(*) FROM task WHERE queue = ?1 AND state = 2 AND (purge_at IS NULL OR purge_at > ?2))",
+        )?
+        .query_row(params![queue, now.0], |row| {
+            let count = |column| row.get::<_, i64>(column).map(|count| count as u64);
+            Ok(Depth { ready: count(0)?, delayed: count(1)?, in_hand: count(2)?, failed: count(3)? })
+        })
+}
+
+/// Whether none of these queues has a task that is ready, delayed or in the hands of any master. The caller
+/// holds a read transaction: a task that follows another into an emptied queue must not slip through.
+pub(super) fn are_empty(snapshot: &Connection, queues: impl IntoIterator<Item = i64>) -> rusqlite::Result<bool> {
+    for queue in queues {
+        let any: bool = snapshot
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM task WHERE queue = ?1 AND state = 0) \
+                 OR EXISTS (SELECT 1 FROM task WHERE queue = ?1 AND state = 1)",
+            )?
+            .query_row([queue], |row| row.get(0))?;
+        if any {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// All queues, sorted.
+pub(super) fn names(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    connection.prepare_cached("SELECT name FROM queue ORDER BY name")?.query_map([], |row| row.get(0))?.collect()
+}

@@ -1,0 +1,190 @@
+//! Waking: the thread by its owner, and masters by each other.
+//!
+//! Each master is bound to a datagram socket beside the file. Who stores something for others sends each
+//! of them one datagram after the commit (0.5 ms from the insert to the claim, measured; watching the WAL by
+//! inotify wakes twice, once before there is anything to see). A datagram carries nothing, and a lost one
+//! costs a second at most: then the thread looks by itself.
+
+use std::{
+    fs::{File, OpenOptions, Permissions},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::{
+            fs::{OpenOptionsExt, PermissionsExt},
+            net::UnixDatagram,
+        },
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::{EfdFlags, EventFd},
+};
+
+use super::owner::beside;
+
+/// A socket's path may have 108 bytes with the zero (`unix(7)`).
+const LONGEST: usize = 100;
+
+/// Rung by whoever puts a request into the inbox.
+#[derive(Debug)]
+pub(super) struct Bell(EventFd);
+
+impl Bell {
+    /// A silent bell.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?))
+    }
+
+    /// Ends the thread's wait, now or the next time.
+    pub(super) fn ring(&self) {
+        // It fails only when the counter is full, and then the bell has rung.
+        let _ = self.0.write(1);
+    }
+
+    fn silence(&self) {
+        let _ = self.0.read();
+    }
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Woken {
+    /// Another master sent a datagram.
+    pub(super) by_datagram: bool,
+}
+
+/// Waits for the bell, a datagram, or the time to pass.
+pub(super) fn wait(bell: &Bell, socket: Option<&Socket>, timeout: Duration) -> Woken {
+    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).saturating_add(1);
+    let timeout =
+        if timeout.is_zero() { PollTimeout::ZERO } else { PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX) };
+    let mut descriptors = vec![PollFd::new(bell.0.as_fd(), PollFlags::POLLIN)];
+    descriptors.extend(socket.map(|socket| PollFd::new(socket.bound.as_fd(), PollFlags::POLLIN)));
+    match poll(&mut descriptors, timeout) {
+        // Interrupted: the caller computes its deadlines anew.
+        Ok(0) | Err(Errno::EINTR) => return Woken::default(),
+        Ok(_) => {}
+        Err(error) => debug_assert!(false, "poll on an eventfd and a socket: {error}"),
+    }
+    let by_datagram = descriptors.get(1).is_some_and(|descriptor| descriptor.any().unwrap_or(false));
+    bell.silence();
+    if by_datagram && let Some(socket) = socket {
+        socket.drain();
+    }
+    Woken { by_datagram }
+}
+
+/// The socket that a master is woken by; removed when it goes.
+pub(super) struct Socket {
+    bound: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Binds the socket of this owner.
+    pub(super) fn bind(path: &Path, owner: i64) -> io::Result<Self> {
+        let path = socket_path(path, owner);
+        let bound = Short::of(&path)?.with(|short| UnixDatagram::bind(short))?;
+        bound.set_nonblocking(true)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        Ok(Self { bound, path })
+    }
+
+    fn drain(&self) {
+        while self.bound.recv(&mut [0; 8]).is_ok() {}
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+/// Removes the socket that a dead owner left.
+pub(super) fn remove(path: &Path, owner: i64) {
+    drop(std::fs::remove_file(socket_path(path, owner)));
+}
+
+/// Sends datagrams to masters.
+pub(super) struct Caller {
+    socket: Option<UnixDatagram>,
+}
+
+impl Caller {
+    /// Without a socket (no descriptors left) nobody is woken, and all still look each second.
+    pub(super) fn new() -> Self {
+        let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+        Self { socket: socket.ok() }
+    }
+
+    /// Wakes these owners of the database at `path`. One that cannot be reached is dead or has datagrams waiting.
+    pub(super) fn wake(&self, path: &Path, owners: impl IntoIterator<Item = i64>) {
+        let Some(socket) = &self.socket else { return };
+        for owner in owners {
+            if let Ok(short) = Short::of(&socket_path(path, owner)) {
+                drop(short.with(|short| socket.send_to(&[1], short)));
+            }
+        }
+    }
+}
+
+fn socket_path(path: &Path, owner: i64) -> PathBuf {
+    beside(path, &format!("{owner}.wake"))
+}
+
+/// A path that fits into a socket's address, through the descriptor of its folder if it must be.
+struct Short {
+    path: PathBuf,
+    _folder: Option<File>,
+}
+
+impl Short {
+    fn of(path: &Path) -> io::Result<Self> {
+        if path.as_os_str().len() <= LONGEST {
+            return Ok(Self { path: path.to_owned(), _folder: None });
+        }
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let folder = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(folder)?;
+        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+        Ok(Self { path, _folder: Some(folder) })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+        act(&self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masters_are_woken_whatever_the_length_of_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("x".repeat(120));
+        std::fs::create_dir(&long).unwrap();
+        for path in [folder.path().join("a.db"), long.join("a.db")] {
+            let bell = Bell::new().unwrap();
+            let socket = Socket::bind(&path, 3).unwrap();
+            assert!(!wait(&bell, Some(&socket), Duration::ZERO).by_datagram);
+            let caller = Caller::new();
+            caller.wake(&path, [2, 3]);
+            caller.wake(&path, [3]);
+            assert!(wait(&bell, Some(&socket), Duration::from_secs(5)).by_datagram);
+            assert!(!wait(&bell, Some(&socket), Duration::ZERO).by_datagram, "all were read at once");
+            let name = socket.path.clone();
+            assert!(name.exists());
+            drop(socket);
+            assert!(!name.exists());
+        }
+    }
+}

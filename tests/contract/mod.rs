@@ -1,0 +1,120 @@
+//! What a tenant is, and the list of clauses.
+
+mod dead;
+mod delivery;
+mod endings;
+mod lease;
+mod party;
+mod settlement;
+mod views;
+
+pub use self::{dead::*, delivery::*, endings::*, lease::*, settlement::*, views::*};
+use asynctask::transport::{Events, Transport};
+
+/// A transport under test.
+pub trait Tenant: Sized {
+    /// [`asynctask::transport::Depth::in_hand`] is counted.
+    const SEES_IN_HAND: bool = true;
+    /// `KnownQueues` is answered.
+    const LISTS_QUEUES: bool = true;
+    /// A dead letter that is kept in a walk keeps its place among the others.
+    const WALK_KEEPS_ORDER: bool = true;
+
+    /// An empty store that no other test uses; `None`: this transport cannot be tested here.
+    fn fresh() -> Option<Self>;
+
+    /// One more transport on the store.
+    fn open(&self, events: Events) -> Box<dyn Transport>;
+
+    /// Ends a transport as the death of its process would: nothing is settled, nothing is said.
+    fn kill(&self, transport: Box<dyn Transport>) {
+        drop(transport);
+    }
+
+    /// The name of a queue, where the store is shared with other tests.
+    fn queue(&self, stem: &str) -> String {
+        stem.to_owned()
+    }
+}
+
+/// Makes a module of tests, one a clause, for one tenant.
+macro_rules! every_clause {
+    ($name:ident, $tenant:ty) => {
+        mod $name {
+            $crate::contract::clauses! { $tenant:
+                a_task_arrives_as_it_was_submitted
+                bodies_ids_and_headers_are_untouched
+                a_body_of_a_mebibyte
+                tasks_come_oldest_first
+                credit_is_never_exceeded
+                credit_can_be_lowered_and_raised
+                delayed_tasks_wait_for_their_time
+                expired_tasks_are_delivered_with_their_expiry
+                two_consumers_share_a_queue
+                identity_knows_a_task_again
+                a_late_submit_wakes_a_waiting_master
+                done_removes
+                release_puts_back_without_an_attempt
+                retry_counts_an_attempt_and_waits
+                snooze_waits_and_counts_nothing
+                done_stores_what_follows
+                done_creates_the_queues_of_what_follows
+                accept_then_done
+                accept_then_retry
+                accept_then_snooze
+                accept_then_dead
+                accept_then_release
+                settlements_of_unknown_handles_are_ignored
+                a_second_settlement_is_ignored
+                many_settlements_in_one_request
+                bytes_survive_every_move
+                a_dead_letter_says_all
+                dead_letters_are_walked_oldest_first_and_kept
+                a_walk_can_stop
+                a_walk_removes
+                a_walk_retries
+                a_walk_retries_with_another_body
+                a_retried_dead_letter_may_be_expired
+                a_walk_of_many
+                dead_letters_are_purged_after_their_time
+                killed_deliveries_come_back_counted
+                closed_deliveries_come_back_uncounted
+                what_was_settled_before_a_kill_stays_settled
+                accepted_tasks_die_with_their_master
+                close_is_answered
+                handles_of_a_killed_master_are_void
+                depths_count_each_state
+                depths_of_nothing
+                known_queues_are_sorted
+                survey_sees_what_is_ready
+                survey_sees_what_is_delayed
+                survey_sees_what_others_hold
+                the_lease_has_one_holder
+                the_lease_is_taken_over_from_a_closed_holder
+                the_lease_is_taken_over_from_a_killed_holder
+                a_lease_given_back_can_be_asked_for_again
+                a_moment_fires_once
+                a_skipped_moment_is_remembered
+                firing_needs_the_lease
+            }
+        }
+    };
+}
+
+/// One test function a clause.
+macro_rules! clauses {
+    ($tenant:ty: $($clause:ident)*) => {
+        $(
+            #[test]
+            fn $clause() {
+                match <$tenant as $crate::contract::Tenant>::fresh() {
+                    Some(tenant) => $crate::contract::$clause(&tenant),
+                    None => eprintln!("skipped: this transport cannot be tested here"),
+                }
+            }
+        )*
+    };
+}
+
+pub(crate) use clauses;
+pub(crate) use every_clause;
