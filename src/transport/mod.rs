@@ -66,7 +66,8 @@ pub enum Request {
     Attach {
         /// The queues; their positions are the [`QueueIndex`]es from here on.
         queues: Vec<QueueSetup>,
-        /// Never create queues; one that is absent is [`Event::Refused`] with [`Error::NoSuchQueue`].
+        /// Create nothing: a queue that is absent at the start is [`Event::Refused`] as [`Error::NoSuchQueue`].
+        /// Where queues are no objects of their own this means nothing.
         passive: bool,
     },
     /// How many unsettled deliveries of one queue may be in our hands. Lowering takes nothing back. Survives

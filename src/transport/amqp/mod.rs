@@ -1,14 +1,103 @@
-//! stub
+//! RabbitMQ as a transport.
+//!
+//! A thread of its own runs one actor (`engine`) that owns two connections: one consumes and answers questions, one
+//! publishes (the broker stops reading from a publishing connection when it runs short of memory, acknowledgements
+//! included). Both together are a *session*; whatever goes wrong in it, it is given up and built anew.
+//!
+//! ```text
+//! Request ─▶ engine ─┬─ intake ×n  (one channel a queue: deliveries in, acknowledgements out)
+//!                    ├─ moves ──▶ publish   (copies: confirmed before the original goes)
+//!                    ├─ survey, walk, depths, lease   (beside the actor, each on channels of its own)
+//! Event   ◀──────────┘
+//! ```
+//!
+//! # Messages
+//!
+//! A task is one persistent message on the default exchange: `message_id` is its id, the body its payload. What a copy
+//! does not carry on: `x-death`, `x-first-death-*`, `x-last-death-*`, `x-delivery-count`, `x-acquired-count`, `CC`, `BCC`,
+//! and the properties `user_id` and `expiration`. Our headers; times are milliseconds since 1970:
+//!
+//! | header | on | says |
+//! | --- | --- | --- |
+//! | `asynctask-attempt` | retries, dead letters | attempts used; absent: 0 |
+//! | `asynctask-not-before` | delayed tasks | when it is due |
+//! | `asynctask-expires-at` | any | not to be run after this moment; RFC 3339 is read too |
+//! | `asynctask-deliveries` | classic queues | deliveries that ended without any outcome |
+//! | `asynctask-first-failed-at` | retries, dead letters | when the first attempt failed |
+//! | `asynctask-failed-at` | retries, dead letters | when the last attempt failed |
+//! | `asynctask-error` | retries, dead letters | its error, at most 2 KiB |
+//! | `asynctask-reason` | dead letters | the reason's word |
+//! | `asynctask-detail` | dead letters | causes, a traceback |
+//! | `asynctask-attempts` | dead letters | times the task was run |
+//! | `asynctask-queue`, `-kind`, `-host`, `-pid` | dead letters | where it was run |
+//! | `asynctask-exit` | dead letters | JSON: how the process ended |
+//! | `asynctask-resources` | dead letters | JSON: `oom`, `max_rss` (bytes), `cpu`, `in_hand` (seconds) |
+//! | `asynctask-output-tail` | dead letters | the last output |
+//! | `asynctask-history` | dead letters that were retried | JSON: reason, error, attempts, `failed_at` of earlier endings |
+//! | `asynctask-user-id`, `-expiration` | copies | the properties that a copy cannot carry |
+//!
+//! All headers of a message together stay under 120 KiB; the detail and error text are cut first.
+//!
+//! # What cannot be known here
+//!
+//! What other nodes hold in hand is not seen without the management interface, so [`Depth::in_hand`](super::Depth)
+//! is 0. Up to RabbitMQ 4.2 every return to a quorum queue counts as a delivery, an orderly release included.
+
+mod acks;
+mod address;
+mod dead;
+mod engine;
+mod headers;
+mod intake;
+mod ladder;
+mod lease;
+mod moves;
+mod owed;
+mod properties;
+mod publish;
+mod serve;
+mod session;
+mod settle;
+mod survey;
+mod topology;
+mod walk;
+
+use tokio::sync::mpsc;
+
+use self::{address::Address, engine::Engine};
 use super::{Error, Events, Request, Transport};
-/// stub
+
+/// A transport over AMQP 0-9-1.
 #[derive(Debug)]
-pub struct Amqp;
+pub struct Amqp {
+    requests: mpsc::UnboundedSender<Request>,
+}
+
 impl Amqp {
-    /// stub
-    pub fn open(_: &str, _: Events) -> Result<Self, Error> {
-        Err(Error::Closed)
+    /// Starts the transport's thread; nothing is connected before the first request.
+    ///
+    /// # Errors
+    /// [`Error::BadUri`] for an address that cannot be read; [`Error::Unreachable`] if no thread can be made.
+    pub fn open(uri: &str, events: Events) -> Result<Self, Error> {
+        let address = Address::parse(uri)?;
+        let failed =
+            |error: std::io::Error| Error::Unreachable { uri: super::uri::mask(uri), cause: error.to_string() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let (requests, taken) = mpsc::unbounded_channel();
+        let run = move || {
+            let engine = Engine::new(address, events, taken);
+            tokio::task::LocalSet::new().block_on(&runtime, engine.run());
+            // A connection that the broker blocks cannot be closed; its thread must not hold up ours.
+            runtime.shutdown_background();
+        };
+        std::thread::Builder::new().name("asynctask-amqp".to_owned()).spawn(run).map_err(failed)?;
+        Ok(Self { requests })
     }
 }
+
 impl Transport for Amqp {
-    fn ask(&self, _: Request) {}
+    fn ask(&self, request: Request) {
+        // After a close nobody listens; a reply is dropped, which says so.
+        let _ = self.requests.send(request);
+    }
 }

@@ -1,0 +1,208 @@
+//! Dead letters as messages: what ours say, what the broker's say, and how one begins again.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::{Value, json};
+
+use super::{
+    headers::{self, number, text},
+    properties::{
+        self, ATTEMPT, ATTEMPTS, DELIVERIES, DETAIL, ENDING, ERROR, EXIT, EXPIRES_AT, FAILED_AT, FIRST_FAILED_AT,
+        HISTORY, HOST, KIND, NOT_BEFORE, OUTPUT_TAIL, PID, QUEUE, REASON, RESOURCES, Table,
+    },
+};
+use crate::{
+    clock::Timestamp,
+    task::{Failure, Reason},
+    transport::{DeadLetter, DeadQueue},
+};
+
+/// Endings that the history of a task remembers.
+const HISTORY_LENGTH: usize = 5;
+
+/// Reads a dead letter, whoever made it one.
+pub(super) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue) -> DeadLetter {
+    let empty = FieldTable::default();
+    let table = properties.headers().as_ref().unwrap_or(&empty).inner();
+    let words = |name: &str| table.get(name).and_then(text).unwrap_or_default();
+    let count = |name: &str| table.get(name).and_then(number).and_then(|n| u32::try_from(n).ok());
+    let at = |name: &str| table.get(name).and_then(properties::moment);
+    let death = death(table, queue);
+    let ours = if death.is_none() { words(REASON) } else { String::new() };
+    let (reason, nearest, failed_at) = match (&death, ours.as_str()) {
+        (Some(death), _) => {
+            let (reason, nearest) = broker_reason(&death.reason);
+            (reason, nearest, death.at.or_else(|| at(FAILED_AT)))
+        }
+        (None, "") => {
+            let (reason, nearest) = broker_reason(&words("x-first-death-reason"));
+            (reason, nearest, at(FAILED_AT))
+        }
+        (None, word) => (word.to_owned(), named(word), at(FAILED_AT)),
+    };
+    let resources: Value = serde_json::from_str(&words(RESOURCES)).unwrap_or_default();
+    let failure = Failure {
+        reason: nearest,
+        error: if ours.is_empty() && words(ERROR).is_empty() {
+            format!("dead-lettered by the broker: {reason}")
+        } else {
+            words(ERROR)
+        },
+        detail: words(DETAIL),
+        attempts: count(ATTEMPTS).or_else(|| count(ATTEMPT)).unwrap_or(0),
+        failed_at: failed_at.unwrap_or_default(),
+        kind: words(KIND),
+        host: words(HOST),
+        pid: count(PID),
+        exit: serde_json::from_str(&words(EXIT)).ok(),
+        oom: resources["oom"].as_bool(),
+        max_rss_bytes: resources["max_rss"].as_u64(),
+        cpu_seconds: resources["cpu"].as_f64(),
+        in_hand_seconds: resources["in_hand"].as_f64(),
+        output_tail: words(OUTPUT_TAIL),
+    };
+    let origin = words(QUEUE);
+    DeadLetter {
+        id: properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
+        queue: if origin.is_empty() { queue.queue.clone() } else { origin },
+        body: body.to_vec(),
+        headers: properties.headers().as_ref().map(headers::to_json).unwrap_or_default(),
+        reason,
+        failure,
+        first_failed_at: at(FIRST_FAILED_AT),
+    }
+}
+
+/// The broker's record that a message died in the work queue itself. (Each step of the ladder leaves one too.)
+struct Death {
+    reason: String,
+    at: Option<Timestamp>,
+}
+
+fn death(table: &Table, queue: &DeadQueue) -> Option<Death> {
+    let Some(AMQPValue::FieldArray(deaths)) = table.get("x-death") else { return None };
+    deaths.as_slice().iter().find_map(|entry| {
+        let AMQPValue::FieldTable(entry) = entry else { return None };
+        let entry = entry.inner();
+        let here = entry.get("queue").and_then(text).is_some_and(|name| name == queue.queue);
+        here.then(|| Death {
+            reason: entry.get("reason").and_then(text).unwrap_or_default(),
+            at: entry.get("time").and_then(properties::moment),
+        })
+    })
+}
+
+fn broker_reason(word: &str) -> (String, Reason) {
+    match word {
+        "delivery_limit" => ("deliveries".to_owned(), Reason::Deliveries),
+        "expired" => ("expired".to_owned(), Reason::Expired),
+        "" => ("broker:unknown".to_owned(), Reason::Failed),
+        other => (format!("broker:{other}"), Reason::Failed),
+    }
+}
+
+fn named(word: &str) -> Reason {
+    serde_json::from_value(Value::from(word)).unwrap_or(Reason::Failed)
+}
+
+/// The properties of a dead letter that goes back to work: attempts from the start, the history kept.
+pub(super) fn again(original: &BasicProperties, letter: &DeadLetter, now: Timestamp) -> BasicProperties {
+    let mut table = properties::carried(original);
+    let earlier = table.get(HISTORY).and_then(text).and_then(|text| serde_json::from_str(&text).ok());
+    let mut history: Vec<Value> = earlier.unwrap_or_default();
+    let mut error = letter.failure.error.clone();
+    while error.len() > 300 {
+        error.pop();
+    }
+    history.push(json!({
+        "reason": letter.reason, "error": error, "attempts": letter.failure.attempts,
+        "failed_at": letter.failure.failed_at.0,
+    }));
+    let from = history.len().saturating_sub(HISTORY_LENGTH);
+    let over = table.get(EXPIRES_AT).and_then(properties::moment).is_some_and(|at| at <= now);
+    properties::drop_all(&mut table, &ENDING);
+    properties::drop_all(&mut table, &[ATTEMPT, FIRST_FAILED_AT, NOT_BEFORE, DELIVERIES]);
+    if over {
+        // It would expire again at once.
+        properties::drop_all(&mut table, &[EXPIRES_AT]);
+    }
+    properties::put_text(&mut table, HISTORY, &Value::from(&history[from..]).to_string(), 8 * 1024);
+    properties::make_room(&mut table);
+    let properties = properties::rest(original).with_delivery_mode(2).with_headers(table.into());
+    match original.message_id() {
+        Some(_) => properties,
+        None => properties.with_message_id(uuid::Uuid::now_v7().to_string().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        task::{Exit, Task},
+        transport::amqp::properties::{Becomes, copy},
+    };
+
+    fn failure() -> Failure {
+        let mut failure = Failure::new(Reason::Crash, "killed by SIGSEGV", Timestamp(5_000));
+        failure.detail = "a\nb".to_owned();
+        failure.attempts = 3;
+        failure.kind = "thumbnail".to_owned();
+        failure.host = "h1".to_owned();
+        failure.pid = Some(17);
+        failure.exit = Some(Exit::Signal { signal: "SIGSEGV".to_owned(), core_dumped: true });
+        failure.max_rss_bytes = Some(1 << 30);
+        failure.cpu_seconds = Some(0.5);
+        failure.oom = Some(false);
+        failure.in_hand_seconds = Some(1.25);
+        failure.output_tail = "ä\n".to_owned();
+        failure
+    }
+
+    fn dead(original: &BasicProperties, failure: Failure) -> BasicProperties {
+        let task =
+            Task { id: "id".to_owned(), attempts: 2, first_failed_at: Some(Timestamp(1_000)), ..Task::default() };
+        copy(original, &task, "foo", &Becomes::Dead { failure: Box::new(failure), keep: None }).0
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let properties = dead(&BasicProperties::default(), failure());
+        let letter = read(&properties, b"body", &DeadQueue::of("foo"));
+        assert_eq!(letter.failure, failure());
+        assert_eq!((letter.id.as_str(), letter.queue.as_str(), letter.reason.as_str()), ("id", "foo", "crash"));
+        assert_eq!((letter.first_failed_at, letter.body.as_slice()), (Some(Timestamp(1_000)), &b"body"[..]));
+    }
+
+    #[test]
+    fn the_history_is_kept_and_bounded() {
+        let mut properties = BasicProperties::default();
+        for _ in 0..9 {
+            properties = dead(&properties, failure());
+            let letter = read(&properties, b"", &DeadQueue::of("foo"));
+            properties = again(&properties, &letter, Timestamp(0));
+        }
+        let table = properties.headers().clone().unwrap();
+        let history: Vec<Value> = serde_json::from_str(&text(&table.inner()[HISTORY]).unwrap()).unwrap();
+        assert_eq!(history.len(), HISTORY_LENGTH);
+        assert_eq!(history[0], json!({"reason":"crash","error":"killed by SIGSEGV","attempts":3,"failed_at":5000}));
+        assert_eq!(table.inner().len(), 1);
+    }
+
+    #[test]
+    fn headers_never_outgrow_a_frame_and_the_error_goes_first() {
+        let mut theirs = FieldTable::default();
+        theirs.insert("x-big".into(), AMQPValue::LongString("x".repeat(110 * 1024).into()));
+        let mut long = failure();
+        long.detail = "d".repeat(100_000);
+        long.error = "e".repeat(100_000);
+        let properties = dead(&BasicProperties::default().with_headers(theirs), long);
+        let table = properties.headers().clone().unwrap();
+        assert!(headers::table_len(table.inner()) <= headers::ROOM);
+        assert!(table.contains_key("x-big") && table.contains_key(REASON) && table.contains_key(OUTPUT_TAIL));
+        assert_eq!(text(&table.inner()[ERROR]).unwrap().len(), 2_048);
+        assert!(text(&table.inner()[DETAIL]).unwrap().len() < 10_000);
+    }
+}

@@ -1,0 +1,259 @@
+//! Consuming one queue: its channel, the consumers that take turns on it, and the deliveries that wait for credit.
+//!
+//! The broker holds a consumer to the prefetch that stood when it began; changing the credit therefore means a second
+//! consumer and then the end of the first. For a moment both have their window, and what comes beyond the credit waits
+//! here until credit frees.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_util::Stream as _;
+use lapin::{
+    Acker, BasicProperties, Channel, Consumer,
+    message::Delivery as Message,
+    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
+    types::{FieldTable, ShortString},
+};
+
+use super::{
+    acks::Acks,
+    topology::{answer, short},
+};
+use crate::{
+    clock::Instant,
+    task::{Handle, Task},
+    transport::QueueSetup,
+};
+
+/// Most messages that are taken from one queue at a time, so that settlements get their turn.
+const BATCH: usize = 1024;
+
+/// A delivery that waits for credit.
+pub(super) struct Held {
+    pub(super) tag: u64,
+    pub(super) properties: BasicProperties,
+    pub(super) task: Task,
+    pub(super) named: bool,
+    pub(super) redelivered: bool,
+}
+
+/// One attached queue in one session.
+pub(super) struct Intake {
+    pub(super) setup: QueueSetup,
+    pub(super) channel: Channel,
+    current: Option<Consumer>,
+    /// Cancelled, but what they had got must still be read.
+    ending: Vec<Consumer>,
+    /// The prefetch of the current consumer; 0: none.
+    prefetch: u16,
+    /// A change of consumers is under way.
+    pub(super) switching: bool,
+    /// Deliveries that the master may hold.
+    pub(super) credit: u32,
+    /// Deliveries that it holds.
+    pub(super) in_hand: u32,
+    pub(super) held: VecDeque<Held>,
+    pub(super) acks: Acks,
+    /// Whose tags wait for their acknowledgement; `None`: a matter of our own.
+    pub(super) ending_tags: BTreeMap<u64, Option<Handle>>,
+    /// What acknowledges each tag that the broker still holds for us.
+    pub(super) ackers: BTreeMap<u64, Acker>,
+    /// Tags to be given back.
+    pub(super) back: Vec<(u64, Option<Handle>)>,
+    /// Acknowledgements are being written; one batch at a time, so that their order is the order they take effect in.
+    pub(super) sending: bool,
+    /// Copies of this queue's tasks that are being made inside the transport.
+    pub(super) passing: u32,
+}
+
+/// How a look at the consumers ended.
+pub(super) enum Looked {
+    Came(Vec<Message>),
+    /// The session cannot go on.
+    Broken(String),
+}
+
+/// A change of consumers: what to do on the channel.
+pub(super) struct Switch {
+    channel: Channel,
+    queue: ShortString,
+    old: Option<ShortString>,
+    pub(super) prefetch: u16,
+}
+
+impl Intake {
+    pub(super) fn new(setup: QueueSetup, channel: Channel, credit: u32) -> Self {
+        Self {
+            setup,
+            channel,
+            current: None,
+            ending: Vec::new(),
+            prefetch: 0,
+            switching: false,
+            credit,
+            in_hand: 0,
+            held: VecDeque::new(),
+            acks: Acks::new(),
+            ending_tags: BTreeMap::new(),
+            ackers: BTreeMap::new(),
+            back: Vec::new(),
+            sending: false,
+            passing: 0,
+        }
+    }
+
+    /// Takes what the consumers have ready, in the order the broker sent it.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Looked> {
+        let mut came: Vec<Message> = Vec::new();
+        let mut broken = None;
+        let current = self.current.as_mut().map(|consumer| (consumer, true));
+        let consumers = self.ending.iter_mut().map(|consumer| (consumer, false)).chain(current);
+        let mut ended = Vec::new();
+        for (consumer, is_current) in consumers {
+            loop {
+                if came.len() >= BATCH {
+                    context.waker().wake_by_ref();
+                    break;
+                }
+                match Pin::new(&mut *consumer).poll_next(context) {
+                    Poll::Pending => break,
+                    Poll::Ready(Some(Ok(message))) => came.push(message),
+                    Poll::Ready(Some(Err(error))) => {
+                        broken = Some(super::address::said(&error));
+                        break;
+                    }
+                    Poll::Ready(None) if is_current => {
+                        broken = Some(format!("the broker ended the consumer of queue \"{}\"", self.setup.name));
+                        break;
+                    }
+                    Poll::Ready(None) => {
+                        ended.push(consumer.tag());
+                        break;
+                    }
+                }
+            }
+        }
+        self.ending.retain(|consumer| !ended.contains(&consumer.tag()));
+        if let Some(cause) = broken {
+            return Poll::Ready(Looked::Broken(cause));
+        }
+        if came.is_empty() {
+            return Poll::Pending;
+        }
+        came.sort_unstable_by_key(|message| message.delivery_tag);
+        Poll::Ready(Looked::Came(came))
+    }
+
+    /// The change that the credit asks for, if none is under way.
+    pub(super) fn switch(&mut self) -> Option<Switch> {
+        let wanted = u16::try_from(self.credit).unwrap_or(u16::MAX);
+        if self.switching || wanted == self.prefetch {
+            return None;
+        }
+        self.switching = true;
+        let old = self.current.take().map(|consumer| {
+            let tag = consumer.tag();
+            self.ending.push(consumer);
+            tag
+        });
+        Some(Switch { channel: self.channel.clone(), queue: short(&self.setup.name), old, prefetch: wanted })
+    }
+
+    /// The change is done.
+    pub(super) fn switched(&mut self, consumer: Option<Consumer>, prefetch: u16) {
+        self.switching = false;
+        self.prefetch = prefetch;
+        self.current = consumer;
+    }
+
+    /// Whether the broker gives us what it has, as far as the credit goes.
+    pub(super) fn is_attached(&self) -> bool {
+        self.current.is_some() && !self.switching
+    }
+
+    /// Whether anything of this queue is in our hands or under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_hand > 0 || self.passing > 0 || self.switching || !self.ackers.is_empty()
+    }
+
+    /// The next batch of acknowledgements, if one is due and none is being written.
+    pub(super) fn batch(&mut self, now: Instant, all: bool) -> Option<Batch> {
+        if self.sending {
+            return None;
+        }
+        let mut batch = Batch { steps: Vec::new(), handles: Vec::new() };
+        // First what is given back: a `multiple` above it would take it along.
+        for (tag, handle) in self.back.drain(..) {
+            self.acks.gone(tag);
+            batch.handles.extend(handle);
+            batch.steps.extend(self.ackers.remove(&tag).map(|acker| (acker, None)));
+        }
+        for ack in self.acks.due(now, if all { 0 } else { self.credit }) {
+            if ack.multiple {
+                let above = self.ackers.split_off(&(ack.tag + 1));
+                let upto = std::mem::replace(&mut self.ackers, above);
+                batch.steps.extend(upto.into_iter().next_back().map(|(_, acker)| (acker, Some(true))));
+                let above = self.ending_tags.split_off(&(ack.tag + 1));
+                let upto = std::mem::replace(&mut self.ending_tags, above);
+                batch.handles.extend(upto.into_values().flatten());
+            } else {
+                batch.steps.extend(self.ackers.remove(&ack.tag).map(|acker| (acker, Some(false))));
+                batch.handles.extend(self.ending_tags.remove(&ack.tag).flatten());
+            }
+        }
+        if batch.steps.is_empty() {
+            return None;
+        }
+        self.sending = true;
+        Some(batch)
+    }
+
+    /// When to look for acknowledgements again though nothing happens.
+    pub(super) fn waits(&self) -> bool {
+        !self.sending && self.acks.waits()
+    }
+}
+
+/// Acknowledgements to be written in this order.
+pub(super) struct Batch {
+    /// With `multiple` or not; `None`: back into the queue.
+    steps: Vec<(Acker, Option<bool>)>,
+    /// The deliveries that are settled then.
+    pub(super) handles: Vec<Handle>,
+}
+
+impl Batch {
+    /// Writes them. `false`: the channel is gone, and nothing is known of what was written.
+    pub(super) async fn write(&self) -> bool {
+        for (acker, step) in &self.steps {
+            let written = match *step {
+                Some(multiple) => answer(acker.ack(BasicAckOptions { multiple })).await,
+                None => answer(acker.nack(BasicNackOptions { multiple: false, requeue: true })).await,
+            };
+            if !matches!(written, Ok(true)) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Switch {
+    /// Does it: the new consumer first, so that the queue is never without one.
+    pub(super) async fn run(self, tag: String) -> lapin::Result<Option<Consumer>> {
+        let mut consumer = None;
+        if self.prefetch > 0 {
+            answer(self.channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
+            let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+            let new = self.channel.basic_consume(self.queue.clone(), short(&tag), options, arguments);
+            consumer = Some(answer(new).await?);
+        }
+        if let Some(old) = self.old {
+            answer(self.channel.basic_cancel(old, BasicCancelOptions::default())).await?;
+        }
+        Ok(consumer)
+    }
+}

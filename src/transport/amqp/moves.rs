@@ -1,0 +1,175 @@
+//! Moving tasks: a copy is stored and confirmed before the original may go.
+//!
+//! The work here never gives up and never loses: a message that the broker does not take is kept and offered again,
+//! with growing pauses, until it is stored or the session ends (and the original comes back by itself).
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+
+use super::{
+    engine::{Note, Notes},
+    ladder,
+    publish::{Outgoing, Published, WINDOW},
+    session::Session,
+    topology::{Fault, Place},
+};
+use crate::{backoff::Backoff, transport::Error};
+
+pub(super) const PAUSES: Backoff =
+    Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
+
+/// Delay queues that left confirms unanswered, by name. Outlives the session.
+pub(super) type Stuck = Rc<RefCell<HashMap<String, u32>>>;
+
+/// Stores messages of one session.
+#[derive(Clone)]
+pub(super) struct Store {
+    pub(super) session: Rc<Session>,
+    pub(super) notes: Notes,
+    pub(super) stuck: Stuck,
+}
+
+/// A message and where it belongs.
+#[derive(Clone)]
+pub(super) struct Parcel {
+    pub(super) place: Place,
+    pub(super) outgoing: Outgoing,
+}
+
+/// Whether one try of [`Store::try_one`] is the last.
+pub(super) enum Tried {
+    Stored,
+    /// Not stored, or unknown; worth another try after a pause.
+    Again(String),
+    /// Never.
+    No(String),
+}
+
+impl Store {
+    /// Stores one message, however long it takes. Ends without only when the session cannot go on.
+    pub(super) async fn insist(&self, mut parcel: Parcel) -> Result<(), ()> {
+        let mut failures = 0;
+        loop {
+            let cause = match self.try_one(&mut parcel).await? {
+                Tried::Stored => return Ok(()),
+                Tried::Again(cause) | Tried::No(cause) => cause,
+            };
+            failures += 1;
+            let pause = PAUSES.delay(failures);
+            self.warn(format!(
+                "queue \"{}\" did not take a task: {cause}; it is kept, and offered again in {} s",
+                parcel.outgoing.queue,
+                pause.as_secs()
+            ));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One try, with what can be mended at once mended: a missing queue, a connection that does not answer.
+    pub(super) async fn try_one(&self, parcel: &mut Parcel) -> Result<Tried, ()> {
+        let (mut declared, mut unanswered) = (false, 0);
+        self.avoid_stuck(parcel);
+        loop {
+            let name = parcel.outgoing.queue.clone();
+            match self.session.publisher.single(&parcel.outgoing).await {
+                Published::Stored => {
+                    self.stuck.borrow_mut().remove(&name);
+                    return Ok(Tried::Stored);
+                }
+                Published::Returned if declared => return Ok(Tried::Again("it does not exist".to_owned())),
+                Published::Returned => {
+                    declared = true;
+                    self.session.topology.forget(&parcel.place);
+                    match self.session.topology.ensure(&self.session.reader(), &parcel.place).await {
+                        Ok(()) => {}
+                        Err(Fault::Absent(_)) if self.step_down(parcel, "does not exist") => declared = false,
+                        Err(Fault::Absent(_)) => return Ok(Tried::No("it does not exist".to_owned())),
+                        Err(Fault::Broken(cause)) => return self.broken(cause),
+                    }
+                }
+                Published::Nacked => return Ok(Tried::Again("it is full or not available".to_owned())),
+                Published::Refused(cause) => {
+                    return if self.session.stands() { Ok(Tried::No(cause)) } else { self.broken(cause) };
+                }
+                Published::Unknown { line, cause } => {
+                    if let Err(error) = self.session.publisher.renew(line).await {
+                        return self.broken(format!("{cause}; {error}"));
+                    }
+                    unanswered += 1;
+                    if matches!(parcel.place, Place::Delay(..)) {
+                        *self.stuck.borrow_mut().entry(name).or_default() += 1;
+                        self.avoid_stuck(parcel);
+                    }
+                    if unanswered >= 3 {
+                        return Ok(Tried::Again(cause));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A delay queue that left two messages unanswered is passed by.
+    fn avoid_stuck(&self, parcel: &mut Parcel) {
+        while self.stuck.borrow().get(&parcel.outgoing.queue).is_some_and(|unanswered| *unanswered >= 2) {
+            if !self.step_down(parcel, "does not answer") {
+                return;
+            }
+        }
+    }
+
+    /// Takes the next smaller step of the ladder, and says so.
+    fn step_down(&self, parcel: &mut Parcel, why: &str) -> bool {
+        let Place::Delay(queue, step) = &parcel.place else { return false };
+        let Some(smaller) = ladder::smaller(*step) else { return false };
+        let place = Place::Delay(queue.clone(), smaller);
+        self.warn(format!(
+            "delay queue \"{}\" {why}; a task takes \"{}\" instead",
+            parcel.outgoing.queue,
+            place.name()
+        ));
+        parcel.outgoing.queue = place.name();
+        parcel.place = place;
+        true
+    }
+
+    /// Stores many: in windows while all goes well, one by one where not. Queues are made first.
+    pub(super) async fn bulk(&self, parcels: &[Parcel]) -> Result<(), Error> {
+        for parcel in parcels {
+            match self.session.topology.ensure(&self.session.reader(), &parcel.place).await {
+                Ok(()) => {}
+                Err(Fault::Absent(queue)) => return Err(Error::NoSuchQueue { queue }),
+                Err(Fault::Broken(cause)) => {
+                    return Err(not_stored(parcel, self.broken::<()>(cause.clone()).map_or(cause, |()| String::new())));
+                }
+            }
+        }
+        for window in parcels.chunks(WINDOW) {
+            let outgoing: Vec<_> = window.iter().map(|parcel| parcel.outgoing.clone()).collect();
+            if window.len() > 1 && self.session.publisher.window(&outgoing).await {
+                continue;
+            }
+            for parcel in window {
+                let mut one = parcel.clone();
+                match self.try_one(&mut one).await {
+                    Ok(Tried::Stored) => {}
+                    Ok(Tried::Again(cause) | Tried::No(cause)) => return Err(not_stored(parcel, cause)),
+                    Err(()) => return Err(not_stored(parcel, "the connection was lost".to_owned())),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn warn(&self, text: String) {
+        let _ = self.notes.send(Note::Warning(text));
+    }
+
+    /// The session cannot go on.
+    pub(super) fn broken<T>(&self, cause: String) -> Result<T, ()> {
+        let _ = self.notes.send(Note::Broken { session: self.session.number, cause });
+        Err(())
+    }
+}
+
+fn not_stored(parcel: &Parcel, cause: String) -> Error {
+    Error::NotStored { queue: parcel.outgoing.queue.clone(), cause }
+}

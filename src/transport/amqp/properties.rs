@@ -1,0 +1,282 @@
+//! Messages: reading a task from one that came, and writing the properties of its copy.
+//!
+//! The table of our headers stands in the [module's page](super).
+
+use std::collections::BTreeMap;
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use super::headers;
+use crate::{
+    clock::Timestamp,
+    task::{Failure, NewTask, Task},
+};
+
+pub(super) const ATTEMPT: &str = "asynctask-attempt";
+pub(super) const ATTEMPTS: &str = "asynctask-attempts";
+pub(super) const FIRST_FAILED_AT: &str = "asynctask-first-failed-at";
+pub(super) const FAILED_AT: &str = "asynctask-failed-at";
+pub(super) const REASON: &str = "asynctask-reason";
+pub(super) const ERROR: &str = "asynctask-error";
+pub(super) const DETAIL: &str = "asynctask-detail";
+pub(super) const QUEUE: &str = "asynctask-queue";
+pub(super) const KIND: &str = "asynctask-kind";
+pub(super) const HOST: &str = "asynctask-host";
+pub(super) const PID: &str = "asynctask-pid";
+pub(super) const EXIT: &str = "asynctask-exit";
+pub(super) const RESOURCES: &str = "asynctask-resources";
+pub(super) const OUTPUT_TAIL: &str = "asynctask-output-tail";
+pub(super) const EXPIRES_AT: &str = "asynctask-expires-at";
+pub(super) const NOT_BEFORE: &str = "asynctask-not-before";
+pub(super) const DELIVERIES: &str = "asynctask-deliveries";
+pub(super) const HISTORY: &str = "asynctask-history";
+pub(super) const USER_ID: &str = "asynctask-user-id";
+pub(super) const EXPIRATION: &str = "asynctask-expiration";
+
+/// What tells how a task ended; not on a copy that is to be worked again.
+pub(super) const ENDING: [&str; 12] =
+    [ATTEMPTS, FAILED_AT, REASON, ERROR, DETAIL, QUEUE, KIND, HOST, PID, EXIT, RESOURCES, OUTPUT_TAIL];
+
+/// Longest error text in a header.
+const ERROR_ROOM: usize = 2 * 1024;
+/// Longest detail and output tail in a header, while there is room.
+const DETAIL_ROOM: usize = 32 * 1024;
+
+/// Headers by name.
+pub(super) type Table = BTreeMap<ShortString, AMQPValue>;
+
+/// A message, read.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) task: Task,
+    /// Whether the message has an id of its own.
+    pub(super) named: bool,
+    /// A delayed task is not due before this.
+    pub(super) not_before: Option<Timestamp>,
+    /// The broker counts deliveries itself: a quorum queue, and not the first delivery.
+    pub(super) counted: bool,
+}
+
+/// Reads a message as a task.
+pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
+    let empty = FieldTable::default();
+    let table = properties.headers().as_ref().unwrap_or(&empty).inner();
+    let count =
+        |name: &str| table.get(name).and_then(headers::number).map(|n| u32::try_from(n.max(0)).unwrap_or(u32::MAX));
+    let by_broker = count("x-delivery-count");
+    let id = properties.message_id().as_ref().map(ToString::to_string).filter(|id| !id.is_empty());
+    let task = Task {
+        attempts: count(ATTEMPT).unwrap_or(0),
+        deliveries: by_broker.or_else(|| count(DELIVERIES)).unwrap_or(0),
+        headers: properties.headers().as_ref().map(headers::to_json).unwrap_or_default(),
+        expires_at: table.get(EXPIRES_AT).and_then(moment),
+        first_failed_at: table.get(FIRST_FAILED_AT).and_then(moment),
+        body,
+        id: id.clone().unwrap_or_else(new_id),
+    };
+    let not_before = table.get(NOT_BEFORE).and_then(moment);
+    Read { task, named: id.is_some(), not_before, counted: by_broker.is_some() }
+}
+
+/// An id for a message that came without one.
+fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+/// Milliseconds since 1970, an AMQP timestamp (seconds), or RFC 3339.
+pub(super) fn moment(value: &AMQPValue) -> Option<Timestamp> {
+    if let AMQPValue::Timestamp(seconds) = value {
+        return Some(Timestamp(i64::try_from(*seconds).ok()?.saturating_mul(1000)));
+    }
+    headers::number(value).map(Timestamp).or_else(|| {
+        let parsed: jiff::Timestamp = headers::text(value)?.trim().parse().ok()?;
+        Some(Timestamp(parsed.as_millisecond()))
+    })
+}
+
+/// What becomes of a task, as its copy must say it.
+#[derive(Clone, Debug)]
+pub(super) enum Becomes {
+    /// An attempt was used.
+    Retried { not_before: Timestamp, failure: Box<Failure> },
+    /// Put off, no attempt used.
+    Snoozed { not_before: Timestamp },
+    /// One step further on the ladder, or back in its queue: everything as it was.
+    Unchanged,
+    /// Behind the others, one delivery counted.
+    Counted { deliveries: u32 },
+    /// Over.
+    Dead { failure: Box<Failure>, keep: Option<std::time::Duration> },
+}
+
+/// The properties of a copy of a task of `queue`, and the names of headers that found no room.
+pub(super) fn copy(
+    original: &BasicProperties,
+    task: &Task,
+    queue: &str,
+    becomes: &Becomes,
+) -> (BasicProperties, Vec<String>) {
+    let mut table = carried(original);
+    let mut expiration = None;
+    match becomes {
+        Becomes::Unchanged => {}
+        Becomes::Counted { deliveries } => put(&mut table, DELIVERIES, i64::from(*deliveries)),
+        Becomes::Snoozed { not_before } => {
+            drop_all(&mut table, &[DELIVERIES]);
+            put(&mut table, NOT_BEFORE, not_before.0);
+        }
+        Becomes::Retried { not_before, failure } => {
+            drop_all(&mut table, &ENDING);
+            drop_all(&mut table, &[DELIVERIES]);
+            put(&mut table, NOT_BEFORE, not_before.0);
+            put(&mut table, ATTEMPT, i64::from(task.attempts.saturating_add(1)));
+            put(&mut table, FIRST_FAILED_AT, task.first_failed_at.unwrap_or(failure.failed_at).0);
+            put(&mut table, FAILED_AT, failure.failed_at.0);
+            put_text(&mut table, ERROR, &failure.error, ERROR_ROOM);
+        }
+        Becomes::Dead { failure, keep } => {
+            drop_all(&mut table, &ENDING);
+            drop_all(&mut table, &[DELIVERIES, NOT_BEFORE]);
+            put_ending(&mut table, task, queue, failure);
+            expiration = keep.map(|keep| ShortString::from(keep.as_millis().min(315_360_000_000).to_string()));
+        }
+    }
+    let dropped = make_room(&mut table);
+    let mut properties = rest(original).with_delivery_mode(2).with_headers(table.into());
+    if original.message_id().as_ref().is_none_or(|id| id.as_str().is_empty()) {
+        properties = properties.with_message_id(task.id.as_str().into());
+    }
+    if let Some(expiration) = expiration {
+        properties = properties.with_expiration(expiration);
+    }
+    (properties, dropped)
+}
+
+/// The headers that a copy keeps, with what its lost properties said.
+pub(super) fn carried(original: &BasicProperties) -> Table {
+    let mut table = original.headers().as_ref().map(|table| table.inner().clone()).unwrap_or_default();
+    table.retain(|name, _| !headers::is_stripped(name.as_str()));
+    for (name, value) in [(USER_ID, original.user_id()), (EXPIRATION, original.expiration())] {
+        // What it came with is what informs, not the retention that we give to dead letters.
+        if let Some(value) = value
+            && !table.contains_key(name)
+            && !table.contains_key(REASON)
+        {
+            table.insert(name.into(), AMQPValue::LongString(value.as_str().into()));
+        }
+    }
+    table
+}
+
+/// All properties but headers, user, expiration and delivery mode. (The user of another connection is refused with
+/// 406, and an expiration would go on counting.)
+pub(super) fn rest(original: &BasicProperties) -> BasicProperties {
+    let mut copy = BasicProperties::default();
+    macro_rules! carry {
+        ($($get:ident $with:ident),*) => { $(if let Some(value) = original.$get() { copy = copy.$with(value.clone()); })* };
+    }
+    carry!(
+        content_type with_content_type, content_encoding with_content_encoding, priority with_priority,
+        correlation_id with_correlation_id, reply_to with_reply_to, message_id with_message_id,
+        timestamp with_timestamp, kind with_type, app_id with_app_id, cluster_id with_cluster_id
+    );
+    copy
+}
+
+fn put_ending(table: &mut Table, task: &Task, queue: &str, failure: &Failure) {
+    put(table, ATTEMPT, i64::from(task.attempts.max(failure.attempts)));
+    put(table, ATTEMPTS, i64::from(failure.attempts));
+    put(table, FIRST_FAILED_AT, task.first_failed_at.unwrap_or(failure.failed_at).0);
+    put(table, FAILED_AT, failure.failed_at.0);
+    put_text(table, REASON, failure.reason.as_str(), 64);
+    put_text(table, QUEUE, queue, 255);
+    put_text(table, KIND, &failure.kind, 255);
+    put_text(table, HOST, &failure.host, 255);
+    if let Some(pid) = failure.pid {
+        put(table, PID, i64::from(pid));
+    }
+    if let Some(exit) = &failure.exit {
+        put_text(table, EXIT, &serde_json::to_string(exit).unwrap_or_default(), 255);
+    }
+    let resources = serde_json::json!({
+        "oom": failure.oom, "max_rss": failure.max_rss_bytes, "cpu": failure.cpu_seconds, "in_hand": failure.in_hand_seconds,
+    });
+    put_text(table, RESOURCES, &resources.to_string(), 1024);
+    put_text(table, ERROR, &failure.error, ERROR_ROOM);
+    put_text(table, DETAIL, &failure.detail, DETAIL_ROOM);
+    put_text(table, OUTPUT_TAIL, &failure.output_tail, DETAIL_ROOM);
+}
+
+/// Cuts until the table fits: the error's text first, then what else is ours and can be missed, last what is
+/// largest of the sender's (a message that cannot be moved would be worse).
+pub(super) fn make_room(table: &mut Table) -> Vec<String> {
+    let mut dropped = Vec::new();
+    for name in [DETAIL, ERROR, OUTPUT_TAIL] {
+        let excess = headers::table_len(table).saturating_sub(headers::ROOM);
+        if excess > 0
+            && let Some(text) = table.get(name).and_then(headers::text)
+        {
+            put_text(table, name, &text, text.len().saturating_sub(excess));
+            dropped.push(format!("{name} (cut)"));
+        }
+    }
+    while headers::table_len(table) > headers::ROOM {
+        let expendable = [HISTORY, RESOURCES, EXIT, USER_ID, EXPIRATION];
+        let largest = expendable.iter().find(|name| table.contains_key(**name)).map(|name| (*name).to_owned());
+        let largest = largest.or_else(|| {
+            let foreign = table.iter().filter(|(name, _)| !name.as_str().starts_with(headers::OURS));
+            foreign
+                .max_by_key(|(name, value)| headers::encoded_len(name.as_str(), value))
+                .map(|(name, _)| name.to_string())
+        });
+        let Some(name) = largest else { break };
+        table.remove(name.as_str());
+        dropped.push(name);
+    }
+    dropped
+}
+
+/// The properties of a task that is submitted.
+///
+/// # Errors
+/// What of it does not fit into a message.
+pub(super) fn submitted(task: &NewTask, not_before: Option<Timestamp>) -> Result<BasicProperties, String> {
+    let id = ShortString::try_new(task.id.as_str()).map_err(|_| "its id has over 255 bytes".to_owned())?;
+    let mut table = headers::from_json(&task.headers)?;
+    if let Some(not_before) = not_before {
+        put(&mut table, NOT_BEFORE, not_before.0);
+    }
+    if let Some(expires_at) = task.expires_at {
+        put(&mut table, EXPIRES_AT, expires_at.0);
+    }
+    if headers::table_len(&table) > headers::ROOM {
+        return Err("its headers take over 120 KiB".to_owned());
+    }
+    let properties = BasicProperties::default().with_delivery_mode(2).with_message_id(id);
+    Ok(if table.is_empty() { properties } else { properties.with_headers(table.into()) })
+}
+
+pub(super) fn put(table: &mut Table, name: &'static str, value: i64) {
+    table.insert(name.into(), AMQPValue::LongLongInt(value));
+}
+
+/// Puts a text of at most `room` bytes, cut at a character; an empty one is left out.
+pub(super) fn put_text(table: &mut Table, name: &'static str, text: &str, room: usize) {
+    let mut end = room.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let text = &text[..end];
+    if text.is_empty() {
+        table.remove(name);
+    } else {
+        table.insert(name.into(), AMQPValue::LongString(text.as_bytes().into()));
+    }
+}
+
+pub(super) fn drop_all(table: &mut Table, names: &[&str]) {
+    table.retain(|name, _| !names.contains(&name.as_str()));
+}

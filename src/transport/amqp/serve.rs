@@ -1,0 +1,68 @@
+//! What clients ask: submit, depths, dead letters. Each runs beside the actor and ends with the session.
+
+use super::{
+    engine::{Engine, State},
+    topology::{Counter, Fault},
+    walk,
+};
+use crate::transport::{DeadQueue, Depth, Error, Request};
+
+impl Engine {
+    /// Does a request on the session that stands.
+    pub(super) fn work(&mut self, request: Request) {
+        match request {
+            Request::Submit { tasks, reply } => {
+                let (parcels, owed) = (self.parcels(&tasks), self.owed(reply));
+                let State::Up(up) = &mut self.state else { return };
+                let store = up.store.clone();
+                up.tasks.spawn_local(async move {
+                    owed.send(match parcels {
+                        Ok(parcels) => store.bulk(&parcels).await,
+                        Err(error) => Err(error),
+                    });
+                });
+            }
+            Request::Depths { queues, reply } => {
+                let (owed, address) = (self.owed(reply), std::rc::Rc::clone(&self.address));
+                let State::Up(up) = &mut self.state else { return };
+                let session = std::rc::Rc::clone(&up.session);
+                up.tasks.spawn_local(async move {
+                    let connection = session.reader();
+                    let depths = depths(&mut Counter::new(&connection), &queues).await;
+                    owed.send(depths.map_err(|fault| lost(&address, fault)));
+                });
+            }
+            Request::WalkDead { queue, visit, reply } => {
+                let (owed, address, now) = (self.owed(reply), std::rc::Rc::clone(&self.address), self.now().wall);
+                let State::Up(up) = &mut self.state else { return };
+                let store = up.store.clone();
+                up.tasks.spawn_local(async move {
+                    let walked = walk::walk(&store, &queue, visit, now).await;
+                    owed.send(walked.map_err(|fault| lost(&address, fault)));
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn depths(counter: &mut Counter<'_>, queues: &[DeadQueue]) -> Result<Vec<Depth>, Fault> {
+    let mut depths = Vec::with_capacity(queues.len());
+    for queue in queues {
+        // What others hold in hand is not seen without the management interface.
+        depths.push(Depth {
+            ready: counter.ready(&queue.queue).await?.unwrap_or(0),
+            delayed: counter.delayed(&queue.queue).await?,
+            in_hand: 0,
+            failed: counter.ready(&queue.name).await?.unwrap_or(0),
+        });
+    }
+    Ok(depths)
+}
+
+fn lost(address: &super::address::Address, fault: Fault) -> Error {
+    match fault {
+        Fault::Absent(queue) => Error::NoSuchQueue { queue },
+        Fault::Broken(cause) => address.lost(cause),
+    }
+}

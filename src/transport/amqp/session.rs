@@ -1,0 +1,103 @@
+//! One life of the connections to a broker, and how it is built.
+//!
+//! A session is never repaired: whatever goes wrong in it, it is given up whole and another one is built. (Only a
+//! publishing connection that does not answer is replaced in place, because workers' tasks need not suffer for it.)
+
+use std::{rc::Rc, time::Duration};
+
+use lapin::{Channel, Connection};
+use tokio::time::timeout;
+
+use super::{
+    address::Address,
+    ladder,
+    publish::Publisher,
+    topology::{self, Fault, Place, Topology, answer, dead_name},
+};
+use crate::transport::{Error, QueueSetup};
+
+/// What a session is to attach.
+#[derive(Clone, Debug)]
+pub(super) struct Attachment {
+    pub(super) queues: Vec<QueueSetup>,
+    /// `declare: passive`.
+    pub(super) passive: bool,
+}
+
+/// The connections, and what is known on the other side of them.
+pub(super) struct Session {
+    /// Names the session; notes of an earlier one mean nothing.
+    pub(super) number: u64,
+    /// A client that consumes nothing has none.
+    consumer: Option<Rc<Connection>>,
+    pub(super) publisher: Publisher,
+    pub(super) topology: Topology,
+}
+
+/// A session just built, with one channel for each queue to consume, in order.
+pub(super) struct Built {
+    pub(super) session: Rc<Session>,
+    pub(super) channels: Vec<Channel>,
+    /// Names of the work queues that are classic.
+    pub(super) classic: Vec<String>,
+}
+
+impl Session {
+    /// Connects and, for a master, makes its queues.
+    pub(super) async fn build(
+        number: u64,
+        address: Rc<Address>,
+        wanted: Option<Attachment>,
+        probe: bool,
+    ) -> Result<Built, Error> {
+        let publisher = Publisher::connect(&address).await?;
+        let Some(wanted) = wanted else {
+            let session = Self { number, consumer: None, publisher, topology: Topology::new(false) };
+            return Ok(Built { session: Rc::new(session), channels: Vec::new(), classic: Vec::new() });
+        };
+        let connection = Rc::new(address.connect("consumer").await?);
+        let topology = Topology::new(wanted.passive);
+        let fault = |fault| match fault {
+            Fault::Absent(queue) => Error::NoSuchQueue { queue },
+            Fault::Broken(cause) => address.lost(cause),
+        };
+        let (mut channels, mut classic) = (Vec::new(), Vec::new());
+        for queue in &wanted.queues {
+            topology.ensure(&connection, &Place::Dead(queue.dead.name.clone())).await.map_err(fault)?;
+            if !wanted.passive {
+                topology.ensure(&connection, &Place::Dead(dead_name(&queue.name))).await.map_err(fault)?;
+            }
+            topology.ensure(&connection, &Place::Work(queue.name.clone())).await.map_err(fault)?;
+            for step in ladder::reached(&queue.delays) {
+                topology.ensure(&connection, &Place::Delay(queue.name.clone(), step)).await.map_err(fault)?;
+            }
+            if probe && !wanted.passive && topology::is_classic(&connection, &queue.name).await {
+                classic.push(queue.name.clone());
+            }
+            let channel = answer(connection.create_channel()).await;
+            channels.push(channel.map_err(|error| address.lost(super::address::said(&error)))?);
+        }
+        let session = Self { number, consumer: Some(connection), publisher, topology };
+        Ok(Built { session: Rc::new(session), channels, classic })
+    }
+
+    /// The connection for questions and declares: the consuming one, which the broker never blocks, if there is one.
+    pub(super) fn reader(&self) -> Rc<Connection> {
+        self.consumer.as_ref().map_or_else(|| self.publisher.connection(), Rc::clone)
+    }
+
+    /// Whether the connections still stand, as far as we have heard.
+    pub(super) fn stands(&self) -> bool {
+        self.reader().status().connected() && self.publisher.connection().status().connected()
+    }
+
+    /// Closes the connections, each within `limit`.
+    pub(super) async fn close(&self, limit: Duration) {
+        let consumer = async {
+            if let Some(connection) = &self.consumer {
+                let _ = timeout(limit, connection.close(200, "done".into())).await;
+            }
+        };
+        futures_util::future::join(consumer, self.publisher.close(limit)).await;
+    }
+}

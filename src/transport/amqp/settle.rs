@@ -1,0 +1,297 @@
+//! Deliveries: how they come to the master, and what becomes of them when it has settled them.
+
+use std::sync::Arc;
+
+use lapin::{BasicProperties, message::Delivery as Message};
+
+use super::{
+    engine::{Engine, Note, Open, State},
+    intake::Held,
+    ladder,
+    moves::Parcel,
+    properties::{self, Becomes},
+    publish::Outgoing,
+    topology::Place,
+};
+use crate::{
+    clock::Timestamp,
+    task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
+    transport::{Event, identity},
+};
+
+impl Engine {
+    /// Messages came. Those that are not for the master yet go on without it.
+    pub(super) fn arrived(&mut self, queue: usize, messages: Vec<Message>) {
+        let now = self.now();
+        let State::Up(up) = &mut self.state else { return };
+        let intake = &mut up.intakes[queue];
+        self.horizon.borrow_mut().moved_at = now.at;
+        let mut passed = Vec::new();
+        for message in messages {
+            let tag = message.delivery_tag;
+            intake.acks.open(tag);
+            if !message.acker.usable() {
+                // The channel is gone; what it still hands out will come again.
+                continue;
+            }
+            intake.ackers.insert(tag, message.acker);
+            let read = properties::read(&message.properties, message.data);
+            if message.redelivered {
+                self.horizon.borrow_mut().came_back();
+            }
+            if read.not_before.is_some() {
+                self.horizon.borrow_mut().returned(&intake.setup.name);
+            }
+            let remaining = read.not_before.and_then(|due| ladder::next_step(due.remaining(now.wall)));
+            if let Some(step) = remaining {
+                let place = Place::Delay(intake.setup.name.clone(), step);
+                passed.push((tag, place, Becomes::Unchanged, message.properties, read.task));
+            } else if message.redelivered && !read.counted {
+                // A classic queue does not count deliveries, so the message itself does, from the tail of the queue.
+                let becomes = Becomes::Counted { deliveries: read.task.deliveries.saturating_add(1) };
+                passed.push((tag, Place::Work(intake.setup.name.clone()), becomes, message.properties, read.task));
+            } else {
+                intake.held.push_back(Held {
+                    tag,
+                    properties: message.properties,
+                    task: read.task,
+                    named: read.named,
+                    redelivered: message.redelivered,
+                });
+            }
+        }
+        intake.passing += passed.len() as u32;
+        for (tag, place, becomes, properties, task) in passed {
+            self.pass(queue, tag, place, &becomes, &properties, &task);
+        }
+        self.hand_out();
+    }
+
+    /// Moves a message on that the master does not see.
+    fn pass(
+        &mut self,
+        queue: usize,
+        tag: u64,
+        place: Place,
+        becomes: &Becomes,
+        original: &BasicProperties,
+        task: &Task,
+    ) {
+        let parcel = self.parcel(queue, place, becomes, original, task);
+        let State::Up(up) = &mut self.state else { return };
+        let (store, session) = (up.store.clone(), up.session.number);
+        up.tasks.spawn_local(async move {
+            if store.insist(parcel).await.is_ok() {
+                let _ = store.notes.send(Note::Passed { session, queue, tag });
+            }
+        });
+    }
+
+    pub(super) fn passed(&mut self, queue: usize, tag: u64) {
+        let now = self.now().at;
+        let State::Up(up) = &mut self.state else { return };
+        let intake = &mut up.intakes[queue];
+        intake.passing -= 1;
+        intake.acks.ended(tag, now);
+        intake.ending_tags.insert(tag, None);
+        self.horizon.borrow_mut().moved_at = now;
+    }
+
+    /// Gives the master what waits, as far as the credit goes.
+    pub(super) fn hand_out(&mut self) {
+        let State::Up(up) = &mut self.state else { return };
+        let mut deliveries = Vec::new();
+        for (queue, intake) in up.intakes.iter_mut().enumerate() {
+            while intake.in_hand < intake.credit {
+                let Some(held) = intake.held.pop_front() else { break };
+                let handle = identity::next_handle();
+                let (name, task) = (&intake.setup.name, Arc::new(held.task));
+                let identity = held.named.then(|| identity::identity(name, &task.id, task.attempts, &task.body));
+                deliveries.push(Delivery {
+                    handle,
+                    queue: QueueIndex(queue),
+                    task: Arc::clone(&task),
+                    redelivered: held.redelivered,
+                    identity,
+                });
+                let (tag, properties) = (held.tag, held.properties);
+                up.open.insert(handle, Open { queue, tag, properties, task, accepted: false, settling: false });
+                intake.in_hand += 1;
+            }
+        }
+        if !deliveries.is_empty() {
+            self.tell(Event::Delivered(deliveries));
+        }
+    }
+
+    /// Settlements of the master. Those for handles of an earlier session are void.
+    pub(super) fn settle(&mut self, settlements: Vec<(Handle, Settlement)>) {
+        let now = self.now();
+        self.horizon.borrow_mut().moved_at = now.at;
+        let mut done = Vec::new();
+        for (handle, settlement) in settlements {
+            let State::Up(up) = &mut self.state else { return };
+            let Some(open) = up.open.get_mut(&handle).filter(|open| !open.settling) else { continue };
+            let intake = &mut up.intakes[open.queue];
+            open.settling = true;
+            match settlement {
+                Settlement::Done { submit } if submit.is_empty() => {
+                    if open.accepted {
+                        done.push(handle);
+                    } else {
+                        intake.acks.ended(open.tag, now.at);
+                        intake.ending_tags.insert(open.tag, Some(handle));
+                    }
+                }
+                Settlement::Done { submit } => self.follow_up(handle, submit),
+                Settlement::Accept => {
+                    open.settling = false;
+                    if !open.accepted {
+                        open.accepted = true;
+                        intake.acks.ended(open.tag, now.at);
+                        intake.ending_tags.insert(open.tag, None);
+                    }
+                }
+                Settlement::Release if !open.accepted => intake.back.push((open.tag, Some(handle))),
+                Settlement::Release => self.copy(handle, None, |_| Becomes::Unchanged),
+                Settlement::Retry { after, failure } => {
+                    let not_before = now.wall.plus(after);
+                    self.copy(handle, Some(ladder::first_step(after)), |_| Becomes::Retried { not_before, failure });
+                }
+                Settlement::Snooze { after } => {
+                    let not_before = now.wall.plus(after);
+                    self.copy(handle, Some(ladder::first_step(after)), |_| Becomes::Snoozed { not_before });
+                }
+                Settlement::Dead(failure) => {
+                    self.copy(handle, None, |keep| Becomes::Dead { failure, keep });
+                }
+            }
+        }
+        if !done.is_empty() {
+            self.settled(done);
+        }
+    }
+
+    /// Stores a copy of a delivery: on a step of the ladder, among the dead letters, or back in its queue.
+    fn copy(
+        &mut self,
+        handle: Handle,
+        step: Option<u64>,
+        becomes: impl FnOnce(Option<std::time::Duration>) -> Becomes,
+    ) {
+        let State::Up(up) = &self.state else { return };
+        let Some(open) = up.open.get(&handle) else { return };
+        let queue = open.queue;
+        let setup = &up.intakes[queue].setup;
+        let becomes = becomes(setup.dead.keep);
+        let place = match (&becomes, step) {
+            (Becomes::Dead { .. }, _) => Place::Dead(setup.dead.name.clone()),
+            (_, Some(step)) => Place::Delay(setup.name.clone(), step),
+            (_, None) => Place::Work(setup.name.clone()),
+        };
+        let (properties, task) = (open.properties.clone(), Arc::clone(&open.task));
+        let parcel = self.parcel(queue, place, &becomes, &properties, &task);
+        let State::Up(up) = &mut self.state else { return };
+        let (store, session) = (up.store.clone(), up.session.number);
+        up.tasks.spawn_local(async move {
+            if store.insist(parcel).await.is_ok() {
+                let _ = store.notes.send(Note::Copied { session, handle });
+            }
+        });
+    }
+
+    fn parcel(&self, queue: usize, place: Place, becomes: &Becomes, original: &BasicProperties, task: &Task) -> Parcel {
+        let name = self.attachment.as_ref().map_or("", |attachment| attachment.queues[queue].name.as_str());
+        let (properties, dropped) = properties::copy(original, task, name, becomes);
+        if !dropped.is_empty() {
+            let text =
+                format!("task {} of queue \"{name}\": its headers are too large; cut: {}", task.id, dropped.join(", "));
+            self.tell(Event::Warning(text));
+        }
+        self.leaving(&place);
+        let outgoing = Outgoing { queue: place.name(), properties, body: task.body.as_slice().into() };
+        Parcel { place, outgoing }
+    }
+
+    /// Remembers that something will come back from a delay queue.
+    fn leaving(&self, place: &Place) {
+        if let Place::Delay(queue, step) = place {
+            self.horizon.borrow_mut().left(queue, self.now().at, *step);
+        }
+    }
+
+    /// The copy is confirmed: now the original may go.
+    pub(super) fn copied(&mut self, handle: Handle) {
+        self.tell(Event::Stored(handle));
+        self.end(handle);
+    }
+
+    /// The follow-up tasks are confirmed: now the task may go.
+    pub(super) fn followed_up(&mut self, handle: Handle) {
+        self.end(handle);
+    }
+
+    fn end(&mut self, handle: Handle) {
+        let now = self.now().at;
+        let State::Up(up) = &mut self.state else { return };
+        let Some(open) = up.open.get(&handle) else { return };
+        if open.accepted {
+            return self.settled(vec![handle]);
+        }
+        let intake = &mut up.intakes[open.queue];
+        intake.acks.ended(open.tag, now);
+        intake.ending_tags.insert(open.tag, Some(handle));
+    }
+
+    fn follow_up(&mut self, handle: Handle, submit: Vec<NewTask>) {
+        let parcels = self.parcels(&submit);
+        let State::Up(up) = &mut self.state else { return };
+        let (store, session) = (up.store.clone(), up.session.number);
+        let queue = up.open.get(&handle).map(|open| up.intakes[open.queue].setup.name.clone()).unwrap_or_default();
+        up.tasks.spawn_local(async move {
+            let pauses = super::moves::PAUSES;
+            let mut failures = 0;
+            loop {
+                let error = match &parcels {
+                    Ok(parcels) => match store.bulk(parcels).await {
+                        Ok(()) => break,
+                        Err(error) => error,
+                    },
+                    // It will never fit; what it belongs to stays unsettled and in sight.
+                    Err(error) => error.clone(),
+                };
+                failures += 1;
+                let pause = pauses.delay(failures);
+                let seconds = pause.as_secs();
+                store.warn(format!(
+                    "a task of queue \"{queue}\" is done, but its follow-ups could not be stored: {error}; again in {seconds} s"
+                ));
+                tokio::time::sleep(pause).await;
+            }
+            let _ = store.notes.send(Note::FollowedUp { session, handle });
+        });
+    }
+
+    /// Tasks as messages, each for its queue or its step of the ladder.
+    pub(super) fn parcels(&self, tasks: &[NewTask]) -> Result<Vec<Parcel>, crate::transport::Error> {
+        tasks.iter().map(|task| self.new_parcel(task)).collect()
+    }
+
+    fn new_parcel(&self, task: &NewTask) -> Result<Parcel, crate::transport::Error> {
+        let not_stored = |cause: String| crate::transport::Error::NotStored { queue: task.queue.clone(), cause };
+        if !crate::task::is_queue_name(&task.queue) {
+            return Err(not_stored("it is not a properly-formatted queue name".to_owned()));
+        }
+        let now = self.now();
+        let delayed = !task.delay.is_zero();
+        let not_before: Option<Timestamp> = delayed.then(|| now.wall.plus(task.delay));
+        let properties = properties::submitted(task, not_before).map_err(not_stored)?;
+        let place = if delayed {
+            Place::Delay(task.queue.clone(), ladder::first_step(task.delay))
+        } else {
+            Place::Work(task.queue.clone())
+        };
+        self.leaving(&place);
+        Ok(Parcel { outgoing: Outgoing { queue: place.name(), properties, body: task.body.as_slice().into() }, place })
+    }
+}

@@ -1,0 +1,253 @@
+//! Whether anything is left to do, as far as a broker can be trusted to say so.
+//!
+//! A count of 0 proves little: for about a millisecond an expiring message is in neither queue, and a quorum queue whose
+//! leader does not answer reports 0. So two readings at least half a second apart must agree, delay queues first, with
+//! nothing of ours happening in between, and not before the last delayed task must have come back.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+
+use super::{
+    engine::{Engine, Note, State},
+    session::Session,
+    topology::{Counter, Fault},
+};
+use crate::{
+    clock::{Clock, Instant},
+    transport::{Event, Events},
+};
+
+/// Between two readings that must agree.
+const APART: Duration = Duration::from_millis(500);
+/// After the last due time, for the broker to bring the task back.
+const GRACE: Duration = Duration::from_millis(500);
+/// The same, when fewer came back than left (others may have taken them).
+const LONG_GRACE: Duration = Duration::from_secs(2);
+/// A reading that took longer may be of a queue without a leader.
+const SLOW: Duration = Duration::from_millis(200);
+/// When to ask again about work that is about to be delivered.
+const SOON: Duration = Duration::from_millis(100);
+/// When to ask again about work that waits.
+const LATER: Duration = Duration::from_millis(500);
+/// Longest wait inside one survey; beyond it the answer says when to ask again.
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// What this node knows about tasks that are out of everybody's sight.
+#[derive(Debug, Default)]
+pub(super) struct Horizon {
+    /// The last time anything happened: a delivery, a settlement, a change of credit.
+    pub(super) moved_at: Instant,
+    delays: HashMap<String, Away>,
+    /// Deliveries of an ended session that have not come back yet, and until when that matters.
+    owed: u64,
+    owed_until: Instant,
+}
+
+/// The delay queues of one queue.
+#[derive(Debug, Default)]
+struct Away {
+    left: u64,
+    returned: u64,
+    last_due: Instant,
+}
+
+impl Away {
+    fn quiet_at(&self) -> Instant {
+        self.last_due + if self.returned >= self.left { GRACE } else { LONG_GRACE }
+    }
+}
+
+impl Horizon {
+    /// A task was put on a step of the ladder.
+    pub(super) fn left(&mut self, queue: &str, now: Instant, step: u64) {
+        let away = self.delays.entry(queue.to_owned()).or_default();
+        if away.quiet_at() < now {
+            // Whatever did not come back until now went to another node.
+            (away.left, away.returned) = (0, 0);
+        }
+        away.left += 1;
+        away.last_due = away.last_due.max(now + Duration::from_millis(step));
+        self.moved_at = now;
+    }
+
+    /// A delayed task came back.
+    pub(super) fn returned(&mut self, queue: &str) {
+        if let Some(away) = self.delays.get_mut(queue) {
+            away.returned += 1;
+        }
+    }
+
+    /// A delivery came for the second time.
+    pub(super) fn came_back(&mut self) {
+        self.owed = self.owed.saturating_sub(1);
+    }
+
+    /// A session ended with this many deliveries in our hands.
+    pub(super) fn session_ended(&mut self, in_hand: u64) {
+        self.owed = self.owed.saturating_add(in_hand);
+    }
+
+    /// Another session began: the broker may take two heartbeats to notice that the old connection is dead.
+    pub(super) fn session_began(&mut self, now: Instant, heartbeat: Duration) {
+        self.owed_until = now + heartbeat * 2;
+        self.moved_at = now;
+    }
+
+    /// From when on a reading of 0 can be believed.
+    pub(super) fn clear_at(&self) -> Instant {
+        let delays = self.delays.values().map(Away::quiet_at);
+        let owed = (self.owed > 0).then_some(self.owed_until);
+        delays.chain(owed).max().unwrap_or_default()
+    }
+}
+
+impl Engine {
+    /// Begins to answer a survey; an earlier one is given up.
+    pub(super) fn survey(&mut self, serial: u64) {
+        let not_yet = |again_in| Event::Surveyed { serial, empty: false, again_in };
+        let State::Up(up) = &mut self.state else { return self.tell(not_yet(LATER)) };
+        if let Some(earlier) = up.survey.take() {
+            earlier.abort();
+        }
+        // A queue that we do not consume (credit 0) is judged by its readings alone.
+        if up.intakes.iter().any(|intake| intake.is_busy() || intake.credit > 0 && !intake.is_attached()) {
+            return self.tell(not_yet(SOON));
+        }
+        let look = Look {
+            session: Rc::clone(&up.session),
+            queues: up.intakes.iter().map(|intake| intake.setup.name.clone()).collect(),
+            horizon: Rc::clone(&self.horizon),
+            clock: self.clock,
+            events: self.events.clone(),
+            began: self.clock.now().at,
+        };
+        let (notes, session) = (self.notes.clone(), up.session.number);
+        up.survey = Some(up.tasks.spawn_local(async move {
+            match look.run().await {
+                Ok(found) => {
+                    let (empty, again_in) = match found {
+                        Found::Nothing => (true, Duration::ZERO),
+                        Found::Work(again_in) => (false, again_in),
+                    };
+                    let _ = look.events.send(Event::Surveyed { serial, empty, again_in });
+                }
+                Err(fault) => {
+                    let cause = match fault {
+                        Fault::Absent(queue) => format!("queue \"{queue}\" is gone"),
+                        Fault::Broken(cause) => cause,
+                    };
+                    let _ = look.events.send(Event::Surveyed { serial, empty: false, again_in: LATER });
+                    let _ = notes.send(Note::Broken { session, cause });
+                }
+            }
+        }));
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Found {
+    Nothing,
+    Work(Duration),
+}
+
+struct Look {
+    session: Rc<Session>,
+    queues: Vec<String>,
+    horizon: Rc<RefCell<Horizon>>,
+    clock: Clock,
+    events: Events,
+    began: Instant,
+}
+
+impl Look {
+    async fn run(&self) -> Result<Found, Fault> {
+        if let Found::Work(again_in) = self.reading().await? {
+            return Ok(Found::Work(again_in));
+        }
+        let wait = self.horizon.borrow().clear_at().since(self.clock.now().at).max(APART);
+        if wait > LONGEST {
+            return Ok(Found::Work(wait));
+        }
+        tokio::time::sleep(wait).await;
+        if self.horizon.borrow().moved_at > self.began {
+            return Ok(Found::Work(SOON));
+        }
+        let found = self.reading().await?;
+        Ok(if self.horizon.borrow().moved_at > self.began { Found::Work(SOON) } else { found })
+    }
+
+    /// One reading: all delay queues, then all work queues.
+    async fn reading(&self) -> Result<Found, Fault> {
+        let connection = self.session.reader();
+        let mut counter = Counter::new(&connection);
+        for queue in &self.queues {
+            for step in super::ladder::STEPS {
+                match self.count(&mut counter, &super::ladder::name(queue, step)).await? {
+                    None => return Ok(Found::Work(LATER)),
+                    Some(Some(0) | None) => {}
+                    Some(Some(_)) => return Ok(Found::Work(LATER.min(Duration::from_millis(step)))),
+                }
+            }
+        }
+        for queue in &self.queues {
+            match self.count(&mut counter, queue).await? {
+                Some(Some(0)) => {}
+                Some(None) => return Err(Fault::Absent(queue.clone())),
+                Some(Some(_)) | None => return Ok(Found::Work(SOON)),
+            }
+        }
+        Ok(Found::Nothing)
+    }
+
+    /// One count; `None` if the answer came too slowly to be believed, three times.
+    async fn count(&self, counter: &mut Counter<'_>, queue: &str) -> Result<Option<Option<u64>>, Fault> {
+        for _ in 0..3 {
+            let asked = self.clock.now().at;
+            let count = counter.ready(queue).await?;
+            if count != Some(0) || self.clock.now().at.since(asked) <= SLOW {
+                return Ok(Some(count));
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_start(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn nothing_known_is_clear_at_once() {
+        assert_eq!(Horizon::default().clear_at(), at(0));
+    }
+
+    #[test]
+    fn a_delayed_task_is_waited_for_longer_while_it_has_not_come_back() {
+        let mut horizon = Horizon::default();
+        horizon.left("foo", at(1_000), 250);
+        assert_eq!(horizon.clear_at(), at(3_250));
+        horizon.returned("foo");
+        assert_eq!(horizon.clear_at(), at(1_750));
+        horizon.left("foo", at(1_300), 100);
+        assert_eq!(horizon.clear_at(), at(3_400));
+        // Another node had taken that one; it is not missed for ever.
+        horizon.left("foo", at(9_000), 100);
+        horizon.returned("foo");
+        assert_eq!(horizon.clear_at(), at(9_600));
+    }
+
+    #[test]
+    fn what_a_lost_session_held_must_come_back_or_time_out() {
+        let mut horizon = Horizon::default();
+        horizon.session_ended(2);
+        horizon.session_began(at(1_000), Duration::from_secs(20));
+        assert_eq!(horizon.clear_at(), at(41_000));
+        horizon.came_back();
+        assert_eq!(horizon.clear_at(), at(41_000));
+        horizon.came_back();
+        assert_eq!(horizon.clear_at(), at(0));
+    }
+}

@@ -1,0 +1,299 @@
+//! Queues: finding out that they exist, and making those that do not.
+//!
+//! A queue that exists is used as it is. Everything that the broker may answer with an error happens on a
+//! throw-away channel, because an error closes the channel it is raised on.
+
+use std::{cell::RefCell, collections::HashSet};
+
+use lapin::{
+    Channel, Connection,
+    options::QueueDeclareOptions,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use tokio::time::timeout;
+
+use super::{
+    address::{PATIENCE, code, said},
+    ladder,
+};
+
+/// Requeues that a quorum queue of ours bears: all that there can be (listing dead letters requeues them).
+const DELIVERY_LIMIT: i32 = 1_000_000;
+/// A week: the longest time limit of a task that makes sense in a queue.
+const CONSUMER_TIMEOUT: i32 = 604_800_000;
+
+/// A queue of ours, and what it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A work queue.
+    Work(String),
+    /// Dead letters.
+    Dead(String),
+    /// A step of the ladder of a work queue, in milliseconds.
+    Delay(String, u64),
+}
+
+impl Place {
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Work(name) | Self::Dead(name) => name.clone(),
+            Self::Delay(queue, step) => ladder::name(queue, *step),
+        }
+    }
+}
+
+/// The name of the queue that the broker itself dead-letters to.
+pub(super) fn dead_name(queue: &str) -> String {
+    format!("{queue}_failed")
+}
+
+/// The arguments of a queue: constants, so that whoever comes first declares the same.
+fn arguments(place: &Place) -> FieldTable {
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let mut table = FieldTable::default();
+    let mut put = |name: &'static str, value| {
+        table.insert(name.into(), value);
+    };
+    put("x-queue-type", text("quorum"));
+    let target = match place {
+        Place::Dead(_) => None,
+        Place::Work(queue) => Some(dead_name(queue)),
+        Place::Delay(queue, _) => Some(queue.clone()),
+    };
+    if let Some(target) = target {
+        put("x-dead-letter-exchange", text(""));
+        put("x-dead-letter-routing-key", text(&target));
+        put("x-dead-letter-strategy", text("at-least-once"));
+        put("x-overflow", text("reject-publish"));
+    }
+    match place {
+        Place::Dead(_) => {
+            put("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT));
+        }
+        Place::Work(_) => {
+            put("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT));
+            put("x-consumer-timeout", AMQPValue::LongInt(CONSUMER_TIMEOUT));
+        }
+        Place::Delay(_, step) => {
+            put("x-message-ttl", AMQPValue::LongInt(i32::try_from(*step).unwrap_or(i32::MAX)));
+        }
+    }
+    table
+}
+
+/// Why a question to the broker got no good answer.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// The queue does not exist, and may not be made here.
+    Absent(String),
+    /// The broker or the connection said this.
+    Broken(String),
+}
+
+impl Fault {
+    pub(super) fn of(error: &lapin::Error) -> Self {
+        Self::Broken(said(error))
+    }
+}
+
+/// Waits for an answer of the broker, but not for ever.
+pub(super) async fn answer<T>(question: impl Future<Output = lapin::Result<T>>) -> Result<T, lapin::Error> {
+    match timeout(PATIENCE, question).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the broker does not answer within 10 s").into())
+        }
+    }
+}
+
+/// A queue's or tag's name as the protocol wants it. Names are checked long before; one that is too long is cut.
+pub(super) fn short(name: &str) -> ShortString {
+    ShortString::try_new(name).unwrap_or_else(|_| {
+        let mut end = 255;
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        name[..end].into()
+    })
+}
+
+/// What this session knows about queues.
+#[derive(Debug)]
+pub(super) struct Topology {
+    /// `declare: passive`: nothing is made.
+    passive: bool,
+    known: RefCell<HashSet<String>>,
+    /// One declares at a time, so that many moves to a missing queue make it once.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Topology {
+    pub(super) fn new(passive: bool) -> Self {
+        Self { passive, known: RefCell::default(), turn: tokio::sync::Mutex::new(()) }
+    }
+
+    /// The queue turned out to be gone.
+    pub(super) fn forget(&self, place: &Place) {
+        self.known.borrow_mut().remove(&place.name());
+    }
+
+    /// Makes sure that a queue exists, and before it the queue that it dead-letters to.
+    pub(super) async fn ensure(&self, connection: &Connection, place: &Place) -> Result<(), Fault> {
+        if self.known.borrow().contains(&place.name()) {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        match place {
+            // What someone else declares may dead-letter wherever they like.
+            _ if self.passive => {}
+            Place::Dead(_) => {}
+            Place::Work(queue) => self.one(connection, &Place::Dead(dead_name(queue))).await?,
+            Place::Delay(queue, _) => {
+                self.one(connection, &Place::Dead(dead_name(queue))).await?;
+                self.one(connection, &Place::Work(queue.clone())).await?;
+            }
+        }
+        self.one(connection, place).await
+    }
+
+    async fn one(&self, connection: &Connection, place: &Place) -> Result<(), Fault> {
+        let name = place.name();
+        if self.known.borrow().contains(&name) {
+            return Ok(());
+        }
+        // Twice: a queue may come or go between the question and the act.
+        for _ in 0..2 {
+            let mut counter = Counter::new(connection);
+            if counter.ready(&name).await?.is_some() {
+                self.known.borrow_mut().insert(name);
+                return Ok(());
+            }
+            if self.passive {
+                return Err(Fault::Absent(name));
+            }
+            let channel = answer(connection.create_channel()).await.map_err(|error| Fault::of(&error))?;
+            let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+            match answer(channel.queue_declare(short(&name), options, arguments(place))).await {
+                Ok(_) => {
+                    close(&channel);
+                    self.known.borrow_mut().insert(name);
+                    return Ok(());
+                }
+                // Someone was faster, with other arguments: look again.
+                Err(error) if code(&error) == Some(406) => {}
+                Err(error) => return Err(Fault::of(&error)),
+            }
+        }
+        Err(Fault::Broken(format!("queue \"{name}\" can neither be found nor made")))
+    }
+}
+
+/// Whether an existing work queue is a classic one. The protocol does not tell, but a declare with other arguments
+/// is refused with the name and value of one that differs: they are taken over one by one until the type is named
+/// or nothing differs. The first try has all arguments of ours, so a queue that vanished meanwhile is made right.
+pub(super) async fn is_classic(connection: &Connection, queue: &str) -> bool {
+    let mut table = arguments(&Place::Work(queue.to_owned())).inner().clone();
+    for _ in 0..16 {
+        let Ok(channel) = answer(connection.create_channel()).await else { return false };
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let Err(error) = answer(channel.queue_declare(short(queue), options, table.clone().into())).await else {
+            close(&channel);
+            return false;
+        };
+        let text = said(&error);
+        let Some((name, current)) = differing(&text) else { return false };
+        if name == "x-queue-type" {
+            return current.is_none_or(|(value, _)| value == "classic");
+        }
+        match current {
+            None => table.remove(name),
+            Some((value, kind)) => {
+                let value = match (kind, value.parse()) {
+                    ("longstr", _) | (_, Err(_)) => AMQPValue::LongString(value.into()),
+                    (_, Ok(number)) => AMQPValue::LongLongInt(number),
+                };
+                table.insert(short(name), value)
+            }
+        };
+    }
+    false
+}
+
+/// Takes apart `inequivalent arg 'x' for queue … but current is the value 'v' of type 't'` (or `current is none`).
+fn differing(text: &str) -> Option<(&str, Option<(&str, &str)>)> {
+    let (name, rest) = text.split_once("inequivalent arg '")?.1.split_once('\'')?;
+    let current = rest.split_once("but current is ")?.1;
+    let Some(value) = current.strip_prefix("the value '") else { return Some((name, None)) };
+    let (value, kind) = value.split_once("' of type '")?;
+    Some((name, Some((value, kind.trim_end_matches('\'')))))
+}
+
+/// Closes a channel without waiting for the answer.
+pub(super) fn close(channel: &Channel) {
+    let channel = channel.clone();
+    tokio::task::spawn_local(async move {
+        let _ = timeout(PATIENCE, channel.close(200, "done".into())).await;
+    });
+}
+
+/// Reads how many messages lie ready in queues, on a channel that is replaced after each queue that is missing.
+pub(super) struct Counter<'a> {
+    connection: &'a Connection,
+    channel: Option<Channel>,
+}
+
+impl<'a> Counter<'a> {
+    pub(super) fn new(connection: &'a Connection) -> Self {
+        Self { connection, channel: None }
+    }
+
+    /// Messages ready in a queue; `None`: it does not exist.
+    pub(super) async fn ready(&mut self, queue: &str) -> Result<Option<u64>, Fault> {
+        let channel = match self.channel.take() {
+            Some(channel) => channel,
+            None => answer(self.connection.create_channel()).await.map_err(|error| Fault::of(&error))?,
+        };
+        let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
+        match answer(channel.queue_declare(short(queue), options, FieldTable::default())).await {
+            Ok(found) => {
+                self.channel = Some(channel);
+                Ok(Some(u64::from(found.message_count())))
+            }
+            Err(error) if code(&error) == Some(404) => Ok(None),
+            Err(error) => Err(Fault::of(&error)),
+        }
+    }
+
+    /// Messages on all steps of a queue's ladder.
+    pub(super) async fn delayed(&mut self, queue: &str) -> Result<u64, Fault> {
+        let mut sum = 0;
+        for step in ladder::STEPS {
+            sum += self.ready(&ladder::name(queue, step)).await?.unwrap_or(0);
+        }
+        Ok(sum)
+    }
+}
+
+impl Drop for Counter<'_> {
+    fn drop(&mut self) {
+        if let Some(channel) = &self.channel {
+            close(channel);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::differing;
+
+    #[test]
+    fn the_brokers_words_are_taken_apart() {
+        let text = "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'a' in vhost '/': received none \
+                    but current is the value '5000' of type 'signedint'";
+        assert_eq!(differing(text), Some(("x-message-ttl", Some(("5000", "signedint")))));
+        let text = "inequivalent arg 'x-queue-type' for queue 'a' in vhost '/': received the value 'quorum' of type \
+                    'longstr' but current is none";
+        assert_eq!(differing(text), Some(("x-queue-type", None)));
+        assert_eq!(differing("inequivalent arg 'durable' for queue"), None);
+    }
+}
