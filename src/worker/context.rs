@@ -230,3 +230,33 @@ impl fmt::Debug for Context {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, os::unix::net::UnixStream};
+
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[test]
+    fn a_task_is_accepted_once_and_nothing_is_said_of_it_after_its_end() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let payload = RawValue::from_string("null".to_owned()).unwrap();
+        let task = Assignment::new("id-1", "foo", &payload);
+        let link = Arc::new(Link::to(theirs));
+        let context = Context::new(&task, Clock::start(), &Lines::new("kind", Level::Error), &link);
+        context.accept();
+        context.accept();
+        context.progress(40.0, &"ü".repeat(2000));
+        context.end();
+        context.accept();
+        context.progress(50.0, "late");
+        drop((context, link));
+        let mut told = String::new();
+        ours.read_to_string(&mut told).unwrap();
+        let note = "ü".repeat(500);
+        let progress = format!(r#"{{"progress":{{"id":"id-1","percent":40.0,"note":"{note}"}}}}"#);
+        assert_eq!(told, format!("{}\n{progress}\n", r#"{"accept":{"id":"id-1"}}"#));
+    }
+}
