@@ -135,3 +135,19 @@ fn metrics(top: &Section<'_>) -> Option<String> {
     }
     Some(text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::cron::Fields;
+
+    #[test]
+    fn the_reference_names_every_key() {
+        let reference = include_str!("../../config/reference.yaml");
+        let lists = [TOP, SUPERVISOR, RESTART, kinds::KIND, schedules::OWN, &Fields::CALENDAR, &Fields::BOUNDS];
+        for key in lists.into_iter().chain(queues::LISTS).flatten() {
+            let named = |line: &str| line.split('#').next().is_some_and(|line| line.contains(&format!("{key}:")));
+            assert!(reference.lines().any(named), "{key} is missing in reference.yaml");
+        }
+    }
+}

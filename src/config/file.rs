@@ -78,7 +78,7 @@ impl Sources {
         for (path, named_by) in self.chosen_files() {
             let absolute = self.cwd.join(&path);
             if typed.files.is_empty() {
-                typed.folder = absolute.parent().unwrap_or(&self.cwd).to_owned();
+                absolute.parent().unwrap_or(&self.cwd).clone_into(&mut typed.folder);
             }
             typed.files.push(absolute.clone());
             match read_bounded(&absolute) {
@@ -161,7 +161,11 @@ impl Sources {
         let spot = match index::index(text) {
             Ok(spot) => spot,
             Err(refused) => {
-                report.add(at(refused.at), &path, refused.what, None);
+                // `{` begins a map there: the commonest slip with the environment.
+                let line = text.lines().nth(refused.at.line - 1);
+                let braces = line.is_some_and(|line| line.contains("${"));
+                let hint = braces.then(|| "within { } and [ ], a value with ${NAME} is put in quotes".to_owned());
+                report.add(at(refused.at), &path, refused.what, hint);
                 return None;
             }
         };
@@ -195,7 +199,7 @@ fn read_bounded(path: &Path) -> Result<String, String> {
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        format!("is not UTF-8 text (line {})", valid.iter().filter(|byte| **byte == b'\n').count() + 1)
+        format!("is not UTF-8 text (line {})", valid.split(|byte| *byte == b'\n').count())
     })?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
@@ -204,8 +208,8 @@ fn read_bounded(path: &Path) -> Result<String, String> {
 fn canonical(entries: Vec<Entry>, report: &Report) -> Vec<Entry> {
     let mut result: Vec<Entry> = Vec::new();
     for mut entry in entries {
-        if let Some(key) = entry.key.strip_prefix(PREFIX) {
-            entry.key = key.to_owned();
+        if entry.key.starts_with(PREFIX) {
+            entry.key.drain(..PREFIX.len());
         }
         if let Some(first) = result.iter().find(|first| first.key == entry.key) {
             let hint = format!("{} and {} are the same key", first.written, entry.written);
@@ -215,7 +219,9 @@ fn canonical(entries: Vec<Entry>, report: &Report) -> Vec<Entry> {
         if entry.key == "workers"
             && let Value::Map(queues) = &mut entry.node.value
         {
-            queues.iter_mut().for_each(|queue| long_form(&mut queue.node));
+            for queue in queues {
+                long_form(&mut queue.node);
+            }
         }
         result.push(entry);
     }

@@ -177,11 +177,13 @@ mod tests {
     fn bombs_are_refused() {
         let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
         for (this, last) in ('b'..='k').zip('a'..) {
-            bomb += &format!("{this}: &{this} [{}]\n", vec![format!("*{last}"); 10].join(","));
+            let ten = format!("*{last},").repeat(10);
+            bomb.extend([this.to_string().as_str(), ": &", &this.to_string(), " [", &ten, "]\n"]);
         }
         assert_eq!(index(&bomb).unwrap_err().what, "grows to too many values");
-        assert_eq!(index(&"[".repeat(500_000)).unwrap_err().what, "is nested too deep");
-        assert_eq!(index(&"{a: ".repeat(100_000)).unwrap_err().what, "is nested too deep");
+        assert_eq!(index(&"[".repeat(40)).unwrap_err().what, "is nested too deep");
+        assert!(index(&"[".repeat(500_000)).is_err());
+        assert!(index(&"{a: ".repeat(100_000)).is_err());
         assert!(index(&"- ".repeat(100_000)).is_err());
         assert!(index("a: &a [*a]").is_err());
         assert!(index("a: *b").is_err());

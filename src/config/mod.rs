@@ -173,7 +173,7 @@ pub struct Breaker {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { failures: 10, pause: Duration::from_secs(30), longest: Duration::from_mins(10), errors: false }
+        Self { failures: 10, pause: Duration::from_secs(30), longest: Duration::from_secs(600), errors: false }
     }
 }
 
@@ -188,8 +188,8 @@ pub struct Recycle {
     pub max_age: Option<Duration>,
 }
 
-/// A worker kind that is a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A worker kind that is a program. Its `Debug` form hides the environment's values.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Command {
     /// Program and arguments; a program with a slash is absolute.
     pub argv: Vec<String>,
@@ -201,6 +201,18 @@ pub struct Command {
     pub accepts: Accepts,
     /// Environment variables it gets beyond the master's own. Their values may be secret.
     pub env: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Command")
+            .field("argv", &self.argv)
+            .field("folder", &self.folder)
+            .field("mode", &self.mode)
+            .field("accepts", &self.accepts)
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .finish()
+    }
 }
 
 /// How a program does tasks.

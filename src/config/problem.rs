@@ -77,7 +77,9 @@ impl fmt::Display for Origin {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}: ", self.origin)?;
-        if !self.path.is_empty() {
+        // An option's name holds the key already, but for what is wrong deeper in its value.
+        let said = matches!(&self.origin, Origin::Option(option) if option.strip_prefix("--set ") == Some(&self.path));
+        if !self.path.is_empty() && !said {
             write!(f, "{}: ", self.path)?;
         }
         f.write_str(&self.what)?;

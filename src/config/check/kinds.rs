@@ -15,7 +15,7 @@ use crate::task::{Accepts, is_queue_name};
 /// The kind that runs the command lines of schedules; part of every program.
 pub(super) const CTL_EXECUTOR: &str = "ctl_executor";
 
-const KIND: &[&str] = &["command", "mode", "accepts", "cwd", "env"];
+pub(super) const KIND: &[&str] = &["command", "mode", "accepts", "cwd", "env"];
 
 /// Kinds that a queue or a schedule may name.
 pub(super) struct Known {

@@ -37,6 +37,10 @@ const DEAD_LETTER: &[&str] = &["queue", "keep"];
 const BREAKER: &[&str] = &["failures", "pause", "longest", "errors"];
 const RECYCLE: &[&str] = &["max_tasks", "max_memory", "max_age"];
 
+/// All of them, for the test of the reference.
+#[cfg(test)]
+pub(super) const LISTS: [&[&str]; 5] = [QUEUE, RETRY, DEAD_LETTER, BREAKER, RECYCLE];
+
 /// More processes, or tasks in one process, than any machine has use for.
 const MANY: u32 = 10_000;
 
@@ -45,7 +49,7 @@ pub(super) fn read(top: &Section<'_>, known: &Known) -> (Vec<Queue>, Vec<String>
     let (mut queues, mut disabled) = (Vec::new(), Vec::new());
     let Some(section) = top.get("workers").and_then(|item| item.section()) else { return (queues, disabled) };
     for (entry, item) in section.items() {
-        check_name(&item, &entry.key);
+        check_name(&item, &entry.key, &format!("{:?}", entry.key));
         match &entry.node.value {
             Value::Null => disabled.push(entry.key.clone()),
             Value::Map(_) => queues.push(queue(&item, &entry.key, known)),
@@ -55,24 +59,22 @@ pub(super) fn read(top: &Section<'_>, known: &Known) -> (Vec<Queue>, Vec<String>
     (queues, disabled)
 }
 
-fn check_name(item: &Item<'_>, name: &str) {
+fn check_name(item: &Item<'_>, name: &str, shown: &str) {
     if !is_queue_name(name) {
-        let shown: String = name.chars().take(210).collect();
+        let shown: String = shown.chars().take(220).collect();
         let hint = "1 to 200 letters, digits and _ - . :, beginning with a letter or digit".to_owned();
-        item.key_problem(format!("\"{}\" is not a properly-formatted queue name", shown.escape_debug()), Some(hint));
+        item.key_problem(format!("{shown} is not a properly-formatted queue name"), Some(hint));
     }
 }
 
 fn queue(item: &Item<'_>, name: &str, known: &Known) -> Queue {
     let none = || Section { report: item.report, path: item.path.clone(), entries: &[] };
     let section = item.section().unwrap_or_else(none).only(QUEUE);
-    let kind = match section.get("worker") {
-        Some(worker) => known.kind(&worker).unwrap_or_default(),
-        None => {
-            item.key_problem("has no worker", Some("worker: KIND says what works the queue".to_owned()));
-            String::new()
-        }
-    };
+    let worker = section.get("worker");
+    if worker.is_none() {
+        item.key_problem("has no worker", Some("worker: KIND says what works the queue".to_owned()));
+    }
+    let kind = worker.and_then(|worker| known.kind(&worker)).unwrap_or_default();
     let default = Queue::new(name, &kind);
     let number = |key, max, default| section.get(key).and_then(|item| item.integer(1, max)).unwrap_or(default);
     let concurrency = number("concurrency", MANY, default.concurrency);
@@ -134,7 +136,8 @@ fn dead_letter(section: &Section<'_>, default: DeadQueue) -> DeadQueue {
     if let Some(item) = section.get("queue")
         && let Some(name) = item.text()
     {
-        check_name(&Item { entry: None, ..item }, name);
+        let shown = item.shown();
+        check_name(&Item { entry: None, ..item }, name, &shown);
         name.clone_into(&mut dead.name);
     }
     if let Some(item) = section.get("keep") {

@@ -16,7 +16,7 @@ use crate::{
     task::is_queue_name,
 };
 
-const OWN: &[&str] = &["worker", "ctl", "id", "misfire"];
+pub(super) const OWN: &[&str] = &["worker", "ctl", "id", "misfire"];
 
 /// Reads `scheduled_workers`; adds their queues to `queues`.
 pub(super) fn read(top: &Section<'_>, known: &Known, queues: &mut Vec<Queue>, disabled: &[String]) -> Vec<Schedule> {
@@ -119,7 +119,12 @@ fn times(item: &Item<'_>, section: &Section<'_>) -> Option<(Cron, String)> {
         Err(errors) => {
             for error in errors {
                 if let Some(item) = section.get(error.field) {
-                    item.problem(error.message, None);
+                    // What came from the environment is not shown.
+                    let shown = match (&item.node.value, &item.node.written) {
+                        (Value::Text(text), Some(written)) => error.message.replace(text.trim(), written),
+                        _ => error.message,
+                    };
+                    item.problem(shown, None);
                 }
             }
             None

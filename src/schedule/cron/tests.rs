@@ -38,7 +38,7 @@ fn errors(given: &[(&str, &str)]) -> Vec<String> {
     Cron::new(&fields(given)).unwrap_err().into_iter().map(|error| error.message).collect()
 }
 
-/// What APScheduler 3.11 answered, asked for the first four moments after 2026-11-21 10:20:30.5 UTC.
+/// What `APScheduler` 3.11 answered, asked for the first four moments after 2026-11-21 10:20:30.5 UTC.
 const APSCHEDULER: &[(&[(&str, &str)], &str)] = &[
     (&[("minute", "*/5")], "2026-11-21T10:25:00 2026-11-21T10:30:00 2026-11-21T10:35:00 2026-11-21T10:40:00"),
     (&[("second", "0")], "2026-11-21T10:21:00 2026-11-21T10:22:00 2026-11-21T10:23:00 2026-11-21T10:24:00"),

@@ -1,0 +1,533 @@
+//! Settings as people write them: right, wrong, and nonsense.
+
+use std::{fs, path::Path, time::Duration};
+
+use asynctask::{
+    config::{Config, Misfire, Mode, Origin, Problem, Problems, Sources, Target, load},
+    task::Accepts,
+    transport::Uri,
+};
+use serde_json::Value;
+
+/// A folder with files, and sources that read them.
+struct Desk {
+    folder: tempfile::TempDir,
+    sources: Sources,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let sources = Sources {
+            rust_kinds: ["demo_foo_worker", "demo_bar_worker"].map(str::to_owned).to_vec(),
+            cwd: folder.path().to_owned(),
+            application: "demo".to_owned(),
+            ..Sources::default()
+        };
+        Self { folder, sources }
+    }
+
+    fn file(mut self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self.sources.files.push(name.into());
+        self
+    }
+
+    fn set(mut self, option: &str) -> Self {
+        self.sources.set.push(option.to_owned());
+        self
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.sources.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn load(&self) -> Config {
+        load(&self.sources).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn problems(&self) -> Problems {
+        load(&self.sources).expect_err("nothing was found to be wrong")
+    }
+
+    /// `line:column path: what`
+    fn lines(&self) -> Vec<String> {
+        let place = |problem: &Problem| match &problem.origin {
+            Origin::File { position: Some(at), .. } => format!("{}:{}", at.line, at.column),
+            origin => origin.to_string(),
+        };
+        self.problems()
+            .0
+            .iter()
+            .map(|problem| format!("{} {}: {}", place(problem), problem.path, problem.what))
+            .collect()
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+fn one(text: &str) -> String {
+    let lines = Desk::new().file("a.yaml", text).lines();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    lines.into_iter().next().unwrap()
+}
+
+#[test]
+fn nothing_is_a_configuration() {
+    let desk = Desk::new();
+    let config = desk.load();
+    assert!(config.queues.is_empty() && config.files.is_empty());
+    assert_eq!(config.transport, Uri::Sqlite(desk.path().join("asynctask.db")));
+    assert_eq!(config.application, "demo");
+    for empty in ["", "\n", "# nothing\n", "---\n", "~\n", "{}", "\u{feff}{}"] {
+        Desk::new().file("a.yaml", empty).load();
+    }
+}
+
+#[test]
+fn five_mistakes_are_told_at_once_each_with_its_place() {
+    let desk = Desk::new().file(
+        "a.yaml",
+        "application: images
+workers:
+  foo:
+    worker: demo_fo_worker
+    procesess: 2
+    timeout: soon
+  9/lives: demo_bar_worker
+scheduled_workers:
+  - worker: demo_bar_worker
+    second: banana
+",
+    );
+    assert_eq!(
+        desk.lines(),
+        [
+            "4:13 workers.foo.worker: unknown worker kind \"demo_fo_worker\"",
+            "5:5 workers.foo.procesess: unknown key",
+            "6:14 workers.foo.timeout: expected a duration such as 500ms, 30s, 10m or 1h30m, at most 10 years, \
+             not \"soon\"",
+            "7:3 workers.\"9/lives\": \"9/lives\" is not a properly-formatted queue name",
+            "10:13 scheduled_workers[0].second: Unrecognized expression \"banana\" for field \"second\"",
+        ]
+    );
+    let text = desk.problems().to_string();
+    assert!(
+        text.contains("error: a.yaml:5:5: workers.foo.procesess: unknown key\n 5 |     procesess: 2\n   |     ^\n")
+    );
+    assert!(text.contains("hint: did you mean \"processes\"?"), "{text}");
+    assert!(
+        text.contains("did you mean \"demo_foo_worker\"? known kinds: ctl_executor, demo_bar_worker, demo_foo_worker")
+    );
+    assert_eq!(desk.problems().to_json()[1]["column"], 5);
+}
+
+#[test]
+fn duplicates() {
+    let again = "workers:\n  foo: demo_foo_worker\n  bar: demo_bar_worker\n  foo: demo_bar_worker\nworkers: {}\n";
+    assert_eq!(
+        Desk::new().file("a.yaml", again).lines(),
+        ["4:3 workers.foo: duplicate key", "5:1 workers: duplicate key"]
+    );
+    assert_eq!(
+        one("workers: {}\nasynctask_workers: {}\n"),
+        "2:1 asynctask_workers: duplicate key",
+        "two spellings of one key"
+    );
+    assert_eq!(
+        one("workers:\n  foo: {worker: demo_foo_worker, retry: {first: 1s, \"first\": 2s}}\n"),
+        "2:53 workers.foo.retry.first: duplicate key"
+    );
+}
+
+#[test]
+fn the_seeds_names_and_texts() {
+    let desk = Desk::new().set(r#"asynctask_workers={"foo": "demo_foo_worker", "bar": null}"#);
+    let config = desk.load();
+    assert_eq!(config.queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>(), ["foo"]);
+    assert_eq!(config.disabled, ["bar"]);
+    let all = "asynctask_transport: null\nasynctask_workers_poll_interval: 500\n\
+               asynctask_workers_check_child_interval: 1000\nasynctask_scheduled_workers:\n\
+               - {worker: demo_bar_worker, second: '*/5'}\n";
+    let config = Desk::new().file("a.yaml", all).load();
+    assert_eq!(config.schedules[0].fields, r#"{"second":"*/5"}"#);
+    assert_eq!(config.schedules[0].queue, "scheduled_0_demo_bar_worker");
+    assert_eq!(config.queues[0].name, "scheduled_0_demo_bar_worker");
+    assert_eq!(
+        one("scheduled_workers: [{second: 1}]"),
+        "1:21 scheduled_workers[0]: Must specify one of 'worker' or 'ctl'"
+    );
+    assert_eq!(
+        one("scheduled_workers:\n- {second: 1, ctl: x, worker: demo_bar_worker}"),
+        "2:3 scheduled_workers[0]: Must specify one of 'worker' or 'ctl'"
+    );
+    assert_eq!(
+        one("scheduled_workers: [{worker: demo_bar_worker, second: null}]"),
+        "1:21 scheduled_workers[0]: Must specify some property of the schedule"
+    );
+    assert_eq!(
+        one("workers_poll_interval: 0"),
+        "1:24 workers_poll_interval: expected a whole number of at least 1, not 0"
+    );
+    assert!(
+        one("workers: {BAD NAME: demo_foo_worker}").ends_with("\"BAD NAME\" is not a properly-formatted queue name")
+    );
+}
+
+#[test]
+fn options_are_named_instead_of_files() {
+    let desk = Desk::new()
+        .set("workers.\"a.b\".worker=nope")
+        .set("workers.\"a.b\".processes=0")
+        .set("workers.foo=[")
+        .set("transport=amqps:u:hunter2@h")
+        .set("nonsense")
+        .set("wokers={}");
+    assert_eq!(
+        desk.lines(),
+        [
+            "--set workers.\"a.b\".worker workers.\"a.b\".worker: unknown worker kind \"nope\"",
+            "--set workers.\"a.b\".processes workers.\"a.b\".processes: expected a whole number of at least 1, not 0",
+            "--set workers.foo workers.foo: is not YAML: while parsing a node, did not find expected node content",
+            "--set transport transport: is not the address of a transport: it should begin with amqp:// or amqps://",
+            "--set nonsense : there is no = in it",
+            "--set wokers wokers: unknown key",
+        ]
+    );
+    let text = desk.problems().to_string();
+    assert!(!text.contains("hunter2"), "{text}");
+    assert!(text.contains("hint: did you mean \"workers\"?"), "{text}");
+}
+
+#[test]
+fn options_override_files_key_by_key() {
+    let desk = Desk::new()
+        .file("a.yaml", "workers: {foo: demo_foo_worker, a.b: {worker: demo_foo_worker, processes: 3, timeout: 1m}}")
+        .set("workers.foo.processes=2")
+        .set("workers.\"a.b\".processes=4")
+        .set("asynctask_workers={\"bar\": \"demo_bar_worker\"}")
+        .set("transport=sqlite:x.db");
+    let config = desk.load();
+    let processes: Vec<_> = config.queues.iter().map(|queue| (queue.name.as_str(), queue.processes)).collect();
+    assert_eq!(processes, [("foo", 2), ("a.b", 4), ("bar", 1)]);
+    assert_eq!(config.queues[1].timeout, Some(Duration::from_secs(60)));
+    assert_eq!(config.transport, Uri::Sqlite(desk.path().join("x.db")));
+}
+
+#[test]
+fn files_merge_map_by_map() {
+    let config = Desk::new()
+        .file(
+            "base/a.yaml",
+            "transport: sqlite:a.db\nworkers:\n  foo: {worker: demo_foo_worker, retry: {max_attempts: 3, first: 1s}}\n  \
+             bar: demo_bar_worker\nscheduled_workers: [{worker: demo_foo_worker, hour: 1}]\n",
+        )
+        .file(
+            "b.yaml",
+            "asynctask_workers:\n  foo: {retry: {first: 5s}}\n  bar: null\nscheduled_workers:\n\
+             - {worker: demo_bar_worker, hour: 2, misfire: run_once}\n",
+        )
+        .load();
+    assert_eq!(config.queues[0].retry.max_attempts, 3);
+    assert_eq!(config.queues[0].retry.backoff.first, Duration::from_secs(5));
+    assert_eq!(config.disabled, ["bar"]);
+    assert_eq!(config.schedules.len(), 2);
+    assert_eq!(config.schedules[1].misfire, Misfire::RunOnce);
+    assert!(config.folder.ends_with("base"));
+    assert_eq!(config.transport, Uri::Sqlite(config.folder.join("a.db")));
+}
+
+#[test]
+fn the_environment_fills_scalars_and_adds_no_keys() {
+    let text = "workers: {foo: {worker: demo_foo_worker, processes: '${N}', timeout: \"${T}s\"}}\n\
+                transport: amqp://u:${PW}@h\nkinds: {x: {command: [run, '$${N}'], env: {A: \"${PW}\"}}}\n";
+    let desk = Desk::new().file("a.yaml", text).env("N", "3").env("T", "9").env("PW", "a: b}, c\nd: [");
+    let config = desk.load();
+    assert_eq!(config.queues[0].processes, 3);
+    assert_eq!(config.queues[0].timeout, Some(Duration::from_secs(9)));
+    assert_eq!(config.kinds["x"].env["A"], "a: b}, c\nd: [");
+    assert_eq!(config.kinds["x"].argv, ["run", "${N}"]);
+    assert_eq!(
+        one("workers: {foo: {worker: demo_foo_worker, processes: '${N}'}}"),
+        "1:53 workers.foo.processes: the environment variable N is not set"
+    );
+    let secret = Desk::new()
+        .file(
+            "a.yaml",
+            "workers:\n  foo:\n    worker: ${S}\n    processes: \"${S}\"\n    acks: ${S}\n    timeout: ${S}\n    \
+                         dead_letter: {queue: 'a ${S}'}\ntransport: ${S}\nscheduled_workers:\n- worker: demo_foo_worker\n  \
+                         second: ${S}\n",
+        )
+        .env("S", "hunter2");
+    let text = secret.problems().to_string();
+    assert_eq!(secret.problems().0.len(), 7, "{text}");
+    assert!(!text.contains("hunter2") && text.contains("not \"${S}\""), "{text}");
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    let text = "transport: amqp://u:hunter2@h/v\n\
+                kinds: {x: {command: [run], env: {TOKEN: hunter3}, modee: once}}\nworkers: {q: x}\n";
+    let problems = Desk::new().file("a.yaml", text).problems();
+    assert!(problems.to_string().contains("TOKEN: ***"), "{problems}");
+    let valid = Desk::new().file("a.yaml", text.replace(", modee: once", "")).load().to_json().to_string();
+    for text in [problems.to_string(), problems.to_json().to_string(), valid] {
+        assert!(!text.contains("hunter"), "{text}");
+    }
+    let wrong = "{transport: amqp://u:hunter2@h/v, wokers: {}}";
+    let text = Desk::new().file("a.yaml", wrong).problems().to_string();
+    assert!(text.contains("u:***@h/v, wokers"), "{text}");
+}
+
+#[test]
+fn which_file_is_read() {
+    let mut desk = Desk::new().file("asynctask.yaml", "application: default").file("other.yaml", "application: other");
+    desk.sources.files.clear();
+    assert_eq!(desk.load().application, "default");
+    let desk = desk.env("ASYNCTASK_CONFIG", "other.yaml");
+    assert_eq!(desk.load().application, "other");
+    let desk = desk.env("ASYNCTASK_CONFIG", "gone.yaml");
+    assert_eq!(desk.problems().to_string(), "error: $ASYNCTASK_CONFIG: gone.yaml: no such file");
+    let mut desk = desk;
+    desk.sources.files = vec!["asynctask.yaml".into(), "gone.yaml".into(), ".".into()];
+    let text = desk.problems().to_string();
+    assert!(text.starts_with("error: gone.yaml: no such file\nerror: .: cannot be read: "), "{text}");
+}
+
+#[test]
+fn kinds_are_programs() {
+    let desk = Desk::new()
+        .file("etc/a.yaml", "kinds:\n  a: {command: [./bin/run, 1, -x]}\n  b: {command: [run], mode: once, cwd: sub}\n")
+        .file("b.yaml", "kinds: {c: {command: [run], mode: once, accepts: json, env: {V: 1.10}}}")
+        .set("kinds.d={command: [x/y]}");
+    let config = desk.load();
+    let folder = desk.path();
+    assert_eq!(config.kinds["a"].argv, [folder.join("etc/bin/run").to_str().unwrap(), "1", "-x"]);
+    assert_eq!(config.kinds["a"].folder, folder.join("etc"));
+    assert_eq!((config.kinds["a"].mode, config.kinds["a"].accepts), (Mode::Frames, Accepts::Json));
+    assert_eq!(config.kinds["b"].folder, folder.join("etc/sub"));
+    assert_eq!((config.kinds["b"].mode, config.kinds["b"].accepts), (Mode::Once, Accepts::Bytes));
+    assert_eq!(config.kinds["c"].accepts, Accepts::Json);
+    assert_eq!(config.kinds["c"].env["V"], "1.10", "as it was written");
+    assert_eq!(config.kinds["d"].argv, [folder.join("x/y").to_str().unwrap()]);
+    assert_eq!(
+        one("kinds: {demo_foo_worker: {command: [x]}}"),
+        "1:9 kinds.demo_foo_worker: \"demo_foo_worker\" is a kind of this program already"
+    );
+    assert_eq!(one("kinds: {x: {mode: once}}"), "1:9 kinds.x: has no command");
+    assert_eq!(one("kinds: {x: {command: run fast}}"), "1:22 kinds.x.command: expected a list, not \"run fast\"");
+    assert_eq!(one("kinds: {x: {command: []}}"), "1:22 kinds.x.command: names no program");
+}
+
+#[test]
+fn queues_stay_out_of_each_others_way() {
+    let worked = |names: &str| {
+        let queues: Vec<_> = names.split(' ').map(|name| format!("  {name}: demo_foo_worker\n")).collect();
+        one(&format!("workers:\n{}", queues.concat()))
+    };
+    assert_eq!(worked("foo foo_failed"), "3:3 workers.foo_failed: is the dead-letter queue of \"foo\"");
+    assert_eq!(worked("foo.retry.1000 foo"), "2:3 workers.\"foo.retry.1000\": is a delay queue of \"foo\"");
+    assert_eq!(
+        one("workers:\n  a: {worker: demo_foo_worker, dead_letter: {queue: b}}\n  b: demo_foo_worker\n"),
+        "3:3 workers.b: is the dead-letter queue of \"a\""
+    );
+    Desk::new().file("a.yaml", "workers: {foo.retry.x: demo_foo_worker, foo: demo_foo_worker}").load();
+}
+
+#[test]
+fn every_rule_of_a_queue() {
+    let wrong = |text: &str| {
+        let line = one(&format!("workers:\n  q:\n    worker: demo_foo_worker\n    {text}\n"));
+        line.split_once("workers.q").unwrap().1.to_owned()
+    };
+    assert_eq!(wrong("rate_max_calls: 5"), ".rate_max_calls: is given without rate_period");
+    assert_eq!(wrong("rate_period: 5"), ".rate_period: is given without rate_max_calls");
+    assert_eq!(wrong("processes: many"), ".processes: expected a whole number, not \"many\"");
+    assert_eq!(wrong("processes: 1e9"), ".processes: expected a whole number, not 1e9");
+    assert_eq!(
+        wrong("processes: 99999999999999999999999"),
+        ".processes: expected a whole number of at most 10000, not 99999999999999999999999"
+    );
+    assert_eq!(wrong("acks: never"), ".acks: expected late or early, not \"never\"");
+    assert_eq!(wrong("timeout: 0"), ".timeout: expected a duration of more than 0, not 0");
+    assert_eq!(wrong("unwrap: 'no'"), ".unwrap: expected true or false, not \"no\"");
+    assert_eq!(wrong("retry: 5"), ".retry: expected a map, not 5");
+    assert_eq!(wrong("retry: {first: 1m, longest: 1s}"), ".retry.longest: \"longest\" is shorter than \"first\"");
+    assert_eq!(wrong("retry: {jitter: 110%}"), ".retry.jitter: expected a percentage from 0% to 100%, not \"110%\"");
+    assert_eq!(
+        wrong("dead_letter: {queue: 'a b'}"),
+        ".dead_letter.queue: \"a b\" is not a properly-formatted queue name"
+    );
+    assert_eq!(
+        wrong("recycle: {max_memory: much}"),
+        ".recycle.max_memory: expected a size such as 512MiB, 2GiB or a number of bytes, not \"much\""
+    );
+    assert!(wrong("breaker: {failures: 0}").ends_with("at least 1, not 0"));
+    assert_eq!(one("workers: {q: {processes: 1}}"), "1:11 workers.q: has no worker");
+    assert_eq!(one("workers: {q: 5}"), "1:14 workers.q: expected a worker kind, or a map with one, not 5");
+    assert_eq!(one("workers: [q]"), "1:10 workers: expected a map, not a list");
+    assert!(
+        one("transport: amqp://h\nworkers: {q: {worker: demo_foo_worker, dead_letter: {keep: 50d}}}")
+            .contains("49 days")
+    );
+}
+
+#[test]
+fn schedules_have_stable_names() {
+    let text = "scheduled_workers:
+- {ctl: backup --all, hour: 3}
+- {ctl: backup --all, hour: 4}
+- {ctl: clean, hour: 3, minute: 0, id: cleaning}
+- {worker: demo_foo_worker, second: 5}
+- {worker: demo_foo_worker, second: 6}
+";
+    let config = Desk::new().file("a.yaml", text).load();
+    let ids: Vec<_> = config.schedules.iter().map(|schedule| schedule.id.as_str()).collect();
+    let queues: Vec<_> = config.schedules.iter().map(|schedule| schedule.queue.as_str()).collect();
+    assert_eq!(queues[0], queues[1], "the name does not depend on the time");
+    assert_eq!(queues[0].len(), "scheduled_0_ctl_".len() + 8);
+    assert_eq!(queues[0], "scheduled_0_ctl_7c42d834", "names that lie on brokers never change");
+    assert_eq!(queues[2..], ["scheduled_0_ctl_cleaning", "scheduled_0_demo_foo_worker", "scheduled_0_demo_foo_worker"]);
+    assert_eq!(ids[0], queues[0]);
+    assert!(ids[1].starts_with(&format!("{}-", ids[0])), "{ids:?}");
+    assert_eq!(ids[2], "cleaning");
+    assert_eq!(config.schedules[2].fields, r#"{"hour":3,"minute":0}"#);
+    assert_eq!(config.schedules[0].target, Target::Ctl("backup --all".into()));
+    let names: Vec<_> = config.queues.iter().map(|queue| (queue.name.as_str(), queue.kind.as_str())).collect();
+    assert_eq!(names.len(), 3);
+    assert_eq!(names[2], ("scheduled_0_demo_foo_worker", "demo_foo_worker"));
+    assert_eq!(names[0].1, "ctl_executor");
+
+    let twice = "scheduled_workers:\n- {ctl: a, hour: 3, id: x}\n- {ctl: b, hour: 3, id: x}\n";
+    assert_eq!(one(twice), "3:3 scheduled_workers[1]: a second schedule with the id \"x\", as in line 2");
+    assert_eq!(
+        one("scheduled_workers: [{ctl: \"a 'b\", hour: 3}]"),
+        "1:27 scheduled_workers[0].ctl: is not a command line: a ' is not closed"
+    );
+    let configured = "workers: {scheduled_0_demo_foo_worker: {worker: demo_foo_worker, processes: 3}}\n\
+                      scheduled_workers: [{worker: demo_foo_worker, second: 5}]\n";
+    let config = Desk::new().file("a.yaml", configured).load();
+    assert_eq!((config.queues.len(), config.queues[0].processes), (1, 3), "settings of its own");
+}
+
+#[test]
+fn merge_keys_and_anchors() {
+    let text = "workers:
+  foo: &base
+    worker: demo_foo_worker
+    processes: 3
+    retry: {max_attempts: 5}
+  bar:
+    <<: *base
+    worker: demo_bar_worker
+  baz: {<<: [{processes: 7}, *base]}
+";
+    let config = Desk::new().file("a.yaml", text).load();
+    assert_eq!(config.queues[1].kind, "demo_bar_worker");
+    assert_eq!((config.queues[1].processes, config.queues[1].retry.max_attempts), (3, 5));
+    assert_eq!((config.queues[2].processes, config.queues[2].kind.as_str()), (7, "demo_foo_worker"));
+    assert_eq!(one("<<: 5"), "1:1 : << takes a map, or a list of maps");
+    let place = one("workers:\n  bar:\n    <<: {worker: demo_bar_worker, oops: 1}\n");
+    assert_eq!(place, "3:35 workers.bar.oops: unknown key");
+}
+
+#[test]
+fn nonsense_is_refused_and_never_panics() {
+    let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for (this, last) in ('b'..='k').zip('a'..) {
+        let ten = format!("*{last},").repeat(10);
+        bomb.extend([this.to_string().as_str(), ": &", &this.to_string(), " [", &ten, "]\n"]);
+    }
+    let nonsense: Vec<Vec<u8>> = vec![
+        vec![0xff, 0xfe, 0, 1],
+        (0..=255).collect(),
+        vec![0; 1000],
+        "x".repeat((1 << 20) + 1).into(),
+        "[".repeat(900_000).into(),
+        "{a: ".repeat(200_000).into(),
+        "- ".repeat(400_000).into(),
+        "a:\n ".repeat(1000).into(),
+        bomb.into(),
+        "a: &a {b: *a}".into(),
+        "? {a: b}\n: c".into(),
+        "workers: !evil {}".into(),
+        "just text".into(),
+        "a: b\n---\nc: d".into(),
+        "workers: {foo: [}".into(),
+        "\tworkers: {}".into(),
+        "a: b: c".into(),
+        keys(60_000).into(),
+    ];
+    for text in nonsense {
+        let start = String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned();
+        let desk = Desk::new().file("a.yaml", text);
+        let problems = desk.problems();
+        assert!(!problems.0.is_empty() && problems.0.len() <= 100 && problems.to_string().len() < 100_000, "{start}");
+    }
+    assert!(Desk::new().file("a.yaml", keys(500)).problems().to_string().ends_with("400 more problems are not shown"));
+    assert_eq!(one("workers:\n  foo: [1,\nx"), "3:1 : is not YAML: invalid indentation");
+    let braces = Desk::new().file("a.yaml", "workers: {foo: ${KIND}}").problems().to_string();
+    assert!(braces.contains("hint: within { } and [ ], a value with ${NAME} is put in quotes"), "{braces}");
+}
+
+fn keys(count: usize) -> String {
+    (0..count).map(|n| format!("k{n}: 1\n")).collect::<Vec<_>>().concat()
+}
+
+fn leaves(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            map.iter().for_each(|(key, value)| leaves(&format!("{path}.{key}"), value, found));
+        }
+        _ => found.push((path.to_owned(), value.clone())),
+    }
+}
+
+#[test]
+fn the_reference_sets_every_key_off_its_default() {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let sources = |files: &[&str], set: &[&str]| Sources {
+        files: files.iter().map(|file| config.join(file)).collect(),
+        set: set.iter().map(|option| (*option).to_owned()).collect(),
+        application: "asynctask".into(),
+        cwd: config.clone(),
+        ..Sources::default()
+    };
+    load(&sources(&["example.yaml"], &[])).unwrap_or_else(|problems| panic!("{problems}"));
+    let reference = load(&sources(&["reference.yaml"], &[])).unwrap_or_else(|problems| panic!("{problems}")).to_json();
+    let default = load(&sources(
+        &[],
+        &[
+            "kinds={thumbnail: {command: [x]}, resize: {command: [x]}}",
+            "workers={resized: thumbnail, thumbnails: thumbnail}",
+            "scheduled_workers=[{worker: thumbnail, second: 1}, {ctl: other, second: 2}]",
+        ],
+    ))
+    .unwrap_or_else(|problems| panic!("{problems}"))
+    .to_json();
+    let mut settings = Vec::new();
+    leaves("", &default, &mut settings);
+    // Its default follows the mode, which is off its default too.
+    assert_eq!(reference["kinds"]["thumbnail"]["accepts"], "json");
+    // What is not a setting, or is set by being there at all.
+    let fixed = [
+        ".folder",
+        ".files",
+        ".workers.thumbnails.names.queue",
+        ".kinds.resize",
+        ".kinds.thumbnail.accepts",
+        ".workers.resized",
+        ".workers.scheduled",
+    ];
+    for (path, value) in settings {
+        if !fixed.iter().any(|fixed| path.starts_with(fixed)) {
+            let pointer = path.replace('.', "/");
+            assert_ne!(reference.pointer(&pointer), Some(&value), "{path} is at its default in reference.yaml");
+        }
+    }
+}
