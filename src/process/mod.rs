@@ -11,6 +11,7 @@
 pub mod evidence;
 pub mod limits;
 pub mod link;
+pub mod ready;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
@@ -25,6 +26,7 @@ pub use self::{
     evidence::Output,
     limits::OomWatch,
     link::Link,
+    ready::Watch,
     reap::{Ended, kill_group, next_exit},
     signals::{Signal, Signals},
     spawn::{Environment, FRAME_FD, Program, Spawned, SpawnedOnce, reserve_frame_fd, spawn, spawn_once},
