@@ -94,7 +94,11 @@ pub fn format_line(level: Level, name: &str, message: &str) -> String {
     if message.len() <= MESSAGE_LIMIT {
         return format!("{level}:{name}:{message}\n");
     }
-    let message = &message[..message.floor_char_boundary(MESSAGE_LIMIT)];
+    let mut end = MESSAGE_LIMIT;
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    let message = &message[..end];
     format!("{level}:{name}:{message} … (cut at 64 KiB)\n")
 }
 
@@ -170,12 +174,14 @@ impl Logger {
     }
 
     /// Blocks until all lines so far are written, at most `limit`. Whether they are.
+    #[must_use = "the lines may not have been written"]
     pub fn flush(&self, limit: Duration) -> bool {
         self.queue.wait_written(limit)
     }
 
     /// Ends the log: takes no more lines, and blocks until those it has are written, at most `limit`, so that a stuck
     /// stdout does not keep the process. Whether they are.
+    #[expect(clippy::must_use_candidate, reason = "at the end there is nobody left to tell")]
     pub fn close(&self, limit: Duration) -> bool {
         self.queue.close(limit)
     }

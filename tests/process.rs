@@ -294,7 +294,9 @@ fn a_grandchild_that_holds_the_socket_neither_hides_the_death_nor_survives_it() 
 #[test]
 fn a_group_can_be_asked_and_can_be_gone() {
     let turn = turn();
-    let spawned = spawn(&sh("trap 'echo cleaned up; exit 4' TERM; echo ready; sleep 1000"), &environment()).unwrap();
+    let script = "import signal, sys; asked = {signal.SIGTERM}; signal.pthread_sigmask(signal.SIG_BLOCK, asked)
+print('ready'); signal.sigwait(asked); print('cleaned up'); sys.exit(4)";
+    let spawned = spawn(&program(&["python3", "-c", script]), &environment()).unwrap();
     let mut output = Output::new(spawned.output);
     let mut lines = Vec::new();
     while lines.is_empty() {
@@ -425,12 +427,51 @@ fn signals_wake_a_tokio_loop() {
     let turn = turn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let arrived = runtime.block_on(async {
-        let signals = asynctask::process::watch::watch(&turn.signals, tokio::io::Interest::READABLE).unwrap();
+        let watch = turn.signals.watch().unwrap();
         raise(nix::sys::signal::Signal::SIGTERM).unwrap();
-        signals.readable().await.unwrap().clear_ready();
+        watch.readable().await.unwrap();
         turn.signals.drain()
     });
     assert_eq!(arrived, [Signal::Terminate]);
+}
+
+#[test]
+fn a_worker_is_talked_to_in_a_tokio_loop() {
+    let turn = turn();
+    let script = "import socket; frames = socket.socket(fileno=3); lines = frames.makefile('rb')
+print('reads', flush=True); frames.sendall(lines.readline()); print('ends', flush=True); lines.readline()";
+    let spawned = spawn(&program(&["python3", "-c", script]), &environment()).unwrap();
+    let (mut link, mut output) = (Link::new(spawned.frames), Output::new(spawned.output));
+    let frame = [vec![b'x'; 5_000_000], b"\n".to_vec()].concat();
+    let (mut lines, mut echoed) = (Vec::new(), Vec::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let talk = async {
+        let (frames, text) = (link.watch().unwrap(), output.watch().unwrap());
+        link.send(&frame).unwrap();
+        assert!(link.has_unsent());
+        while echoed.is_empty() || lines.len() < 2 {
+            tokio::select! {
+                ready = frames.writable(), if link.has_unsent() => {
+                    ready.unwrap();
+                    link.flush().unwrap();
+                }
+                ready = frames.readable() => {
+                    ready.unwrap();
+                    while link.read_frames(|frame| echoed.push(frame.len())).unwrap() == ReadState::More {}
+                }
+                ready = text.readable() => {
+                    ready.unwrap();
+                    while output.read_available(|line| lines.push(line.to_owned())).unwrap() == ReadState::More {}
+                }
+            }
+        }
+        link.send(b"\n").unwrap();
+        frames.readable().await.unwrap();
+        assert_eq!(link.read_frames(|_| panic!("no more")).unwrap(), ReadState::Closed);
+    };
+    runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(30), talk).await }).unwrap();
+    assert_eq!((echoed, lines), (vec![5_000_000], vec!["reads".to_owned(), "ends".to_owned()]));
+    assert_eq!(turn.end_of(spawned.pid).exit, Exit::Code { code: 0 });
 }
 
 fn other_process(role: &str) -> Command {

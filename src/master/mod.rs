@@ -26,10 +26,7 @@ mod workers;
 
 use std::{collections::HashMap, io, rc::Rc, time::Duration};
 
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::{mpsc, oneshot};
 
 pub use self::core::{Core, MASTER, Tally};
 use self::{
@@ -40,11 +37,7 @@ use crate::{
     clock::{Clock, Now},
     error::{Code, Error},
     logging::{Level, Logger},
-    process::{
-        self, Environment, OomWatch, Program, Signal, Signals,
-        reap::GroupSignal,
-        watch::{Watched, watch},
-    },
+    process::{self, Environment, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
     schedule::{Act, Timer},
     task::{Handle, Settlement},
     transport::{self, QueueSetup, Request, Transport, Uri},
@@ -105,8 +98,8 @@ pub fn run(run: Run, logger: &Logger) -> Result<Finished, Error> {
         transport::open(&run.uri, events).map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
-        let signals = watch(signals, Interest::READABLE).map_err(|error| internal("cannot watch signals", error))?;
-        Shell::new(run, transport, logger.clone()).go(signals, told).await
+        let arrivals = signals.watch().map_err(|error| internal("cannot watch signals", error))?;
+        Shell::new(run, transport, logger.clone()).go(&signals, &arrivals, told).await
     })
 }
 
@@ -162,7 +155,8 @@ impl Shell {
 
     async fn go(
         mut self,
-        signals: AsyncFd<Watched<Signals>>,
+        signals: &Signals,
+        arrivals: &Watch,
         mut told: mpsc::UnboundedReceiver<transport::Event>,
     ) -> Result<Finished, Error> {
         self.handle(Event::Begun);
@@ -171,11 +165,9 @@ impl Shell {
             let wait = self.wait();
             tokio::select! {
                 biased;
-                ready = signals.readable() => {
-                    let Ok(mut ready) = ready else { break };
-                    ready.clear_ready();
-                    let arrived = signals.get_ref().get().drain();
-                    self.signalled(&arrived);
+                ready = arrivals.readable() => {
+                    ready.map_err(|error| Error::new(Code::Internal, format!("cannot wait for signals: {error}")))?;
+                    self.signalled(&signals.drain());
                 }
                 () = self.inbox.filled() => self.take_inbox(),
                 count = told.recv_many(&mut batch, TURN) => {

@@ -11,20 +11,13 @@ use std::{
     rc::Rc,
 };
 
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::Notify,
-    task::JoinHandle,
-};
+use tokio::{sync::Notify, task::JoinHandle};
 
 use super::event::{Event, WorkerId};
 use crate::{
     frames,
     logging::Logger,
-    process::{
-        Link, Output, ReadState, Spawned, link,
-        watch::{Watched, watch},
-    },
+    process::{Link, Output, ReadState, Spawned, Watch, link},
 };
 
 /// Events that wait for the core.
@@ -58,8 +51,10 @@ pub(super) struct Worker {
     pub(super) master_peak_bytes: u64,
     /// Out-of-memory kills counted when it was started.
     pub(super) oom_before: Option<u64>,
-    link: AsyncFd<Watched<Link>>,
-    output: AsyncFd<Watched<Output>>,
+    link: RefCell<Link>,
+    link_ready: Watch,
+    output: RefCell<Output>,
+    output_ready: Watch,
     /// The link has unsent bytes now: wait for it to be writable too.
     unsent: Notify,
     broken: Cell<bool>,
@@ -77,13 +72,16 @@ impl Worker {
         inbox: Rc<Inbox>,
         logger: Logger,
     ) -> io::Result<Rc<Self>> {
+        let (link, output) = (Link::new(spawned.frames), Output::new(spawned.output));
         let worker = Rc::new(Self {
             id,
             pid: spawned.pid,
             master_peak_bytes: spawned.master_peak_bytes,
             oom_before,
-            link: watch(Link::new(spawned.frames), Interest::READABLE | Interest::WRITABLE)?,
-            output: watch(Output::new(spawned.output), Interest::READABLE)?,
+            link_ready: link.watch()?,
+            link: RefCell::new(link),
+            output_ready: output.watch()?,
+            output: RefCell::new(output),
             unsent: Notify::new(),
             broken: Cell::new(false),
             inbox,
@@ -101,10 +99,10 @@ impl Worker {
         if self.broken.get() {
             return;
         }
-        let sent = self.link.get_ref().get().send(frame);
+        let sent = self.link.borrow_mut().send(frame);
         if let Err(fault) = sent {
             self.broke(&fault);
-        } else if self.link.get_ref().get().has_unsent() {
+        } else if self.link.borrow_mut().has_unsent() {
             self.unsent.notify_one();
         }
     }
@@ -118,9 +116,9 @@ impl Worker {
         if !self.broken.get() {
             let id = self.id;
             // A socket that cannot be read any more has nothing to say.
-            let _ = self.link.get_ref().get().read_last_frames(|line| events.push(event_of(id, line)));
+            let _ = self.link.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
         }
-        let mut output = self.output.get_ref().get();
+        let mut output = self.output.borrow_mut();
         let _ = output.read_available(|line| self.logger.raw(line));
         output.finish(|line| self.logger.raw(line));
         events.into_iter().for_each(|event| self.inbox.push(event));
@@ -131,7 +129,7 @@ impl Worker {
     fn read_frames(&self) -> ReadState {
         let mut events = Vec::new();
         let id = self.id;
-        let state = self.link.get_ref().get().read_frames(|line| events.push(event_of(id, line)));
+        let state = self.link.borrow_mut().read_frames(|line| events.push(event_of(id, line)));
         self.read_output();
         events.into_iter().for_each(|event| self.inbox.push(event));
         state.unwrap_or_else(|fault| {
@@ -141,7 +139,7 @@ impl Worker {
     }
 
     fn read_output(&self) -> ReadState {
-        let mut output = self.output.get_ref().get();
+        let mut output = self.output.borrow_mut();
         output.read_available(|line| self.logger.raw(line)).unwrap_or(ReadState::Closed)
     }
 
@@ -165,31 +163,30 @@ fn event_of(worker: WorkerId, line: &[u8]) -> Event {
 
 async fn watch_frames(worker: Rc<Worker>) {
     loop {
-        let has_unsent = worker.link.get_ref().get().has_unsent();
-        let interest = if has_unsent { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-        let mut guard = tokio::select! {
-            guard = worker.link.ready(interest) => match guard {
-                Ok(guard) => guard,
-                Err(_) => return,
-            },
-            () = worker.unsent.notified() => continue,
-        };
-        let ready = guard.ready();
-        if ready.is_writable() && has_unsent {
-            let flushed = worker.link.get_ref().get().flush();
-            match flushed {
-                Ok(true) => {}
-                Ok(false) => guard.clear_ready_matching(tokio::io::Ready::WRITABLE),
-                Err(fault) => return worker.broke(&fault),
+        let has_unsent = worker.link.borrow().has_unsent();
+        tokio::select! {
+            readable = worker.link_ready.readable() => {
+                if readable.is_err() {
+                    return;
+                }
+                loop {
+                    match worker.read_frames() {
+                        ReadState::Drained => break,
+                        ReadState::More => tokio::task::yield_now().await,
+                        ReadState::Closed if worker.broken.replace(true) => return,
+                        ReadState::Closed => return worker.inbox.push(Event::HungUp { worker: worker.id }),
+                    }
+                }
             }
-        }
-        if ready.is_readable() || ready.is_read_closed() {
-            match worker.read_frames() {
-                ReadState::Drained => guard.clear_ready_matching(tokio::io::Ready::READABLE),
-                ReadState::More => tokio::task::yield_now().await,
-                ReadState::Closed if worker.broken.replace(true) => return,
-                ReadState::Closed => return worker.inbox.push(Event::HungUp { worker: worker.id }),
+            writable = worker.link_ready.writable(), if has_unsent => {
+                let flushed = worker.link.borrow_mut().flush();
+                match (writable, flushed) {
+                    (Err(_), _) => return,
+                    (Ok(()), Err(fault)) => return worker.broke(&fault),
+                    (Ok(()), Ok(_)) => {}
+                }
             }
+            () = worker.unsent.notified() => {}
         }
     }
 }
@@ -198,10 +195,8 @@ async fn watch_output(worker: Rc<Worker>) {
     loop {
         // A full log must not grow: the worker's pipe fills, and the worker waits.
         worker.logger.room().await;
-        let Ok(mut guard) = worker.output.readable().await else { return };
-        match worker.read_output() {
-            ReadState::Drained | ReadState::More => guard.clear_ready(),
-            ReadState::Closed => return,
+        if worker.read_output() == ReadState::Closed || worker.output_ready.readable().await.is_err() {
+            return;
         }
     }
 }

@@ -8,10 +8,11 @@ use std::{
     borrow::Cow,
     collections::VecDeque,
     io::{self, ErrorKind, PipeReader, Read},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
-use super::{ReadState, newline, readable_bytes};
+use super::{ReadState, Watch, newline, readable_bytes};
 
 /// Longest line in bytes; the rest of it is dropped.
 pub const LINE_LIMIT: usize = 64 * 1024;
@@ -22,10 +23,10 @@ pub const TAIL: usize = 8 * 1024;
 /// What stands at the end of a line that was cut.
 pub const CUT_MARK: &str = " … (line cut at 64 KiB)";
 
-/// The master's end of a worker's output pipe. Non-blocking; wrap it in tokio's `AsyncFd` to know when to read.
+/// The master's end of a worker's output pipe. Non-blocking.
 #[derive(Debug)]
 pub struct Output {
-    pipe: PipeReader,
+    pipe: Arc<PipeReader>,
     lines: Lines,
     tail: Tail,
 }
@@ -34,29 +35,37 @@ impl Output {
     /// The output that comes through `pipe`, as [`spawn`](super::spawn()) made it.
     #[must_use]
     pub fn new(pipe: OwnedFd) -> Self {
-        Self { pipe: pipe.into(), lines: Lines::default(), tail: Tail::default() }
+        Self { pipe: Arc::new(pipe.into()), lines: Lines::default(), tail: Tail::default() }
+    }
+
+    /// Tells when there is something to read. Within a tokio runtime with I/O only.
+    pub fn watch(&self) -> io::Result<Watch> {
+        Watch::pipe(&self.pipe)
     }
 
     /// Reads what the pipe holds at this moment and gives each whole line, without its newline, to `line`. Bytes that
-    /// are not UTF-8 are replaced. Never [`ReadState::More`]: the caller is told by the pipe's readiness.
+    /// are not UTF-8 are replaced. [`ReadState::More`] if more may have come meanwhile.
     pub fn read_available(&mut self, mut line: impl FnMut(&str)) -> io::Result<ReadState> {
         let mut chunk = [0; 8 * 1024];
         // At least one read, which tells an empty pipe from a closed one.
         let mut wanted = readable_bytes(&self.pipe)?.max(1);
         while wanted > 0 {
-            match self.pipe.read(&mut chunk) {
+            match (&*self.pipe).read(&mut chunk) {
                 Ok(0) => return Ok(ReadState::Closed),
                 Ok(length) => {
                     wanted = wanted.saturating_sub(length);
                     self.tail.push(&chunk[..length]);
                     self.lines.push(&chunk[..length], &mut line);
+                    if length < chunk.len() {
+                        return Ok(ReadState::Drained);
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(ReadState::Drained),
                 Err(error) => return Err(error),
             }
         }
-        Ok(ReadState::Drained)
+        Ok(ReadState::More)
     }
 
     /// Gives the last line if it had no newline; for when the worker has ended and all was read.
@@ -79,12 +88,6 @@ impl Output {
 impl AsFd for Output {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
-    }
-}
-
-impl AsRawFd for Output {
-    fn as_raw_fd(&self) -> RawFd {
-        self.pipe.as_raw_fd()
     }
 }
 
@@ -244,7 +247,9 @@ mod tests {
 
     fn tail(chunks: &[&[u8]]) -> String {
         let mut tail = Tail::default();
-        chunks.iter().for_each(|chunk| tail.push(chunk));
+        for chunk in chunks {
+            tail.push(chunk);
+        }
         tail.text()
     }
 

@@ -7,12 +7,13 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+        fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    sync::Arc,
 };
 
-use super::{ReadState, newline, readable_bytes};
+use super::{ReadState, Watch, newline, readable_bytes};
 use crate::frames::LIMIT;
 
 /// Most bytes that wait for a worker to read them: two frames of the largest size.
@@ -38,10 +39,10 @@ pub enum Fault {
     Io(#[from] io::Error),
 }
 
-/// A frame socket with its buffers. Wrap it in tokio's `AsyncFd` to know when to read and when to flush.
+/// A frame socket with its buffers.
 #[derive(Debug)]
 pub struct Link {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     inbox: Splitter,
     outbox: Vec<u8>,
     sent: usize,
@@ -51,7 +52,12 @@ impl Link {
     /// The link over `stream`, which must be non-blocking, as [`spawn`](super::spawn()) made it.
     #[must_use]
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream, inbox: Splitter::default(), outbox: Vec::new(), sent: 0 }
+        Self { stream: Arc::new(stream), inbox: Splitter::default(), outbox: Vec::new(), sent: 0 }
+    }
+
+    /// Tells when there is something to read or room to write. Within a tokio runtime with I/O only.
+    pub fn watch(&self) -> io::Result<Watch> {
+        Watch::socket(&self.stream)
     }
 
     /// Sends one frame, its newline included: at once as far as the worker's end takes it, the rest when
@@ -115,7 +121,7 @@ impl Link {
     /// Reads all that the socket holds at this moment; for when the worker has ended. Never until the end of the
     /// stream, which a grandchild may keep open.
     pub fn read_last_frames(&mut self, frame: impl FnMut(&[u8])) -> Result<(), Fault> {
-        let held = readable_bytes(&self.stream)?;
+        let held = readable_bytes(&*self.stream)?;
         if held > 0 { self.read_up_to(held, frame).map(drop) } else { Ok(()) }
     }
 
@@ -130,7 +136,7 @@ impl Link {
         while left > 0 {
             let space = self.inbox.space();
             let room = space.len();
-            let length = match self.stream.read(space) {
+            let length = match (&*self.stream).read(space) {
                 Ok(0) => return Ok(ReadState::Closed),
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -154,7 +160,7 @@ impl Link {
     /// One write; zero bytes if the socket is full.
     fn write_now(&self, bytes: &[u8]) -> Result<usize, Fault> {
         loop {
-            match (&self.stream).write(bytes) {
+            match (&*self.stream).write(bytes) {
                 Ok(written) => return Ok(written),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
@@ -167,12 +173,6 @@ impl Link {
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
-    }
-}
-
-impl AsRawFd for Link {
-    fn as_raw_fd(&self) -> RawFd {
-        self.stream.as_raw_fd()
     }
 }
 

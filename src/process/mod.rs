@@ -12,10 +12,10 @@ pub mod evidence;
 pub mod inherited;
 pub mod limits;
 pub mod link;
+pub mod ready;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
-pub mod watch;
 
 use std::{
     ffi::c_int,
@@ -27,6 +27,7 @@ pub use self::{
     evidence::Output,
     limits::OomWatch,
     link::Link,
+    ready::Watch,
     reap::{Ended, kill_group, next_exit},
     signals::{Signal, Signals},
     spawn::{Environment, FRAME_FD, Program, Spawned, SpawnedOnce, reserve_frame_fd, spawn, spawn_once},

@@ -8,7 +8,7 @@
 use std::{
     io::{self, ErrorKind, Read},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+        fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
     sync::{
@@ -22,6 +22,8 @@ use signal_hook::{
     consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1},
     low_level,
 };
+
+use super::Watch;
 
 /// A signal to the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,11 +51,10 @@ const ALL: [(Signal, i32); 6] = [
     (Signal::Child, SIGCHLD),
 ];
 
-/// Listens to signals from its making to its drop. Readable when there is something to [`drain`](Self::drain): wrap it
-/// in tokio's `AsyncFd`.
+/// Listens to signals from its making to its drop.
 #[derive(Debug)]
 pub struct Signals {
-    wake: UnixStream,
+    wake: Arc<UnixStream>,
     counters: Arc<[AtomicU32; ALL.len()]>,
     registered: Vec<SigId>,
 }
@@ -64,7 +65,8 @@ impl Signals {
     pub fn listen() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
-        let mut signals = Self { wake, counters: Arc::default(), registered: Vec::with_capacity(2 * ALL.len()) };
+        let mut signals =
+            Self { wake: Arc::new(wake), counters: Arc::default(), registered: Vec::with_capacity(2 * ALL.len()) };
         for (index, (_, number)) in ALL.into_iter().enumerate() {
             let counters = Arc::clone(&signals.counters);
             // SAFETY: the action is one atomic addition: no allocation, no lock, no errno, no panic (the index is in range).
@@ -79,12 +81,17 @@ impl Signals {
         Ok(signals)
     }
 
+    /// Tells when there is something to [`drain`](Self::drain). Within a tokio runtime with I/O only.
+    pub fn watch(&self) -> io::Result<Watch> {
+        Watch::socket(&self.wake)
+    }
+
     /// What has arrived since the last call: each as often as it was delivered, [`Signal::Child`] once. Never blocks.
     #[must_use]
     pub fn drain(&self) -> Vec<Signal> {
         let mut bytes = [0; 256];
         loop {
-            match (&self.wake).read(&mut bytes) {
+            match (&*self.wake).read(&mut bytes) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Empty. Any other error leaves the counters, which are what matters.
@@ -112,11 +119,5 @@ impl Drop for Signals {
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
-    }
-}
-
-impl AsRawFd for Signals {
-    fn as_raw_fd(&self) -> RawFd {
-        self.wake.as_raw_fd()
     }
 }

@@ -149,7 +149,6 @@ pub fn payload_stdin(payload: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-#[expect(clippy::zombie_processes, reason = "the pid is handed on; `reap::next_exit` waits for every child")]
 fn start(
     program: &Program,
     environment: &Environment,
@@ -176,7 +175,8 @@ fn start(
     unsafe { command.pre_exec(move || settle_in_child(frames, master)) };
 
     let master_peak_bytes = own_peak_bytes()?;
-    let child = command.spawn().map_err(|error| explain(program, error))?;
+    let child = command.spawn().map_err(|error| explain(program, &error))?;
+    // `Child` only has the pid: `reap::next_exit` waits for every child of this process.
     Ok((child.id(), output, master_peak_bytes))
 }
 
@@ -266,7 +266,7 @@ fn own_peak_bytes() -> io::Result<u64> {
     Ok(u64::try_from(kibibytes).unwrap_or(0).saturating_mul(1024))
 }
 
-fn explain(program: &Program, error: io::Error) -> io::Error {
+fn explain(program: &Program, error: &io::Error) -> io::Error {
     let text = match program {
         Program::Own { .. } => format!("cannot start this program again (/proc/self/exe): {error}"),
         Program::Command { argv, folder } => {
