@@ -5,4 +5,6 @@ pub mod broker;
 pub mod demo;
 pub mod log;
 
+
+#[allow(unused_imports)]
 pub use demo::{Demo, Place, in_order};
