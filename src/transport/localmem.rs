@@ -244,7 +244,7 @@ impl Actor {
     fn serve(&mut self, store: &mut Store, request: Request) {
         let now = Clock::wall();
         match request {
-            Request::Attach { queues } => {
+            Request::Attach { queues, .. } => {
                 for setup in queues {
                     store.queue(&setup.name);
                     self.queues.push(Attached { setup, credit: 0, in_hand: 0 });

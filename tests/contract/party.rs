@@ -38,7 +38,7 @@ impl<'a, T: Tenant> Party<'a, T> {
     /// A transport that is attached to these queues, with this credit for each.
     pub fn attached(tenant: &'a T, queues: &[QueueSetup], credit: u32) -> Self {
         let mut party = Self::client(tenant);
-        party.ask(Request::Attach { queues: queues.to_vec() });
+        party.ask(Request::Attach { queues: queues.to_vec(), passive: false });
         party.wait("Attached", |event| matches!(event, Event::Attached { .. }).then_some(()));
         if credit > 0 {
             (0..queues.len()).for_each(|queue| party.credit(queue, credit));

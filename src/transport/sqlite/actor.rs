@@ -165,7 +165,7 @@ impl Actor {
                     master.owe(settlements);
                 }
             }
-            Request::Attach { queues } => {
+            Request::Attach { queues, .. } => {
                 self.attach = Some(queues);
                 self.catch_up();
             }
