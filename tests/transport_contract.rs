@@ -6,6 +6,7 @@
 
 #[expect(unreachable_pub, reason = "a test has no outside; `pub` here means: for the tenants")]
 mod contract;
+mod support;
 
 use asynctask::transport::{Events, Transport, Uri, open};
 use contract::Tenant;
@@ -44,3 +45,4 @@ impl Tenant for Localmem {
 
 contract::every_clause!(sqlite, super::Sqlite);
 contract::every_clause!(localmem, super::Localmem);
+contract::every_clause!(amqp, crate::contract::amqp_tenant::Amqp);

@@ -1,5 +1,6 @@
 //! What a tenant is, and the list of clauses.
 
+pub mod amqp_tenant;
 mod dead;
 mod delivery;
 mod endings;
@@ -19,6 +20,9 @@ pub trait Tenant: Sized {
     const LISTS_QUEUES: bool = true;
     /// A dead letter that is kept in a walk keeps its place among the others.
     const WALK_KEEPS_ORDER: bool = true;
+
+    /// An orderly return is no delivery.
+    const RETURNS_UNCOUNTED: bool = true;
 
     /// An empty store that no other test uses; `None`: this transport cannot be tested here.
     fn fresh() -> Option<Self>;

@@ -38,9 +38,10 @@ pub fn release_puts_back_without_an_attempt<T: Tenant>(tenant: &T) {
     let queue = tenant.queue("foo");
     let mut party = Party::attached(tenant, &[setup(&queue, &[])], 1);
     party.submit(vec![task(&queue, "a")]);
-    for _ in 0..3 {
+    for _ in 0..9 {
         let delivery = party.delivery();
-        assert_eq!((delivery.task.id.as_str(), delivery.task.attempts, delivery.task.deliveries), ("a", 0, 0));
+        assert_eq!((delivery.task.id.as_str(), delivery.task.attempts), ("a", 0));
+        assert!(delivery.task.deliveries == 0 || !T::RETURNS_UNCOUNTED && delivery.task.deliveries < 3);
         assert_eq!(delivery.task.first_failed_at, None);
         party.settle_now(delivery.handle, Settlement::Release);
     }

@@ -22,7 +22,7 @@ use super::{
     address::Address,
     intake::{Intake, Looked},
     lease::Lease,
-    moves::{Store, Stuck},
+    moves::{Parcel, Store, Stuck},
     owed::Owed,
     session::{Attachment, Built, Session},
     survey::Horizon,
@@ -70,6 +70,8 @@ pub(super) struct Open {
     pub(super) task: std::sync::Arc<Task>,
     /// Removed from its queue already.
     pub(super) accepted: bool,
+    /// … and the acknowledgement is written.
+    pub(super) acknowledged: bool,
     /// Its settlement is under way.
     pub(super) settling: bool,
 }
@@ -80,6 +82,8 @@ pub(super) struct Up {
     pub(super) store: Store,
     pub(super) intakes: Vec<Intake>,
     pub(super) open: HashMap<Handle, Open>,
+    /// Copies to be made, gathered so that those for one queue go together.
+    pub(super) moving: Vec<(Handle, Parcel)>,
     pub(super) tasks: JoinSet<()>,
     pub(super) survey: Option<tokio::task::AbortHandle>,
     pub(super) lease: Option<Lease>,
@@ -189,7 +193,8 @@ impl Engine {
                         self.asked(request);
                     }
                 }
-                Woken::Asked(None) => self.close(None),
+                // Dropped, not closed: an end as that of a process, with nothing settled any more.
+                Woken::Asked(None) => return self.drop_all().await,
                 Woken::Heard(note) => self.heard(note),
                 Woken::Looked(queue, Looked::Came(messages)) => self.arrived(queue, messages),
                 Woken::Looked(_, Looked::Broken(cause)) => self.broken(&cause),
@@ -239,8 +244,14 @@ impl Engine {
             State::Waiting { until, .. } => Some(*until),
             _ => None,
         };
+        let early = match &self.state {
+            State::Up(up) => up.intakes.iter().flat_map(|intake| &intake.early).map(|(due, _)| *due).min(),
+            _ => None,
+        };
+        let now = self.clock.now();
+        let early = early.map(|due| now.at + due.remaining(now.wall));
         let closing = self.closing.as_ref().map(|closing| closing.by);
-        acks.into_iter().chain(closing).min()
+        acks.into_iter().chain(early).chain(closing).min()
     }
 
     /// Does what is due: the next try to connect, acknowledgements, changes of credit.
@@ -252,9 +263,15 @@ impl Engine {
         {
             self.connect();
         }
+        self.flush_moves();
+        self.ripen();
         let all = self.closing.is_some();
         let State::Up(up) = &mut self.state else { return };
         for (queue, intake) in up.intakes.iter_mut().enumerate() {
+            for (tag, handle) in intake.acceptable() {
+                intake.acks.ended(tag, now);
+                intake.ending_tags.insert(tag, Some(handle));
+            }
             if let Some(mut batch) = intake.batch(now, all) {
                 let handles = std::mem::take(&mut batch.handles);
                 up.sending.push(Box::pin(async move { Sent { queue, written: batch.write().await, handles } }));
@@ -325,7 +342,8 @@ impl Engine {
         intake.credit = credit;
         if credit == 0 {
             // What the master never saw must not be kept from others.
-            intake.back.extend(intake.held.drain(..).map(|held| (held.tag, None)));
+            let early = intake.early.drain(..).map(|(_, held)| held);
+            intake.back.extend(intake.held.drain(..).chain(early).map(|held| (held.tag, None)));
         }
         self.hand_out();
     }
@@ -388,6 +406,7 @@ impl Engine {
             store,
             intakes,
             open: HashMap::new(),
+            moving: Vec::new(),
             tasks: JoinSet::new(),
             survey: None,
             lease: None,
@@ -471,8 +490,17 @@ impl Engine {
     pub(super) fn settled(&mut self, handles: Vec<Handle>) {
         let State::Up(up) = &mut self.state else { return };
         for handle in &handles {
-            if let Some(open) = up.open.remove(handle) {
-                up.intakes[open.queue].in_hand -= 1;
+            // An acceptance is answered too, and the delivery stays open.
+            if let Some(open) = up.open.get(handle)
+                && open.settling
+                && (!open.accepted || open.acknowledged)
+            {
+                let intake = &mut up.intakes[open.queue];
+                intake.in_hand -= 1;
+                intake.accepted -= u32::from(open.accepted);
+                up.open.remove(handle);
+            } else if let Some(open) = up.open.get_mut(handle) {
+                open.acknowledged = true;
             }
         }
         self.horizon.borrow_mut().moved_at = self.clock.now().at;
@@ -502,6 +530,13 @@ impl Engine {
             // A client's requests may still be served.
             State::Connecting { .. } => self.waiting.is_empty(),
             State::Idle | State::Waiting { .. } | State::Refused(_) => true,
+        }
+    }
+
+    async fn drop_all(self) {
+        if let State::Up(up) = self.state {
+            drop(up.tasks);
+            up.session.close(HANGING_UP).await;
         }
     }
 

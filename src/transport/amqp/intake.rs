@@ -23,7 +23,7 @@ use super::{
     topology::{answer, short},
 };
 use crate::{
-    clock::Instant,
+    clock::{Instant, Timestamp},
     task::{Handle, Task},
     transport::QueueSetup,
 };
@@ -55,7 +55,13 @@ pub(super) struct Intake {
     pub(super) credit: u32,
     /// Deliveries that it holds.
     pub(super) in_hand: u32,
+    /// How many of these are removed from the queue already; to the broker their place looks free.
+    pub(super) accepted: u32,
     pub(super) held: VecDeque<Held>,
+    /// The last part of a delay, too short for the ladder, is waited out here.
+    pub(super) early: Vec<(Timestamp, Held)>,
+    /// Accepted, to be acknowledged once the broker no longer fills the place that this frees.
+    pub(super) accepting: Vec<(u64, Handle)>,
     pub(super) acks: Acks,
     /// Whose tags wait for their acknowledgement; `None`: a matter of our own.
     pub(super) ending_tags: BTreeMap<u64, Option<Handle>>,
@@ -95,7 +101,10 @@ impl Intake {
             switching: false,
             credit,
             in_hand: 0,
+            accepted: 0,
             held: VecDeque::new(),
+            early: Vec::new(),
+            accepting: Vec::new(),
             acks: Acks::new(),
             ending_tags: BTreeMap::new(),
             ackers: BTreeMap::new(),
@@ -147,10 +156,24 @@ impl Intake {
         Poll::Ready(Looked::Came(came))
     }
 
-    /// The change that the credit asks for, if none is under way.
+    /// The prefetch to have: the credit less what it cannot be used for. While tasks are accepted, only roughly so:
+    /// each change costs two questions to the broker.
+    fn wanted(&self) -> u16 {
+        let credit = u16::try_from(self.credit).unwrap_or(u16::MAX);
+        let free = credit.saturating_sub(u16::try_from(self.accepted).unwrap_or(u16::MAX));
+        let near = self.prefetch / 2 <= free && free / 2 <= self.prefetch && (free == 0) == (self.prefetch == 0);
+        if self.accepted > 0 && near { self.prefetch } else { free }
+    }
+
+    /// The change of consumers that the credit asks for, if none is under way. Upwards, the new consumer comes
+    /// before the old one goes; downwards, the next one comes when its window has room beside what is still out.
     pub(super) fn switch(&mut self) -> Option<Switch> {
-        let wanted = u16::try_from(self.credit).unwrap_or(u16::MAX);
+        let wanted = self.wanted();
         if self.switching || wanted == self.prefetch {
+            return None;
+        }
+        let prefetch = if wanted < self.prefetch { 0 } else { wanted };
+        if self.prefetch == 0 && self.ackers.len() >= usize::from(wanted) {
             return None;
         }
         self.switching = true;
@@ -159,7 +182,21 @@ impl Intake {
             self.ending.push(consumer);
             tag
         });
-        Some(Switch { channel: self.channel.clone(), queue: short(&self.setup.name), old, prefetch: wanted })
+        Some(Switch { channel: self.channel.clone(), queue: short(&self.setup.name), old, prefetch })
+    }
+
+    /// Accepted deliveries that may be acknowledged now.
+    pub(super) fn acceptable(&mut self) -> Vec<(u64, Handle)> {
+        let settled = !self.switching && self.prefetch <= self.wanted();
+        if settled { std::mem::take(&mut self.accepting) } else { Vec::new() }
+    }
+
+    /// Moves what has become due to those that wait for credit.
+    pub(super) fn ripen(&mut self, now: Timestamp) {
+        let (due, early) = self.early.drain(..).partition(|(at, _)| *at <= now);
+        self.early = early;
+        let due: Vec<(Timestamp, Held)> = due;
+        self.held.extend(due.into_iter().map(|(_, held)| held));
     }
 
     /// The change is done.

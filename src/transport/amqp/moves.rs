@@ -64,6 +64,18 @@ impl Store {
         }
     }
 
+    /// Stores several for one queue at once. `false`: each must be stored by itself.
+    pub(super) async fn together(&self, parcels: &[Parcel]) -> bool {
+        let [first, _, ..] = parcels else { return false };
+        if self.stuck.borrow().contains_key(&first.outgoing.queue)
+            || self.session.topology.ensure(&self.session.reader(), &first.place).await.is_err()
+        {
+            return false;
+        }
+        let outgoing: Vec<_> = parcels.iter().map(|parcel| parcel.outgoing.clone()).collect();
+        self.session.publisher.window(&outgoing).await
+    }
+
     /// One try, with what can be mended at once mended: a missing queue, a connection that does not answer.
     pub(super) async fn try_one(&self, parcel: &mut Parcel) -> Result<Tried, ()> {
         let (mut declared, mut unanswered) = (false, 0);

@@ -70,7 +70,7 @@ pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
     let id = properties.message_id().as_ref().map(ToString::to_string).filter(|id| !id.is_empty());
     let task = Task {
         attempts: count(ATTEMPT).unwrap_or(0),
-        deliveries: by_broker.or_else(|| count(DELIVERIES)).unwrap_or(0),
+        deliveries: by_broker.unwrap_or(0).saturating_add(count(DELIVERIES).unwrap_or(0)),
         headers: properties.headers().as_ref().map(headers::to_json).unwrap_or_default(),
         expires_at: table.get(EXPIRES_AT).and_then(moment),
         first_failed_at: table.get(FIRST_FAILED_AT).and_then(moment),

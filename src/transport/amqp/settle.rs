@@ -10,7 +10,7 @@ use super::{
     ladder,
     moves::Parcel,
     properties::{self, Becomes},
-    publish::Outgoing,
+    publish::{Outgoing, WINDOW},
     topology::Place,
 };
 use crate::{
@@ -18,6 +18,9 @@ use crate::{
     task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
     transport::{Event, identity},
 };
+
+/// The count of deliveries from which on a release must not add to it.
+const UNCOUNTED_FROM: u32 = 2;
 
 impl Engine {
     /// Messages came. Those that are not for the master yet go on without it.
@@ -51,13 +54,12 @@ impl Engine {
                 let becomes = Becomes::Counted { deliveries: read.task.deliveries.saturating_add(1) };
                 passed.push((tag, Place::Work(intake.setup.name.clone()), becomes, message.properties, read.task));
             } else {
-                intake.held.push_back(Held {
-                    tag,
-                    properties: message.properties,
-                    task: read.task,
-                    named: read.named,
-                    redelivered: message.redelivered,
-                });
+                let (properties, redelivered) = (message.properties, message.redelivered);
+                let held = Held { tag, properties, task: read.task, named: read.named, redelivered };
+                match read.not_before.filter(|due| *due > now.wall) {
+                    Some(due) => intake.early.push((due, held)),
+                    None => intake.held.push_back(held),
+                }
             }
         }
         intake.passing += passed.len() as u32;
@@ -115,7 +117,10 @@ impl Engine {
                     identity,
                 });
                 let (tag, properties) = (held.tag, held.properties);
-                up.open.insert(handle, Open { queue, tag, properties, task, accepted: false, settling: false });
+                up.open.insert(
+                    handle,
+                    Open { queue, tag, properties, task, accepted: false, acknowledged: false, settling: false },
+                );
                 intake.in_hand += 1;
             }
         }
@@ -148,9 +153,15 @@ impl Engine {
                     open.settling = false;
                     if !open.accepted {
                         open.accepted = true;
-                        intake.acks.ended(open.tag, now.at);
-                        intake.ending_tags.insert(open.tag, None);
+                        intake.accepted += 1;
+                        intake.accepting.push((open.tag, handle));
                     }
+                }
+                // Quorum queues count each return as a delivery (up to RabbitMQ 4.2). So that orderly ones never add up
+                // to the limit, from the third on a copy goes to the tail instead, with the count as it was.
+                Settlement::Release if !open.accepted && open.task.deliveries >= UNCOUNTED_FROM => {
+                    let deliveries = open.task.deliveries;
+                    self.copy(handle, None, |_| Becomes::Counted { deliveries });
                 }
                 Settlement::Release if !open.accepted => intake.back.push((open.tag, Some(handle))),
                 Settlement::Release => self.copy(handle, None, |_| Becomes::Unchanged),
@@ -191,13 +202,57 @@ impl Engine {
         };
         let (properties, task) = (open.properties.clone(), Arc::clone(&open.task));
         let parcel = self.parcel(queue, place, &becomes, &properties, &task);
+        if let State::Up(up) = &mut self.state {
+            up.moving.push((handle, parcel));
+        }
+    }
+
+    /// Begins the copies that were asked for: those for one queue together, in order.
+    pub(super) fn flush_moves(&mut self) {
         let State::Up(up) = &mut self.state else { return };
-        let (store, session) = (up.store.clone(), up.session.number);
-        up.tasks.spawn_local(async move {
-            if store.insist(parcel).await.is_ok() {
-                let _ = store.notes.send(Note::Copied { session, handle });
+        let mut groups: Vec<(Place, Vec<(Handle, Parcel)>)> = Vec::new();
+        for (handle, parcel) in up.moving.drain(..) {
+            match groups.iter_mut().find(|(place, group)| *place == parcel.place && group.len() < WINDOW) {
+                Some((_, group)) => group.push((handle, parcel)),
+                None => groups.push((parcel.place.clone(), vec![(handle, parcel)])),
             }
-        });
+        }
+        for (_, group) in groups {
+            let (store, session) = (up.store.clone(), up.session.number);
+            up.tasks.spawn_local(async move {
+                let (handles, parcels): (Vec<Handle>, Vec<Parcel>) = group.into_iter().unzip();
+                let copied = |handle| drop(store.notes.send(Note::Copied { session, handle }));
+                if store.together(&parcels).await {
+                    return handles.into_iter().for_each(copied);
+                }
+                // At the same time: one that its queue does not take must not hold up the others.
+                let each = handles.into_iter().zip(parcels).map(|(handle, parcel)| {
+                    let store = &store;
+                    async move {
+                        if store.insist(parcel).await.is_ok() {
+                            copied(handle);
+                        }
+                    }
+                });
+                futures_util::future::join_all(each).await;
+            });
+        }
+    }
+
+    /// Hands on what has waited out the last part of its delay.
+    pub(super) fn ripen(&mut self) {
+        let now = self.now().wall;
+        let State::Up(up) = &mut self.state else { return };
+        let mut ripe = false;
+        for intake in &mut up.intakes {
+            if intake.early.iter().any(|(due, _)| *due <= now) {
+                intake.ripen(now);
+                ripe = true;
+            }
+        }
+        if ripe {
+            self.hand_out();
+        }
     }
 
     fn parcel(&self, queue: usize, place: Place, becomes: &Becomes, original: &BasicProperties, task: &Task) -> Parcel {

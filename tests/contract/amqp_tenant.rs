@@ -1,0 +1,37 @@
+//! RabbitMQ as a tenant: a virtual host of its own on the broker of this test program.
+
+use asynctask::transport::{Events, Transport, Uri, open};
+
+use super::Tenant;
+use crate::support::broker;
+
+/// A virtual host.
+pub struct Amqp {
+    address: String,
+    own: bool,
+}
+
+impl Tenant for Amqp {
+    const SEES_IN_HAND: bool = false;
+    const LISTS_QUEUES: bool = false;
+    const RETURNS_UNCOUNTED: bool = false;
+
+    fn fresh() -> Option<Self> {
+        let broker = broker::shared()?;
+        Some(Self { address: broker.fresh_vhost(), own: broker.is_own() })
+    }
+
+    fn open(&self, events: Events) -> Box<dyn Transport> {
+        open(&Uri::Amqp(self.address.clone()), events).expect("a thread for the transport")
+    }
+
+    fn queue(&self, stem: &str) -> String {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        if self.own {
+            return stem.to_owned();
+        }
+        // On a broker that others use too, each name once.
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        format!("contract-{}-{number}-{stem}", std::process::id())
+    }
+}
