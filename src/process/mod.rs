@@ -1,7 +1,7 @@
 //! Everything the master does to processes: starting them, hearing that they ended, talking to them, and knowing
 //! why they died. It decides nothing: [`crate::task`] has the words, the master's core has the decisions.
 //!
-//! - [`spawn`] starts a worker with its frame socket, its output pipe and its own process group.
+//! - [`spawn()`] starts a worker with its frame socket, its output pipe and its own process group.
 //! - [`link`] is the master's end of the frame socket, [`evidence`] of the output pipe.
 //! - [`signals`] turns signals into values; [`reap`] turns a SIGCHLD into the end of one process after the other.
 //! - [`limits`] reads what the kernel knows about memory.

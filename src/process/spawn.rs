@@ -100,10 +100,11 @@ pub struct SpawnedOnce {
 /// Keeps descriptor 3 occupied in this process for its whole life; to be called at the start of the master, before
 /// anything else is opened.
 ///
-/// In the child, std holds a pipe by which it reports a failed exec to the parent. If 3 were free here, that pipe
-/// could get it, and our `dup2` onto 3 would put the frame socket in its place: a program that does not exist
-/// would then look like one that was started. So 3 is held by `/dev/null` (CLOEXEC), and no pipe ever gets it. If 3 is
-/// in use already (inherited, or the caller's), that serves as well as long as it stays open.
+/// In the child, std holds a pipe by which it reports a failed exec to the parent. If 3 were free here (another
+/// thread may close its own at any moment), that pipe could get it, and our `dup2` onto 3 would put the frame socket in its
+/// place: a program that does not exist would then look like one that was started. So 3 is held by `/dev/null`
+/// (CLOEXEC), and no pipe ever gets it. If 3 is in use already (inherited, or the caller's), that serves as well as
+/// long as it stays open.
 ///
 /// Returns whether it was this call that took it.
 pub fn reserve_frame_fd() -> io::Result<bool> {
