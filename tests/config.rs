@@ -279,6 +279,19 @@ fn secrets_are_shown_nowhere() {
     for text in [problems.to_string(), problems.to_json().to_string(), valid] {
         assert!(!text.contains("hunter"), "{text}");
     }
+    for env in [
+        "[TOKEN=hunter2]",
+        "{A: hunter2, A: hunter3}",
+        "{A: {B: [hunter2]}}",
+        "hunter2",
+        "{A: \"x\\x68unter2\"}, env: {B: hunter2}",
+        "{A: hunter2",
+        "!x hunter2",
+    ] {
+        let text = format!("kinds: {{x: {{oops: 1, command: [a], env: {env}}}}}\n");
+        let problems = Desk::new().file("a.yaml", text).problems().to_string();
+        assert!(!problems.contains("unter"), "{problems}");
+    }
     let wrong = "{transport: amqp://u:hunter2@h/v, wokers: {}}";
     let text = Desk::new().file("a.yaml", wrong).problems().to_string();
     assert!(text.contains("u:***@h/v, wokers"), "{text}");

@@ -162,6 +162,9 @@ impl Sources {
             Ok(spot) => spot,
             Err(refused) => {
                 // `{` begins a map there: the commonest slip with the environment.
+                if text.contains("env") {
+                    report.hide_lines(layer);
+                }
                 let line = text.lines().nth(refused.at.line - 1);
                 let braces = line.is_some_and(|line| line.contains("${"));
                 let hint = braces.then(|| "within { } and [ ], a value with ${NAME} is put in quotes".to_owned());
@@ -169,11 +172,13 @@ impl Sources {
                 return None;
             }
         };
+        // What the first parser took, the second one hardly ever refuses: tags are the one case known.
         let raw = match raw::read(text) {
             Ok(raw) => raw,
             Err(error) => {
                 let position = error.location().map(|at| Position { line: at.line(), column: at.column() });
                 let text = error.to_string();
+                report.hide_lines(layer);
                 // The place is told apart.
                 let what = text.split(" at line ").next().unwrap_or(&text).to_owned();
                 report.add(position.map_or(place, at), &path, what, None);

@@ -112,6 +112,9 @@ impl Builder<'_> {
                 None => (place, None),
             };
             let segment = segment(&self.path, &key);
+            if key == "env" {
+                self.hide(&raw, spot, at);
+            }
             let node = self.below(&segment, |builder| builder.build(raw, spot, at));
             if let Some(first) = seen.get(&key) {
                 let hint = first.position.map(|first| format!("it was given before, in line {}", first.line));
@@ -144,6 +147,22 @@ impl Builder<'_> {
                 }
             }
             _ => self.report.add(at, &self.path, "<< takes a map, or a list of maps", None),
+        }
+    }
+
+    /// Most secrets of a configuration are in the environments of kinds: none of those is shown, whatever else
+    /// is wrong with it.
+    fn hide(&self, raw: &Raw, spot: Option<&Spot>, parent: Place) {
+        let place = spot.map_or(parent, |spot| Place { layer: self.layer, position: Some(spot.at) });
+        match (raw, spot.map(|spot| &spot.inside)) {
+            (Raw::List(items), Some(Inside::List(spots))) => {
+                items.iter().zip(spots).for_each(|(raw, spot)| self.hide(raw, Some(spot), place));
+            }
+            (Raw::Map(entries), Some(Inside::Map(spots))) => {
+                entries.iter().zip(spots).for_each(|((_, raw), (_, _, spot))| self.hide(raw, Some(spot), place));
+            }
+            (Raw::Text(text), _) | (_, Some(Inside::Scalar(Some(text)))) => self.report.hide_at(place, text),
+            _ => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! Collects problems while the settings are read, and shows the line of each without showing secrets.
 
-use std::{cell::RefCell, path::PathBuf};
+use std::{cell::RefCell, collections::HashSet, path::PathBuf};
 
 use super::{
     index::Position,
@@ -44,7 +44,9 @@ pub(super) struct Report {
     pub(super) layers: Vec<Layer>,
     problems: RefCell<Vec<Problem>>,
     /// Texts that are never shown.
-    secrets: RefCell<Vec<String>>,
+    secrets: RefCell<HashSet<String>>,
+    /// Lines that are never shown, as layer and line; line 0 stands for all.
+    hidden: RefCell<HashSet<(usize, usize)>>,
 }
 
 impl Report {
@@ -78,8 +80,24 @@ impl Report {
     pub(super) fn hide(&self, text: &str) {
         // Of shorter ones too little is given away to make lines unreadable for.
         if text.len() >= 4 {
-            self.secrets.borrow_mut().push(text.to_owned());
+            self.secrets.borrow_mut().insert(text.to_owned());
         }
+    }
+
+    /// Never show this text, which stands at a place; nor its line, if it is written in another way there.
+    pub(super) fn hide_at(&self, place: Place, text: &str) {
+        let LayerName::File { text: lines, .. } = &self.layers[place.layer].name else { return };
+        let Some(at) = place.position else { return };
+        if lines.lines().nth(at.line - 1).is_some_and(|line| line.contains(text)) {
+            self.hide(text);
+        } else {
+            self.hidden.borrow_mut().insert((place.layer, at.line));
+        }
+    }
+
+    /// Show no line of a layer that could not be read and may hold secrets anywhere.
+    pub(super) fn hide_lines(&self, layer: usize) {
+        self.hidden.borrow_mut().insert((layer, 0));
     }
 
     /// Never show the password of this address, wherever it ends for whom.
@@ -109,6 +127,10 @@ impl Report {
     fn snippet(&self, layer: usize, position: Option<Position>) -> Option<(String, usize)> {
         let LayerName::File { text, .. } = &self.layers.get(layer)?.name else { return None };
         let at = position?;
+        let hidden = self.hidden.borrow();
+        if hidden.contains(&(layer, 0)) || hidden.contains(&(layer, at.line)) {
+            return None;
+        }
         let line = text.lines().nth(at.line - 1)?;
         let split = line.char_indices().nth(at.column - 1).map_or(line.len(), |(byte, _)| byte);
         let clean = |text: &str| -> Vec<char> {

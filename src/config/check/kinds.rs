@@ -130,18 +130,19 @@ fn absolute(folder: &Path, program: &str) -> String {
 
 fn environment(section: &Section<'_>) -> BTreeMap<String, String> {
     let mut environment = BTreeMap::new();
-    let Some(variables) = section.get("env").and_then(|item| item.section()) else { return environment };
+    let Some(item) = section.get("env") else { return environment };
+    let Some(variables) = item.section_quietly() else {
+        // The value may be a secret.
+        item.problem("expected a map of names to text", None);
+        return environment;
+    };
     for (entry, item) in variables.items() {
         if entry.key.is_empty() || entry.key.contains(['=', '\0']) {
             item.key_problem("is not the name of an environment variable", None);
         }
         match item.word() {
             Some(value) if value.contains('\0') => item.problem("holds a NUL character", None),
-            Some(value) => {
-                // Most secrets of a configuration are here.
-                item.report.hide(&value);
-                environment.insert(entry.key.clone(), value);
-            }
+            Some(value) => drop(environment.insert(entry.key.clone(), value)),
             None => item.problem("expected text", None),
         }
     }

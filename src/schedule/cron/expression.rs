@@ -160,7 +160,8 @@ fn expression(field: Field, text: &str) -> Result<Expression, String> {
     if last > u32::from(field.max) {
         return Err(too_high(last, field));
     }
-    check_step(step, last - first)?;
+    // A last value of 0 counts as none in this check, there as here: `0-0/5` is allowed.
+    check_step(step, if last == 0 { u32::from(field.max) } else { last - first })?;
     // All are at most `field.max` by now; a step is at most the width of the range.
     let step = step.map_or(1, |step| step as u16);
     Ok(Expression::Range { first: first as u16, last: last as u16, step, star: false })

@@ -229,6 +229,7 @@ fn messages() {
     assert_eq!(errors(&[("second", "70")]), ["the last value (70) is higher than the maximum value (59)"]);
     assert_eq!(errors(&[("day", "0")]), ["the first value (0) is lower than the minimum value (1)"]);
     assert_eq!(errors(&[("hour", "*/0")]), ["Increment must be higher than 0"]);
+    assert_eq!(next(&cron("UTC", &[("hour", "0-0/5")]), "2026-01-01T00:00:00Z", 1), ["2026-01-02T00:00:00"]);
     assert_eq!(errors(&[("hour", "5-3")]), ["The minimum value in a range must not be higher than the maximum"]);
     assert_eq!(errors(&[("day_of_week", "mon,fry")]), ["Invalid weekday name \"fry\""]);
     assert_eq!(errors(&[("month", "january")]), ["Invalid month name \"january\""]);
