@@ -6,7 +6,9 @@ mod delivery;
 mod endings;
 mod lease;
 mod party;
+mod reexec;
 mod settlement;
+pub mod sqlite;
 mod views;
 
 pub use self::{dead::*, delivery::*, endings::*, lease::*, settlement::*, views::*};
