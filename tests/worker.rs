@@ -1,43 +1,20 @@
 //! The real child process, driven over its socket as the master does.
 
+#[path = "support/mod.rs"]
+mod support;
+
 use std::{
-    env,
     io::{BufRead, BufReader, Read, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
-    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::OnceLock,
     time::Duration,
 };
 
 use serde_json::{Value, json};
+use support::demo::demo_program;
 
 /// A test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The demonstration program, up to date.
-fn demo() -> &'static Path {
-    static DEMO: OnceLock<PathBuf> = OnceLock::new();
-    DEMO.get_or_init(|| {
-        let test = env::current_exe().unwrap();
-        let folder = test.parent().unwrap().parent().unwrap();
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--example", "demo"]);
-        build.arg("--target-dir").arg(folder.parent().unwrap());
-        // Cargo tells a test about its package; build scripts that look at that would be run again, and with them
-        // half of the tree would be compiled again.
-        for (name, _) in env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
-                build.env_remove(name);
-            }
-        }
-        if folder.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success());
-        folder.join("examples/demo")
-    })
-}
 
 struct Worker {
     child: Child,
@@ -46,7 +23,7 @@ struct Worker {
 
 impl Worker {
     fn command(kind: &str) -> Command {
-        let mut command = Command::new(demo());
+        let mut command = Command::new(demo_program());
         // The socket comes as standard input: a test has no safe way to place it on another number.
         command.args(["__worker", kind, "foo"]).env("ASYNCTASK_FD", "0").env("ASYNCTASK_LOG_LEVEL", "DEBUG");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,8 +1,9 @@
 //! The demonstration program in a temporary folder, on a transport.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::OnceLock,
 };
 
 use serde_json::Value;
@@ -48,13 +49,29 @@ pub struct Ran {
     pub code: i32,
 }
 
-/// The built program, beside this test's own binary.
-pub fn demo_program() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/test");
-    let program = folder.join("examples/demo");
-    assert!(program.exists(), "{} is not built; run `cargo build --examples`", program.display());
-    program
+/// The demonstration program, up to date: `cargo test --test NAME` alone does not build it.
+pub fn demo_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let test = std::env::current_exe().expect("a test has a path");
+        let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/test");
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--example", "demo", "--target-dir"]);
+        build.arg(folder.parent().expect("target/PROFILE"));
+        // Cargo tells a test about its package; build scripts that look at that would be run again, and with them
+        // half of the tree would be compiled again.
+        for (name, _) in std::env::vars_os() {
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with("CARGO_PKG_") || name_text.starts_with("CARGO_MANIFEST_") {
+                build.env_remove(&name);
+            }
+        }
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo runs").success(), "the demonstration program does not build");
+        folder.join("examples/demo")
+    })
 }
 
 impl Demo {

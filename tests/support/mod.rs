@@ -5,6 +5,5 @@ pub mod broker;
 pub mod demo;
 pub mod log;
 
-
 #[allow(unused_imports)]
 pub use demo::{Demo, Place, in_order};
