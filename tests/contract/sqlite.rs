@@ -114,7 +114,7 @@ fn a_damaged_file_is_refused() {
     let mut party = Party::client(&tenant);
     let answer = party.call(|reply| Request::Submit { tasks: tasks("foo", 1), reply });
     assert!(matches!(answer, Err(Error::File { .. })), "{answer:?}");
-    party.ask(Request::Attach { queues: vec![setup("foo", &[])] });
+    party.ask(Request::Attach { queues: vec![setup("foo", &[])], passive: false });
     assert!(refused(&mut party).contains("not a database"));
     let answer = party.call(|reply| Request::Submit { tasks: tasks("foo", 1), reply });
     assert!(matches!(answer, Err(Error::File { .. })), "{answer:?}");
@@ -136,7 +136,7 @@ fn damage_after_an_unclean_stop_is_found() {
     }
     fs::write(tenant.path(), bytes).expect("written");
     let mut next = Party::client(&tenant);
-    next.ask(Request::Attach { queues: vec![setup("foo", &[])] });
+    next.ask(Request::Attach { queues: vec![setup("foo", &[])], passive: false });
     assert!(refused(&mut next).contains("damaged"));
 }
 
@@ -146,7 +146,7 @@ fn a_newer_schema_and_a_foreign_database_are_refused() {
     Party::client(&tenant).submit(tasks("foo", 1));
     tenant.raw().execute_batch("PRAGMA user_version = 77").expect("set");
     let mut party = Party::client(&tenant);
-    party.ask(Request::Attach { queues: vec![] });
+    party.ask(Request::Attach { queues: vec![], passive: false });
     assert!(refused(&mut party).contains("version 77"));
 
     let foreign = fresh();
@@ -184,7 +184,7 @@ fn links_lead_to_the_same_masters() {
     std::os::unix::fs::symlink(tenant.path(), &link).expect("linked");
     let (events, mut told) = tokio::sync::mpsc::unbounded_channel();
     let transport = open_at(&link, events);
-    transport.ask(Request::Attach { queues: vec![setup("foo", &[])] });
+    transport.ask(Request::Attach { queues: vec![setup("foo", &[])], passive: false });
     assert!(matches!(told.blocking_recv(), Some(Event::Attached { .. })), "the first master was taken for dead");
     party.settle_now(held.handle, done());
 }
