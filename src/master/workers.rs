@@ -130,7 +130,8 @@ impl Worker {
         let mut events = Vec::new();
         let id = self.id;
         let state = self.link.borrow_mut().read_frames(|line| events.push(event_of(id, line)));
-        self.read_output();
+        // An end of the pipe is for the other task to notice.
+        let _ = self.output.borrow_mut().read_held(|line| self.logger.raw(line));
         events.into_iter().for_each(|event| self.inbox.push(event));
         state.unwrap_or_else(|fault| {
             self.broke(&fault);
