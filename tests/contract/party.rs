@@ -136,7 +136,7 @@ impl<'a, T: Tenant> Party<'a, T> {
                     None => self.waiting.push(event),
                 },
                 Ok(None) => panic!("waited for {what}, but the transport ended; it said {:#?}", self.waiting),
-                Err(_) => panic!("waited for {what} in vain; the transport said {:#?}", self.waiting),
+                Err(elapsed) => panic!("waited for {what}: {elapsed}; the transport said {:#?}", self.waiting),
             }
         }
     }

@@ -276,16 +276,12 @@ impl Actor {
             return self.refuse(file_error(&self.path, cause(error)));
         }
         let now = self.clock.now().at;
-        let pause = match &self.trouble {
-            Some(trouble) => (trouble.pause * 2).min(PAUSES.1),
-            None => {
-                let cause = cause(error);
-                self.tell(Event::Warning(format!(
-                    "{}: {cause}; what must be stored is kept and tried again",
-                    self.path.display()
-                )));
-                PAUSES.0
-            }
+        let pause = if let Some(trouble) = &self.trouble {
+            (trouble.pause * 2).min(PAUSES.1)
+        } else {
+            let (path, cause) = (self.path.display(), cause(error));
+            self.tell(Event::Warning(format!("{path}: {cause}; what must be stored is kept and tried again")));
+            PAUSES.0
         };
         self.trouble = Some(Trouble { again_at: now + pause, pause });
     }
