@@ -141,6 +141,12 @@ impl<'a, T: Tenant> Party<'a, T> {
         }
     }
 
+    /// Waits for an event that should not come.
+    pub fn hears_nothing_for(&mut self, time: Duration) {
+        let heard = self.runtime.block_on(async { tokio::time::timeout(time, self.events.recv()).await });
+        assert!(heard.is_err(), "the transport said {heard:?}");
+    }
+
     /// Asks and waits for the reply.
     pub fn call<R>(&self, request: impl FnOnce(Reply<R>) -> Request) -> Result<R, Error> {
         let (reply, answer) = oneshot::channel();

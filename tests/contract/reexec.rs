@@ -234,3 +234,39 @@ fn a_full_disk_loses_no_settlement() {
     assert!(child.wait().expect("a process").success());
     assert_eq!(Party::client(&tenant).depth("foo").ready, 2);
 }
+
+/// Says how often the transport's thread was woken in three idle seconds.
+#[test]
+#[ignore = "the child of an_idle_master_wakes_once_a_second"]
+fn idle_child() {
+    let Some(tenant) = Inherited::fresh() else { return };
+    let mut party = Party::attached(&tenant, &[setup("foo", &[])], 2);
+    party.submit(vec![NewTask { delay: Duration::from_secs(3_600), ..task("foo", "later") }]);
+    party.depth("foo");
+    let before = wakes_of("sqlite");
+    party.hears_nothing_for(Duration::from_millis(3_200));
+    say(&format!("{}", wakes_of("sqlite") - before));
+}
+
+/// How often the threads of this name went to sleep (`proc(5)`).
+fn wakes_of(name: &str) -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("threads");
+    let folders = tasks.map(|entry| entry.expect("a thread").path());
+    let ours =
+        folders.filter(|folder| std::fs::read_to_string(folder.join("comm")).is_ok_and(|comm| comm.trim() == name));
+    ours.map(|folder| {
+        let status = std::fs::read_to_string(folder.join("status")).expect("a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).expect("a count");
+        line.trim().parse::<u64>().expect("a number")
+    })
+    .sum()
+}
+
+#[test]
+fn an_idle_master_wakes_once_a_second() {
+    let tenant = Sqlite::fresh().expect("always possible");
+    let (mut child, said) = start("idle_child", &tenant, &[]);
+    let wakes: u64 = said.last().expect("a count").parse().expect("a number");
+    assert!(child.wait().expect("a process").success());
+    assert!(wakes <= 4, "woken {wakes} times in 3.2 s");
+}

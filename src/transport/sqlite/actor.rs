@@ -355,11 +355,12 @@ impl Actor {
     fn try_look_around(&mut self) -> rusqlite::Result<()> {
         let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(()) };
         let version = store.data_version()?;
-        let changed = std::mem::replace(&mut self.data_version, version) != version;
+        let changed = self.data_version != version;
         if changed {
             master.look();
             master.others = owner::owners(store.read())?;
             master.others.retain(|other| *other != master.owner);
+            self.data_version = version;
         }
         let idle = !std::mem::take(&mut self.active) && !changed;
         let warning = self.keeping.step(store, &self.path, &self.patience, Clock::wall(), idle)?;
