@@ -29,3 +29,4 @@ impl Tenant for Localmem {
 
 contract::every_clause!(sqlite, crate::contract::sqlite::Sqlite);
 contract::every_clause!(localmem, super::Localmem);
+contract::every_clause!(through_a_decorator, crate::contract::faulty::FaultyMemory);

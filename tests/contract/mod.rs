@@ -3,6 +3,7 @@
 mod dead;
 mod delivery;
 mod endings;
+pub mod faulty;
 mod lease;
 mod party;
 mod reexec;
