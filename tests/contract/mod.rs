@@ -4,6 +4,7 @@ pub mod amqp_tenant;
 mod dead;
 mod delivery;
 mod endings;
+pub mod faulty;
 mod lease;
 mod party;
 mod reexec;
