@@ -5,7 +5,7 @@ mod dead;
 mod delivery;
 mod endings;
 mod lease;
-mod party;
+pub mod party;
 mod settlement;
 mod views;
 
