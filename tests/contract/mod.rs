@@ -6,7 +6,7 @@ mod delivery;
 mod endings;
 pub mod faulty;
 mod lease;
-mod party;
+pub mod party;
 mod reexec;
 mod settlement;
 pub mod sqlite;

@@ -78,7 +78,8 @@ pub fn snooze_waits_and_counts_nothing<T: Tenant>(tenant: &T) {
     party.submit(vec![task(&queue, "a")]);
     for _ in 0..2 {
         let delivery = party.delivery();
-        assert_eq!((delivery.task.id.as_str(), delivery.task.attempts, delivery.task.deliveries), ("a", 0, 0));
+        assert_eq!((delivery.task.id.as_str(), delivery.task.attempts), ("a", 0));
+        assert!(delivery.task.deliveries == 0 || !T::RETURNS_UNCOUNTED);
         assert_eq!(delivery.task.first_failed_at, None);
         let start = Clock::wall();
         party.settle_now(delivery.handle, Settlement::Snooze { after: DELAY });
