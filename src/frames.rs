@@ -1,8 +1,26 @@
 //! Frames between master and worker, protocol 1: newline-delimited JSON over a Unix stream socket.
+//!
+//! A frame is one line that holds an object; its key names the frame: `{"done":{"id":"…"}}`. Unknown keys
+//! and unknown frames are ignored by both sides, so that either may be newer; anything else that is not as
+//! said here is a [`Fault`], and whoever sent it is not to be trusted any further.
+//!
+//! The two directions are two files, each with the writing and the reading of the same frames:
+//! [`to_worker`] and [`from_worker`]. What the master uses is named here as well.
 
-use std::time::Duration;
+pub mod from_worker;
+mod lines;
+pub mod to_worker;
 
-use crate::{outcome::Outcome, task::Headers};
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Deserializer, de};
+
+pub use self::{
+    from_worker::parse,
+    lines::LineBuffer,
+    to_worker::{halt, log_level, ping, recall, task},
+};
+use crate::{logging::Level, outcome::Outcome, task::Headers};
 
 /// The protocol number a worker says in its ready frame.
 pub const PROTOCOL: u32 = 1;
@@ -110,10 +128,117 @@ pub enum HaltReason {
     /// This process is to be renewed.
     Recycle,
 }
-/// stub
-pub fn task(_: &TaskFrame<'_>, _: &mut Vec<u8>) {}
-/// stub
+
+/// What one side may not send.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The line is longer than [`LIMIT`], or has not ended within it.
+    #[error("a frame is longer than {} MiB", LIMIT >> 20)]
+    TooLong,
+    /// The line is not a frame, or lacks what its frame requires.
+    #[error("a frame does not parse: {cause}")]
+    Unreadable {
+        /// What is wrong, and in which column.
+        cause: String,
+    },
+}
+
+impl Fault {
+    fn unreadable(cause: &dyn fmt::Display) -> Self {
+        // A type error quotes what it found, which may be megabytes.
+        let mut cause = cause.to_string();
+        if cause.len() > 300 {
+            cause.truncate(cut(&cause, 300).len());
+            cause.push('…');
+        }
+        Self::Unreadable { cause: cause.replace(" at line 1 column ", " at column ") }
+    }
+}
+
+/// The word for a level in a frame and in a worker's environment.
 #[must_use]
-pub fn halt(_: HaltReason) -> Vec<u8> {
-    Vec::new()
+pub const fn level_word(level: Level) -> &'static str {
+    match level {
+        Level::Error => "ERROR",
+        Level::Warning => "WARNING",
+        Level::Info => "INFO",
+        Level::Debug => "DEBUG",
+    }
+}
+
+/// The level of a word, in any case; `WARN`, `CRITICAL` and the like are known too.
+#[must_use]
+pub fn level_of(word: &str) -> Option<Level> {
+    Some(match word.to_ascii_uppercase().as_str() {
+        "ERROR" | "CRITICAL" | "FATAL" => Level::Error,
+        "WARNING" | "WARN" => Level::Warning,
+        "INFO" | "NOTICE" => Level::Info,
+        "DEBUG" | "TRACE" => Level::Debug,
+        _ => return None,
+    })
+}
+
+/// The beginning of a text, at most `longest` bytes of whole characters.
+#[must_use]
+pub(crate) fn cut(text: &str, longest: usize) -> &str {
+    let mut end = longest.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// A key of a frame, without a copy where it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
+
+impl Name<'_> {
+    /// As it may stand in a log line.
+    fn shown(&self) -> String {
+        cut(&self.0, 64).to_owned()
+    }
+}
+
+/// A duration in milliseconds; a fraction counts as a whole one.
+struct Millis(Duration);
+
+impl<'de> Deserialize<'de> for Millis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl de::Visitor<'_> for Number {
+            type Value = Millis;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of milliseconds, 0 or more")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Millis, E> {
+                Ok(Millis(Duration::from_millis(number)))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Millis, E> {
+                if number < 0.0 {
+                    return Err(E::invalid_value(de::Unexpected::Float(number), &self));
+                }
+                Ok(Millis(Duration::from_millis(number.ceil() as u64)))
+            }
+        }
+        deserializer.deserialize_any(Number)
+    }
+}
+
+/// Milliseconds for a frame; rounded up, so that a wait is never cut to nothing.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// Appends a value as JSON.
+fn push_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(out, value).expect("strings and maps with string keys are written to memory without fail");
+}
+
+/// Appends a number.
+fn push_number(out: &mut Vec<u8>, number: u64) {
+    push_json(out, &number);
 }

@@ -126,7 +126,7 @@ impl Core {
         };
         let payload = text.as_deref().map_or(Payload::Bytes(&task.body), Payload::Json);
         let mut frame = Vec::with_capacity(task.body.len() + 192);
-        frames::task(
+        let written = frames::task(
             &TaskFrame {
                 id: &task.id,
                 queue: &plan.settings.name,
@@ -138,10 +138,7 @@ impl Core {
             },
             &mut frame,
         );
-        if frame.len() > frames::LIMIT {
-            let (size, limit) = (frame.len(), frames::LIMIT);
-            return Err(format!("its frame would have {size} bytes; the limit is {limit}"));
-        }
+        written.map_err(|fault| fault.to_string())?;
         self.log_as(slot, Level::Debug, || match &text {
             Some(text) => format!("Got payload: {}", cut(text)),
             None => format!("Got payload: {} bytes", task.body.len()),

@@ -1,0 +1,372 @@
+//! What a worker says: reading it in the master, and writing it.
+//!
+//! A worker may be anyone's program, so [`parse`] takes any bytes at all and does a bounded amount of work for
+//! each; writing is for our own workers.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{Fault, FromWorker, Millis, Name, PROTOCOL, Ready, level_of, level_word, millis, push_json, push_number};
+use crate::{
+    logging::Level,
+    outcome::{FollowUp, Outcome},
+};
+
+/// Reads one line, without its newline.
+///
+/// # Errors
+/// [`Fault`], with what is wrong.
+pub fn parse(line: &[u8]) -> Result<FromWorker, Fault> {
+    let text = std::str::from_utf8(line).map_err(|error| Fault::unreadable(&error))?;
+    if let Some(id) = plain_done(text) {
+        return Ok(FromWorker::Outcome { id: id.to_owned(), outcome: Outcome::Done { submit: Vec::new() } });
+    }
+    serde_json::from_str::<FromWorker>(text).map_err(|error| Fault::unreadable(&error))
+}
+
+/// The id of a frame that is exactly `{"done":{"id":"…"}}`: most are.
+fn plain_done(text: &str) -> Option<&str> {
+    let id = text.strip_prefix(r#"{"done":{"id":""#)?.strip_suffix(r#""}}"#)?;
+    id.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\').then_some(id)
+}
+
+impl<'de> Deserialize<'de> for FromWorker {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+struct Keys;
+
+impl<'de> Visitor<'de> for Keys {
+    type Value = FromWorker;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object that names a frame")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FromWorker, A::Error> {
+        let mut known: Option<FromWorker> = None;
+        let mut unknown = None;
+        while let Some(name) = map.next_key::<Name<'de>>()? {
+            let Some(body) = Body::of(&name.0) else {
+                map.next_value::<IgnoredAny>()?;
+                unknown.get_or_insert_with(|| name.shown());
+                continue;
+            };
+            if known.is_some() {
+                return Err(A::Error::custom("two frames in one line"));
+            }
+            known = Some(body.read(&mut map)?);
+        }
+        known
+            .or(unknown.map(FromWorker::Unknown))
+            .ok_or_else(|| A::Error::custom("an object without a key names no frame"))
+    }
+}
+
+/// The frames by their names.
+#[derive(Clone, Copy)]
+enum Body {
+    Ready,
+    Done,
+    Error,
+    Retry,
+    Snooze,
+    Failed,
+    Malformed,
+    Accept,
+    Progress,
+    Log,
+    Bye,
+    Pong,
+    Returned,
+}
+
+impl Body {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "ready" => Self::Ready,
+            "done" => Self::Done,
+            "error" => Self::Error,
+            "retry" => Self::Retry,
+            "snooze" => Self::Snooze,
+            "failed" => Self::Failed,
+            "malformed" => Self::Malformed,
+            "accept" => Self::Accept,
+            "progress" => Self::Progress,
+            "log" => Self::Log,
+            "bye" => Self::Bye,
+            "pong" => Self::Pong,
+            "returned" => Self::Returned,
+            _ => return None,
+        })
+    }
+
+    fn read<'de, A: MapAccess<'de>>(self, map: &mut A) -> Result<FromWorker, A::Error> {
+        Ok(match self {
+            Self::Ready => {
+                let ready: ReadyBody = map.next_value()?;
+                FromWorker::Ready(Ready {
+                    protocol: ready.protocol,
+                    name: ready.name,
+                    concurrency: ready.concurrency.unwrap_or(1).max(1),
+                    ahead: ready.ahead.unwrap_or(0),
+                })
+            }
+            Self::Done => {
+                let DoneBody { id, submit } = map.next_value()?;
+                let submit = submit.unwrap_or_default().into_iter().map(FollowUp::from).collect();
+                FromWorker::Outcome { id, outcome: Outcome::Done { submit } }
+            }
+            Self::Error => {
+                let (id, error, detail, _) = map.next_value::<EndBody>()?.parts();
+                FromWorker::Outcome { id, outcome: Outcome::Error { error, detail } }
+            }
+            Self::Retry => {
+                let (id, error, _, delay) = map.next_value::<EndBody>()?.parts();
+                FromWorker::Outcome { id, outcome: Outcome::Retry { error, delay: delay.map(|millis| millis.0) } }
+            }
+            Self::Snooze => {
+                let (id, _, _, delay) = map.next_value::<EndBody>()?.parts();
+                let delay = delay.map(|millis| millis.0).unwrap_or_default();
+                FromWorker::Outcome { id, outcome: Outcome::Snooze { delay } }
+            }
+            Self::Failed => {
+                let (id, error, detail, _) = map.next_value::<EndBody>()?.parts();
+                FromWorker::Outcome { id, outcome: Outcome::Failed { error, detail } }
+            }
+            Self::Malformed => {
+                let (id, error, _, _) = map.next_value::<EndBody>()?.parts();
+                FromWorker::Outcome { id, outcome: Outcome::Malformed { error } }
+            }
+            Self::Accept => FromWorker::Accept { id: map.next_value::<IdBody>()?.id },
+            Self::Progress => {
+                let ProgressBody { id, percent, note } = map.next_value()?;
+                let percent = percent.map(|percent| percent.clamp(0.0, 100.0));
+                FromWorker::Progress { id, percent, note: note.unwrap_or_default() }
+            }
+            Self::Log => {
+                let LogBody { level, message } = map.next_value()?;
+                let level = level.as_deref().and_then(level_of).unwrap_or(Level::Info);
+                FromWorker::Log { level, message: message.unwrap_or_default() }
+            }
+            Self::Bye => {
+                map.next_value::<IgnoredAny>()?;
+                FromWorker::Bye
+            }
+            Self::Pong => FromWorker::Pong { n: map.next_value::<PongBody>()?.n },
+            Self::Returned => FromWorker::Returned { ids: map.next_value::<ReturnedBody>()?.ids.unwrap_or_default() },
+        })
+    }
+}
+
+// What may be absent may be null as well: that is how absence is written in many languages.
+
+#[derive(Deserialize)]
+struct ReadyBody {
+    protocol: u32,
+    name: Option<String>,
+    concurrency: Option<u32>,
+    ahead: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct DoneBody {
+    id: String,
+    submit: Option<Vec<FollowUpBody>>,
+}
+
+#[derive(Deserialize)]
+struct FollowUpBody {
+    queue: String,
+    payload: Box<RawValue>,
+    delay_ms: Option<Millis>,
+}
+
+impl From<FollowUpBody> for FollowUp {
+    fn from(body: FollowUpBody) -> Self {
+        let delay = body.delay_ms.map(|millis| millis.0).unwrap_or_default();
+        Self { queue: body.queue, payload: body.payload, delay }
+    }
+}
+
+#[derive(Deserialize)]
+struct EndBody {
+    id: String,
+    error: Option<String>,
+    detail: Option<String>,
+    delay_ms: Option<Millis>,
+}
+
+impl EndBody {
+    fn parts(self) -> (String, String, String, Option<Millis>) {
+        (self.id, self.error.unwrap_or_default(), self.detail.unwrap_or_default(), self.delay_ms)
+    }
+}
+
+#[derive(Deserialize)]
+struct IdBody {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct ProgressBody {
+    id: String,
+    percent: Option<f64>,
+    note: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct LogBody {
+    level: Option<String>,
+    message: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PongBody {
+    n: u64,
+}
+
+#[derive(Deserialize)]
+struct ReturnedBody {
+    ids: Option<Vec<String>>,
+}
+
+/// Appends a ready frame.
+pub fn ready(name: &str, concurrency: u32, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"ready\":{\"protocol\":");
+    push_number(out, PROTOCOL.into());
+    out.extend_from_slice(b",\"name\":");
+    push_json(out, name);
+    out.extend_from_slice(b",\"concurrency\":");
+    push_number(out, concurrency.into());
+    out.extend_from_slice(b",\"ahead\":0}}\n");
+}
+
+/// Appends the end of a task.
+pub fn outcome(id: &str, outcome: &Outcome, out: &mut Vec<u8>) {
+    match outcome {
+        Outcome::Done { submit } => {
+            open("done", id, out);
+            if !submit.is_empty() {
+                push_follow_ups(submit, out);
+            }
+        }
+        Outcome::Error { error, detail } => {
+            open("error", id, out);
+            push_text("error", error, out);
+            push_text("detail", detail, out);
+        }
+        Outcome::Retry { error, delay } => {
+            open("retry", id, out);
+            push_text("error", error, out);
+            if let Some(delay) = delay {
+                out.extend_from_slice(b",\"delay_ms\":");
+                push_number(out, millis(*delay));
+            }
+        }
+        Outcome::Snooze { delay } => {
+            open("snooze", id, out);
+            out.extend_from_slice(b",\"delay_ms\":");
+            push_number(out, millis(*delay));
+        }
+        Outcome::Failed { error, detail } => {
+            open("failed", id, out);
+            push_text("error", error, out);
+            push_text("detail", detail, out);
+        }
+        Outcome::Malformed { error } => {
+            open("malformed", id, out);
+            push_text("error", error, out);
+        }
+    }
+    out.extend_from_slice(b"}}\n");
+}
+
+fn push_follow_ups(submit: &[FollowUp], out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"submit\":[");
+    for (position, follow_up) in submit.iter().enumerate() {
+        out.extend_from_slice(if position == 0 { b"{\"queue\":" } else { b",{\"queue\":" });
+        push_json(out, &follow_up.queue);
+        out.extend_from_slice(b",\"payload\":");
+        // Valid JSON has line ends only between tokens; a frame has none.
+        let payload = follow_up.payload.get().bytes();
+        out.extend(payload.map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
+        if !follow_up.delay.is_zero() {
+            out.extend_from_slice(b",\"delay_ms\":");
+            push_number(out, millis(follow_up.delay));
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
+}
+
+/// Appends an accept frame.
+pub fn accept(id: &str, out: &mut Vec<u8>) {
+    open("accept", id, out);
+    out.extend_from_slice(b"}}\n");
+}
+
+/// Appends a progress frame.
+pub fn progress(id: &str, percent: Option<f64>, note: &str, out: &mut Vec<u8>) {
+    open("progress", id, out);
+    if let Some(percent) = percent.filter(|percent| percent.is_finite()) {
+        out.extend_from_slice(b",\"percent\":");
+        push_json(out, &percent);
+    }
+    push_text("note", note, out);
+    out.extend_from_slice(b"}}\n");
+}
+
+/// Appends a log frame.
+pub fn log(level: Level, message: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"log\":{\"level\":");
+    push_json(out, level_word(level));
+    push_text("message", message, out);
+    out.extend_from_slice(b"}}\n");
+}
+
+/// Appends a bye frame.
+pub fn bye(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"bye\":{}}\n");
+}
+
+/// Appends a pong frame.
+pub fn pong(n: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"pong\":{\"n\":");
+    push_number(out, n);
+    out.extend_from_slice(b"}}\n");
+}
+
+/// Appends a returned frame.
+pub fn returned(ids: &[&str], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"returned\":{\"ids\":");
+    push_json(out, ids);
+    out.extend_from_slice(b"}}\n");
+}
+
+fn open(name: &str, id: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":{\"id\":");
+    push_json(out, id);
+}
+
+/// Appends `,"key":"text"`, nothing for an empty text.
+fn push_text(key: &str, text: &str, out: &mut Vec<u8>) {
+    if !text.is_empty() {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(b"\":");
+        push_json(out, text);
+    }
+}
+
+#[cfg(test)]
+mod tests;

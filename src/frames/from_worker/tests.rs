@@ -1,0 +1,154 @@
+use std::time::Duration;
+
+use super::*;
+
+fn shown(line: &str) -> String {
+    format!("{:?}", parse(line.as_bytes()).unwrap())
+}
+
+fn refused(line: &str) -> String {
+    parse(line.as_bytes()).unwrap_err().to_string()
+}
+
+#[test]
+fn every_outcome_comes_out_as_it_went_in() {
+    let follow_up = |queue: &str, text: &str, ms| FollowUp {
+        queue: queue.to_owned(),
+        payload: RawValue::from_string(text.to_owned()).unwrap(),
+        delay: Duration::from_millis(ms),
+    };
+    let nasty = "a \"quoted\"\nline, \u{1}, ü".to_owned();
+    for outcome in [
+        Outcome::Done { submit: vec![] },
+        Outcome::Done { submit: vec![follow_up("bar", r#"{"n": 1e400}"#, 0), follow_up("b\"", "null", 1500)] },
+        Outcome::Error { error: nasty.clone(), detail: String::new() },
+        Outcome::Error { error: String::new(), detail: nasty.clone() },
+        Outcome::Retry { error: nasty.clone(), delay: None },
+        Outcome::Retry { error: String::new(), delay: Some(Duration::ZERO) },
+        Outcome::Snooze { delay: Duration::from_secs(90_000_000) },
+        Outcome::Failed { error: nasty.clone(), detail: nasty.clone() },
+        Outcome::Malformed { error: nasty.clone() },
+    ] {
+        for id in ["1", "", "a\"b\\", "ü\n"] {
+            let mut out = Vec::new();
+            super::outcome(id, &outcome, &mut out);
+            let line = out.strip_suffix(b"\n").unwrap();
+            assert!(!line.contains(&b'\n'));
+            let FromWorker::Outcome { id: read_id, outcome: read } = parse(line).unwrap() else { panic!() };
+            assert_eq!(read_id, id);
+            assert_eq!(format!("{read:?}"), format!("{outcome:?}"));
+        }
+    }
+}
+
+#[test]
+fn the_other_frames_come_out_as_they_went_in() {
+    let mut out = Vec::new();
+    ready("FooWorker", 4, &mut out);
+    accept("1", &mut out);
+    progress("1", Some(40.0), "half \"way\"", &mut out);
+    progress("1", Some(f64::NAN), "", &mut out);
+    log(Level::Warning, "x", &mut out);
+    pong(3, &mut out);
+    returned(&["a", "b"], &mut out);
+    bye(&mut out);
+    let lines: Vec<String> = std::str::from_utf8(&out).unwrap().lines().map(shown).collect();
+    let name = Some("FooWorker".to_owned());
+    assert_eq!(lines[0], format!("Ready({:?})", Ready { protocol: 1, name, concurrency: 4, ahead: 0 }));
+    assert_eq!(lines[1], r#"Accept { id: "1" }"#);
+    assert_eq!(lines[2], r#"Progress { id: "1", percent: Some(40.0), note: "half \"way\"" }"#);
+    assert_eq!(lines[3], r#"Progress { id: "1", percent: None, note: "" }"#);
+    assert_eq!(lines[4], r#"Log { level: Warning, message: "x" }"#);
+    assert_eq!(lines[5], "Pong { n: 3 }");
+    assert_eq!(lines[6], r#"Returned { ids: ["a", "b"] }"#);
+    assert_eq!(lines[7], "Bye");
+}
+
+#[test]
+fn what_is_absent_or_null_has_its_default() {
+    let ready = Ready { protocol: 1, name: None, concurrency: 1, ahead: 0 };
+    assert_eq!(shown(r#"{"ready":{"protocol":1}}"#), format!("Ready({ready:?})"));
+    assert_eq!(
+        shown(r#"{"ready":{"protocol":1,"name":null,"concurrency":0,"ahead":null}}"#),
+        format!("Ready({ready:?})")
+    );
+    assert!(shown(r#"{"error":{"id":"1","detail":null}}"#).contains(r#"Error { error: "", detail: "" }"#));
+    assert!(shown(r#"{"retry":{"id":"1"}}"#).contains("delay: None"));
+    assert!(shown(r#"{"retry":{"id":"1","delay_ms":0}}"#).contains("delay: Some(0ns)"));
+    assert!(shown(r#"{"snooze":{"id":"1"}}"#).contains("delay: 0ns"));
+    assert!(shown(r#"{"snooze":{"id":"1","delay_ms":1.2}}"#).contains("delay: 2ms"));
+    assert!(shown(r#"{"done":{"id":"1","submit":null}}"#).contains("submit: []"));
+    assert!(shown(r#"{"progress":{"id":"1","percent":400}}"#).contains("Some(100.0)"));
+}
+
+#[test]
+fn unknown_keys_and_frames_are_ignored() {
+    assert!(shown(r#"{"v":[{}],"done":{"id":"1","took_ms":3},"w":1}"#).starts_with("Outcome"));
+    assert_eq!(shown(r#"{"hello":{"id":"1"}}"#), r#"Unknown("hello")"#);
+    let deep = format!(r#"{{"hello":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(shown(&deep), r#"Unknown("hello")"#);
+    let FromWorker::Unknown(name) = parse(format!(r#"{{"{}":1}}"#, "ü".repeat(1000)).as_bytes()).unwrap() else {
+        panic!()
+    };
+    assert!(name.len() <= 64);
+}
+
+#[test]
+fn what_is_required_is_named_when_it_is_missing() {
+    assert_eq!(refused(r#"{"done":{}}"#), "a frame does not parse: missing field `id` at column 10");
+    for (line, text) in [
+        (r#"{"ready":{}}"#, "missing field `protocol`"),
+        (r#"{"error":{"error":"x"}}"#, "missing field `id`"),
+        (r#"{"done":{"id":"1","submit":[{"queue":"q"}]}}"#, "missing field `payload`"),
+        (r#"{"done":{"id":"1","submit":[{"payload":1}]}}"#, "missing field `queue`"),
+        (r#"{"done":{"id":7}}"#, "expected a string"),
+        (r#"{"snooze":{"id":"1","delay_ms":-1}}"#, "expected a number of milliseconds, 0 or more"),
+        (r#"{"done":{"id":"1"},"bye":{}}"#, "two frames in one line"),
+        (r#"{"done":{"id":"1"}} x"#, "trailing characters"),
+        ("{}", "names no frame"),
+        ("[]", "an object that names a frame"),
+        ("", "EOF"),
+        ("Traceback (most recent call last):", "expected value"),
+    ] {
+        assert!(refused(line).contains(text), "{line}: {}", refused(line));
+    }
+    assert!(parse(b"{\"done\":{\"id\":\"\xff\"}}").is_err());
+    assert!(refused(&format!(r#"{{"pong":{{"n":"{}"}}}}"#, "x".repeat(100_000))).len() < 400);
+}
+
+#[test]
+fn no_line_whatever_panics() {
+    let seeds: [&[u8]; 6] = [
+        br#"{"done":{"id":"1","submit":[{"queue":"bar","payload":{"a":[1,2]},"delay_ms":0}]}}"#,
+        br#"{"ready":{"protocol":1,"name":"FooWorker","concurrency":1,"ahead":0}}"#,
+        br#"{"retry":{"id":"\u00e9","error":"x","delay_ms":1.5e3}}"#,
+        br#"{"progress":{"id":"1","percent":40,"note":"\ud83d"}}"#,
+        br#"{"done":{"id":"1"}}"#,
+        br#"{"task":{"id":"1","queue":"q","payload":{},"headers":{"a":1},"deadline_ms":5}}"#,
+    ];
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut draw = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for round in 0..40_000 {
+        let mut line = seeds[draw(seeds.len())].to_vec();
+        if round % 10 == 0 {
+            line = (0..draw(200)).map(|_| draw(256) as u8).collect();
+        }
+        for _ in 0..=draw(4) {
+            let at = draw(line.len() + 1);
+            match draw(4) {
+                0 => line.truncate(at),
+                1 => line.insert(at, draw(256) as u8),
+                2 => line.insert(at, br#"{}[]",:\0-e"#[draw(11)]),
+                _ if at < line.len() => line[at] = draw(256) as u8,
+                _ => {}
+            }
+        }
+        let _ = parse(&line);
+        let _ = crate::frames::to_worker::parse(&line);
+    }
+}

@@ -1,0 +1,345 @@
+//! What the master says: writing it, and reading it in a worker.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{
+    Fault, HaltReason, LIMIT, Millis, Name, Payload, TaskFrame, level_of, level_word, millis, push_json, push_number,
+};
+use crate::{logging::Level, task::Headers};
+
+/// What a worker reads.
+#[derive(Debug)]
+pub enum ToWorker<'a> {
+    /// Work.
+    Task(Assignment<'a>),
+    /// Finish what is in hand, say bye, end.
+    Halt(HaltReason),
+    /// Answer when idle.
+    Ping {
+        /// To be repeated in the pong.
+        n: u64,
+    },
+    /// Give back what was not begun.
+    Recall,
+    /// From now on, this much in the log.
+    LogLevel(Level),
+    /// A frame of a later protocol; ignored.
+    Unknown(String),
+}
+
+/// A task as a worker reads it.
+#[derive(Debug, Deserialize)]
+pub struct Assignment<'a> {
+    /// The task's id.
+    #[serde(borrow)]
+    pub id: Cow<'a, str>,
+    /// Its queue.
+    #[serde(borrow, default)]
+    pub queue: Cow<'a, str>,
+    /// Attempts used + 1.
+    #[serde(default = "one")]
+    pub attempt: u32,
+    /// Attempts in all.
+    #[serde(default = "one")]
+    pub max_attempts: u32,
+    /// JSON text; `None` if the payload is bytes.
+    #[serde(borrow)]
+    pub payload: Option<&'a RawValue>,
+    /// Bytes, in base 64.
+    #[serde(borrow)]
+    pub payload_base64: Option<Cow<'a, str>>,
+    /// Headers, not yet read.
+    #[serde(borrow)]
+    headers: Option<&'a RawValue>,
+    deadline_ms: Option<Millis>,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl Assignment<'_> {
+    /// Headers that are not ours.
+    #[must_use]
+    pub fn headers(&self) -> Headers {
+        self.headers.and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or_default()
+    }
+
+    /// Time left when the task begins.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        self.deadline_ms.as_ref().map(|millis| millis.0)
+    }
+}
+
+impl fmt::Debug for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Reads one line, without its newline.
+///
+/// # Errors
+/// [`Fault`], with what is wrong.
+pub fn parse(line: &[u8]) -> Result<ToWorker<'_>, Fault> {
+    let text = std::str::from_utf8(line).map_err(|error| Fault::unreadable(&error))?;
+    serde_json::from_str::<Frame<'_>>(text).map(|frame| frame.0).map_err(|error| Fault::unreadable(&error))
+}
+
+struct Frame<'a>(ToWorker<'a>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Frame<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Frame<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object that names a frame")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut unknown = None;
+                let frame = loop {
+                    let Some(name) = map.next_key::<Name<'de>>()? else {
+                        break ToWorker::Unknown(unknown.unwrap_or_default());
+                    };
+                    break match &*name.0 {
+                        "task" => ToWorker::Task(map.next_value()?),
+                        "halt" => ToWorker::Halt(map.next_value::<HaltBody>()?.reason()),
+                        "ping" => ToWorker::Ping { n: map.next_value::<PingBody>()?.n },
+                        "recall" => {
+                            map.next_value::<IgnoredAny>()?;
+                            ToWorker::Recall
+                        }
+                        "log_level" => {
+                            let word = map.next_value::<LevelBody>()?.level;
+                            ToWorker::LogLevel(level_of(&word).unwrap_or(Level::Info))
+                        }
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                            unknown.get_or_insert_with(|| name.shown());
+                            continue;
+                        }
+                    };
+                };
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Frame(frame))
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+#[derive(Deserialize)]
+struct HaltBody {
+    #[serde(default)]
+    reason: String,
+}
+
+impl HaltBody {
+    fn reason(&self) -> HaltReason {
+        match self.reason.as_str() {
+            "empty" => HaltReason::Empty,
+            "recycle" => HaltReason::Recycle,
+            _ => HaltReason::Stop,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct PingBody {
+    n: u64,
+}
+
+#[derive(Deserialize)]
+struct LevelBody {
+    level: String,
+}
+
+/// Appends a task frame.
+///
+/// # Errors
+/// [`Fault::TooLong`] if the frame would be longer than [`LIMIT`]; `out` is as it was then.
+pub fn task(frame: &TaskFrame<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let payload_length = match frame.payload {
+        Payload::Json(text) => text.len(),
+        Payload::Bytes(bytes) => bytes.len().div_ceil(3) * 4,
+    };
+    if payload_length > LIMIT {
+        return Err(Fault::TooLong);
+    }
+    let before = out.len();
+    out.reserve(payload_length + frame.id.len() + frame.queue.len() + 128);
+    out.extend_from_slice(b"{\"task\":{\"id\":");
+    push_json(out, frame.id);
+    out.extend_from_slice(b",\"queue\":");
+    push_json(out, frame.queue);
+    out.extend_from_slice(b",\"attempt\":");
+    push_number(out, frame.attempt.into());
+    out.extend_from_slice(b",\"max_attempts\":");
+    push_number(out, frame.max_attempts.into());
+    match frame.payload {
+        Payload::Json(text) => {
+            out.extend_from_slice(b",\"payload\":");
+            out.extend_from_slice(text.as_bytes());
+        }
+        Payload::Bytes(bytes) => {
+            out.extend_from_slice(b",\"payload_base64\":\"");
+            push_base64(out, bytes);
+            out.push(b'"');
+        }
+    }
+    if !frame.headers.is_empty() {
+        out.extend_from_slice(b",\"headers\":");
+        push_json(out, frame.headers);
+    }
+    if let Some(deadline) = frame.deadline {
+        out.extend_from_slice(b",\"deadline_ms\":");
+        push_number(out, millis(deadline));
+    }
+    out.extend_from_slice(b"}}\n");
+    if out.len() - before > LIMIT {
+        out.truncate(before);
+        return Err(Fault::TooLong);
+    }
+    Ok(())
+}
+
+/// A halt frame.
+#[must_use]
+pub fn halt(reason: HaltReason) -> Vec<u8> {
+    let word = match reason {
+        HaltReason::Empty => "empty",
+        HaltReason::Stop => "stop",
+        HaltReason::Recycle => "recycle",
+    };
+    format!("{{\"halt\":{{\"reason\":\"{word}\"}}}}\n").into_bytes()
+}
+
+/// A ping frame.
+#[must_use]
+pub fn ping(n: u64) -> Vec<u8> {
+    format!("{{\"ping\":{{\"n\":{n}}}}}\n").into_bytes()
+}
+
+/// A recall frame.
+#[must_use]
+pub fn recall() -> Vec<u8> {
+    b"{\"recall\":{}}\n".to_vec()
+}
+
+/// A frame that changes how much the worker logs.
+#[must_use]
+pub fn log_level(level: Level) -> Vec<u8> {
+    format!("{{\"log_level\":{{\"level\":\"{}\"}}}}\n", level_word(level)).into_bytes()
+}
+
+/// RFC 4648, section 4, with padding.
+fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for chunk in bytes.chunks(3) {
+        let at = |position: usize| u32::from(chunk.get(position).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for position in 0..4_usize {
+            out.push(if position <= chunk.len() {
+                ALPHABET[(bits >> (18 - 6 * position) & 63) as usize]
+            } else {
+                b'='
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line_of(out: &[u8]) -> &[u8] {
+        out.strip_suffix(b"\n").unwrap()
+    }
+
+    #[test]
+    fn a_task_comes_out_as_it_went_in_and_its_payload_to_the_byte() {
+        let headers: Headers = serde_json::from_str(r#"{"trace":"a\"b","n":[1,2]}"#).unwrap();
+        let text = r#"{ "n" : 1e400, "long":123456789012345678901234567890, "é":"\u00e9" }"#;
+        let frame = TaskFrame {
+            id: "a\"\n1",
+            queue: "foo",
+            attempt: 2,
+            max_attempts: 5,
+            payload: Payload::Json(text),
+            headers: &headers,
+            deadline: Some(Duration::from_micros(1500)),
+        };
+        let mut out = Vec::new();
+        task(&frame, &mut out).unwrap();
+        let ToWorker::Task(read) = parse(line_of(&out)).unwrap() else { panic!() };
+        assert_eq!((&*read.id, &*read.queue, read.attempt, read.max_attempts), ("a\"\n1", "foo", 2, 5));
+        assert_eq!(read.payload.unwrap().get(), text);
+        assert_eq!(read.headers(), headers);
+        assert_eq!(read.time_left(), Some(Duration::from_millis(2)));
+    }
+
+    #[test]
+    fn bytes_are_sent_in_base_64() {
+        let headers = Headers::new();
+        for (bytes, text) in [
+            (&b""[..], ""),
+            (b"f", "Zg=="),
+            (b"fo", "Zm8="),
+            (b"foo", "Zm9v"),
+            (b"foob", "Zm9vYg=="),
+            (b"\xff\xfe\0", "//4A"),
+        ] {
+            let payload = Payload::Bytes(bytes);
+            let frame = TaskFrame {
+                id: "1",
+                queue: "q",
+                attempt: 1,
+                max_attempts: 1,
+                payload,
+                headers: &headers,
+                deadline: None,
+            };
+            let mut out = Vec::new();
+            task(&frame, &mut out).unwrap();
+            let ToWorker::Task(read) = parse(line_of(&out)).unwrap() else { panic!() };
+            assert_eq!(read.payload_base64.as_deref(), Some(text));
+            assert!(read.payload.is_none() && read.time_left().is_none());
+        }
+    }
+
+    #[test]
+    fn a_task_over_the_limit_is_not_written() {
+        let headers = Headers::new();
+        let long = format!("\"{}\"", "x".repeat(LIMIT - 60));
+        let payload = Payload::Json(&long);
+        let frame =
+            TaskFrame { id: "1", queue: "q", attempt: 1, max_attempts: 1, payload, headers: &headers, deadline: None };
+        let mut out = b"before".to_vec();
+        assert_eq!(task(&frame, &mut out), Err(Fault::TooLong));
+        assert_eq!(out, b"before");
+    }
+
+    #[test]
+    fn small_frames() {
+        for reason in [HaltReason::Empty, HaltReason::Stop, HaltReason::Recycle] {
+            assert!(matches!(parse(line_of(&halt(reason))).unwrap(), ToWorker::Halt(read) if read == reason));
+        }
+        assert!(matches!(parse(line_of(&ping(7))).unwrap(), ToWorker::Ping { n: 7 }));
+        assert!(matches!(parse(line_of(&recall())).unwrap(), ToWorker::Recall));
+        assert!(matches!(parse(line_of(&log_level(Level::Debug))).unwrap(), ToWorker::LogLevel(Level::Debug)));
+        let later = br#"{"v":2,"halt":{"reason":"later","x":[]},"y":{}}"#;
+        assert!(matches!(parse(later).unwrap(), ToWorker::Halt(HaltReason::Stop)));
+        assert!(matches!(parse(br#"{"new":{"task":1}}"#).unwrap(), ToWorker::Unknown(name) if name == "new"));
+        assert!(parse(br#"{"task":{}}"#).is_err());
+    }
+}
