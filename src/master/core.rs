@@ -441,14 +441,15 @@ impl Core {
             Owner::Stop => self.look_at_stop(),
             Owner::Verdicts => self.judge_suspended(false),
             Owner::Survey => {
-                let limit = self.lost_at.map(|at| at + UNREACHABLE_LIMIT);
-                match limit {
-                    Some(limit) if self.plan.halt_when_empty && limit <= self.now.at && !self.stop.is_stopping() => {
+                // In a stop the limit says nothing any more; armed again it would be due for ever.
+                let watched = self.plan.halt_when_empty && !self.stop.is_stopping();
+                match self.lost_at.filter(|_| watched).map(|at| at + UNREACHABLE_LIMIT) {
+                    Some(limit) if limit <= self.now.at => {
                         let seconds = UNREACHABLE_LIMIT.as_secs();
                         self.end_badly(Code::Unavailable, format!("the transport was out of reach for {seconds} s"));
                     }
-                    Some(limit) if self.plan.halt_when_empty => self.timers.arm(Owner::Survey, limit),
-                    _ => self.surveying = false,
+                    Some(limit) => self.timers.arm(Owner::Survey, limit),
+                    None => self.surveying = false,
                 }
             }
         }
