@@ -484,8 +484,11 @@ impl Core {
     }
 
     fn look_at_queue(&mut self, index: usize) {
-        if let pool::State::Parked { until, pause } = self.pools[index].state {
-            if until <= self.now.at && !self.stop.is_stopping() {
+        // In a stop no pause ends: armed again, its end would be due for ever.
+        if let pool::State::Parked { until, pause } = self.pools[index].state
+            && !self.stop.is_stopping()
+        {
+            if until <= self.now.at {
                 self.pools[index].state = pool::State::Trial { pause };
                 self.begin_trial(index);
             } else {
