@@ -55,7 +55,7 @@ fn history(seed: u64, traced: bool) -> Result<(), String> {
     });
     result.map_err(|problem| {
         let trace = Vec::from(world.trace.take().unwrap_or_default()).join("\n");
-        format!("{problem}\nat {:?}\n{:#?}\n{trace}\nseed {seed}: {problem}", world.now, world.settings)
+        format!("{problem}\nat {:?}\n{:?}\n{trace}\nseed {seed}: {problem}", world.now, world.settings)
     })
 }
 

@@ -113,7 +113,6 @@ impl World {
         }
         let temper = &self.settings.temper;
         let child = Child {
-            worker,
             queue: queue.0,
             spawned_at: self.at(),
             ready: false,

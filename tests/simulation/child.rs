@@ -7,7 +7,6 @@ use asynctask::{
     clock::Instant,
     frames::{FromWorker, PROTOCOL, Ready},
     logging::Level,
-    master::event::WorkerId,
     outcome::{FollowUp, Outcome},
     task::{Exit, Handle},
 };
@@ -17,7 +16,6 @@ use super::{dice::Dice, settings::Settings};
 /// One process.
 #[derive(Debug)]
 pub(crate) struct Child {
-    pub(crate) worker: WorkerId,
     pub(crate) queue: usize,
     pub(crate) spawned_at: Instant,
     pub(crate) ready: bool,

@@ -9,7 +9,7 @@ use std::{
 
 use asynctask::{
     clock::Instant,
-    config::Queue,
+    config::{Acks, Queue},
     outcome::Outcome,
     task::{Delivery, Handle, Reason, Settlement, Task},
 };
@@ -155,7 +155,8 @@ impl Ledger {
             return Err("a delivery is settled twice".to_owned());
         }
         if *settlement == Settlement::Accept {
-            if entry.accepted || entry.run.is_none() || entry.verdict.is_some() {
+            let begins = queue.acks == Acks::Early && entry.run.is_none();
+            if entry.accepted || entry.verdict.is_some() || !(begins || entry.run.is_some()) {
                 return Err("accepted twice, or without a run".to_owned());
             }
             entry.accepted = true;
@@ -192,6 +193,9 @@ impl Ledger {
         for handle in &self.open {
             let entry = &self.entries[handle];
             match &entry.verdict {
+                None if entry.accepted && entry.run.is_none() => {
+                    return Err(format!("acknowledged early and not begun: {entry:?}"));
+                }
                 None => {}
                 Some(Verdict::CrashOrReleased { since }) if now < *since + LIMBO => {}
                 Some(verdict) => {

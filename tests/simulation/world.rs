@@ -430,7 +430,10 @@ impl World {
         let clock = self.clock();
         self.core.handle(clock, event, &mut actions);
         for action in actions {
-            self.note("    <", &action);
+            match &action {
+                Action::Send { worker, frame } => self.note("    < Send", &(worker, String::from_utf8_lossy(frame))),
+                action => self.note("    <", action),
+            }
             self.perform(action)?;
         }
         for event in std::mem::take(&mut self.watch.pending) {
