@@ -15,7 +15,7 @@ use super::{
     memory::Memory,
     pool::{self, First, Pool},
     shutdown::Stop,
-    slot::{Phase, Slot, State},
+    slot::{InHand, Phase, Slot, State},
     timers::{Owner, Timers},
     verdict::Run,
 };
@@ -225,10 +225,10 @@ impl Core {
                 self.ask_credit(index, 1);
             }
         }
-        for slot in &mut self.slots {
-            for hand in slot.alive().into_iter().flat_map(|life| &mut life.hands) {
-                hand.held = false;
-            }
+        let in_hand = self.slots.iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);
+        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
+        for hand in in_hand.chain(suspended) {
+            hand.held = false;
         }
     }
 
@@ -257,16 +257,15 @@ impl Core {
     fn adopt(&mut self, delivery: Delivery) -> Option<Delivery> {
         let (true, Some(identity)) = (delivery.redelivered, delivery.identity) else { return Some(delivery) };
         let session = self.session;
-        for slot in self.pools[delivery.queue.0].slots.clone() {
-            let hands = self.slots[slot].alive().into_iter().flat_map(|life| &mut life.hands);
-            for hand in hands {
-                if !hand.held && hand.delivery.identity == Some(identity) {
-                    hand.delivery.handle = delivery.handle;
-                    hand.session = session;
-                    hand.held = true;
-                    return None;
-                }
-            }
+        let slots = self.pools[delivery.queue.0].slots.clone();
+        let in_hand = self.slots[slots].iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);
+        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
+        let known = |hand: &&mut InHand| !hand.held && hand.delivery.identity == Some(identity);
+        if let Some(hand) = in_hand.chain(suspended).find(known) {
+            hand.delivery.handle = delivery.handle;
+            hand.session = session;
+            hand.held = true;
+            return None;
         }
         let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, session)) else {
             return Some(delivery);

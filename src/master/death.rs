@@ -27,7 +27,7 @@ const VERDICT_PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Suspended {
     until: crate::clock::Instant,
-    hands: Vec<InHand>,
+    pub(super) hands: Vec<InHand>,
     pid: Option<u32>,
     ended: Ended,
     slot: String,

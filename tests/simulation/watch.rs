@@ -209,6 +209,9 @@ impl World {
     pub(crate) fn check_moment(&mut self) -> Result<(), String> {
         let (now, at) = (self.now, self.at());
         self.ledger.nothing_forgotten(at)?;
+        if let Some(since) = self.watch.down_since {
+            self.watch.longest_down = self.watch.longest_down.max(now - since);
+        }
         let limit = self.settings.plan.supervisor.start_timeout;
         for child in self.children.values() {
             if child.killed_at.is_some() {
@@ -236,9 +239,6 @@ impl World {
             if self.watch.down_since.is_some_and(|since| since + UNREACHABLE < now) {
                 return Err("the transport is out of reach for longer than the limit".to_owned());
             }
-        }
-        if let Some(since) = self.watch.down_since {
-            self.watch.longest_down = self.watch.longest_down.max(now - since);
         }
         (0..self.settings.plan.queues.len()).try_for_each(|queue| self.check_not_idle(queue))
     }
