@@ -114,6 +114,9 @@ impl Core {
 
     /// Takes one event and appends what is to be done to `actions`, in order.
     pub fn handle(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
+        if matches!(self.stop, Stop::Over) {
+            return;
+        }
         self.now = now;
         std::mem::swap(&mut self.actions, actions);
         match event {
