@@ -27,6 +27,8 @@ pub(crate) enum Verdict {
     Used(Vec<Reason>, Option<Duration>),
     Failed,
     Malformed,
+    /// Not run: it could not or must not be.
+    Refused(Reason),
     Snooze(Duration),
     /// Taken back: no attempt used.
     Released,
@@ -63,7 +65,6 @@ pub(crate) struct Entry {
     pub(crate) task: Arc<Task>,
     pub(crate) identity: Option<u64>,
     pub(crate) redelivered: bool,
-    pub(crate) session: u32,
     /// The core knows of it.
     pub(crate) told: bool,
     /// The core knows that its session is lost.
@@ -88,11 +89,13 @@ pub(crate) struct Ledger {
     /// Tasks that were done or dead-lettered.
     pub(crate) finals: BTreeSet<u64>,
     identities: BTreeMap<u64, u64>,
+    /// Nothing is remembered in this world.
+    pub(crate) is_forgetful: bool,
 }
 
 impl Ledger {
     /// A delivery leaves the transport.
-    pub(crate) fn delivered(&mut self, message: u64, origin: u64, session: u32, delivery: &Delivery) {
+    pub(crate) fn delivered(&mut self, message: u64, origin: u64, delivery: &Delivery) {
         if let Some(identity) = delivery.identity
             && *self.identities.entry(identity).or_insert(message) != message
         {
@@ -105,7 +108,6 @@ impl Ledger {
             task: Arc::clone(&delivery.task),
             identity: delivery.identity,
             redelivered: delivery.redelivered,
-            session,
             told: false,
             void: false,
             run: None,
@@ -182,9 +184,16 @@ impl Ledger {
             (None, _, None) if *settlement == Settlement::Release => Ok(()),
             // A stored copy leaves nothing but the removal.
             (None, Some(_), None) if matches!(settlement, Settlement::Done { .. }) => Ok(()),
-            (None, Some(verdict), None) => follows(&verdict.clone(), settlement, entry, now, queue),
+            // What is not known any more may be refused for reasons of its own.
+            (None, Some(verdict), None) => follows(verdict, settlement, entry, now, queue)
+                .or_else(|error| if self.is_forgetful { unrun(settlement, entry, queue) } else { Err(error) }),
             (None, None, None) if is_copy && entry.redelivered => Ok(()),
-            (None, None, None) => unrun(settlement, entry, queue),
+            (None, None, None) => {
+                if let Settlement::Dead(failure) = settlement {
+                    self.ended.insert(entry.message, (Verdict::Refused(failure.reason), now));
+                }
+                unrun(settlement, entry, queue)
+            }
         }
     }
 
@@ -222,6 +231,7 @@ fn follows(
         | (Verdict::Released | Verdict::CrashOrReleased { .. }, Settlement::Release) => true,
         (Verdict::Snooze(asked), Settlement::Snooze { after }) => asked == after,
         (Verdict::Failed, Settlement::Dead(failure)) => failure.reason == Reason::Failed && failure.attempts == used,
+        (Verdict::Refused(reason), Settlement::Dead(failure)) => failure.reason == *reason,
         (Verdict::Malformed, Settlement::Dead(failure)) => failure.reason == Reason::Malformed,
         (Verdict::CrashOrReleased { since }, Settlement::Retry { failure, .. }) => {
             left && is_death(failure.reason) && failure.attempts == used && now >= *since

@@ -83,7 +83,7 @@ impl World {
             core: Core::new(settings.plan.clone()),
             dice: Dice::new(!seed),
             broker: Broker::new(&settings.plan, settings.transport.answers_accept),
-            ledger: Ledger::default(),
+            ledger: Ledger { is_forgetful: settings.plan.remember.is_none(), ..Ledger::default() },
             children: BTreeMap::new(),
             watch: Watch::new(&settings.plan),
             now: Duration::ZERO,
@@ -319,7 +319,7 @@ impl World {
             let message =
                 self.broker.messages.iter().find(|(_, message)| message.place == Place::InHand(delivery.handle));
             let (number, message) = message.expect("a delivered message is in hand");
-            self.ledger.delivered(*number, message.origin, self.broker.session, delivery);
+            self.ledger.delivered(*number, message.origin, delivery);
         }
         self.tell(transport::Event::Delivered(deliveries));
     }
