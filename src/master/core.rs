@@ -183,7 +183,9 @@ impl Core {
             }
             Told::Settled(handles) => {
                 for handle in handles {
-                    self.unsettled.remove(&handle);
+                    if let (Some(Some(identity)), Some(memory)) = (self.unsettled.remove(&handle), &mut self.memory) {
+                        memory.answered(identity, handle);
+                    }
                 }
             }
             Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
@@ -258,7 +260,13 @@ impl Core {
     /// A redelivered task that is known here is not run twice: one still in hand takes the new handle, one
     /// that ended in an earlier session gets its settlement. Everything else is returned.
     fn adopt(&mut self, delivery: Delivery) -> Option<Delivery> {
-        let (true, Some(identity)) = (delivery.redelivered, delivery.identity) else { return Some(delivery) };
+        let Some(identity) = delivery.identity else { return Some(delivery) };
+        if !delivery.redelivered {
+            if let Some(memory) = &mut self.memory {
+                memory.forget(identity);
+            }
+            return Some(delivery);
+        }
         let session = self.session;
         let slots = self.pools[delivery.queue.0].slots.clone();
         let in_hand = self.slots[slots].iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);

@@ -24,6 +24,8 @@ struct Entry {
     session: u32,
     handle: Option<Handle>,
     at: Instant,
+    /// Its copy will have the same identity.
+    is_snooze: bool,
 }
 
 /// Remembered settlements by the identity of their tasks.
@@ -53,7 +55,8 @@ impl Memory {
         if matches!(settlement, Settlement::Release | Settlement::Accept) {
             return;
         }
-        let entry = Entry { settlement: settlement.clone(), session, handle, at: now };
+        let is_snooze = matches!(settlement, Settlement::Snooze { .. });
+        let entry = Entry { settlement: settlement.clone(), session, handle, at: now, is_snooze };
         self.entries.insert(identity, entry);
         self.order.push_back((now, identity));
     }
@@ -64,6 +67,20 @@ impl Memory {
             && entry.handle == Some(handle)
         {
             entry.settlement = Settlement::Done { submit: Vec::new() };
+        }
+    }
+
+    /// A fresh copy of this task is here: from now on its identity means that one. A snoozed task and a retried
+    /// dead letter come back with the identity they had, and must be run.
+    pub(super) fn forget(&mut self, identity: u64) {
+        self.entries.remove(&identity);
+    }
+
+    /// The transport answered a settlement. A snoozed task may come back, and even come twice, before it is seen
+    /// here for the first time; then an old entry would end it without a run.
+    pub(super) fn answered(&mut self, identity: u64, handle: Handle) {
+        if self.entries.get(&identity).is_some_and(|entry| entry.is_snooze && entry.handle == Some(handle)) {
+            self.entries.remove(&identity);
         }
     }
 
@@ -117,6 +134,21 @@ mod tests {
         assert_eq!(memory.recall(7, 2), Some(snooze));
         memory.stored(7, Handle(3));
         assert_eq!(memory.recall(7, 2), Some(done()));
+    }
+
+    #[test]
+    fn a_copy_with_the_same_identity_is_run() {
+        let mut memory = Memory::new(Duration::from_secs(40));
+        let snooze = Settlement::Snooze { after: Duration::from_secs(1) };
+        memory.remember(at(0), 7, 1, Some(Handle(3)), &snooze);
+        memory.stored(7, Handle(3));
+        memory.answered(7, Handle(3));
+        assert_eq!(memory.recall(7, 2), None);
+        memory.remember(at(0), 8, 1, Some(Handle(4)), &done());
+        memory.answered(8, Handle(4));
+        assert_eq!(memory.recall(8, 2), Some(done()));
+        memory.forget(8);
+        assert_eq!(memory.recall(8, 2), None);
     }
 
     #[test]
