@@ -88,7 +88,7 @@ pub(crate) struct Ledger {
     pub(crate) doubled: BTreeSet<u64>,
     /// Tasks that were done or dead-lettered.
     pub(crate) finals: BTreeSet<u64>,
-    identities: BTreeMap<u64, u64>,
+    pub(crate) identities: BTreeMap<u64, u64>,
     /// Nothing is remembered in this world.
     pub(crate) is_forgetful: bool,
 }
