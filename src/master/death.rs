@@ -54,6 +54,7 @@ impl Core {
             id,
             pid: None,
             spawned_at: self.now.at,
+            was_ready: false,
             tasks: 0,
             hands: Vec::new(),
             end_due: None,
@@ -107,7 +108,8 @@ impl Core {
                 self.tell_death(slot, &life, &ended, "before it was ready");
                 self.wait_before_restart(slot);
             }
-            (Phase::Starting { .. } | Phase::Doomed(Doom::StartLimit), _) => {
+            // Too late, or broken in a way that we noticed first.
+            _ if !life.was_ready => {
                 self.tell_death(slot, &life, &ended, "before it was ready");
                 self.failed_start(slot);
             }

@@ -78,6 +78,7 @@ impl Core {
             }
         }
         life.phase = Phase::Working { seats };
+        life.was_ready = true;
         if let Some(name) = ready.name.filter(|name| !name.is_empty()) {
             self.slots[worker.slot].log_name = Arc::from(name);
         }

@@ -185,8 +185,9 @@ impl Ledger {
             // A stored copy leaves nothing but the removal.
             (None, Some(_), None) if matches!(settlement, Settlement::Done { .. }) => Ok(()),
             // What is not known any more may be refused for reasons of its own.
-            (None, Some(verdict), None) => follows(verdict, settlement, entry, now, queue)
-                .or_else(|error| if self.is_forgetful { unrun(settlement, entry, queue) } else { Err(error) }),
+            (None, Some(verdict), None) => follows(verdict, settlement, entry, now, queue).or_else(|error| {
+                if self.is_forgetful || entry.identity.is_none() { unrun(settlement, entry, queue) } else { Err(error) }
+            }),
             (None, None, None) if is_copy && entry.redelivered => Ok(()),
             (None, None, None) => {
                 if let Settlement::Dead(failure) = settlement {
