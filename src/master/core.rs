@@ -248,13 +248,19 @@ impl Core {
             self.settle(delivery.handle, None, Settlement::Release);
             return;
         }
+        self.came_first(&delivery);
+        self.pools[index].waiting.push_back(delivery);
+        self.dispatch(index);
+    }
+
+    /// The first task of a session decides whether others may come before it has ended.
+    fn came_first(&mut self, delivery: &Delivery) {
+        let index = delivery.queue.0;
         if self.pools[index].first == First::Awaited {
             let suspect = delivery.task.deliveries >= SUSPECT_DELIVERIES;
             self.pools[index].first = if suspect { First::Suspect(delivery.task.id.clone()) } else { First::Passed };
             self.renew_credit(index);
         }
-        self.pools[index].waiting.push_back(delivery);
-        self.dispatch(index);
     }
 
     /// A redelivered task that is known here is not run twice: one still in hand takes the new handle, one
@@ -269,13 +275,20 @@ impl Core {
         }
         let session = self.session;
         let slots = self.pools[delivery.queue.0].slots.clone();
-        let in_hand = self.slots[slots].iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);
-        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
+        let mut in_hand = self.slots[slots].iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);
+        let mut suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
         let known = |hand: &&mut InHand| !hand.held && hand.delivery.identity == Some(identity);
-        if let Some(hand) = in_hand.chain(suspended).find(known) {
+        let adopt = |hand: &mut InHand| {
             hand.delivery.handle = delivery.handle;
             hand.session = session;
             hand.held = true;
+        };
+        if in_hand.find(known).map(adopt).is_some() {
+            // It may take hours yet: others must not wait for it with a credit of 1.
+            self.came_first(&delivery);
+            return None;
+        }
+        if suspended.find(known).map(adopt).is_some() {
             return None;
         }
         let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, session)) else {
