@@ -147,7 +147,7 @@ impl Core {
         self.slots[slot].failures = 0;
         self.spawn(slot);
         self.renew_credit(index);
-        self.dispatch(index);
+        self.dispatch_after(index);
     }
 
     /// Settles what a dead process held, as crash or time-out.

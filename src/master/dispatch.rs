@@ -42,8 +42,12 @@ impl Core {
         self.pools[index].free.iter().rev().copied().find(|slot| !holds(slot))
     }
 
-    /// Hands out in all queues: after something that was short for all of them is free again.
-    pub(super) fn dispatch_all(&mut self) {
+    /// Hands out after a task of this queue left a worker's hands: with a limit over all queues, in all of them.
+    pub(super) fn dispatch_after(&mut self, index: usize) {
+        if self.plan.max_in_hand.is_none() {
+            self.dispatch(index);
+            return;
+        }
         for index in 0..self.pools.len() {
             self.dispatch(index);
         }

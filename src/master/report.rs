@@ -117,11 +117,7 @@ impl Core {
         self.relist(worker.slot);
         let index = hand.delivery.queue.0;
         self.renew_credit(index);
-        if self.plan.max_in_hand.is_some() {
-            self.dispatch_all();
-        } else {
-            self.dispatch(index);
-        }
+        self.dispatch_after(index);
     }
 
     fn log_outcome(&mut self, worker: WorkerId, outcome: &Outcome) {
