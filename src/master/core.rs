@@ -201,6 +201,9 @@ impl Core {
         }
         self.session = session;
         self.attached = true;
+        if let Some(memory) = &mut self.memory {
+            memory.attached(self.now.at);
+        }
         self.lost_at = None;
         for pool in &mut self.pools {
             pool.first = First::Awaited;
@@ -215,6 +218,9 @@ impl Core {
         let seconds = again_in.as_secs_f64();
         self.log(Level::Warning, || format!("{error}; again in {seconds:.1} s"));
         self.attached = false;
+        if let Some(memory) = &mut self.memory {
+            memory.lost();
+        }
         self.surveying = false;
         self.serial += 1;
         if self.lost_at.is_none() {
