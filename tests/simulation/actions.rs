@@ -33,6 +33,9 @@ impl World {
                     hand.held = false;
                 }
             }
+            transport::Event::Surveyed { serial, .. } if self.watch.stopping_at.is_none() => {
+                self.watch.surveyed_at = self.broker.surveyed_at[serial];
+            }
             transport::Event::Refused(_) => self.watch.stopping(self.now),
             transport::Event::Delivered(deliveries) => {
                 for delivery in deliveries {

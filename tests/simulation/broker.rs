@@ -70,8 +70,8 @@ pub(crate) struct Broker {
     pub(crate) is_up: bool,
     next: u64,
     survey: u64,
-    /// When the last survey was answered.
-    pub(crate) surveyed_at: Duration,
+    /// When each survey was answered.
+    pub(crate) surveyed_at: BTreeMap<u64, Duration>,
     pub(crate) answers_accept: bool,
 }
 
@@ -180,7 +180,7 @@ impl Broker {
             }
             Effect::Survey(serial) if serial == self.survey && self.is_up => {
                 self.survey = 0;
-                self.surveyed_at = now;
+                self.surveyed_at.insert(serial, now);
                 let empty = self.messages.is_empty() && self.accepted.is_empty();
                 // What is said with `empty` means nothing, so it is anything.
                 let again_in = if empty { dice.pick(&[0, 1000, 1 << 40]) } else { dice.between(1_000, 900_000) };

@@ -108,7 +108,12 @@ pub(crate) fn born(settings: &Settings, calm: bool, dice: &mut Dice) -> Vec<(Dur
         acts.push((after, Act::Say(FromWorker::Unknown("later".to_owned()))));
     }
     if dice.chance(temper.idle_death) {
-        let act = if dice.chance(300) { Act::Bye } else { Act::Exit(any_exit(dice)) };
+        let act = match dice.between(0, 5) {
+            0 => Act::Bye,
+            1 => Act::HangUp,
+            2 => Act::Babble,
+            _ => Act::Exit(any_exit(dice)),
+        };
         acts.push((after + dice.micros((0, 15_000_000)), act));
     }
     acts

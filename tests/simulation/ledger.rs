@@ -184,6 +184,8 @@ impl Ledger {
             (None, _, None) if *settlement == Settlement::Release => Ok(()),
             // A stored copy leaves nothing but the removal.
             (None, Some(_), None) if matches!(settlement, Settlement::Done { .. }) => Ok(()),
+            // The copy of a snoozed task has its identity: either may get the settlement of the other.
+            (None, Some(_), None) if is_copy => Ok(()),
             // What is not known any more may be refused for reasons of its own.
             (None, Some(verdict), None) => follows(verdict, settlement, entry, now, queue).or_else(|error| {
                 if self.is_forgetful || entry.identity.is_none() { unrun(settlement, entry, queue) } else { Err(error) }

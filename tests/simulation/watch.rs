@@ -37,6 +37,8 @@ pub(crate) struct Watch {
     pub(crate) attached_at: Option<Duration>,
     pub(crate) down_since: Option<Duration>,
     longest_down: Duration,
+    /// To when the last answer to a survey belongs.
+    pub(crate) surveyed_at: Duration,
     pub(crate) scheduler_stopped: bool,
     /// Results of actions that the core is still to be told.
     pub(crate) pending: Vec<Event>,
@@ -61,6 +63,7 @@ impl Watch {
             attached_at: None,
             down_since: Some(Duration::ZERO),
             longest_down: Duration::ZERO,
+            surveyed_at: Duration::ZERO,
             scheduler_stopped: false,
             pending: Vec::new(),
             origins: Vec::new(),
@@ -287,7 +290,7 @@ impl World {
         let right = match code {
             Code::Ok if asked => true,
             Code::Ok => {
-                let late = |came: Option<Duration>| came.is_some_and(|came| came > self.broker.surveyed_at);
+                let late = |came: Option<Duration>| came.is_some_and(|came| came > self.watch.surveyed_at);
                 if let Some(left) = self.broker.messages.values().find(|message| !late(message.came_at)) {
                     return Err(format!("halted with {left:?} left"));
                 }
