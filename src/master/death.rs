@@ -160,7 +160,9 @@ impl Core {
             self.log(Level::Error, || format!("{slot} (pid {pid}): {exit}; task {id} {what}"));
             self.settle_hand(hand, settlement);
         }
-        for hand in hands {
+        // What is given back has not failed.
+        let failed = if doom == Some(&Doom::Stop) { &[] } else { hands };
+        for hand in failed {
             self.count_failure(hand.delivery.queue.0, &hand.delivery.task.id);
         }
     }
