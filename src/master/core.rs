@@ -514,11 +514,11 @@ impl Core {
 
     fn look_at_queue(&mut self, index: usize) {
         // In a stop no pause ends: armed again, its end would be due for ever.
-        if let pool::State::Parked { until, pause } = self.pools[index].state
+        if let pool::State::Parked { until, pause, cause } = self.pools[index].state
             && !self.stop.is_stopping()
         {
             if until <= self.now.at {
-                self.pools[index].state = pool::State::Trial { pause };
+                self.pools[index].state = pool::State::Trial { pause, cause };
                 self.begin_trial(index);
             } else {
                 self.timers.arm(Owner::Queue(index), until);

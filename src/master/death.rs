@@ -244,13 +244,17 @@ impl Core {
         }
         self.wait_before_restart(slot);
         if park || matches!(self.pools[index].state, pool::State::Trial { .. }) {
-            self.park(index, "its workers cannot be started");
+            self.park(index, pool::Cause::Starts);
         }
     }
 
     /// Stops working a queue for a while. What waits goes back, and its workers are left alone.
-    pub(super) fn park(&mut self, index: usize, why: &str) {
-        let pause = self.pools[index].park(self.now.at);
+    pub(super) fn park(&mut self, index: usize, cause: pool::Cause) {
+        let pause = self.pools[index].park(self.now.at, cause);
+        let why = match cause {
+            pool::Cause::Starts => "its workers cannot be started",
+            pool::Cause::Tasks => "too many of its tasks crashed or timed out in a row",
+        };
         let queue = self.pools[index].name().to_owned();
         let seconds = pause.as_secs_f64();
         self.log(Level::Error, || format!("Queue {queue} is parked for {seconds} s: {why}"));
@@ -281,11 +285,6 @@ impl Core {
             self.spawn(slots.start);
         }
         self.renew_credit(index);
-    }
-
-    /// Whether slots of this queue have nothing in them and nothing coming.
-    pub(super) fn has_empty_slots(&self, index: usize) -> bool {
-        self.pools[index].slots.clone().any(|slot| matches!(self.slots[slot].state, State::Empty))
     }
 
     /// The queue is well: fill the slots that were left empty.

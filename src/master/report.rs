@@ -87,8 +87,7 @@ impl Core {
         let pool = &mut self.pools[index];
         pool.proven = true;
         pool.starts.succeeded();
-        // Slots are empty only if the queue was parked because nothing could be started.
-        if matches!(pool.state, pool::State::Trial { .. }) && self.has_empty_slots(index) {
+        if matches!(pool.state, pool::State::Trial { cause: pool::Cause::Starts, .. }) {
             self.pools[index].state = pool::State::Running;
             self.log(Level::Info, || format!("Queue {queue} is worked again"));
             self.refill(index);
@@ -183,7 +182,7 @@ impl Core {
             return;
         }
         if pool.row.failed(id, limit) || on_trial {
-            self.park(index, "too many of its tasks crashed or timed out in a row");
+            self.park(index, pool::Cause::Tasks);
         }
     }
 
