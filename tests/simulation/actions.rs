@@ -88,10 +88,7 @@ impl World {
                 self.ask(effect);
                 Ok(())
             }
-            Action::Log { message, .. } => {
-                self.watch.read_log(&message, self.now);
-                Ok(())
-            }
+            Action::Log { message, .. } => self.watch.read_log(&message, self.now),
             Action::StopScheduler => {
                 if !self.settings.plan.scheduler || std::mem::replace(&mut self.watch.scheduler_stopped, true) {
                     return Err("a scheduler is stopped that is not there".to_owned());

@@ -46,6 +46,8 @@ pub(crate) struct Watch {
     pub(crate) origins: Vec<u64>,
     pub(crate) starts_in_a_row: Vec<u32>,
     parked: Vec<bool>,
+    /// Parked for its tasks, and since then none of them ended in words.
+    pub(crate) needs_proof: Vec<bool>,
     said_parked: bool,
     said_unstartable: bool,
     said_all_parked: bool,
@@ -69,6 +71,7 @@ impl Watch {
             origins: Vec::new(),
             starts_in_a_row: vec![0; queues],
             parked: vec![false; queues],
+            needs_proof: vec![false; queues],
             said_parked: false,
             said_unstartable: false,
             said_all_parked: false,
@@ -89,7 +92,7 @@ impl Watch {
     }
 
     /// What the log tells of queues and of ends that nobody asked for.
-    pub(crate) fn read_log(&mut self, message: &str, now: Duration) {
+    pub(crate) fn read_log(&mut self, message: &str, now: Duration) -> Result<(), String> {
         if message.starts_with("Termination received; shutting down children") {
             self.stopping(now);
         }
@@ -97,12 +100,17 @@ impl Watch {
             if message.starts_with(&format!("Queue q{index} is parked")) {
                 *parked = true;
                 self.said_parked = true;
+                self.needs_proof[index] = message.contains("too many of its tasks");
             } else if message.starts_with(&format!("Queue q{index} is worked again")) {
                 *parked = false;
+                if self.needs_proof[index] {
+                    return Err("a queue parked for its tasks is worked again though none was done".to_owned());
+                }
             }
         }
         self.said_unstartable |= message.starts_with("worker kind ") && message.ends_with(" could not be started");
         self.said_all_parked |= message == "all queues are parked";
+        Ok(())
     }
 
     pub(crate) fn failed_start(&mut self, queue: usize) {

@@ -380,6 +380,7 @@ impl World {
                 let id = child.hands[position].id.clone();
                 if !doomed {
                     let hand = child.hands.remove(position);
+                    self.watch.needs_proof[child.queue] = false;
                     self.ledger.ended(&hand, Verdict::of(&outcome), at);
                 }
                 self.feed(Event::Said { worker, frame: FromWorker::Outcome { id, outcome } })?;
