@@ -246,10 +246,7 @@ impl Core {
     fn delivered(&mut self, delivery: Delivery) {
         self.serial += 1;
         let index = delivery.queue.0;
-        let delivery = match self.adopt(delivery) {
-            Some(delivery) => delivery,
-            None => return,
-        };
+        let Some(delivery) = self.adopt(delivery) else { return };
         if self.stop.is_stopping() || matches!(self.pools[index].state, pool::State::Parked { .. }) {
             self.settle(delivery.handle, None, Settlement::Release);
             return;
@@ -499,9 +496,8 @@ impl Core {
         let now = self.now.at;
         let over = |at: &Instant| *at <= now;
         match &self.slots[slot].state {
-            State::Empty => {}
             State::Waiting { until } if over(until) => self.spawn(slot),
-            State::Waiting { .. } => {}
+            State::Empty | State::Waiting { .. } => {}
             State::Alive(life) => {
                 let id = life.id;
                 let late = life.hands.iter().find(|hand| hand.due_at.as_ref().is_some_and(over));

@@ -85,7 +85,7 @@ impl Faulty {
         drop(self.events.send(Event::Lost { error, again_in: Duration::ZERO }));
         let (transport, relay) = self.start();
         if let Some(queues) = session.queues.clone() {
-            transport.ask(Request::Attach { queues });
+            transport.ask(Request::Attach { queues, passive: false });
         }
         for (queue, credit) in session.credits.clone() {
             transport.ask(Request::Credit { queue, credit });
@@ -98,7 +98,7 @@ impl Transport for Faulty {
     fn ask(&self, request: Request) {
         let mut session = self.session.lock().expect("no panic");
         match &request {
-            Request::Attach { queues } => session.queues = Some(queues.clone()),
+            Request::Attach { queues, .. } => session.queues = Some(queues.clone()),
             Request::Credit { queue, credit } => session.credits.push((*queue, *credit)),
             Request::Settle(_) if self.commands.swallow_settlements.load(Ordering::SeqCst) => return,
             _ => {}
@@ -136,7 +136,7 @@ fn a_lost_session_voids_its_handles() {
     let tenant = FaultyMemory::fresh().expect("always possible");
     let (events, mut told) = mpsc::unbounded_channel();
     let faulty = Faulty::new(tenant.address.clone(), events, Arc::default());
-    faulty.ask(Request::Attach { queues: vec![setup("foo", &[])] });
+    faulty.ask(Request::Attach { queues: vec![setup("foo", &[])], passive: false });
     faulty.ask(Request::Credit { queue: QueueIndex(0), credit: 2 });
     asynctask::transport::call(&faulty, |reply| Request::Submit { tasks: tasks("foo", 2), reply }).expect("stored");
     assert!(matches!(told.blocking_recv(), Some(Event::Attached { session: 1 })));

@@ -107,12 +107,12 @@ impl Demo {
 
     /// Runs a command to its end.
     pub fn run(&self, arguments: &[&str]) -> Ran {
-        ran(self.command(arguments).output().expect("the demo starts"))
+        ran(&self.command(arguments).output().expect("the demo starts"))
     }
 
     /// Runs a master with these workers to its end.
     pub fn workers(&self, workers: &str, options: &[&str]) -> Ran {
-        ran(self.master(workers, options).output().expect("the demo starts"))
+        ran(&self.master(workers, options).output().expect("the demo starts"))
     }
 
     /// A master with these workers, not started.
@@ -184,7 +184,7 @@ impl Drop for Demo {
     }
 }
 
-fn ran(output: std::process::Output) -> Ran {
+fn ran(output: &std::process::Output) -> Ran {
     Ran {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
