@@ -328,7 +328,7 @@ impl World {
     fn tell(&mut self, event: transport::Event) {
         let latency = self.dice.micros(self.settings.transport.latency);
         self.last_told = self.last_told.max(self.now + latency);
-        self.after(self.last_told - self.now, Happening::Tell(event));
+        self.after(self.last_told.saturating_sub(self.now), Happening::Tell(event));
     }
 
     /// Asks the transport, after what was asked before.
@@ -336,7 +336,7 @@ impl World {
         let latency = self.dice.micros(self.settings.transport.latency);
         self.last_asked = self.last_asked.max(self.now + latency);
         let session = self.broker.session;
-        self.after(self.last_asked - self.now, Happening::Broker { session, effect });
+        self.after(self.last_asked.saturating_sub(self.now), Happening::Broker { session, effect });
     }
 
     fn follow(&mut self, next: Vec<Next>) {
@@ -345,7 +345,10 @@ impl World {
                 Next::Tell(event) => self.tell(event),
                 Next::Due(number, delay) => self.after(delay, Happening::Due(number)),
                 Next::Then(effect) => {
-                    let delay = self.dice.micros(self.settings.transport.latency);
+                    let mut delay = self.dice.micros(self.settings.transport.latency);
+                    if matches!(effect, Effect::Answer(_)) {
+                        delay += self.dice.micros((0, 600_000));
+                    }
                     let session = self.broker.session;
                     self.after(delay, Happening::Broker { session, effect });
                 }
