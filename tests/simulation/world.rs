@@ -214,6 +214,11 @@ impl World {
                 self.feed(Event::Transport(event))
             }
             Happening::Broker { session, effect } => {
+                // The worst moment to submit something: between a reading and its answer.
+                if matches!(effect, Effect::Survey(_)) && !self.is_calm() && self.dice.chance(200) {
+                    let soon = self.dice.micros((1, 100_000));
+                    self.after(soon, Happening::Arrive);
+                }
                 if session == self.broker.session || matches!(effect, Effect::Credit(..)) {
                     let next = self.broker.effect(effect, self.now, &mut self.dice);
                     self.follow(next);
