@@ -38,6 +38,8 @@ mod broker;
 mod child;
 #[path = "simulation/dice.rs"]
 mod dice;
+#[path = "simulation/doings.rs"]
+mod doings;
 #[path = "simulation/ledger.rs"]
 mod ledger;
 #[path = "simulation/settings.rs"]
