@@ -103,7 +103,9 @@ fn throughput() {
         let queue = format!("foo{credit}");
         let mut party = Party::attached(&at, &[setup(&queue, &[])], 0);
         let mut all = tasks(&queue, count);
-        all.iter_mut().for_each(|task| task.body = vec![b'x'; 1024]);
+        for task in &mut all {
+            task.body = vec![b'x'; 1024];
+        }
         let clock = Clock::start();
         party.submit(all);
         let stored = clock.now().at.since_start().as_secs_f64();
