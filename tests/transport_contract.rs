@@ -11,21 +11,6 @@ mod support;
 use asynctask::transport::{Events, Transport, Uri, open};
 use contract::Tenant;
 
-/// A file in a folder of its own.
-struct Sqlite {
-    folder: tempfile::TempDir,
-}
-
-impl Tenant for Sqlite {
-    fn fresh() -> Option<Self> {
-        Some(Self { folder: tempfile::tempdir().expect("a folder for the test") })
-    }
-
-    fn open(&self, events: Events) -> Box<dyn Transport> {
-        open(&Uri::Sqlite(self.folder.path().join("tasks.db")), events).expect("a thread for the transport")
-    }
-}
-
 /// A named memory of this process.
 struct Localmem {
     name: String,
@@ -43,6 +28,7 @@ impl Tenant for Localmem {
     }
 }
 
-contract::every_clause!(sqlite, super::Sqlite);
+contract::every_clause!(sqlite, crate::contract::sqlite::Sqlite);
 contract::every_clause!(localmem, super::Localmem);
 contract::every_clause!(amqp, crate::contract::amqp_tenant::Amqp);
+contract::every_clause!(through_a_decorator, crate::contract::faulty::FaultyMemory);

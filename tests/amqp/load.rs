@@ -10,10 +10,7 @@ use asynctask::{
 
 use crate::{
     At,
-    contract::{
-        Tenant as _,
-        party::{Party, done, setup, tasks},
-    },
+    party::{Party, done, setup, tasks},
     support::foreign::Foreign,
 };
 

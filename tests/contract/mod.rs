@@ -4,9 +4,12 @@ pub mod amqp_tenant;
 mod dead;
 mod delivery;
 mod endings;
+pub mod faulty;
 mod lease;
-pub mod party;
+mod party;
+mod reexec;
 mod settlement;
+pub mod sqlite;
 mod views;
 
 pub use self::{dead::*, delivery::*, endings::*, lease::*, settlement::*, views::*};

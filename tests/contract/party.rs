@@ -105,6 +105,20 @@ impl<'a, T: Tenant> Party<'a, T> {
         })
     }
 
+    /// The next deliveries, if they come in this time.
+    pub fn batch_within(&mut self, time: Duration) -> Option<Vec<Delivery>> {
+        let mut waiting = self.delivered_so_far();
+        let delivered = |event| match event {
+            Some(Event::Delivered(deliveries)) => Some(deliveries),
+            _ => None,
+        };
+        if waiting.is_empty() {
+            let next = self.runtime.block_on(async { tokio::time::timeout(time, self.events.recv()).await });
+            waiting = next.ok().and_then(delivered).unwrap_or_default();
+        }
+        (!waiting.is_empty()).then_some(waiting)
+    }
+
     /// Whatever was delivered by now.
     pub fn delivered_so_far(&mut self) -> Vec<Delivery> {
         while let Ok(event) = self.events.try_recv() {
@@ -136,9 +150,15 @@ impl<'a, T: Tenant> Party<'a, T> {
                     None => self.waiting.push(event),
                 },
                 Ok(None) => panic!("waited for {what}, but the transport ended; it said {:#?}", self.waiting),
-                Err(_) => panic!("waited for {what} in vain; the transport said {:#?}", self.waiting),
+                Err(elapsed) => panic!("waited for {what}: {elapsed}; the transport said {:#?}", self.waiting),
             }
         }
+    }
+
+    /// Waits for an event that should not come.
+    pub fn hears_nothing_for(&mut self, time: Duration) {
+        let heard = self.runtime.block_on(async { tokio::time::timeout(time, self.events.recv()).await });
+        assert!(heard.is_err(), "the transport said {heard:?}");
     }
 
     /// Asks and waits for the reply.

@@ -37,7 +37,6 @@ const AT_ONCE: usize = 4096;
 /// The state of the thread.
 pub(super) struct Actor {
     pub(super) path: PathBuf,
-    pub(super) events: Events,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) bell: Arc<Bell>,
     pub(super) patience: Arc<Patience>,
@@ -60,8 +59,12 @@ pub(super) struct Actor {
     pub(super) keeping: Housekeeping,
     pub(super) look_at: Instant,
     pub(super) data_version: i64,
+    /// Some master had ended without leaving.
+    pub(super) unclean: bool,
     /// Something was written since the last look.
     pub(super) active: bool,
+    /// The last to go: who sees it closed knows that our locks are free.
+    pub(super) events: Events,
 }
 
 /// The wish to be the scheduler.
@@ -94,7 +97,6 @@ impl Actor {
     ) -> Self {
         Self {
             path: path.to_owned(),
-            events,
             requests,
             bell,
             patience,
@@ -113,7 +115,9 @@ impl Actor {
             keeping: Housekeeping::default(),
             look_at: Instant::default(),
             data_version: 0,
+            unclean: false,
             active: false,
+            events,
         }
     }
 
@@ -211,7 +215,7 @@ impl Actor {
         }
         match self.try_advance() {
             Ok(did) => {
-                if did && self.trouble.take().is_some() {
+                if self.trouble.take().is_some() && did {
                     self.tell(Event::Warning(format!("{}: works again", self.path.display())));
                 }
             }
@@ -272,16 +276,12 @@ impl Actor {
             return self.refuse(file_error(&self.path, cause(error)));
         }
         let now = self.clock.now().at;
-        let pause = match &self.trouble {
-            Some(trouble) => (trouble.pause * 2).min(PAUSES.1),
-            None => {
-                let cause = cause(error);
-                self.tell(Event::Warning(format!(
-                    "{}: {cause}; what must be stored is kept and tried again",
-                    self.path.display()
-                )));
-                PAUSES.0
-            }
+        let pause = if let Some(trouble) = &self.trouble {
+            (trouble.pause * 2).min(PAUSES.1)
+        } else {
+            let (path, cause) = (self.path.display(), cause(error));
+            self.tell(Event::Warning(format!("{path}: {cause}; what must be stored is kept and tried again")));
+            PAUSES.0
         };
         self.trouble = Some(Trouble { again_at: now + pause, pause });
     }
@@ -327,11 +327,24 @@ impl Actor {
         self.try_lease();
     }
 
+    /// Whether the files that we opened are still those that others open.
+    fn check_files(&self) -> Result<(), Error> {
+        for file in self.store.iter().map(Store::file).chain(self.masters.iter().map(Masters::identity)) {
+            if !file.is_in_place() {
+                return Err(file_error(&file.path, "it was removed or replaced while it was in use"));
+            }
+        }
+        Ok(())
+    }
+
     /// Once a second: what no datagram told, who died, and what should be tidied up.
     fn look_around(&mut self) {
         self.look_at = self.clock.now().at + LOOK_EVERY;
         if self.refused.is_some() || !self.looks_around() {
             return;
+        }
+        if let Err(error) = self.check_files() {
+            return self.refuse(error);
         }
         self.try_lease();
         if let Err(error) = self.try_look_around() {
@@ -342,18 +355,19 @@ impl Actor {
     fn try_look_around(&mut self) -> rusqlite::Result<()> {
         let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(()) };
         let version = store.data_version()?;
-        let changed = std::mem::replace(&mut self.data_version, version) != version;
+        let changed = self.data_version != version;
         if changed {
             master.look();
             master.others = owner::owners(store.read())?;
             master.others.retain(|other| *other != master.owner);
+            self.data_version = version;
         }
         let idle = !std::mem::take(&mut self.active) && !changed;
         let warning = self.keeping.step(store, &self.path, &self.patience, Clock::wall(), idle)?;
         if let Some(warning) = warning {
             self.tell(Event::Warning(warning));
         }
-        self.return_tasks_of_the_dead().map(drop)
+        self.return_tasks_of_the_dead()
     }
 
     /// Whoever listened may be gone; the thread ends when its transport is dropped.

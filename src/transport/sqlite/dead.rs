@@ -31,8 +31,8 @@ pub(super) fn walk(
 ) -> rusqlite::Result<Walked> {
     let mut walked = Walked::default();
     let Some(id) = known_queue(store.read(), &queue.queue)? else { return Ok(walked) };
-    // What dies again while we walk comes after this moment, and is not met twice.
-    let until = Clock::wall();
+    // What dies again while we walk comes after the last one that is there now, and is not met twice.
+    let Some(until) = last(store.read(), id)? else { return Ok(walked) };
     let mut after = (i64::MIN, i64::MIN);
     'pages: loop {
         let page = page(store.read(), &queue.queue, id, after, until)?;
@@ -62,6 +62,13 @@ pub(super) fn walk(
     Ok(walked)
 }
 
+/// When the last dead letter of a queue died.
+fn last(connection: &Connection, queue: i64) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT max(due) FROM task WHERE queue = ?1 AND state = 2")?
+        .query_row([queue], |row| row.get(0))
+}
+
 struct Found {
     row: i64,
     claim: i64,
@@ -74,14 +81,14 @@ fn page(
     name: &str,
     queue: i64,
     after: (i64, i64),
-    until: Timestamp,
+    until: i64,
 ) -> rusqlite::Result<Vec<Found>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body FROM task \
          WHERE queue = ?1 AND state = 2 AND (due, id) > (?2, ?3) AND due <= ?4 \
-         AND (purge_at IS NULL OR purge_at > ?4) ORDER BY due, id LIMIT ?5",
+         AND (purge_at IS NULL OR purge_at > ?5) ORDER BY due, id LIMIT ?6",
     )?;
-    let mut rows = statement.query(params![queue, after.0, after.1, until.0, PAGE as i64])?;
+    let mut rows = statement.query(params![queue, after.0, after.1, until, Clock::wall().0, PAGE as i64])?;
     let mut page = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {

@@ -13,7 +13,7 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -32,20 +32,43 @@ const LEASES: i64 = 1 << 62;
 /// The file of locks.
 pub(super) struct Masters {
     file: File,
+    identity: Identity,
+}
+
+/// A file as it was when it was opened.
+pub(super) struct Identity {
+    pub(super) path: PathBuf,
+    number: Option<(u64, u64)>,
+}
+
+impl Identity {
+    pub(super) fn of(path: PathBuf) -> Self {
+        let number = number(&path);
+        Self { path, number }
+    }
+
+    /// Whether its name still leads to it.
+    pub(super) fn is_in_place(&self) -> bool {
+        number(&self.path) == self.number
+    }
+}
+
+fn number(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 impl Masters {
     /// Opens the file beside the database at `path`. It stays empty: only its bytes' locks count.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         // std opens with O_CLOEXEC.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(beside(path, "masters"))?;
-        Ok(Self { file })
+        let path = beside(path, "masters");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        Ok(Self { file, identity: Identity::of(path) })
+    }
+
+    /// The file, to see whether it stays.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Takes the lock of a byte; `false` if another holds it. Taking one's own again succeeds.

@@ -10,15 +10,15 @@ use std::{
     collections::HashMap,
     fs::OpenOptions,
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use nix::sys::statfs::statfs;
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::{busy::Patience, schema};
+use super::{busy::Patience, owner::Identity, schema};
 use crate::transport::Error;
 
 /// 3.51.3 mends a fault by which several writers of a WAL could corrupt it.
@@ -39,7 +39,7 @@ pub(super) type QueueIds = HashMap<String, i64>;
 /// An open database.
 pub(super) struct Store {
     connection: Connection,
-    path: PathBuf,
+    file: Identity,
     queue_ids: QueueIds,
     synchronous: Option<Synchronous>,
 }
@@ -62,6 +62,8 @@ impl Store {
             _ => {}
         }
         drop(making);
+        // Under one name for all, whatever links lead to it: the files beside it must be the same for all.
+        let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut store = Self::connect(path, patience)?;
         schema::migrate(&mut store.connection, path)?;
         Ok(store)
@@ -84,19 +86,29 @@ impl Store {
             return Err(Fault::Final(file_error(path, cause)));
         }
         let open = || -> rusqlite::Result<Connection> {
-            let mut connection = Connection::open(path)?;
+            // No URI: a file may be called `file:a?mode=memory`. No CREATE: it was made with our permissions.
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let mut connection = Connection::open_with_flags(path, flags)?;
             connection.busy_handler(Some(patience.sleeper()))?;
             connection.set_prepared_statement_cache_capacity(64);
-            // Only heeded before the first table is made.
-            connection.execute_batch("PRAGMA auto_vacuum = 2")?;
+            // Heeded only before the first page is written; later it would wait for the write lock.
+            if connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
+                connection.execute_batch("PRAGMA auto_vacuum = 2")?;
+            }
             connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
             connection.query_row("PRAGMA journal_size_limit = 67108864", [], |_| Ok(()))?;
             connection.query_row("PRAGMA mmap_size = 0", [], |_| Ok(())).or_else(no_rows)?;
             connection.query_row("PRAGMA wal_autocheckpoint = 1000", [], |_| Ok(()))?;
             Ok(connection)
         };
-        let connection = open()?;
-        Ok(Self { connection, path: path.to_owned(), queue_ids: QueueIds::new(), synchronous: None })
+        // The change to WAL does not ask the busy handler when another makes it at the same moment.
+        let connection = retry_while_busy(patience, open)?;
+        Ok(Self { connection, file: Identity::of(path.to_owned()), queue_ids: QueueIds::new(), synchronous: None })
+    }
+
+    /// The file, under its name without links.
+    pub(super) fn file(&self) -> &Identity {
+        &self.file
     }
 
     /// The connection, for reading.
@@ -134,7 +146,7 @@ impl Store {
 
     /// What went wrong, with the file's name.
     pub(super) fn error(&self, error: &rusqlite::Error) -> Error {
-        file_error(&self.path, cause(error))
+        file_error(&self.file.path, cause(error))
     }
 }
 
@@ -185,6 +197,18 @@ pub(super) fn cause(error: &rusqlite::Error) -> String {
         _ => return error.to_string(),
     };
     format!("{text} ({error})")
+}
+
+/// Tries again while another is in the way, for as long as a lock is waited for.
+fn retry_while_busy<T>(patience: &Arc<Patience>, mut act: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let mut sleep = patience.sleeper();
+    let mut calls = 0;
+    loop {
+        match act() {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && sleep(calls) => calls += 1,
+            done => return done,
+        }
+    }
 }
 
 /// For what answers with no row where it has nothing to say.
