@@ -10,10 +10,7 @@ use asynctask::{
 
 use crate::{
     At,
-    contract::{
-        Tenant as _,
-        party::{Party, done, ids, setup, task, tasks},
-    },
+    party::{Party, done, ids, setup, task, tasks},
     support::{broker, foreign::Foreign},
 };
 

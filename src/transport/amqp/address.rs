@@ -8,6 +8,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::topology::Fault;
 use crate::transport::{Error, uri::mask};
 
 /// Longest wait for a connect, a close, a confirm, or any other answer of the broker.
@@ -89,6 +90,15 @@ impl Address {
     fn unreachable(&self, error: &lapin::Error) -> Error {
         let (uri, cause) = (self.shown.clone(), said(error));
         if refuses(error) { Error::Refused { uri, cause } } else { Error::Unreachable { uri, cause } }
+    }
+
+    /// The error for a question that got no good answer.
+    pub(super) fn fault(&self, fault: Fault) -> Error {
+        match fault {
+            Fault::Absent(queue) => Error::NoSuchQueue { queue },
+            Fault::Forbidden(cause) => Error::Refused { uri: self.shown.clone(), cause },
+            Fault::Broken(cause) => self.lost(cause),
+        }
     }
 
     /// The error for a session that ended.

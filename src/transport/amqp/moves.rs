@@ -6,10 +6,10 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use super::{
-    engine::{Note, Notes},
     ladder,
     publish::{Outgoing, Published, WINDOW},
     session::Session,
+    state::{Note, Notes},
     topology::{Fault, Place},
 };
 use crate::{backoff::Backoff, transport::Error};
@@ -95,6 +95,7 @@ impl Store {
                         Ok(()) => {}
                         Err(Fault::Absent(_)) if self.step_down(parcel, "does not exist") => declared = false,
                         Err(Fault::Absent(_)) => return Ok(Tried::No("it does not exist".to_owned())),
+                        Err(Fault::Forbidden(cause)) => return Ok(Tried::No(cause)),
                         Err(Fault::Broken(cause)) => return self.broken(cause),
                     }
                 }
@@ -149,8 +150,10 @@ impl Store {
             match self.session.topology.ensure(&self.session.reader(), &parcel.place).await {
                 Ok(()) => {}
                 Err(Fault::Absent(queue)) => return Err(Error::NoSuchQueue { queue }),
+                Err(Fault::Forbidden(cause)) => return Err(not_stored(parcel, cause)),
                 Err(Fault::Broken(cause)) => {
-                    return Err(not_stored(parcel, self.broken::<()>(cause.clone()).map_or(cause, |()| String::new())));
+                    let _: Result<(), ()> = self.broken(cause.clone());
+                    return Err(not_stored(parcel, cause));
                 }
             }
         }
