@@ -93,7 +93,7 @@ fn refused(error: &clap::Error) -> ExitCode {
     let mut paragraphs = text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
     let what = paragraphs.next().unwrap_or_default();
     let hints: Vec<String> = paragraphs.filter(|paragraph| !paragraph.is_empty()).collect();
-    let hint = hints.first().map_or("try --help", String::as_str);
+    let hint = hints.first().map_or("try --help", |hint| hint.strip_prefix("tip: ").unwrap_or(hint));
     let _ = writeln!(io::stderr(), "{what}\nhint: {hint}");
     Code::Usage.into()
 }
