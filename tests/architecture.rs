@@ -1,7 +1,7 @@
 //! Who may know whom, as a failing build: the source text is read, each path in it (`use` trees unfolded, `super` and
 //! `self` resolved) is held against the rules of the map.
 //!
-//! Tests inside of a file (from `#[cfg(test)]` on) may do what they like. A rule that is broken names the file, the
+//! Tests inside of a file (its last module, behind `#[cfg(test)]`) may do what they like. A rule that is broken names the file, the
 //! path, and why the rule is there.
 
 use std::{
@@ -270,7 +270,7 @@ struct Source {
 
 impl Source {
     fn new(name: &str, text: &str) -> Self {
-        let text = text.find("\n#[cfg(test)]\n").map_or(text, |tests| &text[..=tests]);
+        let text = text.find("\n#[cfg(test)]\nmod ").map_or(text, |tests| &text[..=tests]);
         let tokens = tokens(text);
         let paths = paths(&tokens, &module_of(name));
         Self { name: name.to_owned(), lines: text.lines().count(), tokens, paths }
