@@ -17,6 +17,7 @@ struct Resize {
 }
 
 /// A worker kind is a function of a payload. This one does three different things, by the file's name.
+#[expect(clippy::needless_pass_by_value, reason = "the shape of a worker's function")]
 fn resize(request: Resize, context: &Context) -> asynctask::Result {
     match request.file.as_str() {
         "flaky.png" if context.attempt() == 1 => Err("the disk was busy".into()),

@@ -215,7 +215,7 @@ fn options_override_files_key_by_key() {
     let config = desk.load();
     let processes: Vec<_> = config.queues.iter().map(|queue| (queue.name.as_str(), queue.processes)).collect();
     assert_eq!(processes, [("foo", 2), ("a.b", 4), ("bar", 1)]);
-    assert_eq!(config.queues[1].timeout, Some(Duration::from_secs(60)));
+    assert_eq!(config.queues[1].timeout, Some(Duration::from_mins(1)));
     assert_eq!(config.transport, Uri::Sqlite(desk.path().join("x.db")));
 }
 

@@ -56,6 +56,7 @@ pub(super) enum Verb {
 }
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Workers {
     /// Fire the configured schedules; the processes agree on one that does
     #[arg(long)]

@@ -60,8 +60,8 @@ fn list(config: &Config, verb: &FailedList) -> Result<Code, Error> {
     })?;
     let counts = counts(&rows);
     match (verb.summary, verb.json) {
-        (true, true) => print(&counts.iter().map(|count| format!("{}\n", count.json())).collect::<String>())?,
-        (false, true) => print(&rows.iter().map(|row| format!("{row}\n")).collect::<String>())?,
+        (true, true) => print(&lines(counts.iter().map(Count::json)))?,
+        (false, true) => print(&lines(&rows))?,
         (_, false) if rows.is_empty() => print(&format!("no dead letters of queue {}\n", verb.queue))?,
         (summary, false) => {
             print(&table(&["COUNT", "REASON", "FINGERPRINT", "ERROR"], counts.iter().map(Count::cells).collect()))?;
@@ -94,17 +94,15 @@ fn show(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
         print(&format!("{letter}\n"))?;
         return Ok(Code::Ok);
     }
-    let mut text = String::new();
-    for (name, value) in letter.as_object().into_iter().flatten() {
+    let facts = letter.as_object().into_iter().flatten().map(|(name, value)| {
         let value = cell(value);
-        if value.contains('\n') {
-            let indented: String = value.trim_end().lines().map(|line| format!("    {line}\n")).collect();
-            text.push_str(&format!("{name}:\n{indented}"));
-        } else {
-            text.push_str(&format!("{name}: {value}\n"));
+        if !value.contains('\n') {
+            return format!("{name}: {value}");
         }
-    }
-    print(&text)?;
+        let indented = value.trim_end().replace('\n', "\n    ");
+        format!("{name}:\n    {indented}")
+    });
+    print(&lines(facts))?;
     Ok(Code::Ok)
 }
 
@@ -154,17 +152,17 @@ struct Count {
     reason: String,
     fingerprint: String,
     error: String,
-    count: u64,
+    times: u64,
 }
 
 impl Count {
     fn cells(&self) -> Vec<String> {
-        vec![self.count.to_string(), self.reason.clone(), self.fingerprint.clone(), one_line(&self.error)]
+        vec![self.times.to_string(), self.reason.clone(), self.fingerprint.clone(), one_line(&self.error)]
     }
 
     fn json(&self) -> Value {
-        let Self { reason, fingerprint, error, count } = self;
-        json!({ "reason": reason, "fingerprint": fingerprint, "error": error, "count": count })
+        let Self { reason, fingerprint, error, times } = self;
+        json!({ "reason": reason, "fingerprint": fingerprint, "error": error, "count": times })
     }
 }
 
@@ -175,12 +173,17 @@ fn counts(rows: &[Value]) -> Vec<Count> {
         let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
         let (reason, fingerprint) = (text("reason"), text("fingerprint"));
         let key = (reason.clone(), fingerprint.clone());
-        let fresh = || Count { reason, fingerprint, error: text("error"), count: 0 };
-        counts.entry(key).or_insert_with(fresh).count += 1;
+        let fresh = || Count { reason, fingerprint, error: text("error"), times: 0 };
+        counts.entry(key).or_insert_with(fresh).times += 1;
     }
     let mut counts: Vec<Count> = counts.into_values().collect();
-    counts.sort_by_key(|count| std::cmp::Reverse(count.count));
+    counts.sort_by_key(|count| std::cmp::Reverse(count.times));
     counts
+}
+
+/// Each on a line of its own.
+fn lines<T: std::fmt::Display>(values: impl IntoIterator<Item = T>) -> String {
+    values.into_iter().map(|value| value.to_string() + "\n").collect()
 }
 
 fn cell(value: &Value) -> String {

@@ -173,7 +173,7 @@ pub struct Breaker {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { failures: 10, pause: Duration::from_secs(30), longest: Duration::from_secs(600), errors: false }
+        Self { failures: 10, pause: Duration::from_secs(30), longest: Duration::from_mins(10), errors: false }
     }
 }
 

@@ -121,7 +121,9 @@ impl Worker {
         let mut output = self.output.borrow_mut();
         let _ = output.read_available(|line| self.logger.raw(line));
         output.finish(|line| self.logger.raw(line));
-        events.into_iter().for_each(|event| self.inbox.push(event));
+        for event in events {
+            self.inbox.push(event);
+        }
         output.tail()
     }
 
@@ -130,8 +132,11 @@ impl Worker {
         let mut events = Vec::new();
         let id = self.id;
         let state = self.link.borrow_mut().read_frames(|line| events.push(event_of(id, line)));
-        self.read_output();
-        events.into_iter().for_each(|event| self.inbox.push(event));
+        // An end of the pipe is for the other task to notice.
+        let _ = self.output.borrow_mut().read_held(|line| self.logger.raw(line));
+        for event in events {
+            self.inbox.push(event);
+        }
         state.unwrap_or_else(|fault| {
             self.broke(&fault);
             ReadState::Closed

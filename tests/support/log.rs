@@ -13,7 +13,7 @@ use nix::{
 };
 
 /// Nothing that a test waits for takes longer, on a machine of two slow cores.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Looks again and again, for what no event tells: processes that are gone, counts of a broker. Bounded.
 pub fn until(otherwise: &str, condition: impl Fn() -> bool) {

@@ -25,7 +25,7 @@ fn every_outcome_comes_out_as_it_went_in() {
         Outcome::Error { error: String::new(), detail: nasty.clone() },
         Outcome::Retry { error: nasty.clone(), delay: None },
         Outcome::Retry { error: String::new(), delay: Some(Duration::ZERO) },
-        Outcome::Snooze { delay: Duration::from_secs(90_000_000) },
+        Outcome::Snooze { delay: Duration::from_hours(25000) },
         Outcome::Failed { error: nasty.clone(), detail: nasty.clone() },
         Outcome::Malformed { error: nasty.clone() },
     ] {
