@@ -158,6 +158,8 @@ struct Drain {
     host: String,
     /// Tasks that came before the confirmation of the one before them.
     early: Vec<Delivery>,
+    /// A survey was answered before the confirmation.
+    surveyed: bool,
     done: u64,
 }
 
@@ -185,6 +187,7 @@ impl Drain {
             clock: Clock::start(),
             host: crate::process::host(),
             early: Vec::new(),
+            surveyed: false,
             done: 0,
         })
     }
@@ -206,26 +209,34 @@ impl Drain {
         Ok(self.done)
     }
 
-    /// Takes tasks until the transport says that nothing is left.
+    /// Takes tasks until the transport says that nothing is left. One survey at a time: a reading of a broker takes
+    /// its time, and a task that came meanwhile makes its answer worth nothing.
     fn work(&mut self) -> Result<(), Error> {
-        let mut serial = 0;
+        let (mut serial, mut is_stale) = (0, false);
         let mut ask_again = None;
         loop {
-            match self.next(ask_again.take())? {
-                None => serial = self.survey(serial),
+            match self.next(ask_again)? {
+                None => (serial, is_stale, ask_again) = (self.survey(serial), false, None),
                 Some(Event::Attached { .. }) => {
                     self.transport.ask(Request::Credit { queue: QueueIndex(0), credit: 1 });
                     serial = self.survey(serial);
                 }
                 Some(Event::Delivered(deliveries)) => {
+                    is_stale = true;
                     self.early.extend(deliveries);
                     while let Some(delivery) = self.early.pop() {
                         self.begin(&delivery)?;
                     }
-                    serial = self.survey(serial);
+                    if std::mem::take(&mut self.surveyed) {
+                        ask_again = Some(Duration::ZERO);
+                    }
                 }
-                Some(Event::Surveyed { serial: of, empty: true, .. }) if of == serial => return Ok(()),
-                Some(Event::Surveyed { serial: of, again_in, .. }) if of == serial => ask_again = Some(again_in),
+                Some(Event::Surveyed { serial: of, empty, again_in }) if of == serial => {
+                    if empty && !is_stale {
+                        return Ok(());
+                    }
+                    ask_again = Some(if is_stale { Duration::ZERO } else { again_in });
+                }
                 Some(Event::Warning(text)) => self.worker.log(Level::Warning, &text),
                 Some(_) => {}
             }
@@ -366,6 +377,7 @@ impl Drain {
             match self.next(None)? {
                 Some(Event::Settled(handles)) if handles.contains(&handle) => return Ok(()),
                 Some(Event::Delivered(deliveries)) => self.early.extend(deliveries),
+                Some(Event::Surveyed { .. }) => self.surveyed = true,
                 Some(Event::Warning(text)) => self.worker.log(Level::Warning, &text),
                 _ => {}
             }
