@@ -1,4 +1,32 @@
 //! `asynctask` runs other people's tasks in the background and does not lose them.
+//!
+//! A *master* reads a map of *queues* to *worker kinds*, starts *worker processes*, hands them *tasks* from a
+//! *transport*, restarts what dies, retries what fails, and moves what cannot be done to a *dead-letter queue* with the
+//! exact cause.
+//!
+//! ```text
+//!   Client, submit ──> transport (SQLite, RabbitMQ) <──> master ── foo[1]  worker process: runs user code,
+//!                        queues, dead letters            │ │  └─── foo[2]  speaks frames over one socket
+//!                                                        │ └────── bar[1]  python3 worker.py: the same frames
+//!                                                     core: decides
+//! ```
+//!
+//! # For users of the library
+//!
+//! [`App`] is a program with worker kinds; [`Worker`] is a kind, [`Context`] what it knows of its task, [`Outcome`] what it
+//! says. [`Client`] submits from any program.
+//!
+//! # Words
+//!
+//! A *task* is a message in a queue: id, payload, attempts used. A *slot* is the place a worker fills, `foo[1]`; a *pool* the
+//! slots of one queue. A *delivery* is a task in our hands, owed one *settlement* (done, retry, dead letter, release). An
+//! *outcome* is what the worker said. A *session* is one life of the connections to a broker.
+//!
+//! # Reading order
+//!
+//! [`task`], [`outcome`], [`frames`] and [`retry`] are the vocabulary. [`transport`] is the contract of what carries tasks,
+//! with its implementations below it. `master::core` holds every decision; [`master`] does what it says. [`process`]
+//! starts and reaps, [`worker`] is the child's side, [`config`] the settings, [`schedule`] the calendar.
 
 pub mod app;
 pub mod backoff;
@@ -23,3 +51,8 @@ pub use app::App;
 pub use client::Client;
 pub use logging::Level;
 pub use worker::{AsyncWorker, Context, Outcome, Result, Worker};
+
+/// The README's programs are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

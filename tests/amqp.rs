@@ -1,52 +1,30 @@
-//! probe
+//! RabbitMQ in particular: what the broker, the network and foreign producers can do to the transport.
+//!
+//! What holds for every transport is in `transport_contract.rs`.
+
+#[allow(dead_code, unused_imports, unused_macros, unreachable_pub, reason = "this program uses a part of it")]
+mod contract;
 mod support;
-use lapin::{options::*, types::*, *};
-#[test]
-fn probe() {
-    let Some(broker) = support::broker::shared() else { return };
-    let uri = broker.fresh_vhost();
-    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    rt.block_on(async {
-        let c = Connection::connect(&uri, ConnectionProperties::default()).await.unwrap();
-        for (name, args) in [
-            ("plain", vec![]),
-            ("ttl", vec![("x-message-ttl", AMQPValue::LongInt(5000))]),
-            (
-                "dlx",
-                vec![
-                    ("x-dead-letter-exchange", AMQPValue::LongString("".into())),
-                    ("x-queue-type", AMQPValue::LongString("classic".into())),
-                ],
-            ),
-            ("q", vec![("x-queue-type", AMQPValue::LongString("quorum".into()))]),
-        ] {
-            let ch = c.create_channel().await.unwrap();
-            let mut t = FieldTable::default();
-            for (k, v) in args {
-                t.insert(k.into(), v);
-            }
-            ch.queue_declare(name.into(), QueueDeclareOptions { durable: true, ..Default::default() }, t)
-                .await
-                .unwrap();
-            let mut t = FieldTable::default();
-            t.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-            t.insert("x-delivery-limit".into(), AMQPValue::LongInt(1_000_000));
-            t.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
-            t.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString("foo".into()));
-            t.insert("x-dead-letter-strategy".into(), AMQPValue::LongString("at-least-once".into()));
-            t.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-            t.insert("x-consumer-timeout".into(), AMQPValue::LongInt(604800000));
-            let r = ch
-                .queue_declare(name.into(), QueueDeclareOptions { durable: true, ..Default::default() }, t.clone())
-                .await;
-            println!("{name}: {r:?}");
-            let ch = c.create_channel().await.unwrap();
-            let mut t = FieldTable::default();
-            t.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-            let r = ch
-                .queue_declare(name.into(), QueueDeclareOptions { durable: true, ..Default::default() }, t.clone())
-                .await;
-            println!("{name} typeonly: {r:?}");
-        }
-    });
+
+#[path = "amqp/faults.rs"]
+mod faults;
+#[path = "amqp/foreign.rs"]
+mod foreign;
+#[path = "amqp/load.rs"]
+mod load;
+
+use asynctask::transport::{Events, Transport, Uri, open};
+use contract::Tenant;
+
+/// A virtual host, or any address.
+struct At(String);
+
+impl Tenant for At {
+    fn fresh() -> Option<Self> {
+        support::broker::shared().map(|broker| Self(broker.fresh_vhost()))
+    }
+
+    fn open(&self, events: Events) -> Box<dyn Transport> {
+        open(&Uri::Amqp(self.0.clone()), events).expect("a thread for the transport")
+    }
 }

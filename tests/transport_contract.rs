@@ -31,3 +31,4 @@ impl Tenant for Localmem {
 contract::every_clause!(sqlite, crate::contract::sqlite::Sqlite);
 contract::every_clause!(localmem, super::Localmem);
 contract::every_clause!(amqp, crate::contract::amqp_tenant::Amqp);
+contract::every_clause!(through_a_decorator, crate::contract::faulty::FaultyMemory);

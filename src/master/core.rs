@@ -15,7 +15,7 @@ use super::{
     memory::Memory,
     pool::{self, First, Pool},
     shutdown::Stop,
-    slot::{Phase, Slot, State},
+    slot::{InHand, Phase, Slot, State},
     timers::{Owner, Timers},
     verdict::Run,
 };
@@ -114,6 +114,9 @@ impl Core {
 
     /// Takes one event and appends what is to be done to `actions`, in order.
     pub fn handle(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
+        if matches!(self.stop, Stop::Over) {
+            return;
+        }
         self.now = now;
         std::mem::swap(&mut self.actions, actions);
         match event {
@@ -180,7 +183,9 @@ impl Core {
             }
             Told::Settled(handles) => {
                 for handle in handles {
-                    self.unsettled.remove(&handle);
+                    if let (Some(Some(identity)), Some(memory)) = (self.unsettled.remove(&handle), &mut self.memory) {
+                        memory.answered(identity, handle);
+                    }
                 }
             }
             Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
@@ -196,6 +201,9 @@ impl Core {
         }
         self.session = session;
         self.attached = true;
+        if let Some(memory) = &mut self.memory {
+            memory.attached(self.now.at);
+        }
         self.lost_at = None;
         for pool in &mut self.pools {
             pool.first = First::Awaited;
@@ -210,6 +218,9 @@ impl Core {
         let seconds = again_in.as_secs_f64();
         self.log(Level::Warning, || format!("{error}; again in {seconds:.1} s"));
         self.attached = false;
+        if let Some(memory) = &mut self.memory {
+            memory.lost();
+        }
         self.surveying = false;
         self.serial += 1;
         if self.lost_at.is_none() {
@@ -225,10 +236,10 @@ impl Core {
                 self.ask_credit(index, 1);
             }
         }
-        for slot in &mut self.slots {
-            for hand in slot.alive().into_iter().flat_map(|life| &mut life.hands) {
-                hand.held = false;
-            }
+        let in_hand = self.slots.iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);
+        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
+        for hand in in_hand.chain(suspended) {
+            hand.held = false;
         }
     }
 
@@ -240,30 +251,48 @@ impl Core {
             self.settle(delivery.handle, None, Settlement::Release);
             return;
         }
+        self.came_first(&delivery);
+        self.pools[index].waiting.push_back(delivery);
+        self.dispatch(index);
+    }
+
+    /// The first task of a session decides whether others may come before it has ended.
+    fn came_first(&mut self, delivery: &Delivery) {
+        let index = delivery.queue.0;
         if self.pools[index].first == First::Awaited {
             let suspect = delivery.task.deliveries >= SUSPECT_DELIVERIES;
             self.pools[index].first = if suspect { First::Suspect(delivery.task.id.clone()) } else { First::Passed };
             self.renew_credit(index);
         }
-        self.pools[index].waiting.push_back(delivery);
-        self.dispatch(index);
     }
 
     /// A redelivered task that is known here is not run twice: one still in hand takes the new handle, one
     /// that ended in an earlier session gets its settlement. Everything else is returned.
     fn adopt(&mut self, delivery: Delivery) -> Option<Delivery> {
-        let (true, Some(identity)) = (delivery.redelivered, delivery.identity) else { return Some(delivery) };
-        let session = self.session;
-        for slot in self.pools[delivery.queue.0].slots.clone() {
-            let hands = self.slots[slot].alive().into_iter().flat_map(|life| &mut life.hands);
-            for hand in hands {
-                if !hand.held && hand.delivery.identity == Some(identity) {
-                    hand.delivery.handle = delivery.handle;
-                    hand.session = session;
-                    hand.held = true;
-                    return None;
-                }
+        let Some(identity) = delivery.identity else { return Some(delivery) };
+        if !delivery.redelivered {
+            if let Some(memory) = &mut self.memory {
+                memory.forget(identity);
             }
+            return Some(delivery);
+        }
+        let session = self.session;
+        let slots = self.pools[delivery.queue.0].slots.clone();
+        let mut in_hand = self.slots[slots].iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);
+        let mut suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
+        let known = |hand: &&mut InHand| !hand.held && hand.delivery.identity == Some(identity);
+        let adopt = |hand: &mut InHand| {
+            hand.delivery.handle = delivery.handle;
+            hand.session = session;
+            hand.held = true;
+        };
+        if in_hand.find(known).map(adopt).is_some() {
+            // It may take hours yet: others must not wait for it with a credit of 1.
+            self.came_first(&delivery);
+            return None;
+        }
+        if suspended.find(known).map(adopt).is_some() {
+            return None;
         }
         let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, session)) else {
             return Some(delivery);
@@ -449,14 +478,15 @@ impl Core {
             Owner::Stop => self.look_at_stop(),
             Owner::Verdicts => self.judge_suspended(false),
             Owner::Survey => {
-                let limit = self.lost_at.map(|at| at + UNREACHABLE_LIMIT);
-                match limit {
-                    Some(limit) if self.plan.halt_when_empty && limit <= self.now.at && !self.stop.is_stopping() => {
+                // In a stop the limit says nothing any more; armed again it would be due for ever.
+                let watched = self.plan.halt_when_empty && !self.stop.is_stopping();
+                match self.lost_at.filter(|_| watched).map(|at| at + UNREACHABLE_LIMIT) {
+                    Some(limit) if limit <= self.now.at => {
                         let seconds = UNREACHABLE_LIMIT.as_secs();
                         self.end_badly(Code::Unavailable, format!("the transport was out of reach for {seconds} s"));
                     }
-                    Some(limit) if self.plan.halt_when_empty => self.timers.arm(Owner::Survey, limit),
-                    _ => self.surveying = false,
+                    Some(limit) => self.timers.arm(Owner::Survey, limit),
+                    None => self.surveying = false,
                 }
             }
         }
@@ -490,9 +520,12 @@ impl Core {
     }
 
     fn look_at_queue(&mut self, index: usize) {
-        if let pool::State::Parked { until, pause } = self.pools[index].state {
-            if until <= self.now.at && !self.stop.is_stopping() {
-                self.pools[index].state = pool::State::Trial { pause };
+        // In a stop no pause ends: armed again, its end would be due for ever.
+        if let pool::State::Parked { until, pause, cause } = self.pools[index].state
+            && !self.stop.is_stopping()
+        {
+            if until <= self.now.at {
+                self.pools[index].state = pool::State::Trial { pause, cause };
                 self.begin_trial(index);
             } else {
                 self.timers.arm(Owner::Queue(index), until);

@@ -27,7 +27,7 @@ const VERDICT_PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Suspended {
     until: crate::clock::Instant,
-    hands: Vec<InHand>,
+    pub(super) hands: Vec<InHand>,
     pid: Option<u32>,
     ended: Ended,
     slot: String,
@@ -54,6 +54,7 @@ impl Core {
             id,
             pid: None,
             spawned_at: self.now.at,
+            was_ready: false,
             tasks: 0,
             hands: Vec::new(),
             end_due: None,
@@ -107,7 +108,8 @@ impl Core {
                 self.tell_death(slot, &life, &ended, "before it was ready");
                 self.wait_before_restart(slot);
             }
-            (Phase::Starting { .. } | Phase::Doomed(Doom::StartLimit), _) => {
+            // Too late, or broken in a way that we noticed first.
+            _ if !life.was_ready => {
                 self.tell_death(slot, &life, &ended, "before it was ready");
                 self.failed_start(slot);
             }
@@ -145,7 +147,7 @@ impl Core {
         self.slots[slot].failures = 0;
         self.spawn(slot);
         self.renew_credit(index);
-        self.dispatch(index);
+        self.dispatch_after(index);
     }
 
     /// Settles what a dead process held, as crash or time-out.
@@ -159,7 +161,9 @@ impl Core {
             self.count(&settlement);
             self.settle_hand(hand, settlement);
         }
-        for hand in hands {
+        // What is given back has not failed.
+        let failed = if doom == Some(&Doom::Stop) { &[] } else { hands };
+        for hand in failed {
             self.count_failure(hand.delivery.queue.0, &hand.delivery.task.id);
         }
     }
@@ -241,13 +245,17 @@ impl Core {
         }
         self.wait_before_restart(slot);
         if park || matches!(self.pools[index].state, pool::State::Trial { .. }) {
-            self.park(index, "its workers cannot be started");
+            self.park(index, pool::Cause::Starts);
         }
     }
 
     /// Stops working a queue for a while. What waits goes back, and its workers are left alone.
-    pub(super) fn park(&mut self, index: usize, why: &str) {
-        let pause = self.pools[index].park(self.now.at);
+    pub(super) fn park(&mut self, index: usize, cause: pool::Cause) {
+        let pause = self.pools[index].park(self.now.at, cause);
+        let why = match cause {
+            pool::Cause::Starts => "its workers cannot be started",
+            pool::Cause::Tasks => "too many of its tasks crashed or timed out in a row",
+        };
         let queue = self.pools[index].name().to_owned();
         let seconds = pause.as_secs_f64();
         self.log(Level::Error, || format!("Queue {queue} is parked for {seconds} s: {why}"));
@@ -278,11 +286,6 @@ impl Core {
             self.spawn(slots.start);
         }
         self.renew_credit(index);
-    }
-
-    /// Whether slots of this queue have nothing in them and nothing coming.
-    pub(super) fn has_empty_slots(&self, index: usize) -> bool {
-        self.pools[index].slots.clone().any(|slot| matches!(self.slots[slot].state, State::Empty))
     }
 
     /// The queue is well: fill the slots that were left empty.

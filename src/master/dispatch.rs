@@ -20,17 +20,34 @@ impl Core {
             let Some(delivery) = self.pools[index].waiting.pop_front() else { return };
             if let Some((reason, error)) = self.objection(index, &delivery) {
                 self.refuse(&delivery, reason, error);
-            } else if self.is_rate_limited(index) {
-                self.pools[index].waiting.push_front(delivery);
-                return;
-            } else {
-                self.begin_task(index, delivery);
+                continue;
+            }
+            match self.seat_for(index, &delivery.task.id) {
+                Some(slot) if !self.is_rate_limited(index) => self.begin_task(index, slot, delivery),
+                _ => {
+                    self.pools[index].waiting.push_front(delivery);
+                    return;
+                }
             }
         }
     }
 
-    /// Hands out in all queues: after something that was short for all of them is free again.
-    pub(super) fn dispatch_all(&mut self) {
+    /// The slot that takes a task: the one used last, but never one that holds a task with the same id, because
+    /// its outcomes could not be told apart.
+    fn seat_for(&self, index: usize, id: &str) -> Option<usize> {
+        let holds = |slot: &usize| {
+            let hands = self.slots[*slot].peek().into_iter().flat_map(|life| &life.hands);
+            hands.into_iter().any(|hand| hand.delivery.task.id == id)
+        };
+        self.pools[index].free.iter().rev().copied().find(|slot| !holds(slot))
+    }
+
+    /// Hands out after a task of this queue left a worker's hands: with a limit over all queues, in all of them.
+    pub(super) fn dispatch_after(&mut self, index: usize) {
+        if self.plan.max_in_hand.is_none() {
+            self.dispatch(index);
+            return;
+        }
         for index in 0..self.pools.len() {
             self.dispatch(index);
         }
@@ -67,8 +84,8 @@ impl Core {
         true
     }
 
-    fn begin_task(&mut self, index: usize, delivery: Delivery) {
-        let frame = match self.frame_of(index, &delivery) {
+    fn begin_task(&mut self, index: usize, slot: usize, delivery: Delivery) {
+        let frame = match self.frame_of(index, slot, &delivery) {
             Ok(frame) => frame,
             Err(error) => {
                 self.refuse(&delivery, Reason::Malformed, error);
@@ -77,7 +94,6 @@ impl Core {
         };
         let now = self.now.at;
         let pool = &mut self.pools[index];
-        let slot = pool.free.last().copied().expect("may_dispatch saw a free slot");
         let settings = &pool.plan.settings;
         let due_at = settings.timeout.map(|limit| now + limit);
         let accepted = settings.acks == Acks::Early;
@@ -108,9 +124,8 @@ impl Core {
     }
 
     /// The frame of a task, and its `Got payload` line before it.
-    fn frame_of(&mut self, index: usize, delivery: &Delivery) -> Result<Vec<u8>, String> {
+    fn frame_of(&mut self, index: usize, slot: usize, delivery: &Delivery) -> Result<Vec<u8>, String> {
         let task = &delivery.task;
-        let slot = self.pools[index].free.last().copied().expect("may_dispatch saw a free slot");
         let plan = &self.pools[index].plan;
         let text = match plan.accepts {
             Accepts::Json => Some(task::json_payload(&task.body, plan.settings.unwrap)?),
@@ -118,7 +133,7 @@ impl Core {
         };
         let payload = text.as_deref().map_or(Payload::Bytes(&task.body), Payload::Json);
         let mut frame = Vec::with_capacity(task.body.len() + 192);
-        frames::task(
+        let written = frames::task(
             &TaskFrame {
                 id: &task.id,
                 queue: &plan.settings.name,
@@ -129,8 +144,8 @@ impl Core {
                 deadline: plan.settings.timeout,
             },
             &mut frame,
-        )
-        .map_err(|fault| format!("it cannot be put into a frame: {fault}"))?;
+        );
+        written.map_err(|fault| fault.to_string())?;
         self.log_as(slot, Level::Debug, || match &text {
             Some(text) => format!("Got payload: {}", cut(text)),
             None => format!("Got payload: {} bytes", task.body.len()),

@@ -24,6 +24,8 @@ struct Entry {
     session: u32,
     handle: Option<Handle>,
     at: Instant,
+    /// Its copy will have the same identity.
+    is_snooze: bool,
 }
 
 /// Remembered settlements by the identity of their tasks.
@@ -32,11 +34,32 @@ pub(super) struct Memory {
     keep: Duration,
     entries: HashMap<u64, Entry>,
     order: VecDeque<(Instant, u64)>,
+    /// Nothing is too old before then: what was settled around an outage is answered only after it.
+    hold: Hold,
+}
+
+/// Whether age counts.
+#[derive(Clone, Copy, Debug)]
+enum Hold {
+    /// No session stands, so nothing can be answered.
+    Lost,
+    /// One stands since then.
+    Since(Instant),
 }
 
 impl Memory {
     pub(super) fn new(keep: Duration) -> Self {
-        Self { keep, entries: HashMap::new(), order: VecDeque::new() }
+        Self { keep, entries: HashMap::new(), order: VecDeque::new(), hold: Hold::Lost }
+    }
+
+    /// The session is gone.
+    pub(super) fn lost(&mut self) {
+        self.hold = Hold::Lost;
+    }
+
+    /// A session stands again.
+    pub(super) fn attached(&mut self, now: Instant) {
+        self.hold = Hold::Since(now);
     }
 
     /// Remembers what was decided about a task delivered in `session`. `handle` is `None` where the session
@@ -53,7 +76,8 @@ impl Memory {
         if matches!(settlement, Settlement::Release | Settlement::Accept) {
             return;
         }
-        let entry = Entry { settlement: settlement.clone(), session, handle, at: now };
+        let is_snooze = matches!(settlement, Settlement::Snooze { .. });
+        let entry = Entry { settlement: settlement.clone(), session, handle, at: now, is_snooze };
         self.entries.insert(identity, entry);
         self.order.push_back((now, identity));
     }
@@ -67,6 +91,20 @@ impl Memory {
         }
     }
 
+    /// A fresh copy of this task is here: from now on its identity means that one. A snoozed task and a retried
+    /// dead letter come back with the identity they had, and must be run.
+    pub(super) fn forget(&mut self, identity: u64) {
+        self.entries.remove(&identity);
+    }
+
+    /// The transport answered a settlement. A snoozed task may come back, and even come twice, before it is seen
+    /// here for the first time; then an old entry would end it without a run.
+    pub(super) fn answered(&mut self, identity: u64, handle: Handle) {
+        if self.entries.get(&identity).is_some_and(|entry| entry.is_snooze && entry.handle == Some(handle)) {
+            self.entries.remove(&identity);
+        }
+    }
+
     /// The settlement of a task that comes again in `session`, if it was decided in an earlier one.
     pub(super) fn recall(&mut self, identity: u64, session: u32) -> Option<Settlement> {
         let entry = self.entries.get(&identity)?;
@@ -74,8 +112,10 @@ impl Memory {
     }
 
     fn forget_old(&mut self, now: Instant) {
+        let ages = matches!(self.hold, Hold::Since(since) if now.since(since) > self.keep);
         while let Some((at, identity)) = self.order.front().copied() {
-            if now.since(at) <= self.keep && self.order.len() <= LIMIT {
+            let is_old = ages && now.since(at) > self.keep;
+            if !is_old && self.order.len() <= LIMIT {
                 return;
             }
             self.order.pop_front();
@@ -120,8 +160,39 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_forgotten_in_an_outage_however_long() {
+        let mut memory = Memory::new(Duration::from_secs(40));
+        memory.attached(at(0));
+        memory.remember(at(10), 7, 1, None, &done());
+        memory.lost();
+        memory.remember(at(600), 8, 1, None, &done());
+        memory.attached(at(700));
+        memory.remember(at(701), 9, 2, None, &done());
+        assert_eq!(memory.recall(7, 2), Some(done()));
+        memory.remember(at(741), 10, 2, None, &done());
+        assert_eq!(memory.recall(7, 2), None);
+        assert_eq!(memory.recall(9, 3), Some(done()));
+    }
+
+    #[test]
+    fn a_copy_with_the_same_identity_is_run() {
+        let mut memory = Memory::new(Duration::from_secs(40));
+        let snooze = Settlement::Snooze { after: Duration::from_secs(1) };
+        memory.remember(at(0), 7, 1, Some(Handle(3)), &snooze);
+        memory.stored(7, Handle(3));
+        memory.answered(7, Handle(3));
+        assert_eq!(memory.recall(7, 2), None);
+        memory.remember(at(0), 8, 1, Some(Handle(4)), &done());
+        memory.answered(8, Handle(4));
+        assert_eq!(memory.recall(8, 2), Some(done()));
+        memory.forget(8);
+        assert_eq!(memory.recall(8, 2), None);
+    }
+
+    #[test]
     fn what_is_old_is_forgotten_and_a_release_never_remembered() {
         let mut memory = Memory::new(Duration::from_secs(40));
+        memory.attached(at(0));
         memory.remember(at(0), 7, 1, None, &done());
         memory.remember(at(30), 8, 1, None, &Settlement::Release);
         memory.remember(at(41), 9, 1, None, &done());

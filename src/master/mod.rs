@@ -34,7 +34,7 @@ use self::{
     workers::{Inbox, Worker},
 };
 use crate::{
-    clock::{Clock, Now},
+    clock::{Clock, Instant, Now},
     error::{Code, Error},
     logging::{Level, Logger},
     process::{self, Environment, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
@@ -47,6 +47,10 @@ use crate::{
 const CLOSE_LIMIT: Duration = Duration::from_secs(6);
 /// The timer looks at the wall clock at least this often, which may be set or stand still while we wait.
 const WALL_LOOK: Duration = Duration::from_secs(30);
+/// While tasks flow, their settlements go to the transport in groups of this many …
+const GROUP: usize = 32;
+/// … or after this long: a wake-up of its thread for each task would cost more than the task.
+const GROUP_LIMIT: Duration = Duration::from_millis(1);
 /// Transport events taken in one turn.
 const TURN: usize = 256;
 
@@ -124,8 +128,11 @@ struct Shell {
     slots: Vec<String>,
     oom: OomWatch,
     timer: Option<Timer>,
-    /// Settlements of this turn: they go to the transport together.
+    /// Settlements that go to the transport together, and since when the first of them waits.
     settlements: Vec<(Handle, Settlement)>,
+    held_since: Instant,
+    /// A task was handed out in this turn: more is to come soon.
+    flowing: bool,
     finished: Option<Finished>,
     halt_at: Option<Duration>,
 }
@@ -157,6 +164,8 @@ impl Shell {
             oom: OomWatch::open(),
             timer: run.timer,
             settlements: Vec::new(),
+            held_since: Instant::default(),
+            flowing: false,
             finished: None,
             halt_at: run.halt_timeout,
         }
@@ -172,6 +181,7 @@ impl Shell {
         let mut batch = Vec::with_capacity(TURN);
         while self.finished.is_none() {
             let wait = self.wait();
+            self.flowing = false;
             tokio::select! {
                 biased;
                 ready = arrivals.readable() => {
@@ -190,8 +200,14 @@ impl Shell {
                 () = tokio::time::sleep(wait) => self.time_passed(),
             }
             self.take_inbox();
-            self.hand_over_settlements();
+            if !self.flowing
+                || self.settlements.len() >= GROUP
+                || self.clock.now().at.since(self.held_since) >= GROUP_LIMIT
+            {
+                self.hand_over_settlements();
+            }
         }
+        self.hand_over_settlements();
         let (reply, closed) = oneshot::channel();
         self.transport.ask(Request::Close { reply });
         // Whatever is not settled by now comes again: closing late or not at all loses nothing.
@@ -206,7 +222,8 @@ impl Shell {
         let moment = self.timer.as_ref().and_then(Timer::next_moment);
         let moment = moment.map(|moment| moment.remaining(now.wall).min(WALL_LOOK));
         let halt = self.halt_at.map(|at| at.saturating_sub(now.at.since_start()));
-        [core, moment, halt].into_iter().flatten().min().unwrap_or(Duration::MAX)
+        let group = (!self.settlements.is_empty()).then_some(GROUP_LIMIT);
+        [core, moment, halt, group].into_iter().flatten().min().unwrap_or(Duration::MAX)
     }
 
     fn time_passed(&mut self) {
@@ -322,11 +339,17 @@ impl Shell {
         match action {
             Action::Log { level, name, message } => self.logger.line(level, &name, &message),
             Action::Send { worker, frame } => {
+                self.flowing = true;
                 if let Some(worker) = self.worker(worker) {
                     worker.send(&frame);
                 }
             }
-            Action::Settle { handle, settlement } => self.settlements.push((handle, settlement)),
+            Action::Settle { handle, settlement } => {
+                if self.settlements.is_empty() {
+                    self.held_since = now.at;
+                }
+                self.settlements.push((handle, settlement));
+            }
             Action::Credit { queue, credit } => {
                 self.hand_over_settlements();
                 self.transport.ask(Request::Credit { queue, credit });

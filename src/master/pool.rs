@@ -62,9 +62,18 @@ pub(super) enum State {
     /// It is.
     Running,
     /// Not before then; the next pause is longer.
-    Parked { until: Instant, pause: Duration },
+    Parked { until: Instant, pause: Duration, cause: Cause },
     /// After a pause: one task, one worker, to see whether it is well.
-    Trial { pause: Duration },
+    Trial { pause: Duration, cause: Cause },
+}
+
+/// What must be seen to work before a queue is well again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Its workers could not be started: one that is ready proves the contrary.
+    Starts,
+    /// Its tasks crashed or timed out: one that is done proves the contrary.
+    Tasks,
 }
 
 /// The first delivery of a session.
@@ -139,13 +148,18 @@ impl Pool {
     }
 
     /// Parks the queue, longer than the last time if it was on trial.
-    pub(super) fn park(&mut self, now: Instant) -> Duration {
+    pub(super) fn park(&mut self, now: Instant, cause: Cause) -> Duration {
         let Breaker { pause, longest, .. } = self.plan.settings.breaker;
         let pause = match self.state {
-            State::Trial { pause: last } => (last * 2).min(longest).max(pause),
+            State::Trial { pause: last, .. } => (last * 2).min(longest).max(pause),
             State::Running | State::Parked { .. } => pause,
         };
-        self.state = State::Parked { until: now + pause, pause };
+        // A queue whose tasks crash is not well because its workers start.
+        let cause = match self.state {
+            State::Trial { cause: Cause::Tasks, .. } | State::Parked { cause: Cause::Tasks, .. } => Cause::Tasks,
+            _ => cause,
+        };
+        self.state = State::Parked { until: now + pause, pause, cause };
         self.row = Row::default();
         pause
     }

@@ -78,6 +78,7 @@ impl Core {
             }
         }
         life.phase = Phase::Working { seats };
+        life.was_ready = true;
         if let Some(name) = ready.name.filter(|name| !name.is_empty()) {
             self.slots[worker.slot].log_name = Arc::from(name);
         }
@@ -86,8 +87,7 @@ impl Core {
         let pool = &mut self.pools[index];
         pool.proven = true;
         pool.starts.succeeded();
-        // Slots are empty only if the queue was parked because nothing could be started.
-        if matches!(pool.state, pool::State::Trial { .. }) && self.has_empty_slots(index) {
+        if matches!(pool.state, pool::State::Trial { cause: pool::Cause::Starts, .. }) {
             self.pools[index].state = pool::State::Running;
             self.log(Level::Info, || format!("Queue {queue} is worked again"));
             self.refill(index);
@@ -117,11 +117,7 @@ impl Core {
         self.relist(worker.slot);
         let index = hand.delivery.queue.0;
         self.renew_credit(index);
-        if self.plan.max_in_hand.is_some() {
-            self.dispatch_all();
-        } else {
-            self.dispatch(index);
-        }
+        self.dispatch_after(index);
     }
 
     fn log_outcome(&mut self, worker: WorkerId, outcome: &Outcome) {
@@ -186,7 +182,7 @@ impl Core {
             return;
         }
         if pool.row.failed(id, limit) || on_trial {
-            self.park(index, "too many of its tasks crashed or timed out in a row");
+            self.park(index, pool::Cause::Tasks);
         }
     }
 

@@ -310,7 +310,7 @@ impl Core {
                 return;
             }
             self.drain(Code::Ok, None, HaltReason::Empty);
-        } else if serial == self.serial {
+        } else if serial == self.serial && !empty {
             self.timers.arm(Owner::Survey, self.now.at + again_in);
         } else {
             self.surveying = false;

@@ -51,6 +51,8 @@ pub(super) struct Life {
     pub(super) id: WorkerId,
     pub(super) pid: Option<u32>,
     pub(super) spawned_at: Instant,
+    /// It said ready once.
+    pub(super) was_ready: bool,
     /// Outcomes it gave.
     pub(super) tasks: u64,
     /// Tasks it holds, oldest first.

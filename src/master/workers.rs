@@ -132,7 +132,8 @@ impl Worker {
         let mut events = Vec::new();
         let id = self.id;
         let state = self.link.borrow_mut().read_frames(|line| events.push(event_of(id, line)));
-        self.read_output();
+        // An end of the pipe is for the other task to notice.
+        let _ = self.output.borrow_mut().read_held(|line| self.logger.raw(line));
         for event in events {
             self.inbox.push(event);
         }

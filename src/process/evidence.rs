@@ -68,6 +68,12 @@ impl Output {
         Ok(ReadState::More)
     }
 
+    /// [`read_available`](Self::read_available) for before a frame is acted on: nothing is read, and one system call
+    /// made, if nothing is there.
+    pub fn read_held(&mut self, line: impl FnMut(&str)) -> io::Result<ReadState> {
+        if readable_bytes(&*self.pipe)? == 0 { Ok(ReadState::Drained) } else { self.read_available(line) }
+    }
+
     /// Gives the last line if it had no newline; for when the worker has ended and all was read.
     pub fn finish(&mut self, line: impl FnMut(&str)) {
         self.lines.finish(line);

@@ -100,16 +100,16 @@ pub fn credit_is_never_exceeded<T: Tenant>(tenant: &T) {
 }
 
 pub fn credit_can_be_lowered_and_raised<T: Tenant>(tenant: &T) {
-    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
-    let mut party = Party::attached(tenant, &[setup(&foo, &[]), setup(&bar, &[])], 0);
-    party.submit(tasks(&foo, 10));
-    party.submit(tasks(&bar, 1));
+    let (work, next) = (tenant.queue("foo"), tenant.queue("bar"));
+    let mut party = Party::attached(tenant, &[setup(&work, &[]), setup(&next, &[])], 0);
+    party.submit(tasks(&work, 10));
+    party.submit(tasks(&next, 1));
     party.credit(0, 4);
     let held = party.deliveries(4);
     party.credit(0, 2);
     party.settle_now(held[0].handle, done());
     party.settle_now(held[1].handle, done());
-    party.until_depth(&foo, |depth| depth.ready == 6);
+    party.until_depth(&work, |depth| depth.ready == 6);
     assert!(party.delivered_so_far().is_empty(), "two are held with credit 2");
     party.settle_now(held[2].handle, done());
     assert_eq!(ids(&party.deliveries(1)), ["4"]);
@@ -142,7 +142,7 @@ pub fn delayed_tasks_wait_for_their_time<T: Tenant>(tenant: &T) {
 pub fn expired_tasks_are_delivered_with_their_expiry<T: Tenant>(tenant: &T) {
     let queue = tenant.queue("foo");
     let mut party = Party::attached(tenant, &[setup(&queue, &[])], 2);
-    let (past, future) = (asynctask::clock::Timestamp(1_000), Clock::wall().plus(Duration::from_hours(1)));
+    let (past, future) = (asynctask::clock::Timestamp(1_000), Clock::wall().plus(Duration::from_secs(3_600)));
     party.submit(vec![
         NewTask { expires_at: Some(past), ..task(&queue, "past") },
         NewTask { expires_at: Some(future), ..task(&queue, "future") },

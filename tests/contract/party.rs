@@ -136,9 +136,15 @@ impl<'a, T: Tenant> Party<'a, T> {
                     None => self.waiting.push(event),
                 },
                 Ok(None) => panic!("waited for {what}, but the transport ended; it said {:#?}", self.waiting),
-                Err(_) => panic!("waited for {what} in vain; the transport said {:#?}", self.waiting),
+                Err(elapsed) => panic!("waited for {what}: {elapsed}; the transport said {:#?}", self.waiting),
             }
         }
+    }
+
+    /// Waits for an event that should not come.
+    pub fn hears_nothing_for(&mut self, time: Duration) {
+        let heard = self.runtime.block_on(async { tokio::time::timeout(time, self.events.recv()).await });
+        assert!(heard.is_err(), "the transport said {heard:?}");
     }
 
     /// Asks and waits for the reply.

@@ -50,7 +50,7 @@ pub fn release_puts_back_without_an_attempt<T: Tenant>(tenant: &T) {
 pub fn retry_counts_an_attempt_and_waits<T: Tenant>(tenant: &T) {
     let queue = tenant.queue("foo");
     let mut party = Party::attached(tenant, &[setup(&queue, &[DELAY])], 1);
-    let expires_at = Some(Clock::wall().plus(Duration::from_hours(1)));
+    let expires_at = Some(Clock::wall().plus(Duration::from_secs(3_600)));
     party.submit(vec![NewTask { expires_at, ..task(&queue, "a") }]);
     for attempts in 0..3 {
         let delivery = party.delivery();
@@ -78,7 +78,8 @@ pub fn snooze_waits_and_counts_nothing<T: Tenant>(tenant: &T) {
     party.submit(vec![task(&queue, "a")]);
     for _ in 0..2 {
         let delivery = party.delivery();
-        assert_eq!((delivery.task.id.as_str(), delivery.task.attempts, delivery.task.deliveries), ("a", 0, 0));
+        assert_eq!((delivery.task.id.as_str(), delivery.task.attempts), ("a", 0));
+        assert!(delivery.task.deliveries == 0 || !T::RETURNS_UNCOUNTED);
         assert_eq!(delivery.task.first_failed_at, None);
         let start = Clock::wall();
         party.settle_now(delivery.handle, Settlement::Snooze { after: DELAY });
@@ -90,15 +91,15 @@ pub fn snooze_waits_and_counts_nothing<T: Tenant>(tenant: &T) {
 }
 
 pub fn done_stores_what_follows<T: Tenant>(tenant: &T) {
-    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
-    let mut party = Party::attached(tenant, &[setup(&foo, &[]), setup(&bar, &[DELAY])], 5);
-    party.submit(vec![task(&foo, "a")]);
+    let (work, next) = (tenant.queue("foo"), tenant.queue("bar"));
+    let mut party = Party::attached(tenant, &[setup(&work, &[]), setup(&next, &[DELAY])], 5);
+    party.submit(vec![task(&work, "a")]);
     let delivery = party.delivery();
     let headers = json!({"from": "a"}).as_object().expect("an object").clone();
     let start = Clock::wall();
     let submit = vec![
-        NewTask { delay: DELAY, ..task(&bar, "late") },
-        NewTask { headers: headers.clone(), body: vec![0, 255], ..task(&bar, "soon") },
+        NewTask { delay: DELAY, ..task(&next, "late") },
+        NewTask { headers: headers.clone(), body: vec![0, 255], ..task(&next, "soon") },
     ];
     party.settle_now(delivery.handle, Settlement::Done { submit });
     let soon = party.delivery();
@@ -110,13 +111,13 @@ pub fn done_stores_what_follows<T: Tenant>(tenant: &T) {
     party.settle(soon.handle, done());
     party.settle(late.handle, done());
     party.settled(&[soon.handle, late.handle]);
-    assert_eq!(party.depth(&foo).ready, 0);
+    assert_eq!(party.depth(&work).ready, 0);
 }
 
 pub fn done_creates_the_queues_of_what_follows<T: Tenant>(tenant: &T) {
-    let (foo, new) = (tenant.queue("foo"), tenant.queue("never-seen"));
-    let mut party = Party::attached(tenant, &[setup(&foo, &[])], 1);
-    party.submit(vec![task(&foo, "a")]);
+    let (work, new) = (tenant.queue("foo"), tenant.queue("never-seen"));
+    let mut party = Party::attached(tenant, &[setup(&work, &[])], 1);
+    party.submit(vec![task(&work, "a")]);
     let delivery = party.delivery();
     party.settle_now(delivery.handle, Settlement::Done { submit: vec![task(&new, "b")] });
     party.until_depth(&new, |depth| depth.ready == 1);

@@ -14,21 +14,21 @@ use super::{
 };
 
 pub fn depths_count_each_state<T: Tenant>(tenant: &T) {
-    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
-    let hour = Duration::from_hours(1);
-    let mut party = Party::attached(tenant, &[setup(&foo, &[hour])], 0);
-    party.submit(tasks(&foo, 6));
-    party.submit(vec![NewTask { delay: hour, ..task(&foo, "late") }, task(&bar, "other")]);
+    let (work, next) = (tenant.queue("foo"), tenant.queue("bar"));
+    let hour = Duration::from_secs(3_600);
+    let mut party = Party::attached(tenant, &[setup(&work, &[hour])], 0);
+    party.submit(tasks(&work, 6));
+    party.submit(vec![NewTask { delay: hour, ..task(&work, "late") }, task(&next, "other")]);
     party.credit(0, 3);
     let held = party.deliveries(3);
     party.credit(0, 2);
     let failure = Box::new(Failure::new(Reason::Failed, "no", Clock::wall()));
     party.settle_now(held[0].handle, Settlement::Dead(failure));
     let in_hand = if T::SEES_IN_HAND { 2 } else { 0 };
-    party.until_depth(&foo, |depth| depth == Depth { ready: 3, delayed: 1, in_hand, failed: 1 });
+    party.until_depth(&work, |depth| depth == Depth { ready: 3, delayed: 1, in_hand, failed: 1 });
     // Everybody sees the same, and answers come in the order of the question.
     let client = Party::client(tenant);
-    let queues = vec![DeadQueue::of(&bar), DeadQueue::of(&foo)];
+    let queues = vec![DeadQueue::of(&next), DeadQueue::of(&work)];
     let depths = client.call(|reply| Request::Depths { queues, reply }).expect("counted");
     assert_eq!(depths[0], Depth { ready: 1, ..Depth::default() });
     assert_eq!(depths[1], Depth { ready: 3, delayed: 1, in_hand, failed: 1 });
@@ -55,17 +55,17 @@ pub fn known_queues_are_sorted<T: Tenant>(tenant: &T) {
 }
 
 pub fn survey_sees_what_is_ready<T: Tenant>(tenant: &T) {
-    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
-    let mut party = Party::attached(tenant, &[setup(&foo, &[]), setup(&bar, &[])], 1);
+    let (work, next) = (tenant.queue("foo"), tenant.queue("bar"));
+    let mut party = Party::attached(tenant, &[setup(&work, &[]), setup(&next, &[])], 1);
     assert!(party.survey().0, "nothing was ever there");
-    party.submit(vec![task(&foo, "a")]);
+    party.submit(vec![task(&work, "a")]);
     let delivery = party.delivery();
-    party.settle_now(delivery.handle, Settlement::Done { submit: vec![task(&bar, "b")] });
-    let next = party.delivery();
-    party.settle_now(next.handle, done());
+    party.settle_now(delivery.handle, Settlement::Done { submit: vec![task(&next, "b")] });
+    let follower = party.delivery();
+    party.settle_now(follower.handle, done());
     assert!(party.survey().0, "all is done");
     party.credit(1, 0);
-    party.submit(vec![task(&bar, "c")]);
+    party.submit(vec![task(&next, "c")]);
     assert!(!party.survey().0, "one is ready");
     // A dead letter is not work, nor is a queue that this master does not consume.
     party.credit(1, 1);

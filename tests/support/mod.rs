@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod demo;
+pub mod foreign;
 pub mod log;
 
 #[allow(unused_imports)]

@@ -25,7 +25,7 @@ use super::{
     moves::{Parcel, Store, Stuck},
     owed::Owed,
     session::{Attachment, Built, Session},
-    survey::Horizon,
+    survey::{Horizon, Pending},
 };
 use crate::{
     backoff::Backoff,
@@ -55,6 +55,10 @@ pub(super) enum Note {
     FollowedUp { session: u64, handle: Handle },
     /// A task that the master has not seen was moved on.
     Passed { session: u64, queue: usize, tag: u64 },
+    /// The readings of a survey agree.
+    Surveyed { serial: u64, empty: bool, again_in: Duration },
+    /// The readings of a survey were disturbed.
+    Disturbed { serial: u64 },
     /// Something to be read by a person.
     Warning(String),
 }
@@ -85,7 +89,6 @@ pub(super) struct Up {
     /// Copies to be made, gathered so that those for one queue go together.
     pub(super) moving: Vec<(Handle, Parcel)>,
     pub(super) tasks: JoinSet<()>,
-    pub(super) survey: Option<tokio::task::AbortHandle>,
     pub(super) lease: Option<Lease>,
     sending: FuturesUnordered<LocalBoxFuture<'static, Sent>>,
     since: Instant,
@@ -127,6 +130,7 @@ pub(super) struct Engine {
     pub(super) credits: Vec<u32>,
     pub(super) horizon: Rc<RefCell<Horizon>>,
     pub(super) application: Option<String>,
+    pub(super) surveying: Option<Pending>,
     /// Clients' requests that wait for the first session.
     waiting: Vec<Request>,
     heard: mpsc::UnboundedReceiver<Note>,
@@ -168,6 +172,7 @@ impl Engine {
             credits: Vec::new(),
             horizon: Rc::default(),
             application: None,
+            surveying: None,
             waiting: Vec::new(),
             heard,
             requests,
@@ -251,7 +256,8 @@ impl Engine {
         let now = self.clock.now();
         let early = early.map(|due| now.at + due.remaining(now.wall));
         let closing = self.closing.as_ref().map(|closing| closing.by);
-        acks.into_iter().chain(early).chain(closing).min()
+        let survey = self.surveying.as_ref().filter(|pending| pending.waits()).map(|pending| pending.by);
+        acks.into_iter().chain(early).chain(closing).chain(survey).min()
     }
 
     /// Does what is due: the next try to connect, acknowledgements, changes of credit.
@@ -265,6 +271,7 @@ impl Engine {
         }
         self.flush_moves();
         self.ripen();
+        self.begin_survey();
         let all = self.closing.is_some();
         let State::Up(up) = &mut self.state else { return };
         for (queue, intake) in up.intakes.iter_mut().enumerate() {
@@ -365,6 +372,8 @@ impl Engine {
             _ => None,
         };
         match note {
+            Note::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
+            Note::Disturbed { serial } => self.disturbed(serial),
             Note::Warning(text) => self.tell(Event::Warning(text)),
             Note::Built { number, built } => {
                 if matches!(self.state, State::Connecting { number: awaited } if awaited == number) {
@@ -408,7 +417,6 @@ impl Engine {
             open: HashMap::new(),
             moving: Vec::new(),
             tasks: JoinSet::new(),
-            survey: None,
             lease: None,
             sending: FuturesUnordered::new(),
             since: now,
@@ -455,6 +463,7 @@ impl Engine {
         if self.lease_held.replace(false) {
             self.tell(Event::LeaseLost);
         }
+        self.interrupt_survey();
         // Whoever waits for an answer from one of these is told as it is dropped.
         up.tasks.abort_all();
         if now.since(up.since) >= STEADY {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Instant},
-    transport::{Event, Events},
+    transport::Event,
 };
 
 /// Between two readings that must agree.
@@ -100,53 +100,98 @@ impl Horizon {
     }
 }
 
+/// A survey that was asked for and is not answered.
+pub(super) struct Pending {
+    serial: u64,
+    /// When it is answered with what is known then.
+    pub(super) by: Instant,
+    /// Readings are being taken.
+    reading: Option<tokio::task::AbortHandle>,
+}
+
+impl Pending {
+    /// Whether it still waits for a quiet moment to begin.
+    pub(super) fn waits(&self) -> bool {
+        self.reading.is_none()
+    }
+}
+
 impl Engine {
-    /// Begins to answer a survey; an earlier one is given up.
+    /// Takes a survey on; an earlier one is given up.
     pub(super) fn survey(&mut self, serial: u64) {
-        let not_yet = |again_in| Event::Surveyed { serial, empty: false, again_in };
-        let State::Up(up) = &mut self.state else { return self.tell(not_yet(LATER)) };
-        if let Some(earlier) = up.survey.take() {
+        let by = self.now().at + LONGEST;
+        if let Some(Pending { reading: Some(earlier), .. }) =
+            self.surveying.replace(Pending { serial, by, reading: None })
+        {
             earlier.abort();
         }
+    }
+
+    /// Something happened between the readings: they count for nothing.
+    pub(super) fn disturbed(&mut self, disturbed: u64) {
+        if let Some(pending) = self.surveying.as_mut().filter(|pending| pending.serial == disturbed) {
+            pending.reading = None;
+        }
+    }
+
+    /// The session ended, and the readings with it.
+    pub(super) fn interrupt_survey(&mut self) {
+        if let Some(pending) = &mut self.surveying {
+            pending.reading = None;
+        }
+    }
+
+    /// The survey was answered.
+    pub(super) fn surveyed(&mut self, serial: u64, empty: bool, again_in: Duration) {
+        if self.surveying.as_ref().is_some_and(|pending| pending.serial == serial) {
+            self.surveying = None;
+            self.tell(Event::Surveyed { serial, empty, again_in });
+        }
+    }
+
+    /// Begins the readings of a pending survey as soon as nothing is in our hands or under way.
+    pub(super) fn begin_survey(&mut self) {
+        let now = self.now().at;
+        let Some(Pending { serial, by, reading: None }) = self.surveying else { return };
+        let State::Up(up) = &mut self.state else { return self.surveyed(serial, false, LATER) };
         // A queue that we do not consume (credit 0) is judged by its readings alone.
-        if up.intakes.iter().any(|intake| intake.is_busy() || intake.credit > 0 && !intake.is_attached()) {
-            return self.tell(not_yet(SOON));
+        let unsettled = up.intakes.iter().any(|intake| intake.in_hand > 0 || !intake.held.is_empty());
+        let busy = up.intakes.iter().any(|intake| intake.is_busy() || intake.credit > 0 && !intake.is_attached());
+        if unsettled || by <= now {
+            return self.surveyed(serial, false, SOON);
+        }
+        if busy {
+            return;
         }
         let look = Look {
             session: Rc::clone(&up.session),
             queues: up.intakes.iter().map(|intake| intake.setup.name.clone()).collect(),
             horizon: Rc::clone(&self.horizon),
             clock: self.clock,
-            events: self.events.clone(),
-            began: self.clock.now().at,
+            began: now,
         };
         let (notes, session) = (self.notes.clone(), up.session.number);
-        up.survey = Some(up.tasks.spawn_local(async move {
-            match look.run().await {
-                Ok(found) => {
-                    let (empty, again_in) = match found {
-                        Found::Nothing => (true, Duration::ZERO),
-                        Found::Work(again_in) => (false, again_in),
-                    };
-                    let _ = look.events.send(Event::Surveyed { serial, empty, again_in });
-                }
-                Err(fault) => {
-                    let cause = match fault {
-                        Fault::Absent(queue) => format!("queue \"{queue}\" is gone"),
-                        Fault::Broken(cause) => cause,
-                    };
-                    let _ = look.events.send(Event::Surveyed { serial, empty: false, again_in: LATER });
-                    let _ = notes.send(Note::Broken { session, cause });
-                }
-            }
-        }));
+        let reading = up.tasks.spawn_local(async move {
+            let note = match look.run().await {
+                Ok(Found::Nothing) => Note::Surveyed { serial, empty: true, again_in: Duration::ZERO },
+                Ok(Found::Work(again_in)) => Note::Surveyed { serial, empty: false, again_in },
+                Ok(Found::Disturbed) => Note::Disturbed { serial },
+                Err(Fault::Absent(queue)) => Note::Broken { session, cause: format!("queue \"{queue}\" is gone") },
+                Err(Fault::Broken(cause)) => Note::Broken { session, cause },
+            };
+            let _ = notes.send(note);
+        });
+        self.surveying = Some(Pending { serial, by, reading: Some(reading) });
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Found {
     Nothing,
+    /// Ask again after this.
     Work(Duration),
+    /// Begin again.
+    Disturbed,
 }
 
 struct Look {
@@ -154,14 +199,14 @@ struct Look {
     queues: Vec<String>,
     horizon: Rc<RefCell<Horizon>>,
     clock: Clock,
-    events: Events,
     began: Instant,
 }
 
 impl Look {
     async fn run(&self) -> Result<Found, Fault> {
-        if let Found::Work(again_in) = self.reading().await? {
-            return Ok(Found::Work(again_in));
+        match self.reading().await? {
+            Found::Nothing => {}
+            found => return Ok(found),
         }
         let wait = self.horizon.borrow().clear_at().since(self.clock.now().at).max(APART);
         if wait > LONGEST {
@@ -169,10 +214,10 @@ impl Look {
         }
         tokio::time::sleep(wait).await;
         if self.horizon.borrow().moved_at > self.began {
-            return Ok(Found::Work(SOON));
+            return Ok(Found::Disturbed);
         }
         let found = self.reading().await?;
-        Ok(if self.horizon.borrow().moved_at > self.began { Found::Work(SOON) } else { found })
+        Ok(if self.horizon.borrow().moved_at > self.began { Found::Disturbed } else { found })
     }
 
     /// One reading: all delay queues, then all work queues.

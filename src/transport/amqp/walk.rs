@@ -1,18 +1,24 @@
 //! Visiting dead letters, and putting some of them back to work.
 //!
-//! They are taken one by one and not acknowledged; at the end those that stay are given back together, so that the
-//! broker has them in their old order. A walk that is cut off gives all of them back by closing its channel.
+//! They are taken by a consumer that gets exactly as many as it may see, and those that stay are given back by closing its
+//! channel: that is the one way back in which a quorum queue keeps their order. (Refusing more than 32, one by one or
+//! together, leaves them in any order; so does `basic.get`. Measured on 3.10.8.)
 
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
 use lapin::{
-    BasicProperties, Channel,
-    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions},
+    BasicProperties, Connection, Consumer,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
 };
+use tokio::time::timeout;
 
 use super::{
     dead,
     moves::{Parcel, Store, Tried},
     publish::Outgoing,
-    topology::{Counter, Fault, Place, answer, close, short},
+    topology::{Counter, Fault, Place, answer, short},
 };
 use crate::{
     clock::Timestamp,
@@ -20,7 +26,12 @@ use crate::{
 };
 
 /// Most dead letters that are out of their queue at a time.
-const MOST: u64 = 1_000;
+const MOST: u16 = 1_000;
+/// Dead letters that were counted and do not come in this time were taken by someone else.
+const IDLE: Duration = Duration::from_millis(500);
+/// Looks at whether those given back are there again, and between two of them.
+const LOOKS: u32 = 200;
+const BETWEEN: Duration = Duration::from_millis(5);
 
 /// Walks through the dead letters of a queue.
 pub(super) async fn walk(
@@ -30,69 +41,70 @@ pub(super) async fn walk(
     now: Timestamp,
 ) -> Result<Walked, Fault> {
     let connection = store.session.reader();
-    let Some(ready) = Counter::new(&connection).ready(&queue.name).await? else { return Ok(Walked::default()) };
-    let channel = answer(connection.create_channel()).await.map_err(|error| Fault::of(&error))?;
     let mut walked = Walked::default();
-    let mut kept = None;
-    let result = each(store, queue, &mut visit, now, &channel, ready.min(MOST), &mut walked, &mut kept).await;
-    if let Some(tag) = kept {
-        let options = BasicNackOptions { multiple: true, requeue: true };
-        answer(channel.basic_nack(tag, options)).await.map_err(|error| Fault::of(&error))?;
-        // An answer to a question asked after it: the letters are back when the walk says it is over.
-        Counter::new(&connection).ready(&queue.name).await?;
+    let ready = Counter::new(&connection).ready(&queue.name).await?.unwrap_or(0);
+    let most = u16::try_from(ready).unwrap_or(MOST).min(MOST);
+    if most == 0 {
+        return Ok(walked);
     }
-    close(&channel);
+    let fault = |error: lapin::Error| Fault::of(&error);
+    let channel = answer(connection.create_channel()).await.map_err(fault)?;
+    answer(channel.basic_qos(most, BasicQosOptions::default())).await.map_err(fault)?;
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let consumer = channel.basic_consume(short(&queue.name), short(""), options, arguments);
+    let consumer = answer(consumer).await.map_err(fault)?;
+    let result = each(store, queue, &mut visit, now, consumer, most, &mut walked).await;
+    answer(channel.close(200, "done".into())).await.map_err(fault)?;
+    came_back(&connection, queue, ready.saturating_sub(walked.retried + walked.removed)).await?;
     result.map(|()| walked)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the state of one walk, taken apart so that it survives a failure")]
 async fn each(
     store: &Store,
     queue: &DeadQueue,
     visit: &mut Visitor,
     now: Timestamp,
-    channel: &Channel,
-    most: u64,
+    mut consumer: Consumer,
+    most: u16,
     walked: &mut Walked,
-    kept: &mut Option<u64>,
 ) -> Result<(), Fault> {
-    let fault = |error: lapin::Error| Fault::of(&error);
-    while walked.seen < most {
-        let Some(message) =
-            answer(channel.basic_get(short(&queue.name), BasicGetOptions::default())).await.map_err(fault)?
-        else {
-            break;
+    while walked.seen < u64::from(most) {
+        let message = match timeout(IDLE, consumer.next()).await {
+            Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(error))) => return Err(Fault::of(&error)),
+            Ok(None) => return Err(Fault::Absent(queue.name.clone())),
+            Err(_) => break,
         };
-        let message = message.delivery;
-        let tag = message.delivery_tag;
         let letter = dead::read(&message.properties, &message.data, queue);
         walked.seen += 1;
         let body = match visit(&letter) {
-            Visit::Keep => {
-                *kept = Some(tag);
-                continue;
-            }
-            Visit::Stop => {
-                *kept = Some(tag);
-                break;
-            }
+            Visit::Keep => continue,
+            Visit::Stop => break,
             Visit::Remove => None,
             Visit::Retry { body } => Some(body.unwrap_or(message.data)),
         };
+        let retried = body.is_some();
         if let Some(body) = body {
-            // Until it is acknowledged it must go back if anything fails.
-            let properties = dead::again(&message.properties, &letter, now);
-            if let Err(fault) = put_back(store, queue, properties, body).await {
-                *kept = Some(tag);
-                return Err(fault);
-            }
-            walked.retried += 1;
-        } else {
-            walked.removed += 1;
+            put_back(store, queue, dead::again(&message.properties, &letter, now), body).await?;
         }
         if !matches!(answer(message.acker.ack(BasicAckOptions::default())).await, Ok(true)) {
             return Err(Fault::Broken("the channel of the dead letters is closed".to_owned()));
         }
+        walked.retried += u64::from(retried);
+        walked.removed += u64::from(!retried);
+    }
+    Ok(())
+}
+
+/// Waits until those that were given back are there, so that whoever looks next sees them; not for ever, since someone
+/// else may have taken some.
+async fn came_back(connection: &Connection, queue: &DeadQueue, expected: u64) -> Result<(), Fault> {
+    let mut counter = Counter::new(connection);
+    for _ in 0..LOOKS {
+        if counter.ready(&queue.name).await?.is_none_or(|ready| ready >= expected) {
+            break;
+        }
+        tokio::time::sleep(BETWEEN).await;
     }
     Ok(())
 }

@@ -276,16 +276,12 @@ impl Actor {
             return self.refuse(file_error(&self.path, cause(error)));
         }
         let now = self.clock.now().at;
-        let pause = match &self.trouble {
-            Some(trouble) => (trouble.pause * 2).min(PAUSES.1),
-            None => {
-                let cause = cause(error);
-                self.tell(Event::Warning(format!(
-                    "{}: {cause}; what must be stored is kept and tried again",
-                    self.path.display()
-                )));
-                PAUSES.0
-            }
+        let pause = if let Some(trouble) = &self.trouble {
+            (trouble.pause * 2).min(PAUSES.1)
+        } else {
+            let (path, cause) = (self.path.display(), cause(error));
+            self.tell(Event::Warning(format!("{path}: {cause}; what must be stored is kept and tried again")));
+            PAUSES.0
         };
         self.trouble = Some(Trouble { again_at: now + pause, pause });
     }
@@ -359,11 +355,12 @@ impl Actor {
     fn try_look_around(&mut self) -> rusqlite::Result<()> {
         let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(()) };
         let version = store.data_version()?;
-        let changed = std::mem::replace(&mut self.data_version, version) != version;
+        let changed = self.data_version != version;
         if changed {
             master.look();
             master.others = owner::owners(store.read())?;
             master.others.retain(|other| *other != master.owner);
+            self.data_version = version;
         }
         let idle = !std::mem::take(&mut self.active) && !changed;
         let warning = self.keeping.step(store, &self.path, &self.patience, Clock::wall(), idle)?;

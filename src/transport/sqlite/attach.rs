@@ -140,8 +140,7 @@ impl Actor {
     pub(super) fn close(mut self, reply: Reply<()>) {
         let began_at = self.clock.now().at;
         let mut wake = Vec::new();
-        loop {
-            let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { break };
+        while let (Some(master), Some(store)) = (&mut self.master, &mut self.store) {
             match master.leave(store) {
                 Ok(mut stepped) => {
                     wake = std::mem::take(&mut stepped.wake);

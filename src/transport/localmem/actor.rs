@@ -1,181 +1,23 @@
-//! Tasks in the memory of this process: for `run`, and for tests that want no files.
-//!
-//! It keeps the same contract as the others, so that what works here works there. A store is shared by all
-//! transports that were opened with the same name, and lives as long as the process; the empty name is a
-//! store of its own. Each transport has a thread that waits on the store's one condition: for a request, for
-//! what another transport put there, or for the time of a delayed task.
-//!
-//! A transport that is dropped without a [`Request::Close`] has died: its deliveries are counted.
+//! The thread of one transport: takes its requests, hands out what is due, gives back what it holds.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use super::{
-    DeadLetter, DeadQueue, Depth, Error, Event, Events, QueueSetup, Reply, Request, Transport, Visit, Visitor, Walked,
-    identity::{identity, next_handle},
+    Shared,
+    store::{Dead, Place, Store, Waiting, dead_letter},
 };
 use crate::{
     clock::{Clock, Timestamp},
-    task::{Delivery, Failure, Handle, NewTask, QueueIndex, Settlement, Task},
+    task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
+    transport::{
+        DeadQueue, Error, Event, Events, QueueSetup, Reply, Request, Visit, Visitor, Walked,
+        identity::{identity, next_handle},
+    },
 };
-
-/// A transport on a store in memory.
-pub struct Localmem {
-    shared: Arc<Shared>,
-    member: u64,
-}
-
-#[derive(Default)]
-struct Shared {
-    store: Mutex<Store>,
-    changed: Condvar,
-}
-
-/// Due time, then the order of arrival.
-type Place = (Timestamp, u64);
-
-#[derive(Default)]
-struct Store {
-    members: HashMap<u64, Inbox>,
-    queues: BTreeMap<String, Queue>,
-    /// Application to member.
-    leases: HashMap<String, u64>,
-    /// Application and schedule to the moments that fired.
-    fired: BTreeMap<(String, String), BTreeSet<Timestamp>>,
-    /// Counts members and arrivals.
-    last: u64,
-}
-
-#[derive(Default)]
-struct Inbox {
-    requests: VecDeque<Request>,
-    dropped: bool,
-}
-
-#[derive(Default)]
-struct Queue {
-    waiting: BTreeMap<Place, Waiting>,
-    dead: BTreeMap<u64, Dead>,
-    in_hand: u64,
-}
-
-struct Waiting {
-    task: Arc<Task>,
-    redelivered: bool,
-}
-
-struct Dead {
-    letter: DeadLetter,
-    purge_at: Option<Timestamp>,
-}
-
-impl Localmem {
-    /// Opens the store of this name.
-    #[must_use]
-    pub fn open(name: &str, events: Events) -> Self {
-        static NAMED: Mutex<BTreeMap<String, Arc<Shared>>> = Mutex::new(BTreeMap::new());
-        let shared = if name.is_empty() {
-            Arc::default()
-        } else {
-            Arc::clone(NAMED.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default())
-        };
-        let mut store = shared.lock();
-        let member = store.next();
-        store.members.insert(member, Inbox::default());
-        drop(store);
-        let mut actor = Actor {
-            shared: Arc::clone(&shared),
-            member,
-            events,
-            queues: Vec::new(),
-            held: BTreeMap::new(),
-            application: None,
-            has_lease: false,
-        };
-        let name = "localmem".to_owned();
-        let started = std::thread::Builder::new().name(name).spawn(move || actor.run());
-        // Without a thread nobody answers; an absent inbox makes every reply say so.
-        if started.is_err() {
-            shared.lock().members.remove(&member);
-        }
-        Self { shared, member }
-    }
-}
-
-impl Transport for Localmem {
-    fn ask(&self, request: Request) {
-        if let Some(inbox) = self.shared.lock().members.get_mut(&self.member) {
-            inbox.requests.push_back(request);
-        }
-        self.shared.changed.notify_all();
-    }
-}
-
-impl Drop for Localmem {
-    fn drop(&mut self) {
-        if let Some(inbox) = self.shared.lock().members.get_mut(&self.member) {
-            inbox.dropped = true;
-        }
-        self.shared.changed.notify_all();
-    }
-}
-
-impl Shared {
-    /// A panic in a visitor happens outside of the lock, so what a poisoned store holds is whole.
-    fn lock(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Store {
-    fn next(&mut self) -> u64 {
-        self.last += 1;
-        self.last
-    }
-
-    fn queue(&mut self, name: &str) -> &mut Queue {
-        self.queues.entry(name.to_owned()).or_default()
-    }
-
-    fn put(&mut self, queue: &str, due: Timestamp, task: Arc<Task>, redelivered: bool) {
-        let place = (due, self.next());
-        self.queue(queue).waiting.insert(place, Waiting { task, redelivered });
-    }
-
-    fn submit(&mut self, now: Timestamp, tasks: Vec<NewTask>) {
-        for new in tasks {
-            let task = Task {
-                id: new.id,
-                body: new.body,
-                headers: new.headers,
-                expires_at: new.expires_at,
-                ..Task::default()
-            };
-            self.put(&new.queue, now.plus(new.delay), Arc::new(task), false);
-        }
-    }
-
-    fn depth(&mut self, now: Timestamp, queue: &str) -> Depth {
-        let Some(queue) = self.queues.get_mut(queue) else { return Depth::default() };
-        queue.purge(now);
-        let delayed = queue.waiting.range((now, u64::MAX)..).count() as u64;
-        Depth {
-            ready: queue.waiting.len() as u64 - delayed,
-            delayed,
-            in_hand: queue.in_hand,
-            failed: queue.dead.len() as u64,
-        }
-    }
-}
-
-impl Queue {
-    fn purge(&mut self, now: Timestamp) {
-        self.dead.retain(|_, dead| dead.purge_at.is_none_or(|purge_at| purge_at > now));
-    }
-}
 
 struct Attached {
     setup: QueueSetup,
@@ -190,7 +32,7 @@ struct Held {
     accepted: bool,
 }
 
-struct Actor {
+pub(super) struct Actor {
     shared: Arc<Shared>,
     member: u64,
     events: Events,
@@ -202,7 +44,12 @@ struct Actor {
 }
 
 impl Actor {
-    fn run(&mut self) {
+    pub(super) fn new(shared: Arc<Shared>, member: u64, events: Events) -> Self {
+        Self { shared, member, events, queues: Vec::new(), held: BTreeMap::new(), application: None, has_lease: false }
+    }
+
+    /// The thread's life.
+    pub(super) fn run(&mut self) {
         let shared = Arc::clone(&self.shared);
         let mut store = shared.lock();
         loop {
@@ -494,16 +341,4 @@ impl Actor {
 
 fn answer<T>(reply: Reply<T>, value: T) {
     drop(reply.send(Ok(value)));
-}
-
-fn dead_letter(queue: String, task: Task, failure: Failure) -> DeadLetter {
-    DeadLetter {
-        id: task.id,
-        queue,
-        body: task.body,
-        headers: task.headers,
-        reason: failure.reason.as_str().to_owned(),
-        first_failed_at: task.first_failed_at.or(Some(failure.failed_at)),
-        failure,
-    }
 }

@@ -1,0 +1,84 @@
+//! Tasks in the memory of this process: for `run`, and for tests that want no files.
+//!
+//! It keeps the same contract as the others, so that what works here works there. A store is shared by all
+//! transports that were opened with the same name, and lives as long as the process; the empty name is a
+//! store of its own. Each transport has a thread that waits on the store's one condition: for a request, for
+//! what another transport put there, or for the time of a delayed task.
+//!
+//! A transport that is dropped without a [`Request::Close`] has died: its deliveries are counted.
+
+mod actor;
+mod store;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use self::{
+    actor::Actor,
+    store::{Inbox, Store},
+};
+use super::{Events, Request, Transport};
+
+/// A transport on a store in memory.
+pub struct Localmem {
+    shared: Arc<Shared>,
+    member: u64,
+}
+
+#[derive(Default)]
+struct Shared {
+    store: Mutex<Store>,
+    changed: Condvar,
+}
+
+impl Localmem {
+    /// Opens the store of this name.
+    #[must_use]
+    pub fn open(name: &str, events: Events) -> Self {
+        static NAMED: Mutex<BTreeMap<String, Arc<Shared>>> = Mutex::new(BTreeMap::new());
+        let shared = if name.is_empty() {
+            Arc::default()
+        } else {
+            Arc::clone(NAMED.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default())
+        };
+        let mut store = shared.lock();
+        let member = store.next();
+        store.members.insert(member, Inbox::default());
+        drop(store);
+        let mut actor = Actor::new(Arc::clone(&shared), member, events);
+        let name = "localmem".to_owned();
+        let started = std::thread::Builder::new().name(name).spawn(move || actor.run());
+        // Without a thread nobody answers; an absent inbox makes every reply say so.
+        if started.is_err() {
+            shared.lock().members.remove(&member);
+        }
+        Self { shared, member }
+    }
+}
+
+impl Transport for Localmem {
+    fn ask(&self, request: Request) {
+        if let Some(inbox) = self.shared.lock().members.get_mut(&self.member) {
+            inbox.requests.push_back(request);
+        }
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Localmem {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.shared.lock().members.get_mut(&self.member) {
+            inbox.dropped = true;
+        }
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// A panic in a visitor happens outside of the lock, so what a poisoned store holds is whole.
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,109 @@
+//! What lies in memory: queues, dead letters, leases, and what fired.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::{
+    clock::Timestamp,
+    task::{Failure, NewTask, Task},
+    transport::{DeadLetter, Depth, Request},
+};
+
+/// Due time, then the order of arrival.
+pub(super) type Place = (Timestamp, u64);
+
+#[derive(Default)]
+pub(super) struct Store {
+    pub(super) members: HashMap<u64, Inbox>,
+    pub(super) queues: BTreeMap<String, Queue>,
+    /// Application to member.
+    pub(super) leases: HashMap<String, u64>,
+    /// Application and schedule to the moments that fired.
+    pub(super) fired: BTreeMap<(String, String), BTreeSet<Timestamp>>,
+    /// Counts members and arrivals.
+    last: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Inbox {
+    pub(super) requests: VecDeque<Request>,
+    pub(super) dropped: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) waiting: BTreeMap<Place, Waiting>,
+    pub(super) dead: BTreeMap<u64, Dead>,
+    pub(super) in_hand: u64,
+}
+
+pub(super) struct Waiting {
+    pub(super) task: Arc<Task>,
+    pub(super) redelivered: bool,
+}
+
+pub(super) struct Dead {
+    pub(super) letter: DeadLetter,
+    pub(super) purge_at: Option<Timestamp>,
+}
+
+impl Store {
+    pub(super) fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    pub(super) fn queue(&mut self, name: &str) -> &mut Queue {
+        self.queues.entry(name.to_owned()).or_default()
+    }
+
+    pub(super) fn put(&mut self, queue: &str, due: Timestamp, task: Arc<Task>, redelivered: bool) {
+        let place = (due, self.next());
+        self.queue(queue).waiting.insert(place, Waiting { task, redelivered });
+    }
+
+    pub(super) fn submit(&mut self, now: Timestamp, tasks: Vec<NewTask>) {
+        for new in tasks {
+            let task = Task {
+                id: new.id,
+                body: new.body,
+                headers: new.headers,
+                expires_at: new.expires_at,
+                ..Task::default()
+            };
+            self.put(&new.queue, now.plus(new.delay), Arc::new(task), false);
+        }
+    }
+
+    pub(super) fn depth(&mut self, now: Timestamp, queue: &str) -> Depth {
+        let Some(queue) = self.queues.get_mut(queue) else { return Depth::default() };
+        queue.purge(now);
+        let delayed = queue.waiting.range((now, u64::MAX)..).count() as u64;
+        Depth {
+            ready: queue.waiting.len() as u64 - delayed,
+            delayed,
+            in_hand: queue.in_hand,
+            failed: queue.dead.len() as u64,
+        }
+    }
+}
+
+impl Queue {
+    pub(super) fn purge(&mut self, now: Timestamp) {
+        self.dead.retain(|_, dead| dead.purge_at.is_none_or(|purge_at| purge_at > now));
+    }
+}
+
+pub(super) fn dead_letter(queue: String, task: Task, failure: Failure) -> DeadLetter {
+    DeadLetter {
+        id: task.id,
+        queue,
+        body: task.body,
+        headers: task.headers,
+        reason: failure.reason.as_str().to_owned(),
+        first_failed_at: task.first_failed_at.or(Some(failure.failed_at)),
+        failure,
+    }
+}

@@ -1,0 +1,233 @@
+//! How fast a queue is drained, how soon an idle worker starts, and how soon a dead one is replaced.
+//!
+//! ```text
+//! cargo bench --bench drain            all of it
+//! cargo bench --bench drain -- sqlite  one transport (sqlite, amqp), or `latency`
+//! ```
+//!
+//! Each figure stands beside a bare loop over the same queue in the same run: what counts is the ratio, since the
+//! machine's own speed cancels out. `bare` does nothing but take and acknowledge.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bare;
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, ExitCode, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use asynctask::{App, Client, Context, Outcome, client::new_task};
+use serde::de::IgnoredAny;
+
+/// Tasks of a drain.
+const TASKS: usize = 30_000;
+/// Length of a payload, in bytes.
+const PAYLOAD: usize = 100;
+/// Samples of a latency.
+const SAMPLES: usize = 200;
+/// Deaths watched.
+const DEATHS: usize = 40;
+
+fn app() -> App {
+    App::new("drain").closure("noop", noop).closure("stamp", stamp).closure("die", die)
+}
+
+/// The first and the last task of a worker process tell when they ran.
+fn noop(_: IgnoredAny, context: &Context) -> asynctask::Result {
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    if SEEN.fetch_add(1, Ordering::Relaxed) == 0 {
+        println!("began {}", nanoseconds());
+    }
+    if context.headers().contains_key("last") {
+        println!("ended {}", nanoseconds());
+    }
+    Ok(Outcome::Done)
+}
+
+/// Tells how long its task was on the way.
+fn stamp(sent: u64, _: &Context) -> asynctask::Result {
+    println!("latency {}", nanoseconds().saturating_sub(sent));
+    Ok(Outcome::Done)
+}
+
+fn die(_: IgnoredAny, _: &Context) -> asynctask::Result {
+    println!("dies {}", nanoseconds());
+    std::process::abort()
+}
+
+/// The machine's monotonic clock, the same for all processes.
+fn nanoseconds() -> u64 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
+    u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if arguments.first().is_some_and(|first| first == "workers" || first == "__worker") {
+        return app().run();
+    }
+    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    println!("{TASKS} tasks of {PAYLOAD} bytes, 2 workers, one task at a time each");
+    if wanted("sqlite") {
+        sqlite(folder.path());
+    }
+    let broker = if wanted("amqp") || wanted("latency") { support::broker::shared() } else { None };
+    if wanted("amqp") {
+        broker.map_or_else(|| println!("amqp: left out, no broker"), |broker| amqp(&broker.fresh_vhost()));
+    }
+    if wanted("latency") {
+        let file = format!("sqlite:{}", folder.path().join("latency.db").display());
+        let uris = [Some(file), broker.map(support::broker::Broker::fresh_vhost)];
+        for uri in uris.into_iter().flatten() {
+            latency(&uri);
+            replacement(&uri);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn sqlite(folder: &Path) {
+    let singly = bare::sqlite(&folder.join("bare.db"), TASKS, PAYLOAD, 1);
+    let in_tens = bare::sqlite(&folder.join("bare10.db"), TASKS, PAYLOAD, 10);
+    let uri = format!("sqlite:{}", folder.join("drain.db").display());
+    let ours = drain(&uri);
+    report("sqlite", "bare rusqlite, one by one", singly, ours);
+    report("sqlite", "bare rusqlite, in tens", in_tens, ours);
+}
+
+fn amqp(uri: &str) {
+    fill(uri, "bare");
+    let bare = bare::amqp(uri, "bare", TASKS);
+    let ours = drain(uri);
+    report("amqp", "bare lapin, batched acks", bare, ours);
+}
+
+fn report(transport: &str, bare: &str, theirs: f64, ours: f64) {
+    println!("{transport:8} {bare:28} {theirs:8.0}/s   asynctask {ours:8.0}/s   ratio {:.2}", ours / theirs);
+}
+
+fn fill(uri: &str, queue: &str) {
+    let client = Client::open(uri).expect("the transport opens");
+    let payload = "x".repeat(PAYLOAD - 2);
+    let mut left = TASKS;
+    while left > 0 {
+        let count = left.min(1000);
+        left -= count;
+        let mut tasks: Vec<_> = (0..count)
+            .map(|_| new_task(queue, &payload, asynctask::client::Options::default()).expect("a task"))
+            .collect();
+        if left == 0 {
+            // The last to be delivered; the worker that gets it says so.
+            let last = tasks.last_mut().expect("count is above 0");
+            last.headers.insert("last".to_owned(), true.into());
+        }
+        client.submit_all(tasks).expect("the tasks are stored");
+    }
+}
+
+/// Tasks per second from the first begun to the last ended.
+fn drain(uri: &str) -> f64 {
+    fill(uri, "noop");
+    let mut master = Master::start(uri, r#"{"noop": {"worker": "noop", "processes": 2}}"#, &["--halt-when-empty"]);
+    let began = master.value("began ");
+    let ended = master.value("ended ");
+    master.finish();
+    TASKS as f64 / Duration::from_nanos(ended - began).as_secs_f64()
+}
+
+/// From the submit to the first line of the worker, with nothing else to do.
+fn latency(uri: &str) {
+    let master = Master::start(uri, r#"{"stamp": "stamp"}"#, &[]);
+    let mut master = master.ready(1);
+    let client = Client::open(uri).expect("the transport opens");
+    let mut samples: Vec<u64> = (0..SAMPLES)
+        .map(|_| {
+            client.submit("stamp", &nanoseconds()).expect("the task is stored");
+            master.value("latency ")
+        })
+        .collect();
+    master.stop();
+    print_percentiles(uri, "submit to start, idle", &mut samples);
+}
+
+/// From the death of a worker in the middle of a task to its replacement being ready.
+fn replacement(uri: &str) {
+    let workers = r#"{"die": {"worker": "die", "breaker": {"failures": 1000000}}}"#;
+    let mut master = Master::start(uri, workers, &[]).ready(1);
+    let client = Client::open(uri).expect("the transport opens");
+    let mut samples: Vec<u64> = (0..DEATHS)
+        .map(|_| {
+            client.submit("die", &0).expect("the task is stored");
+            let died = master.value("dies ");
+            master.expect("Starting; queue=");
+            nanoseconds().saturating_sub(died)
+        })
+        .collect();
+    master.stop();
+    print_percentiles(uri, "death to replacement ready", &mut samples);
+}
+
+fn print_percentiles(uri: &str, what: &str, samples: &mut [u64]) {
+    samples.sort_unstable();
+    let milliseconds =
+        |share: usize| Duration::from_nanos(samples[(samples.len() - 1) * share / 100]).as_secs_f64() * 1e3;
+    let scheme = uri.split(':').next().unwrap_or_default();
+    println!("{scheme:8} {what:28} p50 {:.2} ms   p99 {:.2} ms", milliseconds(50), milliseconds(99));
+}
+
+/// This program as a master, its log followed.
+struct Master {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    since: Instant,
+}
+
+impl Master {
+    fn start(uri: &str, workers: &str, options: &[&str]) -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+        command.arg("workers").args(options).args(["--set", &format!("transport={uri}")]);
+        command.args(["--set", &format!("workers={workers}")]).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        Self { child, lines, since: Instant::now() }
+    }
+
+    /// Waits until its workers are.
+    fn ready(mut self, workers: usize) -> Self {
+        for _ in 0..workers {
+            self.expect("Starting; queue=");
+        }
+        self
+    }
+
+    fn expect(&mut self, text: &str) -> String {
+        for line in self.lines.by_ref().map_while(Result::ok) {
+            if line.contains(text) {
+                return line;
+            }
+        }
+        panic!("\"{text}\" never came; {:?} after the start", self.since.elapsed());
+    }
+
+    fn value(&mut self, prefix: &str) -> u64 {
+        let line = self.expect(prefix);
+        line.trim_start_matches(prefix).trim().parse().expect("a number of nanoseconds")
+    }
+
+    fn finish(mut self) {
+        while self.lines.next().is_some() {}
+        assert!(self.child.wait().expect("it is our child").success());
+    }
+
+    fn stop(self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+        self.finish();
+    }
+}

@@ -1,0 +1,236 @@
+//! Worker processes: what they do once started, handed a task, told to halt, or signalled. All of them may
+//! misbehave; a killed one dies soon, but not at once.
+
+use std::time::Duration;
+
+use asynctask::{
+    clock::Instant,
+    frames::{FromWorker, PROTOCOL, Ready},
+    logging::Level,
+    outcome::{FollowUp, Outcome},
+    task::{Exit, Handle},
+};
+
+use super::{dice::Dice, settings::Settings};
+
+/// One process.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) queue: usize,
+    pub(crate) spawned_at: Instant,
+    pub(crate) ready: bool,
+    pub(crate) seats: usize,
+    pub(crate) hands: Vec<Hand>,
+    pub(crate) killed_at: Option<Instant>,
+    /// It broke the protocol, and the core was told.
+    pub(crate) faulted: bool,
+    pub(crate) hung_up: bool,
+    pub(crate) said_bye: bool,
+    /// It goes when its hands are empty.
+    pub(crate) leaving: bool,
+    /// It was asked to leave, whether it heard or not.
+    pub(crate) dismissed: bool,
+    /// Hears SIGKILL alone.
+    pub(crate) deaf: bool,
+}
+
+/// A task in its hands.
+#[derive(Clone, Debug)]
+pub(crate) struct Hand {
+    /// Names this run of a task among all.
+    pub(crate) token: u64,
+    pub(crate) handle: Handle,
+    /// The number of its message.
+    pub(crate) message: u64,
+    pub(crate) id: String,
+    pub(crate) identity: Option<u64>,
+    pub(crate) due_at: Option<Instant>,
+    /// Its handle was not made void by a lost session.
+    pub(crate) held: bool,
+}
+
+/// What a child does, at its time.
+#[derive(Debug)]
+pub(crate) enum Act {
+    Say(FromWorker),
+    /// An outcome of this run, if it still is in its hands.
+    Tell(u64, Outcome),
+    Accept(u64),
+    Babble,
+    HangUp,
+    Bye,
+    Exit(Exit),
+}
+
+pub(crate) fn signal(name: &str) -> Exit {
+    Exit::Signal { signal: name.to_owned(), core_dumped: false }
+}
+
+fn ready(protocol: u32, concurrency: u32) -> Act {
+    Act::Say(FromWorker::Ready(Ready { protocol, name: Some("Child".to_owned()), concurrency, ahead: 0 }))
+}
+
+fn outcome_of_a_stranger() -> Act {
+    Act::Say(FromWorker::Outcome { id: "a stranger".to_owned(), outcome: Outcome::Done { submit: Vec::new() } })
+}
+
+/// What a process does from its start on, while it has no task.
+pub(crate) fn born(settings: &Settings, calm: bool, dice: &mut Dice) -> Vec<(Duration, Act)> {
+    let temper = &settings.temper;
+    let after = dice.micros(temper.start);
+    if calm {
+        return vec![(after.min(Duration::from_millis(900)), ready(PROTOCOL, 2))];
+    }
+    if dice.chance(temper.never_ready) {
+        return Vec::new();
+    }
+    if dice.chance(temper.dies_starting) {
+        return vec![(after, Act::Exit(any_exit(dice)))];
+    }
+    if dice.chance(temper.bad_start) {
+        let act = match dice.between(0, 5) {
+            0 => ready(PROTOCOL + 1, 1),
+            1 => outcome_of_a_stranger(),
+            2 => Act::Babble,
+            3 => Act::HangUp,
+            4 => Act::Bye,
+            _ => Act::Say(FromWorker::Returned { ids: vec!["x".to_owned()] }),
+        };
+        let mut acts = vec![(after, act)];
+        if dice.chance(500) {
+            acts.push((after + dice.micros(temper.dying), Act::Exit(any_exit(dice))));
+        }
+        return acts;
+    }
+    let mut acts = vec![(after, ready(PROTOCOL, dice.small(0, 3)))];
+    if dice.chance(300) {
+        acts.push((after, Act::Say(FromWorker::Log { level: Level::Info, message: "hello".to_owned() })));
+        acts.push((after, Act::Say(FromWorker::Unknown("later".to_owned()))));
+    }
+    if dice.chance(temper.idle_death) {
+        let act = match dice.between(0, 5) {
+            0 => Act::Bye,
+            1 => Act::HangUp,
+            2 => Act::Babble,
+            _ => Act::Exit(any_exit(dice)),
+        };
+        acts.push((after + dice.micros((0, 15_000_000)), act));
+    }
+    acts
+}
+
+/// What it does with a task.
+pub(crate) fn work(
+    child: &Child,
+    token: u64,
+    settings: &Settings,
+    calm: bool,
+    dice: &mut Dice,
+) -> Vec<(Duration, Act)> {
+    let temper = &settings.temper;
+    let mut after = dice.micros(temper.work);
+    let limit = settings.queue(child.queue).timeout;
+    if calm {
+        after = limit.map_or(after, |limit| after.min(limit / 2));
+        return vec![(after, Act::Tell(token, Outcome::Done { submit: Vec::new() }))];
+    }
+    let mut acts = Vec::new();
+    if dice.chance(temper.accepts) {
+        acts.push((after / 2, Act::Accept(token)));
+    }
+    if dice.chance(temper.crash) {
+        acts.push((after, Act::Exit(any_exit(dice))));
+    } else if dice.chance(temper.exit_zero) {
+        acts.push((after, Act::Exit(Exit::Code { code: 0 })));
+    } else if limit.is_some() && dice.chance(temper.hang) {
+        // Nothing ever comes of it.
+    } else if dice.chance(temper.fault) {
+        let act = match dice.between(0, 6) {
+            0 => outcome_of_a_stranger(),
+            1 => {
+                acts.push((after, Act::Tell(token, any_outcome(settings, dice))));
+                outcome_of_a_stranger()
+            }
+            2 => ready(PROTOCOL, 1),
+            3 => Act::Bye,
+            4 => Act::Babble,
+            5 => Act::HangUp,
+            _ => Act::Say(FromWorker::Progress { id: "a stranger".to_owned(), percent: None, note: String::new() }),
+        };
+        acts.push((after, act));
+        // It may go on as if nothing had happened, while it is being killed.
+        acts.push((after + Duration::from_micros(50), Act::Tell(token, Outcome::Done { submit: Vec::new() })));
+    } else {
+        acts.push((after, Act::Tell(token, any_outcome(settings, dice))));
+    }
+    acts
+}
+
+fn any_outcome(settings: &Settings, dice: &mut Dice) -> Outcome {
+    let temper = &settings.temper;
+    let (error, detail) = ("Oops!".to_owned(), "at line 1".to_owned());
+    let delay = Duration::from_millis(dice.pick(&[0, 20, 700, 4_000]));
+    if dice.chance(temper.error) {
+        Outcome::Error { error, detail }
+    } else if dice.chance(temper.retry) {
+        Outcome::Retry { error, delay: dice.chance(500).then_some(delay) }
+    } else if dice.chance(temper.snooze) {
+        Outcome::Snooze { delay }
+    } else if dice.chance(temper.failed) {
+        Outcome::Failed { error, detail }
+    } else if dice.chance(temper.malformed) {
+        Outcome::Malformed { error }
+    } else if dice.chance(temper.submits) {
+        let queue = dice.pick(&["q0", "q1", "q2", "not ours", "elsewhere"]).to_owned();
+        let payload = serde_json::value::RawValue::from_string(format!("{{\"n\":{}}}", dice.next())).unwrap();
+        Outcome::Done { submit: vec![FollowUp { queue, payload, delay }] }
+    } else {
+        Outcome::Done { submit: Vec::new() }
+    }
+}
+
+fn any_exit(dice: &mut Dice) -> Exit {
+    match dice.between(0, 7) {
+        0 => Exit::Code { code: 1 },
+        1 => Exit::Code { code: 0 },
+        2 => signal("SIGKILL"),
+        3 => signal("SIGTERM"),
+        4 => signal("SIGINT"),
+        _ => signal("SIGSEGV"),
+    }
+}
+
+impl Child {
+    /// Whether one more task may be sent to it.
+    pub(crate) fn has_seat(&self) -> bool {
+        self.is_well() && self.hands.len() < self.seats
+    }
+
+    /// Whether it takes tasks at all.
+    pub(crate) fn is_well(&self) -> bool {
+        self.ready && self.killed_at.is_none() && !self.hung_up && !self.said_bye && !self.dismissed
+    }
+
+    /// Goes, if it was told to and holds nothing any more.
+    pub(crate) fn leave(&mut self, settings: &Settings, dice: &mut Dice) -> Vec<(Duration, Act)> {
+        if !self.leaving || !self.hands.is_empty() {
+            return Vec::new();
+        }
+        self.leaving = false;
+        let mut acts = Vec::new();
+        if dice.chance(900) {
+            acts.push((Duration::ZERO, Act::Bye));
+        }
+        acts.push((dice.micros(settings.temper.dying), Act::Exit(Exit::Code { code: 0 })));
+        acts
+    }
+
+    /// What a SIGTERM does.
+    pub(crate) fn terminated(&self, settings: &Settings, dice: &mut Dice) -> Vec<(Duration, Act)> {
+        if self.deaf || dice.chance(300) {
+            return Vec::new();
+        }
+        let exit = if dice.chance(700) { signal("SIGTERM") } else { Exit::Code { code: 0 } };
+        vec![(dice.micros(settings.temper.dying), Act::Exit(exit))]
+    }
+}

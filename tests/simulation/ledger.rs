@@ -1,0 +1,278 @@
+//! What the core owes: each delivery with what became of its run, and the rule of section 3 of the design for
+//! the settlement that follows from it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use asynctask::{
+    clock::Instant,
+    config::{Acks, Queue},
+    outcome::Outcome,
+    task::{Delivery, Handle, Reason, Settlement, Task},
+};
+
+use super::child::Hand;
+
+/// A verdict on a worker that died of TERM or INT waits that long for a stop.
+const LIMBO: Duration = Duration::from_millis(500);
+
+/// How a run ended, seen from outside.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    Done,
+    /// An attempt was used, for one of these reasons; with the delay that the worker asked for.
+    Used(Vec<Reason>, Option<Duration>),
+    Failed,
+    Malformed,
+    /// Not run: it could not or must not be.
+    Refused(Reason),
+    Snooze(Duration),
+    /// Taken back: no attempt used.
+    Released,
+    /// Killed by TERM or INT with no stop in sight, or dead in the middle of one: either is right.
+    CrashOrReleased {
+        since: Instant,
+    },
+}
+
+impl Verdict {
+    /// What follows from a worker's words.
+    pub(crate) fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Done { submit } if submit.iter().any(|task| task.queue.contains(' ')) => {
+                Self::Used(vec![Reason::Error], None)
+            }
+            Outcome::Done { .. } => Self::Done,
+            Outcome::Error { .. } => Self::Used(vec![Reason::Error], None),
+            Outcome::Retry { delay, .. } => Self::Used(vec![Reason::Error], *delay),
+            Outcome::Snooze { delay } => Self::Snooze(*delay),
+            Outcome::Failed { .. } => Self::Failed,
+            Outcome::Malformed { .. } => Self::Malformed,
+        }
+    }
+}
+
+/// One delivery.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) message: u64,
+    /// The task that it is a copy of.
+    pub(crate) origin: u64,
+    pub(crate) queue: usize,
+    pub(crate) task: Arc<Task>,
+    pub(crate) identity: Option<u64>,
+    pub(crate) redelivered: bool,
+    /// The core knows of it.
+    pub(crate) told: bool,
+    /// The core knows that its session is lost.
+    pub(crate) void: bool,
+    /// Its run, if it was begun or took over a run of an earlier session.
+    pub(crate) run: Option<u64>,
+    pub(crate) accepted: bool,
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) settled: bool,
+}
+
+/// All deliveries of a history.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) entries: BTreeMap<Handle, Entry>,
+    /// Handles that are owed something now.
+    pub(crate) open: BTreeSet<Handle>,
+    /// Ends of runs, by message: what is to be repeated when it comes again.
+    pub(crate) ended: BTreeMap<u64, (Verdict, Instant)>,
+    /// Identities that more than one message had: copies cannot be told apart.
+    pub(crate) doubled: BTreeSet<u64>,
+    /// Tasks that were done or dead-lettered.
+    pub(crate) finals: BTreeSet<u64>,
+    pub(crate) identities: BTreeMap<u64, u64>,
+    /// Nothing is remembered in this world.
+    pub(crate) is_forgetful: bool,
+}
+
+impl Ledger {
+    /// A delivery leaves the transport.
+    pub(crate) fn delivered(&mut self, message: u64, origin: u64, delivery: &Delivery) {
+        if let Some(identity) = delivery.identity
+            && *self.identities.entry(identity).or_insert(message) != message
+        {
+            self.doubled.insert(identity);
+        }
+        let entry = Entry {
+            message,
+            origin,
+            queue: delivery.queue.0,
+            task: Arc::clone(&delivery.task),
+            identity: delivery.identity,
+            redelivered: delivery.redelivered,
+            told: false,
+            void: false,
+            run: None,
+            accepted: false,
+            verdict: None,
+            settled: false,
+        };
+        self.entries.insert(delivery.handle, entry);
+    }
+
+    /// The core hears that the session is lost.
+    pub(crate) fn lost(&mut self) {
+        for handle in std::mem::take(&mut self.open) {
+            self.entries.get_mut(&handle).expect("an open handle has an entry").void = true;
+        }
+    }
+
+    /// A run has ended.
+    pub(crate) fn ended(&mut self, hand: &Hand, verdict: Verdict, now: Instant) {
+        let entry = self.entries.get_mut(&hand.handle).expect("a hand has an entry");
+        if verdict == Verdict::Done {
+            self.finals.insert(entry.origin);
+        }
+        if hand.held {
+            entry.verdict = Some(verdict.clone());
+        }
+        if verdict == Verdict::Released {
+            self.ended.remove(&hand.message);
+        } else {
+            self.ended.insert(hand.message, (verdict, now));
+        }
+    }
+
+    /// The core settles.
+    pub(crate) fn settle(
+        &mut self,
+        handle: Handle,
+        settlement: &Settlement,
+        now: Instant,
+        queue: &Queue,
+    ) -> Result<(), String> {
+        let entry = self.entries.get_mut(&handle).ok_or("an unknown handle is settled")?;
+        if !entry.told || entry.void {
+            return Err(format!("settled although told={} void={}", entry.told, entry.void));
+        }
+        if entry.settled {
+            return Err("a delivery is settled twice".to_owned());
+        }
+        if *settlement == Settlement::Accept {
+            let begins = queue.acks == Acks::Early && entry.run.is_none();
+            if entry.accepted || entry.verdict.is_some() || !(begins || entry.run.is_some()) {
+                return Err("accepted twice, or without a run".to_owned());
+            }
+            entry.accepted = true;
+            return Ok(());
+        }
+        entry.settled = true;
+        if matches!(settlement, Settlement::Dead(_)) {
+            self.finals.insert(entry.origin);
+        }
+        self.open.remove(&handle);
+        let repeated = entry.redelivered.then(|| self.ended.get(&entry.message)).flatten().map(|(verdict, _)| verdict);
+        let is_copy = entry.identity.is_some_and(|identity| self.doubled.contains(&identity));
+        match (&entry.verdict, repeated, entry.run) {
+            (Some(verdict), ..) => {
+                let verdict = verdict.clone();
+                let released = matches!(verdict, Verdict::CrashOrReleased { .. }) && *settlement == Settlement::Release;
+                if released {
+                    self.ended.remove(&entry.message);
+                }
+                follows(&verdict, settlement, entry, now, queue)
+            }
+            (None, _, Some(_)) => Err("settled while it is being worked".to_owned()),
+            (None, _, None) if *settlement == Settlement::Release => Ok(()),
+            // A stored copy leaves nothing but the removal.
+            (None, Some(_), None) if matches!(settlement, Settlement::Done { .. }) => Ok(()),
+            // The copy of a snoozed task has its identity: either may get the settlement of the other.
+            (None, Some(_), None) if is_copy => Ok(()),
+            // What is not known any more may be refused for reasons of its own.
+            (None, Some(verdict), None) => follows(verdict, settlement, entry, now, queue).or_else(|error| {
+                if self.is_forgetful || entry.identity.is_none() { unrun(settlement, entry, queue) } else { Err(error) }
+            }),
+            (None, None, None) if is_copy && entry.redelivered => Ok(()),
+            (None, None, None) => {
+                if let Settlement::Dead(failure) = settlement {
+                    self.ended.insert(entry.message, (Verdict::Refused(failure.reason), now));
+                }
+                unrun(settlement, entry, queue)
+            }
+        }
+    }
+
+    /// After each event: nothing that ended may be left unsettled.
+    pub(crate) fn nothing_forgotten(&self, now: Instant) -> Result<(), String> {
+        for handle in &self.open {
+            let entry = &self.entries[handle];
+            match &entry.verdict {
+                None if entry.accepted && entry.run.is_none() => {
+                    return Err(format!("acknowledged early and not begun: {entry:?}"));
+                }
+                None => {}
+                Some(Verdict::CrashOrReleased { since }) if now < *since + LIMBO => {}
+                Some(verdict) => {
+                    return Err(format!("{handle:?} ended with {verdict:?} and is not settled: {entry:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a settlement is what a verdict demands.
+fn follows(
+    verdict: &Verdict,
+    settlement: &Settlement,
+    entry: &Entry,
+    now: Instant,
+    queue: &Queue,
+) -> Result<(), String> {
+    let used = entry.task.attempts + 1;
+    let left = used < queue.retry.max_attempts;
+    let right = match (verdict, settlement) {
+        (Verdict::Done, Settlement::Done { .. })
+        | (Verdict::Released | Verdict::CrashOrReleased { .. }, Settlement::Release) => true,
+        (Verdict::Snooze(asked), Settlement::Snooze { after }) => asked == after,
+        (Verdict::Failed, Settlement::Dead(failure)) => failure.reason == Reason::Failed && failure.attempts == used,
+        (Verdict::Refused(reason), Settlement::Dead(failure)) => failure.reason == *reason,
+        (Verdict::Malformed, Settlement::Dead(failure)) => failure.reason == Reason::Malformed,
+        (Verdict::CrashOrReleased { since }, Settlement::Retry { failure, .. }) => {
+            left && is_death(failure.reason) && failure.attempts == used && now >= *since
+        }
+        (Verdict::CrashOrReleased { .. }, Settlement::Dead(failure)) => {
+            !left && is_death(failure.reason) && failure.attempts == used
+        }
+        (Verdict::Used(reasons, asked), Settlement::Retry { after, failure }) => {
+            let policy = queue.retry;
+            let shortest = asked.unwrap_or_else(|| policy.backoff.delay(used));
+            let longest = asked.unwrap_or_else(|| shortest.mul_f64(1.0 + policy.jitter) + Duration::from_micros(1));
+            left && reasons.contains(&failure.reason)
+                && failure.attempts == used
+                && (shortest..=longest).contains(after)
+        }
+        (Verdict::Used(reasons, _), Settlement::Dead(failure)) => {
+            !left && reasons.contains(&failure.reason) && failure.attempts == used
+        }
+        _ => false,
+    };
+    if right { Ok(()) } else { Err(format!("{verdict:?} was settled by {settlement:?} for {entry:?}")) }
+}
+
+/// Whether a delivery may be settled so without having been run.
+fn unrun(settlement: &Settlement, entry: &Entry, queue: &Queue) -> Result<(), String> {
+    let task = &entry.task;
+    let right = match settlement {
+        Settlement::Dead(failure) if failure.attempts == task.attempts => match failure.reason {
+            Reason::Malformed => task.body.starts_with(b"not"),
+            Reason::Expired => task.expires_at.is_some(),
+            Reason::Deliveries => task.deliveries >= queue.max_deliveries,
+            _ => false,
+        },
+        _ => false,
+    };
+    if right { Ok(()) } else { Err(format!("settled by {settlement:?} without a run: {entry:?}")) }
+}
+
+fn is_death(reason: Reason) -> bool {
+    matches!(reason, Reason::Crash | Reason::Timeout)
+}

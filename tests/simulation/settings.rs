@@ -1,0 +1,204 @@
+//! What a world is like: the plan of the master, the manners of its children, the state of its transport.
+//!
+//! All of it is drawn from the seed and printed with a failure.
+
+use std::time::Duration;
+
+use asynctask::{
+    backoff::Backoff,
+    config::{Acks, Breaker, Queue, Rate, Recycle, Supervisor},
+    logging::Level,
+    master::event::{Plan, QueuePlan},
+    retry::Policy,
+    task::Accepts,
+    transport::DeadQueue,
+};
+
+use super::dice::Dice;
+
+/// Everything that distinguishes one world from another.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) plan: Plan,
+    pub(crate) temper: Temper,
+    pub(crate) transport: Weather,
+    /// From then on children are well, the session stands, nothing new comes.
+    pub(crate) calm_at: Duration,
+    /// When somebody asks for a stop.
+    pub(crate) stops: Vec<Duration>,
+    /// When the time limit of the run passes.
+    pub(crate) halt_limit: Option<Duration>,
+    /// Messages from outside until the calm.
+    pub(crate) arrivals: u32,
+}
+
+/// Manners of children, in a thousand where not said otherwise.
+#[derive(Debug)]
+pub(crate) struct Temper {
+    pub(crate) spawn_fails: u32,
+    pub(crate) never_ready: u32,
+    pub(crate) dies_starting: u32,
+    /// Says something wrong before it is ready, or hangs up.
+    pub(crate) bad_start: u32,
+    pub(crate) idle_death: u32,
+    pub(crate) crash: u32,
+    pub(crate) exit_zero: u32,
+    pub(crate) hang: u32,
+    pub(crate) fault: u32,
+    pub(crate) error: u32,
+    pub(crate) retry: u32,
+    pub(crate) snooze: u32,
+    pub(crate) failed: u32,
+    pub(crate) malformed: u32,
+    pub(crate) submits: u32,
+    pub(crate) accepts: u32,
+    /// Every child hears SIGKILL alone.
+    pub(crate) deaf: bool,
+    /// Microseconds of work, until ready, from a signal to the end.
+    pub(crate) work: (u64, u64),
+    pub(crate) start: (u64, u64),
+    pub(crate) dying: (u64, u64),
+}
+
+/// The transport's state.
+#[derive(Debug)]
+pub(crate) struct Weather {
+    /// Microseconds from a request to its effect, and from an event to us.
+    pub(crate) latency: (u64, u64),
+    /// Time between losses of the session, if it is lost at all.
+    pub(crate) losses: Option<(u64, u64)>,
+    /// Time until it is back.
+    pub(crate) outage: (u64, u64),
+    /// Time until what was in hand at a loss lies in its queue again.
+    pub(crate) return_delay: (u64, u64),
+    /// Messages without an id, with the id of another one, not JSON, expired soon, delivered often before.
+    pub(crate) nameless: u32,
+    pub(crate) twins: u32,
+    pub(crate) nonsense: u32,
+    pub(crate) expiring: u32,
+    pub(crate) worn: u32,
+    /// Whether an early acknowledgement is answered like the other settlements.
+    pub(crate) answers_accept: bool,
+    /// Wrong password, told instead of the first session.
+    pub(crate) refuses: bool,
+}
+
+impl Settings {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let dice = &mut Dice::new(seed);
+        let plan = draw_plan(dice, seed);
+        let calm_at = Duration::from_secs(dice.between(1, 90));
+        let stops = match dice.between(0, 5) {
+            0 | 1 if plan.halt_when_empty => Vec::new(),
+            count => {
+                let first = dice.micros((0, 120_000_000));
+                let mut stops = vec![first];
+                for _ in 2..count {
+                    let pause = dice.micros((0, 12_000_000));
+                    stops.push(stops[stops.len() - 1] + pause);
+                }
+                stops
+            }
+        };
+        let calm_work = dice.pick(&[800, 20_000, 400_000, 8_000_000]);
+        Self {
+            temper: Temper {
+                spawn_fails: dice.mood(60),
+                never_ready: dice.mood(80),
+                dies_starting: dice.mood(120),
+                bad_start: dice.mood(80),
+                idle_death: dice.mood(100),
+                crash: dice.mood(250),
+                exit_zero: dice.mood(100),
+                hang: dice.mood(100),
+                fault: dice.mood(120),
+                error: dice.mood(300),
+                retry: dice.mood(150),
+                snooze: dice.mood(200),
+                failed: dice.mood(80),
+                malformed: dice.mood(60),
+                submits: dice.mood(300),
+                accepts: dice.mood(150),
+                deaf: dice.chance(200),
+                work: (100, calm_work),
+                start: (500, dice.pick(&[3_000, 300_000, 3_000_000])),
+                dying: (100, dice.pick(&[2_000, 100_000, 500_000])),
+            },
+            transport: Weather {
+                latency: (20, dice.pick(&[300, 20_000, 400_000])),
+                losses: dice.chance(600).then(|| (1000, dice.pick(&[2_000_000, 20_000_000]))),
+                outage: (1000, dice.pick(&[1_000_000, 8_000_000, 45_000_000])),
+                return_delay: (10, dice.pick(&[20, 50_000, 3_000_000])),
+                nameless: dice.mood(300),
+                twins: dice.mood(400),
+                nonsense: dice.mood(100),
+                expiring: dice.mood(100),
+                worn: dice.mood(100),
+                answers_accept: dice.chance(500),
+                refuses: dice.chance(10),
+            },
+            halt_limit: (plan.halt_when_empty && dice.chance(80)).then(|| dice.micros((0, 60_000_000))),
+            arrivals: dice.small(0, 40),
+            plan,
+            calm_at,
+            stops,
+        }
+    }
+
+    pub(crate) fn queue(&self, index: usize) -> &Queue {
+        &self.plan.queues[index].settings
+    }
+}
+
+fn draw_plan(dice: &mut Dice, seed: u64) -> Plan {
+    let queues = (0..dice.between(1, 3)).map(|number| draw_queue(dice, &format!("q{number}"))).collect();
+    Plan {
+        queues,
+        supervisor: Supervisor {
+            grace: Duration::from_millis(dice.pick(&[0, 500, 5_000, 30_000])),
+            start_timeout: Duration::from_millis(dice.pick(&[1_000, 4_000, 10_000])),
+            restart: Backoff {
+                first: Duration::from_millis(100),
+                factor: 2.0,
+                longest: Duration::from_secs(dice.pick(&[1, 30])),
+            },
+        },
+        halt_when_empty: dice.chance(600),
+        scheduler: dice.chance(200),
+        max_in_hand: dice.chance(300).then(|| dice.between(1, 3) as usize),
+        host: "here".to_owned(),
+        seed,
+        remember: dice.chance(850).then(|| Duration::from_secs(40)),
+        log_level: Level::Debug,
+    }
+}
+
+fn draw_queue(dice: &mut Dice, name: &str) -> QueuePlan {
+    let ms = Duration::from_millis;
+    let calls = dice.small(1, 6);
+    let settings = Queue {
+        name: name.to_owned(),
+        kind: format!("{name}_kind"),
+        processes: dice.small(1, 3),
+        concurrency: dice.small(1, 2),
+        rate: dice.chance(300).then(|| Rate { calls, period: ms(dice.pick(&[50, 1_000, 3_000])) }),
+        acks: if dice.chance(250) { Acks::Early } else { Acks::Late },
+        timeout: dice.chance(600).then(|| ms(dice.pick(&[300, 3_000, 20_000]))),
+        retry: Policy {
+            max_attempts: dice.small(1, 4),
+            backoff: Backoff { first: ms(dice.pick(&[1, 200, 2_000])), factor: 2.0, longest: ms(10_000) },
+            jitter: dice.pick(&[0.0, 0.1, 1.0]),
+        },
+        dead_letter: DeadQueue::of(name),
+        max_deliveries: dice.pick(&[4, 20, 20]),
+        breaker: Breaker {
+            failures: dice.pick(&[2, 5, 10, 1000, 1000]),
+            pause: ms(dice.pick(&[500, 5_000, 20_000])),
+            longest: ms(40_000),
+            errors: dice.chance(300),
+        },
+        recycle: Recycle::default(),
+        unwrap: true,
+    };
+    QueuePlan { settings, accepts: Accepts::Json, is_program: dice.chance(500) }
+}

@@ -1,0 +1,339 @@
+//! What must hold as time passes, and at the end.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use asynctask::{
+    clock::Instant,
+    config::Rate,
+    error::Code,
+    master::event::{Event, Plan},
+    task::{Exit, Reason},
+};
+
+use super::{
+    broker::Place,
+    child::Child,
+    ledger::{Entry, Verdict},
+    settings::Settings,
+    world::World,
+};
+
+/// From the grace's end: two seconds for the interrupted, five for the killed, five for the last answers.
+const LAST: Duration = Duration::from_secs(2 + 5 + 5);
+/// The transport may be away that long in halt mode.
+const UNREACHABLE: Duration = Duration::from_secs(30);
+/// Ready tasks and free seats may meet this late.
+const IDLE: Duration = Duration::from_secs(6);
+
+/// What is known of the run from outside.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) stopping_at: Option<Duration>,
+    interrupting_at: Option<Duration>,
+    grace: Duration,
+    pub(crate) attached_at: Option<Duration>,
+    pub(crate) down_since: Option<Duration>,
+    longest_down: Duration,
+    /// To when the last answer to a survey belongs.
+    pub(crate) surveyed_at: Duration,
+    pub(crate) scheduler_stopped: bool,
+    /// Results of actions that the core is still to be told.
+    pub(crate) pending: Vec<Event>,
+    /// What was submitted from outside.
+    pub(crate) origins: Vec<u64>,
+    pub(crate) starts_in_a_row: Vec<u32>,
+    parked: Vec<bool>,
+    /// Parked for its tasks, and since then none of them ended in words.
+    pub(crate) needs_proof: Vec<bool>,
+    said_parked: bool,
+    said_unstartable: bool,
+    said_all_parked: bool,
+    starts: Vec<VecDeque<Duration>>,
+    idle_since: Vec<Option<Duration>>,
+}
+
+impl Watch {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let queues = plan.queues.len();
+        Self {
+            stopping_at: None,
+            interrupting_at: None,
+            grace: plan.supervisor.grace,
+            attached_at: None,
+            down_since: Some(Duration::ZERO),
+            longest_down: Duration::ZERO,
+            surveyed_at: Duration::ZERO,
+            scheduler_stopped: false,
+            pending: Vec::new(),
+            origins: Vec::new(),
+            starts_in_a_row: vec![0; queues],
+            parked: vec![false; queues],
+            needs_proof: vec![false; queues],
+            said_parked: false,
+            said_unstartable: false,
+            said_all_parked: false,
+            starts: vec![VecDeque::new(); queues],
+            idle_since: vec![None; queues],
+        }
+    }
+
+    pub(crate) fn stopping(&mut self, now: Duration) {
+        self.stopping_at.get_or_insert(now);
+    }
+
+    pub(crate) fn stop_asked(&mut self, now: Duration) {
+        if self.stopping_at.is_some() {
+            self.interrupting_at.get_or_insert(now);
+        }
+        self.stopping(now);
+    }
+
+    /// What the log tells of queues and of ends that nobody asked for.
+    pub(crate) fn read_log(&mut self, message: &str, now: Duration) -> Result<(), String> {
+        if message.starts_with("Termination received; shutting down children") {
+            self.stopping(now);
+        }
+        for (index, parked) in self.parked.iter_mut().enumerate() {
+            if message.starts_with(&format!("Queue q{index} is parked")) {
+                *parked = true;
+                self.said_parked = true;
+                self.needs_proof[index] = message.contains("too many of its tasks");
+            } else if message.starts_with(&format!("Queue q{index} is worked again")) {
+                *parked = false;
+                if self.needs_proof[index] {
+                    return Err("a queue parked for its tasks is worked again though none was done".to_owned());
+                }
+            }
+        }
+        self.said_unstartable |= message.starts_with("worker kind ") && message.ends_with(" could not be started");
+        self.said_all_parked |= message == "all queues are parked";
+        Ok(())
+    }
+
+    pub(crate) fn failed_start(&mut self, queue: usize) {
+        if self.stopping_at.is_none() {
+            self.starts_in_a_row[queue] += 1;
+        }
+    }
+
+    /// A process ended: was that a failed start?
+    pub(crate) fn ended(&mut self, child: &Child, exit: &Exit) {
+        let from_outside = child.killed_at.is_none() && is_signal(exit, &["SIGKILL", "SIGTERM"]);
+        if !child.ready && !from_outside {
+            self.failed_start(child.queue);
+        }
+    }
+
+    /// What becomes of each task that a dead process held.
+    pub(crate) fn verdicts(&self, child: &Child, exit: &Exit, at: Instant) -> Vec<Verdict> {
+        let by_term = is_signal(exit, &["SIGTERM", "SIGINT"]);
+        let either = Verdict::CrashOrReleased { since: at };
+        let stopping_at = self.stopping_at.map(Instant::from_start);
+        let all = |verdict: Verdict| vec![verdict; child.hands.len()];
+        match (stopping_at, child.killed_at) {
+            (None, None) if by_term => all(either),
+            (None, None) => all(Verdict::Used(vec![Reason::Crash], None)),
+            (None, Some(killed_at)) => used_by_kill(child, killed_at),
+            (Some(stop), Some(killed_at)) if killed_at < stop && !by_term => used_by_kill(child, killed_at),
+            (Some(stop), Some(killed_at)) if killed_at > stop && !is_guilty(child, killed_at) => all(Verdict::Released),
+            (Some(_), Some(_)) => all(either),
+            (Some(_), None) if by_term => all(Verdict::Released),
+            (Some(stop), None) => {
+                let over = stop + self.grace;
+                let told = self.interrupting_at.map(Instant::from_start);
+                if at > over || told.is_some_and(|told| told < at) {
+                    all(Verdict::Released)
+                } else if at == over || told == Some(at) {
+                    all(either)
+                } else {
+                    all(Verdict::Used(vec![Reason::Crash], None))
+                }
+            }
+        }
+    }
+
+    /// A task that this node knows to have ended is not run again.
+    pub(crate) fn may_run(
+        &self,
+        entry: &Entry,
+        ended: &BTreeMap<u64, (Verdict, Instant)>,
+        doubled: &BTreeSet<u64>,
+        settings: &Settings,
+        now: Duration,
+    ) -> Result<(), String> {
+        let (Some(keep), Some(identity)) = (settings.plan.remember, entry.identity) else { return Ok(()) };
+        if self.stopping_at.is_some() {
+            return Err("a task is begun in a stop".to_owned());
+        }
+        if !entry.redelivered || doubled.contains(&identity) {
+            return Ok(());
+        }
+        let Some((verdict, at)) = ended.get(&entry.message) else { return Ok(()) };
+        let forgotten = at.since_start() + keep < now && self.attached_at.is_some_and(|at| at + keep < now);
+        if forgotten { Ok(()) } else { Err(format!("run again although it ended with {verdict:?}: {entry:?}")) }
+    }
+
+    /// A task was begun.
+    pub(crate) fn started(&mut self, queue: usize, now: Duration, rate: Option<Rate>) -> Result<(), String> {
+        let Some(rate) = rate else { return Ok(()) };
+        let starts = &mut self.starts[queue];
+        starts.push_back(now);
+        if starts.len() > rate.calls as usize {
+            let before = starts.pop_front().expect("one was just put in");
+            if now - before < rate.period {
+                return Err(format!("{} starts within {:?}: {rate:?}", rate.calls + 1, now - before));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_signal(exit: &Exit, names: &[&str]) -> bool {
+    matches!(exit, Exit::Signal { signal, .. } if names.contains(&signal.as_str()))
+}
+
+/// Whether it gave cause to be killed at that moment.
+pub(crate) fn is_guilty(child: &Child, at: Instant) -> bool {
+    child.faulted || child.hung_up || child.said_bye || child.hands.iter().any(|hand| is_late(hand.due_at, at))
+}
+
+fn is_late(due_at: Option<Instant>, at: Instant) -> bool {
+    due_at.is_some_and(|due| due <= at)
+}
+
+fn used_by_kill(child: &Child, killed_at: Instant) -> Vec<Verdict> {
+    let other_cause = child.faulted || child.hung_up;
+    let late = child.hands.iter().position(|hand| is_late(hand.due_at, killed_at));
+    let reasons = |index: usize| match late {
+        Some(first) if first == index && other_cause => vec![Reason::Timeout, Reason::Crash],
+        Some(first) if first == index => vec![Reason::Timeout],
+        _ => vec![Reason::Crash],
+    };
+    (0..child.hands.len()).map(|index| Verdict::Used(reasons(index), None)).collect()
+}
+
+impl World {
+    /// After each event.
+    pub(crate) fn check_moment(&mut self) -> Result<(), String> {
+        let (now, at) = (self.now, self.at());
+        self.ledger.nothing_forgotten(at)?;
+        if let Some(since) = self.watch.down_since {
+            self.watch.longest_down = self.watch.longest_down.max(now - since);
+        }
+        let limit = self.settings.plan.supervisor.start_timeout;
+        for child in self.children.values() {
+            if child.killed_at.is_some() {
+                continue;
+            }
+            if !child.ready && child.spawned_at + limit < at && self.watch.stopping_at.is_none() {
+                return Err(format!("not ready in time and not killed: {child:?}"));
+            }
+            let late = child.hands.iter().any(|hand| hand.due_at.is_some_and(|due| due < at));
+            if late && self.watch.stopping_at.is_none() {
+                return Err(format!("a task past its time limit: {child:?}"));
+            }
+        }
+        if let Some(stop) = self.watch.stopping_at {
+            let bound = stop + self.settings.plan.supervisor.grace + LAST;
+            if now > bound {
+                return Err(format!("the stop of {stop:?} should have ended at {bound:?}"));
+            }
+            return Ok(());
+        }
+        if self.settings.plan.halt_when_empty {
+            if self.watch.starts_in_a_row.iter().any(|starts| *starts >= 3) {
+                return Err("three failed starts in a row have not ended the run".to_owned());
+            }
+            if self.watch.down_since.is_some_and(|since| since + UNREACHABLE < now) {
+                return Err("the transport is out of reach for longer than the limit".to_owned());
+            }
+        }
+        (0..self.settings.plan.queues.len()).try_for_each(|queue| self.check_not_idle(queue))
+    }
+
+    /// A ready task and a worker with a free seat find each other.
+    fn check_not_idle(&mut self, queue: usize) -> Result<(), String> {
+        let held = |place: Place| matches!(place, Place::InHand(_));
+        let messages = self.broker.messages.values().filter(|message| message.queue == queue);
+        let alone = messages.filter(|message| held(message.place)).any(|message| message.deliveries >= 3);
+        let alone =
+            alone || self.broker.accepted.values().any(|message| message.queue == queue && message.deliveries >= 3);
+        let in_hand: usize = self.children.values().map(|child| child.hands.len()).sum();
+        let full = self.settings.plan.max_in_hand.is_some_and(|most| in_hand >= most);
+        let settings = self.settings.queue(queue);
+        let slowed = settings.rate.is_some() || (self.settings.transport.twins > 0 && settings.concurrency > 1);
+        let has_work = self.broker.has_ready(queue)
+            || self.ledger.open.iter().any(|handle| {
+                let entry = &self.ledger.entries[handle];
+                entry.queue == queue && entry.run.is_none()
+            });
+        let idle = has_work
+            && !(alone || full || slowed || self.watch.parked[queue])
+            && self.watch.attached_at.is_some()
+            && self.children.values().any(|child| child.queue == queue && child.has_seat());
+        if !idle {
+            self.watch.idle_since[queue] = None;
+            return Ok(());
+        }
+        let since = *self.watch.idle_since[queue].get_or_insert(self.now);
+        if self.now - since > IDLE {
+            return Err(format!("queue q{queue} has had work and a free seat since {since:?}"));
+        }
+        Ok(())
+    }
+
+    /// The end.
+    pub(crate) fn check_halt(&self, code: Code) -> Result<(), String> {
+        if let Some(child) = self.children.values().next() {
+            return Err(format!("the end leaves a process: {child:?}"));
+        }
+        if let Some(handle) = self.ledger.open.first() {
+            return Err(format!("the end leaves a delivery unsettled: {:?}", self.ledger.entries[handle]));
+        }
+        let asked = self.stops > 0;
+        let halting = self.settings.plan.halt_when_empty;
+        let right = match code {
+            Code::Ok if asked => true,
+            Code::Ok => {
+                let late = |came: Option<Duration>| came.is_some_and(|came| came > self.watch.surveyed_at);
+                if let Some(left) = self.broker.messages.values().find(|message| !late(message.came_at)) {
+                    return Err(format!("halted with {left:?} left"));
+                }
+                halting && self.broker.accepted.is_empty()
+            }
+            Code::Interrupted => self.watch.stopping_at.is_some(),
+            Code::Refused => halting && (self.watch.said_unstartable || self.watch.said_parked),
+            Code::Unavailable => {
+                self.settings.transport.refuses
+                    || (halting && self.watch.longest_down + Duration::from_millis(1) >= UNREACHABLE)
+                    || (!halting && self.watch.said_all_parked)
+            }
+            Code::HaltTimeout => self.settings.halt_limit.is_some(),
+            _ => false,
+        };
+        if !right {
+            return Err(format!("the end with {code:?} has no reason"));
+        }
+        self.check_nothing_lost()
+    }
+
+    /// Each task is somewhere: in a queue, done, or a dead letter.
+    fn check_nothing_lost(&self) -> Result<(), String> {
+        let mut seen: BTreeSet<u64> = self.ledger.finals.clone();
+        seen.extend(&self.broker.lost_early);
+        seen.extend(self.broker.messages.values().map(|message| message.origin));
+        seen.extend(self.broker.accepted.values().map(|message| message.origin));
+        match self.watch.origins.iter().find(|origin| !seen.contains(origin)) {
+            Some(origin) => Err(format!("task {origin} is lost")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a process that was killed with no stop in sight had given cause.
+pub(crate) fn may_be_killed(child: &Child, limit: Duration, at: Instant) -> bool {
+    is_guilty(child, at) || (!child.ready && child.spawned_at + limit <= at)
+}

@@ -1,0 +1,445 @@
+//! One history: the core, its children, its transport and the people around it, in virtual time.
+//!
+//! Time jumps to the next happening or to the core's own deadline. The checks stand beside what they check:
+//! those on actions in `actions`, those on time passing in `watch`, those on settlements in `ledger`.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use asynctask::{
+    clock::{Instant, Now, Timestamp},
+    error::Code,
+    frames::FromWorker,
+    master::{
+        Core,
+        event::{Action, Ended, Event, WorkerId},
+    },
+    task::Exit,
+    transport,
+};
+
+use super::{
+    broker::{Broker, Effect, Message, Next, Place},
+    child::{Act, Child},
+    dice::Dice,
+    ledger::{Ledger, Verdict},
+    settings::Settings,
+    watch::Watch,
+};
+
+/// A history longer than this in events or in virtual time will not end by itself.
+const MOST_EVENTS: u32 = 60_000;
+const LONGEST: Duration = Duration::from_secs(4 * 3600);
+
+/// What is going to happen.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    Tell(transport::Event),
+    Broker {
+        session: u32,
+        effect: Effect,
+    },
+    /// A message's delay is over.
+    Due(u64),
+    Child {
+        worker: WorkerId,
+        act: Act,
+    },
+    Arrive,
+    Lose,
+    Restore,
+    Stop,
+    HaltLimit,
+}
+
+pub(crate) struct World {
+    pub(crate) settings: Settings,
+    pub(crate) core: Core,
+    pub(crate) dice: Dice,
+    pub(crate) broker: Broker,
+    pub(crate) ledger: Ledger,
+    pub(crate) children: BTreeMap<WorkerId, Child>,
+    pub(crate) watch: Watch,
+    pub(crate) now: Duration,
+    pub(crate) agenda: BTreeMap<(Duration, u64), Happening>,
+    sequence: u64,
+    pub(crate) tokens: u64,
+    /// Channels keep their order.
+    last_told: Duration,
+    last_asked: Duration,
+    last_id: Option<String>,
+    pub(crate) stops: u32,
+    pub(crate) halted: Option<Code>,
+    /// The last of what happened, if anybody wants to read it.
+    pub(crate) trace: Option<VecDeque<String>>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, traced: bool) -> Self {
+        let settings = Settings::draw(seed);
+        Self {
+            core: Core::new(settings.plan.clone()),
+            dice: Dice::new(!seed),
+            broker: Broker::new(&settings.plan, settings.transport.answers_accept),
+            ledger: Ledger { is_forgetful: settings.plan.remember.is_none(), ..Ledger::default() },
+            children: BTreeMap::new(),
+            watch: Watch::new(&settings.plan),
+            now: Duration::ZERO,
+            agenda: BTreeMap::new(),
+            sequence: 0,
+            tokens: 0,
+            last_told: Duration::ZERO,
+            last_asked: Duration::ZERO,
+            last_id: None,
+            stops: 0,
+            halted: None,
+            trace: traced.then(VecDeque::new),
+            settings,
+        }
+    }
+
+    pub(crate) fn at(&self) -> Instant {
+        Instant::from_start(self.now)
+    }
+
+    pub(crate) fn clock(&self) -> Now {
+        Now { at: self.at(), wall: Timestamp(1_700_000_000_000).plus(self.now) }
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.now >= self.settings.calm_at
+    }
+
+    pub(crate) fn after(&mut self, delay: Duration, happening: Happening) {
+        self.sequence += 1;
+        self.agenda.insert((self.now + delay, self.sequence), happening);
+    }
+
+    pub(crate) fn acts(&mut self, worker: WorkerId, acts: Vec<(Duration, Act)>) {
+        for (delay, act) in acts {
+            self.after(delay, Happening::Child { worker, act });
+        }
+    }
+
+    pub(crate) fn note(&mut self, what: &str, value: &dyn std::fmt::Debug) {
+        let now = self.now.as_secs_f64();
+        if let Some(trace) = &mut self.trace {
+            let mut line = format!("{now:>12.6} {what} {value:?}");
+            if line.len() > 420 {
+                line = line.chars().take(420).collect();
+            }
+            trace.push_back(line);
+            while trace.len() > 60 {
+                trace.pop_front();
+            }
+        }
+    }
+
+    /// Runs the history to its end.
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        self.set_out();
+        self.feed(Event::Begun)?;
+        let mut deadlines_now = 0;
+        for _ in 0..MOST_EVENTS {
+            if self.halted.is_some() {
+                return self.after_halt();
+            }
+            let deadline = self.core.next_deadline().map(Instant::since_start);
+            let next = self.agenda.first_key_value().map(|((at, _), _)| *at);
+            let at = match (deadline, next) {
+                (Some(deadline), Some(next)) => deadline.min(next),
+                (Some(at), None) | (None, Some(at)) => at,
+                (None, None) => return Err("nothing will ever happen again, and the run has not ended".to_owned()),
+            };
+            if at > LONGEST {
+                return Err(format!("the run has not ended in {} h", LONGEST.as_secs() / 3600));
+            }
+            deadlines_now = if at > self.now { 0 } else { deadlines_now };
+            self.now = self.now.max(at);
+            if deadline.is_some_and(|deadline| deadline <= at) {
+                deadlines_now += 1;
+                if deadlines_now > 200 {
+                    return Err("deadlines pass without end at one moment".to_owned());
+                }
+                self.feed(Event::DeadlinePassed)?;
+                if self.core.next_deadline().is_some_and(|next| next <= self.at()) && self.halted.is_none() {
+                    return Err("a deadline in the past is left".to_owned());
+                }
+            } else if let Some((_, happening)) = self.agenda.pop_first() {
+                self.happen(happening)?;
+            }
+            if self.halted.is_none() {
+                self.pump();
+                self.check_moment()?;
+            }
+        }
+        Err("the run has not ended in many events".to_owned())
+    }
+
+    fn set_out(&mut self) {
+        let calm = self.settings.calm_at;
+        for _ in 0..self.settings.arrivals {
+            let late = self.dice.chance(600);
+            let at = if late {
+                Duration::from_micros(self.dice.between(0, calm.as_micros() as u64))
+            } else {
+                Duration::ZERO
+            };
+            self.after(at, Happening::Arrive);
+        }
+        for at in self.settings.stops.clone() {
+            self.after(at, Happening::Stop);
+        }
+        if let Some(at) = self.settings.halt_limit {
+            self.after(at, Happening::HaltLimit);
+        }
+        // A run that nothing else ends is ended by somebody.
+        if !self.settings.plan.halt_when_empty {
+            self.after(calm + Duration::from_secs(40), Happening::Stop);
+        }
+        let first = self.dice.micros(self.settings.transport.outage);
+        self.after(first.min(Duration::from_secs(20)), Happening::Restore);
+        if self.settings.transport.refuses {
+            let error = transport::Error::Refused { uri: "amqp://there".to_owned(), cause: "password".to_owned() };
+            self.after(Duration::ZERO, Happening::Tell(transport::Event::Refused(error)));
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), String> {
+        match happening {
+            Happening::Tell(event) => {
+                self.heard(&event);
+                self.feed(Event::Transport(event))
+            }
+            Happening::Broker { session, effect } => {
+                if session == self.broker.session || matches!(effect, Effect::Credit(..)) {
+                    let next = self.broker.effect(effect, self.now, &mut self.dice);
+                    self.follow(next);
+                }
+                Ok(())
+            }
+            Happening::Due(number) => {
+                if let Some(message) = self.broker.messages.get_mut(&number)
+                    && message.place == Place::Delayed
+                {
+                    message.place = Place::Ready;
+                }
+                Ok(())
+            }
+            Happening::Child { worker, act } => self.child_acts(worker, act),
+            Happening::Arrive => {
+                self.arrive();
+                Ok(())
+            }
+            Happening::Lose => {
+                self.lose();
+                Ok(())
+            }
+            Happening::Restore => {
+                if !self.settings.transport.refuses {
+                    let event = self.broker.restore();
+                    self.tell(event);
+                    if let Some(losses) = self.settings.transport.losses {
+                        let after = self.dice.micros(losses);
+                        self.after(after, Happening::Lose);
+                    }
+                }
+                Ok(())
+            }
+            Happening::Stop => {
+                self.stops += 1;
+                self.watch.stop_asked(self.now);
+                self.feed(Event::StopAsked)
+            }
+            Happening::HaltLimit => {
+                self.watch.stopping(self.now);
+                self.feed(Event::HaltTimedOut)
+            }
+        }
+    }
+
+    fn lose(&mut self) {
+        if self.is_calm() || !self.broker.is_up {
+            return;
+        }
+        let outage = self.dice.micros(self.settings.transport.outage);
+        let (event, back) = self.broker.lose(outage);
+        self.tell(event);
+        for number in back {
+            let delay = self.dice.micros(self.settings.transport.return_delay);
+            self.after(delay, Happening::Due(number));
+        }
+        self.after(outage, Happening::Restore);
+    }
+
+    fn arrive(&mut self) {
+        let weather = &self.settings.transport;
+        let queues = self.settings.plan.queues.len() as u64;
+        let serial = self.dice.next() >> 40;
+        let mut id = Some(format!("task-{serial}"));
+        if self.dice.chance(weather.nameless) {
+            id = None;
+        } else if self.dice.chance(weather.twins) && self.last_id.is_some() {
+            id.clone_from(&self.last_id);
+        }
+        let body =
+            if self.dice.chance(weather.nonsense) { "not JSON".to_owned() } else { format!("{{\"n\":{serial}}}") };
+        let soon = Duration::from_millis(self.dice.between(0, 3_000));
+        let expires_at = self.dice.chance(weather.expiring).then(|| self.clock().wall.plus(soon));
+        let deliveries = if self.dice.chance(weather.worn) { self.dice.small(1, 22) } else { 0 };
+        self.last_id.clone_from(&id);
+        let origin = 1_000_000 + u64::from(self.dice.small(0, u32::MAX));
+        let queue = self.dice.between(0, queues - 1) as usize;
+        let came_at = Some(self.now);
+        let message = Message {
+            origin,
+            queue,
+            id,
+            body: body.into_bytes(),
+            attempts: 0,
+            deliveries,
+            redelivered: deliveries > 0,
+            expires_at,
+            place: Place::Ready,
+            came_at,
+        };
+        self.watch.origins.push(origin);
+        self.broker.put(message);
+    }
+
+    /// Lets the transport deliver what the credit allows.
+    fn pump(&mut self) {
+        let deliveries = self.broker.pump(&mut self.dice);
+        if deliveries.is_empty() {
+            return;
+        }
+        for delivery in &deliveries {
+            let message =
+                self.broker.messages.iter().find(|(_, message)| message.place == Place::InHand(delivery.handle));
+            let (number, message) = message.expect("a delivered message is in hand");
+            self.ledger.delivered(*number, message.origin, delivery);
+        }
+        self.tell(transport::Event::Delivered(deliveries));
+    }
+
+    /// Has an event told, after those before it.
+    fn tell(&mut self, event: transport::Event) {
+        let latency = self.dice.micros(self.settings.transport.latency);
+        self.last_told = self.last_told.max(self.now + latency);
+        self.after(self.last_told - self.now, Happening::Tell(event));
+    }
+
+    /// Asks the transport, after what was asked before.
+    pub(crate) fn ask(&mut self, effect: Effect) {
+        let latency = self.dice.micros(self.settings.transport.latency);
+        self.last_asked = self.last_asked.max(self.now + latency);
+        let session = self.broker.session;
+        self.after(self.last_asked - self.now, Happening::Broker { session, effect });
+    }
+
+    fn follow(&mut self, next: Vec<Next>) {
+        for next in next {
+            match next {
+                Next::Tell(event) => self.tell(event),
+                Next::Due(number, delay) => self.after(delay, Happening::Due(number)),
+                Next::Then(effect) => {
+                    let delay = self.dice.micros(self.settings.transport.latency);
+                    let session = self.broker.session;
+                    self.after(delay, Happening::Broker { session, effect });
+                }
+            }
+        }
+    }
+
+    fn child_acts(&mut self, worker: WorkerId, act: Act) -> Result<(), String> {
+        let (at, settings) = (self.at(), &self.settings);
+        let Some(child) = self.children.get_mut(&worker) else { return Ok(()) };
+        let doomed = child.killed_at.is_some();
+        match act {
+            Act::Exit(exit) => return self.child_exits(worker, exit),
+            // Nothing it says is read any more.
+            _ if child.hung_up => return Ok(()),
+            Act::Say(frame) => {
+                let is_ready = matches!(&frame, FromWorker::Ready(ready) if ready.protocol == 1);
+                let harmless = matches!(frame, FromWorker::Log { .. } | FromWorker::Unknown(_));
+                if is_ready && !child.ready && !child.dismissed && !doomed {
+                    child.ready = true;
+                    let most = settings.queue(child.queue).concurrency;
+                    let FromWorker::Ready(ready) = &frame else { return Ok(()) };
+                    child.seats = ready.concurrency.clamp(1, most) as usize;
+                    self.watch.starts_in_a_row[child.queue] = 0;
+                } else if !harmless {
+                    child.faulted = true;
+                }
+                self.feed(Event::Said { worker, frame })?;
+            }
+            Act::Tell(token, outcome) => {
+                let Some(position) = child.hands.iter().position(|hand| hand.token == token) else { return Ok(()) };
+                let id = child.hands[position].id.clone();
+                if !doomed {
+                    let hand = child.hands.remove(position);
+                    self.watch.needs_proof[child.queue] = false;
+                    self.ledger.ended(&hand, Verdict::of(&outcome), at);
+                }
+                self.feed(Event::Said { worker, frame: FromWorker::Outcome { id, outcome } })?;
+            }
+            Act::Accept(token) => {
+                let Some(hand) = child.hands.iter().find(|hand| hand.token == token) else { return Ok(()) };
+                let id = hand.id.clone();
+                self.feed(Event::Said { worker, frame: FromWorker::Accept { id } })?;
+            }
+            Act::Babble => {
+                child.faulted = true;
+                self.feed(Event::Faulted { worker, fault: "a frame does not parse".to_owned() })?;
+            }
+            Act::HangUp => {
+                child.hung_up = true;
+                self.feed(Event::HungUp { worker })?;
+            }
+            Act::Bye => {
+                child.faulted |= !child.hands.is_empty();
+                child.said_bye = true;
+                self.feed(Event::Said { worker, frame: FromWorker::Bye })?;
+            }
+        }
+        if let Some(child) = self.children.get_mut(&worker) {
+            let acts = child.leave(&self.settings, &mut self.dice);
+            self.acts(worker, acts);
+        }
+        Ok(())
+    }
+
+    fn child_exits(&mut self, worker: WorkerId, exit: Exit) -> Result<(), String> {
+        let at = self.at();
+        let child = self.children.remove(&worker).expect("child_acts saw it");
+        self.watch.ended(&child, &exit);
+        let verdicts = self.watch.verdicts(&child, &exit, at);
+        for (hand, verdict) in child.hands.iter().zip(verdicts) {
+            self.ledger.ended(hand, verdict, at);
+        }
+        let ended =
+            Ended { exit, max_rss_bytes: None, cpu_seconds: None, oom: None, output_tail: "its last words".to_owned() };
+        self.feed(Event::Exited { worker, ended })
+    }
+
+    /// Gives an event to the core and performs what it asks for.
+    pub(crate) fn feed(&mut self, event: Event) -> Result<(), String> {
+        self.note(">", &event);
+        let mut actions: Vec<Action> = Vec::new();
+        let clock = self.clock();
+        self.core.handle(clock, event, &mut actions);
+        for action in actions {
+            match &action {
+                Action::Send { worker, frame } => self.note("    < Send", &(worker, String::from_utf8_lossy(frame))),
+                action => self.note("    <", action),
+            }
+            self.perform(action)?;
+        }
+        for event in std::mem::take(&mut self.watch.pending) {
+            self.feed(event)?;
+        }
+        Ok(())
+    }
+}

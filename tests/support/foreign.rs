@@ -1,0 +1,69 @@
+//! A producer or administrator that knows nothing of this project: raw AMQP.
+
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties,
+    message::Delivery,
+    options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+/// A connection with one channel.
+pub struct Foreign {
+    runtime: tokio::runtime::Runtime,
+    channel: Channel,
+    _connection: Connection,
+}
+
+impl Foreign {
+    pub fn connect(address: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let (connection, channel) = runtime.block_on(async {
+            let connection = Connection::connect(address, ConnectionProperties::default()).await.expect("a broker");
+            let channel = connection.create_channel().await.expect("a channel");
+            channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.expect("confirms");
+            (connection, channel)
+        });
+        Self { runtime, channel, _connection: connection }
+    }
+
+    /// Publishes and waits for the confirm.
+    pub fn publish(&self, queue: &str, properties: BasicProperties, body: &[u8]) {
+        let confirmed = self.runtime.block_on(async {
+            let options = BasicPublishOptions { mandatory: true, immediate: false };
+            self.channel.basic_publish("".into(), queue.into(), options, body, properties).await?.await
+        });
+        assert!(matches!(confirmed, Ok(lapin::Confirmation::Ack(None))), "{confirmed:?}");
+    }
+
+    /// Takes a message off a queue, if there is one.
+    pub fn take(&self, queue: &str) -> Option<Delivery> {
+        self.runtime.block_on(async {
+            let got = self.channel.basic_get(queue.into(), BasicGetOptions::default()).await.expect("the queue");
+            let delivery = got?.delivery;
+            delivery.acker.ack(BasicAckOptions::default()).await.expect("acknowledged");
+            Some(delivery)
+        })
+    }
+
+    /// Takes a message off a queue and refuses it.
+    pub fn reject(&self, queue: &str) {
+        self.runtime.block_on(async {
+            let got = self.channel.basic_get(queue.into(), BasicGetOptions::default()).await.expect("the queue");
+            let options = lapin::options::BasicRejectOptions { requeue: false };
+            got.expect("a message").acker.reject(options).await.expect("rejected");
+        });
+    }
+
+    pub fn declare_classic(&self, queue: &str) {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-length".into(), AMQPValue::LongInt(100_000));
+        let declared = self.channel.queue_declare(queue.into(), options, arguments);
+        self.runtime.block_on(declared).expect("declared");
+    }
+
+    pub fn delete(&self, queue: &str) {
+        let deleted = self.channel.queue_delete(queue.into(), QueueDeleteOptions::default());
+        self.runtime.block_on(deleted).expect("deleted");
+    }
+}
