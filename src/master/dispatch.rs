@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{core::Core, event::Action, slot::InHand, timers::Owner};
+use super::{core::Core, event::Action, slot::InHand, timers::Owner, verdict};
 use crate::{
     config::Acks,
     frames::{self, Payload, TaskFrame},
@@ -64,16 +64,8 @@ impl Core {
 
     /// Why a delivery is not to be run at all.
     fn objection(&self, index: usize, delivery: &Delivery) -> Option<(Reason, String)> {
-        let task = &delivery.task;
         let limit = self.pools[index].plan.settings.max_deliveries;
-        if task.expires_at.is_some_and(|at| at <= self.now.wall) {
-            return Some((Reason::Expired, "it was not run before its expiry".to_owned()));
-        }
-        if task.deliveries >= limit {
-            let times = task.deliveries;
-            return Some((Reason::Deliveries, format!("delivered {times} times without any outcome")));
-        }
-        None
+        verdict::objection(&delivery.task, limit, self.now.wall)
     }
 
     /// Whether the rate window is closed; then the queue is looked at when it opens.

@@ -16,12 +16,12 @@ mod death;
 mod dispatch;
 pub mod event;
 mod memory;
-mod pool;
+pub(crate) mod pool;
 mod report;
 mod shutdown;
 mod slot;
 mod timers;
-mod verdict;
+pub(crate) mod verdict;
 mod workers;
 
 use std::{collections::HashMap, io, rc::Rc, time::Duration};
@@ -90,6 +90,16 @@ pub struct Finished {
 
 /// Runs a master to its end. On the main thread.
 pub fn run(run: Run, logger: &Logger) -> Result<Finished, Error> {
+    let uri = run.uri.clone();
+    run_on(run, logger, |events| transport::open(&uri, events))
+}
+
+/// [`run()`] on a transport of the caller's.
+pub fn run_on(
+    run: Run,
+    logger: &Logger,
+    open: impl FnOnce(transport::Events) -> Result<Box<dyn Transport>, transport::Error>,
+) -> Result<Finished, Error> {
     let internal = |what: &str, error: io::Error| Error::new(Code::Internal, format!("{what}: {error}"));
     process::reserve_frame_fd().map_err(|error| internal("cannot reserve descriptor 3", error))?;
     // Before anything else: a TERM from here on is an orderly stop.
@@ -100,8 +110,7 @@ pub fn run(run: Run, logger: &Logger) -> Result<Finished, Error> {
         .build()
         .map_err(|error| internal("cannot make the event loop", error))?;
     let (events, told) = mpsc::unbounded_channel();
-    let transport =
-        transport::open(&run.uri, events).map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
+    let transport = open(events).map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
         let arrivals = signals.watch().map_err(|error| internal("cannot watch signals", error))?;

@@ -217,7 +217,7 @@ impl Row {
 
 /// A sliding window over starts.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     rate: Rate,
     starts: VecDeque<Instant>,
     /// The wait was told in the log.
@@ -225,12 +225,12 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn new(rate: Rate) -> Self {
+    pub(crate) fn new(rate: Rate) -> Self {
         Self { rate, starts: VecDeque::new(), told: false }
     }
 
     /// When the next start is allowed; `None`: now.
-    pub(super) fn closed_until(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn closed_until(&self, now: Instant) -> Option<Instant> {
         if self.starts.len() < self.rate.calls as usize {
             return None;
         }
@@ -238,7 +238,7 @@ impl Window {
         (opens > now).then_some(opens)
     }
 
-    pub(super) fn started(&mut self, now: Instant) {
+    pub(crate) fn started(&mut self, now: Instant) {
         if self.starts.len() >= self.rate.calls as usize {
             self.starts.pop_front();
         }
