@@ -164,7 +164,10 @@ impl Node {
             .expect("epmd comes with rabbitmq-server");
         wait_port(epmd_port);
         let watchdog = Command::new("sh")
-            .args(["-c", "while read line; do pids=$line; done; kill -9 $pids; rm -rf \"$0\""])
+            .args([
+                "-c",
+                "while read line; do pids=$line; done; kill -9 $pids; rm -rf \"$0\" || { sleep 1; rm -rf \"$0\"; }",
+            ])
             .arg(&folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
