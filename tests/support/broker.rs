@@ -90,7 +90,8 @@ impl Broker {
     /// The address of a virtual host that no other test of this program uses.
     pub fn fresh_vhost(&self) -> String {
         if self.node.is_none() {
-            return format!("{}/%2f", self.base);
+            let has_vhost = self.base.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+            return if has_vhost { self.base.clone() } else { format!("{}/%2f", self.base) };
         }
         let number = self.vhosts.fetch_add(1, Ordering::Relaxed);
         let mut made = self.made.lock().unwrap();
