@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     app::{App, WORKER},
-    config::{Config, Queue, Target, parse_duration},
+    config::{Config, Mode, Queue, Target, parse_duration},
     error::{Code, Error},
     logging::{Level, Logger},
     master::{
@@ -129,6 +129,7 @@ pub(super) fn queue_plan(config: &Config, queue: &Queue) -> QueuePlan {
         settings: queue.clone(),
         accepts: command.map_or(Accepts::Json, |command| command.accepts),
         is_program: command.is_some(),
+        is_once: command.is_some_and(|command| command.mode == Mode::Once),
     }
 }
 

@@ -125,6 +125,7 @@ impl Core {
             Event::Spawned { worker, pid } => {
                 if let Some(life) = self.slots[worker.slot].life_of(worker) {
                     life.pid = Some(pid);
+                    self.once_started(worker.slot);
                 }
             }
             Event::SpawnFailed { worker, error } => self.spawn_failed(worker, &error),

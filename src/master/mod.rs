@@ -16,6 +16,7 @@ mod death;
 mod dispatch;
 pub mod event;
 mod memory;
+mod once;
 pub(crate) mod pool;
 mod report;
 mod shutdown;
@@ -30,8 +31,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::core::{Core, MASTER, Tally};
 use self::{
-    event::{Action, Ended, Event, Plan, WorkerId},
-    workers::{Inbox, Worker},
+    event::{Action, Ended, Event, Once, Plan, WorkerId},
+    workers::{Inbox, Process, Worker},
 };
 use crate::{
     clock::{Clock, Instant, Now},
@@ -369,6 +370,7 @@ impl Shell {
                 self.transport.ask(Request::Survey { serial });
             }
             Action::Spawn { worker, queue } => self.spawn(worker, queue.0),
+            Action::SpawnOnce { worker, queue, once } => self.spawn_once(worker, queue.0, &once),
             Action::Signal { worker, signal } => {
                 if let Some(worker) = self.worker(worker) {
                     let signal = match signal {
@@ -408,11 +410,28 @@ impl Shell {
         let (program, environment) = &self.launches[queue];
         let environment = Environment { slot: self.slots[id.slot].clone(), ..environment.clone() };
         let oom_before = self.oom.count();
-        let started = process::spawn(program, &environment).and_then(|spawned| {
-            let (inbox, logger) = (Rc::clone(&self.inbox), self.logger.clone());
-            let pid = spawned.pid;
-            self.pids.insert(pid, id);
-            Worker::watch(id, spawned, oom_before, inbox, logger)
+        let spawned = process::spawn(program, &environment);
+        self.watch(id, spawned.map(Process::from), oom_before);
+    }
+
+    fn spawn_once(&mut self, id: WorkerId, queue: usize, once: &Once) {
+        let (program, environment) = &self.launches[queue];
+        let mut environment = Environment { slot: self.slots[id.slot].clone(), ..environment.clone() };
+        environment.pairs.extend([
+            ("ASYNCTASK_TASK_ID".into(), once.id.clone().into()),
+            ("ASYNCTASK_ATTEMPT".into(), once.attempt.to_string().into()),
+            ("ASYNCTASK_MAX_ATTEMPTS".into(), once.max_attempts.to_string().into()),
+        ]);
+        let oom_before = self.oom.count();
+        let spawned = process::spawn::payload_stdin(&once.payload)
+            .and_then(|stdin| process::spawn_once(program, &environment, stdin));
+        self.watch(id, spawned.map(Process::from), oom_before);
+    }
+
+    fn watch(&mut self, id: WorkerId, spawned: io::Result<Process>, oom_before: Option<u64>) {
+        let started = spawned.and_then(|process| {
+            self.pids.insert(process.pid, id);
+            Worker::watch(id, process, oom_before, Rc::clone(&self.inbox), self.logger.clone())
         });
         match started {
             Ok(worker) => {
