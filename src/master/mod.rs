@@ -19,6 +19,7 @@ mod memory;
 mod once;
 pub(crate) mod pool;
 mod report;
+mod session;
 mod shutdown;
 mod slot;
 mod timers;

@@ -50,7 +50,7 @@ impl Core {
         if is_first {
             let settings = &self.pools[index].plan.settings;
             let (kind, queue) = (settings.kind.clone(), settings.name.clone());
-            if slot == self.pools[index].slots.start {
+            if self.pools[index].slots.first() == Some(&slot) {
                 self.log(Level::Info, || format!("Launching {kind} to work on queue {queue}"));
             }
             self.log_as(slot, Level::Info, || format!("Starting; queue={queue}"));

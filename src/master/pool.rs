@@ -3,7 +3,7 @@
 //!
 //! Nothing here is looked at per task but the ends of two lists.
 
-use std::{collections::VecDeque, ops::Range, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use super::event::QueuePlan;
 use crate::{
@@ -36,7 +36,7 @@ pub(super) const LULL: Duration = Duration::from_millis(50);
 pub(super) struct Pool {
     pub(super) plan: QueuePlan,
     /// Its slots.
-    pub(super) slots: Range<usize>,
+    pub(super) slots: Vec<usize>,
     /// Delivered, not begun.
     pub(super) waiting: VecDeque<Delivery>,
     /// Slots with a free seat, the one used last at the end.
@@ -88,7 +88,7 @@ pub(super) enum First {
 }
 
 impl Pool {
-    pub(super) fn new(plan: QueuePlan, slots: Range<usize>) -> Self {
+    pub(super) fn new(plan: QueuePlan, slots: Vec<usize>) -> Self {
         let rate = plan.settings.rate.map(Window::new);
         Self {
             plan,
