@@ -132,6 +132,9 @@ impl Core {
             Event::Faulted { worker, fault } => self.faulted(worker, fault),
             Event::HungUp { worker } => self.hung_up(worker),
             Event::Exited { worker, ended } => self.exited(worker, ended),
+            Event::Commanded { number, command, by } => self.commanded(number, command, &by),
+            Event::Measured { worker, bytes } => self.measured(worker, bytes),
+            Event::InterruptAsked => self.interrupt_asked(),
             Event::StopAsked => self.stop_asked(),
             Event::HaltTimedOut => self.halt_timed_out(),
             Event::DeadlinePassed => {}
@@ -271,7 +274,7 @@ impl Core {
     }
 
     /// A number in 0..1 (xorshift64*): jitter needs no better, and the same seed gives the same run.
-    fn roll(&mut self) -> f64 {
+    pub(super) fn roll(&mut self) -> f64 {
         self.dice ^= self.dice >> 12;
         self.dice ^= self.dice << 25;
         self.dice ^= self.dice >> 27;
@@ -370,12 +373,14 @@ impl Core {
                     Phase::Starting { give_up_at } if over(give_up_at) => self.give_up_start(id),
                     Phase::Interrupted { kill_at } if over(kill_at) => self.kill_for_stop(id),
                     _ if life.end_due.as_ref().is_some_and(over) => self.end_unspoken(id),
-                    Phase::Working { .. } | Phase::Leaving => {
-                        if let Some(late) = late {
-                            let task = late.delivery.task.id.clone();
-                            self.time_out(id, task);
-                        }
+                    Phase::Working { .. } | Phase::Leaving if late.is_some() => {
+                        let task = late.map(|late| late.delivery.task.id.clone()).unwrap_or_default();
+                        self.time_out(id, task);
                     }
+                    Phase::Working { .. } if self.old_at(self.slots[slot].queue, life).as_ref().is_some_and(over) => {
+                        self.recycle(id, "it is old enough");
+                    }
+                    Phase::Working { .. } | Phase::Leaving => {}
                     Phase::Starting { .. } | Phase::Interrupted { .. } => {}
                 }
             }
@@ -424,7 +429,9 @@ impl Core {
 
     /// Arms the deadline of a slot.
     pub(super) fn arm_slot(&mut self, slot: usize) {
-        if let Some(at) = self.slots[slot].deadline() {
+        let index = self.slots[slot].queue;
+        let old_at = self.slots[slot].peek().and_then(|life| self.old_at(index, life));
+        if let Some(at) = [self.slots[slot].deadline(), old_at].into_iter().flatten().min() {
             self.timers.arm(Owner::Slot(slot), at);
         }
     }

@@ -94,7 +94,9 @@ impl Core {
         self.serial += 1;
         let index = delivery.queue.0;
         let Some(delivery) = self.adopt(delivery) else { return };
-        if self.stop.is_stopping() || matches!(self.pools[index].state, pool::State::Parked { .. }) {
+        let pool = &mut self.pools[index];
+        pool.delivered_at = self.now.at;
+        if self.stop.is_stopping() || pool.paused || matches!(pool.state, pool::State::Parked { .. }) {
             self.settle(delivery.handle, None, Settlement::Release);
             return;
         }
