@@ -1,10 +1,13 @@
 //! A program that has worker kinds of its own: the kinds by name, and what the program was started as.
 
-use std::{collections::BTreeMap, env, ffi::OsString, process::ExitCode};
+use std::{collections::BTreeMap, env, ffi::OsString, path::PathBuf, process::ExitCode};
 
 use serde::de::DeserializeOwned;
 
 use crate::{
+    config::{self, Config, Problems, Sources},
+    drain,
+    logging::Level,
     task::is_queue_name,
     worker::{self, AsyncWorker, Context, Kind, Worker, ctl},
 };
@@ -122,6 +125,44 @@ impl App {
         &self.kinds
     }
 
+    /// The checked settings of these files, or of those that the command line would find without `-c`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn settings(&self, files: Vec<PathBuf>) -> Result<Config, Problems> {
+        let cwd = env::current_dir().unwrap_or_default();
+        config::load(&self.sources(files, Vec::new(), cwd))
+    }
+
+    pub(crate) fn sources(&self, files: Vec<PathBuf>, set: Vec<String>, cwd: PathBuf) -> Sources {
+        Sources {
+            files,
+            set,
+            rust_kinds: self.kinds.keys().cloned().collect(),
+            env: env::vars().collect(),
+            cwd,
+            application: self.name.clone(),
+        }
+    }
+
+    /// Does the tasks of a queue in this process until nothing is left in it, and gives the number of those that
+    /// were done. Without a `kind`: the one that is configured for the queue. See [`drain`].
+    ///
+    /// # Errors
+    /// [`drain::Error`]; the first error of a task ends the drain.
+    pub fn process_queue(&self, config: &Config, queue: &str, kind: Option<&str>) -> Result<u64, drain::Error> {
+        drain::process_queue(self, config, queue, kind, level())
+    }
+
+    /// Has a worker kind do the tasks of a queue in this process until nothing is left in it, and gives the number
+    /// of those that were done. Without a `queue`: the first one that is configured for the kind. See [`drain`].
+    ///
+    /// # Errors
+    /// [`drain::Error`]; the first error of a task ends the drain.
+    pub fn run_worker(&self, config: &Config, kind: &str, queue: Option<&str>) -> Result<u64, drain::Error> {
+        drain::run_worker(self, config, kind, queue, level())
+    }
+
     /// Does what the command line says; the whole of a `main`.
     #[must_use]
     pub fn run(self) -> ExitCode {
@@ -146,6 +187,11 @@ impl App {
         eprintln!("error: {} has no worker kind \"{name}\"", self.name);
         ExitCode::FAILURE
     }
+}
+
+/// The level of the log that the environment asks for.
+fn level() -> Level {
+    env::var("LOG_LEVEL").ok().and_then(|word| word.parse().ok()).unwrap_or(Level::Info)
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod drain;
 pub mod error;
 pub mod frames;
 pub mod logging;

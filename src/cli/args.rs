@@ -38,6 +38,14 @@ pub(super) enum Verb {
     #[command(after_help = "Examples:\n  asynctask submit thumbnails '{\"file\": \"a.png\"}'\n  \
         asynctask submit thumbnails - < tasks.jsonl")]
     Submit(Submit),
+    /// Do one payload in the foreground, through no queue
+    #[command(after_help = "Examples:\n  asynctask run thumbnail '{\"file\": \"a.png\"}'\n  \
+        asynctask run resize - < a.png\n\nExit code: 0 done, 1 any other outcome")]
+    Run(Run),
+    /// Do the tasks of a queue in the foreground until it is empty, and print how many were done
+    #[command(after_help = "Examples:\n  asynctask process thumbnails\n  \
+        asynctask process thumbnails_old --worker thumbnail --json")]
+    Process(Process),
     /// Show what lies in the queues: ready, delayed, in hand, failed
     #[command(after_help = "Example:\n  asynctask queues --json")]
     Queues(Queues),
@@ -53,6 +61,14 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: Config,
     },
+    /// Print a script that completes commands and options in a shell
+    #[command(
+        after_help = "Example:\n  asynctask completions bash > ~/.local/share/bash-completion/completions/asynctask"
+    )]
+    Completions(Completions),
+    /// Print the manual page
+    #[command(after_help = "Example:\n  asynctask man | man -l -")]
+    Man,
 }
 
 #[derive(Args, Debug)]
@@ -102,6 +118,36 @@ pub(super) struct Submit {
     /// Print a JSON object for each task
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    /// The worker kind
+    pub(super) kind: String,
+    /// The payload; `-`: all of standard input [default: {}]
+    pub(super) payload: Option<String>,
+    /// Print the outcome as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Process {
+    /// The queue
+    pub(super) queue: String,
+    /// The worker kind, if not the one that is configured for the queue
+    #[arg(long, value_name = "KIND")]
+    pub(super) worker: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(super) shell: clap_complete::Shell,
 }
 
 #[derive(Args, Debug)]

@@ -3,7 +3,10 @@
 mod args;
 mod config;
 mod failed;
+mod paper;
+mod process;
 mod queues;
+mod run;
 mod submit;
 mod workers;
 
@@ -37,9 +40,13 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
     let done = match cli.verb {
         Verb::Workers(verb) => workers::run(app, &cli.global, &verb),
         Verb::Submit(verb) => submit::run(app, &cli.global, &verb),
+        Verb::Run(verb) => run::run(app, &cli.global, &verb),
+        Verb::Process(verb) => process::run(app, &cli.global, &verb),
         Verb::Queues(verb) => queues::run(app, &cli.global, &verb),
         Verb::Failed { verb } => failed::run(app, &cli.global, &verb),
         Verb::Config { verb } => config::run(app, &cli.global, &verb),
+        Verb::Completions(verb) => paper::completions(command(app, arguments), &verb),
+        Verb::Man => paper::man(command(app, arguments)),
     };
     match done {
         Ok(code) => code.into(),
@@ -52,10 +59,13 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
 }
 
 fn parse(app: &App, arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let name = program_name(app, arguments);
-    let command = Cli::command().bin_name(name).version(env!("CARGO_PKG_VERSION"));
-    let matches = command.try_get_matches_from(with_hyphens(arguments))?;
+    let matches = command(app, arguments).try_get_matches_from(with_hyphens(arguments))?;
     Cli::from_arg_matches(&matches)
+}
+
+fn command(app: &App, arguments: &[OsString]) -> clap::Command {
+    let name = program_name(app, arguments);
+    Cli::command().bin_name(name).version(env!("CARGO_PKG_VERSION"))
 }
 
 fn program_name(app: &App, arguments: &[OsString]) -> String {
@@ -111,14 +121,7 @@ fn load(app: &App, global: &Global) -> Result<Config, Error> {
 fn sources(app: &App, global: &Global) -> Result<Sources, Error> {
     let cwd = std::env::current_dir()
         .map_err(|error| Error::new(Code::Config, format!("cannot tell the current folder: {error}")))?;
-    Ok(Sources {
-        files: global.config.clone(),
-        set: global.set.clone(),
-        rust_kinds: app.kinds().keys().cloned().collect(),
-        env: std::env::vars().collect(),
-        cwd,
-        application: app.name().to_owned(),
-    })
+    Ok(app.sources(global.config.clone(), global.set.clone(), cwd))
 }
 
 /// The level of the log: the option, else `$LOG_LEVEL`, else info.

@@ -15,14 +15,14 @@ use super::{
 };
 use crate::{
     app::{App, WORKER},
-    config::{Config, Queue, Target, parse_duration},
+    config::{Config, Mode, Queue, Target, parse_duration},
     error::{Code, Error},
     logging::{Level, Logger},
     master::{
         self, MASTER, Run,
         event::{Plan, QueuePlan},
     },
-    process::{Environment, Program},
+    process::{self, Environment, Program},
     schedule::Timer,
     task::Accepts,
     transport::{QueueSetup, Uri},
@@ -31,7 +31,7 @@ use crate::{
 /// Settlements are remembered for two heartbeats of the connection: as long as a lost one can go unnoticed.
 const REMEMBERED: Duration = Duration::from_secs(40);
 /// How long the end of the run waits for a reader of the log that has stopped reading.
-const LAST_LINES: Duration = Duration::from_secs(2);
+pub(super) const LAST_LINES: Duration = Duration::from_secs(2);
 
 pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Error> {
     let level = log_level(global)?;
@@ -102,7 +102,7 @@ fn choose(config: &mut Config, verb: &Workers) -> Result<(), Error> {
     Ok(())
 }
 
-fn logger(level: Level, quiet: bool) -> Result<Logger, Error> {
+pub(super) fn logger(level: Level, quiet: bool) -> Result<Logger, Error> {
     if quiet {
         return Ok(Logger::quiet());
     }
@@ -114,21 +114,34 @@ fn logger(level: Level, quiet: bool) -> Result<Logger, Error> {
 }
 
 fn plan(config: &Config, verb: &Workers, level: Level, scheduler: bool) -> Plan {
-    let queue_plan = |queue: &Queue| {
-        let command = config.kinds.get(&queue.kind);
-        QueuePlan {
-            settings: queue.clone(),
-            accepts: command.map_or(Accepts::Json, |command| command.accepts),
-            is_program: command.is_some(),
-        }
-    };
     Plan {
-        queues: config.queues.iter().map(queue_plan).collect(),
-        supervisor: config.supervisor,
         halt_when_empty: verb.halt_when_empty,
         scheduler,
         max_in_hand: verb.processes.map(|most| most as usize),
-        host: nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
+        ..plan_of(config, config.queues.iter().map(|queue| queue_plan(config, queue)).collect(), level)
+    }
+}
+
+/// A queue with what the core needs to know of its kind.
+pub(super) fn queue_plan(config: &Config, queue: &Queue) -> QueuePlan {
+    let command = config.kinds.get(&queue.kind);
+    QueuePlan {
+        settings: queue.clone(),
+        accepts: command.map_or(Accepts::Json, |command| command.accepts),
+        is_program: command.is_some(),
+        is_once: command.is_some_and(|command| command.mode == Mode::Once),
+    }
+}
+
+/// A plan for these queues, without the options of a run.
+pub(super) fn plan_of(config: &Config, queues: Vec<QueuePlan>, level: Level) -> Plan {
+    Plan {
+        queues,
+        supervisor: config.supervisor,
+        halt_when_empty: false,
+        scheduler: false,
+        max_in_hand: None,
+        host: process::host(),
         // The standard library's own source of randomness for hash maps: as good as jitter needs.
         seed: std::hash::RandomState::new().build_hasher().finish(),
         remember: matches!(config.transport, Uri::Amqp(_)).then_some(REMEMBERED),
@@ -136,11 +149,13 @@ fn plan(config: &Config, verb: &Workers, level: Level, scheduler: bool) -> Plan 
     }
 }
 
-fn setup(queue: &Queue) -> QueueSetup {
+/// The queue as the transport needs to know it.
+pub(super) fn setup(queue: &Queue) -> QueueSetup {
     QueueSetup { name: queue.name.clone(), dead: queue.dead_letter.clone(), delays: queue.retry.delays() }
 }
 
-fn launch(config: &Config, queue: &Queue, level: Level, log_format: &str) -> (Program, Environment) {
+/// What is started for a queue.
+pub(super) fn launch(config: &Config, queue: &Queue, level: Level, log_format: &str) -> (Program, Environment) {
     let mut pairs: Vec<(OsString, OsString)> = Vec::new();
     let program = match config.kinds.get(&queue.kind) {
         Some(command) => {

@@ -46,6 +46,10 @@ impl Core {
             self.timers.arm(Owner::Queue(index), until);
             return;
         }
+        if self.is_once(slot) {
+            self.open_place(slot);
+            return;
+        }
         let give_up_at = self.now.at + self.plan.supervisor.start_timeout;
         let here = &mut self.slots[slot];
         here.life += 1;
@@ -74,6 +78,9 @@ impl Core {
         }
         let slot = self.slots[worker.slot].name.clone();
         self.log(Level::Error, || format!("{slot} could not be started: {error}"));
+        if self.is_once(worker.slot) {
+            self.once_not_started(worker.slot);
+        }
         self.failed_start(worker.slot);
     }
 
@@ -96,6 +103,10 @@ impl Core {
         self.serial += 1;
         for hand in &life.hands {
             self.left_hands(hand);
+        }
+        if self.is_outcome(slot, &life, &ended) {
+            self.once_ended(slot, life, &ended);
+            return;
         }
         if self.stop.is_stopping() {
             self.ended_in_stop(slot, life, &ended);
@@ -281,9 +292,9 @@ impl Core {
         let queue = self.pools[index].name().to_owned();
         self.log(Level::Info, || format!("Queue {queue} is tried again"));
         let slots = self.pools[index].slots.clone();
-        let alive = slots.clone().any(|slot| self.slots[slot].peek().is_some());
-        if !alive {
-            self.spawn(slots.start);
+        let alive = slots.iter().any(|slot| self.slots[*slot].peek().is_some());
+        if !alive && let Some(first) = slots.first() {
+            self.spawn(*first);
         }
         self.renew_credit(index);
     }

@@ -101,6 +101,15 @@ pub enum Action {
         /// The queue.
         queue: QueueIndex,
     },
+    /// Start a process for one task of a queue's kind.
+    SpawnOnce {
+        /// Under this id.
+        worker: WorkerId,
+        /// The queue.
+        queue: QueueIndex,
+        /// What the process is told.
+        once: Once,
+    },
     /// Write a frame to a worker.
     Send {
         /// Which.
@@ -154,6 +163,19 @@ pub enum Action {
     },
 }
 
+/// A task as a process of its own gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// `ASYNCTASK_TASK_ID`.
+    pub id: String,
+    /// `ASYNCTASK_ATTEMPT`.
+    pub attempt: u32,
+    /// `ASYNCTASK_MAX_ATTEMPTS`.
+    pub max_attempts: u32,
+    /// Its stdin.
+    pub payload: Vec<u8>,
+}
+
 /// The signals that the master sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -195,4 +217,6 @@ pub struct QueuePlan {
     pub accepts: Accepts,
     /// Its kind is a program that may want a SIGTERM; Rust kinds ignore it.
     pub is_program: bool,
+    /// Its kind has a process for each task (`mode: once`).
+    pub is_once: bool,
 }

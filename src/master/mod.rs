@@ -16,12 +16,14 @@ mod death;
 mod dispatch;
 pub mod event;
 mod memory;
-mod pool;
+mod once;
+pub(crate) mod pool;
 mod report;
+mod session;
 mod shutdown;
 mod slot;
 mod timers;
-mod verdict;
+pub(crate) mod verdict;
 mod workers;
 
 use std::{collections::HashMap, io, rc::Rc, time::Duration};
@@ -30,8 +32,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::core::{Core, MASTER, Tally};
 use self::{
-    event::{Action, Ended, Event, Plan, WorkerId},
-    workers::{Inbox, Worker},
+    event::{Action, Ended, Event, Once, Plan, WorkerId},
+    workers::{Inbox, Process, Worker},
 };
 use crate::{
     clock::{Clock, Instant, Now},
@@ -90,6 +92,16 @@ pub struct Finished {
 
 /// Runs a master to its end. On the main thread.
 pub fn run(run: Run, logger: &Logger) -> Result<Finished, Error> {
+    let uri = run.uri.clone();
+    run_on(run, logger, |events| transport::open(&uri, events))
+}
+
+/// [`run()`] on a transport of the caller's.
+pub fn run_on(
+    run: Run,
+    logger: &Logger,
+    open: impl FnOnce(transport::Events) -> Result<Box<dyn Transport>, transport::Error>,
+) -> Result<Finished, Error> {
     let internal = |what: &str, error: io::Error| Error::new(Code::Internal, format!("{what}: {error}"));
     process::reserve_frame_fd().map_err(|error| internal("cannot reserve descriptor 3", error))?;
     // Before anything else: a TERM from here on is an orderly stop.
@@ -100,8 +112,7 @@ pub fn run(run: Run, logger: &Logger) -> Result<Finished, Error> {
         .build()
         .map_err(|error| internal("cannot make the event loop", error))?;
     let (events, told) = mpsc::unbounded_channel();
-    let transport =
-        transport::open(&run.uri, events).map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
+    let transport = open(events).map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
         let arrivals = signals.watch().map_err(|error| internal("cannot watch signals", error))?;
@@ -360,6 +371,7 @@ impl Shell {
                 self.transport.ask(Request::Survey { serial });
             }
             Action::Spawn { worker, queue } => self.spawn(worker, queue.0),
+            Action::SpawnOnce { worker, queue, once } => self.spawn_once(worker, queue.0, &once),
             Action::Signal { worker, signal } => {
                 if let Some(worker) = self.worker(worker) {
                     let signal = match signal {
@@ -399,11 +411,28 @@ impl Shell {
         let (program, environment) = &self.launches[queue];
         let environment = Environment { slot: self.slots[id.slot].clone(), ..environment.clone() };
         let oom_before = self.oom.count();
-        let started = process::spawn(program, &environment).and_then(|spawned| {
-            let (inbox, logger) = (Rc::clone(&self.inbox), self.logger.clone());
-            let pid = spawned.pid;
-            self.pids.insert(pid, id);
-            Worker::watch(id, spawned, oom_before, inbox, logger)
+        let spawned = process::spawn(program, &environment);
+        self.watch(id, spawned.map(Process::from), oom_before);
+    }
+
+    fn spawn_once(&mut self, id: WorkerId, queue: usize, once: &Once) {
+        let (program, environment) = &self.launches[queue];
+        let mut environment = Environment { slot: self.slots[id.slot].clone(), ..environment.clone() };
+        environment.pairs.extend([
+            ("ASYNCTASK_TASK_ID".into(), once.id.clone().into()),
+            ("ASYNCTASK_ATTEMPT".into(), once.attempt.to_string().into()),
+            ("ASYNCTASK_MAX_ATTEMPTS".into(), once.max_attempts.to_string().into()),
+        ]);
+        let oom_before = self.oom.count();
+        let spawned = process::spawn::payload_stdin(&once.payload)
+            .and_then(|stdin| process::spawn_once(program, &environment, stdin));
+        self.watch(id, spawned.map(Process::from), oom_before);
+    }
+
+    fn watch(&mut self, id: WorkerId, spawned: io::Result<Process>, oom_before: Option<u64>) {
+        let started = spawned.and_then(|process| {
+            self.pids.insert(process.pid, id);
+            Worker::watch(id, process, oom_before, Rc::clone(&self.inbox), self.logger.clone())
         });
         match started {
             Ok(worker) => {

@@ -3,7 +3,7 @@
 //!
 //! Nothing here is looked at per task but the ends of two lists.
 
-use std::{collections::VecDeque, ops::Range, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use super::event::QueuePlan;
 use crate::{
@@ -36,7 +36,7 @@ pub(super) const LULL: Duration = Duration::from_millis(50);
 pub(super) struct Pool {
     pub(super) plan: QueuePlan,
     /// Its slots.
-    pub(super) slots: Range<usize>,
+    pub(super) slots: Vec<usize>,
     /// Delivered, not begun.
     pub(super) waiting: VecDeque<Delivery>,
     /// Slots with a free seat, the one used last at the end.
@@ -88,7 +88,7 @@ pub(super) enum First {
 }
 
 impl Pool {
-    pub(super) fn new(plan: QueuePlan, slots: Range<usize>) -> Self {
+    pub(super) fn new(plan: QueuePlan, slots: Vec<usize>) -> Self {
         let rate = plan.settings.rate.map(Window::new);
         Self {
             plan,
@@ -217,7 +217,7 @@ impl Row {
 
 /// A sliding window over starts.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     rate: Rate,
     starts: VecDeque<Instant>,
     /// The wait was told in the log.
@@ -225,12 +225,12 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn new(rate: Rate) -> Self {
+    pub(crate) fn new(rate: Rate) -> Self {
         Self { rate, starts: VecDeque::new(), told: false }
     }
 
     /// When the next start is allowed; `None`: now.
-    pub(super) fn closed_until(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn closed_until(&self, now: Instant) -> Option<Instant> {
         if self.starts.len() < self.rate.calls as usize {
             return None;
         }
@@ -238,7 +238,7 @@ impl Window {
         (opens > now).then_some(opens)
     }
 
-    pub(super) fn started(&mut self, now: Instant) {
+    pub(crate) fn started(&mut self, now: Instant) {
         if self.starts.len() >= self.rate.calls as usize {
             self.starts.pop_front();
         }

@@ -108,7 +108,7 @@ impl Core {
         let pid = life.pid;
         self.slots[worker.slot].failures = 0;
         let took = self.left_hands(&hand);
-        self.log_outcome(worker, &outcome);
+        self.log_outcome(worker.slot, &outcome);
         let outcome = checked(outcome);
         self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
@@ -120,10 +120,10 @@ impl Core {
         self.dispatch_after(index);
     }
 
-    fn log_outcome(&mut self, worker: WorkerId, outcome: &Outcome) {
+    pub(super) fn log_outcome(&mut self, slot: usize, outcome: &Outcome) {
         match outcome {
-            Outcome::Done { .. } => self.log_as(worker.slot, Level::Debug, || "Processing complete".to_owned()),
-            Outcome::Error { error, detail } => self.log_as(worker.slot, Level::Error, || {
+            Outcome::Done { .. } => self.log_as(slot, Level::Debug, || "Processing complete".to_owned()),
+            Outcome::Error { error, detail } => self.log_as(slot, Level::Error, || {
                 let mut text = format!("An unhandled exception occurred while processing the payload\n{error}");
                 if !detail.is_empty() {
                     text.push('\n');
@@ -132,17 +132,17 @@ impl Core {
                 text
             }),
             Outcome::Retry { error, .. } => {
-                self.log_as(worker.slot, Level::Debug, || format!("Retry asked for: {error}"));
+                self.log_as(slot, Level::Debug, || format!("Retry asked for: {error}"));
             }
             Outcome::Snooze { delay } => {
                 let seconds = delay.as_secs_f64();
-                self.log_as(worker.slot, Level::Debug, || format!("Snoozed for {seconds:.1} s"));
+                self.log_as(slot, Level::Debug, || format!("Snoozed for {seconds:.1} s"));
             }
             Outcome::Failed { error, .. } => {
-                self.log_as(worker.slot, Level::Error, || format!("The payload cannot be processed\n{error}"));
+                self.log_as(slot, Level::Error, || format!("The payload cannot be processed\n{error}"));
             }
             Outcome::Malformed { error } => {
-                self.log_as(worker.slot, Level::Error, || format!("The payload is malformed\n{error}"));
+                self.log_as(slot, Level::Error, || format!("The payload is malformed\n{error}"));
             }
         }
     }

@@ -129,6 +129,10 @@ impl Core {
     }
 
     fn dismiss(&mut self, slot: usize, reason: HaltReason) {
+        if self.is_once(slot) && self.slots[slot].peek().is_some() {
+            self.dismiss_once(slot, reason);
+            return;
+        }
         let Some(life) = self.slots[slot].alive() else {
             self.slots[slot].state = State::Empty;
             return;

@@ -15,23 +15,32 @@ use crate::{
     task::{Failure, NewTask, Reason, Settlement, Task},
 };
 
+/// Why a task is not to be run at all.
+pub(crate) fn objection(task: &Task, max_deliveries: u32, wall: Timestamp) -> Option<(Reason, String)> {
+    if task.expires_at.is_some_and(|at| at <= wall) {
+        return Some((Reason::Expired, "it was not run before its expiry".to_owned()));
+    }
+    let times = task.deliveries;
+    (times >= max_deliveries).then(|| (Reason::Deliveries, format!("delivered {times} times without any outcome")))
+}
+
 /// The circumstances of a run.
 #[derive(Debug)]
-pub(super) struct Run<'a> {
-    pub(super) task: &'a Task,
-    pub(super) plan: &'a QueuePlan,
-    pub(super) host: &'a str,
-    pub(super) pid: Option<u32>,
-    pub(super) wall: Timestamp,
+pub(crate) struct Run<'a> {
+    pub(crate) task: &'a Task,
+    pub(crate) plan: &'a QueuePlan,
+    pub(crate) host: &'a str,
+    pub(crate) pid: Option<u32>,
+    pub(crate) wall: Timestamp,
     /// How long it was in the worker's hands; `None` if it was not run.
-    pub(super) in_hand: Option<Duration>,
+    pub(crate) in_hand: Option<Duration>,
     /// Draws the jitter, in 0..1.
-    pub(super) dice: f64,
+    pub(crate) dice: f64,
 }
 
 impl Run<'_> {
     /// The settlement after what the worker said.
-    pub(super) fn told(&self, outcome: Outcome) -> Settlement {
+    pub(crate) fn told(&self, outcome: Outcome) -> Settlement {
         match outcome {
             Outcome::Done { submit } => Settlement::Done { submit: follow_ups(&self.task.id, submit) },
             Outcome::Error { error, detail } => self.retry_or_dead(self.failure(Reason::Error, error, detail), None),
@@ -49,8 +58,17 @@ impl Run<'_> {
         }
     }
 
+    /// The settlement after what a process of its own said by its end, with the evidence.
+    pub(super) fn ended(&self, outcome: Outcome, ended: &Ended) -> Settlement {
+        let mut settlement = self.told(outcome);
+        if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
+            prove(failure, ended);
+        }
+        settlement
+    }
+
     /// The settlement of a task that was not run, because it cannot or must not be.
-    pub(super) fn refused(&self, reason: Reason, error: String) -> Settlement {
+    pub(crate) fn refused(&self, reason: Reason, error: String) -> Settlement {
         Settlement::Dead(Box::new(self.failure(reason, error, String::new())))
     }
 
@@ -75,11 +93,7 @@ impl Run<'_> {
             error = format!("{error}; one of {together} in this process");
         }
         let mut failure = self.failure(reason, error, String::new());
-        failure.exit = Some(ended.exit.clone());
-        failure.oom = ended.oom;
-        failure.max_rss_bytes = ended.max_rss_bytes;
-        failure.cpu_seconds = ended.cpu_seconds;
-        failure.output_tail.clone_from(&ended.output_tail);
+        prove(&mut failure, ended);
         self.retry_or_dead(failure, None)
     }
 
@@ -103,6 +117,15 @@ impl Run<'_> {
             ..Failure::new(reason, error, self.wall)
         }
     }
+}
+
+/// Adds what is known of the process's end.
+fn prove(failure: &mut Failure, ended: &Ended) {
+    failure.exit = Some(ended.exit.clone());
+    failure.oom = ended.oom;
+    failure.max_rss_bytes = ended.max_rss_bytes;
+    failure.cpu_seconds = ended.cpu_seconds;
+    failure.output_tail.clone_from(&ended.output_tail);
 }
 
 /// Follow-up tasks with ids that a repeated run makes again: uuid v5 of (task id, index).

@@ -44,6 +44,12 @@ pub enum ReadState {
     Closed,
 }
 
+/// The name of this host; empty where it has none that is text.
+#[must_use]
+pub fn host() -> String {
+    nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
+}
+
 /// How many bytes a pipe or socket holds at this moment.
 fn readable_bytes(descriptor: impl AsFd) -> io::Result<usize> {
     let mut bytes: c_int = 0;

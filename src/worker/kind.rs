@@ -9,6 +9,7 @@ use super::{
     caught::{self, Panicked},
     lines::{self, Lines},
     link::Link,
+    tracing_lines,
 };
 use crate::{
     clock::Clock,
@@ -275,6 +276,11 @@ impl Foreground {
         })
     }
 
+    /// Writes a line in the worker's name, if its level is shown.
+    pub fn log(&self, level: Level, message: &dyn std::fmt::Display) {
+        self.lines.write(level, message);
+    }
+
     /// Does one task. `accept` and `progress` do nothing here. Not to be called on a thread that runs a runtime.
     ///
     /// # Errors
@@ -282,7 +288,9 @@ impl Foreground {
     pub fn run(&mut self, task: &Assignment<'_>) -> std::io::Result<outcome::Outcome> {
         let context = Context::new(task, self.clock, &self.lines, &self.link);
         match &mut self.worker {
-            Built::One(worker) => Ok(run_one(&mut **worker, task, &context, &self.lines)),
+            Built::One(worker) => {
+                Ok(tracing_lines::within(&self.lines, || run_one(&mut **worker, task, &context, &self.lines)))
+            }
             Built::Many(worker) => {
                 let runtime = match self.runtime.take() {
                     Some(runtime) => runtime,
@@ -290,7 +298,10 @@ impl Foreground {
                 };
                 let payload = task.json().map(ToOwned::to_owned);
                 let run = run_many(Rc::clone(worker), payload, context, self.lines.clone());
-                let outcome = tokio::task::LocalSet::new().block_on(&runtime, run);
+                let outcome = {
+                    let local = tokio::task::LocalSet::new();
+                    tracing_lines::within(&self.lines, || local.block_on(&runtime, run))
+                };
                 self.runtime = Some(runtime);
                 Ok(outcome)
             }

@@ -17,6 +17,14 @@ pub(super) fn install(lines: Lines) {
     let _ = tracing::subscriber::set_global_default(TracingLines(lines));
 }
 
+/// Sends the events of `body` to `lines`, unless the program has set up something of its own.
+pub(super) fn within<T>(lines: &Lines, body: impl FnOnce() -> T) -> T {
+    if tracing::dispatcher::has_been_set() {
+        return body();
+    }
+    tracing::subscriber::with_default(TracingLines(lines.clone()), body)
+}
+
 struct TracingLines(Lines);
 
 impl Subscriber for TracingLines {

@@ -185,6 +185,13 @@ impl Demo {
         super::log::until("a process of the demo is left", || self.processes().is_empty());
     }
 
+    /// Starts a master that works what the folder's configuration file says.
+    pub fn start_configured(&self, options: &[&str]) -> super::log::Master {
+        let mut command = self.command(&["workers"]);
+        let command = command.args(options).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        super::log::Master::follow(command.spawn().expect("the demo starts"))
+    }
+
     /// Submits a task; its id.
     pub fn submit(&self, queue: &str, payload: &str) -> String {
         let ran = self.run(&["submit", queue, payload]);

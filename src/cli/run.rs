@@ -1,0 +1,224 @@
+//! `asynctask run`: one payload through one worker kind, without a queue.
+//!
+//! A kind of this program does it in this process. A kind that is a program gets a master of its own, on a transport
+//! that holds this one task: so it is started, fed, judged and killed as it would be elsewhere.
+
+use std::{
+    io::{self, Read},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    args::{Global, Run},
+    load, log_level, print,
+    workers::{launch, logger, plan_of, queue_plan, setup},
+};
+use crate::{
+    app::App,
+    clock::Clock,
+    config::{Acks, Config, Queue},
+    error::{Code, Error},
+    frames::to_worker::Assignment,
+    logging::Level,
+    master::{self, event::QueuePlan, verdict},
+    retry::Policy,
+    task::{Delivery, Handle, QueueIndex, Reason, Settlement, Task, json_payload},
+    transport::{Event, Events, Request, Transport},
+    worker::{Foreground, Kind},
+};
+
+pub(super) fn run(app: &App, global: &Global, verb: &Run) -> Result<Code, Error> {
+    let level = log_level(global)?;
+    let asked_for = global.log_level.is_some() || std::env::var_os("LOG_LEVEL").is_some();
+    let config = load(app, global)?;
+    let kind = verb.kind.as_str();
+    let settings = settings(&config, kind);
+    let plan = queue_plan(&config, &settings);
+    let body = payload(verb)?;
+    let task = Task { id: uuid::Uuid::now_v7().to_string(), body, ..Task::default() };
+    let settlement = if config.kinds.contains_key(kind) {
+        // Of the master's lines only those that explain a failure.
+        let level = if asked_for { level } else { Level::Error };
+        as_program(&config, plan, level, task)?
+    } else if let Some(code) = app.kinds().get(kind) {
+        in_process(kind, code, &plan, level, &task)?
+    } else {
+        let known: Vec<&str> = app.kinds().keys().chain(config.kinds.keys()).map(String::as_str).collect();
+        let error = Error::new(Code::Refused, format!("Worker \"{kind}\" does not exist"));
+        return Err(error.hint(format!("known kinds: {}", known.join(", "))));
+    };
+    let (outcome, text) = in_words(&settlement);
+    print(&if verb.json { format!("{outcome}\n") } else { text })?;
+    Ok(if matches!(settlement, Settlement::Done { .. }) { Code::Ok } else { Code::Refused })
+}
+
+/// As the first queue of this kind is configured, but for what belongs to many tasks.
+fn settings(config: &Config, kind: &str) -> Queue {
+    let configured = config.queues.iter().find(|queue| queue.kind == kind);
+    let settings = configured.map_or_else(|| Queue::new(kind, kind), Queue::clone);
+    Queue {
+        processes: 1,
+        concurrency: 1,
+        rate: None,
+        acks: Acks::Late,
+        retry: Policy { max_attempts: 1, ..settings.retry },
+        ..settings
+    }
+}
+
+fn payload(verb: &Run) -> Result<Vec<u8>, Error> {
+    match verb.payload.as_deref() {
+        Some("-") => {
+            let mut body = Vec::new();
+            io::stdin()
+                .lock()
+                .read_to_end(&mut body)
+                .map_err(|error| Error::new(Code::Usage, format!("standard input: {error}")))?;
+            Ok(body)
+        }
+        Some(payload) => Ok(payload.as_bytes().to_vec()),
+        // What a schedule gives.
+        None => Ok(b"{}".to_vec()),
+    }
+}
+
+fn in_process(kind: &str, code: &Kind, plan: &QueuePlan, level: Level, task: &Task) -> Result<Settlement, Error> {
+    let clock = Clock::start();
+    let refused = |text: String| Error::new(Code::Refused, text);
+    let mut circumstances = verdict::Run {
+        task,
+        plan,
+        host: "",
+        pid: Some(std::process::id()),
+        wall: Clock::wall(),
+        in_hand: None,
+        dice: 0.0,
+    };
+    let text = match json_payload(&task.body, plan.settings.unwrap) {
+        Ok(text) => text.into_owned(),
+        Err(error) => return Ok(circumstances.refused(Reason::Malformed, error)),
+    };
+    let payload = serde_json::value::RawValue::from_string(text)
+        .map_err(|error| Error::new(Code::Internal, format!("the payload: {error}")))?;
+    let mut worker = Foreground::start(kind, code, level)
+        .map_err(|error| refused(format!("Worker \"{kind}\" could not be started: {error}")))?;
+    let outcome = worker
+        .run(&Assignment::new(&task.id, &plan.settings.name, &payload))
+        .map_err(|error| Error::new(Code::Internal, format!("cannot run the task: {error}")))?;
+    circumstances.in_hand = Some(clock.now().at.since_start());
+    Ok(circumstances.told(outcome))
+}
+
+fn as_program(config: &Config, plan: QueuePlan, level: Level, task: Task) -> Result<Settlement, Error> {
+    let logger = logger(level, false)?;
+    let queue = plan.settings.clone();
+    let mut plan = plan_of(config, vec![plan], level);
+    plan.halt_when_empty = true;
+    let run = master::Run {
+        plan,
+        launches: vec![launch(config, &queue, level, "plain")],
+        setups: vec![setup(&queue)],
+        passive: false,
+        application: config.application.clone(),
+        uri: config.transport.clone(),
+        timer: None,
+        halt_timeout: None,
+    };
+    let settled = Arc::new(Mutex::new(None));
+    let keep = Arc::clone(&settled);
+    let finished = master::run_on(run, &logger, |events| {
+        Ok(Box::new(OneTask { task: Mutex::new(Some(task)), events, settled: keep }))
+    });
+    logger.close(super::workers::LAST_LINES);
+    let finished = finished?;
+    let settlement = settled.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match (settlement, finished.error) {
+        (Some(settlement), _) => Ok(settlement),
+        (None, Some(message)) => Err(Error::new(finished.code, message)),
+        (None, None) => Ok(Settlement::Release),
+    }
+}
+
+/// A transport that holds one task and keeps its settlement.
+struct OneTask {
+    task: Mutex<Option<Task>>,
+    events: Events,
+    settled: Arc<Mutex<Option<Settlement>>>,
+}
+
+impl Transport for OneTask {
+    fn ask(&self, request: Request) {
+        let settled = || self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        // A master that does not listen any more has what it wanted.
+        let tell = |event| drop(self.events.send(event));
+        match request {
+            Request::Attach { .. } => tell(Event::Attached { session: 1 }),
+            Request::Credit { credit: 1.., .. } => {
+                if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    let (handle, queue) = (Handle(1), QueueIndex(0));
+                    let task = Arc::new(task);
+                    tell(Event::Delivered(vec![Delivery { handle, queue, task, redelivered: false, identity: None }]));
+                }
+            }
+            Request::Settle(settlements) => {
+                for (handle, settlement) in settlements {
+                    if settlement != Settlement::Accept {
+                        settled().get_or_insert(settlement);
+                        tell(Event::Settled(vec![handle]));
+                    }
+                }
+            }
+            Request::Survey { serial } => {
+                let empty = settled().is_some();
+                tell(Event::Surveyed { serial, empty, again_in: Duration::from_secs(1) });
+            }
+            Request::Close { reply } => drop(reply.send(Ok(()))),
+            // A master asks for nothing else when it has no schedules.
+            _ => {}
+        }
+    }
+}
+
+/// The outcome for programs and for people.
+fn in_words(settlement: &Settlement) -> (Value, String) {
+    match settlement {
+        Settlement::Done { submit } => {
+            let payload = |body: &[u8]| String::from_utf8_lossy(body).into_owned();
+            let submitted: Vec<Value> = submit
+                .iter()
+                .map(|task| {
+                    let payload: Value = serde_json::from_slice(&task.body).unwrap_or_default();
+                    json!({ "queue": task.queue, "payload": payload, "delay_ms": task.delay.as_millis() as u64 })
+                })
+                .collect();
+            let lines = submit.iter().map(|task| {
+                format!("not submitted, since there is no queue: {} {}\n", task.queue, payload(&task.body))
+            });
+            (json!({ "outcome": "done", "submit": submitted }), lines.collect::<String>() + "done\n")
+        }
+        Settlement::Snooze { after } => (
+            json!({ "outcome": "snooze", "delay_ms": after.as_millis() as u64 }),
+            format!("snooze: again in {} s\n", after.as_secs_f64()),
+        ),
+        Settlement::Dead(failure) | Settlement::Retry { failure, .. } => {
+            let reason = failure.reason.as_str();
+            let mut text = format!("{reason}: {}\n", failure.error);
+            if !failure.detail.is_empty() {
+                text = text + failure.detail.trim_end() + "\n";
+            }
+            let outcome = json!({
+                "outcome": reason,
+                "error": failure.error,
+                "detail": failure.detail,
+                "exit": failure.exit,
+                "in_hand_seconds": failure.in_hand_seconds,
+                "output_tail": failure.output_tail,
+            });
+            (outcome, text)
+        }
+        Settlement::Release | Settlement::Accept => (json!({ "outcome": "interrupted" }), "interrupted\n".to_owned()),
+    }
+}
