@@ -118,7 +118,7 @@ impl Core {
     }
 
     /// A process ended with an exit status: the outcome of its task. The place is open again.
-    pub(super) fn once_ended(&mut self, slot: usize, life: Life, ended: &Ended) {
+    pub(super) fn once_ended(&mut self, slot: usize, life: &Life, ended: &Ended) {
         self.slots[slot].failures = 0;
         for hand in &life.hands {
             self.judge_once(slot, hand, life.pid, ended);
