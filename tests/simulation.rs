@@ -9,6 +9,26 @@
 //! ASYNCTASK_SIM_SEED=4711 cargo test --test simulation              one history, again
 //! ASYNCTASK_SIM_COUNT=100000 cargo test --release --test simulation a longer sweep
 //! ```
+//!
+//! A sweep is worth what it catches. The core was broken on purpose, one thing at a time, and these breakages were
+//! seen to turn 1,500 histories red (the last three hang the core, which the test's own patience tells):
+//!
+//! - time: no interruption when the grace is over; a start limit without a deadline; a slot's deadline the latest
+//!   instead of the earliest; a timer that keeps the later moment; a verdict that waits for a stop never given
+//! - settlements: one task forgotten at a crash; handles of a lost session used again; an adopted task settled on
+//!   its old handle; waiting deliveries not given back at a stop; a killed worker's last words counted
+//! - repeats: a remembered settlement not performed; a snoozed copy taken for the original and removed
+//! - attempts: a run that uses none; an interruption that uses one; a limit on deliveries two too low
+//! - limits: one seat too many; one task too many over all queues; a rate window too wide or open too early; two tasks
+//!   of one id in one process
+//! - liveness: a death that makes no room for other queues; a credit of 1 held by a task in hand; broken starts not
+//!   counted as failed; a queue parked for crashes that a start alone unparks
+//! - emptiness: halting with delayed work; halting on an answer older than the last event
+//! - a start limit that never fires; no kill of what was interrupted; the transport's limit armed again in a stop
+//!
+//! Not seen red, because another rule has the same effect: the general kill after the slots' own kills, the guard
+//! against a start in a stop, a survey before the last settlement is answered. Too rare for a short sweep: memory that
+//! ages in an outage (found once in 6,000).
 
 #[path = "simulation/actions.rs"]
 mod actions;
@@ -18,6 +38,8 @@ mod broker;
 mod child;
 #[path = "simulation/dice.rs"]
 mod dice;
+#[path = "simulation/doings.rs"]
+mod doings;
 #[path = "simulation/ledger.rs"]
 mod ledger;
 #[path = "simulation/settings.rs"]
@@ -36,7 +58,7 @@ use std::{
 use world::World;
 
 /// Histories in a plain `cargo test`.
-const COUNT: u64 = 600;
+const COUNT: u64 = 1500;
 /// A history that takes longer than this in real time hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -65,7 +87,7 @@ fn every_history_keeps_the_promises() {
         Some(seed) => seed..seed + 1,
         None => 0..number_from("ASYNCTASK_SIM_COUNT").unwrap_or(COUNT),
     };
-    let (progress, seen) = mpsc::channel();
+    let (progress, news) = mpsc::channel();
     let sweep = std::thread::spawn(move || {
         let count = seeds.end - seeds.start;
         let mut failures = Vec::new();
@@ -82,13 +104,12 @@ fn every_history_keeps_the_promises() {
     });
     let mut last = 0;
     loop {
-        match seen.recv_timeout(PATIENCE) {
+        match news.recv_timeout(PATIENCE) {
             Ok(seed) => last = seed,
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => panic!("seed {last}: the core does not return"),
         }
     }
-    if let Err(report) = sweep.join().expect("a panic of a history is caught") {
-        panic!("{report}");
-    }
+    let result = sweep.join().expect("a panic of a history is caught");
+    assert!(result.is_ok(), "{}", result.unwrap_err());
 }

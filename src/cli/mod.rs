@@ -103,7 +103,7 @@ fn refused(error: &clap::Error) -> ExitCode {
     let mut paragraphs = text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
     let what = paragraphs.next().unwrap_or_default();
     let hints: Vec<String> = paragraphs.filter(|paragraph| !paragraph.is_empty()).collect();
-    let hint = hints.first().map_or("try --help", String::as_str);
+    let hint = hints.first().map_or("try --help", |hint| hint.strip_prefix("tip: ").unwrap_or(hint));
     let _ = writeln!(io::stderr(), "{what}\nhint: {hint}");
     Code::Usage.into()
 }
@@ -145,15 +145,14 @@ fn open(config: &Config) -> Result<Box<dyn Transport>, Error> {
 /// A transport's error as a command's.
 fn told(error: &transport::Error) -> Error {
     use transport::Error as Told;
-    match error {
-        Told::NoSuchQueue { .. } | Told::NotStored { .. } => Error::new(Code::Refused, error.to_string()),
-        Told::BadUri { .. } => Error::new(Code::Config, error.to_string()),
-        Told::Refused { .. } => Error::new(Code::Unavailable, error.to_string())
-            .hint("check user, password and virtual host of the transport's address"),
-        Told::Unreachable { .. } | Told::Lost { .. } | Told::File { .. } | Told::Closed => {
-            Error::new(Code::Unavailable, error.to_string())
+    let code = match error {
+        Told::NoSuchQueue { .. } | Told::NotStored { .. } => Code::Refused,
+        Told::BadUri { .. } => Code::Config,
+        Told::Refused { .. } | Told::Unreachable { .. } | Told::Lost { .. } | Told::File { .. } | Told::Closed => {
+            Code::Unavailable
         }
-    }
+    };
+    Error { code, message: error.to_string(), hint: error.hint().map(str::to_owned) }
 }
 
 /// Writes a result to stdout; a reader that went away (`| head`) is not an error of ours.

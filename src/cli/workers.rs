@@ -74,7 +74,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     logger.close(LAST_LINES);
     let finished = finished?;
     match finished.error {
-        Some(message) => Err(Error::new(finished.code, message)),
+        Some(message) => Err(Error { code: finished.code, message, hint: finished.hint.map(str::to_owned) }),
         None if finished.code == Code::Ok && verb.fail_on_dead_letter && finished.tally.dead_lettered > 0 => {
             Ok(Code::DeadLettered)
         }

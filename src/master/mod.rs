@@ -83,6 +83,8 @@ pub struct Finished {
     pub code: Code,
     /// For stderr.
     pub error: Option<String>,
+    /// What may help, beside the error.
+    pub hint: Option<&'static str>,
     /// What was done.
     pub tally: Tally,
 }
@@ -134,6 +136,8 @@ struct Shell {
     held_since: Instant,
     /// A task was handed out in this turn: more is to come soon.
     flowing: bool,
+    /// What may help where the transport refused us.
+    hint: Option<&'static str>,
     finished: Option<Finished>,
     halt_at: Option<Duration>,
 }
@@ -167,6 +171,7 @@ impl Shell {
             settlements: Vec::new(),
             held_since: Instant::default(),
             flowing: false,
+            hint: None,
             finished: None,
             halt_at: run.halt_timeout,
         }
@@ -314,7 +319,12 @@ impl Shell {
                     timer.fired(wall, &schedule, moment, stored.is_ok());
                 }
             }
-            event => self.handle(Event::Transport(event)),
+            event => {
+                if let Told::Refused(error) = &event {
+                    self.hint = error.hint();
+                }
+                self.handle(Event::Transport(event));
+            }
         }
     }
 
@@ -379,7 +389,8 @@ impl Shell {
             }
             Action::Halt { code, error } => {
                 let tally = self.core.tally();
-                self.finished = Some(Finished { code, error, tally });
+                let hint = self.hint.filter(|_| error.is_some());
+                self.finished = Some(Finished { code, error, hint, tally });
                 debug_assert!(now.at <= self.clock.now().at, "time does not go back");
             }
         }

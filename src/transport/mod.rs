@@ -271,6 +271,17 @@ pub enum Error {
     Closed,
 }
 
+impl Error {
+    /// What may help, where there is something to say.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { .. } => Some("check user, password and virtual host of the transport's address"),
+            _ => None,
+        }
+    }
+}
+
 /// The contract; see the module's page. One method, so that a decorator can stand before any of them.
 pub trait Transport: Send + Sync {
     /// Hands a request to the transport's thread. Never blocks, never fails: what cannot be done is answered.

@@ -14,10 +14,7 @@ use lapin::{
 
 use crate::{
     At,
-    contract::{
-        Tenant as _,
-        party::{Party, done, setup, task, tasks},
-    },
+    party::{Party, done, setup, task, tasks},
     support::foreign::Foreign,
 };
 

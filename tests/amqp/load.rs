@@ -10,10 +10,7 @@ use asynctask::{
 
 use crate::{
     At,
-    contract::{
-        Tenant as _,
-        party::{Party, done, setup, tasks},
-    },
+    party::{Party, done, setup, tasks},
     support::foreign::Foreign,
 };
 
@@ -99,24 +96,32 @@ fn retries_of_thousands_come_back_once() {
 fn throughput() {
     let Some(at) = At::fresh() else { return };
     for credit in [1, 8, 64, 256, 1024] {
-        let count = if credit == 1 { 5_000 } else { 60_000 };
-        let queue = format!("foo{credit}");
-        let mut party = Party::attached(&at, &[setup(&queue, &[])], 0);
-        let mut all = tasks(&queue, count);
-        all.iter_mut().for_each(|task| task.body = vec![b'x'; 1024]);
-        let clock = Clock::start();
-        party.submit(all);
-        let stored = clock.now().at.since_start().as_secs_f64();
+        let count = if credit == 1 { 3_000 } else { 40_000 };
+        let (ours, raw) = (format!("foo{credit}"), format!("raw{credit}"));
+        let mut rates = Vec::new();
+        let mut party = Party::attached(&at, &[setup(&ours, &[])], 0);
+        for queue in [&ours, &raw] {
+            let mut all = tasks(queue, count);
+            for task in &mut all {
+                task.body = vec![b'x'; 1024];
+            }
+            let clock = Clock::start();
+            party.submit(all);
+            rates.push(count as f64 / clock.now().at.since_start().as_secs_f64());
+        }
         let clock = Clock::start();
         party.credit(0, credit);
         drain(&mut party, count, |_| done());
-        let drained = clock.now().at.since_start().as_secs_f64();
-        println!(
-            "credit {credit}: submit {:.0}/s, deliver and settle {:.0}/s",
-            count as f64 / stored,
-            count as f64 / drained
-        );
+        rates.push(count as f64 / clock.now().at.since_start().as_secs_f64());
         party.close();
+        let foreign = Foreign::connect(&at.0);
+        let clock = Clock::start();
+        foreign.consume(&raw, credit as u16, count);
+        rates.push(count as f64 / clock.now().at.since_start().as_secs_f64());
+        println!(
+            "credit {credit}: submit {:.0}/s, deliver and settle {:.0}/s, the bare library {:.0}/s",
+            rates[1], rates[2], rates[3]
+        );
     }
     let mut party = Party::attached(&at, &[setup("moves", &[])], 256);
     party.submit(tasks("moves", 20_000));

@@ -14,7 +14,7 @@ const PREFETCH: u16 = 256;
 const ACKS: u64 = 64;
 
 /// A table as a queue: settle the last batch and claim the next in one transaction, `batch` tasks at a time.
-pub fn sqlite(path: &Path, tasks: usize, payload: usize, batch: usize) -> f64 {
+pub(crate) fn sqlite(path: &Path, tasks: usize, payload: usize, batch: usize) -> f64 {
     let mut connection = rusqlite::Connection::open(path).expect("the file opens");
     connection.pragma_update(None, "journal_mode", "WAL").expect("WAL");
     connection.pragma_update(None, "synchronous", "NORMAL").expect("NORMAL");
@@ -71,7 +71,7 @@ pub fn sqlite(path: &Path, tasks: usize, payload: usize, batch: usize) -> f64 {
 }
 
 /// One consumer with a prefetch, acknowledging in batches.
-pub fn amqp(uri: &str, queue: &str, tasks: usize) -> f64 {
+pub(crate) fn amqp(uri: &str, queue: &str, tasks: usize) -> f64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let connection = Connection::connect(uri, ConnectionProperties::default()).await.expect("the broker is there");

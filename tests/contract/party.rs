@@ -105,6 +105,20 @@ impl<'a, T: Tenant> Party<'a, T> {
         })
     }
 
+    /// The next deliveries, if they come in this time.
+    pub fn batch_within(&mut self, time: Duration) -> Option<Vec<Delivery>> {
+        let mut waiting = self.delivered_so_far();
+        let delivered = |event| match event {
+            Some(Event::Delivered(deliveries)) => Some(deliveries),
+            _ => None,
+        };
+        if waiting.is_empty() {
+            let next = self.runtime.block_on(async { tokio::time::timeout(time, self.events.recv()).await });
+            waiting = next.ok().and_then(delivered).unwrap_or_default();
+        }
+        (!waiting.is_empty()).then_some(waiting)
+    }
+
     /// Whatever was delivered by now.
     pub fn delivered_so_far(&mut self) -> Vec<Delivery> {
         while let Ok(event) = self.events.try_recv() {

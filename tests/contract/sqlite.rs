@@ -79,6 +79,23 @@ fn asking_makes_no_file() {
 }
 
 #[test]
+fn many_may_come_first_at_once() {
+    for _ in 0..10 {
+        let tenant = fresh();
+        let parties: Vec<_> = (0..8).map(|_| Party::client(&tenant)).collect();
+        // All are asked before any is waited for, so all find no file, and one makes it.
+        let (replies, answers): (Vec<_>, Vec<_>) = (0..8).map(|_| tokio::sync::oneshot::channel()).unzip();
+        for (party, reply) in parties.iter().zip(replies) {
+            party.ask(Request::Submit { tasks: tasks("foo", 3), reply });
+        }
+        for answer in answers {
+            answer.blocking_recv().expect("answered").expect("stored");
+        }
+        assert_eq!(parties[0].depth("foo").ready, 24);
+    }
+}
+
+#[test]
 fn files_are_private_and_few() {
     let tenant = fresh();
     let party = Party::attached(&tenant, &[setup("foo", &[])], 1);

@@ -110,7 +110,8 @@ impl World {
         let calm = self.is_calm();
         if !calm && self.dice.chance(self.settings.temper.spawn_fails) {
             self.watch.failed_start(queue.0);
-            return self.feed_later(Event::SpawnFailed { worker, error: "no memory".to_owned() });
+            self.feed_later(Event::SpawnFailed { worker, error: "no memory".to_owned() });
+            return Ok(());
         }
         let temper = &self.settings.temper;
         let child = Child {
@@ -130,13 +131,13 @@ impl World {
         self.children.insert(worker, child);
         let acts = child::born(&self.settings, calm, &mut self.dice);
         self.acts(worker, acts);
-        self.feed_later(Event::Spawned { worker, pid: 1000 + worker.life * 10 + worker.slot as u32 })
+        self.feed_later(Event::Spawned { worker, pid: 1000 + worker.life * 10 + worker.slot as u32 });
+        Ok(())
     }
 
     /// The shell tells the core what became of an action once all of them are performed.
-    fn feed_later(&mut self, event: Event) -> Result<(), String> {
+    fn feed_later(&mut self, event: Event) {
         self.watch.pending.push(event);
-        Ok(())
     }
 
     fn send(&mut self, worker: WorkerId, frame: &[u8]) -> Result<(), String> {

@@ -44,6 +44,8 @@ pub(crate) enum Effect {
     Store(Handle, Settlement),
     Remove(Handle),
     Survey(u64),
+    /// What a survey found, after the pauses that make it trustworthy.
+    Answer(Event),
 }
 
 /// What follows from something at the broker: told to the core, or to be done after a while.
@@ -184,9 +186,11 @@ impl Broker {
                 let empty = self.messages.is_empty() && self.accepted.is_empty();
                 // What is said with `empty` means nothing, so it is anything.
                 let again_in = if empty { dice.pick(&[0, 1000, 1 << 40]) } else { dice.between(1_000, 900_000) };
-                vec![Next::Tell(Event::Surveyed { serial, empty, again_in: Duration::from_micros(again_in) })]
+                let again_in = Duration::from_micros(again_in);
+                vec![Next::Then(Effect::Answer(Event::Surveyed { serial, empty, again_in }))]
             }
             Effect::Survey(_) => Vec::new(),
+            Effect::Answer(event) => vec![Next::Tell(event)],
             Effect::Store(handle, settlement) => self.store(handle, settlement, dice),
             Effect::Remove(handle) => {
                 let Some(number) = self.handles.remove(&handle) else { return Vec::new() };
@@ -205,6 +209,7 @@ impl Broker {
             redelivered: false,
             deliveries: 0,
             place: Place::Ready,
+            came_at: None,
             ..message.clone()
         };
         let mut next = Vec::new();

@@ -15,6 +15,7 @@ use super::{dice::Dice, settings::Settings};
 
 /// One process.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a record of what was seen, not a state machine")]
 pub(crate) struct Child {
     pub(crate) queue: usize,
     pub(crate) spawned_at: Instant,

@@ -57,6 +57,7 @@ impl Verdict {
 
 /// One delivery.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a record of what was seen, not a state machine")]
 pub(crate) struct Entry {
     pub(crate) message: u64,
     /// The task that it is a copy of.

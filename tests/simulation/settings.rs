@@ -127,7 +127,10 @@ impl Settings {
             transport: Weather {
                 latency: (20, dice.pick(&[300, 20_000, 400_000])),
                 losses: dice.chance(600).then(|| (1000, dice.pick(&[2_000_000, 20_000_000]))),
-                outage: (1000, dice.pick(&[1_000_000, 8_000_000, 45_000_000])),
+                outage: (
+                    1000,
+                    dice.pick(&[1_000_000, 8_000_000, if plan.halt_when_empty { 45_000_000 } else { 120_000_000 }]),
+                ),
                 return_delay: (10, dice.pick(&[20, 50_000, 3_000_000])),
                 nameless: dice.mood(300),
                 twins: dice.mood(400),

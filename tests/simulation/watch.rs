@@ -30,6 +30,7 @@ const IDLE: Duration = Duration::from_secs(6);
 
 /// What is known of the run from outside.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a record of what was seen, not a state machine")]
 pub(crate) struct Watch {
     pub(crate) stopping_at: Option<Duration>,
     interrupting_at: Option<Duration>,
@@ -183,8 +184,8 @@ impl Watch {
         starts.push_back(now);
         if starts.len() > rate.calls as usize {
             let before = starts.pop_front().expect("one was just put in");
-            if now - before < rate.period {
-                return Err(format!("{} starts within {:?}: {rate:?}", rate.calls + 1, now - before));
+            if now < before + rate.period {
+                return Err(format!("{} starts within {:?}: {rate:?}", rate.calls + 1, now.saturating_sub(before)));
             }
         }
         Ok(())
@@ -221,7 +222,7 @@ impl World {
         let (now, at) = (self.now, self.at());
         self.ledger.nothing_forgotten(at)?;
         if let Some(since) = self.watch.down_since {
-            self.watch.longest_down = self.watch.longest_down.max(now - since);
+            self.watch.longest_down = self.watch.longest_down.max(now.saturating_sub(since));
         }
         let limit = self.settings.plan.supervisor.start_timeout;
         for child in self.children.values() {
@@ -279,7 +280,7 @@ impl World {
             return Ok(());
         }
         let since = *self.watch.idle_since[queue].get_or_insert(self.now);
-        if self.now - since > IDLE {
+        if since + IDLE < self.now {
             return Err(format!("queue q{queue} has had work and a free seat since {since:?}"));
         }
         Ok(())

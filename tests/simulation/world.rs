@@ -11,12 +11,10 @@ use std::{
 use asynctask::{
     clock::{Instant, Now, Timestamp},
     error::Code,
-    frames::FromWorker,
     master::{
         Core,
-        event::{Action, Ended, Event, WorkerId},
+        event::{Action, Event, WorkerId},
     },
-    task::Exit,
     transport,
 };
 
@@ -24,7 +22,7 @@ use super::{
     broker::{Broker, Effect, Message, Next, Place},
     child::{Act, Child},
     dice::Dice,
-    ledger::{Ledger, Verdict},
+    ledger::Ledger,
     settings::Settings,
     watch::Watch,
 };
@@ -214,6 +212,11 @@ impl World {
                 self.feed(Event::Transport(event))
             }
             Happening::Broker { session, effect } => {
+                // The worst moment to submit something: between a reading and its answer.
+                if matches!(effect, Effect::Survey(_)) && !self.is_calm() && self.dice.chance(200) {
+                    let soon = self.dice.micros((1, 100_000));
+                    self.after(soon, Happening::Arrive);
+                }
                 if session == self.broker.session || matches!(effect, Effect::Credit(..)) {
                     let next = self.broker.effect(effect, self.now, &mut self.dice);
                     self.follow(next);
@@ -328,7 +331,7 @@ impl World {
     fn tell(&mut self, event: transport::Event) {
         let latency = self.dice.micros(self.settings.transport.latency);
         self.last_told = self.last_told.max(self.now + latency);
-        self.after(self.last_told - self.now, Happening::Tell(event));
+        self.after(self.last_told.saturating_sub(self.now), Happening::Tell(event));
     }
 
     /// Asks the transport, after what was asked before.
@@ -336,7 +339,7 @@ impl World {
         let latency = self.dice.micros(self.settings.transport.latency);
         self.last_asked = self.last_asked.max(self.now + latency);
         let session = self.broker.session;
-        self.after(self.last_asked - self.now, Happening::Broker { session, effect });
+        self.after(self.last_asked.saturating_sub(self.now), Happening::Broker { session, effect });
     }
 
     fn follow(&mut self, next: Vec<Next>) {
@@ -345,83 +348,15 @@ impl World {
                 Next::Tell(event) => self.tell(event),
                 Next::Due(number, delay) => self.after(delay, Happening::Due(number)),
                 Next::Then(effect) => {
-                    let delay = self.dice.micros(self.settings.transport.latency);
+                    let mut delay = self.dice.micros(self.settings.transport.latency);
+                    if matches!(effect, Effect::Answer(_)) {
+                        delay += self.dice.micros((0, 600_000));
+                    }
                     let session = self.broker.session;
                     self.after(delay, Happening::Broker { session, effect });
                 }
             }
         }
-    }
-
-    fn child_acts(&mut self, worker: WorkerId, act: Act) -> Result<(), String> {
-        let (at, settings) = (self.at(), &self.settings);
-        let Some(child) = self.children.get_mut(&worker) else { return Ok(()) };
-        let doomed = child.killed_at.is_some();
-        match act {
-            Act::Exit(exit) => return self.child_exits(worker, exit),
-            // Nothing it says is read any more.
-            _ if child.hung_up => return Ok(()),
-            Act::Say(frame) => {
-                let is_ready = matches!(&frame, FromWorker::Ready(ready) if ready.protocol == 1);
-                let harmless = matches!(frame, FromWorker::Log { .. } | FromWorker::Unknown(_));
-                if is_ready && !child.ready && !child.dismissed && !doomed {
-                    child.ready = true;
-                    let most = settings.queue(child.queue).concurrency;
-                    let FromWorker::Ready(ready) = &frame else { return Ok(()) };
-                    child.seats = ready.concurrency.clamp(1, most) as usize;
-                    self.watch.starts_in_a_row[child.queue] = 0;
-                } else if !harmless {
-                    child.faulted = true;
-                }
-                self.feed(Event::Said { worker, frame })?;
-            }
-            Act::Tell(token, outcome) => {
-                let Some(position) = child.hands.iter().position(|hand| hand.token == token) else { return Ok(()) };
-                let id = child.hands[position].id.clone();
-                if !doomed {
-                    let hand = child.hands.remove(position);
-                    self.watch.needs_proof[child.queue] = false;
-                    self.ledger.ended(&hand, Verdict::of(&outcome), at);
-                }
-                self.feed(Event::Said { worker, frame: FromWorker::Outcome { id, outcome } })?;
-            }
-            Act::Accept(token) => {
-                let Some(hand) = child.hands.iter().find(|hand| hand.token == token) else { return Ok(()) };
-                let id = hand.id.clone();
-                self.feed(Event::Said { worker, frame: FromWorker::Accept { id } })?;
-            }
-            Act::Babble => {
-                child.faulted = true;
-                self.feed(Event::Faulted { worker, fault: "a frame does not parse".to_owned() })?;
-            }
-            Act::HangUp => {
-                child.hung_up = true;
-                self.feed(Event::HungUp { worker })?;
-            }
-            Act::Bye => {
-                child.faulted |= !child.hands.is_empty();
-                child.said_bye = true;
-                self.feed(Event::Said { worker, frame: FromWorker::Bye })?;
-            }
-        }
-        if let Some(child) = self.children.get_mut(&worker) {
-            let acts = child.leave(&self.settings, &mut self.dice);
-            self.acts(worker, acts);
-        }
-        Ok(())
-    }
-
-    fn child_exits(&mut self, worker: WorkerId, exit: Exit) -> Result<(), String> {
-        let at = self.at();
-        let child = self.children.remove(&worker).expect("child_acts saw it");
-        self.watch.ended(&child, &exit);
-        let verdicts = self.watch.verdicts(&child, &exit, at);
-        for (hand, verdict) in child.hands.iter().zip(verdicts) {
-            self.ledger.ended(hand, verdict, at);
-        }
-        let ended =
-            Ended { exit, max_rss_bytes: None, cpu_seconds: None, oom: None, output_tail: "its last words".to_owned() };
-        self.feed(Event::Exited { worker, ended })
     }
 
     /// Gives an event to the core and performs what it asks for.

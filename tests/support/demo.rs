@@ -1,12 +1,17 @@
 //! The demonstration program in a temporary folder, on a transport.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, mpsc},
+    time::Duration,
 };
 
 use serde_json::Value;
+
+/// No command runs longer, on a machine of two slow cores.
+const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 /// A transport to run on.
 #[derive(Clone, Debug)]
@@ -34,11 +39,12 @@ impl Place {
     }
 }
 
-/// The demonstration program with its folder. The folder is kept if the test fails.
+/// The demonstration program with its folder. If the test fails, the folder is kept and the logs are printed.
 #[derive(Debug)]
 pub struct Demo {
     pub folder: tempfile::TempDir,
     pub uri: String,
+    logs: Mutex<Vec<super::log::Log>>,
 }
 
 /// A run that has ended.
@@ -82,12 +88,40 @@ impl Demo {
             Place::Sqlite => format!("sqlite:{}", folder.path().join("tasks.db").display()),
             Place::Amqp(uri) => uri.clone(),
         };
-        Self { folder, uri }
+        Self { folder, uri, logs: Mutex::default() }
+    }
+
+    /// Writes a file into the folder; a program that is started there finds `asynctask.yaml` by itself.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("a file in a folder of ours");
+        path
+    }
+
+    /// Puts a worker written in Python into the folder, and a configuration in which the kind `python` is that
+    /// worker in this mood: see `worker.py`.
+    pub fn write_python_worker(&self, mood: &str) {
+        self.write("worker.py", include_str!("worker.py"));
+        self.write("asynctask.yaml", &format!("kinds: {{ python: {{ command: [python3, worker.py, {mood}] }} }}\n"));
+    }
+
+    /// What is in the folder, sorted.
+    pub fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.path()).expect("a folder of ours");
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").file_name();
+        let mut names: Vec<String> = entries.map(|entry| name(entry).to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
     }
 
     /// A command on the transport, not started.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(demo_program());
+        self.command_of(demo_program(), arguments)
+    }
+
+    /// The same with another build of the program.
+    pub fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).arg("--set").arg(format!("transport={}", self.uri));
         command.current_dir(self.folder.path()).env("LOG_LEVEL", "DEBUG").env("DEMO_FILE", self.done_file());
         command.env_remove("ASYNCTASK_CONFIG").stdin(Stdio::null());
@@ -107,12 +141,12 @@ impl Demo {
 
     /// Runs a command to its end.
     pub fn run(&self, arguments: &[&str]) -> Ran {
-        ran(&self.command(arguments).output().expect("the demo starts"))
+        ran(self.command(arguments))
     }
 
     /// Runs a master with these workers to its end.
     pub fn workers(&self, workers: &str, options: &[&str]) -> Ran {
-        ran(&self.master(workers, options).output().expect("the demo starts"))
+        ran(self.master(workers, options))
     }
 
     /// A master with these workers, not started.
@@ -124,9 +158,31 @@ impl Demo {
 
     /// Starts a master whose log can be followed.
     pub fn start(&self, workers: &str, options: &[&str]) -> super::log::Master {
-        let mut command = self.master(workers, options);
+        self.follow(self.master(workers, options))
+    }
+
+    /// Starts a command of which [`Self::master`] was the beginning, and follows its log.
+    pub fn follow(&self, mut command: Command) -> super::log::Master {
         let child: Child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("the demo starts");
-        super::log::Master::follow(child)
+        let master = super::log::Master::follow(child);
+        self.logs.lock().expect("nobody panics with it").push(master.log());
+        master
+    }
+
+    /// The processes that were started for this demo and live: masters, workers, and what those started.
+    pub fn processes(&self) -> Vec<i32> {
+        let mark = format!("DEMO_FILE={}\0", self.done_file().display());
+        let marked = |pid: &i32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.windows(mark.len()).any(|window| window == mark.as_bytes())
+        };
+        let entries = std::fs::read_dir("/proc").expect("Linux has /proc").flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(marked).collect()
+    }
+
+    /// Waits, bounded, until no process of this demo is left.
+    pub fn nobody_is_left(&self) {
+        super::log::until("a process of the demo is left", || self.processes().is_empty());
     }
 
     /// Starts a master that works what the folder's configuration file says.
@@ -145,14 +201,31 @@ impl Demo {
 
     /// Submits a task for each payload.
     pub fn submit_all(&self, queue: &str, payloads: impl IntoIterator<Item = String>) {
-        use std::io::Write;
-        let mut command = self.command(&["submit", queue, "-"]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the demo starts");
-        let mut input = child.stdin.take().expect("it is piped");
+        self.submit_ids(queue, payloads);
+    }
+
+    /// Submits a task for each payload; their ids.
+    pub fn submit_ids(&self, queue: &str, payloads: impl IntoIterator<Item = String>) -> Vec<String> {
         let text: String = payloads.into_iter().map(|payload| payload + "\n").collect();
-        input.write_all(text.as_bytes()).expect("submit reads");
-        drop(input);
-        assert!(child.wait().expect("submit ends").success());
+        let ran = self.feed(&["submit", queue, "-", "--json"], &text);
+        assert_eq!(ran.code, 0, "submit: {}", ran.stderr);
+        let id = |line: &str| serde_json::from_str::<Value>(line).expect("an object a line")["id"].clone();
+        ran.stdout.lines().map(|line| id(line).as_str().expect("a string").to_owned()).collect()
+    }
+
+    /// Runs a command to its end with this text on its standard input.
+    pub fn feed(&self, arguments: &[&str], text: &str) -> Ran {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the demo starts");
+        let mut input = child.stdin.take().expect("it is piped");
+        let text = text.to_owned();
+        // Beside the reading of its output, which may fill the pipe meanwhile.
+        let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
+        let ran = ended(child);
+        // It may end before it has read everything.
+        let _ = writer.join().expect("the writer does not panic");
+        ran
     }
 
     /// A command's answer as JSON.
@@ -187,11 +260,29 @@ impl Drop for Demo {
         if std::thread::panicking() {
             self.folder.disable_cleanup(true);
             eprintln!("kept: {} ({})", self.folder.path().display(), self.uri);
+            for log in self.logs.lock().expect("nobody panics with it").iter() {
+                eprintln!("--- log\n{}", log.text());
+            }
         }
     }
 }
 
-fn ran(output: &std::process::Output) -> Ran {
+fn ran(mut command: Command) -> Ran {
+    ended(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the demo starts"))
+}
+
+/// Waits for its end, bounded: what takes longer is killed, and its code is that of no program.
+fn ended(child: Child) -> Ran {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    let (done, ended) = mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if ended.recv_timeout(RUN_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    });
+    let output = child.wait_with_output().expect("it is our child");
+    drop(done);
+    watchdog.join().expect("the watchdog does not panic");
     Ran {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),

@@ -54,6 +54,28 @@ impl Foreign {
         });
     }
 
+    /// Consumes `count` messages as fast as the library can, with one acknowledgement for what is there at a time.
+    pub fn consume(&self, queue: &str, prefetch: u16, count: usize) {
+        use futures_util::{FutureExt as _, StreamExt as _};
+        use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+        self.runtime.block_on(async {
+            self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.expect("a prefetch");
+            let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+            let consumer = self.channel.basic_consume(queue.into(), "raw".into(), options, arguments);
+            let mut consumer = consumer.await.expect("a consumer");
+            let mut seen = 0;
+            while seen < count {
+                let mut last = consumer.next().await.expect("a message").expect("a message");
+                seen += 1;
+                while let Some(Some(Ok(next))) = consumer.next().now_or_never() {
+                    last = next;
+                    seen += 1;
+                }
+                last.acker.ack(BasicAckOptions { multiple: true }).await.expect("acknowledged");
+            }
+        });
+    }
+
     pub fn declare_classic(&self, queue: &str) {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let mut arguments = FieldTable::default();

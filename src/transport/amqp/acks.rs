@@ -119,7 +119,9 @@ mod tests {
     fn one_multiple_up_to_the_lowest_open_tag() {
         let mut acks = Acks::new();
         (1..=5).for_each(|tag| acks.open(tag));
-        [1, 2, 3, 5].into_iter().for_each(|tag| acks.ended(tag, at(0)));
+        for tag in [1, 2, 3, 5] {
+            acks.ended(tag, at(0));
+        }
         assert_eq!(acks.due(at(0), 100), [Ack { tag: 3, multiple: true }]);
         assert_eq!(acks.due(at(4), 100), []);
         assert_eq!(acks.due(at(5), 100), [Ack { tag: 5, multiple: false }]);

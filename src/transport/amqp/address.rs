@@ -8,6 +8,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::topology::Fault;
 use crate::transport::{Error, uri::mask};
 
 /// Longest wait for a connect, a close, a confirm, or any other answer of the broker.
@@ -32,6 +33,12 @@ impl Address {
             text.parse().map_err(|cause: String| Error::BadUri { text: shown.clone(), cause: cause.clone() })?;
         uri.query.heartbeat.get_or_insert(20);
         uri.query.frame_max.get_or_insert(131_072);
+        if let Some((address, _)) = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'))
+            && address.parse::<std::net::Ipv6Addr>().is_ok()
+        {
+            // The library reads an IPv6 address as no host at all, and that as localhost.
+            address.clone_into(&mut uri.authority.host);
+        }
         if uri.vhost.is_empty() {
             // `amqp://host/` means the default virtual host to everyone who writes it.
             "/".clone_into(&mut uri.vhost);
@@ -91,6 +98,15 @@ impl Address {
         if refuses(error) { Error::Refused { uri, cause } } else { Error::Unreachable { uri, cause } }
     }
 
+    /// The error for a question that got no good answer.
+    pub(super) fn fault(&self, fault: Fault) -> Error {
+        match fault {
+            Fault::Absent(queue) => Error::NoSuchQueue { queue },
+            Fault::Forbidden(cause) => Error::Refused { uri: self.shown.clone(), cause },
+            Fault::Broken(cause) => self.lost(cause),
+        }
+    }
+
     /// The error for a session that ended.
     pub(super) fn lost(&self, cause: impl Into<String>) -> Error {
         Error::Lost { uri: self.shown.clone(), cause: cause.into() }
@@ -138,6 +154,7 @@ mod tests {
         assert_eq!(Address::parse("amqp://h/").unwrap().uri.vhost, "/");
         let address = Address::parse("amqps://h/v?heartbeat=5&frame_max=8192").unwrap();
         assert_eq!((address.heartbeat().as_secs(), address.uri.query.frame_max), (5, Some(8_192)));
+        assert_eq!(Address::parse("amqp://u:p@[::1]:5672/v").unwrap().uri.authority.host, "::1");
         let refused = Address::parse("amqp://u:secret@[").unwrap_err().to_string();
         assert!(!refused.contains("secret"), "{refused}");
     }

@@ -65,7 +65,7 @@ pub(super) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue)
     };
     let origin = words(QUEUE);
     DeadLetter {
-        id: properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
+        id: id(properties, body, failed_at),
         queue: if origin.is_empty() { queue.queue.clone() } else { origin },
         body: body.to_vec(),
         headers: properties.headers().as_ref().map(headers::to_json).unwrap_or_default(),
@@ -73,6 +73,16 @@ pub(super) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue)
         failure,
         first_failed_at: at(FIRST_FAILED_AT),
     }
+}
+
+/// The id of a dead letter. One without any, as foreign producers send them, is known by its content and time, so that
+/// it has the same name in every listing.
+fn id(properties: &BasicProperties, body: &[u8], failed_at: Option<Timestamp>) -> String {
+    if let Some(id) = properties.message_id().as_ref().filter(|id| !id.as_str().is_empty()) {
+        return id.to_string();
+    }
+    let at = failed_at.unwrap_or_default().0.to_be_bytes();
+    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &[body, &at].concat()).to_string()
 }
 
 /// The broker's record that a message died in the work queue itself. (Each step of the ladder leaves one too.)
@@ -131,10 +141,7 @@ pub(super) fn again(original: &BasicProperties, letter: &DeadLetter, now: Timest
     properties::put_text(&mut table, HISTORY, &Value::from(&history[from..]).to_string(), 8 * 1024);
     properties::make_room(&mut table);
     let properties = properties::rest(original).with_delivery_mode(2).with_headers(table.into());
-    match original.message_id() {
-        Some(_) => properties,
-        None => properties.with_message_id(uuid::Uuid::now_v7().to_string().into()),
-    }
+    properties.with_message_id(super::topology::short(&letter.id))
 }
 
 #[cfg(test)]

@@ -6,118 +6,29 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
-    hash::{BuildHasher as _, Hasher as _},
     rc::Rc,
     task::Poll,
-    time::Duration,
 };
 
-use futures_util::{Stream as _, future::LocalBoxFuture, stream::FuturesUnordered};
-use lapin::{BasicProperties, Consumer};
-use tokio::{sync::mpsc, task::JoinSet};
+use futures_util::Stream as _;
+use tokio::sync::mpsc;
 
 use super::{
     acks,
     address::Address,
     intake::{Intake, Looked},
-    lease::Lease,
-    moves::{Parcel, Store, Stuck},
+    life::{Closing, refuse},
+    moves::Stuck,
     owed::Owed,
-    session::{Attachment, Built, Session},
+    session::Attachment,
+    state::{Note, Notes, Sent, State},
     survey::{Horizon, Pending},
 };
 use crate::{
-    backoff::Backoff,
     clock::{Clock, Instant, Now},
-    task::{Handle, QueueIndex, Task},
-    transport::{Error, Event, Events, Reply, Request},
+    task::{Handle, QueueIndex},
+    transport::{Event, Events, Reply, Request},
 };
-
-const AGAIN: Backoff = Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
-/// A session that ends earlier counts as another failure in a row.
-const STEADY: Duration = Duration::from_secs(10);
-/// What a close may take for settlements, and then for the connections; 5 s together.
-const CLOSING: Duration = Duration::from_secs(4);
-const HANGING_UP: Duration = Duration::from_millis(900);
-
-/// What work beside the actor reports to it.
-pub(super) enum Note {
-    /// A session was built, or could not be.
-    Built { number: u64, built: Box<Result<Built, Error>> },
-    /// A session cannot go on.
-    Broken { session: u64, cause: String },
-    /// A change of consumers is done.
-    Switched { session: u64, queue: usize, consumer: Option<Consumer>, prefetch: u16 },
-    /// The copy of a task is confirmed.
-    Copied { session: u64, handle: Handle },
-    /// The follow-up tasks of a `Done` are confirmed.
-    FollowedUp { session: u64, handle: Handle },
-    /// A task that the master has not seen was moved on.
-    Passed { session: u64, queue: usize, tag: u64 },
-    /// The readings of a survey agree.
-    Surveyed { serial: u64, empty: bool, again_in: Duration },
-    /// The readings of a survey were disturbed.
-    Disturbed { serial: u64 },
-    /// Something to be read by a person.
-    Warning(String),
-}
-
-/// Where notes go.
-pub(super) type Notes = mpsc::UnboundedSender<Note>;
-
-/// A delivery in the master's hands.
-pub(super) struct Open {
-    pub(super) queue: usize,
-    pub(super) tag: u64,
-    pub(super) properties: BasicProperties,
-    pub(super) task: std::sync::Arc<Task>,
-    /// Removed from its queue already.
-    pub(super) accepted: bool,
-    /// … and the acknowledgement is written.
-    pub(super) acknowledged: bool,
-    /// Its settlement is under way.
-    pub(super) settling: bool,
-}
-
-/// A session that stands.
-pub(super) struct Up {
-    pub(super) session: Rc<Session>,
-    pub(super) store: Store,
-    pub(super) intakes: Vec<Intake>,
-    pub(super) open: HashMap<Handle, Open>,
-    /// Copies to be made, gathered so that those for one queue go together.
-    pub(super) moving: Vec<(Handle, Parcel)>,
-    pub(super) tasks: JoinSet<()>,
-    pub(super) lease: Option<Lease>,
-    sending: FuturesUnordered<LocalBoxFuture<'static, Sent>>,
-    since: Instant,
-}
-
-/// A batch of acknowledgements was written, or not.
-struct Sent {
-    queue: usize,
-    handles: Vec<Handle>,
-    written: bool,
-}
-
-/// Where the connections stand.
-pub(super) enum State {
-    /// A client without work.
-    Idle,
-    /// Being built.
-    Connecting {
-        number: u64,
-    },
-    Up(Box<Up>),
-    /// Until the next try.
-    Waiting {
-        until: Instant,
-        error: Error,
-    },
-    /// For good.
-    Refused(Error),
-}
 
 /// The actor.
 pub(super) struct Engine {
@@ -132,23 +43,18 @@ pub(super) struct Engine {
     pub(super) application: Option<String>,
     pub(super) surveying: Option<Pending>,
     /// Clients' requests that wait for the first session.
-    waiting: Vec<Request>,
-    heard: mpsc::UnboundedReceiver<Note>,
-    requests: mpsc::UnboundedReceiver<Request>,
-    stuck: Stuck,
+    pub(super) waiting: Vec<Request>,
+    pub(super) heard: mpsc::UnboundedReceiver<Note>,
+    pub(super) requests: mpsc::UnboundedReceiver<Request>,
+    pub(super) stuck: Stuck,
     /// Counts the tries to build a session.
-    tries: u64,
-    sessions: u32,
-    failures: u32,
-    probed: bool,
-    consumers: u64,
-    closing: Option<Closing>,
-    lease_held: Rc<Cell<bool>>,
-}
-
-struct Closing {
-    by: Instant,
-    reply: Option<Reply<()>>,
+    pub(super) tries: u64,
+    pub(super) sessions: u32,
+    pub(super) failures: u32,
+    pub(super) probed: bool,
+    pub(super) consumers: u64,
+    pub(super) closing: Option<Closing>,
+    pub(super) lease_held: Rc<Cell<bool>>,
 }
 
 enum Woken {
@@ -228,8 +134,11 @@ impl Engine {
             if let Poll::Ready(Some(sent)) = std::pin::Pin::new(&mut up.sending).poll_next(context) {
                 return Poll::Ready(Woken::Sent(sent));
             }
-            for (queue, intake) in up.intakes.iter_mut().enumerate() {
-                if let Poll::Ready(looked) = intake.poll(context) {
+            // Each time from the queue after the last one, so that a busy queue keeps none waiting.
+            let count = up.intakes.len();
+            for queue in (0..count).map(|offset| (up.turn + offset) % count) {
+                if let Poll::Ready(looked) = up.intakes[queue].poll(context) {
+                    up.turn = queue + 1;
                     return Poll::Ready(Woken::Looked(queue, looked));
                 }
             }
@@ -312,7 +221,7 @@ impl Engine {
             Request::ReleaseLease => self.release_lease(),
             Request::Close { reply } => self.close(Some(reply)),
             request @ (Request::Submit { .. } | Request::Depths { .. } | Request::WalkDead { .. }) => {
-                self.serve(request)
+                self.serve(request);
             }
         }
     }
@@ -339,7 +248,8 @@ impl Engine {
         self.connect();
     }
 
-    fn credit(&mut self, queue: QueueIndex, credit: u32) {
+    /// Changes a queue's credit.
+    pub(super) fn credit(&mut self, queue: QueueIndex, credit: u32) {
         if let Some(wanted) = self.credits.get_mut(queue.0) {
             *wanted = credit;
         }
@@ -353,17 +263,6 @@ impl Engine {
             intake.back.extend(intake.held.drain(..).chain(early).map(|held| (held.tag, None)));
         }
         self.hand_out();
-    }
-
-    fn connect(&mut self) {
-        self.tries += 1;
-        let (number, address, notes) = (self.tries, Rc::clone(&self.address), self.notes.clone());
-        let (attachment, probe) = (self.attachment.clone(), !self.probed);
-        self.state = State::Connecting { number };
-        tokio::task::spawn_local(async move {
-            let built = Box::new(Session::build(number, address, attachment, probe).await);
-            let _ = notes.send(Note::Built { number, built });
-        });
     }
 
     fn heard(&mut self, note: Note) {
@@ -403,89 +302,6 @@ impl Engine {
         }
     }
 
-    fn up(&mut self, built: Built) {
-        let now = self.clock.now().at;
-        let setups = self.attachment.as_ref().map(|attachment| attachment.queues.clone()).unwrap_or_default();
-        let parts = setups.into_iter().zip(built.channels).zip(&self.credits);
-        let intakes = parts.map(|((setup, channel), credit)| Intake::new(setup, channel, *credit)).collect();
-        let session = built.session;
-        let store = Store { session: Rc::clone(&session), notes: self.notes.clone(), stuck: Rc::clone(&self.stuck) };
-        self.state = State::Up(Box::new(Up {
-            session,
-            store,
-            intakes,
-            open: HashMap::new(),
-            moving: Vec::new(),
-            tasks: JoinSet::new(),
-            lease: None,
-            sending: FuturesUnordered::new(),
-            since: now,
-        }));
-        self.horizon.borrow_mut().session_began(now, self.address.heartbeat());
-        if self.attachment.is_some() {
-            self.probed = true;
-            for queue in built.classic {
-                self.tell(Event::Warning(format!(
-                    "queue \"{queue}\" is a classic queue; a quorum queue is safer and faster here"
-                )));
-            }
-            self.sessions += 1;
-            self.tell(Event::Attached { session: self.sessions });
-            self.lease();
-        } else {
-            self.failures = 0;
-        }
-        for request in std::mem::take(&mut self.waiting) {
-            self.work(request);
-        }
-    }
-
-    fn not_built(&mut self, error: Error) {
-        for request in std::mem::take(&mut self.waiting) {
-            refuse(request, &error);
-        }
-        if self.attachment.is_none() {
-            self.state = State::Idle;
-        } else if self.sessions == 0 && matches!(error, Error::Refused { .. } | Error::NoSuchQueue { .. }) {
-            self.tell(Event::Refused(error.clone()));
-            self.state = State::Refused(error);
-        } else {
-            self.again(error);
-        }
-    }
-
-    /// Gives the session up.
-    pub(super) fn broken(&mut self, cause: &str) {
-        let State::Up(mut up) = std::mem::replace(&mut self.state, State::Idle) else { return };
-        let now = self.clock.now().at;
-        let in_hand: usize = up.intakes.iter().map(|intake| intake.ackers.len()).sum();
-        self.horizon.borrow_mut().session_ended(in_hand as u64);
-        if self.lease_held.replace(false) {
-            self.tell(Event::LeaseLost);
-        }
-        self.interrupt_survey();
-        // Whoever waits for an answer from one of these is told as it is dropped.
-        up.tasks.abort_all();
-        if now.since(up.since) >= STEADY {
-            self.failures = 0;
-        }
-        let session = Rc::clone(&up.session);
-        tokio::task::spawn_local(async move { session.close(HANGING_UP).await });
-        if self.attachment.is_some() {
-            self.again(self.address.lost(cause));
-        }
-    }
-
-    fn again(&mut self, error: Error) {
-        self.failures = self.failures.saturating_add(1);
-        let pause = AGAIN.delay(self.failures);
-        // Up to a fifth longer, so that the masters of a fleet do not come all at once.
-        let random = std::hash::RandomState::new().build_hasher().finish() % 1024;
-        let again_in = pause + pause.mul_f64(random as f64 / 5120.0);
-        self.state = State::Waiting { until: self.clock.now().at + again_in, error: error.clone() };
-        self.tell(Event::Lost { error, again_in });
-    }
-
     fn sent(&mut self, sent: Sent) {
         let State::Up(up) = &mut self.state else { return };
         if !sent.written {
@@ -519,50 +335,6 @@ impl Engine {
         self.hand_out();
     }
 
-    fn close(&mut self, reply: Option<Reply<()>>) {
-        self.closing = Some(Closing { by: self.clock.now().at + CLOSING, reply });
-        self.requests.close();
-        self.release_lease();
-        for queue in 0..self.credits.len() {
-            self.credit(QueueIndex(queue), 0);
-        }
-    }
-
-    fn is_done(&self, closing: &Closing) -> bool {
-        match &self.state {
-            _ if closing.by <= self.clock.now().at => true,
-            State::Up(up) => {
-                up.sending.is_empty()
-                    && up.open.values().all(|open| !open.settling)
-                    && up.intakes.iter().all(|intake| intake.back.is_empty() && !intake.switching)
-            }
-            // A client's requests may still be served.
-            State::Connecting { .. } => self.waiting.is_empty(),
-            State::Idle | State::Waiting { .. } | State::Refused(_) => true,
-        }
-    }
-
-    async fn drop_all(self) {
-        if let State::Up(up) = self.state {
-            drop(up.tasks);
-            up.session.close(HANGING_UP).await;
-        }
-    }
-
-    async fn hang_up(mut self) {
-        if let State::Up(up) = &mut self.state {
-            // Submits and the like that are still under way.
-            let mut left = std::mem::take(&mut up.tasks);
-            let finish = async { while left.join_next().await.is_some() {} };
-            let by = self.closing.as_ref().map_or(Duration::ZERO, |closing| closing.by.since(self.clock.now().at));
-            let _ = tokio::time::timeout(by, finish).await;
-            up.session.close(HANGING_UP).await;
-        }
-        if let Some(Closing { reply: Some(reply), .. }) = self.closing.take() {
-            let _ = reply.send(Ok(()));
-        }
-    }
-
     pub(super) fn now(&self) -> Now {
         self.clock.now()
     }
@@ -575,15 +347,5 @@ impl Engine {
     /// A promise to answer, kept even if the session ends.
     pub(super) fn owed<T>(&self, reply: Reply<T>) -> Owed<T> {
         Owed::new(reply, self.address.lost("it ended while the answer was awaited"))
-    }
-}
-
-/// Answers a request that cannot be done.
-fn refuse(request: Request, error: &Error) {
-    match request {
-        Request::Submit { reply, .. } => drop(reply.send(Err(error.clone()))),
-        Request::Depths { reply, .. } => drop(reply.send(Err(error.clone()))),
-        Request::WalkDead { reply, .. } => drop(reply.send(Err(error.clone()))),
-        _ => {}
     }
 }

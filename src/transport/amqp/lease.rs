@@ -17,9 +17,10 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     address::{PATIENCE, code, said},
-    engine::{Engine, State},
+    engine::Engine,
     moves::{Parcel, Store},
     publish::{Outgoing, Published},
+    state::State,
     topology::{answer, close, short},
 };
 use crate::{

@@ -6,10 +6,10 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use super::{
-    engine::{Note, Notes},
     ladder,
     publish::{Outgoing, Published, WINDOW},
     session::Session,
+    state::{Note, Notes},
     topology::{Fault, Place},
 };
 use crate::{backoff::Backoff, transport::Error};
@@ -17,7 +17,7 @@ use crate::{backoff::Backoff, transport::Error};
 pub(super) const PAUSES: Backoff =
     Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
 
-/// Delay queues that left confirms unanswered, by name. Outlives the session.
+/// Delay queues that left confirms unanswered in this session, by name.
 pub(super) type Stuck = Rc<RefCell<HashMap<String, u32>>>;
 
 /// Stores messages of one session.
@@ -95,6 +95,7 @@ impl Store {
                         Ok(()) => {}
                         Err(Fault::Absent(_)) if self.step_down(parcel, "does not exist") => declared = false,
                         Err(Fault::Absent(_)) => return Ok(Tried::No("it does not exist".to_owned())),
+                        Err(Fault::Forbidden(cause)) => return Ok(Tried::No(cause)),
                         Err(Fault::Broken(cause)) => return self.broken(cause),
                     }
                 }
@@ -149,8 +150,10 @@ impl Store {
             match self.session.topology.ensure(&self.session.reader(), &parcel.place).await {
                 Ok(()) => {}
                 Err(Fault::Absent(queue)) => return Err(Error::NoSuchQueue { queue }),
+                Err(Fault::Forbidden(cause)) => return Err(not_stored(parcel, cause)),
                 Err(Fault::Broken(cause)) => {
-                    return Err(not_stored(parcel, self.broken::<()>(cause.clone()).map_or(cause, |()| String::new())));
+                    let _: Result<(), ()> = self.broken(cause.clone());
+                    return Err(not_stored(parcel, cause));
                 }
             }
         }

@@ -280,3 +280,59 @@ pub(super) fn put_text(table: &mut Table, name: &'static str, text: &str, room: 
 pub(super) fn drop_all(table: &mut Table, names: &[&str]) {
     table.retain(|name, _| !names.contains(&name.as_str()));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Reason;
+
+    fn with(headers: &[(&'static str, AMQPValue)]) -> BasicProperties {
+        let table: Table = headers.iter().map(|(name, value)| ((*name).into(), value.clone())).collect();
+        BasicProperties::default().with_headers(table.into())
+    }
+
+    fn number(properties: &BasicProperties, name: &str) -> Option<i64> {
+        properties.headers().as_ref()?.inner().get(name).and_then(headers::number)
+    }
+
+    #[test]
+    fn a_message_of_nobody_is_a_task() {
+        let read = read(&BasicProperties::default(), vec![1]);
+        assert!(!read.named && !read.task.id.is_empty());
+        assert_eq!((read.task.attempts, read.task.deliveries, read.not_before), (0, 0, None));
+    }
+
+    #[test]
+    fn deliveries_are_what_the_broker_counted_and_what_the_message_carries() {
+        let counted = with(&[("x-delivery-count", AMQPValue::LongLongInt(3)), (DELIVERIES, AMQPValue::LongInt(2))]);
+        assert_eq!(read(&counted, Vec::new()).task.deliveries, 5);
+        assert!(read(&counted, Vec::new()).counted);
+        let hostile = with(&[(ATTEMPT, AMQPValue::LongLongInt(-5)), (DELIVERIES, AMQPValue::LongLongInt(1 << 40))]);
+        let task = read(&hostile, Vec::new()).task;
+        assert_eq!((task.attempts, task.deliveries), (0, u32::MAX));
+    }
+
+    #[test]
+    fn a_retry_counts_an_attempt_and_forgets_deliveries() {
+        let original = with(&[(DELIVERIES, AMQPValue::LongInt(4)), ("x-theirs", AMQPValue::Void)]);
+        let task = read(&original, Vec::new()).task;
+        let failure = Box::new(Failure::new(Reason::Error, "no", Timestamp(7)));
+        let (first, _) = copy(&original, &task, "foo", &Becomes::Retried { not_before: Timestamp(9), failure });
+        assert_eq!((number(&first, ATTEMPT), number(&first, NOT_BEFORE)), (Some(1), Some(9)));
+        assert_eq!((number(&first, FIRST_FAILED_AT), number(&first, DELIVERIES)), (Some(7), None));
+        assert_eq!(first.message_id().as_ref().unwrap().as_str(), task.id);
+        let task = read(&first, Vec::new()).task;
+        let (second, _) = copy(&first, &task, "foo", &Becomes::Snoozed { not_before: Timestamp(20) });
+        assert_eq!((number(&second, ATTEMPT), number(&second, NOT_BEFORE)), (Some(1), Some(20)));
+        assert!(second.headers().as_ref().unwrap().contains_key("x-theirs"));
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        let mut table = Table::new();
+        put_text(&mut table, ERROR, "aää", 4);
+        assert_eq!(table[ERROR], AMQPValue::LongString("aä".into()));
+        put_text(&mut table, ERROR, "ä", 1);
+        assert!(!table.contains_key(ERROR));
+    }
+}

@@ -1,11 +1,12 @@
 //! What clients ask: submit, depths, dead letters. Each runs beside the actor and ends with the session.
 
 use super::{
-    engine::{Engine, State},
+    engine::Engine,
+    state::State,
     topology::{Counter, Fault},
     walk,
 };
-use crate::transport::{DeadQueue, Depth, Error, Request};
+use crate::transport::{DeadQueue, Depth, Request};
 
 impl Engine {
     /// Does a request on the session that stands.
@@ -29,7 +30,7 @@ impl Engine {
                 up.tasks.spawn_local(async move {
                     let connection = session.reader();
                     let depths = depths(&mut Counter::new(&connection), &queues).await;
-                    owed.send(depths.map_err(|fault| lost(&address, fault)));
+                    owed.send(depths.map_err(|fault| address.fault(fault)));
                 });
             }
             Request::WalkDead { queue, visit, reply } => {
@@ -38,7 +39,7 @@ impl Engine {
                 let store = up.store.clone();
                 up.tasks.spawn_local(async move {
                     let walked = walk::walk(&store, &queue, visit, now).await;
-                    owed.send(walked.map_err(|fault| lost(&address, fault)));
+                    owed.send(walked.map_err(|fault| address.fault(fault)));
                 });
             }
             _ => {}
@@ -58,11 +59,4 @@ async fn depths(counter: &mut Counter<'_>, queues: &[DeadQueue]) -> Result<Vec<D
         });
     }
     Ok(depths)
-}
-
-fn lost(address: &super::address::Address, fault: Fault) -> Error {
-    match fault {
-        Fault::Absent(queue) => Error::NoSuchQueue { queue },
-        Fault::Broken(cause) => address.lost(cause),
-    }
 }

@@ -12,7 +12,7 @@ use super::{
     address::Address,
     ladder,
     publish::Publisher,
-    topology::{self, Fault, Place, Topology, answer, dead_name},
+    topology::{self, Place, Topology, answer, dead_name},
 };
 use crate::transport::{Error, QueueSetup};
 
@@ -57,10 +57,7 @@ impl Session {
         };
         let connection = Rc::new(address.connect("consumer").await?);
         let topology = Topology::new(wanted.passive);
-        let fault = |fault| match fault {
-            Fault::Absent(queue) => Error::NoSuchQueue { queue },
-            Fault::Broken(cause) => address.lost(cause),
-        };
+        let fault = |fault| address.fault(fault);
         let (mut channels, mut classic) = (Vec::new(), Vec::new());
         for queue in &wanted.queues {
             topology.ensure(&connection, &Place::Dead(queue.dead.name.clone())).await.map_err(fault)?;

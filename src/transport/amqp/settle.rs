@@ -5,12 +5,13 @@ use std::sync::Arc;
 use lapin::{BasicProperties, message::Delivery as Message};
 
 use super::{
-    engine::{Engine, Note, Open, State},
+    engine::Engine,
     intake::Held,
     ladder,
     moves::Parcel,
     properties::{self, Becomes},
     publish::{Outgoing, WINDOW},
+    state::{Note, Open, State},
     topology::Place,
 };
 use crate::{
@@ -148,7 +149,7 @@ impl Engine {
                         intake.ending_tags.insert(open.tag, Some(handle));
                     }
                 }
-                Settlement::Done { submit } => self.follow_up(handle, submit),
+                Settlement::Done { submit } => self.follow_up(handle, &submit),
                 Settlement::Accept => {
                     open.settling = false;
                     if !open.accepted {
@@ -298,8 +299,8 @@ impl Engine {
         intake.ending_tags.insert(open.tag, Some(handle));
     }
 
-    fn follow_up(&mut self, handle: Handle, submit: Vec<NewTask>) {
-        let parcels = self.parcels(&submit);
+    fn follow_up(&mut self, handle: Handle, submit: &[NewTask]) {
+        let parcels = self.parcels(submit);
         let State::Up(up) = &mut self.state else { return };
         let (store, session) = (up.store.clone(), up.session.number);
         let queue = up.open.get(&handle).map(|open| up.intakes[open.queue].setup.name.clone()).unwrap_or_default();

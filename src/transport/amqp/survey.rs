@@ -7,8 +7,9 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use super::{
-    engine::{Engine, Note, State},
+    engine::Engine,
     session::Session,
+    state::{Note, State},
     topology::{Counter, Fault},
 };
 use crate::{
@@ -176,8 +177,7 @@ impl Engine {
                 Ok(Found::Nothing) => Note::Surveyed { serial, empty: true, again_in: Duration::ZERO },
                 Ok(Found::Work(again_in)) => Note::Surveyed { serial, empty: false, again_in },
                 Ok(Found::Disturbed) => Note::Disturbed { serial },
-                Err(Fault::Absent(queue)) => Note::Broken { session, cause: format!("queue \"{queue}\" is gone") },
-                Err(Fault::Broken(cause)) => Note::Broken { session, cause },
+                Err(fault) => Note::Broken { session, cause: fault.cause() },
             };
             let _ = notes.send(note);
         });

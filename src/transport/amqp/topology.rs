@@ -86,13 +86,23 @@ fn arguments(place: &Place) -> FieldTable {
 pub(super) enum Fault {
     /// The queue does not exist, and may not be made here.
     Absent(String),
+    /// We lack a permission.
+    Forbidden(String),
     /// The broker or the connection said this.
     Broken(String),
 }
 
 impl Fault {
+    /// In words, for whom the class makes no difference.
+    pub(super) fn cause(self) -> String {
+        match self {
+            Self::Absent(queue) => format!("queue \"{queue}\" does not exist"),
+            Self::Forbidden(cause) | Self::Broken(cause) => cause,
+        }
+    }
+
     pub(super) fn of(error: &lapin::Error) -> Self {
-        Self::Broken(said(error))
+        if code(error) == Some(403) { Self::Forbidden(said(error)) } else { Self::Broken(said(error)) }
     }
 }
 

@@ -15,7 +15,7 @@ use super::store::LOCK_PATIENCE;
 use crate::clock::Clock;
 
 /// How much longer a lock is waited for once the transport is to close.
-const CLOSING_PATIENCE: Duration = Duration::from_secs(3);
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the thread is ready to wait for a lock; changed from outside while it waits.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// The transport is to close: waits end within 3 s.
+    /// The transport is to close: waits end within 2 s.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }

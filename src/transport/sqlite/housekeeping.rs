@@ -56,7 +56,10 @@ impl Housekeeping {
         let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
         let free = pragma("freelist_count")?;
         if free >= FREE_FROM && free > pragma("page_count")? / 4 {
-            connection.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+            // Each step of the statement gives one page back, so it is stepped to its end.
+            let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+            let mut pages = statement.query([])?;
+            while pages.next()?.is_some() {}
         }
         if wal_length(path) > TRUNCATE_FROM {
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).or_else(no_rows)?;
@@ -90,6 +93,49 @@ pub(super) fn quick_check(store: &Store) -> rusqlite::Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        task::NewTask,
+        transport::sqlite::{store::Synchronous, submit},
+    };
+
+    #[test]
+    fn an_emptied_file_shrinks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let patience = std::sync::Arc::default();
+        let mut store = Store::create(&path, &patience).unwrap();
+        let task = NewTask { queue: "foo".to_owned(), body: vec![1; 100_000], ..NewTask::default() };
+        let filled: rusqlite::Result<()> = store.write(Synchronous::Normal, |transaction, ids| {
+            (0..200).try_for_each(|_| submit::insert(transaction, ids, Timestamp(0), &task))
+        });
+        filled.unwrap();
+        store.write(Synchronous::Normal, |transaction, _| transaction.execute("DELETE FROM task", [])).unwrap();
+        let mut keeping = Housekeeping::default();
+        for _ in 0..5 {
+            assert_eq!(keeping.step(&mut store, &path, &patience, Timestamp(0), true).unwrap(), None);
+        }
+        drop(store);
+        let length = std::fs::metadata(&path).unwrap().len();
+        assert!(length < 5 << 20, "20 MB were deleted, {length} bytes are left");
+    }
+
+    #[test]
+    fn dead_letters_are_purged_when_their_time_has_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let patience = std::sync::Arc::default();
+        let mut store = Store::create(&path, &patience).unwrap();
+        let dead = "INSERT INTO task (queue, state, due, purge_at, message_id, body) VALUES (1, 2, 0, ?1, 'x', x'')";
+        for purge_at in [Some(100), Some(200), None] {
+            store.write(Synchronous::Normal, |transaction, _| transaction.execute(dead, [purge_at])).unwrap();
+        }
+        let mut keeping = Housekeeping::default();
+        for (now, left) in [(99, 3), (100, 2), (1_000, 1)] {
+            keeping.step(&mut store, &path, &patience, Timestamp(now), false).unwrap();
+            let count: i64 = store.read().query_row("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap();
+            assert_eq!(count, left, "at {now}");
+        }
+    }
 
     #[test]
     fn a_long_wal_is_told_once() {

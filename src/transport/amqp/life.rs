@@ -1,0 +1,225 @@
+//! The lives of a session: building one, giving it up, trying again, closing.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, Hasher as _},
+    rc::Rc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::task::JoinSet;
+
+use super::{
+    engine::Engine,
+    intake::Intake,
+    moves::Store,
+    session::{Built, Session},
+    state::{Note, Notes, State, Up},
+};
+use crate::{
+    backoff::Backoff,
+    clock::Instant,
+    task::QueueIndex,
+    transport::{Error, Event, Reply, Request},
+};
+
+const AGAIN: Backoff = Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
+/// A session that ends earlier counts as another failure in a row.
+const STEADY: Duration = Duration::from_secs(10);
+/// What a close may take for settlements, and then for the connections; 5 s together.
+const CLOSING: Duration = Duration::from_secs(4);
+const HANGING_UP: Duration = Duration::from_millis(900);
+
+/// A close that is under way.
+pub(super) struct Closing {
+    pub(super) by: Instant,
+    pub(super) reply: Option<Reply<()>>,
+}
+
+impl Engine {
+    /// Begins to build a session.
+    pub(super) fn connect(&mut self) {
+        self.tries += 1;
+        let (number, address, notes) = (self.tries, Rc::clone(&self.address), self.notes.clone());
+        let (attachment, probe) = (self.attachment.clone(), !self.probed);
+        self.state = State::Connecting { number };
+        tokio::task::spawn_local(async move {
+            let built = Box::new(Session::build(number, address, attachment, probe).await);
+            let _ = notes.send(Note::Built { number, built });
+        });
+    }
+
+    /// A session stands.
+    pub(super) fn up(&mut self, built: Built) {
+        let now = self.clock.now().at;
+        let setups = self.attachment.as_ref().map(|attachment| attachment.queues.clone()).unwrap_or_default();
+        let parts = setups.into_iter().zip(built.channels).zip(&self.credits);
+        let intakes = parts.map(|((setup, channel), credit)| Intake::new(setup, channel, *credit)).collect();
+        let session = built.session;
+        let mut tasks = JoinSet::new();
+        let watch = tasks.spawn_local(watch(Rc::clone(&session), self.notes.clone()));
+        let store = Store { session: Rc::clone(&session), notes: self.notes.clone(), stuck: Rc::clone(&self.stuck) };
+        self.state = State::Up(Box::new(Up {
+            session,
+            store,
+            intakes,
+            turn: 0,
+            open: HashMap::new(),
+            moving: Vec::new(),
+            tasks,
+            watch,
+            lease: None,
+            sending: FuturesUnordered::new(),
+            since: now,
+        }));
+        self.stuck.borrow_mut().clear();
+        self.horizon.borrow_mut().session_began(now, self.address.heartbeat());
+        if self.attachment.is_some() {
+            self.probed = true;
+            for queue in built.classic {
+                self.tell(Event::Warning(format!(
+                    "queue \"{queue}\" is a classic queue; a quorum queue is safer and faster here"
+                )));
+            }
+            self.sessions += 1;
+            self.tell(Event::Attached { session: self.sessions });
+            self.lease();
+        } else {
+            self.failures = 0;
+        }
+        for request in std::mem::take(&mut self.waiting) {
+            self.work(request);
+        }
+    }
+
+    /// A session could not be built.
+    pub(super) fn not_built(&mut self, error: Error) {
+        for request in std::mem::take(&mut self.waiting) {
+            refuse(request, &error);
+        }
+        if self.attachment.is_none() {
+            self.state = State::Idle;
+        } else if self.sessions == 0 && matches!(error, Error::Refused { .. } | Error::NoSuchQueue { .. }) {
+            self.tell(Event::Refused(error.clone()));
+            self.state = State::Refused(error);
+        } else {
+            self.again(error);
+        }
+    }
+
+    /// Gives the session up.
+    pub(super) fn broken(&mut self, cause: &str) {
+        let State::Up(mut up) = std::mem::replace(&mut self.state, State::Idle) else { return };
+        let now = self.clock.now().at;
+        let in_hand: usize = up.intakes.iter().map(|intake| intake.ackers.len()).sum();
+        self.horizon.borrow_mut().session_ended(in_hand as u64);
+        if self.lease_held.replace(false) {
+            self.tell(Event::LeaseLost);
+        }
+        self.interrupt_survey();
+        // Whoever waits for an answer from one of these is told as it is dropped.
+        up.tasks.abort_all();
+        if now.since(up.since) >= STEADY {
+            self.failures = 0;
+        }
+        let session = Rc::clone(&up.session);
+        tokio::task::spawn_local(async move { session.close(HANGING_UP).await });
+        if self.attachment.is_some() {
+            self.again(self.address.lost(cause));
+        }
+    }
+
+    fn again(&mut self, error: Error) {
+        self.failures = self.failures.saturating_add(1);
+        let pause = AGAIN.delay(self.failures);
+        // Up to a fifth longer, so that the masters of a fleet do not come all at once.
+        let random = std::hash::RandomState::new().build_hasher().finish() % 1024;
+        let again_in = pause + pause.mul_f64(random as f64 / 5120.0);
+        self.state = State::Waiting { until: self.clock.now().at + again_in, error: error.clone() };
+        self.tell(Event::Lost { error, again_in });
+    }
+
+    /// Begins to close: what was asked is still settled, for a while.
+    pub(super) fn close(&mut self, reply: Option<Reply<()>>) {
+        self.closing = Some(Closing { by: self.clock.now().at + CLOSING, reply });
+        self.requests.close();
+        self.release_lease();
+        for queue in 0..self.credits.len() {
+            self.credit(QueueIndex(queue), 0);
+        }
+    }
+
+    /// Whether a close has nothing left to wait for.
+    pub(super) fn is_done(&self, closing: &Closing) -> bool {
+        match &self.state {
+            _ if closing.by <= self.clock.now().at => true,
+            State::Up(up) => {
+                up.sending.is_empty()
+                    && up.open.values().all(|open| !open.settling)
+                    && up.intakes.iter().all(|intake| intake.back.is_empty() && !intake.switching)
+            }
+            // A client's requests may still be served.
+            State::Connecting { .. } => self.waiting.is_empty(),
+            State::Idle | State::Waiting { .. } | State::Refused(_) => true,
+        }
+    }
+
+    /// Ends as a killed process would.
+    pub(super) async fn drop_all(self) {
+        if let State::Up(up) = self.state {
+            drop(up.tasks);
+            up.session.close(HANGING_UP).await;
+        }
+    }
+
+    /// Closes the connections and answers.
+    pub(super) async fn hang_up(mut self) {
+        if let State::Up(up) = &mut self.state {
+            up.watch.abort();
+            // Submits and the like that are still under way.
+            let mut left = std::mem::take(&mut up.tasks);
+            let finish = async { while left.join_next().await.is_some() {} };
+            let by = self.closing.as_ref().map_or(Duration::ZERO, |closing| closing.by.since(self.clock.now().at));
+            let _ = tokio::time::timeout(by, finish).await;
+            up.session.close(HANGING_UP).await;
+        }
+        if let Some(Closing { reply: Some(reply), .. }) = self.closing.take() {
+            let _ = reply.send(Ok(()));
+        }
+    }
+}
+
+/// Hears what the broker says about the publishing connection: that it blocks it, and its end (that of the consuming
+/// one is heard by its consumers).
+async fn watch(session: Rc<Session>, notes: Notes) {
+    loop {
+        let connection = session.publisher.connection();
+        let mut events = connection.events_listener();
+        while connection.status().connected() {
+            match events.next().await {
+                Some(lapin::Event::ConnectionBlocked(reason)) => {
+                    let text = format!("the broker takes nothing from publishers for now ({reason}); they wait");
+                    let _ = notes.send(Note::Warning(text));
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        if Rc::ptr_eq(&connection, &session.publisher.connection()) {
+            let cause = "the publishing connection ended".to_owned();
+            let _ = notes.send(Note::Broken { session: session.number, cause });
+            return;
+        }
+    }
+}
+
+/// Answers a request that cannot be done.
+pub(super) fn refuse(request: Request, error: &Error) {
+    match request {
+        Request::Submit { reply, .. } => drop(reply.send(Err(error.clone()))),
+        Request::Depths { reply, .. } => drop(reply.send(Err(error.clone()))),
+        Request::WalkDead { reply, .. } => drop(reply.send(Err(error.clone()))),
+        _ => {}
+    }
+}

@@ -1,0 +1,102 @@
+//! What the actor holds: the session of the moment, the deliveries in the master's hands, and what work beside it
+//! tells it.
+
+use std::{collections::HashMap, rc::Rc, time::Duration};
+
+use futures_util::{future::LocalBoxFuture, stream::FuturesUnordered};
+use lapin::{BasicProperties, Consumer};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    intake::Intake,
+    lease::Lease,
+    moves::{Parcel, Store},
+    session::{Built, Session},
+};
+use crate::{
+    clock::Instant,
+    task::{Handle, Task},
+    transport::Error,
+};
+
+/// What work beside the actor reports to it.
+pub(super) enum Note {
+    /// A session was built, or could not be.
+    Built { number: u64, built: Box<Result<Built, Error>> },
+    /// A session cannot go on.
+    Broken { session: u64, cause: String },
+    /// A change of consumers is done.
+    Switched { session: u64, queue: usize, consumer: Option<Consumer>, prefetch: u16 },
+    /// The copy of a task is confirmed.
+    Copied { session: u64, handle: Handle },
+    /// The follow-up tasks of a `Done` are confirmed.
+    FollowedUp { session: u64, handle: Handle },
+    /// A task that the master has not seen was moved on.
+    Passed { session: u64, queue: usize, tag: u64 },
+    /// The readings of a survey agree.
+    Surveyed { serial: u64, empty: bool, again_in: Duration },
+    /// The readings of a survey were disturbed.
+    Disturbed { serial: u64 },
+    /// Something to be read by a person.
+    Warning(String),
+}
+
+/// Where notes go.
+pub(super) type Notes = mpsc::UnboundedSender<Note>;
+
+/// A delivery in the master's hands.
+pub(super) struct Open {
+    pub(super) queue: usize,
+    pub(super) tag: u64,
+    pub(super) properties: BasicProperties,
+    pub(super) task: std::sync::Arc<Task>,
+    /// Removed from its queue already.
+    pub(super) accepted: bool,
+    /// … and the acknowledgement is written.
+    pub(super) acknowledged: bool,
+    /// Its settlement is under way.
+    pub(super) settling: bool,
+}
+
+/// A session that stands.
+pub(super) struct Up {
+    pub(super) session: Rc<Session>,
+    pub(super) store: Store,
+    pub(super) intakes: Vec<Intake>,
+    /// The queue whose turn it is to be looked at first.
+    pub(super) turn: usize,
+    pub(super) open: HashMap<Handle, Open>,
+    /// Copies to be made, gathered so that those for one queue go together.
+    pub(super) moving: Vec<(Handle, Parcel)>,
+    pub(super) tasks: JoinSet<()>,
+    /// The one of them that only ends with the connection.
+    pub(super) watch: tokio::task::AbortHandle,
+    pub(super) lease: Option<Lease>,
+    pub(super) sending: FuturesUnordered<LocalBoxFuture<'static, Sent>>,
+    pub(super) since: Instant,
+}
+
+/// A batch of acknowledgements was written, or not.
+pub(super) struct Sent {
+    pub(super) queue: usize,
+    pub(super) handles: Vec<Handle>,
+    pub(super) written: bool,
+}
+
+/// Where the connections stand.
+pub(super) enum State {
+    /// A client without work.
+    Idle,
+    /// Being built.
+    Connecting {
+        number: u64,
+    },
+    Up(Box<Up>),
+    /// Until the next try.
+    Waiting {
+        until: Instant,
+        error: Error,
+    },
+    /// For good.
+    Refused(Error),
+}

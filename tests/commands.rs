@@ -1,0 +1,382 @@
+//! The command line as people and scripts meet it: what is printed where, and with which exit code a command ends.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use support::{
+    Demo, Place,
+    demo::Ran,
+    in_order,
+    log::{Master, Stopwatch},
+};
+use uuid::Uuid;
+
+const FOO: &str = r#"{"foo": "demo_foo_worker"}"#;
+
+/// On every transport, both at once.
+fn on_each(session: impl Fn(&Demo) + Sync) {
+    let session = &session;
+    std::thread::scope(|scope| {
+        for place in Place::all() {
+            scope.spawn(move || session(&Demo::new(&place)));
+        }
+    });
+}
+
+/// Holds if a command failed with this code, one `error:` line that contains `error`, and, where one is wanted, one
+/// `hint:` line that contains `hint`.
+fn refused(run: &Ran, code: i32, error: &str, hint: Option<&str>) {
+    assert_eq!(run.code, code, "{run:?}");
+    let lines: Vec<&str> = run.stderr.lines().collect();
+    let first = lines.first().and_then(|line| line.strip_prefix("error: "));
+    assert!(first.is_some_and(|line| line.contains(error)), "no `error: …{error}…` in {run:?}");
+    let second = lines.get(1).map(|line| line.strip_prefix("hint: ").unwrap_or_default());
+    match (hint, second) {
+        (Some(hint), Some(line)) => assert!(line.contains(hint), "no `hint: …{hint}…` in {run:?}"),
+        (None, None) => {}
+        _ => panic!("a hint, or none: {run:?}"),
+    }
+    assert!(lines.len() <= 2, "{run:?}");
+}
+
+// The configuration.
+
+const FIVE_MISTAKES: &str = "\
+wrokers: {}
+workers:
+  foo: demo_fo_worker
+  \"bad name\": demo_foo_worker
+  bar:
+    worker: demo_bar_worker
+    timeout: 10 parsecs
+scheduled_workers:
+  - { worker: demo_bar_worker, second: \"*/99\" }
+";
+
+#[test]
+fn five_mistakes_are_told_at_once_and_nothing_is_begun() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.write("asynctask.yaml", FIVE_MISTAKES);
+    let before = demo.files();
+    for verb in [&["workers", "--halt-when-empty"][..], &["submit", "foo", "1"], &["queues"], &["config", "check"]] {
+        let run = demo.run(verb);
+        assert_eq!((run.code, run.stdout.as_str()), (78, ""), "{verb:?}: {}", run.stderr);
+        let problems: Vec<&str> = run.stderr.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
+        let expected = [
+            ("asynctask.yaml:1:1: wrokers: unknown key", r#"did you mean "workers"?"#),
+            (r#"asynctask.yaml:3:8: workers.foo: unknown worker kind "demo_fo_worker""#, r#"mean "demo_foo_worker"?"#),
+            (r#"asynctask.yaml:4:3: workers."bad name": "bad name" is not a properly-formatted queue name"#, "letters"),
+            ("asynctask.yaml:7:14: workers.bar.timeout: expected a duration", ""),
+            ("asynctask.yaml:9:40: scheduled_workers[0].second: ", ""),
+        ];
+        assert_eq!(problems.len(), expected.len(), "{}", run.stderr);
+        for (problem, (beginning, hint)) in problems.iter().zip(expected) {
+            assert!(problem.starts_with(beginning), "{problem}\nis not {beginning}");
+            assert!(run.stderr.contains(hint), "no hint {hint}: {}", run.stderr);
+        }
+        assert_eq!(demo.files(), before, "{verb:?} made a file");
+        assert_eq!(demo.processes(), [0; 0], "{verb:?} left a process");
+    }
+    let run = demo.run(&["config", "check", "--json"]);
+    assert_eq!(run.code, 78);
+    let problems: Value = serde_json::from_str(&run.stdout).expect("one array");
+    assert_eq!(problems.as_array().map(Vec::len), Some(5), "{problems}");
+    assert_eq!(
+        (&problems[1]["line"], &problems[1]["column"], &problems[1]["path"]),
+        (&3.into(), &8.into(), &"workers.foo".into())
+    );
+}
+
+#[test]
+fn the_settings_are_shown_as_they_are_meant() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.write(
+        "asynctask.yaml",
+        "workers: { foo: { worker: demo_foo_worker, timeout: 10m, processes: 2 }, off: null }\n",
+    );
+    let shown = demo.json(&["config", "show", "--json", "--set", "transport=amqp://user:secret@example.org/"]);
+    assert_eq!(shown["workers"]["foo"]["timeout"], 600, "{shown}");
+    assert_eq!(shown["workers"]["foo"]["processes"], 2);
+    assert!(shown["workers"].get("off").is_none_or(Value::is_null), "{shown}");
+    let yaml = demo.run(&["config", "show"]);
+    assert_eq!(yaml.code, 0);
+    for text in [shown.to_string(), yaml.stdout] {
+        assert!(!text.contains("secret"), "{text}");
+    }
+    let check = demo.run(&["config", "check"]);
+    assert_eq!((check.code, check.stdout.as_str()), (0, "the configuration is right: 1 queues, 0 schedules\n"));
+    assert_eq!(demo.json(&["config", "check", "--json"]), json!([]));
+    assert_eq!(demo.files(), ["asynctask.yaml"]);
+}
+
+// Usage.
+
+#[test]
+fn help_is_on_stdout_and_a_usage_error_is_one_line_and_a_hint() {
+    let demo = Demo::new(&Place::sqlite());
+    for verb in [&[][..], &["workers"], &["submit"], &["queues"], &["failed"], &["failed", "list"], &["config"]] {
+        let run = demo.run(&[verb, &["--help"]].concat());
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{verb:?}");
+        assert!(run.stdout.contains("Usage: demo"), "{verb:?}: {}", run.stdout);
+    }
+    refused(&demo.run(&["frobnicate"]), 64, "'frobnicate'", Some("Usage: demo"));
+    refused(&demo.run(&["workers", "--halt-when-emty"]), 64, "'--halt-when-emty'", Some("'--halt-when-empty'"));
+    refused(&demo.run(&["workers", "--halt-timeout", "5s"]), 64, "--halt-when-empty", Some("Usage"));
+    refused(&demo.run(&["workers", "--halt-when-empty", "--halt-timeout", "soon"]), 64, "\"soon\"", Some("30s"));
+    refused(&demo.run(&["workers", "-m", "0"]), 64, "--processes", Some("--help"));
+    refused(&demo.run(&["workers", "--log-level", "loud"]), 64, "\"loud\" is not a level", Some("debug"));
+    refused(&demo.run(&["submit", "a b", "1"]), 64, "\"a b\" is not a properly-formatted queue name", Some("letters"));
+    refused(&demo.run(&["submit", "foo", "{oops"]), 64, "PAYLOAD: the payload is not JSON", None);
+    refused(&demo.run(&["submit", "foo", "1", "--delay", "3x"]), 64, "--delay: \"3x\"", Some("500ms"));
+    refused(&demo.run(&["submit", "--id", "one", "foo"]), 64, "--id", None);
+    let unknown = demo.workers(FOO, &["--queue", "nope"]);
+    refused(&unknown, 64, "--queue: \"nope\" is not a configured queue", Some("configured are: foo"));
+    assert_eq!(demo.files(), [""; 0]);
+    let absent = demo.run(&["workers", "-c", "nope.yaml"]);
+    refused(&absent, 78, "nope.yaml: no such file", None);
+}
+
+// Submitting.
+
+#[test]
+fn lines_are_submitted_up_to_the_bad_one() {
+    on_each(|demo| {
+        let run = demo.feed(&["submit", "foo"], "{\"n\":1}\n\n{\"n\":2}\n{oops\n{\"n\":3}\n");
+        refused(&run, 64, "standard input, line 4: the payload is not JSON", Some("2 tasks before it were submitted"));
+        let run = demo.feed(&["submit", "foo", "-"], "{\"n\":4}\n[5]\n6");
+        assert_eq!((run.code, run.stdout.as_str()), (0, "3 tasks submitted to queue foo\n"), "{}", run.stderr);
+        let ids = demo.submit_ids("foo", ["7".to_owned(), "8".to_owned()]);
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 2);
+        let run = demo.workers(FOO, &["--halt-when-empty"]);
+        let payloads = [r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":4}"#, "[5]", "6", "7", "8"];
+        let lines = payloads.map(|payload| format!("FOO processed: {payload}"));
+        in_order(&run, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(run.stdout.matches("FOO processed").count(), payloads.len());
+    });
+}
+
+#[test]
+fn a_delayed_task_waits_and_is_waited_for() {
+    on_each(|demo| {
+        let watch = Stopwatch::start();
+        let run = demo.run(&["submit", "foo", r#"{"late":true}"#, "--delay", "2s", "--id", "late-one", "--json"]);
+        assert_eq!((run.code, run.stdout.as_str()), (0, "{\"id\":\"late-one\"}\n"));
+        let depth = demo.depth("foo");
+        assert_eq!((&depth["ready"], &depth["delayed"]), (&0.into(), &1.into()), "{depth}");
+        demo.submit("foo", r#"{"late":false}"#);
+        let run = demo.workers(FOO, &["--halt-when-empty"]);
+        assert!(watch.elapsed() >= Duration::from_secs(2), "{:?}", watch.elapsed());
+        in_order(&run, &[r#"FOO processed: {"late":false}"#, r#"FOO processed: {"late":true}"#]);
+        assert_eq!(run.code, 0);
+        assert!(demo.is_empty("foo"));
+    });
+}
+
+// Looking.
+
+#[test]
+fn queues_and_dead_letters_are_told_as_json() {
+    on_each(|demo| {
+        demo.submit_all("foo", (0..3).map(|n| format!(r#"{{"error":true,"n":{n}}}"#)));
+        let workers = r#"{"foo": "demo_error_worker", "bar": "demo_bar_worker"}"#;
+        let run = demo.workers(workers, &["--halt-when-empty", "--fail-on-dead-letter"]);
+        assert_eq!(run.code, 80, "{}", run.stdout);
+        let id = demo.submit("foo", "{}");
+
+        let set = format!("workers={workers}");
+        let queues = demo.json(&["queues", "--json", "--set", &set]);
+        let foo = json!({"kind": "demo_error_worker", "ready": 1, "delayed": 0, "in_hand": 0, "failed": 3});
+        let bar = json!({"kind": "demo_bar_worker", "ready": 0, "delayed": 0, "in_hand": 0, "failed": 0});
+        assert_eq!(queues, json!({"foo": foo, "bar": bar}));
+        let table = demo.run(&["queues", "--set", &set]).stdout;
+        assert!(table.lines().any(|line| line.split_whitespace().eq(["foo", "demo_error_worker", "1", "0", "0", "3"])));
+
+        let letters = demo.dead_letters("foo");
+        assert_eq!(letters.len(), 3);
+        let keys =
+            ["id", "queue", "kind", "reason", "error", "fingerprint", "attempts", "first_failed_at", "failed_at"];
+        for letter in &letters {
+            let got: BTreeSet<&str> = letter.as_object().expect("an object").keys().map(String::as_str).collect();
+            assert_eq!(got, keys.into(), "{letter}");
+        }
+        assert_eq!(demo.run(&["failed", "list", "foo", "--json", "--limit", "2"]).stdout.lines().count(), 2);
+        let summary = demo.json(&["failed", "list", "foo", "--summary", "--json"]);
+        let fingerprint = &letters[0]["fingerprint"];
+        let expected = json!({"reason": "error", "fingerprint": fingerprint, "error": "Oops!", "count": 3});
+        assert_eq!(summary, expected);
+        assert!(demo.run(&["failed", "list", "foo", "--summary"]).stdout.contains("Oops!"));
+
+        let of_first = letters[0]["id"].as_str().expect("a string");
+        let shown = demo.json(&["failed", "show", "foo", of_first, "--json"]);
+        assert_eq!(shown["payload"], json!({"error": true, "n": 0}));
+        for unknown in [id.as_str(), "no-such-id"] {
+            let error = format!("queue foo has no dead letter with id \"{unknown}\"");
+            refused(&demo.run(&["failed", "show", "foo", unknown]), 1, &error, None);
+        }
+        // Looking took nothing away.
+        assert_eq!(demo.dead_letters("foo").len(), 3);
+    });
+}
+
+#[test]
+fn a_drained_run_without_dead_letters_is_a_success() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.submit("foo", "{}");
+    assert_eq!(demo.workers(FOO, &["--halt-when-empty", "--fail-on-dead-letter"]).code, 0);
+}
+
+// What cannot work.
+
+#[test]
+fn a_transport_out_of_reach_is_told_at_once() {
+    let demo = Demo::new(&Place::Amqp("amqp://guest:hidden@127.0.0.1:1/%2f".to_owned()));
+    for verb in [
+        &["submit", "foo", "1"][..],
+        &["queues", "--set", "workers={foo: demo_foo_worker}"],
+        &["failed", "list", "foo"],
+    ] {
+        let run = demo.run(verb);
+        refused(&run, 69, "127.0.0.1:1", None);
+        assert!(!run.stderr.contains("hidden"), "{}", run.stderr);
+    }
+    // Each transport takes its address as it is.
+    let demo = Demo::new(&Place::Amqp("sqlite:/no/such/folder/tasks.db".to_owned()));
+    refused(&demo.run(&["submit", "foo", "1"]), 69, "/no/such/folder/tasks.db", None);
+}
+
+#[test]
+fn a_wrong_password_is_told_at_once_to_a_producer_and_to_a_master() {
+    let Some(Place::Amqp(uri)) = Place::amqp() else { return };
+    if !support::broker::shared().is_some_and(support::broker::Broker::is_own) {
+        return;
+    }
+    for wrong in [uri.replace("guest:guest@", "guest:hidden@"), uri.clone() + "-is-no-virtual-host"] {
+        let demo = Demo::new(&Place::Amqp(wrong));
+        refused(&demo.run(&["submit", "foo", "1"]), 69, "", Some("user, password and virtual host"));
+        for options in [&[][..], &["--halt-when-empty"]] {
+            let run = demo.workers(FOO, options);
+            assert_eq!(run.code, 69, "{run:?}");
+            assert!(run.stderr.starts_with("error: ") && run.stderr.contains("\nhint: "), "{run:?}");
+            assert!(!(run.stdout + &run.stderr).contains("hidden"));
+        }
+        demo.nobody_is_left();
+    }
+}
+
+#[test]
+fn a_run_that_takes_too_long_says_so() {
+    on_each(|demo| {
+        demo.submit("foo", r#"{"sleep_ms":600000}"#);
+        let options = ["--halt-when-empty", "--halt-timeout", "1s", "--set", "supervisor.grace=300ms"];
+        let run = demo.workers(r#"{"foo": "demo_sleep_worker"}"#, &options);
+        assert_eq!(run.code, 81, "{}{}", run.stdout, run.stderr);
+        assert!(run.stderr.starts_with("error: "), "{}", run.stderr);
+        assert_eq!(demo.depth("foo")["ready"], 1);
+        demo.nobody_is_left();
+    });
+}
+
+#[test]
+fn a_kind_that_cannot_start_ends_a_halting_run_after_three_tries() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.submit("foo", "{}");
+    let kinds = "kinds: { ends: { command: [python3, missing.py] }, absent: { command: [no-such-program] } }\n";
+    demo.write("asynctask.yaml", kinds);
+    for kind in ["ends", "absent"] {
+        let run = demo.workers(&format!(r#"{{"foo": "{kind}"}}"#), &["--halt-when-empty"]);
+        refused(&run, 1, &format!("worker kind {kind} for queue foo could not be started"), None);
+        assert_eq!(run.stdout.matches(&format!("Launching {kind} to work on queue foo")).count(), 3, "{}", run.stdout);
+        assert_eq!(demo.depth("foo")["ready"], 1);
+    }
+}
+
+// Schedules.
+
+const SCHEDULES: &str = r#"
+workers: {}
+scheduled_workers:
+  - { worker: demo_bar_worker, second: "*/1", id: bars }
+  - { ctl: "echo told by ctl", second: "*/1", id: told }
+  - { ctl: "false", second: "*/1", id: fails }
+"#;
+
+fn scheduler(demo: &Demo) -> Master {
+    let mut command = demo.command(&["workers", "--scheduler"]);
+    command.env("LOG_LEVEL", "DEBUG");
+    demo.follow(command)
+}
+
+/// The ids that a schedule's tasks have in the minute that ends with `last`.
+fn ids_of_moments(schedule: &str, last: &str) -> BTreeSet<String> {
+    let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"asynctask.schedule");
+    let last: jiff::Timestamp = last.parse().expect("RFC 3339");
+    let id = |second: i64| Uuid::new_v5(&namespace, format!("{schedule}@{second}000").as_bytes()).to_string();
+    (last.as_second() - 60..=last.as_second()).map(id).collect()
+}
+
+#[test]
+fn a_schedule_fires_kinds_and_commands_and_of_two_schedulers_one() {
+    on_each(|demo| {
+        demo.write("asynctask.yaml", SCHEDULES);
+        let mut first = scheduler(demo);
+        first.expect(r#"Scheduling "demo_bar_worker" for {"second":"*/1"}"#);
+        first.expect("Triggering scheduled execution of false");
+        first.expect("INFO:CtlExecutorWorker:Executing Task: ");
+        let mut second = scheduler(demo);
+        second.expect("Starting; queue=scheduled_0_ctl_fails");
+        for _ in 0..3 {
+            first.expect("Triggering scheduled execution of false");
+        }
+        // The other one works what is fired, and does not fire.
+        assert!(!second.log().text().contains("Triggering"), "{}", second.log().text());
+        first.signal(Signal::SIGTERM);
+        first.expect("Termination received; shutting down scheduler");
+        first.expect("Scheduler dead");
+        let (code, by_first) = first.wait();
+        assert_eq!(code, 0);
+        for _ in 0..3 {
+            second.expect("Triggering scheduled execution of false");
+        }
+        second.signal(Signal::SIGTERM);
+        let (code, by_second) = second.wait();
+        assert_eq!(code, 0);
+        demo.nobody_is_left();
+
+        let log = by_first + "\n" + &by_second;
+        let count = |line: &str| log.lines().filter(|got| *got == line).count();
+        for line in [
+            "BAR processed: {}",
+            "INFO:CtlExecutorWorker:Executing Task: echo told by ctl",
+            "INFO:CtlExecutorWorker:told by ctl",
+            "INFO:CtlExecutorWorker:Executing Task: false",
+            "ERROR:CtlExecutorWorker:Failed execution",
+            "Received unexpected exit code: expected 0; got 1",
+        ] {
+            assert!(count(line) >= 4, "{line}: {} times", count(line));
+        }
+        // Each moment of the failing command is a dead letter, or lies in its queue still: none fired twice.
+        let letters = demo.dead_letters("scheduled_0_ctl_fails");
+        let ids: BTreeSet<&str> = letters.iter().filter_map(|letter| letter["id"].as_str()).collect();
+        assert_eq!(ids.len(), letters.len(), "ids are unique");
+        let last = letters.last().expect("there are some")["failed_at"].as_str().expect("a string");
+        let moments = ids_of_moments("fails", last);
+        for id in &ids {
+            assert!(moments.contains(*id), "{id} is not that of a moment before {last}");
+        }
+        let waiting = demo.json(&["queues", "--json"])["scheduled_0_ctl_fails"]["ready"].as_u64().expect("a count");
+        let fired = log.matches("Triggering scheduled execution of false").count();
+        assert_eq!(ids.len() + usize::try_from(waiting).expect("few"), fired, "each that fired, once");
+    });
+}
+
+#[test]
+fn a_scheduler_without_schedules_says_so() {
+    let demo = Demo::new(&Place::sqlite());
+    let run = demo.workers(FOO, &["--scheduler", "--halt-when-empty"]);
+    in_order(&run, &["INFO:AsyncTaskWorkerTask:No schedules configured -- not starting scheduler"]);
+    assert_eq!(run.code, 0);
+}

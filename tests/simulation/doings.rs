@@ -1,0 +1,83 @@
+//! Children at work: what one does is told to the core, after the ledger has noted what must follow from it.
+
+use asynctask::{
+    frames::FromWorker,
+    master::event::{Ended, Event, WorkerId},
+    task::Exit,
+};
+
+use super::{child::Act, ledger::Verdict, world::World};
+
+impl World {
+    /// A child does what it was going to do, if it still can.
+    pub(crate) fn child_acts(&mut self, worker: WorkerId, act: Act) -> Result<(), String> {
+        let (at, settings) = (self.at(), &self.settings);
+        let Some(child) = self.children.get_mut(&worker) else { return Ok(()) };
+        let doomed = child.killed_at.is_some();
+        match act {
+            Act::Exit(exit) => return self.child_exits(worker, exit),
+            // Nothing it says is read any more.
+            _ if child.hung_up => return Ok(()),
+            Act::Say(frame) => {
+                let is_ready = matches!(&frame, FromWorker::Ready(ready) if ready.protocol == 1);
+                let harmless = matches!(frame, FromWorker::Log { .. } | FromWorker::Unknown(_));
+                if is_ready && !child.ready && !child.dismissed && !doomed {
+                    child.ready = true;
+                    let most = settings.queue(child.queue).concurrency;
+                    let FromWorker::Ready(ready) = &frame else { return Ok(()) };
+                    child.seats = ready.concurrency.clamp(1, most) as usize;
+                    self.watch.starts_in_a_row[child.queue] = 0;
+                } else if !harmless {
+                    child.faulted = true;
+                }
+                self.feed(Event::Said { worker, frame })?;
+            }
+            Act::Tell(token, outcome) => {
+                let Some(position) = child.hands.iter().position(|hand| hand.token == token) else { return Ok(()) };
+                let id = child.hands[position].id.clone();
+                if !doomed {
+                    let hand = child.hands.remove(position);
+                    self.watch.needs_proof[child.queue] = false;
+                    self.ledger.ended(&hand, Verdict::of(&outcome), at);
+                }
+                self.feed(Event::Said { worker, frame: FromWorker::Outcome { id, outcome } })?;
+            }
+            Act::Accept(token) => {
+                let Some(hand) = child.hands.iter().find(|hand| hand.token == token) else { return Ok(()) };
+                let id = hand.id.clone();
+                self.feed(Event::Said { worker, frame: FromWorker::Accept { id } })?;
+            }
+            Act::Babble => {
+                child.faulted = true;
+                self.feed(Event::Faulted { worker, fault: "a frame does not parse".to_owned() })?;
+            }
+            Act::HangUp => {
+                child.hung_up = true;
+                self.feed(Event::HungUp { worker })?;
+            }
+            Act::Bye => {
+                child.faulted |= !child.hands.is_empty();
+                child.said_bye = true;
+                self.feed(Event::Said { worker, frame: FromWorker::Bye })?;
+            }
+        }
+        if let Some(child) = self.children.get_mut(&worker) {
+            let acts = child.leave(&self.settings, &mut self.dice);
+            self.acts(worker, acts);
+        }
+        Ok(())
+    }
+
+    fn child_exits(&mut self, worker: WorkerId, exit: Exit) -> Result<(), String> {
+        let at = self.at();
+        let child = self.children.remove(&worker).expect("child_acts saw it");
+        self.watch.ended(&child, &exit);
+        let verdicts = self.watch.verdicts(&child, &exit, at);
+        for (hand, verdict) in child.hands.iter().zip(verdicts) {
+            self.ledger.ended(hand, verdict, at);
+        }
+        let ended =
+            Ended { exit, max_rss_bytes: None, cpu_seconds: None, oom: None, output_tail: "its last words".to_owned() };
+        self.feed(Event::Exited { worker, ended })
+    }
+}
