@@ -22,6 +22,7 @@ const PURE: &[&str] = &[
     "master/verdict",
     "master/timers",
     "master/memory",
+    "master/once",
     "master/event",
     "schedule",
     "retry",
@@ -104,6 +105,8 @@ const EMPTY_WORDS: &[&str] = &["manager", "handler", "helper", "util", "common",
 /// All dependencies but serde's.
 const OTHER_CRATES: &[&str] = &[
     "clap",
+    "clap_complete",
+    "clap_mangen",
     "comfy_table",
     "futures_util",
     "indicatif",
@@ -250,7 +253,7 @@ fn foreign_words(source: &Source) -> Vec<String> {
         ["crate", module, ..] => VOCABULARY.contains(&module),
         // Other roots are names that were imported: they were seen there.
         [root, ..] => !OTHER_CRATES.contains(&root),
-        [] => true,
+        [] => unreachable!("a path has a root"),
     };
     let foreign = source.paths.iter().filter(|path| !is_known(path));
     foreign.map(|path| format!("src/{} knows {path}; the vocabulary knows std and serde alone", source.name)).collect()

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 /// No command runs longer, on a machine of two slow cores.
-const RUN_LIMIT: Duration = Duration::from_secs(120);
+const RUN_LIMIT: Duration = Duration::from_mins(2);
 
 /// A transport to run on.
 #[derive(Clone, Debug)]
