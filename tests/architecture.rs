@@ -22,6 +22,7 @@ const PURE: &[&str] = &[
     "master/verdict",
     "master/timers",
     "master/memory",
+    "master/once",
     "master/event",
     "schedule",
     "retry",
@@ -103,6 +104,8 @@ const EMPTY_WORDS: &[&str] = &["manager", "handler", "helper", "util", "common",
 /// All dependencies but serde's.
 const OTHER_CRATES: &[&str] = &[
     "clap",
+    "clap_complete",
+    "clap_mangen",
     "comfy_table",
     "futures_util",
     "indicatif",

@@ -111,7 +111,7 @@ impl Core {
             self.left_hands(hand);
         }
         if self.is_outcome(slot, &life, &ended) {
-            self.once_ended(slot, life, &ended);
+            self.once_ended(slot, &life, &ended);
             return;
         }
         if self.stop.is_stopping() || !self.slots[slot].wanted {

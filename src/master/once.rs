@@ -121,7 +121,7 @@ impl Core {
     }
 
     /// A process ended with an exit status: the outcome of its task. The place is open again.
-    pub(super) fn once_ended(&mut self, slot: usize, life: Life, ended: &Ended) {
+    pub(super) fn once_ended(&mut self, slot: usize, life: &Life, ended: &Ended) {
         self.slots[slot].failures = 0;
         for hand in &life.hands {
             self.judge_once(slot, hand, life.pid, ended);
@@ -205,5 +205,167 @@ mod tests {
         assert!(matches!(outcome(&ended(3, "")), Outcome::Error { error, .. } if error == "exit status 3"));
         let said = ended(1, "first\n  no such file \n\n");
         assert!(matches!(outcome(&said), Outcome::Error { error, .. } if error == "no such file"));
+    }
+    // The core itself, with a transport that does what it is asked.
+
+    use std::{sync::Arc, time::Duration};
+
+    use super::super::event::{Event, Plan, QueuePlan};
+    use crate::{
+        clock::{Instant, Now},
+        config::{Queue, Supervisor},
+        error::Code,
+        task::{Handle, Task},
+        transport,
+    };
+
+    struct World {
+        core: Core,
+        at: Duration,
+    }
+
+    impl World {
+        /// With another queue beside, whose worker never becomes ready.
+        fn new(beside: bool) -> Self {
+            let queue = |name, is_once| QueuePlan {
+                settings: Queue::new(name, "kind"),
+                accepts: Accepts::Bytes,
+                is_program: true,
+                is_once,
+            };
+            let mut queues = vec![queue("foo", true)];
+            queues.extend(beside.then(|| queue("bar", false)));
+            let plan = Plan {
+                queues,
+                supervisor: Supervisor { start_timeout: Duration::from_hours(1), ..Supervisor::default() },
+                halt_when_empty: false,
+                scheduler: false,
+                max_in_hand: None,
+                host: String::new(),
+                seed: 1,
+                remember: Some(Duration::from_secs(40)),
+                log_level: Level::Error,
+            };
+            let mut world = Self { core: Core::new(plan), at: Duration::ZERO };
+            world.tell(Event::Begun);
+            let asked = world.transport(transport::Event::Attached { session: 1 });
+            assert!(matches!(asked[..], [Action::Credit { credit: 1, .. }]), "{asked:?}");
+            world
+        }
+
+        /// What the core wants done, but for its log.
+        fn tell(&mut self, event: Event) -> Vec<Action> {
+            let mut actions = Vec::new();
+            let now = Now { at: Instant::from_start(self.at), ..Now::default() };
+            self.core.handle(now, event, &mut actions);
+            actions.retain(|action| !matches!(action, Action::Log { .. } | Action::Survey { .. }));
+            actions
+        }
+
+        fn transport(&mut self, event: transport::Event) -> Vec<Action> {
+            self.tell(Event::Transport(event))
+        }
+
+        fn deliver(&mut self, handle: u64, redelivered: bool) -> Vec<Action> {
+            let task = Task { id: "a".to_owned(), body: b"x".to_vec(), ..Task::default() };
+            let (handle, queue, task) = (Handle(handle), QueueIndex(0), Arc::new(task));
+            self.transport(transport::Event::Delivered(vec![Delivery {
+                handle,
+                queue,
+                task,
+                redelivered,
+                identity: Some(7),
+            }]))
+        }
+
+        /// Delivers and gives the process that is to be started.
+        fn start(&mut self, handle: u64) -> WorkerId {
+            let actions = self.deliver(handle, false);
+            let Some(Action::SpawnOnce { worker, once, .. }) = actions.last() else { panic!("{actions:?}") };
+            assert_eq!((once.id.as_str(), once.attempt, &once.payload[..]), ("a", 1, &b"x"[..]));
+            *worker
+        }
+
+        fn wait(&mut self) -> Vec<Action> {
+            let next = self.core.next_deadline().expect("something is to come");
+            self.at = self.at.max(next.since_start());
+            self.tell(Event::DeadlinePassed)
+        }
+    }
+
+    fn settled(actions: &[Action]) -> Vec<(u64, &Settlement)> {
+        let settled = |action: &'_ Action| matches!(action, Action::Settle { .. });
+        let of = |action| match action {
+            &Action::Settle { handle, ref settlement } => (handle.0, settlement),
+            other => unreachable!("{other:?} was left out"),
+        };
+        actions.iter().filter(|action| settled(action)).map(of).collect()
+    }
+
+    #[test]
+    fn a_process_outlives_the_session_and_its_outcome_goes_to_the_new_handle() {
+        let mut world = World::new(false);
+        let worker = world.start(1);
+        world.tell(Event::Spawned { worker, pid: 100 });
+        let error = transport::Error::Closed;
+        world.transport(transport::Event::Lost { error, again_in: Duration::from_secs(1) });
+        world.transport(transport::Event::Attached { session: 2 });
+        assert!(settled(&world.deliver(2, true)).is_empty());
+        let actions = world.tell(Event::Exited { worker, ended: ended(0, "") });
+        assert_eq!(settled(&actions), [(2, &Settlement::Done { submit: Vec::new() })]);
+        // The place is open for the next one, under another number.
+        assert_ne!(world.start(3), worker);
+    }
+
+    #[test]
+    fn what_cannot_be_started_goes_back_each_time_until_the_queue_is_parked() {
+        let mut world = World::new(true);
+        for handle in 1..=5 {
+            let worker = world.start(handle);
+            let actions = world.tell(Event::SpawnFailed { worker, error: "no such program".to_owned() });
+            assert_eq!(settled(&actions), [(handle, &Settlement::Release)]);
+            world.transport(transport::Event::Settled(vec![Handle(handle)]));
+            let no_credit = actions.iter().any(|action| matches!(action, Action::Credit { credit: 0, .. }));
+            assert_eq!(no_credit, handle == 5, "{actions:?}");
+            if handle < 5 {
+                world.wait();
+            }
+        }
+        // One is tried after the pause.
+        let asked =
+            |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Credit { credit: 1, .. }));
+        assert!((0..20).any(|_| asked(&world.wait())), "the pause never ends");
+        let worker = world.start(6);
+        world.tell(Event::Spawned { worker, pid: 100 });
+        let actions = world.tell(Event::Exited { worker, ended: ended(0, "") });
+        assert_eq!(settled(&actions), [(6, &Settlement::Done { submit: Vec::new() })]);
+        world.start(7);
+    }
+
+    #[test]
+    fn a_stop_ends_although_the_process_is_deaf() {
+        let mut world = World::new(false);
+        let worker = world.start(1);
+        world.tell(Event::Spawned { worker, pid: 100 });
+        world.tell(Event::StopAsked);
+        let actions = world.tell(Event::StopAsked);
+        assert!(matches!(actions[..], [Action::Signal { signal: super::super::event::Signal::Terminate, .. }]));
+        let actions = world.wait();
+        assert!(
+            matches!(actions[..], [Action::Signal { signal: super::super::event::Signal::Kill, .. }]),
+            "{actions:?}"
+        );
+        let exit = Exit::Signal { signal: "SIGKILL".to_owned(), core_dumped: false };
+        let actions = world.tell(Event::Exited { worker, ended: Ended { exit, ..ended(0, "") } });
+        assert_eq!(settled(&actions), [(1, &Settlement::Release)]);
+        let actions = world.transport(transport::Event::Settled(vec![Handle(1)]));
+        assert!(matches!(actions[..], [Action::Halt { code: Code::Interrupted, .. }]), "{actions:?}");
+    }
+
+    #[test]
+    fn a_stop_without_a_task_ends_at_once() {
+        let mut world = World::new(false);
+        let actions = world.tell(Event::StopAsked);
+        assert!(actions.iter().any(|action| matches!(action, Action::Halt { code: Code::Ok, .. })), "{actions:?}");
     }
 }

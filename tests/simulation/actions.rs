@@ -64,7 +64,7 @@ impl World {
         match action {
             Action::Spawn { worker, queue, .. } => self.spawn(worker, queue),
             Action::Answer { .. } | Action::LogLevel(_) | Action::Measure { .. } => Ok(()),
-            Action::SpawnOnce { .. } => return Err("no kind here is of mode once".to_owned()),
+            Action::SpawnOnce { .. } => Err("no kind here is of mode once".to_owned()),
             Action::Send { worker, frame } => self.send(worker, &frame),
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::Credit { queue, credit } => {
