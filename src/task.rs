@@ -38,6 +38,47 @@ pub struct Task {
     pub expires_at: Option<Timestamp>,
     /// When the first failure of this task was, if there was one.
     pub first_failed_at: Option<Timestamp>,
+    /// How it ended before it was put back to work, oldest first.
+    pub history: Vec<Ending>,
+}
+
+/// An earlier end of a task: what stays of a dead letter that was put back to work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// The reason's word.
+    pub reason: String,
+    /// The error, cut to 300 bytes.
+    pub error: String,
+    /// Times the task was run.
+    pub attempts: u32,
+    /// When it ended.
+    pub failed_at: Timestamp,
+}
+
+impl Ending {
+    /// Endings that a task remembers; the oldest are forgotten.
+    pub const REMEMBERED: usize = 5;
+
+    /// The end that a failure was.
+    #[must_use]
+    pub fn of(reason: &str, failure: &Failure) -> Self {
+        let mut end = failure.error.len().min(300);
+        while !failure.error.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self {
+            reason: reason.to_owned(),
+            error: failure.error[..end].to_owned(),
+            attempts: failure.attempts,
+            failed_at: failure.failed_at,
+        }
+    }
+
+    /// Appends an end to a history.
+    pub fn remember(self, history: &mut Vec<Self>) {
+        history.push(self);
+        history.drain(..history.len().saturating_sub(Self::REMEMBERED));
+    }
 }
 
 /// A task in our hands, owed exactly one settlement.

@@ -47,7 +47,8 @@ pub(super) enum Verb {
         asynctask process thumbnails_old --worker thumbnail --json")]
     Process(Process),
     /// Show what lies in the queues: ready, delayed, in hand, failed
-    #[command(after_help = "Example:\n  asynctask queues --json")]
+    #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true,
+        after_help = "Examples:\n  asynctask queues --json\n  asynctask queues purge thumbnails")]
     Queues(Queues),
     /// Dead letters: what failed for good, and why
     #[command(after_help = "Example:\n  asynctask failed list thumbnails")]
@@ -167,6 +168,28 @@ pub(super) struct Queues {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) verb: Option<QueuesVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum QueuesVerb {
+    /// Delete what is ready and delayed in a queue; what is in hand and what is dead stays
+    Purge(QueueEnd),
+    /// Delete a queue with what is ready and delayed in it; refused while tasks are in hand. Dead letters stay
+    Delete(QueueEnd),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct QueueEnd {
+    /// The queue
+    pub(super) queue: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -175,12 +198,89 @@ pub(super) enum Failed {
     List(FailedList),
     /// Show one dead letter with all that is known of its end
     Show(FailedShow),
+    /// Put dead letters back to work: attempts start again, the history is kept
+    #[command(after_help = "Examples:\n  asynctask failed retry thumbnails --all --rate 50/s\n  \
+        asynctask failed retry thumbnails 0198c5 --set-payload size.width=100")]
+    Retry(FailedRetry),
+    /// Delete dead letters
+    #[command(after_help = "Example:\n  asynctask failed purge thumbnails --reason crash --older-than 24h")]
+    Purge(FailedPurge),
+    /// Print dead letters whole, a JSON object a line; they stay where they are
+    #[command(after_help = "Example:\n  asynctask failed export thumbnails > thumbnails.jsonl")]
+    Export(FailedExport),
+}
+
+/// Which dead letters; all conditions must hold.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Filter {
+    /// Only those with this reason
+    #[arg(long, value_name = "REASON")]
+    pub(super) reason: Option<String>,
+    /// Only those with this fingerprint of their error
+    #[arg(long, value_name = "HEX")]
+    pub(super) fingerprint: Option<String>,
+    /// Only those that died longer ago than this (30m, 24h)
+    #[arg(long, value_name = "DURATION")]
+    pub(super) older_than: Option<String>,
+}
+
+/// Dead letters that are chosen to be acted upon: nothing is chosen by saying nothing.
+#[derive(Args, Debug)]
+pub(super) struct Chosen {
+    /// The work queue
+    pub(super) queue: String,
+    /// The tasks' ids
+    #[arg(value_name = "ID", required_unless_present_any = ["all", "reason", "fingerprint", "older_than"],
+          conflicts_with_all = ["all", "reason", "fingerprint", "older_than"])]
+    pub(super) ids: Vec<String>,
+    /// All of them
+    #[arg(long, conflicts_with_all = ["reason", "fingerprint", "older_than"])]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) filter: Filter,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct FailedRetry {
+    #[command(flatten)]
+    pub(super) chosen: Chosen,
+    /// At most N a second (or `N/m`, `N/h`)
+    #[arg(long, value_name = "N/s")]
+    pub(super) rate: Option<String>,
+    /// Change the payload, which must be JSON: `size.width=100`, `pages.0="a"`; VALUE is JSON, else a string
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(super) set_payload: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct FailedPurge {
+    #[command(flatten)]
+    pub(super) chosen: Chosen,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(super) yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct FailedExport {
+    /// The work queue
+    pub(super) queue: String,
+    #[command(flatten)]
+    pub(super) filter: Filter,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct FailedList {
     /// The work queue
     pub(super) queue: String,
+    #[command(flatten)]
+    pub(super) filter: Filter,
     /// At most N
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(super) limit: usize,

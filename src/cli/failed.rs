@@ -1,5 +1,12 @@
 //! `asynctask failed`: dead letters.
 
+mod chosen;
+mod export;
+mod letter;
+mod payload;
+mod purge;
+mod retry;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -7,15 +14,20 @@ use std::{
 
 use serde_json::{Value, json};
 
+use self::{
+    chosen::Condition,
+    letter::{row, whole},
+};
 use super::{
     args::{Failed, FailedList, FailedShow, Global},
     load, open, print, rfc3339, table, told,
+    workers::duration,
 };
 use crate::{
     app::App,
     config::Config,
     error::{Code, Error},
-    transport::{self, DeadLetter, DeadQueue, Request, Visit},
+    transport::{self, DeadLetter, DeadQueue, Request, Transport, Visit, Visitor, Walked},
 };
 
 pub(super) fn run(app: &App, global: &Global, verb: &Failed) -> Result<Code, Error> {
@@ -23,6 +35,9 @@ pub(super) fn run(app: &App, global: &Global, verb: &Failed) -> Result<Code, Err
     match verb {
         Failed::List(verb) => list(&config, verb),
         Failed::Show(verb) => show(&config, verb),
+        Failed::Retry(verb) => retry::run(&config, verb),
+        Failed::Purge(verb) => purge::run(&config, verb),
+        Failed::Export(verb) => export::run(&config, verb),
     }
 }
 
@@ -32,30 +47,37 @@ fn dead_queue(config: &Config, name: &str) -> DeadQueue {
     configured.map_or_else(|| DeadQueue::of(name), |queue| queue.dead_letter.clone())
 }
 
+/// Visits dead letters.
+fn walk(transport: &dyn Transport, queue: &DeadQueue, visit: Visitor) -> Result<Walked, Error> {
+    let queue = queue.clone();
+    transport::call(transport, |reply| Request::WalkDead { queue, visit, reply }).map_err(|error| told(&error))
+}
+
 /// Visits dead letters and keeps what `pick` makes of them.
 fn collect<T: Send + 'static>(
     config: &Config,
     queue: &str,
     mut pick: impl FnMut(&DeadLetter, &mut Vec<T>) -> Visit + Send + 'static,
 ) -> Result<Vec<T>, Error> {
-    let transport = open(config)?;
-    let queue = dead_queue(config, queue);
     let picked: Arc<Mutex<Vec<T>>> = Arc::default();
     let picking = Arc::clone(&picked);
     let visit =
         Box::new(move |letter: &DeadLetter| pick(letter, &mut picking.lock().unwrap_or_else(PoisonError::into_inner)));
-    transport::call(&*transport, |reply| Request::WalkDead { queue, visit, reply }).map_err(|error| told(&error))?;
+    walk(&*open(config)?, &dead_queue(config, queue), visit)?;
     let mut picked = picked.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(std::mem::take(&mut *picked))
 }
 
 fn list(config: &Config, verb: &FailedList) -> Result<Code, Error> {
     let limit = verb.limit;
+    let condition = Condition::of(&verb.filter)?;
     let rows = collect(config, &verb.queue, move |letter, rows: &mut Vec<Value>| {
         if rows.len() >= limit {
             return Visit::Stop;
         }
-        rows.push(row(letter));
+        if condition.holds(letter) {
+            rows.push(row(letter));
+        }
         Visit::Keep
     })?;
     let counts = counts(&rows);
@@ -104,47 +126,6 @@ fn show(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
     });
     print(&lines(facts))?;
     Ok(Code::Ok)
-}
-
-fn row(letter: &DeadLetter) -> Value {
-    let failure = &letter.failure;
-    json!({
-        "id": letter.id,
-        "queue": letter.queue,
-        "kind": failure.kind,
-        "reason": letter.reason,
-        "error": failure.error,
-        "fingerprint": letter.fingerprint(),
-        "attempts": failure.attempts,
-        "first_failed_at": rfc3339(letter.first_failed_at.unwrap_or(failure.failed_at)),
-        "failed_at": rfc3339(failure.failed_at),
-    })
-}
-
-fn whole(letter: &DeadLetter) -> Value {
-    let failure = &letter.failure;
-    let mut value = row(letter);
-    let more = json!({
-        "detail": failure.detail,
-        "headers": letter.headers,
-        "exit": failure.exit,
-        "oom": failure.oom,
-        "max_rss_bytes": failure.max_rss_bytes,
-        "cpu_seconds": failure.cpu_seconds,
-        "in_hand_seconds": failure.in_hand_seconds,
-        "output_tail": failure.output_tail,
-        "host": failure.host,
-        "pid": failure.pid,
-    });
-    let (name, payload) = match serde_json::from_slice(&letter.body) {
-        Ok(payload) => ("payload", payload),
-        Err(_) => ("payload_base64", Value::String(crate::frames::base64(&letter.body))),
-    };
-    value[name] = payload;
-    for (name, field) in more.as_object().into_iter().flatten() {
-        value[name] = field.clone();
-    }
-    value
 }
 
 /// A reason and an error, and how often.

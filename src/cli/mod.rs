@@ -1,6 +1,7 @@
 //! The command line: one file a verb. Reads what was typed, calls the library, prints, and chooses an exit code.
 
 mod args;
+mod ask;
 mod config;
 mod control;
 mod failed;

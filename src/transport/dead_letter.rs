@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    task::{Failure, Headers},
+    task::{Ending, Failure, Headers},
 };
 
 /// A queue's dead letters: where they lie and how long they are kept.
@@ -43,6 +43,8 @@ pub struct DeadLetter {
     pub failure: Failure,
     /// When the first failure was.
     pub first_failed_at: Option<Timestamp>,
+    /// How it ended before, if it was put back to work, oldest first.
+    pub history: Vec<Ending>,
 }
 
 impl DeadLetter {
@@ -50,6 +52,14 @@ impl DeadLetter {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         fingerprint(&self.reason, &self.failure.error)
+    }
+
+    /// The history of the task once this dead letter is put back to work.
+    #[must_use]
+    pub fn history_with_this(&self) -> Vec<Ending> {
+        let mut history = self.history.clone();
+        Ending::of(&self.reason, &self.failure).remember(&mut history);
+        history
     }
 }
 
@@ -59,6 +69,7 @@ pub enum Visit {
     /// Leave it where it is.
     Keep,
     /// Put it back into its work queue, attempts from the start, with this body if given; removed after the confirm.
+    /// Its end is added to the task's history.
     Retry {
         /// Replaces the body.
         body: Option<Vec<u8>>,
@@ -67,6 +78,9 @@ pub enum Visit {
     Remove,
     /// Leave it and end the walk.
     Stop,
+    /// Store what was decided so far, and ask again about this one after this long. (A visitor must not wait itself:
+    /// it is called on the thread that keeps the connection alive.)
+    Wait(Duration),
 }
 
 /// Decides about each dead letter of a walk.
@@ -75,12 +89,18 @@ pub type Visitor = Box<dyn FnMut(&DeadLetter) -> Visit + Send>;
 /// What a walk did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Walked {
-    /// Dead letters visited.
+    /// Dead letters visited; one that was waited with counts once.
     pub seen: u64,
     /// Put back into the work queue.
     pub retried: u64,
     /// Deleted.
     pub removed: u64,
+}
+
+/// Waits, on a thread that has nothing else to do.
+pub(super) fn pause(time: Duration) {
+    let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+    let _ = receiver.recv_timeout(time);
 }
 
 /// Folds what differs between two instances of the same mistake and hashes the rest (FNV-1a, 32 bits).

@@ -19,9 +19,6 @@ use crate::{
     transport::{DeadLetter, DeadQueue},
 };
 
-/// Endings that the history of a task remembers.
-const HISTORY_LENGTH: usize = 5;
-
 /// Reads a dead letter, whoever made it one.
 pub(super) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue) -> DeadLetter {
     let empty = FieldTable::default();
@@ -72,6 +69,7 @@ pub(super) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue)
         reason,
         failure,
         first_failed_at: at(FIRST_FAILED_AT),
+        history: properties::history(table),
     }
 }
 
@@ -120,17 +118,6 @@ fn named(word: &str) -> Reason {
 /// The properties of a dead letter that goes back to work: attempts from the start, the history kept.
 pub(super) fn again(original: &BasicProperties, letter: &DeadLetter, now: Timestamp) -> BasicProperties {
     let mut table = properties::carried(original);
-    let earlier = table.get(HISTORY).and_then(text).and_then(|text| serde_json::from_str(&text).ok());
-    let mut history: Vec<Value> = earlier.unwrap_or_default();
-    let mut error = letter.failure.error.clone();
-    while error.len() > 300 {
-        error.pop();
-    }
-    history.push(json!({
-        "reason": letter.reason, "error": error, "attempts": letter.failure.attempts,
-        "failed_at": letter.failure.failed_at.0,
-    }));
-    let from = history.len().saturating_sub(HISTORY_LENGTH);
     let over = table.get(EXPIRES_AT).and_then(properties::moment).is_some_and(|at| at <= now);
     properties::drop_all(&mut table, &ENDING);
     properties::drop_all(&mut table, &[ATTEMPT, FIRST_FAILED_AT, NOT_BEFORE, DELIVERIES]);
@@ -138,7 +125,7 @@ pub(super) fn again(original: &BasicProperties, letter: &DeadLetter, now: Timest
         // It would expire again at once.
         properties::drop_all(&mut table, &[EXPIRES_AT]);
     }
-    properties::put_text(&mut table, HISTORY, &Value::from(&history[from..]).to_string(), 8 * 1024);
+    properties::put_text(&mut table, HISTORY, &json!(letter.history_with_this()).to_string(), 16 * 1024);
     properties::make_room(&mut table);
     let properties = properties::rest(original).with_delivery_mode(2).with_headers(table.into());
     properties.with_message_id(super::topology::short(&letter.id))

@@ -12,7 +12,7 @@ use lapin::{
 use super::headers;
 use crate::{
     clock::Timestamp,
-    task::{Failure, NewTask, Task},
+    task::{Ending, Failure, NewTask, Task},
 };
 
 pub(super) const ATTEMPT: &str = "asynctask-attempt";
@@ -74,11 +74,18 @@ pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
         headers: properties.headers().as_ref().map(headers::to_json).unwrap_or_default(),
         expires_at: table.get(EXPIRES_AT).and_then(moment),
         first_failed_at: table.get(FIRST_FAILED_AT).and_then(moment),
+        history: history(table),
         body,
         id: id.clone().unwrap_or_else(new_id),
     };
     let not_before = table.get(NOT_BEFORE).and_then(moment);
     Read { task, named: id.is_some(), not_before, counted: by_broker.is_some() }
+}
+
+/// How a task ended before it was put back to work; a text that is no history counts as none.
+pub(super) fn history(table: &Table) -> Vec<Ending> {
+    let text = table.get(HISTORY).and_then(headers::text);
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 /// An id for a message that came without one.

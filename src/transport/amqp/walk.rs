@@ -1,23 +1,34 @@
 //! Visiting dead letters, and putting some of them back to work.
 //!
-//! They are taken by a consumer that gets exactly as many as it may see, and those that stay are given back by closing its
-//! channel: that is the one way back in which a quorum queue keeps their order. (Refusing more than 32, one by one or
-//! together, leaves them in any order; so does `basic.get`. Measured on 3.10.8.)
-
-use std::time::Duration;
+//! They are taken in steps, each by a consumer on a channel of its own. Those that stay are held, as delivery tags
+//! alone, until the end of the walk, and given back by closing the channels one after the other: that is the one way
+//! back in which a quorum queue keeps their order. (Refusing more than 32, one by one or together, leaves them in any
+//! order; so does `basic.get`. Measured on 3.10.8.) No consumer but the last is active, so nothing that was given back
+//! comes again.
+//!
+//! Those that are put back to work are published in windows; each window is removed after all of it was confirmed.
+//! Whoever is killed in between leaves at most one window in both queues, with the same ids.
+//!
+//! # Limits
+//!
+//! What is held counts as unacknowledged, which the broker bears for its `consumer_timeout` (30 minutes): a walk that
+//! holds any must end before. It can hold about 700,000. If the connection is lost, all come back, but those of
+//! different steps in any order.
 
 use futures_util::StreamExt as _;
 use lapin::{
-    BasicProperties, Connection, Consumer,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    Acker, Channel, Connection, Consumer,
+    message::Delivery,
+    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
+use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{
     dead,
     moves::{Parcel, Store, Tried},
-    publish::Outgoing,
+    publish::{Outgoing, WINDOW},
     topology::{Counter, Fault, Place, answer, short},
 };
 use crate::{
@@ -25,81 +36,266 @@ use crate::{
     transport::{DeadQueue, Visit, Visitor, Walked},
 };
 
-/// Most dead letters that are out of their queue at a time.
+/// Dead letters on their way to us in the first step, while their size is not known, and in all of a slow walk.
+const FIRST: u16 = 50;
+/// The same in a later step …
 const MOST: u16 = 1_000;
+/// … in which there are at most about this many bytes.
+const BYTES: u64 = 32 << 20;
+/// Channels that may be held: a connection has 2,047.
+const HELD: usize = 1_000;
+/// Bytes of bodies in a window.
+const WINDOW_BYTES: usize = 4 << 20;
 /// Dead letters that were counted and do not come in this time were taken by someone else.
 const IDLE: Duration = Duration::from_millis(500);
+/// A window that is not full is stored when no more come for this long.
+const SOON: Duration = Duration::from_millis(2);
 /// Looks at whether those given back are there again, and between two of them.
 const LOOKS: u32 = 200;
 const BETWEEN: Duration = Duration::from_millis(5);
 
-/// Walks through the dead letters of a queue.
-pub(super) async fn walk(
-    store: &Store,
-    queue: &DeadQueue,
-    mut visit: Visitor,
-    now: Timestamp,
-) -> Result<Walked, Fault> {
+const TAG: &str = "dead-letters";
+
+/// Walks through the dead letters that a queue has now.
+pub(super) async fn walk(store: &Store, queue: &DeadQueue, visit: Visitor, now: Timestamp) -> Result<Walked, Fault> {
     let connection = store.session.reader();
-    let mut walked = Walked::default();
     let ready = Counter::new(&connection).ready(&queue.name).await?.unwrap_or(0);
-    let most = u16::try_from(ready).unwrap_or(MOST).min(MOST);
-    if most == 0 {
-        return Ok(walked);
-    }
-    let fault = |error: lapin::Error| Fault::of(&error);
-    let channel = answer(connection.create_channel()).await.map_err(fault)?;
-    answer(channel.basic_qos(most, BasicQosOptions::default())).await.map_err(fault)?;
-    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    let consumer = channel.basic_consume(short(&queue.name), short(""), options, arguments);
-    let consumer = answer(consumer).await.map_err(fault)?;
-    let result = each(store, queue, &mut visit, now, consumer, most, &mut walked).await;
-    answer(channel.close(200, "done".into())).await.map_err(fault)?;
-    came_back(&connection, queue, ready.saturating_sub(walked.retried + walked.removed)).await?;
-    result.map(|()| walked)
+    let mut walk = Walk {
+        store,
+        queue,
+        visit,
+        now,
+        ready,
+        walked: Walked::default(),
+        bytes: 0,
+        slow: false,
+        window: Vec::new(),
+        window_bytes: 0,
+        held: Vec::new(),
+    };
+    let result = walk.steps(&connection).await;
+    let given_back = walk.give_back(&connection).await;
+    result.and(given_back).map(|()| walk.walked)
 }
 
-async fn each(
-    store: &Store,
-    queue: &DeadQueue,
-    visit: &mut Visitor,
+/// Why a step ended.
+enum End {
+    /// It holds as much as it should; there may be more.
+    Step,
+    /// All were seen, or the visitor wants no more.
+    Walk,
+}
+
+struct Walk<'a> {
+    store: &'a Store,
+    queue: &'a DeadQueue,
+    visit: Visitor,
     now: Timestamp,
-    mut consumer: Consumer,
-    most: u16,
-    walked: &mut Walked,
-) -> Result<(), Fault> {
-    while walked.seen < u64::from(most) {
-        let message = match timeout(IDLE, consumer.next()).await {
-            Ok(Some(Ok(message))) => message,
-            Ok(Some(Err(error))) => return Err(Fault::of(&error)),
-            Ok(None) => return Err(Fault::Absent(queue.name.clone())),
-            Err(_) => break,
-        };
-        let letter = dead::read(&message.properties, &message.data, queue);
-        walked.seen += 1;
-        let body = match visit(&letter) {
-            Visit::Keep => continue,
-            Visit::Stop => break,
-            Visit::Remove => None,
-            Visit::Retry { body } => Some(body.unwrap_or(message.data)),
-        };
-        let retried = body.is_some();
-        if let Some(body) = body {
-            put_back(store, queue, dead::again(&message.properties, &letter, now), body).await?;
-        }
-        if !matches!(answer(message.acker.ack(BasicAckOptions::default())).await, Ok(true)) {
-            return Err(Fault::Broken("the channel of the dead letters is closed".to_owned()));
-        }
-        walked.retried += u64::from(retried);
-        walked.removed += u64::from(!retried);
-    }
-    Ok(())
+    /// Dead letters at the beginning. What dies while we walk is behind them, and not visited.
+    ready: u64,
+    walked: Walked,
+    /// Sum of the bodies seen.
+    bytes: u64,
+    /// The visitor makes us wait.
+    slow: bool,
+    /// To be put back to work.
+    window: Vec<(Parcel, Acker)>,
+    window_bytes: usize,
+    /// Channels with what was kept on them, oldest first.
+    held: Vec<(Channel, u64)>,
 }
 
-/// Waits until those that were given back are there, so that whoever looks next sees them; not for ever, since someone
-/// else may have taken some.
-async fn came_back(connection: &Connection, queue: &DeadQueue, expected: u64) -> Result<(), Fault> {
-    let mut counter = Counter::new(connection);
+impl Walk<'_> {
+    async fn steps(&mut self, connection: &Connection) -> Result<(), Fault> {
+        while self.walked.seen < self.ready && matches!(self.step(connection).await?, End::Step) {}
+        Ok(())
+    }
+
+    /// Takes dead letters until enough of them are held.
+    async fn step(&mut self, connection: &Connection) -> Result<End, Fault> {
+        if self.held.len() >= HELD {
+            let kept = self.walked.seen - self.walked.retried - self.walked.removed;
+            return Err(Fault::Broken(format!("{kept} dead letters are held, which is as many as can be")));
+        }
+        let fault = |error: lapin::Error| Fault::of(&error);
+        let most = u16::try_from(self.ready - self.walked.seen).unwrap_or(MOST).min(self.ahead());
+        let channel = answer(connection.create_channel()).await.map_err(fault)?;
+        self.held.push((channel.clone(), 0));
+        answer(channel.basic_qos(most, BasicQosOptions::default())).await.map_err(fault)?;
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = channel.basic_consume(short(&self.queue.name), short(TAG), options, arguments);
+        let mut consumer = answer(consumer).await.map_err(fault)?;
+        let (mut taken, mut kept, mut cancelled) = (0, 0, false);
+        loop {
+            if self.walked.seen >= self.ready {
+                self.store_window().await?;
+                return Ok(End::Walk);
+            }
+            // What is on its way still comes; then the stream ends.
+            if !cancelled && (kept * 4 >= u64::from(most) * 3 || (taken >= u64::from(most) && self.ahead() > most)) {
+                answer(channel.basic_cancel(short(TAG), BasicCancelOptions::default())).await.map_err(fault)?;
+                cancelled = true;
+            }
+            let message = match self.next(&mut consumer).await? {
+                Next::Message(message) => message,
+                Next::Idle => return Ok(End::Walk),
+                Next::Ended if cancelled => {
+                    self.store_window().await?;
+                    if kept == 0 {
+                        self.held.pop();
+                        answer(channel.close(200, "done".into())).await.map_err(fault)?;
+                    }
+                    return Ok(End::Step);
+                }
+                Next::Ended => return Err(Fault::Absent(self.queue.name.clone())),
+            };
+            taken += 1;
+            self.walked.seen += 1;
+            self.bytes += message.data.len() as u64;
+            match self.judge(message).await? {
+                Judged::Kept => {
+                    kept += 1;
+                    if let Some((_, held)) = self.held.last_mut() {
+                        *held = kept;
+                    }
+                }
+                Judged::Taken => {}
+                Judged::Stop => {
+                    self.store_window().await?;
+                    return Ok(End::Walk);
+                }
+            }
+        }
+    }
+
+    /// How many may be on their way to us.
+    fn ahead(&self) -> u16 {
+        if self.walked.seen == 0 || self.slow {
+            return FIRST;
+        }
+        let mean = (self.bytes / self.walked.seen).max(1);
+        u16::try_from(BYTES / mean).unwrap_or(MOST).clamp(10, MOST)
+    }
+
+    async fn next(&mut self, consumer: &mut Consumer) -> Result<Next, Fault> {
+        let mut patience = if self.window.is_empty() { IDLE } else { SOON };
+        loop {
+            match timeout(patience, consumer.next()).await {
+                Ok(Some(Ok(message))) => return Ok(Next::Message(message)),
+                Ok(Some(Err(error))) => return Err(Fault::of(&error)),
+                Ok(None) => return Ok(Next::Ended),
+                Err(_) if self.window.is_empty() => return Ok(Next::Idle),
+                Err(_) => {
+                    self.store_window().await?;
+                    patience = IDLE;
+                }
+            }
+        }
+    }
+
+    async fn judge(&mut self, message: Delivery) -> Result<Judged, Fault> {
+        let letter = dead::read(&message.properties, &message.data, self.queue);
+        let verdict = loop {
+            match (self.visit)(&letter) {
+                Visit::Wait(after) => {
+                    self.slow = true;
+                    self.store_window().await?;
+                    tokio::time::sleep(after).await;
+                }
+                verdict => break verdict,
+            }
+        };
+        match verdict {
+            Visit::Keep | Visit::Wait(_) => return Ok(Judged::Kept),
+            Visit::Stop => return Ok(Judged::Stop),
+            Visit::Remove => {
+                remove(&message.acker).await?;
+                self.walked.removed += 1;
+            }
+            Visit::Retry { body } => {
+                let properties = dead::again(&message.properties, &letter, self.now);
+                let body = body.unwrap_or(message.data);
+                self.window_bytes += body.len();
+                let place = Place::Work(self.queue.queue.clone());
+                let outgoing = Outgoing { queue: place.name(), properties, body: body.into() };
+                self.window.push((Parcel { place, outgoing }, message.acker));
+                if self.window.len() >= WINDOW || self.window_bytes >= WINDOW_BYTES {
+                    self.store_window().await?;
+                }
+            }
+        }
+        Ok(Judged::Taken)
+    }
+
+    /// Stores a window in the work queue, and removes its dead letters after all of it is confirmed.
+    async fn store_window(&mut self) -> Result<(), Fault> {
+        let window = std::mem::take(&mut self.window);
+        self.window_bytes = 0;
+        let (mut parcels, ackers): (Vec<_>, Vec<_>) = window.into_iter().unzip();
+        let together = self.store.together(&parcels).await;
+        for (parcel, acker) in parcels.iter_mut().zip(&ackers) {
+            if !together {
+                self.store_one(parcel).await?;
+            }
+            remove(acker).await?;
+            self.walked.retried += 1;
+        }
+        Ok(())
+    }
+
+    async fn store_one(&self, parcel: &mut Parcel) -> Result<(), Fault> {
+        match self.store.try_one(parcel).await {
+            Ok(Tried::Stored) => Ok(()),
+            Ok(Tried::Again(cause) | Tried::No(cause)) => {
+                Err(Fault::Broken(format!("queue \"{}\" did not take a task: {cause}", self.queue.queue)))
+            }
+            Err(()) => Err(Fault::Broken("the connection was lost".to_owned())),
+        }
+    }
+
+    /// Closes the channels in order, and waits until what was held is there, so that whoever looks next sees it.
+    async fn give_back(&mut self, connection: &Connection) -> Result<(), Fault> {
+        let fault = |error: lapin::Error| Fault::of(&error);
+        let mut counter = Counter::new(connection);
+        let held = std::mem::take(&mut self.held);
+        if let [_, .., (last, _)] = &held[..] {
+            answer(last.basic_cancel(short(TAG), BasicCancelOptions::default())).await.map_err(fault)?;
+        }
+        let count = held.len();
+        for (number, (channel, kept)) in held.into_iter().enumerate() {
+            let before = counter.ready(&self.queue.name).await?.unwrap_or(0);
+            answer(channel.close(200, "done".into())).await.map_err(fault)?;
+            let gone = self.walked.retried + self.walked.removed;
+            let expected = if number + 1 == count { self.ready.saturating_sub(gone) } else { before + kept };
+            came_back(&mut counter, self.queue, expected).await?;
+        }
+        Ok(())
+    }
+}
+
+enum Next {
+    Message(Delivery),
+    /// Nothing comes any more.
+    Idle,
+    /// The consumer was cancelled, by us or by the end of the queue.
+    Ended,
+}
+
+enum Judged {
+    Kept,
+    Taken,
+    Stop,
+}
+
+async fn remove(acker: &Acker) -> Result<(), Fault> {
+    if matches!(answer(acker.ack(BasicAckOptions::default())).await, Ok(true)) {
+        return Ok(());
+    }
+    Err(Fault::Broken("the channel of the dead letters is closed".to_owned()))
+}
+
+/// Waits until this many are there; not for ever, since someone else may have taken some.
+async fn came_back(counter: &mut Counter<'_>, queue: &DeadQueue, expected: u64) -> Result<(), Fault> {
     for _ in 0..LOOKS {
         if counter.ready(&queue.name).await?.is_none_or(|ready| ready >= expected) {
             break;
@@ -107,17 +303,4 @@ async fn came_back(connection: &Connection, queue: &DeadQueue, expected: u64) ->
         tokio::time::sleep(BETWEEN).await;
     }
     Ok(())
-}
-
-/// Stores a dead letter in its work queue.
-async fn put_back(store: &Store, queue: &DeadQueue, properties: BasicProperties, body: Vec<u8>) -> Result<(), Fault> {
-    let place = Place::Work(queue.queue.clone());
-    let outgoing = Outgoing { queue: place.name(), properties, body: body.into() };
-    match store.try_one(&mut Parcel { place, outgoing }).await {
-        Ok(Tried::Stored) => Ok(()),
-        Ok(Tried::Again(cause) | Tried::No(cause)) => {
-            Err(Fault::Broken(format!("queue \"{}\" did not take a task: {cause}", queue.queue)))
-        }
-        Err(()) => Err(Fault::Broken("the connection was lost".to_owned())),
-    }
 }

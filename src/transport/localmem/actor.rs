@@ -15,6 +15,7 @@ use crate::{
     task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
     transport::{
         DeadQueue, Error, Event, Events, QueueSetup, Reply, Request, Visit, Visitor, Walked,
+        dead_letter::pause,
         identity::{identity, next_handle},
     },
 };
@@ -244,7 +245,12 @@ impl Actor {
             let found = self.shared.lock().queue(&dead.queue).dead.get(&number).map(|dead| dead.letter.clone());
             let Some(letter) = found else { continue };
             walked.seen += 1;
-            let verdict = visit(&letter);
+            let verdict = loop {
+                match visit(&letter) {
+                    Visit::Wait(after) => pause(after),
+                    verdict => break verdict,
+                }
+            };
             if verdict == Visit::Stop {
                 break;
             }
@@ -257,10 +263,10 @@ impl Actor {
             }
             if let Visit::Retry { body } = verdict {
                 let task = Task {
+                    history: letter.history_with_this(),
                     id: letter.id,
                     body: body.unwrap_or(letter.body),
                     headers: letter.headers,
-                    first_failed_at: letter.first_failed_at,
                     ..Task::default()
                 };
                 store.put(&dead.queue, Clock::wall(), Arc::new(task), false);

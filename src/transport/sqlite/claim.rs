@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::submit::read_headers;
+use super::submit::{read_headers, read_history};
 use crate::{clock::Timestamp, task::Task};
 
 /// When the next task of a queue is due.
@@ -14,7 +14,8 @@ pub(super) const NEXT_DUE: &str = "SELECT due FROM task WHERE queue = ?1 AND sta
 pub(super) const CLAIM: &str = "
 UPDATE task SET state = 1, owner = ?1, claim = claim + 1 WHERE id IN (
     SELECT id FROM task WHERE queue = ?2 AND state = 0 AND due <= ?3 ORDER BY due, id LIMIT ?4
-) RETURNING id, claim, due, attempts, deliveries, redelivered, expires_at, first_failed_at, message_id, headers, body";
+) RETURNING id, claim, due, attempts, deliveries, redelivered, expires_at, first_failed_at, message_id, headers, body,
+history";
 
 /// A task that was taken.
 pub(super) struct Claimed {
@@ -54,6 +55,7 @@ pub(super) fn claim(
                     id: row.get(8)?,
                     headers: read_headers(row.get_ref(9)?.as_str_or_null().unwrap_or_default()),
                     body: row.get(10)?,
+                    history: read_history(row.get_ref(11)?.as_str_or_null().unwrap_or_default()),
                 }),
             })
         })?

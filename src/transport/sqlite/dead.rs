@@ -7,16 +7,16 @@ use rusqlite::{Connection, params};
 use super::{
     schema::known_queue,
     store::{Store, Synchronous},
-    submit::read_headers,
+    submit::{history_text, read_headers, read_history},
 };
 use crate::{
     clock::{Clock, Timestamp},
     task::{Failure, Reason},
-    transport::{DeadLetter, DeadQueue, Visit, Visitor, Walked},
+    transport::{DeadLetter, DeadQueue, Visit, Visitor, Walked, dead_letter::pause},
 };
 
 /// Dead letters read at once.
-const PAGE: usize = 100;
+const PAGE: usize = 500;
 /// Bytes of bodies read at once.
 const PAGE_BYTES: usize = 4 << 20;
 /// Verdicts are stored at the latest after this time, however slow the visitor is.
@@ -42,9 +42,15 @@ pub(super) fn walk(
         let mut stored_at = clock.now().at;
         for found in page {
             walked.seen += 1;
-            let verdict = visit(&found.letter);
+            let mut verdict = visit(&found.letter);
+            while let Visit::Wait(after) = verdict {
+                carry_out(store, &mut verdicts, &mut walked)?;
+                pause(after);
+                stored_at = clock.now().at;
+                verdict = visit(&found.letter);
+            }
             match verdict {
-                Visit::Keep => {}
+                Visit::Keep | Visit::Wait(_) => {}
                 Visit::Stop => {
                     carry_out(store, &mut verdicts, &mut walked)?;
                     break 'pages;
@@ -84,7 +90,7 @@ fn page(
     until: i64,
 ) -> rusqlite::Result<Vec<Found>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body FROM task \
+        "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body, history FROM task \
          WHERE queue = ?1 AND state = 2 AND (due, id) > (?2, ?3) AND due <= ?4 \
          AND (purge_at IS NULL OR purge_at > ?5) ORDER BY due, id LIMIT ?6",
     )?;
@@ -108,6 +114,7 @@ fn page(
                 reason: failure.reason.as_str().to_owned(),
                 failure,
                 first_failed_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
+                history: read_history(row.get_ref(8)?.as_str_or_null().unwrap_or_default()),
             },
         });
         if bytes > PAGE_BYTES {
@@ -140,10 +147,17 @@ fn carry_out(store: &mut Store, verdicts: &mut Vec<(Found, Visit)>, walked: &mut
                 retried += transaction
                     .prepare_cached(
                         "UPDATE task SET state = 0, due = ?3, attempts = 0, deliveries = 0, redelivered = 0, \
-                         expires_at = NULL, purge_at = NULL, claim = claim + 1, body = coalesce(?4, body) \
-                         WHERE id = ?1 AND claim = ?2 AND state = 2",
+                         expires_at = CASE WHEN expires_at > ?3 THEN expires_at END, first_failed_at = NULL, \
+                         failure = NULL, purge_at = NULL, history = ?5, claim = claim + 1, \
+                         body = coalesce(?4, body) WHERE id = ?1 AND claim = ?2 AND state = 2",
                     )?
-                    .execute(params![found.row, found.claim, now.0, body])? as u64;
+                    .execute(params![
+                        found.row,
+                        found.claim,
+                        now.0,
+                        body,
+                        history_text(&found.letter.history_with_this())
+                    ])? as u64;
             } else {
                 removed += transaction
                     .prepare_cached("DELETE FROM task WHERE id = ?1 AND claim = ?2 AND state = 2")?

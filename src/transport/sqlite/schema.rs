@@ -3,7 +3,9 @@
 //! One table holds all tasks, whatever their `state` (0: ready or delayed, 1: in the hands of the master `owner`,
 //! 2: a dead letter), so that a move is one `UPDATE` and cannot be half done.
 //! `due` is when a ready task may be claimed, and when a dead one died; `claim` counts claims and every
-//! taking-back, so that a settlement by a former owner finds nothing; `purge_at` is set for dead letters.
+//! taking-back, so that a settlement by a former owner finds nothing; `purge_at` is set for dead letters; `history` is
+//! JSON, how a task ended before it was put back to work. A queue that was deleted keeps its row, `hidden`: its id may
+//! be known to others, and whatever they store under it must be found.
 //! Times are milliseconds since 1970.
 
 use std::path::Path;
@@ -16,7 +18,8 @@ use super::store::{Fault, QueueIds, file_error};
 const APPLICATION_ID: i64 = 0x4173_7954;
 
 /// The steps from an empty file to the newest schema; `user_version` counts those that were taken.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE queue (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE
@@ -54,7 +57,12 @@ CREATE TABLE fired (
     moment INTEGER NOT NULL,
     PRIMARY KEY (application, schedule, moment)
 ) WITHOUT ROWID;
-"];
+",
+    "
+ALTER TABLE task ADD COLUMN history TEXT;
+ALTER TABLE queue ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;
+",
+];
 
 /// Brings the file to the newest schema.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {

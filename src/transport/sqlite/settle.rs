@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 
 use super::{
     store::QueueIds,
-    submit::{headers_text, insert},
+    submit::{headers_text, history_text, insert},
 };
 use crate::{
     clock::Timestamp,
@@ -143,8 +143,8 @@ impl Owed {
         let task = &self.task;
         transaction
             .prepare_cached(
-                "INSERT INTO task (queue, due, attempts, expires_at, first_failed_at, message_id, headers, body) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO task (queue, due, attempts, expires_at, first_failed_at, message_id, headers, body, \
+                 history) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .insert(params![
                 self.queue,
@@ -154,7 +154,8 @@ impl Owed {
                 task.first_failed_at.or(failed_at).map(|at| at.0),
                 task.id,
                 headers_text(&task.headers),
-                task.body
+                task.body,
+                history_text(&task.history)
             ])
     }
 }

@@ -1,0 +1,125 @@
+//! Which dead letters a command is about, and what it did with them.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, IsTerminal},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use super::{DeadQueue, Error, Request, Transport, duration, print, told};
+use crate::{
+    cli::args::{Chosen, Filter},
+    clock::{Clock, Timestamp},
+    error::Code,
+    transport::{self, DeadLetter, Walked},
+};
+
+/// What must hold of a dead letter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Condition {
+    reason: Option<String>,
+    fingerprint: Option<String>,
+    died_before: Option<Timestamp>,
+}
+
+impl Condition {
+    pub(super) fn of(filter: &Filter) -> Result<Self, Error> {
+        let age = filter.older_than.as_deref().map(|text| duration("--older-than", text)).transpose()?;
+        Ok(Self {
+            reason: filter.reason.clone(),
+            fingerprint: filter.fingerprint.as_ref().map(|hex| hex.to_ascii_lowercase()),
+            died_before: age.map(|age| Timestamp(Clock::wall().0.saturating_sub_unsigned(age.as_millis() as u64))),
+        })
+    }
+
+    pub(super) fn holds(&self, letter: &DeadLetter) -> bool {
+        self.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
+            && self.fingerprint.as_ref().is_none_or(|fingerprint| *fingerprint == letter.fingerprint())
+            && self.died_before.is_none_or(|before| letter.failure.failed_at < before)
+    }
+}
+
+/// The dead letters that were chosen: by their ids, each once, or by a condition.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Choice {
+    condition: Condition,
+    /// Asked for by id and not met yet.
+    missing: Option<BTreeSet<String>>,
+    /// How many were met.
+    pub(super) met: u64,
+}
+
+impl Choice {
+    pub(super) fn of(chosen: &Chosen) -> Result<Self, Error> {
+        let missing = (!chosen.ids.is_empty()).then(|| chosen.ids.iter().cloned().collect());
+        Ok(Self { condition: Condition::of(&chosen.filter)?, missing, met: 0 })
+    }
+
+    /// Whether this one is meant. Of several with the same id, the oldest.
+    pub(super) fn means(&self, letter: &DeadLetter) -> bool {
+        match &self.missing {
+            Some(missing) => missing.contains(&letter.id),
+            None => self.condition.holds(letter),
+        }
+    }
+
+    /// Notes that one that is meant was met.
+    pub(super) fn meet(&mut self, letter: &DeadLetter) {
+        self.met += 1;
+        if let Some(missing) = &mut self.missing {
+            missing.remove(&letter.id);
+        }
+    }
+
+    /// Whether no more can be met.
+    pub(super) fn is_complete(&self) -> bool {
+        self.missing.as_ref().is_some_and(BTreeSet::is_empty)
+    }
+
+    fn missing(&self) -> impl Iterator<Item = &String> {
+        self.missing.iter().flatten()
+    }
+}
+
+/// How many dead letters there are.
+pub(super) fn count(transport: &dyn Transport, queue: &DeadQueue) -> Result<u64, Error> {
+    let queues = vec![queue.clone()];
+    let depths =
+        transport::call(transport, |reply| Request::Depths { queues, reply }).map_err(|error| told(&error))?;
+    Ok(depths.first().map_or(0, |depth| depth.failed))
+}
+
+/// Prints what was done: a line, or an object. Ids that were not there are an error.
+pub(super) fn tell(chosen: &Chosen, what: &str, choice: &Choice, walked: Walked) -> Result<Code, Error> {
+    let queue = &chosen.queue;
+    let done = walked.retried + walked.removed;
+    if chosen.json {
+        let missing: Vec<_> = choice.missing().collect();
+        let object = json!({
+            "queue": queue, "seen": walked.seen, "matched": choice.met, what: done, "dry_run": chosen.dry_run,
+            "missing": missing,
+        });
+        print(&format!("{object}\n"))?;
+    } else if chosen.dry_run {
+        print(&format!("{} dead letters of queue {queue} would be {what}\n", choice.met))?;
+    } else {
+        print(&format!("{done} dead letters of queue {queue} {what}\n"))?;
+    }
+    let missing: Vec<String> = choice.missing().map(|id| format!("\"{id}\"")).collect();
+    match &missing[..] {
+        [] => Ok(Code::Ok),
+        ids => Err(Error::new(Code::Refused, format!("queue {queue} has no dead letter with id {}", ids.join(", ")))),
+    }
+}
+
+/// Progress on a terminal; nothing elsewhere.
+pub(super) fn progress(length: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} dead letters, {per_sec}, {elapsed}");
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}

@@ -1,0 +1,55 @@
+//! A dead letter as JSON (the shapes are part of the interface).
+
+use serde_json::{Value, json};
+
+use super::rfc3339;
+use crate::{task::Ending, transport::DeadLetter};
+
+/// What a listing says.
+pub(super) fn row(letter: &DeadLetter) -> Value {
+    let failure = &letter.failure;
+    json!({
+        "id": letter.id,
+        "queue": letter.queue,
+        "kind": failure.kind,
+        "reason": letter.reason,
+        "error": failure.error,
+        "fingerprint": letter.fingerprint(),
+        "attempts": failure.attempts,
+        "first_failed_at": rfc3339(letter.first_failed_at.unwrap_or(failure.failed_at)),
+        "failed_at": rfc3339(failure.failed_at),
+    })
+}
+
+/// All that there is.
+pub(super) fn whole(letter: &DeadLetter) -> Value {
+    let failure = &letter.failure;
+    let mut value = row(letter);
+    let more = json!({
+        "detail": failure.detail,
+        "headers": letter.headers,
+        "exit": failure.exit,
+        "oom": failure.oom,
+        "max_rss_bytes": failure.max_rss_bytes,
+        "cpu_seconds": failure.cpu_seconds,
+        "in_hand_seconds": failure.in_hand_seconds,
+        "output_tail": failure.output_tail,
+        "host": failure.host,
+        "pid": failure.pid,
+        "history": letter.history.iter().map(ending).collect::<Vec<_>>(),
+    });
+    let (name, payload) = match serde_json::from_slice(&letter.body) {
+        Ok(payload) => ("payload", payload),
+        Err(_) => ("payload_base64", Value::String(crate::frames::base64(&letter.body))),
+    };
+    value[name] = payload;
+    for (name, field) in more.as_object().into_iter().flatten() {
+        value[name] = field.clone();
+    }
+    value
+}
+
+fn ending(ending: &Ending) -> Value {
+    let Ending { reason, error, attempts, failed_at } = ending;
+    json!({ "reason": reason, "error": error, "attempts": attempts, "failed_at": rfc3339(*failed_at) })
+}

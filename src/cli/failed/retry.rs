@@ -1,0 +1,168 @@
+//! `asynctask failed retry`: back to work.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    DeadLetter, DeadQueue, Transport, Visit, Walked,
+    chosen::{Choice, count, progress, tell},
+    dead_queue, open,
+    payload::Edit,
+    walk,
+};
+use crate::{
+    cli::args::FailedRetry,
+    clock::Clock,
+    config::Config,
+    error::{Code, Error},
+};
+
+/// A slow retry lets at least this much time pass between two groups.
+const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+
+pub(super) fn run(config: &Config, verb: &FailedRetry) -> Result<Code, Error> {
+    let edits = verb.set_payload.iter().map(|text| Edit::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let pace = verb.rate.as_deref().map(Pace::parse).transpose()?;
+    let choice = Choice::of(&verb.chosen)?;
+    let queue = dead_queue(config, &verb.chosen.queue);
+    let transport = open(config)?;
+    let dry = |edits: &[Edit]| Retry { choice: choice.clone(), edits: edits.to_vec(), pace: None, dry: true, wrong: None };
+    if verb.chosen.dry_run {
+        let (retry, walked) = dry(&edits).go(&*transport, &queue)?;
+        return tell(&verb.chosen, "retried", &retry.choice, walked);
+    }
+    if !edits.is_empty() {
+        // One payload that cannot be changed, and nothing is moved: found out first.
+        dry(&edits).go(&*transport, &queue)?;
+    }
+    let retry = Retry { choice, edits, pace, dry: false, wrong: None };
+    let (retry, walked) = retry.go(&*transport, &queue)?;
+    tell(&verb.chosen, "retried", &retry.choice, walked)
+}
+
+/// A walk that puts back what was chosen.
+struct Retry {
+    choice: Choice,
+    edits: Vec<Edit>,
+    pace: Option<Pace>,
+    /// Everything stays.
+    dry: bool,
+    /// A payload could not be changed.
+    wrong: Option<String>,
+}
+
+impl Retry {
+    fn go(self, transport: &dyn Transport, queue: &DeadQueue) -> Result<(Self, Walked), Error> {
+        let bar = progress(count(transport, queue)?);
+        let (shared, seen) = (Arc::new(Mutex::new(self)), bar.clone());
+        let visiting = Arc::clone(&shared);
+        let visit = move |letter: &DeadLetter| {
+            let verdict = visiting.lock().unwrap_or_else(PoisonError::into_inner).visit(letter);
+            if !matches!(verdict, Visit::Wait(_) | Visit::Stop) {
+                seen.inc(1);
+            }
+            verdict
+        };
+        let walked = walk(transport, queue, Box::new(visit));
+        bar.finish_and_clear();
+        let walked = walked.map_err(|error| {
+            error.hint("those that were put back before are back; all others are where they were: run it again")
+        })?;
+        // The transport has answered and dropped the visitor; if it has not yet, a copy does as well.
+        let retry = std::mem::replace(&mut *shared.lock().unwrap_or_else(PoisonError::into_inner), Self::nothing());
+        match retry.wrong {
+            None => Ok((retry, walked)),
+            Some(wrong) => Err(Error::new(Code::Refused, wrong).hint(match walked.retried {
+                0 => "nothing was moved".to_owned(),
+                moved => format!("{moved} before it were put back"),
+            })),
+        }
+    }
+
+    fn nothing() -> Self {
+        let choice = Choice::default();
+        Self { choice, edits: Vec::new(), pace: None, dry: true, wrong: None }
+    }
+
+    fn visit(&mut self, letter: &DeadLetter) -> Visit {
+        if self.choice.is_complete() || self.wrong.is_some() {
+            return Visit::Stop;
+        }
+        if !self.choice.means(letter) {
+            return Visit::Keep;
+        }
+        if let Some(wait) = self.pace.as_ref().and_then(Pace::wait) {
+            return Visit::Wait(wait);
+        }
+        let body = match super::payload::edited(&letter.body, &self.edits) {
+            Ok(body) => body,
+            Err(cause) => {
+                self.wrong = Some(format!("the payload of dead letter \"{}\" cannot be changed: {cause}", letter.id));
+                return Visit::Stop;
+            }
+        };
+        self.choice.meet(letter);
+        if let Some(pace) = &mut self.pace {
+            pace.gone += 1;
+        }
+        if self.dry { Visit::Keep } else { Visit::Retry { body } }
+    }
+}
+
+/// So many in so much time.
+#[derive(Clone, Debug)]
+struct Pace {
+    per_second: f64,
+    clock: Clock,
+    gone: u64,
+}
+
+impl Pace {
+    fn parse(text: &str) -> Result<Self, Error> {
+        let (number, seconds) = match text.split_once('/') {
+            None | Some((_, "s")) => (text.trim_end_matches("/s"), 1.0),
+            Some((number, "m")) => (number, 60.0),
+            Some((number, "h")) => (number, 3_600.0),
+            Some(_) => ("", 1.0),
+        };
+        match number.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() && number > 0.0 => {
+                Ok(Self { per_second: number / seconds, clock: Clock::start(), gone: 0 })
+            }
+            _ => Err(Error::new(Code::Usage, format!("--rate: \"{text}\" is not a rate")).hint("as in 50/s, 10/m")),
+        }
+    }
+
+    /// Time until the next may go; `None`: now. The first goes at once.
+    fn wait(&self) -> Option<Duration> {
+        let due = self.gone as f64 / self.per_second;
+        let wait = due - self.clock.now().at.since_start().as_secs_f64();
+        let longest = Duration::from_secs(1);
+        (wait > 0.0).then(|| Duration::try_from_secs_f64(wait).unwrap_or(longest).clamp(SHORTEST_WAIT, longest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_per_second_minute_or_hour() {
+        for (text, per_second) in [("50/s", 50.0), ("50", 50.0), ("30/m", 0.5), ("1.5/s", 1.5), ("36/h", 0.01)] {
+            assert!((Pace::parse(text).unwrap().per_second - per_second).abs() < 1e-9, "{text}");
+        }
+        for text in ["", "/s", "0/s", "-1/s", "5/d", "inf", "NaN/s", "5/s/s"] {
+            assert_eq!(Pace::parse(text).unwrap_err().code, Code::Usage, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_goes_at_once_and_the_next_in_its_time() {
+        let mut pace = Pace::parse("1/h").unwrap();
+        assert_eq!(pace.wait(), None);
+        pace.gone = 1;
+        assert_eq!(pace.wait(), Some(Duration::from_secs(1)));
+    }
+}
