@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    args::{Control, Global, Health, Status},
+    args::{Control, Global, Health, Status, Steer},
     load, print, table,
     workers::duration,
 };
@@ -70,6 +70,21 @@ pub(super) fn control(app: &App, global: &Global, verb: &Control) -> Result<Code
     let said = done(&path, &verb.verb.command())?;
     print(&format!("{}\n", said.as_str().map_or_else(|| said.to_string(), str::to_owned)))?;
     Ok(Code::Ok)
+}
+
+impl Steer {
+    fn command(&self) -> Command {
+        match self.clone() {
+            Self::Scale { queue, processes } => Command::Scale { queue, processes },
+            Self::Pause { queue } => Command::Pause { queue },
+            Self::Resume { queue } => Command::Resume { queue },
+            Self::Unpark { queue } => Command::Unpark { queue },
+            Self::Restart { queue } => Command::Restart { queue },
+            Self::Stop { now } => Command::Stop { now },
+            Self::Cancel { id } => Command::Cancel { id },
+            Self::LogLevel { level } => Command::LogLevel { level },
+        }
+    }
 }
 
 /// Where the master of this configuration listens.

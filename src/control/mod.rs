@@ -46,7 +46,10 @@ mod tests {
         };
         assert_eq!(found(Some("/a/b"), Some("/run/x"), Some("/etc/c.yaml")), Some(("/a/b".into(), true)));
         assert_eq!(found(Some("none"), Some("/run/x"), Some("/etc/c.yaml")), None);
-        assert_eq!(found(None, Some("/run/x:/run/y"), Some("/etc/c.yaml")), Some(("/run/x/asynctask.sock".into(), false)));
+        assert_eq!(
+            found(None, Some("/run/x:/run/y"), Some("/etc/c.yaml")),
+            Some(("/run/x/asynctask.sock".into(), false))
+        );
         assert_eq!(found(None, None, Some("/etc/c.yaml")), Some(("/etc/asynctask.sock".into(), false)));
         assert_eq!(found(None, Some(""), None), None);
     }

@@ -131,7 +131,7 @@ impl Core {
         let session = self.session();
         let life = self.slots[slot].alive().expect("a slot in the free list is alive");
         let worker = life.id;
-        life.hands.push(InHand { delivery, session, held: true, accepted, begun_at: now, due_at });
+        life.hands.push(InHand { delivery, session, held: true, accepted, begun_at: now, due_at, progress: None });
         self.relist(slot);
         if due_at.is_some() {
             self.arm_slot(slot);

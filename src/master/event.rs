@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config,
+    control::types::{Answer, Command},
     error::Code,
     frames::FromWorker,
     logging::Level,
@@ -68,6 +69,24 @@ pub enum Event {
         /// How, and what it left.
         ended: Ended,
     },
+    /// A command came over the control socket.
+    Commanded {
+        /// Names the answer.
+        number: u64,
+        /// The command.
+        command: Command,
+        /// Who gave it.
+        by: String,
+    },
+    /// The memory of a worker, which was asked for.
+    Measured {
+        /// Which.
+        worker: WorkerId,
+        /// Resident, in bytes.
+        bytes: u64,
+    },
+    /// A person wants an end now.
+    InterruptAsked,
     /// A person or the service manager wants an end: one step more on the way down with each.
     StopAsked,
     /// The time limit of a halt-mode run passed.
@@ -98,11 +117,15 @@ pub enum Action {
     Spawn {
         /// Under this id.
         worker: WorkerId,
+        /// Name of its slot, `foo[1]`.
+        slot: String,
         /// The queue.
         queue: QueueIndex,
     },
     /// Start a process for one task of a queue's kind.
     SpawnOnce {
+        /// Name of its slot.
+        slot: String,
         /// Under this id.
         worker: WorkerId,
         /// The queue.
@@ -151,6 +174,20 @@ pub enum Action {
         name: Arc<str>,
         /// Its text; may hold several lines.
         message: String,
+    },
+    /// The answer to a command.
+    Answer {
+        /// Of the command.
+        number: u64,
+        /// What it is.
+        answer: Answer,
+    },
+    /// Log this much from now on.
+    LogLevel(Level),
+    /// Tell how much memory a worker has.
+    Measure {
+        /// Which.
+        worker: WorkerId,
     },
     /// The timing of schedules ends here: nothing fires any more.
     StopScheduler,

@@ -43,6 +43,9 @@ impl Core {
             spawned_at: self.now.at,
             was_ready: true,
             tasks: 0,
+            lot: 1.0,
+            measured_at: self.now.at,
+            recycling: false,
             hands: Vec::new(),
             end_due: None,
             phase: Phase::Working { seats: 1 },
@@ -50,7 +53,7 @@ impl Core {
         if is_first {
             let settings = &self.pools[index].plan.settings;
             let (kind, queue) = (settings.kind.clone(), settings.name.clone());
-            if slot == self.pools[index].slots.start {
+            if self.pools[index].slots.first() == Some(&slot) {
                 self.log(Level::Info, || format!("Launching {kind} to work on queue {queue}"));
             }
             self.log_as(slot, Level::Info, || format!("Starting; queue={queue}"));
@@ -140,6 +143,7 @@ impl Core {
         self.count_for_breaker(hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).ended(outcome, ended);
         self.note(&hand.delivery, &settlement);
+        self.count_in_slot(slot, &settlement);
         self.settle_hand(hand, settlement);
     }
 
@@ -162,7 +166,8 @@ impl Core {
 
     /// Hands a task to a process of its own.
     pub(super) fn spawn_once(&mut self, worker: WorkerId, index: usize, once: Once) {
-        self.actions.push(Action::SpawnOnce { worker, queue: QueueIndex(index), once });
+        let slot = self.slots[worker.slot].name.clone();
+        self.actions.push(Action::SpawnOnce { slot, worker, queue: QueueIndex(index), once });
     }
 }
 

@@ -30,9 +30,10 @@ impl Core {
             FromWorker::Ready(ready) => self.became_ready(worker, ready),
             FromWorker::Outcome { id, outcome } => self.reported(worker, &id, outcome),
             FromWorker::Accept { id } => self.accepted(worker, &id),
-            FromWorker::Progress { id, .. } => {
-                if !life.hands.iter().any(|hand| hand.delivery.task.id == id) {
-                    self.faulted(worker, format!("progress of task \"{id}\", which it does not hold"));
+            FromWorker::Progress { id, percent, note } => {
+                match life.hands.iter_mut().find(|hand| hand.delivery.task.id == id) {
+                    Some(hand) => hand.progress = Some((percent, note)),
+                    None => self.faulted(worker, format!("progress of task \"{id}\", which it does not hold")),
                 }
             }
             FromWorker::Log { level, message } => self.log_as(worker.slot, level, || message),
@@ -92,6 +93,8 @@ impl Core {
             self.log(Level::Info, || format!("Queue {queue} is worked again"));
             self.refill(index);
         }
+        self.take_over(worker.slot);
+        self.arm_slot(worker.slot);
         self.relist(worker.slot);
         self.renew_credit(index);
         self.dispatch(index);
@@ -113,9 +116,12 @@ impl Core {
         self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
         self.note(&hand.delivery, &settlement);
+        self.count_in_slot(worker.slot, &settlement);
         self.settle_hand(&hand, settlement);
         self.relist(worker.slot);
         let index = hand.delivery.queue.0;
+        self.check_recycle(worker);
+        self.release_retired(worker);
         self.renew_credit(index);
         self.dispatch_after(index);
     }

@@ -83,6 +83,16 @@ impl Run<'_> {
             Some(Doom::TimeLimit { id }) => {
                 (Reason::Crash, format!("the worker was killed at the time limit of task {id}"))
             }
+            Some(Doom::Cancelled { id }) if *id == self.task.id => {
+                return Settlement::Dead(Box::new(self.failure(
+                    Reason::Cancelled,
+                    "a person cancelled it".to_owned(),
+                    String::new(),
+                )));
+            }
+            Some(Doom::Cancelled { id }) => {
+                (Reason::Crash, format!("the worker was stopped because task {id} was cancelled"))
+            }
             Some(Doom::Fault(fault)) => (Reason::Crash, format!("protocol fault: {fault}")),
             Some(Doom::StartLimit) | None => (Reason::Crash, format!("the worker died: {}", ended.exit)),
         };

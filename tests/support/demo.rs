@@ -264,6 +264,10 @@ impl Drop for Demo {
                 eprintln!("--- log\n{}", log.text());
             }
         }
+        // What a failed test left behind does not disturb the next one.
+        for pid in self.processes() {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
     }
 }
 
