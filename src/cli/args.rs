@@ -47,8 +47,11 @@ pub(super) enum Verb {
         asynctask process thumbnails_old --worker thumbnail --json")]
     Process(Process),
     /// Show what lies in the queues: ready, delayed, in hand, failed
-    #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true,
-        after_help = "Examples:\n  asynctask queues --json\n  asynctask queues purge thumbnails")]
+    #[command(
+        args_conflicts_with_subcommands = true,
+        disable_help_subcommand = true,
+        after_help = "Examples:\n  asynctask queues --json\n  asynctask queues purge thumbnails"
+    )]
     Queues(Queues),
     /// Dead letters: what failed for good, and why
     #[command(after_help = "Example:\n  asynctask failed list thumbnails")]

@@ -86,8 +86,7 @@ impl Choice {
 /// How many dead letters there are.
 pub(super) fn count(transport: &dyn Transport, queue: &DeadQueue) -> Result<u64, Error> {
     let queues = vec![queue.clone()];
-    let depths =
-        transport::call(transport, |reply| Request::Depths { queues, reply }).map_err(|error| told(&error))?;
+    let depths = transport::call(transport, |reply| Request::Depths { queues, reply }).map_err(|error| told(&error))?;
     Ok(depths.first().map_or(0, |depth| depth.failed))
 }
 

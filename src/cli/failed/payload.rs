@@ -28,7 +28,8 @@ impl Edit {
     /// Reads `a.b.0=JSON`; a segment that holds dots is quoted, and what is no JSON is a string.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let wrong = |what: &str| {
-            Error::new(Code::Usage, format!("--set-payload: \"{text}\" {what}")).hint("as in size.width=100, pages.0=\"a\"")
+            Error::new(Code::Usage, format!("--set-payload: \"{text}\" {what}"))
+                .hint("as in size.width=100, pages.0=\"a\"")
         };
         let mut path = vec![String::new()];
         let mut quoted = false;
@@ -146,8 +147,10 @@ mod tests {
 
     #[test]
     fn values_are_json_or_else_strings() {
-        assert_eq!(after("{}", &["a=1", "b=x y", r#"c="1""#, "d=[1]", "e=", "f=a=b"]).unwrap(),
-            r#"{"a":1,"b":"x y","c":"1","d":[1],"e":"","f":"a=b"}"#);
+        assert_eq!(
+            after("{}", &["a=1", "b=x y", r#"c="1""#, "d=[1]", "e=", "f=a=b"]).unwrap(),
+            r#"{"a":1,"b":"x y","c":"1","d":[1],"e":"","f":"a=b"}"#
+        );
         assert_eq!(after(r#"{"a":{"x":1}}"#, &["a=null"]).unwrap(), r#"{"a":null}"#);
     }
 

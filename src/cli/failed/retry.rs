@@ -28,7 +28,8 @@ pub(super) fn run(config: &Config, verb: &FailedRetry) -> Result<Code, Error> {
     let choice = Choice::of(&verb.chosen)?;
     let queue = dead_queue(config, &verb.chosen.queue);
     let transport = open(config)?;
-    let dry = |edits: &[Edit]| Retry { choice: choice.clone(), edits: edits.to_vec(), pace: None, dry: true, wrong: None };
+    let dry =
+        |edits: &[Edit]| Retry { choice: choice.clone(), edits: edits.to_vec(), pace: None, dry: true, wrong: None };
     if verb.chosen.dry_run {
         let (retry, walked) = dry(&edits).go(&*transport, &queue)?;
         return tell(&verb.chosen, "retried", &retry.choice, walked);
