@@ -30,7 +30,12 @@ struct At(String);
 
 impl At {
     fn fresh() -> Option<Self> {
-        support::broker::shared().map(|broker| Self(broker.fresh_vhost()))
+        let broker = support::broker::shared()?;
+        if !broker.is_own() {
+            println!("left out: a supplied broker has no virtual host for this test alone");
+            return None;
+        }
+        Some(Self(broker.fresh_vhost()))
     }
 }
 

@@ -41,6 +41,22 @@ fn release_build() -> Option<PathBuf> {
     Some(target.join("release/examples/demo")).filter(|program| program.exists())
 }
 
+/// Whether a source file is newer.
+fn is_stale(program: &Path) -> bool {
+    let changed_at = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if changed_at(&path) > changed_at(program) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
 fn pass(time: Duration) {
     let (_sender, receiver) = mpsc::channel::<()>();
     let _ = receiver.recv_timeout(time);
@@ -99,7 +115,11 @@ fn print(name: &str, figures: &Figures) {
 fn an_idle_master_wakes_nobody_and_is_small() {
     let release = release_build();
     let program = release.as_deref().unwrap_or_else(|| demo_program());
-    let build = if release.is_some() { "release" } else { "debug" };
+    let build = match &release {
+        Some(release) if is_stale(release) => "release (older than the sources)",
+        Some(_) => "release",
+        None => "debug",
+    };
     let amqp = Place::amqp();
     let sqlite = std::thread::scope(|scope| {
         if let Some(place) = &amqp {

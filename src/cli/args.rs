@@ -59,6 +59,15 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: Failed,
     },
+    /// What a running master does: queues, workers, tasks in hand
+    #[command(after_help = "Example:\n  asynctask status --watch")]
+    Status(Status),
+    /// Whether tasks are being taken and done; exit code 0 or 1
+    #[command(after_help = "Example:\n  asynctask health --wait 30s")]
+    Health(Health),
+    /// Tell a running master something
+    #[command(after_help = "Examples:\n  asynctask control pause thumbnails\n  asynctask control restart")]
+    Control(Control),
     /// What the settings mean after merging
     #[command(after_help = "Example:\n  asynctask config check -c asynctask.yaml")]
     Config {
@@ -99,6 +108,9 @@ pub(super) struct Workers {
     /// With --halt-when-empty: exit with 81 if not everything is done after this long (30s, 10m)
     #[arg(long, value_name = "DURATION", requires = "halt_when_empty")]
     pub(super) halt_timeout: Option<String>,
+    /// Where status and control find this master [default: in $RUNTIME_DIRECTORY, else beside the first file]
+    #[arg(long, value_name = "PATH|none")]
+    pub(super) socket: Option<PathBuf>,
     /// Format of the log
     #[arg(long, value_name = "FORMAT", default_value = "plain", value_parser = ["plain"])]
     pub(super) log_format: String,
@@ -307,5 +319,87 @@ pub(super) enum Config {
         /// Print the problems as one JSON array
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Status {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Again each second, until interrupted
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// The master's control socket
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Health {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Wait until it is healthy, at most this long
+    #[arg(long, value_name = "DURATION")]
+    pub(super) wait: Option<String>,
+    /// The master's control socket
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Control {
+    /// The master's control socket
+    #[arg(long, value_name = "PATH", global = true)]
+    pub(super) socket: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) verb: Steer,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Steer {
+    /// Change the number of worker processes of a queue
+    Scale {
+        /// The queue
+        queue: String,
+        /// Processes
+        processes: u32,
+    },
+    /// Take no tasks of a queue until it is resumed
+    Pause {
+        /// The queue
+        queue: String,
+    },
+    /// Take tasks of a paused queue again
+    Resume {
+        /// The queue
+        queue: String,
+    },
+    /// Work a parked queue now
+    Unpark {
+        /// The queue
+        queue: String,
+    },
+    /// Renew the workers of a queue, or of all, each replaced before it goes
+    Restart {
+        /// The queue
+        queue: Option<String>,
+    },
+    /// Stop the master as a SIGTERM does
+    Stop {
+        /// Interrupt what is in hand
+        #[arg(long)]
+        now: bool,
+    },
+    /// End a task in hand: it becomes a dead letter
+    Cancel {
+        /// The task's id
+        id: String,
+    },
+    /// Change how much is logged
+    LogLevel {
+        /// error, warning, info or debug
+        level: String,
     },
 }

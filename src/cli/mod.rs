@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod config;
+mod control;
 mod failed;
 mod paper;
 mod process;
@@ -45,6 +46,9 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
         Verb::Process(verb) => process::run(app, &cli.global, &verb),
         Verb::Queues(verb) => queues::run(app, &cli.global, &verb),
         Verb::Failed { verb } => failed::run(app, &cli.global, &verb),
+        Verb::Status(verb) => control::status(app, &cli.global, &verb),
+        Verb::Health(verb) => control::health(app, &cli.global, &verb),
+        Verb::Control(verb) => control::control(app, &cli.global, &verb),
         Verb::Config { verb } => config::run(app, &cli.global, &verb),
         Verb::Completions(verb) => paper::completions(command(app, arguments), &verb),
         Verb::Man => paper::man(command(app, arguments)),

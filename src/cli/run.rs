@@ -118,6 +118,7 @@ fn as_program(config: &Config, plan: QueuePlan, level: Level, task: Task) -> Res
     let mut plan = plan_of(config, vec![plan], level);
     plan.halt_when_empty = true;
     let run = master::Run {
+        control: None,
         plan,
         launches: vec![launch(config, &queue, level, "plain")],
         setups: vec![setup(&queue)],

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     app::{App, WORKER},
-    config::{Config, Queue, Target, parse_duration},
+    config::{Config, Mode, Queue, Target, parse_duration},
+    control::server::{self, Socket},
     error::{Code, Error},
     logging::{Level, Logger},
     master::{
@@ -60,7 +61,9 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
         }
     };
     let launches = config.queues.iter().map(|queue| launch(&config, queue, level, &verb.log_format)).collect();
+    let control = control(&config, verb, &logger)?;
     let run = Run {
+        control,
         plan: plan(&config, verb, level, timer.is_some()),
         launches,
         setups: config.queues.iter().map(setup).collect(),
@@ -79,6 +82,22 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
             Ok(Code::DeadLettered)
         }
         None => Ok(finished.code),
+    }
+}
+
+/// Makes the control socket. One that was not asked for by name is not worth a refusal.
+fn control(config: &Config, verb: &Workers, logger: &Logger) -> Result<Option<Socket>, Error> {
+    let Some(place) = super::control::place(config, verb.socket.as_ref()) else { return Ok(None) };
+    match Socket::bind(&place) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error @ server::Error::Taken(_)) => Err(Error::new(Code::Taken, error.to_string()).hint(
+            "stop that one, or give this one a socket of its own with --socket PATH, or none with --socket none",
+        )),
+        Err(error) if place.asked_for => Err(Error::new(Code::Taken, error.to_string())),
+        Err(error) => {
+            logger.line(Level::Warning, MASTER, &format!("{error}; status and control will not find this master"));
+            Ok(None)
+        }
     }
 }
 
@@ -129,6 +148,7 @@ pub(super) fn queue_plan(config: &Config, queue: &Queue) -> QueuePlan {
         settings: queue.clone(),
         accepts: command.map_or(Accepts::Json, |command| command.accepts),
         is_program: command.is_some(),
+        is_once: command.is_some_and(|command| command.mode == Mode::Once),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     memory::Memory,
     pool::{self, First, Pool},
     shutdown::Stop,
-    slot::{InHand, Phase, Slot, State},
+    slot::{Phase, Slot, State},
     timers::{Owner, Timers},
     verdict::Run,
 };
@@ -24,15 +24,14 @@ use crate::{
     error::Code,
     logging::Level,
     task::{Delivery, Handle, QueueIndex, Reason, Settlement},
-    transport,
 };
 
 /// The master's name in the log.
 pub const MASTER: &str = "AsyncTaskWorkerTask";
 /// In halt mode: how long the transport may be out of reach before the run ends with 69.
-const UNREACHABLE_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const UNREACHABLE_LIMIT: Duration = Duration::from_secs(30);
 /// A first delivery with this many deliveries without outcome is worked alone.
-const SUSPECT_DELIVERIES: u32 = 3;
+pub(super) const SUSPECT_DELIVERIES: u32 = 3;
 
 /// The state machine.
 #[derive(Debug)]
@@ -46,11 +45,11 @@ pub struct Core {
     pub(super) tally: Tally,
     pub(super) suspended: Vec<super::death::Suspended>,
     /// Settled by us, not yet confirmed by the transport: with the task's identity.
-    unsettled: HashMap<Handle, Option<u64>>,
-    memory: Option<Memory>,
-    session: u32,
-    attached: bool,
-    lost_at: Option<Instant>,
+    pub(super) unsettled: HashMap<Handle, Option<u64>>,
+    pub(super) memory: Option<Memory>,
+    pub(super) session: u32,
+    pub(super) attached: bool,
+    pub(super) lost_at: Option<Instant>,
     /// Names the present quiet: raised by everything that could end it.
     pub(super) serial: u64,
     pub(super) surveying: bool,
@@ -86,7 +85,7 @@ impl Core {
             for number in 1..=settings.processes {
                 slots.push(Slot::new(pools.len(), format!("{}[{number}]", settings.name), &settings.kind));
             }
-            pools.push(Pool::new(queue_plan.clone(), first..slots.len()));
+            pools.push(Pool::new(queue_plan.clone(), (first..slots.len()).collect()));
         }
         Self {
             memory: plan.remember.map(Memory::new),
@@ -125,6 +124,7 @@ impl Core {
             Event::Spawned { worker, pid } => {
                 if let Some(life) = self.slots[worker.slot].life_of(worker) {
                     life.pid = Some(pid);
+                    self.once_started(worker.slot);
                 }
             }
             Event::SpawnFailed { worker, error } => self.spawn_failed(worker, &error),
@@ -132,6 +132,9 @@ impl Core {
             Event::Faulted { worker, fault } => self.faulted(worker, fault),
             Event::HungUp { worker } => self.hung_up(worker),
             Event::Exited { worker, ended } => self.exited(worker, ended),
+            Event::Commanded { number, command, by } => self.commanded(number, command, &by),
+            Event::Measured { worker, bytes } => self.measured(worker, bytes),
+            Event::InterruptAsked => self.interrupt_asked(),
             Event::StopAsked => self.stop_asked(),
             Event::HaltTimedOut => self.halt_timed_out(),
             Event::DeadlinePassed => {}
@@ -165,142 +168,6 @@ impl Core {
             self.lost_at = Some(self.now.at);
             self.timers.arm(Owner::Survey, self.now.at + UNREACHABLE_LIMIT);
         }
-    }
-
-    // The transport's events.
-
-    fn transport_told(&mut self, event: transport::Event) {
-        use transport::Event as Told;
-        match event {
-            Told::Attached { session } => self.attached(session),
-            Told::Lost { error, again_in } => self.lost(&error, again_in),
-            Told::Refused(error) => self.end_badly(Code::Unavailable, error.to_string()),
-            Told::Delivered(deliveries) => deliveries.into_iter().for_each(|delivery| self.delivered(delivery)),
-            Told::Stored(handle) => {
-                if let (Some(memory), Some(Some(identity))) = (&mut self.memory, self.unsettled.get(&handle)) {
-                    memory.stored(*identity, handle);
-                }
-            }
-            Told::Settled(handles) => {
-                for handle in handles {
-                    if let (Some(Some(identity)), Some(memory)) = (self.unsettled.remove(&handle), &mut self.memory) {
-                        memory.answered(identity, handle);
-                    }
-                }
-            }
-            Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
-            Told::Warning(text) => self.log(Level::Warning, || text),
-            // The timer of schedules is a machine of its own; the shell tells it.
-            Told::LeaseHeld { .. } | Told::LeaseRefused | Told::LeaseLost | Told::Fired { .. } => {}
-        }
-    }
-
-    fn attached(&mut self, session: u32) {
-        if self.session > 0 {
-            self.log(Level::Info, || "The connection is back".to_owned());
-        }
-        self.session = session;
-        self.attached = true;
-        if let Some(memory) = &mut self.memory {
-            memory.attached(self.now.at);
-        }
-        self.lost_at = None;
-        for pool in &mut self.pools {
-            pool.first = First::Awaited;
-            // What the transport kept of the credit is at most 1; it is asked anew from there.
-            pool.credit = pool.credit.min(1);
-        }
-        self.serial += 1;
-        self.renew_credits();
-    }
-
-    fn lost(&mut self, error: &transport::Error, again_in: Duration) {
-        let seconds = again_in.as_secs_f64();
-        self.log(Level::Warning, || format!("{error}; again in {seconds:.1} s"));
-        self.attached = false;
-        if let Some(memory) = &mut self.memory {
-            memory.lost();
-        }
-        self.surveying = false;
-        self.serial += 1;
-        if self.lost_at.is_none() {
-            self.lost_at = Some(self.now.at);
-            self.timers.arm(Owner::Survey, self.now.at + UNREACHABLE_LIMIT);
-        }
-        // Every handle is void: what waits comes again, what is in hand is adopted when it does, what was
-        // settled without an answer is remembered.
-        self.unsettled.clear();
-        for index in 0..self.pools.len() {
-            self.pools[index].waiting.clear();
-            if self.pools[index].credit > 1 {
-                self.ask_credit(index, 1);
-            }
-        }
-        let in_hand = self.slots.iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);
-        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
-        for hand in in_hand.chain(suspended) {
-            hand.held = false;
-        }
-    }
-
-    fn delivered(&mut self, delivery: Delivery) {
-        self.serial += 1;
-        let index = delivery.queue.0;
-        let Some(delivery) = self.adopt(delivery) else { return };
-        if self.stop.is_stopping() || matches!(self.pools[index].state, pool::State::Parked { .. }) {
-            self.settle(delivery.handle, None, Settlement::Release);
-            return;
-        }
-        self.came_first(&delivery);
-        self.pools[index].waiting.push_back(delivery);
-        self.dispatch(index);
-    }
-
-    /// The first task of a session decides whether others may come before it has ended.
-    fn came_first(&mut self, delivery: &Delivery) {
-        let index = delivery.queue.0;
-        if self.pools[index].first == First::Awaited {
-            let suspect = delivery.task.deliveries >= SUSPECT_DELIVERIES;
-            self.pools[index].first = if suspect { First::Suspect(delivery.task.id.clone()) } else { First::Passed };
-            self.renew_credit(index);
-        }
-    }
-
-    /// A redelivered task that is known here is not run twice: one still in hand takes the new handle, one
-    /// that ended in an earlier session gets its settlement. Everything else is returned.
-    fn adopt(&mut self, delivery: Delivery) -> Option<Delivery> {
-        let Some(identity) = delivery.identity else { return Some(delivery) };
-        if !delivery.redelivered {
-            if let Some(memory) = &mut self.memory {
-                memory.forget(identity);
-            }
-            return Some(delivery);
-        }
-        let session = self.session;
-        let slots = self.pools[delivery.queue.0].slots.clone();
-        let mut in_hand = self.slots[slots].iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);
-        let mut suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
-        let known = |hand: &&mut InHand| !hand.held && hand.delivery.identity == Some(identity);
-        let adopt = |hand: &mut InHand| {
-            hand.delivery.handle = delivery.handle;
-            hand.session = session;
-            hand.held = true;
-        };
-        if in_hand.find(known).map(adopt).is_some() {
-            // It may take hours yet: others must not wait for it with a credit of 1.
-            self.came_first(&delivery);
-            return None;
-        }
-        if suspended.find(known).map(adopt).is_some() {
-            return None;
-        }
-        let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, session)) else {
-            return Some(delivery);
-        };
-        let id = delivery.task.id.clone();
-        self.log(Level::Debug, || format!("Task {id} came again after its end; its settlement is repeated"));
-        self.settle(delivery.handle, Some(identity), settlement);
-        None
     }
 
     // What the chapters share.
@@ -407,7 +274,7 @@ impl Core {
     }
 
     /// A number in 0..1 (xorshift64*): jitter needs no better, and the same seed gives the same run.
-    fn roll(&mut self) -> f64 {
+    pub(super) fn roll(&mut self) -> f64 {
         self.dice ^= self.dice >> 12;
         self.dice ^= self.dice << 25;
         self.dice ^= self.dice >> 27;
@@ -464,7 +331,7 @@ impl Core {
         }
     }
 
-    fn ask_credit(&mut self, index: usize, credit: u32) {
+    pub(super) fn ask_credit(&mut self, index: usize, credit: u32) {
         self.pools[index].credit = credit;
         self.actions.push(Action::Credit { queue: QueueIndex(index), credit });
     }
@@ -506,12 +373,14 @@ impl Core {
                     Phase::Starting { give_up_at } if over(give_up_at) => self.give_up_start(id),
                     Phase::Interrupted { kill_at } if over(kill_at) => self.kill_for_stop(id),
                     _ if life.end_due.as_ref().is_some_and(over) => self.end_unspoken(id),
-                    Phase::Working { .. } | Phase::Leaving => {
-                        if let Some(late) = late {
-                            let task = late.delivery.task.id.clone();
-                            self.time_out(id, task);
-                        }
+                    Phase::Working { .. } | Phase::Leaving if late.is_some() => {
+                        let task = late.map(|late| late.delivery.task.id.clone()).unwrap_or_default();
+                        self.time_out(id, task);
                     }
+                    Phase::Working { .. } if self.old_at(self.slots[slot].queue, life).as_ref().is_some_and(over) => {
+                        self.recycle(id, "it is old enough");
+                    }
+                    Phase::Working { .. } | Phase::Leaving => {}
                     Phase::Starting { .. } | Phase::Interrupted { .. } => {}
                 }
             }
@@ -560,7 +429,9 @@ impl Core {
 
     /// Arms the deadline of a slot.
     pub(super) fn arm_slot(&mut self, slot: usize) {
-        if let Some(at) = self.slots[slot].deadline() {
+        let index = self.slots[slot].queue;
+        let old_at = self.slots[slot].peek().and_then(|life| self.old_at(index, life));
+        if let Some(at) = [self.slots[slot].deadline(), old_at].into_iter().flatten().min() {
             self.timers.arm(Owner::Slot(slot), at);
         }
     }

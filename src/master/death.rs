@@ -37,7 +37,7 @@ impl Core {
     /// Fills a slot with a new process.
     pub(super) fn spawn(&mut self, slot: usize) {
         let index = self.slots[slot].queue;
-        if self.stop.is_stopping() {
+        if self.stop.is_stopping() || !self.slots[slot].wanted {
             self.slots[slot].state = State::Empty;
             return;
         }
@@ -46,7 +46,12 @@ impl Core {
             self.timers.arm(Owner::Queue(index), until);
             return;
         }
+        if self.is_once(slot) {
+            self.open_place(slot);
+            return;
+        }
         let give_up_at = self.now.at + self.plan.supervisor.start_timeout;
+        let lot = 1.0 - 0.1 * self.roll();
         let here = &mut self.slots[slot];
         here.life += 1;
         let id = WorkerId { slot, life: here.life };
@@ -56,6 +61,9 @@ impl Core {
             spawned_at: self.now.at,
             was_ready: false,
             tasks: 0,
+            lot,
+            measured_at: self.now.at,
+            recycling: false,
             hands: Vec::new(),
             end_due: None,
             phase: Phase::Starting { give_up_at },
@@ -63,7 +71,8 @@ impl Core {
         let settings = &self.pools[index].plan.settings;
         let (kind, queue) = (settings.kind.clone(), settings.name.clone());
         self.log(Level::Info, || format!("Launching {kind} to work on queue {queue}"));
-        self.actions.push(Action::Spawn { worker: id, queue: crate::task::QueueIndex(index) });
+        let name = self.slots[slot].name.clone();
+        self.actions.push(Action::Spawn { worker: id, slot: name, queue: crate::task::QueueIndex(index) });
         self.arm_slot(slot);
     }
 
@@ -74,6 +83,9 @@ impl Core {
         }
         let slot = self.slots[worker.slot].name.clone();
         self.log(Level::Error, || format!("{slot} could not be started: {error}"));
+        if self.is_once(worker.slot) {
+            self.once_not_started(worker.slot);
+        }
         self.failed_start(worker.slot);
     }
 
@@ -94,13 +106,20 @@ impl Core {
         let State::Alive(life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { return };
         self.relist(slot);
         self.serial += 1;
+        self.slots[slot].last_exit = Some(ended.exit.to_string());
         for hand in &life.hands {
             self.left_hands(hand);
         }
-        if self.stop.is_stopping() {
+        if self.is_outcome(slot, &life, &ended) {
+            self.once_ended(slot, &life, &ended);
+            return;
+        }
+        if self.stop.is_stopping() || !self.slots[slot].wanted {
             self.ended_in_stop(slot, life, &ended);
             return;
         }
+        self.slots[slot].restarts += 1;
+        self.slots[slot].failed += life.hands.len() as u64;
         let from_outside =
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGKILL" || signal == "SIGTERM");
         match (&life.phase, life.hands.is_empty()) {
@@ -161,8 +180,8 @@ impl Core {
             self.count(&settlement);
             self.settle_hand(hand, settlement);
         }
-        // What is given back has not failed.
-        let failed = if doom == Some(&Doom::Stop) { &[] } else { hands };
+        // What is given back or cancelled has not failed.
+        let failed = if matches!(doom, Some(Doom::Stop | Doom::Cancelled { .. })) { &[] } else { hands };
         for hand in failed {
             self.count_failure(hand.delivery.queue.0, &hand.delivery.task.id);
         }
@@ -235,6 +254,11 @@ impl Core {
         let index = self.slots[slot].queue;
         self.slots[slot].state = State::Empty;
         self.relist(slot);
+        if self.slots[slot].replaces.is_some() {
+            // The process that it was to replace is well and goes on.
+            self.wait_before_restart(slot);
+            return;
+        }
         self.pools[index].starts.failed(self.now.at);
         let (end, park) = (self.pools[index].starts.end_halt_mode(), self.pools[index].starts.park());
         if self.plan.halt_when_empty && end {
@@ -281,9 +305,9 @@ impl Core {
         let queue = self.pools[index].name().to_owned();
         self.log(Level::Info, || format!("Queue {queue} is tried again"));
         let slots = self.pools[index].slots.clone();
-        let alive = slots.clone().any(|slot| self.slots[slot].peek().is_some());
-        if !alive {
-            self.spawn(slots.start);
+        let alive = slots.iter().any(|slot| self.slots[*slot].peek().is_some());
+        if !alive && let Some(first) = slots.first() {
+            self.spawn(*first);
         }
         self.renew_credit(index);
     }

@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use super::{core::Core, event::Action, slot::InHand, timers::Owner, verdict};
+use super::{
+    core::Core,
+    event::{Action, Once},
+    slot::InHand,
+    timers::Owner,
+    verdict,
+};
 use crate::{
     config::Acks,
     frames::{self, Payload, TaskFrame},
@@ -12,6 +18,14 @@ use crate::{
 
 /// A payload in the log is cut at this length, like a worker's lines.
 const LOGGED_PAYLOAD: usize = 64 * 1024;
+
+/// How a task goes to its worker.
+enum Handed {
+    /// In a frame.
+    Frame(Vec<u8>),
+    /// As a process of its own.
+    Process(Once),
+}
 
 impl Core {
     /// Hands out what waits in a queue, as far as seats, limits and the rate allow.
@@ -85,8 +99,13 @@ impl Core {
     }
 
     fn begin_task(&mut self, index: usize, slot: usize, delivery: Delivery) {
-        let frame = match self.frame_of(index, slot, &delivery) {
-            Ok(frame) => frame,
+        let made = if self.is_once(slot) {
+            self.once_for(index, slot, &delivery).map(Handed::Process)
+        } else {
+            self.frame_of(index, slot, &delivery).map(Handed::Frame)
+        };
+        let handed = match made {
+            Ok(handed) => handed,
             Err(error) => {
                 self.refuse(&delivery, Reason::Malformed, error);
                 return;
@@ -112,7 +131,7 @@ impl Core {
         let session = self.session();
         let life = self.slots[slot].alive().expect("a slot in the free list is alive");
         let worker = life.id;
-        life.hands.push(InHand { delivery, session, held: true, accepted, begun_at: now, due_at });
+        life.hands.push(InHand { delivery, session, held: true, accepted, begun_at: now, due_at, progress: None });
         self.relist(slot);
         if due_at.is_some() {
             self.arm_slot(slot);
@@ -120,7 +139,10 @@ impl Core {
         if accepted {
             self.settle(handle, None, Settlement::Accept);
         }
-        self.actions.push(Action::Send { worker, frame });
+        match handed {
+            Handed::Frame(frame) => self.actions.push(Action::Send { worker, frame }),
+            Handed::Process(once) => self.spawn_once(worker, index, once),
+        }
     }
 
     /// The frame of a task, and its `Got payload` line before it.
@@ -184,7 +206,7 @@ impl Core {
     }
 }
 
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     if text.len() <= LOGGED_PAYLOAD {
         return text;
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config,
+    control::types::{Answer, Command},
     error::Code,
     frames::FromWorker,
     logging::Level,
@@ -68,6 +69,24 @@ pub enum Event {
         /// How, and what it left.
         ended: Ended,
     },
+    /// A command came over the control socket.
+    Commanded {
+        /// Names the answer.
+        number: u64,
+        /// The command.
+        command: Command,
+        /// Who gave it.
+        by: String,
+    },
+    /// The memory of a worker, which was asked for.
+    Measured {
+        /// Which.
+        worker: WorkerId,
+        /// Resident, in bytes.
+        bytes: u64,
+    },
+    /// A person wants an end now.
+    InterruptAsked,
     /// A person or the service manager wants an end: one step more on the way down with each.
     StopAsked,
     /// The time limit of a halt-mode run passed.
@@ -98,8 +117,21 @@ pub enum Action {
     Spawn {
         /// Under this id.
         worker: WorkerId,
+        /// Name of its slot, `foo[1]`.
+        slot: String,
         /// The queue.
         queue: QueueIndex,
+    },
+    /// Start a process for one task of a queue's kind.
+    SpawnOnce {
+        /// Name of its slot.
+        slot: String,
+        /// Under this id.
+        worker: WorkerId,
+        /// The queue.
+        queue: QueueIndex,
+        /// What the process is told.
+        once: Once,
     },
     /// Write a frame to a worker.
     Send {
@@ -143,6 +175,20 @@ pub enum Action {
         /// Its text; may hold several lines.
         message: String,
     },
+    /// The answer to a command.
+    Answer {
+        /// Of the command.
+        number: u64,
+        /// What it is.
+        answer: Answer,
+    },
+    /// Log this much from now on.
+    LogLevel(Level),
+    /// Tell how much memory a worker has.
+    Measure {
+        /// Which.
+        worker: WorkerId,
+    },
     /// The timing of schedules ends here: nothing fires any more.
     StopScheduler,
     /// Everything is done: end with this code.
@@ -152,6 +198,19 @@ pub enum Action {
         /// For stderr, if the end needs an explanation.
         error: Option<String>,
     },
+}
+
+/// A task as a process of its own gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// `ASYNCTASK_TASK_ID`.
+    pub id: String,
+    /// `ASYNCTASK_ATTEMPT`.
+    pub attempt: u32,
+    /// `ASYNCTASK_MAX_ATTEMPTS`.
+    pub max_attempts: u32,
+    /// Its stdin.
+    pub payload: Vec<u8>,
 }
 
 /// The signals that the master sends.
@@ -195,4 +254,6 @@ pub struct QueuePlan {
     pub accepts: Accepts,
     /// Its kind is a program that may want a SIGTERM; Rust kinds ignore it.
     pub is_program: bool,
+    /// Its kind has a process for each task (`mode: once`).
+    pub is_once: bool,
 }

@@ -16,12 +16,17 @@ mod death;
 mod dispatch;
 pub mod event;
 mod memory;
+mod once;
 pub(crate) mod pool;
+mod renewal;
 mod report;
+mod session;
 mod shutdown;
 mod slot;
+mod steer;
 mod timers;
 pub(crate) mod verdict;
+mod views;
 mod workers;
 
 use std::{collections::HashMap, io, rc::Rc, time::Duration};
@@ -30,17 +35,21 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::core::{Core, MASTER, Tally};
 use self::{
-    event::{Action, Ended, Event, Plan, WorkerId},
-    workers::{Inbox, Worker},
+    event::{Action, Ended, Event, Once, Plan, WorkerId},
+    workers::{Inbox, Process, Worker},
 };
 use crate::{
     clock::{Clock, Instant, Now},
+    control::{
+        server::{Asked, Socket},
+        types::Command,
+    },
     error::{Code, Error},
     logging::{Level, Logger},
     process::{self, Environment, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
     schedule::{Act, Timer},
     task::{Handle, Settlement},
-    transport::{self, QueueSetup, Request, Transport, Uri},
+    transport::{self, DeadQueue, QueueSetup, Request, Transport, Uri},
 };
 
 /// How long the transport may take to close.
@@ -73,6 +82,8 @@ pub struct Run {
     pub timer: Option<Timer>,
     /// The run ends with 81 after this long.
     pub halt_timeout: Option<Duration>,
+    /// Where people ask and steer, bound already.
+    pub control: Option<Socket>,
 }
 
 /// How a run ended.
@@ -111,11 +122,26 @@ pub fn run_on(
         .map_err(|error| internal("cannot make the event loop", error))?;
     let (events, told) = mpsc::unbounded_channel();
     let transport = open(events).map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
+    let mut run = run;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
         let arrivals = signals.watch().map_err(|error| internal("cannot watch signals", error))?;
+        let (asking, asked) = mpsc::unbounded_channel();
+        let control = run.control.take();
+        if let Some(socket) = &control {
+            socket.serve(asking.clone()).map_err(|error| internal("cannot watch the control socket", error))?;
+        }
+        let told = Told { transport: told, asked, _asking: asking };
         Shell::new(run, transport, logger.clone()).go(&signals, &arrivals, told).await
     })
+}
+
+/// What comes from other threads and tasks.
+struct Told {
+    transport: mpsc::UnboundedReceiver<transport::Event>,
+    asked: mpsc::UnboundedReceiver<Asked>,
+    /// Without a control socket nobody asks; the channel must not end for that.
+    _asking: mpsc::UnboundedSender<Asked>,
 }
 
 struct Shell {
@@ -127,7 +153,14 @@ struct Shell {
     launches: Vec<(Program, Environment)>,
     workers: Vec<Option<Rc<Worker>>>,
     pids: HashMap<u32, WorkerId>,
-    slots: Vec<String>,
+    /// Commands that wait for the core's answer, by number.
+    asked: HashMap<u64, Asked>,
+    commands: u64,
+    uri: Uri,
+    /// The queues, for their depths.
+    dead: Vec<DeadQueue>,
+    /// Whether the lease of the schedules is ours.
+    leading: bool,
     oom: OomWatch,
     timer: Option<Timer>,
     /// Settlements that go to the transport together, and since when the first of them waits.
@@ -143,14 +176,7 @@ struct Shell {
 
 impl Shell {
     fn new(run: Run, transport: Box<dyn Transport>, logger: Logger) -> Self {
-        let slot_names = |plan: &Plan| -> Vec<String> {
-            let names = |queue: &event::QueuePlan| {
-                let name = queue.settings.name.clone();
-                (1..=queue.settings.processes).map(move |number| format!("{name}[{number}]"))
-            };
-            plan.queues.iter().flat_map(names).collect()
-        };
-        let slots = slot_names(&run.plan);
+        let dead = run.setups.iter().map(|setup| setup.dead.clone()).collect();
         transport.ask(Request::Attach { queues: run.setups, passive: run.passive });
         if run.timer.is_some() {
             transport.ask(Request::Lease { application: run.application });
@@ -162,9 +188,13 @@ impl Shell {
             logger,
             inbox: Rc::default(),
             launches: run.launches,
-            workers: (0..slots.len()).map(|_| None).collect(),
+            workers: Vec::new(),
             pids: HashMap::new(),
-            slots,
+            asked: HashMap::new(),
+            commands: 0,
+            uri: run.uri,
+            dead,
+            leading: false,
             oom: OomWatch::open(),
             timer: run.timer,
             settlements: Vec::new(),
@@ -176,12 +206,7 @@ impl Shell {
         }
     }
 
-    async fn go(
-        mut self,
-        signals: &Signals,
-        arrivals: &Watch,
-        mut told: mpsc::UnboundedReceiver<transport::Event>,
-    ) -> Result<Finished, Error> {
+    async fn go(mut self, signals: &Signals, arrivals: &Watch, mut told: Told) -> Result<Finished, Error> {
         self.handle(Event::Begun);
         let mut batch = Vec::with_capacity(TURN);
         while self.finished.is_none() {
@@ -194,7 +219,7 @@ impl Shell {
                     self.signalled(&signals.drain());
                 }
                 () = self.inbox.filled() => self.take_inbox(),
-                count = told.recv_many(&mut batch, TURN) => {
+                count = told.transport.recv_many(&mut batch, TURN) => {
                     if count == 0 {
                         return Err(Error::new(Code::Internal, "the transport's thread has ended"));
                     }
@@ -202,6 +227,7 @@ impl Shell {
                         self.transport_told(event);
                     }
                 }
+                Some(asked) = told.asked.recv() => self.asked(asked),
                 () = tokio::time::sleep(wait) => self.time_passed(),
             }
             self.take_inbox();
@@ -259,7 +285,8 @@ impl Shell {
         for signal in arrived {
             match signal {
                 Signal::Terminate | Signal::Interrupt => self.handle(Event::StopAsked),
-                Signal::Quit | Signal::HangUp | Signal::User1 | Signal::Child => {}
+                Signal::Quit => self.handle(Event::InterruptAsked),
+                Signal::HangUp | Signal::User1 | Signal::Child => {}
             }
         }
         if arrived.contains(&Signal::Child) {
@@ -299,6 +326,7 @@ impl Shell {
         let wall = self.clock.now().wall;
         match event {
             Told::LeaseHeld { memory } => {
+                self.leading = true;
                 let acts = self.timer.as_mut().map_or_else(Vec::new, |timer| timer.lead(wall, &memory));
                 self.fire(acts);
             }
@@ -306,6 +334,7 @@ impl Shell {
                 self.logger.line(Level::Info, MASTER, "Another scheduler holds the schedules; waiting for it to go");
             }
             Told::LeaseLost => {
+                self.leading = false;
                 if let Some(timer) = &mut self.timer {
                     timer.follow();
                 }
@@ -368,7 +397,16 @@ impl Shell {
                 self.hand_over_settlements();
                 self.transport.ask(Request::Survey { serial });
             }
-            Action::Spawn { worker, queue } => self.spawn(worker, queue.0),
+            Action::Spawn { worker, slot, queue } => self.spawn(worker, slot, queue.0),
+            Action::SpawnOnce { worker, slot, queue, once } => self.spawn_once(worker, slot, queue.0, &once),
+            Action::Answer { number, answer } => self.answer(number, answer),
+            Action::LogLevel(level) => self.logger.set_level(level),
+            Action::Measure { worker } => {
+                let bytes = self.worker(worker).and_then(|worker| process::limits::resident_bytes(worker.pid));
+                if let Some(bytes) = bytes {
+                    self.inbox.push(Event::Measured { worker, bytes });
+                }
+            }
             Action::Signal { worker, signal } => {
                 if let Some(worker) = self.worker(worker) {
                     let signal = match signal {
@@ -395,7 +433,7 @@ impl Shell {
     }
 
     fn worker(&self, id: WorkerId) -> Option<&Rc<Worker>> {
-        self.workers[id.slot].as_ref().filter(|worker| worker.id == id)
+        self.workers.get(id.slot)?.as_ref().filter(|worker| worker.id == id)
     }
 
     fn hand_over_settlements(&mut self) {
@@ -404,19 +442,39 @@ impl Shell {
         }
     }
 
-    fn spawn(&mut self, id: WorkerId, queue: usize) {
+    fn spawn(&mut self, id: WorkerId, slot: String, queue: usize) {
         let (program, environment) = &self.launches[queue];
-        let environment = Environment { slot: self.slots[id.slot].clone(), ..environment.clone() };
+        let environment = Environment { slot, ..environment.clone() };
         let oom_before = self.oom.count();
-        let started = process::spawn(program, &environment).and_then(|spawned| {
-            let (inbox, logger) = (Rc::clone(&self.inbox), self.logger.clone());
-            let pid = spawned.pid;
-            self.pids.insert(pid, id);
-            Worker::watch(id, spawned, oom_before, inbox, logger)
+        let spawned = process::spawn(program, &environment);
+        self.watch(id, spawned.map(Process::from), oom_before);
+    }
+
+    fn spawn_once(&mut self, id: WorkerId, slot: String, queue: usize, once: &Once) {
+        let (program, environment) = &self.launches[queue];
+        let mut environment = Environment { slot, ..environment.clone() };
+        environment.pairs.extend([
+            ("ASYNCTASK_TASK_ID".into(), once.id.clone().into()),
+            ("ASYNCTASK_ATTEMPT".into(), once.attempt.to_string().into()),
+            ("ASYNCTASK_MAX_ATTEMPTS".into(), once.max_attempts.to_string().into()),
+        ]);
+        let oom_before = self.oom.count();
+        let spawned = process::spawn::payload_stdin(&once.payload)
+            .and_then(|stdin| process::spawn_once(program, &environment, stdin));
+        self.watch(id, spawned.map(Process::from), oom_before);
+    }
+
+    fn watch(&mut self, id: WorkerId, spawned: io::Result<Process>, oom_before: Option<u64>) {
+        let started = spawned.and_then(|process| {
+            self.pids.insert(process.pid, id);
+            Worker::watch(id, process, oom_before, Rc::clone(&self.inbox), self.logger.clone())
         });
         match started {
             Ok(worker) => {
                 self.inbox.push(Event::Spawned { worker: id, pid: worker.pid });
+                if self.workers.len() <= id.slot {
+                    self.workers.resize(id.slot + 1, None);
+                }
                 self.workers[id.slot] = Some(worker);
             }
             Err(error) => self.inbox.push(Event::SpawnFailed { worker: id, error: error.to_string() }),

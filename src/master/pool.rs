@@ -3,7 +3,7 @@
 //!
 //! Nothing here is looked at per task but the ends of two lists.
 
-use std::{collections::VecDeque, ops::Range, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use super::event::QueuePlan;
 use crate::{
@@ -36,7 +36,7 @@ pub(super) const LULL: Duration = Duration::from_millis(50);
 pub(super) struct Pool {
     pub(super) plan: QueuePlan,
     /// Its slots.
-    pub(super) slots: Range<usize>,
+    pub(super) slots: Vec<usize>,
     /// Delivered, not begun.
     pub(super) waiting: VecDeque<Delivery>,
     /// Slots with a free seat, the one used last at the end.
@@ -44,6 +44,14 @@ pub(super) struct Pool {
     /// Tasks in workers' hands.
     pub(super) in_hand: usize,
     pub(super) state: State,
+    /// A person wants no tasks of it taken.
+    pub(super) paused: bool,
+    /// Tasks done.
+    pub(super) done: u64,
+    /// When a task last came.
+    pub(super) delivered_at: Instant,
+    /// Slots whose processes are to be renewed.
+    pub(super) renewals: VecDeque<usize>,
     /// What was asked of the transport.
     pub(super) credit: u32,
     /// The task that came first in this session decides whether more may come.
@@ -88,7 +96,7 @@ pub(super) enum First {
 }
 
 impl Pool {
-    pub(super) fn new(plan: QueuePlan, slots: Range<usize>) -> Self {
+    pub(super) fn new(plan: QueuePlan, slots: Vec<usize>) -> Self {
         let rate = plan.settings.rate.map(Window::new);
         Self {
             plan,
@@ -97,6 +105,10 @@ impl Pool {
             free: Vec::new(),
             in_hand: 0,
             state: State::Running,
+            paused: false,
+            done: 0,
+            delivered_at: Instant::default(),
+            renewals: VecDeque::new(),
             credit: 0,
             first: First::Awaited,
             proven: false,
@@ -119,7 +131,7 @@ impl Pool {
 
     /// The credit that it should have now.
     pub(super) fn wanted_credit(&self) -> u32 {
-        if !self.proven {
+        if !self.proven || self.paused {
             return 0;
         }
         match (&self.state, &self.first) {
@@ -141,6 +153,7 @@ impl Pool {
     /// Whether a task may be begun now as far as pauses go.
     pub(super) fn may_begin(&self) -> bool {
         match self.state {
+            _ if self.paused => false,
             State::Running => true,
             State::Trial { .. } => self.in_hand == 0,
             State::Parked { .. } => false,

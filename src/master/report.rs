@@ -30,9 +30,10 @@ impl Core {
             FromWorker::Ready(ready) => self.became_ready(worker, ready),
             FromWorker::Outcome { id, outcome } => self.reported(worker, &id, outcome),
             FromWorker::Accept { id } => self.accepted(worker, &id),
-            FromWorker::Progress { id, .. } => {
-                if !life.hands.iter().any(|hand| hand.delivery.task.id == id) {
-                    self.faulted(worker, format!("progress of task \"{id}\", which it does not hold"));
+            FromWorker::Progress { id, percent, note } => {
+                match life.hands.iter_mut().find(|hand| hand.delivery.task.id == id) {
+                    Some(hand) => hand.progress = Some((percent, note)),
+                    None => self.faulted(worker, format!("progress of task \"{id}\", which it does not hold")),
                 }
             }
             FromWorker::Log { level, message } => self.log_as(worker.slot, level, || message),
@@ -92,6 +93,8 @@ impl Core {
             self.log(Level::Info, || format!("Queue {queue} is worked again"));
             self.refill(index);
         }
+        self.take_over(worker.slot);
+        self.arm_slot(worker.slot);
         self.relist(worker.slot);
         self.renew_credit(index);
         self.dispatch(index);
@@ -108,22 +111,25 @@ impl Core {
         let pid = life.pid;
         self.slots[worker.slot].failures = 0;
         let took = self.left_hands(&hand);
-        self.log_outcome(worker, &outcome);
+        self.log_outcome(worker.slot, &outcome);
         let outcome = checked(outcome);
         self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
         self.note(&hand.delivery, &settlement);
+        self.count_in_slot(worker.slot, &settlement);
         self.settle_hand(&hand, settlement);
         self.relist(worker.slot);
         let index = hand.delivery.queue.0;
+        self.check_recycle(worker);
+        self.release_retired(worker);
         self.renew_credit(index);
         self.dispatch_after(index);
     }
 
-    fn log_outcome(&mut self, worker: WorkerId, outcome: &Outcome) {
+    pub(super) fn log_outcome(&mut self, slot: usize, outcome: &Outcome) {
         match outcome {
-            Outcome::Done { .. } => self.log_as(worker.slot, Level::Debug, || "Processing complete".to_owned()),
-            Outcome::Error { error, detail } => self.log_as(worker.slot, Level::Error, || {
+            Outcome::Done { .. } => self.log_as(slot, Level::Debug, || "Processing complete".to_owned()),
+            Outcome::Error { error, detail } => self.log_as(slot, Level::Error, || {
                 let mut text = format!("An unhandled exception occurred while processing the payload\n{error}");
                 if !detail.is_empty() {
                     text.push('\n');
@@ -132,17 +138,17 @@ impl Core {
                 text
             }),
             Outcome::Retry { error, .. } => {
-                self.log_as(worker.slot, Level::Debug, || format!("Retry asked for: {error}"));
+                self.log_as(slot, Level::Debug, || format!("Retry asked for: {error}"));
             }
             Outcome::Snooze { delay } => {
                 let seconds = delay.as_secs_f64();
-                self.log_as(worker.slot, Level::Debug, || format!("Snoozed for {seconds:.1} s"));
+                self.log_as(slot, Level::Debug, || format!("Snoozed for {seconds:.1} s"));
             }
             Outcome::Failed { error, .. } => {
-                self.log_as(worker.slot, Level::Error, || format!("The payload cannot be processed\n{error}"));
+                self.log_as(slot, Level::Error, || format!("The payload cannot be processed\n{error}"));
             }
             Outcome::Malformed { error } => {
-                self.log_as(worker.slot, Level::Error, || format!("The payload is malformed\n{error}"));
+                self.log_as(slot, Level::Error, || format!("The payload is malformed\n{error}"));
             }
         }
     }

@@ -88,6 +88,14 @@ impl Core {
         }
     }
 
+    /// A person wants an end now: what is in hand is interrupted.
+    pub(super) fn interrupt_asked(&mut self) {
+        if matches!(self.stop, Stop::Running) {
+            self.stop_asked();
+        }
+        self.interrupt();
+    }
+
     /// Ends a run that cannot go on, with an explanation.
     pub(super) fn end_badly(&mut self, code: Code, error: String) {
         if self.stop.is_stopping() {
@@ -128,7 +136,11 @@ impl Core {
         }
     }
 
-    fn dismiss(&mut self, slot: usize, reason: HaltReason) {
+    pub(super) fn dismiss(&mut self, slot: usize, reason: HaltReason) {
+        if self.is_once(slot) && self.slots[slot].peek().is_some() {
+            self.dismiss_once(slot, reason);
+            return;
+        }
         let Some(life) = self.slots[slot].alive() else {
             self.slots[slot].state = State::Empty;
             return;
@@ -152,6 +164,9 @@ impl Core {
     /// Takes back by force what workers hold: programs may clean up for two seconds.
     fn interrupt(&mut self) {
         let kill_at = self.now.at + INTERRUPT_PATIENCE;
+        if !matches!(self.stop, Stop::Draining(_)) {
+            return;
+        }
         let Stop::Draining(mut end) = std::mem::replace(&mut self.stop, Stop::Over) else { return };
         end.until = kill_at;
         self.stop = Stop::Interrupting(end);
@@ -290,7 +305,7 @@ impl Core {
             && self.suspended.is_empty()
             && self.all_settled()
             && self.pools.iter().all(|pool| pool.waiting.is_empty() && pool.state == pool::State::Running)
-            && self.slots.iter().all(super::slot::Slot::is_idle)
+            && self.slots.iter().all(super::slot::Slot::is_at_rest)
     }
 
     /// The transport answered. The answer counts only if nothing happened here since it was asked.

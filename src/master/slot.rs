@@ -10,10 +10,13 @@
 //! A process that dies anywhere is taken out by its exit alone; what it held is settled then. The states carry
 //! their own deadlines; a slot is looked at no earlier than [`Slot::deadline`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::event::WorkerId;
 use crate::{clock::Instant, task::Delivery};
+
+/// A process whose memory is limited is measured after a task, no more often than this.
+pub(super) const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 /// One slot.
 #[derive(Debug)]
@@ -30,6 +33,16 @@ pub(super) struct Slot {
     pub(super) failures: u32,
     /// Whether it stands in its pool's list of slots with a free seat.
     pub(super) listed: bool,
+    /// Whether it is to be filled: false once its process is to end without a successor here.
+    pub(super) wanted: bool,
+    /// The slot whose process goes when the one here is ready.
+    pub(super) replaces: Option<usize>,
+    /// Tasks done here, tasks that failed here, and deaths.
+    pub(super) done: u64,
+    pub(super) failed: u64,
+    pub(super) restarts: u64,
+    /// How the last process here ended.
+    pub(super) last_exit: Option<String>,
     /// What is there now.
     pub(super) state: State,
 }
@@ -55,6 +68,13 @@ pub(super) struct Life {
     pub(super) was_ready: bool,
     /// Outcomes it gave.
     pub(super) tasks: u64,
+    /// Drawn once, in 0.9..1: its limits before it is renewed are that share of the settings', so that processes
+    /// that began together do not end together.
+    pub(super) lot: f64,
+    /// Its renewal was asked for.
+    pub(super) recycling: bool,
+    /// When its memory was last looked at.
+    pub(super) measured_at: Instant,
     /// Tasks it holds, oldest first.
     pub(super) hands: Vec<InHand>,
     /// Its socket is closed or it said bye: if it has not ended by then, it is killed.
@@ -86,6 +106,8 @@ pub(super) enum Doom {
     TimeLimit { id: String },
     /// It broke the protocol.
     Fault(String),
+    /// A person cancelled the task with this id.
+    Cancelled { id: String },
     /// The stop did not wait any longer. What it held is released.
     Stop,
 }
@@ -103,12 +125,27 @@ pub(super) struct InHand {
     pub(super) begun_at: Instant,
     /// Its time limit.
     pub(super) due_at: Option<Instant>,
+    /// How far it is, as the worker told last: percent and note.
+    pub(super) progress: Option<(Option<f64>, String)>,
 }
 
 impl Slot {
     pub(super) fn new(queue: usize, name: String, kind: &str) -> Self {
-        let state = State::Empty;
-        Self { queue, name, log_name: Arc::from(kind), life: 0, failures: 0, listed: false, state }
+        Self {
+            queue,
+            name,
+            log_name: Arc::from(kind),
+            life: 0,
+            failures: 0,
+            listed: false,
+            wanted: true,
+            replaces: None,
+            done: 0,
+            failed: 0,
+            restarts: 0,
+            last_exit: None,
+            state: State::Empty,
+        }
     }
 
     /// The process of this id, if it is still the one here.
@@ -133,6 +170,16 @@ impl Slot {
             State::Alive(life) => Some(life),
             State::Empty | State::Waiting { .. } => None,
         }
+    }
+
+    /// Whether a person is shown it: not what is left of a slot that is no more.
+    pub(super) fn is_shown(&self) -> bool {
+        self.wanted || self.peek().is_some()
+    }
+
+    /// Whether nothing happens here that a halt must wait for.
+    pub(super) fn is_at_rest(&self) -> bool {
+        if self.wanted { self.is_idle() } else { matches!(self.state, State::Empty) }
     }
 
     /// Whether it can take one more task.

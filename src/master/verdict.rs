@@ -58,6 +58,15 @@ impl Run<'_> {
         }
     }
 
+    /// The settlement after what a process of its own said by its end, with the evidence.
+    pub(super) fn ended(&self, outcome: Outcome, ended: &Ended) -> Settlement {
+        let mut settlement = self.told(outcome);
+        if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
+            prove(failure, ended);
+        }
+        settlement
+    }
+
     /// The settlement of a task that was not run, because it cannot or must not be.
     pub(crate) fn refused(&self, reason: Reason, error: String) -> Settlement {
         Settlement::Dead(Box::new(self.failure(reason, error, String::new())))
@@ -74,6 +83,16 @@ impl Run<'_> {
             Some(Doom::TimeLimit { id }) => {
                 (Reason::Crash, format!("the worker was killed at the time limit of task {id}"))
             }
+            Some(Doom::Cancelled { id }) if *id == self.task.id => {
+                return Settlement::Dead(Box::new(self.failure(
+                    Reason::Cancelled,
+                    "a person cancelled it".to_owned(),
+                    String::new(),
+                )));
+            }
+            Some(Doom::Cancelled { id }) => {
+                (Reason::Crash, format!("the worker was stopped because task {id} was cancelled"))
+            }
             Some(Doom::Fault(fault)) => (Reason::Crash, format!("protocol fault: {fault}")),
             Some(Doom::StartLimit) | None => (Reason::Crash, format!("the worker died: {}", ended.exit)),
         };
@@ -84,11 +103,7 @@ impl Run<'_> {
             error = format!("{error}; one of {together} in this process");
         }
         let mut failure = self.failure(reason, error, String::new());
-        failure.exit = Some(ended.exit.clone());
-        failure.oom = ended.oom;
-        failure.max_rss_bytes = ended.max_rss_bytes;
-        failure.cpu_seconds = ended.cpu_seconds;
-        failure.output_tail.clone_from(&ended.output_tail);
+        prove(&mut failure, ended);
         self.retry_or_dead(failure, None)
     }
 
@@ -112,6 +127,15 @@ impl Run<'_> {
             ..Failure::new(reason, error, self.wall)
         }
     }
+}
+
+/// Adds what is known of the process's end.
+fn prove(failure: &mut Failure, ended: &Ended) {
+    failure.exit = Some(ended.exit.clone());
+    failure.oom = ended.oom;
+    failure.max_rss_bytes = ended.max_rss_bytes;
+    failure.cpu_seconds = ended.cpu_seconds;
+    failure.output_tail.clone_from(&ended.output_tail);
 }
 
 /// Follow-up tasks with ids that a repeated run makes again: uuid v5 of (task id, index).

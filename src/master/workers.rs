@@ -8,6 +8,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     rc::Rc,
 };
 
@@ -17,7 +18,7 @@ use super::event::{Event, WorkerId};
 use crate::{
     frames,
     logging::Logger,
-    process::{Link, Output, ReadState, Spawned, Watch, link},
+    process::{Link, Output, ReadState, Spawned, SpawnedOnce, Watch, link},
 };
 
 /// Events that wait for the core.
@@ -42,6 +43,36 @@ impl Inbox {
     }
 }
 
+/// A process that was started, with frames or without.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    frames: Option<UnixStream>,
+    output: OwnedFd,
+    master_peak_bytes: u64,
+}
+
+impl From<Spawned> for Process {
+    fn from(spawned: Spawned) -> Self {
+        let Spawned { pid, frames, output, master_peak_bytes } = spawned;
+        Self { pid, frames: Some(frames), output, master_peak_bytes }
+    }
+}
+
+impl From<SpawnedOnce> for Process {
+    fn from(spawned: SpawnedOnce) -> Self {
+        let SpawnedOnce { pid, output, master_peak_bytes } = spawned;
+        Self { pid, frames: None, output, master_peak_bytes }
+    }
+}
+
+/// Our end of the frame socket.
+#[derive(Debug)]
+struct Ends {
+    link: RefCell<Link>,
+    ready: Watch,
+}
+
 /// A running worker process.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -51,8 +82,8 @@ pub(super) struct Worker {
     pub(super) master_peak_bytes: u64,
     /// Out-of-memory kills counted when it was started.
     pub(super) oom_before: Option<u64>,
-    link: RefCell<Link>,
-    link_ready: Watch,
+    /// A process for one task speaks no frames.
+    ends: Option<Ends>,
     output: RefCell<Output>,
     output_ready: Watch,
     /// The link has unsent bytes now: wait for it to be writable too.
@@ -67,19 +98,22 @@ impl Worker {
     /// Takes over a process that was just started and begins to watch it.
     pub(super) fn watch(
         id: WorkerId,
-        spawned: Spawned,
+        process: Process,
         oom_before: Option<u64>,
         inbox: Rc<Inbox>,
         logger: Logger,
     ) -> io::Result<Rc<Self>> {
-        let (link, output) = (Link::new(spawned.frames), Output::new(spawned.output));
+        let output = Output::new(process.output);
+        let ends = match process.frames.map(Link::new) {
+            Some(link) => Some(Ends { ready: link.watch()?, link: RefCell::new(link) }),
+            None => None,
+        };
         let worker = Rc::new(Self {
             id,
-            pid: spawned.pid,
-            master_peak_bytes: spawned.master_peak_bytes,
+            pid: process.pid,
+            master_peak_bytes: process.master_peak_bytes,
             oom_before,
-            link_ready: link.watch()?,
-            link: RefCell::new(link),
+            ends,
             output_ready: output.watch()?,
             output: RefCell::new(output),
             unsent: Notify::new(),
@@ -88,9 +122,11 @@ impl Worker {
             logger,
             tasks: RefCell::default(),
         });
-        let frames = tokio::task::spawn_local(watch_frames(Rc::clone(&worker)));
-        let output = tokio::task::spawn_local(watch_output(Rc::clone(&worker)));
-        worker.tasks.borrow_mut().extend([frames, output]);
+        let mut tasks = vec![tokio::task::spawn_local(watch_output(Rc::clone(&worker)))];
+        if worker.ends.is_some() {
+            tasks.push(tokio::task::spawn_local(watch_frames(Rc::clone(&worker))));
+        }
+        worker.tasks.borrow_mut().extend(tasks);
         Ok(worker)
     }
 
@@ -99,10 +135,11 @@ impl Worker {
         if self.broken.get() {
             return;
         }
-        let sent = self.link.borrow_mut().send(frame);
+        let Some(ends) = &self.ends else { return };
+        let sent = ends.link.borrow_mut().send(frame);
         if let Err(fault) = sent {
             self.broke(&fault);
-        } else if self.link.borrow_mut().has_unsent() {
+        } else if ends.link.borrow_mut().has_unsent() {
             self.unsent.notify_one();
         }
     }
@@ -113,10 +150,12 @@ impl Worker {
             task.abort();
         }
         let mut events = Vec::new();
-        if !self.broken.get() {
+        if let Some(ends) = &self.ends
+            && !self.broken.get()
+        {
             let id = self.id;
             // A socket that cannot be read any more has nothing to say.
-            let _ = self.link.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
+            let _ = ends.link.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
         }
         let mut output = self.output.borrow_mut();
         let _ = output.read_available(|line| self.logger.raw(line));
@@ -128,10 +167,10 @@ impl Worker {
     }
 
     /// Reads the frames that have come; true if there may be more at once.
-    fn read_frames(&self) -> ReadState {
+    fn read_frames(&self, ends: &Ends) -> ReadState {
         let mut events = Vec::new();
         let id = self.id;
-        let state = self.link.borrow_mut().read_frames(|line| events.push(event_of(id, line)));
+        let state = ends.link.borrow_mut().read_frames(|line| events.push(event_of(id, line)));
         // An end of the pipe is for the other task to notice.
         let _ = self.output.borrow_mut().read_held(|line| self.logger.raw(line));
         for event in events {
@@ -167,15 +206,16 @@ fn event_of(worker: WorkerId, line: &[u8]) -> Event {
 }
 
 async fn watch_frames(worker: Rc<Worker>) {
+    let Some(ends) = &worker.ends else { return };
     loop {
-        let has_unsent = worker.link.borrow().has_unsent();
+        let has_unsent = ends.link.borrow().has_unsent();
         tokio::select! {
-            readable = worker.link_ready.readable() => {
+            readable = ends.ready.readable() => {
                 if readable.is_err() {
                     return;
                 }
                 loop {
-                    match worker.read_frames() {
+                    match worker.read_frames(ends) {
                         ReadState::Drained => break,
                         ReadState::More => tokio::task::yield_now().await,
                         ReadState::Closed if worker.broken.replace(true) => return,
@@ -183,8 +223,8 @@ async fn watch_frames(worker: Rc<Worker>) {
                     }
                 }
             }
-            writable = worker.link_ready.writable(), if has_unsent => {
-                let flushed = worker.link.borrow_mut().flush();
+            writable = ends.ready.writable(), if has_unsent => {
+                let flushed = ends.link.borrow_mut().flush();
                 match (writable, flushed) {
                     (Err(_), _) => return,
                     (Ok(()), Err(fault)) => return worker.broke(&fault),

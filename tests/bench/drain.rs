@@ -7,6 +7,7 @@
 //!
 //! Each figure stands beside a bare loop over the same queue in the same run: what counts is the ratio, since the
 //! machine's own speed cancels out. `bare` does nothing but take and acknowledge.
+#![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -38,6 +39,7 @@ fn app() -> App {
 }
 
 /// The first and the last task of a worker process tell when they ran.
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a worker's function")]
 fn noop(_: IgnoredAny, context: &Context) -> asynctask::Result {
     static SEEN: AtomicU64 = AtomicU64::new(0);
     if SEEN.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -50,6 +52,7 @@ fn noop(_: IgnoredAny, context: &Context) -> asynctask::Result {
 }
 
 /// Tells how long its task was on the way.
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a worker's function")]
 fn stamp(sent: u64, _: &Context) -> asynctask::Result {
     println!("latency {}", nanoseconds().saturating_sub(sent));
     Ok(Outcome::Done)

@@ -62,7 +62,9 @@ impl World {
             return Err(format!("an action after the end: {action:?}"));
         }
         match action {
-            Action::Spawn { worker, queue } => self.spawn(worker, queue),
+            Action::Spawn { worker, queue, .. } => self.spawn(worker, queue),
+            Action::Answer { .. } | Action::LogLevel(_) | Action::Measure { .. } => Ok(()),
+            Action::SpawnOnce { .. } => Err("no kind here is of mode once".to_owned()),
             Action::Send { worker, frame } => self.send(worker, &frame),
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::Credit { queue, credit } => {

@@ -203,5 +203,5 @@ fn draw_queue(dice: &mut Dice, name: &str) -> QueuePlan {
         recycle: Recycle::default(),
         unwrap: true,
     };
-    QueuePlan { settings, accepts: Accepts::Json, is_program: dice.chance(500) }
+    QueuePlan { settings, accepts: Accepts::Json, is_program: dice.chance(500), is_once: false }
 }

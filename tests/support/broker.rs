@@ -90,7 +90,8 @@ impl Broker {
     /// The address of a virtual host that no other test of this program uses.
     pub fn fresh_vhost(&self) -> String {
         if self.node.is_none() {
-            return format!("{}/%2f", self.base);
+            let has_vhost = self.base.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+            return if has_vhost { self.base.clone() } else { format!("{}/%2f", self.base) };
         }
         let number = self.vhosts.fetch_add(1, Ordering::Relaxed);
         let mut made = self.made.lock().unwrap();
@@ -164,7 +165,10 @@ impl Node {
             .expect("epmd comes with rabbitmq-server");
         wait_port(epmd_port);
         let watchdog = Command::new("sh")
-            .args(["-c", "while read line; do pids=$line; done; kill -9 $pids; rm -rf \"$0\""])
+            .args([
+                "-c",
+                "while read line; do pids=$line; done; kill -9 $pids; rm -rf \"$0\" || { sleep 1; rm -rf \"$0\"; }",
+            ])
             .arg(&folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

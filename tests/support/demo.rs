@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 /// No command runs longer, on a machine of two slow cores.
-const RUN_LIMIT: Duration = Duration::from_secs(120);
+const RUN_LIMIT: Duration = Duration::from_mins(2);
 
 /// A transport to run on.
 #[derive(Clone, Debug)]
@@ -185,6 +185,13 @@ impl Demo {
         super::log::until("a process of the demo is left", || self.processes().is_empty());
     }
 
+    /// Starts a master that works what the folder's configuration file says.
+    pub fn start_configured(&self, options: &[&str]) -> super::log::Master {
+        let mut command = self.command(&["workers"]);
+        let command = command.args(options).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        super::log::Master::follow(command.spawn().expect("the demo starts"))
+    }
+
     /// Submits a task; its id.
     pub fn submit(&self, queue: &str, payload: &str) -> String {
         let ran = self.run(&["submit", queue, payload]);
@@ -256,6 +263,10 @@ impl Drop for Demo {
             for log in self.logs.lock().expect("nobody panics with it").iter() {
                 eprintln!("--- log\n{}", log.text());
             }
+        }
+        // What a failed test left behind does not disturb the next one.
+        for pid in self.processes() {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }
 }

@@ -95,8 +95,9 @@ impl Master {
 
     /// Waits for the next line that contains `text`.
     pub fn expect(&mut self, text: &str) -> String {
+        let watch = Stopwatch::start();
         loop {
-            match self.lines.recv_timeout(LIMIT) {
+            match self.lines.recv_timeout(LIMIT.saturating_sub(watch.elapsed())) {
                 Ok(line) => {
                     self.seen.push(line.clone());
                     if line.contains(text) {
@@ -125,8 +126,9 @@ impl Master {
     /// Waits for its end; its exit code (minus the signal, if one ended it) and its whole log.
     pub fn wait(mut self) -> (i32, String) {
         use std::os::unix::process::ExitStatusExt;
+        let watch = Stopwatch::start();
         loop {
-            match self.lines.recv_timeout(LIMIT) {
+            match self.lines.recv_timeout(LIMIT.saturating_sub(watch.elapsed())) {
                 Ok(line) => self.seen.push(line),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => panic!("it did not end; the log:\n{}", self.seen.join("\n")),

@@ -33,6 +33,12 @@ impl Address {
             text.parse().map_err(|cause: String| Error::BadUri { text: shown.clone(), cause: cause.clone() })?;
         uri.query.heartbeat.get_or_insert(20);
         uri.query.frame_max.get_or_insert(131_072);
+        if let Some((address, _)) = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'))
+            && address.parse::<std::net::Ipv6Addr>().is_ok()
+        {
+            // The library reads an IPv6 address as no host at all, and that as localhost.
+            address.clone_into(&mut uri.authority.host);
+        }
         if uri.vhost.is_empty() {
             // `amqp://host/` means the default virtual host to everyone who writes it.
             "/".clone_into(&mut uri.vhost);
@@ -148,6 +154,7 @@ mod tests {
         assert_eq!(Address::parse("amqp://h/").unwrap().uri.vhost, "/");
         let address = Address::parse("amqps://h/v?heartbeat=5&frame_max=8192").unwrap();
         assert_eq!((address.heartbeat().as_secs(), address.uri.query.frame_max), (5, Some(8_192)));
+        assert_eq!(Address::parse("amqp://u:p@[::1]:5672/v").unwrap().uri.authority.host, "::1");
         let refused = Address::parse("amqp://u:secret@[").unwrap_err().to_string();
         assert!(!refused.contains("secret"), "{refused}");
     }

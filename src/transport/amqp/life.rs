@@ -73,6 +73,7 @@ impl Engine {
             sending: FuturesUnordered::new(),
             since: now,
         }));
+        self.stuck.borrow_mut().clear();
         self.horizon.borrow_mut().session_began(now, self.address.heartbeat());
         if self.attachment.is_some() {
             self.probed = true;

@@ -17,7 +17,7 @@ use crate::{backoff::Backoff, transport::Error};
 pub(super) const PAUSES: Backoff =
     Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
 
-/// Delay queues that left confirms unanswered, by name. Outlives the session.
+/// Delay queues that left confirms unanswered in this session, by name.
 pub(super) type Stuck = Rc<RefCell<HashMap<String, u32>>>;
 
 /// Stores messages of one session.

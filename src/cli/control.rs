@@ -1,0 +1,164 @@
+//! `asynctask status`, `health` and `control`: asking a running master.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{
+    args::{Control, Global, Health, Status, Steer},
+    load, print, table,
+    workers::duration,
+};
+use crate::{
+    app::App,
+    config::Config,
+    control::{
+        self, client,
+        types::{Answer, Command},
+    },
+    error::{Code, Error},
+};
+
+/// Between two looks of `--watch` and `--wait`.
+const LOOK: Duration = Duration::from_secs(1);
+
+pub(super) fn status(app: &App, global: &Global, verb: &Status) -> Result<Code, Error> {
+    let config = load(app, global)?;
+    let path = socket(&config, verb.socket.as_ref())?;
+    loop {
+        let status = done(&path, &Command::Status {})?;
+        if verb.watch && std::io::stdout().is_terminal() {
+            print("\x1b[2J\x1b[H")?;
+        }
+        print(&if verb.json { format!("{status}\n") } else { overview(&status) })?;
+        if !verb.watch {
+            return Ok(Code::Ok);
+        }
+        pause();
+    }
+}
+
+pub(super) fn health(app: &App, global: &Global, verb: &Health) -> Result<Code, Error> {
+    let config = load(app, global)?;
+    let path = socket(&config, verb.socket.as_ref())?;
+    let patience = verb.wait.as_deref().map(|text| duration("--wait", text)).transpose()?.unwrap_or_default();
+    let tries = patience.as_secs().max(1);
+    for left in (0..tries).rev() {
+        match done(&path, &Command::Health {}) {
+            Ok(health) => {
+                let healthy = health["healthy"] == true;
+                if healthy || left == 0 {
+                    print(&if verb.json { format!("{health}\n") } else { findings(&health) })?;
+                    return Ok(if healthy { Code::Ok } else { Code::Refused });
+                }
+            }
+            Err(error) if left == 0 => return Err(error),
+            Err(_) => {}
+        }
+        pause();
+    }
+    Ok(Code::Refused)
+}
+
+pub(super) fn control(app: &App, global: &Global, verb: &Control) -> Result<Code, Error> {
+    let config = load(app, global)?;
+    let path = socket(&config, verb.socket.as_ref())?;
+    let said = done(&path, &verb.verb.command())?;
+    print(&format!("{}\n", said.as_str().map_or_else(|| said.to_string(), str::to_owned)))?;
+    Ok(Code::Ok)
+}
+
+impl Steer {
+    fn command(&self) -> Command {
+        match self.clone() {
+            Self::Scale { queue, processes } => Command::Scale { queue, processes },
+            Self::Pause { queue } => Command::Pause { queue },
+            Self::Resume { queue } => Command::Resume { queue },
+            Self::Unpark { queue } => Command::Unpark { queue },
+            Self::Restart { queue } => Command::Restart { queue },
+            Self::Stop { now } => Command::Stop { now },
+            Self::Cancel { id } => Command::Cancel { id },
+            Self::LogLevel { level } => Command::LogLevel { level },
+        }
+    }
+}
+
+/// Where the master of this configuration listens.
+fn socket(config: &Config, asked_for: Option<&PathBuf>) -> Result<PathBuf, Error> {
+    place(config, asked_for).map(|place| place.path).ok_or_else(|| {
+        Error::new(Code::NoMaster, "there is no control socket: no configuration file, and none was named")
+            .hint("name it with --socket PATH, or the file with -c FILE")
+    })
+}
+
+/// Where the control socket of this configuration is.
+pub(super) fn place(config: &Config, asked_for: Option<&PathBuf>) -> Option<control::Place> {
+    let runtime = std::env::var("RUNTIME_DIRECTORY").ok();
+    let asked_for = asked_for.or(config.control_socket.as_ref());
+    control::place(asked_for.map(PathBuf::as_path), runtime.as_deref(), config.files.first().map(PathBuf::as_path))
+}
+
+fn done(path: &std::path::Path, command: &Command) -> Result<Value, Error> {
+    match client::ask(path, command) {
+        Ok(Answer::Done(value)) => Ok(value),
+        Ok(Answer::Refused { message }) => Err(Error::new(Code::Refused, message)),
+        Err(error @ client::Error::NoMaster { .. }) => Err(Error::new(Code::NoMaster, error.to_string())
+            .hint("is `asynctask workers` running with the same configuration file?")),
+        Err(error @ client::Error::Unreadable { .. }) => Err(Error::new(Code::NoMaster, error.to_string())),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a look each second is what --watch and --wait are for")]
+fn pause() {
+    // A full pipe or a closed one shows at the next print.
+    let _ = std::io::stdout().flush();
+    std::thread::sleep(LOOK);
+}
+
+fn findings(health: &Value) -> String {
+    let problems = health["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if problems.is_empty() {
+        return "healthy\n".to_owned();
+    }
+    problems.iter().map(|problem| format!("{}\n", problem.as_str().unwrap_or_default())).collect()
+}
+
+fn overview(status: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let connected = if status["transport"]["connected"] == true { "connected" } else { "not connected" };
+    let mut out = format!(
+        "{} (pid {}, version {}), up {:.0} s, {} {}\n\n",
+        text(&status["state"]),
+        status["pid"],
+        text(&status["version"]),
+        status["uptime_seconds"].as_f64().unwrap_or_default(),
+        text(&status["transport"]["uri"]),
+        connected,
+    );
+    let queues: Vec<(&String, &Value)> = status["queues"].as_object().into_iter().flatten().collect();
+    let columns = ["kind", "state", "ready", "delayed", "in_hand", "failed", "done"];
+    let row = |(name, queue): &(&String, &Value)| {
+        [vec![(*name).clone()], columns.map(|column| text(&queue[column])).to_vec()].concat()
+    };
+    let header = ["QUEUE", "KIND", "STATE", "READY", "DELAYED", "IN HAND", "FAILED", "DONE"];
+    out.push_str(&table(&header, queues.iter().map(row).collect()));
+    out.push('\n');
+    let dash = |value: &Value| if value.is_null() { "-".to_owned() } else { text(value) };
+    let slots = queues.iter().flat_map(|(_, queue)| queue["slots"].as_array().into_iter().flatten());
+    let cells = |slot: &Value| {
+        let task = match &slot["task"] {
+            Value::Null => "-".to_owned(),
+            task => format!("{} ({:.1} s)", text(&task["id"]), task["age_seconds"].as_f64().unwrap_or_default()),
+        };
+        let names = ["slot", "pid", "state"].map(|name| dash(&slot[name]));
+        let counts = ["done", "failed", "restarts", "last_exit"].map(|name| dash(&slot[name]));
+        [names.to_vec(), vec![task], counts.to_vec()].concat()
+    };
+    let header = ["SLOT", "PID", "STATE", "TASK", "DONE", "FAILED", "RESTARTS", "LAST EXIT"];
+    out.push_str(&table(&header, slots.map(cells).collect()));
+    out
+}

@@ -1,0 +1,179 @@
+//! The answering side: listens, reads whole commands, hands them to the master's loop, writes answers.
+//!
+//! Each client has a task of its own with a deadline for its next command and for taking its answer; when there are too
+//! many clients, the one that has been connected longest without a command goes. What a client does or fails to do
+//! never reaches the master's loop.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
+};
+
+use super::{
+    Place,
+    types::{Answer, COMMAND_LIMIT, Command, parse},
+};
+
+/// Clients at once; beyond that the oldest goes.
+const CLIENTS: usize = 32;
+/// A client that says nothing, or does not take its answer, for this long goes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A command that waits for the master.
+#[derive(Debug)]
+pub struct Asked {
+    /// What is asked.
+    pub command: Command,
+    /// Who asks: user and process id, as the kernel knows them.
+    pub by: String,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A live master holds it.
+    #[error("another master holds the control socket {0}")]
+    Taken(PathBuf),
+    /// It cannot be made.
+    #[error("cannot make the control socket {path}: {cause}")]
+    Impossible {
+        /// The socket.
+        path: PathBuf,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+}
+
+/// A bound control socket; its file is removed with it.
+#[derive(Debug)]
+pub struct Socket {
+    listener: std::os::unix::net::UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Makes the socket, mode 0600. One that nobody listens on is replaced.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn bind(place: &Place) -> Result<Self, Error> {
+        let path = place.path.clone();
+        let impossible = |cause| Error::Impossible { path: path.clone(), cause };
+        // Two masters that start at once must not both find the other's leftover.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = std::fs::File::open(folder).map_err(impossible)?;
+        let _lock = nix::fcntl::Flock::lock(folder, nix::fcntl::FlockArg::LockExclusive)
+            .map_err(|(_, error)| impossible(error.into()))?;
+        if path.exists() {
+            match crate::sockets::connect(&path) {
+                Ok(_) => return Err(Error::Taken(path)),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(&path).map_err(impossible)?;
+                }
+                // Not a socket, or not ours to ask.
+                Err(error) => return Err(impossible(error)),
+            }
+        }
+        let listener = crate::sockets::bind(&path).map_err(impossible)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(impossible)?;
+        listener.set_nonblocking(true).map_err(impossible)?;
+        Ok(Self { listener, path })
+    }
+
+    /// Begins to answer, on the local set of this thread's runtime.
+    ///
+    /// # Errors
+    /// If the event loop cannot watch the socket.
+    pub fn serve(&self, master: mpsc::UnboundedSender<Asked>) -> io::Result<()> {
+        let listener = UnixListener::from_std(self.listener.try_clone()?)?;
+        tokio::task::spawn_local(accept(listener, master));
+        Ok(())
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn accept(listener: UnixListener, master: mpsc::UnboundedSender<Asked>) {
+    let clients: Rc<RefCell<VecDeque<(u64, AbortHandle)>>> = Rc::default();
+    let mut number = 0;
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: those of clients come back within their patience.
+            tokio::time::sleep(PATIENCE).await;
+            continue;
+        };
+        number += 1;
+        let (id, leaving) = (number, Rc::clone(&clients));
+        let master = master.clone();
+        let task = tokio::task::spawn_local(async move {
+            // A client that breaks off is none of our business.
+            let _ = converse(stream, master).await;
+            leaving.borrow_mut().retain(|(client, _)| *client != id);
+        });
+        let mut clients = clients.borrow_mut();
+        clients.push_back((id, task.abort_handle()));
+        if clients.len() > CLIENTS
+            && let Some((_, oldest)) = clients.pop_front()
+        {
+            oldest.abort();
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, master: mpsc::UnboundedSender<Asked>) -> io::Result<()> {
+    let by = stream.peer_cred().map_or_else(
+        |_| "somebody".to_owned(),
+        |cred| format!("uid {} (pid {})", cred.uid(), cred.pid().map_or_else(|| "?".to_owned(), |pid| pid.to_string())),
+    );
+    let (reading, mut writing) = stream.into_split();
+    let mut reading = BufReader::new(reading);
+    loop {
+        let mut line = Vec::new();
+        let mut limited = (&mut reading).take(COMMAND_LIMIT as u64 + 1);
+        let read = tokio::time::timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await;
+        let length = read.map_err(|_| io::ErrorKind::TimedOut)??;
+        if length == 0 {
+            return Ok(());
+        }
+        if length > COMMAND_LIMIT {
+            let answer = Answer::refused(format!("a command has at most {COMMAND_LIMIT} bytes"));
+            return write(&mut writing, &answer).await;
+        }
+        let answer = match parse(&line) {
+            Ok(command) => {
+                let (reply, answer) = oneshot::channel();
+                if master.send(Asked { command, by: by.clone(), reply }).is_err() {
+                    return Ok(());
+                }
+                answer.await.unwrap_or_else(|_| Answer::refused("the master is ending"))
+            }
+            Err(error) => Answer::refused(error),
+        };
+        write(&mut writing, &answer).await?;
+    }
+}
+
+async fn write(writing: &mut tokio::net::unix::OwnedWriteHalf, answer: &Answer) -> io::Result<()> {
+    let mut text = serde_json::to_vec(answer)?;
+    text.push(b'\n');
+    tokio::time::timeout(PATIENCE, writing.write_all(&text)).await.map_err(|_| io::ErrorKind::TimedOut)?
+}

@@ -1,0 +1,124 @@
+//! What can be asked over the control socket, and what is answered.
+
+use serde::{Deserialize, Serialize};
+
+/// Longest command, in bytes.
+pub const COMMAND_LIMIT: usize = 64 * 1024;
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Command {
+    /// Everything there is to know about the run.
+    Status {},
+    /// Whether tasks are being taken and done.
+    Health {},
+    /// Take no tasks of a queue until it is resumed; what is in hand is finished.
+    Pause {
+        /// The queue.
+        queue: String,
+    },
+    /// Take tasks of a paused queue again.
+    Resume {
+        /// The queue.
+        queue: String,
+    },
+    /// Work a parked queue now instead of after its pause.
+    Unpark {
+        /// The queue.
+        queue: String,
+    },
+    /// Change the number of worker processes of a queue.
+    Scale {
+        /// The queue.
+        queue: String,
+        /// Processes.
+        processes: u32,
+    },
+    /// Renew the workers of a queue, or of all, one after the other, each replaced before it goes.
+    Restart {
+        /// The queue; all without one.
+        queue: Option<String>,
+    },
+    /// Stop, as a SIGTERM does; with `now`, interrupt what is in hand.
+    Stop {
+        /// Do not wait for tasks in hand.
+        now: bool,
+    },
+    /// End a task: its worker is stopped, and it becomes a dead letter.
+    Cancel {
+        /// The task's id.
+        id: String,
+    },
+    /// Change how much is logged.
+    LogLevel {
+        /// error, warning, info or debug.
+        level: String,
+    },
+}
+
+impl Command {
+    /// Whether it changes anything: such a command is noted in the log with who gave it.
+    #[must_use]
+    pub const fn changes(&self) -> bool {
+        !matches!(self, Self::Status {} | Self::Health {})
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// It was done, or here is what was asked for.
+    Done(serde_json::Value),
+    /// It was not done.
+    Refused {
+        /// Why.
+        message: String,
+    },
+}
+
+impl Answer {
+    /// It was not done, and why.
+    #[must_use]
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::Refused { message: message.into() }
+    }
+
+    /// It was done; a sentence for a person.
+    #[must_use]
+    pub fn said(message: impl Into<String>) -> Self {
+        Self::Done(serde_json::Value::String(message.into()))
+    }
+}
+
+/// Reads a line as a command.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(line: &[u8]) -> Result<Command, String> {
+    serde_json::from_slice(line).map_err(|error| format!("not a command: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_read_as_they_are_written() {
+        let commands = [
+            Command::Status {},
+            Command::Restart { queue: None },
+            Command::Scale { queue: "foo".to_owned(), processes: 3 },
+            Command::LogLevel { level: "debug".to_owned() },
+        ];
+        for command in commands {
+            let text = serde_json::to_vec(&command).unwrap();
+            assert_eq!(parse(&text).unwrap(), command);
+        }
+        assert_eq!(parse(br#"{"command":"status"}"#).unwrap(), Command::Status {});
+        for bad in ["", "{}", "[]", r#"{"command":"explode"}"#, r#"{"command":"pause"}"#, "\u{0}\u{1}"] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

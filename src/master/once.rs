@@ -1,0 +1,371 @@
+//! The core's chapter on kinds with `mode: once`: a slot is a place for one process, and a task is one process.
+//!
+//! ```text
+//! open place ── task handed out, Action::SpawnOnce ──> process ── exit, judged by its status ──> open place
+//!     └── not startable: the task goes back, the place waits as a worker's slot does ──> open place
+//! ```
+//!
+//! An open place is a [`Life`] that is ready and holds nothing, only that no process belongs to it yet. So seats, time
+//! limits, stops and lost sessions are those of every worker; this file holds what is different.
+
+use super::{
+    core::{Core, first_line},
+    event::{Action, Ended, Once, WorkerId},
+    slot::{InHand, Life, Phase, State},
+};
+use crate::{
+    frames::HaltReason,
+    logging::Level,
+    outcome::Outcome,
+    task::{self, Accepts, Delivery, Exit, QueueIndex, Settlement},
+};
+
+/// `EX_TEMPFAIL` of sysexits.h: try again.
+const RETRY: i32 = 75;
+/// `EX_DATAERR` of sysexits.h: this can never be done.
+const FAILED: i32 = 65;
+
+impl Core {
+    /// Whether the slot is a place for one process a task.
+    pub(super) fn is_once(&self, slot: usize) -> bool {
+        self.pools[self.slots[slot].queue].plan.is_once
+    }
+
+    /// Makes a slot ready for its next process.
+    pub(super) fn open_place(&mut self, slot: usize) {
+        let here = &mut self.slots[slot];
+        let index = here.queue;
+        let is_first = here.life == 0;
+        here.life += 1;
+        here.state = State::Alive(Life {
+            id: WorkerId { slot, life: here.life },
+            pid: None,
+            spawned_at: self.now.at,
+            was_ready: true,
+            tasks: 0,
+            lot: 1.0,
+            measured_at: self.now.at,
+            recycling: false,
+            hands: Vec::new(),
+            end_due: None,
+            phase: Phase::Working { seats: 1 },
+        });
+        if is_first {
+            let settings = &self.pools[index].plan.settings;
+            let (kind, queue) = (settings.kind.clone(), settings.name.clone());
+            if self.pools[index].slots.first() == Some(&slot) {
+                self.log(Level::Info, || format!("Launching {kind} to work on queue {queue}"));
+            }
+            self.log_as(slot, Level::Info, || format!("Starting; queue={queue}"));
+        }
+        self.pools[index].proven = true;
+        self.serial += 1;
+        self.relist(slot);
+        self.renew_credit(index);
+        self.dispatch_after(index);
+    }
+
+    /// What is to be started for a task, and its `Got payload` line.
+    ///
+    /// # Errors
+    /// If the payload is not what the kind accepts.
+    pub(super) fn once_for(&mut self, index: usize, slot: usize, delivery: &Delivery) -> Result<Once, String> {
+        let task = &delivery.task;
+        let plan = &self.pools[index].plan;
+        let payload = match plan.accepts {
+            Accepts::Json => task::json_payload(&task.body, plan.settings.unwrap)?.into_owned().into_bytes(),
+            Accepts::Bytes => task.body.clone(),
+        };
+        let once = Once {
+            id: task.id.clone(),
+            attempt: task.attempts.saturating_add(1),
+            max_attempts: plan.settings.retry.max_attempts,
+            payload,
+        };
+        self.log_as(slot, Level::Debug, || match std::str::from_utf8(&once.payload) {
+            Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => {
+                format!("Got payload: {}", super::dispatch::cut(text.trim_end()))
+            }
+            _ => format!("Got payload: {} bytes", once.payload.len()),
+        });
+        Ok(once)
+    }
+
+    /// A process for a task runs: the kind can be started.
+    pub(super) fn once_started(&mut self, slot: usize) {
+        if self.is_once(slot) {
+            let index = self.slots[slot].queue;
+            self.pools[index].starts.succeeded();
+        }
+    }
+
+    /// The process for a task could not be made. The task was not begun and goes back to its queue.
+    pub(super) fn once_not_started(&mut self, slot: usize) {
+        let Some(life) = self.slots[slot].alive() else { return };
+        for hand in std::mem::take(&mut life.hands) {
+            self.left_hands(&hand);
+            self.settle_hand(&hand, Settlement::Release);
+        }
+    }
+
+    /// Whether this end is an outcome by exit status. A signal, a kill of ours, and a process that gave up when it was
+    /// interrupted are judged as deaths.
+    pub(super) fn is_outcome(&self, slot: usize, life: &Life, ended: &Ended) -> bool {
+        let Exit::Code { code } = ended.exit else { return false };
+        let counts = match life.phase {
+            Phase::Doomed(_) => false,
+            Phase::Interrupted { .. } => code == 0,
+            Phase::Starting { .. } | Phase::Working { .. } | Phase::Leaving => true,
+        };
+        counts && self.is_once(slot)
+    }
+
+    /// A process ended with an exit status: the outcome of its task. The place is open again.
+    pub(super) fn once_ended(&mut self, slot: usize, life: &Life, ended: &Ended) {
+        self.slots[slot].failures = 0;
+        for hand in &life.hands {
+            self.judge_once(slot, hand, life.pid, ended);
+        }
+        let index = self.slots[slot].queue;
+        if self.stop.is_stopping() {
+            self.log_as(slot, Level::Info, || "Terminating".to_owned());
+        } else {
+            self.spawn(slot);
+        }
+        self.renew_credit(index);
+        self.dispatch_after(index);
+    }
+
+    fn judge_once(&mut self, slot: usize, hand: &InHand, pid: Option<u32>, ended: &Ended) {
+        let outcome = outcome(ended);
+        let took = self.now.at.since(hand.begun_at);
+        self.log_outcome(slot, &outcome);
+        self.count_for_breaker(hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
+        let settlement = self.run(&hand.delivery, pid, Some(took)).ended(outcome, ended);
+        self.note(&hand.delivery, &settlement);
+        self.count_in_slot(slot, &settlement);
+        self.settle_hand(hand, settlement);
+    }
+
+    /// A stop: an open place is closed at once, a process finishes its task.
+    pub(super) fn dismiss_once(&mut self, slot: usize, reason: HaltReason) {
+        let Some(life) = self.slots[slot].alive() else { return };
+        if !life.hands.is_empty() {
+            if matches!(life.phase, Phase::Working { .. }) {
+                life.phase = Phase::Leaving;
+            }
+            return;
+        }
+        self.slots[slot].state = State::Empty;
+        self.relist(slot);
+        if reason == HaltReason::Empty {
+            self.log_as(slot, Level::Info, || "No tasks found in queue".to_owned());
+        }
+        self.log_as(slot, Level::Info, || "Terminating".to_owned());
+    }
+
+    /// Hands a task to a process of its own.
+    pub(super) fn spawn_once(&mut self, worker: WorkerId, index: usize, once: Once) {
+        let slot = self.slots[worker.slot].name.clone();
+        self.actions.push(Action::SpawnOnce { slot, worker, queue: QueueIndex(index), once });
+    }
+}
+
+/// What an exit status says of the task.
+fn outcome(ended: &Ended) -> Outcome {
+    let Exit::Code { code } = ended.exit else {
+        return Outcome::Error { error: ended.exit.to_string(), detail: String::new() };
+    };
+    let error = || {
+        let said = ended.output_tail.lines().rev().find(|line| !line.trim().is_empty());
+        said.map_or_else(|| ended.exit.to_string(), |line| first_line(line.trim()).to_owned())
+    };
+    match code {
+        0 => Outcome::Done { submit: Vec::new() },
+        RETRY => Outcome::Retry { error: error(), delay: None },
+        FAILED => Outcome::Failed { error: error(), detail: String::new() },
+        _ => Outcome::Error { error: error(), detail: String::new() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(code: i32, output: &str) -> Ended {
+        let output_tail = output.to_owned();
+        Ended { exit: Exit::Code { code }, max_rss_bytes: None, cpu_seconds: None, oom: None, output_tail }
+    }
+
+    #[test]
+    fn an_exit_status_is_an_outcome() {
+        assert!(matches!(outcome(&ended(0, "")), Outcome::Done { .. }));
+        assert!(matches!(outcome(&ended(75, "busy\n")), Outcome::Retry { error, delay: None } if error == "busy"));
+        assert!(matches!(outcome(&ended(65, "")), Outcome::Failed { error, .. } if error == "exit status 65"));
+        assert!(matches!(outcome(&ended(3, "")), Outcome::Error { error, .. } if error == "exit status 3"));
+        let said = ended(1, "first\n  no such file \n\n");
+        assert!(matches!(outcome(&said), Outcome::Error { error, .. } if error == "no such file"));
+    }
+    // The core itself, with a transport that does what it is asked.
+
+    use std::{sync::Arc, time::Duration};
+
+    use super::super::event::{Event, Plan, QueuePlan};
+    use crate::{
+        clock::{Instant, Now},
+        config::{Queue, Supervisor},
+        error::Code,
+        task::{Handle, Task},
+        transport,
+    };
+
+    struct World {
+        core: Core,
+        at: Duration,
+    }
+
+    impl World {
+        /// With another queue beside, whose worker never becomes ready.
+        fn new(beside: bool) -> Self {
+            let queue = |name, is_once| QueuePlan {
+                settings: Queue::new(name, "kind"),
+                accepts: Accepts::Bytes,
+                is_program: true,
+                is_once,
+            };
+            let mut queues = vec![queue("foo", true)];
+            queues.extend(beside.then(|| queue("bar", false)));
+            let plan = Plan {
+                queues,
+                supervisor: Supervisor { start_timeout: Duration::from_hours(1), ..Supervisor::default() },
+                halt_when_empty: false,
+                scheduler: false,
+                max_in_hand: None,
+                host: String::new(),
+                seed: 1,
+                remember: Some(Duration::from_secs(40)),
+                log_level: Level::Error,
+            };
+            let mut world = Self { core: Core::new(plan), at: Duration::ZERO };
+            world.tell(Event::Begun);
+            let asked = world.transport(transport::Event::Attached { session: 1 });
+            assert!(matches!(asked[..], [Action::Credit { credit: 1, .. }]), "{asked:?}");
+            world
+        }
+
+        /// What the core wants done, but for its log.
+        fn tell(&mut self, event: Event) -> Vec<Action> {
+            let mut actions = Vec::new();
+            let now = Now { at: Instant::from_start(self.at), ..Now::default() };
+            self.core.handle(now, event, &mut actions);
+            actions.retain(|action| !matches!(action, Action::Log { .. } | Action::Survey { .. }));
+            actions
+        }
+
+        fn transport(&mut self, event: transport::Event) -> Vec<Action> {
+            self.tell(Event::Transport(event))
+        }
+
+        fn deliver(&mut self, handle: u64, redelivered: bool) -> Vec<Action> {
+            let task = Task { id: "a".to_owned(), body: b"x".to_vec(), ..Task::default() };
+            let (handle, queue, task) = (Handle(handle), QueueIndex(0), Arc::new(task));
+            self.transport(transport::Event::Delivered(vec![Delivery {
+                handle,
+                queue,
+                task,
+                redelivered,
+                identity: Some(7),
+            }]))
+        }
+
+        /// Delivers and gives the process that is to be started.
+        fn start(&mut self, handle: u64) -> WorkerId {
+            let actions = self.deliver(handle, false);
+            let Some(Action::SpawnOnce { worker, once, .. }) = actions.last() else { panic!("{actions:?}") };
+            assert_eq!((once.id.as_str(), once.attempt, &once.payload[..]), ("a", 1, &b"x"[..]));
+            *worker
+        }
+
+        fn wait(&mut self) -> Vec<Action> {
+            let next = self.core.next_deadline().expect("something is to come");
+            self.at = self.at.max(next.since_start());
+            self.tell(Event::DeadlinePassed)
+        }
+    }
+
+    fn settled(actions: &[Action]) -> Vec<(u64, &Settlement)> {
+        let settled = |action: &'_ Action| matches!(action, Action::Settle { .. });
+        let of = |action| match action {
+            &Action::Settle { handle, ref settlement } => (handle.0, settlement),
+            other => unreachable!("{other:?} was left out"),
+        };
+        actions.iter().filter(|action| settled(action)).map(of).collect()
+    }
+
+    #[test]
+    fn a_process_outlives_the_session_and_its_outcome_goes_to_the_new_handle() {
+        let mut world = World::new(false);
+        let worker = world.start(1);
+        world.tell(Event::Spawned { worker, pid: 100 });
+        let error = transport::Error::Closed;
+        world.transport(transport::Event::Lost { error, again_in: Duration::from_secs(1) });
+        world.transport(transport::Event::Attached { session: 2 });
+        assert!(settled(&world.deliver(2, true)).is_empty());
+        let actions = world.tell(Event::Exited { worker, ended: ended(0, "") });
+        assert_eq!(settled(&actions), [(2, &Settlement::Done { submit: Vec::new() })]);
+        // The place is open for the next one, under another number.
+        assert_ne!(world.start(3), worker);
+    }
+
+    #[test]
+    fn what_cannot_be_started_goes_back_each_time_until_the_queue_is_parked() {
+        let mut world = World::new(true);
+        for handle in 1..=5 {
+            let worker = world.start(handle);
+            let actions = world.tell(Event::SpawnFailed { worker, error: "no such program".to_owned() });
+            assert_eq!(settled(&actions), [(handle, &Settlement::Release)]);
+            world.transport(transport::Event::Settled(vec![Handle(handle)]));
+            let no_credit = actions.iter().any(|action| matches!(action, Action::Credit { credit: 0, .. }));
+            assert_eq!(no_credit, handle == 5, "{actions:?}");
+            if handle < 5 {
+                world.wait();
+            }
+        }
+        // One is tried after the pause.
+        let asked =
+            |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Credit { credit: 1, .. }));
+        assert!((0..20).any(|_| asked(&world.wait())), "the pause never ends");
+        let worker = world.start(6);
+        world.tell(Event::Spawned { worker, pid: 100 });
+        let actions = world.tell(Event::Exited { worker, ended: ended(0, "") });
+        assert_eq!(settled(&actions), [(6, &Settlement::Done { submit: Vec::new() })]);
+        world.start(7);
+    }
+
+    #[test]
+    fn a_stop_ends_although_the_process_is_deaf() {
+        let mut world = World::new(false);
+        let worker = world.start(1);
+        world.tell(Event::Spawned { worker, pid: 100 });
+        world.tell(Event::StopAsked);
+        let actions = world.tell(Event::StopAsked);
+        assert!(matches!(actions[..], [Action::Signal { signal: super::super::event::Signal::Terminate, .. }]));
+        let actions = world.wait();
+        assert!(
+            matches!(actions[..], [Action::Signal { signal: super::super::event::Signal::Kill, .. }]),
+            "{actions:?}"
+        );
+        let exit = Exit::Signal { signal: "SIGKILL".to_owned(), core_dumped: false };
+        let actions = world.tell(Event::Exited { worker, ended: Ended { exit, ..ended(0, "") } });
+        assert_eq!(settled(&actions), [(1, &Settlement::Release)]);
+        let actions = world.transport(transport::Event::Settled(vec![Handle(1)]));
+        assert!(matches!(actions[..], [Action::Halt { code: Code::Interrupted, .. }]), "{actions:?}");
+    }
+
+    #[test]
+    fn a_stop_without_a_task_ends_at_once() {
+        let mut world = World::new(false);
+        let actions = world.tell(Event::StopAsked);
+        assert!(actions.iter().any(|action| matches!(action, Action::Halt { code: Code::Ok, .. })), "{actions:?}");
+    }
+}

@@ -1,0 +1,155 @@
+//! The core's chapter on the transport: sessions that come and go, deliveries, and tasks that come again.
+
+use std::time::Duration;
+
+use super::{
+    core::{Core, SUSPECT_DELIVERIES, UNREACHABLE_LIMIT},
+    pool::{self, First},
+    slot::{InHand, Slot},
+    timers::Owner,
+};
+use crate::{
+    error::Code,
+    logging::Level,
+    task::{Delivery, Settlement},
+    transport,
+};
+
+impl Core {
+    pub(super) fn transport_told(&mut self, event: transport::Event) {
+        use transport::Event as Told;
+        match event {
+            Told::Attached { session } => self.attached(session),
+            Told::Lost { error, again_in } => self.lost(&error, again_in),
+            Told::Refused(error) => self.end_badly(Code::Unavailable, error.to_string()),
+            Told::Delivered(deliveries) => deliveries.into_iter().for_each(|delivery| self.delivered(delivery)),
+            Told::Stored(handle) => {
+                if let (Some(memory), Some(Some(identity))) = (&mut self.memory, self.unsettled.get(&handle)) {
+                    memory.stored(*identity, handle);
+                }
+            }
+            Told::Settled(handles) => {
+                for handle in handles {
+                    if let (Some(Some(identity)), Some(memory)) = (self.unsettled.remove(&handle), &mut self.memory) {
+                        memory.answered(identity, handle);
+                    }
+                }
+            }
+            Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
+            Told::Warning(text) => self.log(Level::Warning, || text),
+            // The timer of schedules is a machine of its own; the shell tells it.
+            Told::LeaseHeld { .. } | Told::LeaseRefused | Told::LeaseLost | Told::Fired { .. } => {}
+        }
+    }
+
+    fn attached(&mut self, session: u32) {
+        if self.session > 0 {
+            self.log(Level::Info, || "The connection is back".to_owned());
+        }
+        self.session = session;
+        self.attached = true;
+        if let Some(memory) = &mut self.memory {
+            memory.attached(self.now.at);
+        }
+        self.lost_at = None;
+        for pool in &mut self.pools {
+            pool.first = First::Awaited;
+            // What the transport kept of the credit is at most 1; it is asked anew from there.
+            pool.credit = pool.credit.min(1);
+        }
+        self.serial += 1;
+        self.renew_credits();
+    }
+
+    fn lost(&mut self, error: &transport::Error, again_in: Duration) {
+        let seconds = again_in.as_secs_f64();
+        self.log(Level::Warning, || format!("{error}; again in {seconds:.1} s"));
+        self.attached = false;
+        if let Some(memory) = &mut self.memory {
+            memory.lost();
+        }
+        self.surveying = false;
+        self.serial += 1;
+        if self.lost_at.is_none() {
+            self.lost_at = Some(self.now.at);
+            self.timers.arm(Owner::Survey, self.now.at + UNREACHABLE_LIMIT);
+        }
+        // Every handle is void: what waits comes again, what is in hand is adopted when it does, what was
+        // settled without an answer is remembered.
+        self.unsettled.clear();
+        for index in 0..self.pools.len() {
+            self.pools[index].waiting.clear();
+            if self.pools[index].credit > 1 {
+                self.ask_credit(index, 1);
+            }
+        }
+        let in_hand = self.slots.iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);
+        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
+        for hand in in_hand.chain(suspended) {
+            hand.held = false;
+        }
+    }
+
+    fn delivered(&mut self, delivery: Delivery) {
+        self.serial += 1;
+        let index = delivery.queue.0;
+        let Some(delivery) = self.adopt(delivery) else { return };
+        let pool = &mut self.pools[index];
+        pool.delivered_at = self.now.at;
+        if self.stop.is_stopping() || pool.paused || matches!(pool.state, pool::State::Parked { .. }) {
+            self.settle(delivery.handle, None, Settlement::Release);
+            return;
+        }
+        self.came_first(&delivery);
+        self.pools[index].waiting.push_back(delivery);
+        self.dispatch(index);
+    }
+
+    /// The first task of a session decides whether others may come before it has ended.
+    fn came_first(&mut self, delivery: &Delivery) {
+        let index = delivery.queue.0;
+        if self.pools[index].first == First::Awaited {
+            let suspect = delivery.task.deliveries >= SUSPECT_DELIVERIES;
+            self.pools[index].first = if suspect { First::Suspect(delivery.task.id.clone()) } else { First::Passed };
+            self.renew_credit(index);
+        }
+    }
+
+    /// A redelivered task that is known here is not run twice: one still in hand takes the new handle, one
+    /// that ended in an earlier session gets its settlement. Everything else is returned.
+    fn adopt(&mut self, delivery: Delivery) -> Option<Delivery> {
+        let Some(identity) = delivery.identity else { return Some(delivery) };
+        if !delivery.redelivered {
+            if let Some(memory) = &mut self.memory {
+                memory.forget(identity);
+            }
+            return Some(delivery);
+        }
+        let session = self.session;
+        let index = delivery.queue.0;
+        let of_queue = self.slots.iter_mut().filter(|slot| slot.queue == index);
+        let mut in_hand = of_queue.filter_map(Slot::alive).flat_map(|life| &mut life.hands);
+        let mut suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
+        let known = |hand: &&mut InHand| !hand.held && hand.delivery.identity == Some(identity);
+        let adopt = |hand: &mut InHand| {
+            hand.delivery.handle = delivery.handle;
+            hand.session = session;
+            hand.held = true;
+        };
+        if in_hand.find(known).map(adopt).is_some() {
+            // It may take hours yet: others must not wait for it with a credit of 1.
+            self.came_first(&delivery);
+            return None;
+        }
+        if suspended.find(known).map(adopt).is_some() {
+            return None;
+        }
+        let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, session)) else {
+            return Some(delivery);
+        };
+        let id = delivery.task.id.clone();
+        self.log(Level::Debug, || format!("Task {id} came again after its end; its settlement is repeated"));
+        self.settle(delivery.handle, Some(identity), settlement);
+        None
+    }
+}

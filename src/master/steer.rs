@@ -1,0 +1,262 @@
+//! The core's chapter on commands: what a person changes while it runs, and what a person is shown.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    core::Core,
+    event::Action,
+    pool,
+    slot::{Doom, Phase, Slot, State},
+};
+use crate::{
+    control::types::{Answer, Command},
+    logging::Level,
+    task::{Reason, Settlement},
+};
+
+/// Waiting tasks beside idle workers for this long are a sign that nothing is consumed.
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Core {
+    /// A command of a person. What it starts goes out as actions; the answer says what that is.
+    pub(super) fn commanded(&mut self, number: u64, command: Command, by: &str) {
+        if command.changes() {
+            self.log(Level::Info, || format!("{by} asks: {}", in_words(&command)));
+        }
+        let answer = if self.stop.is_stopping() && command.changes() && !matches!(command, Command::Stop { .. }) {
+            Answer::refused("the master is stopping")
+        } else {
+            self.obey(command)
+        };
+        self.actions.push(Action::Answer { number, answer });
+    }
+
+    fn obey(&mut self, command: Command) -> Answer {
+        let done = match command {
+            Command::Status {} => return Answer::Done(self.status()),
+            Command::Health {} => return Answer::Done(self.health()),
+            Command::Pause { queue } => self.with_queue(&queue, Self::pause),
+            Command::Resume { queue } => self.with_queue(&queue, Self::resume),
+            Command::Unpark { queue } => self.with_queue(&queue, Self::unpark),
+            Command::Scale { queue, processes } => self.with_queue(&queue, |core, index| core.scale(index, processes)),
+            Command::Restart { queue: Some(queue) } => self.with_queue(&queue, Self::restart),
+            Command::Restart { queue: None } => {
+                let restarted = (0..self.pools.len()).try_for_each(|index| self.restart(index).map(drop));
+                restarted.map(|()| "all workers are being renewed, one of a queue after the other".to_owned())
+            }
+            Command::Stop { now: false } => {
+                self.stop_asked();
+                Ok("stopping".to_owned())
+            }
+            Command::Stop { now: true } => {
+                self.interrupt_asked();
+                Ok("stopping; tasks in hand are interrupted".to_owned())
+            }
+            Command::Cancel { id } => self.cancel(&id),
+            Command::LogLevel { level } => self.change_log_level(&level),
+        };
+        done.map_or_else(Answer::refused, Answer::said)
+    }
+
+    fn with_queue(
+        &mut self,
+        name: &str,
+        act: impl FnOnce(&mut Self, usize) -> Result<String, String>,
+    ) -> Result<String, String> {
+        match self.pools.iter().position(|pool| pool.name() == name) {
+            Some(index) => act(self, index),
+            None => {
+                let known: Vec<&str> = self.pools.iter().map(pool::Pool::name).collect();
+                Err(format!("\"{name}\" is not a queue of this master; it works {}", known.join(", ")))
+            }
+        }
+    }
+
+    fn pause(&mut self, index: usize) -> Result<String, String> {
+        if std::mem::replace(&mut self.pools[index].paused, true) {
+            return Err("it is paused already".to_owned());
+        }
+        self.give_back(index);
+        Ok("paused; tasks in hand are finished".to_owned())
+    }
+
+    fn resume(&mut self, index: usize) -> Result<String, String> {
+        if !std::mem::replace(&mut self.pools[index].paused, false) {
+            return Err("it is not paused".to_owned());
+        }
+        self.serial += 1;
+        self.renew_credit(index);
+        Ok("resumed".to_owned())
+    }
+
+    fn unpark(&mut self, index: usize) -> Result<String, String> {
+        if self.pools[index].state == pool::State::Running {
+            return Err("it is not parked".to_owned());
+        }
+        self.pools[index].state = pool::State::Running;
+        self.pools[index].row.broken();
+        self.refill(index);
+        Ok("worked again".to_owned())
+    }
+
+    fn change_log_level(&mut self, level: &str) -> Result<String, String> {
+        let level: Level =
+            level.parse().map_err(|_| format!("\"{level}\" is not a level: error, warning, info or debug"))?;
+        self.plan.log_level = level;
+        self.actions.push(Action::LogLevel(level));
+        Ok(format!("logging from {level} up"))
+    }
+
+    /// Ends one task by hand. One that waits here is dead-lettered; one in a worker's hands with its worker.
+    fn cancel(&mut self, id: &str) -> Result<String, String> {
+        let holder = self.slots.iter().find_map(|slot| {
+            let life = slot.peek()?;
+            life.hands.iter().any(|hand| hand.delivery.task.id == id).then_some(life.id)
+        });
+        if let Some(worker) = holder {
+            self.doom(worker, Doom::Cancelled { id: id.to_owned() });
+            let slot = &self.slots[worker.slot].name;
+            return Ok(format!("its worker {slot} is stopped; it becomes a dead letter"));
+        }
+        for index in 0..self.pools.len() {
+            let waiting = &mut self.pools[index].waiting;
+            if let Some(position) = waiting.iter().position(|delivery| delivery.task.id == id)
+                && let Some(delivery) = waiting.remove(position)
+            {
+                self.refuse(&delivery, Reason::Cancelled, "a person cancelled it".to_owned());
+                return Ok("it was not begun; it becomes a dead letter".to_owned());
+            }
+        }
+        Err(format!("no task with id \"{id}\" is in hand here"))
+    }
+
+    // What is shown.
+
+    /// Counts what became of a task for the slot that did it.
+    pub(super) fn count_in_slot(&mut self, slot: usize, settlement: &Settlement) {
+        let here = &mut self.slots[slot];
+        match settlement {
+            Settlement::Done { .. } => {
+                here.done += 1;
+                self.pools[here.queue].done += 1;
+            }
+            Settlement::Retry { .. } | Settlement::Dead(_) => here.failed += 1,
+            Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => {}
+        }
+    }
+
+    fn status(&self) -> Value {
+        let queues: Map<String, Value> = (0..self.pools.len())
+            .map(|index| (self.pools[index].name().to_owned(), self.queue_status(index)))
+            .collect();
+        json!({
+            "state": if self.stop.is_stopping() { "stopping" } else { "running" },
+            "uptime_seconds": self.elapsed().as_secs_f64(),
+            "transport": { "connected": self.is_attached() },
+            "queues": queues,
+        })
+    }
+
+    fn queue_status(&self, index: usize) -> Value {
+        let pool = &self.pools[index];
+        let mut slots: Vec<&Slot> = self.slots.iter().filter(|slot| slot.queue == index && slot.is_shown()).collect();
+        slots.sort_by_key(|slot| (slot.name.len(), slot.name.clone()));
+        json!({
+            "kind": pool.plan.settings.kind,
+            "state": self.queue_state(index),
+            "in_hand": pool.in_hand + pool.waiting.len(),
+            "done": pool.done,
+            "slots": slots.into_iter().map(|slot| self.slot_status(slot)).collect::<Vec<Value>>(),
+        })
+    }
+
+    fn queue_state(&self, index: usize) -> &'static str {
+        let pool = &self.pools[index];
+        if self.stop.is_stopping() {
+            "draining"
+        } else if pool.state == pool::State::Running {
+            if pool.paused { "paused" } else { "running" }
+        } else {
+            "parked"
+        }
+    }
+
+    fn slot_status(&self, slot: &Slot) -> Value {
+        let life = slot.peek();
+        let state = match (&slot.state, life.map(|life| (&life.phase, life.hands.is_empty()))) {
+            (State::Waiting { .. }, _) => "waiting",
+            (_, None) => "empty",
+            (_, Some((Phase::Starting { .. }, _))) => "starting",
+            (_, Some((Phase::Working { .. }, true))) => "idle",
+            (_, Some((Phase::Working { .. }, false))) => "busy",
+            (_, Some((Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_), _))) => "stopping",
+        };
+        let task = life.and_then(|life| life.hands.first()).map(|hand| {
+            json!({
+                "id": hand.delivery.task.id,
+                "age_seconds": self.now.at.since(hand.begun_at).as_secs_f64(),
+                "progress": hand.progress.as_ref().map(|progress| json!({ "percent": progress.0, "note": progress.1 })),
+            })
+        });
+        json!({
+            "slot": slot.name,
+            "pid": life.and_then(|life| life.pid),
+            "state": state,
+            "uptime_seconds": life.map(|life| self.now.at.since(life.spawned_at).as_secs_f64()),
+            "task": task,
+            "done": slot.done,
+            "failed": slot.failed,
+            "restarts": slot.restarts,
+            "last_exit": slot.last_exit,
+            "rss_bytes": Value::Null,
+        })
+    }
+
+    /// What keeps tasks from being done. That tasks are delivered is for the shell to add, which sees the depths.
+    fn health(&self) -> Value {
+        let mut problems = Vec::new();
+        if self.stop.is_stopping() {
+            problems.push("the master is stopping".to_owned());
+        }
+        if !self.is_attached() {
+            problems.push("no consumers are attached: the transport is not connected".to_owned());
+        }
+        for (index, pool) in self.pools.iter().enumerate() {
+            let name = pool.name();
+            let ready = self.slots.iter().any(|slot| {
+                slot.queue == index && slot.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }))
+            });
+            match self.queue_state(index) {
+                "parked" => problems.push(format!("queue {name} is parked")),
+                "running" if !ready => problems.push(format!("queue {name} has no worker that is ready")),
+                _ => {}
+            }
+        }
+        // Queues where a free worker should get what waits: a backlog there means that nothing is delivered.
+        let hungry: Vec<&str> = self.pools.iter().filter(|pool| self.is_hungry(pool)).map(pool::Pool::name).collect();
+        json!({ "healthy": problems.is_empty(), "problems": problems, "hungry": hungry })
+    }
+
+    fn is_hungry(&self, pool: &pool::Pool) -> bool {
+        pool.state == pool::State::Running
+            && !pool.paused
+            && !pool.free.is_empty()
+            && pool.waiting.is_empty()
+            && pool.rate.is_none()
+            && self.plan.max_in_hand.is_none_or(|limit| self.in_hand < limit)
+            && self.now.at.since(pool.delivered_at) > DELIVERY_PATIENCE
+    }
+}
+
+fn in_words(command: &Command) -> String {
+    let text = serde_json::to_value(command).unwrap_or_default();
+    let words = text.as_object().into_iter().flatten().filter_map(|(name, value)| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(true) => Some(name.clone()),
+        Value::Bool(false) | Value::Null => None,
+        other => Some(other.to_string()),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}

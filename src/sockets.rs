@@ -1,0 +1,42 @@
+//! Unix sockets whose path may be longer than a socket's address: they are reached through the folder's descriptor.
+
+use std::{
+    fs::OpenOptions,
+    io,
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::OpenOptionsExt,
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::Path,
+};
+
+/// An address has 108 bytes, the last of them zero.
+const LONGEST: usize = 107;
+
+/// Calls `act` with a path to the same place that fits an address.
+///
+/// # Errors
+/// What the operating system said of the folder, or `act`'s own.
+pub(crate) fn shortened<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    if path.as_os_str().len() <= LONGEST {
+        return act(path);
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(folder)?;
+    act(&Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
+}
+
+/// A listener at `path`.
+pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
+    shortened(path, |path| UnixListener::bind(path))
+}
+
+/// A connection to whoever listens at `path`.
+pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
+    shortened(path, |path| UnixStream::connect(path))
+}
