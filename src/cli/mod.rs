@@ -152,7 +152,7 @@ fn open(config: &Config) -> Result<Box<dyn Transport>, Error> {
 fn told(error: &transport::Error) -> Error {
     use transport::Error as Told;
     let code = match error {
-        Told::NoSuchQueue { .. } | Told::NotStored { .. } => Code::Refused,
+        Told::NoSuchQueue { .. } | Told::NotStored { .. } | Told::InUse { .. } => Code::Refused,
         Told::BadUri { .. } => Code::Config,
         Told::Refused { .. } | Told::Unreachable { .. } | Told::Lost { .. } | Told::File { .. } | Told::Closed => {
             Code::Unavailable

@@ -3,18 +3,90 @@
 use serde_json::{Map, json};
 
 use super::{
-    args::{Global, Queues},
-    load, open, print, table, told,
+    args::{Global, QueueEnd, Queues, QueuesVerb},
+    ask, load, open, print, table, told,
 };
 use crate::{
     app::App,
+    config::Config,
     error::{Code, Error},
-    transport::{self, DeadQueue, Request},
+    transport::{self, DeadQueue, Depth, Request, Transport},
 };
 
 pub(super) fn run(app: &App, global: &Global, verb: &Queues) -> Result<Code, Error> {
     let config = load(app, global)?;
-    let transport = open(&config)?;
+    match &verb.verb {
+        None => list(&config, verb.json),
+        Some(QueuesVerb::Purge(end)) => purge(&config, end),
+        Some(QueuesVerb::Delete(end)) => delete(&config, end),
+    }
+}
+
+fn purge(config: &Config, end: &QueueEnd) -> Result<Code, Error> {
+    let (transport, queue) = consent(config, end, "purging a queue", "Delete all that is ready and delayed in")?;
+    let name = queue.queue;
+    let purged = transport::call(&*transport, |reply| Request::Purge { queue: name, reply });
+    tell(end, "purged", purged.map_err(|error| told(&error))?, 0)
+}
+
+fn delete(config: &Config, end: &QueueEnd) -> Result<Code, Error> {
+    let (transport, queue) =
+        consent(config, end, "deleting a queue", "Delete, with all that is ready and delayed in it,")?;
+    let asked = queue.clone();
+    let deleted = transport::call(&*transport, |reply| Request::Delete { queue: asked, reply });
+    let deleted = deleted.map_err(|error| {
+        let in_use = matches!(error, transport::Error::InUse { .. });
+        let error = told(&error);
+        if in_use { error.hint("stop the masters that work it") } else { error }
+    })?;
+    tell(end, "deleted", deleted, depth(&*transport, &queue)?.failed)
+}
+
+/// Asks, unless `--yes` was said.
+fn consent(
+    config: &Config,
+    end: &QueueEnd,
+    doing: &str,
+    question: &str,
+) -> Result<(Box<dyn Transport>, DeadQueue), Error> {
+    if !end.yes {
+        ask::needs_terminal(doing)?;
+    }
+    let name = &end.queue;
+    let configured = config.queues.iter().find(|queue| queue.name == *name);
+    let queue = configured.map_or_else(|| DeadQueue::of(name), |queue| queue.dead_letter.clone());
+    let transport = open(config)?;
+    if !end.yes {
+        let depth = depth(&*transport, &queue)?;
+        let (ready, delayed) = (depth.ready, depth.delayed);
+        if !ask::yes(&format!("{question} queue {name} ({ready} ready, {delayed} delayed)?"))? {
+            return Err(Error::new(Code::Refused, "nothing was deleted"));
+        }
+    }
+    Ok((transport, queue))
+}
+
+fn depth(transport: &dyn Transport, queue: &DeadQueue) -> Result<Depth, Error> {
+    let queues = vec![queue.clone()];
+    let depths = transport::call(transport, |reply| Request::Depths { queues, reply });
+    Ok(depths.map_err(|error| told(&error))?.first().copied().unwrap_or_default())
+}
+
+fn tell(end: &QueueEnd, what: &str, count: u64, dead: u64) -> Result<Code, Error> {
+    let queue = &end.queue;
+    if end.json {
+        print(&format!("{}\n", json!({ "queue": queue, what: count })))?;
+        return Ok(Code::Ok);
+    }
+    print(&format!("queue {queue} {what}: {count} tasks\n"))?;
+    if dead > 0 {
+        print(&format!("its {dead} dead letters stay; asynctask failed purge {queue} --all deletes them\n"))?;
+    }
+    Ok(Code::Ok)
+}
+
+fn list(config: &Config, as_json: bool) -> Result<Code, Error> {
+    let transport = open(config)?;
     let known = transport::call(&*transport, |reply| Request::KnownQueues { reply }).map_err(|error| told(&error))?;
     let mut queues: Vec<(Option<&str>, DeadQueue)> =
         config.queues.iter().map(|queue| (Some(queue.kind.as_str()), queue.dead_letter.clone())).collect();
@@ -27,7 +99,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Queues) -> Result<Code, Err
     let depths =
         transport::call(&*transport, |reply| Request::Depths { queues: asked, reply }).map_err(|error| told(&error))?;
     let rows = queues.iter().zip(&depths);
-    if verb.json {
+    if as_json {
         let object: Map<_, _> = rows
             .map(|((kind, queue), depth)| {
                 let (ready, delayed, in_hand, failed) = (depth.ready, depth.delayed, depth.in_hand, depth.failed);
@@ -38,7 +110,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Queues) -> Result<Code, Err
             .collect();
         print(&format!("{}\n", serde_json::Value::Object(object)))?;
     } else {
-        let cells = |((kind, queue), depth): (&(Option<&str>, DeadQueue), &transport::Depth)| {
+        let cells = |((kind, queue), depth): (&(Option<&str>, DeadQueue), &Depth)| {
             let counts = [depth.ready, depth.delayed, depth.in_hand, depth.failed].map(|count| count.to_string());
             [vec![queue.queue.clone(), kind.unwrap_or("-").to_owned()], counts.to_vec()].concat()
         };

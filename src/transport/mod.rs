@@ -107,6 +107,21 @@ pub enum Request {
         /// Work queues, sorted.
         reply: Reply<Vec<String>>,
     },
+    /// Delete what is ready and delayed in a queue. What is in hand stays, and so do dead letters.
+    Purge {
+        /// The work queue; one that does not exist is [`Error::NoSuchQueue`].
+        queue: String,
+        /// How many tasks were deleted.
+        reply: Reply<u64>,
+    },
+    /// Delete a queue with what is ready and delayed in it. [`Error::InUse`] while others have tasks in hand or wait for
+    /// them, as far as this transport can see. Dead letters stay, and their queue as long as it holds any.
+    Delete {
+        /// The work queue; one that does not exist is [`Error::NoSuchQueue`].
+        queue: DeadQueue,
+        /// How many tasks were deleted.
+        reply: Reply<u64>,
+    },
     /// Visit dead letters, oldest first, and do with each what the visitor says.
     WalkDead {
         /// Which.
@@ -250,6 +265,14 @@ pub enum Error {
     NoSuchQueue {
         /// Its name.
         queue: String,
+    },
+    /// A queue cannot be deleted now.
+    #[error("queue \"{queue}\" is in use: {cause}")]
+    InUse {
+        /// Its name.
+        queue: String,
+        /// By what.
+        cause: String,
     },
     /// The task was not taken by the queue.
     #[error("queue \"{queue}\" did not take the task: {cause}")]

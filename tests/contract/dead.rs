@@ -174,6 +174,49 @@ pub fn a_retried_dead_letter_may_be_expired<T: Tenant>(tenant: &T) {
     assert_eq!(party.delivery().task.expires_at, None);
 }
 
+pub fn a_retried_dead_letter_remembers_its_ends<T: Tenant>(tenant: &T) {
+    let queue = tenant.queue("foo");
+    let mut party = Party::attached(tenant, &[setup(&queue, &[])], 1);
+    party.submit(vec![task(&queue, "a")]);
+    for round in 0..7 {
+        let delivery = party.delivery();
+        assert_eq!(delivery.task.history.len(), round.min(5));
+        assert_eq!((delivery.task.attempts, delivery.task.first_failed_at), (0, None));
+        let mut failure = Failure::new(Reason::Crash, format!("end {round} {}", "é".repeat(400)), Timestamp(1_000));
+        failure.attempts = 3;
+        // Accepted or not: the memory is not lost on the way.
+        if round % 2 == 1 {
+            party.settle(delivery.handle, Settlement::Accept);
+        }
+        party.settle(delivery.handle, Settlement::Dead(Box::new(failure)));
+        party.until_depth(&queue, |depth| depth.failed == 1);
+        let letter = party.dead_letters(&queue).remove(0);
+        assert_eq!(letter.history.len(), round.min(5));
+        assert_eq!(party.walk(&queue, |_| Visit::Retry { body: None }).retried, 1);
+    }
+    let history = party.delivery().task.history.clone();
+    let ends: Vec<_> = history.iter().map(|ending| &ending.error[..5]).collect();
+    assert_eq!(ends, ["end 2", "end 3", "end 4", "end 5", "end 6"]);
+    assert!(history.iter().all(|ending| ending.error.len() <= 300 && ending.error.len() > 290));
+    assert!(history.iter().all(|ending| ending.reason == "crash" && ending.attempts == 3));
+    assert!(history.iter().all(|ending| ending.failed_at == Timestamp(1_000)));
+}
+
+pub fn a_walk_waits_when_it_is_told_to<T: Tenant>(tenant: &T) {
+    let queue = tenant.queue("foo");
+    let mut party = with_dead(tenant, &queue, 3);
+    let (clock, mut asked) = (Clock::start(), 0);
+    let walked = party.walk(&queue, move |_| {
+        asked += 1;
+        if asked % 2 == 1 { Visit::Wait(Duration::from_millis(30)) } else { Visit::Retry { body: None } }
+    });
+    assert!(clock.now().at.since_start() >= Duration::from_millis(90));
+    assert_eq!(walked, Walked { seen: 3, retried: 3, removed: 0 });
+    let mut again = party.deliveries(3);
+    again.sort_by(|one, two| one.task.id.cmp(&two.task.id));
+    assert_eq!(ids(&again), ["0", "1", "2"]);
+}
+
 pub fn a_walk_of_many<T: Tenant>(tenant: &T) {
     let queue = tenant.queue("foo");
     let count = 350;

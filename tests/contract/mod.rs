@@ -4,6 +4,7 @@ pub mod amqp_tenant;
 mod dead;
 mod delivery;
 mod endings;
+mod ends;
 pub mod faulty;
 mod lease;
 pub mod party;
@@ -12,7 +13,7 @@ mod settlement;
 pub mod sqlite;
 mod views;
 
-pub use self::{dead::*, delivery::*, endings::*, lease::*, settlement::*, views::*};
+pub use self::{dead::*, delivery::*, endings::*, ends::*, lease::*, settlement::*, views::*};
 use asynctask::transport::{Events, Transport};
 
 /// A transport under test.
@@ -83,6 +84,8 @@ macro_rules! every_clause {
                 a_walk_retries_with_another_body
                 a_retried_dead_letter_may_be_expired
                 a_walk_of_many
+                a_retried_dead_letter_remembers_its_ends
+                a_walk_waits_when_it_is_told_to
                 dead_letters_are_purged_after_their_time
                 killed_deliveries_come_back_counted
                 closed_deliveries_come_back_uncounted
@@ -92,6 +95,9 @@ macro_rules! every_clause {
                 handles_of_a_killed_master_are_void
                 depths_count_each_state
                 depths_of_nothing
+                a_purge_deletes_what_waits_and_nothing_else
+                a_deleted_queue_is_gone_and_can_be_made_again
+                a_queue_with_tasks_in_hand_is_not_deleted
                 known_queues_are_sorted
                 survey_sees_what_is_ready
                 survey_sees_what_is_delayed

@@ -224,7 +224,11 @@ impl Engine {
             Request::Fire { schedule, moment, task } => self.fire(schedule, moment, task),
             Request::ReleaseLease => self.release_lease(),
             Request::Close { reply } => self.close(Some(reply)),
-            request @ (Request::Submit { .. } | Request::Depths { .. } | Request::WalkDead { .. }) => {
+            request @ (Request::Submit { .. }
+            | Request::Depths { .. }
+            | Request::WalkDead { .. }
+            | Request::Purge { .. }
+            | Request::Delete { .. }) => {
                 self.serve(request);
             }
         }

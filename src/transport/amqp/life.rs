@@ -234,6 +234,7 @@ async fn watch(session: Rc<Session>, notes: Notes) {
 pub(super) fn refuse(request: Request, error: &Error) {
     match request {
         Request::Submit { reply, .. } => drop(reply.send(Err(error.clone()))),
+        Request::Purge { reply, .. } | Request::Delete { reply, .. } => drop(reply.send(Err(error.clone()))),
         Request::Depths { reply, .. } => drop(reply.send(Err(error.clone()))),
         Request::WalkDead { reply, .. } => drop(reply.send(Err(error.clone()))),
         _ => {}

@@ -46,6 +46,7 @@
 mod acks;
 mod address;
 mod dead;
+mod end;
 mod engine;
 mod headers;
 mod intake;

@@ -1,12 +1,13 @@
 //! What clients ask: submit, depths, dead letters. Each runs beside the actor and ends with the session.
 
 use super::{
+    end,
     engine::Engine,
     state::State,
     topology::{Counter, Fault},
     walk,
 };
-use crate::transport::{DeadQueue, Depth, Request};
+use crate::transport::{DeadQueue, Depth, Error, Request};
 
 impl Engine {
     /// Does a request on the session that stands.
@@ -40,6 +41,26 @@ impl Engine {
                 up.tasks.spawn_local(async move {
                     let walked = walk::walk(&store, &queue, visit, now).await;
                     owed.send(walked.map_err(|fault| address.fault(fault)));
+                });
+            }
+            Request::Purge { queue, reply } => {
+                let (owed, address) = (self.owed(reply), std::rc::Rc::clone(&self.address));
+                let State::Up(up) = &mut self.state else { return };
+                let session = std::rc::Rc::clone(&up.session);
+                up.tasks.spawn_local(async move {
+                    owed.send(end::purge(&session, &queue).await.map_err(|fault| address.fault(fault)));
+                });
+            }
+            Request::Delete { queue, reply } => {
+                let (owed, address) = (self.owed(reply), std::rc::Rc::clone(&self.address));
+                let State::Up(up) = &mut self.state else { return };
+                let session = std::rc::Rc::clone(&up.session);
+                up.tasks.spawn_local(async move {
+                    owed.send(match end::delete(&session, &queue).await {
+                        Ok(Some(count)) => Ok(count),
+                        Ok(None) => Err(Error::InUse { queue: queue.queue, cause: "it has consumers".to_owned() }),
+                        Err(fault) => Err(address.fault(fault)),
+                    });
                 });
             }
             _ => {}

@@ -246,6 +246,14 @@ pub(super) fn close(channel: &Channel) {
     });
 }
 
+/// What the broker says of a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    /// Messages ready.
+    pub(super) ready: u64,
+    pub(super) consumers: u32,
+}
+
 /// Reads how many messages lie ready in queues, on a channel that is replaced after each queue that is missing.
 pub(super) struct Counter<'a> {
     connection: &'a Connection,
@@ -259,6 +267,11 @@ impl<'a> Counter<'a> {
 
     /// Messages ready in a queue; `None`: it does not exist.
     pub(super) async fn ready(&mut self, queue: &str) -> Result<Option<u64>, Fault> {
+        Ok(self.found(queue).await?.map(|found| found.ready))
+    }
+
+    /// A queue; `None`: it does not exist.
+    pub(super) async fn found(&mut self, queue: &str) -> Result<Option<Found>, Fault> {
         let channel = match self.channel.take() {
             Some(channel) => channel,
             None => answer(self.connection.create_channel()).await.map_err(|error| Fault::of(&error))?,
@@ -267,7 +280,7 @@ impl<'a> Counter<'a> {
         match answer(channel.queue_declare(short(queue), options, FieldTable::default())).await {
             Ok(found) => {
                 self.channel = Some(channel);
-                Ok(Some(u64::from(found.message_count())))
+                Ok(Some(Found { ready: found.message_count().into(), consumers: found.consumer_count() }))
             }
             Err(error) if code(&error) == Some(404) => Ok(None),
             Err(error) => Err(Fault::of(&error)),

@@ -130,6 +130,8 @@ impl Actor {
             Request::Depths { queues, reply } => {
                 answer(reply, queues.iter().map(|dead| store.depth(now, &dead.queue)).collect());
             }
+            Request::Purge { queue, reply } => drop(reply.send(store.purge(&queue))),
+            Request::Delete { queue, reply } => drop(reply.send(store.delete(now, &queue.queue))),
             Request::KnownQueues { reply } => answer(reply, store.queues.keys().cloned().collect()),
             Request::Lease { application } => {
                 self.application = Some(application);

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     clock::Timestamp,
     task::{Failure, NewTask, Task},
-    transport::{DeadLetter, Depth, Request},
+    transport::{DeadLetter, Depth, Error, Request},
 };
 
 /// Due time, then the order of arrival.
@@ -75,6 +75,26 @@ impl Store {
             };
             self.put(&new.queue, now.plus(new.delay), Arc::new(task), false);
         }
+    }
+
+    /// Deletes what waits in a queue.
+    pub(super) fn purge(&mut self, name: &str) -> Result<u64, Error> {
+        let absent = || Error::NoSuchQueue { queue: name.to_owned() };
+        let queue = self.queues.get_mut(name).ok_or_else(absent)?;
+        Ok(std::mem::take(&mut queue.waiting).len() as u64)
+    }
+
+    /// Deletes a queue, unless something of it is in hand.
+    pub(super) fn delete(&mut self, now: Timestamp, name: &str) -> Result<u64, Error> {
+        let depth = self.depth(now, name);
+        if depth.in_hand > 0 {
+            return Err(Error::InUse { queue: name.to_owned(), cause: format!("{} tasks are in hand", depth.in_hand) });
+        }
+        let deleted = self.purge(name)?;
+        if depth.failed == 0 {
+            self.queues.remove(name);
+        }
+        Ok(deleted)
     }
 
     pub(super) fn depth(&mut self, now: Timestamp, queue: &str) -> Depth {

@@ -185,6 +185,14 @@ impl Actor {
                 self.catch_up();
                 drop(reply.send(self.known_queues()));
             }
+            Request::Purge { queue, reply } => {
+                self.catch_up();
+                drop(reply.send(self.purge(&queue)));
+            }
+            Request::Delete { queue, reply } => {
+                self.catch_up();
+                drop(reply.send(self.delete(&queue.queue)));
+            }
             Request::WalkDead { queue, visit, reply } => {
                 self.catch_up();
                 drop(reply.send(self.walk(&queue, visit)));

@@ -2,7 +2,7 @@
 
 use super::{
     actor::{Actor, Lease},
-    dead,
+    dead, end,
     owner::{self, lease_byte},
     schedule,
     store::{Fault, Store, Synchronous, cause, file_error},
@@ -91,6 +91,25 @@ impl Actor {
     pub(super) fn known_queues(&mut self) -> Result<Vec<String>, Error> {
         let Some(store) = self.store_to_ask()? else { return Ok(Vec::new()) };
         views::names(store.read()).map_err(|error| store.error(&error))
+    }
+
+    /// Deletes what is ready and delayed in a queue.
+    pub(super) fn purge(&mut self, queue: &str) -> Result<u64, Error> {
+        let absent = || Error::NoSuchQueue { queue: queue.to_owned() };
+        let store = self.store_to_ask()?.ok_or_else(absent)?;
+        end::purge(store, queue).map_err(|error| store.error(&error))?.ok_or_else(absent)
+    }
+
+    /// Deletes a queue.
+    pub(super) fn delete(&mut self, queue: &str) -> Result<u64, Error> {
+        let absent = || Error::NoSuchQueue { queue: queue.to_owned() };
+        let store = self.store_to_ask()?.ok_or_else(absent)?;
+        match end::delete(store, queue).map_err(|error| store.error(&error))?.ok_or_else(absent)? {
+            end::Deleted::All(count) => Ok(count),
+            end::Deleted::Held(held) => {
+                Err(Error::InUse { queue: queue.to_owned(), cause: format!("{held} tasks are in hand") })
+            }
+        }
     }
 
     /// Walks among dead letters.

@@ -21,6 +21,7 @@ mod attach;
 mod busy;
 mod claim;
 mod dead;
+mod end;
 mod housekeeping;
 mod master;
 mod owner;

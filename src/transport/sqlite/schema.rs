@@ -103,7 +103,10 @@ pub(super) fn queue_id(transaction: &Connection, ids: &mut QueueIds, name: &str)
         return Ok(*id);
     }
     let id = match known_queue(transaction, name)? {
-        Some(id) => id,
+        Some(id) => {
+            transaction.prepare_cached("UPDATE queue SET hidden = 0 WHERE id = ?1 AND hidden = 1")?.execute([id])?;
+            id
+        }
         None => transaction.prepare_cached("INSERT INTO queue (name) VALUES (?1)")?.insert([name])?,
     };
     ids.insert(name.to_owned(), id);

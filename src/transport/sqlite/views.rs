@@ -39,7 +39,9 @@ pub(super) fn are_empty(snapshot: &Connection, queues: impl IntoIterator<Item = 
     Ok(true)
 }
 
-/// All queues, sorted.
+/// All queues, sorted; one that was deleted only if something lies there again.
 pub(super) fn names(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    connection.prepare_cached("SELECT name FROM queue ORDER BY name")?.query_map([], |row| row.get(0))?.collect()
+    let names = "SELECT name FROM queue WHERE hidden = 0 OR EXISTS (SELECT 1 FROM task WHERE queue = queue.id \
+                 AND state IN (0, 1, 2)) ORDER BY name";
+    connection.prepare_cached(names)?.query_map([], |row| row.get(0))?.collect()
 }

@@ -1,0 +1,76 @@
+//! The end of what waits in a queue, and of the queue itself.
+//!
+//! Delay queues go before the work queue: what moves on meanwhile is still found. A quorum queue does not know "delete if
+//! unused" or "if empty", so it is asked before.
+
+use lapin::{
+    Connection,
+    options::{QueueDeleteOptions, QueuePurgeOptions},
+};
+
+use super::{
+    address::code,
+    ladder,
+    session::Session,
+    topology::{Counter, Fault, Place, answer, close, short},
+};
+use crate::transport::DeadQueue;
+
+/// Deletes what is ready and delayed.
+pub(super) async fn purge(session: &Session, queue: &str) -> Result<u64, Fault> {
+    let connection = session.reader();
+    let absent = Fault::Absent(queue.to_owned());
+    Counter::new(&connection).found(queue).await?.ok_or(absent)?;
+    let mut purged = 0;
+    for step in ladder::STEPS {
+        purged += purge_one(&connection, &ladder::name(queue, step)).await?;
+    }
+    Ok(purged + purge_one(&connection, queue).await?)
+}
+
+async fn purge_one(connection: &Connection, queue: &str) -> Result<u64, Fault> {
+    let channel = answer(connection.create_channel()).await.map_err(|error| Fault::of(&error))?;
+    let purged = answer(channel.queue_purge(short(queue), QueuePurgeOptions::default())).await;
+    close(&channel);
+    gone(purged)
+}
+
+/// Deletes a work queue and its delay queues, and the queue of its dead letters if that is empty. `None`: somebody
+/// consumes it.
+pub(super) async fn delete(session: &Session, queue: &DeadQueue) -> Result<Option<u64>, Fault> {
+    let connection = session.reader();
+    let mut counter = Counter::new(&connection);
+    let absent = Fault::Absent(queue.queue.clone());
+    if counter.found(&queue.queue).await?.ok_or(absent)?.consumers > 0 {
+        return Ok(None);
+    }
+    let mut deleted = 0;
+    let delays = ladder::STEPS.iter().map(|step| Place::Delay(queue.queue.clone(), *step));
+    for place in delays.chain([Place::Work(queue.queue.clone())]) {
+        deleted += delete_one(session, &connection, &place).await?;
+    }
+    if let Some(dead) = counter.found(&queue.name).await?
+        && dead.ready == 0
+        && dead.consumers == 0
+    {
+        delete_one(session, &connection, &Place::Dead(queue.name.clone())).await?;
+    }
+    Ok(Some(deleted))
+}
+
+async fn delete_one(session: &Session, connection: &Connection, place: &Place) -> Result<u64, Fault> {
+    let channel = answer(connection.create_channel()).await.map_err(|error| Fault::of(&error))?;
+    let deleted = answer(channel.queue_delete(short(&place.name()), QueueDeleteOptions::default())).await;
+    close(&channel);
+    session.topology.forget(place);
+    gone(deleted)
+}
+
+/// What is not there had nothing in it.
+fn gone(answer: Result<u32, lapin::Error>) -> Result<u64, Fault> {
+    match answer {
+        Ok(count) => Ok(u64::from(count)),
+        Err(error) if code(&error) == Some(404) => Ok(0),
+        Err(error) => Err(Fault::of(&error)),
+    }
+}
