@@ -25,7 +25,7 @@ export class Retry extends Error {
  * Does tasks with `work(payload, task)` until the master says halt. A promise that is rejected is an error, and the
  * queue's retry policy decides. `task` has id, queue, attempt, max_attempts, headers, deadline_ms and the functions below.
  *
- * Numbers of more than 15 digits lose digits, because JavaScript has no others; `task.text` is the payload's own text.
+ * JSON's numbers become JavaScript's, which have 15 digits; `task.line` is the frame as it came, with all of them.
  */
 export function serve(name, work) {
   const socket = new net.Socket({ fd: Number(process.env.ASYNCTASK_FD), readable: true, writable: true });
@@ -33,12 +33,12 @@ export function serve(name, work) {
   // Only the master stops a worker.
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => {});
 
-  async function run(body, text) {
+  async function run(body, line) {
     const { id } = body;
     const submit = [];
     const task = {
       ...body,
-      text,
+      line,
       progress: (percent, note = "") => send({ progress: { id, percent, note } }),
       accept: () => send({ accept: { id } }),
       submit: (queue, payload, delay = 0) =>

@@ -16,12 +16,12 @@ if [ ! -s "$new" ]; then
     echo "the payload is empty"
     exit 65
 fi
-# Somebody else is writing; the queue's retry policy says when to come again.
-if ! mkdir checksums.lock 2>/dev/null; then
+# The lock ends with this process, however that ends. Somebody else has it: the queue's retry policy says when to come again.
+exec 9>checksums.lock
+if ! flock -n 9; then
     echo "checksums.txt is locked, attempt $ASYNCTASK_ATTEMPT of $ASYNCTASK_MAX_ATTEMPTS"
     exit 75
 fi
-trap 'rm -f "$new"; rmdir checksums.lock' EXIT
 sum=$(sha256sum <"$new" | cut -d ' ' -f 1)
 echo "$sum $ASYNCTASK_TASK_ID" >>checksums.txt
 echo "the checksum is $sum"
