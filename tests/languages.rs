@@ -1,6 +1,8 @@
 //! Workers in other languages: the example projects, one session in four languages, ends that no Rust kind has, and
 //! payloads of all shapes.
 
+#[path = "languages/checked.rs"]
+mod checked;
 #[path = "languages/ends.rs"]
 mod ends;
 #[path = "languages/payloads.rs"]
