@@ -45,6 +45,7 @@ pub mod process;
 pub mod retry;
 pub mod schedule;
 mod sockets;
+pub mod systemd;
 pub mod task;
 pub mod transport;
 pub mod worker;
