@@ -38,6 +38,7 @@ pub mod control;
 pub mod drain;
 pub mod error;
 pub mod frames;
+pub mod junit;
 pub mod logging;
 pub mod master;
 pub mod outcome;

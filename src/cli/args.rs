@@ -110,6 +110,9 @@ pub(super) struct Workers {
     /// With --halt-when-empty: exit with 81 if not everything is done after this long (30s, 10m)
     #[arg(long, value_name = "DURATION", requires = "halt_when_empty")]
     pub(super) halt_timeout: Option<String>,
+    /// Write a report for continuous integration: JUnit XML, a test case for each task that came to an end
+    #[arg(long, value_name = "FILE.xml")]
+    pub(super) report: Option<PathBuf>,
     /// Where status and control find this master [default: in $RUNTIME_DIRECTORY, else beside the first file]
     #[arg(long, value_name = "PATH|none")]
     pub(super) socket: Option<PathBuf>,

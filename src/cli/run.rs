@@ -128,6 +128,7 @@ fn as_program(config: &Config, plan: QueuePlan, level: Level, task: Task) -> Res
         uri: config.transport.clone(),
         timer: None,
         halt_timeout: None,
+        report: None,
     };
     let settled = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&settled);

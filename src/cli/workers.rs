@@ -1,11 +1,14 @@
 //! `asynctask workers`: from the settings to a run of the master.
 
 use std::{
+    cell::RefCell,
     ffi::OsString,
     fs::File,
     hash::{BuildHasher, Hasher},
     io,
     os::fd::AsFd,
+    path::Path,
+    rc::Rc,
     time::Duration,
 };
 
@@ -18,9 +21,10 @@ use crate::{
     config::{Config, Mode, Queue, Target, parse_duration},
     control::server::{self, Socket},
     error::{Code, Error},
+    junit::Report,
     logging::{Level, Logger},
     master::{
-        self, MASTER, Run,
+        self, Finished, MASTER, Run, Tally,
         event::{Plan, QueuePlan},
     },
     process::{self, Environment, Program},
@@ -40,12 +44,13 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     let halt_timeout = verb.halt_timeout.as_deref().map(|text| duration("--halt-timeout", text)).transpose()?;
     let mut config = load(app, global)?;
     choose(&mut config, verb)?;
+    let report = verb.report.as_deref().map(|path| report(path, &config)).transpose()?;
     let logger = logger(level, verb.quiet)?;
     let info = |text: &str| logger.line(Level::Info, MASTER, text);
     if config.queues.is_empty() {
         info("No workers configured; terminating.");
         logger.close(LAST_LINES);
-        return Ok(Code::Ok);
+        return write(report.as_ref(), &Tally::default(), Code::Ok).map(|()| Code::Ok);
     }
     let timer = match (verb.scheduler, config.schedules.is_empty()) {
         (false, _) => None,
@@ -70,6 +75,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     let run = Run {
         control,
         notifier,
+        report: report.clone(),
         plan: plan(&config, verb, level, timer.is_some()),
         launches,
         setups: config.queues.iter().map(setup).collect(),
@@ -81,14 +87,40 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     };
     let finished = master::run(run, &logger);
     logger.close(LAST_LINES);
+    let code = |finished: &Finished| match finished.code {
+        Code::Ok if verb.fail_on_dead_letter && finished.tally.dead_lettered > 0 => Code::DeadLettered,
+        code => code,
+    };
+    let (tally, ended) = match &finished {
+        Ok(finished) => (finished.tally, code(finished)),
+        Err(error) => (Tally::default(), error.code),
+    };
+    let written = write(report.as_ref(), &tally, ended);
     let finished = finished?;
     match finished.error {
         Some(message) => Err(Error { code: finished.code, message, hint: finished.hint.map(str::to_owned) }),
-        None if finished.code == Code::Ok && verb.fail_on_dead_letter && finished.tally.dead_lettered > 0 => {
-            Ok(Code::DeadLettered)
-        }
-        None => Ok(finished.code),
+        // A report that cannot be written is a failure, but how the run ended counts more.
+        None if ended == Code::Ok => written.map(|()| Code::Ok),
+        None => Ok(ended),
     }
+}
+
+/// Begins the report of the run, if it can be written at all.
+fn report(path: &Path, config: &Config) -> Result<Rc<RefCell<Report>>, Error> {
+    let queues = config.queues.iter().map(|queue| queue.name.clone()).collect();
+    let report = Report::begin(path, &config.application, queues);
+    let report = report
+        .map_err(|error| Error::new(Code::Usage, format!("--report: {} cannot be written: {error}", path.display())))?;
+    Ok(Rc::new(RefCell::new(report)))
+}
+
+fn write(report: Option<&Rc<RefCell<Report>>>, tally: &Tally, code: Code) -> Result<(), Error> {
+    let Some(report) = report else { return Ok(()) };
+    let report = report.borrow();
+    let counts = [("retried_attempts", tally.retried), ("exit_code", u64::from(code as u8))];
+    report.write(&counts).map_err(|error| {
+        Error::new(Code::Internal, format!("the report {} cannot be written: {error}", report.path().display()))
+    })
 }
 
 /// Makes the control socket. One that was not asked for by name is not worth a refusal.

@@ -43,6 +43,7 @@ pub struct Core {
     pub(super) actions: Vec<Action>,
     pub(super) stop: Stop,
     pub(super) tally: Tally,
+    tells_ends: bool,
     pub(super) suspended: Vec<super::death::Suspended>,
     /// Settled by us, not yet confirmed by the transport.
     pub(super) unsettled: HashMap<Handle, Owed>,
@@ -106,6 +107,7 @@ impl Core {
             actions: Vec::new(),
             stop: Stop::Running,
             tally: Tally::default(),
+            tells_ends: false,
             suspended: Vec::new(),
             unsettled: HashMap::new(),
             session: 0,
@@ -118,6 +120,11 @@ impl Core {
             master: Arc::from(MASTER),
             now: Now::default(),
         }
+    }
+
+    /// From now on each end of a task is an [`Action::TaskEnded`], too: a report of the run is wanted.
+    pub const fn tell_ends(&mut self) {
+        self.tells_ends = true;
     }
 
     /// Takes one event and appends what is to be done to `actions`, in order.
@@ -236,13 +243,13 @@ impl Core {
 
     /// Counts, tells and settles what became of a task.
     pub(super) fn conclude(&mut self, delivery: &Delivery, settlement: Settlement) {
-        self.note(delivery, &settlement);
+        self.note(delivery, Duration::ZERO, &settlement);
         self.settle(delivery.handle, delivery.identity, settlement);
     }
 
-    /// Counts what became of a task, and tells the log.
-    pub(super) fn note(&mut self, delivery: &Delivery, settlement: &Settlement) {
-        self.count(settlement);
+    /// Counts what became of a task that was in hand for so long, and tells the log.
+    pub(super) fn note(&mut self, delivery: &Delivery, took: Duration, settlement: &Settlement) {
+        self.count(delivery, took, settlement);
         let (id, settings) = (&delivery.task.id, &self.pools[delivery.queue.0].plan.settings);
         match settlement {
             Settlement::Retry { after, failure } => {
@@ -263,8 +270,19 @@ impl Core {
         }
     }
 
-    /// Counts what became of a task.
-    pub(super) fn count(&mut self, settlement: &Settlement) {
+    /// Counts what became of a task; tells its end where a report is wanted.
+    pub(super) fn count(&mut self, delivery: &Delivery, took: Duration, settlement: &Settlement) {
+        let failure = match settlement {
+            Settlement::Done { .. } => Some(None),
+            Settlement::Dead(failure) => Some(Some(failure)),
+            Settlement::Retry { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => None,
+        };
+        if self.tells_ends
+            && let Some(failure) = failure
+        {
+            let (queue, id, failure) = (delivery.queue, delivery.task.id.clone(), failure.cloned());
+            self.actions.push(Action::TaskEnded { queue, id, in_hand: took, failure });
+        }
         match settlement {
             Settlement::Done { .. } => self.tally.processed += 1,
             Settlement::Retry { .. } => {

@@ -177,7 +177,7 @@ impl Core {
             let (id, what) = (&hand.delivery.task.id, in_words(&settlement));
             let pid = pid.unwrap_or_default();
             self.log(Level::Error, || format!("{slot} (pid {pid}): task {id} {what}"));
-            self.count(&settlement);
+            self.count(&hand.delivery, took, &settlement);
             self.settle_hand(hand, settlement);
         }
         // What is given back or cancelled has not failed.

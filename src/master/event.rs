@@ -161,6 +161,17 @@ pub enum Action {
         /// How.
         settlement: Settlement,
     },
+    /// For whoever writes a report of this run: a task was run to an end, or dead-lettered unrun.
+    TaskEnded {
+        /// Its queue.
+        queue: QueueIndex,
+        /// Its id.
+        id: String,
+        /// How long it was in a worker's hands the last time.
+        in_hand: std::time::Duration,
+        /// What dead-lettered it; `None`: it was done.
+        failure: Option<Box<crate::task::Failure>>,
+    },
     /// Ask the transport whether anything is left.
     Survey {
         /// Names the answer.

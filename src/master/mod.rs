@@ -29,7 +29,7 @@ pub(crate) mod verdict;
 mod views;
 mod workers;
 
-use std::{collections::HashMap, io, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, io, rc::Rc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -45,6 +45,7 @@ use crate::{
         types::Command,
     },
     error::{Code, Error},
+    junit,
     logging::{Level, Logger},
     process::{self, Environment, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
     schedule::{Act, Timer},
@@ -87,6 +88,8 @@ pub struct Run {
     pub notifier: Option<Notifier>,
     /// Where people ask and steer, bound already.
     pub control: Option<Socket>,
+    /// Gathers the ends of tasks, for whoever made it.
+    pub report: Option<Rc<RefCell<junit::Report>>>,
 }
 
 /// How a run ended.
@@ -176,6 +179,7 @@ struct Shell {
     hint: Option<&'static str>,
     finished: Option<Finished>,
     halt_at: Option<Duration>,
+    report: Option<Rc<RefCell<junit::Report>>>,
 }
 
 impl Shell {
@@ -185,8 +189,13 @@ impl Shell {
         if run.timer.is_some() {
             transport.ask(Request::Lease { application: run.application });
         }
+        let mut core = Core::new(run.plan);
+        if run.report.is_some() {
+            core.tell_ends();
+        }
         Self {
-            core: Core::new(run.plan),
+            core,
+            report: run.report,
             clock: Clock::start(),
             transport,
             logger,
@@ -401,6 +410,11 @@ impl Shell {
                 self.flowing = true;
                 if let Some(worker) = self.worker(worker) {
                     worker.send(&frame);
+                }
+            }
+            Action::TaskEnded { queue, id, in_hand, failure } => {
+                if let Some(report) = &self.report {
+                    report.borrow_mut().ended(queue.0, id, in_hand, failure);
                 }
             }
             Action::Settle { handle, settlement } => {

@@ -142,7 +142,7 @@ impl Core {
         self.log_outcome(slot, &outcome);
         self.count_for_breaker(hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).ended(outcome, ended);
-        self.note(&hand.delivery, &settlement);
+        self.note(&hand.delivery, took, &settlement);
         self.count_in_slot(slot, &settlement);
         self.settle_hand(hand, settlement);
     }

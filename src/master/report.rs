@@ -115,7 +115,7 @@ impl Core {
         let outcome = checked(outcome);
         self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
-        self.note(&hand.delivery, &settlement);
+        self.note(&hand.delivery, took, &settlement);
         self.count_in_slot(worker.slot, &settlement);
         self.settle_hand(&hand, settlement);
         self.relist(worker.slot);
