@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs::File,
     hash::{BuildHasher, Hasher},
-    io,
+    io::{self, IsTerminal},
     os::fd::AsFd,
     path::Path,
     rc::Rc,
@@ -22,7 +22,7 @@ use crate::{
     control::server::{self, Socket},
     error::{Code, Error},
     junit::Report,
-    logging::{Level, Logger},
+    logging::{Format, Level, Logger},
     master::{
         self, Finished, MASTER, Run, Tally,
         event::{Plan, QueuePlan},
@@ -45,7 +45,8 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     let mut config = load(app, global)?;
     choose(&mut config, verb)?;
     let report = verb.report.as_deref().map(|path| report(path, &config)).transpose()?;
-    let logger = logger(level, verb.quiet)?;
+    let format = format(&verb.log_format);
+    let logger = logger(level, format, verb.quiet)?;
     let info = |text: &str| logger.line(Level::Info, MASTER, text);
     if config.queues.is_empty() {
         info("No workers configured; terminating.");
@@ -66,7 +67,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
             Some(Timer::new(config.schedules.clone()))
         }
     };
-    let launches = config.queues.iter().map(|queue| launch(&config, queue, level, &verb.log_format)).collect();
+    let launches = config.queues.iter().map(|queue| launch(&config, queue, level)).collect();
     let control = control(&config, verb, &logger)?;
     let notifier = Notifier::of_process(|name| std::env::var(name).ok()).unwrap_or_else(|error| {
         logger.line(Level::Warning, MASTER, &format!("cannot tell the service manager anything: {error}"));
@@ -76,7 +77,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
         control,
         notifier,
         report: report.clone(),
-        plan: plan(&config, verb, level, timer.is_some()),
+        plan: plan(&config, verb, level, format, timer.is_some()),
         launches,
         setups: config.queues.iter().map(setup).collect(),
         passive: config.declare_passive,
@@ -123,6 +124,14 @@ fn write(report: Option<&Rc<RefCell<Report>>>, tally: &Tally, code: Code) -> Res
     })
 }
 
+fn format(word: &str) -> Format {
+    match word {
+        "full" => Format::Full { colour: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() },
+        "json" => Format::Json,
+        _ => Format::Plain,
+    }
+}
+
 /// Makes the control socket. One that was not asked for by name is not worth a refusal.
 fn control(config: &Config, verb: &Workers, logger: &Logger) -> Result<Option<Socket>, Error> {
     let Some(place) = super::control::place(config, verb.socket.as_ref()) else { return Ok(None) };
@@ -159,21 +168,22 @@ fn choose(config: &mut Config, verb: &Workers) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn logger(level: Level, quiet: bool) -> Result<Logger, Error> {
+pub(super) fn logger(level: Level, format: Format, quiet: bool) -> Result<Logger, Error> {
     if quiet {
         return Ok(Logger::quiet());
     }
     io::stdout()
         .as_fd()
         .try_clone_to_owned()
-        .and_then(|stdout| Logger::start(File::from(stdout), level))
+        .and_then(|stdout| Logger::start_with(File::from(stdout), level, format))
         .map_err(|error| Error::new(Code::Internal, format!("cannot open the log: {error}")))
 }
 
-fn plan(config: &Config, verb: &Workers, level: Level, scheduler: bool) -> Plan {
+fn plan(config: &Config, verb: &Workers, level: Level, format: Format, scheduler: bool) -> Plan {
     Plan {
         halt_when_empty: verb.halt_when_empty,
         scheduler,
+        structured: format != Format::Plain,
         max_in_hand: verb.processes.map(|most| most as usize),
         ..plan_of(config, config.queues.iter().map(|queue| queue_plan(config, queue)).collect(), level)
     }
@@ -202,6 +212,7 @@ pub(super) fn plan_of(config: &Config, queues: Vec<QueuePlan>, level: Level) -> 
         // The standard library's own source of randomness for hash maps: as good as jitter needs.
         seed: std::hash::RandomState::new().build_hasher().finish(),
         remember: matches!(config.transport, Uri::Amqp(_)).then_some(REMEMBERED),
+        structured: false,
         log_level: level,
     }
 }
@@ -212,7 +223,7 @@ pub(super) fn setup(queue: &Queue) -> QueueSetup {
 }
 
 /// What is started for a queue.
-pub(super) fn launch(config: &Config, queue: &Queue, level: Level, log_format: &str) -> (Program, Environment) {
+pub(super) fn launch(config: &Config, queue: &Queue, level: Level) -> (Program, Environment) {
     let mut pairs: Vec<(OsString, OsString)> = Vec::new();
     let program = match config.kinds.get(&queue.kind) {
         Some(command) => {
@@ -235,7 +246,8 @@ pub(super) fn launch(config: &Config, queue: &Queue, level: Level, log_format: &
         queue: queue.name.clone(),
         slot: String::new(),
         log_level: level.to_string(),
-        log_format: log_format.to_owned(),
+        // Workers write the plain form; the master puts it into the log's.
+        log_format: "plain".to_owned(),
         pairs,
     };
     (program, environment)

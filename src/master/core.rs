@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::{Instant, Now},
     error::Code,
-    logging::Level,
+    logging::{About, Level},
     task::{Delivery, Handle, QueueIndex, Reason, Settlement},
 };
 
@@ -54,10 +54,14 @@ pub struct Core {
     /// Names the present quiet: raised by everything that could end it.
     pub(super) serial: u64,
     pub(super) surveying: bool,
+    /// Since when nothing is in our hands, and the serial of that time.
+    pub(super) quiet: Option<(u64, Instant)>,
     pub(super) in_hand: usize,
     begun_at: Instant,
     dice: u64,
     master: Arc<str>,
+    /// The task that lines are about.
+    subject: Option<String>,
     pub(super) now: Now,
 }
 
@@ -115,9 +119,11 @@ impl Core {
             lost_at: None,
             serial: 0,
             surveying: false,
+            quiet: None,
             in_hand: 0,
             begun_at: Instant::default(),
             master: Arc::from(MASTER),
+            subject: None,
             now: Now::default(),
         }
     }
@@ -133,6 +139,7 @@ impl Core {
             return;
         }
         self.now = now;
+        self.subject = None;
         std::mem::swap(&mut self.actions, actions);
         match event {
             Event::Begun => self.begin(),
@@ -328,7 +335,29 @@ impl Core {
     pub(super) fn log(&mut self, level: Level, message: impl FnOnce() -> String) {
         if level <= self.plan.log_level {
             let name = Arc::clone(&self.master);
-            self.actions.push(Action::Log { level, name, message: message() });
+            let about = self.about(None);
+            self.actions.push(Action::Log { level, name, message: message(), about });
+        }
+    }
+
+    /// What a line is about, where the log's form says so.
+    fn about(&self, slot: Option<usize>) -> Option<Box<About>> {
+        if !self.plan.structured || (slot.is_none() && self.subject.is_none()) {
+            return None;
+        }
+        let here = slot.map(|slot| &self.slots[slot]);
+        Some(Box::new(About {
+            queue: here.map(|here| self.pools[here.queue].name().to_owned()).unwrap_or_default(),
+            slot: here.map(|here| here.name.clone()),
+            pid: here.and_then(Slot::peek).and_then(|life| life.pid),
+            task: self.subject.clone(),
+        }))
+    }
+
+    /// From here to the end of the event, lines are about this task.
+    pub(super) fn talk_of(&mut self, id: &str) {
+        if self.plan.structured {
+            self.subject = Some(id.to_owned());
         }
     }
 
@@ -336,7 +365,8 @@ impl Core {
     pub(super) fn log_as(&mut self, slot: usize, level: Level, message: impl FnOnce() -> String) {
         if level <= self.plan.log_level {
             let name = Arc::clone(&self.slots[slot].log_name);
-            self.actions.push(Action::Log { level, name, message: message() });
+            let about = self.about(Some(slot));
+            self.actions.push(Action::Log { level, name, message: message(), about });
         }
     }
 

@@ -46,7 +46,7 @@ use crate::{
     },
     error::{Code, Error},
     junit,
-    logging::{Level, Logger},
+    logging::{About, Level, Logger},
     process::{self, Environment, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
     schedule::{Act, Timer},
     systemd::Notifier,
@@ -340,13 +340,13 @@ impl Shell {
     fn reaped(&mut self, ended: process::Ended) {
         let Some(id) = self.pids.remove(&ended.pid) else { return };
         let Some(worker) = self.workers[id.slot].take_if(|worker| worker.id == id) else { return };
-        let output_tail = worker.drain();
+        let (output_tail, unread) = worker.drain();
         // What it said before its end comes first.
         self.take_inbox();
         let oom = self.oom.claim(&ended.exit, worker.oom_before);
         let max_rss_bytes = ended.own_peak(worker.master_peak_bytes);
         let cpu_seconds = Some(ended.cpu_seconds);
-        let ended = Ended { exit: ended.exit, max_rss_bytes, cpu_seconds, oom, output_tail };
+        let ended = Ended { exit: ended.exit, max_rss_bytes, cpu_seconds, oom, output_tail, unread };
         self.handle(Event::Exited { worker: id, ended });
     }
 
@@ -405,7 +405,9 @@ impl Shell {
 
     fn perform(&mut self, action: Action, now: Now) {
         match action {
-            Action::Log { level, name, message } => self.logger.line(level, &name, &message),
+            Action::Log { level, name, message, about } => {
+                self.logger.line_about(level, &name, &message, about.as_deref());
+            }
             Action::Send { worker, frame } => {
                 self.flowing = true;
                 if let Some(worker) = self.worker(worker) {
@@ -478,14 +480,17 @@ impl Shell {
 
     fn spawn(&mut self, id: WorkerId, slot: String, queue: usize) {
         let (program, environment) = &self.launches[queue];
+        let about = About { queue: environment.queue.clone(), slot: Some(slot.clone()), ..About::default() };
         let environment = Environment { slot, ..environment.clone() };
         let oom_before = self.oom.count();
         let spawned = process::spawn(program, &environment);
-        self.watch(id, spawned.map(Process::from), oom_before);
+        self.watch(id, spawned.map(Process::from), about, oom_before);
     }
 
     fn spawn_once(&mut self, id: WorkerId, slot: String, queue: usize, once: &Once) {
         let (program, environment) = &self.launches[queue];
+        let task = Some(once.id.clone());
+        let about = About { queue: environment.queue.clone(), slot: Some(slot.clone()), task, ..About::default() };
         let mut environment = Environment { slot, ..environment.clone() };
         environment.pairs.extend([
             ("ASYNCTASK_TASK_ID".into(), once.id.clone().into()),
@@ -495,13 +500,13 @@ impl Shell {
         let oom_before = self.oom.count();
         let spawned = process::spawn::payload_stdin(&once.payload)
             .and_then(|stdin| process::spawn_once(program, &environment, stdin));
-        self.watch(id, spawned.map(Process::from), oom_before);
+        self.watch(id, spawned.map(Process::from), about, oom_before);
     }
 
-    fn watch(&mut self, id: WorkerId, spawned: io::Result<Process>, oom_before: Option<u64>) {
+    fn watch(&mut self, id: WorkerId, spawned: io::Result<Process>, about: About, oom_before: Option<u64>) {
         let started = spawned.and_then(|process| {
             self.pids.insert(process.pid, id);
-            Worker::watch(id, process, oom_before, Rc::clone(&self.inbox), self.logger.clone())
+            Worker::watch(id, process, about, oom_before, Rc::clone(&self.inbox), self.logger.clone())
         });
         match started {
             Ok(worker) => {
