@@ -14,7 +14,7 @@
 //! # For users of the library
 //!
 //! [`App`] is a program with worker kinds; [`Worker`] is a kind, [`Context`] what it knows of its task, [`Outcome`] what it
-//! says. [`Client`] submits from any program.
+//! says. [`Client`] submits from any program. [`App::process_queue`] drains a queue without a master ([`drain`]).
 //!
 //! # Words
 //!
@@ -46,6 +46,7 @@ pub mod process;
 pub mod retry;
 pub mod schedule;
 mod sockets;
+pub mod systemd;
 pub mod task;
 pub mod transport;
 pub mod worker;

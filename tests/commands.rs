@@ -305,7 +305,8 @@ scheduled_workers:
 "#;
 
 fn scheduler(demo: &Demo) -> Master {
-    let mut command = demo.command(&["workers", "--scheduler"]);
+    // Two masters beside one file: only one of them can have the control socket there.
+    let mut command = demo.command(&["workers", "--scheduler", "--socket", "none"]);
     command.env("LOG_LEVEL", "DEBUG");
     demo.follow(command)
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::asking::{Control, Health, Status};
+
 /// Runs tasks in the background and does not lose them.
 #[derive(Debug, Parser)]
 #[command(disable_help_subcommand = true, max_term_width = 110, arg_required_else_help = true)]
@@ -322,87 +324,5 @@ pub(super) enum Config {
         /// Print the problems as one JSON array
         #[arg(long)]
         json: bool,
-    },
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Status {
-    /// Print one JSON object
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Again each second, until interrupted
-    #[arg(long)]
-    pub(super) watch: bool,
-    /// The master's control socket
-    #[arg(long, value_name = "PATH")]
-    pub(super) socket: Option<PathBuf>,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Health {
-    /// Print one JSON object
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Wait until it is healthy, at most this long
-    #[arg(long, value_name = "DURATION")]
-    pub(super) wait: Option<String>,
-    /// The master's control socket
-    #[arg(long, value_name = "PATH")]
-    pub(super) socket: Option<PathBuf>,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Control {
-    /// The master's control socket
-    #[arg(long, value_name = "PATH", global = true)]
-    pub(super) socket: Option<PathBuf>,
-    #[command(subcommand)]
-    pub(super) verb: Steer,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub(super) enum Steer {
-    /// Change the number of worker processes of a queue
-    Scale {
-        /// The queue
-        queue: String,
-        /// Processes
-        processes: u32,
-    },
-    /// Take no tasks of a queue until it is resumed
-    Pause {
-        /// The queue
-        queue: String,
-    },
-    /// Take tasks of a paused queue again
-    Resume {
-        /// The queue
-        queue: String,
-    },
-    /// Work a parked queue now
-    Unpark {
-        /// The queue
-        queue: String,
-    },
-    /// Renew the workers of a queue, or of all, each replaced before it goes
-    Restart {
-        /// The queue
-        queue: Option<String>,
-    },
-    /// Stop the master as a SIGTERM does
-    Stop {
-        /// Interrupt what is in hand
-        #[arg(long)]
-        now: bool,
-    },
-    /// End a task in hand: it becomes a dead letter
-    Cancel {
-        /// The task's id
-        id: String,
-    },
-    /// Change how much is logged
-    LogLevel {
-        /// error, warning, info or debug
-        level: String,
     },
 }

@@ -9,7 +9,8 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    args::{Control, Global, Health, Status, Steer},
+    args::Global,
+    asking::{Control, Health, Status, Steer},
     load, print, table,
     workers::duration,
 };

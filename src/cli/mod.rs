@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod asking;
 mod config;
 mod control;
 mod failed;

@@ -29,6 +29,7 @@ use crate::{
     },
     process::{self, Environment, Program},
     schedule::Timer,
+    systemd::Notifier,
     task::Accepts,
     transport::{QueueSetup, Uri},
 };
@@ -67,8 +68,13 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     };
     let launches = config.queues.iter().map(|queue| launch(&config, queue, level, &verb.log_format)).collect();
     let control = control(&config, verb, &logger)?;
+    let notifier = Notifier::of_process(|name| std::env::var(name).ok()).unwrap_or_else(|error| {
+        logger.line(Level::Warning, MASTER, &format!("cannot tell the service manager anything: {error}"));
+        None
+    });
     let run = Run {
         control,
+        notifier,
         report: report.clone(),
         plan: plan(&config, verb, level, timer.is_some()),
         launches,

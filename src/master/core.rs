@@ -45,8 +45,8 @@ pub struct Core {
     pub(super) tally: Tally,
     tells_ends: bool,
     pub(super) suspended: Vec<super::death::Suspended>,
-    /// Settled by us, not yet confirmed by the transport: with the task's identity.
-    pub(super) unsettled: HashMap<Handle, Option<u64>>,
+    /// Settled by us, not yet confirmed by the transport.
+    pub(super) unsettled: HashMap<Handle, Owed>,
     pub(super) memory: Option<Memory>,
     pub(super) session: u32,
     pub(super) attached: bool,
@@ -59,6 +59,15 @@ pub struct Core {
     dice: u64,
     master: Arc<str>,
     pub(super) now: Now,
+}
+
+/// A settlement that the transport has not confirmed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owed {
+    /// The task's identity.
+    pub(super) identity: Option<u64>,
+    /// It was accepted before: its handle outlives the session.
+    pub(super) accepted: bool,
 }
 
 /// What a run did, for its summary.
@@ -186,10 +195,26 @@ impl Core {
             memory.remember(self.now.at, identity, self.session, Some(handle), &settlement);
         }
         if settlement != Settlement::Accept {
-            let doubled = self.unsettled.insert(handle, identity);
-            debug_assert!(doubled.is_none(), "a handle is settled once");
+            self.owe(handle, Owed { identity, accepted: false });
         }
         self.actions.push(Action::Settle { handle, settlement });
+    }
+
+    /// Settles a delivery that was accepted before. It is in no queue any more: if it comes again all the same,
+    /// because the session ended with the acceptance under way, its removal is all that is wanted.
+    pub(super) fn settle_accepted(&mut self, handle: Handle, identity: Option<u64>, settlement: Settlement) {
+        self.serial += 1;
+        if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
+            let removal = Settlement::Done { submit: Vec::new() };
+            memory.remember(self.now.at, identity, self.session, None, &removal);
+        }
+        self.owe(handle, Owed { identity: None, accepted: true });
+        self.actions.push(Action::Settle { handle, settlement });
+    }
+
+    fn owe(&mut self, handle: Handle, owed: Owed) {
+        let doubled = self.unsettled.insert(handle, owed);
+        debug_assert!(doubled.is_none(), "a handle is settled once");
     }
 
     /// Remembers the settlement of a task whose handle is void, for when it comes again.

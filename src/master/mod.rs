@@ -49,6 +49,7 @@ use crate::{
     logging::{Level, Logger},
     process::{self, Environment, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
     schedule::{Act, Timer},
+    systemd::Notifier,
     task::{Handle, Settlement},
     transport::{self, DeadQueue, QueueSetup, Request, Transport, Uri},
 };
@@ -83,6 +84,8 @@ pub struct Run {
     pub timer: Option<Timer>,
     /// The run ends with 81 after this long.
     pub halt_timeout: Option<Duration>,
+    /// The service manager, if it wants to be told.
+    pub notifier: Option<Notifier>,
     /// Where people ask and steer, bound already.
     pub control: Option<Socket>,
     /// Gathers the ends of tasks, for whoever made it.
@@ -162,6 +165,7 @@ struct Shell {
     uri: Uri,
     /// The queues, for their depths.
     dead: Vec<DeadQueue>,
+    notifier: Option<Notifier>,
     /// Whether the lease of the schedules is ours.
     leading: bool,
     oom: OomWatch,
@@ -203,6 +207,7 @@ impl Shell {
             commands: 0,
             uri: run.uri,
             dead,
+            notifier: run.notifier,
             leading: false,
             oom: OomWatch::open(),
             timer: run.timer,
@@ -219,6 +224,7 @@ impl Shell {
         self.handle(Event::Begun);
         let mut batch = Vec::with_capacity(TURN);
         while self.finished.is_none() {
+            self.notify();
             let wait = self.wait();
             self.flowing = false;
             tokio::select! {
@@ -255,6 +261,14 @@ impl Shell {
         self.finished.ok_or_else(|| Error::new(Code::Internal, "the event loop ended without a decision"))
     }
 
+    fn notify(&mut self) {
+        let now = self.clock.now().at;
+        if let Some(notifier) = &mut self.notifier {
+            let core = &self.core;
+            notifier.tell(now, core.phase(), || core.headline());
+        }
+    }
+
     /// Time until something is due although nothing happens.
     fn wait(&mut self) -> Duration {
         let now = self.clock.now();
@@ -262,8 +276,9 @@ impl Shell {
         let moment = self.timer.as_ref().and_then(Timer::next_moment);
         let moment = moment.map(|moment| moment.remaining(now.wall).min(WALL_LOOK));
         let halt = self.halt_at.map(|at| at.saturating_sub(now.at.since_start()));
+        let notice = self.notifier.as_ref().and_then(Notifier::next_at).map(|at| at.since(now.at));
         let group = (!self.settlements.is_empty()).then_some(GROUP_LIMIT);
-        [core, moment, halt, group].into_iter().flatten().min().unwrap_or(Duration::MAX)
+        [core, moment, halt, notice, group].into_iter().flatten().min().unwrap_or(Duration::MAX)
     }
 
     fn time_passed(&mut self) {
@@ -295,7 +310,12 @@ impl Shell {
             match signal {
                 Signal::Terminate | Signal::Interrupt => self.handle(Event::StopAsked),
                 Signal::Quit => self.handle(Event::InterruptAsked),
-                Signal::HangUp | Signal::User1 | Signal::Child => {}
+                Signal::User1 => self.logger.line(Level::Info, MASTER, &self.core.headline()),
+                Signal::HangUp => {
+                    let text = "HUP: the settings are read at the start; to take new ones, restart the master";
+                    self.logger.line(Level::Warning, MASTER, text);
+                }
+                Signal::Child => {}
             }
         }
         if arrived.contains(&Signal::Child) {

@@ -24,13 +24,15 @@ impl Core {
             Told::Refused(error) => self.end_badly(Code::Unavailable, error.to_string()),
             Told::Delivered(deliveries) => deliveries.into_iter().for_each(|delivery| self.delivered(delivery)),
             Told::Stored(handle) => {
-                if let (Some(memory), Some(Some(identity))) = (&mut self.memory, self.unsettled.get(&handle)) {
-                    memory.stored(*identity, handle);
+                let identity = self.unsettled.get(&handle).and_then(|owed| owed.identity);
+                if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
+                    memory.stored(identity, handle);
                 }
             }
             Told::Settled(handles) => {
                 for handle in handles {
-                    if let (Some(Some(identity)), Some(memory)) = (self.unsettled.remove(&handle), &mut self.memory) {
+                    let identity = self.unsettled.remove(&handle).and_then(|owed| owed.identity);
+                    if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
                         memory.answered(identity, handle);
                     }
                 }
@@ -76,7 +78,7 @@ impl Core {
         }
         // Every handle is void: what waits comes again, what is in hand is adopted when it does, what was
         // settled without an answer is remembered.
-        self.unsettled.clear();
+        self.unsettled.retain(|_, owed| owed.accepted);
         for index in 0..self.pools.len() {
             self.pools[index].waiting.clear();
             if self.pools[index].credit > 1 {
@@ -86,7 +88,8 @@ impl Core {
         let in_hand = self.slots.iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);
         let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
         for hand in in_hand.chain(suspended) {
-            hand.held = false;
+            // What was accepted is in no queue: only this process holds it, and its handle stands.
+            hand.held = hand.accepted;
         }
     }
 
@@ -124,6 +127,13 @@ impl Core {
                 memory.forget(identity);
             }
             return Some(delivery);
+        }
+        // The session ended with its acceptance under way: it is being worked, and only to be removed.
+        let accepted = |hand: &InHand| hand.accepted && hand.delivery.identity == Some(identity);
+        let suspended_too = self.suspended.iter().flat_map(|suspended| &suspended.hands);
+        if self.slots.iter().filter_map(Slot::peek).flat_map(|life| &life.hands).chain(suspended_too).any(accepted) {
+            self.settle(delivery.handle, None, Settlement::Done { submit: Vec::new() });
+            return None;
         }
         let session = self.session;
         let index = delivery.queue.0;

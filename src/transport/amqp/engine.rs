@@ -6,6 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     rc::Rc,
     task::Poll,
 };
@@ -21,7 +22,7 @@ use super::{
     moves::Stuck,
     owed::Owed,
     session::Attachment,
-    state::{Note, Notes, Sent, State},
+    state::{Note, Notes, Open, Sent, State},
     survey::{Horizon, Pending},
 };
 use crate::{
@@ -38,6 +39,8 @@ pub(super) struct Engine {
     pub(super) notes: Notes,
     pub(super) state: State,
     pub(super) attachment: Option<Attachment>,
+    /// Accepted deliveries, between two sessions.
+    pub(super) parted: HashMap<Handle, Open>,
     pub(super) credits: Vec<u32>,
     pub(super) horizon: Rc<RefCell<Horizon>>,
     pub(super) application: Option<String>,
@@ -75,6 +78,7 @@ impl Engine {
             notes,
             state: State::Idle,
             attachment: None,
+            parted: HashMap::new(),
             credits: Vec::new(),
             horizon: Rc::default(),
             application: None,

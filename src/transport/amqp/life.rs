@@ -1,7 +1,6 @@
 //! The lives of a session: building one, giving it up, trying again, closing.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher as _, Hasher as _},
     rc::Rc,
     time::Duration,
@@ -65,7 +64,7 @@ impl Engine {
             store,
             intakes,
             turn: 0,
-            open: HashMap::new(),
+            open: std::mem::take(&mut self.parted),
             moving: Vec::new(),
             tasks,
             watch,
@@ -75,6 +74,7 @@ impl Engine {
         }));
         self.stuck.borrow_mut().clear();
         self.horizon.borrow_mut().session_began(now, self.address.heartbeat());
+        self.rejoin();
         if self.attachment.is_some() {
             self.probed = true;
             for queue in built.classic {
@@ -91,6 +91,20 @@ impl Engine {
         for request in std::mem::take(&mut self.waiting) {
             self.work(request);
         }
+    }
+
+    /// What was accepted in an earlier session is in hand in this one; what was decided about it meanwhile is done.
+    fn rejoin(&mut self) {
+        let State::Up(up) = &mut self.state else { return };
+        let mut decided = Vec::new();
+        for (handle, open) in &mut up.open {
+            let intake = &mut up.intakes[open.queue];
+            intake.in_hand += 1;
+            intake.accepted += 1;
+            (open.acknowledged, open.settling) = (true, false);
+            decided.extend(open.last.take().map(|settlement| (*handle, settlement)));
+        }
+        self.settle(decided);
     }
 
     /// A session could not be built.
@@ -118,6 +132,8 @@ impl Engine {
             self.tell(Event::LeaseLost);
         }
         self.interrupt_survey();
+        // Nothing but this process holds what was accepted.
+        self.parted = up.open.extract_if(|_, open| open.accepted).collect();
         // Whoever waits for an answer from one of these is told as it is dropped.
         up.tasks.abort_all();
         if now.since(up.since) >= STEADY {

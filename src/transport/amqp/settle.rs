@@ -120,7 +120,16 @@ impl Engine {
                 let (tag, properties) = (held.tag, held.properties);
                 up.open.insert(
                     handle,
-                    Open { queue, tag, properties, task, accepted: false, acknowledged: false, settling: false },
+                    Open {
+                        queue,
+                        tag,
+                        properties,
+                        task,
+                        accepted: false,
+                        acknowledged: false,
+                        settling: false,
+                        last: None,
+                    },
                 );
                 intake.in_hand += 1;
             }
@@ -136,10 +145,16 @@ impl Engine {
         self.horizon.borrow_mut().moved_at = now.at;
         let mut done = Vec::new();
         for (handle, settlement) in settlements {
-            let State::Up(up) = &mut self.state else { return };
+            let State::Up(up) = &mut self.state else {
+                self.settle_after_all(handle, settlement);
+                continue;
+            };
             let Some(open) = up.open.get_mut(&handle).filter(|open| !open.settling) else { continue };
             let intake = &mut up.intakes[open.queue];
             open.settling = true;
+            if open.accepted {
+                open.last = Some(settlement.clone());
+            }
             match settlement {
                 Settlement::Done { submit } if submit.is_empty() => {
                     if open.accepted {
@@ -181,6 +196,13 @@ impl Engine {
         }
         if !done.is_empty() {
             self.settled(done);
+        }
+    }
+
+    /// Between sessions only accepted deliveries are anybody's: theirs is settled in the next one.
+    fn settle_after_all(&mut self, handle: Handle, settlement: Settlement) {
+        if let Some(open) = self.parted.get_mut(&handle).filter(|open| open.last.is_none()) {
+            open.last = Some(settlement);
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    task::{Handle, Task},
+    task::{Handle, Settlement, Task},
     transport::Error,
 };
 
@@ -56,6 +56,8 @@ pub(super) struct Open {
     pub(super) acknowledged: bool,
     /// Its settlement is under way.
     pub(super) settling: bool,
+    /// Of one that was accepted: that settlement, in case the session ends before it is stored.
+    pub(super) last: Option<Settlement>,
 }
 
 /// A session that stands.
