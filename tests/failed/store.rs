@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::support::Demo;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A transport that is attached to one queue.
 struct Attached {
