@@ -53,7 +53,8 @@ fn retried_and_dead(bulk: usize) {
     let (trapped, first) = (foreign.take("trap"), foreign.take("foo"));
     assert!(trapped.is_some() && first.is_some());
     foreign.publish("foo", hostile(bulk), BODY);
-    assert!(foreign.take("trap").is_some() && foreign.take("trap").is_some(), "CC and BCC of the first");
+    // CC and BCC name the same queue, which gets one.
+    assert!(foreign.take("trap").is_some(), "what the producer wanted");
 
     let workers = r#"{"foo": {"worker": "demo_sleep_worker", "retry": {"max_attempts": 2, "first": "100ms"}}}"#;
     let run = demo.workers(workers, &["--halt-when-empty"]);
@@ -77,7 +78,7 @@ fn retried_and_dead(bulk: usize) {
 
     let (was, is) = (hostile(bulk), came.headers().clone().expect("headers"));
     let (was, is) = (was.headers().as_ref().expect("headers").inner(), is.inner());
-    for gone in ["CC", "BCC", "x-death", "x-first-death-reason", "x-delivery-count", "asynctask-not-before"] {
+    for gone in ["CC", "BCC", "x-death", "x-first-death-reason", "asynctask-not-before"] {
         assert!(!is.contains_key(gone), "{gone} is still there: {:?}", is[gone]);
     }
     for kept in ["decimal", "moment", "double", "bytes", "table"] {

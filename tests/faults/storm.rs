@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{numbers_done, times_done};
+use super::{Dice, numbers_done, pass, times_done};
 use crate::support::{
     Demo, Place,
     broker::{self, Broker},
@@ -32,23 +32,10 @@ const IN_FLIGHT: usize = 64;
 /// RabbitMQ 3.10 loses a quorum queue that was declared in the last second before its end.
 const OLD_ENOUGH: Duration = Duration::from_secs(2);
 
-/// Chance with a memory (xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16) % limit
-    }
-
-    /// Numbers of tasks done at which something happens: one in the middle of each of `count` equal parts, more or
-    /// less.
-    fn moments(&mut self, count: u64, tasks: u64) -> VecDeque<u64> {
-        let part = tasks / count;
-        (0..count).map(|number| number * part + part / 4 + self.below(part / 2)).collect()
-    }
+/// Numbers of tasks done at which something happens: one in the middle of each of `count` equal parts, more or less.
+fn moments(dice: &mut Dice, count: u64, tasks: u64) -> VecDeque<u64> {
+    let part = tasks / count;
+    (0..count).map(|number| number * part + part / 4 + dice.below(part / 2)).collect()
 }
 
 fn setting(name: &str) -> Option<String> {
@@ -91,16 +78,14 @@ fn start(demo: &Demo) -> Master {
 impl Storm<'_> {
     /// Until everything is done, or nothing is done any more.
     fn rage(&mut self, dice: &mut Dice, tasks: u64) {
-        let mut masters = dice.moments(3, tasks);
-        let mut brokers = if self.broker.is_some() { dice.moments(2, tasks) } else { VecDeque::new() };
+        let mut masters = moments(dice, 3, tasks);
+        let mut brokers = if self.broker.is_some() { moments(dice, 2, tasks) } else { VecDeque::new() };
         let (mut count, mut since, began) = (0, Stopwatch::start(), Stopwatch::start());
         std::thread::scope(|scope| {
             let (up_again, boots) = mpsc::channel();
             let mut is_down = false;
-            let (_sender, ticks) = mpsc::channel::<()>();
             loop {
-                // The pace of a storm is time itself, not an event to wait for.
-                let _ = ticks.recv_timeout(PACE);
+                pass(PACE);
                 self.kill_a_worker(dice);
                 is_down = is_down && boots.try_recv().is_err();
                 let done = self.demo.done().len();
@@ -161,8 +146,9 @@ impl Storm<'_> {
 fn storm(place: &Place, broker: Option<&Broker>, seed: u64, tasks: u64) {
     let watch = Stopwatch::start();
     let demo = Demo::new(place);
-    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let payloads: Vec<String> = (0..tasks).map(|n| format!(r#"{{"n":{n},"sleep_ms":{}}}"#, 1 + dice.below(3))).collect();
+    let mut dice = Dice::new(seed);
+    let payloads: Vec<String> =
+        (0..tasks).map(|n| format!(r#"{{"n":{n},"sleep_ms":{}}}"#, 1 + dice.below(3))).collect();
     let ids = demo.submit_ids("foo", payloads);
     assert_eq!(ids.len() as u64, tasks);
     let master = start(&demo);
