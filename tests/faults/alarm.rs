@@ -3,11 +3,21 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{once_each, stopped, told, vhost};
-use crate::support::{Demo, Place, broker, log::until};
+use crate::support::{
+    Demo, Place,
+    broker::{self, Broker},
+    log::until,
+};
 
 #[test]
-fn an_alarm_holds_up_retries_but_neither_acknowledgements_nor_a_stop() {
+fn an_alarm_holds_up_retries_and_nothing_else() {
+    // It is the whole broker's, so nobody else can use that one; one start of a broker has to do for all of this.
     let Some(broker) = broker::own() else { return };
+    it_passes_and_retries_go_on(&broker);
+    acknowledgements_go_on_and_a_stop_ends(&broker);
+}
+
+fn acknowledgements_go_on_and_a_stop_ends(broker: &Broker) {
     let demo = Demo::new(&Place::Amqp(broker.fresh_vhost()));
     let good = 0..8_u64;
     demo.submit_all("good", good.clone().map(|n| format!(r#"{{"n":{n},"sleep_ms":1000}}"#)));
@@ -43,9 +53,7 @@ fn an_alarm_holds_up_retries_but_neither_acknowledgements_nor_a_stop() {
     assert!(demo.is_empty("good") && demo.is_empty("bad"));
 }
 
-#[test]
-fn an_alarm_that_passes_lets_retries_go_on() {
-    let Some(broker) = broker::own() else { return };
+fn it_passes_and_retries_go_on(broker: &Broker) {
     let demo = Demo::new(&Place::Amqp(broker.fresh_vhost()));
     let ids = demo.submit_ids("bad", [r#"{"sleep_ms":2500,"then":"error"}"#.to_owned()]);
     let workers = r#"{"bad": {"worker": "demo_sleep_worker", "retry": {"max_attempts": 2, "first": "100ms"}}}"#;

@@ -1,13 +1,15 @@
 //! The way to the broker: cut, stalled, silent; and a queue that is deleted meanwhile.
 
-use std::{net::TcpListener, time::Duration};
+use std::{collections::BTreeSet, net::TcpListener, time::Duration};
 
-use super::{on_each, once_each, stopped, told, vhost};
+use nix::sys::signal::Signal;
+
+use super::{Dice, on_each, once_each, pass, stopped, told, vhost};
 use crate::support::{
     Demo, Place,
     broker::{self, Broker},
     foreign::Foreign,
-    log::{Master, Stopwatch},
+    log::{Master, Stopwatch, until},
     proxy::Proxy,
 };
 
@@ -60,9 +62,7 @@ fn cut_while_tasks_run(demo: &Demo, transport: &str, cut: impl FnOnce(&mut Maste
     told(&log, " dead-lettered to error_failed", 1);
     told(&log, " dead-lettered to early_error_failed", 1);
     told(&log, " is dead-lettered (crash", 2);
-    crate::support::log::until("something is left", || {
-        QUEUES.iter().all(|(queue, ..)| demo.is_empty(queue)) && demo.is_empty("twins")
-    });
+    until("something is left", || QUEUES.iter().all(|(queue, ..)| demo.is_empty(queue)) && demo.is_empty("twins"));
     assert_eq!(stopped(master, Duration::from_secs(10)), 0);
     once_each(demo, [0, 3, 6, 7]);
     let text = log.text();
@@ -119,25 +119,119 @@ fn a_line_that_stalls_is_noticed_by_its_heartbeat() {
     proxy.mend();
     master.expect("The connection is back");
     told(&log, "Processing complete", 10);
-    crate::support::log::until("something is left", || demo.is_empty("foo"));
+    until("something is left", || demo.is_empty("foo"));
     assert_eq!(stopped(master, Duration::from_secs(10)), 0);
     once_each(&demo, 0..10);
 }
 
+/// Cuts at random moments, while tasks are begun, acknowledged, and published again. Each queue has a master of its
+/// own, so that a task that comes again comes to the master that knows it.
 #[test]
-fn a_line_that_is_cut_again_and_again_loses_nothing() {
+fn cuts_at_random_moments_lose_nothing_and_repeat_no_success() {
+    const MASTERS: u64 = 3;
+    const TASKS: u64 = 120;
+    const CUTS: u64 = 3;
     let Some((_, demo, proxy, transport)) = proxied("") else { return };
-    demo.submit_all("foo", (0..60).map(|n| format!(r#"{{"n":{n},"sleep_ms":100,"then":"ok"}}"#)));
-    let workers = r#"{"foo": {"worker": "demo_sleep_worker", "processes": 2}}"#;
-    let mut master = demo.start(workers, &["--set", &transport, "--halt-when-empty"]);
-    for _ in 0..3 {
-        master.expect("Processing complete");
-        proxy.cut();
-        master.expect("The connection is back");
+    let mut dice = Dice::new(4);
+    let mut ids = Vec::new();
+    let mut masters = Vec::new();
+    for number in 0..MASTERS {
+        let task = |n: u64| {
+            let (n, milliseconds) = (number * TASKS + n, 5 + dice.below(60));
+            let then = if n % 2 == 0 { "ok" } else { "error" };
+            format!(r#"{{"n":{n},"sleep_ms":{milliseconds},"then":"{then}"}}"#)
+        };
+        let payloads: Vec<String> = (0..TASKS).map(task).collect();
+        ids.push(demo.submit_ids(&format!("foo{number}"), payloads));
+        let workers = format!(
+            r#"{{"foo{number}": {{"worker": "demo_sleep_worker", "processes": 2,
+                "retry": {{"max_attempts": 3, "first": "100ms"}}}}}}"#
+        );
+        let mut command = demo.master(&workers, &["--set", &transport]);
+        command.env("LOG_LEVEL", "INFO");
+        masters.push(demo.follow(command));
     }
+    for cut in 1..=CUTS {
+        pass(Duration::from_millis(200 + dice.below(500)));
+        proxy.cut();
+        for master in &masters {
+            told(&master.log(), "The connection is back", cut as usize);
+        }
+    }
+    let mut copies = 0;
+    for (master, number) in masters.into_iter().zip(0..) {
+        let queue = format!("foo{number}");
+        until("something is left", || demo.is_empty(&queue));
+        assert_eq!(stopped(master, Duration::from_secs(10)), 0);
+        let letters = demo.dead_letters(&queue);
+        let dead: BTreeSet<&str> = letters.iter().filter_map(|letter| letter["id"].as_str()).collect();
+        assert_eq!(dead, ids[number].iter().map(String::as_str).skip(1).step_by(2).collect(), "dead letters");
+        assert!(letters.iter().all(|letter| letter["attempts"] == 3), "{letters:?}");
+        copies += letters.len() - dead.len();
+    }
+    // A copy whose confirm was cut off may be stored, and is stored again.
+    println!("{CUTS} cuts of {MASTERS} masters: {copies} dead letters are there twice, with the same id");
+    once_each(&demo, (0..MASTERS * TASKS).filter(|n| n % 2 == 0));
+}
+
+/// It comes to itself when the broker has long given it up.
+#[test]
+fn a_master_that_is_frozen_beyond_its_heartbeats_repeats_nothing() {
+    let Some((broker, demo, _, _)) = proxied("") else { return };
+    demo.submit_all("foo", (0..4).map(|n| format!(r#"{{"n":{n},"sleep_ms":1500}}"#)));
+    let transport = format!("transport={}?heartbeat=1", demo.uri);
+    let workers = r#"{"foo": {"worker": "demo_sleep_worker", "processes": 2}}"#;
+    let master = demo.start(workers, &["--set", &transport]);
+    let log = master.log();
+    told(&log, "Got payload", 2);
+    master.signal(Signal::SIGSTOP);
+    let connections = || broker.control(&["list_connections", "vhost", "--no-table-headers"]);
+    until("the broker keeps its connections", || !connections().lines().any(|line| line.trim() == vhost(&demo)));
+    until("its workers do not finish", || demo.done().len() == 2);
+    master.signal(Signal::SIGCONT);
+    told(&log, "The connection is back", 1);
+    told(&log, "Processing complete", 4);
+    until("something is left", || demo.is_empty("foo"));
+    assert_eq!(stopped(master, Duration::from_secs(10)), 0);
+    once_each(&demo, 0..4);
+}
+
+#[test]
+fn a_delay_queue_deleted_under_a_master_is_made_again() {
+    let Some((_, demo, _, _)) = proxied("") else { return };
+    let id = demo.submit("foo", r#"{"sleep_ms":1000,"then":"error"}"#);
+    let workers = r#"{"foo": {"worker": "demo_sleep_worker", "retry": {"max_attempts": 3, "first": "100ms"}}}"#;
+    let mut master = demo.start(workers, &["--halt-when-empty"]);
+    master.expect("Got payload");
+    Foreign::connect(&demo.uri).delete("foo.retry.100");
+    master.expect("attempt 1 of 3 failed");
+    master.expect("Got payload");
+    Foreign::connect(&demo.uri).delete("foo_failed");
     let (code, log) = master.wait();
     assert_eq!(code, 0, "{log}");
-    once_each(&demo, 0..60);
+    let letters = demo.dead_letters("foo");
+    assert_eq!((letters.len(), &letters[0]["id"], &letters[0]["attempts"]), (1, &id.into(), &3.into()));
+}
+
+#[test]
+fn dead_letters_that_are_not_taken_are_kept_and_offered_again() {
+    let Some((broker, demo, _, _)) = proxied("") else { return };
+    let ids = demo.submit_ids("foo", (0..12).map(|n| format!(r#"{{"n":{n},"then":"error"}}"#)));
+    let policy = r#"{"max-length":1,"overflow":"reject-publish"}"#;
+    broker.control(&["set_policy", "-p", vhost(&demo), "full", "^foo_failed$", policy, "--apply-to", "queues"]);
+    let mut master = demo.start(r#"{"foo": "demo_sleep_worker"}"#, &[]);
+    master.expect("queue \"foo_failed\" did not take a task: it is full or not available; it is kept");
+    // A stop meanwhile does not wait for it, and the next master goes on.
+    assert_eq!(stopped(master, Duration::from_secs(10)), 0);
+    let mut master = demo.start(r#"{"foo": "demo_sleep_worker"}"#, &["--halt-when-empty"]);
+    master.expect("did not take a task");
+    broker.control(&["clear_policy", "-p", vhost(&demo), "full"]);
+    let (code, log) = master.wait();
+    assert_eq!(code, 0, "{log}");
+    let letters = demo.dead_letters("foo");
+    let dead: BTreeSet<&str> = letters.iter().filter_map(|letter| letter["id"].as_str()).collect();
+    assert_eq!(dead, ids.iter().map(String::as_str).collect(), "{log}");
+    println!("{} dead letters of {} tasks", letters.len(), ids.len());
 }
 
 #[test]
