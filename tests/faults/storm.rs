@@ -147,8 +147,12 @@ fn storm(place: &Place, broker: Option<&Broker>, seed: u64, tasks: u64) {
     let watch = Stopwatch::start();
     let demo = Demo::new(place);
     let mut dice = Dice::new(seed);
-    let payloads: Vec<String> =
-        (0..tasks).map(|n| format!(r#"{{"n":{n},"sleep_ms":{}}}"#, 1 + dice.below(3))).collect();
+    // One to three milliseconds, and from the middle on nothing: then masters take many at once.
+    let payload = |n: u64| {
+        let milliseconds = if n < tasks / 2 { 1 + dice.below(3) } else { 0 };
+        format!(r#"{{"n":{n},"sleep_ms":{milliseconds}}}"#)
+    };
+    let payloads: Vec<String> = (0..tasks).map(payload).collect();
     let ids = demo.submit_ids("foo", payloads);
     assert_eq!(ids.len() as u64, tasks);
     let master = start(&demo);
