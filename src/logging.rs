@@ -20,8 +20,11 @@ use std::{
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer};
 
+pub use self::format::{About, Format};
 use self::queue::Queue;
+use crate::clock::{Clock, Timestamp};
 
+mod format;
 mod queue;
 
 /// The name under which the master logs.
@@ -87,24 +90,17 @@ impl FromStr for Level {
     }
 }
 
-/// A line of the log with its newline: `LEVEL:Name:message`. Messages of several lines stay as they are; a message
-/// over 64 KiB is cut.
+/// A line of the log in the plain form, with its newline: `LEVEL:Name:message`. Messages of several lines stay as they
+/// are; a message over 64 KiB is cut.
 #[must_use]
 pub fn format_line(level: Level, name: &str, message: &str) -> String {
-    if message.len() <= MESSAGE_LIMIT {
-        return format!("{level}:{name}:{message}\n");
-    }
-    let mut end = MESSAGE_LIMIT;
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    let message = &message[..end];
-    format!("{level}:{name}:{message} … (cut at 64 KiB)\n")
+    format::line(Format::Plain, Timestamp::default(), level, name, message, None)
 }
 
 /// A handle to the log; its clones write to the same one.
 #[derive(Clone, Debug)]
 pub struct Logger {
+    format: Format,
     queue: Arc<Queue>,
     level: Arc<AtomicU8>,
 }
@@ -112,13 +108,18 @@ pub struct Logger {
 impl Logger {
     /// A log that goes to `output`, a duplicate of stdout, and its writer thread.
     pub fn start(output: File, level: Level) -> io::Result<Self> {
-        Ok(Self { queue: Queue::start(output)?, level: Arc::new(AtomicU8::new(level as u8)) })
+        Self::start_with(output, level, Format::Plain)
+    }
+
+    /// [`Self::start`] with a form of its lines.
+    pub fn start_with(output: File, level: Level, format: Format) -> io::Result<Self> {
+        Ok(Self { format, queue: Queue::start(output)?, level: Arc::new(AtomicU8::new(level as u8)) })
     }
 
     /// A log that discards everything and never fills up.
     #[must_use]
     pub fn quiet() -> Self {
-        Self { queue: Queue::closed(), level: Arc::new(AtomicU8::new(Level::Error as u8)) }
+        Self { format: Format::Plain, queue: Queue::closed(), level: Arc::new(AtomicU8::new(Level::Error as u8)) }
     }
 
     /// The least important level that is written.
@@ -138,22 +139,36 @@ impl Logger {
         level as u8 <= self.level.load(Ordering::Relaxed) && !self.queue.is_closed()
     }
 
-    /// Writes `LEVEL:Name:message`, if the level is enabled and the queue has room.
+    /// The form of its lines.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Writes a line (`LEVEL:Name:message` in the plain form), if the level is enabled and the queue has room.
     pub fn line(&self, level: Level, name: &str, message: &str) {
+        self.line_about(level, name, message, None);
+    }
+
+    /// [`Self::line`], with what it is about for the forms that say so.
+    pub fn line_about(&self, level: Level, name: &str, message: &str, about: Option<&About>) {
         if self.enabled(level) {
-            self.queue.offer(format_line(level, name, message).into_bytes());
+            let text = format::line(self.format, Clock::wall(), level, name, message, about);
+            self.queue.offer(text.into_bytes());
         }
     }
 
-    /// Writes a worker's line, given without its newline, as it is and whatever the level. Offer it only while
+    /// Writes a worker's line, given without its newline, whatever the level. Offer it only while
     /// [`has_room`](Self::has_room); the last lines of a worker that has ended are taken up to twice the limit.
-    pub fn raw(&self, line: &str) {
+    pub fn worker_line(&self, line: &str, about: &About) {
         if !self.queue.is_closed() {
-            let mut bytes = Vec::with_capacity(line.len() + 1);
-            bytes.extend_from_slice(line.as_bytes());
-            bytes.push(b'\n');
-            self.queue.offer_anyway(bytes);
+            self.queue.offer_anyway(format::worker_line(self.format, Clock::wall(), line, about).into_bytes());
         }
+    }
+
+    /// [`Self::worker_line`] of nobody in particular.
+    pub fn raw(&self, line: &str) {
+        self.worker_line(line, &About::default());
     }
 
     /// Whether workers' output may be read. Once the queue has been full, not before it is half empty.

@@ -105,16 +105,19 @@ pub(super) struct Workers {
     #[arg(short = 'm', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) processes: Option<u32>,
     /// With --halt-when-empty: exit with 80 if tasks were dead-lettered
-    #[arg(long)]
+    #[arg(long, requires = "halt_when_empty")]
     pub(super) fail_on_dead_letter: bool,
     /// With --halt-when-empty: exit with 81 if not everything is done after this long (30s, 10m)
     #[arg(long, value_name = "DURATION", requires = "halt_when_empty")]
     pub(super) halt_timeout: Option<String>,
+    /// Write a report for continuous integration: JUnit XML, a test case for each task that came to an end
+    #[arg(long, value_name = "FILE.xml")]
+    pub(super) report: Option<PathBuf>,
     /// Where status and control find this master [default: in $RUNTIME_DIRECTORY, else beside the first file]
     #[arg(long, value_name = "PATH|none")]
     pub(super) socket: Option<PathBuf>,
     /// Format of the log
-    #[arg(long, value_name = "FORMAT", default_value = "plain", value_parser = ["plain"])]
+    #[arg(long, value_name = "FORMAT", default_value = "plain", value_parser = ["plain", "full", "json"])]
     pub(super) log_format: String,
 }
 

@@ -22,7 +22,7 @@ use crate::{
     config::{Acks, Config, Queue},
     error::{Code, Error},
     frames::to_worker::Assignment,
-    logging::Level,
+    logging::{Format, Level},
     master::{self, event::QueuePlan, verdict},
     retry::Policy,
     task::{Delivery, Handle, QueueIndex, Reason, Settlement, Task, json_payload},
@@ -113,20 +113,22 @@ fn in_process(kind: &str, code: &Kind, plan: &QueuePlan, level: Level, task: &Ta
 }
 
 fn as_program(config: &Config, plan: QueuePlan, level: Level, task: Task) -> Result<Settlement, Error> {
-    let logger = logger(level, false)?;
+    let logger = logger(level, Format::Plain, false)?;
     let queue = plan.settings.clone();
     let mut plan = plan_of(config, vec![plan], level);
     plan.halt_when_empty = true;
     let run = master::Run {
         control: None,
+        notifier: None,
         plan,
-        launches: vec![launch(config, &queue, level, "plain")],
+        launches: vec![launch(config, &queue, level)],
         setups: vec![setup(&queue)],
         passive: false,
         application: config.application.clone(),
         uri: config.transport.clone(),
         timer: None,
         halt_timeout: None,
+        report: None,
     };
     let settled = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&settled);

@@ -32,6 +32,10 @@ pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Err
         return Err(Error::new(Code::Usage, format!("\"{queue}\" is not a properly-formatted queue name"))
             .hint("1 to 200 bytes of letters, digits and _ - . :, beginning with a letter or digit"));
     }
+    if let Some(id) = verb.id.as_deref().filter(|id| !(1..=255).contains(&id.len()) || id.contains(char::is_control)) {
+        return Err(Error::new(Code::Usage, format!("--id: {id:?} cannot be the id of a task"))
+            .hint("1 to 255 bytes without control characters"));
+    }
     let template = NewTask {
         queue: queue.clone(),
         delay: verb.delay.as_deref().map(|text| duration("--delay", text)).transpose()?.unwrap_or_default(),
@@ -138,7 +142,11 @@ fn expiry(text: &str) -> Result<Timestamp, Error> {
     if let Ok(moment) = jiff::Timestamp::from_str(text) {
         return Ok(Timestamp(moment.as_millisecond()));
     }
-    duration("--expires", text).map(|after| Clock::wall().plus(after))
+    let after = crate::config::parse_duration(text).ok_or_else(|| {
+        Error::new(Code::Usage, format!("--expires: \"{text}\" is neither a duration nor a moment"))
+            .hint("as in 10m, or 2027-01-31T12:00:00Z; the last moment is 9999-12-30T22:00:00Z")
+    })?;
+    Ok(Clock::wall().plus(after))
 }
 
 fn new_id() -> String {

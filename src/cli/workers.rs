@@ -1,11 +1,14 @@
 //! `asynctask workers`: from the settings to a run of the master.
 
 use std::{
+    cell::RefCell,
     ffi::OsString,
     fs::File,
     hash::{BuildHasher, Hasher},
-    io,
+    io::{self, IsTerminal},
     os::fd::AsFd,
+    path::Path,
+    rc::Rc,
     time::Duration,
 };
 
@@ -18,13 +21,15 @@ use crate::{
     config::{Config, Mode, Queue, Target, parse_duration},
     control::server::{self, Socket},
     error::{Code, Error},
-    logging::{Level, Logger},
+    junit::Report,
+    logging::{Format, Level, Logger},
     master::{
-        self, MASTER, Run,
+        self, Finished, MASTER, Run, Tally,
         event::{Plan, QueuePlan},
     },
     process::{self, Environment, Program},
     schedule::Timer,
+    systemd::Notifier,
     task::Accepts,
     transport::{QueueSetup, Uri},
 };
@@ -39,12 +44,14 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     let halt_timeout = verb.halt_timeout.as_deref().map(|text| duration("--halt-timeout", text)).transpose()?;
     let mut config = load(app, global)?;
     choose(&mut config, verb)?;
-    let logger = logger(level, verb.quiet)?;
+    let report = verb.report.as_deref().map(|path| report(path, &config)).transpose()?;
+    let format = format(&verb.log_format);
+    let logger = logger(level, format, verb.quiet)?;
     let info = |text: &str| logger.line(Level::Info, MASTER, text);
     if config.queues.is_empty() {
         info("No workers configured; terminating.");
         logger.close(LAST_LINES);
-        return Ok(Code::Ok);
+        return write(report.as_ref(), &Tally::default(), Code::Ok).map(|()| Code::Ok);
     }
     let timer = match (verb.scheduler, config.schedules.is_empty()) {
         (false, _) => None,
@@ -60,11 +67,17 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
             Some(Timer::new(config.schedules.clone()))
         }
     };
-    let launches = config.queues.iter().map(|queue| launch(&config, queue, level, &verb.log_format)).collect();
+    let launches = config.queues.iter().map(|queue| launch(&config, queue, level)).collect();
     let control = control(&config, verb, &logger)?;
+    let notifier = Notifier::of_process(|name| std::env::var(name).ok()).unwrap_or_else(|error| {
+        logger.line(Level::Warning, MASTER, &format!("cannot tell the service manager anything: {error}"));
+        None
+    });
     let run = Run {
         control,
-        plan: plan(&config, verb, level, timer.is_some()),
+        notifier,
+        report: report.clone(),
+        plan: plan(&config, verb, level, format, timer.is_some()),
         launches,
         setups: config.queues.iter().map(setup).collect(),
         passive: config.declare_passive,
@@ -75,13 +88,47 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     };
     let finished = master::run(run, &logger);
     logger.close(LAST_LINES);
+    let code = |finished: &Finished| match finished.code {
+        Code::Ok if verb.fail_on_dead_letter && finished.tally.dead_lettered > 0 => Code::DeadLettered,
+        code => code,
+    };
+    let (tally, ended) = match &finished {
+        Ok(finished) => (finished.tally, code(finished)),
+        Err(error) => (Tally::default(), error.code),
+    };
+    let written = write(report.as_ref(), &tally, ended);
     let finished = finished?;
     match finished.error {
         Some(message) => Err(Error { code: finished.code, message, hint: finished.hint.map(str::to_owned) }),
-        None if finished.code == Code::Ok && verb.fail_on_dead_letter && finished.tally.dead_lettered > 0 => {
-            Ok(Code::DeadLettered)
-        }
-        None => Ok(finished.code),
+        // A report that cannot be written is a failure, but how the run ended counts more.
+        None if ended == Code::Ok => written.map(|()| Code::Ok),
+        None => Ok(ended),
+    }
+}
+
+/// Begins the report of the run, if it can be written at all.
+fn report(path: &Path, config: &Config) -> Result<Rc<RefCell<Report>>, Error> {
+    let queues = config.queues.iter().map(|queue| queue.name.clone()).collect();
+    let report = Report::begin(path, &config.application, queues);
+    let report = report
+        .map_err(|error| Error::new(Code::Usage, format!("--report: {} cannot be written: {error}", path.display())))?;
+    Ok(Rc::new(RefCell::new(report)))
+}
+
+fn write(report: Option<&Rc<RefCell<Report>>>, tally: &Tally, code: Code) -> Result<(), Error> {
+    let Some(report) = report else { return Ok(()) };
+    let report = report.borrow();
+    let counts = [("retried_attempts", tally.retried), ("exit_code", u64::from(code as u8))];
+    report.write(&counts).map_err(|error| {
+        Error::new(Code::Internal, format!("the report {} cannot be written: {error}", report.path().display()))
+    })
+}
+
+fn format(word: &str) -> Format {
+    match word {
+        "full" => Format::Full { colour: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() },
+        "json" => Format::Json,
+        _ => Format::Plain,
     }
 }
 
@@ -121,21 +168,22 @@ fn choose(config: &mut Config, verb: &Workers) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn logger(level: Level, quiet: bool) -> Result<Logger, Error> {
+pub(super) fn logger(level: Level, format: Format, quiet: bool) -> Result<Logger, Error> {
     if quiet {
         return Ok(Logger::quiet());
     }
     io::stdout()
         .as_fd()
         .try_clone_to_owned()
-        .and_then(|stdout| Logger::start(File::from(stdout), level))
+        .and_then(|stdout| Logger::start_with(File::from(stdout), level, format))
         .map_err(|error| Error::new(Code::Internal, format!("cannot open the log: {error}")))
 }
 
-fn plan(config: &Config, verb: &Workers, level: Level, scheduler: bool) -> Plan {
+fn plan(config: &Config, verb: &Workers, level: Level, format: Format, scheduler: bool) -> Plan {
     Plan {
         halt_when_empty: verb.halt_when_empty,
         scheduler,
+        structured: format != Format::Plain,
         max_in_hand: verb.processes.map(|most| most as usize),
         ..plan_of(config, config.queues.iter().map(|queue| queue_plan(config, queue)).collect(), level)
     }
@@ -164,6 +212,7 @@ pub(super) fn plan_of(config: &Config, queues: Vec<QueuePlan>, level: Level) -> 
         // The standard library's own source of randomness for hash maps: as good as jitter needs.
         seed: std::hash::RandomState::new().build_hasher().finish(),
         remember: matches!(config.transport, Uri::Amqp(_)).then_some(REMEMBERED),
+        structured: false,
         log_level: level,
     }
 }
@@ -174,7 +223,7 @@ pub(super) fn setup(queue: &Queue) -> QueueSetup {
 }
 
 /// What is started for a queue.
-pub(super) fn launch(config: &Config, queue: &Queue, level: Level, log_format: &str) -> (Program, Environment) {
+pub(super) fn launch(config: &Config, queue: &Queue, level: Level) -> (Program, Environment) {
     let mut pairs: Vec<(OsString, OsString)> = Vec::new();
     let program = match config.kinds.get(&queue.kind) {
         Some(command) => {
@@ -197,7 +246,8 @@ pub(super) fn launch(config: &Config, queue: &Queue, level: Level, log_format: &
         queue: queue.name.clone(),
         slot: String::new(),
         log_level: level.to_string(),
-        log_format: log_format.to_owned(),
+        // Workers write the plain form; the master puts it into the log's.
+        log_format: "plain".to_owned(),
         pairs,
     };
     (program, environment)

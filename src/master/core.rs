@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::{Instant, Now},
     error::Code,
-    logging::Level,
+    logging::{About, Level},
     task::{Delivery, Handle, QueueIndex, Reason, Settlement},
 };
 
@@ -43,6 +43,7 @@ pub struct Core {
     pub(super) actions: Vec<Action>,
     pub(super) stop: Stop,
     pub(super) tally: Tally,
+    tells_ends: bool,
     pub(super) suspended: Vec<super::death::Suspended>,
     /// Settled by us, not yet confirmed by the transport.
     pub(super) unsettled: HashMap<Handle, Owed>,
@@ -53,10 +54,14 @@ pub struct Core {
     /// Names the present quiet: raised by everything that could end it.
     pub(super) serial: u64,
     pub(super) surveying: bool,
+    /// Since when nothing is in our hands, and the serial of that time.
+    pub(super) quiet: Option<(u64, Instant)>,
     pub(super) in_hand: usize,
     begun_at: Instant,
     dice: u64,
     master: Arc<str>,
+    /// The task that lines are about.
+    subject: Option<String>,
     pub(super) now: Now,
 }
 
@@ -106,6 +111,7 @@ impl Core {
             actions: Vec::new(),
             stop: Stop::Running,
             tally: Tally::default(),
+            tells_ends: false,
             suspended: Vec::new(),
             unsettled: HashMap::new(),
             session: 0,
@@ -113,11 +119,18 @@ impl Core {
             lost_at: None,
             serial: 0,
             surveying: false,
+            quiet: None,
             in_hand: 0,
             begun_at: Instant::default(),
             master: Arc::from(MASTER),
+            subject: None,
             now: Now::default(),
         }
+    }
+
+    /// From now on each end of a task is an [`Action::TaskEnded`], too: a report of the run is wanted.
+    pub const fn tell_ends(&mut self) {
+        self.tells_ends = true;
     }
 
     /// Takes one event and appends what is to be done to `actions`, in order.
@@ -126,6 +139,7 @@ impl Core {
             return;
         }
         self.now = now;
+        self.subject = None;
         std::mem::swap(&mut self.actions, actions);
         match event {
             Event::Begun => self.begin(),
@@ -236,13 +250,13 @@ impl Core {
 
     /// Counts, tells and settles what became of a task.
     pub(super) fn conclude(&mut self, delivery: &Delivery, settlement: Settlement) {
-        self.note(delivery, &settlement);
+        self.note(delivery, Duration::ZERO, &settlement);
         self.settle(delivery.handle, delivery.identity, settlement);
     }
 
-    /// Counts what became of a task, and tells the log.
-    pub(super) fn note(&mut self, delivery: &Delivery, settlement: &Settlement) {
-        self.count(settlement);
+    /// Counts what became of a task that was in hand for so long, and tells the log.
+    pub(super) fn note(&mut self, delivery: &Delivery, took: Duration, settlement: &Settlement) {
+        self.count(delivery, took, settlement);
         let (id, settings) = (&delivery.task.id, &self.pools[delivery.queue.0].plan.settings);
         match settlement {
             Settlement::Retry { after, failure } => {
@@ -263,8 +277,19 @@ impl Core {
         }
     }
 
-    /// Counts what became of a task.
-    pub(super) fn count(&mut self, settlement: &Settlement) {
+    /// Counts what became of a task; tells its end where a report is wanted.
+    pub(super) fn count(&mut self, delivery: &Delivery, took: Duration, settlement: &Settlement) {
+        let failure = match settlement {
+            Settlement::Done { .. } => Some(None),
+            Settlement::Dead(failure) => Some(Some(failure)),
+            Settlement::Retry { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => None,
+        };
+        if self.tells_ends
+            && let Some(failure) = failure
+        {
+            let (queue, id, failure) = (delivery.queue, delivery.task.id.clone(), failure.cloned());
+            self.actions.push(Action::TaskEnded { queue, id, in_hand: took, failure });
+        }
         match settlement {
             Settlement::Done { .. } => self.tally.processed += 1,
             Settlement::Retry { .. } => {
@@ -310,7 +335,29 @@ impl Core {
     pub(super) fn log(&mut self, level: Level, message: impl FnOnce() -> String) {
         if level <= self.plan.log_level {
             let name = Arc::clone(&self.master);
-            self.actions.push(Action::Log { level, name, message: message() });
+            let about = self.about(None);
+            self.actions.push(Action::Log { level, name, message: message(), about });
+        }
+    }
+
+    /// What a line is about, where the log's form says so.
+    fn about(&self, slot: Option<usize>) -> Option<Box<About>> {
+        if !self.plan.structured || (slot.is_none() && self.subject.is_none()) {
+            return None;
+        }
+        let here = slot.map(|slot| &self.slots[slot]);
+        Some(Box::new(About {
+            queue: here.map(|here| self.pools[here.queue].name().to_owned()).unwrap_or_default(),
+            slot: here.map(|here| here.name.clone()),
+            pid: here.and_then(Slot::peek).and_then(|life| life.pid),
+            task: self.subject.clone(),
+        }))
+    }
+
+    /// From here to the end of the event, lines are about this task.
+    pub(super) fn talk_of(&mut self, id: &str) {
+        if self.plan.structured {
+            self.subject = Some(id.to_owned());
         }
     }
 
@@ -318,7 +365,8 @@ impl Core {
     pub(super) fn log_as(&mut self, slot: usize, level: Level, message: impl FnOnce() -> String) {
         if level <= self.plan.log_level {
             let name = Arc::clone(&self.slots[slot].log_name);
-            self.actions.push(Action::Log { level, name, message: message() });
+            let about = self.about(Some(slot));
+            self.actions.push(Action::Log { level, name, message: message(), about });
         }
     }
 

@@ -64,6 +64,7 @@ impl Core {
             lot,
             measured_at: self.now.at,
             recycling: false,
+            last_sent: None,
             hands: Vec::new(),
             end_due: None,
             phase: Phase::Starting { give_up_at },
@@ -103,13 +104,14 @@ impl Core {
             return;
         }
         let slot = worker.slot;
-        let State::Alive(life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { return };
+        let State::Alive(mut life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { return };
         self.relist(slot);
         self.serial += 1;
         self.slots[slot].last_exit = Some(ended.exit.to_string());
         for hand in &life.hands {
             self.left_hands(hand);
         }
+        self.take_back_unread(slot, &mut life, &ended);
         if self.is_outcome(slot, &life, &ended) {
             self.once_ended(slot, &life, &ended);
             return;
@@ -141,6 +143,20 @@ impl Core {
             }
             (_, false) => self.died_at_work(slot, life, ended),
         }
+    }
+
+    /// A worker that ends between two tasks may find the next one in its socket already. What it never read it has not
+    /// begun, and it goes back. Only for a worker that has done tasks: one that never does any must not take them for
+    /// ever.
+    fn take_back_unread(&mut self, slot: usize, life: &mut Life, ended: &Ended) {
+        let own_end = matches!(life.phase, Phase::Working { .. } | Phase::Leaving | Phase::Doomed(Doom::Fault(_)));
+        if !ended.unread || life.tasks == 0 || !own_end {
+            return;
+        }
+        let Some(hand) = life.last_sent.take().and_then(|id| life.take(&id)) else { return };
+        let (id, name) = (hand.delivery.task.id.clone(), self.slots[slot].name.clone());
+        self.log(Level::Info, || format!("Task {id} was not begun: {name} ended before it read it; back in its queue"));
+        self.settle_hand(&hand, Settlement::Release);
     }
 
     /// A process died with tasks in its hands: each has used an attempt; the slot is filled again at once.
@@ -175,9 +191,10 @@ impl Core {
             let took = self.now.at.since(hand.begun_at);
             let settlement = self.run(&hand.delivery, pid, Some(took)).died(doom, ended, hands.len());
             let (id, what) = (&hand.delivery.task.id, in_words(&settlement));
+            self.talk_of(id);
             let pid = pid.unwrap_or_default();
             self.log(Level::Error, || format!("{slot} (pid {pid}): task {id} {what}"));
-            self.count(&settlement);
+            self.count(&hand.delivery, took, &settlement);
             self.settle_hand(hand, settlement);
         }
         // What is given back or cancelled has not failed.
@@ -287,7 +304,7 @@ impl Core {
         self.timers.arm(Owner::Queue(index), self.now.at + pause);
         if self.plan.halt_when_empty {
             self.end_badly(Code::Refused, format!("queue {queue} is parked: {why}"));
-        } else if self.pools.iter().all(|pool| matches!(pool.state, pool::State::Parked { .. })) {
+        } else if self.pools.iter().all(pool::Pool::is_hopeless) {
             self.end_badly(Code::Unavailable, "all queues are parked".to_owned());
         }
     }

@@ -131,6 +131,7 @@ impl Core {
         let session = self.session();
         let life = self.slots[slot].alive().expect("a slot in the free list is alive");
         let worker = life.id;
+        life.last_sent = Some(delivery.task.id.clone());
         life.hands.push(InHand { delivery, session, held: true, accepted, begun_at: now, due_at, progress: None });
         self.relist(slot);
         if due_at.is_some() {
@@ -168,6 +169,7 @@ impl Core {
             &mut frame,
         );
         written.map_err(|fault| fault.to_string())?;
+        self.talk_of(&delivery.task.id);
         self.log_as(slot, Level::Debug, || match &text {
             Some(text) => format!("Got payload: {}", cut(text)),
             None => format!("Got payload: {} bytes", task.body.len()),

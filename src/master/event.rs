@@ -7,7 +7,7 @@ use crate::{
     control::types::{Answer, Command},
     error::Code,
     frames::FromWorker,
-    logging::Level,
+    logging::{About, Level},
     task::{Accepts, Exit, Handle, QueueIndex, Settlement},
     transport,
 };
@@ -108,6 +108,8 @@ pub struct Ended {
     pub oom: Option<bool>,
     /// The last of its output.
     pub output_tail: String,
+    /// It ended without having read the last frame that was sent to it.
+    pub unread: bool,
 }
 
 /// What is to be done.
@@ -161,6 +163,17 @@ pub enum Action {
         /// How.
         settlement: Settlement,
     },
+    /// For whoever writes a report of this run: a task was run to an end, or dead-lettered unrun.
+    TaskEnded {
+        /// Its queue.
+        queue: QueueIndex,
+        /// Its id.
+        id: String,
+        /// How long it was in a worker's hands the last time.
+        in_hand: std::time::Duration,
+        /// What dead-lettered it; `None`: it was done.
+        failure: Option<Box<crate::task::Failure>>,
+    },
     /// Ask the transport whether anything is left.
     Survey {
         /// Names the answer.
@@ -174,6 +187,8 @@ pub enum Action {
         name: Arc<str>,
         /// Its text; may hold several lines.
         message: String,
+        /// What it is about, if the log's form says so.
+        about: Option<Box<About>>,
     },
     /// The answer to a command.
     Answer {
@@ -241,6 +256,8 @@ pub struct Plan {
     pub seed: u64,
     /// How long settlements are remembered for redeliveries; `None` where sessions cannot be lost.
     pub remember: Option<std::time::Duration>,
+    /// The log's form says what each line is about.
+    pub structured: bool,
     /// The most detailed level that is logged; lines below it are not even made.
     pub log_level: Level,
 }

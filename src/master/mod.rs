@@ -29,7 +29,7 @@ pub(crate) mod verdict;
 mod views;
 mod workers;
 
-use std::{collections::HashMap, io, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, io, rc::Rc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -45,9 +45,11 @@ use crate::{
         types::Command,
     },
     error::{Code, Error},
-    logging::{Level, Logger},
+    junit,
+    logging::{About, Level, Logger},
     process::{self, Environment, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
     schedule::{Act, Timer},
+    systemd::Notifier,
     task::{Handle, Settlement},
     transport::{self, DeadQueue, QueueSetup, Request, Transport, Uri},
 };
@@ -82,8 +84,12 @@ pub struct Run {
     pub timer: Option<Timer>,
     /// The run ends with 81 after this long.
     pub halt_timeout: Option<Duration>,
+    /// The service manager, if it wants to be told.
+    pub notifier: Option<Notifier>,
     /// Where people ask and steer, bound already.
     pub control: Option<Socket>,
+    /// Gathers the ends of tasks, for whoever made it.
+    pub report: Option<Rc<RefCell<junit::Report>>>,
 }
 
 /// How a run ended.
@@ -159,6 +165,7 @@ struct Shell {
     uri: Uri,
     /// The queues, for their depths.
     dead: Vec<DeadQueue>,
+    notifier: Option<Notifier>,
     /// Whether the lease of the schedules is ours.
     leading: bool,
     oom: OomWatch,
@@ -172,6 +179,7 @@ struct Shell {
     hint: Option<&'static str>,
     finished: Option<Finished>,
     halt_at: Option<Duration>,
+    report: Option<Rc<RefCell<junit::Report>>>,
 }
 
 impl Shell {
@@ -181,8 +189,13 @@ impl Shell {
         if run.timer.is_some() {
             transport.ask(Request::Lease { application: run.application });
         }
+        let mut core = Core::new(run.plan);
+        if run.report.is_some() {
+            core.tell_ends();
+        }
         Self {
-            core: Core::new(run.plan),
+            core,
+            report: run.report,
             clock: Clock::start(),
             transport,
             logger,
@@ -194,6 +207,7 @@ impl Shell {
             commands: 0,
             uri: run.uri,
             dead,
+            notifier: run.notifier,
             leading: false,
             oom: OomWatch::open(),
             timer: run.timer,
@@ -210,6 +224,7 @@ impl Shell {
         self.handle(Event::Begun);
         let mut batch = Vec::with_capacity(TURN);
         while self.finished.is_none() {
+            self.notify();
             let wait = self.wait();
             self.flowing = false;
             tokio::select! {
@@ -246,6 +261,14 @@ impl Shell {
         self.finished.ok_or_else(|| Error::new(Code::Internal, "the event loop ended without a decision"))
     }
 
+    fn notify(&mut self) {
+        let now = self.clock.now().at;
+        if let Some(notifier) = &mut self.notifier {
+            let core = &self.core;
+            notifier.tell(now, core.phase(), || core.headline());
+        }
+    }
+
     /// Time until something is due although nothing happens.
     fn wait(&mut self) -> Duration {
         let now = self.clock.now();
@@ -253,8 +276,9 @@ impl Shell {
         let moment = self.timer.as_ref().and_then(Timer::next_moment);
         let moment = moment.map(|moment| moment.remaining(now.wall).min(WALL_LOOK));
         let halt = self.halt_at.map(|at| at.saturating_sub(now.at.since_start()));
+        let notice = self.notifier.as_ref().and_then(Notifier::next_at).map(|at| at.since(now.at));
         let group = (!self.settlements.is_empty()).then_some(GROUP_LIMIT);
-        [core, moment, halt, group].into_iter().flatten().min().unwrap_or(Duration::MAX)
+        [core, moment, halt, notice, group].into_iter().flatten().min().unwrap_or(Duration::MAX)
     }
 
     fn time_passed(&mut self) {
@@ -286,7 +310,12 @@ impl Shell {
             match signal {
                 Signal::Terminate | Signal::Interrupt => self.handle(Event::StopAsked),
                 Signal::Quit => self.handle(Event::InterruptAsked),
-                Signal::HangUp | Signal::User1 | Signal::Child => {}
+                Signal::User1 => self.logger.line(Level::Info, MASTER, &self.core.headline()),
+                Signal::HangUp => {
+                    let text = "HUP: the settings are read at the start; to take new ones, restart the master";
+                    self.logger.line(Level::Warning, MASTER, text);
+                }
+                Signal::Child => {}
             }
         }
         if arrived.contains(&Signal::Child) {
@@ -311,13 +340,13 @@ impl Shell {
     fn reaped(&mut self, ended: process::Ended) {
         let Some(id) = self.pids.remove(&ended.pid) else { return };
         let Some(worker) = self.workers[id.slot].take_if(|worker| worker.id == id) else { return };
-        let output_tail = worker.drain();
+        let (output_tail, unread) = worker.drain();
         // What it said before its end comes first.
         self.take_inbox();
         let oom = self.oom.claim(&ended.exit, worker.oom_before);
         let max_rss_bytes = ended.own_peak(worker.master_peak_bytes);
         let cpu_seconds = Some(ended.cpu_seconds);
-        let ended = Ended { exit: ended.exit, max_rss_bytes, cpu_seconds, oom, output_tail };
+        let ended = Ended { exit: ended.exit, max_rss_bytes, cpu_seconds, oom, output_tail, unread };
         self.handle(Event::Exited { worker: id, ended });
     }
 
@@ -376,11 +405,18 @@ impl Shell {
 
     fn perform(&mut self, action: Action, now: Now) {
         match action {
-            Action::Log { level, name, message } => self.logger.line(level, &name, &message),
+            Action::Log { level, name, message, about } => {
+                self.logger.line_about(level, &name, &message, about.as_deref());
+            }
             Action::Send { worker, frame } => {
                 self.flowing = true;
                 if let Some(worker) = self.worker(worker) {
                     worker.send(&frame);
+                }
+            }
+            Action::TaskEnded { queue, id, in_hand, failure } => {
+                if let Some(report) = &self.report {
+                    report.borrow_mut().ended(queue.0, id, in_hand, failure);
                 }
             }
             Action::Settle { handle, settlement } => {
@@ -444,14 +480,17 @@ impl Shell {
 
     fn spawn(&mut self, id: WorkerId, slot: String, queue: usize) {
         let (program, environment) = &self.launches[queue];
+        let about = About { queue: environment.queue.clone(), slot: Some(slot.clone()), ..About::default() };
         let environment = Environment { slot, ..environment.clone() };
         let oom_before = self.oom.count();
         let spawned = process::spawn(program, &environment);
-        self.watch(id, spawned.map(Process::from), oom_before);
+        self.watch(id, spawned.map(Process::from), about, oom_before);
     }
 
     fn spawn_once(&mut self, id: WorkerId, slot: String, queue: usize, once: &Once) {
         let (program, environment) = &self.launches[queue];
+        let task = Some(once.id.clone());
+        let about = About { queue: environment.queue.clone(), slot: Some(slot.clone()), task, ..About::default() };
         let mut environment = Environment { slot, ..environment.clone() };
         environment.pairs.extend([
             ("ASYNCTASK_TASK_ID".into(), once.id.clone().into()),
@@ -461,13 +500,13 @@ impl Shell {
         let oom_before = self.oom.count();
         let spawned = process::spawn::payload_stdin(&once.payload)
             .and_then(|stdin| process::spawn_once(program, &environment, stdin));
-        self.watch(id, spawned.map(Process::from), oom_before);
+        self.watch(id, spawned.map(Process::from), about, oom_before);
     }
 
-    fn watch(&mut self, id: WorkerId, spawned: io::Result<Process>, oom_before: Option<u64>) {
+    fn watch(&mut self, id: WorkerId, spawned: io::Result<Process>, about: About, oom_before: Option<u64>) {
         let started = spawned.and_then(|process| {
             self.pids.insert(process.pid, id);
-            Worker::watch(id, process, oom_before, Rc::clone(&self.inbox), self.logger.clone())
+            Worker::watch(id, process, about, oom_before, Rc::clone(&self.inbox), self.logger.clone())
         });
         match started {
             Ok(worker) => {

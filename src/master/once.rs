@@ -46,6 +46,7 @@ impl Core {
             lot: 1.0,
             measured_at: self.now.at,
             recycling: false,
+            last_sent: None,
             hands: Vec::new(),
             end_due: None,
             phase: Phase::Working { seats: 1 },
@@ -142,7 +143,7 @@ impl Core {
         self.log_outcome(slot, &outcome);
         self.count_for_breaker(hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).ended(outcome, ended);
-        self.note(&hand.delivery, &settlement);
+        self.note(&hand.delivery, took, &settlement);
         self.count_in_slot(slot, &settlement);
         self.settle_hand(hand, settlement);
     }
@@ -194,7 +195,14 @@ mod tests {
 
     fn ended(code: i32, output: &str) -> Ended {
         let output_tail = output.to_owned();
-        Ended { exit: Exit::Code { code }, max_rss_bytes: None, cpu_seconds: None, oom: None, output_tail }
+        Ended {
+            exit: Exit::Code { code },
+            max_rss_bytes: None,
+            cpu_seconds: None,
+            oom: None,
+            output_tail,
+            unread: false,
+        }
     }
 
     #[test]
@@ -244,6 +252,7 @@ mod tests {
                 host: String::new(),
                 seed: 1,
                 remember: Some(Duration::from_secs(40)),
+                structured: false,
                 log_level: Level::Error,
             };
             let mut world = Self { core: Core::new(plan), at: Duration::ZERO };

@@ -160,6 +160,12 @@ impl Pool {
         }
     }
 
+    /// Whether nothing is to be expected of it: its workers cannot be started, or the try after its pause failed too.
+    pub(super) fn is_hopeless(&self) -> bool {
+        let first = self.plan.settings.breaker.pause;
+        matches!(self.state, State::Parked { pause, cause, .. } if cause == Cause::Starts || pause > first)
+    }
+
     /// Parks the queue, longer than the last time if it was on trial.
     pub(super) fn park(&mut self, now: Instant, cause: Cause) -> Duration {
         let Breaker { pause, longest, .. } = self.plan.settings.breaker;

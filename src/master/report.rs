@@ -15,6 +15,9 @@ use crate::{
     task::{Settlement, is_queue_name},
 };
 
+/// Longest name of a worker in the log, in characters.
+const NAME_LENGTH: usize = 100;
+
 /// A worker that closed its socket or said bye has this long to end.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -33,10 +36,11 @@ impl Core {
             FromWorker::Progress { id, percent, note } => {
                 match life.hands.iter_mut().find(|hand| hand.delivery.task.id == id) {
                     Some(hand) => hand.progress = Some((percent, note)),
-                    None => self.faulted(worker, format!("progress of task \"{id}\", which it does not hold")),
+                    // A thread that reports progress may be late for its own task's outcome.
+                    None => self.ignored(worker, "progress", &id),
                 }
             }
-            FromWorker::Log { level, message } => self.log_as(worker.slot, level, || message),
+            FromWorker::Log { level, message } => self.log_as(worker.slot, level, || one_line(&message)),
             FromWorker::Bye if !life.hands.is_empty() => {
                 let held = life.hands.len();
                 self.faulted(worker, format!("bye with {held} tasks in hand"));
@@ -80,7 +84,8 @@ impl Core {
         }
         life.phase = Phase::Working { seats };
         life.was_ready = true;
-        if let Some(name) = ready.name.filter(|name| !name.is_empty()) {
+        let name = ready.name.as_deref().map(printable).filter(|name| !name.is_empty());
+        if let Some(name) = name {
             self.slots[worker.slot].log_name = Arc::from(name);
         }
         self.serial += 1;
@@ -109,13 +114,14 @@ impl Core {
         };
         life.tasks += 1;
         let pid = life.pid;
+        self.talk_of(id);
         self.slots[worker.slot].failures = 0;
         let took = self.left_hands(&hand);
         self.log_outcome(worker.slot, &outcome);
         let outcome = checked(outcome);
         self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
-        self.note(&hand.delivery, &settlement);
+        self.note(&hand.delivery, took, &settlement);
         self.count_in_slot(worker.slot, &settlement);
         self.settle_hand(&hand, settlement);
         self.relist(worker.slot);
@@ -194,10 +200,16 @@ impl Core {
         }
     }
 
+    /// What a worker says about a task that it does not hold, and that changes nothing.
+    fn ignored(&mut self, worker: WorkerId, frame: &str, id: &str) {
+        let slot = self.slots[worker.slot].name.clone();
+        self.log(Level::Debug, || format!("{slot} sent {frame} of task \"{id}\", which it does not hold; ignored"));
+    }
+
     fn accepted(&mut self, worker: WorkerId, id: &str) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
         let Some(hand) = life.hands.iter_mut().find(|hand| hand.delivery.task.id == id) else {
-            self.faulted(worker, format!("it accepts task \"{id}\", which it does not hold"));
+            self.ignored(worker, "accept", id);
             return;
         };
         if !hand.accepted && hand.held {
@@ -249,6 +261,21 @@ impl Core {
         self.relist(worker.slot);
         self.actions.push(Action::Signal { worker, signal: Signal::Kill });
     }
+}
+
+/// A worker's name as it may stand in the log: short, and nothing in it that a terminal or a reader of lines obeys.
+fn printable(name: &str) -> String {
+    name.chars().filter(|letter| !letter.is_control()).take(NAME_LENGTH).collect()
+}
+
+/// A message on one line: control characters are shown as escapes.
+fn one_line(message: &str) -> String {
+    let escaped = |letter: char| letter.is_control() && letter != '\t';
+    let mut line = String::with_capacity(message.len());
+    for letter in message.trim_end().chars() {
+        if escaped(letter) { line.extend(letter.escape_default()) } else { line.push(letter) }
+    }
+    line
 }
 
 /// A follow-up for a queue that cannot exist is a mistake of the worker's code, told before anything is stored.

@@ -23,6 +23,8 @@ use crate::{
     logging::Level,
 };
 
+/// On a broker: quiet for this long, and the end is worth asking for.
+const LASTING: Duration = Duration::from_millis(150);
 /// From SIGTERM to SIGKILL.
 const INTERRUPT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the end waits for killed processes to be reaped and for the last settlements to be confirmed.
@@ -151,6 +153,7 @@ impl Core {
             Phase::Starting { .. } => self.doom(worker, Doom::Stop),
             Phase::Working { .. } => {
                 life.phase = Phase::Leaving;
+                life.last_sent = None;
                 self.relist(slot);
                 if reason == HaltReason::Empty {
                     self.log_as(slot, Level::Info, || "No tasks found in queue".to_owned());
@@ -295,6 +298,22 @@ impl Core {
     fn check_empty(&mut self) {
         if !self.plan.halt_when_empty || self.surveying || !self.is_attached() || !self.is_quiet() {
             return;
+        }
+        // Between two tasks it is quiet for a moment. Where asking costs something, a lasting quiet is waited for.
+        let lasting = if self.plan.remember.is_some() { LASTING } else { Duration::ZERO };
+        match self.quiet {
+            Some((serial, since)) if serial == self.serial => {
+                if self.now.at.since(since) < lasting {
+                    return;
+                }
+            }
+            _ => {
+                self.quiet = Some((self.serial, self.now.at));
+                if !lasting.is_zero() {
+                    self.timers.arm(Owner::Survey, self.now.at + lasting);
+                    return;
+                }
+            }
         }
         self.surveying = true;
         self.actions.push(Action::Survey { serial: self.serial });

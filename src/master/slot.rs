@@ -64,6 +64,8 @@ pub(super) struct Life {
     pub(super) id: WorkerId,
     pub(super) pid: Option<u32>,
     pub(super) spawned_at: Instant,
+    /// The task that was in the last frame sent to it, if that was one.
+    pub(super) last_sent: Option<String>,
     /// It said ready once.
     pub(super) was_ready: bool,
     /// Outcomes it gave.

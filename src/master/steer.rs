@@ -13,6 +13,7 @@ use super::{
 use crate::{
     control::types::{Answer, Command},
     logging::Level,
+    systemd,
     task::{Reason, Settlement},
 };
 
@@ -145,6 +146,34 @@ impl Core {
             Settlement::Retry { .. } | Settlement::Dead(_) => here.failed += 1,
             Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => {}
         }
+    }
+
+    /// How the run stands, for the service manager.
+    #[must_use]
+    pub fn phase(&self) -> systemd::Phase {
+        if self.stop.is_stopping() {
+            systemd::Phase::Stopping
+        } else if self.pools.iter().all(|pool| pool.proven) {
+            systemd::Phase::Running
+        } else {
+            systemd::Phase::Starting
+        }
+    }
+
+    /// One line on how the run stands.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let wanted = self.slots.iter().filter(|slot| slot.wanted).count();
+        let working = |slot: &&Slot| slot.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }));
+        let working = self.slots.iter().filter(working).count();
+        let parked = self.pools.iter().filter(|pool| pool.state != pool::State::Running).count();
+        let restarts: u64 = self.slots.iter().map(|slot| slot.restarts).sum();
+        let (queues, in_hand) = (self.pools.len(), self.in_hand);
+        let connected = if self.is_attached() { "" } else { ", transport not connected" };
+        let draining = if self.stop.is_stopping() { "draining: " } else { "" };
+        format!(
+            "{draining}{queues} queues, {working}/{wanted} workers, {in_hand} tasks in hand, {parked} parked, {restarts} restarts{connected}"
+        )
     }
 
     fn status(&self) -> Value {

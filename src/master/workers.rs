@@ -17,7 +17,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use super::event::{Event, WorkerId};
 use crate::{
     frames,
-    logging::Logger,
+    logging::{About, Logger},
     process::{Link, Output, ReadState, Spawned, SpawnedOnce, Watch, link},
 };
 
@@ -88,9 +88,16 @@ pub(super) struct Worker {
     output_ready: Watch,
     /// The link has unsent bytes now: wait for it to be writable too.
     unsent: Notify,
+    /// Nothing can be sent to it any more.
     broken: Cell<bool>,
+    /// Everything that it will ever say was read.
+    closed: Cell<bool>,
+    /// The last frame could not be sent.
+    undelivered: Cell<bool>,
     inbox: Rc<Inbox>,
     logger: Logger,
+    /// Whose lines its output is.
+    about: About,
     tasks: RefCell<Vec<JoinHandle<()>>>,
 }
 
@@ -99,10 +106,12 @@ impl Worker {
     pub(super) fn watch(
         id: WorkerId,
         process: Process,
+        mut about: About,
         oom_before: Option<u64>,
         inbox: Rc<Inbox>,
         logger: Logger,
     ) -> io::Result<Rc<Self>> {
+        about.pid = Some(process.pid);
         let output = Output::new(process.output);
         let ends = match process.frames.map(Link::new) {
             Some(link) => Some(Ends { ready: link.watch()?, link: RefCell::new(link) }),
@@ -118,8 +127,11 @@ impl Worker {
             output: RefCell::new(output),
             unsent: Notify::new(),
             broken: Cell::new(false),
+            closed: Cell::new(false),
+            undelivered: Cell::new(false),
             inbox,
             logger,
+            about,
             tasks: RefCell::default(),
         });
         let mut tasks = vec![tokio::task::spawn_local(watch_output(Rc::clone(&worker)))];
@@ -133,37 +145,42 @@ impl Worker {
     /// Writes a frame, at once as far as the socket takes it.
     pub(super) fn send(&self, frame: &[u8]) {
         if self.broken.get() {
+            self.undelivered.set(true);
             return;
         }
         let Some(ends) = &self.ends else { return };
         let sent = ends.link.borrow_mut().send(frame);
         if let Err(fault) = sent {
+            self.undelivered.set(true);
             self.broke(&fault);
         } else if ends.link.borrow_mut().has_unsent() {
             self.unsent.notify_one();
         }
     }
 
-    /// The process was reaped: everything that it said is read, and its last output.
-    pub(super) fn drain(&self) -> String {
+    /// The process was reaped: everything that it said is read. Its last output, and whether it ended without having
+    /// read the last frame.
+    pub(super) fn drain(&self) -> (String, bool) {
         for task in self.tasks.borrow_mut().drain(..) {
             task.abort();
         }
         let mut events = Vec::new();
-        if let Some(ends) = &self.ends
-            && !self.broken.get()
-        {
+        let mut unread = self.undelivered.get();
+        if let Some(ends) = &self.ends {
             let id = self.id;
-            // A socket that cannot be read any more has nothing to say.
-            let _ = ends.link.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
+            if !self.closed.get() {
+                // A socket that cannot be read any more has nothing to say.
+                let _ = ends.link.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
+            }
+            unread |= ends.link.borrow().closed_unread();
         }
         let mut output = self.output.borrow_mut();
-        let _ = output.read_available(|line| self.logger.raw(line));
-        output.finish(|line| self.logger.raw(line));
+        let _ = output.read_available(|line| self.logger.worker_line(line, &self.about));
+        output.finish(|line| self.logger.worker_line(line, &self.about));
         for event in events {
             self.inbox.push(event);
         }
-        output.tail()
+        (output.tail(), unread)
     }
 
     /// Reads the frames that have come; true if there may be more at once.
@@ -172,7 +189,7 @@ impl Worker {
         let id = self.id;
         let state = ends.link.borrow_mut().read_frames(|line| events.push(event_of(id, line)));
         // An end of the pipe is for the other task to notice.
-        let _ = self.output.borrow_mut().read_held(|line| self.logger.raw(line));
+        let _ = self.output.borrow_mut().read_held(|line| self.logger.worker_line(line, &self.about));
         for event in events {
             self.inbox.push(event);
         }
@@ -184,7 +201,7 @@ impl Worker {
 
     fn read_output(&self) -> ReadState {
         let mut output = self.output.borrow_mut();
-        output.read_available(|line| self.logger.raw(line)).unwrap_or(ReadState::Closed)
+        output.read_available(|line| self.logger.worker_line(line, &self.about)).unwrap_or(ReadState::Closed)
     }
 
     /// The socket is of no use any more.
@@ -218,8 +235,13 @@ async fn watch_frames(worker: Rc<Worker>) {
                     match worker.read_frames(ends) {
                         ReadState::Drained => break,
                         ReadState::More => tokio::task::yield_now().await,
-                        ReadState::Closed if worker.broken.replace(true) => return,
-                        ReadState::Closed => return worker.inbox.push(Event::HungUp { worker: worker.id }),
+                        ReadState::Closed => {
+                            worker.closed.set(true);
+                            if !worker.broken.replace(true) {
+                                worker.inbox.push(Event::HungUp { worker: worker.id });
+                            }
+                            return;
+                        }
                     }
                 }
             }

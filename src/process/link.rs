@@ -46,13 +46,14 @@ pub struct Link {
     inbox: Splitter,
     outbox: Vec<u8>,
     sent: usize,
+    unread: bool,
 }
 
 impl Link {
     /// The link over `stream`, which must be non-blocking, as [`spawn`](super::spawn()) made it.
     #[must_use]
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream: Arc::new(stream), inbox: Splitter::default(), outbox: Vec::new(), sent: 0 }
+        Self { stream: Arc::new(stream), inbox: Splitter::default(), outbox: Vec::new(), sent: 0, unread: false }
     }
 
     /// Tells when there is something to read or room to write. Within a tokio runtime with I/O only.
@@ -121,8 +122,16 @@ impl Link {
     /// Reads all that the socket holds at this moment; for when the worker has ended. Never until the end of the
     /// stream, which a grandchild may keep open.
     pub fn read_last_frames(&mut self, frame: impl FnMut(&[u8])) -> Result<(), Fault> {
-        let held = readable_bytes(&*self.stream)?;
-        if held > 0 { self.read_up_to(held, frame).map(drop) } else { Ok(()) }
+        // At least one read, which tells a socket that was closed unread.
+        let held = readable_bytes(&*self.stream)?.max(1);
+        self.read_up_to(held, frame).map(drop)
+    }
+
+    /// Whether the worker closed its end with bytes in it that it had not read: it has not seen the end of the last
+    /// frame. Known once [`ReadState::Closed`] was said.
+    #[must_use]
+    pub const fn closed_unread(&self) -> bool {
+        self.unread
     }
 
     /// Bytes of a frame whose end has not come.
@@ -141,8 +150,11 @@ impl Link {
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(ReadState::Drained),
-                // A worker that died with unread frames in its socket.
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(ReadState::Closed),
+                // unix(7): the other end was closed with unread bytes in it.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    self.unread = true;
+                    return Ok(ReadState::Closed);
+                }
                 Err(error) => return Err(error.into()),
             };
             self.inbox.filled(length);

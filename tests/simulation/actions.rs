@@ -75,6 +75,7 @@ impl World {
                 self.ask(Effect::Credit(queue.0, credit));
                 Ok(())
             }
+            Action::TaskEnded { .. } => Ok(()),
             Action::Settle { handle, settlement } => {
                 let queue = self.ledger.entries.get(&handle).ok_or("an unknown handle is settled")?.queue;
                 let now = self.at();

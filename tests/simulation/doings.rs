@@ -76,8 +76,14 @@ impl World {
         for (hand, verdict) in child.hands.iter().zip(verdicts) {
             self.ledger.ended(hand, verdict, at);
         }
-        let ended =
-            Ended { exit, max_rss_bytes: None, cpu_seconds: None, oom: None, output_tail: "its last words".to_owned() };
+        let ended = Ended {
+            exit,
+            max_rss_bytes: None,
+            cpu_seconds: None,
+            oom: None,
+            output_tail: "its last words".to_owned(),
+            unread: false,
+        };
         self.feed(Event::Exited { worker, ended })
     }
 }

@@ -172,6 +172,7 @@ fn draw_plan(dice: &mut Dice, seed: u64) -> Plan {
         host: "here".to_owned(),
         seed,
         remember: dice.chance(850).then(|| Duration::from_secs(40)),
+        structured: false,
         log_level: Level::Debug,
     }
 }

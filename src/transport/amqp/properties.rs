@@ -58,6 +58,8 @@ pub(super) struct Read {
     pub(super) not_before: Option<Timestamp>,
     /// The broker counts deliveries itself: a quorum queue, and not the first delivery.
     pub(super) counted: bool,
+    /// Deliveries that the message itself carries the count of.
+    pub(super) carried: u32,
 }
 
 /// Reads a message as a task.
@@ -68,9 +70,10 @@ pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
         |name: &str| table.get(name).and_then(headers::number).map(|n| u32::try_from(n.max(0)).unwrap_or(u32::MAX));
     let by_broker = count("x-delivery-count");
     let id = properties.message_id().as_ref().map(ToString::to_string).filter(|id| !id.is_empty());
+    let carried = count(DELIVERIES).unwrap_or(0);
     let task = Task {
         attempts: count(ATTEMPT).unwrap_or(0),
-        deliveries: by_broker.unwrap_or(0).saturating_add(count(DELIVERIES).unwrap_or(0)),
+        deliveries: by_broker.unwrap_or(0).saturating_add(carried),
         headers: properties.headers().as_ref().map(headers::to_json).unwrap_or_default(),
         expires_at: table.get(EXPIRES_AT).and_then(moment),
         first_failed_at: table.get(FIRST_FAILED_AT).and_then(moment),
@@ -79,7 +82,7 @@ pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
         id: id.clone().unwrap_or_else(new_id),
     };
     let not_before = table.get(NOT_BEFORE).and_then(moment);
-    Read { task, named: id.is_some(), not_before, counted: by_broker.is_some() }
+    Read { task, named: id.is_some(), not_before, counted: by_broker.is_some(), carried }
 }
 
 /// How a task ended before it was put back to work; a text that is no history counts as none.

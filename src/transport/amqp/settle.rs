@@ -39,7 +39,11 @@ impl Engine {
                 continue;
             }
             intake.ackers.insert(tag, message.acker);
-            let read = properties::read(&message.properties, message.data);
+            let mut read = properties::read(&message.properties, message.data);
+            if !message.redelivered {
+                // A count of the broker's that a producer copied from another message: this one comes for the first time.
+                read.task.deliveries = read.carried;
+            }
             if message.redelivered {
                 self.horizon.borrow_mut().came_back();
             }

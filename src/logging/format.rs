@@ -1,0 +1,164 @@
+//! How a line of the log looks: the plain form that scripts know, a fuller one for people, JSON for machines.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use super::{Level, MESSAGE_LIMIT};
+use crate::clock::Timestamp;
+
+/// The form of all lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `LEVEL:Name:message`; workers' lines as they are.
+    #[default]
+    Plain,
+    /// With the time, and the slot before workers' lines.
+    Full {
+        /// On a terminal that shows colours.
+        colour: bool,
+    },
+    /// One object a line.
+    Json,
+}
+
+/// What a line is about, as far as that is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The queue.
+    pub queue: String,
+    /// The slot, `foo[1]`.
+    pub slot: Option<String>,
+    /// The worker process.
+    pub pid: Option<u32>,
+    /// The task's id.
+    pub task: Option<String>,
+}
+
+/// A line of the master, with its newline.
+pub(super) fn line(
+    format: Format,
+    now: Timestamp,
+    level: Level,
+    name: &str,
+    message: &str,
+    about: Option<&About>,
+) -> String {
+    let message = bounded(message);
+    match format {
+        Format::Plain => format!("{level}:{name}:{message}\n"),
+        Format::Full { colour } => {
+            let slot = about.and_then(|about| about.slot.as_deref()).map(|slot| format!(" {slot}")).unwrap_or_default();
+            format!("{} {}{slot} {name}: {message}\n", time(now), painted(level, colour))
+        }
+        Format::Json => object(now, level, name, &message, about),
+    }
+}
+
+/// A line that a worker wrote, given without its newline.
+pub(super) fn worker_line(format: Format, now: Timestamp, line: &str, about: &About) -> String {
+    match format {
+        Format::Plain => format!("{line}\n"),
+        Format::Full { .. } => format!("{} {} | {line}\n", time(now), about.slot.as_deref().unwrap_or_default()),
+        Format::Json => {
+            // Workers write their own log lines in the plain form.
+            let (level, name, message) = parts(line).unwrap_or((Level::Info, "", line));
+            object(now, level, name, message, Some(about))
+        }
+    }
+}
+
+/// A worker's line in the plain form, taken apart.
+fn parts(line: &str) -> Option<(Level, &str, &str)> {
+    let (level, rest) = line.split_once(':')?;
+    let (name, message) = rest.split_once(':')?;
+    let level = Level::ALL.into_iter().find(|known| known.as_str() == level)?;
+    (!name.is_empty() && !name.contains(' ')).then_some((level, name, message))
+}
+
+fn object(now: Timestamp, level: Level, name: &str, message: &str, about: Option<&About>) -> String {
+    let mut object = Map::new();
+    let mut put = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
+    put("time", time(now).into());
+    put("level", level.as_str().into());
+    if !name.is_empty() {
+        put("name", name.into());
+    }
+    put("message", message.into());
+    if let Some(about) = about {
+        if !about.queue.is_empty() {
+            put("queue", about.queue.as_str().into());
+        }
+        let slot = about.slot.as_deref().map(Value::from);
+        let known =
+            [("slot", slot), ("pid", about.pid.map(Value::from)), ("task", about.task.as_deref().map(Value::from))];
+        for (key, value) in known {
+            if let Some(value) = value {
+                put(key, value);
+            }
+        }
+    }
+    Value::Object(object).to_string() + "\n"
+}
+
+fn time(now: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(now.0).map_or_else(|_| now.0.to_string(), |time| format!("{time:.3}"))
+}
+
+fn painted(level: Level, colour: bool) -> Cow<'static, str> {
+    let code = match level {
+        Level::Error => "31",
+        Level::Warning => "33",
+        Level::Info => "32",
+        Level::Debug => "2",
+    };
+    let word = level.as_str();
+    if colour { Cow::Owned(format!("\x1b[{code}m{word:7}\x1b[0m")) } else { Cow::Owned(format!("{word:7}")) }
+}
+
+/// A message is cut at 64 KiB, like a worker's line.
+fn bounded(message: &str) -> Cow<'_, str> {
+    if message.len() <= MESSAGE_LIMIT {
+        return Cow::Borrowed(message);
+    }
+    let end = message.floor_char_boundary(MESSAGE_LIMIT);
+    Cow::Owned(format!("{} … (cut at 64 KiB)", &message[..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_123);
+
+    fn about() -> About {
+        let (queue, slot) = ("foo".to_owned(), Some("foo[1]".to_owned()));
+        About { queue, slot, pid: Some(7), task: Some("t1".to_owned()) }
+    }
+
+    #[test]
+    fn the_same_line_in_each_form() {
+        let show = |format| line(format, NOW, Level::Info, "FooWorker", "Starting", Some(&about()));
+        assert_eq!(show(Format::Plain), "INFO:FooWorker:Starting\n");
+        let full = Format::Full { colour: false };
+        assert_eq!(show(full), "2023-11-14T22:13:20.123Z INFO    foo[1] FooWorker: Starting\n");
+        let read: Value = serde_json::from_str(&show(Format::Json)).unwrap();
+        assert_eq!(read["message"], "Starting");
+        assert_eq!((&read["queue"], &read["slot"], &read["pid"]), (&"foo".into(), &"foo[1]".into(), &7.into()));
+        assert_eq!((&read["task"], &read["level"]), (&"t1".into(), &"INFO".into()));
+    }
+
+    #[test]
+    fn workers_lines_are_told_by_their_slot() {
+        assert_eq!(worker_line(Format::Plain, NOW, "hello", &about()), "hello\n");
+        assert!(worker_line(Format::Full { colour: true }, NOW, "hello", &about()).ends_with(" foo[1] | hello\n"));
+        let own = worker_line(Format::Json, NOW, "DEBUG:FooWorker:a: b", &about());
+        let read: Value = serde_json::from_str(&own).unwrap();
+        assert_eq!(
+            (&read["level"], &read["name"], &read["message"]),
+            (&"DEBUG".into(), &"FooWorker".into(), &"a: b".into())
+        );
+        let raw: Value = serde_json::from_str(&worker_line(Format::Json, NOW, "a \"b\"\u{1}", &about())).unwrap();
+        assert_eq!(raw["message"], "a \"b\"\u{1}");
+    }
+}

@@ -1,0 +1,157 @@
+//! Telling the service manager how it stands (sd_notify(3)): ready, stopping, alive, and a line of status.
+//!
+//! One datagram a message to the socket in `$NOTIFY_SOCKET`, never blocking: a manager that does not read loses
+//! messages, not the master its time. The watchdog is fed from the master's loop alone, so that a loop that hangs is
+//! noticed; a helping thread would only prove that threads run.
+
+use std::{
+    io,
+    os::unix::net::{SocketAddr, UnixDatagram},
+    time::Duration,
+};
+
+use crate::clock::Instant;
+
+/// How often a status is told at most, and the stop timeout extended.
+const EVERY: Duration = Duration::from_secs(5);
+/// How much more time is asked for while draining.
+const EXTENSION: Duration = Duration::from_secs(20);
+
+/// What is to be told of the master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not every queue has had a ready worker yet.
+    Starting,
+    /// At work.
+    Running,
+    /// On the way to its end.
+    Stopping,
+}
+
+/// The connection to the service manager.
+#[derive(Debug)]
+pub struct Notifier {
+    socket: UnixDatagram,
+    /// A third of the time after which the manager would kill us.
+    watchdog: Option<Duration>,
+    phase: Phase,
+    status: String,
+    told_at: Option<Instant>,
+    fed_at: Instant,
+}
+
+impl Notifier {
+    /// The manager that started this process, if it wants to be told: from `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and
+    /// `$WATCHDOG_PID`, read through `variable`.
+    ///
+    /// # Errors
+    /// If the socket that was named cannot be reached.
+    pub fn of_process(variable: impl Fn(&str) -> Option<String>) -> io::Result<Option<Self>> {
+        let Some(name) = variable("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return Ok(None) };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.connect_addr(&address(&name)?)?;
+        let ours = variable("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
+        let limit = variable("WATCHDOG_USEC").and_then(|text| text.parse().ok()).filter(|limit| *limit > 0 && ours);
+        let watchdog = limit.map(|limit| Duration::from_micros(limit) / 3);
+        let (phase, status) = (Phase::Starting, String::new());
+        Ok(Some(Self { socket, watchdog, phase, status, told_at: None, fed_at: Instant::default() }))
+    }
+
+    /// Tells what has changed. To be called from the master's loop after each turn.
+    pub fn tell(&mut self, now: Instant, phase: Phase, status: impl FnOnce() -> String) {
+        let mut lines = Vec::new();
+        if phase != self.phase {
+            match phase {
+                Phase::Starting => {}
+                Phase::Running => lines.push("READY=1".to_owned()),
+                Phase::Stopping => lines.push("STOPPING=1".to_owned()),
+            }
+        }
+        let due = self.told_at.is_none_or(|at| now.since(at) >= EVERY);
+        if phase != self.phase || due {
+            let status = status();
+            if phase == Phase::Stopping {
+                lines.push(format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
+            }
+            if status != self.status || !lines.is_empty() {
+                lines.push(format!("STATUS={status}"));
+                self.status = status;
+            }
+            self.told_at = Some(now);
+        }
+        self.phase = phase;
+        if self.watchdog.is_some_and(|every| now.since(self.fed_at) >= every) {
+            lines.push("WATCHDOG=1".to_owned());
+            self.fed_at = now;
+        }
+        if !lines.is_empty() {
+            // A manager that does not read, or is gone, changes nothing for us.
+            let _ = self.socket.send(lines.join("\n").as_bytes());
+        }
+    }
+
+    /// When it is to be called again although nothing happens: for the watchdog, and to extend a stop.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Instant> {
+        let watchdog = self.watchdog.map(|every| self.fed_at + every);
+        let extension = self.told_at.filter(|_| self.phase == Phase::Stopping).map(|at| at + EVERY);
+        [watchdog, extension].into_iter().flatten().min()
+    }
+}
+
+/// A path, or with `@` a name in the abstract namespace.
+fn address(name: &str) -> io::Result<SocketAddr> {
+    use std::os::linux::net::SocketAddrExt;
+    match name.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_start(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_sequence_of_a_life() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let variable = |name: &str| match name {
+            "NOTIFY_SOCKET" => Some(path.to_str().unwrap().to_owned()),
+            "WATCHDOG_USEC" => Some("30000000".to_owned()),
+            _ => None,
+        };
+        let told = || {
+            let mut bytes = [0; 512];
+            manager.recv(&mut bytes).map(|length| String::from_utf8_lossy(&bytes[..length]).into_owned()).ok()
+        };
+        let mut notifier = Notifier::of_process(variable).unwrap().unwrap();
+        notifier.tell(at(0), Phase::Starting, || "0/2 workers".to_owned());
+        assert_eq!(told().unwrap(), "STATUS=0/2 workers");
+        notifier.tell(at(1), Phase::Running, || "2/2 workers".to_owned());
+        assert_eq!(told().unwrap(), "READY=1\nSTATUS=2/2 workers");
+        notifier.tell(at(2), Phase::Running, || unreachable!("not within five seconds"));
+        assert_eq!(told(), None);
+        assert_eq!(notifier.next_at(), Some(at(10)));
+        notifier.tell(at(10), Phase::Running, || "2/2 workers".to_owned());
+        assert_eq!(told().unwrap(), "WATCHDOG=1");
+        notifier.tell(at(11), Phase::Stopping, || "draining".to_owned());
+        assert_eq!(told().unwrap(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=20000000\nSTATUS=draining");
+        assert_eq!(notifier.next_at(), Some(at(16)));
+        notifier.tell(at(16), Phase::Stopping, || "draining".to_owned());
+        assert_eq!(told().unwrap(), "EXTEND_TIMEOUT_USEC=20000000\nSTATUS=draining");
+    }
+
+    #[test]
+    fn without_a_manager_nothing_is_told() {
+        assert!(Notifier::of_process(|_| None).unwrap().is_none());
+        assert!(Notifier::of_process(|name| (name == "NOTIFY_SOCKET").then(|| "/no/such".to_owned())).is_err());
+    }
+}
