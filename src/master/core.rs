@@ -15,7 +15,7 @@ use super::{
     memory::Memory,
     pool::{self, First, Pool},
     shutdown::Stop,
-    slot::{Phase, Slot, State},
+    slot::{InHand, Phase, Slot, State},
     timers::{Owner, Timers},
     verdict::Run,
 };
@@ -194,12 +194,18 @@ impl Core {
     }
 
     /// Settles a delivery that was accepted before. It is in no queue any more: if it comes again all the same,
-    /// because the session ended with the acceptance under way, its removal is all that is wanted.
-    pub(super) fn settle_accepted(&mut self, handle: Handle, identity: Option<u64>, settlement: Settlement) {
+    /// because the session it came in ended with the acceptance under way, its removal is all that is wanted.
+    pub(super) fn settle_accepted(&mut self, hand: &InHand, settlement: Settlement) {
         self.serial += 1;
+        let (handle, identity) = (hand.delivery.handle, hand.delivery.identity);
         if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
-            let removal = Settlement::Done { submit: Vec::new() };
-            memory.remember(self.now.at, identity, self.session, None, &removal);
+            // The copy of these has the same identity; taken for the original and removed, it would be lost.
+            if matches!(settlement, Settlement::Snooze { .. } | Settlement::Release) {
+                memory.forget(identity);
+            } else {
+                let removal = Settlement::Done { submit: Vec::new() };
+                memory.remember(self.now.at, identity, hand.session, None, &removal);
+            }
         }
         self.owe(handle, Owed { identity: None, accepted: true });
         self.actions.push(Action::Settle { handle, settlement });
@@ -344,10 +350,21 @@ impl Core {
 
     /// Asks for the credit that a queue should have, if that has changed.
     pub(super) fn renew_credit(&mut self, index: usize) {
-        let wanted = if self.stop.is_stopping() { 0 } else { self.pools[index].wanted_credit() };
+        let wanted = if self.stop.is_stopping() { 0 } else { self.pools[index].wanted_credit(self.outliving(index)) };
         if wanted != self.pools[index].credit && self.attached {
             self.ask_credit(index, wanted);
         }
+    }
+
+    /// Accepted in an earlier session and still in hand: they take credit in this one, and may do so for hours. Looked
+    /// for only while the credit is otherwise 1.
+    fn outliving(&self, index: usize) -> u32 {
+        if self.pools[index].first == First::Passed {
+            return 0;
+        }
+        let of_queue = self.slots.iter().filter(|slot| slot.queue == index);
+        let hands = of_queue.filter_map(Slot::peek).flat_map(|life| &life.hands);
+        hands.filter(|hand| hand.accepted && hand.session < self.session).count() as u32
     }
 
     pub(super) fn renew_credits(&mut self) {

@@ -129,14 +129,15 @@ impl Pool {
         self.plan.settings.processes.saturating_mul(self.plan.settings.concurrency).max(1)
     }
 
-    /// The credit that it should have now.
-    pub(super) fn wanted_credit(&self) -> u32 {
+    /// The credit that it should have now, with so many tasks in hand that an earlier session left.
+    pub(super) fn wanted_credit(&self, outliving: u32) -> u32 {
         if !self.proven || self.paused {
             return 0;
         }
         match (&self.state, &self.first) {
             (State::Parked { .. }, _) => 0,
-            (State::Trial { .. }, _) | (State::Running, First::Awaited | First::Suspect(_)) => 1,
+            (State::Trial { .. }, _) => 1,
+            (State::Running, First::Awaited | First::Suspect(_)) => 1 + outliving,
             (State::Running, First::Passed) => {
                 let mut credit = self.seats();
                 if self.pace.is_short() {
