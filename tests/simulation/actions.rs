@@ -1,6 +1,6 @@
 //! What the core asks for: performed in the model, and held against what it may ask for.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use asynctask::{
     error::Code,
@@ -30,7 +30,7 @@ impl World {
                 self.watch.down_since.get_or_insert(self.now);
                 self.ledger.lost();
                 for hand in self.children.values_mut().flat_map(|child| &mut child.hands) {
-                    hand.held = false;
+                    hand.held = self.ledger.entries[&hand.handle].accepted;
                 }
             }
             transport::Event::Surveyed { serial, .. } if self.watch.stopping_at.is_none() => {
@@ -143,6 +143,8 @@ impl World {
 
     fn send(&mut self, worker: WorkerId, frame: &[u8]) -> Result<(), String> {
         let (at, calm) = (self.at(), self.is_calm());
+        let hands = self.children.values().flat_map(|child| &child.hands);
+        let worked: BTreeSet<u64> = hands.map(|hand| hand.message).collect();
         let child = self.children.get_mut(&worker).ok_or("a frame to nobody")?;
         let task = match to_worker::parse(frame).map_err(|fault| fault.to_string())? {
             ToWorker::Task(task) => task,
@@ -174,6 +176,9 @@ impl World {
         let entry = self.ledger.entries.get_mut(&handle).expect("an open handle has an entry");
         if task.attempt != entry.task.attempts + 1 {
             return Err(format!("attempt {} is sent for {entry:?}", task.attempt));
+        }
+        if entry.redelivered && entry.identity.is_some() && worked.contains(&entry.message) {
+            return Err(format!("begun again while it is being worked: {entry:?}"));
         }
         self.watch.may_run(entry, &self.ledger.ended, &self.ledger.doubled, &self.settings, self.now)?;
         let settings = self.settings.queue(child.queue);

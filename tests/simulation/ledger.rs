@@ -90,6 +90,8 @@ pub(crate) struct Ledger {
     /// Tasks that were done or dead-lettered.
     pub(crate) finals: BTreeSet<u64>,
     pub(crate) identities: BTreeMap<u64, u64>,
+    /// Messages that were accepted: one that comes again is only to be removed.
+    pub(crate) accepted: BTreeSet<u64>,
     /// Nothing is remembered in this world.
     pub(crate) is_forgetful: bool,
 }
@@ -121,9 +123,12 @@ impl Ledger {
 
     /// The core hears that the session is lost.
     pub(crate) fn lost(&mut self) {
-        for handle in std::mem::take(&mut self.open) {
-            self.entries.get_mut(&handle).expect("an open handle has an entry").void = true;
-        }
+        let entries = &mut self.entries;
+        self.open.retain(|handle| {
+            let entry = entries.get_mut(handle).expect("an open handle has an entry");
+            entry.void = !entry.accepted;
+            entry.accepted
+        });
     }
 
     /// A run has ended.
@@ -135,7 +140,9 @@ impl Ledger {
         if hand.held {
             entry.verdict = Some(verdict.clone());
         }
-        if verdict == Verdict::Released {
+        // Nobody can tell the original, should it come again, from the copy that is to be run.
+        let comes_again = entry.accepted && matches!(verdict, Verdict::Snooze(_) | Verdict::CrashOrReleased { .. });
+        if verdict == Verdict::Released || comes_again {
             self.ended.remove(&hand.message);
         } else {
             self.ended.insert(hand.message, (verdict, now));
@@ -163,6 +170,7 @@ impl Ledger {
                 return Err("accepted twice, or without a run".to_owned());
             }
             entry.accepted = true;
+            self.accepted.insert(entry.message);
             return Ok(());
         }
         entry.settled = true;
@@ -183,6 +191,13 @@ impl Ledger {
             }
             (None, _, Some(_)) => Err("settled while it is being worked".to_owned()),
             (None, _, None) if *settlement == Settlement::Release => Ok(()),
+            (None, _, None)
+                if matches!(settlement, Settlement::Done { .. })
+                    && entry.redelivered
+                    && self.accepted.contains(&entry.message) =>
+            {
+                Ok(())
+            }
             // A stored copy leaves nothing but the removal.
             (None, Some(_), None) if matches!(settlement, Settlement::Done { .. }) => Ok(()),
             // The copy of a snoozed task has its identity: either may get the settlement of the other.

@@ -260,8 +260,8 @@ impl World {
         let held = |place: Place| matches!(place, Place::InHand(_));
         let messages = self.broker.messages.values().filter(|message| message.queue == queue);
         let alone = messages.filter(|message| held(message.place)).any(|message| message.deliveries >= 3);
-        let alone =
-            alone || self.broker.accepted.values().any(|message| message.queue == queue && message.deliveries >= 3);
+        let mut kept = self.broker.accepted.values().map(|accepted| &accepted.message);
+        let alone = alone || kept.any(|message| message.queue == queue && message.deliveries >= 3);
         let in_hand: usize = self.children.values().map(|child| child.hands.len()).sum();
         let full = self.settings.plan.max_in_hand.is_some_and(|most| in_hand >= most);
         let settings = self.settings.queue(queue);
@@ -324,9 +324,8 @@ impl World {
     /// Each task is somewhere: in a queue, done, or a dead letter.
     fn check_nothing_lost(&self) -> Result<(), String> {
         let mut seen: BTreeSet<u64> = self.ledger.finals.clone();
-        seen.extend(&self.broker.lost_early);
         seen.extend(self.broker.messages.values().map(|message| message.origin));
-        seen.extend(self.broker.accepted.values().map(|message| message.origin));
+        seen.extend(self.broker.accepted.values().map(|accepted| accepted.message.origin));
         match self.watch.origins.iter().find(|origin| !seen.contains(origin)) {
             Some(origin) => Err(format!("task {origin} is lost")),
             None => Ok(()),

@@ -217,7 +217,9 @@ impl World {
                     let soon = self.dice.micros((1, 100_000));
                     self.after(soon, Happening::Arrive);
                 }
-                if session == self.broker.session || matches!(effect, Effect::Credit(..)) {
+                // What is asked of the transport is not lost on the way; what it asks of the broker is.
+                let is_asked = matches!(effect, Effect::Credit(..) | Effect::Store(..));
+                if is_asked || (session == self.broker.session && self.broker.is_up) {
                     let next = self.broker.effect(effect, self.now, &mut self.dice);
                     self.follow(next);
                 }
@@ -242,8 +244,9 @@ impl World {
             }
             Happening::Restore => {
                 if !self.settings.transport.refuses {
-                    let event = self.broker.restore();
+                    let (event, decided) = self.broker.restore();
                     self.tell(event);
+                    decided.into_iter().for_each(|effect| self.follow(vec![Next::Then(effect)]));
                     if let Some(losses) = self.settings.transport.losses {
                         let after = self.dice.micros(losses);
                         self.after(after, Happening::Lose);
