@@ -43,6 +43,7 @@ impl Core {
         }
         if let pool::State::Parked { until, .. } = self.pools[index].state {
             self.slots[slot].state = State::Empty;
+            self.postpone_renewal(slot);
             self.timers.arm(Owner::Queue(index), until);
             return;
         }
@@ -105,7 +106,6 @@ impl Core {
         let slot = worker.slot;
         let State::Alive(life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { return };
         self.relist(slot);
-        self.serial += 1;
         self.slots[slot].last_exit = Some(ended.exit.to_string());
         for hand in &life.hands {
             self.left_hands(hand);
@@ -115,7 +115,10 @@ impl Core {
             return;
         }
         if self.stop.is_stopping() || !self.slots[slot].wanted {
+            let index = self.slots[slot].queue;
             self.ended_in_stop(slot, life, &ended);
+            self.renew_credit(index);
+            self.dispatch_after(index);
             return;
         }
         self.slots[slot].restarts += 1;
@@ -208,7 +211,8 @@ impl Core {
     /// A process ended while we stop: what it still held is released, unless it died of its own fault.
     fn ended_in_stop(&mut self, slot: usize, life: Life, ended: &Ended) {
         let by_stop = match (&life.phase, &ended.exit) {
-            (Phase::Interrupted { .. } | Phase::Doomed(Doom::Stop), _) => true,
+            (Phase::Interrupted { .. }, _) => true,
+            (Phase::Doomed(doom), _) => *doom == Doom::Stop,
             (_, Exit::Signal { signal, .. }) => signal == "SIGTERM" || signal == "SIGINT",
             _ => false,
         };
@@ -319,6 +323,7 @@ impl Core {
                 self.spawn(slot);
             }
         }
+        self.renew_next(index);
         self.renew_credit(index);
     }
 }

@@ -6,6 +6,7 @@
 use super::{
     core::Core,
     event::{Action, WorkerId},
+    pool,
     slot::{Life, Phase, Slot, State},
 };
 use crate::{frames::HaltReason, logging::Level};
@@ -43,6 +44,7 @@ impl Core {
             self.pools[index].slots.push(slot);
             self.spawn(slot);
         }
+        self.renew_next(index);
         self.renew_credit(index);
         Ok(format!("{before} processes before, {processes} now"))
     }
@@ -68,6 +70,12 @@ impl Core {
     fn retire(&mut self, slot: usize, reason: HaltReason) {
         self.slots[slot].wanted = false;
         self.slots[slot].replaces = None;
+        let index = self.slots[slot].queue;
+        self.pools[index].renewals.retain(|other| *other != slot);
+        // Its place is gone, so nobody is to take it.
+        if let Some(successor) = self.slots.iter().position(|other| other.replaces == Some(slot)) {
+            self.retire(successor, reason);
+        }
         self.dismiss(slot, reason);
         if let Some(life) = self.slots[slot].peek() {
             let id = life.id;
@@ -91,7 +99,11 @@ impl Core {
 
     /// Starts the replacement of the next slot that is to be renewed.
     pub(super) fn renew_next(&mut self, index: usize) {
-        if self.stop.is_stopping() || self.slots.iter().any(|slot| slot.queue == index && slot.replaces.is_some()) {
+        let parked = matches!(self.pools[index].state, pool::State::Parked { .. });
+        if self.stop.is_stopping()
+            || parked
+            || self.slots.iter().any(|slot| slot.queue == index && slot.replaces.is_some())
+        {
             return;
         }
         while let Some(old) = self.pools[index].renewals.pop_front() {
@@ -105,6 +117,15 @@ impl Core {
                 self.spawn(new);
                 return;
             }
+        }
+    }
+
+    /// Nobody is replaced in a parked queue: later.
+    pub(super) fn postpone_renewal(&mut self, slot: usize) {
+        let index = self.slots[slot].queue;
+        if let Some(old) = self.slots[slot].replaces.take() {
+            self.slots[slot].wanted = false;
+            self.pools[index].renewals.push_front(old);
         }
     }
 

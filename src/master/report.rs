@@ -83,7 +83,6 @@ impl Core {
         if let Some(name) = ready.name.filter(|name| !name.is_empty()) {
             self.slots[worker.slot].log_name = Arc::from(name);
         }
-        self.serial += 1;
         self.log_as(worker.slot, Level::Info, || format!("Starting; queue={queue}"));
         let pool = &mut self.pools[index];
         pool.proven = true;
