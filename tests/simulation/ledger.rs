@@ -30,6 +30,8 @@ pub(crate) enum Verdict {
     /// Not run: it could not or must not be.
     Refused(Reason),
     Snooze(Duration),
+    /// Ended by hand: an attempt was used, and there is no other.
+    Cancelled,
     /// Taken back: no attempt used.
     Released,
     /// Killed by TERM or INT with no stop in sight, or dead in the middle of one: either is right.
@@ -92,6 +94,8 @@ pub(crate) struct Ledger {
     pub(crate) identities: BTreeMap<u64, u64>,
     /// Messages that were accepted: one that comes again is only to be removed.
     pub(crate) accepted: BTreeSet<u64>,
+    /// The task that somebody cancels at this moment.
+    pub(crate) cancelling: Option<String>,
     /// Nothing is remembered in this world.
     pub(crate) is_forgetful: bool,
 }
@@ -174,6 +178,16 @@ impl Ledger {
             return Ok(());
         }
         entry.settled = true;
+        let is_cancelled = self.cancelling.as_ref() == Some(&entry.task.id);
+        if is_cancelled
+            && entry.run.is_none()
+            && matches!(settlement, Settlement::Dead(failure) if failure.reason == Reason::Cancelled)
+        {
+            self.finals.insert(entry.origin);
+            self.open.remove(&handle);
+            self.ended.insert(entry.message, (Verdict::Refused(Reason::Cancelled), now));
+            return Ok(());
+        }
         if matches!(settlement, Settlement::Dead(_)) {
             self.finals.insert(entry.origin);
         }
@@ -251,6 +265,9 @@ fn follows(
         (Verdict::Snooze(asked), Settlement::Snooze { after }) => asked == after,
         (Verdict::Failed, Settlement::Dead(failure)) => failure.reason == Reason::Failed && failure.attempts == used,
         (Verdict::Refused(reason), Settlement::Dead(failure)) => failure.reason == *reason,
+        (Verdict::Cancelled, Settlement::Dead(failure)) => {
+            failure.reason == Reason::Cancelled && failure.attempts == used
+        }
         (Verdict::Malformed, Settlement::Dead(failure)) => failure.reason == Reason::Malformed,
         (Verdict::CrashOrReleased { since }, Settlement::Retry { failure, .. }) => {
             left && is_death(failure.reason) && failure.attempts == used && now >= *since
