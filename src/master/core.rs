@@ -356,15 +356,18 @@ impl Core {
         }
     }
 
-    /// Accepted in an earlier session and still in hand: they take credit in this one, and may do so for hours. Looked
-    /// for only while the credit is otherwise 1.
+    /// Tasks in hand that take credit although nobody's seat is theirs: those of processes that were told to go, and
+    /// those accepted in an earlier session, which are looked for only while the credit is otherwise 1.
     fn outliving(&self, index: usize) -> u32 {
-        if self.pools[index].first == First::Passed {
-            return 0;
+        let pool = &self.pools[index];
+        let hands = |slot: &usize| self.slots[*slot].peek().map_or(0, |life| life.hands.len());
+        let mut count: usize = pool.leaving.iter().map(hands).sum();
+        if pool.first != First::Passed {
+            let lives = pool.slots.iter().filter_map(|slot| self.slots[*slot].peek());
+            let of_old = |hand: &&InHand| hand.accepted && hand.session < self.session;
+            count += lives.flat_map(|life| &life.hands).filter(of_old).count();
         }
-        let of_queue = self.slots.iter().filter(|slot| slot.queue == index);
-        let hands = of_queue.filter_map(Slot::peek).flat_map(|life| &life.hands);
-        hands.filter(|hand| hand.accepted && hand.session < self.session).count() as u32
+        count as u32
     }
 
     pub(super) fn renew_credits(&mut self) {

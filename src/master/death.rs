@@ -106,6 +106,9 @@ impl Core {
         let slot = worker.slot;
         let State::Alive(life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { return };
         self.relist(slot);
+        if !self.slots[slot].wanted {
+            self.pools[self.slots[slot].queue].leaving.retain(|other| *other != slot);
+        }
         self.slots[slot].last_exit = Some(ended.exit.to_string());
         for hand in &life.hands {
             self.left_hands(hand);

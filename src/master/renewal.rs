@@ -79,6 +79,7 @@ impl Core {
         self.dismiss(slot, reason);
         if let Some(life) = self.slots[slot].peek() {
             let id = life.id;
+            self.pools[index].leaving.push(slot);
             self.release_retired(id);
         }
     }
@@ -140,6 +141,10 @@ impl Core {
                 let last_exit = self.slots[old].last_exit.clone();
                 let here = &mut self.slots[new];
                 (here.done, here.failed, here.restarts, here.last_exit) = (done, failed, restarts, last_exit);
+                // A restart was asked for after this one was started.
+                for waiting in self.pools[index].renewals.iter_mut().filter(|waiting| **waiting == old) {
+                    *waiting = new;
+                }
                 self.retire(old, HaltReason::Recycle);
             }
             // Scaled away meanwhile.
