@@ -194,7 +194,7 @@ impl Broker {
             }
             Effect::Survey(serial) if serial == self.survey && self.is_up => {
                 self.survey = 0;
-                self.surveyed_at.insert(serial, now);
+                self.surveyed_at.entry(serial).or_insert(now);
                 let empty = self.messages.is_empty() && self.accepted.is_empty();
                 // What is said with `empty` means nothing, so it is anything.
                 let again_in = if empty { dice.pick(&[0, 1000, 1 << 40]) } else { dice.between(1_000, 900_000) };

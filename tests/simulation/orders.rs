@@ -206,10 +206,13 @@ impl World {
     pub(crate) fn check_numbers(&self) -> Result<(), String> {
         let grace = self.settings.plan.supervisor.grace;
         for (index, most) in self.watch.orders.processes.iter().enumerate() {
-            let here = || self.children.values().filter(|child| child.queue == index && child.is_wanted());
-            let is_kept = |child: &&Child| !child.is_once || child.number() <= *most;
-            let count = here().filter(is_kept).count();
-            let once = u32::from(!self.settings.plan.queues[index].is_once);
+            let is_once = self.settings.plan.queues[index].is_once;
+            let here = self.children.values().filter(|child| child.queue == index && child.is_wanted());
+            // A place for single processes may be opened anew while the last process of the old one goes on.
+            let places: BTreeSet<&str> =
+                here.clone().filter(|child| child.number() <= *most).map(|child| child.name.as_str()).collect();
+            let count = if is_once { places.len() } else { here.count() };
+            let once = u32::from(!is_once);
             if count > (*most + once) as usize {
                 return Err(format!("{count} processes of q{index}, asked for {most}"));
             }
