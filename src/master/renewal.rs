@@ -6,6 +6,7 @@
 use super::{
     core::Core,
     event::{Action, WorkerId},
+    pool,
     slot::{Life, Phase, Slot, State},
 };
 use crate::{frames::HaltReason, logging::Level};
@@ -43,6 +44,7 @@ impl Core {
             self.pools[index].slots.push(slot);
             self.spawn(slot);
         }
+        self.renew_next(index);
         self.renew_credit(index);
         Ok(format!("{before} processes before, {processes} now"))
     }
@@ -68,9 +70,16 @@ impl Core {
     fn retire(&mut self, slot: usize, reason: HaltReason) {
         self.slots[slot].wanted = false;
         self.slots[slot].replaces = None;
+        let index = self.slots[slot].queue;
+        self.pools[index].renewals.retain(|other| *other != slot);
+        // Its place is gone, so nobody is to take it.
+        if let Some(successor) = self.slots.iter().position(|other| other.replaces == Some(slot)) {
+            self.retire(successor, reason);
+        }
         self.dismiss(slot, reason);
         if let Some(life) = self.slots[slot].peek() {
             let id = life.id;
+            self.pools[index].leaving.push(slot);
             self.release_retired(id);
         }
     }
@@ -91,7 +100,11 @@ impl Core {
 
     /// Starts the replacement of the next slot that is to be renewed.
     pub(super) fn renew_next(&mut self, index: usize) {
-        if self.stop.is_stopping() || self.slots.iter().any(|slot| slot.queue == index && slot.replaces.is_some()) {
+        let parked = matches!(self.pools[index].state, pool::State::Parked { .. });
+        if self.stop.is_stopping()
+            || parked
+            || self.slots.iter().any(|slot| slot.queue == index && slot.replaces.is_some())
+        {
             return;
         }
         while let Some(old) = self.pools[index].renewals.pop_front() {
@@ -108,6 +121,15 @@ impl Core {
         }
     }
 
+    /// Nobody is replaced in a parked queue: later.
+    pub(super) fn postpone_renewal(&mut self, slot: usize) {
+        let index = self.slots[slot].queue;
+        if let Some(old) = self.slots[slot].replaces.take() {
+            self.slots[slot].wanted = false;
+            self.pools[index].renewals.push_front(old);
+        }
+    }
+
     /// A worker is ready: if it replaces another, that one goes.
     pub(super) fn take_over(&mut self, new: usize) {
         let Some(old) = self.slots[new].replaces.take() else { return };
@@ -119,6 +141,10 @@ impl Core {
                 let last_exit = self.slots[old].last_exit.clone();
                 let here = &mut self.slots[new];
                 (here.done, here.failed, here.restarts, here.last_exit) = (done, failed, restarts, last_exit);
+                // A restart was asked for after this one was started.
+                for waiting in self.pools[index].renewals.iter_mut().filter(|waiting| **waiting == old) {
+                    *waiting = new;
+                }
                 self.retire(old, HaltReason::Recycle);
             }
             // Scaled away meanwhile.

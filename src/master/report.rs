@@ -88,7 +88,6 @@ impl Core {
         if let Some(name) = name {
             self.slots[worker.slot].log_name = Arc::from(name);
         }
-        self.serial += 1;
         self.log_as(worker.slot, Level::Info, || format!("Starting; queue={queue}"));
         let pool = &mut self.pools[index];
         pool.proven = true;
@@ -162,7 +161,7 @@ impl Core {
     /// Settles a task that left a worker's hands: now, or when it comes again if its handle is void.
     pub(super) fn settle_hand(&mut self, hand: &InHand, settlement: Settlement) {
         if hand.accepted {
-            self.settle_accepted(hand.delivery.handle, hand.delivery.identity, settlement);
+            self.settle_accepted(hand, settlement);
         } else if hand.held {
             self.settle(hand.delivery.handle, hand.delivery.identity, settlement);
         } else {
