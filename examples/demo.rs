@@ -139,7 +139,7 @@ struct SleepWorker;
 impl Worker for SleepWorker {
     type Payload = Json;
 
-    fn process(&mut self, payload: Json, _: &Context) -> asynctask::Result {
+    fn process(&mut self, payload: Json, context: &Context) -> asynctask::Result {
         let fields = Fields::of(&payload);
         sleep(Duration::from_secs_f64(fields.number("sleep_ms").unwrap_or(0.0).clamp(0.0, 1e9) / 1000.0));
         match fields.text("then").as_deref().unwrap_or("ok") {
@@ -148,7 +148,8 @@ impl Worker for SleepWorker {
                 Ok(Outcome::Done)
             }
             "error" => Err("Oops!".into()),
-            "retry" => Ok(Outcome::Retry { after: Duration::from_millis(100) }),
+            "retry_once" if context.attempt() > 1 => Ok(Outcome::Done),
+            "retry" | "retry_once" => Ok(Outcome::Retry { after: Duration::from_millis(100) }),
             "dead" => Ok(Outcome::Dead("asked to".to_owned())),
             "panic" => panic!("asked to"),
             "exit" => exit(),

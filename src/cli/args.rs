@@ -48,6 +48,11 @@ pub(super) enum Verb {
     #[command(after_help = "Examples:\n  asynctask process thumbnails\n  \
         asynctask process thumbnails_old --worker thumbnail --json")]
     Process(Process),
+    /// Play the master against a program, and say what is right and wrong about it as a worker
+    #[command(after_help = "Examples:\n  asynctask check-worker -- python3 worker.py\n  \
+        asynctask check-worker --payload '{\"file\": \"a.png\"}' --json -- node worker.mjs\n\n\
+        Exit code: 0 all is right, 1 something is wrong")]
+    CheckWorker(CheckWorker),
     /// Show what lies in the queues: ready, delayed, in hand, failed
     #[command(
         args_conflicts_with_subcommands = true,
@@ -162,6 +167,22 @@ pub(super) struct Process {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CheckWorker {
+    /// Payload of tasks that it is to do well [default: {}, with which any outcome will do]
+    #[arg(long, value_name = "JSON")]
+    pub(super) payload: Option<String>,
+    /// How long it may take for each answer
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub(super) within: String,
+    /// Print a JSON object for each check
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Program and arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(super) command: Vec<std::ffi::OsString>,
 }
 
 #[derive(Args, Debug)]

@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod asking;
+mod check_worker;
 mod config;
 mod control;
 mod failed;
@@ -45,6 +46,7 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
         Verb::Submit(verb) => submit::run(app, &cli.global, &verb),
         Verb::Run(verb) => run::run(app, &cli.global, &verb),
         Verb::Process(verb) => process::run(app, &cli.global, &verb),
+        Verb::CheckWorker(verb) => check_worker::run(&cli.global, &verb),
         Verb::Queues(verb) => queues::run(app, &cli.global, &verb),
         Verb::Failed { verb } => failed::run(app, &cli.global, &verb),
         Verb::Status(verb) => control::status(app, &cli.global, &verb),

@@ -35,7 +35,9 @@ impl Core {
     pub(super) fn open_place(&mut self, slot: usize) {
         let here = &mut self.slots[slot];
         let index = here.queue;
-        let is_first = here.life == 0;
+        // At first, and after a death: as the log of a kind whose processes live on.
+        let is_first = here.announced_after.is_none();
+        let is_new = here.announced_after.replace(here.restarts) != Some(here.restarts);
         here.life += 1;
         here.state = State::Alive(Life {
             id: WorkerId { slot, life: here.life },
@@ -51,10 +53,10 @@ impl Core {
             end_due: None,
             phase: Phase::Working { seats: 1 },
         });
-        if is_first {
+        if is_new {
             let settings = &self.pools[index].plan.settings;
             let (kind, queue) = (settings.kind.clone(), settings.name.clone());
-            if self.pools[index].slots.first() == Some(&slot) {
+            if !is_first || self.pools[index].slots.first() == Some(&slot) {
                 self.log(Level::Info, || format!("Launching {kind} to work on queue {queue}"));
             }
             self.log_as(slot, Level::Info, || format!("Starting; queue={queue}"));

@@ -41,6 +41,8 @@ pub(super) struct Slot {
     pub(super) done: u64,
     pub(super) failed: u64,
     pub(super) restarts: u64,
+    /// Deaths that its log lines `Launching` and `Starting` came after, if it is a place for one process a task.
+    pub(super) announced_after: Option<u64>,
     /// How the last process here ended.
     pub(super) last_exit: Option<String>,
     /// What is there now.
@@ -145,6 +147,7 @@ impl Slot {
             done: 0,
             failed: 0,
             restarts: 0,
+            announced_after: None,
             last_exit: None,
             state: State::Empty,
         }

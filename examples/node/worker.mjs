@@ -1,0 +1,103 @@
+// A worker kind in JavaScript for the asynctask master: Node 18 or later, nothing to install.
+//
+//     asynctask submit words '{"text": "to be or not to be"}'
+//     asynctask workers --halt-when-empty
+//
+// The master starts this program and talks to it over one socket, one JSON object a line: examples/README.md tells all
+// of it. `serve` below is everything that a worker in JavaScript needs; `count` is what this one does.
+
+import net from "node:net";
+import process from "node:process";
+import { pathToFileURL } from "node:url";
+
+/** This can never be done: to the dead letters, however many attempts are left. */
+export class Dead extends Error {}
+
+/** Try again; `delay` in seconds, without it the queue's retry policy says when. */
+export class Retry extends Error {
+  constructor(delay, message = "") {
+    super(message);
+    this.delay = delay;
+  }
+}
+
+/**
+ * Does tasks with `work(payload, task)` until the master says halt. A promise that is rejected is an error, and the
+ * queue's retry policy decides. `task` has id, queue, attempt, max_attempts, headers, deadline_ms and the functions below.
+ *
+ * JSON's numbers become JavaScript's, which have 15 digits; `task.line` is the frame as it came, with all of them.
+ */
+export function serve(name, work) {
+  const socket = new net.Socket({ fd: Number(process.env.ASYNCTASK_FD), readable: true, writable: true });
+  const send = (frame) => socket.write(JSON.stringify(frame) + "\n");
+  // Only the master stops a worker.
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => {});
+
+  async function run(body, line) {
+    const { id } = body;
+    const submit = [];
+    const task = {
+      ...body,
+      line,
+      progress: (percent, note = "") => send({ progress: { id, percent, note } }),
+      accept: () => send({ accept: { id } }),
+      submit: (queue, payload, delay = 0) =>
+        submit.push({ queue, payload: payload ?? null, delay_ms: Math.ceil(delay * 1000) }),
+      log: (level, message) => send({ log: { level, message: String(message) } }),
+    };
+    const payload = body.payload_base64 === undefined ? body.payload : Buffer.from(body.payload_base64, "base64");
+    try {
+      await work(payload, task);
+    } catch (error) {
+      const message = String(error?.message ?? error);
+      const detail = String(error?.stack ?? "");
+      if (error instanceof Dead) return { failed: { id, error: message } };
+      if (!(error instanceof Retry)) return { error: { id, error: message, detail } };
+      const delay = error.delay === undefined ? {} : { delay_ms: Math.ceil(error.delay * 1000) };
+      return { retry: { id, error: message, ...delay } };
+    }
+    return { done: submit.length > 0 ? { id, submit } : { id } };
+  }
+
+  async function heard(line) {
+    const frame = JSON.parse(line);
+    if (frame.task) {
+      send(await run(frame.task, line));
+    } else if (frame.halt) {
+      send({ bye: {} });
+      socket.end(() => process.exit(0));
+    } else if (frame.ping) {
+      send({ pong: { n: frame.ping.n } });
+    } else if (frame.recall) {
+      // A task is begun when it is read, so there is nothing to give back.
+      send({ returned: { ids: [] } });
+    }
+    // Anything else is of a later protocol.
+  }
+
+  // Pieces are joined once their line is whole: a payload may have megabytes. One frame after the other.
+  let pieces = [];
+  let last = Promise.resolve();
+  socket.on("data", (bytes) => {
+    for (let end; (end = bytes.indexOf(10)) >= 0; bytes = bytes.subarray(end + 1)) {
+      const line = Buffer.concat([...pieces, bytes.subarray(0, end)]).toString();
+      pieces = [];
+      last = last.then(() => heard(line));
+    }
+    if (bytes.length > 0) pieces.push(bytes);
+  });
+  // The master is gone, and the task in hand with it.
+  socket.on("end", () => process.exit(0));
+  socket.on("error", () => process.exit(0));
+  send({ ready: { protocol: 1, name } });
+}
+
+/** What this worker does: it counts the words of a text. */
+async function count(payload, task) {
+  if (typeof payload?.text !== "string") throw new Dead('expected {"text": "…"}');
+  const words = payload.text.split(/\s+/).filter((word) => word !== "");
+  task.progress(100, `${words.length} words`);
+  console.log(`${words.length} words, ${new Set(words).size} different ones`);
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) serve("WordCounter", count);

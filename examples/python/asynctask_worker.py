@@ -1,0 +1,387 @@
+"""Worker kinds in Python for the asynctask master.
+
+    from asynctask_worker import Dead, Retry, run, worker
+
+    @worker("thumbnail")
+    def thumbnail(payload, task):
+        ...
+
+    if __name__ == "__main__":
+        run()
+
+The master starts this program and talks to it over one socket (protocol 1, see examples/README.md of asynctask). How
+the function ends is the outcome of the task: it returns nothing and the task is done; it returns or raises `Retry`,
+`Snooze`, `Dead` or `Malformed`; any other exception is an error, with its traceback as detail, and the queue's retry
+policy decides. `SystemExit` is not caught: code that ends the process in the middle of a task has crashed.
+
+INT, TERM and HUP are caught and do nothing, because only the master stops a worker: it waits for the task in hand, and
+kills what does not end in time. Programs that a task starts get the default actions again.
+
+This module opens no queue, no database and no broker connection: `Task.submit` hands tasks to the master.
+"""
+
+import base64
+import inspect
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from datetime import timedelta
+from decimal import Decimal
+from types import FrameType
+from typing import Any, BinaryIO, Callable, Dict, List, Mapping, NoReturn, Optional, Tuple, Union
+
+__all__ = ["Dead", "FrameTooLong", "Malformed", "Retry", "Snooze", "Task", "run", "worker"]
+__version__ = "0.1.0"
+
+PROTOCOL = 1
+LIMIT = 16 * 1024 * 1024
+"""Longest frame in bytes, its newline included."""
+
+_LONGEST_TEXT = 64 * 1024
+_LEVELS = {"ERROR": 0, "WARNING": 1, "INFO": 2, "DEBUG": 3}
+_LEVEL_NAMES = {"WARN": "WARNING", "CRITICAL": "ERROR", "FATAL": "ERROR", "NOTICE": "INFO", "TRACE": "DEBUG"}
+_TASK_BEGINS = re.compile(rb'\s*\{\s*"task"\s*:\s*\{\s*"id"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+Seconds = Union[float, timedelta]
+
+
+class Outcome(Exception):
+    """How a task ended, if it is neither done nor an error. May be returned or raised."""
+
+    def _frame(self, task_id: str) -> Dict[str, Any]:
+        raise NotImplementedError
+
+
+class Retry(Outcome):
+    """Try again later; uses an attempt. Without `delay` (seconds), the queue's retry policy says when."""
+
+    def __init__(self, delay: Optional[Seconds] = None, error: str = "") -> None:
+        super().__init__(error)
+        self.delay_ms = None if delay is None else _millis(delay)
+        self.error = error
+
+    def _frame(self, task_id: str) -> Dict[str, Any]:
+        body: Dict[str, Any] = {"id": task_id, "error": _text(self.error)}
+        if self.delay_ms is not None:
+            body["delay_ms"] = self.delay_ms
+        return {"retry": body}
+
+
+class Snooze(Outcome):
+    """Not now: again after `delay` seconds. Uses no attempt."""
+
+    def __init__(self, delay: Seconds) -> None:
+        super().__init__(delay)
+        self.delay_ms = _millis(delay)
+
+    def _frame(self, task_id: str) -> Dict[str, Any]:
+        return {"snooze": {"id": task_id, "delay_ms": self.delay_ms}}
+
+
+class Dead(Outcome):
+    """This can never be done: to the dead letters, however many attempts are left."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+    def _frame(self, task_id: str) -> Dict[str, Any]:
+        return {"failed": {"id": task_id, "error": _text(self.reason), "detail": _text(self.detail)}}
+
+
+class Malformed(Outcome):
+    """The payload has the wrong shape: to the dead letters."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def _frame(self, task_id: str) -> Dict[str, Any]:
+        return {"malformed": {"id": task_id, "error": _text(self.reason)}}
+
+
+class FrameTooLong(ValueError):
+    """What was to be said does not fit into a frame of 16 MiB."""
+
+
+Function = Callable[[Any, "Task"], Optional[Outcome]]
+
+_functions: Dict[str, Function] = {}
+
+
+def worker(name: str) -> Callable[[Function], Function]:
+    """Registers a function `(payload, task)` under the name that it has in the log.
+
+    The payload is what its JSON says, or `bytes` if the kind has `accepts: bytes`.
+    """
+
+    def register(function: Function) -> Function:
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__name__} is a coroutine function; a worker is a plain one")
+        if name in _functions:
+            raise ValueError(f'the worker "{name}" is registered twice')
+        _functions[name] = function
+        return function
+
+    return register
+
+
+class Task:
+    """The task in hand."""
+
+    def __init__(self, link: "_Link", lines: "_Lines", body: Mapping[str, Any]) -> None:
+        self.id: str = body["id"]
+        self.queue: str = body.get("queue") or ""
+        self.attempt: int = body.get("attempt") or 1
+        """Attempts used, this one included."""
+        self.max_attempts: int = body.get("max_attempts") or 1
+        self.headers: Dict[str, Any] = body.get("headers") or {}
+        """What the producer sent beside the payload."""
+        limit = body.get("deadline_ms")
+        self.deadline: Optional[float] = None if limit is None else time.monotonic() + limit / 1000
+        """On the clock of `time.monotonic()`: the process is killed then. None without a limit."""
+        self._link = link
+        self._lines = lines
+        self._submitted: List[str] = []
+
+    def time_left(self) -> Optional[float]:
+        """Seconds until the deadline, None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def progress(self, percent: Optional[float] = None, note: str = "") -> None:
+        """Tells how far it is; `asynctask status` shows it."""
+        body: Dict[str, Any] = {"id": self.id, "note": _text(note)}
+        if percent is not None:
+            body["percent"] = min(100.0, max(0.0, float(percent)))
+        self._link.send({"progress": body})
+
+    def submit(self, queue: str, payload: Any, delay: Seconds = 0) -> None:
+        """Submits another task, stored together with the success of this one and dropped with any other end."""
+        # Now, and not with the outcome: what cannot be written fails here, and later changes change nothing.
+        body = f'{{"queue":{_dumps(_text(queue))},"payload":{_dumps(payload)},"delay_ms":{_millis(delay)}}}'
+        self._submitted.append(body)
+
+    def accept(self) -> None:
+        """Acknowledges the task now, from the middle of it: if the host is lost it does not come again."""
+        self._link.send({"accept": {"id": self.id}})
+
+    def log(self, level: str, message: object) -> None:
+        """Writes a line of this level (ERROR, WARNING, INFO, DEBUG) to the log."""
+        self._lines.write(level, str(message), self._link)
+
+    def _done(self) -> bytes:
+        body = _dumps({"id": self.id})[:-1]
+        if self._submitted:
+            body += ',"submit":[' + ",".join(self._submitted) + "]"
+        return _encoded('{"done":' + body + "}}")
+
+
+class _Lines:
+    """This worker's own lines in the log."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_plain = os.environ.get("ASYNCTASK_LOG_FORMAT", "plain") == "plain"
+        self.level = 2
+        self.set_level(os.environ.get("ASYNCTASK_LOG_LEVEL", "INFO"))
+
+    def set_level(self, word: str) -> None:
+        self.level = _LEVELS.get(_level(word), 2)
+
+    def write(self, level: str, message: str, link: "_Link") -> None:
+        level = _level(level)
+        if _LEVELS.get(level, 2) > self.level:
+            return
+        if self.is_plain:
+            # Between what the code prints, in the order of the code.
+            print(f"{level}:{self.name}:{_text(message)}", flush=True)
+        else:
+            link.send({"log": {"level": level, "message": _text(message)}})
+
+
+class _Link:
+    """The socket to the master: frames in, frames out."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self.lines: BinaryIO = stream.makefile("rb")
+
+    def send(self, frame: Mapping[str, Any]) -> None:
+        self.send_line(_encoded(_dumps(frame)))
+
+    def send_line(self, line: bytes) -> None:
+        try:
+            with self._lock:
+                self._stream.sendall(line)
+        except (BrokenPipeError, ConnectionResetError):
+            # The master is gone, and the task in hand with it: there is nobody to work for.
+            raise SystemExit(0) from None
+
+
+def run(name: Optional[str] = None) -> None:
+    """Does tasks until the master says halt, then returns.
+
+    With several registered functions, `name` says which; without it the program's first argument does.
+
+    Call it in the main thread, at the end of the program: loading belongs before it, since the first task may come
+    as soon as it is called.
+    """
+    name, function = _chosen(name)
+    link = _Link(_socket())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # A function and not SIG_IGN, which programs that a task starts would inherit.
+        signal.signal(number, _stay)
+    lines = _Lines(name)
+    link.send({"ready": {"protocol": PROTOCOL, "name": name}})
+    for line in link.lines:
+        frame = _parsed(line, link)
+        if "task" in frame:
+            _do(function, frame["task"], link, lines)
+        elif "halt" in frame:
+            _flush()
+            link.send({"bye": {}})
+            return
+        elif "ping" in frame:
+            link.send({"pong": {"n": frame["ping"]["n"]}})
+        elif "recall" in frame:
+            # A task is begun when it is read, so there is nothing to give back.
+            link.send({"returned": {"ids": []}})
+        elif "log_level" in frame:
+            lines.set_level(str(frame["log_level"].get("level")))
+
+
+def _do(function: Function, body: Mapping[str, Any], link: _Link, lines: _Lines) -> None:
+    task = Task(link, lines, body)
+    line = _outcome(function, body, task)
+    # What was printed stands before the master's line about the outcome.
+    _flush()
+    link.send_line(line)
+
+
+def _outcome(function: Function, body: Mapping[str, Any], task: Task) -> bytes:
+    try:
+        if "payload_base64" in body:
+            payload: Any = base64.b64decode(body["payload_base64"])
+        else:
+            payload = body.get("payload")
+        outcome = function(payload, task)
+        if outcome is None:
+            return task._done()
+        if not isinstance(outcome, Outcome):
+            what = type(outcome).__name__
+            raise TypeError(f"a worker returns None, Retry, Snooze, Dead or Malformed, not {what}")
+        return _encoded(_dumps(outcome._frame(task.id)))
+    except Outcome as raised:
+        return _encoded(_dumps(raised._frame(task.id)))
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        body = {"id": task.id, "error": _text(text), "detail": _text(detail, keep_end=True)}
+        return _encoded(_dumps({"error": body}))
+
+
+def _parsed(line: bytes, link: _Link) -> Mapping[str, Any]:
+    try:
+        try:
+            frame = json.loads(line)
+        except ValueError:
+            # Python reads no whole numbers of more than some thousand digits.
+            frame = json.loads(line, parse_int=_whole)
+    except RecursionError:
+        begin = _TASK_BEGINS.match(line)
+        if begin is None:
+            return {}
+        outcome = Malformed("the payload is nested too deeply for this worker")
+        link.send(outcome._frame(json.loads(begin.group(1))))
+        return {}
+    return frame if isinstance(frame, dict) else {}
+
+
+def _whole(text: str) -> Union[int, Decimal]:
+    return int(text) if len(text) < 1000 else Decimal(text)
+
+
+def _chosen(name: Optional[str]) -> Tuple[str, Function]:
+    if name is None and len(_functions) == 1:
+        name = next(iter(_functions))
+    if name is None and len(sys.argv) > 1:
+        name = sys.argv[1]
+    if name is None or name not in _functions:
+        known = ", ".join(_functions) or "none"
+        _refuse(f'which worker? "{name or ""}" is not registered; known: {known}')
+    return name, _functions[name]
+
+
+def _socket() -> socket.socket:
+    try:
+        number = int(os.environ["ASYNCTASK_FD"])
+        os.set_inheritable(number, False)
+        return socket.socket(fileno=number)
+    except (KeyError, ValueError, OSError) as error:
+        _refuse(f"a worker is started by the master alone: ASYNCTASK_FD names no socket: {error}")
+
+
+def _refuse(text: str) -> NoReturn:
+    print(f"error: {text}", file=sys.stderr)
+    raise SystemExit(64)
+
+
+def _stay(_number: int, _frame: Optional[FrameType]) -> None:
+    """Only the master stops a worker."""
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            # Closed by the code itself, or by a reader: no reason to fail a task.
+            pass
+
+
+def _dumps(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply to be written") from None
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        line = text.encode() + b"\n"
+    except UnicodeEncodeError:
+        # Half a character of a payload, which JSON can hold as an escape and UTF-8 cannot.
+        line = "".join(f"\\u{ord(sign):04x}" if "\ud800" <= sign <= "\udfff" else sign for sign in text).encode()
+        line += b"\n"
+    if len(line) > LIMIT:
+        raise FrameTooLong(f"a frame of {len(line)} bytes is longer than {LIMIT >> 20} MiB")
+    return line
+
+
+def _text(text: object, keep_end: bool = False) -> str:
+    """A text that every JSON parser reads, of a length that a log bears."""
+    text = str(text)
+    if len(text) > _LONGEST_TEXT:
+        text = "…" + text[-_LONGEST_TEXT:] if keep_end else text[:_LONGEST_TEXT] + "…"
+    return text.encode("utf-8", "replace").decode()
+
+
+def _millis(delay: Seconds) -> int:
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+    if not 0 <= seconds < 1e10:
+        raise ValueError(f"a delay is a number of seconds from 0 on, not {delay}")
+    # Up, so that a wait is never cut to nothing.
+    return int(-(-seconds * 1000 // 1))
+
+
+def _level(word: str) -> str:
+    word = word.upper()
+    return _LEVEL_NAMES.get(word, word if word in _LEVELS else "INFO")

@@ -1,0 +1,265 @@
+"""Tests of the module, each with a worker process of its own; the test is the master."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import unittest
+from pathlib import Path
+from typing import Any, Dict
+
+HERE = Path(__file__).parent
+PREAMBLE = "from asynctask_worker import *\nimport os, signal, subprocess, sys, time\n"
+
+
+class Master:
+    """Plays the master against a program."""
+
+    def __init__(self, code: str, *arguments: str, **environment: str) -> None:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(30)
+        number = theirs.fileno()
+        command = [sys.executable, "-c", PREAMBLE + textwrap.dedent(code), *arguments]
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONPATH": str(HERE), "ASYNCTASK_FD": str(number), **environment},
+            pass_fds=[number],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        theirs.close()
+        self.stream = ours
+        self.frames = ours.makefile("rb")
+
+    def say(self, **frame: Any) -> None:
+        self.stream.sendall(json.dumps(frame).encode() + b"\n")
+
+    def task(self, payload: Any = None, **body: Any) -> Dict[str, Any]:
+        """Gives a task and takes the frame that answers it."""
+        self.say(task={"id": "a", "queue": "foo", "attempt": 1, "max_attempts": 3, "payload": payload, **body})
+        return self.heard()
+
+    def heard(self) -> Dict[str, Any]:
+        line = self.frames.readline()
+        frame: Dict[str, Any] = json.loads(line) if line else {}
+        return frame
+
+    def end(self, code: int = 0) -> str:
+        """Waits for its end, and gives what it printed."""
+        output = self.process.communicate(timeout=30)[0].decode()
+        self.frames.close()
+        self.stream.close()
+        assert self.process.returncode == code, (self.process.returncode, output)
+        return output
+
+    def halt(self) -> str:
+        self.say(halt={"reason": "stop"})
+        assert self.heard() == {"bye": {}}
+        return self.end()
+
+
+def started(body: str, *arguments: str, **environment: str) -> Master:
+    """A worker whose function has this body, and is ready."""
+    code = '@worker("w")\ndef w(payload, task):\n' + textwrap.indent(textwrap.dedent(body), "    ") + "\nrun()\n"
+    master = Master(code, *arguments, **environment)
+    assert master.heard() == {"ready": {"protocol": 1, "name": "w"}}
+    return master
+
+
+class Outcomes(unittest.TestCase):
+    def test_nothing_is_done_and_the_worker_goes_on(self) -> None:
+        master = started('print("got", payload, end="")')
+        for payload in ({"n": 1}, None, "42", {}, [], 10**39 + 7, "ü\u2028\x00"):
+            self.assertEqual(master.task(payload), {"done": {"id": "a"}})
+        output = master.halt()
+        self.assertIn(str(10**39 + 7), output)
+        self.assertIn("got None", output)
+
+    def test_returned_or_raised_is_the_same(self) -> None:
+        expected = {
+            "Retry()": {"retry": {"id": "a", "error": ""}},
+            'Retry(1.5, "busy")': {"retry": {"id": "a", "error": "busy", "delay_ms": 1500}},
+            "Snooze(0.0001)": {"snooze": {"id": "a", "delay_ms": 1}},
+            'Dead("no")': {"failed": {"id": "a", "error": "no", "detail": ""}},
+            'Malformed("odd")': {"malformed": {"id": "a", "error": "odd"}},
+        }
+        for verb in ("return", "raise"):
+            master = started(f"{verb} eval(payload)")
+            for text, frame in expected.items():
+                self.assertEqual(master.task(text), frame)
+            master.halt()
+
+    def test_an_exception_is_an_error_with_its_traceback(self) -> None:
+        master = started('raise ValueError("Oops!")')
+        body = master.task()["error"]
+        self.assertEqual((body["id"], body["error"]), ("a", "Oops!"))
+        self.assertIn("Traceback", body["detail"])
+        self.assertIn("ValueError: Oops!", body["detail"])
+        self.assertEqual(master.task()["error"]["error"], "Oops!")
+        master.halt()
+
+    def test_another_value_is_a_mistake(self) -> None:
+        master = started("return True")
+        self.assertIn("not bool", master.task()["error"]["error"])
+        master.halt()
+
+    def test_an_exit_is_a_death(self) -> None:
+        for body in ("sys.exit(0)", "os._exit(0)"):
+            master = started(body)
+            self.assertEqual(master.task(), {})
+            master.end()
+
+    def test_what_is_no_text_elsewhere_is_made_one(self) -> None:
+        master = started("raise ValueError('\\ud800' + 'x' * 10**6)")
+        body = master.task()["error"]
+        self.assertTrue(body["error"].startswith("?xxx") and len(body["error"]) < 70_000)
+        self.assertLess(len(body["detail"]), 70_000)
+        master.halt()
+
+
+class Tasks(unittest.TestCase):
+    def test_what_a_task_knows(self) -> None:
+        body = "print(task.id, task.queue, task.attempt, task.max_attempts, task.headers, 50 < task.time_left() <= 60)"
+        master = started(body)
+        self.assertEqual(master.task(1, headers={"x": "y"}, deadline_ms=60_000), {"done": {"id": "a"}})
+        self.assertEqual(master.halt(), "a foo 1 3 {'x': 'y'} True\n")
+        master = started("print(task.deadline, task.time_left(), task.headers)")
+        master.task()
+        self.assertEqual(master.halt(), "None None {}\n")
+
+    def test_bytes(self) -> None:
+        master = started("print(payload)")
+        text = base64.b64encode(b"\0\xff{").decode()
+        master.say(task={"id": "b", "payload_base64": text})
+        self.assertEqual(master.heard(), {"done": {"id": "b"}})
+        self.assertEqual(master.halt(), "b'\\x00\\xff{'\n")
+
+    def test_progress_accept_and_submit(self) -> None:
+        body = """
+            task.progress(40, "half")
+            task.accept()
+            many = {"n": 1}
+            task.submit("bar", many, 2)
+            many["n"] = 2
+            task.submit("bar", "\\ud800", 0)
+        """
+        master = started(body)
+        self.assertEqual(master.task(), {"progress": {"id": "a", "note": "half", "percent": 40.0}})
+        self.assertEqual(master.heard(), {"accept": {"id": "a"}})
+        submitted = [
+            {"queue": "bar", "payload": {"n": 1}, "delay_ms": 2000},
+            {"queue": "bar", "payload": "\ud800", "delay_ms": 0},
+        ]
+        self.assertEqual(master.heard(), {"done": {"id": "a", "submit": submitted}})
+        # Nothing is left of it for the next one.
+        self.assertIn("progress", master.task())
+        self.assertEqual(master.heard(), {"accept": {"id": "a"}})
+        self.assertEqual(len(master.heard()["done"]["submit"]), 2)
+        master.halt()
+
+    def test_what_cannot_be_submitted_is_an_error_of_the_task(self) -> None:
+        master = started("task.submit('bar', eval(payload))")
+        for payload in ("float('nan')", "{1, 2}", "'x' * 17_000_000"):
+            self.assertTrue(master.task(payload)["error"]["error"], payload)
+        master.halt()
+
+    def test_numbers_of_any_length_and_depths_of_any_depth(self) -> None:
+        master = started("print(type(payload).__name__)")
+        digits = b"1" * 10_000
+        master.stream.sendall(b'{"task":{"id":"a","payload":' + digits + b"}}\n")
+        self.assertEqual(master.heard(), {"done": {"id": "a"}})
+        deep = b"[" * 200_000 + b"]" * 200_000
+        master.stream.sendall(b'{"task":{"id":"b","payload":' + deep + b"}}\n")
+        self.assertIn("malformed", master.heard())
+        self.assertEqual(master.task("x"), {"done": {"id": "a"}})
+        master.halt()
+
+    def test_a_large_payload(self) -> None:
+        master = started("print(len(payload))")
+        self.assertEqual(master.task("x" * 10_000_000), {"done": {"id": "a"}})
+        self.assertEqual(master.halt(), "10000000\n")
+
+
+class Life(unittest.TestCase):
+    def test_what_is_asked_when_idle_is_answered(self) -> None:
+        master = started("pass")
+        master.say(ping={"n": 7})
+        self.assertEqual(master.heard(), {"pong": {"n": 7}})
+        master.say(recall={})
+        self.assertEqual(master.heard(), {"returned": {"ids": []}})
+        master.say(news={"of": "protocol 2"})
+        master.say(log_level={"level": "DEBUG", "news": 1})
+        master.say(ping={"n": 8, "news": 1})
+        self.assertEqual(master.heard(), {"pong": {"n": 8}})
+        master.halt()
+
+    def test_lines_of_the_log(self) -> None:
+        body = 'print("before"); task.log("debug", "d"); task.log("warn", "w"); print("after")'
+        master = started(body, ASYNCTASK_LOG_LEVEL="INFO")
+        master.task()
+        master.say(log_level={"level": "DEBUG"})
+        master.task()
+        expected = "before\nWARNING:w:w\nafter\nbefore\nDEBUG:w:d\nWARNING:w:w\nafter\n"
+        self.assertEqual(master.halt(), expected)
+        master = started(body, ASYNCTASK_LOG_FORMAT="json")
+        self.assertEqual(master.task(), {"log": {"level": "WARNING", "message": "w"}})
+        self.assertEqual(master.heard(), {"done": {"id": "a"}})
+        master.halt()
+
+    def test_signals_stop_nobody_and_programs_get_them(self) -> None:
+        body = """
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(os.getpid(), number)
+            child = subprocess.Popen(["sleep", "1000"])
+            child.terminate()
+            print(child.wait())
+        """
+        master = started(body)
+        self.assertEqual(master.task(), {"done": {"id": "a"}})
+        self.assertEqual(master.halt(), f"-{int(signal.SIGTERM)}\n")
+
+    def test_programs_of_a_task_do_not_get_the_socket(self) -> None:
+        body = "subprocess.run(['ls', '-l', '/proc/self/fd'], close_fds=False)"
+        master = started(body)
+        master.task()
+        self.assertNotIn("socket", master.halt())
+
+    def test_the_end_of_the_master_is_the_end(self) -> None:
+        master = started("pass")
+        master.stream.shutdown(socket.SHUT_WR)
+        self.assertEqual(master.end(), "")
+
+    def test_a_closed_stdout_is_no_reason_to_fail(self) -> None:
+        master = started("sys.stdout.close()")
+        self.assertEqual(master.task(), {"done": {"id": "a"}})
+        master.halt()
+
+    def test_one_of_several_is_chosen_by_the_argument(self) -> None:
+        code = '@worker("a")\ndef a(p, t): print("a")\n@worker("b")\ndef b(p, t): print("b")\nrun()\n'
+        master = Master(code, "b")
+        self.assertEqual(master.heard(), {"ready": {"protocol": 1, "name": "b"}})
+        master.task()
+        self.assertEqual(master.halt(), "b\n")
+        for arguments in ([], ["c"]):
+            self.assertIn("known: a, b", Master(code, *arguments).end(64))
+
+    def test_without_a_master_it_says_so(self) -> None:
+        code = '@worker("a")\ndef a(p, t): pass\nrun()\n'
+        for number in ("", "nine", "987"):
+            self.assertIn("ASYNCTASK_FD", Master(code, ASYNCTASK_FD=number).end(64))
+
+    def test_what_no_worker_can_be_is_refused(self) -> None:
+        wrong = {
+            '@worker("a")\nasync def a(p, t): pass\n': "coroutine",
+            '@worker("a")\ndef a(p, t): pass\n@worker("a")\ndef b(p, t): pass\n': "registered twice",
+        }
+        for code, text in wrong.items():
+            self.assertIn(text, Master(code).end(1))
+
+
+if __name__ == "__main__":
+    unittest.main()

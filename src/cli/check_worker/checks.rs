@@ -1,0 +1,325 @@
+//! What a worker has to get right, one check after the other.
+
+use std::{io, time::Duration};
+
+use super::counterpart::{Counterpart, Heard};
+use crate::{
+    clock::Clock,
+    frames::{self, FromWorker, HaltReason, PROTOCOL, Payload, Ready, TaskFrame},
+    outcome::Outcome,
+    process::{Environment, Program, Signals},
+    task::{Exit, Headers},
+};
+
+/// The queue that tasks come from, as the program sees it.
+pub(super) const QUEUE: &str = "check";
+/// A master gives a worker so long between its bye and its exit.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+/// Payload of a long task, in bytes.
+const LONG: usize = 10 << 20;
+
+/// What came of one check.
+pub(super) struct Finding {
+    /// Its name.
+    pub(super) check: &'static str,
+    /// What was seen, if it is right.
+    pub(super) what: String,
+    /// What is wrong.
+    pub(super) wrong: Option<String>,
+}
+
+/// Why a check did not pass.
+enum Failed {
+    /// The program is wrong.
+    Wrong(String),
+    /// We are, or the system.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+type Passed = Result<String, Failed>;
+type Check<T> = fn(&mut T) -> Passed;
+
+fn wrong<T>(text: impl Into<String>) -> Result<T, Failed> {
+    Err(Failed::Wrong(text.into()))
+}
+
+/// Plays the master.
+pub(super) struct Checker<'a> {
+    program: &'a Program,
+    environment: &'a Environment,
+    signals: &'a Signals,
+    clock: Clock,
+    within: Duration,
+    /// Of good tasks, if one is known.
+    payload: Option<&'a str>,
+    running: Option<Counterpart<'a>>,
+    ahead: u32,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(
+        program: &'a Program,
+        environment: &'a Environment,
+        signals: &'a Signals,
+        within: Duration,
+        payload: Option<&'a str>,
+    ) -> Self {
+        let clock = Clock::start();
+        Self { program, environment, signals, clock, within, payload, running: None, ahead: 0 }
+    }
+
+    /// Does all checks, and gives each finding to `tell`. One that never gets ready is not asked any further.
+    ///
+    /// # Errors
+    /// Those of the operating system; what is wrong with the program is a finding.
+    pub(super) fn run(mut self, mut tell: impl FnMut(&Finding)) -> io::Result<()> {
+        let checks: [(&str, Check<Self>); 9] = [
+            ("good task", Self::good_task),
+            ("several tasks", Self::several_tasks),
+            ("unknown frame", Self::unknown_frame),
+            ("unknown keys", Self::unknown_keys),
+            ("ping when idle", Self::ping),
+            ("recall", Self::recall),
+            ("long payload", Self::long_payload),
+            ("payload of another shape", Self::other_shapes),
+            ("halt", Self::halt),
+        ];
+        let ready = self.begin();
+        let is_ready = ready.is_ok();
+        self.conclude("ready", ready, &mut tell)?;
+        if !is_ready {
+            return Ok(());
+        }
+        for (name, check) in checks {
+            let mut passed = Ok(String::new());
+            if self.running.is_none() {
+                passed = self.begin();
+            }
+            let passed = passed.and_then(|_| check(&mut self));
+            self.conclude(name, passed, &mut tell)?;
+        }
+        self.running.take().map_or(Ok(()), Counterpart::kill)
+    }
+
+    fn conclude(&mut self, check: &'static str, passed: Passed, tell: &mut impl FnMut(&Finding)) -> io::Result<()> {
+        let finding = match passed {
+            Ok(what) => Finding { check, what, wrong: None },
+            Err(Failed::Wrong(wrong)) => {
+                // What it says from here on would be an answer to nothing.
+                self.running.take().map_or(Ok(()), Counterpart::kill)?;
+                Finding { check, what: String::new(), wrong: Some(wrong) }
+            }
+            Err(Failed::Io(error)) => return Err(error),
+        };
+        tell(&finding);
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Passed {
+        let started = Counterpart::start(self.program, self.environment, self.signals, self.clock);
+        self.running = Some(started.or_else(|error| wrong(format!("it could not be started: {error}")))?);
+        let ready = match self.hear()? {
+            Heard::Frame(FromWorker::Ready(ready)) => ready,
+            other => return wrong(format!("expected {{\"ready\":…}} as the first frame, but {}", self.told(&other))),
+        };
+        let Ready { protocol, name, concurrency, ahead } = ready;
+        if protocol != PROTOCOL {
+            return wrong(format!("it speaks protocol {protocol}, not {PROTOCOL}"));
+        }
+        self.ahead = ahead;
+        let name = name.map_or_else(|| "without a name".to_owned(), |name| format!("named {name}"));
+        Ok(format!("protocol {protocol}, {name}, {concurrency} at once, {ahead} ahead"))
+    }
+
+    fn good_task(&mut self) -> Passed {
+        let outcome = self.task("check-1", self.payload.unwrap_or("{}"))?;
+        match (outcome, self.payload) {
+            (Outcome::Done { submit }, _) => Ok(format!("done, {} tasks submitted", submit.len())),
+            (outcome, Some(_)) => wrong(format!("it said {}, not done", word(&outcome))),
+            (outcome, None) => Ok(format!("it said {}; give a good payload with --payload", word(&outcome))),
+        }
+    }
+
+    fn several_tasks(&mut self) -> Passed {
+        // An id may be any text: it is given back as it came.
+        for id in ["check-2", "ü \"quoted\" \\ id", "check-4", "check-5"] {
+            self.task(id, self.payload.unwrap_or("{}"))?;
+        }
+        Ok("each got its outcome, under its id".to_owned())
+    }
+
+    fn unknown_frame(&mut self) -> Passed {
+        self.say(b"{\"of_a_later_protocol\":{\"a\":[1,null]}}\n");
+        self.say(&frames::ping(1));
+        self.pong(1).or_else(|failed| match failed {
+            Failed::Wrong(text) => wrong(format!("a frame of a later protocol is to be ignored, but {text}")),
+            failed @ Failed::Io(_) => Err(failed),
+        })?;
+        Ok("ignored".to_owned())
+    }
+
+    fn unknown_keys(&mut self) -> Passed {
+        let mut frame = frame_of("check-6", self.payload.unwrap_or("{}"));
+        // Before the braces of the task and of the frame.
+        frame.truncate(frame.len() - b"}}\n".len());
+        frame.extend_from_slice(b",\"of_later\":{\"a\":1}},\"of_later\":[]}\n");
+        self.say(&frame);
+        self.outcome("check-6")?;
+        Ok("ignored".to_owned())
+    }
+
+    fn ping(&mut self) -> Passed {
+        for n in [2, 1_234_567_890_123] {
+            self.say(&frames::ping(n));
+            self.pong(n)?;
+        }
+        Ok("answered with its number".to_owned())
+    }
+
+    fn recall(&mut self) -> Passed {
+        self.say(&frames::recall());
+        self.say(&frames::ping(3));
+        match self.hear()? {
+            Heard::Frame(FromWorker::Returned { ids }) if ids.is_empty() => self.pong(3).map(|_| "answered".to_owned()),
+            Heard::Frame(FromWorker::Pong { n: 3 }) if self.ahead == 0 => {
+                Ok("not answered, which is allowed without \"ahead\"".to_owned())
+            }
+            other => wrong(format!("expected {{\"returned\":{{\"ids\":[]}}}}, but {}", self.told(&other))),
+        }
+    }
+
+    fn long_payload(&mut self) -> Passed {
+        let payload = format!("{{\"long\":\"{}\"}}", "x".repeat(LONG));
+        let outcome = self.task("check-7", &payload)?;
+        Ok(format!("{} MiB, it said {}", LONG >> 20, word(&outcome)))
+    }
+
+    fn other_shapes(&mut self) -> Passed {
+        let mut words = Vec::new();
+        for payload in ["{}", "null", "\"42\"", "[[]]"] {
+            match self.task("check-8", payload) {
+                Ok(outcome) => words.push(word(&outcome)),
+                Err(Failed::Wrong(text)) => return wrong(format!("{payload}: {text}; malformed is what to say")),
+                Err(failed) => return Err(failed),
+            }
+        }
+        Ok(format!("it said {}", words.join(", ")))
+    }
+
+    fn halt(&mut self) -> Passed {
+        self.say(&frames::halt(HaltReason::Stop));
+        match self.hear()? {
+            Heard::Frame(FromWorker::Bye) => {}
+            other => return wrong(format!("expected {{\"bye\":{{}}}}, but {}", self.told(&other))),
+        }
+        match self.hear_within(LAST_BREATH)? {
+            Heard::Ended(Exit::Code { code: 0 }) => {
+                self.running = None;
+                Ok("it said bye and ended".to_owned())
+            }
+            Heard::Silence => wrong(format!("it said bye and did not end within {} s", LAST_BREATH.as_secs())),
+            other => wrong(format!("after its bye only an exit with 0 may come, but {}", self.told(&other))),
+        }
+    }
+
+    // What the checks are made of.
+
+    /// Gives a task and waits for its outcome.
+    fn task(&mut self, id: &str, payload: &str) -> Result<Outcome, Failed> {
+        self.say(&frame_of(id, payload));
+        self.outcome(id)
+    }
+
+    fn outcome(&mut self, task: &str) -> Result<Outcome, Failed> {
+        loop {
+            match self.hear()? {
+                Heard::Frame(FromWorker::Outcome { id, outcome }) if id == task => return Ok(outcome),
+                Heard::Frame(FromWorker::Accept { id } | FromWorker::Progress { id, .. }) if id == task => {}
+                other => return wrong(format!("expected the outcome of a task, but {}", self.told(&other))),
+            }
+        }
+    }
+
+    fn pong(&mut self, number: u64) -> Passed {
+        match self.hear()? {
+            Heard::Frame(FromWorker::Pong { n }) if n == number => Ok(String::new()),
+            other => wrong(format!("expected {{\"pong\":{{\"n\":{number}}}}}, but {}", self.told(&other))),
+        }
+    }
+
+    fn say(&mut self, frame: &[u8]) {
+        if let Some(running) = &mut self.running {
+            running.say(frame);
+        }
+    }
+
+    fn hear(&mut self) -> io::Result<Heard> {
+        self.hear_within(self.within)
+    }
+
+    /// What it says next; lines for the log and frames of a later protocol may stand anywhere.
+    fn hear_within(&mut self, within: Duration) -> io::Result<Heard> {
+        let limit = self.clock.now().at + within;
+        loop {
+            let Some(running) = &mut self.running else { return Ok(Heard::Silence) };
+            match running.hear(limit)? {
+                Heard::Frame(FromWorker::Log { .. } | FromWorker::Unknown(_)) => {}
+                heard => return Ok(heard),
+            }
+        }
+    }
+
+    fn told(&self, heard: &Heard) -> String {
+        let frame = match heard {
+            Heard::Silence => return format!("nothing came within {} s", self.within.as_secs_f64()),
+            Heard::Ended(exit) => return format!("it ended ({exit})"),
+            Heard::Fault(fault) => return format!("what it said is no frame: {fault}"),
+            Heard::Frame(frame) => frame,
+        };
+        match frame {
+            FromWorker::Ready(_) => "it said ready a second time".to_owned(),
+            FromWorker::Outcome { id, outcome } => format!("it said {} of task \"{id}\"", word(outcome)),
+            FromWorker::Accept { id } => format!("it accepted task \"{id}\""),
+            FromWorker::Progress { id, .. } => format!("it told the progress of task \"{id}\""),
+            FromWorker::Bye => "it said bye".to_owned(),
+            FromWorker::Pong { n } => format!("it said pong {n}"),
+            FromWorker::Returned { ids } => format!("it returned {} tasks", ids.len()),
+            FromWorker::Log { .. } | FromWorker::Unknown(_) => "it said something else".to_owned(),
+        }
+    }
+}
+
+fn frame_of(id: &str, payload: &str) -> Vec<u8> {
+    let headers = Headers::new();
+    let task = TaskFrame {
+        id,
+        queue: QUEUE,
+        attempt: 1,
+        max_attempts: 3,
+        payload: Payload::Json(payload),
+        headers: &headers,
+        deadline: Some(Duration::from_mins(10)),
+    };
+    let mut frame = Vec::new();
+    // A payload of the command line may be as long as the kernel lets it be, which is less.
+    frames::task(&task, &mut frame).unwrap_or_else(|fault| unreachable!("a payload of the checks fits: {fault}"));
+    frame
+}
+
+/// The name of an outcome's frame.
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done { .. } => "done",
+        Outcome::Error { .. } => "error",
+        Outcome::Retry { .. } => "retry",
+        Outcome::Snooze { .. } => "snooze",
+        Outcome::Failed { .. } => "failed",
+        Outcome::Malformed { .. } => "malformed",
+    }
+}

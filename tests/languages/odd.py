@@ -1,0 +1,60 @@
+"""A worker that ends, or does not end, in an odd way: the first argument says which. It knows nothing but the frames."""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+
+mood = sys.argv[1]
+frames = socket.socket(fileno=int(os.environ["ASYNCTASK_FD"]))
+
+
+def forever():
+    while True:
+        threading.Event().wait()
+
+
+def say(**frame):
+    frames.sendall(json.dumps(frame).encode() + b"\n")
+
+
+def odd():
+    if mood == "segfault":
+        ctypes.string_at(0)
+    if mood == "exit":
+        os._exit(0)
+    if mood == "garbage":
+        frames.sendall(b"\0\xff{]\r\n" * 100)
+        forever()
+    if mood == "endless":
+        while True:
+            frames.sendall(b"x" * 65536)
+    if mood == "flood":
+        for _ in range(1600):
+            os.write(1, b"x" * 65536)
+    if mood == "grandchild":
+        if os.fork() == 0:
+            # Not of the group that the master kills.
+            os.setsid()
+            forever()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if mood == "never_ready":
+    forever()
+say(ready={"protocol": 1})
+for line in frames.makefile("rb"):
+    frame = json.loads(line)
+    if "task" in frame:
+        if frame["task"]["payload"].get("odd"):
+            odd()
+        say(done={"id": frame["task"]["id"]})
+    elif "halt" in frame:
+        if mood == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            forever()
+        say(bye={})
+        break
