@@ -15,12 +15,12 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-pub(crate) use self::to_worker::base64;
 pub use self::{
     from_worker::parse,
     lines::LineBuffer,
     to_worker::{halt, log_level, ping, recall, task},
 };
+pub(crate) use self::{lines::newline, to_worker::base64};
 use crate::{logging::Level, outcome::Outcome, task::Headers};
 
 /// The protocol number a worker says in its ready frame.
