@@ -122,21 +122,24 @@ impl Timer {
     }
 }
 
-/// The latest moment after `last` and not after `now`. Looks at each moment in between, up to a bound.
+/// The latest moment after `last` and not after `now`: found by halving, so that a year of missed seconds costs the
+/// master's loop forty looks at the calendar.
 fn last_between(entry: &Entry, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    const MOST: usize = 100_000;
-    let mut found = None;
-    let mut at = last;
-    for _ in 0..MOST {
-        match entry.schedule.when.next_after(at) {
-            Some(next) if next <= now => {
-                found = Some(next);
-                at = next;
-            }
-            _ => break,
+    let has_passed = |at: i64| entry.schedule.when.next_after(Timestamp(at)).is_some_and(|next| next <= now);
+    // What is remembered comes from elsewhere: no time before 1970 is taken for one.
+    let (mut before, mut from) = (last.0.max(0), now.0);
+    if before >= from || !has_passed(before) {
+        return None;
+    }
+    while from - before > 1 {
+        let middle = before + (from - before) / 2;
+        if has_passed(middle) {
+            before = middle;
+        } else {
+            from = middle;
         }
     }
-    found
+    Some(Timestamp(from))
 }
 
 fn act(schedule: &Schedule, moment: Timestamp, run: bool) -> Act {
@@ -157,4 +160,48 @@ fn act(schedule: &Schedule, moment: Timestamp, run: bool) -> Act {
 fn task_id(schedule: &str, moment: Timestamp) -> String {
     let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"asynctask.schedule");
     Uuid::new_v5(&namespace, format!("{schedule}@{}", moment.0).as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        cron::{Cron, Fields},
+        *,
+    };
+
+    fn timer(misfire: Misfire, field: (&str, &str)) -> Timer {
+        let mut fields = Fields { timezone: Some("UTC".to_owned()), ..Fields::default() };
+        *fields.by_name(field.0).unwrap() = Some(field.1.to_owned());
+        Timer::new(vec![Schedule {
+            id: "s".to_owned(),
+            queue: "q".to_owned(),
+            target: Target::Worker("kind".to_owned()),
+            when: Cron::new(&fields).unwrap(),
+            misfire,
+            fields: String::new(),
+        }])
+    }
+
+    fn seconds(seconds: i64) -> Timestamp {
+        Timestamp(seconds * 1000)
+    }
+
+    fn moments(acts: &[Act]) -> Vec<(i64, bool)> {
+        acts.iter().map(|Act::Fire { moment, task, .. }| (moment.0 / 1000, task.is_some())).collect()
+    }
+
+    #[test]
+    fn of_what_was_missed_the_last_counts_however_much_it_was() {
+        let now = seconds(400_000_000);
+        let memory = [("s".to_owned(), seconds(5))];
+        let mut often = timer(Misfire::RunOnce, ("second", "*"));
+        assert_eq!(moments(&often.lead(now, &memory)), [(400_000_000, true)]);
+        let mut hourly = timer(Misfire::Skip, ("minute", "30"));
+        assert_eq!(moments(&hourly.lead(now, &memory)), [(399_997_800, false)]);
+        for last in [now, seconds(400_000_001), Timestamp(i64::MAX)] {
+            assert_eq!(timer(Misfire::RunOnce, ("second", "*")).lead(now, &[("s".to_owned(), last)]), []);
+        }
+        let nonsense = [("s".to_owned(), Timestamp(i64::MIN))];
+        assert_eq!(moments(&timer(Misfire::RunOnce, ("second", "*")).lead(now, &nonsense)), [(400_000_000, true)]);
+    }
 }
