@@ -49,6 +49,7 @@ mod sockets;
 pub mod systemd;
 pub mod task;
 pub mod transport;
+pub mod words;
 pub mod worker;
 
 pub use app::App;

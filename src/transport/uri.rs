@@ -64,7 +64,8 @@ impl fmt::Debug for Uri {
     }
 }
 
-/// Replaces the password of an address by `***`, and values of parameters that could hold secrets with it.
+/// Replaces the password of one address by `***`. The text is the address alone, so whatever stands before the `@` is
+/// masked, blanks and quotes included; the settings' own mask finds addresses in a line, which end at those.
 #[must_use]
 pub(crate) fn mask(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
