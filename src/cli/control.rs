@@ -125,7 +125,8 @@ fn findings(health: &Value) -> String {
     if problems.is_empty() {
         return "healthy\n".to_owned();
     }
-    problems.iter().map(|problem| format!("{}\n", problem.as_str().unwrap_or_default())).collect()
+    let lines: Vec<&str> = problems.iter().map(|problem| problem.as_str().unwrap_or_default()).collect();
+    lines.join("\n") + "\n"
 }
 
 fn overview(status: &Value) -> String {

@@ -30,7 +30,7 @@ impl Core {
             return;
         }
         match frame {
-            FromWorker::Ready(ready) => self.became_ready(worker, ready),
+            FromWorker::Ready(ready) => self.became_ready(worker, &ready),
             FromWorker::Outcome { id, outcome } => self.reported(worker, &id, outcome),
             FromWorker::Accept { id } => self.accepted(worker, &id),
             FromWorker::Progress { id, percent, note } => {
@@ -62,7 +62,7 @@ impl Core {
         }
     }
 
-    fn became_ready(&mut self, worker: WorkerId, ready: Ready) {
+    fn became_ready(&mut self, worker: WorkerId, ready: &Ready) {
         if ready.protocol != PROTOCOL {
             let spoken = ready.protocol;
             self.faulted(worker, format!("it speaks protocol {spoken}, this master speaks {PROTOCOL}"));

@@ -292,7 +292,7 @@ impl World {
             };
             self.feed(event)?;
         }
-        self.now += Duration::from_secs(3600);
+        self.now += Duration::from_hours(1);
         self.feed(Event::DeadlinePassed)
     }
 }

@@ -68,7 +68,13 @@ impl World {
             12 => Command::LogLevel { level: self.dice.pick(&["debug", "loud"]).to_owned() },
             13 => Command::Pause { queue: "nobody's".to_owned() },
             _ if self.dice.chance(200) => Command::Stop { now: self.dice.chance(500) },
-            _ => self.dice.pick(&[0, 1]).eq(&0).then_some(Command::Status {}).unwrap_or(Command::Health {}),
+            _ => {
+                if self.dice.pick(&[0, 1]).eq(&0) {
+                    Command::Status {}
+                } else {
+                    Command::Health {}
+                }
+            }
         };
         self.give(command)
     }

@@ -30,7 +30,7 @@ use super::{
 
 /// A history longer than this in events or in virtual time will not end by itself.
 const MOST_EVENTS: u32 = 60_000;
-const LONGEST: Duration = Duration::from_secs(4 * 3600);
+const LONGEST: Duration = Duration::from_hours(4);
 
 /// What is going to happen.
 #[derive(Debug)]
