@@ -40,6 +40,10 @@ impl Uri {
                 if !rest.starts_with("//") {
                     return Err(bad("it should begin with amqp:// or amqps://"));
                 }
+                if rest == "//" || rest.starts_with("///") {
+                    return Err(bad("it names no host, as in amqp://localhost"));
+                }
+                super::amqp::check(text)?;
                 Ok(Self::Amqp(text.to_owned()))
             }
             "localmem" => Ok(Self::Localmem(rest.trim_start_matches('/').to_owned())),

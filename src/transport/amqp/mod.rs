@@ -76,6 +76,14 @@ pub struct Amqp {
     requests: mpsc::UnboundedSender<Request>,
 }
 
+/// Whether an address can be read.
+///
+/// # Errors
+/// [`Error::BadUri`], with what is wrong.
+pub(super) fn check(uri: &str) -> Result<(), Error> {
+    Address::parse(uri).map(drop)
+}
+
 impl Amqp {
     /// Starts the transport's thread; nothing is connected before the first request.
     ///
