@@ -6,8 +6,8 @@
 //! | workers, masters and the broker are killed while thousands of tasks are done | 0 lost; done twice only what was in the hands of whoever was killed | `storm` |
 //! | a task kills its worker (abort, segmentation fault) | three tries, then a dead letter with signal and last output; the others once each, as fast as without it | `crash::a_task_that_…` |
 //! | a kind kills its worker with everything | the queue is parked after ten, its tasks stay; another queue goes on; a halt-mode run ends with 1 | `crash::a_kind_that_aborts_…` |
-//! | the broker closes all connections | rebuilt in about a second; tasks in hand go on, once, with the attempts that they used; acknowledged early or late | `cut::connections_closed_…` |
-//! | the line is cut until everything in hand has ended | what ended is remembered and settled afterwards; nothing is run again | `cut::a_line_that_is_cut_until_…` |
+//! | the broker closes all connections | rebuilt in about a second; tasks in hand go on, once, with the attempts that they used; acknowledged early or late | `cut::a_connection_lost_…` |
+//! | the line is cut until everything in hand has ended | what ended is remembered and settled afterwards; nothing is run again | `cut::a_connection_lost_…` |
 //! | the line is cut at random moments | successes once; a copy whose confirm was cut off may be there twice, by one id | `cut::cuts_at_random_…` |
 //! | the line stalls | noticed within two heartbeats, rebuilt | `cut::a_line_that_stalls_…` |
 //! | a master is frozen beyond its heartbeats | what its workers did meanwhile is settled when it comes to itself | `cut::a_master_that_is_frozen_…` |
@@ -17,11 +17,11 @@
 //! | a delay queue or `_failed` is deleted | made again when it is missed | `cut::a_delay_queue_deleted_…` |
 //! | `_failed` is full | dead letters are kept in their queue and offered again; a stop ends | `cut::dead_letters_that_are_not_taken_…` |
 //! | memory alarm | acknowledgements go on, retries wait, a stop ends; what was sent into the alarm may be there twice, by one id | `alarm` |
-//! | two tasks have one id | both are done, also across a lost connection | `cut::two_tasks_…`, `cut::connections_closed_…` |
+//! | two tasks have one id | both are done, also across a lost connection | `cut::two_tasks_…`, `cut::a_connection_lost_…` |
 //! | a foreign message with every property there is, headers up to the brim | retried and dead-lettered, body untouched, routed nowhere else | `hostile` |
 //! | a task runs into its time limit | worker killed, attempt used, reason `timeout` | `limits::a_task_over_…` |
 //! | masters are killed with the same task in hand | dead-lettered as `deliveries` at the limit, not before; classic queues too | `limits::a_task_whose_…`, `limits::nor_is_it_…` |
-//! | the file is locked by another program | waited for 10 s, then told, kept and tried again; submitters get an error; a stop ends | `file::a_lock_…`, `file::a_longer_one_…`, `file::a_stop_…` |
+//! | the file is locked by another program | waited for 10 s, then told, kept and tried again; submitters get an error; a stop ends | `file::a_lock_…` |
 //! | the disk is full | what must be stored is kept and tried again; submitters get an error | `file::a_full_disk_…` |
 //! | the folder can only be read | 69 with the reason | `file::a_folder_…` |
 //! | the file is damaged | 69 with the reason; left as it is | `file::a_damaged_file_…` |
