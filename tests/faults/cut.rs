@@ -76,8 +76,16 @@ fn cut_while_tasks_run(demo: &Demo, transport: &str, cut: impl FnOnce(&mut Maste
     demo.nobody_is_left();
 }
 
+/// Two masters, at the same time, for whom the connection is lost in two ways.
 #[test]
-fn connections_closed_by_the_broker_while_tasks_run_cost_nothing() {
+fn a_connection_lost_while_tasks_run_costs_nothing() {
+    std::thread::scope(|scope| {
+        scope.spawn(closed_by_the_broker);
+        scope.spawn(cut_until_all_tasks_have_ended);
+    });
+}
+
+fn closed_by_the_broker() {
     let Some((broker, demo, _, _)) = proxied("") else { return };
     let transport = format!("transport={}", demo.uri);
     cut_while_tasks_run(&demo, &transport, |master| {
@@ -87,8 +95,7 @@ fn connections_closed_by_the_broker_while_tasks_run_cost_nothing() {
 }
 
 /// Everything ends while there is nobody to tell it to.
-#[test]
-fn a_line_that_is_cut_until_all_tasks_have_ended_costs_nothing() {
+fn cut_until_all_tasks_have_ended() {
     let Some((_, demo, proxy, transport)) = proxied("") else { return };
     cut_while_tasks_run(&demo, &transport, |master| {
         proxy.sever();
