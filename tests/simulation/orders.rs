@@ -218,8 +218,8 @@ impl World {
             }
         }
         let leaked = |child: &&Child| {
-            // Who had said bye before has its second for it.
-            let bound = grace.max(Duration::from_secs(1));
+            // Who says bye has its second for it.
+            let bound = grace + Duration::from_secs(1);
             child.killed_at.is_none() && child.spare_since.is_some_and(|since| since + bound < self.at())
         };
         match self.children.values().find(leaked) {
