@@ -80,7 +80,9 @@ fn status_has_the_shape_that_is_promised() {
         assert!(slot["task"]["age_seconds"].is_f64());
         assert!(slot["rss_bytes"].as_u64() > Some(1 << 20), "{slot}");
         assert!(slot["uptime_seconds"].as_f64() >= slot["task"]["age_seconds"].as_f64(), "{slot}");
-        for _ in &ids {
+        for id in &ids {
+            // One after the other: the pipe has one reader.
+            until("the worker is not busy with this task", || slots(demo)[0]["task"]["id"] == id.as_str());
             std::fs::write(&go, "go\n").expect("the worker reads");
         }
         until("the tasks are not counted", || slots(demo)[0]["done"] == 2);
