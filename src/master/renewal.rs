@@ -13,15 +13,15 @@ use crate::{frames::HaltReason, logging::Level};
 
 impl Core {
     /// Renews the workers of a queue, one after the other.
-    pub(super) fn restart(&mut self, index: usize) -> Result<String, String> {
+    pub(super) fn restart(&mut self, index: usize) -> String {
         if self.pools[index].plan.is_once {
-            return Ok("each task of it has a process of its own already".to_owned());
+            return "each task of it has a process of its own already".to_owned();
         }
         let slots = self.pools[index].slots.clone();
         let count = slots.len();
         self.pools[index].renewals = slots.into_iter().collect();
         self.renew_next(index);
-        Ok(format!("{count} workers are being renewed, one after the other"))
+        format!("{count} workers are being renewed, one after the other")
     }
 
     /// Changes the number of processes of a queue.
@@ -53,17 +53,13 @@ impl Core {
     fn vacant(&mut self, index: usize, name: String) -> usize {
         let reusable = |slot: &Slot| slot.queue == index && !slot.wanted && matches!(slot.state, State::Empty);
         let kind = self.pools[index].plan.settings.kind.clone();
-        match self.slots.iter().position(reusable) {
-            Some(position) => {
-                let life = self.slots[position].life;
-                self.slots[position] = Slot { life, ..Slot::new(index, name, &kind) };
-                position
-            }
-            None => {
-                self.slots.push(Slot::new(index, name, &kind));
-                self.slots.len() - 1
-            }
+        if let Some(position) = self.slots.iter().position(reusable) {
+            let life = self.slots[position].life;
+            self.slots[position] = Slot { life, ..Slot::new(index, name, &kind) };
+            return position;
         }
+        self.slots.push(Slot::new(index, name, &kind));
+        self.slots.len() - 1
     }
 
     /// Empties a slot for good: what its process holds is finished.

@@ -30,7 +30,7 @@ use super::{
 
 /// A history longer than this in events or in virtual time will not end by itself.
 const MOST_EVENTS: u32 = 60_000;
-const LONGEST: Duration = Duration::from_secs(4 * 3600);
+const LONGEST: Duration = Duration::from_hours(4);
 
 /// What is going to happen.
 #[derive(Debug)]
@@ -257,7 +257,7 @@ impl World {
                 if !self.settings.transport.refuses {
                     let (event, decided) = self.broker.restore();
                     self.tell(event);
-                    decided.into_iter().for_each(|effect| self.follow(vec![Next::Then(effect)]));
+                    self.follow(decided.into_iter().map(Next::Then).collect());
                     if let Some(losses) = self.settings.transport.losses {
                         let after = self.dice.micros(losses);
                         self.after(after, Happening::Lose);
