@@ -473,7 +473,7 @@ impl Core {
                     Phase::Working { .. } if self.old_at(self.slots[slot].queue, life).as_ref().is_some_and(over) => {
                         self.recycle(id, "it is old enough");
                     }
-                    Phase::Working { .. } | Phase::Leaving | Phase::Starting { .. } | Phase::Interrupted { .. } => {}
+                    Phase::Starting { .. } | Phase::Working { .. } | Phase::Leaving | Phase::Interrupted { .. } => {}
                 }
             }
         }

@@ -56,11 +56,10 @@ impl Core {
         if let Some(position) = self.slots.iter().position(reusable) {
             let life = self.slots[position].life;
             self.slots[position] = Slot { life, ..Slot::new(index, name, &kind) };
-            position
-        } else {
-            self.slots.push(Slot::new(index, name, &kind));
-            self.slots.len() - 1
+            return position;
         }
+        self.slots.push(Slot::new(index, name, &kind));
+        self.slots.len() - 1
     }
 
     /// Empties a slot for good: what its process holds is finished.

@@ -69,11 +69,10 @@ impl Core {
         act: impl FnOnce(&mut Self, usize) -> Result<String, String>,
     ) -> Result<String, String> {
         if let Some(index) = self.pools.iter().position(|pool| pool.name() == name) {
-            act(self, index)
-        } else {
-            let known: Vec<&str> = self.pools.iter().map(pool::Pool::name).collect();
-            Err(format!("\"{name}\" is not a queue of this master; it works {}", known.join(", ")))
+            return act(self, index);
         }
+        let known: Vec<&str> = self.pools.iter().map(pool::Pool::name).collect();
+        Err(format!("\"{name}\" is not a queue of this master; it works {}", known.join(", ")))
     }
 
     fn pause(&mut self, index: usize) -> Result<String, String> {

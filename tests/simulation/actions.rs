@@ -66,7 +66,10 @@ impl World {
         }
         match action {
             Action::Spawn { worker, queue, slot } => self.spawn(worker, queue, slot),
-            Action::Answer { number, answer } => self.watch.orders.answered(number, answer),
+            Action::Answer { number, answer } => {
+                self.watch.orders.answered(number, answer);
+                Ok(())
+            }
             Action::LogLevel(_) => Ok(()),
             Action::Measure { worker } => self.measure(worker),
             Action::SpawnOnce { worker, queue, slot, once } => self.spawn_once(worker, queue, slot, &once),

@@ -47,9 +47,8 @@ impl Orders {
         }
     }
 
-    pub(crate) fn answered(&mut self, number: u64, answer: Answer) -> Result<(), String> {
+    pub(crate) fn answered(&mut self, number: u64, answer: Answer) {
         self.answers.push((number, answer));
-        Ok(())
     }
 }
 
@@ -68,22 +67,17 @@ impl World {
             12 => Command::LogLevel { level: self.dice.pick(&["debug", "loud"]).to_owned() },
             13 => Command::Pause { queue: "nobody's".to_owned() },
             _ if self.dice.chance(200) => Command::Stop { now: self.dice.chance(500) },
-            _ => {
-                if self.dice.pick(&[0, 1]).eq(&0) {
-                    Command::Status {}
-                } else {
-                    Command::Health {}
-                }
-            }
+            _ if self.dice.chance(500) => Command::Status {},
+            _ => Command::Health {},
         };
-        self.give(command)
+        self.give(&command)
     }
 
     /// In the end nothing is to be held back any more.
     pub(crate) fn resume_all(&mut self) -> Result<(), String> {
         for index in 0..self.settings.plan.queues.len() {
             if self.halted.is_none() {
-                self.give(Command::Resume { queue: self.settings.queue(index).name.clone() })?;
+                self.give(&Command::Resume { queue: self.settings.queue(index).name.clone() })?;
             }
         }
         Ok(())
@@ -97,7 +91,7 @@ impl World {
         ids.into_iter().nth(number).unwrap_or_else(|| "nowhere".to_owned())
     }
 
-    fn give(&mut self, command: Command) -> Result<(), String> {
+    fn give(&mut self, command: &Command) -> Result<(), String> {
         let stopping = self.watch.stopping_at.is_some();
         let known = |name: &str| (0..).take(self.watch.parked.len()).find(|index| format!("q{index}") == name);
         let orders = &mut self.watch.orders;
@@ -105,7 +99,7 @@ impl World {
         orders.last_at = self.now;
         let number = orders.given;
         let mut must_be_done = None;
-        match &command {
+        match command {
             Command::Status {} | Command::Health {} => must_be_done = Some(true),
             Command::Stop { now } => {
                 must_be_done = Some(true);
@@ -224,8 +218,8 @@ impl World {
             }
         }
         let leaked = |child: &&Child| {
-            // Who had said bye before has its second for it.
-            let bound = grace.max(Duration::from_secs(1));
+            // Who says bye has its second for it.
+            let bound = grace + Duration::from_secs(1);
             child.killed_at.is_none() && child.spare_since.is_some_and(|since| since + bound < self.at())
         };
         match self.children.values().find(leaked) {

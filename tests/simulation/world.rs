@@ -257,7 +257,7 @@ impl World {
                 if !self.settings.transport.refuses {
                     let (event, decided) = self.broker.restore();
                     self.tell(event);
-                    decided.into_iter().for_each(|effect| self.follow(vec![Next::Then(effect)]));
+                    self.follow(decided.into_iter().map(Next::Then).collect());
                     if let Some(losses) = self.settings.transport.losses {
                         let after = self.dice.micros(losses);
                         self.after(after, Happening::Lose);
