@@ -48,6 +48,7 @@ pub mod schedule;
 mod sockets;
 pub mod systemd;
 pub mod task;
+pub mod terms;
 pub mod transport;
 pub mod words;
 pub mod worker;

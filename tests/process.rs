@@ -25,6 +25,7 @@ use asynctask::{
         spawn_once,
     },
     task::Exit,
+    terms::Terms,
 };
 use nix::{
     errno::Errno,
@@ -72,7 +73,11 @@ fn wait(descriptor: impl AsFd, events: PollFlags) {
 }
 
 fn program(argv: &[&str]) -> Program {
-    Program::Command { argv: argv.iter().map(OsString::from).collect(), folder: PathBuf::from("/") }
+    Program::Command {
+        argv: argv.iter().map(OsString::from).collect(),
+        folder: PathBuf::from("/"),
+        terms: Terms::default(),
+    }
 }
 
 fn sh(script: &str) -> Program {
@@ -195,7 +200,7 @@ fn a_start_that_fails_names_the_program() {
     std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let in_folder = |name: &str, folder: &Path| {
-        let program = Program::Command { argv: vec![name.into()], folder: folder.to_owned() };
+        let program = Program::Command { argv: vec![name.into()], folder: folder.to_owned(), terms: Terms::default() };
         spawn(&program, &environment()).unwrap_err().to_string()
     };
     assert!(in_folder("no-such-program", folder.path()).contains("cannot start no-such-program: No such file"));
@@ -213,7 +218,8 @@ fn a_command_with_a_slash_is_relative_to_its_folder() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("bin")).unwrap();
     std::os::unix::fs::symlink("/bin/pwd", folder.path().join("bin/tool")).unwrap();
-    let program = Program::Command { argv: vec!["bin/tool".into()], folder: folder.path().to_owned() };
+    let program =
+        Program::Command { argv: vec!["bin/tool".into()], folder: folder.path().to_owned(), terms: Terms::default() };
     let spawned = spawn(&program, &environment()).unwrap();
     assert_eq!(output_of(spawned.output).trim(), folder.path().canonicalize().unwrap().to_str().unwrap());
     turn.end_of(spawned.pid);
@@ -251,8 +257,11 @@ fn deaths_are_told_as_they_were() {
     if !pattern.starts_with(['|', '/']) {
         let folder = tempfile::tempdir().unwrap();
         let argv = ["sh", "-c", "ulimit -c unlimited && kill -SEGV $$"];
-        let program =
-            Program::Command { argv: argv.iter().map(OsString::from).collect(), folder: folder.path().to_owned() };
+        let program = Program::Command {
+            argv: argv.iter().map(OsString::from).collect(),
+            folder: folder.path().to_owned(),
+            terms: Terms::default(),
+        };
         let Exit::Signal { core_dumped, .. } = turn.end_of(spawn(&program, &environment()).unwrap().pid).exit else {
             return; // A hard limit of zero: the shell said so and ended.
         };

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     error::{Code, Error},
     process::{Environment, Program, Signals, reserve_frame_fd},
+    terms::Terms,
 };
 
 pub(super) fn run(global: &Global, verb: &CheckWorker) -> Result<Code, Error> {
@@ -34,7 +35,7 @@ pub(super) fn run(global: &Global, verb: &CheckWorker) -> Result<Code, Error> {
         log_format: "plain".to_owned(),
         ..Environment::default()
     };
-    let program = Program::Command { argv: verb.command.clone(), folder };
+    let program = Program::Command { argv: verb.command.clone(), folder, terms: Terms::default() };
     let signals = Signals::listen().map_err(internal)?;
     let (mut all, mut right) = (0, 0);
     let mut printed = Ok(());

@@ -3,6 +3,7 @@
 mod kinds;
 mod queues;
 mod schedules;
+mod terms;
 
 use std::time::Duration;
 
@@ -144,7 +145,8 @@ mod tests {
     #[test]
     fn the_reference_names_every_key() {
         let reference = include_str!("../../config/reference.yaml");
-        let lists = [TOP, SUPERVISOR, RESTART, kinds::KIND, schedules::OWN, &Fields::CALENDAR, &Fields::BOUNDS];
+        let lists =
+            [TOP, SUPERVISOR, RESTART, kinds::KIND, terms::LIMITS, schedules::OWN, &Fields::CALENDAR, &Fields::BOUNDS];
         for key in lists.into_iter().chain(queues::LISTS).flatten() {
             let named = |line: &str| line.split('#').next().is_some_and(|line| line.contains(&format!("{key}:")));
             assert!(reference.lines().any(named), "{key} is missing in reference.yaml");

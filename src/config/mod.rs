@@ -35,6 +35,7 @@ use crate::{
     backoff::Backoff,
     retry,
     task::Accepts,
+    terms::Terms,
     transport::{DeadQueue, Uri},
 };
 
@@ -200,6 +201,8 @@ pub struct Command {
     pub accepts: Accepts,
     /// Environment variables it gets beyond the master's own. Their values may be secret.
     pub env: BTreeMap<String, String>,
+    /// As whom and with which limits it runs.
+    pub terms: Terms,
 }
 
 impl std::fmt::Debug for Command {
@@ -210,6 +213,7 @@ impl std::fmt::Debug for Command {
             .field("mode", &self.mode)
             .field("accepts", &self.accepts)
             .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("terms", &self.terms)
             .finish()
     }
 }

@@ -79,11 +79,28 @@ impl Config {
 }
 
 fn command(command: &Command) -> Value {
+    let terms = &command.terms;
     json!({
         "command": command.argv,
         "mode": match command.mode { Mode::Frames => "frames", Mode::Once => "once" },
         "accepts": command.accepts,
         "cwd": command.folder,
+        "input": match (command.mode, terms.payload_in_file) {
+            (Mode::Frames, _) => Value::Null,
+            (Mode::Once, false) => "stdin".into(),
+            (Mode::Once, true) => "file".into(),
+        },
+        "clear_env": terms.pass_env.is_some(),
+        "pass_env": terms.pass_env,
+        "user": terms.user.as_ref().map(|user| &user.name),
+        "group": terms.group.as_ref().map(|(name, _)| name),
+        "umask": terms.umask.map(|umask| format!("{umask:03o}")),
+        "nice": terms.nice,
+        "limits": {
+            "memory": terms.limits.memory,
+            "cpu": terms.limits.cpu.map(seconds),
+            "files": terms.limits.files,
+        },
         "env": command.env.keys().map(|name| (name.clone(), "***".into())).collect::<Map<String, Value>>(),
     })
 }

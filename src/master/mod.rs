@@ -498,8 +498,7 @@ impl Shell {
             ("ASYNCTASK_MAX_ATTEMPTS".into(), once.max_attempts.to_string().into()),
         ]);
         let oom_before = self.oom.count();
-        let spawned = process::spawn::payload_stdin(&once.payload)
-            .and_then(|stdin| process::spawn_once(program, &environment, stdin));
+        let spawned = process::spawn_task(program, &environment, &once.payload);
         self.watch(id, spawned.map(Process::from), about, oom_before);
     }
 

@@ -18,7 +18,7 @@ use super::event::{Event, WorkerId};
 use crate::{
     frames,
     logging::{About, Logger},
-    process::{Link, Output, ReadState, Spawned, SpawnedOnce, Watch, link},
+    process::{Link, Output, PayloadFile, ReadState, Spawned, SpawnedOnce, Watch, link},
 };
 
 /// Events that wait for the core.
@@ -50,19 +50,20 @@ pub(super) struct Process {
     frames: Option<UnixStream>,
     output: OwnedFd,
     master_peak_bytes: u64,
+    payload: Option<PayloadFile>,
 }
 
 impl From<Spawned> for Process {
     fn from(spawned: Spawned) -> Self {
         let Spawned { pid, frames, output, master_peak_bytes } = spawned;
-        Self { pid, frames: Some(frames), output, master_peak_bytes }
+        Self { pid, frames: Some(frames), output, master_peak_bytes, payload: None }
     }
 }
 
 impl From<SpawnedOnce> for Process {
     fn from(spawned: SpawnedOnce) -> Self {
-        let SpawnedOnce { pid, output, master_peak_bytes } = spawned;
-        Self { pid, frames: None, output, master_peak_bytes }
+        let SpawnedOnce { pid, output, master_peak_bytes, payload } = spawned;
+        Self { pid, frames: None, output, master_peak_bytes, payload }
     }
 }
 
@@ -84,6 +85,8 @@ pub(super) struct Worker {
     pub(super) oom_before: Option<u64>,
     /// A process for one task speaks no frames.
     ends: Option<Ends>,
+    /// Removed with this.
+    _payload: Option<PayloadFile>,
     output: RefCell<Output>,
     output_ready: Watch,
     /// The link has unsent bytes now: wait for it to be writable too.
@@ -121,6 +124,7 @@ impl Worker {
             id,
             pid: process.pid,
             master_peak_bytes: process.master_peak_bytes,
+            _payload: process.payload,
             oom_before,
             ends,
             output_ready: output.watch()?,

@@ -16,6 +16,7 @@ pub mod ready;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
+mod terms;
 
 use std::{
     ffi::c_int,
@@ -30,7 +31,8 @@ pub use self::{
     ready::Watch,
     reap::{Ended, kill_group, next_exit},
     signals::{Signal, Signals},
-    spawn::{Environment, FRAME_FD, Program, Spawned, SpawnedOnce, reserve_frame_fd, spawn, spawn_once},
+    spawn::{Environment, FRAME_FD, Program, Spawned, SpawnedOnce, reserve_frame_fd, spawn, spawn_once, spawn_task},
+    terms::PayloadFile,
 };
 
 /// What is left to read after a read.

@@ -34,6 +34,9 @@ use nix::{
     unistd::{Pid, getpid, getppid},
 };
 
+use super::terms::{self, PayloadFile, Prepared};
+use crate::terms::Terms;
+
 /// The descriptor of the frame socket in a worker.
 pub const FRAME_FD: RawFd = 3;
 
@@ -55,6 +58,8 @@ pub enum Program {
         argv: Vec<OsString>,
         /// The folder it runs in.
         folder: PathBuf,
+        /// As whom and with which limits it runs.
+        terms: Terms,
     },
 }
 
@@ -95,6 +100,8 @@ pub struct SpawnedOnce {
     pub output: OwnedFd,
     /// As in [`Spawned`].
     pub master_peak_bytes: u64,
+    /// Its payload, if that lies in a file; to be kept until the process has ended.
+    pub payload: Option<PayloadFile>,
 }
 
 /// Keeps descriptor 3 occupied in this process for its whole life; to be called at the start of the master, before
@@ -139,7 +146,25 @@ pub fn spawn(program: &Program, environment: &Environment) -> io::Result<Spawned
 /// Starts a process for one task: like [`spawn`], with `stdin` given and without a frame socket. Main thread only.
 pub fn spawn_once(program: &Program, environment: &Environment, stdin: OwnedFd) -> io::Result<SpawnedOnce> {
     let (pid, output, master_peak_bytes) = start(program, environment, Stdio::from(stdin), None)?;
-    Ok(SpawnedOnce { pid, output, master_peak_bytes })
+    Ok(SpawnedOnce { pid, output, master_peak_bytes, payload: None })
+}
+
+/// Starts a process for one task with its payload, on stdin or in a file as the program's terms say. Main thread only.
+///
+/// # Errors
+/// Those of [`spawn`], and those of writing a file.
+pub fn spawn_task(program: &Program, environment: &Environment, payload: &[u8]) -> io::Result<SpawnedOnce> {
+    let Program::Command { argv, folder, terms } = program else {
+        return spawn_once(program, environment, payload_stdin(payload)?);
+    };
+    if !terms.payload_in_file {
+        return spawn_once(program, environment, payload_stdin(payload)?);
+    }
+    let file = PayloadFile::write(payload, terms)?;
+    let argv = argv.iter().cloned().chain([file.path().into()]).collect();
+    let program = Program::Command { argv, folder: folder.clone(), terms: terms.clone() };
+    let spawned = spawn_once(&program, environment, File::open("/dev/null")?.into())?;
+    Ok(SpawnedOnce { payload: Some(file), ..spawned })
 }
 
 /// A payload as the stdin of [`spawn_once`]: a file in memory, so that nobody has to feed a pipe while it is read.
@@ -171,9 +196,14 @@ fn start(
 
     let master = getpid();
     let frames = frames.map(AsRawFd::as_raw_fd);
-    // SAFETY: the closure runs in the forked child. It copies two integers, allocates nothing, takes no lock, and
-    // `settle_in_child` makes only system calls that signal-safety(7) allows or that glibc passes straight on.
-    unsafe { command.pre_exec(move || settle_in_child(frames, master)) };
+    let terms = match program {
+        Program::Own { .. } => Prepared::default(),
+        Program::Command { terms, .. } => Prepared::new(terms).map_err(|error| explain(program, &error))?,
+    };
+    // SAFETY: the closure runs in the forked child. It copies two integers and reads what was prepared before the
+    // fork, allocates nothing, takes no lock, and both functions make only system calls that signal-safety(7) allows or
+    // that glibc passes straight on. The terms come first: a change of user clears the death signal.
+    unsafe { command.pre_exec(move || terms.settle_in_child().and_then(|()| settle_in_child(frames, master))) };
 
     let master_peak_bytes = own_peak_bytes()?;
     let child = command.spawn().map_err(|error| explain(program, &error))?;
@@ -188,12 +218,13 @@ fn command(program: &Program, environment: &Environment) -> io::Result<Command> 
             command.args(args).arg0(format!("asynctask: worker {}", environment.slot));
             command
         }
-        Program::Command { argv, folder } => {
+        Program::Command { argv, folder, terms } => {
             let Some((name, args)) = argv.split_first() else {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "a command needs at least a program"));
             };
             let mut command = Command::new(found_from(folder, name));
             command.args(args).arg0(name).current_dir(folder);
+            terms::put_environment(terms, &mut command);
             command
         }
     };
@@ -270,7 +301,7 @@ fn own_peak_bytes() -> io::Result<u64> {
 fn explain(program: &Program, error: &io::Error) -> io::Error {
     let text = match program {
         Program::Own { .. } => format!("cannot start this program again (/proc/self/exe): {error}"),
-        Program::Command { argv, folder } => {
+        Program::Command { argv, folder, .. } => {
             let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
             let path = found_from(folder, name);
             if !folder.is_dir() {

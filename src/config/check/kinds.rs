@@ -5,17 +5,34 @@ use std::{
     path::Path,
 };
 
-use super::super::{
-    Command, Mode,
-    nearest::nearest,
-    reader::{Item, Section},
+use super::{
+    super::{
+        Command, Mode,
+        nearest::nearest,
+        reader::{Item, Section},
+    },
+    terms,
 };
 use crate::task::{Accepts, is_queue_name};
 
 /// The kind that runs the command lines of schedules; part of every program.
 pub(super) const CTL_EXECUTOR: &str = "ctl_executor";
 
-pub(super) const KIND: &[&str] = &["command", "mode", "accepts", "cwd", "env"];
+pub(super) const KIND: &[&str] = &[
+    "command",
+    "mode",
+    "accepts",
+    "input",
+    "cwd",
+    "env",
+    "clear_env",
+    "pass_env",
+    "user",
+    "group",
+    "umask",
+    "nice",
+    "limits",
+];
 
 /// Kinds that a queue or a schedule may name.
 pub(super) struct Known {
@@ -102,7 +119,8 @@ fn command(item: &Item<'_>) -> Command {
     {
         folder = cwd.folder().join(path);
     }
-    Command { argv, folder, mode, accepts: accepts.unwrap_or(default), env: environment(&section) }
+    let terms = terms::read(&section, mode);
+    Command { argv, folder, mode, accepts: accepts.unwrap_or(default), env: environment(&section), terms }
 }
 
 fn words(command: &Item<'_>) -> Vec<String> {

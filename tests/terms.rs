@@ -1,0 +1,188 @@
+//! The terms on which a program runs: user, group, umask, nice, limits, what it sees of the environment, where its
+//! payload is. With real processes.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use serde_json::{Value, json};
+use support::{Demo, Place, demo::Ran};
+
+/// A demo whose queue `foo` is worked by a program with these settings.
+fn demo(kind: &str) -> Demo {
+    let demo = Demo::new(&Place::sqlite());
+    demo.write("asynctask.yaml", &format!("workers: {{ foo: kind }}\nkinds:\n  kind: {{ {kind} }}\n"));
+    demo
+}
+
+/// A process for one task with these settings, which runs this script.
+fn sh(settings: &str, script: &str) -> Demo {
+    demo(&format!("command: [sh, -c, {}, program], mode: once{settings}", Value::from(script)))
+}
+
+fn drained(demo: &Demo) -> Ran {
+    demo.submit("foo", r#"{"n":1}"#);
+    let run = demo.run(&["workers", "--halt-when-empty"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    run
+}
+
+fn letter(demo: &Demo) -> Value {
+    let letters = demo.dead_letters("foo");
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    demo.json(&["failed", "show", "foo", letters[0]["id"].as_str().expect("an id"), "--json"])
+}
+
+fn is_root() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        eprintln!("left out: it takes root to become another user");
+    }
+    is_root
+}
+
+#[test]
+fn another_user_with_its_groups_and_its_home() {
+    if !is_root() {
+        return;
+    }
+    let nobody = nix::unistd::User::from_name("nobody").expect("users").expect("nobody is everywhere");
+    let script = "echo is $(id -u) $(id -g) $(id -G) $HOME $USER";
+    let run = drained(&sh(", user: nobody", script));
+    let (user, group) = (nobody.uid, nobody.gid);
+    let line = format!("is {user} {group} {group} {} nobody\n", nobody.dir.display());
+    assert!(run.stdout.contains(&line), "{line}{}", run.stdout);
+    // A group alone, and by number; root's own groups are gone.
+    let run = drained(&sh(", group: 1", script));
+    assert!(run.stdout.contains("is 0 1 1 "), "{}", run.stdout);
+    let run = drained(&sh(", user: 1, group: nogroup", "echo is $(id -un) $(id -gn)"));
+    assert!(run.stdout.contains("is daemon nogroup\n"), "{}", run.stdout);
+}
+
+#[test]
+fn another_user_dies_with_the_master_and_can_be_killed() {
+    if !is_root() {
+        return;
+    }
+    let demo = sh(", user: nobody", "echo begun; exec sleep 100000");
+    demo.submit("foo", "{}");
+    let mut master = demo.start_configured(&[]);
+    master.expect("begun");
+    master.signal(nix::sys::signal::Signal::SIGKILL);
+    assert_eq!(master.wait().0, -9);
+    // The death signal, which a change of user clears, was set after it.
+    demo.nobody_is_left();
+    let run = demo.run(&["workers", "--halt-when-empty", "--set", "workers.foo={worker: kind, timeout: 300ms}"]);
+    assert_eq!((run.code, &letter(&demo)["reason"]), (0, &json!("timeout")), "{}", run.stdout);
+    demo.nobody_is_left();
+}
+
+#[test]
+fn a_long_lived_kind_too() {
+    let script = "import os, json, socket, resource\n\
+        s = socket.socket(fileno=3)\n\
+        say = lambda **frame: s.sendall(json.dumps(frame).encode() + b'\\n')\n\
+        say(ready={'protocol': 1})\n\
+        for line in s.makefile('rb'):\n\
+        \x20   frame = json.loads(line)\n\
+        \x20   if 'halt' in frame: say(bye={}); break\n\
+        \x20   os.umask(mask := os.umask(0))\n\
+        \x20   print('TERMS', oct(mask), os.nice(0), resource.getrlimit(resource.RLIMIT_NOFILE)[0], flush=True)\n\
+        \x20   say(done={'id': frame['task']['id']})\n";
+    let settings = "umask: 027, nice: 7, limits: { files: 99 }";
+    let run = drained(&demo(&format!("command: [python3, -c, {}], {settings}", Value::from(script))));
+    assert!(run.stdout.contains("TERMS 0o27 7 99\n"), "{}", run.stdout);
+}
+
+#[test]
+fn too_much_processor_time_is_a_crash_that_says_so() {
+    let demo = sh(", limits: { cpu: 1s }", "while :; do :; done");
+    let run = drained(&demo);
+    let letter = letter(&demo);
+    assert_eq!((&letter["reason"], &letter["exit"]["signal"]), (&json!("crash"), &json!("SIGXCPU")), "{}", run.stdout);
+    // Kernels count this in more than one way: only that it was not a moment.
+    assert!(letter["cpu_seconds"].as_f64().is_some_and(|seconds| seconds > 0.2), "{letter}");
+}
+
+#[test]
+fn too_much_memory_is_not_given() {
+    let demo = demo("command: [python3, -c, \"x = bytearray(1 << 30)\"], mode: once, limits: { memory: 512MiB }");
+    drained(&demo);
+    let letter = letter(&demo);
+    assert_eq!((&letter["reason"], &letter["error"]), (&json!("error"), &json!("MemoryError")), "{letter}");
+}
+
+#[test]
+fn a_cleared_environment_holds_what_was_asked_for() {
+    let demo = sh(", clear_env: true, pass_env: [PASSED, ABSENT], env: { GIVEN: given }", "env | sort");
+    demo.submit("foo", "{}");
+    let mut command = demo.command(&["workers", "--halt-when-empty"]);
+    let output = command.env("PASSED", "passed").env("SECRET", "secret").output().expect("the demo starts");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let shown = |line: &&str| {
+        line.split_once('=').is_some_and(|(name, _)| name.chars().all(|sign| sign.is_ascii_uppercase() || sign == '_'))
+    };
+    let names: Vec<&str> = stdout.lines().filter(shown).filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    let ours = |name: &&&str| !name.starts_with("ASYNCTASK_") && **name != "PYTHONUNBUFFERED";
+    // PWD and _ are the shell's own.
+    let others: Vec<_> =
+        names.iter().filter(ours).filter(|name| !["PWD", "_", "OLDPWD", "SHLVL"].contains(name)).collect();
+    assert_eq!(others, [&"GIVEN", &"PASSED", &"PATH"], "{stdout}");
+    assert!(names.contains(&"ASYNCTASK_TASK_ID") && stdout.contains("PASSED=passed\n"), "{stdout}");
+}
+
+#[test]
+fn a_payload_in_a_file_is_the_last_argument_and_gone_afterwards() {
+    let script = "echo file $1 $(stat -c %a \"$1\") $(cat \"$1\"); wc -c; echo $# arguments";
+    let run = drained(&sh(", input: file", script));
+    let line = run.stdout.lines().find(|line| line.starts_with("file ")).expect("the script says it");
+    let words: Vec<&str> = line.split(' ').collect();
+    assert_eq!(words[2..], ["600", r#"{"n":1}"#], "{line}");
+    assert!(run.stdout.contains("\n0\n1 arguments\n"), "nothing on stdin: {}", run.stdout);
+    assert!(!std::path::Path::new(words[1]).exists(), "{} is left", words[1]);
+    if is_root() {
+        let run = drained(&sh(", input: file, user: nobody", "echo $(stat -c %U \"$1\") has $(cat \"$1\")"));
+        assert!(run.stdout.contains("nobody has {\"n\":1}\n"), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn mistakes_have_their_place() {
+    let wrong = |settings: &str| {
+        let demo = demo(&format!("command: [x], {settings}"));
+        let run = demo.run(&["config", "check", "--json"]);
+        assert_eq!(run.code, 78, "{settings}: {run:?}");
+        let problems: Value = serde_json::from_str(&run.stdout).expect("an array");
+        assert_eq!((problems.as_array().map(Vec::len), &problems[0]["line"]), (Some(1), &json!(3)), "{problems}");
+        let text = |key: &str| problems[0][key].as_str().expect("text").to_owned();
+        (text("path"), text("message"))
+    };
+    let said = |settings: &str, path: &str, message: &str| {
+        assert_eq!(wrong(settings), (format!("kinds.kind.{path}"), message.to_owned()));
+    };
+    said("user: no-such-user", "user", "there is no user \"no-such-user\" on this system");
+    said("user: 4294967", "user", "there is no user 4294967 on this system");
+    said("group: [a]", "group", "expected a group's name or number, not a list");
+    said("group: no-such-group", "group", "there is no group \"no-such-group\" on this system");
+    said("umask: 9", "umask", "expected three or four octal digits such as 027, not 9");
+    said("umask: \"1777\"", "umask", "expected three or four octal digits such as 027, not \"1777\"");
+    said("nice: 20", "nice", "expected a whole number from -20 to 19, not 20");
+    said("limits: { memroy: 1 }", "limits.memroy", "unknown key");
+    said("limits: { cpu: 0 }", "limits.cpu", "expected a duration of more than 0, not 0");
+    said("pass_env: [A]", "pass_env", "all variables are passed on");
+    said(
+        "clear_env: true, pass_env: [A=b]",
+        "pass_env[0]",
+        "expected the name of an environment variable, not \"A=b\"",
+    );
+    said("input: file", "input", "is for kinds with mode: once; others get their payloads in frames");
+    said("mode: once, input: fd", "input", "expected stdin or file, not \"fd\"");
+}
+
+#[test]
+fn the_terms_are_shown() {
+    let demo = demo("command: [x], mode: once, input: file, umask: 0o027, limits: { memory: 1KiB, cpu: 1m }");
+    let kind = &demo.json(&["config", "show", "--json"])["kinds"]["kind"];
+    assert_eq!((&kind["umask"], &kind["input"], &kind["user"]), (&json!("027"), &json!("file"), &Value::Null));
+    assert_eq!(kind["limits"], json!({ "memory": 1024, "cpu": 60, "files": null }));
+    assert_eq!((&kind["clear_env"], &kind["pass_env"]), (&json!(false), &Value::Null));
+}
