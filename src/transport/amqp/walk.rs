@@ -152,7 +152,7 @@ impl Walk<'_> {
             taken += 1;
             self.walked.seen += 1;
             self.bytes += message.data.len() as u64;
-            match self.judge(message).await? {
+            match self.judge(*message).await? {
                 Judged::Kept => {
                     kept += 1;
                     if let Some((_, held)) = self.held.last_mut() {
@@ -181,7 +181,7 @@ impl Walk<'_> {
         let mut patience = if self.window.is_empty() { IDLE } else { SOON };
         loop {
             match timeout(patience, consumer.next()).await {
-                Ok(Some(Ok(message))) => return Ok(Next::Message(message)),
+                Ok(Some(Ok(message))) => return Ok(Next::Message(Box::new(message))),
                 Ok(Some(Err(error))) => return Err(Fault::of(&error)),
                 Ok(None) => return Ok(Next::Ended),
                 Err(_) if self.window.is_empty() => return Ok(Next::Idle),
@@ -274,7 +274,7 @@ impl Walk<'_> {
 }
 
 enum Next {
-    Message(Delivery),
+    Message(Box<Delivery>),
     /// Nothing comes any more.
     Idle,
     /// The consumer was cancelled, by us or by the end of the queue.
