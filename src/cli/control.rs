@@ -125,8 +125,7 @@ fn findings(health: &Value) -> String {
     if problems.is_empty() {
         return "healthy\n".to_owned();
     }
-    let lines: Vec<&str> = problems.iter().map(|problem| problem.as_str().unwrap_or_default()).collect();
-    lines.join("\n") + "\n"
+    problems.iter().flat_map(|problem| [problem.as_str().unwrap_or_default(), "\n"]).collect()
 }
 
 fn overview(status: &Value) -> String {

@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     args::{Failed, FailedList, FailedShow, Global},
-    load, open, print, rfc3339, table, told,
+    dead_queue, depth, load, open, print, rfc3339, table, told,
     workers::duration,
 };
 use crate::{
@@ -40,12 +40,6 @@ pub(super) fn run(app: &App, global: &Global, verb: &Failed) -> Result<Code, Err
         Failed::Purge(verb) => purge::run(&config, verb),
         Failed::Export(verb) => export::run(&config, verb),
     }
-}
-
-/// Where the dead letters of a queue lie: as configured, else under the default name.
-fn dead_queue(config: &Config, name: &str) -> DeadQueue {
-    let configured = config.queues.iter().find(|queue| queue.name == name);
-    configured.map_or_else(|| DeadQueue::of(name), |queue| queue.dead_letter.clone())
 }
 
 /// Visits dead letters.
