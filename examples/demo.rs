@@ -153,8 +153,12 @@ impl Worker for SleepWorker {
             "dead" => Ok(Outcome::Dead("asked to".to_owned())),
             "panic" => panic!("asked to"),
             "exit" => exit(),
-            "abort" => std::process::abort(),
+            "abort" => {
+                println!("SLEEP DYING!");
+                std::process::abort()
+            }
             "segfault" => {
+                println!("SLEEP DYING!");
                 // The first is taken by the runtime's watch for stack overflows, which then steps aside.
                 raise(Signal::SIGSEGV)?;
                 raise(Signal::SIGSEGV)?;

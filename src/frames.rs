@@ -15,12 +15,12 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-pub(crate) use self::to_worker::base64;
 pub use self::{
     from_worker::parse,
     lines::LineBuffer,
     to_worker::{halt, log_level, ping, recall, task},
 };
+pub(crate) use self::{lines::newline, to_worker::base64};
 use crate::{logging::Level, outcome::Outcome, task::Headers};
 
 /// The protocol number a worker says in its ready frame.
@@ -58,7 +58,7 @@ pub enum FromWorker {
     /// A line for the log.
     Log {
         /// Its level.
-        level: crate::logging::Level,
+        level: Level,
         /// Its text.
         message: String,
     },
@@ -182,11 +182,7 @@ pub fn level_of(word: &str) -> Option<Level> {
 /// The beginning of a text, at most `longest` bytes of whole characters.
 #[must_use]
 pub(crate) fn cut(text: &str, longest: usize) -> &str {
-    let mut end = longest.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(longest)]
 }
 
 /// A key of a frame, without a copy where it has no escapes.

@@ -19,6 +19,7 @@ use std::{
 
 use crate::{
     clock::{Clock, Timestamp},
+    frames::cut,
     task::{Failure, Reason},
 };
 
@@ -174,14 +175,6 @@ impl Report {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         self.path.with_file_name(format!(".{name}.{}", std::process::id()))
     }
-}
-
-fn cut(text: &str, longest: usize) -> &str {
-    let mut end = text.len().min(longest);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 /// Text between tags.

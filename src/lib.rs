@@ -50,6 +50,7 @@ pub mod systemd;
 pub mod task;
 pub mod terms;
 pub mod transport;
+pub mod words;
 pub mod worker;
 
 pub use app::App;

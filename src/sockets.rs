@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-/// An address has 108 bytes, the last of them zero.
+/// An address has 108 bytes, the last of them zero (`unix(7)`).
 const LONGEST: usize = 107;
 
 /// Calls `act` with a path to the same place that fits an address.

@@ -62,13 +62,9 @@ impl Ending {
     /// The end that a failure was.
     #[must_use]
     pub fn of(reason: &str, failure: &Failure) -> Self {
-        let mut end = failure.error.len().min(300);
-        while !failure.error.is_char_boundary(end) {
-            end -= 1;
-        }
         Self {
             reason: reason.to_owned(),
-            error: failure.error[..end].to_owned(),
+            error: failure.error[..failure.error.floor_char_boundary(300)].to_owned(),
             attempts: failure.attempts,
             failed_at: failure.failed_at,
         }

@@ -67,7 +67,7 @@ const WORLD: &[&str] = &[
 ];
 
 /// The words that everybody uses: they know each other, and nothing else of ours but the log's levels.
-const VOCABULARY: &[&str] = &["task", "outcome", "retry", "backoff", "clock", "error", "frames"];
+const VOCABULARY: &[&str] = &["task", "outcome", "retry", "backoff", "clock", "error", "frames", "words"];
 
 /// `(files, may not know, why)`.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[

@@ -42,6 +42,10 @@ mod dice;
 mod doings;
 #[path = "simulation/ledger.rs"]
 mod ledger;
+#[path = "simulation/once.rs"]
+mod once;
+#[path = "simulation/orders.rs"]
+mod orders;
 #[path = "simulation/settings.rs"]
 mod settings;
 #[path = "simulation/watch.rs"]

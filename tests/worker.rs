@@ -251,7 +251,7 @@ fn commands_run_only_if_a_schedule_has_them() {
         (&commands[1], "Received unexpected exit code: expected 0; got 1"),
         (&commands[2], "The command was killed by SIGKILL"),
         (&commands[3], "cannot run \"no-such-program-here\": No such file or directory (os error 2)"),
-        (&commands[4], "a ' quote is not closed"),
+        (&commands[4], "not a command line: a ' is not closed"),
     ] {
         let told = worker.task(&json!({"command": command})).unwrap();
         assert_eq!(told["error"]["error"], error);

@@ -118,7 +118,7 @@ pub(super) struct Workers {
     /// Write a report for continuous integration: JUnit XML, a test case for each task that came to an end
     #[arg(long, value_name = "FILE.xml")]
     pub(super) report: Option<PathBuf>,
-    /// Where status and control find this master [default: in $RUNTIME_DIRECTORY, else beside the first file]
+    /// Where status and control find this master [default: in $`RUNTIME_DIRECTORY`, else beside the first file]
     #[arg(long, value_name = "PATH|none")]
     pub(super) socket: Option<PathBuf>,
     /// Format of the log

@@ -125,7 +125,7 @@ fn findings(health: &Value) -> String {
     if problems.is_empty() {
         return "healthy\n".to_owned();
     }
-    problems.iter().map(|problem| format!("{}\n", problem.as_str().unwrap_or_default())).collect()
+    problems.iter().flat_map(|problem| [problem.as_str().unwrap_or_default(), "\n"]).collect()
 }
 
 fn overview(status: &Value) -> String {

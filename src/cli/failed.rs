@@ -16,17 +16,18 @@ use serde_json::{Value, json};
 
 use self::{
     chosen::Condition,
-    letter::{row, whole},
+    letter::{facts, row, whole},
 };
 use super::{
     args::{Failed, FailedList, FailedShow, Global},
-    load, open, print, rfc3339, table, told,
+    dead_queue, depth, load, open, print, rfc3339, table, told,
     workers::duration,
 };
 use crate::{
     app::App,
     config::Config,
     error::{Code, Error},
+    task::json_payload,
     transport::{self, DeadLetter, DeadQueue, Request, Transport, Visit, Visitor, Walked},
 };
 
@@ -39,12 +40,6 @@ pub(super) fn run(app: &App, global: &Global, verb: &Failed) -> Result<Code, Err
         Failed::Purge(verb) => purge::run(&config, verb),
         Failed::Export(verb) => export::run(&config, verb),
     }
-}
-
-/// Where the dead letters of a queue lie: as configured, else under the default name.
-fn dead_queue(config: &Config, name: &str) -> DeadQueue {
-    let configured = config.queues.iter().find(|queue| queue.name == name);
-    configured.map_or_else(|| DeadQueue::of(name), |queue| queue.dead_letter.clone())
 }
 
 /// Visits dead letters.
@@ -101,9 +96,9 @@ fn list(config: &Config, verb: &FailedList) -> Result<Code, Error> {
 
 fn show(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
     let id = verb.id.clone();
-    let found = collect(config, &verb.queue, move |letter, found: &mut Vec<Value>| {
+    let found = collect(config, &verb.queue, move |letter, found: &mut Vec<DeadLetter>| {
         if letter.id == id {
-            found.push(whole(letter));
+            found.push(letter.clone());
             return Visit::Stop;
         }
         Visit::Keep
@@ -113,10 +108,18 @@ fn show(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
         return Err(Error::new(Code::Refused, format!("queue {queue} has no dead letter with id \"{id}\"")));
     };
     if verb.json {
-        print(&format!("{letter}\n"))?;
+        print(&format!("{}\n", whole(letter)))?;
         return Ok(Code::Ok);
     }
-    let facts = letter.as_object().into_iter().flatten().map(|(name, value)| {
+    let payload = match json_payload(&letter.body, false) {
+        Ok(payload) => format!("payload: {payload}"),
+        Err(_) => {
+            format!("payload ({} bytes): {}", letter.body.len(), String::from_utf8_lossy(&letter.body).escape_debug())
+        }
+    };
+    print(&format!("{payload}\n"))?;
+    let facts = facts(letter);
+    let facts = facts.as_object().into_iter().flatten().map(|(name, value)| {
         let value = cell(value);
         if !value.contains('\n') {
             return format!("{name}: {value}");

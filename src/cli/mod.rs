@@ -31,7 +31,7 @@ use crate::{
     config::{Config, Sources},
     error::{Code, Error},
     logging::Level,
-    transport::{self, Transport},
+    transport::{self, DeadQueue, Depth, Request, Transport},
 };
 
 /// Does what the arguments say; the program's name first.
@@ -148,6 +148,19 @@ fn log_level(global: &Global) -> Result<Level, Error> {
 fn open(config: &Config) -> Result<Box<dyn Transport>, Error> {
     let (events, _) = tokio::sync::mpsc::unbounded_channel();
     transport::open(&config.transport, events).map_err(|error| told(&error))
+}
+
+/// Where the dead letters of a queue lie: as configured, else under the default name.
+fn dead_queue(config: &Config, name: &str) -> DeadQueue {
+    let configured = config.queues.iter().find(|queue| queue.name == name);
+    configured.map_or_else(|| DeadQueue::of(name), |queue| queue.dead_letter.clone())
+}
+
+/// What lies in one queue.
+fn depth(transport: &dyn Transport, queue: &DeadQueue) -> Result<Depth, Error> {
+    let queues = vec![queue.clone()];
+    let depths = transport::call(transport, |reply| Request::Depths { queues, reply });
+    Ok(depths.map_err(|error| told(&error))?.first().copied().unwrap_or_default())
 }
 
 /// A transport's error as a command's.

@@ -4,7 +4,7 @@ use serde_json::{Map, json};
 
 use super::{
     args::{Global, QueueEnd, Queues, QueuesVerb},
-    ask, load, open, print, table, told,
+    ask, dead_queue, depth, load, open, print, table, told,
 };
 use crate::{
     app::App,
@@ -53,8 +53,7 @@ fn consent(
         ask::needs_terminal(doing)?;
     }
     let name = &end.queue;
-    let configured = config.queues.iter().find(|queue| queue.name == *name);
-    let queue = configured.map_or_else(|| DeadQueue::of(name), |queue| queue.dead_letter.clone());
+    let queue = dead_queue(config, name);
     let transport = open(config)?;
     if !end.yes {
         let depth = depth(&*transport, &queue)?;
@@ -64,12 +63,6 @@ fn consent(
         }
     }
     Ok((transport, queue))
-}
-
-fn depth(transport: &dyn Transport, queue: &DeadQueue) -> Result<Depth, Error> {
-    let queues = vec![queue.clone()];
-    let depths = transport::call(transport, |reply| Request::Depths { queues, reply });
-    Ok(depths.map_err(|error| told(&error))?.first().copied().unwrap_or_default())
 }
 
 fn tell(end: &QueueEnd, what: &str, count: u64, dead: u64) -> Result<Code, Error> {

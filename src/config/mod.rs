@@ -23,7 +23,6 @@ mod report;
 mod set;
 mod show;
 mod units;
-pub mod words;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 

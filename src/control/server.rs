@@ -8,7 +8,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
@@ -78,13 +78,17 @@ impl Socket {
         let folder = std::fs::File::open(folder).map_err(impossible)?;
         let _lock = nix::fcntl::Flock::lock(folder, nix::fcntl::FlockArg::LockExclusive)
             .map_err(|(_, error)| impossible(error.into()))?;
-        if path.exists() {
+        if let Ok(there) = std::fs::metadata(&path) {
+            // A file refuses connections as a socket does that nobody listens on.
+            if !there.file_type().is_socket() {
+                return Err(impossible(io::Error::other("it is there already and is no socket")));
+            }
             match crate::sockets::connect(&path) {
                 Ok(_) => return Err(Error::Taken(path)),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     std::fs::remove_file(&path).map_err(impossible)?;
                 }
-                // Not a socket, or not ours to ask.
+                // Not ours to ask.
                 Err(error) => return Err(impossible(error)),
             }
         }

@@ -266,8 +266,7 @@ pub fn log_level(level: Level) -> Vec<u8> {
     format!("{{\"log_level\":{{\"level\":\"{}\"}}}}\n", level_word(level)).into_bytes()
 }
 
-/// RFC 4648, section 4, with padding.
-/// Bytes as base64 text.
+/// Bytes as base 64 text: RFC 4648, section 4, with padding.
 pub(crate) fn base64(bytes: &[u8]) -> String {
     let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
     push_base64(&mut out, bytes);

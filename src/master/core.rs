@@ -15,7 +15,7 @@ use super::{
     memory::Memory,
     pool::{self, First, Pool},
     shutdown::Stop,
-    slot::{Phase, Slot, State},
+    slot::{InHand, Phase, Slot, State},
     timers::{Owner, Timers},
     verdict::Run,
 };
@@ -208,12 +208,18 @@ impl Core {
     }
 
     /// Settles a delivery that was accepted before. It is in no queue any more: if it comes again all the same,
-    /// because the session ended with the acceptance under way, its removal is all that is wanted.
-    pub(super) fn settle_accepted(&mut self, handle: Handle, identity: Option<u64>, settlement: Settlement) {
+    /// because the session it came in ended with the acceptance under way, its removal is all that is wanted.
+    pub(super) fn settle_accepted(&mut self, hand: &InHand, settlement: Settlement) {
         self.serial += 1;
+        let (handle, identity) = (hand.delivery.handle, hand.delivery.identity);
         if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
-            let removal = Settlement::Done { submit: Vec::new() };
-            memory.remember(self.now.at, identity, self.session, None, &removal);
+            // The copy of these has the same identity; taken for the original and removed, it would be lost.
+            if matches!(settlement, Settlement::Snooze { .. } | Settlement::Release) {
+                memory.forget(identity);
+            } else {
+                let removal = Settlement::Done { submit: Vec::new() };
+                memory.remember(self.now.at, identity, hand.session, None, &removal);
+            }
         }
         self.owe(handle, Owed { identity: None, accepted: true });
         self.actions.push(Action::Settle { handle, settlement });
@@ -392,10 +398,24 @@ impl Core {
 
     /// Asks for the credit that a queue should have, if that has changed.
     pub(super) fn renew_credit(&mut self, index: usize) {
-        let wanted = if self.stop.is_stopping() { 0 } else { self.pools[index].wanted_credit() };
+        let wanted = if self.stop.is_stopping() { 0 } else { self.pools[index].wanted_credit(self.outliving(index)) };
         if wanted != self.pools[index].credit && self.attached {
             self.ask_credit(index, wanted);
         }
+    }
+
+    /// Tasks in hand that take credit although nobody's seat is theirs: those of processes that were told to go, and
+    /// those accepted in an earlier session, which are looked for only while the credit is otherwise 1.
+    fn outliving(&self, index: usize) -> u32 {
+        let pool = &self.pools[index];
+        let hands = |slot: &usize| self.slots[*slot].peek().map_or(0, |life| life.hands.len());
+        let mut count: usize = pool.leaving.iter().map(hands).sum();
+        if pool.first != First::Passed {
+            let lives = pool.slots.iter().filter_map(|slot| self.slots[*slot].peek());
+            let of_old = |hand: &&InHand| hand.accepted && hand.session < self.session;
+            count += lives.flat_map(|life| &life.hands).filter(of_old).count();
+        }
+        count as u32
     }
 
     pub(super) fn renew_credits(&mut self) {
@@ -453,8 +473,7 @@ impl Core {
                     Phase::Working { .. } if self.old_at(self.slots[slot].queue, life).as_ref().is_some_and(over) => {
                         self.recycle(id, "it is old enough");
                     }
-                    Phase::Working { .. } | Phase::Leaving => {}
-                    Phase::Starting { .. } | Phase::Interrupted { .. } => {}
+                    Phase::Starting { .. } | Phase::Working { .. } | Phase::Leaving | Phase::Interrupted { .. } => {}
                 }
             }
         }

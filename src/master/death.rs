@@ -43,6 +43,7 @@ impl Core {
         }
         if let pool::State::Parked { until, .. } = self.pools[index].state {
             self.slots[slot].state = State::Empty;
+            self.postpone_renewal(slot);
             self.timers.arm(Owner::Queue(index), until);
             return;
         }
@@ -106,7 +107,9 @@ impl Core {
         let slot = worker.slot;
         let State::Alive(mut life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { return };
         self.relist(slot);
-        self.serial += 1;
+        if !self.slots[slot].wanted {
+            self.pools[self.slots[slot].queue].leaving.retain(|other| *other != slot);
+        }
         self.slots[slot].last_exit = Some(ended.exit.to_string());
         for hand in &life.hands {
             self.left_hands(hand);
@@ -117,7 +120,10 @@ impl Core {
             return;
         }
         if self.stop.is_stopping() || !self.slots[slot].wanted {
+            let index = self.slots[slot].queue;
             self.ended_in_stop(slot, life, &ended);
+            self.renew_credit(index);
+            self.dispatch_after(index);
             return;
         }
         self.slots[slot].restarts += 1;
@@ -225,7 +231,8 @@ impl Core {
     /// A process ended while we stop: what it still held is released, unless it died of its own fault.
     fn ended_in_stop(&mut self, slot: usize, life: Life, ended: &Ended) {
         let by_stop = match (&life.phase, &ended.exit) {
-            (Phase::Interrupted { .. } | Phase::Doomed(Doom::Stop), _) => true,
+            (Phase::Interrupted { .. }, _) => true,
+            (Phase::Doomed(doom), _) => *doom == Doom::Stop,
             (_, Exit::Signal { signal, .. }) => signal == "SIGTERM" || signal == "SIGINT",
             _ => false,
         };
@@ -336,6 +343,7 @@ impl Core {
                 self.spawn(slot);
             }
         }
+        self.renew_next(index);
         self.renew_credit(index);
     }
 }

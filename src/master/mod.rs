@@ -339,7 +339,9 @@ impl Shell {
 
     fn reaped(&mut self, ended: process::Ended) {
         let Some(id) = self.pids.remove(&ended.pid) else { return };
-        let Some(worker) = self.workers[id.slot].take_if(|worker| worker.id == id) else { return };
+        // Of a process that could not be watched nothing is here: the core was told that it did not start.
+        let Some(place) = self.workers.get_mut(id.slot) else { return };
+        let Some(worker) = place.take_if(|worker| worker.id == id) else { return };
         let (output_tail, unread) = worker.drain();
         // What it said before its end comes first.
         self.take_inbox();

@@ -50,6 +50,8 @@ pub(super) struct Pool {
     pub(super) done: u64,
     /// When a task last came.
     pub(super) delivered_at: Instant,
+    /// Slots that are no more, whose processes have not ended. What they hold takes credit, but no seat.
+    pub(super) leaving: Vec<usize>,
     /// Slots whose processes are to be renewed.
     pub(super) renewals: VecDeque<usize>,
     /// What was asked of the transport.
@@ -108,6 +110,7 @@ impl Pool {
             paused: false,
             done: 0,
             delivered_at: Instant::default(),
+            leaving: Vec::new(),
             renewals: VecDeque::new(),
             credit: 0,
             first: First::Awaited,
@@ -129,20 +132,21 @@ impl Pool {
         self.plan.settings.processes.saturating_mul(self.plan.settings.concurrency).max(1)
     }
 
-    /// The credit that it should have now.
-    pub(super) fn wanted_credit(&self) -> u32 {
+    /// The credit that it should have now, with so many tasks in hand that take credit and no seat.
+    pub(super) fn wanted_credit(&self, outliving: u32) -> u32 {
         if !self.proven || self.paused {
             return 0;
         }
         match (&self.state, &self.first) {
             (State::Parked { .. }, _) => 0,
-            (State::Trial { .. }, _) | (State::Running, First::Awaited | First::Suspect(_)) => 1,
+            (State::Trial { .. }, _) => 1,
+            (State::Running, First::Awaited | First::Suspect(_)) => 1 + outliving,
             (State::Running, First::Passed) => {
-                let mut credit = self.seats();
+                let mut credit = self.seats() + outliving;
                 if self.pace.is_short() {
                     credit = credit.max(credit.saturating_mul(SHORT_CREDIT_PER_SEAT).min(SHORT_CREDIT));
                     let by_bytes = BYTES_AHEAD / self.pace.mean_body.max(1);
-                    credit = credit.min(u32::try_from(by_bytes).unwrap_or(u32::MAX)).max(self.seats());
+                    credit = credit.min(u32::try_from(by_bytes).unwrap_or(u32::MAX)).max(self.seats() + outliving);
                 }
                 let by_rate = self.rate.as_ref().map_or(u32::MAX, Window::per_second);
                 credit.min(by_rate)

@@ -6,21 +6,22 @@
 use super::{
     core::Core,
     event::{Action, WorkerId},
+    pool,
     slot::{Life, Phase, Slot, State},
 };
 use crate::{frames::HaltReason, logging::Level};
 
 impl Core {
     /// Renews the workers of a queue, one after the other.
-    pub(super) fn restart(&mut self, index: usize) -> Result<String, String> {
+    pub(super) fn restart(&mut self, index: usize) -> String {
         if self.pools[index].plan.is_once {
-            return Ok("each task of it has a process of its own already".to_owned());
+            return "each task of it has a process of its own already".to_owned();
         }
         let slots = self.pools[index].slots.clone();
         let count = slots.len();
         self.pools[index].renewals = slots.into_iter().collect();
         self.renew_next(index);
-        Ok(format!("{count} workers are being renewed, one after the other"))
+        format!("{count} workers are being renewed, one after the other")
     }
 
     /// Changes the number of processes of a queue.
@@ -43,6 +44,7 @@ impl Core {
             self.pools[index].slots.push(slot);
             self.spawn(slot);
         }
+        self.renew_next(index);
         self.renew_credit(index);
         Ok(format!("{before} processes before, {processes} now"))
     }
@@ -51,26 +53,29 @@ impl Core {
     fn vacant(&mut self, index: usize, name: String) -> usize {
         let reusable = |slot: &Slot| slot.queue == index && !slot.wanted && matches!(slot.state, State::Empty);
         let kind = self.pools[index].plan.settings.kind.clone();
-        match self.slots.iter().position(reusable) {
-            Some(position) => {
-                let life = self.slots[position].life;
-                self.slots[position] = Slot { life, ..Slot::new(index, name, &kind) };
-                position
-            }
-            None => {
-                self.slots.push(Slot::new(index, name, &kind));
-                self.slots.len() - 1
-            }
+        if let Some(position) = self.slots.iter().position(reusable) {
+            let life = self.slots[position].life;
+            self.slots[position] = Slot { life, ..Slot::new(index, name, &kind) };
+            return position;
         }
+        self.slots.push(Slot::new(index, name, &kind));
+        self.slots.len() - 1
     }
 
     /// Empties a slot for good: what its process holds is finished.
     fn retire(&mut self, slot: usize, reason: HaltReason) {
         self.slots[slot].wanted = false;
         self.slots[slot].replaces = None;
+        let index = self.slots[slot].queue;
+        self.pools[index].renewals.retain(|other| *other != slot);
+        // Its place is gone, so nobody is to take it.
+        if let Some(successor) = self.slots.iter().position(|other| other.replaces == Some(slot)) {
+            self.retire(successor, reason);
+        }
         self.dismiss(slot, reason);
         if let Some(life) = self.slots[slot].peek() {
             let id = life.id;
+            self.pools[index].leaving.push(slot);
             self.release_retired(id);
         }
     }
@@ -91,7 +96,11 @@ impl Core {
 
     /// Starts the replacement of the next slot that is to be renewed.
     pub(super) fn renew_next(&mut self, index: usize) {
-        if self.stop.is_stopping() || self.slots.iter().any(|slot| slot.queue == index && slot.replaces.is_some()) {
+        let parked = matches!(self.pools[index].state, pool::State::Parked { .. });
+        if self.stop.is_stopping()
+            || parked
+            || self.slots.iter().any(|slot| slot.queue == index && slot.replaces.is_some())
+        {
             return;
         }
         while let Some(old) = self.pools[index].renewals.pop_front() {
@@ -108,6 +117,15 @@ impl Core {
         }
     }
 
+    /// Nobody is replaced in a parked queue: later.
+    pub(super) fn postpone_renewal(&mut self, slot: usize) {
+        let index = self.slots[slot].queue;
+        if let Some(old) = self.slots[slot].replaces.take() {
+            self.slots[slot].wanted = false;
+            self.pools[index].renewals.push_front(old);
+        }
+    }
+
     /// A worker is ready: if it replaces another, that one goes.
     pub(super) fn take_over(&mut self, new: usize) {
         let Some(old) = self.slots[new].replaces.take() else { return };
@@ -119,6 +137,10 @@ impl Core {
                 let last_exit = self.slots[old].last_exit.clone();
                 let here = &mut self.slots[new];
                 (here.done, here.failed, here.restarts, here.last_exit) = (done, failed, restarts, last_exit);
+                // A restart was asked for after this one was started.
+                for waiting in self.pools[index].renewals.iter_mut().filter(|waiting| **waiting == old) {
+                    *waiting = new;
+                }
                 self.retire(old, HaltReason::Recycle);
             }
             // Scaled away meanwhile.

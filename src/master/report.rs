@@ -30,7 +30,7 @@ impl Core {
             return;
         }
         match frame {
-            FromWorker::Ready(ready) => self.became_ready(worker, ready),
+            FromWorker::Ready(ready) => self.became_ready(worker, &ready),
             FromWorker::Outcome { id, outcome } => self.reported(worker, &id, outcome),
             FromWorker::Accept { id } => self.accepted(worker, &id),
             FromWorker::Progress { id, percent, note } => {
@@ -62,7 +62,7 @@ impl Core {
         }
     }
 
-    fn became_ready(&mut self, worker: WorkerId, ready: Ready) {
+    fn became_ready(&mut self, worker: WorkerId, ready: &Ready) {
         if ready.protocol != PROTOCOL {
             let spoken = ready.protocol;
             self.faulted(worker, format!("it speaks protocol {spoken}, this master speaks {PROTOCOL}"));
@@ -88,7 +88,6 @@ impl Core {
         if let Some(name) = name {
             self.slots[worker.slot].log_name = Arc::from(name);
         }
-        self.serial += 1;
         self.log_as(worker.slot, Level::Info, || format!("Starting; queue={queue}"));
         let pool = &mut self.pools[index];
         pool.proven = true;
@@ -162,7 +161,7 @@ impl Core {
     /// Settles a task that left a worker's hands: now, or when it comes again if its handle is void.
     pub(super) fn settle_hand(&mut self, hand: &InHand, settlement: Settlement) {
         if hand.accepted {
-            self.settle_accepted(hand.delivery.handle, hand.delivery.identity, settlement);
+            self.settle_accepted(hand, settlement);
         } else if hand.held {
             self.settle(hand.delivery.handle, hand.delivery.identity, settlement);
         } else {

@@ -301,19 +301,14 @@ impl Core {
         }
         // Between two tasks it is quiet for a moment. Where asking costs something, a lasting quiet is waited for.
         let lasting = if self.plan.remember.is_some() { LASTING } else { Duration::ZERO };
-        match self.quiet {
-            Some((serial, since)) if serial == self.serial => {
-                if self.now.at.since(since) < lasting {
-                    return;
-                }
-            }
-            _ => {
-                self.quiet = Some((self.serial, self.now.at));
-                if !lasting.is_zero() {
-                    self.timers.arm(Owner::Survey, self.now.at + lasting);
-                    return;
-                }
-            }
+        let since = match self.quiet {
+            Some((serial, since)) if serial == self.serial => since,
+            _ => self.now.at,
+        };
+        self.quiet = Some((self.serial, since));
+        if self.now.at.since(since) < lasting {
+            self.timers.arm(Owner::Survey, since + lasting);
+            return;
         }
         self.surveying = true;
         self.actions.push(Action::Survey { serial: self.serial });

@@ -182,9 +182,11 @@ impl Slot {
         self.wanted || self.peek().is_some()
     }
 
-    /// Whether nothing happens here that a halt must wait for.
+    /// Whether nothing happens here that a halt must wait for. Who replaces another one or was told to go has no part in
+    /// what is left to do.
     pub(super) fn is_at_rest(&self) -> bool {
-        if self.wanted { self.is_idle() } else { matches!(self.state, State::Empty) }
+        let takes_part = self.wanted && self.replaces.is_none();
+        if takes_part { self.is_idle() } else { self.peek().is_none_or(|life| life.hands.is_empty()) }
     }
 
     /// Whether it can take one more task.

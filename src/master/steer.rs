@@ -42,10 +42,12 @@ impl Core {
             Command::Resume { queue } => self.with_queue(&queue, Self::resume),
             Command::Unpark { queue } => self.with_queue(&queue, Self::unpark),
             Command::Scale { queue, processes } => self.with_queue(&queue, |core, index| core.scale(index, processes)),
-            Command::Restart { queue: Some(queue) } => self.with_queue(&queue, Self::restart),
+            Command::Restart { queue: Some(queue) } => self.with_queue(&queue, |core, index| Ok(core.restart(index))),
             Command::Restart { queue: None } => {
-                let restarted = (0..self.pools.len()).try_for_each(|index| self.restart(index).map(drop));
-                restarted.map(|()| "all workers are being renewed, one of a queue after the other".to_owned())
+                for index in 0..self.pools.len() {
+                    self.restart(index);
+                }
+                Ok("all workers are being renewed, one of a queue after the other".to_owned())
             }
             Command::Stop { now: false } => {
                 self.stop_asked();
@@ -66,13 +68,11 @@ impl Core {
         name: &str,
         act: impl FnOnce(&mut Self, usize) -> Result<String, String>,
     ) -> Result<String, String> {
-        match self.pools.iter().position(|pool| pool.name() == name) {
-            Some(index) => act(self, index),
-            None => {
-                let known: Vec<&str> = self.pools.iter().map(pool::Pool::name).collect();
-                Err(format!("\"{name}\" is not a queue of this master; it works {}", known.join(", ")))
-            }
+        if let Some(index) = self.pools.iter().position(|pool| pool.name() == name) {
+            return act(self, index);
         }
+        let known: Vec<&str> = self.pools.iter().map(pool::Pool::name).collect();
+        Err(format!("\"{name}\" is not a queue of this master; it works {}", known.join(", ")))
     }
 
     fn pause(&mut self, index: usize) -> Result<String, String> {

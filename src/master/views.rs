@@ -27,7 +27,7 @@ impl Shell {
 
     pub(super) fn answer(&mut self, number: u64, answer: Answer) {
         let Some(asked) = self.asked.remove(&number) else { return };
-        let complete: fn(Value, &[String], &[Depth]) -> Value = match asked.command {
+        let complete: fn(&Value, &[String], &[Depth]) -> Value = match asked.command {
             Command::Status {} => with_depths,
             Command::Health {} => with_backlog,
             _ => {
@@ -45,7 +45,7 @@ impl Shell {
         self.transport.ask(Request::Depths { queues: self.dead.clone(), reply });
         tokio::task::spawn_local(async move {
             let depths = counts(counted).await;
-            let _ = asked.reply.send(Answer::Done(complete(value, &names, &depths)));
+            let _ = asked.reply.send(Answer::Done(complete(&value, &names, &depths)));
         });
     }
 
@@ -76,7 +76,8 @@ async fn counts(counted: oneshot::Receiver<Result<Vec<Depth>, Error>>) -> Vec<De
     }
 }
 
-fn with_depths(mut status: Value, names: &[String], depths: &[Depth]) -> Value {
+fn with_depths(status: &Value, names: &[String], depths: &[Depth]) -> Value {
+    let mut status = status.clone();
     for (position, name) in names.iter().enumerate() {
         let queue = &mut status["queues"][name];
         let depth = depths.get(position);
@@ -88,7 +89,7 @@ fn with_depths(mut status: Value, names: &[String], depths: &[Depth]) -> Value {
 }
 
 /// Tasks that wait beside idle workers are not delivered: the proof of consuming has failed.
-fn with_backlog(health: Value, names: &[String], depths: &[Depth]) -> Value {
+fn with_backlog(health: &Value, names: &[String], depths: &[Depth]) -> Value {
     let mut problems = health["problems"].as_array().cloned().unwrap_or_default();
     let hungry = health["hungry"].as_array().cloned().unwrap_or_default();
     for (name, depth) in names.iter().zip(depths) {

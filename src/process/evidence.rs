@@ -12,7 +12,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{ReadState, Watch, newline, readable_bytes};
+use super::{ReadState, Watch, readable_bytes};
+use crate::frames::newline;
 
 /// Longest line in bytes; the rest of it is dropped.
 pub const LINE_LIMIT: usize = 64 * 1024;

@@ -13,8 +13,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{ReadState, Watch, newline, readable_bytes};
-use crate::frames::LIMIT;
+use super::{ReadState, Watch, readable_bytes};
+use crate::frames::{LIMIT, LineBuffer};
 
 /// Most bytes that wait for a worker to read them: two frames of the largest size.
 pub const UNSENT_LIMIT: usize = 2 * LIMIT;
@@ -22,7 +22,7 @@ pub const UNSENT_LIMIT: usize = 2 * LIMIT;
 /// After this many bytes [`Link::read_frames`] gives others their turn.
 const TURN: usize = 1024 * 1024;
 
-/// Size of a buffer at rest.
+/// Size of the outgoing buffer at rest.
 const REST: usize = 64 * 1024;
 
 /// Why a worker's socket is of no use any more.
@@ -43,7 +43,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Link {
     stream: Arc<UnixStream>,
-    inbox: Splitter,
+    inbox: LineBuffer,
     outbox: Vec<u8>,
     sent: usize,
     unread: bool,
@@ -53,7 +53,7 @@ impl Link {
     /// The link over `stream`, which must be non-blocking, as [`spawn`](super::spawn()) made it.
     #[must_use]
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream: Arc::new(stream), inbox: Splitter::default(), outbox: Vec::new(), sent: 0, unread: false }
+        Self { stream: Arc::new(stream), inbox: LineBuffer::new(), outbox: Vec::new(), sent: 0, unread: false }
     }
 
     /// Tells when there is something to read or room to write. Within a tokio runtime with I/O only.
@@ -114,7 +114,7 @@ impl Link {
     /// [`ReadState::Drained`] may be said after a read that came back short, with no further call to make sure:
     /// new bytes make an edge-triggered poll fire again.
     ///
-    /// After [`ReadState::Closed`] nothing more comes; [`unfinished`](Self::unfinished) tells whether it broke off.
+    /// After [`ReadState::Closed`] nothing more comes.
     pub fn read_frames(&mut self, frame: impl FnMut(&[u8])) -> Result<ReadState, Fault> {
         self.read_up_to(TURN, frame)
     }
@@ -134,16 +134,10 @@ impl Link {
         self.unread
     }
 
-    /// Bytes of a frame whose end has not come.
-    #[must_use]
-    pub fn unfinished(&self) -> usize {
-        self.inbox.unfinished()
-    }
-
     fn read_up_to(&mut self, most: usize, mut frame: impl FnMut(&[u8])) -> Result<ReadState, Fault> {
         let mut left = most;
         while left > 0 {
-            let space = self.inbox.space();
+            let space = self.inbox.room();
             let room = space.len();
             let length = match (&*self.stream).read(space) {
                 Ok(0) => return Ok(ReadState::Closed),
@@ -157,8 +151,9 @@ impl Link {
                 }
                 Err(error) => return Err(error.into()),
             };
-            self.inbox.filled(length);
-            while let Some(line) = self.inbox.next_line()? {
+            self.inbox.came(length);
+            // The one fault of a stream that is only cut into lines.
+            while let Some(line) = self.inbox.next_line().map_err(|_| Fault::Oversized)? {
                 frame(line);
             }
             if length < room {
@@ -188,71 +183,6 @@ impl AsFd for Link {
     }
 }
 
-/// Cuts a stream of bytes at its newlines; a piece may have [`LIMIT`] bytes, its newline included.
-#[derive(Debug, Default)]
-pub struct Splitter {
-    /// All of it is initialised; what counts is `start..end`.
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// Up to here there is no newline.
-    scanned: usize,
-}
-
-impl Splitter {
-    /// Room to read into, never empty; tell [`filled`](Self::filled) how much came.
-    pub fn space(&mut self) -> &mut [u8] {
-        if self.start == self.end {
-            // Empty: begin at the front again, in a small buffer.
-            (self.start, self.end, self.scanned) = (0, 0, 0);
-            if self.buffer.len() > REST {
-                self.buffer = Vec::new();
-            }
-        }
-        if self.end == self.buffer.len() && self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.scanned -= self.start;
-            self.end -= self.start;
-            self.start = 0;
-        }
-        if self.buffer.len() - self.end < REST / 2 {
-            let larger = (self.buffer.len() * 2).max(REST);
-            self.buffer.resize(larger, 0);
-        }
-        &mut self.buffer[self.end..]
-    }
-
-    /// `length` bytes were put at the beginning of [`space`](Self::space).
-    pub fn filled(&mut self, length: usize) {
-        self.end += length;
-        debug_assert!(self.end <= self.buffer.len(), "more was filled than there was space");
-    }
-
-    /// The next whole piece, without its newline.
-    ///
-    /// # Errors
-    /// [`Fault::Oversized`] when a piece is over the limit, ended or not.
-    pub fn next_line(&mut self) -> Result<Option<&[u8]>, Fault> {
-        let Some(offset) = newline(&self.buffer[self.scanned..self.end]) else {
-            self.scanned = self.end;
-            return if self.unfinished() >= LIMIT { Err(Fault::Oversized) } else { Ok(None) };
-        };
-        let (from, to) = (self.start, self.scanned + offset);
-        if to + 1 - from > LIMIT {
-            return Err(Fault::Oversized);
-        }
-        self.start = to + 1;
-        self.scanned = self.start;
-        Ok(Some(&self.buffer[from..to]))
-    }
-
-    /// Bytes after the last piece.
-    #[must_use]
-    pub fn unfinished(&self) -> usize {
-        self.end - self.start
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,7 +204,6 @@ mod tests {
         let (mut link, mut worker) = pair();
         worker.write_all(b"a\nbb\n\nccc").unwrap();
         assert_eq!(frames(&mut link), (vec![b"a".to_vec(), b"bb".to_vec(), vec![]], ReadState::Drained));
-        assert_eq!(link.unfinished(), 3);
         worker.write_all(b"c\n").unwrap();
         assert_eq!(frames(&mut link), (vec![b"cccc".to_vec()], ReadState::Drained));
         assert_eq!(frames(&mut link), (vec![], ReadState::Drained));
@@ -282,7 +211,6 @@ mod tests {
         drop(worker);
         assert_eq!(frames(&mut link).0, [b"last".to_vec()]);
         assert_eq!(frames(&mut link).1, ReadState::Closed);
-        assert_eq!(link.unfinished(), 10);
     }
 
     #[test]
@@ -315,8 +243,6 @@ mod tests {
             link.read_frames(|frame| got.push(frame.len())).unwrap();
         }
         assert_eq!(got, [LIMIT - 1]);
-        link.inbox.space();
-        assert!(link.inbox.buffer.capacity() <= REST);
         assert!(echo.join().unwrap() == expected);
     }
 
@@ -334,7 +260,6 @@ mod tests {
             }
         };
         assert!(matches!(fault, Fault::Oversized));
-        assert!(link.inbox.buffer.len() <= 2 * LIMIT);
     }
 
     #[test]
@@ -352,7 +277,7 @@ mod tests {
         drop(worker);
         let mut count = 0;
         link.read_last_frames(|_| count += 1).unwrap();
-        assert_eq!((count, link.unfinished()), (2, 3));
+        assert_eq!(count, 2);
         link.read_last_frames(|_| panic!("there is no frame")).unwrap();
         drop(grandchild);
     }

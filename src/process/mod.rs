@@ -20,7 +20,7 @@ mod terms;
 
 use std::{
     ffi::c_int,
-    io::{self, BufRead},
+    io,
     os::fd::{AsFd, AsRawFd},
 };
 
@@ -58,21 +58,4 @@ fn readable_bytes(descriptor: impl AsFd) -> io::Result<usize> {
     // SAFETY: FIONREAD writes one int through the pointer, which points to one, and the descriptor is open: it is borrowed.
     let result = unsafe { libc::ioctl(descriptor.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
-}
-
-/// Where the next newline is. Through std's `skip_until`, because that is a `memchr`, and frames can be large.
-fn newline(bytes: &[u8]) -> Option<usize> {
-    let mut rest = bytes;
-    let skipped = rest.skip_until(b'\n').unwrap_or(0);
-    (skipped > 0 && bytes[skipped - 1] == b'\n').then(|| skipped - 1)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn newlines_are_found() {
-        for (text, place) in [("", None), ("ab", None), ("\n", Some(0)), ("ab\nc\n", Some(2))] {
-            assert_eq!(super::newline(text.as_bytes()), place, "{text:?}");
-        }
-    }
 }

@@ -39,8 +39,20 @@ pub enum Act {
 struct Entry {
     schedule: Schedule,
     next: Option<Timestamp>,
+    /// It could not be stored: not tried again before this.
+    again_at: Option<Timestamp>,
     /// Asked to be stored, not answered.
     pending: bool,
+    /// What was asked last moves the memory on past a moment that is not run.
+    skips: bool,
+}
+
+impl Entry {
+    /// When its next moment is to be fired.
+    fn due_at(&self) -> Option<Timestamp> {
+        let moment = self.next.filter(|_| !self.pending)?;
+        Some(self.again_at.map_or(moment, |again_at| moment.max(again_at)))
+    }
 }
 
 /// The moments of all schedules.
@@ -54,7 +66,7 @@ impl Timer {
     /// A timer that does not hold the lease yet.
     #[must_use]
     pub fn new(schedules: Vec<Schedule>) -> Self {
-        let entry = |schedule| Entry { schedule, next: None, pending: false };
+        let entry = |schedule| Entry { schedule, next: None, again_at: None, pending: false, skips: false };
         Self { entries: schedules.into_iter().map(entry).collect(), leading: false }
     }
 
@@ -65,11 +77,12 @@ impl Timer {
         let mut acts = Vec::new();
         for entry in &mut self.entries {
             entry.pending = false;
+            entry.again_at = None;
             entry.next = entry.schedule.when.next_after(now);
             let Some(last) = memory.get(entry.schedule.id.as_str()) else { continue };
             let Some(missed) = last_between(entry, *last, now) else { continue };
             let run = entry.schedule.misfire == Misfire::RunOnce;
-            entry.pending = true;
+            (entry.pending, entry.skips) = (true, !run);
             acts.push(act(&entry.schedule, missed, run));
         }
         acts
@@ -87,8 +100,8 @@ impl Timer {
             return acts;
         }
         for entry in &mut self.entries {
-            let Some(moment) = entry.next.filter(|next| *next <= now && !entry.pending) else { continue };
-            entry.pending = true;
+            let Some(moment) = entry.next.filter(|_| entry.due_at().is_some_and(|at| at <= now)) else { continue };
+            (entry.pending, entry.skips) = (true, false);
             acts.push(act(&entry.schedule, moment, true));
         }
         acts
@@ -98,17 +111,20 @@ impl Timer {
     pub fn fired(&mut self, now: Timestamp, schedule: &str, moment: Timestamp, stored: bool) {
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.schedule.id == schedule) else { return };
         entry.pending = false;
+        entry.again_at = None;
         if stored {
             // Moments that passed while this one was being stored are not made up for: at most one is behind.
-            let after = moment.max(now.plus(Duration::ZERO));
+            let after = moment.max(now);
             let upcoming = entry.schedule.when.next_after(moment);
             entry.next = if upcoming.is_some_and(|next| next <= after) {
                 last_between(entry, moment, now).or(upcoming)
             } else {
                 upcoming
             };
-        } else {
-            entry.next = Some(moment.max(Timestamp(now.plus(RETRY).0).min(moment.plus(RETRY))));
+        } else if !entry.skips {
+            // The same moment: its task has the same id then, should it have been stored after all.
+            entry.next = Some(moment);
+            entry.again_at = Some(now.plus(RETRY));
         }
     }
 
@@ -118,25 +134,28 @@ impl Timer {
         if !self.leading {
             return None;
         }
-        self.entries.iter().filter(|entry| !entry.pending).filter_map(|entry| entry.next).min()
+        self.entries.iter().filter_map(Entry::due_at).min()
     }
 }
 
-/// The latest moment after `last` and not after `now`. Looks at each moment in between, up to a bound.
+/// The latest moment after `last` and not after `now`: found by halving, so that a year of missed seconds costs the
+/// master's loop forty looks at the calendar.
 fn last_between(entry: &Entry, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    const MOST: usize = 100_000;
-    let mut found = None;
-    let mut at = last;
-    for _ in 0..MOST {
-        match entry.schedule.when.next_after(at) {
-            Some(next) if next <= now => {
-                found = Some(next);
-                at = next;
-            }
-            _ => break,
+    let has_passed = |at: i64| entry.schedule.when.next_after(Timestamp(at)).is_some_and(|next| next <= now);
+    // What is remembered comes from elsewhere: no time before 1970 is taken for one.
+    let (mut before, mut from) = (last.0.max(0), now.0);
+    if before >= from || !has_passed(before) {
+        return None;
+    }
+    while from - before > 1 {
+        let middle = before + (from - before) / 2;
+        if has_passed(middle) {
+            before = middle;
+        } else {
+            from = middle;
         }
     }
-    found
+    Some(Timestamp(from))
 }
 
 fn act(schedule: &Schedule, moment: Timestamp, run: bool) -> Act {
@@ -157,4 +176,66 @@ fn act(schedule: &Schedule, moment: Timestamp, run: bool) -> Act {
 fn task_id(schedule: &str, moment: Timestamp) -> String {
     let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"asynctask.schedule");
     Uuid::new_v5(&namespace, format!("{schedule}@{}", moment.0).as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        cron::{Cron, Fields},
+        *,
+    };
+
+    fn timer(misfire: Misfire, field: (&str, &str)) -> Timer {
+        let mut fields = Fields { timezone: Some("UTC".to_owned()), ..Fields::default() };
+        *fields.by_name(field.0).unwrap() = Some(field.1.to_owned());
+        Timer::new(vec![Schedule {
+            id: "s".to_owned(),
+            queue: "q".to_owned(),
+            target: Target::Worker("kind".to_owned()),
+            when: Cron::new(&fields).unwrap(),
+            misfire,
+            fields: String::new(),
+        }])
+    }
+
+    fn seconds(seconds: i64) -> Timestamp {
+        Timestamp(seconds * 1000)
+    }
+
+    fn moments(acts: &[Act]) -> Vec<(i64, bool)> {
+        acts.iter().map(|Act::Fire { moment, task, .. }| (moment.0 / 1000, task.is_some())).collect()
+    }
+
+    #[test]
+    fn of_what_was_missed_the_last_counts_however_much_it_was() {
+        let now = seconds(400_000_000);
+        let memory = [("s".to_owned(), seconds(5))];
+        let mut often = timer(Misfire::RunOnce, ("second", "*"));
+        assert_eq!(moments(&often.lead(now, &memory)), [(400_000_000, true)]);
+        let mut hourly = timer(Misfire::Skip, ("minute", "30"));
+        assert_eq!(moments(&hourly.lead(now, &memory)), [(399_997_800, false)]);
+        for last in [now, seconds(400_000_001), Timestamp(i64::MAX)] {
+            assert_eq!(timer(Misfire::RunOnce, ("second", "*")).lead(now, &[("s".to_owned(), last)]), []);
+        }
+        let nonsense = [("s".to_owned(), Timestamp(i64::MIN))];
+        assert_eq!(moments(&timer(Misfire::RunOnce, ("second", "*")).lead(now, &nonsense)), [(400_000_000, true)]);
+    }
+
+    #[test]
+    fn what_could_not_be_stored_is_tried_again_as_the_moment_that_it_was() {
+        let mut timer = timer(Misfire::Skip, ("minute", "*"));
+        timer.lead(seconds(50), &[]);
+        assert_eq!(moments(&timer.due(seconds(63))), [(60, true)]);
+        assert_eq!(timer.next_moment(), None);
+        timer.fired(seconds(64), "s", seconds(60), false);
+        assert_eq!(timer.next_moment(), Some(seconds(65)));
+        assert_eq!(timer.due(Timestamp(64_999)), []);
+        assert_eq!(moments(&timer.due(seconds(65))), [(60, true)]);
+        timer.fired(seconds(65), "s", seconds(60), true);
+        assert_eq!(timer.next_moment(), Some(seconds(120)));
+        // A moment that is skipped is not run because its skipping could not be stored.
+        assert_eq!(moments(&timer.lead(seconds(130), &[("s".to_owned(), seconds(60))])), [(120, false)]);
+        timer.fired(seconds(131), "s", seconds(120), false);
+        assert_eq!(timer.next_moment(), Some(seconds(180)));
+    }
 }

@@ -11,8 +11,9 @@
 //!    confirmed; `Release` puts it back. A delivery that is never settled (killed process, lost connection)
 //!    is delivered again.
 //! 2. *Every settlement is answered* by [`Event::Settled`] once it is durable, unless [`Event::Lost`] comes
-//!    first: then all handles of that session are void (but for those that were accepted: nothing else holds their
-//!    tasks any more, so they and their settlements outlive the session), and a settlement for a void handle is ignored.
+//!    first: then all handles of that session are void, and a settlement for a void handle is ignored. But for those
+//!    that were accepted, also those that the owner accepts before it hears of the loss: perhaps nothing else holds
+//!    their tasks any more, so they and their settlements outlive the session. Such an `Accept` may stay unanswered.
 //! 3. *Credit bounds what is in our hands*: of each queue at most `credit` deliveries are unsettled at once.
 //!    `Accept` does not give credit back; the handle stays open until it is settled.
 //! 4. *Order*: tasks of one queue come oldest first, except those that were released, retried or delayed.

@@ -40,6 +40,10 @@ impl Uri {
                 if !rest.starts_with("//") {
                     return Err(bad("it should begin with amqp:// or amqps://"));
                 }
+                if rest == "//" || rest.starts_with("///") {
+                    return Err(bad("it names no host, as in amqp://localhost"));
+                }
+                super::amqp::check(text)?;
                 Ok(Self::Amqp(text.to_owned()))
             }
             "localmem" => Ok(Self::Localmem(rest.trim_start_matches('/').to_owned())),
@@ -64,7 +68,8 @@ impl fmt::Debug for Uri {
     }
 }
 
-/// Replaces the password of an address by `***`, and values of parameters that could hold secrets with it.
+/// Replaces the password of one address by `***`. The text is the address alone, so whatever stands before the `@` is
+/// masked, blanks and quotes included; the settings' own mask finds addresses in a line, which end at those.
 #[must_use]
 pub(crate) fn mask(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };

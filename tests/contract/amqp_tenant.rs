@@ -15,6 +15,7 @@ impl Tenant for Amqp {
     const SEES_IN_HAND: bool = false;
     const LISTS_QUEUES: bool = false;
     const RETURNS_UNCOUNTED: bool = false;
+    const LOSES_SESSIONS: bool = true;
 
     fn fresh() -> Option<Self> {
         let broker = broker::shared()?;
@@ -23,6 +24,12 @@ impl Tenant for Amqp {
 
     fn open(&self, events: Events) -> Box<dyn Transport> {
         open(&Uri::Amqp(self.address.clone()), events).expect("a thread for the transport")
+    }
+
+    fn lose(&self) {
+        let vhost = self.address.rsplit('/').next().expect("an address names a virtual host");
+        let broker = broker::shared().expect("it was there");
+        broker.control(&["close_all_connections", "--vhost", vhost, "the test says so"]);
     }
 
     fn queue(&self, stem: &str) -> String {

@@ -142,7 +142,7 @@ pub fn delayed_tasks_wait_for_their_time<T: Tenant>(tenant: &T) {
 pub fn expired_tasks_are_delivered_with_their_expiry<T: Tenant>(tenant: &T) {
     let queue = tenant.queue("foo");
     let mut party = Party::attached(tenant, &[setup(&queue, &[])], 2);
-    let (past, future) = (asynctask::clock::Timestamp(1_000), Clock::wall().plus(Duration::from_secs(3_600)));
+    let (past, future) = (asynctask::clock::Timestamp(1_000), Clock::wall().plus(Duration::from_hours(1)));
     party.submit(vec![
         NewTask { expires_at: Some(past), ..task(&queue, "past") },
         NewTask { expires_at: Some(future), ..task(&queue, "future") },

@@ -50,7 +50,7 @@ pub fn what_was_settled_before_a_kill_stays_settled<T: Tenant>(tenant: &T) {
     let queue = tenant.queue("foo");
     let delay = Duration::from_millis(200);
     let mut party = Party::attached(tenant, &[setup(&queue, &[delay])], 5);
-    let expires_at = Some(Clock::wall().plus(Duration::from_secs(7_200)));
+    let expires_at = Some(Clock::wall().plus(Duration::from_hours(2)));
     let sent = tasks(&queue, 5).into_iter().map(|task| NewTask { expires_at, ..task });
     party.submit(sent.collect());
     let held = party.deliveries(5);

@@ -13,7 +13,7 @@ use super::{
     party::{Party, done, setup, task, tasks},
 };
 
-const HOUR: Duration = Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// Three ready, one delayed, one dead, and one in hand, of which the handle is given.
 fn filled<'a, T: Tenant>(tenant: &'a T, queue: &str) -> (Party<'a, T>, asynctask::task::Handle) {

@@ -7,13 +7,14 @@ mod endings;
 mod ends;
 pub mod faulty;
 mod lease;
+mod outlive;
 pub mod party;
 mod reexec;
 mod settlement;
 pub mod sqlite;
 mod views;
 
-pub use self::{dead::*, delivery::*, endings::*, ends::*, lease::*, settlement::*, views::*};
+pub use self::{dead::*, delivery::*, endings::*, ends::*, lease::*, outlive::*, settlement::*, views::*};
 use asynctask::transport::{Events, Transport};
 
 /// A transport under test.
@@ -28,6 +29,9 @@ pub trait Tenant: Sized {
     /// An orderly return is no delivery.
     const RETURNS_UNCOUNTED: bool = true;
 
+    /// It can lose its session and build another one.
+    const LOSES_SESSIONS: bool = false;
+
     /// An empty store that no other test uses; `None`: this transport cannot be tested here.
     fn fresh() -> Option<Self>;
 
@@ -37,6 +41,11 @@ pub trait Tenant: Sized {
     /// Ends a transport as the death of its process would: nothing is settled, nothing is said.
     fn kill(&self, transport: Box<dyn Transport>) {
         drop(transport);
+    }
+
+    /// Has every transport on this store lose its session.
+    fn lose(&self) {
+        unreachable!("its sessions are not lost");
     }
 
     /// The name of a queue, where the store is shared with other tests.
@@ -91,6 +100,10 @@ macro_rules! every_clause {
                 closed_deliveries_come_back_uncounted
                 what_was_settled_before_a_kill_stays_settled
                 accepted_tasks_die_with_their_master
+                accepted_tasks_outlive_a_lost_session
+                accepted_tasks_are_settled_between_sessions
+                settlements_under_way_at_a_loss_are_made_good
+                an_acceptance_counts_until_the_loss_is_heard
                 close_is_answered
                 handles_of_a_killed_master_are_void
                 depths_count_each_state

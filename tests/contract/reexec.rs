@@ -249,7 +249,7 @@ fn a_full_disk_loses_no_settlement() {
 fn idle_child() {
     let Some(tenant) = Inherited::fresh() else { return };
     let mut party = Party::attached(&tenant, &[setup("foo", &[])], 2);
-    party.submit(vec![NewTask { delay: Duration::from_secs(3_600), ..task("foo", "later") }]);
+    party.submit(vec![NewTask { delay: Duration::from_hours(1), ..task("foo", "later") }]);
     party.depth("foo");
     let before = wakes_of("sqlite");
     party.hears_nothing_for(Duration::from_millis(3_200));

@@ -50,7 +50,7 @@ pub fn release_puts_back_without_an_attempt<T: Tenant>(tenant: &T) {
 pub fn retry_counts_an_attempt_and_waits<T: Tenant>(tenant: &T) {
     let queue = tenant.queue("foo");
     let mut party = Party::attached(tenant, &[setup(&queue, &[DELAY])], 1);
-    let expires_at = Some(Clock::wall().plus(Duration::from_secs(3_600)));
+    let expires_at = Some(Clock::wall().plus(Duration::from_hours(1)));
     party.submit(vec![NewTask { expires_at, ..task(&queue, "a") }]);
     for attempts in 0..3 {
         let delivery = party.delivery();

@@ -261,7 +261,7 @@ fn an_idle_master_writes_nothing() {
     let mut party = Party::attached(&tenant, &[setup("foo", &[])], 1);
     let watcher = tenant.raw();
     let version = || watcher.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0)).expect("a number");
-    party.submit(vec![NewTask { delay: Duration::from_secs(3_600), ..task("foo", "later") }]);
+    party.submit(vec![NewTask { delay: Duration::from_hours(1), ..task("foo", "later") }]);
     let before = version();
     let start = Clock::wall();
     // It looks around twice in this time.

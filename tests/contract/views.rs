@@ -15,7 +15,7 @@ use super::{
 
 pub fn depths_count_each_state<T: Tenant>(tenant: &T) {
     let (work, next) = (tenant.queue("foo"), tenant.queue("bar"));
-    let hour = Duration::from_secs(3_600);
+    let hour = Duration::from_hours(1);
     let mut party = Party::attached(tenant, &[setup(&work, &[hour])], 0);
     party.submit(tasks(&work, 6));
     party.submit(vec![NewTask { delay: hour, ..task(&work, "late") }, task(&next, "other")]);

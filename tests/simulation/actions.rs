@@ -1,10 +1,13 @@
 //! What the core asks for: performed in the model, and held against what it may ask for.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use asynctask::{
     error::Code,
-    frames::to_worker::{self, ToWorker},
+    frames::{
+        HaltReason,
+        to_worker::{self, ToWorker},
+    },
     master::event::{Action, Event, Signal, WorkerId},
     task::{Handle, QueueIndex},
     transport,
@@ -30,7 +33,7 @@ impl World {
                 self.watch.down_since.get_or_insert(self.now);
                 self.ledger.lost();
                 for hand in self.children.values_mut().flat_map(|child| &mut child.hands) {
-                    hand.held = false;
+                    hand.held = self.ledger.entries[&hand.handle].accepted;
                 }
             }
             transport::Event::Surveyed { serial, .. } if self.watch.stopping_at.is_none() => {
@@ -62,13 +65,18 @@ impl World {
             return Err(format!("an action after the end: {action:?}"));
         }
         match action {
-            Action::Spawn { worker, queue, .. } => self.spawn(worker, queue),
-            Action::Answer { .. } | Action::LogLevel(_) | Action::Measure { .. } => Ok(()),
-            Action::SpawnOnce { .. } => Err("no kind here is of mode once".to_owned()),
+            Action::Spawn { worker, queue, slot } => self.spawn(worker, queue, slot),
+            Action::Answer { number, answer } => {
+                self.watch.orders.answered(number, answer);
+                Ok(())
+            }
+            Action::LogLevel(_) => Ok(()),
+            Action::Measure { worker } => self.measure(worker),
+            Action::SpawnOnce { worker, queue, slot, once } => self.spawn_once(worker, queue, slot, &once),
             Action::Send { worker, frame } => self.send(worker, &frame),
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::Credit { queue, credit } => {
-                let seats = self.settings.queue(queue.0).processes * self.settings.queue(queue.0).concurrency;
+                let seats = self.watch.orders.processes[queue.0] * self.settings.queue(queue.0).concurrency;
                 if credit > seats.max(512) || (credit > 0 && self.watch.stopping_at.is_some()) {
                     return Err(format!("credit {credit} with {seats} seats, stop {:?}", self.watch.stopping_at));
                 }
@@ -102,61 +110,54 @@ impl World {
         }
     }
 
-    fn spawn(&mut self, worker: WorkerId, queue: QueueIndex) -> Result<(), String> {
+    fn spawn(&mut self, worker: WorkerId, queue: QueueIndex, slot: String) -> Result<(), String> {
+        self.may_spawn(worker)?;
+        let mut others = self.children.values().filter(|child| child.queue == queue.0 && child.name == slot);
+        if others.any(Child::is_wanted) {
+            self.watch.orders.successors.insert(worker.slot);
+        }
+        if self.spawn_fails(worker, queue.0) {
+            return Ok(());
+        }
+        let (calm, temper) = (self.is_calm(), &self.settings.temper);
+        let deaf = temper.deaf || (!calm && self.dice.chance(temper.never_ready));
+        self.children.insert(worker, Child { deaf, ..Child::new(queue.0, slot, self.at()) });
+        let acts = child::born(&self.settings, calm, &mut self.dice);
+        self.acts(worker, acts);
+        self.feed_later(Event::Spawned { worker, pid: pid_of(worker) });
+        Ok(())
+    }
+
+    pub(crate) fn may_spawn(&self, worker: WorkerId) -> Result<(), String> {
         if self.children.keys().any(|other| other.slot == worker.slot) {
             return Err(format!("{worker:?} is started in a slot whose process lives"));
         }
         if self.watch.stopping_at.is_some() {
             return Err("a process is started in a stop".to_owned());
         }
-        let calm = self.is_calm();
-        if !calm && self.dice.chance(self.settings.temper.spawn_fails) {
-            self.watch.failed_start(queue.0);
-            self.feed_later(Event::SpawnFailed { worker, error: "no memory".to_owned() });
-            return Ok(());
-        }
-        let temper = &self.settings.temper;
-        let child = Child {
-            queue: queue.0,
-            spawned_at: self.at(),
-            ready: false,
-            seats: 0,
-            hands: Vec::new(),
-            killed_at: None,
-            faulted: false,
-            hung_up: false,
-            said_bye: false,
-            leaving: false,
-            dismissed: false,
-            deaf: temper.deaf || (!calm && self.dice.chance(temper.never_ready)),
-        };
-        self.children.insert(worker, child);
-        let acts = child::born(&self.settings, calm, &mut self.dice);
-        self.acts(worker, acts);
-        self.feed_later(Event::Spawned { worker, pid: 1000 + worker.life * 10 + worker.slot as u32 });
         Ok(())
     }
 
+    /// Whether the operating system has no process to give; the core is told.
+    pub(crate) fn spawn_fails(&mut self, worker: WorkerId, queue: usize) -> bool {
+        let fails = !self.is_calm() && self.dice.chance(self.settings.temper.spawn_fails);
+        if fails {
+            self.watch.failed_start(worker.slot, queue);
+            self.feed_later(Event::SpawnFailed { worker, error: "no memory".to_owned() });
+        }
+        fails
+    }
+
     /// The shell tells the core what became of an action once all of them are performed.
-    fn feed_later(&mut self, event: Event) {
+    pub(crate) fn feed_later(&mut self, event: Event) {
         self.watch.pending.push(event);
     }
 
     fn send(&mut self, worker: WorkerId, frame: &[u8]) -> Result<(), String> {
-        let (at, calm) = (self.at(), self.is_calm());
         let child = self.children.get_mut(&worker).ok_or("a frame to nobody")?;
         let task = match to_worker::parse(frame).map_err(|fault| fault.to_string())? {
             ToWorker::Task(task) => task,
-            ToWorker::Halt(_) => {
-                self.watch.stopping(self.now);
-                child.dismissed = true;
-                if !child.deaf {
-                    child.leaving = true;
-                }
-                let acts = child.leave(&self.settings, &mut self.dice);
-                self.acts(worker, acts);
-                return Ok(());
-            }
+            ToWorker::Halt(reason) => return self.told_to_halt(worker, reason),
             other => return Err(format!("an unexpected frame {other:?}")),
         };
         if !child.has_seat() {
@@ -165,52 +166,83 @@ impl World {
         if child.hands.iter().any(|hand| hand.id == task.id) {
             return Err(format!("two tasks with the id {} in one process", task.id));
         }
+        let queue = child.queue;
         let body = task.json().map(str::as_bytes).unwrap_or_default();
+        let hand = self.begin(queue, &task.id, task.attempt, body)?;
+        self.children.get_mut(&worker).expect("it was there").hands.push(hand);
+        let calm = self.is_calm();
+        let acts = child::work(&self.children[&worker], self.tokens, &self.settings, calm, &mut self.dice);
+        self.acts(worker, acts);
+        self.not_too_many()
+    }
+
+    /// A task is begun: what must be true then.
+    pub(crate) fn begin(&mut self, queue: usize, id: &str, attempt: u32, body: &[u8]) -> Result<Hand, String> {
+        let at = self.at();
+        let hands = self.children.values().flat_map(|child| &child.hands);
+        let worked: BTreeSet<u64> = hands.map(|hand| hand.message).collect();
         let mut open = self.ledger.open.iter();
         let is_it = |handle: &&Handle| {
             let entry = &self.ledger.entries[*handle];
-            entry.run.is_none() && entry.queue == child.queue && entry.task.id == task.id && entry.task.body == body
+            entry.run.is_none() && entry.queue == queue && entry.task.id == id && entry.task.body == body
         };
         let handle = *open.find(is_it).ok_or("a task is sent that was not delivered, or is being worked")?;
         let entry = self.ledger.entries.get_mut(&handle).expect("an open handle has an entry");
-        if task.attempt != entry.task.attempts + 1 {
-            return Err(format!("attempt {} is sent for {entry:?}", task.attempt));
+        if attempt != entry.task.attempts + 1 {
+            return Err(format!("attempt {attempt} is sent for {entry:?}"));
+        }
+        if entry.redelivered && entry.identity.is_some() && worked.contains(&entry.message) {
+            return Err(format!("begun again while it is being worked: {entry:?}"));
+        }
+        if self.watch.orders.paused[queue] {
+            return Err(format!("begun although queue q{queue} is paused: {entry:?}"));
         }
         self.watch.may_run(entry, &self.ledger.ended, &self.ledger.doubled, &self.settings, self.now)?;
-        let settings = self.settings.queue(child.queue);
+        let settings = self.settings.queue(queue);
         self.tokens += 1;
-        entry.run = Some(self.tokens);
-        child.hands.push(Hand {
+        self.watch.started(queue, self.now, settings.rate)?;
+        Ok(Hand {
             token: self.tokens,
             handle,
             message: entry.message,
-            id: task.id.to_string(),
+            id: id.to_owned(),
             identity: entry.identity,
             due_at: settings.timeout.map(|limit| at + limit),
             held: true,
-        });
-        self.watch.started(child.queue, self.now, settings.rate)?;
-        let in_hand: usize = self.children.values().map(|child| child.hands.len()).sum();
-        if self.settings.plan.max_in_hand.is_some_and(|most| in_hand > most) {
-            return Err(format!("{in_hand} tasks at once"));
+        })
+    }
+
+    /// After a task was begun.
+    pub(crate) fn not_too_many(&mut self) -> Result<(), String> {
+        let hands: Vec<&Hand> = self.children.values().flat_map(|child| &child.hands).collect();
+        for hand in &hands {
+            self.ledger.entries.get_mut(&hand.handle).expect("a hand has an entry").run = Some(hand.token);
         }
-        let acts = child::work(&self.children[&worker], self.tokens, &self.settings, calm, &mut self.dice);
-        self.acts(worker, acts);
+        if self.settings.plan.max_in_hand.is_some_and(|most| hands.len() > most) {
+            return Err(format!("{} tasks at once", hands.len()));
+        }
         Ok(())
     }
 
     fn signal(&mut self, worker: WorkerId, signal: Signal) -> Result<(), String> {
         let at = self.at();
-        let child = self.children.get_mut(&worker).ok_or("a signal to nobody")?;
+        let child = self.children.get(&worker).ok_or("a signal to nobody")?;
         if child.killed_at.is_some() {
             return Err("a killed process is signalled again".to_owned());
         }
+        let cancelled = self.watch.orders.cancelling.clone();
+        let cancelled = cancelled.filter(|id| child.hands.iter().any(|hand| hand.id == *id));
+        let limit = self.settings.plan.supervisor.start_timeout;
+        let is_spare = self.is_spare(worker, child);
+        let has_cause = may_be_killed(child, limit, at) || cancelled.is_some() || is_spare;
+        let child = self.children.get_mut(&worker).expect("it was there");
         match signal {
             Signal::Kill => {
-                let limit = self.settings.plan.supervisor.start_timeout;
-                if self.watch.stopping_at.is_none() && !may_be_killed(child, limit, at) {
+                if self.watch.stopping_at.is_none() && !has_cause {
                     return Err(format!("killed without a cause: {child:?}"));
                 }
+                child.cancelled = cancelled;
+                child.dismissed |= is_spare;
                 child.killed_at = Some(at);
                 let after = self.dice.micros(self.settings.temper.dying);
                 self.after(after, Happening::Child { worker, act: Act::Exit(child::signal("SIGKILL")) });
@@ -219,6 +251,7 @@ impl World {
                 if !self.settings.plan.queues[child.queue].is_program || self.watch.stopping_at.is_none() {
                     return Err("SIGTERM to one that is not to get it".to_owned());
                 }
+                child.interrupted = true;
                 let acts = child.terminated(&self.settings, &mut self.dice);
                 self.acts(worker, acts);
             }
@@ -226,8 +259,26 @@ impl World {
         Ok(())
     }
 
+    fn told_to_halt(&mut self, worker: WorkerId, reason: HaltReason) -> Result<(), String> {
+        let at = self.at();
+        if reason == HaltReason::Empty {
+            self.watch.stopping(self.now);
+        }
+        self.may_be_dismissed(worker, reason)?;
+        let child = self.children.get_mut(&worker).expect("it was there");
+        child.dismissed = true;
+        if child.hands.is_empty() {
+            child.spare_since = Some(at);
+        }
+        child.leaving |= !child.deaf;
+        let acts = child.leave(&self.settings, &mut self.dice);
+        self.acts(worker, acts);
+        Ok(())
+    }
+
     fn halt(&mut self, code: Code) -> Result<(), String> {
         self.halted = Some(code);
+        self.watch.measure_outage(self.now);
         self.check_halt(code)
     }
 
@@ -244,7 +295,11 @@ impl World {
             };
             self.feed(event)?;
         }
-        self.now += Duration::from_secs(3600);
+        self.now += Duration::from_hours(1);
         self.feed(Event::DeadlinePassed)
     }
+}
+
+pub(crate) fn pid_of(worker: WorkerId) -> u32 {
+    1000 + worker.life * 10 + worker.slot as u32
 }

@@ -37,11 +37,20 @@ pub(crate) enum Place {
     InHand(Handle),
 }
 
+/// A delivery that was accepted, and its last settlement until that is answered.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) message: Message,
+    decided: Option<Settlement>,
+}
+
 /// The effect of a request, later.
 #[derive(Debug)]
 pub(crate) enum Effect {
     Credit(usize, u32),
     Store(Handle, Settlement),
+    /// An acceptance is performed: the original is out of its queue.
+    Acknowledge(Handle),
     Remove(Handle),
     Survey(u64),
     /// What a survey found, after the pauses that make it trustworthy.
@@ -59,12 +68,12 @@ pub(crate) enum Next {
 #[derive(Debug, Default)]
 pub(crate) struct Broker {
     pub(crate) messages: BTreeMap<u64, Message>,
-    /// Early acknowledged: out of the queue, in the master's memory.
-    pub(crate) accepted: BTreeMap<Handle, Message>,
+    /// Accepted: the handle outlives its session, and what is decided about it with it.
+    pub(crate) accepted: BTreeMap<Handle, Accepted>,
+    /// In hand when the session was lost: an acceptance that was asked for before the master heard of it counts.
+    parted: BTreeMap<Handle, Message>,
     /// Dead letters and finished ones, by origin.
     pub(crate) ended: BTreeMap<u64, u32>,
-    /// Early acknowledged in a session that was lost: the contract makes their handles void.
-    pub(crate) lost_early: Vec<u64>,
     handles: BTreeMap<Handle, u64>,
     pub(crate) names: Vec<String>,
     pub(crate) credit: Vec<u32>,
@@ -99,28 +108,28 @@ impl Broker {
         number
     }
 
-    pub(crate) fn restore(&mut self) -> Event {
+    /// A session stands: what was decided about accepted deliveries meanwhile is to be stored.
+    pub(crate) fn restore(&mut self) -> (Event, Vec<Effect>) {
         self.session += 1;
         self.is_up = true;
-        Event::Attached { session: self.session }
+        let decided = self.accepted.iter_mut().filter_map(|(handle, accepted)| {
+            accepted.decided.take().map(|settlement| Effect::Store(*handle, settlement))
+        });
+        (Event::Attached { session: self.session }, decided.collect())
     }
 
     /// The session is gone. What was in hand is worth a return after a while: their numbers.
     pub(crate) fn lose(&mut self, again_in: Duration) -> (Event, Vec<u64>) {
         self.is_up = false;
         self.survey = 0;
-        for message in std::mem::take(&mut self.accepted).into_values() {
-            self.lost_early.push(message.origin);
-        }
-        let back: Vec<u64> = std::mem::take(&mut self.handles)
-            .into_values()
-            .filter(|number| self.messages.contains_key(number))
-            .collect();
-        for number in &back {
-            let message = self.messages.get_mut(number).expect("only those that exist are returned");
+        let mut back = Vec::new();
+        for (handle, number) in std::mem::take(&mut self.handles) {
+            let Some(message) = self.messages.get_mut(&number) else { continue };
+            self.parted.insert(handle, message.clone());
             message.place = Place::Delayed;
             message.redelivered = true;
             message.deliveries += 1;
+            back.push(number);
         }
         let error = Error::Lost { uri: "amqp://there".to_owned(), cause: "it went away".to_owned() };
         (Event::Lost { error, again_in }, back)
@@ -135,7 +144,10 @@ impl Broker {
         for queue in 0..self.credit.len() {
             let held = self.messages.values().filter(|message| message.queue == queue);
             let held = held.filter(|message| matches!(message.place, Place::InHand(_))).count();
-            let held = held + self.accepted.values().filter(|message| message.queue == queue).count();
+            let kept = |(handle, accepted): &(&Handle, &Accepted)| {
+                accepted.message.queue == queue && !self.handles.contains_key(handle)
+            };
+            let held = held + self.accepted.iter().filter(kept).count();
             let free = (self.credit[queue] as usize).saturating_sub(held);
             let ready = self.messages.iter().filter(|(_, message)| message.queue == queue);
             let ready = ready.filter(|(_, message)| message.place == Place::Ready).map(|(number, _)| *number);
@@ -182,7 +194,7 @@ impl Broker {
             }
             Effect::Survey(serial) if serial == self.survey && self.is_up => {
                 self.survey = 0;
-                self.surveyed_at.insert(serial, now);
+                self.surveyed_at.entry(serial).or_insert(now);
                 let empty = self.messages.is_empty() && self.accepted.is_empty();
                 // What is said with `empty` means nothing, so it is anything.
                 let again_in = if empty { dice.pick(&[0, 1000, 1 << 40]) } else { dice.between(1_000, 900_000) };
@@ -193,17 +205,39 @@ impl Broker {
             Effect::Answer(event) => vec![Next::Tell(event)],
             Effect::Store(handle, settlement) => self.store(handle, settlement, dice),
             Effect::Remove(handle) => {
+                let accepted = self.accepted.remove(&handle);
+                let number = self.handles.remove(&handle);
+                if accepted.is_none() && number.is_none() {
+                    return Vec::new();
+                }
+                self.messages.remove(&number.unwrap_or_default());
+                vec![Next::Tell(Event::Settled(vec![handle]))]
+            }
+            Effect::Acknowledge(handle) => {
                 let Some(number) = self.handles.remove(&handle) else { return Vec::new() };
                 self.messages.remove(&number);
-                vec![Next::Tell(Event::Settled(vec![handle]))]
+                let answer = Next::Tell(Event::Settled(vec![handle]));
+                if self.answers_accept { vec![answer] } else { Vec::new() }
             }
         }
     }
 
     fn store(&mut self, handle: Handle, settlement: Settlement, dice: &mut Dice) -> Vec<Next> {
-        let Some(number) = self.handles.get(&handle).copied() else { return Vec::new() };
-        let early = self.accepted.remove(&handle);
-        let Some(message) = early.clone().or_else(|| self.messages.get(&number).cloned()) else { return Vec::new() };
+        if settlement == Settlement::Accept {
+            return self.accept(handle);
+        }
+        if let Some(accepted) = self.accepted.get_mut(&handle) {
+            accepted.decided = Some(settlement.clone());
+            // What is asked between the sessions is done in the next one.
+            if !self.is_up {
+                return Vec::new();
+            }
+        }
+        let number = self.handles.get(&handle).copied();
+        let kept = self.accepted.get(&handle).map(|accepted| accepted.message.clone());
+        let is_kept = kept.is_some();
+        let message = kept.or_else(|| number.and_then(|number| self.messages.get(&number).cloned()));
+        let Some(message) = message else { return Vec::new() };
         let copy = |attempts: u32| Message {
             attempts,
             redelivered: false,
@@ -214,29 +248,25 @@ impl Broker {
         };
         let mut next = Vec::new();
         match settlement {
-            Settlement::Accept => {
-                self.messages.remove(&number);
-                self.accepted.insert(handle, message);
-                return if self.answers_accept { vec![Next::Tell(Event::Settled(vec![handle]))] } else { next };
-            }
+            Settlement::Accept => {}
+            Settlement::Release if is_kept => self.put_later(copy(message.attempts), Duration::ZERO, &mut next),
             Settlement::Release => {
                 self.handles.remove(&handle);
                 let mut back = message;
                 back.place = Place::Ready;
                 back.redelivered = dice.chance(500);
-                self.messages.insert(number, back);
+                self.messages.insert(number.unwrap_or_default(), back);
                 return vec![Next::Tell(Event::Settled(vec![handle]))];
             }
             Settlement::Done { submit } => {
                 *self.ended.entry(message.origin).or_default() += 1;
-                let submitted: Vec<u64> =
-                    submit.into_iter().filter_map(|task| self.follow_up(task, &mut next)).collect();
-                drop(submitted);
-                if early.is_none() {
-                    self.messages.remove(&number);
+                for task in submit {
+                    self.follow_up(task, &mut next);
                 }
-                self.handles.remove(&handle);
-                next.push(Next::Tell(Event::Settled(vec![handle])));
+                next.push(Next::Then(Effect::Remove(handle)));
+                if !is_kept {
+                    next.extend(self.effect(Effect::Remove(handle), Duration::ZERO, dice));
+                }
                 return next;
             }
             Settlement::Dead(_) => *self.ended.entry(message.origin).or_default() += 1,
@@ -248,8 +278,17 @@ impl Broker {
         next
     }
 
-    fn follow_up(&mut self, task: NewTask, next: &mut Vec<Next>) -> Option<u64> {
-        let queue = self.names.iter().position(|name| *name == task.queue)?;
+    /// From here on the handle stands, whatever becomes of the session; the original goes a moment later.
+    fn accept(&mut self, handle: Handle) -> Vec<Next> {
+        let number = self.handles.get(&handle);
+        let message = number.and_then(|number| self.messages.get(number).cloned());
+        let Some(message) = message.or_else(|| self.parted.remove(&handle)) else { return Vec::new() };
+        self.accepted.insert(handle, Accepted { message, decided: None });
+        vec![Next::Then(Effect::Acknowledge(handle))]
+    }
+
+    fn follow_up(&mut self, task: NewTask, next: &mut Vec<Next>) {
+        let Some(queue) = self.names.iter().position(|name| *name == task.queue) else { return };
         let origin = self.number();
         let message = Message {
             origin,
@@ -264,7 +303,6 @@ impl Broker {
             came_at: None,
         };
         self.put_later(message, task.delay, next);
-        Some(origin)
     }
 
     fn put_later(&mut self, mut message: Message, after: Duration, next: &mut Vec<Next>) {

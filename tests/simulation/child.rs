@@ -18,6 +18,10 @@ use super::{dice::Dice, settings::Settings};
 #[expect(clippy::struct_excessive_bools, reason = "a record of what was seen, not a state machine")]
 pub(crate) struct Child {
     pub(crate) queue: usize,
+    /// Of its slot.
+    pub(crate) name: String,
+    /// It was started for one task, and is judged by its exit status.
+    pub(crate) is_once: bool,
     pub(crate) spawned_at: Instant,
     pub(crate) ready: bool,
     pub(crate) seats: usize,
@@ -31,6 +35,12 @@ pub(crate) struct Child {
     pub(crate) leaving: bool,
     /// It was asked to leave, whether it heard or not.
     pub(crate) dismissed: bool,
+    /// Since when it is to leave and holds nothing.
+    pub(crate) spare_since: Option<Instant>,
+    /// It got a SIGTERM.
+    pub(crate) interrupted: bool,
+    /// It was killed for the sake of this task.
+    pub(crate) cancelled: Option<String>,
     /// Hears SIGKILL alone.
     pub(crate) deaf: bool,
 }
@@ -202,6 +212,39 @@ fn any_exit(dice: &mut Dice) -> Exit {
 }
 
 impl Child {
+    pub(crate) fn new(queue: usize, name: String, now: Instant) -> Self {
+        Self {
+            queue,
+            name,
+            is_once: false,
+            spawned_at: now,
+            ready: false,
+            seats: 0,
+            hands: Vec::new(),
+            killed_at: None,
+            faulted: false,
+            hung_up: false,
+            said_bye: false,
+            leaving: false,
+            dismissed: false,
+            spare_since: None,
+            interrupted: false,
+            cancelled: None,
+            deaf: false,
+        }
+    }
+
+    /// The number of its slot.
+    pub(crate) fn number(&self) -> u32 {
+        let digits = self.name.trim_end_matches(']').rsplit('[').next();
+        digits.and_then(|digits| digits.parse().ok()).unwrap_or_default()
+    }
+
+    /// Whether it takes part in the work of its queue, or is about to.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.dismissed && self.killed_at.is_none()
+    }
+
     /// Whether one more task may be sent to it.
     pub(crate) fn has_seat(&self) -> bool {
         self.is_well() && self.hands.len() < self.seats

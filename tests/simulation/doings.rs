@@ -27,6 +27,7 @@ impl World {
                     let FromWorker::Ready(ready) = &frame else { return Ok(()) };
                     child.seats = ready.concurrency.clamp(1, most) as usize;
                     self.watch.starts_in_a_row[child.queue] = 0;
+                    self.watch.orders.successors.remove(&worker.slot);
                 } else if !harmless {
                     child.faulted = true;
                 }
@@ -37,6 +38,9 @@ impl World {
                 let id = child.hands[position].id.clone();
                 if !doomed {
                     let hand = child.hands.remove(position);
+                    if child.dismissed && child.hands.is_empty() {
+                        child.spare_since.get_or_insert(at);
+                    }
                     self.watch.needs_proof[child.queue] = false;
                     self.ledger.ended(&hand, Verdict::of(&outcome), at);
                 }
@@ -71,8 +75,14 @@ impl World {
     fn child_exits(&mut self, worker: WorkerId, exit: Exit) -> Result<(), String> {
         let at = self.at();
         let child = self.children.remove(&worker).expect("child_acts saw it");
-        self.watch.ended(&child, &exit);
-        let verdicts = self.watch.verdicts(&child, &exit, at);
+        self.watch.ended(worker, &child, &exit);
+        let verdicts = match child.told_by_exit(&exit) {
+            Some(verdict) => {
+                self.watch.needs_proof[child.queue] = false;
+                vec![verdict]
+            }
+            None => self.watch.verdicts(&child, &exit, at),
+        };
         for (hand, verdict) in child.hands.iter().zip(verdicts) {
             self.ledger.ended(hand, verdict, at);
         }

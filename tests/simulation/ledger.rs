@@ -30,6 +30,8 @@ pub(crate) enum Verdict {
     /// Not run: it could not or must not be.
     Refused(Reason),
     Snooze(Duration),
+    /// Ended by hand: an attempt was used, and there is no other.
+    Cancelled,
     /// Taken back: no attempt used.
     Released,
     /// Killed by TERM or INT with no stop in sight, or dead in the middle of one: either is right.
@@ -90,6 +92,10 @@ pub(crate) struct Ledger {
     /// Tasks that were done or dead-lettered.
     pub(crate) finals: BTreeSet<u64>,
     pub(crate) identities: BTreeMap<u64, u64>,
+    /// Messages that were accepted: one that comes again is only to be removed.
+    pub(crate) accepted: BTreeSet<u64>,
+    /// The task that somebody cancels at this moment.
+    pub(crate) cancelling: Option<String>,
     /// Nothing is remembered in this world.
     pub(crate) is_forgetful: bool,
 }
@@ -121,9 +127,12 @@ impl Ledger {
 
     /// The core hears that the session is lost.
     pub(crate) fn lost(&mut self) {
-        for handle in std::mem::take(&mut self.open) {
-            self.entries.get_mut(&handle).expect("an open handle has an entry").void = true;
-        }
+        let entries = &mut self.entries;
+        self.open.retain(|handle| {
+            let entry = entries.get_mut(handle).expect("an open handle has an entry");
+            entry.void = !entry.accepted;
+            entry.accepted
+        });
     }
 
     /// A run has ended.
@@ -135,7 +144,9 @@ impl Ledger {
         if hand.held {
             entry.verdict = Some(verdict.clone());
         }
-        if verdict == Verdict::Released {
+        // Nobody can tell the original, should it come again, from the copy that is to be run.
+        let comes_again = entry.accepted && matches!(verdict, Verdict::Snooze(_) | Verdict::CrashOrReleased { .. });
+        if verdict == Verdict::Released || comes_again {
             self.ended.remove(&hand.message);
         } else {
             self.ended.insert(hand.message, (verdict, now));
@@ -163,9 +174,20 @@ impl Ledger {
                 return Err("accepted twice, or without a run".to_owned());
             }
             entry.accepted = true;
+            self.accepted.insert(entry.message);
             return Ok(());
         }
         entry.settled = true;
+        let is_cancelled = self.cancelling.as_ref() == Some(&entry.task.id);
+        if is_cancelled
+            && entry.run.is_none()
+            && matches!(settlement, Settlement::Dead(failure) if failure.reason == Reason::Cancelled)
+        {
+            self.finals.insert(entry.origin);
+            self.open.remove(&handle);
+            self.ended.insert(entry.message, (Verdict::Refused(Reason::Cancelled), now));
+            return Ok(());
+        }
         if matches!(settlement, Settlement::Dead(_)) {
             self.finals.insert(entry.origin);
         }
@@ -183,6 +205,13 @@ impl Ledger {
             }
             (None, _, Some(_)) => Err("settled while it is being worked".to_owned()),
             (None, _, None) if *settlement == Settlement::Release => Ok(()),
+            (None, _, None)
+                if matches!(settlement, Settlement::Done { .. })
+                    && entry.redelivered
+                    && self.accepted.contains(&entry.message) =>
+            {
+                Ok(())
+            }
             // A stored copy leaves nothing but the removal.
             (None, Some(_), None) if matches!(settlement, Settlement::Done { .. }) => Ok(()),
             // The copy of a snoozed task has its identity: either may get the settlement of the other.
@@ -236,6 +265,9 @@ fn follows(
         (Verdict::Snooze(asked), Settlement::Snooze { after }) => asked == after,
         (Verdict::Failed, Settlement::Dead(failure)) => failure.reason == Reason::Failed && failure.attempts == used,
         (Verdict::Refused(reason), Settlement::Dead(failure)) => failure.reason == *reason,
+        (Verdict::Cancelled, Settlement::Dead(failure)) => {
+            failure.reason == Reason::Cancelled && failure.attempts == used
+        }
         (Verdict::Malformed, Settlement::Dead(failure)) => failure.reason == Reason::Malformed,
         (Verdict::CrashOrReleased { since }, Settlement::Retry { failure, .. }) => {
             left && is_death(failure.reason) && failure.attempts == used && now >= *since

@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) stops: Vec<Duration>,
     /// When the time limit of the run passes.
     pub(crate) halt_limit: Option<Duration>,
+    /// Orders of people until the calm.
+    pub(crate) orders: u32,
     /// Messages from outside until the calm.
     pub(crate) arrivals: u32,
 }
@@ -141,6 +143,7 @@ impl Settings {
                 refuses: dice.chance(10),
             },
             halt_limit: (plan.halt_when_empty && dice.chance(80)).then(|| dice.micros((0, 60_000_000))),
+            orders: if dice.chance(400) { 0 } else { dice.small(1, 30) },
             arrivals: dice.small(0, 40),
             plan,
             calm_at,
@@ -201,8 +204,14 @@ fn draw_queue(dice: &mut Dice, name: &str) -> QueuePlan {
             longest: ms(40_000),
             errors: dice.chance(300),
         },
-        recycle: Recycle::default(),
+        recycle: Recycle {
+            max_tasks: dice.chance(250).then(|| dice.between(1, 4)),
+            max_memory: dice.chance(150).then_some(1_000_000),
+            max_age: dice.chance(150).then(|| ms(dice.pick(&[2_000, 30_000]))),
+        },
         unwrap: true,
     };
-    QueuePlan { settings, accepts: Accepts::Json, is_program: dice.chance(500), is_once: false }
+    let is_once = dice.chance(200);
+    let settings = if is_once { Queue { concurrency: 1, recycle: Recycle::default(), ..settings } } else { settings };
+    QueuePlan { settings, accepts: Accepts::Json, is_program: is_once || dice.chance(500), is_once }
 }

@@ -9,7 +9,7 @@ use asynctask::{
     clock::Instant,
     config::Rate,
     error::Code,
-    master::event::{Event, Plan},
+    master::event::{Event, Plan, WorkerId},
     task::{Exit, Reason},
 };
 
@@ -17,6 +17,7 @@ use super::{
     broker::Place,
     child::Child,
     ledger::{Entry, Verdict},
+    orders::Orders,
     settings::Settings,
     world::World,
 };
@@ -46,7 +47,8 @@ pub(crate) struct Watch {
     /// What was submitted from outside.
     pub(crate) origins: Vec<u64>,
     pub(crate) starts_in_a_row: Vec<u32>,
-    parked: Vec<bool>,
+    pub(crate) parked: Vec<bool>,
+    pub(crate) orders: Orders,
     /// Parked for its tasks, and since then none of them ended in words.
     pub(crate) needs_proof: Vec<bool>,
     said_parked: bool,
@@ -72,6 +74,7 @@ impl Watch {
             origins: Vec::new(),
             starts_in_a_row: vec![0; queues],
             parked: vec![false; queues],
+            orders: Orders::new(plan),
             needs_proof: vec![false; queues],
             said_parked: false,
             said_unstartable: false,
@@ -90,6 +93,11 @@ impl Watch {
             self.interrupting_at.get_or_insert(now);
         }
         self.stopping(now);
+    }
+
+    pub(crate) fn interrupt_asked(&mut self, now: Duration) {
+        self.stopping(now);
+        self.interrupting_at.get_or_insert(now);
     }
 
     /// What the log tells of queues and of ends that nobody asked for.
@@ -114,17 +122,23 @@ impl Watch {
         Ok(())
     }
 
-    pub(crate) fn failed_start(&mut self, queue: usize) {
-        if self.stopping_at.is_none() {
+    pub(crate) fn measure_outage(&mut self, now: Duration) {
+        let lasts = self.down_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        self.longest_down = self.longest_down.max(lasts);
+    }
+
+    /// One that was to replace a worker that is well counts for nothing.
+    pub(crate) fn failed_start(&mut self, slot: usize, queue: usize) {
+        if !self.orders.successors.contains(&slot) && self.stopping_at.is_none() {
             self.starts_in_a_row[queue] += 1;
         }
     }
 
     /// A process ended: was that a failed start?
-    pub(crate) fn ended(&mut self, child: &Child, exit: &Exit) {
+    pub(crate) fn ended(&mut self, worker: WorkerId, child: &Child, exit: &Exit) {
         let from_outside = child.killed_at.is_none() && is_signal(exit, &["SIGKILL", "SIGTERM"]);
-        if !child.ready && !from_outside {
-            self.failed_start(child.queue);
+        if !child.ready && !from_outside && !child.dismissed {
+            self.failed_start(worker.slot, child.queue);
         }
     }
 
@@ -135,6 +149,12 @@ impl Watch {
         let stopping_at = self.stopping_at.map(Instant::from_start);
         let all = |verdict: Verdict| vec![verdict; child.hands.len()];
         match (stopping_at, child.killed_at) {
+            _ if child.cancelled.is_some() => {
+                let is_it = |id: &str| child.cancelled.as_deref() == Some(id);
+                let used = Verdict::Used(vec![Reason::Crash], None);
+                child.hands.iter().map(|hand| if is_it(&hand.id) { Verdict::Cancelled } else { used.clone() }).collect()
+            }
+            (None, None) if by_term && child.dismissed => all(Verdict::Released),
             (None, None) if by_term => all(either),
             (None, None) => all(Verdict::Used(vec![Reason::Crash], None)),
             (None, Some(killed_at)) => used_by_kill(child, killed_at),
@@ -221,9 +241,7 @@ impl World {
     pub(crate) fn check_moment(&mut self) -> Result<(), String> {
         let (now, at) = (self.now, self.at());
         self.ledger.nothing_forgotten(at)?;
-        if let Some(since) = self.watch.down_since {
-            self.watch.longest_down = self.watch.longest_down.max(now.saturating_sub(since));
-        }
+        self.watch.measure_outage(now);
         let limit = self.settings.plan.supervisor.start_timeout;
         for child in self.children.values() {
             if child.killed_at.is_some() {
@@ -244,6 +262,7 @@ impl World {
             }
             return Ok(());
         }
+        self.check_numbers()?;
         if self.settings.plan.halt_when_empty {
             if self.watch.starts_in_a_row.iter().any(|starts| *starts >= 3) {
                 return Err("three failed starts in a row have not ended the run".to_owned());
@@ -260,8 +279,8 @@ impl World {
         let held = |place: Place| matches!(place, Place::InHand(_));
         let messages = self.broker.messages.values().filter(|message| message.queue == queue);
         let alone = messages.filter(|message| held(message.place)).any(|message| message.deliveries >= 3);
-        let alone =
-            alone || self.broker.accepted.values().any(|message| message.queue == queue && message.deliveries >= 3);
+        let mut kept = self.broker.accepted.values().map(|accepted| &accepted.message);
+        let alone = alone || kept.any(|message| message.queue == queue && message.deliveries >= 3);
         let in_hand: usize = self.children.values().map(|child| child.hands.len()).sum();
         let full = self.settings.plan.max_in_hand.is_some_and(|most| in_hand >= most);
         let settings = self.settings.queue(queue);
@@ -272,9 +291,9 @@ impl World {
                 entry.queue == queue && entry.run.is_none()
             });
         let idle = has_work
-            && !(alone || full || slowed || self.watch.parked[queue])
+            && !(alone || full || slowed || self.watch.parked[queue] || self.watch.orders.paused[queue])
             && self.watch.attached_at.is_some()
-            && self.children.values().any(|child| child.queue == queue && child.has_seat());
+            && self.has_free_seat(queue);
         if !idle {
             self.watch.idle_since[queue] = None;
             return Ok(());
@@ -284,6 +303,16 @@ impl World {
             return Err(format!("queue q{queue} has had work and a free seat since {since:?}"));
         }
         Ok(())
+    }
+
+    fn has_free_seat(&self, queue: usize) -> bool {
+        let mut here = self.children.values().filter(|child| child.queue == queue);
+        if self.settings.plan.queues[queue].is_once {
+            // A place whose process could not be made stays closed for a while.
+            let is_open = self.now > self.settings.calm_at + Duration::from_secs(40);
+            return is_open && here.count() < self.watch.orders.processes[queue] as usize;
+        }
+        here.any(Child::has_seat)
     }
 
     /// The end.
@@ -324,9 +353,8 @@ impl World {
     /// Each task is somewhere: in a queue, done, or a dead letter.
     fn check_nothing_lost(&self) -> Result<(), String> {
         let mut seen: BTreeSet<u64> = self.ledger.finals.clone();
-        seen.extend(&self.broker.lost_early);
         seen.extend(self.broker.messages.values().map(|message| message.origin));
-        seen.extend(self.broker.accepted.values().map(|message| message.origin));
+        seen.extend(self.broker.accepted.values().map(|accepted| accepted.message.origin));
         match self.watch.origins.iter().find(|origin| !seen.contains(origin)) {
             Some(origin) => Err(format!("task {origin} is lost")),
             None => Ok(()),

@@ -23,13 +23,14 @@ use super::{
     child::{Act, Child},
     dice::Dice,
     ledger::Ledger,
+    orders::SETTLED,
     settings::Settings,
     watch::Watch,
 };
 
 /// A history longer than this in events or in virtual time will not end by itself.
 const MOST_EVENTS: u32 = 60_000;
-const LONGEST: Duration = Duration::from_secs(4 * 3600);
+const LONGEST: Duration = Duration::from_hours(4);
 
 /// What is going to happen.
 #[derive(Debug)]
@@ -47,6 +48,9 @@ pub(crate) enum Happening {
     },
     Arrive,
     Lose,
+    Order,
+    ResumeAll,
+    Measured(WorkerId, u64),
     Restore,
     Stop,
     HaltLimit,
@@ -195,8 +199,15 @@ impl World {
         }
         // A run that nothing else ends is ended by somebody.
         if !self.settings.plan.halt_when_empty {
-            self.after(calm + Duration::from_secs(40), Happening::Stop);
+            let last =
+                if self.settings.orders > 0 { SETTLED + Duration::from_secs(1) } else { Duration::from_secs(40) };
+            self.after(calm + last, Happening::Stop);
         }
+        for _ in 0..self.settings.orders {
+            let at = Duration::from_micros(self.dice.between(0, calm.as_micros() as u64));
+            self.after(at, Happening::Order);
+        }
+        self.after(calm, Happening::ResumeAll);
         let first = self.dice.micros(self.settings.transport.outage);
         self.after(first.min(Duration::from_secs(20)), Happening::Restore);
         if self.settings.transport.refuses {
@@ -217,7 +228,9 @@ impl World {
                     let soon = self.dice.micros((1, 100_000));
                     self.after(soon, Happening::Arrive);
                 }
-                if session == self.broker.session || matches!(effect, Effect::Credit(..)) {
+                // What is asked of the transport is not lost on the way; what it asks of the broker is.
+                let is_asked = matches!(effect, Effect::Credit(..) | Effect::Store(..));
+                if is_asked || (session == self.broker.session && self.broker.is_up) {
                     let next = self.broker.effect(effect, self.now, &mut self.dice);
                     self.follow(next);
                 }
@@ -242,8 +255,9 @@ impl World {
             }
             Happening::Restore => {
                 if !self.settings.transport.refuses {
-                    let event = self.broker.restore();
+                    let (event, decided) = self.broker.restore();
                     self.tell(event);
+                    self.follow(decided.into_iter().map(Next::Then).collect());
                     if let Some(losses) = self.settings.transport.losses {
                         let after = self.dice.micros(losses);
                         self.after(after, Happening::Lose);
@@ -251,7 +265,11 @@ impl World {
                 }
                 Ok(())
             }
+            Happening::Order => self.order(),
+            Happening::ResumeAll => self.resume_all(),
+            Happening::Measured(worker, bytes) => self.feed(Event::Measured { worker, bytes }),
             Happening::Stop => {
+                self.check_converged()?;
                 self.stops += 1;
                 self.watch.stop_asked(self.now);
                 self.feed(Event::StopAsked)

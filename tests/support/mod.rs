@@ -5,6 +5,7 @@ pub mod broker;
 pub mod demo;
 pub mod foreign;
 pub mod log;
+pub mod proxy;
 
 #[allow(unused_imports)]
 pub use demo::{Demo, Place, in_order};

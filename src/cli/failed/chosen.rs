@@ -8,12 +8,12 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::{DeadQueue, Error, Request, Transport, duration, print, told};
+use super::{DeadQueue, Error, Transport, depth, duration, print};
 use crate::{
     cli::args::{Chosen, Filter},
     clock::{Clock, Timestamp},
     error::Code,
-    transport::{self, DeadLetter, Walked},
+    transport::{DeadLetter, Walked},
 };
 
 /// What must hold of a dead letter.
@@ -85,9 +85,7 @@ impl Choice {
 
 /// How many dead letters there are.
 pub(super) fn count(transport: &dyn Transport, queue: &DeadQueue) -> Result<u64, Error> {
-    let queues = vec![queue.clone()];
-    let depths = transport::call(transport, |reply| Request::Depths { queues, reply }).map_err(|error| told(&error))?;
-    Ok(depths.first().map_or(0, |depth| depth.failed))
+    Ok(depth(transport, queue)?.failed)
 }
 
 /// Prints what was done: a line, or an object. Ids that were not there are an error.

@@ -4,7 +4,11 @@
 //! through a short queue, and while it is full the transport is asked to wait.
 
 use std::{
-    sync::mpsc::{TrySendError, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -18,30 +22,36 @@ use crate::{
     transport,
 };
 
-/// Lines between the transport and the writer.
-const LINES: usize = 64;
+/// Bytes between the transport and the writer.
+const BYTES: usize = 4 << 20;
 /// How long the transport waits for the writer, before it looks again.
-const FULL: Duration = Duration::from_millis(20);
+const FULL: Duration = Duration::from_millis(5);
 
 pub(super) fn run(config: &Config, verb: &FailedExport) -> Result<Code, Error> {
     let condition = Condition::of(&verb.filter)?;
     let queue = dead_queue(config, &verb.queue);
     let transport = open(config)?;
-    let (sender, lines) = sync_channel::<String>(LINES);
+    let (sender, lines) = mpsc::channel::<String>();
+    let unwritten = Arc::new(AtomicUsize::new(0));
+    let waiting = Arc::clone(&unwritten);
     let visit = move |letter: &DeadLetter| {
         if !condition.holds(letter) {
             return Visit::Keep;
         }
-        match sender.try_send(format!("{}\n", whole(letter))) {
-            Ok(()) => Visit::Keep,
-            Err(TrySendError::Full(_)) => Visit::Wait(FULL),
-            Err(TrySendError::Disconnected(_)) => Visit::Stop,
+        if waiting.load(Ordering::Relaxed) > BYTES {
+            return Visit::Wait(FULL);
         }
+        let line = format!("{}\n", whole(letter));
+        waiting.fetch_add(line.len(), Ordering::Relaxed);
+        sender.send(line).map_or(Visit::Stop, |()| Visit::Keep)
     };
     let (reply, answer) = oneshot::channel();
     transport.ask(Request::WalkDead { queue, visit: Box::new(visit), reply });
     // Ends when the visitor is dropped, or with the reader of our output.
-    let written = lines.iter().try_for_each(|line| print(&line));
+    let written = lines.iter().try_for_each(|line| {
+        unwritten.fetch_sub(line.len(), Ordering::Relaxed);
+        print(&line)
+    });
     drop(lines);
     answer.blocking_recv().unwrap_or(Err(transport::Error::Closed)).map_err(|error| told(&error))?;
     written.map(|()| Code::Ok)

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::rfc3339;
-use crate::{task::Ending, transport::DeadLetter};
+use crate::{
+    task::{Ending, json_payload},
+    transport::DeadLetter,
+};
 
 /// What a listing says.
 pub(super) fn row(letter: &DeadLetter) -> Value {
@@ -21,8 +24,20 @@ pub(super) fn row(letter: &DeadLetter) -> Value {
     })
 }
 
-/// All that there is.
-pub(super) fn whole(letter: &DeadLetter) -> Value {
+/// All that there is, as the text of one object. A JSON payload stands in it as its own text: neither numbers nor the
+/// order of keys change.
+pub(super) fn whole(letter: &DeadLetter) -> String {
+    let text = facts(letter).to_string();
+    let payload = match json_payload(&letter.body, false) {
+        Ok(payload) => format!("\"payload\":{payload}"),
+        Err(_) => format!("\"payload_base64\":\"{}\"", crate::frames::base64(&letter.body)),
+    };
+    let inside = text.strip_prefix('{').unwrap_or(&text);
+    format!("{{{payload},{inside}")
+}
+
+/// All that there is but the payload.
+pub(super) fn facts(letter: &DeadLetter) -> Value {
     let failure = &letter.failure;
     let mut value = row(letter);
     let more = json!({
@@ -38,11 +53,6 @@ pub(super) fn whole(letter: &DeadLetter) -> Value {
         "pid": failure.pid,
         "history": letter.history.iter().map(ending).collect::<Vec<_>>(),
     });
-    let (name, payload) = match serde_json::from_slice(&letter.body) {
-        Ok(payload) => ("payload", payload),
-        Err(_) => ("payload_base64", Value::String(crate::frames::base64(&letter.body))),
-    };
-    value[name] = payload;
     for (name, field) in more.as_object().into_iter().flatten() {
         value[name] = field.clone();
     }

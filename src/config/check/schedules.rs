@@ -7,13 +7,13 @@ use super::{
         Misfire, Queue, Schedule, Target,
         node::Value,
         reader::{Item, Section},
-        words,
     },
     kinds::{CTL_EXECUTOR, Known},
 };
 use crate::{
     schedule::cron::{Cron, Fields},
     task::is_queue_name,
+    words,
 };
 
 pub(super) const OWN: &[&str] = &["worker", "ctl", "id", "misfire"];

@@ -3,20 +3,15 @@
 //! Delivery tags of a channel count up from 1. Everything up to the lowest tag that is still open goes with one
 //! `multiple`; what ended above it goes one by one once it is old, or once much of the credit waits on it.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::clock::Instant;
 
 /// Above the lowest open tag, what ended waits this long for the gap below it to close.
 pub(super) const PATIENCE: Duration = Duration::from_millis(5);
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Tag {
-    Open,
-    Ended(Instant),
-    /// Acknowledged alone, or given back.
-    Gone,
-}
 
 /// One acknowledgement to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,85 +20,65 @@ pub(super) struct Ack {
     pub(super) multiple: bool,
 }
 
-/// The tags of one channel.
+/// The tags of one channel. Only those that the broker waits for: behind a task that takes hours, thousands a second may
+/// come and go, and must leave nothing here.
 #[derive(Debug)]
 pub(super) struct Acks {
-    /// The tag of the front entry.
-    first: u64,
-    tags: VecDeque<Tag>,
-    waiting: usize,
+    /// The lowest tag that was not seen yet.
+    next: u64,
+    open: BTreeSet<u64>,
+    /// Done with, and since when.
+    ended: BTreeMap<u64, Instant>,
 }
 
 impl Acks {
     pub(super) fn new() -> Self {
-        Self { first: 1, tags: VecDeque::new(), waiting: 0 }
+        Self { next: 1, open: BTreeSet::new(), ended: BTreeMap::new() }
     }
 
     /// A delivery came. While two consumers take turns on a channel, tags can be seen out of order; one that was
     /// not seen yet is as open as one that was.
     pub(super) fn open(&mut self, tag: u64) {
-        while self.first + (self.tags.len() as u64) <= tag {
-            self.tags.push_back(Tag::Open);
-        }
-    }
-
-    fn entry(&mut self, tag: u64) -> Option<&mut Tag> {
-        let position = usize::try_from(tag.checked_sub(self.first)?).ok()?;
-        self.tags.get_mut(position)
+        self.open.extend(self.next..=tag);
+        self.next = self.next.max(tag + 1);
     }
 
     /// A delivery is done with and may be acknowledged.
     pub(super) fn ended(&mut self, tag: u64, now: Instant) {
-        if let Some(entry) = self.entry(tag) {
-            debug_assert_eq!(*entry, Tag::Open, "a delivery is settled once");
-            *entry = Tag::Ended(now);
-            self.waiting += 1;
+        let was_open = self.open.remove(&tag);
+        debug_assert!(was_open, "a delivery is settled once");
+        if was_open {
+            self.ended.insert(tag, now);
         }
     }
 
     /// A delivery was given back to the broker.
     pub(super) fn gone(&mut self, tag: u64) {
-        if let Some(entry) = self.entry(tag) {
-            *entry = Tag::Gone;
-        }
+        self.open.remove(&tag);
     }
 
     /// What to send now, in order. What is returned counts as sent.
     pub(super) fn due(&mut self, now: Instant, credit: u32) -> Vec<Ack> {
         let mut due = Vec::new();
-        let mut upto = None;
-        while let Some(front) = self.tags.front() {
-            match front {
-                Tag::Open => break,
-                Tag::Ended(_) => {
-                    upto = Some(self.first);
-                    self.waiting -= 1;
-                }
-                Tag::Gone => {}
-            }
-            self.tags.pop_front();
-            self.first += 1;
-        }
+        let lowest_open = self.open.first().copied().unwrap_or(self.next);
+        let above = self.ended.split_off(&lowest_open);
+        let below = std::mem::replace(&mut self.ended, above);
         // Up to the last that ended, not to a given-back tag behind it: the broker no longer knows that one.
-        due.extend(upto.map(|tag| Ack { tag, multiple: true }));
-        if self.waiting > 0 {
-            let many = self.waiting * 2 >= credit as usize;
-            for (position, entry) in self.tags.iter_mut().enumerate() {
-                if let Tag::Ended(at) = *entry
-                    && (many || now.since(at) >= PATIENCE)
-                {
-                    *entry = Tag::Gone;
-                    self.waiting -= 1;
-                    due.push(Ack { tag: self.first + position as u64, multiple: false });
-                }
+        due.extend(below.last_key_value().map(|(tag, _)| Ack { tag: *tag, multiple: true }));
+        let many = self.ended.len() * 2 >= credit as usize;
+        self.ended.retain(|tag, at| {
+            let goes = many || now.since(*at) >= PATIENCE;
+            if goes {
+                due.push(Ack { tag: *tag, multiple: false });
             }
-        }
+            !goes
+        });
         due
     }
 
     /// Whether something waits for its time to be sent alone.
     pub(super) fn waits(&self) -> bool {
-        self.waiting > 0
+        !self.ended.is_empty()
     }
 }
 
@@ -152,5 +127,19 @@ mod tests {
         acks.open(4);
         acks.ended(4, at(1));
         assert_eq!(acks.due(at(1), 100), [Ack { tag: 4, multiple: true }]);
+    }
+
+    #[test]
+    fn behind_a_long_task_nothing_gathers() {
+        let mut acks = Acks::new();
+        acks.open(1);
+        for tag in 2..10_000 {
+            acks.open(tag);
+            acks.ended(tag, at(tag));
+            acks.due(at(tag + 5), 100);
+        }
+        assert_eq!((acks.open.len(), acks.ended.len()), (1, 0));
+        acks.ended(1, at(20_000));
+        assert_eq!(acks.due(at(20_000), 100), [Ack { tag: 1, multiple: true }]);
     }
 }

@@ -64,7 +64,7 @@ impl Engine {
             store,
             intakes,
             turn: 0,
-            open: std::mem::take(&mut self.parted),
+            open: self.parted.extract_if(|_, open| open.accepted).collect(),
             moving: Vec::new(),
             tasks,
             watch,
@@ -132,8 +132,8 @@ impl Engine {
             self.tell(Event::LeaseLost);
         }
         self.interrupt_survey();
-        // Nothing but this process holds what was accepted.
-        self.parted = up.open.extract_if(|_, open| open.accepted).collect();
+        // Nothing but this process holds what was accepted, and the master may accept until it hears of the end.
+        self.parted = std::mem::take(&mut up.open);
         // Whoever waits for an answer from one of these is told as it is dropped.
         up.tasks.abort_all();
         if now.since(up.since) >= STEADY {

@@ -33,7 +33,7 @@
 //! | `asynctask-exit` | dead letters | JSON: how the process ended |
 //! | `asynctask-resources` | dead letters | JSON: `oom`, `max_rss` (bytes), `cpu`, `in_hand` (seconds) |
 //! | `asynctask-output-tail` | dead letters | the last output |
-//! | `asynctask-history` | dead letters that were retried | JSON: reason, error, attempts, `failed_at` of earlier endings |
+//! | `asynctask-history` | dead letters that were retried | JSON: reason, error, attempts, `failed_at` of the last five endings |
 //! | `asynctask-user-id`, `-expiration` | copies | the properties that a copy cannot carry |
 //!
 //! All headers of a message together stay under 120 KiB; the detail and error text are cut first.
@@ -74,6 +74,14 @@ use super::{Error, Events, Request, Transport};
 #[derive(Debug)]
 pub struct Amqp {
     requests: mpsc::UnboundedSender<Request>,
+}
+
+/// Whether an address can be read.
+///
+/// # Errors
+/// [`Error::BadUri`], with what is wrong.
+pub(super) fn check(uri: &str) -> Result<(), Error> {
+    Address::parse(uri).map(drop)
 }
 
 impl Amqp {

@@ -275,11 +275,7 @@ pub(super) fn put(table: &mut Table, name: &'static str, value: i64) {
 
 /// Puts a text of at most `room` bytes, cut at a character; an empty one is left out.
 pub(super) fn put_text(table: &mut Table, name: &'static str, text: &str, room: usize) {
-    let mut end = room.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let text = &text[..end];
+    let text = &text[..text.floor_char_boundary(room)];
     if text.is_empty() {
         table.remove(name);
     } else {

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     address::{Address, PATIENCE, code, said},
-    topology::{answer, short},
+    topology::{answer, close, short},
 };
 use crate::transport::Error;
 
@@ -140,7 +140,13 @@ impl Publisher {
             Some(Err(error)) if matches!(code(&error), Some(406 | 403)) => Published::Refused(said(&error)),
             Some(Err(error)) => Published::Unknown { line, cause: said(&error) },
             Some(Ok(confirmation)) => {
-                self.give_back(line, channel);
+                if matches!(confirmation, Confirmation::Nack(_)) {
+                    // RabbitMQ keeps in the channel that a quorum queue was full, and goes on refusing there when the
+                    // limit is lifted (measured on 3.10.8): the next try takes another channel.
+                    close(&channel);
+                } else {
+                    self.give_back(line, channel);
+                }
                 match confirmation {
                     Confirmation::Ack(None) => Published::Stored,
                     Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => Published::Returned,
@@ -163,8 +169,10 @@ impl Publisher {
         let all = join_all(window.iter().map(|outgoing| publish(&channel, outgoing)));
         let Some(confirmations) = self.patiently(all).await else { return false };
         let stored = confirmations.iter().all(|one| matches!(one, Ok(Confirmation::Ack(None))));
-        if confirmations.iter().all(Result::is_ok) {
+        if stored {
             self.give_back(line, channel);
+        } else {
+            close(&channel);
         }
         stored
     }

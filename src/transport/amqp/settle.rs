@@ -153,6 +153,10 @@ impl Engine {
                 self.settle_after_all(handle, settlement);
                 continue;
             };
+            if !up.open.contains_key(&handle) {
+                self.accept_after_all(handle, &settlement);
+                continue;
+            }
             let Some(open) = up.open.get_mut(&handle).filter(|open| !open.settling) else { continue };
             let intake = &mut up.intakes[open.queue];
             open.settling = true;
@@ -203,10 +207,29 @@ impl Engine {
         }
     }
 
-    /// Between sessions only accepted deliveries are anybody's: theirs is settled in the next one.
+    /// Between sessions only accepted deliveries are anybody's: theirs is settled in the next one. A master that has not
+    /// heard of the end yet may accept even now; its task, which comes again, is then known to it.
     fn settle_after_all(&mut self, handle: Handle, settlement: Settlement) {
-        if let Some(open) = self.parted.get_mut(&handle).filter(|open| open.last.is_none()) {
-            open.last = Some(settlement);
+        let Some(open) = self.parted.get_mut(&handle).filter(|open| open.last.is_none()) else { return };
+        match settlement {
+            // Another settlement of it was under way and is void.
+            Settlement::Accept if open.settling => {}
+            Settlement::Accept => open.accepted = true,
+            settlement if open.accepted => open.last = Some(settlement),
+            _ => {}
+        }
+    }
+
+    /// The same when the next session stands already: the handle counts in it from now on.
+    fn accept_after_all(&mut self, handle: Handle, settlement: &Settlement) {
+        let State::Up(up) = &mut self.state else { return };
+        if *settlement == Settlement::Accept
+            && let Some(open) = self.parted.remove(&handle).filter(|open| !open.settling)
+        {
+            let intake = &mut up.intakes[open.queue];
+            intake.in_hand += 1;
+            intake.accepted += 1;
+            up.open.insert(handle, Open { accepted: true, acknowledged: true, ..open });
         }
     }
 

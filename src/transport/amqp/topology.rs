@@ -118,13 +118,7 @@ pub(super) async fn answer<T>(question: impl Future<Output = lapin::Result<T>>) 
 
 /// A queue's or tag's name as the protocol wants it. Names are checked long before; one that is too long is cut.
 pub(super) fn short(name: &str) -> ShortString {
-    ShortString::try_new(name).unwrap_or_else(|_| {
-        let mut end = 255;
-        while !name.is_char_boundary(end) {
-            end -= 1;
-        }
-        name[..end].into()
-    })
+    ShortString::try_new(name).unwrap_or_else(|_| name[..name.floor_char_boundary(255)].into())
 }
 
 /// What this session knows about queues.

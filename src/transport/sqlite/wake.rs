@@ -6,14 +6,11 @@
 //! costs a second at most: then the thread looks by itself.
 
 use std::{
-    fs::{File, OpenOptions, Permissions},
+    fs::Permissions,
     io,
     os::{
-        fd::{AsFd, AsRawFd},
-        unix::{
-            fs::{OpenOptionsExt, PermissionsExt},
-            net::UnixDatagram,
-        },
+        fd::AsFd,
+        unix::{fs::PermissionsExt, net::UnixDatagram},
     },
     path::{Path, PathBuf},
     time::Duration,
@@ -21,15 +18,12 @@ use std::{
 
 use nix::{
     errno::Errno,
-    libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::eventfd::{EfdFlags, EventFd},
 };
 
 use super::owner::beside;
-
-/// A socket's path may have 108 bytes with the zero (`unix(7)`).
-const LONGEST: usize = 100;
+use crate::sockets::shortened;
 
 /// Rung by whoever puts a request into the inbox.
 #[derive(Debug)]
@@ -90,7 +84,7 @@ impl Socket {
     /// Binds the socket of this owner.
     pub(super) fn bind(path: &Path, owner: i64) -> io::Result<Self> {
         let path = socket_path(path, owner);
-        let bound = Short::of(&path)?.with(|short| UnixDatagram::bind(short))?;
+        let bound = shortened(&path, |short| UnixDatagram::bind(short))?;
         bound.set_nonblocking(true)?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         Ok(Self { bound, path })
@@ -128,39 +122,13 @@ impl Caller {
     pub(super) fn wake(&self, path: &Path, owners: impl IntoIterator<Item = i64>) {
         let Some(socket) = &self.socket else { return };
         for owner in owners {
-            if let Ok(short) = Short::of(&socket_path(path, owner)) {
-                drop(short.with(|short| socket.send_to(&[1], short)));
-            }
+            drop(shortened(&socket_path(path, owner), |short| socket.send_to(&[1], short)));
         }
     }
 }
 
 fn socket_path(path: &Path, owner: i64) -> PathBuf {
     beside(path, &format!("{owner}.wake"))
-}
-
-/// A path that fits into a socket's address, through the descriptor of its folder if it must be.
-struct Short {
-    path: PathBuf,
-    _folder: Option<File>,
-}
-
-impl Short {
-    fn of(path: &Path) -> io::Result<Self> {
-        if path.as_os_str().len() <= LONGEST {
-            return Ok(Self { path: path.to_owned(), _folder: None });
-        }
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let folder = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(folder)?;
-        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
-        Ok(Self { path, _folder: Some(folder) })
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-        act(&self.path)
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@
 //! letter, in a schedule of this configuration; the master tells them in `ASYNCTASK_CTL_COMMANDS`, and the
 //! configuration's folder in `ASYNCTASK_FOLDER`.
 
-mod words;
-
 use std::{
     env,
     io::{self, BufRead, BufReader, Read},
@@ -18,9 +16,11 @@ use std::{
 
 use serde::Deserialize;
 
-pub use self::words::{SplitError, split};
 use super::{Context, Error, Outcome, Worker};
-use crate::logging::Level;
+use crate::{
+    logging::Level,
+    words::{SplitError, split},
+};
 
 /// The name under which it is registered in every program.
 pub const KIND: &str = "ctl_executor";
@@ -47,7 +47,7 @@ pub struct CtlPayload {
 /// How a command failed.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
-    #[error(transparent)]
+    #[error("not a command line: {0}")]
     Split(#[from] SplitError),
     #[error("cannot run \"{program}\": {source}")]
     NotStarted { program: String, source: io::Error },

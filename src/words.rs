@@ -1,21 +1,25 @@
-//! Splits a command as a shell does, and expands nothing.
+//! A command line split into words as a shell would, with nothing expanded.
+//!
+//! The settings check a schedule's command with this, and the worker that runs it splits it with this: what passes the
+//! one must mean the same to the other.
 
 /// Why a text is no command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SplitError {
     /// There is no word in it.
-    #[error("the command is empty")]
+    #[error("it names no program")]
     Empty,
     /// A quote does not end.
-    #[error("a {0} quote is not closed")]
+    #[error("a {0} is not closed")]
     Quote(char),
     /// The last character is a backslash.
-    #[error("nothing follows the last backslash")]
+    #[error("nothing follows the last \\")]
     Backslash,
 }
 
-/// The words of `text`: separated by white space, kept together by `'…'`, `"…"` and backslashes. Between double
-/// quotes a backslash takes away the meaning of `"`, `\`, `$` and a backquote, before any other it stands for itself.
+/// The words of `text`: separated by blanks and line ends, kept together by `'…'`, `"…"` and backslashes. Between double
+/// quotes a backslash takes away the meaning of `"`, `\`, `$` and a backquote, before any other it stands for itself; a
+/// backslash before a line end joins the lines. `$`, `*` and `;` are ordinary characters.
 ///
 /// # Errors
 /// [`SplitError`]. The result is never empty.
@@ -25,8 +29,12 @@ pub fn split(text: &str) -> Result<Vec<String>, SplitError> {
     let mut rest = text.chars();
     while let Some(next) = rest.next() {
         match next {
-            _ if next.is_whitespace() => words.extend(word.take()),
-            '\\' => word.get_or_insert_default().push(rest.next().ok_or(SplitError::Backslash)?),
+            // Not all that Unicode calls white space: to a shell a no-break space is a letter.
+            ' ' | '\t' | '\n' | '\r' => words.extend(word.take()),
+            '\\' => match rest.next().ok_or(SplitError::Backslash)? {
+                '\n' => {}
+                next => word.get_or_insert_default().push(next),
+            },
             '\'' | '"' => quoted(next, &mut rest, word.get_or_insert_default())?,
             _ => word.get_or_insert_default().push(next),
         }
@@ -40,13 +48,11 @@ fn quoted(quote: char, rest: &mut std::str::Chars<'_>, word: &mut String) -> Res
     loop {
         match rest.next().ok_or(SplitError::Quote(quote))? {
             next if next == quote => return Ok(()),
-            '\\' if quote == '"' => {
-                let next = rest.next().ok_or(SplitError::Quote(quote))?;
-                if !matches!(next, '"' | '\\' | '$' | '`') {
-                    word.push('\\');
-                }
-                word.push(next);
-            }
+            '\\' if quote == '"' => match rest.next().ok_or(SplitError::Quote(quote))? {
+                '\n' => {}
+                next @ ('"' | '\\' | '$' | '`') => word.push(next),
+                next => word.extend(['\\', next]),
+            },
             next => word.push(next),
         }
     }
@@ -65,6 +71,8 @@ mod tests {
             (r#"a '' "" b"#, &["a", "", "", "b"]),
             (r"a\ b \'c \\", &["a b", "'c", r"\"]),
             (r#""\"\\\$\n" '\n'"#, &[r#""\$\n"#, r"\n"]),
+            ("a \\\nb \"c\\\nd\"", &["a", "b", "cd"]),
+            ("a\u{a0}b", &["a\u{a0}b"]),
             ("echo $HOME * ~ ; rm # x", &["echo", "$HOME", "*", "~", ";", "rm", "#", "x"]),
         ] {
             assert_eq!(split(text).unwrap(), words, "{text}");

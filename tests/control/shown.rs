@@ -1,0 +1,144 @@
+//! `status` and `health`.
+
+use serde_json::{Value, json};
+
+use crate::{
+    Demo, LONG, Place, ends_with, failed_with, on_each, slots, started, status,
+    support::log::{Stopwatch, until},
+    told,
+};
+
+/// Tells how far it is, then waits for a line in the pipe beside it.
+const PATIENT: &str = r#"
+import json, os, socket
+frames = socket.socket(fileno=int(os.environ["ASYNCTASK_FD"]))
+def say(frame): frames.sendall(json.dumps(frame).encode() + b"\n")
+say({"ready": {"protocol": 1, "name": "Patient"}})
+for line in frames.makefile("rb"):
+    frame = json.loads(line)
+    if "task" in frame:
+        id = frame["task"]["id"]
+        say({"progress": {"id": id, "percent": 40, "note": "on page 2"}})
+        open("go").read()
+        say({"done": {"id": id}})
+    elif "ping" in frame:
+        say({"pong": frame["ping"]})
+    elif "halt" in frame:
+        say({"bye": {}})
+        break
+"#;
+
+/// The kinds of values of an object, by its keys.
+fn shape(of: &Value) -> Value {
+    match of {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), shape(value))).collect(),
+        Value::Array(items) => items.iter().map(shape).collect(),
+        Value::Null => "null".into(),
+        Value::Bool(_) => "bool".into(),
+        Value::Number(number) if number.is_f64() => "float".into(),
+        Value::Number(_) => "number".into(),
+        Value::String(_) => "text".into(),
+    }
+}
+
+#[test]
+fn status_has_the_shape_that_is_promised() {
+    on_each(|demo| {
+        demo.write("patient.py", PATIENT);
+        let go = demo.folder.path().join("go");
+        nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        let settings = "workers: { foo: patient }\nkinds: { patient: { command: [python3, patient.py] } }\n";
+        let master = started(demo, settings);
+        let told = status(demo);
+        let scheduler = shape(&told["scheduler"]);
+        let slot = json!({
+            "slot": "text", "pid": "number", "state": "text", "uptime_seconds": "float", "task": "null", "done": "number",
+            "failed": "number", "restarts": "number", "last_exit": "null", "rss_bytes": "number",
+        });
+        let queue = json!({
+            "kind": "text", "state": "text", "ready": "number", "delayed": "number", "in_hand": "number",
+            "failed": "number", "done": "number", "slots": [slot],
+        });
+        let expected = json!({
+            "pid": "number", "version": "text", "state": "text", "uptime_seconds": "float",
+            "transport": { "uri": "text", "connected": "bool" }, "scheduler": scheduler, "queues": { "foo": queue },
+        });
+        assert_eq!(shape(&told), expected, "{told:#}");
+        assert!(scheduler.is_object());
+        assert_eq!((&told["pid"], &told["state"]), (&master.pid().into(), &"running".into()));
+        assert!(!told["transport"]["uri"].to_string().contains("guest:guest"), "{told:#}");
+        let foo = &told["queues"]["foo"];
+        assert_eq!((&foo["kind"], &foo["state"], &foo["done"]), (&"patient".into(), &"running".into(), &0.into()));
+        assert_eq!((&foo["slots"][0]["slot"], &foo["slots"][0]["state"]), (&"foo[1]".into(), &"idle".into()));
+        assert_eq!(foo["slots"][0]["pid"], master.workers()[0]);
+
+        let ids = demo.submit_ids("foo", ["{}".to_owned(), "{}".to_owned()]);
+        until("the worker is not busy with the first task", || slots(demo)[0]["task"]["progress"].is_object());
+        let slot = &slots(demo)[0];
+        assert_eq!((&slot["state"], &slot["task"]["id"]), (&"busy".into(), &ids[0].as_str().into()));
+        assert_eq!(slot["task"]["progress"], json!({ "percent": 40.0, "note": "on page 2" }));
+        assert!(slot["task"]["age_seconds"].is_f64());
+        assert!(slot["rss_bytes"].as_u64() > Some(1 << 20), "{slot}");
+        assert!(slot["uptime_seconds"].as_f64() >= slot["task"]["age_seconds"].as_f64(), "{slot}");
+        for id in &ids {
+            // One after the other: the pipe has one reader.
+            until("the worker is not busy with this task", || slots(demo)[0]["task"]["id"] == id.as_str());
+            std::fs::write(&go, "go\n").expect("the worker reads");
+        }
+        until("the tasks are not counted", || slots(demo)[0]["done"] == 2);
+        let table = demo.run(&["status"]);
+        assert!(table.stdout.contains("foo[1]") && table.stdout.contains("patient"), "{}", table.stdout);
+        crate::told(demo, &["stop"]);
+        ends_with(master, 0);
+    });
+}
+
+#[test]
+fn health_waits_and_tells_by_its_exit_code() {
+    on_each(|demo| {
+        demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker, bar: demo_quiet_worker }\n");
+        let ran = demo.run(&["health"]);
+        assert_eq!(ran.code, 3, "{}", ran.stderr);
+        failed_with(&ran, "no master answers");
+        assert!(ran.stderr.contains("hint: "), "{}", ran.stderr);
+        assert_eq!(demo.run(&["status"]).code, 3);
+        assert_eq!(demo.run(&["control", "pause", "foo"]).code, 3);
+        let crash = "workers: { foo: { worker: demo_sleep_worker, breaker: { failures: 1, pause: 10m } }, bar: demo_quiet_worker }\n";
+        demo.write("asynctask.yaml", crash);
+        let mut master = std::thread::scope(|scope| {
+            // Before the master is there.
+            let waiting = scope.spawn(|| demo.run(&["health", "--wait", "50s"]));
+            let master = demo.start_configured(&[]);
+            let ran = waiting.join().expect("no panic");
+            assert_eq!((ran.stdout.as_str(), ran.code), ("healthy\n", 0), "{}", ran.stderr);
+            master
+        });
+        assert_eq!(demo.json(&["health", "--json"])["healthy"], true);
+        demo.submit("foo", r#"{"then":"abort"}"#);
+        master.expect("Queue foo is parked");
+        let watch = Stopwatch::start();
+        let ran = demo.run(&["health", "--wait", "2s"]);
+        assert_eq!((ran.stdout.as_str(), ran.code), ("queue foo is parked\n", 1), "{}", ran.stderr);
+        assert!(watch.elapsed().as_secs() >= 1, "it did not wait");
+        assert_eq!(status(demo)["queues"]["foo"]["state"], "parked");
+        assert_eq!(told(demo, &["unpark", "foo"]), "worked again\n");
+        let ran = demo.run(&["health", "--wait", "50s"]);
+        assert_eq!(ran.code, 0, "{}", ran.stdout);
+        demo.submit("foo", LONG);
+        until("the task is not in hand", || slots(demo)[0]["state"] == "busy");
+        assert_eq!(demo.run(&["health"]).code, 0);
+        told(demo, &["stop", "--now"]);
+        ends_with(master, 82);
+    });
+}
+
+#[test]
+fn a_master_without_a_file_has_no_socket() {
+    let demo = Demo::new(&Place::sqlite());
+    let mut master = demo.start(r#"{"foo": "demo_quiet_worker"}"#, &[]);
+    master.expect("Starting; queue=foo");
+    let ran = demo.run(&["status"]);
+    assert_eq!(ran.code, 3);
+    failed_with(&ran, "there is no control socket");
+    assert!(ran.stderr.contains("hint: ") && !demo.files().iter().any(|name| name.contains("asynctask.sock")));
+}

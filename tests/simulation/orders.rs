@@ -1,0 +1,262 @@
+//! What people tell the master while it runs, and what must follow from it: one answer each, a replacement before the
+//! one that it replaces goes, the number of processes that was asked for, nothing begun in a paused queue.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use asynctask::{
+    control::types::{Answer, Command},
+    frames::HaltReason,
+    master::event::{Event, Plan, WorkerId},
+};
+
+use super::{
+    child::Child,
+    world::{Happening, World},
+};
+
+/// By then after the calm, or after the last order, what was asked for is so.
+pub(crate) const SETTLED: Duration = Duration::from_secs(100);
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    given: u64,
+    answers: Vec<(u64, Answer)>,
+    /// Processes of each queue as asked for last.
+    pub(crate) processes: Vec<u32>,
+    pub(crate) paused: Vec<bool>,
+    restarted_at: Vec<Option<Duration>>,
+    /// The task that is being cancelled by the order under way.
+    pub(crate) cancelling: Option<String>,
+    /// Slots whose process is to replace another one, and was not ready yet.
+    pub(crate) successors: BTreeSet<usize>,
+    last_at: Duration,
+}
+
+impl Orders {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            given: 0,
+            answers: Vec::new(),
+            processes: plan.queues.iter().map(|queue| queue.settings.processes).collect(),
+            paused: vec![false; plan.queues.len()],
+            restarted_at: vec![None; plan.queues.len()],
+            cancelling: None,
+            successors: BTreeSet::new(),
+            last_at: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn answered(&mut self, number: u64, answer: Answer) {
+        self.answers.push((number, answer));
+    }
+}
+
+impl World {
+    /// Somebody gives an order, any.
+    pub(crate) fn order(&mut self) -> Result<(), String> {
+        let index = self.dice.between(0, self.settings.plan.queues.len() as u64 - 1) as usize;
+        let queue = self.settings.queue(index).name.clone();
+        let command = match self.dice.between(0, 14) {
+            0 | 1 => Command::Pause { queue },
+            2 | 3 => Command::Resume { queue },
+            4 => Command::Unpark { queue },
+            5..=7 => Command::Scale { queue, processes: self.dice.pick(&[1, 1, 2, 2, 3, 4, 4, 0, 1001]) },
+            8 | 9 => Command::Restart { queue: self.dice.chance(700).then_some(queue) },
+            10 | 11 => Command::Cancel { id: self.some_id() },
+            12 => Command::LogLevel { level: self.dice.pick(&["debug", "loud"]).to_owned() },
+            13 => Command::Pause { queue: "nobody's".to_owned() },
+            _ if self.dice.chance(200) => Command::Stop { now: self.dice.chance(500) },
+            _ if self.dice.chance(500) => Command::Status {},
+            _ => Command::Health {},
+        };
+        self.give(&command)
+    }
+
+    /// In the end nothing is to be held back any more.
+    pub(crate) fn resume_all(&mut self) -> Result<(), String> {
+        for index in 0..self.settings.plan.queues.len() {
+            if self.halted.is_none() {
+                self.give(&Command::Resume { queue: self.settings.queue(index).name.clone() })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn some_id(&mut self) -> String {
+        let hands = self.children.values().flat_map(|child| child.hands.iter().map(|hand| hand.id.clone()));
+        let waiting = self.ledger.open.iter().map(|handle| self.ledger.entries[handle].task.id.clone());
+        let ids: BTreeSet<String> = hands.chain(waiting).collect();
+        let number = self.dice.next() as usize % ids.len().max(1);
+        ids.into_iter().nth(number).unwrap_or_else(|| "nowhere".to_owned())
+    }
+
+    fn give(&mut self, command: &Command) -> Result<(), String> {
+        let stopping = self.watch.stopping_at.is_some();
+        let known = |name: &str| (0..).take(self.watch.parked.len()).find(|index| format!("q{index}") == name);
+        let orders = &mut self.watch.orders;
+        orders.given += 1;
+        orders.last_at = self.now;
+        let number = orders.given;
+        let mut must_be_done = None;
+        match command {
+            Command::Status {} | Command::Health {} => must_be_done = Some(true),
+            Command::Stop { now } => {
+                must_be_done = Some(true);
+                self.stops += 1;
+                if *now {
+                    self.watch.interrupt_asked(self.now);
+                } else {
+                    self.watch.stop_asked(self.now);
+                }
+            }
+            _ if stopping => must_be_done = Some(false),
+            Command::Pause { queue } => {
+                let was = known(queue).map(|index| std::mem::replace(&mut orders.paused[index], true));
+                must_be_done = Some(was == Some(false));
+            }
+            Command::Resume { queue } => {
+                let was = known(queue).map(|index| std::mem::replace(&mut orders.paused[index], false));
+                must_be_done = Some(was == Some(true));
+            }
+            Command::Unpark { queue } => {
+                let index = known(queue).expect("a queue of ours");
+                must_be_done = Some(std::mem::take(&mut self.watch.parked[index]));
+                self.watch.needs_proof[index] = false;
+            }
+            Command::Scale { queue, processes } => {
+                must_be_done = Some((1..=1000).contains(processes));
+                if must_be_done == Some(true) {
+                    orders.processes[known(queue).expect("a queue of ours")] = *processes;
+                }
+            }
+            Command::Restart { queue } => {
+                let of = queue.as_deref().and_then(known);
+                for index in (0..orders.restarted_at.len()).filter(|index| of.is_none_or(|of| of == *index)) {
+                    orders.restarted_at[index] = Some(self.now);
+                }
+                must_be_done = Some(true);
+            }
+            Command::Cancel { id } => orders.cancelling = Some(id.clone()),
+            Command::LogLevel { level } => must_be_done = Some(level == "debug"),
+        }
+        self.ledger.cancelling.clone_from(&self.watch.orders.cancelling);
+        self.feed(Event::Commanded { number, command: command.clone(), by: "somebody".to_owned() })?;
+        self.ledger.cancelling = None;
+        let orders = &mut self.watch.orders;
+        orders.cancelling = None;
+        let answers = std::mem::take(&mut orders.answers);
+        match &answers[..] {
+            [(of, answer)] if *of == number => {
+                let is_done = matches!(answer, Answer::Done(_));
+                if must_be_done.is_some_and(|must| must != is_done) {
+                    return Err(format!("{command:?} was answered by {answer:?}"));
+                }
+                Ok(())
+            }
+            _ => Err(format!("{command:?} was answered by {answers:?}")),
+        }
+    }
+
+    /// Tells how much memory a process has.
+    pub(crate) fn measure(&mut self, worker: WorkerId) -> Result<(), String> {
+        let child = self.children.get(&worker).ok_or("nobody is measured")?;
+        if self.settings.queue(child.queue).recycle.max_memory.is_none() {
+            return Err("measured without need".to_owned());
+        }
+        let bytes = self.dice.between(1, 1_500_000);
+        let soon = self.dice.micros((1, 2_000));
+        self.after(soon, Happening::Measured(worker, bytes));
+        Ok(())
+    }
+
+    /// Whether a process was told to go, outside a stop, for a good reason.
+    pub(crate) fn may_be_dismissed(&self, worker: WorkerId, reason: HaltReason) -> Result<(), String> {
+        if self.watch.stopping_at.is_some() {
+            return Ok(());
+        }
+        let child = &self.children[&worker];
+        let scaled_away = child.number() > self.watch.orders.processes[child.queue];
+        let is_successor = |(id, other): (&WorkerId, &Child)| {
+            *id != worker && other.queue == child.queue && other.name == child.name && other.ready && other.is_wanted()
+        };
+        let right = match reason {
+            HaltReason::Recycle => scaled_away || self.children.iter().any(is_successor),
+            HaltReason::Stop => scaled_away,
+            HaltReason::Empty => true,
+        };
+        if right { Ok(()) } else { Err(format!("told to go, {reason:?}, without a successor: {child:?}")) }
+    }
+
+    /// Whether a process may be killed because it is one too many.
+    pub(crate) fn is_spare(&self, worker: WorkerId, child: &Child) -> bool {
+        let grace = self.settings.plan.supervisor.grace;
+        if child.dismissed {
+            return child.hands.is_empty() && child.spare_since.is_some_and(|since| since + grace <= self.at());
+        }
+        let scaled_away = child.number() > self.watch.orders.processes[child.queue];
+        let replaced = self
+            .children
+            .iter()
+            .any(|(id, other)| *id != worker && other.queue == child.queue && other.name == child.name && other.ready);
+        !child.ready && (scaled_away || replaced)
+    }
+
+    /// After each event: no more processes than asked for and one replacement, and nobody who is to go stays.
+    pub(crate) fn check_numbers(&self) -> Result<(), String> {
+        let grace = self.settings.plan.supervisor.grace;
+        for (index, most) in self.watch.orders.processes.iter().enumerate() {
+            let is_once = self.settings.plan.queues[index].is_once;
+            let here = self.children.values().filter(|child| child.queue == index && child.is_wanted());
+            // A place for single processes may be opened anew while the last process of the old one goes on.
+            let places: BTreeSet<&str> =
+                here.clone().filter(|child| child.number() <= *most).map(|child| child.name.as_str()).collect();
+            let count = if is_once { places.len() } else { here.count() };
+            let once = u32::from(!is_once);
+            if count > (*most + once) as usize {
+                return Err(format!("{count} processes of q{index}, asked for {most}"));
+            }
+        }
+        let leaked = |child: &&Child| {
+            // Who says bye has its second for it.
+            let bound = grace + Duration::from_secs(1);
+            child.killed_at.is_none() && child.spare_since.is_some_and(|since| since + bound < self.at())
+        };
+        match self.children.values().find(leaked) {
+            Some(child) => Err(format!("told to go and still there: {child:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Long after the last trouble: as many workers as asked for, none older than the last restart.
+    pub(crate) fn check_converged(&self) -> Result<(), String> {
+        if self.watch.stopping_at.is_some() || self.now < self.settings.calm_at.max(self.watch.orders.last_at) + SETTLED
+        {
+            return Ok(());
+        }
+        for (index, queue) in self.settings.plan.queues.iter().enumerate() {
+            if self.watch.parked[index] || queue.is_once {
+                continue;
+            }
+            let well = || self.children.values().filter(|child| child.queue == index && child.is_well());
+            let (count, wanted) = (well().count(), self.watch.orders.processes[index]);
+            if count != wanted as usize {
+                return Err(format!("{count} workers of q{index} at the end, asked for {wanted}"));
+            }
+            let numbers: BTreeSet<u32> = well().map(Child::number).collect();
+            if numbers != (1..=wanted).collect() {
+                return Err(format!("slots {numbers:?} of q{index}, asked for {wanted}"));
+            }
+            let restarted = self.watch.orders.restarted_at[index];
+            if let Some(old) = well().find(|child| restarted.is_some_and(|at| child.spawned_at.since_start() < at)) {
+                return Err(format!("restarted at {restarted:?}, and still there: {old:?}"));
+            }
+            let age = queue.settings.recycle.max_age;
+            if let Some(old) = well().find(|child| age.is_some_and(|age| child.spawned_at + age + SETTLED < self.at()))
+            {
+                return Err(format!("older than {age:?}: {old:?}"));
+            }
+        }
+        Ok(())
+    }
+}
