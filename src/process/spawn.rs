@@ -59,7 +59,7 @@ pub enum Program {
         /// The folder it runs in.
         folder: PathBuf,
         /// As whom and with which limits it runs.
-        terms: Terms,
+        terms: Box<Terms>,
     },
 }
 
