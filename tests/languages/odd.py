@@ -36,10 +36,13 @@ def odd():
         for _ in range(1600):
             os.write(1, b"x" * 65536)
     if mood == "grandchild":
+        told, tell = os.pipe()
         if os.fork() == 0:
             # Not of the group that the master kills.
             os.setsid()
+            os.write(tell, b".")
             forever()
+        os.read(told, 1)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
