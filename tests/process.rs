@@ -76,7 +76,7 @@ fn program(argv: &[&str]) -> Program {
     Program::Command {
         argv: argv.iter().map(OsString::from).collect(),
         folder: PathBuf::from("/"),
-        terms: Terms::default(),
+        terms: Box::default(),
     }
 }
 
@@ -260,7 +260,7 @@ fn deaths_are_told_as_they_were() {
         let program = Program::Command {
             argv: argv.iter().map(OsString::from).collect(),
             folder: folder.path().to_owned(),
-            terms: Terms::default(),
+            terms: Box::default(),
         };
         let Exit::Signal { core_dumped, .. } = turn.end_of(spawn(&program, &environment()).unwrap().pid).exit else {
             return; // A hard limit of zero: the shell said so and ended.

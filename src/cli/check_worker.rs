@@ -18,7 +18,6 @@ use super::{
 use crate::{
     error::{Code, Error},
     process::{Environment, Program, Signals, reserve_frame_fd},
-    terms::Terms,
 };
 
 pub(super) fn run(global: &Global, verb: &CheckWorker) -> Result<Code, Error> {
@@ -35,7 +34,7 @@ pub(super) fn run(global: &Global, verb: &CheckWorker) -> Result<Code, Error> {
         log_format: "plain".to_owned(),
         ..Environment::default()
     };
-    let program = Program::Command { argv: verb.command.clone(), folder, terms: Terms::default() };
+    let program = Program::Command { argv: verb.command.clone(), folder, terms: Box::default() };
     let signals = Signals::listen().map_err(internal)?;
     let (mut all, mut right) = (0, 0);
     let mut printed = Ok(());

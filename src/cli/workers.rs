@@ -229,7 +229,7 @@ pub(super) fn launch(config: &Config, queue: &Queue, level: Level) -> (Program, 
         Some(command) => {
             pairs.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
             let argv = command.argv.iter().map(OsString::from).collect();
-            Program::Command { argv, folder: command.folder.clone(), terms: command.terms.clone() }
+            Program::Command { argv, folder: command.folder.clone(), terms: Box::new(command.terms.clone()) }
         }
         None => Program::Own { args: vec![WORKER.into(), (&queue.kind).into(), (&queue.name).into()] },
     };
