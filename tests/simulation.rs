@@ -31,8 +31,10 @@
 //!
 //! Not seen red, because another rule has the same effect: the general kill after the slots' own kills, the guard
 //! against a start in a stop, a survey before the last settlement is answered. Too rare for a short sweep: memory that
-//! ages in an outage (found once in 6,000); a removal of an accepted task that is remembered under the wrong session
-//! (once in 1,500), or taken for its snoozed copy; a renewal forgotten in a parked queue (once in 10,000).
+//! ages in an outage (found once in 6,000); a removal of an accepted task remembered under the wrong session (once in
+//! 1,500); a successor kept idle by what the old worker still holds (6 in 15,000). Never seen red, found by reading: the
+//! removal of an accepted task taken for its snoozed copy; a renewal forgotten in a parked queue; an unpark that fills no
+//! slots.
 
 #[path = "simulation/actions.rs"]
 mod actions;
