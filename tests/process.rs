@@ -25,7 +25,6 @@ use asynctask::{
         spawn_once,
     },
     task::Exit,
-    terms::Terms,
 };
 use nix::{
     errno::Errno,
@@ -200,7 +199,7 @@ fn a_start_that_fails_names_the_program() {
     std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let in_folder = |name: &str, folder: &Path| {
-        let program = Program::Command { argv: vec![name.into()], folder: folder.to_owned(), terms: Terms::default() };
+        let program = Program::Command { argv: vec![name.into()], folder: folder.to_owned(), terms: Box::default() };
         spawn(&program, &environment()).unwrap_err().to_string()
     };
     assert!(in_folder("no-such-program", folder.path()).contains("cannot start no-such-program: No such file"));
@@ -219,7 +218,7 @@ fn a_command_with_a_slash_is_relative_to_its_folder() {
     std::fs::create_dir(folder.path().join("bin")).unwrap();
     std::os::unix::fs::symlink("/bin/pwd", folder.path().join("bin/tool")).unwrap();
     let program =
-        Program::Command { argv: vec!["bin/tool".into()], folder: folder.path().to_owned(), terms: Terms::default() };
+        Program::Command { argv: vec!["bin/tool".into()], folder: folder.path().to_owned(), terms: Box::default() };
     let spawned = spawn(&program, &environment()).unwrap();
     assert_eq!(output_of(spawned.output).trim(), folder.path().canonicalize().unwrap().to_str().unwrap());
     turn.end_of(spawned.pid);
