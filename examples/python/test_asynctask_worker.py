@@ -10,7 +10,7 @@ import sys
 import textwrap
 import unittest
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 HERE = Path(__file__).parent
 PREAMBLE = "from asynctask_worker import *\nimport os, signal, subprocess, sys, time\n"
@@ -73,7 +73,8 @@ def started(body: str, *arguments: str, **environment: str) -> Master:
 class Outcomes(unittest.TestCase):
     def test_nothing_is_done_and_the_worker_goes_on(self) -> None:
         master = started('print("got", payload, end="")')
-        for payload in ({"n": 1}, None, "42", {}, [], 10**39 + 7, "ü\u2028\x00"):
+        payloads: List[Any] = [{"n": 1}, None, "42", {}, [], 10**39 + 7, "ü\u2028\x00"]
+        for payload in payloads:
             self.assertEqual(master.task(payload), {"done": {"id": "a"}})
         output = master.halt()
         self.assertIn(str(10**39 + 7), output)

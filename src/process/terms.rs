@@ -54,8 +54,7 @@ impl Prepared {
             let user = terms.user.as_ref().map_or("another group", |user| user.name.as_str());
             return Err(denied(format!("running it as {user} takes a master that is root")));
         }
-        let umask = terms.umask;
-        Ok(Self { limits: limits(&terms.limits)?, nice: terms.nice, umask, identity })
+        Ok(Self { limits: limits(&terms.limits)?, nice: terms.nice, umask: terms.umask, identity })
     }
 
     /// In the forked child, before anything that a change of user would take away. Only system calls: no memory is
