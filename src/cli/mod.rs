@@ -41,6 +41,8 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refused(&error),
     };
+    // Before the first thread: what a broker delivers is not ours to choose.
+    crate::process::stacks::enlarge();
     let done = match cli.verb {
         Verb::Workers(verb) => workers::run(app, &cli.global, &verb),
         Verb::Submit(verb) => submit::run(app, &cli.global, &verb),

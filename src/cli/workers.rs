@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use tracing_subscriber::layer::SubscriberExt;
+
 use super::{
     args::{Global, Workers},
     load, log_level,
@@ -47,6 +49,8 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     let report = verb.report.as_deref().map(|path| report(path, &config)).transpose()?;
     let format = format(&verb.log_format);
     let logger = logger(level, format, verb.quiet)?;
+    // What the parts below say through `tracing` is part of the same log. A program with a subscriber of its own keeps it.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(logger.layer()));
     let info = |text: &str| logger.line(Level::Info, MASTER, text);
     if config.queues.is_empty() {
         info("No workers configured; terminating.");

@@ -92,7 +92,11 @@ impl Socket {
                 Err(error) => return Err(impossible(error)),
             }
         }
-        let listener = crate::sockets::bind(&path).map_err(impossible)?;
+        // From its first moment on, nobody else can open it.
+        let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+        let bound = crate::sockets::bind(&path);
+        nix::sys::stat::umask(umask);
+        let listener = bound.map_err(impossible)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(impossible)?;
         listener.set_nonblocking(true).map_err(impossible)?;
         Ok(Self { listener, path })

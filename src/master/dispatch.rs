@@ -111,6 +111,10 @@ impl Core {
                 return;
             }
         };
+        let size = match &handed {
+            Handed::Frame(frame) => frame.len(),
+            Handed::Process(_) => 0,
+        };
         let now = self.now.at;
         let pool = &mut self.pools[index];
         let settings = &pool.plan.settings;
@@ -132,7 +136,16 @@ impl Core {
         let life = self.slots[slot].alive().expect("a slot in the free list is alive");
         let worker = life.id;
         life.last_sent = Some(delivery.task.id.clone());
-        life.hands.push(InHand { delivery, session, held: true, accepted, begun_at: now, due_at, progress: None });
+        life.hands.push(InHand {
+            delivery,
+            session,
+            held: true,
+            accepted,
+            begun_at: now,
+            due_at,
+            size,
+            progress: None,
+        });
         self.relist(slot);
         if due_at.is_some() {
             self.arm_slot(slot);

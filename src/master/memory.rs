@@ -100,8 +100,12 @@ impl Memory {
     /// The transport answered a settlement. A snoozed task may come back, and even come twice, before it is seen
     /// here for the first time; then an old entry would end it without a run.
     pub(super) fn answered(&mut self, identity: u64, handle: Handle) {
-        if self.entries.get(&identity).is_some_and(|entry| entry.is_snooze && entry.handle == Some(handle)) {
+        let Some(entry) = self.entries.get_mut(&identity).filter(|entry| entry.handle == Some(handle)) else { return };
+        if entry.is_snooze {
             self.entries.remove(&identity);
+        } else if let Settlement::Done { submit } = &mut entry.settlement {
+            // The follow-ups are stored: what a redelivery needs is removal alone, and their bodies are let go.
+            *submit = Vec::new();
         }
     }
 

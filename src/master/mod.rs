@@ -246,6 +246,7 @@ impl Shell {
                 () = tokio::time::sleep(wait) => self.time_passed(),
             }
             self.take_inbox();
+            self.keep_time();
             if !self.flowing
                 || self.settlements.len() >= GROUP
                 || self.clock.now().at.since(self.held_since) >= GROUP_LIMIT
@@ -279,6 +280,16 @@ impl Shell {
         let notice = self.notifier.as_ref().and_then(Notifier::next_at).map(|at| at.since(now.at));
         let group = (!self.settlements.is_empty()).then_some(GROUP_LIMIT);
         [core, moment, halt, notice, group].into_iter().flatten().min().unwrap_or(Duration::MAX)
+    }
+
+    /// However much happens, the calendar and the limit of the run are looked at.
+    fn keep_time(&mut self) {
+        let now = self.clock.now();
+        let over = self.halt_at.is_some_and(|at| at <= now.at.since_start());
+        let due = self.timer.as_ref().and_then(Timer::next_moment).is_some_and(|moment| moment <= now.wall);
+        if over || due {
+            self.time_passed();
+        }
     }
 
     fn time_passed(&mut self) {
@@ -506,8 +517,14 @@ impl Shell {
 
     fn watch(&mut self, id: WorkerId, spawned: io::Result<Process>, about: About, oom_before: Option<u64>) {
         let started = spawned.and_then(|process| {
-            self.pids.insert(process.pid, id);
-            Worker::watch(id, process, about, oom_before, Rc::clone(&self.inbox), self.logger.clone())
+            let pid = process.pid;
+            self.pids.insert(pid, id);
+            let worker = Worker::watch(id, process, about, oom_before, Rc::clone(&self.inbox), self.logger.clone());
+            if worker.is_err() {
+                // Nobody would read what it says, or miss it.
+                let _ = process::kill_group(pid, GroupSignal::Kill);
+            }
+            worker
         });
         match started {
             Ok(worker) => {

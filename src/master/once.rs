@@ -25,6 +25,9 @@ const RETRY: i32 = 75;
 /// `EX_DATAERR` of sysexits.h: this can never be done.
 const FAILED: i32 = 65;
 
+/// Longest id of a task that a process is told, in bytes.
+const ID_LENGTH: usize = 4096;
+
 impl Core {
     /// Whether the slot is a place for one process a task.
     pub(super) fn is_once(&self, slot: usize) -> bool {
@@ -74,6 +77,9 @@ impl Core {
     /// If the payload is not what the kind accepts.
     pub(super) fn once_for(&mut self, index: usize, slot: usize, delivery: &Delivery) -> Result<Once, String> {
         let task = &delivery.task;
+        if task.id.len() > ID_LENGTH || task.id.contains('\0') {
+            return Err("its id cannot be put into a process's environment".to_owned());
+        }
         let plan = &self.pools[index].plan;
         let payload = match plan.accepts {
             Accepts::Json => task::json_payload(&task.body, plan.settings.unwrap)?.into_owned().into_bytes(),

@@ -13,7 +13,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::event::WorkerId;
-use crate::{clock::Instant, task::Delivery};
+use crate::{clock::Instant, frames, task::Delivery};
 
 /// A process whose memory is limited is measured after a task, no more often than this.
 pub(super) const MEASURE_EVERY: Duration = Duration::from_secs(1);
@@ -129,6 +129,8 @@ pub(super) struct InHand {
     pub(super) begun_at: Instant,
     /// Its time limit.
     pub(super) due_at: Option<Instant>,
+    /// Bytes of its frame.
+    pub(super) size: usize,
     /// How far it is, as the worker told last: percent and note.
     pub(super) progress: Option<(Option<f64>, String)>,
 }
@@ -212,7 +214,11 @@ impl Slot {
 impl Life {
     pub(super) fn has_seat(&self) -> bool {
         match self.phase {
-            Phase::Working { seats } => self.hands.len() < seats && self.end_due.is_none(),
+            Phase::Working { seats } => {
+                // What was sent and may not be read yet is bounded: one frame of the largest size, and one more.
+                let bytes: usize = self.hands.iter().map(|hand| hand.size).sum();
+                self.hands.len() < seats && bytes <= frames::LIMIT && self.end_due.is_none()
+            }
             Phase::Starting { .. } | Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) => false,
         }
     }

@@ -16,6 +16,7 @@ pub mod ready;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
+pub mod stacks;
 mod terms;
 
 use std::{

@@ -41,8 +41,16 @@ use crate::terms::Terms;
 pub const FRAME_FD: RawFd = 3;
 
 /// What belongs to the master alone: a worker that said `READY=1` or took a listening socket would speak for it.
-const NOT_INHERITED: [&str; 6] =
-    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+const NOT_INHERITED: [&str; 7] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    // Our own need, not a worker's.
+    "RUST_MIN_STACK",
+];
 
 /// What to start.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -70,7 +70,7 @@ impl World {
                 self.watch.orders.answered(number, answer);
                 Ok(())
             }
-            Action::LogLevel(_) => Ok(()),
+            Action::LogLevel(_) | Action::TaskEnded { .. } => Ok(()),
             Action::Measure { worker } => self.measure(worker),
             Action::SpawnOnce { worker, queue, slot, once } => self.spawn_once(worker, queue, slot, &once),
             Action::Send { worker, frame } => self.send(worker, &frame),
@@ -83,7 +83,6 @@ impl World {
                 self.ask(Effect::Credit(queue.0, credit));
                 Ok(())
             }
-            Action::TaskEnded { .. } => Ok(()),
             Action::Settle { handle, settlement } => {
                 let queue = self.ledger.entries.get(&handle).ok_or("an unknown handle is settled")?.queue;
                 let now = self.at();

@@ -46,6 +46,11 @@ impl Address {
         Ok(Self { uri, shown, silent: Cell::new(false) })
     }
 
+    /// The address without its password.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
     /// The heartbeat.
     pub(super) fn heartbeat(&self) -> Duration {
         Duration::from_secs(self.uri.query.heartbeat.unwrap_or(20).into())

@@ -29,11 +29,15 @@ pub(super) fn is_stripped(name: &str) -> bool {
 /// The headers that are the sender's, as JSON. What JSON cannot say is said as nearly as it can.
 pub(super) fn to_json(table: &FieldTable) -> Headers {
     let foreign = table.into_iter().filter(|(name, _)| !name.as_str().starts_with(OURS) && !is_stripped(name.as_str()));
-    foreign.map(|(name, value)| (name.to_string(), value_to_json(value))).collect()
+    foreign.map(|(name, value)| (name.to_string(), value_to_json(value, 0))).collect()
 }
 
-fn value_to_json(value: &AMQPValue) -> Value {
+/// Tables in tables deeper than this are left out of what workers see; in moves they stay as they are.
+const DEPTH: usize = 32;
+
+fn value_to_json(value: &AMQPValue, depth: usize) -> Value {
     match value {
+        AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) if depth >= DEPTH => Value::Null,
         AMQPValue::Boolean(value) => Value::from(*value),
         AMQPValue::ShortShortInt(value) => Value::from(*value),
         AMQPValue::ShortShortUInt(value) => Value::from(*value),
@@ -49,9 +53,12 @@ fn value_to_json(value: &AMQPValue) -> Value {
         AMQPValue::ShortString(value) => Value::from(value.as_str()),
         AMQPValue::LongString(value) => Value::from(value.to_string()),
         AMQPValue::ByteArray(value) => Value::from(String::from_utf8_lossy(value.as_slice())),
-        AMQPValue::FieldArray(values) => values.as_slice().iter().map(value_to_json).collect(),
+        AMQPValue::FieldArray(values) => {
+            values.as_slice().iter().map(|value| value_to_json(value, depth + 1)).collect()
+        }
         AMQPValue::FieldTable(table) => {
-            Value::Object(table.into_iter().map(|(name, value)| (name.to_string(), value_to_json(value))).collect())
+            let inner = |(name, value): (&ShortString, &AMQPValue)| (name.to_string(), value_to_json(value, depth + 1));
+            Value::Object(table.into_iter().map(inner).collect())
         }
         AMQPValue::Void => Value::Null,
     }

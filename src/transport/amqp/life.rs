@@ -72,6 +72,7 @@ impl Engine {
             sending: FuturesUnordered::new(),
             since: now,
         }));
+        tracing::debug!(target: "asynctask::amqp", "a session with {} stands", self.address.shown());
         self.stuck.borrow_mut().clear();
         self.horizon.borrow_mut().session_began(now, self.address.heartbeat());
         self.rejoin();
