@@ -19,7 +19,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     clock::Instant,
-    task::QueueIndex,
+    task::{Handle, QueueIndex, Settlement},
     transport::{Error, Event, Reply, Request},
 };
 
@@ -106,6 +106,19 @@ impl Engine {
             decided.extend(open.last.take().map(|settlement| (*handle, settlement)));
         }
         self.settle(decided);
+    }
+
+    /// Between sessions only accepted deliveries are anybody's: theirs is settled in the next one. A master that has not
+    /// heard of the end yet may accept even now; its task, which comes again, is then known to it.
+    pub(super) fn settle_after_all(&mut self, handle: Handle, settlement: Settlement) {
+        let Some(open) = self.parted.get_mut(&handle).filter(|open| open.last.is_none()) else { return };
+        match settlement {
+            // Another settlement of it was under way and is void.
+            Settlement::Accept if open.settling => {}
+            Settlement::Accept => open.accepted = true,
+            settlement if open.accepted => open.last = Some(settlement),
+            _ => {}
+        }
     }
 
     /// A session could not be built.

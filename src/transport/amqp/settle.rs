@@ -207,19 +207,6 @@ impl Engine {
         }
     }
 
-    /// Between sessions only accepted deliveries are anybody's: theirs is settled in the next one. A master that has not
-    /// heard of the end yet may accept even now; its task, which comes again, is then known to it.
-    fn settle_after_all(&mut self, handle: Handle, settlement: Settlement) {
-        let Some(open) = self.parted.get_mut(&handle).filter(|open| open.last.is_none()) else { return };
-        match settlement {
-            // Another settlement of it was under way and is void.
-            Settlement::Accept if open.settling => {}
-            Settlement::Accept => open.accepted = true,
-            settlement if open.accepted => open.last = Some(settlement),
-            _ => {}
-        }
-    }
-
     /// The same when the next session stands already: the handle counts in it from now on.
     fn accept_after_all(&mut self, handle: Handle, settlement: &Settlement) {
         let State::Up(up) = &mut self.state else { return };
