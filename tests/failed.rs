@@ -106,7 +106,7 @@ fn those_that_are_named_are_retried_and_the_unknown_are_named() {
 #[test]
 fn a_payload_is_mended_and_the_task_remembers_how_it_died() {
     on_each(|demo| {
-        let id = demo.submit("foo", r#"{"error":true,"n":1e400}"#);
+        let id = demo.submit("foo", r#"{"error":true,"n":1.50}"#);
         let work = || demo.workers(r#"{"foo": "demo_error_worker"}"#, &["--halt-when-empty"]);
         work();
         let run = demo.run(&["failed", "retry", "foo", &id, "--set-payload", "again.0=x"]);
@@ -123,7 +123,7 @@ fn a_payload_is_mended_and_the_task_remembers_how_it_died() {
         let run = demo.run(&["failed", "retry", "foo", "--all", "--set-payload", "error=false"]);
         assert_eq!(run.code, 0, "{run:?}");
         let run = work();
-        let text = r#"{"error":false,"n":1e400,"again":{"0":"x"}}"#;
+        let text = r#"{"error":false,"n":1.50,"again":{"0":"x"}}"#;
         assert!(run.stdout.contains(&format!("ERROR processed: {text}")), "{}", run.stdout);
         assert!(demo.dead_letters("foo").is_empty());
     });

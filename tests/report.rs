@@ -43,7 +43,7 @@ fn each_task_that_came_to_an_end_is_a_case() {
         {
             ids.push(demo.submit("foo", payload));
         }
-        let expired = demo.run(&["submit", "foo", "1", "--expires", "1ms", "--id", "a<&\">\u{1b}"]);
+        let expired = demo.run(&["submit", "foo", "1", "--expires", "1ms", "--id", "a<&\">"]);
         assert_eq!(expired.code, 0, "{expired:?}");
         let workers = r#"{"foo": {worker: demo_sleep_worker, retry: {max_attempts: 2, first: 100ms}}}"#;
         let run = demo.workers(workers, &["--halt-when-empty", "--report", "report.xml", "--fail-on-dead-letter"]);
@@ -71,7 +71,7 @@ fn each_task_that_came_to_an_end_is_a_case() {
                 "{failure}"
             );
         }
-        assert_eq!(case("a<&\">\u{fffd}")["failure"][0]["type"], "expired");
+        assert_eq!(case("a<&\">")["failure"][0]["type"], "expired");
     });
 }
 

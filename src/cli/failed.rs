@@ -84,7 +84,7 @@ fn list(config: &Config, verb: &FailedList) -> Result<Code, Error> {
             print(&table(&["COUNT", "REASON", "FINGERPRINT", "ERROR"], counts.iter().map(Count::cells).collect()))?;
             if !summary {
                 let columns = ["id", "reason", "attempts", "failed_at", "error"];
-                let cells = |row: &Value| columns.map(|column| cell(&row[column])).to_vec();
+                let cells = |row: &Value| columns.map(|column| one_line(&cell(&row[column]))).to_vec();
                 print("\n")?;
                 let header = ["ID", "REASON", "ATTEMPTS", "FAILED AT", "ERROR"];
                 print(&table(&header, rows.iter().map(cells).collect()))?;
@@ -120,7 +120,7 @@ fn show(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
     print(&format!("{payload}\n"))?;
     let facts = facts(letter);
     let facts = facts.as_object().into_iter().flatten().map(|(name, value)| {
-        let value = cell(value);
+        let value = super::harmless(&cell(value));
         if !value.contains('\n') {
             return format!("{name}: {value}");
         }

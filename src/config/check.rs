@@ -25,7 +25,6 @@ pub(super) const TOP: &[&str] = &[
     "scheduled_workers",
     "supervisor",
     "control",
-    "metrics",
     "workers_poll_interval",
     "workers_check_child_interval",
 ];
@@ -63,7 +62,6 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config 
         schedules,
         supervisor: supervisor(&top),
         control_socket,
-        metrics_listen: metrics(&top),
         folder: typed.folder,
         files: typed.files,
     }
@@ -124,17 +122,6 @@ fn backoff(section: &Section<'_>, default: Backoff) -> Backoff {
     };
     check_longest(section, "first", backoff.first, backoff.longest);
     backoff
-}
-
-fn metrics(top: &Section<'_>) -> Option<String> {
-    let item = top.section("metrics", &["listen"]).get("listen")?;
-    let text = item.text()?;
-    let port =
-        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
-    if port.is_none() {
-        return item.expected("an address and a port such as 127.0.0.1:9464");
-    }
-    Some(text.to_owned())
 }
 
 #[cfg(test)]

@@ -78,8 +78,6 @@ pub struct Config {
     pub supervisor: Supervisor,
     /// The control socket, if one was asked for by name; `none` alone (a relative path) asks for none.
     pub control_socket: Option<PathBuf>,
-    /// Where metrics are served, `HOST:PORT`, if they are.
-    pub metrics_listen: Option<String>,
     /// Folder of the first file; the current one without a file.
     pub folder: PathBuf,
     /// Files that were read, in order.

@@ -160,8 +160,9 @@ fn storm(place: &Place, broker: Option<&Broker>, seed: u64, tasks: u64) {
     let logs = vec![master.log()];
     let mut storm = Storm { demo: &demo, broker, master, logs, toll: Toll::default() };
     storm.rage(&mut dice, tasks);
-    let Storm { master, logs, toll, .. } = storm;
-    // The last one lives, and may have something in hand.
+    let Storm { mut master, logs, toll, .. } = storm;
+    // The last one lives, and may have something in hand. A TERM that comes before it listens is the system's to obey.
+    master.expect("Launching");
     master.signal(Signal::SIGTERM);
     let (code, log) = master.wait();
     assert!(matches!(code, 0 | 82), "ended with {code}: {log}");
