@@ -251,11 +251,11 @@ const fn level_of(level: tracing::Level) -> Level {
     }
 }
 
-/// An event as text: its message, then its fields.
+/// A `tracing` event as text: its message, then its fields as ` key=value`.
 #[derive(Default)]
-struct Text {
-    message: String,
-    fields: String,
+pub(crate) struct Text {
+    pub(crate) message: String,
+    pub(crate) fields: String,
 }
 
 impl Visit for Text {

@@ -22,12 +22,10 @@ use super::{
 use crate::{
     clock::{Instant, Now},
     error::Code,
-    logging::{About, Level},
+    logging::{About, Level, MASTER},
     task::{Delivery, Handle, QueueIndex, Reason, Settlement},
 };
 
-/// The master's name in the log.
-pub const MASTER: &str = "AsyncTaskWorkerTask";
 /// In halt mode: how long the transport may be out of reach before the run ends with 69.
 pub(super) const UNREACHABLE_LIMIT: Duration = Duration::from_secs(30);
 /// A first delivery with this many deliveries without outcome is worked alone.

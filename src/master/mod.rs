@@ -33,11 +33,12 @@ use std::{cell::RefCell, collections::HashMap, io, rc::Rc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::core::{Core, MASTER, Tally};
+pub use self::core::{Core, Tally};
 use self::{
     event::{Action, Ended, Event, Once, Plan, WorkerId},
     workers::{Inbox, Process, Worker},
 };
+pub use crate::logging::MASTER;
 use crate::{
     clock::{Clock, Instant, Now},
     control::{

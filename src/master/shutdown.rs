@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::{
-    core::{Core, MASTER},
+    core::Core,
     event::{Action, Signal, WorkerId},
     pool,
     slot::{Doom, Phase, State},
@@ -20,7 +20,7 @@ use crate::{
     clock::Instant,
     error::Code,
     frames::{self, HaltReason},
-    logging::Level,
+    logging::{Level, MASTER},
 };
 
 /// On a broker: quiet for this long, and the end is worth asking for.

@@ -85,11 +85,6 @@ impl Output {
     pub fn tail(&self) -> String {
         self.tail.text()
     }
-
-    /// Forgets the tail, so that the next one holds only what came after this.
-    pub fn clear_tail(&mut self) {
-        self.tail = Tail::default();
-    }
 }
 
 impl AsFd for Output {

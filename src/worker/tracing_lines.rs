@@ -1,16 +1,9 @@
 //! Events of the `tracing` crate as log lines: `tracing::info!` in user code just works.
 
-use std::fmt::{self, Write};
-
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-    subscriber::Interest,
-};
+use tracing::{Event, Metadata, Subscriber, span, subscriber::Interest};
 
 use super::lines::Lines;
-use crate::logging::Level;
+use crate::logging::{Level, Text};
 
 /// Sends events to `lines` from here on, unless the program has set up something of its own before.
 pub(super) fn install(lines: Lines) {
@@ -68,23 +61,6 @@ fn level_of(metadata: &Metadata<'_>) -> Option<Level> {
         tracing::Level::DEBUG => Level::Debug,
         _ => return None,
     })
-}
-
-/// `message key=value key=value`.
-#[derive(Default)]
-struct Text {
-    message: String,
-    fields: String,
-}
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.message = format!("{value:?}");
-        } else {
-            let _ = write!(self.fields, " {}={value:?}", field.name());
-        }
-    }
 }
 
 #[cfg(test)]
