@@ -269,6 +269,8 @@ pub struct Supervisor {
     pub grace: Duration,
     /// How long a worker may take until it is ready.
     pub start_timeout: Duration,
+    /// How often idle workers are asked whether they still listen, and, up to 10 s, how long they have to answer.
+    pub ping: Duration,
     /// Delays between restarts of a worker that died idle or could not start.
     pub restart: Backoff,
 }
@@ -278,6 +280,7 @@ impl Default for Supervisor {
         Self {
             grace: Duration::from_secs(30),
             start_timeout: Duration::from_secs(10),
+            ping: Duration::from_secs(30),
             restart: Backoff { first: Duration::from_millis(100), factor: 2.0, longest: Duration::from_secs(30) },
         }
     }

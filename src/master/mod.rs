@@ -17,6 +17,7 @@ mod dispatch;
 pub mod event;
 mod memory;
 mod once;
+mod ping;
 pub(crate) mod pool;
 mod renewal;
 mod report;
@@ -450,6 +451,7 @@ impl Shell {
             Action::Spawn { worker, slot, queue } => self.spawn(worker, slot, queue.0),
             Action::SpawnOnce { worker, slot, queue, once } => self.spawn_once(worker, slot, queue.0, &once),
             Action::Answer { number, answer } => self.answer(number, answer),
+            Action::CancelWaiting { number, id } => self.cancel_waiting(number, id),
             Action::LogLevel(level) => self.logger.set_level(level),
             Action::Measure { worker } => {
                 let bytes = self.worker(worker).and_then(|worker| process::limits::resident_bytes(worker.pid));

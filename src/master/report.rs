@@ -54,7 +54,11 @@ impl Core {
             FromWorker::Returned { ids } if !ids.is_empty() => {
                 self.faulted(worker, "it returned tasks that it was not sent ahead".to_owned());
             }
-            FromWorker::Pong { .. } | FromWorker::Returned { .. } => {}
+            FromWorker::Pong { n } => {
+                // The answer to a ping that was forgotten meanwhile means nothing.
+                life.pinged.take_if(|pinged| *pinged == n);
+            }
+            FromWorker::Returned { .. } => {}
             FromWorker::Unknown(name) => {
                 let slot = self.slots[worker.slot].name.clone();
                 self.log(Level::Debug, || format!("{slot} sent a frame of an unknown kind, \"{name}\"; ignored"));
@@ -128,7 +132,7 @@ impl Core {
         self.check_recycle(worker);
         self.release_retired(worker);
         self.renew_credit(index);
-        self.dispatch_after(index);
+        self.dispatch(index);
     }
 
     pub(super) fn log_outcome(&mut self, slot: usize, outcome: &Outcome) {

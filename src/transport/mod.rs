@@ -108,6 +108,13 @@ pub enum Request {
         /// Work queues, sorted.
         reply: Reply<Vec<String>>,
     },
+    /// Remove a task that waits, ready or delayed, in whatever queue. One that is in hand or a dead letter stays.
+    Cancel {
+        /// The task's id; where several that wait have it, all are removed.
+        id: String,
+        /// What became of it.
+        reply: Reply<Cancelled>,
+    },
     /// Delete what is ready and delayed in a queue. What is in hand stays, and so do dead letters.
     Purge {
         /// The work queue; one that does not exist is [`Error::NoSuchQueue`].
@@ -224,6 +231,30 @@ pub struct Depth {
     pub in_hand: u64,
     /// Dead letters.
     pub failed: u64,
+}
+
+/// What became of a task that was to be removed where it waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is removed.
+    Removed {
+        /// From this queue.
+        queue: String,
+    },
+    /// A master has it.
+    Held {
+        /// Of that master; `None`: the one on this transport, or one that has just ended.
+        pid: Option<u32>,
+    },
+    /// It is a dead letter.
+    Dead {
+        /// Of this queue.
+        queue: String,
+    },
+    /// There is none with this id.
+    Absent,
+    /// A task that waits cannot be found by its id on this transport.
+    Impossible,
 }
 
 /// Why a transport could not do what was asked.

@@ -189,6 +189,10 @@ impl Actor {
                 self.catch_up();
                 drop(reply.send(self.purge(&queue)));
             }
+            Request::Cancel { id, reply } => {
+                self.catch_up();
+                drop(reply.send(self.cancel(&id)));
+            }
             Request::Delete { queue, reply } => {
                 self.catch_up();
                 drop(reply.send(self.delete(&queue.queue)));
