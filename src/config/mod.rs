@@ -11,6 +11,7 @@
 //!
 //! Nothing here starts, creates or connects to anything; only the files named are read.
 
+mod behind;
 mod check;
 mod file;
 mod index;
@@ -261,6 +262,9 @@ pub enum Misfire {
     /// Fire once for all of them.
     RunOnce,
 }
+
+/// More processes of a queue, or tasks in one process, than any machine has use for.
+pub const MANY: u32 = 10_000;
 
 /// Limits of the master itself.
 #[derive(Clone, Copy, Debug, PartialEq)]

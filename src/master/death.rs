@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     core::Core,
     event::{Action, Ended, WorkerId},
-    pool,
+    pool, shown,
     slot::{Doom, InHand, Life, Phase, State},
     timers::Owner,
 };
@@ -111,7 +111,7 @@ impl Core {
         if !self.slots[slot].wanted {
             self.pools[self.slots[slot].queue].leaving.retain(|other| *other != slot);
         }
-        self.slots[slot].last_exit = Some(ended.exit.to_string());
+        self.slots[slot].last_exit = Some(shown::last_exit(&life, &ended));
         for hand in &life.hands {
             self.left_hands(hand);
         }
@@ -177,8 +177,7 @@ impl Core {
     /// A process died with tasks in its hands: each has used an attempt; the slot is filled again at once.
     fn died_at_work(&mut self, slot: usize, mut life: Life, ended: Ended) {
         let index = self.slots[slot].queue;
-        let queue = self.pools[index].name().to_owned();
-        self.log(Level::Error, || format!("Worker for queue {queue} died; restarting..."));
+        self.tell_restart(slot);
         let name = self.slots[slot].name.clone();
         let by_stop_signal =
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGTERM" || signal == "SIGINT");
@@ -277,9 +276,16 @@ impl Core {
         }
     }
 
+    /// The first line of a death. Who is not restarted now, because the queue is parked, is not said to be.
+    fn tell_restart(&mut self, slot: usize) {
+        let pool = &self.pools[self.slots[slot].queue];
+        let (queue, parked) = (pool.name().to_owned(), matches!(pool.state, pool::State::Parked { .. }));
+        let next = if parked { "not restarted while the queue is parked" } else { "restarting..." };
+        self.log(Level::Error, || format!("Worker for queue {queue} died; {next}"));
+    }
+
     fn tell_death(&mut self, slot: usize, life: &Life, ended: &Ended, when: &str) {
-        let queue = self.pools[self.slots[slot].queue].name().to_owned();
-        self.log(Level::Error, || format!("Worker for queue {queue} died; restarting..."));
+        self.tell_restart(slot);
         let (name, pid) = (self.slots[slot].name.clone(), life.pid.unwrap_or_default());
         let exit = &ended.exit;
         let last = ended.output_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();

@@ -241,9 +241,5 @@ impl Core {
 }
 
 pub(super) fn cut(text: &str) -> &str {
-    if text.len() <= LOGGED_PAYLOAD {
-        return text;
-    }
-    let end = (0..=LOGGED_PAYLOAD).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    &text[..end]
+    frames::cut(text, LOGGED_PAYLOAD)
 }

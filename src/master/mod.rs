@@ -22,6 +22,7 @@ pub(crate) mod pool;
 mod renewal;
 mod report;
 mod session;
+mod shown;
 mod shutdown;
 mod slot;
 mod steer;
@@ -323,7 +324,7 @@ impl Shell {
             match signal {
                 Signal::Terminate | Signal::Interrupt => self.handle(Event::StopAsked),
                 Signal::Quit => self.handle(Event::InterruptAsked),
-                Signal::User1 => self.logger.line(Level::Info, MASTER, &self.core.headline()),
+                Signal::User1 => self.tell_status(),
                 Signal::HangUp => {
                     let text = "HUP: the settings are read at the start; to take new ones, restart the master";
                     self.logger.line(Level::Warning, MASTER, text);
@@ -333,6 +334,13 @@ impl Shell {
         }
         if arrived.contains(&Signal::Child) {
             self.reap();
+        }
+    }
+
+    fn tell_status(&self) {
+        let now = self.clock.now().at;
+        for line in self.core.status_lines(now) {
+            self.logger.line(Level::Info, MASTER, &line);
         }
     }
 

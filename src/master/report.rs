@@ -272,7 +272,7 @@ fn printable(name: &str) -> String {
 }
 
 /// A message on one line: control characters are shown as escapes.
-fn one_line(message: &str) -> String {
+pub(super) fn one_line(message: &str) -> String {
     let escaped = |letter: char| letter.is_control() && letter != '\t';
     let mut line = String::with_capacity(message.len());
     for letter in message.trim_end().chars() {

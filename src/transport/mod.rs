@@ -344,6 +344,13 @@ pub trait Transport: Send + Sync {
     fn ask(&self, request: Request);
 }
 
+/// Waits on a transport's own thread, where there is no event to wait for: a lock of SQLite's tells nobody when it is
+/// free, and a walk at a rate waits for nothing but the time.
+#[expect(clippy::disallowed_methods, reason = "the time itself is what is waited for")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Opens the transport that `uri` names. Returns at once; whether it can be reached is told by events and replies.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use asynctask::{
+    config::MANY,
     control::types::{Answer, Command},
     frames::HaltReason,
     master::event::{Event, Plan, WorkerId},
@@ -70,7 +71,7 @@ impl World {
             0 | 1 => Command::Pause { queue },
             2 | 3 => Command::Resume { queue },
             4 => Command::Unpark { queue },
-            5..=7 => Command::Scale { queue, processes: self.dice.pick(&[1, 1, 2, 2, 3, 4, 4, 0, 1001]) },
+            5..=7 => Command::Scale { queue, processes: self.dice.pick(&[1, 1, 2, 2, 3, 4, 4, 0, MANY + 1]) },
             8 | 9 => Command::Restart { queue: self.dice.chance(700).then_some(queue) },
             10 | 11 => Command::Cancel { id: self.some_id() },
             12 => Command::LogLevel { level: self.dice.pick(&["debug", "loud"]).to_owned() },
@@ -145,7 +146,7 @@ impl World {
                 self.watch.needs_proof[index] = false;
             }
             Command::Scale { queue, processes } => {
-                must_be_done = Some((1..=1000).contains(processes));
+                must_be_done = Some((1..=MANY).contains(processes));
                 if must_be_done == Some(true) {
                     orders.processes[known(queue).expect("a queue of ours")] = *processes;
                 }

@@ -15,8 +15,8 @@ use crate::{
     task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
     transport::{
         DeadQueue, Error, Event, Events, QueueSetup, Reply, Request, Visit, Visitor, Walked,
-        dead_letter::pause,
         identity::{identity, next_handle},
+        pause,
     },
 };
 

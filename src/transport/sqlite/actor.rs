@@ -63,6 +63,8 @@ pub(super) struct Actor {
     pub(super) unclean: bool,
     /// Something was written since the last look.
     pub(super) active: bool,
+    /// Events could not be waited for the last time.
+    pub(super) blind: bool,
     /// The last to go: who sees it closed knows that our locks are free.
     pub(super) events: Events,
 }
@@ -117,6 +119,7 @@ impl Actor {
             data_version: 0,
             unclean: false,
             active: false,
+            blind: false,
             events,
         }
     }
@@ -134,6 +137,7 @@ impl Actor {
             self.advance();
             let socket = self.master.as_ref().and_then(|master| master.socket.as_ref());
             let woken = wake::wait(&self.bell, socket, self.timeout());
+            self.note_blindness(woken.failed);
             if woken.by_datagram {
                 self.look_for_news();
             }
@@ -329,6 +333,17 @@ impl Actor {
 
     fn looks_around(&self) -> bool {
         self.master.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.held)
+    }
+
+    /// Once in a row is worth a line.
+    fn note_blindness(&mut self, failed: Option<nix::errno::Errno>) {
+        if let Some(error) = failed
+            && !self.blind
+        {
+            let path = self.path.display();
+            self.tell(Event::Warning(format!("{path}: cannot wait for events ({error}); looking ten times a second")));
+        }
+        self.blind = failed.is_some();
     }
 
     /// Somebody stored something, or gave something back.
