@@ -153,8 +153,7 @@ fn the_program_for_masters_says_what_to_type() {
 #[test]
 fn nobody_submits_behind_the_scenes() {
     let demo = Demo::new(&Place::sqlite());
-    let set =
-        r#"workers={foo: demo_foo_worker, bar: {worker: demo_foo_worker, dead_letter: {queue: graves}}, baz: null}"#;
+    let set = "workers={foo: demo_foo_worker, bar: {worker: demo_foo_worker, dead_letter: {queue: graves}}, baz: null}";
     for (name, what) in [
         ("foo_failed", "the dead-letter queue of queue \"foo\""),
         ("bar_failed", "the dead-letter queue of queue \"bar\""),

@@ -424,7 +424,7 @@ fn schedules_have_stable_names() {
     );
     assert_eq!(
         one("scheduled_workers: [{ctl: a, day: 31, month: 2}]"),
-        "1:34 scheduled_workers[0].day: never comes together with the other fields: there is no such day"
+        "1:35 scheduled_workers[0].day: never comes together with the other fields: there is no such day"
     );
     let leap = "scheduled_workers: [{ctl: a, day: 29, month: 2, day_of_week: mon}]";
     assert_eq!(Desk::new().file("a.yaml", leap).load().schedules.len(), 1, "every 28 years");

@@ -5,8 +5,8 @@
 //! any history (`tests/simulation.rs`).
 //!
 //! It is one state machine told in several chapters: `dispatch` (which task goes to which worker), `report` (what
-//! workers say), `death` (how processes end and begin), `shutdown` (stopping, and halting when empty). This file
-//! holds the state they share, the transport's events, and the deadlines.
+//! workers say), `death` (how processes end and begin), `ping` (who still listens), `shutdown` (stopping, and halting
+//! when empty). This file holds the state they share, the transport's events, and the deadlines.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

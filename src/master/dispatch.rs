@@ -1,4 +1,10 @@
 //! The core's chapter on handing out: which delivery goes to which worker, and which goes to none.
+//!
+//! What was delivered waits in its pool until a worker has a seat, the rate is open and, with `-m`, a place among all
+//! queues is free. A task that cannot or must not be run is settled here without having been begun.
+//!
+//! This is the path of every task, so it may never look at all slots or all queues: it takes the ends of lists. And it
+//! may never hand the same id twice to one process, whose outcomes could not be told apart.
 
 use std::time::Duration;
 
@@ -243,3 +249,6 @@ impl Core {
 pub(super) fn cut(text: &str) -> &str {
     frames::cut(text, LOGGED_PAYLOAD)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,12 @@
 //! The core's chapter on commands: what a person changes while it runs, and what a person is shown.
+//!
+//! Each command gets exactly one answer, and that says what was begun, not what it led to: nobody may hold up the core
+//! by waiting. One that changes something is noted in the log with who gave it, and is refused in a stop, which nothing
+//! takes back.
+//!
+//! A cancelled task is a mark on the task, not on its worker: the worker is killed for it, and whatever else that worker
+//! was being killed for, the task becomes a dead letter `cancelled`. Its neighbours in the same process did nothing
+//! wrong and are given back with no attempt used, as in a stop.
 
 use std::time::Duration;
 

@@ -1,5 +1,8 @@
 //! Answers to commands: what the core says of itself, completed by what only the shell can see, which is the depths of
 //! the queues on the transport, the memory of processes, and the timer of schedules.
+//!
+//! The transport is asked beside the loop, and for three seconds at most: a broker that hangs must not keep a person from
+//! seeing that it hangs. Counts that do not come are null, never 0.
 
 use std::time::Duration;
 

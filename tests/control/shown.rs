@@ -94,6 +94,47 @@ fn status_has_the_shape_that_is_promised() {
 }
 
 #[test]
+fn a_slot_says_what_it_is_at_before_and_after_a_worker() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.write(
+        "asynctask.yaml",
+        "workers: { foo: demo_quiet_worker, slow: slow, broken: broken, once: once }
+kinds:
+  slow: { command: [sleep, '600'] }
+  broken: { command: ['false'] }
+  once: { command: [sleep, '600'], mode: once }
+supervisor: { start_timeout: 5m, restart: { first: 10m, longest: 10m } }\n",
+    );
+    let mut master = demo.start_configured(&[]);
+    master.expect("Starting; queue=foo");
+    let slot = |queue: &str| status(&demo)["queues"][queue]["slots"][0].clone();
+    until("the broken one does not wait", || slot("broken")["state"] == "waiting");
+    let broken = slot("broken");
+    assert_eq!(
+        (&broken["pid"], &broken["rss_bytes"], &broken["uptime_seconds"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
+    assert_eq!((&broken["restarts"], &broken["last_exit"]), (&1.into(), &"exit status 1: before it was ready".into()));
+    let starting = slot("slow");
+    assert_eq!(
+        (&starting["state"], &starting["task"], &starting["last_exit"]),
+        (&"starting".into(), &Value::Null, &Value::Null)
+    );
+    assert!(starting["pid"].is_u64() && starting["rss_bytes"].is_u64() && starting["uptime_seconds"].is_f64());
+    // A place for one process a task is open, and nobody is there.
+    assert_eq!((&slot("once")["state"], &slot("once")["pid"]), (&"idle".into(), &Value::Null));
+    let id = demo.submit("once", "1");
+    until("the process is not there", || slot("once")["state"] == "busy" && slot("once")["pid"].is_u64());
+    assert_eq!(slot("once")["task"]["id"], id.as_str());
+    told(&demo, &["cancel", &id]);
+    until("the place is not open again", || slot("once")["state"] == "idle");
+    assert!(slot("once")["last_exit"].as_str().is_some_and(|exit| exit.ends_with("a person cancelled a task of it")));
+    assert_eq!(demo.dead_letters("once")[0]["reason"], "cancelled");
+    told(&demo, &["stop", "--now"]);
+    ends_with(master, 0);
+}
+
+#[test]
 fn a_signal_writes_the_status_to_the_log() {
     let demo = Demo::new(&Place::sqlite());
     let settings =

@@ -137,7 +137,12 @@ impl Actor {
             self.advance();
             let socket = self.master.as_ref().and_then(|master| master.socket.as_ref());
             let woken = wake::wait(&self.bell, socket, self.timeout());
-            self.note_blindness(woken.failed);
+            if let Some(error) = woken.new_failure(&mut self.blind) {
+                let path = self.path.display();
+                self.tell(Event::Warning(format!(
+                    "{path}: cannot wait for events ({error}); looking ten times a second"
+                )));
+            }
             if woken.by_datagram {
                 self.look_for_news();
             }
@@ -333,17 +338,6 @@ impl Actor {
 
     fn looks_around(&self) -> bool {
         self.master.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.held)
-    }
-
-    /// Once in a row is worth a line.
-    fn note_blindness(&mut self, failed: Option<nix::errno::Errno>) {
-        if let Some(error) = failed
-            && !self.blind
-        {
-            let path = self.path.display();
-            self.tell(Event::Warning(format!("{path}: cannot wait for events ({error}); looking ten times a second")));
-        }
-        self.blind = failed.is_some();
     }
 
     /// Somebody stored something, or gave something back.

@@ -56,6 +56,14 @@ pub(super) struct Woken {
     pub(super) failed: Option<Errno>,
 }
 
+impl Woken {
+    /// Why nothing could be waited for, once in a row; `blind` keeps whether that is so.
+    pub(super) fn new_failure(self, blind: &mut bool) -> Option<Errno> {
+        let was_blind = std::mem::replace(blind, self.failed.is_some());
+        self.failed.filter(|_| !was_blind)
+    }
+}
+
 /// Between two looks when nothing can be waited for.
 const BLIND: Duration = Duration::from_millis(100);
 
