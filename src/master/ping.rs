@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::{
     core::Core,
     event::{Action, WorkerId},
-    slot::{Doom, Life, Phase},
+    slot::{Doom, Life, Phase, Slot},
     timers::Owner,
 };
 use crate::{clock::Instant, frames, logging::Level};
@@ -52,11 +52,12 @@ impl Core {
         if let Some(due) = self.pings.answers_by
             && due <= now
         {
-            if now.since(due) > OVERSLEPT {
+            let silent = self.silent();
+            if now.since(due) > OVERSLEPT && !silent.is_empty() {
                 self.pings.answers_by = Some(now + self.answer_limit());
             } else {
                 self.pings.answers_by = None;
-                self.replace_silent();
+                self.replace(silent);
             }
         }
         if self.pings.answers_by.is_none() && self.pings.next_at <= now {
@@ -86,10 +87,12 @@ impl Core {
         }
     }
 
-    fn replace_silent(&mut self) {
+    fn silent(&self) -> Vec<WorkerId> {
         let is_silent = |life: &&Life| matches!(life.phase, Phase::Working { .. }) && life.pinged.is_some();
-        let lives = self.slots.iter().filter_map(|slot| slot.peek());
-        let silent: Vec<WorkerId> = lives.filter(is_silent).map(|life| life.id).collect();
+        self.slots.iter().filter_map(Slot::peek).filter(is_silent).map(|life| life.id).collect()
+    }
+
+    fn replace(&mut self, silent: Vec<WorkerId>) {
         let seconds = self.answer_limit().as_secs_f64();
         for worker in silent {
             let slot = self.slots[worker.slot].name.clone();
@@ -100,3 +103,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
