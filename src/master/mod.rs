@@ -421,6 +421,8 @@ impl Shell {
         for action in actions.drain(..) {
             self.perform(action, now);
         }
+        // One event may have had very many.
+        actions.shrink_to(TURN);
         self.actions = actions;
     }
 
@@ -444,8 +446,9 @@ impl Shell {
                 if self.settlements.is_empty() {
                     self.held_since = now.at;
                 }
+                // Accepted early, it still has its place.
+                self.idled += isize::from(settlement != Settlement::Accept);
                 self.settlements.push((handle, settlement));
-                self.idled += 1;
             }
             Action::Credit { queue, credit } => {
                 self.hand_over_settlements();
