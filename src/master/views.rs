@@ -66,7 +66,7 @@ impl Shell {
                 Ok(Err(_)) | Err(_) => {
                     let seconds = COUNTING.as_secs();
                     Answer::refused(format!(
-                        "the transport did not answer within {seconds} s; the task may be removed yet"
+                        "the transport did not answer within {seconds} s; the task may still be removed"
                     ))
                 }
             };
