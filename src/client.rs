@@ -94,9 +94,8 @@ impl Client {
         payload: &P,
         options: Options,
     ) -> Result<String, Error> {
-        let task = new_task(queue, payload, options)?;
-        let id = task.id.clone();
-        self.submit_all(vec![task])?;
+        let (id, answer) = self.ask(queue, payload, options)?;
+        answer.blocking_recv().unwrap_or(Err(transport::Error::Closed))?;
         Ok(id)
     }
 
@@ -126,12 +125,23 @@ impl Client {
         payload: &P,
         options: Options,
     ) -> Result<String, Error> {
+        let (id, answer) = self.ask(queue, payload, options)?;
+        answer.await.unwrap_or(Err(transport::Error::Closed))?;
+        Ok(id)
+    }
+
+    /// Hands a task to the transport: its id, and where the answer will come.
+    fn ask<P: Serialize + ?Sized>(
+        &self,
+        queue: &str,
+        payload: &P,
+        options: Options,
+    ) -> Result<(String, Stored), Error> {
         let task = new_task(queue, payload, options)?;
         let id = task.id.clone();
         let (reply, answer) = oneshot::channel();
         self.transport.ask(Request::Submit { tasks: vec![task], reply });
-        answer.await.unwrap_or(Err(transport::Error::Closed))?;
-        Ok(id)
+        Ok((id, answer))
     }
 }
 
@@ -148,6 +158,9 @@ impl std::fmt::Debug for Client {
         f.debug_struct("Client").finish_non_exhaustive()
     }
 }
+
+/// The answer to a submit.
+type Stored = oneshot::Receiver<Result<(), transport::Error>>;
 
 /// A task ready to be stored: for [`Client::submit_all`].
 ///

@@ -170,13 +170,7 @@ pub const fn level_word(level: Level) -> &'static str {
 /// The level of a word, in any case; `WARN`, `CRITICAL` and the like are known too.
 #[must_use]
 pub fn level_of(word: &str) -> Option<Level> {
-    Some(match word.to_ascii_uppercase().as_str() {
-        "ERROR" | "CRITICAL" | "FATAL" => Level::Error,
-        "WARNING" | "WARN" => Level::Warning,
-        "INFO" | "NOTICE" => Level::Info,
-        "DEBUG" | "TRACE" => Level::Debug,
-        _ => return None,
-    })
+    word.parse().ok()
 }
 
 /// The beginning of a text, at most `longest` bytes of whole characters.

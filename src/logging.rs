@@ -78,12 +78,13 @@ pub struct UnknownLevel(pub String);
 impl FromStr for Level {
     type Err = UnknownLevel;
 
-    /// Any case. The neighbours in other libraries' scales are taken too: `warn`, `critical` and `fatal`, `trace`.
+    /// Any case. The neighbours in other libraries' scales are taken too: `warn`, `critical` and `fatal`, `notice`,
+    /// `trace`.
     fn from_str(word: &str) -> Result<Self, UnknownLevel> {
         match word.to_ascii_lowercase().as_str() {
             "error" | "critical" | "fatal" => Ok(Self::Error),
             "warning" | "warn" => Ok(Self::Warning),
-            "info" => Ok(Self::Info),
+            "info" | "notice" => Ok(Self::Info),
             "debug" | "trace" => Ok(Self::Debug),
             _ => Err(UnknownLevel(word.to_owned())),
         }

@@ -13,6 +13,7 @@ use std::{
 /// Decide in the core, act in the shell: these see time as an argument and the world as events.
 const PURE: &[&str] = &[
     "master/core",
+    "master/ping",
     "master/pool",
     "master/slot",
     "master/shutdown",
@@ -25,6 +26,7 @@ const PURE: &[&str] = &[
     "master/once",
     "master/event",
     "master/session",
+    "master/shown",
     "master/steer",
     "master/renewal",
     "schedule",

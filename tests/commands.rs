@@ -140,7 +140,40 @@ fn help_is_on_stdout_and_a_usage_error_is_one_line_and_a_hint() {
     refused(&absent, 78, "nope.yaml: no such file", None);
 }
 
+#[test]
+fn the_program_for_masters_says_what_to_type() {
+    let program = env!("CARGO_BIN_EXE_asynctask-workers");
+    let help = std::process::Command::new(program).arg("--help").output().expect("it runs");
+    let help = String::from_utf8(help.stdout).expect("text");
+    assert!(help.contains("Usage: asynctask-workers [OPTIONS]\n"), "{help}");
+}
+
 // Submitting.
+
+#[test]
+fn nobody_submits_behind_the_scenes() {
+    let demo = Demo::new(&Place::sqlite());
+    let set = "workers={foo: demo_foo_worker, bar: {worker: demo_foo_worker, dead_letter: {queue: graves}}, baz: null}";
+    for (name, what) in [
+        ("foo_failed", "the dead-letter queue of queue \"foo\""),
+        ("bar_failed", "the dead-letter queue of queue \"bar\""),
+        ("graves", "the dead-letter queue of queue \"bar\""),
+        ("baz_failed", "the dead-letter queue of queue \"baz\""),
+        ("foo.retry.1000", "a delay queue of queue \"foo\""),
+    ] {
+        refused(
+            &demo.run(&["submit", name, "1", "--set", set]),
+            1,
+            &format!("\"{name}\" is {what}"),
+            Some("submit to"),
+        );
+        refused(&demo.run(&["submit", name, "--set", set]), 1, what, Some("submit to"));
+    }
+    assert_eq!(demo.files(), [""; 0]);
+    for name in ["other_failed", "foo.retry.soon"] {
+        assert_eq!(demo.run(&["submit", name, "1", "--set", set]).code, 0, "{name} is nobody's");
+    }
+}
 
 #[test]
 fn lines_are_submitted_up_to_the_bad_one() {

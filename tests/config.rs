@@ -422,6 +422,12 @@ fn schedules_have_stable_names() {
         one("scheduled_workers: [{ctl: \"a 'b\", hour: 3}]"),
         "1:27 scheduled_workers[0].ctl: is not a command line: a ' is not closed"
     );
+    assert_eq!(
+        one("scheduled_workers: [{ctl: a, day: 31, month: 2}]"),
+        "1:35 scheduled_workers[0].day: never comes together with the other fields: there is no such day"
+    );
+    let leap = "scheduled_workers: [{ctl: a, day: 29, month: 2, day_of_week: mon}]";
+    assert_eq!(Desk::new().file("a.yaml", leap).load().schedules.len(), 1, "every 28 years");
     let configured = "workers: {scheduled_0_demo_foo_worker: {worker: demo_foo_worker, processes: 3}}\n\
                       scheduled_workers: [{worker: demo_foo_worker, second: 5}]\n";
     let config = Desk::new().file("a.yaml", configured).load();

@@ -1,7 +1,11 @@
 //! The control socket, end to end: what a running master tells, what it can be told, and who cannot disturb it.
 
+#[path = "control/cancelled.rs"]
+mod cancelled;
 #[path = "control/hostile.rs"]
 mod hostile;
+#[path = "control/pinged.rs"]
+mod pinged;
 #[path = "control/rolling.rs"]
 mod rolling;
 #[path = "control/shown.rs"]

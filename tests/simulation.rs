@@ -27,6 +27,8 @@
 //! - commands: an old worker told to go before its successor is ready; one that is never released; a scaled-away one
 //!   kept; credit in a pause; a cancelled task judged as a crash; two answers; renewals that end after the first; an age
 //!   that is due for ever
+//! - commands: what shared a process with a cancelled task judged as a crash; a cancelled task's mark not looked at
+//! - pings: none sent; who is silent not killed; an answer not heard; one awaited from who got a task (1 in 1,500)
 //! - a start limit that never fires; no kill of what was interrupted; the transport's limit armed again in a stop
 //!
 //! Not seen red, because another rule has the same effect: the general kill after the slots' own kills, the guard

@@ -74,7 +74,7 @@ pub(super) enum Steer {
         #[arg(long)]
         now: bool,
     },
-    /// End a task in hand: it becomes a dead letter
+    /// End a task: in hand here it becomes a dead letter, waiting in an SQLite file it is removed
     Cancel {
         /// The task's id
         id: String,

@@ -11,11 +11,12 @@ use serde_json::Value;
 use super::{
     args::Global,
     asking::{Control, Health, Status, Steer},
-    load, print, table,
+    load, print, shown, table,
     workers::duration,
 };
 use crate::{
     app::App,
+    clock::Clock,
     config::Config,
     control::{
         self, client,
@@ -33,10 +34,11 @@ pub(super) fn status(app: &App, global: &Global, verb: &Status) -> Result<Code, 
     loop {
         let status = done(&path, &Command::Status {})?;
         if verb.watch && std::io::stdout().is_terminal() {
-            print("\x1b[2J\x1b[H")?;
+            shown("\x1b[2J\x1b[H")?;
         }
-        print(&if verb.json { format!("{status}\n") } else { overview(&status) })?;
-        if !verb.watch {
+        let is_read = shown(&if verb.json { format!("{status}\n") } else { overview(&status) })?;
+        // With the reader gone (`| head`) nobody watches any more.
+        if !verb.watch || !is_read {
             return Ok(Code::Ok);
         }
         pause();
@@ -47,22 +49,22 @@ pub(super) fn health(app: &App, global: &Global, verb: &Health) -> Result<Code, 
     let config = load(app, global)?;
     let path = socket(&config, verb.socket.as_ref())?;
     let patience = verb.wait.as_deref().map(|text| duration("--wait", text)).transpose()?.unwrap_or_default();
-    let tries = patience.as_secs().max(1);
-    for left in (0..tries).rev() {
+    let clock = Clock::start();
+    loop {
+        let is_last = clock.now().at.since_start() + LOOK > patience;
         match done(&path, &Command::Health {}) {
             Ok(health) => {
                 let healthy = health["healthy"] == true;
-                if healthy || left == 0 {
+                if healthy || is_last {
                     print(&if verb.json { format!("{health}\n") } else { findings(&health) })?;
                     return Ok(if healthy { Code::Ok } else { Code::Refused });
                 }
             }
-            Err(error) if left == 0 => return Err(error),
+            Err(error) if is_last => return Err(error),
             Err(_) => {}
         }
         pause();
     }
-    Ok(Code::Refused)
 }
 
 pub(super) fn control(app: &App, global: &Global, verb: &Control) -> Result<Code, Error> {

@@ -34,6 +34,9 @@ use crate::{
     transport::{self, DeadQueue, Depth, Request, Transport},
 };
 
+/// The program that is `asynctask workers`.
+const WORKERS: &str = "asynctask-workers";
+
 /// Does what the arguments say; the program's name first.
 #[must_use]
 pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
@@ -75,7 +78,11 @@ fn parse(app: &App, arguments: &[OsString]) -> Result<Cli, clap::Error> {
 
 fn command(app: &App, arguments: &[OsString]) -> clap::Command {
     let name = program_name(app, arguments);
-    Cli::command().bin_name(name).version(env!("CARGO_PKG_VERSION"))
+    let command = Cli::command().version(env!("CARGO_PKG_VERSION"));
+    let workers = |verb: clap::Command| verb.override_usage(format!("{WORKERS} [OPTIONS]"));
+    // Under that name the verb is not typed.
+    let command = if name == WORKERS { command.mut_subcommand("workers", workers) } else { command };
+    command.bin_name(name)
 }
 
 fn program_name(app: &App, arguments: &[OsString]) -> String {
@@ -180,12 +187,16 @@ fn told(error: &transport::Error) -> Error {
 
 /// Writes a result to stdout; a reader that went away (`| head`) is not an error of ours.
 fn print(text: &str) -> Result<(), Error> {
+    shown(text).map(drop)
+}
+
+/// [`print`], which tells whether anybody can have read it.
+fn shown(text: &str) -> Result<bool, Error> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(Code::Internal, format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::new(Code::Internal, format!("cannot write to standard output: {error}"))),
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     app::App,
     clock::{Clock, Timestamp},
+    config::Config,
     error::{Code, Error},
     task::{NewTask, is_queue_name, json_payload},
     transport::{self, Request, Transport},
@@ -42,6 +43,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Err
         expires_at: verb.expires.as_deref().map(expiry).transpose()?,
         ..NewTask::default()
     };
+    let load = |app: &App, global: &Global| load(app, global).and_then(|config| not_behind_the_scenes(config, queue));
     match verb.payload.as_deref() {
         Some(payload) if payload != "-" => {
             check(payload.as_bytes()).map_err(|error| Error::new(Code::Usage, format!("PAYLOAD: {error}")))?;
@@ -61,6 +63,15 @@ pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Err
         }
     }
     Ok(Code::Ok)
+}
+
+/// A task among dead letters, or in a delay queue, would not be where whoever submits it thinks it is.
+fn not_behind_the_scenes(config: Config, queue: &str) -> Result<Config, Error> {
+    match config.behind(queue) {
+        Some((owner, what)) => Err(Error::new(Code::Refused, format!("\"{queue}\" is {what} of queue \"{owner}\""))
+            .hint(format!("submit to \"{owner}\"; asynctask failed retry {owner} works dead letters again"))),
+        None => Ok(config),
+    }
 }
 
 /// Submits a task for each line of standard input.

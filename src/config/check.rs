@@ -28,7 +28,7 @@ pub(super) const TOP: &[&str] = &[
     "workers_poll_interval",
     "workers_check_child_interval",
 ];
-const SUPERVISOR: &[&str] = &["grace", "start_timeout", "restart"];
+const SUPERVISOR: &[&str] = &["grace", "start_timeout", "ping", "restart"];
 const RESTART: &[&str] = &["first", "factor", "longest"];
 
 /// Checks everything. The result is of use only if nothing was reported.
@@ -109,6 +109,7 @@ fn supervisor(top: &Section<'_>) -> Supervisor {
     Supervisor {
         grace: section.get("grace").and_then(|item| item.duration_or_zero()).unwrap_or(default.grace),
         start_timeout: duration("start_timeout", default.start_timeout),
+        ping: duration("ping", default.ping),
         restart: backoff(&restart, default.restart),
     }
 }

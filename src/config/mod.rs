@@ -11,6 +11,7 @@
 //!
 //! Nothing here starts, creates or connects to anything; only the files named are read.
 
+mod behind;
 mod check;
 mod file;
 mod index;
@@ -262,6 +263,9 @@ pub enum Misfire {
     RunOnce,
 }
 
+/// More processes of a queue, or tasks in one process, than any machine has use for.
+pub const MANY: u32 = 10_000;
+
 /// Limits of the master itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Supervisor {
@@ -269,6 +273,8 @@ pub struct Supervisor {
     pub grace: Duration,
     /// How long a worker may take until it is ready.
     pub start_timeout: Duration,
+    /// How often idle workers are asked whether they still listen, and, up to 10 s, how long they have to answer.
+    pub ping: Duration,
     /// Delays between restarts of a worker that died idle or could not start.
     pub restart: Backoff,
 }
@@ -278,6 +284,7 @@ impl Default for Supervisor {
         Self {
             grace: Duration::from_secs(30),
             start_timeout: Duration::from_secs(10),
+            ping: Duration::from_secs(30),
             restart: Backoff { first: Duration::from_millis(100), factor: 2.0, longest: Duration::from_secs(30) },
         }
     }

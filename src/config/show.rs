@@ -26,6 +26,7 @@ impl Config {
             "supervisor": {
                 "grace": seconds(self.supervisor.grace),
                 "start_timeout": seconds(self.supervisor.start_timeout),
+                "ping": seconds(self.supervisor.ping),
                 "restart": backoff(&self.supervisor.restart),
             },
             "control": { "socket": self.control_socket },

@@ -1,12 +1,14 @@
 //! The answering side: listens, reads whole commands, hands them to the master's loop, writes answers.
 //!
-//! Each client has a task of its own with a deadline for its next command and for taking its answer; when there are too
-//! many clients, the one that has been connected longest without a command goes. What a client does or fails to do
-//! never reaches the master's loop.
+//! Each client has a task of its own with a deadline for its next command and for taking its answer. When there are too
+//! many clients, the one goes whose last whole command is the oldest; who never gave one counts from its connection. So
+//! a hundred silent clients cannot drive out somebody who asks something. What a client does or fails to do never
+//! reaches the master's loop.
 
 use std::{
     cell::RefCell,
     collections::VecDeque,
+    fs::File,
     io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -14,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use nix::fcntl::{Flock, FlockArg};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -26,8 +29,10 @@ use super::{
     types::{Answer, COMMAND_LIMIT, Command, parse},
 };
 
-/// Clients at once; beyond that the oldest goes.
+/// Clients at once; beyond that the one goes that has said nothing for longest.
 const CLIENTS: usize = 32;
+/// How long the folder's lock is waited for at the start: another master holds it for milliseconds.
+const FOLDER_PATIENCE: Duration = Duration::from_secs(5);
 /// A client that says nothing, or does not take its answer, for this long goes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -76,8 +81,7 @@ impl Socket {
         // Two masters that start at once must not both find the other's leftover.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = std::fs::File::open(folder).map_err(impossible)?;
-        let _lock = nix::fcntl::Flock::lock(folder, nix::fcntl::FlockArg::LockExclusive)
-            .map_err(|(_, error)| impossible(error.into()))?;
+        let _lock = lock(folder, FOLDER_PATIENCE).map_err(impossible)?;
         if let Ok(there) = std::fs::metadata(&path) {
             // A file refuses connections as a socket does that nobody listens on.
             if !there.file_type().is_socket() {
@@ -113,6 +117,20 @@ impl Socket {
     }
 }
 
+/// Locks a folder, which any other program may hold locked for as long as it likes. There is no call that waits for a
+/// lock and for a time, so a thread waits for the lock; one that comes too late is dropped with the thread.
+fn lock(folder: File, patience: Duration) -> io::Result<Flock<File>> {
+    let (locked, wait) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("folder lock".to_owned()).spawn(move || {
+        // Nobody takes it any more if it came too late.
+        let _ = locked.send(Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| error.into()));
+    })?;
+    wait.recv_timeout(patience).unwrap_or_else(|_| {
+        let seconds = patience.as_secs_f64();
+        Err(io::Error::other(format!("another program has kept its folder locked (flock) for {seconds} s")))
+    })
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
         // Somebody may have removed it already.
@@ -121,7 +139,7 @@ impl Drop for Socket {
 }
 
 async fn accept(listener: UnixListener, master: mpsc::UnboundedSender<Asked>) {
-    let clients: Rc<RefCell<VecDeque<(u64, AbortHandle)>>> = Rc::default();
+    let clients = Clients::default();
     let mut number = 0;
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -130,24 +148,47 @@ async fn accept(listener: UnixListener, master: mpsc::UnboundedSender<Asked>) {
             continue;
         };
         number += 1;
-        let (id, leaving) = (number, Rc::clone(&clients));
+        let (id, here) = (number, clients.clone());
         let master = master.clone();
         let task = tokio::task::spawn_local(async move {
             // A client that breaks off is none of our business.
-            let _ = converse(stream, master).await;
-            leaving.borrow_mut().retain(|(client, _)| *client != id);
+            let _ = converse(stream, master, || here.spoke(id)).await;
+            here.left(id);
         });
-        let mut clients = clients.borrow_mut();
-        clients.push_back((id, task.abort_handle()));
-        if clients.len() > CLIENTS
-            && let Some((_, oldest)) = clients.pop_front()
-        {
-            oldest.abort();
-        }
+        clients.came(id, task.abort_handle());
     }
 }
 
-async fn converse(stream: UnixStream, master: mpsc::UnboundedSender<Asked>) -> io::Result<()> {
+/// Who is connected, the one that has said nothing for longest first.
+#[derive(Clone, Default)]
+struct Clients(Rc<RefCell<VecDeque<(u64, AbortHandle)>>>);
+
+impl Clients {
+    fn came(&self, id: u64, task: AbortHandle) {
+        let mut clients = self.0.borrow_mut();
+        clients.push_back((id, task));
+        if clients.len() > CLIENTS
+            && let Some((_, silent)) = clients.pop_front()
+        {
+            silent.abort();
+        }
+    }
+
+    fn spoke(&self, id: u64) {
+        let mut clients = self.0.borrow_mut();
+        if let Some(position) = clients.iter().position(|(client, _)| *client == id)
+            && let Some(client) = clients.remove(position)
+        {
+            clients.push_back(client);
+        }
+    }
+
+    fn left(&self, id: u64) {
+        self.0.borrow_mut().retain(|(client, _)| *client != id);
+    }
+}
+
+async fn converse(stream: UnixStream, master: mpsc::UnboundedSender<Asked>, spoke: impl Fn()) -> io::Result<()> {
     let by = stream.peer_cred().map_or_else(
         |_| "somebody".to_owned(),
         |cred| format!("uid {} (pid {})", cred.uid(), cred.pid().map_or_else(|| "?".to_owned(), |pid| pid.to_string())),
@@ -168,6 +209,7 @@ async fn converse(stream: UnixStream, master: mpsc::UnboundedSender<Asked>) -> i
         }
         let answer = match parse(&line) {
             Ok(command) => {
+                spoke();
                 let (reply, answer) = oneshot::channel();
                 if master.send(Asked { command, by: by.clone(), reply }).is_err() {
                     return Ok(());
@@ -184,4 +226,36 @@ async fn write(writing: &mut tokio::net::unix::OwnedWriteHalf, answer: &Answer) 
     let mut text = serde_json::to_vec(answer)?;
     text.push(b'\n');
     tokio::time::timeout(PATIENCE, writing.write_all(&text)).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_another_program_keeps_locked_is_an_error_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || File::open(folder.path()).unwrap();
+        let theirs = Flock::lock(open(), FlockArg::LockExclusive).unwrap();
+        let error = lock(open(), Duration::from_millis(20)).unwrap_err();
+        assert!(error.to_string().contains("folder locked (flock) for 0.02 s"), "{error}");
+        drop(theirs);
+        // What was waited for in vain is given back as soon as it comes.
+        drop(lock(open(), Duration::from_secs(10)).unwrap());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_client_that_has_said_nothing_for_longest_goes() {
+        let clients = Clients::default();
+        let mut tasks = Vec::new();
+        for id in 0..CLIENTS as u64 {
+            let task = tokio::spawn(std::future::pending::<()>());
+            clients.came(id, task.abort_handle());
+            tasks.push(task);
+        }
+        clients.spoke(0);
+        clients.came(1000, tokio::spawn(std::future::pending::<()>()).abort_handle());
+        assert!(tasks.remove(1).await.unwrap_err().is_cancelled());
+        assert!(!tasks[0].is_finished() && !tasks[1].is_finished());
+    }
 }

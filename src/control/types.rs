@@ -45,7 +45,8 @@ pub enum Command {
         /// Do not wait for tasks in hand.
         now: bool,
     },
-    /// End a task: its worker is stopped, and it becomes a dead letter.
+    /// End a task. In hand here, its worker is stopped and it becomes a dead letter; waiting, it is removed, where the
+    /// transport can find it by its id.
     Cancel {
         /// The task's id.
         id: String,

@@ -121,8 +121,7 @@ fn bounded(message: &str) -> Cow<'_, str> {
     if message.len() <= MESSAGE_LIMIT {
         return Cow::Borrowed(message);
     }
-    let end = message.floor_char_boundary(MESSAGE_LIMIT);
-    Cow::Owned(format!("{} … (cut at 64 KiB)", &message[..end]))
+    Cow::Owned(format!("{} … (cut at 64 KiB)", crate::frames::cut(message, MESSAGE_LIMIT)))
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //! any history (`tests/simulation.rs`).
 //!
 //! It is one state machine told in several chapters: `dispatch` (which task goes to which worker), `report` (what
-//! workers say), `death` (how processes end and begin), `shutdown` (stopping, and halting when empty). This file
-//! holds the state they share, the transport's events, and the deadlines.
+//! workers say), `death` (how processes end and begin), `ping` (who still listens), `shutdown` (stopping, and halting
+//! when empty). This file holds the state they share, the transport's events, and the deadlines.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -49,6 +49,9 @@ pub struct Core {
     pub(super) session: u32,
     pub(super) attached: bool,
     pub(super) lost_at: Option<Instant>,
+    pub(super) pings: super::ping::Rounds,
+    /// Queues whose tasks wait for a place among all, in the order of their turns.
+    pub(super) turns: std::collections::VecDeque<usize>,
     /// Names the present quiet: raised by everything that could end it.
     pub(super) serial: u64,
     pub(super) surveying: bool,
@@ -115,6 +118,8 @@ impl Core {
             session: 0,
             attached: false,
             lost_at: None,
+            pings: super::ping::Rounds::default(),
+            turns: std::collections::VecDeque::new(),
             serial: 0,
             surveying: false,
             quiet: None,
@@ -185,6 +190,7 @@ impl Core {
                 self.spawn(slot);
             }
         }
+        self.begin_pings();
         if self.plan.halt_when_empty {
             self.lost_at = Some(self.now.at);
             self.timers.arm(Owner::Survey, self.now.at + UNREACHABLE_LIMIT);
@@ -435,6 +441,7 @@ impl Core {
             Owner::Queue(index) => self.look_at_queue(index),
             Owner::Stop => self.look_at_stop(),
             Owner::Verdicts => self.judge_suspended(false),
+            Owner::Pings => self.look_at_pings(),
             Owner::Survey => {
                 // In a stop the limit says nothing any more; armed again it would be due for ever.
                 let watched = self.plan.halt_when_empty && !self.stop.is_stopping();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     core::Core,
     event::{Action, Ended, WorkerId},
-    pool,
+    pool, shown,
     slot::{Doom, InHand, Life, Phase, State},
     timers::Owner,
 };
@@ -66,6 +66,7 @@ impl Core {
             measured_at: self.now.at,
             recycling: false,
             last_sent: None,
+            pinged: None,
             hands: Vec::new(),
             end_due: None,
             phase: Phase::Starting { give_up_at },
@@ -110,7 +111,7 @@ impl Core {
         if !self.slots[slot].wanted {
             self.pools[self.slots[slot].queue].leaving.retain(|other| *other != slot);
         }
-        self.slots[slot].last_exit = Some(ended.exit.to_string());
+        self.slots[slot].last_exit = Some(shown::last_exit(&life, &ended));
         for hand in &life.hands {
             self.left_hands(hand);
         }
@@ -123,11 +124,13 @@ impl Core {
             let index = self.slots[slot].queue;
             self.ended_in_stop(slot, life, &ended);
             self.renew_credit(index);
-            self.dispatch_after(index);
+            self.dispatch(index);
             return;
         }
         self.slots[slot].restarts += 1;
-        self.slots[slot].failed += life.hands.len() as u64;
+        // What is given back for the sake of a cancelled neighbour has not failed.
+        let by_hand = matches!(life.phase, Phase::Doomed(Doom::Cancelled));
+        self.slots[slot].failed += life.hands.iter().filter(|hand| hand.cancelled || !by_hand).count() as u64;
         let from_outside =
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGKILL" || signal == "SIGTERM");
         match (&life.phase, life.hands.is_empty()) {
@@ -146,6 +149,8 @@ impl Core {
                     self.slots[slot].failures = 0;
                 }
                 self.wait_before_restart(slot);
+                // What it had not read made room.
+                self.dispatch(self.slots[slot].queue);
             }
             (_, false) => self.died_at_work(slot, life, ended),
         }
@@ -159,6 +164,10 @@ impl Core {
         if !ended.unread || life.tasks == 0 || !own_end {
             return;
         }
+        let is_cancelled = |id: &String| life.hands.iter().any(|hand| hand.cancelled && hand.delivery.task.id == *id);
+        if life.last_sent.as_ref().is_some_and(is_cancelled) {
+            return;
+        }
         let Some(hand) = life.last_sent.take().and_then(|id| life.take(&id)) else { return };
         let (id, name) = (hand.delivery.task.id.clone(), self.slots[slot].name.clone());
         self.log(Level::Info, || format!("Task {id} was not begun: {name} ended before it read it; back in its queue"));
@@ -168,8 +177,7 @@ impl Core {
     /// A process died with tasks in its hands: each has used an attempt; the slot is filled again at once.
     fn died_at_work(&mut self, slot: usize, mut life: Life, ended: Ended) {
         let index = self.slots[slot].queue;
-        let queue = self.pools[index].name().to_owned();
-        self.log(Level::Error, || format!("Worker for queue {queue} died; restarting..."));
+        self.tell_restart(slot);
         let name = self.slots[slot].name.clone();
         let by_stop_signal =
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGTERM" || signal == "SIGINT");
@@ -188,14 +196,15 @@ impl Core {
         self.slots[slot].failures = 0;
         self.spawn(slot);
         self.renew_credit(index);
-        self.dispatch_after(index);
+        self.dispatch(index);
     }
 
     /// Settles what a dead process held, as crash or time-out.
     fn judge(&mut self, hands: &[InHand], doom: Option<&Doom>, pid: Option<u32>, ended: &Ended, slot: &str) {
         for hand in hands {
             let took = self.now.at.since(hand.begun_at);
-            let settlement = self.run(&hand.delivery, pid, Some(took)).died(doom, ended, hands.len());
+            let run = self.run(&hand.delivery, pid, Some(took));
+            let settlement = if hand.cancelled { run.cancelled() } else { run.died(doom, ended, hands.len()) };
             let (id, what) = (&hand.delivery.task.id, in_words(&settlement));
             self.talk_of(id);
             let pid = pid.unwrap_or_default();
@@ -204,8 +213,8 @@ impl Core {
             self.settle_hand(hand, settlement);
         }
         // What is given back or cancelled has not failed.
-        let failed = if matches!(doom, Some(Doom::Stop | Doom::Cancelled { .. })) { &[] } else { hands };
-        for hand in failed {
+        let given_back = matches!(doom, Some(Doom::Stop | Doom::Cancelled));
+        for hand in hands.iter().filter(|hand| !hand.cancelled && !given_back) {
             self.count_failure(hand.delivery.queue.0, &hand.delivery.task.id);
         }
     }
@@ -226,6 +235,19 @@ impl Core {
         if let Some(next) = self.suspended.iter().map(|suspended| suspended.until).min() {
             self.timers.arm(Owner::Verdicts, next);
         }
+    }
+
+    /// Ends a task by hand whose worker's death is not judged yet. Whether there was one.
+    pub(super) fn cancel_suspended(&mut self, id: &str) -> bool {
+        for index in 0..self.suspended.len() {
+            let suspended = &mut self.suspended[index];
+            let Some(position) = suspended.hands.iter().position(|hand| hand.delivery.task.id == id) else { continue };
+            let hand = InHand { cancelled: true, ..suspended.hands.remove(position) };
+            let (pid, ended, slot) = (suspended.pid, suspended.ended.clone(), suspended.slot.clone());
+            self.judge(&[hand], None, pid, &ended, &slot);
+            return true;
+        }
+        false
     }
 
     /// A process ended while we stop: what it still held is released, unless it died of its own fault.
@@ -254,9 +276,16 @@ impl Core {
         }
     }
 
+    /// The first line of a death. Who is not restarted now, because the queue is parked, is not said to be.
+    fn tell_restart(&mut self, slot: usize) {
+        let pool = &self.pools[self.slots[slot].queue];
+        let (queue, parked) = (pool.name().to_owned(), matches!(pool.state, pool::State::Parked { .. }));
+        let next = if parked { "not restarted while the queue is parked" } else { "restarting..." };
+        self.log(Level::Error, || format!("Worker for queue {queue} died; {next}"));
+    }
+
     fn tell_death(&mut self, slot: usize, life: &Life, ended: &Ended, when: &str) {
-        let queue = self.pools[self.slots[slot].queue].name().to_owned();
-        self.log(Level::Error, || format!("Worker for queue {queue} died; restarting..."));
+        self.tell_restart(slot);
         let (name, pid) = (self.slots[slot].name.clone(), life.pid.unwrap_or_default());
         let exit = &ended.exit;
         let last = ended.output_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();

@@ -1,4 +1,10 @@
 //! The core's chapter on handing out: which delivery goes to which worker, and which goes to none.
+//!
+//! What was delivered waits in its pool until a worker has a seat, the rate is open and, with `-m`, a place among all
+//! queues is free. A task that cannot or must not be run is settled here without having been begun.
+//!
+//! This is the path of every task, so it may never look at all slots or all queues: it takes the ends of lists. And it
+//! may never hand the same id twice to one process, whose outcomes could not be told apart.
 
 use std::time::Duration;
 
@@ -28,52 +34,69 @@ enum Handed {
 }
 
 impl Core {
-    /// Hands out what waits in a queue, as far as seats, limits and the rate allow.
+    /// Hands out what waits in a queue, as far as seats, limits and the rate allow. With a limit over all queues, those
+    /// that wait for a place get one task each in turn, so that a busy queue keeps none waiting; a task costs the same
+    /// however many queues there are.
     pub(super) fn dispatch(&mut self, index: usize) {
-        while self.may_dispatch(index) {
-            let Some(delivery) = self.pools[index].waiting.pop_front() else { return };
-            if let Some((reason, error)) = self.objection(index, &delivery) {
-                self.refuse(&delivery, reason, error);
-                continue;
-            }
-            match self.seat_for(index, &delivery.task.id) {
-                Some(slot) if !self.is_rate_limited(index) => self.begin_task(index, slot, delivery),
-                _ => {
-                    self.pools[index].waiting.push_front(delivery);
-                    return;
-                }
+        let Some(limit) = self.plan.max_in_hand else {
+            while self.hand_out_one(index) {}
+            return;
+        };
+        self.line_up(index);
+        while self.in_hand < limit
+            && let Some(next) = self.turns.pop_front()
+        {
+            self.pools[next].in_line = false;
+            // What cannot be handed out now is looked at when a seat or the rate opens.
+            if self.hand_out_one(next) {
+                self.line_up(next);
             }
         }
     }
 
-    /// The slot that takes a task: the one used last, but never one that holds a task with the same id, because
-    /// its outcomes could not be told apart.
+    fn line_up(&mut self, index: usize) {
+        if !self.pools[index].waiting.is_empty() && !std::mem::replace(&mut self.pools[index].in_line, true) {
+            self.turns.push_back(index);
+        }
+    }
+
+    /// Whether a delivery of this queue was handed out, or refused.
+    fn hand_out_one(&mut self, index: usize) -> bool {
+        if !self.may_dispatch(index) {
+            return false;
+        }
+        let Some(delivery) = self.pools[index].waiting.pop_front() else { return false };
+        if let Some((reason, error)) = self.objection(index, &delivery) {
+            self.refuse(&delivery, reason, error);
+            return true;
+        }
+        match self.seat_for(index, &delivery.task.id) {
+            Some(slot) if !self.is_rate_limited(index) => {
+                self.begin_task(index, slot, delivery);
+                true
+            }
+            _ => {
+                self.pools[index].waiting.push_front(delivery);
+                false
+            }
+        }
+    }
+
+    /// The slot that takes a task: the one used last, if it listens for all we know. Never one that holds a task with the
+    /// same id, because its outcomes could not be told apart.
     fn seat_for(&self, index: usize, id: &str) -> Option<usize> {
         let holds = |slot: &usize| {
             let hands = self.slots[*slot].peek().into_iter().flat_map(|life| &life.hands);
             hands.into_iter().any(|hand| hand.delivery.task.id == id)
         };
-        self.pools[index].free.iter().rev().copied().find(|slot| !holds(slot))
-    }
-
-    /// Hands out after a task of this queue left a worker's hands: with a limit over all queues, in all of them.
-    pub(super) fn dispatch_after(&mut self, index: usize) {
-        if self.plan.max_in_hand.is_none() {
-            self.dispatch(index);
-            return;
-        }
-        for index in 0..self.pools.len() {
-            self.dispatch(index);
-        }
+        let may = self.pools[index].free.iter().rev().copied().filter(|slot| !holds(slot));
+        let listens = |slot: &usize| self.slots[*slot].peek().is_some_and(|life| life.pinged.is_none());
+        may.clone().find(listens).or_else(|| may.clone().next())
     }
 
     fn may_dispatch(&self, index: usize) -> bool {
         let pool = &self.pools[index];
-        !pool.waiting.is_empty()
-            && !pool.free.is_empty()
-            && pool.may_begin()
-            && !self.stop.is_stopping()
-            && self.plan.max_in_hand.is_none_or(|limit| self.in_hand < limit)
+        !pool.waiting.is_empty() && !pool.free.is_empty() && pool.may_begin() && !self.stop.is_stopping()
     }
 
     /// Why a delivery is not to be run at all.
@@ -136,6 +159,7 @@ impl Core {
         let life = self.slots[slot].alive().expect("a slot in the free list is alive");
         let worker = life.id;
         life.last_sent = Some(delivery.task.id.clone());
+        life.pinged = None;
         life.hands.push(InHand {
             delivery,
             session,
@@ -145,6 +169,7 @@ impl Core {
             due_at,
             size,
             progress: None,
+            cancelled: false,
         });
         self.relist(slot);
         if due_at.is_some() {
@@ -222,9 +247,8 @@ impl Core {
 }
 
 pub(super) fn cut(text: &str) -> &str {
-    if text.len() <= LOGGED_PAYLOAD {
-        return text;
-    }
-    let end = (0..=LOGGED_PAYLOAD).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    &text[..end]
+    frames::cut(text, LOGGED_PAYLOAD)
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,6 +197,13 @@ pub enum Action {
         /// What it is.
         answer: Answer,
     },
+    /// Remove a task that waits in the transport, and answer the command with what became of it.
+    CancelWaiting {
+        /// Of the command.
+        number: u64,
+        /// The task's id.
+        id: String,
+    },
     /// Log this much from now on.
     LogLevel(Level),
     /// Tell how much memory a worker has.

@@ -17,10 +17,12 @@ mod dispatch;
 pub mod event;
 mod memory;
 mod once;
+mod ping;
 pub(crate) mod pool;
 mod renewal;
 mod report;
 mod session;
+mod shown;
 mod shutdown;
 mod slot;
 mod steer;
@@ -328,7 +330,7 @@ impl Shell {
             match signal {
                 Signal::Terminate | Signal::Interrupt => self.handle(Event::StopAsked),
                 Signal::Quit => self.handle(Event::InterruptAsked),
-                Signal::User1 => self.logger.line(Level::Info, MASTER, &self.core.headline()),
+                Signal::User1 => self.tell_status(),
                 Signal::HangUp => {
                     let text = "HUP: the settings are read at the start; to take new ones, restart the master";
                     self.logger.line(Level::Warning, MASTER, text);
@@ -338,6 +340,13 @@ impl Shell {
         }
         if arrived.contains(&Signal::Child) {
             self.reap();
+        }
+    }
+
+    fn tell_status(&self) {
+        let now = self.clock.now().at;
+        for line in self.core.status_lines(now) {
+            self.logger.line(Level::Info, MASTER, &line);
         }
     }
 
@@ -461,6 +470,7 @@ impl Shell {
             Action::Spawn { worker, slot, queue } => self.spawn(worker, slot, queue.0),
             Action::SpawnOnce { worker, slot, queue, once } => self.spawn_once(worker, slot, queue.0, &once),
             Action::Answer { number, answer } => self.answer(number, answer),
+            Action::CancelWaiting { number, id } => self.cancel_waiting(number, id),
             Action::LogLevel(level) => self.logger.set_level(level),
             Action::Measure { worker } => {
                 let bytes = self.worker(worker).and_then(|worker| process::limits::resident_bytes(worker.pid));

@@ -52,6 +52,7 @@ impl Core {
             measured_at: self.now.at,
             recycling: false,
             last_sent: None,
+            pinged: None,
             hands: Vec::new(),
             end_due: None,
             phase: Phase::Working { seats: 1 },
@@ -68,7 +69,7 @@ impl Core {
         self.serial += 1;
         self.relist(slot);
         self.renew_credit(index);
-        self.dispatch_after(index);
+        self.dispatch(index);
     }
 
     /// What is to be started for a task, and its `Got payload` line.
@@ -113,7 +114,14 @@ impl Core {
         let Some(life) = self.slots[slot].alive() else { return };
         for hand in std::mem::take(&mut life.hands) {
             self.left_hands(&hand);
-            self.settle_hand(&hand, Settlement::Release);
+            let settlement = if hand.cancelled {
+                let settlement = self.run(&hand.delivery, None, None).cancelled();
+                self.note(&hand.delivery, std::time::Duration::ZERO, &settlement);
+                settlement
+            } else {
+                Settlement::Release
+            };
+            self.settle_hand(&hand, settlement);
         }
     }
 
@@ -142,7 +150,7 @@ impl Core {
             self.spawn(slot);
         }
         self.renew_credit(index);
-        self.dispatch_after(index);
+        self.dispatch(index);
     }
 
     fn judge_once(&mut self, slot: usize, hand: &InHand, pid: Option<u32>, ended: &Ended) {

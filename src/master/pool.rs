@@ -39,6 +39,8 @@ pub(super) struct Pool {
     pub(super) slots: Vec<usize>,
     /// Delivered, not begun.
     pub(super) waiting: VecDeque<Delivery>,
+    /// Whether it stands in line for a place among all queues.
+    pub(super) in_line: bool,
     /// Slots with a free seat, the one used last at the end.
     pub(super) free: Vec<usize>,
     /// Tasks in workers' hands.
@@ -104,6 +106,7 @@ impl Pool {
             plan,
             slots,
             waiting: VecDeque::new(),
+            in_line: false,
             free: Vec::new(),
             in_hand: 0,
             state: State::Running,

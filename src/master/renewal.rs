@@ -9,7 +9,7 @@ use super::{
     pool,
     slot::{Life, Phase, Slot, State},
 };
-use crate::{frames::HaltReason, logging::Level};
+use crate::{config, frames::HaltReason, logging::Level};
 
 impl Core {
     /// Renews the workers of a queue, one after the other.
@@ -26,7 +26,7 @@ impl Core {
 
     /// Changes the number of processes of a queue.
     pub(super) fn scale(&mut self, index: usize, processes: u32) -> Result<String, String> {
-        let most = 1000;
+        let most = config::MANY;
         if !(1..=most).contains(&processes) {
             return Err(format!("a queue has 1 to {most} processes; to stop working it, pause it"));
         }

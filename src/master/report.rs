@@ -54,7 +54,11 @@ impl Core {
             FromWorker::Returned { ids } if !ids.is_empty() => {
                 self.faulted(worker, "it returned tasks that it was not sent ahead".to_owned());
             }
-            FromWorker::Pong { .. } | FromWorker::Returned { .. } => {}
+            FromWorker::Pong { n } => {
+                // The answer to a ping that was forgotten meanwhile means nothing.
+                life.pinged.take_if(|pinged| *pinged == n);
+            }
+            FromWorker::Returned { .. } => {}
             FromWorker::Unknown(name) => {
                 let slot = self.slots[worker.slot].name.clone();
                 self.log(Level::Debug, || format!("{slot} sent a frame of an unknown kind, \"{name}\"; ignored"));
@@ -128,7 +132,7 @@ impl Core {
         self.check_recycle(worker);
         self.release_retired(worker);
         self.renew_credit(index);
-        self.dispatch_after(index);
+        self.dispatch(index);
     }
 
     pub(super) fn log_outcome(&mut self, slot: usize, outcome: &Outcome) {
@@ -268,7 +272,7 @@ fn printable(name: &str) -> String {
 }
 
 /// A message on one line: control characters are shown as escapes.
-fn one_line(message: &str) -> String {
+pub(super) fn one_line(message: &str) -> String {
     let escaped = |letter: char| letter.is_control() && letter != '\t';
     let mut line = String::with_capacity(message.len());
     for letter in message.trim_end().chars() {

@@ -1,4 +1,10 @@
 //! The core's chapter on the transport: sessions that come and go, deliveries, and tasks that come again.
+//!
+//! A lost session voids every handle but those of accepted tasks. What waits here is forgotten, since it comes again by
+//! itself; what is in hand goes on, and takes the new handle when its task is delivered anew.
+//!
+//! Never may a void handle be settled, nor a task that is known here be run a second time because it came a second time:
+//! that is what the identity of a delivery and the memory of settlements are for.
 
 use std::time::Duration;
 

@@ -79,6 +79,8 @@ pub(super) struct Life {
     pub(super) recycling: bool,
     /// When its memory was last looked at.
     pub(super) measured_at: Instant,
+    /// The ping that it has not answered. Forgotten when it gets a task: who is busy owes no answer.
+    pub(super) pinged: Option<u64>,
     /// Tasks it holds, oldest first.
     pub(super) hands: Vec<InHand>,
     /// Its socket is closed or it said bye: if it has not ended by then, it is killed.
@@ -110,8 +112,10 @@ pub(super) enum Doom {
     TimeLimit { id: String },
     /// It broke the protocol.
     Fault(String),
-    /// A person cancelled the task with this id.
-    Cancelled { id: String },
+    /// A person cancelled a task in its hands.
+    Cancelled,
+    /// It was idle and did not answer a ping.
+    Silent,
     /// The stop did not wait any longer. What it held is released.
     Stop,
 }
@@ -126,6 +130,8 @@ pub(super) struct InHand {
     pub(super) held: bool,
     /// Acknowledged before its end.
     pub(super) accepted: bool,
+    /// A person wants it to end as a dead letter, whatever its worker dies of.
+    pub(super) cancelled: bool,
     pub(super) begun_at: Instant,
     /// Its time limit.
     pub(super) due_at: Option<Instant>,
@@ -199,6 +205,18 @@ impl Slot {
     /// Whether a worker is ready here and holds nothing.
     pub(super) fn is_idle(&self) -> bool {
         self.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }) && life.hands.is_empty())
+    }
+
+    /// Its state in one word, as people are shown it.
+    pub(super) fn state_word(&self) -> &'static str {
+        match (&self.state, self.peek().map(|life| (&life.phase, life.hands.is_empty()))) {
+            (State::Waiting { .. }, _) => "waiting",
+            (_, None) => "empty",
+            (_, Some((Phase::Starting { .. }, _))) => "starting",
+            (_, Some((Phase::Working { .. }, true))) => "idle",
+            (_, Some((Phase::Working { .. }, false))) => "busy",
+            (_, Some((Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_), _))) => "stopping",
+        }
     }
 
     /// When it is to be looked at next.

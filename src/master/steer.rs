@@ -1,4 +1,12 @@
 //! The core's chapter on commands: what a person changes while it runs, and what a person is shown.
+//!
+//! Each command gets exactly one answer, and that says what was begun, not what it led to: nobody may hold up the core
+//! by waiting. One that changes something is noted in the log with who gave it, and is refused in a stop, which nothing
+//! takes back.
+//!
+//! A cancelled task is a mark on the task, not on its worker: the worker is killed for it, and whatever else that worker
+//! was being killed for, the task becomes a dead letter `cancelled`. Its neighbours in the same process did nothing
+//! wrong and are given back with no attempt used, as in a stop.
 
 use std::time::Duration;
 
@@ -8,7 +16,8 @@ use super::{
     core::Core,
     event::Action,
     pool,
-    slot::{Doom, Phase, Slot, State},
+    slot::{Doom, InHand, Phase, Slot},
+    verdict,
 };
 use crate::{
     control::types::{Answer, Command},
@@ -27,17 +36,21 @@ impl Core {
             self.log(Level::Info, || format!("{by} asks: {}", in_words(&command)));
         }
         let answer = if self.stop.is_stopping() && command.changes() && !matches!(command, Command::Stop { .. }) {
-            Answer::refused("the master is stopping")
+            Some(Answer::refused("the master is stopping"))
         } else {
-            self.obey(command)
+            self.obey(number, command)
         };
-        self.actions.push(Action::Answer { number, answer });
+        if let Some(answer) = answer {
+            self.actions.push(Action::Answer { number, answer });
+        }
     }
 
-    fn obey(&mut self, command: Command) -> Answer {
+    /// Does it. `None`: the answer comes when the transport has had its say.
+    fn obey(&mut self, number: u64, command: Command) -> Option<Answer> {
         let done = match command {
-            Command::Status {} => return Answer::Done(self.status()),
-            Command::Health {} => return Answer::Done(self.health()),
+            Command::Status {} => return Some(Answer::Done(self.status())),
+            Command::Health {} => return Some(Answer::Done(self.health())),
+            Command::Cancel { id } => return self.cancel(number, &id),
             Command::Pause { queue } => self.with_queue(&queue, Self::pause),
             Command::Resume { queue } => self.with_queue(&queue, Self::resume),
             Command::Unpark { queue } => self.with_queue(&queue, Self::unpark),
@@ -57,10 +70,9 @@ impl Core {
                 self.interrupt_asked();
                 Ok("stopping; tasks in hand are interrupted".to_owned())
             }
-            Command::Cancel { id } => self.cancel(&id),
             Command::LogLevel { level } => self.change_log_level(&level),
         };
-        done.map_or_else(Answer::refused, Answer::said)
+        Some(done.map_or_else(Answer::refused, Answer::said))
     }
 
     fn with_queue(
@@ -110,27 +122,36 @@ impl Core {
         Ok(format!("logging from {level} up"))
     }
 
-    /// Ends one task by hand. One that waits here is dead-lettered; one in a worker's hands with its worker.
-    fn cancel(&mut self, id: &str) -> Result<String, String> {
-        let holder = self.slots.iter().find_map(|slot| {
-            let life = slot.peek()?;
-            life.hands.iter().any(|hand| hand.delivery.task.id == id).then_some(life.id)
+    /// Ends one task by hand. One that waits here is dead-lettered, one in a worker's hands with its worker. What is not
+    /// here may wait in the transport, which is asked; then there is no answer yet.
+    fn cancel(&mut self, number: u64, id: &str) -> Option<Answer> {
+        let is_it = |hand: &&mut InHand| hand.delivery.task.id == id;
+        let lives = self.slots.iter_mut().filter_map(Slot::alive);
+        let holder = lives.into_iter().find_map(|life| {
+            // Marked, so that it counts whatever the worker is being killed for already.
+            let hand = life.hands.iter_mut().find(is_it)?;
+            hand.cancelled = true;
+            Some(life.id)
         });
         if let Some(worker) = holder {
-            self.doom(worker, Doom::Cancelled { id: id.to_owned() });
+            self.doom(worker, Doom::Cancelled);
             let slot = &self.slots[worker.slot].name;
-            return Ok(format!("its worker {slot} is stopped; it becomes a dead letter"));
+            return Some(Answer::said(format!("its worker {slot} is stopped; it becomes a dead letter")));
+        }
+        if self.cancel_suspended(id) {
+            return Some(Answer::said("its worker has just died; it becomes a dead letter"));
         }
         for index in 0..self.pools.len() {
             let waiting = &mut self.pools[index].waiting;
             if let Some(position) = waiting.iter().position(|delivery| delivery.task.id == id)
                 && let Some(delivery) = waiting.remove(position)
             {
-                self.refuse(&delivery, Reason::Cancelled, "a person cancelled it".to_owned());
-                return Ok("it was not begun; it becomes a dead letter".to_owned());
+                self.refuse(&delivery, Reason::Cancelled, verdict::CANCELLED.to_owned());
+                return Some(Answer::said("it was not begun; it becomes a dead letter"));
             }
         }
-        Err(format!("no task with id \"{id}\" is in hand here"))
+        self.actions.push(Action::CancelWaiting { number, id: id.to_owned() });
+        None
     }
 
     // What is shown.
@@ -201,7 +222,7 @@ impl Core {
         })
     }
 
-    fn queue_state(&self, index: usize) -> &'static str {
+    pub(super) fn queue_state(&self, index: usize) -> &'static str {
         let pool = &self.pools[index];
         if self.stop.is_stopping() {
             "draining"
@@ -214,14 +235,6 @@ impl Core {
 
     fn slot_status(&self, slot: &Slot) -> Value {
         let life = slot.peek();
-        let state = match (&slot.state, life.map(|life| (&life.phase, life.hands.is_empty()))) {
-            (State::Waiting { .. }, _) => "waiting",
-            (_, None) => "empty",
-            (_, Some((Phase::Starting { .. }, _))) => "starting",
-            (_, Some((Phase::Working { .. }, true))) => "idle",
-            (_, Some((Phase::Working { .. }, false))) => "busy",
-            (_, Some((Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_), _))) => "stopping",
-        };
         let task = life.and_then(|life| life.hands.first()).map(|hand| {
             json!({
                 "id": hand.delivery.task.id,
@@ -232,7 +245,7 @@ impl Core {
         json!({
             "slot": slot.name,
             "pid": life.and_then(|life| life.pid),
-            "state": state,
+            "state": slot.state_word(),
             "uptime_seconds": life.map(|life| self.now.at.since(life.spawned_at).as_secs_f64()),
             "task": task,
             "done": slot.done,

@@ -25,6 +25,8 @@ pub(super) enum Owner {
     Survey,
     /// Verdicts that wait for a stop to explain them.
     Verdicts,
+    /// Pings: the next round, or the end of the wait for answers.
+    Pings,
 }
 
 /// The armed deadlines.

@@ -15,6 +15,9 @@ use crate::{
     task::{Failure, NewTask, Reason, Settlement, Task},
 };
 
+/// What a dead letter says that was made by hand.
+pub(super) const CANCELLED: &str = "a person cancelled it";
+
 /// Why a task is not to be run at all.
 pub(crate) fn objection(task: &Task, max_deliveries: u32, wall: Timestamp) -> Option<(Reason, String)> {
     if task.expires_at.is_some_and(|at| at <= wall) {
@@ -72,10 +75,16 @@ impl Run<'_> {
         Settlement::Dead(Box::new(self.failure(reason, error, String::new())))
     }
 
+    /// The settlement of a task that a person cancelled while a worker had it.
+    pub(super) fn cancelled(&self) -> Settlement {
+        self.refused(Reason::Cancelled, CANCELLED.to_owned())
+    }
+
     /// The settlement after the worker's death. `together`: how many tasks the process held.
     pub(super) fn died(&self, doom: Option<&Doom>, ended: &Ended, together: usize) -> Settlement {
         let (reason, mut error) = match doom {
-            Some(Doom::Stop) => return Settlement::Release,
+            // Nothing in this process asked for its end: what is taken from it has used no attempt.
+            Some(Doom::Stop | Doom::Cancelled) => return Settlement::Release,
             Some(Doom::TimeLimit { id }) if *id == self.task.id => {
                 let limit = self.plan.settings.timeout.unwrap_or_default();
                 (Reason::Timeout, format!("the task ran into its time limit of {} s", limit.as_secs_f64()))
@@ -83,18 +92,8 @@ impl Run<'_> {
             Some(Doom::TimeLimit { id }) => {
                 (Reason::Crash, format!("the worker was killed at the time limit of task {id}"))
             }
-            Some(Doom::Cancelled { id }) if *id == self.task.id => {
-                return Settlement::Dead(Box::new(self.failure(
-                    Reason::Cancelled,
-                    "a person cancelled it".to_owned(),
-                    String::new(),
-                )));
-            }
-            Some(Doom::Cancelled { id }) => {
-                (Reason::Crash, format!("the worker was stopped because task {id} was cancelled"))
-            }
             Some(Doom::Fault(fault)) => (Reason::Crash, format!("protocol fault: {fault}")),
-            Some(Doom::StartLimit) | None => (Reason::Crash, format!("the worker died: {}", ended.exit)),
+            Some(Doom::StartLimit | Doom::Silent) | None => (Reason::Crash, format!("the worker died: {}", ended.exit)),
         };
         if ended.oom == Some(true) {
             error.push_str(", out of memory");

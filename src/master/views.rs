@@ -1,16 +1,20 @@
 //! Answers to commands: what the core says of itself, completed by what only the shell can see, which is the depths of
 //! the queues on the transport, the memory of processes, and the timer of schedules.
+//!
+//! The transport is asked beside the loop, and for three seconds at most: a broker that hangs must not keep a person from
+//! seeing that it hangs. Counts that do not come are null, never 0.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::{Asked, Command, Event, Shell};
+use super::{Asked, Command, Event, MASTER, Shell};
 use crate::{
     control::types::Answer,
+    logging::Level,
     process,
-    transport::{Depth, Error, Request},
+    transport::{Cancelled, Depth, Error, Request},
 };
 
 /// How long a transport may take to count; after that the counts are null.
@@ -49,6 +53,34 @@ impl Shell {
         });
     }
 
+    /// A task that is not in hand here is to be removed where it waits.
+    pub(super) fn cancel_waiting(&mut self, number: u64, id: String) {
+        let Some(asked) = self.asked.remove(&number) else { return };
+        let (reply, cancelled) = oneshot::channel();
+        self.transport.ask(Request::Cancel { id: id.clone(), reply });
+        let (logger, by) = (self.logger.clone(), asked.by);
+        tokio::task::spawn_local(async move {
+            let answer = match tokio::time::timeout(COUNTING, cancelled).await {
+                Ok(Ok(Ok(cancelled))) => cancel_answer(&id, &cancelled),
+                Ok(Ok(Err(error))) => Answer::refused(format!("task \"{id}\" is not in hand here, and {error}")),
+                Ok(Err(_)) | Err(_) => {
+                    let seconds = COUNTING.as_secs();
+                    Answer::refused(format!(
+                        "the transport did not answer within {seconds} s; the task may still be removed"
+                    ))
+                }
+            };
+            if let Answer::Done(_) = &answer {
+                logger.line(
+                    Level::Warning,
+                    MASTER,
+                    &format!("Task {id} was removed where it waited: {by} cancelled it"),
+                );
+            }
+            let _ = asked.reply.send(answer);
+        });
+    }
+
     fn complete(&self, status: &mut Value) {
         status["pid"] = std::process::id().into();
         status["version"] = env!("CARGO_PKG_VERSION").into();
@@ -65,6 +97,25 @@ impl Shell {
             let pid = slot["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
             slot["rss_bytes"] = pid.and_then(process::limits::resident_bytes).into();
         }
+    }
+}
+
+fn cancel_answer(id: &str, cancelled: &Cancelled) -> Answer {
+    match cancelled {
+        Cancelled::Removed { queue } => Answer::said(format!("it waited in queue {queue} and is removed")),
+        Cancelled::Held { pid: None } => {
+            Answer::refused(format!("task \"{id}\" is on its way to a worker here or has just ended; ask again"))
+        }
+        Cancelled::Held { pid: Some(pid) } => {
+            Answer::refused(format!("task \"{id}\" is in the hands of another master (pid {pid}); cancel it there"))
+        }
+        Cancelled::Dead { queue } => {
+            Answer::refused(format!("task \"{id}\" is a dead letter of queue {queue} already; see asynctask failed"))
+        }
+        Cancelled::Absent => Answer::refused(format!("no such task: \"{id}\"")),
+        Cancelled::Impossible => Answer::refused(format!(
+            "task \"{id}\" is not in hand here; to find one that waits by its id is not possible on this transport"
+        )),
     }
 }
 

@@ -128,6 +128,12 @@ impl Cron {
         if !errors.is_empty() {
             return Err(errors);
         }
+        if !calendar.is_possible() {
+            let given = [("day", &fields.day), ("week", &fields.week), ("month", &fields.month)];
+            let field = given.iter().find(|(_, text)| text.is_some()).map_or("day_of_week", |(field, _)| *field);
+            let message = "never comes together with the other fields: there is no such day".to_owned();
+            return Err(vec![FieldError { field, message }]);
+        }
         let runs_through = [&calendar.hour, &calendar.minute, &calendar.second].into_iter().any(Set::has_star);
         Ok(Self { calendar, runs_through, start, end, zone })
     }

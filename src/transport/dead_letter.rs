@@ -97,12 +97,6 @@ pub struct Walked {
     pub removed: u64,
 }
 
-/// Waits, on a thread that has nothing else to do.
-pub(super) fn pause(time: Duration) {
-    let (_sender, receiver) = std::sync::mpsc::channel::<()>();
-    let _ = receiver.recv_timeout(time);
-}
-
 /// Folds what differs between two instances of the same mistake and hashes the rest (FNV-1a, 32 bits).
 #[must_use]
 pub fn fingerprint(reason: &str, error: &str) -> String {

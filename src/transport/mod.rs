@@ -108,6 +108,13 @@ pub enum Request {
         /// Work queues, sorted.
         reply: Reply<Vec<String>>,
     },
+    /// Remove a task that waits, ready or delayed, in whatever queue. One that is in hand or a dead letter stays.
+    Cancel {
+        /// The task's id; where several that wait have it, all are removed.
+        id: String,
+        /// What became of it.
+        reply: Reply<Cancelled>,
+    },
     /// Delete what is ready and delayed in a queue. What is in hand stays, and so do dead letters.
     Purge {
         /// The work queue; one that does not exist is [`Error::NoSuchQueue`].
@@ -226,6 +233,30 @@ pub struct Depth {
     pub failed: u64,
 }
 
+/// What became of a task that was to be removed where it waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is removed.
+    Removed {
+        /// From this queue.
+        queue: String,
+    },
+    /// A master has it.
+    Held {
+        /// Of that master; `None`: the one on this transport, or one that has just ended.
+        pid: Option<u32>,
+    },
+    /// It is a dead letter.
+    Dead {
+        /// Of this queue.
+        queue: String,
+    },
+    /// There is none with this id.
+    Absent,
+    /// A task that waits cannot be found by its id on this transport.
+    Impossible,
+}
+
 /// Why a transport could not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -311,6 +342,13 @@ impl Error {
 pub trait Transport: Send + Sync {
     /// Hands a request to the transport's thread. Never blocks, never fails: what cannot be done is answered.
     fn ask(&self, request: Request);
+}
+
+/// Waits on a transport's own thread, where there is no event to wait for: a lock of SQLite's tells nobody when it is
+/// free, and a walk at a rate waits for nothing but the time.
+#[expect(clippy::disallowed_methods, reason = "the time itself is what is waited for")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Opens the transport that `uri` names. Returns at once; whether it can be reached is told by events and replies.

@@ -1,17 +1,17 @@
 //! Many tasks, changing credit, many moves.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use asynctask::{
     clock::Clock,
-    task::{Failure, Reason, Settlement},
-    transport::{Event, Request},
+    task::{Failure, NewTask, Reason, Settlement},
+    transport::{DeadQueue, Event, Request},
 };
 
 use crate::{
     At,
-    party::{Party, done, setup, tasks},
-    support::foreign::Foreign,
+    party::{Party, done, setup, task, tasks},
+    support::{foreign::Foreign, log::Stopwatch},
 };
 
 /// Settles everything that comes, `settlement` deciding how, until `count` are done.
@@ -129,4 +129,28 @@ fn throughput() {
     let clock = Clock::start();
     drain(&mut party, 20_000, |_| Settlement::Dead(failure.clone()));
     println!("dead-letter {:.0}/s", 20_000.0 / clock.now().at.since_start().as_secs_f64());
+}
+
+/// `status` waits three seconds for the counts. Each of these queues has a ladder of 17 steps, of which 16 do not exist.
+#[test]
+fn a_hundred_queues_are_counted_in_time() {
+    let Some(at) = At::fresh() else { return };
+    let party = Party::client(&at);
+    let names: Vec<String> = (0..100).map(|number| format!("q{number}")).collect();
+    for (number, name) in names.iter().enumerate().filter(|(number, _)| number % 10 == 3) {
+        party.submit(tasks(name, number));
+        let late = NewTask { delay: Duration::from_hours(1), ..task(name, "late") };
+        party.submit(vec![late]);
+    }
+    let queues: Vec<DeadQueue> = names.iter().map(|name| DeadQueue::of(name)).collect();
+    let watch = Stopwatch::start();
+    let depths = party.call(|reply| Request::Depths { queues, reply }).expect("counted");
+    let took = watch.elapsed();
+    println!("100 queues counted in {took:?}");
+    let expected = |number: usize| if number % 10 == 3 { (number as u64, 1) } else { (0, 0) };
+    for (number, depth) in depths.iter().enumerate() {
+        assert_eq!((depth.ready, depth.delayed), expected(number), "q{number}");
+    }
+    assert_eq!(depths.len(), 100);
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use asynctask::{
     clock::Clock,
     task::{Failure, NewTask, Reason, Settlement},
-    transport::{DeadQueue, Depth, Error, Request},
+    transport::{Cancelled, DeadQueue, Depth, Error, Request},
 };
 
 use super::{
@@ -85,4 +85,50 @@ pub fn a_deleted_queue_is_gone_and_can_be_made_again<T: Tenant>(tenant: &T) {
     client.submit(vec![task(&queue, "new")]);
     let mut party = Party::attached(tenant, &[setup(&queue, &[])], 1);
     assert_eq!(party.delivery().task.id, "new");
+}
+
+fn cancel<T: Tenant>(party: &Party<'_, T>, id: &str) -> Cancelled {
+    party.call(|reply| Request::Cancel { id: id.to_owned(), reply }).expect("answered")
+}
+
+pub fn a_cancelled_task_is_removed_where_it_waits<T: Tenant>(tenant: &T) {
+    let (queue, other) = (tenant.queue("foo"), tenant.queue("bar"));
+    let mut party = Party::attached(tenant, &[setup(&queue, &[HOUR])], 0);
+    party.submit(tasks(&queue, 3));
+    party.submit(vec![NewTask { delay: HOUR, ..task(&queue, "late") }, task(&other, "x")]);
+    let client = Party::client(tenant);
+    if !T::FINDS_BY_ID {
+        assert_eq!(cancel(&client, "1"), Cancelled::Impossible);
+        assert_eq!(cancel(&party, "late"), Cancelled::Impossible);
+        party.until_depth(&queue, |depth| (depth.ready, depth.delayed) == (3, 1));
+        return;
+    }
+    // Ready, delayed, and in a queue that nobody here is attached to; by a master and by a client.
+    for (asking, id, of) in [(&client, "1", &queue), (&party, "late", &queue), (&party, "x", &other)] {
+        assert_eq!(cancel(asking, id), Cancelled::Removed { queue: of.clone() }, "{id}");
+        assert_eq!(cancel(asking, id), Cancelled::Absent, "{id}");
+    }
+    party.until_depth(&queue, |depth| depth == Depth { ready: 2, ..Depth::default() });
+    assert_eq!(party.depth(&other), Depth::default());
+    party.credit(0, 2);
+    let left: Vec<String> = party.deliveries(2).into_iter().map(|delivery| delivery.task.id.clone()).collect();
+    assert_eq!(left, ["0", "2"]);
+}
+
+pub fn what_does_not_wait_is_not_cancelled<T: Tenant>(tenant: &T) {
+    let queue = tenant.queue("foo");
+    let (mut party, held) = filled(tenant, &queue);
+    let client = Party::client(tenant);
+    if !T::FINDS_BY_ID {
+        assert_eq!(cancel(&client, "0"), Cancelled::Impossible);
+        return;
+    }
+    let before = party.depth(&queue);
+    assert_eq!(cancel(&party, "0"), Cancelled::Dead { queue: queue.clone() });
+    assert_eq!(cancel(&party, "1"), Cancelled::Held { pid: None });
+    assert_eq!(cancel(&client, "1"), Cancelled::Held { pid: Some(std::process::id()) });
+    assert_eq!(cancel(&client, "nobody's"), Cancelled::Absent);
+    assert_eq!(party.depth(&queue), before);
+    party.settle_now(held, done());
+    assert_eq!(cancel(&client, "1"), Cancelled::Absent);
 }

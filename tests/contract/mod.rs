@@ -23,6 +23,8 @@ pub trait Tenant: Sized {
     const SEES_IN_HAND: bool = true;
     /// `KnownQueues` is answered.
     const LISTS_QUEUES: bool = true;
+    /// A task that waits is found by its id.
+    const FINDS_BY_ID: bool = true;
     /// A dead letter that is kept in a walk keeps its place among the others.
     const WALK_KEEPS_ORDER: bool = true;
 
@@ -111,6 +113,8 @@ macro_rules! every_clause {
                 a_purge_deletes_what_waits_and_nothing_else
                 a_deleted_queue_is_gone_and_can_be_made_again
                 a_queue_with_tasks_in_hand_is_not_deleted
+                a_cancelled_task_is_removed_where_it_waits
+                what_does_not_wait_is_not_cancelled
                 known_queues_are_sorted
                 survey_sees_what_is_ready
                 survey_sees_what_is_delayed

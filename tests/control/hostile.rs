@@ -93,7 +93,7 @@ fn lines_of_garbage_are_refused_one_by_one() {
 #[test]
 fn commands_without_end_and_answers_unread() {
     let party = Party::new();
-    let clients: Vec<UnixStream> = (0..8)
+    let clients: Vec<UnixStream> = (0..100)
         .map(|_| {
             let mut client = party.connect();
             client.set_nonblocking(true).expect("a socket");

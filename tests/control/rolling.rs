@@ -76,6 +76,57 @@ fn a_stop_within_the_grace_interrupts_nothing() {
 }
 
 #[test]
+fn tasks_longer_than_the_grace_are_back_in_their_queue() {
+    on_each(|demo| {
+        let workers = "workers: { foo: { worker: demo_sleep_worker, processes: 2 } }\nsupervisor: { grace: 2s }\n";
+        let master = started(demo, workers);
+        demo.submit_all("foo", payloads(4, 600_000));
+        until_slots(demo, "busy", 2);
+        master.signal(Signal::SIGTERM);
+        ends_with(master, 82);
+        demo.nobody_is_left();
+        assert_eq!((&demo.depth("foo")["ready"], demo.done().len()), (&4.into(), 0));
+        // The next attempt of each is its first: with one allowed, its end makes a dead letter that says 1.
+        let last = r#"{"foo": {"worker": "demo_sleep_worker", "processes": 4, "timeout": "300ms"}}"#;
+        let ran = demo.workers(last, &["--halt-when-empty", "--socket", "none"]);
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        let letters = demo.dead_letters("foo");
+        assert_eq!(letters.len(), 4);
+        assert!(letters.iter().all(|letter| letter["attempts"] == 1), "{letters:?}");
+    });
+}
+
+/// Nobody here obeys: only the clock of the stronger stop ends it, 2 s after it was asked for.
+#[test]
+fn a_stronger_stop_is_not_undone_by_weaker_ones() {
+    on_each(|demo| {
+        demo.write_python_worker("deaf");
+        demo.write("asynctask.yaml", "kinds: { python: { command: [python3, worker.py, deaf] } }\nworkers: { foo: python }\nsupervisor: { grace: 10m }\n");
+        let mut master = demo.start_configured(&[]);
+        master.expect("Starting; queue=foo");
+        let id = demo.submit("foo", LONG);
+        master.expect("PYTHON begins");
+        let watch = crate::support::log::Stopwatch::start();
+        master.signal(Signal::SIGQUIT);
+        master.expect("Termination received; shutting down children");
+        // Weaker, or no stop at all.
+        for weaker in [Signal::SIGUSR1, Signal::SIGHUP, Signal::SIGQUIT] {
+            master.signal(weaker);
+        }
+        refused(demo, &["pause", "foo"], "the master is stopping");
+        refused(demo, &["scale", "foo", "2"], "the master is stopping");
+        ends_with(master, 82);
+        assert!(watch.elapsed().as_secs() < 20, "the grace began anew: {:?}", watch.elapsed());
+        demo.nobody_is_left();
+        until("the task is not back", || demo.depth("foo")["ready"] == 1);
+        let last = r#"{"foo": {"worker": "demo_sleep_worker", "timeout": "300ms"}}"#;
+        assert_eq!(demo.workers(last, &["--halt-when-empty", "--socket", "none"]).code, 0);
+        let letters = demo.dead_letters("foo");
+        assert_eq!((&letters[0]["id"], &letters[0]["attempts"]), (&id.as_str().into(), &1.into()));
+    });
+}
+
+#[test]
 fn a_quit_interrupts_at_once() {
     on_each(|demo| {
         let master = started(demo, "workers: { foo: demo_sleep_worker }\n");

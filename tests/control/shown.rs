@@ -94,6 +94,95 @@ fn status_has_the_shape_that_is_promised() {
 }
 
 #[test]
+fn a_slot_says_what_it_is_at_before_and_after_a_worker() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.write(
+        "asynctask.yaml",
+        "workers: { foo: demo_quiet_worker, slow: slow, broken: broken, once: once }
+kinds:
+  slow: { command: [sleep, '600'] }
+  broken: { command: ['false'] }
+  once: { command: [sleep, '600'], mode: once }
+supervisor: { start_timeout: 5m, restart: { first: 10m, longest: 10m } }\n",
+    );
+    let mut master = demo.start_configured(&[]);
+    master.expect("Starting; queue=foo");
+    let slot = |queue: &str| status(&demo)["queues"][queue]["slots"][0].clone();
+    until("the broken one does not wait", || slot("broken")["state"] == "waiting");
+    let broken = slot("broken");
+    assert_eq!(
+        (&broken["pid"], &broken["rss_bytes"], &broken["uptime_seconds"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
+    assert_eq!((&broken["restarts"], &broken["last_exit"]), (&1.into(), &"exit status 1: before it was ready".into()));
+    let starting = slot("slow");
+    assert_eq!(
+        (&starting["state"], &starting["task"], &starting["last_exit"]),
+        (&"starting".into(), &Value::Null, &Value::Null)
+    );
+    assert!(starting["pid"].is_u64() && starting["rss_bytes"].is_u64() && starting["uptime_seconds"].is_f64());
+    // A place for one process a task is open, and nobody is there.
+    assert_eq!((&slot("once")["state"], &slot("once")["pid"]), (&"idle".into(), &Value::Null));
+    let id = demo.submit("once", "1");
+    until("the process is not there", || slot("once")["state"] == "busy" && slot("once")["pid"].is_u64());
+    assert_eq!(slot("once")["task"]["id"], id.as_str());
+    told(&demo, &["cancel", &id]);
+    until("the place is not open again", || slot("once")["state"] == "idle");
+    assert!(slot("once")["last_exit"].as_str().is_some_and(|exit| exit.ends_with("a person cancelled a task of it")));
+    assert_eq!(demo.dead_letters("once")[0]["reason"], "cancelled");
+    told(&demo, &["stop", "--now"]);
+    ends_with(master, 0);
+}
+
+#[test]
+fn a_signal_writes_the_status_to_the_log() {
+    let demo = Demo::new(&Place::sqlite());
+    let settings =
+        "workers: { foo: { worker: demo_sleep_worker, processes: 2, timeout: 300ms }, bar: demo_quiet_worker }\n";
+    let mut master = started(&demo, settings);
+    demo.submit("foo", r#"{"then":"hang"}"#);
+    until("the task is no dead letter", || demo.dead_letters("foo").len() == 1);
+    let id = demo.submit("bar", "1");
+    until("the task is not done", || status(&demo)["queues"]["bar"]["done"] == 1);
+    crate::until_slots(&demo, "idle", 2);
+    master.signal(nix::sys::signal::Signal::SIGUSR1);
+    master.expect("2 queues, 3/3 workers, 0 tasks in hand, 0 parked, 1 restarts");
+    master
+        .expect("queue foo (demo_sleep_worker): running, 0 tasks in workers' hands, 0 delivered and not begun, 0 done");
+    let first = master.expect("foo[1] (pid ");
+    let second = master.expect("foo[2] (pid ");
+    let failed = if first.contains("1 failed") { first } else { second };
+    assert!(failed.contains(": idle, 0 done, 1 failed, 1 restarts; last exit: "), "{failed}");
+    assert!(failed.contains("SIGKILL") && failed.ends_with("ran into its time limit"), "{failed}");
+    master
+        .expect("queue bar (demo_quiet_worker): running, 0 tasks in workers' hands, 0 delivered and not begun, 1 done");
+    master.expect(": idle, 1 done, 0 failed, 0 restarts");
+    told(&demo, &["stop"]);
+    let log = ends_with(master, 0);
+    assert!(!log.contains(&format!("task {id} for")), "{log}");
+}
+
+#[test]
+fn status_is_watched_until_nobody_reads_it() {
+    use std::io::{BufRead, BufReader};
+    let demo = Demo::new(&Place::sqlite());
+    let master = started(&demo, "workers: { foo: demo_quiet_worker }\n");
+    let mut command = demo.command(&["status", "--watch", "--json"]);
+    let mut watching = command.stdout(std::process::Stdio::piped()).spawn().expect("the demo starts");
+    let mut lines = BufReader::new(watching.stdout.take().expect("it is piped")).lines();
+    for _ in 0..2 {
+        let line = lines.next().expect("a line each second").expect("text");
+        let told: Value = serde_json::from_str(&line).expect("an object a line");
+        assert_eq!(told["queues"]["foo"]["state"], "running");
+    }
+    drop(lines);
+    assert_eq!(watching.wait().expect("it is our child").code(), Some(0));
+    told(&demo, &["stop"]);
+    ends_with(master, 0);
+    assert_eq!(demo.run(&["status", "--watch"]).code, 3, "nobody to watch");
+}
+
+#[test]
 fn health_waits_and_tells_by_its_exit_code() {
     on_each(|demo| {
         demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker, bar: demo_quiet_worker }\n");

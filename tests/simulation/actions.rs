@@ -66,6 +66,7 @@ impl World {
         }
         match action {
             Action::Spawn { worker, queue, slot } => self.spawn(worker, queue, slot),
+            Action::CancelWaiting { number, id } => self.watch.orders.left_to_the_transport(number, &id),
             Action::Answer { number, answer } => {
                 self.watch.orders.answered(number, answer);
                 Ok(())
@@ -157,6 +158,7 @@ impl World {
         let task = match to_worker::parse(frame).map_err(|fault| fault.to_string())? {
             ToWorker::Task(task) => task,
             ToWorker::Halt(reason) => return self.told_to_halt(worker, reason),
+            ToWorker::Ping { n } => return self.pinged(worker, n),
             other => return Err(format!("an unexpected frame {other:?}")),
         };
         if !child.has_seat() {
@@ -168,7 +170,11 @@ impl World {
         let queue = child.queue;
         let body = task.json().map(str::as_bytes).unwrap_or_default();
         let hand = self.begin(queue, &task.id, task.attempt, body)?;
-        self.children.get_mut(&worker).expect("it was there").hands.push(hand);
+        let child = self.children.get_mut(&worker).expect("it was there");
+        // Without a limit nothing but a person would ever find it again.
+        child.frozen_at.take_if(|_| hand.due_at.is_none());
+        child.pinged_at = None;
+        child.hands.push(hand);
         let calm = self.is_calm();
         let acts = child::work(&self.children[&worker], self.tokens, &self.settings, calm, &mut self.dice);
         self.acts(worker, acts);
@@ -208,6 +214,7 @@ impl World {
             identity: entry.identity,
             due_at: settings.timeout.map(|limit| at + limit),
             held: true,
+            cancelled: false,
         })
     }
 
@@ -229,11 +236,11 @@ impl World {
         if child.killed_at.is_some() {
             return Err("a killed process is signalled again".to_owned());
         }
-        let cancelled = self.watch.orders.cancelling.clone();
-        let cancelled = cancelled.filter(|id| child.hands.iter().any(|hand| hand.id == *id));
+        let cancelled = self.watch.orders.cancelling.is_some() && child.hands.iter().any(|hand| hand.cancelled);
+        let is_silent = child.is_silent(self.answer_limit(), at);
         let limit = self.settings.plan.supervisor.start_timeout;
         let is_spare = self.is_spare(worker, child);
-        let has_cause = may_be_killed(child, limit, at) || cancelled.is_some() || is_spare;
+        let has_cause = may_be_killed(child, limit, at) || cancelled || is_spare || is_silent;
         let child = self.children.get_mut(&worker).expect("it was there");
         match signal {
             Signal::Kill => {
@@ -256,6 +263,23 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn pinged(&mut self, worker: WorkerId, n: u64) -> Result<(), String> {
+        let (at, limit) = (self.at(), self.answer_limit());
+        let child = self.children.get_mut(&worker).expect("it was there");
+        if !child.is_well() || !child.hands.is_empty() || child.pinged_at.is_some() {
+            return Err(format!("a ping for one that owes no answer: {child:?}"));
+        }
+        child.pinged_at = Some(at);
+        let answer = child::pinged(n, limit, &mut self.dice);
+        self.acts(worker, vec![answer]);
+        Ok(())
+    }
+
+    /// How long an answer to a ping may take.
+    pub(crate) fn answer_limit(&self) -> Duration {
+        self.settings.plan.supervisor.ping.min(Duration::from_secs(10))
     }
 
     fn told_to_halt(&mut self, worker: WorkerId, reason: HaltReason) -> Result<(), String> {

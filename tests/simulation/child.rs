@@ -39,8 +39,12 @@ pub(crate) struct Child {
     pub(crate) spare_since: Option<Instant>,
     /// It got a SIGTERM.
     pub(crate) interrupted: bool,
-    /// It was killed for the sake of this task.
-    pub(crate) cancelled: Option<String>,
+    /// It was killed for the sake of a cancelled task.
+    pub(crate) cancelled: bool,
+    /// It does nothing since then, nor hears anything but SIGKILL.
+    pub(crate) frozen_at: Option<Instant>,
+    /// When it was asked whether it listens, and since then neither answered nor got a task.
+    pub(crate) pinged_at: Option<Instant>,
     /// Hears SIGKILL alone.
     pub(crate) deaf: bool,
 }
@@ -58,6 +62,8 @@ pub(crate) struct Hand {
     pub(crate) due_at: Option<Instant>,
     /// Its handle was not made void by a lost session.
     pub(crate) held: bool,
+    /// Somebody cancelled it.
+    pub(crate) cancelled: bool,
 }
 
 /// What a child does, at its time.
@@ -70,6 +76,8 @@ pub(crate) enum Act {
     Babble,
     HangUp,
     Bye,
+    /// Stops, if it holds nothing.
+    Freeze,
     Exit(Exit),
 }
 
@@ -127,7 +135,16 @@ pub(crate) fn born(settings: &Settings, calm: bool, dice: &mut Dice) -> Vec<(Dur
         };
         acts.push((after + dice.micros((0, 15_000_000)), act));
     }
+    if dice.chance(temper.freezes) {
+        acts.push((after + dice.micros((0, 20_000_000)), Act::Freeze));
+    }
     acts
+}
+
+/// What it does with a ping: the answer comes in time, if it comes at all.
+pub(crate) fn pinged(n: u64, limit: Duration, dice: &mut Dice) -> (Duration, Act) {
+    let longest = if dice.chance(50) { limit / 10 * 9 } else { Duration::from_millis(50) };
+    (dice.micros((20, longest.as_micros() as u64)), Act::Say(FromWorker::Pong { n }))
 }
 
 /// What it does with a task.
@@ -229,7 +246,9 @@ impl Child {
             dismissed: false,
             spare_since: None,
             interrupted: false,
-            cancelled: None,
+            cancelled: false,
+            frozen_at: None,
+            pinged_at: None,
             deaf: false,
         }
     }
@@ -248,6 +267,11 @@ impl Child {
     /// Whether one more task may be sent to it.
     pub(crate) fn has_seat(&self) -> bool {
         self.is_well() && self.hands.len() < self.seats
+    }
+
+    /// Whether it had its time for an answer.
+    pub(crate) fn is_silent(&self, limit: Duration, at: Instant) -> bool {
+        self.frozen_at.is_some() && self.hands.is_empty() && self.pinged_at.is_some_and(|asked| asked + limit <= at)
     }
 
     /// Whether it takes tasks at all.

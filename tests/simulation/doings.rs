@@ -11,16 +11,23 @@ use super::{child::Act, ledger::Verdict, world::World};
 impl World {
     /// A child does what it was going to do, if it still can.
     pub(crate) fn child_acts(&mut self, worker: WorkerId, act: Act) -> Result<(), String> {
-        let (at, settings) = (self.at(), &self.settings);
+        let (at, calm, settings) = (self.at(), self.is_calm(), &self.settings);
         let Some(child) = self.children.get_mut(&worker) else { return Ok(()) };
         let doomed = child.killed_at.is_some();
+        if child.frozen_at.is_some() && !(doomed && matches!(act, Act::Exit(_))) {
+            return Ok(());
+        }
         match act {
             Act::Exit(exit) => return self.child_exits(worker, exit),
             // Nothing it says is read any more.
             _ if child.hung_up => return Ok(()),
             Act::Say(frame) => {
                 let is_ready = matches!(&frame, FromWorker::Ready(ready) if ready.protocol == 1);
-                let harmless = matches!(frame, FromWorker::Log { .. } | FromWorker::Unknown(_));
+                let harmless =
+                    matches!(frame, FromWorker::Log { .. } | FromWorker::Unknown(_) | FromWorker::Pong { .. });
+                if matches!(frame, FromWorker::Pong { .. }) {
+                    child.pinged_at = None;
+                }
                 if is_ready && !child.ready && !child.dismissed && !doomed {
                     child.ready = true;
                     let most = settings.queue(child.queue).concurrency;
@@ -58,6 +65,12 @@ impl World {
             Act::HangUp => {
                 child.hung_up = true;
                 self.feed(Event::HungUp { worker })?;
+            }
+            Act::Freeze => {
+                if child.hands.is_empty() && child.is_well() && !calm {
+                    child.frozen_at = Some(at);
+                }
+                return Ok(());
             }
             Act::Bye => {
                 child.faulted |= !child.hands.is_empty();

@@ -153,6 +153,27 @@ impl Ledger {
         }
     }
 
+    /// A task is cancelled whose worker has just died in a way that a stop may explain.
+    pub(crate) fn cancelled_in_limbo(&mut self, id: &str, now: Instant) {
+        let since = |verdict: &Verdict| match verdict {
+            Verdict::CrashOrReleased { since } if now < *since + LIMBO => Some(*since),
+            _ => None,
+        };
+        let ended = &self.ended;
+        let in_limbo = |(handle, entry): (&Handle, &Entry)| {
+            let is_it = entry.task.id == id && !entry.settled && entry.run.is_some();
+            let remembered = || ended.get(&entry.message).map(|(verdict, _)| verdict);
+            let verdict = entry.verdict.as_ref().or_else(remembered).filter(|_| is_it)?;
+            Some((since(verdict)?, *handle))
+        };
+        let Some((_, handle)) = self.entries.iter().filter_map(in_limbo).min() else { return };
+        let message = self.entries[&handle].message;
+        for entry in self.entries.values_mut().filter(|entry| entry.message == message && !entry.void) {
+            entry.verdict = entry.verdict.take().map(|_| Verdict::Cancelled);
+        }
+        self.ended.insert(message, (Verdict::Cancelled, now));
+    }
+
     /// The core settles.
     pub(crate) fn settle(
         &mut self,

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use asynctask::{
+    config::MANY,
     control::types::{Answer, Command},
     frames::HaltReason,
     master::event::{Event, Plan, WorkerId},
@@ -47,6 +48,15 @@ impl Orders {
         }
     }
 
+    /// Nobody here has it: the answer is the transport's.
+    pub(crate) fn left_to_the_transport(&mut self, number: u64, id: &str) -> Result<(), String> {
+        if self.cancelling.as_deref() != Some(id) {
+            return Err(format!("{id} is cancelled, and nobody asked for it"));
+        }
+        self.answers.push((number, Answer::refused("no such task")));
+        Ok(())
+    }
+
     pub(crate) fn answered(&mut self, number: u64, answer: Answer) {
         self.answers.push((number, answer));
     }
@@ -61,7 +71,7 @@ impl World {
             0 | 1 => Command::Pause { queue },
             2 | 3 => Command::Resume { queue },
             4 => Command::Unpark { queue },
-            5..=7 => Command::Scale { queue, processes: self.dice.pick(&[1, 1, 2, 2, 3, 4, 4, 0, 1001]) },
+            5..=7 => Command::Scale { queue, processes: self.dice.pick(&[1, 1, 2, 2, 3, 4, 4, 0, MANY + 1]) },
             8 | 9 => Command::Restart { queue: self.dice.chance(700).then_some(queue) },
             10 | 11 => Command::Cancel { id: self.some_id() },
             12 => Command::LogLevel { level: self.dice.pick(&["debug", "loud"]).to_owned() },
@@ -89,6 +99,17 @@ impl World {
         let ids: BTreeSet<String> = hands.chain(waiting).collect();
         let number = self.dice.next() as usize % ids.len().max(1);
         ids.into_iter().nth(number).unwrap_or_else(|| "nowhere".to_owned())
+    }
+
+    /// What the ledger knows: the first worker that has it loses it, whatever it is dying of already.
+    fn cancelled(&mut self, id: &str) {
+        let hands = self.children.values_mut().flat_map(|child| &mut child.hands);
+        if let Some(hand) = hands.into_iter().find(|hand| hand.id == id) {
+            hand.cancelled = true;
+        } else {
+            let at = self.at();
+            self.ledger.cancelled_in_limbo(id, at);
+        }
     }
 
     fn give(&mut self, command: &Command) -> Result<(), String> {
@@ -125,7 +146,7 @@ impl World {
                 self.watch.needs_proof[index] = false;
             }
             Command::Scale { queue, processes } => {
-                must_be_done = Some((1..=1000).contains(processes));
+                must_be_done = Some((1..=MANY).contains(processes));
                 if must_be_done == Some(true) {
                     orders.processes[known(queue).expect("a queue of ours")] = *processes;
                 }
@@ -137,7 +158,10 @@ impl World {
                 }
                 must_be_done = Some(true);
             }
-            Command::Cancel { id } => orders.cancelling = Some(id.clone()),
+            Command::Cancel { id } => {
+                orders.cancelling = Some(id.clone());
+                self.cancelled(id);
+            }
             Command::LogLevel { level } => must_be_done = Some(level == "debug"),
         }
         self.ledger.cancelling.clone_from(&self.watch.orders.cancelling);
@@ -148,6 +172,11 @@ impl World {
         let answers = std::mem::take(&mut orders.answers);
         match &answers[..] {
             [(of, answer)] if *of == number => {
+                if let (Command::Cancel { id }, Answer::Refused { .. }, false) = (command, answer, stopping)
+                    && self.children.values().flat_map(|child| &child.hands).any(|hand| hand.id == *id)
+                {
+                    return Err(format!("{id} is in hand, and its cancellation was answered by {answer:?}"));
+                }
                 let is_done = matches!(answer, Answer::Done(_));
                 if must_be_done.is_some_and(|must| must != is_done) {
                     return Err(format!("{command:?} was answered by {answer:?}"));

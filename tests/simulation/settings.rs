@@ -43,6 +43,8 @@ pub(crate) struct Temper {
     /// Says something wrong before it is ready, or hangs up.
     pub(crate) bad_start: u32,
     pub(crate) idle_death: u32,
+    /// Is stopped, as by SIGSTOP, when it holds nothing.
+    pub(crate) freezes: u32,
     pub(crate) crash: u32,
     pub(crate) exit_zero: u32,
     pub(crate) hang: u32,
@@ -110,6 +112,7 @@ impl Settings {
                 dies_starting: dice.mood(120),
                 bad_start: dice.mood(80),
                 idle_death: dice.mood(100),
+                freezes: dice.mood(100),
                 crash: dice.mood(250),
                 exit_zero: dice.mood(100),
                 hang: dice.mood(100),
@@ -163,6 +166,7 @@ fn draw_plan(dice: &mut Dice, seed: u64) -> Plan {
         supervisor: Supervisor {
             grace: Duration::from_millis(dice.pick(&[0, 500, 5_000, 30_000])),
             start_timeout: Duration::from_millis(dice.pick(&[1_000, 4_000, 10_000])),
+            ping: Duration::from_millis(dice.pick(&[2_000, 12_000, 30_000])),
             restart: Backoff {
                 first: Duration::from_millis(100),
                 factor: 2.0,

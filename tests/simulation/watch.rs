@@ -15,7 +15,7 @@ use asynctask::{
 
 use super::{
     broker::Place,
-    child::Child,
+    child::{Child, Hand},
     ledger::{Entry, Verdict},
     orders::Orders,
     settings::Settings,
@@ -144,16 +144,19 @@ impl Watch {
 
     /// What becomes of each task that a dead process held.
     pub(crate) fn verdicts(&self, child: &Child, exit: &Exit, at: Instant) -> Vec<Verdict> {
+        let verdicts = self.verdicts_of_all(child, exit, at);
+        // Whatever else their process died of.
+        let of = |(hand, verdict): (&Hand, Verdict)| if hand.cancelled { Verdict::Cancelled } else { verdict };
+        child.hands.iter().zip(verdicts).map(of).collect()
+    }
+
+    fn verdicts_of_all(&self, child: &Child, exit: &Exit, at: Instant) -> Vec<Verdict> {
         let by_term = is_signal(exit, &["SIGTERM", "SIGINT"]);
         let either = Verdict::CrashOrReleased { since: at };
         let stopping_at = self.stopping_at.map(Instant::from_start);
         let all = |verdict: Verdict| vec![verdict; child.hands.len()];
         match (stopping_at, child.killed_at) {
-            _ if child.cancelled.is_some() => {
-                let is_it = |id: &str| child.cancelled.as_deref() == Some(id);
-                let used = Verdict::Used(vec![Reason::Crash], None);
-                child.hands.iter().map(|hand| if is_it(&hand.id) { Verdict::Cancelled } else { used.clone() }).collect()
-            }
+            _ if child.cancelled => all(Verdict::Released),
             (None, None) if by_term && child.dismissed => all(Verdict::Released),
             (None, None) if by_term => all(either),
             (None, None) => all(Verdict::Used(vec![Reason::Crash], None)),
@@ -243,9 +246,15 @@ impl World {
         self.ledger.nothing_forgotten(at)?;
         self.watch.measure_outage(now);
         let limit = self.settings.plan.supervisor.start_timeout;
+        let patience = self.settings.plan.supervisor.ping + self.answer_limit();
         for child in self.children.values() {
             if child.killed_at.is_some() {
                 continue;
+            }
+            let is_idle = child.is_well() && child.hands.is_empty();
+            if is_idle && child.frozen_at.is_some_and(|since| since + patience < at) && self.watch.stopping_at.is_none()
+            {
+                return Err(format!("stopped while idle and not found by a ping: {child:?}"));
             }
             if !child.ready && child.spawned_at + limit < at && self.watch.stopping_at.is_none() {
                 return Err(format!("not ready in time and not killed: {child:?}"));

@@ -38,6 +38,8 @@ for line in frames.makefile("rb"):
             number = task["payload"]["n"]
             done["submit"] = [{"queue": "bar", "payload": {"n": 2 * number + half}} for half in (0, 1)]
         say({"done": done})
+    elif "ping" in frame:
+        say({"pong": frame["ping"]})
     elif "halt" in frame and mood != "deaf":
         say({"bye": {}})
         break

@@ -1,10 +1,9 @@
 //! Queues, and the rules between them.
 
-use std::collections::HashMap;
-
 use super::{
     super::{
-        Acks, Breaker, Queue, Rate, Recycle,
+        Acks, Breaker, MANY, Queue, Rate, Recycle,
+        behind::Behind,
         node::Value,
         reader::{Item, Section, check_longest},
     },
@@ -40,9 +39,6 @@ const RECYCLE: &[&str] = &["max_tasks", "max_memory", "max_age"];
 /// All of them, for the test of the reference.
 #[cfg(test)]
 pub(super) const LISTS: [&[&str]; 5] = [QUEUE, RETRY, DEAD_LETTER, BREAKER, RECYCLE];
-
-/// More processes, or tasks in one process, than any machine has use for.
-const MANY: u32 = 10_000;
 
 /// Reads `workers`: queues, and the names of those that are disabled.
 pub(super) fn read(top: &Section<'_>, known: &Known) -> (Vec<Queue>, Vec<String>) {
@@ -174,28 +170,10 @@ fn recycle(section: &Section<'_>) -> Recycle {
 
 /// No queue may be what another queue uses behind the scenes.
 pub(super) fn check_names(top: &Section<'_>, queues: &[Queue], disabled: &[String]) {
-    let names: Vec<&str> =
-        queues.iter().map(|queue| queue.name.as_str()).chain(disabled.iter().map(String::as_str)).collect();
-    // Whose each name is. On a broker `_failed` is used even where dead letters go elsewhere: whoever declares a
-    // queue without these settings, a submitter say, names it in the queue's arguments.
-    let mut taken: HashMap<String, (&str, &str)> = HashMap::new();
-    for name in &names {
-        taken.insert(format!("{name}_failed"), (name, "the dead-letter queue"));
-    }
-    for queue in queues {
-        taken.insert(queue.dead_letter.name.clone(), (&queue.name, "the dead-letter queue"));
-    }
-    let owner = |name: &str| -> Option<(String, &str)> {
-        if let Some((owner, what)) = taken.get(name) {
-            return Some(((*owner).to_owned(), *what));
-        }
-        let (owner, delay) = name.rsplit_once(".retry.")?;
-        let is_delay = !delay.is_empty() && delay.bytes().all(|byte| byte.is_ascii_digit());
-        (is_delay && names.contains(&owner)).then(|| (owner.to_owned(), "a delay queue"))
-    };
+    let behind = Behind::new(queues, disabled);
     let Some(section) = top.get("workers").and_then(|item| item.section_quietly()) else { return };
     for (entry, item) in section.items() {
-        if let Some((owner, what)) = owner(&entry.key) {
+        if let Some((owner, what)) = behind.owner(&entry.key) {
             item.key_problem(format!("is {what} of \"{owner}\""), Some("give it another name".to_owned()));
         }
         let Some(dead) =
@@ -204,9 +182,7 @@ pub(super) fn check_names(top: &Section<'_>, queues: &[Queue], disabled: &[Strin
             continue;
         };
         if let Value::Text(name) = &dead.node.value
-            && let Some((owner, delay)) = name.rsplit_once(".retry.")
-            && delay.bytes().all(|byte| byte.is_ascii_digit())
-            && names.contains(&owner)
+            && let Some(owner) = behind.delayed(name)
         {
             dead.problem(format!("is a delay queue of \"{owner}\""), Some("give it another name".to_owned()));
         }

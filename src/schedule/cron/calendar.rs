@@ -51,6 +51,12 @@ impl Calendar {
         Self { year, month, day, week, day_of_week, hour, minute, second }
     }
 
+    /// Whether there is such a day at all: the 31st of February is none.
+    pub(super) fn is_possible(&self) -> bool {
+        let first = Date::new(self.year.first(0).map_or(1, |year| year as i16), 1, 1);
+        first.is_ok_and(|first| self.first_date(first).is_some())
+    }
+
     /// The first matching second that is not before `from` (whole seconds).
     pub(super) fn first(&self, from: DateTime) -> Option<DateTime> {
         if let Some(date) = self.first_date(from.date()) {

@@ -110,15 +110,22 @@ fn strictly_after_to_the_millisecond() {
 }
 
 #[test]
-fn what_does_not_exist_is_none_at_once() {
+fn what_never_comes_is_refused() {
     let never: &[&[(&str, &str)]] = &[
         &[("month", "2"), ("day", "31")],
-        &[("year", "2023")],
         &[("week", "53"), ("month", "3-11")],
         &[("day", "1st mon"), ("day_of_week", "tue")],
         &[("day", "5th mon"), ("month", "feb"), ("year", "2025-2027")],
     ];
     for given in never {
+        assert_eq!(errors(given), ["never comes together with the other fields: there is no such day"], "{given:?}");
+    }
+    assert_eq!(errors(&[("month", "2"), ("day", "31"), ("hour", "3")]).len(), 1);
+}
+
+#[test]
+fn what_is_over_is_none_at_once() {
+    for given in [&[("year", "2023")][..], &[("second", "*"), ("end_date", "2026-11-20")]] {
         assert_eq!(next(&cron("Europe/Berlin", given), "2026-11-21T00:00:00Z", 1), [""; 0], "{given:?}");
     }
     assert_eq!(cron("UTC", &[("minute", "*")]).next_after(Timestamp(i64::MAX)), None);

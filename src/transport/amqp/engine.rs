@@ -28,7 +28,7 @@ use super::{
 use crate::{
     clock::{Clock, Instant, Now},
     task::{Handle, QueueIndex},
-    transport::{Event, Events, Reply, Request},
+    transport::{Cancelled, Event, Events, Reply, Request},
 };
 
 /// The actor.
@@ -223,6 +223,8 @@ impl Engine {
             Request::Settle(settlements) => self.settle(settlements),
             Request::Survey { serial } => self.survey(serial),
             Request::KnownQueues { reply } => drop(reply.send(Ok(Vec::new()))),
+            // A broker hands out the oldest task of a queue and finds none by its id.
+            Request::Cancel { reply, .. } => drop(reply.send(Ok(Cancelled::Impossible))),
             Request::Lease { application } => {
                 self.application = Some(application);
                 self.lease();

@@ -1,4 +1,14 @@
 //! The lives of a session: building one, giving it up, trying again, closing.
+//!
+//! ```text
+//! Idle ──> Connecting ── built ──> Up ── anything broke ──> Waiting ── backoff ──> Connecting
+//!              └── refused for good (password, virtual host) ──> Refused
+//! ```
+//!
+//! A session is given up as a whole: after an error on one channel the library's streams fall silent, so nothing of it
+//! may be used again. Its number is in every note of its tasks, and a note of an earlier one is never acted on. The
+//! backoff grows over sessions that end within ten seconds, too: a broker that takes connections and drops them would
+//! otherwise be asked again each second by every node.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _},

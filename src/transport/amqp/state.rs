@@ -1,5 +1,8 @@
 //! What the actor holds: the session of the moment, the deliveries in the master's hands, and what work beside it
 //! tells it.
+//!
+//! All of it belongs to one task and is changed by it alone; work that waits for the broker runs beside it, holds nothing
+//! of this, and reports by [`Note`]. So no state is ever seen half changed across an await, and nothing here needs a lock.
 
 use std::{collections::HashMap, rc::Rc, time::Duration};
 

@@ -15,8 +15,8 @@ use crate::{
     task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
     transport::{
         DeadQueue, Error, Event, Events, QueueSetup, Reply, Request, Visit, Visitor, Walked,
-        dead_letter::pause,
         identity::{identity, next_handle},
+        pause,
     },
 };
 
@@ -132,6 +132,10 @@ impl Actor {
             }
             Request::Purge { queue, reply } => drop(reply.send(store.purge(&queue))),
             Request::Delete { queue, reply } => drop(reply.send(store.delete(now, &queue.queue))),
+            Request::Cancel { id, reply } => {
+                let ours = self.held.values().any(|held| held.task.id == id && !held.accepted);
+                answer(reply, store.cancel(&id, ours));
+            }
             Request::KnownQueues { reply } => answer(reply, store.queues.keys().cloned().collect()),
             Request::Lease { application } => {
                 self.application = Some(application);
@@ -168,8 +172,8 @@ impl Actor {
                 }
                 let Waiting { task, redelivered } = first.remove();
                 attached.in_hand += 1;
-                queue.in_hand += 1;
                 let handle = next_handle();
+                queue.in_hand.insert(handle, task.id.clone());
                 let name = &attached.setup.name;
                 deliveries.push(Delivery {
                     handle,
@@ -194,7 +198,7 @@ impl Actor {
         let name = attached.setup.name.clone();
         if settlement == Settlement::Accept {
             if !std::mem::replace(&mut held.accepted, true) {
-                store.queue(&name).in_hand -= 1;
+                store.queue(&name).in_hand.remove(&handle);
             }
             return true;
         }
@@ -202,7 +206,7 @@ impl Actor {
         let keep = attached.setup.dead.keep;
         let Some(Held { place, task, accepted, .. }) = self.held.remove(&handle) else { return false };
         if !accepted {
-            store.queue(&name).in_hand -= 1;
+            store.queue(&name).in_hand.remove(&handle);
         }
         match settlement {
             Settlement::Done { submit } => store.submit(now, submit),
@@ -324,7 +328,7 @@ impl Actor {
 
     /// Gives everything back. Of a dead member, deliveries are counted.
     fn leave(&mut self, store: &mut Store, died: bool) {
-        for (_, held) in std::mem::take(&mut self.held) {
+        for (handle, held) in std::mem::take(&mut self.held) {
             if held.accepted {
                 continue;
             }
@@ -333,7 +337,7 @@ impl Actor {
                 Arc::make_mut(&mut task).deliveries += 1;
             }
             let queue = store.queue(&self.queues[held.queue].setup.name);
-            queue.in_hand -= 1;
+            queue.in_hand.remove(&handle);
             queue.waiting.insert(held.place, Waiting { task, redelivered: true });
         }
         self.release_lease(store);

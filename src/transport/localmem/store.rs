@@ -7,8 +7,8 @@ use std::{
 
 use crate::{
     clock::Timestamp,
-    task::{Failure, NewTask, Task},
-    transport::{DeadLetter, Depth, Error, Request},
+    task::{Failure, Handle, NewTask, Task},
+    transport::{Cancelled, DeadLetter, Depth, Error, Request},
 };
 
 /// Due time, then the order of arrival.
@@ -36,7 +36,8 @@ pub(super) struct Inbox {
 pub(super) struct Queue {
     pub(super) waiting: BTreeMap<Place, Waiting>,
     pub(super) dead: BTreeMap<u64, Dead>,
-    pub(super) in_hand: u64,
+    /// Ids of tasks in members' hands.
+    pub(super) in_hand: HashMap<Handle, String>,
 }
 
 pub(super) struct Waiting {
@@ -84,6 +85,29 @@ impl Store {
         Ok(std::mem::take(&mut queue.waiting).len() as u64)
     }
 
+    /// Removes what waits under this id. `ours`: the member that asks has it in hand.
+    pub(super) fn cancel(&mut self, id: &str, ours: bool) -> Cancelled {
+        let mut removed = None;
+        for (name, queue) in &mut self.queues {
+            let before = queue.waiting.len();
+            queue.waiting.retain(|_, waiting| waiting.task.id != id);
+            if queue.waiting.len() < before {
+                removed.get_or_insert_with(|| name.clone());
+            }
+        }
+        if let Some(queue) = removed {
+            return Cancelled::Removed { queue };
+        }
+        if ours {
+            return Cancelled::Held { pid: None };
+        }
+        if self.queues.values().any(|queue| queue.in_hand.values().any(|held| held == id)) {
+            return Cancelled::Held { pid: Some(std::process::id()) };
+        }
+        let dead = self.queues.iter().find(|(_, queue)| queue.dead.values().any(|dead| dead.letter.id == id));
+        dead.map_or(Cancelled::Absent, |(name, _)| Cancelled::Dead { queue: name.clone() })
+    }
+
     /// Deletes a queue, unless something of it is in hand.
     pub(super) fn delete(&mut self, now: Timestamp, name: &str) -> Result<u64, Error> {
         let depth = self.depth(now, name);
@@ -104,7 +128,7 @@ impl Store {
         Depth {
             ready: queue.waiting.len() as u64 - delayed,
             delayed,
-            in_hand: queue.in_hand,
+            in_hand: queue.in_hand.len() as u64,
             failed: queue.dead.len() as u64,
         }
     }

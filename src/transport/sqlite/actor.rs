@@ -63,6 +63,8 @@ pub(super) struct Actor {
     pub(super) unclean: bool,
     /// Something was written since the last look.
     pub(super) active: bool,
+    /// Events could not be waited for the last time.
+    pub(super) blind: bool,
     /// The last to go: who sees it closed knows that our locks are free.
     pub(super) events: Events,
 }
@@ -117,6 +119,7 @@ impl Actor {
             data_version: 0,
             unclean: false,
             active: false,
+            blind: false,
             events,
         }
     }
@@ -134,6 +137,12 @@ impl Actor {
             self.advance();
             let socket = self.master.as_ref().and_then(|master| master.socket.as_ref());
             let woken = wake::wait(&self.bell, socket, self.timeout());
+            if let Some(error) = woken.new_failure(&mut self.blind) {
+                let path = self.path.display();
+                self.tell(Event::Warning(format!(
+                    "{path}: cannot wait for events ({error}); looking ten times a second"
+                )));
+            }
             if woken.by_datagram {
                 self.look_for_news();
             }
@@ -188,6 +197,10 @@ impl Actor {
             Request::Purge { queue, reply } => {
                 self.catch_up();
                 drop(reply.send(self.purge(&queue)));
+            }
+            Request::Cancel { id, reply } => {
+                self.catch_up();
+                drop(reply.send(self.cancel(&id)));
             }
             Request::Delete { queue, reply } => {
                 self.catch_up();

@@ -2,7 +2,7 @@
 
 use super::{
     actor::{Actor, Lease},
-    dead, end,
+    cancel, dead, end,
     owner::{self, lease_byte},
     schedule,
     store::{Fault, Store, Synchronous, cause, file_error},
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     task::NewTask,
-    transport::{DeadQueue, Depth, Error, Event, Visitor, Walked},
+    transport::{Cancelled, DeadQueue, Depth, Error, Event, Visitor, Walked},
 };
 
 impl Actor {
@@ -98,6 +98,13 @@ impl Actor {
         let absent = || Error::NoSuchQueue { queue: queue.to_owned() };
         let store = self.store_to_ask()?.ok_or_else(absent)?;
         end::purge(store, queue).map_err(|error| store.error(&error))?.ok_or_else(absent)
+    }
+
+    /// Removes a task that waits.
+    pub(super) fn cancel(&mut self, id: &str) -> Result<Cancelled, Error> {
+        let owner = self.master.as_ref().map_or(0, |master| master.owner);
+        let Some(store) = self.store_to_ask()? else { return Ok(Cancelled::Absent) };
+        cancel::cancel(store, id, owner).map_err(|error| store.error(&error))
     }
 
     /// Deletes a queue.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::store::LOCK_PATIENCE;
-use crate::clock::Clock;
+use crate::{clock::Clock, transport::pause};
 
 /// How much longer a lock is waited for once the transport is to close.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
@@ -68,9 +68,4 @@ impl Patience {
         value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         value ^ (value >> 31)
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a lock of SQLite's gives no event when it is free")]
-fn pause(length: Duration) {
-    std::thread::sleep(length);
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     task::{Failure, Reason},
-    transport::{DeadLetter, DeadQueue, Visit, Visitor, Walked, dead_letter::pause},
+    transport::{DeadLetter, DeadQueue, Visit, Visitor, Walked, pause},
 };
 
 /// Dead letters read at once.

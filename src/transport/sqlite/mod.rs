@@ -19,6 +19,7 @@ mod actor;
 mod answers;
 mod attach;
 mod busy;
+mod cancel;
 mod claim;
 mod dead;
 mod end;

@@ -1,4 +1,8 @@
 //! Storing tasks.
+//!
+//! A task becomes a row inside the caller's transaction, whose end decides whether it was stored: nothing here may commit,
+//! or answer anybody. Headers and history are text in the row; text that somebody else wrote there and that is no JSON
+//! reads as none, because a task must never be lost for the sake of what stands beside it.
 
 use rusqlite::{Connection, params};
 

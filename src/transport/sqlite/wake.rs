@@ -23,7 +23,7 @@ use nix::{
 };
 
 use super::owner::beside;
-use crate::sockets::shortened;
+use crate::{sockets::shortened, transport::pause};
 
 /// Rung by whoever puts a request into the inbox.
 #[derive(Debug)]
@@ -50,11 +50,26 @@ impl Bell {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Woken {
     /// Another master sent a datagram.
+    /// … or perhaps.
     pub(super) by_datagram: bool,
+    /// Nothing could be waited for.
+    pub(super) failed: Option<Errno>,
 }
+
+impl Woken {
+    /// Why nothing could be waited for, once in a row; `blind` keeps whether that is so.
+    pub(super) fn new_failure(self, blind: &mut bool) -> Option<Errno> {
+        let was_blind = std::mem::replace(blind, self.failed.is_some());
+        self.failed.filter(|_| !was_blind)
+    }
+}
+
+/// Between two looks when nothing can be waited for.
+const BLIND: Duration = Duration::from_millis(100);
 
 /// Waits for the bell, a datagram, or the time to pass.
 pub(super) fn wait(bell: &Bell, socket: Option<&Socket>, timeout: Duration) -> Woken {
+    let span = timeout;
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).saturating_add(1);
     let timeout =
         if timeout.is_zero() { PollTimeout::ZERO } else { PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX) };
@@ -64,14 +79,20 @@ pub(super) fn wait(bell: &Bell, socket: Option<&Socket>, timeout: Duration) -> W
         // Interrupted: the caller computes its deadlines anew.
         Ok(0) | Err(Errno::EINTR) => return Woken::default(),
         Ok(_) => {}
-        Err(error) => debug_assert!(false, "poll on an eventfd and a socket: {error}"),
+        // The kernel has no memory for it. A thread that went on at once would spin; one that looks ten times a second
+        // does all its work, a little late.
+        Err(error) => {
+            pause(span.min(BLIND));
+            bell.silence();
+            return Woken { by_datagram: socket.is_some(), failed: Some(error) };
+        }
     }
     let by_datagram = descriptors.get(1).is_some_and(|descriptor| descriptor.any().unwrap_or(false));
     bell.silence();
     if by_datagram && let Some(socket) = socket {
         socket.drain();
     }
-    Woken { by_datagram }
+    Woken { by_datagram, failed: None }
 }
 
 /// The socket that a master is woken by; removed when it goes.

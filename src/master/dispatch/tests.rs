@@ -1,0 +1,128 @@
+//! A limit over all queues: who gets a place, and when.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    clock::{Instant, Now},
+    config::{Queue, Supervisor},
+    frames::{FromWorker, PROTOCOL, Ready},
+    logging::Level,
+    master::{
+        Core,
+        event::{Action, Event, Plan, QueuePlan, WorkerId},
+    },
+    outcome::Outcome,
+    task::{Accepts, Delivery, Handle, QueueIndex, Settlement, Task},
+    transport,
+};
+
+struct World {
+    core: Core,
+    last: u64,
+    /// Tasks in workers' hands: queue, worker, id.
+    hands: Vec<(usize, WorkerId, String)>,
+}
+
+impl World {
+    fn new(queues: usize, most: usize) -> Self {
+        let queue = |number: usize| QueuePlan {
+            settings: Queue::new(&format!("q{number}"), "kind"),
+            accepts: Accepts::Json,
+            is_program: true,
+            is_once: false,
+        };
+        let plan = Plan {
+            queues: (0..queues).map(queue).collect(),
+            supervisor: Supervisor::default(),
+            halt_when_empty: false,
+            scheduler: false,
+            max_in_hand: Some(most),
+            host: String::new(),
+            seed: 1,
+            remember: None,
+            structured: false,
+            log_level: Level::Error,
+        };
+        let mut world = Self { core: Core::new(plan), last: 0, hands: Vec::new() };
+        world.tell(Event::Begun);
+        world.tell(Event::Transport(transport::Event::Attached { session: 1 }));
+        for slot in 0..queues {
+            let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0 };
+            world.tell(Event::Said { worker: WorkerId { slot, life: 1 }, frame: FromWorker::Ready(ready) });
+        }
+        world
+    }
+
+    /// The queues of the tasks that were handed out.
+    fn tell(&mut self, event: Event) -> Vec<usize> {
+        let mut actions = Vec::new();
+        let now = Now { at: Instant::from_start(Duration::ZERO), ..Now::default() };
+        self.core.handle(now, event, &mut actions);
+        let mut begun = Vec::new();
+        for action in actions {
+            match action {
+                Action::Send { worker, frame } => {
+                    let frame: serde_json::Value = serde_json::from_slice(&frame).unwrap();
+                    let id = frame["task"]["id"].as_str().unwrap().to_owned();
+                    self.hands.push((worker.slot, worker, id));
+                    begun.push(worker.slot);
+                }
+                Action::Settle { handle, settlement: Settlement::Done { .. } } => {
+                    self.tell(Event::Transport(transport::Event::Settled(vec![handle])));
+                }
+                _ => {}
+            }
+        }
+        begun
+    }
+
+    fn deliver(&mut self, queue: usize) -> Vec<usize> {
+        self.last += 1;
+        let task = Task { id: self.last.to_string(), body: b"1".to_vec(), ..Task::default() };
+        self.tell(Event::Transport(transport::Event::Delivered(vec![Delivery {
+            handle: Handle(self.last),
+            queue: QueueIndex(queue),
+            task: Arc::new(task),
+            redelivered: false,
+            identity: None,
+        }])))
+    }
+
+    /// The oldest task in hand ends, and its queue has another at once.
+    fn end_one(&mut self) -> Vec<usize> {
+        let (queue, worker, id) = self.hands.remove(0);
+        let outcome = Outcome::Done { submit: Vec::new() };
+        let mut begun = self.tell(Event::Said { worker, frame: FromWorker::Outcome { id, outcome } });
+        begun.extend(self.deliver(queue));
+        begun
+    }
+}
+
+#[test]
+fn queues_that_wait_for_a_place_get_one_in_turn() {
+    let mut world = World::new(3, 1);
+    let mut begun: Vec<usize> = (0..3).flat_map(|queue| world.deliver(queue)).collect();
+    assert_eq!(begun, [0], "one place");
+    for _ in 0..8 {
+        begun.extend(world.end_one());
+    }
+    assert_eq!(begun, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
+}
+
+#[test]
+fn a_queue_that_was_passed_over_is_there_for_the_next_place() {
+    let mut world = World::new(4, 2);
+    // The first queue has two waiting, of which its one seat takes one.
+    assert_eq!(
+        [world.deliver(0), world.deliver(0), world.deliver(1), world.deliver(2)],
+        [vec![0], vec![], vec![1], vec![]]
+    );
+    let mut begun = Vec::new();
+    for _ in 0..6 {
+        begun.extend(world.end_one());
+    }
+    for queue in 0..3 {
+        assert_eq!(begun.iter().filter(|other| **other == queue).count(), 2, "{begun:?}");
+    }
+    assert_eq!(world.hands.len(), 2);
+}

@@ -1,0 +1,138 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    clock::Now,
+    config::{Queue, Supervisor},
+    frames::{FromWorker, PROTOCOL, Ready},
+    master::event::{Ended, Event, Plan, QueuePlan, Signal},
+    task::{Accepts, Delivery, Exit, Handle, QueueIndex, Settlement, Task},
+    transport,
+};
+
+struct World {
+    core: Core,
+    at: Duration,
+}
+
+impl World {
+    /// Two workers of one queue, ready; pinged each minute.
+    fn new() -> Self {
+        let settings = Queue { processes: 2, ..Queue::new("foo", "kind") };
+        let plan = Plan {
+            queues: vec![QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false }],
+            supervisor: Supervisor { ping: Duration::from_mins(1), ..Supervisor::default() },
+            halt_when_empty: false,
+            scheduler: false,
+            max_in_hand: None,
+            host: String::new(),
+            seed: 1,
+            remember: None,
+            structured: false,
+            log_level: Level::Error,
+        };
+        let mut world = Self { core: Core::new(plan), at: Duration::ZERO };
+        world.tell(Event::Begun);
+        world.tell(Event::Transport(transport::Event::Attached { session: 1 }));
+        for slot in 0..2 {
+            let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0 };
+            world.tell(Event::Said { worker: worker(slot), frame: FromWorker::Ready(ready) });
+        }
+        world
+    }
+
+    /// What the core wants sent and killed, a word each.
+    fn tell(&mut self, event: Event) -> Vec<String> {
+        let mut actions = Vec::new();
+        let now = Now { at: Instant::from_start(self.at), ..Now::default() };
+        self.core.handle(now, event, &mut actions);
+        let word = |action: Action| match action {
+            Action::Send { worker, frame } => {
+                let frame: serde_json::Value = serde_json::from_slice(&frame).unwrap();
+                Some(format!("{} {}", frame.as_object().unwrap().keys().next().unwrap(), worker.slot))
+            }
+            Action::Signal { worker, signal: Signal::Kill } => Some(format!("kill {}", worker.slot)),
+            Action::Settle { settlement: Settlement::Retry { .. } | Settlement::Dead(_), .. } => {
+                Some("used".to_owned())
+            }
+            _ => None,
+        };
+        actions.into_iter().filter_map(word).collect()
+    }
+
+    fn at(&mut self, seconds: u64) -> Vec<String> {
+        self.at = Duration::from_secs(seconds);
+        self.tell(Event::DeadlinePassed)
+    }
+
+    fn pong(&mut self, slot: usize, n: u64) -> Vec<String> {
+        self.tell(Event::Said { worker: worker(slot), frame: FromWorker::Pong { n } })
+    }
+
+    fn deliver(&mut self, number: u64) -> Vec<String> {
+        let task = Task { id: number.to_string(), body: b"1".to_vec(), ..Task::default() };
+        let (handle, task) = (Handle(number), Arc::new(task));
+        let delivery = Delivery { handle, queue: QueueIndex(0), task, redelivered: false, identity: None };
+        self.tell(Event::Transport(transport::Event::Delivered(vec![delivery])))
+    }
+}
+
+fn worker(slot: usize) -> WorkerId {
+    WorkerId { slot, life: 1 }
+}
+
+#[test]
+fn who_does_not_answer_is_killed_and_nobody_else() {
+    let mut world = World::new();
+    assert_eq!(world.at(60), ["ping 0", "ping 1"]);
+    world.pong(1, 1);
+    assert_eq!(world.at(69), [""; 0]);
+    assert_eq!(world.at(70), ["kill 0"]);
+    let exit = Exit::Signal { signal: "SIGKILL".to_owned(), core_dumped: false };
+    let ended =
+        Ended { exit, max_rss_bytes: None, cpu_seconds: None, oom: None, output_tail: String::new(), unread: true };
+    assert_eq!(world.tell(Event::Exited { worker: worker(0), ended }), [""; 0], "it held nothing");
+    assert_eq!(world.at(120), ["ping 1"], "the other one has not said that it is ready");
+}
+
+#[test]
+fn a_task_makes_the_ping_forgotten_and_goes_to_who_listens_first() {
+    let mut world = World::new();
+    world.at(60);
+    // The one used last would be next; the other one has answered.
+    let first = world.deliver(1);
+    assert_eq!(first.len(), 1);
+    let busy = usize::from(first == ["task 1"]);
+    let other = 1 - busy;
+    assert_eq!(world.at(70), [format!("kill {other}")], "who got a task owes no answer");
+    let mut world = World::new();
+    world.at(60);
+    world.pong(other, 1);
+    assert_eq!(world.deliver(1), [format!("task {other}")]);
+    assert_eq!(world.deliver(2), [format!("task {busy}")], "nobody else is free");
+    assert_eq!(world.at(300), [""; 0]);
+    world.pong(busy, 1);
+}
+
+#[test]
+fn an_old_answer_is_none() {
+    let mut world = World::new();
+    world.at(60);
+    world.pong(0, 1);
+    world.pong(1, 1);
+    assert_eq!(world.at(120), ["ping 0", "ping 1"]);
+    world.pong(0, 1);
+    world.pong(1, 2);
+    assert_eq!(world.at(130), ["kill 0"]);
+}
+
+#[test]
+fn a_master_that_was_stopped_itself_asks_nobody_to_account_for_it() {
+    let mut world = World::new();
+    world.at(60);
+    // It wakes ten minutes late; the answers lie in its sockets, and it reads them after it has looked at the time.
+    assert_eq!(world.at(660), [""; 0]);
+    world.pong(0, 1);
+    assert_eq!(world.at(669), [""; 0]);
+    assert_eq!(world.at(670), ["kill 1", "ping 0"]);
+}

@@ -1,0 +1,77 @@
+//! What a person is shown in words: the run in a few lines of the log, and why a worker ended.
+//!
+//! The same things in JSON are in `steer`, for `asynctask status`. Nothing here changes anything.
+
+use super::{
+    core::Core,
+    event::Ended,
+    report::one_line,
+    slot::{Doom, InHand, Life, Phase, Slot},
+};
+use crate::clock::Instant;
+
+impl Core {
+    /// How the run stands, a line each for the whole, for every queue and for every slot.
+    #[must_use]
+    pub fn status_lines(&self, now: Instant) -> Vec<String> {
+        let mut lines = vec![self.headline()];
+        for (index, pool) in self.pools.iter().enumerate() {
+            let (name, state, kind) = (pool.name(), self.queue_state(index), &pool.plan.settings.kind);
+            let (in_hand, waiting, done) = (pool.in_hand, pool.waiting.len(), pool.done);
+            lines.push(format!(
+                "queue {name} ({kind}): {state}, {in_hand} tasks in workers' hands, {waiting} delivered and not begun, {done} done"
+            ));
+            let mut slots: Vec<&Slot> =
+                self.slots.iter().filter(|slot| slot.queue == index && slot.is_shown()).collect();
+            slots.sort_by_key(|slot| (slot.name.len(), slot.name.clone()));
+            lines.extend(slots.into_iter().map(|slot| slot_line(slot, now)));
+        }
+        lines
+    }
+}
+
+fn slot_line(slot: &Slot, now: Instant) -> String {
+    let life = slot.peek();
+    let pid = life.and_then(|life| life.pid).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    let counts = format!("{} done, {} failed, {} restarts", slot.done, slot.failed, slot.restarts);
+    let mut parts = vec![format!("{}{pid}: {}, {counts}", slot.name, slot.state_word())];
+    parts.extend(life.into_iter().flat_map(|life| &life.hands).map(|hand| task_words(hand, now)));
+    parts.extend(slot.last_exit.as_ref().map(|exit| format!("last exit: {exit}")));
+    // Ids and notes are other people's words.
+    one_line(&parts.join("; "))
+}
+
+fn task_words(hand: &InHand, now: Instant) -> String {
+    let seconds = now.since(hand.begun_at).as_secs_f64();
+    let task = format!("task {} for {seconds:.1} s", hand.delivery.task.id);
+    match &hand.progress {
+        Some((Some(percent), note)) => format!("{task} ({percent} % {note})"),
+        Some((None, note)) => format!("{task} ({note})"),
+        None => task,
+    }
+}
+
+/// How a process ended, and why if we know more than the kernel says.
+pub(super) fn last_exit(life: &Life, ended: &Ended) -> String {
+    let exit = &ended.exit;
+    let cause = match &life.phase {
+        Phase::Doomed(doom) => match doom {
+            Doom::StartLimit => "it was not ready in time".to_owned(),
+            Doom::TimeLimit { id } => format!("task {id} ran into its time limit"),
+            Doom::Fault(fault) => format!("it broke the protocol: {fault}"),
+            Doom::Cancelled => "a person cancelled a task of it".to_owned(),
+            Doom::Silent => "it was idle and did not answer a ping".to_owned(),
+            Doom::Stop => "it was told to stop".to_owned(),
+        },
+        Phase::Interrupted { .. } => "it was interrupted".to_owned(),
+        _ if ended.oom == Some(true) => "out of memory".to_owned(),
+        Phase::Starting { .. } => "before it was ready".to_owned(),
+        Phase::Leaving => "it was told to go".to_owned(),
+        Phase::Working { .. } => match &life.hands[..] {
+            [] => return exit.to_string(),
+            [hand] => format!("with task {} in hand", hand.delivery.task.id),
+            hands => format!("with {} tasks in hand", hands.len()),
+        },
+    };
+    format!("{exit}: {cause}")
+}

@@ -1,0 +1,94 @@
+//! Whoever reads the log does not hold up the work: a reader that stops (`| less`), one that goes away (`| head`), a
+//! log that was never wanted.
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use support::{Demo, Place, log::until};
+
+/// The pipe holds 64 KiB and the log's queue 1 MiB; a line of `Got payload` has about as much as this.
+const PAYLOAD: usize = 4 * 1024;
+const TASKS: usize = 600;
+
+fn on_each(session: impl Fn(&Demo)) {
+    for place in Place::all() {
+        session(&Demo::new(&place));
+    }
+}
+
+fn start(demo: &Demo, workers: &str) -> Child {
+    let mut command = demo.master(workers, &["--socket", "none"]);
+    command.stdout(Stdio::piped()).spawn().expect("the demo starts")
+}
+
+fn submit(demo: &Demo) {
+    let fill = "x".repeat(PAYLOAD);
+    demo.submit_all("foo", (0..TASKS).map(|number| format!(r#"{{"n":{number},"fill":"{fill}"}}"#)));
+}
+
+fn stop(master: &Child) {
+    kill(Pid::from_raw(i32::try_from(master.id()).expect("a pid")), Signal::SIGTERM).expect("it lives");
+}
+
+#[test]
+fn a_reader_that_stops_reading_does_not_stop_the_work() {
+    on_each(|demo| {
+        let mut master = start(demo, r#"{"foo": "demo_file_worker"}"#);
+        let mut log = BufReader::new(master.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        log.read_line(&mut line).expect("a line");
+        // And no more, as `less` on its first page.
+        submit(demo);
+        until("the tasks are not done", || demo.done().len() == TASKS);
+        // The end waits 2 s for the reader, who takes the rest now or never.
+        stop(&master);
+        let mut rest = String::new();
+        log.read_to_string(&mut rest).expect("text");
+        assert_eq!(master.wait().expect("it is our child").code(), Some(0));
+        let got = rest.matches("Got payload").count();
+        assert!((10..TASKS).contains(&got), "{got} of {TASKS} lines: the log was never full, or is lost");
+        assert!(rest.contains(" lines dropped"), "what was left out is not told");
+        demo.nobody_is_left();
+    });
+}
+
+#[test]
+fn a_reader_that_never_reads_again_does_not_keep_the_master_from_ending() {
+    let demo = Demo::new(&Place::sqlite());
+    let mut master = start(&demo, r#"{"foo": "demo_file_worker"}"#);
+    submit(&demo);
+    until("the tasks are not done", || demo.done().len() == TASKS);
+    stop(&master);
+    let _unread = master.stdout.take();
+    assert_eq!(master.wait().expect("it is our child").code(), Some(0));
+    demo.nobody_is_left();
+}
+
+#[test]
+fn a_closed_stdout_ends_the_log_and_not_the_work() {
+    on_each(|demo| {
+        // The one says nothing; the other prints a line for each task.
+        let mut master = start(demo, r#"{"foo": "demo_file_worker", "bar": "demo_foo_worker"}"#);
+        let mut log = BufReader::new(master.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        log.read_line(&mut line).expect("a line");
+        drop(log);
+        let fill = "x".repeat(PAYLOAD);
+        demo.submit_all("bar", (0..TASKS).map(|number| format!(r#"{{"n":{number},"fill":"{fill}"}}"#)));
+        submit(demo);
+        until("the tasks are not done", || demo.done().len() == TASKS);
+        until("the talkative ones are not done", || demo.is_empty("bar"));
+        assert!(demo.dead_letters("bar").is_empty() && demo.dead_letters("foo").is_empty());
+        stop(&master);
+        assert_eq!(master.wait().expect("it is our child").code(), Some(0));
+        demo.nobody_is_left();
+    });
+}
