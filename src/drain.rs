@@ -35,6 +35,7 @@ use crate::{
     outcome::Outcome,
     task::{self, Accepts, Delivery, Handle, QueueIndex, Reason, Settlement, is_queue_name},
     transport::{self, Event, QueueSetup, Request, Transport},
+    unique::{Conflict, Unique},
     worker::{self, Foreground},
 };
 
@@ -196,7 +197,7 @@ impl Drain {
         let queue = &self.plan.settings;
         self.worker.log(Level::Info, &format_args!("Starting; queue={}", queue.name));
         let setup =
-            QueueSetup { name: queue.name.clone(), dead: queue.dead_letter.clone(), delays: queue.retry.delays() };
+            QueueSetup { name: queue.name.clone(), dead: queue.dead_letter.clone(), delays: queue.delays() };
         self.transport.ask(Request::Attach { queues: vec![setup], passive: self.passive });
         let drained = self.work();
         // What is not settled goes back to its queue.
@@ -274,6 +275,10 @@ impl Drain {
             (Some(refused), _) => refused,
             (None, Err(error)) => (Reason::Malformed, error),
             (None, Ok(payload)) => {
+                if self.gives_way(delivery)? {
+                    return Ok(());
+                }
+                let settings = &self.plan.settings;
                 let mut frame = Vec::new();
                 let made = frames::task(
                     &TaskFrame {
@@ -295,6 +300,29 @@ impl Drain {
         };
         let settlement = self.circumstances(delivery, None).refused(refused.0, refused.1);
         self.settle(delivery, settlement)
+    }
+
+    /// Takes the key of a task, if it has one. True if another master has it: then the task is settled.
+    fn gives_way(&mut self, delivery: &Delivery) -> Result<bool, Error> {
+        let settings = &self.plan.settings;
+        let Some(unique) = settings.unique.clone() else { return Ok(false) };
+        let Some(key) = unique.key_of(&settings.name, &delivery.task, settings.unwrap) else { return Ok(false) };
+        self.transport.ask(Request::Lock { handle: delivery.handle, key: key.clone() });
+        let Some(holder) = self.await_key(delivery.handle)? else { return Ok(false) };
+        let (id, text) = (&delivery.task.id, Unique::refusal(&key, &holder));
+        let settlement = match unique.conflict {
+            Conflict::Snooze => {
+                self.worker.log(Level::Debug, &format_args!("Task {id} waits: {text}"));
+                Settlement::Snooze { after: unique.after }
+            }
+            Conflict::Drop => {
+                self.worker.log(Level::Info, &format_args!("Task {id} is dropped: {text}"));
+                Settlement::Done { submit: Vec::new() }
+            }
+            Conflict::DeadLetter => self.circumstances(delivery, None).refused(Reason::Cancelled, text),
+        };
+        self.settle(delivery, settlement)?;
+        Ok(true)
     }
 
     fn process(&mut self, delivery: &Delivery, payload: &str, frame: &[u8]) -> Result<(), Error> {
@@ -373,9 +401,24 @@ impl Drain {
     }
 
     fn await_settled(&mut self, handle: Handle) -> Result<(), Error> {
+        self.until(|event| matches!(event, Event::Settled(handles) if handles.contains(&handle)).then_some(()))
+    }
+
+    /// The task of another master that has the key, or `None`: it is ours.
+    fn await_key(&mut self, handle: Handle) -> Result<Option<String>, Error> {
+        self.until(|event| match event {
+            Event::Locked { handle: of, held_by } if *of == handle => Some(held_by.clone()),
+            _ => None,
+        })
+    }
+
+    fn until<T>(&mut self, is_it: impl Fn(&Event) -> Option<T>) -> Result<T, Error> {
         loop {
-            match self.next(None)? {
-                Some(Event::Settled(handles)) if handles.contains(&handle) => return Ok(()),
+            let event = self.next(None)?;
+            if let Some(answer) = event.as_ref().and_then(&is_it) {
+                return Ok(answer);
+            }
+            match event {
                 Some(Event::Delivered(deliveries)) => self.early.extend(deliveries),
                 Some(Event::Surveyed { .. }) => self.surveyed = true,
                 Some(Event::Warning(text)) => self.worker.log(Level::Warning, &text),

@@ -27,10 +27,12 @@ const PURE: &[&str] = &[
     "master/session",
     "master/steer",
     "master/renewal",
+    "master/unique",
     "schedule",
     "retry",
     "backoff",
     "outcome",
+    "unique",
 ];
 
 /// What does input and output, waits, or reads a clock.

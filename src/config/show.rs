@@ -64,6 +64,11 @@ impl Config {
                 "max_age": queue.recycle.max_age.map(seconds),
             },
             "unwrap": queue.unwrap,
+            "unique": queue.unique.as_ref().map(|unique| json!({
+                "key": unique.key.to_string(),
+                "conflict": unique.conflict.as_str(),
+                "after": seconds(unique.after),
+            })),
             "names": {
                 "queue": queue.name,
                 // Elsewhere a delayed task stays in its own queue.

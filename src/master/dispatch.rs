@@ -31,17 +31,18 @@ impl Core {
     /// Hands out what waits in a queue, as far as seats, limits and the rate allow.
     pub(super) fn dispatch(&mut self, index: usize) {
         while self.may_dispatch(index) {
-            let Some(delivery) = self.pools[index].waiting.pop_front() else { return };
+            let Some((position, delivery)) = self.take_waiting(index) else { return };
             if let Some((reason, error)) = self.objection(index, &delivery) {
                 self.refuse(&delivery, reason, error);
                 continue;
             }
             match self.seat_for(index, &delivery.task.id) {
-                Some(slot) if !self.is_rate_limited(index) => self.begin_task(index, slot, delivery),
-                _ => {
-                    self.pools[index].waiting.push_front(delivery);
-                    return;
-                }
+                Some(slot) if !self.is_rate_limited(index) => match self.lock(index, delivery) {
+                    Ok(Some(delivery)) => self.begin_task(index, slot, delivery),
+                    Ok(None) => {}
+                    Err(delivery) => return self.pools[index].waiting.insert(position, delivery),
+                },
+                _ => return self.pools[index].waiting.insert(position, delivery),
             }
         }
     }
@@ -73,7 +74,7 @@ impl Core {
             && !pool.free.is_empty()
             && pool.may_begin()
             && !self.stop.is_stopping()
-            && self.plan.max_in_hand.is_none_or(|limit| self.in_hand < limit)
+            && self.plan.max_in_hand.is_none_or(|limit| self.in_hand + self.locks.asked() < limit)
     }
 
     /// Why a delivery is not to be run at all.

@@ -163,6 +163,13 @@ pub enum Action {
         /// How.
         settlement: Settlement,
     },
+    /// Ask for the key of a delivery, which is to be begun.
+    Lock {
+        /// Which.
+        handle: Handle,
+        /// The key.
+        key: String,
+    },
     /// For whoever writes a report of this run: a task was run to an end, or dead-lettered unrun.
     TaskEnded {
         /// Its queue.

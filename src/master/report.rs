@@ -160,6 +160,7 @@ impl Core {
 
     /// Settles a task that left a worker's hands: now, or when it comes again if its handle is void.
     pub(super) fn settle_hand(&mut self, hand: &InHand, settlement: Settlement) {
+        self.locks.let_go(hand.delivery.handle);
         if hand.accepted {
             self.settle_accepted(hand, settlement);
         } else if hand.held {

@@ -37,6 +37,7 @@ impl Core {
                     }
                 }
             }
+            Told::Locked { handle, held_by } => self.locked(handle, held_by.as_deref()),
             Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
             Told::Warning(text) => self.log(Level::Warning, || text),
             // The timer of schedules is a machine of its own; the shell tells it.
@@ -80,7 +81,9 @@ impl Core {
         // settled without an answer is remembered.
         self.unsettled.retain(|_, owed| owed.accepted);
         for index in 0..self.pools.len() {
-            self.pools[index].waiting.clear();
+            for delivery in self.pools[index].waiting.drain(..) {
+                self.locks.let_go(delivery.handle);
+            }
             if self.pools[index].credit > 1 {
                 self.ask_credit(index, 1);
             }
@@ -141,17 +144,19 @@ impl Core {
         let mut in_hand = of_queue.filter_map(Slot::alive).flat_map(|life| &mut life.hands);
         let mut suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
         let known = |hand: &&mut InHand| !hand.held && hand.delivery.identity == Some(identity);
-        let adopt = |hand: &mut InHand| {
+        let locks = &mut self.locks;
+        let mut adopt = |hand: &mut InHand| {
+            locks.adopted(hand.delivery.handle, delivery.handle);
             hand.delivery.handle = delivery.handle;
             hand.session = session;
             hand.held = true;
         };
-        if in_hand.find(known).map(adopt).is_some() {
+        if in_hand.find(known).map(&mut adopt).is_some() {
             // It may take hours yet: others must not wait for it with a credit of 1.
             self.came_first(&delivery);
             return None;
         }
-        if suspended.find(known).map(adopt).is_some() {
+        if suspended.find(known).map(&mut adopt).is_some() {
             return None;
         }
         let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, session)) else {

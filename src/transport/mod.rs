@@ -19,7 +19,9 @@
 //! 4. *Order*: tasks of one queue come oldest first, except those that were released, retried or delayed.
 //! 5. *Bytes are untouched.* Body, id and headers come out as they went in, through any number of moves.
 //! 6. *A submit is answered after it is durable*, and an answer that says error means: not stored, or unknown.
-//! 7. Queues that do not exist are created by whoever comes first, with the same constant arguments.
+//! 7. *A key is held by one delivery at a time*, among all owners that the transport can see; one that sees no others grants
+//!    each. It ends with the settlement of its delivery, in the same step, or with its owner, however that ends.
+//! 8. Queues that do not exist are created by whoever comes first, with the same constant arguments.
 //!
 //! `tests/transport_contract.rs` holds all of this against each implementation.
 
@@ -82,6 +84,14 @@ pub enum Request {
     },
     /// Settlements, in order. The transport may store many in one step.
     Settle(Vec<(Handle, Settlement)>),
+    /// Hold a key for an open delivery, at most one, until it is settled; `Accept` does not end it. Answered by
+    /// [`Event::Locked`], after what was settled before; not for a handle that is not open.
+    Lock {
+        /// The delivery.
+        handle: Handle,
+        /// The key; see [`crate::unique`].
+        key: String,
+    },
     /// Asks whether any attached queue has work left: ready, delayed, or in the hands of other masters.
     /// Answered by [`Event::Surveyed`] with the same serial, after whatever readings and pauses make the
     /// answer trustworthy on this transport. A later survey replaces one under way.
@@ -182,6 +192,13 @@ pub enum Event {
     Stored(Handle),
     /// Settled for good.
     Settled(Vec<Handle>),
+    /// Answer to [`Request::Lock`].
+    Locked {
+        /// The delivery.
+        handle: Handle,
+        /// Id of the task that has the key; `None`: it is ours.
+        held_by: Option<String>,
+    },
     /// Answer to [`Request::Survey`].
     Surveyed {
         /// Of the request.

@@ -215,6 +215,7 @@ impl Engine {
             Request::Attach { queues, passive } => self.attach(Attachment { queues, passive }),
             Request::Credit { queue, credit } => self.credit(queue, credit),
             Request::Settle(settlements) => self.settle(settlements),
+            Request::Lock { handle, .. } => self.lock(handle),
             Request::Survey { serial } => self.survey(serial),
             Request::KnownQueues { reply } => drop(reply.send(Ok(Vec::new()))),
             Request::Lease { application } => {

@@ -143,6 +143,15 @@ impl Engine {
         }
     }
 
+    /// What keys other nodes hold a broker does not say: each is granted.
+    pub(super) fn lock(&self, handle: Handle) {
+        if let State::Up(up) = &self.state
+            && up.open.contains_key(&handle)
+        {
+            self.tell(Event::Locked { handle, held_by: None });
+        }
+    }
+
     /// Settlements of the master. Those for handles of an earlier session are void.
     pub(super) fn settle(&mut self, settlements: Vec<(Handle, Settlement)>) {
         let now = self.now();
