@@ -46,6 +46,8 @@ mod child;
 mod dice;
 #[path = "simulation/doings.rs"]
 mod doings;
+#[path = "simulation/keys.rs"]
+mod keys;
 #[path = "simulation/ledger.rs"]
 mod ledger;
 #[path = "simulation/once.rs"]

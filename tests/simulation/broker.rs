@@ -49,6 +49,8 @@ pub(crate) struct Accepted {
 pub(crate) enum Effect {
     Credit(usize, u32),
     Store(Handle, Settlement),
+    /// A key is asked for.
+    Lock(Handle),
     /// An acceptance is performed: the original is out of its queue.
     Acknowledge(Handle),
     Remove(Handle),
@@ -84,6 +86,8 @@ pub(crate) struct Broker {
     /// When each survey was answered.
     pub(crate) surveyed_at: BTreeMap<u64, Duration>,
     pub(crate) answers_accept: bool,
+    /// So often in a thousand another master has a key that is asked for.
+    pub(crate) elsewhere: u32,
 }
 
 impl Broker {
@@ -204,6 +208,11 @@ impl Broker {
             Effect::Survey(_) => Vec::new(),
             Effect::Answer(event) => vec![Next::Tell(event)],
             Effect::Store(handle, settlement) => self.store(handle, settlement, dice),
+            Effect::Lock(handle) if self.handles.contains_key(&handle) => {
+                let held_by = dice.chance(self.elsewhere).then(|| "one of another master".to_owned());
+                vec![Next::Tell(Event::Locked { handle, held_by })]
+            }
+            Effect::Lock(_) => Vec::new(),
             Effect::Remove(handle) => {
                 let accepted = self.accepted.remove(&handle);
                 let number = self.handles.remove(&handle);

@@ -17,7 +17,7 @@ use asynctask::{
 use super::child::Hand;
 
 /// A verdict on a worker that died of TERM or INT waits that long for a stop.
-const LIMBO: Duration = Duration::from_millis(500);
+pub(crate) const LIMBO: Duration = Duration::from_millis(500);
 
 /// How a run ended, seen from outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +96,8 @@ pub(crate) struct Ledger {
     pub(crate) accepted: BTreeSet<u64>,
     /// The task that somebody cancels at this moment.
     pub(crate) cancelling: Option<String>,
+    /// The delivery that is settled at this moment is not begun, and another task has its key.
+    pub(crate) gives_way: bool,
     /// Nothing is remembered in this world.
     pub(crate) is_forgetful: bool,
 }
@@ -186,6 +188,19 @@ impl Ledger {
             self.finals.insert(entry.origin);
             self.open.remove(&handle);
             self.ended.insert(entry.message, (Verdict::Refused(Reason::Cancelled), now));
+            return Ok(());
+        }
+        if self.gives_way && entry.run.is_none() && entry.verdict.is_none() {
+            let verdict = match settlement {
+                Settlement::Snooze { after } => Verdict::Snooze(*after),
+                Settlement::Dead(failure) => Verdict::Refused(failure.reason),
+                _ => Verdict::Done,
+            };
+            if !matches!(verdict, Verdict::Snooze(_)) {
+                self.finals.insert(entry.origin);
+            }
+            self.open.remove(&handle);
+            self.ended.insert(entry.message, (verdict, now));
             return Ok(());
         }
         if matches!(settlement, Settlement::Dead(_)) {
