@@ -166,6 +166,7 @@ impl Core {
         while let Some(owner) = self.timers.due(now.at) {
             self.look_at(owner);
         }
+        self.use_room();
         self.check_quiet();
         std::mem::swap(&mut self.actions, actions);
     }

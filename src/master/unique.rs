@@ -26,6 +26,8 @@ pub(super) struct Locks {
     held: HashMap<Handle, Lock>,
     /// Not answered yet, with their queues. Never more than there are slots.
     asked: Vec<(usize, Handle)>,
+    /// One that was asked for was let go unanswered: others may begin in its place.
+    made_room: bool,
 }
 
 #[derive(Debug)]
@@ -73,7 +75,7 @@ impl Locks {
             return None;
         }
         let lock = self.held.remove(&handle)?;
-        self.asked.retain(|(_, asked)| *asked != handle);
+        self.made_room |= self.answered(handle).is_some();
         self.keys.remove(&lock.key);
         debug_assert_eq!(self.keys.len(), self.held.len(), "a key has one holder");
         Some(lock.key)
@@ -141,6 +143,15 @@ impl Core {
             }
         }
         self.dispatch_after(index);
+    }
+
+    /// After each event: whoever waited for the answers of others is looked at.
+    pub(super) fn use_room(&mut self) {
+        if std::mem::take(&mut self.locks.made_room) {
+            for index in 0..self.pools.len() {
+                self.dispatch(index);
+            }
+        }
     }
 
     /// A task whose key another one has.

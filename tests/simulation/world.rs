@@ -312,7 +312,8 @@ impl World {
         }
         let key = if self.dice.chance(weather.keyless) { "null".to_owned() } else { self.dice.small(0, 2).to_string() };
         let body = if self.dice.chance(weather.nonsense) {
-            "not JSON".to_owned()
+            // Two of one id and one body could not be told apart.
+            format!("not JSON {serial}")
         } else {
             format!("{{\"n\":{serial},\"k\":{key}}}")
         };
