@@ -196,8 +196,7 @@ impl Drain {
     fn run(mut self) -> Result<u64, Error> {
         let queue = &self.plan.settings;
         self.worker.log(Level::Info, &format_args!("Starting; queue={}", queue.name));
-        let setup =
-            QueueSetup { name: queue.name.clone(), dead: queue.dead_letter.clone(), delays: queue.delays() };
+        let setup = QueueSetup { name: queue.name.clone(), dead: queue.dead_letter.clone(), delays: queue.delays() };
         self.transport.ask(Request::Attach { queues: vec![setup], passive: self.passive });
         let drained = self.work();
         // What is not settled goes back to its queue.

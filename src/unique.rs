@@ -130,7 +130,10 @@ impl Template {
                 return Err(BadTemplate { at: at(brace), what: "a } without a {; }} stands for a }".to_owned() });
             };
             let Some((name, after)) = inner.split_once('}').filter(|(name, _)| !name.contains('{')) else {
-                return Err(BadTemplate { at: at(brace), what: "a { that is not closed; {{ stands for a {".to_owned() });
+                return Err(BadTemplate {
+                    at: at(brace),
+                    what: "a { that is not closed; {{ stands for a {".to_owned(),
+                });
             };
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain)));

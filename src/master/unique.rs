@@ -158,9 +158,8 @@ impl Core {
     fn give_way(&mut self, delivery: &Delivery, key: &str, holder: &str) {
         let settings = &self.pools[delivery.queue.0].plan.settings;
         let (id, queue) = (delivery.task.id.clone(), settings.name.clone());
-        let (conflict, after) = settings.unique.as_ref().map_or_else(Default::default, |unique| {
-            (unique.conflict, unique.after)
-        });
+        let (conflict, after) =
+            settings.unique.as_ref().map_or_else(Default::default, |unique| (unique.conflict, unique.after));
         self.talk_of(&id);
         let settlement = match conflict {
             Conflict::Snooze => {

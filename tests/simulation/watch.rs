@@ -285,7 +285,9 @@ impl World {
         let in_hand: usize = self.children.values().map(|child| child.hands.len()).sum();
         let full = self.settings.plan.max_in_hand.is_some_and(|most| in_hand >= most);
         let settings = self.settings.queue(queue);
-        let slowed = settings.rate.is_some() || settings.unique.is_some() || (self.settings.transport.twins > 0 && settings.concurrency > 1);
+        let slowed = settings.rate.is_some()
+            || settings.unique.is_some()
+            || (self.settings.transport.twins > 0 && settings.concurrency > 1);
         let has_work = self.broker.has_ready(queue)
             || self.ledger.open.iter().any(|handle| {
                 let entry = &self.ledger.entries[handle];
