@@ -396,11 +396,21 @@ impl Drain {
             Settlement::Done { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => {}
         }
         self.transport.ask(Request::Settle(vec![(delivery.handle, settlement)]));
-        self.await_settled(delivery.handle)
+        let Some(error) = self.await_settled(delivery.handle)? else { return Ok(()) };
+        let error = format!("its follow-up tasks cannot be stored: {error}");
+        let outcome = Outcome::Error { error: error.clone(), detail: String::new() };
+        let settlement = self.circumstances(delivery, Some(Duration::ZERO)).told(outcome);
+        self.settle(delivery, settlement)?;
+        Err(Error::Task { id: delivery.task.id.clone(), error, detail: String::new(), done: self.done })
     }
 
-    fn await_settled(&mut self, handle: Handle) -> Result<(), Error> {
-        self.until(|event| matches!(event, Event::Settled(handles) if handles.contains(&handle)).then_some(()))
+    /// Waits for the confirmation; `Some`: what it submits can never be stored, and it is to be settled otherwise.
+    fn await_settled(&mut self, handle: Handle) -> Result<Option<transport::Error>, Error> {
+        self.until(|event| match event {
+            Event::Settled(handles) if handles.contains(&handle) => Some(None),
+            Event::Unstorable { handle: of, error, .. } if *of == handle => Some(Some(error.clone())),
+            _ => None,
+        })
     }
 
     /// The task of another master that has the key, or `None`: it is ours.

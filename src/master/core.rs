@@ -228,7 +228,7 @@ impl Core {
         self.actions.push(Action::Settle { handle, settlement });
     }
 
-    fn owe(&mut self, handle: Handle, owed: Owed) {
+    pub(super) fn owe(&mut self, handle: Handle, owed: Owed) {
         let doubled = self.unsettled.insert(handle, owed);
         debug_assert!(doubled.is_none(), "a handle is settled once");
     }

@@ -1,9 +1,10 @@
 //! The core's chapter on the transport: sessions that come and go, deliveries, and tasks that come again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    core::{Core, SUSPECT_DELIVERIES, UNREACHABLE_LIMIT},
+    core::{Core, Owed, SUSPECT_DELIVERIES, UNREACHABLE_LIMIT},
+    event::Action,
     pool::{self, First},
     slot::{InHand, Slot},
     timers::Owner,
@@ -11,7 +12,8 @@ use super::{
 use crate::{
     error::Code,
     logging::Level,
-    task::{Delivery, Settlement},
+    outcome::Outcome,
+    task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport,
 };
 
@@ -29,6 +31,7 @@ impl Core {
                     memory.stored(identity, handle);
                 }
             }
+            Told::Unstorable { handle, queue, task, error } => self.unstorable(handle, queue.0, task, &error),
             Told::Settled(handles) => {
                 for handle in handles {
                     let identity = self.unsettled.remove(&handle).and_then(|owed| owed.identity);
@@ -42,6 +45,34 @@ impl Core {
             Told::Warning(text) => self.log(Level::Warning, || text),
             // The timer of schedules is a machine of its own; the shell tells it.
             Told::LeaseHeld { .. } | Told::LeaseRefused | Told::LeaseLost | Told::Fired { .. } => {}
+        }
+    }
+
+    /// What a task submits can never be stored. It has failed then: it must not go without them, nor be tried for ever.
+    fn unstorable(&mut self, handle: Handle, index: usize, task: Arc<Task>, error: &transport::Error) {
+        self.serial += 1;
+        let error = format!("its follow-up tasks cannot be stored: {error}");
+        let (id, queue) = (task.id.clone(), self.pools[index].name().to_owned());
+        self.talk_of(&id);
+        let text = error.clone();
+        self.log(Level::Error, || format!("Task {id} of queue {queue} was done, but {text}"));
+        self.tally.processed = self.tally.processed.saturating_sub(1);
+        // A second answer for its handle is what the first settlement was owed. Of one that was accepted, the answer to
+        // the acceptance may have been taken for it.
+        let owed = self.unsettled.remove(&handle).unwrap_or(Owed { identity: None, accepted: true });
+        let delivery = Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: owed.identity };
+        let outcome = Outcome::Error { error, detail: String::new() };
+        let mut settlement = self.run(&delivery, None, Some(Duration::ZERO)).told(outcome);
+        self.note(&delivery, Duration::ZERO, &settlement);
+        if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
+            // How long it was in hand is not known any more.
+            failure.in_hand_seconds = None;
+        }
+        if owed.accepted {
+            self.owe(handle, owed);
+            self.actions.push(Action::Settle { handle, settlement });
+        } else {
+            self.settle(handle, owed.identity, settlement);
         }
     }
 

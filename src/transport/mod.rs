@@ -9,7 +9,8 @@
 //! 1. *Nothing leaves a queue unsettled.* A delivery stays ours until it is settled. `Done` removes it;
 //!    `Retry`, `Snooze` and `Dead` store the copy first and remove the original only after the store is
 //!    confirmed; `Release` puts it back. A delivery that is never settled (killed process, lost connection)
-//!    is delivered again.
+//!    is delivered again. The tasks that a `Done` submits are stored before it is removed; where that can never be, its
+//!    owner is told ([`Event::Unstorable`]) and settles it otherwise.
 //! 2. *Every settlement is answered* by [`Event::Settled`] once it is durable, unless [`Event::Lost`] comes
 //!    first: then all handles of that session are void, and a settlement for a void handle is ignored. But for those
 //!    that were accepted, also those that the owner accepts before it hears of the loss: perhaps nothing else holds
@@ -42,7 +43,7 @@ pub use self::{
 };
 use crate::{
     clock::Timestamp,
-    task::{Delivery, Handle, NewTask, QueueIndex, Settlement},
+    task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
 };
 
 /// Where a transport reports to.
@@ -190,6 +191,18 @@ pub enum Event {
     /// The copy of a `Retry`, `Snooze` or `Dead` is confirmed, but the original is not yet removed. If the
     /// session is lost now, what a redelivery still needs is removal alone.
     Stored(Handle),
+    /// What a `Done` submits can never be stored: too large for the broker, or forbidden. Nothing of it is settled, the
+    /// handle is open as before, and another settlement is owed. Of what it submits some may be stored.
+    Unstorable {
+        /// The delivery.
+        handle: Handle,
+        /// Its queue.
+        queue: QueueIndex,
+        /// Its task.
+        task: std::sync::Arc<Task>,
+        /// Why.
+        error: Error,
+    },
     /// Settled for good.
     Settled(Vec<Handle>),
     /// Answer to [`Request::Lock`].

@@ -39,6 +39,7 @@ impl World {
                 let in_hand: Vec<Handle> = hands.map(|hand| hand.handle).collect();
                 self.keys.lost(&self.ledger.entries, &in_hand, self.now);
             }
+            transport::Event::Unstorable { handle, .. } => self.ledger.reopen(*handle, self.at()),
             transport::Event::Locked { handle, held_by } => self.keys.told(*handle, held_by.is_none()),
             transport::Event::Surveyed { serial, .. } if self.watch.stopping_at.is_none() => {
                 self.watch.surveyed_at = self.broker.surveyed_at[serial];

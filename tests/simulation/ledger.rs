@@ -245,6 +245,17 @@ impl Ledger {
         }
     }
 
+    /// What a task submits cannot be stored: it has failed, and another settlement is owed.
+    pub(crate) fn reopen(&mut self, handle: Handle, now: Instant) {
+        let entry = self.entries.get_mut(&handle).expect("a handle that was settled has an entry");
+        let verdict = Verdict::Used(vec![Reason::Error], None);
+        entry.settled = false;
+        entry.verdict = Some(verdict.clone());
+        self.finals.remove(&entry.origin);
+        self.open.insert(handle);
+        self.ended.insert(entry.message, (verdict, now));
+    }
+
     /// After each event: nothing that ended may be left unsettled.
     pub(crate) fn nothing_forgotten(&self, now: Instant) -> Result<(), String> {
         for handle in &self.open {

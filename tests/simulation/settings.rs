@@ -83,6 +83,8 @@ pub(crate) struct Weather {
     /// Messages without a key; keys that another master has.
     pub(crate) keyless: u32,
     pub(crate) elsewhere: u32,
+    /// Follow-ups that can never be stored.
+    pub(crate) unstorable: u32,
     /// Whether an early acknowledgement is answered like the other settlements.
     pub(crate) answers_accept: bool,
     /// Wrong password, told instead of the first session.
@@ -145,6 +147,7 @@ impl Settings {
                 worn: dice.mood(100),
                 keyless: dice.mood(400),
                 elsewhere: dice.mood(300),
+                unstorable: dice.mood(300),
                 answers_accept: dice.chance(500),
                 refuses: dice.chance(10),
             },

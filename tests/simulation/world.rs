@@ -236,6 +236,7 @@ impl World {
                 if is_asked || (session == self.broker.session && self.broker.is_up) {
                     // Another master may have the key.
                     self.broker.elsewhere = if self.is_calm() { 0 } else { self.settings.transport.elsewhere };
+                    self.broker.unstorable = if self.is_calm() { 0 } else { self.settings.transport.unstorable };
                     let next = self.broker.effect(effect, self.now, &mut self.dice);
                     self.follow(next);
                 }

@@ -307,7 +307,8 @@ impl Engine {
             Note::Copied { session, handle } if current == Some(session) => self.copied(handle),
             Note::FollowedUp { session, handle } if current == Some(session) => self.followed_up(handle),
             Note::Passed { session, queue, tag } if current == Some(session) => self.passed(queue, tag),
-            Note::Copied { .. } | Note::FollowedUp { .. } | Note::Passed { .. } => {}
+            Note::Unstorable { session, handle, error } if current == Some(session) => self.unstorable(handle, error),
+            Note::Copied { .. } | Note::FollowedUp { .. } | Note::Unstorable { .. } | Note::Passed { .. } => {}
         }
     }
 

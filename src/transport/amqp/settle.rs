@@ -8,7 +8,7 @@ use super::{
     engine::Engine,
     intake::Held,
     ladder,
-    moves::Parcel,
+    moves::{Parcel, Unstored},
     properties::{self, Becomes},
     publish::{Outgoing, WINDOW},
     state::{Note, Open, State},
@@ -344,33 +344,43 @@ impl Engine {
         intake.ending_tags.insert(open.tag, Some(handle));
     }
 
+    /// Stores what a task submits, however long that takes; says so if it can never be.
     fn follow_up(&mut self, handle: Handle, submit: &[NewTask]) {
-        let parcels = self.parcels(submit);
+        let parcels = match self.parcels(submit) {
+            Ok(parcels) => parcels,
+            Err(error) => return self.unstorable(handle, error),
+        };
         let State::Up(up) = &mut self.state else { return };
         let (store, session) = (up.store.clone(), up.session.number);
         let queue = up.open.get(&handle).map(|open| up.intakes[open.queue].setup.name.clone()).unwrap_or_default();
         up.tasks.spawn_local(async move {
-            let pauses = super::moves::PAUSES;
             let mut failures = 0;
-            loop {
-                let error = match &parcels {
-                    Ok(parcels) => match store.bulk(parcels).await {
-                        Ok(()) => break,
-                        Err(error) => error,
-                    },
-                    // It will never fit; what it belongs to stays unsettled and in sight.
-                    Err(error) => error.clone(),
+            let note = loop {
+                let error = match store.bulk(&parcels).await {
+                    Ok(()) => break Note::FollowedUp { session, handle },
+                    Err(Unstored::Ever(error)) => break Note::Unstorable { session, handle, error },
+                    Err(Unstored::Now(error)) => error,
                 };
                 failures += 1;
-                let pause = pauses.delay(failures);
+                let pause = super::moves::PAUSES.delay(failures);
                 let seconds = pause.as_secs();
                 store.warn(format!(
                     "a task of queue \"{queue}\" is done, but its follow-ups could not be stored: {error}; again in {seconds} s"
                 ));
                 tokio::time::sleep(pause).await;
-            }
-            let _ = store.notes.send(Note::FollowedUp { session, handle });
+            };
+            let _ = store.notes.send(note);
         });
+    }
+
+    /// What a task submits can never be stored: the master settles it otherwise.
+    pub(super) fn unstorable(&mut self, handle: Handle, error: crate::transport::Error) {
+        let State::Up(up) = &mut self.state else { return };
+        let Some(open) = up.open.get_mut(&handle) else { return };
+        open.settling = false;
+        open.last = None;
+        let (queue, task) = (QueueIndex(open.queue), Arc::clone(&open.task));
+        self.tell(Event::Unstorable { handle, queue, task, error });
     }
 
     /// Tasks as messages, each for its queue or its step of the ladder.
