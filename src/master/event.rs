@@ -19,7 +19,7 @@ pub struct WorkerId {
     /// Position of its slot.
     pub slot: usize,
     /// Which process in that slot, from 1.
-    pub life: u32,
+    pub life: u64,
 }
 
 /// What happened.

@@ -313,5 +313,5 @@ impl World {
 }
 
 pub(crate) fn pid_of(worker: WorkerId) -> u32 {
-    1000 + worker.life * 10 + worker.slot as u32
+    1000 + worker.life as u32 * 10 + worker.slot as u32
 }
