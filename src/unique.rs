@@ -72,11 +72,10 @@ impl Unique {
     /// The key of a task, if it has one. `unwrap` as in [`json_payload`].
     #[must_use]
     pub fn key_of(&self, queue: &str, task: &Task, unwrap: bool) -> Option<String> {
-        let payload = match self.key.reads_payload() {
-            true => json_payload(&task.body, unwrap).ok()?,
-            false => Cow::Borrowed("null"),
-        };
-        self.key.render(queue, &payload)
+        if !self.key.reads_payload() {
+            return self.key.render(queue, "null");
+        }
+        self.key.render(queue, &json_payload(&task.body, unwrap).ok()?)
     }
 
     /// Why a task whose key is held is not run.

@@ -100,7 +100,7 @@ impl World {
                 self.ask(Effect::Store(handle, settlement));
                 Ok(())
             }
-            Action::Lock { handle, key } => self.lock(handle, key),
+            Action::Lock { handle, key } => self.lock(handle, &key),
             Action::Survey { serial } => {
                 if !self.ledger.open.is_empty() || self.children.values().any(|child| !child.hands.is_empty()) {
                     return Err("a survey with work in hand".to_owned());

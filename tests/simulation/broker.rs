@@ -203,14 +203,13 @@ impl Broker {
                 let again_in = Duration::from_micros(again_in);
                 vec![Next::Then(Effect::Answer(Event::Surveyed { serial, empty, again_in }))]
             }
-            Effect::Survey(_) => Vec::new(),
-            Effect::Answer(event) => vec![Next::Tell(event)],
-            Effect::Store(handle, settlement) => self.store(handle, settlement, dice),
             Effect::Lock(handle) if self.handles.contains_key(&handle) => {
                 let held_by = dice.chance(self.elsewhere).then(|| "one of another master".to_owned());
                 vec![Next::Tell(Event::Locked { handle, held_by })]
             }
-            Effect::Lock(_) => Vec::new(),
+            Effect::Survey(_) | Effect::Lock(_) => Vec::new(),
+            Effect::Answer(event) => vec![Next::Tell(event)],
+            Effect::Store(handle, settlement) => self.store(handle, settlement, dice),
             Effect::Remove(handle) => {
                 let accepted = self.accepted.remove(&handle);
                 let number = self.handles.remove(&handle);

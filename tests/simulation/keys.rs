@@ -78,19 +78,19 @@ fn key_of(entry: &Entry, unique: Option<&Unique>, queue: &str) -> Option<String>
 
 impl World {
     /// The core asks for a key.
-    pub(crate) fn lock(&mut self, handle: Handle, key: String) -> Result<(), String> {
+    pub(crate) fn lock(&mut self, handle: Handle, key: &str) -> Result<(), String> {
         let entry = self.ledger.entries.get(&handle).ok_or("a key for an unknown handle")?;
         let settings = self.settings.queue(entry.queue);
         if !self.ledger.open.contains(&handle) || entry.run.is_some() {
             return Err(format!("a key for a delivery that is not to be begun: {entry:?}"));
         }
-        if key_of(entry, settings.unique.as_ref(), &settings.name).as_ref() != Some(&key) {
+        if key_of(entry, settings.unique.as_ref(), &settings.name).as_deref() != Some(key) {
             return Err(format!("{key:?} is not the key of {entry:?}"));
         }
         if let Some((other, _)) = self.keys.held.iter().find(|(_, held)| held.key == key) {
             return Err(format!("{key:?} is asked for, and {other:?} has it"));
         }
-        self.keys.held.insert(handle, Held { key: key.clone(), answer: Answer::Awaited });
+        self.keys.held.insert(handle, Held { key: key.to_owned(), answer: Answer::Awaited });
         self.ask(Effect::Lock(handle));
         Ok(())
     }

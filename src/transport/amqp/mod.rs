@@ -48,6 +48,7 @@ mod address;
 mod dead;
 mod end;
 mod engine;
+mod follow;
 mod headers;
 mod intake;
 mod ladder;
