@@ -7,6 +7,8 @@
 //!
 //! Not for a thread that runs futures.
 
+mod settle;
+
 use std::{
     hash::{BuildHasher, Hasher},
     time::Duration,
@@ -33,7 +35,7 @@ use crate::{
         verdict::{self, Run},
     },
     outcome::Outcome,
-    task::{self, Accepts, Delivery, Handle, QueueIndex, Reason, Settlement, is_queue_name},
+    task::{self, Accepts, Delivery, QueueIndex, Reason, Settlement, is_queue_name},
     transport::{self, Event, QueueSetup, Request, Transport},
     worker::{self, Foreground},
 };
@@ -195,8 +197,7 @@ impl Drain {
     fn run(mut self) -> Result<u64, Error> {
         let queue = &self.plan.settings;
         self.worker.log(Level::Info, &format_args!("Starting; queue={}", queue.name));
-        let setup =
-            QueueSetup { name: queue.name.clone(), dead: queue.dead_letter.clone(), delays: queue.retry.delays() };
+        let setup = QueueSetup { name: queue.name.clone(), dead: queue.dead_letter.clone(), delays: queue.delays() };
         self.transport.ask(Request::Attach { queues: vec![setup], passive: self.passive });
         let drained = self.work();
         // What is not settled goes back to its queue.
@@ -274,6 +275,10 @@ impl Drain {
             (Some(refused), _) => refused,
             (None, Err(error)) => (Reason::Malformed, error),
             (None, Ok(payload)) => {
+                if self.gives_way(delivery)? {
+                    return Ok(());
+                }
+                let settings = &self.plan.settings;
                 let mut frame = Vec::new();
                 let made = frames::task(
                     &TaskFrame {
@@ -349,38 +354,6 @@ impl Drain {
             wall: Clock::wall(),
             in_hand,
             dice,
-        }
-    }
-
-    /// Settles and waits for the confirmation.
-    fn settle(&mut self, delivery: &Delivery, settlement: Settlement) -> Result<(), Error> {
-        let id = &delivery.task.id;
-        match &settlement {
-            Settlement::Retry { after, failure } => {
-                let (error, seconds) = (&failure.error, after.as_secs_f64());
-                self.worker.log(Level::Info, &format_args!("Task {id} is retried in {seconds:.1} s: {error}"));
-            }
-            Settlement::Dead(failure) => {
-                let (reason, error) = (failure.reason.as_str(), &failure.error);
-                let dead = &self.plan.settings.dead_letter.name;
-                let text = format!("Task {id} dead-lettered to {dead}: {reason}: {error}");
-                self.worker.log(Level::Warning, &text);
-            }
-            Settlement::Done { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => {}
-        }
-        self.transport.ask(Request::Settle(vec![(delivery.handle, settlement)]));
-        self.await_settled(delivery.handle)
-    }
-
-    fn await_settled(&mut self, handle: Handle) -> Result<(), Error> {
-        loop {
-            match self.next(None)? {
-                Some(Event::Settled(handles)) if handles.contains(&handle) => return Ok(()),
-                Some(Event::Delivered(deliveries)) => self.early.extend(deliveries),
-                Some(Event::Surveyed { .. }) => self.surveyed = true,
-                Some(Event::Warning(text)) => self.worker.log(Level::Warning, &text),
-                _ => {}
-            }
         }
     }
 }

@@ -50,6 +50,7 @@ pub mod systemd;
 pub mod task;
 pub mod terms;
 pub mod transport;
+pub mod unique;
 pub mod words;
 pub mod worker;
 

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+/// A longer delay that a worker asks for, of a task or of what it submits, is taken as this: 365 days.
+pub const LONGEST_DELAY: Duration = Duration::from_hours(365 * 24);
+
 /// The end of one run of a task, as the worker tells it.
 #[derive(Clone, Debug)]
 pub enum Outcome {

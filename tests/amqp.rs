@@ -13,6 +13,8 @@ mod load;
 #[allow(dead_code, unreachable_pub, reason = "written for the contract; this program uses a part of it")]
 #[path = "contract/party.rs"]
 mod party;
+#[path = "amqp/unstorable.rs"]
+mod unstorable;
 
 use asynctask::transport::{Events, Transport, Uri, open};
 

@@ -29,10 +29,12 @@ const PURE: &[&str] = &[
     "master/shown",
     "master/steer",
     "master/renewal",
+    "master/unique",
     "schedule",
     "retry",
     "backoff",
     "outcome",
+    "unique",
 ];
 
 /// What does input and output, waits, or reads a clock.

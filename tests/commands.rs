@@ -92,13 +92,38 @@ fn five_mistakes_are_told_at_once_and_nothing_is_begun() {
 }
 
 #[test]
+fn a_queue_is_shown_with_its_delays_and_names() {
+    let mut demo = Demo::new(&Place::sqlite());
+    demo.write(
+        "asynctask.yaml",
+        "workers:\n  foo:\n    worker: demo_foo_worker\n    unique: '{payload.k}'\n    dead_letter: { queue: gone, keep: forever }\n    \
+         retry: { max_attempts: 4, first: 1s, factor: 3, longest: 1h, jitter: 20% }\n",
+    );
+    demo.uri = "amqp://example.org".to_owned();
+    let shown = demo.json(&["config", "show", "--json"])["workers"]["foo"].clone();
+    let retry = json!({ "max_attempts": 4, "first": 1, "factor": 3.0, "longest": 3600, "jitter": 0.2 });
+    assert_eq!((&shown["retry"], &shown["delays"]), (&retry, &json!([1, 3, 9, 5])), "{shown}");
+    assert_eq!(shown["unique"], json!({ "key": "{payload.k}", "conflict": "snooze", "after": 5 }));
+    assert_eq!(shown["dead_letter"], json!({ "queue": "gone", "keep": "forever" }));
+    // 3 s are 2 and 1; 9 s are 5, 2 and 2.
+    let delays = ["foo.retry.1000", "foo.retry.2000", "foo.retry.5000"];
+    let names = json!({ "queue": "foo", "retry": "foo.retry.<ms>", "delays": delays, "dead_letter": "gone" });
+    assert_eq!(shown["names"], names);
+    demo.uri = "localmem:".to_owned();
+    let shown = demo.json(&["config", "show", "--json"])["workers"]["foo"].clone();
+    assert_eq!(shown["delays"], json!([1, 3, 9, 5]));
+    assert_eq!(shown["names"], json!({ "queue": "foo", "retry": null, "delays": null, "dead_letter": "gone" }));
+}
+
+#[test]
 fn the_settings_are_shown_as_they_are_meant() {
-    let demo = Demo::new(&Place::sqlite());
+    let mut demo = Demo::new(&Place::sqlite());
+    let file = std::mem::replace(&mut demo.uri, "amqp://user:secret@example.org/".to_owned());
     demo.write(
         "asynctask.yaml",
         "workers: { foo: { worker: demo_foo_worker, timeout: 10m, processes: 2 }, off: null }\n",
     );
-    let shown = demo.json(&["config", "show", "--json", "--set", "transport=amqp://user:secret@example.org/"]);
+    let shown = demo.json(&["config", "show", "--json"]);
     assert_eq!(shown["workers"]["foo"]["timeout"], 600, "{shown}");
     assert_eq!(shown["workers"]["foo"]["processes"], 2);
     assert!(shown["workers"].get("off").is_none_or(Value::is_null), "{shown}");
@@ -107,6 +132,9 @@ fn the_settings_are_shown_as_they_are_meant() {
     for text in [shown.to_string(), yaml.stdout] {
         assert!(!text.contains("secret"), "{text}");
     }
+    let names = json!({ "queue": "foo", "retry": "foo.retry.<ms>", "delays": [], "dead_letter": "foo_failed" });
+    assert_eq!(shown["workers"]["foo"]["names"], names);
+    demo.uri = file;
     let check = demo.run(&["config", "check"]);
     assert_eq!((check.code, check.stdout.as_str()), (0, "the configuration is right: 1 queues, 0 schedules\n"));
     assert_eq!(demo.json(&["config", "check", "--json"]), json!([]));

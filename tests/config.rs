@@ -6,6 +6,7 @@ use asynctask::{
     config::{Config, Misfire, Mode, Origin, Problem, Problems, Sources, Target, load},
     task::Accepts,
     transport::Uri,
+    unique::Conflict,
 };
 use serde_json::Value;
 
@@ -335,6 +336,49 @@ fn kinds_are_programs() {
     assert_eq!(one("kinds: {x: {mode: once}}"), "1:9 kinds.x: has no command");
     assert_eq!(one("kinds: {x: {command: run fast}}"), "1:22 kinds.x.command: expected a list, not \"run fast\"");
     assert_eq!(one("kinds: {x: {command: []}}"), "1:22 kinds.x.command: names no program");
+}
+
+#[test]
+fn keys_of_tasks() {
+    let foo = |unique: &str| format!("workers: {{foo: {{worker: demo_foo_worker, unique: {unique}}}}}");
+    let read = |unique: &str| {
+        let config = Desk::new().file("a.yaml", foo(unique)).load();
+        config.queues[0].unique.clone().expect("it was set")
+    };
+    let unique = read("'export:{payload.job}'");
+    assert_eq!((unique.key.to_string().as_str(), unique.conflict), ("export:{payload.job}", Conflict::Snooze));
+    assert_eq!(unique.after, Duration::from_secs(5));
+    let unique = read("{key: all, conflict: snooze, after: 1m}");
+    assert_eq!((unique.key.to_string().as_str(), unique.after), ("all", Duration::from_mins(1)));
+    assert_eq!(read("{key: all, conflict: dead-letter}").conflict, Conflict::DeadLetter);
+    for (unique, problem) in [
+        ("'x{payload.}'", "1:50 workers.foo.unique: {payload.} has an empty name between its dots, at character 3"),
+        (
+            "'{job}'",
+            "1:50 workers.foo.unique: there is no {job}; it may be {payload.FIELD}, {payload} or {queue}, at character 2",
+        ),
+        ("{key: '{payload'}", "1:56 workers.foo.unique.key: a { that is not closed; {{ stands for a {, at character 1"),
+        ("{conflict: drop}", "1:42 workers.foo.unique: has no key"),
+        (
+            "{key: a, conflict: wait}",
+            "1:69 workers.foo.unique.conflict: expected snooze or drop or dead-letter, not \"wait\"",
+        ),
+        ("{key: a, after: 10ms}", "1:66 workers.foo.unique.after: expected a duration of at least 100ms, not \"10ms\""),
+        (
+            "{key: a, conflict: drop, after: 1s}",
+            "1:75 workers.foo.unique.after: is for conflict: snooze; nothing comes again",
+        ),
+        ("{payload.job}", "1:42 workers.foo.unique: has no key"),
+        ("7", "1:50 workers.foo.unique: expected a map, not 7"),
+        ("''", "1:50 workers.foo.unique: expected text, not \"\""),
+    ] {
+        let text = Desk::new().file("a.yaml", foo(unique)).problems().0[0].clone();
+        let position = match &text.origin {
+            Origin::File { position: Some(at), .. } => format!("{}:{}", at.line, at.column),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(format!("{position} {}: {}", text.path, text.what), problem);
+    }
 }
 
 #[test]

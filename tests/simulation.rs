@@ -24,6 +24,8 @@
 //! - liveness: a death that makes no room for other queues; a credit of 1 held by a task in hand; broken starts not
 //!   counted as failed; a queue parked for crashes that a start alone unparks
 //! - emptiness: halting with delayed work; halting on an answer older than the last event
+//! - keys: one that stays with a task that ended; one not looked for; one forgotten at an adoption; room made by an answer
+//!   that is not waited for any more, and not used
 //! - commands: an old worker told to go before its successor is ready; one that is never released; a scaled-away one
 //!   kept; credit in a pause; a cancelled task judged as a crash; two answers; renewals that end after the first; an age
 //!   that is due for ever
@@ -48,6 +50,8 @@ mod child;
 mod dice;
 #[path = "simulation/doings.rs"]
 mod doings;
+#[path = "simulation/keys.rs"]
+mod keys;
 #[path = "simulation/ledger.rs"]
 mod ledger;
 #[path = "simulation/once.rs"]

@@ -223,7 +223,7 @@ pub(super) fn plan_of(config: &Config, queues: Vec<QueuePlan>, level: Level) -> 
 
 /// The queue as the transport needs to know it.
 pub(super) fn setup(queue: &Queue) -> QueueSetup {
-    QueueSetup { name: queue.name.clone(), dead: queue.dead_letter.clone(), delays: queue.retry.delays() }
+    QueueSetup { name: queue.name.clone(), dead: queue.dead_letter.clone(), delays: queue.delays() }
 }
 
 /// What is started for a queue.

@@ -38,6 +38,7 @@ use crate::{
     task::Accepts,
     terms::Terms,
     transport::{DeadQueue, Uri},
+    unique::{Conflict, Unique},
 };
 
 /// Reads a duration as it is written in settings and options: `500ms`, `30s`, `1h30m`; a bare number is seconds.
@@ -114,6 +115,8 @@ pub struct Queue {
     pub recycle: Recycle,
     /// Unwrap JSON strings that hold an object or array.
     pub unwrap: bool,
+    /// Of tasks with the same key, one is in hand at a time.
+    pub unique: Option<Unique>,
 }
 
 impl Queue {
@@ -134,7 +137,15 @@ impl Queue {
             breaker: Breaker::default(),
             recycle: Recycle::default(),
             unwrap: true,
+            unique: None,
         }
+    }
+
+    /// The delays that its settings can ask for, jitter aside: retries, and tasks whose key is held.
+    #[must_use]
+    pub fn delays(&self) -> Vec<Duration> {
+        let snoozed = self.unique.as_ref().filter(|unique| unique.conflict == Conflict::Snooze);
+        self.retry.delays().into_iter().chain(snoozed.map(|unique| unique.after)).collect()
     }
 }
 

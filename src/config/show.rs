@@ -5,11 +5,13 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{Acks, Backoff, Command, Config, Misfire, Mode, Queue, Schedule, Target};
-use crate::transport::Uri;
+use crate::transport::{Uri, amqp};
 
 impl Config {
     /// The merged settings: keys as in the files, durations in seconds, sizes in bytes, the transport without its
-    /// password, the values of kinds' environments masked. `names` of a queue are what it uses on the transport.
+    /// password, the values of kinds' environments masked. `delays` of a queue are those that its settings can ask for,
+    /// in seconds, jitter aside; `names` are what it uses on the transport: with RabbitMQ the delay queues that these delays
+    /// pass through (`delays`), and the pattern of all, of which others are made at first use (`retry`).
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut workers: Map<String, Value> =
@@ -65,16 +67,29 @@ impl Config {
                 "max_age": queue.recycle.max_age.map(seconds),
             },
             "unwrap": queue.unwrap,
-            "names": {
-                "queue": queue.name,
-                // Elsewhere a delayed task stays in its own queue.
-                "retry": match self.transport {
-                    Uri::Amqp(_) => Value::from(format!("{}.retry.<ms>", queue.name)),
-                    Uri::Sqlite(_) | Uri::Localmem(_) => Value::Null,
-                },
-                "dead_letter": queue.dead_letter.name,
-            },
+            "unique": queue.unique.as_ref().map(|unique| json!({
+                "key": unique.key.to_string(),
+                "conflict": unique.conflict.as_str(),
+                "after": seconds(unique.after),
+            })),
+            "delays": queue.delays().into_iter().map(seconds).collect::<Vec<_>>(),
+            "names": self.names(queue),
         })
+    }
+}
+
+impl Config {
+    /// What a queue is called on the transport.
+    fn names(&self, queue: &Queue) -> Value {
+        // Elsewhere a delayed task stays in its own queue.
+        let (retry, delays) = match self.transport {
+            Uri::Amqp(_) => {
+                let delays = amqp::delay_queues(&queue.name, &queue.delays());
+                (Value::from(format!("{}.retry.<ms>", queue.name)), Value::from(delays))
+            }
+            Uri::Sqlite(_) | Uri::Localmem(_) => (Value::Null, Value::Null),
+        };
+        json!({ "queue": queue.name, "retry": retry, "delays": delays, "dead_letter": queue.dead_letter.name })
     }
 }
 

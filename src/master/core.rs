@@ -17,6 +17,7 @@ use super::{
     shutdown::Stop,
     slot::{InHand, Phase, Slot, State},
     timers::{Owner, Timers},
+    unique::Locks,
     verdict::Run,
 };
 use crate::{
@@ -46,6 +47,7 @@ pub struct Core {
     /// Settled by us, not yet confirmed by the transport.
     pub(super) unsettled: HashMap<Handle, Owed>,
     pub(super) memory: Option<Memory>,
+    pub(super) locks: Locks,
     pub(super) session: u32,
     pub(super) attached: bool,
     pub(super) lost_at: Option<Instant>,
@@ -104,6 +106,7 @@ impl Core {
         }
         Self {
             memory: plan.remember.map(Memory::new),
+            locks: Locks::default(),
             dice: plan.seed | 1,
             plan,
             slots,
@@ -168,6 +171,7 @@ impl Core {
         while let Some(owner) = self.timers.due(now.at) {
             self.look_at(owner);
         }
+        self.use_room();
         self.check_quiet();
         std::mem::swap(&mut self.actions, actions);
     }
@@ -206,6 +210,7 @@ impl Core {
             memory.remember(self.now.at, identity, self.session, Some(handle), &settlement);
         }
         if settlement != Settlement::Accept {
+            self.locks.let_go(handle);
             self.owe(handle, Owed { identity, accepted: false });
         }
         self.actions.push(Action::Settle { handle, settlement });
@@ -229,7 +234,7 @@ impl Core {
         self.actions.push(Action::Settle { handle, settlement });
     }
 
-    fn owe(&mut self, handle: Handle, owed: Owed) {
+    pub(super) fn owe(&mut self, handle: Handle, owed: Owed) {
         let doubled = self.unsettled.insert(handle, owed);
         debug_assert!(doubled.is_none(), "a handle is settled once");
     }

@@ -43,7 +43,7 @@ impl Core {
             return;
         };
         self.line_up(index);
-        while self.in_hand < limit
+        while self.in_hand + self.locks.asked() < limit
             && let Some(next) = self.turns.pop_front()
         {
             self.pools[next].in_line = false;
@@ -65,21 +65,26 @@ impl Core {
         if !self.may_dispatch(index) {
             return false;
         }
-        let Some(delivery) = self.pools[index].waiting.pop_front() else { return false };
+        let Some((position, delivery)) = self.take_waiting(index) else { return false };
         if let Some((reason, error)) = self.objection(index, &delivery) {
             self.refuse(&delivery, reason, error);
             return true;
         }
         match self.seat_for(index, &delivery.task.id) {
-            Some(slot) if !self.is_rate_limited(index) => {
-                self.begin_task(index, slot, delivery);
-                true
-            }
+            Some(slot) if !self.is_rate_limited(index) => match self.lock(index, delivery) {
+                Ok(Some(delivery)) => self.begin_task(index, slot, delivery),
+                Ok(None) => {}
+                Err(delivery) => {
+                    self.pools[index].waiting.insert(position, delivery);
+                    return false;
+                }
+            },
             _ => {
-                self.pools[index].waiting.push_front(delivery);
-                false
+                self.pools[index].waiting.insert(position, delivery);
+                return false;
             }
         }
+        true
     }
 
     /// The slot that takes a task: the one used last, if it listens for all we know. Never one that holds a task with the

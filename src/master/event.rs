@@ -19,7 +19,7 @@ pub struct WorkerId {
     /// Position of its slot.
     pub slot: usize,
     /// Which process in that slot, from 1.
-    pub life: u32,
+    pub life: u64,
 }
 
 /// What happened.
@@ -162,6 +162,13 @@ pub enum Action {
         handle: Handle,
         /// How.
         settlement: Settlement,
+    },
+    /// Ask for the key of a delivery, which is to be begun.
+    Lock {
+        /// Which.
+        handle: Handle,
+        /// The key.
+        key: String,
     },
     /// For whoever writes a report of this run: a task was run to an end, or dead-lettered unrun.
     TaskEnded {

@@ -27,6 +27,7 @@ mod shutdown;
 mod slot;
 mod steer;
 mod timers;
+mod unique;
 pub(crate) mod verdict;
 mod views;
 mod workers;
@@ -462,6 +463,11 @@ impl Shell {
             Action::Credit { queue, credit } => {
                 self.hand_over_settlements();
                 self.transport.ask(Request::Credit { queue, credit });
+            }
+            Action::Lock { handle, key } => {
+                // What was settled before gives its key back first.
+                self.hand_over_settlements();
+                self.transport.ask(Request::Lock { handle, key });
             }
             Action::Survey { serial } => {
                 self.hand_over_settlements();

@@ -18,6 +18,11 @@ use crate::{
 /// Longest name of a worker in the log, in characters.
 const NAME_LENGTH: usize = 100;
 
+/// Longest note of a task's progress, in bytes.
+const NOTE_LENGTH: usize = 256;
+/// Longest message of a worker, in bytes; what is longer by any byte is cut when it is written, and says so.
+const MESSAGE_LENGTH: usize = 64 * 1024;
+
 /// A worker that closed its socket or said bye has this long to end.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -33,7 +38,9 @@ impl Core {
             FromWorker::Ready(ready) => self.became_ready(worker, &ready),
             FromWorker::Outcome { id, outcome } => self.reported(worker, &id, outcome),
             FromWorker::Accept { id } => self.accepted(worker, &id),
-            FromWorker::Progress { id, percent, note } => {
+            FromWorker::Progress { id, percent, mut note } => {
+                note.truncate(note.floor_char_boundary(NOTE_LENGTH));
+                note.shrink_to_fit();
                 match life.hands.iter_mut().find(|hand| hand.delivery.task.id == id) {
                     Some(hand) => hand.progress = Some((percent, note)),
                     // A thread that reports progress may be late for its own task's outcome.
@@ -164,6 +171,7 @@ impl Core {
 
     /// Settles a task that left a worker's hands: now, or when it comes again if its handle is void.
     pub(super) fn settle_hand(&mut self, hand: &InHand, settlement: Settlement) {
+        self.locks.let_go(hand.delivery.handle);
         if hand.accepted {
             self.settle_accepted(hand, settlement);
         } else if hand.held {
@@ -271,11 +279,14 @@ fn printable(name: &str) -> String {
     name.chars().filter(|letter| !letter.is_control()).take(NAME_LENGTH).collect()
 }
 
-/// A message on one line: control characters are shown as escapes.
+/// A message on one line: control characters are shown as escapes. A long one is not read to its end.
 pub(super) fn one_line(message: &str) -> String {
     let escaped = |letter: char| letter.is_control() && letter != '\t';
-    let mut line = String::with_capacity(message.len());
+    let mut line = String::new();
     for letter in message.trim_end().chars() {
+        if line.len() > MESSAGE_LENGTH {
+            break;
+        }
         if escaped(letter) { line.extend(letter.escape_default()) } else { line.push(letter) }
     }
     line

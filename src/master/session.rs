@@ -6,10 +6,11 @@
 //! Never may a void handle be settled, nor a task that is known here be run a second time because it came a second time:
 //! that is what the identity of a delivery and the memory of settlements are for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    core::{Core, SUSPECT_DELIVERIES, UNREACHABLE_LIMIT},
+    core::{Core, Owed, SUSPECT_DELIVERIES, UNREACHABLE_LIMIT},
+    event::Action,
     pool::{self, First},
     slot::{InHand, Slot},
     timers::Owner,
@@ -17,7 +18,8 @@ use super::{
 use crate::{
     error::Code,
     logging::Level,
-    task::{Delivery, Settlement},
+    outcome::Outcome,
+    task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport,
 };
 
@@ -35,6 +37,7 @@ impl Core {
                     memory.stored(identity, handle);
                 }
             }
+            Told::Unstorable { handle, queue, task, error } => self.unstorable(handle, queue.0, task, &error),
             Told::Settled(handles) => {
                 for handle in handles {
                     let identity = self.unsettled.remove(&handle).and_then(|owed| owed.identity);
@@ -43,10 +46,39 @@ impl Core {
                     }
                 }
             }
+            Told::Locked { handle, held_by } => self.locked(handle, held_by.as_deref()),
             Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
             Told::Warning(text) => self.log(Level::Warning, || text),
             // The timer of schedules is a machine of its own; the shell tells it.
             Told::LeaseHeld { .. } | Told::LeaseRefused | Told::LeaseLost | Told::Fired { .. } => {}
+        }
+    }
+
+    /// What a task submits can never be stored. It has failed then: it must not go without them, nor be tried for ever.
+    fn unstorable(&mut self, handle: Handle, index: usize, task: Arc<Task>, error: &transport::Error) {
+        self.serial += 1;
+        let error = format!("its follow-up tasks cannot be stored: {error}");
+        let (id, queue) = (task.id.clone(), self.pools[index].name().to_owned());
+        self.talk_of(&id);
+        let text = error.clone();
+        self.log(Level::Error, || format!("Task {id} of queue {queue} was done, but {text}"));
+        self.tally.processed = self.tally.processed.saturating_sub(1);
+        // A second answer for its handle is what the first settlement was owed. Of one that was accepted, the answer to
+        // the acceptance may have been taken for it.
+        let owed = self.unsettled.remove(&handle).unwrap_or(Owed { identity: None, accepted: true });
+        let delivery = Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: owed.identity };
+        let outcome = Outcome::Error { error, detail: String::new() };
+        let mut settlement = self.run(&delivery, None, Some(Duration::ZERO)).told(outcome);
+        self.note(&delivery, Duration::ZERO, &settlement);
+        if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
+            // How long it was in hand is not known any more.
+            failure.in_hand_seconds = None;
+        }
+        if owed.accepted {
+            self.owe(handle, owed);
+            self.actions.push(Action::Settle { handle, settlement });
+        } else {
+            self.settle(handle, owed.identity, settlement);
         }
     }
 
@@ -86,7 +118,9 @@ impl Core {
         // settled without an answer is remembered.
         self.unsettled.retain(|_, owed| owed.accepted);
         for index in 0..self.pools.len() {
-            self.pools[index].waiting.clear();
+            for delivery in self.pools[index].waiting.drain(..) {
+                self.locks.let_go(delivery.handle);
+            }
             if self.pools[index].credit > 1 {
                 self.ask_credit(index, 1);
             }
@@ -147,17 +181,19 @@ impl Core {
         let mut in_hand = of_queue.filter_map(Slot::alive).flat_map(|life| &mut life.hands);
         let mut suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
         let known = |hand: &&mut InHand| !hand.held && hand.delivery.identity == Some(identity);
-        let adopt = |hand: &mut InHand| {
+        let locks = &mut self.locks;
+        let mut adopt = |hand: &mut InHand| {
+            locks.adopted(hand.delivery.handle, delivery.handle);
             hand.delivery.handle = delivery.handle;
             hand.session = session;
             hand.held = true;
         };
-        if in_hand.find(known).map(adopt).is_some() {
+        if in_hand.find(known).map(&mut adopt).is_some() {
             // It may take hours yet: others must not wait for it with a credit of 1.
             self.came_first(&delivery);
             return None;
         }
-        if suspended.find(known).map(adopt).is_some() {
+        if suspended.find(known).map(&mut adopt).is_some() {
             return None;
         }
         let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, session)) else {

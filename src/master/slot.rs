@@ -28,7 +28,7 @@ pub(super) struct Slot {
     /// Whose name stands before its log lines: the kind's until the worker told its own.
     pub(super) log_name: Arc<str>,
     /// Processes started here so far.
-    pub(super) life: u32,
+    pub(super) life: u64,
     /// Idle deaths and failed starts in a row, for the delay before the next start.
     pub(super) failures: u32,
     /// Whether it stands in its pool's list of slots with a free seat.

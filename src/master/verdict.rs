@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    outcome::{FollowUp, Outcome},
+    outcome::{FollowUp, LONGEST_DELAY, Outcome},
     retry::Next,
     task::{Failure, NewTask, Reason, Settlement, Task},
 };
@@ -49,9 +49,10 @@ impl Run<'_> {
             Outcome::Error { error, detail } => self.retry_or_dead(self.failure(Reason::Error, error, detail), None),
             Outcome::Retry { error, delay } => {
                 let error = if error.is_empty() { "the worker asked for a retry".to_owned() } else { error };
+                let delay = delay.map(|delay| delay.min(LONGEST_DELAY));
                 self.retry_or_dead(self.failure(Reason::Error, error, String::new()), delay)
             }
-            Outcome::Snooze { delay } => Settlement::Snooze { after: delay },
+            Outcome::Snooze { delay } => Settlement::Snooze { after: delay.min(LONGEST_DELAY) },
             Outcome::Failed { error, detail } => {
                 Settlement::Dead(Box::new(self.failure(Reason::Failed, error, detail)))
             }
@@ -148,8 +149,43 @@ fn follow_ups(id: &str, submit: Vec<FollowUp>) -> Vec<NewTask> {
         queue: follow_up.queue,
         id: Uuid::new_v5(&parent, index.to_string().as_bytes()).to_string(),
         body: String::from(Box::<str>::from(follow_up.payload)).into_bytes(),
-        delay: follow_up.delay,
+        delay: follow_up.delay.min(LONGEST_DELAY),
         ..NewTask::default()
     };
     submit.into_iter().enumerate().map(task).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Queue, task::Accepts};
+
+    #[test]
+    fn no_delay_of_a_worker_is_longer_than_a_year() {
+        let (task, settings) = (Task::default(), Queue::new("foo", "kind"));
+        let settings = Queue { retry: crate::retry::Policy { max_attempts: 2, ..settings.retry }, ..settings };
+        let plan = QueuePlan { settings, accepts: Accepts::Json, is_program: false, is_once: false };
+        let run = Run {
+            task: &task,
+            plan: &plan,
+            host: "",
+            pid: None,
+            wall: Timestamp(0),
+            in_hand: Some(Duration::ZERO),
+            dice: 0.0,
+        };
+        let (error, delay, ever) = (String::new(), Duration::from_millis(7), Duration::from_millis(u64::MAX));
+        let after = |outcome| match run.told(outcome) {
+            Settlement::Retry { after, .. } | Settlement::Snooze { after } => after,
+            Settlement::Done { submit } => submit[0].delay,
+            other => panic!("{other:?}"),
+        };
+        let payload = serde_json::value::RawValue::from_string("1".to_owned()).unwrap();
+        let follow_up = |delay| FollowUp { queue: "bar".to_owned(), payload: payload.clone(), delay };
+        for (asked, given) in [(delay, delay), (ever, LONGEST_DELAY)] {
+            assert_eq!(after(Outcome::Retry { error: error.clone(), delay: Some(asked) }), given);
+            assert_eq!(after(Outcome::Snooze { delay: asked }), given);
+            assert_eq!(after(Outcome::Done { submit: vec![follow_up(asked)] }), given);
+        }
+    }
 }

@@ -9,7 +9,8 @@
 //! 1. *Nothing leaves a queue unsettled.* A delivery stays ours until it is settled. `Done` removes it;
 //!    `Retry`, `Snooze` and `Dead` store the copy first and remove the original only after the store is
 //!    confirmed; `Release` puts it back. A delivery that is never settled (killed process, lost connection)
-//!    is delivered again.
+//!    is delivered again. The tasks that a `Done` submits are stored before it is removed; where that can never be, its
+//!    owner is told ([`Event::Unstorable`]) and settles it otherwise.
 //! 2. *Every settlement is answered* by [`Event::Settled`] once it is durable, unless [`Event::Lost`] comes
 //!    first: then all handles of that session are void, and a settlement for a void handle is ignored. But for those
 //!    that were accepted, also those that the owner accepts before it hears of the loss: perhaps nothing else holds
@@ -19,7 +20,9 @@
 //! 4. *Order*: tasks of one queue come oldest first, except those that were released, retried or delayed.
 //! 5. *Bytes are untouched.* Body, id and headers come out as they went in, through any number of moves.
 //! 6. *A submit is answered after it is durable*, and an answer that says error means: not stored, or unknown.
-//! 7. Queues that do not exist are created by whoever comes first, with the same constant arguments.
+//! 7. *A key is held by one delivery at a time*, among all owners that the transport can see; one that sees no others grants
+//!    each. It ends with the settlement of its delivery, in the same step, or with its owner, however that ends.
+//! 8. Queues that do not exist are created by whoever comes first, with the same constant arguments.
 //!
 //! `tests/transport_contract.rs` holds all of this against each implementation.
 
@@ -40,7 +43,7 @@ pub use self::{
 };
 use crate::{
     clock::Timestamp,
-    task::{Delivery, Handle, NewTask, QueueIndex, Settlement},
+    task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
 };
 
 /// Where a transport reports to.
@@ -82,6 +85,14 @@ pub enum Request {
     },
     /// Settlements, in order. The transport may store many in one step.
     Settle(Vec<(Handle, Settlement)>),
+    /// Hold a key for an open delivery, at most one, until it is settled; `Accept` does not end it. Answered by
+    /// [`Event::Locked`], after what was settled before; not for a handle that is not open.
+    Lock {
+        /// The delivery.
+        handle: Handle,
+        /// The key; see [`crate::unique`].
+        key: String,
+    },
     /// Asks whether any attached queue has work left: ready, delayed, or in the hands of other masters.
     /// Answered by [`Event::Surveyed`] with the same serial, after whatever readings and pauses make the
     /// answer trustworthy on this transport. A later survey replaces one under way.
@@ -187,8 +198,27 @@ pub enum Event {
     /// The copy of a `Retry`, `Snooze` or `Dead` is confirmed, but the original is not yet removed. If the
     /// session is lost now, what a redelivery still needs is removal alone.
     Stored(Handle),
+    /// What a `Done` submits can never be stored: too large for the broker, or forbidden. Nothing of it is settled, the
+    /// handle is open as before, and another settlement is owed. Of what it submits some may be stored.
+    Unstorable {
+        /// The delivery.
+        handle: Handle,
+        /// Its queue.
+        queue: QueueIndex,
+        /// Its task.
+        task: std::sync::Arc<Task>,
+        /// Why.
+        error: Error,
+    },
     /// Settled for good.
     Settled(Vec<Handle>),
+    /// Answer to [`Request::Lock`].
+    Locked {
+        /// The delivery.
+        handle: Handle,
+        /// Id of the task that has the key; `None`: it is ours.
+        held_by: Option<String>,
+    },
     /// Answer to [`Request::Survey`].
     Surveyed {
         /// Of the request.

@@ -6,6 +6,7 @@ mod delivery;
 mod endings;
 mod ends;
 pub mod faulty;
+mod keys;
 mod lease;
 mod outlive;
 pub mod party;
@@ -14,7 +15,7 @@ mod settlement;
 pub mod sqlite;
 mod views;
 
-pub use self::{dead::*, delivery::*, endings::*, ends::*, lease::*, outlive::*, settlement::*, views::*};
+pub use self::{dead::*, delivery::*, endings::*, ends::*, keys::*, lease::*, outlive::*, settlement::*, views::*};
 use asynctask::transport::{Events, Transport};
 
 /// A transport under test.
@@ -33,6 +34,9 @@ pub trait Tenant: Sized {
 
     /// It can lose its session and build another one.
     const LOSES_SESSIONS: bool = false;
+
+    /// It sees the keys of all owners.
+    const SHARES_KEYS: bool = false;
 
     /// An empty store that no other test uses; `None`: this transport cannot be tested here.
     fn fresh() -> Option<Self>;
@@ -106,6 +110,11 @@ macro_rules! every_clause {
                 accepted_tasks_are_settled_between_sessions
                 settlements_under_way_at_a_loss_are_made_good
                 an_acceptance_counts_until_the_loss_is_heard
+                a_key_is_granted_and_kept_to_the_end_of_its_delivery
+                a_key_is_not_granted_to_a_handle_that_is_not_open
+                a_key_excludes_other_masters_until_its_delivery_is_settled
+                a_key_ends_with_its_owner
+                a_key_that_was_not_answered_before_its_delivery_was_settled_is_free
                 close_is_answered
                 handles_of_a_killed_master_are_void
                 depths_count_each_state

@@ -64,6 +64,23 @@ impl<'a, T: Tenant> Party<'a, T> {
         self.settled(&[handle]);
     }
 
+    /// Asks for the key of a delivery.
+    pub fn ask_key(&self, handle: Handle, key: &str) {
+        self.ask(Request::Lock { handle, key: key.to_owned() });
+    }
+
+    /// Asks for the key of a delivery; the task that has it, if another one does.
+    pub fn lock(&mut self, handle: Handle, key: &str) -> Option<String> {
+        self.ask_key(handle, key);
+        self.wait("Locked", |event| match event {
+            Event::Locked { handle: of, held_by } => {
+                assert_eq!(*of, handle, "an answer that nobody waits for");
+                Some(held_by.clone())
+            }
+            _ => None,
+        })
+    }
+
     /// Waits until each of these handles was answered.
     pub fn settled(&mut self, handles: &[Handle]) {
         let mut open = handles.to_vec();

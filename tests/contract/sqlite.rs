@@ -43,6 +43,8 @@ impl Sqlite {
 }
 
 impl Tenant for Sqlite {
+    const SHARES_KEYS: bool = true;
+
     fn fresh() -> Option<Self> {
         Some(Self { folder: tempfile::tempdir().expect("a folder for the test") })
     }

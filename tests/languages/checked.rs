@@ -41,6 +41,25 @@ fn the_examples_pass() {
     demo.nobody_is_left();
 }
 
+#[test]
+fn the_smallest_worker_of_the_page_is_a_whole_one() {
+    let demo = Demo::new(&Place::sqlite());
+    let page = std::fs::read_to_string(repository("examples/README.md")).expect("the page");
+    let (_, code) = page.split_once("```python\n").expect("a worker in Python");
+    let (code, _) = code.split_once("```").expect("its end");
+    let worker = demo.write("small.py", code).display().to_string();
+    let run = check(&demo, &["--payload", r#"{"name":"you"}"#], &["python3", &worker]);
+    assert!(run.code == 0 && run.stdout.ends_with("10 of 10 checks passed\n"), "{run:?}");
+    assert!(run.stderr.contains("hello you"), "{}", run.stderr);
+    demo.write("asynctask.yaml", "workers: { foo: small }\nkinds: { small: { command: [python3, small.py] } }\n");
+    demo.submit("foo", r#"{"name":"you"}"#);
+    demo.submit("foo", "{}");
+    let run = demo.run(&["workers", "--halt-when-empty"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("hello you\nDEBUG:Small:Processing complete\n"), "{}", run.stdout);
+    assert_eq!(demo.dead_letters("foo")[0]["error"], "KeyError('name')");
+}
+
 /// The names of the checks that did not pass, with what was said.
 fn mistakes(mood: &str) -> Vec<(String, String)> {
     let demo = Demo::new(&Place::sqlite());

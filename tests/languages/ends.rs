@@ -10,7 +10,7 @@ use crate::{
     repository,
     support::{
         Demo, Place,
-        log::{Master, Stopwatch},
+        log::{Master, Stopwatch, until},
     },
 };
 
@@ -124,6 +124,29 @@ fn a_hundred_megabytes_without_a_line_end_leave_the_masters_memory_as_it_was() {
     ends(master, Duration::from_secs(10));
     assert!(log.text().len() < 1 << 20, "the line was not cut: {} bytes", log.text().len());
     assert_eq!(demo.done(), [r#"{"other":1}"#]);
+}
+
+#[test]
+fn who_never_stops_talking_is_heard_and_costs_no_memory() {
+    let demo = demo("talk", "");
+    demo.submit("foo", r#"{"n":1}"#);
+    let mut master = demo.start_configured(&[]);
+    master.expect("DEBUG:odd:Processing complete");
+    let before = peak_bytes(&master);
+    demo.submit("foo", r#"{"n":2,"odd":true}"#);
+    master.expect("(cut at 64 KiB)");
+    demo.submit("bar", r#"{"other":1}"#);
+    master.expect("DEBUG:FileWorker:Processing complete");
+    let slot = || demo.json(&["status", "--json"])["queues"]["foo"]["slots"][0].clone();
+    until("the last of its progress is not shown", || slot()["task"]["progress"]["percent"] == 60.0);
+    assert_eq!(slot()["task"]["progress"]["note"], "ä".repeat(128));
+    let after = peak_bytes(&master);
+    // Two frames of the largest size, as text and as what it means, and the lines of one turn.
+    assert!(after < before + (100 << 20), "{before} bytes before, {after} after");
+    demo.write("go", "");
+    master.expect("DEBUG:odd:Processing complete");
+    ends(master, Duration::from_secs(10));
+    assert!(demo.dead_letters("foo").is_empty());
 }
 
 /// Stops a master, which takes at most so long.

@@ -35,6 +35,15 @@ def odd():
     if mood == "flood":
         for _ in range(1600):
             os.write(1, b"x" * 65536)
+    if mood == "talk":
+        for _ in range(20):
+            say(log={"message": "\x1b" + "x" * (15 << 20)})
+            say(progress={"id": frame["task"]["id"], "percent": 50, "note": "ä" * (2 << 20)})
+        for _ in range(100_000):
+            frames.sendall(b'{"log":{"level":"info","message":"again"}}\n')
+        say(progress={"id": frame["task"]["id"], "percent": 60, "note": "ä" * 200})
+        while not os.path.exists("go"):
+            threading.Event().wait(0.01)
     if mood == "grandchild":
         told, tell = os.pipe()
         if os.fork() == 0:

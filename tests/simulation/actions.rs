@@ -9,7 +9,7 @@ use asynctask::{
         to_worker::{self, ToWorker},
     },
     master::event::{Action, Event, Signal, WorkerId},
-    task::{Handle, QueueIndex},
+    task::{Handle, QueueIndex, Settlement},
     transport,
 };
 
@@ -35,7 +35,12 @@ impl World {
                 for hand in self.children.values_mut().flat_map(|child| &mut child.hands) {
                     hand.held = self.ledger.entries[&hand.handle].accepted;
                 }
+                let hands = self.children.values().flat_map(|child| &child.hands);
+                let in_hand: Vec<Handle> = hands.map(|hand| hand.handle).collect();
+                self.keys.lost(&self.ledger.entries, &in_hand, self.now);
             }
+            transport::Event::Unstorable { handle, .. } => self.ledger.reopen(*handle, self.at()),
+            transport::Event::Locked { handle, held_by } => self.keys.told(*handle, held_by.is_none()),
             transport::Event::Surveyed { serial, .. } if self.watch.stopping_at.is_none() => {
                 self.watch.surveyed_at = self.broker.surveyed_at[serial];
             }
@@ -50,6 +55,7 @@ impl World {
                     let mut hands = hands.flat_map(|child| &mut child.hands);
                     if let Some(hand) = hands.find(|hand| !hand.held && hand.identity == Some(identity)) {
                         hand.held = true;
+                        self.keys.adopted(hand.handle, delivery.handle);
                         hand.handle = delivery.handle;
                         hand.message = entry.message;
                         entry.run = Some(hand.token);
@@ -87,10 +93,15 @@ impl World {
             Action::Settle { handle, settlement } => {
                 let queue = self.ledger.entries.get(&handle).ok_or("an unknown handle is settled")?.queue;
                 let now = self.at();
+                self.ledger.gives_way = self.gives_way(handle, &settlement);
                 self.ledger.settle(handle, &settlement, now, self.settings.queue(queue))?;
+                if settlement != Settlement::Accept {
+                    self.keys.settled(handle);
+                }
                 self.ask(Effect::Store(handle, settlement));
                 Ok(())
             }
+            Action::Lock { handle, key } => self.lock(handle, &key),
             Action::Survey { serial } => {
                 if !self.ledger.open.is_empty() || self.children.values().any(|child| !child.hands.is_empty()) {
                     return Err("a survey with work in hand".to_owned());
@@ -199,6 +210,8 @@ impl World {
         if entry.redelivered && entry.identity.is_some() && worked.contains(&entry.message) {
             return Err(format!("begun again while it is being worked: {entry:?}"));
         }
+        self.may_begin_with_key(handle, queue)?;
+        let entry = self.ledger.entries.get_mut(&handle).expect("an open handle has an entry");
         if self.watch.orders.paused[queue] {
             return Err(format!("begun although queue q{queue} is paused: {entry:?}"));
         }
@@ -324,5 +337,5 @@ impl World {
 }
 
 pub(crate) fn pid_of(worker: WorkerId) -> u32 {
-    1000 + worker.life * 10 + worker.slot as u32
+    1000 + worker.life as u32 * 10 + worker.slot as u32
 }

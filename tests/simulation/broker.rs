@@ -49,6 +49,8 @@ pub(crate) struct Accepted {
 pub(crate) enum Effect {
     Credit(usize, u32),
     Store(Handle, Settlement),
+    /// A key is asked for.
+    Lock(Handle),
     /// An acceptance is performed: the original is out of its queue.
     Acknowledge(Handle),
     Remove(Handle),
@@ -75,6 +77,8 @@ pub(crate) struct Broker {
     /// Dead letters and finished ones, by origin.
     pub(crate) ended: BTreeMap<u64, u32>,
     handles: BTreeMap<Handle, u64>,
+    /// The ids that deliveries had.
+    made_up: BTreeMap<Handle, String>,
     pub(crate) names: Vec<String>,
     pub(crate) credit: Vec<u32>,
     pub(crate) session: u32,
@@ -84,6 +88,10 @@ pub(crate) struct Broker {
     /// When each survey was answered.
     pub(crate) surveyed_at: BTreeMap<u64, Duration>,
     pub(crate) answers_accept: bool,
+    /// So often in a thousand another master has a key that is asked for.
+    pub(crate) elsewhere: u32,
+    /// So often in a thousand what a task submits can never be stored.
+    pub(crate) unstorable: u32,
 }
 
 impl Broker {
@@ -164,19 +172,13 @@ impl Broker {
         let message = self.messages.get_mut(&number).expect("a ready message exists");
         message.place = Place::InHand(handle);
         let id = message.id.clone().unwrap_or_else(|| format!("made-up-{}-{}", handle.0, dice.between(0, 9)));
+        self.made_up.insert(handle, id.clone());
         Delivery {
             handle,
             queue: QueueIndex(message.queue),
             identity: message.id.as_ref().map(|id| identity(message, id)),
             redelivered: message.redelivered,
-            task: Arc::new(Task {
-                id,
-                body: message.body.clone(),
-                attempts: message.attempts,
-                deliveries: message.deliveries,
-                expires_at: message.expires_at,
-                ..Task::default()
-            }),
+            task: Arc::new(task_of(message, id)),
         }
     }
 
@@ -201,7 +203,11 @@ impl Broker {
                 let again_in = Duration::from_micros(again_in);
                 vec![Next::Then(Effect::Answer(Event::Surveyed { serial, empty, again_in }))]
             }
-            Effect::Survey(_) => Vec::new(),
+            Effect::Lock(handle) if self.handles.contains_key(&handle) => {
+                let held_by = dice.chance(self.elsewhere).then(|| "one of another master".to_owned());
+                vec![Next::Tell(Event::Locked { handle, held_by })]
+            }
+            Effect::Survey(_) | Effect::Lock(_) => Vec::new(),
             Effect::Answer(event) => vec![Next::Tell(event)],
             Effect::Store(handle, settlement) => self.store(handle, settlement, dice),
             Effect::Remove(handle) => {
@@ -257,6 +263,15 @@ impl Broker {
                 back.redelivered = dice.chance(500);
                 self.messages.insert(number.unwrap_or_default(), back);
                 return vec![Next::Tell(Event::Settled(vec![handle]))];
+            }
+            Settlement::Done { submit } if !submit.is_empty() && dice.chance(self.unstorable) => {
+                if let Some(accepted) = self.accepted.get_mut(&handle) {
+                    accepted.decided = None;
+                }
+                let id = message.id.clone().unwrap_or_else(|| self.made_up[&handle].clone());
+                let error = Error::NotStored { queue: "elsewhere".to_owned(), cause: "too large".to_owned() };
+                let (queue, task) = (QueueIndex(message.queue), Arc::new(task_of(&message, id)));
+                return vec![Next::Tell(Event::Unstorable { handle, queue, task, error })];
             }
             Settlement::Done { submit } => {
                 *self.ended.entry(message.origin).or_default() += 1;
@@ -318,6 +333,17 @@ impl Broker {
     /// Whether a message waits that could be delivered.
     pub(crate) fn has_ready(&self, queue: usize) -> bool {
         self.messages.values().any(|message| message.queue == queue && message.place == Place::Ready)
+    }
+}
+
+fn task_of(message: &Message, id: String) -> Task {
+    Task {
+        id,
+        body: message.body.clone(),
+        attempts: message.attempts,
+        deliveries: message.deliveries,
+        expires_at: message.expires_at,
+        ..Task::default()
     }
 }
 

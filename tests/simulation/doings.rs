@@ -50,6 +50,9 @@ impl World {
                     }
                     self.watch.needs_proof[child.queue] = false;
                     self.ledger.ended(&hand, Verdict::of(&outcome), at);
+                    if !hand.held {
+                        self.keys.ended_void(hand.handle, false, self.now);
+                    }
                 }
                 self.feed(Event::Said { worker, frame: FromWorker::Outcome { id, outcome } })?;
             }
@@ -97,7 +100,11 @@ impl World {
             None => self.watch.verdicts(&child, &exit, at),
         };
         for (hand, verdict) in child.hands.iter().zip(verdicts) {
+            let waits = matches!(verdict, Verdict::CrashOrReleased { .. });
             self.ledger.ended(hand, verdict, at);
+            if !hand.held {
+                self.keys.ended_void(hand.handle, waits, self.now);
+            }
         }
         let ended = Ended {
             exit,

@@ -17,7 +17,7 @@ use asynctask::{
 use super::child::Hand;
 
 /// A verdict on a worker that died of TERM or INT waits that long for a stop.
-const LIMBO: Duration = Duration::from_millis(500);
+pub(crate) const LIMBO: Duration = Duration::from_millis(500);
 
 /// How a run ended, seen from outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +96,8 @@ pub(crate) struct Ledger {
     pub(crate) accepted: BTreeSet<u64>,
     /// The task that somebody cancels at this moment.
     pub(crate) cancelling: Option<String>,
+    /// The delivery that is settled at this moment is not begun, and another task has its key.
+    pub(crate) gives_way: bool,
     /// Nothing is remembered in this world.
     pub(crate) is_forgetful: bool,
 }
@@ -209,6 +211,19 @@ impl Ledger {
             self.ended.insert(entry.message, (Verdict::Refused(Reason::Cancelled), now));
             return Ok(());
         }
+        if self.gives_way && entry.run.is_none() && entry.verdict.is_none() {
+            let verdict = match settlement {
+                Settlement::Snooze { after } => Verdict::Snooze(*after),
+                Settlement::Dead(failure) => Verdict::Refused(failure.reason),
+                _ => Verdict::Done,
+            };
+            if !matches!(verdict, Verdict::Snooze(_)) {
+                self.finals.insert(entry.origin);
+            }
+            self.open.remove(&handle);
+            self.ended.insert(entry.message, (verdict, now));
+            return Ok(());
+        }
         if matches!(settlement, Settlement::Dead(_)) {
             self.finals.insert(entry.origin);
         }
@@ -249,6 +264,17 @@ impl Ledger {
                 unrun(settlement, entry, queue)
             }
         }
+    }
+
+    /// What a task submits cannot be stored: it has failed, and another settlement is owed.
+    pub(crate) fn reopen(&mut self, handle: Handle, now: Instant) {
+        let entry = self.entries.get_mut(&handle).expect("a handle that was settled has an entry");
+        let verdict = Verdict::Used(vec![Reason::Error], None);
+        entry.settled = false;
+        entry.verdict = Some(verdict.clone());
+        self.finals.remove(&entry.origin);
+        self.open.insert(handle);
+        self.ended.insert(entry.message, (verdict, now));
     }
 
     /// After each event: nothing that ended may be left unsettled.

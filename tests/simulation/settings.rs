@@ -12,6 +12,7 @@ use asynctask::{
     retry::Policy,
     task::Accepts,
     transport::DeadQueue,
+    unique::{Conflict, Template, Unique},
 };
 
 use super::dice::Dice;
@@ -81,6 +82,11 @@ pub(crate) struct Weather {
     pub(crate) nonsense: u32,
     pub(crate) expiring: u32,
     pub(crate) worn: u32,
+    /// Messages without a key; keys that another master has.
+    pub(crate) keyless: u32,
+    pub(crate) elsewhere: u32,
+    /// Follow-ups that can never be stored.
+    pub(crate) unstorable: u32,
     /// Whether an early acknowledgement is answered like the other settlements.
     pub(crate) answers_accept: bool,
     /// Wrong password, told instead of the first session.
@@ -142,6 +148,9 @@ impl Settings {
                 nonsense: dice.mood(100),
                 expiring: dice.mood(100),
                 worn: dice.mood(100),
+                keyless: dice.mood(400),
+                elsewhere: dice.mood(300),
+                unstorable: dice.mood(300),
                 answers_accept: dice.chance(500),
                 refuses: dice.chance(10),
             },
@@ -184,6 +193,13 @@ fn draw_plan(dice: &mut Dice, seed: u64) -> Plan {
     }
 }
 
+/// Keys of one space, so that queues are in each other's way.
+fn draw_unique(dice: &mut Dice) -> Unique {
+    let key = Template::parse("{payload.k}").expect("a template");
+    let conflict = dice.pick(&[Conflict::Snooze, Conflict::Snooze, Conflict::Drop, Conflict::DeadLetter]);
+    Unique { conflict, after: Duration::from_millis(dice.pick(&[100, 1_000, 5_000])), ..Unique::new(key) }
+}
+
 fn draw_queue(dice: &mut Dice, name: &str) -> QueuePlan {
     let ms = Duration::from_millis;
     let calls = dice.small(1, 6);
@@ -214,6 +230,7 @@ fn draw_queue(dice: &mut Dice, name: &str) -> QueuePlan {
             max_age: dice.chance(150).then(|| ms(dice.pick(&[2_000, 30_000]))),
         },
         unwrap: true,
+        unique: dice.chance(350).then(|| draw_unique(dice)),
     };
     let is_once = dice.chance(200);
     let settings = if is_once { Queue { concurrency: 1, recycle: Recycle::default(), ..settings } } else { settings };

@@ -244,6 +244,7 @@ impl World {
     pub(crate) fn check_moment(&mut self) -> Result<(), String> {
         let (now, at) = (self.now, self.at());
         self.ledger.nothing_forgotten(at)?;
+        self.check_keys()?;
         self.watch.measure_outage(now);
         let limit = self.settings.plan.supervisor.start_timeout;
         let patience = self.settings.plan.supervisor.ping + self.answer_limit();
@@ -293,7 +294,9 @@ impl World {
         let in_hand: usize = self.children.values().map(|child| child.hands.len()).sum();
         let full = self.settings.plan.max_in_hand.is_some_and(|most| in_hand >= most);
         let settings = self.settings.queue(queue);
-        let slowed = settings.rate.is_some() || (self.settings.transport.twins > 0 && settings.concurrency > 1);
+        let slowed = settings.rate.is_some()
+            || settings.unique.is_some()
+            || (self.settings.transport.twins > 0 && settings.concurrency > 1);
         let has_work = self.broker.has_ready(queue)
             || self.ledger.open.iter().any(|handle| {
                 let entry = &self.ledger.entries[handle];
@@ -332,6 +335,7 @@ impl World {
         if let Some(handle) = self.ledger.open.first() {
             return Err(format!("the end leaves a delivery unsettled: {:?}", self.ledger.entries[handle]));
         }
+        self.check_keys_are_free()?;
         let asked = self.stops > 0;
         let halting = self.settings.plan.halt_when_empty;
         let right = match code {

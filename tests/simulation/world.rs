@@ -22,6 +22,7 @@ use super::{
     broker::{Broker, Effect, Message, Next, Place},
     child::{Act, Child},
     dice::Dice,
+    keys::Keys,
     ledger::Ledger,
     orders::SETTLED,
     settings::Settings,
@@ -62,6 +63,7 @@ pub(crate) struct World {
     pub(crate) dice: Dice,
     pub(crate) broker: Broker,
     pub(crate) ledger: Ledger,
+    pub(crate) keys: Keys,
     pub(crate) children: BTreeMap<WorkerId, Child>,
     pub(crate) watch: Watch,
     pub(crate) now: Duration,
@@ -86,6 +88,7 @@ impl World {
             dice: Dice::new(!seed),
             broker: Broker::new(&settings.plan, settings.transport.answers_accept),
             ledger: Ledger { is_forgetful: settings.plan.remember.is_none(), ..Ledger::default() },
+            keys: Keys::default(),
             children: BTreeMap::new(),
             watch: Watch::new(&settings.plan),
             now: Duration::ZERO,
@@ -229,8 +232,11 @@ impl World {
                     self.after(soon, Happening::Arrive);
                 }
                 // What is asked of the transport is not lost on the way; what it asks of the broker is.
-                let is_asked = matches!(effect, Effect::Credit(..) | Effect::Store(..));
+                let is_asked = matches!(effect, Effect::Credit(..) | Effect::Store(..) | Effect::Lock(_));
                 if is_asked || (session == self.broker.session && self.broker.is_up) {
+                    // Another master may have the key.
+                    self.broker.elsewhere = if self.is_calm() { 0 } else { self.settings.transport.elsewhere };
+                    self.broker.unstorable = if self.is_calm() { 0 } else { self.settings.transport.unstorable };
                     let next = self.broker.effect(effect, self.now, &mut self.dice);
                     self.follow(next);
                 }
@@ -305,8 +311,13 @@ impl World {
         } else if self.dice.chance(weather.twins) && self.last_id.is_some() {
             id.clone_from(&self.last_id);
         }
-        let body =
-            if self.dice.chance(weather.nonsense) { "not JSON".to_owned() } else { format!("{{\"n\":{serial}}}") };
+        let key = if self.dice.chance(weather.keyless) { "null".to_owned() } else { self.dice.small(0, 2).to_string() };
+        let body = if self.dice.chance(weather.nonsense) {
+            // Two of one id and one body could not be told apart.
+            format!("not JSON {serial}")
+        } else {
+            format!("{{\"n\":{serial},\"k\":{key}}}")
+        };
         let soon = Duration::from_millis(self.dice.between(0, 3_000));
         let expires_at = self.dice.chance(weather.expiring).then(|| self.clock().wall.plus(soon));
         let deliveries = if self.dice.chance(weather.worn) { self.dice.small(1, 22) } else { 0 };

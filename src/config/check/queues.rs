@@ -14,6 +14,7 @@ use crate::{
     retry,
     task::is_queue_name,
     transport::{DeadQueue, Uri},
+    unique::{Conflict, Template, Unique},
 };
 
 const QUEUE: &[&str] = &[
@@ -30,15 +31,17 @@ const QUEUE: &[&str] = &[
     "breaker",
     "recycle",
     "unwrap",
+    "unique",
 ];
 const RETRY: &[&str] = &["max_attempts", "first", "factor", "longest", "jitter"];
 const DEAD_LETTER: &[&str] = &["queue", "keep"];
 const BREAKER: &[&str] = &["failures", "pause", "longest", "errors"];
 const RECYCLE: &[&str] = &["max_tasks", "max_memory", "max_age"];
+const UNIQUE: &[&str] = &["key", "conflict", "after"];
 
 /// All of them, for the test of the reference.
 #[cfg(test)]
-pub(super) const LISTS: [&[&str]; 5] = [QUEUE, RETRY, DEAD_LETTER, BREAKER, RECYCLE];
+pub(super) const LISTS: [&[&str]; 6] = [QUEUE, RETRY, DEAD_LETTER, BREAKER, RECYCLE, UNIQUE];
 
 /// Reads `workers`: queues, and the names of those that are disabled.
 pub(super) fn read(top: &Section<'_>, known: &Known) -> (Vec<Queue>, Vec<String>) {
@@ -96,6 +99,7 @@ fn queue(item: &Item<'_>, name: &str, known: &Known) -> Queue {
         breaker: breaker(&section),
         recycle: recycle(&section),
         unwrap: section.get("unwrap").and_then(|item| item.boolean()).unwrap_or(default.unwrap),
+        unique: section.get("unique").and_then(|item| unique(&item)),
         name: default.name,
         kind,
     }
@@ -165,6 +169,40 @@ fn recycle(section: &Section<'_>) -> Recycle {
         max_tasks: section.get("max_tasks").and_then(|item| item.integer(1, u32::MAX)).map(u64::from),
         max_memory: section.get("max_memory").and_then(|item| item.size()),
         max_age: section.get("max_age").and_then(|item| item.duration()),
+    }
+}
+
+/// The short form is the key alone.
+fn unique(item: &Item<'_>) -> Option<Unique> {
+    if matches!(item.node.value, Value::Text(_)) {
+        return template(item).map(Unique::new);
+    }
+    let section = item.section()?.only(UNIQUE);
+    let Some(key) = section.get("key") else {
+        item.key_problem("has no key", Some("key: \"export:{payload.job}\", in quotes".to_owned()));
+        return None;
+    };
+    let default = Unique::new(template(&key)?);
+    let after = section.get("after").and_then(|item| {
+        let after = item.duration()?;
+        if after < Unique::SHORTEST { item.expected("a duration of at least 100ms") } else { Some(after) }
+    });
+    let conflict = section.get("conflict").and_then(|item| item.choice(&Conflict::WORDS)).unwrap_or(default.conflict);
+    if conflict != Conflict::Snooze
+        && let Some(item) = section.get("after")
+    {
+        item.key_problem("is for conflict: snooze; nothing comes again", None);
+    }
+    Some(Unique { conflict, after: after.unwrap_or(default.after), ..default })
+}
+
+fn template(item: &Item<'_>) -> Option<Template> {
+    match Template::parse(item.text()?) {
+        Ok(template) => Some(template),
+        Err(bad) => {
+            item.problem(bad.to_string(), Some("as in export:{payload.job}".to_owned()));
+            None
+        }
     }
 }
 

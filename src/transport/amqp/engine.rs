@@ -221,6 +221,7 @@ impl Engine {
             Request::Attach { queues, passive } => self.attach(Attachment { queues, passive }),
             Request::Credit { queue, credit } => self.credit(queue, credit),
             Request::Settle(settlements) => self.settle(settlements),
+            Request::Lock { handle, .. } => self.lock(handle),
             Request::Survey { serial } => self.survey(serial),
             Request::KnownQueues { reply } => drop(reply.send(Ok(Vec::new()))),
             // A broker hands out the oldest task of a queue and finds none by its id.
@@ -314,7 +315,8 @@ impl Engine {
             Note::Copied { session, handle } if current == Some(session) => self.copied(handle),
             Note::FollowedUp { session, handle } if current == Some(session) => self.followed_up(handle),
             Note::Passed { session, queue, tag } if current == Some(session) => self.passed(queue, tag),
-            Note::Copied { .. } | Note::FollowedUp { .. } | Note::Passed { .. } => {}
+            Note::Unstorable { session, handle, error } if current == Some(session) => self.unstorable(handle, error),
+            Note::Copied { .. } | Note::FollowedUp { .. } | Note::Unstorable { .. } | Note::Passed { .. } => {}
         }
     }
 

@@ -48,6 +48,7 @@ mod address;
 mod dead;
 mod end;
 mod engine;
+mod follow;
 mod headers;
 mod intake;
 mod ladder;
@@ -69,6 +70,12 @@ use tokio::sync::mpsc;
 
 use self::{address::Address, engine::Engine};
 use super::{Error, Events, Request, Transport};
+
+/// The delay queues of `queue` that tasks with these delays pass through, shortest first.
+#[must_use]
+pub fn delay_queues(queue: &str, delays: &[std::time::Duration]) -> Vec<String> {
+    ladder::reached(delays).into_iter().map(|step| ladder::name(queue, step)).collect()
+}
 
 /// A transport over AMQP 0-9-1.
 #[derive(Debug)]

@@ -44,6 +44,21 @@ pub(super) enum Tried {
     No(String),
 }
 
+/// Why several were not stored, at least not all of them.
+pub(super) enum Unstored {
+    /// Another try may succeed.
+    Now(Error),
+    /// None ever will.
+    Ever(Error),
+}
+
+impl From<Unstored> for Error {
+    fn from(unstored: Unstored) -> Self {
+        let (Unstored::Now(error) | Unstored::Ever(error)) = unstored;
+        error
+    }
+}
+
 impl Store {
     /// Stores one message, however long it takes. Ends without only when the session cannot go on.
     pub(super) async fn insist(&self, mut parcel: Parcel) -> Result<(), ()> {
@@ -145,15 +160,16 @@ impl Store {
     }
 
     /// Stores many: in windows while all goes well, one by one where not. Queues are made first.
-    pub(super) async fn bulk(&self, parcels: &[Parcel]) -> Result<(), Error> {
+    pub(super) async fn bulk(&self, parcels: &[Parcel]) -> Result<(), Unstored> {
+        let passing = |parcel, cause| Unstored::Now(not_stored(parcel, cause));
         for parcel in parcels {
             match self.session.topology.ensure(&self.session.reader(), &parcel.place).await {
                 Ok(()) => {}
-                Err(Fault::Absent(queue)) => return Err(Error::NoSuchQueue { queue }),
-                Err(Fault::Forbidden(cause)) => return Err(not_stored(parcel, cause)),
+                Err(Fault::Absent(queue)) => return Err(Unstored::Ever(Error::NoSuchQueue { queue })),
+                Err(Fault::Forbidden(cause)) => return Err(Unstored::Ever(not_stored(parcel, cause))),
                 Err(Fault::Broken(cause)) => {
                     let _: Result<(), ()> = self.broken(cause.clone());
-                    return Err(not_stored(parcel, cause));
+                    return Err(passing(parcel, cause));
                 }
             }
         }
@@ -166,8 +182,9 @@ impl Store {
                 let mut one = parcel.clone();
                 match self.try_one(&mut one).await {
                     Ok(Tried::Stored) => {}
-                    Ok(Tried::Again(cause) | Tried::No(cause)) => return Err(not_stored(parcel, cause)),
-                    Err(()) => return Err(not_stored(parcel, "the connection was lost".to_owned())),
+                    Ok(Tried::Again(cause)) => return Err(passing(parcel, cause)),
+                    Ok(Tried::No(cause)) => return Err(Unstored::Ever(not_stored(parcel, cause))),
+                    Err(()) => return Err(passing(parcel, "the connection was lost".to_owned())),
                 }
             }
         }

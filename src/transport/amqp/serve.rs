@@ -27,7 +27,7 @@ impl Engine {
                 let store = up.store.clone();
                 up.tasks.spawn_local(async move {
                     owed.send(match parcels {
-                        Ok(parcels) => store.bulk(&parcels).await,
+                        Ok(parcels) => store.bulk(&parcels).await.map_err(Error::from),
                         Err(error) => Err(error),
                     });
                 });

@@ -15,8 +15,7 @@ use super::{
     topology::Place,
 };
 use crate::{
-    clock::Timestamp,
-    task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
+    task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport::{Event, identity},
 };
 
@@ -141,6 +140,15 @@ impl Engine {
         }
         if !deliveries.is_empty() {
             self.tell(Event::Delivered(deliveries));
+        }
+    }
+
+    /// What keys other nodes hold a broker does not say: each is granted.
+    pub(super) fn lock(&self, handle: Handle) {
+        if let State::Up(up) = &self.state
+            && up.open.contains_key(&handle)
+        {
+            self.tell(Event::Locked { handle, held_by: None });
         }
     }
 
@@ -307,7 +315,7 @@ impl Engine {
     }
 
     /// Remembers that something will come back from a delay queue.
-    fn leaving(&self, place: &Place) {
+    pub(super) fn leaving(&self, place: &Place) {
         if let Place::Delay(queue, step) = place {
             self.horizon.borrow_mut().left(queue, self.now().at, *step);
         }
@@ -334,57 +342,5 @@ impl Engine {
         let intake = &mut up.intakes[open.queue];
         intake.acks.ended(open.tag, now);
         intake.ending_tags.insert(open.tag, Some(handle));
-    }
-
-    fn follow_up(&mut self, handle: Handle, submit: &[NewTask]) {
-        let parcels = self.parcels(submit);
-        let State::Up(up) = &mut self.state else { return };
-        let (store, session) = (up.store.clone(), up.session.number);
-        let queue = up.open.get(&handle).map(|open| up.intakes[open.queue].setup.name.clone()).unwrap_or_default();
-        up.tasks.spawn_local(async move {
-            let pauses = super::moves::PAUSES;
-            let mut failures = 0;
-            loop {
-                let error = match &parcels {
-                    Ok(parcels) => match store.bulk(parcels).await {
-                        Ok(()) => break,
-                        Err(error) => error,
-                    },
-                    // It will never fit; what it belongs to stays unsettled and in sight.
-                    Err(error) => error.clone(),
-                };
-                failures += 1;
-                let pause = pauses.delay(failures);
-                let seconds = pause.as_secs();
-                store.warn(format!(
-                    "a task of queue \"{queue}\" is done, but its follow-ups could not be stored: {error}; again in {seconds} s"
-                ));
-                tokio::time::sleep(pause).await;
-            }
-            let _ = store.notes.send(Note::FollowedUp { session, handle });
-        });
-    }
-
-    /// Tasks as messages, each for its queue or its step of the ladder.
-    pub(super) fn parcels(&self, tasks: &[NewTask]) -> Result<Vec<Parcel>, crate::transport::Error> {
-        tasks.iter().map(|task| self.new_parcel(task)).collect()
-    }
-
-    fn new_parcel(&self, task: &NewTask) -> Result<Parcel, crate::transport::Error> {
-        let not_stored = |cause: String| crate::transport::Error::NotStored { queue: task.queue.clone(), cause };
-        if !crate::task::is_queue_name(&task.queue) {
-            return Err(not_stored("it is not a properly-formatted queue name".to_owned()));
-        }
-        let now = self.now();
-        let delayed = !task.delay.is_zero();
-        let not_before: Option<Timestamp> = delayed.then(|| now.wall.plus(task.delay));
-        let properties = properties::submitted(task, not_before).map_err(not_stored)?;
-        let place = if delayed {
-            Place::Delay(task.queue.clone(), ladder::first_step(task.delay))
-        } else {
-            Place::Work(task.queue.clone())
-        };
-        self.leaving(&place);
-        Ok(Parcel { outgoing: Outgoing { queue: place.name(), properties, body: task.body.as_slice().into() }, place })
     }
 }

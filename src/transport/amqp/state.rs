@@ -34,6 +34,8 @@ pub(super) enum Note {
     Copied { session: u64, handle: Handle },
     /// The follow-up tasks of a `Done` are confirmed.
     FollowedUp { session: u64, handle: Handle },
+    /// The follow-up tasks of a `Done` can never be stored.
+    Unstorable { session: u64, handle: Handle, error: Error },
     /// A task that the master has not seen was moved on.
     Passed { session: u64, queue: usize, tag: u64 },
     /// The readings of a survey agree.

@@ -178,6 +178,11 @@ impl Actor {
                     master.owe(settlements);
                 }
             }
+            Request::Lock { handle, key } => {
+                if let Some(master) = &mut self.master {
+                    master.lock(handle, key);
+                }
+            }
             Request::Attach { queues, .. } => {
                 self.attach = Some(queues);
                 self.catch_up();
@@ -280,6 +285,9 @@ impl Actor {
         self.active |= !stepped.settled.is_empty() || !stepped.delivered.is_empty();
         if !stepped.settled.is_empty() {
             self.tell(Event::Settled(stepped.settled));
+        }
+        for (handle, held_by) in stepped.locked {
+            self.tell(Event::Locked { handle, held_by });
         }
         for deliveries in stepped.delivered {
             self.tell(Event::Delivered(deliveries));

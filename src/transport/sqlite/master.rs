@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::{
     claim::{Claimed, claim, next_due},
+    keys,
     owner::{leave, owners},
     settle::{Effect, Owed, Row},
     store::{Store, Synchronous},
@@ -32,6 +33,8 @@ pub(super) struct Master {
     queues: Vec<Queue>,
     held: HashMap<Handle, Held>,
     owed: Vec<Owed>,
+    /// Deliveries whose keys were asked for.
+    asked: Vec<Handle>,
 }
 
 struct Queue {
@@ -72,6 +75,14 @@ struct Held {
     row: Row,
     task: std::sync::Arc<Task>,
     accepted: bool,
+    key: Key,
+}
+
+/// The key of a delivery.
+enum Key {
+    None,
+    Asked(String),
+    Held(String),
 }
 
 /// What a transaction did.
@@ -81,6 +92,8 @@ pub(super) struct Stepped {
     pub(super) settled: Vec<Handle>,
     /// New deliveries, a list a queue.
     pub(super) delivered: Vec<Vec<Delivery>>,
+    /// Answers about keys: the task that has one, if it is not ours.
+    pub(super) locked: Vec<(Handle, Option<String>)>,
     /// Masters that have something new to look for.
     pub(super) wake: Vec<i64>,
     /// Settlements that came too late: another had taken the tasks back.
@@ -93,7 +106,7 @@ impl Master {
         let queue =
             |(setup, id): (QueueSetup, &i64)| Queue { setup, id: *id, credit: 0, in_hand: 0, next: Next::Unknown };
         let queues = setups.into_iter().zip(ids).map(queue).collect();
-        Self { owner, socket, others: Vec::new(), queues, held: HashMap::new(), owed: Vec::new() }
+        Self { owner, socket, others: Vec::new(), queues, held: HashMap::new(), owed: Vec::new(), asked: Vec::new() }
     }
 
     /// Changes a queue's credit.
@@ -115,15 +128,30 @@ impl Master {
                 queue: queue.id,
                 keep: queue.setup.dead.keep,
                 task: std::sync::Arc::clone(&held.task),
+                key: None,
                 settlement,
             };
             if owed.settlement == Settlement::Accept {
                 held.accepted = true;
-            } else {
-                queue.in_hand -= 1;
-                self.held.remove(&handle);
+                self.owed.push(owed);
+                continue;
             }
-            self.owed.push(owed);
+            queue.in_hand -= 1;
+            let key = match std::mem::replace(&mut held.key, Key::None) {
+                Key::Held(key) => Some(key),
+                Key::None | Key::Asked(_) => None,
+            };
+            self.held.remove(&handle);
+            self.asked.retain(|asked| *asked != handle);
+            self.owed.push(Owed { key, ..owed });
+        }
+    }
+
+    /// A key is asked for; not for a handle that is not open.
+    pub(super) fn lock(&mut self, handle: Handle, key: String) {
+        if let Some(held) = self.held.get_mut(&handle).filter(|held| matches!(held.key, Key::None)) {
+            held.key = Key::Asked(key);
+            self.asked.push(handle);
         }
     }
 
@@ -158,20 +186,25 @@ impl Master {
 
     /// Stores what is owed and claims what is due. On an error nothing has changed, and all is still owed.
     pub(super) fn step(&mut self, store: &mut Store) -> rusqlite::Result<Stepped> {
-        if self.owed.is_empty() && !self.anything_due(store)? {
+        if self.owed.is_empty() && self.asked.is_empty() && !self.anything_due(store)? {
             return Ok(Stepped::default());
         }
-        let (owner, owed, queues) = (self.owner, &self.owed, &self.queues);
+        let (owner, owed, queues, asked, held) = (self.owner, &self.owed, &self.queues, &self.asked, &self.held);
         let (mut stepped, claims) = store.write(Synchronous::Normal, |transaction, ids| {
             // Read after the lock was waited for: what others stored meanwhile is due before it.
             let now = Clock::wall();
             let mut stepped = Stepped::default();
             let mut news = false;
             for owed in owed {
-                match owed.store(transaction, ids, now)? {
+                match owed.store(transaction, ids, now, owner)? {
                     Effect::Ended => {}
                     Effect::News => news = true,
                     Effect::Stale => stepped.stale += 1,
+                }
+            }
+            for handle in asked {
+                if let Some(Held { key: Key::Asked(key), task, .. }) = held.get(handle) {
+                    stepped.locked.push((*handle, keys::take(transaction, owner, key, &task.id)?));
                 }
             }
             let mut claims = Vec::with_capacity(queues.len());
@@ -197,6 +230,15 @@ impl Master {
             Ok((stepped, claims))
         })?;
         stepped.settled = self.owed.drain(..).map(|owed| owed.handle).collect();
+        self.asked.clear();
+        for (handle, holder) in &stepped.locked {
+            if let Some(held) = self.held.get_mut(handle) {
+                held.key = match (std::mem::replace(&mut held.key, Key::None), holder) {
+                    (Key::Asked(key), None) => Key::Held(key),
+                    _ => Key::None,
+                };
+            }
+        }
         for (position, (next, claimed)) in claims.into_iter().enumerate() {
             self.queues[position].next = next;
             if !claimed.is_empty() {
@@ -233,7 +275,8 @@ impl Master {
                 identity: Some(identity(&queue.setup.name, &task.id, task.attempts, &task.body)),
                 task: std::sync::Arc::clone(&task),
             });
-            self.held.insert(handle, Held { queue: position, row: Row { id: row, claim }, task, accepted: false });
+            let held = Held { queue: position, row: Row { id: row, claim }, task, accepted: false, key: Key::None };
+            self.held.insert(handle, held);
         }
         deliveries
     }
@@ -244,7 +287,7 @@ impl Master {
         let mut stepped = store.write(Synchronous::Normal, |transaction, ids| {
             let now = Clock::wall();
             for owed in owed {
-                owed.store(transaction, ids, now)?;
+                owed.store(transaction, ids, now, owner)?;
             }
             leave(transaction, owner)?;
             Ok(Stepped { wake: owners(transaction)?, ..Stepped::default() })

@@ -24,6 +24,7 @@ mod claim;
 mod dead;
 mod end;
 mod housekeeping;
+mod keys;
 mod master;
 mod owner;
 mod schedule;

@@ -24,6 +24,7 @@ use nix::{
 };
 use rusqlite::{Connection, params};
 
+use super::keys;
 use crate::clock::Timestamp;
 
 /// Leases of schedulers lie above all owner numbers.
@@ -133,6 +134,7 @@ pub(super) fn return_tasks(transaction: &Connection, owner: i64) -> rusqlite::Re
     if transaction.prepare_cached("DELETE FROM master WHERE owner = ?1")?.execute([owner])? == 0 {
         return Ok(None);
     }
+    keys::give_back_all(transaction, owner)?;
     let returned = transaction
         .prepare_cached(
             "UPDATE task SET state = 0, owner = 0, claim = claim + 1, deliveries = deliveries + 1, redelivered = 1 \
@@ -149,6 +151,7 @@ pub(super) fn leave(transaction: &Connection, owner: i64) -> rusqlite::Result<()
             "UPDATE task SET state = 0, owner = 0, claim = claim + 1, redelivered = 1 WHERE state = 1 AND owner = ?1",
         )?
         .execute([owner])?;
+    keys::give_back_all(transaction, owner)?;
     transaction.prepare_cached("DELETE FROM master WHERE owner = ?1")?.execute([owner])?;
     Ok(())
 }

@@ -62,6 +62,13 @@ CREATE TABLE fired (
 ALTER TABLE task ADD COLUMN history TEXT;
 ALTER TABLE queue ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+CREATE TABLE held_key (
+    key TEXT PRIMARY KEY,
+    owner INTEGER NOT NULL,
+    task TEXT NOT NULL
+) WITHOUT ROWID;
+",
 ];
 
 /// Brings the file to the newest schema.

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use rusqlite::{Connection, params};
 
 use super::{
+    keys,
     store::QueueIds,
     submit::{headers_text, history_text, insert},
 };
@@ -26,6 +27,8 @@ pub(super) struct Owed {
     /// How long a dead letter of this queue is kept.
     pub(super) keep: Option<Duration>,
     pub(super) task: Arc<Task>,
+    /// The key that ends with it.
+    pub(super) key: Option<String>,
     pub(super) settlement: Settlement,
 }
 
@@ -48,13 +51,17 @@ pub(super) enum Effect {
 }
 
 impl Owed {
-    /// Stores it.
+    /// Stores it, for this owner.
     pub(super) fn store(
         &self,
         transaction: &Connection,
         ids: &mut QueueIds,
         now: Timestamp,
+        owner: i64,
     ) -> rusqlite::Result<Effect> {
+        if let Some(key) = &self.key {
+            keys::give_back(transaction, owner, key)?;
+        }
         match &self.settlement {
             Settlement::Accept => self.remove(transaction),
             Settlement::Done { submit } => {

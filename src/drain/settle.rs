@@ -1,0 +1,95 @@
+//! What becomes of the task in hand: its key before it is begun, its settlement when it has ended, each with the answer of
+//! the transport.
+
+use std::time::Duration;
+
+use super::{Drain, Error};
+use crate::{
+    logging::Level,
+    outcome::Outcome,
+    task::{Delivery, Handle, Reason, Settlement},
+    transport::{self, Event, Request},
+    unique::{Conflict, Unique},
+};
+
+impl Drain {
+    /// Takes the key of a task, if it has one. True if another master has it: then the task is settled.
+    pub(super) fn gives_way(&mut self, delivery: &Delivery) -> Result<bool, Error> {
+        let settings = &self.plan.settings;
+        let Some(unique) = settings.unique.clone() else { return Ok(false) };
+        let Some(key) = unique.key_of(&settings.name, &delivery.task, settings.unwrap) else { return Ok(false) };
+        self.transport.ask(Request::Lock { handle: delivery.handle, key: key.clone() });
+        let Some(holder) = self.await_key(delivery.handle)? else { return Ok(false) };
+        let (id, text) = (&delivery.task.id, Unique::refusal(&key, &holder));
+        let settlement = match unique.conflict {
+            Conflict::Snooze => {
+                self.worker.log(Level::Debug, &format_args!("Task {id} waits: {text}"));
+                Settlement::Snooze { after: unique.after }
+            }
+            Conflict::Drop => {
+                self.worker.log(Level::Info, &format_args!("Task {id} is dropped: {text}"));
+                Settlement::Done { submit: Vec::new() }
+            }
+            Conflict::DeadLetter => self.circumstances(delivery, None).refused(Reason::Cancelled, text),
+        };
+        self.settle(delivery, settlement)?;
+        Ok(true)
+    }
+
+    /// Settles and waits for the confirmation.
+    pub(super) fn settle(&mut self, delivery: &Delivery, settlement: Settlement) -> Result<(), Error> {
+        let id = &delivery.task.id;
+        match &settlement {
+            Settlement::Retry { after, failure } => {
+                let (error, seconds) = (&failure.error, after.as_secs_f64());
+                self.worker.log(Level::Info, &format_args!("Task {id} is retried in {seconds:.1} s: {error}"));
+            }
+            Settlement::Dead(failure) => {
+                let (reason, error) = (failure.reason.as_str(), &failure.error);
+                let dead = &self.plan.settings.dead_letter.name;
+                let text = format!("Task {id} dead-lettered to {dead}: {reason}: {error}");
+                self.worker.log(Level::Warning, &text);
+            }
+            Settlement::Done { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => {}
+        }
+        self.transport.ask(Request::Settle(vec![(delivery.handle, settlement)]));
+        let Some(error) = self.await_settled(delivery.handle)? else { return Ok(()) };
+        let error = format!("its follow-up tasks cannot be stored: {error}");
+        let outcome = Outcome::Error { error: error.clone(), detail: String::new() };
+        let settlement = self.circumstances(delivery, Some(Duration::ZERO)).told(outcome);
+        self.settle(delivery, settlement)?;
+        Err(Error::Task { id: delivery.task.id.clone(), error, detail: String::new(), done: self.done })
+    }
+
+    /// Waits for the confirmation; `Some`: what it submits can never be stored, and it is to be settled otherwise.
+    fn await_settled(&mut self, handle: Handle) -> Result<Option<transport::Error>, Error> {
+        self.until(|event| match event {
+            Event::Settled(handles) if handles.contains(&handle) => Some(None),
+            Event::Unstorable { handle: of, error, .. } if *of == handle => Some(Some(error.clone())),
+            _ => None,
+        })
+    }
+
+    /// The task of another master that has the key, or `None`: it is ours.
+    fn await_key(&mut self, handle: Handle) -> Result<Option<String>, Error> {
+        self.until(|event| match event {
+            Event::Locked { handle: of, held_by } if *of == handle => Some(held_by.clone()),
+            _ => None,
+        })
+    }
+
+    fn until<T>(&mut self, is_it: impl Fn(&Event) -> Option<T>) -> Result<T, Error> {
+        loop {
+            let event = self.next(None)?;
+            if let Some(answer) = event.as_ref().and_then(&is_it) {
+                return Ok(answer);
+            }
+            match event {
+                Some(Event::Delivered(deliveries)) => self.early.extend(deliveries),
+                Some(Event::Surveyed { .. }) => self.surveyed = true,
+                Some(Event::Warning(text)) => self.worker.log(Level::Warning, &text),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Tasks that are new to the broker: those that a client submits, and those that a task submits with its end.
+
+use std::sync::Arc;
+
+use super::{
+    engine::Engine,
+    ladder,
+    moves::{PAUSES, Parcel, Unstored},
+    properties,
+    publish::Outgoing,
+    state::{Note, State},
+    topology::Place,
+};
+use crate::{
+    clock::Timestamp,
+    task::{Handle, NewTask, QueueIndex},
+    transport::{Error, Event},
+};
+
+impl Engine {
+    /// Stores what a task submits, however long that takes; says so if it can never be.
+    pub(super) fn follow_up(&mut self, handle: Handle, submit: &[NewTask]) {
+        let parcels = match self.parcels(submit) {
+            Ok(parcels) => parcels,
+            Err(error) => return self.unstorable(handle, error),
+        };
+        let State::Up(up) = &mut self.state else { return };
+        let (store, session) = (up.store.clone(), up.session.number);
+        let queue = up.open.get(&handle).map(|open| up.intakes[open.queue].setup.name.clone()).unwrap_or_default();
+        up.tasks.spawn_local(async move {
+            let mut failures = 0;
+            let note = loop {
+                let error = match store.bulk(&parcels).await {
+                    Ok(()) => break Note::FollowedUp { session, handle },
+                    Err(Unstored::Ever(error)) => break Note::Unstorable { session, handle, error },
+                    Err(Unstored::Now(error)) => error,
+                };
+                failures += 1;
+                let pause = PAUSES.delay(failures);
+                let seconds = pause.as_secs();
+                store.warn(format!(
+                    "a task of queue \"{queue}\" is done, but its follow-ups could not be stored: {error}; again in {seconds} s"
+                ));
+                tokio::time::sleep(pause).await;
+            };
+            let _ = store.notes.send(note);
+        });
+    }
+
+    /// What a task submits can never be stored: the master settles it otherwise.
+    pub(super) fn unstorable(&mut self, handle: Handle, error: Error) {
+        let State::Up(up) = &mut self.state else { return };
+        let Some(open) = up.open.get_mut(&handle) else { return };
+        open.settling = false;
+        open.last = None;
+        let (queue, task) = (QueueIndex(open.queue), Arc::clone(&open.task));
+        self.tell(Event::Unstorable { handle, queue, task, error });
+    }
+
+    /// Tasks as messages, each for its queue or its step of the ladder.
+    pub(super) fn parcels(&self, tasks: &[NewTask]) -> Result<Vec<Parcel>, Error> {
+        tasks.iter().map(|task| self.new_parcel(task)).collect()
+    }
+
+    fn new_parcel(&self, task: &NewTask) -> Result<Parcel, Error> {
+        let not_stored = |cause: String| Error::NotStored { queue: task.queue.clone(), cause };
+        if !crate::task::is_queue_name(&task.queue) {
+            return Err(not_stored("it is not a properly-formatted queue name".to_owned()));
+        }
+        let now = self.now();
+        let delayed = !task.delay.is_zero();
+        let not_before: Option<Timestamp> = delayed.then(|| now.wall.plus(task.delay));
+        let properties = properties::submitted(task, not_before).map_err(not_stored)?;
+        let place = if delayed {
+            Place::Delay(task.queue.clone(), ladder::first_step(task.delay))
+        } else {
+            Place::Work(task.queue.clone())
+        };
+        self.leaving(&place);
+        Ok(Parcel { outgoing: Outgoing { queue: place.name(), properties, body: task.body.as_slice().into() }, place })
+    }
+}
