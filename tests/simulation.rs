@@ -24,8 +24,8 @@
 //! - liveness: a death that makes no room for other queues; a credit of 1 held by a task in hand; broken starts not
 //!   counted as failed; a queue parked for crashes that a start alone unparks
 //! - emptiness: halting with delayed work; halting on an answer older than the last event
-//! - keys: one that stays with a task that ended; one not looked for; one forgotten at an adoption; room made by an answer
-//!   that is not waited for any more, and not used
+//! - keys: one that stays with a task that ended; one not looked for; one forgotten at an adoption; one that was refused
+//! - follow-ups that cannot be stored: a run that uses no attempt; no other settlement
 //! - commands: an old worker told to go before its successor is ready; one that is never released; a scaled-away one
 //!   kept; credit in a pause; a cancelled task judged as a crash; two answers; renewals that end after the first; an age
 //!   that is due for ever
@@ -36,7 +36,8 @@
 //! Not seen red, because another rule has the same effect: the general kill after the slots' own kills, the guard
 //! against a start in a stop, a survey before the last settlement is answered. Too rare for a short sweep: memory that
 //! ages in an outage (found once in 6,000); a removal of an accepted task remembered under the wrong session (once in
-//! 1,500); a successor kept idle by what the old worker still holds (6 in 15,000). Never seen red, found by reading: the
+//! 1,500); a successor kept idle by what the old worker still holds (6 in 15,000); a queue that waits for the answer
+//! about a key of another one which was given back (once in 20,000). Never seen red, found by reading: the
 //! removal of an accepted task taken for its snoozed copy; a renewal forgotten in a parked queue; an unpark that fills no
 //! slots.
 

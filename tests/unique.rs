@@ -7,9 +7,10 @@ mod support;
 
 use nix::sys::signal::Signal;
 use support::{
-    Demo, Place,
+    Demo, Place, broker,
     demo::Ran,
     log::{Master, until},
+    proxy::Proxy,
 };
 
 /// Two processes of one queue; what ran beside another task of its key is written down.
@@ -213,6 +214,31 @@ fn tasks_without_a_key_hold_nobody_back() {
     demo.submit("foo", "[1]");
     let run = demo.run(&["workers", "--halt-when-empty"]);
     assert_eq!((run.code, demo.dead_letters("foo").len()), (0, 0), "{}", run.stdout);
+}
+
+#[test]
+fn a_lost_connection_frees_no_key_of_a_task_in_hand() {
+    let Some(broker) = broker::shared().filter(|broker| broker.is_own()) else { return };
+    let demo = Demo::new(&Place::Amqp(broker.fresh_vhost()));
+    let proxy = Proxy::before(broker.port());
+    let transport = format!("transport={}", proxy.address(&demo.uri, broker.port()));
+    demo.submit("foo", r#"{"k":1,"sleep_ms":4000}"#);
+    let mut command =
+        demo.master(&format!("{{foo: {{worker: demo_sleep_worker, processes: 2, {KEY}}}}}"), &["--halt-when-empty"]);
+    let mut master = demo.follow({
+        command.args(["--set", &transport]);
+        command
+    });
+    master.expect("Got payload");
+    proxy.cut();
+    master.expect("The connection is back");
+    demo.submit("foo", r#"{"k":1,"n":2}"#);
+    master.expect("has its key \"foo:1\"");
+    let (code, log) = master.wait();
+    assert_eq!(code, 0, "{log}");
+    // The first one was not run twice, and the second one not before its end.
+    assert_eq!(demo.done(), [r#"{"k":1,"sleep_ms":4000}"#, r#"{"k":1,"n":2}"#]);
+    assert_eq!(log.matches("Got payload").count(), 2, "{log}");
 }
 
 #[test]
