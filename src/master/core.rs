@@ -42,6 +42,10 @@ pub struct Core {
     pub(super) stop: Stop,
     pub(super) tally: Tally,
     tells_ends: bool,
+    /// Other settings that are not all in force yet.
+    pub(super) reload: Option<super::reload::Reload>,
+    /// Each queue had a worker that was ready, once.
+    pub(super) has_run: bool,
     pub(super) suspended: Vec<super::death::Suspended>,
     /// Settled by us, not yet confirmed by the transport.
     pub(super) unsettled: HashMap<Handle, Owed>,
@@ -110,6 +114,8 @@ impl Core {
             stop: Stop::Running,
             tally: Tally::default(),
             tells_ends: false,
+            reload: None,
+            has_run: false,
             suspended: Vec::new(),
             unsettled: HashMap::new(),
             session: 0,
@@ -154,6 +160,7 @@ impl Core {
             Event::HungUp { worker } => self.hung_up(worker),
             Event::Exited { worker, ended } => self.exited(worker, ended),
             Event::Commanded { number, command, by } => self.commanded(number, command, &by),
+            Event::SettingsRead { number, wait, by, settings } => self.settings_read(number, wait, &by, *settings),
             Event::Measured { worker, bytes } => self.measured(worker, bytes),
             Event::InterruptAsked => self.interrupt_asked(),
             Event::StopAsked => self.stop_asked(),
@@ -163,7 +170,9 @@ impl Core {
         while let Some(owner) = self.timers.due(now.at) {
             self.look_at(owner);
         }
+        self.look_at_reload();
         self.check_quiet();
+        self.has_run = self.has_run || self.pools.iter().all(|pool| pool.proven);
         std::mem::swap(&mut self.actions, actions);
     }
 
@@ -291,7 +300,8 @@ impl Core {
         if self.tells_ends
             && let Some(failure) = failure
         {
-            let (queue, id, failure) = (delivery.queue, delivery.task.id.clone(), failure.cloned());
+            let queue = self.pools[delivery.queue.0].name().to_owned();
+            let (id, failure) = (delivery.task.id.clone(), failure.cloned());
             self.actions.push(Action::TaskEnded { queue, id, in_hand: took, failure });
         }
         match settlement {
@@ -397,7 +407,7 @@ impl Core {
     /// Asks for the credit that a queue should have, if that has changed.
     pub(super) fn renew_credit(&mut self, index: usize) {
         let wanted = if self.stop.is_stopping() { 0 } else { self.pools[index].wanted_credit(self.outliving(index)) };
-        if wanted != self.pools[index].credit && self.attached {
+        if wanted != self.pools[index].credit && self.attached && self.pools[index].is_known {
             self.ask_credit(index, wanted);
         }
     }

@@ -7,6 +7,7 @@ mod endings;
 mod ends;
 pub mod faulty;
 mod lease;
+mod members;
 mod outlive;
 pub mod party;
 mod reexec;
@@ -14,7 +15,7 @@ mod settlement;
 pub mod sqlite;
 mod views;
 
-pub use self::{dead::*, delivery::*, endings::*, ends::*, lease::*, outlive::*, settlement::*, views::*};
+pub use self::{dead::*, delivery::*, endings::*, ends::*, lease::*, members::*, outlive::*, settlement::*, views::*};
 use asynctask::transport::{Events, Transport};
 
 /// A transport under test.
@@ -104,6 +105,14 @@ macro_rules! every_clause {
                 accepted_tasks_are_settled_between_sessions
                 settlements_under_way_at_a_loss_are_made_good
                 an_acceptance_counts_until_the_loss_is_heard
+                a_queue_is_added_beside_others
+                credit_given_before_a_queue_is_added_counts
+                a_removed_queue_goes_with_its_last_delivery
+                a_queue_that_is_not_there_can_be_removed
+                an_index_is_used_again
+                a_queue_changes_where_its_dead_letters_go
+                a_queue_that_cannot_be_had_is_refused_alone
+                added_and_removed_queues_stay_so_after_a_lost_session
                 close_is_answered
                 handles_of_a_killed_master_are_void
                 depths_count_each_state

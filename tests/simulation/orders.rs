@@ -137,6 +137,7 @@ impl World {
                 }
                 must_be_done = Some(true);
             }
+            Command::Reload { .. } => must_be_done = Some(false),
             Command::Cancel { id } => orders.cancelling = Some(id.clone()),
             Command::LogLevel { level } => must_be_done = Some(level == "debug"),
         }

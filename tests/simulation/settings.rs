@@ -213,5 +213,5 @@ fn draw_queue(dice: &mut Dice, name: &str) -> QueuePlan {
     };
     let is_once = dice.chance(200);
     let settings = if is_once { Queue { concurrency: 1, recycle: Recycle::default(), ..settings } } else { settings };
-    QueuePlan { settings, accepts: Accepts::Json, is_program: is_once || dice.chance(500), is_once }
+    QueuePlan { settings, accepts: Accepts::Json, is_program: is_once || dice.chance(500), is_once, launch: 0 }
 }

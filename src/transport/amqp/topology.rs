@@ -16,6 +16,7 @@ use super::{
     address::{PATIENCE, code, said},
     ladder,
 };
+use crate::transport::QueueSetup;
 
 /// Requeues that a quorum queue of ours bears: all that there can be (listing dead letters requeues them).
 const DELIVERY_LIMIT: i32 = 1_000_000;
@@ -158,6 +159,30 @@ impl Topology {
             }
         }
         self.one(connection, place).await
+    }
+
+    /// Makes sure of all queues that a master needs to work this one.
+    pub(super) async fn provide(&self, connection: &Connection, queue: &QueueSetup) -> Result<(), Fault> {
+        self.ensure(connection, &Place::Dead(queue.dead.name.clone())).await?;
+        if !self.passive {
+            self.ensure(connection, &Place::Dead(dead_name(&queue.name))).await?;
+        }
+        self.ensure(connection, &Place::Work(queue.name.clone())).await?;
+        for step in ladder::reached(&queue.delays) {
+            self.ensure(connection, &Place::Delay(queue.name.clone(), step)).await?;
+        }
+        Ok(())
+    }
+
+    /// A queue is not ours any more: somebody may delete it, and when it is wanted again it is looked for anew.
+    pub(super) fn let_go(&self, queue: &QueueSetup) {
+        let mut known = self.known.borrow_mut();
+        known.remove(&queue.name);
+        known.remove(&queue.dead.name);
+        known.remove(&dead_name(&queue.name));
+        for step in ladder::STEPS {
+            known.remove(&ladder::name(&queue.name, step));
+        }
     }
 
     async fn one(&self, connection: &Connection, place: &Place) -> Result<(), Fault> {

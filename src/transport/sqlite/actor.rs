@@ -5,6 +5,7 @@
 //! A submit in the same place is answered with an error: whoever submits must know.
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     time::Duration,
@@ -47,7 +48,9 @@ pub(super) struct Actor {
     pub(super) masters: Option<Masters>,
     /// Asked for and not done yet.
     pub(super) attach: Option<Vec<QueueSetup>>,
-    /// Given before the attach was done.
+    /// Queues to come and to go, in the order asked for.
+    pub(super) changes: VecDeque<Change>,
+    /// Given before the attach was done, or before their queues were added.
     pub(super) credits: Vec<(QueueIndex, u32)>,
     pub(super) master: Option<Master>,
     pub(super) submits: Vec<(Vec<NewTask>, Reply<()>)>,
@@ -71,6 +74,12 @@ pub(super) struct Actor {
 pub(super) struct Lease {
     pub(super) application: String,
     pub(super) held: bool,
+}
+
+/// A change of the queues that are attached.
+pub(super) enum Change {
+    Add(QueueIndex, QueueSetup),
+    Remove(QueueIndex),
 }
 
 /// A write failed in a way that may pass.
@@ -105,6 +114,7 @@ impl Actor {
             store: None,
             masters: None,
             attach: None,
+            changes: VecDeque::new(),
             credits: Vec::new(),
             master: None,
             submits: Vec::new(),
@@ -161,8 +171,8 @@ impl Actor {
         match request {
             Request::Submit { tasks, reply } => self.submits.push((tasks, reply)),
             Request::Credit { queue, credit } => match &mut self.master {
-                Some(master) => master.credit(queue, credit),
-                None => self.credits.push((queue, credit)),
+                Some(master) if self.changes.is_empty() => master.credit(queue, credit),
+                _ => self.credits.push((queue, credit)),
             },
             Request::Settle(settlements) => {
                 if let Some(master) = &mut self.master {
@@ -171,6 +181,14 @@ impl Actor {
             }
             Request::Attach { queues, .. } => {
                 self.attach = Some(queues);
+                self.catch_up();
+            }
+            Request::AddQueue { queue, setup } => {
+                self.changes.push_back(Change::Add(queue, setup));
+                self.catch_up();
+            }
+            Request::RemoveQueue { queue } => {
+                self.changes.push_back(Change::Remove(queue));
                 self.catch_up();
             }
             Request::Survey { serial } => {
@@ -239,6 +257,7 @@ impl Actor {
             self.try_attach()?;
             did = true;
         }
+        did |= self.change_queues()?;
         if let (Some(master), Some(store)) = (&mut self.master, &mut self.store) {
             let stepped = master.step(store)?;
             did |= !stepped.settled.is_empty() || !stepped.delivered.is_empty();
@@ -271,6 +290,9 @@ impl Actor {
         for deliveries in stepped.delivered {
             self.tell(Event::Delivered(deliveries));
         }
+        for queue in stepped.removed {
+            self.tell(Event::QueueRemoved { queue });
+        }
         if stepped.stale > 0 {
             let count = stepped.stale;
             self.tell(Event::Warning(format!("{count} settlements came too late: the tasks had been taken back")));
@@ -299,6 +321,7 @@ impl Actor {
         self.tell(Event::Refused(error.clone()));
         self.refused = Some(error);
         self.master = None;
+        self.changes.clear();
         self.attach = None;
         self.store = None;
     }

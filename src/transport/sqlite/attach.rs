@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    actor::Actor,
+    actor::{Actor, Change},
     housekeeping::quick_check,
     master::Master,
     owner::{self, Masters},
@@ -57,9 +57,6 @@ impl Actor {
                     self.path.display()
                 ))),
             }
-            for (queue, credit) in self.credits.drain(..) {
-                master.credit(queue, credit);
-            }
             self.master = Some(master);
         }
         self.return_tasks_of_the_dead()?;
@@ -77,6 +74,35 @@ impl Actor {
         self.attach = None;
         self.tell(Event::Attached { session: 1 });
         Ok(())
+    }
+
+    /// Adds and removes queues as asked for, once there is a master. After an error it goes on where it was.
+    pub(super) fn change_queues(&mut self) -> rusqlite::Result<bool> {
+        let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(false) };
+        let mut did = false;
+        while let Some(change) = self.changes.front() {
+            did = true;
+            match change {
+                Change::Add(queue, setup) => {
+                    let name = &setup.name;
+                    let id =
+                        store.write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, name))?;
+                    master.add(*queue, setup.clone(), id);
+                    drop(self.events.send(Event::QueueAdded { queue: *queue }));
+                }
+                Change::Remove(queue) => {
+                    // Otherwise it is told with the step in which nothing of it is left.
+                    if !master.remove(*queue) {
+                        drop(self.events.send(Event::QueueRemoved { queue: *queue }));
+                    }
+                }
+            }
+            self.changes.pop_front();
+        }
+        for (queue, credit) in self.credits.drain(..) {
+            master.credit(queue, credit);
+        }
+        Ok(did)
     }
 
     /// Takes a number, and its lock before anybody can see the number.
