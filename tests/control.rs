@@ -2,6 +2,8 @@
 
 #[path = "control/hostile.rs"]
 mod hostile;
+#[path = "control/reload.rs"]
+mod reload;
 #[path = "control/rolling.rs"]
 mod rolling;
 #[path = "control/shown.rs"]

@@ -34,7 +34,8 @@ mod workers;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
-    io, rc::Rc,
+    io,
+    rc::Rc,
     time::Duration,
 };
 

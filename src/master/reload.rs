@@ -38,6 +38,8 @@ pub(super) struct Reload {
     waiting: Vec<u64>,
     /// What did not work.
     problems: Vec<String>,
+    /// Whatever can be waited for is so; tasks in hand may take hours, and a transport may be away.
+    is_ready: bool,
 }
 
 impl Core {
@@ -51,7 +53,7 @@ impl Core {
         self.serial += 1;
         self.plan.supervisor = settings.supervisor;
         self.plan.scheduler = settings.scheduler;
-        self.reload.get_or_insert_default();
+        self.reload.get_or_insert_default().is_ready = false;
         let mut changes = Changes::default();
         for index in 0..self.pools.len() {
             let pool = &mut self.pools[index];
@@ -180,9 +182,25 @@ impl Core {
             }
             self.arm_slot(slot);
         }
+        if other_start {
+            self.hurry_successors(index);
+        }
         self.renew_next(index);
         self.renew_credit(index);
         self.dispatch(index);
+    }
+
+    /// A replacement that could not be started is tried again at once: it is something else now.
+    fn hurry_successors(&mut self, index: usize) {
+        for slot in 0..self.slots.len() {
+            let here = &mut self.slots[slot];
+            if here.queue == index && here.replaces.is_some() {
+                here.failures = 0;
+                if !matches!(here.state, State::Alive(_)) {
+                    self.spawn(slot);
+                }
+            }
+        }
     }
 
     /// Takes no more tasks of a queue, finishes those in hand, and lets its workers go.
@@ -276,6 +294,11 @@ impl Core {
             let is_still = matches!(pool.standing, Standing::Attached | Standing::Vacant);
             stands &= is_still && !pool.is_fresh && !pool.is_asked_for;
         }
+        let is_awaited = |pool: &Pool| self.is_attached() && pool.is_asked_for && pool.is_member();
+        let is_ready = !self.pools.iter().any(|pool| pool.is_fresh || is_awaited(pool));
+        if let Some(reload) = &mut self.reload {
+            reload.is_ready |= is_ready;
+        }
         if stands {
             self.end_reload();
         }
@@ -326,7 +349,7 @@ impl Core {
     }
 
     fn end_reload(&mut self) {
-        let Some(Reload { waiting, problems }) = self.reload.take() else { return };
+        let Some(Reload { waiting, problems, .. }) = self.reload.take() else { return };
         if problems.is_empty() {
             self.log(Level::Info, || "The reload is complete".to_owned());
         }
@@ -353,8 +376,7 @@ impl Core {
 
     /// Whether a reload is under way that is more than tasks in hand that are being finished, or a transport that is away.
     pub(super) fn is_reloading(&self) -> bool {
-        let is_awaited = |pool: &Pool| self.is_attached() && pool.is_asked_for && pool.is_member();
-        self.reload.is_some() && self.pools.iter().any(|pool| pool.is_fresh || is_awaited(pool))
+        self.reload.as_ref().is_some_and(|reload| !reload.is_ready)
     }
 
     /// The queues that are worked, or were until a moment ago, with their dead letters.

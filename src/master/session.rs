@@ -105,7 +105,8 @@ impl Core {
         if self.stop.is_stopping()
             || pool.paused
             || pool.standing != pool::Standing::Attached
-            || matches!(pool.state, pool::State::Parked { .. }) {
+            || matches!(pool.state, pool::State::Parked { .. })
+        {
             self.settle(delivery.handle, None, Settlement::Release);
             return;
         }

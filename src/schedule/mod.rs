@@ -76,7 +76,8 @@ impl Timer {
         let mut old = std::mem::take(&mut self.entries);
         let mut new = Vec::new();
         for schedule in schedules {
-            let known = old.iter().position(|entry| entry.schedule.id == schedule.id).map(|place| old.swap_remove(place));
+            let known =
+                old.iter().position(|entry| entry.schedule.id == schedule.id).map(|place| old.swap_remove(place));
             self.entries.push(match known {
                 Some(entry) if entry.schedule == schedule => entry,
                 known => {

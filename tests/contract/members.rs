@@ -26,7 +26,9 @@ fn add<T: Tenant>(party: &mut Party<'_, T>, queue: usize, setup: QueueSetup) {
 }
 
 fn removed<T: Tenant>(party: &mut Party<'_, T>, queue: usize) {
-    party.wait("QueueRemoved", |event| matches!(event, Event::QueueRemoved { queue: gone } if gone.0 == queue).then_some(()));
+    party.wait("QueueRemoved", |event| {
+        matches!(event, Event::QueueRemoved { queue: gone } if gone.0 == queue).then_some(())
+    });
 }
 
 pub fn a_queue_is_added_beside_others<T: Tenant>(tenant: &T) {

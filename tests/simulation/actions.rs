@@ -75,7 +75,9 @@ impl World {
             Action::SpawnOnce { worker, queue, slot, once, .. } => self.spawn_once(worker, queue, slot, &once),
             Action::Send { worker, frame } => self.send(worker, &frame),
             Action::Signal { worker, signal } => self.signal(worker, signal),
-            Action::AddQueue { .. } | Action::RemoveQueue { .. } => Err("a queue is added or removed unasked".to_owned()),
+            Action::AddQueue { .. } | Action::RemoveQueue { .. } => {
+                Err("a queue is added or removed unasked".to_owned())
+            }
             Action::Credit { queue, credit } => {
                 let seats = self.watch.orders.processes[queue.0] * self.settings.queue(queue.0).concurrency;
                 if credit > seats.max(512) || (credit > 0 && self.watch.stopping_at.is_some()) {

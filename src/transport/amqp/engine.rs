@@ -201,6 +201,8 @@ impl Engine {
         self.let_go();
         let all = self.closing.is_some();
         let State::Up(up) = &mut self.state else { return };
+        // What has ended keeps its memory until it is taken out.
+        while up.tasks.try_join_next().is_some() {}
         for (queue, intake) in up.intakes.iter_mut() {
             for (tag, handle) in intake.acceptable() {
                 intake.acks.ended(tag, now);

@@ -145,7 +145,6 @@ impl Engine {
             if let State::Up(up) = &mut self.state
                 && let Some(intake) = up.intakes.0.remove(&queue)
             {
-                up.session.topology.let_go(&intake.setup);
                 close(&intake.channel);
             }
             self.tell(Event::QueueRemoved { queue: QueueIndex(queue) });

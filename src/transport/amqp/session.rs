@@ -79,8 +79,16 @@ impl Session {
     /// Makes what one more queue needs, and a channel to consume it.
     pub(super) async fn open(&self, queue: &QueueSetup) -> Result<Channel, Fault> {
         let connection = self.reader();
-        self.topology.provide(&connection, queue).await?;
-        answer(connection.create_channel()).await.map_err(|error| Fault::of(&error))
+        // It may have been ours before in this session, and deleted since.
+        for _ in 0..2 {
+            self.topology.provide(&connection, queue).await?;
+            let channel = answer(connection.create_channel()).await.map_err(|error| Fault::of(&error))?;
+            if topology::exists(&channel, &queue.name).await? {
+                return Ok(channel);
+            }
+            self.topology.forget_all(queue);
+        }
+        Err(Fault::Absent(queue.name.clone()))
     }
 
     /// Whether the connections still stand, as far as we have heard.

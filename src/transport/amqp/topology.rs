@@ -174,8 +174,8 @@ impl Topology {
         Ok(())
     }
 
-    /// A queue is not ours any more: somebody may delete it, and when it is wanted again it is looked for anew.
-    pub(super) fn let_go(&self, queue: &QueueSetup) {
+    /// A queue is gone: it and all that belongs to it are to be looked for anew.
+    pub(super) fn forget_all(&self, queue: &QueueSetup) {
         let mut known = self.known.borrow_mut();
         known.remove(&queue.name);
         known.remove(&queue.dead.name);
@@ -255,6 +255,16 @@ fn differing(text: &str) -> Option<(&str, Option<(&str, &str)>)> {
     let Some(value) = current.strip_prefix("the value '") else { return Some((name, None)) };
     let (value, kind) = value.split_once("' of type '")?;
     Some((name, Some((value, kind.trim_end_matches('\'')))))
+}
+
+/// Whether a queue exists. If it does not, the channel is closed by the broker.
+pub(super) async fn exists(channel: &Channel, queue: &str) -> Result<bool, Fault> {
+    let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
+    match answer(channel.queue_declare(short(queue), options, FieldTable::default())).await {
+        Ok(_) => Ok(true),
+        Err(error) if code(&error) == Some(404) => Ok(false),
+        Err(error) => Err(Fault::of(&error)),
+    }
 }
 
 /// Closes a channel without waiting for the answer.

@@ -54,7 +54,15 @@ pub(super) struct Actor {
 
 impl Actor {
     pub(super) fn new(shared: Arc<Shared>, member: u64, events: Events) -> Self {
-        Self { shared, member, events, queues: BTreeMap::new(), held: BTreeMap::new(), application: None, has_lease: false }
+        Self {
+            shared,
+            member,
+            events,
+            queues: BTreeMap::new(),
+            held: BTreeMap::new(),
+            application: None,
+            has_lease: false,
+        }
     }
 
     /// The thread's life.

@@ -85,8 +85,8 @@ impl Actor {
             match change {
                 Change::Add(queue, setup) => {
                     let name = &setup.name;
-                    let id =
-                        store.write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, name))?;
+                    let id = store
+                        .write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, name))?;
                     master.add(*queue, setup.clone(), id);
                     drop(self.events.send(Event::QueueAdded { queue: *queue }));
                 }

@@ -132,7 +132,10 @@ impl Master {
         if !self.owed.is_empty() {
             return Vec::new();
         }
-        self.queues.extract_if(.., |_, queue| queue.leaving && queue.in_hand == 0).map(|(queue, _)| QueueIndex(queue)).collect()
+        self.queues
+            .extract_if(.., |_, queue| queue.leaving && queue.in_hand == 0)
+            .map(|(queue, _)| QueueIndex(queue))
+            .collect()
     }
 
     /// Takes settlements in; those of handles that are not open are ignored.
