@@ -52,6 +52,8 @@ mod ledger;
 mod once;
 #[path = "simulation/orders.rs"]
 mod orders;
+#[path = "simulation/reloads.rs"]
+mod reloads;
 #[path = "simulation/settings.rs"]
 mod settings;
 #[path = "simulation/watch.rs"]

@@ -51,6 +51,10 @@ pub(super) struct Pool {
     pub(super) is_known: bool,
     /// The transport was asked to add or change it, and has not answered.
     pub(super) is_asked_for: bool,
+    /// It has changed since then: the answer will be of what it was.
+    pub(super) asks_again: bool,
+    /// Where its dead letters were to go when the transport was asked.
+    pub(super) asked_for: DeadQueue,
     /// Where the transport puts its dead letters.
     pub(super) kept_by: DeadQueue,
     /// A reload came to it, and not all of its workers are as that wants them.
@@ -139,6 +143,8 @@ impl Pool {
             standing: Standing::Attached,
             is_known: true,
             is_asked_for: false,
+            asks_again: false,
+            asked_for: kept_by.clone(),
             kept_by,
             is_fresh: false,
             configured,

@@ -121,7 +121,7 @@ impl Core {
     /// Works one more queue, at an index that is free.
     fn add_queue(&mut self, index: usize, plan: QueuePlan) {
         let processes = plan.settings.processes;
-        let pool = Pool { standing: Standing::Joining, is_fresh: true, ..Pool::new(plan, Vec::new()) };
+        let pool = Pool { standing: Standing::Joining, is_known: false, is_fresh: true, ..Pool::new(plan, Vec::new()) };
         if index == self.pools.len() {
             self.pools.push(pool);
         } else {
@@ -220,8 +220,12 @@ impl Core {
 
     fn ask_for_queue(&mut self, index: usize) {
         let pool = &mut self.pools[index];
-        pool.is_asked_for = true;
+        if std::mem::replace(&mut pool.is_asked_for, true) {
+            pool.asks_again = true;
+            return;
+        }
         let setup = setup(&pool.plan);
+        pool.asked_for = setup.dead.clone();
         self.actions.push(Action::AddQueue { queue: QueueIndex(index), setup });
     }
 
@@ -229,19 +233,33 @@ impl Core {
     pub(super) fn queue_added(&mut self, index: usize) {
         let pool = &mut self.pools[index];
         (pool.is_known, pool.is_asked_for) = (true, false);
-        pool.kept_by = pool.plan.settings.dead_letter.clone();
+        pool.kept_by = pool.asked_for.clone();
         if pool.standing == Standing::Joining {
             pool.standing = Standing::Attached;
             pool.first = pool::First::Awaited;
             self.serial += 1;
             self.renew_credit(index);
         }
+        self.ask_again(index);
+    }
+
+    /// Asks for what the queue has become since it was asked for.
+    fn ask_again(&mut self, index: usize) -> bool {
+        let pool = &mut self.pools[index];
+        let again = std::mem::take(&mut pool.asks_again) && pool.is_member() && !self.stop.is_stopping();
+        if again {
+            self.ask_for_queue(index);
+        }
+        again
     }
 
     /// The transport cannot add a queue, or change one. The others are worked as before.
     pub(super) fn queue_refused(&mut self, index: usize, error: &transport::Error) {
+        self.pools[index].is_asked_for = false;
+        if self.ask_again(index) || self.stop.is_stopping() {
+            return;
+        }
         let pool = &mut self.pools[index];
-        pool.is_asked_for = false;
         let name = pool.name().to_owned();
         match pool.standing {
             Standing::Joining => {
@@ -261,7 +279,7 @@ impl Core {
     pub(super) fn queue_removed(&mut self, index: usize) {
         let pool = &mut self.pools[index];
         let Standing::Leaving { again } = std::mem::replace(&mut pool.standing, Standing::Vacant) else { return };
-        pool.is_known = false;
+        (pool.is_known, pool.is_asked_for, pool.asks_again) = (false, false, false);
         let (paused, done) = (pool.paused, pool.done);
         if let Some(plan) = again.filter(|_| !self.stop.is_stopping()) {
             self.add_queue(index, *plan);
