@@ -27,6 +27,8 @@
 //! - commands: an old worker told to go before its successor is ready; one that is never released; a scaled-away one
 //!   kept; credit in a pause; a cancelled task judged as a crash; two answers; renewals that end after the first; an age
 //!   that is due for ever
+//! - reloads: a new queue taken for one that the transport has; an answer awaited from a queue that is gone; a refusal of
+//!   what a queue was before taken for one of what it is; a queue asked for in a stop; a reload without an answer
 //! - a start limit that never fires; no kill of what was interrupted; the transport's limit armed again in a stop
 //!
 //! Not seen red, because another rule has the same effect: the general kill after the slots' own kills, the guard

@@ -44,8 +44,8 @@ pub struct Core {
     tells_ends: bool,
     /// Other settings that are not all in force yet.
     pub(super) reload: Option<super::reload::Reload>,
-    /// Each queue had a worker that was ready, once.
-    pub(super) has_run: bool,
+    /// Since when each queue has had a worker that was ready.
+    pub(super) ran_at: Option<Instant>,
     pub(super) suspended: Vec<super::death::Suspended>,
     /// Settled by us, not yet confirmed by the transport.
     pub(super) unsettled: HashMap<Handle, Owed>,
@@ -115,7 +115,7 @@ impl Core {
             tally: Tally::default(),
             tells_ends: false,
             reload: None,
-            has_run: false,
+            ran_at: None,
             suspended: Vec::new(),
             unsettled: HashMap::new(),
             session: 0,
@@ -172,7 +172,9 @@ impl Core {
         }
         self.look_at_reload();
         self.check_quiet();
-        self.has_run = self.has_run || self.pools.iter().all(|pool| pool.proven);
+        if self.ran_at.is_none() && self.pools.iter().all(|pool| pool.proven) {
+            self.ran_at = Some(now.at);
+        }
         std::mem::swap(&mut self.actions, actions);
     }
 
@@ -407,7 +409,7 @@ impl Core {
     /// Asks for the credit that a queue should have, if that has changed.
     pub(super) fn renew_credit(&mut self, index: usize) {
         let wanted = if self.stop.is_stopping() { 0 } else { self.pools[index].wanted_credit(self.outliving(index)) };
-        if wanted != self.pools[index].credit && self.attached && self.pools[index].is_known {
+        if wanted != self.pools[index].credit && self.attached && self.pools[index].known.has_it {
             self.ask_credit(index, wanted);
         }
     }

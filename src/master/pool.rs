@@ -47,16 +47,8 @@ pub(super) struct Pool {
     pub(super) state: State,
     /// Where it stands between the settings and the transport.
     pub(super) standing: Standing,
-    /// The transport has it.
-    pub(super) is_known: bool,
-    /// The transport was asked to add or change it, and has not answered.
-    pub(super) is_asked_for: bool,
-    /// It has changed since then: the answer will be of what it was.
-    pub(super) asks_again: bool,
-    /// Where its dead letters were to go when the transport was asked.
-    pub(super) asked_for: DeadQueue,
-    /// Where the transport puts its dead letters.
-    pub(super) kept_by: DeadQueue,
+    /// What the transport knows of it.
+    pub(super) known: Known,
     /// A reload came to it, and not all of its workers are as that wants them.
     pub(super) is_fresh: bool,
     /// Processes as the settings say, whatever a person made of it.
@@ -81,6 +73,29 @@ pub(super) struct Pool {
     pub(super) row: Row,
     pub(super) rate: Option<Window>,
     pub(super) pace: Pace,
+}
+
+/// What the transport knows of a queue.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// It is there.
+    pub(super) has_it: bool,
+    pub(super) asked: Asked,
+    /// Where its dead letters were to go when it was asked for last.
+    pub(super) asked_for: DeadQueue,
+    /// Where its dead letters go.
+    pub(super) kept_by: DeadQueue,
+}
+
+/// Whether the transport is to add or change a queue, and has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// It is not.
+    Nothing,
+    /// It is.
+    Once,
+    /// And the queue has changed since: the answer will be of what it was.
+    Again,
 }
 
 /// Where a queue stands between the settings and the transport; see the chapter on reloads.
@@ -141,11 +156,7 @@ impl Pool {
             in_hand: 0,
             state: State::Running,
             standing: Standing::Attached,
-            is_known: true,
-            is_asked_for: false,
-            asks_again: false,
-            asked_for: kept_by.clone(),
-            kept_by,
+            known: Known { has_it: true, asked: Asked::Nothing, asked_for: kept_by.clone(), kept_by },
             is_fresh: false,
             configured,
             paused: false,

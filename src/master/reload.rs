@@ -12,11 +12,13 @@
 //! replaced before it goes, if they are started in another way. A name has one pool at any time, and a pool keeps its index
 //! until the transport has said that nothing of it is left: so no delivery is ever taken for another queue's.
 
+mod progress;
+
 use super::{
     core::Core,
     event::{Action, QueuePlan, Settings},
-    pool::{self, Pool, Standing},
-    slot::{Slot, State},
+    pool::{self, Asked, Pool, Standing},
+    slot::State,
 };
 use crate::{
     control::types::Answer,
@@ -26,8 +28,6 @@ use crate::{
     transport::{self, DeadQueue, QueueSetup},
 };
 
-/// Starts of a worker that fail before a reload is said to have failed. It goes on trying.
-const PATIENCE: u32 = 3;
 /// Commands that wait for the end of a reload; beyond that the oldest is told so.
 const WAITING: usize = 32;
 
@@ -121,12 +121,13 @@ impl Core {
     /// Works one more queue, at an index that is free.
     fn add_queue(&mut self, index: usize, plan: QueuePlan) {
         let processes = plan.settings.processes;
-        let pool = Pool { standing: Standing::Joining, is_known: false, is_fresh: true, ..Pool::new(plan, Vec::new()) };
+        let pool = Pool { standing: Standing::Joining, is_fresh: true, ..Pool::new(plan, Vec::new()) };
         if index == self.pools.len() {
             self.pools.push(pool);
         } else {
             self.pools[index] = pool;
         }
+        self.pools[index].known.has_it = false;
         self.ask_for_queue(index);
         self.scale_to(index, processes);
     }
@@ -134,8 +135,8 @@ impl Core {
     /// Works a queue again whose last tasks are still in hand.
     fn return_queue(&mut self, index: usize, plan: QueuePlan) {
         let pool = &mut self.pools[index];
-        pool.standing = if pool.is_known { Standing::Attached } else { Standing::Joining };
-        if !pool.is_known {
+        pool.standing = if pool.known.has_it { Standing::Attached } else { Standing::Joining };
+        if !pool.known.has_it {
             self.ask_for_queue(index);
         }
         self.change_queue(index, plan);
@@ -220,20 +221,21 @@ impl Core {
 
     fn ask_for_queue(&mut self, index: usize) {
         let pool = &mut self.pools[index];
-        if std::mem::replace(&mut pool.is_asked_for, true) {
-            pool.asks_again = true;
+        if pool.known.asked != Asked::Nothing {
+            pool.known.asked = Asked::Again;
             return;
         }
         let setup = setup(&pool.plan);
-        pool.asked_for = setup.dead.clone();
+        pool.known.asked = Asked::Once;
+        pool.known.asked_for = setup.dead.clone();
         self.actions.push(Action::AddQueue { queue: QueueIndex(index), setup });
     }
 
     /// The transport has added a queue, or changed one.
     pub(super) fn queue_added(&mut self, index: usize) {
         let pool = &mut self.pools[index];
-        (pool.is_known, pool.is_asked_for) = (true, false);
-        pool.kept_by = pool.asked_for.clone();
+        pool.known.has_it = true;
+        pool.known.kept_by = pool.known.asked_for.clone();
         if pool.standing == Standing::Joining {
             pool.standing = Standing::Attached;
             pool.first = pool::First::Awaited;
@@ -246,7 +248,8 @@ impl Core {
     /// Asks for what the queue has become since it was asked for.
     fn ask_again(&mut self, index: usize) -> bool {
         let pool = &mut self.pools[index];
-        let again = std::mem::take(&mut pool.asks_again) && pool.is_member() && !self.stop.is_stopping();
+        let asked = std::mem::replace(&mut pool.known.asked, Asked::Nothing);
+        let again = asked == Asked::Again && pool.is_member() && !self.stop.is_stopping();
         if again {
             self.ask_for_queue(index);
         }
@@ -255,7 +258,6 @@ impl Core {
 
     /// The transport cannot add a queue, or change one. The others are worked as before.
     pub(super) fn queue_refused(&mut self, index: usize, error: &transport::Error) {
-        self.pools[index].is_asked_for = false;
         if self.ask_again(index) || self.stop.is_stopping() {
             return;
         }
@@ -267,8 +269,8 @@ impl Core {
                 self.remove_queue(index, None);
             }
             Standing::Attached => {
-                pool.plan.settings.dead_letter = pool.kept_by.clone();
-                let dead = pool.kept_by.name.clone();
+                pool.plan.settings.dead_letter = pool.known.kept_by.clone();
+                let dead = pool.known.kept_by.name.clone();
                 self.problem(format!("queue {name}: {error}; its dead letters go to {dead} as before"));
             }
             Standing::Draining { .. } | Standing::Leaving { .. } | Standing::Vacant => {}
@@ -279,7 +281,7 @@ impl Core {
     pub(super) fn queue_removed(&mut self, index: usize) {
         let pool = &mut self.pools[index];
         let Standing::Leaving { again } = std::mem::replace(&mut pool.standing, Standing::Vacant) else { return };
-        (pool.is_known, pool.is_asked_for, pool.asks_again) = (false, false, false);
+        (pool.known.has_it, pool.known.asked) = (false, Asked::Nothing);
         let (paused, done) = (pool.paused, pool.done);
         if let Some(plan) = again.filter(|_| !self.stop.is_stopping()) {
             self.add_queue(index, *plan);
@@ -287,97 +289,11 @@ impl Core {
         }
     }
 
-    /// After each event: what of a reload stands by now?
-    pub(super) fn look_at_reload(&mut self) {
-        if self.reload.is_none() || self.stop.is_stopping() {
-            return;
-        }
-        let mut stands = true;
-        for index in 0..self.pools.len() {
-            if matches!(self.pools[index].standing, Standing::Draining { .. }) && self.is_drained(index) {
-                let pool = &mut self.pools[index];
-                if let Standing::Draining { again } = &mut pool.standing {
-                    pool.standing = Standing::Leaving { again: again.take() };
-                }
-                self.actions.push(Action::RemoveQueue { queue: QueueIndex(index) });
-            }
-            if self.pools[index].is_fresh {
-                let failure = self.failure(index);
-                self.pools[index].is_fresh = failure.is_none() && !self.has_all_workers(index);
-                if let Some(failure) = failure {
-                    self.problem(failure);
-                }
-            }
-            let pool = &self.pools[index];
-            let is_still = matches!(pool.standing, Standing::Attached | Standing::Vacant);
-            stands &= is_still && !pool.is_fresh && !pool.is_asked_for;
-        }
-        let is_awaited = |pool: &Pool| self.is_attached() && pool.is_asked_for && pool.is_member();
-        let is_ready = !self.pools.iter().any(|pool| pool.is_fresh || is_awaited(pool));
-        if let Some(reload) = &mut self.reload {
-            reload.is_ready |= is_ready;
-        }
-        if stands {
-            self.end_reload();
-        }
-    }
-
-    /// Whether nothing of a queue is in anybody's hands here.
-    fn is_drained(&self, index: usize) -> bool {
-        let suspended = self.suspended.iter().flat_map(|suspended| &suspended.hands);
-        let mut of_queue = self.slots.iter().filter(|slot| slot.queue == index);
-        self.pools[index].in_hand == 0
-            && self.pools[index].waiting.is_empty()
-            && of_queue.all(|slot| slot.peek().is_none())
-            && suspended.into_iter().all(|hand| hand.delivery.queue.0 != index)
-    }
-
-    /// Whether as many workers as wanted are ready, all of them started as the settings say.
-    fn has_all_workers(&self, index: usize) -> bool {
-        let pool = &self.pools[index];
-        let is_ready = |slot: &usize| self.slots[*slot].peek().is_some_and(|life| life.was_ready);
-        let mut successors = self.successors(index);
-        pool.renewals.is_empty() && successors.next().is_none() && pool.slots.iter().all(is_ready)
-    }
-
-    fn successors(&self, index: usize) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(move |slot| slot.queue == index && slot.replaces.is_some())
-    }
-
-    /// Why the workers of a queue will not be ready soon, if that is so.
-    fn failure(&self, index: usize) -> Option<String> {
-        let pool = &self.pools[index];
-        let name = pool.name();
-        if pool.state != pool::State::Running {
-            return Some(format!("queue {name} is parked"));
-        }
-        let slots = pool.slots.iter().map(|slot| &self.slots[*slot]);
-        let failing = |slot: &&Slot| slot.failures >= PATIENCE && slot.peek().is_none_or(|life| !life.was_ready);
-        let slot = slots.chain(self.successors(index)).find(failing)?;
-        let last = slot.last_exit.as_deref().unwrap_or("it could not be made");
-        Some(format!("queue {name}: a worker cannot be started: {last}; it is tried again"))
-    }
-
     fn problem(&mut self, text: String) {
         let line = text.clone();
         self.log(Level::Error, || format!("Reload: {line}"));
         if let Some(reload) = &mut self.reload {
             reload.problems.push(text);
-        }
-    }
-
-    fn end_reload(&mut self) {
-        let Some(Reload { waiting, problems, .. }) = self.reload.take() else { return };
-        if problems.is_empty() {
-            self.log(Level::Info, || "The reload is complete".to_owned());
-        }
-        for number in waiting {
-            let answer = if problems.is_empty() {
-                Answer::said("the new settings are in force")
-            } else {
-                Answer::refused(format!("not all of the new settings are in force: {}", problems.join("; ")))
-            };
-            self.answer(Some(number), answer);
         }
     }
 
@@ -390,11 +306,6 @@ impl Core {
 
     fn answer(&mut self, number: Option<u64>, answer: Answer) {
         self.actions.extend(number.map(|number| Action::Answer { number, answer }));
-    }
-
-    /// Whether a reload is under way that is more than tasks in hand that are being finished, or a transport that is away.
-    pub(super) fn is_reloading(&self) -> bool {
-        self.reload.as_ref().is_some_and(|reload| !reload.is_ready)
     }
 
     /// The queues that are worked, or were until a moment ago, with their dead letters.

@@ -160,7 +160,7 @@ impl Core {
     pub fn phase(&self) -> systemd::Phase {
         if self.stop.is_stopping() {
             systemd::Phase::Stopping
-        } else if !self.has_run {
+        } else if self.ran_at.is_none() {
             systemd::Phase::Starting
         } else if self.is_reloading() {
             systemd::Phase::Reloading

@@ -32,12 +32,12 @@ fn removed<T: Tenant>(party: &mut Party<'_, T>, queue: usize) {
 }
 
 pub fn a_queue_is_added_beside_others<T: Tenant>(tenant: &T) {
-    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
-    let mut party = Party::attached(tenant, &[setup(&foo, &[])], 1);
-    party.submit(tasks(&foo, 2));
+    let (one, two) = (tenant.queue("foo"), tenant.queue("bar"));
+    let mut party = Party::attached(tenant, &[setup(&one, &[])], 1);
+    party.submit(tasks(&one, 2));
     let held = party.delivery();
-    add(&mut party, 4, setup(&bar, &[Duration::from_secs(1)]));
-    party.submit(tasks(&bar, 1));
+    add(&mut party, 4, setup(&two, &[Duration::from_secs(1)]));
+    party.submit(tasks(&two, 1));
     // Without credit it gives nothing.
     party.hears_nothing_for(QUIET);
     party.credit(4, 2);
@@ -48,26 +48,26 @@ pub fn a_queue_is_added_beside_others<T: Tenant>(tenant: &T) {
     let next = party.delivery();
     assert_eq!((next.queue, next.task.id.as_str()), (QueueIndex(0), "1"));
     party.settle_now(next.handle, done());
-    assert!(party.is_drained(&bar) && party.is_drained(&foo));
+    assert!(party.is_drained(&two) && party.is_drained(&one));
 }
 
 pub fn credit_given_before_a_queue_is_added_counts<T: Tenant>(tenant: &T) {
-    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
+    let (one, two) = (tenant.queue("foo"), tenant.queue("bar"));
     let mut party = Party::client(tenant);
-    party.ask(Request::Attach { queues: vec![setup(&foo, &[])], passive: false });
-    party.ask(Request::AddQueue { queue: QueueIndex(1), setup: setup(&bar, &[]) });
+    party.ask(Request::Attach { queues: vec![setup(&one, &[])], passive: false });
+    party.ask(Request::AddQueue { queue: QueueIndex(1), setup: setup(&two, &[]) });
     party.credit(1, 1);
     party.wait("QueueAdded", |event| matches!(event, Event::QueueAdded { .. }).then_some(()));
-    party.submit(tasks(&bar, 1));
+    party.submit(tasks(&two, 1));
     let delivery = party.delivery();
     assert_eq!(delivery.queue, QueueIndex(1));
     party.settle_now(delivery.handle, done());
 }
 
 pub fn a_removed_queue_goes_with_its_last_delivery<T: Tenant>(tenant: &T) {
-    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
-    let mut party = Party::attached(tenant, &[setup(&foo, &[]), setup(&bar, &[])], 2);
-    party.submit(tasks(&bar, 4));
+    let (one, two) = (tenant.queue("foo"), tenant.queue("bar"));
+    let mut party = Party::attached(tenant, &[setup(&one, &[]), setup(&two, &[])], 2);
+    party.submit(tasks(&two, 4));
     let held = party.deliveries(2);
     party.ask(Request::RemoveQueue { queue: QueueIndex(1) });
     party.credit(1, 3);
@@ -77,11 +77,11 @@ pub fn a_removed_queue_goes_with_its_last_delivery<T: Tenant>(tenant: &T) {
     party.settled(&[held[1].handle]);
     removed(&mut party, 1);
     assert_eq!(party.delivered_so_far().len(), 0);
-    party.until_depth(&bar, |depth| depth.ready == 3);
-    party.submit(tasks(&foo, 1));
+    party.until_depth(&two, |depth| depth.ready == 3);
+    party.submit(tasks(&one, 1));
     let delivery = party.delivery();
     party.settle_now(delivery.handle, done());
-    let mut other = Party::attached(tenant, &[setup(&bar, &[])], 3);
+    let mut other = Party::attached(tenant, &[setup(&two, &[])], 3);
     let left = other.deliveries(3);
     assert!(left.iter().all(|delivery| delivery.task.deliveries <= 1), "{left:?}");
 }
@@ -93,10 +93,10 @@ pub fn a_queue_that_is_not_there_can_be_removed<T: Tenant>(tenant: &T) {
 }
 
 pub fn an_index_is_used_again<T: Tenant>(tenant: &T) {
-    let (foo, bar, baz) = (tenant.queue("foo"), tenant.queue("bar"), tenant.queue("baz"));
-    let mut party = Party::attached(tenant, &[setup(&foo, &[])], 1);
+    let (one, two, three) = (tenant.queue("foo"), tenant.queue("bar"), tenant.queue("baz"));
+    let mut party = Party::attached(tenant, &[setup(&one, &[])], 1);
     for round in 0..10 {
-        let queue = if round % 2 == 0 { &bar } else { &baz };
+        let queue = if round % 2 == 0 { &two } else { &three };
         add(&mut party, 1, setup(queue, &[]));
         party.credit(1, 5);
         party.submit(vec![task(queue, &round.to_string())]);
@@ -107,18 +107,18 @@ pub fn an_index_is_used_again<T: Tenant>(tenant: &T) {
         party.settled(&[delivery.handle]);
         removed(&mut party, 1);
     }
-    party.submit(tasks(&foo, 1));
+    party.submit(tasks(&one, 1));
     assert_eq!(ids(&party.deliveries(1)), ["0"]);
-    assert!(party.is_drained(&bar) && party.is_drained(&baz));
+    assert!(party.is_drained(&two) && party.is_drained(&three));
 }
 
 pub fn a_queue_changes_where_its_dead_letters_go<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
-    let mut party = Party::attached(tenant, &[setup(&foo, &[])], 1);
-    party.submit(tasks(&foo, 1));
+    let one = tenant.queue("foo");
+    let mut party = Party::attached(tenant, &[setup(&one, &[])], 1);
+    party.submit(tasks(&one, 1));
     let held = party.delivery();
-    let dead = DeadQueue { name: format!("{foo}.buried"), ..DeadQueue::of(&foo) };
-    add(&mut party, 0, QueueSetup { dead: dead.clone(), ..setup(&foo, &[Duration::from_millis(100)]) });
+    let dead = DeadQueue { name: format!("{one}.buried"), ..DeadQueue::of(&one) };
+    add(&mut party, 0, QueueSetup { dead: dead.clone(), ..setup(&one, &[Duration::from_millis(100)]) });
     let failure = Box::new(Failure::new(Reason::Failed, "no", Timestamp(1_700_000_000_000)));
     party.settle_now(held.handle, Settlement::Dead(failure));
     let depth = party.call(|reply| Request::Depths { queues: vec![dead], reply }).expect("counted")[0];
@@ -126,11 +126,11 @@ pub fn a_queue_changes_where_its_dead_letters_go<T: Tenant>(tenant: &T) {
 }
 
 pub fn a_queue_that_cannot_be_had_is_refused_alone<T: Tenant>(tenant: &T) {
-    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
-    Party::attached(tenant, &[setup(&foo, &[])], 0).close();
+    let (one, two) = (tenant.queue("foo"), tenant.queue("bar"));
+    Party::attached(tenant, &[setup(&one, &[])], 0).close();
     let mut party = Party::client(tenant);
-    party.ask(Request::Attach { queues: vec![setup(&foo, &[])], passive: true });
-    party.ask(Request::AddQueue { queue: QueueIndex(1), setup: setup(&bar, &[]) });
+    party.ask(Request::Attach { queues: vec![setup(&one, &[])], passive: true });
+    party.ask(Request::AddQueue { queue: QueueIndex(1), setup: setup(&two, &[]) });
     party.credit(0, 1);
     let refused = party.wait("QueueAdded or QueueRefused", |event| match event {
         Event::QueueAdded { .. } => Some(None),
@@ -142,7 +142,7 @@ pub fn a_queue_that_cannot_be_had_is_refused_alone<T: Tenant>(tenant: &T) {
         assert_eq!(queue, QueueIndex(1));
         assert!(matches!(error, Error::NoSuchQueue { .. }), "{error}");
     }
-    party.submit(tasks(&foo, 1));
+    party.submit(tasks(&one, 1));
     let delivery = party.delivery();
     party.settle_now(delivery.handle, done());
 }
@@ -151,11 +151,11 @@ pub fn added_and_removed_queues_stay_so_after_a_lost_session<T: Tenant>(tenant: 
     if !T::LOSES_SESSIONS {
         return;
     }
-    let (foo, bar, baz) = (tenant.queue("foo"), tenant.queue("bar"), tenant.queue("baz"));
-    let mut party = Party::attached(tenant, &[setup(&foo, &[]), setup(&bar, &[])], 1);
-    add(&mut party, 2, setup(&baz, &[]));
+    let (one, two, three) = (tenant.queue("foo"), tenant.queue("bar"), tenant.queue("baz"));
+    let mut party = Party::attached(tenant, &[setup(&one, &[]), setup(&two, &[])], 1);
+    add(&mut party, 2, setup(&three, &[]));
     party.credit(2, 1);
-    party.submit(tasks(&bar, 2));
+    party.submit(tasks(&two, 2));
     let held = party.delivery();
     party.ask(Request::RemoveQueue { queue: QueueIndex(1) });
     tenant.lose();
@@ -168,11 +168,11 @@ pub fn added_and_removed_queues_stay_so_after_a_lost_session<T: Tenant>(tenant: 
     party.wait("QueueAdded", |event| matches!(event, Event::QueueAdded { queue } if queue.0 == 3).then_some(()));
     party.settle(held.handle, done());
     let client = Party::client(tenant);
-    for (index, queue) in [(0, &foo), (2, &baz), (3, &tenant.queue("fourth"))] {
+    for (index, queue) in [(0, &one), (2, &three), (3, &tenant.queue("fourth"))] {
         client.submit(tasks(queue, 1));
         let delivery = party.delivery();
         assert_eq!(delivery.queue, QueueIndex(index));
         party.settle_now(delivery.handle, done());
     }
-    client.until_depth(&bar, |depth| depth.ready == 2);
+    client.until_depth(&two, |depth| depth.ready == 2);
 }

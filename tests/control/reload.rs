@@ -61,7 +61,7 @@ fn resident_kib(master: &Master) -> u64 {
 
 /// One queue that stays, one whose workers are renewed each time, and two of which one is there at a time.
 fn turn(number: u32) -> String {
-    let (kind, guest) = if number % 2 == 0 { ("sleep", "even") } else { ("file", "odd") };
+    let (kind, guest) = if number.is_multiple_of(2) { ("sleep", "even") } else { ("file", "odd") };
     let attempts = 1 + number % 5;
     format!(
         "workers:\n  foo: {{ worker: demo_sleep_worker, processes: 2 }}\n  changing: {{ worker: demo_{kind}_worker, retry: {{ \

@@ -16,6 +16,7 @@ use asynctask::{
 use super::{
     broker::Effect,
     child::{self, Act, Child, Hand},
+    reloads::Reloads,
     watch::may_be_killed,
     world::{Happening, World},
 };
@@ -70,9 +71,7 @@ impl World {
                 let queue = self.watch.reloads.number(queue);
                 self.spawn(worker, queue, slot, launch)
             }
-            Action::Answer { number, answer } if self.watch.reloads.is_mine(number) => {
-                self.reload_answered(number, &answer)
-            }
+            Action::Answer { number, answer } if Reloads::is_reload(number) => self.reload_answered(number, &answer),
             Action::Answer { number, answer } => {
                 self.watch.orders.answered(number, answer);
                 Ok(())
@@ -132,7 +131,7 @@ impl World {
         }
         let (calm, temper) = (self.is_calm(), &self.settings.temper);
         let deaf = temper.deaf || (!calm && self.dice.chance(temper.never_ready));
-        self.children.insert(worker, Child { deaf, launch, ..Child::new(queue, slot, self.at()) });
+        self.children.insert(worker, Child { launch, deaf, ..Child::new(queue, slot, self.at()) });
         let acts = child::born(&self.settings, calm, &mut self.dice);
         self.acts(worker, acts);
         self.feed_later(Event::Spawned { worker, pid: pid_of(worker) });

@@ -61,7 +61,7 @@ impl Reloads {
         self.wanted.contains(&number) && !self.going.contains(&number) && !self.refused.contains(&number)
     }
 
-    pub(crate) fn is_mine(&self, number: u64) -> bool {
+    pub(crate) const fn is_reload(number: u64) -> bool {
         number >= FIRST
     }
 

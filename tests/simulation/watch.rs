@@ -140,7 +140,9 @@ impl Watch {
     /// A process ended: was that a failed start?
     pub(crate) fn ended(&mut self, worker: WorkerId, child: &Child, exit: &Exit) {
         let from_outside = child.killed_at.is_none() && is_signal(exit, &["SIGKILL", "SIGTERM"]);
-        if !child.ready && !from_outside && !child.dismissed {
+        // Killed for being late, and then scaled away, before its end was seen.
+        let scaled_away = child.number() > self.orders.processes[child.queue];
+        if !child.ready && !from_outside && !child.dismissed && !scaled_away {
             self.failed_start(worker.slot, child.queue);
         }
     }

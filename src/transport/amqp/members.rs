@@ -83,15 +83,12 @@ impl Engine {
         if let Some(attachment) = &mut self.attachment {
             attachment.queues.insert(queue, setup.clone());
         }
-        match up.intakes.0.get_mut(&queue) {
-            Some(intake) => {
-                intake.setup = setup;
-                close(&channel);
-            }
-            None => {
-                let credit = self.credits.get(&queue).copied().unwrap_or_default();
-                up.intakes.0.insert(queue, Intake::new(setup, channel, credit));
-            }
+        if let Some(intake) = up.intakes.0.get_mut(&queue) {
+            intake.setup = setup;
+            close(&channel);
+        } else {
+            let credit = self.credits.get(&queue).copied().unwrap_or_default();
+            up.intakes.0.insert(queue, Intake::new(setup, channel, credit));
         }
         self.horizon.borrow_mut().moved_at = self.now().at;
         self.tell(Event::QueueAdded { queue: QueueIndex(queue) });

@@ -146,7 +146,9 @@ impl Actor {
                 if !answered.is_empty() {
                     self.tell(Event::Settled(answered));
                 }
-                touched.into_iter().for_each(|queue| self.let_go(queue));
+                for queue in touched {
+                    self.let_go(queue);
+                }
             }
             Request::Survey { serial } => {
                 let empty = self.held.is_empty()

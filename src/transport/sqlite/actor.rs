@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    attach::Change,
     busy::Patience,
     housekeeping::Housekeeping,
     master::{Master, Stepped},
@@ -74,12 +75,6 @@ pub(super) struct Actor {
 pub(super) struct Lease {
     pub(super) application: String,
     pub(super) held: bool,
-}
-
-/// A change of the queues that are attached.
-pub(super) enum Change {
-    Add(QueueIndex, QueueSetup),
-    Remove(QueueIndex),
 }
 
 /// A write failed in a way that may pass.
@@ -183,14 +178,8 @@ impl Actor {
                 self.attach = Some(queues);
                 self.catch_up();
             }
-            Request::AddQueue { queue, setup } => {
-                self.changes.push_back(Change::Add(queue, setup));
-                self.catch_up();
-            }
-            Request::RemoveQueue { queue } => {
-                self.changes.push_back(Change::Remove(queue));
-                self.catch_up();
-            }
+            Request::AddQueue { queue, setup } => self.change(Change::Add(queue, setup)),
+            Request::RemoveQueue { queue } => self.change(Change::Remove(queue)),
             Request::Survey { serial } => {
                 self.survey = Some(serial);
                 self.catch_up();
@@ -228,7 +217,7 @@ impl Actor {
     }
 
     /// What was asked before is stored before the next question is answered.
-    fn catch_up(&mut self) {
+    pub(super) fn catch_up(&mut self) {
         self.store_submits();
         self.advance();
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    actor::{Actor, Change},
+    actor::Actor,
     housekeeping::quick_check,
     master::Master,
     owner::{self, Masters},
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    task::QueueIndex,
     transport::{Event, QueueSetup, Reply},
 };
 
@@ -21,6 +22,12 @@ use crate::{
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Between two tries to store what is owed at the end.
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
+
+/// A change of the queues that are attached.
+pub(super) enum Change {
+    Add(QueueIndex, QueueSetup),
+    Remove(QueueIndex),
+}
 
 impl Actor {
     /// Opens the file, if it is not open yet, and makes it, if it is not there.
@@ -74,6 +81,12 @@ impl Actor {
         self.attach = None;
         self.tell(Event::Attached { session: 1 });
         Ok(())
+    }
+
+    /// Queues are to come or go, in the order in which that is asked.
+    pub(super) fn change(&mut self, change: Change) {
+        self.changes.push_back(change);
+        self.catch_up();
     }
 
     /// Adds and removes queues as asked for, once there is a master. After an error it goes on where it was.
