@@ -141,7 +141,8 @@ impl Engine {
 
     /// Waits for whatever comes first.
     async fn woken(&mut self) -> Woken {
-        let late = self.next_deadline().map(|at| at.since(self.clock.now().at));
+        let now = self.clock.now().at;
+        let late = self.next_deadline().map(|at| at.since(now));
         let closing = self.closing.is_some();
         let Self { requests, heard, state, .. } = self;
         let look = std::future::poll_fn(|context| {
@@ -153,7 +154,8 @@ impl Engine {
             let (turn, intakes) = (up.turn, &mut up.intakes.0);
             for range in [turn..usize::MAX, 0..turn] {
                 for (&queue, intake) in intakes.range_mut(range) {
-                    if let Poll::Ready(looked) = intake.poll(context) {
+                    let rests = intake.rests_until(now).is_some();
+                    if !rests && let Poll::Ready(looked) = intake.poll(context) {
                         up.turn = queue + 1;
                         return Poll::Ready(Woken::Looked(queue, looked));
                     }
@@ -180,10 +182,14 @@ impl Engine {
             _ => None,
         };
         let now = self.clock.now();
+        let rests = match &self.state {
+            State::Up(up) => up.intakes.iter().filter_map(|intake| intake.rests_until(now.at)).min(),
+            _ => None,
+        };
         let early = early.map(|due| now.at + due.remaining(now.wall));
         let closing = self.closing.as_ref().map(|closing| closing.by);
         let survey = self.surveying.as_ref().filter(|pending| pending.waits()).map(|pending| pending.by);
-        acks.into_iter().chain(early).chain(closing).chain(survey).min()
+        acks.into_iter().chain(rests).chain(early).chain(closing).chain(survey).min()
     }
 
     /// Does what is due: the next try to connect, acknowledgements, changes of credit.
