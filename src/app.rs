@@ -142,6 +142,7 @@ impl App {
             env: env::vars().collect(),
             cwd,
             application: self.name.clone(),
+            at_once: false,
         }
     }
 

@@ -180,7 +180,7 @@ impl Drain {
         let (sender, events) = mpsc::unbounded_channel();
         Ok(Self {
             window: settings.rate.map(Window::new),
-            plan: QueuePlan { settings, accepts: Accepts::Json, is_program: false, is_once: false },
+            plan: QueuePlan { settings, accepts: Accepts::Json, is_program: false, is_once: false, launch: 0 },
             passive: config.declare_passive,
             worker,
             transport: transport::open(&config.transport, sender)?,

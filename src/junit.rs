@@ -92,13 +92,17 @@ impl Report {
         &self.path
     }
 
-    /// A task of the queue at this position was done, or dead-lettered.
-    pub fn ended(&mut self, queue: usize, id: String, in_hand: Duration, failure: Option<Box<Failure>>) {
+    /// A task of a queue was done, or dead-lettered.
+    pub fn ended(&mut self, queue: &str, id: String, in_hand: Duration, failure: Option<Box<Failure>>) {
         let room = if failure.is_some() { 2 * CASES } else { CASES };
         if self.cases.len() >= room {
             self.left_out += 1;
             return;
         }
+        let queue = self.queues.iter().position(|known| known == queue).unwrap_or_else(|| {
+            self.queues.push(queue.to_owned());
+            self.queues.len() - 1
+        });
         let failure = failure.map(|failure| Box::new(self.told(&failure)));
         self.failures += usize::from(failure.is_some());
         self.cases.push(Case { queue, id, seconds: in_hand.as_secs_f64(), failure });
@@ -234,12 +238,12 @@ mod tests {
         let mut report = Report::begin(&path, "s", vec!["foo".to_owned()]).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         for number in 0..CASES + 10 {
-            report.ended(0, number.to_string(), Duration::ZERO, None);
+            report.ended("q", number.to_string(), Duration::ZERO, None);
         }
         let mut failure = Failure::new(Reason::Crash, "e".repeat(100_000), Timestamp(0));
         failure.output_tail = "o".repeat(100_000);
         for _ in 0..5_000 {
-            report.ended(0, "x".to_owned(), Duration::ZERO, Some(Box::new(failure.clone())));
+            report.ended("q", "x".to_owned(), Duration::ZERO, Some(Box::new(failure.clone())));
         }
         assert_eq!((report.cases.len(), report.failures, report.left_out), (CASES + 5_000, 5_000, 10));
         assert!(report.text < TEXT + 5_000 * 600 + 3 * PART, "{}", report.text);

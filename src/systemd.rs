@@ -24,6 +24,8 @@ pub enum Phase {
     Starting,
     /// At work.
     Running,
+    /// At work, with other settings to come.
+    Reloading,
     /// On the way to its end.
     Stopping,
 }
@@ -63,7 +65,7 @@ impl Notifier {
         let mut lines = Vec::new();
         if phase != self.phase {
             match phase {
-                Phase::Starting => {}
+                Phase::Starting | Phase::Reloading => {}
                 Phase::Running => lines.push("READY=1".to_owned()),
                 Phase::Stopping => lines.push("STOPPING=1".to_owned()),
             }
@@ -88,6 +90,21 @@ impl Notifier {
         if !lines.is_empty() {
             // A manager that does not read, or is gone, changes nothing for us.
             let _ = self.socket.send(lines.join("\n").as_bytes());
+        }
+    }
+
+    /// Tells that the settings are being read again, unless they were not all in force yet, or the end is near. To be
+    /// called first thing: the manager waits for this and then for the `READY=1` that [`Self::tell`] sends when the master
+    /// is at work again, with other settings or with the old ones.
+    pub fn reloading(&mut self, phase: Phase) {
+        if phase != Phase::Running || self.phase != Phase::Running {
+            return;
+        }
+        // Both in one datagram: without the time the manager would take it for the end of an earlier reload.
+        if let Ok(now) = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC) {
+            let micros = now.tv_sec() * 1_000_000 + now.tv_nsec() / 1_000;
+            let _ = self.socket.send(format!("RELOADING=1\nMONOTONIC_USEC={micros}").as_bytes());
+            self.phase = Phase::Reloading;
         }
     }
 
@@ -140,6 +157,15 @@ mod tests {
         notifier.tell(at(2), Phase::Running, || unreachable!("not within five seconds"));
         assert_eq!(told(), None);
         assert_eq!(notifier.next_at(), Some(at(10)));
+        notifier.reloading(Phase::Running);
+        let message = told().unwrap();
+        let micros = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(micros.parse::<u64>().unwrap() > 0);
+        notifier.reloading(Phase::Reloading);
+        notifier.tell(at(2), Phase::Reloading, || unreachable!("not within five seconds"));
+        assert_eq!(told(), None);
+        notifier.tell(at(3), Phase::Running, || "2/2 workers".to_owned());
+        assert_eq!(told().unwrap(), "READY=1\nSTATUS=2/2 workers");
         notifier.tell(at(10), Phase::Running, || "2/2 workers".to_owned());
         assert_eq!(told().unwrap(), "WATCHDOG=1");
         notifier.tell(at(11), Phase::Stopping, || "draining".to_owned());

@@ -17,7 +17,8 @@ pub type Headers = serde_json::Map<String, serde_json::Value>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handle(pub u64);
 
-/// The position of a queue in the list the transport was attached with.
+/// The number of a queue between the transport and its owner: its position in the list that was attached, or the
+/// index that it was added at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueIndex(pub usize);
 

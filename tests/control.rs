@@ -6,6 +6,8 @@ mod cancelled;
 mod hostile;
 #[path = "control/pinged.rs"]
 mod pinged;
+#[path = "control/reload.rs"]
+mod reload;
 #[path = "control/rolling.rs"]
 mod rolling;
 #[path = "control/shown.rs"]

@@ -41,6 +41,7 @@ fn settings(app: &App, uri: &str, more: &[&str]) -> Config {
         env: Vec::new().into_iter().collect(),
         cwd: std::env::temp_dir(),
         application: "test".to_owned(),
+        at_once: false,
     };
     asynctask::config::load(&sources).unwrap_or_else(|problems| panic!("{problems}"))
 }

@@ -31,6 +31,8 @@
 //!   that is due for ever
 //! - commands: what shared a process with a cancelled task judged as a crash; a cancelled task's mark not looked at
 //! - pings: none sent; who is silent not killed; an answer not heard; one awaited from who got a task (1 in 1,500)
+//! - reloads: a new queue taken for one that the transport has; an answer awaited from a queue that is gone; a refusal of
+//!   what a queue was before taken for one of what it is; a queue asked for in a stop; a reload without an answer
 //! - a start limit that never fires; no kill of what was interrupted; the transport's limit armed again in a stop
 //!
 //! Not seen red, because another rule has the same effect: the general kill after the slots' own kills, the guard
@@ -59,6 +61,8 @@ mod ledger;
 mod once;
 #[path = "simulation/orders.rs"]
 mod orders;
+#[path = "simulation/reloads.rs"]
+mod reloads;
 #[path = "simulation/settings.rs"]
 mod settings;
 #[path = "simulation/watch.rs"]

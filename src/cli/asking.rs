@@ -68,6 +68,12 @@ pub(super) enum Steer {
         /// The queue
         queue: Option<String>,
     },
+    /// Read the settings again and do what is different, as a HUP does
+    Reload {
+        /// Until the new settings are in force: workers ready, removed queues done with
+        #[arg(long)]
+        wait: bool,
+    },
     /// Stop the master as a SIGTERM does
     Stop {
         /// Interrupt what is in hand

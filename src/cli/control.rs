@@ -68,8 +68,11 @@ pub(super) fn health(app: &App, global: &Global, verb: &Health) -> Result<Code, 
 }
 
 pub(super) fn control(app: &App, global: &Global, verb: &Control) -> Result<Code, Error> {
-    let config = load(app, global)?;
-    let path = socket(&config, verb.socket.as_ref())?;
+    // By name it is found whatever the settings say by now.
+    let path = match &verb.socket {
+        Some(path) => path.clone(),
+        None => socket(&load(app, global)?, None)?,
+    };
     let said = done(&path, &verb.verb.command())?;
     print(&format!("{}\n", said.as_str().map_or_else(|| said.to_string(), str::to_owned)))?;
     Ok(Code::Ok)
@@ -83,6 +86,7 @@ impl Steer {
             Self::Resume { queue } => Command::Resume { queue },
             Self::Unpark { queue } => Command::Unpark { queue },
             Self::Restart { queue } => Command::Restart { queue },
+            Self::Reload { wait } => Command::Reload { wait },
             Self::Stop { now } => Command::Stop { now },
             Self::Cancel { id } => Command::Cancel { id },
             Self::LogLevel { level } => Command::LogLevel { level },
@@ -109,6 +113,7 @@ fn done(path: &std::path::Path, command: &Command) -> Result<Value, Error> {
     match client::ask(path, command) {
         Ok(Answer::Done(value)) => Ok(value),
         Ok(Answer::Refused { message }) => Err(Error::new(Code::Refused, message)),
+        Ok(Answer::Invalid { problems }) => Err(super::invalid(&problems)),
         Err(error @ client::Error::NoMaster { .. }) => Err(Error::new(Code::NoMaster, error.to_string())
             .hint("is `asynctask workers` running with the same configuration file?")),
         Err(error @ client::Error::Unreadable { .. }) => Err(Error::new(Code::NoMaster, error.to_string())),

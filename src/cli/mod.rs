@@ -129,10 +129,13 @@ fn refused(error: &clap::Error) -> ExitCode {
 
 /// Reads and checks the settings.
 fn load(app: &App, global: &Global) -> Result<Config, Error> {
-    let sources = sources(app, global)?;
+    crate::config::load(&sources(app, global)?).map_err(|problems| invalid(&problems.to_string()))
+}
+
+/// The settings are not right.
+fn invalid(problems: &str) -> Error {
     // Each problem brings its own `error:`; the first one is what every error of ours begins with.
-    let one_error = |problems: String| problems.strip_prefix("error: ").map(str::to_owned).unwrap_or(problems);
-    crate::config::load(&sources).map_err(|problems| Error::new(Code::Config, one_error(problems.to_string())))
+    Error::new(Code::Config, problems.strip_prefix("error: ").unwrap_or(problems))
 }
 
 fn sources(app: &App, global: &Global) -> Result<Sources, Error> {

@@ -118,6 +118,7 @@ fn as_program(config: &Config, plan: QueuePlan, level: Level, task: Task) -> Res
     let mut plan = plan_of(config, vec![plan], level);
     plan.halt_when_empty = true;
     let run = master::Run {
+        reader: None,
         control: None,
         notifier: None,
         plan,

@@ -20,13 +20,13 @@ use super::{
 };
 use crate::{
     app::{App, WORKER},
-    config::{Config, Mode, Queue, Target, parse_duration},
+    config::{self, Config, Mode, Queue, Sources, Target, parse_duration},
     control::server::{self, Socket},
     error::{Code, Error},
     junit::Report,
     logging::{Format, Level, Logger},
     master::{
-        self, Finished, MASTER, Run, Tally,
+        self, Finished, Fresh, MASTER, Objection, Reader, Run, Tally,
         event::{Plan, QueuePlan},
     },
     process::{self, Environment, Program},
@@ -45,7 +45,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     let level = log_level(global)?;
     let halt_timeout = verb.halt_timeout.as_deref().map(|text| duration("--halt-timeout", text)).transpose()?;
     let mut config = load(app, global)?;
-    choose(&mut config, verb)?;
+    choose(&mut config, &verb.queues, verb.processes)?;
     let report = verb.report.as_deref().map(|path| report(path, &config)).transpose()?;
     let format = format(&verb.log_format);
     let logger = logger(level, format, verb.quiet)?;
@@ -71,6 +71,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
             Some(Timer::new(config.schedules.clone()))
         }
     };
+    let reader = reader(app, global, verb, &config, level)?;
     let launches = config.queues.iter().map(|queue| launch(&config, queue, level)).collect();
     let control = control(&config, verb, &logger)?;
     let notifier = Notifier::of_process(|name| std::env::var(name).ok()).unwrap_or_else(|error| {
@@ -86,6 +87,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
         setups: config.queues.iter().map(setup).collect(),
         passive: config.declare_passive,
         application: config.application.clone(),
+        reader: Some(reader),
         uri: config.transport,
         timer,
         halt_timeout,
@@ -152,19 +154,56 @@ fn control(config: &Config, verb: &Workers, logger: &Logger) -> Result<Option<So
     }
 }
 
+/// How a running master reads its settings again: from the same files, options and environment, with the same options of
+/// this run.
+fn reader(app: &App, global: &Global, verb: &Workers, config: &Config, level: Level) -> Result<Reader, Error> {
+    let sources = Sources { at_once: true, ..super::sources(app, global)? };
+    let (queues, processes, scheduler) = (verb.queues.clone(), verb.processes, verb.scheduler);
+    let before = config.clone();
+    Ok(Reader::new(move || {
+        let mut config = config::load(&sources).map_err(|problems| Objection::Invalid(problems.to_string()))?;
+        let keys = fixed(&before, &config);
+        if !keys.is_empty() {
+            let keys = keys.join(", ");
+            return Err(Objection::Refused(format!("another value of {keys} needs a restart")));
+        }
+        choose(&mut config, &queues, processes).map_err(|error| Objection::Refused(error.message))?;
+        if config.queues.is_empty() {
+            return Err(Objection::Refused("no queue would be left; to end its work, stop the master".to_owned()));
+        }
+        let queue = |queue: &Queue| (queue_plan(&config, queue), launch(&config, queue, level));
+        Ok(Fresh {
+            queues: config.queues.iter().map(queue).collect(),
+            supervisor: config.supervisor,
+            schedules: scheduler.then(|| config.schedules.clone()),
+        })
+    }))
+}
+
+/// The keys that have another value and that a running master cannot change.
+fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
+    let keys = [
+        ("application", before.application != now.application),
+        ("transport", before.transport != now.transport),
+        ("declare", before.declare_passive != now.declare_passive),
+        ("control", before.control_socket != now.control_socket),
+    ];
+    keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+}
+
 /// Keeps the queues that were asked for, and no more processes of each than asked for.
-fn choose(config: &mut Config, verb: &Workers) -> Result<(), Error> {
-    for name in &verb.queues {
+fn choose(config: &mut Config, queues: &[String], processes: Option<u32>) -> Result<(), Error> {
+    for name in queues {
         if !config.queues.iter().any(|queue| queue.name == *name) {
             let known: Vec<&str> = config.queues.iter().map(|queue| queue.name.as_str()).collect();
             let error = Error::new(Code::Usage, format!("--queue: \"{name}\" is not a configured queue"));
             return Err(error.hint(format!("configured are: {}", known.join(", "))));
         }
     }
-    if !verb.queues.is_empty() {
-        config.queues.retain(|queue| verb.queues.contains(&queue.name));
+    if !queues.is_empty() {
+        config.queues.retain(|queue| queues.contains(&queue.name));
     }
-    if let Some(most) = verb.processes {
+    if let Some(most) = processes {
         for queue in &mut config.queues {
             queue.processes = queue.processes.min(most);
         }
@@ -201,6 +240,7 @@ pub(super) fn queue_plan(config: &Config, queue: &Queue) -> QueuePlan {
         accepts: command.map_or(Accepts::Json, |command| command.accepts),
         is_program: command.is_some(),
         is_once: command.is_some_and(|command| command.mode == Mode::Once),
+        launch: 0,
     }
 }
 

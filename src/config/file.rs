@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     io::Read,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -40,6 +41,8 @@ pub struct Sources {
     pub cwd: PathBuf,
     /// Name of the application if the settings give none: the program's name.
     pub application: String,
+    /// Only files that lie on a disk are read: nobody is waited for.
+    pub at_once: bool,
 }
 
 impl std::fmt::Debug for Sources {
@@ -81,7 +84,7 @@ impl Sources {
                 absolute.parent().unwrap_or(&self.cwd).clone_into(&mut typed.folder);
             }
             typed.files.push(absolute.clone());
-            match read_bounded(&absolute) {
+            match read_bounded(&absolute, self.at_once) {
                 Ok(text) => {
                     let folder = absolute.parent().unwrap_or(&self.cwd).to_owned();
                     let layer = report.layer(LayerName::File { path, text: text.clone() }, folder);
@@ -191,13 +194,18 @@ impl Sources {
     }
 }
 
-fn read_bounded(path: &Path) -> Result<String, String> {
+fn read_bounded(path: &Path, at_once: bool) -> Result<String, String> {
     let cannot = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "no such file".to_owned(),
         _ => format!("cannot be read: {error}"),
     };
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(cannot)?;
+    // A pipe without a writer must not keep the one who opens it.
+    let flags = if at_once { nix::fcntl::OFlag::O_NONBLOCK.bits() } else { 0 };
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
+    if at_once && !file.metadata().map_err(cannot)?.is_file() {
+        return Err("is no regular file, and cannot be read again".to_owned());
+    }
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err("is larger than 1 MiB".to_owned());

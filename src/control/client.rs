@@ -49,7 +49,9 @@ pub fn ask(path: &Path, command: &Command) -> Result<Answer, Error> {
 }
 
 fn exchange(stream: &mut UnixStream, command: &Command) -> std::io::Result<String> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    // Who asks to wait for the end of a reload waits as long as that takes: its tasks in hand are finished.
+    let patience = (*command != Command::Reload { wait: true }).then_some(PATIENCE);
+    stream.set_read_timeout(patience)?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut text = serde_json::to_vec(command)?;
     text.push(b'\n');

@@ -40,6 +40,11 @@ pub enum Command {
         /// The queue; all without one.
         queue: Option<String>,
     },
+    /// Read the settings again, and do what is different.
+    Reload {
+        /// Answer when all of it is so.
+        wait: bool,
+    },
     /// Stop, as a SIGTERM does; with `now`, interrupt what is in hand.
     Stop {
         /// Do not wait for tasks in hand.
@@ -76,6 +81,11 @@ pub enum Answer {
     Refused {
         /// Why.
         message: String,
+    },
+    /// The settings are not right, so nothing was done.
+    Invalid {
+        /// All that is wrong with them, as `config check` says it.
+        problems: String,
     },
 }
 

@@ -43,6 +43,10 @@ pub struct Core {
     pub(super) stop: Stop,
     pub(super) tally: Tally,
     tells_ends: bool,
+    /// Other settings that are not all in force yet.
+    pub(super) reload: Option<super::reload::Reload>,
+    /// Since when each queue has had a worker that was ready.
+    pub(super) ran_at: Option<Instant>,
     pub(super) suspended: Vec<super::death::Suspended>,
     /// Settled by us, not yet confirmed by the transport.
     pub(super) unsettled: HashMap<Handle, Owed>,
@@ -116,6 +120,8 @@ impl Core {
             stop: Stop::Running,
             tally: Tally::default(),
             tells_ends: false,
+            reload: None,
+            ran_at: None,
             suspended: Vec::new(),
             unsettled: HashMap::new(),
             session: 0,
@@ -162,6 +168,7 @@ impl Core {
             Event::HungUp { worker } => self.hung_up(worker),
             Event::Exited { worker, ended } => self.exited(worker, ended),
             Event::Commanded { number, command, by } => self.commanded(number, command, &by),
+            Event::SettingsRead { number, wait, by, settings } => self.settings_read(number, wait, &by, *settings),
             Event::Measured { worker, bytes } => self.measured(worker, bytes),
             Event::InterruptAsked => self.interrupt_asked(),
             Event::StopAsked => self.stop_asked(),
@@ -171,8 +178,12 @@ impl Core {
         while let Some(owner) = self.timers.due(now.at) {
             self.look_at(owner);
         }
+        self.look_at_reload();
         self.use_room();
         self.check_quiet();
+        if self.ran_at.is_none() && self.pools.iter().all(|pool| pool.proven) {
+            self.ran_at = Some(now.at);
+        }
         std::mem::swap(&mut self.actions, actions);
     }
 
@@ -302,7 +313,8 @@ impl Core {
         if self.tells_ends
             && let Some(failure) = failure
         {
-            let (queue, id, failure) = (delivery.queue, delivery.task.id.clone(), failure.cloned());
+            let queue = self.pools[delivery.queue.0].name().to_owned();
+            let (id, failure) = (delivery.task.id.clone(), failure.cloned());
             self.actions.push(Action::TaskEnded { queue, id, in_hand: took, failure });
         }
         match settlement {
@@ -408,7 +420,7 @@ impl Core {
     /// Asks for the credit that a queue should have, if that has changed.
     pub(super) fn renew_credit(&mut self, index: usize) {
         let wanted = if self.stop.is_stopping() { 0 } else { self.pools[index].wanted_credit(self.outliving(index)) };
-        if wanted != self.pools[index].credit && self.attached {
+        if wanted != self.pools[index].credit && self.attached && self.pools[index].known.has_it {
             self.ask_credit(index, wanted);
         }
     }

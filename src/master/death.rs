@@ -75,7 +75,8 @@ impl Core {
         let (kind, queue) = (settings.kind.clone(), settings.name.clone());
         self.log(Level::Info, || format!("Launching {kind} to work on queue {queue}"));
         let name = self.slots[slot].name.clone();
-        self.actions.push(Action::Spawn { worker: id, slot: name, queue: crate::task::QueueIndex(index) });
+        let launch = self.pools[index].plan.launch;
+        self.actions.push(Action::Spawn { worker: id, slot: name, queue: crate::task::QueueIndex(index), launch });
         self.arm_slot(slot);
     }
 
@@ -307,6 +308,10 @@ impl Core {
         let index = self.slots[slot].queue;
         self.slots[slot].state = State::Empty;
         self.relist(slot);
+        if !self.slots[slot].wanted {
+            self.pools[index].leaving.retain(|other| *other != slot);
+            return;
+        }
         if self.slots[slot].replaces.is_some() {
             // The process that it was to replace is well and goes on.
             self.wait_before_restart(slot);
@@ -340,7 +345,7 @@ impl Core {
         self.timers.arm(Owner::Queue(index), self.now.at + pause);
         if self.plan.halt_when_empty {
             self.end_badly(Code::Refused, format!("queue {queue} is parked: {why}"));
-        } else if self.pools.iter().all(pool::Pool::is_hopeless) {
+        } else if self.pools.iter().filter(|pool| pool.is_member()).all(pool::Pool::is_hopeless) {
             self.end_badly(Code::Unavailable, "all queues are parked".to_owned());
         }
     }

@@ -78,6 +78,17 @@ pub enum Event {
         /// Who gave it.
         by: String,
     },
+    /// The settings were read again, and are right.
+    SettingsRead {
+        /// Names the answer, if somebody waits for one.
+        number: Option<u64>,
+        /// The answer is to come when all of it is so.
+        wait: bool,
+        /// Who asked for it.
+        by: String,
+        /// What they say now.
+        settings: Box<Settings>,
+    },
     /// The memory of a worker, which was asked for.
     Measured {
         /// Which.
@@ -123,6 +134,8 @@ pub enum Action {
         slot: String,
         /// The queue.
         queue: QueueIndex,
+        /// What to start.
+        launch: usize,
     },
     /// Start a process for one task of a queue's kind.
     SpawnOnce {
@@ -132,6 +145,8 @@ pub enum Action {
         worker: WorkerId,
         /// The queue.
         queue: QueueIndex,
+        /// What to start.
+        launch: usize,
         /// What the process is told.
         once: Once,
     },
@@ -148,6 +163,18 @@ pub enum Action {
         worker: WorkerId,
         /// With what.
         signal: Signal,
+    },
+    /// Have the transport work one more queue, or change what it knows of one.
+    AddQueue {
+        /// Its index.
+        queue: QueueIndex,
+        /// The queue.
+        setup: transport::QueueSetup,
+    },
+    /// Have the transport let go of a queue.
+    RemoveQueue {
+        /// Its index.
+        queue: QueueIndex,
     },
     /// Change a queue's credit.
     Credit {
@@ -173,7 +200,7 @@ pub enum Action {
     /// For whoever writes a report of this run: a task was run to an end, or dead-lettered unrun.
     TaskEnded {
         /// Its queue.
-        queue: QueueIndex,
+        queue: String,
         /// Its id.
         id: String,
         /// How long it was in a worker's hands the last time.
@@ -254,7 +281,7 @@ pub enum Signal {
 /// What the core works from: the checked settings and the options of this run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The queues; their positions are the [`QueueIndex`]es.
+    /// The queues at the start; their positions are the [`QueueIndex`]es.
     pub queues: Vec<QueuePlan>,
     /// Limits of the master.
     pub supervisor: config::Supervisor,
@@ -277,7 +304,7 @@ pub struct Plan {
 }
 
 /// A queue with what the core needs to know of its kind.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct QueuePlan {
     /// The settings.
     pub settings: config::Queue,
@@ -287,4 +314,17 @@ pub struct QueuePlan {
     pub is_program: bool,
     /// Its kind has a process for each task (`mode: once`).
     pub is_once: bool,
+    /// Names what is started for it: with another number its workers are to be renewed.
+    pub launch: usize,
+}
+
+/// What of the settings can change while the master runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The queues to work.
+    pub queues: Vec<QueuePlan>,
+    /// Limits of the master.
+    pub supervisor: config::Supervisor,
+    /// A timer of schedules runs beside the core.
+    pub scheduler: bool,
 }

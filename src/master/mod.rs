@@ -19,8 +19,10 @@ mod memory;
 mod once;
 mod ping;
 pub(crate) mod pool;
+mod reload;
 mod renewal;
 mod report;
+mod reread;
 mod session;
 mod shown;
 mod shutdown;
@@ -32,11 +34,20 @@ pub(crate) mod verdict;
 mod views;
 mod workers;
 
-use std::{cell::RefCell, collections::HashMap, io, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    io,
+    rc::Rc,
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::core::{Core, Tally};
+pub use self::{
+    core::{Core, Tally},
+    reread::{Fresh, Objection, Reader},
+};
 use self::{
     event::{Action, Ended, Event, Once, Plan, WorkerId},
     workers::{Inbox, Process, Worker},
@@ -55,7 +66,7 @@ use crate::{
     schedule::{Act, Timer},
     systemd::Notifier,
     task::{Handle, Settlement},
-    transport::{self, DeadQueue, QueueSetup, Request, Transport, Uri},
+    transport::{self, QueueSetup, Request, Transport, Uri},
 };
 
 /// How long the transport may take to close.
@@ -69,13 +80,16 @@ const GROUP_LIMIT: Duration = Duration::from_millis(1);
 /// Transport events taken in one turn.
 const TURN: usize = 256;
 
+/// What to start for a queue.
+pub type Launch = (Program, Environment);
+
 /// A run of the master, all settings resolved.
 #[derive(Debug)]
 pub struct Run {
     /// What the core works from.
     pub plan: Plan,
     /// What to start for each queue of the plan.
-    pub launches: Vec<(Program, Environment)>,
+    pub launches: Vec<Launch>,
     /// The transport.
     pub uri: Uri,
     /// The queues as the transport needs to know them, same order as in the plan.
@@ -86,6 +100,8 @@ pub struct Run {
     pub application: String,
     /// The schedules, if this master is to be their scheduler.
     pub timer: Option<Timer>,
+    /// Reads the settings again, if they can be.
+    pub reader: Option<Reader>,
     /// The run ends with 81 after this long.
     pub halt_timeout: Option<Duration>,
     /// The service manager, if it wants to be told.
@@ -162,20 +178,25 @@ struct Shell {
     transport: Box<dyn Transport>,
     logger: Logger,
     inbox: Rc<Inbox>,
-    launches: Vec<(Program, Environment)>,
+    /// What to start, by the number that the core's plans name.
+    launches: BTreeMap<usize, Launch>,
+    /// The number of the next one.
+    launched: usize,
     workers: Vec<Option<Rc<Worker>>>,
     pids: HashMap<u32, WorkerId>,
     /// Commands that wait for the core's answer, by number.
     asked: HashMap<u64, Asked>,
     commands: u64,
     uri: Uri,
-    /// The queues, for their depths.
-    dead: Vec<DeadQueue>,
+    reader: Option<Reader>,
+    application: String,
     notifier: Option<Notifier>,
     /// Whether the lease of the schedules is ours.
     leading: bool,
     oom: OomWatch,
     timer: Option<Timer>,
+    /// The timing of schedules has ended: nothing begins it again.
+    timer_stopped: bool,
     /// Settlements that go to the transport together, and since when the first of them waits.
     settlements: Vec<(Handle, Settlement)>,
     held_since: Instant,
@@ -190,10 +211,13 @@ struct Shell {
 
 impl Shell {
     fn new(run: Run, transport: Box<dyn Transport>, logger: Logger) -> Self {
-        let dead = run.setups.iter().map(|setup| setup.dead.clone()).collect();
+        let mut run = run;
+        for (launch, queue) in run.plan.queues.iter_mut().enumerate() {
+            queue.launch = launch;
+        }
         transport.ask(Request::Attach { queues: run.setups, passive: run.passive });
         if run.timer.is_some() {
-            transport.ask(Request::Lease { application: run.application });
+            transport.ask(Request::Lease { application: run.application.clone() });
         }
         let mut core = Core::new(run.plan);
         if run.report.is_some() {
@@ -207,17 +231,20 @@ impl Shell {
             transport,
             logger,
             inbox: Rc::default(),
-            launches: run.launches,
+            launched: run.launches.len(),
+            launches: run.launches.into_iter().enumerate().collect(),
             workers: Vec::new(),
             pids: HashMap::new(),
             asked: HashMap::new(),
             commands: 0,
             uri: run.uri,
-            dead,
+            reader: run.reader,
+            application: run.application,
             notifier: run.notifier,
             leading: false,
             oom: OomWatch::open(),
             timer: run.timer,
+            timer_stopped: false,
             settlements: Vec::new(),
             held_since: Instant::default(),
             idled: 0,
@@ -332,10 +359,7 @@ impl Shell {
                 Signal::Terminate | Signal::Interrupt => self.handle(Event::StopAsked),
                 Signal::Quit => self.handle(Event::InterruptAsked),
                 Signal::User1 => self.tell_status(),
-                Signal::HangUp => {
-                    let text = "HUP: the settings are read at the start; to take new ones, restart the master";
-                    self.logger.line(Level::Warning, MASTER, text);
-                }
+                Signal::HangUp => self.reload(None, false, "HUP"),
                 Signal::Child => {}
             }
         }
@@ -449,7 +473,7 @@ impl Shell {
             }
             Action::TaskEnded { queue, id, in_hand, failure } => {
                 if let Some(report) = &self.report {
-                    report.borrow_mut().ended(queue.0, id, in_hand, failure);
+                    report.borrow_mut().ended(&queue, id, in_hand, failure);
                 }
             }
             Action::Settle { handle, settlement } => {
@@ -459,6 +483,11 @@ impl Shell {
                 // Accepted early, it still has its place.
                 self.idled += isize::from(settlement != Settlement::Accept);
                 self.settlements.push((handle, settlement));
+            }
+            Action::AddQueue { queue, setup } => self.transport.ask(Request::AddQueue { queue, setup }),
+            Action::RemoveQueue { queue } => {
+                self.hand_over_settlements();
+                self.transport.ask(Request::RemoveQueue { queue });
             }
             Action::Credit { queue, credit } => {
                 self.hand_over_settlements();
@@ -473,8 +502,8 @@ impl Shell {
                 self.hand_over_settlements();
                 self.transport.ask(Request::Survey { serial });
             }
-            Action::Spawn { worker, slot, queue } => self.spawn(worker, slot, queue.0),
-            Action::SpawnOnce { worker, slot, queue, once } => self.spawn_once(worker, slot, queue.0, &once),
+            Action::Spawn { worker, slot, launch, .. } => self.spawn(worker, slot, launch),
+            Action::SpawnOnce { worker, slot, launch, once, .. } => self.spawn_once(worker, slot, launch, &once),
             Action::Answer { number, answer } => self.answer(number, answer),
             Action::CancelWaiting { number, id } => self.cancel_waiting(number, id),
             Action::LogLevel(level) => self.logger.set_level(level),
@@ -498,6 +527,7 @@ impl Shell {
             }
             Action::StopScheduler => {
                 self.timer = None;
+                self.timer_stopped = true;
                 self.transport.ask(Request::ReleaseLease);
             }
             Action::Halt { code, error } => {
@@ -519,8 +549,8 @@ impl Shell {
         }
     }
 
-    fn spawn(&mut self, id: WorkerId, slot: String, queue: usize) {
-        let (program, environment) = &self.launches[queue];
+    fn spawn(&mut self, id: WorkerId, slot: String, launch: usize) {
+        let (program, environment) = &self.launches[&launch];
         let about = About { queue: environment.queue.clone(), slot: Some(slot.clone()), ..About::default() };
         let environment = Environment { slot, ..environment.clone() };
         let oom_before = self.oom.count();
@@ -528,8 +558,8 @@ impl Shell {
         self.watch(id, spawned.map(Process::from), about, oom_before);
     }
 
-    fn spawn_once(&mut self, id: WorkerId, slot: String, queue: usize, once: &Once) {
-        let (program, environment) = &self.launches[queue];
+    fn spawn_once(&mut self, id: WorkerId, slot: String, launch: usize, once: &Once) {
+        let (program, environment) = &self.launches[&launch];
         let task = Some(once.id.clone());
         let about = About { queue: environment.queue.clone(), slot: Some(slot.clone()), task, ..About::default() };
         let mut environment = Environment { slot, ..environment.clone() };

@@ -184,7 +184,8 @@ impl Core {
     /// Hands a task to a process of its own.
     pub(super) fn spawn_once(&mut self, worker: WorkerId, index: usize, once: Once) {
         let slot = self.slots[worker.slot].name.clone();
-        self.actions.push(Action::SpawnOnce { slot, worker, queue: QueueIndex(index), once });
+        let launch = self.pools[index].plan.launch;
+        self.actions.push(Action::SpawnOnce { slot, worker, queue: QueueIndex(index), launch, once });
     }
 }
 
@@ -256,6 +257,7 @@ mod tests {
                 accepts: Accepts::Bytes,
                 is_program: true,
                 is_once,
+                launch: 0,
             };
             let mut queues = vec![queue("foo", true)];
             queues.extend(beside.then(|| queue("bar", false)));

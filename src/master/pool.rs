@@ -10,6 +10,7 @@ use crate::{
     clock::Instant,
     config::{Breaker, Rate},
     task::Delivery,
+    transport::DeadQueue,
 };
 
 /// Failed starts within [`START_WINDOW`] that park a queue.
@@ -46,6 +47,14 @@ pub(super) struct Pool {
     /// Tasks in workers' hands.
     pub(super) in_hand: usize,
     pub(super) state: State,
+    /// Where it stands between the settings and the transport.
+    pub(super) standing: Standing,
+    /// What the transport knows of it.
+    pub(super) known: Known,
+    /// A reload came to it, and not all of its workers are as that wants them.
+    pub(super) is_fresh: bool,
+    /// Processes as the settings say, whatever a person made of it.
+    pub(super) configured: u32,
     /// A person wants no tasks of it taken.
     pub(super) paused: bool,
     /// Tasks done.
@@ -66,6 +75,44 @@ pub(super) struct Pool {
     pub(super) row: Row,
     pub(super) rate: Option<Window>,
     pub(super) pace: Pace,
+}
+
+/// What the transport knows of a queue.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// It is there.
+    pub(super) has_it: bool,
+    pub(super) asked: Asked,
+    /// Where its dead letters were to go when it was asked for last.
+    pub(super) asked_for: DeadQueue,
+    /// Where its dead letters go.
+    pub(super) kept_by: DeadQueue,
+}
+
+/// Whether the transport is to add or change a queue, and has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// It is not.
+    Nothing,
+    /// It is.
+    Once,
+    /// And the queue has changed since: the answer will be of what it was.
+    Again,
+}
+
+/// Where a queue stands between the settings and the transport; see the chapter on reloads.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Standing {
+    /// The transport is to add it.
+    Joining,
+    /// It is worked.
+    Attached,
+    /// The settings do not name it: what is in hand is finished. Then it may be wanted again, in another mode.
+    Draining { again: Option<Box<QueuePlan>> },
+    /// The transport is to let go of it.
+    Leaving { again: Option<Box<QueuePlan>> },
+    /// There is no queue; its index is free.
+    Vacant,
 }
 
 /// Whether a queue is worked.
@@ -102,6 +149,7 @@ pub(super) enum First {
 impl Pool {
     pub(super) fn new(plan: QueuePlan, slots: Vec<usize>) -> Self {
         let rate = plan.settings.rate.map(Window::new);
+        let (configured, kept_by) = (plan.settings.processes, plan.settings.dead_letter.clone());
         Self {
             plan,
             slots,
@@ -110,6 +158,10 @@ impl Pool {
             free: Vec::new(),
             in_hand: 0,
             state: State::Running,
+            standing: Standing::Attached,
+            known: Known { has_it: true, asked: Asked::Nothing, asked_for: kept_by.clone(), kept_by },
+            is_fresh: false,
+            configured,
             paused: false,
             done: 0,
             delivered_at: Instant::default(),
@@ -130,6 +182,18 @@ impl Pool {
         &self.plan.settings.name
     }
 
+    /// Whether the settings name it.
+    pub(super) fn is_member(&self) -> bool {
+        matches!(self.standing, Standing::Joining | Standing::Attached)
+    }
+
+    /// Whether it is what the settings say. A number of processes that a person asked for is none of their business.
+    pub(super) fn is_planned(&self, plan: &QueuePlan) -> bool {
+        let mut mine = self.plan.clone();
+        mine.settings.processes = self.configured;
+        mine == *plan
+    }
+
     /// Tasks that its processes can do at once.
     pub(super) fn seats(&self) -> u32 {
         self.plan.settings.processes.saturating_mul(self.plan.settings.concurrency).max(1)
@@ -137,7 +201,7 @@ impl Pool {
 
     /// The credit that it should have now, with so many tasks in hand that take credit and no seat.
     pub(super) fn wanted_credit(&self, outliving: u32) -> u32 {
-        if !self.proven || self.paused {
+        if !self.proven || self.paused || self.standing != Standing::Attached {
             return 0;
         }
         match (&self.state, &self.first) {
@@ -253,6 +317,13 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn new(rate: Rate) -> Self {
         Self { rate, starts: VecDeque::new(), told: false }
+    }
+
+    /// Another rate in the place of this one: what was started stays in sight.
+    pub(super) fn after(old: Option<Self>, rate: Rate) -> Self {
+        let mut starts = old.map(|old| old.starts).unwrap_or_default();
+        starts.drain(..starts.len().saturating_sub(rate.calls as usize));
+        Self { rate, starts, told: false }
     }
 
     /// When the next start is allowed; `None`: now.

@@ -31,6 +31,12 @@ impl Core {
             return Err(format!("a queue has 1 to {most} processes; to stop working it, pause it"));
         }
         let before = self.pools[index].slots.len();
+        self.scale_to(index, processes);
+        Ok(format!("{before} processes before, {processes} now"))
+    }
+
+    /// Gives a queue so many slots: the last ones go, or more come.
+    pub(super) fn scale_to(&mut self, index: usize, processes: u32) {
         self.pools[index].plan.settings.processes = processes;
         while self.pools[index].slots.len() > processes as usize {
             if let Some(slot) = self.pools[index].slots.pop() {
@@ -49,7 +55,6 @@ impl Core {
         }
         self.renew_next(index);
         self.renew_credit(index);
-        Ok(format!("{before} processes before, {processes} now"))
     }
 
     /// A slot for this name: one that was left, or a new one.
@@ -66,7 +71,7 @@ impl Core {
     }
 
     /// Empties a slot for good: what its process holds is finished.
-    fn retire(&mut self, slot: usize, reason: HaltReason) {
+    pub(super) fn retire(&mut self, slot: usize, reason: HaltReason) {
         self.slots[slot].wanted = false;
         self.slots[slot].replaces = None;
         let index = self.slots[slot].queue;

@@ -203,7 +203,7 @@ impl Core {
         let pool = &mut self.pools[index];
         let limit = pool.plan.settings.breaker.failures;
         let on_trial = matches!(pool.state, pool::State::Trial { .. });
-        if matches!(pool.state, pool::State::Parked { .. }) {
+        if matches!(pool.state, pool::State::Parked { .. }) || !pool.is_member() {
             return;
         }
         if pool.row.failed(id, limit) || on_trial {

@@ -47,6 +47,9 @@ impl Core {
                 }
             }
             Told::Locked { handle, held_by } => self.locked(handle, held_by.as_deref()),
+            Told::QueueAdded { queue } => self.queue_added(queue.0),
+            Told::QueueRefused { queue, error } => self.queue_refused(queue.0, &error),
+            Told::QueueRemoved { queue } => self.queue_removed(queue.0),
             Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
             Told::Warning(text) => self.log(Level::Warning, || text),
             // The timer of schedules is a machine of its own; the shell tells it.
@@ -139,7 +142,11 @@ impl Core {
         let Some(delivery) = self.adopt(delivery) else { return };
         let pool = &mut self.pools[index];
         pool.delivered_at = self.now.at;
-        if self.stop.is_stopping() || pool.paused || matches!(pool.state, pool::State::Parked { .. }) {
+        if self.stop.is_stopping()
+            || pool.paused
+            || pool.standing != pool::Standing::Attached
+            || matches!(pool.state, pool::State::Parked { .. })
+        {
             self.settle(delivery.handle, None, Settlement::Release);
             return;
         }

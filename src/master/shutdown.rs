@@ -128,6 +128,7 @@ impl Core {
         let until = self.now.at + self.plan.supervisor.grace;
         self.stop = Stop::Draining(End { code, error, until, interrupted: false, last_until: None });
         self.timers.arm(Owner::Stop, until);
+        self.abandon_reload();
         self.serial += 1;
         for index in 0..self.pools.len() {
             self.give_back(index);
@@ -318,6 +319,7 @@ impl Core {
         self.in_hand == 0
             && self.suspended.is_empty()
             && self.all_settled()
+            && self.reload.is_none()
             && self.pools.iter().all(|pool| pool.waiting.is_empty() && pool.state == pool::State::Running)
             && self.slots.iter().all(super::slot::Slot::is_at_rest)
     }

@@ -57,7 +57,7 @@ impl Core {
             Command::Scale { queue, processes } => self.with_queue(&queue, |core, index| core.scale(index, processes)),
             Command::Restart { queue: Some(queue) } => self.with_queue(&queue, |core, index| Ok(core.restart(index))),
             Command::Restart { queue: None } => {
-                for index in 0..self.pools.len() {
+                for index in (0..self.pools.len()).filter(|index| self.pools[*index].is_member()).collect::<Vec<_>>() {
                     self.restart(index);
                 }
                 Ok("all workers are being renewed, one of a queue after the other".to_owned())
@@ -70,6 +70,8 @@ impl Core {
                 self.interrupt_asked();
                 Ok("stopping; tasks in hand are interrupted".to_owned())
             }
+            // Whoever drives the core reads the settings; without them there is nothing to read.
+            Command::Reload { .. } => Err("there are no settings to be read again".to_owned()),
             Command::LogLevel { level } => self.change_log_level(&level),
         };
         Some(done.map_or_else(Answer::refused, Answer::said))
@@ -80,11 +82,16 @@ impl Core {
         name: &str,
         act: impl FnOnce(&mut Self, usize) -> Result<String, String>,
     ) -> Result<String, String> {
-        if let Some(index) = self.pools.iter().position(|pool| pool.name() == name) {
+        if let Some(index) = self.pools.iter().position(|pool| pool.is_member() && pool.name() == name) {
             return act(self, index);
         }
-        let known: Vec<&str> = self.pools.iter().map(pool::Pool::name).collect();
+        let known: Vec<&str> = self.members().map(pool::Pool::name).collect();
         Err(format!("\"{name}\" is not a queue of this master; it works {}", known.join(", ")))
+    }
+
+    /// The queues that the settings name.
+    fn members(&self) -> impl Iterator<Item = &pool::Pool> {
+        self.pools.iter().filter(|pool| pool.is_member())
     }
 
     fn pause(&mut self, index: usize) -> Result<String, String> {
@@ -174,10 +181,12 @@ impl Core {
     pub fn phase(&self) -> systemd::Phase {
         if self.stop.is_stopping() {
             systemd::Phase::Stopping
-        } else if self.pools.iter().all(|pool| pool.proven) {
-            systemd::Phase::Running
-        } else {
+        } else if self.ran_at.is_none() {
             systemd::Phase::Starting
+        } else if self.is_reloading() {
+            systemd::Phase::Reloading
+        } else {
+            systemd::Phase::Running
         }
     }
 
@@ -187,9 +196,9 @@ impl Core {
         let wanted = self.slots.iter().filter(|slot| slot.wanted).count();
         let working = |slot: &&Slot| slot.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }));
         let working = self.slots.iter().filter(working).count();
-        let parked = self.pools.iter().filter(|pool| pool.state != pool::State::Running).count();
+        let parked = self.members().filter(|pool| pool.state != pool::State::Running).count();
         let restarts: u64 = self.slots.iter().map(|slot| slot.restarts).sum();
-        let (queues, in_hand) = (self.pools.len(), self.in_hand);
+        let (queues, in_hand) = (self.members().count(), self.in_hand);
         let connected = if self.is_attached() { "" } else { ", transport not connected" };
         let draining = if self.stop.is_stopping() { "draining: " } else { "" };
         format!(
@@ -199,6 +208,7 @@ impl Core {
 
     fn status(&self) -> Value {
         let queues: Map<String, Value> = (0..self.pools.len())
+            .filter(|index| self.pools[*index].standing != pool::Standing::Vacant)
             .map(|index| (self.pools[index].name().to_owned(), self.queue_status(index)))
             .collect();
         json!({
@@ -224,7 +234,7 @@ impl Core {
 
     pub(super) fn queue_state(&self, index: usize) -> &'static str {
         let pool = &self.pools[index];
-        if self.stop.is_stopping() {
+        if self.stop.is_stopping() || !pool.is_member() {
             "draining"
         } else if pool.state == pool::State::Running {
             if pool.paused { "paused" } else { "running" }
@@ -265,7 +275,7 @@ impl Core {
         if !self.is_attached() {
             problems.push("no consumers are attached: the transport is not connected".to_owned());
         }
-        for (index, pool) in self.pools.iter().enumerate() {
+        for (index, pool) in self.pools.iter().enumerate().filter(|(_, pool)| pool.is_member()) {
             let name = pool.name();
             let ready = self.slots.iter().any(|slot| {
                 slot.queue == index && slot.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }))
@@ -277,7 +287,7 @@ impl Core {
             }
         }
         // Queues where a free worker should get what waits: a backlog there means that nothing is delivered.
-        let hungry: Vec<&str> = self.pools.iter().filter(|pool| self.is_hungry(pool)).map(pool::Pool::name).collect();
+        let hungry: Vec<&str> = self.members().filter(|pool| self.is_hungry(pool)).map(pool::Pool::name).collect();
         json!({ "healthy": problems.is_empty(), "problems": problems, "hungry": hungry })
     }
 

@@ -26,6 +26,11 @@ impl Shell {
         self.commands += 1;
         let (number, command, by) = (self.commands, asked.command.clone(), asked.by.clone());
         self.asked.insert(number, asked);
+        if let Command::Reload { wait } = command
+            && self.reader.is_some()
+        {
+            return self.reload(Some(number), wait, &by);
+        }
         self.handle(Event::Commanded { number, command, by });
     }
 
@@ -44,9 +49,10 @@ impl Shell {
         if matches!(asked.command, Command::Status {}) {
             self.complete(&mut value);
         }
-        let names: Vec<String> = self.dead.iter().map(|dead| dead.queue.clone()).collect();
+        let queues = self.core.queues();
+        let names: Vec<String> = queues.iter().map(|dead| dead.queue.clone()).collect();
         let (reply, counted) = oneshot::channel();
-        self.transport.ask(Request::Depths { queues: self.dead.clone(), reply });
+        self.transport.ask(Request::Depths { queues, reply });
         tokio::task::spawn_local(async move {
             let depths = counts(counted).await;
             let _ = asked.reply.send(Answer::Done(complete(&value, &names, &depths)));

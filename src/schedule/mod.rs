@@ -70,6 +70,28 @@ impl Timer {
         Self { entries: schedules.into_iter().map(entry).collect(), leading: false }
     }
 
+    /// Other schedules in the place of these. One that is the same goes on as if nothing had happened; a new or changed
+    /// one begins with the next moment after `now`. Gives those.
+    pub fn replace(&mut self, schedules: Vec<Schedule>, now: Timestamp) -> Vec<Schedule> {
+        let mut old = std::mem::take(&mut self.entries);
+        let mut new = Vec::new();
+        for schedule in schedules {
+            let known =
+                old.iter().position(|entry| entry.schedule.id == schedule.id).map(|place| old.swap_remove(place));
+            self.entries.push(match known {
+                Some(entry) if entry.schedule == schedule => entry,
+                known => {
+                    new.push(schedule.clone());
+                    // A moment of the old one may be on its way to be stored.
+                    let (pending, skips) = known.map_or((false, false), |entry| (entry.pending, entry.skips));
+                    let next = schedule.when.next_after(now).filter(|_| self.leading);
+                    Entry { schedule, next, again_at: None, pending, skips }
+                }
+            });
+        }
+        new
+    }
+
     /// We are the scheduler; `memory` is the last moment of each schedule that fired before.
     pub fn lead(&mut self, now: Timestamp, memory: &[(String, Timestamp)]) -> Vec<Act> {
         self.leading = true;

@@ -23,6 +23,8 @@
 //! 7. *A key is held by one delivery at a time*, among all owners that the transport can see; one that sees no others grants
 //!    each. It ends with the settlement of its delivery, in the same step, or with its owner, however that ends.
 //! 8. Queues that do not exist are created by whoever comes first, with the same constant arguments.
+//! 9. *An index names one queue at a time.* It is free again only after [`Event::QueueRemoved`]; queues that are added or
+//!    removed leave the deliveries and the credit of all others as they are.
 //!
 //! `tests/transport_contract.rs` holds all of this against each implementation.
 
@@ -74,6 +76,21 @@ pub enum Request {
         /// Create nothing: a queue that is absent at the start is [`Event::Refused`] as [`Error::NoSuchQueue`].
         /// Where queues are no objects of their own this means nothing.
         passive: bool,
+    },
+    /// Declare one more queue of an attached transport and begin to consume it with no credit, in this session or as soon
+    /// as there is one, and in all that follow. At an index that is in use it must be the same queue: then only where
+    /// its dead letters go and its delays change. Answered by [`Event::QueueAdded`] or [`Event::QueueRefused`].
+    AddQueue {
+        /// Its index: free, chosen by the asker.
+        queue: QueueIndex,
+        /// The queue.
+        setup: QueueSetup,
+    },
+    /// Take no more tasks of a queue. Its open deliveries are to be settled as ever; when the last one is,
+    /// [`Event::QueueRemoved`] says that the index is free. What lies in the queue stays there.
+    RemoveQueue {
+        /// The queue.
+        queue: QueueIndex,
     },
     /// How many unsettled deliveries of one queue may be in our hands. Lowering takes nothing back. Survives
     /// a lost session.
@@ -193,6 +210,23 @@ pub enum Event {
     },
     /// The transport cannot be used at all: wrong password, damaged file. Nothing more will come.
     Refused(Error),
+    /// A queue is attached that was asked for by [`Request::AddQueue`], or has changed as it says.
+    QueueAdded {
+        /// Its index.
+        queue: QueueIndex,
+    },
+    /// A queue cannot be added, or changed; everything else is as it was.
+    QueueRefused {
+        /// Its index.
+        queue: QueueIndex,
+        /// Why.
+        error: Error,
+    },
+    /// Nothing of a queue is in our hands any more, and nothing will come: its index is free.
+    QueueRemoved {
+        /// Its index.
+        queue: QueueIndex,
+    },
     /// Tasks for us, within the credit.
     Delivered(Vec<Delivery>),
     /// The copy of a `Retry`, `Snooze` or `Dead` is confirmed, but the original is not yet removed. If the

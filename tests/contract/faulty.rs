@@ -31,6 +31,16 @@ pub struct Commands {
     /// Settlements are lost on the way.
     pub swallow_settlements: AtomicBool,
     sessions: AtomicU32,
+    /// Queues that are to come or go, and are not told of yet.
+    unanswered: AtomicU32,
+}
+
+impl Commands {
+    /// Whether an answer is owed; it is given then.
+    fn answers(&self) -> bool {
+        let one_less = |count: u32| count.checked_sub(1);
+        self.unanswered.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+    }
 }
 
 /// The decorator.
@@ -46,7 +56,25 @@ pub struct Faulty {
 struct Session {
     inner: Option<(Box<dyn Transport>, JoinHandle<()>)>,
     queues: Option<Vec<QueueSetup>>,
-    credits: Vec<(QueueIndex, u32)>,
+    /// What was asked for since, in order: credits, queues that come and go.
+    later: Vec<Later>,
+}
+
+#[derive(Clone)]
+enum Later {
+    Credit(QueueIndex, u32),
+    Add(QueueIndex, QueueSetup),
+    Remove(QueueIndex),
+}
+
+impl Later {
+    fn again(self) -> Request {
+        match self {
+            Self::Credit(queue, credit) => Request::Credit { queue, credit },
+            Self::Add(queue, setup) => Request::AddQueue { queue, setup },
+            Self::Remove(queue) => Request::RemoveQueue { queue },
+        }
+    }
 }
 
 impl Faulty {
@@ -66,6 +94,8 @@ impl Faulty {
                     Event::Attached { .. } => {
                         Event::Attached { session: commands.sessions.fetch_add(1, Ordering::SeqCst) + 1 }
                     }
+                    // Asked again after a loss; the first answer was enough.
+                    Event::QueueAdded { .. } | Event::QueueRemoved { .. } if !commands.answers() => continue,
                     event => event,
                 };
                 drop(outer.send(event));
@@ -87,9 +117,7 @@ impl Faulty {
         if let Some(queues) = session.queues.clone() {
             transport.ask(Request::Attach { queues, passive: false });
         }
-        for (queue, credit) in session.credits.clone() {
-            transport.ask(Request::Credit { queue, credit });
-        }
+        session.later.iter().cloned().for_each(|later| transport.ask(later.again()));
         session.inner = Some((transport, relay));
     }
 }
@@ -99,7 +127,15 @@ impl Transport for Faulty {
         let mut session = self.session.lock().expect("no panic");
         match &request {
             Request::Attach { queues, .. } => session.queues = Some(queues.clone()),
-            Request::Credit { queue, credit } => session.credits.push((*queue, *credit)),
+            Request::Credit { queue, credit } => session.later.push(Later::Credit(*queue, *credit)),
+            Request::AddQueue { queue, setup } => {
+                self.commands.unanswered.fetch_add(1, Ordering::SeqCst);
+                session.later.push(Later::Add(*queue, setup.clone()));
+            }
+            Request::RemoveQueue { queue } => {
+                self.commands.unanswered.fetch_add(1, Ordering::SeqCst);
+                session.later.push(Later::Remove(*queue));
+            }
             Request::Settle(_) if self.commands.swallow_settlements.load(Ordering::SeqCst) => return,
             _ => {}
         }
@@ -149,6 +185,28 @@ fn a_lost_session_voids_its_handles() {
     assert_eq!(first[0].identity, second[0].identity);
     faulty.ask(Request::Settle(vec![(first[0].handle, done()), (second[1].handle, done())]));
     assert!(matches!(told.blocking_recv(), Some(Event::Settled(handles)) if handles == [second[1].handle]));
+}
+
+#[test]
+fn queues_come_and_go_for_all_sessions() {
+    let tenant = FaultyMemory::fresh().expect("always possible");
+    let (events, mut told) = mpsc::unbounded_channel();
+    let faulty = Faulty::new(tenant.address.clone(), events, Arc::default());
+    faulty.ask(Request::Attach { queues: vec![setup("foo", &[])], passive: false });
+    assert!(matches!(told.blocking_recv(), Some(Event::Attached { session: 1 })));
+    faulty.ask(Request::AddQueue { queue: QueueIndex(1), setup: setup("bar", &[]) });
+    assert!(matches!(told.blocking_recv(), Some(Event::QueueAdded { queue: QueueIndex(1) })));
+    faulty.ask(Request::RemoveQueue { queue: QueueIndex(0) });
+    assert!(matches!(told.blocking_recv(), Some(Event::QueueRemoved { queue: QueueIndex(0) })));
+    faulty.ask(Request::Credit { queue: QueueIndex(1), credit: 1 });
+    faulty.lose();
+    assert!(matches!(told.blocking_recv(), Some(Event::Lost { .. })));
+    assert!(matches!(told.blocking_recv(), Some(Event::Attached { session: 2 })));
+    for queue in ["foo", "bar"] {
+        asynctask::transport::call(&faulty, |reply| Request::Submit { tasks: tasks(queue, 1), reply }).expect("stored");
+    }
+    let Some(Event::Delivered(deliveries)) = told.blocking_recv() else { panic!("no delivery") };
+    assert_eq!((deliveries.len(), deliveries[0].queue), (1, QueueIndex(1)));
 }
 
 #[test]

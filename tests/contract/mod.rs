@@ -8,6 +8,7 @@ mod ends;
 pub mod faulty;
 mod keys;
 mod lease;
+mod members;
 mod outlive;
 pub mod party;
 mod reexec;
@@ -15,7 +16,9 @@ mod settlement;
 pub mod sqlite;
 mod views;
 
-pub use self::{dead::*, delivery::*, endings::*, ends::*, keys::*, lease::*, outlive::*, settlement::*, views::*};
+pub use self::{
+    dead::*, delivery::*, endings::*, ends::*, keys::*, lease::*, members::*, outlive::*, settlement::*, views::*,
+};
 use asynctask::transport::{Events, Transport};
 
 /// A transport under test.
@@ -115,6 +118,14 @@ macro_rules! every_clause {
                 a_key_excludes_other_masters_until_its_delivery_is_settled
                 a_key_ends_with_its_owner
                 a_key_that_was_not_answered_before_its_delivery_was_settled_is_free
+                a_queue_is_added_beside_others
+                credit_given_before_a_queue_is_added_counts
+                a_removed_queue_goes_with_its_last_delivery
+                a_queue_that_is_not_there_can_be_removed
+                an_index_is_used_again
+                a_queue_changes_where_its_dead_letters_go
+                a_queue_that_cannot_be_had_is_refused_alone
+                added_and_removed_queues_stay_so_after_a_lost_session
                 close_is_answered
                 handles_of_a_killed_master_are_void
                 depths_count_each_state

@@ -9,13 +9,14 @@ use asynctask::{
         to_worker::{self, ToWorker},
     },
     master::event::{Action, Event, Signal, WorkerId},
-    task::{Handle, QueueIndex, Settlement},
+    task::{Handle, Settlement},
     transport,
 };
 
 use super::{
     broker::Effect,
     child::{self, Act, Child, Hand},
+    reloads::Reloads,
     watch::may_be_killed,
     world::{Happening, World},
 };
@@ -51,7 +52,8 @@ impl World {
                     entry.told = true;
                     self.ledger.open.insert(delivery.handle);
                     let Some(identity) = delivery.identity.filter(|_| delivery.redelivered) else { continue };
-                    let hands = self.children.values_mut().filter(|child| child.queue == delivery.queue.0);
+                    let queue = entry.queue;
+                    let hands = self.children.values_mut().filter(|child| child.queue == queue);
                     let mut hands = hands.flat_map(|child| &mut child.hands);
                     if let Some(hand) = hands.find(|hand| !hand.held && hand.identity == Some(identity)) {
                         hand.held = true;
@@ -62,7 +64,7 @@ impl World {
                     }
                 }
             }
-            _ => {}
+            event => self.heard_of_queue(event),
         }
     }
 
@@ -71,19 +73,28 @@ impl World {
             return Err(format!("an action after the end: {action:?}"));
         }
         match action {
-            Action::Spawn { worker, queue, slot } => self.spawn(worker, queue, slot),
             Action::CancelWaiting { number, id } => self.watch.orders.left_to_the_transport(number, &id),
+            Action::Spawn { worker, queue, slot, launch } => {
+                let queue = self.watch.reloads.number(queue);
+                self.spawn(worker, queue, slot, launch)
+            }
+            Action::Answer { number, answer } if Reloads::is_reload(number) => self.reload_answered(number, &answer),
             Action::Answer { number, answer } => {
                 self.watch.orders.answered(number, answer);
                 Ok(())
             }
             Action::LogLevel(_) | Action::TaskEnded { .. } => Ok(()),
             Action::Measure { worker } => self.measure(worker),
-            Action::SpawnOnce { worker, queue, slot, once } => self.spawn_once(worker, queue, slot, &once),
+            Action::SpawnOnce { worker, queue, slot, once, .. } => {
+                self.spawn_once(worker, self.watch.reloads.number(queue), slot, &once)
+            }
             Action::Send { worker, frame } => self.send(worker, &frame),
             Action::Signal { worker, signal } => self.signal(worker, signal),
+            Action::AddQueue { queue, setup } => self.add_queue(queue, &setup),
+            Action::RemoveQueue { queue } => self.remove_queue(queue),
             Action::Credit { queue, credit } => {
-                let seats = self.watch.orders.processes[queue.0] * self.settings.queue(queue.0).concurrency;
+                let number = self.watch.reloads.number(queue);
+                let seats = self.watch.orders.processes[number] * self.settings.queue(number).concurrency;
                 if credit > seats.max(512) || (credit > 0 && self.watch.stopping_at.is_some()) {
                     return Err(format!("credit {credit} with {seats} seats, stop {:?}", self.watch.stopping_at));
                 }
@@ -121,18 +132,18 @@ impl World {
         }
     }
 
-    fn spawn(&mut self, worker: WorkerId, queue: QueueIndex, slot: String) -> Result<(), String> {
+    fn spawn(&mut self, worker: WorkerId, queue: usize, slot: String, launch: usize) -> Result<(), String> {
         self.may_spawn(worker)?;
-        let mut others = self.children.values().filter(|child| child.queue == queue.0 && child.name == slot);
+        let mut others = self.children.values().filter(|child| child.queue == queue && child.name == slot);
         if others.any(Child::is_wanted) {
             self.watch.orders.successors.insert(worker.slot);
         }
-        if self.spawn_fails(worker, queue.0) {
+        if self.spawn_fails(worker, queue) {
             return Ok(());
         }
         let (calm, temper) = (self.is_calm(), &self.settings.temper);
         let deaf = temper.deaf || (!calm && self.dice.chance(temper.never_ready));
-        self.children.insert(worker, Child { deaf, ..Child::new(queue.0, slot, self.at()) });
+        self.children.insert(worker, Child { launch, deaf, ..Child::new(queue, slot, self.at()) });
         let acts = child::born(&self.settings, calm, &mut self.dice);
         self.acts(worker, acts);
         self.feed_later(Event::Spawned { worker, pid: pid_of(worker) });
@@ -267,7 +278,7 @@ impl World {
                 self.after(after, Happening::Child { worker, act: Act::Exit(child::signal("SIGKILL")) });
             }
             Signal::Terminate => {
-                if !self.settings.plan.queues[child.queue].is_program || self.watch.stopping_at.is_none() {
+                if !self.settings.queues[child.queue].is_program || self.watch.stopping_at.is_none() {
                     return Err("SIGTERM to one that is not to get it".to_owned());
                 }
                 child.interrupted = true;

@@ -1,7 +1,11 @@
 //! A transport that keeps the contract of `asynctask::transport` to the letter, and no more: settlements take
 //! effect late or, if the session is lost first, never or by half; what was in hand then comes again.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use asynctask::{
     clock::Timestamp,
@@ -47,7 +51,11 @@ pub(crate) struct Accepted {
 /// The effect of a request, later.
 #[derive(Debug)]
 pub(crate) enum Effect {
+    /// Of the queue at an index.
     Credit(usize, u32),
+    /// A queue is to be worked at this index; or it cannot be had.
+    Add(usize, usize, bool),
+    LetGo(usize),
     Store(Handle, Settlement),
     /// A key is asked for.
     Lock(Handle),
@@ -81,6 +89,12 @@ pub(crate) struct Broker {
     made_up: BTreeMap<Handle, String>,
     pub(crate) names: Vec<String>,
     pub(crate) credit: Vec<u32>,
+    /// Queues by their index.
+    members: BTreeMap<usize, usize>,
+    /// To be added when there is a session.
+    joining: Vec<(usize, usize, bool)>,
+    /// Indexes that are to be free.
+    leaving: BTreeSet<usize>,
     pub(crate) session: u32,
     pub(crate) is_up: bool,
     next: u64,
@@ -95,13 +109,62 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    pub(crate) fn new(plan: &Plan, answers_accept: bool) -> Self {
+    pub(crate) fn new(plan: &Plan, names: Vec<String>, answers_accept: bool) -> Self {
         Self {
-            credit: vec![0; plan.queues.len()],
-            names: plan.queues.iter().map(|queue| queue.settings.name.clone()).collect(),
+            credit: vec![0; names.len()],
+            members: (0..plan.queues.len()).map(|index| (index, index)).collect(),
+            names,
             answers_accept,
             ..Self::default()
         }
+    }
+
+    /// The queues that are worked, or were until a moment ago.
+    pub(crate) fn attached(&self) -> BTreeSet<usize> {
+        self.members.values().copied().collect()
+    }
+
+    /// Whether it delivers from this queue.
+    pub(crate) fn gives(&self, queue: usize) -> bool {
+        self.members.iter().any(|(index, member)| *member == queue && !self.leaving.contains(index))
+    }
+
+    fn join(&mut self, index: usize, queue: usize, refuse: bool) -> Event {
+        let is_member = self.members.get(&index) == Some(&queue);
+        let queue_index = QueueIndex(index);
+        if refuse && !is_member {
+            let error = Error::NoSuchQueue { queue: self.names[queue].clone() };
+            return Event::QueueRefused { queue: queue_index, error };
+        }
+        if !is_member {
+            assert_eq!(self.members.insert(index, queue), None, "an index is used that is not free");
+            self.credit[queue] = 0;
+        }
+        Event::QueueAdded { queue: queue_index }
+    }
+
+    /// What waited for a session.
+    pub(crate) fn join_waiting(&mut self) -> Vec<Event> {
+        let joining = std::mem::take(&mut self.joining);
+        joining.into_iter().map(|(index, queue, refuse)| self.join(index, queue, refuse)).collect()
+    }
+
+    /// Queues that are to go, and of which nothing is in hand any more.
+    pub(crate) fn let_go(&mut self) -> Vec<Event> {
+        let mut gone = Vec::new();
+        for index in self.leaving.clone() {
+            let queue = self.members.get(&index).copied();
+            let is_held = |message: &Message| Some(message.queue) == queue;
+            let in_hand =
+                self.messages.values().any(|message| is_held(message) && matches!(message.place, Place::InHand(_)));
+            if in_hand || self.accepted.values().any(|accepted| is_held(&accepted.message)) {
+                continue;
+            }
+            self.leaving.remove(&index);
+            self.members.remove(&index);
+            gone.push(Event::QueueRemoved { queue: QueueIndex(index) });
+        }
+        gone
     }
 
     fn number(&mut self) -> u64 {
@@ -149,7 +212,8 @@ impl Broker {
         if !self.is_up {
             return deliveries;
         }
-        for queue in 0..self.credit.len() {
+        let members = self.members.iter().filter(|(index, _)| !self.leaving.contains(index));
+        for queue in members.map(|(_, queue)| *queue).collect::<Vec<_>>() {
             let held = self.messages.values().filter(|message| message.queue == queue);
             let held = held.filter(|message| matches!(message.place, Place::InHand(_))).count();
             let kept = |(handle, accepted): &(&Handle, &Accepted)| {
@@ -171,11 +235,12 @@ impl Broker {
         self.handles.insert(handle, number);
         let message = self.messages.get_mut(&number).expect("a ready message exists");
         message.place = Place::InHand(handle);
+        let index = self.members.iter().find(|(_, queue)| **queue == message.queue).map(|(index, _)| *index);
         let id = message.id.clone().unwrap_or_else(|| format!("made-up-{}-{}", handle.0, dice.between(0, 9)));
         self.made_up.insert(handle, id.clone());
         Delivery {
             handle,
-            queue: QueueIndex(message.queue),
+            queue: QueueIndex(index.expect("only members are delivered from")),
             identity: message.id.as_ref().map(|id| identity(message, id)),
             redelivered: message.redelivered,
             task: Arc::new(task_of(message, id)),
@@ -190,14 +255,31 @@ impl Broker {
     /// A request takes effect.
     pub(crate) fn effect(&mut self, effect: Effect, now: Duration, dice: &mut Dice) -> Vec<Next> {
         match effect {
-            Effect::Credit(queue, credit) => {
-                self.credit[queue] = credit;
+            Effect::Credit(index, credit) => {
+                if let Some(queue) = self.members.get(&index).filter(|_| !self.leaving.contains(&index)) {
+                    self.credit[*queue] = credit;
+                }
+                Vec::new()
+            }
+            Effect::Add(index, queue, refuse) if self.is_up => vec![Next::Tell(self.join(index, queue, refuse))],
+            Effect::Add(index, queue, refuse) => {
+                self.joining.push((index, queue, refuse));
+                Vec::new()
+            }
+            Effect::LetGo(index) => {
+                self.joining.retain(|joining| joining.0 != index);
+                self.leaving.insert(index);
+                if let Some(queue) = self.members.get(&index) {
+                    self.credit[*queue] = 0;
+                }
                 Vec::new()
             }
             Effect::Survey(serial) if serial == self.survey && self.is_up => {
                 self.survey = 0;
                 self.surveyed_at.entry(serial).or_insert(now);
-                let empty = self.messages.is_empty() && self.accepted.is_empty();
+                let members = self.attached();
+                let mut messages = self.messages.values();
+                let empty = messages.all(|message| !members.contains(&message.queue)) && self.accepted.is_empty();
                 // What is said with `empty` means nothing, so it is anything.
                 let again_in = if empty { dice.pick(&[0, 1000, 1 << 40]) } else { dice.between(1_000, 900_000) };
                 let again_in = Duration::from_micros(again_in);

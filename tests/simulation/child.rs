@@ -22,6 +22,8 @@ pub(crate) struct Child {
     pub(crate) name: String,
     /// It was started for one task, and is judged by its exit status.
     pub(crate) is_once: bool,
+    /// What was started.
+    pub(crate) launch: usize,
     pub(crate) spawned_at: Instant,
     pub(crate) ready: bool,
     pub(crate) seats: usize,
@@ -234,6 +236,7 @@ impl Child {
             queue,
             name,
             is_once: false,
+            launch: 0,
             spawned_at: now,
             ready: false,
             seats: 0,

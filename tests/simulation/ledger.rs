@@ -14,7 +14,7 @@ use asynctask::{
     task::{Delivery, Handle, Reason, Settlement, Task},
 };
 
-use super::child::Hand;
+use super::{broker::Message, child::Hand};
 
 /// A verdict on a worker that died of TERM or INT waits that long for a stop.
 pub(crate) const LIMBO: Duration = Duration::from_millis(500);
@@ -104,7 +104,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// A delivery leaves the transport.
-    pub(crate) fn delivered(&mut self, message: u64, origin: u64, delivery: &Delivery) {
+    pub(crate) fn delivered(&mut self, message: u64, of: &Message, delivery: &Delivery) {
         if let Some(identity) = delivery.identity
             && *self.identities.entry(identity).or_insert(message) != message
         {
@@ -112,8 +112,8 @@ impl Ledger {
         }
         let entry = Entry {
             message,
-            origin,
-            queue: delivery.queue.0,
+            origin: of.origin,
+            queue: of.queue,
             task: Arc::clone(&delivery.task),
             identity: delivery.identity,
             redelivered: delivery.redelivered,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use asynctask::{
     master::event::{Event, Once, WorkerId},
-    task::{Exit, QueueIndex, Reason},
+    task::{Exit, Reason},
 };
 
 use super::{
@@ -18,23 +18,23 @@ impl World {
     pub(crate) fn spawn_once(
         &mut self,
         worker: WorkerId,
-        queue: QueueIndex,
+        queue: usize,
         name: String,
         once: &Once,
     ) -> Result<(), String> {
         self.may_spawn(worker)?;
-        if !self.settings.plan.queues[queue.0].is_once {
+        if !self.settings.queues[queue].is_once {
             return Err("a process for one task of a kind that speaks frames".to_owned());
         }
-        let hand = self.begin(queue.0, &once.id, once.attempt, &once.payload)?;
-        if self.spawn_fails(worker, queue.0) {
+        let hand = self.begin(queue, &once.id, once.attempt, &once.payload)?;
+        if self.spawn_fails(worker, queue) {
             return Ok(());
         }
-        self.watch.starts_in_a_row[queue.0] = 0;
+        self.watch.starts_in_a_row[queue] = 0;
         let (token, deaf) = (hand.token, self.settings.temper.deaf);
-        let child = Child::new(queue.0, name, self.at());
+        let child = Child::new(queue, name, self.at());
         self.children.insert(worker, Child { is_once: true, ready: true, hands: vec![hand], deaf, ..child });
-        let acts = self.errand(queue.0);
+        let acts = self.errand(queue);
         self.acts(worker, acts);
         self.feed_later(Event::Spawned { worker, pid: pid_of(worker) });
         debug_assert_eq!(token, self.tokens, "the hand is the last one");

@@ -26,22 +26,24 @@ pub(crate) struct Orders {
     /// Processes of each queue as asked for last.
     pub(crate) processes: Vec<u32>,
     pub(crate) paused: Vec<bool>,
-    restarted_at: Vec<Option<Duration>>,
+    pub(crate) restarted_at: Vec<Option<Duration>>,
     /// The task that is being cancelled by the order under way.
     pub(crate) cancelling: Option<String>,
     /// Slots whose process is to replace another one, and was not ready yet.
     pub(crate) successors: BTreeSet<usize>,
-    last_at: Duration,
+    pub(crate) last_at: Duration,
 }
 
 impl Orders {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan, queues: usize) -> Self {
         Self {
             given: 0,
             answers: Vec::new(),
-            processes: plan.queues.iter().map(|queue| queue.settings.processes).collect(),
-            paused: vec![false; plan.queues.len()],
-            restarted_at: vec![None; plan.queues.len()],
+            processes: (0..queues)
+                .map(|queue| plan.queues.get(queue).map_or(0, |queue| queue.settings.processes))
+                .collect(),
+            paused: vec![false; queues],
+            restarted_at: vec![None; queues],
             cancelling: None,
             successors: BTreeSet::new(),
             last_at: Duration::ZERO,
@@ -65,7 +67,7 @@ impl Orders {
 impl World {
     /// Somebody gives an order, any.
     pub(crate) fn order(&mut self) -> Result<(), String> {
-        let index = self.dice.between(0, self.settings.plan.queues.len() as u64 - 1) as usize;
+        let index = self.dice.between(0, self.settings.queues.len() as u64 - 1) as usize;
         let queue = self.settings.queue(index).name.clone();
         let command = match self.dice.between(0, 14) {
             0 | 1 => Command::Pause { queue },
@@ -85,7 +87,7 @@ impl World {
 
     /// In the end nothing is to be held back any more.
     pub(crate) fn resume_all(&mut self) -> Result<(), String> {
-        for index in 0..self.settings.plan.queues.len() {
+        for index in 0..self.settings.queues.len() {
             if self.halted.is_none() {
                 self.give(&Command::Resume { queue: self.settings.queue(index).name.clone() })?;
             }
@@ -114,7 +116,9 @@ impl World {
 
     fn give(&mut self, command: &Command) -> Result<(), String> {
         let stopping = self.watch.stopping_at.is_some();
-        let known = |name: &str| (0..).take(self.watch.parked.len()).find(|index| format!("q{index}") == name);
+        let reloads = &self.watch.reloads;
+        let members: Vec<usize> = (0..self.watch.parked.len()).filter(|index| reloads.is_member(*index)).collect();
+        let known = |name: &str| members.iter().copied().find(|index| format!("q{index}") == name);
         let orders = &mut self.watch.orders;
         orders.given += 1;
         orders.last_at = self.now;
@@ -141,23 +145,28 @@ impl World {
                 must_be_done = Some(was == Some(true));
             }
             Command::Unpark { queue } => {
-                let index = known(queue).expect("a queue of ours");
-                must_be_done = Some(std::mem::take(&mut self.watch.parked[index]));
-                self.watch.needs_proof[index] = false;
+                let parked = known(queue).map(|index| {
+                    self.watch.needs_proof[index] = false;
+                    std::mem::take(&mut self.watch.parked[index])
+                });
+                must_be_done = Some(parked == Some(true));
             }
             Command::Scale { queue, processes } => {
-                must_be_done = Some((1..=MANY).contains(processes));
-                if must_be_done == Some(true) {
-                    orders.processes[known(queue).expect("a queue of ours")] = *processes;
+                let index = known(queue).filter(|_| (1..=MANY).contains(processes));
+                must_be_done = Some(index.is_some());
+                if let Some(index) = index {
+                    orders.processes[index] = *processes;
                 }
             }
             Command::Restart { queue } => {
                 let of = queue.as_deref().and_then(known);
-                for index in (0..orders.restarted_at.len()).filter(|index| of.is_none_or(|of| of == *index)) {
+                let chosen = members.iter().copied().filter(|index| queue.is_none() || of == Some(*index));
+                for index in chosen {
                     orders.restarted_at[index] = Some(self.now);
                 }
-                must_be_done = Some(true);
+                must_be_done = Some(queue.is_none() || of.is_some());
             }
+            Command::Reload { .. } => must_be_done = Some(false),
             Command::Cancel { id } => {
                 orders.cancelling = Some(id.clone());
                 self.cancelled(id);
@@ -235,7 +244,7 @@ impl World {
     pub(crate) fn check_numbers(&self) -> Result<(), String> {
         let grace = self.settings.plan.supervisor.grace;
         for (index, most) in self.watch.orders.processes.iter().enumerate() {
-            let is_once = self.settings.plan.queues[index].is_once;
+            let is_once = self.settings.queues[index].is_once;
             let here = self.children.values().filter(|child| child.queue == index && child.is_wanted());
             // A place for single processes may be opened anew while the last process of the old one goes on.
             let places: BTreeSet<&str> =
@@ -263,7 +272,11 @@ impl World {
         {
             return Ok(());
         }
-        for (index, queue) in self.settings.plan.queues.iter().enumerate() {
+        let here = self.watch.attached_at.is_some_and(|at| at + SETTLED < self.now);
+        if here {
+            self.watch.reloads.all_answered()?;
+        }
+        for (index, queue) in self.settings.queues.iter().enumerate() {
             if self.watch.parked[index] || queue.is_once {
                 continue;
             }
@@ -279,6 +292,9 @@ impl World {
             let restarted = self.watch.orders.restarted_at[index];
             if let Some(old) = well().find(|child| restarted.is_some_and(|at| child.spawned_at.since_start() < at)) {
                 return Err(format!("restarted at {restarted:?}, and still there: {old:?}"));
+            }
+            if let Some(old) = well().find(|child| child.launch != queue.launch) {
+                return Err(format!("not what the settings say, {}: {old:?}", queue.launch));
             }
             let age = queue.settings.recycle.max_age;
             if let Some(old) = well().find(|child| age.is_some_and(|age| child.spawned_at + age + SETTLED < self.at()))

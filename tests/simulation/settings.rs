@@ -21,6 +21,10 @@ use super::dice::Dice;
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) plan: Plan,
+    /// All queues that there can be, as the settings have them now: those of the plan first.
+    pub(crate) queues: Vec<QueuePlan>,
+    /// Times that the settings are read again until the calm.
+    pub(crate) reloads: u32,
     pub(crate) temper: Temper,
     pub(crate) transport: Weather,
     /// From then on children are well, the session stands, nothing new comes.
@@ -111,7 +115,9 @@ impl Settings {
             }
         };
         let calm_work = dice.pick(&[800, 20_000, 400_000, 8_000_000]);
-        Self {
+        let mut settings = Self {
+            queues: plan.queues.clone(),
+            reloads: 0,
             temper: Temper {
                 spawn_fails: dice.mood(60),
                 never_ready: dice.mood(80),
@@ -160,11 +166,19 @@ impl Settings {
             plan,
             calm_at,
             stops,
+        };
+        // Drawn last, so that a world without it is what it was.
+        if dice.chance(400) {
+            settings.reloads = dice.small(1, 12);
+            for number in settings.queues.len()..settings.queues.len() + dice.between(0, 2) as usize {
+                settings.queues.push(draw_queue(dice, &format!("q{number}")));
+            }
         }
+        settings
     }
 
     pub(crate) fn queue(&self, index: usize) -> &Queue {
-        &self.plan.queues[index].settings
+        &self.queues[index].settings
     }
 }
 
@@ -234,5 +248,5 @@ fn draw_queue(dice: &mut Dice, name: &str) -> QueuePlan {
     };
     let is_once = dice.chance(200);
     let settings = if is_once { Queue { concurrency: 1, recycle: Recycle::default(), ..settings } } else { settings };
-    QueuePlan { settings, accepts: Accepts::Json, is_program: is_once || dice.chance(500), is_once }
+    QueuePlan { settings, accepts: Accepts::Json, is_program: is_once || dice.chance(500), is_once, launch: 0 }
 }

@@ -9,7 +9,7 @@ use asynctask::{
     clock::Instant,
     config::Rate,
     error::Code,
-    master::event::{Event, Plan, WorkerId},
+    master::event::{Event, WorkerId},
     task::{Exit, Reason},
 };
 
@@ -18,6 +18,7 @@ use super::{
     child::{Child, Hand},
     ledger::{Entry, Verdict},
     orders::Orders,
+    reloads::Reloads,
     settings::Settings,
     world::World,
 };
@@ -49,6 +50,7 @@ pub(crate) struct Watch {
     pub(crate) starts_in_a_row: Vec<u32>,
     pub(crate) parked: Vec<bool>,
     pub(crate) orders: Orders,
+    pub(crate) reloads: Reloads,
     /// Parked for its tasks, and since then none of them ended in words.
     pub(crate) needs_proof: Vec<bool>,
     said_parked: bool,
@@ -59,8 +61,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(plan: &Plan) -> Self {
-        let queues = plan.queues.len();
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let (plan, queues) = (&settings.plan, settings.queues.len());
         Self {
             stopping_at: None,
             interrupting_at: None,
@@ -74,7 +76,8 @@ impl Watch {
             origins: Vec::new(),
             starts_in_a_row: vec![0; queues],
             parked: vec![false; queues],
-            orders: Orders::new(plan),
+            orders: Orders::new(plan, queues),
+            reloads: Reloads::new(plan.queues.len()),
             needs_proof: vec![false; queues],
             said_parked: false,
             said_unstartable: false,
@@ -137,7 +140,9 @@ impl Watch {
     /// A process ended: was that a failed start?
     pub(crate) fn ended(&mut self, worker: WorkerId, child: &Child, exit: &Exit) {
         let from_outside = child.killed_at.is_none() && is_signal(exit, &["SIGKILL", "SIGTERM"]);
-        if !child.ready && !from_outside && !child.dismissed {
+        // Killed for being late, and then scaled away, before its end was seen.
+        let scaled_away = child.number() > self.orders.processes[child.queue];
+        if !child.ready && !from_outside && !child.dismissed && !scaled_away {
             self.failed_start(worker.slot, child.queue);
         }
     }
@@ -198,6 +203,11 @@ impl Watch {
         let Some((verdict, at)) = ended.get(&entry.message) else { return Ok(()) };
         let forgotten = at.since_start() + keep < now && self.attached_at.is_some_and(|at| at + keep < now);
         if forgotten { Ok(()) } else { Err(format!("run again although it ended with {verdict:?}: {entry:?}")) }
+    }
+
+    /// The next one of this name begins anew.
+    pub(crate) fn queue_removed(&mut self, queue: usize) {
+        self.starts[queue].clear();
     }
 
     /// A task was begun.
@@ -281,7 +291,7 @@ impl World {
                 return Err("the transport is out of reach for longer than the limit".to_owned());
             }
         }
-        (0..self.settings.plan.queues.len()).try_for_each(|queue| self.check_not_idle(queue))
+        (0..self.settings.queues.len()).try_for_each(|queue| self.check_not_idle(queue))
     }
 
     /// A ready task and a worker with a free seat find each other.
@@ -303,6 +313,8 @@ impl World {
                 entry.queue == queue && entry.run.is_none()
             });
         let idle = has_work
+            && self.watch.reloads.is_member(queue)
+            && self.broker.gives(queue)
             && !(alone || full || slowed || self.watch.parked[queue] || self.watch.orders.paused[queue])
             && self.watch.attached_at.is_some()
             && self.has_free_seat(queue);
@@ -319,7 +331,7 @@ impl World {
 
     fn has_free_seat(&self, queue: usize) -> bool {
         let mut here = self.children.values().filter(|child| child.queue == queue);
-        if self.settings.plan.queues[queue].is_once {
+        if self.settings.queues[queue].is_once {
             // A place whose process could not be made stays closed for a while.
             let is_open = self.now > self.settings.calm_at + Duration::from_secs(40);
             return is_open && here.count() < self.watch.orders.processes[queue] as usize;
@@ -342,7 +354,12 @@ impl World {
             Code::Ok if asked => true,
             Code::Ok => {
                 let late = |came: Option<Duration>| came.is_some_and(|came| came > self.watch.surveyed_at);
-                if let Some(left) = self.broker.messages.values().find(|message| !late(message.came_at)) {
+                if let Some(left) = self
+                    .broker
+                    .messages
+                    .values()
+                    .find(|message| !late(message.came_at) && self.broker.gives(message.queue))
+                {
                     return Err(format!("halted with {left:?} left"));
                 }
                 halting && self.broker.accepted.is_empty()
@@ -360,6 +377,7 @@ impl World {
         if !right {
             return Err(format!("the end with {code:?} has no reason"));
         }
+        self.watch.reloads.all_answered()?;
         self.check_nothing_lost()
     }
 

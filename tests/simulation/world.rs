@@ -50,6 +50,7 @@ pub(crate) enum Happening {
     Arrive,
     Lose,
     Order,
+    Reload,
     ResumeAll,
     Measured(WorkerId, u64),
     Restore,
@@ -86,11 +87,15 @@ impl World {
         Self {
             core: Core::new(settings.plan.clone()),
             dice: Dice::new(!seed),
-            broker: Broker::new(&settings.plan, settings.transport.answers_accept),
+            broker: Broker::new(
+                &settings.plan,
+                settings.queues.iter().map(|queue| queue.settings.name.clone()).collect(),
+                settings.transport.answers_accept,
+            ),
             ledger: Ledger { is_forgetful: settings.plan.remember.is_none(), ..Ledger::default() },
             keys: Keys::default(),
             children: BTreeMap::new(),
-            watch: Watch::new(&settings.plan),
+            watch: Watch::new(&settings),
             now: Duration::ZERO,
             agenda: BTreeMap::new(),
             sequence: 0,
@@ -202,13 +207,23 @@ impl World {
         }
         // A run that nothing else ends is ended by somebody.
         if !self.settings.plan.halt_when_empty {
-            let last =
-                if self.settings.orders > 0 { SETTLED + Duration::from_secs(1) } else { Duration::from_secs(40) };
+            let last = if self.settings.orders + self.settings.reloads > 0 {
+                SETTLED + Duration::from_secs(1)
+            } else {
+                Duration::from_secs(40)
+            };
             self.after(calm + last, Happening::Stop);
         }
         for _ in 0..self.settings.orders {
             let at = Duration::from_micros(self.dice.between(0, calm.as_micros() as u64));
             self.after(at, Happening::Order);
+        }
+        for _ in 0..self.settings.reloads {
+            let at = Duration::from_micros(self.dice.between(0, calm.as_micros() as u64));
+            self.after(at, Happening::Reload);
+        }
+        if self.settings.reloads > 0 {
+            self.after(calm, Happening::Reload);
         }
         self.after(calm, Happening::ResumeAll);
         let first = self.dice.micros(self.settings.transport.outage);
@@ -232,7 +247,10 @@ impl World {
                     self.after(soon, Happening::Arrive);
                 }
                 // What is asked of the transport is not lost on the way; what it asks of the broker is.
-                let is_asked = matches!(effect, Effect::Credit(..) | Effect::Store(..) | Effect::Lock(_));
+                let is_asked = matches!(
+                    effect,
+                    Effect::Credit(..) | Effect::Store(..) | Effect::Lock(_) | Effect::Add(..) | Effect::LetGo(_)
+                );
                 if is_asked || (session == self.broker.session && self.broker.is_up) {
                     // Another master may have the key.
                     self.broker.elsewhere = if self.is_calm() { 0 } else { self.settings.transport.elsewhere };
@@ -263,6 +281,9 @@ impl World {
                 if !self.settings.transport.refuses {
                     let (event, decided) = self.broker.restore();
                     self.tell(event);
+                    for event in self.broker.join_waiting() {
+                        self.tell(event);
+                    }
                     self.follow(decided.into_iter().map(Next::Then).collect());
                     if let Some(losses) = self.settings.transport.losses {
                         let after = self.dice.micros(losses);
@@ -272,6 +293,7 @@ impl World {
                 Ok(())
             }
             Happening::Order => self.order(),
+            Happening::Reload => self.reload(),
             Happening::ResumeAll => self.resume_all(),
             Happening::Measured(worker, bytes) => self.feed(Event::Measured { worker, bytes }),
             Happening::Stop => {
@@ -303,7 +325,7 @@ impl World {
 
     fn arrive(&mut self) {
         let weather = &self.settings.transport;
-        let queues = self.settings.plan.queues.len() as u64;
+        let queues = self.settings.queues.len() as u64;
         let serial = self.dice.next() >> 40;
         let mut id = Some(format!("task-{serial}"));
         if self.dice.chance(weather.nameless) {
@@ -343,6 +365,9 @@ impl World {
 
     /// Lets the transport deliver what the credit allows.
     fn pump(&mut self) {
+        for event in self.broker.let_go() {
+            self.tell(event);
+        }
         let deliveries = self.broker.pump(&mut self.dice);
         if deliveries.is_empty() {
             return;
@@ -351,7 +376,7 @@ impl World {
             let message =
                 self.broker.messages.iter().find(|(_, message)| message.place == Place::InHand(delivery.handle));
             let (number, message) = message.expect("a delivered message is in hand");
-            self.ledger.delivered(*number, message.origin, delivery);
+            self.ledger.delivered(*number, message, delivery);
         }
         self.tell(transport::Event::Delivered(deliveries));
     }

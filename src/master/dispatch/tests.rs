@@ -30,6 +30,7 @@ impl World {
             accepts: Accepts::Json,
             is_program: true,
             is_once: false,
+            launch: 0,
         };
         let plan = Plan {
             queues: (0..queues).map(queue).collect(),

@@ -20,7 +20,7 @@ impl World {
     fn new() -> Self {
         let settings = Queue { processes: 2, ..Queue::new("foo", "kind") };
         let plan = Plan {
-            queues: vec![QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false }],
+            queues: vec![QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 }],
             supervisor: Supervisor { ping: Duration::from_mins(1), ..Supervisor::default() },
             halt_when_empty: false,
             scheduler: false,

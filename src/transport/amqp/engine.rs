@@ -6,7 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,
     task::Poll,
 };
@@ -19,6 +19,7 @@ use super::{
     address::Address,
     intake::{Intake, Looked},
     life::{Closing, refuse},
+    members::Joining,
     moves::Stuck,
     owed::Owed,
     session::Attachment,
@@ -41,7 +42,14 @@ pub(super) struct Engine {
     pub(super) attachment: Option<Attachment>,
     /// Accepted deliveries, between two sessions.
     pub(super) parted: HashMap<Handle, Open>,
-    pub(super) credits: Vec<u32>,
+    /// Of the queues that are attached or to be added, by their index.
+    pub(super) credits: BTreeMap<usize, u32>,
+    /// Queues to be added or changed.
+    pub(super) joining: BTreeMap<usize, Joining>,
+    /// Counts the tries to add a queue.
+    pub(super) openings: u64,
+    /// Queues that are to go.
+    pub(super) leaving: BTreeSet<usize>,
     pub(super) horizon: Rc<RefCell<Horizon>>,
     pub(super) application: Option<String>,
     pub(super) surveying: Option<Pending>,
@@ -79,7 +87,10 @@ impl Engine {
             state: State::Idle,
             attachment: None,
             parted: HashMap::new(),
-            credits: Vec::new(),
+            credits: BTreeMap::new(),
+            joining: BTreeMap::new(),
+            openings: 0,
+            leaving: BTreeSet::new(),
             horizon: Rc::default(),
             application: None,
             surveying: None,
@@ -140,12 +151,14 @@ impl Engine {
                 return Poll::Ready(Woken::Sent(sent));
             }
             // Each time from the queue after the last one, so that a busy queue keeps none waiting.
-            let count = up.intakes.len();
-            for queue in (0..count).map(|offset| (up.turn + offset) % count) {
-                let rests = up.intakes[queue].rests_until(now).is_some();
-                if !rests && let Poll::Ready(looked) = up.intakes[queue].poll(context) {
-                    up.turn = queue + 1;
-                    return Poll::Ready(Woken::Looked(queue, looked));
+            let (turn, intakes) = (up.turn, &mut up.intakes.0);
+            for range in [turn..usize::MAX, 0..turn] {
+                for (&queue, intake) in intakes.range_mut(range) {
+                    let rests = intake.rests_until(now).is_some();
+                    if !rests && let Poll::Ready(looked) = intake.poll(context) {
+                        up.turn = queue + 1;
+                        return Poll::Ready(Woken::Looked(queue, looked));
+                    }
                 }
             }
             Poll::Pending
@@ -191,9 +204,12 @@ impl Engine {
         self.flush_moves();
         self.ripen();
         self.begin_survey();
+        self.let_go();
         let all = self.closing.is_some();
         let State::Up(up) = &mut self.state else { return };
-        for (queue, intake) in up.intakes.iter_mut().enumerate() {
+        // What has ended keeps its memory until it is taken out.
+        while up.tasks.try_join_next().is_some() {}
+        for (queue, intake) in up.intakes.iter_mut() {
             for (tag, handle) in intake.acceptable() {
                 intake.acks.ended(tag, now);
                 intake.ending_tags.insert(tag, Some(handle));
@@ -218,7 +234,11 @@ impl Engine {
 
     fn asked(&mut self, request: Request) {
         match request {
-            Request::Attach { queues, passive } => self.attach(Attachment { queues, passive }),
+            Request::Attach { queues, passive } => {
+                self.attach(Attachment { queues: queues.into_iter().enumerate().collect(), passive });
+            }
+            Request::AddQueue { queue, setup } => self.add_queue(queue.0, setup),
+            Request::RemoveQueue { queue } => self.remove_queue(queue.0),
             Request::Credit { queue, credit } => self.credit(queue, credit),
             Request::Settle(settlements) => self.settle(settlements),
             Request::Lock { handle, .. } => self.lock(handle),
@@ -260,24 +280,23 @@ impl Engine {
     }
 
     fn attach(&mut self, attachment: Attachment) {
-        self.credits = vec![0; attachment.queues.len()];
+        self.credits = attachment.queues.keys().map(|queue| (*queue, 0)).collect();
         self.attachment = Some(attachment);
         self.connect();
     }
 
     /// Changes a queue's credit.
     pub(super) fn credit(&mut self, queue: QueueIndex, credit: u32) {
-        if let Some(wanted) = self.credits.get_mut(queue.0) {
+        if let Some(wanted) = self.credits.get_mut(&queue.0).filter(|_| !self.leaving.contains(&queue.0)) {
             *wanted = credit;
         }
         let State::Up(up) = &mut self.state else { return };
-        let Some(intake) = up.intakes.get_mut(queue.0) else { return };
+        let Some(intake) = up.intakes.0.get_mut(&queue.0) else { return };
+        let credit = if intake.leaving { 0 } else { credit };
         self.horizon.borrow_mut().moved_at = self.clock.now().at;
         intake.credit = credit;
         if credit == 0 {
-            // What the master never saw must not be kept from others.
-            let early = intake.early.drain(..).map(|(_, held)| held);
-            intake.back.extend(intake.held.drain(..).chain(early).map(|held| (held.tag, None)));
+            intake.give_back();
         }
         self.hand_out();
     }
@@ -304,6 +323,7 @@ impl Engine {
                     self.broken(&cause);
                 }
             }
+            Note::Opened { session, number, queue, opened } => self.opened(session, number, queue, opened),
             Note::Switched { session, queue, consumer, prefetch } => {
                 if let State::Up(up) = &mut self.state
                     && up.session.number == session

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::{Index, IndexMut},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -82,6 +83,37 @@ pub(super) struct Intake {
     pub(super) sending: bool,
     /// Copies of this queue's tasks that are being made inside the transport.
     pub(super) passing: u32,
+    /// It goes when nothing of it is open any more.
+    pub(super) leaving: bool,
+}
+
+/// The attached queues of one session by their index. A queue stays here while anything of it is open or under way, so
+/// what was begun for it finds it.
+#[derive(Default)]
+pub(super) struct Intakes(pub(super) BTreeMap<usize, Intake>);
+
+impl Index<usize> for Intakes {
+    type Output = Intake;
+
+    fn index(&self, queue: usize) -> &Intake {
+        &self.0[&queue]
+    }
+}
+
+impl IndexMut<usize> for Intakes {
+    fn index_mut(&mut self, queue: usize) -> &mut Intake {
+        self.0.get_mut(&queue).expect("a queue stays while anything of it is under way")
+    }
+}
+
+impl Intakes {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Intake> {
+        self.0.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Intake)> {
+        self.0.iter_mut().map(|(queue, intake)| (*queue, intake))
+    }
 }
 
 /// How a look at the consumers ended.
@@ -121,6 +153,7 @@ impl Intake {
             back: Vec::new(),
             sending: false,
             passing: 0,
+            leaving: false,
         }
     }
 
@@ -170,7 +203,9 @@ impl Intake {
         if let Some(cause) = broken {
             return Poll::Ready(Looked::Broken(cause));
         }
-        if came.is_empty() {
+        // The end of its last consumer may be all that a queue that is to go waits for.
+        let may_go = self.leaving && !ended.is_empty();
+        if came.is_empty() && !may_go {
             return Poll::Pending;
         }
         came.sort_unstable_by_key(|message| message.delivery_tag);
@@ -235,6 +270,17 @@ impl Intake {
     /// Whether anything of this queue is in our hands or under way.
     pub(super) fn is_busy(&self) -> bool {
         self.in_hand > 0 || self.passing > 0 || self.switching || !self.ackers.is_empty()
+    }
+
+    /// What the master never saw must not be kept from others.
+    pub(super) fn give_back(&mut self) {
+        let early = self.early.drain(..).map(|(_, held)| held);
+        self.back.extend(self.held.drain(..).chain(early).map(|held| (held.tag, None)));
+    }
+
+    /// Whether it can go: its consumers have ended, and nothing of it waits for anything.
+    pub(super) fn is_spent(&self) -> bool {
+        !self.is_busy() && !self.sending && self.prefetch == 0 && self.ending.is_empty() && self.ending_tags.is_empty()
     }
 
     /// The next batch of acknowledgements, if one is due and none is being written.

@@ -21,7 +21,6 @@ use tokio::task::JoinSet;
 
 use super::{
     engine::Engine,
-    intake::Intake,
     moves::Store,
     session::{Built, Session},
     state::{Note, Notes, State, Up},
@@ -62,9 +61,7 @@ impl Engine {
     /// A session stands.
     pub(super) fn up(&mut self, built: Built) {
         let now = self.clock.now().at;
-        let setups = self.attachment.as_ref().map(|attachment| attachment.queues.clone()).unwrap_or_default();
-        let parts = setups.into_iter().zip(built.channels).zip(&self.credits);
-        let intakes = parts.map(|((setup, channel), credit)| Intake::new(setup, channel, *credit)).collect();
+        let intakes = self.intakes(built.channels);
         let session = built.session;
         let mut tasks = JoinSet::new();
         let watch = tasks.spawn_local(watch(Rc::clone(&session), self.notes.clone()));
@@ -86,6 +83,7 @@ impl Engine {
         self.stuck.borrow_mut().clear();
         self.horizon.borrow_mut().session_began(now, self.address.heartbeat());
         self.rejoin();
+        self.open_joining();
         if self.attachment.is_some() {
             self.probed = true;
             for queue in built.classic {
@@ -168,6 +166,7 @@ impl Engine {
         if self.attachment.is_some() {
             self.again(self.address.lost(cause));
         }
+        self.let_go();
     }
 
     fn again(&mut self, error: Error) {
@@ -185,7 +184,7 @@ impl Engine {
         self.closing = Some(Closing { by: self.clock.now().at + CLOSING, reply });
         self.requests.close();
         self.release_lease();
-        for queue in 0..self.credits.len() {
+        for queue in self.credits.keys().copied().collect::<Vec<_>>() {
             self.credit(QueueIndex(queue), 0);
         }
     }

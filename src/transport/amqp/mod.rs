@@ -54,6 +54,7 @@ mod intake;
 mod ladder;
 mod lease;
 mod life;
+mod members;
 mod moves;
 mod owed;
 mod properties;

@@ -3,23 +3,23 @@
 //! A session is never repaired: whatever goes wrong in it, it is given up whole and another one is built. (Only a
 //! publishing connection that does not answer is replaced in place, because workers' tasks need not suffer for it.)
 
-use std::{rc::Rc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use lapin::{Channel, Connection};
 use tokio::time::timeout;
 
 use super::{
     address::Address,
-    ladder,
     publish::Publisher,
-    topology::{self, Place, Topology, answer, dead_name},
+    topology::{self, Fault, Topology, answer},
 };
 use crate::transport::{Error, QueueSetup};
 
 /// What a session is to attach.
 #[derive(Clone, Debug)]
 pub(super) struct Attachment {
-    pub(super) queues: Vec<QueueSetup>,
+    /// By their index.
+    pub(super) queues: BTreeMap<usize, QueueSetup>,
     /// `declare: passive`.
     pub(super) passive: bool,
 }
@@ -34,10 +34,10 @@ pub(super) struct Session {
     pub(super) topology: Topology,
 }
 
-/// A session just built, with one channel for each queue to consume, in order.
+/// A session just built, with one channel for each queue to consume, by its index.
 pub(super) struct Built {
     pub(super) session: Rc<Session>,
-    pub(super) channels: Vec<Channel>,
+    pub(super) channels: BTreeMap<usize, Channel>,
     /// Names of the work queues that are classic.
     pub(super) classic: Vec<String>,
 }
@@ -53,26 +53,19 @@ impl Session {
         let publisher = Publisher::connect(&address).await?;
         let Some(wanted) = wanted else {
             let session = Self { number, consumer: None, publisher, topology: Topology::new(false) };
-            return Ok(Built { session: Rc::new(session), channels: Vec::new(), classic: Vec::new() });
+            return Ok(Built { session: Rc::new(session), channels: BTreeMap::new(), classic: Vec::new() });
         };
         let connection = Rc::new(address.connect("consumer").await?);
         let topology = Topology::new(wanted.passive);
         let fault = |fault| address.fault(fault);
-        let (mut channels, mut classic) = (Vec::new(), Vec::new());
-        for queue in &wanted.queues {
-            topology.ensure(&connection, &Place::Dead(queue.dead.name.clone())).await.map_err(fault)?;
-            if !wanted.passive {
-                topology.ensure(&connection, &Place::Dead(dead_name(&queue.name))).await.map_err(fault)?;
-            }
-            topology.ensure(&connection, &Place::Work(queue.name.clone())).await.map_err(fault)?;
-            for step in ladder::reached(&queue.delays) {
-                topology.ensure(&connection, &Place::Delay(queue.name.clone(), step)).await.map_err(fault)?;
-            }
+        let (mut channels, mut classic) = (BTreeMap::new(), Vec::new());
+        for (index, queue) in &wanted.queues {
+            topology.provide(&connection, queue).await.map_err(fault)?;
             if probe && !wanted.passive && topology::is_classic(&connection, &queue.name).await {
                 classic.push(queue.name.clone());
             }
             let channel = answer(connection.create_channel()).await;
-            channels.push(channel.map_err(|error| address.lost(super::address::said(&error)))?);
+            channels.insert(*index, channel.map_err(|error| address.lost(super::address::said(&error)))?);
         }
         let session = Self { number, consumer: Some(connection), publisher, topology };
         Ok(Built { session: Rc::new(session), channels, classic })
@@ -81,6 +74,21 @@ impl Session {
     /// The connection for questions and declares: the consuming one, which the broker never blocks, if there is one.
     pub(super) fn reader(&self) -> Rc<Connection> {
         self.consumer.as_ref().map_or_else(|| self.publisher.connection(), Rc::clone)
+    }
+
+    /// Makes what one more queue needs, and a channel to consume it.
+    pub(super) async fn open(&self, queue: &QueueSetup) -> Result<Channel, Fault> {
+        let connection = self.reader();
+        // It may have been ours before in this session, and deleted since.
+        for _ in 0..2 {
+            self.topology.provide(&connection, queue).await?;
+            let channel = answer(connection.create_channel()).await.map_err(|error| Fault::of(&error))?;
+            if topology::exists(&channel, &queue.name).await? {
+                return Ok(channel);
+            }
+            self.topology.forget_all(queue);
+        }
+        Err(Fault::Absent(queue.name.clone()))
     }
 
     /// Whether the connections still stand, as far as we have heard.

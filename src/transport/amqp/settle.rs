@@ -67,6 +67,9 @@ impl Engine {
                 }
             }
         }
+        if intake.leaving {
+            intake.give_back();
+        }
         intake.passing += passed.len() as u32;
         for (tag, place, becomes, properties, task) in passed {
             self.pass(queue, tag, place, &becomes, &properties, &task);
@@ -108,7 +111,7 @@ impl Engine {
     pub(super) fn hand_out(&mut self) {
         let State::Up(up) = &mut self.state else { return };
         let mut deliveries = Vec::new();
-        for (queue, intake) in up.intakes.iter_mut().enumerate() {
+        for (queue, intake) in up.intakes.iter_mut() {
             while intake.in_hand < intake.credit {
                 let Some(held) = intake.held.pop_front() else { break };
                 let handle = identity::next_handle();
@@ -290,7 +293,7 @@ impl Engine {
         let now = self.now().wall;
         let State::Up(up) = &mut self.state else { return };
         let mut ripe = false;
-        for intake in &mut up.intakes {
+        for (_, intake) in up.intakes.iter_mut() {
             if intake.early.iter().any(|(due, _)| *due <= now) {
                 intake.ripen(now);
                 ripe = true;
@@ -302,7 +305,7 @@ impl Engine {
     }
 
     fn parcel(&self, queue: usize, place: Place, becomes: &Becomes, original: &BasicProperties, task: &Task) -> Parcel {
-        let name = self.attachment.as_ref().map_or("", |attachment| attachment.queues[queue].name.as_str());
+        let name = self.attachment.as_ref().map_or("", |attachment| attachment.queues[&queue].name.as_str());
         let (properties, dropped) = properties::copy(original, task, name, becomes);
         if !dropped.is_empty() {
             let text =

@@ -7,14 +7,15 @@
 use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use futures_util::{future::LocalBoxFuture, stream::FuturesUnordered};
-use lapin::{BasicProperties, Consumer};
+use lapin::{BasicProperties, Channel, Consumer};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    intake::Intake,
+    intake::Intakes,
     lease::Lease,
     moves::{Parcel, Store},
     session::{Built, Session},
+    topology::Fault,
 };
 use crate::{
     clock::Instant,
@@ -28,6 +29,8 @@ pub(super) enum Note {
     Built { number: u64, built: Box<Result<Built, Error>> },
     /// A session cannot go on.
     Broken { session: u64, cause: String },
+    /// A queue that was to be added has its channel and all that it needs, or cannot have it.
+    Opened { session: u64, number: u64, queue: usize, opened: Result<Channel, Fault> },
     /// A change of consumers is done.
     Switched { session: u64, queue: usize, consumer: Option<Consumer>, prefetch: u16 },
     /// The copy of a task is confirmed.
@@ -69,7 +72,7 @@ pub(super) struct Open {
 pub(super) struct Up {
     pub(super) session: Rc<Session>,
     pub(super) store: Store,
-    pub(super) intakes: Vec<Intake>,
+    pub(super) intakes: Intakes,
     /// The queue whose turn it is to be looked at first.
     pub(super) turn: usize,
     pub(super) open: HashMap<Handle, Open>,

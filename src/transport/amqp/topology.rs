@@ -16,6 +16,7 @@ use super::{
     address::{PATIENCE, code, said},
     ladder,
 };
+use crate::transport::QueueSetup;
 
 /// Requeues that a quorum queue of ours bears: all that there can be (listing dead letters requeues them).
 const DELIVERY_LIMIT: i32 = 1_000_000;
@@ -160,6 +161,30 @@ impl Topology {
         self.one(connection, place).await
     }
 
+    /// Makes sure of all queues that a master needs to work this one.
+    pub(super) async fn provide(&self, connection: &Connection, queue: &QueueSetup) -> Result<(), Fault> {
+        self.ensure(connection, &Place::Dead(queue.dead.name.clone())).await?;
+        if !self.passive {
+            self.ensure(connection, &Place::Dead(dead_name(&queue.name))).await?;
+        }
+        self.ensure(connection, &Place::Work(queue.name.clone())).await?;
+        for step in ladder::reached(&queue.delays) {
+            self.ensure(connection, &Place::Delay(queue.name.clone(), step)).await?;
+        }
+        Ok(())
+    }
+
+    /// A queue is gone: it and all that belongs to it are to be looked for anew.
+    pub(super) fn forget_all(&self, queue: &QueueSetup) {
+        let mut known = self.known.borrow_mut();
+        known.remove(&queue.name);
+        known.remove(&queue.dead.name);
+        known.remove(&dead_name(&queue.name));
+        for step in ladder::STEPS {
+            known.remove(&ladder::name(&queue.name, step));
+        }
+    }
+
     async fn one(&self, connection: &Connection, place: &Place) -> Result<(), Fault> {
         let name = place.name();
         if self.known.borrow().contains(&name) {
@@ -230,6 +255,16 @@ fn differing(text: &str) -> Option<(&str, Option<(&str, &str)>)> {
     let Some(value) = current.strip_prefix("the value '") else { return Some((name, None)) };
     let (value, kind) = value.split_once("' of type '")?;
     Some((name, Some((value, kind.trim_end_matches('\'')))))
+}
+
+/// Whether a queue exists. If it does not, the channel is closed by the broker.
+pub(super) async fn exists(channel: &Channel, queue: &str) -> Result<bool, Fault> {
+    let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
+    match answer(channel.queue_declare(short(queue), options, FieldTable::default())).await {
+        Ok(_) => Ok(true),
+        Err(error) if code(&error) == Some(404) => Ok(false),
+        Err(error) => Err(Fault::of(&error)),
+    }
 }
 
 /// Closes a channel without waiting for the answer.

@@ -1,7 +1,7 @@
 //! The thread of one transport: takes its requests, hands out what is due, gives back what it holds.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -24,6 +24,14 @@ struct Attached {
     setup: QueueSetup,
     credit: u32,
     in_hand: u32,
+    /// It goes when nothing of it is in hand.
+    leaving: bool,
+}
+
+impl Attached {
+    fn new(setup: QueueSetup) -> Self {
+        Self { setup, credit: 0, in_hand: 0, leaving: false }
+    }
 }
 
 struct Held {
@@ -37,7 +45,7 @@ pub(super) struct Actor {
     shared: Arc<Shared>,
     member: u64,
     events: Events,
-    queues: Vec<Attached>,
+    queues: BTreeMap<usize, Attached>,
     /// In the order of delivery.
     held: BTreeMap<Handle, Held>,
     application: Option<String>,
@@ -46,7 +54,15 @@ pub(super) struct Actor {
 
 impl Actor {
     pub(super) fn new(shared: Arc<Shared>, member: u64, events: Events) -> Self {
-        Self { shared, member, events, queues: Vec::new(), held: BTreeMap::new(), application: None, has_lease: false }
+        Self {
+            shared,
+            member,
+            events,
+            queues: BTreeMap::new(),
+            held: BTreeMap::new(),
+            application: None,
+            has_lease: false,
+        }
     }
 
     /// The thread's life.
@@ -93,26 +109,45 @@ impl Actor {
         let now = Clock::wall();
         match request {
             Request::Attach { queues, .. } => {
-                for setup in queues {
+                for (position, setup) in queues.into_iter().enumerate() {
                     store.queue(&setup.name);
-                    self.queues.push(Attached { setup, credit: 0, in_hand: 0 });
+                    self.queues.insert(position, Attached::new(setup));
                 }
                 self.tell(Event::Attached { session: 1 });
             }
+            Request::AddQueue { queue, setup } => {
+                store.queue(&setup.name);
+                match self.queues.entry(queue.0) {
+                    Entry::Occupied(mut attached) => attached.get_mut().setup = setup,
+                    Entry::Vacant(place) => drop(place.insert(Attached::new(setup))),
+                }
+                self.tell(Event::QueueAdded { queue });
+            }
+            Request::RemoveQueue { queue } => {
+                if let Some(attached) = self.queues.get_mut(&queue.0) {
+                    (attached.credit, attached.leaving) = (0, true);
+                }
+                self.let_go(queue.0);
+            }
             Request::Credit { queue, credit } => {
-                if let Some(attached) = self.queues.get_mut(queue.0) {
+                if let Some(attached) = self.queues.get_mut(&queue.0).filter(|attached| !attached.leaving) {
                     attached.credit = credit;
                 }
             }
             Request::Settle(settlements) => {
                 let mut answered = Vec::with_capacity(settlements.len());
+                let mut touched = BTreeSet::new();
                 for (handle, settlement) in settlements {
+                    touched.extend(self.held.get(&handle).map(|held| held.queue));
                     if self.settle(store, now, handle, settlement) {
                         answered.push(handle);
                     }
                 }
                 if !answered.is_empty() {
                     self.tell(Event::Settled(answered));
+                }
+                for queue in touched {
+                    self.let_go(queue);
                 }
             }
             // One process, which is to know its own keys.
@@ -122,7 +157,7 @@ impl Actor {
             Request::Lock { .. } => {}
             Request::Survey { serial } => {
                 let empty = self.held.is_empty()
-                    && self.queues.iter().all(|attached| {
+                    && self.queues.values().all(|attached| {
                         let depth = store.depth(now, &attached.setup.name);
                         depth.ready + depth.delayed + depth.in_hand == 0
                     });
@@ -158,12 +193,19 @@ impl Actor {
         }
     }
 
+    /// A queue that is leaving goes with the last of its deliveries.
+    fn let_go(&mut self, queue: usize) {
+        if self.queues.get(&queue).is_none_or(|attached| attached.leaving && attached.in_hand == 0) {
+            self.queues.remove(&queue);
+            self.tell(Event::QueueRemoved { queue: QueueIndex(queue) });
+        }
+    }
+
     /// Hands out what is due, within the credit. Returns the time until the next task is.
     fn deliver(&mut self, store: &mut Store) -> Option<Duration> {
         let now = Clock::wall();
         let mut next: Option<Duration> = None;
-        for position in 0..self.queues.len() {
-            let attached = &mut self.queues[position];
+        for (&position, attached) in &mut self.queues {
             let queue = store.queue(&attached.setup.name);
             let mut deliveries = Vec::new();
             while attached.in_hand < attached.credit
@@ -190,7 +232,7 @@ impl Actor {
                 self.held.insert(handle, Held { queue: position, place, task, accepted: false });
             }
             if !deliveries.is_empty() {
-                self.tell(Event::Delivered(deliveries));
+                drop(self.events.send(Event::Delivered(deliveries)));
             }
         }
         next
@@ -199,7 +241,7 @@ impl Actor {
     /// Whether there was anything to settle.
     fn settle(&mut self, store: &mut Store, now: Timestamp, handle: Handle, settlement: Settlement) -> bool {
         let Some(held) = self.held.get_mut(&handle) else { return false };
-        let attached = &mut self.queues[held.queue];
+        let Some(attached) = self.queues.get_mut(&held.queue) else { return false };
         let name = attached.setup.name.clone();
         if settlement == Settlement::Accept {
             if !std::mem::replace(&mut held.accepted, true) {
@@ -341,7 +383,7 @@ impl Actor {
             if died {
                 Arc::make_mut(&mut task).deliveries += 1;
             }
-            let queue = store.queue(&self.queues[held.queue].setup.name);
+            let queue = store.queue(&self.queues[&held.queue].setup.name);
             queue.in_hand.remove(&handle);
             queue.waiting.insert(held.place, Waiting { task, redelivered: true });
         }

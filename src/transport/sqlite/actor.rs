@@ -5,12 +5,14 @@
 //! A submit in the same place is answered with an error: whoever submits must know.
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     time::Duration,
 };
 
 use super::{
+    attach::Change,
     busy::Patience,
     housekeeping::Housekeeping,
     master::{Master, Stepped},
@@ -47,7 +49,9 @@ pub(super) struct Actor {
     pub(super) masters: Option<Masters>,
     /// Asked for and not done yet.
     pub(super) attach: Option<Vec<QueueSetup>>,
-    /// Given before the attach was done.
+    /// Queues to come and to go, in the order asked for.
+    pub(super) changes: VecDeque<Change>,
+    /// Given before the attach was done, or before their queues were added.
     pub(super) credits: Vec<(QueueIndex, u32)>,
     pub(super) master: Option<Master>,
     pub(super) submits: Vec<(Vec<NewTask>, Reply<()>)>,
@@ -107,6 +111,7 @@ impl Actor {
             store: None,
             masters: None,
             attach: None,
+            changes: VecDeque::new(),
             credits: Vec::new(),
             master: None,
             submits: Vec::new(),
@@ -170,8 +175,8 @@ impl Actor {
         match request {
             Request::Submit { tasks, reply } => self.submits.push((tasks, reply)),
             Request::Credit { queue, credit } => match &mut self.master {
-                Some(master) => master.credit(queue, credit),
-                None => self.credits.push((queue, credit)),
+                Some(master) if self.changes.is_empty() => master.credit(queue, credit),
+                _ => self.credits.push((queue, credit)),
             },
             Request::Settle(settlements) => {
                 if let Some(master) = &mut self.master {
@@ -187,6 +192,8 @@ impl Actor {
                 self.attach = Some(queues);
                 self.catch_up();
             }
+            Request::AddQueue { queue, setup } => self.change(Change::Add(queue, setup)),
+            Request::RemoveQueue { queue } => self.change(Change::Remove(queue)),
             Request::Survey { serial } => {
                 self.survey = Some(serial);
                 self.catch_up();
@@ -228,7 +235,7 @@ impl Actor {
     }
 
     /// What was asked before is stored before the next question is answered.
-    fn catch_up(&mut self) {
+    pub(super) fn catch_up(&mut self) {
         self.store_submits();
         self.advance();
     }
@@ -257,6 +264,7 @@ impl Actor {
             self.try_attach()?;
             did = true;
         }
+        did |= self.change_queues()?;
         if let (Some(master), Some(store)) = (&mut self.master, &mut self.store) {
             let stepped = master.step(store)?;
             did |= !stepped.settled.is_empty() || !stepped.delivered.is_empty();
@@ -292,6 +300,9 @@ impl Actor {
         for deliveries in stepped.delivered {
             self.tell(Event::Delivered(deliveries));
         }
+        for queue in stepped.removed {
+            self.tell(Event::QueueRemoved { queue });
+        }
         if stepped.stale > 0 {
             let count = stepped.stale;
             self.tell(Event::Warning(format!("{count} settlements came too late: the tasks had been taken back")));
@@ -320,6 +331,7 @@ impl Actor {
         self.tell(Event::Refused(error.clone()));
         self.refused = Some(error);
         self.master = None;
+        self.changes.clear();
         self.attach = None;
         self.store = None;
     }

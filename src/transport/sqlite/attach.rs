@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    task::QueueIndex,
     transport::{Event, QueueSetup, Reply},
 };
 
@@ -21,6 +22,12 @@ use crate::{
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Between two tries to store what is owed at the end.
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
+
+/// A change of the queues that are attached.
+pub(super) enum Change {
+    Add(QueueIndex, QueueSetup),
+    Remove(QueueIndex),
+}
 
 impl Actor {
     /// Opens the file, if it is not open yet, and makes it, if it is not there.
@@ -57,9 +64,6 @@ impl Actor {
                     self.path.display()
                 ))),
             }
-            for (queue, credit) in self.credits.drain(..) {
-                master.credit(queue, credit);
-            }
             self.master = Some(master);
         }
         self.return_tasks_of_the_dead()?;
@@ -77,6 +81,41 @@ impl Actor {
         self.attach = None;
         self.tell(Event::Attached { session: 1 });
         Ok(())
+    }
+
+    /// Queues are to come or go, in the order in which that is asked.
+    pub(super) fn change(&mut self, change: Change) {
+        self.changes.push_back(change);
+        self.catch_up();
+    }
+
+    /// Adds and removes queues as asked for, once there is a master. After an error it goes on where it was.
+    pub(super) fn change_queues(&mut self) -> rusqlite::Result<bool> {
+        let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(false) };
+        let mut did = false;
+        while let Some(change) = self.changes.front() {
+            did = true;
+            match change {
+                Change::Add(queue, setup) => {
+                    let name = &setup.name;
+                    let id = store
+                        .write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, name))?;
+                    master.add(*queue, setup.clone(), id);
+                    drop(self.events.send(Event::QueueAdded { queue: *queue }));
+                }
+                Change::Remove(queue) => {
+                    // Otherwise it is told with the step in which nothing of it is left.
+                    if !master.remove(*queue) {
+                        drop(self.events.send(Event::QueueRemoved { queue: *queue }));
+                    }
+                }
+            }
+            self.changes.pop_front();
+        }
+        for (queue, credit) in self.credits.drain(..) {
+            master.credit(queue, credit);
+        }
+        Ok(did)
     }
 
     /// Takes a number, and its lock before anybody can see the number.

@@ -3,7 +3,7 @@
 //! Group commit: whatever was settled while the last transaction ran is stored by the next one, which also
 //! claims what the credit allows. One by one this costs a transaction a task; in tens, a tenth of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{
     claim::{Claimed, claim, next_due},
@@ -30,7 +30,7 @@ pub(super) struct Master {
     pub(super) socket: Option<Socket>,
     /// The numbers of all others that were there at the last look.
     pub(super) others: Vec<i64>,
-    queues: Vec<Queue>,
+    queues: BTreeMap<usize, Queue>,
     held: HashMap<Handle, Held>,
     owed: Vec<Owed>,
     /// Deliveries whose keys were asked for.
@@ -43,6 +43,14 @@ struct Queue {
     credit: u32,
     in_hand: u32,
     next: Next,
+    /// It goes when nothing of it is in hand or owed.
+    leaving: bool,
+}
+
+impl Queue {
+    fn new(setup: QueueSetup, id: i64) -> Self {
+        Self { setup, id, credit: 0, in_hand: 0, next: Next::Unknown, leaving: false }
+    }
 }
 
 /// When a queue has something to claim.
@@ -98,29 +106,56 @@ pub(super) struct Stepped {
     pub(super) wake: Vec<i64>,
     /// Settlements that came too late: another had taken the tasks back.
     pub(super) stale: usize,
+    /// Queues that are gone with the last of their deliveries.
+    pub(super) removed: Vec<QueueIndex>,
 }
 
 impl Master {
     /// A master with nothing in hand and no credit. `ids` are the queues' rows.
     pub(super) fn new(owner: i64, socket: Option<Socket>, setups: Vec<QueueSetup>, ids: &[i64]) -> Self {
-        let queue =
-            |(setup, id): (QueueSetup, &i64)| Queue { setup, id: *id, credit: 0, in_hand: 0, next: Next::Unknown };
-        let queues = setups.into_iter().zip(ids).map(queue).collect();
+        let queue = |(setup, id): (QueueSetup, &i64)| Queue::new(setup, *id);
+        let queues = setups.into_iter().zip(ids).map(queue).enumerate().collect();
         Self { owner, socket, others: Vec::new(), queues, held: HashMap::new(), owed: Vec::new(), asked: Vec::new() }
     }
 
     /// Changes a queue's credit.
     pub(super) fn credit(&mut self, queue: QueueIndex, credit: u32) {
-        if let Some(queue) = self.queues.get_mut(queue.0) {
+        if let Some(queue) = self.queues.get_mut(&queue.0).filter(|queue| !queue.leaving) {
             queue.credit = credit;
         }
+    }
+
+    /// One more queue, or another setup for one that is here.
+    pub(super) fn add(&mut self, queue: QueueIndex, setup: QueueSetup, id: i64) {
+        match self.queues.get_mut(&queue.0) {
+            Some(queue) => queue.setup = setup,
+            None => drop(self.queues.insert(queue.0, Queue::new(setup, id))),
+        }
+    }
+
+    /// A queue is to go when nothing of it is in hand. `false`: it is not here.
+    pub(super) fn remove(&mut self, queue: QueueIndex) -> bool {
+        let Some(queue) = self.queues.get_mut(&queue.0) else { return false };
+        (queue.credit, queue.leaving) = (0, true);
+        true
+    }
+
+    /// Takes out the queues that are to go and of which nothing is left.
+    fn let_go(&mut self) -> Vec<QueueIndex> {
+        if !self.owed.is_empty() {
+            return Vec::new();
+        }
+        self.queues
+            .extract_if(.., |_, queue| queue.leaving && queue.in_hand == 0)
+            .map(|(queue, _)| QueueIndex(queue))
+            .collect()
     }
 
     /// Takes settlements in; those of handles that are not open are ignored.
     pub(super) fn owe(&mut self, settlements: Vec<(Handle, Settlement)>) {
         for (handle, settlement) in settlements {
             let Some(held) = self.held.get_mut(&handle) else { continue };
-            let queue = &mut self.queues[held.queue];
+            let queue = self.queues.get_mut(&held.queue).expect("a queue stays while a delivery of it is held");
             let row = (!held.accepted).then_some(held.row);
             let owed = Owed {
                 handle,
@@ -157,14 +192,14 @@ impl Master {
 
     /// Somebody stored something: all queues are looked at again.
     pub(super) fn look(&mut self) {
-        for queue in &mut self.queues {
+        for queue in self.queues.values_mut() {
             queue.next = Next::Unknown;
         }
     }
 
     /// When the next delayed task can be claimed.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        let waiting = self.queues.iter().filter(|queue| queue.credit > queue.in_hand);
+        let waiting = self.queues.values().filter(|queue| queue.credit > queue.in_hand);
         waiting
             .filter_map(|queue| match queue.next {
                 Next::At(due) => Some(due),
@@ -181,13 +216,13 @@ impl Master {
 
     /// The queues' rows.
     pub(super) fn queue_ids(&self) -> impl Iterator<Item = i64> + '_ {
-        self.queues.iter().map(|queue| queue.id)
+        self.queues.values().map(|queue| queue.id)
     }
 
     /// Stores what is owed and claims what is due. On an error nothing has changed, and all is still owed.
     pub(super) fn step(&mut self, store: &mut Store) -> rusqlite::Result<Stepped> {
         if self.owed.is_empty() && self.asked.is_empty() && !self.anything_due(store)? {
-            return Ok(Stepped::default());
+            return Ok(Stepped { removed: self.let_go(), ..Stepped::default() });
         }
         let (owner, owed, queues, asked, held) = (self.owner, &self.owed, &self.queues, &self.asked, &self.held);
         let (mut stepped, claims) = store.write(Synchronous::Normal, |transaction, ids| {
@@ -208,11 +243,11 @@ impl Master {
                 }
             }
             let mut claims = Vec::with_capacity(queues.len());
-            for queue in queues {
+            for (&position, queue) in queues {
                 let next = if news { Next::Unknown } else { queue.next };
                 let room = queue.credit.saturating_sub(queue.in_hand);
                 if room == 0 || !next.is_due(now) {
-                    claims.push((next, Vec::new()));
+                    claims.push((position, next, Vec::new()));
                     continue;
                 }
                 let claimed = claim(transaction, owner, queue.id, now, room)?;
@@ -221,7 +256,7 @@ impl Master {
                 } else {
                     Next::Unknown
                 };
-                claims.push((next, claimed));
+                claims.push((position, next, claimed));
             }
             if news {
                 stepped.wake = owners(transaction)?;
@@ -239,12 +274,15 @@ impl Master {
                 };
             }
         }
-        for (position, (next, claimed)) in claims.into_iter().enumerate() {
-            self.queues[position].next = next;
+        for (position, next, claimed) in claims {
+            if let Some(queue) = self.queues.get_mut(&position) {
+                queue.next = next;
+            }
             if !claimed.is_empty() {
                 stepped.delivered.push(self.deliver(position, claimed));
             }
         }
+        stepped.removed = self.let_go();
         Ok(stepped)
     }
 
@@ -252,7 +290,7 @@ impl Master {
     fn anything_due(&mut self, store: &Store) -> rusqlite::Result<bool> {
         let now = Clock::wall();
         let mut any = false;
-        for queue in self.queues.iter_mut().filter(|queue| queue.credit > queue.in_hand) {
+        for queue in self.queues.values_mut().filter(|queue| queue.credit > queue.in_hand) {
             if queue.next == Next::Unknown {
                 queue.next = Next::of(next_due(store.read(), queue.id)?);
             }
@@ -262,7 +300,7 @@ impl Master {
     }
 
     fn deliver(&mut self, position: usize, claimed: Vec<Claimed>) -> Vec<Delivery> {
-        let queue = &mut self.queues[position];
+        let queue = self.queues.get_mut(&position).expect("what was claimed from stays until it is let go");
         queue.in_hand += claimed.len() as u32;
         debug_assert!(queue.in_hand <= queue.credit, "more was claimed than the credit allows");
         let mut deliveries = Vec::with_capacity(claimed.len());

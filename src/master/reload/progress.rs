@@ -1,0 +1,107 @@
+//! How far a reload has come: which queues have their workers, which are drained, and when all of it stands.
+
+use super::{
+    super::{
+        core::Core,
+        event::Action,
+        pool::{self, Asked, Pool, Standing},
+        slot::Slot,
+    },
+    Reload,
+};
+use crate::{control::types::Answer, logging::Level, task::QueueIndex};
+
+/// Starts of a worker that fail before a reload is said to have failed. It goes on trying.
+const PATIENCE: u32 = 3;
+impl Core {
+    /// After each event: what of a reload stands by now?
+    pub(in super::super) fn look_at_reload(&mut self) {
+        if self.reload.is_none() || self.stop.is_stopping() {
+            return;
+        }
+        let mut stands = true;
+        for index in 0..self.pools.len() {
+            if matches!(self.pools[index].standing, Standing::Draining { .. }) && self.is_drained(index) {
+                let pool = &mut self.pools[index];
+                if let Standing::Draining { again } = &mut pool.standing {
+                    pool.standing = Standing::Leaving { again: again.take() };
+                }
+                self.actions.push(Action::RemoveQueue { queue: QueueIndex(index) });
+            }
+            if self.pools[index].is_fresh {
+                let failure = self.failure(index);
+                self.pools[index].is_fresh = failure.is_none() && !self.has_all_workers(index);
+                if let Some(failure) = failure {
+                    self.problem(failure);
+                }
+            }
+            let pool = &self.pools[index];
+            let is_still = matches!(pool.standing, Standing::Attached | Standing::Vacant);
+            stands &= is_still && !pool.is_fresh && pool.known.asked == Asked::Nothing;
+        }
+        let is_awaited = |pool: &Pool| self.is_attached() && pool.known.asked != Asked::Nothing && pool.is_member();
+        let is_ready = !self.pools.iter().any(|pool| pool.is_fresh || is_awaited(pool));
+        if let Some(reload) = &mut self.reload {
+            reload.is_ready |= is_ready;
+        }
+        if stands {
+            self.end_reload();
+        }
+    }
+
+    /// Whether nothing of a queue is in anybody's hands here.
+    fn is_drained(&self, index: usize) -> bool {
+        let suspended = self.suspended.iter().flat_map(|suspended| &suspended.hands);
+        let mut of_queue = self.slots.iter().filter(|slot| slot.queue == index);
+        self.pools[index].in_hand == 0
+            && self.pools[index].waiting.is_empty()
+            && of_queue.all(|slot| slot.peek().is_none())
+            && suspended.into_iter().all(|hand| hand.delivery.queue.0 != index)
+    }
+
+    /// Whether as many workers as wanted are ready, all of them started as the settings say.
+    fn has_all_workers(&self, index: usize) -> bool {
+        let pool = &self.pools[index];
+        let is_ready = |slot: &usize| self.slots[*slot].peek().is_some_and(|life| life.was_ready);
+        let mut successors = self.successors(index);
+        pool.renewals.is_empty() && successors.next().is_none() && pool.slots.iter().all(is_ready)
+    }
+
+    fn successors(&self, index: usize) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(move |slot| slot.queue == index && slot.replaces.is_some())
+    }
+
+    /// Why the workers of a queue will not be ready soon, if that is so.
+    fn failure(&self, index: usize) -> Option<String> {
+        let pool = &self.pools[index];
+        let name = pool.name();
+        if pool.state != pool::State::Running {
+            return Some(format!("queue {name} is parked"));
+        }
+        let slots = pool.slots.iter().map(|slot| &self.slots[*slot]);
+        let failing = |slot: &&Slot| slot.failures >= PATIENCE && slot.peek().is_none_or(|life| !life.was_ready);
+        let slot = slots.chain(self.successors(index)).find(failing)?;
+        let last = slot.last_exit.as_deref().unwrap_or("it could not be made");
+        Some(format!("queue {name}: a worker cannot be started: {last}; it is tried again"))
+    }
+
+    fn end_reload(&mut self) {
+        let Some(Reload { waiting, problems, .. }) = self.reload.take() else { return };
+        if problems.is_empty() {
+            self.log(Level::Info, || "The reload is complete".to_owned());
+        }
+        for number in waiting {
+            let answer = if problems.is_empty() {
+                Answer::said("the new settings are in force")
+            } else {
+                Answer::refused(format!("not all of the new settings are in force: {}", problems.join("; ")))
+            };
+            self.answer(Some(number), answer);
+        }
+    }
+
+    /// Whether a reload is under way that is more than tasks in hand that are being finished, or a transport that is away.
+    pub(in super::super) fn is_reloading(&self) -> bool {
+        self.reload.as_ref().is_some_and(|reload| !reload.is_ready)
+    }
+}

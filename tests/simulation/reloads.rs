@@ -1,0 +1,242 @@
+//! Other settings while the master runs: queues come, change and go, and what must be so before and after.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use asynctask::{
+    control::types::Answer,
+    master::event::{Event, QueuePlan, Settings},
+    task::QueueIndex,
+    transport::{self, QueueSetup},
+};
+
+use super::{broker::Effect, world::World};
+
+/// Reloads are numbered from here, apart from the other commands.
+const FIRST: u64 = 1_000_000;
+
+/// What was asked for, and how far the core has come with it.
+#[derive(Debug, Default)]
+pub(crate) struct Reloads {
+    /// The queues that the settings name, by number.
+    pub(crate) wanted: BTreeSet<usize>,
+    /// Numbers of queues by the core's index.
+    pub(crate) at: BTreeMap<usize, usize>,
+    /// The transport is to let go of these.
+    going: BTreeSet<usize>,
+    /// The transport would not have these.
+    refused: BTreeSet<usize>,
+    /// Not answered yet.
+    waiting: BTreeSet<u64>,
+    given: u64,
+    /// What was known of a queue that was just refused: it may have changed since it was asked for, and is asked for again.
+    just_refused: Option<(usize, Known)>,
+}
+
+/// What is asked of one queue.
+#[derive(Debug)]
+struct Known {
+    processes: u32,
+    paused: bool,
+    restarted_at: Option<Duration>,
+    parked: bool,
+    needs_proof: bool,
+    starts_in_a_row: u32,
+}
+
+impl Reloads {
+    pub(crate) fn new(queues: usize) -> Self {
+        Self { wanted: (0..queues).collect(), at: (0..queues).map(|index| (index, index)).collect(), ..Self::default() }
+    }
+
+    /// The queue at an index of the core's.
+    pub(crate) fn number(&self, queue: QueueIndex) -> usize {
+        self.at[&queue.0]
+    }
+
+    /// Whether the core works it.
+    pub(crate) fn is_member(&self, number: usize) -> bool {
+        self.wanted.contains(&number) && !self.going.contains(&number) && !self.refused.contains(&number)
+    }
+
+    pub(crate) const fn is_reload(number: u64) -> bool {
+        number >= FIRST
+    }
+
+    /// Nobody may be left without an answer.
+    pub(crate) fn all_answered(&self) -> Result<(), String> {
+        if self.waiting.is_empty() { Ok(()) } else { Err(format!("reloads without an answer: {:?}", self.waiting)) }
+    }
+}
+
+impl World {
+    /// The settings are read again, and may say anything.
+    pub(crate) fn reload(&mut self) -> Result<(), String> {
+        let stopping = self.watch.stopping_at.is_some();
+        let number = FIRST + self.watch.reloads.given;
+        self.watch.reloads.given += 1;
+        self.watch.orders.last_at = self.now;
+        self.watch.reloads.just_refused = None;
+        if !stopping {
+            let all = self.settings.queues.len();
+            let mut wanted: BTreeSet<usize> = (0..all).filter(|_| self.dice.chance(650)).collect();
+            if wanted.is_empty() {
+                wanted.insert(self.dice.between(0, all as u64 - 1) as usize);
+            }
+            (0..all).for_each(|queue| self.settings_change(queue, wanted.contains(&queue)));
+            self.watch.reloads.wanted = wanted;
+        }
+        let wait = self.dice.chance(500);
+        let mut queues: Vec<QueuePlan> =
+            self.watch.reloads.wanted.iter().map(|queue| self.settings.queues[*queue].clone()).collect();
+        if self.dice.chance(300) {
+            queues.reverse();
+        }
+        let supervisor = self.settings.plan.supervisor;
+        let scheduler = self.settings.plan.scheduler && !self.watch.scheduler_stopped;
+        let settings = Box::new(Settings { queues, supervisor, scheduler });
+        self.watch.reloads.waiting.insert(number);
+        self.feed(Event::SettingsRead { number: Some(number), wait, by: "somebody".to_owned(), settings })?;
+        let answered = !self.watch.reloads.waiting.contains(&number);
+        if answered || (wait && !stopping) { Ok(()) } else { Err("a reload is not answered at once".to_owned()) }
+    }
+
+    fn settings_change(&mut self, queue: usize, is_wanted: bool) {
+        let was_member = self.watch.reloads.wanted.contains(&queue) && !self.watch.reloads.refused.contains(&queue);
+        if !is_wanted {
+            if was_member {
+                self.forget(queue);
+            }
+            return;
+        }
+        self.watch.reloads.refused.remove(&queue);
+        let before = self.settings.queues[queue].clone();
+        let plan = &mut self.settings.queues[queue];
+        if self.dice.chance(250) {
+            plan.settings.processes = self.dice.small(1, 3);
+        }
+        if self.dice.chance(150) {
+            plan.settings.breaker.failures = self.dice.pick(&[2, 10, 1000]);
+        }
+        if self.dice.chance(150) {
+            plan.settings.dead_letter.keep = self.dice.chance(500).then_some(Duration::from_hours(1));
+        }
+        if self.dice.chance(150) && !plan.is_once {
+            plan.settings.recycle.max_tasks = self.dice.chance(500).then(|| self.dice.between(1, 4));
+        }
+        if self.dice.chance(250) {
+            plan.launch += 1;
+            // What it was parked for is perhaps mended.
+            self.watch.parked[queue] = false;
+            self.watch.needs_proof[queue] = false;
+            self.watch.orders.restarted_at[queue] = Some(self.now);
+        }
+        if !was_member || before != *plan {
+            self.watch.orders.processes[queue] = plan.settings.processes;
+        }
+    }
+
+    /// A queue is not worked any more.
+    fn forget(&mut self, queue: usize) -> Known {
+        let watch = &mut self.watch;
+        Known {
+            processes: std::mem::take(&mut watch.orders.processes[queue]),
+            paused: std::mem::take(&mut watch.orders.paused[queue]),
+            restarted_at: watch.orders.restarted_at[queue].take(),
+            parked: std::mem::take(&mut watch.parked[queue]),
+            needs_proof: std::mem::take(&mut watch.needs_proof[queue]),
+            starts_in_a_row: std::mem::take(&mut watch.starts_in_a_row[queue]),
+        }
+    }
+
+    /// It is after all, as it was.
+    fn remember(&mut self, queue: usize, known: &Known) {
+        let watch = &mut self.watch;
+        watch.orders.processes[queue] = known.processes;
+        watch.orders.paused[queue] = known.paused;
+        watch.orders.restarted_at[queue] = known.restarted_at;
+        watch.parked[queue] = known.parked;
+        watch.needs_proof[queue] = known.needs_proof;
+        watch.starts_in_a_row[queue] = known.starts_in_a_row;
+    }
+
+    pub(crate) fn add_queue(&mut self, index: QueueIndex, setup: &QueueSetup) -> Result<(), String> {
+        let reloads = &mut self.watch.reloads;
+        let named = setup.name.strip_prefix('q').and_then(|number| number.parse::<usize>().ok());
+        let queue = named.ok_or("a queue of nobody's is added")?;
+        let elsewhere = reloads.at.iter().any(|(at, known)| (*at == index.0) != (*known == queue));
+        if elsewhere || !reloads.wanted.contains(&queue) || self.watch.stopping_at.is_some() {
+            return Err(format!("{queue} is added at {index:?}, with {:?}", reloads.at));
+        }
+        reloads.at.insert(index.0, queue);
+        if let Some((_, known)) = reloads.just_refused.take_if(|(refused, _)| *refused == queue) {
+            reloads.refused.remove(&queue);
+            self.remember(queue, &known);
+        }
+        let refuse = !self.is_calm() && self.dice.chance(150);
+        self.ask(Effect::Add(index.0, queue, refuse));
+        Ok(())
+    }
+
+    pub(crate) fn remove_queue(&mut self, index: QueueIndex) -> Result<(), String> {
+        let queue = self.watch.reloads.number(index);
+        if self.watch.reloads.is_member(queue) {
+            return Err(format!("q{queue} is let go although it is wanted"));
+        }
+        if let Some(child) = self.children.values().find(|child| child.queue == queue) {
+            return Err(format!("q{queue} is let go, and there is {child:?}"));
+        }
+        if let Some(handle) = self.ledger.open.iter().find(|handle| self.ledger.entries[handle].queue == queue) {
+            return Err(format!("q{queue} is let go with {:?} open", self.ledger.entries[handle]));
+        }
+        self.watch.reloads.going.insert(queue);
+        self.ask(Effect::LetGo(index.0));
+        Ok(())
+    }
+
+    /// Before the core hears of its queues.
+    pub(crate) fn heard_of_queue(&mut self, event: &transport::Event) {
+        self.watch.reloads.just_refused = None;
+        match event {
+            transport::Event::QueueRefused { queue, .. } => {
+                let queue = self.watch.reloads.number(*queue);
+                if self.watch.reloads.is_member(queue) {
+                    self.watch.reloads.refused.insert(queue);
+                    let known = self.forget(queue);
+                    self.watch.reloads.just_refused = Some((queue, known));
+                }
+            }
+            transport::Event::QueueRemoved { queue } => {
+                let number = self.watch.reloads.number(*queue);
+                self.watch.reloads.at.remove(&queue.0);
+                self.watch.reloads.going.remove(&number);
+                self.watch.queue_removed(number);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn reload_answered(&mut self, number: u64, answer: &Answer) -> Result<(), String> {
+        let reloads = &mut self.watch.reloads;
+        if !reloads.waiting.remove(&number) {
+            return Err(format!("reload {number} is answered twice: {answer:?}"));
+        }
+        let Answer::Done(text) = answer else { return Ok(()) };
+        if self.watch.stopping_at.is_some() {
+            return Err("a reload is done in a stop".to_owned());
+        }
+        if text != "the new settings are in force" {
+            return Ok(());
+        }
+        let at: BTreeSet<usize> = reloads.at.values().copied().collect();
+        if at != reloads.wanted || self.broker.attached() != reloads.wanted {
+            return Err(format!("done with {at:?} instead of {:?}", reloads.wanted));
+        }
+        match self.children.values().find(|child| !reloads.wanted.contains(&child.queue)) {
+            Some(child) => Err(format!("done, and there is {child:?}")),
+            None => Ok(()),
+        }
+    }
+}
