@@ -127,7 +127,9 @@ impl Core {
         } else {
             self.pools[index] = pool;
         }
-        self.pools[index].known.has_it = false;
+        let pool = &mut self.pools[index];
+        pool.known.has_it = false;
+        pool.delivered_at = self.now.at;
         self.ask_for_queue(index);
         self.scale_to(index, processes);
     }

@@ -289,6 +289,21 @@ fn what_cannot_change_is_refused_by_name() {
 }
 
 #[test]
+fn the_options_of_the_run_keep_their_meaning() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker, bar: demo_sleep_worker }\n");
+    let mut master = demo.start_configured(&["--queue", "foo", "-m", "2"]);
+    master.expect("Starting; queue=foo");
+    reload(&demo, "workers: { foo: { worker: demo_sleep_worker, processes: 5 }, baz: demo_sleep_worker }\n");
+    assert_eq!((queues(&demo), slots(&demo).len()), (vec!["foo".to_owned()], 2));
+    demo.write("asynctask.yaml", "workers: { bar: demo_sleep_worker }\n");
+    refused(&demo, &["reload"], "--queue: \"foo\" is not a configured queue");
+    assert_eq!(slots(&demo).len(), 2);
+    told(&demo, &["stop"]);
+    ends_with(master, 0);
+}
+
+#[test]
 fn workers_that_cannot_start_are_told() {
     let demo = Demo::new(&Place::sqlite());
     let settings = |kind: &str| {

@@ -94,6 +94,7 @@ impl World {
             Action::RemoveQueue { queue } => self.remove_queue(queue),
             Action::Credit { queue, credit } => {
                 let number = self.watch.reloads.number(queue);
+                *self.watch.reloads.touched.entry(number).or_default() += 1;
                 let seats = self.watch.orders.processes[number] * self.settings.queue(number).concurrency;
                 if credit > seats.max(512) || (credit > 0 && self.watch.stopping_at.is_some()) {
                     return Err(format!("credit {credit} with {seats} seats, stop {:?}", self.watch.stopping_at));

@@ -7,7 +7,7 @@ use std::{
 
 use asynctask::{
     control::types::Answer,
-    master::event::{Event, QueuePlan, Settings},
+    master::event::{Event, QueuePlan, Settings, WorkerId},
     task::QueueIndex,
     transport::{self, QueueSetup},
 };
@@ -31,6 +31,8 @@ pub(crate) struct Reloads {
     /// Not answered yet.
     waiting: BTreeSet<u64>,
     given: u64,
+    /// Changes of credit, by queue.
+    pub(crate) touched: BTreeMap<usize, u32>,
     /// What was known of a queue that was just refused: it may have changed since it was asked for, and is asked for again.
     just_refused: Option<(usize, Known)>,
 }
@@ -79,6 +81,8 @@ impl World {
         self.watch.reloads.given += 1;
         self.watch.orders.last_at = self.now;
         self.watch.reloads.just_refused = None;
+        let before = self.settings.queues.clone();
+        let members: BTreeSet<usize> = (0..before.len()).filter(|queue| self.watch.reloads.is_member(*queue)).collect();
         if !stopping {
             let all = self.settings.queues.len();
             let mut wanted: BTreeSet<usize> = (0..all).filter(|_| self.dice.chance(650)).collect();
@@ -98,9 +102,24 @@ impl World {
         let scheduler = self.settings.plan.scheduler && !self.watch.scheduler_stopped;
         let settings = Box::new(Settings { queues, supervisor, scheduler });
         self.watch.reloads.waiting.insert(number);
+        let same =
+            |queue: &usize| self.watch.reloads.wanted.contains(queue) && before[*queue] == self.settings.queues[*queue];
+        let same: BTreeSet<usize> = members.into_iter().filter(same).collect();
+        let (workers, actions) = (self.workers_of(&same), self.watch.reloads.touched.clone());
         self.feed(Event::SettingsRead { number: Some(number), wait, by: "somebody".to_owned(), settings })?;
+        if self.workers_of(&same) != workers
+            || same.iter().any(|queue| self.watch.reloads.touched.get(queue) != actions.get(queue))
+        {
+            return Err("a queue that is the same is touched".to_owned());
+        }
         let answered = !self.watch.reloads.waiting.contains(&number);
         if answered || (wait && !stopping) { Ok(()) } else { Err("a reload is not answered at once".to_owned()) }
+    }
+
+    /// The processes of these queues, and whether they are to go.
+    fn workers_of(&self, queues: &BTreeSet<usize>) -> Vec<(WorkerId, bool)> {
+        let here = self.children.iter().filter(|(_, child)| queues.contains(&child.queue));
+        here.map(|(worker, child)| (*worker, child.is_wanted())).collect()
     }
 
     fn settings_change(&mut self, queue: usize, is_wanted: bool) {
