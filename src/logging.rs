@@ -182,6 +182,12 @@ impl Logger {
         self.queue.room().await;
     }
 
+    /// Lines that were dropped so far, because nobody read in time or the disk was full.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped_in_all()
+    }
+
     /// Whether stdout was closed (or the log was): nothing is written any more.
     #[must_use]
     pub fn has_ended(&self) -> bool {

@@ -32,7 +32,7 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Notifier {
     socket: UnixDatagram,
-    /// A third of the time after which the manager would kill us.
+    /// Half of the time after which the manager would kill us, as `sd_watchdog_enabled(3)` asks for.
     watchdog: Option<Duration>,
     phase: Phase,
     status: String,
@@ -53,7 +53,7 @@ impl Notifier {
         socket.connect_addr(&address(&name)?)?;
         let ours = variable("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
         let limit = variable("WATCHDOG_USEC").and_then(|text| text.parse().ok()).filter(|limit| *limit > 0 && ours);
-        let watchdog = limit.map(|limit| Duration::from_micros(limit) / 3);
+        let watchdog = limit.map(|limit| Duration::from_micros(limit) / 2);
         let (phase, status) = (Phase::Starting, String::new());
         Ok(Some(Self { socket, watchdog, phase, status, told_at: None, fed_at: Instant::default() }))
     }
@@ -139,13 +139,13 @@ mod tests {
         assert_eq!(told().unwrap(), "READY=1\nSTATUS=2/2 workers");
         notifier.tell(at(2), Phase::Running, || unreachable!("not within five seconds"));
         assert_eq!(told(), None);
-        assert_eq!(notifier.next_at(), Some(at(10)));
-        notifier.tell(at(10), Phase::Running, || "2/2 workers".to_owned());
+        assert_eq!(notifier.next_at(), Some(at(15)));
+        notifier.tell(at(15), Phase::Running, || "2/2 workers".to_owned());
         assert_eq!(told().unwrap(), "WATCHDOG=1");
-        notifier.tell(at(11), Phase::Stopping, || "draining".to_owned());
-        assert_eq!(told().unwrap(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=20000000\nSTATUS=draining");
-        assert_eq!(notifier.next_at(), Some(at(16)));
         notifier.tell(at(16), Phase::Stopping, || "draining".to_owned());
+        assert_eq!(told().unwrap(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=20000000\nSTATUS=draining");
+        assert_eq!(notifier.next_at(), Some(at(21)));
+        notifier.tell(at(21), Phase::Stopping, || "draining".to_owned());
         assert_eq!(told().unwrap(), "EXTEND_TIMEOUT_USEC=20000000\nSTATUS=draining");
     }
 

@@ -27,6 +27,8 @@ const PURE: &[&str] = &[
     "master/session",
     "master/steer",
     "master/renewal",
+    "master/measure",
+    "metrics/counts",
     "schedule",
     "retry",
     "backoff",
@@ -64,6 +66,9 @@ const WORLD: &[&str] = &[
     "crate::transport::localmem",
     "crate::transport::Transport",
     "crate::transport::open",
+    "crate::metrics::Listener",
+    "hyper",
+    "prometheus_client",
 ];
 
 /// The words that everybody uses: they know each other, and nothing else of ours but the log's levels.
@@ -111,11 +116,13 @@ const OTHER_CRATES: &[&str] = &[
     "clap_mangen",
     "comfy_table",
     "futures_util",
+    "hyper",
     "indicatif",
     "jiff",
     "lapin",
     "libc",
     "nix",
+    "prometheus_client",
     "rusqlite",
     "saphyr_parser",
     "serde_yaml",

@@ -119,6 +119,7 @@ fn as_program(config: &Config, plan: QueuePlan, level: Level, task: Task) -> Res
     plan.halt_when_empty = true;
     let run = master::Run {
         control: None,
+        metrics: None,
         notifier: None,
         plan,
         launches: vec![launch(config, &queue, level)],

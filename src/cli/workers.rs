@@ -6,6 +6,7 @@ use std::{
     fs::File,
     hash::{BuildHasher, Hasher},
     io::{self, IsTerminal},
+    net::SocketAddr,
     os::fd::AsFd,
     path::Path,
     rc::Rc,
@@ -29,6 +30,7 @@ use crate::{
         self, Finished, MASTER, Run, Tally,
         event::{Plan, QueuePlan},
     },
+    metrics::Listener,
     process::{self, Environment, Program},
     schedule::Timer,
     systemd::Notifier,
@@ -73,6 +75,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     };
     let launches = config.queues.iter().map(|queue| launch(&config, queue, level)).collect();
     let control = control(&config, verb, &logger)?;
+    let metrics = config.metrics_listen.map(|address| metrics(address, &logger)).transpose()?;
     let notifier = Notifier::of_process(|name| std::env::var(name).ok()).unwrap_or_else(|error| {
         logger.line(Level::Warning, MASTER, &format!("cannot tell the service manager anything: {error}"));
         None
@@ -80,6 +83,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     let run = Run {
         control,
         notifier,
+        metrics,
         report: report.clone(),
         plan: plan(&config, verb, level, format, timer.is_some()),
         launches,
@@ -150,6 +154,18 @@ fn control(config: &Config, verb: &Workers, logger: &Logger) -> Result<Option<So
             Ok(None)
         }
     }
+}
+
+/// Binds the address of the metrics.
+fn metrics(address: SocketAddr, logger: &Logger) -> Result<Listener, Error> {
+    let cannot = |error: io::Error| {
+        Error::new(Code::Unavailable, format!("metrics.listen: cannot listen at {address}: {error}"))
+            .hint("another process may have it: give this one an address of its own with --set metrics.listen=…")
+    };
+    let listener = Listener::bind(address).map_err(cannot)?;
+    let bound = listener.address().map_err(cannot)?;
+    logger.line(Level::Info, MASTER, &format!("Metrics at http://{bound}/metrics"));
+    Ok(listener)
 }
 
 /// Keeps the queues that were asked for, and no more processes of each than asked for.

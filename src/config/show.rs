@@ -29,6 +29,7 @@ impl Config {
                 "restart": backoff(&self.supervisor.restart),
             },
             "control": { "socket": self.control_socket },
+            "metrics": { "listen": self.metrics_listen },
             "folder": self.folder,
             "files": self.files,
         })

@@ -5,12 +5,9 @@
 //! never reaches the master's loop.
 
 use std::{
-    cell::RefCell,
-    collections::VecDeque,
     io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
-    rc::Rc,
     time::Duration,
 };
 
@@ -18,13 +15,13 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
-    task::AbortHandle,
 };
 
 use super::{
     Place,
     types::{Answer, COMMAND_LIMIT, Command, parse},
 };
+use crate::clients::Clients;
 
 /// Clients at once; beyond that the oldest goes.
 const CLIENTS: usize = 32;
@@ -121,29 +118,16 @@ impl Drop for Socket {
 }
 
 async fn accept(listener: UnixListener, master: mpsc::UnboundedSender<Asked>) {
-    let clients: Rc<RefCell<VecDeque<(u64, AbortHandle)>>> = Rc::default();
-    let mut number = 0;
+    let clients = Clients::at_most(CLIENTS);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors: those of clients come back within their patience.
             tokio::time::sleep(PATIENCE).await;
             continue;
         };
-        number += 1;
-        let (id, leaving) = (number, Rc::clone(&clients));
         let master = master.clone();
-        let task = tokio::task::spawn_local(async move {
-            // A client that breaks off is none of our business.
-            let _ = converse(stream, master).await;
-            leaving.borrow_mut().retain(|(client, _)| *client != id);
-        });
-        let mut clients = clients.borrow_mut();
-        clients.push_back((id, task.abort_handle()));
-        if clients.len() > CLIENTS
-            && let Some((_, oldest)) = clients.pop_front()
-        {
-            oldest.abort();
-        }
+        // A client that breaks off is none of our business.
+        clients.admit(async move { drop(converse(stream, master).await) });
     }
 }
 

@@ -45,6 +45,8 @@ struct State {
     cost: usize,
     /// Lines that were dropped and not yet told about.
     dropped: u64,
+    /// All that were ever dropped.
+    dropped_in_all: u64,
     /// The last write failed, of a log that goes on (a full disk): wait for a new line to try again.
     failing: bool,
     phase: Phase,
@@ -68,6 +70,8 @@ struct Line {
     bytes: Vec<u8>,
     /// How many lines are lost with this one: more than itself, if it tells of dropped ones.
     stands_for: u64,
+    /// It is the line that tells of dropped ones, itself never counted.
+    is_notice: bool,
 }
 
 impl Line {
@@ -136,9 +140,10 @@ impl Queue {
         if matches!(state.phase, Phase::Closing | Phase::Ended) {
             return;
         }
-        let line = Line { bytes, stands_for: 1 };
+        let line = Line { bytes, stands_for: 1, is_notice: false };
         if state.cost + line.cost() > most {
             state.dropped += 1;
+            state.dropped_in_all += 1;
         } else {
             state.tell_dropped();
             state.push(line);
@@ -151,6 +156,10 @@ impl Queue {
             state.phase = Phase::Writing;
             self.lines_came.notify_one();
         }
+    }
+
+    pub(super) fn dropped_in_all(&self) -> u64 {
+        self.lock().dropped_in_all
     }
 
     pub(super) fn wait_written(&self, limit: Duration) -> bool {
@@ -186,6 +195,7 @@ impl Queue {
                     self.closed.store(true, Ordering::Release);
                 } else {
                     state.dropped += line.stands_for;
+                    state.dropped_in_all += u64::from(!line.is_notice);
                     state.failing = true;
                 }
             }
@@ -237,7 +247,11 @@ impl State {
             return false;
         }
         let text = format!("{count} {} dropped", if count == 1 { "line" } else { "lines" });
-        self.push(Line { bytes: format_line(Level::Warning, MASTER, &text).into_bytes(), stands_for: count });
+        self.push(Line {
+            bytes: format_line(Level::Warning, MASTER, &text).into_bytes(),
+            stands_for: count,
+            is_notice: true,
+        });
         true
     }
 }

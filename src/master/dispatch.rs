@@ -123,6 +123,9 @@ impl Core {
         if let Some(window) = &mut pool.rate {
             window.started(now);
         }
+        if let Some(due_at) = delivery.task.due_at {
+            pool.counts.waited.observe(self.now.wall.remaining(due_at));
+        }
         pool.in_hand += 1;
         if pool.in_hand == 1 {
             pool.pace.ended_at = now;

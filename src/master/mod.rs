@@ -15,6 +15,7 @@ mod core;
 mod death;
 mod dispatch;
 pub mod event;
+mod measure;
 mod memory;
 mod once;
 pub(crate) mod pool;
@@ -48,6 +49,7 @@ use crate::{
     error::{Code, Error},
     junit,
     logging::{About, Level, Logger},
+    metrics::{self, Question},
     process::{self, Environment, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
     schedule::{Act, Timer},
     systemd::Notifier,
@@ -89,6 +91,8 @@ pub struct Run {
     pub notifier: Option<Notifier>,
     /// Where people ask and steer, bound already.
     pub control: Option<Socket>,
+    /// Where numbers are served, bound already.
+    pub metrics: Option<metrics::Listener>,
     /// Gathers the ends of tasks, for whoever made it.
     pub report: Option<Rc<RefCell<junit::Report>>>,
 }
@@ -138,7 +142,11 @@ pub fn run_on(
         if let Some(socket) = &control {
             socket.serve(asking.clone()).map_err(|error| internal("cannot watch the control socket", error))?;
         }
-        let told = Told { transport: told, asked, _asking: asking };
+        let (questions, questioned) = mpsc::unbounded_channel();
+        let ends = metrics::Master { questions, commands: asking };
+        let metrics = run.metrics.take().map(|listener| listener.serve(ends.clone())).transpose();
+        let _metrics = metrics.map_err(|error| internal("cannot serve metrics", error))?;
+        let told = Told { transport: told, asked, questioned, _asking: ends };
         Shell::new(run, transport, logger.clone()).go(&signals, &arrivals, told).await
     })
 }
@@ -147,8 +155,9 @@ pub fn run_on(
 struct Told {
     transport: mpsc::UnboundedReceiver<transport::Event>,
     asked: mpsc::UnboundedReceiver<Asked>,
-    /// Without a control socket nobody asks; the channel must not end for that.
-    _asking: mpsc::UnboundedSender<Asked>,
+    questioned: mpsc::UnboundedReceiver<Question>,
+    /// Without a control socket or metrics nobody asks; the channels must not end for that.
+    _asking: metrics::Master,
 }
 
 struct Shell {
@@ -234,6 +243,8 @@ impl Shell {
                     ready.map_err(|error| Error::new(Code::Internal, format!("cannot wait for signals: {error}")))?;
                     self.signalled(&signals.drain());
                 }
+                // Before the flood of tasks: whether the loop turns is asked while much is done, too.
+                Some(question) = told.questioned.recv() => self.questioned(question),
                 () = self.inbox.filled() => self.take_inbox(),
                 count = told.transport.recv_many(&mut batch, TURN) => {
                     if count == 0 {
@@ -255,6 +266,8 @@ impl Shell {
                 self.hand_over_settlements();
             }
         }
+        // A stop that ended at once was not told yet.
+        self.notify();
         self.hand_over_settlements();
         let (reply, closed) = oneshot::channel();
         self.transport.ask(Request::Close { reply });

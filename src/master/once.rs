@@ -113,6 +113,7 @@ impl Core {
         let Some(life) = self.slots[slot].alive() else { return };
         for hand in std::mem::take(&mut life.hands) {
             self.left_hands(&hand);
+            self.pools[hand.delivery.queue.0].counts.released += 1;
             self.settle_hand(&hand, Settlement::Release);
         }
     }

@@ -201,6 +201,18 @@ impl Slot {
         self.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }) && life.hands.is_empty())
     }
 
+    /// How it stands, in the word of `status` and metrics.
+    pub(super) fn status(&self) -> &'static str {
+        match (&self.state, self.peek().map(|life| (&life.phase, life.hands.is_empty()))) {
+            (State::Waiting { .. }, _) => "waiting",
+            (_, None) => "empty",
+            (_, Some((Phase::Starting { .. }, _))) => "starting",
+            (_, Some((Phase::Working { .. }, true))) => "idle",
+            (_, Some((Phase::Working { .. }, false))) => "busy",
+            (_, Some((Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_), _))) => "stopping",
+        }
+    }
+
     /// When it is to be looked at next.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.state {

@@ -8,7 +8,7 @@ use super::{
     core::Core,
     event::Action,
     pool,
-    slot::{Doom, Phase, Slot, State},
+    slot::{Doom, Phase, Slot},
 };
 use crate::{
     control::types::{Answer, Command},
@@ -201,7 +201,7 @@ impl Core {
         })
     }
 
-    fn queue_state(&self, index: usize) -> &'static str {
+    pub(super) fn queue_state(&self, index: usize) -> &'static str {
         let pool = &self.pools[index];
         if self.stop.is_stopping() {
             "draining"
@@ -214,14 +214,6 @@ impl Core {
 
     fn slot_status(&self, slot: &Slot) -> Value {
         let life = slot.peek();
-        let state = match (&slot.state, life.map(|life| (&life.phase, life.hands.is_empty()))) {
-            (State::Waiting { .. }, _) => "waiting",
-            (_, None) => "empty",
-            (_, Some((Phase::Starting { .. }, _))) => "starting",
-            (_, Some((Phase::Working { .. }, true))) => "idle",
-            (_, Some((Phase::Working { .. }, false))) => "busy",
-            (_, Some((Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_), _))) => "stopping",
-        };
         let task = life.and_then(|life| life.hands.first()).map(|hand| {
             json!({
                 "id": hand.delivery.task.id,
@@ -232,7 +224,7 @@ impl Core {
         json!({
             "slot": slot.name,
             "pid": life.and_then(|life| life.pid),
-            "state": state,
+            "state": slot.status(),
             "uptime_seconds": life.map(|life| self.now.at.since(life.spawned_at).as_secs_f64()),
             "task": task,
             "done": slot.done,

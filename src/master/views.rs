@@ -1,4 +1,4 @@
-//! Answers to commands: what the core says of itself, completed by what only the shell can see, which is the depths of
+//! Answers to commands and to metrics: what the core says of itself, completed by what only the shell can see, which is the depths of
 //! the queues on the transport, the memory of processes, and the timer of schedules.
 
 use std::time::Duration;
@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 use super::{Asked, Command, Event, Shell};
 use crate::{
     control::types::Answer,
+    metrics::{Question, Reading},
     process,
-    transport::{Depth, Error, Request},
+    transport::{Depth, Error, Request, Uri},
 };
 
 /// How long a transport may take to count; after that the counts are null.
@@ -47,6 +48,29 @@ impl Shell {
             let depths = counts(counted).await;
             let _ = asked.reply.send(Answer::Done(complete(&value, &names, &depths)));
         });
+    }
+
+    /// Metrics or a probe asks. What takes time is for who asked.
+    pub(super) fn questioned(&self, question: Question) {
+        // Whoever asked may be gone.
+        match question {
+            Question::Alive(reply) => drop(reply.send(())),
+            Question::Read(reply) => drop(reply.send(self.reading())),
+        }
+    }
+
+    fn reading(&self) -> Reading {
+        let (reply, depths) = oneshot::channel();
+        self.transport.ask(Request::Depths { queues: self.dead.clone(), reply });
+        let (connected, reconnects) = self.core.sessions();
+        Reading {
+            queues: self.core.readings(),
+            connected,
+            reconnects: reconnects.into(),
+            lines_dropped: self.logger.dropped(),
+            sees_all_hands: !matches!(self.uri, Uri::Amqp(_)),
+            depths,
+        }
     }
 
     fn complete(&self, status: &mut Value) {

@@ -175,6 +175,7 @@ impl Broker {
                 attempts: message.attempts,
                 deliveries: message.deliveries,
                 expires_at: message.expires_at,
+                due_at: message.came_at.map(|at| Timestamp(at.as_millis() as i64)),
                 ..Task::default()
             }),
         }

@@ -1,0 +1,43 @@
+//! The core's chapter on what it counts: what somebody who measures is shown of it.
+
+use super::{core::Core, slot::Slot};
+use crate::metrics::{QueueReading, SLOT_STATES, counts::Cause};
+
+impl Core {
+    /// How each queue stands, and what happened there.
+    #[must_use]
+    pub fn readings(&self) -> Vec<QueueReading> {
+        let mut readings: Vec<QueueReading> = (0..self.pools.len()).map(|index| self.reading(index)).collect();
+        for slot in self.slots.iter().filter(|slot| slot.is_shown()) {
+            if let Some(state) = SLOT_STATES.iter().position(|state| *state == slot.status()) {
+                readings[slot.queue].slots[state] += 1;
+            }
+        }
+        readings
+    }
+
+    fn reading(&self, index: usize) -> QueueReading {
+        let pool = &self.pools[index];
+        QueueReading {
+            name: pool.name().to_owned(),
+            kind: pool.plan.settings.kind.clone(),
+            state: self.queue_state(index),
+            in_hand: pool.in_hand,
+            waiting: pool.waiting.len(),
+            slots: <[u64; SLOT_STATES.len()]>::default(),
+            counts: pool.counts.clone(),
+        }
+    }
+
+    /// Whether a session with the transport stands, and how many came after the first one.
+    #[must_use]
+    pub const fn sessions(&self) -> (bool, u32) {
+        (self.attached, self.session.saturating_sub(1))
+    }
+
+    /// Counts a worker that has to be started again.
+    pub(super) fn count_restart(&mut self, slot: usize, cause: Cause) {
+        let Slot { queue, .. } = self.slots[slot];
+        self.pools[queue].counts.restarted(cause);
+    }
+}
