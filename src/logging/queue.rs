@@ -18,7 +18,8 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::Notify;
 
-use super::{Level, MASTER, QUEUE_LIMIT, format_line};
+use super::{Level, MASTER, QUEUE_LIMIT, format::Form};
+use crate::clock::Clock;
 
 /// What a line costs beside its bytes: empty lines must fill the queue as well.
 const LINE_COST: usize = 64;
@@ -40,6 +41,8 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Of the line about dropped ones.
+    form: Form,
     lines: VecDeque<Line>,
     /// Cost of `lines` and of the line that is being written.
     cost: usize,
@@ -81,8 +84,8 @@ impl Line {
 }
 
 impl Queue {
-    pub(super) fn start(output: File) -> io::Result<Arc<Self>> {
-        let queue = Arc::new(Self::new(Phase::Writing));
+    pub(super) fn start(output: File, form: Form) -> io::Result<Arc<Self>> {
+        let queue = Arc::new(Self::new(Phase::Writing, form));
         let writer = Arc::clone(&queue);
         std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.write_all(&output))?;
         Ok(queue)
@@ -90,12 +93,12 @@ impl Queue {
 
     /// One that takes nothing.
     pub(super) fn closed() -> Arc<Self> {
-        Arc::new(Self::new(Phase::Ended))
+        Arc::new(Self::new(Phase::Ended, Form::default()))
     }
 
-    fn new(phase: Phase) -> Self {
+    fn new(phase: Phase, form: Form) -> Self {
         Self {
-            state: Mutex::new(State { phase, ..State::default() }),
+            state: Mutex::new(State { form, phase, ..State::default() }),
             lines_came: Condvar::new(),
             all_written: Condvar::new(),
             room: Notify::new(),
@@ -248,7 +251,7 @@ impl State {
         }
         let text = format!("{count} {} dropped", if count == 1 { "line" } else { "lines" });
         self.push(Line {
-            bytes: format_line(Level::Warning, MASTER, &text).into_bytes(),
+            bytes: self.form.line(Clock::wall(), Level::Warning, MASTER, &text, None).into_bytes(),
             stands_for: count,
             is_notice: true,
         });

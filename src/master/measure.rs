@@ -7,24 +7,26 @@ impl Core {
     /// How each queue stands, and what happened there.
     #[must_use]
     pub fn readings(&self) -> Vec<QueueReading> {
-        let mut readings: Vec<QueueReading> = (0..self.pools.len()).map(|index| self.reading(index)).collect();
+        let mut slots = vec![[0; SLOT_STATES.len()]; self.pools.len()];
         for slot in self.slots.iter().filter(|slot| slot.is_shown()) {
             if let Some(state) = SLOT_STATES.iter().position(|state| *state == slot.status()) {
-                readings[slot.queue].slots[state] += 1;
+                slots[slot.queue][state] += 1;
             }
         }
-        readings
+        slots.into_iter().enumerate().map(|(index, slots)| self.reading(index, slots)).collect()
     }
 
-    fn reading(&self, index: usize) -> QueueReading {
+    fn reading(&self, index: usize, slots: [u64; SLOT_STATES.len()]) -> QueueReading {
         let pool = &self.pools[index];
+        let settings = &pool.plan.settings;
         QueueReading {
-            name: pool.name().to_owned(),
-            kind: pool.plan.settings.kind.clone(),
+            name: settings.name.clone(),
+            kind: settings.kind.clone(),
+            dead: settings.dead_letter.clone(),
             state: self.queue_state(index),
             in_hand: pool.in_hand,
             waiting: pool.waiting.len(),
-            slots: <[u64; SLOT_STATES.len()]>::default(),
+            slots,
             counts: pool.counts.clone(),
         }
     }

@@ -60,11 +60,13 @@ impl Shell {
     }
 
     fn reading(&self) -> Reading {
+        let queues = self.core.readings();
         let (reply, depths) = oneshot::channel();
-        self.transport.ask(Request::Depths { queues: self.dead.clone(), reply });
+        let counted = queues.iter().map(|queue| queue.dead.clone()).collect();
+        self.transport.ask(Request::Depths { queues: counted, reply });
         let (connected, reconnects) = self.core.sessions();
         Reading {
-            queues: self.core.readings(),
+            queues,
             connected,
             reconnects: reconnects.into(),
             lines_dropped: self.logger.dropped(),

@@ -22,7 +22,7 @@ use self::counts::Counts;
 pub use self::server::{Listener, Server};
 use crate::{
     control::server::Asked,
-    transport::{Depth, Error},
+    transport::{DeadQueue, Depth, Error},
 };
 
 /// What the master's loop is asked.
@@ -61,12 +61,14 @@ pub struct Reading {
 }
 
 /// How one queue stands.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct QueueReading {
     /// Its name.
     pub name: String,
     /// The worker kind.
     pub kind: String,
+    /// Under which names the transport counts it.
+    pub dead: DeadQueue,
     /// One of [`QUEUE_STATES`].
     pub state: &'static str,
     /// Tasks in the hands of its workers.
