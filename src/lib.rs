@@ -26,7 +26,8 @@
 //!
 //! [`task`], [`outcome`], [`frames`] and [`retry`] are the vocabulary. [`transport`] is the contract of what carries tasks,
 //! with its implementations below it. `master::core` holds every decision; [`master`] does what it says. [`process`]
-//! starts and reaps, [`worker`] is the child's side, [`config`] the settings, [`schedule`] the calendar.
+//! starts and reaps, [`worker`] is the child's side, [`config`] the settings, [`schedule`] the calendar. [`control`],
+//! [`metrics`], [`systemd`] and [`logging`] are how people and machines look on.
 
 pub mod app;
 pub mod backoff;
@@ -47,6 +48,7 @@ pub mod outcome;
 pub mod process;
 pub mod retry;
 pub mod schedule;
+mod secrets;
 mod sockets;
 pub mod systemd;
 pub mod task;

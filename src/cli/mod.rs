@@ -32,6 +32,7 @@ use crate::{
     config::{Config, Sources},
     error::{Code, Error},
     logging::{Level, journal},
+    secrets::masked,
     transport::{self, DeadQueue, Depth, Request, Transport},
 };
 
@@ -118,8 +119,9 @@ fn refused(error: &clap::Error) -> ExitCode {
     Code::Usage.into()
 }
 
-/// Says on stderr why a command ended; to the journal as an error.
+/// Says on stderr why a command ended; to the journal as an error. What somebody typed in the wrong place may be an address.
 fn complain(text: &str) {
+    let text = &*masked(text);
     let mut stderr = io::stderr();
     let named = std::env::var("JOURNAL_STREAM").ok();
     let to_journal = journal::is_journal(named.as_deref(), &stderr);

@@ -33,6 +33,7 @@ use crate::{
     metrics::Listener,
     process::{self, Environment, Program},
     schedule::Timer,
+    secrets::masked,
     systemd::Notifier,
     task::Accepts,
     transport::{QueueSetup, Uri},
@@ -68,7 +69,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
         (true, false) => {
             for schedule in &config.schedules {
                 let (Target::Worker(target) | Target::Ctl(target)) = &schedule.target;
-                info(&format!("Scheduling \"{target}\" for {}", schedule.fields));
+                info(&format!("Scheduling \"{}\" for {}", masked(target), schedule.fields));
             }
             Some(Timer::new(config.schedules.clone()))
         }

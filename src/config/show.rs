@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{Acks, Backoff, Command, Config, Misfire, Mode, Queue, Schedule, Target};
-use crate::transport::Uri;
+use crate::{secrets::masked, transport::Uri};
 
 impl Config {
     /// The merged settings: keys as in the files, durations in seconds, sizes in bytes, the transport without its
-    /// password, the values of kinds' environments masked. `names` of a queue are what it uses on the transport.
+    /// password, passwords of addresses in command lines and the values of kinds' environments masked. `names` of a queue are what it uses on the transport.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut workers: Map<String, Value> =
@@ -81,7 +81,7 @@ impl Config {
 fn command(command: &Command) -> Value {
     let terms = &command.terms;
     json!({
-        "command": command.argv,
+        "command": command.argv.iter().map(|word| masked(word)).collect::<Vec<_>>(),
         "mode": match command.mode { Mode::Frames => "frames", Mode::Once => "once" },
         "accepts": command.accepts,
         "cwd": command.folder,
@@ -110,7 +110,7 @@ fn schedule(schedule: &Schedule) -> Value {
     let mut object: Value = serde_json::from_str(&schedule.fields).unwrap_or_default();
     match &schedule.target {
         Target::Worker(kind) => object["worker"] = kind.as_str().into(),
-        Target::Ctl(line) => object["ctl"] = line.as_str().into(),
+        Target::Ctl(line) => object["ctl"] = masked(line).into(),
     }
     object["id"] = schedule.id.as_str().into();
     object["queue"] = schedule.queue.as_str().into();

@@ -13,6 +13,7 @@ use crate::{
     config::Acks,
     frames::{self, Payload, TaskFrame},
     logging::Level,
+    secrets::masked,
     task::{self, Accepts, Delivery, Reason, Settlement},
 };
 
@@ -187,7 +188,7 @@ impl Core {
         written.map_err(|fault| fault.to_string())?;
         self.talk_of(&delivery.task.id);
         self.log_as(slot, Level::Debug, || match &text {
-            Some(text) => format!("Got payload: {}", cut(text)),
+            Some(text) => format!("Got payload: {}", masked(cut(text))),
             None => format!("Got payload: {} bytes", task.body.len()),
         });
         Ok(frame)

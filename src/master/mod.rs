@@ -52,6 +52,7 @@ use crate::{
     metrics::{self, Question},
     process::{self, Environment, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
     schedule::{Act, Timer},
+    secrets::masked,
     systemd::Notifier,
     task::{Handle, Settlement},
     transport::{self, DeadQueue, QueueSetup, Request, Transport, Uri},
@@ -415,7 +416,8 @@ impl Shell {
     fn fire(&mut self, acts: Vec<Act>) {
         for Act::Fire { schedule, moment, task, target } in acts {
             if task.is_some() {
-                self.logger.line(Level::Debug, MASTER, &format!("Triggering scheduled execution of {target}"));
+                let text = format!("Triggering scheduled execution of {}", masked(&target));
+                self.logger.line(Level::Debug, MASTER, &text);
             }
             self.transport.ask(Request::Fire { schedule, moment, task });
         }
