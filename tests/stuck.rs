@@ -7,8 +7,12 @@
 mod support;
 
 use std::{
+    io::Write,
     os::unix::net::UnixDatagram,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,7 +31,7 @@ use asynctask::{
     transport::{self, QueueSetup, Request, Transport, Uri, localmem::Localmem},
 };
 use nix::sys::signal::{Signal, kill};
-use support::http::Site;
+use support::{http::Site, log::Stopwatch};
 
 /// The watchdog is fed twice in that time.
 const WATCHDOG: Duration = Duration::from_millis(600);
@@ -39,6 +43,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 struct Gate {
     closed: Mutex<bool>,
     opened: Condvar,
+    /// How many came.
+    count: AtomicU64,
 }
 
 impl Gate {
@@ -48,6 +54,7 @@ impl Gate {
     }
 
     fn pass(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
         let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.opened.wait_timeout_while(closed, LIMIT, |closed| *closed);
         assert!(!waited.unwrap_or_else(PoisonError::into_inner).1.timed_out(), "the gate stays closed");
@@ -151,6 +158,15 @@ fn a_loop_that_is_blocked_feeds_no_watchdog_and_is_not_alive() {
         hearing.until("WATCHDOG=1");
     }
     assert_eq!((site.get("/livez").status, site.get("/metrics").status), (200, 200));
+
+    // Those who ask and go away do not decide how often the transport counts.
+    let watch = Stopwatch::start();
+    for _ in 0..300 {
+        site.connect().write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("it takes that");
+    }
+    assert_eq!(site.get("/metrics").status, 200);
+    let count = gate.count.load(Ordering::Relaxed);
+    assert!(count <= 3 + watch.elapsed().as_secs(), "{count} counts in {:?}", watch.elapsed());
 
     // The next page makes the loop ask for depths. The last page is served for a second.
     gate.set_closed(true);

@@ -55,15 +55,18 @@ impl Shell {
         // Whoever asked may be gone.
         match question {
             Question::Alive(reply) => drop(reply.send(())),
-            Question::Read(reply) => drop(reply.send(self.reading())),
+            Question::Read { count, reply } => drop(reply.send(self.reading(count))),
         }
     }
 
-    fn reading(&self) -> Reading {
+    fn reading(&self, count: bool) -> Reading {
         let queues = self.core.readings();
-        let (reply, depths) = oneshot::channel();
-        let counted = queues.iter().map(|queue| queue.dead.clone()).collect();
-        self.transport.ask(Request::Depths { queues: counted, reply });
+        let depths = count.then(|| {
+            let (reply, depths) = oneshot::channel();
+            let queues = queues.iter().map(|queue| queue.dead.clone()).collect();
+            self.transport.ask(Request::Depths { queues, reply });
+            depths
+        });
         let (connected, reconnects) = self.core.sessions();
         Reading {
             queues,

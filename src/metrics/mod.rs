@@ -31,7 +31,12 @@ pub enum Question {
     /// Whether it turns at all.
     Alive(oneshot::Sender<()>),
     /// How everything stands.
-    Read(oneshot::Sender<Reading>),
+    Read {
+        /// The transport is to count its queues, too.
+        count: bool,
+        /// Answered at once.
+        reply: oneshot::Sender<Reading>,
+    },
 }
 
 /// Where the master's loop takes questions.
@@ -56,8 +61,8 @@ pub struct Reading {
     pub lines_dropped: u64,
     /// The transport sees what other masters have in hand.
     pub sees_all_hands: bool,
-    /// The transport's counts of the same queues, when they come.
-    pub depths: oneshot::Receiver<Result<Vec<Depth>, Error>>,
+    /// The transport's counts of the same queues, when they come; `None`: they were not asked for.
+    pub depths: Option<oneshot::Receiver<Result<Vec<Depth>, Error>>>,
 }
 
 /// How one queue stands.

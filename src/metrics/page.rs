@@ -1,6 +1,6 @@
 //! The page of numbers, in the `OpenMetrics` text form that Prometheus reads.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use prometheus_client::{
     collector::Collector,
@@ -22,8 +22,8 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) reading: Reading,
-    /// Of the queues, in their order; `None`: the transport did not count them in time.
-    pub(super) depths: Option<Vec<Depth>>,
+    /// Of queues by name, as far as the transport counted them in time.
+    pub(super) depths: BTreeMap<String, Depth>,
     pub(super) usage: Usage,
 }
 
@@ -147,10 +147,10 @@ impl Page {
                 places.gauge(&[("queue", queue.name.as_str()), ("place", place)], count as u64)?;
             }
         }
-        let Some(depths) = &self.depths else { return Ok(()) };
         let help = "Tasks on the transport; absent while it cannot count them";
         let mut family = family(encoder, "asynctask_queue_depth", help, None, MetricType::Gauge)?;
-        for (queue, depth) in queues.iter().zip(depths) {
+        for queue in queues {
+            let Some(depth) = self.depths.get(&queue.name) else { continue };
             let in_hand = self.reading.sees_all_hands.then_some(("in_hand", depth.in_hand));
             let counts = [("ready", depth.ready), ("delayed", depth.delayed), ("failed", depth.failed)];
             for (state, count) in counts.into_iter().chain(in_hand) {
