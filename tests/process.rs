@@ -455,11 +455,12 @@ print('reads', flush=True); frames.sendall(lines.readline()); print('ends', flus
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let talk = async {
         let (frames, text) = (link.watch().unwrap(), output.watch().unwrap());
+        let room = link.watch_room().unwrap();
         link.send(&frame).unwrap();
         assert!(link.has_unsent());
         while echoed.is_empty() || lines.len() < 2 {
             tokio::select! {
-                ready = frames.writable(), if link.has_unsent() => {
+                ready = room.writable(), if link.has_unsent() => {
                     ready.unwrap();
                     link.flush().unwrap();
                 }

@@ -63,7 +63,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(6);
 /// The timer looks at the wall clock at least this often, which may be set or stand still while we wait.
 const WALL_LOOK: Duration = Duration::from_secs(30);
 /// While tasks flow, their settlements go to the transport in groups of this many …
-const GROUP: usize = 32;
+const GROUP: usize = 64;
 /// … or after this long: a wake-up of its thread for each task would cost more than the task.
 const GROUP_LIMIT: Duration = Duration::from_millis(1);
 /// Transport events taken in one turn.
@@ -163,6 +163,8 @@ struct Told {
 
 struct Shell {
     core: Core,
+    /// Empty between two events, kept for its room.
+    actions: Vec<Action>,
     clock: Clock,
     transport: Box<dyn Transport>,
     logger: Logger,
@@ -184,8 +186,8 @@ struct Shell {
     /// Settlements that go to the transport together, and since when the first of them waits.
     settlements: Vec<(Handle, Settlement)>,
     held_since: Instant,
-    /// A task was handed out in this turn: more is to come soon.
-    flowing: bool,
+    /// Tasks settled in this turn less tasks handed out in it: above zero, a place is free and waits for more.
+    idled: isize,
     /// What may help where the transport refused us.
     hint: Option<&'static str>,
     finished: Option<Finished>,
@@ -206,6 +208,7 @@ impl Shell {
         }
         Self {
             core,
+            actions: Vec::new(),
             report: run.report,
             clock: Clock::start(),
             transport,
@@ -224,7 +227,7 @@ impl Shell {
             timer: run.timer,
             settlements: Vec::new(),
             held_since: Instant::default(),
-            flowing: false,
+            idled: 0,
             hint: None,
             finished: None,
             halt_at: run.halt_timeout,
@@ -237,7 +240,7 @@ impl Shell {
         while self.finished.is_none() {
             self.notify();
             let wait = self.wait();
-            self.flowing = false;
+            self.idled = 0;
             tokio::select! {
                 biased;
                 ready = arrivals.readable() => {
@@ -260,9 +263,10 @@ impl Shell {
             }
             self.take_inbox();
             self.keep_time();
-            if !self.flowing
-                || self.settlements.len() >= GROUP
-                || self.clock.now().at.since(self.held_since) >= GROUP_LIMIT
+            if !self.settlements.is_empty()
+                && (self.idled > 0
+                    || self.settlements.len() >= GROUP
+                    || self.clock.now().at.since(self.held_since) >= GROUP_LIMIT)
             {
                 self.hand_over_settlements();
             }
@@ -278,10 +282,9 @@ impl Shell {
     }
 
     fn notify(&mut self) {
-        let now = self.clock.now().at;
         if let Some(notifier) = &mut self.notifier {
             let core = &self.core;
-            notifier.tell(now, core.phase(), || core.headline());
+            notifier.tell(self.clock.now().at, core.phase(), || core.headline());
         }
     }
 
@@ -299,6 +302,9 @@ impl Shell {
 
     /// However much happens, the calendar and the limit of the run are looked at.
     fn keep_time(&mut self) {
+        if self.halt_at.is_none() && self.timer.is_none() {
+            return;
+        }
         let now = self.clock.now();
         let over = self.halt_at.is_some_and(|at| at <= now.at.since_start());
         let due = self.timer.as_ref().and_then(Timer::next_moment).is_some_and(|moment| moment <= now.wall);
@@ -424,12 +430,15 @@ impl Shell {
     }
 
     fn handle(&mut self, event: Event) {
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.actions);
         let now = self.clock.now();
         self.core.handle(now, event, &mut actions);
-        for action in actions {
+        for action in actions.drain(..) {
             self.perform(action, now);
         }
+        // One event may have had very many.
+        actions.shrink_to(TURN);
+        self.actions = actions;
     }
 
     fn perform(&mut self, action: Action, now: Now) {
@@ -438,7 +447,7 @@ impl Shell {
                 self.logger.line_about(level, &name, &message, about.as_deref());
             }
             Action::Send { worker, frame } => {
-                self.flowing = true;
+                self.idled -= 1;
                 if let Some(worker) = self.worker(worker) {
                     worker.send(&frame);
                 }
@@ -452,6 +461,8 @@ impl Shell {
                 if self.settlements.is_empty() {
                     self.held_since = now.at;
                 }
+                // Accepted early, it still has its place.
+                self.idled += isize::from(settlement != Settlement::Accept);
                 self.settlements.push((handle, settlement));
             }
             Action::Credit { queue, credit } => {

@@ -140,6 +140,9 @@ fn prove(failure: &mut Failure, ended: &Ended) {
 
 /// Follow-up tasks with ids that a repeated run makes again: uuid v5 of (task id, index).
 fn follow_ups(id: &str, submit: Vec<FollowUp>) -> Vec<NewTask> {
+    if submit.is_empty() {
+        return Vec::new();
+    }
     let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"asynctask.follow-up");
     let parent = Uuid::new_v5(&namespace, id.as_bytes());
     let task = |(index, follow_up): (usize, FollowUp)| NewTask {

@@ -249,7 +249,7 @@ async fn watch_frames(worker: Rc<Worker>) {
                     }
                 }
             }
-            writable = ends.ready.writable(), if has_unsent => {
+            writable = room(ends), if has_unsent => {
                 let flushed = ends.link.borrow_mut().flush();
                 match (writable, flushed) {
                     (Err(_), _) => return,
@@ -260,6 +260,12 @@ async fn watch_frames(worker: Rc<Worker>) {
             () = worker.unsent.notified() => {}
         }
     }
+}
+
+/// Waits until the worker's socket takes more.
+async fn room(ends: &Ends) -> io::Result<()> {
+    let room = ends.link.borrow().watch_room()?;
+    room.writable().await
 }
 
 async fn watch_output(worker: Rc<Worker>) {

@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{ReadState, Watch, readable_bytes};
+use super::{ReadState, Room, Watch, readable_bytes};
 use crate::frames::{LIMIT, LineBuffer};
 
 /// Most bytes that wait for a worker to read them: two frames of the largest size.
@@ -56,9 +56,15 @@ impl Link {
         Self { stream: Arc::new(stream), inbox: LineBuffer::new(), outbox: Vec::new(), sent: 0, unread: false }
     }
 
-    /// Tells when there is something to read or room to write. Within a tokio runtime with I/O only.
+    /// Tells when there is something to read. Within a tokio runtime with I/O only.
     pub fn watch(&self) -> io::Result<Watch> {
         Watch::socket(&self.stream)
+    }
+
+    /// Tells when there is room to write; for as long as something [waits](Self::has_unsent). Within a tokio runtime
+    /// with I/O only.
+    pub fn watch_room(&self) -> io::Result<Room> {
+        Room::of(&self.stream)
     }
 
     /// Sends one frame, its newline included: at once as far as the worker's end takes it, the rest when

@@ -30,7 +30,7 @@ pub use self::{
     evidence::Output,
     limits::OomWatch,
     link::Link,
-    ready::Watch,
+    ready::{Room, Watch},
     reap::{Ended, kill_group, next_exit},
     signals::{Signal, Signals},
     spawn::{Environment, FRAME_FD, Program, Spawned, SpawnedOnce, reserve_frame_fd, spawn, spawn_once, spawn_task},

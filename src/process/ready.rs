@@ -4,6 +4,10 @@
 //! [`Signals`](super::Signals) that made it, costs no second one, and borrows nothing: the loop can wait on all watches while
 //! it changes what is behind them. tokio's `AsyncFd` alone would be `unsafe` outside of this folder, because it
 //! trusts its caller to keep the descriptor open.
+//!
+//! A watch waits for one thing. A socket becomes "more writable" with each frame that the other end reads, so one that is
+//! watched for both wakes the loop once more for every task; room to write is therefore a [`Room`] of its own, made
+//! while something waits to be sent.
 
 use std::{
     io::{self, PipeReader},
@@ -16,7 +20,7 @@ use std::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Tells when a descriptor can be read or written. Drop it with what it was made from: it keeps the descriptor open.
+/// Tells when a descriptor can be read. Drop it with what it was made from: it keeps the descriptor open.
 ///
 /// Each answer is given once. After [`readable`](Self::readable), read until `ReadState::Drained`; after a pause
 /// (in which nobody waited) read first and wait afterwards; after `ReadState::Closed` do not wait again.
@@ -25,7 +29,7 @@ pub struct Watch(AsyncFd<Held>);
 
 impl Watch {
     pub(super) fn socket(socket: &Arc<UnixStream>) -> io::Result<Self> {
-        Self::register(Held::Socket(Arc::clone(socket)), Interest::READABLE | Interest::WRITABLE)
+        Self::register(Held::Socket(Arc::clone(socket)), Interest::READABLE)
     }
 
     pub(super) fn pipe(pipe: &Arc<PipeReader>) -> io::Result<Self> {
@@ -43,6 +47,17 @@ impl Watch {
         // Cleared before the caller reads: whatever comes from now on makes it ready again.
         self.0.readable().await?.clear_ready();
         Ok(())
+    }
+}
+
+/// Tells when a socket can be written. It has a descriptor of its own, because one can be watched only once.
+#[derive(Debug)]
+pub struct Room(AsyncFd<UnixStream>);
+
+impl Room {
+    pub(super) fn of(socket: &UnixStream) -> io::Result<Self> {
+        // SAFETY: the stream is owned by the AsyncFd and never exchanged, so its descriptor stays open and the same.
+        Ok(Self(unsafe { AsyncFd::register_with_interest(socket.try_clone()?, Interest::WRITABLE) }?))
     }
 
     /// Waits until something can be written. May be cancelled without loss; afterwards, flush.

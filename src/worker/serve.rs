@@ -5,11 +5,15 @@
 
 use std::{
     env, io,
-    os::unix::net::UnixStream,
+    os::{fd::AsFd, unix::net::UnixStream},
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
 };
 
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{
@@ -113,8 +117,16 @@ fn take_socket() -> Result<UnixStream, Broken> {
 }
 
 /// Waits until `input` has a line; `false` at the end of the stream.
+///
+/// Waits in poll(2), not in the read: on Linux the master's taking of our last frame wakes a blocked read of a Unix
+/// socket, to find nothing, and for short tasks that costs more than the second call.
 pub(super) fn wait_for_line(input: &mut LineBuffer, mut socket: &UnixStream) -> Result<bool, Broken> {
     while !input.has_line()? {
+        match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
         match input.read_from(&mut socket) {
             Ok(0) => return Ok(false),
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),

@@ -130,7 +130,8 @@ impl Engine {
 
     /// Waits for whatever comes first.
     async fn woken(&mut self) -> Woken {
-        let late = self.next_deadline().map(|at| at.since(self.clock.now().at));
+        let now = self.clock.now().at;
+        let late = self.next_deadline().map(|at| at.since(now));
         let closing = self.closing.is_some();
         let Self { requests, heard, state, .. } = self;
         let look = std::future::poll_fn(|context| {
@@ -141,7 +142,8 @@ impl Engine {
             // Each time from the queue after the last one, so that a busy queue keeps none waiting.
             let count = up.intakes.len();
             for queue in (0..count).map(|offset| (up.turn + offset) % count) {
-                if let Poll::Ready(looked) = up.intakes[queue].poll(context) {
+                let rests = up.intakes[queue].rests_until(now).is_some();
+                if !rests && let Poll::Ready(looked) = up.intakes[queue].poll(context) {
                     up.turn = queue + 1;
                     return Poll::Ready(Woken::Looked(queue, looked));
                 }
@@ -167,10 +169,14 @@ impl Engine {
             _ => None,
         };
         let now = self.clock.now();
+        let rests = match &self.state {
+            State::Up(up) => up.intakes.iter().filter_map(|intake| intake.rests_until(now.at)).min(),
+            _ => None,
+        };
         let early = early.map(|due| now.at + due.remaining(now.wall));
         let closing = self.closing.as_ref().map(|closing| closing.by);
         let survey = self.surveying.as_ref().filter(|pending| pending.waits()).map(|pending| pending.by);
-        acks.into_iter().chain(early).chain(closing).chain(survey).min()
+        acks.into_iter().chain(rests).chain(early).chain(closing).chain(survey).min()
     }
 
     /// Does what is due: the next try to connect, acknowledgements, changes of credit.

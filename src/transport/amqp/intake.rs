@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::Stream as _;
@@ -30,6 +31,12 @@ use crate::{
 
 /// Most messages that are taken from one queue at a time, so that settlements get their turn.
 const BATCH: usize = 1024;
+
+/// Between two looks at a queue of which the master has much to go on with. Messages come a few at a time, and to take
+/// each few at once would cost a change of threads on both sides of us.
+const REST: Duration = Duration::from_millis(1);
+/// Nothing is much below this credit.
+const MUCH: u32 = 32;
 
 /// A delivery that waits for credit.
 pub(super) struct Held {
@@ -63,6 +70,8 @@ pub(super) struct Intake {
     /// Accepted, to be acknowledged once the broker no longer fills the place that this frees.
     pub(super) accepting: Vec<(u64, Handle)>,
     pub(super) acks: Acks,
+    /// When its consumers are looked at again while the master has much of it.
+    rested_at: Instant,
     /// Whose tags wait for their acknowledgement; `None`: a matter of our own.
     pub(super) ending_tags: BTreeMap<u64, Option<Handle>>,
     /// What acknowledges each tag that the broker still holds for us.
@@ -106,12 +115,24 @@ impl Intake {
             early: Vec::new(),
             accepting: Vec::new(),
             acks: Acks::new(),
+            rested_at: Instant::default(),
             ending_tags: BTreeMap::new(),
             ackers: BTreeMap::new(),
             back: Vec::new(),
             sending: false,
             passing: 0,
         }
+    }
+
+    /// When it is to be looked at though it could be left alone; `None`: at once.
+    pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
+        let has_much = self.credit >= MUCH && self.in_hand >= self.credit / 2;
+        (has_much && self.rested_at > now).then_some(self.rested_at)
+    }
+
+    /// Something came, and it was looked at just now.
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.rested_at = now + REST;
     }
 
     /// Takes what the consumers have ready, in the order the broker sent it.

@@ -29,6 +29,7 @@ impl Engine {
         let now = self.now();
         let State::Up(up) = &mut self.state else { return };
         let intake = &mut up.intakes[queue];
+        intake.rest(now.at);
         self.horizon.borrow_mut().moved_at = now.at;
         let mut passed = Vec::new();
         for message in messages {
