@@ -30,8 +30,8 @@ pub(super) const TOP: &[&str] = &[
     "workers_check_child_interval",
 ];
 const SUPERVISOR: &[&str] = &["grace", "start_timeout", "restart"];
-const METRICS: &[&str] = &["listen"];
 const RESTART: &[&str] = &["first", "factor", "longest"];
+const METRICS: &[&str] = &["listen"];
 
 /// Checks everything. The result is of use only if nothing was reported.
 pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config {

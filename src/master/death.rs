@@ -128,8 +128,8 @@ impl Core {
             self.dispatch_after(index);
             return;
         }
-        self.slots[slot].restarts += 1;
         self.count_restart(slot, cause(&life));
+        self.slots[slot].restarts += 1;
         self.slots[slot].failed += life.hands.len() as u64;
         let from_outside =
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGKILL" || signal == "SIGTERM");

@@ -9,7 +9,7 @@ impl Core {
     pub fn readings(&self) -> Vec<QueueReading> {
         let mut slots = vec![[0; SLOT_STATES.len()]; self.pools.len()];
         for slot in self.slots.iter().filter(|slot| slot.is_shown()) {
-            if let Some(state) = SLOT_STATES.iter().position(|state| *state == slot.status()) {
+            if let Some(state) = SLOT_STATES.iter().position(|state| *state == slot.state_word()) {
                 slots[slot.queue][state] += 1;
             }
         }

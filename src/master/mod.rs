@@ -19,6 +19,7 @@ mod measure;
 mod memory;
 mod once;
 pub(crate) mod pool;
+mod questions;
 mod renewal;
 mod report;
 mod session;

@@ -201,8 +201,8 @@ impl Slot {
         self.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }) && life.hands.is_empty())
     }
 
-    /// How it stands, in the word of `status` and metrics.
-    pub(super) fn status(&self) -> &'static str {
+    /// Its state in one word, as people are shown it.
+    pub(super) fn state_word(&self) -> &'static str {
         match (&self.state, self.peek().map(|life| (&life.phase, life.hands.is_empty()))) {
             (State::Waiting { .. }, _) => "waiting",
             (_, None) => "empty",

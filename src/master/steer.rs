@@ -224,7 +224,7 @@ impl Core {
         json!({
             "slot": slot.name,
             "pid": life.and_then(|life| life.pid),
-            "state": slot.status(),
+            "state": slot.state_word(),
             "uptime_seconds": life.map(|life| self.now.at.since(life.spawned_at).as_secs_f64()),
             "task": task,
             "done": slot.done,

@@ -1,4 +1,4 @@
-//! Answers to commands and to metrics: what the core says of itself, completed by what only the shell can see, which is the depths of
+//! Answers to commands: what the core says of itself, completed by what only the shell can see, which is the depths of
 //! the queues on the transport, the memory of processes, and the timer of schedules.
 
 use std::time::Duration;
@@ -9,9 +9,8 @@ use tokio::sync::oneshot;
 use super::{Asked, Command, Event, Shell};
 use crate::{
     control::types::Answer,
-    metrics::{Question, Reading},
     process,
-    transport::{Depth, Error, Request, Uri},
+    transport::{Depth, Error, Request},
 };
 
 /// How long a transport may take to count; after that the counts are null.
@@ -48,34 +47,6 @@ impl Shell {
             let depths = counts(counted).await;
             let _ = asked.reply.send(Answer::Done(complete(&value, &names, &depths)));
         });
-    }
-
-    /// Metrics or a probe asks. What takes time is for who asked.
-    pub(super) fn questioned(&self, question: Question) {
-        // Whoever asked may be gone.
-        match question {
-            Question::Alive(reply) => drop(reply.send(())),
-            Question::Read { count, reply } => drop(reply.send(self.reading(count))),
-        }
-    }
-
-    fn reading(&self, count: bool) -> Reading {
-        let queues = self.core.readings();
-        let depths = count.then(|| {
-            let (reply, depths) = oneshot::channel();
-            let queues = queues.iter().map(|queue| queue.dead.clone()).collect();
-            self.transport.ask(Request::Depths { queues, reply });
-            depths
-        });
-        let (connected, reconnects) = self.core.sessions();
-        Reading {
-            queues,
-            connected,
-            reconnects: reconnects.into(),
-            lines_dropped: self.logger.dropped(),
-            sees_all_hands: !matches!(self.uri, Uri::Amqp(_)),
-            depths,
-        }
     }
 
     fn complete(&self, status: &mut Value) {
