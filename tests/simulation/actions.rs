@@ -8,7 +8,11 @@ use asynctask::{
         HaltReason,
         to_worker::{self, ToWorker},
     },
-    master::event::{Action, Event, Signal, WorkerId},
+    master::{
+        Tally,
+        event::{Action, Event, Signal, WorkerId},
+    },
+    metrics::counts::Counts,
     task::{Handle, Settlement},
     transport,
 };
@@ -344,7 +348,25 @@ impl World {
             self.feed(event)?;
         }
         self.now += Duration::from_hours(1);
-        self.feed(Event::DeadlinePassed)
+        self.feed(Event::DeadlinePassed)?;
+        self.check_counts()
+    }
+
+    /// What was counted queue by queue for metrics is what was counted for the summary.
+    fn check_counts(&self) -> Result<(), String> {
+        let (tally, readings) = (self.core.tally(), self.core.readings());
+        let sum = |of: fn(&Counts) -> u64| readings.iter().map(|queue| of(&queue.counts)).sum::<u64>();
+        let counted = Tally {
+            processed: sum(|counts| counts.done),
+            failed: tally.failed,
+            retried: sum(|counts| counts.retried.iter().sum()),
+            dead_lettered: sum(|counts| counts.dead.iter().sum()),
+        };
+        let ran = sum(|counts| counts.ran.count()) - sum(|counts| counts.snoozed);
+        if counted != tally || ran != tally.processed + tally.failed {
+            return Err(format!("counted {counted:?} and {ran} runs, of {tally:?}"));
+        }
+        Ok(())
     }
 }
 

@@ -425,6 +425,7 @@ fn task_of(message: &Message, id: String) -> Task {
         attempts: message.attempts,
         deliveries: message.deliveries,
         expires_at: message.expires_at,
+        due_at: message.came_at.map(|at| Timestamp(at.as_millis() as i64)),
         ..Task::default()
     }
 }
