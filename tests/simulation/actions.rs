@@ -354,10 +354,6 @@ impl World {
 
     /// What was counted queue by queue for metrics is what was counted for the summary.
     fn check_counts(&self) -> Result<(), String> {
-        // A queue that is removed takes its counts along.
-        if self.settings.reloads > 0 {
-            return Ok(());
-        }
         let (tally, readings) = (self.core.tally(), self.core.readings());
         let sum = |of: fn(&Counts) -> u64| readings.iter().map(|queue| of(&queue.counts)).sum::<u64>();
         let counted = Tally {
