@@ -8,11 +8,7 @@ use asynctask::{
         HaltReason,
         to_worker::{self, ToWorker},
     },
-    master::{
-        Tally,
-        event::{Action, Event, Signal, WorkerId},
-    },
-    metrics::counts::Counts,
+    master::event::{Action, Event, Signal, WorkerId},
     task::{Handle, Settlement},
     transport,
 };
@@ -350,23 +346,6 @@ impl World {
         self.now += Duration::from_hours(1);
         self.feed(Event::DeadlinePassed)?;
         self.check_counts()
-    }
-
-    /// What was counted queue by queue for metrics is what was counted for the summary.
-    fn check_counts(&self) -> Result<(), String> {
-        let (tally, readings) = (self.core.tally(), self.core.readings());
-        let sum = |of: fn(&Counts) -> u64| readings.iter().map(|queue| of(&queue.counts)).sum::<u64>();
-        let counted = Tally {
-            processed: sum(|counts| counts.done),
-            failed: tally.failed,
-            retried: sum(|counts| counts.retried.iter().sum()),
-            dead_lettered: sum(|counts| counts.dead.iter().sum()),
-        };
-        let ran = sum(|counts| counts.ran.count()) - sum(|counts| counts.snoozed);
-        if counted != tally || ran != tally.processed + tally.failed {
-            return Err(format!("counted {counted:?} and {ran} runs, of {tally:?}"));
-        }
-        Ok(())
     }
 }
 

@@ -143,6 +143,11 @@ impl Broker {
         Event::QueueAdded { queue: queue_index }
     }
 
+    /// Where a queue is worked at present.
+    fn index_of(&self, queue: usize) -> Option<QueueIndex> {
+        self.members.iter().find(|(_, member)| **member == queue).map(|(index, _)| QueueIndex(*index))
+    }
+
     /// What waited for a session.
     pub(crate) fn join_waiting(&mut self) -> Vec<Event> {
         let joining = std::mem::take(&mut self.joining);
@@ -233,14 +238,13 @@ impl Broker {
     fn deliver(&mut self, number: u64, dice: &mut Dice) -> Delivery {
         let handle = Handle(self.number());
         self.handles.insert(handle, number);
-        let message = self.messages.get_mut(&number).expect("a ready message exists");
-        message.place = Place::InHand(handle);
-        let index = self.members.iter().find(|(_, queue)| **queue == message.queue).map(|(index, _)| *index);
+        self.messages.get_mut(&number).expect("a ready message exists").place = Place::InHand(handle);
+        let message = &self.messages[&number];
         let id = message.id.clone().unwrap_or_else(|| format!("made-up-{}-{}", handle.0, dice.between(0, 9)));
         self.made_up.insert(handle, id.clone());
         Delivery {
             handle,
-            queue: QueueIndex(index.expect("only members are delivered from")),
+            queue: self.index_of(message.queue).expect("only members are delivered from"),
             identity: message.id.as_ref().map(|id| identity(message, id)),
             redelivered: message.redelivered,
             task: Arc::new(task_of(message, id)),
@@ -352,7 +356,8 @@ impl Broker {
                 }
                 let id = message.id.clone().unwrap_or_else(|| self.made_up[&handle].clone());
                 let error = Error::NotStored { queue: "elsewhere".to_owned(), cause: "too large".to_owned() };
-                let (queue, task) = (QueueIndex(message.queue), Arc::new(task_of(&message, id)));
+                let queue = self.index_of(message.queue).expect("a queue stays until all of it is settled");
+                let task = Arc::new(task_of(&message, id));
                 return vec![Next::Tell(Event::Unstorable { handle, queue, task, error })];
             }
             Settlement::Done { submit } => {
