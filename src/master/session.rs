@@ -65,7 +65,7 @@ impl Core {
         self.talk_of(&id);
         let text = error.clone();
         self.log(Level::Error, || format!("Task {id} of queue {queue} was done, but {text}"));
-        // It was counted as done; counts only grow, so it is counted once more, as failed.
+        self.tally.processed = self.tally.processed.saturating_sub(1);
         // A second answer for its handle is what the first settlement was owed. Of one that was accepted, the answer to
         // the acceptance may have been taken for it.
         let owed = self.unsettled.remove(&handle).unwrap_or(Owed { identity: None, accepted: true });
