@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     core::Core,
     event::{Action, Ended, WorkerId},
-    pool, shown,
+    measure, pool, shown,
     slot::{Doom, InHand, Life, Phase, State},
     timers::Owner,
 };
@@ -130,7 +130,7 @@ impl Core {
             self.dispatch(index);
             return;
         }
-        self.count_restart(slot, cause(&life));
+        self.count_restart(slot, measure::cause(&life));
         self.slots[slot].restarts += 1;
         // What is given back for the sake of a cancelled neighbour has not failed.
         let by_hand = matches!(life.phase, Phase::Doomed(Doom::Cancelled));
@@ -332,28 +332,6 @@ impl Core {
         self.wait_before_restart(slot);
         if park || matches!(self.pools[index].state, pool::State::Trial { .. }) {
             self.park(index, pool::Cause::Starts);
-        }
-    }
-}
-
-/// Why a process that has ended without being asked to is to be started again.
-fn cause(life: &Life) -> Cause {
-    match &life.phase {
-        _ if !life.was_ready => Cause::Start,
-        Phase::Doomed(Doom::TimeLimit { .. }) => Cause::Timeout,
-        Phase::Doomed(Doom::Fault(_)) => Cause::Fault,
-        Phase::Doomed(Doom::Cancelled) => Cause::Cancelled,
-        Phase::Doomed(Doom::Silent) => Cause::Silent,
-        Phase::Doomed(Doom::StartLimit | Doom::Stop)
-        | Phase::Starting { .. }
-        | Phase::Working { .. }
-        | Phase::Leaving
-        | Phase::Interrupted { .. } => {
-            if life.hands.is_empty() {
-                Cause::Idle
-            } else {
-                Cause::Crash
-            }
         }
     }
 }
