@@ -31,8 +31,10 @@
 //!   that is due for ever
 //! - commands: what shared a process with a cancelled task judged as a crash; a cancelled task's mark not looked at
 //! - pings: none sent; who is silent not killed; an answer not heard; one awaited from who got a task (1 in 1,500)
-//! - reloads: a new queue taken for one that the transport has; an answer awaited from a queue that is gone; a refusal of
-//!   what a queue was before taken for one of what it is; a queue asked for in a stop; a reload without an answer
+//! - reloads: a new queue taken for one that the transport has; an answer awaited from a queue that is gone; a queue asked
+//!   for in a stop; a queue that is the same touched, or a changed one left as it was; one let go with tasks in hand, or with
+//!   deliveries not given back; its index used before it is free; a stale wish for its return; the answer before all is so,
+//!   or never; halting in the middle of it
 //! - a start limit that never fires; no kill of what was interrupted; the transport's limit armed again in a stop
 //!
 //! Not seen red, because another rule has the same effect: the general kill after the slots' own kills, the guard

@@ -318,6 +318,15 @@ pub struct QueuePlan {
     pub launch: usize,
 }
 
+impl QueuePlan {
+    /// The queue as the transport needs to know it.
+    #[must_use]
+    pub fn setup(&self) -> transport::QueueSetup {
+        let config::Queue { name, dead_letter, retry, .. } = &self.settings;
+        transport::QueueSetup { name: name.clone(), dead: dead_letter.clone(), delays: retry.delays() }
+    }
+}
+
 /// What of the settings can change while the master runs.
 #[derive(Clone, Debug)]
 pub struct Settings {

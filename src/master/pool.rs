@@ -11,7 +11,7 @@ use crate::{
     config::{Breaker, Rate},
     metrics::counts::Counts,
     task::Delivery,
-    transport::DeadQueue,
+    transport::{DeadQueue, QueueSetup},
 };
 
 /// Failed starts within [`START_WINDOW`] that park a queue.
@@ -90,8 +90,8 @@ pub(super) struct Known {
     /// It is there.
     pub(super) has_it: bool,
     pub(super) asked: Asked,
-    /// Where its dead letters were to go when it was asked for last.
-    pub(super) asked_for: DeadQueue,
+    /// As what it was asked for last.
+    pub(super) asked_for: QueueSetup,
     /// Where its dead letters go.
     pub(super) kept_by: DeadQueue,
 }
@@ -156,7 +156,10 @@ pub(super) enum First {
 impl Pool {
     pub(super) fn new(plan: QueuePlan, slots: Vec<usize>) -> Self {
         let rate = plan.settings.rate.map(Window::new);
-        let (configured, kept_by) = (plan.settings.processes, plan.settings.dead_letter.clone());
+        let configured = plan.settings.processes;
+        let asked_for = plan.setup();
+        let kept_by = asked_for.dead.clone();
+        let known = Known { has_it: true, asked: Asked::Nothing, asked_for, kept_by };
         Self {
             plan,
             slots,
@@ -166,7 +169,7 @@ impl Pool {
             in_hand: 0,
             state: State::Running,
             standing: Standing::Attached,
-            known: Known { has_it: true, asked: Asked::Nothing, asked_for: kept_by.clone(), kept_by },
+            known,
             is_fresh: false,
             configured,
             paused: false,

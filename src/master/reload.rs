@@ -25,7 +25,7 @@ use crate::{
     frames::HaltReason,
     logging::Level,
     task::QueueIndex,
-    transport::{self, DeadQueue, QueueSetup},
+    transport::{self, DeadQueue},
 };
 
 /// Commands that wait for the end of a reload; beyond that the oldest is told so.
@@ -138,10 +138,11 @@ impl Core {
     fn return_queue(&mut self, index: usize, plan: QueuePlan) {
         let pool = &mut self.pools[index];
         pool.standing = if pool.known.has_it { Standing::Attached } else { Standing::Joining };
-        if !pool.known.has_it {
+        let must_ask = !pool.known.has_it && pool.known.asked == Asked::Nothing;
+        self.change_queue(index, plan);
+        if must_ask && self.pools[index].known.asked == Asked::Nothing {
             self.ask_for_queue(index);
         }
-        self.change_queue(index, plan);
         self.pools[index].is_fresh = true;
     }
 
@@ -153,7 +154,8 @@ impl Core {
             return;
         }
         let processes = plan.settings.processes;
-        let other_setup = setup(&plan) != setup(&pool.plan);
+        // Not as it was, but as the transport was told: it may have changed while it was not wanted.
+        let other_setup = plan.setup() != pool.known.asked_for;
         let other_start = plan.launch != pool.plan.launch
             || plan.settings.kind != pool.plan.settings.kind
             || plan.settings.concurrency != pool.plan.settings.concurrency
@@ -227,9 +229,9 @@ impl Core {
             pool.known.asked = Asked::Again;
             return;
         }
-        let setup = setup(&pool.plan);
+        let setup = pool.plan.setup();
         pool.known.asked = Asked::Once;
-        pool.known.asked_for = setup.dead.clone();
+        pool.known.asked_for = setup.clone();
         self.actions.push(Action::AddQueue { queue: QueueIndex(index), setup });
     }
 
@@ -237,7 +239,7 @@ impl Core {
     pub(super) fn queue_added(&mut self, index: usize) {
         let pool = &mut self.pools[index];
         pool.known.has_it = true;
-        pool.known.kept_by = pool.known.asked_for.clone();
+        pool.known.kept_by = pool.known.asked_for.dead.clone();
         if pool.standing == Standing::Joining {
             pool.standing = Standing::Attached;
             pool.first = pool::First::Awaited;
@@ -272,6 +274,7 @@ impl Core {
             }
             Standing::Attached => {
                 pool.plan.settings.dead_letter = pool.known.kept_by.clone();
+                pool.known.asked_for = pool.plan.setup();
                 let dead = pool.known.kept_by.name.clone();
                 self.problem(format!("queue {name}: {error}; its dead letters go to {dead} as before"));
             }
@@ -316,12 +319,6 @@ impl Core {
         let pools = self.pools.iter().filter(|pool| pool.standing != Standing::Vacant);
         pools.map(|pool| pool.plan.settings.dead_letter.clone()).collect()
     }
-}
-
-/// A queue as the transport needs to know it.
-fn setup(plan: &QueuePlan) -> QueueSetup {
-    let settings = &plan.settings;
-    QueueSetup { name: settings.name.clone(), dead: settings.dead_letter.clone(), delays: settings.retry.delays() }
 }
 
 #[derive(Default)]

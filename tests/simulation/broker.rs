@@ -48,13 +48,22 @@ pub(crate) struct Accepted {
     decided: Option<Settlement>,
 }
 
+/// A queue that is to be worked at an index, with the time that its dead letters are kept; or one that cannot be had.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joining {
+    pub(crate) index: usize,
+    pub(crate) queue: usize,
+    pub(crate) keep: Option<Duration>,
+    pub(crate) refuse: bool,
+}
+
 /// The effect of a request, later.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Of the queue at an index.
     Credit(usize, u32),
     /// A queue is to be worked at this index; or it cannot be had.
-    Add(usize, usize, bool),
+    Add(Joining),
     LetGo(usize),
     Store(Handle, Settlement),
     /// A key is asked for.
@@ -92,7 +101,9 @@ pub(crate) struct Broker {
     /// Queues by their index.
     members: BTreeMap<usize, usize>,
     /// To be added when there is a session.
-    joining: Vec<(usize, usize, bool)>,
+    joining: Vec<Joining>,
+    /// How long the dead letters of each queue are kept.
+    pub(crate) keeps: Vec<Option<Duration>>,
     /// Indexes that are to be free.
     leaving: BTreeSet<usize>,
     pub(crate) session: u32,
@@ -112,6 +123,9 @@ impl Broker {
     pub(crate) fn new(plan: &Plan, names: Vec<String>, answers_accept: bool) -> Self {
         Self {
             credit: vec![0; names.len()],
+            keeps: (0..names.len())
+                .map(|queue| plan.queues.get(queue).and_then(|queue| queue.settings.dead_letter.keep))
+                .collect(),
             members: (0..plan.queues.len()).map(|index| (index, index)).collect(),
             names,
             answers_accept,
@@ -129,7 +143,14 @@ impl Broker {
         self.members.iter().any(|(index, member)| *member == queue && !self.leaving.contains(index))
     }
 
-    fn join(&mut self, index: usize, queue: usize, refuse: bool) -> Event {
+    /// Where the master has this queue, which it has while anything of it is in hand.
+    fn index_of(&self, queue: usize) -> QueueIndex {
+        let index = self.members.iter().find(|(_, member)| **member == queue).map(|(index, _)| *index);
+        QueueIndex(index.expect("a queue stays while anything of it is in hand"))
+    }
+
+    fn join(&mut self, joining: Joining) -> Event {
+        let Joining { index, queue, keep, refuse } = joining;
         let is_member = self.members.get(&index) == Some(&queue);
         let queue_index = QueueIndex(index);
         if refuse && !is_member {
@@ -140,18 +161,14 @@ impl Broker {
             assert_eq!(self.members.insert(index, queue), None, "an index is used that is not free");
             self.credit[queue] = 0;
         }
+        self.keeps[queue] = keep;
         Event::QueueAdded { queue: queue_index }
-    }
-
-    /// Where a queue is worked at present.
-    fn index_of(&self, queue: usize) -> Option<QueueIndex> {
-        self.members.iter().find(|(_, member)| **member == queue).map(|(index, _)| QueueIndex(*index))
     }
 
     /// What waited for a session.
     pub(crate) fn join_waiting(&mut self) -> Vec<Event> {
         let joining = std::mem::take(&mut self.joining);
-        joining.into_iter().map(|(index, queue, refuse)| self.join(index, queue, refuse)).collect()
+        joining.into_iter().map(|joining| self.join(joining)).collect()
     }
 
     /// Queues that are to go, and of which nothing is in hand any more.
@@ -244,7 +261,7 @@ impl Broker {
         self.made_up.insert(handle, id.clone());
         Delivery {
             handle,
-            queue: self.index_of(message.queue).expect("only members are delivered from"),
+            queue: self.index_of(message.queue),
             identity: message.id.as_ref().map(|id| identity(message, id)),
             redelivered: message.redelivered,
             task: Arc::new(task_of(message, id)),
@@ -265,13 +282,13 @@ impl Broker {
                 }
                 Vec::new()
             }
-            Effect::Add(index, queue, refuse) if self.is_up => vec![Next::Tell(self.join(index, queue, refuse))],
-            Effect::Add(index, queue, refuse) => {
-                self.joining.push((index, queue, refuse));
+            Effect::Add(joining) if self.is_up => vec![Next::Tell(self.join(joining))],
+            Effect::Add(joining) => {
+                self.joining.push(joining);
                 Vec::new()
             }
             Effect::LetGo(index) => {
-                self.joining.retain(|joining| joining.0 != index);
+                self.joining.retain(|joining| joining.index != index);
                 self.leaving.insert(index);
                 if let Some(queue) = self.members.get(&index) {
                     self.credit[*queue] = 0;
@@ -356,7 +373,7 @@ impl Broker {
                 }
                 let id = message.id.clone().unwrap_or_else(|| self.made_up[&handle].clone());
                 let error = Error::NotStored { queue: "elsewhere".to_owned(), cause: "too large".to_owned() };
-                let queue = self.index_of(message.queue).expect("a queue stays until all of it is settled");
+                let queue = self.index_of(message.queue);
                 let task = Arc::new(task_of(&message, id));
                 return vec![Next::Tell(Event::Unstorable { handle, queue, task, error })];
             }

@@ -12,7 +12,10 @@ use asynctask::{
     transport::{self, QueueSetup},
 };
 
-use super::{broker::Effect, world::World};
+use super::{
+    broker::{Effect, Joining},
+    world::World,
+};
 
 /// Reloads are numbered from here, apart from the other commands.
 const FIRST: u64 = 1_000_000;
@@ -116,9 +119,9 @@ impl World {
         if answered || (wait && !stopping) { Ok(()) } else { Err("a reload is not answered at once".to_owned()) }
     }
 
-    /// The processes of these queues, and whether they are to go.
+    /// The processes of these queues, and whether they are to go. Those for one task come with the tasks.
     fn workers_of(&self, queues: &BTreeSet<usize>) -> Vec<(WorkerId, bool)> {
-        let here = self.children.iter().filter(|(_, child)| queues.contains(&child.queue));
+        let here = self.children.iter().filter(|(_, child)| queues.contains(&child.queue) && !child.is_once);
         here.map(|(worker, child)| (*worker, child.is_wanted())).collect()
     }
 
@@ -195,7 +198,7 @@ impl World {
             self.remember(queue, &known);
         }
         let refuse = !self.is_calm() && self.dice.chance(150);
-        self.ask(Effect::Add(index.0, queue, refuse));
+        self.ask(Effect::Add(Joining { index: index.0, queue, keep: setup.dead.keep, refuse }));
         Ok(())
     }
 
@@ -252,6 +255,10 @@ impl World {
         let at: BTreeSet<usize> = reloads.at.values().copied().collect();
         if at != reloads.wanted || self.broker.attached() != reloads.wanted {
             return Err(format!("done with {at:?} instead of {:?}", reloads.wanted));
+        }
+        let keep = |queue: &&usize| self.broker.keeps[**queue] != self.settings.queue(**queue).dead_letter.keep;
+        if let Some(queue) = reloads.wanted.iter().find(keep) {
+            return Err(format!("done, and the transport knows q{queue} as it was"));
         }
         match self.children.values().find(|child| !reloads.wanted.contains(&child.queue)) {
             Some(child) => Err(format!("done, and there is {child:?}")),
