@@ -141,8 +141,10 @@ impl Engine {
 
     /// Waits for whatever comes first.
     async fn woken(&mut self) -> Woken {
-        let now = self.clock.now().at;
-        let late = self.next_deadline().map(|at| at.since(now));
+        // Read once: a queue that rests at one moment and not at the next would be forgotten between them.
+        let clock = self.clock.now();
+        let now = clock.at;
+        let late = self.next_deadline(clock).map(|at| at.since(now));
         let closing = self.closing.is_some();
         let Self { requests, heard, state, .. } = self;
         let look = std::future::poll_fn(|context| {
@@ -171,9 +173,9 @@ impl Engine {
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    fn next_deadline(&self, now: Now) -> Option<Instant> {
         let acks = match &self.state {
-            State::Up(up) if up.intakes.iter().any(Intake::waits) => Some(self.clock.now().at + acks::PATIENCE),
+            State::Up(up) if up.intakes.iter().any(Intake::waits) => Some(now.at + acks::PATIENCE),
             State::Waiting { until, .. } => Some(*until),
             _ => None,
         };
@@ -181,7 +183,6 @@ impl Engine {
             State::Up(up) => up.intakes.iter().flat_map(|intake| &intake.early).map(|(due, _)| *due).min(),
             _ => None,
         };
-        let now = self.clock.now();
         let rests = match &self.state {
             State::Up(up) => up.intakes.iter().filter_map(|intake| intake.rests_until(now.at)).min(),
             _ => None,
