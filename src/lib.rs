@@ -26,12 +26,14 @@
 //!
 //! [`task`], [`outcome`], [`frames`] and [`retry`] are the vocabulary. [`transport`] is the contract of what carries tasks,
 //! with its implementations below it. `master::core` holds every decision; [`master`] does what it says. [`process`]
-//! starts and reaps, [`worker`] is the child's side, [`config`] the settings, [`schedule`] the calendar.
+//! starts and reaps, [`worker`] is the child's side, [`config`] the settings, [`schedule`] the calendar. [`control`],
+//! [`metrics`], [`systemd`] and [`logging`] are how people and machines look on.
 
 pub mod app;
 pub mod backoff;
 mod cli;
 pub mod client;
+mod clients;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -41,10 +43,12 @@ pub mod frames;
 pub mod junit;
 pub mod logging;
 pub mod master;
+pub mod metrics;
 pub mod outcome;
 pub mod process;
 pub mod retry;
 pub mod schedule;
+mod secrets;
 mod sockets;
 pub mod systemd;
 pub mod task;

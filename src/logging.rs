@@ -21,10 +21,11 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer};
 
 pub use self::format::{About, Format};
-use self::queue::Queue;
+use self::{format::Form, queue::Queue};
 use crate::clock::{Clock, Timestamp};
 
 mod format;
+pub mod journal;
 mod queue;
 
 /// The name under which the master logs.
@@ -95,13 +96,13 @@ impl FromStr for Level {
 /// are; a message over 64 KiB is cut.
 #[must_use]
 pub fn format_line(level: Level, name: &str, message: &str) -> String {
-    format::line(Format::Plain, Timestamp::default(), level, name, message, None)
+    Form::default().line(Timestamp::default(), level, name, message, None)
 }
 
 /// A handle to the log; its clones write to the same one.
 #[derive(Clone, Debug)]
 pub struct Logger {
-    format: Format,
+    form: Form,
     queue: Arc<Queue>,
     level: Arc<AtomicU8>,
 }
@@ -112,15 +113,17 @@ impl Logger {
         Self::start_with(output, level, Format::Plain)
     }
 
-    /// [`Self::start`] with a form of its lines.
+    /// [`Self::start`] with a form of its lines. Where `output` is systemd's journal, lines have its priorities.
     pub fn start_with(output: File, level: Level, format: Format) -> io::Result<Self> {
-        Ok(Self { format, queue: Queue::start(output)?, level: Arc::new(AtomicU8::new(level as u8)) })
+        let named = std::env::var("JOURNAL_STREAM").ok();
+        let form = Form { format, journal: journal::is_journal(named.as_deref(), &output) };
+        Ok(Self { form, queue: Queue::start(output, form)?, level: Arc::new(AtomicU8::new(level as u8)) })
     }
 
     /// A log that discards everything and never fills up.
     #[must_use]
     pub fn quiet() -> Self {
-        Self { format: Format::Plain, queue: Queue::closed(), level: Arc::new(AtomicU8::new(Level::Error as u8)) }
+        Self { form: Form::default(), queue: Queue::closed(), level: Arc::new(AtomicU8::new(Level::Error as u8)) }
     }
 
     /// The least important level that is written.
@@ -143,7 +146,7 @@ impl Logger {
     /// The form of its lines.
     #[must_use]
     pub const fn format(&self) -> Format {
-        self.format
+        self.form.format
     }
 
     /// Writes a line (`LEVEL:Name:message` in the plain form), if the level is enabled and the queue has room.
@@ -154,7 +157,7 @@ impl Logger {
     /// [`Self::line`], with what it is about for the forms that say so.
     pub fn line_about(&self, level: Level, name: &str, message: &str, about: Option<&About>) {
         if self.enabled(level) {
-            let text = format::line(self.format, Clock::wall(), level, name, message, about);
+            let text = self.form.line(Clock::wall(), level, name, message, about);
             self.queue.offer(text.into_bytes());
         }
     }
@@ -163,7 +166,7 @@ impl Logger {
     /// [`has_room`](Self::has_room); the last lines of a worker that has ended are taken up to twice the limit.
     pub fn worker_line(&self, line: &str, about: &About) {
         if !self.queue.is_closed() {
-            self.queue.offer_anyway(format::worker_line(self.format, Clock::wall(), line, about).into_bytes());
+            self.queue.offer_anyway(self.form.worker_line(Clock::wall(), line, about).into_bytes());
         }
     }
 
@@ -181,6 +184,12 @@ impl Logger {
     /// Waits until [`has_room`](Self::has_room).
     pub async fn room(&self) {
         self.queue.room().await;
+    }
+
+    /// Lines that were dropped so far, because nobody read in time or the disk was full.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped_in_all()
     }
 
     /// Whether stdout was closed (or the log was): nothing is written any more.

@@ -14,6 +14,8 @@ use crate::clock::Instant;
 
 /// How often a status is told at most, and the stop timeout extended.
 const EVERY: Duration = Duration::from_secs(5);
+/// What the manager waits for is sent again after this long if it could not take it.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How much more time is asked for while draining.
 const EXTENSION: Duration = Duration::from_secs(20);
 
@@ -34,11 +36,13 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Notifier {
     socket: UnixDatagram,
-    /// A third of the time after which the manager would kill us.
+    /// Half of the time after which the manager would kill us, as `sd_watchdog_enabled(3)` asks for.
     watchdog: Option<Duration>,
     phase: Phase,
     status: String,
     told_at: Option<Instant>,
+    /// The present phase could not be told: try again then.
+    again_at: Option<Instant>,
     fed_at: Instant,
 }
 
@@ -55,13 +59,18 @@ impl Notifier {
         socket.connect_addr(&address(&name)?)?;
         let ours = variable("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
         let limit = variable("WATCHDOG_USEC").and_then(|text| text.parse().ok()).filter(|limit| *limit > 0 && ours);
-        let watchdog = limit.map(|limit| Duration::from_micros(limit) / 3);
+        let watchdog = limit.map(|limit| Duration::from_micros(limit) / 2);
         let (phase, status) = (Phase::Starting, String::new());
-        Ok(Some(Self { socket, watchdog, phase, status, told_at: None, fed_at: Instant::default() }))
+        Ok(Some(Self { socket, watchdog, phase, status, told_at: None, again_at: None, fed_at: Instant::default() }))
     }
 
     /// Tells what has changed. To be called from the master's loop after each turn.
     pub fn tell(&mut self, now: Instant, phase: Phase, status: impl FnOnce() -> String) {
+        self.again_at = self.again_at.filter(|_| phase != self.phase);
+        if self.again_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let before = self.phase;
         let mut lines = Vec::new();
         if phase != self.phase {
             match phase {
@@ -88,8 +97,13 @@ impl Notifier {
             self.fed_at = now;
         }
         if !lines.is_empty() {
-            // A manager that does not read, or is gone, changes nothing for us.
-            let _ = self.socket.send(lines.join("\n").as_bytes());
+            // A manager that does not read, or is gone, changes nothing for us. Only what it waits for is not left out.
+            let sent = self.socket.send(lines.join("\n").as_bytes());
+            let is_full = sent.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+            self.again_at = (is_full && phase != before).then(|| now + AGAIN);
+            if self.again_at.is_some() {
+                self.phase = before;
+            }
         }
     }
 
@@ -111,6 +125,9 @@ impl Notifier {
     /// When it is to be called again although nothing happens: for the watchdog, and to extend a stop.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
+        if self.again_at.is_some() {
+            return self.again_at;
+        }
         let watchdog = self.watchdog.map(|every| self.fed_at + every);
         let extension = self.told_at.filter(|_| self.phase == Phase::Stopping).map(|at| at + EVERY);
         [watchdog, extension].into_iter().flatten().min()
@@ -156,7 +173,7 @@ mod tests {
         assert_eq!(told().unwrap(), "READY=1\nSTATUS=2/2 workers");
         notifier.tell(at(2), Phase::Running, || unreachable!("not within five seconds"));
         assert_eq!(told(), None);
-        assert_eq!(notifier.next_at(), Some(at(10)));
+        assert_eq!(notifier.next_at(), Some(at(15)));
         notifier.reloading(Phase::Running);
         let message = told().unwrap();
         let micros = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
@@ -166,13 +183,43 @@ mod tests {
         assert_eq!(told(), None);
         notifier.tell(at(3), Phase::Running, || "2/2 workers".to_owned());
         assert_eq!(told().unwrap(), "READY=1\nSTATUS=2/2 workers");
-        notifier.tell(at(10), Phase::Running, || "2/2 workers".to_owned());
+        notifier.tell(at(15), Phase::Running, || "2/2 workers".to_owned());
         assert_eq!(told().unwrap(), "WATCHDOG=1");
-        notifier.tell(at(11), Phase::Stopping, || "draining".to_owned());
-        assert_eq!(told().unwrap(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=20000000\nSTATUS=draining");
-        assert_eq!(notifier.next_at(), Some(at(16)));
         notifier.tell(at(16), Phase::Stopping, || "draining".to_owned());
+        assert_eq!(told().unwrap(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=20000000\nSTATUS=draining");
+        assert_eq!(notifier.next_at(), Some(at(21)));
+        notifier.tell(at(21), Phase::Stopping, || "draining".to_owned());
         assert_eq!(told().unwrap(), "EXTEND_TIMEOUT_USEC=20000000\nSTATUS=draining");
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_costs_nothing_and_hears_of_the_start_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let variable = |name: &str| match name {
+            "NOTIFY_SOCKET" => Some(path.to_str().unwrap().to_owned()),
+            "WATCHDOG_USEC" => Some("2000000".to_owned()),
+            _ => None,
+        };
+        let mut notifier = Notifier::of_process(variable).unwrap().unwrap();
+        // Until it takes no more (`net.unix.max_dgram_qlen`).
+        while notifier.socket.send(b"X_FULL=1").is_ok() {}
+        notifier.tell(at(1), Phase::Running, String::new);
+        assert_eq!(notifier.next_at(), Some(at(2)));
+        let told = || {
+            let mut bytes = [0; 512];
+            let length = manager.recv(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes[..length]).into_owned()
+        };
+        assert_eq!(told(), "X_FULL=1");
+        notifier.tell(at(2), Phase::Running, String::new);
+        assert_eq!(notifier.next_at(), Some(at(3)));
+        let mut last = told();
+        while last == "X_FULL=1" {
+            last = told();
+        }
+        assert_eq!(last, "READY=1\nSTATUS=\nWATCHDOG=1");
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Task {
     pub first_failed_at: Option<Timestamp>,
     /// How it ended before it was put back to work, oldest first.
     pub history: Vec<Ending>,
+    /// Since when a worker could have had it, as far as the transport knows.
+    pub due_at: Option<Timestamp>,
 }
 
 /// An earlier end of a task: what stays of a dead letter that was put back to work.
@@ -247,6 +249,18 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Each of them.
+    pub const ALL: [Self; 8] = [
+        Self::Error,
+        Self::Failed,
+        Self::Crash,
+        Self::Timeout,
+        Self::Malformed,
+        Self::Expired,
+        Self::Deliveries,
+        Self::Cancelled,
+    ];
+
     /// The word used in settings, tables and headers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

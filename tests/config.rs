@@ -91,6 +91,22 @@ fn nothing_is_a_configuration() {
 }
 
 #[test]
+fn metrics_are_served_at_an_address_of_numbers() {
+    let listen = |text: &str| Desk::new().file("a.yaml", text).load().metrics_listen.map(|at| at.to_string());
+    assert_eq!(listen("metrics: { listen: 127.0.0.1:9464 }"), Some("127.0.0.1:9464".to_owned()));
+    assert_eq!(listen("metrics: { listen: '[::1]:0' }"), Some("[::1]:0".to_owned()));
+    assert_eq!(listen("metrics: {}"), None);
+    for bad in ["localhost:9464", "127.0.0.1", "':9464'", "127.0.0.1:99999"] {
+        let what = one(&format!("metrics: {{ listen: {bad} }}"));
+        assert!(what.starts_with("1:20 metrics.listen: expected an address of numbers with its port"), "{what}");
+    }
+    assert!(one("metrics: { listen: 9464 }").starts_with("1:20 metrics.listen: expected text"));
+    assert!(one("metrics: { lisen: 127.0.0.1:9464 }").starts_with("1:12 metrics.lisen: unknown key"));
+    let shown = Desk::new().file("a.yaml", "metrics: { listen: 127.0.0.1:9464 }").load().to_json();
+    assert_eq!(shown["metrics"]["listen"], "127.0.0.1:9464");
+}
+
+#[test]
 fn five_mistakes_are_told_at_once_each_with_its_place() {
     let desk = Desk::new().file(
         "a.yaml",

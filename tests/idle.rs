@@ -79,7 +79,8 @@ fn voluntary_switches(pid: u32) -> u64 {
 fn start(demo: &Demo, program: &Path) -> Master {
     let mut command: Command = demo.command_of(program, &["workers"]);
     let workers = r#"{"foo": "demo_foo_worker", "bar": "demo_bar_worker", "baz": "demo_baz_worker"}"#;
-    command.arg("--set").arg(format!("workers={workers}"));
+    // Served metrics cost nothing either while nobody asks.
+    command.arg("--set").arg(format!("workers={workers}")).args(["--set", "metrics.listen=127.0.0.1:0"]);
     let mut master = demo.follow(command);
     for _ in 0..3 {
         master.expect("Starting; queue=");

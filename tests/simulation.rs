@@ -51,6 +51,8 @@ mod actions;
 mod broker;
 #[path = "simulation/child.rs"]
 mod child;
+#[path = "simulation/counted.rs"]
+mod counted;
 #[path = "simulation/dice.rs"]
 mod dice;
 #[path = "simulation/doings.rs"]

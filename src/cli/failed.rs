@@ -27,6 +27,7 @@ use crate::{
     app::App,
     config::Config,
     error::{Code, Error},
+    secrets::masked,
     task::json_payload,
     transport::{self, DeadLetter, DeadQueue, Request, Transport, Visit, Visitor, Walked},
 };
@@ -79,7 +80,7 @@ fn list(config: &Config, verb: &FailedList) -> Result<Code, Error> {
     match (verb.summary, verb.json) {
         (true, true) => print(&lines(counts.iter().map(Count::json)))?,
         (false, true) => print(&lines(&rows))?,
-        (_, false) if rows.is_empty() => print(&format!("no dead letters of queue {}\n", verb.queue))?,
+        (_, false) if rows.is_empty() => print(&format!("no dead letters of queue {}\n", masked(&verb.queue)))?,
         (summary, false) => {
             print(&table(&["COUNT", "REASON", "FINGERPRINT", "ERROR"], counts.iter().map(Count::cells).collect()))?;
             if !summary {

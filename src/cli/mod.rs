@@ -15,6 +15,7 @@ mod submit;
 mod workers;
 
 use std::{
+    borrow::Cow,
     ffi::{OsStr, OsString},
     io::{self, Write},
     path::Path,
@@ -30,7 +31,8 @@ use crate::{
     clock::Timestamp,
     config::{Config, Sources},
     error::{Code, Error},
-    logging::Level,
+    logging::{Level, journal},
+    secrets::masked,
     transport::{self, DeadQueue, Depth, Request, Transport},
 };
 
@@ -64,8 +66,7 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
     match done {
         Ok(code) => code.into(),
         Err(error) => {
-            // Nobody to tell if stderr is closed.
-            let _ = writeln!(io::stderr(), "{error}");
+            complain(&format!("{error}\n"));
             error.code.into()
         }
     }
@@ -121,8 +122,19 @@ fn refused(error: &clap::Error) -> ExitCode {
     let what = paragraphs.next().unwrap_or_default();
     let hints: Vec<String> = paragraphs.filter(|paragraph| !paragraph.is_empty()).collect();
     let hint = hints.first().map_or("try --help", |hint| hint.strip_prefix("tip: ").unwrap_or(hint));
-    let _ = writeln!(io::stderr(), "{what}\nhint: {hint}");
+    complain(&format!("{what}\nhint: {hint}\n"));
     Code::Usage.into()
+}
+
+/// Says on stderr why a command ended; to the journal as an error. What somebody typed in the wrong place may be an address.
+fn complain(text: &str) {
+    let text = &*masked(text);
+    let mut stderr = io::stderr();
+    let named = std::env::var("JOURNAL_STREAM").ok();
+    let to_journal = journal::is_journal(named.as_deref(), &stderr);
+    let text = if to_journal { Cow::Owned(journal::marked(Level::Error, text)) } else { Cow::Borrowed(text) };
+    // Nobody to tell if stderr is closed.
+    let _ = stderr.write_all(text.as_bytes());
 }
 
 // What the verbs share.

@@ -120,6 +120,7 @@ fn as_program(config: &Config, plan: QueuePlan, level: Level, task: Task) -> Res
     let run = master::Run {
         reader: None,
         control: None,
+        metrics: None,
         notifier: None,
         plan,
         launches: vec![launch(config, &queue, level)],

@@ -6,6 +6,7 @@ use std::{
     fs::File,
     hash::{BuildHasher, Hasher},
     io::{self, IsTerminal},
+    net::SocketAddr,
     os::fd::AsFd,
     path::Path,
     rc::Rc,
@@ -29,8 +30,10 @@ use crate::{
         self, Finished, Fresh, MASTER, Objection, Reader, Run, Tally,
         event::{Plan, QueuePlan},
     },
+    metrics::Listener,
     process::{self, Environment, Program},
     schedule::Timer,
+    secrets::masked,
     systemd::Notifier,
     task::Accepts,
     transport::{QueueSetup, Uri},
@@ -66,7 +69,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
         (true, false) => {
             for schedule in &config.schedules {
                 let (Target::Worker(target) | Target::Ctl(target)) = &schedule.target;
-                info(&format!("Scheduling \"{target}\" for {}", schedule.fields));
+                info(&format!("Scheduling \"{}\" for {}", masked(target), schedule.fields));
             }
             Some(Timer::new(config.schedules.clone()))
         }
@@ -74,6 +77,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     let reader = reader(app, global, verb, &config, level)?;
     let launches = config.queues.iter().map(|queue| launch(&config, queue, level)).collect();
     let control = control(&config, verb, &logger)?;
+    let metrics = config.metrics_listen.map(|address| metrics(address, &logger)).transpose()?;
     let notifier = Notifier::of_process(|name| std::env::var(name).ok()).unwrap_or_else(|error| {
         logger.line(Level::Warning, MASTER, &format!("cannot tell the service manager anything: {error}"));
         None
@@ -81,6 +85,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     let run = Run {
         control,
         notifier,
+        metrics,
         report: report.clone(),
         plan: plan(&config, verb, level, format, timer.is_some()),
         launches,
@@ -187,8 +192,21 @@ fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
         ("transport", before.transport != now.transport),
         ("declare", before.declare_passive != now.declare_passive),
         ("control", before.control_socket != now.control_socket),
+        ("metrics", before.metrics_listen != now.metrics_listen),
     ];
     keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+}
+
+/// Binds the address of the metrics.
+fn metrics(address: SocketAddr, logger: &Logger) -> Result<Listener, Error> {
+    let cannot = |error: io::Error| {
+        Error::new(Code::Unavailable, format!("metrics.listen: cannot listen at {address}: {error}"))
+            .hint("another process may have it: give this one an address of its own with --set metrics.listen=…")
+    };
+    let listener = Listener::bind(address).map_err(cannot)?;
+    let bound = listener.address().map_err(cannot)?;
+    logger.line(Level::Info, MASTER, &format!("Metrics at http://{bound}/metrics"));
+    Ok(listener)
 }
 
 /// Keeps the queues that were asked for, and no more processes of each than asked for.

@@ -5,12 +5,12 @@ mod queues;
 mod schedules;
 mod terms;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{
     Backoff, Config, Supervisor,
     file::{Sources, Typed},
-    reader::{Section, check_longest},
+    reader::{Item, Section, check_longest},
     report::Report,
 };
 use crate::transport;
@@ -25,11 +25,13 @@ pub(super) const TOP: &[&str] = &[
     "scheduled_workers",
     "supervisor",
     "control",
+    "metrics",
     "workers_poll_interval",
     "workers_check_child_interval",
 ];
 const SUPERVISOR: &[&str] = &["grace", "start_timeout", "ping", "restart"];
 const RESTART: &[&str] = &["first", "factor", "longest"];
+const METRICS: &[&str] = &["listen"];
 
 /// Checks everything. The result is of use only if nothing was reported.
 pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config {
@@ -62,6 +64,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config 
         schedules,
         supervisor: supervisor(&top),
         control_socket,
+        metrics_listen: top.section("metrics", METRICS).get("listen").and_then(|item| address(&item)),
         folder: typed.folder,
         files: typed.files,
     }
@@ -101,6 +104,12 @@ fn transport_uri(top: &Section<'_>) -> Option<transport::Uri> {
     }
 }
 
+/// Of numbers alone: a name may stand for several addresses, or for another one tomorrow.
+fn address(item: &Item<'_>) -> Option<SocketAddr> {
+    let address = item.text()?.parse().ok();
+    address.or_else(|| item.expected("an address of numbers with its port, such as 127.0.0.1:9464 or [::1]:9464"))
+}
+
 fn supervisor(top: &Section<'_>) -> Supervisor {
     let default = Supervisor::default();
     let section = top.section("supervisor", SUPERVISOR);
@@ -133,8 +142,17 @@ mod tests {
     #[test]
     fn the_reference_names_every_key() {
         let reference = include_str!("../../config/reference.yaml");
-        let lists =
-            [TOP, SUPERVISOR, RESTART, kinds::KIND, terms::LIMITS, schedules::OWN, &Fields::CALENDAR, &Fields::BOUNDS];
+        let lists = [
+            TOP,
+            SUPERVISOR,
+            METRICS,
+            RESTART,
+            kinds::KIND,
+            terms::LIMITS,
+            schedules::OWN,
+            &Fields::CALENDAR,
+            &Fields::BOUNDS,
+        ];
         for key in lists.into_iter().chain(queues::LISTS).flatten() {
             let named = |line: &str| line.split('#').next().is_some_and(|line| line.contains(&format!("{key}:")));
             assert!(reference.lines().any(named), "{key} is missing in reference.yaml");

@@ -137,7 +137,7 @@ impl Sources {
             Err(what) => {
                 // What stands before the first = is shown, never what follows it.
                 let key: String = option.split('=').next().unwrap_or_default().chars().take(40).collect();
-                let origin = Origin::Option(format!("--set {}", super::report::mask(&key)));
+                let origin = Origin::Option(format!("--set {}", crate::secrets::masked(&key)));
                 let hint = "--set takes KEY=YAML, as in --set workers.foo.processes=2".to_owned();
                 report.add_outside(origin, what, Some(hint));
                 return None;

@@ -25,7 +25,7 @@ mod set;
 mod show;
 mod units;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use self::{
     file::Sources,
@@ -80,6 +80,8 @@ pub struct Config {
     pub supervisor: Supervisor,
     /// The control socket, if one was asked for by name; `none` alone (a relative path) asks for none.
     pub control_socket: Option<PathBuf>,
+    /// Where metrics are served, if they are.
+    pub metrics_listen: Option<SocketAddr>,
     /// Folder of the first file; the current one without a file.
     pub folder: PathBuf,
     /// Files that were read, in order.

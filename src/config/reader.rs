@@ -96,7 +96,7 @@ impl<'a> Item<'a> {
             (Value::Float(value), None) => return value.to_string(),
         };
         let cut: String = text.chars().take(60).collect();
-        format!("{:?}", super::report::mask(&cut))
+        format!("{:?}", crate::secrets::masked(&cut))
     }
 
     /// The folder that relative paths in this value are relative to.

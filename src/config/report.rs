@@ -6,6 +6,7 @@ use super::{
     index::Position,
     problem::{Origin, Problem},
 };
+use crate::secrets::masked;
 
 /// More problems than this are counted, not shown.
 const MOST: usize = 100;
@@ -154,38 +155,13 @@ impl Report {
         for secret in self.secrets.borrow().iter() {
             text = text.replace(secret, "***");
         }
-        mask(&text)
+        masked(&text).into_owned()
     }
-}
-
-/// Masks the passwords of all addresses in a text.
-pub(super) fn mask(text: &str) -> String {
-    let mut masked = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(colon) = rest.find("://") {
-        let (before, address) = rest.split_at(colon + 3);
-        masked.push_str(before);
-        let end = address.find(|c: char| c.is_whitespace() || "\"'".contains(c)).unwrap_or(address.len());
-        let (address, after) = address.split_at(end);
-        match address.rfind('@').and_then(|at| Some((address[..at].split_once(':')?.0, &address[at..]))) {
-            Some((user, host)) => masked.extend([user, ":***", host]),
-            None => masked.push_str(address),
-        }
-        rest = after;
-    }
-    masked.push_str(rest);
-    masked
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_masked_wherever_they_stand() {
-        assert_eq!(mask("{a: amqp://u:p@h/v, b: 'amqp://x:y@z'}"), "{a: amqp://u:***@h/v, b: 'amqp://x:***@z'}");
-        assert_eq!(mask("http://h:80/ and no more"), "http://h:80/ and no more");
-    }
 
     #[test]
     fn lines_are_cut_around_the_caret_and_hide_secrets() {

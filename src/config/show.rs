@@ -5,13 +5,17 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{Acks, Backoff, Command, Config, Misfire, Mode, Queue, Schedule, Target};
-use crate::transport::{Uri, amqp};
+use crate::{
+    secrets::masked,
+    transport::{Uri, amqp},
+};
 
 impl Config {
     /// The merged settings: keys as in the files, durations in seconds, sizes in bytes, the transport without its
-    /// password, the values of kinds' environments masked. `delays` of a queue are those that its settings can ask for,
-    /// in seconds, jitter aside; `names` are what it uses on the transport: with RabbitMQ the delay queues that these delays
-    /// pass through (`delays`), and the pattern of all, of which others are made at first use (`retry`).
+    /// password, passwords of addresses in command lines and the values of kinds' environments masked. `delays` of a queue
+    /// are those that its settings can ask for, in seconds, jitter aside; `names` are what it uses on the transport: with
+    /// RabbitMQ the delay queues that these delays pass through (`delays`), and the pattern of all, of which others are made
+    /// at first use (`retry`).
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut workers: Map<String, Value> =
@@ -32,6 +36,7 @@ impl Config {
                 "restart": backoff(&self.supervisor.restart),
             },
             "control": { "socket": self.control_socket },
+            "metrics": { "listen": self.metrics_listen },
             "folder": self.folder,
             "files": self.files,
         })
@@ -96,7 +101,7 @@ impl Config {
 fn command(command: &Command) -> Value {
     let terms = &command.terms;
     json!({
-        "command": command.argv,
+        "command": command.argv.iter().map(|word| masked(word)).collect::<Vec<_>>(),
         "mode": match command.mode { Mode::Frames => "frames", Mode::Once => "once" },
         "accepts": command.accepts,
         "cwd": command.folder,
@@ -125,7 +130,7 @@ fn schedule(schedule: &Schedule) -> Value {
     let mut object: Value = serde_json::from_str(&schedule.fields).unwrap_or_default();
     match &schedule.target {
         Target::Worker(kind) => object["worker"] = kind.as_str().into(),
-        Target::Ctl(line) => object["ctl"] = line.as_str().into(),
+        Target::Ctl(line) => object["ctl"] = masked(line).into(),
     }
     object["id"] = schedule.id.as_str().into();
     object["queue"] = schedule.queue.as_str().into();

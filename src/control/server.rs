@@ -6,13 +6,10 @@
 //! reaches the master's loop.
 
 use std::{
-    cell::RefCell,
-    collections::VecDeque,
     fs::File,
     io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
-    rc::Rc,
     time::Duration,
 };
 
@@ -21,13 +18,13 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
-    task::AbortHandle,
 };
 
 use super::{
     Place,
     types::{Answer, COMMAND_LIMIT, Command, parse},
 };
+use crate::clients::Clients;
 
 /// Clients at once; beyond that the one goes that has said nothing for longest.
 const CLIENTS: usize = 32;
@@ -139,52 +136,16 @@ impl Drop for Socket {
 }
 
 async fn accept(listener: UnixListener, master: mpsc::UnboundedSender<Asked>) {
-    let clients = Clients::default();
-    let mut number = 0;
+    let clients = Clients::at_most(CLIENTS);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors: those of clients come back within their patience.
             tokio::time::sleep(PATIENCE).await;
             continue;
         };
-        number += 1;
-        let (id, here) = (number, clients.clone());
         let master = master.clone();
-        let task = tokio::task::spawn_local(async move {
-            // A client that breaks off is none of our business.
-            let _ = converse(stream, master, || here.spoke(id)).await;
-            here.left(id);
-        });
-        clients.came(id, task.abort_handle());
-    }
-}
-
-/// Who is connected, the one that has said nothing for longest first.
-#[derive(Clone, Default)]
-struct Clients(Rc<RefCell<VecDeque<(u64, AbortHandle)>>>);
-
-impl Clients {
-    fn came(&self, id: u64, task: AbortHandle) {
-        let mut clients = self.0.borrow_mut();
-        clients.push_back((id, task));
-        if clients.len() > CLIENTS
-            && let Some((_, silent)) = clients.pop_front()
-        {
-            silent.abort();
-        }
-    }
-
-    fn spoke(&self, id: u64) {
-        let mut clients = self.0.borrow_mut();
-        if let Some(position) = clients.iter().position(|(client, _)| *client == id)
-            && let Some(client) = clients.remove(position)
-        {
-            clients.push_back(client);
-        }
-    }
-
-    fn left(&self, id: u64) {
-        self.0.borrow_mut().retain(|(client, _)| *client != id);
+        // A client that breaks off is none of our business.
+        clients.admit(|presence| async move { drop(converse(stream, master, || presence.spoke()).await) });
     }
 }
 
@@ -242,20 +203,5 @@ mod tests {
         drop(theirs);
         // What was waited for in vain is given back as soon as it comes.
         drop(lock(open(), Duration::from_secs(10)).unwrap());
-    }
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn the_client_that_has_said_nothing_for_longest_goes() {
-        let clients = Clients::default();
-        let mut tasks = Vec::new();
-        for id in 0..CLIENTS as u64 {
-            let task = tokio::spawn(std::future::pending::<()>());
-            clients.came(id, task.abort_handle());
-            tasks.push(task);
-        }
-        clients.spoke(0);
-        clients.came(1000, tokio::spawn(std::future::pending::<()>()).abort_handle());
-        assert!(tasks.remove(1).await.unwrap_err().is_cancelled());
-        assert!(!tasks[0].is_finished() && !tasks[1].is_finished());
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::{Level, MESSAGE_LIMIT};
+use super::{Level, MESSAGE_LIMIT, journal};
 use crate::clock::Timestamp;
 
 /// The form of all lines.
@@ -20,6 +20,33 @@ pub enum Format {
     },
     /// One object a line.
     Json,
+}
+
+/// How lines are written: their form, and for whom.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Form {
+    pub(super) format: Format,
+    /// For the journal, which wants priorities. An object has its level in it.
+    pub(super) journal: bool,
+}
+
+impl Form {
+    /// A line of the master, with its newline.
+    pub(super) fn line(self, now: Timestamp, level: Level, name: &str, message: &str, about: Option<&About>) -> String {
+        self.marked(level, line(self.format, now, level, name, message, about))
+    }
+
+    /// A line that a worker wrote, given without its newline. What it prints has the priority of information, its own log
+    /// lines theirs; none that it chooses otherwise: the most urgent ones reach everybody's terminal.
+    pub(super) fn worker_line(self, now: Timestamp, line: &str, about: &About) -> String {
+        let level = if self.journal { parts(line).map_or(Level::Info, |(level, _, _)| level) } else { Level::Info };
+        self.marked(level, worker_line(self.format, now, line, about))
+    }
+
+    fn marked(self, level: Level, text: String) -> String {
+        let wanted = self.journal && self.format != Format::Json;
+        if wanted { journal::marked(level, &text) } else { text }
+    }
 }
 
 /// What a line is about, as far as that is known.
@@ -55,8 +82,7 @@ pub(super) fn line(
     }
 }
 
-/// A line that a worker wrote, given without its newline.
-pub(super) fn worker_line(format: Format, now: Timestamp, line: &str, about: &About) -> String {
+fn worker_line(format: Format, now: Timestamp, line: &str, about: &About) -> String {
     match format {
         Format::Plain => format!("{line}\n"),
         Format::Full { .. } => format!("{} {} | {line}\n", time(now), about.slot.as_deref().unwrap_or_default()),
@@ -159,5 +185,17 @@ mod tests {
         );
         let raw: Value = serde_json::from_str(&worker_line(Format::Json, NOW, "a \"b\"\u{1}", &about())).unwrap();
         assert_eq!(raw["message"], "a \"b\"\u{1}");
+    }
+
+    #[test]
+    fn the_journal_is_told_how_much_a_line_matters() {
+        let shown = |format, line: &str| Form { format, journal: true }.worker_line(NOW, line, &about());
+        assert_eq!(shown(Format::Plain, "hello"), "<6>hello\n");
+        assert_eq!(shown(Format::Plain, "WARNING:FooWorker:no room"), "<4>WARNING:FooWorker:no room\n");
+        assert_eq!(shown(Format::Plain, "<0>the end is near"), "<6><0>the end is near\n");
+        assert!(shown(Format::Full { colour: false }, "hello").starts_with("<6>2023-11-14T22:13:20.123Z foo[1] | "));
+        assert!(shown(Format::Json, "hello").starts_with('{'));
+        let two = Form { format: Format::Plain, journal: true };
+        assert_eq!(two.line(NOW, Level::Error, "X", "a\nb", None), "<3>ERROR:X:a\n<3>b\n");
     }
 }

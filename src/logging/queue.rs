@@ -18,7 +18,8 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::Notify;
 
-use super::{Level, MASTER, QUEUE_LIMIT, format_line};
+use super::{Level, MASTER, QUEUE_LIMIT, format::Form};
+use crate::clock::Clock;
 
 /// What a line costs beside its bytes: empty lines must fill the queue as well.
 const LINE_COST: usize = 64;
@@ -40,11 +41,15 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Of the line about dropped ones.
+    form: Form,
     lines: VecDeque<Line>,
     /// Cost of `lines` and of the line that is being written.
     cost: usize,
     /// Lines that were dropped and not yet told about.
     dropped: u64,
+    /// All that were ever dropped.
+    dropped_in_all: u64,
     /// The last write failed, of a log that goes on (a full disk): wait for a new line to try again.
     failing: bool,
     phase: Phase,
@@ -68,6 +73,8 @@ struct Line {
     bytes: Vec<u8>,
     /// How many lines are lost with this one: more than itself, if it tells of dropped ones.
     stands_for: u64,
+    /// It is the line that tells of dropped ones, itself never counted.
+    is_notice: bool,
 }
 
 impl Line {
@@ -77,8 +84,8 @@ impl Line {
 }
 
 impl Queue {
-    pub(super) fn start(output: File) -> io::Result<Arc<Self>> {
-        let queue = Arc::new(Self::new(Phase::Writing));
+    pub(super) fn start(output: File, form: Form) -> io::Result<Arc<Self>> {
+        let queue = Arc::new(Self::new(Phase::Writing, form));
         let writer = Arc::clone(&queue);
         std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.write_all(&output))?;
         Ok(queue)
@@ -86,12 +93,12 @@ impl Queue {
 
     /// One that takes nothing.
     pub(super) fn closed() -> Arc<Self> {
-        Arc::new(Self::new(Phase::Ended))
+        Arc::new(Self::new(Phase::Ended, Form::default()))
     }
 
-    fn new(phase: Phase) -> Self {
+    fn new(phase: Phase, form: Form) -> Self {
         Self {
-            state: Mutex::new(State { phase, ..State::default() }),
+            state: Mutex::new(State { form, phase, ..State::default() }),
             lines_came: Condvar::new(),
             all_written: Condvar::new(),
             room: Notify::new(),
@@ -136,9 +143,10 @@ impl Queue {
         if matches!(state.phase, Phase::Closing | Phase::Ended) {
             return;
         }
-        let line = Line { bytes, stands_for: 1 };
+        let line = Line { bytes, stands_for: 1, is_notice: false };
         if state.cost + line.cost() > most {
             state.dropped += 1;
+            state.dropped_in_all += 1;
         } else {
             state.tell_dropped();
             state.push(line);
@@ -151,6 +159,10 @@ impl Queue {
             state.phase = Phase::Writing;
             self.lines_came.notify_one();
         }
+    }
+
+    pub(super) fn dropped_in_all(&self) -> u64 {
+        self.lock().dropped_in_all
     }
 
     pub(super) fn wait_written(&self, limit: Duration) -> bool {
@@ -186,6 +198,7 @@ impl Queue {
                     self.closed.store(true, Ordering::Release);
                 } else {
                     state.dropped += line.stands_for;
+                    state.dropped_in_all += u64::from(!line.is_notice);
                     state.failing = true;
                 }
             }
@@ -237,7 +250,11 @@ impl State {
             return false;
         }
         let text = format!("{count} {} dropped", if count == 1 { "line" } else { "lines" });
-        self.push(Line { bytes: format_line(Level::Warning, MASTER, &text).into_bytes(), stands_for: count });
+        self.push(Line {
+            bytes: self.form.line(Clock::wall(), Level::Warning, MASTER, &text, None).into_bytes(),
+            stands_for: count,
+            is_notice: true,
+        });
         true
     }
 }

@@ -317,6 +317,7 @@ impl Core {
             let (id, failure) = (delivery.task.id.clone(), failure.cloned());
             self.actions.push(Action::TaskEnded { queue, id, in_hand: took, failure });
         }
+        self.pools[delivery.queue.0].counts.settled(took, settlement);
         match settlement {
             Settlement::Done { .. } => self.tally.processed += 1,
             Settlement::Retry { .. } => {

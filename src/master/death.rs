@@ -15,6 +15,7 @@ use super::{
 use crate::{
     error::Code,
     logging::Level,
+    metrics::counts::Cause,
     task::{Exit, Settlement},
 };
 
@@ -87,6 +88,7 @@ impl Core {
         }
         let slot = self.slots[worker.slot].name.clone();
         self.log(Level::Error, || format!("{slot} could not be started: {error}"));
+        self.count_restart(worker.slot, Cause::Start);
         if self.is_once(worker.slot) {
             self.once_not_started(worker.slot);
         }
@@ -128,6 +130,7 @@ impl Core {
             self.dispatch(index);
             return;
         }
+        self.count_restart(slot, cause(&life));
         self.slots[slot].restarts += 1;
         // What is given back for the sake of a cancelled neighbour has not failed.
         let by_hand = matches!(life.phase, Phase::Doomed(Doom::Cancelled));
@@ -172,6 +175,7 @@ impl Core {
         let Some(hand) = life.last_sent.take().and_then(|id| life.take(&id)) else { return };
         let (id, name) = (hand.delivery.task.id.clone(), self.slots[slot].name.clone());
         self.log(Level::Info, || format!("Task {id} was not begun: {name} ended before it read it; back in its queue"));
+        self.pools[hand.delivery.queue.0].counts.released += 1;
         self.settle_hand(&hand, Settlement::Release);
     }
 
@@ -379,6 +383,28 @@ impl Core {
         }
         self.renew_next(index);
         self.renew_credit(index);
+    }
+}
+
+/// Why a process that has ended without being asked to is to be started again.
+fn cause(life: &Life) -> Cause {
+    match &life.phase {
+        _ if !life.was_ready => Cause::Start,
+        Phase::Doomed(Doom::TimeLimit { .. }) => Cause::Timeout,
+        Phase::Doomed(Doom::Fault(_)) => Cause::Fault,
+        Phase::Doomed(Doom::Cancelled { .. }) => Cause::Cancelled,
+        Phase::Doomed(Doom::Silent) => Cause::Silent,
+        Phase::Doomed(Doom::StartLimit | Doom::Stop)
+        | Phase::Starting { .. }
+        | Phase::Working { .. }
+        | Phase::Leaving
+        | Phase::Interrupted { .. } => {
+            if life.hands.is_empty() {
+                Cause::Idle
+            } else {
+                Cause::Crash
+            }
+        }
     }
 }
 

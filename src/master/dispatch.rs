@@ -19,6 +19,7 @@ use crate::{
     config::Acks,
     frames::{self, Payload, TaskFrame},
     logging::Level,
+    secrets::masked,
     task::{self, Accepts, Delivery, Reason, Settlement},
 };
 
@@ -151,6 +152,9 @@ impl Core {
         if let Some(window) = &mut pool.rate {
             window.started(now);
         }
+        if let Some(due_at) = delivery.task.due_at {
+            pool.counts.waited.observe(self.now.wall.remaining(due_at));
+        }
         pool.in_hand += 1;
         if pool.in_hand == 1 {
             pool.pace.ended_at = now;
@@ -214,7 +218,7 @@ impl Core {
         written.map_err(|fault| fault.to_string())?;
         self.talk_of(&delivery.task.id);
         self.log_as(slot, Level::Debug, || match &text {
-            Some(text) => format!("Got payload: {}", cut(text)),
+            Some(text) => format!("Got payload: {}", masked(cut(text))),
             None => format!("Got payload: {} bytes", task.body.len()),
         });
         Ok(frame)

@@ -15,10 +15,12 @@ mod core;
 mod death;
 mod dispatch;
 pub mod event;
+mod measure;
 mod memory;
 mod once;
 mod ping;
 pub(crate) mod pool;
+mod questions;
 mod reload;
 mod renewal;
 mod report;
@@ -62,8 +64,10 @@ use crate::{
     error::{Code, Error},
     junit,
     logging::{About, Level, Logger},
+    metrics::{self, Question},
     process::{self, Environment, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
     schedule::{Act, Timer},
+    secrets::masked,
     systemd::Notifier,
     task::{Handle, Settlement},
     transport::{self, QueueSetup, Request, Transport, Uri},
@@ -108,6 +112,8 @@ pub struct Run {
     pub notifier: Option<Notifier>,
     /// Where people ask and steer, bound already.
     pub control: Option<Socket>,
+    /// Where numbers are served, bound already.
+    pub metrics: Option<metrics::Listener>,
     /// Gathers the ends of tasks, for whoever made it.
     pub report: Option<Rc<RefCell<junit::Report>>>,
 }
@@ -157,7 +163,11 @@ pub fn run_on(
         if let Some(socket) = &control {
             socket.serve(asking.clone()).map_err(|error| internal("cannot watch the control socket", error))?;
         }
-        let told = Told { transport: told, asked, _asking: asking };
+        let (questions, questioned) = mpsc::unbounded_channel();
+        let ends = metrics::Master { questions, commands: asking };
+        let metrics = run.metrics.take().map(|listener| listener.serve(ends.clone())).transpose();
+        let _metrics = metrics.map_err(|error| internal("cannot serve metrics", error))?;
+        let told = Told { transport: told, asked, questioned, _asking: ends };
         Shell::new(run, transport, logger.clone()).go(&signals, &arrivals, told).await
     })
 }
@@ -166,8 +176,9 @@ pub fn run_on(
 struct Told {
     transport: mpsc::UnboundedReceiver<transport::Event>,
     asked: mpsc::UnboundedReceiver<Asked>,
-    /// Without a control socket nobody asks; the channel must not end for that.
-    _asking: mpsc::UnboundedSender<Asked>,
+    questioned: mpsc::UnboundedReceiver<Question>,
+    /// Without a control socket or metrics nobody asks; the channels must not end for that.
+    _asking: metrics::Master,
 }
 
 struct Shell {
@@ -267,6 +278,8 @@ impl Shell {
                     ready.map_err(|error| Error::new(Code::Internal, format!("cannot wait for signals: {error}")))?;
                     self.signalled(&signals.drain());
                 }
+                // Before the flood of tasks: whether the loop turns is asked while much is done, too.
+                Some(question) = told.questioned.recv() => self.questioned(question),
                 () = self.inbox.filled() => self.take_inbox(),
                 count = told.transport.recv_many(&mut batch, TURN) => {
                     if count == 0 {
@@ -289,6 +302,8 @@ impl Shell {
                 self.hand_over_settlements();
             }
         }
+        // A stop that ended at once was not told yet.
+        self.notify();
         self.hand_over_settlements();
         let (reply, closed) = oneshot::channel();
         self.transport.ask(Request::Close { reply });
@@ -442,7 +457,8 @@ impl Shell {
     fn fire(&mut self, acts: Vec<Act>) {
         for Act::Fire { schedule, moment, task, target } in acts {
             if task.is_some() {
-                self.logger.line(Level::Debug, MASTER, &format!("Triggering scheduled execution of {target}"));
+                let text = format!("Triggering scheduled execution of {}", masked(&target));
+                self.logger.line(Level::Debug, MASTER, &text);
             }
             self.transport.ask(Request::Fire { schedule, moment, task });
         }

@@ -17,6 +17,7 @@ use crate::{
     frames::HaltReason,
     logging::Level,
     outcome::Outcome,
+    secrets::masked,
     task::{self, Accepts, Delivery, Exit, QueueIndex, Settlement},
 };
 
@@ -94,7 +95,7 @@ impl Core {
         };
         self.log_as(slot, Level::Debug, || match std::str::from_utf8(&once.payload) {
             Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => {
-                format!("Got payload: {}", super::dispatch::cut(text.trim_end()))
+                format!("Got payload: {}", masked(super::dispatch::cut(text.trim_end())))
             }
             _ => format!("Got payload: {} bytes", once.payload.len()),
         });
@@ -119,6 +120,7 @@ impl Core {
                 self.note(&hand.delivery, std::time::Duration::ZERO, &settlement);
                 settlement
             } else {
+                self.pools[hand.delivery.queue.0].counts.released += 1;
                 Settlement::Release
             };
             self.settle_hand(&hand, settlement);

@@ -9,6 +9,7 @@ use super::event::QueuePlan;
 use crate::{
     clock::Instant,
     config::{Breaker, Rate},
+    metrics::counts::Counts,
     task::Delivery,
     transport::{DeadQueue, QueueSetup},
 };
@@ -59,6 +60,8 @@ pub(super) struct Pool {
     pub(super) paused: bool,
     /// Tasks done.
     pub(super) done: u64,
+    /// What happened here, for metrics.
+    pub(super) counts: Counts,
     /// When a task last came.
     pub(super) delivered_at: Instant,
     /// Slots that are no more, whose processes have not ended. What they hold takes credit, but no seat.
@@ -167,6 +170,7 @@ impl Pool {
             configured,
             paused: false,
             done: 0,
+            counts: Counts::default(),
             delivered_at: Instant::default(),
             leaving: Vec::new(),
             renewals: VecDeque::new(),

@@ -9,7 +9,7 @@ use super::{
     pool,
     slot::{Life, Phase, Slot, State},
 };
-use crate::{config, frames::HaltReason, logging::Level};
+use crate::{config, frames::HaltReason, logging::Level, metrics::counts::Cause};
 
 impl Core {
     /// Renews the workers of a queue, one after the other.
@@ -148,6 +148,10 @@ impl Core {
                 // A restart was asked for after this one was started.
                 for waiting in self.pools[index].renewals.iter_mut().filter(|waiting| **waiting == old) {
                     *waiting = new;
+                }
+                if let Some(life) = self.slots[old].peek() {
+                    let cause = if life.recycling { Cause::Recycle } else { Cause::Renewal };
+                    self.count_restart(old, cause);
                 }
                 self.retire(old, HaltReason::Recycle);
             }

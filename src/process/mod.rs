@@ -4,7 +4,7 @@
 //! - [`spawn()`] starts a worker with its frame socket, its output pipe and its own process group.
 //! - [`link`] is the master's end of the frame socket, [`evidence`] of the output pipe.
 //! - [`signals`] turns signals into values; [`reap`] turns a SIGCHLD into the end of one process after the other.
-//! - [`limits`] reads what the kernel knows about memory.
+//! - [`limits`] reads what the kernel knows about memory, [`own`] what the master itself takes.
 //!
 //! All `unsafe` of this crate is in this folder, a sentence at each block.
 
@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod inherited;
 pub mod limits;
 pub mod link;
+pub mod own;
 pub mod ready;
 pub mod reap;
 pub mod signals;

@@ -121,6 +121,20 @@ pub fn credit_can_be_lowered_and_raised<T: Tenant>(tenant: &T) {
     assert_eq!((other.queue.0, other.task.id.as_str()), (1, "0"));
 }
 
+pub fn a_task_tells_since_when_it_is_due<T: Tenant>(tenant: &T) {
+    let queue = tenant.queue("foo");
+    let delay = Duration::from_millis(300);
+    let mut party = Party::attached(tenant, &[setup(&queue, &[delay])], 10);
+    let before = Clock::wall();
+    party.submit(vec![task(&queue, "now"), NewTask { delay, ..task(&queue, "later") }]);
+    for (name, earliest) in [("now", before), ("later", before.plus(delay))] {
+        let delivery = party.delivery();
+        let due_at = delivery.task.due_at.expect("it is known");
+        assert_eq!(delivery.task.id, name);
+        assert!(earliest <= due_at && due_at <= Clock::wall(), "{name}: {before:?}, {due_at:?}");
+    }
+}
+
 pub fn delayed_tasks_wait_for_their_time<T: Tenant>(tenant: &T) {
     let queue = tenant.queue("foo");
     let (short, long) = (Duration::from_millis(300), Duration::from_millis(900));

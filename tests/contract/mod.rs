@@ -74,6 +74,7 @@ macro_rules! every_clause {
                 tasks_come_oldest_first
                 credit_is_never_exceeded
                 credit_can_be_lowered_and_raised
+                a_task_tells_since_when_it_is_due
                 delayed_tasks_wait_for_their_time
                 expired_tasks_are_delivered_with_their_expiry
                 two_consumers_share_a_queue

@@ -344,7 +344,8 @@ impl World {
             self.feed(event)?;
         }
         self.now += Duration::from_hours(1);
-        self.feed(Event::DeadlinePassed)
+        self.feed(Event::DeadlinePassed)?;
+        self.check_counts()
     }
 }
 

@@ -143,12 +143,6 @@ impl Broker {
         self.members.iter().any(|(index, member)| *member == queue && !self.leaving.contains(index))
     }
 
-    /// Where the master has this queue, which it has while anything of it is in hand.
-    fn index_of(&self, queue: usize) -> QueueIndex {
-        let index = self.members.iter().find(|(_, member)| **member == queue).map(|(index, _)| *index);
-        QueueIndex(index.expect("a queue stays while anything of it is in hand"))
-    }
-
     fn join(&mut self, joining: Joining) -> Event {
         let Joining { index, queue, keep, refuse } = joining;
         let is_member = self.members.get(&index) == Some(&queue);
@@ -163,6 +157,11 @@ impl Broker {
         }
         self.keeps[queue] = keep;
         Event::QueueAdded { queue: queue_index }
+    }
+
+    /// Where a queue is worked at present.
+    fn index_of(&self, queue: usize) -> Option<QueueIndex> {
+        self.members.iter().find(|(_, member)| **member == queue).map(|(index, _)| QueueIndex(*index))
     }
 
     /// What waited for a session.
@@ -255,14 +254,13 @@ impl Broker {
     fn deliver(&mut self, number: u64, dice: &mut Dice) -> Delivery {
         let handle = Handle(self.number());
         self.handles.insert(handle, number);
-        let queue = self.index_of(self.messages[&number].queue);
-        let message = self.messages.get_mut(&number).expect("a ready message exists");
-        message.place = Place::InHand(handle);
+        self.messages.get_mut(&number).expect("a ready message exists").place = Place::InHand(handle);
+        let message = &self.messages[&number];
         let id = message.id.clone().unwrap_or_else(|| format!("made-up-{}-{}", handle.0, dice.between(0, 9)));
         self.made_up.insert(handle, id.clone());
         Delivery {
             handle,
-            queue,
+            queue: self.index_of(message.queue).expect("only members are delivered from"),
             identity: message.id.as_ref().map(|id| identity(message, id)),
             redelivered: message.redelivered,
             task: Arc::new(task_of(message, id)),
@@ -374,7 +372,8 @@ impl Broker {
                 }
                 let id = message.id.clone().unwrap_or_else(|| self.made_up[&handle].clone());
                 let error = Error::NotStored { queue: "elsewhere".to_owned(), cause: "too large".to_owned() };
-                let (queue, task) = (self.index_of(message.queue), Arc::new(task_of(&message, id)));
+                let queue = self.index_of(message.queue).expect("a queue stays until all of it is settled");
+                let task = Arc::new(task_of(&message, id));
                 return vec![Next::Tell(Event::Unstorable { handle, queue, task, error })];
             }
             Settlement::Done { submit } => {
@@ -447,6 +446,7 @@ fn task_of(message: &Message, id: String) -> Task {
         attempts: message.attempts,
         deliveries: message.deliveries,
         expires_at: message.expires_at,
+        due_at: message.came_at.map(|at| Timestamp(at.as_millis() as i64)),
         ..Task::default()
     }
 }

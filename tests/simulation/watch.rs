@@ -16,6 +16,7 @@ use asynctask::{
 use super::{
     broker::Place,
     child::{Child, Hand},
+    counted::Counted,
     ledger::{Entry, Verdict},
     orders::Orders,
     reloads::Reloads,
@@ -51,6 +52,7 @@ pub(crate) struct Watch {
     pub(crate) parked: Vec<bool>,
     pub(crate) orders: Orders,
     pub(crate) reloads: Reloads,
+    pub(crate) counted: Counted,
     /// Parked for its tasks, and since then none of them ended in words.
     pub(crate) needs_proof: Vec<bool>,
     said_parked: bool,
@@ -78,6 +80,7 @@ impl Watch {
             parked: vec![false; queues],
             orders: Orders::new(plan, queues),
             reloads: Reloads::new(plan.queues.len()),
+            counted: Counted::default(),
             needs_proof: vec![false; queues],
             said_parked: false,
             said_unstartable: false,

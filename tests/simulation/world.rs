@@ -418,7 +418,9 @@ impl World {
         self.note(">", &event);
         let mut actions: Vec<Action> = Vec::new();
         let clock = self.clock();
+        let before = self.counts_before(&event);
         self.core.handle(clock, event, &mut actions);
+        self.counts_after(before);
         for action in actions {
             match &action {
                 Action::Send { worker, frame } => self.note("    < Send", &(worker, String::from_utf8_lossy(frame))),

@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod demo;
 pub mod foreign;
+pub mod http;
 pub mod log;
 pub mod proxy;
 

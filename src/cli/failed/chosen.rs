@@ -13,6 +13,7 @@ use crate::{
     cli::args::{Chosen, Filter},
     clock::{Clock, Timestamp},
     error::Code,
+    secrets::masked,
     transport::{DeadLetter, Walked},
 };
 
@@ -100,9 +101,9 @@ pub(super) fn tell(chosen: &Chosen, what: &str, choice: &Choice, walked: Walked)
         });
         print(&format!("{object}\n"))?;
     } else if chosen.dry_run {
-        print(&format!("{} dead letters of queue {queue} would be {what}\n", choice.met))?;
+        print(&format!("{} dead letters of queue {} would be {what}\n", choice.met, masked(queue)))?;
     } else {
-        print(&format!("{done} dead letters of queue {queue} {what}\n"))?;
+        print(&format!("{done} dead letters of queue {} {what}\n", masked(queue)))?;
     }
     let missing: Vec<String> = choice.missing().map(|id| format!("\"{id}\"")).collect();
     match &missing[..] {

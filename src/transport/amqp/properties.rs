@@ -80,9 +80,26 @@ pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
         history: history(table),
         body,
         id: id.clone().unwrap_or_else(new_id),
+        due_at: None,
     };
     let not_before = table.get(NOT_BEFORE).and_then(moment);
     Read { task, named: id.is_some(), not_before, counted: by_broker.is_some(), carried }
+}
+
+impl Read {
+    /// Since when the task could have been begun: from the end of its delay, or since it was submitted, which ids of
+    /// ours tell (uuid v7) where it is its first time in a queue. Of others nothing is known before they came.
+    pub(super) fn due_at(&self, came_at: Timestamp) -> Timestamp {
+        let is_new = self.task.attempts == 0 && self.task.history.is_empty();
+        self.not_before.or_else(|| made_at(&self.task.id).filter(|_| is_new)).unwrap_or(came_at)
+    }
+}
+
+/// When an id was made, if it is one that tells.
+fn made_at(id: &str) -> Option<Timestamp> {
+    let id = uuid::Uuid::try_parse(id).ok().filter(|id| id.get_version_num() == 7)?;
+    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
+    Some(Timestamp(i64::try_from(seconds).ok()?.checked_mul(1000)? + i64::from(nanoseconds / 1_000_000)))
 }
 
 /// How a task ended before it was put back to work; a text that is no history counts as none.
@@ -340,5 +357,21 @@ mod tests {
         assert_eq!(table[ERROR], AMQPValue::LongString("aä".into()));
         put_text(&mut table, ERROR, "ä", 1);
         assert!(!table.contains_key(ERROR));
+    }
+
+    #[test]
+    fn an_id_of_ours_tells_when_a_new_task_was_submitted() {
+        let came_at = Timestamp(2_000_000_000_000);
+        let due_at = |id: &str, headers: &[(&'static str, AMQPValue)]| {
+            read(&with(headers).with_message_id(id.into()), Vec::new()).due_at(came_at)
+        };
+        // The example of RFC 9562, 2022-02-22T19:22:22Z.
+        let ours = "017F22E2-79B0-7CC3-98C4-DC0C0C07398F";
+        assert_eq!(due_at(ours, &[]), Timestamp(1_645_557_742_000));
+        assert_eq!(due_at("5c146b14-3c52-8afd-938a-375d0df1fbf6", &[]), came_at);
+        assert_eq!(due_at("order-7", &[]), came_at);
+        // What it waited for before its retry is not waiting.
+        assert_eq!(due_at(ours, &[(ATTEMPT, AMQPValue::LongLongInt(1))]), came_at);
+        assert_eq!(due_at(ours, &[(NOT_BEFORE, AMQPValue::LongLongInt(7_000))]), Timestamp(7_000));
     }
 }

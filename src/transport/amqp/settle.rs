@@ -40,6 +40,7 @@ impl Engine {
             }
             intake.ackers.insert(tag, message.acker);
             let mut read = properties::read(&message.properties, message.data);
+            read.task.due_at = Some(read.due_at(now.wall));
             if !message.redelivered {
                 // A count of the broker's that a producer copied from another message: this one comes for the first time.
                 read.task.deliveries = read.carried;

@@ -60,7 +60,8 @@ impl Store {
         self.queues.entry(name.to_owned()).or_default()
     }
 
-    pub(super) fn put(&mut self, queue: &str, due: Timestamp, task: Arc<Task>, redelivered: bool) {
+    pub(super) fn put(&mut self, queue: &str, due: Timestamp, mut task: Arc<Task>, redelivered: bool) {
+        Arc::make_mut(&mut task).due_at = Some(due);
         let place = (due, self.next());
         self.queue(queue).waiting.insert(place, Waiting { task, redelivered });
     }

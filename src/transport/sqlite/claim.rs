@@ -63,6 +63,7 @@ pub(super) fn claim(
                     headers: read_headers(row.get_ref(9)?.as_str_or_null().unwrap_or_default()),
                     body: row.get(10)?,
                     history: read_history(row.get_ref(11)?.as_str_or_null().unwrap_or_default()),
+                    due_at: Some(Timestamp(row.get(2)?)),
                 }),
             })
         })?

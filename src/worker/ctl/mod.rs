@@ -19,6 +19,7 @@ use serde::Deserialize;
 use super::{Context, Error, Outcome, Worker};
 use crate::{
     logging::Level,
+    secrets::masked,
     words::{SplitError, split},
 };
 
@@ -125,10 +126,10 @@ impl Worker for CtlExecutorWorker {
 
     fn process(&mut self, CtlPayload { command }: CtlPayload, context: &Context) -> super::Result {
         if !self.allowed.contains(&command) {
-            let reason = format!("\"{command}\" is the command of no schedule in this configuration");
+            let reason = format!("\"{}\" is the command of no schedule in this configuration", masked(&command));
             return Ok(Outcome::Dead(reason));
         }
-        context.log(Level::Info, &format_args!("Executing Task: {command}"));
+        context.log(Level::Info, &format_args!("Executing Task: {}", masked(&command)));
         match self.run(&command, context) {
             Ok(()) => Ok(Outcome::Done),
             Err(failed) => {

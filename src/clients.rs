@@ -1,0 +1,103 @@
+//! Strangers on a socket of ours, bounded in number: each has a task of its own, and when there are too many, the one
+//! goes that has said nothing for longest; who never said anything counts from its coming.
+
+use std::{cell::RefCell, collections::VecDeque, future::Future, rc::Rc};
+
+use tokio::task::AbortHandle;
+
+/// Those who are served at present. On a local set.
+#[derive(Clone, Debug)]
+pub(crate) struct Clients {
+    most: usize,
+    present: Rc<RefCell<Present>>,
+}
+
+#[derive(Debug, Default)]
+struct Present {
+    last: u64,
+    tasks: VecDeque<(u64, AbortHandle)>,
+}
+
+impl Clients {
+    /// Nobody yet, and never more than `most`.
+    pub(crate) fn at_most(most: usize) -> Self {
+        Self { most, present: Rc::default() }
+    }
+
+    /// Serves one more.
+    pub(crate) fn admit<Served: Future<Output = ()> + 'static>(&self, serve: impl FnOnce(Presence) -> Served) {
+        let id = {
+            let mut present = self.present.borrow_mut();
+            present.last += 1;
+            present.last
+        };
+        let served = serve(Presence { id, present: Rc::clone(&self.present) });
+        let leaving = Rc::clone(&self.present);
+        let task = tokio::task::spawn_local(async move {
+            served.await;
+            leaving.borrow_mut().tasks.retain(|(client, _)| *client != id);
+        });
+        let mut present = self.present.borrow_mut();
+        present.tasks.push_back((id, task.abort_handle()));
+        if present.tasks.len() > self.most
+            && let Some((_, silent)) = present.tasks.pop_front()
+        {
+            silent.abort();
+        }
+    }
+}
+
+/// The place of one of them.
+#[derive(Debug)]
+pub(crate) struct Presence {
+    id: u64,
+    present: Rc<RefCell<Present>>,
+}
+
+impl Presence {
+    /// It said something whole: all others go before it.
+    pub(crate) fn spoke(&self) {
+        let tasks = &mut self.present.borrow_mut().tasks;
+        if let Some(position) = tasks.iter().position(|(client, _)| *client == self.id)
+            && let Some(client) = tasks.remove(position)
+        {
+            tasks.push_back(client);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "local")]
+    async fn who_has_said_nothing_for_longest_goes() {
+        let clients = Clients::at_most(3);
+        let (mut places, mut ends) = (Vec::new(), Vec::new());
+        let mut come = || {
+            let (here, end) = tokio::sync::oneshot::channel::<()>();
+            ends.push(end);
+            clients.admit(|presence| {
+                places.push(presence);
+                async move {
+                    let _here = here;
+                    std::future::pending().await
+                }
+            });
+        };
+        (0..3).for_each(|_| come());
+        drop(come);
+        places[0].spoke();
+        let (here, end) = tokio::sync::oneshot::channel::<()>();
+        ends.push(end);
+        clients.admit(|_| async move {
+            let _here = here;
+            std::future::pending().await
+        });
+        assert!((&mut ends[1]).await.is_err(), "the second never spoke, and is gone");
+        let is_here = |end: &mut tokio::sync::oneshot::Receiver<()>| {
+            end.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty)
+        };
+        assert!(is_here(&mut ends[0]) && is_here(&mut ends[2]) && is_here(&mut ends[3]));
+    }
+}

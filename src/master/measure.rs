@@ -1,0 +1,46 @@
+//! The core's chapter on what it counts: what somebody who measures is shown of it.
+
+use super::{core::Core, pool::Standing, slot::Slot};
+use crate::metrics::{QueueReading, SLOT_STATES, counts::Cause};
+
+impl Core {
+    /// How each queue stands, and what happened there.
+    #[must_use]
+    pub fn readings(&self) -> Vec<QueueReading> {
+        let mut slots = vec![[0; SLOT_STATES.len()]; self.pools.len()];
+        for slot in self.slots.iter().filter(|slot| slot.is_shown()) {
+            if let Some(state) = SLOT_STATES.iter().position(|state| *state == slot.state_word()) {
+                slots[slot.queue][state] += 1;
+            }
+        }
+        let queues = slots.into_iter().enumerate().filter(|(index, _)| self.pools[*index].standing != Standing::Vacant);
+        queues.map(|(index, slots)| self.reading(index, slots)).collect()
+    }
+
+    fn reading(&self, index: usize, slots: [u64; SLOT_STATES.len()]) -> QueueReading {
+        let pool = &self.pools[index];
+        let settings = &pool.plan.settings;
+        QueueReading {
+            name: settings.name.clone(),
+            kind: settings.kind.clone(),
+            dead: settings.dead_letter.clone(),
+            state: self.queue_state(index),
+            in_hand: pool.in_hand,
+            waiting: pool.waiting.len(),
+            slots,
+            counts: pool.counts.clone(),
+        }
+    }
+
+    /// Whether a session with the transport stands, and how many came after the first one.
+    #[must_use]
+    pub const fn sessions(&self) -> (bool, u32) {
+        (self.attached, self.session.saturating_sub(1))
+    }
+
+    /// Counts a worker that has to be started again.
+    pub(super) fn count_restart(&mut self, slot: usize, cause: Cause) {
+        let Slot { queue, .. } = self.slots[slot];
+        self.pools[queue].counts.restarted(cause);
+    }
+}

@@ -1,0 +1,156 @@
+//! What stands on the page, and what probes are told.
+
+use std::net::TcpListener;
+
+use crate::{
+    Demo, Site, ends, started,
+    support::{Place, log::until},
+};
+
+const RETRY: &str = "retry: { max_attempts: 2, first: 100ms }";
+
+#[test]
+fn tasks_are_counted_by_what_became_of_them() {
+    for place in Place::all() {
+        let demo = Demo::new(&place);
+        let settings = format!("{{ foo: {{ worker: demo_sleep_worker, {RETRY} }}, bar: demo_quiet_worker }}");
+        let (master, site) = started(&demo, &settings);
+        let numbers = site.numbers();
+        // Every series is there from the first page on.
+        assert_eq!(numbers[r#"asynctask_tasks_total{queue="foo",outcome="done"}"#], 0.0);
+        assert_eq!(numbers[r#"asynctask_dead_letters_total{queue="bar",reason="crash"}"#], 0.0);
+        let names: Vec<String> = numbers.into_keys().collect();
+
+        demo.submit_all("foo", ["{}", r#"{"n":1}"#, r#"{"n":2,"sleep_ms":20}"#].map(str::to_owned));
+        demo.submit("foo", r#"{"then":"error"}"#);
+        demo.submit("foo", r#"{"then":"abort"}"#);
+        demo.submit("foo", r#"{"then":"dead"}"#);
+        let ended = |numbers: &std::collections::BTreeMap<String, f64>| {
+            numbers[r#"asynctask_tasks_total{queue="foo",outcome="dead_lettered"}"#] == 3.0
+                && numbers[r#"asynctask_tasks_total{queue="foo",outcome="done"}"#] == 3.0
+        };
+        until("the tasks are not counted", || ended(&site.numbers()));
+        until("the dead letters are not seen", || {
+            site.numbers().get(r#"asynctask_queue_depth{queue="foo",state="failed"}"#) == Some(&3.0)
+        });
+        let numbers = site.numbers();
+        let expected = [
+            (r#"asynctask_tasks_total{queue="foo",outcome="retried"}"#, 2.0),
+            (r#"asynctask_retries_total{queue="foo",reason="error"}"#, 1.0),
+            (r#"asynctask_retries_total{queue="foo",reason="crash"}"#, 1.0),
+            (r#"asynctask_dead_letters_total{queue="foo",reason="error"}"#, 1.0),
+            (r#"asynctask_dead_letters_total{queue="foo",reason="crash"}"#, 1.0),
+            (r#"asynctask_dead_letters_total{queue="foo",reason="failed"}"#, 1.0),
+            (r#"asynctask_worker_restarts_total{queue="foo",cause="crash"}"#, 2.0),
+            (r#"asynctask_task_run_seconds_count{queue="foo"}"#, 8.0),
+            (r#"asynctask_task_wait_seconds_count{queue="foo"}"#, 8.0),
+            (r#"asynctask_task_wait_seconds_bucket{le="60.0",queue="foo"}"#, 8.0),
+            (r#"asynctask_queue_depth{queue="foo",state="ready"}"#, 0.0),
+            (r#"asynctask_queue_depth{queue="foo",state="delayed"}"#, 0.0),
+            (r#"asynctask_tasks_held{queue="foo",place="in_hand"}"#, 0.0),
+            (r#"asynctask_queue_state{queue="foo",state="running"}"#, 1.0),
+            (r#"asynctask_queue_state{queue="foo",state="parked"}"#, 0.0),
+            (r#"asynctask_queue_kind{queue="foo",kind="demo_sleep_worker"}"#, 1.0),
+            ("asynctask_session_up", 1.0),
+            ("asynctask_session_reconnects_total", 0.0),
+            ("asynctask_log_lines_dropped_total", 0.0),
+        ];
+        for (name, value) in expected {
+            assert_eq!(numbers.get(name), Some(&value), "{name} in {numbers:#?}");
+        }
+        assert!(numbers[r#"asynctask_task_run_seconds_sum{queue="foo"}"#] >= 0.02, "{numbers:#?}");
+        assert!(numbers["process_resident_memory_bytes"] > 1e6 && numbers["process_open_fds"] > 3.0, "{numbers:#?}");
+        assert!(numbers["process_start_time_seconds"] > 1.7e9 && numbers["process_cpu_seconds_total"] > 0.0);
+        // No task made a series of its own.
+        let depth = |name: &String| !name.contains("queue_depth");
+        let after: Vec<String> = numbers.into_keys().filter(depth).collect();
+        assert_eq!(names.into_iter().filter(depth).collect::<Vec<_>>(), after);
+        ends(&demo, master);
+    }
+}
+
+#[test]
+fn slots_and_restarts_are_told() {
+    let demo = Demo::new(&Place::sqlite());
+    let settings = "{ foo: { worker: demo_sleep_worker, processes: 3, timeout: 300ms, recycle: { max_tasks: 1 } } }";
+    let (master, site) = started(&demo, settings);
+    let slots = |state: &str| site.numbers()[&format!(r#"asynctask_slots{{queue="foo",state="{state}"}}"#)];
+    until("not all are idle", || slots("idle") == 3.0);
+    demo.submit("foo", r#"{"then":"hang"}"#);
+    let restarts =
+        |cause: &str| site.numbers()[&format!(r#"asynctask_worker_restarts_total{{queue="foo",cause="{cause}"}}"#)];
+    until("the time-out is not counted", || restarts("timeout") == 1.0);
+    demo.submit("foo", "{}");
+    until("the renewal is not counted", || restarts("recycle") >= 1.0);
+    assert_eq!(demo.run(&["control", "restart", "foo"]).code, 0);
+    until("the renewals are not counted", || restarts("renewal") == 3.0);
+    assert_eq!(demo.run(&["control", "pause", "foo"]).code, 0);
+    until("the pause is not seen", || site.numbers()[r#"asynctask_queue_state{queue="foo",state="paused"}"#] == 1.0);
+    ends(&demo, master);
+}
+
+#[test]
+fn the_page_is_served_as_what_it_is() {
+    let demo = Demo::new(&Place::sqlite());
+    let (master, site) = started(&demo, "{ foo: demo_quiet_worker }");
+    let page = site.get("/metrics");
+    assert!(
+        page.head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{}",
+        page.head
+    );
+    assert!(
+        page.body.contains("# TYPE asynctask_tasks counter") && page.body.contains("# UNIT asynctask_task_run_seconds")
+    );
+    let head = site.say(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("an answer");
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert!(head.head.contains("content-length: "), "{}", head.head);
+    assert_eq!((site.get("/livez").status, site.get("/livez").body.as_str()), (200, "alive\n"));
+    assert_eq!((site.get("/readyz").status, site.get("/readyz").body.as_str()), (200, "healthy\n"));
+    assert_eq!(site.get("/").status, 404);
+    let post = site.say(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n").expect("an answer");
+    assert_eq!(post.status, 405);
+    assert!(post.head.contains("allow: get, head"), "{}", post.head);
+    // What `health` finds is what the probe finds.
+    assert_eq!(demo.run(&["control", "pause", "foo"]).code, 0);
+    assert_eq!(demo.run(&["health"]).code, 0);
+    until("a paused queue is no problem", || site.get("/readyz").status == 200);
+    ends(&demo, master);
+}
+
+#[test]
+fn without_a_transport_it_lives_and_is_not_ready() {
+    let mut demo = Demo::new(&Place::sqlite());
+    // Nobody listens there.
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
+    demo.uri = format!("amqp://guest:guest@{nobody}");
+    demo.write("asynctask.yaml", "metrics: { listen: 127.0.0.1:0 }\nworkers: { foo: demo_quiet_worker }\n");
+    let mut master = demo.start_configured(&[]);
+    let site = Site::told(&master.expect("Metrics at http://"));
+    master.expect("cannot reach");
+    let numbers = site.numbers();
+    assert_eq!(numbers["asynctask_session_up"], 0.0);
+    assert!(!numbers.keys().any(|name| name.contains("queue_depth")), "{numbers:#?}");
+    assert_eq!(site.get("/livez").status, 200);
+    let ready = site.get("/readyz");
+    assert_eq!((ready.status, ready.body.contains("the transport is not connected")), (503, true), "{}", ready.body);
+    ends(&demo, master);
+}
+
+#[test]
+fn an_address_that_is_taken_is_told_with_its_key() {
+    let demo = Demo::new(&Place::sqlite());
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its number");
+    demo.write(
+        "asynctask.yaml",
+        &format!("metrics: {{ listen: '{address}' }}\nworkers: {{ foo: demo_quiet_worker }}\n"),
+    );
+    let ran = demo.run(&["workers"]);
+    assert_eq!(ran.code, 69, "{}", ran.stderr);
+    let expected = format!("error: metrics.listen: cannot listen at {address}: Address already in use");
+    assert!(ran.stderr.starts_with(&expected) && ran.stderr.contains("\nhint: "), "{}", ran.stderr);
+    // Nothing was started, and nothing is left.
+    assert!(!ran.stdout.contains("Launching"), "{}", ran.stdout);
+    assert!(!demo.files().iter().any(|name| name == "asynctask.sock" || name == "tasks.db"), "{:?}", demo.files());
+}
