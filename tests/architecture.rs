@@ -24,6 +24,7 @@ const PURE: &[&str] = &[
     "master/timers",
     "master/memory",
     "master/once",
+    "master/parking",
     "master/event",
     "master/session",
     "master/shown",

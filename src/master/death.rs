@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     core::Core,
     event::{Action, Ended, WorkerId},
-    pool, shown,
+    measure, pool, shown,
     slot::{Doom, InHand, Life, Phase, State},
     timers::Owner,
 };
@@ -130,7 +130,7 @@ impl Core {
             self.dispatch(index);
             return;
         }
-        self.count_restart(slot, cause(&life));
+        self.count_restart(slot, measure::cause(&life));
         self.slots[slot].restarts += 1;
         // What is given back for the sake of a cancelled neighbour has not failed.
         let by_hand = matches!(life.phase, Phase::Doomed(Doom::Cancelled));
@@ -332,78 +332,6 @@ impl Core {
         self.wait_before_restart(slot);
         if park || matches!(self.pools[index].state, pool::State::Trial { .. }) {
             self.park(index, pool::Cause::Starts);
-        }
-    }
-
-    /// Stops working a queue for a while. What waits goes back, and its workers are left alone.
-    pub(super) fn park(&mut self, index: usize, cause: pool::Cause) {
-        let pause = self.pools[index].park(self.now.at, cause);
-        let why = match cause {
-            pool::Cause::Starts => "its workers cannot be started",
-            pool::Cause::Tasks => "too many of its tasks crashed or timed out in a row",
-        };
-        let queue = self.pools[index].name().to_owned();
-        let seconds = pause.as_secs_f64();
-        self.log(Level::Error, || format!("Queue {queue} is parked for {seconds} s: {why}"));
-        self.give_back(index);
-        self.timers.arm(Owner::Queue(index), self.now.at + pause);
-        if self.plan.halt_when_empty {
-            self.end_badly(Code::Refused, format!("queue {queue} is parked: {why}"));
-        } else if self.pools.iter().filter(|pool| pool.is_member()).all(pool::Pool::is_hopeless) {
-            self.end_badly(Code::Unavailable, "all queues are parked".to_owned());
-        }
-    }
-
-    /// Releases what was delivered and not begun.
-    pub(super) fn give_back(&mut self, index: usize) {
-        self.renew_credit(index);
-        for delivery in std::mem::take(&mut self.pools[index].waiting) {
-            self.settle(delivery.handle, None, Settlement::Release);
-        }
-    }
-
-    /// After the pause: one process and one task, to see whether the queue is well.
-    pub(super) fn begin_trial(&mut self, index: usize) {
-        let queue = self.pools[index].name().to_owned();
-        self.log(Level::Info, || format!("Queue {queue} is tried again"));
-        let slots = self.pools[index].slots.clone();
-        let alive = slots.iter().any(|slot| self.slots[*slot].peek().is_some());
-        if !alive && let Some(first) = slots.first() {
-            self.spawn(*first);
-        }
-        self.renew_credit(index);
-    }
-
-    /// The queue is well: fill the slots that were left empty.
-    pub(super) fn refill(&mut self, index: usize) {
-        for slot in self.pools[index].slots.clone() {
-            if matches!(self.slots[slot].state, State::Empty) {
-                self.spawn(slot);
-            }
-        }
-        self.renew_next(index);
-        self.renew_credit(index);
-    }
-}
-
-/// Why a process that has ended without being asked to is to be started again.
-fn cause(life: &Life) -> Cause {
-    match &life.phase {
-        _ if !life.was_ready => Cause::Start,
-        Phase::Doomed(Doom::TimeLimit { .. }) => Cause::Timeout,
-        Phase::Doomed(Doom::Fault(_)) => Cause::Fault,
-        Phase::Doomed(Doom::Cancelled { .. }) => Cause::Cancelled,
-        Phase::Doomed(Doom::Silent) => Cause::Silent,
-        Phase::Doomed(Doom::StartLimit | Doom::Stop)
-        | Phase::Starting { .. }
-        | Phase::Working { .. }
-        | Phase::Leaving
-        | Phase::Interrupted { .. } => {
-            if life.hands.is_empty() {
-                Cause::Idle
-            } else {
-                Cause::Crash
-            }
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The core's chapter on what it counts: what somebody who measures is shown of it.
 
-use super::{core::Core, pool::Standing, slot::Slot};
+use super::{
+    core::Core,
+    pool::Standing,
+    slot::{Doom, Life, Phase, Slot},
+};
 use crate::metrics::{QueueReading, SLOT_STATES, counts::Cause};
 
 impl Core {
@@ -42,5 +46,27 @@ impl Core {
     pub(super) fn count_restart(&mut self, slot: usize, cause: Cause) {
         let Slot { queue, .. } = self.slots[slot];
         self.pools[queue].counts.restarted(cause);
+    }
+}
+
+/// Why a process that has ended without being asked to is to be started again.
+pub(super) fn cause(life: &Life) -> Cause {
+    match &life.phase {
+        _ if !life.was_ready => Cause::Start,
+        Phase::Doomed(Doom::TimeLimit { .. }) => Cause::Timeout,
+        Phase::Doomed(Doom::Fault(_)) => Cause::Fault,
+        Phase::Doomed(Doom::Cancelled) => Cause::Cancelled,
+        Phase::Doomed(Doom::Silent) => Cause::Silent,
+        Phase::Doomed(Doom::StartLimit | Doom::Stop)
+        | Phase::Starting { .. }
+        | Phase::Working { .. }
+        | Phase::Leaving
+        | Phase::Interrupted { .. } => {
+            if life.hands.is_empty() {
+                Cause::Idle
+            } else {
+                Cause::Crash
+            }
+        }
     }
 }

@@ -35,6 +35,10 @@ pub(super) const LULL: Duration = Duration::from_millis(50);
 
 /// The pool of one queue.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is true or not whatever the others are: no states hide in them"
+)]
 pub(super) struct Pool {
     pub(super) plan: QueuePlan,
     /// Its slots.

@@ -158,8 +158,11 @@ impl Core {
     fn give_way(&mut self, delivery: &Delivery, key: &str, holder: &str) {
         let settings = &self.pools[delivery.queue.0].plan.settings;
         let (id, queue) = (delivery.task.id.clone(), settings.name.clone());
-        let (conflict, after) =
-            settings.unique.as_ref().map_or_else(Default::default, |unique| (unique.conflict, unique.after));
+        // New settings may have no keys any more while an answer about one was under way.
+        let (conflict, after) = settings
+            .unique
+            .as_ref()
+            .map_or((Conflict::Snooze, Unique::AFTER), |unique| (unique.conflict, unique.after));
         self.talk_of(&id);
         let settlement = match conflict {
             Conflict::Snooze => {

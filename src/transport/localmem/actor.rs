@@ -14,9 +14,8 @@ use crate::{
     clock::{Clock, Timestamp},
     task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
     transport::{
-        DeadQueue, Error, Event, Events, QueueSetup, Reply, Request, Visit, Visitor, Walked,
+        Error, Event, Events, QueueSetup, Reply, Request,
         identity::{identity, next_handle},
-        pause,
     },
 };
 
@@ -42,7 +41,7 @@ struct Held {
 }
 
 pub(super) struct Actor {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     member: u64,
     events: Events,
     queues: BTreeMap<usize, Attached>,
@@ -282,53 +281,6 @@ impl Actor {
             }
         }
         true
-    }
-
-    fn walk(&self, dead: &DeadQueue, mut visit: Visitor) -> Walked {
-        let mut walked = Walked::default();
-        let now = Clock::wall();
-        let numbers: Vec<u64> = match self.shared.lock().queues.get_mut(&dead.queue) {
-            None => return walked,
-            Some(queue) => {
-                queue.purge(now);
-                queue.dead.keys().copied().collect()
-            }
-        };
-        for number in numbers {
-            let found = self.shared.lock().queue(&dead.queue).dead.get(&number).map(|dead| dead.letter.clone());
-            let Some(letter) = found else { continue };
-            walked.seen += 1;
-            let verdict = loop {
-                match visit(&letter) {
-                    Visit::Wait(after) => pause(after),
-                    verdict => break verdict,
-                }
-            };
-            if verdict == Visit::Stop {
-                break;
-            }
-            if verdict == Visit::Keep {
-                continue;
-            }
-            let mut store = self.shared.lock();
-            if store.queue(&dead.queue).dead.remove(&number).is_none() {
-                continue;
-            }
-            if let Visit::Retry { body } = verdict {
-                let task = Task {
-                    history: letter.history_with_this(),
-                    id: letter.id,
-                    body: body.unwrap_or(letter.body),
-                    headers: letter.headers,
-                    ..Task::default()
-                };
-                store.put(&dead.queue, Clock::wall(), Arc::new(task), false);
-                walked.retried += 1;
-            } else {
-                walked.removed += 1;
-            }
-        }
-        walked
     }
 
     fn try_lease(&mut self, store: &mut Store) {

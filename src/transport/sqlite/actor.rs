@@ -16,7 +16,7 @@ use super::{
     busy::Patience,
     housekeeping::Housekeeping,
     master::{Master, Stepped},
-    owner::{self, Masters},
+    owner::Masters,
     store::{Fault, Store, cause, file_error, may_pass},
     views,
     wake::{self, Bell, Caller},
@@ -27,8 +27,6 @@ use crate::{
     transport::{Error, Event, Events, QueueSetup, Reply, Request},
 };
 
-/// How often an attached transport looks for what no datagram told.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// When to ask again while others hold tasks.
 const SURVEY_AGAIN: Duration = Duration::from_millis(500);
 /// Pauses after a failed write: from the first, doubled up to the longest.
@@ -356,59 +354,8 @@ impl Actor {
         timeout
     }
 
-    fn looks_around(&self) -> bool {
+    pub(super) fn looks_around(&self) -> bool {
         self.master.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.held)
-    }
-
-    /// Somebody stored something, or gave something back.
-    fn look_for_news(&mut self) {
-        if let Some(master) = &mut self.master {
-            master.look();
-        }
-        self.try_lease();
-    }
-
-    /// Whether the files that we opened are still those that others open.
-    fn check_files(&self) -> Result<(), Error> {
-        for file in self.store.iter().map(Store::file).chain(self.masters.iter().map(Masters::identity)) {
-            if !file.is_in_place() {
-                return Err(file_error(&file.path, "it was removed or replaced while it was in use"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Once a second: what no datagram told, who died, and what should be tidied up.
-    fn look_around(&mut self) {
-        self.look_at = self.clock.now().at + LOOK_EVERY;
-        if self.refused.is_some() || !self.looks_around() {
-            return;
-        }
-        if let Err(error) = self.check_files() {
-            return self.refuse(error);
-        }
-        self.try_lease();
-        if let Err(error) = self.try_look_around() {
-            self.failed(&error);
-        }
-    }
-
-    fn try_look_around(&mut self) -> rusqlite::Result<()> {
-        let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(()) };
-        let version = store.data_version()?;
-        let changed = self.data_version != version;
-        if changed {
-            master.look();
-            master.others = owner::owners(store.read())?;
-            master.others.retain(|other| *other != master.owner);
-            self.data_version = version;
-        }
-        let idle = !std::mem::take(&mut self.active) && !changed;
-        let warning = self.keeping.step(store, &self.path, &self.patience, Clock::wall(), idle)?;
-        if let Some(warning) = warning {
-            self.tell(Event::Warning(warning));
-        }
-        self.return_tasks_of_the_dead()
     }
 
     /// Whoever listened may be gone; the thread ends when its transport is dropped.

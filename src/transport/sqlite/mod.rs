@@ -25,6 +25,7 @@ mod dead;
 mod end;
 mod housekeeping;
 mod keys;
+mod look;
 mod master;
 mod owner;
 mod schedule;

@@ -1,0 +1,82 @@
+//! Why a transport could not do what was asked, in words for people.
+
+/// Why a transport could not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing answers at the address, or not in time.
+    #[error("cannot reach {uri}: {cause}")]
+    Unreachable {
+        /// Without its password.
+        uri: String,
+        /// What the operating system or the library said.
+        cause: String,
+    },
+    /// The other side answers and does not want us: password, virtual host, permissions.
+    #[error("{uri} refused the connection: {cause}")]
+    Refused {
+        /// Without its password.
+        uri: String,
+        /// What it said.
+        cause: String,
+    },
+    /// The session ended while the request was under way; whether it was done is unknown.
+    #[error("the connection to {uri} was lost: {cause}")]
+    Lost {
+        /// Without its password.
+        uri: String,
+        /// What happened.
+        cause: String,
+    },
+    /// The file cannot be used: damaged, read-only, on a network file system, too old a library.
+    #[error("{path}: {cause}")]
+    File {
+        /// The database.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+    /// A queue does not exist and may not or need not be created.
+    #[error("queue \"{queue}\" does not exist")]
+    NoSuchQueue {
+        /// Its name.
+        queue: String,
+    },
+    /// A queue cannot be deleted now.
+    #[error("queue \"{queue}\" is in use: {cause}")]
+    InUse {
+        /// Its name.
+        queue: String,
+        /// By what.
+        cause: String,
+    },
+    /// The task was not taken by the queue.
+    #[error("queue \"{queue}\" did not take the task: {cause}")]
+    NotStored {
+        /// Its name.
+        queue: String,
+        /// Returned, refused, or no answer in time.
+        cause: String,
+    },
+    /// The text is not the address of a transport.
+    #[error("\"{text}\" is not a transport: {cause}")]
+    BadUri {
+        /// As given, without its password.
+        text: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The transport was closed.
+    #[error("the transport is closed")]
+    Closed,
+}
+
+impl Error {
+    /// What may help, where there is something to say.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { .. } => Some("check user, password and virtual host of the transport's address"),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Dead letters: visited one by one, each outside of the lock.
+
+use std::sync::Arc;
+
+use super::actor::Actor;
+use crate::{
+    clock::Clock,
+    task::Task,
+    transport::{DeadQueue, Visit, Visitor, Walked, pause},
+};
+
+impl Actor {
+    /// Walks among dead letters.
+    pub(super) fn walk(&self, dead: &DeadQueue, mut visit: Visitor) -> Walked {
+        let mut walked = Walked::default();
+        let now = Clock::wall();
+        let numbers: Vec<u64> = match self.shared.lock().queues.get_mut(&dead.queue) {
+            None => return walked,
+            Some(queue) => {
+                queue.purge(now);
+                queue.dead.keys().copied().collect()
+            }
+        };
+        for number in numbers {
+            let found = self.shared.lock().queue(&dead.queue).dead.get(&number).map(|dead| dead.letter.clone());
+            let Some(letter) = found else { continue };
+            walked.seen += 1;
+            let verdict = loop {
+                match visit(&letter) {
+                    Visit::Wait(after) => pause(after),
+                    verdict => break verdict,
+                }
+            };
+            if verdict == Visit::Stop {
+                break;
+            }
+            if verdict == Visit::Keep {
+                continue;
+            }
+            let mut store = self.shared.lock();
+            if store.queue(&dead.queue).dead.remove(&number).is_none() {
+                continue;
+            }
+            if let Visit::Retry { body } = verdict {
+                let task = Task {
+                    history: letter.history_with_this(),
+                    id: letter.id,
+                    body: body.unwrap_or(letter.body),
+                    headers: letter.headers,
+                    ..Task::default()
+                };
+                store.put(&dead.queue, Clock::wall(), Arc::new(task), false);
+                walked.retried += 1;
+            } else {
+                walked.removed += 1;
+            }
+        }
+        walked
+    }
+}
