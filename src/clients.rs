@@ -68,36 +68,31 @@ impl Presence {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot::{self, error::TryRecvError};
+
     use super::*;
 
     #[tokio::test(flavor = "local")]
     async fn who_has_said_nothing_for_longest_goes() {
         let clients = Clients::at_most(3);
         let (mut places, mut ends) = (Vec::new(), Vec::new());
-        let mut come = || {
-            let (here, end) = tokio::sync::oneshot::channel::<()>();
+        for number in 0..4 {
+            let (here, end) = oneshot::channel::<()>();
             ends.push(end);
             clients.admit(|presence| {
                 places.push(presence);
                 async move {
                     let _here = here;
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             });
-        };
-        (0..3).for_each(|_| come());
-        drop(come);
-        places[0].spoke();
-        let (here, end) = tokio::sync::oneshot::channel::<()>();
-        ends.push(end);
-        clients.admit(|_| async move {
-            let _here = here;
-            std::future::pending().await
-        });
+            if number == 2 {
+                places[0].spoke();
+            }
+        }
         assert!((&mut ends[1]).await.is_err(), "the second never spoke, and is gone");
-        let is_here = |end: &mut tokio::sync::oneshot::Receiver<()>| {
-            end.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty)
-        };
-        assert!(is_here(&mut ends[0]) && is_here(&mut ends[2]) && is_here(&mut ends[3]));
+        for number in [0, 2, 3] {
+            assert_eq!(ends[number].try_recv(), Err(TryRecvError::Empty));
+        }
     }
 }

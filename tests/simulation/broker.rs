@@ -143,6 +143,12 @@ impl Broker {
         self.members.iter().any(|(index, member)| *member == queue && !self.leaving.contains(index))
     }
 
+    /// Where the master has this queue, which it has while anything of it is in hand.
+    fn index_of(&self, queue: usize) -> QueueIndex {
+        let index = self.members.iter().find(|(_, member)| **member == queue).map(|(index, _)| *index);
+        QueueIndex(index.expect("a queue stays while anything of it is in hand"))
+    }
+
     fn join(&mut self, joining: Joining) -> Event {
         let Joining { index, queue, keep, refuse } = joining;
         let is_member = self.members.get(&index) == Some(&queue);
@@ -157,11 +163,6 @@ impl Broker {
         }
         self.keeps[queue] = keep;
         Event::QueueAdded { queue: queue_index }
-    }
-
-    /// Where a queue is worked at present.
-    fn index_of(&self, queue: usize) -> Option<QueueIndex> {
-        self.members.iter().find(|(_, member)| **member == queue).map(|(index, _)| QueueIndex(*index))
     }
 
     /// What waited for a session.
@@ -260,7 +261,7 @@ impl Broker {
         self.made_up.insert(handle, id.clone());
         Delivery {
             handle,
-            queue: self.index_of(message.queue).expect("only members are delivered from"),
+            queue: self.index_of(message.queue),
             identity: message.id.as_ref().map(|id| identity(message, id)),
             redelivered: message.redelivered,
             task: Arc::new(task_of(message, id)),
@@ -372,7 +373,7 @@ impl Broker {
                 }
                 let id = message.id.clone().unwrap_or_else(|| self.made_up[&handle].clone());
                 let error = Error::NotStored { queue: "elsewhere".to_owned(), cause: "too large".to_owned() };
-                let queue = self.index_of(message.queue).expect("a queue stays until all of it is settled");
+                let queue = self.index_of(message.queue);
                 let task = Arc::new(task_of(&message, id));
                 return vec![Next::Tell(Event::Unstorable { handle, queue, task, error })];
             }
