@@ -181,9 +181,6 @@ impl Core {
         self.look_at_reload();
         self.use_room();
         self.check_quiet();
-        if self.ran_at.is_none() && self.pools.iter().all(|pool| pool.proven) {
-            self.ran_at = Some(now.at);
-        }
         std::mem::swap(&mut self.actions, actions);
     }
 
@@ -213,6 +210,14 @@ impl Core {
     }
 
     // What the chapters share.
+
+    /// A worker is ready, or a queue is gone: perhaps by now each queue has had a worker that was ready.
+    pub(super) fn look_whether_it_runs(&mut self) {
+        let is_awaited = |pool: &Pool| !pool.proven && pool.is_member();
+        if self.ran_at.is_none() && !self.pools.iter().any(is_awaited) {
+            self.ran_at = Some(self.now.at);
+        }
+    }
 
     /// Settles a delivery whose handle stands.
     pub(super) fn settle(&mut self, handle: Handle, identity: Option<u64>, settlement: Settlement) {

@@ -66,7 +66,9 @@ impl Core {
             }
             self.log_as(slot, Level::Info, || format!("Starting; queue={queue}"));
         }
-        self.pools[index].proven = true;
+        if !std::mem::replace(&mut self.pools[index].proven, true) {
+            self.look_whether_it_runs();
+        }
         self.serial += 1;
         self.relist(slot);
         self.renew_credit(index);

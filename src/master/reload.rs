@@ -72,6 +72,7 @@ impl Core {
         for plan in settings.queues {
             self.take_plan(plan, &mut changes);
         }
+        self.look_whether_it_runs();
         let text = changes.in_words();
         self.log(Level::Info, || format!("Settings taken: {text}"));
         match (number, &mut self.reload) {

@@ -100,8 +100,10 @@ impl Core {
             self.slots[worker.slot].log_name = Arc::from(name);
         }
         self.log_as(worker.slot, Level::Info, || format!("Starting; queue={queue}"));
+        if !std::mem::replace(&mut self.pools[index].proven, true) {
+            self.look_whether_it_runs();
+        }
         let pool = &mut self.pools[index];
-        pool.proven = true;
         pool.starts.succeeded();
         if matches!(pool.state, pool::State::Trial { cause: pool::Cause::Starts, .. }) {
             self.pools[index].state = pool::State::Running;

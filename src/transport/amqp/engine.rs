@@ -23,7 +23,7 @@ use super::{
     moves::Stuck,
     owed::Owed,
     session::Attachment,
-    state::{Note, Notes, Open, Sent, State},
+    state::{Note, Notes, Open, Sent, State, Up},
     survey::{Horizon, Pending},
 };
 use crate::{
@@ -152,18 +152,7 @@ impl Engine {
             if let Poll::Ready(Some(sent)) = std::pin::Pin::new(&mut up.sending).poll_next(context) {
                 return Poll::Ready(Woken::Sent(sent));
             }
-            // Each time from the queue after the last one, so that a busy queue keeps none waiting.
-            let (turn, intakes) = (up.turn, &mut up.intakes.0);
-            for range in [turn..usize::MAX, 0..turn] {
-                for (&queue, intake) in intakes.range_mut(range) {
-                    let rests = intake.rests_until(now).is_some();
-                    if !rests && let Poll::Ready(looked) = intake.poll(context) {
-                        up.turn = queue + 1;
-                        return Poll::Ready(Woken::Looked(queue, looked));
-                    }
-                }
-            }
-            Poll::Pending
+            up.intakes.poll(now, context).map(|(queue, looked)| Woken::Looked(queue, looked))
         });
         tokio::select! {
             request = requests.recv(), if !closing => Woken::Asked(request),
@@ -174,23 +163,19 @@ impl Engine {
     }
 
     fn next_deadline(&self, now: Now) -> Option<Instant> {
-        let acks = match &self.state {
-            State::Up(up) if up.intakes.iter().any(Intake::waits) => Some(now.at + acks::PATIENCE),
+        let state = match &self.state {
+            State::Up(up) => {
+                let acks = up.intakes.stirred().any(Intake::waits).then(|| now.at + acks::PATIENCE);
+                let early = up.intakes.stirred().flat_map(|intake| &intake.early).map(|(due, _)| *due).min();
+                let early = early.map(|due| now.at + due.remaining(now.wall));
+                [acks, early, up.intakes.rests_until(now.at)].into_iter().flatten().min()
+            }
             State::Waiting { until, .. } => Some(*until),
-            _ => None,
+            State::Idle | State::Connecting { .. } | State::Refused(_) => None,
         };
-        let early = match &self.state {
-            State::Up(up) => up.intakes.iter().flat_map(|intake| &intake.early).map(|(due, _)| *due).min(),
-            _ => None,
-        };
-        let rests = match &self.state {
-            State::Up(up) => up.intakes.iter().filter_map(|intake| intake.rests_until(now.at)).min(),
-            _ => None,
-        };
-        let early = early.map(|due| now.at + due.remaining(now.wall));
         let closing = self.closing.as_ref().map(|closing| closing.by);
         let survey = self.surveying.as_ref().filter(|pending| pending.waits()).map(|pending| pending.by);
-        acks.into_iter().chain(rests).chain(early).chain(closing).chain(survey).min()
+        state.into_iter().chain(closing).chain(survey).min()
     }
 
     /// Does what is due: the next try to connect, acknowledgements, changes of credit.
@@ -210,27 +195,29 @@ impl Engine {
         let State::Up(up) = &mut self.state else { return };
         // What has ended keeps its memory until it is taken out.
         while up.tasks.try_join_next().is_some() {}
-        for (queue, intake) in up.intakes.iter_mut() {
+        let Up { session, intakes, sending, tasks, .. } = &mut **up;
+        intakes.each_stirred(|queue, intake| {
             for (tag, handle) in intake.acceptable() {
                 intake.acks.ended(tag, now);
                 intake.ending_tags.insert(tag, Some(handle));
             }
             if let Some(mut batch) = intake.batch(now, all) {
                 let handles = std::mem::take(&mut batch.handles);
-                up.sending.push(Box::pin(async move { Sent { queue, written: batch.write().await, handles } }));
+                sending.push(Box::pin(async move { Sent { queue, written: batch.write().await, handles } }));
             }
             if let Some(switch) = intake.switch() {
                 self.consumers += 1;
                 let tag = format!("asynctask-{}-{}", std::process::id(), self.consumers);
-                let (notes, session, prefetch) = (self.notes.clone(), up.session.number, switch.prefetch);
-                up.tasks.spawn_local(async move {
+                let (notes, session, prefetch) = (self.notes.clone(), session.number, switch.prefetch);
+                tasks.spawn_local(async move {
                     let _ = notes.send(match switch.run(tag).await {
                         Ok(consumer) => Note::Switched { session, queue, consumer, prefetch },
                         Err(error) => Note::Broken { session, cause: super::address::said(&error) },
                     });
                 });
             }
-        }
+        });
+        intakes.settle_down();
     }
 
     fn asked(&mut self, request: Request) {
@@ -292,7 +279,7 @@ impl Engine {
             *wanted = credit;
         }
         let State::Up(up) = &mut self.state else { return };
-        let Some(intake) = up.intakes.0.get_mut(&queue.0) else { return };
+        let Some(intake) = up.intakes.get_mut(queue.0) else { return };
         let credit = if intake.leaving { 0 } else { credit };
         self.horizon.borrow_mut().moved_at = self.clock.now().at;
         intake.credit = credit;

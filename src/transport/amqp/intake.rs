@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    ops::{Index, IndexMut},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -85,35 +84,6 @@ pub(super) struct Intake {
     pub(super) passing: u32,
     /// It goes when nothing of it is open any more.
     pub(super) leaving: bool,
-}
-
-/// The attached queues of one session by their index. A queue stays here while anything of it is open or under way, so
-/// what was begun for it finds it.
-#[derive(Default)]
-pub(super) struct Intakes(pub(super) BTreeMap<usize, Intake>);
-
-impl Index<usize> for Intakes {
-    type Output = Intake;
-
-    fn index(&self, queue: usize) -> &Intake {
-        &self.0[&queue]
-    }
-}
-
-impl IndexMut<usize> for Intakes {
-    fn index_mut(&mut self, queue: usize) -> &mut Intake {
-        self.0.get_mut(&queue).expect("a queue stays while anything of it is under way")
-    }
-}
-
-impl Intakes {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Intake> {
-        self.0.values()
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Intake)> {
-        self.0.iter_mut().map(|(queue, intake)| (*queue, intake))
-    }
 }
 
 /// How a look at the consumers ended.
@@ -315,7 +285,12 @@ impl Intake {
         Some(batch)
     }
 
-    /// When to look for acknowledgements again though nothing happens.
+    /// Whether something is to be done here in time though nothing happens.
+    pub(super) fn needs_time(&self) -> bool {
+        self.waits() || !self.early.is_empty()
+    }
+
+    /// Whether acknowledgements are to be looked for again though nothing happens.
     pub(super) fn waits(&self) -> bool {
         !self.sending && self.acks.waits()
     }

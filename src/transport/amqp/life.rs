@@ -70,7 +70,6 @@ impl Engine {
             session,
             store,
             intakes,
-            turn: 0,
             open: self.parted.extract_if(|_, open| open.accepted).collect(),
             moving: Vec::new(),
             tasks,

@@ -10,7 +10,8 @@ use lapin::Channel;
 
 use super::{
     engine::Engine,
-    intake::{Intake, Intakes},
+    intake::Intake,
+    intakes::Intakes,
     state::{Note, State},
     topology::{Fault, close},
 };
@@ -83,12 +84,12 @@ impl Engine {
         if let Some(attachment) = &mut self.attachment {
             attachment.queues.insert(queue, setup.clone());
         }
-        if let Some(intake) = up.intakes.0.get_mut(&queue) {
+        if let Some(intake) = up.intakes.get_mut(queue) {
             intake.setup = setup;
             close(&channel);
         } else {
             let credit = self.credits.get(&queue).copied().unwrap_or_default();
-            up.intakes.0.insert(queue, Intake::new(setup, channel, credit));
+            up.intakes.insert(queue, Intake::new(setup, channel, credit));
         }
         self.horizon.borrow_mut().moved_at = self.now().at;
         self.tell(Event::QueueAdded { queue: QueueIndex(queue) });
@@ -104,7 +105,7 @@ impl Engine {
         self.credit(QueueIndex(queue), 0);
         self.leaving.insert(queue);
         if let State::Up(up) = &mut self.state
-            && let Some(intake) = up.intakes.0.get_mut(&queue)
+            && let Some(intake) = up.intakes.get_mut(queue)
         {
             intake.leaving = true;
         }
@@ -123,7 +124,7 @@ impl Engine {
             State::Up(up) => {
                 let spent = |queue: &usize| {
                     let is_open = || up.open.values().any(|open| open.queue == *queue);
-                    up.intakes.0.get(queue).is_none_or(|intake| intake.is_spent() && !is_open())
+                    up.intakes.get(*queue).is_none_or(|intake| intake.is_spent() && !is_open())
                 };
                 self.leaving.iter().copied().filter(spent).collect()
             }
@@ -140,7 +141,7 @@ impl Engine {
                 attachment.queues.remove(&queue);
             }
             if let State::Up(up) = &mut self.state
-                && let Some(intake) = up.intakes.0.remove(&queue)
+                && let Some(intake) = up.intakes.remove(queue)
             {
                 close(&intake.channel);
             }
@@ -150,14 +151,15 @@ impl Engine {
 
     /// The queues of a session that was just built.
     pub(super) fn intakes(&self, channels: BTreeMap<usize, Channel>) -> Intakes {
-        let Some(attachment) = &self.attachment else { return Intakes::default() };
-        let intake = |(queue, channel): (usize, Channel)| {
-            let setup = attachment.queues.get(&queue)?.clone();
+        let mut intakes = Intakes::default();
+        let Some(attachment) = &self.attachment else { return intakes };
+        for (queue, channel) in channels {
+            let Some(setup) = attachment.queues.get(&queue).cloned() else { continue };
             let credit = self.credits.get(&queue).copied().unwrap_or_default();
             let mut intake = Intake::new(setup, channel, credit);
             intake.leaving = self.leaving.contains(&queue);
-            Some((queue, intake))
-        };
-        Intakes(channels.into_iter().filter_map(intake).collect())
+            intakes.insert(queue, intake);
+        }
+        intakes
     }
 }

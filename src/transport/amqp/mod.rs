@@ -51,6 +51,7 @@ mod engine;
 mod follow;
 mod headers;
 mod intake;
+mod intakes;
 mod ladder;
 mod lease;
 mod life;

@@ -11,7 +11,7 @@ use super::{
     moves::Parcel,
     properties::{self, Becomes},
     publish::{Outgoing, WINDOW},
-    state::{Note, Open, State},
+    state::{Note, Open, State, Up},
     topology::Place,
 };
 use crate::{
@@ -112,7 +112,8 @@ impl Engine {
     pub(super) fn hand_out(&mut self) {
         let State::Up(up) = &mut self.state else { return };
         let mut deliveries = Vec::new();
-        for (queue, intake) in up.intakes.iter_mut() {
+        let Up { intakes, open, .. } = &mut **up;
+        intakes.each_stirred(|queue, intake| {
             while intake.in_hand < intake.credit {
                 let Some(held) = intake.held.pop_front() else { break };
                 let handle = identity::next_handle();
@@ -126,7 +127,7 @@ impl Engine {
                     identity,
                 });
                 let (tag, properties) = (held.tag, held.properties);
-                up.open.insert(
+                open.insert(
                     handle,
                     Open {
                         queue,
@@ -141,7 +142,7 @@ impl Engine {
                 );
                 intake.in_hand += 1;
             }
-        }
+        });
         if !deliveries.is_empty() {
             self.tell(Event::Delivered(deliveries));
         }
@@ -294,12 +295,12 @@ impl Engine {
         let now = self.now().wall;
         let State::Up(up) = &mut self.state else { return };
         let mut ripe = false;
-        for (_, intake) in up.intakes.iter_mut() {
+        up.intakes.each_stirred(|_, intake| {
             if intake.early.iter().any(|(due, _)| *due <= now) {
                 intake.ripen(now);
                 ripe = true;
             }
-        }
+        });
         if ripe {
             self.hand_out();
         }

@@ -11,7 +11,7 @@ use lapin::{BasicProperties, Channel, Consumer};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    intake::Intakes,
+    intakes::Intakes,
     lease::Lease,
     moves::{Parcel, Store},
     session::{Built, Session},
@@ -73,8 +73,6 @@ pub(super) struct Up {
     pub(super) session: Rc<Session>,
     pub(super) store: Store,
     pub(super) intakes: Intakes,
-    /// The queue whose turn it is to be looked at first.
-    pub(super) turn: usize,
     pub(super) open: HashMap<Handle, Open>,
     /// Copies to be made, gathered so that those for one queue go together.
     pub(super) moving: Vec<(Handle, Parcel)>,
