@@ -35,6 +35,10 @@ pub(super) struct Parcel {
     pub(super) outgoing: Outgoing,
 }
 
+/// A queue that refuses is asked again after these before the refusal counts: one that was just made on a busy machine
+/// refused now and then (3.10.8), and took the same task a moment later.
+const NACKED: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
+
 /// Whether one try of [`Store::try_one`] is the last.
 pub(super) enum Tried {
     Stored,
@@ -93,7 +97,7 @@ impl Store {
 
     /// One try, with what can be mended at once mended: a missing queue, a connection that does not answer.
     pub(super) async fn try_one(&self, parcel: &mut Parcel) -> Result<Tried, ()> {
-        let (mut declared, mut unanswered) = (false, 0);
+        let (mut declared, mut unanswered, mut pauses) = (false, 0, NACKED.into_iter());
         self.avoid_stuck(parcel);
         loop {
             let name = parcel.outgoing.queue.clone();
@@ -114,7 +118,10 @@ impl Store {
                         Err(Fault::Broken(cause)) => return self.broken(cause),
                     }
                 }
-                Published::Nacked => return Ok(Tried::Again("it is full or not available".to_owned())),
+                Published::Nacked => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => return Ok(Tried::Again("it is full or not available".to_owned())),
+                },
                 Published::Refused(cause) => {
                     return if self.session.stands() { Ok(Tried::No(cause)) } else { self.broken(cause) };
                 }
