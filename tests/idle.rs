@@ -1,8 +1,9 @@
 //! What it costs to do nothing: an idle master wakes nobody, and neither it nor its workers are large.
 //!
-//! These tests wait by time, on purpose: what they measure is what happens while nothing happens. The figures are
-//! printed always and judged on the release build, if there is one (`cargo build --release --example demo`); in the
-//! debug build they are other figures. RabbitMQ has no limit of its own: its figures are for comparison.
+//! These tests wait by time, on purpose: what they measure is what happens while nothing happens. The figures are printed
+//! always. How often a master wakes is judged in every build; how large it is only in the release build, if there is
+//! one of the sources as they are (`cargo build --release --example demo`). RabbitMQ has no limit of its own: its figures
+//! are for comparison.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -114,13 +115,9 @@ fn print(name: &str, figures: &Figures) {
 
 #[test]
 fn an_idle_master_wakes_nobody_and_is_small() {
-    let release = release_build();
+    let release = release_build().filter(|program| !is_stale(program));
     let program = release.as_deref().unwrap_or_else(|| demo_program());
-    let build = match &release {
-        Some(release) if is_stale(release) => "release (older than the sources)",
-        Some(_) => "release",
-        None => "debug",
-    };
+    let build = if release.is_some() { "release" } else { "debug" };
     let amqp = Place::amqp();
     let sqlite = std::thread::scope(|scope| {
         if let Some(place) = &amqp {
@@ -129,11 +126,11 @@ fn an_idle_master_wakes_nobody_and_is_small() {
         scope.spawn(|| measure(&Place::sqlite(), program)).join().expect("it is measured")
     });
     print(&format!("SQLite, {build} build"), &sqlite);
+    assert!(sqlite.switches_a_second <= MOST_SWITCHES_A_SECOND);
     if release.is_none() {
-        println!("not judged: there is no release build of the demonstration program");
+        println!("memory is not judged: there is no release build of the demonstration program as the sources are now");
         return;
     }
-    assert!(sqlite.switches_a_second <= MOST_SWITCHES_A_SECOND);
     assert!(sqlite.master_rss_kb <= MOST_MASTER_RSS_KB);
     assert!(sqlite.worker_pss_kb.iter().all(|pss| *pss <= MOST_WORKER_PSS_KB));
 }
