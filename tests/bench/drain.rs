@@ -25,6 +25,8 @@ use std::{
 use asynctask::{App, Client, Context, Outcome, client::new_task};
 use serde::de::IgnoredAny;
 
+/// Drains of each kind, taken in turn; what is printed is the median of each, and of their ratios.
+const ROUNDS: usize = 5;
 /// Tasks of a drain.
 const TASKS: usize = 30_000;
 /// Length of a payload, in bytes.
@@ -96,23 +98,39 @@ fn main() -> ExitCode {
 }
 
 fn sqlite(folder: &Path) {
-    let singly = bare::sqlite(&folder.join("bare.db"), TASKS, PAYLOAD, 1);
-    let in_tens = bare::sqlite(&folder.join("bare10.db"), TASKS, PAYLOAD, 10);
-    let uri = format!("sqlite:{}", folder.join("drain.db").display());
-    let ours = drain(&uri);
-    report("sqlite", "bare rusqlite, one by one", singly, ours);
-    report("sqlite", "bare rusqlite, in tens", in_tens, ours);
+    let (mut singly, mut in_tens, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        singly.push(bare::sqlite(&folder.join(format!("bare{round}.db")), TASKS, PAYLOAD, 1));
+        in_tens.push(bare::sqlite(&folder.join(format!("tens{round}.db")), TASKS, PAYLOAD, 10));
+        ours.push(drain(&format!("sqlite:{}", folder.join(format!("drain{round}.db")).display())));
+    }
+    report("sqlite", "bare rusqlite, one by one", &singly, &ours);
+    report("sqlite", "bare rusqlite, in tens", &in_tens, &ours);
 }
 
 fn amqp(uri: &str) {
-    fill(uri, "bare");
-    let bare = bare::amqp(uri, "bare", TASKS);
-    let ours = drain(uri);
-    report("amqp", "bare lapin, batched acks", bare, ours);
+    let (mut bare, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        fill(uri, "bare");
+        bare.push(bare::amqp(uri, "bare", TASKS));
+        ours.push(drain(uri));
+    }
+    report("amqp", "bare lapin, batched acks", &bare, &ours);
 }
 
-fn report(transport: &str, bare: &str, theirs: f64, ours: f64) {
-    println!("{transport:8} {bare:28} {theirs:8.0}/s   asynctask {ours:8.0}/s   ratio {:.2}", ours / theirs);
+fn report(transport: &str, bare: &str, theirs: &[f64], ours: &[f64]) {
+    let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+    let (least, most) = ratios.iter().fold((f64::MAX, 0.0_f64), |(least, most), one| (least.min(*one), most.max(*one)));
+    let (theirs, ours, ratio) = (median(theirs), median(ours), median(&ratios));
+    println!(
+        "{transport:8} {bare:28} {theirs:8.0}/s   asynctask {ours:8.0}/s   ratio {ratio:.2} ({least:.2} to {most:.2})"
+    );
+}
+
+fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
 }
 
 fn fill(uri: &str, queue: &str) {
