@@ -322,8 +322,7 @@ impl QueuePlan {
     /// The queue as the transport needs to know it.
     #[must_use]
     pub fn setup(&self) -> transport::QueueSetup {
-        let config::Queue { name, dead_letter, retry, .. } = &self.settings;
-        transport::QueueSetup { name: name.clone(), dead: dead_letter.clone(), delays: retry.delays() }
+        self.settings.setup()
     }
 }
 
