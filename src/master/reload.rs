@@ -270,7 +270,7 @@ impl Core {
         let name = pool.name().to_owned();
         match pool.standing {
             Standing::Joining => {
-                self.problem(format!("queue {name} cannot be worked: {error}"));
+                self.problem(format!("queue {name} is not worked: {error}"));
                 self.remove_queue(index, None);
             }
             Standing::Attached => {

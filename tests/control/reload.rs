@@ -19,6 +19,7 @@ use crate::{
     support::{
         broker,
         demo::{Ran, demo_program},
+        foreign::Foreign,
         log::{Master, until},
     },
     told, until_slots,
@@ -366,6 +367,33 @@ fn a_reload_without_a_broker_takes_effect_when_it_is_back() {
     until("the tasks are not done", || demo.done().len() == 2);
     told(&demo, &["stop"]);
     ends_with(master, 0);
+}
+
+#[test]
+fn a_queue_that_the_broker_refuses_is_left_out_alone() {
+    let Some(broker) = broker::shared() else { return };
+    let address = broker.fresh_vhost();
+    let demo = Demo::new(&Place::Amqp(address.clone()));
+    let master = started(&demo, "workers: { foo: demo_sleep_worker }\n");
+    until("no session", || status(&demo)["transport"]["connected"] == true);
+    let somebody = Foreign::connect(&address);
+    somebody.declare_exclusive("bar");
+    let both = "workers: { foo: demo_sleep_worker, bar: demo_sleep_worker }\n";
+    demo.write("asynctask.yaml", both);
+    demo.submit("foo", r#"{"n":1,"sleep_ms":1000}"#);
+    until_slots(&demo, "busy", 1);
+    refused(&demo, &["reload", "--wait"], "queue bar is not worked: queue \"bar\" cannot be had: RESOURCE_LOCKED");
+    demo.submit("foo", r#"{"n":2}"#);
+    until("the other queue is not worked", || demo.done().len() == 2);
+    assert_eq!(queues(&demo), ["foo"]);
+    // Once it can be had, the next reload has it.
+    drop(somebody);
+    demo.submit("bar", r#"{"n":3}"#);
+    reload(&demo, both);
+    until("the queue is not worked", || demo.done().len() == 3);
+    told(&demo, &["stop"]);
+    let log = ends_with(master, 0);
+    assert!(!log.contains("was lost"), "{log}");
 }
 
 /// The service manager's side.
