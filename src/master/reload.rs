@@ -97,7 +97,10 @@ impl Core {
         let is_other_mode = plan.is_once != self.pools[index].plan.is_once;
         match &mut self.pools[index].standing {
             Standing::Joining | Standing::Attached => {
-                if !self.pools[index].is_planned(&plan) {
+                if self.pools[index].is_planned(&plan) {
+                    // What an earlier reload wanted and did not get is still waited for.
+                    self.pools[index].is_fresh |= self.is_behind(index);
+                } else {
                     changes.changed.push(name);
                     self.change_queue(index, plan);
                 }
@@ -165,7 +168,7 @@ impl Core {
         if plan.settings.rate != pool.plan.settings.rate {
             pool.rate = plan.settings.rate.map(|rate| pool::Window::after(pool.rate.take(), rate));
         }
-        pool.is_fresh = other_start || processes as usize > pool.slots.len();
+        pool.is_fresh |= other_start || processes as usize > pool.slots.len();
         pool.configured = processes;
         pool.plan = plan;
         let before = pool.slots.clone();

@@ -14,6 +14,7 @@ use asynctask::{
 
 use super::{
     broker::{Effect, Joining},
+    child::Child,
     world::World,
 };
 
@@ -259,6 +260,13 @@ impl World {
         let keep = |queue: &&usize| self.broker.keeps[**queue] != self.settings.queue(**queue).dead_letter.keep;
         if let Some(queue) = reloads.wanted.iter().find(keep) {
             return Err(format!("done, and the transport knows q{queue} as it was"));
+        }
+        let is_of_old = |child: &&Child| {
+            let is_well = child.is_wanted() && child.killed_at.is_none();
+            is_well && !child.is_once && child.launch != self.settings.queues[child.queue].launch
+        };
+        if let Some(child) = self.children.values().find(is_of_old) {
+            return Err(format!("done, and there is one of the old settings: {child:?}"));
         }
         match self.children.values().find(|child| !reloads.wanted.contains(&child.queue)) {
             Some(child) => Err(format!("done, and there is {child:?}")),

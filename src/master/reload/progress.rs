@@ -63,8 +63,12 @@ impl Core {
     fn has_all_workers(&self, index: usize) -> bool {
         let pool = &self.pools[index];
         let is_ready = |slot: &usize| self.slots[*slot].peek().is_some_and(|life| life.was_ready);
-        let mut successors = self.successors(index);
-        pool.renewals.is_empty() && successors.next().is_none() && pool.slots.iter().all(is_ready)
+        !self.is_behind(index) && pool.slots.iter().all(is_ready)
+    }
+
+    /// Whether workers of a queue are still to be renewed.
+    pub(super) fn is_behind(&self, index: usize) -> bool {
+        !self.pools[index].renewals.is_empty() || self.successors(index).next().is_some()
     }
 
     fn successors(&self, index: usize) -> impl Iterator<Item = &Slot> {
