@@ -243,7 +243,7 @@ impl Core {
     pub(super) fn queue_added(&mut self, index: usize) {
         let pool = &mut self.pools[index];
         pool.known.has_it = true;
-        pool.known.kept_by = pool.known.asked_for.dead.clone();
+        pool.known.has_it_as = pool.known.asked_for.clone();
         if pool.standing == Standing::Joining {
             pool.standing = Standing::Attached;
             pool.first = pool::First::Awaited;
@@ -277,10 +277,19 @@ impl Core {
                 self.remove_queue(index, None);
             }
             Standing::Attached => {
-                pool.plan.settings.dead_letter = pool.known.kept_by.clone();
-                pool.known.asked_for = pool.plan.setup();
-                let dead = pool.known.kept_by.name.clone();
-                self.problem(format!("queue {name}: {error}; its dead letters go to {dead} as before"));
+                let has_it_as = pool.known.has_it_as.clone();
+                let wanted = std::mem::replace(&mut pool.known.asked_for, has_it_as.clone());
+                let mut said = vec![error.to_string()];
+                if wanted.dead.name != has_it_as.dead.name {
+                    said.push(format!("its dead letters go to {} as before", has_it_as.dead.name));
+                } else if wanted.dead != has_it_as.dead {
+                    said.push("its dead letters are kept as long as before".to_owned());
+                }
+                if wanted.delays != has_it_as.delays {
+                    said.push("its queues for delays are as before".to_owned());
+                }
+                pool.plan.settings.dead_letter = has_it_as.dead;
+                self.problem(format!("queue {name}: {}", said.join("; ")));
             }
             Standing::Draining { .. } | Standing::Leaving { .. } | Standing::Vacant => {}
         }
