@@ -65,7 +65,11 @@ impl Core {
                     changes.removed.push(pool.name().to_owned());
                     self.remove_queue(index, None);
                 }
-                Standing::Draining { again } | Standing::Leaving { again } => *again = None,
+                Standing::Draining { again } | Standing::Leaving { again } => {
+                    if let Some(plan) = again.take() {
+                        changes.removed.push(plan.settings.name);
+                    }
+                }
                 Standing::Vacant => {}
             }
         }
@@ -105,12 +109,14 @@ impl Core {
                     self.change_queue(index, plan);
                 }
             }
+            // Its change of mode is under way.
+            Standing::Leaving { again: Some(known) } | Standing::Draining { again: Some(known) } if **known == plan => {}
             Standing::Leaving { again } => {
-                changes.added.push(name);
+                if again.is_some() { &mut changes.changed } else { &mut changes.added }.push(name);
                 *again = Some(Box::new(plan));
             }
             Standing::Draining { again } => {
-                changes.added.push(name);
+                if again.is_some() { &mut changes.changed } else { &mut changes.added }.push(name);
                 // Tasks of it are in hand, and it is worked beside them; but not in another mode.
                 if is_other_mode {
                     *again = Some(Box::new(plan));
@@ -300,10 +306,13 @@ impl Core {
         let pool = &mut self.pools[index];
         let Standing::Leaving { again } = std::mem::replace(&mut pool.standing, Standing::Vacant) else { return };
         (pool.known.has_it, pool.known.asked) = (false, Asked::Nothing);
-        let (paused, done) = (pool.paused, pool.done);
         if let Some(plan) = again.filter(|_| !self.stop.is_stopping()) {
+            let (paused, done, counts) = (pool.paused, pool.done, std::mem::take(&mut pool.counts));
+            let rate = plan.settings.rate.map(|rate| pool::Window::after(pool.rate.take(), rate));
             self.add_queue(index, *plan);
-            (self.pools[index].paused, self.pools[index].done) = (paused, done);
+            let pool = &mut self.pools[index];
+            // It is the same queue, though its processes are others.
+            (pool.paused, pool.done, pool.counts, pool.rate) = (paused, done, counts, rate);
         }
     }
 
