@@ -305,7 +305,9 @@ impl Core {
     pub(super) fn queue_removed(&mut self, index: usize) {
         let pool = &mut self.pools[index];
         let Standing::Leaving { again } = std::mem::replace(&mut pool.standing, Standing::Vacant) else { return };
-        (pool.known.has_it, pool.known.asked) = (false, Asked::Nothing);
+        (pool.known.has_it, pool.known.asked, pool.in_line) = (false, Asked::Nothing, false);
+        // The next queue of this index has no place in line yet.
+        self.turns.retain(|other| *other != index);
         if let Some(plan) = again.filter(|_| !self.stop.is_stopping()) {
             let (paused, done, counts) = (pool.paused, pool.done, std::mem::take(&mut pool.counts));
             let rate = plan.settings.rate.map(|rate| pool::Window::after(pool.rate.take(), rate));
