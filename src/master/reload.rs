@@ -51,7 +51,11 @@ impl Core {
             return;
         }
         self.serial += 1;
+        let other_ping = settings.supervisor.ping != self.plan.supervisor.ping;
         self.plan.supervisor = settings.supervisor;
+        if other_ping {
+            self.begin_pings();
+        }
         self.plan.scheduler = settings.scheduler;
         self.reload.get_or_insert_default().is_ready = false;
         let mut changes = Changes::default();
