@@ -40,6 +40,8 @@ pub(super) struct Reload {
     problems: Vec<String>,
     /// Whatever can be waited for is so; tasks in hand may take hours, and a transport may be away.
     is_ready: bool,
+    /// Something happened that may have brought it further.
+    has_moved: bool,
 }
 
 impl Core {
@@ -57,7 +59,8 @@ impl Core {
             self.begin_pings();
         }
         self.plan.scheduler = settings.scheduler;
-        self.reload.get_or_insert_default().is_ready = false;
+        let reload = self.reload.get_or_insert_default();
+        (reload.is_ready, reload.has_moved) = (false, true);
         let mut changes = Changes::default();
         for index in 0..self.pools.len() {
             let pool = &mut self.pools[index];
@@ -114,7 +117,8 @@ impl Core {
                 }
             }
             // Its change of mode is under way.
-            Standing::Leaving { again: Some(known) } | Standing::Draining { again: Some(known) } if **known == plan => {}
+            Standing::Leaving { again: Some(known) } | Standing::Draining { again: Some(known) } if **known == plan => {
+            }
             Standing::Leaving { again } => {
                 if again.is_some() { &mut changes.changed } else { &mut changes.added }.push(name);
                 *again = Some(Box::new(plan));

@@ -115,7 +115,9 @@ impl Store {
                         Err(Fault::Absent(_)) if self.step_down(parcel, "does not exist") => declared = false,
                         Err(Fault::Absent(_)) => return Ok(Tried::No("it does not exist".to_owned())),
                         Err(Fault::Forbidden(cause)) => return Ok(Tried::No(cause)),
-                        Err(Fault::Refused(cause) | Fault::Late(cause) | Fault::Broken(cause)) => return self.broken(cause),
+                        Err(Fault::Refused(cause) | Fault::Late(cause) | Fault::Broken(cause)) => {
+                            return self.broken(cause);
+                        }
                     }
                 }
                 Published::Nacked => match pauses.next() {
