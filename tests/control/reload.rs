@@ -397,9 +397,9 @@ fn a_queue_that_the_broker_refuses_is_left_out_alone() {
 }
 
 /// The service manager's side.
-struct Manager(UnixDatagram);
+struct Service(UnixDatagram);
 
-impl Manager {
+impl Service {
     fn new(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).expect("a folder of ours");
         socket.set_read_timeout(Some(Duration::from_mins(1))).expect("a time");
@@ -430,24 +430,24 @@ impl Manager {
 #[test]
 fn the_service_manager_hears_of_each_reload() {
     on_each(|demo| {
-        let manager = Manager::new(&demo.folder.path().join("notify"));
+        let service = Service::new(&demo.folder.path().join("notify"));
         demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker }\n");
         let mut command = demo.command(&["workers"]);
         command.env("NOTIFY_SOCKET", demo.folder.path().join("notify"));
         let mut master = demo.follow(command);
-        assert_eq!(manager.next()[0], "READY=1");
+        assert_eq!(service.next()[0], "READY=1");
         demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker, bar: demo_sleep_worker }\n");
         master.signal(Signal::SIGHUP);
-        manager.says_reloading_then_ready();
+        service.says_reloading_then_ready();
         master.expect("The reload is complete");
         demo.write("asynctask.yaml", "workers: [\n");
         master.signal(Signal::SIGHUP);
-        manager.says_reloading_then_ready();
+        service.says_reloading_then_ready();
         demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker, bar: demo_sleep_worker }\n");
         demo.submit("foo", r#"{"sleep_ms":1000}"#);
         until_slots(demo, "busy", 1);
         master.signal(Signal::SIGTERM);
-        assert_eq!(manager.next()[0], "STOPPING=1");
+        assert_eq!(service.next()[0], "STOPPING=1");
         master.signal(Signal::SIGHUP);
         master.expect("HUP asks: reload: the master is stopping");
         ends_with(master, 0);
