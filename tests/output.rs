@@ -92,3 +92,22 @@ fn a_closed_stdout_ends_the_log_and_not_the_work() {
         demo.nobody_is_left();
     });
 }
+
+/// A pipe holds 64 KiB: the rest of such a line is written while the master reads.
+#[test]
+fn a_line_that_is_larger_than_the_pipe_goes_through() {
+    const LINES: usize = 40;
+    on_each(|demo| {
+        let fill = "y".repeat(300_000);
+        demo.submit_all("foo", (0..LINES).map(|_| format!("\"{fill}\"")));
+        let ran = demo.run(&[
+            "workers",
+            "--halt-when-empty",
+            "--set",
+            r#"workers={"foo": {"worker": "demo_foo_worker", "timeout": "20s"}}"#,
+        ]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let shown = ran.stdout.matches(" … (line cut at 64 KiB)").count();
+        assert_eq!((ran.stdout.matches("FOO processed: ").count(), shown), (LINES, LINES));
+    });
+}

@@ -272,8 +272,12 @@ async fn watch_output(worker: Rc<Worker>) {
     loop {
         // A full log must not grow: the worker's pipe fills, and the worker waits.
         worker.logger.room().await;
-        if worker.read_output() == ReadState::Closed || worker.output_ready.readable().await.is_err() {
-            return;
+        match worker.read_output() {
+            // A pipe that was refilled before it was empty does not fire again: whoever writes more than it holds at once
+            // waits for us, and we must not wait for them.
+            ReadState::More => tokio::task::yield_now().await,
+            ReadState::Drained if worker.output_ready.readable().await.is_ok() => {}
+            ReadState::Drained | ReadState::Closed => return,
         }
     }
 }

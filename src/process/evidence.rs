@@ -45,7 +45,8 @@ impl Output {
     }
 
     /// Reads what the pipe holds at this moment and gives each whole line, without its newline, to `line`. Bytes that
-    /// are not UTF-8 are replaced. [`ReadState::More`] if more may have come meanwhile.
+    /// are not UTF-8 are replaced. [`ReadState::More`] if more may have come meanwhile: then read again before you wait. The
+    /// pipe was never empty, and an edge-triggered poll fires only when it has been.
     pub fn read_available(&mut self, mut line: impl FnMut(&str)) -> io::Result<ReadState> {
         let mut chunk = [0; 8 * 1024];
         // At least one read, which tells an empty pipe from a closed one.
