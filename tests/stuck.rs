@@ -28,7 +28,7 @@ use asynctask::{
     process::{Environment, Program},
     systemd::Notifier,
     task::Accepts,
-    transport::{self, QueueSetup, Request, Transport, Uri, localmem::Localmem},
+    transport::{self, Request, Transport, Uri, localmem::Localmem},
 };
 use nix::sys::signal::{Signal, kill};
 use support::{http::Site, log::Stopwatch};
@@ -79,8 +79,7 @@ impl Transport for Blocking {
 /// One queue whose kind needs no process before its first task.
 fn run(notifier: Notifier, metrics: Listener) -> Run {
     let settings = Queue::new("foo", "true");
-    let setup =
-        QueueSetup { name: settings.name.clone(), dead: settings.dead_letter.clone(), delays: settings.retry.delays() };
+    let setup = settings.setup();
     let program = Program::Command { argv: vec!["true".into()], folder: "/".into(), terms: Box::default() };
     Run {
         reader: None,

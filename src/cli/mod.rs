@@ -191,7 +191,9 @@ fn depth(transport: &dyn Transport, queue: &DeadQueue) -> Result<Depth, Error> {
 fn told(error: &transport::Error) -> Error {
     use transport::Error as Told;
     let code = match error {
-        Told::NoSuchQueue { .. } | Told::NotStored { .. } | Told::InUse { .. } => Code::Refused,
+        Told::NoSuchQueue { .. } | Told::QueueRefused { .. } | Told::NotStored { .. } | Told::InUse { .. } => {
+            Code::Refused
+        }
         Told::BadUri { .. } => Code::Config,
         Told::Refused { .. } | Told::Unreachable { .. } | Told::Lost { .. } | Told::File { .. } | Told::Closed => {
             Code::Unavailable

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     args::{Global, Run},
     load, log_level, print,
-    workers::{launch, logger, plan_of, queue_plan, setup},
+    workers::{launch, logger, plan_of, queue_plan},
 };
 use crate::{
     app::App,
@@ -124,7 +124,7 @@ fn as_program(config: &Config, plan: QueuePlan, level: Level, task: Task) -> Res
         notifier: None,
         plan,
         launches: vec![launch(config, &queue, level)],
-        setups: vec![setup(&queue)],
+        setups: vec![queue.setup()],
         passive: false,
         application: config.application.clone(),
         uri: config.transport.clone(),

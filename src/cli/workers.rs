@@ -36,7 +36,7 @@ use crate::{
     secrets::masked,
     systemd::Notifier,
     task::Accepts,
-    transport::{QueueSetup, Uri},
+    transport::Uri,
 };
 
 /// Settlements are remembered for two heartbeats of the connection: as long as a lost one can go unnoticed.
@@ -89,7 +89,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
         report: report.clone(),
         plan: plan(&config, verb, level, format, timer.is_some()),
         launches,
-        setups: config.queues.iter().map(setup).collect(),
+        setups: config.queues.iter().map(Queue::setup).collect(),
         passive: config.declare_passive,
         application: config.application.clone(),
         reader: Some(reader),
@@ -277,11 +277,6 @@ pub(super) fn plan_of(config: &Config, queues: Vec<QueuePlan>, level: Level) -> 
         structured: false,
         log_level: level,
     }
-}
-
-/// The queue as the transport needs to know it.
-pub(super) fn setup(queue: &Queue) -> QueueSetup {
-    QueueSetup { name: queue.name.clone(), dead: queue.dead_letter.clone(), delays: queue.delays() }
 }
 
 /// What is started for a queue.

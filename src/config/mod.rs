@@ -37,7 +37,7 @@ use crate::{
     retry,
     task::Accepts,
     terms::Terms,
-    transport::{DeadQueue, Uri},
+    transport::{DeadQueue, QueueSetup, Uri},
     unique::{Conflict, Unique},
 };
 
@@ -148,6 +148,12 @@ impl Queue {
     pub fn delays(&self) -> Vec<Duration> {
         let snoozed = self.unique.as_ref().filter(|unique| unique.conflict == Conflict::Snooze);
         self.retry.delays().into_iter().chain(snoozed.map(|unique| unique.after)).collect()
+    }
+
+    /// The queue as the transport needs to know it.
+    #[must_use]
+    pub fn setup(&self) -> QueueSetup {
+        QueueSetup { name: self.name.clone(), dead: self.dead_letter.clone(), delays: self.delays() }
     }
 }
 

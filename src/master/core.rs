@@ -153,6 +153,9 @@ impl Core {
         self.now = now;
         self.subject = None;
         std::mem::swap(&mut self.actions, actions);
+        if !event.is_of_tasks() {
+            self.reload_moved();
+        }
         match event {
             Event::Begun => self.begin(),
             Event::Transport(event) => self.transport_told(event),
@@ -177,6 +180,7 @@ impl Core {
         }
         while let Some(owner) = self.timers.due(now.at) {
             self.look_at(owner);
+            self.reload_moved();
         }
         self.look_at_reload();
         self.use_room();

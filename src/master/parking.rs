@@ -7,6 +7,7 @@ impl Core {
     /// Stops working a queue for a while. What waits goes back, and its workers are left alone.
     pub(super) fn park(&mut self, index: usize, cause: pool::Cause) {
         let pause = self.pools[index].park(self.now.at, cause);
+        self.reload_moved();
         let why = match cause {
             pool::Cause::Starts => "its workers cannot be started",
             pool::Cause::Tasks => "too many of its tasks crashed or timed out in a row",

@@ -11,7 +11,7 @@ use crate::{
     config::{Breaker, Rate},
     metrics::counts::Counts,
     task::Delivery,
-    transport::{DeadQueue, QueueSetup},
+    transport::QueueSetup,
 };
 
 /// Failed starts within [`START_WINDOW`] that park a queue.
@@ -93,8 +93,8 @@ pub(super) struct Known {
     pub(super) asked: Asked,
     /// As what it was asked for last.
     pub(super) asked_for: QueueSetup,
-    /// Where its dead letters go.
-    pub(super) kept_by: DeadQueue,
+    /// As what it has it, if it has it: where dead letters go, and which delays there are.
+    pub(super) has_it_as: QueueSetup,
 }
 
 /// Whether the transport is to add or change a queue, and has not answered.
@@ -159,8 +159,8 @@ impl Pool {
         let rate = plan.settings.rate.map(Window::new);
         let configured = plan.settings.processes;
         let asked_for = plan.setup();
-        let kept_by = asked_for.dead.clone();
-        let known = Known { has_it: true, asked: Asked::Nothing, asked_for, kept_by };
+        let has_it_as = asked_for.clone();
+        let known = Known { has_it: true, asked: Asked::Nothing, asked_for, has_it_as };
         Self {
             plan,
             slots,
@@ -203,7 +203,8 @@ impl Pool {
     pub(super) fn is_planned(&self, plan: &QueuePlan) -> bool {
         let mut mine = self.plan.clone();
         mine.settings.processes = self.configured;
-        mine == *plan
+        // What the transport did not take is asked for again.
+        mine == *plan && (self.known.asked != Asked::Nothing || plan.setup() == self.known.asked_for)
     }
 
     /// Tasks that its processes can do at once.

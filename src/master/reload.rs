@@ -40,6 +40,8 @@ pub(super) struct Reload {
     problems: Vec<String>,
     /// Whatever can be waited for is so; tasks in hand may take hours, and a transport may be away.
     is_ready: bool,
+    /// Something happened that may have brought it further.
+    has_moved: bool,
 }
 
 impl Core {
@@ -51,9 +53,14 @@ impl Core {
             return;
         }
         self.serial += 1;
+        let other_ping = settings.supervisor.ping != self.plan.supervisor.ping;
         self.plan.supervisor = settings.supervisor;
+        if other_ping {
+            self.begin_pings();
+        }
         self.plan.scheduler = settings.scheduler;
-        self.reload.get_or_insert_default().is_ready = false;
+        let reload = self.reload.get_or_insert_default();
+        (reload.is_ready, reload.has_moved) = (false, true);
         let mut changes = Changes::default();
         for index in 0..self.pools.len() {
             let pool = &mut self.pools[index];
@@ -65,7 +72,11 @@ impl Core {
                     changes.removed.push(pool.name().to_owned());
                     self.remove_queue(index, None);
                 }
-                Standing::Draining { again } | Standing::Leaving { again } => *again = None,
+                Standing::Draining { again } | Standing::Leaving { again } => {
+                    if let Some(plan) = again.take() {
+                        changes.removed.push(plan.settings.name);
+                    }
+                }
                 Standing::Vacant => {}
             }
         }
@@ -97,17 +108,23 @@ impl Core {
         let is_other_mode = plan.is_once != self.pools[index].plan.is_once;
         match &mut self.pools[index].standing {
             Standing::Joining | Standing::Attached => {
-                if !self.pools[index].is_planned(&plan) {
+                if self.pools[index].is_planned(&plan) {
+                    // What an earlier reload wanted and did not get is still waited for.
+                    self.pools[index].is_fresh |= self.is_behind(index);
+                } else {
                     changes.changed.push(name);
                     self.change_queue(index, plan);
                 }
             }
+            // Its change of mode is under way.
+            Standing::Leaving { again: Some(known) } | Standing::Draining { again: Some(known) } if **known == plan => {
+            }
             Standing::Leaving { again } => {
-                changes.added.push(name);
+                if again.is_some() { &mut changes.changed } else { &mut changes.added }.push(name);
                 *again = Some(Box::new(plan));
             }
             Standing::Draining { again } => {
-                changes.added.push(name);
+                if again.is_some() { &mut changes.changed } else { &mut changes.added }.push(name);
                 // Tasks of it are in hand, and it is worked beside them; but not in another mode.
                 if is_other_mode {
                     *again = Some(Box::new(plan));
@@ -165,7 +182,7 @@ impl Core {
         if plan.settings.rate != pool.plan.settings.rate {
             pool.rate = plan.settings.rate.map(|rate| pool::Window::after(pool.rate.take(), rate));
         }
-        pool.is_fresh = other_start || processes as usize > pool.slots.len();
+        pool.is_fresh |= other_start || processes as usize > pool.slots.len();
         pool.configured = processes;
         pool.plan = plan;
         let before = pool.slots.clone();
@@ -240,7 +257,7 @@ impl Core {
     pub(super) fn queue_added(&mut self, index: usize) {
         let pool = &mut self.pools[index];
         pool.known.has_it = true;
-        pool.known.kept_by = pool.known.asked_for.dead.clone();
+        pool.known.has_it_as = pool.known.asked_for.clone();
         if pool.standing == Standing::Joining {
             pool.standing = Standing::Attached;
             pool.first = pool::First::Awaited;
@@ -270,14 +287,23 @@ impl Core {
         let name = pool.name().to_owned();
         match pool.standing {
             Standing::Joining => {
-                self.problem(format!("queue {name} cannot be worked: {error}"));
+                self.problem(format!("queue {name} is not worked: {error}"));
                 self.remove_queue(index, None);
             }
             Standing::Attached => {
-                pool.plan.settings.dead_letter = pool.known.kept_by.clone();
-                pool.known.asked_for = pool.plan.setup();
-                let dead = pool.known.kept_by.name.clone();
-                self.problem(format!("queue {name}: {error}; its dead letters go to {dead} as before"));
+                let has_it_as = pool.known.has_it_as.clone();
+                let wanted = std::mem::replace(&mut pool.known.asked_for, has_it_as.clone());
+                let mut said = vec![error.to_string()];
+                if wanted.dead.name != has_it_as.dead.name {
+                    said.push(format!("its dead letters go to {} as before", has_it_as.dead.name));
+                } else if wanted.dead != has_it_as.dead {
+                    said.push("its dead letters are kept as long as before".to_owned());
+                }
+                if wanted.delays != has_it_as.delays {
+                    said.push("its queues for delays are as before".to_owned());
+                }
+                pool.plan.settings.dead_letter = has_it_as.dead;
+                self.problem(format!("queue {name}: {}", said.join("; ")));
             }
             Standing::Draining { .. } | Standing::Leaving { .. } | Standing::Vacant => {}
         }
@@ -287,11 +313,16 @@ impl Core {
     pub(super) fn queue_removed(&mut self, index: usize) {
         let pool = &mut self.pools[index];
         let Standing::Leaving { again } = std::mem::replace(&mut pool.standing, Standing::Vacant) else { return };
-        (pool.known.has_it, pool.known.asked) = (false, Asked::Nothing);
-        let (paused, done) = (pool.paused, pool.done);
+        (pool.known.has_it, pool.known.asked, pool.in_line) = (false, Asked::Nothing, false);
+        // The next queue of this index has no place in line yet.
+        self.turns.retain(|other| *other != index);
         if let Some(plan) = again.filter(|_| !self.stop.is_stopping()) {
+            let (paused, done, counts) = (pool.paused, pool.done, std::mem::take(&mut pool.counts));
+            let rate = plan.settings.rate.map(|rate| pool::Window::after(pool.rate.take(), rate));
             self.add_queue(index, *plan);
-            (self.pools[index].paused, self.pools[index].done) = (paused, done);
+            let pool = &mut self.pools[index];
+            // It is the same queue, though its processes are others.
+            (pool.paused, pool.done, pool.counts, pool.rate) = (paused, done, counts, rate);
         }
     }
 

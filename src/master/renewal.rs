@@ -41,9 +41,6 @@ impl Core {
         while self.pools[index].slots.len() > processes as usize {
             if let Some(slot) = self.pools[index].slots.pop() {
                 self.retire(slot, HaltReason::Stop);
-                if let Some(new) = self.slots.iter().position(|other| other.replaces == Some(slot)) {
-                    self.retire(new, HaltReason::Stop);
-                }
             }
         }
         while self.pools[index].slots.len() < processes as usize {

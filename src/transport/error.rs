@@ -41,6 +41,14 @@ pub enum Error {
         /// Its name.
         queue: String,
     },
+    /// The broker lets other queues be worked, but not this one: no permission, somebody's own, one too many, no answer.
+    #[error("queue \"{queue}\" cannot be had: {cause}")]
+    QueueRefused {
+        /// Its name.
+        queue: String,
+        /// What it said.
+        cause: String,
+    },
     /// A queue cannot be deleted now.
     #[error("queue \"{queue}\" is in use: {cause}")]
     InUse {

@@ -19,6 +19,7 @@ use crate::{
     support::{
         broker,
         demo::{Ran, demo_program},
+        foreign::Foreign,
         log::{Master, until},
     },
     told, until_slots,
@@ -368,10 +369,37 @@ fn a_reload_without_a_broker_takes_effect_when_it_is_back() {
     ends_with(master, 0);
 }
 
-/// The service manager's side.
-struct Manager(UnixDatagram);
+#[test]
+fn a_queue_that_the_broker_refuses_is_left_out_alone() {
+    let Some(broker) = broker::shared() else { return };
+    let address = broker.fresh_vhost();
+    let demo = Demo::new(&Place::Amqp(address.clone()));
+    let master = started(&demo, "workers: { foo: demo_sleep_worker }\n");
+    until("no session", || status(&demo)["transport"]["connected"] == true);
+    let somebody = Foreign::connect(&address);
+    somebody.declare_exclusive("bar");
+    let both = "workers: { foo: demo_sleep_worker, bar: demo_sleep_worker }\n";
+    demo.write("asynctask.yaml", both);
+    demo.submit("foo", r#"{"n":1,"sleep_ms":1000}"#);
+    until_slots(&demo, "busy", 1);
+    refused(&demo, &["reload", "--wait"], "queue bar is not worked: queue \"bar\" cannot be had: RESOURCE_LOCKED");
+    demo.submit("foo", r#"{"n":2}"#);
+    until("the other queue is not worked", || demo.done().len() == 2);
+    assert_eq!(queues(&demo), ["foo"]);
+    // Once it can be had, the next reload has it.
+    drop(somebody);
+    demo.submit("bar", r#"{"n":3}"#);
+    reload(&demo, both);
+    until("the queue is not worked", || demo.done().len() == 3);
+    told(&demo, &["stop"]);
+    let log = ends_with(master, 0);
+    assert!(!log.contains("was lost"), "{log}");
+}
 
-impl Manager {
+/// The service manager's side.
+struct Service(UnixDatagram);
+
+impl Service {
     fn new(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).expect("a folder of ours");
         socket.set_read_timeout(Some(Duration::from_mins(1))).expect("a time");
@@ -402,24 +430,24 @@ impl Manager {
 #[test]
 fn the_service_manager_hears_of_each_reload() {
     on_each(|demo| {
-        let manager = Manager::new(&demo.folder.path().join("notify"));
+        let service = Service::new(&demo.folder.path().join("notify"));
         demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker }\n");
         let mut command = demo.command(&["workers"]);
         command.env("NOTIFY_SOCKET", demo.folder.path().join("notify"));
         let mut master = demo.follow(command);
-        assert_eq!(manager.next()[0], "READY=1");
+        assert_eq!(service.next()[0], "READY=1");
         demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker, bar: demo_sleep_worker }\n");
         master.signal(Signal::SIGHUP);
-        manager.says_reloading_then_ready();
+        service.says_reloading_then_ready();
         master.expect("The reload is complete");
         demo.write("asynctask.yaml", "workers: [\n");
         master.signal(Signal::SIGHUP);
-        manager.says_reloading_then_ready();
+        service.says_reloading_then_ready();
         demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker, bar: demo_sleep_worker }\n");
         demo.submit("foo", r#"{"sleep_ms":1000}"#);
         until_slots(demo, "busy", 1);
         master.signal(Signal::SIGTERM);
-        assert_eq!(manager.next()[0], "STOPPING=1");
+        assert_eq!(service.next()[0], "STOPPING=1");
         master.signal(Signal::SIGHUP);
         master.expect("HUP asks: reload: the master is stopping");
         ends_with(master, 0);

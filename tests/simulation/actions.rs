@@ -262,7 +262,7 @@ impl World {
             return Err("a killed process is signalled again".to_owned());
         }
         let cancelled = self.watch.orders.cancelling.is_some() && child.hands.iter().any(|hand| hand.cancelled);
-        let is_silent = child.is_silent(self.answer_limit(), at);
+        let is_silent = child.is_silent(self.answer_limit().min(self.watch.shortest_ping), at);
         let limit = self.settings.plan.supervisor.start_timeout;
         let is_spare = self.is_spare(worker, child);
         let has_cause = may_be_killed(child, limit, at) || cancelled || is_spare || is_silent;

@@ -11,6 +11,7 @@ use asynctask::{
     clock::Instant,
     config::{Acks, Queue},
     outcome::Outcome,
+    retry::Policy,
     task::{Delivery, Handle, Reason, Settlement, Task},
 };
 
@@ -98,6 +99,8 @@ pub(crate) struct Ledger {
     pub(crate) cancelling: Option<String>,
     /// The delivery that is settled at this moment is not begun, and another task has its key.
     pub(crate) gives_way: bool,
+    /// What queues had as `retry` before, by their names.
+    pub(crate) earlier: Vec<(String, Policy)>,
     /// Nothing is remembered in this world.
     pub(crate) is_forgetful: bool,
 }
@@ -254,6 +257,12 @@ impl Ledger {
             (None, Some(_), None) if is_copy => Ok(()),
             // What is not known any more may be refused for reasons of its own.
             (None, Some(verdict), None) => follows(verdict, settlement, entry, now, queue).or_else(|error| {
+                // It was judged when the settings were others.
+                let earlier = self.earlier.iter().filter(|(known, _)| *known == queue.name);
+                let mut earlier = earlier.map(|(_, retry)| Queue { retry: *retry, ..queue.clone() });
+                if earlier.any(|queue| follows(verdict, settlement, entry, now, &queue).is_ok()) {
+                    return Ok(());
+                }
                 if self.is_forgetful || entry.identity.is_none() { unrun(settlement, entry, queue) } else { Err(error) }
             }),
             (None, None, None) if is_copy && entry.redelivered => Ok(()),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use asynctask::{
+    config::Rate,
     control::types::Answer,
     master::event::{Event, QueuePlan, Settings, WorkerId},
     task::QueueIndex,
@@ -14,6 +15,7 @@ use asynctask::{
 
 use super::{
     broker::{Effect, Joining},
+    child::Child,
     world::World,
 };
 
@@ -95,6 +97,9 @@ impl World {
             (0..all).for_each(|queue| self.settings_change(queue, wanted.contains(&queue)));
             self.watch.reloads.wanted = wanted;
         }
+        if !stopping && self.dice.chance(200) {
+            self.ping_changes();
+        }
         let wait = self.dice.chance(500);
         let mut queues: Vec<QueuePlan> =
             self.watch.reloads.wanted.iter().map(|queue| self.settings.queues[*queue].clone()).collect();
@@ -125,6 +130,16 @@ impl World {
         here.map(|(worker, child)| (*worker, child.is_wanted())).collect()
     }
 
+    /// The rounds begin anew.
+    fn ping_changes(&mut self) {
+        let old = self.settings.plan.supervisor.ping;
+        let new = Duration::from_millis(self.dice.pick(&[2_000, 12_000, 30_000]));
+        self.settings.plan.supervisor.ping = new;
+        self.watch.longest_ping = self.watch.longest_ping.max(old).max(new);
+        self.watch.shortest_ping = self.watch.shortest_ping.min(old);
+        self.watch.pings_changed_at = self.at();
+    }
+
     fn settings_change(&mut self, queue: usize, is_wanted: bool) {
         let was_member = self.watch.reloads.wanted.contains(&queue) && !self.watch.reloads.refused.contains(&queue);
         if !is_wanted {
@@ -148,8 +163,33 @@ impl World {
         if self.dice.chance(150) && !plan.is_once {
             plan.settings.recycle.max_tasks = self.dice.chance(500).then(|| self.dice.between(1, 4));
         }
-        if self.dice.chance(250) {
-            plan.launch += 1;
+        if self.dice.chance(150) {
+            plan.settings.timeout = Some(Duration::from_millis(self.dice.pick(&[300, 3_000, 20_000])));
+        }
+        if self.dice.chance(150) {
+            self.ledger.earlier.push((plan.settings.name.clone(), plan.settings.retry));
+            plan.settings.retry.max_attempts = self.dice.small(1, 4);
+            plan.settings.retry.backoff.first = Duration::from_millis(self.dice.pick(&[1, 200, 2_000]));
+        }
+        if let Some(unique) = &mut plan.settings.unique
+            && self.dice.chance(150)
+        {
+            unique.after = Duration::from_millis(self.dice.pick(&[100, 1_000, 5_000]));
+        }
+        if self.dice.chance(150) {
+            let rate =
+                Rate { calls: self.dice.small(1, 6), period: Duration::from_millis(self.dice.pick(&[50, 3_000])) };
+            let rate = self.dice.chance(700).then_some(rate);
+            self.watch.rate_changed(queue, plan.settings.rate, rate);
+            plan.settings.rate = rate;
+        }
+        let other_concurrency = !plan.is_once && self.dice.chance(150);
+        if other_concurrency {
+            plan.settings.concurrency = 3 - plan.settings.concurrency;
+        }
+        let other_launch = self.dice.chance(250);
+        if other_launch || other_concurrency {
+            plan.launch += usize::from(other_launch);
             // What it was parked for is perhaps mended.
             self.watch.parked[queue] = false;
             self.watch.needs_proof[queue] = false;
@@ -191,6 +231,9 @@ impl World {
         let elsewhere = reloads.at.iter().any(|(at, known)| (*at == index.0) != (*known == queue));
         if elsewhere || !reloads.wanted.contains(&queue) || self.watch.stopping_at.is_some() {
             return Err(format!("{queue} is added at {index:?}, with {:?}", reloads.at));
+        }
+        if setup.delays != self.settings.queue(queue).delays() {
+            return Err(format!("q{queue} is asked for with the delays {:?}", setup.delays));
         }
         reloads.at.insert(index.0, queue);
         if let Some((_, known)) = reloads.just_refused.take_if(|(refused, _)| *refused == queue) {
@@ -259,6 +302,13 @@ impl World {
         let keep = |queue: &&usize| self.broker.keeps[**queue] != self.settings.queue(**queue).dead_letter.keep;
         if let Some(queue) = reloads.wanted.iter().find(keep) {
             return Err(format!("done, and the transport knows q{queue} as it was"));
+        }
+        let is_of_old = |child: &&Child| {
+            let is_well = child.is_wanted() && child.killed_at.is_none();
+            is_well && !child.is_once && child.launch != self.settings.queues[child.queue].launch
+        };
+        if let Some(child) = self.children.values().find(is_of_old) {
+            return Err(format!("done, and there is one of the old settings: {child:?}"));
         }
         match self.children.values().find(|child| !reloads.wanted.contains(&child.queue)) {
             Some(child) => Err(format!("done, and there is {child:?}")),

@@ -52,6 +52,11 @@ pub(crate) struct Watch {
     pub(crate) parked: Vec<bool>,
     pub(crate) orders: Orders,
     pub(crate) reloads: Reloads,
+    /// The longest time between pings that was ever wanted.
+    pub(crate) longest_ping: Duration,
+    /// The shortest, by which an open round may have begun.
+    pub(crate) shortest_ping: Duration,
+    pub(crate) pings_changed_at: Instant,
     pub(crate) counted: Counted,
     /// Parked for its tasks, and since then none of them ended in words.
     pub(crate) needs_proof: Vec<bool>,
@@ -79,6 +84,9 @@ impl Watch {
             starts_in_a_row: vec![0; queues],
             parked: vec![false; queues],
             orders: Orders::new(plan, queues),
+            longest_ping: Duration::ZERO,
+            shortest_ping: Duration::MAX,
+            pings_changed_at: Instant::default(),
             reloads: Reloads::new(plan.queues.len()),
             counted: Counted::default(),
             needs_proof: vec![false; queues],
@@ -213,6 +221,15 @@ impl Watch {
         self.starts[queue].clear();
     }
 
+    /// Another rate, if it is another. Of earlier starts the master knows as many as the old one let through at once.
+    pub(crate) fn rate_changed(&mut self, queue: usize, old: Option<Rate>, new: Option<Rate>) {
+        let calls = |rate: Option<Rate>| rate.map_or(0, |rate| rate.calls as usize);
+        let starts = &mut self.starts[queue];
+        if old != new {
+            starts.drain(..starts.len().saturating_sub(calls(old).min(calls(new))));
+        }
+    }
+
     /// A task was begun.
     pub(crate) fn started(&mut self, queue: usize, now: Duration, rate: Option<Rate>) -> Result<(), String> {
         let Some(rate) = rate else { return Ok(()) };
@@ -260,13 +277,16 @@ impl World {
         self.check_keys()?;
         self.watch.measure_outage(now);
         let limit = self.settings.plan.supervisor.start_timeout;
-        let patience = self.settings.plan.supervisor.ping + self.answer_limit();
+        let ping = self.watch.longest_ping.max(self.settings.plan.supervisor.ping);
+        let (patience, begun) = (ping + ping.min(Duration::from_secs(10)), self.watch.pings_changed_at);
         for child in self.children.values() {
             if child.killed_at.is_some() {
                 continue;
             }
             let is_idle = child.is_well() && child.hands.is_empty();
-            if is_idle && child.frozen_at.is_some_and(|since| since + patience < at) && self.watch.stopping_at.is_none()
+            if is_idle
+                && child.frozen_at.is_some_and(|since| since.max(begun) + patience < at)
+                && self.watch.stopping_at.is_none()
             {
                 return Err(format!("stopped while idle and not found by a ping: {child:?}"));
             }

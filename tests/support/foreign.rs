@@ -84,6 +84,13 @@ impl Foreign {
         self.runtime.block_on(declared).expect("declared");
     }
 
+    /// A queue that is this connection's own while it stands.
+    pub fn declare_exclusive(&self, queue: &str) {
+        let options = QueueDeclareOptions { durable: true, exclusive: true, ..QueueDeclareOptions::default() };
+        let declared = self.channel.queue_declare(queue.into(), options, FieldTable::default());
+        self.runtime.block_on(declared).expect("declared");
+    }
+
     pub fn delete(&self, queue: &str) {
         let deleted = self.channel.queue_delete(queue.into(), QueueDeleteOptions::default());
         self.runtime.block_on(deleted).expect("deleted");

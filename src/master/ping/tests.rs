@@ -5,7 +5,7 @@ use crate::{
     clock::Now,
     config::{Queue, Supervisor},
     frames::{FromWorker, PROTOCOL, Ready},
-    master::event::{Ended, Event, Plan, QueuePlan, Signal},
+    master::event::{Ended, Event, Plan, QueuePlan, Settings, Signal},
     task::{Accepts, Delivery, Exit, Handle, QueueIndex, Settlement, Task},
     transport,
 };
@@ -135,4 +135,15 @@ fn a_master_that_was_stopped_itself_asks_nobody_to_account_for_it() {
     world.pong(0, 1);
     assert_eq!(world.at(669), [""; 0]);
     assert_eq!(world.at(670), ["kill 1", "ping 0"]);
+}
+
+#[test]
+fn another_distance_of_pings_begins_the_rounds_anew() {
+    let mut world = World::new();
+    world.at = Duration::from_secs(10);
+    let supervisor = Supervisor { ping: Duration::from_secs(5), ..world.core.plan.supervisor };
+    let settings = Box::new(Settings { queues: world.core.plan.queues.clone(), supervisor, scheduler: false });
+    world.tell(Event::SettingsRead { number: None, wait: false, by: String::new(), settings });
+    assert_eq!(world.core.next_deadline(), Some(Instant::from_start(Duration::from_secs(15))));
+    assert_eq!(world.at(15), ["ping 0", "ping 1"]);
 }

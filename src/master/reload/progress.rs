@@ -1,5 +1,7 @@
 //! How far a reload has come: which queues have their workers, which are drained, and when all of it stands.
 
+use std::collections::BTreeMap;
+
 use super::{
     super::{
         core::Core,
@@ -13,12 +15,23 @@ use crate::{control::types::Answer, logging::Level, task::QueueIndex};
 
 /// Starts of a worker that fail before a reload is said to have failed. It goes on trying.
 const PATIENCE: u32 = 3;
+
 impl Core {
-    /// After each event: what of a reload stands by now?
+    /// Something happened that is not a matter of tasks alone.
+    pub(in super::super) fn reload_moved(&mut self) {
+        if let Some(reload) = &mut self.reload {
+            reload.has_moved = true;
+        }
+    }
+
+    /// After each event: what of a reload stands by now? Looked at only if it can be more than before, so a task costs
+    /// the same with a reload under way.
     pub(in super::super) fn look_at_reload(&mut self) {
-        if self.reload.is_none() || self.stop.is_stopping() {
+        let Some(reload) = &mut self.reload else { return };
+        if !std::mem::take(&mut reload.has_moved) || self.stop.is_stopping() {
             return;
         }
+        let successors = self.all_successors();
         let mut stands = true;
         for index in 0..self.pools.len() {
             if matches!(self.pools[index].standing, Standing::Draining { .. }) && self.is_drained(index) {
@@ -29,8 +42,10 @@ impl Core {
                 self.actions.push(Action::RemoveQueue { queue: QueueIndex(index) });
             }
             if self.pools[index].is_fresh {
-                let failure = self.failure(index);
-                self.pools[index].is_fresh = failure.is_none() && !self.has_all_workers(index);
+                let successor = successors.get(&index).copied();
+                let failure = self.failure(index, successor);
+                let has_all = successor.is_none() && self.has_all_workers(index);
+                self.pools[index].is_fresh = failure.is_none() && !has_all;
                 if let Some(failure) = failure {
                     self.problem(failure);
                 }
@@ -51,36 +66,42 @@ impl Core {
 
     /// Whether nothing of a queue is in anybody's hands here.
     fn is_drained(&self, index: usize) -> bool {
+        let pool = &self.pools[index];
         let suspended = self.suspended.iter().flat_map(|suspended| &suspended.hands);
-        let mut of_queue = self.slots.iter().filter(|slot| slot.queue == index);
-        self.pools[index].in_hand == 0
-            && self.pools[index].waiting.is_empty()
-            && of_queue.all(|slot| slot.peek().is_none())
+        pool.in_hand == 0
+            && pool.waiting.is_empty()
+            && pool.leaving.is_empty()
             && suspended.into_iter().all(|hand| hand.delivery.queue.0 != index)
     }
 
-    /// Whether as many workers as wanted are ready, all of them started as the settings say.
+    /// Whether as many workers as wanted are ready, and none is to be renewed.
     fn has_all_workers(&self, index: usize) -> bool {
         let pool = &self.pools[index];
         let is_ready = |slot: &usize| self.slots[*slot].peek().is_some_and(|life| life.was_ready);
-        let mut successors = self.successors(index);
-        pool.renewals.is_empty() && successors.next().is_none() && pool.slots.iter().all(is_ready)
+        pool.renewals.is_empty() && pool.slots.iter().all(is_ready)
     }
 
-    fn successors(&self, index: usize) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(move |slot| slot.queue == index && slot.replaces.is_some())
+    /// Whether workers of a queue are still to be renewed.
+    pub(super) fn is_behind(&self, index: usize) -> bool {
+        let is_successor = |slot: &Slot| slot.queue == index && slot.replaces.is_some();
+        !self.pools[index].renewals.is_empty() || self.slots.iter().any(is_successor)
+    }
+
+    /// The slot by queue in which another's successor starts: a queue renews one at a time.
+    fn all_successors(&self) -> BTreeMap<usize, usize> {
+        let successors = self.slots.iter().enumerate().filter(|(_, slot)| slot.replaces.is_some());
+        successors.map(|(position, slot)| (slot.queue, position)).collect()
     }
 
     /// Why the workers of a queue will not be ready soon, if that is so.
-    fn failure(&self, index: usize) -> Option<String> {
+    fn failure(&self, index: usize, successor: Option<usize>) -> Option<String> {
         let pool = &self.pools[index];
         let name = pool.name();
         if pool.state != pool::State::Running {
             return Some(format!("queue {name} is parked"));
         }
-        let slots = pool.slots.iter().map(|slot| &self.slots[*slot]);
-        let failing = |slot: &&Slot| slot.failures >= PATIENCE && slot.peek().is_none_or(|life| !life.was_ready);
-        let slot = slots.chain(self.successors(index)).find(failing)?;
+        let mut slots = pool.slots.iter().copied().chain(successor).map(|slot| &self.slots[slot]);
+        let slot = slots.find(|slot| slot.failures >= PATIENCE && slot.peek().is_none_or(|life| !life.was_ready))?;
         let last = slot.last_exit.as_deref().unwrap_or("it could not be made");
         Some(format!("queue {name}: a worker cannot be started: {last}; it is tried again"))
     }

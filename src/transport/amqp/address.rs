@@ -108,7 +108,7 @@ impl Address {
         match fault {
             Fault::Absent(queue) => Error::NoSuchQueue { queue },
             Fault::Forbidden(cause) => Error::Refused { uri: self.shown.clone(), cause },
-            Fault::Broken(cause) => self.lost(cause),
+            Fault::Refused(cause) | Fault::Late(cause) | Fault::Broken(cause) => self.lost(cause),
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     task::QueueIndex,
-    transport::{Event, QueueSetup},
+    transport::{Error, Event, QueueSetup},
 };
 
 /// A queue that is to be added or changed.
@@ -25,13 +25,19 @@ pub(super) struct Joining {
     setup: QueueSetup,
     /// Names the try under way; the answer to an earlier one means nothing.
     number: u64,
+    /// Tries that got no answer, or with which the connection ended.
+    failures: u32,
 }
+
+/// Tries without an answer until a queue is refused: a minute, in which a queue finds a leader again. A connection that
+/// is dead itself is found to be so earlier.
+const TRIES: u32 = 6;
 
 impl Engine {
     /// Begins to add a queue, or to change one that is attached.
     pub(super) fn add_queue(&mut self, queue: usize, setup: QueueSetup) {
         self.credits.entry(queue).or_insert(0);
-        self.joining.insert(queue, Joining { setup, number: 0 });
+        self.joining.insert(queue, Joining { setup, number: 0, failures: 0 });
         self.open(queue);
     }
 
@@ -63,18 +69,7 @@ impl Engine {
         }
         let channel = match opened {
             Ok(channel) => channel,
-            Err(Fault::Broken(cause)) => return self.broken(&cause),
-            Err(fault) => {
-                if self.joining.get(&queue).is_some_and(|joining| joining.number == number) {
-                    self.joining.remove(&queue);
-                    if !self.is_member(queue) {
-                        self.credits.remove(&queue);
-                    }
-                    let error = self.address.fault(fault);
-                    self.tell(Event::QueueRefused { queue: QueueIndex(queue), error });
-                }
-                return;
-            }
+            Err(fault) => return self.not_opened(number, queue, fault),
         };
         // Removed meanwhile, or asked for in another way.
         let joining = self.joining.extract_if(.., |index, joining| *index == queue && joining.number == number).next();
@@ -93,6 +88,35 @@ impl Engine {
         }
         self.horizon.borrow_mut().moved_at = self.now().at;
         self.tell(Event::QueueAdded { queue: QueueIndex(queue) });
+    }
+
+    /// All that the broker refuses is asked for on channels of its own, so the others are worked as before.
+    fn not_opened(&mut self, number: u64, queue: usize, fault: Fault) {
+        let mut is_tried_again = false;
+        if let Some(joining) = self.joining.get_mut(&queue)
+            && joining.number == number
+        {
+            let is_passing = matches!(fault, Fault::Late(_) | Fault::Broken(_));
+            joining.failures += u32::from(is_passing);
+            is_tried_again = is_passing && joining.failures < TRIES;
+            if !is_tried_again {
+                let name = joining.setup.name.clone();
+                self.joining.remove(&queue);
+                if !self.is_member(queue) {
+                    self.credits.remove(&queue);
+                }
+                let error = match fault.clone() {
+                    Fault::Absent(queue) => Error::NoSuchQueue { queue },
+                    fault => Error::QueueRefused { queue: name, cause: fault.cause() },
+                };
+                self.tell(Event::QueueRefused { queue: QueueIndex(queue), error });
+            }
+        }
+        match fault {
+            Fault::Broken(cause) => self.broken(&cause),
+            _ if is_tried_again => self.open(queue),
+            _ => {}
+        }
     }
 
     fn is_member(&self, queue: usize) -> bool {

@@ -115,7 +115,9 @@ impl Store {
                         Err(Fault::Absent(_)) if self.step_down(parcel, "does not exist") => declared = false,
                         Err(Fault::Absent(_)) => return Ok(Tried::No("it does not exist".to_owned())),
                         Err(Fault::Forbidden(cause)) => return Ok(Tried::No(cause)),
-                        Err(Fault::Broken(cause)) => return self.broken(cause),
+                        Err(Fault::Refused(cause) | Fault::Late(cause) | Fault::Broken(cause)) => {
+                            return self.broken(cause);
+                        }
                     }
                 }
                 Published::Nacked => match pauses.next() {
@@ -174,7 +176,7 @@ impl Store {
                 Ok(()) => {}
                 Err(Fault::Absent(queue)) => return Err(Unstored::Ever(Error::NoSuchQueue { queue })),
                 Err(Fault::Forbidden(cause)) => return Err(Unstored::Ever(not_stored(parcel, cause))),
-                Err(Fault::Broken(cause)) => {
+                Err(Fault::Refused(cause) | Fault::Late(cause) | Fault::Broken(cause)) => {
                     let _: Result<(), ()> = self.broken(cause.clone());
                     return Err(passing(parcel, cause));
                 }

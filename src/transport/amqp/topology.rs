@@ -6,8 +6,9 @@
 use std::{cell::RefCell, collections::HashSet};
 
 use lapin::{
-    Channel, Connection,
+    Channel, Connection, ErrorKind,
     options::QueueDeclareOptions,
+    protocol::AMQPErrorKind,
     types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio::time::timeout;
@@ -89,6 +90,10 @@ pub(super) enum Fault {
     Absent(String),
     /// We lack a permission.
     Forbidden(String),
+    /// The broker said no to this alone, and closed the channel that it was asked on. The connection is well.
+    Refused(String),
+    /// No answer came in time: the queue has perhaps no leader just now, or the connection is dead.
+    Late(String),
     /// The broker or the connection said this.
     Broken(String),
 }
@@ -98,12 +103,19 @@ impl Fault {
     pub(super) fn cause(self) -> String {
         match self {
             Self::Absent(queue) => format!("queue \"{queue}\" does not exist"),
-            Self::Forbidden(cause) | Self::Broken(cause) => cause,
+            Self::Forbidden(cause) | Self::Refused(cause) | Self::Late(cause) | Self::Broken(cause) => cause,
         }
     }
 
     pub(super) fn of(error: &lapin::Error) -> Self {
-        if code(error) == Some(403) { Self::Forbidden(said(error)) } else { Self::Broken(said(error)) }
+        match error.kind() {
+            _ if code(error) == Some(403) => Self::Forbidden(said(error)),
+            ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)) => {
+                Self::Refused(error.get_message().to_string())
+            }
+            ErrorKind::IOError(cause) if cause.kind() == std::io::ErrorKind::TimedOut => Self::Late(said(error)),
+            _ => Self::Broken(said(error)),
+        }
     }
 }
 
@@ -190,6 +202,7 @@ impl Topology {
         if self.known.borrow().contains(&name) {
             return Ok(());
         }
+        let mut said_last = "it comes and goes".to_owned();
         // Twice: a queue may come or go between the question and the act.
         for _ in 0..2 {
             let mut counter = Counter::new(connection);
@@ -209,11 +222,11 @@ impl Topology {
                     return Ok(());
                 }
                 // Someone was faster, with other arguments: look again.
-                Err(error) if code(&error) == Some(406) => {}
+                Err(error) if code(&error) == Some(406) => said_last = said(&error),
                 Err(error) => return Err(Fault::of(&error)),
             }
         }
-        Err(Fault::Broken(format!("queue \"{name}\" can neither be found nor made")))
+        Err(Fault::Refused(format!("queue \"{name}\" can neither be found nor made: {said_last}")))
     }
 }
 
