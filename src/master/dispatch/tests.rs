@@ -18,6 +18,7 @@ use crate::{
 
 struct World {
     core: Core,
+    at: Duration,
     last: u64,
     /// Tasks in workers' hands: queue, worker, id.
     hands: Vec<(usize, WorkerId, String)>,
@@ -25,11 +26,16 @@ struct World {
 
 impl World {
     fn new(queues: usize, most: usize) -> Self {
+        Self::with(queues, most, 0)
+    }
+
+    /// The first so many queues have a process for each task.
+    fn with(queues: usize, most: usize, once: usize) -> Self {
         let queue = |number: usize| QueuePlan {
             settings: Queue::new(&format!("q{number}"), "kind"),
             accepts: Accepts::Json,
             is_program: true,
-            is_once: false,
+            is_once: number < once,
             launch: 0,
         };
         let plan = Plan {
@@ -44,10 +50,10 @@ impl World {
             structured: false,
             log_level: Level::Error,
         };
-        let mut world = Self { core: Core::new(plan), last: 0, hands: Vec::new() };
+        let mut world = Self { core: Core::new(plan), at: Duration::ZERO, last: 0, hands: Vec::new() };
         world.tell(Event::Begun);
         world.tell(Event::Transport(transport::Event::Attached { session: 1 }));
-        for slot in 0..queues {
+        for slot in once..queues {
             let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0 };
             world.tell(Event::Said { worker: WorkerId { slot, life: 1 }, frame: FromWorker::Ready(ready) });
         }
@@ -57,7 +63,7 @@ impl World {
     /// The queues of the tasks that were handed out.
     fn tell(&mut self, event: Event) -> Vec<usize> {
         let mut actions = Vec::new();
-        let now = Now { at: Instant::from_start(Duration::ZERO), ..Now::default() };
+        let now = Now { at: Instant::from_start(self.at), ..Now::default() };
         self.core.handle(now, event, &mut actions);
         let mut begun = Vec::new();
         for action in actions {
@@ -70,6 +76,10 @@ impl World {
                 }
                 Action::Settle { handle, settlement: Settlement::Done { .. } } => {
                     self.tell(Event::Transport(transport::Event::Settled(vec![handle])));
+                }
+                Action::SpawnOnce { worker, once, .. } => {
+                    self.hands.push((worker.slot, worker, once.id));
+                    begun.push(worker.slot);
                 }
                 _ => {}
             }
@@ -126,4 +136,25 @@ fn a_queue_that_was_passed_over_is_there_for_the_next_place() {
         assert_eq!(begun.iter().filter(|other| **other == queue).count(), 2, "{begun:?}");
     }
     assert_eq!(world.hands.len(), 2);
+}
+
+#[test]
+fn a_place_that_a_parked_queue_leaves_is_taken_by_another_one() {
+    let mut world = World::with(2, 1, 1);
+    for round in 1..=5 {
+        assert_eq!(world.deliver(0), [0]);
+        let (_, worker, _) = world.hands.remove(0);
+        // The one process is not made, for the fifth time at last; then the queue is parked.
+        if round == 5 {
+            assert_eq!(world.deliver(1), [0; 0], "one place");
+        }
+        let begun = world.tell(Event::SpawnFailed { worker, error: "no such program".to_owned() });
+        if round == 5 {
+            assert_eq!(begun, [1]);
+            return;
+        }
+        assert_eq!(begun, [0; 0]);
+        world.at = world.core.next_deadline().expect("a pause ends").since_start();
+        world.tell(Event::DeadlinePassed);
+    }
 }
