@@ -540,7 +540,7 @@ impl Core {
             return;
         }
         pool.pace.lulled();
-        let surplus: Vec<Delivery> = pool.waiting.drain(..).collect();
+        let surplus = pool.waiting.take_all();
         self.renew_credit(index);
         for delivery in surplus {
             self.settle(delivery.handle, None, Settlement::Release);

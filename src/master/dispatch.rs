@@ -56,7 +56,7 @@ impl Core {
     }
 
     fn line_up(&mut self, index: usize) {
-        if !self.pools[index].waiting.is_empty() && !std::mem::replace(&mut self.pools[index].in_line, true) {
+        if self.pools[index].waiting.has_next() && !std::mem::replace(&mut self.pools[index].in_line, true) {
             self.turns.push_back(index);
         }
     }
@@ -66,7 +66,7 @@ impl Core {
         if !self.may_dispatch(index) {
             return false;
         }
-        let Some((position, delivery)) = self.take_waiting(index) else { return false };
+        let Some(delivery) = self.pools[index].waiting.next() else { return false };
         if let Some((reason, error)) = self.objection(index, &delivery) {
             self.refuse(&delivery, reason, error);
             return true;
@@ -76,12 +76,12 @@ impl Core {
                 Ok(Some(delivery)) => self.begin_task(index, slot, delivery),
                 Ok(None) => {}
                 Err(delivery) => {
-                    self.pools[index].waiting.insert(position, delivery);
+                    self.pools[index].waiting.put_back(delivery);
                     return false;
                 }
             },
             _ => {
-                self.pools[index].waiting.insert(position, delivery);
+                self.pools[index].waiting.put_back(delivery);
                 return false;
             }
         }
@@ -102,7 +102,7 @@ impl Core {
 
     fn may_dispatch(&self, index: usize) -> bool {
         let pool = &self.pools[index];
-        !pool.waiting.is_empty() && !pool.free.is_empty() && pool.may_begin() && !self.stop.is_stopping()
+        pool.waiting.has_next() && !pool.free.is_empty() && pool.may_begin() && !self.stop.is_stopping()
     }
 
     /// Why a delivery is not to be run at all.

@@ -26,7 +26,7 @@ impl Core {
     /// Releases what was delivered and not begun.
     pub(super) fn give_back(&mut self, index: usize) {
         self.renew_credit(index);
-        for delivery in std::mem::take(&mut self.pools[index].waiting) {
+        for delivery in self.pools[index].waiting.take_all() {
             self.settle(delivery.handle, None, Settlement::Release);
         }
     }

@@ -121,7 +121,7 @@ impl Core {
         // settled without an answer is remembered.
         self.unsettled.retain(|_, owed| owed.accepted);
         for index in 0..self.pools.len() {
-            for delivery in self.pools[index].waiting.drain(..) {
+            for delivery in self.pools[index].waiting.take_all() {
                 self.locks.let_go(delivery.handle);
             }
             if self.pools[index].credit > 1 {
@@ -151,7 +151,7 @@ impl Core {
             return;
         }
         self.came_first(&delivery);
-        self.pools[index].waiting.push_back(delivery);
+        self.pools[index].waiting.push(delivery);
         self.dispatch(index);
     }
 

@@ -149,10 +149,7 @@ impl Core {
             return Some(Answer::said("its worker has just died; it becomes a dead letter"));
         }
         for index in 0..self.pools.len() {
-            let waiting = &mut self.pools[index].waiting;
-            if let Some(position) = waiting.iter().position(|delivery| delivery.task.id == id)
-                && let Some(delivery) = waiting.remove(position)
-            {
+            if let Some(delivery) = self.pools[index].waiting.take(id) {
                 self.refuse(&delivery, Reason::Cancelled, verdict::CANCELLED.to_owned());
                 return Some(Answer::said("it was not begun; it becomes a dead letter"));
             }
