@@ -42,7 +42,7 @@ pub struct Core {
     pub(super) actions: Vec<Action>,
     pub(super) stop: Stop,
     pub(super) tally: Tally,
-    tells_ends: bool,
+    pub(super) tells_ends: bool,
     /// Other settings that are not all in force yet.
     pub(super) reload: Option<super::reload::Reload>,
     /// Since when each queue has had a worker that was ready.
@@ -79,6 +79,8 @@ pub(super) struct Owed {
     pub(super) identity: Option<u64>,
     /// It was accepted before: its handle outlives the session.
     pub(super) accepted: bool,
+    /// The slot that counts it as done, if what it submits is not stored yet.
+    pub(super) done_by: Option<usize>,
 }
 
 /// What a run did, for its summary.
@@ -227,7 +229,7 @@ impl Core {
         }
         if settlement != Settlement::Accept {
             self.locks.let_go(handle);
-            self.owe(handle, Owed { identity, accepted: false });
+            self.owe(handle, Owed { identity, accepted: false, done_by: None });
         }
         self.actions.push(Action::Settle { handle, settlement });
     }
@@ -246,7 +248,7 @@ impl Core {
                 memory.remember(self.now.at, identity, hand.session, None, &removal);
             }
         }
-        self.owe(handle, Owed { identity: None, accepted: true });
+        self.owe(handle, Owed { identity: None, accepted: true, done_by: None });
         self.actions.push(Action::Settle { handle, settlement });
     }
 

@@ -493,6 +493,11 @@ impl Shell {
                     report.borrow_mut().ended(&queue, id, in_hand, failure);
                 }
             }
+            Action::TaskReopened { queue, id } => {
+                if let Some(report) = &self.report {
+                    report.borrow_mut().reopened(&queue, &id);
+                }
+            }
             Action::Settle { handle, settlement } => {
                 if self.settlements.is_empty() {
                     self.held_since = now.at;

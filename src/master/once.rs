@@ -164,8 +164,7 @@ impl Core {
         self.count_for_breaker(hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).ended(outcome, ended);
         self.note(&hand.delivery, took, &settlement);
-        self.count_in_slot(slot, &settlement);
-        self.settle_hand(hand, settlement);
+        self.settle_counted(slot, hand, settlement);
     }
 
     /// A stop: an open place is closed at once, a process finishes its task.
