@@ -218,7 +218,7 @@ impl Core {
         written.map_err(|fault| fault.to_string())?;
         self.talk_of(&delivery.task.id);
         self.log_as(slot, Level::Debug, || match &text {
-            Some(text) => format!("Got payload: {}", masked(cut(text))),
+            Some(text) => format!("Got payload: {}", cut(&masked(text))),
             None => format!("Got payload: {} bytes", task.body.len()),
         });
         Ok(frame)
@@ -255,6 +255,8 @@ impl Core {
     }
 }
 
+/// A payload as far as it is logged. Of one with addresses in it, cut what is masked: half an address is none, and would
+/// keep its password.
 pub(super) fn cut(text: &str) -> &str {
     frames::cut(text, LOGGED_PAYLOAD)
 }

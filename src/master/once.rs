@@ -97,7 +97,7 @@ impl Core {
         };
         self.log_as(slot, Level::Debug, || match std::str::from_utf8(&once.payload) {
             Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => {
-                format!("Got payload: {}", masked(super::dispatch::cut(text.trim_end())))
+                format!("Got payload: {}", super::dispatch::cut(&masked(text.trim_end())))
             }
             _ => format!("Got payload: {} bytes", once.payload.len()),
         });
