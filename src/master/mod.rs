@@ -483,7 +483,7 @@ impl Shell {
                 self.logger.line_about(level, &name, &message, about.as_deref());
             }
             Action::Send { worker, frame } => {
-                self.idled -= 1;
+                self.idled -= isize::from(crate::frames::is_task(&frame));
                 if let Some(worker) = self.worker(worker) {
                     worker.send(&frame);
                 }
