@@ -252,3 +252,6 @@ impl Core {
         self.renew_credit(delivery.queue.0);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,3 +142,38 @@ fn pid(connection: &Connection, owner: i64) -> rusqlite::Result<Option<u32>> {
     let mut statement = connection.prepare_cached("SELECT pid FROM master WHERE owner = ?1")?;
     statement.query_row([owner], |row| row.get(0)).optional()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{clock::Timestamp, task::NewTask, transport::sqlite::submit};
+
+    #[test]
+    fn many_rows_are_read_in_several_steps_and_what_comes_meanwhile_is_not_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::create(&folder.path().join("a.db"), &Arc::default()).unwrap();
+        let submit = |store: &mut Store, ids: std::ops::Range<i64>| {
+            let task = |id: i64| NewTask { queue: "foo".to_owned(), id: id.to_string(), ..NewTask::default() };
+            let insert = |transaction: &Connection, known: &mut _| {
+                ids.map(task).try_for_each(|task| submit::insert(transaction, known, Timestamp(0), &task))
+            };
+            store.write(Synchronous::Normal, insert).unwrap();
+        };
+        submit(&mut store, 0..2 * ROWS + 1);
+        let search = |id: i64| Search::new(id.to_string(), oneshot::channel().0);
+        let mut last = search(2 * ROWS);
+        let mut late = search(2 * ROWS + 1);
+        assert_eq!([last.step(&mut store, 1).unwrap(), last.step(&mut store, 1).unwrap()], [None, None]);
+        assert_eq!(late.step(&mut store, 1).unwrap(), None);
+        submit(&mut store, 2 * ROWS + 1..2 * ROWS + 2);
+        assert_eq!(last.step(&mut store, 1).unwrap(), Some(Cancelled::Removed { queue: "foo".to_owned() }));
+        assert_eq!(
+            [late.step(&mut store, 1).unwrap(), late.step(&mut store, 1).unwrap()],
+            [None, Some(Cancelled::Absent)]
+        );
+    }
+}
