@@ -24,7 +24,7 @@ use super::{
     Place,
     types::{Answer, COMMAND_LIMIT, Command, parse},
 };
-use crate::clients::{self, Clients};
+use crate::strangers::{self, Strangers};
 
 /// Clients at once; beyond that the one goes that has said nothing for longest.
 const CLIENTS: usize = 32;
@@ -136,9 +136,9 @@ impl Drop for Socket {
 }
 
 async fn accept(listener: UnixListener, master: mpsc::UnboundedSender<Asked>) {
-    let present = Clients::at_most(CLIENTS);
+    let present = Strangers::at_most(CLIENTS);
     loop {
-        let (stream, _) = clients::accepted(|| listener.accept()).await;
+        let (stream, _) = strangers::accepted(|| listener.accept()).await;
         let master = master.clone();
         // A client that breaks off is none of our business.
         present.admit(|presence| async move { drop(converse(stream, master, || presence.spoke()).await) });

@@ -4,9 +4,12 @@
 //! says until when nothing needs to be decided. That makes it a thing that a seeded simulation can drive through
 //! any history (`tests/simulation.rs`).
 //!
-//! It is one state machine told in several chapters: `dispatch` (which task goes to which worker), `report` (what
-//! workers say), `death` (how processes end and begin), `ping` (who still listens), `shutdown` (stopping, and halting
-//! when empty). This file holds the state they share, the transport's events, and the deadlines.
+//! It is one state machine told in several chapters. On the way of a task: `session` (what the transport tells),
+//! `dispatch` (which task goes to which worker), `unique` (which waits for another with its key), `report` (what workers
+//! say), `memory` (what comes again). On the life of a process: `death` (ends and beginnings), `once` (a process for each
+//! task), `ping` (who still listens), `renewal` (others in their place). On queues and the run: `parking`, `reload`,
+//! `steer` (what a person wants), `shutdown` (stopping, and halting when empty). For those who look on: `shown` and
+//! `measure`. This file holds the state they share, how a task is settled and counted, and the deadlines.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -18,8 +18,8 @@ use tokio::{
 use self::{office::Office, plumbing::Stream};
 use super::Master;
 use crate::{
-    clients::{self, Clients},
     clock::Clock,
+    strangers::{self, Strangers},
 };
 
 mod office;
@@ -85,9 +85,9 @@ pub struct Server {
 }
 
 async fn accept(listener: TcpListener, office: Rc<Office>) {
-    let present = Clients::at_most(CLIENTS);
+    let present = Strangers::at_most(CLIENTS);
     loop {
-        let (stream, _) = clients::accepted(|| listener.accept()).await;
+        let (stream, _) = strangers::accepted(|| listener.accept()).await;
         let office = Rc::clone(&office);
         // A client that breaks off, says nonsense or takes too long is none of our business.
         present.admit(|_| async move { drop(timeout(PATIENCE, converse(stream, office)).await) });

@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 /// Those who are served at present. On a local set.
 #[derive(Clone, Debug)]
-pub(crate) struct Clients {
+pub(crate) struct Strangers {
     most: usize,
     present: Rc<RefCell<Present>>,
 }
@@ -19,7 +19,7 @@ struct Present {
     tasks: VecDeque<(u64, AbortHandle)>,
 }
 
-impl Clients {
+impl Strangers {
     /// Nobody yet, and never more than `most`.
     pub(crate) fn at_most(most: usize) -> Self {
         Self { most, present: Rc::default() }
@@ -98,7 +98,7 @@ mod tests {
 
     #[tokio::test(flavor = "local")]
     async fn who_has_said_nothing_for_longest_goes() {
-        let clients = Clients::at_most(3);
+        let clients = Strangers::at_most(3);
         let (mut places, mut ends) = (Vec::new(), Vec::new());
         for number in 0..4 {
             let (here, end) = oneshot::channel::<()>();
@@ -122,14 +122,14 @@ mod tests {
 
     #[tokio::test(flavor = "local")]
     async fn only_a_shortage_is_waited_out() {
-        let began = std::time::Instant::now();
+        let clock = crate::clock::Clock::start();
         let mut errors = [Errno::ECONNABORTED, Errno::ENETDOWN, Errno::EPROTO].into_iter();
         let next = || std::future::ready(errors.next().map_or(Ok(7), |errno| Err(errno.into())));
         assert_eq!(accepted(next).await, 7);
-        assert!(began.elapsed() < SHORTAGE);
+        assert!(clock.now().at.since_start() < SHORTAGE);
         let mut errors = [Errno::EMFILE].into_iter();
         let next = || std::future::ready(errors.next().map_or(Ok(8), |errno| Err(errno.into())));
         assert_eq!(accepted(next).await, 8);
-        assert!(began.elapsed() >= SHORTAGE);
+        assert!(clock.now().at.since_start() >= SHORTAGE);
     }
 }
