@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::LOGGED_PAYLOAD;
 use crate::{
     clock::{Instant, Now},
     config::{Queue, Supervisor},
@@ -156,5 +157,29 @@ fn a_place_that_a_parked_queue_leaves_is_taken_by_another_one() {
         assert_eq!(begun, [0; 0]);
         world.at = world.core.next_deadline().expect("a pause ends").since_start();
         world.tell(Event::DeadlinePassed);
+    }
+}
+
+#[test]
+fn a_password_that_the_cut_falls_into_is_not_logged() {
+    for once in [0, 1] {
+        let mut world = World::with(1, 1, once);
+        world.core.plan.log_level = Level::Debug;
+        // The limit lies between the password and the `@` after it.
+        let padding = "x".repeat(LOGGED_PAYLOAD - 30);
+        let body = format!(r#""{padding} amqp://user:{}@host/""#, "secret".repeat(10)).into_bytes();
+        let task = Arc::new(Task { id: "a".to_owned(), body, ..Task::default() });
+        let (handle, queue) = (Handle(1), QueueIndex(0));
+        let delivery = Delivery { handle, queue, task, redelivered: false, identity: None };
+        let mut actions = Vec::new();
+        let event = Event::Transport(transport::Event::Delivered(vec![delivery]));
+        world.core.handle(Now::default(), event, &mut actions);
+        let logged = |action: &Action| match action {
+            Action::Log { message, .. } => Some(message.clone()),
+            _ => None,
+        };
+        let lines: Vec<String> = actions.iter().filter_map(logged).collect();
+        let line = lines.iter().find(|line| line.starts_with("Got payload: ")).expect("it is logged");
+        assert!(line.contains("amqp://user:***") && !line.contains("secret"), "{}", &line[LOGGED_PAYLOAD - 40..]);
     }
 }
