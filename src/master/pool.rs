@@ -20,9 +20,10 @@ const FAILED_STARTS_TO_HALT: u32 = 3;
 const START_WINDOW: Duration = Duration::from_mins(1);
 /// Bodies in our hands, waiting included, are together at most this large on the average.
 const BYTES_AHEAD: u64 = 8 * 1024 * 1024;
-/// Credit of a queue whose tasks are short, per seat, and in all.
-const SHORT_CREDIT_PER_SEAT: u32 = 128;
-const SHORT_CREDIT: u32 = 256;
+/// Credit of a queue whose tasks are short, per seat, and in all. A quorum queue frees credit only after its log is on the
+/// disk, some milliseconds later: until then there must be enough to go on with.
+const SHORT_CREDIT_PER_SEAT: u32 = 256;
+const SHORT_CREDIT: u32 = 512;
 /// Tasks are short below this on the average …
 const SHORT: Duration = Duration::from_millis(1);
 /// … until they are above this: a credit that swings costs more than it brings.

@@ -27,9 +27,9 @@ const TASKS: u64 = 1_500;
 const PACE: Duration = Duration::from_millis(50);
 /// Nothing is done for this long: whatever is missing does not come any more.
 const STILL: Duration = Duration::from_secs(30);
-/// What a master may hold of short tasks: 64 for each of four workers, done or not, until the transport has confirmed
-/// their settlements. On a busy machine all of them may be done and not yet settled when it is killed.
-const IN_FLIGHT: usize = 256;
+/// What a master may hold of one queue's short tasks, done or not, until the transport has confirmed their settlements. On
+/// a busy machine all of them may be done and not yet settled when it is killed.
+const IN_FLIGHT: usize = 512;
 /// RabbitMQ 3.10 loses a quorum queue that was declared in the last second before its end.
 const OLD_ENOUGH: Duration = Duration::from_secs(2);
 
