@@ -311,7 +311,7 @@ impl Drain {
         let Ok(ToWorker::Task(assignment)) = to_worker::parse(line) else {
             unreachable!("a task frame that was just written can be read");
         };
-        self.worker.log(Level::Debug, &format_args!("Got payload: {payload}"));
+        self.worker.log(Level::Debug, &format_args!("Got payload: {}", crate::secrets::masked(payload)));
         let begun_at = self.clock.now().at;
         let outcome = self.worker.run(&assignment)?;
         let took = self.clock.now().at.since(begun_at);

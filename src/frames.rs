@@ -20,7 +20,10 @@ pub use self::{
     lines::LineBuffer,
     to_worker::{halt, log_level, ping, recall, task},
 };
-pub(crate) use self::{lines::newline, to_worker::base64};
+pub(crate) use self::{
+    lines::newline,
+    to_worker::{base64, is_task},
+};
 use crate::{logging::Level, outcome::Outcome, task::Headers};
 
 /// The protocol number a worker says in its ready frame.

@@ -108,6 +108,16 @@ impl Report {
         self.cases.push(Case { queue, id, seconds: in_hand.as_secs_f64(), failure });
     }
 
+    /// A task that was said to be done has not ended.
+    pub fn reopened(&mut self, queue: &str, id: &str) {
+        let is_it = |case: &Case| case.failure.is_none() && case.id == id && self.queues[case.queue] == queue;
+        match self.cases.iter().rposition(is_it) {
+            Some(position) => drop(self.cases.remove(position)),
+            // There was no room for it.
+            None => self.left_out = self.left_out.saturating_sub(1),
+        }
+    }
+
     fn told(&mut self, failure: &Failure) -> Told {
         let first = failure.error.lines().next().unwrap_or_default();
         let message = cut(first, 500).to_owned();
@@ -250,6 +260,18 @@ mod tests {
         report.write(&[]).unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains(r#"<property name="left_out" value="10"/>"#));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_task_that_was_not_done_after_all_is_no_case() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut report = Report::begin(&folder.path().join("report.xml"), "s", Vec::new()).unwrap();
+        for (queue, id) in [("q", "a"), ("q", "b"), ("r", "a")] {
+            report.ended(queue, id.to_owned(), Duration::ZERO, None);
+        }
+        report.reopened("q", "a");
+        let left: Vec<_> = report.cases.iter().map(|case| (case.queue, case.id.as_str())).collect();
+        assert_eq!((left, report.left_out), (vec![(0, "b"), (1, "a")], 0));
     }
 
     #[test]

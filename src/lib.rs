@@ -19,21 +19,22 @@
 //! # Words
 //!
 //! A *task* is a message in a queue: id, payload, attempts used. A *slot* is the place a worker fills, `foo[1]`; a *pool* the
-//! slots of one queue. A *delivery* is a task in our hands, owed one *settlement* (done, retry, dead letter, release). An
-//! *outcome* is what the worker said. A *session* is one life of the connections to a broker.
+//! slots of one queue. A *delivery* is a task in our hands, owed one *settlement* (done, retry, dead letter, snooze,
+//! release; before its end perhaps accept). An *outcome* is what the worker said. A *session* is one life of the
+//! connections to a broker.
 //!
 //! # Reading order
 //!
-//! [`task`], [`outcome`], [`frames`] and [`retry`] are the vocabulary. [`transport`] is the contract of what carries tasks,
-//! with its implementations below it. `master::core` holds every decision; [`master`] does what it says. [`process`]
+//! [`task`], [`outcome`], [`frames`], [`retry`] and [`unique`] are the vocabulary. [`transport`] is the contract of what
+//! carries tasks, with its implementations below it. `master::core` holds every decision; [`master`] does what it says. [`process`]
 //! starts and reaps, [`worker`] is the child's side, [`config`] the settings, [`schedule`] the calendar. [`control`],
-//! [`metrics`], [`systemd`] and [`logging`] are how people and machines look on.
+//! [`metrics`], [`junit`], [`systemd`] and [`logging`] are how people and machines look on; [`client`] is for who only
+//! submits.
 
 pub mod app;
 pub mod backoff;
 mod cli;
 pub mod client;
-mod clients;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -50,6 +51,7 @@ pub mod retry;
 pub mod schedule;
 mod secrets;
 mod sockets;
+mod strangers;
 pub mod systemd;
 pub mod task;
 pub mod terms;

@@ -1,4 +1,6 @@
 //! Passwords in texts: what is shown to somebody may hold the address of a broker or database, as a command line does.
+//!
+//! What is masked may be cut, what was cut may never be masked: half an address may show a password as its end.
 
 use std::borrow::Cow;
 

@@ -43,6 +43,8 @@ pub struct Notifier {
     told_at: Option<Instant>,
     /// The present phase could not be told: try again then.
     again_at: Option<Instant>,
+    /// A reload that could not be told: when it began, in microseconds of the monotonic clock.
+    untold_reload: Option<i64>,
     fed_at: Instant,
 }
 
@@ -61,14 +63,32 @@ impl Notifier {
         let limit = variable("WATCHDOG_USEC").and_then(|text| text.parse().ok()).filter(|limit| *limit > 0 && ours);
         let watchdog = limit.map(|limit| Duration::from_micros(limit) / 2);
         let (phase, status) = (Phase::Starting, String::new());
-        Ok(Some(Self { socket, watchdog, phase, status, told_at: None, again_at: None, fed_at: Instant::default() }))
+        Ok(Some(Self {
+            socket,
+            watchdog,
+            phase,
+            status,
+            told_at: None,
+            again_at: None,
+            untold_reload: None,
+            fed_at: Instant::default(),
+        }))
     }
 
     /// Tells what has changed. To be called from the master's loop after each turn.
     pub fn tell(&mut self, now: Instant, phase: Phase, status: impl FnOnce() -> String) {
-        self.again_at = self.again_at.filter(|_| phase != self.phase);
+        // Of a reload nobody wants to hear any more when the end comes.
+        self.untold_reload.take_if(|_| phase == Phase::Stopping);
+        self.again_at = self.again_at.filter(|_| phase != self.phase || self.untold_reload.is_some());
         if self.again_at.is_some_and(|at| now < at) {
             return;
+        }
+        if let Some(began_at) = self.untold_reload {
+            if self.tell_reload(began_at) {
+                self.again_at = Some(now + AGAIN);
+                return;
+            }
+            self.again_at = None;
         }
         let before = self.phase;
         let mut lines = Vec::new();
@@ -116,10 +136,17 @@ impl Notifier {
         }
         // Both in one datagram: without the time the manager would take it for the end of an earlier reload.
         if let Ok(now) = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC) {
-            let micros = now.tv_sec() * 1_000_000 + now.tv_nsec() / 1_000;
-            let _ = self.socket.send(format!("RELOADING=1\nMONOTONIC_USEC={micros}").as_bytes());
             self.phase = Phase::Reloading;
+            self.tell_reload(now.tv_sec() * 1_000_000 + now.tv_nsec() / 1_000);
         }
+    }
+
+    /// Whether it has to be told again, because the manager could not take it.
+    fn tell_reload(&mut self, began_at: i64) -> bool {
+        let sent = self.socket.send(format!("RELOADING=1\nMONOTONIC_USEC={began_at}").as_bytes());
+        let is_full = sent.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        self.untold_reload = is_full.then_some(began_at);
+        is_full
     }
 
     /// When it is to be called again although nothing happens: for the watchdog, and to extend a stop.
@@ -220,6 +247,19 @@ mod tests {
             last = told();
         }
         assert_eq!(last, "READY=1\nSTATUS=\nWATCHDOG=1");
+        // Nor is a reload left out, not even one that is over meanwhile.
+        while notifier.socket.send(b"X_FULL=1").is_ok() {}
+        notifier.reloading(Phase::Running);
+        notifier.tell(at(3), Phase::Reloading, String::new);
+        assert_eq!(notifier.next_at(), Some(at(4)));
+        assert_eq!([told(), told()], ["X_FULL=1"; 2]);
+        notifier.tell(at(4), Phase::Running, String::new);
+        let mut last = told();
+        while last == "X_FULL=1" {
+            last = told();
+        }
+        assert!(last.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{last}");
+        assert_eq!(told(), "READY=1\nSTATUS=\nWATCHDOG=1");
     }
 
     #[test]

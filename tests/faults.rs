@@ -20,6 +20,10 @@
 //! | two tasks have one id | both are done, also across a lost connection | `cut::two_tasks_…`, `cut::a_connection_lost_…` |
 //! | a foreign message with every property there is, headers up to the brim | retried and dead-lettered, body untouched, routed nowhere else | `hostile` |
 //! | a task runs into its time limit | worker killed, attempt used, reason `timeout` | `limits::a_task_over_…` |
+//! | an idle worker is stopped (`SIGSTOP`) | it does not answer a ping, and is killed and replaced | `control/pinged.rs` |
+//! | a master is killed while it holds keys | they are free, and their tasks go to others | `unique.rs` |
+//! | what a task submits can never be stored | it has failed: retried, at last dead-lettered with the reason | `amqp/unstorable.rs`, `simulation` |
+//! | the settings change while the broker is away | they are in force when it is back | `control/reload.rs` |
 //! | masters are killed with the same task in hand | dead-lettered as `deliveries` at the limit, not before; classic queues too | `limits::a_task_whose_…`, `limits::nor_is_it_…` |
 //! | the file is locked by another program | waited for 10 s, then told, kept and tried again; submitters get an error; a stop ends | `file::a_lock_…` |
 //! | the disk is full | what must be stored is kept and tried again; submitters get an error | `file::a_full_disk_…` |

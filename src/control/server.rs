@@ -24,7 +24,7 @@ use super::{
     Place,
     types::{Answer, COMMAND_LIMIT, Command, parse},
 };
-use crate::clients::Clients;
+use crate::strangers::{self, Strangers};
 
 /// Clients at once; beyond that the one goes that has said nothing for longest.
 const CLIENTS: usize = 32;
@@ -136,16 +136,12 @@ impl Drop for Socket {
 }
 
 async fn accept(listener: UnixListener, master: mpsc::UnboundedSender<Asked>) {
-    let clients = Clients::at_most(CLIENTS);
+    let present = Strangers::at_most(CLIENTS);
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors: those of clients come back within their patience.
-            tokio::time::sleep(PATIENCE).await;
-            continue;
-        };
+        let (stream, _) = strangers::accepted(|| listener.accept()).await;
         let master = master.clone();
         // A client that breaks off is none of our business.
-        clients.admit(|presence| async move { drop(converse(stream, master, || presence.spoke()).await) });
+        present.admit(|presence| async move { drop(converse(stream, master, || presence.spoke()).await) });
     }
 }
 

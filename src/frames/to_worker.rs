@@ -33,6 +33,14 @@ pub enum ToWorker<'a> {
     Unknown(String),
 }
 
+/// How the frame of a task begins, as [`task`] writes it.
+const TASK: &[u8] = b"{\"task\":";
+
+/// Whether what the master has written is a task.
+pub(crate) fn is_task(frame: &[u8]) -> bool {
+    frame.starts_with(TASK)
+}
+
 /// A task as a worker reads it.
 #[derive(Debug, Deserialize)]
 pub struct Assignment<'a> {
@@ -201,7 +209,8 @@ pub fn task(frame: &TaskFrame<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     }
     let before = out.len();
     out.reserve(payload_length + frame.id.len() + frame.queue.len() + 128);
-    out.extend_from_slice(b"{\"task\":{\"id\":");
+    out.extend_from_slice(TASK);
+    out.extend_from_slice(b"{\"id\":");
     push_json(out, frame.id);
     out.extend_from_slice(b",\"queue\":");
     push_json(out, frame.queue);

@@ -4,9 +4,12 @@
 //! says until when nothing needs to be decided. That makes it a thing that a seeded simulation can drive through
 //! any history (`tests/simulation.rs`).
 //!
-//! It is one state machine told in several chapters: `dispatch` (which task goes to which worker), `report` (what
-//! workers say), `death` (how processes end and begin), `ping` (who still listens), `shutdown` (stopping, and halting
-//! when empty). This file holds the state they share, the transport's events, and the deadlines.
+//! It is one state machine told in several chapters. On the way of a task: `session` (what the transport tells),
+//! `dispatch` (which task goes to which worker), `unique` (which waits for another with its key), `report` (what workers
+//! say), `memory` (what comes again). On the life of a process: `death` (ends and beginnings), `once` (a process for each
+//! task), `ping` (who still listens), `renewal` (others in their place). On queues and the run: `parking`, `reload`,
+//! `steer` (what a person wants), `shutdown` (stopping, and halting when empty). For those who look on: `shown` and
+//! `measure`. This file holds the state they share, how a task is settled and counted, and the deadlines.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -42,7 +45,7 @@ pub struct Core {
     pub(super) actions: Vec<Action>,
     pub(super) stop: Stop,
     pub(super) tally: Tally,
-    tells_ends: bool,
+    pub(super) tells_ends: bool,
     /// Other settings that are not all in force yet.
     pub(super) reload: Option<super::reload::Reload>,
     /// Since when each queue has had a worker that was ready.
@@ -79,6 +82,8 @@ pub(super) struct Owed {
     pub(super) identity: Option<u64>,
     /// It was accepted before: its handle outlives the session.
     pub(super) accepted: bool,
+    /// The slot that counts it as done, if what it submits is not stored yet.
+    pub(super) done_by: Option<usize>,
 }
 
 /// What a run did, for its summary.
@@ -231,7 +236,7 @@ impl Core {
         }
         if settlement != Settlement::Accept {
             self.locks.let_go(handle);
-            self.owe(handle, Owed { identity, accepted: false });
+            self.owe(handle, Owed { identity, accepted: false, done_by: None });
         }
         self.actions.push(Action::Settle { handle, settlement });
     }
@@ -250,7 +255,7 @@ impl Core {
                 memory.remember(self.now.at, identity, hand.session, None, &removal);
             }
         }
-        self.owe(handle, Owed { identity: None, accepted: true });
+        self.owe(handle, Owed { identity: None, accepted: true, done_by: None });
         self.actions.push(Action::Settle { handle, settlement });
     }
 
@@ -544,7 +549,7 @@ impl Core {
             return;
         }
         pool.pace.lulled();
-        let surplus: Vec<Delivery> = pool.waiting.drain(..).collect();
+        let surplus = pool.waiting.take_all();
         self.renew_credit(index);
         for delivery in surplus {
             self.settle(delivery.handle, None, Settlement::Release);

@@ -93,6 +93,8 @@ impl Core {
             self.once_not_started(worker.slot);
         }
         self.failed_start(worker.slot);
+        // A task that could not be begun has left its place, and perhaps none of this queue may take it.
+        self.dispatch(self.slots[worker.slot].queue);
     }
 
     /// A process was not ready in time.

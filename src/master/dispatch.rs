@@ -56,7 +56,7 @@ impl Core {
     }
 
     fn line_up(&mut self, index: usize) {
-        if !self.pools[index].waiting.is_empty() && !std::mem::replace(&mut self.pools[index].in_line, true) {
+        if self.pools[index].waiting.has_next() && !std::mem::replace(&mut self.pools[index].in_line, true) {
             self.turns.push_back(index);
         }
     }
@@ -66,7 +66,7 @@ impl Core {
         if !self.may_dispatch(index) {
             return false;
         }
-        let Some((position, delivery)) = self.take_waiting(index) else { return false };
+        let Some(delivery) = self.pools[index].waiting.next() else { return false };
         if let Some((reason, error)) = self.objection(index, &delivery) {
             self.refuse(&delivery, reason, error);
             return true;
@@ -76,12 +76,12 @@ impl Core {
                 Ok(Some(delivery)) => self.begin_task(index, slot, delivery),
                 Ok(None) => {}
                 Err(delivery) => {
-                    self.pools[index].waiting.insert(position, delivery);
+                    self.pools[index].waiting.put_back(delivery);
                     return false;
                 }
             },
             _ => {
-                self.pools[index].waiting.insert(position, delivery);
+                self.pools[index].waiting.put_back(delivery);
                 return false;
             }
         }
@@ -102,7 +102,7 @@ impl Core {
 
     fn may_dispatch(&self, index: usize) -> bool {
         let pool = &self.pools[index];
-        !pool.waiting.is_empty() && !pool.free.is_empty() && pool.may_begin() && !self.stop.is_stopping()
+        pool.waiting.has_next() && !pool.free.is_empty() && pool.may_begin() && !self.stop.is_stopping()
     }
 
     /// Why a delivery is not to be run at all.
@@ -218,7 +218,7 @@ impl Core {
         written.map_err(|fault| fault.to_string())?;
         self.talk_of(&delivery.task.id);
         self.log_as(slot, Level::Debug, || match &text {
-            Some(text) => format!("Got payload: {}", masked(cut(text))),
+            Some(text) => format!("Got payload: {}", cut(&masked(text))),
             None => format!("Got payload: {} bytes", task.body.len()),
         });
         Ok(frame)
@@ -255,6 +255,8 @@ impl Core {
     }
 }
 
+/// A payload as far as it is logged. Of one with addresses in it, cut what is masked: half an address is none, and would
+/// keep its password.
 pub(super) fn cut(text: &str) -> &str {
     frames::cut(text, LOGGED_PAYLOAD)
 }

@@ -226,6 +226,13 @@ pub enum Action {
         /// What dead-lettered it; `None`: it was done.
         failure: Option<Box<crate::task::Failure>>,
     },
+    /// A task whose end was told was not done after all: what it submits cannot be stored.
+    TaskReopened {
+        /// Its queue.
+        queue: String,
+        /// Its id.
+        id: String,
+    },
     /// Ask the transport whether anything is left.
     Survey {
         /// Names the answer.

@@ -1,4 +1,7 @@
 //! The core's chapter on what it counts: what somebody who measures is shown of it.
+//!
+//! It may never change anything, nor go through the slots more than once: somebody asks every few seconds, on the loop that
+//! hands out the tasks. What it counts may never go down, because who reads it takes that for a new beginning.
 
 use super::{
     core::Core,

@@ -483,7 +483,7 @@ impl Shell {
                 self.logger.line_about(level, &name, &message, about.as_deref());
             }
             Action::Send { worker, frame } => {
-                self.idled -= 1;
+                self.idled -= isize::from(crate::frames::is_task(&frame));
                 if let Some(worker) = self.worker(worker) {
                     worker.send(&frame);
                 }
@@ -491,6 +491,11 @@ impl Shell {
             Action::TaskEnded { queue, id, in_hand, failure } => {
                 if let Some(report) = &self.report {
                     report.borrow_mut().ended(&queue, id, in_hand, failure);
+                }
+            }
+            Action::TaskReopened { queue, id } => {
+                if let Some(report) = &self.report {
+                    report.borrow_mut().reopened(&queue, &id);
                 }
             }
             Action::Settle { handle, settlement } => {

@@ -97,7 +97,7 @@ impl Core {
         };
         self.log_as(slot, Level::Debug, || match std::str::from_utf8(&once.payload) {
             Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => {
-                format!("Got payload: {}", masked(super::dispatch::cut(text.trim_end())))
+                format!("Got payload: {}", super::dispatch::cut(&masked(text.trim_end())))
             }
             _ => format!("Got payload: {} bytes", once.payload.len()),
         });
@@ -164,8 +164,7 @@ impl Core {
         self.count_for_breaker(hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).ended(outcome, ended);
         self.note(&hand.delivery, took, &settlement);
-        self.count_in_slot(slot, &settlement);
-        self.settle_hand(hand, settlement);
+        self.settle_counted(slot, hand, settlement);
     }
 
     /// A stop: an open place is closed at once, a process finishes its task.

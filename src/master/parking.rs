@@ -1,4 +1,6 @@
 //! The core's chapter on queues that are left alone for a while: parked, tried with one task, and worked again.
+//!
+//! A parked queue may never keep a delivery, which others could do meanwhile; and a pause may never end in a stop.
 
 use super::{core::Core, pool, slot::State, timers::Owner};
 use crate::{error::Code, logging::Level, task::Settlement};
@@ -27,7 +29,7 @@ impl Core {
     /// Releases what was delivered and not begun.
     pub(super) fn give_back(&mut self, index: usize) {
         self.renew_credit(index);
-        for delivery in std::mem::take(&mut self.pools[index].waiting) {
+        for delivery in self.pools[index].waiting.take_all() {
             self.settle(delivery.handle, None, Settlement::Release);
         }
     }

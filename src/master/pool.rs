@@ -5,12 +5,11 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::event::QueuePlan;
+use super::{event::QueuePlan, unique::Waiting};
 use crate::{
     clock::Instant,
     config::{Breaker, Rate},
     metrics::counts::Counts,
-    task::Delivery,
     transport::QueueSetup,
 };
 
@@ -45,7 +44,7 @@ pub(super) struct Pool {
     /// Its slots.
     pub(super) slots: Vec<usize>,
     /// Delivered, not begun.
-    pub(super) waiting: VecDeque<Delivery>,
+    pub(super) waiting: Waiting,
     /// Whether it stands in line for a place among all queues.
     pub(super) in_line: bool,
     /// Slots with a free seat, the one used last at the end.
@@ -164,7 +163,7 @@ impl Pool {
         Self {
             plan,
             slots,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             in_line: false,
             free: Vec::new(),
             in_hand: 0,

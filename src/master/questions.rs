@@ -1,4 +1,7 @@
 //! What metrics and probes ask of the loop, answered with what is at hand.
+//!
+//! It may never wait for the transport: who asks gets the other end of that wait, and the loop goes on. Nor may it refuse,
+//! since a probe that is not answered is a master that is stuck.
 
 use tokio::sync::oneshot;
 

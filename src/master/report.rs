@@ -134,8 +134,7 @@ impl Core {
         self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
         self.note(&hand.delivery, took, &settlement);
-        self.count_in_slot(worker.slot, &settlement);
-        self.settle_hand(&hand, settlement);
+        self.settle_counted(worker.slot, &hand, settlement);
         self.relist(worker.slot);
         let index = hand.delivery.queue.0;
         self.check_recycle(worker);
@@ -168,6 +167,16 @@ impl Core {
             Outcome::Malformed { error } => {
                 self.log_as(slot, Level::Error, || format!("The payload is malformed\n{error}"));
             }
+        }
+    }
+
+    /// Settles a task that a slot counts, as [`Core::settle_hand`] does. What it submits may prove not to be storable.
+    pub(super) fn settle_counted(&mut self, slot: usize, hand: &InHand, settlement: Settlement) {
+        self.count_in_slot(slot, &settlement);
+        let submits = matches!(&settlement, Settlement::Done { submit } if !submit.is_empty());
+        self.settle_hand(hand, settlement);
+        if submits && let Some(owed) = self.unsettled.get_mut(&hand.delivery.handle) {
+            owed.done_by = Some(slot);
         }
     }
 

@@ -65,23 +65,42 @@ impl Core {
         self.talk_of(&id);
         let text = error.clone();
         self.log(Level::Error, || format!("Task {id} of queue {queue} was done, but {text}"));
-        self.tally.processed = self.tally.processed.saturating_sub(1);
         // A second answer for its handle is what the first settlement was owed. Of one that was accepted, the answer to
         // the acceptance may have been taken for it.
-        let owed = self.unsettled.remove(&handle).unwrap_or(Owed { identity: None, accepted: true });
+        let owed = self.unsettled.remove(&handle).unwrap_or(Owed { identity: None, accepted: true, done_by: None });
         let delivery = Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: owed.identity };
         let outcome = Outcome::Error { error, detail: String::new() };
+        let (done_by, owed) = (owed.done_by, Owed { done_by: None, ..owed });
+        self.not_done(&delivery, done_by);
         let mut settlement = self.run(&delivery, None, Some(Duration::ZERO)).told(outcome);
-        self.note(&delivery, Duration::ZERO, &settlement);
         if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
-            // How long it was in hand is not known any more.
+            // How long it was in hand is not known any more, and is counted already.
             failure.in_hand_seconds = None;
         }
+        self.note(&delivery, Duration::ZERO, &settlement);
+        self.tally.failed += u64::from(matches!(settlement, Settlement::Dead(_)));
         if owed.accepted {
             self.owe(handle, owed);
             self.actions.push(Action::Settle { handle, settlement });
         } else {
             self.settle(handle, owed.identity, settlement);
+        }
+    }
+
+    /// Takes back that a task was done, where it was told or counted; what metrics count never goes down. Which slot did
+    /// it is not known any more if the session was lost meanwhile.
+    fn not_done(&mut self, delivery: &Delivery, by: Option<usize>) {
+        let index = delivery.queue.0;
+        self.tally.processed = self.tally.processed.saturating_sub(1);
+        let pool = &mut self.pools[index];
+        pool.done = pool.done.saturating_sub(1);
+        if let Some(slot) = by.map(|slot| &mut self.slots[slot]).filter(|slot| slot.queue == index) {
+            slot.done = slot.done.saturating_sub(1);
+            slot.failed += 1;
+        }
+        if self.tells_ends {
+            let (queue, id) = (self.pools[index].name().to_owned(), delivery.task.id.clone());
+            self.actions.push(Action::TaskReopened { queue, id });
         }
     }
 
@@ -121,7 +140,7 @@ impl Core {
         // settled without an answer is remembered.
         self.unsettled.retain(|_, owed| owed.accepted);
         for index in 0..self.pools.len() {
-            for delivery in self.pools[index].waiting.drain(..) {
+            for delivery in self.pools[index].waiting.take_all() {
                 self.locks.let_go(delivery.handle);
             }
             if self.pools[index].credit > 1 {
@@ -151,7 +170,7 @@ impl Core {
             return;
         }
         self.came_first(&delivery);
-        self.pools[index].waiting.push_back(delivery);
+        self.pools[index].waiting.push(delivery);
         self.dispatch(index);
     }
 
@@ -212,3 +231,6 @@ impl Core {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

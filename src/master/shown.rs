@@ -15,15 +15,13 @@ impl Core {
     #[must_use]
     pub fn status_lines(&self, now: Instant) -> Vec<String> {
         let mut lines = vec![self.headline()];
-        for (index, pool) in self.pools.iter().enumerate() {
+        for (index, slots) in self.shown() {
+            let pool = &self.pools[index];
             let (name, state, kind) = (pool.name(), self.queue_state(index), &pool.plan.settings.kind);
             let (in_hand, waiting, done) = (pool.in_hand, pool.waiting.len(), pool.done);
             lines.push(format!(
                 "queue {name} ({kind}): {state}, {in_hand} tasks in workers' hands, {waiting} delivered and not begun, {done} done"
             ));
-            let mut slots: Vec<&Slot> =
-                self.slots.iter().filter(|slot| slot.queue == index && slot.is_shown()).collect();
-            slots.sort_by_key(|slot| (slot.name.len(), slot.name.clone()));
             lines.extend(slots.into_iter().map(|slot| slot_line(slot, now)));
         }
         lines

@@ -241,6 +241,14 @@ impl Life {
         }
     }
 
+    /// Tasks that it can take beside those in its hands, if their frames are small.
+    pub(super) fn free_seats(&self) -> usize {
+        match self.phase {
+            Phase::Working { seats } if self.has_seat() => seats.saturating_sub(self.hands.len()),
+            _ => 0,
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let phase = match self.phase {
             Phase::Starting { give_up_at } => Some(give_up_at),

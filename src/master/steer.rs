@@ -149,10 +149,7 @@ impl Core {
             return Some(Answer::said("its worker has just died; it becomes a dead letter"));
         }
         for index in 0..self.pools.len() {
-            let waiting = &mut self.pools[index].waiting;
-            if let Some(position) = waiting.iter().position(|delivery| delivery.task.id == id)
-                && let Some(delivery) = waiting.remove(position)
-            {
+            if let Some(delivery) = self.pools[index].waiting.take(id) {
                 self.refuse(&delivery, Reason::Cancelled, verdict::CANCELLED.to_owned());
                 return Some(Answer::said("it was not begun; it becomes a dead letter"));
             }
@@ -207,9 +204,9 @@ impl Core {
     }
 
     fn status(&self) -> Value {
-        let queues: Map<String, Value> = (0..self.pools.len())
-            .filter(|index| self.pools[*index].standing != pool::Standing::Vacant)
-            .map(|index| (self.pools[index].name().to_owned(), self.queue_status(index)))
+        let queues: Map<String, Value> = self
+            .shown()
+            .map(|(index, slots)| (self.pools[index].name().to_owned(), self.queue_status(index, &slots)))
             .collect();
         json!({
             "state": if self.stop.is_stopping() { "stopping" } else { "running" },
@@ -219,16 +216,28 @@ impl Core {
         })
     }
 
-    fn queue_status(&self, index: usize) -> Value {
+    /// The queues there are, with what is shown of their slots. The slots are gone through once, however many queues
+    /// there are.
+    pub(super) fn shown(&self) -> impl Iterator<Item = (usize, Vec<&Slot>)> {
+        let mut slots: Vec<Vec<&Slot>> = vec![Vec::new(); self.pools.len()];
+        for slot in self.slots.iter().filter(|slot| slot.is_shown()) {
+            slots[slot.queue].push(slot);
+        }
+        let there = |index: &usize| self.pools[*index].standing != pool::Standing::Vacant;
+        slots.into_iter().enumerate().filter(move |(index, _)| there(index)).map(|(index, mut slots)| {
+            slots.sort_by(|one, other| (one.name.len(), &one.name).cmp(&(other.name.len(), &other.name)));
+            (index, slots)
+        })
+    }
+
+    fn queue_status(&self, index: usize, slots: &[&Slot]) -> Value {
         let pool = &self.pools[index];
-        let mut slots: Vec<&Slot> = self.slots.iter().filter(|slot| slot.queue == index && slot.is_shown()).collect();
-        slots.sort_by_key(|slot| (slot.name.len(), slot.name.clone()));
         json!({
             "kind": pool.plan.settings.kind,
             "state": self.queue_state(index),
             "in_hand": pool.in_hand + pool.waiting.len(),
             "done": pool.done,
-            "slots": slots.into_iter().map(|slot| self.slot_status(slot)).collect::<Vec<Value>>(),
+            "slots": slots.iter().map(|slot| self.slot_status(slot)).collect::<Vec<Value>>(),
         })
     }
 
@@ -275,14 +284,15 @@ impl Core {
         if !self.is_attached() {
             problems.push("no consumers are attached: the transport is not connected".to_owned());
         }
+        let mut ready = vec![false; self.pools.len()];
+        for slot in &self.slots {
+            ready[slot.queue] |= slot.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }));
+        }
         for (index, pool) in self.pools.iter().enumerate().filter(|(_, pool)| pool.is_member()) {
             let name = pool.name();
-            let ready = self.slots.iter().any(|slot| {
-                slot.queue == index && slot.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }))
-            });
             match self.queue_state(index) {
                 "parked" => problems.push(format!("queue {name} is parked")),
-                "running" if !ready => problems.push(format!("queue {name} has no worker that is ready")),
+                "running" if !ready[index] => problems.push(format!("queue {name} has no worker that is ready")),
                 _ => {}
             }
         }

@@ -9,14 +9,75 @@
 //! see others. A key belongs to a delivery and ends with its settlement, whatever that is; the transport lets go of it in
 //! the same step. A queue without `unique` costs nothing here.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
 
-use super::{core::Core, event::Action};
+use super::{core::Core, event::Action, slot::Life};
 use crate::{
     logging::Level,
     task::{Delivery, Handle, Reason, Settlement},
     unique::{Conflict, Unique},
 };
+
+/// What was delivered to a queue and not begun. Those that wait for an answer about their keys lie apart, so that a task
+/// costs the same however many they are.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// What can be looked at, in its order.
+    line: VecDeque<Delivery>,
+    /// Their keys are asked for. In the order of their handles: a run is to be the same each time.
+    asked: BTreeMap<Handle, Delivery>,
+}
+
+impl Waiting {
+    /// All of them.
+    pub(super) fn len(&self) -> usize {
+        self.line.len() + self.asked.len()
+    }
+
+    /// Whether there are none at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.is_empty() && self.asked.is_empty()
+    }
+
+    /// Whether one can be looked at.
+    pub(super) fn has_next(&self) -> bool {
+        !self.line.is_empty()
+    }
+
+    /// The next one that can be looked at.
+    pub(super) fn next(&mut self) -> Option<Delivery> {
+        self.line.pop_front()
+    }
+
+    /// One more came.
+    pub(super) fn push(&mut self, delivery: Delivery) {
+        self.line.push_back(delivery);
+    }
+
+    /// One is to be the next again.
+    pub(super) fn put_back(&mut self, delivery: Delivery) {
+        self.line.push_front(delivery);
+    }
+
+    /// Takes all of them. Whose keys were asked for comes first, as it did.
+    pub(super) fn take_all(&mut self) -> Vec<Delivery> {
+        let asked = std::mem::take(&mut self.asked);
+        asked.into_values().chain(std::mem::take(&mut self.line)).collect()
+    }
+
+    /// Takes the one of a task.
+    pub(super) fn take(&mut self, id: &str) -> Option<Delivery> {
+        let asked = self.asked.iter().find(|(_, delivery)| delivery.task.id == id).map(|(handle, _)| *handle);
+        if let Some(handle) = asked {
+            return self.asked.remove(&handle);
+        }
+        let position = self.line.iter().position(|delivery| delivery.task.id == id)?;
+        self.line.remove(position)
+    }
+}
 
 /// The keys of this core's deliveries.
 #[derive(Debug, Default)]
@@ -24,8 +85,8 @@ pub(super) struct Locks {
     /// Who has each key: held, or asked for.
     keys: HashMap<Arc<str>, Handle>,
     held: HashMap<Handle, Lock>,
-    /// Not answered yet, with their queues. Never more than there are slots.
-    asked: Vec<(usize, Handle)>,
+    /// Not answered yet, with their queues. Never more than there are seats.
+    asked: HashMap<Handle, usize>,
     /// One that was asked for was let go unanswered: others may begin in its place.
     made_room: bool,
 }
@@ -39,17 +100,8 @@ struct Lock {
 
 impl Locks {
     /// Keys that are asked for and not answered.
-    pub(super) const fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.asked.len()
-    }
-
-    /// Whether a delivery waits for the answer.
-    pub(super) fn is_asked(&self, handle: Handle) -> bool {
-        self.asked.iter().any(|(_, asked)| *asked == handle)
-    }
-
-    fn asked_for(&self, index: usize) -> usize {
-        self.asked.iter().filter(|(queue, _)| *queue == index).count()
     }
 
     fn holder(&self, key: &str) -> Option<&Lock> {
@@ -60,13 +112,12 @@ impl Locks {
         let (key, id): (Arc<str>, _) = (Arc::from(key), delivery.task.id.clone());
         self.keys.insert(Arc::clone(&key), delivery.handle);
         self.held.insert(delivery.handle, Lock { key, id });
-        self.asked.push((index, delivery.handle));
+        self.asked.insert(delivery.handle, index);
     }
 
     /// The answer came; the queue that it is for.
     fn answered(&mut self, handle: Handle) -> Option<usize> {
-        let position = self.asked.iter().position(|(_, asked)| *asked == handle)?;
-        Some(self.asked.swap_remove(position).0)
+        self.asked.remove(&handle)
     }
 
     /// The delivery is settled, or void before it was begun.
@@ -91,16 +142,6 @@ impl Locks {
 }
 
 impl Core {
-    /// The first delivery of a queue that can be looked at: those that wait for an answer are passed over.
-    pub(super) fn take_waiting(&mut self, index: usize) -> Option<(usize, Delivery)> {
-        let waiting = &mut self.pools[index].waiting;
-        let position = match self.locks.asked() {
-            0 => 0,
-            _ => waiting.iter().position(|delivery| !self.locks.is_asked(delivery.handle))?,
-        };
-        waiting.remove(position).map(|delivery| (position, delivery))
-    }
-
     /// Gives the delivery back if it may be begun now: it has no key, or its key is its own. Otherwise it waits for an
     /// answer, or has given way. `Err`: no more answers are waited for at once.
     pub(super) fn lock(&mut self, index: usize, delivery: Delivery) -> Result<Option<Delivery>, Delivery> {
@@ -109,9 +150,7 @@ impl Core {
         if self.locks.held.contains_key(&delivery.handle) {
             return Ok(Some(delivery));
         }
-        // Who has the key is to begin at once: a seat for each, and one start at a time where starts are counted.
-        let most = if pool.rate.is_some() { 1 } else { pool.free.len() };
-        if self.locks.asked_for(index) >= most {
+        if !self.may_ask(index) {
             return Err(delivery);
         }
         let Some(key) = unique.key_of(pool.name(), &delivery.task, pool.plan.settings.unwrap) else {
@@ -124,19 +163,44 @@ impl Core {
         }
         self.locks.ask(index, &delivery, &key);
         self.actions.push(Action::Lock { handle: delivery.handle, key });
-        self.pools[index].waiting.push_front(delivery);
+        self.pools[index].waiting.asked.insert(delivery.handle, delivery);
         Ok(None)
+    }
+
+    /// Whether one more key may be asked for. Who has the key is to begin at once: a seat for each, and one start at a
+    /// time where starts are counted.
+    fn may_ask(&self, index: usize) -> bool {
+        let pool = &self.pools[index];
+        let asked = pool.waiting.asked.len();
+        if pool.rate.is_some() {
+            return asked < 1;
+        }
+        // Each of these has a seat; what they have beyond that is counted as far as it matters.
+        let mut spare = (asked + 1).saturating_sub(pool.free.len());
+        if spare == 0 || pool.plan.settings.concurrency <= 1 {
+            return spare == 0;
+        }
+        for slot in &pool.free {
+            let seats = self.slots[*slot].peek().map_or(0, Life::free_seats);
+            spare = spare.saturating_sub(seats.saturating_sub(1));
+            if spare == 0 {
+                return true;
+            }
+        }
+        false
     }
 
     /// The transport says whether another master has the key.
     pub(super) fn locked(&mut self, handle: Handle, holder: Option<&str>) {
         let Some(index) = self.locks.answered(handle) else { return };
         self.serial += 1;
-        let waiting = &mut self.pools[index].waiting;
-        let position = waiting.iter().position(|delivery| delivery.handle == handle);
-        let Some(delivery) = position.and_then(|position| waiting.remove(position)) else { return };
+        let Some(delivery) = self.pools[index].waiting.asked.remove(&handle) else {
+            debug_assert!(false, "a key is asked for on behalf of a delivery that waits");
+            self.locks.let_go(handle);
+            return;
+        };
         match holder {
-            None => self.pools[index].waiting.push_front(delivery),
+            None => self.pools[index].waiting.put_back(delivery),
             Some(holder) => {
                 let key = self.locks.let_go(handle).unwrap_or_default();
                 self.give_way(&delivery, &key, holder);
@@ -188,3 +252,6 @@ impl Core {
         self.renew_credit(delivery.queue.0);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,9 @@ use crate::{
 /// How long a transport may take to count; after that the counts are null.
 const COUNTING: Duration = Duration::from_secs(3);
 
+/// Processes that are measured before somebody else has a turn.
+const AT_ONCE: usize = 32;
+
 impl Shell {
     /// A command came. The core answers; some answers are completed here.
     pub(super) fn asked(&mut self, asked: Asked) {
@@ -54,6 +57,7 @@ impl Shell {
         let (reply, counted) = oneshot::channel();
         self.transport.ask(Request::Depths { queues, reply });
         tokio::task::spawn_local(async move {
+            measure(&mut value).await;
             let depths = counts(counted).await;
             let _ = asked.reply.send(Answer::Done(complete(&value, &names, &depths)));
         });
@@ -98,10 +102,18 @@ impl Shell {
             "leading": self.leading,
             "next_at": next.map(|moment| moment.to_string()),
         });
-        let queues = status["queues"].as_object_mut().into_iter().flatten();
-        for slot in queues.flat_map(|(_, queue)| queue["slots"].as_array_mut().into_iter().flatten()) {
-            let pid = slot["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
-            slot["rss_bytes"] = pid.and_then(process::limits::resident_bytes).into();
+    }
+}
+
+/// The memory of each process, a few at a time: there may be thousands, and the loop has other things to do.
+async fn measure(status: &mut Value) {
+    let queues = status.get_mut("queues").and_then(Value::as_object_mut).into_iter().flatten();
+    let slots = queues.flat_map(|(_, queue)| queue["slots"].as_array_mut().into_iter().flatten());
+    for (count, slot) in slots.enumerate() {
+        let pid = slot["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        slot["rss_bytes"] = pid.and_then(process::limits::resident_bytes).into();
+        if count % AT_ONCE == AT_ONCE - 1 {
+            tokio::task::yield_now().await;
         }
     }
 }

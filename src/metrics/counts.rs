@@ -91,7 +91,8 @@ impl Cause {
 /// What happened in one queue since the run began.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
-    /// Tasks done.
+    /// Tasks done. One whose follow-ups could not be stored counts here, too, beside what became of it: what is counted
+    /// never goes down.
     pub done: u64,
     /// Times a task was put off without an attempt.
     pub snoozed: u64,
@@ -123,7 +124,7 @@ impl Counts {
             }
             Settlement::Retry { failure, .. } => {
                 self.retried[failure.reason as usize] += 1;
-                true
+                failure.in_hand_seconds.is_some()
             }
             Settlement::Dead(failure) => {
                 self.dead[failure.reason as usize] += 1;

@@ -1,4 +1,7 @@
 //! The page of numbers, in the `OpenMetrics` text form that Prometheus reads.
+//!
+//! A name or a label that was given out may never change, because the graphs and alarms of others stand on it. Nor may a
+//! number that is not known be shown as 0: it is left out.
 
 use std::{collections::BTreeMap, fmt};
 

@@ -17,7 +17,10 @@ use tokio::{
 
 use self::{office::Office, plumbing::Stream};
 use super::Master;
-use crate::{clients::Clients, clock::Clock};
+use crate::{
+    clock::Clock,
+    strangers::{self, Strangers},
+};
 
 mod office;
 mod plumbing;
@@ -82,16 +85,12 @@ pub struct Server {
 }
 
 async fn accept(listener: TcpListener, office: Rc<Office>) {
-    let clients = Clients::at_most(CLIENTS);
+    let present = Strangers::at_most(CLIENTS);
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors: those of clients come back within their patience.
-            tokio::time::sleep(PATIENCE).await;
-            continue;
-        };
+        let (stream, _) = strangers::accepted(|| listener.accept()).await;
         let office = Rc::clone(&office);
         // A client that breaks off, says nonsense or takes too long is none of our business.
-        clients.admit(|_| async move { drop(timeout(PATIENCE, converse(stream, office)).await) });
+        present.admit(|_| async move { drop(timeout(PATIENCE, converse(stream, office)).await) });
     }
 }
 

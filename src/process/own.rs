@@ -1,4 +1,6 @@
 //! What this process itself takes.
+//!
+//! Nothing that the kernel does not tell may be made up: a 0 would be taken for a measurement.
 
 use nix::sys::{
     resource::{Resource, UsageWho, getrlimit, getrusage},

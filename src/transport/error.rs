@@ -1,4 +1,6 @@
 //! Why a transport could not do what was asked, in words for people.
+//!
+//! An address may never stand in one with its password: errors go to logs, to answers, and into dead letters.
 
 /// Why a transport could not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]

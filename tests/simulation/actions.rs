@@ -83,7 +83,7 @@ impl World {
                 self.watch.orders.answered(number, answer);
                 Ok(())
             }
-            Action::LogLevel(_) | Action::TaskEnded { .. } => Ok(()),
+            Action::LogLevel(_) | Action::TaskEnded { .. } | Action::TaskReopened { .. } => Ok(()),
             Action::Measure { worker } => self.measure(worker),
             Action::SpawnOnce { worker, queue, slot, once, .. } => {
                 self.spawn_once(worker, self.watch.reloads.number(queue), slot, &once)

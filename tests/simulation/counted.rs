@@ -73,7 +73,7 @@ impl World {
         let sums = Sums::of(&self.core).plus(gone, Sums::default());
         let counted = Tally {
             processed: sums.done - undone,
-            failed: sums.ran - sums.done,
+            failed: sums.ran + undone - sums.done,
             retried: sums.retried,
             dead_lettered: sums.dead,
         };

@@ -212,6 +212,10 @@ impl Watch {
             return Ok(());
         }
         let Some((verdict, at)) = ended.get(&entry.message) else { return Ok(()) };
+        // A process for one task is told nothing when its place goes: a signal may have been explained by that.
+        if matches!(verdict, Verdict::CrashOrReleased { .. }) && settings.queues[entry.queue].is_once {
+            return Ok(());
+        }
         let forgotten = at.since_start() + keep < now && self.attached_at.is_some_and(|at| at + keep < now);
         if forgotten { Ok(()) } else { Err(format!("run again although it ended with {verdict:?}: {entry:?}")) }
     }

@@ -1,3 +1,5 @@
+//! Rounds of pings: who is asked, what an answer or a task changes, and who is killed for silence.
+
 use std::sync::Arc;
 
 use super::*;

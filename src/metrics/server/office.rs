@@ -1,4 +1,7 @@
 //! Who answers: asks the master, and keeps what was said for those who ask at about the same time.
+//!
+//! However many ask, the transport may never be asked to count more than once a second: probes of many machines must not
+//! become its work. And no answer may be waited for without a limit, since a stuck loop is what a probe is to find out.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,4 +1,6 @@
 //! What stands between hyper and tokio: a stream, and a body that is all there.
+//!
+//! It may never hold more of a request than one read: how much a stranger may say is bounded above it.
 
 use std::{
     convert::Infallible,

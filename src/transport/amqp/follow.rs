@@ -1,4 +1,7 @@
 //! Tasks that are new to the broker: those that a client submits, and those that a task submits with its end.
+//!
+//! A task may never be acknowledged before the broker has all that it submits: what is stored twice after a lost
+//! connection has the same id, what is not stored is lost.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! Dead letters: visited one by one, each outside of the lock.
+//!
+//! Never may the lock be held while somebody looks at a letter, who may take as long as he likes and may ask the same
+//! transport something.
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ use std::{
 use super::{
     attach::Change,
     busy::Patience,
+    cancel::{Search, Searches},
     housekeeping::Housekeeping,
     master::{Master, Stepped},
     owner::Masters,
@@ -53,6 +54,7 @@ pub(super) struct Actor {
     pub(super) credits: Vec<(QueueIndex, u32)>,
     pub(super) master: Option<Master>,
     pub(super) submits: Vec<(Vec<NewTask>, Reply<()>)>,
+    pub(super) searches: Searches,
     pub(super) survey: Option<u64>,
     pub(super) lease: Option<Lease>,
     /// Why nothing can be done any more.
@@ -113,6 +115,7 @@ impl Actor {
             credits: Vec::new(),
             master: None,
             submits: Vec::new(),
+            searches: Searches::new(),
             survey: None,
             lease: None,
             refused: None,
@@ -138,6 +141,7 @@ impl Actor {
                 None => {}
             }
             self.advance();
+            self.search();
             let socket = self.master.as_ref().and_then(|master| master.socket.as_ref());
             let woken = wake::wait(&self.bell, socket, self.timeout());
             if let Some(error) = woken.new_failure(&mut self.blind) {
@@ -174,7 +178,11 @@ impl Actor {
             Request::Submit { tasks, reply } => self.submits.push((tasks, reply)),
             Request::Credit { queue, credit } => match &mut self.master {
                 Some(master) if self.changes.is_empty() => master.credit(queue, credit),
-                _ => self.credits.push((queue, credit)),
+                _ => {
+                    // While they cannot be given they change often; the last one counts.
+                    self.credits.retain(|(other, _)| *other != queue);
+                    self.credits.push((queue, credit));
+                }
             },
             Request::Settle(settlements) => {
                 if let Some(master) = &mut self.master {
@@ -210,7 +218,7 @@ impl Actor {
             }
             Request::Cancel { id, reply } => {
                 self.catch_up();
-                drop(reply.send(self.cancel(&id)));
+                self.searches.push_back(Search::new(id, reply));
             }
             Request::Delete { queue, reply } => {
                 self.catch_up();

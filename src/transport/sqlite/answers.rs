@@ -2,7 +2,7 @@
 
 use super::{
     actor::{Actor, Lease},
-    cancel, dead, end,
+    dead, end,
     owner::{self, lease_byte},
     schedule,
     store::{Fault, Store, Synchronous, cause, file_error},
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     task::NewTask,
-    transport::{Cancelled, DeadQueue, Depth, Error, Event, Visitor, Walked},
+    transport::{DeadQueue, Depth, Error, Event, Visitor, Walked},
 };
 
 impl Actor {
@@ -66,7 +66,7 @@ impl Actor {
     }
 
     /// The store, if there is anything in it. A question makes no file.
-    fn store_to_ask(&mut self) -> Result<Option<&mut Store>, Error> {
+    pub(super) fn store_to_ask(&mut self) -> Result<Option<&mut Store>, Error> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
         }
@@ -98,13 +98,6 @@ impl Actor {
         let absent = || Error::NoSuchQueue { queue: queue.to_owned() };
         let store = self.store_to_ask()?.ok_or_else(absent)?;
         end::purge(store, queue).map_err(|error| store.error(&error))?.ok_or_else(absent)
-    }
-
-    /// Removes a task that waits.
-    pub(super) fn cancel(&mut self, id: &str) -> Result<Cancelled, Error> {
-        let owner = self.master.as_ref().map_or(0, |master| master.owner);
-        let Some(store) = self.store_to_ask()? else { return Ok(Cancelled::Absent) };
-        cancel::cancel(store, id, owner).map_err(|error| store.error(&error))
     }
 
     /// Deletes a queue.

@@ -1,4 +1,6 @@
 //! What nobody is told in time: news whose datagram was lost, files that were replaced, masters that died.
+//!
+//! It may never be left out while a master is attached: a datagram may be lost, and the dead send none.
 
 use std::time::Duration;
 

@@ -1,13 +1,14 @@
 //! Strangers on a socket of ours, bounded in number: each has a task of its own, and when there are too many, the one
 //! goes that has said nothing for longest; who never said anything counts from its coming.
 
-use std::{cell::RefCell, collections::VecDeque, future::Future, rc::Rc};
+use std::{cell::RefCell, collections::VecDeque, future::Future, io, rc::Rc, time::Duration};
 
+use nix::errno::Errno;
 use tokio::task::AbortHandle;
 
 /// Those who are served at present. On a local set.
 #[derive(Clone, Debug)]
-pub(crate) struct Clients {
+pub(crate) struct Strangers {
     most: usize,
     present: Rc<RefCell<Present>>,
 }
@@ -18,7 +19,7 @@ struct Present {
     tasks: VecDeque<(u64, AbortHandle)>,
 }
 
-impl Clients {
+impl Strangers {
     /// Nobody yet, and never more than `most`.
     pub(crate) fn at_most(most: usize) -> Self {
         Self { most, present: Rc::default() }
@@ -66,6 +67,29 @@ impl Presence {
     }
 }
 
+/// Out of descriptors or memory: how long to wait for some to come back.
+const SHORTAGE: Duration = Duration::from_secs(1);
+
+/// The next one. `accept(2)` also hands on what went wrong with a connection that is not there any more; that says
+/// nothing of the next one, which is taken at once.
+pub(crate) async fn accepted<Stranger, Next: Future<Output = io::Result<Stranger>>>(
+    mut accept: impl FnMut() -> Next,
+) -> Stranger {
+    loop {
+        match accept().await {
+            Ok(stranger) => return stranger,
+            Err(error) if is_shortage(&error) => tokio::time::sleep(SHORTAGE).await,
+            // Should it be an error that stays, the others on this thread still have their turns.
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::sync::oneshot::{self, error::TryRecvError};
@@ -74,7 +98,7 @@ mod tests {
 
     #[tokio::test(flavor = "local")]
     async fn who_has_said_nothing_for_longest_goes() {
-        let clients = Clients::at_most(3);
+        let clients = Strangers::at_most(3);
         let (mut places, mut ends) = (Vec::new(), Vec::new());
         for number in 0..4 {
             let (here, end) = oneshot::channel::<()>();
@@ -94,5 +118,18 @@ mod tests {
         for number in [0, 2, 3] {
             assert_eq!(ends[number].try_recv(), Err(TryRecvError::Empty));
         }
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn only_a_shortage_is_waited_out() {
+        let clock = crate::clock::Clock::start();
+        let mut errors = [Errno::ECONNABORTED, Errno::ENETDOWN, Errno::EPROTO].into_iter();
+        let next = || std::future::ready(errors.next().map_or(Ok(7), |errno| Err(errno.into())));
+        assert_eq!(accepted(next).await, 7);
+        assert!(clock.now().at.since_start() < SHORTAGE);
+        let mut errors = [Errno::EMFILE].into_iter();
+        let next = || std::future::ready(errors.next().map_or(Ok(8), |errno| Err(errno.into())));
+        assert_eq!(accepted(next).await, 8);
+        assert!(clock.now().at.since_start() >= SHORTAGE);
     }
 }

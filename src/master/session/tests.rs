@@ -1,0 +1,84 @@
+//! A task that is done and whose follow-ups can never be stored: it is counted and reported as one that failed.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    clock::Now,
+    config::{Queue, Supervisor},
+    frames::{FromWorker, PROTOCOL, Ready},
+    logging::Level,
+    master::{
+        Core,
+        event::{Action, Event, Plan, QueuePlan, WorkerId},
+    },
+    outcome::{FollowUp, Outcome},
+    task::{Accepts, Delivery, Handle, QueueIndex, Settlement, Task},
+    transport,
+};
+
+const WORKER: WorkerId = WorkerId { slot: 0, life: 1 };
+
+fn tell(core: &mut Core, event: Event) -> Vec<Action> {
+    let mut actions = Vec::new();
+    core.handle(Now::default(), event, &mut actions);
+    actions
+}
+
+#[test]
+fn what_cannot_go_on_was_not_done() {
+    let mut settings = Queue::new("foo", "kind");
+    settings.retry.max_attempts = 1;
+    let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+    let mut core = Core::new(Plan {
+        queues: vec![queue],
+        supervisor: Supervisor::default(),
+        halt_when_empty: false,
+        scheduler: false,
+        max_in_hand: None,
+        host: String::new(),
+        seed: 1,
+        remember: Some(Duration::from_secs(40)),
+        structured: false,
+        log_level: Level::Error,
+    });
+    core.tell_ends();
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0 };
+    let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });
+    let handle = Handle(1);
+    let (queue, identity) = (QueueIndex(0), Some(7));
+    let delivery = Delivery { handle, queue, task: Arc::clone(&task), redelivered: false, identity };
+    let submit = vec![FollowUp { queue: "bar".to_owned(), payload: Box::default(), delay: Duration::ZERO }];
+    for event in [
+        Event::Begun,
+        Event::Transport(transport::Event::Attached { session: 1 }),
+        Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) },
+        Event::Transport(transport::Event::Delivered(vec![delivery])),
+    ] {
+        tell(&mut core, event);
+    }
+    let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Outcome::Done { submit } };
+    let actions = tell(&mut core, Event::Said { worker: WORKER, frame: outcome });
+    assert!(actions.iter().any(|action| matches!(action, Action::TaskEnded { failure: None, .. })), "{actions:?}");
+    assert_eq!((core.tally().processed, core.pools[0].done, core.slots[0].done), (1, 1, 1));
+
+    let error = transport::Error::Closed;
+    let actions = tell(&mut core, Event::Transport(transport::Event::Unstorable { handle, queue, task, error }));
+    let ends: Vec<&Action> = actions.iter().filter(|action| !matches!(action, Action::Log { .. })).collect();
+    assert!(
+        matches!(
+            ends[..],
+            [
+                Action::TaskReopened { .. },
+                Action::TaskEnded { failure: Some(_), .. },
+                Action::Settle { settlement: Settlement::Dead(_), .. },
+                ..
+            ]
+        ),
+        "{ends:?}"
+    );
+    let tally = core.tally();
+    assert_eq!((tally.processed, tally.failed, tally.dead_lettered), (0, 1, 1));
+    assert_eq!((core.pools[0].done, core.slots[0].done, core.slots[0].failed), (0, 0, 1));
+    let counts = &core.pools[0].counts;
+    assert_eq!((counts.done, counts.ran.count()), (1, 1), "one run, which is not counted a second time");
+}
