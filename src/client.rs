@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     clock::Timestamp,
-    task::{Headers, NewTask, is_queue_name},
+    task::{Headers, NewTask, is_delay_queue_name, is_queue_name},
     transport::{self, Event, Request, Transport, Uri},
 };
 
@@ -48,6 +48,12 @@ pub enum Error {
     /// No queue can have this name.
     #[error("\"{queue}\" is not a properly-formatted queue name")]
     QueueName {
+        /// The name.
+        queue: String,
+    },
+    /// What has such a name gives its tasks to another queue.
+    #[error("\"{queue}\" is the name of a delay queue")]
+    DelayQueue {
         /// The name.
         queue: String,
     },
@@ -165,10 +171,13 @@ type Stored = oneshot::Receiver<Result<(), transport::Error>>;
 /// A task ready to be stored: for [`Client::submit_all`].
 ///
 /// # Errors
-/// [`Error::Payload`], [`Error::QueueName`].
+/// [`Error::Payload`], [`Error::QueueName`], [`Error::DelayQueue`].
 pub fn new_task<P: Serialize + ?Sized>(queue: &str, payload: &P, options: Options) -> Result<NewTask, Error> {
     if !is_queue_name(queue) {
         return Err(Error::QueueName { queue: queue.to_owned() });
+    }
+    if is_delay_queue_name(queue) {
+        return Err(Error::DelayQueue { queue: queue.to_owned() });
     }
     Ok(NewTask {
         queue: queue.to_owned(),
@@ -194,5 +203,7 @@ mod tests {
         let given = new_task("foo", &payload, options).unwrap();
         assert_eq!((given.id.as_str(), given.delay), ("mine", Duration::from_secs(2)));
         assert!(matches!(new_task("_foo", &payload, Options::default()), Err(Error::QueueName { .. })));
+        let delayed = new_task("foo.retry.500", &payload, Options::default());
+        assert!(matches!(delayed, Err(Error::DelayQueue { .. })));
     }
 }

@@ -329,6 +329,14 @@ pub fn is_queue_name(name: &str) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(byte))
 }
 
+/// Whether `name` has the form of a delay queue, `foo.retry.500`. On a broker such a queue gives its tasks back after their
+/// time; one that was made as a work queue under that name would keep those of `foo` for ever.
+#[must_use]
+pub fn is_delay_queue_name(name: &str) -> bool {
+    let delay = name.rsplit_once(".retry.").map(|(_, delay)| delay);
+    delay.is_some_and(|delay| !delay.is_empty() && delay.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

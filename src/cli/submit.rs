@@ -18,7 +18,7 @@ use crate::{
     clock::{Clock, Timestamp},
     config::Config,
     error::{Code, Error},
-    task::{NewTask, is_queue_name, json_payload},
+    task::{NewTask, is_delay_queue_name, is_queue_name, json_payload},
     transport::{self, Request, Transport},
 };
 
@@ -70,6 +70,9 @@ fn not_behind_the_scenes(config: Config, queue: &str) -> Result<Config, Error> {
     match config.behind(queue) {
         Some((owner, what)) => Err(Error::new(Code::Refused, format!("\"{queue}\" is {what} of queue \"{owner}\""))
             .hint(format!("submit to \"{owner}\"; asynctask failed retry {owner} works dead letters again"))),
+        None if is_delay_queue_name(queue) => {
+            Err(Error::new(Code::Refused, format!("\"{queue}\" is the name of a delay queue")))
+        }
         None => Ok(config),
     }
 }

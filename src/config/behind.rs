@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::{Config, Queue};
+use crate::task::is_delay_queue_name;
 
 /// Whose each name is, and what it is to that queue.
 pub(super) struct Behind<'a> {
@@ -36,9 +37,8 @@ impl<'a> Behind<'a> {
 
     /// The queue whose delay queue has this name.
     pub(super) fn delayed<'b>(&self, name: &'b str) -> Option<&'b str> {
-        let (owner, delay) = name.rsplit_once(".retry.")?;
-        let is_delay = !delay.is_empty() && delay.bytes().all(|byte| byte.is_ascii_digit());
-        (is_delay && self.names.contains(&owner)).then_some(owner)
+        let owner = name.rsplit_once(".retry.").map(|(owner, _)| owner).filter(|_| is_delay_queue_name(name))?;
+        self.names.contains(&owner).then_some(owner)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The core's chapter on what workers say: ready, outcomes, progress, and words that break the protocol.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     core::Core,
@@ -12,7 +12,8 @@ use crate::{
     frames::{FromWorker, PROTOCOL, Ready},
     logging::Level,
     outcome::Outcome,
-    task::{Settlement, is_queue_name},
+    task::{Settlement, is_delay_queue_name, is_queue_name},
+    transport::DeadQueue,
 };
 
 /// Longest name of a worker in the log, in characters.
@@ -129,8 +130,8 @@ impl Core {
         self.talk_of(id);
         self.slots[worker.slot].failures = 0;
         let took = self.left_hands(&hand);
+        let outcome = self.checked(outcome);
         self.log_outcome(worker.slot, &outcome);
-        let outcome = checked(outcome);
         self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
         self.note(&hand.delivery, took, &settlement);
@@ -222,6 +223,33 @@ impl Core {
         }
     }
 
+    /// A follow-up for a queue that cannot be, or that is not for tasks, is a mistake of the worker's code, told before
+    /// anything is stored.
+    fn checked(&self, outcome: Outcome) -> Outcome {
+        let Outcome::Done { submit } = &outcome else { return outcome };
+        if submit.is_empty() {
+            return outcome;
+        }
+        let mut behind = HashMap::new();
+        for pool in self.pools.iter().filter(|pool| pool.is_member()) {
+            behind.insert(DeadQueue::of(pool.name()).name, pool.name());
+            behind.insert(pool.plan.settings.dead_letter.name.clone(), pool.name());
+        }
+        let objection = |name: &String| {
+            if !is_queue_name(name) {
+                return Some(format!("\"{name}\" is not a properly-formatted queue name"));
+            }
+            if is_delay_queue_name(name) {
+                return Some(format!("\"{name}\" is the name of a delay queue"));
+            }
+            behind.get(name).map(|owner| format!("\"{name}\" is the dead-letter queue of queue \"{owner}\""))
+        };
+        match submit.iter().find_map(|task| objection(&task.queue)) {
+            Some(error) => Outcome::Error { error, detail: String::new() },
+            None => outcome,
+        }
+    }
+
     /// What a worker says about a task that it does not hold, and that changes nothing.
     fn ignored(&mut self, worker: WorkerId, frame: &str, id: &str) {
         let slot = self.slots[worker.slot].name.clone();
@@ -301,15 +329,4 @@ pub(super) fn one_line(message: &str) -> String {
         if escaped(letter) { line.extend(letter.escape_default()) } else { line.push(letter) }
     }
     line
-}
-
-/// A follow-up for a queue that cannot exist is a mistake of the worker's code, told before anything is stored.
-fn checked(outcome: Outcome) -> Outcome {
-    if let Outcome::Done { submit } = &outcome
-        && let Some(bad) = submit.iter().find(|task| !is_queue_name(&task.queue))
-    {
-        let error = format!("\"{}\" is not a properly-formatted queue name", bad.queue);
-        return Outcome::Error { error, detail: String::new() };
-    }
-    outcome
 }
