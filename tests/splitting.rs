@@ -113,3 +113,27 @@ fn more_than_a_frame_holds_is_a_dead_letter_that_says_so() {
     assert!(error.contains("16 MiB") || error.contains("16777216"), "{error}");
     assert!(demo.done().is_empty() && demo.is_empty("bar"));
 }
+
+/// On a broker a work queue under such a name would keep the retries of its owner, or be a dead letter of nobody.
+#[test]
+fn nothing_is_submitted_to_a_queue_behind_another_one() {
+    for place in Place::all() {
+        let demo = demo(&place);
+        for to in ["bar_failed", "bar.retry.500", "elsewhere.retry.1000"] {
+            demo.submit("foo", &format!(r#"{{"split":1,"to":"{to}"}}"#));
+        }
+        let (code, log) = start(&demo).wait();
+        assert_eq!(code, 0, "{log}");
+        let mut errors: Vec<_> = demo.dead_letters("foo").into_iter().map(|letter| letter["error"].clone()).collect();
+        errors.sort_by_key(ToString::to_string);
+        assert_eq!(
+            errors,
+            [
+                r#""bar.retry.500" is the name of a delay queue"#,
+                r#""bar_failed" is the dead-letter queue of queue "bar""#,
+                r#""elsewhere.retry.1000" is the name of a delay queue"#,
+            ]
+        );
+        assert!(demo.done().is_empty());
+    }
+}

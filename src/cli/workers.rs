@@ -200,8 +200,13 @@ fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
 /// Binds the address of the metrics.
 fn metrics(address: SocketAddr, logger: &Logger) -> Result<Listener, Error> {
     let cannot = |error: io::Error| {
-        Error::new(Code::Unavailable, format!("metrics.listen: cannot listen at {address}: {error}"))
-            .hint("another process may have it: give this one an address of its own with --set metrics.listen=…")
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another process may have it: give this one an address of its own with --set metrics.listen=…"
+            }
+            _ => "it must be an address of this machine, with a port that this user may have",
+        };
+        Error::new(Code::Unavailable, format!("metrics.listen: cannot listen at {address}: {error}")).hint(hint)
     };
     let listener = Listener::bind(address).map_err(cannot)?;
     let bound = listener.address().map_err(cannot)?;

@@ -55,6 +55,8 @@ pub struct Core {
     pub(super) unsettled: HashMap<Handle, Owed>,
     pub(super) memory: Option<Memory>,
     pub(super) locks: Locks,
+    /// What was started of late of queues that are gone: in the settings again, they have no more starts than their rate.
+    pub(super) left_rates: HashMap<String, pool::Window>,
     pub(super) session: u32,
     pub(super) attached: bool,
     pub(super) lost_at: Option<Instant>,
@@ -116,6 +118,7 @@ impl Core {
         Self {
             memory: plan.remember.map(Memory::new),
             locks: Locks::default(),
+            left_rates: HashMap::new(),
             dice: plan.seed | 1,
             plan,
             slots,

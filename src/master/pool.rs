@@ -338,6 +338,11 @@ impl Window {
         Self { rate, starts, told: false }
     }
 
+    /// Whether all that was started is too long ago to count.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.starts.back().is_none_or(|last| *last + self.rate.period <= now)
+    }
+
     /// When the next start is allowed; `None`: now.
     pub(crate) fn closed_until(&self, now: Instant) -> Option<Instant> {
         if self.starts.len() < self.rate.calls as usize {

@@ -139,7 +139,9 @@ impl Core {
     /// Works one more queue, at an index that is free.
     fn add_queue(&mut self, index: usize, plan: QueuePlan) {
         let processes = plan.settings.processes;
-        let pool = Pool { standing: Standing::Joining, is_fresh: true, ..Pool::new(plan, Vec::new()) };
+        let left = self.left_rates.remove(&plan.settings.name);
+        let rate = plan.settings.rate.map(|rate| pool::Window::after(left, rate));
+        let pool = Pool { standing: Standing::Joining, is_fresh: true, rate, ..Pool::new(plan, Vec::new()) };
         if index == self.pools.len() {
             self.pools.push(pool);
         } else {
@@ -316,13 +318,15 @@ impl Core {
         (pool.known.has_it, pool.known.asked, pool.in_line) = (false, Asked::Nothing, false);
         // The next queue of this index has no place in line yet.
         self.turns.retain(|other| *other != index);
+        let (paused, done, counts) = (pool.paused, pool.done, std::mem::take(&mut pool.counts));
+        let now = self.now.at;
+        self.left_rates.retain(|_, window| !window.is_over(now));
+        self.left_rates.extend(pool.rate.take().map(|window| (pool.name().to_owned(), window)));
         if let Some(plan) = again.filter(|_| !self.stop.is_stopping()) {
-            let (paused, done, counts) = (pool.paused, pool.done, std::mem::take(&mut pool.counts));
-            let rate = plan.settings.rate.map(|rate| pool::Window::after(pool.rate.take(), rate));
             self.add_queue(index, *plan);
             let pool = &mut self.pools[index];
             // It is the same queue, though its processes are others.
-            (pool.paused, pool.done, pool.counts, pool.rate) = (paused, done, counts, rate);
+            (pool.paused, pool.done, pool.counts) = (paused, done, counts);
         }
     }
 

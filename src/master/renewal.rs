@@ -26,9 +26,12 @@ impl Core {
 
     /// Changes the number of processes of a queue.
     pub(super) fn scale(&mut self, index: usize, processes: u32) -> Result<String, String> {
-        let most = config::MANY;
-        if !(1..=most).contains(&processes) {
+        if !(1..=config::MANY).contains(&processes) {
+            let most = config::MANY;
             return Err(format!("a queue has 1 to {most} processes; to stop working it, pause it"));
+        }
+        if let Some(most) = self.plan.max_in_hand.filter(|most| processes as usize > *most) {
+            return Err(format!("this master was started with -m {most}: a queue has no more processes than that"));
         }
         let before = self.pools[index].slots.len();
         self.scale_to(index, processes);

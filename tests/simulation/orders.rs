@@ -152,7 +152,8 @@ impl World {
                 must_be_done = Some(parked == Some(true));
             }
             Command::Scale { queue, processes } => {
-                let index = known(queue).filter(|_| (1..=MANY).contains(processes));
+                let most = self.settings.plan.max_in_hand.map_or(MANY, |most| most as u32);
+                let index = known(queue).filter(|_| (1..=most).contains(processes));
                 must_be_done = Some(index.is_some());
                 if let Some(index) = index {
                     orders.processes[index] = *processes;

@@ -25,7 +25,7 @@ for line in frames.makefile("rb"):
     payload = task["payload"]
     if "split" in payload:
         pad = "x" * payload.get("pad", 0)
-        many = [{"queue": "bar", "payload": {"n": n, "pad": pad}} for n in range(payload["split"])]
+        many = [{"queue": payload.get("to", "bar"), "payload": {"n": n, "pad": pad}} for n in range(payload["split"])]
         say(done={"id": task["id"], "submit": many})
     else:
         os.write(out, f"{payload['n']} {task['id']}\n".encode())
