@@ -207,7 +207,7 @@ fn print(text: &str) -> Result<(), Error> {
     shown(text).map(drop)
 }
 
-/// [`print`], which tells whether anybody can have read it.
+/// [`print()`], which tells whether anybody can have read it.
 fn shown(text: &str) -> Result<bool, Error> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

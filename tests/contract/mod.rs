@@ -82,6 +82,7 @@ macro_rules! every_clause {
                 a_late_submit_wakes_a_waiting_master
                 done_removes
                 release_puts_back_without_an_attempt
+                orderly_returns_add_up_to_no_limit
                 retry_counts_an_attempt_and_waits
                 snooze_waits_and_counts_nothing
                 done_stores_what_follows

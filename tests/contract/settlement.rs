@@ -268,3 +268,30 @@ pub fn bytes_survive_every_move<T: Tenant>(tenant: &T) {
         }
     }
 }
+
+/// What is taken and put back in order, however often, was never delivered without an outcome; whether the owner saw it or
+/// the transport alone.
+pub fn orderly_returns_add_up_to_no_limit<T: Tenant>(tenant: &T) {
+    let mut master = Party::attached(tenant, &[setup("foo", &[])], 0);
+    master.submit(tasks("foo", 30));
+    for _ in 0..25 {
+        master.credit(0, 20);
+        let mut seen = master.batch();
+        // Others are on their way, or in the transport's hands.
+        master.credit(0, 0);
+        let clock = Clock::start();
+        while {
+            for delivery in seen {
+                master.settle(delivery.handle, Settlement::Release);
+            }
+            seen = master.delivered_so_far();
+            !seen.is_empty() || master.depth("foo").ready < 30
+        } {
+            assert!(clock.now().at.since_start() < Duration::from_secs(20), "some did not come back");
+        }
+    }
+    master.credit(0, 30);
+    let all = master.deliveries(30);
+    let most = all.iter().map(|delivery| delivery.task.deliveries).max();
+    assert!(most < Some(5), "a task was delivered {most:?} times without an outcome");
+}

@@ -12,7 +12,7 @@ use super::{
     address::code,
     ladder,
     session::Session,
-    topology::{Counter, Fault, Place, answer, close, short},
+    topology::{Counter, Fault, Place, answer, close, open_channel, short},
 };
 use crate::transport::DeadQueue;
 
@@ -29,7 +29,7 @@ pub(super) async fn purge(session: &Session, queue: &str) -> Result<u64, Fault> 
 }
 
 async fn purge_one(connection: &Connection, queue: &str) -> Result<u64, Fault> {
-    let channel = answer(connection.create_channel()).await.map_err(|error| Fault::of(&error))?;
+    let channel = open_channel(connection).await.map_err(|error| Fault::of(&error))?;
     let purged = answer(channel.queue_purge(short(queue), QueuePurgeOptions::default())).await;
     close(&channel);
     gone(purged)
@@ -59,7 +59,7 @@ pub(super) async fn delete(session: &Session, queue: &DeadQueue) -> Result<Optio
 }
 
 async fn delete_one(session: &Session, connection: &Connection, place: &Place) -> Result<u64, Fault> {
-    let channel = answer(connection.create_channel()).await.map_err(|error| Fault::of(&error))?;
+    let channel = open_channel(connection).await.map_err(|error| Fault::of(&error))?;
     let deleted = answer(channel.queue_delete(short(&place.name()), QueueDeleteOptions::default())).await;
     close(&channel);
     session.topology.forget(place);

@@ -284,7 +284,7 @@ impl Engine {
         self.horizon.borrow_mut().moved_at = self.clock.now().at;
         intake.credit = credit;
         if credit == 0 {
-            intake.give_back();
+            self.give_back(queue.0);
         }
         self.hand_out();
     }

@@ -32,6 +32,9 @@ use crate::{
 /// Most messages that are taken from one queue at a time, so that settlements get their turn.
 const BATCH: usize = 1024;
 
+/// The count of deliveries from which on a return must not add to it.
+pub(super) const UNCOUNTED_FROM: u32 = 2;
+
 /// Between two looks at a queue of which the master has much to go on with. Messages come a few at a time, and to take
 /// each few at once would cost a change of threads on both sides of us.
 const REST: Duration = Duration::from_millis(1);
@@ -242,10 +245,15 @@ impl Intake {
         self.in_hand > 0 || self.passing > 0 || self.switching || !self.ackers.is_empty()
     }
 
-    /// What the master never saw must not be kept from others.
-    pub(super) fn give_back(&mut self) {
+    /// What the master never saw must not be kept from others: it goes back into its queue. What would come back with one
+    /// delivery too many is returned, to go there as a copy.
+    pub(super) fn give_back(&mut self) -> Vec<Held> {
         let early = self.early.drain(..).map(|(_, held)| held);
-        self.back.extend(self.held.drain(..).chain(early).map(|held| (held.tag, None)));
+        let (copied, back): (Vec<Held>, Vec<Held>) =
+            self.held.drain(..).chain(early).partition(|held| held.task.deliveries >= UNCOUNTED_FROM);
+        self.back.extend(back.into_iter().map(|held| (held.tag, None)));
+        self.passing += copied.len() as u32;
+        copied
     }
 
     /// Whether it can go: its consumers have ended, and nothing of it waits for anything.

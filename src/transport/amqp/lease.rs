@@ -21,7 +21,7 @@ use super::{
     moves::{Parcel, Store},
     publish::{Outgoing, Published},
     state::State,
-    topology::{answer, close, short},
+    topology::{answer, close, open_channel, short},
 };
 use crate::{
     clock::Timestamp,
@@ -163,12 +163,12 @@ impl Held {
         let connection = store.session.publisher.connection();
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let passive = QueueDeclareOptions { passive: true, ..durable };
-        let mut channel = answer(connection.create_channel()).await?;
+        let mut channel = open_channel(&connection).await?;
         if let Err(error) = answer(channel.queue_declare(short(queue), passive, FieldTable::default())).await {
             if code(&error) != Some(404) {
                 return Err(error);
             }
-            channel = answer(connection.create_channel()).await?;
+            channel = open_channel(&connection).await?;
             let mut arguments = FieldTable::default();
             arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
             answer(channel.queue_declare(short(queue), durable, arguments)).await?;

@@ -195,7 +195,10 @@ impl Engine {
             State::Up(up) => {
                 up.sending.is_empty()
                     && up.open.values().all(|open| !open.settling)
-                    && up.intakes.iter().all(|intake| intake.back.is_empty() && !intake.switching)
+                    && up
+                        .intakes
+                        .iter()
+                        .all(|intake| intake.back.is_empty() && intake.passing == 0 && !intake.switching)
             }
             // A client's requests may still be served.
             State::Connecting { .. } => self.waiting.is_empty(),

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     address::{Address, PATIENCE, code, said},
-    topology::{answer, close, short},
+    topology::{answer, close, open_channel, short},
 };
 use crate::transport::Error;
 
@@ -116,7 +116,7 @@ impl Publisher {
         }
         let line = self.line.get();
         let connection = self.connection();
-        let channel = answer(connection.create_channel()).await?;
+        let channel = open_channel(&connection).await?;
         answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok((line, channel))
     }

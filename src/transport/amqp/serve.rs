@@ -4,8 +4,10 @@ use std::cell::Cell;
 
 use futures_util::future::try_join_all;
 use lapin::Connection;
+use tokio::time::timeout;
 
 use super::{
+    address::{Address, PATIENCE},
     end,
     engine::Engine,
     state::State,
@@ -16,6 +18,8 @@ use crate::transport::{DeadQueue, Depth, Error, Request};
 
 /// Channels that count queues at the same time.
 const LANES: usize = 16;
+/// Queues that are counted over one connection: with two queues and all steps of a ladder absent, 1,600 channels.
+const COUNTED: usize = 80;
 
 impl Engine {
     /// Does a request on the session that stands.
@@ -35,12 +39,7 @@ impl Engine {
             Request::Depths { queues, reply } => {
                 let (owed, address) = (self.owed(reply), std::rc::Rc::clone(&self.address));
                 let State::Up(up) = &mut self.state else { return };
-                let session = std::rc::Rc::clone(&up.session);
-                up.tasks.spawn_local(async move {
-                    let connection = session.reader();
-                    let depths = depths(&connection, &queues).await;
-                    owed.send(depths.map_err(|fault| address.fault(fault)));
-                });
+                up.tasks.spawn_local(async move { owed.send(depths(&address, &queues).await) });
             }
             Request::WalkDead { queue, visit, reply } => {
                 let (owed, address, now) = (self.owed(reply), std::rc::Rc::clone(&self.address), self.now().wall);
@@ -76,8 +75,21 @@ impl Engine {
     }
 }
 
-/// Counts queues, several at a time: most steps of a ladder do not exist, and each answer "no such queue" costs a channel.
-async fn depths(connection: &Connection, queues: &[DeadQueue]) -> Result<Vec<Depth>, Fault> {
+/// Counts queues over connections of their own: most steps of a ladder do not exist, each answer "no such queue" costs a
+/// channel, and a connection has only so many ([`open_channel`](super::topology::open_channel)).
+async fn depths(address: &Address, queues: &[DeadQueue]) -> Result<Vec<Depth>, Error> {
+    let mut all = Vec::with_capacity(queues.len());
+    for some in queues.chunks(COUNTED) {
+        let connection = address.connect("counter").await?;
+        let counted = count(&connection, some).await;
+        let _ = timeout(PATIENCE, connection.close(200, "counted".into())).await;
+        all.extend(counted.map_err(|fault| address.fault(fault))?);
+    }
+    Ok(all)
+}
+
+/// Several at a time.
+async fn count(connection: &Connection, queues: &[DeadQueue]) -> Result<Vec<Depth>, Fault> {
     let next = Cell::new(0);
     let lane = async || {
         let mut counter = Counter::new(connection);

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::{
     address::Address,
     publish::Publisher,
-    topology::{self, Fault, Topology, answer},
+    topology::{self, Fault, Topology, open_channel},
 };
 use crate::transport::{Error, QueueSetup};
 
@@ -64,7 +64,7 @@ impl Session {
             if probe && !wanted.passive && topology::is_classic(&connection, &queue.name).await {
                 classic.push(queue.name.clone());
             }
-            let channel = answer(connection.create_channel()).await;
+            let channel = open_channel(&connection).await;
             channels.insert(*index, channel.map_err(|error| address.lost(super::address::said(&error)))?);
         }
         let session = Self { number, consumer: Some(connection), publisher, topology };
@@ -82,7 +82,7 @@ impl Session {
         // It may have been ours before in this session, and deleted since.
         for _ in 0..2 {
             self.topology.provide(&connection, queue).await?;
-            let channel = answer(connection.create_channel()).await.map_err(|error| Fault::of(&error))?;
+            let channel = open_channel(&connection).await.map_err(|error| Fault::of(&error))?;
             if topology::exists(&channel, &queue.name).await? {
                 return Ok(channel);
             }

@@ -6,7 +6,7 @@ use lapin::{BasicProperties, message::Delivery as Message};
 
 use super::{
     engine::Engine,
-    intake::Held,
+    intake::{Held, UNCOUNTED_FROM},
     ladder,
     moves::Parcel,
     properties::{self, Becomes},
@@ -18,9 +18,6 @@ use crate::{
     task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport::{Event, identity},
 };
-
-/// The count of deliveries from which on a release must not add to it.
-const UNCOUNTED_FROM: u32 = 2;
 
 impl Engine {
     /// Messages came. Those that are not for the master yet go on without it.
@@ -68,14 +65,28 @@ impl Engine {
                 }
             }
         }
-        if intake.leaving {
-            intake.give_back();
-        }
+        // What was on its way when the credit went.
+        let unwanted = intake.credit == 0;
         intake.passing += passed.len() as u32;
         for (tag, place, becomes, properties, task) in passed {
             self.pass(queue, tag, place, &becomes, &properties, &task);
         }
+        if unwanted {
+            self.give_back(queue);
+        }
         self.hand_out();
+    }
+
+    /// Gives back what the master has not seen of a queue. A quorum queue counts each return as a delivery (up to RabbitMQ
+    /// 4.2), and orderly ones are never to add up to the limit: a copy goes to the tail instead, with the count as it was.
+    pub(super) fn give_back(&mut self, queue: usize) {
+        let State::Up(up) = &mut self.state else { return };
+        let Some(intake) = up.intakes.get_mut(queue) else { return };
+        let name = intake.setup.name.clone();
+        for Held { tag, properties, task, .. } in intake.give_back() {
+            let becomes = Becomes::Counted { deliveries: task.deliveries };
+            self.pass(queue, tag, Place::Work(name.clone()), &becomes, &properties, &task);
+        }
     }
 
     /// Moves a message on that the master does not see.

@@ -24,6 +24,9 @@ const DELIVERY_LIMIT: i32 = 1_000_000;
 /// A week: the longest time limit of a task that makes sense in a queue.
 const CONSUMER_TIMEOUT: i32 = 604_800_000;
 
+/// Tries to open a channel.
+const CHANNEL_TRIES: u32 = 20;
+
 /// A queue of ours, and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -129,6 +132,24 @@ pub(super) async fn answer<T>(question: impl Future<Output = lapin::Result<T>>) 
     }
 }
 
+/// Opens a channel. lapin keeps the error of a channel that the broker has closed, and answers with it whoever opens one of
+/// the same number, which comes round after the broker's 2,047 (4.12.3). The next number may be good; where many in a
+/// row are not, the connection is of no use any more.
+pub(super) async fn open_channel(connection: &Connection) -> Result<Channel, lapin::Error> {
+    for _ in 0..CHANNEL_TRIES {
+        match answer(connection.create_channel()).await {
+            Err(error) if is_of_a_channel(&error) => {}
+            answer => return answer,
+        }
+    }
+    Err(std::io::Error::other("the connection has had too many channels that were closed by the broker").into())
+}
+
+/// Whether an error closes one channel, not its connection.
+fn is_of_a_channel(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)))
+}
+
 /// A queue's or tag's name as the protocol wants it. Names are checked long before; one that is too long is cut.
 pub(super) fn short(name: &str) -> ShortString {
     ShortString::try_new(name).unwrap_or_else(|_| name[..name.floor_char_boundary(255)].into())
@@ -213,7 +234,7 @@ impl Topology {
             if self.passive {
                 return Err(Fault::Absent(name));
             }
-            let channel = answer(connection.create_channel()).await.map_err(|error| Fault::of(&error))?;
+            let channel = open_channel(connection).await.map_err(|error| Fault::of(&error))?;
             let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
             match answer(channel.queue_declare(short(&name), options, arguments(place))).await {
                 Ok(_) => {
@@ -236,7 +257,7 @@ impl Topology {
 pub(super) async fn is_classic(connection: &Connection, queue: &str) -> bool {
     let mut table = arguments(&Place::Work(queue.to_owned())).inner().clone();
     for _ in 0..16 {
-        let Ok(channel) = answer(connection.create_channel()).await else { return false };
+        let Ok(channel) = open_channel(connection).await else { return false };
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let Err(error) = answer(channel.queue_declare(short(queue), options, table.clone().into())).await else {
             close(&channel);
@@ -316,7 +337,7 @@ impl<'a> Counter<'a> {
     pub(super) async fn found(&mut self, queue: &str) -> Result<Option<Found>, Fault> {
         let channel = match self.channel.take() {
             Some(channel) => channel,
-            None => answer(self.connection.create_channel()).await.map_err(|error| Fault::of(&error))?,
+            None => open_channel(self.connection).await.map_err(|error| Fault::of(&error))?,
         };
         let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
         match answer(channel.queue_declare(short(queue), options, FieldTable::default())).await {

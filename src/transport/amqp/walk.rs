@@ -28,7 +28,7 @@ use super::{
     dead,
     moves::{Parcel, Store, Tried},
     publish::{Outgoing, WINDOW},
-    topology::{Counter, Fault, Place, answer, short},
+    topology::{Counter, Fault, Place, answer, open_channel, short},
 };
 use crate::{
     clock::Timestamp,
@@ -117,7 +117,7 @@ impl Walk<'_> {
         }
         let fault = |error: lapin::Error| Fault::of(&error);
         let most = u16::try_from(self.ready - self.walked.seen).unwrap_or(MOST).min(self.ahead());
-        let channel = answer(connection.create_channel()).await.map_err(fault)?;
+        let channel = open_channel(connection).await.map_err(fault)?;
         self.held.push((channel.clone(), 0));
         answer(channel.basic_qos(most, BasicQosOptions::default())).await.map_err(fault)?;
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
