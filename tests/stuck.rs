@@ -17,9 +17,9 @@ use std::{
 };
 
 use asynctask::{
-    config::{Queue, Supervisor},
+    config::Queue,
     error::Code,
-    logging::{Level, Logger},
+    logging::Logger,
     master::{
         self, Run,
         event::{Plan, QueuePlan},
@@ -83,18 +83,13 @@ fn run(notifier: Notifier, metrics: Listener) -> Run {
     let program = Program::Command { argv: vec!["true".into()], folder: "/".into(), terms: Box::default() };
     Run {
         reader: None,
-        plan: Plan {
-            queues: vec![QueuePlan { settings, accepts: Accepts::Bytes, is_program: true, is_once: true, launch: 0 }],
-            supervisor: Supervisor::default(),
-            halt_when_empty: false,
-            scheduler: false,
-            max_in_hand: None,
-            host: String::new(),
-            seed: 1,
-            remember: None,
-            structured: false,
-            log_level: Level::Error,
-        },
+        plan: Plan::of(vec![QueuePlan {
+            settings,
+            accepts: Accepts::Bytes,
+            is_program: true,
+            is_once: true,
+            launch: 0,
+        }]),
         launches: vec![(program, Environment::default())],
         uri: Uri::Localmem("stuck".to_owned()),
         setups: vec![setup],

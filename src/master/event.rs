@@ -328,6 +328,26 @@ pub struct Plan {
     pub log_level: Level,
 }
 
+impl Plan {
+    /// A run of these queues that goes on until it is stopped, without limits over all of them, on a transport whose
+    /// sessions cannot be lost; it logs errors alone.
+    #[must_use]
+    pub fn of(queues: Vec<QueuePlan>) -> Self {
+        Self {
+            queues,
+            supervisor: config::Supervisor::default(),
+            halt_when_empty: false,
+            scheduler: false,
+            max_in_hand: None,
+            host: String::new(),
+            seed: 1,
+            remember: None,
+            structured: false,
+            log_level: Level::Error,
+        }
+    }
+}
+
 /// A queue with what the core needs to know of its kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueuePlan {

@@ -264,18 +264,9 @@ mod tests {
             };
             let mut queues = vec![queue("foo", true)];
             queues.extend(beside.then(|| queue("bar", false)));
-            let plan = Plan {
-                queues,
-                supervisor: Supervisor { start_timeout: Duration::from_hours(1), ..Supervisor::default() },
-                halt_when_empty: false,
-                scheduler: false,
-                max_in_hand: None,
-                host: String::new(),
-                seed: 1,
-                remember: Some(Duration::from_secs(40)),
-                structured: false,
-                log_level: Level::Error,
-            };
+            let supervisor = Supervisor { start_timeout: Duration::from_hours(1), ..Supervisor::default() };
+            let remember = Some(Duration::from_secs(40));
+            let plan = Plan { supervisor, remember, ..Plan::of(queues) };
             let mut world = Self { core: Core::new(plan), at: Duration::ZERO };
             world.tell(Event::Begun);
             let asked = world.transport(transport::Event::Attached { session: 1 });

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::LOGGED_PAYLOAD;
 use crate::{
     clock::{Instant, Now},
-    config::{Queue, Supervisor},
+    config::Queue,
     frames::{FromWorker, PROTOCOL, Ready},
     logging::Level,
     master::{
@@ -39,18 +39,7 @@ impl World {
             is_once: number < once,
             launch: 0,
         };
-        let plan = Plan {
-            queues: (0..queues).map(queue).collect(),
-            supervisor: Supervisor::default(),
-            halt_when_empty: false,
-            scheduler: false,
-            max_in_hand: Some(most),
-            host: String::new(),
-            seed: 1,
-            remember: None,
-            structured: false,
-            log_level: Level::Error,
-        };
+        let plan = Plan { max_in_hand: Some(most), ..Plan::of((0..queues).map(queue).collect()) };
         let mut world = Self { core: Core::new(plan), at: Duration::ZERO, last: 0, hands: Vec::new() };
         world.tell(Event::Begun);
         world.tell(Event::Transport(transport::Event::Attached { session: 1 }));

@@ -21,18 +21,9 @@ impl World {
     /// Two workers of one queue, ready; pinged each minute.
     fn new() -> Self {
         let settings = Queue { processes: 2, ..Queue::new("foo", "kind") };
-        let plan = Plan {
-            queues: vec![QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 }],
-            supervisor: Supervisor { ping: Duration::from_mins(1), ..Supervisor::default() },
-            halt_when_empty: false,
-            scheduler: false,
-            max_in_hand: None,
-            host: String::new(),
-            seed: 1,
-            remember: None,
-            structured: false,
-            log_level: Level::Error,
-        };
+        let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+        let supervisor = Supervisor { ping: Duration::from_mins(1), ..Supervisor::default() };
+        let plan = Plan { supervisor, ..Plan::of(vec![queue]) };
         let mut world = Self { core: Core::new(plan), at: Duration::ZERO };
         world.tell(Event::Begun);
         world.tell(Event::Transport(transport::Event::Attached { session: 1 }));

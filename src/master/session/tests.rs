@@ -4,9 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     clock::Now,
-    config::{Queue, Supervisor},
+    config::Queue,
     frames::{FromWorker, PROTOCOL, Ready},
-    logging::Level,
     master::{
         Core,
         event::{Action, Event, Plan, QueuePlan, WorkerId},
@@ -29,18 +28,7 @@ fn what_cannot_go_on_was_not_done() {
     let mut settings = Queue::new("foo", "kind");
     settings.retry.max_attempts = 1;
     let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
-    let mut core = Core::new(Plan {
-        queues: vec![queue],
-        supervisor: Supervisor::default(),
-        halt_when_empty: false,
-        scheduler: false,
-        max_in_hand: None,
-        host: String::new(),
-        seed: 1,
-        remember: Some(Duration::from_secs(40)),
-        structured: false,
-        log_level: Level::Error,
-    });
+    let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
     core.tell_ends();
     let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0 };
     let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });

@@ -4,9 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     clock::Now,
-    config::{Queue, Supervisor},
+    config::Queue,
     frames::{FromWorker, PROTOCOL, Ready},
-    logging::Level,
     master::{
         Core,
         event::{Action, Event, Plan, QueuePlan, WorkerId},
@@ -33,18 +32,7 @@ fn core(seats: u32) -> Core {
     let key = Template::parse("{payload}").unwrap();
     settings.unique = Some(Unique { key, conflict: Conflict::Snooze, after: Duration::from_secs(1) });
     let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
-    let mut core = Core::new(Plan {
-        queues: vec![queue],
-        supervisor: Supervisor::default(),
-        halt_when_empty: false,
-        scheduler: false,
-        max_in_hand: None,
-        host: String::new(),
-        seed: 1,
-        remember: None,
-        structured: false,
-        log_level: Level::Error,
-    });
+    let mut core = Core::new(Plan::of(vec![queue]));
     tell(&mut core, Event::Begun);
     told(&mut core, transport::Event::Attached { session: 1 });
     let ready = Ready { protocol: PROTOCOL, name: None, concurrency: seats, ahead: 0 };
