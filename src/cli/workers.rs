@@ -33,7 +33,6 @@ use crate::{
     metrics::Listener,
     process::{self, Environment, Program},
     schedule::Timer,
-    secrets::masked,
     systemd::Notifier,
     task::Accepts,
     transport::Uri,
@@ -68,8 +67,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
         }
         (true, false) => {
             for schedule in &config.schedules {
-                let (Target::Worker(target) | Target::Ctl(target)) = &schedule.target;
-                info(&format!("Scheduling \"{}\" for {}", masked(target), schedule.fields));
+                info(&schedule.announcement());
             }
             Some(Timer::new(config.schedules.clone()))
         }

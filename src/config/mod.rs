@@ -35,6 +35,7 @@ pub use self::{
 use crate::{
     backoff::Backoff,
     retry,
+    secrets::masked,
     task::Accepts,
     terms::Terms,
     transport::{DeadQueue, QueueSetup, Uri},
@@ -261,6 +262,15 @@ pub struct Schedule {
     pub misfire: Misfire,
     /// The time fields as they were written, for the log: `{"second":"*/5"}`.
     pub fields: String,
+}
+
+impl Schedule {
+    /// What a scheduler says of it when it takes it up. Passwords of addresses in a command line are masked.
+    #[must_use]
+    pub fn announcement(&self) -> String {
+        let (Target::Worker(target) | Target::Ctl(target)) = &self.target;
+        format!("Scheduling \"{}\" for {}", masked(target), self.fields)
+    }
 }
 
 /// What a schedule runs.

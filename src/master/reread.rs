@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::{Launch, Shell, event};
 use crate::{
-    config::{self, Schedule, Target},
+    config::{self, Schedule},
     control::types::Answer,
     logging::{Level, MASTER},
     schedule::Timer,
@@ -110,8 +110,7 @@ impl Shell {
             }
         };
         for schedule in new {
-            let (Target::Worker(target) | Target::Ctl(target)) = &schedule.target;
-            self.logger.line(Level::Info, MASTER, &format!("Scheduling \"{target}\" for {}", schedule.fields));
+            self.logger.line(Level::Info, MASTER, &schedule.announcement());
         }
     }
 
