@@ -5,8 +5,11 @@
 //! A watchdog (`sh`) holds the reading end of a pipe; when the test program ends, however it ends, the pipe closes
 //! and the watchdog kills what is left and removes the folder.
 //!
-//! `ASYNCTASK_TEST_BROKER=amqp://…` supplies a running broker instead (its default virtual host is used and it can
-//! be neither stopped nor controlled); `ASYNCTASK_REQUIRE_BROKER=1` makes the absence of both a failure.
+//! `ASYNCTASK_TEST_BROKER_ROOT=DIR` takes the broker's programs from another root folder, one that `debootstrap` filled
+//! and that has `/proc` and `/dev` mounted: so another version of RabbitMQ is tested, by root, with all that is tested
+//! of this machine's. `ASYNCTASK_TEST_BROKER=amqp://…` supplies a running broker instead (its default virtual host is
+//! used and it can be neither stopped nor controlled; what needs that is left out, and says so).
+//! `ASYNCTASK_REQUIRE_BROKER=1` makes the absence of all of them a failure.
 
 use std::{
     io::Write as _,
@@ -57,6 +60,9 @@ pub struct Broker {
 }
 
 struct Node {
+    /// The root folder of its programs, where it is not the machine's.
+    root: Option<PathBuf>,
+    /// As its programs see it.
     folder: PathBuf,
     name: String,
     port: u16,
@@ -73,11 +79,13 @@ impl Broker {
             let base = base.trim_end_matches('/').to_owned();
             return Some(Self { base, node: None, vhosts: AtomicUsize::new(0), made: Mutex::new(0) });
         }
-        if !Path::new(SERVER).exists() {
+        let root = std::env::var_os("ASYNCTASK_TEST_BROKER_ROOT").map(PathBuf::from);
+        if !outside(root.as_deref(), Path::new(SERVER)).exists() {
+            assert!(root.is_none(), "ASYNCTASK_TEST_BROKER_ROOT holds no {SERVER}");
             assert!(std::env::var_os("ASYNCTASK_REQUIRE_BROKER").is_none(), "no rabbitmq-server, but one is required");
             return None;
         }
-        let node = Node::start();
+        let node = Node::start(root);
         let base = format!("amqp://guest:guest@127.0.0.1:{}", node.port);
         Some(Self { base, node: Some(node), vhosts: AtomicUsize::new(0), made: Mutex::new(0) })
     }
@@ -115,7 +123,7 @@ impl Broker {
     /// Runs `rabbitmqctl` and gives its output.
     pub fn control(&self, arguments: &[&str]) -> String {
         let node = self.node.as_ref().expect("only an own broker can be controlled");
-        let mut command = Command::new(CONTROL);
+        let mut command = node.command(CONTROL);
         let command = node.environment(command.args(["-q", "-n", &node.name]).args(arguments));
         let output = command.stdin(Stdio::null()).output().expect("rabbitmqctl can be started");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -145,18 +153,13 @@ impl Broker {
 }
 
 impl Node {
-    fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("broker-").tempdir().expect("a temporary folder").keep();
-        std::fs::create_dir_all(folder.join("home")).expect("a folder of ours");
-        let cookie = folder.join("home/.erlang.cookie");
-        std::fs::write(&cookie, "ASYNCTASKTESTBROKER").expect("a file of ours");
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o400);
-        std::fs::set_permissions(&cookie, private).expect("a file of ours");
-        std::fs::write(folder.join("plugins"), "[].").expect("a file of ours");
-        std::fs::write(folder.join("rabbit.conf"), "disk_free_limit.absolute = 1MB\nlog.file.level = warning\n")
-            .expect("a file of ours");
+    fn start(root: Option<PathBuf>) -> Self {
+        let temporary = outside(root.as_deref(), &std::env::temp_dir());
+        let made = tempfile::Builder::new().prefix("broker-").tempdir_in(temporary).expect("a temporary folder").keep();
+        let folder = std::env::temp_dir().join(made.file_name().expect("it has a name"));
+        Self::fill(&made);
         let [port, dist_port, epmd_port] = free_ports();
-        let epmd = Command::new("epmd")
+        let epmd = command(root.as_deref(), "epmd")
             .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -169,7 +172,7 @@ impl Node {
                 "-c",
                 "while read line; do pids=$line; done; kill -9 $pids; rm -rf \"$0\" || { sleep 1; rm -rf \"$0\"; }",
             ])
-            .arg(&folder)
+            .arg(&made)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -177,11 +180,33 @@ impl Node {
             .expect("there is a shell");
         let name = format!("asynctask{port}@localhost");
         let server = Mutex::new(epmd_placeholder());
-        let node = Self { folder, name, port, dist_port, epmd_port, epmd, server, watchdog: Mutex::new(watchdog) };
+        let node =
+            Self { root, folder, name, port, dist_port, epmd_port, epmd, server, watchdog: Mutex::new(watchdog) };
         *node.server.lock().unwrap() = node.spawn_server();
         node.tell_watchdog();
         node.wait_ready();
         node
+    }
+
+    /// Fills a broker's folder with what it reads at its start.
+    fn fill(folder: &Path) {
+        std::fs::create_dir_all(folder.join("home")).expect("a folder of ours");
+        let cookie = folder.join("home/.erlang.cookie");
+        std::fs::write(&cookie, "ASYNCTASKTESTBROKER").expect("a file of ours");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+        std::fs::set_permissions(&cookie, private).expect("a file of ours");
+        std::fs::write(folder.join("plugins"), "[].").expect("a file of ours");
+        std::fs::write(folder.join("rabbit.conf"), "disk_free_limit.absolute = 1MB\nlog.file.level = warning\n")
+            .expect("a file of ours");
+    }
+
+    fn command(&self, program: &str) -> Command {
+        command(self.root.as_deref(), program)
+    }
+
+    /// Its folder as this process sees it.
+    fn folder(&self) -> PathBuf {
+        outside(self.root.as_deref(), &self.folder)
     }
 
     fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -203,10 +228,10 @@ impl Node {
     }
 
     fn spawn_server(&self) -> Child {
-        let log = std::fs::File::options().create(true).append(true).open(self.folder.join("stdout"));
+        let log = std::fs::File::options().create(true).append(true).open(self.folder().join("stdout"));
         let log = log.expect("a file of ours");
         self.environment(
-            Command::new(SERVER)
+            self.command(SERVER)
                 // The script's own switch for "replace the shell": the child's pid is the broker's.
                 .env("detached", "true")
                 .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-start_epmd false")
@@ -232,12 +257,12 @@ impl Node {
                 return;
             }
             if let Ok(Some(status)) = self.server.lock().unwrap().try_wait() {
-                let log = std::fs::read_to_string(self.folder.join("stdout")).unwrap_or_default();
+                let log = std::fs::read_to_string(self.folder().join("stdout")).unwrap_or_default();
                 panic!("the broker ended with {status}: {log}");
             }
             pause();
         }
-        panic!("the broker did not answer within a minute; see {}", self.folder.display());
+        panic!("the broker did not answer within a minute; see {}", self.folder().display());
     }
 }
 
@@ -252,6 +277,19 @@ impl Drop for Node {
         drop(watchdog.stdin.take());
         let _ = watchdog.wait();
     }
+}
+
+/// A path of another root folder, as this process sees it.
+fn outside(root: Option<&Path>, path: &Path) -> PathBuf {
+    root.map_or_else(|| path.to_owned(), |root| root.join(path.strip_prefix("/").unwrap_or(path)))
+}
+
+/// A program of another root folder. `chroot` becomes the program: its pid is the program's.
+fn command(root: Option<&Path>, program: &str) -> Command {
+    let Some(root) = root else { return Command::new(program) };
+    let mut command = Command::new("chroot");
+    command.arg(root).arg(program).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
 }
 
 fn epmd_placeholder() -> Child {
