@@ -311,10 +311,8 @@ fn a_transport_out_of_reach_is_told_at_once() {
 
 #[test]
 fn a_wrong_password_is_told_at_once_to_a_producer_and_to_a_master() {
-    let Some(Place::Amqp(uri)) = Place::amqp() else { return };
-    if !support::broker::shared().is_some_and(support::broker::Broker::is_own) {
-        return;
-    }
+    let Some(broker) = support::broker::controlled() else { return };
+    let uri = broker.fresh_vhost();
     for wrong in [uri.replace("guest:guest@", "guest:hidden@"), uri.clone() + "-is-no-virtual-host"] {
         let demo = Demo::new(&Place::Amqp(wrong));
         refused(&demo.run(&["submit", "foo", "1"]), 69, "", Some("user, password and virtual host"));

@@ -218,7 +218,7 @@ fn tasks_without_a_key_hold_nobody_back() {
 
 #[test]
 fn a_lost_connection_frees_no_key_of_a_task_in_hand() {
-    let Some(broker) = broker::shared().filter(|broker| broker.is_own()) else { return };
+    let Some(broker) = broker::controlled() else { return };
     let demo = Demo::new(&Place::Amqp(broker.fresh_vhost()));
     let proxy = Proxy::before(broker.port());
     let transport = format!("transport={}", proxy.address(&demo.uri, broker.port()));

@@ -29,7 +29,7 @@ fn unstorable(party: &mut Party<'_, At>, of: Handle) -> String {
 
 fn too_large() -> Option<At> {
     let at = At::fresh()?;
-    broker::shared()?.control(&["eval", &format!("application:set_env(rabbit, max_message_size, {LARGEST}).")]);
+    broker::shared()?.limit_message_size(LARGEST);
     Some(at)
 }
 

@@ -1,14 +1,30 @@
-//! RabbitMQ as a tenant: a virtual host of its own on the broker of this test program.
+//! RabbitMQ as a tenant: a virtual host of its own on the broker of this test program. Of a broker that was supplied from
+//! outside nothing can be asked: a tenant has names of its own there, and loses its sessions by a proxy that cuts them.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use asynctask::transport::{Events, Transport, Uri, open};
 
 use super::Tenant;
-use crate::support::broker;
+use crate::support::{broker, proxy::Proxy};
 
-/// A virtual host.
+/// A virtual host, or names of its own in one that is shared.
 pub struct Amqp {
     address: String,
-    own: bool,
+    shared: Option<Shared>,
+}
+
+struct Shared {
+    prefix: String,
+    proxy: Proxy,
+}
+
+impl Shared {
+    fn before(broker: &broker::Broker) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("contract-{}-{}-", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Self { prefix, proxy: Proxy::before(broker.port()) }
+    }
 }
 
 impl Tenant for Amqp {
@@ -20,7 +36,12 @@ impl Tenant for Amqp {
 
     fn fresh() -> Option<Self> {
         let broker = broker::shared()?;
-        Some(Self { address: broker.fresh_vhost(), own: broker.is_own() })
+        let address = broker.fresh_vhost();
+        if broker.is_own() {
+            return Some(Self { address, shared: None });
+        }
+        let shared = Shared::before(broker);
+        Some(Self { address: shared.proxy.address(&address, broker.port()), shared: Some(shared) })
     }
 
     fn open(&self, events: Events) -> Box<dyn Transport> {
@@ -28,18 +49,15 @@ impl Tenant for Amqp {
     }
 
     fn lose(&self) {
+        if let Some(shared) = &self.shared {
+            return shared.proxy.cut();
+        }
         let vhost = self.address.rsplit('/').next().expect("an address names a virtual host");
         let broker = broker::shared().expect("it was there");
         broker.control(&["close_all_connections", "--vhost", vhost, "the test says so"]);
     }
 
     fn queue(&self, stem: &str) -> String {
-        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        if self.own {
-            return stem.to_owned();
-        }
-        // On a broker that others use too, each name once.
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        format!("contract-{}-{number}-{stem}", std::process::id())
+        self.shared.as_ref().map_or_else(|| stem.to_owned(), |shared| format!("{}{stem}", shared.prefix))
     }
 }

@@ -15,7 +15,7 @@ use crate::support::{
 
 /// A demo on the tests' own broker with a proxy in between, and the option that leads a master through it.
 fn proxied(query: &str) -> Option<(&'static Broker, Demo, Proxy, String)> {
-    let broker = broker::shared().filter(|broker| broker.is_own())?;
+    let broker = broker::controlled()?;
     let demo = Demo::new(&Place::Amqp(broker.fresh_vhost()));
     let proxy = Proxy::before(broker.port());
     let transport = format!("transport={}{query}", proxy.address(&demo.uri, broker.port()));

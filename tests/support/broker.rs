@@ -37,6 +37,16 @@ pub fn shared() -> Option<&'static Broker> {
     broker
 }
 
+/// The broker of this test program, if it is ours to control; `None` as with [`shared`], or when one was supplied.
+pub fn controlled() -> Option<&'static Broker> {
+    let broker = shared()?;
+    if !broker.is_own() {
+        println!("left out: the broker was supplied from outside and is not ours to control");
+        return None;
+    }
+    Some(broker)
+}
+
 /// A broker of one test alone, which may kill it; `None` as with [`shared`], or when one was supplied from outside.
 pub fn own() -> Option<Broker> {
     if std::env::var_os("ASYNCTASK_TEST_BROKER").is_some() {
@@ -117,7 +127,11 @@ impl Broker {
 
     /// Its port on the loopback.
     pub fn port(&self) -> u16 {
-        self.node.as_ref().expect("only an own broker has a known port").port
+        let given = || self.base.split('/').nth(2)?.rsplit_once(':')?.1.parse().ok();
+        let port = self.node.as_ref().map(|node| node.port).or_else(given);
+        port.expect(
+            "ASYNCTASK_TEST_BROKER names a port of this machine's loopback: amqp://user:password@127.0.0.1:5672",
+        )
     }
 
     /// Runs `rabbitmqctl` and gives its output.
@@ -133,6 +147,12 @@ impl Broker {
             String::from_utf8_lossy(&output.stderr)
         );
         text
+    }
+
+    /// Refuses larger messages from now on. RabbitMQ 4 reads the setting once and keeps it as a persistent term.
+    pub fn limit_message_size(&self, bytes: usize) {
+        self.control(&["eval", &format!(
+            "application:set_env(rabbit, max_message_size, {bytes}), persistent_term:put(max_message_size, {bytes}).")]);
     }
 
     /// Ends it as a power cut would end the process: SIGKILL.
