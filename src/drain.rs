@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     app::App,
-    clock::Clock,
+    clock::{Clock, Instant},
     config::{Acks, Config, Queue},
     frames::{
         self, Payload, TaskFrame,
@@ -42,6 +42,8 @@ use crate::{
 
 /// How long the transport may take to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(6);
+/// How long the transport may store nothing before that is an error.
+const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why a queue was not drained to its end.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +164,8 @@ struct Drain {
     early: Vec<Delivery>,
     /// A survey was answered before the confirmation.
     surveyed: bool,
+    /// Since when the transport can store nothing, and why.
+    stalled: Option<(Instant, transport::Error)>,
     done: u64,
 }
 
@@ -190,6 +194,7 @@ impl Drain {
             host: crate::process::host(),
             early: Vec::new(),
             surveyed: false,
+            stalled: None,
             done: 0,
         })
     }
@@ -250,20 +255,34 @@ impl Drain {
     }
 
     /// The next event; `None` when the time passed first. A lost session ends the drain: there is nobody here who
-    /// could go on meanwhile.
+    /// could go on meanwhile. So does a transport that could store nothing for [`STALL_LIMIT`].
     fn next(&mut self, limit: Option<Duration>) -> Result<Option<Event>, Error> {
+        let now = self.clock.now().at;
+        let stalled = self.stalled.as_ref().map(|(at, error)| ((*at + STALL_LIMIT).since(now), error.clone()));
+        let patience = stalled.as_ref().map(|(left, _)| *left);
+        let wait = [limit, patience].into_iter().flatten().min();
         let events = &mut self.events;
         let event = self.runtime.block_on(async move {
-            match limit {
-                Some(limit) => timeout(limit, events.recv()).await.ok(),
+            match wait {
+                Some(wait) => timeout(wait, events.recv()).await.ok(),
                 None => Some(events.recv().await),
             }
         });
-        match event {
-            None => Ok(None),
-            Some(None) => Err(transport::Error::Closed.into()),
-            Some(Some(Event::Lost { error, .. } | Event::Refused(error))) => Err(error.into()),
-            Some(event) => Ok(event),
+        match (event, stalled) {
+            (None, Some((left, error))) if limit.is_none_or(|limit| left <= limit) => Err(error.into()),
+            (None, _) => Ok(None),
+            (Some(None), _) => Err(transport::Error::Closed.into()),
+            (Some(Some(Event::Lost { error, .. } | Event::Refused(error))), _) => Err(error.into()),
+            (Some(Some(event)), _) => {
+                match &event {
+                    Event::Stalled(error) => {
+                        self.stalled.get_or_insert((now, error.clone()));
+                    }
+                    Event::Resumed => self.stalled = None,
+                    _ => {}
+                }
+                Ok(Some(event))
+            }
         }
     }
 

@@ -16,6 +16,7 @@ const PURE: &[&str] = &[
     "master/ping",
     "master/pool",
     "master/slot",
+    "master/stall",
     "master/shutdown",
     "master/dispatch",
     "master/report",

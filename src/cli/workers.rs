@@ -24,7 +24,7 @@ use crate::{
     config::{self, Config, Mode, Queue, Sources, Target, parse_duration},
     control::server::{self, Socket},
     error::{Code, Error},
-    junit::Report,
+    junit::{End, Report},
     logging::{Format, Level, Logger},
     master::{
         self, Finished, Fresh, MASTER, Objection, Reader, Run, Tally,
@@ -33,6 +33,7 @@ use crate::{
     metrics::Listener,
     process::{self, Environment, Program},
     schedule::Timer,
+    secrets::masked,
     systemd::Notifier,
     task::Accepts,
     transport::Uri,
@@ -44,11 +45,31 @@ const REMEMBERED: Duration = Duration::from_secs(40);
 pub(super) const LAST_LINES: Duration = Duration::from_secs(2);
 
 pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Error> {
+    // First of all: whatever ends this run from here on, the report says it.
+    let report = verb.report.as_deref().map(|path| report(path, app.name())).transpose()?;
+    let ended = work(app, global, verb, report.as_ref());
+    let written = report.map_or(Ok(()), |report| write(&report.borrow(), &ended));
+    let ended = ended?;
+    match ended.error {
+        Some(message) => Err(Error { code: ended.code, message, hint: ended.hint.map(str::to_owned) }),
+        // A report that cannot be written is a failure, but how the run ended counts more.
+        None if ended.code == Code::Ok => written.map(|()| Code::Ok),
+        None => Ok(ended.code),
+    }
+}
+
+fn work(app: &App, global: &Global, verb: &Workers, report: Option<&Rc<RefCell<Report>>>) -> Result<Finished, Error> {
     let level = log_level(global)?;
     let halt_timeout = verb.halt_timeout.as_deref().map(|text| duration("--halt-timeout", text)).transpose()?;
     let mut config = load(app, global)?;
+    if config.queues.is_empty() && !config.says_workers {
+        return Err(without_workers(&config));
+    }
     choose(&mut config, &verb.queues, verb.processes)?;
-    let report = verb.report.as_deref().map(|path| report(path, &config)).transpose()?;
+    if let Some(report) = report {
+        let queues = config.queues.iter().map(|queue| queue.name.clone()).collect();
+        report.borrow_mut().concerns(&config.application, queues);
+    }
     let format = format(&verb.log_format);
     let logger = logger(level, format, verb.quiet)?;
     // What the parts below say through `tracing` is part of the same log. A program with a subscriber of its own keeps it.
@@ -57,7 +78,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     if config.queues.is_empty() {
         info("No workers configured; terminating.");
         logger.close(LAST_LINES);
-        return write(report.as_ref(), &Tally::default(), Code::Ok).map(|()| Code::Ok);
+        return Ok(Finished::of_nothing());
     }
     let timer = match (verb.scheduler, config.schedules.is_empty()) {
         (false, _) => None,
@@ -84,7 +105,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
         control,
         notifier,
         metrics,
-        report: report.clone(),
+        report: report.cloned(),
         plan: plan(&config, verb, level, format, timer.is_some()),
         launches,
         setups: config.queues.iter().map(Queue::setup).collect(),
@@ -97,40 +118,70 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     };
     let finished = master::run(run, &logger);
     logger.close(LAST_LINES);
-    let code = |finished: &Finished| match finished.code {
-        Code::Ok if verb.fail_on_dead_letter && finished.tally.dead_lettered > 0 => Code::DeadLettered,
-        code => code,
-    };
-    let (tally, ended) = match &finished {
-        Ok(finished) => (finished.tally, code(finished)),
-        Err(error) => (Tally::default(), error.code),
-    };
-    let written = write(report.as_ref(), &tally, ended);
-    let finished = finished?;
-    match finished.error {
-        Some(message) => Err(Error { code: finished.code, message, hint: finished.hint.map(str::to_owned) }),
-        // A report that cannot be written is a failure, but how the run ended counts more.
-        None if ended == Code::Ok => written.map(|()| Code::Ok),
-        None => Ok(ended),
+    let mut finished = finished?;
+    if finished.code == Code::Ok && verb.fail_on_dead_letter && finished.tally.dead_lettered > 0 {
+        finished.code = Code::DeadLettered;
     }
+    Ok(finished)
+}
+
+/// Nobody has said what is to be worked: a mistake, and no run with nothing to do.
+fn without_workers(config: &Config) -> Error {
+    let files: Vec<String> = config.files.iter().map(|file| file.display().to_string()).collect();
+    let message = if files.is_empty() {
+        let folder = config.folder.join("asynctask.yaml");
+        format!("no workers are configured: no -c FILE, no $ASYNCTASK_CONFIG, and there is no {}", folder.display())
+    } else {
+        format!("no workers are configured in {}", files.join(", "))
+    };
+    Error::new(Code::Config, message).hint(
+        "workers: {QUEUE: KIND} says what is to be worked, in a file or with --set; workers: {} says that nothing is",
+    )
 }
 
 /// Begins the report of the run, if it can be written at all.
-fn report(path: &Path, config: &Config) -> Result<Rc<RefCell<Report>>, Error> {
-    let queues = config.queues.iter().map(|queue| queue.name.clone()).collect();
-    let report = Report::begin(path, &config.application, queues);
+fn report(path: &Path, application: &str) -> Result<Rc<RefCell<Report>>, Error> {
+    let report = Report::begin(path, application);
     let report = report
         .map_err(|error| Error::new(Code::Usage, format!("--report: {} cannot be written: {error}", path.display())))?;
     Ok(Rc::new(RefCell::new(report)))
 }
 
-fn write(report: Option<&Rc<RefCell<Report>>>, tally: &Tally, code: Code) -> Result<(), Error> {
-    let Some(report) = report else { return Ok(()) };
-    let report = report.borrow();
+/// Writes the report of a run that has ended so.
+fn write(report: &Report, ended: &Result<Finished, Error>) -> Result<(), Error> {
+    let (tally, code) = match ended {
+        Ok(finished) => (finished.tally, finished.code),
+        Err(error) => (Tally::default(), error.code),
+    };
     let counts = [("retried_attempts", tally.retried), ("exit_code", u64::from(code as u8))];
-    report.write(&counts).map_err(|error| {
+    report.write(&end(report, ended), &counts).map_err(|error| {
         Error::new(Code::Internal, format!("the report {} cannot be written: {error}", report.path().display()))
     })
+}
+
+/// What the report says of the run itself. Whoever reads it alone must see what the exit code says.
+fn end(report: &Report, ended: &Result<Finished, Error>) -> End {
+    let failed = |message: &str, text: String| {
+        let (first, rest) = message.split_once('\n').unwrap_or((message, ""));
+        let text = [rest, &text].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
+        End::Failed { message: masked(first).into_owned(), text: masked(&text).into_owned() }
+    };
+    let finished = match ended {
+        Err(error) => return failed(&error.message, error.hint.clone().unwrap_or_default()),
+        Ok(finished) => finished,
+    };
+    let left = finished.left.join("\n");
+    match (&finished.error, finished.code) {
+        (Some(error), code) => failed(error, format!("exit code {}\n{left}", code as u8)),
+        (None, Code::Ok) if finished.stopped => End::Stopped("stopped before its queues were found empty".to_owned()),
+        (None, Code::Ok) => End::Told,
+        (None, Code::DeadLettered) if report.has_failures() => End::Told,
+        (None, Code::DeadLettered) => failed("tasks were dead-lettered", left),
+        (None, Code::Interrupted) => {
+            failed("the run was stopped, and tasks had to be interrupted: they are back in their queues", left)
+        }
+        (None, code) => failed(&format!("the run ended with {}", code as u8), left),
+    }
 }
 
 fn format(word: &str) -> Format {

@@ -60,6 +60,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config 
         declare_passive: declare.unwrap_or(false),
         queues,
         disabled,
+        says_workers: top.get("workers").is_some(),
         kinds,
         schedules,
         supervisor: supervisor(&top),

@@ -73,6 +73,8 @@ pub struct Config {
     pub queues: Vec<Queue>,
     /// Queues that are configured and disabled (`null`).
     pub disabled: Vec<String>,
+    /// There is a map of workers, be it an empty one: somebody has said what is to be worked.
+    pub says_workers: bool,
     /// Worker kinds that are programs, by name.
     pub kinds: BTreeMap<String, Command>,
     /// Schedules, in the order of the files.

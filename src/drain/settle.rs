@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Drain, Error};
+use super::{Drain, Error, STALL_LIMIT};
 use crate::{
     logging::Level,
     outcome::Outcome,
@@ -63,7 +63,7 @@ impl Drain {
 
     /// Waits for the confirmation; `Some`: what it submits can never be stored, and it is to be settled otherwise.
     fn await_settled(&mut self, handle: Handle) -> Result<Option<transport::Error>, Error> {
-        self.until(|event| match event {
+        self.until(Some(STALL_LIMIT), |event| match event {
             Event::Settled(handles) if handles.contains(&handle) => Some(None),
             Event::Unstorable { handle: of, error, .. } if *of == handle => Some(Some(error.clone())),
             _ => None,
@@ -72,15 +72,20 @@ impl Drain {
 
     /// The task of another master that has the key, or `None`: it is ours.
     fn await_key(&mut self, handle: Handle) -> Result<Option<String>, Error> {
-        self.until(|event| match event {
+        self.until(None, |event| match event {
             Event::Locked { handle: of, held_by } if *of == handle => Some(held_by.clone()),
             _ => None,
         })
     }
 
-    fn until<T>(&mut self, is_it: impl Fn(&Event) -> Option<T>) -> Result<T, Error> {
+    fn until<T>(&mut self, limit: Option<Duration>, is_it: impl Fn(&Event) -> Option<T>) -> Result<T, Error> {
         loop {
-            let event = self.next(None)?;
+            let event = self.next(limit)?;
+            if event.is_none() {
+                let (queue, seconds) = (self.plan.settings.name.clone(), STALL_LIMIT.as_secs());
+                let cause = format!("the transport has stored nothing for {seconds} s");
+                return Err(transport::Error::NotStored { queue, cause }.into());
+            }
             if let Some(answer) = event.as_ref().and_then(&is_it) {
                 return Ok(answer);
             }

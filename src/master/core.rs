@@ -5,7 +5,7 @@
 //! any history (`tests/simulation.rs`).
 //!
 //! It is one state machine told in several chapters. On the way of a task: `session` (what the transport tells),
-//! `dispatch` (which task goes to which worker), `unique` (which waits for another with its key), `report` (what workers
+//! `stall` (when it stores nothing), `dispatch` (which task goes to which worker), `unique` (which waits for another with its key), `report` (what workers
 //! say), `memory` (what comes again). On the life of a process: `death` (ends and beginnings), `once` (a process for each
 //! task), `ping` (who still listens), `renewal` (others in their place). On queues and the run: `parking`, `reload`,
 //! `steer` (what a person wants), `shutdown` (stopping, and halting when empty). For those who look on: `shown` and
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     clock::{Instant, Now},
     error::Code,
+    frames::HaltReason,
     logging::{About, Level, MASTER},
     task::{Delivery, Handle, QueueIndex, Reason, Settlement},
 };
@@ -60,12 +61,15 @@ pub struct Core {
     pub(super) session: u32,
     pub(super) attached: bool,
     pub(super) lost_at: Option<Instant>,
+    pub(super) stall: super::stall::Stall,
     pub(super) pings: super::ping::Rounds,
     /// Queues whose tasks wait for a place among all, in the order of their turns.
     pub(super) turns: std::collections::VecDeque<usize>,
     /// Names the present quiet: raised by everything that could end it.
     pub(super) serial: u64,
     pub(super) surveying: bool,
+    /// Why the run ends.
+    pub(super) ends_for: Option<HaltReason>,
     /// Since when nothing is in our hands, and the serial of that time.
     pub(super) quiet: Option<(u64, Instant)>,
     pub(super) in_hand: usize,
@@ -135,10 +139,12 @@ impl Core {
             session: 0,
             attached: false,
             lost_at: None,
+            stall: super::stall::Stall::default(),
             pings: super::ping::Rounds::default(),
             turns: std::collections::VecDeque::new(),
             serial: 0,
             surveying: false,
+            ends_for: None,
             quiet: None,
             in_hand: 0,
             begun_at: Instant::default(),
@@ -263,6 +269,9 @@ impl Core {
     }
 
     pub(super) fn owe(&mut self, handle: Handle, owed: Owed) {
+        if self.unsettled.is_empty() {
+            self.began_to_owe();
+        }
         let doubled = self.unsettled.insert(handle, owed);
         debug_assert!(doubled.is_none(), "a handle is settled once");
     }
@@ -477,13 +486,16 @@ impl Core {
             Owner::Stop => self.look_at_stop(),
             Owner::Verdicts => self.judge_suspended(false),
             Owner::Pings => self.look_at_pings(),
+            Owner::Stall => self.look_at_stall(),
             Owner::Survey => {
                 // In a stop the limit says nothing any more; armed again it would be due for ever.
                 let watched = self.plan.halt_when_empty && !self.stop.is_stopping();
                 match self.lost_at.filter(|_| watched).map(|at| at + UNREACHABLE_LIMIT) {
                     Some(limit) if limit <= self.now.at => {
                         let seconds = UNREACHABLE_LIMIT.as_secs();
-                        self.end_badly(Code::Unavailable, format!("the transport was out of reach for {seconds} s"));
+                        let cause = self.stall.cause();
+                        let text = format!("the transport was out of reach for {seconds} s{cause}");
+                        self.end_badly(Code::Unavailable, text);
                     }
                     Some(limit) => self.timers.arm(Owner::Survey, limit),
                     None => self.surveying = false,

@@ -30,6 +30,7 @@ mod session;
 mod shown;
 mod shutdown;
 mod slot;
+mod stall;
 mod steer;
 mod timers;
 mod unique;
@@ -130,6 +131,18 @@ pub struct Finished {
     pub hint: Option<&'static str>,
     /// What was done.
     pub tally: Tally,
+    /// A run that was to halt when empty was stopped before.
+    pub stopped: bool,
+    /// Of such a run that could not be finished: what waits, a line a queue.
+    pub left: Vec<String>,
+}
+
+impl Finished {
+    /// A run that had nothing to do.
+    #[must_use]
+    pub fn of_nothing() -> Self {
+        Self { code: Code::Ok, error: None, hint: None, tally: Tally::default(), stopped: false, left: Vec::new() }
+    }
 }
 
 /// Runs a master to its end. On the main thread.
@@ -306,11 +319,36 @@ impl Shell {
         // A stop that ended at once was not told yet.
         self.notify();
         self.hand_over_settlements();
+        self.count_what_is_left().await;
         let (reply, closed) = oneshot::channel();
         self.transport.ask(Request::Close { reply });
         // Whatever is not settled by now comes again: closing late or not at all loses nothing.
         let _ = tokio::time::timeout(CLOSE_LIMIT, closed).await;
         self.finished.ok_or_else(|| Error::new(Code::Internal, "the event loop ended without a decision"))
+    }
+
+    /// Of a run that was to halt when empty and could not: how many tasks wait, for whoever reads why it ended.
+    async fn count_what_is_left(&mut self) {
+        let Some(finished) = self.finished.as_mut() else { return };
+        if !self.core.halts_when_empty() || matches!(finished.code, Code::Ok | Code::Unavailable) {
+            return;
+        }
+        let queues = self.core.queues();
+        let names: Vec<String> = queues.iter().map(|dead| dead.queue.clone()).collect();
+        let (reply, counted) = oneshot::channel();
+        self.transport.ask(Request::Depths { queues, reply });
+        for (name, depth) in names.iter().zip(views::counts(counted).await) {
+            let (ready, delayed) = (depth.ready, depth.delayed);
+            if ready + delayed > 0 {
+                finished.left.push(format!("left waiting in queue {name}: {ready} ready, {delayed} delayed"));
+            }
+        }
+        if finished.code == Code::HaltTimeout
+            && let Some(error) = &mut finished.error
+            && !finished.left.is_empty()
+        {
+            *error = format!("{error}; {}", finished.left.join("; "));
+        }
     }
 
     fn notify(&mut self) {
@@ -555,7 +593,8 @@ impl Shell {
             Action::Halt { code, error } => {
                 let tally = self.core.tally();
                 let hint = self.hint.filter(|_| error.is_some());
-                self.finished = Some(Finished { code, error, hint, tally });
+                let stopped = self.core.was_stopped();
+                self.finished = Some(Finished { code, error, hint, tally, stopped, left: Vec::new() });
                 debug_assert!(now.at <= self.clock.now().at, "time does not go back");
             }
         }

@@ -38,7 +38,10 @@ impl Core {
                 }
             }
             Told::Unstorable { handle, queue, task, error } => self.unstorable(handle, queue.0, task, &error),
+            Told::Stalled(error) => self.stalled(&error),
+            Told::Resumed => self.resumed(),
             Told::Settled(handles) => {
+                self.stall.moved(self.now.at);
                 for handle in handles {
                     let identity = self.unsettled.remove(&handle).and_then(|owed| owed.identity);
                     if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
@@ -114,6 +117,7 @@ impl Core {
             memory.attached(self.now.at);
         }
         self.lost_at = None;
+        self.stall.moved(self.now.at);
         for pool in &mut self.pools {
             pool.first = First::Awaited;
             // What the transport kept of the credit is at most 1; it is asked anew from there.

@@ -127,6 +127,7 @@ impl Core {
     fn drain(&mut self, code: Code, error: Option<String>, reason: HaltReason) {
         let until = self.now.at + self.plan.supervisor.grace;
         self.stop = Stop::Draining(End { code, error, until, interrupted: false, last_until: None });
+        self.ends_for = Some(reason);
         self.timers.arm(Owner::Stop, until);
         self.abandon_reload();
         self.serial += 1;
@@ -279,6 +280,16 @@ impl Core {
         self.log(Level::Info, || "Complete".to_owned());
         let code = if end.interrupted && end.code == Code::Ok { Code::Interrupted } else { end.code };
         self.actions.push(Action::Halt { code, error: end.error });
+    }
+
+    /// Whether the run ends when all queues are empty.
+    pub(super) const fn halts_when_empty(&self) -> bool {
+        self.plan.halt_when_empty
+    }
+
+    /// Whether a run that was to halt when empty has ended otherwise.
+    pub(super) const fn was_stopped(&self) -> bool {
+        self.plan.halt_when_empty && !matches!(self.ends_for, Some(HaltReason::Empty))
     }
 
     fn summary(&self) -> String {

@@ -284,6 +284,9 @@ impl Core {
         if !self.is_attached() {
             problems.push("no consumers are attached: the transport is not connected".to_owned());
         }
+        if let Some(cause) = self.stall.problem() {
+            problems.push(format!("nothing can be stored: {cause}"));
+        }
         let mut ready = vec![false; self.pools.len()];
         for slot in &self.slots {
             ready[slot.queue] |= slot.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }));

@@ -21,8 +21,10 @@ pub(super) enum Owner {
     Queue(usize),
     /// The stop: end of the grace, of the patience after a kill.
     Stop,
-    /// The next survey.
+    /// The next survey, or the limit of an outage.
     Survey,
+    /// The limit of a stall.
+    Stall,
     /// Verdicts that wait for a stop to explain them.
     Verdicts,
     /// Pings: the next round, or the end of the wait for answers.

@@ -137,7 +137,7 @@ fn cancel_answer(id: &str, cancelled: &Cancelled) -> Answer {
     }
 }
 
-async fn counts(counted: oneshot::Receiver<Result<Vec<Depth>, Error>>) -> Vec<Depth> {
+pub(super) async fn counts(counted: oneshot::Receiver<Result<Vec<Depth>, Error>>) -> Vec<Depth> {
     match tokio::time::timeout(COUNTING, counted).await {
         Ok(Ok(Ok(depths))) => depths,
         // Out of reach: the status says that it is not connected, and the counts are null.

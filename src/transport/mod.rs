@@ -282,6 +282,11 @@ pub enum Event {
         /// `Ok(false)`: this moment had fired before, nothing was stored.
         stored: Result<bool, Error>,
     },
+    /// What is owed cannot be stored and what waits cannot be taken for now: no room on the disk, a lock of another program.
+    /// Everything is kept and tried again; [`Event::Resumed`] says that it goes on. The session stands meanwhile.
+    Stalled(Error),
+    /// It goes on after [`Event::Stalled`].
+    Resumed,
     /// Something that a person should read: a classic queue, a long WAL, a move that takes a smaller step.
     Warning(String),
 }

@@ -171,6 +171,76 @@ fn a_full_disk_holds_up_what_must_be_stored_and_loses_nothing() {
     assert!(demo.is_empty("foo"));
 }
 
+/// What is to end by itself does so after half a minute: a run in halt mode, and a drain. Four that wait, at the same time.
+#[test]
+fn a_run_that_is_to_halt_ends_when_nothing_can_be_stored() {
+    std::thread::scope(|scope| {
+        scope.spawn(without_room_in_the_middle);
+        scope.spawn(without_room_at_the_start);
+        scope.spawn(locked_for_good);
+        scope.spawn(drained_without_room);
+    });
+}
+
+/// It ended with 69, in time, and its report, its last words and its error say why.
+fn gave_up(demo: &Demo, run: &crate::support::demo::Ran, cause: &str) {
+    assert_eq!(run.code, 69, "{}{}", run.stdout, run.stderr);
+    assert!(run.stderr.contains(" for 30 s: ") && run.stderr.contains(cause), "{}", run.stderr);
+    assert!(run.stdout.contains(" processed, "), "{}", run.stdout);
+    let report = fs::read_to_string(demo.folder.path().join("report.xml")).expect("there is a report");
+    let error = report.lines().find(|line| line.contains("<error ")).expect("an error");
+    assert!(error.contains("name=\"run\"") && error.contains(cause), "{error}");
+    demo.nobody_is_left();
+}
+
+const GIVING_UP: [&str; 5] = ["--halt-when-empty", "--report", "report.xml", "--set", "supervisor={grace: 1s}"];
+
+fn without_room_in_the_middle() {
+    let mut demo = Demo::new(&Place::sqlite());
+    let Some(disk) = Disk::under(&mut demo, "8m") else { return };
+    sleepers(&demo, 40, 100);
+    let mut master = demo.start(SLEEPER, &GIVING_UP);
+    master.expect("Processing complete");
+    let ballast = disk.fill();
+    let (code, stdout) = master.wait();
+    let stderr = stdout.clone();
+    gave_up(&demo, &crate::support::demo::Ran { stdout, stderr, code }, "the disk is full");
+    // Nothing is lost by giving up.
+    fs::remove_file(ballast).expect("it is ours");
+    let run = demo.workers(SLEEPER, &["--halt-when-empty"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!((0..40).all(|n| times_done(&demo).contains_key(&n)));
+}
+
+fn without_room_at_the_start() {
+    let mut demo = Demo::new(&Place::sqlite());
+    let Some(disk) = Disk::under(&mut demo, "1m") else { return };
+    disk.fill();
+    gave_up(&demo, &demo.workers(SLEEPER, &GIVING_UP), "full");
+}
+
+fn locked_for_good() {
+    let demo = Demo::new(&Place::sqlite());
+    sleepers(&demo, 4, 500);
+    let mut master = demo.start(SLEEPER, &GIVING_UP);
+    master.expect("Processing complete");
+    let other = other_program(&demo);
+    other.execute_batch("BEGIN IMMEDIATE").expect("the lock is free in between");
+    let (code, stdout) = master.wait();
+    let stderr = stdout.clone();
+    gave_up(&demo, &crate::support::demo::Ran { stdout, stderr, code }, "another program keeps it locked");
+    other.execute_batch("ROLLBACK").expect("it is ours");
+}
+
+fn drained_without_room() {
+    let mut demo = Demo::new(&Place::sqlite());
+    let Some(disk) = Disk::under(&mut demo, "8m") else { return };
+    sleepers(&demo, 2, 0);
+    disk.fill();
+    let run = demo.run(&["process", "foo", "--worker", "demo_sleep_worker"]);
+    assert!(run.code == 69 && run.stderr.contains("the disk is full"), "{}{}{}", run.code, run.stdout, run.stderr);
+}
+
 fn noise(path: &Path, from: u64, length: usize) {
     let file = fs::File::options().write(true).open(path).expect("it is there");
     file.write_all_at(&vec![0xA5; length], from).expect("it can be written");

@@ -254,8 +254,11 @@ impl Actor {
         }
         match self.try_advance() {
             Ok(did) => {
-                if self.trouble.take().is_some() && did {
-                    self.tell(Event::Warning(format!("{}: works again", self.path.display())));
+                if self.trouble.take().is_some() {
+                    self.tell(Event::Resumed);
+                    if did {
+                        self.tell(Event::Warning(format!("{}: works again", self.path.display())));
+                    }
                 }
             }
             Err(Fault::Sqlite(error)) => self.failed(&error),
@@ -325,8 +328,9 @@ impl Actor {
         let pause = if let Some(trouble) = &self.trouble {
             (trouble.pause * 2).min(PAUSES.1)
         } else {
-            let (path, cause) = (self.path.display(), cause(error));
-            self.tell(Event::Warning(format!("{path}: {cause}; what must be stored is kept and tried again")));
+            let stalled = file_error(&self.path, cause(error));
+            self.tell(Event::Warning(format!("{stalled}; what must be stored is kept and tried again")));
+            self.tell(Event::Stalled(stalled));
             PAUSES.0
         };
         self.trouble = Some(Trouble { again_at: now + pause, pause });
