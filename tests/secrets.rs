@@ -180,7 +180,7 @@ fn a_wrong_password_is_not_told_either() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
     let mut wrong = vec![format!("amqp://keeper:{WRITTEN}@{nobody}/%2f")];
     wrong.extend(
-        broker::shared().map(|broker| broker.fresh_vhost().replace("guest:guest", &format!("guest:{WRITTEN}"))),
+        broker::controlled().map(|broker| broker.fresh_vhost().replace("guest:guest", &format!("guest:{WRITTEN}"))),
     );
     for uri in wrong {
         let mut keeper = Keeper::new(uri);

@@ -371,7 +371,7 @@ fn a_reload_without_a_broker_takes_effect_when_it_is_back() {
 
 #[test]
 fn a_queue_that_the_broker_refuses_is_left_out_alone() {
-    let Some(broker) = broker::shared() else { return };
+    let Some(broker) = broker::controlled() else { return };
     let address = broker.fresh_vhost();
     let demo = Demo::new(&Place::Amqp(address.clone()));
     let master = started(&demo, "workers: { foo: demo_sleep_worker }\n");

@@ -30,7 +30,7 @@ impl Place {
 
     /// RabbitMQ, if there is one.
     pub fn amqp() -> Option<Self> {
-        super::broker::shared().map(|broker| Self::Amqp(broker.fresh_vhost()))
+        super::broker::controlled().map(|broker| Self::Amqp(broker.fresh_vhost()))
     }
 
     /// All that are there.
