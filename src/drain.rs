@@ -237,6 +237,10 @@ impl Drain {
                         ask_again = Some(Duration::ZERO);
                     }
                 }
+                Some(Event::CameAgain(deliveries)) => {
+                    is_stale = true;
+                    self.pass(deliveries);
+                }
                 Some(Event::Surveyed { serial: of, empty, again_in }) if of == serial => {
                     if empty && !is_stale {
                         return Ok(());
@@ -247,6 +251,12 @@ impl Drain {
                 Some(_) => {}
             }
         }
+    }
+
+    /// Nothing is known here of what came again.
+    fn pass(&self, deliveries: Vec<Delivery>) {
+        let pass = deliveries.into_iter().map(|delivery| (delivery.handle, Settlement::Pass));
+        self.transport.ask(Request::Settle(pass.collect()));
     }
 
     fn survey(&self, last: u64) -> u64 {

@@ -140,6 +140,9 @@ pub enum Settlement {
     Dead(Box<Failure>),
     /// Back to its queue at once, no attempt used.
     Release,
+    /// Of one that came as [`Event::CameAgain`](crate::transport::Event::CameAgain): it is not known here. The transport
+    /// counts that it came again, or delays it further, before it comes to anyone.
+    Pass,
 }
 
 /// Why a task failed; with [`Task`] this is all that a dead letter says.

@@ -8,6 +8,8 @@
 //! | a kind kills its worker with everything | the queue is parked after ten, its tasks stay; another queue goes on; a halt-mode run ends with 1 | `crash::a_kind_that_aborts_…` |
 //! | the broker closes all connections | rebuilt in about a second; tasks in hand go on, once, with the attempts that they used; acknowledged early or late | `cut::a_connection_lost_…` |
 //! | the line is cut until everything in hand has ended | what ended is remembered and settled afterwards; nothing is run again | `cut::a_connection_lost_…` |
+//! | the same on queues of every kind: quorum, classic, with priorities, with a single active consumer | nothing is run again, nothing is counted | `again::no_kind_of_queue_…` |
+//! | the broker takes a task back that takes longer than its `consumer_timeout` | it is done once, however often that happens | `again::a_task_longer_than_…` |
 //! | the line is cut at random moments | successes once; a copy whose confirm was cut off may be there twice, by one id | `cut::cuts_at_random_…` |
 //! | the line stalls | noticed within two heartbeats, rebuilt | `cut::a_line_that_stalls_…` |
 //! | a master is frozen beyond its heartbeats | what its workers did meanwhile is settled when it comes to itself | `cut::a_master_that_is_frozen_…` |
@@ -36,6 +38,8 @@
 
 mod support;
 
+#[path = "faults/again.rs"]
+mod again;
 #[path = "faults/alarm.rs"]
 mod alarm;
 #[path = "faults/crash.rs"]

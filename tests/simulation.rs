@@ -17,7 +17,8 @@
 //!   instead of the earliest; a timer that keeps the later moment; a verdict that waits for a stop never given
 //! - settlements: one task forgotten at a crash; handles of a lost session used again; an adopted task settled on
 //!   its old handle; waiting deliveries not given back at a stop; a killed worker's last words counted
-//! - repeats: a remembered settlement not performed; a snoozed copy taken for the original and removed
+//! - repeats: a remembered settlement not performed; a snoozed copy taken for the original and removed; what a classic queue
+//!   has not counted yet passed on without a look at what is known
 //! - attempts: a run that uses none; an interruption that uses one; a limit on deliveries two too low
 //! - limits: one seat too many; one task too many over all queues; a rate window too wide or open too early; two tasks
 //!   of one id in one process

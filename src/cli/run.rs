@@ -224,6 +224,8 @@ fn in_words(settlement: &Settlement) -> (Value, String) {
             });
             (outcome, text)
         }
-        Settlement::Release | Settlement::Accept => (json!({ "outcome": "interrupted" }), "interrupted\n".to_owned()),
+        Settlement::Release | Settlement::Pass | Settlement::Accept => {
+            (json!({ "outcome": "interrupted" }), "interrupted\n".to_owned())
+        }
     }
 }

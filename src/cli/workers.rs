@@ -39,7 +39,8 @@ use crate::{
     transport::Uri,
 };
 
-/// Settlements are remembered for two heartbeats of the connection: as long as a lost one can go unnoticed.
+/// Settlements are remembered for two heartbeats of the connection, as long as a lost one can go unnoticed: these of ours, until
+/// the transport says what was agreed with the broker.
 const REMEMBERED: Duration = Duration::from_secs(40);
 /// How long the end of the run waits for a reader of the log that has stopped reading.
 pub(super) const LAST_LINES: Duration = Duration::from_secs(2);

@@ -50,7 +50,11 @@ impl Drain {
                 let text = format!("Task {id} dead-lettered to {dead}: {reason}: {error}");
                 self.worker.log(Level::Warning, &text);
             }
-            Settlement::Done { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => {}
+            Settlement::Done { .. }
+            | Settlement::Snooze { .. }
+            | Settlement::Release
+            | Settlement::Pass
+            | Settlement::Accept => {}
         }
         self.transport.ask(Request::Settle(vec![(delivery.handle, settlement)]));
         let Some(error) = self.await_settled(delivery.handle)? else { return Ok(()) };
@@ -91,6 +95,7 @@ impl Drain {
             }
             match event {
                 Some(Event::Delivered(deliveries)) => self.early.extend(deliveries),
+                Some(Event::CameAgain(deliveries)) => self.pass(deliveries),
                 Some(Event::Surveyed { .. }) => self.surveyed = true,
                 Some(Event::Warning(text)) => self.worker.log(Level::Warning, &text),
                 _ => {}

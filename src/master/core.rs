@@ -260,8 +260,7 @@ impl Core {
             if matches!(settlement, Settlement::Snooze { .. } | Settlement::Release) {
                 memory.forget(identity);
             } else {
-                let removal = Settlement::Done { submit: Vec::new() };
-                memory.remember(self.now.at, identity, hand.session, None, &removal);
+                memory.remember_removal(self.now.at, identity, hand.session);
             }
         }
         self.owe(handle, Owed { identity: None, accepted: true, done_by: None });
@@ -325,7 +324,11 @@ impl Core {
                     format!("Task {id} of queue {queue} dead-lettered to {dead}: {reason}: {error}")
                 });
             }
-            Settlement::Done { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => {}
+            Settlement::Done { .. }
+            | Settlement::Snooze { .. }
+            | Settlement::Release
+            | Settlement::Pass
+            | Settlement::Accept => {}
         }
     }
 
@@ -334,7 +337,11 @@ impl Core {
         let failure = match settlement {
             Settlement::Done { .. } => Some(None),
             Settlement::Dead(failure) => Some(Some(failure)),
-            Settlement::Retry { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => None,
+            Settlement::Retry { .. }
+            | Settlement::Snooze { .. }
+            | Settlement::Release
+            | Settlement::Pass
+            | Settlement::Accept => None,
         };
         if self.tells_ends
             && let Some(failure) = failure
@@ -354,7 +361,7 @@ impl Core {
                 self.tally.failed += u64::from(failure.in_hand_seconds.is_some());
                 self.tally.dead_lettered += 1;
             }
-            Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => {}
+            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass | Settlement::Accept => {}
         }
     }
 

@@ -345,6 +345,8 @@ fn in_words(settlement: &Settlement) -> String {
         }
         Settlement::Dead(failure) => format!("is dead-lettered ({}: {})", failure.reason.as_str(), failure.error),
         Settlement::Release => "is back in its queue, no attempt used".to_owned(),
-        Settlement::Done { .. } | Settlement::Accept | Settlement::Snooze { .. } => "is settled".to_owned(),
+        Settlement::Done { .. } | Settlement::Accept | Settlement::Pass | Settlement::Snooze { .. } => {
+            "is settled".to_owned()
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     core::{Core, Owed, SUSPECT_DELIVERIES, UNREACHABLE_LIMIT},
     event::Action,
+    memory,
     pool::{self, First},
     slot::{InHand, Slot},
     timers::Owner,
@@ -31,6 +32,12 @@ impl Core {
             Told::Lost { error, again_in } => self.lost(&error, again_in),
             Told::Refused(error) => self.end_badly(Code::Unavailable, error.to_string()),
             Told::Delivered(deliveries) => deliveries.into_iter().for_each(|delivery| self.delivered(delivery)),
+            Told::CameAgain(deliveries) => deliveries.into_iter().for_each(|delivery| self.came_again(delivery)),
+            Told::Noticed { within } => {
+                if let Some(memory) = &mut self.memory {
+                    memory.keep(within);
+                }
+            }
             Told::Stored(handle) => {
                 let identity = self.unsettled.get(&handle).and_then(|owed| owed.identity);
                 if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
@@ -45,7 +52,7 @@ impl Core {
                 for handle in handles {
                     let identity = self.unsettled.remove(&handle).and_then(|owed| owed.identity);
                     if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
-                        memory.answered(identity, handle);
+                        memory.answered(self.now.at, identity, handle);
                     }
                 }
             }
@@ -115,6 +122,15 @@ impl Core {
         self.attached = true;
         if let Some(memory) = &mut self.memory {
             memory.attached(self.now.at);
+            if memory.forgot_unanswered() {
+                self.log(Level::Warning, || {
+                    format!(
+                        "over {} settlements were not answered; the oldest are forgotten, and their tasks are run again if \
+                         they come again",
+                        memory::LIMIT
+                    )
+                });
+            }
         }
         self.lost_at = None;
         self.stall.moved(self.now.at);
@@ -176,6 +192,15 @@ impl Core {
         self.came_first(&delivery);
         self.pools[index].waiting.push(delivery);
         self.dispatch(index);
+    }
+
+    /// Never begun here: what is not known goes on its way, counted by the transport, and comes as any other task then.
+    fn came_again(&mut self, delivery: Delivery) {
+        self.serial += 1;
+        let Some(unknown) = self.adopt(delivery) else { return };
+        // In a stop nothing is stored that need not be.
+        let settlement = if self.stop.is_stopping() { Settlement::Release } else { Settlement::Pass };
+        self.settle(unknown.handle, None, settlement);
     }
 
     /// The first task of a session decides whether others may come before it has ended.

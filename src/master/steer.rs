@@ -169,7 +169,7 @@ impl Core {
                 self.pools[here.queue].done += 1;
             }
             Settlement::Retry { .. } | Settlement::Dead(_) => here.failed += 1,
-            Settlement::Snooze { .. } | Settlement::Release | Settlement::Accept => {}
+            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass | Settlement::Accept => {}
         }
     }
 

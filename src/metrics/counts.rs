@@ -134,7 +134,7 @@ impl Counts {
                 self.released += 1;
                 false
             }
-            Settlement::Accept => false,
+            Settlement::Accept | Settlement::Pass => false,
         };
         if ran {
             self.ran.observe(took);

@@ -203,6 +203,12 @@ pub enum Event {
         /// Counts the sessions of this transport, from 1.
         session: u32,
     },
+    /// From the next session on, a loss is noticed within this time, by both sides: twice the heartbeat of its
+    /// connections. `None`: by nothing but the next attempt to send, however late.
+    Noticed {
+        /// That time.
+        within: Option<Duration>,
+    },
     /// The session is gone, and with it every handle. It is being rebuilt.
     Lost {
         /// What happened.
@@ -231,6 +237,10 @@ pub enum Event {
     },
     /// Tasks for us, within the credit.
     Delivered(Vec<Delivery>),
+    /// Tasks that came again, within the credit, and that are not to be begun: the transport has still to count that, or
+    /// to delay them further. One that is known here, in hand or ended, is settled as what it is; every other one by
+    /// [`Settlement::Pass`].
+    CameAgain(Vec<Delivery>),
     /// The copy of a `Retry`, `Snooze` or `Dead` is confirmed, but the original is not yet removed. If the
     /// session is lost now, what a redelivery still needs is removal alone.
     Stored(Handle),

@@ -51,6 +51,23 @@ fn a_wrong_password_or_virtual_host_is_refused_at_once() {
 }
 
 #[test]
+fn a_loss_is_noticed_within_two_heartbeats_as_agreed_with_the_broker() {
+    let Some(At(address)) = At::fresh() else { return };
+    // The broker's own wish is 60 s: the smaller one counts, and the only one where the other is 0.
+    for (query, seconds) in [("", 40), ("?heartbeat=7", 14), ("?heartbeat=600", 120), ("?heartbeat=0", 120)] {
+        let at = At(format!("{address}{query}"));
+        let mut party = Party::client(&at);
+        attach(&party, "foo", false);
+        let within = party.wait("Noticed", |event| match event {
+            Event::Noticed { within } => Some(*within),
+            _ => None,
+        });
+        assert_eq!(within, Some(Duration::from_secs(seconds)), "{query}");
+        attached(&mut party);
+    }
+}
+
+#[test]
 fn nobody_listens() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let at = At(format!("amqp://127.0.0.1:{port}"));

@@ -25,6 +25,8 @@ pub struct Party<'a, T: Tenant> {
     waiting: Vec<Event>,
     runtime: tokio::runtime::Runtime,
     serial: u64,
+    /// Of deliveries that came again, about which this party knows nothing.
+    passed: Vec<Handle>,
 }
 
 impl<'a, T: Tenant> Party<'a, T> {
@@ -32,7 +34,15 @@ impl<'a, T: Tenant> Party<'a, T> {
     pub fn client(tenant: &'a T) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        Self { tenant, transport: Some(tenant.open(sender)), events, waiting: Vec::new(), runtime, serial: 0 }
+        Self {
+            tenant,
+            transport: Some(tenant.open(sender)),
+            events,
+            waiting: Vec::new(),
+            runtime,
+            serial: 0,
+            passed: Vec::new(),
+        }
     }
 
     /// A transport that is attached to these queues, with this credit for each.
@@ -131,7 +141,8 @@ impl<'a, T: Tenant> Party<'a, T> {
         };
         if waiting.is_empty() {
             let next = self.runtime.block_on(async { tokio::time::timeout(time, self.events.recv()).await });
-            waiting = next.ok().and_then(delivered).unwrap_or_default();
+            let next = next.ok().flatten().and_then(|event| self.heard(event));
+            waiting = delivered(next).unwrap_or_default();
         }
         (!waiting.is_empty()).then_some(waiting)
     }
@@ -139,7 +150,8 @@ impl<'a, T: Tenant> Party<'a, T> {
     /// Whatever was delivered by now.
     pub fn delivered_so_far(&mut self) -> Vec<Delivery> {
         while let Ok(event) = self.events.try_recv() {
-            self.waiting.push(event);
+            let heard = self.heard(event);
+            self.waiting.extend(heard);
         }
         let mut all = Vec::new();
         self.waiting.retain(|event| match event {
@@ -152,6 +164,25 @@ impl<'a, T: Tenant> Party<'a, T> {
         all
     }
 
+    /// What is told, but for what came again: that is passed on, and the answer to it is nobody else's.
+    fn heard(&mut self, event: Event) -> Option<Event> {
+        match event {
+            Event::CameAgain(deliveries) => {
+                for Delivery { handle, .. } in deliveries {
+                    self.passed.push(handle);
+                    self.settle(handle, Settlement::Pass);
+                }
+                None
+            }
+            Event::Settled(mut handles) => {
+                handles.retain(|handle| !self.passed.contains(handle));
+                (!handles.is_empty()).then_some(Event::Settled(handles))
+            }
+            Event::Stored(handle) if self.passed.contains(&handle) => None,
+            event => Some(event),
+        }
+    }
+
     /// Waits for an event that `pick` wants and removes it; others stay for later.
     pub fn wait<R>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<R>) -> R {
         for position in 0..self.waiting.len() {
@@ -162,10 +193,13 @@ impl<'a, T: Tenant> Party<'a, T> {
         }
         loop {
             match self.runtime.block_on(async { tokio::time::timeout(PATIENCE, self.events.recv()).await }) {
-                Ok(Some(event)) => match pick(&event) {
-                    Some(picked) => return picked,
-                    None => self.waiting.push(event),
-                },
+                Ok(Some(event)) => {
+                    let Some(event) = self.heard(event) else { continue };
+                    match pick(&event) {
+                        Some(picked) => return picked,
+                        None => self.waiting.push(event),
+                    }
+                }
                 Ok(None) => panic!("waited for {what}, but the transport ended; it said {:#?}", self.waiting),
                 Err(elapsed) => panic!("waited for {what}: {elapsed}; the transport said {:#?}", self.waiting),
             }

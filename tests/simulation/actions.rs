@@ -16,6 +16,7 @@ use asynctask::{
 use super::{
     broker::Effect,
     child::{self, Act, Child, Hand},
+    ledger::Entry,
     reloads::Reloads,
     watch::may_be_killed,
     world::{Happening, World},
@@ -46,7 +47,7 @@ impl World {
                 self.watch.surveyed_at = self.broker.surveyed_at[serial];
             }
             transport::Event::Refused(_) => self.watch.stopping(self.now),
-            transport::Event::Delivered(deliveries) => {
+            transport::Event::Delivered(deliveries) | transport::Event::CameAgain(deliveries) => {
                 for delivery in deliveries {
                     let entry = self.ledger.entries.get_mut(&delivery.handle).expect("every delivery has an entry");
                     entry.told = true;
@@ -103,7 +104,11 @@ impl World {
                 Ok(())
             }
             Action::Settle { handle, settlement } => {
-                let queue = self.ledger.entries.get(&handle).ok_or("an unknown handle is settled")?.queue;
+                let entry = self.ledger.entries.get(&handle).ok_or("an unknown handle is settled")?;
+                let queue = entry.queue;
+                if settlement == Settlement::Pass {
+                    self.may_run_again(entry)?;
+                }
                 let now = self.at();
                 self.ledger.gives_way = self.gives_way(handle, &settlement);
                 self.ledger.settle(handle, &settlement, now, self.settings.queue(queue))?;
@@ -207,8 +212,6 @@ impl World {
     /// A task is begun: what must be true then.
     pub(crate) fn begin(&mut self, queue: usize, id: &str, attempt: u32, body: &[u8]) -> Result<Hand, String> {
         let at = self.at();
-        let hands = self.children.values().flat_map(|child| &child.hands);
-        let worked: BTreeSet<u64> = hands.map(|hand| hand.message).collect();
         let mut open = self.ledger.open.iter();
         let is_it = |handle: &&Handle| {
             let entry = &self.ledger.entries[*handle];
@@ -219,15 +222,16 @@ impl World {
         if attempt != entry.task.attempts + 1 {
             return Err(format!("attempt {attempt} is sent for {entry:?}"));
         }
-        if entry.redelivered && entry.identity.is_some() && worked.contains(&entry.message) {
-            return Err(format!("begun again while it is being worked: {entry:?}"));
+        if entry.uncounted {
+            return Err(format!("begun although that it came again is not counted: {entry:?}"));
         }
+        let entry = &self.ledger.entries[&handle];
+        self.may_run_again(entry)?;
         self.may_begin_with_key(handle, queue)?;
         let entry = self.ledger.entries.get_mut(&handle).expect("an open handle has an entry");
         if self.watch.orders.paused[queue] {
             return Err(format!("begun although queue q{queue} is paused: {entry:?}"));
         }
-        self.watch.may_run(entry, &self.ledger.ended, &self.ledger.doubled, &self.settings, self.now)?;
         let settings = self.settings.queue(queue);
         self.tokens += 1;
         self.watch.started(queue, self.now, settings.rate)?;
@@ -241,6 +245,16 @@ impl World {
             held: true,
             cancelled: false,
         })
+    }
+
+    /// A task is begun, or said not to be known here: what this node has in hand, or knows to have ended, is neither.
+    fn may_run_again(&self, entry: &Entry) -> Result<(), String> {
+        let hands = self.children.values().flat_map(|child| &child.hands);
+        let worked: BTreeSet<u64> = hands.map(|hand| hand.message).collect();
+        if entry.redelivered && entry.identity.is_some() && worked.contains(&entry.message) {
+            return Err(format!("begun again while it is being worked: {entry:?}"));
+        }
+        self.watch.may_run(entry, &self.ledger.ended, &self.ledger.doubled, &self.settings, self.now)
     }
 
     /// After a task was begun.

@@ -14,7 +14,7 @@ use asynctask::{
     transport::{Error, Event},
 };
 
-use super::dice::Dice;
+use super::{dice::Dice, settings::Weather};
 
 /// One message. A copy (retry, snooze, dead letter) is another message of the same `origin`.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct Message {
     pub(crate) attempts: u32,
     pub(crate) deliveries: u32,
     pub(crate) redelivered: bool,
+    /// It came again, which a classic queue has not counted.
+    pub(crate) uncounted: bool,
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) place: Place,
     /// When it was submitted from outside.
@@ -117,18 +119,21 @@ pub(crate) struct Broker {
     pub(crate) elsewhere: u32,
     /// So often in a thousand what a task submits can never be stored.
     pub(crate) unstorable: u32,
+    /// Whether each queue is a classic one, which counts no deliveries.
+    pub(crate) classic: Vec<bool>,
 }
 
 impl Broker {
-    pub(crate) fn new(plan: &Plan, names: Vec<String>, answers_accept: bool) -> Self {
+    pub(crate) fn new(plan: &Plan, names: Vec<String>, weather: &Weather) -> Self {
         Self {
             credit: vec![0; names.len()],
             keeps: (0..names.len())
                 .map(|queue| plan.queues.get(queue).and_then(|queue| queue.settings.dead_letter.keep))
                 .collect(),
             members: (0..plan.queues.len()).map(|index| (index, index)).collect(),
+            classic: weather.classic.iter().copied().cycle().take(names.len()).collect(),
             names,
-            answers_accept,
+            answers_accept: weather.answers_accept,
             ..Self::default()
         }
     }
@@ -221,7 +226,11 @@ impl Broker {
             self.parted.insert(handle, message.clone());
             message.place = Place::Delayed;
             message.redelivered = true;
-            message.deliveries += 1;
+            if self.classic[message.queue] {
+                message.uncounted = true;
+            } else {
+                message.deliveries += 1;
+            }
             back.push(number);
         }
         let error = Error::Lost { uri: "amqp://there".to_owned(), cause: "it went away".to_owned() };
@@ -350,6 +359,7 @@ impl Broker {
         let copy = |attempts: u32| Message {
             attempts,
             redelivered: false,
+            uncounted: false,
             deliveries: 0,
             place: Place::Ready,
             came_at: None,
@@ -364,8 +374,25 @@ impl Broker {
                 let mut back = message;
                 back.place = Place::Ready;
                 back.redelivered = dice.chance(500);
+                back.uncounted = back.redelivered && self.classic[back.queue];
                 self.messages.insert(number.unwrap_or_default(), back);
                 return vec![Next::Tell(Event::Settled(vec![handle]))];
+            }
+            Settlement::Pass => {
+                let counted = Message {
+                    deliveries: message.deliveries + 1,
+                    redelivered: true,
+                    uncounted: false,
+                    place: Place::Ready,
+                    ..message.clone()
+                };
+                if dice.chance(700) {
+                    // The copy and the removal of the original in one step.
+                    self.handles.remove(&handle);
+                    self.messages.insert(number.unwrap_or_default(), counted);
+                    return vec![Next::Tell(Event::Stored(handle)), Next::Tell(Event::Settled(vec![handle]))];
+                }
+                self.put(counted);
             }
             Settlement::Done { submit } if !submit.is_empty() && dice.chance(self.unstorable) => {
                 if let Some(accepted) = self.accepted.get_mut(&handle) {
@@ -417,6 +444,7 @@ impl Broker {
             attempts: 0,
             deliveries: 0,
             redelivered: false,
+            uncounted: false,
             expires_at: task.expires_at,
             place: Place::Ready,
             came_at: None,

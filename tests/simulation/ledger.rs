@@ -69,6 +69,8 @@ pub(crate) struct Entry {
     pub(crate) task: Arc<Task>,
     pub(crate) identity: Option<u64>,
     pub(crate) redelivered: bool,
+    /// It must not be begun: it came again, which the transport has not counted.
+    pub(crate) uncounted: bool,
     /// The core knows of it.
     pub(crate) told: bool,
     /// The core knows that its session is lost.
@@ -120,6 +122,7 @@ impl Ledger {
             task: Arc::clone(&delivery.task),
             identity: delivery.identity,
             redelivered: delivery.redelivered,
+            uncounted: of.uncounted,
             told: false,
             void: false,
             run: None,
@@ -203,6 +206,9 @@ impl Ledger {
             self.accepted.insert(entry.message);
             return Ok(());
         }
+        if *settlement == Settlement::Pass && (!entry.uncounted || entry.run.is_some() || entry.verdict.is_some()) {
+            return Err(format!("passed on although it may be begun, or is in hand: {entry:?}"));
+        }
         entry.settled = true;
         let is_cancelled = self.cancelling.as_ref() == Some(&entry.task.id);
         if is_cancelled
@@ -243,7 +249,8 @@ impl Ledger {
                 follows(&verdict, settlement, entry, now, queue)
             }
             (None, _, Some(_)) => Err("settled while it is being worked".to_owned()),
-            (None, _, None) if *settlement == Settlement::Release => Ok(()),
+            // Whether it may be is known elsewhere.
+            (None, _, None) if matches!(settlement, Settlement::Release | Settlement::Pass) => Ok(()),
             (None, _, None)
                 if matches!(settlement, Settlement::Done { .. })
                     && entry.redelivered

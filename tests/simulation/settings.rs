@@ -95,6 +95,8 @@ pub(crate) struct Weather {
     pub(crate) answers_accept: bool,
     /// Wrong password, told instead of the first session.
     pub(crate) refuses: bool,
+    /// Whether a queue is a classic one, which counts no deliveries.
+    pub(crate) classic: [bool; 4],
 }
 
 impl Settings {
@@ -159,6 +161,7 @@ impl Settings {
                 unstorable: dice.mood(300),
                 answers_accept: dice.chance(500),
                 refuses: dice.chance(10),
+                classic: [0, 1, 2, 3].map(|queue| seed >> queue & 1 == 1),
             },
             halt_limit: (plan.halt_when_empty && dice.chance(80)).then(|| dice.micros((0, 60_000_000))),
             orders: if dice.chance(400) { 0 } else { dice.small(1, 30) },

@@ -90,7 +90,7 @@ impl World {
             broker: Broker::new(
                 &settings.plan,
                 settings.queues.iter().map(|queue| queue.settings.name.clone()).collect(),
-                settings.transport.answers_accept,
+                &settings.transport,
             ),
             ledger: Ledger { is_forgetful: settings.plan.remember.is_none(), ..Ledger::default() },
             keys: Keys::default(),
@@ -355,6 +355,7 @@ impl World {
             attempts: 0,
             deliveries,
             redelivered: deliveries > 0,
+            uncounted: false,
             expires_at,
             place: Place::Ready,
             came_at,
@@ -369,16 +370,20 @@ impl World {
             self.tell(event);
         }
         let deliveries = self.broker.pump(&mut self.dice);
-        if deliveries.is_empty() {
-            return;
-        }
-        for delivery in &deliveries {
+        let (mut fresh, mut again) = (Vec::new(), Vec::new());
+        for delivery in deliveries {
             let message =
                 self.broker.messages.iter().find(|(_, message)| message.place == Place::InHand(delivery.handle));
             let (number, message) = message.expect("a delivered message is in hand");
-            self.ledger.delivered(*number, message, delivery);
+            self.ledger.delivered(*number, message, &delivery);
+            if message.uncounted { &mut again } else { &mut fresh }.push(delivery);
         }
-        self.tell(transport::Event::Delivered(deliveries));
+        if !again.is_empty() {
+            self.tell(transport::Event::CameAgain(again));
+        }
+        if !fresh.is_empty() {
+            self.tell(transport::Event::Delivered(fresh));
+        }
     }
 
     /// Has an event told, after those before it.

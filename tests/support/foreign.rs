@@ -84,6 +84,21 @@ impl Foreign {
         self.runtime.block_on(declared).expect("declared");
     }
 
+    /// A durable queue with these arguments.
+    pub fn declare(&self, queue: &str, arguments: &[(&'static str, AMQPValue)]) {
+        self.declare_as(queue, QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() }, arguments);
+    }
+
+    /// A queue with these options and arguments.
+    pub fn declare_as(&self, queue: &str, options: QueueDeclareOptions, arguments: &[(&'static str, AMQPValue)]) {
+        let mut table = FieldTable::default();
+        for (name, value) in arguments {
+            table.insert((*name).into(), value.clone());
+        }
+        let declared = self.channel.queue_declare(queue.into(), options, table);
+        self.runtime.block_on(declared).expect("declared");
+    }
+
     /// A queue that is this connection's own while it stands.
     pub fn declare_exclusive(&self, queue: &str) {
         let options = QueueDeclareOptions { durable: true, exclusive: true, ..QueueDeclareOptions::default() };

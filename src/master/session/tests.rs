@@ -1,4 +1,5 @@
-//! A task that is done and whose follow-ups can never be stored: it is counted and reported as one that failed.
+//! A task that is done and whose follow-ups can never be stored: it is counted and reported as one that failed. A task that
+//! comes again and is not counted yet: known here or not.
 
 use std::{sync::Arc, time::Duration};
 
@@ -69,4 +70,54 @@ fn what_cannot_go_on_was_not_done() {
     assert_eq!((core.pools[0].done, core.slots[0].done, core.slots[0].failed), (0, 0, 1));
     let counts = &core.pools[0].counts;
     assert_eq!((counts.done, counts.ran.count()), (1, 1), "one run, which is not counted a second time");
+}
+
+/// The settlements among these actions.
+fn settled(actions: Vec<Action>) -> Vec<(u64, Settlement)> {
+    let settlement = |action| match action {
+        Action::Settle { handle, settlement } => Some((handle.0, settlement)),
+        _ => None,
+    };
+    actions.into_iter().filter_map(settlement).collect()
+}
+
+#[test]
+fn what_came_again_uncounted_is_compared_first() {
+    let queue = QueuePlan {
+        settings: Queue::new("foo", "kind"),
+        accepts: Accepts::Json,
+        is_program: true,
+        is_once: false,
+        launch: 0,
+    };
+    let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
+    let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });
+    let delivery = |handle, redelivered, identity| Delivery {
+        handle: Handle(handle),
+        queue: QueueIndex(0),
+        task: Arc::clone(&task),
+        redelivered,
+        identity,
+    };
+    let told = |core: &mut Core, event| settled(tell(core, Event::Transport(event)));
+    let lost = || transport::Event::Lost { error: transport::Error::Closed, again_in: Duration::ZERO };
+    let again = |handle, identity| transport::Event::CameAgain(vec![delivery(handle, true, identity)]);
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0 };
+    tell(&mut core, Event::Begun);
+    told(&mut core, transport::Event::Attached { session: 1 });
+    tell(&mut core, Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) });
+    assert_eq!(told(&mut core, transport::Event::Delivered(vec![delivery(1, false, Some(7))])), []);
+    // In hand: it takes the new handle. What nobody knows goes on its way, with or without a name.
+    told(&mut core, lost());
+    told(&mut core, transport::Event::Attached { session: 2 });
+    assert_eq!(told(&mut core, again(2, Some(7))), []);
+    assert_eq!(told(&mut core, again(3, Some(8))), [(3, Settlement::Pass)]);
+    assert_eq!(told(&mut core, again(4, None)), [(4, Settlement::Pass)]);
+    told(&mut core, lost());
+    let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Outcome::Done { submit: Vec::new() } };
+    assert_eq!(settled(tell(&mut core, Event::Said { worker: WORKER, frame: outcome })), []);
+    // Ended meanwhile.
+    told(&mut core, transport::Event::Attached { session: 3 });
+    assert_eq!(told(&mut core, again(5, Some(7))), [(5, Settlement::Done { submit: Vec::new() })]);
+    assert_eq!(core.tally().processed, 1);
 }

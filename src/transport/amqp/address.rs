@@ -51,11 +51,6 @@ impl Address {
         &self.shown
     }
 
-    /// The heartbeat.
-    pub(super) fn heartbeat(&self) -> Duration {
-        Duration::from_secs(self.uri.query.heartbeat.unwrap_or(20).into())
-    }
-
     /// Opens a connection; `role` is what an administrator reads in the broker's list.
     pub(super) async fn connect(&self, role: &str) -> Result<Connection, Error> {
         if self.silent.get() {
@@ -158,7 +153,7 @@ mod tests {
         assert_eq!((address.uri.query.heartbeat, address.uri.query.frame_max), (Some(20), Some(131_072)));
         assert_eq!(Address::parse("amqp://h/").unwrap().uri.vhost, "/");
         let address = Address::parse("amqps://h/v?heartbeat=5&frame_max=8192").unwrap();
-        assert_eq!((address.heartbeat().as_secs(), address.uri.query.frame_max), (5, Some(8_192)));
+        assert_eq!((address.uri.query.heartbeat, address.uri.query.frame_max), (Some(5), Some(8_192)));
         assert_eq!(Address::parse("amqp://u:p@[::1]:5672/v").unwrap().uri.authority.host, "::1");
         let refused = Address::parse("amqp://u:secret@[").unwrap_err().to_string();
         assert!(!refused.contains("secret"), "{refused}");

@@ -48,6 +48,17 @@ pub(super) struct Held {
     pub(super) task: Task,
     pub(super) named: bool,
     pub(super) redelivered: bool,
+    /// What is still to be done with it unless the master knows it.
+    pub(super) further: Option<Further>,
+}
+
+/// What a task that came again waits for before it may be begun.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Further {
+    /// A classic queue does not count deliveries, so the message itself does, from the tail of the queue.
+    Count,
+    /// It is not due; the next step of its delay.
+    Delay(u64),
 }
 
 /// One attached queue in one session.

@@ -35,6 +35,8 @@ use crate::{
 const AGAIN: Backoff = Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
 /// A session that ends earlier counts as another failure in a row.
 const STEADY: Duration = Duration::from_secs(10);
+/// A broker that sends no heartbeats is given this long to find out that an old connection is dead.
+const UNNOTICED: Duration = Duration::from_mins(2);
 /// What a close may take for settlements, and then for the connections; 5 s together.
 const CLOSING: Duration = Duration::from_secs(4);
 const HANGING_UP: Duration = Duration::from_millis(900);
@@ -63,6 +65,7 @@ impl Engine {
         let now = self.clock.now().at;
         let intakes = self.intakes(built.channels);
         let session = built.session;
+        let noticed = session.noticed_within();
         let mut tasks = JoinSet::new();
         let watch = tasks.spawn_local(watch(Rc::clone(&session), self.notes.clone()));
         let store = Store { session: Rc::clone(&session), notes: self.notes.clone(), stuck: Rc::clone(&self.stuck) };
@@ -80,7 +83,7 @@ impl Engine {
         }));
         tracing::debug!(target: "asynctask::amqp", "a session with {} stands", self.address.shown());
         self.stuck.borrow_mut().clear();
-        self.horizon.borrow_mut().session_began(now, self.address.heartbeat());
+        self.horizon.borrow_mut().session_began(now, noticed.unwrap_or(UNNOTICED));
         self.rejoin();
         self.open_joining();
         if self.attachment.is_some() {
@@ -91,6 +94,7 @@ impl Engine {
                 )));
             }
             self.sessions += 1;
+            self.tell(Event::Noticed { within: noticed });
             self.tell(Event::Attached { session: self.sessions });
             self.lease();
         } else {

@@ -91,6 +91,13 @@ impl Session {
         Err(Fault::Absent(queue.name.clone()))
     }
 
+    /// Within what time a loss is noticed: two heartbeats, as they were agreed with the broker (the smaller one of both wishes;
+    /// the only one where the other is 0). `None`: there are none.
+    pub(super) fn noticed_within(&self) -> Option<Duration> {
+        let seconds = self.reader().configuration().heartbeat();
+        (seconds > 0).then(|| Duration::from_secs(2 * u64::from(seconds)))
+    }
+
     /// Whether the connections still stand, as far as we have heard.
     pub(super) fn stands(&self) -> bool {
         self.reader().status().connected() && self.publisher.connection().status().connected()

@@ -6,7 +6,7 @@ use lapin::{BasicProperties, message::Delivery as Message};
 
 use super::{
     engine::Engine,
-    intake::{Held, UNCOUNTED_FROM},
+    intake::{Further, Held, UNCOUNTED_FROM},
     ladder,
     moves::Parcel,
     properties::{self, Becomes},
@@ -49,17 +49,26 @@ impl Engine {
                 self.horizon.borrow_mut().returned(&intake.setup.name);
             }
             let remaining = read.not_before.and_then(|due| ladder::next_step(due.remaining(now.wall)));
-            if let Some(step) = remaining {
+            // One that carries a count came again, too: another node has put it to the tail.
+            let again = message.redelivered || read.carried > 0;
+            if let Some(step) = remaining
+                && !(again && read.named)
+            {
                 let place = Place::Delay(intake.setup.name.clone(), step);
                 passed.push((tag, place, Becomes::Unchanged, message.properties, read.task));
-            } else if message.redelivered && !read.counted {
-                // A classic queue does not count deliveries, so the message itself does, from the tail of the queue.
-                let becomes = Becomes::Counted { deliveries: read.task.deliveries.saturating_add(1) };
-                passed.push((tag, Place::Work(intake.setup.name.clone()), becomes, message.properties, read.task));
             } else {
-                let (properties, redelivered) = (message.properties, message.redelivered);
-                let held = Held { tag, properties, task: read.task, named: read.named, redelivered };
-                match read.not_before.filter(|due| *due > now.wall) {
+                // What came again may be known to the master, in hand or ended: it is asked before anything else is done.
+                let counts = message.redelivered && !read.counted;
+                let further = remaining.map(Further::Delay).or(counts.then_some(Further::Count));
+                let held = Held {
+                    tag,
+                    properties: message.properties,
+                    task: read.task,
+                    named: read.named,
+                    redelivered: again,
+                    further,
+                };
+                match read.not_before.filter(|due| *due > now.wall && further.is_none()) {
                     Some(due) => intake.early.push((due, held)),
                     None => intake.held.push_back(held),
                 }
@@ -122,7 +131,7 @@ impl Engine {
     /// Gives the master what waits, as far as the credit goes.
     pub(super) fn hand_out(&mut self) {
         let State::Up(up) = &mut self.state else { return };
-        let mut deliveries = Vec::new();
+        let (mut deliveries, mut again) = (Vec::new(), Vec::new());
         let Up { intakes, open, .. } = &mut **up;
         intakes.each_stirred(|queue, intake| {
             while intake.in_hand < intake.credit {
@@ -130,7 +139,8 @@ impl Engine {
                 let handle = identity::next_handle();
                 let (name, task) = (&intake.setup.name, Arc::new(held.task));
                 let identity = held.named.then(|| identity::identity(name, &task.id, task.attempts, &task.body));
-                deliveries.push(Delivery {
+                let kind = if held.further.is_some() { &mut again } else { &mut deliveries };
+                kind.push(Delivery {
                     handle,
                     queue: QueueIndex(queue),
                     task: Arc::clone(&task),
@@ -145,6 +155,7 @@ impl Engine {
                         tag,
                         properties,
                         task,
+                        further: held.further,
                         accepted: false,
                         acknowledged: false,
                         settling: false,
@@ -154,6 +165,9 @@ impl Engine {
                 intake.in_hand += 1;
             }
         });
+        if !again.is_empty() {
+            self.tell(Event::CameAgain(again));
+        }
         if !deliveries.is_empty() {
             self.tell(Event::Delivered(deliveries));
         }
@@ -206,14 +220,23 @@ impl Engine {
                         intake.accepting.push((open.tag, handle));
                     }
                 }
+                Settlement::Pass if open.further.is_some() => {
+                    let (step, becomes) = match open.further {
+                        Some(Further::Delay(step)) => (Some(step), Becomes::Unchanged),
+                        Some(Further::Count) | None => {
+                            (None, Becomes::Counted { deliveries: open.task.deliveries.saturating_add(1) })
+                        }
+                    };
+                    self.copy(handle, step, |_| becomes);
+                }
                 // Quorum queues count each return as a delivery (up to RabbitMQ 4.2). So that orderly ones never add up
                 // to the limit, from the third on a copy goes to the tail instead, with the count as it was.
-                Settlement::Release if !open.accepted && open.task.deliveries >= UNCOUNTED_FROM => {
+                Settlement::Release | Settlement::Pass if !open.accepted && open.task.deliveries >= UNCOUNTED_FROM => {
                     let deliveries = open.task.deliveries;
                     self.copy(handle, None, |_| Becomes::Counted { deliveries });
                 }
-                Settlement::Release if !open.accepted => intake.back.push((open.tag, Some(handle))),
-                Settlement::Release => self.copy(handle, None, |_| Becomes::Unchanged),
+                Settlement::Release | Settlement::Pass if !open.accepted => intake.back.push((open.tag, Some(handle))),
+                Settlement::Release | Settlement::Pass => self.copy(handle, None, |_| Becomes::Unchanged),
                 Settlement::Retry { after, failure } => {
                     let not_before = now.wall.plus(after);
                     self.copy(handle, Some(ladder::first_step(after)), |_| Becomes::Retried { not_before, failure });

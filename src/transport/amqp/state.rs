@@ -11,6 +11,7 @@ use lapin::{BasicProperties, Channel, Consumer};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
+    intake::Further,
     intakes::Intakes,
     lease::Lease,
     moves::{Parcel, Store},
@@ -58,6 +59,8 @@ pub(super) struct Open {
     pub(super) tag: u64,
     pub(super) properties: BasicProperties,
     pub(super) task: std::sync::Arc<Task>,
+    /// What is to be done with it if the master does not know it.
+    pub(super) further: Option<Further>,
     /// Removed from its queue already.
     pub(super) accepted: bool,
     /// … and the acknowledgement is written.

@@ -276,7 +276,7 @@ impl Actor {
                 let letter = dead_letter(name, Arc::unwrap_or_clone(task), *failure);
                 queue.dead.insert(number, Dead { letter, purge_at: keep.map(|keep| now.plus(keep)) });
             }
-            Settlement::Release => {
+            Settlement::Release | Settlement::Pass => {
                 store.queue(&name).waiting.insert(place, Waiting { task, redelivered: true });
             }
         }

@@ -78,7 +78,7 @@ impl Owed {
                 self.put_back(transaction, now.plus(*after), 1, Some(failure.failed_at))
             }
             Settlement::Snooze { after } => self.put_back(transaction, now.plus(*after), 0, None),
-            Settlement::Release => self.release(transaction, now),
+            Settlement::Release | Settlement::Pass => self.release(transaction, now),
             Settlement::Dead(failure) => self.bury(transaction, now, failure),
         }
     }
