@@ -9,6 +9,8 @@ mod foreign;
 mod kill;
 #[path = "failed/many.rs"]
 mod many;
+#[path = "failed/shared.rs"]
+mod shared;
 #[path = "failed/store.rs"]
 mod store;
 

@@ -96,15 +96,21 @@ fn list(config: &Config, as_json: bool) -> Result<Code, Error> {
         let object: Map<_, _> = rows
             .map(|((kind, queue), depth)| {
                 let (ready, delayed, in_hand, failed) = (depth.ready, depth.delayed, depth.in_hand, depth.failed);
-                let row =
+                let mut row =
                     json!({ "kind": kind, "ready": ready, "delayed": delayed, "in_hand": in_hand, "failed": failed });
+                if depth.failed_shared {
+                    row["failed_shared"] = true.into();
+                }
                 (queue.queue.clone(), row)
             })
             .collect();
         print(&format!("{}\n", serde_json::Value::Object(object)))?;
     } else {
         let cells = |((kind, queue), depth): (&(Option<&str>, DeadQueue), &Depth)| {
-            let counts = [depth.ready, depth.delayed, depth.in_hand, depth.failed].map(|count| count.to_string());
+            let mut counts = [depth.ready, depth.delayed, depth.in_hand, depth.failed].map(|count| count.to_string());
+            if depth.failed_shared {
+                counts[3] = format!("{} in {}", counts[3], queue.name);
+            }
             [vec![queue.queue.clone(), kind.unwrap_or("-").to_owned()], counts.to_vec()].concat()
         };
         print(&table(&["QUEUE", "KIND", "READY", "DELAYED", "IN HAND", "FAILED"], rows.map(cells).collect()))?;

@@ -153,6 +153,9 @@ fn with_depths(status: &Value, names: &[String], depths: &[Depth]) -> Value {
         queue["ready"] = depth.map(|depth| depth.ready).into();
         queue["delayed"] = depth.map(|depth| depth.delayed).into();
         queue["failed"] = depth.map(|depth| depth.failed).into();
+        if depth.is_some_and(|depth| depth.failed_shared) {
+            queue["failed_shared"] = true.into();
+        }
     }
     status
 }

@@ -3,7 +3,10 @@
 //! A name or a label that was given out may never change, because the graphs and alarms of others stand on it. Nor may a
 //! number that is not known be shown as 0: it is left out.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -152,11 +155,14 @@ impl Page {
         }
         let help = "Tasks on the transport; absent while it cannot count them";
         let mut family = family(encoder, "asynctask_queue_depth", help, None, MetricType::Gauge)?;
+        let mut counted = BTreeSet::new();
         for queue in queues {
             let Some(depth) = self.depths.get(&queue.name) else { continue };
+            // One that several queues share is counted once, at the first of them.
+            let failed = (!depth.failed_shared || counted.insert(&queue.dead.name)).then_some(("failed", depth.failed));
             let in_hand = self.reading.sees_all_hands.then_some(("in_hand", depth.in_hand));
-            let counts = [("ready", depth.ready), ("delayed", depth.delayed), ("failed", depth.failed)];
-            for (state, count) in counts.into_iter().chain(in_hand) {
+            let counts = [("ready", depth.ready), ("delayed", depth.delayed)];
+            for (state, count) in counts.into_iter().chain(failed).chain(in_hand) {
                 family.gauge(&[("queue", queue.name.as_str()), ("state", state)], count)?;
             }
         }

@@ -312,6 +312,8 @@ pub struct Depth {
     pub in_hand: u64,
     /// Dead letters.
     pub failed: u64,
+    /// They are those of all queues with this dead-letter queue: which came from where is only seen by looking at each.
+    pub failed_shared: bool,
 }
 
 /// What became of a task that was to be removed where it waits.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     headers::{self, number, text},
+    ladder,
     properties::{
         self, ATTEMPT, ATTEMPTS, DELIVERIES, DETAIL, ENDING, ERROR, EXIT, EXPIRES_AT, FAILED_AT, FIRST_FAILED_AT,
         HISTORY, HOST, KIND, NOT_BEFORE, OUTPUT_TAIL, PID, QUEUE, REASON, RESOURCES, Table,
@@ -26,7 +27,8 @@ pub(super) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue)
     let words = |name: &str| table.get(name).and_then(text).unwrap_or_default();
     let count = |name: &str| table.get(name).and_then(number).and_then(|n| u32::try_from(n).ok());
     let at = |name: &str| table.get(name).and_then(properties::moment);
-    let death = death(table, queue);
+    let origin = origin(table, queue);
+    let death = death(table, &origin);
     let ours = if death.is_none() { words(REASON) } else { String::new() };
     let (reason, nearest, failed_at) = match (&death, ours.as_str()) {
         (Some(death), _) => {
@@ -60,10 +62,9 @@ pub(super) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue)
         in_hand_seconds: resources["in_hand"].as_f64(),
         output_tail: words(OUTPUT_TAIL),
     };
-    let origin = words(QUEUE);
     DeadLetter {
         id: id(properties, body, failed_at),
-        queue: if origin.is_empty() { queue.queue.clone() } else { origin },
+        queue: origin,
         body: body.to_vec(),
         headers: properties.headers().as_ref().map(headers::to_json).unwrap_or_default(),
         reason,
@@ -83,18 +84,41 @@ fn id(properties: &BasicProperties, body: &[u8], failed_at: Option<Timestamp>) -
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &[body, &at].concat()).to_string()
 }
 
+/// The queue that a dead letter came from, of all that share a dead-letter queue: where the broker says that it died last, if
+/// that is the queue which is asked about (ours carry no record of the broker's from before); what we wrote on it; where
+/// the broker says that it died first. One about which nothing is known is of whoever asks.
+fn origin(table: &Table, asked: &DeadQueue) -> String {
+    let last = deaths(table).next().and_then(|entry| entry.get("queue").and_then(text));
+    if last.is_some_and(|last| last == asked.queue) {
+        return asked.queue.clone();
+    }
+    let said = |name: &str| table.get(name).and_then(text).filter(|queue| !queue.is_empty());
+    let first = || deaths(table).last().and_then(|entry| entry.get("queue").and_then(text));
+    let died = || said("x-first-death-queue").or_else(first).map(|name| ladder::owner(&name).to_owned());
+    said(QUEUE).or_else(died).filter(|queue| *queue != asked.name).unwrap_or_else(|| asked.queue.clone())
+}
+
+/// What the broker has noted, the last death first.
+fn deaths(table: &Table) -> impl Iterator<Item = &Table> {
+    let deaths = match table.get("x-death") {
+        Some(AMQPValue::FieldArray(deaths)) => deaths.as_slice(),
+        _ => &[],
+    };
+    deaths.iter().filter_map(|entry| match entry {
+        AMQPValue::FieldTable(entry) => Some(entry.inner()),
+        _ => None,
+    })
+}
+
 /// The broker's record that a message died in the work queue itself. (Each step of the ladder leaves one too.)
 struct Death {
     reason: String,
     at: Option<Timestamp>,
 }
 
-fn death(table: &Table, queue: &DeadQueue) -> Option<Death> {
-    let Some(AMQPValue::FieldArray(deaths)) = table.get("x-death") else { return None };
-    deaths.as_slice().iter().find_map(|entry| {
-        let AMQPValue::FieldTable(entry) = entry else { return None };
-        let entry = entry.inner();
-        let here = entry.get("queue").and_then(text).is_some_and(|name| name == queue.queue);
+fn death(table: &Table, queue: &str) -> Option<Death> {
+    deaths(table).find_map(|entry| {
+        let here = entry.get("queue").and_then(text).is_some_and(|name| name == queue);
         here.then(|| Death {
             reason: entry.get("reason").and_then(text).unwrap_or_default(),
             at: entry.get("time").and_then(properties::moment),

@@ -12,7 +12,7 @@ use super::{
     address::code,
     ladder,
     session::Session,
-    topology::{Counter, Fault, Place, answer, close, open_channel, short},
+    topology::{Counter, Fault, Place, answer, close, dead_name, open_channel, short},
 };
 use crate::transport::DeadQueue;
 
@@ -35,7 +35,7 @@ async fn purge_one(connection: &Connection, queue: &str) -> Result<u64, Fault> {
     gone(purged)
 }
 
-/// Deletes a work queue and its delay queues, and the queue of its dead letters if that is empty. `None`: somebody
+/// Deletes a work queue and its delay queues, and the queue of its dead letters if that is its alone and empty. `None`: somebody
 /// consumes it.
 pub(super) async fn delete(session: &Session, queue: &DeadQueue) -> Result<Option<u64>, Fault> {
     let connection = session.reader();
@@ -49,7 +49,9 @@ pub(super) async fn delete(session: &Session, queue: &DeadQueue) -> Result<Optio
     for place in delays.chain([Place::Work(queue.queue.clone())]) {
         deleted += delete_one(session, &connection, &place).await?;
     }
-    if let Some(dead) = counter.found(&queue.name).await?
+    // One with a name of its own may be that of other queues as well.
+    if queue.name == dead_name(&queue.queue)
+        && let Some(dead) = counter.found(&queue.name).await?
         && dead.ready == 0
         && dead.consumers == 0
     {

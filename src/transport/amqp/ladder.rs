@@ -43,6 +43,12 @@ pub(super) fn reached(delays: &[Duration]) -> Vec<u64> {
     reached.into_iter().collect()
 }
 
+/// The queue that a delay queue belongs to; any other name is its own.
+pub(super) fn owner(name: &str) -> &str {
+    let step = |(_, step): &(&str, &str)| STEPS.iter().any(|known| known.to_string() == *step);
+    name.rsplit_once(".retry.").filter(step).map_or(name, |(queue, _)| queue)
+}
+
 /// The name of the delay queue of `queue` for one step.
 pub(super) fn name(queue: &str, step: u64) -> String {
     format!("{queue}.retry.{step}")
@@ -86,5 +92,13 @@ mod tests {
         assert_eq!(reached(&[]), [] as [u64; 0]);
         assert_eq!(smaller(250), Some(100));
         assert_eq!(smaller(100), None);
+    }
+
+    #[test]
+    fn a_delay_queue_has_an_owner() {
+        assert_eq!(
+            (owner("a.retry.1000"), owner("a.retry.999"), owner("a"), owner("a.b.retry.100")),
+            ("a", "a.retry.999", "a", "a.b")
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What clients ask: submit, depths, dead letters. Each runs beside the actor and ends with the session.
 
-use std::cell::Cell;
+use std::{cell::Cell, collections::HashMap};
 
 use futures_util::future::try_join_all;
 use lapin::Connection;
@@ -85,6 +85,11 @@ async fn depths(address: &Address, queues: &[DeadQueue]) -> Result<Vec<Depth>, E
         let _ = timeout(PATIENCE, connection.close(200, "counted".into())).await;
         all.extend(counted.map_err(|fault| address.fault(fault))?);
     }
+    let mut users: HashMap<&str, u32> = HashMap::new();
+    queues.iter().for_each(|queue| *users.entry(&queue.name).or_default() += 1);
+    for (queue, depth) in queues.iter().zip(&mut all) {
+        depth.failed_shared = users[queue.name.as_str()] > 1;
+    }
     Ok(all)
 }
 
@@ -113,5 +118,6 @@ async fn depth(counter: &mut Counter<'_>, queue: &DeadQueue) -> Result<Depth, Fa
         delayed: counter.delayed(&queue.queue).await?,
         in_hand: 0,
         failed: counter.ready(&queue.name).await?.unwrap_or(0),
+        failed_shared: false,
     })
 }

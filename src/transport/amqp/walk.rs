@@ -1,4 +1,5 @@
-//! Visiting dead letters, and putting some of them back to work.
+//! Visiting dead letters, and putting some of them back to work. Of a queue that several work queues dead-letter to, only those
+//! that came from the one in question.
 //!
 //! They are taken in steps, each by a consumer on a channel of its own. Those that stay are held, as delivery tags
 //! alone, until the end of the walk, and given back by closing the channels one after the other: that is the one way
@@ -64,6 +65,7 @@ pub(super) async fn walk(store: &Store, queue: &DeadQueue, visit: Visitor, now: 
         now,
         ready,
         walked: Walked::default(),
+        others: 0,
         bytes: 0,
         slow: false,
         window: Vec::new(),
@@ -72,7 +74,8 @@ pub(super) async fn walk(store: &Store, queue: &DeadQueue, visit: Visitor, now: 
     };
     let result = walk.steps(&connection).await;
     let given_back = walk.give_back(&connection).await;
-    result.and(given_back).map(|()| walk.walked)
+    let (walked, others) = (walk.walked, walk.others);
+    result.and(given_back).map(|()| Walked { seen: walked.seen - others, ..walked })
 }
 
 /// Why a step ended.
@@ -91,6 +94,8 @@ struct Walk<'a> {
     /// Dead letters at the beginning. What dies while we walk is behind them, and not visited.
     ready: u64,
     walked: Walked,
+    /// Those among the seen that came from other queues: they stay, and nobody is asked about them.
+    others: u64,
     /// Sum of the bodies seen.
     bytes: u64,
     /// The visitor makes us wait.
@@ -161,6 +166,10 @@ impl Walk<'_> {
 
     async fn judge(&mut self, message: Delivery) -> Result<Judged, Fault> {
         let letter = dead::read(&message.properties, &message.data, self.queue);
+        if letter.queue != self.queue.queue {
+            self.others += 1;
+            return self.keep().await;
+        }
         let verdict = loop {
             match (self.visit)(&letter) {
                 Visit::Wait(after) => {
@@ -172,15 +181,7 @@ impl Walk<'_> {
             }
         };
         match verdict {
-            Visit::Keep | Visit::Wait(_) => {
-                // What was decided before it goes first, as long as one acknowledgement does for all.
-                if self.held.last().is_some_and(|(_, kept)| *kept == 0) {
-                    self.store_window().await?;
-                }
-                if let Some((_, kept)) = self.held.last_mut() {
-                    *kept += 1;
-                }
-            }
+            Visit::Keep | Visit::Wait(_) => return self.keep().await,
             Visit::Stop => return Ok(Judged::Stop),
             Visit::Remove => {
                 remove(&message.acker, false).await?;
@@ -197,6 +198,17 @@ impl Walk<'_> {
                     self.store_window().await?;
                 }
             }
+        }
+        Ok(Judged::Going)
+    }
+
+    async fn keep(&mut self) -> Result<Judged, Fault> {
+        // What was decided before it goes first, as long as one acknowledgement does for all.
+        if self.held.last().is_some_and(|(_, kept)| *kept == 0) {
+            self.store_window().await?;
+        }
+        if let Some((_, kept)) = self.held.last_mut() {
+            *kept += 1;
         }
         Ok(Judged::Going)
     }

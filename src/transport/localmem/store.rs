@@ -131,6 +131,7 @@ impl Store {
             delayed,
             in_hand: queue.in_hand.len() as u64,
             failed: queue.dead.len() as u64,
+            failed_shared: false,
         }
     }
 }

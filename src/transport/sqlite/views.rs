@@ -18,7 +18,13 @@ pub(super) fn depth(connection: &Connection, now: Timestamp, queue: &str) -> rus
         )?
         .query_row(params![queue, now.0], |row| {
             let count = |column| row.get::<_, i64>(column).map(|count| count as u64);
-            Ok(Depth { ready: count(0)?, delayed: count(1)?, in_hand: count(2)?, failed: count(3)? })
+            Ok(Depth {
+                ready: count(0)?,
+                delayed: count(1)?,
+                in_hand: count(2)?,
+                failed: count(3)?,
+                failed_shared: false,
+            })
         })
 }
 
