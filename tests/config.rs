@@ -287,6 +287,47 @@ fn the_environment_fills_scalars_and_adds_no_keys() {
 }
 
 #[test]
+fn defaults_and_messages_for_what_the_environment_lacks() {
+    let text = "transport: ${BROKER:-amqp://u:hunter2@h}\nx-unused: ['${ALSO:-fine}']\nworkers:\n  foo:\n    \
+                worker: ${KIND-demo_foo_worker}\n    processes: ${N:-3}\n    timeout: \"${T:-${U:-7}}s\"\n    \
+                unwrap: ${UNWRAP:-false}\n";
+    let config = Desk::new().file("a.yaml", text).env("N", "").load();
+    let foo = &config.queues[0];
+    assert_eq!((foo.kind.as_str(), foo.processes, foo.unwrap), ("demo_foo_worker", 3, false));
+    assert_eq!(foo.timeout, Some(Duration::from_secs(7)));
+    assert_eq!(Desk::new().file("a.yaml", text).env("N", "8").load().queues[0].processes, 8);
+    assert_eq!(
+        one("workers:\n  foo: ${KIND:?the kind of worker}\n"),
+        "2:8 workers.foo: the environment variable KIND is not set: the kind of worker"
+    );
+    assert_eq!(
+        Desk::new().set("application=${APP?}").lines(),
+        ["--set application application: the environment variable APP is not set"]
+    );
+    let wrong = "transport: amqp://h\nworkers: {foo: {worker: \"${KIND:-amqp://user-of-some-length:hunter2@h}\"}}\n";
+    let problems = Desk::new().file("a.yaml", wrong).problems().to_string();
+    assert!(problems.contains("user-of-some-length:***@h") && !problems.contains("hunter2"), "{problems}");
+}
+
+#[test]
+fn keys_for_shared_anchors_are_left_alone() {
+    let text = "x-base: &base {worker: demo_foo_worker, retry: &often {max_attempts: 9}}\nx-: [1, {a: b}]\n\
+                workers:\n  foo: *base\n  bar: {<<: *base, processes: 2}\n  \
+                baz: {worker: demo_bar_worker, retry: *often}\n";
+    let desk = Desk::new().file("a.yaml", text).file("b.yaml", "x-base: other\n").set("x-y.z=1");
+    let config = desk.load();
+    let attempts: Vec<_> = config.queues.iter().map(|queue| queue.retry.max_attempts).collect();
+    assert_eq!((attempts, config.queues[1].processes), (vec![9; 3], 2));
+    assert_eq!(one("x_base: 1"), "1:1 x_base: unknown key");
+    assert_eq!(one("workers: {foo: {worker: demo_foo_worker, x-a: 1}}"), "1:42 workers.foo.x-a: unknown key");
+    assert_eq!(one("x-a: 1\nx-a: 2"), "2:1 x-a: duplicate key");
+    assert_eq!(
+        one("x-a: &a {oops: 1}\nworkers: {foo: {<<: *a, worker: demo_foo_worker}}"),
+        "1:10 workers.foo.oops: unknown key"
+    );
+}
+
+#[test]
 fn secrets_are_shown_nowhere() {
     let text = "transport: amqp://u:hunter2@h/v\n\
                 kinds: {x: {command: [run], env: {TOKEN: hunter3}, modee: once}}\nworkers: {q: x}\n";

@@ -10,6 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::{
     Backoff, Config, Supervisor,
     file::{Sources, Typed},
+    node::Entry,
     reader::{Item, Section, check_longest},
     report::Report,
 };
@@ -33,9 +34,13 @@ const SUPERVISOR: &[&str] = &["grace", "start_timeout", "ping", "restart"];
 const RESTART: &[&str] = &["first", "factor", "longest"];
 const METRICS: &[&str] = &["listen"];
 
+/// What a key at the top begins with that is none of ours: for anchors that several places share, and for other programs.
+const EXTENSION: &str = "x-";
+
 /// Checks everything. The result is of use only if nothing was reported.
 pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config {
-    let top = Section { report, path: String::new(), entries: &typed.root }.only(TOP);
+    let ours: Vec<Entry> = typed.root.into_iter().filter(|entry| !entry.key.starts_with(EXTENSION)).collect();
+    let top = Section { report, path: String::new(), entries: &ours }.only(TOP);
     let application = application(&top).unwrap_or_else(|| sources.application.clone());
     let transport = transport_uri(&top).unwrap_or_else(|| transport::Uri::Sqlite(typed.folder.join("asynctask.db")));
     let kinds = kinds::read(&top, &sources.rust_kinds);

@@ -23,6 +23,7 @@ mod reader;
 mod report;
 mod set;
 mod show;
+mod substitute;
 mod units;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};

@@ -6,6 +6,7 @@ use super::{
     index::{Inside, Spot},
     raw::Raw,
     report::{Place, Report},
+    substitute::substitute,
 };
 
 /// A value and its place.
@@ -183,56 +184,9 @@ pub(super) fn segment(path: &str, key: &str) -> String {
     if plain { format!("{dot}{key}") } else { format!("{dot}{key:?}") }
 }
 
-/// Replaces each `${NAME}`; `$${` is a literal `${`. `None` if there is nothing to replace.
-fn substitute(text: &str, environment: &BTreeMap<String, String>) -> Result<Option<String>, String> {
-    if !text.contains("${") {
-        return Ok(None);
-    }
-    let mut result = String::new();
-    let mut rest = text;
-    while let Some(found) = rest.find("${") {
-        let (before, after) = (&rest[..found], &rest[found + 2..]);
-        if let Some(before) = before.strip_suffix('$') {
-            result.extend([before, "${"]);
-            rest = after;
-            continue;
-        }
-        result.push_str(before);
-        let (name, after) =
-            after.split_once('}').ok_or("a ${ is not closed; write $${ for the characters themselves")?;
-        let is_name = |name: &str| {
-            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-                && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
-        };
-        if !is_name(name) {
-            return Err("between ${ and } stands the name of an environment variable; write $${ for the characters \
-                        themselves"
-                .to_owned());
-        }
-        let value = environment.get(name);
-        result.push_str(value.ok_or_else(|| format!("the environment variable {name} is not set"))?);
-        rest = after;
-    }
-    result.push_str(rest);
-    Ok(Some(result))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn substitution() {
-        let environment = BTreeMap::from([("A".to_owned(), "1".to_owned()), ("B_2".to_owned(), "${A}".to_owned())]);
-        let substitute = |text| substitute(text, &environment);
-        assert_eq!(substitute("plain $A $$ }").unwrap(), None);
-        assert_eq!(substitute("<${A}${B_2}>").unwrap().unwrap(), "<1${A}>", "once, not again");
-        assert_eq!(substitute("$${A} $$${A} ${A}").unwrap().unwrap(), "${A} $${A} 1");
-        assert_eq!(substitute("${NOPE}").unwrap_err(), "the environment variable NOPE is not set");
-        for bad in ["${", "${}", "${A", "${A B}", "${1}", "${A:-x}"] {
-            assert!(substitute(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn segments_with_dots_are_quoted() {

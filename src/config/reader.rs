@@ -95,8 +95,9 @@ impl<'a> Item<'a> {
             (Value::Int(value), None) => return value.to_string(),
             (Value::Float(value), None) => return value.to_string(),
         };
-        let cut: String = text.chars().take(60).collect();
-        format!("{:?}", crate::secrets::masked(&cut))
+        // Masked before it is cut: half an address shows its password as its end.
+        let cut: String = crate::secrets::masked(text).chars().take(60).collect();
+        format!("{cut:?}")
     }
 
     /// The folder that relative paths in this value are relative to.
