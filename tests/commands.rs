@@ -434,6 +434,34 @@ fn a_schedule_fires_kinds_and_commands_and_of_two_schedulers_one() {
 }
 
 #[test]
+fn a_schedule_gives_a_configured_queue_a_payload() {
+    const PERIODIC: &str = r#"
+workers:
+  foo: { worker: demo_foo_worker, processes: 2 }
+scheduled_workers:
+  - { queue: foo, every: 1s, payload: { foo: 1.10 }, id: fast }
+  - { worker: demo_bar_worker, cron: "* * * * *", payload: [soon], misfire: run_once }
+"#;
+    on_each(|demo| {
+        demo.write("asynctask.yaml", PERIODIC);
+        let mut master = scheduler(demo);
+        master.expect(r#"Scheduling "foo" for {"every":"1s"}"#);
+        master.expect(r#"Scheduling "demo_bar_worker" for {"cron":"* * * * *"}"#);
+        for _ in 0..3 {
+            master.expect("Triggering scheduled execution of foo");
+            master.expect(r#"FOO processed: {"foo":1.10}"#);
+        }
+        master.signal(Signal::SIGTERM);
+        let (code, log) = master.wait();
+        assert_eq!(code, 0);
+        let fired = log.matches("Triggering scheduled execution of foo").count() as u64;
+        let done = log.matches(r#"FOO processed: {"foo":1.10}"#).count() as u64;
+        let queues = demo.json(&["queues", "--json"]);
+        assert_eq!(queues["foo"]["ready"].as_u64().expect("a count") + done, fired, "each second, once: {log}");
+    });
+}
+
+#[test]
 fn a_scheduler_without_schedules_says_so() {
     let demo = Demo::new(&Place::sqlite());
     let run = demo.workers(FOO, &["--scheduler", "--halt-when-empty"]);

@@ -536,6 +536,79 @@ fn schedules_have_stable_names() {
 }
 
 #[test]
+fn schedules_for_queues_with_payloads_by_interval_and_crontab() {
+    let text = r#"
+workers: {mail: demo_foo_worker, elsewhere: null}
+scheduled_workers:
+- {queue: mail, every: 90s}
+- {queue: mail, every: 90s, payload: {to: [a, 1.10, 1e400, 0x1F, -0.0, null, yes, true, "1"], n: 12345678901234567890123456789012345678901234567890}}
+- {queue: mail, cron: "0 3 * * mon-fri", timezone: Europe/Berlin, payload: null}
+- {queue: elsewhere, every: 1d, payload: "${TEXT}", misfire: run_once, id: by-hand}
+- {worker: demo_bar_worker, cron: "@daily", payload: [1, 2]}
+- {worker: demo_bar_worker, every: 60, start_date: 2026-01-01}
+"#;
+    let config = Desk::new().file("a.yaml", text).env("TEXT", "ü\"}\n").load();
+    let told: Vec<_> = config
+        .schedules
+        .iter()
+        .map(|schedule| (schedule.queue.as_str(), schedule.payload.as_deref(), schedule.fields.as_str()))
+        .collect();
+    let numbers =
+        r#"{"to":["a",1.10,1e400,31,-0.0,null,"yes",true,"1"],"n":12345678901234567890123456789012345678901234567890}"#;
+    assert_eq!(
+        told,
+        [
+            ("mail", None, r#"{"every":"90s"}"#),
+            ("mail", Some(numbers), r#"{"every":"90s"}"#),
+            ("mail", Some("null"), r#"{"cron":"0 3 * * mon-fri","timezone":"Europe/Berlin"}"#),
+            ("elsewhere", Some(r#""ü\"}\n""#), r#"{"every":"1d"}"#),
+            ("scheduled_0_demo_bar_worker", Some("[1,2]"), r#"{"cron":"@daily"}"#),
+            ("scheduled_0_demo_bar_worker", None, r#"{"every":60,"start_date":"2026-01-01"}"#),
+        ]
+    );
+    let ids: Vec<_> = config.schedules.iter().map(|schedule| schedule.id.as_str()).collect();
+    assert_eq!(ids[0], "mail");
+    assert!(ids[1].starts_with("mail-") && ids[2].starts_with("mail-") && ids[1] != ids[2], "{ids:?}");
+    assert_eq!(ids[3], "by-hand");
+    assert!(ids[4].starts_with("scheduled_0_demo_bar_worker-"), "{ids:?}");
+    assert_eq!(ids[5], "scheduled_0_demo_bar_worker");
+    assert_eq!(config.schedules[0].target, Target::Queue("mail".into()));
+    assert_eq!(config.schedules[0].announcement(), r#"Scheduling "mail" for {"every":"90s"}"#);
+    let queues: Vec<_> = config.queues.iter().map(|queue| queue.name.as_str()).collect();
+    assert_eq!(queues, ["mail", "scheduled_0_demo_bar_worker"], "no queue of their own");
+
+    let same = Desk::new().set("scheduled_workers=[{worker: demo_foo_worker, hour: 1, payload: 1.10}]").load();
+    assert_eq!(same.schedules[0].payload.as_deref(), Some("1.10"), "in an option, too");
+    let wrong = |schedule: &str| {
+        let line = one(&format!("workers: {{mail: demo_foo_worker}}\nscheduled_workers:\n- {{{schedule}}}\n"));
+        line.split_once(" scheduled_workers[0]").unwrap().1.to_owned()
+    };
+    assert_eq!(wrong("queue: mai, hour: 1"), ".queue: unknown queue \"mai\"");
+    assert_eq!(
+        wrong("queue: mail, worker: demo_foo_worker, hour: 1"),
+        ".queue: 'queue' stands alone, without 'worker' and 'ctl'"
+    );
+    assert_eq!(wrong("ctl: x, hour: 1, payload: 1"), ".payload: a command line has no payload");
+    assert_eq!(wrong("queue: mail, hour: 1, payload: [.inf]"), ".payload: JSON has no number inf; put it in quotes");
+    assert_eq!(wrong("queue: mail"), ": Must specify some property of the schedule");
+    assert_eq!(wrong("queue: mail, every: 1s, hour: 1"), ".every: 'every' and 'hour' exclude each other");
+    assert_eq!(wrong("queue: mail, cron: '@daily', second: 1"), ".cron: 'cron' and 'second' exclude each other");
+    assert_eq!(wrong("queue: mail, cron: '@daily', every: 1s"), ".every: 'every' and 'cron' exclude each other");
+    assert_eq!(wrong("queue: mail, every: 500ms"), ".every: expected a duration of at least 1s, not \"500ms\"");
+    assert_eq!(
+        wrong("queue: mail, cron: 0 0 3 * * *"),
+        ".cron: \"0 0 3 * * *\" has 6 fields, not five: minute hour day month weekday"
+    );
+    assert_eq!(
+        wrong("queue: mail, every: 1s, timezone: Mars/North"),
+        ".timezone: \"Mars/North\" is not a known time zone"
+    );
+    let near =
+        Desk::new().file("a.yaml", "workers: {mail: demo_foo_worker}\nscheduled_workers: [{queue: mial, hour: 1}]");
+    assert!(near.problems().to_string().contains("did you mean \"mail\"? configured are: mail"), "{}", near.problems());
+}
+
+#[test]
 fn merge_keys_and_anchors() {
     let text = "workers:
   foo: &base

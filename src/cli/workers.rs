@@ -347,7 +347,7 @@ pub(super) fn launch(config: &Config, queue: &Queue, level: Level) -> (Program, 
     };
     let command_of = |schedule: &crate::config::Schedule| match &schedule.target {
         Target::Ctl(command) => Some(command.clone()),
-        Target::Worker(_) => None,
+        Target::Worker(_) | Target::Queue(_) => None,
     };
     if queue.kind == crate::worker::ctl::KIND {
         let commands: Vec<String> = config.schedules.iter().filter_map(command_of).collect();

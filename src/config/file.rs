@@ -188,9 +188,9 @@ impl Sources {
                 return None;
             }
         };
-        let mut builder = Builder { layer, environment: &self.env, report, path };
-        // Positions in an option's value are of no use: the option itself is the place.
-        Some(builder.build(raw, spot.as_deref().filter(|_| place.position.is_some()), place))
+        let positions = place.position.is_some();
+        let mut builder = Builder { layer, positions, environment: &self.env, report, path };
+        Some(builder.build(raw, spot.as_deref(), place))
     }
 }
 

@@ -15,6 +15,7 @@ mod behind;
 mod check;
 mod file;
 mod index;
+mod json;
 mod nearest;
 mod node;
 mod problem;
@@ -260,7 +261,9 @@ pub struct Schedule {
     /// What it runs.
     pub target: Target,
     /// When.
-    pub when: crate::schedule::cron::Cron,
+    pub when: crate::schedule::when::When,
+    /// The payload of its tasks, as JSON text; `{}` without one.
+    pub payload: Option<String>,
     /// What to do about moments missed while nobody held the lease.
     pub misfire: Misfire,
     /// The time fields as they were written, for the log: `{"second":"*/5"}`.
@@ -271,7 +274,7 @@ impl Schedule {
     /// What a scheduler says of it when it takes it up. Passwords of addresses in a command line are masked.
     #[must_use]
     pub fn announcement(&self) -> String {
-        let (Target::Worker(target) | Target::Ctl(target)) = &self.target;
+        let (Target::Worker(target) | Target::Queue(target) | Target::Ctl(target)) = &self.target;
         format!("Scheduling \"{}\" for {}", masked(target), self.fields)
     }
 }
@@ -279,8 +282,10 @@ impl Schedule {
 /// What a schedule runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A worker kind, with an empty payload.
+    /// A worker kind, in a queue of the schedule's own.
     Worker(String),
+    /// A task for a queue that is configured.
+    Queue(String),
     /// A command line, by the built-in kind `ctl_executor`.
     Ctl(String),
 }

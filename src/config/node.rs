@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    index::{Inside, Spot},
+    index::{Inside, Position, Spot},
+    json,
     raw::Raw,
     report::{Place, Report},
     substitute::substitute,
@@ -49,6 +50,8 @@ impl Entry {
 /// environment's values into scalars.
 pub(super) struct Builder<'a> {
     pub(super) layer: usize,
+    /// Whether values have places of their own; in an option, the option is the place of all.
+    pub(super) positions: bool,
     pub(super) environment: &'a BTreeMap<String, String>,
     pub(super) report: &'a Report,
     pub(super) path: String,
@@ -57,7 +60,7 @@ pub(super) struct Builder<'a> {
 impl Builder<'_> {
     /// `spot` may lack; then the place is that of the parent.
     pub(super) fn build(&mut self, raw: Raw, spot: Option<&Spot>, parent: Place) -> Node {
-        let place = spot.map_or(parent, |spot| Place { layer: self.layer, position: Some(spot.at) });
+        let place = self.place(spot.map(|spot| spot.at), parent);
         let mut written = match spot.map(|spot| &spot.inside) {
             Some(Inside::Scalar(Some(text))) if !matches!(raw, Raw::Text(_)) => Some(text.clone()),
             _ => None,
@@ -67,6 +70,12 @@ impl Builder<'_> {
             Raw::Bool(value) => Value::Bool(value),
             Raw::Int(value) => Value::Int(value),
             Raw::Float(value) => Value::Float(value),
+            // 1e400: too large for the parser, which takes it for text.
+            Raw::Text(text) if is_plain(spot, &text) && json::is_number(&text) => {
+                let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
+                written = Some(text);
+                Value::Float(f64::INFINITY.copysign(sign))
+            }
             Raw::Text(text) => match substitute(&text, self.environment) {
                 Ok(None) => Value::Text(text),
                 Ok(Some(value)) => {
@@ -84,6 +93,10 @@ impl Builder<'_> {
             Raw::Map(entries) => Value::Map(self.map(entries, spot, place)),
         };
         Node { value, place, written }
+    }
+
+    fn place(&self, at: Option<Position>, parent: Place) -> Place {
+        at.filter(|_| self.positions).map_or(parent, |at| Place { layer: self.layer, position: Some(at) })
     }
 
     fn list(&mut self, items: Vec<Raw>, spot: Option<&Spot>, place: Place) -> Vec<Node> {
@@ -109,7 +122,7 @@ impl Builder<'_> {
         let mut seen: HashMap<String, Place> = HashMap::new();
         for (number, (key, raw)) in raw.into_iter().enumerate() {
             let (at, spot) = match spots.get(number).filter(|(name, ..)| *name == key) {
-                Some((_, at, spot)) => (Place { layer: self.layer, position: Some(*at) }, Some(spot.as_ref())),
+                Some((_, at, spot)) => (self.place(Some(*at), place), Some(spot.as_ref())),
                 None => (place, None),
             };
             let segment = segment(&self.path, &key);
@@ -154,7 +167,7 @@ impl Builder<'_> {
     /// Most secrets of a configuration are in the environments of kinds: none of those is shown, whatever else
     /// is wrong with it.
     fn hide(&self, raw: &Raw, spot: Option<&Spot>, parent: Place) {
-        let place = spot.map_or(parent, |spot| Place { layer: self.layer, position: Some(spot.at) });
+        let place = self.place(spot.map(|spot| spot.at), parent);
         match (raw, spot.map(|spot| &spot.inside)) {
             (Raw::List(items), Some(Inside::List(spots))) => {
                 items.iter().zip(spots).for_each(|(raw, spot)| self.hide(raw, Some(spot), place));
@@ -174,6 +187,10 @@ impl Builder<'_> {
         self.path.truncate(length);
         result
     }
+}
+
+fn is_plain(spot: Option<&Spot>, text: &str) -> bool {
+    matches!(spot.map(|spot| &spot.inside), Some(Inside::Scalar(Some(plain))) if plain == text)
 }
 
 /// A key as a part of a path, quoted if it could be taken for several, with a dot if something stands before it.

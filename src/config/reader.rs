@@ -45,6 +45,11 @@ impl<'a> Section<'a> {
         (!matches!(entry.node.value, Value::Null)).then(|| self.item(entry))
     }
 
+    /// The value of a key that was given, null or not.
+    pub(super) fn given(&self, key: &str) -> Option<Item<'a>> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| self.item(entry))
+    }
+
     /// The map under a key; empty if there is none.
     pub(super) fn section(&self, key: &str, known: &[&str]) -> Section<'a> {
         let none = Section { report: self.report, path: String::new(), entries: &[] };

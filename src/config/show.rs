@@ -130,6 +130,7 @@ fn schedule(schedule: &Schedule) -> Value {
     let mut object: Value = serde_json::from_str(&schedule.fields).unwrap_or_default();
     match &schedule.target {
         Target::Worker(kind) => object["worker"] = kind.as_str().into(),
+        Target::Queue(_) => {}
         Target::Ctl(line) => object["ctl"] = masked(line).into(),
     }
     object["id"] = schedule.id.as_str().into();

@@ -10,6 +10,7 @@
 //! a schedule means "every so often" and runs through.
 
 mod calendar;
+mod crontab;
 mod expression;
 
 use jiff::{
@@ -40,6 +41,8 @@ pub struct Fields {
     pub minute: Option<String>,
     /// 0–59.
     pub second: Option<String>,
+    /// A line of a crontab in the place of all of these: `0 3 * * mon-fri`.
+    pub cron: Option<String>,
     /// Nothing before this; a date, or date and time, with or without offset.
     pub start_date: Option<String>,
     /// Nothing after this.
@@ -66,6 +69,7 @@ impl Fields {
             "hour" => &mut self.hour,
             "minute" => &mut self.minute,
             "second" => &mut self.second,
+            "cron" => &mut self.cron,
             "start_date" => &mut self.start_date,
             "end_date" => &mut self.end_date,
             "timezone" => &mut self.timezone,
@@ -104,31 +108,27 @@ struct Stretch {
 }
 
 impl Cron {
-    /// Reads the fields.
+    /// Reads the fields; with `cron`, only those that bound a schedule are looked at besides.
     ///
     /// # Errors
     /// One for each field that is wrong.
     pub fn new(fields: &Fields) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
-        let zone = match &fields.timezone {
-            None => TimeZone::system(),
-            Some(name) => TimeZone::get(name).unwrap_or_else(|_| {
-                errors.push(FieldError { field: "timezone", message: format!("\"{name}\" is not a known time zone") });
-                TimeZone::UTC
+        let Bounds { start, end, zone } = Bounds::read(fields, &mut errors);
+        let calendar = match &fields.cron {
+            Some(line) => crontab::calendar(line).unwrap_or_else(|message| {
+                errors.push(FieldError { field: "cron", message });
+                Calendar::new(&Fields::default(), &mut errors)
             }),
+            None => Calendar::new(fields, &mut errors),
         };
-        let start = bound("start_date", fields.start_date.as_deref(), &zone, &mut errors);
-        let end = bound("end_date", fields.end_date.as_deref(), &zone, &mut errors);
-        if let (Some(start), Some(end)) = (start, end)
-            && end < start
-        {
-            errors.push(FieldError { field: "end_date", message: "lies before start_date".to_owned() });
-        }
-        let calendar = Calendar::new(fields, &mut errors);
         if !errors.is_empty() {
             return Err(errors);
         }
         if !calendar.is_possible() {
+            if fields.cron.is_some() {
+                return Err(vec![FieldError { field: "cron", message: "there is no such day".to_owned() }]);
+            }
             let given = [("day", &fields.day), ("week", &fields.week), ("month", &fields.month)];
             let field = given.iter().find(|(_, text)| text.is_some()).map_or("day_of_week", |(field, _)| *field);
             let message = "never comes together with the other fields: there is no such day".to_owned();
@@ -198,6 +198,34 @@ impl Cron {
         }
         let plain = self.calendar.first(local).and_then(|found| stretch.offset.to_timestamp(found).ok()).filter(inside);
         [leapt_over, plain].into_iter().flatten().min()
+    }
+}
+
+/// What bounds and places a schedule.
+pub(super) struct Bounds {
+    pub(super) start: Option<Moment>,
+    pub(super) end: Option<Moment>,
+    zone: TimeZone,
+}
+
+impl Bounds {
+    /// Reads them; what is wrong reads as absent.
+    pub(super) fn read(fields: &Fields, errors: &mut Vec<FieldError>) -> Self {
+        let zone = match &fields.timezone {
+            None => TimeZone::system(),
+            Some(name) => TimeZone::get(name).unwrap_or_else(|_| {
+                errors.push(FieldError { field: "timezone", message: format!("\"{name}\" is not a known time zone") });
+                TimeZone::UTC
+            }),
+        };
+        let start = bound("start_date", fields.start_date.as_deref(), &zone, errors);
+        let end = bound("end_date", fields.end_date.as_deref(), &zone, errors);
+        if let (Some(start), Some(end)) = (start, end)
+            && end < start
+        {
+            errors.push(FieldError { field: "end_date", message: "lies before start_date".to_owned() });
+        }
+        Self { start, end, zone }
     }
 }
 

@@ -5,6 +5,7 @@
 //! it fired; so two schedulers, or one that was killed in the middle, fire it once.
 
 pub mod cron;
+pub mod when;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -181,8 +182,9 @@ fn last_between(entry: &Entry, last: Timestamp, now: Timestamp) -> Option<Timest
 }
 
 fn act(schedule: &Schedule, moment: Timestamp, run: bool) -> Act {
+    let payload = || schedule.payload.clone().unwrap_or_else(|| "{}".to_owned());
     let (target, body) = match &schedule.target {
-        Target::Worker(kind) => (kind.clone(), "{}".to_owned()),
+        Target::Worker(name) | Target::Queue(name) => (name.clone(), payload()),
         Target::Ctl(command) => (command.clone(), serde_json::json!({ "command": command }).to_string()),
     };
     let task = run.then(|| NewTask {
@@ -202,10 +204,7 @@ fn task_id(schedule: &str, moment: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        cron::{Cron, Fields},
-        *,
-    };
+    use super::{cron::Fields, when::When, *};
 
     fn timer(misfire: Misfire, field: (&str, &str)) -> Timer {
         let mut fields = Fields { timezone: Some("UTC".to_owned()), ..Fields::default() };
@@ -214,7 +213,8 @@ mod tests {
             id: "s".to_owned(),
             queue: "q".to_owned(),
             target: Target::Worker("kind".to_owned()),
-            when: Cron::new(&fields).unwrap(),
+            payload: None,
+            when: When::new(&fields, None).unwrap(),
             misfire,
             fields: String::new(),
         }])

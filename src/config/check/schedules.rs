@@ -1,29 +1,40 @@
 //! Schedules, and the queues that their tasks go to.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use super::{
     super::{
-        Misfire, Queue, Schedule, Target,
+        Misfire, Queue, Schedule, Target, json,
+        nearest::nearest,
         node::Value,
         reader::{Item, Section},
     },
     kinds::{CTL_EXECUTOR, Known},
 };
 use crate::{
-    schedule::cron::{Cron, Fields},
+    schedule::{cron::Fields, when::When},
     task::is_queue_name,
     words,
 };
 
-pub(super) const OWN: &[&str] = &["worker", "ctl", "id", "misfire"];
+pub(super) const OWN: &[&str] = &["worker", "ctl", "queue", "payload", "every", "cron", "id", "misfire"];
+
+/// What a derived name of a queue for command lines begins with; eight hexadecimal digits follow.
+const CTL_QUEUE: &str = "scheduled_0_ctl_";
+
+/// Names of configured queues, disabled ones included.
+type Configured = BTreeSet<String>;
 
 /// Reads `scheduled_workers`; adds their queues to `queues`.
 pub(super) fn read(top: &Section<'_>, known: &Known, queues: &mut Vec<Queue>, disabled: &[String]) -> Vec<Schedule> {
     let mut schedules: Vec<Schedule> = Vec::new();
     let mut lines: HashMap<String, Option<usize>> = HashMap::new();
+    let configured = queues.iter().map(|queue| &queue.name).chain(disabled).cloned().collect();
     for item in top.get("scheduled_workers").and_then(|item| item.list()).unwrap_or_default() {
-        let Some((mut schedule, named)) = schedule(&item, known) else { continue };
+        let Some((mut schedule, named)) = schedule(&item, known, &configured) else { continue };
         if !named && lines.contains_key(&schedule.id) {
             // The first one of a target keeps the plain name, whatever is added after it.
             schedule.id = format!("{}-{}", schedule.id, short_hash(&schedule.fields));
@@ -41,36 +52,64 @@ pub(super) fn read(top: &Section<'_>, known: &Known, queues: &mut Vec<Queue>, di
 }
 
 /// A schedule, and whether its id was set by hand.
-fn schedule(item: &Item<'_>, known: &Known) -> Option<(Schedule, bool)> {
+fn schedule(item: &Item<'_>, known: &Known, configured: &Configured) -> Option<(Schedule, bool)> {
     let all: Vec<&str> = [OWN, &Fields::CALENDAR, &Fields::BOUNDS].concat();
     let section = item.section()?.only(&all);
-    let target = target(item, &section, known);
+    let target = target(item, &section, known, configured);
+    let payload = section.given("payload").and_then(|payload| {
+        if section.get("ctl").is_some() {
+            payload.key_problem("a command line has no payload", None);
+        }
+        json::text(&payload)
+    });
     let id = section.get("id").and_then(|item| {
         let id = item.word().unwrap_or_default();
-        if is_queue_name(&id) && id.len() <= 150 {
-            Some(id)
-        } else {
-            item.expected("an id of at most 150 letters, digits and _ - . :")
-        }
+        if is_id(&id) { Some(id) } else { item.expected("an id of at most 150 letters, digits and _ - . :") }
     });
     let misfire = section.get("misfire");
     let misfire = misfire.and_then(|item| item.choice(&[("skip", Misfire::Skip), ("run_once", Misfire::RunOnce)]));
     let (when, fields) = times(item, &section)?;
     let target = target?;
-    let queue = match (&target, &id) {
-        (Target::Worker(kind), _) => format!("scheduled_0_{kind}"),
-        (Target::Ctl(_), Some(id)) => format!("scheduled_0_ctl_{id}"),
-        (Target::Ctl(line), None) => format!("scheduled_0_ctl_{}", short_hash(line)),
+    let queue = match &target {
+        Target::Worker(kind) => format!("scheduled_0_{kind}"),
+        Target::Queue(name) => name.clone(),
+        Target::Ctl(line) => ctl_queue(line, id.as_deref()),
     };
     let named = id.is_some();
-    let id = id.unwrap_or_else(|| queue.clone());
-    Some((Schedule { id, queue, target, when, misfire: misfire.unwrap_or_default(), fields }, named))
+    let id = id.unwrap_or_else(|| {
+        let plain = if is_id(&queue) || !matches!(target, Target::Queue(_)) {
+            queue.clone()
+        } else {
+            format!("queue_{}", short_hash(&queue))
+        };
+        // So that schedules with different payloads keep their names, whichever comes first.
+        match &payload {
+            Some(payload) => format!("{plain}-{}", short_hash(payload)),
+            None => plain,
+        }
+    });
+    let misfire = misfire.unwrap_or_default();
+    Some((Schedule { id, queue, target, when, payload, misfire, fields }, named))
 }
 
-fn target(item: &Item<'_>, section: &Section<'_>, known: &Known) -> Option<Target> {
-    match (section.get("worker"), section.get("ctl")) {
-        (Some(worker), None) => known.kind(&worker).map(Target::Worker),
-        (None, Some(ctl)) => {
+/// Whether a schedule may have this id.
+pub(in super::super) fn is_id(id: &str) -> bool {
+    is_queue_name(id) && id.len() <= 150
+}
+
+/// The queue of a command line. An id that was derived from a queue's name, as `config show` prints it, names that
+/// queue.
+fn ctl_queue(line: &str, id: Option<&str>) -> String {
+    let Some(id) = id else { return format!("{CTL_QUEUE}{}", short_hash(line)) };
+    let is_hash = |text: &str| text.len() == 8 && text.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
+    let derived = id.strip_prefix(CTL_QUEUE).and_then(|rest| rest.split('-').next()).filter(|hash| is_hash(hash));
+    format!("{CTL_QUEUE}{}", derived.unwrap_or(id))
+}
+
+fn target(item: &Item<'_>, section: &Section<'_>, known: &Known, configured: &Configured) -> Option<Target> {
+    match (section.get("worker"), section.get("ctl"), section.get("queue")) {
+        (Some(worker), None, None) => known.kind(&worker).map(Target::Worker),
+        (None, Some(ctl), None) => {
             let line = ctl.text()?;
             match words::split(line) {
                 Ok(_) => Some(Target::Ctl(line.to_owned())),
@@ -80,20 +119,45 @@ fn target(item: &Item<'_>, section: &Section<'_>, known: &Known) -> Option<Targe
                 }
             }
         }
+        (None, None, Some(queue)) => {
+            let name = queue.text()?;
+            if configured.contains(name) {
+                return Some(Target::Queue(name.to_owned()));
+            }
+            let names = configured.iter().map(String::as_str);
+            let mut hint = match configured.len() {
+                0 => "no queue is configured under workers".to_owned(),
+                _ => format!("configured are: {}", names.clone().take(20).collect::<Vec<_>>().join(", ")),
+            };
+            if let Some(near) = nearest(name, names) {
+                hint = format!("did you mean \"{near}\"? {hint}");
+            }
+            queue.problem(format!("unknown queue {}", queue.shown()), Some(hint));
+            None
+        }
+        (worker, ctl, Some(queue)) if worker.is_none() || ctl.is_none() => {
+            let hint = "the queue's own worker does its tasks".to_owned();
+            queue.key_problem("'queue' stands alone, without 'worker' and 'ctl'", Some(hint));
+            None
+        }
         _ => {
-            item.problem("Must specify one of 'worker' or 'ctl'", None);
+            let hint = "or 'queue', which names one of those under workers".to_owned();
+            item.problem("Must specify one of 'worker' or 'ctl'", Some(hint));
             None
         }
     }
 }
 
-/// The calendar, and its fields as they were written.
-fn times(item: &Item<'_>, section: &Section<'_>) -> Option<(Cron, String)> {
+/// When, and the fields as they were written.
+fn times(item: &Item<'_>, section: &Section<'_>) -> Option<(When, String)> {
     let mut fields = Fields::default();
     let mut written = Vec::new();
     let mut complete = true;
     for (entry, item) in section.items().filter(|(entry, _)| !matches!(entry.node.value, Value::Null)) {
-        let Some(field) = fields.by_name(&entry.key) else { continue };
+        let mut every = None;
+        let Some(field) = (if entry.key == "every" { Some(&mut every) } else { fields.by_name(&entry.key) }) else {
+            continue;
+        };
         let Some(text) = item.word() else {
             item.problem(format!("expected a number or an expression, not {}", item.shown()), None);
             complete = false;
@@ -106,16 +170,30 @@ fn times(item: &Item<'_>, section: &Section<'_>) -> Option<(Cron, String)> {
         written.push(format!("\"{}\":{value}", entry.key));
         *field = Some(if let Value::Int(number) = &entry.node.value { number.to_string() } else { text });
     }
-    let given = Fields::CALENDAR.iter().any(|name| fields.by_name(name).is_some_and(|field| field.is_some()));
-    if !given && complete {
-        item.problem(
-            "Must specify some property of the schedule",
-            Some(format!("one of {}", Fields::CALENDAR.join(", "))),
-        );
+    let every = section.get("every").map(|item| {
+        let every = item.duration()?;
+        // The finest that a calendar can say, too.
+        if every < Duration::from_secs(1) { item.expected("a duration of at least 1s") } else { Some(every) }
+    });
+    let calendar = Fields::CALENDAR.iter().find(|name| fields.by_name(name).is_some_and(|field| field.is_some()));
+    let ways: Vec<&str> =
+        [every.is_some().then_some("every"), fields.cron.is_some().then_some("cron"), calendar.copied()]
+            .into_iter()
+            .flatten()
+            .collect();
+    if let [first, second, ..] = ways[..]
+        && let Some(item) = section.get(first)
+    {
+        item.key_problem(format!("'{first}' and '{second}' exclude each other"), None);
         complete = false;
     }
-    match Cron::new(&fields) {
-        Ok(cron) => complete.then(|| (cron, format!("{{{}}}", written.join(",")))),
+    if ways.is_empty() && complete {
+        let hint = format!("one of {}, every, cron", Fields::CALENDAR.join(", "));
+        item.problem("Must specify some property of the schedule", Some(hint));
+        complete = false;
+    }
+    match When::new(&fields, every.flatten()) {
+        Ok(when) => (complete && every != Some(None)).then(|| (when, format!("{{{}}}", written.join(",")))),
         Err(errors) => {
             for error in errors {
                 if let Some(item) = section.get(error.field) {
@@ -136,6 +214,7 @@ fn add_queue(item: &Item<'_>, schedule: &Schedule, queues: &mut Vec<Queue>, disa
     let kind = match &schedule.target {
         Target::Worker(kind) => kind,
         Target::Ctl(_) => CTL_EXECUTOR,
+        Target::Queue(_) => return,
     };
     if !is_queue_name(&schedule.queue) {
         item.problem(format!("\"{}\" is not a properly-formatted queue name", schedule.queue), None);

@@ -21,6 +21,8 @@ pub(super) struct Calendar {
     pub(super) hour: Set,
     pub(super) minute: Set,
     pub(super) second: Set,
+    /// One of day and day of week is enough.
+    either_day: bool,
 }
 
 impl Calendar {
@@ -48,7 +50,13 @@ impl Calendar {
                 None => Set::all(field),
             }
         });
-        Self { year, month, day, week, day_of_week, hour, minute, second }
+        Self { year, month, day, week, day_of_week, hour, minute, second, either_day: false }
+    }
+
+    /// Of a crontab's fields; `either_day`: one of day and day of week is enough.
+    pub(super) fn of_crontab(month: Set, day: Set, day_of_week: Set, hour: Set, minute: Set, either_day: bool) -> Self {
+        let (year, week, second) = (Set::all(YEAR), Set::all(WEEK), Set::minimum(SECOND));
+        Self { year, month, day, week, day_of_week, hour, minute, second, either_day }
     }
 
     /// Whether there is such a day at all: the 31st of February is none.
@@ -109,9 +117,10 @@ impl Calendar {
                 first_weekday: first.weekday().to_monday_zero_offset() as u8,
             };
             let mut next_day = if month == from.month() as u16 { from.day() as u16 } else { 1 };
-            while let Some(day) = self.day.first_day(next_day, shape) {
+            while let Some(day) = self.candidate(next_day, shape) {
                 let date = Date::new(from.year(), month as i8, day as i8).ok()?;
-                if self.day_of_week.contains(date.weekday().to_monday_zero_offset() as u16)
+                let named = self.either_day && self.day.first_day(day, shape) == Some(day);
+                if (named || self.day_of_week.contains(date.weekday().to_monday_zero_offset() as u16))
                     && self.week.contains(date.iso_week_date().week() as u16)
                 {
                     return Some(date);
@@ -123,6 +132,11 @@ impl Calendar {
         None
     }
 
+    /// The next day of a month that is worth a look.
+    fn candidate(&self, from: u16, month: Month) -> Option<u16> {
+        if self.either_day { Some(from).filter(|day| *day <= month.days) } else { self.day.first_day(from, month) }
+    }
+
     /// Whether a second is named, by looking at each field alone: what [`Calendar::first`] is tested against.
     #[cfg(test)]
     pub(super) fn matches(&self, at: DateTime) -> bool {
@@ -130,11 +144,12 @@ impl Calendar {
         let first = date.first_of_month();
         let month =
             Month { days: date.days_in_month() as u16, first_weekday: first.weekday().to_monday_zero_offset() as u8 };
+        let day = self.day.first_day(date.day() as u16, month) == Some(date.day() as u16);
+        let weekday = self.day_of_week.contains(date.weekday().to_monday_zero_offset() as u16);
         self.year.contains(date.year() as u16)
             && self.month.contains(date.month() as u16)
-            && self.day.first_day(date.day() as u16, month) == Some(date.day() as u16)
+            && if self.either_day { day || weekday } else { day && weekday }
             && self.week.contains(date.iso_week_date().week() as u16)
-            && self.day_of_week.contains(date.weekday().to_monday_zero_offset() as u16)
             && self.hour.contains(at.hour() as u16)
             && self.minute.contains(at.minute() as u16)
             && self.second.contains(at.second() as u16)

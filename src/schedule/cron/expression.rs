@@ -12,7 +12,8 @@ pub(super) struct Field {
     pub(super) names_are: &'static str,
 }
 
-const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+pub(super) const MONTHS: &[&str] =
+    &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const POSITIONS: &[&str] = &["1st", "2nd", "3rd", "4th", "5th", "last"];
 
@@ -62,6 +63,11 @@ impl Set {
     /// The least value of the field alone.
     pub(super) fn minimum(field: Field) -> Self {
         Self(vec![Expression::Range { first: field.min, last: field.min, step: 1, star: false }])
+    }
+
+    /// These values; `star`: they were written with `*`.
+    pub(super) fn of_values(values: Vec<u16>, star: bool) -> Self {
+        Self(values.into_iter().map(|value| Expression::Range { first: value, last: value, step: 1, star }).collect())
     }
 
     /// Whether some expression begins with `*`.

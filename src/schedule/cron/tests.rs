@@ -253,3 +253,81 @@ fn messages() {
         assert_eq!(errors(&[("minute", bad)]).len(), 1, "{bad}");
     }
 }
+
+/// A line, and the first four moments after Saturday 2026-11-21 10:20:30.5 UTC.
+const CRONTABS: &[(&str, &str)] = &[
+    ("0 3 * * *", "2026-11-22T03:00:00 2026-11-23T03:00:00 2026-11-24T03:00:00 2026-11-25T03:00:00"),
+    ("*/20 * * * *", "2026-11-21T10:40:00 2026-11-21T11:00:00 2026-11-21T11:20:00 2026-11-21T11:40:00"),
+    ("5/25 9-10 * * *", "2026-11-21T10:30:00 2026-11-21T10:55:00 2026-11-22T09:05:00 2026-11-22T09:30:00"),
+    ("0 12 * * 0", "2026-11-22T12:00:00 2026-11-29T12:00:00 2026-12-06T12:00:00 2026-12-13T12:00:00"),
+    ("0 12 * * 7", "2026-11-22T12:00:00 2026-11-29T12:00:00 2026-12-06T12:00:00 2026-12-13T12:00:00"),
+    ("0 12 * * 1", "2026-11-23T12:00:00 2026-11-30T12:00:00 2026-12-07T12:00:00 2026-12-14T12:00:00"),
+    ("0 0 * * 5-7", "2026-11-22T00:00:00 2026-11-27T00:00:00 2026-11-28T00:00:00 2026-11-29T00:00:00"),
+    ("0 0 * * fri-Sun", "2026-11-22T00:00:00 2026-11-27T00:00:00 2026-11-28T00:00:00 2026-11-29T00:00:00"),
+    ("0 0 * * sun-mon", "2026-11-22T00:00:00 2026-11-23T00:00:00 2026-11-29T00:00:00 2026-11-30T00:00:00"),
+    ("0 0 * * mon-fri/2", "2026-11-23T00:00:00 2026-11-25T00:00:00 2026-11-27T00:00:00 2026-11-30T00:00:00"),
+    ("0 0 * * */3", "2026-11-22T00:00:00 2026-11-25T00:00:00 2026-11-28T00:00:00 2026-11-29T00:00:00"),
+    ("15,45 6 1 jan,JUL *", "2027-01-01T06:15:00 2027-01-01T06:45:00 2027-07-01T06:15:00 2027-07-01T06:45:00"),
+    // Both restricted: one is enough. Friday the 13th is not what this says.
+    ("0 0 13 * 5", "2026-11-27T00:00:00 2026-12-04T00:00:00 2026-12-11T00:00:00 2026-12-13T00:00:00"),
+    ("0 0 31 2 mon", "2027-02-01T00:00:00 2027-02-08T00:00:00 2027-02-15T00:00:00 2027-02-22T00:00:00"),
+    ("0 0 1-31 * 0", "2026-11-22T00:00:00 2026-11-23T00:00:00 2026-11-24T00:00:00 2026-11-25T00:00:00"),
+    // One of them begins with *: both have to match.
+    ("0 0 */2 * 1", "2026-11-23T00:00:00 2026-12-07T00:00:00 2026-12-21T00:00:00 2027-01-11T00:00:00"),
+    ("0 0 13 * *", "2026-12-13T00:00:00 2027-01-13T00:00:00 2027-02-13T00:00:00 2027-03-13T00:00:00"),
+    ("@hourly", "2026-11-21T11:00:00 2026-11-21T12:00:00 2026-11-21T13:00:00 2026-11-21T14:00:00"),
+    ("@Daily", "2026-11-22T00:00:00 2026-11-23T00:00:00 2026-11-24T00:00:00 2026-11-25T00:00:00"),
+    ("@midnight", "2026-11-22T00:00:00 2026-11-23T00:00:00 2026-11-24T00:00:00 2026-11-25T00:00:00"),
+    ("@weekly", "2026-11-22T00:00:00 2026-11-29T00:00:00 2026-12-06T00:00:00 2026-12-13T00:00:00"),
+    ("@monthly", "2026-12-01T00:00:00 2027-01-01T00:00:00 2027-02-01T00:00:00 2027-03-01T00:00:00"),
+    ("@yearly", "2027-01-01T00:00:00 2028-01-01T00:00:00 2029-01-01T00:00:00 2030-01-01T00:00:00"),
+    (" 59  23\t31 12 * ", "2026-12-31T23:59:00 2027-12-31T23:59:00 2028-12-31T23:59:00 2029-12-31T23:59:00"),
+];
+
+#[test]
+fn lines_of_a_crontab_mean_what_they_mean_to_cron() {
+    for (line, expected) in CRONTABS {
+        assert_eq!(next(&cron("UTC", &[("cron", line)]), "2026-11-21T10:20:30.5Z", 4).join(" "), *expected, "{line}");
+    }
+    let bounded = [("cron", "0 3 * * *"), ("start_date", "2026-12-01 03:00"), ("end_date", "2026-12-02 03:00")];
+    assert_eq!(next(&cron("UTC", &bounded), "2026-11-21T10:20:30Z", 4), ["2026-12-01T03:00:00", "2026-12-02T03:00:00"]);
+}
+
+#[test]
+fn what_cron_does_not_know_is_refused() {
+    for (line, error) in [
+        ("", "\"\" has 0 fields, not five: minute hour day month weekday"),
+        ("0 0 3 * * *", "\"0 0 3 * * *\" has 6 fields, not five: minute hour day month weekday"),
+        ("60 * * * *", "Unrecognized expression \"60\" for minute"),
+        ("0 24 * * *", "Unrecognized expression \"24\" for hour"),
+        ("0 0 0 * *", "Unrecognized expression \"0\" for day"),
+        ("0 0 L * *", "Unrecognized expression \"L\" for day"),
+        ("0 0 * 13 *", "Unrecognized expression \"13\" for month"),
+        ("0 0 * * 8", "Unrecognized expression \"8\" for weekday"),
+        ("0 0 * * mo", "Unrecognized expression \"mo\" for weekday"),
+        ("0 0 ? * 1", "Unrecognized expression \"?\" for day"),
+        ("0 22-2 * * *", "the range \"22-2\" for hour ends before it begins"),
+        ("*/0 * * * *", "the step in \"*/0\" for minute lies not between 1 and 59"),
+        ("*/90 * * * *", "the step in \"*/90\" for minute lies not between 1 and 59"),
+        ("1, * * * *", "Unrecognized expression \"\" for minute"),
+        ("1-2-3 * * * *", "Unrecognized expression \"1-2-3\" for minute"),
+        ("0 -2 * * *", "Unrecognized expression \"-2\" for hour"),
+        ("0 0 30 2 *", "there is no such day"),
+    ] {
+        assert_eq!(errors(&[("cron", line)]), [error], "{line}");
+    }
+    let words = "@yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly";
+    assert_eq!(errors(&[("cron", "@reboot")]), [format!("\"@reboot\" is not one of {words}")]);
+}
+
+#[test]
+fn a_crontab_line_keeps_to_the_rules_where_clocks_change() {
+    let berlin = |line: &str, after: &str, count| next(&cron("Europe/Berlin", &[("cron", line)]), after, count);
+    // 02:30 does not exist on 29 March and occurs twice on 25 October.
+    assert_eq!(berlin("30 2 * * *", "2026-03-28T12:00:00Z", 2), ["2026-03-29T03:30:00", "2026-03-30T02:30:00"]);
+    assert_eq!(berlin("30 2 * * *", "2026-10-24T12:00:00Z", 2), ["2026-10-25T02:30:00", "2026-10-26T02:30:00"]);
+    assert_eq!(
+        berlin("30 * * * *", "2026-10-24T23:45:00Z", 3),
+        ["2026-10-25T02:30:00", "2026-10-25T02:30:00", "2026-10-25T03:30:00"]
+    );
+}
