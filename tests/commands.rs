@@ -100,19 +100,20 @@ fn a_queue_is_shown_with_its_delays_and_names() {
          retry: { max_attempts: 4, first: 1s, factor: 3, longest: 1h, jitter: 20% }\n",
     );
     demo.uri = "amqp://example.org".to_owned();
-    let shown = demo.json(&["config", "show", "--json"])["workers"]["foo"].clone();
+    let all = demo.json(&["config", "show", "--json"]);
+    let (shown, derived) = (&all["workers"]["foo"], &all["x-derived"]["queues"]["foo"]);
     let retry = json!({ "max_attempts": 4, "first": 1, "factor": 3.0, "longest": 3600, "jitter": 0.2 });
-    assert_eq!((&shown["retry"], &shown["delays"]), (&retry, &json!([1, 3, 9, 5])), "{shown}");
+    assert_eq!((&shown["retry"], &derived["delays"]), (&retry, &json!([1, 3, 9, 5])), "{shown}");
     assert_eq!(shown["unique"], json!({ "key": "{payload.k}", "conflict": "snooze", "after": 5 }));
     assert_eq!(shown["dead_letter"], json!({ "queue": "gone", "keep": "forever" }));
     // 3 s are 2 and 1; 9 s are 5, 2 and 2.
     let delays = ["foo.retry.1000", "foo.retry.2000", "foo.retry.5000"];
     let names = json!({ "queue": "foo", "retry": "foo.retry.<ms>", "delays": delays, "dead_letter": "gone" });
-    assert_eq!(shown["names"], names);
+    assert_eq!(derived["names"], names);
     demo.uri = "localmem:".to_owned();
-    let shown = demo.json(&["config", "show", "--json"])["workers"]["foo"].clone();
-    assert_eq!(shown["delays"], json!([1, 3, 9, 5]));
-    assert_eq!(shown["names"], json!({ "queue": "foo", "retry": null, "delays": null, "dead_letter": "gone" }));
+    let derived = demo.json(&["config", "show", "--json"])["x-derived"]["queues"]["foo"].clone();
+    assert_eq!(derived["delays"], json!([1, 3, 9, 5]));
+    assert_eq!(derived["names"], json!({ "queue": "foo", "retry": null, "delays": null, "dead_letter": "gone" }));
 }
 
 #[test]
@@ -133,12 +134,25 @@ fn the_settings_are_shown_as_they_are_meant() {
         assert!(!text.contains("secret"), "{text}");
     }
     let names = json!({ "queue": "foo", "retry": "foo.retry.<ms>", "delays": [], "dead_letter": "foo_failed" });
-    assert_eq!(shown["workers"]["foo"]["names"], names);
+    assert_eq!(shown["x-derived"]["queues"]["foo"]["names"], names);
+    let yaml = demo.run(&["config", "show"]).stdout;
+    // Its password is masked there, and not known any more.
+    demo.uri = "amqp://user:***@example.org/".to_owned();
+    for shown in [format!("{shown}\n"), yaml] {
+        demo.write("shown.yaml", &shown);
+        let json = if shown.starts_with('{') { &["--json"][..] } else { &[] };
+        let run = demo.run(&[&["config", "show", "-c", "shown.yaml"], json].concat());
+        assert_eq!((run.code, run.stdout.as_str()), (0, shown.as_str()), "{}", run.stderr);
+    }
+    for verb in [&["workers"][..], &["submit", "foo", "1"], &["queues"], &["process", "foo"]] {
+        let run = demo.run(&[verb, &["-c", "shown.yaml"]].concat());
+        refused(&run, 78, "\"amqp://user:***@example.org/\" is not a transport: its password is masked", None);
+    }
     demo.uri = file;
     let check = demo.run(&["config", "check"]);
     assert_eq!((check.code, check.stdout.as_str()), (0, "the configuration is right: 1 queues, 0 schedules\n"));
     assert_eq!(demo.json(&["config", "check", "--json"]), json!([]));
-    assert_eq!(demo.files(), ["asynctask.yaml"]);
+    assert_eq!(demo.files(), ["asynctask.yaml", "shown.yaml"]);
 }
 
 // Usage.

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use asynctask::{
-    config::{Config, Misfire, Mode, Origin, Problem, Problems, Sources, Target, load},
+    config::{Config, Misfire, Mode, Origin, Problem, Problems, Schedule, Sources, Target, load},
     task::Accepts,
     transport::Uri,
     unique::Conflict,
@@ -548,10 +548,11 @@ scheduled_workers:
 - {worker: demo_bar_worker, every: 60, start_date: 2026-01-01}
 "#;
     let config = Desk::new().file("a.yaml", text).env("TEXT", "ü\"}\n").load();
+    let text = |schedule: &Schedule| schedule.payload.as_ref().map(|payload| payload.text.clone());
     let told: Vec<_> = config
         .schedules
         .iter()
-        .map(|schedule| (schedule.queue.as_str(), schedule.payload.as_deref(), schedule.fields.as_str()))
+        .map(|schedule| (schedule.queue.as_str(), text(schedule), schedule.fields.as_str()))
         .collect();
     let numbers =
         r#"{"to":["a",1.10,1e400,31,-0.0,null,"yes",true,"1"],"n":12345678901234567890123456789012345678901234567890}"#;
@@ -559,10 +560,10 @@ scheduled_workers:
         told,
         [
             ("mail", None, r#"{"every":"90s"}"#),
-            ("mail", Some(numbers), r#"{"every":"90s"}"#),
-            ("mail", Some("null"), r#"{"cron":"0 3 * * mon-fri","timezone":"Europe/Berlin"}"#),
-            ("elsewhere", Some(r#""ü\"}\n""#), r#"{"every":"1d"}"#),
-            ("scheduled_0_demo_bar_worker", Some("[1,2]"), r#"{"cron":"@daily"}"#),
+            ("mail", Some(numbers.to_owned()), r#"{"every":"90s"}"#),
+            ("mail", Some("null".to_owned()), r#"{"cron":"0 3 * * mon-fri","timezone":"Europe/Berlin"}"#),
+            ("elsewhere", Some(r#""ü\"}\n""#.to_owned()), r#"{"every":"1d"}"#),
+            ("scheduled_0_demo_bar_worker", Some("[1,2]".to_owned()), r#"{"cron":"@daily"}"#),
             ("scheduled_0_demo_bar_worker", None, r#"{"every":60,"start_date":"2026-01-01"}"#),
         ]
     );
@@ -578,7 +579,7 @@ scheduled_workers:
     assert_eq!(queues, ["mail", "scheduled_0_demo_bar_worker"], "no queue of their own");
 
     let same = Desk::new().set("scheduled_workers=[{worker: demo_foo_worker, hour: 1, payload: 1.10}]").load();
-    assert_eq!(same.schedules[0].payload.as_deref(), Some("1.10"), "in an option, too");
+    assert_eq!(text(&same.schedules[0]).as_deref(), Some("1.10"), "in an option, too");
     let wrong = |schedule: &str| {
         let line = one(&format!("workers: {{mail: demo_foo_worker}}\nscheduled_workers:\n- {{{schedule}}}\n"));
         line.split_once(" scheduled_workers[0]").unwrap().1.to_owned()
@@ -668,6 +669,77 @@ fn nonsense_is_refused_and_never_panics() {
     assert!(braces.contains("hint: within { } and [ ], a value with ${NAME} is put in quotes"), "{braces}");
 }
 
+/// What is shown, fed back, is shown the same; and it means the same.
+fn fed_back(shown: &str, sources: &Sources) -> Config {
+    let desk = Desk::new().file("shown.yaml", shown);
+    let again = Sources { files: vec![desk.path().join("shown.yaml")], set: Vec::new(), ..sources.clone() };
+    let config = load(&again).unwrap_or_else(|problems| panic!("{problems}\n{shown}"));
+    let told = if shown.starts_with('{') { config.to_json_text() } else { config.to_yaml() };
+    assert_eq!(told.unwrap(), shown.trim_start_matches('\n'));
+    config
+}
+
+#[test]
+fn what_is_shown_is_a_configuration() {
+    let odd = r#"
+transport: sqlite:/somewhere/${NAME}.db
+x-base: &base {worker: odd, unique: {key: "{payload.a}", conflict: drop}, rate_max_calls: 3, rate_period: 1.5}
+workers:
+  foo: *base
+  "no": {<<: *base, timeout: 1h30m, recycle: {max_memory: 1.5GB}, dead_letter: {keep: forever}}
+  "1.10": {<<: *base, retry: {first: 100ms, jitter: 33%}}
+  off: null
+kinds:
+  odd: {command: [run, '$${NAME}', '$$${x', "yes", '1', "a\nb: c", ' # '], env: {A: b}, umask: '007', clear_env: true}
+  file: {command: [./run], mode: once, input: file, accepts: json, cwd: ..}
+scheduled_workers:
+- {ctl: backup 'a b', second: 1}
+- {ctl: backup 'a b', second: 2, minute: 7}
+- {ctl: 'copy amqp://u:hunter2@h/ x', hour: 1}
+- {ctl: clean, hour: 2, id: by_hand, misfire: run_once}
+- {worker: odd, minute: "*/7", hour: 3, day: last, timezone: Europe/Berlin, start_date: 2026-01-01}
+- {worker: odd, every: 90s}
+- {worker: odd, every: 90, payload: {b: 1.10, a: [1e400, "$${x}", {"$${k": "amqp://u:hunter2@h"}], n: "\u0085\0\u2028é😀\t"}}
+- {queue: foo, cron: "0 3 * * mon-fri", payload: payload0of1.}
+- {queue: "1.10", every: 1d, payload: null}
+- {queue: off, every: 1d, payload: "[1]"}
+"#;
+    let desk = Desk::new().file("odd.yaml", odd).env("NAME", "a${b}c");
+    let config = desk.load();
+    for shown in [config.to_yaml().unwrap(), config.to_json_text().unwrap()] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+        let again = fed_back(&shown, &desk.sources);
+        let mut sorted = config.queues.clone();
+        sorted.sort_by(|one, other| one.name.cmp(&other.name));
+        assert_eq!((&again.queues, &again.disabled), (&sorted, &config.disabled));
+        assert_eq!((&again.transport, &again.application), (&config.transport, &config.application));
+        let known = |config: &Config| -> Vec<_> {
+            let schedules = config.schedules.iter();
+            schedules.map(|one| (one.id.clone(), one.queue.clone(), one.when.clone(), one.misfire)).collect()
+        };
+        assert_eq!(known(&again), known(&config));
+        let payloads = |config: &Config| -> Vec<_> {
+            config.schedules.iter().map(|one| one.payload.as_ref().map(|payload| payload.text.clone())).collect()
+        };
+        let masked: Vec<_> =
+            payloads(&config).into_iter().map(|text| text.map(|text| text.replace("hunter2", "***"))).collect();
+        assert_eq!(payloads(&again), masked);
+        assert_eq!(again.kinds["odd"].argv, ["run", "${NAME}", "$${x", "yes", "1", "a\nb: c", " # "]);
+        assert_eq!(
+            (again.kinds["odd"].terms.clone(), &again.kinds["file"]),
+            (config.kinds["odd"].terms.clone(), &config.kinds["file"])
+        );
+    }
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let sources = Sources { files: vec![config.join("reference.yaml")], cwd: config, ..Sources::default() };
+    let reference = load(&sources).unwrap();
+    for shown in [reference.to_yaml().unwrap(), reference.to_json_text().unwrap()] {
+        assert!(shown.contains("amqp://guest:***@localhost"), "{shown}");
+        assert!(fed_back(&shown, &sources).transport.is_masked());
+    }
+    fed_back(&Desk::new().load().to_yaml().unwrap(), &Sources::default());
+}
+
 fn keys(count: usize) -> String {
     (0..count).map(|n| format!("k{n}: 1\n")).collect::<Vec<_>>().concat()
 }
@@ -709,9 +781,10 @@ fn the_reference_sets_every_key_off_its_default() {
     assert_eq!(reference["kinds"]["thumbnail"]["accepts"], "json");
     // What is not a setting, or is set by being there at all.
     let fixed = [
-        ".folder",
-        ".files",
-        ".workers.thumbnails.names.queue",
+        ".x-derived.queues.thumbnails.names.queue",
+        ".x-derived.queues.resized",
+        ".x-derived.queues.scheduled",
+        ".x-derived.schedules",
         ".kinds.resize",
         ".kinds.thumbnail.accepts",
         ".workers.resized",

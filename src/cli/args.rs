@@ -334,7 +334,7 @@ pub(super) struct FailedShow {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Config {
-    /// Print the merged settings, secrets masked
+    /// Print the merged settings, secrets masked, in a form that can be read as a configuration again
     Show {
         /// As JSON instead of YAML
         #[arg(long)]

@@ -1,5 +1,7 @@
 //! `asynctask config`: what the settings mean.
 
+use std::io::IsTerminal;
+
 use super::{
     args::{Config, Global},
     load, print, sources,
@@ -12,14 +14,16 @@ use crate::{
 pub(super) fn run(app: &App, global: &Global, verb: &Config) -> Result<Code, Error> {
     match verb {
         Config::Show { json } => {
-            let settings = load(app, global)?.to_json();
-            if *json {
-                print(&format!("{settings}\n"))?;
-            } else {
-                let text = serde_yaml::to_string(&settings)
-                    .map_err(|error| Error::new(Code::Internal, format!("cannot write the settings: {error}")))?;
-                print(&text)?;
+            let config = load(app, global)?;
+            let text = if *json { config.to_json_text().map(|text| text + "\n") } else { config.to_yaml() };
+            let text =
+                text.map_err(|error| Error::new(Code::Internal, format!("cannot write the settings: {error}")))?;
+            // For people: fed back from a file, the settings come from that one.
+            if !*json && std::io::stdout().is_terminal() && !config.files.is_empty() {
+                let files: Vec<String> = config.files.iter().map(|path| path.display().to_string()).collect();
+                print(&format!("# {}\n", super::harmless(&files.join(", ")).replace('\n', " ")))?;
             }
+            print(&text)?;
         }
         Config::Check { json: false } => {
             let config = load(app, global)?;

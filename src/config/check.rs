@@ -7,6 +7,8 @@ mod terms;
 
 use std::{net::SocketAddr, time::Duration};
 
+pub(super) use self::schedules::is_id as is_schedule_id;
+
 use super::{
     Backoff, Config, Supervisor,
     file::{Sources, Typed},

@@ -6,55 +6,56 @@
 use serde_json::value::RawValue;
 
 use super::{
+    Payload,
     node::{Node, Value},
     reader::Item,
+    substitute::escaped,
 };
+use crate::secrets::masked;
 
 /// Larger payloads belong in a file that the payload names.
 const MAX_BYTES: usize = 1 << 20;
 
 /// The value as JSON text; reports what JSON cannot say.
-pub(super) fn text(item: &Item<'_>) -> Option<String> {
-    let mut text = String::new();
-    match write(item.node, &mut text) {
-        Ok(()) => Some(text),
-        Err(what) => {
-            item.problem(what, None);
-            None
-        }
-    }
+pub(super) fn payload(item: &Item<'_>) -> Option<Payload> {
+    let mut payload = Payload { text: String::new(), shown: String::new() };
+    let done = write(item.node, &mut payload.text, &str::to_owned).and_then(|()| {
+        // As `config show` prints it, and as it can be read again.
+        write(item.node, &mut payload.shown, &|text| escaped(&masked(text)))
+    });
+    done.map_err(|what| item.problem(what, None)).ok()?;
+    Some(payload)
 }
 
-fn write(node: &Node, text: &mut String) -> Result<(), String> {
-    match &node.value {
-        Value::Null => text.push_str("null"),
-        Value::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
-        Value::Int(value) => match node.written.as_deref().filter(|written| is_number(written)) {
-            Some(written) => text.push_str(written),
-            None if *value == i128::MAX => return Err("holds a number that is too large to be read".to_owned()),
-            None => text.push_str(&value.to_string()),
-        },
-        Value::Float(value) => match node.written.as_deref().filter(|written| is_number(written)) {
-            Some(written) => text.push_str(written),
-            None if !value.is_finite() => return Err(format!("JSON has no number {value}; put it in quotes")),
-            None => text.push_str(&serde_json::Value::from(*value).to_string()),
-        },
-        Value::Text(value) => quote(value, text),
-        Value::List(nodes) => {
+/// `form` gives texts, but not keys, the form in which they are written.
+fn write(node: &Node, text: &mut String, form: &impl Fn(&str) -> String) -> Result<(), String> {
+    let as_written = node.written.as_deref().filter(|written| is_number(written));
+    match (&node.value, as_written) {
+        (Value::Null, _) => text.push_str("null"),
+        (Value::Bool(value), _) => text.push_str(if *value { "true" } else { "false" }),
+        (Value::Int(_) | Value::Float(_), Some(written)) => text.push_str(written),
+        (Value::Int(i128::MAX), None) => return Err("holds a number that is too large to be read".to_owned()),
+        (Value::Int(value), None) => text.push_str(&value.to_string()),
+        (Value::Float(value), None) if !value.is_finite() => {
+            return Err(format!("JSON has no number {value}; put it in quotes"));
+        }
+        (Value::Float(value), None) => text.push_str(&serde_json::Value::from(*value).to_string()),
+        (Value::Text(value), _) => quote(&form(value), text),
+        (Value::List(nodes), _) => {
             text.push('[');
             for (number, node) in nodes.iter().enumerate() {
                 text.push_str(if number > 0 { "," } else { "" });
-                write(node, text)?;
+                write(node, text, form)?;
             }
             text.push(']');
         }
-        Value::Map(entries) => {
+        (Value::Map(entries), _) => {
             text.push('{');
             for (number, entry) in entries.iter().enumerate() {
                 text.push_str(if number > 0 { "," } else { "" });
                 quote(&entry.key, text);
                 text.push(':');
-                write(&entry.node, text)?;
+                write(&entry.node, text, form)?;
             }
             text.push('}');
         }
@@ -62,8 +63,15 @@ fn write(node: &Node, text: &mut String) -> Result<(), String> {
     if text.len() > MAX_BYTES { Err("is larger than 1 MiB as JSON".to_owned()) } else { Ok(()) }
 }
 
+/// What YAML does not take as it is, is escaped.
 fn quote(value: &str, text: &mut String) {
-    text.push_str(&serde_json::Value::from(value).to_string());
+    for letter in serde_json::Value::from(value).to_string().chars() {
+        if letter.is_control() || matches!(letter, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}') {
+            text.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            text.push(letter);
+        }
+    }
 }
 
 /// Whether JSON writes numbers so.

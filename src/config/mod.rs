@@ -262,8 +262,8 @@ pub struct Schedule {
     pub target: Target,
     /// When.
     pub when: crate::schedule::when::When,
-    /// The payload of its tasks, as JSON text; `{}` without one.
-    pub payload: Option<String>,
+    /// The payload of its tasks; `{}` without one.
+    pub payload: Option<Payload>,
     /// What to do about moments missed while nobody held the lease.
     pub misfire: Misfire,
     /// The time fields as they were written, for the log: `{"second":"*/5"}`.
@@ -276,6 +276,21 @@ impl Schedule {
     pub fn announcement(&self) -> String {
         let (Target::Worker(target) | Target::Queue(target) | Target::Ctl(target)) = &self.target;
         format!("Scheduling \"{}\" for {}", masked(target), self.fields)
+    }
+}
+
+/// What a schedule gives its tasks. Its `Debug` form hides passwords of addresses, and nothing else.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// JSON text.
+    pub text: String,
+    /// The same as the settings show it: passwords of addresses masked, `${` escaped.
+    pub(crate) shown: String,
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.shown)
     }
 }
 

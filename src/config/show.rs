@@ -4,25 +4,73 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{Acks, Backoff, Command, Config, Misfire, Mode, Queue, Schedule, Target};
+use super::{
+    Acks, Backoff, Command, Config, Misfire, Mode, Queue, Schedule, Target, check::is_schedule_id, substitute::escaped,
+};
 use crate::{
     secrets::masked,
     transport::{Uri, amqp},
+    unique::Conflict,
 };
 
 impl Config {
     /// The merged settings: keys as in the files, durations in seconds, sizes in bytes, the transport without its
-    /// password, passwords of addresses in command lines and the values of kinds' environments masked. `delays` of a queue
-    /// are those that its settings can ask for, in seconds, jitter aside; `names` are what it uses on the transport: with
-    /// RabbitMQ the delay queues that these delays pass through (`delays`), and the pattern of all, of which others are made
-    /// at first use (`retry`).
+    /// password, passwords of addresses in command lines and payloads and the values of kinds' environments masked. It can
+    /// be read as a configuration again, which means the same but for what is masked.
+    ///
+    /// What follows from the settings stands under `x-derived`, which is left alone then. Of each queue: `delays`, those
+    /// that its settings can ask for, in seconds, jitter aside; and `names`, what it uses on the transport: with RabbitMQ the
+    /// delay queues that these delays pass through (`delays`), and the pattern of all, of which others are made at first
+    /// use (`retry`). Of each schedule by its id: the queue of its tasks.
     #[must_use]
     pub fn to_json(&self) -> Value {
+        self.shown(|payload| serde_json::from_str(payload).unwrap_or_else(|_| payload.into()))
+    }
+
+    /// The same as YAML.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub fn to_yaml(&self) -> Result<String, String> {
+        let render = |settings: &Value| serde_yaml::to_string(settings).map_err(|error| error.to_string());
+        self.with_payloads(render, str::to_owned)
+    }
+
+    /// The same as one line of JSON.
+    ///
+    /// # Errors
+    /// None yet; see [`Config::to_yaml`].
+    pub fn to_json_text(&self) -> Result<String, String> {
+        self.with_payloads(|settings| Ok(settings.to_string()), |mark| format!("\"{mark}\""))
+    }
+
+    /// Puts the payloads in as they are: neither form has numbers of any size. JSON text is YAML, too.
+    fn with_payloads(
+        &self,
+        render: impl Fn(&Value) -> Result<String, String>,
+        marked: impl Fn(&str) -> String,
+    ) -> Result<String, String> {
+        let without = render(&self.shown(|_| Value::Null))?;
+        let is_free = |mark: &String| !without.contains(mark.as_str());
+        // A text has finitely many of them.
+        let Some(mark) = (0_u64..).map(|number| format!("payload{number}of")).find(is_free) else { return Ok(without) };
+        let count = std::cell::Cell::new(0);
+        let mut text = render(&self.shown(|_| {
+            count.set(count.get() + 1);
+            format!("{mark}{}.", count.get()).into()
+        }))?;
+        for (number, payload) in self.schedules.iter().filter_map(|schedule| schedule.payload.as_ref()).enumerate() {
+            text = text.replacen(&marked(&format!("{mark}{}.", number + 1)), &payload.shown, 1);
+        }
+        Ok(text)
+    }
+
+    fn shown(&self, payload: impl Fn(&str) -> Value) -> Value {
         let mut workers: Map<String, Value> =
-            self.queues.iter().map(|queue| (queue.name.clone(), self.queue(queue))).collect();
+            self.queues.iter().map(|queue| (queue.name.clone(), shown_queue(queue))).collect();
         workers.extend(self.disabled.iter().map(|name| (name.clone(), Value::Null)));
         let kinds: Map<String, Value> = self.kinds.iter().map(|(name, kind)| (name.clone(), command(kind))).collect();
-        json!({
+        let mut settings = json!({
             "application": self.application,
             "transport": self.transport.to_string(),
             "declare": if self.declare_passive { "passive" } else { "create" },
@@ -37,53 +85,30 @@ impl Config {
             },
             "control": { "socket": self.control_socket },
             "metrics": { "listen": self.metrics_listen },
-            "folder": self.folder,
-            "files": self.files,
-        })
+            "x-derived": self.derived(),
+        });
+        escape(&mut settings);
+        for (number, schedule) in self.schedules.iter().enumerate() {
+            if let Some(given) = &schedule.payload {
+                settings["scheduled_workers"][number]["payload"] = payload(&given.shown);
+            }
+        }
+        settings
     }
 
-    fn queue(&self, queue: &Queue) -> Value {
-        let mut retry = backoff(&queue.retry.backoff);
-        retry["max_attempts"] = queue.retry.max_attempts.into();
-        retry["jitter"] = queue.retry.jitter.into();
+    /// What follows from the settings and cannot be set.
+    fn derived(&self) -> Value {
+        let queue = |queue: &Queue| {
+            let delays: Vec<Value> = queue.delays().into_iter().map(seconds).collect();
+            (queue.name.clone(), json!({ "delays": delays, "names": self.names(queue) }))
+        };
+        let schedule = |schedule: &Schedule| (schedule.id.clone(), json!({ "queue": schedule.queue }));
         json!({
-            "worker": queue.kind,
-            "processes": queue.processes,
-            "concurrency": queue.concurrency,
-            "rate_max_calls": queue.rate.map(|rate| rate.calls),
-            "rate_period": queue.rate.map(|rate| seconds(rate.period)),
-            "acks": match queue.acks { Acks::Late => "late", Acks::Early => "early" },
-            "timeout": queue.timeout.map(seconds),
-            "retry": retry,
-            "dead_letter": {
-                "queue": queue.dead_letter.name,
-                "keep": queue.dead_letter.keep.map_or_else(|| "forever".into(), seconds),
-            },
-            "max_deliveries": queue.max_deliveries,
-            "breaker": {
-                "failures": queue.breaker.failures,
-                "pause": seconds(queue.breaker.pause),
-                "longest": seconds(queue.breaker.longest),
-                "errors": queue.breaker.errors,
-            },
-            "recycle": {
-                "max_tasks": queue.recycle.max_tasks,
-                "max_memory": queue.recycle.max_memory,
-                "max_age": queue.recycle.max_age.map(seconds),
-            },
-            "unwrap": queue.unwrap,
-            "unique": queue.unique.as_ref().map(|unique| json!({
-                "key": unique.key.to_string(),
-                "conflict": unique.conflict.as_str(),
-                "after": seconds(unique.after),
-            })),
-            "delays": queue.delays().into_iter().map(seconds).collect::<Vec<_>>(),
-            "names": self.names(queue),
+            "queues": self.queues.iter().map(queue).collect::<Map<_, _>>(),
+            "schedules": self.schedules.iter().map(schedule).collect::<Map<_, _>>(),
         })
     }
-}
 
-impl Config {
     /// What a queue is called on the transport.
     fn names(&self, queue: &Queue) -> Value {
         // Elsewhere a delayed task stays in its own queue.
@@ -96,6 +121,55 @@ impl Config {
         };
         json!({ "queue": queue.name, "retry": retry, "delays": delays, "dead_letter": queue.dead_letter.name })
     }
+}
+
+/// What is read again must not be taken for a variable of the environment.
+fn escape(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = escaped(text),
+        Value::Array(values) => values.iter_mut().for_each(escape),
+        Value::Object(map) => map.values_mut().for_each(escape),
+        _ => {}
+    }
+}
+
+fn shown_queue(queue: &Queue) -> Value {
+    let mut retry = backoff(&queue.retry.backoff);
+    retry["max_attempts"] = queue.retry.max_attempts.into();
+    retry["jitter"] = queue.retry.jitter.into();
+    json!({
+        "worker": queue.kind,
+        "processes": queue.processes,
+        "concurrency": queue.concurrency,
+        "rate_max_calls": queue.rate.map(|rate| rate.calls),
+        "rate_period": queue.rate.map(|rate| seconds(rate.period)),
+        "acks": match queue.acks { Acks::Late => "late", Acks::Early => "early" },
+        "timeout": queue.timeout.map(seconds),
+        "retry": retry,
+        "dead_letter": {
+            "queue": queue.dead_letter.name,
+            "keep": queue.dead_letter.keep.map_or_else(|| "forever".into(), seconds),
+        },
+        "max_deliveries": queue.max_deliveries,
+        "breaker": {
+            "failures": queue.breaker.failures,
+            "pause": seconds(queue.breaker.pause),
+            "longest": seconds(queue.breaker.longest),
+            "errors": queue.breaker.errors,
+        },
+        "recycle": {
+            "max_tasks": queue.recycle.max_tasks,
+            "max_memory": queue.recycle.max_memory,
+            "max_age": queue.recycle.max_age.map(seconds),
+        },
+        "unwrap": queue.unwrap,
+        "unique": queue.unique.as_ref().map(|unique| json!({
+            "key": unique.key.to_string(),
+            "conflict": unique.conflict.as_str(),
+            // Where nothing comes again, it is no setting.
+            "after": (unique.conflict == Conflict::Snooze).then(|| seconds(unique.after)),
+        })),
+    })
 }
 
 fn command(command: &Command) -> Value {
@@ -130,11 +204,12 @@ fn schedule(schedule: &Schedule) -> Value {
     let mut object: Value = serde_json::from_str(&schedule.fields).unwrap_or_default();
     match &schedule.target {
         Target::Worker(kind) => object["worker"] = kind.as_str().into(),
-        Target::Queue(_) => {}
+        Target::Queue(name) => object["queue"] = name.as_str().into(),
         Target::Ctl(line) => object["ctl"] = masked(line).into(),
     }
-    object["id"] = schedule.id.as_str().into();
-    object["queue"] = schedule.queue.as_str().into();
+    if is_schedule_id(&schedule.id) {
+        object["id"] = schedule.id.as_str().into();
+    }
     object["misfire"] = match schedule.misfire {
         Misfire::Skip => "skip".into(),
         Misfire::RunOnce => "run_once".into(),

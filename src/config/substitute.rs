@@ -48,12 +48,12 @@ impl<'a> Reader<'a> {
             }
             if letter == '$' && after.starts_with("${") {
                 self.rest.nth(1);
-                into.iter_mut().for_each(|into| into.push_str("${"));
+                put(&mut into, "${");
             } else if letter == '$' && after.starts_with('{') {
                 self.rest.next();
                 self.variable(into.as_deref_mut(), depth + 1)?;
             } else {
-                into.iter_mut().for_each(|into| into.push(letter));
+                put(&mut into, letter.encode_utf8(&mut [0; 4]));
             }
         }
         if depth > 0 { Err(NOT_CLOSED.to_owned()) } else { Ok(()) }
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
             (Some('-'), _) => match value {
                 Some(value) => {
                     self.until_end(None, depth)?;
-                    into.iter_mut().for_each(|into| into.push_str(value));
+                    put(&mut into, value);
                 }
                 None => self.until_end(into, depth)?,
             },
@@ -117,6 +117,12 @@ impl<'a> Reader<'a> {
     /// Where the next character stands.
     fn place(&mut self) -> usize {
         self.rest.peek().map_or(self.text.len(), |(at, _)| *at)
+    }
+}
+
+fn put(into: &mut Option<&mut String>, text: &str) {
+    if let Some(into) = into {
+        into.push_str(text);
     }
 }
 

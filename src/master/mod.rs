@@ -167,7 +167,10 @@ pub fn run_on(
         .build()
         .map_err(|error| internal("cannot make the event loop", error))?;
     let (events, told) = mpsc::unbounded_channel();
-    let transport = open(events).map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
+    let transport = open(events).map_err(|error| {
+        let code = if let transport::Error::BadUri { .. } = error { Code::Config } else { Code::Unavailable };
+        Error::new(code, error.to_string())
+    })?;
     let mut run = run;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {

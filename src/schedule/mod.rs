@@ -182,7 +182,7 @@ fn last_between(entry: &Entry, last: Timestamp, now: Timestamp) -> Option<Timest
 }
 
 fn act(schedule: &Schedule, moment: Timestamp, run: bool) -> Act {
-    let payload = || schedule.payload.clone().unwrap_or_else(|| "{}".to_owned());
+    let payload = || schedule.payload.as_ref().map_or_else(|| "{}".to_owned(), |payload| payload.text.clone());
     let (target, body) = match &schedule.target {
         Target::Worker(name) | Target::Queue(name) => (name.clone(), payload()),
         Target::Ctl(command) => (command.clone(), serde_json::json!({ "command": command }).to_string()),

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 #[derive(Clone, Debug, PartialEq)]
 pub enum When {
     /// Those that the fields or the crontab line name.
-    Calendar(Cron),
+    Calendar(Box<Cron>),
     /// `every`.
     Interval(Interval),
 }
@@ -31,7 +31,7 @@ impl When {
     /// # Errors
     /// One for each field that is wrong.
     pub fn new(fields: &Fields, every: Option<Duration>) -> Result<Self, Vec<FieldError>> {
-        let Some(every) = every else { return Cron::new(fields).map(Self::Calendar) };
+        let Some(every) = every else { return Cron::new(fields).map(|cron| Self::Calendar(cron.into())) };
         let mut errors = Vec::new();
         let bounds = Bounds::read(fields, &mut errors);
         if !errors.is_empty() {

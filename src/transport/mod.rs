@@ -356,8 +356,13 @@ fn pause(time: Duration) {
 /// Opens the transport that `uri` names. Returns at once; whether it can be reached is told by events and replies.
 ///
 /// # Errors
-/// If a thread or the files beside a database cannot be made.
+/// If a thread or the files beside a database cannot be made, or the address has no password but the `***` that is shown
+/// in its place.
 pub fn open(uri: &Uri, events: Events) -> Result<Box<dyn Transport>, Error> {
+    if uri.is_masked() {
+        let cause = "its password is masked, as config show prints it: the password itself has to stand there";
+        return Err(Error::BadUri { text: uri.to_string(), cause: cause.to_owned() });
+    }
     Ok(match uri {
         Uri::Sqlite(path) => Box::new(sqlite::Sqlite::open(path, events)?),
         Uri::Amqp(address) => Box::new(amqp::Amqp::open(address, events)?),

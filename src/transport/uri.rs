@@ -52,6 +52,14 @@ impl Uri {
     }
 }
 
+impl Uri {
+    /// Whether its password is the `***` that is shown in the place of one: it was copied from where it is masked.
+    #[must_use]
+    pub fn is_masked(&self) -> bool {
+        matches!(self, Self::Amqp(address) if address.contains(":***@"))
+    }
+}
+
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

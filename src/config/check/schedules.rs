@@ -60,7 +60,7 @@ fn schedule(item: &Item<'_>, known: &Known, configured: &Configured) -> Option<(
         if section.get("ctl").is_some() {
             payload.key_problem("a command line has no payload", None);
         }
-        json::text(&payload)
+        json::payload(&payload)
     });
     let id = section.get("id").and_then(|item| {
         let id = item.word().unwrap_or_default();
@@ -84,7 +84,7 @@ fn schedule(item: &Item<'_>, known: &Known, configured: &Configured) -> Option<(
         };
         // So that schedules with different payloads keep their names, whichever comes first.
         match &payload {
-            Some(payload) => format!("{plain}-{}", short_hash(payload)),
+            Some(payload) => format!("{plain}-{}", short_hash(&payload.text)),
             None => plain,
         }
     });
@@ -93,7 +93,7 @@ fn schedule(item: &Item<'_>, known: &Known, configured: &Configured) -> Option<(
 }
 
 /// Whether a schedule may have this id.
-pub(in super::super) fn is_id(id: &str) -> bool {
+pub(in crate::config) fn is_id(id: &str) -> bool {
     is_queue_name(id) && id.len() <= 150
 }
 
