@@ -700,7 +700,7 @@ scheduled_workers:
 - {worker: odd, minute: "*/7", hour: 3, day: last, timezone: Europe/Berlin, start_date: 2026-01-01}
 - {worker: odd, every: 90s}
 - {worker: odd, every: 90, payload: {b: 1.10, a: [1e400, "$${x}", {"$${k": "amqp://u:hunter2@h"}], n: "\u0085\0\u2028é😀\t"}}
-- {queue: foo, cron: "0 3 * * mon-fri", payload: payload0of1.}
+- {queue: foo, cron: "0 3 * * mon-fri", payload: payload-1.}
 - {queue: "1.10", every: 1d, payload: null}
 - {queue: off, every: 1d, payload: "[1]"}
 "#;

@@ -67,7 +67,7 @@ fn write(node: &Node, text: &mut String, form: &impl Fn(&str) -> String) -> Resu
 fn quote(value: &str, text: &mut String) {
     for letter in serde_json::Value::from(value).to_string().chars() {
         if letter.is_control() || matches!(letter, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}') {
-            text.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            text.extend(["\\u", &format!("{:04x}", u32::from(letter))]);
         } else {
             text.push(letter);
         }

@@ -51,9 +51,10 @@ impl Config {
         marked: impl Fn(&str) -> String,
     ) -> Result<String, String> {
         let without = render(&self.shown(|_| Value::Null))?;
-        let is_free = |mark: &String| !without.contains(mark.as_str());
-        // A text has finitely many of them.
-        let Some(mark) = (0_u64..).map(|number| format!("payload{number}of")).find(is_free) else { return Ok(without) };
+        let mut mark = "payload".to_owned();
+        while without.contains(&mark) {
+            mark.push('-');
+        }
         let count = std::cell::Cell::new(0);
         let mut text = render(&self.shown(|_| {
             count.set(count.get() + 1);
