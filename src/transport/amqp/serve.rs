@@ -86,7 +86,9 @@ async fn depths(address: &Address, queues: &[DeadQueue]) -> Result<Vec<Depth>, E
         all.extend(counted.map_err(|fault| address.fault(fault))?);
     }
     let mut users: HashMap<&str, u32> = HashMap::new();
-    queues.iter().for_each(|queue| *users.entry(&queue.name).or_default() += 1);
+    for queue in queues {
+        *users.entry(&queue.name).or_default() += 1;
+    }
     for (queue, depth) in queues.iter().zip(&mut all) {
         depth.failed_shared = users[queue.name.as_str()] > 1;
     }
