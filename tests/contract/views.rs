@@ -25,13 +25,13 @@ pub fn depths_count_each_state<T: Tenant>(tenant: &T) {
     let failure = Box::new(Failure::new(Reason::Failed, "no", Clock::wall()));
     party.settle_now(held[0].handle, Settlement::Dead(failure));
     let in_hand = if T::SEES_IN_HAND { 2 } else { 0 };
-    party.until_depth(&work, |depth| depth == Depth { ready: 3, delayed: 1, in_hand, failed: 1 });
+    party.until_depth(&work, |depth| depth == Depth { ready: 3, delayed: 1, in_hand, failed: 1, ..Depth::default() });
     // Everybody sees the same, and answers come in the order of the question.
     let client = Party::client(tenant);
     let queues = vec![DeadQueue::of(&next), DeadQueue::of(&work)];
     let depths = client.call(|reply| Request::Depths { queues, reply }).expect("counted");
     assert_eq!(depths[0], Depth { ready: 1, ..Depth::default() });
-    assert_eq!(depths[1], Depth { ready: 3, delayed: 1, in_hand, failed: 1 });
+    assert_eq!(depths[1], Depth { ready: 3, delayed: 1, in_hand, failed: 1, ..Depth::default() });
 }
 
 pub fn depths_of_nothing<T: Tenant>(tenant: &T) {
