@@ -476,6 +476,65 @@ scheduled_workers:
 }
 
 #[test]
+fn schedules_are_shown_with_their_moments_and_who_fires_them() {
+    const SHOWN: &str = r#"
+workers: { foo: demo_foo_worker }
+scheduled_workers:
+  - { queue: foo, every: 1s, id: often }
+  - { worker: demo_bar_worker, cron: "30 12 * * 1", timezone: Europe/Berlin, start_date: 2037-01-01 }
+  - { ctl: "copy amqp://u:hunter2@h/", year: 2000 }
+"#;
+    on_each(|demo| {
+        demo.write("asynctask.yaml", SHOWN);
+        let is_amqp = demo.uri.starts_with("amqp");
+        let shown = demo.json(&["schedules", "--json"]);
+        assert_eq!((&shown["leader"], &shown["led"]), (&Value::Null, &(!is_amqp).then_some(false).into()), "{shown}");
+        assert_eq!(shown["last_known"], !is_amqp, "without a master");
+        let [often, monday, never] = &shown["schedules"].as_array().expect("a list")[..] else { panic!("{shown}") };
+        assert_eq!((&often["id"], &often["queue"], &often["last_at"]), (&"often".into(), &"foo".into(), &Value::Null));
+        assert_eq!(often["next"].as_array().map(Vec::len), Some(3));
+        assert_eq!(
+            (&monday["worker"], &monday["queue"]),
+            (&"demo_bar_worker".into(), &"scheduled_0_demo_bar_worker".into())
+        );
+        let mondays = ["2037-01-05T12:30:00+01:00", "2037-01-12T12:30:00+01:00", "2037-01-19T12:30:00+01:00"];
+        assert_eq!(monday["next"], json!(mondays));
+        assert_eq!((&never["next"], &never["ctl"]), (&json!([]), &"copy amqp://u:***@h/".into()));
+        assert_eq!(demo.files(), ["asynctask.yaml"], "looking makes no file");
+        let table = demo.run(&["schedules"]);
+        assert_eq!(table.code, 0, "{table:?}");
+        let lines: Vec<&str> = table.stdout.lines().collect();
+        assert!(lines[0].starts_with(" ID") && lines[0].ends_with("FIRED BY"), "{}", table.stdout);
+        assert!(lines[1].contains("queue foo") && lines[1].ends_with(if is_amqp { "unknown" } else { "nobody" }));
+        assert!(lines[2].contains(&mondays.join("  ")), "{}", table.stdout);
+        refused(&demo.run(&["schedules", "--socket", "none-there"]), 3, "no master answers", Some("running"));
+
+        let mut command = demo.command(&["workers", "--scheduler"]);
+        command.env("LOG_LEVEL", "DEBUG");
+        let mut master = demo.follow(command);
+        master.expect("Triggering scheduled execution of foo");
+        master.expect("Triggering scheduled execution of foo");
+        let shown = demo.json(&["schedules", "--json"]);
+        assert_eq!((&shown["led"], &shown["last_known"]), (&true.into(), &true.into()), "{shown}");
+        assert_eq!(shown["leader"]["pid"], master.pid(), "{shown}");
+        let often = &shown["schedules"][0];
+        let at =
+            |moment: &Value| moment.as_str().expect("text").parse::<jiff::Timestamp>().expect("RFC 3339").as_second();
+        let (last, next) = (at(&often["last_at"]), at(&often["next"][0]));
+        assert!(last < next && next - last <= 5, "{shown}");
+        assert_eq!(shown["schedules"][1]["last_at"], Value::Null);
+        let table = demo.run(&["schedules"]).stdout;
+        assert!(table.contains(&format!("pid {} on ", master.pid())), "{table}");
+        master.signal(Signal::SIGTERM);
+        assert_eq!(master.wait().0, 0);
+    });
+    let demo = Demo::new(&Place::sqlite());
+    assert_eq!(demo.run(&["schedules"]).stdout, "no schedules are configured\n");
+    demo.write("asynctask.yaml", "scheduled_workers: [{ ctl: x, hour: 1, every: 1s }]");
+    assert_eq!(demo.run(&["schedules"]).code, 78);
+}
+
+#[test]
 fn a_scheduler_without_schedules_says_so() {
     let demo = Demo::new(&Place::sqlite());
     let run = demo.workers(FOO, &["--scheduler", "--halt-when-empty"]);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::asking::{Control, Health, Status};
+use super::asking::{Control, Health, Schedules, Status};
 
 /// Runs tasks in the background and does not lose them.
 #[derive(Debug, Parser)]
@@ -60,6 +60,9 @@ pub(super) enum Verb {
         after_help = "Examples:\n  asynctask queues --json\n  asynctask queues purge thumbnails"
     )]
     Queues(Queues),
+    /// When the schedules fire: the next three moments of each, the last one, and who fires them
+    #[command(after_help = "Example:\n  asynctask schedules -c asynctask.yaml")]
+    Schedules(Schedules),
     /// Dead letters: what failed for good, and why
     #[command(after_help = "Example:\n  asynctask failed list thumbnails")]
     Failed {

@@ -18,6 +18,16 @@ pub(super) struct Status {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct Schedules {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The master's control socket
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct Health {
     /// Print one JSON object
     #[arg(long)]

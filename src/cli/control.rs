@@ -109,7 +109,7 @@ pub(super) fn place(config: &Config, asked_for: Option<&PathBuf>) -> Option<cont
     control::place(asked_for.map(PathBuf::as_path), runtime.as_deref(), config.files.first().map(PathBuf::as_path))
 }
 
-fn done(path: &std::path::Path, command: &Command) -> Result<Value, Error> {
+pub(super) fn done(path: &std::path::Path, command: &Command) -> Result<Value, Error> {
     match client::ask(path, command) {
         Ok(Answer::Done(value)) => Ok(value),
         Ok(Answer::Refused { message }) => Err(Error::new(Code::Refused, message)),

@@ -11,6 +11,7 @@ mod paper;
 mod process;
 mod queues;
 mod run;
+mod schedules;
 mod submit;
 mod workers;
 
@@ -55,6 +56,7 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
         Verb::Process(verb) => process::run(app, &cli.global, &verb),
         Verb::CheckWorker(verb) => check_worker::run(&cli.global, &verb),
         Verb::Queues(verb) => queues::run(app, &cli.global, &verb),
+        Verb::Schedules(verb) => schedules::run(app, &cli.global, &verb),
         Verb::Failed { verb } => failed::run(app, &cli.global, &verb),
         Verb::Status(verb) => control::status(app, &cli.global, &verb),
         Verb::Health(verb) => control::health(app, &cli.global, &verb),

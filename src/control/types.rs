@@ -13,6 +13,8 @@ pub enum Command {
     Status {},
     /// Whether tasks are being taken and done.
     Health {},
+    /// Who fires the schedules, and when each fired last.
+    Schedules {},
     /// Take no tasks of a queue until it is resumed; what is in hand is finished.
     Pause {
         /// The queue.
@@ -67,7 +69,7 @@ impl Command {
     /// Whether it changes anything: such a command is noted in the log with who gave it.
     #[must_use]
     pub const fn changes(&self) -> bool {
-        !matches!(self, Self::Status {} | Self::Health {})
+        !matches!(self, Self::Status {} | Self::Health {} | Self::Schedules {})
     }
 }
 

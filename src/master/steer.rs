@@ -70,6 +70,8 @@ impl Core {
                 self.interrupt_asked();
                 Ok("stopping; tasks in hand are interrupted".to_owned())
             }
+            // The timer is beside the core, too.
+            Command::Schedules {} => Err("there are no schedules here".to_owned()),
             // Whoever drives the core reads the settings; without them there is nothing to read.
             Command::Reload { .. } => Err("there are no settings to be read again".to_owned()),
             Command::LogLevel { level } => self.change_log_level(&level),

@@ -27,6 +27,11 @@ impl Shell {
     /// A command came. The core answers; some answers are completed here.
     pub(super) fn asked(&mut self, asked: Asked) {
         self.commands += 1;
+        if let Command::Schedules {} = asked.command {
+            // Whoever asked may be gone.
+            let _ = asked.reply.send(Answer::Done(self.schedules()));
+            return;
+        }
         let (number, command, by) = (self.commands, asked.command.clone(), asked.by.clone());
         self.asked.insert(number, asked);
         if let Command::Reload { wait } = command
@@ -89,6 +94,20 @@ impl Shell {
             }
             let _ = asked.reply.send(answer);
         });
+    }
+
+    /// Who fires, and what is remembered of it: of that, only the scheduler knows.
+    fn schedules(&self) -> Value {
+        let moments = self.timer.iter().flat_map(crate::schedule::Timer::last_moments);
+        let moments = moments.map(|(id, last)| (id.to_owned(), last.map(|last| last.0).into()));
+        json!({
+            "pid": std::process::id(),
+            "host": process::host(),
+            "application": self.application,
+            "transport": self.uri.to_string(),
+            "leading": self.leading,
+            "last_moments": moments.collect::<serde_json::Map<_, _>>(),
+        })
     }
 
     fn complete(&self, status: &mut Value) {

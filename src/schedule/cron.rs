@@ -138,6 +138,11 @@ impl Cron {
         Ok(Self { calendar, runs_through, start, end, zone })
     }
 
+    /// The zone whose clocks it goes by.
+    pub(super) fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
     /// The first moment strictly after `after`; `None` if there is none.
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
@@ -205,7 +210,7 @@ impl Cron {
 pub(super) struct Bounds {
     pub(super) start: Option<Moment>,
     pub(super) end: Option<Moment>,
-    zone: TimeZone,
+    pub(super) zone: TimeZone,
 }
 
 impl Bounds {

@@ -46,6 +46,8 @@ struct Entry {
     pending: bool,
     /// What was asked last moves the memory on past a moment that is not run.
     skips: bool,
+    /// The moment that is remembered, as far as this timer knows.
+    last: Option<Timestamp>,
 }
 
 impl Entry {
@@ -67,7 +69,7 @@ impl Timer {
     /// A timer that does not hold the lease yet.
     #[must_use]
     pub fn new(schedules: Vec<Schedule>) -> Self {
-        let entry = |schedule| Entry { schedule, next: None, again_at: None, pending: false, skips: false };
+        let entry = |schedule| Entry { schedule, next: None, again_at: None, pending: false, skips: false, last: None };
         Self { entries: schedules.into_iter().map(entry).collect(), leading: false }
     }
 
@@ -84,9 +86,10 @@ impl Timer {
                 known => {
                     new.push(schedule.clone());
                     // A moment of the old one may be on its way to be stored.
-                    let (pending, skips) = known.map_or((false, false), |entry| (entry.pending, entry.skips));
+                    let (pending, skips, last) =
+                        known.map_or((false, false, None), |entry| (entry.pending, entry.skips, entry.last));
                     let next = schedule.when.next_after(now).filter(|_| self.leading);
-                    Entry { schedule, next, again_at: None, pending, skips }
+                    Entry { schedule, next, again_at: None, pending, skips, last }
                 }
             });
         }
@@ -102,8 +105,9 @@ impl Timer {
             entry.pending = false;
             entry.again_at = None;
             entry.next = entry.schedule.when.next_after(now);
-            let Some(last) = memory.get(entry.schedule.id.as_str()) else { continue };
-            let Some(missed) = last_between(entry, *last, now) else { continue };
+            entry.last = memory.get(entry.schedule.id.as_str()).copied();
+            let Some(last) = entry.last else { continue };
+            let Some(missed) = last_between(entry, last, now) else { continue };
             let run = entry.schedule.misfire == Misfire::RunOnce;
             (entry.pending, entry.skips) = (true, !run);
             acts.push(act(&entry.schedule, missed, run));
@@ -136,6 +140,7 @@ impl Timer {
         entry.pending = false;
         entry.again_at = None;
         if stored {
+            entry.last = entry.last.max(Some(moment));
             // Moments that passed while this one was being stored are not made up for: at most one is behind.
             let after = moment.max(now);
             let upcoming = entry.schedule.when.next_after(moment);
@@ -149,6 +154,13 @@ impl Timer {
             entry.next = Some(moment);
             entry.again_at = Some(now.plus(RETRY));
         }
+    }
+
+    /// The last moment of each schedule by its id, while we are the scheduler: others do not know what fires.
+    #[must_use]
+    pub fn last_moments(&self) -> Vec<(&str, Option<Timestamp>)> {
+        let entries = self.entries.iter().filter(|_| self.leading);
+        entries.map(|entry| (entry.schedule.id.as_str(), entry.last)).collect()
     }
 
     /// When the next moment comes.
@@ -255,6 +267,7 @@ mod tests {
         assert_eq!(moments(&timer.due(seconds(65))), [(60, true)]);
         timer.fired(seconds(65), "s", seconds(60), true);
         assert_eq!(timer.next_moment(), Some(seconds(120)));
+        assert_eq!(timer.last_moments(), [("s", Some(seconds(60)))]);
         // A moment that is skipped is not run because its skipping could not be stored.
         assert_eq!(moments(&timer.lead(seconds(130), &[("s".to_owned(), seconds(60))])), [(120, false)]);
         timer.fired(seconds(131), "s", seconds(120), false);

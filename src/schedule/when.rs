@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::{Timestamp as Moment, tz::TimeZone};
+
 use super::cron::{Bounds, Cron, FieldError, Fields};
 use crate::clock::Timestamp;
 
@@ -23,6 +25,8 @@ pub struct Interval {
     period: i64,
     start: Option<Timestamp>,
     end: Option<Timestamp>,
+    /// For its bounds, and for whoever reads its moments.
+    zone: TimeZone,
 }
 
 impl When {
@@ -39,7 +43,20 @@ impl When {
         }
         let period = i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1);
         let [start, end] = [bounds.start, bounds.end].map(|bound| bound.map(|at| Timestamp(at.as_millisecond())));
-        Ok(Self::Interval(Interval { period, start, end }))
+        Ok(Self::Interval(Interval { period, start, end, zone: bounds.zone }))
+    }
+
+    /// A moment as the clocks of the schedule's zone show it: RFC 3339 with their offset.
+    #[must_use]
+    pub fn in_its_zone(&self, moment: Timestamp) -> String {
+        let zone = match self {
+            Self::Calendar(cron) => cron.zone(),
+            Self::Interval(interval) => &interval.zone,
+        };
+        match Moment::from_millisecond(moment.0) {
+            Ok(moment) => moment.display_with_offset(zone.to_offset(moment)).to_string(),
+            Err(_) => moment.0.to_string(),
+        }
     }
 
     /// The first moment strictly after `after`; `None` if there is none.
@@ -105,6 +122,15 @@ mod tests {
         let noon: jiff::Timestamp = "2026-10-24T10:00:00Z".parse().unwrap();
         assert_eq!(found[0], noon.as_millisecond());
         assert_eq!(found[2], noon.as_millisecond() + 2 * 86_400_000);
+    }
+
+    #[test]
+    fn moments_are_shown_by_the_clocks_of_the_zone() {
+        let fields = Fields { timezone: Some("Europe/Berlin".to_owned()), ..Fields::default() };
+        let when = When::new(&fields, Some(Duration::from_millis(1500))).unwrap();
+        assert_eq!(when.in_its_zone(Timestamp(0)), "1970-01-01T01:00:00+01:00");
+        assert_eq!(when.in_its_zone(Timestamp(1500)), "1970-01-01T01:00:01.5+01:00");
+        assert_eq!(when.in_its_zone(Timestamp(i64::MAX)), i64::MAX.to_string());
     }
 
     #[test]

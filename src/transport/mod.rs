@@ -185,6 +185,13 @@ pub enum Request {
         /// The task; `None` moves the memory on without a task (a skipped moment).
         task: Option<NewTask>,
     },
+    /// What is remembered of an application's schedules, without becoming its scheduler.
+    ScheduleMemory {
+        /// The application's name.
+        application: String,
+        /// `None`: only the scheduler itself can see it on this transport.
+        reply: Reply<Option<ScheduleMemory>>,
+    },
     /// Give the lease back.
     ReleaseLease,
     /// Settle what was asked so far, close, and end the thread. Unsettled deliveries go back to their queues
@@ -314,6 +321,17 @@ pub struct Depth {
     pub failed: u64,
     /// They are those of all queues with this dead-letter queue: which came from where is only seen by looking at each.
     pub failed_shared: bool,
+}
+
+/// What is remembered of an application's schedules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScheduleMemory {
+    /// Schedule ids with the last moment that each fired for, sorted.
+    pub moments: Vec<(String, Timestamp)>,
+    /// Whether somebody is the scheduler.
+    pub is_led: bool,
+    /// Process ids of the masters that live, one of which is the scheduler, if they can be seen.
+    pub masters: Vec<u32>,
 }
 
 /// What became of a task that was to be removed where it waits.

@@ -2,7 +2,7 @@
 
 use asynctask::{
     clock::Timestamp,
-    transport::{Event, Request},
+    transport::{Event, Request, ScheduleMemory},
 };
 
 use super::{
@@ -113,4 +113,34 @@ pub fn firing_needs_the_lease<T: Tenant>(tenant: &T) {
     assert!(second.fire("s", Timestamp(1_000), Some(task(&queue, "a"))).is_err());
     assert!(first.fire("s", Timestamp(1_000), None).expect("stored"));
     first.until_depth(&queue, |depth| depth.ready == 0);
+}
+
+pub fn the_memory_of_schedules_is_seen_without_the_lease<T: Tenant>(tenant: &T) {
+    let (app, other) = (tenant.queue("app"), tenant.queue("other-app"));
+    let client = Party::client(tenant);
+    let seen = |application: &str| {
+        let application = application.to_owned();
+        client.call(|reply| Request::ScheduleMemory { application, reply }).expect("an answer")
+    };
+    if !T::SHOWS_SCHEDULES {
+        return assert_eq!(seen(&app), None);
+    }
+    assert_eq!(seen(&app), Some(ScheduleMemory::default()), "nothing was ever there");
+    let mut first = wish(tenant, &app);
+    first.lease_held();
+    for (schedule, moment) in [("nightly", 1_000), ("hourly", 2_000), ("nightly", 3_000)] {
+        assert!(first.fire(schedule, Timestamp(moment), None).expect("stored"));
+    }
+    let moments = vec![("hourly".to_owned(), Timestamp(2_000)), ("nightly".to_owned(), Timestamp(3_000))];
+    let memory = seen(&app).expect("it is shown");
+    assert_eq!((memory.moments, memory.is_led), (moments.clone(), true));
+    assert!(memory.masters.iter().all(|pid| *pid == std::process::id()), "{:?}", memory.masters);
+    // Looking takes nothing away, and another application has schedules of its own.
+    assert!(first.fire("nightly", Timestamp(4_000), None).expect("stored"));
+    let foreign = seen(&other).expect("it is shown");
+    assert!(foreign.moments.is_empty() && !foreign.is_led, "{foreign:?}");
+    first.close();
+    let memory = seen(&app).expect("it is shown");
+    assert_eq!((memory.moments.len(), memory.is_led), (2, false));
+    assert!(wish(tenant, &app).lease_held().contains(&("nightly".to_owned(), Timestamp(4_000))));
 }

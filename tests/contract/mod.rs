@@ -27,6 +27,8 @@ pub trait Tenant: Sized {
     const SEES_IN_HAND: bool = true;
     /// `KnownQueues` is answered.
     const LISTS_QUEUES: bool = true;
+    /// `ScheduleMemory` is answered to those who are not the scheduler.
+    const SHOWS_SCHEDULES: bool = true;
     /// A task that waits is found by its id.
     const FINDS_BY_ID: bool = true;
     /// A dead letter that is kept in a walk keeps its place among the others.
@@ -145,6 +147,7 @@ macro_rules! every_clause {
                 the_lease_is_taken_over_from_a_closed_holder
                 the_lease_is_taken_over_from_a_killed_holder
                 a_lease_given_back_can_be_asked_for_again
+                the_memory_of_schedules_is_seen_without_the_lease
                 a_moment_fires_once
                 a_skipped_moment_is_remembered
                 firing_needs_the_lease

@@ -232,6 +232,8 @@ impl Engine {
             Request::Lock { handle, .. } => self.lock(handle),
             Request::Survey { serial } => self.survey(serial),
             Request::KnownQueues { reply } => drop(reply.send(Ok(Vec::new()))),
+            // It lies in messages that are in the hands of the scheduler.
+            Request::ScheduleMemory { reply, .. } => drop(reply.send(Ok(None))),
             // A broker hands out the oldest task of a queue and finds none by its id.
             Request::Cancel { reply, .. } => drop(reply.send(Ok(Cancelled::Impossible))),
             Request::Lease { application } => {

@@ -14,7 +14,7 @@ use crate::{
     clock::{Clock, Timestamp},
     task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
     transport::{
-        Error, Event, Events, QueueSetup, Reply, Request,
+        Error, Event, Events, QueueSetup, Reply, Request, ScheduleMemory,
         identity::{identity, next_handle},
     },
 };
@@ -187,6 +187,13 @@ impl Actor {
                 let stored = self.fire(store, now, &schedule, moment, task);
                 self.tell(Event::Fired { schedule, moment, stored });
             }
+            Request::ScheduleMemory { application, reply } => {
+                let is_led = store.leases.contains_key(&application);
+                answer(
+                    reply,
+                    Some(ScheduleMemory { moments: store.last_moments(&application), is_led, masters: Vec::new() }),
+                );
+            }
             Request::ReleaseLease => self.release_lease(store),
             Request::WalkDead { .. } | Request::Close { .. } => unreachable!("served by the loop, which owns the lock"),
         }
@@ -289,9 +296,7 @@ impl Actor {
             return;
         }
         self.has_lease = true;
-        let memory = store.fired.iter().filter(|((of, _), _)| of == application);
-        let memory = memory.filter_map(|((_, schedule), moments)| Some((schedule.clone(), *moments.last()?)));
-        let memory = memory.collect();
+        let memory = store.last_moments(application);
         self.tell(Event::LeaseHeld { memory });
     }
 

@@ -79,6 +79,12 @@ impl Store {
         }
     }
 
+    /// The last moment of each schedule of an application.
+    pub(super) fn last_moments(&self, application: &str) -> Vec<(String, Timestamp)> {
+        let fired = self.fired.iter().filter(|((of, _), _)| of == application);
+        fired.filter_map(|((_, schedule), moments)| Some((schedule.clone(), *moments.last()?))).collect()
+    }
+
     /// Deletes what waits in a queue.
     pub(super) fn purge(&mut self, name: &str) -> Result<u64, Error> {
         let absent = || Error::NoSuchQueue { queue: name.to_owned() };

@@ -229,6 +229,10 @@ impl Actor {
                 drop(reply.send(self.walk(&queue, visit)));
             }
             Request::Lease { application } => self.ask_lease(application),
+            Request::ScheduleMemory { application, reply } => {
+                self.catch_up();
+                drop(reply.send(self.schedule_memory(&application).map(Some)));
+            }
             Request::Fire { schedule, moment, task } => {
                 self.catch_up();
                 let stored = self.fire(&schedule, moment, task.as_ref());

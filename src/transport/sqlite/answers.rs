@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     task::NewTask,
-    transport::{DeadQueue, Depth, Error, Event, Visitor, Walked},
+    transport::{DeadQueue, Depth, Error, Event, ScheduleMemory, Visitor, Walked},
 };
 
 impl Actor {
@@ -184,6 +184,20 @@ impl Actor {
             let owners = owner::owners(store.read()).unwrap_or_default();
             self.caller.wake(&self.path, owners.into_iter().filter(|owner| Some(*owner) != ours));
         }
+    }
+
+    /// What is remembered of an application's schedules; whoever asks makes no file.
+    pub(super) fn schedule_memory(&mut self, application: &str) -> Result<ScheduleMemory, Error> {
+        let locks = owner::Looked::open(&self.path);
+        let Some(store) = self.store_to_ask()? else { return Ok(ScheduleMemory::default()) };
+        let seen = schedule::memory(store.read(), application)
+            .and_then(|moments| Ok((moments, owner::pids(store.read())?)))
+            .map_err(|error| store.error(&error))?;
+        let (mut moments, masters) = seen;
+        moments.sort();
+        let is_held = |byte| locks.as_ref().is_some_and(|locks| locks.is_held(byte));
+        let alive = masters.into_iter().filter(|(owner, _)| is_held(*owner)).map(|(_, pid)| pid);
+        Ok(ScheduleMemory { moments, is_led: is_held(lease_byte(application)), masters: alive.collect() })
     }
 
     /// Remembers that a schedule fired, together with its task.

@@ -88,14 +88,33 @@ impl Masters {
     }
 
     fn set(&self, byte: i64, kind: i32) -> Result<(), Errno> {
-        let lock = libc::flock {
-            l_type: kind as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: byte,
-            l_len: 1,
-            l_pid: 0,
-        };
-        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
+        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock(byte, kind))).map(drop)
+    }
+}
+
+/// The file of locks, for one who takes none.
+pub(super) struct Looked(File);
+
+impl Looked {
+    /// `None`: there is no such file, and so nobody who holds a lock.
+    pub(super) fn open(path: &Path) -> Option<Self> {
+        File::open(beside(path, "masters")).ok().map(Self)
+    }
+
+    /// Whether somebody holds the lock of a byte.
+    pub(super) fn is_held(&self, byte: i64) -> bool {
+        let mut lock = lock(byte, libc::F_WRLCK);
+        fcntl(&self.0, FcntlArg::F_OFD_GETLK(&mut lock)).is_ok() && i32::from(lock.l_type) != libc::F_UNLCK
+    }
+}
+
+fn lock(byte: i64, kind: i32) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: byte,
+        l_len: 1,
+        l_pid: 0,
     }
 }
 
@@ -126,6 +145,12 @@ pub(super) fn enter(transaction: &Connection, now: Timestamp) -> rusqlite::Resul
 /// All owner numbers.
 pub(super) fn owners(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
     connection.prepare_cached("SELECT owner FROM master ORDER BY owner")?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// All owner numbers with their processes.
+pub(super) fn pids(connection: &Connection) -> rusqlite::Result<Vec<(i64, u32)>> {
+    let mut statement = connection.prepare_cached("SELECT owner, pid FROM master ORDER BY owner")?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// Returns the tasks of an owner that is gone; each of these deliveries counts. Gives their number, `None` if
@@ -167,6 +192,8 @@ mod tests {
         let (one, two) = (Masters::open(&path).unwrap(), Masters::open(&path).unwrap());
         assert!(one.take(7).unwrap() && one.take(7).unwrap());
         assert!(!two.take(7).unwrap());
+        let looked = Looked::open(&path).unwrap();
+        assert!(looked.is_held(7) && !looked.is_held(8));
         assert!(two.take(8).unwrap());
         drop(Masters::open(&path).unwrap());
         assert!(!two.take(7).unwrap(), "closing another descriptor dropped a lock");
