@@ -61,6 +61,7 @@ impl Core {
             id,
             pid: None,
             spawned_at: self.now.at,
+            log_level: self.plan.log_level,
             was_ready: false,
             tasks: 0,
             lot,

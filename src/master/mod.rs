@@ -210,6 +210,8 @@ struct Shell {
     launches: BTreeMap<usize, Launch>,
     /// The number of the next one.
     launched: usize,
+    /// How much new workers are told to log, if a person has changed it.
+    log_level: Option<Level>,
     workers: Vec<Option<Rc<Worker>>>,
     pids: HashMap<u32, WorkerId>,
     /// Commands that wait for the core's answer, by number.
@@ -261,6 +263,7 @@ impl Shell {
             inbox: Rc::default(),
             launched: run.launches.len(),
             launches: run.launches.into_iter().enumerate().collect(),
+            log_level: None,
             workers: Vec::new(),
             pids: HashMap::new(),
             asked: HashMap::new(),
@@ -569,7 +572,10 @@ impl Shell {
             Action::SpawnOnce { worker, slot, launch, once, .. } => self.spawn_once(worker, slot, launch, &once),
             Action::Answer { number, answer } => self.answer(number, answer),
             Action::CancelWaiting { number, id } => self.cancel_waiting(number, id),
-            Action::LogLevel(level) => self.logger.set_level(level),
+            Action::LogLevel(level) => {
+                self.logger.set_level(level);
+                self.log_level = Some(level);
+            }
             Action::Measure { worker } => {
                 let bytes = self.worker(worker).and_then(|worker| process::limits::resident_bytes(worker.pid));
                 if let Some(bytes) = bytes {
@@ -616,17 +622,22 @@ impl Shell {
     fn spawn(&mut self, id: WorkerId, slot: String, launch: usize) {
         let (program, environment) = &self.launches[&launch];
         let about = About { queue: environment.queue.clone(), slot: Some(slot.clone()), ..About::default() };
-        let environment = Environment { slot, ..environment.clone() };
+        let environment = self.environment(slot, environment);
         let oom_before = self.oom.count();
         let spawned = process::spawn(program, &environment);
         self.watch(id, spawned.map(Process::from), about, oom_before);
+    }
+
+    fn environment(&self, slot: String, of_queue: &Environment) -> Environment {
+        let log_level = self.log_level.map_or_else(|| of_queue.log_level.clone(), |level| level.to_string());
+        Environment { slot, log_level, ..of_queue.clone() }
     }
 
     fn spawn_once(&mut self, id: WorkerId, slot: String, launch: usize, once: &Once) {
         let (program, environment) = &self.launches[&launch];
         let task = Some(once.id.clone());
         let about = About { queue: environment.queue.clone(), slot: Some(slot.clone()), task, ..About::default() };
-        let mut environment = Environment { slot, ..environment.clone() };
+        let mut environment = self.environment(slot, environment);
         environment.pairs.extend([
             ("ASYNCTASK_TASK_ID".into(), once.id.clone().into()),
             ("ASYNCTASK_ATTEMPT".into(), once.attempt.to_string().into()),

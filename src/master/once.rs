@@ -47,6 +47,7 @@ impl Core {
             id: WorkerId { slot, life: here.life },
             pid: None,
             spawned_at: self.now.at,
+            log_level: self.plan.log_level,
             was_ready: true,
             tasks: 0,
             lot: 1.0,

@@ -100,6 +100,7 @@ impl Core {
         if let Some(name) = name {
             self.slots[worker.slot].log_name = Arc::from(name);
         }
+        self.tell_log_level(worker.slot);
         self.log_as(worker.slot, Level::Info, || format!("Starting; queue={queue}"));
         if !std::mem::replace(&mut self.pools[index].proven, true) {
             self.look_whether_it_runs();

@@ -13,7 +13,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::event::WorkerId;
-use crate::{clock::Instant, frames, task::Delivery};
+use crate::{clock::Instant, frames, logging::Level, task::Delivery};
 
 /// A process whose memory is limited is measured after a task, no more often than this.
 pub(super) const MEASURE_EVERY: Duration = Duration::from_secs(1);
@@ -66,6 +66,8 @@ pub(super) struct Life {
     pub(super) id: WorkerId,
     pub(super) pid: Option<u32>,
     pub(super) spawned_at: Instant,
+    /// How much it logs, as far as it was told.
+    pub(super) log_level: Level,
     /// The task that was in the last frame sent to it, if that was one.
     pub(super) last_sent: Option<String>,
     /// It said ready once.

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     control::types::{Answer, Command},
+    frames,
     logging::Level,
     systemd,
     task::{Reason, Settlement},
@@ -127,8 +128,29 @@ impl Core {
         let level: Level =
             level.parse().map_err(|_| format!("\"{level}\" is not a level: error, warning, info or debug"))?;
         self.plan.log_level = level;
+        // Who is started from here on is told by its environment.
         self.actions.push(Action::LogLevel(level));
+        for slot in 0..self.slots.len() {
+            self.tell_log_level(slot);
+        }
         Ok(format!("logging from {level} up"))
+    }
+
+    /// Tells a worker how much to log, once it listens. A process for one task has no socket, and ends with its task.
+    pub(super) fn tell_log_level(&mut self, slot: usize) {
+        let level = self.plan.log_level;
+        if self.is_once(slot) {
+            return;
+        }
+        let Some(life) = self.slots[slot].alive() else { return };
+        if !matches!(life.phase, Phase::Working { .. }) || life.log_level == level {
+            return;
+        }
+        life.log_level = level;
+        // The last frame is no task now: if it ends without having read this one, that says nothing of a task.
+        life.last_sent = None;
+        let worker = life.id;
+        self.actions.push(Action::Send { worker, frame: frames::log_level(level) });
     }
 
     /// Ends one task by hand. One that waits here is dead-lettered, one in a worker's hands with its worker. What is not

@@ -1,6 +1,10 @@
 //! What a master can be told.
 
-use crate::{LONG, ends_with, on_each, refused, slots, started, status, support::log::until, told, until_slots};
+use crate::{
+    LONG, ends_with, on_each, refused, slots, started, status,
+    support::{Demo, Place, log::until},
+    told, until_slots,
+};
 
 const SETTINGS: &str = "workers: { foo: demo_sleep_worker, bar: demo_sleep_worker }\n";
 
@@ -67,6 +71,122 @@ fn the_log_level_changes_at_once() {
         let log = ends_with(master, 0);
         assert!(!log.contains(r#"Got payload: {"n":1}"#) && log.contains(r#"Got payload: {"n":2}"#), "{log}");
     });
+}
+
+/// Kinds that log themselves, in each way there is. Each tells the level that it was started with, too.
+const LOGGING: &str = r#"
+kinds:
+  py: { command: [python3, logging_worker.py], env: { PYTHONPATH: "PYTHON" } }
+  js: { command: [node, logging_worker.mjs], env: { NODE_WORKER: "NODE/worker.mjs" } }
+  sh: { command: [sh, -c, 'echo "once at $ASYNCTASK_LOG_LEVEL"'], mode: once }
+workers: { foo: demo_logging_worker, py: py, js: js, sh: sh }
+"#;
+const PYTHON: &str = "
+import os
+from asynctask_worker import run, worker
+
+@worker('py')
+def work(payload, task):
+    task.log('INFO', f'py info {payload}')
+    task.log('DEBUG', f'py debug {payload}')
+    print(f'py was started at', os.environ['ASYNCTASK_LOG_LEVEL'])
+
+run()
+";
+const NODE: &str = "
+const { serve } = await import(process.env.NODE_WORKER);
+serve('js', async (payload, task) => {
+  task.log('INFO', `js info ${payload}`);
+  task.log('DEBUG', `js debug ${payload}`);
+  console.log(`js was started at ${process.env.ASYNCTASK_LOG_LEVEL}`);
+});
+";
+
+/// Workers that run, and workers that are started later, log as a person said, in every language; back to where it was, too.
+#[test]
+fn the_log_level_reaches_workers_that_run_and_those_that_come() {
+    let demo = Demo::new(&Place::sqlite());
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let (python, node) = (examples.join("python"), examples.join("node"));
+    let mut settings =
+        LOGGING.replace("\"PYTHON\"", &format!("{python:?}")).replace("NODE/", &format!("{}/", node.display()));
+    let has_node = std::process::Command::new("node").arg("--version").output().is_ok();
+    if !has_node {
+        println!("left out: node is not installed");
+        settings = settings.replace("js: js, ", "");
+    }
+    demo.write("logging_worker.py", PYTHON);
+    demo.write("logging_worker.mjs", NODE);
+    demo.write("asynctask.yaml", &settings);
+    let mut command = demo.command(&["workers"]);
+    command.env("LOG_LEVEL", "INFO");
+    let master = demo.follow(command);
+    let kinds: &[&str] = if has_node { &["py", "js"] } else { &["py"] };
+    let log = master.log();
+    until("not all are ready", || {
+        [&["foo"], kinds].concat().iter().all(|queue| log.text().contains(&format!("Starting; queue={queue}\n")))
+    });
+    let each = |payload: &str| {
+        for queue in [&["foo", "sh"], kinds].concat() {
+            demo.submit(queue, payload);
+        }
+        until("not all is done", || {
+            let queues = status(&demo)["queues"].clone();
+            let left = |queue: &str| {
+                queues[queue]["ready"].as_u64().unwrap_or(1) + queues[queue]["in_hand"].as_u64().unwrap_or(1)
+            };
+            [&["foo", "sh"], kinds].concat().into_iter().all(|queue| left(queue) == 0)
+        });
+    };
+    let mut seen = 0;
+    // How many lines of which text came since the last look.
+    let mut told_since = |texts: &[(String, usize)]| {
+        let text = log.text()[seen..].to_owned();
+        for (line, times) in texts {
+            assert_eq!(text.matches(line.as_str()).count(), *times, "{line} in:\n{text}");
+        }
+        seen += text.len();
+    };
+    let expected = |payload: u32, info: usize, debug: usize, once: &str, started: &str| {
+        let mut texts = vec![
+            (format!("INFO:LoggingWorker:Logging Worker received: {payload}"), info),
+            (format!("once at {once}"), 1),
+        ];
+        for kind in kinds {
+            texts.push((format!("INFO:{kind}:{kind} info {payload}"), info));
+            texts.push((format!("DEBUG:{kind}:{kind} debug {payload}"), debug));
+            texts.push((format!("{kind} was started at {started}"), 1));
+        }
+        texts
+    };
+    each("1");
+    told_since(&expected(1, 1, 0, "INFO", "INFO"));
+    for (payload, level, info, debug) in [(2, "debug", 1, 1), (3, "error", 0, 0), (4, "info", 1, 0)] {
+        told(&demo, &["log-level", level]);
+        each(&payload.to_string());
+        told_since(&expected(payload, info, debug, &level.to_uppercase(), "INFO"));
+    }
+    // A worker that comes later has it from its beginning, and a reload does not take it back.
+    told(&demo, &["log-level", "debug"]);
+    told(&demo, &["reload", "--wait"]);
+    let pids = || -> Vec<(String, serde_json::Value)> {
+        let queues = status(&demo)["queues"].clone();
+        let idle = |queue: &&str| queues[*queue]["slots"][0]["state"] == "idle" && queues[*queue]["slots"][1].is_null();
+        let queues = &queues;
+        let of = |queue: &str| (queue.to_owned(), queues[queue]["slots"][0]["pid"].clone());
+        [&["foo"], kinds].concat().into_iter().filter(idle).map(of).collect()
+    };
+    let before = pids();
+    told(&demo, &["restart"]);
+    until("not all are renewed", || {
+        let now = pids();
+        now.len() == before.len() && now.iter().all(|one| !before.contains(one))
+    });
+    told_since(&[]);
+    each("5");
+    told_since(&expected(5, 1, 1, "DEBUG", "DEBUG"));
+    told(&demo, &["stop"]);
+    ends_with(master, 0);
 }
 
 #[test]
