@@ -13,6 +13,11 @@ use std::{
     path::Path,
 };
 
+use nix::{
+    errno::Errno,
+    sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr},
+};
+
 /// An address has 108 bytes, the last of them zero (`unix(7)`).
 const LONGEST: usize = 107;
 
@@ -34,6 +39,23 @@ pub(crate) fn shortened<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>
 /// A listener at `path`.
 pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
     shortened(path, |path| UnixListener::bind(path))
+}
+
+/// Whether anybody listens at `path`. Asked without waiting: somebody who is too busy to accept listens, too.
+///
+/// # Errors
+/// What the operating system said, if that leaves it open.
+pub(crate) fn is_listened_at(path: &Path) -> io::Result<bool> {
+    shortened(path, |path| {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        match socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?) {
+            // Full: as many connections wait as may (`unix(7)`).
+            Ok(()) | Err(Errno::EAGAIN) => Ok(true),
+            Err(Errno::ECONNREFUSED) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    })
 }
 
 /// A connection to whoever listens at `path`.

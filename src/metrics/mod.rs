@@ -13,6 +13,7 @@
 //! one, so the number of series is known before the first task.
 
 pub mod counts;
+mod form;
 mod page;
 mod server;
 

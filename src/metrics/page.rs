@@ -21,9 +21,6 @@ use super::{
 };
 use crate::{process::own::Usage, task::Reason, transport::Depth};
 
-/// What the page is served as.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
 /// What stands on the page.
 #[derive(Debug)]
 pub(super) struct Page {

@@ -49,6 +49,22 @@ fn what_a_killed_master_left_is_replaced() {
 }
 
 #[test]
+fn the_socket_of_another_master_stays() {
+    let demo = Demo::new(&Place::sqlite());
+    let first = started(&demo, SETTINGS);
+    let path = demo.folder.path().join("asynctask.sock");
+    // As something that cleans folders does.
+    std::fs::remove_file(&path).expect("it is there");
+    let second = started(&demo, SETTINGS);
+    first.signal(Signal::SIGTERM);
+    ends_with(first, 0);
+    assert_eq!(status(&demo)["pid"], second.pid());
+    told(&demo, &["stop"]);
+    ends_with(second, 0);
+    assert!(!path.exists());
+}
+
+#[test]
 fn what_is_not_a_socket_is_not_touched() {
     let demo = Demo::new(&Place::sqlite());
     demo.write("asynctask.yaml", SETTINGS);

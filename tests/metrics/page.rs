@@ -93,7 +93,7 @@ fn slots_and_restarts_are_told() {
 fn the_page_is_served_as_what_it_is() {
     let demo = Demo::new(&Place::sqlite());
     let (master, site) = started(&demo, "{ foo: demo_quiet_worker }");
-    let page = site.get("/metrics");
+    let page = site.get_with("/metrics", "Accept: application/openmetrics-text;version=1.0.0\r\n");
     assert!(
         page.head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
         "{}",
@@ -116,6 +116,85 @@ fn the_page_is_served_as_what_it_is() {
     assert_eq!(demo.run(&["health"]).code, 0);
     until("a paused queue is no problem", || site.get("/readyz").status == 200);
     ends(&demo, master);
+}
+
+/// By hand what `promtool check metrics` looks at, and by that program where it is installed.
+#[test]
+fn the_classic_form_is_what_its_readers_expect() {
+    for place in Place::all() {
+        let demo = Demo::new(&place);
+        let (master, site) = started(&demo, "{ foo: demo_sleep_worker, 'a.b-c:d': demo_quiet_worker }");
+        demo.submit("foo", "{}");
+        demo.submit("foo", r#"{"then":"dead"}"#);
+        until("the tasks are not counted", || {
+            let numbers = site.numbers();
+            numbers[r#"asynctask_tasks_total{queue="foo",outcome="dead_lettered"}"#] == 1.0
+                && numbers[r#"asynctask_tasks_total{queue="foo",outcome="done"}"#] == 1.0
+        });
+        let openmetrics = site.get_with("/metrics", "Accept: application/openmetrics-text\r\n");
+        for head in ["", "Accept: */*\r\n", "Accept: text/plain;version=0.0.4\r\n"] {
+            let page = site.get_with("/metrics", head);
+            assert_eq!(page.status, 200, "{}", page.body);
+            assert!(page.head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{}", page.head);
+            assert!(page.head.contains("vary: accept"), "{}", page.head);
+            is_classic(&page.body);
+            // No number has another name in the other form.
+            let names = |text: &str| -> Vec<String> {
+                let lines = text.lines().filter(|line| !line.starts_with('#'));
+                lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
+            };
+            assert_eq!(names(&page.body), names(&openmetrics.body));
+        }
+        let page = site.get("/metrics").body;
+        let promtool = std::process::Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn();
+        match promtool {
+            Ok(mut checked) => {
+                let mut stdin = checked.stdin.take().expect("it is piped");
+                std::io::Write::write_all(&mut stdin, page.as_bytes()).expect("it reads");
+                drop(stdin);
+                let output = checked.wait_with_output().expect("it ends");
+                let said = [output.stdout, output.stderr].concat();
+                assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+            }
+            Err(_) => println!("left out: promtool is not installed"),
+        }
+        ends(&demo, master);
+    }
+}
+
+fn is_classic(page: &str) {
+    let mut types = std::collections::BTreeMap::new();
+    let mut helped = std::collections::BTreeSet::new();
+    let mut series = std::collections::BTreeSet::new();
+    let mut last = String::new();
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').expect("a name and a text");
+            assert!(!help.is_empty() && helped.insert(name.to_owned()), "{line}");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').expect("a name and a type");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert!(helped.contains(name), "{line} without a help before it");
+            assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{line} twice");
+            // The linter's rule: these and no others end so.
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+            name.clone_into(&mut last);
+        } else {
+            assert!(!line.starts_with('#') && !line.is_empty(), "{line:?}");
+            let (labelled, value) = line.rsplit_once(' ').expect("a name and a number");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            assert!(series.insert(labelled.to_owned()), "{line} twice");
+            let name = labelled.split('{').next().unwrap_or_default();
+            let ends = if types[&last] == "histogram" { &["_bucket", "_sum", "_count"][..] } else { &[""] };
+            assert!(ends.iter().any(|end| name == format!("{last}{end}")), "{line} stands under {last}");
+        }
+    }
+    assert!(page.ends_with('\n') && types.len() > 10, "{page}");
 }
 
 #[test]

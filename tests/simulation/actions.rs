@@ -187,6 +187,8 @@ impl World {
             ToWorker::Task(task) => task,
             ToWorker::Halt(reason) => return self.told_to_halt(worker, reason),
             ToWorker::Ping { n } => return self.pinged(worker, n),
+            // It changes nothing but lines.
+            ToWorker::LogLevel(_) => return Ok(()),
             other => return Err(format!("an unexpected frame {other:?}")),
         };
         if !child.has_seat() {

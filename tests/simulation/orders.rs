@@ -76,7 +76,7 @@ impl World {
             5..=7 => Command::Scale { queue, processes: self.dice.pick(&[1, 1, 2, 2, 3, 4, 4, 0, MANY + 1]) },
             8 | 9 => Command::Restart { queue: self.dice.chance(700).then_some(queue) },
             10 | 11 => Command::Cancel { id: self.some_id() },
-            12 => Command::LogLevel { level: self.dice.pick(&["debug", "info", "loud"]).to_owned() },
+            12 => Command::LogLevel { level: self.dice.pick(&["debug", "loud"]).to_owned() },
             13 => Command::Pause { queue: "nobody's".to_owned() },
             _ if self.dice.chance(200) => Command::Stop { now: self.dice.chance(500) },
             _ if self.dice.chance(500) => Command::Status {},
@@ -174,7 +174,7 @@ impl World {
                 orders.cancelling = Some(id.clone());
                 self.cancelled(id);
             }
-            Command::LogLevel { level } => must_be_done = Some(level != "loud"),
+            Command::LogLevel { level } => must_be_done = Some(level == "debug"),
         }
         self.ledger.cancelling.clone_from(&self.watch.orders.cancelling);
         self.feed(Event::Commanded { number, command: command.clone(), by: "somebody".to_owned() })?;

@@ -53,13 +53,18 @@ impl Site {
     }
 
     pub fn get(self, path: &str) -> Answer {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.0);
+        self.get_with(path, "")
+    }
+
+    /// The same with further lines in the head, each with its end.
+    pub fn get_with(self, path: &str, head: &str) -> Answer {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{head}\r\n", self.0);
         self.say(request.as_bytes()).unwrap_or_else(|| panic!("no answer to GET {path}"))
     }
 
     /// The numbers of the page by name and labels.
     pub fn numbers(self) -> BTreeMap<String, f64> {
-        let answer = self.get("/metrics");
+        let answer = self.get_with("/metrics", "Accept: application/openmetrics-text\r\n");
         assert_eq!(answer.status, 200, "{}", answer.body);
         assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);
         let lines = answer.body.lines().filter(|line| !line.starts_with('#'));

@@ -13,7 +13,7 @@ use std::{
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue, VARY},
 };
 use tokio::{
     sync::{Notify, oneshot},
@@ -23,7 +23,8 @@ use tokio::{
 use super::{
     super::{
         Master, Question,
-        page::{self, Page},
+        form::{self, Form},
+        page::Page,
     },
     plumbing::Text,
 };
@@ -53,11 +54,29 @@ struct Answered {
     status: StatusCode,
     kind: &'static str,
     text: Bytes,
+    /// The same in the classic form, of the page of numbers.
+    classic: Option<Bytes>,
 }
 
 impl Answered {
     fn plain(status: StatusCode, text: impl Into<Bytes>) -> Self {
-        Self { status, kind: "text/plain; charset=utf-8", text: text.into() }
+        Self { status, kind: "text/plain; charset=utf-8", text: text.into(), classic: None }
+    }
+
+    /// A page of numbers, in the form that this one is.
+    fn page(openmetrics: String) -> Self {
+        let classic = Some(form::classic(&openmetrics).into());
+        let kind = Form::OpenMetrics.content_type();
+        Self { status: StatusCode::OK, kind, text: openmetrics.into(), classic }
+    }
+
+    /// In the form that is asked for, where there are several.
+    fn for_request(self, request: &Request<Incoming>) -> Self {
+        let accept = request.headers().get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+        match (self.classic, Form::wanted(accept)) {
+            (Some(text), form @ Form::Classic) => Self { text, kind: form.content_type(), classic: None, ..self },
+            (classic, _) => Self { classic, ..self },
+        }
     }
 
     fn unavailable(text: &'static str) -> Self {
@@ -108,9 +127,14 @@ impl Office {
             "/livez" => self.alive().await,
             _ => Answered::plain(StatusCode::NOT_FOUND, "/metrics, /livez and /readyz are here\n"),
         };
+        let has_forms = answered.classic.is_some();
+        let answered = answered.for_request(request);
         let mut response = Response::new(Text::from(answered.text));
         *response.status_mut() = answered.status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answered.kind));
+        if has_forms {
+            response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+        }
         if answered.status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
@@ -169,7 +193,7 @@ impl Office {
             None => BTreeMap::new(),
         };
         let page = Page { reading, depths, usage: Usage::read(self.began_at) };
-        Answered { status: StatusCode::OK, kind: page::CONTENT_TYPE, text: page.text().into() }
+        Answered::page(page.text())
     }
 
     /// Waits a little for the transport's counts.
