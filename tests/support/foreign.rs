@@ -106,6 +106,13 @@ impl Foreign {
         self.runtime.block_on(declared).expect("declared");
     }
 
+    /// Whether there is a queue of this name.
+    pub fn exists(&self, queue: &str) -> bool {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let declared = self.channel.queue_declare(queue.into(), options, FieldTable::default());
+        self.runtime.block_on(declared).is_ok()
+    }
+
     pub fn delete(&self, queue: &str) {
         let deleted = self.channel.queue_delete(queue.into(), QueueDeleteOptions::default());
         self.runtime.block_on(deleted).expect("deleted");

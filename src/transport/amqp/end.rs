@@ -20,12 +20,28 @@ use crate::transport::DeadQueue;
 pub(super) async fn purge(session: &Session, queue: &str) -> Result<u64, Fault> {
     let connection = session.reader();
     let absent = Fault::Absent(queue.to_owned());
-    Counter::new(&connection).found(queue).await?.ok_or(absent)?;
+    let mut counter = Counter::new(&connection);
+    counter.found(queue).await?.ok_or(absent)?;
     let mut purged = 0;
     for step in ladder::STEPS {
-        purged += purge_one(&connection, &ladder::name(queue, step)).await?;
+        if is_ours(session, &connection, &mut counter, &Place::Delay(queue.to_owned(), step)).await? {
+            purged += purge_one(&connection, &ladder::name(queue, step)).await?;
+        }
     }
     Ok(purged + purge_one(&connection, queue).await?)
+}
+
+/// Whether it is there and, if it is a delay queue, leads back: others may have one of that name for something else.
+async fn is_ours(
+    session: &Session,
+    connection: &Connection,
+    counter: &mut Counter<'_>,
+    place: &Place,
+) -> Result<bool, Fault> {
+    if counter.found(&place.name()).await?.is_none() {
+        return Ok(false);
+    }
+    Ok(matches!(place, Place::Work(_)) || session.topology.look(connection, place).await.refusal.is_none())
 }
 
 async fn purge_one(connection: &Connection, queue: &str) -> Result<u64, Fault> {
@@ -47,6 +63,9 @@ pub(super) async fn delete(session: &Session, queue: &DeadQueue) -> Result<Optio
     let mut deleted = 0;
     let delays = ladder::STEPS.iter().map(|step| Place::Delay(queue.queue.clone(), *step));
     for place in delays.chain([Place::Work(queue.queue.clone())]) {
+        if !is_ours(session, &connection, &mut counter, &place).await? {
+            continue;
+        }
         deleted += delete_one(session, &connection, &place).await?;
     }
     // One with a name of its own may be that of other queues as well.

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::{
     acks,
     address::Address,
+    attributes::Natures,
     intake::{Intake, Looked},
     life::{Closing, refuse},
     members::Joining,
@@ -38,6 +39,8 @@ pub(super) struct Engine {
     pub(super) events: Events,
     pub(super) clock: Clock,
     pub(super) notes: Notes,
+    /// What is known about queues that others have declared.
+    pub(super) natures: Rc<Natures>,
     pub(super) state: State,
     pub(super) attachment: Option<Attachment>,
     /// Accepted deliveries, between two sessions.
@@ -62,7 +65,6 @@ pub(super) struct Engine {
     pub(super) tries: u64,
     pub(super) sessions: u32,
     pub(super) failures: u32,
-    pub(super) probed: bool,
     pub(super) consumers: u64,
     pub(super) closing: Option<Closing>,
     pub(super) lease_held: Rc<Cell<bool>>,
@@ -83,6 +85,7 @@ impl Engine {
             address: Rc::new(address),
             events,
             clock: Clock::start(),
+            natures: Rc::new(Natures::new(notes.clone())),
             notes,
             state: State::Idle,
             attachment: None,
@@ -101,7 +104,6 @@ impl Engine {
             tries: 0,
             sessions: 0,
             failures: 0,
-            probed: false,
             consumers: 0,
             closing: None,
             lease_held: Rc::default(),
@@ -205,7 +207,7 @@ impl Engine {
                 let handles = std::mem::take(&mut batch.handles);
                 sending.push(Box::pin(async move { Sent { queue, written: batch.write().await, handles } }));
             }
-            if let Some(switch) = intake.switch() {
+            if let Some(switch) = intake.switch(&self.natures) {
                 self.consumers += 1;
                 let tag = format!("asynctask-{}-{}", std::process::id(), self.consumers);
                 let (notes, session, prefetch) = (self.notes.clone(), session.number, switch.prefetch);

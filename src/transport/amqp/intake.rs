@@ -21,6 +21,7 @@ use lapin::{
 
 use super::{
     acks::Acks,
+    attributes::{Nature, Natures},
     topology::{answer, short},
 };
 use crate::{
@@ -113,6 +114,8 @@ pub(super) struct Switch {
     queue: ShortString,
     old: Option<ShortString>,
     pub(super) prefetch: u16,
+    /// The old one goes first.
+    single: bool,
 }
 
 impl Intake {
@@ -207,12 +210,25 @@ impl Intake {
 
     /// The change of consumers that the credit asks for, if none is under way. Upwards, the new consumer comes
     /// before the old one goes; downwards, the next one comes when its window has room beside what is still out.
-    pub(super) fn switch(&mut self) -> Option<Switch> {
-        let wanted = self.wanted();
+    ///
+    /// A queue that goes with its last consumer keeps one, also without credit: what it is sent then waits here. Of several
+    /// consumers of a queue that sends to one of them alone the new one would get nothing; classic queues (3.10.8) do not even
+    /// send it anything after the end of the old one. There the old one goes first, and does not go only to get less.
+    pub(super) fn switch(&mut self, natures: &Natures) -> Option<Switch> {
+        let mut wanted = self.wanted();
         if self.switching || wanted == self.prefetch {
             return None;
         }
-        let prefetch = if wanted < self.prefetch { 0 } else { wanted };
+        let Nature { auto_delete, single, .. } = natures.of(&self.setup.name);
+        let keeps = auto_delete && self.prefetch > 0 && !self.leaving;
+        if keeps {
+            wanted = wanted.max(1);
+        }
+        let less = wanted < self.prefetch;
+        if wanted == self.prefetch || single && less && wanted > 0 {
+            return None;
+        }
+        let prefetch = if less && !keeps { 0 } else { wanted };
         if self.prefetch == 0 && self.ackers.len() >= usize::from(wanted) {
             return None;
         }
@@ -222,7 +238,7 @@ impl Intake {
             self.ending.push(consumer);
             tag
         });
-        Some(Switch { channel: self.channel.clone(), queue: short(&self.setup.name), old, prefetch })
+        Some(Switch { channel: self.channel.clone(), queue: short(&self.setup.name), old, prefetch, single })
     }
 
     /// Accepted deliveries that may be acknowledged now.
@@ -341,8 +357,11 @@ impl Batch {
 
 impl Switch {
     /// Does it: the new consumer first, so that the queue is never without one.
-    pub(super) async fn run(self, tag: String) -> lapin::Result<Option<Consumer>> {
+    pub(super) async fn run(mut self, tag: String) -> lapin::Result<Option<Consumer>> {
         let mut consumer = None;
+        if let Some(old) = self.old.take_if(|_| self.single) {
+            answer(self.channel.basic_cancel(old, BasicCancelOptions::default())).await?;
+        }
         if self.prefetch > 0 {
             answer(self.channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
             let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());

@@ -27,6 +27,12 @@ pub(super) fn smaller(step: u64) -> Option<u64> {
     STEPS.iter().rev().copied().find(|other| *other < step)
 }
 
+/// This step, the smaller ones from the largest on, then the larger ones.
+pub(super) fn from(step: u64) -> impl Iterator<Item = u64> {
+    let smaller = STEPS.iter().rev().copied().filter(move |other| *other <= step);
+    smaller.chain(STEPS.iter().copied().filter(move |other| *other > step))
+}
+
 /// All steps that tasks with these delays pass through, shortest first.
 pub(super) fn reached(delays: &[Duration]) -> Vec<u64> {
     let mut reached = std::collections::BTreeSet::new();
@@ -92,6 +98,8 @@ mod tests {
         assert_eq!(reached(&[]), [] as [u64; 0]);
         assert_eq!(smaller(250), Some(100));
         assert_eq!(smaller(100), None);
+        assert_eq!(from(250).take(4).collect::<Vec<_>>(), [250, 100, 500, 1_000]);
+        assert_eq!(from(100).count(), STEPS.len());
     }
 
     #[test]

@@ -52,10 +52,10 @@ impl Engine {
     pub(super) fn connect(&mut self) {
         self.tries += 1;
         let (number, address, notes) = (self.tries, Rc::clone(&self.address), self.notes.clone());
-        let (attachment, probe) = (self.attachment.clone(), !self.probed);
+        let (attachment, natures) = (self.attachment.clone(), Rc::clone(&self.natures));
         self.state = State::Connecting { number };
         tokio::task::spawn_local(async move {
-            let built = Box::new(Session::build(number, address, attachment, probe).await);
+            let built = Box::new(Session::build(number, address, attachment, natures).await);
             let _ = notes.send(Note::Built { number, built });
         });
     }
@@ -87,12 +87,6 @@ impl Engine {
         self.rejoin();
         self.open_joining();
         if self.attachment.is_some() {
-            self.probed = true;
-            for queue in built.classic {
-                self.tell(Event::Warning(format!(
-                    "queue \"{queue}\" is a classic queue; a quorum queue is safer and faster here"
-                )));
-            }
             self.sessions += 1;
             self.tell(Event::Noticed { within: noticed });
             self.tell(Event::Attached { session: self.sessions });

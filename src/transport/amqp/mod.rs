@@ -38,6 +38,12 @@
 //!
 //! All headers of a message together stay under 120 KiB; the detail and error text are cut first.
 //!
+//! # Queues of others
+//!
+//! A queue that exists is used as it is, and looked at once in the life of a process (`attributes`): what loses tasks by its
+//! nature is warned of by name, a stream is refused, a delay queue that does not bring tasks back when it should is passed by.
+//! A queue that goes with its last consumer keeps one while the process lives, also without credit.
+//!
 //! # What cannot be known here
 //!
 //! What other nodes hold in hand is not seen without the management interface, so [`Depth::in_hand`](super::Depth)
@@ -45,6 +51,7 @@
 
 mod acks;
 mod address;
+mod attributes;
 mod dead;
 mod end;
 mod engine;

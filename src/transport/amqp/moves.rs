@@ -99,6 +99,11 @@ impl Store {
     pub(super) async fn try_one(&self, parcel: &mut Parcel) -> Result<Tried, ()> {
         let (mut declared, mut unanswered, mut pauses) = (false, 0, NACKED.into_iter());
         self.avoid_stuck(parcel);
+        match self.find_step(parcel).await {
+            Ok(()) => {}
+            Err(Fault::Late(cause) | Fault::Broken(cause)) => return self.broken(cause),
+            Err(fault) => return Ok(Tried::No(fault.cause())),
+        }
         loop {
             let name = parcel.outgoing.queue.clone();
             match self.session.publisher.single(&parcel.outgoing).await {
@@ -144,6 +149,30 @@ impl Store {
         }
     }
 
+    /// Makes sure that the delay queue of a task is there and leads back. Where it is not to be had, or is not ours, another
+    /// step is taken: the next smaller one that is, else the next larger one.
+    async fn find_step(&self, parcel: &mut Parcel) -> Result<(), Fault> {
+        let Place::Delay(queue, step) = parcel.place.clone() else { return Ok(()) };
+        let connection = self.session.reader();
+        let mut refused = None;
+        for other in ladder::from(step) {
+            let place = Place::Delay(queue.clone(), other);
+            match self.session.topology.ensure(&connection, &place).await {
+                Ok(()) if other == step => return Ok(()),
+                Ok(()) => {
+                    parcel.outgoing.queue = place.name();
+                    parcel.place = place;
+                    return Ok(());
+                }
+                Err(fault @ (Fault::Late(_) | Fault::Broken(_))) => return Err(fault),
+                Err(fault) => {
+                    refused.get_or_insert(fault);
+                }
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
     /// A delay queue that left two messages unanswered is passed by.
     fn avoid_stuck(&self, parcel: &mut Parcel) {
         while self.stuck.borrow().get(&parcel.outgoing.queue).is_some_and(|unanswered| *unanswered >= 2) {
@@ -170,8 +199,11 @@ impl Store {
 
     /// Stores many: in windows while all goes well, one by one where not. Queues are made first.
     pub(super) async fn bulk(&self, parcels: &[Parcel]) -> Result<(), Unstored> {
-        let passing = |parcel, cause| Unstored::Now(not_stored(parcel, cause));
-        for parcel in parcels {
+        let passing = |parcel: &Parcel, cause| Unstored::Now(not_stored(parcel, cause));
+        let mut parcels = parcels.to_vec();
+        for parcel in &mut parcels {
+            // If no step is to be had, that of the task itself is what the error is about.
+            let _ = self.find_step(parcel).await;
             match self.session.topology.ensure(&self.session.reader(), &parcel.place).await {
                 Ok(()) => {}
                 Err(Fault::Absent(queue)) => return Err(Unstored::Ever(Error::NoSuchQueue { queue })),

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     address::Address,
+    attributes::Natures,
     publish::Publisher,
     topology::{self, Fault, Topology, open_channel},
 };
@@ -38,8 +39,6 @@ pub(super) struct Session {
 pub(super) struct Built {
     pub(super) session: Rc<Session>,
     pub(super) channels: BTreeMap<usize, Channel>,
-    /// Names of the work queues that are classic.
-    pub(super) classic: Vec<String>,
 }
 
 impl Session {
@@ -48,27 +47,25 @@ impl Session {
         number: u64,
         address: Rc<Address>,
         wanted: Option<Attachment>,
-        probe: bool,
+        natures: Rc<Natures>,
     ) -> Result<Built, Error> {
         let publisher = Publisher::connect(&address).await?;
         let Some(wanted) = wanted else {
-            let session = Self { number, consumer: None, publisher, topology: Topology::new(false) };
-            return Ok(Built { session: Rc::new(session), channels: BTreeMap::new(), classic: Vec::new() });
+            let session = Self { number, consumer: None, publisher, topology: Topology::new(false, natures) };
+            return Ok(Built { session: Rc::new(session), channels: BTreeMap::new() });
         };
         let connection = Rc::new(address.connect("consumer").await?);
-        let topology = Topology::new(wanted.passive);
+        natures.are_of_a_master();
+        let topology = Topology::new(wanted.passive, natures);
         let fault = |fault| address.fault(fault);
-        let (mut channels, mut classic) = (BTreeMap::new(), Vec::new());
+        let mut channels = BTreeMap::new();
         for (index, queue) in &wanted.queues {
             topology.provide(&connection, queue).await.map_err(fault)?;
-            if probe && !wanted.passive && topology::is_classic(&connection, &queue.name).await {
-                classic.push(queue.name.clone());
-            }
             let channel = open_channel(&connection).await;
             channels.insert(*index, channel.map_err(|error| address.lost(super::address::said(&error)))?);
         }
         let session = Self { number, consumer: Some(connection), publisher, topology };
-        Ok(Built { session: Rc::new(session), channels, classic })
+        Ok(Built { session: Rc::new(session), channels })
     }
 
     /// The connection for questions and declares: the consuming one, which the broker never blocks, if there is one.

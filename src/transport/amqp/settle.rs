@@ -92,6 +92,10 @@ impl Engine {
         let State::Up(up) = &mut self.state else { return };
         let Some(intake) = up.intakes.get_mut(queue) else { return };
         let name = intake.setup.name.clone();
+        // The consumer that such a queue keeps would be sent it at once.
+        if self.natures.of(&name).auto_delete && !intake.leaving {
+            return;
+        }
         for Held { tag, properties, task, .. } in intake.give_back() {
             let becomes = Becomes::Counted { deliveries: task.deliveries };
             self.pass(queue, tag, Place::Work(name.clone()), &becomes, &properties, &task);

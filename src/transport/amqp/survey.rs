@@ -236,6 +236,7 @@ impl Look {
             .queues
             .iter()
             .flat_map(|queue| super::ladder::STEPS.map(|step| (super::ladder::name(queue, step), step)))
+            .filter(|(name, _)| self.session.topology.refusal(name).is_none())
             .collect();
         let is_present = |delay: &&(String, u64)| self.horizon.borrow().present.contains(&delay.0);
         let (present, absent): (Vec<_>, Vec<_>) = delays.iter().partition(is_present);

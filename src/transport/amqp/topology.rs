@@ -3,7 +3,7 @@
 //! A queue that exists is used as it is. Everything that the broker may answer with an error happens on a
 //! throw-away channel, because an error closes the channel it is raised on.
 
-use std::{cell::RefCell, collections::HashSet};
+use std::{cell::RefCell, collections::HashSet, rc::Rc};
 
 use lapin::{
     Channel, Connection, ErrorKind,
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{
     address::{PATIENCE, code, said},
+    attributes::{Nature, Natures},
     ladder,
 };
 use crate::transport::QueueSetup;
@@ -23,6 +24,9 @@ use crate::transport::QueueSetup;
 const DELIVERY_LIMIT: i32 = 1_000_000;
 /// A week: the longest time limit of a task that makes sense in a queue.
 const CONSUMER_TIMEOUT: i32 = 604_800_000;
+
+/// How long dead letters are kept in a queue of which that is not known, as far as warnings go.
+const UNKNOWN: Option<u64> = Some(0);
 
 /// Tries to open a channel.
 const CHANNEL_TRIES: u32 = 20;
@@ -53,7 +57,7 @@ pub(super) fn dead_name(queue: &str) -> String {
 }
 
 /// The arguments of a queue: constants, so that whoever comes first declares the same.
-fn arguments(place: &Place) -> FieldTable {
+pub(super) fn arguments(place: &Place) -> FieldTable {
     let text = |text: &str| AMQPValue::LongString(text.into());
     let mut table = FieldTable::default();
     let mut put = |name: &'static str, value| {
@@ -156,53 +160,80 @@ pub(super) fn short(name: &str) -> ShortString {
 }
 
 /// What this session knows about queues.
-#[derive(Debug)]
 pub(super) struct Topology {
     /// `declare: passive`: nothing is made.
     passive: bool,
     known: RefCell<HashSet<String>>,
+    /// What the process knows about those that others have declared.
+    natures: Rc<Natures>,
     /// One declares at a time, so that many moves to a missing queue make it once.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl Topology {
-    pub(super) fn new(passive: bool) -> Self {
-        Self { passive, known: RefCell::default(), turn: tokio::sync::Mutex::new(()) }
+    pub(super) fn new(passive: bool, natures: Rc<Natures>) -> Self {
+        Self { passive, natures, known: RefCell::default(), turn: tokio::sync::Mutex::new(()) }
     }
 
     /// The queue turned out to be gone.
     pub(super) fn forget(&self, place: &Place) {
         self.known.borrow_mut().remove(&place.name());
+        self.natures.forget(&place.name());
     }
 
-    /// Makes sure that a queue exists, and before it the queue that it dead-letters to.
+    /// Why a delay queue is not to be used, as far as it is known.
+    pub(super) fn refusal(&self, queue: &str) -> Option<String> {
+        self.natures.of(queue).refusal
+    }
+
+    /// What an existing queue is like.
+    pub(super) async fn look(&self, connection: &Connection, place: &Place) -> Nature {
+        self.natures.look(connection, place, false, UNKNOWN).await
+    }
+
+    /// Makes sure that a queue exists, and before it the queue that it dead-letters to. A delay queue that does not lead back
+    /// is refused.
     pub(super) async fn ensure(&self, connection: &Connection, place: &Place) -> Result<(), Fault> {
         if self.known.borrow().contains(&place.name()) {
             return Ok(());
         }
+        if let Some(refusal) = self.refusal(&place.name()).filter(|_| matches!(place, Place::Delay(..))) {
+            return Err(Fault::Refused(refusal));
+        }
+        self.make(connection, place, UNKNOWN).await
+    }
+
+    /// The same; dead letters are to be kept so long there, in milliseconds.
+    async fn make(&self, connection: &Connection, place: &Place, keep: Option<u64>) -> Result<(), Fault> {
         let _turn = self.turn.lock().await;
         match place {
             // What someone else declares may dead-letter wherever they like.
             _ if self.passive => {}
             Place::Dead(_) => {}
-            Place::Work(queue) => self.one(connection, &Place::Dead(dead_name(queue))).await?,
+            Place::Work(queue) => self.one(connection, &Place::Dead(dead_name(queue)), keep).await?,
             Place::Delay(queue, _) => {
-                self.one(connection, &Place::Dead(dead_name(queue))).await?;
-                self.one(connection, &Place::Work(queue.clone())).await?;
+                self.one(connection, &Place::Dead(dead_name(queue)), keep).await?;
+                self.one(connection, &Place::Work(queue.clone()), UNKNOWN).await?;
             }
         }
-        self.one(connection, place).await
+        self.one(connection, place, keep).await
     }
 
     /// Makes sure of all queues that a master needs to work this one.
     pub(super) async fn provide(&self, connection: &Connection, queue: &QueueSetup) -> Result<(), Fault> {
-        self.ensure(connection, &Place::Dead(queue.dead.name.clone())).await?;
+        let keep = queue.dead.keep.map(|keep| u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
+        self.make(connection, &Place::Dead(queue.dead.name.clone()), keep).await?;
         if !self.passive {
-            self.ensure(connection, &Place::Dead(dead_name(&queue.name))).await?;
+            self.make(connection, &Place::Dead(dead_name(&queue.name)), keep).await?;
         }
         self.ensure(connection, &Place::Work(queue.name.clone())).await?;
         for step in ladder::reached(&queue.delays) {
-            self.ensure(connection, &Place::Delay(queue.name.clone(), step)).await?;
+            let place = Place::Delay(queue.name.clone(), step);
+            match self.make(connection, &place, keep).await {
+                // Tasks take another step.
+                Err(Fault::Refused(_)) if self.refusal(&place.name()).is_some() => {}
+                made => made?,
+            }
         }
         Ok(())
     }
@@ -218,7 +249,7 @@ impl Topology {
         }
     }
 
-    async fn one(&self, connection: &Connection, place: &Place) -> Result<(), Fault> {
+    async fn one(&self, connection: &Connection, place: &Place, keep: Option<u64>) -> Result<(), Fault> {
         let name = place.name();
         if self.known.borrow().contains(&name) {
             return Ok(());
@@ -228,9 +259,15 @@ impl Topology {
         for _ in 0..2 {
             let mut counter = Counter::new(connection);
             if counter.ready(&name).await?.is_some() {
+                if self.natures.are_wanted(place)
+                    && let Some(refusal) = self.natures.look(connection, place, !self.passive, keep).await.refusal
+                {
+                    return Err(Fault::Refused(refusal));
+                }
                 self.known.borrow_mut().insert(name);
                 return Ok(());
             }
+            self.natures.forget(&name);
             if self.passive {
                 return Err(Fault::Absent(name));
             }
@@ -249,46 +286,6 @@ impl Topology {
         }
         Err(Fault::Refused(format!("queue \"{name}\" can neither be found nor made: {said_last}")))
     }
-}
-
-/// Whether an existing work queue is a classic one. The protocol does not tell, but a declare with other arguments
-/// is refused with the name and value of one that differs: they are taken over one by one until the type is named
-/// or nothing differs. The first try has all arguments of ours, so a queue that vanished meanwhile is made right.
-pub(super) async fn is_classic(connection: &Connection, queue: &str) -> bool {
-    let mut table = arguments(&Place::Work(queue.to_owned())).inner().clone();
-    for _ in 0..16 {
-        let Ok(channel) = open_channel(connection).await else { return false };
-        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        let Err(error) = answer(channel.queue_declare(short(queue), options, table.clone().into())).await else {
-            close(&channel);
-            return false;
-        };
-        let text = said(&error);
-        let Some((name, current)) = differing(&text) else { return false };
-        if name == "x-queue-type" {
-            return current.is_none_or(|(value, _)| value == "classic");
-        }
-        match current {
-            None => table.remove(name),
-            Some((value, kind)) => {
-                let value = match (kind, value.parse()) {
-                    ("longstr", _) | (_, Err(_)) => AMQPValue::LongString(value.into()),
-                    (_, Ok(number)) => AMQPValue::LongLongInt(number),
-                };
-                table.insert(short(name), value)
-            }
-        };
-    }
-    false
-}
-
-/// Takes apart `inequivalent arg 'x' for queue … but current is the value 'v' of type 't'` (or `current is none`).
-fn differing(text: &str) -> Option<(&str, Option<(&str, &str)>)> {
-    let (name, rest) = text.split_once("inequivalent arg '")?.1.split_once('\'')?;
-    let current = rest.split_once("but current is ")?.1;
-    let Some(value) = current.strip_prefix("the value '") else { return Some((name, None)) };
-    let (value, kind) = value.split_once("' of type '")?;
-    Some((name, Some((value, kind.trim_end_matches('\'')))))
 }
 
 /// Whether a queue exists. If it does not, the channel is closed by the broker.
@@ -365,21 +362,5 @@ impl Drop for Counter<'_> {
         if let Some(channel) = &self.channel {
             close(channel);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::differing;
-
-    #[test]
-    fn the_brokers_words_are_taken_apart() {
-        let text = "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'a' in vhost '/': received none \
-                    but current is the value '5000' of type 'signedint'";
-        assert_eq!(differing(text), Some(("x-message-ttl", Some(("5000", "signedint")))));
-        let text = "inequivalent arg 'x-queue-type' for queue 'a' in vhost '/': received the value 'quorum' of type \
-                    'longstr' but current is none";
-        assert_eq!(differing(text), Some(("x-queue-type", None)));
-        assert_eq!(differing("inequivalent arg 'durable' for queue"), None);
     }
 }

@@ -58,6 +58,14 @@ const TAG: &str = "dead-letters";
 pub(super) async fn walk(store: &Store, queue: &DeadQueue, visit: Visitor, now: Timestamp) -> Result<Walked, Fault> {
     let connection = store.session.reader();
     let ready = Counter::new(&connection).ready(&queue.name).await?.unwrap_or(0);
+    let place = Place::Dead(queue.name.clone());
+    if ready > 0 && store.session.topology.look(&connection, &place).await.auto_delete {
+        let name = &queue.name;
+        let cause = format!(
+            "dead-letter queue \"{name}\" is deleted with its last consumer (auto-delete): a look would end it"
+        );
+        return Err(Fault::Refused(cause));
+    }
     let mut walk = Walk {
         store,
         queue,

@@ -1,0 +1,468 @@
+//! What a queue is like that others have declared, found out without the management interface.
+//!
+//! A declare that does not fit is refused with the name and value of the first attribute that differs, in an order that is
+//! always the same, the type of the queue last (measured on 3.10 and 4.0). So a declare with a type that does not exist tells one
+//! attribute more each time, until it names the type itself, and can never make a queue, should there be none any more.
+//!
+//! Each of these costs a channel and a line in the broker's log. So a queue is looked at once in the life of the process, and
+//! one that was declared as we declare it is found to be so by the first question, which costs no line. What policies set is not
+//! seen.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap},
+};
+
+use lapin::{Connection, options::QueueDeclareOptions, types::AMQPValue};
+
+use super::{
+    address::{code, said},
+    headers::{number, text},
+    state::{Note, Notes},
+    topology::{Place, answer, arguments, close, open_channel, short},
+};
+
+/// No type of queue.
+const NO_TYPE: &str = "asynctask-none";
+/// Questions about one queue: it has at most as many attributes.
+const QUESTIONS: usize = 24;
+
+/// The attributes of a queue.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Attributes {
+    pub(super) durable: bool,
+    pub(super) auto_delete: bool,
+    /// `classic`, `quorum`, `stream`.
+    pub(super) kind: String,
+    /// The others.
+    pub(super) arguments: BTreeMap<String, AMQPValue>,
+    /// The arguments are a guess of ours, of which nothing is known to be wrong.
+    guessed: bool,
+}
+
+/// What an answer told.
+#[derive(Debug, PartialEq)]
+enum Learned {
+    More,
+    /// Nothing is left to be asked.
+    All,
+    Nothing,
+}
+
+impl Attributes {
+    /// What ours have.
+    pub(super) fn ours(place: &Place) -> Self {
+        let table = arguments(place);
+        let arguments = table.inner().iter().map(|(name, value)| (name.to_string(), value.clone()));
+        let arguments = arguments.filter(|(name, _)| name != "x-queue-type").collect();
+        Self { durable: true, auto_delete: false, kind: "quorum".to_owned(), arguments, guessed: true }
+    }
+
+    /// Asks for those of an existing queue; `None`: they cannot be found out. With `may_make` one that is gone meanwhile may
+    /// be made anew.
+    pub(super) async fn find(connection: &Connection, place: &Place, may_make: bool) -> Option<Self> {
+        let name = place.name();
+        let mut found = Self::ours(place);
+        if may_make {
+            let Some(differs) = found.differs(connection, &name, "quorum").await? else { return Some(found) };
+            match found.learn(&differs) {
+                Learned::More => {}
+                Learned::All => return Some(found),
+                Learned::Nothing => return None,
+            }
+        }
+        for _ in 0..QUESTIONS {
+            let differs = found.differs(connection, &name, NO_TYPE).await??;
+            match found.learn(&differs) {
+                Learned::More => {}
+                Learned::All => return Some(found),
+                Learned::Nothing => return None,
+            }
+        }
+        None
+    }
+
+    /// What the broker says against a declare with these; `Some(None)`: nothing.
+    async fn differs(&self, connection: &Connection, name: &str, kind: &str) -> Option<Option<String>> {
+        let channel = open_channel(connection).await.ok()?;
+        let options = QueueDeclareOptions {
+            durable: self.durable,
+            auto_delete: self.auto_delete,
+            ..QueueDeclareOptions::default()
+        };
+        let mut table = lapin::types::FieldTable::default();
+        for (name, value) in &self.arguments {
+            table.insert(short(name), value.clone());
+        }
+        table.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+        match answer(channel.queue_declare(short(name), options, table)).await {
+            Ok(_) => {
+                close(&channel);
+                Some(None)
+            }
+            Err(error) if code(&error) == Some(406) => Some(Some(said(&error))),
+            Err(_) => None,
+        }
+    }
+
+    /// Takes over what differs.
+    fn learn(&mut self, answer: &str) -> Learned {
+        let Some((name, current)) = differing(answer) else { return Learned::Nothing };
+        let is_true = matches!(current, Current::Value { value: "true", .. });
+        match name {
+            "durable" => self.durable = is_true,
+            "auto_delete" => self.auto_delete = is_true,
+            "x-queue-type" => {
+                self.kind = match current {
+                    Current::None => "classic".to_owned(),
+                    Current::Value { value, .. } => value.to_owned(),
+                };
+                return Learned::All;
+            }
+            name => match current {
+                // What others declare has none of ours, as a rule.
+                Current::None if self.guessed => self.arguments.clear(),
+                Current::None => {
+                    if self.arguments.remove(name).is_none() {
+                        return Learned::Nothing;
+                    }
+                }
+                Current::Value { value, kind } => {
+                    let as_number = match kind {
+                        Some(kind) => !matches!(kind, "longstr" | "bool"),
+                        None => self.arguments.get(name).is_some_and(|sent| number(sent).is_some()),
+                    };
+                    let value = match value.parse() {
+                        Ok(number) if as_number => AMQPValue::LongLongInt(number),
+                        _ if kind == Some("bool") => AMQPValue::Boolean(is_true),
+                        _ => AMQPValue::LongString(value.into()),
+                    };
+                    if self.arguments.insert(name.to_owned(), value.clone()) == Some(value) {
+                        return Learned::Nothing;
+                    }
+                }
+            },
+        }
+        if name.starts_with("x-") {
+            self.guessed = false;
+        }
+        Learned::More
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.arguments.get(name).and_then(number).and_then(|number| u64::try_from(number).ok())
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.arguments.get(name).and_then(text)
+    }
+
+    /// Why tasks must not be put here, or cannot be worked from here.
+    pub(super) fn refusal(&self, place: &Place) -> Option<String> {
+        let name = place.name();
+        let Place::Delay(queue, step) = place else {
+            return (self.kind == "stream").then(|| {
+                format!("queue \"{name}\" is a stream, which keeps what is acknowledged: it cannot be worked; use a quorum queue")
+            });
+        };
+        let ttl = self.number("x-message-ttl");
+        let target = (self.text("x-dead-letter-exchange"), self.text("x-dead-letter-routing-key"));
+        let why = match (ttl, &target) {
+            _ if self.kind == "stream" => "it is a stream".to_owned(),
+            (None, _) => "it has no x-message-ttl, so that tasks would stay there".to_owned(),
+            (Some(ttl), _) if ttl != *step => format!("its x-message-ttl is {ttl}"),
+            (_, (None, _)) => "it dead-letters nowhere, so that tasks would be lost".to_owned(),
+            (_, (Some(exchange), key)) if !exchange.is_empty() || key.as_ref() != Some(queue) => {
+                let key = key.as_deref().unwrap_or_default();
+                format!("it dead-letters to exchange \"{exchange}\", routing key \"{key}\"")
+            }
+            _ if !self.durable => "it is not durable".to_owned(),
+            _ if self.auto_delete => "it is deleted with its last consumer (auto-delete)".to_owned(),
+            _ if self.arguments.contains_key("x-expires") => "it is deleted when unused (x-expires)".to_owned(),
+            _ if self.drops().is_some() => "it drops tasks when it is full (x-max-length)".to_owned(),
+            _ => return None,
+        };
+        Some(format!(
+            "delay queue \"{name}\" was not declared by this program: {why}; delete it, and it is made as it must be"
+        ))
+    }
+
+    /// What makes it drop messages: its longest length.
+    fn drops(&self) -> Option<(&'static str, u64)> {
+        let refuses = self.text("x-overflow").is_some_and(|overflow| overflow.starts_with("reject-publish"));
+        let longest = ["x-max-length", "x-max-length-bytes"].into_iter();
+        longest.filter(|_| !refuses).find_map(|name| Some((name, self.number(name)?)))
+    }
+
+    /// By what a queue loses tasks, or dead letters that are to be kept so long (in milliseconds), each with what to do.
+    pub(super) fn hazards(&self, place: &Place, keep: Option<u64>) -> Vec<String> {
+        let (what, them) = match place {
+            Place::Dead(_) => ("dead-letter queue", "dead letters"),
+            Place::Work(_) | Place::Delay(..) => ("queue", "tasks"),
+        };
+        let name = place.name();
+        let mut hazards = Vec::new();
+        let mut say = |text: String| hazards.push(format!("{what} \"{name}\" {text}"));
+        if self.auto_delete {
+            say(format!(
+                "is deleted with its {them} when its last consumer goes (auto-delete): at a stop, a reload that removes it, or a \
+                 lost connection; declare it without auto-delete"
+            ));
+        }
+        if !self.durable {
+            say(format!("is not durable: a restart of the broker deletes it with its {them}; declare it as durable"));
+        }
+        if let Some(unused) = self.number("x-expires") {
+            say(format!(
+                "is deleted with its {them} when nobody used it for {unused} ms (x-expires); declare it without x-expires"
+            ));
+        }
+        let has_target = self.arguments.contains_key("x-dead-letter-exchange");
+        match (place, self.number("x-message-ttl")) {
+            (Place::Dead(_), Some(ttl)) if keep.is_none_or(|keep| ttl < keep) => say(format!(
+                "keeps nothing longer than {ttl} ms (x-message-ttl), which is shorter than `dead_letter.keep`; declare it without \
+                 x-message-ttl"
+            )),
+            (Place::Work(_), Some(ttl)) if !has_target => say(format!(
+                "loses tasks that wait longer than {ttl} ms (x-message-ttl); declare it without, or with a dead-letter target"
+            )),
+            _ => {}
+        }
+        if let Some((argument, longest)) = self.drops() {
+            say(format!(
+                "drops the oldest when it is full ({argument} {longest}, overflow drop-head); declare it with the overflow \
+                 reject-publish"
+            ));
+        }
+        hazards
+    }
+}
+
+/// What a queue has instead.
+#[derive(Debug, PartialEq)]
+enum Current<'a> {
+    None,
+    /// The type is told where we sent none, or one of another class.
+    Value {
+        value: &'a str,
+        kind: Option<&'a str>,
+    },
+}
+
+/// Takes apart `inequivalent arg 'x' for queue … but current is the value 'v' of type 't'` (or `… is 'v'`, or `… is none`).
+fn differing(text: &str) -> Option<(&str, Current<'_>)> {
+    let (name, rest) = text.split_once("inequivalent arg '")?.1.split_once('\'')?;
+    let current = rest.rsplit_once("but current is ")?.1;
+    if current.starts_with("none") {
+        return Some((name, Current::None));
+    }
+    if let Some(value) = current.strip_prefix("the value '") {
+        let (value, kind) = value.split_once("' of type '")?;
+        return Some((name, Current::Value { value, kind: Some(kind.trim_end_matches('\'')) }));
+    }
+    let value = current.strip_prefix('\'')?.trim_end_matches('\'');
+    Some((name, Current::Value { value, kind: None }))
+}
+
+/// What matters of a queue while it is worked.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Nature {
+    /// Tasks must not be put there, or cannot be worked from there.
+    pub(super) refusal: Option<String>,
+    /// It goes with its last consumer.
+    pub(super) auto_delete: bool,
+    /// Only one of its consumers gets anything (`x-single-active-consumer`).
+    pub(super) single: bool,
+}
+
+/// What was found out about queues in the life of this process.
+pub(super) struct Natures {
+    known: RefCell<HashMap<String, Nature>>,
+    /// Where goes what a person should read.
+    notes: Notes,
+    /// A master's: its work queues and dead-letter queues are looked at, too.
+    is_master: Cell<bool>,
+}
+
+impl Natures {
+    pub(super) fn new(notes: Notes) -> Self {
+        Self { known: RefCell::default(), notes, is_master: Cell::new(false) }
+    }
+
+    pub(super) fn are_of_a_master(&self) {
+        self.is_master.set(true);
+    }
+
+    /// What is known of a queue.
+    pub(super) fn of(&self, queue: &str) -> Nature {
+        self.known.borrow().get(queue).cloned().unwrap_or_default()
+    }
+
+    /// The queue is gone.
+    pub(super) fn forget(&self, queue: &str) {
+        self.known.borrow_mut().remove(queue);
+    }
+
+    /// Looks at a queue that exists, unless that was done before, and tells what a person should know.
+    pub(super) async fn look(
+        &self,
+        connection: &Connection,
+        place: &Place,
+        may_make: bool,
+        keep: Option<u64>,
+    ) -> Nature {
+        let name = place.name();
+        if let Some(nature) = self.known.borrow().get(&name) {
+            return nature.clone();
+        }
+        let mut nature = Nature::default();
+        if let Some(found) = Attributes::find(connection, place, may_make).await {
+            nature = Nature {
+                refusal: found.refusal(place),
+                auto_delete: found.auto_delete,
+                single: found.arguments.get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true)),
+            };
+            self.warn(&found, place, keep, nature.refusal.as_ref());
+        }
+        self.known.borrow_mut().insert(name, nature.clone());
+        nature
+    }
+
+    /// Whether work queues and dead-letter queues are looked at.
+    pub(super) fn are_wanted(&self, place: &Place) -> bool {
+        self.is_master.get() || matches!(place, Place::Delay(..))
+    }
+
+    fn warn(&self, found: &Attributes, place: &Place, keep: Option<u64>, refusal: Option<&String>) {
+        let mut warnings = match (place, refusal) {
+            // Whoever wants to put a task there says so.
+            (Place::Delay(..), refusal) => refusal.cloned().into_iter().collect(),
+            // That it is refused is an error, and told as that.
+            (_, Some(_)) => Vec::new(),
+            _ => found.hazards(place, keep),
+        };
+        if let Place::Work(queue) = place
+            && found.kind == "classic"
+        {
+            let text = format!("queue \"{queue}\" is a classic queue; a quorum queue is safer and faster here");
+            warnings.insert(0, text);
+        }
+        for text in warnings {
+            let _ = self.notes.send(Note::Warning(text));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue() -> Place {
+        Place::Work("a".to_owned())
+    }
+
+    /// What is known after these answers.
+    fn learned(place: &Place, answers: &[&str]) -> Attributes {
+        let mut attributes = Attributes::ours(place);
+        for answer in answers {
+            assert_ne!(attributes.learn(answer), Learned::Nothing, "{answer}");
+        }
+        attributes
+    }
+
+    #[test]
+    fn the_brokers_words_are_taken_apart() {
+        let text = "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'a' in vhost '/': received none \
+                    but current is the value '5000' of type 'signedint'";
+        let current = Current::Value { value: "5000", kind: Some("signedint") };
+        assert_eq!(differing(text), Some(("x-message-ttl", current)));
+        let text = "inequivalent arg 'x-queue-type' for queue 'a' in vhost '/': received the value 'quorum' of type \
+                    'longstr' but current is none";
+        assert_eq!(differing(text), Some(("x-queue-type", Current::None)));
+        let text =
+            "inequivalent arg 'x-queue-type' for queue 'a' in vhost '/': received 'quorum' but current is 'stream'";
+        assert_eq!(differing(text), Some(("x-queue-type", Current::Value { value: "stream", kind: None })));
+        assert_eq!(differing("inequivalent arg 'durable' for queue"), None);
+        assert_eq!(
+            differing("invalid arg 'x-queue-type' for queue 'a' in vhost '/': \"unsupported queue type\""),
+            None
+        );
+    }
+
+    #[test]
+    fn a_plain_queue_takes_few_questions() {
+        let found = learned(
+            &queue(),
+            &[
+                "inequivalent arg 'auto_delete' for queue 'a' in vhost '/': received 'false' but current is 'true'",
+                "inequivalent arg 'x-dead-letter-exchange' for queue 'a' in vhost '/': received the value '' of type 'longstr' but \
+             current is none",
+                "inequivalent arg 'x-max-length' for queue 'a' in vhost '/': received none but current is the value '10' of type \
+             'signedint'",
+                "inequivalent arg 'x-queue-type' for queue 'a' in vhost '/': received the value 'asynctask-none' of type 'longstr' \
+             but current is none",
+            ],
+        );
+        assert_eq!((found.durable, found.auto_delete, found.kind.as_str()), (true, true, "classic"));
+        assert_eq!(
+            found.arguments.into_iter().collect::<Vec<_>>(),
+            [("x-max-length".to_owned(), AMQPValue::LongLongInt(10))]
+        );
+    }
+
+    #[test]
+    fn an_answer_that_leads_nowhere_ends_it() {
+        let mut found = Attributes::ours(&queue());
+        let text = "inequivalent arg 'x-odd' for queue 'a' in vhost '/': received none but current is the value 'v' of type 'x'";
+        assert_eq!((found.learn(text), found.learn(text)), (Learned::More, Learned::Nothing));
+        assert_eq!(found.learn("NOT_ALLOWED"), Learned::Nothing);
+    }
+
+    #[test]
+    fn a_delay_queue_must_lead_back() {
+        let place = Place::Delay("a".to_owned(), 1_000);
+        let text = |text: &str| Some(AMQPValue::LongString(text.into()));
+        let number = Some(AMQPValue::LongInt(5));
+        let ours = Attributes::ours(&place);
+        assert_eq!(ours.refusal(&place), None);
+        assert_eq!(Attributes { kind: "classic".to_owned(), ..ours.clone() }.refusal(&place), None);
+        assert!(Attributes { durable: false, ..ours.clone() }.refusal(&place).unwrap().contains("not durable"));
+        for (why, name, value) in [
+            ("no x-message-ttl", "x-message-ttl", None),
+            ("x-message-ttl is 5", "x-message-ttl", number.clone()),
+            ("routing key \"b\"", "x-dead-letter-routing-key", text("b")),
+            ("exchange \"e\"", "x-dead-letter-exchange", text("e")),
+            ("nowhere", "x-dead-letter-exchange", None),
+            ("x-expires", "x-expires", number),
+        ] {
+            let mut found = ours.clone();
+            match value {
+                Some(value) => found.arguments.insert(name.to_owned(), value),
+                None => found.arguments.remove(name),
+            };
+            let refusal = found.refusal(&place).unwrap_or_else(|| panic!("{why}: not refused"));
+            assert!(refusal.contains(why) && refusal.contains("\"a.retry.1000\""), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_loses_tasks_is_named() {
+        assert_eq!(Attributes::ours(&queue()).hazards(&queue(), None), [""; 0]);
+        let dead = Place::Dead("a_failed".to_owned());
+        let number = AMQPValue::LongInt(5_000);
+        let with = |place: &Place, name: &str, keep| {
+            let mut found = Attributes::ours(place);
+            found.arguments = [(name.to_owned(), number.clone())].into();
+            found.hazards(place, keep).concat()
+        };
+        assert!(with(&queue(), "x-expires", None).contains("for 5000 ms (x-expires)"));
+        assert!(with(&queue(), "x-message-ttl", None).contains("longer than 5000 ms"));
+        assert!(with(&queue(), "x-max-length", None).contains("x-max-length 5000, overflow drop-head"));
+        assert!(with(&dead, "x-message-ttl", Some(6_000)).contains("shorter than `dead_letter.keep`"));
+        assert!(with(&dead, "x-message-ttl", None).contains("dead-letter queue \"a_failed\" keeps nothing longer"));
+        assert_eq!(with(&dead, "x-message-ttl", Some(5_000)), "");
+        let found = Attributes { durable: false, auto_delete: true, ..Attributes::ours(&queue()) };
+        assert_eq!(found.hazards(&queue(), None).len(), 2);
+        assert!(Attributes { kind: "stream".to_owned(), ..found }.refusal(&queue()).unwrap().contains("is a stream"));
+    }
+}
