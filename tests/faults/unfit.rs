@@ -88,6 +88,26 @@ fn a_queue_that_goes_with_its_last_consumer_keeps_one() {
     once_each(&demo, 0..8);
 }
 
+/// Its consumer and what that one was sent must not keep it here when it is to go.
+#[test]
+fn a_queue_that_keeps_its_consumer_can_be_removed_in_a_pause() {
+    let Some((demo, foreign)) = beside() else { return };
+    let options = QueueDeclareOptions { durable: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    foreign.declare_as("va", options, &[]);
+    demo.submit_all("va", (0..4).map(|n| format!(r#"{{"n":{n},"sleep_ms":300}}"#)));
+    demo.write("asynctask.yaml", "workers: { va: demo_sleep_worker, foo: demo_sleep_worker }\n");
+    let master = demo.start_configured(&[]);
+    let log = master.log();
+    told(&log, "Processing complete", 1);
+    assert_eq!(demo.run(&["control", "pause", "va"]).code, 0);
+    demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker }\n");
+    let ran = demo.run(&["control", "reload", "--wait"]);
+    assert_eq!(ran.code, 0, "{ran:?}: {}", log.text());
+    demo.submit("foo", r#"{"n":9}"#);
+    until("the other is not worked", || demo.done().iter().any(|line| line.contains(":9")));
+    assert_eq!(stopped(master, Duration::from_secs(10)), 0);
+}
+
 /// One warning for each, with its name and what to do.
 #[test]
 fn queues_that_lose_tasks_are_named_at_the_start() {

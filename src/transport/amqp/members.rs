@@ -133,6 +133,8 @@ impl Engine {
         {
             intake.leaving = true;
         }
+        // What a queue kept that goes with its last consumer.
+        self.give_back(queue);
         self.let_go();
     }
 
