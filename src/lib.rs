@@ -40,6 +40,7 @@ pub mod config;
 pub mod control;
 pub mod drain;
 pub mod error;
+mod foreign;
 pub mod frames;
 pub mod junit;
 pub mod logging;

@@ -22,7 +22,10 @@ use tracing_subscriber::layer::{Context, Layer};
 
 pub use self::format::{About, Format};
 use self::{format::Form, queue::Queue};
-use crate::clock::{Clock, Timestamp};
+use crate::{
+    clock::{Clock, Timestamp},
+    secrets::masked,
+};
 
 mod format;
 pub mod journal;
@@ -92,8 +95,9 @@ impl FromStr for Level {
     }
 }
 
-/// A line of the log in the plain form, with its newline: `LEVEL:Name:message`. Messages of several lines stay as they
-/// are; a message over 64 KiB is cut.
+/// A line of the log in the plain form, with its newline: `LEVEL:Name:message`. Of a message of
+/// several lines those after the first are indented, unless the second is of another shape than the log's own lines;
+/// control characters are escaped; a message over 64 KiB is cut.
 #[must_use]
 pub fn format_line(level: Level, name: &str, message: &str) -> String {
     Form::default().line(Timestamp::default(), level, name, message, None)
@@ -157,7 +161,8 @@ impl Logger {
     /// [`Self::line`], with what it is about for the forms that say so.
     pub fn line_about(&self, level: Level, name: &str, message: &str, about: Option<&About>) {
         if self.enabled(level) {
-            let text = self.form.line(Clock::wall(), level, name, message, about);
+            // Whatever an error quotes: no address in it shows its password.
+            let text = self.form.line(Clock::wall(), level, name, &masked(message), about);
             self.queue.offer(text.into_bytes());
         }
     }

@@ -93,6 +93,68 @@ fn a_closed_stdout_ends_the_log_and_not_the_work() {
     });
 }
 
+/// A worker that says what its payload says, wherever there is a place for it.
+const PARROT: &str = r#"
+import json, os, socket
+frames = socket.socket(fileno=int(os.environ["ASYNCTASK_FD"]))
+say = lambda frame: frames.sendall(json.dumps(frame).encode() + b"\n")
+say({"ready": {"protocol": 1, "name": "Parrot\u2028Worker"}})
+for line in frames.makefile("rb"):
+    frame = json.loads(line)
+    if "task" in frame:
+        task, text = frame["task"], frame["task"]["payload"]["text"]
+        say({"log": {"level": "info", "message": text}})
+        say({"progress": {"id": task["id"], "percent": 1, "note": text}})
+        say({text: {}})
+        say({task["payload"]["outcome"]: {"id": task["id"], "error": text, "detail": text}})
+    elif "halt" in frame:
+        say({"bye": {}})
+        break
+"#;
+
+#[test]
+fn nobody_forges_a_line_of_the_log_or_of_a_list() {
+    const FORGED: &str = "AsyncTaskWorkerTask:forged";
+    let ends = ["\n", "\r", "\u{85}", "\u{2028}", "\u{2029}", "\u{b}", "\n\u{200b}"];
+    let lines: String = ends.map(|end| format!("{end}ERROR:{FORGED}")).concat();
+    let text = format!("x{lines}\u{1b}[31m\u{202e}\u{7f} amqp://u:hunter2/@b@h/v");
+    on_each(|demo| {
+        demo.write("parrot.py", PARROT);
+        demo.write("asynctask.yaml", "kinds: { parrot: { command: [python3, parrot.py] } }\n");
+        for outcome in ["error", "retry", "failed", "malformed"] {
+            demo.submit("foo", &serde_json::json!({ "text": text, "outcome": outcome }).to_string());
+        }
+        let mut shown = Vec::new();
+        let workers = r#"{"foo": {"worker": "parrot", "retry": {"max_attempts": 2, "first": "100ms"}}}"#;
+        let format = if demo.uri.starts_with("sqlite") { "full" } else { "plain" };
+        let ran = demo.workers(workers, &["--halt-when-empty", "--log-format", format]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stdout.contains("amqp://u:***@h/v"), "{}", ran.stdout);
+        assert!(ran.stdout.contains(FORGED) && ran.stdout.contains("ParrotWorker"), "{}", ran.stdout);
+        shown.push(ran.stdout);
+        for letter in demo.dead_letters("foo") {
+            let id = letter["id"].as_str().expect("text");
+            shown.push(demo.run(&["failed", "show", "foo", id]).stdout);
+        }
+        assert_eq!(shown.len(), 5);
+        shown.push(demo.run(&["failed", "list", "foo"]).stdout);
+        let payload = serde_json::json!({ "text": text, "outcome": "error" }).to_string();
+        shown.push(demo.run(&["run", "parrot", &payload]).stdout);
+        shown.push(demo.run(&["submit", &text, "1"]).stderr);
+        for text in shown {
+            let breaks = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}', '\u{b}'];
+            let forged = text
+                .split(breaks)
+                .find(|line| line.trim_start_matches('\u{200b}').starts_with(&format!("ERROR:{FORGED}")));
+            assert_eq!(forged, None, "{text}");
+            assert!(!text.contains(['\u{1b}', '\u{202e}', '\u{7f}', '\u{2028}', '\r']), "{text:?}");
+            // A payload is shown as it is to whoever asks for it.
+            let told = text.lines().filter(|line| !line.starts_with("payload: ")).collect::<String>();
+            assert!(!told.contains("hunter2"), "{text}");
+        }
+    });
+}
+
 /// A pipe holds 64 KiB: the rest of such a line is written while the master reads.
 #[test]
 fn a_line_that_is_larger_than_the_pipe_goes_through() {

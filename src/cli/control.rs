@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     args::Global,
     asking::{Control, Health, Status, Steer},
-    load, print, shown, table,
+    harmless, load, print, shown, table,
     workers::duration,
 };
 use crate::{
@@ -74,7 +74,7 @@ pub(super) fn control(app: &App, global: &Global, verb: &Control) -> Result<Code
         None => socket(&load(app, global)?, None)?,
     };
     let said = done(&path, &verb.verb.command())?;
-    print(&format!("{}\n", said.as_str().map_or_else(|| said.to_string(), str::to_owned)))?;
+    print(&format!("{}\n", said.as_str().map_or_else(|| said.to_string(), harmless)))?;
     Ok(Code::Ok)
 }
 
@@ -132,7 +132,7 @@ fn findings(health: &Value) -> String {
     if problems.is_empty() {
         return "healthy\n".to_owned();
     }
-    problems.iter().flat_map(|problem| [problem.as_str().unwrap_or_default(), "\n"]).collect()
+    problems.iter().map(|problem| harmless(problem.as_str().unwrap_or_default()) + "\n").collect()
 }
 
 fn overview(status: &Value) -> String {
@@ -144,7 +144,7 @@ fn overview(status: &Value) -> String {
         status["pid"],
         text(&status["version"]),
         status["uptime_seconds"].as_f64().unwrap_or_default(),
-        text(&status["transport"]["uri"]),
+        harmless(&text(&status["transport"]["uri"])),
         connected,
     );
     let queues: Vec<(&String, &Value)> = status["queues"].as_object().into_iter().flatten().collect();

@@ -27,6 +27,7 @@ use crate::{
     app::App,
     config::Config,
     error::{Code, Error},
+    foreign,
     secrets::masked,
     task::json_payload,
     transport::{self, DeadLetter, DeadQueue, Request, Transport, Visit, Visitor, Walked},
@@ -113,7 +114,7 @@ fn show(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
         return Ok(Code::Ok);
     }
     let payload = match json_payload(&letter.body, false) {
-        Ok(payload) => format!("payload: {payload}"),
+        Ok(payload) => format!("payload: {}", foreign::line(&payload)),
         Err(_) => {
             format!("payload ({} bytes): {}", letter.body.len(), String::from_utf8_lossy(&letter.body).escape_debug())
         }
@@ -180,6 +181,7 @@ fn cell(value: &Value) -> String {
 }
 
 fn one_line(text: &str) -> String {
+    let text = masked(text);
     let line = text.lines().next().unwrap_or_default();
     if line.chars().count() > 80 { line.chars().take(79).chain(['…']).collect() } else { line.to_owned() }
 }

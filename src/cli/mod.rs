@@ -32,6 +32,7 @@ use crate::{
     clock::Timestamp,
     config::{Config, Sources},
     error::{Code, Error},
+    foreign,
     logging::{Level, journal},
     secrets::masked,
     transport::{self, DeadQueue, Depth, Request, Transport},
@@ -67,7 +68,11 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
     };
     match done {
         Ok(code) => code.into(),
-        Err(error) => {
+        Err(mut error) => {
+            // The problems of a configuration are blocks of lines; all else is one, whatever it quotes.
+            if error.code != Code::Config {
+                error.message = foreign::line(&error.message).into_owned();
+            }
             complain(&format!("{error}\n"));
             error.code.into()
         }
@@ -130,7 +135,9 @@ fn refused(error: &clap::Error) -> ExitCode {
 
 /// Says on stderr why a command ended; to the journal as an error. What somebody typed in the wrong place may be an address.
 fn complain(text: &str) {
-    let text = &*masked(text);
+    // The lines of problems are ours; what they quote is not.
+    let text = &*foreign::lines(text.trim_end());
+    let text = &*format!("{}\n", masked(text));
     let mut stderr = io::stderr();
     let named = std::env::var("JOURNAL_STREAM").ok();
     let to_journal = journal::is_journal(named.as_deref(), &stderr);
@@ -219,17 +226,9 @@ fn shown(text: &str) -> Result<bool, Error> {
     }
 }
 
-/// A text of workers or producers as a terminal may be shown it: control characters but line ends and tabs are escaped.
+/// A text of workers, producers or brokers as a person may be shown it.
 fn harmless(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_control() && !matches!(letter, '\n' | '\t') {
-            shown.extend(letter.escape_default());
-        } else {
-            shown.push(letter);
-        }
-    }
-    shown
+    foreign::lines(&masked(text)).into_owned()
 }
 
 /// A table without lines, which `awk` can read.
@@ -237,7 +236,7 @@ fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header(header.to_vec());
     for row in rows {
-        table.add_row(row.iter().map(|cell| harmless(cell)));
+        table.add_row(row.iter().map(|cell| foreign::line(&masked(cell)).into_owned()));
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     args::{Global, Run},
-    load, log_level, print,
+    harmless, load, log_level, print,
     workers::{launch, logger, plan_of, queue_plan},
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     clock::Clock,
     config::{Acks, Config, Queue},
     error::{Code, Error},
+    foreign,
     frames::to_worker::Assignment,
     logging::{Format, Level},
     master::{self, event::QueuePlan, verdict},
@@ -51,7 +52,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Run) -> Result<Code, Error>
         return Err(error.hint(format!("known kinds: {}", known.join(", "))));
     };
     let (outcome, text) = in_words(&settlement);
-    print(&if verb.json { format!("{outcome}\n") } else { text })?;
+    print(&if verb.json { format!("{outcome}\n") } else { harmless(&text) })?;
     Ok(if matches!(settlement, Settlement::Done { .. }) { Code::Ok } else { Code::Refused })
 }
 
@@ -210,10 +211,8 @@ fn in_words(settlement: &Settlement) -> (Value, String) {
         ),
         Settlement::Dead(failure) | Settlement::Retry { failure, .. } => {
             let reason = failure.reason.as_str();
-            let mut text = format!("{reason}: {}\n", failure.error);
-            if !failure.detail.is_empty() {
-                text = text + failure.detail.trim_end() + "\n";
-            }
+            let detail = if failure.detail.is_empty() { String::new() } else { format!("\n{}", failure.detail) };
+            let text = foreign::indented(&format!("{reason}: {}{detail}", failure.error)) + "\n";
             let outcome = json!({
                 "outcome": reason,
                 "error": failure.error,

@@ -1,11 +1,11 @@
 //! How a line of the log looks: the plain form that scripts know, a fuller one for people, JSON for machines.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, str::FromStr};
 
 use serde_json::{Map, Value};
 
 use super::{Level, MESSAGE_LIMIT, journal};
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, foreign};
 
 /// The form of all lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,13 +73,42 @@ pub(super) fn line(
 ) -> String {
     let message = bounded(message);
     match format {
-        Format::Plain => format!("{level}:{name}:{message}\n"),
+        Format::Plain => format!("{level}:{name}:{}\n", continued(&message, looks_like_ours)),
         Format::Full { colour } => {
             let slot = about.and_then(|about| about.slot.as_deref()).map(|slot| format!(" {slot}")).unwrap_or_default();
+            let message = continued(&message, |_| true);
             format!("{} {}{slot} {name}: {message}\n", time(now), painted(level, colour))
         }
         Format::Json => object(now, level, name, &message, about),
     }
+}
+
+/// A message of one line or several, in which nothing is obeyed by a terminal and no line can be taken for another one of
+/// the log: its lines but the first are indented. The second, which is the error itself where a message tells of one, stands
+/// at the margin where it does not look as if it were the log's own.
+fn continued(message: &str, is_indented: impl Fn(&str) -> bool) -> Cow<'_, str> {
+    let message = foreign::lines(message);
+    if !message.contains('\n') {
+        return message;
+    }
+    let mut text = String::with_capacity(message.len() + 32);
+    for (number, line) in message.split('\n').enumerate() {
+        if number > 0 {
+            text.push('\n');
+        }
+        if (number > 1 || (number == 1 && is_indented(line))) && !line.is_empty() {
+            text.push_str("  ");
+        }
+        text.push_str(line);
+    }
+    Cow::Owned(text)
+}
+
+/// Whether somebody could take a line for one in the plain form: it begins with a level, whatever stands before that.
+fn looks_like_ours(line: &str) -> bool {
+    let start = line.trim_start_matches(|letter: char| !letter.is_ascii_alphanumeric());
+    let word = start.split(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap_or_default();
+    Level::from_str(word).is_ok()
 }
 
 fn worker_line(format: Format, now: Timestamp, line: &str, about: &About) -> String {
@@ -197,5 +226,25 @@ mod tests {
         assert!(shown(Format::Json, "hello").starts_with('{'));
         let two = Form { format: Format::Plain, journal: true };
         assert_eq!(two.line(NOW, Level::Error, "X", "a\nb", None), "<3>ERROR:X:a\n<3>b\n");
+    }
+
+    #[test]
+    fn nobody_forges_a_line() {
+        let forged = "x\nERROR:Y:b\u{2028}c\nINFO:AsyncTaskWorkerTask:Complete\r\n\n\x1b[31mred\u{202e}";
+        assert_eq!(
+            line(Format::Plain, NOW, Level::Error, "X", forged, None),
+            "ERROR:X:x\n  ERROR:Y:b\\u{2028}c\n  INFO:AsyncTaskWorkerTask:Complete\\r\n\n  \\u{1b}[31mred\\u{202e}\n"
+        );
+        let full = line(Format::Full { colour: false }, NOW, Level::Error, "X", forged, None);
+        assert!(full.lines().skip(1).all(|line| line.is_empty() || line.starts_with("  ")), "{full}");
+        assert!(!full.contains('\x1b') && !full.contains('\u{2028}'), "{full}");
+        let json = line(Format::Json, NOW, Level::Error, "X", forged, None);
+        assert_eq!((json.lines().count(), json.contains('\x1b')), (1, false));
+        for like in ["INFO:A:b", "\u{200d}debug:A:b", " > Warning: x", "ERROR"] {
+            assert!(looks_like_ours(like), "{like}");
+        }
+        for other in ["Oops!", "", "Informal", "Traceback (most recent call last):"] {
+            assert!(!looks_like_ours(other), "{other}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::{
     slot::{Doom, InHand, Phase},
 };
 use crate::{
+    foreign::is_obeyed,
     frames::{FromWorker, PROTOCOL, Ready},
     logging::Level,
     outcome::Outcome,
@@ -316,12 +317,12 @@ impl Core {
 
 /// A worker's name as it may stand in the log: short, and nothing in it that a terminal or a reader of lines obeys.
 fn printable(name: &str) -> String {
-    name.chars().filter(|letter| !letter.is_control()).take(NAME_LENGTH).collect()
+    name.chars().filter(|letter| !is_obeyed(*letter)).take(NAME_LENGTH).collect()
 }
 
 /// A message on one line: control characters are shown as escapes. A long one is not read to its end.
 pub(super) fn one_line(message: &str) -> String {
-    let escaped = |letter: char| letter.is_control() && letter != '\t';
+    let escaped = |letter: char| is_obeyed(letter) && letter != '\t';
     let mut line = String::new();
     for letter in message.trim_end().chars() {
         if line.len() > MESSAGE_LENGTH {
