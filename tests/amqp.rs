@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "amqp/cluster.rs"]
+mod cluster;
 #[path = "amqp/faults.rs"]
 mod faults;
 #[path = "amqp/foreign.rs"]
@@ -13,6 +15,10 @@ mod load;
 #[allow(dead_code, unreachable_pub, reason = "written for the contract; this program uses a part of it")]
 #[path = "contract/party.rs"]
 mod party;
+#[path = "amqp/refused.rs"]
+mod refused;
+#[path = "amqp/tls.rs"]
+mod tls;
 #[path = "amqp/unstorable.rs"]
 mod unstorable;
 

@@ -356,6 +356,72 @@ fn secrets_are_shown_nowhere() {
 }
 
 #[test]
+fn an_address_is_looked_at_before_it_is_used() {
+    for (address, told) in [
+        ("amqp://u:p@ss#hunter2@h", "characters such as @ # / ? % in user and password"),
+        ("amqp://u:hunt/er2@h", "%40 %23 %2F %3F %25"),
+        ("amqp://u:hunter2%@h", "%40 %23 %2F %3F %25"),
+        ("amqp://u:hunter2", "USER:PASSWORD@HOST:PORT"),
+        ("amqp://h/v?hearbeat=5", "did you mean \"heartbeat\"?"),
+        ("amqp://h/v?heartbeat=5&heartbeat=5", "given twice"),
+        ("amqp://h/v?heartbeat=soon", "not \"soon\""),
+        ("amqps://h/v?verify=verify_none", "anybody could be the broker"),
+        ("amqps://h/v?cacertfile=gone.pem", "gone.pem: no such file"),
+        ("amqp://h/v?cacertfile=gone.pem", "is for amqps://"),
+        ("sqlite:a.db?mode=ro", "takes no parameters"),
+        ("localmem:x?y", "takes no parameters"),
+        ("amqp://a/v,amqp://b/w", "different virtual hosts"),
+        ("amqp://a/v,amqp://u:hunt#er2@b/v", "%40 %23 %2F %3F %25"),
+    ] {
+        let desk = Desk::new().file("a.yaml", format!("# one\ntransport: '{address}'\n"));
+        let problems = desk.problems();
+        let text = problems.to_string();
+        assert!(text.starts_with("error: a.yaml:2:12: transport: is not the address of a transport: "), "{text}");
+        assert!(text.contains(told) && problems.0.len() == 1, "{address}: {text}");
+        let by_option = Desk::new().set(&format!("transport={address}")).problems().to_string();
+        let by_list = Desk::new().file("a.yaml", format!("transport:\n- amqp://a/v\n- '{address}'\n")).problems();
+        for text in [text, problems.to_json().to_string(), by_option, by_list.to_string()] {
+            assert!(!text.contains("hunt") && !text.contains("er2"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn several_addresses_are_a_list() {
+    let uri = |desk: Desk| desk.load().transport;
+    let list = "transport:\n- amqp://u:hunter2@a/v\n- ${B}\n";
+    let desk = Desk::new().file("a.yaml", list).env("B", "amqp://u:hunter3@b/v");
+    let shown = desk.load().to_json().to_string();
+    assert!(shown.contains("amqp://u:***@a/v, amqp://u:***@b/v"), "{shown}");
+    assert_eq!(desk.load().transport_variables, ["B"]);
+    let wanted = uri(desk);
+    for text in ["amqp://u:hunter2@a/v,amqp://u:hunter3@b/v", "amqp://u:hunter2@a/v ; amqp://u:hunter3@b/v"] {
+        assert_eq!(uri(Desk::new().set(&format!("transport={text}"))), wanted);
+        assert_eq!(uri(Desk::new().file("a.yaml", format!("transport: {text}\n"))), wanted);
+    }
+    assert_eq!(uri(Desk::new().set("transport=[amqp://u:hunter2@a/v, amqp://u:hunter3@b/v]")), wanted);
+    assert_eq!(
+        uri(Desk::new().set("transport=[amqp://u:hunter2@a/v]")),
+        uri(Desk::new().set("transport=amqp://u:hunter2@a/v"))
+    );
+    for wrong in ["[]", "[amqp://a/v, sqlite:b.db]", "[amqp://a/v, 5]", "[amqp://a/v, [amqp://b/v]]", "{a: b}", "5"] {
+        let problems = Desk::new().file("a.yaml", format!("transport: {wrong}\n")).problems();
+        assert_eq!(problems.0.len(), 1, "{wrong}: {problems}");
+    }
+}
+
+#[test]
+fn the_variables_of_the_transport_are_known() {
+    let of = |text: &str| {
+        let desk = Desk::new().file("a.yaml", text).env("USER_", "u").env("PW", "hunter2").env("OTHER", "x");
+        desk.env("ASYNCTASK_URL", "amqp://u:hunter2@h/v").load().transport_variables
+    };
+    assert_eq!(of("transport: amqp://${USER_}:${PW}@h/v"), ["ASYNCTASK_URL", "PW", "USER_"]);
+    assert_eq!(of("transport: amqp://u:hunter2@h/v"), ["ASYNCTASK_URL"]);
+    assert!(of("transport: amqp://h\napplication: ${OTHER}").is_empty() && of("").is_empty());
+}
+
+#[test]
 fn which_file_is_read() {
     let mut desk = Desk::new().file("asynctask.yaml", "application: default").file("other.yaml", "application: other");
     desk.sources.files.clear();

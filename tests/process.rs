@@ -89,6 +89,7 @@ fn environment() -> Environment {
         slot: "foo[1]".to_owned(),
         log_level: "INFO".to_owned(),
         log_format: "plain".to_owned(),
+        withheld: Vec::new(),
         pairs: vec![("EXTRA".into(), "more".into())],
     }
 }

@@ -37,7 +37,9 @@ metrics: { listen: 127.0.0.1:0 }
 workers:
   foo: { worker: demo_sleep_worker, retry: { max_attempts: 2, first: 100ms } }
   bar: closed
+  baz: trusted
 kinds:
+  trusted: { command: [python3, worker.py, plain], env: { BROKER: '${BROKER}' } }
   closed: { command: [python3, worker.py, plain, 'postgres://u:hunter2@db/x'], clear_env: true, pass_env: [DEMO_FILE], env: { TOKEN: hunter2 } }
 scheduled_workers:
   - { ctl: 'echo amqp://u:hunter2@h/', second: '*' }
@@ -113,7 +115,7 @@ fn a_master_and_all_commands_keep_the_password() {
     let mut keeper = Keeper::new(uri.replace("guest:guest", &format!("keeper:{WRITTEN}")));
     let mut master = keeper.start();
     let site = Site::told(&master.expect("Metrics at http://"));
-    for _ in 0..2 {
+    for _ in 0..3 {
         master.expect("Starting; queue=");
     }
     for (queue, payload) in [("foo", r#"{"then":"error"}"#), ("bar", "{}")] {
@@ -164,7 +166,22 @@ fn a_master_and_all_commands_keep_the_password() {
     };
     // With `clear_env` a program does not get what the master took the address from.
     until("the worker is not there", || !environment("bar").is_empty());
-    assert!(environment("bar").iter().all(|text| !text.contains("BROKER=") && text.contains("DEMO_FILE=")));
+    for queue in ["foo", "bar", "scheduled_0_ctl"] {
+        for text in master.workers().into_iter().map(|pid| fs::read(format!("/proc/{pid}/environ")).unwrap_or_default())
+        {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            if text.contains(&format!("ASYNCTASK_QUEUE={queue}")) {
+                // What the command line of a schedule holds is its author's.
+                let text =
+                    text.split('\0').filter(|text| !text.starts_with("ASYNCTASK_CTL_COMMANDS=")).collect::<String>();
+                assert!(
+                    !text.contains("BROKER=") && !text.contains("keeper") && text.contains("DEMO_FILE="),
+                    "{queue}: {text}"
+                );
+            }
+        }
+    }
+    assert!(environment("baz").iter().any(|text| text.contains("BROKER=amqp://keeper:")), "it asked for it");
     master.signal(Signal::SIGUSR1);
     master.signal(Signal::SIGTERM);
     let (code, log) = master.wait();
@@ -196,6 +213,51 @@ fn a_wrong_password_is_not_told_either() {
         }
         let (code, _) = keeper.run(&["workers", "--halt-when-empty", "--halt-timeout", "2s"]);
         assert!(code == 69 || code == 81, "{code}");
+        keeper.kept();
+    }
+}
+
+/// Addresses as people write them who do not know of escaping, or not of anything.
+#[test]
+fn however_it_is_written_nothing_of_it_is_shown() {
+    for address in [
+        "amqp://u:one@hunter2#hunter2@127.0.0.1:1",
+        "amqp://u:hunter2/hunter2@127.0.0.1:1/v",
+        "amqp://u:hunter2?hunter2@127.0.0.1:1/v",
+        "amqp://u:hunter2%zz@127.0.0.1:1/v",
+        "amqp://u:hunter2 hunter2\"hunter2'@127.0.0.1:1/v",
+        "AMQP://u:hunter2@127.0.0.1:1/v",
+        "amqp://u:hunter2@[::1]:1/v",
+        "amqp://u:hunter2@127.0.0.1:1/v,amqp://u:hunter2@127.0.0.1:2/v",
+        "amqp://u:hunter2@127.0.0.1:1/v,amqp://u:hunter2#@127.0.0.1:2/v",
+        "amqp://hunter2:@127.0.0.1:x/v",
+        "amqp://u:hunter2",
+        "amqp:u:hunter2@h",
+        "amqps://127.0.0.1:1/v?password=hunter2@hunter2&x=hunter2",
+        "u:hunter2@h",
+        "hunter2@h",
+        "redis://:hunter2@h/0",
+    ] {
+        let mut keeper = Keeper::new(address.to_owned());
+        let option = format!("transport={address}");
+        let commands = [
+            &["config", "check"][..],
+            &["submit", "foo", "1"],
+            &["queues"],
+            &["failed", "list", "foo"],
+            &["control", "reload"],
+            &["status"],
+        ];
+        for command in commands {
+            keeper.run(command);
+            keeper.run(&[command, &["--set", &option]].concat());
+        }
+        keeper.run(&["workers", "--halt-when-empty", "--halt-timeout", "1s", "--scheduler"]);
+        keeper.run(&["config", "show"]);
+        for (what, _) in &mut keeper.seen {
+            // What was typed is not what was said.
+            what.truncate(20);
+        }
         keeper.kept();
     }
 }

@@ -354,7 +354,10 @@ pub(super) fn launch(config: &Config, queue: &Queue, level: Level) -> (Program, 
         pairs.push(("ASYNCTASK_CTL_COMMANDS".into(), serde_json::json!(commands).to_string().into()));
         pairs.push(("ASYNCTASK_FOLDER".into(), config.folder.clone().into()));
     }
+    let asked_for = config.kinds.get(&queue.kind).and_then(|command| command.terms.pass_env.as_ref());
+    let withheld = config.transport_variables.iter().filter(|name| asked_for.is_none_or(|names| !names.contains(name)));
     let environment = Environment {
+        withheld: withheld.map(OsString::from).collect(),
         queue: queue.name.clone(),
         slot: String::new(),
         log_level: level.to_string(),

@@ -4,6 +4,7 @@ mod kinds;
 mod queues;
 mod schedules;
 mod terms;
+mod transport;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -16,12 +17,13 @@ use super::{
     reader::{Item, Section, check_longest},
     report::Report,
 };
-use crate::transport;
+use crate::transport::Uri;
 
 /// The keys at the top; each is known with the prefix `asynctask_` too.
 pub(super) const TOP: &[&str] = &[
     "application",
     "transport",
+    "tls",
     "declare",
     "workers",
     "kinds",
@@ -44,13 +46,13 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config 
     let ours: Vec<Entry> = typed.root.into_iter().filter(|entry| !entry.key.starts_with(EXTENSION)).collect();
     let top = Section { report, path: String::new(), entries: &ours }.only(TOP);
     let application = application(&top).unwrap_or_else(|| sources.application.clone());
-    let transport = transport_uri(&top).unwrap_or_else(|| transport::Uri::Sqlite(typed.folder.join("asynctask.db")));
+    let uri = transport::read(&top).unwrap_or_else(|| Uri::Sqlite(typed.folder.join("asynctask.db")));
     let kinds = kinds::read(&top, &sources.rust_kinds);
     let known = kinds::Known::new(&sources.rust_kinds, &kinds);
     let (mut queues, disabled) = queues::read(&top, &known);
     let schedules = schedules::read(&top, &known, &mut queues, &disabled);
     queues::check_names(&top, &queues, &disabled);
-    queues::check_for_transport(&top, &queues, &transport);
+    queues::check_for_transport(&top, &queues, &uri);
     for key in ["workers_poll_interval", "workers_check_child_interval"] {
         // Milliseconds, of the seed. Nothing polls, so there is nothing to set.
         top.get(key).map(|item| item.integer(1, u32::MAX));
@@ -63,7 +65,8 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config 
     let declare = top.get("declare").and_then(|item| item.choice(&[("create", false), ("passive", true)]));
     Config {
         application,
-        transport,
+        transport: uri,
+        transport_variables: transport::variables(&top, sources),
         declare_passive: declare.unwrap_or(false),
         queues,
         disabled,
@@ -86,29 +89,6 @@ fn application(top: &Section<'_>) -> Option<String> {
     } else {
         // It is part of a queue's name on the broker.
         item.expected("a name of letters, digits and _ - . :")
-    }
-}
-
-fn transport_uri(top: &Section<'_>) -> Option<transport::Uri> {
-    let item = top.get("transport")?;
-    let text = item.text()?;
-    match transport::Uri::parse(text, item.folder()) {
-        Ok(uri) => {
-            if text.contains('@') {
-                item.report.hide_password(text);
-            }
-            Some(uri)
-        }
-        Err(error) => {
-            // What is not an address may still be, or hold, a password: only what is wrong with it is told.
-            item.report.hide(text);
-            let cause = match error {
-                transport::Error::BadUri { cause, .. } => cause,
-                other => other.to_string(),
-            };
-            item.problem(format!("is not the address of a transport: {cause}"), None);
-            None
-        }
     }
 }
 
@@ -163,6 +143,11 @@ mod tests {
         ];
         for key in lists.into_iter().chain(queues::LISTS).flatten() {
             let named = |line: &str| line.split('#').next().is_some_and(|line| line.contains(&format!("{key}:")));
+            assert!(reference.lines().any(named), "{key} is missing in reference.yaml");
+        }
+        for key in transport::TLS {
+            // Files that have to be there are not.
+            let named = |line: &str| line.trim_start_matches([' ', '#']).starts_with(&format!("{key}: "));
             assert!(reference.lines().any(named), "{key} is missing in reference.yaml");
         }
     }

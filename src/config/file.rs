@@ -136,8 +136,8 @@ impl Sources {
             Ok(split) => split,
             Err(what) => {
                 // What stands before the first = is shown, never what follows it.
-                let key: String = option.split('=').next().unwrap_or_default().chars().take(40).collect();
-                let origin = Origin::Option(format!("--set {}", crate::secrets::masked(&key)));
+                let key = crate::secrets::masked(option.split('=').next().unwrap_or_default());
+                let origin = Origin::Option(format!("--set {}", key.chars().take(40).collect::<String>()));
                 let hint = "--set takes KEY=YAML, as in --set workers.foo.processes=2".to_owned();
                 report.add_outside(origin, what, Some(hint));
                 return None;
@@ -149,7 +149,7 @@ impl Sources {
         // `localmem:` is an address, not a map with an empty value.
         let is_address = matches!(path.as_slice(), [key] if key.strip_prefix(PREFIX).unwrap_or(key) == "transport");
         let quoted = serde_json::Value::from(text).to_string();
-        let text = if is_address && !text.starts_with(['"', '\'']) { &quoted } else { text };
+        let text = if is_address && !text.starts_with(['"', '\'', '[']) { &quoted } else { text };
         let mut node = self.value(text, layer, name, place, report)?;
         let mut keys = path.into_iter().rev();
         let top = keys.next_back()?;

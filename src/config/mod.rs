@@ -29,6 +29,7 @@ mod units;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
+pub(crate) use self::nearest::nearest;
 pub use self::{
     file::Sources,
     index::Position,
@@ -69,6 +70,8 @@ pub struct Config {
     pub application: String,
     /// What carries the tasks.
     pub transport: Uri,
+    /// The environment variables that its address was taken from; workers do not inherit them.
+    pub transport_variables: Vec<String>,
     /// Never create queues; those absent are an error (`declare: passive`).
     pub declare_passive: bool,
     /// The queues to work, in the order of the files, schedules' queues last.

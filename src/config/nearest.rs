@@ -1,7 +1,7 @@
 //! The word that was probably meant.
 
 /// The nearest of `known` to what was written, if it is near enough to be worth saying.
-pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |word: &str| word.to_lowercase().replace(['-', ' '], "_");
     let written: Vec<char> = plain(written).chars().take(64).collect();
     let near = known.into_iter().map(|word| (distance(&written, &plain(word).chars().collect::<Vec<_>>()), word));

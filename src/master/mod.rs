@@ -218,6 +218,8 @@ struct Shell {
     asked: HashMap<u64, Asked>,
     commands: u64,
     uri: Uri,
+    /// Of several addresses, the one where the last session was built.
+    in_use: Option<String>,
     reader: Option<Reader>,
     application: String,
     notifier: Option<Notifier>,
@@ -269,6 +271,7 @@ impl Shell {
             asked: HashMap::new(),
             commands: 0,
             uri: run.uri,
+            in_use: None,
             reader: run.reader,
             application: run.application,
             notifier: run.notifier,
@@ -473,6 +476,7 @@ impl Shell {
                 let acts = self.timer.as_mut().map_or_else(Vec::new, |timer| timer.lead(wall, &memory));
                 self.fire(acts);
             }
+            Told::Connected { uri } => self.in_use = Some(uri),
             Told::LeaseRefused => {
                 self.logger.line(Level::Info, MASTER, "Another scheduler holds the schedules; waiting for it to go");
             }

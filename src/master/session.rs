@@ -63,7 +63,12 @@ impl Core {
             Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
             Told::Warning(text) => self.log(Level::Warning, || text),
             // The timer of schedules is a machine of its own; the shell tells it.
-            Told::LeaseHeld { .. } | Told::LeaseRefused | Told::LeaseLost | Told::Fired { .. } => {}
+            // Which address is in use is for the shell to show.
+            Told::LeaseHeld { .. }
+            | Told::LeaseRefused
+            | Told::LeaseLost
+            | Told::Fired { .. }
+            | Told::Connected { .. } => {}
         }
     }
 

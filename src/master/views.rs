@@ -113,7 +113,7 @@ impl Shell {
     fn complete(&self, status: &mut Value) {
         status["pid"] = std::process::id().into();
         status["version"] = env!("CARGO_PKG_VERSION").into();
-        status["transport"]["uri"] = self.uri.to_string().into();
+        status["transport"]["uri"] = self.in_use.clone().unwrap_or_else(|| self.uri.to_string()).into();
         let next = self.timer.as_ref().and_then(crate::schedule::Timer::next_moment);
         let next = next.and_then(|moment| jiff::Timestamp::from_millisecond(moment.0).ok());
         status["scheduler"] = json!({

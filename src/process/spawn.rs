@@ -82,6 +82,8 @@ pub struct Environment {
     pub log_level: String,
     /// `ASYNCTASK_LOG_FORMAT`.
     pub log_format: String,
+    /// What it does not inherit: of that the master made the address of its transport, password and all.
+    pub withheld: Vec<OsString>,
     /// Further variables; they win over everything else but `ASYNCTASK_FD`.
     pub pairs: Vec<(OsString, OsString)>,
 }
@@ -237,6 +239,9 @@ fn command(program: &Program, environment: &Environment) -> io::Result<Command> 
         }
     };
     for name in NOT_INHERITED {
+        command.env_remove(name);
+    }
+    for name in &environment.withheld {
         command.env_remove(name);
     }
     command

@@ -13,8 +13,8 @@ pub enum Error {
         /// What the operating system or the library said.
         cause: String,
     },
-    /// The other side answers and does not want us: password, virtual host, permissions.
-    #[error("{uri} refused the connection: {cause}")]
+    /// The other side answers and does not want us: password, virtual host, permissions, limits; or we do not trust it.
+    #[error("{uri}: {cause}")]
     Refused {
         /// Without its password.
         uri: String,
@@ -83,9 +83,12 @@ pub enum Error {
 impl Error {
     /// What may help, where there is something to say.
     #[must_use]
-    pub const fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Refused { .. } => Some("check user, password and virtual host of the transport's address"),
+            Self::Refused { cause, .. } => Some(super::refusal::hint(cause)),
+            Self::QueueRefused { cause, .. } | Self::NotStored { cause, .. } if cause.contains("access to ") => {
+                Some(super::refusal::hint(cause))
+            }
             _ => None,
         }
     }

@@ -33,6 +33,7 @@ pub mod dead_letter;
 mod error;
 pub mod identity;
 pub mod localmem;
+mod refusal;
 pub mod sqlite;
 mod uri;
 
@@ -304,6 +305,11 @@ pub enum Event {
     Stalled(Error),
     /// It goes on after [`Event::Stalled`].
     Resumed,
+    /// Of several addresses of a cluster, the one that a session was built at.
+    Connected {
+        /// Without its password.
+        uri: String,
+    },
     /// Something that a person should read: a classic queue, a long WAL, a move that takes a smaller step.
     Warning(String),
 }

@@ -5,14 +5,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Error;
+use super::{
+    Error,
+    amqp::{self, Tls},
+};
+use crate::secrets::masked_address;
 
 /// A transport's address. Displayed without its password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Uri {
     /// `sqlite:FILE`.
     Sqlite(PathBuf),
-    /// `amqp://…` or `amqps://…`, whole.
+    /// `amqp://…` or `amqps://…`, whole; or several, of one cluster, with commas between them.
     Amqp(String),
     /// `localmem:` or `localmem:NAME`; the same name in one process is the same memory.
     Localmem(String),
@@ -24,11 +28,13 @@ impl Uri {
     /// # Errors
     /// [`Error::BadUri`], with what is wrong.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Error> {
-        let bad = |cause: &str| Error::BadUri { text: mask(text), cause: cause.to_owned() };
+        let bad = |cause: &str| Error::BadUri { text: masked_address(text), cause: cause.to_owned() };
+        let text = text.trim();
         let (scheme, rest) = text
             .split_once(':')
             .ok_or_else(|| bad("it has no scheme; sqlite:, amqp:, amqps: and localmem: are known"))?;
-        match scheme {
+        match scheme.to_ascii_lowercase().as_str() {
+            "sqlite" | "localmem" if rest.contains('?') => Err(bad("it takes no parameters: there can be no ? in it")),
             "sqlite" => {
                 let path = rest.strip_prefix("//").unwrap_or(rest);
                 if path.is_empty() {
@@ -43,11 +49,40 @@ impl Uri {
                 if rest == "//" || rest.starts_with("///") {
                     return Err(bad("it names no host, as in amqp://localhost"));
                 }
-                super::amqp::check(text)?;
-                Ok(Self::Amqp(text.to_owned()))
+                let addresses = amqp::checked(&split(text), folder).map_err(|cause| bad(&cause))?;
+                Ok(Self::Amqp(addresses.join(",")))
             }
             "localmem" => Ok(Self::Localmem(rest.trim_start_matches('/').to_owned())),
             _ => Err(bad("its scheme is unknown; sqlite:, amqp:, amqps: and localmem: are known")),
+        }
+    }
+
+    /// Several addresses as those of one cluster, which are tried in turn.
+    ///
+    /// # Errors
+    /// [`Error::BadUri`] if they cannot be that.
+    pub fn cluster(mut addresses: Vec<Self>) -> Result<Self, Error> {
+        if addresses.len() == 1 {
+            return Ok(addresses.remove(0));
+        }
+        let bad = |cause: String| Error::BadUri { text: "a list".to_owned(), cause };
+        let text = |uri: &Self| match uri {
+            Self::Amqp(text) => Ok(text.clone()),
+            _ => Err(bad("several addresses are those of a cluster, all amqp:// or amqps://".to_owned())),
+        };
+        let texts: Vec<String> = addresses.iter().map(text).collect::<Result<_, _>>()?;
+        let list: Vec<&str> = texts.iter().flat_map(|text| split(text)).collect();
+        Ok(Self::Amqp(amqp::checked(&list, Path::new("")).map_err(bad)?.join(",")))
+    }
+
+    /// The same with these settings for TLS.
+    ///
+    /// # Errors
+    /// What is wrong with that, as the end of a sentence about the settings.
+    pub fn with_tls(&self, tls: &Tls) -> Result<Self, String> {
+        match self {
+            Self::Amqp(text) => Ok(Self::Amqp(amqp::with_tls(&split(text), tls)?.join(","))),
+            _ => Err("is for a transport of amqps:// addresses, and there is none".to_owned()),
         }
     }
 }
@@ -56,7 +91,7 @@ impl Uri {
     /// Whether its password is the `***` that is shown in the place of one: it was copied from where it is masked.
     #[must_use]
     pub fn is_masked(&self) -> bool {
-        matches!(self, Self::Amqp(address) if address.contains(":***@"))
+        matches!(self, Self::Amqp(address) if [":***@", "://***@"].iter().any(|masked| address.contains(masked)))
     }
 }
 
@@ -64,7 +99,9 @@ impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Amqp(address) => f.write_str(&mask(address)),
+            Self::Amqp(text) => {
+                f.write_str(&split(text).into_iter().map(masked_address).collect::<Vec<_>>().join(", "))
+            }
             Self::Localmem(name) => write!(f, "localmem:{name}"),
         }
     }
@@ -76,18 +113,20 @@ impl fmt::Debug for Uri {
     }
 }
 
-/// Replaces the password of one address by `***`. The text is the address alone, so whatever stands before the `@` is
-/// masked, blanks and quotes included; the settings' own mask finds addresses in a line, which end at those.
-#[must_use]
-pub(crate) fn mask(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let authority_ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    // The last @: a password may hold one that was not escaped, and must not be shown for that.
-    let Some(at) = rest[..authority_ends].rfind('@').or_else(|| rest.rfind('@')) else { return text.to_owned() };
-    match rest[..at].split_once(':') {
-        Some((user, _)) => format!("{scheme}://{user}:***{}", &rest[at..]),
-        None => text.to_owned(),
+/// The addresses of a list: separated by `,` or `;`, each whole. In one that was not escaped these may stand, too; so only
+/// those count behind which another address begins.
+pub(super) fn split(text: &str) -> Vec<&str> {
+    let mut addresses = Vec::new();
+    let mut start = 0;
+    for (at, _) in text.match_indices([',', ';']) {
+        let next = text[at + 1..].trim_start().to_ascii_lowercase();
+        if ["amqp:", "amqps:", "sqlite:", "localmem:"].iter().any(|scheme| next.starts_with(scheme)) {
+            addresses.push(text[start..at].trim());
+            start = at + 1;
+        }
     }
+    addresses.push(text[start..].trim());
+    addresses
 }
 
 #[cfg(test)]
@@ -96,12 +135,36 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown() {
-        assert_eq!(mask("amqp://u:secret@h:1/v"), "amqp://u:***@h:1/v");
-        assert_eq!(mask("amqp://u:se/cr@t@h:1/v"), "amqp://u:***@h:1/v");
-        assert_eq!(mask("amqp://h:1/v"), "amqp://h:1/v");
-        assert_eq!(mask("sqlite:a.db"), "sqlite:a.db");
         let uri = Uri::parse("amqps://u:secret@h", Path::new("/")).unwrap();
         assert!(!format!("{uri} {uri:?}").contains("secret"));
+        for bad in ["amqp://u:se/secret@h", "amqp:/u:secret@h", "u:secret@h", "amqp://u:secret", "redis://:secret@h"] {
+            let error = Uri::parse(bad, Path::new("/")).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn several_addresses_are_those_of_a_cluster() {
+        let parse = |text| Uri::parse(text, Path::new("/"));
+        let two = parse("amqp://u:p@a/v, AMQPS://u:p@b/v;amqp://c/v?heartbeat=5").unwrap();
+        assert_eq!(two.to_string(), "amqp://u:***@a/v, AMQPS://u:***@b/v, amqp://c/v?heartbeat=5");
+        assert_eq!(
+            Uri::cluster(vec![parse("amqp://u:p@a/v").unwrap(), parse("amqp://b/v").unwrap()]).unwrap(),
+            parse("amqp://u:p@a/v,amqp://b/v").unwrap()
+        );
+        for bad in ["amqp://a/v,amqp://b/w", "amqp://a,b/v", "amqp://a/v,sqlite:x", "amqp://a/v,amqp://b?x=1"] {
+            assert!(matches!(parse(bad), Err(Error::BadUri { .. })), "{bad}");
+        }
+        assert!(Uri::cluster(vec![parse("amqp://a/v").unwrap(), parse("sqlite:x").unwrap()]).is_err());
+        let tls = Tls { server_name: Some("x".to_owned()), ..Tls::default() };
+        assert_eq!(
+            parse("amqps://h").unwrap().with_tls(&tls).unwrap().to_string(),
+            "amqps://h?server_name_indication=x"
+        );
+        assert!(parse("amqps://h?server_name_indication=y").unwrap().with_tls(&tls).is_err());
+        assert!(
+            parse("amqp://h").unwrap().with_tls(&tls).is_err() && parse("sqlite:x").unwrap().with_tls(&tls).is_err()
+        );
     }
 
     #[test]
@@ -110,7 +173,7 @@ mod tests {
         assert_eq!(parse("sqlite:a.db").unwrap(), Uri::Sqlite("/etc/app/a.db".into()));
         assert_eq!(parse("sqlite:/var/a.db").unwrap(), Uri::Sqlite("/var/a.db".into()));
         assert_eq!(parse("sqlite:///var/a.db").unwrap(), Uri::Sqlite("/var/a.db".into()));
-        for bad in ["", "sqlite:", "amqp:x", "redis://h", "asynctask.db"] {
+        for bad in ["", "sqlite:", "amqp:x", "redis://h", "asynctask.db", "sqlite:a.db?mode=ro", "localmem:?x"] {
             assert!(matches!(parse(bad), Err(Error::BadUri { .. })), "{bad}");
         }
     }

@@ -60,6 +60,18 @@ pub fn own() -> Option<Broker> {
     broker
 }
 
+/// A broker of one test alone with more in its settings and these plugins. Not where the programs are in another root
+/// folder, which does not see the files of this one.
+pub fn own_with(settings: &str, plugins: &str) -> Option<Broker> {
+    let elsewhere = ["ASYNCTASK_TEST_BROKER", "ASYNCTASK_TEST_BROKER_ROOT"];
+    if elsewhere.iter().any(|name| std::env::var_os(name).is_some()) {
+        println!("left out: the broker was supplied from outside and does not see the files of this test");
+        return None;
+    }
+    shared()?;
+    Some(Broker::of(Node::start(None, settings, plugins)))
+}
+
 /// A running broker.
 pub struct Broker {
     /// `amqp://user:password@host:port`, without a virtual host.
@@ -95,9 +107,12 @@ impl Broker {
             assert!(std::env::var_os("ASYNCTASK_REQUIRE_BROKER").is_none(), "no rabbitmq-server, but one is required");
             return None;
         }
-        let node = Node::start(root);
+        Some(Self::of(Node::start(root, "", "")))
+    }
+
+    fn of(node: Node) -> Self {
         let base = format!("amqp://guest:guest@127.0.0.1:{}", node.port);
-        Some(Self { base, node: Some(node), vhosts: AtomicUsize::new(0), made: Mutex::new(0) })
+        Self { base, node: Some(node), vhosts: AtomicUsize::new(0), made: Mutex::new(0) }
     }
 
     /// Whether it is ours to control.
@@ -173,11 +188,11 @@ impl Broker {
 }
 
 impl Node {
-    fn start(root: Option<PathBuf>) -> Self {
+    fn start(root: Option<PathBuf>, settings: &str, plugins: &str) -> Self {
         let temporary = outside(root.as_deref(), &std::env::temp_dir());
         let made = tempfile::Builder::new().prefix("broker-").tempdir_in(temporary).expect("a temporary folder").keep();
         let folder = std::env::temp_dir().join(made.file_name().expect("it has a name"));
-        Self::fill(&made);
+        Self::fill(&made, settings, plugins);
         let [port, dist_port, epmd_port] = free_ports();
         let epmd = command(root.as_deref(), "epmd")
             .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
@@ -209,15 +224,15 @@ impl Node {
     }
 
     /// Fills a broker's folder with what it reads at its start.
-    fn fill(folder: &Path) {
+    fn fill(folder: &Path, settings: &str, plugins: &str) {
         std::fs::create_dir_all(folder.join("home")).expect("a folder of ours");
         let cookie = folder.join("home/.erlang.cookie");
         std::fs::write(&cookie, "ASYNCTASKTESTBROKER").expect("a file of ours");
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o400);
         std::fs::set_permissions(&cookie, private).expect("a file of ours");
-        std::fs::write(folder.join("plugins"), "[].").expect("a file of ours");
-        std::fs::write(folder.join("rabbit.conf"), "disk_free_limit.absolute = 1MB\nlog.file.level = warning\n")
-            .expect("a file of ours");
+        std::fs::write(folder.join("plugins"), format!("[{plugins}].")).expect("a file of ours");
+        let settings = format!("disk_free_limit.absolute = 1MB\nlog.file.level = warning\n{settings}");
+        std::fs::write(folder.join("rabbit.conf"), settings).expect("a file of ours");
     }
 
     fn command(&self, program: &str) -> Command {
@@ -297,6 +312,11 @@ impl Drop for Node {
         drop(watchdog.stdin.take());
         let _ = watchdog.wait();
     }
+}
+
+/// A port that nobody has now.
+pub fn free_port() -> u16 {
+    free_ports()[0]
 }
 
 /// A path of another root folder, as this process sees it.

@@ -144,6 +144,14 @@ impl Demo {
         ran(self.command(arguments))
     }
 
+    /// Runs a command to its end, on the transport of the folder's configuration file.
+    pub fn run_configured(&self, arguments: &[&str]) -> Ran {
+        let mut command = Command::new(demo_program());
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env("LOG_LEVEL", "DEBUG").env("DEMO_FILE", self.done_file()).env_remove("ASYNCTASK_CONFIG");
+        ran(command)
+    }
+
     /// Runs a master with these workers to its end.
     pub fn workers(&self, workers: &str, options: &[&str]) -> Ran {
         ran(self.master(workers, options))

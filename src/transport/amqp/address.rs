@@ -1,23 +1,47 @@
 //! The address of a broker, and the act of connecting to it.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    path::Path,
+    time::Duration,
+};
 
-use lapin::{Connection, ConnectionProperties, ErrorKind, protocol::AMQPErrorKind, uri::AMQPUri};
+use lapin::{
+    Connection, ConnectionProperties, ErrorKind,
+    protocol::AMQPErrorKind,
+    tcp::{AsyncTcpStream, RustlsConnector},
+    uri::{AMQPScheme, AMQPUri},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
 };
 
-use super::topology::Fault;
-use crate::transport::{Error, uri::mask};
+use super::{
+    tls::{self, Tls},
+    topology::Fault,
+    written::Written,
+};
+use crate::{
+    secrets::masked_address,
+    transport::{Error, refusal, uri::split},
+};
 
 /// Longest wait for a connect, a close, a confirm, or any other answer of the broker.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where the broker is and who we are there.
-#[derive(Debug)]
+/// Where the brokers of a cluster are, mostly one, and who we are there. One of them is that of the moment.
 pub(super) struct Address {
+    brokers: Vec<Broker>,
+    at: Cell<usize>,
+    /// Why no session could be built, at those that were tried since there was one.
+    failed: RefCell<Vec<Error>>,
+}
+
+/// One broker.
+struct Broker {
     uri: AMQPUri,
+    tls: Tls,
     shown: String,
     /// An earlier connect got no answer. Each such attempt leaves a thread of lapin's behind, so from then on the
     /// other side must first say a byte to a plain socket.
@@ -25,41 +49,117 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Reads an address and adds what we want unless it says otherwise: a heartbeat that notices a dead network
-    /// within 40 s, and a frame size without which each connection costs 7.8 MB.
+    /// Reads an address, or several of a cluster.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
-        let shown = mask(text);
-        let mut uri: AMQPUri =
-            text.parse().map_err(|cause: String| Error::BadUri { text: shown.clone(), cause: cause.clone() })?;
-        uri.query.heartbeat.get_or_insert(20);
-        uri.query.frame_max.get_or_insert(131_072);
-        if let Some((address, _)) = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'))
-            && address.parse::<std::net::Ipv6Addr>().is_ok()
-        {
-            // The library reads an IPv6 address as no host at all, and that as localhost.
-            address.clone_into(&mut uri.authority.host);
+        let brokers: Result<_, _> = split(text).into_iter().map(Broker::parse).collect();
+        Ok(Self { brokers: brokers?, at: Cell::new(0), failed: RefCell::default() })
+    }
+
+    fn broker(&self) -> &Broker {
+        &self.brokers[self.at.get()]
+    }
+
+    /// How many other addresses there are.
+    pub(super) fn others(&self) -> u32 {
+        u32::try_from(self.brokers.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// The next address is that of the moment.
+    pub(super) fn turn(&self) {
+        self.at.set((self.at.get() + 1) % self.brokers.len());
+    }
+
+    /// No session could be built at the address of the moment. Another one is to be tried at once, unless all were: then
+    /// the error of all of them.
+    pub(super) fn failed(&self, error: Error) -> Result<(), Error> {
+        let mut failed = self.failed.borrow_mut();
+        failed.push(error);
+        self.turn();
+        if failed.len() < self.brokers.len() {
+            return Ok(());
         }
-        if uri.vhost.is_empty() {
-            // `amqp://host/` means the default virtual host to everyone who writes it.
-            "/".clone_into(&mut uri.vhost);
-        }
-        Ok(Self { uri, shown, silent: Cell::new(false) })
+        let failed = std::mem::take(&mut *failed);
+        let is_final = failed.iter().all(|error| matches!(error, Error::Refused { .. } | Error::NoSuchQueue { .. }));
+        let [_, _, ..] = &failed[..] else { return failed.into_iter().next().map_or(Ok(()), Err) };
+        let cause = failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let uri = format!("any of {} addresses", failed.len());
+        Err(if is_final { Error::Refused { uri, cause } } else { Error::Unreachable { uri, cause } })
+    }
+
+    /// A session was built. Whether there are several addresses of which this is one.
+    pub(super) fn succeeded(&self) -> bool {
+        self.failed.borrow_mut().clear();
+        self.brokers.len() > 1
     }
 
     /// The address without its password.
     pub(super) fn shown(&self) -> &str {
-        &self.shown
+        &self.broker().shown
     }
 
     /// Opens a connection; `role` is what an administrator reads in the broker's list.
     pub(super) async fn connect(&self, role: &str) -> Result<Connection, Error> {
+        self.broker().connect(role).await
+    }
+
+    /// The error for a question that got no good answer.
+    pub(super) fn fault(&self, fault: Fault) -> Error {
+        match fault {
+            Fault::Absent(queue) => Error::NoSuchQueue { queue },
+            Fault::Forbidden(cause) => Error::Refused { uri: self.shown().to_owned(), cause },
+            Fault::Refused(cause) | Fault::Late(cause) | Fault::Broken(cause) => self.lost(cause),
+        }
+    }
+
+    /// The error for a session that ended.
+    pub(super) fn lost(&self, cause: impl Into<String>) -> Error {
+        Error::Lost { uri: self.shown().to_owned(), cause: cause.into() }
+    }
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The library shows passwords.
+        f.debug_list().entries(self.brokers.iter().map(|broker| &broker.shown)).finish()
+    }
+}
+
+impl Broker {
+    /// Reads an address and adds what we want unless it says otherwise: a heartbeat that notices a dead network
+    /// within 40 s, and a frame size without which each connection costs 7.8 MB.
+    fn parse(text: &str) -> Result<Self, Error> {
+        let shown = masked_address(text);
+        let bad = |cause| Error::BadUri { text: shown.clone(), cause };
+        let Written { mut uri, tls } = Written::read(text, Path::new("")).map_err(bad)?;
+        uri.query.heartbeat.get_or_insert(20);
+        uri.query.frame_max.get_or_insert(131_072);
+        Ok(Self { uri, tls, shown, silent: Cell::new(false) })
+    }
+
+    fn is_tls(&self) -> bool {
+        self.uri.scheme == AMQPScheme::AMQPS
+    }
+
+    /// How long a connect may take.
+    fn patience(&self) -> Duration {
+        self.uri.query.connection_timeout.map_or(PATIENCE, Duration::from_millis)
+    }
+
+    async fn connect(&self, role: &str) -> Result<Connection, Error> {
         if self.silent.get() {
             self.expect_a_byte().await?;
         }
         let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let name = format!("asynctask {role} {host} {}", std::process::id());
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        match timeout(PATIENCE, Connection::connect_uri(self.uri.clone(), properties)).await {
+        let connecting = async {
+            if !self.is_tls() {
+                return Connection::connect_uri(self.uri.clone(), properties).await;
+            }
+            let connector = self.tls.connector().map_err(std::io::Error::other)?;
+            connect_tls(self.uri.clone(), properties, connector, self.server_name().to_owned()).await
+        };
+        match timeout(self.patience(), connecting).await {
             Ok(Ok(connection)) => {
                 self.silent.set(false);
                 Ok(connection)
@@ -72,17 +172,22 @@ impl Address {
         }
     }
 
+    /// What the broker's certificate has to be for.
+    fn server_name(&self) -> &str {
+        self.tls.server_name.as_deref().unwrap_or(&self.uri.authority.host)
+    }
+
     async fn expect_a_byte(&self) -> Result<(), Error> {
         let target = (self.uri.authority.host.as_str(), self.uri.authority.port);
         let probe = async {
             let mut stream = tokio::net::TcpStream::connect(target).await?;
-            if self.uri.scheme == lapin::uri::AMQPScheme::AMQP {
+            if !self.is_tls() {
                 stream.write_all(b"AMQP\0\0\x09\x01").await?;
                 stream.read_u8().await?;
             }
             Ok::<_, std::io::Error>(())
         };
-        match timeout(PATIENCE, probe).await {
+        match timeout(self.patience(), probe).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Error::Unreachable { uri: self.shown.clone(), cause: error.to_string() }),
             Err(_) => Err(self.no_answer()),
@@ -90,27 +195,44 @@ impl Address {
     }
 
     fn no_answer(&self) -> Error {
-        Error::Unreachable { uri: self.shown.clone(), cause: "it does not answer within 10 s".to_owned() }
+        let cause = format!("it does not answer within {} s", self.patience().as_secs_f64());
+        Error::Unreachable { uri: self.shown.clone(), cause }
     }
 
     fn unreachable(&self, error: &lapin::Error) -> Error {
         let (uri, cause) = (self.shown.clone(), said(error));
-        if refuses(error) { Error::Refused { uri, cause } } else { Error::Unreachable { uri, cause } }
-    }
-
-    /// The error for a question that got no good answer.
-    pub(super) fn fault(&self, fault: Fault) -> Error {
-        match fault {
-            Fault::Absent(queue) => Error::NoSuchQueue { queue },
-            Fault::Forbidden(cause) => Error::Refused { uri: self.shown.clone(), cause },
-            Fault::Refused(cause) | Fault::Late(cause) | Fault::Broken(cause) => self.lost(cause),
+        if self.is_tls()
+            && let Some(cause) = tls::words(&cause, self.server_name())
+        {
+            return Error::Refused { uri, cause };
+        }
+        if refuses(error) {
+            Error::Refused { uri, cause: refusal::words(&cause) }
+        } else {
+            Error::Unreachable { uri, cause }
         }
     }
+}
 
-    /// The error for a session that ended.
-    pub(super) fn lost(&self, cause: impl Into<String>) -> Error {
-        Error::Lost { uri: self.shown.clone(), cause: cause.into() }
-    }
+/// A connection on our own terms, which the library has no settings for.
+async fn connect_tls(
+    uri: AMQPUri,
+    properties: ConnectionProperties,
+    connector: RustlsConnector,
+    server_name: String,
+) -> lapin::Result<Connection> {
+    let runtime = lapin::runtime::default_runtime()?;
+    Connection::connector(
+        uri,
+        runtime,
+        async move |uri, runtime| {
+            let place = runtime.to_socket_addrs((uri.authority.host, uri.authority.port));
+            let stream = AsyncTcpStream::connect(&runtime, place).await?;
+            Ok(stream.into_rustls(&connector, &server_name).await?)
+        },
+        properties,
+    )
+    .await
 }
 
 /// What an error of the library says, in words of the broker where there are some.
@@ -150,11 +272,15 @@ mod tests {
     #[test]
     fn what_the_address_does_not_say_is_added() {
         let address = Address::parse("amqp://u:p@h").unwrap();
-        assert_eq!((address.uri.query.heartbeat, address.uri.query.frame_max), (Some(20), Some(131_072)));
-        assert_eq!(Address::parse("amqp://h/").unwrap().uri.vhost, "/");
+        assert_eq!(
+            (address.broker().uri.query.heartbeat, address.broker().uri.query.frame_max),
+            (Some(20), Some(131_072))
+        );
         let address = Address::parse("amqps://h/v?heartbeat=5&frame_max=8192").unwrap();
-        assert_eq!((address.uri.query.heartbeat, address.uri.query.frame_max), (Some(5), Some(8_192)));
-        assert_eq!(Address::parse("amqp://u:p@[::1]:5672/v").unwrap().uri.authority.host, "::1");
+        assert_eq!(
+            (address.broker().uri.query.heartbeat, address.broker().uri.query.frame_max),
+            (Some(5), Some(8_192))
+        );
         let refused = Address::parse("amqp://u:secret@[").unwrap_err().to_string();
         assert!(!refused.contains("secret"), "{refused}");
     }

@@ -82,6 +82,9 @@ impl Engine {
             since: now,
         }));
         tracing::debug!(target: "asynctask::amqp", "a session with {} stands", self.address.shown());
+        if self.address.succeeded() {
+            self.tell(Event::Connected { uri: self.address.shown().to_owned() });
+        }
         self.stuck.borrow_mut().clear();
         self.horizon.borrow_mut().session_began(now, noticed.unwrap_or(UNNOTICED));
         self.rejoin();
@@ -128,6 +131,8 @@ impl Engine {
 
     /// A session could not be built.
     pub(super) fn not_built(&mut self, error: Error) {
+        // At each address of a cluster once, before anybody waits.
+        let Err(error) = self.address.failed(error) else { return self.connect() };
         for request in std::mem::take(&mut self.waiting) {
             refuse(request, &error);
         }
@@ -137,7 +142,7 @@ impl Engine {
             self.tell(Event::Refused(error.clone()));
             self.state = State::Refused(error);
         } else {
-            self.again(error);
+            self.again(error, false);
         }
     }
 
@@ -161,17 +166,19 @@ impl Engine {
         let session = Rc::clone(&up.session);
         tokio::task::spawn_local(async move { session.close(HANGING_UP).await });
         if self.attachment.is_some() {
-            self.again(self.address.lost(cause));
+            let error = self.address.lost(cause);
+            self.address.turn();
+            self.again(error, self.failures < self.address.others());
         }
         self.let_go();
     }
 
-    fn again(&mut self, error: Error) {
+    fn again(&mut self, error: Error, at_once: bool) {
         self.failures = self.failures.saturating_add(1);
         let pause = AGAIN.delay(self.failures);
         // Up to a fifth longer, so that the masters of a fleet do not come all at once.
         let random = std::hash::RandomState::new().build_hasher().finish() % 1024;
-        let again_in = pause + pause.mul_f64(random as f64 / 5120.0);
+        let again_in = if at_once { Duration::ZERO } else { pause + pause.mul_f64(random as f64 / 5120.0) };
         self.state = State::Waiting { until: self.clock.now().at + again_in, error: error.clone() };
         self.tell(Event::Lost { error, again_in });
     }

@@ -72,13 +72,19 @@ mod session;
 mod settle;
 mod state;
 mod survey;
+mod tls;
 mod topology;
 mod walk;
+mod written;
+
+use std::path::Path;
 
 use tokio::sync::mpsc;
 
-use self::{address::Address, engine::Engine};
+pub use self::tls::Tls;
+use self::{address::Address, engine::Engine, written::Written};
 use super::{Error, Events, Request, Transport};
+use crate::secrets::masked_address;
 
 /// The delay queues of `queue` that tasks with these delays pass through, shortest first.
 #[must_use]
@@ -92,12 +98,37 @@ pub struct Amqp {
     requests: mpsc::UnboundedSender<Request>,
 }
 
-/// Whether an address can be read.
+/// Checks the addresses of one cluster; the same with the files in them as seen from everywhere.
 ///
 /// # Errors
-/// [`Error::BadUri`], with what is wrong.
-pub(super) fn check(uri: &str) -> Result<(), Error> {
-    Address::parse(uri).map(drop)
+/// What is wrong, without anything that could be a password.
+pub(super) fn checked(addresses: &[&str], folder: &Path) -> Result<Vec<String>, String> {
+    let mut vhosts = Vec::new();
+    for address in addresses {
+        vhosts.push(Written::read(address, folder)?.uri.vhost);
+    }
+    if vhosts.iter().any(|vhost| *vhost != vhosts[0]) {
+        return Err("the addresses are those of one cluster, and name different virtual hosts".to_owned());
+    }
+    addresses.iter().map(|address| written::with_tls(address, folder, &Tls::default())).collect()
+}
+
+/// The addresses with these settings for TLS.
+///
+/// # Errors
+/// What is wrong, without anything that could be a password.
+pub(super) fn with_tls(addresses: &[&str], tls: &Tls) -> Result<Vec<String>, String> {
+    if !addresses.iter().any(|address| written::is_tls(address)) {
+        return Err("is for a transport of amqps:// addresses, and there is none".to_owned());
+    }
+    let own = |address: &&str| {
+        if written::is_tls(address) {
+            written::with_tls(address, Path::new(""), tls)
+        } else {
+            Ok((*address).to_owned())
+        }
+    };
+    addresses.iter().map(own).collect()
 }
 
 impl Amqp {
@@ -107,8 +138,7 @@ impl Amqp {
     /// [`Error::BadUri`] for an address that cannot be read; [`Error::Unreachable`] if no thread can be made.
     pub fn open(uri: &str, events: Events) -> Result<Self, Error> {
         let address = Address::parse(uri)?;
-        let failed =
-            |error: std::io::Error| Error::Unreachable { uri: super::uri::mask(uri), cause: error.to_string() };
+        let failed = |error: std::io::Error| Error::Unreachable { uri: masked_address(uri), cause: error.to_string() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (requests, taken) = mpsc::unbounded_channel();
         let run = move || {

@@ -18,7 +18,7 @@ use super::{
     attributes::{Nature, Natures},
     ladder,
 };
-use crate::transport::QueueSetup;
+use crate::transport::{QueueSetup, refusal};
 
 /// Requeues that a quorum queue of ours bears: all that there can be (listing dead letters requeues them).
 const DELIVERY_LIMIT: i32 = 1_000_000;
@@ -116,7 +116,7 @@ impl Fault {
 
     pub(super) fn of(error: &lapin::Error) -> Self {
         match error.kind() {
-            _ if code(error) == Some(403) => Self::Forbidden(said(error)),
+            _ if code(error) == Some(403) => Self::Forbidden(refusal::words(&said(error))),
             ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)) => {
                 Self::Refused(error.get_message().to_string())
             }
