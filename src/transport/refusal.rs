@@ -41,7 +41,8 @@ pub(super) fn hint(cause: &str) -> &'static str {
         (&["is down"], "the virtual host is stopped; rabbitmqctl restart_vhost starts it"),
         (
             &["not found"],
-            "make the virtual host with rabbitmqctl add_vhost, or correct the end of the address, where / is written %2F",
+            "check user, password and virtual host of the transport's address: this one is not there (rabbitmqctl add_vhost \
+             makes one; a / in its name is written %2F)",
         ),
         (&["UnknownIssuer"], "name the certificate of its authority: tls: { ca: FILE }"),
         (&["NotValidForName"], "name what its certificate is for: tls: { server_name: NAME }"),
