@@ -404,6 +404,8 @@ fn several_addresses_are_a_list() {
         uri(Desk::new().set("transport=[amqp://u:hunter2@a/v]")),
         uri(Desk::new().set("transport=amqp://u:hunter2@a/v"))
     );
+    // In another order it is another transport, which needs a restart.
+    assert_ne!(uri(Desk::new().set("transport=amqp://u:hunter3@b/v,amqp://u:hunter2@a/v")), wanted);
     for wrong in ["[]", "[amqp://a/v, sqlite:b.db]", "[amqp://a/v, 5]", "[amqp://a/v, [amqp://b/v]]", "{a: b}", "5"] {
         let problems = Desk::new().file("a.yaml", format!("transport: {wrong}\n")).problems();
         assert_eq!(problems.0.len(), 1, "{wrong}: {problems}");

@@ -476,7 +476,7 @@ impl Shell {
                 let acts = self.timer.as_mut().map_or_else(Vec::new, |timer| timer.lead(wall, &memory));
                 self.fire(acts);
             }
-            Told::Connected { uri } => self.in_use = Some(uri),
+            Told::Connected(uri) => self.in_use = Some(uri),
             Told::LeaseRefused => {
                 self.logger.line(Level::Info, MASTER, "Another scheduler holds the schedules; waiting for it to go");
             }

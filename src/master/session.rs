@@ -64,11 +64,8 @@ impl Core {
             Told::Warning(text) => self.log(Level::Warning, || text),
             // The timer of schedules is a machine of its own; the shell tells it.
             // Which address is in use is for the shell to show.
-            Told::LeaseHeld { .. }
-            | Told::LeaseRefused
-            | Told::LeaseLost
-            | Told::Fired { .. }
-            | Told::Connected { .. } => {}
+            Told::LeaseHeld { .. } | Told::LeaseRefused | Told::LeaseLost | Told::Fired { .. } | Told::Connected(_) => {
+            }
         }
     }
 

@@ -305,11 +305,8 @@ pub enum Event {
     Stalled(Error),
     /// It goes on after [`Event::Stalled`].
     Resumed,
-    /// Of several addresses of a cluster, the one that a session was built at.
-    Connected {
-        /// Without its password.
-        uri: String,
-    },
+    /// Of several addresses of a cluster, the one that a session was built at; without its password.
+    Connected(String),
     /// Something that a person should read: a classic queue, a long WAL, a move that takes a smaller step.
     Warning(String),
 }

@@ -164,7 +164,7 @@ impl Broker {
                 self.silent.set(false);
                 Ok(connection)
             }
-            Ok(Err(error)) => Err(self.unreachable(&error)),
+            Ok(Err(error)) => Err(self.unreachable(&error).await),
             Err(_) => {
                 self.silent.set(true);
                 Err(self.no_answer())
@@ -194,17 +194,30 @@ impl Broker {
         }
     }
 
+    /// Why the other side ends a connection after the handshake. It says so after our first bytes went out, and a
+    /// connection that is reset for them loses what it said; so this one sends none.
+    async fn alert(&self) -> Option<String> {
+        let connector = self.tls.connector().ok()?;
+        let heard = tls::first_words(&self.uri.authority.host, self.uri.authority.port, connector, self.server_name());
+        timeout(PATIENCE / 5, heard).await.ok()?
+    }
+
     fn no_answer(&self) -> Error {
         let cause = format!("it does not answer within {} s", self.patience().as_secs_f64());
         Error::Unreachable { uri: self.shown.clone(), cause }
     }
 
-    fn unreachable(&self, error: &lapin::Error) -> Error {
+    async fn unreachable(&self, error: &lapin::Error) -> Error {
         let (uri, cause) = (self.shown.clone(), said(error));
-        if self.is_tls()
-            && let Some(cause) = tls::words(&cause, self.server_name())
-        {
-            return Error::Refused { uri, cause };
+        if self.is_tls() && matches!(error.kind(), ErrorKind::IOError(_)) {
+            let words = |said: &str| tls::words(said, self.server_name());
+            let found = match words(&cause) {
+                None => self.alert().await.and_then(|said| words(&said)),
+                found => found,
+            };
+            if let Some(cause) = found {
+                return Error::Refused { uri, cause };
+            }
         }
         if refuses(error) {
             Error::Refused { uri, cause: refusal::words(&cause) }

@@ -83,7 +83,7 @@ impl Engine {
         }));
         tracing::debug!(target: "asynctask::amqp", "a session with {} stands", self.address.shown());
         if self.address.succeeded() {
-            self.tell(Event::Connected { uri: self.address.shown().to_owned() });
+            self.tell(Event::Connected(self.address.shown().to_owned()));
         }
         self.stuck.borrow_mut().clear();
         self.horizon.borrow_mut().session_began(now, noticed.unwrap_or(UNNOTICED));

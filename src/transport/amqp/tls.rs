@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
+use futures_util::AsyncReadExt as _;
+use lapin::tcp::{AsyncTcpStream, RustlsConnector, RustlsConnectorConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 /// Larger files hold no certificates of ours; a system's whole collection is 200 kB.
@@ -114,6 +115,23 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     }
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(cannot)?;
     Ok(bytes)
+}
+
+/// The error by which the other side ends a connection on which nothing is sent.
+pub(super) async fn first_words(
+    host: &str,
+    port: u16,
+    connector: RustlsConnector,
+    server_name: &str,
+) -> Option<String> {
+    let runtime = lapin::runtime::default_runtime().ok()?;
+    let place = runtime.to_socket_addrs((host.to_owned(), port));
+    let stream = AsyncTcpStream::connect(&runtime, place).await.ok()?;
+    let mut stream = match stream.into_rustls(&connector, server_name).await {
+        Ok(stream) => stream,
+        Err(error) => return Some(error.to_string()),
+    };
+    stream.read(&mut [0; 1]).await.err().map(|error| error.to_string())
 }
 
 /// What a failed handshake means, in words; `None` where it was something else.
