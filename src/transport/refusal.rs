@@ -2,7 +2,7 @@
 //!
 //! The protocol has one code for all of it, so that the broker's own words have to be read. They stay part of what is said.
 
-/// A refusal in words that name who lacks what.
+/// The refusal of a request, in words that name who lacks what, if that is why.
 pub(super) fn words(said: &str) -> String {
     let mut quoted = said.split('\'').skip(1).step_by(2);
     let parts = [quoted.next(), quoted.next(), quoted.next()];
@@ -18,7 +18,7 @@ pub(super) fn words(said: &str) -> String {
             );
         }
     }
-    format!("refused the connection: {said}")
+    said.to_owned()
 }
 
 /// What may help against a refusal that says this.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     secrets::masked_address,
-    transport::{Error, refusal, uri::split},
+    transport::{Error, uri::split},
 };
 
 /// Longest wait for a connect, a close, a confirm, or any other answer of the broker.
@@ -220,7 +220,7 @@ impl Broker {
             }
         }
         if refuses(error) {
-            Error::Refused { uri, cause: refusal::words(&cause) }
+            Error::Refused { uri, cause: format!("refused the connection: {cause}") }
         } else {
             Error::Unreachable { uri, cause }
         }
