@@ -24,7 +24,13 @@ pub(crate) use self::{
     lines::newline,
     to_worker::{base64, is_task},
 };
-use crate::{logging::Level, outcome::Outcome, task::Headers};
+use crate::{
+    limits::{FAULT, cut, shortened},
+    logging::Level,
+    outcome::Outcome,
+    task::Headers,
+    unicode::read_text,
+};
 
 /// The protocol number a worker says in its ready frame.
 pub const PROTOCOL: u32 = 1;
@@ -150,11 +156,7 @@ pub enum Fault {
 impl Fault {
     fn unreadable(cause: &dyn fmt::Display) -> Self {
         // A type error quotes what it found, which may be megabytes.
-        let mut cause = cause.to_string();
-        if cause.len() > 300 {
-            cause.truncate(cut(&cause, 300).len());
-            cause.push('…');
-        }
+        let cause = shortened(cause.to_string(), FAULT);
         Self::Unreadable { cause: cause.replace(" at line 1 column ", " at column ") }
     }
 }
@@ -176,16 +178,14 @@ pub fn level_of(word: &str) -> Option<Level> {
     word.parse().ok()
 }
 
-/// The beginning of a text, at most `longest` bytes of whole characters.
-#[must_use]
-pub(crate) fn cut(text: &str, longest: usize) -> &str {
-    &text[..text.floor_char_boundary(longest)]
-}
-
 /// A key of a frame, without a copy where it has no escapes.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
+struct Name<'a>(std::borrow::Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read_text(deserializer).map(Self)
+    }
+}
 
 impl Name<'_> {
     /// As it may stand in a log line.

@@ -26,7 +26,7 @@ use std::{
 
 use crate::{
     clock::{Clock, Timestamp},
-    frames::cut,
+    limits::cut,
     task::{Failure, Reason},
 };
 

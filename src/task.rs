@@ -43,6 +43,8 @@ pub struct Task {
     pub history: Vec<Ending>,
     /// Since when a worker could have had it, as far as the transport knows.
     pub due_at: Option<Timestamp>,
+    /// What of the message cannot be read, if its body can: it is dead-lettered as `malformed`, not run.
+    pub unreadable: Option<String>,
 }
 
 /// An earlier end of a task: what stays of a dead letter that was put back to work.
@@ -111,8 +113,6 @@ pub struct NewTask {
     pub expires_at: Option<Timestamp>,
     /// Extra headers.
     pub headers: Headers,
-    /// The higher, the earlier, in a queue that has priorities. A transport without any refuses the task.
-    pub priority: Option<u8>,
 }
 
 /// What we tell the transport about a delivery.
@@ -304,26 +304,14 @@ pub fn json_payload(body: &[u8], unwrap: bool) -> Result<Cow<'_, str>, String> {
     check_json(text).map_err(|error| format!("the body is not JSON: {error}"))?;
     let text = text.trim_matches([' ', '\t', '\r', '\n']);
     if unwrap && text.starts_with('"') {
-        let inner: String = serde_json::from_str(text).map_err(|error| format!("the body is not JSON: {error}"))?;
+        // A string with half of a surrogate pair is JSON all the same, but its text cannot be unwrapped without changing it.
+        let inner: String = serde_json::from_str(text).unwrap_or_default();
         let nested = inner.trim_start();
         if (nested.starts_with('{') || nested.starts_with('[')) && check_json(&inner).is_ok() {
             return Ok(Cow::Owned(one_line(inner.trim()).into_owned()));
         }
     }
     Ok(one_line(text))
-}
-
-/// Text without the byte order mark at its beginning, which some tools put before JSON.
-///
-/// # Errors
-/// If it is in another encoding than UTF-8, as far as its beginning tells.
-pub fn without_mark(text: &[u8]) -> Result<&[u8], String> {
-    // No JSON begins with a NUL, or has one behind its first character.
-    if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) || text.iter().take(2).any(|byte| *byte == 0)
-    {
-        return Err("it is UTF-16, not UTF-8".to_owned());
-    }
-    Ok(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text))
 }
 
 fn check_json(text: &str) -> Result<(), serde_json::Error> {
@@ -371,6 +359,9 @@ mod tests {
         assert_eq!(json_payload(br#""{\"foo\":1}""#, true).unwrap(), r#"{"foo":1}"#);
         assert_eq!(json_payload(br#""[1,2]""#, true).unwrap(), "[1,2]");
         assert_eq!(json_payload(br#""42""#, true).unwrap(), r#""42""#);
+        for half in [r#""\ud800""#, r#"["\ud800"]"#, r#""{\"a\":\"\ud800\"}""#] {
+            assert_eq!(json_payload(half.as_bytes(), true).unwrap(), half, "the same text is JSON everywhere");
+        }
         assert_eq!(json_payload(br#""{not json}""#, true).unwrap(), r#""{not json}""#);
         assert_eq!(json_payload(br#""{\"foo\":1}""#, false).unwrap(), r#""{\"foo\":1}""#);
     }
@@ -381,15 +372,6 @@ mod tests {
         assert!(json_payload(&[0xff, 0xfe], true).unwrap_err().contains("UTF-8"));
         assert!(json_payload(b"", true).is_err());
         assert!(json_payload("[".repeat(200_000).as_bytes(), true).is_err());
-    }
-
-    #[test]
-    fn a_mark_is_no_part_of_a_payload_and_other_encodings_are_named() {
-        assert_eq!(without_mark(b"\xef\xbb\xbf{}"), Ok(&b"{}"[..]));
-        assert_eq!(without_mark(b"7"), Ok(&b"7"[..]));
-        for text in [&b"\xff\xfe{\0"[..], b"\xfe\xff\0{", b"{\0}\0", b"\0{\0}"] {
-            assert!(without_mark(text).is_err_and(|error| error.contains("UTF-16")), "{text:?}");
-        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ const PURE: &[&str] = &[
     "backoff",
     "outcome",
     "unique",
+    "limits",
+    "unicode",
 ];
 
 /// What does input and output, waits, or reads a clock.
@@ -79,7 +81,8 @@ const WORLD: &[&str] = &[
 ];
 
 /// The words that everybody uses: they know each other, and nothing else of ours but the log's levels.
-const VOCABULARY: &[&str] = &["task", "outcome", "retry", "backoff", "clock", "error", "frames", "words"];
+const VOCABULARY: &[&str] =
+    &["task", "outcome", "retry", "backoff", "clock", "error", "frames", "words", "limits", "unicode"];
 
 /// `(files, may not know, why)`.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[

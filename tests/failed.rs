@@ -5,8 +5,6 @@ mod support;
 
 #[path = "failed/foreign.rs"]
 mod foreign;
-#[path = "failed/full.rs"]
-mod full;
 #[path = "failed/kill.rs"]
 mod kill;
 #[path = "failed/many.rs"]

@@ -34,6 +34,7 @@
 //! | the disk is full | what must be stored is kept and tried again; submitters get an error | `file::a_full_disk_…` |
 //! | the folder can only be read | 69 with the reason | `file::a_folder_…` |
 //! | the file is damaged | 69 with the reason; left as it is | `file::a_damaged_file_…` |
+//! | another program writes rows that nobody can read | each is a dead letter; no master ends | `rows` |
 //! | the file is removed under a master | 69 | `file::a_file_that_is_removed_…` |
 //! | masters are killed at random beside another on the same file | their tasks go to the others, no attempt used | `file::masters_killed_…` |
 //!
@@ -55,6 +56,8 @@ mod file;
 mod hostile;
 #[path = "faults/limits.rs"]
 mod limits;
+#[path = "faults/rows.rs"]
+mod rows;
 #[path = "faults/storm.rs"]
 mod storm;
 #[path = "faults/unfit.rs"]

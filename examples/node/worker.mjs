@@ -21,6 +21,9 @@ export class Retry extends Error {
   }
 }
 
+/** Text for people: half of a character, which every `slice` may leave, is shown as such and breaks nobody's reader. */
+const text = (value) => String(value).replace(/\p{Surrogate}/gu, "\ufffd");
+
 /**
  * Does tasks with `work(payload, task)` until the master says halt. A promise that is rejected is an error, and the
  * queue's retry policy decides. `task` has id, queue, attempt, max_attempts, headers, deadline_ms and the functions below.
@@ -39,18 +42,18 @@ export function serve(name, work) {
     const task = {
       ...body,
       line,
-      progress: (percent, note = "") => send({ progress: { id, percent, note } }),
+      progress: (percent, note = "") => send({ progress: { id, percent, note: text(note) } }),
       accept: () => send({ accept: { id } }),
       submit: (queue, payload, delay = 0) =>
         submit.push({ queue, payload: payload ?? null, delay_ms: Math.ceil(delay * 1000) }),
-      log: (level, message) => send({ log: { level, message: String(message) } }),
+      log: (level, message) => send({ log: { level, message: text(message) } }),
     };
     const payload = body.payload_base64 === undefined ? body.payload : Buffer.from(body.payload_base64, "base64");
     try {
       await work(payload, task);
     } catch (error) {
-      const message = String(error?.message ?? error);
-      const detail = String(error?.stack ?? "");
+      const message = text(error?.message ?? error);
+      const detail = text(error?.stack ?? "");
       if (error instanceof Dead) return { failed: { id, error: message } };
       if (!(error instanceof Retry)) return { error: { id, error: message, detail } };
       const delay = error.delay === undefined ? {} : { delay_ms: Math.ceil(error.delay * 1000) };

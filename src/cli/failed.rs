@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     args::{Failed, FailedList, FailedShow, Global},
-    dead_queue, load, open, print, rfc3339, table, told,
+    dead_queue, depth, load, open, print, rfc3339, table, told,
     workers::duration,
 };
 use crate::{
@@ -86,7 +86,8 @@ fn list(config: &Config, verb: &FailedList) -> Result<Code, Error> {
             print(&table(&["COUNT", "REASON", "FINGERPRINT", "ERROR"], counts.iter().map(Count::cells).collect()))?;
             if !summary {
                 let columns = ["id", "reason", "attempts", "failed_at", "error"];
-                let cells = |row: &Value| columns.map(|column| one_line(&cell(&row[column]))).to_vec();
+                let in_line = |column, text: &str| if column == "id" { text.to_owned() } else { one_line(text) };
+                let cells = |row: &Value| columns.map(|column| in_line(column, &cell(&row[column]))).to_vec();
                 print("\n")?;
                 let header = ["ID", "REASON", "ATTEMPTS", "FAILED AT", "ERROR"];
                 print(&table(&header, rows.iter().map(cells).collect()))?;
@@ -99,7 +100,7 @@ fn list(config: &Config, verb: &FailedList) -> Result<Code, Error> {
 fn show(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
     let id = verb.id.clone();
     let found = collect(config, &verb.queue, move |letter, found: &mut Vec<DeadLetter>| {
-        if letter.id == id {
+        if letter.id == id || foreign::line(&letter.id) == id {
             found.push(letter.clone());
             return Visit::Stop;
         }

@@ -15,18 +15,20 @@ use super::{Fault, FromWorker, Millis, Name, PROTOCOL, Ready, level_of, level_wo
 use crate::{
     logging::Level,
     outcome::{FollowUp, Outcome},
+    unicode::{Text, cleaned},
 };
 
-/// Reads one line, without its newline.
+/// Reads one line, without its newline. Text in it that is no Unicode is read by the rule of `crate::unicode`; the
+/// payloads of follow-ups keep their own text.
 ///
 /// # Errors
 /// [`Fault`], with what is wrong.
 pub fn parse(line: &[u8]) -> Result<FromWorker, Fault> {
-    let text = std::str::from_utf8(line).map_err(|error| Fault::unreadable(&error))?;
-    if let Some(id) = plain_done(text) {
+    let text = cleaned(line);
+    if let Some(id) = plain_done(&text) {
         return Ok(FromWorker::Outcome { id: id.to_owned(), outcome: Outcome::Done { submit: Vec::new() } });
     }
-    serde_json::from_str::<FromWorker>(text).map_err(|error| Fault::unreadable(&error))
+    serde_json::from_str::<FromWorker>(&text).map_err(|error| Fault::unreadable(&error))
 }
 
 /// The id of a frame that is exactly `{"done":{"id":"…"}}`: most are.
@@ -114,7 +116,7 @@ impl Body {
                 let ready: ReadyBody = map.next_value()?;
                 FromWorker::Ready(Ready {
                     protocol: ready.protocol,
-                    name: ready.name,
+                    name: ready.name.map(|name| name.0),
                     concurrency: ready.concurrency.unwrap_or(1).max(1),
                     ahead: ready.ahead.unwrap_or(0),
                 })
@@ -122,7 +124,7 @@ impl Body {
             Self::Done => {
                 let DoneBody { id, submit } = map.next_value()?;
                 let submit = submit.unwrap_or_default().into_iter().map(FollowUp::from).collect();
-                FromWorker::Outcome { id, outcome: Outcome::Done { submit } }
+                FromWorker::Outcome { id: id.0, outcome: Outcome::Done { submit } }
             }
             Self::Error => {
                 let (id, error, detail, _) = map.next_value::<EndBody>()?.parts();
@@ -145,23 +147,26 @@ impl Body {
                 let (id, error, _, _) = map.next_value::<EndBody>()?.parts();
                 FromWorker::Outcome { id, outcome: Outcome::Malformed { error } }
             }
-            Self::Accept => FromWorker::Accept { id: map.next_value::<IdBody>()?.id },
+            Self::Accept => FromWorker::Accept { id: map.next_value::<IdBody>()?.id.0 },
             Self::Progress => {
                 let ProgressBody { id, percent, note } = map.next_value()?;
                 let percent = percent.map(|percent| percent.clamp(0.0, 100.0));
-                FromWorker::Progress { id, percent, note: note.unwrap_or_default() }
+                FromWorker::Progress { id: id.0, percent, note: note.unwrap_or_default().0 }
             }
             Self::Log => {
                 let LogBody { level, message } = map.next_value()?;
-                let level = level.as_deref().and_then(level_of).unwrap_or(Level::Info);
-                FromWorker::Log { level, message: message.unwrap_or_default() }
+                let level = level.and_then(|level| level_of(&level.0)).unwrap_or(Level::Info);
+                FromWorker::Log { level, message: message.unwrap_or_default().0 }
             }
             Self::Bye => {
                 map.next_value::<IgnoredAny>()?;
                 FromWorker::Bye
             }
             Self::Pong => FromWorker::Pong { n: map.next_value::<PongBody>()?.n },
-            Self::Returned => FromWorker::Returned { ids: map.next_value::<ReturnedBody>()?.ids.unwrap_or_default() },
+            Self::Returned => {
+                let ids = map.next_value::<ReturnedBody>()?.ids.unwrap_or_default();
+                FromWorker::Returned { ids: ids.into_iter().map(|id| id.0).collect() }
+            }
         })
     }
 }
@@ -171,20 +176,20 @@ impl Body {
 #[derive(Deserialize)]
 struct ReadyBody {
     protocol: u32,
-    name: Option<String>,
+    name: Option<Text>,
     concurrency: Option<u32>,
     ahead: Option<u32>,
 }
 
 #[derive(Deserialize)]
 struct DoneBody {
-    id: String,
+    id: Text,
     submit: Option<Vec<FollowUpBody>>,
 }
 
 #[derive(Deserialize)]
 struct FollowUpBody {
-    queue: String,
+    queue: Text,
     payload: Box<RawValue>,
     delay_ms: Option<Millis>,
 }
@@ -192,40 +197,40 @@ struct FollowUpBody {
 impl From<FollowUpBody> for FollowUp {
     fn from(body: FollowUpBody) -> Self {
         let delay = body.delay_ms.map(|millis| millis.0).unwrap_or_default();
-        Self { queue: body.queue, payload: body.payload, delay }
+        Self { queue: body.queue.0, payload: body.payload, delay }
     }
 }
 
 #[derive(Deserialize)]
 struct EndBody {
-    id: String,
-    error: Option<String>,
-    detail: Option<String>,
+    id: Text,
+    error: Option<Text>,
+    detail: Option<Text>,
     delay_ms: Option<Millis>,
 }
 
 impl EndBody {
     fn parts(self) -> (String, String, String, Option<Millis>) {
-        (self.id, self.error.unwrap_or_default(), self.detail.unwrap_or_default(), self.delay_ms)
+        (self.id.0, self.error.unwrap_or_default().0, self.detail.unwrap_or_default().0, self.delay_ms)
     }
 }
 
 #[derive(Deserialize)]
 struct IdBody {
-    id: String,
+    id: Text,
 }
 
 #[derive(Deserialize)]
 struct ProgressBody {
-    id: String,
+    id: Text,
     percent: Option<f64>,
-    note: Option<String>,
+    note: Option<Text>,
 }
 
 #[derive(Deserialize)]
 struct LogBody {
-    level: Option<String>,
-    message: Option<String>,
+    level: Option<Text>,
+    message: Option<Text>,
 }
 
 #[derive(Deserialize)]
@@ -235,7 +240,7 @@ struct PongBody {
 
 #[derive(Deserialize)]
 struct ReturnedBody {
-    ids: Option<Vec<String>>,
+    ids: Option<Vec<Text>>,
 }
 
 /// Appends a ready frame.

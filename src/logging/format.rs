@@ -176,7 +176,7 @@ fn bounded(message: &str) -> Cow<'_, str> {
     if message.len() <= MESSAGE_LIMIT {
         return Cow::Borrowed(message);
     }
-    Cow::Owned(format!("{} … (cut at 64 KiB)", crate::frames::cut(message, MESSAGE_LIMIT)))
+    Cow::Owned(format!("{} … (cut at 64 KiB)", crate::limits::cut(message, MESSAGE_LIMIT)))
 }
 
 #[cfg(test)]

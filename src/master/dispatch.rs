@@ -18,6 +18,7 @@ use super::{
 use crate::{
     config::Acks,
     frames::{self, Payload, TaskFrame},
+    limits,
     logging::Level,
     secrets::masked,
     task::{self, Accepts, Delivery, Reason, Settlement},
@@ -258,7 +259,7 @@ impl Core {
 /// A payload as far as it is logged. Of one with addresses in it, cut what is masked: half an address is none, and would
 /// keep its password.
 pub(super) fn cut(text: &str) -> &str {
-    frames::cut(text, LOGGED_PAYLOAD)
+    limits::cut(text, LOGGED_PAYLOAD)
 }
 
 #[cfg(test)]

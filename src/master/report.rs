@@ -11,6 +11,7 @@ use super::{
 use crate::{
     foreign::is_obeyed,
     frames::{FromWorker, PROTOCOL, Ready},
+    limits,
     logging::Level,
     outcome::Outcome,
     task::{Settlement, is_delay_queue_name, is_queue_name},
@@ -20,8 +21,6 @@ use crate::{
 /// Longest name of a worker in the log, in characters.
 const NAME_LENGTH: usize = 100;
 
-/// Longest note of a task's progress, in bytes.
-const NOTE_LENGTH: usize = 256;
 /// Longest message of a worker, in bytes; what is longer by any byte is cut when it is written, and says so.
 const MESSAGE_LENGTH: usize = 64 * 1024;
 
@@ -41,8 +40,7 @@ impl Core {
             FromWorker::Outcome { id, outcome } => self.reported(worker, &id, outcome),
             FromWorker::Accept { id } => self.accepted(worker, &id),
             FromWorker::Progress { id, percent, mut note } => {
-                note.truncate(note.floor_char_boundary(NOTE_LENGTH));
-                note.shrink_to_fit();
+                limits::bound(&mut note, limits::NOTE);
                 match life.hands.iter_mut().find(|hand| hand.delivery.task.id == id) {
                     Some(hand) => hand.progress = Some((percent, note)),
                     // A thread that reports progress may be late for its own task's outcome.
@@ -239,6 +237,7 @@ impl Core {
         }
         let objection = |name: &String| {
             if !is_queue_name(name) {
+                let name = limits::shortened(name.clone(), limits::FAULT);
                 return Some(format!("\"{name}\" is not a properly-formatted queue name"));
             }
             if is_delay_queue_name(name) {
@@ -246,6 +245,11 @@ impl Core {
             }
             behind.get(name).map(|owner| format!("\"{name}\" is the dead-letter queue of queue \"{owner}\""))
         };
+        if submit.len() > limits::FOLLOW_UPS {
+            let error =
+                format!("{} follow-ups of one task, at most {} can be stored", submit.len(), limits::FOLLOW_UPS);
+            return Outcome::Error { error, detail: String::new() };
+        }
         match submit.iter().find_map(|task| objection(&task.queue)) {
             Some(error) => Outcome::Error { error, detail: String::new() },
             None => outcome,
@@ -254,7 +258,7 @@ impl Core {
 
     /// What a worker says about a task that it does not hold, and that changes nothing.
     fn ignored(&mut self, worker: WorkerId, frame: &str, id: &str) {
-        let slot = self.slots[worker.slot].name.clone();
+        let (slot, id) = (self.slots[worker.slot].name.clone(), limits::shortened(id.to_owned(), limits::FAULT));
         self.log(Level::Debug, || format!("{slot} sent {frame} of task \"{id}\", which it does not hold; ignored"));
     }
 
@@ -276,6 +280,7 @@ impl Core {
         if !self.is_current(worker) {
             return;
         }
+        let fault = limits::shortened(fault, limits::FAULT);
         let slot = self.slots[worker.slot].name.clone();
         self.log(Level::Error, || format!("{slot} broke the protocol: {fault}"));
         self.doom(worker, Doom::Fault(fault));

@@ -12,14 +12,21 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{core::Core, event::Action, slot::Life};
 use crate::{
+    clock::Instant,
     logging::Level,
     task::{Delivery, Handle, Reason, Settlement},
     unique::{Conflict, Unique},
 };
+
+/// Between two tasks with one key that are put off.
+const SPACING: Duration = Duration::from_millis(50);
+/// No task is put off for longer, but where the settings say so.
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// What was delivered to a queue and not begun. Those that wait for an answer about their keys lie apart, so that a task
 /// costs the same however many they are.
@@ -89,6 +96,10 @@ pub(super) struct Locks {
     asked: HashMap<Handle, usize>,
     /// One that was asked for was let go unanswered: others may begin in its place.
     made_room: bool,
+    /// When the last of those that were put off comes again, of each key.
+    put_off: HashMap<Arc<str>, Instant>,
+    /// As many of these are kept before those that are over are looked for.
+    put_off_limit: usize,
 }
 
 #[derive(Debug)]
@@ -130,6 +141,20 @@ impl Locks {
         self.keys.remove(&lock.key);
         debug_assert_eq!(self.keys.len(), self.held.len(), "a key has one holder");
         Some(lock.key)
+    }
+
+    /// For how long one more task with this key is put off, if it is to be at least `after`. However many wait for a key, they
+    /// come one after the other, in their order: as many moves in a second as there are [`SPACING`]s, none later than
+    /// [`LONGEST`].
+    fn put_off(&mut self, now: Instant, key: &str, after: Duration) -> Duration {
+        let last = self.put_off.get(key).map_or(now, |last| *last + SPACING);
+        let until = last.max(now + after).min(now + after.max(LONGEST));
+        if self.put_off.len() >= self.put_off_limit {
+            self.put_off.retain(|_, last| *last > now);
+            self.put_off_limit = (2 * self.put_off.len()).max(1024);
+        }
+        self.put_off.insert(Arc::from(key), until);
+        until.since(now)
     }
 
     /// A task in hand came again, under another handle.
@@ -230,6 +255,7 @@ impl Core {
         self.talk_of(&id);
         let settlement = match conflict {
             Conflict::Snooze => {
+                let after = self.locks.put_off(self.now.at, key, after);
                 let seconds = after.as_secs_f64();
                 self.log(Level::Debug, || {
                     format!("Task {id} of queue {queue} waits {seconds:.1} s: task {holder} has its key {key:?}")

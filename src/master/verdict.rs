@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    limits,
     outcome::{FollowUp, LONGEST_DELAY, Outcome},
     retry::Next,
     task::{Failure, NewTask, Reason, Settlement, Task},
@@ -20,6 +21,9 @@ pub(super) const CANCELLED: &str = "a person cancelled it";
 
 /// Why a task is not to be run at all.
 pub(crate) fn objection(task: &Task, max_deliveries: u32, wall: Timestamp) -> Option<(Reason, String)> {
+    if let Some(what) = &task.unreadable {
+        return Some((Reason::Malformed, what.clone()));
+    }
     if task.expires_at.is_some_and(|at| at <= wall) {
         return Some((Reason::Expired, "it was not run before its expiry".to_owned()));
     }
@@ -115,7 +119,9 @@ impl Run<'_> {
         }
     }
 
-    fn failure(&self, reason: Reason, error: String, detail: String) -> Failure {
+    fn failure(&self, reason: Reason, mut error: String, mut detail: String) -> Failure {
+        limits::bound(&mut error, limits::ERROR);
+        limits::bound(&mut detail, limits::DETAIL);
         let ran = u32::from(self.in_hand.is_some());
         Failure {
             attempts: self.task.attempts.saturating_add(ran),

@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::{lines::Lines, link::Link};
 use crate::{
     clock::{Clock, Instant},
-    frames::{self, LIMIT, cut, from_worker, to_worker::Assignment},
+    frames::{self, LIMIT, from_worker, to_worker::Assignment},
+    limits::cut,
     logging::Level,
     outcome::FollowUp,
     task::{Headers, is_queue_name},

@@ -13,14 +13,12 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    frames::{cut, to_worker::Assignment},
+    frames::to_worker::Assignment,
+    limits::{self, cut},
     logging::Level,
     outcome,
+    unicode::from_json,
 };
-
-/// Longest error text and longest detail that a worker sends, in bytes; dead letters hold less.
-const ERROR_LIMIT: usize = 16 * 1024;
-const DETAIL_LIMIT: usize = 256 * 1024;
 
 /// How one run ended, before it is put into the words of a frame.
 pub(super) enum Ended {
@@ -110,7 +108,7 @@ fn short_name(path: &str) -> String {
 }
 
 fn read<P: DeserializeOwned>(payload: &str) -> Result<P, String> {
-    serde_json::from_str(payload).map_err(|error| error.to_string())
+    from_json(payload).map_err(|error| error.to_string())
 }
 
 struct One<W>(W);
@@ -227,7 +225,7 @@ fn finish(ended: Ended, context: &Context, lines: &Lines) -> outcome::Outcome {
             let (error, detail) = in_two(&error.to_string(), &causes(&*error));
             outcome::Outcome::Error { error, detail }
         }
-        Ended::Malformed(error) => outcome::Outcome::Malformed { error: cut(&error, ERROR_LIMIT).to_owned() },
+        Ended::Malformed(error) => outcome::Outcome::Malformed { error: cut(&error, limits::ERROR).to_owned() },
         Ended::Panicked(Panicked { message, place }) => {
             let (error, detail) = in_two(&message, &place);
             outcome::Outcome::Error { error, detail }
@@ -241,7 +239,7 @@ fn in_two(text: &str, more: &str) -> (String, String) {
     let (error, rest) = text.split_once('\n').unwrap_or((text, ""));
     let between = if rest.is_empty() || more.is_empty() { "" } else { "\n" };
     let detail = format!("{rest}{between}{more}");
-    (cut(error.trim_end(), ERROR_LIMIT).to_owned(), cut(&detail, DETAIL_LIMIT).to_owned())
+    (cut(error.trim_end(), limits::ERROR).to_owned(), cut(&detail, limits::DETAIL).to_owned())
 }
 
 /// The chain of sources, one a line.

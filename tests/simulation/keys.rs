@@ -112,7 +112,10 @@ impl World {
         let Some(unique) = &settings.unique else { return false };
         let Some(key) = key_of(entry, Some(unique), &settings.name) else { return false };
         let right = match (unique.conflict, settlement) {
-            (Conflict::Snooze, Settlement::Snooze { after }) => *after == unique.after,
+            // Many that wait for one key come one after the other.
+            (Conflict::Snooze, Settlement::Snooze { after }) => {
+                (unique.after..=unique.after.max(Duration::from_mins(1))).contains(after)
+            }
             (Conflict::Drop, Settlement::Done { submit }) => submit.is_empty(),
             (Conflict::DeadLetter, Settlement::Dead(failure)) => {
                 failure.reason == Reason::Cancelled && failure.attempts == entry.task.attempts

@@ -6,7 +6,11 @@ use super::rfc3339;
 use crate::{
     task::{Ending, json_payload},
     transport::DeadLetter,
+    unicode::without_halves,
 };
+
+/// Payloads that are nested deeper are given as bytes: `jq` takes 256 levels, and a payload stands inside of another object.
+const DEPTH: usize = 128;
 
 /// What a listing says.
 pub(super) fn row(letter: &DeadLetter) -> Value {
@@ -29,11 +33,35 @@ pub(super) fn row(letter: &DeadLetter) -> Value {
 pub(super) fn whole(letter: &DeadLetter) -> String {
     let text = facts(letter).to_string();
     let payload = match json_payload(&letter.body, false) {
-        Ok(payload) => format!("\"payload\":{payload}"),
-        Err(_) => format!("\"payload_base64\":\"{}\"", crate::frames::base64(&letter.body)),
+        Ok(payload) if is_for_everyone(&payload) => format!("\"payload\":{payload}"),
+        _ => format!("\"payload_base64\":\"{}\"", crate::frames::base64(&letter.body)),
     };
     let inside = text.strip_prefix('{').unwrap_or(&text);
     format!("{{{payload},{inside}")
+}
+
+/// Whether every reader of JSON takes this text: some stop at half of a surrogate pair, or deep down.
+fn is_for_everyone(json: &str) -> bool {
+    without_halves(json).is_none() && depth(json) <= DEPTH
+}
+
+/// How deep the arrays and objects of a JSON text are nested.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if std::mem::take(&mut escaped) => {}
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// All that there is but the payload.
@@ -62,4 +90,19 @@ pub(super) fn facts(letter: &DeadLetter) -> Value {
 fn ending(ending: &Ending) -> Value {
     let Ending { reason, error, attempts, failed_at } = ending;
     json!({ "reason": reason, "error": error, "attempts": attempts, "failed_at": rfc3339(*failed_at) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_that_of_brackets_outside_of_strings() {
+        for (json, deep) in [("1", 0), ("[]", 1), (r#"{"a":[[1],{"[[[\\\"[":2}]}"#, 3), (r#""[[""#, 0)] {
+            assert_eq!(depth(json), deep, "{json}");
+        }
+        assert!(is_for_everyone(&format!("{}{}", "[".repeat(DEPTH), "]".repeat(DEPTH))));
+        assert!(!is_for_everyone(&format!("{}{}", "[".repeat(DEPTH + 1), "]".repeat(DEPTH + 1))));
+        assert!(is_for_everyone(r#"{"s":"\ud83d\ude00"}"#) && !is_for_everyone(r#"{"s":"\ud83d"}"#));
+    }
 }

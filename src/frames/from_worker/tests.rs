@@ -112,8 +112,41 @@ fn what_is_required_is_named_when_it_is_missing() {
     ] {
         assert!(refused(line).contains(text), "{line}: {}", refused(line));
     }
-    assert!(parse(b"{\"done\":{\"id\":\"\xff\"}}").is_err());
     assert!(refused(&format!(r#"{{"pong":{{"n":"{}"}}}}"#, "x".repeat(100_000))).len() < 400);
+}
+
+#[test]
+fn text_that_is_no_unicode_is_read_and_payloads_keep_theirs() {
+    let half = |line: &str| shown(line).contains('\u{fffd}');
+    for line in [
+        r#"{"ready":{"protocol":1,"name":"\ud83d"}}"#,
+        r#"{"error":{"id":"1","error":"cannot resize \ud83d","detail":"x"}}"#,
+        r#"{"error":{"id":"1","error":"x","detail":"\ude00"}}"#,
+        r#"{"retry":{"id":"1","error":"\ud83d\n"}}"#,
+        r#"{"failed":{"id":"1","error":"\ud83d"}}"#,
+        r#"{"malformed":{"id":"1","error":"\ud83d"}}"#,
+        r#"{"progress":{"id":"1","note":"\ud83d"}}"#,
+        r#"{"log":{"level":"INFO","message":"\ud83d"}}"#,
+        r#"{"accept":{"id":"\ud83d"}}"#,
+        r#"{"returned":{"ids":["\ud83d"]}}"#,
+        r#"{"\ud83d":{}}"#,
+    ] {
+        assert!(half(line), "{line}: {}", shown(line));
+    }
+    assert!(shown(r#"{"done":{"id":"1"},"\ud83d":1}"#).starts_with("Outcome"));
+    let payload = r#"{"a":"\ud83d"}"#;
+    let line = format!(r#"{{"done":{{"id":"\ud83d","submit":[{{"queue":"q","payload":{payload}}}]}}}}"#);
+    let FromWorker::Outcome { outcome: Outcome::Done { submit }, .. } = parse(line.as_bytes()).unwrap() else {
+        panic!()
+    };
+    assert_eq!(submit[0].payload.get(), payload);
+    // Raw bytes, as of a program that writes Latin-1.
+    let FromWorker::Outcome { outcome: Outcome::Error { error, .. }, .. } =
+        parse(b"{\"error\":{\"id\":\"1\",\"error\":\"Stra\xdfe\"}}").unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(error, "Stra\u{fffd}e");
 }
 
 #[test]

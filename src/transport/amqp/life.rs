@@ -22,7 +22,6 @@ use tokio::task::JoinSet;
 use super::{
     engine::Engine,
     moves::Store,
-    publish,
     session::{Built, Session},
     state::{Note, Notes, State, Up},
 };
@@ -55,7 +54,6 @@ impl Engine {
         let (number, address, notes) = (self.tries, Rc::clone(&self.address), self.notes.clone());
         let (attachment, natures) = (self.attachment.clone(), Rc::clone(&self.natures));
         self.state = State::Connecting { number };
-        self.waits(format!("a connection to {}", self.address.shown()));
         tokio::task::spawn_local(async move {
             let built = Box::new(Session::build(number, address, attachment, natures).await);
             let _ = notes.send(Note::Built { number, built });
@@ -98,7 +96,6 @@ impl Engine {
             self.lease();
         } else {
             self.failures = 0;
-            self.waits(format!("an answer of {}", self.address.shown()));
         }
         for request in std::mem::take(&mut self.waiting) {
             self.work(request);
@@ -230,8 +227,6 @@ impl Engine {
             let mut left = std::mem::take(&mut up.tasks);
             let finish = async { while left.join_next().await.is_some() {} };
             let by = self.closing.as_ref().map_or(Duration::ZERO, |closing| closing.by.since(self.clock.now().at));
-            // What the broker has not taken by now it will not take soon.
-            let by = if up.session.publisher.blocked() { Duration::ZERO } else { by };
             let _ = tokio::time::timeout(by, finish).await;
             up.session.close(HANGING_UP).await;
         }
@@ -250,14 +245,8 @@ async fn watch(session: Rc<Session>, notes: Notes) {
         while connection.status().connected() {
             match events.next().await {
                 Some(lapin::Event::ConnectionBlocked(reason)) => {
-                    let text = publish::held_up(&reason);
-                    session.publisher.hold_up(Some(reason));
-                    let _ = notes.send(Note::Warning(format!("{text}; they wait")));
-                    let _ = notes.send(Note::Waits(text));
-                }
-                Some(lapin::Event::ConnectionUnblocked) => {
-                    session.publisher.hold_up(None);
-                    let _ = notes.send(Note::Waits("an answer of the broker, which takes tasks again".to_owned()));
+                    let text = format!("the broker takes nothing from publishers for now ({reason}); they wait");
+                    let _ = notes.send(Note::Warning(text));
                 }
                 Some(_) => {}
                 None => break,

@@ -52,11 +52,9 @@
 mod acks;
 mod address;
 mod attributes;
-mod bulk;
 mod dead;
 mod end;
 mod engine;
-mod fates;
 mod follow;
 mod headers;
 mod intake;
@@ -79,7 +77,7 @@ mod topology;
 mod walk;
 mod written;
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use tokio::sync::mpsc;
 
@@ -90,7 +88,7 @@ use crate::secrets::masked_address;
 
 /// The delay queues of `queue` that tasks with these delays pass through, shortest first.
 #[must_use]
-pub fn delay_queues(queue: &str, delays: &[Duration]) -> Vec<String> {
+pub fn delay_queues(queue: &str, delays: &[std::time::Duration]) -> Vec<String> {
     ladder::reached(delays).into_iter().map(|step| ladder::name(queue, step)).collect()
 }
 
@@ -134,13 +132,12 @@ pub(super) fn with_tls(addresses: &[&str], tls: &Tls) -> Result<Vec<String>, Str
 }
 
 impl Amqp {
-    /// Starts the transport's thread; nothing is connected before the first request. A client's `patience` bounds how long
-    /// its requests are held up.
+    /// Starts the transport's thread; nothing is connected before the first request.
     ///
     /// # Errors
     /// [`Error::BadUri`] for an address that cannot be read; [`Error::Unreachable`] if no thread can be made.
-    pub fn open(uri: &str, events: Events, patience: Option<Duration>) -> Result<Self, Error> {
-        let address = Address::parse(uri)?.within(patience);
+    pub fn open(uri: &str, events: Events) -> Result<Self, Error> {
+        let address = Address::parse(uri)?;
         let failed = |error: std::io::Error| Error::Unreachable { uri: masked_address(uri), cause: error.to_string() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (requests, taken) = mpsc::unbounded_channel();

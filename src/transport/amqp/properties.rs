@@ -12,6 +12,7 @@ use lapin::{
 use super::headers;
 use crate::{
     clock::Timestamp,
+    limits,
     task::{Ending, Failure, NewTask, Task},
 };
 
@@ -39,11 +40,6 @@ pub(super) const EXPIRATION: &str = "asynctask-expiration";
 /// What tells how a task ended; not on a copy that is to be worked again.
 pub(super) const ENDING: [&str; 12] =
     [ATTEMPTS, FAILED_AT, REASON, ERROR, DETAIL, QUEUE, KIND, HOST, PID, EXIT, RESOURCES, OUTPUT_TAIL];
-
-/// Longest error text in a header.
-const ERROR_ROOM: usize = 2 * 1024;
-/// Longest detail and output tail in a header, while there is room.
-const DETAIL_ROOM: usize = 32 * 1024;
 
 /// Headers by name.
 pub(super) type Table = BTreeMap<ShortString, AMQPValue>;
@@ -81,6 +77,7 @@ pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
         body,
         id: id.clone().unwrap_or_else(new_id),
         due_at: None,
+        unreadable: None,
     };
     let not_before = table.get(NOT_BEFORE).and_then(moment);
     Read { task, named: id.is_some(), not_before, counted: by_broker.is_some(), carried }
@@ -162,7 +159,7 @@ pub(super) fn copy(
             put(&mut table, ATTEMPT, i64::from(task.attempts.saturating_add(1)));
             put(&mut table, FIRST_FAILED_AT, task.first_failed_at.unwrap_or(failure.failed_at).0);
             put(&mut table, FAILED_AT, failure.failed_at.0);
-            put_text(&mut table, ERROR, &failure.error, ERROR_ROOM);
+            put_text(&mut table, ERROR, &failure.error, limits::ERROR);
         }
         Becomes::Dead { failure, keep } => {
             drop_all(&mut table, &ENDING);
@@ -232,9 +229,9 @@ fn put_ending(table: &mut Table, task: &Task, queue: &str, failure: &Failure) {
         "oom": failure.oom, "max_rss": failure.max_rss_bytes, "cpu": failure.cpu_seconds, "in_hand": failure.in_hand_seconds,
     });
     put_text(table, RESOURCES, &resources.to_string(), 1024);
-    put_text(table, ERROR, &failure.error, ERROR_ROOM);
-    put_text(table, DETAIL, &failure.detail, DETAIL_ROOM);
-    put_text(table, OUTPUT_TAIL, &failure.output_tail, DETAIL_ROOM);
+    put_text(table, ERROR, &failure.error, limits::ERROR);
+    put_text(table, DETAIL, &failure.detail, limits::DETAIL);
+    put_text(table, OUTPUT_TAIL, &failure.output_tail, limits::DETAIL);
 }
 
 /// Cuts until the table fits: the error's text first, then what else is ours and can be missed, last what is
@@ -282,10 +279,7 @@ pub(super) fn submitted(task: &NewTask, not_before: Option<Timestamp>) -> Result
     if headers::table_len(&table) > headers::ROOM {
         return Err("its headers take over 120 KiB".to_owned());
     }
-    let mut properties = BasicProperties::default().with_delivery_mode(2).with_message_id(id);
-    if let Some(priority) = task.priority {
-        properties = properties.with_priority(priority);
-    }
+    let properties = BasicProperties::default().with_delivery_mode(2).with_message_id(id);
     Ok(if table.is_empty() { properties } else { properties.with_headers(table.into()) })
 }
 

@@ -5,21 +5,14 @@ use super::{
     dead, end,
     owner::{self, lease_byte},
     schedule,
-    store::{Fault, Store, Synchronous, cause, file_error, may_be_committed},
+    store::{Fault, Store, Synchronous, cause, file_error},
     submit, views,
 };
 use crate::{
     clock::{Clock, Timestamp},
     task::NewTask,
-    transport::{DeadQueue, Depth, Error, Event, Extent, ScheduleMemory, Visitor, Walked},
+    transport::{DeadQueue, Depth, Error, Event, ScheduleMemory, Visitor, Walked},
 };
-
-/// A transaction that failed.
-struct Unwritten {
-    error: Error,
-    /// Nothing of it is stored.
-    sure: bool,
-}
 
 impl Actor {
     /// Stores all submits that wait, in one transaction, and answers them.
@@ -35,21 +28,9 @@ impl Actor {
             }
             owner::owners(transaction)
         });
-        let (answer, sure) = match stored {
-            Ok(owners) => {
-                self.news(owners);
-                (Ok(()), true)
-            }
-            Err(unwritten) => (Err(unwritten.error), unwritten.sure),
-        };
-        for (tasks, reply) in submits {
-            drop(reply.send(answer.clone().map_err(|cause| {
-                if sure {
-                    return cause;
-                }
-                let extent = Extent { unknown: std::iter::once(0..tasks.len()).collect(), ..Extent::default() };
-                Error::Unsubmitted { extent, cause: Box::new(cause) }
-            })));
+        let answer = stored.map(|owners| self.news(owners));
+        for (_, reply) in submits {
+            drop(reply.send(answer.clone()));
         }
     }
 
@@ -67,15 +48,13 @@ impl Actor {
     fn write<T>(
         &mut self,
         step: impl FnOnce(&rusqlite::Connection, &mut super::store::QueueIds) -> rusqlite::Result<T>,
-    ) -> Result<T, Unwritten> {
+    ) -> Result<T, Error> {
         if let Some(refused) = &self.refused {
-            return Err(Unwritten { error: refused.clone(), sure: true });
+            return Err(refused.clone());
         }
         match self.open_store() {
-            Ok(store) => store
-                .write(Synchronous::Full, step)
-                .map_err(|error| Unwritten { error: store.error(&error), sure: !may_be_committed(&error) }),
-            Err(fault) => Err(Unwritten { error: self.error(fault), sure: true }),
+            Ok(store) => store.write(Synchronous::Full, step).map_err(|error| store.error(&error)),
+            Err(fault) => Err(self.error(fault)),
         }
     }
 
@@ -137,13 +116,12 @@ impl Actor {
     pub(super) fn walk(&mut self, queue: &DeadQueue, visit: Visitor) -> Result<Walked, Error> {
         let clock = self.clock;
         let Some(store) = self.store_to_ask()? else { return Ok(Walked::default()) };
-        let mut walked = Walked::default();
-        let result = dead::walk(store, &clock, queue, visit, &mut walked).map_err(|error| store.error(&error));
+        let walked = dead::walk(store, &clock, queue, visit).map_err(|error| store.error(&error))?;
         if walked.retried > 0 {
             let owners = owner::owners(store.read()).unwrap_or_default();
             self.news(owners);
         }
-        result.map(|()| walked).map_err(|cause| Error::unfinished(walked, 0, cause))
+        Ok(walked)
     }
 
     /// Asks for the lease of an application, now and then each second.
@@ -229,12 +207,11 @@ impl Actor {
             let uri = format!("sqlite:{}", self.path.display());
             return Err(Error::Lost { uri, cause: "this process is not the scheduler".to_owned() });
         };
-        let written = self.write(|transaction, ids| {
+        let (stored, owners) = self.write(|transaction, ids| {
             let what = (application.as_str(), schedule, moment);
             let stored = schedule::fire(transaction, ids, what, Clock::wall(), task)?;
             Ok((stored, owner::owners(transaction)?))
-        });
-        let (stored, owners) = written.map_err(|unwritten| unwritten.error)?;
+        })?;
         if stored && task.is_some() {
             self.news(owners);
         }

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     actor::Actor,
+    columns::{number, text},
     store::{Store, Synchronous},
 };
 use crate::transport::{Cancelled, Reply};
@@ -121,7 +122,12 @@ fn look(connection: &Connection, rows: &[i64], id: &str) -> rusqlite::Result<Vec
     let mut found = Vec::new();
     for row in rows {
         let task = statement.query_row(params![row, id], |row| {
-            Ok(Found { row: row.get(0)?, state: row.get(1)?, owner: row.get(2)?, queue: row.get(3)? })
+            Ok(Found {
+                row: row.get(0)?,
+                state: number(row.get_ref(1)?).unwrap_or(0),
+                owner: number(row.get_ref(2)?).unwrap_or(0),
+                queue: text(row, 3)?,
+            })
         });
         found.extend(task.optional()?);
     }

@@ -11,18 +11,23 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::submit::{read_headers, read_history};
+use super::columns::{Counts, bytes, moment, number, parsed, text};
 use crate::{clock::Timestamp, task::Task};
 
 /// When the next task of a queue is due.
 pub(super) const NEXT_DUE: &str = "SELECT due FROM task WHERE queue = ?1 AND state = 0 ORDER BY due, id LIMIT 1";
 
-/// The oldest due tasks of a queue become the owner's. The order of RETURNING is undefined.
+/// The oldest due tasks of a queue become the owner's. The order of RETURNING is undefined. The claim number is whole and
+/// has room to grow, whatever somebody wrote there.
 pub(super) const CLAIM: &str = "
-UPDATE task SET state = 1, owner = ?1, claim = claim + 1 WHERE id IN (
+UPDATE task SET state = 1, owner = ?1, claim = (CAST(claim AS INTEGER) & 281474976710655) + 1 WHERE id IN (
     SELECT id FROM task WHERE queue = ?2 AND state = 0 AND due <= ?3 ORDER BY due, id LIMIT ?4
 ) RETURNING id, claim, due, attempts, deliveries, redelivered, expires_at, first_failed_at, message_id, headers, body,
 history";
+
+/// Tasks whose time is no number: in SQLite's order of values they come after all numbers, and would never be due.
+const DUE_AT_NO_TIME: &str =
+    "UPDATE task SET due = 0 WHERE queue = ?1 AND state = 0 AND due > 9223372036854775807 AND typeof(due) <> 'real'";
 
 /// A task that was taken.
 pub(super) struct Claimed {
@@ -33,9 +38,10 @@ pub(super) struct Claimed {
     pub(super) task: Arc<Task>,
 }
 
-/// When the next task of a queue is due, if there is one.
+/// When the next task of a queue is due, if there is one. One whose time is no number is due.
 pub(super) fn next_due(connection: &Connection, queue: i64) -> rusqlite::Result<Option<Timestamp>> {
-    connection.prepare_cached(NEXT_DUE)?.query_row([queue], |row| row.get(0).map(Timestamp)).optional()
+    let due = connection.prepare_cached(NEXT_DUE)?.query_row([queue], |row| moment(row, 0)).optional()?;
+    Ok(due.map(|due| due.unwrap_or(Timestamp(0))))
 }
 
 /// Takes at most `limit` due tasks, oldest first.
@@ -46,25 +52,44 @@ pub(super) fn claim(
     now: Timestamp,
     limit: u32,
 ) -> rusqlite::Result<Vec<Claimed>> {
+    let claimed = claim_due(transaction, owner, queue, now, limit)?;
+    // Looked at only where nothing else is left to claim.
+    if claimed.is_empty() && transaction.prepare_cached(DUE_AT_NO_TIME)?.execute([queue])? > 0 {
+        return claim_due(transaction, owner, queue, now, limit);
+    }
+    Ok(claimed)
+}
+
+fn claim_due(
+    transaction: &Connection,
+    owner: i64,
+    queue: i64,
+    now: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<Vec<Claimed>> {
     let mut statement = transaction.prepare_cached(CLAIM)?;
     let mut claimed = statement
         .query_map(params![owner, queue, now.0, limit], |row| {
+            let due = moment(row, 2)?.unwrap_or(now);
+            let mut counts = Counts::default();
+            let task = Task {
+                attempts: counts.read(row, 3, "attempts")?,
+                deliveries: counts.read(row, 4, "deliveries")?,
+                expires_at: moment(row, 6)?,
+                first_failed_at: moment(row, 7)?,
+                id: text(row, 8)?,
+                headers: parsed(row, 9)?,
+                body: bytes(row, 10)?,
+                history: parsed(row, 11)?,
+                due_at: Some(due),
+                unreadable: counts.unreadable,
+            };
             Ok(Claimed {
                 row: row.get(0)?,
                 claim: row.get(1)?,
-                due: row.get(2)?,
-                redelivered: row.get(5)?,
-                task: Arc::new(Task {
-                    attempts: row.get(3)?,
-                    deliveries: row.get(4)?,
-                    expires_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
-                    first_failed_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
-                    id: row.get(8)?,
-                    headers: read_headers(row.get_ref(9)?.as_str_or_null().unwrap_or_default()),
-                    body: row.get(10)?,
-                    history: read_history(row.get_ref(11)?.as_str_or_null().unwrap_or_default()),
-                    due_at: Some(Timestamp(row.get(2)?)),
-                }),
+                due: due.0,
+                redelivered: number(row.get_ref(5)?).is_none_or(|times| times != 0),
+                task: Arc::new(task),
             })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, params, types::Value};
 
 use super::{
+    columns::{bytes, moment, parsed, text},
     schema::known_queue,
     store::{Store, Synchronous},
-    submit::{history_text, read_headers, read_history},
+    submit::history_text,
 };
 use crate::{
     clock::{Clock, Timestamp},
+    limits,
     task::{Failure, Reason},
     transport::{DeadLetter, DeadQueue, Visit, Visitor, Walked, pause},
 };
@@ -22,29 +24,32 @@ const PAGE_BYTES: usize = 4 << 20;
 /// Verdicts are stored at the latest after this time, however slow the visitor is.
 const STORE_AFTER: Duration = Duration::from_millis(50);
 
-/// Visits the dead letters that are there now, oldest first; what was done stands in `walked`, also after an error.
+/// Visits the dead letters that are there now, oldest first.
 pub(super) fn walk(
     store: &mut Store,
     clock: &Clock,
     queue: &DeadQueue,
     mut visit: Visitor,
-    walked: &mut Walked,
-) -> rusqlite::Result<()> {
-    let Some(id) = known_queue(store.read(), &queue.queue)? else { return Ok(()) };
+) -> rusqlite::Result<Walked> {
+    let mut walked = Walked::default();
+    let Some(id) = known_queue(store.read(), &queue.queue)? else { return Ok(walked) };
     // What dies again while we walk comes after the last one that is there now, and is not met twice.
-    let Some(until) = last(store.read(), id)? else { return Ok(()) };
-    let mut after = (i64::MIN, i64::MIN);
+    let until = last(store.read(), id)?;
+    if until == Value::Null {
+        return Ok(walked);
+    }
+    let mut after = (Value::Integer(i64::MIN), i64::MIN);
     'pages: loop {
-        let page = page(store.read(), &queue.queue, id, after, until)?;
+        let page = page(store.read(), &queue.queue, id, &after, &until)?;
         let Some(last) = page.last() else { break };
-        after = (last.due, last.row);
+        after = (last.due.clone(), last.row);
         let mut verdicts = Vec::new();
         let mut stored_at = clock.now().at;
         for found in page {
             walked.seen += 1;
             let mut verdict = visit(&found.letter);
             while let Visit::Wait(after) = verdict {
-                carry_out(store, &mut verdicts, walked)?;
+                carry_out(store, &mut verdicts, &mut walked)?;
                 pause(after);
                 stored_at = clock.now().at;
                 verdict = visit(&found.letter);
@@ -52,24 +57,24 @@ pub(super) fn walk(
             match verdict {
                 Visit::Keep | Visit::Wait(_) => {}
                 Visit::Stop => {
-                    carry_out(store, &mut verdicts, walked)?;
+                    carry_out(store, &mut verdicts, &mut walked)?;
                     break 'pages;
                 }
                 Visit::Retry { .. } | Visit::Remove => verdicts.push((found, verdict)),
             }
             let now = clock.now().at;
             if now.since(stored_at) >= STORE_AFTER {
-                carry_out(store, &mut verdicts, walked)?;
+                carry_out(store, &mut verdicts, &mut walked)?;
                 stored_at = now;
             }
         }
-        carry_out(store, &mut verdicts, walked)?;
+        carry_out(store, &mut verdicts, &mut walked)?;
     }
-    Ok(())
+    Ok(walked)
 }
 
-/// When the last dead letter of a queue died.
-fn last(connection: &Connection, queue: i64) -> rusqlite::Result<Option<i64>> {
+/// When the last dead letter of a queue died, as it stands in the file; null where there is none.
+fn last(connection: &Connection, queue: i64) -> rusqlite::Result<Value> {
     connection
         .prepare_cached("SELECT max(due) FROM task WHERE queue = ?1 AND state = 2")?
         .query_row([queue], |row| row.get(0))
@@ -77,8 +82,8 @@ fn last(connection: &Connection, queue: i64) -> rusqlite::Result<Option<i64>> {
 
 struct Found {
     row: i64,
-    claim: i64,
-    due: i64,
+    claim: Value,
+    due: Value,
     letter: DeadLetter,
 }
 
@@ -86,8 +91,8 @@ fn page(
     connection: &Connection,
     name: &str,
     queue: i64,
-    after: (i64, i64),
-    until: i64,
+    after: &(Value, i64),
+    until: &Value,
 ) -> rusqlite::Result<Vec<Found>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body, history FROM task \
@@ -96,28 +101,27 @@ fn page(
     )?;
     let mut rows = statement.query(params![queue, after.0, after.1, until, Clock::wall().0, PAGE as i64])?;
     let mut page = Vec::new();
-    let mut bytes = 0;
+    let mut size = 0;
     while let Some(row) = rows.next()? {
-        let failure: Option<String> = row.get(5)?;
-        let failure = read_failure(failure.as_deref(), Timestamp(row.get(2)?));
-        let body: Vec<u8> = row.get(7)?;
-        bytes += body.len();
+        let failure = read_failure(&text(row, 5)?, moment(row, 2)?.unwrap_or(Timestamp(0)));
+        let body = bytes(row, 7)?;
+        size += body.len();
         page.push(Found {
             row: row.get(0)?,
             claim: row.get(1)?,
             due: row.get(2)?,
             letter: DeadLetter {
-                id: row.get(3)?,
+                id: text(row, 3)?,
                 queue: name.to_owned(),
                 body,
-                headers: read_headers(row.get_ref(4)?.as_str_or_null().unwrap_or_default()),
+                headers: parsed(row, 4)?,
                 reason: failure.reason.as_str().to_owned(),
                 failure,
-                first_failed_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
-                history: read_history(row.get_ref(8)?.as_str_or_null().unwrap_or_default()),
+                first_failed_at: moment(row, 6)?,
+                history: parsed(row, 8)?,
             },
         });
-        if bytes > PAGE_BYTES {
+        if size > PAGE_BYTES {
             break;
         }
     }
@@ -125,11 +129,10 @@ fn page(
 }
 
 /// A failure that cannot be read (somebody wrote to the file) hides nothing: its text is shown.
-fn read_failure(text: Option<&str>, died_at: Timestamp) -> Failure {
-    let text = text.unwrap_or_default();
+fn read_failure(text: &str, died_at: Timestamp) -> Failure {
     serde_json::from_str(text).unwrap_or_else(|error| {
         let mut failure = Failure::new(Reason::Failed, format!("the cause cannot be read: {error}"), died_at);
-        text.clone_into(&mut failure.detail);
+        limits::cut(text, limits::DETAIL).clone_into(&mut failure.detail);
         failure
     })
 }
@@ -148,8 +151,8 @@ fn carry_out(store: &mut Store, verdicts: &mut Vec<(Found, Visit)>, walked: &mut
                     .prepare_cached(
                         "UPDATE task SET state = 0, due = ?3, attempts = 0, deliveries = 0, redelivered = 0, \
                          expires_at = CASE WHEN expires_at > ?3 THEN expires_at END, first_failed_at = NULL, \
-                         failure = NULL, purge_at = NULL, history = ?5, claim = claim + 1, \
-                         body = coalesce(?4, body) WHERE id = ?1 AND claim = ?2 AND state = 2",
+                         failure = NULL, purge_at = NULL, history = ?5, claim = (CAST(claim AS INTEGER) & 281474976710655) + 1, \
+                         body = coalesce(?4, body) WHERE id = ?1 AND claim IS ?2 AND state = 2",
                     )?
                     .execute(params![
                         found.row,
@@ -160,8 +163,8 @@ fn carry_out(store: &mut Store, verdicts: &mut Vec<(Found, Visit)>, walked: &mut
                     ])? as u64;
             } else {
                 removed += transaction
-                    .prepare_cached("DELETE FROM task WHERE id = ?1 AND claim = ?2 AND state = 2")?
-                    .execute([found.row, found.claim])? as u64;
+                    .prepare_cached("DELETE FROM task WHERE id = ?1 AND claim IS ?2 AND state = 2")?
+                    .execute(params![found.row, found.claim])? as u64;
             }
         }
         Ok((retried, removed))

@@ -6,6 +6,8 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::columns::text;
+
 /// Takes a key; otherwise the id of the task that has it.
 pub(super) fn take(transaction: &Connection, owner: i64, key: &str, task: &str) -> rusqlite::Result<Option<String>> {
     let taken = transaction
@@ -15,7 +17,7 @@ pub(super) fn take(transaction: &Connection, owner: i64, key: &str, task: &str) 
         return Ok(None);
     }
     let mut holder = transaction.prepare_cached("SELECT task FROM held_key WHERE key = ?1")?;
-    Ok(Some(holder.query_row([key], |row| row.get(0)).optional()?.unwrap_or_default()))
+    Ok(Some(holder.query_row([key], |row| text(row, 0)).optional()?.unwrap_or_default()))
 }
 
 /// Gives a key back.

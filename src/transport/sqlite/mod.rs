@@ -21,6 +21,7 @@ mod attach;
 mod busy;
 mod cancel;
 mod claim;
+mod columns;
 mod dead;
 mod end;
 mod housekeeping;
@@ -39,7 +40,6 @@ mod wake;
 use std::{
     path::Path,
     sync::{Arc, mpsc},
-    time::Duration,
 };
 
 use self::{actor::Actor, busy::Patience, store::file_error, wake::Bell};
@@ -55,14 +55,11 @@ pub struct Sqlite {
 
 impl Sqlite {
     /// Starts the thread. The file is opened by the first request that needs it, and made by those that store.
-    /// A client's `patience` is how long it waits for a lock.
-    pub fn open(path: &Path, events: Events, patience: Option<Duration>) -> Result<Self, Error> {
+    pub fn open(path: &Path, events: Events) -> Result<Self, Error> {
         let started = |error: std::io::Error| file_error(path, format!("its thread cannot be started: {error}"));
         let (inbox, requests) = mpsc::channel();
         let bell = Arc::new(Bell::new().map_err(started)?);
-        let patience =
-            patience.map_or_else(Patience::default, |longest| Patience::of_client(longest, events.clone(), path));
-        let patience = Arc::new(patience);
+        let patience = Arc::new(Patience::default());
         let actor = Actor::new(path, events, requests, Arc::clone(&bell), Arc::clone(&patience));
         std::thread::Builder::new().name("sqlite".to_owned()).spawn(move || actor.run()).map_err(started)?;
         Ok(Self { inbox: Some(inbox), bell, patience })
@@ -84,7 +81,6 @@ impl Transport for Sqlite {
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
-        self.patience.close();
         drop(self.inbox.take());
         self.bell.ring();
     }

@@ -2,7 +2,11 @@
 
 use rusqlite::{Connection, params};
 
-use super::{store::QueueIds, submit::insert};
+use super::{
+    columns::{moment, text},
+    store::QueueIds,
+    submit::insert,
+};
 use crate::{clock::Timestamp, task::NewTask};
 
 /// Moments kept of each schedule: the last is what counts, a few more show what happened.
@@ -12,7 +16,7 @@ const KEPT: u32 = 16;
 pub(super) fn memory(connection: &Connection, application: &str) -> rusqlite::Result<Vec<(String, Timestamp)>> {
     connection
         .prepare_cached("SELECT schedule, max(moment) FROM fired WHERE application = ?1 GROUP BY schedule")?
-        .query_map([application], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?
+        .query_map([application], |row| Ok((text(row, 0)?, moment(row, 1)?.unwrap_or(Timestamp(0)))))?
         .collect()
 }
 

@@ -13,6 +13,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::store::{Fault, QueueIds, file_error};
+use crate::limits::KNOWN_QUEUES;
 
 /// "AsyT": what `file` and others can tell the file by.
 const APPLICATION_ID: i64 = 0x4173_7954;
@@ -116,6 +117,9 @@ pub(super) fn queue_id(transaction: &Connection, ids: &mut QueueIds, name: &str)
         }
         None => transaction.prepare_cached("INSERT INTO queue (name) VALUES (?1)")?.insert([name])?,
     };
+    if ids.len() >= KNOWN_QUEUES {
+        ids.clear();
+    }
     ids.insert(name.to_owned(), id);
     Ok(id)
 }

@@ -40,17 +40,7 @@ pub(super) fn headers_text(headers: &Headers) -> Option<String> {
     (!headers.is_empty()).then(|| serde_json::Value::Object(headers.clone()).to_string())
 }
 
-/// Headers as they were stored. Text that is no object (somebody wrote to the file) counts as none.
-pub(super) fn read_headers(text: Option<&str>) -> Headers {
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-}
-
 /// A history as it is stored; most tasks have none.
 pub(super) fn history_text(history: &[Ending]) -> Option<String> {
     (!history.is_empty()).then(|| serde_json::json!(history).to_string())
-}
-
-/// A history as it was stored. Text that is none counts as none.
-pub(super) fn read_history(text: Option<&str>) -> Vec<Ending> {
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::schema::known_queue;
+use super::{columns::text, schema::known_queue};
 use crate::{clock::Timestamp, transport::Depth};
 
 /// Counts one queue; zeros where there is none.
@@ -49,5 +49,5 @@ pub(super) fn are_empty(snapshot: &Connection, queues: impl IntoIterator<Item = 
 pub(super) fn names(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let names = "SELECT name FROM queue WHERE hidden = 0 OR EXISTS (SELECT 1 FROM task WHERE queue = queue.id \
                  AND state IN (0, 1, 2)) ORDER BY name";
-    connection.prepare_cached(names)?.query_map([], |row| row.get(0))?.collect()
+    connection.prepare_cached(names)?.query_map([], |row| text(row, 0))?.collect()
 }
