@@ -19,6 +19,8 @@ mod party;
 mod refused;
 #[path = "amqp/tls.rs"]
 mod tls;
+#[path = "amqp/unavailable.rs"]
+mod unavailable;
 #[path = "amqp/unstorable.rs"]
 mod unstorable;
 

@@ -31,6 +31,7 @@ const PURE: &[&str] = &[
     "master/shown",
     "master/steer",
     "master/renewal",
+    "master/unavailable",
     "master/unique",
     "master/reload",
     "master/measure",

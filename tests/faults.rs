@@ -15,10 +15,11 @@
 //! | a master is frozen beyond its heartbeats | what its workers did meanwhile is settled when it comes to itself | `cut::a_master_that_is_frozen_…` |
 //! | a server accepts and says nothing | halt mode: 69 after 30 s; else tried again; a stop ends at once | `cut::a_server_that_says_nothing_…` |
 //! | wrong password or virtual host | 69 at once, with a hint | `commands.rs` |
-//! | a work queue is deleted | made again; the task in hand is done, those that lay in it are gone with it | `cut::a_queue_deleted_…` |
+//! | a work queue is deleted | made again while the others are worked; the task in hand is done, those that lay in it are gone with it | `cut::a_queue_deleted_…` |
 //! | a delay queue is one of somebody else, which does not bring tasks back | said once, another step is taken | `unfit::a_delay_queue_…` |
 //! | a queue goes with its last consumer, and is paused | it keeps a consumer | `unfit::a_queue_that_goes_…` |
 //! | a queue loses tasks by the way it was declared | a warning at the start with its name and the reason; a stream is refused | `unfit::queues_that_…`, `unfit::a_stream_…` |
+//! | a queue cannot be worked (exclusive consumer, no permission, absent and `declare: passive`, its channel closed) | it is unavailable, shown and tried again; the others are worked; halt mode: 69 after 30 s | `unavailable`, `amqp/unavailable.rs`, `simulation` |
 //! | a delay queue or `_failed` is deleted | made again when it is missed | `cut::a_delay_queue_deleted_…` |
 //! | `_failed` is full | dead letters are kept in their queue and offered again; a stop ends | `cut::dead_letters_that_are_not_taken_…` |
 //! | memory alarm | acknowledgements go on, retries wait, a stop ends; what was sent into the alarm may be there twice, by one id | `alarm` |
@@ -60,6 +61,8 @@ mod limits;
 mod rows;
 #[path = "faults/storm.rs"]
 mod storm;
+#[path = "faults/unavailable.rs"]
+mod unavailable;
 #[path = "faults/unfit.rs"]
 mod unfit;
 

@@ -8,7 +8,7 @@
 //! `stall` (when it stores nothing), `dispatch` (which task goes to which worker), `unique` (which waits for another with its key), `report` (what workers
 //! say), `memory` (what comes again). On the life of a process: `death` (ends and beginnings), `once` (a process for each
 //! task), `ping` (who still listens), `renewal` (others in their place). On queues and the run: `parking`, `reload`,
-//! `steer` (what a person wants), `shutdown` (stopping, and halting when empty). For those who look on: `shown` and
+//! `steer` (what a person wants), `unavailable` (what the transport cannot work), `shutdown` (stopping, and halting when empty). For those who look on: `shown` and
 //! `measure`. This file holds the state they share, how a task is settled and counted, and the deadlines.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -59,6 +59,8 @@ pub struct Core {
     /// What was started of late of queues that are gone: in the settings again, they have no more starts than their rate.
     pub(super) left_rates: HashMap<String, pool::Window>,
     pub(super) session: u32,
+    /// Counts the beginnings of sessions, those of single queues included.
+    pub(super) epoch: u32,
     pub(super) attached: bool,
     pub(super) lost_at: Option<Instant>,
     pub(super) stall: super::stall::Stall,
@@ -137,6 +139,7 @@ impl Core {
             suspended: Vec::new(),
             unsettled: HashMap::new(),
             session: 0,
+            epoch: 0,
             attached: false,
             lost_at: None,
             stall: super::stall::Stall::default(),
@@ -241,7 +244,7 @@ impl Core {
     pub(super) fn settle(&mut self, handle: Handle, identity: Option<u64>, settlement: Settlement) {
         self.serial += 1;
         if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
-            memory.remember(self.now.at, identity, self.session, Some(handle), &settlement);
+            memory.remember(self.now.at, identity, self.epoch, Some(handle), &settlement);
         }
         if settlement != Settlement::Accept {
             self.locks.let_go(handle);
@@ -441,9 +444,9 @@ impl Core {
         self.unsettled.is_empty()
     }
 
-    /// The number of the present session.
-    pub(super) const fn session(&self) -> u32 {
-        self.session
+    /// The number of the present epoch.
+    pub(super) const fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// Time since the run began.
@@ -467,7 +470,7 @@ impl Core {
         let mut count: usize = pool.leaving.iter().map(hands).sum();
         if pool.first != First::Passed {
             let lives = pool.slots.iter().filter_map(|slot| self.slots[*slot].peek());
-            let of_old = |hand: &&InHand| hand.accepted && hand.session < self.session;
+            let of_old = |hand: &&InHand| hand.accepted && hand.session < pool.since;
             count += lives.flat_map(|life| &life.hands).filter(of_old).count();
         }
         count as u32

@@ -165,7 +165,7 @@ impl Core {
         }
         self.in_hand += 1;
         let handle = delivery.handle;
-        let session = self.session();
+        let session = self.epoch();
         let life = self.slots[slot].alive().expect("a slot in the free list is alive");
         let worker = life.id;
         life.last_sent = Some(delivery.task.id.clone());

@@ -95,7 +95,7 @@ impl Memory {
         std::mem::take(&mut self.forgot_unanswered)
     }
 
-    /// Remembers what was decided about a task delivered in `session`. `handle` is `None` where the session
+    /// Remembers what was decided about a task in the epoch `session`. `handle` is `None` where the session
     /// was already lost. What is released or passed on is not remembered: it is to be run when it comes again.
     pub(super) fn remember(
         &mut self,
@@ -155,7 +155,8 @@ impl Memory {
         self.age(now, identity);
     }
 
-    /// The settlement of a task that comes again in `session`, if it was decided in an earlier one.
+    /// The settlement of a task that comes again in a session of its queue that began with the epoch `session`, if it was
+    /// decided in an earlier one.
     pub(super) fn recall(&mut self, identity: u64, session: u32) -> Option<Settlement> {
         let entry = self.entries.get(&identity)?;
         (entry.session < session).then(|| entry.settlement.clone())

@@ -33,6 +33,7 @@ mod slot;
 mod stall;
 mod steer;
 mod timers;
+mod unavailable;
 mod unique;
 pub(crate) mod verdict;
 mod views;

@@ -76,6 +76,10 @@ pub(super) struct Pool {
     pub(super) credit: u32,
     /// The task that came first in this session decides whether more may come.
     pub(super) first: First,
+    /// What was decided before this epoch was so in an earlier session of this queue.
+    pub(super) since: u32,
+    /// The transport cannot work it for now.
+    pub(super) trouble: Option<Trouble>,
     /// A worker of this queue was ready once: tasks can be done here.
     pub(super) proven: bool,
     pub(super) starts: Starts,
@@ -94,6 +98,15 @@ pub(super) struct Known {
     pub(super) asked_for: QueueSetup,
     /// As what it has it, if it has it: where dead letters go, and which delays there are.
     pub(super) has_it_as: QueueSetup,
+}
+
+/// Why the transport cannot work a queue for now.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub(super) since: Instant,
+    pub(super) error: String,
+    /// When it is tried again.
+    pub(super) again_at: Instant,
 }
 
 /// Whether the transport is to add or change a queue, and has not answered.
@@ -180,6 +193,8 @@ impl Pool {
             renewals: VecDeque::new(),
             credit: 0,
             first: First::Awaited,
+            since: 0,
+            trouble: None,
             proven: false,
             starts: Starts::default(),
             row: Row::default(),
@@ -196,6 +211,11 @@ impl Pool {
     /// Whether the settings name it.
     pub(super) fn is_member(&self) -> bool {
         matches!(self.standing, Standing::Joining | Standing::Attached)
+    }
+
+    /// Whether an answer of the transport is to be waited for.
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.known.asked != Asked::Nothing && self.trouble.is_none()
     }
 
     /// Whether it is what the settings say. A number of processes that a person asked for is none of their business.

@@ -1,7 +1,7 @@
 //! The core's chapter on other settings: what is done about the difference to those that are in force, queue by queue.
 //!
 //! ```text
-//!           ┌── AddQueue refused ──────────────────────────────┐
+//!           ┌── not in the settings ───────────────────────────┐
 //!           │                                                  v
 //! Joining ──┴─ added ─> Attached ── not in the settings ─> Draining ── nothing in hand ─> Leaving ── removed ─> Vacant
 //!    ^                      ^  in the settings again │                                       │
@@ -141,7 +141,9 @@ impl Core {
         let processes = plan.settings.processes;
         let left = self.left_rates.remove(&plan.settings.name);
         let rate = plan.settings.rate.map(|rate| pool::Window::after(left, rate));
-        let pool = Pool { standing: Standing::Joining, is_fresh: true, rate, ..Pool::new(plan, Vec::new()) };
+        // What was decided before it was let go counts if it comes again.
+        let since = self.epoch;
+        let pool = Pool { standing: Standing::Joining, is_fresh: true, rate, since, ..Pool::new(plan, Vec::new()) };
         if index == self.pools.len() {
             self.pools.push(pool);
         } else {
@@ -245,7 +247,8 @@ impl Core {
 
     fn ask_for_queue(&mut self, index: usize) {
         let pool = &mut self.pools[index];
-        if pool.known.asked != Asked::Nothing {
+        // Of an unavailable queue no answer may come for long; the transport takes the last word.
+        if pool.known.asked != Asked::Nothing && pool.trouble.is_none() {
             pool.known.asked = Asked::Again;
             return;
         }
@@ -266,6 +269,7 @@ impl Core {
             self.serial += 1;
             self.renew_credit(index);
         }
+        self.available_again(index);
         self.ask_again(index);
     }
 
@@ -280,7 +284,7 @@ impl Core {
         again
     }
 
-    /// The transport cannot add a queue, or change one. The others are worked as before.
+    /// The transport cannot change a queue. It is worked as before.
     pub(super) fn queue_refused(&mut self, index: usize, error: &transport::Error) {
         if self.ask_again(index) || self.stop.is_stopping() {
             return;
@@ -288,11 +292,7 @@ impl Core {
         let pool = &mut self.pools[index];
         let name = pool.name().to_owned();
         match pool.standing {
-            Standing::Joining => {
-                self.problem(format!("queue {name} is not worked: {error}"));
-                self.remove_queue(index, None);
-            }
-            Standing::Attached => {
+            Standing::Joining | Standing::Attached => {
                 let has_it_as = pool.known.has_it_as.clone();
                 let wanted = std::mem::replace(&mut pool.known.asked_for, has_it_as.clone());
                 let mut said = vec![error.to_string()];

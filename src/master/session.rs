@@ -59,6 +59,9 @@ impl Core {
             Told::Locked { handle, held_by } => self.locked(handle, held_by.as_deref()),
             Told::QueueAdded { queue } => self.queue_added(queue.0),
             Told::QueueRefused { queue, error } => self.queue_refused(queue.0, &error),
+            Told::QueueUnavailable { queue, error, again_in, void } => {
+                self.queue_unavailable(queue.0, &error, again_in, &void);
+            }
             Told::QueueRemoved { queue } => self.queue_removed(queue.0),
             Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
             Told::Warning(text) => self.log(Level::Warning, || text),
@@ -121,6 +124,7 @@ impl Core {
             self.log(Level::Info, || "The connection is back".to_owned());
         }
         self.session = session;
+        self.epoch += 1;
         self.attached = true;
         if let Some(memory) = &mut self.memory {
             memory.attached(self.now.at);
@@ -137,6 +141,7 @@ impl Core {
         self.lost_at = None;
         self.stall.moved(self.now.at);
         for pool in &mut self.pools {
+            pool.since = self.epoch;
             pool.first = First::Awaited;
             // What the transport kept of the credit is at most 1; it is asked anew from there.
             pool.credit = pool.credit.min(1);
@@ -232,8 +237,8 @@ impl Core {
             self.settle(delivery.handle, None, Settlement::Done { submit: Vec::new() });
             return None;
         }
-        let session = self.session;
         let index = delivery.queue.0;
+        let (session, since) = (self.epoch, self.pools[index].since);
         let of_queue = self.slots.iter_mut().filter(|slot| slot.queue == index);
         let mut in_hand = of_queue.filter_map(Slot::alive).flat_map(|life| &mut life.hands);
         let mut suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
@@ -253,7 +258,7 @@ impl Core {
         if suspended.find(known).map(&mut adopt).is_some() {
             return None;
         }
-        let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, session)) else {
+        let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, since)) else {
             return Some(delivery);
         };
         let id = delivery.task.id.clone();

@@ -25,6 +25,8 @@ use crate::{
 
 /// On a broker: quiet for this long, and the end is worth asking for.
 const LASTING: Duration = Duration::from_millis(150);
+/// All is done but what an unavailable queue holds: until it is looked again.
+const UNAVAILABLE_AGAIN: Duration = Duration::from_secs(1);
 /// From SIGTERM to SIGKILL.
 const INTERRUPT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the end waits for killed processes to be reaped and for the last settlements to be confirmed.
@@ -343,7 +345,7 @@ impl Core {
         let still = serial == self.serial && self.is_quiet();
         if empty && still {
             self.surveying = false;
-            if self.plan.scheduler {
+            if self.plan.scheduler && self.worst_trouble().is_none() {
                 // A moment that fired until now is work; one that comes later is not. The queues are read again.
                 self.plan.scheduler = false;
                 self.log(Level::Debug, || format!("{MASTER} stops its scheduler: nothing is left to do"));
@@ -351,7 +353,15 @@ impl Core {
                 self.serial += 1;
                 return;
             }
-            self.drain(Code::Ok, None, HaltReason::Empty);
+            if self.worst_trouble().is_none() {
+                self.drain(Code::Ok, None, HaltReason::Empty);
+            } else if let Some(limit) = self.waits_for_queue() {
+                // All that can be done is done.
+                self.surveying = true;
+                self.timers.arm(Owner::Survey, limit.min(self.now.at + UNAVAILABLE_AGAIN));
+            } else {
+                self.end_without();
+            }
         } else if serial == self.serial && !empty {
             self.timers.arm(Owner::Survey, self.now.at + again_in);
         } else {

@@ -93,7 +93,7 @@ impl Core {
     }
 
     /// The queues that the settings name.
-    fn members(&self) -> impl Iterator<Item = &pool::Pool> {
+    pub(super) fn members(&self) -> impl Iterator<Item = &pool::Pool> {
         self.pools.iter().filter(|pool| pool.is_member())
     }
 
@@ -220,10 +220,14 @@ impl Core {
         let parked = self.members().filter(|pool| pool.state != pool::State::Running).count();
         let restarts: u64 = self.slots.iter().map(|slot| slot.restarts).sum();
         let (queues, in_hand) = (self.members().count(), self.in_hand);
+        let unavailable = match self.members().filter(|pool| pool.trouble.is_some()).count() {
+            0 => String::new(),
+            count => format!(", {count} unavailable"),
+        };
         let connected = if self.is_attached() { "" } else { ", transport not connected" };
         let draining = if self.stop.is_stopping() { "draining: " } else { "" };
         format!(
-            "{draining}{queues} queues, {working}/{wanted} workers, {in_hand} tasks in hand, {parked} parked, {restarts} restarts{connected}"
+            "{draining}{queues} queues, {working}/{wanted} workers, {in_hand} tasks in hand, {parked} parked{unavailable}, {restarts} restarts{connected}"
         )
     }
 
@@ -256,9 +260,17 @@ impl Core {
 
     fn queue_status(&self, index: usize, slots: &[&Slot]) -> Value {
         let pool = &self.pools[index];
+        let unavailable = pool.trouble.as_ref().map(|trouble| {
+            json!({
+                "error": trouble.error,
+                "since_seconds": self.now.at.since(trouble.since).as_secs_f64(),
+                "again_in_seconds": trouble.again_at.since(self.now.at).as_secs_f64(),
+            })
+        });
         json!({
             "kind": pool.plan.settings.kind,
             "state": self.queue_state(index),
+            "unavailable": unavailable,
             "in_hand": pool.in_hand + pool.waiting.len(),
             "done": pool.done,
             "slots": slots.iter().map(|slot| self.slot_status(slot)).collect::<Vec<Value>>(),
@@ -269,6 +281,8 @@ impl Core {
         let pool = &self.pools[index];
         if self.stop.is_stopping() || !pool.is_member() {
             "draining"
+        } else if pool.trouble.is_some() {
+            "unavailable"
         } else if pool.state == pool::State::Running {
             if pool.paused { "paused" } else { "running" }
         } else {
@@ -317,6 +331,10 @@ impl Core {
         }
         for (index, pool) in self.pools.iter().enumerate().filter(|(_, pool)| pool.is_member()) {
             let name = pool.name();
+            if let Some(trouble) = &pool.trouble {
+                problems.push(format!("queue {name} is unavailable: {}", trouble.error));
+                continue;
+            }
             match self.queue_state(index) {
                 "parked" => problems.push(format!("queue {name} is parked")),
                 "running" if !ready[index] => problems.push(format!("queue {name} has no worker that is ready")),
@@ -330,6 +348,7 @@ impl Core {
 
     fn is_hungry(&self, pool: &pool::Pool) -> bool {
         pool.state == pool::State::Running
+            && pool.trouble.is_none()
             && !pool.paused
             && !pool.free.is_empty()
             && pool.waiting.is_empty()

@@ -88,6 +88,6 @@ pub struct QueueReading {
 }
 
 /// The states of a queue.
-pub const QUEUE_STATES: [&str; 4] = ["running", "paused", "parked", "draining"];
+pub const QUEUE_STATES: [&str; 5] = ["running", "paused", "parked", "unavailable", "draining"];
 /// The states of a slot.
 pub const SLOT_STATES: [&str; 6] = ["empty", "starting", "idle", "busy", "stopping", "waiting"];

@@ -71,7 +71,7 @@ pub struct QueueSetup {
 /// What can be asked of a transport. None of these blocks the sender.
 pub enum Request {
     /// Declare these queues and begin to consume with no credit. Answered by [`Event::Attached`], again after
-    /// each rebuilt session. At most once in a transport's life; without it the transport is a client that
+    /// each rebuilt session; those that cannot be had are named after it, by [`Event::QueueUnavailable`]. At most once in a transport's life; without it the transport is a client that
     /// gives up at the first failure to connect.
     Attach {
         /// The queues; their positions are the [`QueueIndex`]es from here on.
@@ -82,7 +82,8 @@ pub enum Request {
     },
     /// Declare one more queue of an attached transport and begin to consume it with no credit, in this session or as soon
     /// as there is one, and in all that follow. At an index that is in use it must be the same queue: then only where
-    /// its dead letters go and its delays change. Answered by [`Event::QueueAdded`] or [`Event::QueueRefused`].
+    /// its dead letters go and its delays change. Answered by [`Event::QueueAdded`], however late, or, if it
+    /// was to change, [`Event::QueueRefused`]; asked for anew before that, only the last setup counts.
     AddQueue {
         /// Its index: free, chosen by the asker.
         queue: QueueIndex,
@@ -113,7 +114,7 @@ pub enum Request {
         /// The key; see [`crate::unique`].
         key: String,
     },
-    /// Asks whether any attached queue has work left: ready, delayed, or in the hands of other masters.
+    /// Asks whether any attached queue that is not unavailable has work left: ready, delayed, or in the hands of other masters.
     /// Answered by [`Event::Surveyed`] with the same serial, after whatever readings and pauses make the
     /// answer trustworthy on this transport. A later survey replaces one under way.
     Survey {
@@ -226,12 +227,26 @@ pub enum Event {
     },
     /// The transport cannot be used at all: wrong password, damaged file. Nothing more will come.
     Refused(Error),
-    /// A queue is attached that was asked for by [`Request::AddQueue`], or has changed as it says.
+    /// A queue is attached that was asked for by [`Request::AddQueue`] or was unavailable, or has changed as it was asked to.
     QueueAdded {
         /// Its index.
         queue: QueueIndex,
     },
-    /// A queue cannot be added, or changed; everything else is as it was.
+    /// A queue cannot be worked for now: it cannot be declared or consumed, or was lost while it was worked. Every other one is
+    /// as it was. It is tried again, in later sessions too, until [`Event::QueueAdded`] or its removal; each try that fails is
+    /// told. What lies in it counts for no survey.
+    QueueUnavailable {
+        /// Its index.
+        queue: QueueIndex,
+        /// Why.
+        error: Error,
+        /// Time until the next try.
+        again_in: Duration,
+        /// Its handles that are void, as all are after [`Event::Lost`]. Settlements under way that store something are made
+        /// good and answered, though what they were of comes again.
+        void: Vec<Handle>,
+    },
+    /// A queue that is attached cannot be changed; everything is as it was.
     QueueRefused {
         /// Its index.
         queue: QueueIndex,

@@ -11,7 +11,7 @@ use asynctask::{
 use crate::{
     At,
     party::{Party, done, ids, setup, task, tasks},
-    support::{broker, foreign::Foreign},
+    support::broker,
 };
 
 fn attach(party: &Party<'_, At>, queue: &str, passive: bool) {
@@ -109,24 +109,6 @@ fn a_server_that_says_nothing_does_not_hold_us() {
     let error = lost(&mut party);
     assert!(error.to_string().contains("does not answer"), "{error}");
     party.close();
-}
-
-#[test]
-fn a_queue_deleted_under_us_is_made_again() {
-    let Some(at) = At::fresh() else { return };
-    let mut party = Party::attached(&at, &[setup("foo", &[])], 2);
-    party.submit(tasks("foo", 2));
-    let held = party.deliveries(2);
-    Foreign::connect(&at.0).delete("foo");
-    let error = lost(&mut party);
-    assert!(error.to_string().contains("foo"), "{error}");
-    assert_eq!(attached(&mut party), 2);
-    // Settlements of what the old session delivered are void.
-    party.settle(held[0].handle, done());
-    party.submit(vec![task("foo", "new")]);
-    let new = party.delivery();
-    assert_eq!(new.task.id, "new");
-    party.settle_now(new.handle, done());
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn add<T: Tenant>(party: &mut Party<'_, T>, queue: usize, setup: QueueSetup) {
     party.ask(Request::AddQueue { queue: QueueIndex(queue), setup });
     party.wait("QueueAdded", |event| match event {
         Event::QueueAdded { queue: added } if added.0 == queue => Some(()),
-        Event::QueueRefused { error, .. } => panic!("{error}"),
+        Event::QueueRefused { error, .. } | Event::QueueUnavailable { error, .. } => panic!("{error}"),
         _ => None,
     });
 }
@@ -125,19 +125,21 @@ pub fn a_queue_changes_where_its_dead_letters_go<T: Tenant>(tenant: &T) {
     assert_eq!((depth.failed, depth.ready), (1, 0));
 }
 
-pub fn a_queue_that_cannot_be_had_is_refused_alone<T: Tenant>(tenant: &T) {
+pub fn a_queue_that_cannot_be_had_is_unavailable_alone<T: Tenant>(tenant: &T) {
     let (one, two) = (tenant.queue("foo"), tenant.queue("bar"));
     Party::attached(tenant, &[setup(&one, &[])], 0).close();
     let mut party = Party::client(tenant);
     party.ask(Request::Attach { queues: vec![setup(&one, &[])], passive: true });
     party.ask(Request::AddQueue { queue: QueueIndex(1), setup: setup(&two, &[]) });
     party.credit(0, 1);
-    let refused = party.wait("QueueAdded or QueueRefused", |event| match event {
+    party.credit(1, 1);
+    let refused = party.wait("QueueAdded or QueueUnavailable", |event| match event {
         Event::QueueAdded { .. } => Some(None),
-        Event::QueueRefused { queue, error } => Some(Some((*queue, error.clone()))),
+        Event::QueueUnavailable { queue, error, .. } => Some(Some((*queue, error.clone()))),
         _ => None,
     });
     // Where queues are no objects of their own, `passive` means nothing.
+    let is_refused = refused.is_some();
     if let Some((queue, error)) = refused {
         assert_eq!(queue, QueueIndex(1));
         assert!(matches!(error, Error::NoSuchQueue { .. }), "{error}");
@@ -145,6 +147,33 @@ pub fn a_queue_that_cannot_be_had_is_refused_alone<T: Tenant>(tenant: &T) {
     party.submit(tasks(&one, 1));
     let delivery = party.delivery();
     party.settle_now(delivery.handle, done());
+    // Somebody makes it: then it is worked, without being asked for again.
+    Party::client(tenant).submit(tasks(&two, 1));
+    if is_refused {
+        party.wait("QueueAdded", |event| matches!(event, Event::QueueAdded { queue } if queue.0 == 1).then_some(()));
+    }
+    let delivery = party.delivery();
+    assert_eq!(delivery.queue, QueueIndex(1));
+    party.settle_now(delivery.handle, done());
+}
+
+pub fn an_unavailable_queue_can_be_removed_and_asked_for_in_another_way<T: Tenant>(tenant: &T) {
+    let (one, two) = (tenant.queue("foo"), tenant.queue("bar"));
+    Party::attached(tenant, &[setup(&one, &[])], 0).close();
+    let mut party = Party::client(tenant);
+    party.ask(Request::Attach { queues: vec![setup(&one, &[])], passive: true });
+    for dead in [DeadQueue::of(&two), DeadQueue { name: format!("{two}.buried"), ..DeadQueue::of(&two) }] {
+        party.ask(Request::AddQueue { queue: QueueIndex(1), setup: QueueSetup { dead, ..setup(&two, &[]) } });
+        party.wait("an answer", |event| {
+            matches!(event, Event::QueueAdded { .. } | Event::QueueUnavailable { .. }).then_some(())
+        });
+    }
+    // What it holds counts for no survey if it is unavailable, and it holds nothing if it is not.
+    assert!(party.survey().0);
+    party.ask(Request::RemoveQueue { queue: QueueIndex(1) });
+    removed(&mut party, 1);
+    Party::client(tenant).submit(tasks(&two, 1));
+    party.hears_nothing_for(QUIET);
 }
 
 pub fn added_and_removed_queues_stay_so_after_a_lost_session<T: Tenant>(tenant: &T) {

@@ -128,7 +128,8 @@ macro_rules! every_clause {
                 a_queue_that_is_not_there_can_be_removed
                 an_index_is_used_again
                 a_queue_changes_where_its_dead_letters_go
-                a_queue_that_cannot_be_had_is_refused_alone
+                a_queue_that_cannot_be_had_is_unavailable_alone
+                an_unavailable_queue_can_be_removed_and_asked_for_in_another_way
                 added_and_removed_queues_stay_so_after_a_lost_session
                 close_is_answered
                 handles_of_a_killed_master_are_void

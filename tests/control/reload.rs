@@ -370,7 +370,7 @@ fn a_reload_without_a_broker_takes_effect_when_it_is_back() {
 }
 
 #[test]
-fn a_queue_that_the_broker_refuses_is_left_out_alone() {
+fn a_queue_that_the_broker_refuses_is_unavailable_alone() {
     let Some(broker) = broker::controlled() else { return };
     let address = broker.fresh_vhost();
     let demo = Demo::new(&Place::Amqp(address.clone()));
@@ -382,14 +382,15 @@ fn a_queue_that_the_broker_refuses_is_left_out_alone() {
     demo.write("asynctask.yaml", both);
     demo.submit("foo", r#"{"n":1,"sleep_ms":1000}"#);
     until_slots(&demo, "busy", 1);
-    refused(&demo, &["reload", "--wait"], "queue bar is not worked: queue \"bar\" cannot be had: RESOURCE_LOCKED");
+    refused(&demo, &["reload", "--wait"], "queue bar is not worked yet: queue \"bar\" cannot be had: RESOURCE_LOCKED");
     demo.submit("foo", r#"{"n":2}"#);
     until("the other queue is not worked", || demo.done().len() == 2);
-    assert_eq!(queues(&demo), ["foo"]);
-    // Once it can be had, the next reload has it.
+    assert_eq!(status(&demo)["queues"]["bar"]["state"], "unavailable");
+    // Another reload changes nothing in that, and waits for nothing.
+    refused(&demo, &["reload", "--wait"], "queue bar is not worked yet");
+    // As soon as it can be had, it is worked.
     drop(somebody);
     demo.submit("bar", r#"{"n":3}"#);
-    reload(&demo, both);
     until("the queue is not worked", || demo.done().len() == 3);
     told(&demo, &["stop"]);
     let log = ends_with(master, 0);

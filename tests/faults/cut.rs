@@ -248,8 +248,8 @@ fn a_queue_deleted_under_a_master_is_made_again() {
     let mut master = demo.start(r#"{"foo": "demo_sleep_worker"}"#, &[]);
     master.expect("Got payload");
     Foreign::connect(&demo.uri).delete("foo");
-    master.expect("; again in ");
-    master.expect("The connection is back");
+    master.expect("Queue foo is unavailable: ");
+    master.expect("Queue foo is available again");
     demo.submit("foo", r#"{"n":1}"#);
     told(&master.log(), "Processing complete", 2);
     assert_eq!(stopped(master, Duration::from_secs(10)), 0);

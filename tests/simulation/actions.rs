@@ -39,7 +39,25 @@ impl World {
                 }
                 let hands = self.children.values().flat_map(|child| &child.hands);
                 let in_hand: Vec<Handle> = hands.map(|hand| hand.handle).collect();
-                self.keys.lost(&self.ledger.entries, &in_hand, self.now);
+                let all: Vec<Handle> = self.ledger.entries.keys().copied().collect();
+                self.keys.lost(&all, &self.ledger.entries, &in_hand, self.now);
+            }
+            transport::Event::QueueUnavailable { queue, void, .. } => {
+                let queue = self.watch.reloads.number(*queue);
+                self.watch.unavailable.entry(queue).or_insert(self.now);
+                self.ledger.void(void);
+                let mut in_hand = Vec::new();
+                for hand in self.children.values_mut().flat_map(|child| &mut child.hands) {
+                    in_hand.push(hand.handle);
+                    if void.contains(&hand.handle) {
+                        hand.held = self.ledger.entries[&hand.handle].accepted;
+                    }
+                }
+                self.keys.lost(void, &self.ledger.entries, &in_hand, self.now);
+            }
+            transport::Event::QueueAdded { queue } => {
+                let queue = self.watch.reloads.number(*queue);
+                self.watch.unavailable.remove(&queue);
             }
             transport::Event::Unstorable { handle, .. } => self.ledger.reopen(*handle, self.at()),
             transport::Event::Locked { handle, held_by } => self.keys.told(*handle, held_by.is_none()),

@@ -102,6 +102,8 @@ pub(crate) struct Broker {
     pub(crate) credit: Vec<u32>,
     /// Queues by their index.
     members: BTreeMap<usize, usize>,
+    /// Indexes of queues that cannot be worked for now.
+    down: BTreeSet<usize>,
     /// To be added when there is a session.
     joining: Vec<Joining>,
     /// How long the dead letters of each queue are kept.
@@ -145,7 +147,8 @@ impl Broker {
 
     /// Whether it delivers from this queue.
     pub(crate) fn gives(&self, queue: usize) -> bool {
-        self.members.iter().any(|(index, member)| *member == queue && !self.leaving.contains(index))
+        let gives = |index: &usize| !self.leaving.contains(index) && !self.down.contains(index);
+        self.members.iter().any(|(index, member)| *member == queue && gives(index))
     }
 
     /// Where the master has this queue, which it has while anything of it is in hand.
@@ -158,16 +161,61 @@ impl Broker {
         let Joining { index, queue, keep, refuse } = joining;
         let is_member = self.members.get(&index) == Some(&queue);
         let queue_index = QueueIndex(index);
-        if refuse && !is_member {
-            let error = Error::NoSuchQueue { queue: self.names[queue].clone() };
-            return Event::QueueRefused { queue: queue_index, error };
-        }
         if !is_member {
             assert_eq!(self.members.insert(index, queue), None, "an index is used that is not free");
             self.credit[queue] = 0;
+            self.down.insert(index);
         }
         self.keeps[queue] = keep;
+        if refuse && self.down.contains(&index) {
+            return self.refusal(index);
+        }
+        self.down.remove(&index);
         Event::QueueAdded { queue: queue_index }
+    }
+
+    fn refusal(&self, index: usize) -> Event {
+        let error = Error::NoSuchQueue { queue: self.names[self.members[&index]].clone() };
+        let again_in = Duration::from_secs(1);
+        Event::QueueUnavailable { queue: QueueIndex(index), error, again_in, void: Vec::new() }
+    }
+
+    /// One queue cannot be worked any more, while the session stands. What was in hand of it comes again: the numbers.
+    pub(crate) fn fail(&mut self, dice: &mut Dice) -> Option<(Event, Vec<u64>)> {
+        let all: Vec<usize> = self.members.keys().copied().filter(|index| !self.down.contains(index)).collect();
+        let index = *all.get(dice.between(0, all.len().max(1) as u64 - 1) as usize).filter(|_| self.is_up)?;
+        let queue = self.members[&index];
+        let (mut voided, mut back) = (Vec::new(), Vec::new());
+        for (handle, number) in &self.handles {
+            let Some(message) = self.messages.get_mut(number).filter(|message| message.queue == queue) else {
+                continue;
+            };
+            back.push(*number);
+            message.place = Place::Delayed;
+            message.redelivered = true;
+            message.deliveries += 1;
+            if !self.accepted.contains_key(handle) {
+                self.parted.insert(*handle, message.clone());
+                voided.push(*handle);
+            }
+        }
+        self.handles.retain(|_, number| !back.contains(number));
+        // Whose acceptance was under way: it stands, and the original comes again to be removed.
+        self.down.insert(index);
+        let Event::QueueUnavailable { queue, error, again_in, .. } = self.refusal(index) else { return None };
+        Some((Event::QueueUnavailable { queue, error, again_in, void: voided }, back))
+    }
+
+    /// It is tried again; `None`: that is not needed any more.
+    pub(crate) fn retry(&mut self, index: usize, succeeds: bool) -> Option<Event> {
+        if !self.down.contains(&index) || self.leaving.contains(&index) {
+            return None;
+        }
+        if !succeeds || !self.is_up {
+            return Some(self.refusal(index));
+        }
+        self.down.remove(&index);
+        Some(Event::QueueAdded { queue: QueueIndex(index) })
     }
 
     /// What waited for a session.
@@ -189,6 +237,7 @@ impl Broker {
             }
             self.leaving.remove(&index);
             self.members.remove(&index);
+            self.down.remove(&index);
             gone.push(Event::QueueRemoved { queue: QueueIndex(index) });
         }
         gone
@@ -243,7 +292,8 @@ impl Broker {
         if !self.is_up {
             return deliveries;
         }
-        let members = self.members.iter().filter(|(index, _)| !self.leaving.contains(index));
+        let members =
+            self.members.iter().filter(|(index, _)| !self.leaving.contains(index) && !self.down.contains(index));
         for queue in members.map(|(_, queue)| *queue).collect::<Vec<_>>() {
             let held = self.messages.values().filter(|message| message.queue == queue);
             let held = held.filter(|message| matches!(message.place, Place::InHand(_))).count();
@@ -307,7 +357,8 @@ impl Broker {
             Effect::Survey(serial) if serial == self.survey && self.is_up => {
                 self.survey = 0;
                 self.surveyed_at.entry(serial).or_insert(now);
-                let members = self.attached();
+                let members = self.members.iter().filter(|(index, _)| !self.down.contains(index));
+                let members: BTreeSet<usize> = members.map(|(_, queue)| *queue).collect();
                 let mut messages = self.messages.values();
                 let empty = messages.all(|message| !members.contains(&message.queue)) && self.accepted.is_empty();
                 // What is said with `empty` means nothing, so it is anything.

@@ -42,9 +42,15 @@ impl Keys {
         }
     }
 
-    /// The session is lost: what was not begun is nobody's, and of what has ended without a verdict nothing more is heard.
-    pub(crate) fn lost(&mut self, entries: &BTreeMap<Handle, Entry>, in_hand: &[Handle], now: Duration) {
-        for handle in self.held.keys().copied().collect::<Vec<_>>() {
+    /// These handles are void, if they were not accepted: what was not begun is nobody's, and of what has ended without a verdict nothing more is heard.
+    pub(crate) fn lost(
+        &mut self,
+        void: &[Handle],
+        entries: &BTreeMap<Handle, Entry>,
+        in_hand: &[Handle],
+        now: Duration,
+    ) {
+        for handle in self.held.keys().copied().filter(|handle| void.contains(handle)).collect::<Vec<_>>() {
             if !in_hand.contains(&handle) && !entries[&handle].accepted {
                 self.ended_void(handle, entries[&handle].run.is_some(), now);
             }

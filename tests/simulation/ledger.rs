@@ -143,6 +143,17 @@ impl Ledger {
         });
     }
 
+    /// The core hears that these handles are void.
+    pub(crate) fn void(&mut self, handles: &[Handle]) {
+        for handle in handles {
+            let Some(entry) = self.entries.get_mut(handle) else { continue };
+            entry.void = !entry.accepted;
+            if entry.void {
+                self.open.remove(handle);
+            }
+        }
+    }
+
     /// A run has ended.
     pub(crate) fn ended(&mut self, hand: &Hand, verdict: Verdict, now: Instant) {
         let entry = self.entries.get_mut(&hand.handle).expect("a hand has an entry");

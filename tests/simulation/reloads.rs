@@ -31,26 +31,11 @@ pub(crate) struct Reloads {
     pub(crate) at: BTreeMap<usize, usize>,
     /// The transport is to let go of these.
     going: BTreeSet<usize>,
-    /// The transport would not have these.
-    refused: BTreeSet<usize>,
     /// Not answered yet.
     waiting: BTreeSet<u64>,
     given: u64,
     /// Changes of credit, by queue.
     pub(crate) touched: BTreeMap<usize, u32>,
-    /// What was known of a queue that was just refused: it may have changed since it was asked for, and is asked for again.
-    just_refused: Option<(usize, Known)>,
-}
-
-/// What is asked of one queue.
-#[derive(Debug)]
-struct Known {
-    processes: u32,
-    paused: bool,
-    restarted_at: Option<Duration>,
-    parked: bool,
-    needs_proof: bool,
-    starts_in_a_row: u32,
 }
 
 impl Reloads {
@@ -65,7 +50,7 @@ impl Reloads {
 
     /// Whether the core works it.
     pub(crate) fn is_member(&self, number: usize) -> bool {
-        self.wanted.contains(&number) && !self.going.contains(&number) && !self.refused.contains(&number)
+        self.wanted.contains(&number) && !self.going.contains(&number)
     }
 
     pub(crate) const fn is_reload(number: u64) -> bool {
@@ -85,7 +70,6 @@ impl World {
         let number = FIRST + self.watch.reloads.given;
         self.watch.reloads.given += 1;
         self.watch.orders.last_at = self.now;
-        self.watch.reloads.just_refused = None;
         let before = self.settings.queues.clone();
         let members: BTreeSet<usize> = (0..before.len()).filter(|queue| self.watch.reloads.is_member(*queue)).collect();
         if !stopping {
@@ -141,14 +125,13 @@ impl World {
     }
 
     fn settings_change(&mut self, queue: usize, is_wanted: bool) {
-        let was_member = self.watch.reloads.wanted.contains(&queue) && !self.watch.reloads.refused.contains(&queue);
+        let was_member = self.watch.reloads.wanted.contains(&queue);
         if !is_wanted {
             if was_member {
                 self.forget(queue);
             }
             return;
         }
-        self.watch.reloads.refused.remove(&queue);
         let before = self.settings.queues[queue].clone();
         let plan = &mut self.settings.queues[queue];
         if self.dice.chance(250) {
@@ -201,27 +184,12 @@ impl World {
     }
 
     /// A queue is not worked any more.
-    fn forget(&mut self, queue: usize) -> Known {
+    fn forget(&mut self, queue: usize) {
         let watch = &mut self.watch;
-        Known {
-            processes: std::mem::take(&mut watch.orders.processes[queue]),
-            paused: std::mem::take(&mut watch.orders.paused[queue]),
-            restarted_at: watch.orders.restarted_at[queue].take(),
-            parked: std::mem::take(&mut watch.parked[queue]),
-            needs_proof: std::mem::take(&mut watch.needs_proof[queue]),
-            starts_in_a_row: std::mem::take(&mut watch.starts_in_a_row[queue]),
-        }
-    }
-
-    /// It is after all, as it was.
-    fn remember(&mut self, queue: usize, known: &Known) {
-        let watch = &mut self.watch;
-        watch.orders.processes[queue] = known.processes;
-        watch.orders.paused[queue] = known.paused;
-        watch.orders.restarted_at[queue] = known.restarted_at;
-        watch.parked[queue] = known.parked;
-        watch.needs_proof[queue] = known.needs_proof;
-        watch.starts_in_a_row[queue] = known.starts_in_a_row;
+        (watch.orders.processes[queue], watch.orders.paused[queue]) = (0, false);
+        watch.orders.restarted_at[queue] = None;
+        (watch.parked[queue], watch.needs_proof[queue]) = (false, false);
+        watch.starts_in_a_row[queue] = 0;
     }
 
     pub(crate) fn add_queue(&mut self, index: QueueIndex, setup: &QueueSetup) -> Result<(), String> {
@@ -236,10 +204,6 @@ impl World {
             return Err(format!("q{queue} is asked for with the delays {:?}", setup.delays));
         }
         reloads.at.insert(index.0, queue);
-        if let Some((_, known)) = reloads.just_refused.take_if(|(refused, _)| *refused == queue) {
-            reloads.refused.remove(&queue);
-            self.remember(queue, &known);
-        }
         let refuse = !self.is_calm() && self.dice.chance(150);
         self.ask(Effect::Add(Joining { index: index.0, queue, keep: setup.dead.keep, refuse }));
         Ok(())
@@ -263,23 +227,12 @@ impl World {
 
     /// Before the core hears of its queues.
     pub(crate) fn heard_of_queue(&mut self, event: &transport::Event) {
-        self.watch.reloads.just_refused = None;
-        match event {
-            transport::Event::QueueRefused { queue, .. } => {
-                let queue = self.watch.reloads.number(*queue);
-                if self.watch.reloads.is_member(queue) {
-                    self.watch.reloads.refused.insert(queue);
-                    let known = self.forget(queue);
-                    self.watch.reloads.just_refused = Some((queue, known));
-                }
-            }
-            transport::Event::QueueRemoved { queue } => {
-                let number = self.watch.reloads.number(*queue);
-                self.watch.reloads.at.remove(&queue.0);
-                self.watch.reloads.going.remove(&number);
-                self.watch.queue_removed(number);
-            }
-            _ => {}
+        if let transport::Event::QueueRemoved { queue } = event {
+            let number = self.watch.reloads.number(*queue);
+            self.watch.reloads.at.remove(&queue.0);
+            self.watch.reloads.going.remove(&number);
+            self.watch.unavailable.remove(&number);
+            self.watch.queue_removed(number);
         }
     }
 

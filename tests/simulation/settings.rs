@@ -93,6 +93,10 @@ pub(crate) struct Weather {
     pub(crate) unstorable: u32,
     /// Whether an early acknowledgement is answered like the other settlements.
     pub(crate) answers_accept: bool,
+    /// Time between troubles of single queues, if there are any; how long each lasts; whether they ever end.
+    pub(crate) troubles: Option<(u64, u64)>,
+    pub(crate) trouble: (u64, u64),
+    pub(crate) mends: bool,
     /// Wrong password, told instead of the first session.
     pub(crate) refuses: bool,
     /// Whether a queue is a classic one, which counts no deliveries.
@@ -160,6 +164,9 @@ impl Settings {
                 elsewhere: dice.mood(300),
                 unstorable: dice.mood(300),
                 answers_accept: dice.chance(500),
+                troubles: None,
+                trouble: (1_000, 5_000_000),
+                mends: true,
                 refuses: dice.chance(10),
                 classic: [0, 1, 2, 3].map(|queue| seed >> queue & 1 == 1),
             },
@@ -176,6 +183,11 @@ impl Settings {
             for number in settings.queues.len()..settings.queues.len() + dice.between(0, 2) as usize {
                 settings.queues.push(draw_queue(dice, &format!("q{number}")));
             }
+        }
+        if dice.chance(500) {
+            settings.transport.troubles = Some((1000, dice.pick(&[1_000_000, 10_000_000])));
+            settings.transport.trouble = (1000, dice.pick(&[20_000, 4_000_000, 45_000_000]));
+            settings.transport.mends = !dice.chance(100);
         }
         settings
     }

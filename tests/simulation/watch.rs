@@ -40,7 +40,10 @@ pub(crate) struct Watch {
     grace: Duration,
     pub(crate) attached_at: Option<Duration>,
     pub(crate) down_since: Option<Duration>,
+    /// Queues that cannot be worked, as far as the core has heard, and since when.
+    pub(crate) unavailable: BTreeMap<usize, Duration>,
     longest_down: Duration,
+    longest_unavailable: Duration,
     /// To when the last answer to a survey belongs.
     pub(crate) surveyed_at: Duration,
     pub(crate) scheduler_stopped: bool,
@@ -76,7 +79,9 @@ impl Watch {
             grace: plan.supervisor.grace,
             attached_at: None,
             down_since: Some(Duration::ZERO),
+            unavailable: BTreeMap::new(),
             longest_down: Duration::ZERO,
+            longest_unavailable: Duration::ZERO,
             surveyed_at: Duration::ZERO,
             scheduler_stopped: false,
             pending: Vec::new(),
@@ -139,6 +144,8 @@ impl Watch {
     pub(crate) fn measure_outage(&mut self, now: Duration) {
         let lasts = self.down_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         self.longest_down = self.longest_down.max(lasts);
+        let longest = self.unavailable.values().map(|since| now.saturating_sub(*since)).max();
+        self.longest_unavailable = self.longest_unavailable.max(longest.unwrap_or_default());
     }
 
     /// One that was to replace a worker that is well counts for nothing.
@@ -380,6 +387,12 @@ impl World {
         let right = match code {
             Code::Ok if asked => true,
             Code::Ok => {
+                let before = |since: &Duration| self.watch.stopping_at.is_some_and(|stop| *since < stop);
+                let is_member = |queue: &usize| self.watch.reloads.is_member(*queue);
+                let mut unavailable = self.watch.unavailable.iter();
+                if let Some((queue, _)) = unavailable.find(|(queue, since)| is_member(queue) && before(since)) {
+                    return Err(format!("halted well although q{queue} is unavailable"));
+                }
                 let late = |came: Option<Duration>| came.is_some_and(|came| came > self.watch.surveyed_at);
                 if let Some(left) = self
                     .broker
@@ -396,6 +409,7 @@ impl World {
             Code::Unavailable => {
                 self.settings.transport.refuses
                     || (halting && self.watch.longest_down + Duration::from_millis(1) >= UNREACHABLE)
+                    || (halting && self.watch.longest_unavailable + Duration::from_millis(1) >= UNREACHABLE)
                     || (!halting && self.watch.said_all_parked)
             }
             Code::HaltTimeout => self.settings.halt_limit.is_some(),

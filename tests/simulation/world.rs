@@ -49,6 +49,9 @@ pub(crate) enum Happening {
     },
     Arrive,
     Lose,
+    /// A queue cannot be worked any more; it is tried again.
+    Trouble,
+    Retry(usize),
     Order,
     Reload,
     ResumeAll,
@@ -225,6 +228,10 @@ impl World {
         if self.settings.reloads > 0 {
             self.after(calm, Happening::Reload);
         }
+        if let Some(troubles) = self.settings.transport.troubles {
+            let first = self.dice.micros(troubles);
+            self.after(first, Happening::Trouble);
+        }
         self.after(calm, Happening::ResumeAll);
         let first = self.dice.micros(self.settings.transport.outage);
         self.after(first.min(Duration::from_secs(20)), Happening::Restore);
@@ -277,6 +284,14 @@ impl World {
                 self.lose();
                 Ok(())
             }
+            Happening::Trouble => {
+                self.trouble();
+                Ok(())
+            }
+            Happening::Retry(index) => {
+                self.retry(index);
+                Ok(())
+            }
             Happening::Restore => {
                 if !self.settings.transport.refuses {
                     let (event, decided) = self.broker.restore();
@@ -321,6 +336,27 @@ impl World {
             self.after(delay, Happening::Due(number));
         }
         self.after(outage, Happening::Restore);
+    }
+
+    /// One queue is in trouble, perhaps.
+    fn trouble(&mut self) {
+        let Some(troubles) = self.settings.transport.troubles.filter(|_| !self.is_calm()) else { return };
+        if let Some((event, back)) = self.broker.fail(&mut self.dice) {
+            self.tell(event);
+            for number in back {
+                let delay = self.dice.micros(self.settings.transport.return_delay);
+                self.after(delay, Happening::Due(number));
+            }
+        }
+        let next = self.dice.micros(troubles);
+        self.after(next, Happening::Trouble);
+    }
+
+    fn retry(&mut self, index: usize) {
+        let mends = self.settings.transport.mends && (self.is_calm() || self.dice.chance(600));
+        if let Some(event) = self.broker.retry(index, mends) {
+            self.tell(event);
+        }
     }
 
     fn arrive(&mut self) {
@@ -388,6 +424,10 @@ impl World {
 
     /// Has an event told, after those before it.
     fn tell(&mut self, event: transport::Event) {
+        if let transport::Event::QueueUnavailable { queue, .. } = &event {
+            let pause = self.dice.micros(self.settings.transport.trouble);
+            self.after(pause, Happening::Retry(queue.0));
+        }
         let latency = self.dice.micros(self.settings.transport.latency);
         self.last_told = self.last_told.max(self.now + latency);
         self.after(self.last_told.saturating_sub(self.now), Happening::Tell(event));

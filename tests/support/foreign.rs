@@ -76,6 +76,20 @@ impl Foreign {
         });
     }
 
+    /// Consumes as the only one who may, and acknowledges nothing.
+    pub fn consume_exclusively(&self, queue: &str) {
+        let options = lapin::options::BasicConsumeOptions { exclusive: true, ..Default::default() };
+        let consumer = self.channel.basic_consume(queue.into(), "exclusive".into(), options, FieldTable::default());
+        // The library keeps it as long as the channel; dropped, it would be cancelled.
+        std::mem::forget(self.runtime.block_on(consumer).expect("a consumer"));
+    }
+
+    /// Ends that.
+    pub fn stop_consuming(&self) {
+        let cancelled = self.channel.basic_cancel("exclusive".into(), lapin::options::BasicCancelOptions::default());
+        self.runtime.block_on(cancelled).expect("cancelled");
+    }
+
     pub fn declare_classic(&self, queue: &str) {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let mut arguments = FieldTable::default();

@@ -51,10 +51,12 @@ impl Core {
                 }
             }
             let pool = &self.pools[index];
-            let is_still = matches!(pool.standing, Standing::Attached | Standing::Vacant);
-            stands &= is_still && !pool.is_fresh && pool.known.asked == Asked::Nothing;
+            // What cannot be had for now is told, and not waited for.
+            let is_joining = pool.standing == Standing::Joining && pool.trouble.is_some();
+            let is_still = is_joining || matches!(pool.standing, Standing::Attached | Standing::Vacant);
+            stands &= is_still && !pool.is_fresh && !pool.is_asked_for();
         }
-        let is_awaited = |pool: &Pool| self.is_attached() && pool.known.asked != Asked::Nothing && pool.is_member();
+        let is_awaited = |pool: &Pool| self.is_attached() && pool.is_asked_for() && pool.is_member();
         let is_ready = !self.pools.iter().any(|pool| pool.is_fresh || is_awaited(pool));
         if let Some(reload) = &mut self.reload {
             reload.is_ready |= is_ready;
@@ -107,7 +109,12 @@ impl Core {
     }
 
     fn end_reload(&mut self) {
-        let Some(Reload { waiting, problems, .. }) = self.reload.take() else { return };
+        let Some(Reload { waiting, mut problems, .. }) = self.reload.take() else { return };
+        let is_waiting = |pool: &&Pool| pool.is_member() && pool.known.asked != Asked::Nothing;
+        let unavailable =
+            self.pools.iter().filter(is_waiting).filter_map(|pool| Some((pool.name(), pool.trouble.as_ref()?)));
+        problems
+            .extend(unavailable.map(|(name, trouble)| format!("queue {name} is not worked yet: {}", trouble.error)));
         if problems.is_empty() {
             self.log(Level::Info, || "The reload is complete".to_owned());
         }

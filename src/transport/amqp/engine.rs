@@ -26,6 +26,7 @@ use super::{
     session::Attachment,
     state::{Note, Notes, Open, Sent, State, Up},
     survey::{Horizon, Pending},
+    topology::Fault,
 };
 use crate::{
     clock::{Clock, Instant, Now},
@@ -125,7 +126,7 @@ impl Engine {
                 Woken::Asked(None) => return self.drop_all().await,
                 Woken::Heard(note) => self.heard(note),
                 Woken::Looked(queue, Looked::Came(messages)) => self.arrived(queue, messages),
-                Woken::Looked(_, Looked::Broken(cause)) => self.broken(&cause),
+                Woken::Looked(queue, Looked::Ended(fault)) => self.ended(queue, fault),
                 Woken::Sent(sent) => self.sent(sent),
                 Woken::Late => {}
             }
@@ -170,7 +171,8 @@ impl Engine {
                 let acks = up.intakes.stirred().any(Intake::waits).then(|| now.at + acks::PATIENCE);
                 let early = up.intakes.stirred().flat_map(|intake| &intake.early).map(|(due, _)| *due).min();
                 let early = early.map(|due| now.at + due.remaining(now.wall));
-                [acks, early, up.intakes.rests_until(now.at)].into_iter().flatten().min()
+                let rested = up.intakes.rests_until(now.at);
+                [acks, early, rested, self.opens_at()].into_iter().flatten().min()
             }
             State::Waiting { until, .. } => Some(*until),
             State::Idle | State::Connecting { .. } | State::Refused(_) => None,
@@ -189,6 +191,7 @@ impl Engine {
         {
             self.connect();
         }
+        self.open_due(now);
         self.flush_moves();
         self.ripen();
         self.begin_survey();
@@ -205,16 +208,18 @@ impl Engine {
             }
             if let Some(mut batch) = intake.batch(now, all) {
                 let handles = std::mem::take(&mut batch.handles);
-                sending.push(Box::pin(async move { Sent { queue, written: batch.write().await, handles } }));
+                let number = intake.number;
+                sending.push(Box::pin(async move { Sent { queue, number, written: batch.write().await, handles } }));
             }
             if let Some(switch) = intake.switch(&self.natures) {
                 self.consumers += 1;
                 let tag = format!("asynctask-{}-{}", std::process::id(), self.consumers);
                 let (notes, session, prefetch) = (self.notes.clone(), session.number, switch.prefetch);
+                let number = intake.number;
                 tasks.spawn_local(async move {
                     let _ = notes.send(match switch.run(tag).await {
-                        Ok(consumer) => Note::Switched { session, queue, consumer, prefetch },
-                        Err(error) => Note::Broken { session, cause: super::address::said(&error) },
+                        Ok(consumer) => Note::Switched { session, queue, number, consumer, prefetch },
+                        Err(error) => Note::Ended { session, queue, number, fault: Fault::of(&error) },
                     });
                 });
             }
@@ -316,29 +321,40 @@ impl Engine {
                 }
             }
             Note::Opened { session, number, queue, opened } => self.opened(session, number, queue, opened),
-            Note::Switched { session, queue, consumer, prefetch } => {
-                if let State::Up(up) = &mut self.state
-                    && up.session.number == session
-                {
-                    up.intakes[queue].switched(consumer, prefetch);
+            Note::Switched { session, queue, number, consumer, prefetch } => {
+                if let Some(intake) = self.intake_of(session, queue, number) {
+                    intake.switched(consumer, prefetch);
                     self.horizon.borrow_mut().moved_at = self.clock.now().at;
+                }
+            }
+            Note::Ended { session, queue, number, fault } => {
+                if self.intake_of(session, queue, number).is_some() {
+                    self.ended(queue, fault);
                 }
             }
             Note::Copied { session, handle } if current == Some(session) => self.copied(handle),
             Note::FollowedUp { session, handle } if current == Some(session) => self.followed_up(handle),
-            Note::Passed { session, queue, tag } if current == Some(session) => self.passed(queue, tag),
+            Note::Passed { session, queue, number, tag } => {
+                if self.intake_of(session, queue, number).is_some() {
+                    self.passed(queue, tag);
+                }
+            }
             Note::Unstorable { session, handle, error } if current == Some(session) => self.unstorable(handle, error),
-            Note::Copied { .. } | Note::FollowedUp { .. } | Note::Unstorable { .. } | Note::Passed { .. } => {}
+            Note::Copied { .. } | Note::FollowedUp { .. } | Note::Unstorable { .. } => {}
         }
     }
 
     fn sent(&mut self, sent: Sent) {
         let State::Up(up) = &mut self.state else { return };
-        if !sent.written {
-            return self.broken("the channel of a delivery is closed");
+        // Of a channel that is no more: these handles are void.
+        let Some(intake) = up.intakes.get_mut(sent.queue).filter(|intake| intake.number == sent.number) else { return };
+        if sent.written {
+            intake.sending = false;
+            self.settled(sent.handles);
+        } else if !intake.has_consumers() {
+            // Who consumes hears why.
+            self.ended(sent.queue, Fault::Refused("the channel of a delivery is closed".to_owned()));
         }
-        up.intakes[sent.queue].sending = false;
-        self.settled(sent.handles);
     }
 
     /// These are settled for good; their credit is free.

@@ -29,6 +29,7 @@ impl Engine {
         };
         let State::Up(up) = &mut self.state else { return };
         let (store, session) = (up.store.clone(), up.session.number);
+        up.open.entry(handle).and_modify(|open| open.moving = true);
         let queue = up.open.get(&handle).map(|open| up.intakes[open.queue].setup.name.clone()).unwrap_or_default();
         up.tasks.spawn_local(async move {
             let mut failures = 0;
@@ -54,7 +55,7 @@ impl Engine {
     pub(super) fn unstorable(&mut self, handle: Handle, error: Error) {
         let State::Up(up) = &mut self.state else { return };
         let Some(open) = up.open.get_mut(&handle) else { return };
-        open.settling = false;
+        (open.settling, open.moving) = (false, false);
         open.last = None;
         let (queue, task) = (QueueIndex(open.queue), Arc::clone(&open.task));
         self.tell(Event::Unstorable { handle, queue, task, error });

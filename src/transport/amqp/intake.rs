@@ -22,7 +22,7 @@ use lapin::{
 use super::{
     acks::Acks,
     attributes::{Nature, Natures},
-    topology::{answer, short},
+    topology::{Fault, answer, short},
 };
 use crate::{
     clock::{Instant, Timestamp},
@@ -65,7 +65,14 @@ pub(super) enum Further {
 /// One attached queue in one session.
 pub(super) struct Intake {
     pub(super) setup: QueueSetup,
-    pub(super) channel: Channel,
+    /// Names its channel among all that it had: what comes of an earlier one means nothing.
+    pub(super) number: u64,
+    /// `None`: the queue is unavailable. What was accepted of it is settled all the same.
+    pub(super) channel: Option<Channel>,
+    /// Since when it has its channel.
+    pub(super) since: Instant,
+    /// Times in a row that it lost its channel soon.
+    pub(super) failures: u32,
     current: Option<Consumer>,
     /// Cancelled, but what they had got must still be read.
     ending: Vec<Consumer>,
@@ -104,8 +111,8 @@ pub(super) struct Intake {
 /// How a look at the consumers ended.
 pub(super) enum Looked {
     Came(Vec<Message>),
-    /// The session cannot go on.
-    Broken(String),
+    /// Nothing more comes on this channel, or on any.
+    Ended(Fault),
 }
 
 /// A change of consumers: what to do on the channel.
@@ -119,10 +126,13 @@ pub(super) struct Switch {
 }
 
 impl Intake {
-    pub(super) fn new(setup: QueueSetup, channel: Channel, credit: u32) -> Self {
+    pub(super) fn new(setup: QueueSetup, channel: Option<Channel>, credit: u32) -> Self {
         Self {
             setup,
+            number: 0,
             channel,
+            since: Instant::default(),
+            failures: 0,
             current: None,
             ending: Vec::new(),
             prefetch: 0,
@@ -158,7 +168,7 @@ impl Intake {
     /// Takes what the consumers have ready, in the order the broker sent it.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Looked> {
         let mut came: Vec<Message> = Vec::new();
-        let mut broken = None;
+        let mut broken: Option<Fault> = None;
         let current = self.current.as_mut().map(|consumer| (consumer, true));
         let consumers = self.ending.iter_mut().map(|consumer| (consumer, false)).chain(current);
         let mut ended = Vec::new();
@@ -172,11 +182,12 @@ impl Intake {
                     Poll::Pending => break,
                     Poll::Ready(Some(Ok(message))) => came.push(message),
                     Poll::Ready(Some(Err(error))) => {
-                        broken = Some(super::address::said(&error));
+                        broken = Some(Fault::of(&error));
                         break;
                     }
                     Poll::Ready(None) if is_current => {
-                        broken = Some(format!("the broker ended the consumer of queue \"{}\"", self.setup.name));
+                        let cause = format!("the broker ended the consumer of queue \"{}\"", self.setup.name);
+                        broken = Some(Fault::Refused(cause));
                         break;
                     }
                     Poll::Ready(None) => {
@@ -187,8 +198,8 @@ impl Intake {
             }
         }
         self.ending.retain(|consumer| !ended.contains(&consumer.tag()));
-        if let Some(cause) = broken {
-            return Poll::Ready(Looked::Broken(cause));
+        if let Some(fault) = broken {
+            return Poll::Ready(Looked::Ended(fault));
         }
         // The end of its last consumer may be all that a queue that is to go waits for.
         let may_go = self.leaving && !ended.is_empty();
@@ -215,6 +226,7 @@ impl Intake {
     /// consumers of a queue that sends to one of them alone the new one would get nothing; classic queues (3.10.8) do not even
     /// send it anything after the end of the old one. There the old one goes first, and does not go only to get less.
     pub(super) fn switch(&mut self, natures: &Natures) -> Option<Switch> {
+        let channel = self.channel.clone()?;
         let mut wanted = self.wanted();
         if self.switching || wanted == self.prefetch {
             return None;
@@ -238,7 +250,7 @@ impl Intake {
             self.ending.push(consumer);
             tag
         });
-        Some(Switch { channel: self.channel.clone(), queue: short(&self.setup.name), old, prefetch, single })
+        Some(Switch { channel, queue: short(&self.setup.name), old, prefetch, single })
     }
 
     /// Accepted deliveries that may be acknowledged now.
@@ -260,6 +272,11 @@ impl Intake {
         self.switching = false;
         self.prefetch = prefetch;
         self.current = consumer;
+    }
+
+    /// Whether its consumers will say why the channel is closed.
+    pub(super) fn has_consumers(&self) -> bool {
+        self.current.is_some() || !self.ending.is_empty()
     }
 
     /// Whether the broker gives us what it has, as far as the credit goes.

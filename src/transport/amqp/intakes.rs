@@ -98,6 +98,12 @@ impl Intakes {
         self.all.values().map(|attached| &attached.intake)
     }
 
+    /// Those that have a channel, with their indexes.
+    pub(super) fn available(&self) -> impl Iterator<Item = (usize, &Intake)> {
+        let all = self.all.iter().map(|(queue, attached)| (*queue, &attached.intake));
+        all.filter(|(_, intake)| intake.channel.is_some())
+    }
+
     /// Those to be seen to.
     pub(super) fn stirred(&self) -> impl Iterator<Item = &Intake> {
         self.stirred.iter().filter_map(|queue| self.get(*queue))

@@ -10,11 +10,7 @@
 //! backoff grows over sessions that end within ten seconds, too: a broker that takes connections and drops them would
 //! otherwise be asked again each second by every node.
 
-use std::{
-    hash::{BuildHasher as _, Hasher as _},
-    rc::Rc,
-    time::Duration,
-};
+use std::{rc::Rc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::task::JoinSet;
@@ -24,6 +20,7 @@ use super::{
     moves::Store,
     session::{Built, Session},
     state::{Note, Notes, State, Up},
+    unavailable::spread,
 };
 use crate::{
     backoff::Backoff,
@@ -32,9 +29,10 @@ use crate::{
     transport::{Error, Event, Reply, Request},
 };
 
-const AGAIN: Backoff = Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
+pub(super) const AGAIN: Backoff =
+    Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
 /// A session that ends earlier counts as another failure in a row.
-const STEADY: Duration = Duration::from_secs(10);
+pub(super) const STEADY: Duration = Duration::from_secs(10);
 /// A broker that sends no heartbeats is given this long to find out that an old connection is dead.
 const UNNOTICED: Duration = Duration::from_mins(2);
 /// What a close may take for settlements, and then for the connections; 5 s together.
@@ -52,10 +50,11 @@ impl Engine {
     pub(super) fn connect(&mut self) {
         self.tries += 1;
         let (number, address, notes) = (self.tries, Rc::clone(&self.address), self.notes.clone());
-        let (attachment, natures) = (self.attachment.clone(), Rc::clone(&self.natures));
+        let (attachment, natures) = (self.still_attached(), Rc::clone(&self.natures));
+        let first = self.sessions == 0;
         self.state = State::Connecting { number };
         tokio::task::spawn_local(async move {
-            let built = Box::new(Session::build(number, address, attachment, natures).await);
+            let built = Box::new(Session::build(number, address, attachment, natures, first).await);
             let _ = notes.send(Note::Built { number, built });
         });
     }
@@ -63,7 +62,7 @@ impl Engine {
     /// A session stands.
     pub(super) fn up(&mut self, built: Built) {
         let now = self.clock.now().at;
-        let intakes = self.intakes(built.channels);
+        let intakes = self.intakes(built.channels, now);
         let session = built.session;
         let noticed = session.noticed_within();
         let mut tasks = JoinSet::new();
@@ -73,7 +72,7 @@ impl Engine {
             session,
             store,
             intakes,
-            open: self.parted.extract_if(|_, open| open.accepted).collect(),
+            open: self.parted.extract_if(|_, open| open.accepted && !open.is_loose).collect(),
             moving: Vec::new(),
             tasks,
             watch,
@@ -88,11 +87,14 @@ impl Engine {
         self.stuck.borrow_mut().clear();
         self.horizon.borrow_mut().session_began(now, noticed.unwrap_or(UNNOTICED));
         self.rejoin();
-        self.open_joining();
         if self.attachment.is_some() {
             self.sessions += 1;
             self.tell(Event::Noticed { within: noticed });
             self.tell(Event::Attached { session: self.sessions });
+            for (queue, fault) in built.refused {
+                self.set_aside(queue, fault, 2, Vec::new());
+            }
+            self.open_due(now);
             self.lease();
         } else {
             self.failures = 0;
@@ -152,6 +154,9 @@ impl Engine {
         let now = self.clock.now().at;
         let in_hand: usize = up.intakes.iter().map(|intake| intake.ackers.len()).sum();
         self.horizon.borrow_mut().session_ended(in_hand as u64);
+        for joining in self.joining.values_mut() {
+            joining.until.get_or_insert(now);
+        }
         if self.lease_held.replace(false) {
             self.tell(Event::LeaseLost);
         }
@@ -175,10 +180,7 @@ impl Engine {
 
     fn again(&mut self, error: Error, at_once: bool) {
         self.failures = self.failures.saturating_add(1);
-        let pause = AGAIN.delay(self.failures);
-        // Up to a fifth longer, so that the masters of a fleet do not come all at once.
-        let random = std::hash::RandomState::new().build_hasher().finish() % 1024;
-        let again_in = if at_once { Duration::ZERO } else { pause + pause.mul_f64(random as f64 / 5120.0) };
+        let again_in = if at_once { Duration::ZERO } else { spread(AGAIN.delay(self.failures)) };
         self.state = State::Waiting { until: self.clock.now().at + again_in, error: error.clone() };
         self.tell(Event::Lost { error, again_in });
     }

@@ -12,111 +12,133 @@ use super::{
     engine::Engine,
     intake::Intake,
     intakes::Intakes,
+    life::AGAIN,
+    session::{Attachment, Opened},
     state::{Note, State},
     topology::{Fault, close},
 };
 use crate::{
+    clock::Instant,
     task::QueueIndex,
     transport::{Error, Event, QueueSetup},
 };
 
 /// A queue that is to be added or changed.
 pub(super) struct Joining {
-    setup: QueueSetup,
+    pub(super) setup: QueueSetup,
     /// Names the try under way; the answer to an earlier one means nothing.
-    number: u64,
-    /// Tries that got no answer, or with which the connection ended.
-    failures: u32,
+    pub(super) number: u64,
+    /// Tries that failed.
+    pub(super) failures: u32,
+    /// When it is tried; `None`: a try is under way.
+    pub(super) until: Option<Instant>,
+    /// It is not worked; else it is, and is to be changed.
+    pub(super) is_new: bool,
 }
 
-/// Tries without an answer until a queue is refused: a minute, in which a queue finds a leader again. A connection that
-/// is dead itself is found to be so earlier.
+/// Tries without an answer until the change of a queue is refused: a minute, in which a queue finds a leader again. A
+/// connection that is dead itself is found to be so earlier.
 const TRIES: u32 = 6;
 
 impl Engine {
     /// Begins to add a queue, or to change one that is attached.
     pub(super) fn add_queue(&mut self, queue: usize, setup: QueueSetup) {
         self.credits.entry(queue).or_insert(0);
-        self.joining.insert(queue, Joining { setup, number: 0, failures: 0 });
+        let is_new = self.joining.get(&queue).map_or_else(|| !self.is_member(queue), |joining| joining.is_new);
+        let until = Some(self.now().at);
+        self.joining.insert(queue, Joining { setup, number: 0, failures: u32::from(is_new), until, is_new });
         self.open(queue);
     }
 
-    /// A session stands: whatever was to be added meanwhile is.
-    pub(super) fn open_joining(&mut self) {
-        for queue in self.joining.keys().copied().collect::<Vec<_>>() {
-            self.open(queue);
-        }
-    }
-
-    fn open(&mut self, queue: usize) {
+    /// Begins a try to open a queue, if there is a session.
+    pub(super) fn open(&mut self, queue: usize) {
         let State::Up(up) = &mut self.state else { return };
         let Some(joining) = self.joining.get_mut(&queue) else { return };
         self.openings += 1;
-        joining.number = self.openings;
+        self.consumers += 1;
+        (joining.number, joining.until) = (self.openings, None);
+        let tag = format!("asynctask-{}-{}", std::process::id(), self.consumers);
+        let accepted = up.intakes.get(queue).map_or(0, |intake| intake.accepted);
+        let free = self.credits.get(&queue).copied().unwrap_or_default().saturating_sub(accepted);
+        let prefetch = if joining.is_new { u16::try_from(free).unwrap_or(u16::MAX) } else { 0 };
         let (session, number, setup) = (Rc::clone(&up.session), joining.number, joining.setup.clone());
         let notes = self.notes.clone();
         up.tasks.spawn_local(async move {
-            let opened = session.open(&setup).await;
+            let opened = session.open(&setup, prefetch, tag).await;
             let _ = notes.send(Note::Opened { session: session.number, number, queue, opened });
         });
     }
 
     /// What a queue needs is there, or cannot be had.
-    pub(super) fn opened(&mut self, session: u64, number: u64, queue: usize, opened: Result<Channel, Fault>) {
+    pub(super) fn opened(&mut self, session: u64, number: u64, queue: usize, opened: Result<Opened, Fault>) {
+        let now = self.now().at;
         let is_current = matches!(&self.state, State::Up(up) if up.session.number == session);
         if !is_current {
             return;
         }
-        let channel = match opened {
-            Ok(channel) => channel,
+        let Opened { channel, consumer, prefetch } = match opened {
+            Ok(opened) => opened,
             Err(fault) => return self.not_opened(number, queue, fault),
         };
         // Removed meanwhile, or asked for in another way.
         let joining = self.joining.extract_if(.., |index, joining| *index == queue && joining.number == number).next();
-        let (Some((_, Joining { setup, .. })), State::Up(up)) = (joining, &mut self.state) else {
+        let (Some((_, Joining { setup, failures, .. })), State::Up(up)) = (joining, &mut self.state) else {
             return close(&channel);
         };
         if let Some(attachment) = &mut self.attachment {
             attachment.queues.insert(queue, setup.clone());
         }
-        if let Some(intake) = up.intakes.get_mut(queue) {
-            intake.setup = setup;
-            close(&channel);
-        } else {
-            let credit = self.credits.get(&queue).copied().unwrap_or_default();
-            up.intakes.insert(queue, Intake::new(setup, channel, credit));
+        match up.intakes.get_mut(queue) {
+            Some(intake) if intake.channel.is_some() => {
+                intake.setup = setup;
+                close(&channel);
+            }
+            left => {
+                let credit = self.credits.get(&queue).copied().unwrap_or_default();
+                let mut intake = Intake::new(setup, Some(channel), credit);
+                if let Some(left) = left {
+                    (intake.in_hand, intake.accepted) = (left.in_hand, left.accepted);
+                }
+                (intake.number, intake.since, intake.failures) = (number, now, failures);
+                intake.switched(consumer, prefetch);
+                up.intakes.insert(queue, intake);
+            }
         }
-        self.horizon.borrow_mut().moved_at = self.now().at;
+        self.horizon.borrow_mut().moved_at = now;
         self.tell(Event::QueueAdded { queue: QueueIndex(queue) });
     }
 
     /// All that the broker refuses is asked for on channels of its own, so the others are worked as before.
     fn not_opened(&mut self, number: u64, queue: usize, fault: Fault) {
-        let mut is_tried_again = false;
-        if let Some(joining) = self.joining.get_mut(&queue)
-            && joining.number == number
-        {
-            let is_passing = matches!(fault, Fault::Late(_) | Fault::Broken(_));
-            joining.failures += u32::from(is_passing);
-            is_tried_again = is_passing && joining.failures < TRIES;
-            if !is_tried_again {
-                let name = joining.setup.name.clone();
-                self.joining.remove(&queue);
-                if !self.is_member(queue) {
-                    self.credits.remove(&queue);
+        let now = self.now().at;
+        if let Some(joining) = self.joining.get_mut(&queue).filter(|joining| joining.number == number) {
+            joining.failures += 1;
+            let failures = joining.failures;
+            match &fault {
+                Fault::Broken(_) => joining.until = Some(now + AGAIN.delay(failures)),
+                fault if joining.is_new => self.set_aside(queue, fault.clone(), failures, Vec::new()),
+                Fault::Late(_) if failures < TRIES => self.open(queue),
+                fault => {
+                    let name = joining.setup.name.clone();
+                    self.joining.remove(&queue);
+                    let error = match fault.clone() {
+                        Fault::Absent(queue) => Error::NoSuchQueue { queue },
+                        fault => Error::QueueRefused { queue: name, cause: fault.cause() },
+                    };
+                    self.tell(Event::QueueRefused { queue: QueueIndex(queue), error });
                 }
-                let error = match fault.clone() {
-                    Fault::Absent(queue) => Error::NoSuchQueue { queue },
-                    fault => Error::QueueRefused { queue: name, cause: fault.cause() },
-                };
-                self.tell(Event::QueueRefused { queue: QueueIndex(queue), error });
             }
         }
-        match fault {
-            Fault::Broken(cause) => self.broken(&cause),
-            _ if is_tried_again => self.open(queue),
-            _ => {}
+        if let Fault::Broken(cause) = fault {
+            self.broken(&cause);
         }
+    }
+
+    /// What the next session is to begin with: a queue that was unavailable joins it later, so that it cannot end it.
+    pub(super) fn still_attached(&self) -> Option<Attachment> {
+        let mut attachment = self.attachment.clone()?;
+        attachment.queues.retain(|queue, _| !self.joining.get(queue).is_some_and(|joining| joining.is_new));
+        Some(attachment)
     }
 
     fn is_member(&self, queue: usize) -> bool {
@@ -169,22 +191,23 @@ impl Engine {
             if let State::Up(up) = &mut self.state
                 && let Some(intake) = up.intakes.remove(queue)
             {
-                close(&intake.channel);
+                intake.channel.iter().for_each(close);
             }
             self.tell(Event::QueueRemoved { queue: QueueIndex(queue) });
         }
     }
 
     /// The queues of a session that was just built.
-    pub(super) fn intakes(&self, channels: BTreeMap<usize, Channel>) -> Intakes {
+    pub(super) fn intakes(&mut self, mut channels: BTreeMap<usize, Channel>, now: Instant) -> Intakes {
         let mut intakes = Intakes::default();
         let Some(attachment) = &self.attachment else { return intakes };
-        for (queue, channel) in channels {
-            let Some(setup) = attachment.queues.get(&queue).cloned() else { continue };
-            let credit = self.credits.get(&queue).copied().unwrap_or_default();
-            let mut intake = Intake::new(setup, channel, credit);
-            intake.leaving = self.leaving.contains(&queue);
-            intakes.insert(queue, intake);
+        for (queue, setup) in &attachment.queues {
+            let credit = self.credits.get(queue).copied().unwrap_or_default();
+            let mut intake = Intake::new(setup.clone(), channels.remove(queue), credit);
+            self.openings += 1;
+            (intake.number, intake.since) = (self.openings, now);
+            intake.leaving = self.leaving.contains(queue);
+            intakes.insert(*queue, intake);
         }
         intakes
     }

@@ -74,6 +74,7 @@ mod state;
 mod survey;
 mod tls;
 mod topology;
+mod unavailable;
 mod walk;
 mod written;
 

@@ -5,14 +5,18 @@
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
-use lapin::{Channel, Connection};
+use lapin::{
+    Channel, Connection, Consumer,
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
 use tokio::time::timeout;
 
 use super::{
     address::Address,
     attributes::Natures,
     publish::Publisher,
-    topology::{self, Fault, Topology, open_channel},
+    topology::{self, Fault, Topology, answer, open_channel, short},
 };
 use crate::transport::{Error, QueueSetup};
 
@@ -39,33 +43,52 @@ pub(super) struct Session {
 pub(super) struct Built {
     pub(super) session: Rc<Session>,
     pub(super) channels: BTreeMap<usize, Channel>,
+    /// Queues that cannot be had, and why.
+    pub(super) refused: Vec<(usize, Fault)>,
+}
+
+/// A queue that can be worked.
+pub(super) struct Opened {
+    pub(super) channel: Channel,
+    /// Where one was wanted: the proof that the broker lets us consume.
+    pub(super) consumer: Option<Consumer>,
+    pub(super) prefetch: u16,
 }
 
 impl Session {
-    /// Connects and, for a master, makes its queues.
+    /// Connects and, for a master, makes its queues. What the broker has against one of them is no reason not to work
+    /// the others; but a queue that is absent at the very `first` session, and may not be made, is an error of the settings.
     pub(super) async fn build(
         number: u64,
         address: Rc<Address>,
         wanted: Option<Attachment>,
         natures: Rc<Natures>,
+        first: bool,
     ) -> Result<Built, Error> {
         let publisher = Publisher::connect(&address).await?;
         let Some(wanted) = wanted else {
             let session = Self { number, consumer: None, publisher, topology: Topology::new(false, natures) };
-            return Ok(Built { session: Rc::new(session), channels: BTreeMap::new() });
+            return Ok(Built { session: Rc::new(session), channels: BTreeMap::new(), refused: Vec::new() });
         };
         let connection = Rc::new(address.connect("consumer").await?);
         natures.are_of_a_master();
         let topology = Topology::new(wanted.passive, natures);
-        let fault = |fault| address.fault(fault);
-        let mut channels = BTreeMap::new();
+        let (mut channels, mut refused) = (BTreeMap::new(), Vec::new());
         for (index, queue) in &wanted.queues {
-            topology.provide(&connection, queue).await.map_err(fault)?;
+            match topology.provide(&connection, queue).await {
+                Ok(()) => {}
+                Err(fault @ Fault::Broken(_)) => return Err(address.fault(fault)),
+                Err(fault @ Fault::Absent(_)) if first => return Err(address.fault(fault)),
+                Err(fault) => {
+                    refused.push((*index, fault));
+                    continue;
+                }
+            }
             let channel = open_channel(&connection).await;
             channels.insert(*index, channel.map_err(|error| address.lost(super::address::said(&error)))?);
         }
         let session = Self { number, consumer: Some(connection), publisher, topology };
-        Ok(Built { session: Rc::new(session), channels })
+        Ok(Built { session: Rc::new(session), channels, refused })
     }
 
     /// The connection for questions and declares: the consuming one, which the broker never blocks, if there is one.
@@ -73,8 +96,22 @@ impl Session {
         self.consumer.as_ref().map_or_else(|| self.publisher.connection(), Rc::clone)
     }
 
-    /// Makes what one more queue needs, and a channel to consume it.
-    pub(super) async fn open(&self, queue: &QueueSetup) -> Result<Channel, Fault> {
+    /// Makes what one more queue needs, and a channel to consume it; with a `prefetch` also a consumer.
+    pub(super) async fn open(&self, queue: &QueueSetup, prefetch: u16, tag: String) -> Result<Opened, Fault> {
+        let channel = self.opened(queue).await?;
+        let mut consumer = None;
+        if prefetch > 0 {
+            let consume = async {
+                answer(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+                let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+                answer(channel.basic_consume(short(&queue.name), short(&tag), options, arguments)).await
+            };
+            consumer = Some(consume.await.map_err(|error| Fault::of(&error))?);
+        }
+        Ok(Opened { channel, consumer, prefetch })
+    }
+
+    async fn opened(&self, queue: &QueueSetup) -> Result<Channel, Fault> {
         let connection = self.reader();
         // It may have been ours before in this session, and deleted since.
         for _ in 0..2 {

@@ -115,9 +115,10 @@ impl Engine {
         let parcel = self.parcel(queue, place, becomes, original, task);
         let State::Up(up) = &mut self.state else { return };
         let (store, session) = (up.store.clone(), up.session.number);
+        let number = up.intakes[queue].number;
         up.tasks.spawn_local(async move {
             if store.insist(parcel).await.is_ok() {
-                let _ = store.notes.send(Note::Passed { session, queue, tag });
+                let _ = store.notes.send(Note::Passed { session, queue, number, tag });
             }
         });
     }
@@ -163,6 +164,8 @@ impl Engine {
                         accepted: false,
                         acknowledged: false,
                         settling: false,
+                        moving: false,
+                        is_loose: false,
                         last: None,
                     },
                 );
@@ -292,6 +295,7 @@ impl Engine {
         let (properties, task) = (open.properties.clone(), Arc::clone(&open.task));
         let parcel = self.parcel(queue, place, &becomes, &properties, &task);
         if let State::Up(up) = &mut self.state {
+            up.open.entry(handle).and_modify(|open| open.moving = true);
             up.moving.push((handle, parcel));
         }
     }
@@ -378,7 +382,8 @@ impl Engine {
     fn end(&mut self, handle: Handle) {
         let now = self.now().at;
         let State::Up(up) = &mut self.state else { return };
-        let Some(open) = up.open.get(&handle) else { return };
+        let Some(open) = up.open.get_mut(&handle) else { return };
+        open.moving = false;
         if open.accepted {
             return self.settled(vec![handle]);
         }

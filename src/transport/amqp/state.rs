@@ -7,7 +7,7 @@
 use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use futures_util::{future::LocalBoxFuture, stream::FuturesUnordered};
-use lapin::{BasicProperties, Channel, Consumer};
+use lapin::{BasicProperties, Consumer};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     intakes::Intakes,
     lease::Lease,
     moves::{Parcel, Store},
-    session::{Built, Session},
+    session::{Built, Opened, Session},
     topology::Fault,
 };
 use crate::{
@@ -31,9 +31,11 @@ pub(super) enum Note {
     /// A session cannot go on.
     Broken { session: u64, cause: String },
     /// A queue that was to be added has its channel and all that it needs, or cannot have it.
-    Opened { session: u64, number: u64, queue: usize, opened: Result<Channel, Fault> },
-    /// A change of consumers is done.
-    Switched { session: u64, queue: usize, consumer: Option<Consumer>, prefetch: u16 },
+    Opened { session: u64, number: u64, queue: usize, opened: Result<Opened, Fault> },
+    /// A change of consumers is done, on the channel of this number.
+    Switched { session: u64, queue: usize, number: u64, consumer: Option<Consumer>, prefetch: u16 },
+    /// The channel of this number is of no use any more.
+    Ended { session: u64, queue: usize, number: u64, fault: Fault },
     /// The copy of a task is confirmed.
     Copied { session: u64, handle: Handle },
     /// The follow-up tasks of a `Done` are confirmed.
@@ -41,7 +43,7 @@ pub(super) enum Note {
     /// The follow-up tasks of a `Done` can never be stored.
     Unstorable { session: u64, handle: Handle, error: Error },
     /// A task that the master has not seen was moved on.
-    Passed { session: u64, queue: usize, tag: u64 },
+    Passed { session: u64, queue: usize, number: u64, tag: u64 },
     /// The readings of a survey agree.
     Surveyed { serial: u64, empty: bool, again_in: Duration },
     /// The readings of a survey were disturbed.
@@ -54,6 +56,7 @@ pub(super) enum Note {
 pub(super) type Notes = mpsc::UnboundedSender<Note>;
 
 /// A delivery in the master's hands.
+#[expect(clippy::struct_excessive_bools, reason = "an acceptance and a settlement may be under way at the same time")]
 pub(super) struct Open {
     pub(super) queue: usize,
     pub(super) tag: u64,
@@ -67,6 +70,10 @@ pub(super) struct Open {
     pub(super) acknowledged: bool,
     /// Its settlement is under way.
     pub(super) settling: bool,
+    /// … and is still a copy or tasks that follow.
+    pub(super) moving: bool,
+    /// Its channel is closed, so that it comes again. The settlement under way is finished without an acknowledgement.
+    pub(super) is_loose: bool,
     /// Of one that was accepted: that settlement, in case the session ends before it is stored.
     pub(super) last: Option<Settlement>,
 }
@@ -90,6 +97,8 @@ pub(super) struct Up {
 /// A batch of acknowledgements was written, or not.
 pub(super) struct Sent {
     pub(super) queue: usize,
+    /// Of the channel.
+    pub(super) number: u64,
     pub(super) handles: Vec<Handle>,
     pub(super) written: bool,
 }

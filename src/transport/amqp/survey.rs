@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     engine::Engine,
+    intake::Intake,
     session::Session,
     state::{Note, State},
     topology::{Counter, Fault},
@@ -164,7 +165,8 @@ impl Engine {
         let State::Up(up) = &mut self.state else { return self.surveyed(serial, false, LATER) };
         // A queue that we do not consume (credit 0) is judged by its readings alone.
         let unsettled = up.intakes.iter().any(|intake| intake.in_hand > 0 || !intake.held.is_empty());
-        let busy = up.intakes.iter().any(|intake| intake.is_busy() || intake.credit > 0 && !intake.is_attached());
+        let is_awaited = |intake: &Intake| intake.credit > 0 && intake.channel.is_some() && !intake.is_attached();
+        let busy = up.intakes.iter().any(|intake| intake.is_busy() || is_awaited(intake));
         if unsettled || by <= now {
             return self.surveyed(serial, false, SOON);
         }
@@ -173,7 +175,11 @@ impl Engine {
         }
         let look = Look {
             session: Rc::clone(&up.session),
-            queues: up.intakes.iter().map(|intake| intake.setup.name.clone()).collect(),
+            queues: up
+                .intakes
+                .available()
+                .map(|(queue, intake)| (queue, intake.number, intake.setup.name.clone()))
+                .collect(),
             horizon: Rc::clone(&self.horizon),
             clock: self.clock,
             began: now,
@@ -184,7 +190,11 @@ impl Engine {
                 Ok(Found::Nothing) => Note::Surveyed { serial, empty: true, again_in: Duration::ZERO },
                 Ok(Found::Work(again_in)) => Note::Surveyed { serial, empty: false, again_in },
                 Ok(Found::Disturbed) => Note::Disturbed { serial },
-                Err(fault) => Note::Broken { session, cause: fault.cause() },
+                Err((_, Fault::Broken(cause))) => Note::Broken { session, cause },
+                Err(((queue, number), fault)) => {
+                    let _ = notes.send(Note::Ended { session, queue, number, fault });
+                    Note::Disturbed { serial }
+                }
             };
             let _ = notes.send(note);
         });
@@ -201,16 +211,20 @@ enum Found {
     Disturbed,
 }
 
+/// The queue, with the number of its channel, that could not be read, and why.
+type Trouble = ((usize, u64), Fault);
+
 struct Look {
     session: Rc<Session>,
-    queues: Vec<String>,
+    /// With their indexes and the numbers of their channels.
+    queues: Vec<(usize, u64, String)>,
     horizon: Rc<RefCell<Horizon>>,
     clock: Clock,
     began: Instant,
 }
 
 impl Look {
-    async fn run(&self) -> Result<Found, Fault> {
+    async fn run(&self) -> Result<Found, Trouble> {
         match self.reading().await? {
             Found::Nothing => {}
             found => return Ok(found),
@@ -229,19 +243,19 @@ impl Look {
 
     /// One reading: all delay queues, then all work queues. To ask for a queue that is absent costs a channel and a line
     /// in the broker's log, so those come last, when nothing else speaks against the end.
-    async fn reading(&self) -> Result<Found, Fault> {
+    async fn reading(&self) -> Result<Found, Trouble> {
         let connection = self.session.reader();
         let mut counter = Counter::new(&connection);
-        let delays: Vec<(String, u64)> = self
-            .queues
-            .iter()
-            .flat_map(|queue| super::ladder::STEPS.map(|step| (super::ladder::name(queue, step), step)))
-            .filter(|(name, _)| self.session.topology.refusal(name).is_none())
-            .collect();
-        let is_present = |delay: &&(String, u64)| self.horizon.borrow().present.contains(&delay.0);
+        let steps = |(queue, number, name): &(usize, u64, String)| {
+            let of = (*queue, *number);
+            super::ladder::STEPS.map(|step| (super::ladder::name(name, step), step, of))
+        };
+        let is_used = |(name, ..): &(String, u64, _)| self.session.topology.refusal(name).is_none();
+        let delays: Vec<(String, u64, (usize, u64))> = self.queues.iter().flat_map(steps).filter(is_used).collect();
+        let is_present = |delay: &&(String, u64, _)| self.horizon.borrow().present.contains(&delay.0);
         let (present, absent): (Vec<_>, Vec<_>) = delays.iter().partition(is_present);
-        for (name, step) in present {
-            match self.count(&mut counter, name).await? {
+        for (name, step, of) in present {
+            match self.count(&mut counter, name, *of).await? {
                 None => return Ok(Found::Work(LATER)),
                 Some(Some(0) | None) => {}
                 Some(Some(_)) => return Ok(Found::Work(LATER.min(Duration::from_millis(*step)))),
@@ -251,8 +265,8 @@ impl Look {
         if found != Found::Nothing {
             return Ok(found);
         }
-        for (name, step) in absent {
-            let count = self.count(&mut counter, name).await?;
+        for (name, step, of) in absent {
+            let count = self.count(&mut counter, name, *of).await?;
             if count != Some(None) {
                 self.horizon.borrow_mut().present.insert(name.clone());
             }
@@ -267,11 +281,12 @@ impl Look {
     }
 
     /// The work queues of one reading.
-    async fn work(&self, counter: &mut Counter<'_>) -> Result<Found, Fault> {
-        for queue in &self.queues {
-            match self.count(counter, queue).await? {
+    async fn work(&self, counter: &mut Counter<'_>) -> Result<Found, Trouble> {
+        for (queue, number, name) in &self.queues {
+            let of = (*queue, *number);
+            match self.count(counter, name, of).await? {
                 Some(Some(0)) => {}
-                Some(None) => return Err(Fault::Absent(queue.clone())),
+                Some(None) => return Err((of, Fault::Absent(name.clone()))),
                 Some(Some(_)) | None => return Ok(Found::Work(SOON)),
             }
         }
@@ -279,10 +294,15 @@ impl Look {
     }
 
     /// One count; `None` if the answer came too slowly to be believed, three times.
-    async fn count(&self, counter: &mut Counter<'_>, queue: &str) -> Result<Option<Option<u64>>, Fault> {
+    async fn count(
+        &self,
+        counter: &mut Counter<'_>,
+        queue: &str,
+        of: (usize, u64),
+    ) -> Result<Option<Option<u64>>, Trouble> {
         for _ in 0..3 {
             let asked = self.clock.now().at;
-            let count = counter.ready(queue).await?;
+            let count = counter.ready(queue).await.map_err(|fault| (of, fault))?;
             if count != Some(0) || self.clock.now().at.since(asked) <= SLOW {
                 return Ok(Some(count));
             }
