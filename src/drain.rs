@@ -282,9 +282,10 @@ impl Drain {
             (None, Some((left, error))) if limit.is_none_or(|limit| left <= limit) => Err(error.into()),
             (None, _) => Ok(None),
             (Some(None), _) => Err(transport::Error::Closed.into()),
-            (Some(Some(Event::Lost { error, .. } | Event::QueueUnavailable { error, .. } | Event::Refused(error))), _) => {
-                Err(error.into())
-            }
+            (
+                Some(Some(Event::Lost { error, .. } | Event::QueueUnavailable { error, .. } | Event::Refused(error))),
+                _,
+            ) => Err(error.into()),
             (Some(Some(event)), _) => {
                 match &event {
                     Event::Stalled(error) => {

@@ -15,6 +15,7 @@ const PURE: &[&str] = &[
     "master/core",
     "master/ping",
     "master/pool",
+    "master/pace",
     "master/slot",
     "master/stall",
     "master/shutdown",

@@ -18,6 +18,8 @@ mod socket;
 mod steered;
 #[path = "support/mod.rs"]
 mod support;
+#[path = "control/unavailable.rs"]
+mod unavailable;
 
 use std::collections::BTreeSet;
 

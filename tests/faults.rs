@@ -19,7 +19,7 @@
 //! | a delay queue is one of somebody else, which does not bring tasks back | said once, another step is taken | `unfit::a_delay_queue_…` |
 //! | a queue goes with its last consumer, and is paused | it keeps a consumer | `unfit::a_queue_that_goes_…` |
 //! | a queue loses tasks by the way it was declared | a warning at the start with its name and the reason; a stream is refused | `unfit::queues_that_…`, `unfit::a_stream_…` |
-//! | a queue cannot be worked (exclusive consumer, no permission, absent and `declare: passive`, its channel closed) | it is unavailable, shown and tried again; the others are worked; halt mode: 69 after 30 s | `unavailable`, `amqp/unavailable.rs`, `simulation` |
+//! | a queue cannot be worked (exclusive consumer, no permission, absent and `declare: passive`, its channel closed) | it is unavailable, shown and tried again; the others are worked; halt mode: 69 after 30 s | `unavailable`, `control/unavailable.rs`, `amqp/unavailable.rs`, `simulation` |
 //! | a delay queue or `_failed` is deleted | made again when it is missed | `cut::a_delay_queue_deleted_…` |
 //! | `_failed` is full | dead letters are kept in their queue and offered again; a stop ends | `cut::dead_letters_that_are_not_taken_…` |
 //! | memory alarm | acknowledgements go on, retries wait, a stop ends; what was sent into the alarm may be there twice, by one id | `alarm` |

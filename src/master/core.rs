@@ -565,7 +565,7 @@ impl Core {
         if pool.credit <= pool.seats() {
             return;
         }
-        let lull_at = pool.pace.ended_at + pool::LULL;
+        let lull_at = pool.pace.ended_at + super::pace::LULL;
         if pool.in_hand == 0 || pool.waiting.is_empty() {
             return;
         }

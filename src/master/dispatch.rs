@@ -161,7 +161,7 @@ impl Core {
             pool.pace.ended_at = now;
         }
         if pool.credit > pool.seats() {
-            self.timers.arm(Owner::Queue(index), now + super::pool::LULL);
+            self.timers.arm(Owner::Queue(index), now + super::pace::LULL);
         }
         self.in_hand += 1;
         let handle = delivery.handle;

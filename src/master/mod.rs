@@ -18,6 +18,7 @@ pub mod event;
 mod measure;
 mod memory;
 mod once;
+mod pace;
 mod parking;
 mod ping;
 pub(crate) mod pool;

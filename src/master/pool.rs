@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{event::QueuePlan, unique::Waiting};
+use super::{event::QueuePlan, pace::Pace, unique::Waiting};
 use crate::{
     clock::Instant,
     config::{Breaker, Rate},
@@ -24,15 +24,6 @@ const BYTES_AHEAD: u64 = 8 * 1024 * 1024;
 /// disk, some milliseconds later: until then there must be enough to go on with.
 const SHORT_CREDIT_PER_SEAT: u32 = 256;
 const SHORT_CREDIT: u32 = 512;
-/// Tasks are short below this on the average …
-const SHORT: Duration = Duration::from_millis(1);
-/// … until they are above this: a credit that swings costs more than it brings.
-const LONG: Duration = Duration::from_millis(4);
-/// Tasks seen before the credit is raised.
-const SHORT_AFTER: u32 = 16;
-/// With raised credit: no task ended for this long, so they are not short any more.
-pub(super) const LULL: Duration = Duration::from_millis(50);
-
 /// The pool of one queue.
 #[derive(Debug)]
 #[expect(
@@ -383,37 +374,6 @@ impl Window {
     fn per_second(&self) -> u32 {
         let calls = f64::from(self.rate.calls) / self.rate.period.as_secs_f64();
         (calls.min(f64::from(self.rate.calls)).ceil() as u32).max(1)
-    }
-}
-
-/// How long the queue's tasks take and how large they are, on the average of late.
-#[derive(Debug, Default)]
-pub(super) struct Pace {
-    seen: u32,
-    mean: Duration,
-    short: bool,
-    mean_body: u64,
-    /// When a task last ended.
-    pub(super) ended_at: Instant,
-}
-
-impl Pace {
-    pub(super) fn ended(&mut self, now: Instant, took: Duration, body: usize) {
-        self.seen = self.seen.saturating_add(1);
-        self.mean = (self.mean * 7 + took) / 8;
-        self.mean_body = (self.mean_body * 7 + body as u64) / 8;
-        self.ended_at = now;
-        self.short = self.seen >= SHORT_AFTER && self.mean < if self.short { LONG } else { SHORT };
-    }
-
-    pub(super) fn is_short(&self) -> bool {
-        self.short
-    }
-
-    /// Nothing ended for a while: begin to measure anew.
-    pub(super) fn lulled(&mut self) {
-        self.seen = 0;
-        self.short = false;
     }
 }
 
