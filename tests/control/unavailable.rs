@@ -29,9 +29,9 @@ fn an_unavailable_queue_is_shown_and_comes_back_and_the_others_are_worked() {
     assert!(health.code != 0 && said.contains("queue bad is unavailable"), "{said}");
     demo.submit_all("foo", (0..20).map(|n| format!(r#"{{"n":{n}}}"#)));
     until("the other queue is not worked", || demo.done().len() == 20);
-    demo.submit("bad", r#"{"n":20}"#);
     foreign.stop_consuming();
     master.expect("Queue bad is available again");
+    demo.submit("bad", r#"{"n":20}"#);
     until("it is not worked again", || demo.done().len() == 21);
     assert!(demo.run(&["health"]).code == 0);
     told(&demo, &["stop"]);
