@@ -169,6 +169,48 @@ fn a_missing_permission_on_one_queue_stops_that_one() {
 }
 
 #[test]
+fn a_limit_of_the_virtual_host_holds_up_one_task_alone() {
+    let Some(at) = At::fresh() else { return };
+    let broker = broker::shared().expect("it was there");
+    let mut party = Party::attached(&at, &[setup("foo", &[Duration::from_millis(100)]), setup("bar", &[])], 2);
+    party.submit(tasks("foo", 2));
+    let held = party.deliveries(2);
+    broker.control(&["set_vhost_limits", "-p", vhost(&at), r#"{"max-queues":1}"#]);
+    // The step of an hour cannot be made; a smaller one is there.
+    party.settle_now(held[0].handle, Settlement::Snooze { after: Duration::from_hours(1) });
+    works(&mut party, 1, "bar");
+    // Of this queue there is none: its task waits, and others are worked.
+    party.submit(tasks("bar", 1));
+    let waits = party.delivery();
+    party.settle(waits.handle, Settlement::Snooze { after: Duration::from_hours(1) });
+    party.settle_now(held[1].handle, done());
+    works(&mut party, 0, "foo");
+    broker.control(&["clear_vhost_limits", "-p", vhost(&at)]);
+    party.settled(&[waits.handle]);
+    works(&mut party, 1, "bar");
+}
+
+#[test]
+fn tasks_that_follow_into_a_queue_of_somebodys_own_are_told_at_once() {
+    let Some(at) = At::fresh() else { return };
+    let mut party = Party::attached(&at, &[setup("foo", &[])], 1);
+    party.submit(tasks("foo", 1));
+    let held = party.delivery();
+    let foreign = Foreign::connect(&at.0);
+    foreign.declare_exclusive("theirs");
+    party.settle(held.handle, Settlement::Done { submit: vec![task("theirs", "a")] });
+    let error = party.wait("Unstorable", |event| match event {
+        Event::Unstorable { handle, error, .. } if *handle == held.handle => Some(error.to_string()),
+        Event::Lost { error, .. } => panic!("{error}"),
+        _ => None,
+    });
+    assert!(error.contains("\"theirs\"") && error.contains("RESOURCE_LOCKED"), "{error}");
+    let failure = Box::new(Failure::new(Reason::Error, "not stored", Timestamp(1_700_000_000_000)));
+    party.settle_now(held.handle, Settlement::Dead(failure));
+    works(&mut party, 0, "foo");
+}
+
+#[test]
 fn a_channel_that_the_broker_closes_takes_its_queue_alone() {
     let Some(broker) = broker::own() else { return };
     broker.control(&[

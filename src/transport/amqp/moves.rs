@@ -65,14 +65,16 @@ impl From<Unstored> for Error {
 
 impl Store {
     /// Stores one message, however long it takes. Ends without only when the session cannot go on.
-    pub(super) async fn insist(&self, mut parcel: Parcel) -> Result<(), ()> {
+    pub(super) async fn insist(&self, parcel: Parcel) -> Result<(), ()> {
         let mut failures = 0;
         loop {
-            let cause = match self.try_one(&mut parcel).await? {
+            // Each time from the step that its delay asks for.
+            let cause = match self.try_one(&mut parcel.clone()).await? {
                 Tried::Stored => return Ok(()),
                 Tried::Again(cause) | Tried::No(cause) => cause,
             };
             failures += 1;
+            self.session.topology.ask_again(&parcel.place);
             let pause = PAUSES.delay(failures);
             self.warn(format!(
                 "queue \"{}\" did not take a task: {cause}; it is kept, and offered again in {} s",
@@ -101,7 +103,8 @@ impl Store {
         self.avoid_stuck(parcel);
         match self.find_step(parcel).await {
             Ok(()) => {}
-            Err(Fault::Late(cause) | Fault::Broken(cause)) => return self.broken(cause),
+            Err(Fault::Broken(cause)) => return self.broken(cause),
+            Err(Fault::Late(cause)) => return Ok(Tried::Again(cause)),
             Err(fault) => return Ok(Tried::No(fault.cause())),
         }
         loop {
@@ -119,10 +122,10 @@ impl Store {
                         Ok(()) => {}
                         Err(Fault::Absent(_)) if self.step_down(parcel, "does not exist") => declared = false,
                         Err(Fault::Absent(_)) => return Ok(Tried::No("it does not exist".to_owned())),
-                        Err(Fault::Forbidden(cause)) => return Ok(Tried::No(cause)),
-                        Err(Fault::Refused(cause) | Fault::Late(cause) | Fault::Broken(cause)) => {
-                            return self.broken(cause);
-                        }
+                        // Another step, which is looked for at the next try.
+                        Err(Fault::Late(cause)) => return Ok(Tried::Again(cause)),
+                        Err(Fault::Forbidden(cause) | Fault::Refused(cause)) => return Ok(Tried::No(cause)),
+                        Err(Fault::Broken(cause)) => return self.broken(cause),
                     }
                 }
                 Published::Nacked => match pauses.next() {
@@ -207,8 +210,12 @@ impl Store {
             match self.session.topology.ensure(&self.session.reader(), &parcel.place).await {
                 Ok(()) => {}
                 Err(Fault::Absent(queue)) => return Err(Unstored::Ever(Error::NoSuchQueue { queue })),
-                Err(Fault::Forbidden(cause)) => return Err(Unstored::Ever(not_stored(parcel, cause))),
-                Err(Fault::Refused(cause) | Fault::Late(cause) | Fault::Broken(cause)) => {
+                // The queue alone is refused: somebody's own, one too many, one that is not made for this.
+                Err(Fault::Forbidden(cause) | Fault::Refused(cause)) => {
+                    return Err(Unstored::Ever(not_stored(parcel, cause)));
+                }
+                Err(Fault::Late(cause)) => return Err(passing(parcel, cause)),
+                Err(Fault::Broken(cause)) => {
                     let _: Result<(), ()> = self.broken(cause.clone());
                     return Err(passing(parcel, cause));
                 }

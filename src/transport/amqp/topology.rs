@@ -3,7 +3,11 @@
 //! A queue that exists is used as it is. Everything that the broker may answer with an error happens on a
 //! throw-away channel, because an error closes the channel it is raised on.
 
-use std::{cell::RefCell, collections::HashSet, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use lapin::{
     Channel, Connection, ErrorKind,
@@ -164,6 +168,8 @@ pub(super) struct Topology {
     /// `declare: passive`: nothing is made.
     passive: bool,
     known: RefCell<HashSet<String>>,
+    /// Delay queues that could not be made, and why: each question costs channels, of which a connection has only so many.
+    refused: RefCell<HashMap<String, Fault>>,
     /// What the process knows about those that others have declared.
     natures: Rc<Natures>,
     /// One declares at a time, so that many moves to a missing queue make it once.
@@ -172,7 +178,13 @@ pub(super) struct Topology {
 
 impl Topology {
     pub(super) fn new(passive: bool, natures: Rc<Natures>) -> Self {
-        Self { passive, natures, known: RefCell::default(), turn: tokio::sync::Mutex::new(()) }
+        Self {
+            passive,
+            natures,
+            known: RefCell::default(),
+            refused: RefCell::default(),
+            turn: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// The queue turned out to be gone.
@@ -200,7 +212,21 @@ impl Topology {
         if let Some(refusal) = self.refusal(&place.name()).filter(|_| matches!(place, Place::Delay(..))) {
             return Err(Fault::Refused(refusal));
         }
-        self.make(connection, place, UNKNOWN).await
+        if let Some(fault) = self.refused.borrow().get(&place.name()) {
+            return Err(fault.clone());
+        }
+        let made = self.make(connection, place, UNKNOWN).await;
+        if let (Place::Delay(..), Err(fault @ (Fault::Absent(_) | Fault::Forbidden(_) | Fault::Refused(_)))) =
+            (place, &made)
+        {
+            self.refused.borrow_mut().insert(place.name(), fault.clone());
+        }
+        made
+    }
+
+    /// A queue that was refused may be had by now.
+    pub(super) fn ask_again(&self, place: &Place) {
+        self.refused.borrow_mut().remove(&place.name());
     }
 
     /// The same; dead letters are to be kept so long there, in milliseconds.
