@@ -31,6 +31,8 @@
 //! | what a task submits can never be stored | it has failed: retried, at last dead-lettered with the reason | `amqp/unstorable.rs`, `simulation` |
 //! | the settings change while the broker is away | they are in force when it is back | `control/reload.rs` |
 //! | masters are killed with the same task in hand | dead-lettered as `deliveries` at the limit, not before; classic queues too | `limits::a_task_whose_…`, `limits::nor_is_it_…` |
+//! | the broker takes back what is held for 5 s | schedules fire each moment once, slow walks and paused queues go on, no session is lost | `held` |
+//! | the scheduler is killed, or is frozen until another one has taken over | each moment is fired, once | `held::each_moment_…`, `held::a_scheduler_that_was_frozen_…` |
 //! | the file is locked by another program | waited for 10 s, then told, kept and tried again; submitters get an error; a stop ends | `file::a_lock_…` |
 //! | the disk is full | what must be stored is kept and tried again; submitters get an error | `file::a_full_disk_…` |
 //! | the folder can only be read | 69 with the reason | `file::a_folder_…` |
@@ -53,6 +55,8 @@ mod crash;
 mod cut;
 #[path = "faults/file.rs"]
 mod file;
+#[path = "faults/held.rs"]
+mod held;
 #[path = "faults/hostile.rs"]
 mod hostile;
 #[path = "faults/limits.rs"]

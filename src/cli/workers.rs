@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     app::{App, WORKER},
+    clock::Clock,
     config::{self, Config, Mode, Queue, Sources, Target, parse_duration},
     control::server::{self, Socket},
     error::{Code, Error},
@@ -91,7 +92,7 @@ fn work(app: &App, global: &Global, verb: &Workers, report: Option<&Rc<RefCell<R
             for schedule in &config.schedules {
                 info(&schedule.announcement());
             }
-            Some(Timer::new(config.schedules.clone()))
+            Some(Timer::new(config.schedules.clone(), Clock::wall()))
         }
     };
     let reader = reader(app, global, verb, &config, level)?;

@@ -105,7 +105,7 @@ impl Shell {
             None if schedules.is_empty() => return,
             None => {
                 self.transport.ask(Request::Lease { application: self.application.clone() });
-                self.timer = Some(Timer::new(schedules.clone()));
+                self.timer = Some(Timer::new(schedules.clone(), now));
                 schedules
             }
         };

@@ -19,6 +19,9 @@ use crate::{
 
 /// After a moment could not be stored: how long until it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Of the moments that passed while none could be fired here, all of this last time are made up for; of earlier ones at
+/// most one.
+const MADE_UP: Duration = Duration::from_mins(5);
 
 /// What the timer wants done.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +51,9 @@ struct Entry {
     skips: bool,
     /// The moment that is remembered, as far as this timer knows.
     last: Option<Timestamp>,
+    /// Since when this master wants to fire it. What came before was missed; what comes is not, though the lease or the
+    /// connection is away for a while.
+    since: Timestamp,
 }
 
 impl Entry {
@@ -56,6 +62,20 @@ impl Entry {
         let moment = self.next.filter(|_| !self.pending)?;
         Some(self.again_at.map_or(moment, |again_at| moment.max(again_at)))
     }
+
+    /// The moment to fire next if the last one that fired was `last`. With `all`, none that is behind is left out without
+    /// another one fired for it.
+    fn after(&self, last: Timestamp, now: Timestamp, all: bool) -> Option<Timestamp> {
+        let is_past = |moment: &Timestamp| *moment <= now;
+        let upcoming = self.schedule.when.next_after(last);
+        let Some(behind) = upcoming.filter(is_past) else { return upcoming };
+        let from = Timestamp(now.0.saturating_sub_unsigned(MADE_UP.as_millis() as u64));
+        if behind > from {
+            return upcoming;
+        }
+        let recent = self.schedule.when.next_after(from);
+        if recent.is_none_or(|recent| recent > now) && all { last_between(self, last, now) } else { recent }
+    }
 }
 
 /// The moments of all schedules.
@@ -63,14 +83,19 @@ impl Entry {
 pub struct Timer {
     entries: Vec<Entry>,
     leading: bool,
+    /// … now or before.
+    has_led: bool,
 }
 
 impl Timer {
     /// A timer that does not hold the lease yet.
     #[must_use]
-    pub fn new(schedules: Vec<Schedule>) -> Self {
-        let entry = |schedule| Entry { schedule, next: None, again_at: None, pending: false, skips: false, last: None };
-        Self { entries: schedules.into_iter().map(entry).collect(), leading: false }
+    pub fn new(schedules: Vec<Schedule>, now: Timestamp) -> Self {
+        let entry = |schedule| {
+            let (next, again_at, last) = (None, None, None);
+            Entry { schedule, next, again_at, pending: false, skips: false, last, since: now }
+        };
+        Self { entries: schedules.into_iter().map(entry).collect(), leading: false, has_led: false }
     }
 
     /// Other schedules in the place of these. One that is the same goes on as if nothing had happened; a new or changed
@@ -89,7 +114,7 @@ impl Timer {
                     let (pending, skips, last) =
                         known.map_or((false, false, None), |entry| (entry.pending, entry.skips, entry.last));
                     let next = schedule.when.next_after(now).filter(|_| self.leading);
-                    Entry { schedule, next, again_at: None, pending, skips, last }
+                    Entry { schedule, next, again_at: None, pending, skips, last, since: now }
                 }
             });
         }
@@ -98,20 +123,26 @@ impl Timer {
 
     /// We are the scheduler; `memory` is the last moment of each schedule that fired before.
     pub fn lead(&mut self, now: Timestamp, memory: &[(String, Timestamp)]) -> Vec<Act> {
-        self.leading = true;
         let memory: HashMap<&str, Timestamp> = memory.iter().map(|(id, moment)| (id.as_str(), *moment)).collect();
         let mut acts = Vec::new();
         for entry in &mut self.entries {
             entry.pending = false;
             entry.again_at = None;
-            entry.next = entry.schedule.when.next_after(now);
             entry.last = memory.get(entry.schedule.id.as_str()).copied();
-            let Some(last) = entry.last else { continue };
-            let Some(missed) = last_between(entry, last, now) else { continue };
+            // A clock that was set back must not keep it from firing.
+            let since = entry.since.min(now);
+            let fired = entry.last.unwrap_or(since).max(since).min(now);
+            entry.next = entry.after(fired, now, self.has_led);
+            let Some(missed) = entry.last.and_then(|last| last_between(entry, last, since)) else { continue };
             let run = entry.schedule.misfire == Misfire::RunOnce;
+            if !run && entry.next.is_some_and(|next| next <= now) {
+                // That one moves the memory on.
+                continue;
+            }
             (entry.pending, entry.skips) = (true, !run);
             acts.push(act(&entry.schedule, missed, run));
         }
+        (self.leading, self.has_led) = (true, true);
         acts
     }
 
@@ -141,14 +172,7 @@ impl Timer {
         entry.again_at = None;
         if stored {
             entry.last = entry.last.max(Some(moment));
-            // Moments that passed while this one was being stored are not made up for: at most one is behind.
-            let after = moment.max(now);
-            let upcoming = entry.schedule.when.next_after(moment);
-            entry.next = if upcoming.is_some_and(|next| next <= after) {
-                last_between(entry, moment, now).or(upcoming)
-            } else {
-                upcoming
-            };
+            entry.next = entry.after(moment, now, true);
         } else if !entry.skips {
             // The same moment: its task has the same id then, should it have been stored after all.
             entry.next = Some(moment);
@@ -218,10 +242,11 @@ fn task_id(schedule: &str, moment: Timestamp) -> String {
 mod tests {
     use super::{cron::Fields, when::When, *};
 
-    fn timer(misfire: Misfire, field: (&str, &str)) -> Timer {
+    /// A timer that waits for the lease since this second.
+    fn timer(since: i64, misfire: Misfire, field: (&str, &str)) -> Timer {
         let mut fields = Fields { timezone: Some("UTC".to_owned()), ..Fields::default() };
         *fields.by_name(field.0).unwrap() = Some(field.1.to_owned());
-        Timer::new(vec![Schedule {
+        let schedule = Schedule {
             id: "s".to_owned(),
             queue: "q".to_owned(),
             target: Target::Worker("kind".to_owned()),
@@ -229,7 +254,8 @@ mod tests {
             when: When::new(&fields, None).unwrap(),
             misfire,
             fields: String::new(),
-        }])
+        };
+        Timer::new(vec![schedule], seconds(since))
     }
 
     fn seconds(seconds: i64) -> Timestamp {
@@ -244,20 +270,84 @@ mod tests {
     fn of_what_was_missed_the_last_counts_however_much_it_was() {
         let now = seconds(400_000_000);
         let memory = [("s".to_owned(), seconds(5))];
-        let mut often = timer(Misfire::RunOnce, ("second", "*"));
+        let begun = |misfire, field| timer(400_000_000, misfire, field);
+        let mut often = begun(Misfire::RunOnce, ("second", "*"));
         assert_eq!(moments(&often.lead(now, &memory)), [(400_000_000, true)]);
-        let mut hourly = timer(Misfire::Skip, ("minute", "30"));
+        let mut hourly = begun(Misfire::Skip, ("minute", "30"));
         assert_eq!(moments(&hourly.lead(now, &memory)), [(399_997_800, false)]);
         for last in [now, seconds(400_000_001), Timestamp(i64::MAX)] {
-            assert_eq!(timer(Misfire::RunOnce, ("second", "*")).lead(now, &[("s".to_owned(), last)]), []);
+            assert_eq!(begun(Misfire::RunOnce, ("second", "*")).lead(now, &[("s".to_owned(), last)]), []);
         }
         let nonsense = [("s".to_owned(), Timestamp(i64::MIN))];
-        assert_eq!(moments(&timer(Misfire::RunOnce, ("second", "*")).lead(now, &nonsense)), [(400_000_000, true)]);
+        assert_eq!(moments(&begun(Misfire::RunOnce, ("second", "*")).lead(now, &nonsense)), [(400_000_000, true)]);
+    }
+
+    /// Fires whatever is due at this second; the moments.
+    fn fire_all(timer: &mut Timer, now: i64) -> Vec<i64> {
+        let mut all = Vec::new();
+        while let [(moment, run)] = moments(&timer.due(seconds(now)))[..] {
+            assert!(run, "a moment of this master is not skipped");
+            all.push(moment);
+            timer.fired(seconds(now), "s", seconds(moment), true);
+        }
+        all
+    }
+
+    #[test]
+    fn what_passed_while_the_lease_was_away_is_fired_moment_by_moment() {
+        for misfire in [Misfire::Skip, Misfire::RunOnce] {
+            let mut timer = timer(100, misfire, ("second", "*/4"));
+            timer.lead(seconds(101), &[]);
+            assert_eq!(fire_all(&mut timer, 109), [104, 108]);
+            timer.follow();
+            assert_eq!((timer.due(seconds(113)), timer.next_moment()), (Vec::new(), None));
+            // Another one fired 112 meanwhile.
+            assert_eq!(timer.lead(seconds(121), &[("s".to_owned(), seconds(112))]), []);
+            assert_eq!(fire_all(&mut timer, 121), [116, 120]);
+            assert_eq!(timer.next_moment(), Some(seconds(124)));
+        }
+    }
+
+    #[test]
+    fn what_passed_while_another_one_was_taken_over_from_is_fired_and_what_was_before_is_missed() {
+        let memory = [("s".to_owned(), seconds(60))];
+        let mut skips = timer(202, Misfire::Skip, ("second", "*/4"));
+        assert_eq!(skips.lead(seconds(209), &memory), []);
+        assert_eq!(fire_all(&mut skips, 209), [204, 208]);
+        let mut runs = timer(202, Misfire::RunOnce, ("second", "*/4"));
+        assert_eq!(moments(&runs.lead(seconds(209), &memory)), [(200, true)]);
+        runs.fired(seconds(209), "s", seconds(200), true);
+        assert_eq!(fire_all(&mut runs, 209), [204, 208]);
+    }
+
+    #[test]
+    fn of_a_long_absence_the_last_minutes_are_made_up_for_or_the_last_moment() {
+        let memory = [("s".to_owned(), seconds(0))];
+        let timer_of = |field| {
+            let mut timer = timer(0, Misfire::Skip, field);
+            timer.lead(seconds(1), &memory);
+            timer.follow();
+            timer.lead(seconds(36_030), &memory);
+            fire_all(&mut timer, 36_030)
+        };
+        assert_eq!(timer_of(("minute", "*")), [35_760, 35_820, 35_880, 35_940, 36_000]);
+        assert_eq!(timer_of(("minute", "20")), [33_600]);
+        // One that waited for long, while another one led that perhaps knew no such schedule.
+        let mut waited = timer(0, Misfire::Skip, ("minute", "20"));
+        waited.lead(seconds(36_030), &memory);
+        assert_eq!(fire_all(&mut waited, 36_030), [0; 0]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nothing_from_firing() {
+        let mut timer = timer(9_000, Misfire::Skip, ("minute", "*"));
+        timer.lead(seconds(50), &[]);
+        assert_eq!(timer.next_moment(), Some(seconds(60)));
     }
 
     #[test]
     fn what_could_not_be_stored_is_tried_again_as_the_moment_that_it_was() {
-        let mut timer = timer(Misfire::Skip, ("minute", "*"));
+        let mut timer = timer(50, Misfire::Skip, ("minute", "*"));
         timer.lead(seconds(50), &[]);
         assert_eq!(moments(&timer.due(seconds(63))), [(60, true)]);
         assert_eq!(timer.next_moment(), None);
@@ -268,7 +358,11 @@ mod tests {
         timer.fired(seconds(65), "s", seconds(60), true);
         assert_eq!(timer.next_moment(), Some(seconds(120)));
         assert_eq!(timer.last_moments(), [("s", Some(seconds(60)))]);
-        // A moment that is skipped is not run because its skipping could not be stored.
+    }
+
+    #[test]
+    fn a_moment_that_is_skipped_is_not_run_because_its_skipping_could_not_be_stored() {
+        let mut timer = timer(130, Misfire::Skip, ("minute", "*"));
         assert_eq!(moments(&timer.lead(seconds(130), &[("s".to_owned(), seconds(60))])), [(120, false)]);
         timer.fired(seconds(131), "s", seconds(120), false);
         assert_eq!(timer.next_moment(), Some(seconds(180)));

@@ -30,7 +30,7 @@ const VHOSTS: usize = 12;
 /// The broker of this test program; `None` when there is none, after saying so.
 pub fn shared() -> Option<&'static Broker> {
     static SHARED: OnceLock<Option<Broker>> = OnceLock::new();
-    let broker = SHARED.get_or_init(Broker::find).as_ref();
+    let broker = SHARED.get_or_init(|| Broker::find(&Settings::default())).as_ref();
     if broker.is_none() {
         println!("left out: no rabbitmq-server found");
     }
@@ -53,7 +53,7 @@ pub fn own() -> Option<Broker> {
         println!("left out: the broker was supplied from outside and is not ours to kill");
         return None;
     }
-    let broker = Broker::find();
+    let broker = Broker::find(&Settings::default());
     if broker.is_none() {
         println!("left out: no rabbitmq-server found");
     }
@@ -69,7 +69,34 @@ pub fn own_with(settings: &str, plugins: &str) -> Option<Broker> {
         return None;
     }
     shared()?;
-    Some(Broker::of(Node::start(None, settings, plugins)))
+    Some(Broker::of(Node::start(None, &Settings { plain: settings, plugins, ..Settings::default() })))
+}
+
+/// A broker of this test program that gives up what is unacknowledged for 5 s, where others wait 30 minutes: it looks for
+/// such each second and closes their channels. `None` as with [`own`].
+pub fn impatient() -> Option<&'static Broker> {
+    static IMPATIENT: OnceLock<Option<Broker>> = OnceLock::new();
+    if std::env::var_os("ASYNCTASK_TEST_BROKER").is_some() {
+        println!("left out: the broker was supplied from outside, and is not to be configured");
+        return None;
+    }
+    let advanced = "[{rabbit, [{channel_tick_interval, 1000}]}].\n";
+    let settings = Settings { plain: "consumer_timeout = 5000\n", advanced, plugins: "" };
+    let broker = IMPATIENT.get_or_init(|| Broker::find(&settings)).as_ref();
+    if broker.is_none() {
+        println!("left out: no rabbitmq-server found");
+    }
+    broker
+}
+
+/// What a broker is configured with beside what all of ours have.
+#[derive(Default)]
+struct Settings<'a> {
+    /// Lines of `rabbitmq.conf`.
+    plain: &'a str,
+    /// All of `advanced.config`; empty: none.
+    advanced: &'a str,
+    plugins: &'a str,
 }
 
 /// A running broker.
@@ -96,7 +123,7 @@ struct Node {
 }
 
 impl Broker {
-    fn find() -> Option<Self> {
+    fn find(settings: &Settings<'_>) -> Option<Self> {
         if let Ok(base) = std::env::var("ASYNCTASK_TEST_BROKER") {
             let base = base.trim_end_matches('/').to_owned();
             return Some(Self { base, node: None, vhosts: AtomicUsize::new(0), made: Mutex::new(0) });
@@ -107,7 +134,7 @@ impl Broker {
             assert!(std::env::var_os("ASYNCTASK_REQUIRE_BROKER").is_none(), "no rabbitmq-server, but one is required");
             return None;
         }
-        Some(Self::of(Node::start(root, "", "")))
+        Some(Self::of(Node::start(root, settings)))
     }
 
     fn of(node: Node) -> Self {
@@ -188,11 +215,11 @@ impl Broker {
 }
 
 impl Node {
-    fn start(root: Option<PathBuf>, settings: &str, plugins: &str) -> Self {
+    fn start(root: Option<PathBuf>, settings: &Settings<'_>) -> Self {
         let temporary = outside(root.as_deref(), &std::env::temp_dir());
         let made = tempfile::Builder::new().prefix("broker-").tempdir_in(temporary).expect("a temporary folder").keep();
         let folder = std::env::temp_dir().join(made.file_name().expect("it has a name"));
-        Self::fill(&made, settings, plugins);
+        Self::fill(&made, settings);
         let [port, dist_port, epmd_port] = free_ports();
         let epmd = command(root.as_deref(), "epmd")
             .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
@@ -224,15 +251,18 @@ impl Node {
     }
 
     /// Fills a broker's folder with what it reads at its start.
-    fn fill(folder: &Path, settings: &str, plugins: &str) {
+    fn fill(folder: &Path, settings: &Settings<'_>) {
         std::fs::create_dir_all(folder.join("home")).expect("a folder of ours");
         let cookie = folder.join("home/.erlang.cookie");
         std::fs::write(&cookie, "ASYNCTASKTESTBROKER").expect("a file of ours");
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o400);
         std::fs::set_permissions(&cookie, private).expect("a file of ours");
-        std::fs::write(folder.join("plugins"), format!("[{plugins}].")).expect("a file of ours");
-        let settings = format!("disk_free_limit.absolute = 1MB\nlog.file.level = warning\n{settings}");
-        std::fs::write(folder.join("rabbit.conf"), settings).expect("a file of ours");
+        std::fs::write(folder.join("plugins"), format!("[{}].", settings.plugins)).expect("a file of ours");
+        let plain = format!("disk_free_limit.absolute = 1MB\nlog.file.level = warning\n{}", settings.plain);
+        std::fs::write(folder.join("rabbit.conf"), plain).expect("a file of ours");
+        if !settings.advanced.is_empty() {
+            std::fs::write(folder.join("advanced.config"), settings.advanced).expect("a file of ours");
+        }
     }
 
     fn command(&self, program: &str) -> Command {
@@ -256,6 +286,7 @@ impl Node {
             .env("RABBITMQ_MNESIA_BASE", self.folder.join("mnesia"))
             .env("RABBITMQ_LOG_BASE", self.folder.join("log"))
             .env("RABBITMQ_CONFIG_FILE", self.folder.join("rabbit.conf"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", self.folder.join("advanced.config"))
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.folder.join("plugins"))
             .env("RABBITMQ_GENERATED_CONFIG_DIR", self.folder.join("config"))

@@ -35,6 +35,13 @@ impl Foreign {
         assert!(matches!(confirmed, Ok(lapin::Confirmation::Ack(None))), "{confirmed:?}");
     }
 
+    /// Messages that lie ready in a queue.
+    pub fn ready(&self, queue: &str) -> u32 {
+        let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
+        let declared = self.channel.queue_declare(queue.into(), options, FieldTable::default());
+        self.runtime.block_on(declared).expect("the queue").message_count()
+    }
+
     /// Takes a message off a queue, if there is one.
     pub fn take(&self, queue: &str) -> Option<Delivery> {
         self.runtime.block_on(async {

@@ -1,36 +1,30 @@
-//! The lease of the one scheduler of an application, and its memory of what has fired.
+//! The lease of the one scheduler of an application: asking for it, keeping it, and firing while it is held.
 //!
-//! Both are one thing: an exclusive consumer of a durable classic queue. Its messages, one a schedule, are held
-//! unacknowledged and replaced after each fire; when the holder is gone the broker gives queue and messages to the next.
-//! It lives on the publishing connection: a scheduler that cannot publish should not hold the lease.
+//! It has a connection of its own, so that whatever the broker does to it costs no session. What it means to hold it is
+//! in [`lease_memory`](super::lease_memory).
 
-use std::{cell::Cell, collections::HashMap, rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
-use futures_util::{FutureExt as _, StreamExt as _};
-use lapin::{
-    Acker, BasicProperties, Channel, Consumer,
-    message::Delivery as Message,
-    options::{BasicAckOptions, BasicConsumeOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable},
-};
+use lapin::Connection;
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
-    address::{PATIENCE, code, said},
+    address::{Address, PATIENCE},
     engine::Engine,
-    moves::{Parcel, Store},
-    publish::{Outgoing, Published},
+    lease_memory::{self, Held, Lost},
+    moves::{PAUSES, Parcel, Store},
     state::State,
-    topology::{answer, close, open_channel, short},
 };
 use crate::{
-    clock::Timestamp,
+    clock::{Clock, Timestamp},
     task::NewTask,
     transport::{Error, Event, Events},
 };
 
 /// Between two tries to get the lease.
 const AGAIN: Duration = Duration::from_secs(3);
+/// An orderly end of the connection may take this long.
+const HANGING_UP: Duration = Duration::from_millis(900);
 
 /// The running attempt to be or become the scheduler.
 pub(super) struct Lease {
@@ -68,12 +62,15 @@ impl Drop for Order {
 impl Engine {
     /// Begins to ask for the lease, if it is wanted and nobody is asking.
     pub(super) fn lease(&mut self) {
-        let (held, events) = (self.lease_flag(), self.events.clone());
+        let (flag, events) = (self.lease_flag(), self.events.clone());
+        let (address, clock) = (Rc::clone(&self.address), self.clock);
         let State::Up(up) = &mut self.state else { return };
         let Some(application) = self.application.clone().filter(|_| up.lease.is_none()) else { return };
         let (orders, taken) = mpsc::unbounded_channel();
         up.lease = Some(Lease { orders });
-        up.tasks.spawn_local(keep(up.store.clone(), application, taken, events, held));
+        let queue = format!("asynctask.schedules.{application}");
+        let keeper = Keeper { store: up.store.clone(), address, clock, queue, events, flag };
+        up.tasks.spawn_local(keeper.keep(taken));
     }
 
     /// Fires a moment, if we hold the lease.
@@ -100,175 +97,185 @@ impl Engine {
     }
 }
 
-/// Asks for the lease until it is held, keeps it, and begins again when it is lost.
-async fn keep(
+/// How holding the lease ended.
+enum End {
+    /// Given back.
+    Released,
+    /// The broker took it.
+    Taken,
+    /// A scheduler that cannot publish should not hold it.
+    CannotPublish,
+}
+
+/// How a try to get the lease ended.
+enum Tried {
+    Held(Held),
+    /// Another one holds it.
+    Refused,
+    Failed(String),
+}
+
+struct Keeper {
     store: Store,
-    application: String,
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    address: Rc<Address>,
+    clock: Clock,
+    queue: String,
     events: Events,
+    /// Whether the lease is held, for the actor.
     flag: Rc<Cell<bool>>,
-) {
-    let queue = format!("asynctask.schedules.{application}");
-    loop {
-        match Held::take(&store, &queue).await {
-            Ok(mut held) => {
-                let mut memory: Vec<_> = held.memory.iter().map(|(id, (at, _))| (id.clone(), *at)).collect();
-                memory.sort();
-                flag.set(true);
-                let _ = events.send(Event::LeaseHeld { memory });
-                let released = held.work(&store, &mut orders).await;
-                close(&held.channel);
-                if released {
-                    return;
+}
+
+impl Keeper {
+    /// Asks for the lease until it is held, keeps it, and begins again when it is lost.
+    async fn keep(self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        let mut connection = None;
+        let (mut is_refused, mut failures, mut last_cause) = (false, 0, String::new());
+        loop {
+            let pause = match self.attempt(&mut connection).await {
+                Tried::Held(mut held) => {
+                    (is_refused, failures) = (false, 0);
+                    last_cause.clear();
+                    let began = self.clock.now().at;
+                    self.flag.set(true);
+                    let _ = self.events.send(Event::LeaseHeld { memory: held.moments() });
+                    let end = self.work(&mut held, &mut orders).await;
+                    drop(held);
+                    let connection = connection.take();
+                    let closed = async {
+                        if let Some(connection) = connection {
+                            let _ = timeout(HANGING_UP, connection.close(200, "done".into())).await;
+                        }
+                    };
+                    if matches!(end, End::Released) {
+                        return closed.await;
+                    }
+                    if self.flag.replace(false) {
+                        let _ = self.events.send(Event::LeaseLost);
+                    }
+                    closed.await;
+                    // At once, unless it would not last either, or somebody else may be better at it.
+                    let lasted = self.clock.now().at.since(began) > AGAIN;
+                    if matches!(end, End::Taken) && lasted { Duration::ZERO } else { AGAIN }
                 }
-                if flag.replace(false) {
-                    let _ = events.send(Event::LeaseLost);
+                Tried::Refused => {
+                    failures = 0;
+                    if !std::mem::replace(&mut is_refused, true) {
+                        let _ = self.events.send(Event::LeaseRefused);
+                    }
+                    AGAIN
                 }
-            }
-            Err(error) if code(&error) == Some(403) => {
-                let _ = events.send(Event::LeaseRefused);
-            }
-            Err(error) => {
-                if !store.session.stands() {
-                    let _ = store.broken::<()>(said(&error));
-                    return;
+                Tried::Failed(cause) => {
+                    connection = None;
+                    failures += 1;
+                    // The first may be the end of the session, which is told anyway.
+                    if failures > 1 && cause != last_cause {
+                        self.store.warn(format!("queue \"{}\" of the scheduler: {cause}", self.queue));
+                        last_cause = cause;
+                    }
+                    PAUSES.delay(failures).max(AGAIN)
                 }
-                store.warn(format!("queue \"{queue}\" of the scheduler: {}", said(&error)));
+            };
+            if self.wait(pause, &mut orders).await.is_none() {
+                return;
             }
         }
-        let pause = tokio::time::sleep(AGAIN);
+    }
+
+    /// One try, over the connection that there is or another one.
+    async fn attempt(&self, connection: &mut Option<Connection>) -> Tried {
+        let line = match connection.take().filter(|connection| connection.status().connected()) {
+            Some(line) => line,
+            None => match self.address.connect("scheduler").await {
+                Ok(line) => line,
+                Err(error) => return Tried::Failed(error.to_string()),
+            },
+        };
+        let tried = Held::take(connection.insert(line), &self.queue, self.clock).await;
+        match tried {
+            Ok(Some(held)) => Tried::Held(held),
+            Ok(None) => Tried::Refused,
+            Err(Lost(cause)) => Tried::Failed(cause),
+        }
+    }
+
+    /// Lets a pause pass. What is ordered meanwhile is dropped, and so answered: this is not the scheduler. `None`: the
+    /// lease is not wanted any more.
+    async fn wait(&self, pause: Duration, orders: &mut mpsc::UnboundedReceiver<Order>) -> Option<()> {
+        let pause = tokio::time::sleep(pause);
         tokio::pin!(pause);
         loop {
             tokio::select! {
-                () = &mut pause => break,
-                order = orders.recv() => match order {
-                    // Dropped, and so answered: not the scheduler.
-                    Some(order) => drop(order),
-                    None => return,
-                },
+                () = &mut pause => return Some(()),
+                order = orders.recv() => drop(order?),
             }
         }
     }
-}
 
-struct Held {
-    queue: String,
-    channel: Channel,
-    consumer: Consumer,
-    memory: HashMap<String, (Timestamp, Acker)>,
-}
-
-impl Held {
-    async fn take(store: &Store, queue: &str) -> lapin::Result<Self> {
-        let connection = store.session.publisher.connection();
-        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        let passive = QueueDeclareOptions { passive: true, ..durable };
-        let mut channel = open_channel(&connection).await?;
-        if let Err(error) = answer(channel.queue_declare(short(queue), passive, FieldTable::default())).await {
-            if code(&error) != Some(404) {
-                return Err(error);
-            }
-            channel = open_channel(&connection).await?;
-            let mut arguments = FieldTable::default();
-            arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
-            answer(channel.queue_declare(short(queue), durable, arguments)).await?;
-        }
-        let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
-        let tag = format!("asynctask-scheduler-{}", std::process::id());
-        let consumer = channel.basic_consume(short(queue), short(&tag), options, FieldTable::default());
-        let consumer = answer(consumer).await?;
-        let mut held = Self { queue: queue.to_owned(), channel, consumer, memory: HashMap::new() };
-        // The queue pushes all it has at once; an answer to the second question comes after all of it.
-        for _ in 0..2 {
-            answer(held.channel.queue_declare(short(queue), passive, FieldTable::default())).await?;
-        }
-        while let Some(Some(message)) = held.consumer.next().now_or_never() {
-            held.remember(message?).await?;
-        }
-        Ok(held)
-    }
-
-    /// Takes a message into the memory; of two for one schedule the later moment counts.
-    async fn remember(&mut self, message: Message) -> lapin::Result<()> {
-        let Some((schedule, moment)) = parse(&message.data) else {
-            // Not of this program, or of a later one: it stays where it is.
-            return Ok(());
-        };
-        let obsolete = match self.memory.get(&schedule) {
-            Some((known, _)) if *known > moment => message.acker,
-            _ => match self.memory.insert(schedule, (moment, message.acker)) {
-                Some((_, acker)) => acker,
-                None => return Ok(()),
-            },
-        };
-        answer(obsolete.ack(BasicAckOptions::default())).await.map(drop)
-    }
-
-    /// Fires what is ordered. `true`: given back; `false`: lost.
-    async fn work(&mut self, store: &Store, orders: &mut mpsc::UnboundedReceiver<Order>) -> bool {
+    /// Fires what is ordered, as long as the lease is held.
+    async fn work(&self, held: &mut Held, orders: &mut mpsc::UnboundedReceiver<Order>) -> End {
         loop {
-            tokio::select! {
-                order = orders.recv() => {
-                    let Some(order) = order else { return true };
-                    match self.fire(store, &order).await {
-                        Ok(stored) => order.answer(Ok(stored)),
-                        Err(error) => {
-                            let standing = matches!(error, Error::NotStored { .. } | Error::NoSuchQueue { .. });
-                            order.answer(Err(error));
-                            if !standing {
-                                return false;
-                            }
-                        }
+            match held.keep_during(orders.recv()).await {
+                Err(Lost(cause)) => {
+                    tracing::debug!(target: "asynctask::amqp", "the lease \"{}\" is lost: {cause}", self.queue);
+                    return End::Taken;
+                }
+                Ok(None) => return End::Released,
+                Ok(Some(order)) => {
+                    if let Some(end) = self.fire(held, order).await {
+                        return end;
                     }
                 }
-                message = self.consumer.next() => match message {
-                    Some(Ok(message)) => {
-                        if self.remember(message).await.is_err() {
-                            return false;
-                        }
-                    }
-                    Some(Err(_)) | None => return false,
-                },
             }
         }
     }
 
-    async fn fire(&mut self, store: &Store, order: &Order) -> Result<bool, Error> {
-        if self.memory.get(&order.schedule).is_some_and(|(fired, _)| *fired >= order.moment) {
-            return Ok(false);
+    /// Fires a moment; how the lease ended, if it did.
+    async fn fire(&self, held: &mut Held, order: Order) -> Option<End> {
+        let lost = |Lost(cause): Lost| self.address.lost(cause);
+        // A process that was stopped for long may not have heard yet that another one is the scheduler.
+        if let Err(error) = held.check().await {
+            order.answer(Err(lost(error)));
+            return Some(End::Taken);
         }
-        let lost = |cause: &str| Error::Lost { uri: self.queue.clone(), cause: cause.to_owned() };
-        // The task first: a crash in between fires it again, under the same id.
-        if let Some(parcel) = order.task.clone()? {
-            store.bulk(std::slice::from_ref(&parcel)).await?;
+        if held.has_fired(&order.schedule, order.moment) {
+            order.answer(Ok(false));
+            return None;
         }
-        let body = serde_json::json!({"schedule": order.schedule, "moment": order.moment.0}).to_string();
-        let properties = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
-        let outgoing = Outgoing { queue: self.queue.clone(), properties, body: body.into_bytes().into() };
-        match store.session.publisher.single(&outgoing).await {
-            Published::Stored => {}
-            other => return Err(lost(&format!("the memory of the scheduler was not stored: {other:?}"))),
-        }
-        // It comes back to us, its only consumer, and takes the place of the one before.
-        let comes = async {
-            while self.memory.get(&order.schedule).is_none_or(|(fired, _)| *fired < order.moment) {
-                match self.consumer.next().await {
-                    Some(Ok(message)) => self.remember(message).await.map_err(|error| said(&error))?,
-                    Some(Err(error)) => return Err(said(&error)),
-                    None => return Err("the broker ended its consumer".to_owned()),
+        // What was begun is brought to its end even if the lease is lost meanwhile: the next holder is to know of it.
+        let (stored, is_held) = {
+            let mut storing = std::pin::pin!(self.store(&order));
+            match held.keep_during(storing.as_mut()).await {
+                Ok(stored) => (stored, true),
+                Err(error) => {
+                    let late = timeout(PATIENCE, storing).await;
+                    (late.unwrap_or_else(|_| Err(lost(error))), false)
                 }
             }
-            Ok(())
         };
-        match timeout(PATIENCE, comes).await {
-            Ok(Ok(())) => Ok(true),
-            Ok(Err(cause)) => Err(Error::Lost { uri: self.queue.clone(), cause }),
-            Err(_) => Err(Error::Lost { uri: self.queue.clone(), cause: "its message did not come back".to_owned() }),
+        let is_published = match &stored {
+            Ok(()) => true,
+            // These stand for this task alone.
+            Err(error) => matches!(error, Error::NotStored { .. } | Error::NoSuchQueue { .. }),
+        };
+        let remembered = match (&stored, is_held) {
+            (Ok(()), true) => held.fired(&order.schedule, order.moment).await,
+            _ => Ok(()),
+        };
+        order.answer(stored.map(|()| true));
+        match (is_held && remembered.is_ok(), is_published) {
+            (false, _) => Some(End::Taken),
+            (true, false) => Some(End::CannotPublish),
+            (true, true) => None,
         }
     }
-}
 
-fn parse(body: &[u8]) -> Option<(String, Timestamp)> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-    Some((value["schedule"].as_str()?.to_owned(), Timestamp(value["moment"].as_i64()?)))
+    /// Stores the task of a moment, and then the memory of it: a crash in between fires it again, under the same id.
+    async fn store(&self, order: &Order) -> Result<(), Error> {
+        if let Some(parcel) = order.task.clone()? {
+            self.store.bulk(std::slice::from_ref(&parcel)).await?;
+        }
+        let publisher = &self.store.session.publisher;
+        let stored = lease_memory::store(publisher, &self.queue, &order.schedule, order.moment).await;
+        stored.map_err(|Lost(cause)| self.address.lost(cause))
+    }
 }

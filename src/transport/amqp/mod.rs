@@ -61,6 +61,7 @@ mod intake;
 mod intakes;
 mod ladder;
 mod lease;
+mod lease_memory;
 mod life;
 mod members;
 mod moves;
