@@ -22,6 +22,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Of the moments that passed while none could be fired here, all of this last time are made up for; of earlier ones at
 /// most one.
 const MADE_UP: Duration = Duration::from_mins(5);
+/// … at the pace of those that come first about so many.
+const MOST_MADE_UP: i64 = 300;
 
 /// What the timer wants done.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +71,9 @@ impl Entry {
         let is_past = |moment: &Timestamp| *moment <= now;
         let upcoming = self.schedule.when.next_after(last);
         let Some(behind) = upcoming.filter(is_past) else { return upcoming };
-        let from = Timestamp(now.0.saturating_sub_unsigned(MADE_UP.as_millis() as u64));
+        let pace = self.schedule.when.next_after(behind).map_or(i64::MAX, |next| next.0.saturating_sub(behind.0));
+        let time = pace.saturating_mul(MOST_MADE_UP).min(MADE_UP.as_millis() as i64);
+        let from = Timestamp(now.0.saturating_sub(time));
         if behind > from {
             return upcoming;
         }

@@ -21,6 +21,8 @@ use crate::{
 
 /// A slow retry lets at least this much time pass between two groups.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+/// … and at most this much, after which it looks again.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 pub(super) fn run(config: &Config, verb: &FailedRetry) -> Result<Code, Error> {
     let edits = verb.set_payload.iter().map(|text| Edit::parse(text)).collect::<Result<Vec<_>, _>>()?;
@@ -140,7 +142,7 @@ impl Pace {
     fn wait(&self) -> Option<Duration> {
         let due = self.gone as f64 / self.per_second;
         let wait = due - self.clock.now().at.since_start().as_secs_f64();
-        let longest = Duration::from_secs(1);
+        let longest = LONGEST_WAIT;
         (wait > 0.0).then(|| Duration::try_from_secs_f64(wait).unwrap_or(longest).clamp(SHORTEST_WAIT, longest))
     }
 }
@@ -164,6 +166,6 @@ mod tests {
         let mut pace = Pace::parse("1/h").unwrap();
         assert_eq!(pace.wait(), None);
         pace.gone = 1;
-        assert_eq!(pace.wait(), Some(Duration::from_secs(1)));
+        assert_eq!(pace.wait(), Some(LONGEST_WAIT));
     }
 }

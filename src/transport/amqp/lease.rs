@@ -109,7 +109,7 @@ enum End {
 
 /// How a try to get the lease ended.
 enum Tried {
-    Held(Held),
+    Held(Box<Held>),
     /// Another one holds it.
     Refused,
     Failed(String),
@@ -192,7 +192,7 @@ impl Keeper {
         };
         let tried = Held::take(connection.insert(line), &self.queue, self.clock).await;
         match tried {
-            Ok(Some(held)) => Tried::Held(held),
+            Ok(Some(held)) => Tried::Held(Box::new(held)),
             Ok(None) => Tried::Refused,
             Err(Lost(cause)) => Tried::Failed(cause),
         }

@@ -59,7 +59,7 @@ pub(super) struct Held {
     /// The last moment of each schedule, and the tag of the message that says so, if it is with us.
     memory: HashMap<String, (Timestamp, Option<u64>)>,
     /// All that the broker waits for us to acknowledge. What is not of this program, or of a later one, stays.
-    held: BTreeMap<u64, Acker>,
+    unacknowledged: BTreeMap<u64, Acker>,
     /// When they are given back.
     refresh_at: Option<Instant>,
 }
@@ -92,8 +92,9 @@ impl Held {
             Err(error) if said(&error).contains("exclusive use") => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let (memory, held) = (HashMap::new(), BTreeMap::new());
-        let mut held = Self { queue: queue.to_owned(), channel, consumer, clock, memory, held, refresh_at: None };
+        let (memory, unacknowledged) = (HashMap::new(), BTreeMap::new());
+        let mut held =
+            Self { queue: queue.to_owned(), channel, consumer, clock, memory, unacknowledged, refresh_at: None };
         // The queue pushes all that it has. Once none is ready, the answer to one more question comes after the last.
         for _ in 0..LOOKS {
             if held.ready().await? == 0 {
@@ -163,9 +164,9 @@ impl Held {
     /// Takes a message into the memory; of two for one schedule the later moment counts.
     async fn remember(&mut self, message: Message) -> Result<(), Lost> {
         let tag = message.delivery_tag;
-        self.held.insert(tag, message.acker);
+        self.unacknowledged.insert(tag, message.acker);
         if self.refresh_at.is_none() {
-            let many = u32::try_from(self.memory.len().max(self.held.len())).unwrap_or(u32::MAX);
+            let many = u32::try_from(self.memory.len().max(self.unacknowledged.len())).unwrap_or(u32::MAX);
             self.refresh_at = Some(self.clock.now().at + EACH.saturating_mul(many).clamp(SHORTEST, LONGEST));
         }
         let Some((schedule, moment)) = parse(&message.data) else { return Ok(()) };
@@ -184,15 +185,15 @@ impl Held {
     }
 
     async fn remove(&mut self, tag: Option<u64>) -> Result<(), Lost> {
-        let Some(acker) = tag.and_then(|tag| self.held.remove(&tag)) else { return Ok(()) };
+        let Some(acker) = tag.and_then(|tag| self.unacknowledged.remove(&tag)) else { return Ok(()) };
         written(answer(acker.ack(BasicAckOptions::default())).await)
     }
 
     /// Gives all messages back, and with that makes them young: they come again.
     async fn refresh(&mut self) -> Result<(), Lost> {
         self.refresh_at = None;
-        let Some((_, last)) = self.held.pop_last() else { return Ok(()) };
-        self.held.clear();
+        let Some((_, last)) = self.unacknowledged.pop_last() else { return Ok(()) };
+        self.unacknowledged.clear();
         self.memory.values_mut().for_each(|(_, with_us)| *with_us = None);
         written(answer(last.nack(BasicNackOptions { multiple: true, requeue: true })).await)
     }

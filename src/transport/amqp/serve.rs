@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{
     address::{Address, PATIENCE},
-    end,
+    dead_count, end,
     engine::Engine,
     state::State,
     topology::{Counter, Fault},
@@ -119,7 +119,7 @@ async fn depth(counter: &mut Counter<'_>, queue: &DeadQueue) -> Result<Depth, Fa
         ready: counter.ready(&queue.queue).await?.unwrap_or(0),
         delayed: counter.delayed(&queue.queue).await?,
         in_hand: 0,
-        failed: counter.ready(&queue.name).await?.unwrap_or(0),
+        failed: dead_count::ready(counter, &queue.name, dead_count::COUNT).await?,
         failed_shared: false,
     })
 }

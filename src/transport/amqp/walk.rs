@@ -9,11 +9,13 @@
 //! Those that are put back to work are published in windows; each window is removed after all of it was confirmed.
 //! Whoever is killed in between leaves at most one window in both queues, with the same ids.
 //!
+//! What is held counts as unacknowledged, which the broker bears for its `consumer_timeout`, and nobody tells us how long
+//! that is. So a walk that takes longer than a moment, because there is much or because the visitor makes it wait, gives
+//! all back in between and takes it again; what it has seen it knows. While it waits for long it holds nothing.
+//!
 //! # Limits
 //!
-//! What is held counts as unacknowledged, which the broker bears for its `consumer_timeout` (30 minutes): a walk that
-//! holds any must end before. It can hold about 700,000. If the connection is lost, all come back, but those of
-//! different steps in any order.
+//! About 700,000 can be held. If the connection is lost, all come back, but those of different steps in any order.
 
 use futures_util::StreamExt as _;
 use lapin::{
@@ -26,13 +28,15 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{
-    dead,
+    dead, dead_count,
+    kept::Kept,
     moves::{Parcel, Store, Tried},
     publish::{Outgoing, WINDOW},
     topology::{Counter, Fault, Place, answer, open_channel, short},
 };
 use crate::{
-    clock::Timestamp,
+    backoff::Backoff,
+    clock::{Clock, Instant, Timestamp},
     transport::{DeadQueue, Visit, Visitor, Walked},
 };
 
@@ -48,16 +52,19 @@ const HELD: usize = 1_000;
 const WINDOW_BYTES: usize = 4 << 20;
 /// Dead letters that were counted and do not come in this time were taken by someone else.
 const IDLE: Duration = Duration::from_millis(500);
-/// Looks at whether those given back are there again, and between two of them.
-const LOOKS: u32 = 200;
-const BETWEEN: Duration = Duration::from_millis(5);
+/// Nothing is held longer than this …
+const HOLD: Duration = Duration::from_secs(2);
+/// … or than this many times what it takes to get it all again.
+const WORTH: u32 = 4;
+/// A visitor that makes us wait again and again is asked again after pauses that grow.
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(50), factor: 2.0, longest: Duration::from_secs(10) };
 
 const TAG: &str = "dead-letters";
 
 /// Walks through the dead letters that a queue has now.
 pub(super) async fn walk(store: &Store, queue: &DeadQueue, visit: Visitor, now: Timestamp) -> Result<Walked, Fault> {
     let connection = store.session.reader();
-    let ready = Counter::new(&connection).ready(&queue.name).await?.unwrap_or(0);
+    let ready = dead_count::ready(&mut Counter::new(&connection), &queue.name, dead_count::WALK).await?;
     let place = Place::Dead(queue.name.clone());
     if ready > 0 && store.session.topology.look(&connection, &place).await.auto_delete {
         let name = &queue.name;
@@ -79,9 +86,16 @@ pub(super) async fn walk(store: &Store, queue: &DeadQueue, visit: Visitor, now: 
         window: Vec::new(),
         window_bytes: 0,
         held: Vec::new(),
+        kept: Kept::default(),
+        not_visited: 0,
+        clock: Clock::start(),
+        began_at: Instant::default(),
+        hold: HOLD,
+        stalls: 0,
     };
     let result = walk.steps(&connection).await;
-    let given_back = walk.give_back(&connection).await;
+    let left = walk.ready.saturating_sub(walk.walked.retried + walk.walked.removed);
+    let given_back = walk.give_back(&connection, Some(left)).await;
     let (walked, others) = (walk.walked, walk.others);
     result.and(given_back).map(|()| Walked { seen: walked.seen - others, ..walked })
 }
@@ -90,6 +104,8 @@ pub(super) async fn walk(store: &Store, queue: &DeadQueue, visit: Visitor, now: 
 enum End {
     /// It holds as much as it should; there may be more.
     Step,
+    /// The visitor wants to be asked again after this long, for which nothing may be held.
+    Pause(Duration),
     /// All were seen, or the visitor wants no more.
     Walk,
 }
@@ -111,13 +127,49 @@ struct Walk<'a> {
     /// To be put back to work.
     window: Vec<(Parcel, Acker)>,
     window_bytes: usize,
-    /// Channels with what was kept on them, oldest first.
+    /// Channels with the number of what is not to go on them, oldest first.
     held: Vec<(Channel, u64)>,
+    kept: Kept,
+    /// Taken, not visited, and given back. They are taken again together: a quorum queue has what came back in the order in
+    /// which it came, so that what is taken and given back without the others behind it changes places with them.
+    not_visited: u64,
+    clock: Clock,
+    /// When the first of what is held was taken.
+    began_at: Instant,
+    /// How long it may be held.
+    hold: Duration,
+    /// Pauses in a row in which nothing was visited.
+    stalls: u32,
 }
 
 impl Walk<'_> {
     async fn steps(&mut self, connection: &Connection) -> Result<(), Fault> {
-        while self.walked.seen < self.ready && matches!(self.step(connection).await?, End::Step) {}
+        while self.walked.seen < self.ready {
+            // Not before all that was held is held again, or there would be no end.
+            if self.kept.left() == 0 && self.is_held_for(self.hold) {
+                self.refresh(connection).await?;
+            }
+            match self.step(connection).await? {
+                End::Step => {}
+                End::Pause(pause) => {
+                    self.refresh(connection).await?;
+                    tokio::time::sleep(pause).await;
+                }
+                End::Walk => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what is held is that old.
+    fn is_held_for(&self, time: Duration) -> bool {
+        !self.held.is_empty() && self.clock.now().at.since(self.began_at) >= time
+    }
+
+    /// Gives all back, to begin from the front.
+    async fn refresh(&mut self, connection: &Connection) -> Result<(), Fault> {
+        self.give_back(connection, None).await?;
+        self.kept.begin_again();
         Ok(())
     }
 
@@ -129,8 +181,11 @@ impl Walk<'_> {
             return Err(Fault::Broken(format!("{kept} dead letters are held, which is as many as can be")));
         }
         let fault = |error: lapin::Error| Fault::of(&error);
-        let most = u16::try_from(self.ready - self.walked.seen).unwrap_or(MOST).min(self.ahead());
+        let most = self.ahead();
         let channel = open_channel(connection).await.map_err(fault)?;
+        if self.held.is_empty() {
+            self.began_at = self.clock.now().at;
+        }
         self.held.push((channel.clone(), 0));
         answer(channel.basic_qos(most, BasicQosOptions::default())).await.map_err(fault)?;
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
@@ -147,12 +202,22 @@ impl Walk<'_> {
         }
         answer(channel.basic_cancel(short(TAG), BasicCancelOptions::default())).await.map_err(fault)?;
         let all_came = messages.len() == usize::from(most);
+        // Behind those that were kept lie those that are to be visited.
+        let behind = if self.kept.left() > 0 { self.not_visited } else { 0 };
+        self.not_visited = behind + messages.len() as u64;
         for message in messages {
-            self.walked.seen += 1;
-            self.bytes += message.data.len() as u64;
-            if self.judge(message).await? == Judged::Stop {
-                self.store_window().await?;
-                return Ok(End::Walk);
+            match self.judge(message).await? {
+                Judged::Going => self.not_visited -= 1,
+                Judged::Stop => {
+                    self.store_window().await?;
+                    return Ok(End::Walk);
+                }
+                Judged::Pause(pause) => {
+                    if let Some((_, unacknowledged)) = self.held.last_mut() {
+                        *unacknowledged += self.not_visited - behind;
+                    }
+                    return Ok(End::Pause(pause));
+                }
             }
         }
         self.store_window().await?;
@@ -163,33 +228,54 @@ impl Walk<'_> {
         Ok(if all_came { End::Step } else { End::Walk })
     }
 
-    /// How many may be on their way to us.
+    /// How many to take.
     fn ahead(&self) -> u16 {
-        if self.walked.seen == 0 || self.slow {
-            return FIRST;
+        let mean = (self.bytes / self.walked.seen.max(1)).max(1);
+        let most = u16::try_from(BYTES / mean).unwrap_or(MOST).clamp(10, MOST);
+        let few = |count: u64| u16::try_from(count).unwrap_or(MOST);
+        match (self.kept.left(), self.not_visited) {
+            (0, 0) if self.walked.seen == 0 || self.slow => few(self.ready - self.walked.seen).min(FIRST),
+            (0, 0) => few(self.ready - self.walked.seen).min(most),
+            (0, not_visited) => few(not_visited),
+            (known, _) => few(known).min(most),
         }
-        let mean = (self.bytes / self.walked.seen).max(1);
-        u16::try_from(BYTES / mean).unwrap_or(MOST).clamp(10, MOST)
     }
 
     async fn judge(&mut self, message: Delivery) -> Result<Judged, Fault> {
         let letter = dead::read(&message.properties, &message.data, self.queue);
+        if self.kept.meet(&letter) {
+            if self.kept.left() == 0 {
+                self.hold = HOLD.max(self.clock.now().at.since(self.began_at) * WORTH);
+            }
+            return self.stay().await;
+        }
         if letter.queue != self.queue.queue {
             self.others += 1;
-            return self.keep().await;
+            self.seen(&message);
+            self.kept.add(&letter);
+            return self.stay().await;
         }
         let verdict = loop {
             match (self.visit)(&letter) {
                 Visit::Wait(after) => {
                     self.slow = true;
                     self.store_window().await?;
+                    if self.is_held_for(self.hold.saturating_sub(after)) {
+                        self.stalls += 1;
+                        return Ok(Judged::Pause(after.max(PAUSES.delay(self.stalls))));
+                    }
                     tokio::time::sleep(after).await;
                 }
                 verdict => break verdict,
             }
         };
+        self.stalls = 0;
+        self.seen(&message);
         match verdict {
-            Visit::Keep | Visit::Wait(_) => return self.keep().await,
+            Visit::Keep | Visit::Wait(_) => {
+                self.kept.add(&letter);
+                return self.stay().await;
+            }
             Visit::Stop => return Ok(Judged::Stop),
             Visit::Remove => {
                 remove(&message.acker, false).await?;
@@ -210,7 +296,13 @@ impl Walk<'_> {
         Ok(Judged::Going)
     }
 
-    async fn keep(&mut self) -> Result<Judged, Fault> {
+    fn seen(&mut self, message: &Delivery) {
+        self.walked.seen += 1;
+        self.bytes += message.data.len() as u64;
+    }
+
+    /// One is not to go.
+    async fn stay(&mut self) -> Result<Judged, Fault> {
         // What was decided before it goes first, as long as one acknowledgement does for all.
         if self.held.last().is_some_and(|(_, kept)| *kept == 0) {
             self.store_window().await?;
@@ -257,8 +349,9 @@ impl Walk<'_> {
         }
     }
 
-    /// Closes the channels in order, and waits until what was held is there, so that whoever looks next sees it.
-    async fn give_back(&mut self, connection: &Connection) -> Result<(), Fault> {
+    /// Closes the channels in order, and waits until what was held is there, so that whoever looks next sees it: in the end
+    /// as many as are left of all.
+    async fn give_back(&mut self, connection: &Connection, left: Option<u64>) -> Result<(), Fault> {
         let fault = |error: lapin::Error| Fault::of(&error);
         let mut counter = Counter::new(connection);
         let held = std::mem::take(&mut self.held);
@@ -266,18 +359,19 @@ impl Walk<'_> {
         for (number, (channel, kept)) in held.into_iter().enumerate() {
             let before = counter.ready(&self.queue.name).await?.unwrap_or(0);
             answer(channel.close(200, "done".into())).await.map_err(fault)?;
-            let gone = self.walked.retried + self.walked.removed;
-            let expected = if number + 1 == count { self.ready.saturating_sub(gone) } else { before + kept };
-            came_back(&mut counter, self.queue, expected).await?;
+            let expected = left.filter(|_| number + 1 == count).unwrap_or(before + kept);
+            dead_count::came_back(&mut counter, &self.queue.name, expected).await?;
         }
         Ok(())
     }
 }
 
-#[derive(PartialEq)]
 enum Judged {
+    /// It was visited, now or before, and what is to be done with it is under way.
     Going,
     Stop,
+    /// It was not visited yet.
+    Pause(Duration),
 }
 
 /// With `multiple`, all on its channel that came before it, too.
@@ -286,15 +380,4 @@ async fn remove(acker: &Acker, multiple: bool) -> Result<(), Fault> {
         return Ok(());
     }
     Err(Fault::Broken("the channel of the dead letters is closed".to_owned()))
-}
-
-/// Waits until this many are there; not for ever, since someone else may have taken some.
-async fn came_back(counter: &mut Counter<'_>, queue: &DeadQueue, expected: u64) -> Result<(), Fault> {
-    for _ in 0..LOOKS {
-        if counter.ready(&queue.name).await?.is_none_or(|ready| ready >= expected) {
-            break;
-        }
-        tokio::time::sleep(BETWEEN).await;
-    }
-    Ok(())
 }

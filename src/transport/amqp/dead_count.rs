@@ -1,0 +1,37 @@
+//! How many dead letters there are. Whoever goes through them holds some for a moment, which are not counted then.
+
+use std::time::Duration;
+
+use super::topology::{Counter, Fault};
+
+/// Looks at whether somebody is at them, before a walk and before they are only counted, and the time between two looks.
+pub(super) const WALK: u32 = 40;
+pub(super) const COUNT: u32 = 4;
+const BETWEEN: Duration = Duration::from_millis(50);
+/// Looks at whether those given back are there again, and the time between two looks.
+const LOOKS: u32 = 200;
+const SHORTLY: Duration = Duration::from_millis(5);
+
+/// Those that lie in a queue, once nobody is at them. Not for ever: others may listen there.
+pub(super) async fn ready(counter: &mut Counter<'_>, queue: &str, looks: u32) -> Result<u64, Fault> {
+    let mut found = counter.found(queue).await?;
+    for _ in 0..looks {
+        if found.is_none_or(|found| found.consumers == 0) {
+            break;
+        }
+        tokio::time::sleep(BETWEEN).await;
+        found = counter.found(queue).await?;
+    }
+    Ok(found.map_or(0, |found| found.ready))
+}
+
+/// Waits until this many are there; not for ever, since someone else may have taken some.
+pub(super) async fn came_back(counter: &mut Counter<'_>, queue: &str, expected: u64) -> Result<(), Fault> {
+    for _ in 0..LOOKS {
+        if counter.ready(queue).await?.is_none_or(|ready| ready >= expected) {
+            break;
+        }
+        tokio::time::sleep(SHORTLY).await;
+    }
+    Ok(())
+}
