@@ -1,14 +1,14 @@
 //! Submitting tasks from any program.
 
-use std::{path::Path, sync::Mutex, time::Duration};
+use std::{path::Path, time::Duration};
 
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    clock::Timestamp,
+    clock::{Clock, Timestamp},
     task::{Headers, NewTask, is_delay_queue_name, is_queue_name},
-    transport::{self, Event, Request, Transport, Uri},
+    transport::{self, CLIENT_PATIENCE, Extent, Request, Transport, Uri},
 };
 
 /// A connection to where tasks are put.
@@ -22,8 +22,6 @@ use crate::{
 /// ```
 pub struct Client {
     transport: Box<dyn Transport>,
-    /// A client attaches to no queues, so little comes; kept, so that the transport has somebody to tell.
-    _events: Mutex<mpsc::UnboundedReceiver<Event>>,
 }
 
 /// How a task is put into its queue.
@@ -37,6 +35,16 @@ pub struct Options {
     pub expires_at: Option<Timestamp>,
     /// Headers for the worker to read.
     pub headers: Headers,
+    /// The higher, the earlier, in a queue that has priorities (RabbitMQ, `x-max-priority`); SQLite has none and refuses it.
+    pub priority: Option<u8>,
+}
+
+impl Options {
+    /// Due at `moment`; at once, if it has passed.
+    #[must_use]
+    pub fn at(self, moment: Timestamp) -> Self {
+        Self { delay: moment.remaining(Clock::wall()), ..self }
+    }
 }
 
 /// Why a task was not stored, or is not known to be.
@@ -62,6 +70,17 @@ pub enum Error {
     Transport(#[from] transport::Error),
 }
 
+impl Error {
+    /// Which tasks of a submit are stored, and which may be; no others are. Of a single task the position is 0.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        match self {
+            Self::Transport(error) => error.extent(),
+            _ => Extent::default(),
+        }
+    }
+}
+
 impl Client {
     /// Opens the transport that `uri` names; a relative file is taken from the current folder. Whether it can be
     /// reached is told by the first submit.
@@ -77,8 +96,22 @@ impl Client {
     /// # Errors
     /// If the files beside a database cannot be made.
     pub fn open_uri(uri: &Uri) -> Result<Self, Error> {
-        let (sender, events) = mpsc::unbounded_channel();
-        Ok(Self { transport: transport::open(uri, sender)?, _events: Mutex::new(events) })
+        Self::opened(uri, CLIENT_PATIENCE)
+    }
+
+    /// [`Self::open`] with another limit than 60 s: a submit that is held up for longer than `patience`, by another program's
+    /// lock of the file or by a broker that takes nothing from publishers (its memory or disk alarm), is an error.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_within(uri: &str, patience: Duration) -> Result<Self, Error> {
+        Self::opened(&Uri::parse(uri, Path::new(""))?, patience)
+    }
+
+    fn opened(uri: &Uri, patience: Duration) -> Result<Self, Error> {
+        // Answers say all that a program needs; nobody listens to what is said beside them.
+        let (sender, _) = mpsc::unbounded_channel();
+        Ok(Self { transport: transport::open_client(uri, sender, patience)? })
     }
 
     /// Puts a task into a queue and gives its id, once it is stored for good. Blocks; not for a thread that runs
@@ -105,7 +138,8 @@ impl Client {
         Ok(id)
     }
 
-    /// Puts many tasks into their queues, faster than one by one. After an error some of them may be stored.
+    /// Puts many tasks into their queues, in their order and faster than one by one. After an error [`Error::extent`] says
+    /// which of them are stored.
     ///
     /// # Errors
     /// [`Error::Transport`].
@@ -186,6 +220,7 @@ pub fn new_task<P: Serialize + ?Sized>(queue: &str, payload: &P, options: Option
         delay: options.delay,
         expires_at: options.expires_at,
         headers: options.headers,
+        priority: options.priority,
     })
 }
 

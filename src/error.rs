@@ -28,6 +28,10 @@ pub enum Code {
     HaltTimeout = 81,
     /// Stopped, but tasks had to be interrupted.
     Interrupted = 82,
+    /// A command in the foreground was stopped by SIGINT.
+    Sigint = 130,
+    /// A command in the foreground was stopped by SIGTERM.
+    Sigterm = 143,
 }
 
 impl From<Code> for std::process::ExitCode {

@@ -113,6 +113,8 @@ pub struct NewTask {
     pub expires_at: Option<Timestamp>,
     /// Extra headers.
     pub headers: Headers,
+    /// The higher, the earlier, in a queue that has priorities. A transport without any refuses the task.
+    pub priority: Option<u8>,
 }
 
 /// What we tell the transport about a delivery.
@@ -314,6 +316,19 @@ pub fn json_payload(body: &[u8], unwrap: bool) -> Result<Cow<'_, str>, String> {
     Ok(one_line(text))
 }
 
+/// Text without the byte order mark at its beginning, which some tools put before JSON.
+///
+/// # Errors
+/// If it is in another encoding than UTF-8, as far as its beginning tells.
+pub fn without_mark(text: &[u8]) -> Result<&[u8], String> {
+    // No JSON begins with a NUL, or has one behind its first character.
+    if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) || text.iter().take(2).any(|byte| *byte == 0)
+    {
+        return Err("it is UTF-16, not UTF-8".to_owned());
+    }
+    Ok(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text))
+}
+
 fn check_json(text: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<&RawValue>(text).map(drop)
 }
@@ -372,6 +387,15 @@ mod tests {
         assert!(json_payload(&[0xff, 0xfe], true).unwrap_err().contains("UTF-8"));
         assert!(json_payload(b"", true).is_err());
         assert!(json_payload("[".repeat(200_000).as_bytes(), true).is_err());
+    }
+
+    #[test]
+    fn a_mark_is_no_part_of_a_payload_and_other_encodings_are_named() {
+        assert_eq!(without_mark(b"\xef\xbb\xbf{}"), Ok(&b"{}"[..]));
+        assert_eq!(without_mark(b"7"), Ok(&b"7"[..]));
+        for text in [&b"\xff\xfe{\0"[..], b"\xfe\xff\0{", b"{\0}\0", b"\0{\0}"] {
+            assert!(without_mark(text).is_err_and(|error| error.contains("UTF-16")), "{text:?}");
+        }
     }
 
     #[test]

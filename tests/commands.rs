@@ -3,6 +3,9 @@
 #[path = "support/mod.rs"]
 mod support;
 
+#[path = "commands/submit.rs"]
+mod submit;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use nix::sys::signal::Signal;

@@ -5,6 +5,8 @@ mod support;
 
 #[path = "failed/foreign.rs"]
 mod foreign;
+#[path = "failed/full.rs"]
+mod full;
 #[path = "failed/held.rs"]
 mod held;
 #[path = "failed/kill.rs"]

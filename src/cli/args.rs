@@ -38,7 +38,10 @@ pub(super) enum Verb {
     Workers(Workers),
     /// Put a task into a queue, or one per line of JSON from standard input
     #[command(after_help = "Examples:\n  asynctask submit thumbnails '{\"file\": \"a.png\"}'\n  \
-        asynctask submit thumbnails - < tasks.jsonl")]
+        asynctask submit thumbnails - < tasks.jsonl\n  \
+        asynctask submit reports '{}' --at 2027-01-31T08:00 --priority 9\n\n\
+        Exit code: 0 stored, 1 refused (a full queue, too large), 69 the transport cannot be reached or did not answer in time;\n\
+        where lines break off, the hint says which are stored")]
     Submit(Submit),
     /// Do one payload in the foreground, through no queue
     #[command(after_help = "Examples:\n  asynctask run thumbnail '{\"file\": \"a.png\"}'\n  \
@@ -110,13 +113,13 @@ pub(super) struct Workers {
     #[arg(long = "queue", visible_alias = "queue-name", value_name = "NAME")]
     pub(super) queues: Vec<String>,
     /// At most N tasks at once over the chosen queues together, and N processes of each
-    #[arg(short = 'm', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'm', long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) processes: Option<u32>,
     /// With --halt-when-empty: exit with 80 if tasks were dead-lettered
     #[arg(long, requires = "halt_when_empty")]
     pub(super) fail_on_dead_letter: bool,
     /// With --halt-when-empty: exit with 81 if not everything is done after this long (30s, 10m)
-    #[arg(long, value_name = "DURATION", requires = "halt_when_empty")]
+    #[arg(long, value_name = "DURATION", requires = "halt_when_empty", allow_hyphen_values = true)]
     pub(super) halt_timeout: Option<String>,
     /// Write a report for continuous integration: JUnit XML, a test case for each task that came to an end
     #[arg(long, value_name = "FILE.xml")]
@@ -135,12 +138,21 @@ pub(super) struct Submit {
     pub(super) queue: String,
     /// The payload as JSON; `-` or nothing: one per line of standard input
     pub(super) payload: Option<String>,
-    /// Not due before this much time has passed (500ms, 10s, 2h)
-    #[arg(long, value_name = "DURATION")]
+    /// Not due before this much time has passed (500ms, 10s, 2h, 3d, 2w)
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, conflicts_with = "at")]
     pub(super) delay: Option<String>,
-    /// Dead-letter it instead of running it after this much time, or after this moment (RFC 3339)
-    #[arg(long, value_name = "DURATION|TIME")]
+    /// Due at this moment: RFC 3339, or a local time of this system (2027-01-31T08:00); at once, if it has passed
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(super) at: Option<String>,
+    /// Dead-letter it instead of running it after this much time, or after this moment (as --at)
+    #[arg(long, value_name = "DURATION|TIME", allow_hyphen_values = true)]
     pub(super) expires: Option<String>,
+    /// From 0 to 255; the higher, the earlier, where the queue has priorities (RabbitMQ, x-max-priority)
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(super) priority: Option<u8>,
+    /// Give up with exit code 69 after this much time without an answer [default: 60s]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    pub(super) wait: Option<String>,
     /// Its id; made when not given
     #[arg(long)]
     pub(super) id: Option<String>,
@@ -178,7 +190,7 @@ pub(super) struct CheckWorker {
     #[arg(long, value_name = "JSON")]
     pub(super) payload: Option<String>,
     /// How long it may take for each answer
-    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    #[arg(long, value_name = "DURATION", default_value = "10s", allow_hyphen_values = true)]
     pub(super) within: String,
     /// Print a JSON object for each check
     #[arg(long)]
@@ -219,6 +231,9 @@ pub(super) struct QueueEnd {
     /// Do not ask
     #[arg(short, long)]
     pub(super) yes: bool,
+    /// Give up with exit code 69 after this much time without an answer [default: 60s]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    pub(super) wait: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
@@ -252,7 +267,7 @@ pub(super) struct Filter {
     #[arg(long, value_name = "HEX")]
     pub(super) fingerprint: Option<String>,
     /// Only those that died longer ago than this (30m, 24h)
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub(super) older_than: Option<String>,
 }
 
@@ -273,6 +288,9 @@ pub(super) struct Chosen {
     /// Only say what would be done
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Give up with exit code 69 after this much time without an answer [default: 60s]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    pub(super) wait: Option<String>,
     /// Print the result as one JSON object
     #[arg(long)]
     pub(super) json: bool,
@@ -283,7 +301,7 @@ pub(super) struct FailedRetry {
     #[command(flatten)]
     pub(super) chosen: Chosen,
     /// At most N a second (or `N/m`, `N/h`)
-    #[arg(long, value_name = "N/s")]
+    #[arg(long, value_name = "N/s", allow_hyphen_values = true)]
     pub(super) rate: Option<String>,
     /// Change the payload, which must be JSON: `size.width=100`, `pages.0="a"`; VALUE is JSON, else a string
     #[arg(long, value_name = "PATH=VALUE")]
@@ -314,7 +332,7 @@ pub(super) struct FailedList {
     #[command(flatten)]
     pub(super) filter: Filter,
     /// At most N
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, allow_hyphen_values = true)]
     pub(super) limit: usize,
     /// Only the counts
     #[arg(long)]

@@ -33,7 +33,7 @@ pub(super) struct Health {
     #[arg(long)]
     pub(super) json: bool,
     /// Wait until it is healthy, at most this long
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub(super) wait: Option<String>,
     /// The master's control socket
     #[arg(long, value_name = "PATH")]

@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     args::{Failed, FailedList, FailedShow, Global},
-    dead_queue, depth, load, open, print, rfc3339, table, told,
+    dead_queue, load, open, print, rfc3339, table, told,
     workers::duration,
 };
 use crate::{

@@ -13,6 +13,7 @@ mod queues;
 mod run;
 mod schedules;
 mod submit;
+mod waiting;
 mod workers;
 
 use std::{
@@ -35,7 +36,7 @@ use crate::{
     foreign,
     logging::{Level, journal},
     secrets::masked,
-    transport::{self, DeadQueue, Depth, Request, Transport},
+    transport::{self, DeadQueue, Transport},
 };
 
 /// The program that is `asynctask workers`.
@@ -189,24 +190,23 @@ fn dead_queue(config: &Config, name: &str) -> DeadQueue {
     configured.map_or_else(|| DeadQueue::of(name), |queue| queue.dead_letter.clone())
 }
 
-/// What lies in one queue.
-fn depth(transport: &dyn Transport, queue: &DeadQueue) -> Result<Depth, Error> {
-    let queues = vec![queue.clone()];
-    let depths = transport::call(transport, |reply| Request::Depths { queues, reply });
-    Ok(depths.map_err(|error| told(&error))?.first().copied().unwrap_or_default())
-}
-
 /// A transport's error as a command's.
 fn told(error: &transport::Error) -> Error {
     use transport::Error as Told;
-    let code = match error {
+    let code = match error.cause() {
         Told::NoSuchQueue { .. } | Told::QueueRefused { .. } | Told::NotStored { .. } | Told::InUse { .. } => {
             Code::Refused
         }
         Told::BadUri { .. } => Code::Config,
-        Told::Refused { .. } | Told::Unreachable { .. } | Told::Lost { .. } | Told::File { .. } | Told::Closed => {
-            Code::Unavailable
-        }
+        Told::Refused { .. }
+        | Told::Unreachable { .. }
+        | Told::Lost { .. }
+        | Told::Unconfirmed { .. }
+        | Told::File { .. }
+        | Told::Closed
+        // The cause of others is never one of these.
+        | Told::Unsubmitted { .. }
+        | Told::Unfinished { .. } => Code::Unavailable,
     };
     Error { code, message: error.to_string(), hint: error.hint().map(str::to_owned) }
 }

@@ -4,13 +4,14 @@ use serde_json::{Map, json};
 
 use super::{
     args::{Global, QueueEnd, Queues, QueuesVerb},
-    ask, dead_queue, depth, load, open, print, table, told,
+    ask, dead_queue, load, open, print, table, told,
+    waiting::{Broken, Patient, longest_wait},
 };
 use crate::{
     app::App,
     config::Config,
     error::{Code, Error},
-    transport::{self, DeadQueue, Depth, Request, Transport},
+    transport::{self, DeadQueue, Depth, Request},
 };
 
 pub(super) fn run(app: &App, global: &Global, verb: &Queues) -> Result<Code, Error> {
@@ -23,46 +24,58 @@ pub(super) fn run(app: &App, global: &Global, verb: &Queues) -> Result<Code, Err
 }
 
 fn purge(config: &Config, end: &QueueEnd) -> Result<Code, Error> {
-    let (transport, queue) = consent(config, end, "purging a queue", "Delete all that is ready and delayed in")?;
+    let (mut patient, queue) = consent(config, end, "purging a queue", "Delete all that is ready and delayed in")?;
     let name = queue.queue;
-    let purged = transport::call(&*transport, |reply| Request::Purge { queue: name, reply });
-    tell(end, "purged", purged.map_err(|error| told(&error))?, 0)
+    let purged = match patient.call(|reply| Request::Purge { queue: name, reply }) {
+        Ok(purged) | Err(Broken { done: Some(purged), .. }) => purged,
+        Err(broken) => return Err(purge_broke_off(&broken)),
+    };
+    tell(end, "purged", purged, 0)
 }
 
 fn delete(config: &Config, end: &QueueEnd) -> Result<Code, Error> {
-    let (transport, queue) =
+    let (mut patient, queue) =
         consent(config, end, "deleting a queue", "Delete, with all that is ready and delayed in it,")?;
     let asked = queue.clone();
-    let deleted = transport::call(&*transport, |reply| Request::Delete { queue: asked, reply });
-    let deleted = deleted.map_err(|error| {
-        let in_use = matches!(error, transport::Error::InUse { .. });
-        let error = told(&error);
-        if in_use { error.hint("stop the masters that work it") } else { error }
-    })?;
-    tell(end, "deleted", deleted, depth(&*transport, &queue)?.failed)
+    let deleted = match patient.call(|reply| Request::Delete { queue: asked, reply }) {
+        Ok(deleted) | Err(Broken { done: Some(deleted), .. }) => deleted,
+        Err(broken) => {
+            let in_use = matches!(broken.last(), Some(transport::Error::InUse { .. }));
+            let error = broken.error();
+            return Err(if in_use { error.hint("stop the masters that work it") } else { error });
+        }
+    };
+    // One that was stopped meanwhile is asked nothing more.
+    tell(end, "deleted", deleted, patient.depth(&queue).map_or(0, |depth| depth.failed))
+}
+
+/// A purge deletes what is delayed first, step by step.
+fn purge_broke_off(broken: &Broken<u64>) -> Error {
+    match broken.last() {
+        Some(transport::Error::Unfinished { walked, .. }) => {
+            broken.error().hint(format!("{} tasks were deleted before; run it again", walked.removed))
+        }
+        _ => broken.error(),
+    }
 }
 
 /// Asks, unless `--yes` was said.
-fn consent(
-    config: &Config,
-    end: &QueueEnd,
-    doing: &str,
-    question: &str,
-) -> Result<(Box<dyn Transport>, DeadQueue), Error> {
+fn consent(config: &Config, end: &QueueEnd, doing: &str, question: &str) -> Result<(Patient, DeadQueue), Error> {
     if !end.yes {
         ask::needs_terminal(doing)?;
     }
     let name = &end.queue;
     let queue = dead_queue(config, name);
-    let transport = open(config)?;
+    let mut patient = Patient::open(config, longest_wait(end.wait.as_deref())?)?;
     if !end.yes {
-        let depth = depth(&*transport, &queue)?;
+        let depth = patient.depth(&queue)?;
         let (ready, delayed) = (depth.ready, depth.delayed);
         if !ask::yes(&format!("{question} queue {name} ({ready} ready, {delayed} delayed)?"))? {
             return Err(Error::new(Code::Refused, "nothing was deleted"));
         }
     }
-    Ok((transport, queue))
+    patient.listen()?;
+    Ok((patient, queue))
 }
 
 fn tell(end: &QueueEnd, what: &str, count: u64, dead: u64) -> Result<Code, Error> {

@@ -26,7 +26,7 @@ use crate::{
     logging::{Format, Level},
     master::{self, event::QueuePlan, verdict},
     retry::Policy,
-    task::{Delivery, Handle, QueueIndex, Reason, Settlement, Task, json_payload},
+    task::{Accepts, Delivery, Handle, QueueIndex, Reason, Settlement, Task, json_payload, without_mark},
     transport::{Event, Events, Request, Transport},
     worker::{Foreground, Kind},
 };
@@ -39,6 +39,8 @@ pub(super) fn run(app: &App, global: &Global, verb: &Run) -> Result<Code, Error>
     let settings = settings(&config, kind);
     let plan = queue_plan(&config, &settings);
     let body = payload(verb)?;
+    let is_json = config.kinds.get(kind).is_none_or(|command| command.accepts == Accepts::Json);
+    let body = if is_json { readable(body)? } else { body };
     let task = Task { id: uuid::Uuid::now_v7().to_string(), body, ..Task::default() };
     let settlement = if config.kinds.contains_key(kind) {
         // Of the master's lines only those that explain a failure.
@@ -84,6 +86,14 @@ fn payload(verb: &Run) -> Result<Vec<u8>, Error> {
         // What a schedule gives.
         None => Ok(b"{}".to_vec()),
     }
+}
+
+/// The payload of a kind that wants JSON, without a byte order mark.
+fn readable(mut body: Vec<u8>) -> Result<Vec<u8>, Error> {
+    let usage = |error| Error::new(Code::Usage, format!("the payload: {error}"));
+    let mark = body.len() - without_mark(&body).map_err(usage)?.len();
+    body.drain(..mark);
+    Ok(body)
 }
 
 fn in_process(kind: &str, code: &Kind, plan: &QueuePlan, level: Level, task: &Task) -> Result<Settlement, Error> {

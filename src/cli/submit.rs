@@ -1,31 +1,31 @@
 //! `asynctask submit`: one task, or a file of them.
 
-use std::{
-    io::{self, BufRead, IsTerminal},
-    str::FromStr,
-};
+mod account;
+mod lines;
+mod moment;
+
+use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use uuid::Uuid;
 
+use self::{
+    account::{Account, json_line},
+    moment::{Due, expiry},
+};
 use super::{
     args::{Global, Submit},
-    load, open, print, told,
-    workers::duration,
+    load, print,
+    waiting::{Patient, interrupted, longest_wait, say},
 };
 use crate::{
     app::App,
-    clock::{Clock, Timestamp},
+    clock::Clock,
     config::Config,
     error::{Code, Error},
-    task::{NewTask, is_delay_queue_name, is_queue_name, json_payload},
-    transport::{self, Request, Transport},
+    task::{NewTask, is_delay_queue_name, is_queue_name, json_payload, without_mark},
+    transport::Request,
 };
-
-/// Tasks that are stored in one step.
-const BATCH: usize = 1000;
-/// Longest line of input, in bytes.
-const LINE_LIMIT: usize = 64 * 1024 * 1024;
 
 pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Error> {
     let queue = &verb.queue;
@@ -37,30 +37,38 @@ pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Err
         return Err(Error::new(Code::Usage, format!("--id: {id:?} cannot be the id of a task"))
             .hint("1 to 255 bytes without control characters"));
     }
+    let longest = longest_wait(verb.wait.as_deref())?;
+    let due = Due::of(verb)?;
     let template = NewTask {
         queue: queue.clone(),
-        delay: verb.delay.as_deref().map(|text| duration("--delay", text)).transpose()?.unwrap_or_default(),
-        expires_at: verb.expires.as_deref().map(expiry).transpose()?,
+        expires_at: verb.expires.as_deref().map(|text| expiry("--expires", text)).transpose()?,
+        priority: verb.priority,
         ..NewTask::default()
     };
-    let load = |app: &App, global: &Global| load(app, global).and_then(|config| not_behind_the_scenes(config, queue));
+    let open = || {
+        let config = not_behind_the_scenes(load(app, global)?, queue)?;
+        warn_of_unknown(&config, queue);
+        if due.is_past() {
+            say(&ProgressBar::hidden(), "warning: the moment of --at has passed: due at once");
+        }
+        let mut patient = Patient::open(&config, longest)?;
+        patient.listen()?;
+        Ok(patient)
+    };
     match verb.payload.as_deref() {
         Some(payload) if payload != "-" => {
-            check(payload.as_bytes()).map_err(|error| Error::new(Code::Usage, format!("PAYLOAD: {error}")))?;
-            let config = load(app, global)?;
+            let usage = |error| Error::new(Code::Usage, format!("PAYLOAD: {error}"));
+            let body = without_mark(payload.as_bytes()).map_err(usage)?;
+            check(body).map_err(usage)?;
             let id = verb.id.clone().unwrap_or_else(new_id);
-            let task = NewTask { id: id.clone(), body: payload.as_bytes().to_vec(), ..template };
-            let transport = open(&config)?;
-            store(&*transport, vec![task])?;
+            let task = NewTask { id: id.clone(), body: body.to_vec(), delay: due.delay(Clock::wall()), ..template };
+            one(&mut open()?, task)?;
             print(&if verb.json { json_line(&id) } else { format!("{id}\n") })?;
         }
         _ if verb.id.is_some() => {
             return Err(Error::new(Code::Usage, "--id goes with one PAYLOAD, not with lines from standard input"));
         }
-        _ => {
-            let config = load(app, global)?;
-            lines(&*open(&config)?, &template, verb.json)?;
-        }
+        _ => many(&mut open()?, &template, &due, verb.json)?,
     }
     Ok(Code::Ok)
 }
@@ -77,98 +85,67 @@ fn not_behind_the_scenes(config: Config, queue: &str) -> Result<Config, Error> {
     }
 }
 
+/// A task of a queue that nobody works lies there without a word. Another master may work it, so this is no error.
+fn warn_of_unknown(config: &Config, queue: &str) {
+    if let Some(text) = config.known_queues().unknown(queue) {
+        say(&ProgressBar::hidden(), &format!("warning: {text}"));
+    }
+}
+
+fn one(patient: &mut Patient, task: NewTask) -> Result<(), Error> {
+    let id = task.id.clone();
+    let stored = patient.call(|reply| Request::Submit { tasks: vec![task], reply });
+    let Err(broken) = stored else { return Ok(()) };
+    if broken.done.is_some() {
+        return Ok(());
+    }
+    let unknown = broken.last().is_some_and(|error| !error.extent().unknown.is_empty());
+    Err(match broken.error() {
+        error if unknown => error.hint(format!("task {id} may or may not be stored")),
+        error => error,
+    })
+}
+
 /// Submits a task for each line of standard input.
-fn lines(transport: &dyn Transport, template: &NewTask, json: bool) -> Result<(), Error> {
-    let mut input = io::stdin().lock();
-    let progress = progress();
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut stored = 0_u64;
-    let mut number = 0_u64;
-    loop {
-        let line = read_line(&mut input).map_err(|error| at_line(number + 1, stored, &error))?;
-        let ended = line.is_none();
-        if let Some(line) = line {
-            number += 1;
-            if !line.trim_ascii().is_empty() {
-                // What was read before stays submitted: it was right, and the message says how much that is.
-                if let Err(error) = check(&line) {
-                    stored += flush(transport, &mut batch, json)?;
-                    return Err(at_line(number, stored, &error));
-                }
-                batch.push(NewTask { id: new_id(), body: line, ..template.clone() });
-            }
+fn many(patient: &mut Patient, template: &NewTask, due: &Due, json: bool) -> Result<(), Error> {
+    patient.bar = progress();
+    let queue = template.queue.clone();
+    let mut account = Account::new(json);
+    let cannot = |error: io::Error| Error::new(Code::Internal, format!("standard input cannot be read: {error}"));
+    let mut input = lines::read().map_err(cannot)?;
+    let result = loop {
+        let batch = match patient.receive(&mut input) {
+            Ok(Some(batch)) => batch,
+            Ok(None) => break Ok(()),
+            Err(by) => break Err(account.stopped(interrupted(by))),
+        };
+        let delay = due.delay(Clock::wall());
+        let task = |body| NewTask { id: new_id(), body, delay, ..template.clone() };
+        let tasks: Vec<NewTask> = batch.payloads.into_iter().map(task).collect();
+        let ids: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
+        let stored = if tasks.is_empty() { Ok(()) } else { patient.call(|reply| Request::Submit { tasks, reply }) };
+        if let Err(error) = account.book(&ids, &batch.lines, stored) {
+            break Err(error);
         }
-        if batch.len() == BATCH || (ended && !batch.is_empty()) {
-            stored += flush(transport, &mut batch, json)?;
-            progress.set_position(stored);
+        if let Some(bad) = batch.bad {
+            break Err(account.stopped_at(bad.line, Error::new(Code::Usage, bad.error)));
         }
-        if ended {
-            progress.finish_and_clear();
-            if !json {
-                print(&format!("{stored} tasks submitted to queue {}\n", template.queue))?;
-            }
-            return Ok(());
-        }
+        patient.bar.set_position(account.stored);
+    };
+    patient.bar.finish_and_clear();
+    result?;
+    if !json {
+        print(&format!("{} tasks submitted to queue {queue}\n", account.stored))?;
     }
-}
-
-fn flush(transport: &dyn Transport, batch: &mut Vec<NewTask>, json: bool) -> Result<u64, Error> {
-    let tasks = std::mem::take(batch);
-    if tasks.is_empty() {
-        return Ok(0);
-    }
-    let count = tasks.len() as u64;
-    let ids: String = if json { tasks.iter().map(|task| json_line(&task.id)).collect() } else { String::new() };
-    store(transport, tasks)?;
-    print(&ids)?;
-    Ok(count)
-}
-
-fn store(transport: &dyn Transport, tasks: Vec<NewTask>) -> Result<(), Error> {
-    transport::call(transport, |reply| Request::Submit { tasks, reply }).map_err(|error| told(&error))
-}
-
-fn at_line(line: u64, stored: u64, error: &str) -> Error {
-    Error::new(Code::Usage, format!("standard input, line {line}: {error}"))
-        .hint(format!("{stored} tasks before it were submitted"))
-}
-
-/// The next line without its end, or `None` at the end of the input.
-fn read_line(input: &mut impl BufRead) -> Result<Option<Vec<u8>>, String> {
-    let mut line = Vec::new();
-    let mut limited = io::Read::take(input, LINE_LIMIT as u64 + 1);
-    let length = limited.read_until(b'\n', &mut line).map_err(|error| error.to_string())?;
-    if length > LINE_LIMIT {
-        return Err(format!("it is longer than {LINE_LIMIT} bytes"));
-    }
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    }
-    Ok((length > 0).then_some(line))
+    Ok(())
 }
 
 fn check(payload: &[u8]) -> Result<(), String> {
     json_payload(payload, false).map(drop).map_err(|error| error.replace("the body", "the payload"))
 }
 
-/// A duration from now, or a moment.
-fn expiry(text: &str) -> Result<Timestamp, Error> {
-    if let Ok(moment) = jiff::Timestamp::from_str(text) {
-        return Ok(Timestamp(moment.as_millisecond()));
-    }
-    let after = crate::config::parse_duration(text).ok_or_else(|| {
-        Error::new(Code::Usage, format!("--expires: \"{text}\" is neither a duration nor a moment"))
-            .hint("as in 10m, or 2027-01-31T12:00:00Z; the last moment is 9999-12-30T22:00:00Z")
-    })?;
-    Ok(Clock::wall().plus(after))
-}
-
 fn new_id() -> String {
     Uuid::now_v7().to_string()
-}
-
-fn json_line(id: &str) -> String {
-    serde_json::json!({ "id": id }).to_string() + "\n"
 }
 
 /// Progress on a terminal; nothing elsewhere. The number of lines is not known before their end.

@@ -16,6 +16,7 @@ mod check;
 mod file;
 mod index;
 mod json;
+mod names;
 mod nearest;
 mod node;
 mod problem;
@@ -33,6 +34,7 @@ pub(crate) use self::nearest::nearest;
 pub use self::{
     file::Sources,
     index::Position,
+    names::Names,
     problem::{Origin, Problem, Problems},
 };
 use crate::{
@@ -45,7 +47,7 @@ use crate::{
     unique::{Conflict, Unique},
 };
 
-/// Reads a duration as it is written in settings and options: `500ms`, `30s`, `1h30m`; a bare number is seconds.
+/// Reads a duration as it is written in settings and options: `500ms`, `30s`, `1h30m`, `2w`; a bare number is seconds.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     units::duration(text)

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Nothing that is configured lasts longer.
 const LONGEST: Duration = Duration::from_hours(87600);
 
-/// `30s`, `10m`, `96h`, `1h30m`, `1.5h`, `500ms`, `2d`; a bare number is seconds.
+/// `30s`, `10m`, `96h`, `1h30m`, `1.5h`, `500ms`, `2d`, `1w`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse::<f64>() {
@@ -22,6 +22,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
             "m" | "min" => 60.0,
             "h" => 3600.0,
             "d" => 86400.0,
+            "w" => 604_800.0,
             _ => return None,
         };
         total += number.parse::<f64>().ok()? * seconds;
@@ -87,6 +88,8 @@ mod tests {
             ("1.5h", 5_400_000),
             ("500ms", 500),
             ("2d", 172_800_000),
+            ("2w", 1_209_600_000),
+            ("1w2d", 777_600_000),
             ("90", 90_000),
             ("0.1", 100),
             ("0", 0),

@@ -3,6 +3,7 @@
 //!
 //! - [`spawn()`] starts a worker with its frame socket, its output pipe and its own process group.
 //! - [`link`] is the master's end of the frame socket, [`evidence`] of the output pipe.
+//! - [`interrupts`] hears that a command in the foreground is to stop.
 //! - [`signals`] turns signals into values; [`reap`] turns a SIGCHLD into the end of one process after the other.
 //! - [`limits`] reads what the kernel knows about memory, [`own`] what the master itself takes.
 //!
@@ -10,6 +11,7 @@
 
 pub mod evidence;
 pub mod inherited;
+pub mod interrupts;
 pub mod limits;
 pub mod link;
 pub mod own;
@@ -28,6 +30,7 @@ use std::{
 
 pub use self::{
     evidence::Output,
+    interrupts::{Interrupt, Interrupts},
     limits::OomWatch,
     link::Link,
     ready::{Room, Watch},

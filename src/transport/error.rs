@@ -2,6 +2,21 @@
 //!
 //! An address may never stand in one with its password: errors go to logs, to answers, and into dead letters.
 
+use std::ops::Range;
+
+use super::Walked;
+
+/// How far a request to store several tasks came. Positions count from 0, in the order of the request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// So many are stored, from the first one on.
+    pub stored: usize,
+    /// Stored as well: a queue that refused one task may have taken later ones that were on their way.
+    pub beyond: Vec<Range<usize>>,
+    /// Sent and not answered: each may be stored or not.
+    pub unknown: Vec<Range<usize>>,
+}
+
 /// Why a transport could not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -67,6 +82,32 @@ pub enum Error {
         /// Returned, refused, or no answer in time.
         cause: String,
     },
+    /// The other side is there, and has not confirmed what was sent to it: whether it is stored is unknown.
+    #[error("{uri} does not confirm: {cause}")]
+    Unconfirmed {
+        /// Without its password.
+        uri: String,
+        /// What it waits for, if it has said so.
+        cause: String,
+    },
+    /// Of several tasks that were to be stored not all are.
+    #[error("{cause}")]
+    Unsubmitted {
+        /// Which.
+        extent: Extent,
+        /// Why it went no further.
+        cause: Box<Self>,
+    },
+    /// A walk among dead letters, or a purge, broke off.
+    #[error("{cause}")]
+    Unfinished {
+        /// What was done until then.
+        walked: Walked,
+        /// So many more may have been put back to work, and lie in both queues.
+        unknown: u64,
+        /// Why it went no further.
+        cause: Box<Self>,
+    },
     /// The text is not the address of a transport.
     #[error("\"{text}\" is not a transport: {cause}")]
     BadUri {
@@ -81,10 +122,37 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error for a walk or a purge that broke off with this cause; only that, if nothing was done.
+    #[must_use]
+    pub fn unfinished(walked: Walked, unknown: u64, cause: Self) -> Self {
+        if walked.retried + walked.removed + unknown == 0 {
+            return cause;
+        }
+        Self::Unfinished { walked, unknown, cause: Box::new(cause) }
+    }
+
+    /// The reason alone, without how far a request came.
+    #[must_use]
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Unsubmitted { cause, .. } | Self::Unfinished { cause, .. } => cause.cause(),
+            error => error,
+        }
+    }
+
+    /// How far a submit came that was answered with this error: not at all, unless it says otherwise.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        match self {
+            Self::Unsubmitted { extent, .. } => extent.clone(),
+            _ => Extent::default(),
+        }
+    }
+
     /// What may help, where there is something to say.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
-        match self {
+        match self.cause() {
             Self::Refused { cause, .. } => Some(super::refusal::hint(cause)),
             Self::QueueRefused { cause, .. } | Self::NotStored { cause, .. } if cause.contains("access to ") => {
                 Some(super::refusal::hint(cause))

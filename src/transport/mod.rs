@@ -19,7 +19,9 @@
 //!    `Accept` does not give credit back; the handle stays open until it is settled.
 //! 4. *Order*: tasks of one queue come oldest first, except those that were released, retried or delayed.
 //! 5. *Bytes are untouched.* Body, id and headers come out as they went in, through any number of moves.
-//! 6. *A submit is answered after it is durable*, and an answer that says error means: not stored, or unknown.
+//! 6. *A submit is answered after it is durable.* Tasks are stored in their order up to the first that cannot be; an answer
+//!    that says error says which are stored and which may be ([`Error::Unsubmitted`]), and no other is. An error that does
+//!    not say so means that none is.
 //! 7. *A key is held by one delivery at a time*, among all owners that the transport can see; one that sees no others grants
 //!    each. It ends with the settlement of its delivery, in the same step, or with its owner, however that ends.
 //! 8. Queues that do not exist are created by whoever comes first, with the same constant arguments.
@@ -34,6 +36,7 @@ pub mod dead_letter;
 mod error;
 pub mod identity;
 pub mod localmem;
+mod opening;
 mod refusal;
 pub mod sqlite;
 mod uri;
@@ -42,10 +45,12 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::opening::without_priorities;
 pub use self::{
     answers::{Cancelled, Depth, ScheduleMemory},
     dead_letter::{DeadLetter, DeadQueue, Visit, Visitor, Walked},
-    error::Error,
+    error::{Error, Extent},
+    opening::{CLIENT_PATIENCE, open, open_client},
     uri::Uri,
 };
 use crate::{
@@ -324,6 +329,9 @@ pub enum Event {
     Resumed,
     /// Of several addresses of a cluster, the one that a session was built at; without its password.
     Connected(String),
+    /// What the requests of a transport without queues wait for from now on, in words that follow "waiting for". Told to
+    /// clients alone, whom nothing else tells why no answer comes.
+    Waits(String),
     /// Something that a person should read: a classic queue, a long WAL, a move that takes a smaller step.
     Warning(String),
 }
@@ -339,23 +347,6 @@ pub trait Transport: Send + Sync {
 #[expect(clippy::disallowed_methods, reason = "the time itself is what is waited for")]
 fn pause(time: Duration) {
     std::thread::sleep(time);
-}
-
-/// Opens the transport that `uri` names. Returns at once; whether it can be reached is told by events and replies.
-///
-/// # Errors
-/// If a thread or the files beside a database cannot be made, or the address has no password but the `***` that is shown
-/// in its place.
-pub fn open(uri: &Uri, events: Events) -> Result<Box<dyn Transport>, Error> {
-    if uri.is_masked() {
-        let cause = "its password is masked, as config show prints it: the password itself has to stand there";
-        return Err(Error::BadUri { text: uri.to_string(), cause: cause.to_owned() });
-    }
-    Ok(match uri {
-        Uri::Sqlite(path) => Box::new(sqlite::Sqlite::open(path, events)?),
-        Uri::Amqp(address) => Box::new(amqp::Amqp::open(address, events)?),
-        Uri::Localmem(name) => Box::new(localmem::Localmem::open(name, events)),
-    })
 }
 
 /// Sends a request made by `request` and waits for its answer, on a thread without a runtime.

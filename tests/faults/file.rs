@@ -104,8 +104,8 @@ fn locked_for_longer() {
     other.execute_batch("BEGIN IMMEDIATE").expect("the lock is free in between");
     master.expect("another program keeps it locked");
     // Whoever submits must know, and is told.
-    let ran = demo.run(&["submit", "foo", "{}"]);
-    assert!(ran.code != 0 && ran.stderr.contains("another program keeps it locked"), "{}{}", ran.code, ran.stderr);
+    let ran = demo.run(&["submit", "foo", "{}", "--wait", "3s"]);
+    assert!(ran.code == 69 && ran.stderr.contains("another program keeps it locked"), "{}{}", ran.code, ran.stderr);
     other.execute_batch("ROLLBACK").expect("it is ours");
     master.expect("works again");
     let (code, log) = master.wait();
@@ -239,6 +239,23 @@ fn drained_without_room() {
     disk.fill();
     let run = demo.run(&["process", "foo", "--worker", "demo_sleep_worker"]);
     assert!(run.code == 69 && run.stderr.contains("the disk is full"), "{}{}{}", run.code, run.stdout, run.stderr);
+}
+
+#[test]
+fn a_submission_into_a_full_disk_says_what_is_stored() {
+    let mut demo = Demo::new(&Place::sqlite());
+    let Some(_disk) = Disk::under(&mut demo, "1m") else { return };
+    let payload = format!("{{\"i\":\"{}\"}}\n", "x".repeat(48));
+    let ran = demo.feed(&["submit", "foo", "-"], &payload.repeat(20_000));
+    assert!(ran.code == 69 && ran.stderr.contains("the disk is full"), "{ran:?}");
+    let number = |before: &str| -> u64 {
+        let (_, rest) = ran.stderr.split_once(before).unwrap_or_else(|| panic!("no {before} in {ran:?}"));
+        rest.split(|sign: char| !sign.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).expect("a number")
+    };
+    let (line, stored) = (number("standard input, line "), number("hint: "));
+    assert!(stored > 0 && line == stored + 1, "{ran:?}");
+    assert!(ran.stderr.contains(&format!("{stored} tasks before it were submitted; nothing from line {line} on is")));
+    assert_eq!(demo.depth("foo")["ready"], stored);
 }
 
 fn noise(path: &Path, from: u64, length: usize) {

@@ -8,14 +8,17 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::{DeadQueue, Error, Transport, depth, duration, print};
+use super::{Error, duration, print};
 use crate::{
-    cli::args::{Chosen, Filter},
+    cli::{
+        args::{Chosen, Filter},
+        waiting::Broken,
+    },
     clock::{Clock, Timestamp},
     error::Code,
     foreign,
     secrets::masked,
-    transport::{DeadLetter, Walked},
+    transport::{self, DeadLetter, Walked},
 };
 
 /// What must hold of a dead letter.
@@ -85,9 +88,29 @@ impl Choice {
     }
 }
 
-/// How many dead letters there are.
-pub(super) fn count(transport: &dyn Transport, queue: &DeadQueue) -> Result<u64, Error> {
-    Ok(depth(transport, queue)?.failed)
+/// The error for a walk that broke off, with what it has done: `what` is what was to be done with dead letters.
+pub(super) fn broke_off(broken: &Broken<Walked>, what: &str) -> Error {
+    let error = broken.error();
+    let (walked, unknown) = match broken.last() {
+        Some(transport::Error::Unfinished { walked, unknown, .. }) => (*walked, *unknown),
+        // It said nothing any more.
+        None if broken.is_unanswered() => return error.hint(format!("how many dead letters were {what} is not known")),
+        _ => (Walked::default(), 0),
+    };
+    // What a broker was told to delete it has deleted only once it has answered something later.
+    let cause = broken.last().map(transport::Error::cause);
+    let unsure = walked.removed > 0 && matches!(cause, Some(transport::Error::Lost { .. }));
+    let done = match walked.retried + walked.removed {
+        0 => format!("no dead letter was {what}"),
+        1 => format!("1 dead letter was {what} before"),
+        done if unsure => format!("up to {done} dead letters were {what} before"),
+        done => format!("{done} dead letters were {what} before"),
+    };
+    let both = match unknown {
+        0 => String::new(),
+        unknown => format!("; up to {unknown} more may be in both queues, with the same ids"),
+    };
+    error.hint(format!("{done}{both}; all others are where they were"))
 }
 
 /// Prints what was done: a line, or an object. Ids that were not there are an error.

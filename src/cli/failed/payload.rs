@@ -47,6 +47,8 @@ impl Edit {
         if path.iter().any(String::is_empty) {
             return Err(wrong("has an empty path"));
         }
+        // What a tool wrote into a file may begin with a mark, as `"$(cat file)"` does then.
+        let value = value.strip_prefix('\u{feff}').unwrap_or(value);
         let value = match serde_json::from_str::<&RawValue>(value) {
             Ok(value) => value.get().to_owned(),
             Err(_) => serde_json::Value::from(value).to_string(),
@@ -148,7 +150,7 @@ mod tests {
     #[test]
     fn values_are_json_or_else_strings() {
         assert_eq!(
-            after("{}", &["a=1", "b=x y", r#"c="1""#, "d=[1]", "e=", "f=a=b"]).unwrap(),
+            after("{}", &["a=\u{feff}1", "b=x y", r#"c="1""#, "d=[1]", "e=", "f=a=b"]).unwrap(),
             r#"{"a":1,"b":"x y","c":"1","d":[1],"e":"","f":"a=b"}"#
         );
         assert_eq!(after(r#"{"a":{"x":1}}"#, &["a=null"]).unwrap(), r#"{"a":null}"#);

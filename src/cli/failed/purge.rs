@@ -3,12 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
-    DeadLetter, DeadQueue, Transport, Visit, Walked,
-    chosen::{Choice, count, progress, tell},
-    dead_queue, open, walk,
+    DeadLetter, DeadQueue, Visit, Walked,
+    chosen::{Choice, broke_off, progress, tell},
+    dead_queue,
 };
 use crate::{
-    cli::{args::FailedPurge, ask},
+    cli::{
+        args::FailedPurge,
+        ask,
+        waiting::{Patient, longest_wait},
+    },
     config::Config,
     error::{Code, Error},
 };
@@ -19,9 +23,9 @@ pub(super) fn run(config: &Config, verb: &FailedPurge) -> Result<Code, Error> {
     if !verb.chosen.dry_run && !verb.yes {
         ask::needs_terminal("deleting dead letters")?;
     }
-    let transport = open(config)?;
+    let mut patient = Patient::open(config, longest_wait(verb.chosen.wait.as_deref())?)?;
     if verb.chosen.dry_run || !verb.yes {
-        let (found, walked) = go(&*transport, &queue, &choice, &Visit::Keep)?;
+        let (found, walked) = go(&mut patient, &queue, &choice, &Visit::Keep)?;
         if verb.chosen.dry_run || found.met == 0 {
             return tell(&verb.chosen, "deleted", &found, walked);
         }
@@ -30,18 +34,16 @@ pub(super) fn run(config: &Config, verb: &FailedPurge) -> Result<Code, Error> {
             return Err(Error::new(Code::Refused, "nothing was deleted"));
         }
     }
-    let (choice, walked) = go(&*transport, &queue, &choice, &Visit::Remove)?;
+    // Not before: whoever is asked may answer with Ctrl-C.
+    patient.listen()?;
+    let (choice, walked) = go(&mut patient, &queue, &choice, &Visit::Remove)?;
     tell(&verb.chosen, "deleted", &choice, walked)
 }
 
 /// Does `verdict` to all that were chosen.
-fn go(
-    transport: &dyn Transport,
-    queue: &DeadQueue,
-    choice: &Choice,
-    verdict: &Visit,
-) -> Result<(Choice, Walked), Error> {
-    let bar = progress(count(transport, queue)?);
+fn go(patient: &mut Patient, queue: &DeadQueue, choice: &Choice, verdict: &Visit) -> Result<(Choice, Walked), Error> {
+    let bar = progress(patient.depth(queue)?.failed);
+    patient.bar = bar.clone();
     let shared = Arc::new(Mutex::new(choice.clone()));
     let (visiting, verdict, seen) = (Arc::clone(&shared), verdict.clone(), bar.clone());
     let visit = move |letter: &DeadLetter| {
@@ -56,8 +58,9 @@ fn go(
         choice.meet(letter);
         verdict.clone()
     };
-    let walked = walk(transport, queue, Box::new(visit));
+    let walked = patient.walk(queue, Box::new(visit));
     bar.finish_and_clear();
+    let walked = walked.map_err(|broken| broke_off(&broken, "deleted"));
     let choice = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok((choice, walked?))
 }

@@ -6,14 +6,16 @@ use std::{
 };
 
 use super::{
-    DeadLetter, DeadQueue, Transport, Visit, Walked,
-    chosen::{Choice, count, progress, tell},
-    dead_queue, open,
+    DeadLetter, DeadQueue, Visit, Walked,
+    chosen::{Choice, broke_off, progress, tell},
+    dead_queue,
     payload::Edit,
-    walk,
 };
 use crate::{
-    cli::args::FailedRetry,
+    cli::{
+        args::FailedRetry,
+        waiting::{Patient, longest_wait},
+    },
     clock::Clock,
     config::Config,
     error::{Code, Error},
@@ -29,19 +31,20 @@ pub(super) fn run(config: &Config, verb: &FailedRetry) -> Result<Code, Error> {
     let pace = verb.rate.as_deref().map(Pace::parse).transpose()?;
     let choice = Choice::of(&verb.chosen)?;
     let queue = dead_queue(config, &verb.chosen.queue);
-    let transport = open(config)?;
+    let mut patient = Patient::open(config, longest_wait(verb.chosen.wait.as_deref())?)?;
+    patient.listen()?;
     let dry =
         |edits: &[Edit]| Retry { choice: choice.clone(), edits: edits.to_vec(), pace: None, dry: true, wrong: None };
     if verb.chosen.dry_run {
-        let (retry, walked) = dry(&edits).go(&*transport, &queue)?;
+        let (retry, walked) = dry(&edits).go(&mut patient, &queue)?;
         return tell(&verb.chosen, "retried", &retry.choice, walked);
     }
     if !edits.is_empty() {
         // One payload that cannot be changed, and nothing is moved: found out first.
-        dry(&edits).go(&*transport, &queue)?;
+        dry(&edits).go(&mut patient, &queue)?;
     }
     let retry = Retry { choice, edits, pace, dry: false, wrong: None };
-    let (retry, walked) = retry.go(&*transport, &queue)?;
+    let (retry, walked) = retry.go(&mut patient, &queue)?;
     tell(&verb.chosen, "retried", &retry.choice, walked)
 }
 
@@ -57,8 +60,9 @@ struct Retry {
 }
 
 impl Retry {
-    fn go(self, transport: &dyn Transport, queue: &DeadQueue) -> Result<(Self, Walked), Error> {
-        let bar = progress(count(transport, queue)?);
+    fn go(self, patient: &mut Patient, queue: &DeadQueue) -> Result<(Self, Walked), Error> {
+        let bar = progress(patient.depth(queue)?.failed);
+        patient.bar = bar.clone();
         let (shared, seen) = (Arc::new(Mutex::new(self)), bar.clone());
         let visiting = Arc::clone(&shared);
         let visit = move |letter: &DeadLetter| {
@@ -68,11 +72,9 @@ impl Retry {
             }
             verdict
         };
-        let walked = walk(transport, queue, Box::new(visit));
+        let walked = patient.walk(queue, Box::new(visit));
         bar.finish_and_clear();
-        let walked = walked.map_err(|error| {
-            error.hint("those that were put back before are back; all others are where they were: run it again")
-        })?;
+        let walked = walked.map_err(|broken| broke_off(&broken, "put back to work"))?;
         // The transport has answered and dropped the visitor; if it has not yet, a copy does as well.
         let retry = std::mem::replace(&mut *shared.lock().unwrap_or_else(PoisonError::into_inner), Self::nothing());
         match retry.wrong {

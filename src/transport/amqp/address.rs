@@ -36,6 +36,8 @@ pub(super) struct Address {
     at: Cell<usize>,
     /// Why no session could be built, at those that were tried since there was one.
     failed: RefCell<Vec<Error>>,
+    /// Longest wait of a client.
+    limit: Option<Duration>,
 }
 
 /// One broker.
@@ -46,13 +48,15 @@ struct Broker {
     /// An earlier connect got no answer. Each such attempt leaves a thread of lapin's behind, so from then on the
     /// other side must first say a byte to a plain socket.
     silent: Cell<bool>,
+    /// Of a client.
+    limit: Option<Duration>,
 }
 
 impl Address {
     /// Reads an address, or several of a cluster.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let brokers: Result<_, _> = split(text).into_iter().map(Broker::parse).collect();
-        Ok(Self { brokers: brokers?, at: Cell::new(0), failed: RefCell::default() })
+        Ok(Self { brokers: brokers?, at: Cell::new(0), failed: RefCell::default(), limit: None })
     }
 
     fn broker(&self) -> &Broker {
@@ -97,6 +101,23 @@ impl Address {
         &self.broker().shown
     }
 
+    /// The same for a client, who waits no longer than this for anything.
+    pub(super) fn within(mut self, limit: Option<Duration>) -> Self {
+        self.limit = limit;
+        self.brokers.iter_mut().for_each(|broker| broker.limit = limit);
+        self
+    }
+
+    /// Longest wait for an answer of a broker that has not said that it is late.
+    pub(super) fn patience(&self) -> Duration {
+        self.limit.map_or(PATIENCE, |limit| limit.min(PATIENCE))
+    }
+
+    /// Longest wait for a broker that takes nothing from publishers.
+    pub(super) fn longest_block(&self) -> Duration {
+        self.limit.unwrap_or(Duration::MAX)
+    }
+
     /// Opens a connection; `role` is what an administrator reads in the broker's list.
     pub(super) async fn connect(&self, role: &str) -> Result<Connection, Error> {
         self.broker().connect(role).await
@@ -133,7 +154,7 @@ impl Broker {
         let Written { mut uri, tls } = Written::read(text, Path::new("")).map_err(bad)?;
         uri.query.heartbeat.get_or_insert(20);
         uri.query.frame_max.get_or_insert(131_072);
-        Ok(Self { uri, tls, shown, silent: Cell::new(false) })
+        Ok(Self { uri, tls, shown, silent: Cell::new(false), limit: None })
     }
 
     fn is_tls(&self) -> bool {
@@ -142,7 +163,8 @@ impl Broker {
 
     /// How long a connect may take.
     fn patience(&self) -> Duration {
-        self.uri.query.connection_timeout.map_or(PATIENCE, Duration::from_millis)
+        let patience = self.uri.query.connection_timeout.map_or(PATIENCE, Duration::from_millis);
+        self.limit.map_or(patience, |limit| limit.min(patience))
     }
 
     async fn connect(&self, role: &str) -> Result<Connection, Error> {

@@ -3,6 +3,8 @@
 //! Delay queues go before the work queue: what moves on meanwhile is still found. A quorum queue does not know "delete if
 //! unused" or "if empty", so it is asked before.
 
+use std::cell::Cell;
+
 use lapin::{
     Connection,
     options::{QueueDeleteOptions, QueuePurgeOptions},
@@ -16,19 +18,20 @@ use super::{
 };
 use crate::transport::DeadQueue;
 
-/// Deletes what is ready and delayed.
-pub(super) async fn purge(session: &Session, queue: &str) -> Result<u64, Fault> {
+/// Deletes what is ready and delayed, and counts it in `purged`.
+pub(super) async fn purge(session: &Session, queue: &str, purged: &Cell<u64>) -> Result<(), Fault> {
     let connection = session.reader();
     let absent = Fault::Absent(queue.to_owned());
     let mut counter = Counter::new(&connection);
     counter.found(queue).await?.ok_or(absent)?;
-    let mut purged = 0;
-    for step in ladder::STEPS {
-        if is_ours(session, &connection, &mut counter, &Place::Delay(queue.to_owned(), step)).await? {
-            purged += purge_one(&connection, &ladder::name(queue, step)).await?;
+    let delays = ladder::STEPS.map(|step| Place::Delay(queue.to_owned(), step));
+    for place in delays {
+        if is_ours(session, &connection, &mut counter, &place).await? {
+            purged.set(purged.get() + purge_one(&connection, &place.name()).await?);
         }
     }
-    Ok(purged + purge_one(&connection, queue).await?)
+    purged.set(purged.get() + purge_one(&connection, queue).await?);
+    Ok(())
 }
 
 /// Whether it is there and, if it is a delay queue, leads back: others may have one of that name for something else.

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     clock::{Clock, Instant, Now},
     task::{Handle, QueueIndex},
-    transport::{Cancelled, Event, Events, Reply, Request},
+    transport::{Cancelled, Error, Event, Events, Reply, Request},
 };
 
 /// The actor.
@@ -140,6 +140,13 @@ impl Engine {
     pub(super) fn tell(&self, event: Event) {
         // The owner may be gone; then nobody needs to know.
         let _ = self.events.send(event);
+    }
+
+    /// Tells a client what its requests wait for.
+    pub(super) fn waits(&self, what: String) {
+        if self.attachment.is_none() {
+            self.tell(Event::Waits(what));
+        }
     }
 
     /// Waits for whatever comes first.
@@ -307,6 +314,7 @@ impl Engine {
             Note::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
             Note::Disturbed { serial } => self.disturbed(serial),
             Note::Warning(text) => self.tell(Event::Warning(text)),
+            Note::Waits(what) => self.waits(what),
             Note::Built { number, built } => {
                 if matches!(self.state, State::Connecting { number: awaited } if awaited == number) {
                     match *built {
@@ -390,8 +398,14 @@ impl Engine {
         Rc::clone(&self.lease_held)
     }
 
+    /// [`Self::owed`], where the error for the end of the session tells more.
+    pub(super) fn owed_with<T>(&self, reply: Reply<T>, told: impl FnOnce(Error) -> Error + 'static) -> Owed<T> {
+        let lost = self.address.lost("it ended while the answer was awaited");
+        Owed::new(reply, || told(lost))
+    }
+
     /// A promise to answer, kept even if the session ends.
     pub(super) fn owed<T>(&self, reply: Reply<T>) -> Owed<T> {
-        Owed::new(reply, self.address.lost("it ended while the answer was awaited"))
+        self.owed_with(reply, |lost| lost)
     }
 }

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::{
     engine::Engine,
     moves::Store,
+    publish,
     session::{Built, Session},
     state::{Note, Notes, State, Up},
     unavailable::spread,
@@ -53,6 +54,7 @@ impl Engine {
         let (attachment, natures) = (self.still_attached(), Rc::clone(&self.natures));
         let first = self.sessions == 0;
         self.state = State::Connecting { number };
+        self.waits(format!("a connection to {}", self.address.shown()));
         tokio::task::spawn_local(async move {
             let built = Box::new(Session::build(number, address, attachment, natures, first).await);
             let _ = notes.send(Note::Built { number, built });
@@ -98,6 +100,7 @@ impl Engine {
             self.lease();
         } else {
             self.failures = 0;
+            self.waits(format!("an answer of {}", self.address.shown()));
         }
         for request in std::mem::take(&mut self.waiting) {
             self.work(request);
@@ -229,6 +232,8 @@ impl Engine {
             let mut left = std::mem::take(&mut up.tasks);
             let finish = async { while left.join_next().await.is_some() {} };
             let by = self.closing.as_ref().map_or(Duration::ZERO, |closing| closing.by.since(self.clock.now().at));
+            // What the broker has not taken by now it will not take soon.
+            let by = if up.session.publisher.blocked() { Duration::ZERO } else { by };
             let _ = tokio::time::timeout(by, finish).await;
             up.session.close(HANGING_UP).await;
         }
@@ -247,8 +252,14 @@ async fn watch(session: Rc<Session>, notes: Notes) {
         while connection.status().connected() {
             match events.next().await {
                 Some(lapin::Event::ConnectionBlocked(reason)) => {
-                    let text = format!("the broker takes nothing from publishers for now ({reason}); they wait");
-                    let _ = notes.send(Note::Warning(text));
+                    let text = publish::held_up(&reason);
+                    session.publisher.hold_up(Some(reason));
+                    let _ = notes.send(Note::Warning(format!("{text}; they wait")));
+                    let _ = notes.send(Note::Waits(text));
+                }
+                Some(lapin::Event::ConnectionUnblocked) => {
+                    session.publisher.hold_up(None);
+                    let _ = notes.send(Note::Waits("an answer of the broker, which takes tasks again".to_owned()));
                 }
                 Some(_) => {}
                 None => break,

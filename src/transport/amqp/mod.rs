@@ -52,10 +52,12 @@
 mod acks;
 mod address;
 mod attributes;
+mod bulk;
 mod dead;
 mod dead_count;
 mod end;
 mod engine;
+mod fates;
 mod follow;
 mod headers;
 mod intake;
@@ -81,7 +83,7 @@ mod unavailable;
 mod walk;
 mod written;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use tokio::sync::mpsc;
 
@@ -92,7 +94,7 @@ use crate::secrets::masked_address;
 
 /// The delay queues of `queue` that tasks with these delays pass through, shortest first.
 #[must_use]
-pub fn delay_queues(queue: &str, delays: &[std::time::Duration]) -> Vec<String> {
+pub fn delay_queues(queue: &str, delays: &[Duration]) -> Vec<String> {
     ladder::reached(delays).into_iter().map(|step| ladder::name(queue, step)).collect()
 }
 
@@ -136,12 +138,13 @@ pub(super) fn with_tls(addresses: &[&str], tls: &Tls) -> Result<Vec<String>, Str
 }
 
 impl Amqp {
-    /// Starts the transport's thread; nothing is connected before the first request.
+    /// Starts the transport's thread; nothing is connected before the first request. A client's `patience` bounds how long
+    /// its requests are held up.
     ///
     /// # Errors
     /// [`Error::BadUri`] for an address that cannot be read; [`Error::Unreachable`] if no thread can be made.
-    pub fn open(uri: &str, events: Events) -> Result<Self, Error> {
-        let address = Address::parse(uri)?;
+    pub fn open(uri: &str, events: Events, patience: Option<Duration>) -> Result<Self, Error> {
+        let address = Address::parse(uri)?.within(patience);
         let failed = |error: std::io::Error| Error::Unreachable { uri: masked_address(uri), cause: error.to_string() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (requests, taken) = mpsc::unbounded_channel();

@@ -6,8 +6,10 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use super::{
+    bulk::{CLIENT_SENDS, MASTER_SENDS},
+    fates::Fates,
     ladder,
-    publish::{Outgoing, Published, WINDOW},
+    publish::{Outgoing, Published, Silence},
     session::Session,
     state::{Note, Notes},
     topology::{Fault, Place},
@@ -46,6 +48,8 @@ pub(super) enum Tried {
     Again(String),
     /// Never.
     No(String),
+    /// Sent as often as was allowed, and not answered.
+    Unanswered(Silence),
 }
 
 /// Why several were not stored, at least not all of them.
@@ -72,6 +76,7 @@ impl Store {
             let cause = match self.try_one(&mut parcel.clone()).await? {
                 Tried::Stored => return Ok(()),
                 Tried::Again(cause) | Tried::No(cause) => cause,
+                Tried::Unanswered(silence) => silence.cause(),
             };
             failures += 1;
             self.session.topology.ask_again(&parcel.place);
@@ -99,6 +104,11 @@ impl Store {
 
     /// One try, with what can be mended at once mended: a missing queue, a connection that does not answer.
     pub(super) async fn try_one(&self, parcel: &mut Parcel) -> Result<Tried, ()> {
+        self.try_times(parcel, MASTER_SENDS).await
+    }
+
+    /// [`Self::try_one`], in which a message that is not answered is sent at most so often.
+    pub(super) async fn try_times(&self, parcel: &mut Parcel, sends: u32) -> Result<Tried, ()> {
         let (mut declared, mut unanswered, mut pauses) = (false, 0, NACKED.into_iter());
         self.avoid_stuck(parcel);
         match self.find_step(parcel).await {
@@ -135,7 +145,9 @@ impl Store {
                 Published::Refused(cause) => {
                     return if self.session.stands() { Ok(Tried::No(cause)) } else { self.broken(cause) };
                 }
-                Published::Unknown { line, cause } => {
+                Published::Unknown { why, .. } if sends <= CLIENT_SENDS => return Ok(Tried::Unanswered(why)),
+                Published::Unknown { line, why } => {
+                    let cause = why.cause();
                     if let Err(error) = self.session.publisher.renew(line).await {
                         return self.broken(format!("{cause}; {error}"));
                     }
@@ -144,7 +156,7 @@ impl Store {
                         *self.stuck.borrow_mut().entry(name).or_default() += 1;
                         self.avoid_stuck(parcel);
                     }
-                    if unanswered >= 3 {
+                    if unanswered >= sends {
                         return Ok(Tried::Again(cause));
                     }
                 }
@@ -200,8 +212,13 @@ impl Store {
         true
     }
 
-    /// Stores many: in windows while all goes well, one by one where not. Queues are made first.
+    /// Stores many. Queues are made first.
     pub(super) async fn bulk(&self, parcels: &[Parcel]) -> Result<(), Unstored> {
+        self.bulk_of(parcels, &Fates::new(parcels.len()), MASTER_SENDS).await
+    }
+
+    /// [`Self::bulk`], which notes what becomes of each, up to the first that is not stored; see [`super::bulk`].
+    pub(super) async fn bulk_of(&self, parcels: &[Parcel], fates: &Fates, sends: u32) -> Result<(), Unstored> {
         let passing = |parcel: &Parcel, cause| Unstored::Now(not_stored(parcel, cause));
         let mut parcels = parcels.to_vec();
         for parcel in &mut parcels {
@@ -221,22 +238,7 @@ impl Store {
                 }
             }
         }
-        for window in parcels.chunks(WINDOW) {
-            let outgoing: Vec<_> = window.iter().map(|parcel| parcel.outgoing.clone()).collect();
-            if window.len() > 1 && self.session.publisher.window(&outgoing).await {
-                continue;
-            }
-            for parcel in window {
-                let mut one = parcel.clone();
-                match self.try_one(&mut one).await {
-                    Ok(Tried::Stored) => {}
-                    Ok(Tried::Again(cause)) => return Err(passing(parcel, cause)),
-                    Ok(Tried::No(cause)) => return Err(Unstored::Ever(not_stored(parcel, cause))),
-                    Err(()) => return Err(passing(parcel, "the connection was lost".to_owned())),
-                }
-            }
-        }
-        Ok(())
+        self.in_order(&parcels, fates, sends).await
     }
 
     pub(super) fn warn(&self, text: String) {
@@ -250,6 +252,6 @@ impl Store {
     }
 }
 
-fn not_stored(parcel: &Parcel, cause: String) -> Error {
+pub(super) fn not_stored(parcel: &Parcel, cause: String) -> Error {
     Error::NotStored { queue: parcel.outgoing.queue.clone(), cause }
 }

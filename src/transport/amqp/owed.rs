@@ -2,15 +2,15 @@
 
 use crate::transport::{Error, Reply};
 
-/// A reply that says "lost" when it is dropped unanswered.
+/// A reply that says "lost" when it is dropped unanswered, and how far the work had come.
 pub(super) struct Owed<T> {
     reply: Option<Reply<T>>,
-    lost: Error,
+    lost: Option<Box<dyn FnOnce() -> Error>>,
 }
 
 impl<T> Owed<T> {
-    pub(super) fn new(reply: Reply<T>, lost: Error) -> Self {
-        Self { reply: Some(reply), lost }
+    pub(super) fn new(reply: Reply<T>, lost: impl FnOnce() -> Error + 'static) -> Self {
+        Self { reply: Some(reply), lost: Some(Box::new(lost)) }
     }
 
     pub(super) fn send(mut self, answer: Result<T, Error>) {
@@ -23,8 +23,8 @@ impl<T> Owed<T> {
 
 impl<T> Drop for Owed<T> {
     fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            let _ = reply.send(Err(self.lost.clone()));
+        if let (Some(reply), Some(lost)) = (self.reply.take(), self.lost.take()) {
+            let _ = reply.send(Err(lost()));
         }
     }
 }

@@ -279,7 +279,10 @@ pub(super) fn submitted(task: &NewTask, not_before: Option<Timestamp>) -> Result
     if headers::table_len(&table) > headers::ROOM {
         return Err("its headers take over 120 KiB".to_owned());
     }
-    let properties = BasicProperties::default().with_delivery_mode(2).with_message_id(id);
+    let mut properties = BasicProperties::default().with_delivery_mode(2).with_message_id(id);
+    if let Some(priority) = task.priority {
+        properties = properties.with_priority(priority);
+    }
     Ok(if table.is_empty() { properties } else { properties.with_headers(table.into()) })
 }
 

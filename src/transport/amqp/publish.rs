@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     address::{Address, PATIENCE, code, said},
+    fates::Fate,
     topology::{answer, close, open_channel, short},
 };
 use crate::transport::Error;
@@ -49,12 +50,42 @@ pub(super) enum Published {
     Nacked,
     /// The broker refused the message itself; asking again changes nothing.
     Refused(String),
-    /// No answer, or the connection ended: it may be stored or not.
+    /// No answer.
     Unknown {
         /// The connection that it went out on.
         line: u64,
-        cause: String,
+        why: Silence,
     },
+}
+
+/// Why no answer came.
+#[derive(Debug)]
+pub(super) enum Silence {
+    /// It was not even sent.
+    Unsent(String),
+    /// The connection or the channel ended: it may be stored or not.
+    Broken(String),
+    /// Not in time: it may be stored or not, now or later.
+    Late(String),
+}
+
+impl Silence {
+    pub(super) fn cause(self) -> String {
+        let (Self::Unsent(cause) | Self::Broken(cause) | Self::Late(cause)) = self;
+        cause
+    }
+}
+
+/// How a window went. But for `Lost`, what is known of each of its messages is known for good.
+pub(super) enum Went {
+    /// All are stored.
+    Well,
+    /// Some were returned, or not taken.
+    Badly,
+    /// The broker refused one of them, and took none of those behind it.
+    Refused,
+    /// Some were not answered.
+    Lost(Silence),
 }
 
 /// The publishing connection and its channels.
@@ -66,6 +97,10 @@ pub(super) struct Publisher {
     idle: RefCell<Vec<(u64, Channel)>>,
     places: Semaphore,
     renewing: Mutex<()>,
+    /// Length of the longest body that was confirmed.
+    largest: Cell<usize>,
+    /// Why the broker takes nothing for now, in its words.
+    held_up: RefCell<Option<String>>,
 }
 
 impl Publisher {
@@ -78,6 +113,8 @@ impl Publisher {
             idle: RefCell::default(),
             places: Semaphore::new(CHANNELS),
             renewing: Mutex::new(()),
+            largest: Cell::new(0),
+            held_up: RefCell::default(),
         })
     }
 
@@ -89,6 +126,35 @@ impl Publisher {
     /// Whether the broker has stopped reading from us: a memory or disk alarm.
     pub(super) fn blocked(&self) -> bool {
         self.connection.borrow().status().blocked()
+    }
+
+    /// The broker takes nothing from publishers, for this reason, or again something.
+    pub(super) fn hold_up(&self, reason: Option<String>) {
+        self.held_up.replace(reason);
+    }
+
+    /// The longest body that the broker is known to take.
+    pub(super) fn largest(&self) -> usize {
+        self.largest.get()
+    }
+
+    fn confirmed(&self, outgoing: &Outgoing) {
+        self.largest.set(self.largest.get().max(outgoing.body.len()));
+    }
+
+    /// The error for whoever is not to be sent again.
+    pub(super) fn error(&self, silence: Silence) -> Error {
+        match silence {
+            Silence::Late(cause) => Error::Unconfirmed { uri: self.address.shown().to_owned(), cause },
+            Silence::Unsent(cause) | Silence::Broken(cause) => self.address.lost(cause),
+        }
+    }
+
+    fn late(&self) -> Silence {
+        Silence::Late(match (self.blocked(), &*self.held_up.borrow()) {
+            (false, _) => format!("no answer within {} s", self.address.patience().as_secs_f64()),
+            (true, reason) => held_up(reason.as_deref().unwrap_or_default()),
+        })
     }
 
     /// Replaces a connection that did not answer, unless someone did so already. What was sent on the old one may
@@ -133,12 +199,12 @@ impl Publisher {
         let line = self.line.get();
         let (line, channel) = match self.channel().await {
             Ok(taken) => taken,
-            Err(error) => return Published::Unknown { line, cause: said(&error) },
+            Err(error) => return Published::Unknown { line, why: Silence::Unsent(said(&error)) },
         };
         match self.patiently(publish(&channel, outgoing)).await {
-            None => Published::Unknown { line, cause: "no confirm within 10 s".to_owned() },
+            None => Published::Unknown { line, why: self.late() },
             Some(Err(error)) if matches!(code(&error), Some(406 | 403)) => Published::Refused(said(&error)),
-            Some(Err(error)) => Published::Unknown { line, cause: said(&error) },
+            Some(Err(error)) => Published::Unknown { line, why: Silence::Broken(said(&error)) },
             Some(Ok(confirmation)) => {
                 if matches!(confirmation, Confirmation::Nack(_)) {
                     // RabbitMQ keeps in the channel that a quorum queue was full, and goes on refusing there when the
@@ -148,12 +214,15 @@ impl Publisher {
                     self.give_back(line, channel);
                 }
                 match confirmation {
-                    Confirmation::Ack(None) => Published::Stored,
+                    Confirmation::Ack(None) => {
+                        self.confirmed(outgoing);
+                        Published::Stored
+                    }
                     Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => Published::Returned,
                     Confirmation::Nack(None) => Published::Nacked,
                     // Our channels are all in confirm mode.
                     Confirmation::NotRequested => {
-                        Published::Unknown { line, cause: "the channel does not confirm".to_owned() }
+                        Published::Unknown { line, why: Silence::Broken("the channel does not confirm".to_owned()) }
                     }
                 }
             }
@@ -162,29 +231,66 @@ impl Publisher {
 
     /// Publishes many at once. `true`: all are stored. `false`: some may be, each must be published again.
     pub(super) async fn window(&self, window: &[Outgoing]) -> bool {
-        debug_assert!(window.len() <= WINDOW, "a window is bounded");
-        let _place = self.places.acquire().await;
-        let Ok((line, channel)) = self.channel().await else { return false };
-        // Polled in order, so published in order.
-        let all = join_all(window.iter().map(|outgoing| publish(&channel, outgoing)));
-        let Some(confirmations) = self.patiently(all).await else { return false };
-        let stored = confirmations.iter().all(|one| matches!(one, Ok(Confirmation::Ack(None))));
-        if stored {
-            self.give_back(line, channel);
-        } else {
-            close(&channel);
-        }
-        stored
+        matches!(self.window_of(window, |_, _| {}).await, Went::Well)
     }
 
-    /// Waits 10 s, and on for as long as the broker says that it blocks publishers: what was sent is only late then.
+    /// Publishes many at once, in their order, and tells of each, by its position, what is known as soon as it is.
+    pub(super) async fn window_of(&self, window: &[Outgoing], tell: impl Fn(usize, Fate)) -> Went {
+        debug_assert!(window.len() <= WINDOW, "a window is bounded");
+        let _place = self.places.acquire().await;
+        let (line, channel) = match self.channel().await {
+            Ok(taken) => taken,
+            Err(error) => return Went::Lost(Silence::Unsent(said(&error))),
+        };
+        // Polled in order, so published in order.
+        let all = join_all(window.iter().enumerate().map(|(position, outgoing)| {
+            let (channel, tell) = (&channel, &tell);
+            async move {
+                let confirmation = publish(channel, outgoing).await;
+                match confirmation {
+                    Ok(Confirmation::Ack(None)) => tell(position, Fate::Stored),
+                    Ok(Confirmation::Nack(None)) => tell(position, Fate::Absent),
+                    _ => {}
+                }
+                confirmation
+            }
+        }));
+        let Some(confirmations) = self.patiently(all).await else { return Went::Lost(self.late()) };
+        if confirmations.iter().all(|one| matches!(one, Ok(Confirmation::Ack(None)))) {
+            self.give_back(line, channel);
+            for outgoing in window {
+                self.confirmed(outgoing);
+            }
+            return Went::Well;
+        }
+        close(&channel);
+        let returned = |one: &lapin::Result<Confirmation>| {
+            matches!(one, Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_))))
+        };
+        if confirmations.iter().any(returned) {
+            // It may belong to another of them.
+            (0..window.len()).for_each(|position| tell(position, Fate::Sent));
+            return Went::Badly;
+        }
+        match confirmations.into_iter().find_map(Result::err) {
+            None => Went::Badly,
+            Some(error) if matches!(code(&error), Some(406 | 403)) => Went::Refused,
+            Some(error) => Went::Lost(Silence::Broken(said(&error))),
+        }
+    }
+
+    /// Waits 10 s, and on for as long as the broker says that it blocks publishers: what was sent is only late then. A
+    /// client's patience has an end.
     async fn patiently<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
+        let mut left = self.address.longest_block();
         loop {
-            if let Ok(done) = timeout(PATIENCE, &mut work).await {
+            let step = self.address.patience().min(left);
+            if let Ok(done) = timeout(step, &mut work).await {
                 return Some(done);
             }
-            if !self.blocked() {
+            left = left.saturating_sub(step);
+            if !self.blocked() || left.is_zero() {
                 return None;
             }
         }
@@ -197,6 +303,12 @@ impl Publisher {
             let _ = timeout(limit, connection.close(200, "done".into())).await;
         }
     }
+}
+
+/// Why publishers wait, in words.
+pub(super) fn held_up(reason: &str) -> String {
+    let reason = if reason.is_empty() { "it has not said why" } else { reason };
+    format!("the broker takes nothing from publishers for now ({reason})")
 }
 
 async fn publish(channel: &Channel, outgoing: &Outgoing) -> lapin::Result<Confirmation> {

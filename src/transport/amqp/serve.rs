@@ -1,6 +1,6 @@
 //! What clients ask: submit, depths, dead letters. Each runs beside the actor and ends with the session.
 
-use std::{cell::Cell, collections::HashMap};
+use std::{cell::Cell, collections::HashMap, rc::Rc};
 
 use futures_util::future::try_join_all;
 use lapin::Connection;
@@ -8,13 +8,15 @@ use tokio::time::timeout;
 
 use super::{
     address::{Address, PATIENCE},
+    bulk::CLIENT_SENDS,
     dead_count, end,
     engine::Engine,
+    fates::Fates,
     state::State,
     topology::{Counter, Fault},
     walk,
 };
-use crate::transport::{DeadQueue, Depth, Error, Request};
+use crate::transport::{DeadQueue, Depth, Error, Request, Walked};
 
 /// Channels that count queues at the same time.
 const LANES: usize = 16;
@@ -26,42 +28,61 @@ impl Engine {
     pub(super) fn work(&mut self, request: Request) {
         match request {
             Request::Submit { tasks, reply } => {
-                let (parcels, owed) = (self.parcels(&tasks), self.owed(reply));
+                let fates = Rc::new(Fates::new(tasks.len()));
+                let known = Rc::clone(&fates);
+                let (parcels, owed) = (self.parcels(&tasks), self.owed_with(reply, move |lost| known.error(lost)));
                 let State::Up(up) = &mut self.state else { return };
                 let store = up.store.clone();
                 up.tasks.spawn_local(async move {
                     owed.send(match parcels {
-                        Ok(parcels) => store.bulk(&parcels).await.map_err(Error::from),
+                        Ok(parcels) => {
+                            let stored = store.bulk_of(&parcels, &fates, CLIENT_SENDS).await;
+                            stored.map_err(|unstored| fates.error(unstored.into()))
+                        }
                         Err(error) => Err(error),
                     });
                 });
             }
             Request::Depths { queues, reply } => {
-                let (owed, address) = (self.owed(reply), std::rc::Rc::clone(&self.address));
+                let (owed, address) = (self.owed(reply), Rc::clone(&self.address));
                 let State::Up(up) = &mut self.state else { return };
                 up.tasks.spawn_local(async move { owed.send(depths(&address, &queues).await) });
             }
             Request::WalkDead { queue, visit, reply } => {
-                let (owed, address, now) = (self.owed(reply), std::rc::Rc::clone(&self.address), self.now().wall);
+                let progress = Rc::new(walk::Progress::default());
+                let known = Rc::clone(&progress);
+                let owed = self.owed_with(reply, move |lost| known.error(lost));
+                let (address, now) = (Rc::clone(&self.address), self.now().wall);
                 let State::Up(up) = &mut self.state else { return };
                 let store = up.store.clone();
                 up.tasks.spawn_local(async move {
-                    let walked = walk::walk(&store, &queue, visit, now).await;
-                    owed.send(walked.map_err(|fault| address.fault(fault)));
+                    let walked = walk::walk(&store, &queue, visit, now, &progress).await;
+                    owed.send(walked.map_err(|broke| progress.error(broke.error(&address))));
                 });
             }
             Request::Purge { queue, reply } => {
-                let (owed, address) = (self.owed(reply), std::rc::Rc::clone(&self.address));
+                let purged = Rc::new(Cell::new(0));
+                let unfinished = |purged: &Cell<u64>, cause| {
+                    let walked = Walked { removed: purged.get(), ..Walked::default() };
+                    Error::unfinished(walked, 0, cause)
+                };
+                let known = Rc::clone(&purged);
+                let owed = self.owed_with(reply, move |lost| unfinished(&known, lost));
+                let address = Rc::clone(&self.address);
                 let State::Up(up) = &mut self.state else { return };
-                let session = std::rc::Rc::clone(&up.session);
+                let session = Rc::clone(&up.session);
                 up.tasks.spawn_local(async move {
-                    owed.send(end::purge(&session, &queue).await.map_err(|fault| address.fault(fault)));
+                    let done = end::purge(&session, &queue, &purged).await;
+                    owed.send(match done {
+                        Ok(()) => Ok(purged.get()),
+                        Err(fault) => Err(unfinished(&purged, address.fault(fault))),
+                    });
                 });
             }
             Request::Delete { queue, reply } => {
-                let (owed, address) = (self.owed(reply), std::rc::Rc::clone(&self.address));
+                let (owed, address) = (self.owed(reply), Rc::clone(&self.address));
                 let State::Up(up) = &mut self.state else { return };
-                let session = std::rc::Rc::clone(&up.session);
+                let session = Rc::clone(&up.session);
                 up.tasks.spawn_local(async move {
                     owed.send(match end::delete(&session, &queue).await {
                         Ok(Some(count)) => Ok(count),

@@ -48,6 +48,8 @@ pub(super) enum Note {
     Surveyed { serial: u64, empty: bool, again_in: Duration },
     /// The readings of a survey were disturbed.
     Disturbed { serial: u64 },
+    /// What clients' requests wait for.
+    Waits(String),
     /// Something to be read by a person.
     Warning(String),
 }

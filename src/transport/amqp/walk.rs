@@ -17,6 +17,12 @@
 //!
 //! About 700,000 can be held. If the connection is lost, all come back, but those of different steps in any order.
 
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
 use futures_util::StreamExt as _;
 use lapin::{
     Acker, Channel, Connection,
@@ -24,20 +30,22 @@ use lapin::{
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{
+    address::Address,
+    bulk::CLIENT_SENDS,
     dead, dead_count,
+    fates::{Fate, Fates},
     kept::Kept,
-    moves::{Parcel, Store, Tried},
+    moves::{Parcel, Store},
     publish::{Outgoing, WINDOW},
     topology::{Counter, Fault, Place, answer, open_channel, short},
 };
 use crate::{
     backoff::Backoff,
     clock::{Clock, Instant, Timestamp},
-    transport::{DeadQueue, Visit, Visitor, Walked},
+    transport::{DeadQueue, Error, Visit, Visitor, Walked},
 };
 
 /// Dead letters on their way to us in the first step, while their size is not known, and in all of a slow walk.
@@ -62,7 +70,13 @@ const PAUSES: Backoff = Backoff { first: Duration::from_millis(50), factor: 2.0,
 const TAG: &str = "dead-letters";
 
 /// Walks through the dead letters that a queue has now.
-pub(super) async fn walk(store: &Store, queue: &DeadQueue, visit: Visitor, now: Timestamp) -> Result<Walked, Fault> {
+pub(super) async fn walk(
+    store: &Store,
+    queue: &DeadQueue,
+    visit: Visitor,
+    now: Timestamp,
+    progress: &Progress,
+) -> Result<Walked, Broke> {
     let connection = store.session.reader();
     let ready = dead_count::ready(&mut Counter::new(&connection), &queue.name, dead_count::WALK).await?;
     let place = Place::Dead(queue.name.clone());
@@ -71,13 +85,14 @@ pub(super) async fn walk(store: &Store, queue: &DeadQueue, visit: Visitor, now: 
         let cause = format!(
             "dead-letter queue \"{name}\" is deleted with its last consumer (auto-delete): a look would end it"
         );
-        return Err(Fault::Refused(cause));
+        return Err(Fault::Refused(cause).into());
     }
     let mut walk = Walk {
         store,
         queue,
         visit,
         now,
+        progress,
         ready,
         walked: Walked::default(),
         others: 0,
@@ -97,7 +112,45 @@ pub(super) async fn walk(store: &Store, queue: &DeadQueue, visit: Visitor, now: 
     let left = walk.ready.saturating_sub(walk.walked.retried + walk.walked.removed);
     let given_back = walk.give_back(&connection, Some(left)).await;
     let (walked, others) = (walk.walked, walk.others);
-    result.and(given_back).map(|()| Walked { seen: walked.seen - others, ..walked })
+    result.and(given_back.map_err(Broke::from)).map(|()| Walked { seen: walked.seen - others, ..walked })
+}
+
+/// How far a walk has come; what is known when it is dropped with its session.
+#[derive(Default)]
+pub(super) struct Progress {
+    walked: Cell<Walked>,
+    /// On its way back to work, and not yet removed.
+    window: RefCell<Option<Rc<Fates>>>,
+}
+
+impl Progress {
+    /// The error for whoever wanted the whole walk.
+    pub(super) fn error(&self, cause: Error) -> Error {
+        let unknown = self.window.borrow().as_ref().map_or(0, |fates| fates.possible());
+        Error::unfinished(self.walked.get(), unknown, cause)
+    }
+}
+
+/// Why a walk went no further.
+pub(super) enum Broke {
+    Fault(Fault),
+    /// The work queue did not take a task.
+    Unstored(Error),
+}
+
+impl From<Fault> for Broke {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Broke {
+    pub(super) fn error(self, address: &Address) -> Error {
+        match self {
+            Self::Fault(fault) => address.fault(fault),
+            Self::Unstored(error) => error,
+        }
+    }
 }
 
 /// Why a step ended.
@@ -115,6 +168,7 @@ struct Walk<'a> {
     queue: &'a DeadQueue,
     visit: Visitor,
     now: Timestamp,
+    progress: &'a Progress,
     /// Dead letters at the beginning. What dies while we walk is behind them, and not visited.
     ready: u64,
     walked: Walked,
@@ -143,7 +197,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    async fn steps(&mut self, connection: &Connection) -> Result<(), Fault> {
+    async fn steps(&mut self, connection: &Connection) -> Result<(), Broke> {
         while self.walked.seen < self.ready {
             // Not before all that was held is held again, or there would be no end.
             if self.kept.left() == 0 && self.is_held_for(self.hold) {
@@ -175,10 +229,10 @@ impl Walk<'_> {
 
     /// Takes dead letters, as many as may be out at a time, and then visits each. Nothing is acknowledged before the
     /// consumer is cancelled: what the broker sends to one that is being cancelled loses its place.
-    async fn step(&mut self, connection: &Connection) -> Result<End, Fault> {
+    async fn step(&mut self, connection: &Connection) -> Result<End, Broke> {
         if self.held.len() >= HELD {
             let kept = self.walked.seen - self.walked.retried - self.walked.removed;
-            return Err(Fault::Broken(format!("{kept} dead letters are held, which is as many as can be")));
+            return Err(Fault::Broken(format!("{kept} dead letters are held, which is as many as can be")).into());
         }
         let fault = |error: lapin::Error| Fault::of(&error);
         let most = self.ahead();
@@ -195,8 +249,8 @@ impl Walk<'_> {
         while messages.len() < usize::from(most) {
             match timeout(IDLE, consumer.next()).await {
                 Ok(Some(Ok(message))) => messages.push(message),
-                Ok(Some(Err(error))) => return Err(fault(error)),
-                Ok(None) => return Err(Fault::Absent(self.queue.name.clone())),
+                Ok(Some(Err(error))) => return Err(fault(error).into()),
+                Ok(None) => return Err(Fault::Absent(self.queue.name.clone()).into()),
                 Err(_) => break,
             }
         }
@@ -241,7 +295,7 @@ impl Walk<'_> {
         }
     }
 
-    async fn judge(&mut self, message: Delivery) -> Result<Judged, Fault> {
+    async fn judge(&mut self, message: Delivery) -> Result<Judged, Broke> {
         let letter = dead::read(&message.properties, &message.data, self.queue);
         if self.kept.meet(&letter) {
             if self.kept.left() == 0 {
@@ -280,6 +334,7 @@ impl Walk<'_> {
             Visit::Remove => {
                 remove(&message.acker, false).await?;
                 self.walked.removed += 1;
+                self.progress.walked.set(self.walked);
             }
             Visit::Retry { body } => {
                 let properties = dead::again(&message.properties, &letter, self.now);
@@ -302,7 +357,7 @@ impl Walk<'_> {
     }
 
     /// One is not to go.
-    async fn stay(&mut self) -> Result<Judged, Fault> {
+    async fn stay(&mut self) -> Result<Judged, Broke> {
         // What was decided before it goes first, as long as one acknowledgement does for all.
         if self.held.last().is_some_and(|(_, kept)| *kept == 0) {
             self.store_window().await?;
@@ -313,40 +368,40 @@ impl Walk<'_> {
         Ok(Judged::Going)
     }
 
-    /// Stores a window in the work queue, and removes its dead letters after all of it is confirmed.
-    async fn store_window(&mut self) -> Result<(), Fault> {
+    /// Stores a window in the work queue, and removes its dead letters after all of it is confirmed. If not all of it can be
+    /// stored, those that are stored are removed, and the walk ends.
+    async fn store_window(&mut self) -> Result<(), Broke> {
         let window = std::mem::take(&mut self.window);
         self.window_bytes = 0;
-        let (mut parcels, ackers): (Vec<_>, Vec<_>) = window.into_iter().unzip();
+        let (parcels, ackers): (Vec<_>, Vec<_>) = window.into_iter().unzip();
         let (Some(last), Some((channel, kept))) = (ackers.last(), self.held.last()) else { return Ok(()) };
-        let together = self.store.together(&parcels).await;
-        for parcel in &mut parcels {
-            if !together {
-                self.store_one(parcel).await?;
-            }
-        }
-        if *kept == 0 {
+        let fates = Rc::new(Fates::new(parcels.len()));
+        self.progress.window.replace(Some(Rc::clone(&fates)));
+        let stored = self.store.bulk_of(&parcels, &fates, CLIENT_SENDS).await;
+        let stored = stored.map_err(|unstored| Broke::Unstored(unstored.into()));
+        if *kept == 0 && stored.is_ok() {
             remove(last, true).await?;
         } else {
-            for acker in &ackers {
-                remove(acker, false).await?;
+            for (_, acker) in ackers.iter().enumerate().filter(|(position, _)| fates.is_stored(*position)) {
+                if remove(acker, false).await.is_err() {
+                    // Why it was not stored says more.
+                    stored?;
+                    return Err(Fault::Broken("the channel of the dead letters is closed".to_owned()).into());
+                }
             }
         }
         // Any question will do: once it is answered, what was said before is known to the queue, and the death of this
         // process takes nothing of it back. (Measured without: seven windows in both queues after a kill.)
-        answer(channel.basic_qos(FIRST, BasicQosOptions::default())).await.map_err(|error| Fault::of(&error))?;
-        self.walked.retried += ackers.len() as u64;
-        Ok(())
-    }
-
-    async fn store_one(&self, parcel: &mut Parcel) -> Result<(), Fault> {
-        match self.store.try_one(parcel).await {
-            Ok(Tried::Stored) => Ok(()),
-            Ok(Tried::Again(cause) | Tried::No(cause)) => {
-                Err(Fault::Broken(format!("queue \"{}\" did not take a task: {cause}", self.queue.queue)))
-            }
-            Err(()) => Err(Fault::Broken("the connection was lost".to_owned())),
+        let known =
+            answer(channel.basic_qos(FIRST, BasicQosOptions::default())).await.map_err(|error| Fault::of(&error));
+        if let Err(fault) = known {
+            stored?;
+            return Err(fault.into());
         }
+        let gone = (0..ackers.len()).filter(|position| fates.is_stored(*position));
+        self.walked.retried += gone.map(|position| fates.set(position, Fate::Absent)).count() as u64;
+        self.progress.walked.set(self.walked);
+        stored
     }
 
     /// Closes the channels in order, and waits until what was held is there, so that whoever looks next sees it: in the end

@@ -16,6 +16,7 @@ use crate::{
     transport::{
         Error, Event, Events, QueueSetup, Reply, Request, ScheduleMemory,
         identity::{identity, next_handle},
+        without_priorities,
     },
 };
 
@@ -163,8 +164,11 @@ impl Actor {
                 self.tell(Event::Surveyed { serial, empty, again_in: Duration::from_millis(500) });
             }
             Request::Submit { tasks, reply } => {
-                store.submit(now, tasks);
-                answer(reply, ());
+                let refused = without_priorities(&tasks);
+                if refused.is_ok() {
+                    store.submit(now, tasks);
+                }
+                drop(reply.send(refused));
             }
             Request::Depths { queues, reply } => {
                 answer(reply, queues.iter().map(|dead| store.depth(now, &dead.queue)).collect());

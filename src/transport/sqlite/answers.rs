@@ -5,14 +5,21 @@ use super::{
     dead, end,
     owner::{self, lease_byte},
     schedule,
-    store::{Fault, Store, Synchronous, cause, file_error},
+    store::{Fault, Store, Synchronous, cause, file_error, may_be_committed},
     submit, views,
 };
 use crate::{
     clock::{Clock, Timestamp},
     task::NewTask,
-    transport::{DeadQueue, Depth, Error, Event, ScheduleMemory, Visitor, Walked},
+    transport::{DeadQueue, Depth, Error, Event, Extent, ScheduleMemory, Visitor, Walked},
 };
+
+/// A transaction that failed.
+struct Unwritten {
+    error: Error,
+    /// Nothing of it is stored.
+    sure: bool,
+}
 
 impl Actor {
     /// Stores all submits that wait, in one transaction, and answers them.
@@ -28,9 +35,21 @@ impl Actor {
             }
             owner::owners(transaction)
         });
-        let answer = stored.map(|owners| self.news(owners));
-        for (_, reply) in submits {
-            drop(reply.send(answer.clone()));
+        let (answer, sure) = match stored {
+            Ok(owners) => {
+                self.news(owners);
+                (Ok(()), true)
+            }
+            Err(unwritten) => (Err(unwritten.error), unwritten.sure),
+        };
+        for (tasks, reply) in submits {
+            drop(reply.send(answer.clone().map_err(|cause| {
+                if sure {
+                    return cause;
+                }
+                let extent = Extent { unknown: std::iter::once(0..tasks.len()).collect(), ..Extent::default() };
+                Error::Unsubmitted { extent, cause: Box::new(cause) }
+            })));
         }
     }
 
@@ -48,13 +67,15 @@ impl Actor {
     fn write<T>(
         &mut self,
         step: impl FnOnce(&rusqlite::Connection, &mut super::store::QueueIds) -> rusqlite::Result<T>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, Unwritten> {
         if let Some(refused) = &self.refused {
-            return Err(refused.clone());
+            return Err(Unwritten { error: refused.clone(), sure: true });
         }
         match self.open_store() {
-            Ok(store) => store.write(Synchronous::Full, step).map_err(|error| store.error(&error)),
-            Err(fault) => Err(self.error(fault)),
+            Ok(store) => store
+                .write(Synchronous::Full, step)
+                .map_err(|error| Unwritten { error: store.error(&error), sure: !may_be_committed(&error) }),
+            Err(fault) => Err(Unwritten { error: self.error(fault), sure: true }),
         }
     }
 
@@ -116,12 +137,13 @@ impl Actor {
     pub(super) fn walk(&mut self, queue: &DeadQueue, visit: Visitor) -> Result<Walked, Error> {
         let clock = self.clock;
         let Some(store) = self.store_to_ask()? else { return Ok(Walked::default()) };
-        let walked = dead::walk(store, &clock, queue, visit).map_err(|error| store.error(&error))?;
+        let mut walked = Walked::default();
+        let result = dead::walk(store, &clock, queue, visit, &mut walked).map_err(|error| store.error(&error));
         if walked.retried > 0 {
             let owners = owner::owners(store.read()).unwrap_or_default();
             self.news(owners);
         }
-        Ok(walked)
+        result.map(|()| walked).map_err(|cause| Error::unfinished(walked, 0, cause))
     }
 
     /// Asks for the lease of an application, now and then each second.
@@ -207,11 +229,12 @@ impl Actor {
             let uri = format!("sqlite:{}", self.path.display());
             return Err(Error::Lost { uri, cause: "this process is not the scheduler".to_owned() });
         };
-        let (stored, owners) = self.write(|transaction, ids| {
+        let written = self.write(|transaction, ids| {
             let what = (application.as_str(), schedule, moment);
             let stored = schedule::fire(transaction, ids, what, Clock::wall(), task)?;
             Ok((stored, owner::owners(transaction)?))
-        })?;
+        });
+        let (stored, owners) = written.map_err(|unwritten| unwritten.error)?;
         if stored && task.is_some() {
             self.news(owners);
         }

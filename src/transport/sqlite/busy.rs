@@ -4,6 +4,7 @@
 //! (measured). A random sleep of 0.1–0.8 ms serves all of them evenly.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,20 +13,46 @@ use std::{
 };
 
 use super::store::LOCK_PATIENCE;
-use crate::{clock::Clock, transport::pause};
+use crate::{
+    clock::Clock,
+    transport::{Event, Events, pause},
+};
 
 /// How much longer a lock is waited for once the transport is to close.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a lock is waited for before anybody is told.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
+
 /// How long the thread is ready to wait for a lock; changed from outside while it waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Patience {
+    longest: Duration,
+    /// Is told what is waited for, once it takes long.
+    told: Option<(Events, String)>,
     closing: AtomicBool,
     hurried: AtomicBool,
     seed: AtomicU64,
 }
 
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            longest: LOCK_PATIENCE,
+            told: None,
+            closing: AtomicBool::default(),
+            hurried: AtomicBool::default(),
+            seed: AtomicU64::default(),
+        }
+    }
+}
+
 impl Patience {
+    /// That of a client, who wants to know what it waits for.
+    pub(super) fn of_client(longest: Duration, events: Events, path: &Path) -> Self {
+        Self { longest, told: Some((events, path.display().to_string())), ..Self::default() }
+    }
+
     /// The transport is to close: waits end within 2 s.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
@@ -42,16 +69,24 @@ impl Patience {
         let clock = Clock::start();
         let mut began_at = clock.now().at;
         let mut closing_at = None;
+        let mut told = false;
         move |calls| {
             let now = clock.now().at;
             if calls == 0 {
-                began_at = now;
+                (began_at, told) = (now, false);
+            }
+            if let Some((events, path)) = &patience.told
+                && !told
+                && now.since(began_at) > TOLD_AFTER
+            {
+                told = true;
+                drop(events.send(Event::Waits(format!("{path}, which another program keeps locked"))));
             }
             if patience.closing.load(Ordering::Relaxed) && closing_at.is_none() {
                 closing_at = Some(now);
             }
             if patience.hurried.load(Ordering::Relaxed)
-                || now.since(began_at) > LOCK_PATIENCE
+                || now.since(began_at) > patience.longest
                 || closing_at.is_some_and(|closing_at| now.since(closing_at) > CLOSING_PATIENCE)
             {
                 return false;

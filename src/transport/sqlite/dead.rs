@@ -24,19 +24,19 @@ const PAGE_BYTES: usize = 4 << 20;
 /// Verdicts are stored at the latest after this time, however slow the visitor is.
 const STORE_AFTER: Duration = Duration::from_millis(50);
 
-/// Visits the dead letters that are there now, oldest first.
+/// Visits the dead letters that are there now, oldest first; what was done stands in `walked`, also after an error.
 pub(super) fn walk(
     store: &mut Store,
     clock: &Clock,
     queue: &DeadQueue,
     mut visit: Visitor,
-) -> rusqlite::Result<Walked> {
-    let mut walked = Walked::default();
-    let Some(id) = known_queue(store.read(), &queue.queue)? else { return Ok(walked) };
+    walked: &mut Walked,
+) -> rusqlite::Result<()> {
+    let Some(id) = known_queue(store.read(), &queue.queue)? else { return Ok(()) };
     // What dies again while we walk comes after the last one that is there now, and is not met twice.
     let until = last(store.read(), id)?;
     if until == Value::Null {
-        return Ok(walked);
+        return Ok(());
     }
     let mut after = (Value::Integer(i64::MIN), i64::MIN);
     'pages: loop {
@@ -49,7 +49,7 @@ pub(super) fn walk(
             walked.seen += 1;
             let mut verdict = visit(&found.letter);
             while let Visit::Wait(after) = verdict {
-                carry_out(store, &mut verdicts, &mut walked)?;
+                carry_out(store, &mut verdicts, walked)?;
                 pause(after);
                 stored_at = clock.now().at;
                 verdict = visit(&found.letter);
@@ -57,20 +57,20 @@ pub(super) fn walk(
             match verdict {
                 Visit::Keep | Visit::Wait(_) => {}
                 Visit::Stop => {
-                    carry_out(store, &mut verdicts, &mut walked)?;
+                    carry_out(store, &mut verdicts, walked)?;
                     break 'pages;
                 }
                 Visit::Retry { .. } | Visit::Remove => verdicts.push((found, verdict)),
             }
             let now = clock.now().at;
             if now.since(stored_at) >= STORE_AFTER {
-                carry_out(store, &mut verdicts, &mut walked)?;
+                carry_out(store, &mut verdicts, walked)?;
                 stored_at = now;
             }
         }
-        carry_out(store, &mut verdicts, &mut walked)?;
+        carry_out(store, &mut verdicts, walked)?;
     }
-    Ok(walked)
+    Ok(())
 }
 
 /// When the last dead letter of a queue died, as it stands in the file; null where there is none.

@@ -40,6 +40,7 @@ mod wake;
 use std::{
     path::Path,
     sync::{Arc, mpsc},
+    time::Duration,
 };
 
 use self::{actor::Actor, busy::Patience, store::file_error, wake::Bell};
@@ -55,11 +56,14 @@ pub struct Sqlite {
 
 impl Sqlite {
     /// Starts the thread. The file is opened by the first request that needs it, and made by those that store.
-    pub fn open(path: &Path, events: Events) -> Result<Self, Error> {
+    /// A client's `patience` is how long it waits for a lock.
+    pub fn open(path: &Path, events: Events, patience: Option<Duration>) -> Result<Self, Error> {
         let started = |error: std::io::Error| file_error(path, format!("its thread cannot be started: {error}"));
         let (inbox, requests) = mpsc::channel();
         let bell = Arc::new(Bell::new().map_err(started)?);
-        let patience = Arc::new(Patience::default());
+        let patience =
+            patience.map_or_else(Patience::default, |longest| Patience::of_client(longest, events.clone(), path));
+        let patience = Arc::new(patience);
         let actor = Actor::new(path, events, requests, Arc::clone(&bell), Arc::clone(&patience));
         std::thread::Builder::new().name("sqlite".to_owned()).spawn(move || actor.run()).map_err(started)?;
         Ok(Self { inbox: Some(inbox), bell, patience })
@@ -81,6 +85,7 @@ impl Transport for Sqlite {
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
+        self.patience.close();
         drop(self.inbox.take());
         self.bell.ring();
     }

@@ -185,6 +185,14 @@ pub(super) fn may_pass(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// Whether a transaction that failed with this may be found in the file after all: all of it was written, and only not
+/// known to have reached the disk.
+pub(super) fn may_be_committed(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC};
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(code, Some(SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC))
+}
+
 /// An error in words.
 pub(super) fn cause(error: &rusqlite::Error) -> String {
     let text = match error.sqlite_error_code() {
