@@ -30,7 +30,7 @@ fn purge(config: &Config, end: &QueueEnd) -> Result<Code, Error> {
         Ok(purged) | Err(Broken { done: Some(purged), .. }) => purged,
         Err(broken) => return Err(purge_broke_off(&broken)),
     };
-    tell(end, "purged", purged, 0)
+    tell(end, "purged", purged, None)
 }
 
 fn delete(config: &Config, end: &QueueEnd) -> Result<Code, Error> {
@@ -46,7 +46,8 @@ fn delete(config: &Config, end: &QueueEnd) -> Result<Code, Error> {
         }
     };
     // One that was stopped meanwhile is asked nothing more.
-    tell(end, "deleted", deleted, patient.depth(&queue).map_or(0, |depth| depth.failed))
+    let dead = patient.depth(&queue).map_or(0, |depth| depth.failed);
+    tell(end, "deleted", deleted, Some((dead, queue)))
 }
 
 /// A purge deletes what is delayed first, step by step.
@@ -78,15 +79,20 @@ fn consent(config: &Config, end: &QueueEnd, doing: &str, question: &str) -> Resu
     Ok((patient, queue))
 }
 
-fn tell(end: &QueueEnd, what: &str, count: u64, dead: u64) -> Result<Code, Error> {
+fn tell(end: &QueueEnd, what: &str, count: u64, dead: Option<(u64, DeadQueue)>) -> Result<Code, Error> {
     let queue = &end.queue;
     if end.json {
         print(&format!("{}\n", json!({ "queue": queue, what: count })))?;
         return Ok(Code::Ok);
     }
     print(&format!("queue {queue} {what}: {count} tasks\n"))?;
-    if dead > 0 {
-        print(&format!("its {dead} dead letters stay; asynctask failed purge {queue} --all deletes them\n"))?;
+    if let Some((dead @ 1.., lie)) = dead {
+        // In one with a name of its own there may be those of others.
+        let whose = match lie.name {
+            name if name == DeadQueue::of(queue).name => format!("its {dead} dead letters"),
+            name => format!("the {dead} dead letters in {name}"),
+        };
+        print(&format!("{whose} stay; asynctask failed purge {queue} --all deletes its own\n"))?;
     }
     Ok(Code::Ok)
 }
