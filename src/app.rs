@@ -105,6 +105,20 @@ impl App {
         self.register(kind.into(), Kind::async_closure(body))
     }
 
+    /// Has a registered kind told what messages say of themselves: [`Context::properties`].
+    ///
+    /// # Panics
+    /// If there is no such kind.
+    #[must_use]
+    #[track_caller]
+    pub fn with_properties(mut self, kind: &str) -> Self {
+        let Some(registered) = self.kinds.get_mut(kind) else {
+            panic!("there is no worker kind \"{kind}\" to be told properties");
+        };
+        registered.want_properties();
+        self
+    }
+
     #[track_caller]
     fn register(mut self, name: String, kind: Kind) -> Self {
         assert!(is_queue_name(&name), "\"{name}\" cannot be the name of a worker kind");
@@ -214,6 +228,14 @@ mod tests {
         assert_eq!(app.kinds().keys().collect::<Vec<_>>(), ["a", "b", ctl::KIND]);
         assert_eq!(app.kinds()[ctl::KIND].shown_as(ctl::KIND), "CtlExecutorWorker");
         assert_eq!(app.kinds()["a"].shown_as("a"), "a");
+        let app = app.with_properties("a");
+        assert!(app.kinds()["a"].wants_properties() && !app.kinds()["b"].wants_properties());
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no worker kind \"b\"")]
+    fn properties_are_told_to_kinds_that_are_there() {
+        let _ = App::new("images").closure("a", nothing).with_properties("b");
     }
 
     #[test]

@@ -35,7 +35,9 @@ use crate::{
         verdict::{self, Run},
     },
     outcome::Outcome,
-    task::{self, Accepts, Delivery, QueueIndex, Reason, Settlement, is_queue_name},
+    payload::Body,
+    properties::Properties,
+    task::{Accepts, Delivery, QueueIndex, Reason, Settlement, is_queue_name},
     transport::{self, Event, QueueSetup, Request, Transport},
     worker::{self, Foreground},
 };
@@ -152,6 +154,7 @@ fn known<'a>(app: &'a App, config: &Config, kind: &str) -> Result<&'a worker::Ki
 struct Drain {
     plan: QueuePlan,
     passive: bool,
+    wants_properties: bool,
     worker: Foreground,
     transport: Box<dyn Transport>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -186,6 +189,7 @@ impl Drain {
             window: settings.rate.map(Window::new),
             plan: QueuePlan { settings, accepts: Accepts::Json, is_program: false, is_once: false, launch: 0 },
             passive: config.declare_passive,
+            wants_properties: code.wants_properties(),
             worker,
             transport: transport::open(&config.transport, sender)?,
             events,
@@ -303,7 +307,7 @@ impl Drain {
     fn begin(&mut self, delivery: &Delivery) -> Result<(), Error> {
         let settings = &self.plan.settings;
         let refused = verdict::objection(&delivery.task, settings.max_deliveries, Clock::wall());
-        let refused = match (refused, task::json_payload(&delivery.task.body, settings.unwrap)) {
+        let refused = match (refused, Body::from(&*delivery.task).json(settings.unwrap)) {
             (Some(refused), _) => refused,
             (None, Err(error)) => (Reason::Malformed, error),
             (None, Ok(payload)) => {
@@ -320,6 +324,9 @@ impl Drain {
                         max_attempts: settings.retry.max_attempts,
                         payload: Payload::Json(&payload),
                         headers: &delivery.task.headers,
+                        properties: self
+                            .wants_properties
+                            .then(|| delivery.task.properties.as_deref().unwrap_or(Properties::NONE)),
                         deadline: None,
                     },
                     &mut frame,

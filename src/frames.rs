@@ -10,6 +10,7 @@
 pub mod from_worker;
 mod lines;
 pub mod to_worker;
+mod wants;
 
 use std::{fmt, time::Duration};
 
@@ -19,6 +20,7 @@ pub use self::{
     from_worker::parse,
     lines::LineBuffer,
     to_worker::{halt, log_level, ping, recall, task},
+    wants::Wants,
 };
 pub(crate) use self::{
     lines::newline,
@@ -28,6 +30,7 @@ use crate::{
     limits::{FAULT, cut, shortened},
     logging::Level,
     outcome::Outcome,
+    properties::Properties,
     task::Headers,
     unicode::read_text,
 };
@@ -98,6 +101,8 @@ pub struct Ready {
     pub concurrency: u32,
     /// Tasks accepted beyond those worked on.
     pub ahead: u32,
+    /// What its task frames are to hold beyond what each has.
+    pub wants: Wants,
 }
 
 /// A task as it is put into a frame.
@@ -115,6 +120,8 @@ pub struct TaskFrame<'a> {
     pub payload: Payload<'a>,
     /// Headers that are not ours.
     pub headers: &'a Headers,
+    /// What the message says of itself, for a worker that wants it.
+    pub properties: Option<&'a Properties>,
     /// Time left when it begins; `None` without a limit.
     pub deadline: Option<Duration>,
 }

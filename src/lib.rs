@@ -25,7 +25,8 @@
 //!
 //! # Reading order
 //!
-//! [`task`], [`outcome`], [`frames`], [`retry`] and [`unique`] are the vocabulary. [`transport`] is the contract of what
+//! [`task`], [`properties`], [`outcome`], [`frames`], [`retry`] and [`unique`] are the vocabulary; [`payload`] reads what is in a
+//! body. [`transport`] is the contract of what
 //! carries tasks, with its implementations below it. `master::core` holds every decision; [`master`] does what it says. [`process`]
 //! starts and reaps, [`worker`] is the child's side, [`config`] the settings, [`schedule`] the calendar. [`control`],
 //! [`metrics`], [`junit`], [`systemd`] and [`logging`] are how people and machines look on; [`client`] is for who only
@@ -48,7 +49,9 @@ pub mod logging;
 pub mod master;
 pub mod metrics;
 pub mod outcome;
+pub mod payload;
 pub mod process;
+pub mod properties;
 pub mod retry;
 pub mod schedule;
 mod secrets;

@@ -8,7 +8,7 @@ use std::{borrow::Cow, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, properties::Properties};
 
 /// Headers of a task, as JSON. Names that start with `asynctask-` are ours and not part of this map.
 pub type Headers = serde_json::Map<String, serde_json::Value>;
@@ -35,6 +35,8 @@ pub struct Task {
     pub deliveries: u32,
     /// Headers that are not ours.
     pub headers: Headers,
+    /// What the message says of itself; most tasks have none of it.
+    pub properties: Option<Box<Properties>>,
     /// After this moment the task is dead-lettered as `expired`, not run.
     pub expires_at: Option<Timestamp>,
     /// When the first failure of this task was, if there was one.

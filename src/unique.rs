@@ -15,7 +15,7 @@ use serde::{
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::task::{Task, json_payload};
+use crate::{payload::Body, task::Task};
 
 /// A longer key is cut, and what it was is told by a hash.
 pub const KEY_LENGTH: usize = 200;
@@ -69,13 +69,13 @@ impl Unique {
         Self { key, conflict: Conflict::Snooze, after: Self::AFTER }
     }
 
-    /// The key of a task, if it has one. `unwrap` as in [`json_payload`].
+    /// The key of a task, if it has one. `unwrap` as in [`Body::json`].
     #[must_use]
     pub fn key_of(&self, queue: &str, task: &Task, unwrap: bool) -> Option<String> {
         if !self.key.reads_payload() {
             return self.key.render(queue, "null");
         }
-        self.key.render(queue, &json_payload(&task.body, unwrap).ok()?)
+        self.key.render(queue, &Body::from(task).json(unwrap).ok()?)
     }
 
     /// Why a task whose key is held is not run.

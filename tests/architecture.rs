@@ -84,7 +84,7 @@ const WORLD: &[&str] = &[
 
 /// The words that everybody uses: they know each other, and nothing else of ours but the log's levels.
 const VOCABULARY: &[&str] =
-    &["task", "outcome", "retry", "backoff", "clock", "error", "frames", "words", "limits", "unicode"];
+    &["task", "outcome", "retry", "backoff", "clock", "error", "frames", "words", "limits", "unicode", "properties"];
 
 /// `(files, may not know, why)`.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
@@ -130,6 +130,7 @@ const OTHER_CRATES: &[&str] = &[
     "clap_complete",
     "clap_mangen",
     "comfy_table",
+    "flate2",
     "futures_util",
     "hyper",
     "indicatif",

@@ -28,8 +28,8 @@ use crate::{
     config::Config,
     error::{Code, Error},
     foreign,
+    payload::Body,
     secrets::masked,
-    task::json_payload,
     transport::{self, DeadLetter, DeadQueue, Request, Transport, Visit, Visitor, Walked},
 };
 
@@ -114,7 +114,7 @@ fn show(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
         print(&format!("{}\n", whole(letter)))?;
         return Ok(Code::Ok);
     }
-    let payload = match json_payload(&letter.body, false) {
+    let payload = match Body::from(letter).json(false) {
         Ok(payload) => format!("payload: {}", foreign::line(&payload)),
         Err(_) => {
             format!("payload ({} bytes): {}", letter.body.len(), String::from_utf8_lossy(&letter.body).escape_debug())

@@ -25,8 +25,9 @@ use crate::{
     frames::to_worker::Assignment,
     logging::{Format, Level},
     master::{self, event::QueuePlan, verdict},
+    payload::Body,
     retry::Policy,
-    task::{Accepts, Delivery, Handle, QueueIndex, Reason, Settlement, Task, json_payload, without_mark},
+    task::{Accepts, Delivery, Handle, QueueIndex, Reason, Settlement, Task, without_mark},
     transport::{Event, Events, Request, Transport},
     worker::{Foreground, Kind},
 };
@@ -108,7 +109,7 @@ fn in_process(kind: &str, code: &Kind, plan: &QueuePlan, level: Level, task: &Ta
         in_hand: None,
         dice: 0.0,
     };
-    let text = match json_payload(&task.body, plan.settings.unwrap) {
+    let text = match Body::from(task).json(plan.settings.unwrap) {
         Ok(text) => text.into_owned(),
         Err(error) => return Ok(circumstances.refused(Reason::Malformed, error)),
     };

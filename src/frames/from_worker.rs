@@ -11,7 +11,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Fault, FromWorker, Millis, Name, PROTOCOL, Ready, level_of, level_word, millis, push_json, push_number};
+use super::{
+    Fault, FromWorker, Millis, Name, PROTOCOL, Ready, Wants, level_of, level_word, millis, push_json, push_number,
+    wants,
+};
 use crate::{
     logging::Level,
     outcome::{FollowUp, Outcome},
@@ -119,6 +122,7 @@ impl Body {
                     name: ready.name.map(|name| name.0),
                     concurrency: ready.concurrency.unwrap_or(1).max(1),
                     ahead: ready.ahead.unwrap_or(0),
+                    wants: ready.wants.unwrap_or_default(),
                 })
             }
             Self::Done => {
@@ -179,6 +183,7 @@ struct ReadyBody {
     name: Option<Text>,
     concurrency: Option<u32>,
     ahead: Option<u32>,
+    wants: Option<Wants>,
 }
 
 #[derive(Deserialize)]
@@ -243,15 +248,20 @@ struct ReturnedBody {
     ids: Option<Vec<Text>>,
 }
 
-/// Appends a ready frame.
-pub fn ready(name: &str, concurrency: u32, out: &mut Vec<u8>) {
+/// Appends a ready frame. `properties`: those of messages are wanted.
+pub fn ready(name: &str, concurrency: u32, properties: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"ready\":{\"protocol\":");
     push_number(out, PROTOCOL.into());
     out.extend_from_slice(b",\"name\":");
     push_json(out, name);
     out.extend_from_slice(b",\"concurrency\":");
     push_number(out, concurrency.into());
-    out.extend_from_slice(b",\"ahead\":0}}\n");
+    out.extend_from_slice(b",\"ahead\":0");
+    if properties {
+        out.extend_from_slice(b",\"wants\":");
+        push_json(out, &[wants::PROPERTIES]);
+    }
+    out.extend_from_slice(b"}}\n");
 }
 
 /// Appends the end of a task.

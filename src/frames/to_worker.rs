@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::{
     Fault, HaltReason, LIMIT, Millis, Name, Payload, TaskFrame, level_of, level_word, millis, push_json, push_number,
 };
-use crate::{logging::Level, task::Headers};
+use crate::{logging::Level, properties::Properties, task::Headers};
 
 /// What a worker reads.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub struct Assignment<'a> {
     pub payload_base64: Option<Cow<'a, str>>,
     #[serde(borrow)]
     headers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    properties: Option<&'a RawValue>,
     deadline_ms: Option<Millis>,
 }
 
@@ -82,6 +84,7 @@ impl<'a> Assignment<'a> {
             payload: Some(payload),
             payload_base64: None,
             headers: None,
+            properties: None,
             deadline_ms: None,
         }
     }
@@ -100,6 +103,12 @@ impl<'a> Assignment<'a> {
     #[must_use]
     pub fn headers(&self) -> Headers {
         self.headers.and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or_default()
+    }
+
+    /// What the message says of itself; `None` if it was not asked for.
+    #[must_use]
+    pub fn properties(&self) -> Option<Properties> {
+        self.properties.and_then(|text| serde_json::from_str(text.get()).ok())
     }
 
     /// Time left when the task begins.
@@ -234,6 +243,10 @@ pub fn task(frame: &TaskFrame<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
         out.extend_from_slice(b",\"headers\":");
         push_json(out, frame.headers);
     }
+    if let Some(properties) = frame.properties {
+        out.extend_from_slice(b",\"properties\":");
+        push_json(out, properties);
+    }
     if let Some(deadline) = frame.deadline {
         out.extend_from_slice(b",\"deadline_ms\":");
         push_number(out, millis(deadline));
@@ -316,6 +329,7 @@ mod tests {
             max_attempts: 5,
             payload: Payload::Json(text),
             headers: &headers,
+            properties: None,
             deadline: Some(Duration::from_micros(1500)),
         };
         let mut out = Vec::new();
@@ -325,6 +339,8 @@ mod tests {
         assert_eq!(read.json(), Some(text));
         assert_eq!(read.headers(), headers);
         assert_eq!(read.time_left(), Some(Duration::from_millis(2)));
+        assert_eq!(read.properties(), None);
+        assert!(!String::from_utf8(out).unwrap().contains("properties"));
     }
 
     #[test]
@@ -346,6 +362,7 @@ mod tests {
                 max_attempts: 1,
                 payload,
                 headers: &headers,
+                properties: None,
                 deadline: None,
             };
             let mut out = Vec::new();
@@ -361,11 +378,55 @@ mod tests {
         let headers = Headers::new();
         let long = format!("\"{}\"", "x".repeat(LIMIT - 60));
         let payload = Payload::Json(&long);
-        let frame =
-            TaskFrame { id: "1", queue: "q", attempt: 1, max_attempts: 1, payload, headers: &headers, deadline: None };
+        let frame = TaskFrame {
+            id: "1",
+            queue: "q",
+            attempt: 1,
+            max_attempts: 1,
+            payload,
+            headers: &headers,
+            properties: None,
+            deadline: None,
+        };
         let mut out = b"before".to_vec();
         assert_eq!(task(&frame, &mut out), Err(Fault::TooLong));
         assert_eq!(out, b"before");
+    }
+
+    #[test]
+    fn properties_are_in_frames_of_who_asked_and_count_for_the_limit() {
+        let headers = Headers::new();
+        let told = Properties {
+            reply_to: Some("an\"swers".to_owned()),
+            kind: Some("t".to_owned()),
+            priority: Some(9),
+            timestamp: Some("1970-01-01T00:00:17Z".to_owned()),
+            ..Properties::default()
+        };
+        let written = |payload: &str, properties| {
+            let payload = Payload::Json(payload);
+            let (id, queue, attempt, max_attempts) = ("1", "q", 1, 1);
+            let frame =
+                TaskFrame { id, queue, attempt, max_attempts, payload, headers: &headers, properties, deadline: None };
+            let mut out = Vec::new();
+            task(&frame, &mut out).map(|()| out)
+        };
+        let out = written("7", Some(&told)).unwrap();
+        let text = std::str::from_utf8(line_of(&out)).unwrap();
+        let properties =
+            r#""properties":{"reply_to":"an\"swers","type":"t","priority":9,"timestamp":"1970-01-01T00:00:17Z"}}}"#;
+        assert!(text.ends_with(properties), "{text}");
+        let ToWorker::Task(read) = parse(line_of(&out)).unwrap() else { panic!() };
+        assert_eq!(read.properties(), Some(told.clone()));
+        let out = written("7", Some(Properties::NONE)).unwrap();
+        assert!(out.ends_with(b",\"properties\":{}}}\n"));
+        let ToWorker::Task(read) = parse(line_of(&out)).unwrap() else { panic!() };
+        assert_eq!(read.properties().as_ref(), Some(Properties::NONE));
+        // So long that it fits without.
+        let bare = written("\"\"", None).unwrap().len();
+        let long = format!("\"{}\"", "x".repeat(LIMIT - bare));
+        assert_eq!(written(&long, None).unwrap().len(), LIMIT);
+        assert_eq!(written(&long, Some(Properties::NONE)), Err(Fault::TooLong));
     }
 
     #[test]

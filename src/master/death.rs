@@ -63,6 +63,7 @@ impl Core {
             spawned_at: self.now.at,
             log_level: self.plan.log_level,
             was_ready: false,
+            wants_properties: false,
             tasks: 0,
             lot,
             measured_at: self.now.at,

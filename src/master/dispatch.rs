@@ -20,8 +20,10 @@ use crate::{
     frames::{self, Payload, TaskFrame},
     limits,
     logging::Level,
+    payload::Body,
+    properties::Properties,
     secrets::masked,
-    task::{self, Accepts, Delivery, Reason, Settlement},
+    task::{Accepts, Delivery, Reason, Settlement},
 };
 
 /// A payload in the log is cut at this length, like a worker's lines.
@@ -197,13 +199,15 @@ impl Core {
     /// The frame of a task, and its `Got payload` line before it.
     fn frame_of(&mut self, index: usize, slot: usize, delivery: &Delivery) -> Result<Vec<u8>, String> {
         let task = &delivery.task;
+        let wanted = self.slots[slot].peek().is_some_and(|life| life.wants_properties);
         let plan = &self.pools[index].plan;
         let text = match plan.accepts {
-            Accepts::Json => Some(task::json_payload(&task.body, plan.settings.unwrap)?),
+            Accepts::Json => Some(Body::from(&**task).json(plan.settings.unwrap)?),
             Accepts::Bytes => None,
         };
         let payload = text.as_deref().map_or(Payload::Bytes(&task.body), Payload::Json);
-        let mut frame = Vec::with_capacity(task.body.len() + 192);
+        let length = text.as_deref().map_or(task.body.len(), str::len);
+        let mut frame = Vec::with_capacity(length + 192);
         let written = frames::task(
             &TaskFrame {
                 id: &task.id,
@@ -212,6 +216,7 @@ impl Core {
                 max_attempts: plan.settings.retry.max_attempts,
                 payload,
                 headers: &task.headers,
+                properties: wanted.then(|| task.properties.as_deref().unwrap_or(Properties::NONE)),
                 deadline: plan.settings.timeout,
             },
             &mut frame,

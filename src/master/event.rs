@@ -292,6 +292,8 @@ pub struct Once {
     pub max_attempts: u32,
     /// Its stdin.
     pub payload: Vec<u8>,
+    /// `ASYNCTASK_CONTENT_ENCODING`, if the payload is the body as it came and its producer said so.
+    pub content_encoding: Option<String>,
 }
 
 /// The signals that the master sends.

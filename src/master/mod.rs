@@ -649,6 +649,8 @@ impl Shell {
             ("ASYNCTASK_ATTEMPT".into(), once.attempt.to_string().into()),
             ("ASYNCTASK_MAX_ATTEMPTS".into(), once.max_attempts.to_string().into()),
         ]);
+        let encoding = once.content_encoding.as_ref();
+        environment.pairs.extend(encoding.map(|word| ("ASYNCTASK_CONTENT_ENCODING".into(), word.into())));
         let oom_before = self.oom.count();
         let spawned = process::spawn_task(program, &environment, &once.payload);
         self.watch(id, spawned.map(Process::from), about, oom_before);

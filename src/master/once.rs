@@ -17,8 +17,9 @@ use crate::{
     frames::HaltReason,
     logging::Level,
     outcome::Outcome,
+    payload::Body,
     secrets::masked,
-    task::{self, Accepts, Delivery, Exit, QueueIndex, Settlement},
+    task::{Accepts, Delivery, Exit, QueueIndex, Settlement},
 };
 
 /// `EX_TEMPFAIL` of sysexits.h: try again.
@@ -49,6 +50,7 @@ impl Core {
             spawned_at: self.now.at,
             log_level: self.plan.log_level,
             was_ready: true,
+            wants_properties: false,
             tasks: 0,
             lot: 1.0,
             measured_at: self.now.at,
@@ -87,14 +89,18 @@ impl Core {
         }
         let plan = &self.pools[index].plan;
         let payload = match plan.accepts {
-            Accepts::Json => task::json_payload(&task.body, plan.settings.unwrap)?.into_owned().into_bytes(),
+            Accepts::Json => Body::from(&**task).json(plan.settings.unwrap)?.into_owned().into_bytes(),
             Accepts::Bytes => task.body.clone(),
         };
+        // What it gets is as it came: it may have to be unpacked.
+        let told = task.properties.as_ref().filter(|_| plan.accepts == Accepts::Bytes);
+        let content_encoding = told.and_then(|told| told.content_encoding.clone());
         let once = Once {
             id: task.id.clone(),
             attempt: task.attempts.saturating_add(1),
             max_attempts: plan.settings.retry.max_attempts,
             payload,
+            content_encoding: content_encoding.filter(|word| !word.contains('\0')),
         };
         self.log_as(slot, Level::Debug, || match std::str::from_utf8(&once.payload) {
             Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => {

@@ -95,12 +95,19 @@ impl Core {
         }
         life.phase = Phase::Working { seats };
         life.was_ready = true;
+        life.wants_properties = ready.wants.properties;
         let name = ready.name.as_deref().map(printable).filter(|name| !name.is_empty());
         if let Some(name) = name {
             self.slots[worker.slot].log_name = Arc::from(name);
         }
         self.tell_log_level(worker.slot);
         self.log_as(worker.slot, Level::Info, || format!("Starting; queue={queue}"));
+        let unknown = &ready.wants.unknown;
+        if !unknown.is_empty() {
+            self.log_as(worker.slot, Level::Debug, || {
+                format!("It wants what this master does not know: {}", unknown.join(", "))
+            });
+        }
         if !std::mem::replace(&mut self.pools[index].proven, true) {
             self.look_whether_it_runs();
         }

@@ -72,6 +72,8 @@ pub(super) struct Life {
     pub(super) last_sent: Option<String>,
     /// It said ready once.
     pub(super) was_ready: bool,
+    /// It asked for the properties of messages.
+    pub(super) wants_properties: bool,
     /// Outcomes it gave.
     pub(super) tasks: u64,
     /// Drawn once, in 0.9..1: its limits before it is renewed are that share of the settings', so that processes

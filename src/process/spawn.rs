@@ -41,13 +41,15 @@ use crate::terms::Terms;
 pub const FRAME_FD: RawFd = 3;
 
 /// What belongs to the master alone: a worker that said `READY=1` or took a listening socket would speak for it.
-const NOT_INHERITED: [&str; 7] = [
+const NOT_INHERITED: [&str; 8] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",
+    // Of a task: where this process is itself one of another master.
+    "ASYNCTASK_CONTENT_ENCODING",
     // Our own need, not a worker's.
     "RUST_MIN_STACK",
 ];

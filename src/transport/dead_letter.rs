@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
+    payload::Body,
+    properties::Properties,
     task::{Ending, Failure, Headers},
 };
 
@@ -37,6 +39,8 @@ pub struct DeadLetter {
     pub body: Vec<u8>,
     /// Headers that are not ours.
     pub headers: Headers,
+    /// What the message says of itself, as of the task.
+    pub properties: Option<Box<Properties>>,
     /// The reason's word; `broker:<reason>` for what the broker dead-lettered for reasons of its own.
     pub reason: String,
     /// The cause. Its `reason` is the nearest of ours where the broker or others dead-lettered it.
@@ -45,6 +49,12 @@ pub struct DeadLetter {
     pub first_failed_at: Option<Timestamp>,
     /// How it ended before, if it was put back to work, oldest first.
     pub history: Vec<Ending>,
+}
+
+impl<'a> From<&'a DeadLetter> for Body<'a> {
+    fn from(letter: &'a DeadLetter) -> Self {
+        Self { bytes: &letter.body, properties: letter.properties.as_deref(), headers: &letter.headers }
+    }
 }
 
 impl DeadLetter {

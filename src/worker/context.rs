@@ -15,6 +15,7 @@ use crate::{
     limits::cut,
     logging::Level,
     outcome::FollowUp,
+    properties::Properties,
     task::{Headers, is_queue_name},
 };
 
@@ -31,6 +32,7 @@ struct Facts {
     attempt: u32,
     max_attempts: u32,
     headers: Headers,
+    properties: Option<Properties>,
     deadline: Option<Instant>,
     clock: Clock,
     lines: Lines,
@@ -78,6 +80,7 @@ impl Context {
             attempt: task.attempt,
             max_attempts: task.max_attempts,
             headers: task.headers(),
+            properties: task.properties(),
             deadline: task.time_left().map(|left| clock.now().at + left),
             clock,
             lines: lines.clone(),
@@ -114,6 +117,13 @@ impl Context {
     #[must_use]
     pub fn headers(&self) -> &Headers {
         &self.0.headers
+    }
+
+    /// What the message says of itself, for a kind that [asks for it](crate::App::with_properties); of another one, and
+    /// where the transport has none, nothing.
+    #[must_use]
+    pub fn properties(&self) -> &Properties {
+        self.0.properties.as_ref().unwrap_or(Properties::NONE)
     }
 
     /// Time left until this process is killed for taking too long; `None` without a limit.

@@ -49,18 +49,19 @@ type Build = Box<dyn Fn() -> Result<Built, Error> + Send + Sync>;
 pub struct Kind {
     /// The type's name; closures have none.
     type_name: Option<String>,
+    wants_properties: bool,
     build: Build,
 }
 
 impl Kind {
     pub(crate) fn worker<W: Worker>(new: impl Fn() -> Result<W, Error> + Send + Sync + 'static) -> Self {
         let build = Box::new(move || Ok(Built::One(Box::new(One(new()?)))));
-        Self { type_name: Some(short_name(type_name::<W>())), build }
+        Self { type_name: Some(short_name(type_name::<W>())), wants_properties: false, build }
     }
 
     pub(crate) fn async_worker<W: AsyncWorker>(new: impl Fn() -> Result<W, Error> + Send + Sync + 'static) -> Self {
         let build = Box::new(move || Ok(Built::Many(Rc::new(Many(Rc::new(new()?))))));
-        Self { type_name: Some(short_name(type_name::<W>())), build }
+        Self { type_name: Some(short_name(type_name::<W>())), wants_properties: false, build }
     }
 
     pub(crate) fn closure<P, F>(body: F) -> Self
@@ -88,6 +89,17 @@ impl Kind {
     #[must_use]
     pub fn shown_as<'a>(&'a self, kind: &'a str) -> &'a str {
         self.type_name.as_deref().unwrap_or(kind)
+    }
+
+    /// Asks for the properties of messages.
+    pub(crate) fn want_properties(&mut self) {
+        self.wants_properties = true;
+    }
+
+    /// Whether [`Context::properties`] are asked for.
+    #[must_use]
+    pub fn wants_properties(&self) -> bool {
+        self.wants_properties
     }
 
     pub(super) fn build(&self) -> Result<Built, Error> {

@@ -99,7 +99,7 @@ fn live(name: &str, kind: &Kind) -> Result<(), Broken> {
     tracing_lines::install(lines.clone());
     let link = Arc::new(Link::to(socket.try_clone()?));
     let concurrency = if matches!(worker, Built::Many(_)) { MANY } else { 1 };
-    link.send(|frame| from_worker::ready(lines.name(), concurrency, frame))?;
+    link.send(|frame| from_worker::ready(lines.name(), concurrency, kind.wants_properties(), frame))?;
     match worker {
         Built::One(mut worker) => one_at_a_time(&mut *worker, &socket, &link, &lines),
         Built::Many(worker) => serve_async::many_at_once(&worker, socket, &link, &lines),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use asynctask::{
     clock::Instant,
-    frames::{FromWorker, PROTOCOL, Ready},
+    frames::{FromWorker, PROTOCOL, Ready, Wants},
     logging::Level,
     outcome::{FollowUp, Outcome},
     task::{Exit, Handle},
@@ -88,7 +88,13 @@ pub(crate) fn signal(name: &str) -> Exit {
 }
 
 fn ready(protocol: u32, concurrency: u32) -> Act {
-    Act::Say(FromWorker::Ready(Ready { protocol, name: Some("Child".to_owned()), concurrency, ahead: 0 }))
+    Act::Say(FromWorker::Ready(Ready {
+        protocol,
+        name: Some("Child".to_owned()),
+        concurrency,
+        ahead: 0,
+        wants: Wants::default(),
+    }))
 }
 
 fn outcome_of_a_stranger() -> Act {

@@ -8,6 +8,7 @@ use crate::{
     frames::{self, FromWorker, HaltReason, PROTOCOL, Payload, Ready, TaskFrame},
     outcome::Outcome,
     process::{Environment, Program, Signals},
+    properties::Properties,
     task::{Exit, Headers},
 };
 
@@ -60,6 +61,7 @@ pub(super) struct Checker<'a> {
     payload: Option<&'a str>,
     running: Option<Counterpart<'a>>,
     ahead: u32,
+    wants_properties: bool,
 }
 
 impl<'a> Checker<'a> {
@@ -71,7 +73,7 @@ impl<'a> Checker<'a> {
         payload: Option<&'a str>,
     ) -> Self {
         let clock = Clock::start();
-        Self { program, environment, signals, clock, within, payload, running: None, ahead: 0 }
+        Self { program, environment, signals, clock, within, payload, running: None, ahead: 0, wants_properties: false }
     }
 
     /// Does all checks, and gives each finding to `tell`. One that never gets ready is not asked any further.
@@ -128,13 +130,19 @@ impl<'a> Checker<'a> {
             Heard::Frame(FromWorker::Ready(ready)) => ready,
             other => return wrong(format!("expected {{\"ready\":…}} as the first frame, but {}", self.told(&other))),
         };
-        let Ready { protocol, name, concurrency, ahead } = ready;
+        let Ready { protocol, name, concurrency, ahead, wants } = ready;
         if protocol != PROTOCOL {
             return wrong(format!("it speaks protocol {protocol}, not {PROTOCOL}"));
         }
         self.ahead = ahead;
+        self.wants_properties = wants.properties;
         let name = name.map_or_else(|| "without a name".to_owned(), |name| format!("named {name}"));
-        Ok(format!("protocol {protocol}, {name}, {concurrency} at once, {ahead} ahead"))
+        let known = if wants.properties { ", wants properties" } else { "" };
+        let unknown = match &wants.unknown[..] {
+            [] => String::new(),
+            unknown => format!(", wants {}, which this master does not know and ignores", unknown.join(", ")),
+        };
+        Ok(format!("protocol {protocol}, {name}, {concurrency} at once, {ahead} ahead{known}{unknown}"))
     }
 
     fn good_task(&mut self) -> Passed {
@@ -165,7 +173,7 @@ impl<'a> Checker<'a> {
     }
 
     fn unknown_keys(&mut self) -> Passed {
-        let mut frame = frame_of("check-6", self.payload.unwrap_or("{}"));
+        let mut frame = self.frame_of("check-6", self.payload.unwrap_or("{}"));
         // Before the braces of the task and of the frame.
         frame.truncate(frame.len() - b"}}\n".len());
         frame.extend_from_slice(b",\"of_later\":{\"a\":1}},\"of_later\":[]}\n");
@@ -232,7 +240,8 @@ impl<'a> Checker<'a> {
 
     /// Gives a task and waits for its outcome.
     fn task(&mut self, id: &str, payload: &str) -> Result<Outcome, Failed> {
-        self.say(&frame_of(id, payload));
+        let frame = self.frame_of(id, payload);
+        self.say(&frame);
         self.outcome(id)
     }
 
@@ -251,6 +260,26 @@ impl<'a> Checker<'a> {
             Heard::Frame(FromWorker::Pong { n }) if n == number => Ok(String::new()),
             other => wrong(format!("expected {{\"pong\":{{\"n\":{number}}}}}, but {}", self.told(&other))),
         }
+    }
+
+    /// A task as a master would hand it out, with all properties for a program that wants them.
+    fn frame_of(&self, id: &str, payload: &str) -> Vec<u8> {
+        let headers = Headers::new();
+        let properties = properties();
+        let task = TaskFrame {
+            id,
+            queue: QUEUE,
+            attempt: 1,
+            max_attempts: 3,
+            payload: Payload::Json(payload),
+            headers: &headers,
+            properties: self.wants_properties.then_some(&properties),
+            deadline: Some(Duration::from_mins(10)),
+        };
+        let mut frame = Vec::new();
+        // A payload of the command line may be as long as the kernel lets it be, which is less.
+        frames::task(&task, &mut frame).unwrap_or_else(|fault| unreachable!("a payload of the checks fits: {fault}"));
+        frame
     }
 
     fn say(&mut self, frame: &[u8]) {
@@ -295,21 +324,19 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn frame_of(id: &str, payload: &str) -> Vec<u8> {
-    let headers = Headers::new();
-    let task = TaskFrame {
-        id,
-        queue: QUEUE,
-        attempt: 1,
-        max_attempts: 3,
-        payload: Payload::Json(payload),
-        headers: &headers,
-        deadline: Some(Duration::from_mins(10)),
-    };
-    let mut frame = Vec::new();
-    // A payload of the command line may be as long as the kernel lets it be, which is less.
-    frames::task(&task, &mut frame).unwrap_or_else(|fault| unreachable!("a payload of the checks fits: {fault}"));
-    frame
+/// One of each.
+fn properties() -> Properties {
+    let text = |text: &str| Some(text.to_owned());
+    Properties {
+        content_type: text("application/json"),
+        content_encoding: text("utf-8"),
+        correlation_id: text("check"),
+        reply_to: text("answers"),
+        kind: text("check"),
+        priority: Some(1),
+        app_id: text("asynctask"),
+        timestamp: text("2026-01-02T03:04:05Z"),
+    }
 }
 
 /// The name of an outcome's frame.

@@ -4,9 +4,7 @@ use serde_json::{Value, json};
 
 use super::rfc3339;
 use crate::{
-    task::{Ending, json_payload},
-    transport::DeadLetter,
-    unicode::without_halves,
+    payload::Body, properties::Properties, task::Ending, transport::DeadLetter, unicode::without_halves,
 };
 
 /// Payloads that are nested deeper are given as bytes: `jq` takes 256 levels, and a payload stands inside of another object.
@@ -32,7 +30,7 @@ pub(super) fn row(letter: &DeadLetter) -> Value {
 /// order of keys change.
 pub(super) fn whole(letter: &DeadLetter) -> String {
     let text = facts(letter).to_string();
-    let payload = match json_payload(&letter.body, false) {
+    let payload = match Body::from(letter).json(false) {
         Ok(payload) if is_for_everyone(&payload) => format!("\"payload\":{payload}"),
         _ => format!("\"payload_base64\":\"{}\"", crate::frames::base64(&letter.body)),
     };
@@ -71,6 +69,7 @@ pub(super) fn facts(letter: &DeadLetter) -> Value {
     let more = json!({
         "detail": failure.detail,
         "headers": letter.headers,
+        "properties": letter.properties.as_deref().unwrap_or(Properties::NONE),
         "exit": failure.exit,
         "oom": failure.oom,
         "max_rss_bytes": failure.max_rss_bytes,

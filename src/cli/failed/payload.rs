@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     error::{Code, Error},
-    task::json_payload,
+    payload::Body,
 };
 
 /// One change.
@@ -57,19 +57,23 @@ impl Edit {
     }
 }
 
-/// The body with all changes made; `None` if there are none to make.
+/// The body with all changes made, packed as it was; `None` if there are none to make.
 ///
 /// # Errors
 /// Why it cannot be changed.
-pub(super) fn edited(body: &[u8], edits: &[Edit]) -> Result<Option<Vec<u8>>, String> {
+pub(super) fn edited(body: Body<'_>, edits: &[Edit]) -> Result<Option<Vec<u8>>, String> {
     if edits.is_empty() {
         return Ok(None);
     }
-    let mut text = json_payload(body, true)?.into_owned();
+    let (_, packing) = body.unpacked()?;
+    let mut text = body.json(true)?.into_owned();
     for edit in edits {
         text = set(&text, &edit.path, 0, &edit.value)?;
     }
-    Ok(Some(text.into_bytes()))
+    Ok(Some(match packing {
+        Some(packing) => packing.pack(text.as_bytes()),
+        None => text.into_bytes(),
+    }))
 }
 
 /// The text with the value at `path[depth..]` replaced.
@@ -132,10 +136,13 @@ impl<'de> Deserialize<'de> for Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{payload::Packing, properties::Properties, task::Headers};
 
     fn after(body: &str, edits: &[&str]) -> Result<String, String> {
         let edits: Vec<Edit> = edits.iter().map(|text| Edit::parse(text).unwrap()).collect();
-        edited(body.as_bytes(), &edits).map(|body| String::from_utf8(body.unwrap()).unwrap())
+        let headers = Headers::new();
+        let body = Body { bytes: body.as_bytes(), properties: None, headers: &headers };
+        edited(body, &edits).map(|body| String::from_utf8(body.unwrap()).unwrap())
     }
 
     #[test]
@@ -145,6 +152,23 @@ mod tests {
             after(body, &["a.b.1.c=3"]).unwrap(),
             r#"{"z":1e400,"a":{"b":[10000000000000000000000001,{"c":3}]},"é":null}"#
         );
+    }
+
+    #[test]
+    fn what_was_packed_is_packed_again() {
+        let (headers, edits) = (Headers::new(), [Edit::parse("a=2").unwrap()]);
+        for (packing, word) in [(Packing::Gzip, "gzip"), (Packing::Zlib, "deflate"), (Packing::Deflate, "deflate")] {
+            let properties = Properties { content_encoding: Some(word.to_owned()), ..Properties::default() };
+            let bytes = packing.pack(br#"{"n":1e400,"a":1}"#);
+            let body = Body { bytes: &bytes, properties: Some(&properties), headers: &headers };
+            let bytes = edited(body, &edits).unwrap().unwrap();
+            let body = Body { bytes: &bytes, ..body };
+            assert_eq!(body.unpacked().unwrap(), (br#"{"n":1e400,"a":2}"#.into(), Some(packing)));
+        }
+        let properties = Properties { content_encoding: Some("br".to_owned()), ..Properties::default() };
+        let body = Body { bytes: b"{}", properties: Some(&properties), headers: &headers };
+        assert!(edited(body, &edits).unwrap_err().contains("\"br\""));
+        assert_eq!(edited(body, &[]), Ok(None));
     }
 
     #[test]

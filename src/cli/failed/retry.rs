@@ -101,7 +101,7 @@ impl Retry {
         if let Some(wait) = self.pace.as_ref().and_then(Pace::wait) {
             return Visit::Wait(wait);
         }
-        let body = match super::payload::edited(&letter.body, &self.edits) {
+        let body = match super::payload::edited(letter.into(), &self.edits) {
             Ok(body) => body,
             Err(cause) => {
                 self.wrong = Some(format!("the payload of dead letter \"{}\" cannot be changed: {cause}", letter.id));

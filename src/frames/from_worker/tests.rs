@@ -44,7 +44,7 @@ fn every_outcome_comes_out_as_it_went_in() {
 #[test]
 fn the_other_frames_come_out_as_they_went_in() {
     let mut out = Vec::new();
-    ready("FooWorker", 4, &mut out);
+    ready("FooWorker", 4, false, &mut out);
     accept("1", &mut out);
     progress("1", Some(40.0), "half \"way\"", &mut out);
     progress("1", Some(f64::NAN), "", &mut out);
@@ -52,9 +52,16 @@ fn the_other_frames_come_out_as_they_went_in() {
     pong(3, &mut out);
     returned(&["a", "b"], &mut out);
     bye(&mut out);
+    ready("FooWorker", 4, true, &mut out);
     let lines: Vec<String> = std::str::from_utf8(&out).unwrap().lines().map(shown).collect();
     let name = Some("FooWorker".to_owned());
-    assert_eq!(lines[0], format!("Ready({:?})", Ready { protocol: 1, name, concurrency: 4, ahead: 0 }));
+    assert_eq!(
+        lines[0],
+        format!(
+            "Ready({:?})",
+            Ready { protocol: 1, name: name.clone(), concurrency: 4, ahead: 0, wants: Wants::default() }
+        )
+    );
     assert_eq!(lines[1], r#"Accept { id: "1" }"#);
     assert_eq!(lines[2], r#"Progress { id: "1", percent: Some(40.0), note: "half \"way\"" }"#);
     assert_eq!(lines[3], r#"Progress { id: "1", percent: None, note: "" }"#);
@@ -62,14 +69,16 @@ fn the_other_frames_come_out_as_they_went_in() {
     assert_eq!(lines[5], "Pong { n: 3 }");
     assert_eq!(lines[6], r#"Returned { ids: ["a", "b"] }"#);
     assert_eq!(lines[7], "Bye");
+    let wants = Wants { properties: true, unknown: Vec::new() };
+    assert_eq!(lines[8], format!("Ready({:?})", Ready { protocol: 1, name, concurrency: 4, ahead: 0, wants }));
 }
 
 #[test]
 fn what_is_absent_or_null_has_its_default() {
-    let ready = Ready { protocol: 1, name: None, concurrency: 1, ahead: 0 };
+    let ready = Ready { protocol: 1, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
     assert_eq!(shown(r#"{"ready":{"protocol":1}}"#), format!("Ready({ready:?})"));
     assert_eq!(
-        shown(r#"{"ready":{"protocol":1,"name":null,"concurrency":0,"ahead":null}}"#),
+        shown(r#"{"ready":{"protocol":1,"name":null,"concurrency":0,"ahead":null,"wants":null}}"#),
         format!("Ready({ready:?})")
     );
     assert!(shown(r#"{"error":{"id":"1","detail":null}}"#).contains(r#"Error { error: "", detail: "" }"#));
@@ -79,6 +88,22 @@ fn what_is_absent_or_null_has_its_default() {
     assert!(shown(r#"{"snooze":{"id":"1","delay_ms":1.2}}"#).contains("delay: 2ms"));
     assert!(shown(r#"{"done":{"id":"1","submit":null}}"#).contains("submit: []"));
     assert!(shown(r#"{"progress":{"id":"1","percent":400}}"#).contains("Some(100.0)"));
+}
+
+#[test]
+fn what_is_wanted_and_not_known_is_ignored() {
+    let wants = |text: &str| match parse(format!(r#"{{"ready":{{"protocol":1,"wants":{text}}}}}"#).as_bytes()) {
+        Ok(FromWorker::Ready(ready)) => (ready.wants.properties, ready.wants.unknown),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(wants("[]"), (false, vec![]));
+    assert_eq!(wants(r#"["properties","properties"]"#), (true, vec![]));
+    assert_eq!(wants(r#"["prop\u0065rties"]"#), (true, vec![]));
+    let odd = [r#""later""#, "7", "null", r#"{"a":[1]}"#, r#""\ud800""#];
+    assert_eq!(wants(&format!(r#"[{},"properties"]"#, odd.join(","))), (true, odd.map(str::to_owned).to_vec()));
+    let (_, unknown) = wants(&format!(r#"["{}"{}]"#, "ü".repeat(1000), ",1".repeat(100_000)));
+    assert!(unknown.len() == 8 && unknown.iter().all(|entry| entry.len() <= 64), "{unknown:?}");
+    assert!(refused(r#"{"ready":{"protocol":1,"wants":"properties"}}"#).contains("a list of what is wanted"));
 }
 
 #[test]

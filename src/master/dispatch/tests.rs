@@ -6,7 +6,7 @@ use super::LOGGED_PAYLOAD;
 use crate::{
     clock::{Instant, Now},
     config::Queue,
-    frames::{FromWorker, PROTOCOL, Ready},
+    frames::{FromWorker, PROTOCOL, Ready, Wants},
     logging::Level,
     master::{
         Core,
@@ -44,7 +44,7 @@ impl World {
         world.tell(Event::Begun);
         world.tell(Event::Transport(transport::Event::Attached { session: 1 }));
         for slot in once..queues {
-            let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0 };
+            let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
             world.tell(Event::Said { worker: WorkerId { slot, life: 1 }, frame: FromWorker::Ready(ready) });
         }
         world

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     clock::Now,
     config::{Queue, Supervisor},
-    frames::{FromWorker, PROTOCOL, Ready},
+    frames::{FromWorker, PROTOCOL, Ready, Wants},
     master::event::{Ended, Event, Plan, QueuePlan, Settings, Signal},
     task::{Accepts, Delivery, Exit, Handle, QueueIndex, Settlement, Task},
     transport,
@@ -28,7 +28,7 @@ impl World {
         world.tell(Event::Begun);
         world.tell(Event::Transport(transport::Event::Attached { session: 1 }));
         for slot in 0..2 {
-            let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0 };
+            let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
             world.tell(Event::Said { worker: worker(slot), frame: FromWorker::Ready(ready) });
         }
         world

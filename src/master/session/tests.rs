@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     clock::Now,
     config::Queue,
-    frames::{FromWorker, PROTOCOL, Ready},
+    frames::{FromWorker, PROTOCOL, Ready, Wants},
     master::{
         Core,
         event::{Action, Event, Plan, QueuePlan, WorkerId},
@@ -31,7 +31,7 @@ fn what_cannot_go_on_was_not_done() {
     let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
     let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
     core.tell_ends();
-    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0 };
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
     let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });
     let handle = Handle(1);
     let (queue, identity) = (QueueIndex(0), Some(7));
@@ -102,7 +102,7 @@ fn what_came_again_uncounted_is_compared_first() {
     let told = |core: &mut Core, event| settled(tell(core, Event::Transport(event)));
     let lost = || transport::Event::Lost { error: transport::Error::Closed, again_in: Duration::ZERO };
     let again = |handle, identity| transport::Event::CameAgain(vec![delivery(handle, true, identity)]);
-    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0 };
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
     tell(&mut core, Event::Begun);
     told(&mut core, transport::Event::Attached { session: 1 });
     tell(&mut core, Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) });

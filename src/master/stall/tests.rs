@@ -6,7 +6,7 @@ use crate::{
     clock::{Instant, Now},
     config::Queue,
     error::Code,
-    frames::{FromWorker, PROTOCOL, Ready},
+    frames::{FromWorker, PROTOCOL, Ready, Wants},
     logging::Level,
     master::{
         Core,
@@ -24,7 +24,7 @@ fn begun(halt_when_empty: bool) -> Core {
     let settings = Queue::new("foo", "kind");
     let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
     let mut core = Core::new(Plan { halt_when_empty, ..Plan::of(vec![queue]) });
-    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0 };
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
     at(&mut core, 0, Event::Begun);
     at(&mut core, 0, Event::Transport(transport::Event::Attached { session: 1 }));
     at(&mut core, 0, Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) });

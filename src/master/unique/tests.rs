@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     clock::Now,
     config::Queue,
-    frames::{FromWorker, PROTOCOL, Ready},
+    frames::{FromWorker, PROTOCOL, Ready, Wants},
     master::{
         Core,
         event::{Action, Event, Plan, QueuePlan, WorkerId},
@@ -35,7 +35,7 @@ fn core(seats: u32) -> Core {
     let mut core = Core::new(Plan::of(vec![queue]));
     tell(&mut core, Event::Begun);
     told(&mut core, transport::Event::Attached { session: 1 });
-    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: seats, ahead: 0 };
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: seats, ahead: 0, wants: Wants::default() };
     tell(&mut core, Event::Said { worker: WorkerId { slot: 0, life: 1 }, frame: FromWorker::Ready(ready) });
     core
 }

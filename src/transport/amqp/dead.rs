@@ -67,6 +67,7 @@ pub(super) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue)
         queue: origin,
         body: body.to_vec(),
         headers: properties.headers().as_ref().map(headers::to_json).unwrap_or_default(),
+        properties: properties::told(properties),
         reason,
         failure,
         first_failed_at: at(FIRST_FAILED_AT),

@@ -13,6 +13,7 @@ use super::headers;
 use crate::{
     clock::Timestamp,
     limits,
+    properties::Properties,
     task::{Ending, Failure, NewTask, Task},
 };
 
@@ -71,6 +72,7 @@ pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
         attempts: count(ATTEMPT).unwrap_or(0),
         deliveries: by_broker.unwrap_or(0).saturating_add(carried),
         headers: properties.headers().as_ref().map(headers::to_json).unwrap_or_default(),
+        properties: told(properties),
         expires_at: table.get(EXPIRES_AT).and_then(moment),
         first_failed_at: table.get(FIRST_FAILED_AT).and_then(moment),
         history: history(table),
@@ -81,6 +83,30 @@ pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
     };
     let not_before = table.get(NOT_BEFORE).and_then(moment);
     Read { task, named: id.is_some(), not_before, counted: by_broker.is_some(), carried }
+}
+
+/// What a message says of itself. Ours say nothing, and cost nothing.
+pub(super) fn told(properties: &BasicProperties) -> Option<Box<Properties>> {
+    let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
+    let told = Properties {
+        content_type: text(properties.content_type()),
+        content_encoding: text(properties.content_encoding()),
+        correlation_id: text(properties.correlation_id()),
+        reply_to: text(properties.reply_to()),
+        kind: text(properties.kind()),
+        priority: *properties.priority(),
+        app_id: text(properties.app_id()),
+        timestamp: properties.timestamp().and_then(made),
+    };
+    (told != *Properties::NONE).then(|| Box::new(told))
+}
+
+/// The moment of a message's timestamp: seconds since 1970, or milliseconds, as some libraries write them, where seconds
+/// would be after the year 9999.
+fn made(timestamp: u64) -> Option<String> {
+    let timestamp = i64::try_from(timestamp).ok()?;
+    let moment = jiff::Timestamp::from_second(timestamp).or_else(|_| jiff::Timestamp::from_millisecond(timestamp));
+    moment.ok().map(|moment| moment.to_string())
 }
 
 impl Read {
@@ -323,6 +349,25 @@ mod tests {
         let read = read(&BasicProperties::default(), vec![1]);
         assert!(!read.named && !read.task.id.is_empty());
         assert_eq!((read.task.attempts, read.task.deliveries, read.not_before), (0, 0, None));
+    }
+
+    #[test]
+    fn what_a_message_says_of_itself_is_read_and_what_it_does_not_say_is_absent() {
+        assert_eq!(read(&BasicProperties::default().with_message_id("1".into()), vec![1]).task.properties, None);
+        let properties = BasicProperties::default()
+            .with_content_type("text/x".into())
+            .with_priority(200)
+            .with_type("t".into())
+            .with_timestamp(17);
+        let told = read(&properties, vec![1]).task.properties.unwrap();
+        let json = serde_json::json!({"content_type": "text/x", "type": "t", "priority": 200,
+            "timestamp": "1970-01-01T00:00:17Z"});
+        assert_eq!(serde_json::to_value(&told).unwrap(), json);
+        for (number, text) in
+            [(0, Some("1970-01-01T00:00:00Z")), (1_700_000_000_123, Some("2023-11-14T22:13:20.123Z")), (u64::MAX, None)]
+        {
+            assert_eq!(made(number).as_deref(), text, "{number}");
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Actor {
                     id: letter.id,
                     body: body.unwrap_or(letter.body),
                     headers: letter.headers,
+                    properties: letter.properties,
                     ..Task::default()
                 };
                 store.put(&dead.queue, Clock::wall(), Arc::new(task), false);

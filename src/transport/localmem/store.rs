@@ -154,6 +154,7 @@ pub(super) fn dead_letter(queue: String, task: Task, failure: Failure) -> DeadLe
         queue,
         body: task.body,
         headers: task.headers,
+        properties: task.properties,
         history: task.history,
         reason: failure.reason.as_str().to_owned(),
         first_failed_at: task.first_failed_at.or(Some(failure.failed_at)),

@@ -115,6 +115,7 @@ fn page(
                 queue: name.to_owned(),
                 body,
                 headers: parsed(row, 4)?,
+                properties: None,
                 reason: failure.reason.as_str().to_owned(),
                 failure,
                 first_failed_at: moment(row, 6)?,
