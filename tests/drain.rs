@@ -28,6 +28,13 @@ fn app() -> App {
             }
             _ => Ok(Outcome::Done),
         })
+        .closure("curious", |payload: Value, context: &Context| {
+            let properties = serde_json::to_value(context.properties())?;
+            let seen = if payload == json!({ "a": 1 }) { properties } else { payload };
+            Ok(Outcome::Dead(seen.to_string()))
+        })
+        .with_properties("curious")
+        .closure("plain", |_: Value, context: &Context| Ok(Outcome::Dead(serde_json::to_string(context.properties())?)))
         .async_closure("later", |_: Value, _: Context| async { Ok(Outcome::Done) })
 }
 
@@ -76,6 +83,49 @@ fn a_queue_is_drained_and_its_tasks_are_counted() {
         client.submit("elsewhere", &json!({})).unwrap();
         assert_eq!(run("unused", Some("elsewhere")), 1, "{uri}");
     });
+}
+
+#[test]
+fn packed_bodies_are_unpacked_and_properties_are_told_to_who_wants_them() {
+    each(|uri| {
+        let app = app();
+        let config = settings(&app, uri, &[r#"workers={"foo": "curious", "bar": "plain"}"#]);
+        let client = Client::open(uri).unwrap();
+        let mut told = "{}";
+        for queue in ["foo", "bar"] {
+            let drain = || drain::process_queue(&app, &config, queue, None, Level::Error).unwrap();
+            // The queue is there from then on.
+            drain();
+            if uri.starts_with("amqp") {
+                let properties = lapin::BasicProperties::default();
+                let properties = properties.with_content_encoding("gzip".into()).with_reply_to("answers".into());
+                let body = asynctask::payload::Packing::Gzip.pack(br#"{"a":1}"#);
+                support::foreign::Foreign::connect(uri).publish(queue, properties, &body);
+                told = r#"{"content_encoding":"gzip","reply_to":"answers"}"#;
+            } else {
+                client.submit(queue, &json!({ "a": 1 })).unwrap();
+            }
+            assert_eq!(drain(), 0, "{uri}");
+        }
+        assert_eq!(["foo", "bar"].map(|queue| dead(uri, queue)), [told, "{}"], "{uri}");
+    });
+}
+
+/// The error of the one dead letter of a queue.
+fn dead(uri: &str, queue: &str) -> String {
+    use asynctask::transport::{self, DeadQueue, Request, Uri, Visit};
+    let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
+    let transport = transport::open(&Uri::parse(uri, &std::env::temp_dir()).unwrap(), events).unwrap();
+    let (sender, errors) = std::sync::mpsc::channel();
+    let visit = Box::new(move |letter: &transport::DeadLetter| {
+        sender.send(letter.failure.error.clone()).unwrap();
+        Visit::Keep
+    });
+    let queue = DeadQueue::of(queue);
+    transport::call(&*transport, |reply| Request::WalkDead { queue, visit, reply }).unwrap();
+    let errors: Vec<String> = errors.iter().collect();
+    assert_eq!(errors.len(), 1, "{uri}: {errors:?}");
+    errors.into_iter().next().unwrap()
 }
 
 #[test]

@@ -101,6 +101,18 @@ fn what_kombus_simple_queue_puts_is_done() {
 }
 
 #[test]
+fn what_pika_and_kombu_pack_is_unpacked_and_what_cannot_be_is_named() {
+    let Some(demo) = demo() else { return };
+    others(&demo, "packed");
+    let run = drained(&demo);
+    processed(&run, &[r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#, r#"{"n":4}"#, r#"{"n":6}"#]);
+    let letters = demo.dead_letters("foo");
+    assert_eq!((letters.len(), &letters[0]["reason"]), (1, &"malformed".into()));
+    let error = letters[0]["error"].as_str().expect("a text");
+    assert!(error.starts_with("compression \"application/x-bz2\" "), "{error}");
+}
+
+#[test]
 fn what_is_not_json_is_put_aside_untouched_and_the_queue_goes_on() {
     let Some(demo) = demo() else { return };
     others(&demo, "garbage");

@@ -9,6 +9,8 @@ mod ends;
 mod payloads;
 #[path = "languages/projects.rs"]
 mod projects;
+#[path = "languages/properties.rs"]
+mod properties;
 #[path = "languages/said.rs"]
 mod said;
 #[path = "languages/session.rs"]

@@ -83,6 +83,37 @@ print("ASYNCTASK_FD" in os.environ, os.environ["GREETING"])
 }
 
 #[test]
+fn packed_bodies_are_unpacked_for_json_and_told_of_for_bytes() {
+    use asynctask::payload::Packing;
+    let Some(place) = Place::amqp() else { return };
+    let script = r#"
+import gzip, os, sys
+body = sys.stdin.buffer.read()
+print("GOT", gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body, os.environ.get("ASYNCTASK_CONTENT_ENCODING"))
+"#;
+    for (accepts, seen) in [
+        ("json", ["b'{\"a\":  1}' None", "b'{\"a\":2}' None", "b'[3]' None"]),
+        ("bytes", ["b'{\"a\":\\n 1}' gzip", "b'{\"a\":2}' utf-8", "b'[3]' None"]),
+    ] {
+        let kind = format!("command: [python3, work.py], accepts: {accepts}");
+        let demo = demo(&place, "processes: 1", &kind, &[("work.py", script)]);
+        // The queue is there once it was worked.
+        assert_eq!(demo.run(&["workers", "--halt-when-empty"]).code, 0);
+        let foreign = support::foreign::Foreign::connect(&demo.uri);
+        let said = |word: &'static str| lapin::BasicProperties::default().with_content_encoding(word.into());
+        foreign.publish("foo", said("gzip"), &Packing::Gzip.pack(b"{\"a\":\n 1}"));
+        foreign.publish("foo", said("utf-8"), b"{\"a\":2}");
+        foreign.publish("foo", lapin::BasicProperties::default(), b"[3]");
+        // That of another master, whose task this one is, is not theirs.
+        let mut command = demo.command(&["workers", "--halt-when-empty"]);
+        let output = command.env("ASYNCTASK_CONTENT_ENCODING", "x").output().unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let got: Vec<&str> = stdout.lines().filter_map(|line| line.strip_prefix("GOT ")).collect();
+        assert_eq!(got, seen, "{accepts}: {stdout}");
+    }
+}
+
+#[test]
 fn a_kind_that_accepts_json_gets_nothing_else() {
     let kind = "command: [cat], accepts: json";
     let demo = demo(&Place::sqlite(), "processes: 1", kind, &[]);

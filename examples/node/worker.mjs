@@ -26,11 +26,12 @@ const text = (value) => String(value).replace(/\p{Surrogate}/gu, "\ufffd");
 
 /**
  * Does tasks with `work(payload, task)` until the master says halt. A promise that is rejected is an error, and the
- * queue's retry policy decides. `task` has id, queue, attempt, max_attempts, headers, deadline_ms and the functions below.
+ * queue's retry policy decides. `task` has id, queue, attempt, max_attempts, headers, deadline_ms and the functions below;
+ * with `{ properties: true }` as the third argument also the properties of the message, as `task.properties`.
  *
  * JSON's numbers become JavaScript's, which have 15 digits; `task.line` is the frame as it came, with all of them.
  */
-export function serve(name, work) {
+export function serve(name, work, { properties = false } = {}) {
   const socket = new net.Socket({ fd: Number(process.env.ASYNCTASK_FD), readable: true, writable: true });
   const send = (frame) => socket.write(JSON.stringify(frame) + "\n");
   // Only the master stops a worker.
@@ -92,7 +93,7 @@ export function serve(name, work) {
   // The master is gone, and the task in hand with it.
   socket.on("end", () => process.exit(0));
   socket.on("error", () => process.exit(0));
-  send({ ready: { protocol: 1, name } });
+  send({ ready: properties ? { protocol: 1, name, wants: ["properties"] } : { protocol: 1, name } });
 }
 
 /** What this worker does: it counts the words of a text. */

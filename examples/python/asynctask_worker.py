@@ -114,12 +114,14 @@ class FrameTooLong(ValueError):
 Function = Callable[[Any, "Task"], Optional[Outcome]]
 
 _functions: Dict[str, Function] = {}
+_wanted: Dict[str, List[str]] = {}
 
 
-def worker(name: str) -> Callable[[Function], Function]:
+def worker(name: str, properties: bool = False) -> Callable[[Function], Function]:
     """Registers a function `(payload, task)` under the name that it has in the log.
 
-    The payload is what its JSON says, or `bytes` if the kind has `accepts: bytes`.
+    The payload is what its JSON says, or `bytes` if the kind has `accepts: bytes`. With `properties`, the master is asked
+    for those of the message: `task.properties`.
     """
 
     def register(function: Function) -> Function:
@@ -128,6 +130,7 @@ def worker(name: str) -> Callable[[Function], Function]:
         if name in _functions:
             raise ValueError(f'the worker "{name}" is registered twice')
         _functions[name] = function
+        _wanted[name] = ["properties"] if properties else []
         return function
 
     return register
@@ -144,6 +147,8 @@ class Task:
         self.max_attempts: int = body.get("max_attempts") or 1
         self.headers: Dict[str, Any] = body.get("headers") or {}
         """What the producer sent beside the payload."""
+        self.properties: Dict[str, Any] = body.get("properties") or {}
+        """What the message says of itself (`reply_to`, `correlation_id` …), if `@worker` asked for it."""
         limit = body.get("deadline_ms")
         self.deadline: Optional[float] = None if limit is None else time.monotonic() + limit / 1000
         """On the clock of `time.monotonic()`: the process is killed then. None without a limit."""
@@ -240,7 +245,10 @@ def run(name: Optional[str] = None) -> None:
         # A function and not SIG_IGN, which programs that a task starts would inherit.
         signal.signal(number, _stay)
     lines = _Lines(name)
-    link.send({"ready": {"protocol": PROTOCOL, "name": name}})
+    ready: Dict[str, Any] = {"protocol": PROTOCOL, "name": name}
+    if _wanted.get(name):
+        ready["wants"] = _wanted[name]
+    link.send({"ready": ready})
     for line in link.lines:
         frame = _parsed(line, link)
         if "task" in frame:

@@ -71,6 +71,25 @@ def started(body: str, *arguments: str, **environment: str) -> Master:
 
 
 class Outcomes(unittest.TestCase):
+    def test_properties_are_asked_for_by_who_wants_them(self) -> None:
+        code = """
+        @worker("plain")
+        def plain(payload, task):
+            assert task.properties == {}, task.properties
+
+        @worker("curious", properties=True)
+        def curious(payload, task):
+            assert task.properties == {"reply_to": "answers", "priority": 5}, task.properties
+
+        run(sys.argv[1])
+        """
+        properties = {"reply_to": "answers", "priority": 5}
+        for name, wants, body in (("plain", None, {}), ("curious", ["properties"], {"properties": properties})):
+            master = Master(code, name)
+            self.assertEqual(master.heard()["ready"].get("wants"), wants)
+            self.assertEqual(master.task(**body), {"done": {"id": "a"}})
+            master.halt()
+
     def test_nothing_is_done_and_the_worker_goes_on(self) -> None:
         master = started('print("got", payload, end="")')
         payloads: List[Any] = [{"n": 1}, None, "42", {}, [], 10**39 + 7, "ü\u2028\x00"]

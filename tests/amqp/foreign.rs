@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use asynctask::{
     clock::{Clock, Timestamp},
-    task::{Failure, Reason, Settlement},
+    payload::{Body, Packing},
+    properties::Properties,
+    task::{Failure, Reason, Settlement, Task},
     transport::{Event, Visit},
 };
 use lapin::{
@@ -91,6 +93,67 @@ fn hostile_properties_survive_a_retry_and_a_death() {
     assert!(matches!(table.inner()["x-theirs"], AMQPValue::DecimalValue(_)));
     assert!(!table.contains_key("CC") && !table.contains_key("x-death"));
     assert!(foreign.take("trap").is_none(), "a copy went where it should not");
+}
+
+/// All that a producer can say, with a body that is packed.
+fn said(encoding: &str) -> BasicProperties {
+    BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_content_encoding(encoding.into())
+        .with_correlation_id("42".into())
+        .with_reply_to("answers".into())
+        .with_type("resize".into())
+        .with_priority(5)
+        .with_app_id("shop".into())
+        .with_timestamp(1_767_323_045)
+}
+
+#[test]
+fn properties_and_packed_bodies_survive_every_move() {
+    let Some(at) = At::fresh() else { return };
+    let mut party = Party::attached(&at, &[setup("foo", &[SHORT])], 1);
+    let foreign = Foreign::connect(&at.0);
+    for (encoding, packing) in [("gzip", Packing::Gzip), ("deflate", Packing::Zlib), ("deflate", Packing::Deflate)] {
+        let packed = packing.pack(br#"{"a":1}"#);
+        let is_whole = |what: &str, properties: Option<&Properties>, body: &[u8], read: Body<'_>| {
+            let json = serde_json::json!({
+                "content_type": "application/json", "content_encoding": encoding, "correlation_id": "42",
+                "reply_to": "answers", "type": "resize", "priority": 5, "app_id": "shop",
+                "timestamp": "2026-01-02T03:04:05Z",
+            });
+            assert_eq!(serde_json::to_value(properties).unwrap(), json, "{what}");
+            assert!(body == packed, "{what}: {body:?}");
+            assert_eq!(read.json(true).unwrap(), r#"{"a":1}"#, "{what}");
+        };
+        let of_task = |what: &str, task: &Task| is_whole(what, task.properties.as_deref(), &task.body, task.into());
+        foreign.publish("foo", said(encoding), &packed);
+        let mut delivery = party.delivery();
+        of_task("new", &delivery.task);
+        for (what, settlement) in [
+            ("retried", retry(SHORT)),
+            ("snoozed", Settlement::Snooze { after: SHORT }),
+            ("released", Settlement::Release),
+        ] {
+            party.settle_now(delivery.handle, settlement);
+            delivery = party.delivery();
+            of_task(what, &delivery.task);
+        }
+        party.settle_now(delivery.handle, Settlement::Accept);
+        party.settle_now(delivery.handle, dead());
+        party.until_depth("foo", |depth| depth.failed == 1);
+        let letter = party.dead_letters("foo").remove(0);
+        is_whole("dead", letter.properties.as_deref(), &letter.body, Body::from(&letter));
+        assert_eq!(party.walk("foo", |_| Visit::Retry { body: None }).retried, 1);
+        let delivery = party.delivery();
+        of_task("back from the dead", &delivery.task);
+        party.settle_now(delivery.handle, dead());
+        party.until_depth("foo", |depth| depth.failed == 1);
+        let message = foreign.take("foo_failed").unwrap();
+        let (was, is) = (said(encoding), &message.properties);
+        assert_eq!(is.content_encoding(), was.content_encoding());
+        assert_eq!((is.timestamp(), is.kind(), is.app_id()), (was.timestamp(), was.kind(), was.app_id()));
+        assert!(message.data == packed);
+    }
 }
 
 #[test]

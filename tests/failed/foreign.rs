@@ -1,5 +1,6 @@
 //! Dead letters that the broker or other systems made.
 
+use asynctask::payload::Packing;
 use lapin::BasicProperties;
 use serde_json::json;
 
@@ -51,4 +52,70 @@ fn what_the_broker_dead_lettered_is_listed_shown_and_retried() {
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(demo.done(), [r#"{"refused":1}"#, r#"{"moved":1}"#]);
     assert_eq!(crate::ids(&demo.run(&["failed", "list", "foo", "--json"])), [letters[0]["id"].as_str().unwrap()]);
+}
+
+#[test]
+fn packed_letters_are_shown_unpacked_changed_and_packed_again() {
+    let Some(place) = Place::amqp() else { return };
+    let demo = Demo::new(&place);
+    store::bury_many(&demo, "foo", 0);
+    let foreign = Foreign::connect(&demo.uri);
+    let publish = |id: &str, encoding: &str, body: &[u8]| {
+        let properties = BasicProperties::default().with_message_id(id.into()).with_content_encoding(encoding.into());
+        foreign.publish("foo_failed", properties.with_reply_to("ans\nwers".into()), body);
+    };
+    let text = br#"{"n":1e400,"a":1}"#;
+    publish("gzip", "gzip", &Packing::Gzip.pack(text));
+    publish("zlib", "deflate", &Packing::Zlib.pack(text));
+    publish("utf", "utf-8", text);
+    publish("br", "br", b"[1]");
+    publish("cut", "gzip", &Packing::Gzip.pack(text)[..12]);
+    crate::support::log::until("they are not there", || demo.depth("foo")["failed"] == 5);
+    for (id, encoding) in [("gzip", "gzip"), ("zlib", "deflate"), ("utf", "utf-8")] {
+        let shown = demo.run(&["failed", "show", "foo", id, "--json"]).stdout;
+        assert!(shown.starts_with(r#"{"payload":{"n":1e400,"a":1},"#), "{shown}");
+        let properties = format!(r#""properties":{{"content_encoding":"{encoding}","reply_to":"ans\nwers"}}"#);
+        assert!(shown.contains(&properties), "{shown}");
+        let shown = demo.run(&["failed", "show", "foo", id]).stdout;
+        assert!(shown.starts_with("payload: {\"n\":1e400,\"a\":1}\n"), "{shown}");
+        assert!(shown.contains(&format!("\nproperties: {{\"content_encoding\":\"{encoding}\",")), "{shown}");
+    }
+    let exported = demo.run(&["failed", "export", "foo"]).stdout;
+    assert!(exported.lines().all(|line| line.contains(r#""properties":{"content_encoding":""#)), "{exported}");
+    assert_eq!(exported.matches(r#"{"payload":{"n":1e400,"a":1},"#).count(), 3, "{exported}");
+    // What is not unpacked is there as it came.
+    assert!(exported.contains(r#"{"payload_base64":"WzFd","#), "{exported}");
+    let run = demo.run(&["failed", "retry", "foo", "br", "--set-payload", "a=2"]);
+    crate::refused(&run, 1, "content encoding \"br\" is not supported");
+    let run = demo.run(&["failed", "retry", "foo", "cut", "--set-payload", "a=2"]);
+    crate::refused(&run, 1, "cannot be unpacked (gzip): it ends too early");
+    for id in ["gzip", "zlib", "utf"] {
+        assert_eq!(demo.run(&["failed", "retry", "foo", id, "--set-payload", "a=2"]).code, 0);
+    }
+    for (id, body) in [
+        ("gzip", Packing::Gzip.pack(br#"{"n":1e400,"a":2}"#)),
+        ("zlib", Packing::Zlib.pack(br#"{"n":1e400,"a":2}"#)),
+        ("utf", br#"{"n":1e400,"a":2}"#.to_vec()),
+    ] {
+        let message = foreign.take("foo").expect("it was put back");
+        assert_eq!(message.properties.message_id().as_ref().map(lapin::types::ShortString::as_str), Some(id));
+        assert_eq!(message.data, body, "{id}");
+        foreign.publish("foo", message.properties, &body);
+    }
+    // Unchanged, the others go back and end where they were, with the cause.
+    assert_eq!(demo.run(&["failed", "retry", "foo", "br", "cut"]).code, 0);
+    let run = demo.workers(r#"{"foo": "demo_file_worker"}"#, &["--halt-when-empty"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(demo.done(), [r#"{"n":1e400,"a":2}"#; 3]);
+    let letters = lines(&demo.run(&["failed", "list", "foo", "--json"]));
+    assert!(letters.iter().all(|letter| letter["reason"] == "malformed"), "{letters:?}");
+    let mut errors: Vec<_> = letters.iter().map(|letter| letter["error"].as_str().expect("a text")).collect();
+    errors.sort_unstable();
+    assert_eq!(
+        errors,
+        [
+            r#"content encoding "br" is not supported; gzip and deflate are"#,
+            "the body cannot be unpacked (gzip): it ends too early",
+        ]
+    );
 }

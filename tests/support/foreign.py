@@ -1,12 +1,14 @@
 """Producers that know nothing of us: pika and kombu, each as its own documentation shows it.
 
-python foreign.py pika|kombu|garbage|verify URI
+python foreign.py pika|kombu|packed|garbage|verify URI
 """
 
 import decimal
+import gzip
 import json
 import pickle
 import sys
+import zlib
 
 QUEUE = "foo"
 
@@ -49,6 +51,29 @@ def by_kombu(uri):
         queue.close()
 
 
+def packed(uri):
+    """Bodies that were packed, each as its library does it."""
+    import kombu
+    import pika
+
+    connection, channel = channel_of(uri)
+    channel.queue_declare(QUEUE, durable=True)
+    bare = zlib.compressobj(wbits=-15)
+    for encoding, body in (
+        ("gzip", gzip.compress(b'{"n":1}')),
+        ("deflate", zlib.compress(b'{"n":2}')),
+        ("deflate", bare.compress(b'{"n":3}') + bare.flush()),
+    ):
+        channel.basic_publish("", QUEUE, body, pika.BasicProperties(content_encoding=encoding))
+    connection.close()
+    with kombu.Connection(uri) as connection:
+        queue = connection.SimpleQueue(QUEUE)
+        queue.put({"n": 4}, compression="gzip")
+        queue.put({"n": 5}, compression="bzip2")
+        queue.put({"n": 6})
+        queue.close()
+
+
 def garbage(uri):
     import pika
 
@@ -85,4 +110,4 @@ def verify(uri):
     connection.close()
 
 
-{"pika": by_pika, "kombu": by_kombu, "garbage": garbage, "verify": verify}[sys.argv[1]](sys.argv[2])
+{"pika": by_pika, "kombu": by_kombu, "packed": packed, "garbage": garbage, "verify": verify}[sys.argv[1]](sys.argv[2])

@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 
 use super::rfc3339;
-use crate::{
-    payload::Body, properties::Properties, task::Ending, transport::DeadLetter, unicode::without_halves,
-};
+use crate::{payload::Body, properties::Properties, task::Ending, transport::DeadLetter, unicode::without_halves};
 
 /// Payloads that are nested deeper are given as bytes: `jq` takes 256 levels, and a payload stands inside of another object.
 const DEPTH: usize = 128;

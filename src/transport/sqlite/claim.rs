@@ -83,6 +83,7 @@ fn claim_due(
                 history: parsed(row, 11)?,
                 due_at: Some(due),
                 unreadable: counts.unreadable,
+                properties: None,
             };
             Ok(Claimed {
                 row: row.get(0)?,
