@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     clock::{Clock, Timestamp},
-    task::{Headers, NewTask, is_delay_queue_name, is_queue_name},
+    task::{Headers, NewTask, is_delay_queue_name, is_foreign_queue_name, is_queue_name},
     transport::{self, CLIENT_PATIENCE, Extent, Request, Transport, Uri},
 };
 
@@ -207,7 +207,8 @@ type Stored = oneshot::Receiver<Result<(), transport::Error>>;
 /// # Errors
 /// [`Error::Payload`], [`Error::QueueName`], [`Error::DelayQueue`].
 pub fn new_task<P: Serialize + ?Sized>(queue: &str, payload: &P, options: Options) -> Result<NewTask, Error> {
-    if !is_queue_name(queue) {
+    // Whether a queue of others may have it, the transport knows.
+    if !is_queue_name(queue) && !is_foreign_queue_name(queue) {
         return Err(Error::QueueName { queue: queue.to_owned() });
     }
     if is_delay_queue_name(queue) {
@@ -237,7 +238,7 @@ mod tests {
         let options = Options { id: Some("mine".to_owned()), delay: Duration::from_secs(2), ..Options::default() };
         let given = new_task("foo", &payload, options).unwrap();
         assert_eq!((given.id.as_str(), given.delay), ("mine", Duration::from_secs(2)));
-        assert!(matches!(new_task("_foo", &payload, Options::default()), Err(Error::QueueName { .. })));
+        assert!(matches!(new_task("foo\n", &payload, Options::default()), Err(Error::QueueName { .. })));
         let delayed = new_task("foo.retry.500", &payload, Options::default());
         assert!(matches!(delayed, Err(Error::DelayQueue { .. })));
     }

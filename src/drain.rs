@@ -37,7 +37,7 @@ use crate::{
     outcome::Outcome,
     payload::Body,
     properties::Properties,
-    task::{Accepts, Delivery, QueueIndex, Reason, Settlement, is_queue_name},
+    task::{Accepts, Delivery, QueueIndex, Reason, Settlement},
     transport::{self, Event, QueueSetup, Request, Transport},
     worker::{self, Foreground},
 };
@@ -175,7 +175,7 @@ struct Drain {
 impl Drain {
     fn new(app: &App, config: &Config, queue: &str, kind: &str, level: Level) -> Result<Self, Error> {
         let code = known(app, config, kind)?;
-        if !is_queue_name(queue) {
+        if !config.transport.may_have(queue) {
             return Err(Error::QueueName { queue: queue.to_owned() });
         }
         let mut settings = configured(config, |configured| configured.name == queue)

@@ -352,6 +352,14 @@ pub fn is_queue_name(name: &str) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(byte))
 }
 
+/// Whether a queue that others made may have this name, which [`is_queue_name`] need not hold for: on a broker any text of
+/// 1–255 bytes, but for control characters and what the broker keeps to itself (`amq.`). A queue whose name is no name for
+/// one of ours is worked where it exists, and never created.
+#[must_use]
+pub fn is_foreign_queue_name(name: &str) -> bool {
+    (1..=255).contains(&name.len()) && !name.contains(char::is_control) && !name.starts_with("amq.")
+}
+
 /// Whether `name` has the form of a delay queue, `foo.retry.500`. On a broker such a queue gives its tasks back after their
 /// time; one that was made as a work queue under that name would keep those of `foo` for ever.
 #[must_use]
@@ -407,6 +415,12 @@ mod tests {
         }
         for bad in ["", "_a", ".a", "a b", "a\n", "ä", &"x".repeat(201)] {
             assert!(!is_queue_name(bad), "{bad}");
+        }
+        for good in ["a", "_a", " ", "a/b", "ä@#+*", "-x", &"x".repeat(255)] {
+            assert!(is_foreign_queue_name(good), "{good}");
+        }
+        for bad in ["", "a\n", "\u{85}", "amq.gen-x", &"x".repeat(256)] {
+            assert!(!is_foreign_queue_name(bad), "{bad}");
         }
     }
 }

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use support::{
     Demo, Place,
     demo::Ran,
+    foreign::Foreign,
     in_order,
-    log::{Master, Stopwatch},
+    log::{Master, Stopwatch, until},
 };
 use uuid::Uuid;
 
@@ -368,6 +369,70 @@ fn a_kind_that_cannot_start_ends_a_halting_run_after_three_tries() {
         assert_eq!(run.stdout.matches(&format!("Launching {kind} to work on queue foo")).count(), 3, "{}", run.stdout);
         assert_eq!(demo.depth("foo")["ready"], 1);
     }
+}
+
+#[test]
+fn queues_of_others_are_worked_whatever_their_names() {
+    let Some(place) = Place::amqp() else { return };
+    let demo = Demo::new(&place);
+    let longest = "x".repeat(240);
+    let names = ["a/b", " two  blanks ", "ü@#+*", "say \"hi\\", "_fails", "{curly=}.[1]", "-x", &longest];
+    let queue = |name: &str| {
+        let kind = if name == "_fails" { "demo_error_worker" } else { "demo_foo_worker" };
+        format!("  {}: {{ worker: {kind}, retry: {{ max_attempts: 2, first: 100ms }} }}\n", Value::from(name))
+    };
+    demo.write("asynctask.yaml", &format!("workers:\n{}", names.map(queue).concat()));
+    // They are never made here.
+    refused(&demo.run(&["submit", "a/b", "1"]), 1, "\"a/b\" is not a properly-formatted queue name", None);
+    let absent = "queue \"a/b\" does not exist, and is not created: \"a/b\" is not a properly-formatted queue name";
+    refused(&demo.run(&["workers", "--halt-when-empty", "-q"]), 69, absent, None);
+
+    let foreign = Foreign::connect(&demo.uri);
+    for name in names {
+        foreign.declare_classic(name);
+        // An option's name would stand behind `--`.
+        match name {
+            "-x" => foreign.publish(name, lapin::BasicProperties::default(), b"1"),
+            "_fails" => drop(demo.submit(name, r#"{"error":1}"#)),
+            _ => drop(demo.submit(name, "1")),
+        }
+    }
+    let depths = demo.json(&["queues", "--json"]);
+    for name in names {
+        assert_eq!(depths[name]["ready"], 1, "{name}: {depths}");
+    }
+    let master = demo.start_configured(&[]);
+    let counts = || demo.json(&["queues", "--json"]);
+    until("not all is done", || {
+        let counts = counts();
+        let idle = |name: &&str| ["ready", "delayed"].iter().all(|count| counts[name][count] == 0);
+        names.iter().all(idle) && counts["_fails"]["failed"] == 1
+    });
+    let status = demo.json(&["status", "--json"]);
+    for name in names {
+        assert_eq!(status["queues"][name]["slots"][0]["slot"], format!("{name}[1]"), "{status}");
+        if name != "-x" {
+            assert_eq!(demo.run(&["control", "pause", name]).code, 0, "{name}");
+            assert_eq!(demo.run(&["control", "resume", name]).code, 0, "{name}");
+        }
+    }
+    master.signal(Signal::SIGTERM);
+    let (code, log) = master.wait();
+    assert_eq!(code, 0);
+    assert_eq!(log.matches("FOO processed: 1").count(), names.len() - 1, "{log}");
+    let letters = demo.dead_letters("_fails");
+    assert_eq!((letters.len(), &letters[0]["queue"], &letters[0]["attempts"]), (1, &"_fails".into(), &2.into()));
+    assert_eq!(demo.run(&["failed", "retry", "_fails", "--all"]).code, 0);
+    assert_eq!(demo.run(&["queues", "purge", "_fails", "--yes"]).code, 0);
+    demo.submit(names[3], "2");
+    let set = r#"workers."say \"hi\\".processes=2"#;
+    let run = demo.run(&["workers", "--halt-when-empty", "--queue", names[3], "--set", set]);
+    assert_eq!(run.code, 0, "{run:?}");
+    in_order(&run, &["FOO processed: 2"]);
+    demo.submit("a/b", "3");
+    let run = demo.run(&["process", "a/b", "--json"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(demo.json(&["queues", "--json"])["a/b"]["ready"], 0);
 }
 
 // Schedules.

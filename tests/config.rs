@@ -522,6 +522,38 @@ fn queues_stay_out_of_each_others_way() {
 }
 
 #[test]
+fn queues_of_others_have_any_name_on_a_broker() {
+    let names = ["a/b", " ", "ü@#+*", "say \"hi\\", "-x", "_a", &"x".repeat(240)];
+    let worker = |name: &str| format!("  {}: demo_foo_worker\n", Value::from(name));
+    let workers: String = names.map(worker).concat();
+    let config = Desk::new().file("a.yaml", format!("transport: amqp://h\nworkers:\n{workers}")).load();
+    assert_eq!(config.queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>(), names);
+    let dead: Vec<_> = config.queues.iter().map(|queue| queue.dead_letter.name.as_str()).collect();
+    assert_eq!(dead, names.map(|name| format!("{name}_failed")));
+    fed_back(&config.to_yaml().unwrap(), &Desk::new().sources);
+    let set = Desk::new()
+        .set("transport=amqp://h")
+        .set(r#"workers."say \"hi\\".worker=demo_foo_worker"#)
+        .set(r#"workers."a/b.c".worker=demo_foo_worker"#)
+        .load();
+    assert_eq!(set.queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>(), ["say \"hi\\", "a/b.c"]);
+    // Where there are no others, there are names of ours alone.
+    let strict = Desk::new().file("a.yaml", format!("workers:\n{workers}")).lines();
+    assert_eq!(strict.len(), names.len());
+    assert_eq!(strict[0], "2:3 workers.\"a/b\": \"a/b\" is not a properly-formatted queue name");
+    let wrong = |name: &str| one(&format!("transport: amqp://h\nworkers:\n{}", worker(name)));
+    assert!(wrong("a\nb").ends_with("\"a\\nb\" is not a properly-formatted queue name"));
+    assert!(wrong("").ends_with("is not a properly-formatted queue name"));
+    assert!(wrong("amq./x").ends_with("is not a properly-formatted queue name"));
+    assert!(wrong(&"x".repeat(256)).ends_with("is not a properly-formatted queue name"));
+    assert!(wrong(&"x".repeat(241)).ends_with("the name is longer than 240 bytes"));
+    assert_eq!(
+        one("transport: amqp://h\nworkers: {foo: {worker: demo_foo_worker, dead_letter: {queue: a/b}}}"),
+        "2:63 workers.foo.dead_letter.queue: \"a/b\" is not a properly-formatted queue name"
+    );
+}
+
+#[test]
 fn every_rule_of_a_queue() {
     let wrong = |text: &str| {
         let line = one(&format!("workers:\n  q:\n    worker: demo_foo_worker\n    {text}\n"));

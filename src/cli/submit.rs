@@ -23,15 +23,18 @@ use crate::{
     clock::Clock,
     config::Config,
     error::{Code, Error},
-    task::{NewTask, is_delay_queue_name, is_queue_name, json_payload, without_mark},
+    task::{NewTask, is_delay_queue_name, is_foreign_queue_name, is_queue_name, json_payload, without_mark},
     transport::Request,
 };
 
 pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Error> {
     let queue = &verb.queue;
-    if !is_queue_name(queue) {
-        return Err(Error::new(Code::Usage, format!("\"{queue}\" is not a properly-formatted queue name"))
-            .hint("1 to 200 bytes of letters, digits and _ - . :, beginning with a letter or digit"));
+    let misnamed = || {
+        Error::new(Code::Usage, format!("\"{queue}\" is not a properly-formatted queue name"))
+            .hint("1 to 200 bytes of letters, digits and _ - . :, beginning with a letter or digit")
+    };
+    if !is_queue_name(queue) && !is_foreign_queue_name(queue) {
+        return Err(misnamed());
     }
     if let Some(id) = verb.id.as_deref().filter(|id| !(1..=255).contains(&id.len()) || id.contains(char::is_control)) {
         return Err(Error::new(Code::Usage, format!("--id: {id:?} cannot be the id of a task"))
@@ -46,7 +49,12 @@ pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Err
         ..NewTask::default()
     };
     let open = || {
-        let config = not_behind_the_scenes(load(app, global)?, queue)?;
+        let config = load(app, global)?;
+        // A queue of others may have any name, where there are others.
+        if !config.transport.may_have(queue) {
+            return Err(misnamed());
+        }
+        let config = not_behind_the_scenes(config, queue)?;
         warn_of_unknown(&config, queue);
         if due.is_past() {
             say(&ProgressBar::hidden(), "warning: the moment of --at has passed: due at once");

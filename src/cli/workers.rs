@@ -330,6 +330,7 @@ pub(super) fn plan_of(config: &Config, queues: Vec<QueuePlan>, level: Level) -> 
         // The standard library's own source of randomness for hash maps: as good as jitter needs.
         seed: std::hash::RandomState::new().build_hasher().finish(),
         remember: matches!(config.transport, Uri::Amqp(_)).then_some(REMEMBERED),
+        foreign_names: matches!(config.transport, Uri::Amqp(_)),
         structured: false,
         log_level: level,
     }

@@ -49,7 +49,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config 
     let uri = transport::read(&top).unwrap_or_else(|| Uri::Sqlite(typed.folder.join("asynctask.db")));
     let kinds = kinds::read(&top, &sources.rust_kinds);
     let known = kinds::Known::new(&sources.rust_kinds, &kinds);
-    let (mut queues, disabled) = queues::read(&top, &known);
+    let (mut queues, disabled) = queues::read(&top, &known, &uri);
     let schedules = schedules::read(&top, &known, &mut queues, &disabled);
     queues::check_names(&top, &queues, &disabled);
     queues::check_for_transport(&top, &queues, &uri);

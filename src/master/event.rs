@@ -307,6 +307,7 @@ pub enum Signal {
 
 /// What the core works from: the checked settings and the options of this run.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact or an option of its own")]
 pub struct Plan {
     /// The queues at the start; their positions are the [`QueueIndex`]es.
     pub queues: Vec<QueuePlan>,
@@ -324,6 +325,8 @@ pub struct Plan {
     pub seed: u64,
     /// How long settlements are remembered for redeliveries; `None` where sessions cannot be lost.
     pub remember: Option<std::time::Duration>,
+    /// There may be queues of others, with any name.
+    pub foreign_names: bool,
     /// The log's form says what each line is about.
     pub structured: bool,
     /// The most detailed level that is logged; lines below it are not even made.
@@ -344,6 +347,7 @@ impl Plan {
             host: String::new(),
             seed: 1,
             remember: None,
+            foreign_names: false,
             structured: false,
             log_level: Level::Error,
         }

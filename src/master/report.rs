@@ -14,7 +14,7 @@ use crate::{
     limits,
     logging::Level,
     outcome::Outcome,
-    task::{Settlement, is_delay_queue_name, is_queue_name},
+    task::{Settlement, is_delay_queue_name, is_foreign_queue_name, is_queue_name},
     transport::DeadQueue,
 };
 
@@ -243,7 +243,8 @@ impl Core {
             behind.insert(pool.plan.settings.dead_letter.name.clone(), pool.name());
         }
         let objection = |name: &String| {
-            if !is_queue_name(name) {
+            let may_be = is_queue_name(name) || (self.plan.foreign_names && is_foreign_queue_name(name));
+            if !may_be {
                 let name = limits::shortened(name.clone(), limits::FAULT);
                 return Some(format!("\"{name}\" is not a properly-formatted queue name"));
             }

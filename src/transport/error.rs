@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::Walked;
+use crate::task::is_queue_name;
 
 /// How far a request to store several tasks came. Positions count from 0, in the order of the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub enum Error {
         cause: String,
     },
     /// A queue does not exist and may not or need not be created.
-    #[error("queue \"{queue}\" does not exist")]
+    #[error("queue \"{queue}\" does not exist{}", never_made(queue))]
     NoSuchQueue {
         /// Its name.
         queue: String,
@@ -119,6 +120,14 @@ pub enum Error {
     /// The transport was closed.
     #[error("the transport is closed")]
     Closed,
+}
+
+/// Of a queue that is used where it exists, and has no name for one that is made here.
+fn never_made(queue: &str) -> String {
+    if is_queue_name(queue) {
+        return String::new();
+    }
+    format!(", and is not created: \"{queue}\" is not a properly-formatted queue name")
 }
 
 impl Error {

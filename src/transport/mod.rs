@@ -45,7 +45,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use self::opening::without_priorities;
+use self::opening::{with_own_names, without_priorities};
 pub use self::{
     answers::{Cancelled, Depth, ScheduleMemory},
     dead_letter::{DeadLetter, DeadQueue, Visit, Visitor, Walked},

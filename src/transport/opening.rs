@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Error, Events, Transport, Uri, amqp, localmem, sqlite};
-use crate::task::NewTask;
+use crate::task::{NewTask, is_queue_name};
 
 /// How long a client waits by itself for what others hold up: a lock of the file, a broker that takes nothing from
 /// publishers. A master has none of it: it waits for a lock for 10 s, then keeps what must be stored, and waits for a broker
@@ -44,6 +44,14 @@ fn opened(uri: &Uri, events: Events, patience: Option<Duration>) -> Result<Box<d
 pub(super) fn without_priorities(tasks: &[NewTask]) -> Result<(), Error> {
     tasks.iter().find(|task| task.priority.is_some()).map_or(Ok(()), |task| {
         let cause = "this transport has no priorities; tasks of a queue are taken oldest first".to_owned();
+        Err(Error::NotStored { queue: task.queue.clone(), cause })
+    })
+}
+
+/// Why tasks cannot be stored where all queues are ours: the first whose queue has no name for one.
+pub(super) fn with_own_names(tasks: &[NewTask]) -> Result<(), Error> {
+    tasks.iter().find(|task| !is_queue_name(&task.queue)).map_or(Ok(()), |task| {
+        let cause = "it is not a properly-formatted queue name".to_owned();
         Err(Error::NotStored { queue: task.queue.clone(), cause })
     })
 }

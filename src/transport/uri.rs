@@ -9,7 +9,10 @@ use super::{
     Error,
     amqp::{self, Tls},
 };
-use crate::secrets::masked_address;
+use crate::{
+    secrets::masked_address,
+    task::{is_foreign_queue_name, is_queue_name},
+};
 
 /// A transport's address. Displayed without its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -88,6 +91,12 @@ impl Uri {
 }
 
 impl Uri {
+    /// Whether a queue may have this name here. Where a queue is made by whoever comes first there are none but ours.
+    #[must_use]
+    pub fn may_have(&self, queue: &str) -> bool {
+        is_queue_name(queue) || (matches!(self, Self::Amqp(_)) && is_foreign_queue_name(queue))
+    }
+
     /// Whether its password is the `***` that is shown in the place of one: it was copied from where it is masked.
     #[must_use]
     pub fn is_masked(&self) -> bool {

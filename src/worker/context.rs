@@ -16,7 +16,7 @@ use crate::{
     logging::Level,
     outcome::FollowUp,
     properties::Properties,
-    task::{Headers, is_queue_name},
+    task::{Headers, is_foreign_queue_name, is_queue_name},
 };
 
 /// Room in the outcome's frame for all but the payloads of what was submitted.
@@ -151,7 +151,8 @@ impl Context {
         queue: &str,
         payload: &P,
     ) -> Result<(), SubmitError> {
-        if !is_queue_name(queue) {
+        // Whether a queue of others may have it is for the master to say.
+        if !is_queue_name(queue) && !is_foreign_queue_name(queue) {
             return Err(SubmitError::QueueName { queue: queue.to_owned() });
         }
         let payload = serde_json::value::to_raw_value(payload)?;

@@ -44,11 +44,12 @@ const UNIQUE: &[&str] = &["key", "conflict", "after"];
 pub(super) const LISTS: [&[&str]; 6] = [QUEUE, RETRY, DEAD_LETTER, BREAKER, RECYCLE, UNIQUE];
 
 /// Reads `workers`: queues, and the names of those that are disabled.
-pub(super) fn read(top: &Section<'_>, known: &Known) -> (Vec<Queue>, Vec<String>) {
+pub(super) fn read(top: &Section<'_>, known: &Known, transport: &Uri) -> (Vec<Queue>, Vec<String>) {
     let (mut queues, mut disabled) = (Vec::new(), Vec::new());
     let Some(section) = top.get("workers").and_then(|item| item.section()) else { return (queues, disabled) };
     for (entry, item) in section.items() {
-        check_name(&item, &entry.key, &format!("{:?}", entry.key));
+        check_name(&item, &entry.key, &format!("{:?}", entry.key), transport.may_have(&entry.key));
+        check_length(&item, &entry.key);
         match &entry.node.value {
             Value::Null => disabled.push(entry.key.clone()),
             Value::Map(_) => queues.push(queue(&item, &entry.key, known)),
@@ -58,11 +59,21 @@ pub(super) fn read(top: &Section<'_>, known: &Known) -> (Vec<Queue>, Vec<String>
     (queues, disabled)
 }
 
-fn check_name(item: &Item<'_>, name: &str, shown: &str) {
-    if !is_queue_name(name) {
+/// `foreign`: it may be the name of a queue that others made.
+fn check_name(item: &Item<'_>, name: &str, shown: &str, foreign: bool) {
+    if !is_queue_name(name) && !foreign {
         let shown: String = shown.chars().take(220).collect();
         let hint = "1 to 200 letters, digits and _ - . :, beginning with a letter or digit".to_owned();
         item.key_problem(format!("{shown} is not a properly-formatted queue name"), Some(hint));
+    }
+}
+
+/// The queues that belong to one have names of 255 bytes at most, too.
+fn check_length(item: &Item<'_>, name: &str) {
+    let longest = 255 - ".retry.86400000".len();
+    if (longest + 1..=255).contains(&name.len()) {
+        let hint = "its delay queues have its name with .retry. and up to eight digits".to_owned();
+        item.key_problem(format!("the name is longer than {longest} bytes"), Some(hint));
     }
 }
 
@@ -137,7 +148,8 @@ fn dead_letter(section: &Section<'_>, default: DeadQueue) -> DeadQueue {
         && let Some(name) = item.text()
     {
         let shown = item.shown();
-        check_name(&Item { entry: None, ..item }, name, &shown);
+        // That of a queue of others is made from its name, however that reads.
+        check_name(&Item { entry: None, ..item }, name, &shown, *name == dead.name);
         name.clone_into(&mut dead.name);
     }
     if let Some(item) = section.get("keep") {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    task::{Handle, NewTask, QueueIndex},
+    task::{Handle, NewTask, QueueIndex, is_foreign_queue_name, is_queue_name},
     transport::{Error, Event},
 };
 
@@ -68,7 +68,7 @@ impl Engine {
 
     fn new_parcel(&self, task: &NewTask) -> Result<Parcel, Error> {
         let not_stored = |cause: String| Error::NotStored { queue: task.queue.clone(), cause };
-        if !crate::task::is_queue_name(&task.queue) {
+        if !is_queue_name(&task.queue) && !is_foreign_queue_name(&task.queue) {
             return Err(not_stored("it is not a properly-formatted queue name".to_owned()));
         }
         let now = self.now();

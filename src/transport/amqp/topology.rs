@@ -22,7 +22,10 @@ use super::{
     attributes::{Nature, Natures},
     ladder,
 };
-use crate::transport::{QueueSetup, refusal};
+use crate::{
+    task::is_queue_name,
+    transport::{QueueSetup, refusal},
+};
 
 /// Requeues that a quorum queue of ours bears: all that there can be (listing dead letters requeues them).
 const DELIVERY_LIMIT: i32 = 1_000_000;
@@ -294,7 +297,7 @@ impl Topology {
                 return Ok(());
             }
             self.natures.forget(&name);
-            if self.passive {
+            if self.passive || matches!(place, Place::Work(name) if !is_queue_name(name)) {
                 return Err(Fault::Absent(name));
             }
             let channel = open_channel(connection).await.map_err(|error| Fault::of(&error))?;

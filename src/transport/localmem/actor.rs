@@ -16,7 +16,7 @@ use crate::{
     transport::{
         Error, Event, Events, QueueSetup, Reply, Request, ScheduleMemory,
         identity::{identity, next_handle},
-        without_priorities,
+        with_own_names, without_priorities,
     },
 };
 
@@ -164,7 +164,7 @@ impl Actor {
                 self.tell(Event::Surveyed { serial, empty, again_in: Duration::from_millis(500) });
             }
             Request::Submit { tasks, reply } => {
-                let refused = without_priorities(&tasks);
+                let refused = without_priorities(&tasks).and_then(|()| with_own_names(&tasks));
                 if refused.is_ok() {
                     store.submit(now, tasks);
                 }

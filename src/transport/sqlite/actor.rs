@@ -25,7 +25,7 @@ use super::{
 use crate::{
     clock::{Clock, Instant},
     task::{NewTask, QueueIndex},
-    transport::{Error, Event, Events, QueueSetup, Reply, Request, without_priorities},
+    transport::{Error, Event, Events, QueueSetup, Reply, Request, with_own_names, without_priorities},
 };
 
 /// When to ask again while others hold tasks.
@@ -175,10 +175,12 @@ impl Actor {
 
     fn serve(&mut self, request: Request) {
         match request {
-            Request::Submit { tasks, reply } => match without_priorities(&tasks) {
-                Ok(()) => self.submits.push((tasks, reply)),
-                Err(error) => drop(reply.send(Err(error))),
-            },
+            Request::Submit { tasks, reply } => {
+                match without_priorities(&tasks).and_then(|()| with_own_names(&tasks)) {
+                    Ok(()) => self.submits.push((tasks, reply)),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
             Request::Credit { queue, credit } => match &mut self.master {
                 Some(master) if self.changes.is_empty() => master.credit(queue, credit),
                 _ => {

@@ -61,7 +61,7 @@ fn each_end_has_its_words() {
 fn an_ended_task_submits_nothing() {
     let kind = Kind::closure(|(): (), context: &Context| {
         let late = context.clone();
-        assert!(context.submit("not a queue", &1).is_err());
+        assert!(context.submit("not\na queue", &1).is_err());
         std::thread::spawn(move || drop(late)).join().map_err(|_| "panicked")?;
         Ok(Outcome::Done)
     });
