@@ -374,20 +374,21 @@ impl Walk<'_> {
         let window = std::mem::take(&mut self.window);
         self.window_bytes = 0;
         let (parcels, ackers): (Vec<_>, Vec<_>) = window.into_iter().unzip();
-        let (Some(last), Some((channel, kept))) = (ackers.last(), self.held.last()) else { return Ok(()) };
+        let (false, Some((channel, kept))) = (ackers.is_empty(), self.held.last()) else { return Ok(()) };
         let fates = Rc::new(Fates::new(parcels.len()));
         self.progress.window.replace(Some(Rc::clone(&fates)));
         let stored = self.store.bulk_of(&parcels, &fates, CLIENT_SENDS).await;
         let stored = stored.map_err(|unstored| Broke::Unstored(unstored.into()));
-        if *kept == 0 && stored.is_ok() {
-            remove(last, true).await?;
-        } else {
-            for (_, acker) in ackers.iter().enumerate().filter(|(position, _)| fates.is_stored(*position)) {
-                if remove(acker, false).await.is_err() {
-                    // Why it was not stored says more.
-                    stored?;
-                    return Err(Fault::Broken("the channel of the dead letters is closed".to_owned()).into());
-                }
+        // One acknowledgement for as many as can be: of more than 32 one by one a quorum queue forgets those that it has not
+        // got to when the channel is closed, and they come back (16 of 50, measured on 3.10.8).
+        let together = if *kept == 0 { fates.extent().stored } else { 0 };
+        let first = together.checked_sub(1).map(|last| (&ackers[last], true));
+        let others = ackers.iter().enumerate().skip(together).filter(|(position, _)| fates.is_stored(*position));
+        for (acker, multiple) in first.into_iter().chain(others.map(|(_, acker)| (acker, false))) {
+            if let Err(fault) = remove(acker, multiple).await {
+                // Why it was not stored says more.
+                stored?;
+                return Err(fault.into());
             }
         }
         // Any question will do: once it is answered, what was said before is known to the queue, and the death of this
