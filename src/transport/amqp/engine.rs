@@ -22,7 +22,6 @@ use super::{
     life::{Closing, refuse},
     members::Joining,
     moves::Stuck,
-    owed::Owed,
     session::Attachment,
     state::{Note, Notes, Open, Sent, State, Up},
     survey::{Horizon, Pending},
@@ -31,7 +30,7 @@ use super::{
 use crate::{
     clock::{Clock, Instant, Now},
     task::{Handle, QueueIndex},
-    transport::{Cancelled, Error, Event, Events, Reply, Request},
+    transport::{Cancelled, Event, Events, Request},
 };
 
 /// The actor.
@@ -396,16 +395,5 @@ impl Engine {
     /// The cell that says whether we are the scheduler.
     pub(super) fn lease_flag(&self) -> Rc<Cell<bool>> {
         Rc::clone(&self.lease_held)
-    }
-
-    /// [`Self::owed`], where the error for the end of the session tells more.
-    pub(super) fn owed_with<T>(&self, reply: Reply<T>, told: impl FnOnce(Error) -> Error + 'static) -> Owed<T> {
-        let lost = self.address.lost("it ended while the answer was awaited");
-        Owed::new(reply, || told(lost))
-    }
-
-    /// A promise to answer, kept even if the session ends.
-    pub(super) fn owed<T>(&self, reply: Reply<T>) -> Owed<T> {
-        self.owed_with(reply, |lost| lost)
     }
 }

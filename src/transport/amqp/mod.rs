@@ -70,6 +70,7 @@ mod life;
 mod members;
 mod moves;
 mod owed;
+mod progress;
 mod properties;
 mod publish;
 mod serve;

@@ -1,5 +1,6 @@
 //! Answers that are owed: given even when the work that would give them is dropped.
 
+use super::engine::Engine;
 use crate::transport::{Error, Reply};
 
 /// A reply that says "lost" when it is dropped unanswered, and how far the work had come.
@@ -26,5 +27,18 @@ impl<T> Drop for Owed<T> {
         if let (Some(reply), Some(lost)) = (self.reply.take(), self.lost.take()) {
             let _ = reply.send(Err(lost()));
         }
+    }
+}
+
+impl Engine {
+    /// [`Self::owed`], where the error for the end of the session tells more.
+    pub(super) fn owed_with<T>(&self, reply: Reply<T>, told: impl FnOnce(Error) -> Error + 'static) -> Owed<T> {
+        let lost = self.address.lost("it ended while the answer was awaited");
+        Owed::new(reply, || told(lost))
+    }
+
+    /// A promise to answer, kept even if the session ends.
+    pub(super) fn owed<T>(&self, reply: Reply<T>) -> Owed<T> {
+        self.owed_with(reply, |lost| lost)
     }
 }

@@ -12,6 +12,7 @@ use super::{
     dead_count, end,
     engine::Engine,
     fates::Fates,
+    progress::Progress,
     state::State,
     topology::{Counter, Fault},
     walk,
@@ -49,7 +50,7 @@ impl Engine {
                 up.tasks.spawn_local(async move { owed.send(depths(&address, &queues).await) });
             }
             Request::WalkDead { queue, visit, reply } => {
-                let progress = Rc::new(walk::Progress::default());
+                let progress = Rc::new(Progress::default());
                 let known = Rc::clone(&progress);
                 let owed = self.owed_with(reply, move |lost| known.error(lost));
                 let (address, now) = (Rc::clone(&self.address), self.now().wall);

@@ -17,11 +17,7 @@
 //!
 //! About 700,000 can be held. If the connection is lost, all come back, but those of different steps in any order.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    time::Duration,
-};
+use std::{rc::Rc, time::Duration};
 
 use futures_util::StreamExt as _;
 use lapin::{
@@ -33,19 +29,19 @@ use lapin::{
 use tokio::time::timeout;
 
 use super::{
-    address::Address,
     bulk::CLIENT_SENDS,
     dead, dead_count,
     fates::{Fate, Fates},
     kept::Kept,
     moves::{Parcel, Store},
+    progress::{Broke, Progress},
     publish::{Outgoing, WINDOW},
     topology::{Counter, Fault, Place, answer, open_channel, short},
 };
 use crate::{
     backoff::Backoff,
     clock::{Clock, Instant, Timestamp},
-    transport::{DeadQueue, Error, Visit, Visitor, Walked},
+    transport::{DeadQueue, Visit, Visitor, Walked},
 };
 
 /// Dead letters on their way to us in the first step, while their size is not known, and in all of a slow walk.
@@ -113,44 +109,6 @@ pub(super) async fn walk(
     let given_back = walk.give_back(&connection, Some(left)).await;
     let (walked, others) = (walk.walked, walk.others);
     result.and(given_back.map_err(Broke::from)).map(|()| Walked { seen: walked.seen - others, ..walked })
-}
-
-/// How far a walk has come; what is known when it is dropped with its session.
-#[derive(Default)]
-pub(super) struct Progress {
-    walked: Cell<Walked>,
-    /// On its way back to work, and not yet removed.
-    window: RefCell<Option<Rc<Fates>>>,
-}
-
-impl Progress {
-    /// The error for whoever wanted the whole walk.
-    pub(super) fn error(&self, cause: Error) -> Error {
-        let unknown = self.window.borrow().as_ref().map_or(0, |fates| fates.possible());
-        Error::unfinished(self.walked.get(), unknown, cause)
-    }
-}
-
-/// Why a walk went no further.
-pub(super) enum Broke {
-    Fault(Fault),
-    /// The work queue did not take a task.
-    Unstored(Error),
-}
-
-impl From<Fault> for Broke {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl Broke {
-    pub(super) fn error(self, address: &Address) -> Error {
-        match self {
-            Self::Fault(fault) => address.fault(fault),
-            Self::Unstored(error) => error,
-        }
-    }
 }
 
 /// Why a step ended.

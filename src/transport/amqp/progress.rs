@@ -1,0 +1,47 @@
+//! How far a walk among dead letters came, for whoever asked for the whole of it.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use super::{address::Address, fates::Fates, topology::Fault};
+use crate::transport::{Error, Walked};
+
+/// How far a walk has come; what is known when it is dropped with its session.
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) walked: Cell<Walked>,
+    /// On its way back to work, and not yet removed.
+    pub(super) window: RefCell<Option<Rc<Fates>>>,
+}
+
+impl Progress {
+    /// The error for whoever wanted the whole walk.
+    pub(super) fn error(&self, cause: Error) -> Error {
+        let unknown = self.window.borrow().as_ref().map_or(0, |fates| fates.possible());
+        Error::unfinished(self.walked.get(), unknown, cause)
+    }
+}
+
+/// Why a walk went no further.
+pub(super) enum Broke {
+    Fault(Fault),
+    /// The work queue did not take a task.
+    Unstored(Error),
+}
+
+impl From<Fault> for Broke {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Broke {
+    pub(super) fn error(self, address: &Address) -> Error {
+        match self {
+            Self::Fault(fault) => address.fault(fault),
+            Self::Unstored(error) => error,
+        }
+    }
+}
