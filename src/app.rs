@@ -153,10 +153,7 @@ impl App {
             files,
             set,
             rust_kinds: self.kinds.keys().cloned().collect(),
-            // A value that is not Unicode cannot stand in a setting, and is no reason to end.
-            env: env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-                .collect(),
+            env: env::vars_os().collect(),
             cwd,
             application: self.name.clone(),
             at_once: false,

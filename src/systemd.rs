@@ -5,8 +5,12 @@
 //! noticed; a helping thread would only prove that threads run.
 
 use std::{
+    ffi::{OsStr, OsString},
     io,
-    os::unix::net::{SocketAddr, UnixDatagram},
+    os::unix::{
+        ffi::OsStrExt,
+        net::{SocketAddr, UnixDatagram},
+    },
     time::Duration,
 };
 
@@ -54,13 +58,14 @@ impl Notifier {
     ///
     /// # Errors
     /// If the socket that was named cannot be reached.
-    pub fn of_process(variable: impl Fn(&str) -> Option<String>) -> io::Result<Option<Self>> {
+    pub fn of_process(variable: impl Fn(&str) -> Option<OsString>) -> io::Result<Option<Self>> {
         let Some(name) = variable("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return Ok(None) };
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         socket.connect_addr(&address(&name)?)?;
-        let ours = variable("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
-        let limit = variable("WATCHDOG_USEC").and_then(|text| text.parse().ok()).filter(|limit| *limit > 0 && ours);
+        let ours = variable("WATCHDOG_PID").is_none_or(|pid| pid == *std::process::id().to_string());
+        let limit =
+            variable("WATCHDOG_USEC").and_then(|text| text.to_str()?.parse().ok()).filter(|limit| *limit > 0 && ours);
         let watchdog = limit.map(|limit| Duration::from_micros(limit) / 2);
         let (phase, status) = (Phase::Starting, String::new());
         Ok(Some(Self {
@@ -162,9 +167,9 @@ impl Notifier {
 }
 
 /// A path, or with `@` a name in the abstract namespace.
-fn address(name: &str) -> io::Result<SocketAddr> {
+fn address(name: &OsStr) -> io::Result<SocketAddr> {
     use std::os::linux::net::SocketAddrExt;
-    match name.strip_prefix('@') {
+    match name.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name),
         None => SocketAddr::from_pathname(name),
     }
@@ -185,8 +190,8 @@ mod tests {
         let manager = UnixDatagram::bind(&path).unwrap();
         manager.set_nonblocking(true).unwrap();
         let variable = |name: &str| match name {
-            "NOTIFY_SOCKET" => Some(path.to_str().unwrap().to_owned()),
-            "WATCHDOG_USEC" => Some("30000000".to_owned()),
+            "NOTIFY_SOCKET" => Some(path.clone().into()),
+            "WATCHDOG_USEC" => Some("30000000".into()),
             _ => None,
         };
         let told = || {
@@ -225,8 +230,8 @@ mod tests {
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
         let variable = |name: &str| match name {
-            "NOTIFY_SOCKET" => Some(path.to_str().unwrap().to_owned()),
-            "WATCHDOG_USEC" => Some("2000000".to_owned()),
+            "NOTIFY_SOCKET" => Some(path.clone().into()),
+            "WATCHDOG_USEC" => Some("2000000".into()),
             _ => None,
         };
         let mut notifier = Notifier::of_process(variable).unwrap().unwrap();
@@ -265,6 +270,6 @@ mod tests {
     #[test]
     fn without_a_manager_nothing_is_told() {
         assert!(Notifier::of_process(|_| None).unwrap().is_none());
-        assert!(Notifier::of_process(|name| (name == "NOTIFY_SOCKET").then(|| "/no/such".to_owned())).is_err());
+        assert!(Notifier::of_process(|name| (name == "NOTIFY_SOCKET").then(|| "/no/such".into())).is_err());
     }
 }

@@ -6,7 +6,7 @@ mod support;
 #[path = "commands/submit.rs"]
 mod submit;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ffi::OsStr, path::Path, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -195,6 +195,61 @@ fn the_program_for_masters_says_what_to_type() {
 }
 
 // Submitting.
+
+/// Variables are bytes, and so are folders and programs: all commands work, and workers get what the master got.
+#[test]
+fn an_environment_need_not_be_text() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let latin = OsStr::from_bytes(b"Gr\xfc\xdfe");
+    let demo = Demo::new(&Place::sqlite());
+    let folder = demo.folder.path().join(latin);
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("job"), "#!/bin/sh\nexec python3 -c 'import os; print(os.environb[b\"LATIN\"])'\n")
+        .unwrap();
+    std::fs::set_permissions(folder.join("job"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let file = folder.join("asynctask.yaml");
+    let yaml = "kinds: { job: { command: [./job], mode: once, cwd: / } }\nworkers: { foo: job }\n\
+                scheduled_workers: [{ ctl: \"bin/tidy\", hour: 3 }]\n";
+    std::fs::write(&file, yaml).unwrap();
+    let run = |arguments: &[&str], config: &Path| {
+        let mut command = demo.command(arguments);
+        command
+            .env("ASYNCTASK_CONFIG", config)
+            .env("LATIN", latin)
+            .env(latin, "x")
+            .env("HOME", latin)
+            .env("PWD", latin);
+        command.env("TMPDIR", &folder).env("RUNTIME_DIRECTORY", &folder).env("NOTIFY_SOCKET", folder.join("no"));
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    assert_eq!(run(&["submit", "foo", "1"], &file).0, Some(0));
+    let (code, stdout, stderr) = run(&["workers", "--halt-when-empty"], &file);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains("b'Gr\\xfc\\xdfe'\n"), "{stdout}");
+    for (arguments, expected) in [
+        (&["queues", "--json"][..], 0),
+        (&["config", "show"], 0),
+        (&["config", "show", "--json"], 0),
+        (&["config", "check"], 0),
+        (&["failed", "list", "foo"], 0),
+        (&["schedules"], 0),
+        (&["run", "job", "1"], 0),
+        (&["process", "foo"], 0),
+        (&["status"], 3),
+        (&["health"], 3),
+        (&["control", "reload"], 3),
+    ] {
+        let (code, stdout, stderr) = run(arguments, &file);
+        assert_eq!(code, Some(expected), "{arguments:?}: {stdout}{stderr}");
+    }
+    std::fs::write(folder.join("asks.yaml"), "application: \"${LATIN}\"\n").unwrap();
+    let (code, _, stderr) = run(&["queues"], &folder.join("asks.yaml"));
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("application: the environment variable LATIN is not UTF-8"), "{stderr}");
+}
 
 #[test]
 fn nobody_submits_behind_the_scenes() {

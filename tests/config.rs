@@ -42,7 +42,7 @@ impl Desk {
     }
 
     fn env(mut self, name: &str, value: &str) -> Self {
-        self.sources.env.insert(name.to_owned(), value.to_owned());
+        self.sources.env.insert(name.into(), value.into());
         self
     }
 

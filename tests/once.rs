@@ -234,6 +234,47 @@ fn a_program_that_cannot_be_started_ends_a_halt_mode_run_and_loses_nothing() {
     assert_eq!((&depth["ready"], &depth["failed"]), (&json!(1), &json!(0)), "{}", run.stdout);
 }
 
+/// A program that the kernel refuses has done no task: all of them wait as they were.
+#[test]
+fn a_file_that_is_no_program_does_no_task() {
+    for place in Place::all() {
+        for (mode, text) in [("once", ""), ("frames", ""), ("once", "exit 0\n")] {
+            let demo = demo(&place, "processes: 1", "command: [./job]", &[("job", text)]);
+            let folder = demo.folder.path();
+            std::fs::set_permissions(folder.join("job"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            let yaml = std::fs::read_to_string(folder.join("asynctask.yaml")).unwrap();
+            let yaml = yaml.replace("mode: once", &format!("mode: {mode}"));
+            std::fs::write(folder.join("asynctask.yaml"), yaml).unwrap();
+            let run = drained(&demo, &["1", "2", "3"]);
+            assert_eq!(run.code, 1, "{}", run.stdout);
+            let why = if text.is_empty() { "it is empty" } else { "it is a text" };
+            assert!(run.stdout.contains(&format!("{}/job: {why}", folder.display())), "{}", run.stdout);
+            let depth = demo.depth("foo");
+            assert_eq!((&depth["ready"], &depth["failed"]), (&json!(3), &json!(0)), "{}", run.stdout);
+        }
+    }
+}
+
+/// The same behind `env`, a shell and their like, who say it by their exit status.
+#[test]
+fn what_a_wrapper_cannot_execute_does_no_task() {
+    for place in Place::all() {
+        for (command, said) in [
+            ("[env, no-such-program-at-all]", "a program was not found (exit status 127): env:"),
+            ("[sh, -c, 'exec /opt/none/bin/php']", "a program was not found (exit status 127): "),
+            ("[sh, -c, 'exec /etc/passwd']", "a program could not be executed (exit status 126): "),
+        ] {
+            let demo = demo(&place, "processes: 1", &format!("command: {command}"), &[]);
+            let run = drained(&demo, &["1", "2", "3", "4"]);
+            assert_eq!(run.code, 1, "{}", run.stdout);
+            assert!(run.stdout.contains(&format!("foo[1] could not be started: {said}")), "{}", run.stdout);
+            assert!(run.stderr.contains("worker kind once for queue foo could not be started"), "{}", run.stderr);
+            let depth = demo.depth("foo");
+            assert_eq!((&depth["ready"], &depth["failed"]), (&json!(4), &json!(0)), "{}", run.stdout);
+        }
+    }
+}
+
 #[test]
 fn one_payload_is_run_without_a_queue() {
     let demo = sh(&Place::sqlite(), "processes: 1", "cat; echo; test \"$ASYNCTASK_MAX_ATTEMPTS\" = 1");

@@ -131,7 +131,7 @@ names = ['PYTHONUNBUFFERED', 'ASYNCTASK_FD', 'ASYNCTASK_QUEUE', 'ASYNCTASK_SLOT'
     'ASYNCTASK_LOG_FORMAT', 'EXTRA']
 listed = [fd for fd in sorted(map(int, os.listdir('/proc/self/fd'))) if is_open(fd)]
 frames.sendall((repr([
-    listed, os.readlink('/proc/self/fd/0'), os.fstat(1).st_ino == os.fstat(2).st_ino, os.getpgrp() == os.getpid(),
+    listed, os.readlink('/proc/self/fd/0'), os.fstat(1).st_ino == os.fstat(2).st_ino, os.getpgrp() == os.getpid() == os.getsid(0),
     [os.environ[name] for name in names], len(signal.pthread_sigmask(signal.SIG_BLOCK, [])), os.getcwd(),
 ]) + '\n').encode())
 print('got', frames.recv(100))
@@ -208,8 +208,87 @@ fn a_start_that_fails_names_the_program() {
     assert!(text.contains(folder.path().join("bin/tool").to_str().unwrap()), "{text}");
     assert!(in_folder("./script", folder.path()).contains("interpreter"));
     assert!(in_folder("sh", Path::new("/no/such/folder")).contains("its folder /no/such/folder does not exist"));
-    assert!(in_folder("/", folder.path()).contains("Permission denied"));
+    assert!(in_folder("/", folder.path()).contains("it is a directory (Permission denied"));
     assert!(spawn(&program(&[]), &environment()).is_err());
+}
+
+#[test]
+fn what_is_no_program_is_told_by_its_path_and_never_given_to_a_shell() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let own = std::fs::read("/proc/self/exe").unwrap();
+    let mut other = own[..4096].to_vec();
+    // e_machine and the number of program headers: nothing to load, for a machine that nobody has.
+    other[18..20].copy_from_slice(&[0xff, 0xfe]);
+    other[56..58].copy_from_slice(&[0, 0]);
+    let files: &[(&str, &[u8], u32, &str)] = &[
+        ("empty", b"", 0o755, "it is empty"),
+        ("cut", &own[..65536], 0o755, "it is cut off"),
+        ("start", &own[..10], 0o755, "it is cut off"),
+        ("other", &other, 0o755, "it is a program for another machine"),
+        ("text", b"touch ran\n", 0o755, "it is a text whose first line is no #!"),
+        ("bytes", b"\x00\x01\x02", 0o755, "it is no program"),
+        ("crlf", b"#!/bin/sh\r\ntouch ran\r\n", 0o755, "its first line ends with CR LF"),
+        (
+            "none",
+            b"#!/no/such/one -x\n",
+            0o755,
+            "the interpreter named in its first line, /no/such/one, does not exist",
+        ),
+        ("nameless", b"#! \ntouch ran\n", 0o755, "its first line names no interpreter"),
+        ("plain", b"#!/bin/sh\ntouch ran\n", 0o644, "nobody may execute it"),
+    ];
+    for (name, bytes, mode, why) in files {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(*mode)).unwrap();
+        let mut environment = environment();
+        environment.pairs.push(("PATH".into(), folder.path().into()));
+        // By its path, and as it is found in the PATH of its own environment.
+        for argv in [path.as_os_str(), path.file_name().unwrap()] {
+            let argv = vec![argv.to_owned()];
+            let program = Program::Command { argv, folder: folder.path().to_owned(), terms: Box::default() };
+            for text in [
+                spawn(&program, &environment).unwrap_err().to_string(),
+                spawn_once(&program, &environment, payload_stdin(b"").unwrap()).unwrap_err().to_string(),
+            ] {
+                assert!(text.contains(why) && text.contains(path.to_str().unwrap()), "{name}: {text}");
+            }
+        }
+        assert!(!folder.path().join("ran").exists(), "{name} was run by a shell");
+    }
+}
+
+#[test]
+fn a_program_is_found_in_the_path_of_its_own_environment() {
+    let turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let denied = folder.path().join("denied");
+    std::fs::create_dir(&denied).unwrap();
+    std::fs::create_dir(denied.join("tool")).unwrap();
+    std::os::unix::fs::symlink("/bin/echo", folder.path().join("tool")).unwrap();
+    let mut environment = environment();
+    let path = [denied.as_os_str(), folder.path().as_os_str()].join(std::ffi::OsStr::new(":"));
+    environment.pairs.push(("PATH".into(), path));
+    let spawned = spawn(&program(&["tool", "found"]), &environment).unwrap();
+    assert_eq!(output_of(spawned.output), "found\n");
+    turn.end_of(spawned.pid);
+}
+
+#[test]
+fn variables_and_arguments_are_handed_on_byte_for_byte() {
+    use std::os::unix::ffi::OsStringExt;
+
+    let turn = turn();
+    let mut environment = environment();
+    let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    environment.pairs.push((bytes(b"L\xe4"), bytes(b"Gr\xfc\xdfe")));
+    let script = "import os, sys; print(os.environb[b'L\\xe4'], os.fsencode(sys.argv[1]))";
+    let argv = vec!["python3".into(), "-c".into(), script.into(), bytes(b"a\xff")];
+    let program = Program::Command { argv, folder: PathBuf::from("/"), terms: Box::default() };
+    let spawned = spawn(&program, &environment).unwrap();
+    assert_eq!(output_of(spawned.output), "b'Gr\\xfc\\xdfe' b'a\\xff'\n");
+    turn.end_of(spawned.pid);
 }
 
 #[test]

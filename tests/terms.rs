@@ -186,3 +186,41 @@ fn the_terms_are_shown() {
     assert_eq!(kind["limits"], json!({ "memory": 1024, "cpu": 60, "files": null }));
     assert_eq!((&kind["clear_env"], &kind["pass_env"]), (&json!(false), &Value::Null));
 }
+
+/// The demo's command after these of a shell.
+fn after(shell: &str, demo: &Demo, arguments: &[&str]) -> (Option<i32>, String) {
+    let script = format!("{shell}; exec \"$0\" \"$@\"");
+    let program = support::demo::demo_program().to_str().expect("a path of ours");
+    let words: Vec<&str> = ["-c", &script, program].into_iter().chain(arguments.iter().copied()).collect();
+    let output = demo.command_of(std::path::Path::new("sh"), &words).output().expect("sh runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn more_workers_than_the_soft_limit_of_files_work_and_have_that_limit() {
+    let demo = demo("command: [sh, -c, 'ulimit -S -n'], mode: once");
+    demo.submit("foo", "1");
+    demo.submit_all("many", (0..40).map(|n| format!("{{\"n\":{n}}}")));
+    let many = ["--set", "workers.many={worker: demo_file_worker, processes: 30}"];
+    let (code, text) = after("ulimit -S -n 50", &demo, &[&["workers", "--halt-when-empty"], &many[..]].concat());
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("\n50\n") && !text.contains("could not"), "{text}");
+    assert_eq!(demo.done().len(), 40, "{text}");
+}
+
+#[test]
+fn a_limit_of_file_size_is_an_error_and_no_death_and_workers_have_its_signal() {
+    let demo = demo("command: [grep, SigIgn, /proc/self/status], mode: once");
+    demo.submit("foo", "1");
+    let (code, text) = after("ulimit -f 20000", &demo, &["workers", "--halt-when-empty"]);
+    assert_eq!(code, Some(0), "{text}");
+    let ignored = text.split("SigIgn:").nth(1).expect("of the worker").split_whitespace().next().expect("a number");
+    let ignored = u64::from_str_radix(ignored, 16).expect("hexadecimal");
+    assert_eq!(ignored & (1 << (libc::SIGXFSZ - 1)), 0, "{text}");
+    // 200 blocks of 512 bytes; the file of the queue is larger soon.
+    let payload = format!("{{\"pad\":\"{}\"}}", "x".repeat(100_000));
+    let (code, text) = after("ulimit -f 200", &demo, &["submit", "foo", &payload]);
+    assert_eq!(code, Some(69), "{text}");
+    assert!(text.starts_with("error: ") && text.contains("asynctask.db"), "{text}");
+}

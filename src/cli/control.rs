@@ -104,7 +104,7 @@ fn socket(config: &Config, asked_for: Option<&PathBuf>) -> Result<PathBuf, Error
 
 /// Where the control socket of this configuration is.
 pub(super) fn place(config: &Config, asked_for: Option<&PathBuf>) -> Option<control::Place> {
-    let runtime = std::env::var("RUNTIME_DIRECTORY").ok();
+    let runtime = std::env::var_os("RUNTIME_DIRECTORY");
     let asked_for = asked_for.or(config.control_socket.as_ref());
     control::place(asked_for.map(PathBuf::as_path), runtime.as_deref(), config.files.first().map(PathBuf::as_path))
 }

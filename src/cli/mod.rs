@@ -51,6 +51,7 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
     };
     // Before the first thread: what a broker delivers is not ours to choose.
     crate::process::stacks::enlarge();
+    crate::process::raised::ignore_file_size_signal();
     let done = match cli.verb {
         Verb::Workers(verb) => workers::run(app, &cli.global, &verb),
         Verb::Submit(verb) => submit::run(app, &cli.global, &verb),
@@ -168,9 +169,9 @@ fn sources(app: &App, global: &Global) -> Result<Sources, Error> {
 
 /// The level of the log: the option, else `$LOG_LEVEL`, else info.
 fn log_level(global: &Global) -> Result<Level, Error> {
-    let (text, from) = match (&global.log_level, std::env::var("LOG_LEVEL")) {
+    let (text, from) = match (&global.log_level, std::env::var_os("LOG_LEVEL")) {
         (Some(text), _) => (text.clone(), "--log-level"),
-        (None, Ok(text)) if !text.is_empty() => (text, "LOG_LEVEL"),
+        (None, Some(text)) if !text.is_empty() => (text.to_string_lossy().into_owned(), "LOG_LEVEL"),
         _ => return Ok(Level::Info),
     };
     Level::from_str(&text).map_err(|_| {

@@ -99,7 +99,7 @@ fn work(app: &App, global: &Global, verb: &Workers, report: Option<&Rc<RefCell<R
     let launches = config.queues.iter().map(|queue| launch(&config, queue, level)).collect();
     let control = control(&config, verb, &logger)?;
     let metrics = config.metrics_listen.map(|address| metrics(address, &logger)).transpose()?;
-    let notifier = Notifier::of_process(|name| std::env::var(name).ok()).unwrap_or_else(|error| {
+    let notifier = Notifier::of_process(|name| std::env::var_os(name)).unwrap_or_else(|error| {
         logger.line(Level::Warning, MASTER, &format!("cannot tell the service manager anything: {error}"));
         None
     });
@@ -342,7 +342,7 @@ pub(super) fn launch(config: &Config, queue: &Queue, level: Level) -> (Program, 
     let program = match config.kinds.get(&queue.kind) {
         Some(command) => {
             pairs.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
-            let argv = command.argv.iter().map(OsString::from).collect();
+            let argv = command.argv.clone();
             Program::Command { argv, folder: command.folder.clone(), terms: Box::new(command.terms.clone()) }
         }
         None => Program::Own { args: vec![WORKER.into(), (&queue.kind).into(), (&queue.name).into()] },

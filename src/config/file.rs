@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::{OsStr, OsString},
     io::Read,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -36,7 +37,7 @@ pub struct Sources {
     /// Worker kinds that are part of the program.
     pub rust_kinds: Vec<String>,
     /// The environment, for `$ASYNCTASK_CONFIG` and `${NAME}`.
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<OsString, OsString>,
     /// The current directory, absolute.
     pub cwd: PathBuf,
     /// Name of the application if the settings give none: the program's name.
@@ -66,9 +67,8 @@ impl Sources {
     /// # Errors
     /// If there is no current directory.
     pub fn of_process(application: &str) -> std::io::Result<Self> {
-        let env = std::env::vars_os();
         Ok(Self {
-            env: env.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect(),
+            env: std::env::vars_os().collect(),
             cwd: std::env::current_dir()?,
             application: application.to_owned(),
             ..Self::default()
@@ -112,7 +112,7 @@ impl Sources {
         if !self.files.is_empty() {
             return self.files.iter().map(|path| (path.clone(), None)).collect();
         }
-        if let Some(path) = self.env.get("ASYNCTASK_CONFIG").filter(|path| !path.is_empty()) {
+        if let Some(path) = self.env.get(OsStr::new("ASYNCTASK_CONFIG")).filter(|path| !path.is_empty()) {
             return vec![(path.into(), Some("ASYNCTASK_CONFIG"))];
         }
         let default = PathBuf::from("asynctask.yaml");

@@ -28,7 +28,7 @@ mod show;
 mod substitute;
 mod units;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub(crate) use self::nearest::nearest;
 pub use self::{
@@ -220,7 +220,7 @@ pub struct Recycle {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Command {
     /// Program and arguments; a program with a slash is absolute.
-    pub argv: Vec<String>,
+    pub argv: Vec<OsString>,
     /// The folder it runs in.
     pub folder: PathBuf,
     /// Long-lived with frames, or one process per task.

@@ -1,6 +1,9 @@
 //! What was typed, as a tree in which every value knows its place.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::OsString,
+};
 
 use super::{
     index::{Inside, Position, Spot},
@@ -52,7 +55,7 @@ pub(super) struct Builder<'a> {
     pub(super) layer: usize,
     /// Whether values have places of their own; in an option, the option is the place of all.
     pub(super) positions: bool,
-    pub(super) environment: &'a BTreeMap<String, String>,
+    pub(super) environment: &'a BTreeMap<OsString, OsString>,
     pub(super) report: &'a Report,
     pub(super) path: String,
 }

@@ -1,6 +1,6 @@
 //! The settings as one object, for `config show`: what they mean after merging, without secrets.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde_json::{Map, Value, json};
 
@@ -84,7 +84,7 @@ impl Config {
                 "ping": seconds(self.supervisor.ping),
                 "restart": backoff(&self.supervisor.restart),
             },
-            "control": { "socket": self.control_socket },
+            "control": { "socket": self.control_socket.as_deref().map(path) },
             "metrics": { "listen": self.metrics_listen },
             "x-derived": self.derived(),
         });
@@ -176,10 +176,10 @@ fn shown_queue(queue: &Queue) -> Value {
 fn command(command: &Command) -> Value {
     let terms = &command.terms;
     json!({
-        "command": command.argv.iter().map(|word| masked(word)).collect::<Vec<_>>(),
+        "command": command.argv.iter().map(|word| masked(&word.to_string_lossy()).into_owned()).collect::<Vec<_>>(),
         "mode": match command.mode { Mode::Frames => "frames", Mode::Once => "once" },
         "accepts": command.accepts,
-        "cwd": command.folder,
+        "cwd": path(&command.folder),
         "input": match (command.mode, terms.payload_in_file) {
             (Mode::Frames, _) => Value::Null,
             (Mode::Once, false) => "stdin".into(),
@@ -198,6 +198,11 @@ fn command(command: &Command) -> Value {
         },
         "env": command.env.keys().map(|name| (name.clone(), "***".into())).collect::<Map<String, Value>>(),
     })
+}
+
+/// A path as text; one that is not UTF-8 can be worked with, but not be shown.
+fn path(path: &Path) -> Value {
+    path.to_string_lossy().into()
 }
 
 fn schedule(schedule: &Schedule) -> Value {

@@ -10,13 +10,18 @@
 //!
 //! What follows the sign may hold `${…}` again. What was put in is text: it is not looked at once more.
 
-use std::{collections::BTreeMap, iter::Peekable, str::CharIndices};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    iter::Peekable,
+    str::CharIndices,
+};
 
 /// Deeper than this no default stands in a default.
 const MAX_DEPTH: usize = 8;
 
 /// Replaces each `${…}`. `None` if there is nothing to replace.
-pub(super) fn substitute(text: &str, environment: &BTreeMap<String, String>) -> Result<Option<String>, String> {
+pub(super) fn substitute(text: &str, environment: &BTreeMap<OsString, OsString>) -> Result<Option<String>, String> {
     if !text.contains("${") {
         return Ok(None);
     }
@@ -34,7 +39,7 @@ pub(super) fn escaped(text: &str) -> String {
 struct Reader<'a> {
     text: &'a str,
     rest: Peekable<CharIndices<'a>>,
-    environment: &'a BTreeMap<String, String>,
+    environment: &'a BTreeMap<OsString, OsString>,
 }
 
 impl<'a> Reader<'a> {
@@ -60,24 +65,26 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads what stands between `${` and its `}`, and the `}`.
-    fn variable(&mut self, mut into: Option<&mut String>, depth: usize) -> Result<(), String> {
+    fn variable(&mut self, into: Option<&mut String>, depth: usize) -> Result<(), String> {
         if depth > MAX_DEPTH {
             return Err("${…} is nested too deep".to_owned());
         }
         let name = self.name()?;
-        let set = self.environment.get(name);
+        let set = self.environment.get(OsStr::new(name));
         let if_empty = self.rest.next_if(|(_, letter)| *letter == ':').is_some();
         let value = set.filter(|value| !if_empty || !value.is_empty());
         match (self.rest.next().map(|(_, letter)| letter), if_empty) {
             (Some('}'), false) => match (set, into) {
-                (Some(value), Some(into)) => into.push_str(value),
+                (Some(value), Some(into)) => into.push_str(unicode(name, value)?),
                 (None, Some(_)) => return Err(format!("the environment variable {name} is not set")),
                 (_, None) => {}
             },
             (Some('-'), _) => match value {
                 Some(value) => {
                     self.until_end(None, depth)?;
-                    put(&mut into, value);
+                    if let Some(into) = into {
+                        into.push_str(unicode(name, value)?);
+                    }
                 }
                 None => self.until_end(into, depth)?,
             },
@@ -86,7 +93,7 @@ impl<'a> Reader<'a> {
                 let start = self.place();
                 self.until_end(None, depth)?;
                 match (value, into) {
-                    (Some(value), Some(into)) => into.push_str(value),
+                    (Some(value), Some(into)) => into.push_str(unicode(name, value)?),
                     // As it is written: what other variables hold may be secret.
                     (None, Some(_)) => {
                         return Err(missing(name, set.is_some(), self.text[start..self.place() - 1].trim()));
@@ -130,6 +137,11 @@ const NOT_CLOSED: &str = "a ${ is not closed; write $${ for the characters thems
 const NOT_A_NAME: &str = "between ${ and } stands the name of an environment variable, which :-default or :?message may \
                           follow; write $${ for the characters themselves";
 
+/// A setting is text. A variable that is not stays what it is for everybody who does not ask for it here.
+fn unicode<'a>(name: &str, value: &'a OsStr) -> Result<&'a str, String> {
+    value.to_str().ok_or_else(|| format!("the environment variable {name} is not UTF-8"))
+}
+
 fn missing(name: &str, is_empty: bool, message: &str) -> String {
     let state = if is_empty { "is empty" } else { "is not set" };
     let colon = if message.is_empty() { "" } else { ": " };
@@ -142,7 +154,7 @@ mod tests {
 
     fn put_in(text: &str) -> Result<Option<String>, String> {
         let environment = [("A", "1"), ("B_2", "${A}"), ("E", "")];
-        substitute(text, &environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+        substitute(text, &environment.map(|(name, value)| (name.into(), value.into())).into())
     }
 
     #[test]
@@ -177,6 +189,23 @@ mod tests {
             ("${E:-${NO}}", "the environment variable NO is not set"),
         ] {
             assert_eq!(put_in(text).unwrap_err(), error, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_missed_by_who_asks_for_it() {
+        use std::os::unix::ffi::OsStringExt;
+
+        let environment = [("L".into(), OsString::from_vec(b"Gr\xfc".to_vec()))].into();
+        for text in ["${L}", "${L:-x}", "${L-x}", "${L:?why}", "${NO:-${L}}"] {
+            assert_eq!(
+                substitute(text, &environment).unwrap_err(),
+                "the environment variable L is not UTF-8",
+                "{text}"
+            );
+        }
+        for (text, result) in [("${L:+x}", "x"), ("${L+x}", "x"), ("${NO+${L}}", "")] {
+            assert_eq!(substitute(text, &environment).unwrap().unwrap(), result, "{text}");
         }
     }
 

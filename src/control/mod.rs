@@ -8,7 +8,11 @@ pub mod client;
 pub mod server;
 pub mod types;
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 /// Name of the socket where none was configured.
 pub const FILE: &str = "asynctask.sock";
@@ -25,12 +29,13 @@ pub struct Place {
 /// Where the control socket is: as asked for (`none`: nowhere), else in `$RUNTIME_DIRECTORY`, else beside the first
 /// configuration file; without a file there is none.
 #[must_use]
-pub fn place(asked_for: Option<&Path>, runtime_directory: Option<&str>, first_file: Option<&Path>) -> Option<Place> {
+pub fn place(asked_for: Option<&Path>, runtime_directory: Option<&OsStr>, first_file: Option<&Path>) -> Option<Place> {
     if let Some(path) = asked_for {
         return (path != Path::new("none")).then(|| Place { path: path.to_owned(), asked_for: true });
     }
     // systemd may name several, separated by colons.
-    let runtime = runtime_directory.and_then(|folders| folders.split(':').next()).filter(|folder| !folder.is_empty());
+    let first = runtime_directory.and_then(|folders| folders.as_bytes().split(|byte| *byte == b':').next());
+    let runtime = first.filter(|folder| !folder.is_empty()).map(OsStr::from_bytes);
     let folder = runtime.map(Path::new).or_else(|| first_file.and_then(Path::parent))?;
     Some(Place { path: folder.join(FILE), asked_for: false })
 }
@@ -41,8 +46,9 @@ mod tests {
 
     #[test]
     fn the_place_of_the_socket() {
-        let found = |asked: Option<&str>, runtime, file: Option<&str>| {
-            place(asked.map(Path::new), runtime, file.map(Path::new)).map(|place| (place.path, place.asked_for))
+        let found = |asked: Option<&str>, runtime: Option<&str>, file: Option<&str>| {
+            place(asked.map(Path::new), runtime.map(OsStr::new), file.map(Path::new))
+                .map(|place| (place.path, place.asked_for))
         };
         assert_eq!(found(Some("/a/b"), Some("/run/x"), Some("/etc/c.yaml")), Some(("/a/b".into(), true)));
         assert_eq!(found(Some("none"), Some("/run/x"), Some("/etc/c.yaml")), None);

@@ -312,7 +312,8 @@ impl Core {
         self.timers.arm(Owner::Slot(slot), until);
     }
 
-    fn failed_start(&mut self, slot: usize) {
+    /// What follows when no worker came up.
+    pub(super) fn failed_start(&mut self, slot: usize) {
         let index = self.slots[slot].queue;
         self.slots[slot].state = State::Empty;
         self.relist(slot);

@@ -160,6 +160,7 @@ pub fn run_on(
     open: impl FnOnce(transport::Events) -> Result<Box<dyn Transport>, transport::Error>,
 ) -> Result<Finished, Error> {
     let internal = |what: &str, error: io::Error| Error::new(Code::Internal, format!("{what}: {error}"));
+    process::raised::raise_files();
     process::reserve_frame_fd().map_err(|error| internal("cannot reserve descriptor 3", error))?;
     // Before anything else: a TERM from here on is an orderly stop.
     let signals = Signals::listen().map_err(|error| internal("cannot listen to signals", error))?;

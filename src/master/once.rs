@@ -16,6 +16,7 @@ use super::{
 use crate::{
     frames::HaltReason,
     logging::Level,
+    metrics::counts::Cause,
     outcome::Outcome,
     payload::Body,
     secrets::masked,
@@ -26,6 +27,9 @@ use crate::{
 const RETRY: i32 = 75;
 /// `EX_DATAERR` of sysexits.h: this can never be done.
 const FAILED: i32 = 65;
+/// What shells, `env` and their like say of a program that may not be executed, and of one that is not there.
+const NOT_EXECUTED: i32 = 126;
+const NOT_FOUND: i32 = 127;
 
 /// Longest id of a task that a process is told, in bytes.
 const ID_LENGTH: usize = 4096;
@@ -115,7 +119,7 @@ impl Core {
     pub(super) fn once_started(&mut self, slot: usize) {
         if self.is_once(slot) {
             let index = self.slots[slot].queue;
-            self.pools[index].starts.succeeded();
+            self.pools[index].starts.begun();
         }
     }
 
@@ -124,16 +128,21 @@ impl Core {
         let Some(life) = self.slots[slot].alive() else { return };
         for hand in std::mem::take(&mut life.hands) {
             self.left_hands(&hand);
-            let settlement = if hand.cancelled {
-                let settlement = self.run(&hand.delivery, None, None).cancelled();
-                self.note(&hand.delivery, std::time::Duration::ZERO, &settlement);
-                settlement
-            } else {
-                self.pools[hand.delivery.queue.0].counts.released += 1;
-                Settlement::Release
-            };
-            self.settle_hand(&hand, settlement);
+            self.return_unbegun(&hand);
         }
+    }
+
+    /// A task that nobody has begun goes back as it was, unless somebody has cancelled it.
+    fn return_unbegun(&mut self, hand: &InHand) {
+        let settlement = if hand.cancelled {
+            let settlement = self.run(&hand.delivery, None, None).cancelled();
+            self.note(&hand.delivery, std::time::Duration::ZERO, &settlement);
+            settlement
+        } else {
+            self.pools[hand.delivery.queue.0].counts.released += 1;
+            Settlement::Release
+        };
+        self.settle_hand(hand, settlement);
     }
 
     /// Whether this end is an outcome by exit status. A signal, a kill of ours, and a process that gave up when it was
@@ -150,15 +159,39 @@ impl Core {
 
     /// A process ended with an exit status: the outcome of its task. The place is open again.
     pub(super) fn once_ended(&mut self, slot: usize, life: &Life, ended: &Ended) {
+        let index = self.slots[slot].queue;
+        if let Some(error) = not_executed(ended) {
+            self.once_not_executed(slot, life, &error);
+            return;
+        }
         self.slots[slot].failures = 0;
+        self.pools[index].starts.succeeded();
         for hand in &life.hands {
             self.judge_once(slot, hand, life.pid, ended);
         }
-        let index = self.slots[slot].queue;
         if self.stop.is_stopping() {
             self.log_as(slot, Level::Info, || "Terminating".to_owned());
         } else {
             self.spawn(slot);
+        }
+        self.renew_credit(index);
+        self.dispatch(index);
+    }
+
+    /// A wrapper ran and what it was to execute did not: a failed start behind the kernel's back, and no task of anybody.
+    fn once_not_executed(&mut self, slot: usize, life: &Life, error: &str) {
+        let index = self.slots[slot].queue;
+        let name = self.slots[slot].name.clone();
+        self.log(Level::Error, || format!("{name} could not be started: {error}"));
+        self.count_restart(slot, Cause::Start);
+        for hand in &life.hands {
+            self.return_unbegun(hand);
+        }
+        if self.stop.is_stopping() {
+            self.log_as(slot, Level::Info, || "Terminating".to_owned());
+        } else {
+            self.pools[index].starts.known_by_exit();
+            self.failed_start(slot);
         }
         self.renew_credit(index);
         self.dispatch(index);
@@ -199,15 +232,29 @@ impl Core {
     }
 }
 
+/// The last line that is not empty.
+fn last_said(ended: &Ended) -> Option<&str> {
+    ended.output_tail.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(first_line)
+}
+
+/// Whether a wrapper says by its status that it could not execute a program, and what it said of it.
+fn not_executed(ended: &Ended) -> Option<String> {
+    let Exit::Code { code } = ended.exit else { return None };
+    let what = match code {
+        NOT_EXECUTED => "a program could not be executed",
+        NOT_FOUND => "a program was not found",
+        _ => return None,
+    };
+    let said = last_said(ended).map_or_else(String::new, |line| format!(": {line}"));
+    Some(format!("{what} ({}){said}", ended.exit))
+}
+
 /// What an exit status says of the task.
 fn outcome(ended: &Ended) -> Outcome {
     let Exit::Code { code } = ended.exit else {
         return Outcome::Error { error: ended.exit.to_string(), detail: String::new() };
     };
-    let error = || {
-        let said = ended.output_tail.lines().rev().find(|line| !line.trim().is_empty());
-        said.map_or_else(|| ended.exit.to_string(), |line| first_line(line.trim()).to_owned())
-    };
+    let error = || last_said(ended).map_or_else(|| ended.exit.to_string(), str::to_owned);
     match code {
         0 => Outcome::Done { submit: Vec::new() },
         RETRY => Outcome::Retry { error: error(), delay: None },
@@ -368,6 +415,27 @@ mod tests {
         let actions = world.tell(Event::Exited { worker, ended: ended(0, "") });
         assert_eq!(settled(&actions), [(6, &Settlement::Done { submit: Vec::new() })]);
         world.start(7);
+    }
+
+    #[test]
+    fn what_a_wrapper_cannot_execute_is_a_failed_start() {
+        let mut world = World::new(true);
+        for handle in 1..=5 {
+            let worker = world.start(handle);
+            world.tell(Event::Spawned { worker, pid: 100 });
+            let code = if handle % 2 == 0 { 126 } else { 127 };
+            let actions = world.tell(Event::Exited { worker, ended: ended(code, "env: no such file\n") });
+            assert_eq!(settled(&actions), [(handle, &Settlement::Release)]);
+            world.transport(transport::Event::Settled(vec![Handle(handle)]));
+            let no_credit = actions.iter().any(|action| matches!(action, Action::Credit { credit: 0, .. }));
+            assert_eq!(no_credit, handle == 5, "{actions:?}");
+            if handle < 5 {
+                world.wait();
+            }
+        }
+        let said = not_executed(&ended(127, "env: no such file\n\n"));
+        assert_eq!(said.unwrap(), "a program was not found (exit status 127): env: no such file");
+        assert_eq!(not_executed(&ended(125, "")), None);
     }
 
     #[test]

@@ -283,12 +283,27 @@ impl Pool {
 pub(super) struct Starts {
     failed_at: VecDeque<Instant>,
     in_a_row: u32,
+    /// The last one was told by an exit status: a process that runs says nothing yet.
+    known_by_exit: bool,
 }
 
 impl Starts {
     pub(super) fn succeeded(&mut self) {
         self.in_a_row = 0;
         self.failed_at.clear();
+        self.known_by_exit = false;
+    }
+
+    /// A process for one task runs, which was the start, unless that is known at its end only.
+    pub(super) fn begun(&mut self) {
+        if !self.known_by_exit {
+            self.succeeded();
+        }
+    }
+
+    /// The next failure was told by an exit status.
+    pub(super) const fn known_by_exit(&mut self) {
+        self.known_by_exit = true;
     }
 
     pub(super) fn failed(&mut self, now: Instant) {

@@ -1,22 +1,27 @@
 //! Everything the master does to processes: starting them, hearing that they ended, talking to them, and knowing
 //! why they died. It decides nothing: [`crate::task`] has the words, the master's core has the decisions.
 //!
-//! - [`spawn()`] starts a worker with its frame socket, its output pipe and its own process group.
+//! - [`spawn()`] starts a worker with its frame socket, its output pipe and its own session; [`exec`] executes its program
+//!   and never a shell.
 //! - [`link`] is the master's end of the frame socket, [`evidence`] of the output pipe.
 //! - [`interrupts`] hears that a command in the foreground is to stop.
 //! - [`signals`] turns signals into values; [`reap`] turns a SIGCHLD into the end of one process after the other.
-//! - [`limits`] reads what the kernel knows about memory, [`own`] what the master itself takes.
+//! - [`limits`] reads what the kernel knows about memory, [`own`] what the master itself takes; [`raised`]
+//!   is what it has more than its workers.
 //!
 //! All `unsafe` of this crate is in this folder, a sentence at each block.
 
 pub mod evidence;
+pub mod exec;
 pub mod inherited;
 pub mod interrupts;
 pub mod limits;
 pub mod link;
 pub mod own;
+pub mod raised;
 pub mod ready;
 pub mod reap;
+mod refused;
 pub mod signals;
 pub mod spawn;
 pub mod stacks;

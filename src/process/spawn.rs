@@ -11,7 +11,7 @@
 //! ```
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::{OsStr, OsString, c_int},
     fs::File,
     io::{self, Seek, Write},
     os::{
@@ -31,10 +31,14 @@ use nix::{
         resource::{UsageWho, getrusage},
         signal::{SigHandler, SigSet, Signal, signal},
     },
-    unistd::{Pid, getpid, getppid},
+    unistd::{Pid, getpid, getppid, setsid},
 };
 
-use super::terms::{self, PayloadFile, Prepared};
+use super::{
+    exec::{self, Exec, Variables},
+    raised, refused,
+    terms::{self, PayloadFile, Prepared},
+};
 use crate::terms::Terms;
 
 /// The descriptor of the frame socket in a worker.
@@ -143,7 +147,7 @@ pub fn reserve_frame_fd() -> io::Result<bool> {
 
 /// Starts a worker that speaks frames. Main thread only; call [`reserve_frame_fd`] at the start of the process.
 ///
-/// The worker leads its own process group, dies with this process, and has nothing open but 0 to 3. When this
+/// The worker leads its own session and process group, dies with this process, and has nothing open but 0 to 3. When this
 /// returns, its program has been executed.
 ///
 /// # Errors
@@ -199,61 +203,88 @@ fn start(
     let flags = OFlag::from_bits_retain(fcntl(&output, FcntlArg::F_GETFL)?);
     fcntl(&output, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
 
-    let mut command = command(program, environment)?;
-    command.stdin(stdin).stdout(theirs.try_clone()?).stderr(theirs).process_group(0);
-    command.env_remove("ASYNCTASK_FD");
-    if frames.is_some() {
-        command.env("ASYNCTASK_FD", FRAME_FD.to_string());
-    }
+    let variables = variables(program, environment, frames.is_some());
+    let (mut command, exec) = command(program, environment, &variables)?;
+    command.stdin(stdin).stdout(theirs.try_clone()?).stderr(theirs);
 
     let master = getpid();
     let frames = frames.map(AsRawFd::as_raw_fd);
+    let files = raised::given_files();
     let terms = match program {
         Program::Own { .. } => Prepared::default(),
-        Program::Command { terms, .. } => Prepared::new(terms).map_err(|error| explain(program, &error))?,
+        Program::Command { terms, .. } => Prepared::new(terms).map_err(|error| explain(program, &variables, &error))?,
     };
     // SAFETY: the closure runs in the forked child. It copies two integers and reads what was prepared before the
-    // fork, allocates nothing, takes no lock, and both functions make only system calls that signal-safety(7) allows or
-    // that glibc passes straight on. The terms come first: a change of user clears the death signal.
-    unsafe { command.pre_exec(move || terms.settle_in_child().and_then(|()| settle_in_child(frames, master))) };
+    // fork, allocates nothing, takes no lock, and all functions make only system calls that signal-safety(7) allows or
+    // that glibc passes straight on. The terms come before the rest: a change of user clears the death signal.
+    unsafe {
+        command.pre_exec(move || {
+            // A session of its own, so that nothing in it can open the master's terminal and be stopped by it.
+            setsid()?;
+            if let Some(files) = &files {
+                terms::set_limit(libc::RLIMIT_NOFILE as c_int, files)?;
+            }
+            terms.settle_in_child()?;
+            settle_in_child(frames, master)?;
+            exec.replace_process().map(|never| match never {})
+        })
+    };
 
     let master_peak_bytes = own_peak_bytes()?;
-    let child = command.spawn().map_err(|error| explain(program, &error))?;
+    let child = command.spawn().map_err(|error| explain(program, &variables, &error))?;
     // `Child` only has the pid: `reap::next_exit` waits for every child of this process.
     Ok((child.id(), output, master_peak_bytes))
 }
 
-fn command(program: &Program, environment: &Environment) -> io::Result<Command> {
-    let mut command = match program {
+/// What is to be executed, in a command that only knows the folder: std would execute with the help of a shell.
+fn command(program: &Program, environment: &Environment, variables: &Variables) -> io::Result<(Command, Exec)> {
+    match program {
         Program::Own { args } => {
-            let mut command = Command::new("/proc/self/exe");
-            command.args(args).arg0(format!("asynctask: worker {}", environment.slot));
-            command
+            let path = OsStr::new("/proc/self/exe");
+            let title = OsString::from(format!("asynctask: worker {}", environment.slot));
+            let argv = [title.as_os_str()].into_iter().chain(args.iter().map(OsString::as_os_str));
+            Ok((Command::new(path), Exec::new(path, argv, variables)?))
         }
-        Program::Command { argv, folder, terms } => {
-            let Some((name, args)) = argv.split_first() else {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, "a command needs at least a program"));
-            };
-            let mut command = Command::new(found_from(folder, name));
-            command.args(args).arg0(name).current_dir(folder);
-            terms::put_environment(terms, &mut command);
-            command
+        Program::Command { argv, folder, .. } => {
+            let name = argv.first().ok_or_else(exec::nothing_named)?;
+            let path = found_from(folder, name);
+            if let Some(found) = refused::found(path.as_os_str(), folder, variables)
+                && let Some(what) = refused::is_cut_off(&found)
+            {
+                let text = format!("cannot start {}: {what}", found.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            let exec = Exec::new(path.as_os_str(), argv.iter().map(OsString::as_os_str), variables)?;
+            let mut command = Command::new(path);
+            command.current_dir(folder);
+            Ok((command, exec))
         }
+    }
+}
+
+/// All that the program finds in its environment.
+fn variables(program: &Program, environment: &Environment, frames: bool) -> Variables {
+    let mut variables = match program {
+        Program::Own { .. } => std::env::vars_os().collect(),
+        Program::Command { terms, .. } => terms::variables(terms),
     };
-    for name in NOT_INHERITED {
-        command.env_remove(name);
+    for name in NOT_INHERITED.iter().map(OsStr::new).chain(environment.withheld.iter().map(OsString::as_os_str)) {
+        variables.remove(name);
     }
-    for name in &environment.withheld {
-        command.env_remove(name);
+    let ours = [
+        ("PYTHONUNBUFFERED", "1"),
+        ("ASYNCTASK_QUEUE", &environment.queue),
+        ("ASYNCTASK_SLOT", &environment.slot),
+        ("ASYNCTASK_LOG_LEVEL", &environment.log_level),
+        ("ASYNCTASK_LOG_FORMAT", &environment.log_format),
+    ];
+    variables.extend(ours.map(|(name, value)| (name.into(), value.into())));
+    variables.extend(environment.pairs.iter().cloned());
+    variables.remove(OsStr::new("ASYNCTASK_FD"));
+    if frames {
+        variables.insert("ASYNCTASK_FD".into(), FRAME_FD.to_string().into());
     }
-    command
-        .env("PYTHONUNBUFFERED", "1")
-        .env("ASYNCTASK_QUEUE", &environment.queue)
-        .env("ASYNCTASK_SLOT", &environment.slot)
-        .env("ASYNCTASK_LOG_LEVEL", &environment.log_level)
-        .env("ASYNCTASK_LOG_FORMAT", &environment.log_format)
-        .envs(environment.pairs.iter().map(|(name, value)| (name, value)));
-    Ok(command)
+    variables
 }
 
 /// A program with a slash in it is looked up from the folder; std leaves open whose folder it would be.
@@ -272,6 +303,8 @@ fn settle_in_child(frames: Option<RawFd>, master: Pid) -> io::Result<()> {
     SigSet::empty().thread_set_mask()?;
     // SAFETY: the default action is no function of ours, and this child has one thread.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    // SAFETY: as above.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigDfl) }?;
     let first_closed = match frames {
         Some(socket) => {
             place_frames(socket)?;
@@ -313,16 +346,18 @@ fn own_peak_bytes() -> io::Result<u64> {
     Ok(u64::try_from(kibibytes).unwrap_or(0).saturating_mul(1024))
 }
 
-fn explain(program: &Program, error: &io::Error) -> io::Error {
+fn explain(program: &Program, variables: &Variables, error: &io::Error) -> io::Error {
     let text = match program {
         Program::Own { .. } => format!("cannot start this program again (/proc/self/exe): {error}"),
         Program::Command { argv, folder, .. } => {
             let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
             let path = found_from(folder, name);
+            let found = refused::found(path.as_os_str(), folder, variables);
+            let path = found.as_ref().unwrap_or(&path);
             if !folder.is_dir() {
                 format!("cannot start {}: its folder {} does not exist", name.display(), folder.display())
-            } else if error.kind() == io::ErrorKind::NotFound && path.is_absolute() && path.is_file() {
-                format!("cannot start {}: the interpreter named in its first line does not exist", path.display())
+            } else if let Some(why) = found.as_ref().and_then(|found| refused::why(found, error)) {
+                format!("cannot start {}: {why} ({error})", path.display())
             } else {
                 format!("cannot start {}: {error}", path.display())
             }

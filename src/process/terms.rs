@@ -7,7 +7,6 @@ use std::{
     io::{self, Write},
     os::unix::fs::{OpenOptionsExt, fchown},
     path::{Path, PathBuf},
-    process::Command,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -17,6 +16,7 @@ use nix::{
     unistd::{Gid, getegid, geteuid, getgrouplist},
 };
 
+use super::exec::Variables;
 use crate::terms::{Limits, Terms};
 
 /// A program that ignores SIGXCPU has so many seconds until it is killed.
@@ -61,8 +61,7 @@ impl Prepared {
     /// allocated and no lock is taken.
     pub(super) fn settle_in_child(&self) -> io::Result<()> {
         for (resource, limit) in &self.limits {
-            // SAFETY: the pointer is to a whole `rlimit`; the conversion is of a number whose type libraries disagree about.
-            check(i64::from(unsafe { libc::setrlimit(*resource as _, limit) }))?;
+            set_limit(*resource, limit)?;
         }
         if let Some(nice) = self.nice {
             // SAFETY: three integers.
@@ -85,6 +84,12 @@ impl Prepared {
         }
         Ok(())
     }
+}
+
+/// A system call and no more.
+pub(super) fn set_limit(resource: c_int, limit: &rlimit) -> io::Result<()> {
+    // SAFETY: the pointer is to a whole `rlimit`; the conversion is of a number whose type libraries disagree about.
+    check(i64::from(unsafe { libc::setrlimit(resource as _, limit) }))
 }
 
 fn check(result: libc::c_long) -> io::Result<()> {
@@ -128,19 +133,17 @@ fn limits(limits: &Limits) -> io::Result<Vec<(c_int, rlimit)>> {
 }
 
 /// What the program sees of the master's environment, and whose it is.
-pub(super) fn put_environment(terms: &Terms, command: &mut Command) {
+pub(super) fn variables(terms: &Terms) -> Variables {
+    let mut variables: Variables = std::env::vars_os().collect();
     if let Some(names) = &terms.pass_env {
-        command.env_clear();
         // Without PATH a program without a slash would not be found.
-        for name in names.iter().map(String::as_str).chain(["PATH"]) {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
+        variables.retain(|name, _| name == "PATH" || names.iter().any(|other| name == other.as_str()));
     }
     if let Some(user) = &terms.user {
-        command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
+        variables.insert("HOME".into(), user.home.clone().into());
+        variables.extend(["USER", "LOGNAME"].map(|name| (name.into(), user.name.clone().into())));
     }
+    variables
 }
 
 /// A payload as a file that its program can read and nobody else. Removed when dropped.

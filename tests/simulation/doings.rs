@@ -94,7 +94,14 @@ impl World {
         self.watch.ended(worker, &child, &exit);
         let verdicts = match child.told_by_exit(&exit) {
             Some(verdict) => {
-                self.watch.needs_proof[child.queue] = false;
+                let not_begun = matches!(verdict, Verdict::Released);
+                self.watch.told_by_exit[child.queue] = not_begun;
+                if not_begun {
+                    self.watch.failed_start(worker.slot, child.queue);
+                } else {
+                    self.watch.needs_proof[child.queue] = false;
+                    self.watch.starts_in_a_row[child.queue] = 0;
+                }
                 vec![verdict]
             }
             None => self.watch.verdicts(&child, &exit, at),

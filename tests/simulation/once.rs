@@ -30,7 +30,9 @@ impl World {
         if self.spawn_fails(worker, queue) {
             return Ok(());
         }
-        self.watch.starts_in_a_row[queue] = 0;
+        if !self.watch.told_by_exit[queue] {
+            self.watch.starts_in_a_row[queue] = 0;
+        }
         let (token, deaf) = (hand.token, self.settings.temper.deaf);
         let child = Child::new(queue, name, self.at());
         self.children.insert(worker, Child { is_once: true, ready: true, hands: vec![hand], deaf, ..child });
@@ -54,7 +56,7 @@ impl World {
         let exit = if self.dice.chance(temper.crash) {
             child::signal(self.dice.pick(&["SIGSEGV", "SIGKILL", "SIGTERM"]))
         } else if self.dice.chance(temper.error + temper.retry + temper.failed) {
-            Exit::Code { code: self.dice.pick(&[3, 75, 65, 1]) }
+            Exit::Code { code: self.dice.pick(&[3, 75, 65, 1, 126, 127]) }
         } else {
             Exit::Code { code: 0 }
         };
@@ -72,6 +74,7 @@ impl Child {
         Some(match code {
             0 => Verdict::Done,
             65 => Verdict::Failed,
+            126 | 127 => Verdict::Released,
             _ => Verdict::Used(vec![Reason::Error], None),
         })
     }

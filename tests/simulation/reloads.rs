@@ -190,6 +190,7 @@ impl World {
         watch.orders.restarted_at[queue] = None;
         (watch.parked[queue], watch.needs_proof[queue]) = (false, false);
         watch.starts_in_a_row[queue] = 0;
+        watch.told_by_exit[queue] = false;
     }
 
     pub(crate) fn add_queue(&mut self, index: QueueIndex, setup: &QueueSetup) -> Result<(), String> {

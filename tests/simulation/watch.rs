@@ -52,6 +52,8 @@ pub(crate) struct Watch {
     /// What was submitted from outside.
     pub(crate) origins: Vec<u64>,
     pub(crate) starts_in_a_row: Vec<u32>,
+    /// The last one was told by an exit status: that a process runs says nothing then.
+    pub(crate) told_by_exit: Vec<bool>,
     pub(crate) parked: Vec<bool>,
     pub(crate) orders: Orders,
     pub(crate) reloads: Reloads,
@@ -87,6 +89,7 @@ impl Watch {
             pending: Vec::new(),
             origins: Vec::new(),
             starts_in_a_row: vec![0; queues],
+            told_by_exit: vec![false; queues],
             parked: vec![false; queues],
             orders: Orders::new(plan, queues),
             longest_ping: Duration::ZERO,

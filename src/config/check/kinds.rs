@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -98,11 +99,11 @@ fn command(item: &Item<'_>) -> Command {
     let accepts = accepts.and_then(|item| item.choice(&[("json", Accepts::Json), ("bytes", Accepts::Bytes)]));
     let default = if mode == Mode::Once { Accepts::Bytes } else { Accepts::Json };
     let mut folder = item.folder().clone();
-    let mut argv = Vec::new();
+    let mut argv: Vec<OsString> = Vec::new();
     match section.get("command") {
         Some(command) => {
             folder.clone_from(command.folder());
-            argv = words(&command);
+            argv = words(&command).into_iter().map(OsString::from).collect();
         }
         None if !section.path.is_empty() => {
             item.key_problem("has no command", Some("command: [python3, worker.py]".to_owned()));
@@ -110,7 +111,7 @@ fn command(item: &Item<'_>) -> Command {
         None => {}
     }
     if let Some(program) = argv.first_mut()
-        && program.contains('/')
+        && program.as_encoded_bytes().contains(&b'/')
     {
         *program = absolute(&folder, program);
     }
@@ -141,9 +142,8 @@ fn words(command: &Item<'_>) -> Vec<String> {
 }
 
 /// `./` and doubled slashes are taken out, so that lists of processes read well.
-fn absolute(folder: &Path, program: &str) -> String {
-    let path: std::path::PathBuf = folder.join(program).components().collect();
-    path.to_string_lossy().into_owned()
+fn absolute(folder: &Path, program: &OsStr) -> OsString {
+    folder.join(program).components().collect::<PathBuf>().into()
 }
 
 fn environment(section: &Section<'_>) -> BTreeMap<String, String> {

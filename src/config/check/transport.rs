@@ -119,8 +119,9 @@ pub(super) fn variables(top: &Section<'_>, sources: &Sources) -> Vec<String> {
         if let Value::Text(text) = &node.value
             && text.contains('@')
         {
-            let ours = sources.env.iter().filter(|(name, _)| name.starts_with("ASYNCTASK_"));
-            names.extend(ours.filter(|(_, value)| value.contains(text)).map(|(name, _)| name.clone()));
+            let pairs = sources.env.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+            let ours = pairs.filter(|(name, value)| name.starts_with("ASYNCTASK_") && value.contains(text));
+            names.extend(ours.map(|(name, _)| name.to_owned()));
         }
     }
     names.sort();

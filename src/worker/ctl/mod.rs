@@ -6,6 +6,7 @@
 
 use std::{
     env,
+    ffi::OsStr,
     io::{self, BufRead, BufReader, Read},
     os::unix::process::ExitStatusExt,
     path::PathBuf,
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use super::{Context, Error, Outcome, Worker};
 use crate::{
     logging::Level,
+    process::exec,
     secrets::masked,
     words::{SplitError, split},
 };
@@ -76,16 +78,19 @@ impl CtlExecutorWorker {
         let (program, arguments) = words.split_first().ok_or(SplitError::Empty)?;
         let not_started = |source| Failed::NotStarted { program: program.clone(), source };
         let (output, input) = io::pipe().map_err(not_started)?;
-        let path = if program.contains('/') { self.folder.join(program) } else { program.into() };
-        let mut child = Command::new(path)
-            .args(arguments)
+        let path: PathBuf = if program.contains('/') { self.folder.join(program) } else { program.into() };
+        let variables = env::vars_os().filter(|(name, _)| name != "ASYNCTASK_FD").collect();
+        let argv: Vec<&OsStr> = [path.as_os_str()].into_iter().chain(arguments.iter().map(OsStr::new)).collect();
+        let mut command = Command::new(&path);
+        command
             .current_dir(&self.folder)
-            .env_remove("ASYNCTASK_FD")
             .stdin(Stdio::null())
             .stdout(input.try_clone().map_err(not_started)?)
-            .stderr(input)
-            .spawn()
-            .map_err(not_started)?;
+            .stderr(input);
+        exec::without_shell(&mut command, &argv, &variables).map_err(not_started)?;
+        let mut child = command.spawn().map_err(not_started)?;
+        // The command holds the writing end of the output, which is read to its end.
+        drop(command);
         let (sender, all_read) = mpsc::channel();
         let reading = context.clone();
         std::thread::spawn(move || {
