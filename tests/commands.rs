@@ -237,7 +237,8 @@ fn an_environment_need_not_be_text() {
         (&["failed", "list", "foo"], 0),
         (&["schedules"], 0),
         (&["run", "job", "1"], 0),
-        (&["process", "foo"], 0),
+        // A program is started by a master alone.
+        (&["process", "foo"], 1),
         (&["status"], 3),
         (&["health"], 3),
         (&["control", "reload"], 3),

@@ -237,8 +237,8 @@ fn a_program_that_cannot_be_started_ends_a_halt_mode_run_and_loses_nothing() {
 /// A program that the kernel refuses has done no task: all of them wait as they were.
 #[test]
 fn a_file_that_is_no_program_does_no_task() {
-    for place in Place::all() {
-        for (mode, text) in [("once", ""), ("frames", ""), ("once", "exit 0\n")] {
+    for (mode, text) in [("once", ""), ("frames", ""), ("once", "exit 0\n")] {
+        for place in Place::all() {
             let demo = demo(&place, "processes: 1", "command: [./job]", &[("job", text)]);
             let folder = demo.folder.path();
             std::fs::set_permissions(folder.join("job"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -258,12 +258,12 @@ fn a_file_that_is_no_program_does_no_task() {
 /// The same behind `env`, a shell and their like, who say it by their exit status.
 #[test]
 fn what_a_wrapper_cannot_execute_does_no_task() {
-    for place in Place::all() {
-        for (command, said) in [
-            ("[env, no-such-program-at-all]", "a program was not found (exit status 127): env:"),
-            ("[sh, -c, 'exec /opt/none/bin/php']", "a program was not found (exit status 127): "),
-            ("[sh, -c, 'exec /etc/passwd']", "a program could not be executed (exit status 126): "),
-        ] {
+    for (command, said) in [
+        ("[env, no-such-program-at-all]", "a program was not found (exit status 127): env:"),
+        ("[sh, -c, 'exec /opt/none/bin/php']", "a program was not found (exit status 127): "),
+        ("[sh, -c, 'exec /etc/passwd']", "a program could not be executed (exit status 126): "),
+    ] {
+        for place in Place::all() {
             let demo = demo(&place, "processes: 1", &format!("command: {command}"), &[]);
             let run = drained(&demo, &["1", "2", "3", "4"]);
             assert_eq!(run.code, 1, "{}", run.stdout);

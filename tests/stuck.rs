@@ -131,9 +131,9 @@ fn a_loop_that_is_blocked_feeds_no_watchdog_and_is_not_alive() {
     let path = folder.path().join("notify");
     let hearing = Hearing(UnixDatagram::bind(&path).expect("a socket"));
     let variable = |name: &str| match name {
-        "NOTIFY_SOCKET" => Some(path.to_str().expect("text").to_owned()),
-        "WATCHDOG_USEC" => Some(WATCHDOG.as_micros().to_string()),
-        "WATCHDOG_PID" => Some(std::process::id().to_string()),
+        "NOTIFY_SOCKET" => Some(path.clone().into_os_string()),
+        "WATCHDOG_USEC" => Some(WATCHDOG.as_micros().to_string().into()),
+        "WATCHDOG_PID" => Some(std::process::id().to_string().into()),
         _ => None,
     };
     let notifier = Notifier::of_process(variable).expect("it is there").expect("it was named");

@@ -222,5 +222,5 @@ fn a_limit_of_file_size_is_an_error_and_no_death_and_workers_have_its_signal() {
     let payload = format!("{{\"pad\":\"{}\"}}", "x".repeat(100_000));
     let (code, text) = after("ulimit -f 200", &demo, &["submit", "foo", &payload]);
     assert_eq!(code, Some(69), "{text}");
-    assert!(text.starts_with("error: ") && text.contains("asynctask.db"), "{text}");
+    assert!(text.starts_with("error: ") && text.contains("tasks.db: "), "{text}");
 }
