@@ -44,27 +44,41 @@ impl Shell {
 
     pub(super) fn answer(&mut self, number: u64, answer: Answer) {
         let Some(asked) = self.asked.remove(&number) else { return };
-        let complete: fn(&Value, &[String], &[Depth]) -> Value = match asked.command {
-            Command::Status {} => with_depths,
-            Command::Health {} => with_backlog,
-            _ => {
-                // Whoever asked may be gone.
-                let _ = asked.reply.send(answer);
-                return;
-            }
-        };
-        let Answer::Done(mut value) = answer else { return };
-        if matches!(asked.command, Command::Status {}) {
-            self.complete(&mut value);
+        match (&asked.command, answer) {
+            (Command::Status {}, Answer::Done(status)) => self.answer_status(asked, status),
+            (Command::Health {}, Answer::Done(health)) => self.answer_health(asked, health),
+            // Whoever asked may be gone.
+            (_, answer) => drop(asked.reply.send(answer)),
         }
+    }
+
+    fn answer_status(&self, asked: Asked, mut status: Value) {
+        self.complete(&mut status);
         let queues = self.core.queues();
         let names: Vec<String> = queues.iter().map(|dead| dead.queue.clone()).collect();
         let (reply, counted) = oneshot::channel();
         self.transport.ask(Request::Depths { queues, reply });
         tokio::task::spawn_local(async move {
-            measure(&mut value).await;
+            measure(&mut status).await;
             let depths = counts(counted).await;
-            let _ = asked.reply.send(Answer::Done(complete(&value, &names, &depths)));
+            let _ = asked.reply.send(Answer::Done(with_depths(&status, &names, &depths)));
+        });
+    }
+
+    /// What is ready is asked for where a free worker should have it, and nothing else.
+    fn answer_health(&self, asked: Asked, health: Value) {
+        let hungry = health["hungry"].as_array().into_iter().flatten();
+        let queues: Vec<String> = hungry.filter_map(Value::as_str).map(str::to_owned).collect();
+        if queues.is_empty() {
+            let _ = asked.reply.send(Answer::Done(with_backlog(&health, &[], &[])));
+            return;
+        }
+        let names = queues.clone();
+        let (reply, counted) = oneshot::channel();
+        self.transport.ask(Request::Ready { queues, reply });
+        tokio::task::spawn_local(async move {
+            let ready = counts(counted).await;
+            let _ = asked.reply.send(Answer::Done(with_backlog(&health, &names, &ready)));
         });
     }
 
@@ -156,7 +170,7 @@ fn cancel_answer(id: &str, cancelled: &Cancelled) -> Answer {
     }
 }
 
-pub(super) async fn counts(counted: oneshot::Receiver<Result<Vec<Depth>, Error>>) -> Vec<Depth> {
+pub(super) async fn counts<T>(counted: oneshot::Receiver<Result<Vec<T>, Error>>) -> Vec<T> {
     match tokio::time::timeout(COUNTING, counted).await {
         Ok(Ok(Ok(depths))) => depths,
         // Out of reach: the status says that it is not connected, and the counts are null.
@@ -180,13 +194,10 @@ fn with_depths(status: &Value, names: &[String], depths: &[Depth]) -> Value {
 }
 
 /// Tasks that wait beside idle workers are not delivered: the proof of consuming has failed.
-fn with_backlog(health: &Value, names: &[String], depths: &[Depth]) -> Value {
+fn with_backlog(health: &Value, hungry: &[String], ready: &[u64]) -> Value {
     let mut problems = health["problems"].as_array().cloned().unwrap_or_default();
-    let hungry = health["hungry"].as_array().cloned().unwrap_or_default();
-    for (name, depth) in names.iter().zip(depths) {
-        if depth.ready > 0 && hungry.iter().any(|queue| queue == name) {
-            problems.push(format!("{} tasks wait in queue {name} and are not delivered", depth.ready).into());
-        }
+    for (name, ready) in hungry.iter().zip(ready).filter(|(_, ready)| **ready > 0) {
+        problems.push(format!("{ready} tasks wait in queue {name} and are not delivered").into());
     }
     json!({ "healthy": problems.is_empty(), "problems": problems })
 }

@@ -142,6 +142,13 @@ pub enum Request {
         /// One depth a queue, in the same order.
         reply: Reply<Vec<Depth>>,
     },
+    /// Count what is ready in work queues, without creating them: for who asks often, and needs no more.
+    Ready {
+        /// The queues.
+        queues: Vec<String>,
+        /// One count a queue, in the same order; of one that does not exist 0.
+        reply: Reply<Vec<u64>>,
+    },
     /// The names of the queues that only the transport knows. Empty where it cannot list them.
     KnownQueues {
         /// Work queues, sorted.

@@ -118,6 +118,42 @@ fn the_page_is_served_as_what_it_is() {
     ends(&demo, master);
 }
 
+/// To look at a broker's queues again and again opens no connections, and says nothing in the broker's log.
+#[test]
+fn looking_is_quiet() {
+    let Some(broker) = crate::support::broker::controlled() else { return };
+    let uri = broker.fresh_vhost();
+    let vhost = uri.rsplit('/').next().expect("a virtual host").to_owned();
+    let demo = Demo::new(&Place::Amqp(uri));
+    assert_eq!(demo.run(&["submit", "foo", "{}", "--delay", "1h"]).code, 0);
+    let (master, site) = started(&demo, "{ foo: demo_quiet_worker, bar: demo_quiet_worker }");
+    // The first look is for steps that others have made, too.
+    until("the delayed task is not seen", || {
+        site.numbers().get(r#"asynctask_queue_depth{queue="foo",state="delayed"}"#) == Some(&1.0)
+    });
+    let count = || broker.log().matches(&format!("in vhost '{vhost}'")).count();
+    // What was logged before the mark is in the file when the mark is.
+    let errors = |mark: &str| {
+        broker.control(&["eval", &format!("logger:error(\"{mark}\").")]);
+        until("the mark is not in the broker's log", || broker.log().contains(mark));
+        count()
+    };
+    let connections = || broker.control(&["list_connections", "pid", "vhost", "--no-table-headers"]);
+    let of_ours = || connections().lines().filter(|line| line.ends_with(&vhost)).map(str::to_owned).collect::<Vec<_>>();
+    let (lines, before) = (errors("looked once"), of_ours());
+    assert!(lines > 0, "the log is not that of this broker");
+    for _ in 0..5 {
+        let status = demo.json(&["status", "--json"]);
+        assert_eq!(status["queues"]["foo"]["delayed"], 1, "{status}");
+        assert_eq!(site.get("/readyz").status, 200);
+        // A page is good for a second.
+        let page = site.get("/metrics").body;
+        until("no new page", || site.get("/metrics").body != page);
+    }
+    assert_eq!((errors("looked often"), of_ours()), (lines, before), "{}", broker.log());
+    ends(&demo, master);
+}
+
 /// By hand what `promtool check metrics` looks at, and by that program where it is installed.
 #[test]
 fn the_classic_form_is_what_its_readers_expect() {

@@ -176,6 +176,15 @@ impl Broker {
         )
     }
 
+    /// Its log so far. Only of one that was started here.
+    pub fn log(&self) -> String {
+        let node = self.node.as_ref().expect("only an own broker's log is known");
+        let files = std::fs::read_dir(node.folder().join("log")).expect("it has one").flatten();
+        files
+            .map(|file| String::from_utf8_lossy(&std::fs::read(file.path()).unwrap_or_default()).into_owned())
+            .collect()
+    }
+
     /// Runs `rabbitmqctl` and gives its output.
     pub fn control(&self, arguments: &[&str]) -> String {
         let node = self.node.as_ref().expect("only an own broker can be controlled");

@@ -18,6 +18,7 @@ use super::{
     acks,
     address::Address,
     attributes::Natures,
+    counts::Counting,
     intake::{Intake, Looked},
     life::{Closing, refuse},
     members::Joining,
@@ -54,6 +55,7 @@ pub(super) struct Engine {
     /// Queues that are to go.
     pub(super) leaving: BTreeSet<usize>,
     pub(super) horizon: Rc<RefCell<Horizon>>,
+    pub(super) counting: Rc<Counting>,
     pub(super) application: Option<String>,
     pub(super) surveying: Option<Pending>,
     /// Clients' requests that wait for the first session.
@@ -81,10 +83,12 @@ enum Woken {
 impl Engine {
     pub(super) fn new(address: Address, events: Events, requests: mpsc::UnboundedReceiver<Request>) -> Self {
         let (notes, heard) = mpsc::unbounded_channel();
+        let (address, clock) = (Rc::new(address), Clock::start());
         Self {
-            address: Rc::new(address),
+            counting: Rc::new(Counting::new(Rc::clone(&address), clock)),
+            address,
             events,
-            clock: Clock::start(),
+            clock,
             natures: Rc::new(Natures::new(notes.clone())),
             notes,
             state: State::Idle,
@@ -258,6 +262,7 @@ impl Engine {
             Request::Close { reply } => self.close(Some(reply)),
             request @ (Request::Submit { .. }
             | Request::Depths { .. }
+            | Request::Ready { .. }
             | Request::WalkDead { .. }
             | Request::Purge { .. }
             | Request::Delete { .. }) => {
@@ -390,10 +395,5 @@ impl Engine {
 
     pub(super) fn now(&self) -> Now {
         self.clock.now()
-    }
-
-    /// The cell that says whether we are the scheduler.
-    pub(super) fn lease_flag(&self) -> Rc<Cell<bool>> {
-        Rc::clone(&self.lease_held)
     }
 }

@@ -62,7 +62,7 @@ impl Drop for Order {
 impl Engine {
     /// Begins to ask for the lease, if it is wanted and nobody is asking.
     pub(super) fn lease(&mut self) {
-        let (flag, events) = (self.lease_flag(), self.events.clone());
+        let (flag, events) = (Rc::clone(&self.lease_held), self.events.clone());
         let (address, clock) = (Rc::clone(&self.address), self.clock);
         let State::Up(up) = &mut self.state else { return };
         let Some(application) = self.application.clone().filter(|_| up.lease.is_none()) else { return };
@@ -90,7 +90,7 @@ impl Engine {
     /// Gives the lease back.
     pub(super) fn release_lease(&mut self) {
         self.application = None;
-        self.lease_flag().set(false);
+        self.lease_held.set(false);
         if let State::Up(up) = &mut self.state {
             up.lease = None;
         }

@@ -235,7 +235,7 @@ impl Engine {
             // What the broker has not taken by now it will not take soon.
             let by = if up.session.publisher.blocked() { Duration::ZERO } else { by };
             let _ = tokio::time::timeout(by, finish).await;
-            up.session.close(HANGING_UP).await;
+            futures_util::future::join(up.session.close(HANGING_UP), self.counting.close(HANGING_UP)).await;
         }
         if let Some(Closing { reply: Some(reply), .. }) = self.closing.take() {
             let _ = reply.send(Ok(()));
@@ -279,6 +279,7 @@ pub(super) fn refuse(request: Request, error: &Error) {
         Request::Submit { reply, .. } => drop(reply.send(Err(error.clone()))),
         Request::Purge { reply, .. } | Request::Delete { reply, .. } => drop(reply.send(Err(error.clone()))),
         Request::Depths { reply, .. } => drop(reply.send(Err(error.clone()))),
+        Request::Ready { reply, .. } => drop(reply.send(Err(error.clone()))),
         Request::WalkDead { reply, .. } => drop(reply.send(Err(error.clone()))),
         _ => {}
     }

@@ -7,7 +7,8 @@
 //! ```text
 //! Request ─▶ engine ─┬─ intake ×n  (one channel a queue: deliveries in, acknowledgements out)
 //!                    ├─ moves ──▶ publish   (copies: confirmed before the original goes)
-//!                    ├─ survey, walk, depths, lease   (beside the actor, each on channels of its own)
+//!                    ├─ survey, walk, lease   (beside the actor, each on channels of its own)
+//!                    ├─ counts   (over a connection that is kept while somebody asks)
 //! Event   ◀──────────┘
 //! ```
 //!
@@ -53,6 +54,7 @@ mod acks;
 mod address;
 mod attributes;
 mod bulk;
+mod counts;
 mod dead;
 mod dead_count;
 mod end;

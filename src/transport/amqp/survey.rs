@@ -73,6 +73,7 @@ impl Horizon {
             // Whatever did not come back until now went to another node.
             (away.left, away.returned) = (0, 0);
         }
+        self.present.insert(super::ladder::name(queue, step));
         away.left += 1;
         away.last_due = away.last_due.max(now + Duration::from_millis(step));
         self.moved_at = now;

@@ -190,6 +190,11 @@ impl Topology {
         }
     }
 
+    /// Whether a queue of this name was seen or made in this session.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.known.borrow().contains(name)
+    }
+
     /// The queue turned out to be gone.
     pub(super) fn forget(&self, place: &Place) {
         self.known.borrow_mut().remove(&place.name());
@@ -374,15 +379,6 @@ impl<'a> Counter<'a> {
             Err(error) if code(&error) == Some(404) => Ok(None),
             Err(error) => Err(Fault::of(&error)),
         }
-    }
-
-    /// Messages on all steps of a queue's ladder.
-    pub(super) async fn delayed(&mut self, queue: &str) -> Result<u64, Fault> {
-        let mut sum = 0;
-        for step in ladder::STEPS {
-            sum += self.ready(&ladder::name(queue, step)).await?.unwrap_or(0);
-        }
-        Ok(sum)
     }
 }
 

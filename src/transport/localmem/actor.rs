@@ -173,6 +173,9 @@ impl Actor {
             Request::Depths { queues, reply } => {
                 answer(reply, queues.iter().map(|dead| store.depth(now, &dead.queue)).collect());
             }
+            Request::Ready { queues, reply } => {
+                answer(reply, queues.iter().map(|queue| store.depth(now, queue).ready).collect());
+            }
             Request::Purge { queue, reply } => drop(reply.send(store.purge(&queue))),
             Request::Delete { queue, reply } => drop(reply.send(store.delete(now, &queue.queue))),
             Request::Cancel { id, reply } => {

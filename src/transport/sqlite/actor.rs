@@ -18,6 +18,7 @@ use super::{
     housekeeping::Housekeeping,
     master::{Master, Stepped},
     owner::Masters,
+    reader::{Question, Reader},
     store::{Fault, Store, cause, file_error, may_pass},
     views,
     wake::{self, Bell, Caller},
@@ -44,6 +45,8 @@ pub(super) struct Actor {
     pub(super) clock: Clock,
     pub(super) caller: Caller,
     pub(super) store: Option<Store>,
+    /// Of a master, once somebody wanted something counted.
+    pub(super) reader: Option<Reader>,
     /// Kept to the end of the thread: with it end our locks.
     pub(super) masters: Option<Masters>,
     /// Asked for and not done yet.
@@ -109,6 +112,7 @@ impl Actor {
             clock: Clock::start(),
             caller: Caller::new(),
             store: None,
+            reader: None,
             masters: None,
             attach: None,
             changes: VecDeque::new(),
@@ -211,7 +215,11 @@ impl Actor {
             }
             Request::Depths { queues, reply } => {
                 self.catch_up();
-                drop(reply.send(self.depths(&queues)));
+                self.count(Question::Depths(queues, reply));
+            }
+            Request::Ready { queues, reply } => {
+                self.catch_up();
+                self.count(Question::Ready(queues, reply));
             }
             Request::KnownQueues { reply } => {
                 self.catch_up();
@@ -352,6 +360,7 @@ impl Actor {
         self.master = None;
         self.changes.clear();
         self.attach = None;
+        self.reader = None;
         self.store = None;
     }
 

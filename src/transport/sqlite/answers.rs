@@ -4,6 +4,7 @@ use super::{
     actor::{Actor, Lease},
     dead, end,
     owner::{self, lease_byte},
+    reader::{Question, Reader},
     schedule,
     store::{Fault, Store, Synchronous, cause, file_error, may_be_committed},
     submit, views,
@@ -11,7 +12,7 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     task::NewTask,
-    transport::{DeadQueue, Depth, Error, Event, Extent, ScheduleMemory, Visitor, Walked},
+    transport::{DeadQueue, Error, Event, Extent, ScheduleMemory, Visitor, Walked},
 };
 
 /// A transaction that failed.
@@ -97,15 +98,20 @@ impl Actor {
         Ok(self.store.as_mut())
     }
 
-    /// Counts queues, in one snapshot.
-    pub(super) fn depths(&mut self, queues: &[DeadQueue]) -> Result<Vec<Depth>, Error> {
-        let Some(store) = self.store_to_ask()? else { return Ok(vec![Depth::default(); queues.len()]) };
-        let count = || -> rusqlite::Result<Vec<Depth>> {
-            let snapshot = store.read().unchecked_transaction()?;
-            let now = Clock::wall();
-            queues.iter().map(|dead| views::depth(&snapshot, now, &dead.queue)).collect()
-        };
-        count().map_err(|error| store.error(&error))
+    /// Counts: where tasks are claimed, beside this thread, which a long backlog would hold up.
+    pub(super) fn count(&mut self, question: Question) {
+        if self.master.is_none() || self.refused.is_some() {
+            let store = self.store_to_ask().map(|store| store.map(|store| &*store));
+            return question.answer(store);
+        }
+        if self.reader.is_none() {
+            // Without a thread it is counted here.
+            self.reader = Reader::start(&self.path, &self.patience).ok();
+        }
+        match &self.reader {
+            Some(reader) => reader.ask(question),
+            None => question.answer(Ok(self.store.as_ref())),
+        }
     }
 
     /// The names of all queues.

@@ -201,6 +201,7 @@ impl Actor {
             wake = self.store.as_ref().and_then(|store| owner::owners(store.read()).ok()).unwrap_or_default();
         }
         self.master = None;
+        self.reader = None;
         self.store = None;
         // Others are woken when our locks are free: one of them may wait for the lease.
         self.masters = None;

@@ -5,6 +5,7 @@
 //!                           │              credit, what is due ─┤ claim what the credit allows (claim, settle)
 //!                           │                                  ▼
 //!                           ├── submit, dead, views, schedule ─▶ store ──▶ <file>
+//!                           ├── reader: counts of a master, on a thread and over a connection of its own
 //!                           ├── owner: who lives (locks on <file>.masters), whose tasks go back
 //!                           ├── wake: a datagram socket for each master, <file>.<owner>.wake
 //!                           └── housekeeping: purge, vacuum, WAL, check
@@ -29,6 +30,7 @@ mod keys;
 mod look;
 mod master;
 mod owner;
+mod reader;
 mod schedule;
 mod schema;
 mod settle;

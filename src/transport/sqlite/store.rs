@@ -80,6 +80,13 @@ impl Store {
         Self::create(path, patience).map(Some)
     }
 
+    /// A connection that only reads, to a database that is there.
+    pub(super) fn reader(path: &Path, patience: &Arc<Patience>) -> Result<Self, Fault> {
+        let store = Self::connect(path, patience)?;
+        store.connection.execute_batch("PRAGMA query_only = 1")?;
+        Ok(store)
+    }
+
     fn connect(path: &Path, patience: &Arc<Patience>) -> Result<Self, Fault> {
         if rusqlite::version_number() < OLDEST_LIBRARY {
             let cause = format!("SQLite {} can corrupt it; 3.51.3 is needed", rusqlite::version());

@@ -3,10 +3,13 @@
 use rusqlite::{Connection, params};
 
 use super::{columns::text, schema::known_queue};
-use crate::{clock::Timestamp, transport::Depth};
+use crate::{
+    clock::Timestamp,
+    transport::{DeadQueue, Depth},
+};
 
 /// Counts one queue; zeros where there is none.
-pub(super) fn depth(connection: &Connection, now: Timestamp, queue: &str) -> rusqlite::Result<Depth> {
+fn depth(connection: &Connection, now: Timestamp, queue: &str) -> rusqlite::Result<Depth> {
     let Some(queue) = known_queue(connection, queue)? else { return Ok(Depth::default()) };
     // The states are written out, so that each count is answered by the index of that state alone.
     connection
@@ -26,6 +29,25 @@ pub(super) fn depth(connection: &Connection, now: Timestamp, queue: &str) -> rus
                 failed_shared: false,
             })
         })
+}
+
+/// Counts queues, in one snapshot.
+pub(super) fn depths(connection: &Connection, now: Timestamp, queues: &[DeadQueue]) -> rusqlite::Result<Vec<Depth>> {
+    let snapshot = connection.unchecked_transaction()?;
+    queues.iter().map(|dead| depth(&snapshot, now, &dead.queue)).collect()
+}
+
+/// Counts what is due and unclaimed; 0 where there is no such queue.
+pub(super) fn ready(connection: &Connection, now: Timestamp, queues: &[String]) -> rusqlite::Result<Vec<u64>> {
+    let snapshot = connection.unchecked_transaction()?;
+    let count = |queue: &String| {
+        let Some(queue) = known_queue(&snapshot, queue)? else { return Ok(0) };
+        snapshot
+            .prepare_cached("SELECT count(*) FROM task WHERE queue = ?1 AND state = 0 AND due <= ?2")?
+            .query_row(params![queue, now.0], |row| row.get::<_, i64>(0))
+            .map(|count| count as u64)
+    };
+    queues.iter().map(count).collect()
 }
 
 /// Whether none of these queues has a task that is ready, delayed or in the hands of any master. The caller
