@@ -229,6 +229,7 @@ fn reader(app: &App, global: &Global, verb: &Workers, config: &Config, level: Le
         }
         let queue = |queue: &Queue| (queue_plan(&config, queue), launch(&config, queue, level));
         Ok(Fresh {
+            names: config.known_queues(),
             queues: config.queues.iter().map(queue).collect(),
             supervisor: config.supervisor,
             schedules: scheduler.then(|| config.schedules.clone()),
@@ -275,7 +276,9 @@ fn choose(config: &mut Config, queues: &[String], processes: Option<u32>) -> Res
         }
     }
     if !queues.is_empty() {
-        config.queues.retain(|queue| queues.contains(&queue.name));
+        // The others are worked elsewhere, as those that are disabled.
+        let others = config.queues.extract_if(.., |queue| !queues.contains(&queue.name));
+        config.disabled.extend(others.map(|queue| queue.name));
     }
     if let Some(most) = processes {
         for queue in &mut config.queues {
@@ -331,6 +334,7 @@ pub(super) fn plan_of(config: &Config, queues: Vec<QueuePlan>, level: Level) -> 
         seed: std::hash::RandomState::new().build_hasher().finish(),
         remember: matches!(config.transport, Uri::Amqp(_)).then_some(REMEMBERED),
         foreign_names: matches!(config.transport, Uri::Amqp(_)),
+        names: config.known_queues(),
         structured: false,
         log_level: level,
     }

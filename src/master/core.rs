@@ -56,6 +56,8 @@ pub struct Core {
     pub(super) unsettled: HashMap<Handle, Owed>,
     pub(super) memory: Option<Memory>,
     pub(super) locks: Locks,
+    /// Queues that workers submitted to: whether anybody works one is looked up once.
+    pub(super) submitted_to: std::collections::HashSet<String>,
     /// What was started of late of queues that are gone: in the settings again, they have no more starts than their rate.
     pub(super) left_rates: HashMap<String, pool::Window>,
     pub(super) session: u32,
@@ -124,6 +126,7 @@ impl Core {
         Self {
             memory: plan.remember.map(Memory::new),
             locks: Locks::default(),
+            submitted_to: std::collections::HashSet::new(),
             left_rates: HashMap::new(),
             dice: plan.seed | 1,
             plan,

@@ -327,6 +327,8 @@ pub struct Plan {
     pub remember: Option<std::time::Duration>,
     /// There may be queues of others, with any name.
     pub foreign_names: bool,
+    /// The queues that the settings name, also those that this master does not work.
+    pub names: config::Names,
     /// The log's form says what each line is about.
     pub structured: bool,
     /// The most detailed level that is logged; lines below it are not even made.
@@ -348,6 +350,7 @@ impl Plan {
             seed: 1,
             remember: None,
             foreign_names: false,
+            names: config::Names::default(),
             structured: false,
             log_level: Level::Error,
         }
@@ -386,4 +389,6 @@ pub struct Settings {
     pub supervisor: config::Supervisor,
     /// A timer of schedules runs beside the core.
     pub scheduler: bool,
+    /// The queues that they name.
+    pub names: config::Names,
 }

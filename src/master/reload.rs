@@ -59,6 +59,8 @@ impl Core {
             self.begin_pings();
         }
         self.plan.scheduler = settings.scheduler;
+        self.plan.names = settings.names;
+        self.submitted_to.clear();
         let reload = self.reload.get_or_insert_default();
         (reload.is_ready, reload.has_moved) = (false, true);
         let mut changes = Changes::default();

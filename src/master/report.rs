@@ -13,7 +13,7 @@ use crate::{
     frames::{FromWorker, PROTOCOL, Ready},
     limits,
     logging::Level,
-    outcome::Outcome,
+    outcome::{FollowUp, Outcome},
     task::{Settlement, is_delay_queue_name, is_foreign_queue_name, is_queue_name},
     transport::DeadQueue,
 };
@@ -138,6 +138,9 @@ impl Core {
         self.slots[worker.slot].failures = 0;
         let took = self.left_hands(&hand);
         let outcome = self.checked(outcome);
+        if let Outcome::Done { submit } = &outcome {
+            self.tell_unknown(submit);
+        }
         self.log_outcome(worker.slot, &outcome);
         self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
@@ -261,6 +264,20 @@ impl Core {
         match submit.iter().find_map(|task| objection(&task.queue)) {
             Some(error) => Outcome::Error { error, detail: String::new() },
             None => outcome,
+        }
+    }
+
+    /// Says, once for each, that a follow-up goes to a queue that no settings name: perhaps nobody works it. Workers may make up
+    /// names without end; of so many that they are forgotten here, nothing more is said.
+    fn tell_unknown(&mut self, submit: &[FollowUp]) {
+        for task in submit {
+            if self.submitted_to.len() >= limits::KNOWN_QUEUES || self.submitted_to.contains(&task.queue) {
+                continue;
+            }
+            self.submitted_to.insert(task.queue.clone());
+            if let Some(text) = self.plan.names.unknown(&task.queue) {
+                self.log(Level::Warning, || format!("A task was submitted to a queue that nobody may work: {text}"));
+            }
         }
     }
 

@@ -21,6 +21,8 @@ use crate::{
 pub struct Fresh {
     /// The queues to work, with what to start for each.
     pub queues: Vec<(event::QueuePlan, Launch)>,
+    /// The queues that the settings name.
+    pub names: config::Names,
     /// Limits of the master.
     pub supervisor: config::Supervisor,
     /// The schedules; `None` where this master is not to be their scheduler.
@@ -79,8 +81,8 @@ impl Shell {
         if let Some(schedules) = fresh.schedules {
             self.reschedule(schedules);
         }
-        let settings =
-            Box::new(event::Settings { queues, supervisor: fresh.supervisor, scheduler: self.timer.is_some() });
+        let (names, scheduler) = (fresh.names, self.timer.is_some());
+        let settings = Box::new(event::Settings { queues, supervisor: fresh.supervisor, scheduler, names });
         self.handle(event::Event::SettingsRead { number, wait, by: by.to_owned(), settings });
         self.launches.retain(|number, _| used.contains(number));
     }

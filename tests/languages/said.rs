@@ -56,6 +56,22 @@ fn a_worker_that_submits_too_much_fails_its_task() {
 }
 
 #[test]
+fn a_queue_that_nobody_works_is_told_once() {
+    let demo = demo(&Place::sqlite());
+    for queue in ["fooo", "fooo", "foo"] {
+        let say =
+            format!(r#"{{"done":{{"id":"@","submit":[{{"queue":"{queue}","payload":{{"say":"I","long":{{}}}}}}]}}}}"#);
+        demo.submit("foo", &json!({ "say": say.replace('I', r#"{\"done\":{\"id\":\"@\"}}"#) }).to_string());
+    }
+    let run = demo.run(&["workers", "--halt-when-empty"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let told = "A task was submitted to a queue that nobody may work: no configured queue is named \"fooo\"; did you mean \"foo\"?";
+    assert_eq!(run.stdout.matches(told).count(), 1, "{}", run.stdout);
+    assert_eq!(run.stdout.matches("nobody may work").count(), 1, "{}", run.stdout);
+    assert_eq!(demo.depth("fooo")["ready"], 2);
+}
+
+#[test]
 fn half_a_character_is_shown_as_such_and_breaks_nothing() {
     for place in Place::all() {
         let demo = demo(&place);

@@ -92,7 +92,7 @@ impl World {
         }
         let supervisor = self.settings.plan.supervisor;
         let scheduler = self.settings.plan.scheduler && !self.watch.scheduler_stopped;
-        let settings = Box::new(Settings { queues, supervisor, scheduler });
+        let settings = Box::new(Settings { queues, supervisor, scheduler, names: asynctask::config::Names::default() });
         self.watch.reloads.waiting.insert(number);
         let same =
             |queue: &usize| self.watch.reloads.wanted.contains(queue) && before[*queue] == self.settings.queues[*queue];

@@ -201,6 +201,7 @@ fn draw_plan(dice: &mut Dice, seed: u64) -> Plan {
     let queues = (0..dice.between(1, 3)).map(|number| draw_queue(dice, &format!("q{number}"))).collect();
     Plan {
         foreign_names: false,
+        names: asynctask::config::Names::default(),
         queues,
         supervisor: Supervisor {
             grace: Duration::from_millis(dice.pick(&[0, 500, 5_000, 30_000])),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     clock::Now,
-    config::{Queue, Supervisor},
+    config::{Names, Queue, Supervisor},
     frames::{FromWorker, PROTOCOL, Ready, Wants},
     master::event::{Ended, Event, Plan, QueuePlan, Settings, Signal},
     task::{Accepts, Delivery, Exit, Handle, QueueIndex, Settlement, Task},
@@ -135,7 +135,12 @@ fn another_distance_of_pings_begins_the_rounds_anew() {
     let mut world = World::new();
     world.at = Duration::from_secs(10);
     let supervisor = Supervisor { ping: Duration::from_secs(5), ..world.core.plan.supervisor };
-    let settings = Box::new(Settings { queues: world.core.plan.queues.clone(), supervisor, scheduler: false });
+    let settings = Box::new(Settings {
+        queues: world.core.plan.queues.clone(),
+        supervisor,
+        scheduler: false,
+        names: Names::default(),
+    });
     world.tell(Event::SettingsRead { number: None, wait: false, by: String::new(), settings });
     assert_eq!(world.core.next_deadline(), Some(Instant::from_start(Duration::from_secs(15))));
     assert_eq!(world.at(15), ["ping 0", "ping 1"]);
