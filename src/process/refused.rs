@@ -148,7 +148,7 @@ fn elf_bytes(head: &[u8]) -> Option<u64> {
         let at = usize::try_from(table.checked_add(entry * size)?).ok()?;
         // A table that stands further behind than was read is not looked at.
         let (Some(kind), Some(offset), Some(length)) =
-            (number(at, 4), number(at.checked_add(8)?, 8), number(at + 32, 8))
+            (number(at, 4), number(at.checked_add(8)?, 8), number(at.checked_add(32)?, 8))
         else {
             break;
         };

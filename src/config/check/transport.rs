@@ -110,6 +110,11 @@ pub(super) fn variables(top: &Section<'_>, sources: &Sources) -> Vec<String> {
     };
     let mut names: Vec<String> = Vec::new();
     for node in nodes {
+        // A path is no secret, and what it was made of, HOME perhaps, is what workers need.
+        let is_path = |text: &String| ["sqlite:", "localmem:"].iter().any(|scheme| text.starts_with(scheme));
+        if matches!(&node.value, Value::Text(text) if is_path(text)) {
+            continue;
+        }
         let parts = node.written.iter().flat_map(|written| written.split("${").skip(1));
         let name = |part: &str| {
             let end = part.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
