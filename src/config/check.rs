@@ -54,7 +54,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config 
     queues::check_names(&top, &queues, &disabled);
     queues::check_for_transport(&top, &queues, &uri);
     for key in ["workers_poll_interval", "workers_check_child_interval"] {
-        // Milliseconds, of the seed. Nothing polls, so there is nothing to set.
+        // Milliseconds. Nothing polls, so there is nothing to set.
         top.get(key).map(|item| item.integer(1, u32::MAX));
     }
     let control = top.section("control", &["socket"]);

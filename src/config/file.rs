@@ -1,6 +1,6 @@
 //! What was typed: reading files and options into layers, and laying one over the other.
 //!
-//! Nothing here knows what a key means, but for three things that merging cannot do without: the seed's prefix,
+//! Nothing here knows what a key means, but for three things that merging cannot do without: the long prefix,
 //! the short form of a queue, and that schedules add up.
 
 use std::{
@@ -23,7 +23,7 @@ use super::{
 /// Larger files are not settings.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The prefix of the seed's settings.
+/// The prefix that settings may have, for files that hold those of several programs.
 const PREFIX: &str = "asynctask_";
 
 /// Where settings come from.
@@ -217,7 +217,7 @@ fn read_bounded(path: &Path, at_once: bool) -> Result<String, String> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// Takes the seed's prefix off the keys at the top, and makes maps of the short forms of queues.
+/// Takes that prefix off the keys at the top, and makes maps of the short forms of queues.
 fn canonical(entries: Vec<Entry>, report: &Report) -> Vec<Entry> {
     let mut result: Vec<Entry> = Vec::new();
     for mut entry in entries {

@@ -1,6 +1,6 @@
 //! The fields of a schedule and the moments they name. Pure: time is an argument.
 //!
-//! The fields mean exactly what they mean to the `cron` trigger of `APScheduler` 3, which the seed used: Monday is
+//! The fields mean exactly what they mean to the `cron` trigger of `APScheduler` 3, which files of older systems are written for: Monday is
 //! 0, `week` is the ISO week, `day` and `day_of_week` must both match, fields below the least significant one
 //! given take their minimum and all others are `*`.
 //!

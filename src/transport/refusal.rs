@@ -34,7 +34,7 @@ pub(super) fn hint(cause: &str) -> &'static str {
         ),
         (
             &["connection limit", "connections limit", "limit of connections"],
-            "a master takes two connections and each command one: raise the limit on connections of this user or virtual \
+            "a master takes two connections, one more while it is looked at, one more with --scheduler, and each command one: raise the limit on connections of this user or virtual \
              host, or end others",
         ),
         (&["queue limit", "queues limit"], "raise the limit on queues of this virtual host, or delete others"),

@@ -7,7 +7,8 @@
 //! ```text
 //! Request ─▶ engine ─┬─ intake ×n  (one channel a queue: deliveries in, acknowledgements out)
 //!                    ├─ moves ──▶ publish   (copies: confirmed before the original goes)
-//!                    ├─ survey, walk, lease   (beside the actor, each on channels of its own)
+//!                    ├─ survey, walk   (beside the actor, each on channels of its own)
+//!                    ├─ lease    (on a connection of its own, which can be lost alone)
 //!                    ├─ counts   (over a connection that is kept while somebody asks)
 //! Event   ◀──────────┘
 //! ```
