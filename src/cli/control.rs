@@ -162,7 +162,10 @@ fn overview(status: &Value) -> String {
             Value::Null => "-".to_owned(),
             task => format!("{} ({:.1} s)", text(&task["id"]), task["age_seconds"].as_f64().unwrap_or_default()),
         };
-        let names = ["slot", "pid", "state"].map(|name| dash(&slot[name]));
+        let mut names = ["slot", "pid", "state"].map(|name| dash(&slot[name]));
+        if slot["stopped"] == true {
+            names[2].push_str(", stopped");
+        }
         let counts = ["done", "failed", "restarts", "last_exit"].map(|name| dash(&slot[name]));
         [names.to_vec(), vec![task], counts.to_vec()].concat()
     };

@@ -33,6 +33,7 @@ mod shutdown;
 mod slot;
 mod stall;
 mod steer;
+mod stopped;
 mod timers;
 mod unavailable;
 mod unique;
@@ -42,7 +43,7 @@ mod workers;
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     rc::Rc,
     time::Duration,
@@ -217,6 +218,8 @@ struct Shell {
     log_level: Option<Level>,
     workers: Vec<Option<Rc<Worker>>>,
     pids: HashMap<u32, WorkerId>,
+    /// Of these, who is stopped by a signal.
+    stopped: HashSet<u32>,
     /// Commands that wait for the core's answer, by number.
     asked: HashMap<u64, Asked>,
     commands: u64,
@@ -271,6 +274,7 @@ impl Shell {
             log_level: None,
             workers: Vec::new(),
             pids: HashMap::new(),
+            stopped: HashSet::new(),
             asked: HashMap::new(),
             commands: 0,
             uri: run.uri,
@@ -431,6 +435,7 @@ impl Shell {
         }
         if arrived.contains(&Signal::Child) {
             self.reap();
+            self.tell_stopped();
         }
     }
 
@@ -457,6 +462,7 @@ impl Shell {
 
     fn reaped(&mut self, ended: process::Ended) {
         let Some(id) = self.pids.remove(&ended.pid) else { return };
+        self.stopped.remove(&ended.pid);
         // Of a process that could not be watched nothing is here: the core was told that it did not start.
         let Some(place) = self.workers.get_mut(id.slot) else { return };
         let Some(worker) = place.take_if(|worker| worker.id == id) else { return };

@@ -147,6 +147,11 @@ impl Worker {
     }
 
     /// Writes a frame, at once as far as the socket takes it.
+    /// The name of its slot.
+    pub(super) fn slot(&self) -> &str {
+        self.about.slot.as_deref().unwrap_or_default()
+    }
+
     pub(super) fn send(&self, frame: &[u8]) {
         if self.broken.get() {
             self.undelivered.set(true);

@@ -39,7 +39,7 @@ pub use self::{
     limits::OomWatch,
     link::Link,
     ready::{Room, Watch},
-    reap::{Ended, kill_group, next_exit},
+    reap::{Ended, kill_group, next_exit, next_stop},
     signals::{Signal, Signals},
     spawn::{Environment, FRAME_FD, Program, Spawned, SpawnedOnce, reserve_frame_fd, spawn, spawn_once, spawn_task},
     terms::PayloadFile,

@@ -57,6 +57,26 @@ pub fn next_exit(mut is_ours: impl FnMut(u32) -> bool) -> io::Result<Option<Ende
     Ok(None)
 }
 
+/// A child that was stopped, or goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StopChange {
+    /// Whose.
+    pub pid: u32,
+    /// What stopped it; `None`: it goes on.
+    pub signal: Option<String>,
+}
+
+/// The next child that was stopped or goes on since the last call, or `None`; to be called after SIGCHLD, too. Ends are
+/// not looked at and stay for [`next_exit`].
+pub fn next_stop() -> io::Result<Option<StopChange>> {
+    let flags = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG;
+    let Some(told) = wait_for_any(flags)? else { return Ok(None) };
+    // SAFETY: waitid has filled both for a child.
+    let (pid, status) = unsafe { (told.si_pid(), told.si_status()) };
+    let signal = (told.si_code == libc::CLD_STOPPED).then(|| signal_name(status));
+    Ok(u32::try_from(pid).ok().map(|pid| StopChange { pid, signal }))
+}
+
 /// Sends a signal to a worker and all of its process group. Whether there was anybody to get it.
 ///
 /// Only for a worker that [`next_exit`] has not told about yet: afterwards its number can belong to others.
@@ -89,18 +109,24 @@ fn kill(pid: u32, signal: Signal) -> io::Result<bool> {
     }
 }
 
-/// A child that has ended and is not reaped yet; it stays so. Not nix's `waitid`, which fails on a death by a
-/// real-time signal without telling whose.
+/// A child that has ended and is not reaped yet; it stays so.
 fn first_dead() -> io::Result<Option<u32>> {
-    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let told = wait_for_any(libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?;
+    // SAFETY: waitid has filled it for a child.
+    Ok(told.and_then(|told| u32::try_from(unsafe { told.si_pid() }).ok()))
+}
+
+/// waitid(2) for all children, with WNOHANG. Not nix's, which fails on a death by a real-time signal without telling whose.
+fn wait_for_any(flags: c_int) -> io::Result<Option<libc::siginfo_t>> {
     loop {
         let mut told = MaybeUninit::<libc::siginfo_t>::zeroed();
         // SAFETY: the pointer is to a siginfo_t of ours, which the kernel fills or leaves zeroed.
         let result = unsafe { libc::waitid(libc::P_ALL, 0, told.as_mut_ptr(), flags) };
         if result == 0 {
-            // SAFETY: all zeroes is a valid siginfo_t, and si_pid is what waitid sets (zero: nobody has ended).
-            let pid = unsafe { told.assume_init().si_pid() };
-            return Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0));
+            // SAFETY: all zeroes is a valid siginfo_t.
+            let told = unsafe { told.assume_init() };
+            // SAFETY: si_pid is what waitid sets; zero: there is nobody.
+            return Ok((unsafe { told.si_pid() } != 0).then_some(told));
         }
         match Errno::last() {
             Errno::EINTR => {}

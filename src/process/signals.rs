@@ -38,7 +38,8 @@ pub enum Signal {
     HangUp,
     /// SIGUSR1.
     User1,
-    /// SIGCHLD: at least one child has ended; ask [`next_exit`](super::next_exit) until it says `None`.
+    /// SIGCHLD: at least one child has ended, was stopped or goes on; ask [`next_exit`](super::next_exit) and
+    /// [`next_stop`](super::next_stop) until they say `None`.
     Child,
 }
 

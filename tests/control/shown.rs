@@ -1,5 +1,6 @@
 //! `status` and `health`.
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
@@ -57,7 +58,7 @@ fn status_has_the_shape_that_is_promised() {
         });
         let queue = json!({
             "kind": "text", "state": "text", "ready": "number", "delayed": "number", "in_hand": "number",
-            "failed": "number", "done": "number", "slots": [slot],
+            "failed": "number", "done": "number", "unavailable": "null", "slots": [slot],
         });
         let expected = json!({
             "pid": "number", "version": "text", "state": "text", "uptime_seconds": "float",
@@ -91,6 +92,50 @@ fn status_has_the_shape_that_is_promised() {
         crate::told(demo, &["stop"]);
         ends_with(master, 0);
     });
+}
+
+#[test]
+fn a_worker_that_is_stopped_is_told_and_ended_by_its_time_limit() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.write(
+        "asynctask.yaml",
+        "workers: { foo: { worker: once, timeout: 1h }, limited: { worker: once, timeout: 1s } }
+kinds: { once: { command: [sleep, '600'], mode: once } }\n",
+    );
+    let mut master = demo.start_configured(&[]);
+    master.expect("Starting; queue=limited");
+    let slot = |queue: &str| status(&demo)["queues"][queue]["slots"][0].clone();
+    let stop = |pid: i32, signal: Signal| {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("it is there");
+    };
+    let pid_of = |queue: &str| {
+        until("the process is not there", || slot(queue)["state"] == "busy" && slot(queue)["pid"].is_u64());
+        i32::try_from(slot(queue)["pid"].as_i64().expect("a pid")).expect("a pid")
+    };
+    demo.submit("foo", "1");
+    let pid = pid_of("foo");
+    assert_eq!(slot("foo").get("stopped"), None);
+    stop(pid, Signal::SIGSTOP);
+    master.expect(&format!("foo[1] (pid {pid}) was stopped by SIGSTOP"));
+    assert_eq!((&slot("foo")["state"], &slot("foo")["stopped"]), (&"busy".into(), &true.into()));
+    let table = demo.run(&["status"]).stdout;
+    assert!(table.contains("busy, stopped"), "{table}");
+    stop(pid, Signal::SIGCONT);
+    master.expect(&format!("foo[1] (pid {pid}) goes on"));
+    assert_eq!(slot("foo").get("stopped"), None);
+    stop(pid, Signal::SIGSTOP);
+    master.expect(&format!("foo[1] (pid {pid}) was stopped by SIGSTOP"));
+
+    demo.submit("limited", "1");
+    stop(pid_of("limited"), Signal::SIGSTOP);
+    master.expect("limited[1] (pid");
+    until("its time limit does not end it", || !demo.dead_letters("limited").is_empty());
+    assert_eq!(demo.dead_letters("limited")[0]["reason"], "timeout");
+    until("the place is not open again", || slot("limited")["state"] == "idle");
+    assert_eq!(slot("limited").get("stopped"), None);
+    // The other one does not hear the TERM of an interruption.
+    told(&demo, &["stop", "--now"]);
+    ends_with(master, 82);
 }
 
 #[test]
@@ -145,7 +190,7 @@ fn a_signal_writes_the_status_to_the_log() {
     let id = demo.submit("bar", "1");
     until("the task is not done", || status(&demo)["queues"]["bar"]["done"] == 1);
     crate::until_slots(&demo, "idle", 2);
-    master.signal(nix::sys::signal::Signal::SIGUSR1);
+    master.signal(Signal::SIGUSR1);
     master.expect("2 queues, 3/3 workers, 0 tasks in hand, 0 parked, 1 restarts");
     master
         .expect("queue foo (demo_sleep_worker): running, 0 tasks in workers' hands, 0 delivered and not begun, 0 done");
