@@ -196,6 +196,15 @@ fn the_program_for_masters_says_what_to_type() {
 
 // Submitting.
 
+#[test]
+fn a_worker_that_goes_away_with_success_is_asked_whether_it_daemonizes() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.write("asynctask.yaml", "kinds: { gone: { command: ['true'] } }\nworkers: { foo: gone }\n");
+    let run = demo.run(&["workers", "--halt-when-empty"]);
+    assert_eq!(run.code, 1, "{}", run.stdout);
+    assert!(run.stdout.contains("foo[1]: does it daemonize? A worker stays in the foreground\n"), "{}", run.stdout);
+}
+
 /// Variables are bytes, and so are folders and programs: all commands work, and workers get what the master got.
 #[test]
 fn an_environment_need_not_be_text() {

@@ -59,6 +59,44 @@ fn another_user_with_its_groups_and_its_home() {
 }
 
 #[test]
+fn a_number_needs_no_entry() {
+    if !is_root() {
+        return;
+    }
+    let script = "echo is $(id -u) $(id -g) $(id -G) $HOME";
+    let run = drained(&sh(", user: 65511", script));
+    assert!(run.stdout.contains("is 65511 65511 65511 /\n"), "{}", run.stdout);
+    let run = drained(&sh(", user: '65511', group: 65512", script));
+    assert!(run.stdout.contains("is 65511 65512 65512 /\n"), "{}", run.stdout);
+}
+
+#[test]
+fn another_user_opens_its_output_and_its_payload() {
+    if !is_root() {
+        return;
+    }
+    for user in ["nobody", "65511"] {
+        let demo = sh(&format!(", user: {user}"), "echo one > /dev/stdout; echo two > /dev/stderr; echo t=$TMPDIR.");
+        demo.submit("foo", "1");
+        // A folder that is the master's alone, as libpam-tmpdir makes them.
+        let run = |demo: &Demo| {
+            let mut command = demo.command(&["workers", "--halt-when-empty"]);
+            let output = command.env("TMPDIR", demo.folder.path()).output().expect("it runs");
+            (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        let (code, text) = run(&demo);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("\none\ntwo\nt=.\n"), "{text}");
+        let demo = sh(&format!(", user: {user}, input: file"), "cat $1; echo .");
+        demo.submit("foo", "{\"n\":1}");
+        let (code, text) = run(&demo);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("{\"n\":1}.\n"), "{text}");
+        assert!(demo.dead_letters("foo").is_empty());
+    }
+}
+
+#[test]
 fn another_user_dies_with_the_master_and_can_be_killed() {
     if !is_root() {
         return;
@@ -160,7 +198,7 @@ fn mistakes_have_their_place() {
         assert_eq!(wrong(settings), (format!("kinds.kind.{path}"), message.to_owned()));
     };
     said("user: no-such-user", "user", "there is no user \"no-such-user\" on this system");
-    said("user: 4294967", "user", "there is no user 4294967 on this system");
+    said("user: 4294967295", "user", "there is no user 4294967295 on this system");
     said("group: [a]", "group", "expected a group's name or number, not a list");
     said("group: no-such-group", "group", "there is no group \"no-such-group\" on this system");
     said("umask: 9", "umask", "expected three or four octal digits such as 027, not 9");

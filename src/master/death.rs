@@ -302,6 +302,9 @@ impl Core {
             let said = if last.is_empty() { String::new() } else { format!("; its last line: {last}") };
             format!("{name} (pid {pid}): {exit} {when}{said}")
         });
+        if !life.was_ready && matches!(exit, Exit::Code { code: 0 }) {
+            self.log(Level::Error, || format!("{name}: does it daemonize? A worker stays in the foreground"));
+        }
     }
 
     fn wait_before_restart(&mut self, slot: usize) {

@@ -16,7 +16,7 @@ use std::{
     io::{self, Seek, Write},
     os::{
         fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd},
-        unix::{net::UnixStream, process::CommandExt},
+        unix::{fs::fchown, net::UnixStream, process::CommandExt},
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -203,6 +203,13 @@ fn start(
     let flags = OFlag::from_bits_retain(fcntl(&output, FcntlArg::F_GETFL)?);
     fcntl(&output, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
 
+    // Who opens /dev/stdout opens the pipe anew, as its user.
+    if let Program::Command { terms, .. } = program
+        && let Some((user, group)) = terms::owner(terms)
+    {
+        fchown(&theirs, user, group)
+            .map_err(|error| io::Error::new(error.kind(), format!("its output pipe: {error}")))?;
+    }
     let variables = variables(program, environment, frames.is_some());
     let (mut command, exec) = command(program, environment, &variables)?;
     command.stdin(stdin).stdout(theirs.try_clone()?).stderr(theirs);

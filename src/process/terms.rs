@@ -2,10 +2,10 @@
 //! system calls.
 
 use std::{
-    ffi::CString,
+    ffi::{CString, OsStr},
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, fchown},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -105,6 +105,8 @@ fn identity(terms: &Terms) -> io::Result<Option<Identity>> {
         return Ok(None);
     }
     let groups = match &terms.user {
+        // Without an entry it is in no other groups.
+        Some(user) if user.name.parse() == Ok(user.id) => vec![group],
         Some(user) => {
             let name = CString::new(user.name.as_str())?;
             getgrouplist(&name, Gid::from_raw(group))?.into_iter().map(Gid::as_raw).collect()
@@ -135,6 +137,10 @@ fn limits(limits: &Limits) -> io::Result<Vec<(c_int, rlimit)>> {
 /// What the program sees of the master's environment, and whose it is.
 pub(super) fn variables(terms: &Terms) -> Variables {
     let mut variables: Variables = std::env::vars_os().collect();
+    if terms.user.as_ref().is_some_and(|user| user.id != geteuid().as_raw()) {
+        // The master's own is often closed to others.
+        variables.remove(OsStr::new("TMPDIR"));
+    }
     if let Some(names) = &terms.pass_env {
         // Without PATH a program without a slash would not be found.
         variables.retain(|name, _| name == "PATH" || names.iter().any(|other| name == other.as_str()));
@@ -144,6 +150,41 @@ pub(super) fn variables(terms: &Terms) -> Variables {
         variables.extend(["USER", "LOGNAME"].map(|name| (name.into(), user.name.clone().into())));
     }
     variables
+}
+
+/// To whom belongs what is made for the program, if not to this process's user.
+pub(super) fn owner(terms: &Terms) -> Option<(Option<u32>, Option<u32>)> {
+    let user = terms.user.as_ref().filter(|user| user.id != geteuid().as_raw())?;
+    Some((Some(user.id), Some(terms.group.as_ref().map_or(user.group, |(_, number)| *number))))
+}
+
+/// Where a payload's file is put: the folder for temporary files, and for another user who may not enter that `/tmp`.
+///
+/// # Errors
+/// If there is none that the user can enter.
+fn folder(terms: &Terms) -> io::Result<PathBuf> {
+    let own = std::env::temp_dir();
+    let Some((Some(user), Some(group))) = owner(terms) else { return Ok(own) };
+    let can_enter = |folder: &PathBuf| {
+        let Ok(folder) = folder.canonicalize() else { return false };
+        folder.ancestors().all(|folder| {
+            std::fs::metadata(folder).is_ok_and(|meta| {
+                let bit = if meta.uid() == user {
+                    0o100
+                } else if meta.gid() == group {
+                    0o010
+                } else {
+                    0o001
+                };
+                meta.mode() & bit != 0
+            })
+        })
+    };
+    let shown = own.display().to_string();
+    [own, PathBuf::from("/tmp")].into_iter().find(can_enter).ok_or_else(|| {
+        let text = format!("its user may enter neither {shown} nor /tmp, where the file of its payload would be");
+        io::Error::new(io::ErrorKind::PermissionDenied, text)
+    })
 }
 
 /// A payload as a file that its program can read and nobody else. Removed when dropped.
@@ -158,12 +199,18 @@ impl PayloadFile {
     pub fn write(payload: &[u8], terms: &Terms) -> io::Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let (file, path) = create(&std::env::temp_dir(), number)?;
-        let mut file = file;
+        let folder = folder(terms)?;
+        let explained = |error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot write its payload into a file in {}: {error}", folder.display()),
+            )
+        };
+        let (mut file, path) = create(&folder, number).map_err(explained)?;
         let path = Self(path);
-        file.write_all(payload)?;
-        if let Some(user) = terms.user.as_ref().filter(|user| user.id != geteuid().as_raw()) {
-            fchown(&file, Some(user.id), Some(user.group))?;
+        file.write_all(payload).map_err(explained)?;
+        if let Some((user, group)) = owner(terms) {
+            fchown(&file, user, group).map_err(explained)?;
         }
         Ok(path)
     }

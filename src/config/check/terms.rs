@@ -31,12 +31,14 @@ pub(super) fn read(section: &Section<'_>, mode: Mode) -> Terms {
 
 fn user(item: &Item<'_>) -> Option<terms::User> {
     let Some(name) = item.word() else { return item.expected("a user's name or number") };
-    let found = match name.parse() {
-        Ok(number) => User::from_uid(Uid::from_raw(number)),
-        Err(_) => User::from_name(&name),
-    };
+    let number = name.parse().ok();
+    let found = number.map_or_else(|| User::from_name(&name), |number| User::from_uid(Uid::from_raw(number)));
     if let Ok(Some(user)) = found {
         return Some(terms::User { name: user.name, id: user.uid.as_raw(), group: user.gid.as_raw(), home: user.dir });
+    }
+    // In containers numbers that nobody has a name for are the rule. -1 means "as it is" to the kernel.
+    if let Some(id) = number.filter(|number| *number != u32::MAX) {
+        return Some(terms::User { name, id, group: id, home: "/".into() });
     }
     item.problem(format!("there is no user {} on this system", item.shown()), None);
     None
@@ -44,12 +46,13 @@ fn user(item: &Item<'_>) -> Option<terms::User> {
 
 fn group(item: &Item<'_>) -> Option<(String, u32)> {
     let Some(name) = item.word() else { return item.expected("a group's name or number") };
-    let found = match name.parse() {
-        Ok(number) => Group::from_gid(Gid::from_raw(number)),
-        Err(_) => Group::from_name(&name),
-    };
+    let number = name.parse().ok();
+    let found = number.map_or_else(|| Group::from_name(&name), |number| Group::from_gid(Gid::from_raw(number)));
     if let Ok(Some(group)) = found {
         return Some((group.name, group.gid.as_raw()));
+    }
+    if let Some(number) = number.filter(|number| *number != u32::MAX) {
+        return Some((name, number));
     }
     item.problem(format!("there is no group {} on this system", item.shown()), None);
     None
