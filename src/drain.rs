@@ -296,6 +296,7 @@ impl Drain {
                         self.stalled.get_or_insert((now, error.clone()));
                     }
                     Event::Resumed => self.stalled = None,
+                    Event::Stuck { error, tasks: 1.., .. } => self.worker.log(Level::Warning, error),
                     _ => {}
                 }
                 Ok(Some(event))

@@ -17,6 +17,8 @@ mod load;
 mod party;
 #[path = "amqp/refused.rs"]
 mod refused;
+#[path = "amqp/stuck.rs"]
+mod stuck;
 #[path = "amqp/tls.rs"]
 mod tls;
 #[path = "amqp/unavailable.rs"]

@@ -21,7 +21,8 @@
 //! | a queue loses tasks by the way it was declared | a warning at the start with its name and the reason; a stream is refused | `unfit::queues_that_…`, `unfit::a_stream_…` |
 //! | a queue cannot be worked (exclusive consumer, no permission, absent and `declare: passive`, its channel closed) | it is unavailable, shown and tried again; the others are worked; halt mode: 69 after 30 s | `unavailable`, `control/unavailable.rs`, `amqp/unavailable.rs`, `simulation` |
 //! | a delay queue or `_failed` is deleted | made again when it is missed | `cut::a_delay_queue_deleted_…` |
-//! | `_failed` is full | dead letters are kept in their queue and offered again; a stop ends | `cut::dead_letters_that_are_not_taken_…` |
+//! | `_failed` is full or forbidden | dead letters are kept in their queue and offered again, the others are worked; said once, shown, a stop ends; halt mode: 69 after 30 s | `cut::dead_letters_that_are_not_taken_…`, `unavailable::a_run_that_halts_ends_without_…`, `control/unavailable.rs`, `amqp/stuck.rs` |
+//! | the queue of a follow-up is full | after some seconds its task has failed, and is retried or dead-lettered | `amqp/stuck.rs` |
 //! | memory alarm | acknowledgements go on, retries wait, a stop ends; what was sent into the alarm may be there twice, by one id | `alarm` |
 //! | two tasks have one id | both are done, also across a lost connection | `cut::two_tasks_…`, `cut::a_connection_lost_…` |
 //! | a foreign message with every property there is, headers up to the brim | retried and dead-lettered, body untouched, routed nowhere else | `hostile` |

@@ -34,6 +34,7 @@ impl Core {
             state: self.queue_state(index),
             in_hand: pool.in_hand,
             waiting: pool.waiting.len(),
+            stuck: pool.stuck.tasks(),
             slots,
             counts: pool.counts.clone(),
         }

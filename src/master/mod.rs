@@ -34,6 +34,7 @@ mod slot;
 mod stall;
 mod steer;
 mod stopped;
+mod stuck;
 mod timers;
 mod unavailable;
 mod unique;

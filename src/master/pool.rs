@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{event::QueuePlan, pace::Pace, unique::Waiting};
+use super::{event::QueuePlan, pace::Pace, stuck::Stuck, unique::Waiting};
 use crate::{
     clock::Instant,
     config::{Breaker, Rate},
@@ -71,6 +71,8 @@ pub(super) struct Pool {
     pub(super) since: u32,
     /// The transport cannot work it for now.
     pub(super) trouble: Option<Trouble>,
+    /// What keeps tasks that have ended from being settled.
+    pub(super) stuck: Stuck,
     /// A worker of this queue was ready once: tasks can be done here.
     pub(super) proven: bool,
     pub(super) starts: Starts,
@@ -186,6 +188,7 @@ impl Pool {
             first: First::Awaited,
             since: 0,
             trouble: None,
+            stuck: Stuck::default(),
             proven: false,
             starts: Starts::default(),
             row: Row::default(),

@@ -62,6 +62,7 @@ impl Core {
             Told::QueueUnavailable { queue, error, again_in, void } => {
                 self.queue_unavailable(queue.0, &error, again_in, &void);
             }
+            Told::Stuck { queue, by, error, tasks } => self.queue_stuck(queue.0, &by, &error, tasks),
             Told::QueueRemoved { queue } => self.queue_removed(queue.0),
             Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
             Told::Warning(text) => self.log(Level::Warning, || text),
@@ -162,6 +163,7 @@ impl Core {
             memory.lost();
         }
         self.surveying = false;
+        self.nothing_stuck();
         self.serial += 1;
         if self.lost_at.is_none() {
             self.lost_at = Some(self.now.at);

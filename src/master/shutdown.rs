@@ -345,7 +345,8 @@ impl Core {
         let still = serial == self.serial && self.is_quiet();
         if empty && still {
             self.surveying = false;
-            if self.plan.scheduler && self.worst_trouble().is_none() {
+            let waits = self.waits_for_queue();
+            if self.plan.scheduler && waits.is_none() {
                 // A moment that fired until now is work; one that comes later is not. The queues are read again.
                 self.plan.scheduler = false;
                 self.log(Level::Debug, || format!("{MASTER} stops its scheduler: nothing is left to do"));
@@ -353,14 +354,14 @@ impl Core {
                 self.serial += 1;
                 return;
             }
-            if self.worst_trouble().is_none() {
-                self.drain(Code::Ok, None, HaltReason::Empty);
-            } else if let Some(limit) = self.waits_for_queue() {
+            match waits {
+                None => self.drain(Code::Ok, None, HaltReason::Empty),
                 // All that can be done is done.
-                self.surveying = true;
-                self.timers.arm(Owner::Survey, limit.min(self.now.at + UNAVAILABLE_AGAIN));
-            } else {
-                self.end_without();
+                Some(limit) if limit > self.now.at => {
+                    self.surveying = true;
+                    self.timers.arm(Owner::Survey, limit.min(self.now.at + UNAVAILABLE_AGAIN));
+                }
+                Some(_) => self.end_without(),
             }
         } else if serial == self.serial && !empty {
             self.timers.arm(Owner::Survey, self.now.at + again_in);

@@ -73,7 +73,8 @@ impl Core {
             return self.watch_stall(since);
         }
         if !self.stop.is_stopping() {
-            let cause = self.stall.cause();
+            let stuck = || self.stuck_cause().map(|cause| format!(": {cause}"));
+            let cause = self.stall.problem().is_none().then(stuck).flatten().unwrap_or_else(|| self.stall.cause());
             let seconds = Duration::as_secs(&UNREACHABLE_LIMIT);
             self.end_badly(Code::Unavailable, format!("the transport has stored nothing for {seconds} s{cause}"));
         }

@@ -271,6 +271,7 @@ impl Core {
             "kind": pool.plan.settings.kind,
             "state": self.queue_state(index),
             "unavailable": unavailable,
+            "stuck": pool.stuck.shown(self.now.at),
             "in_hand": pool.in_hand + pool.waiting.len(),
             "done": pool.done,
             "slots": slots.iter().map(|slot| self.slot_status(slot)).collect::<Vec<Value>>(),
@@ -331,6 +332,9 @@ impl Core {
         }
         for (index, pool) in self.pools.iter().enumerate().filter(|(_, pool)| pool.is_member()) {
             let name = pool.name();
+            if let Some(error) = pool.stuck.problem(self.now.at) {
+                problems.push(format!("tasks of queue {name} are stuck: {error}"));
+            }
             if let Some(trouble) = &pool.trouble {
                 problems.push(format!("queue {name} is unavailable: {}", trouble.error));
                 continue;

@@ -98,15 +98,15 @@ impl Core {
         troubles.min_by_key(|(_, trouble)| trouble.since)
     }
 
-    /// In halt mode, with nothing left to do but what cannot be done: until when that is waited for. `None`: no longer.
+    /// In halt mode, with nothing left to do but what cannot be done: until when that is waited for. `None`: there is no such.
     pub(super) fn waits_for_queue(&self) -> Option<Instant> {
-        let (_, trouble) = self.worst_trouble()?;
-        Some(trouble.since + UNREACHABLE_LIMIT).filter(|limit| *limit > self.now.at)
+        let unavailable = self.worst_trouble().map(|(_, trouble)| trouble.since + UNREACHABLE_LIMIT);
+        unavailable.into_iter().chain(self.waits_for_stuck()).min()
     }
 
     /// Ends a run that has done all that it could.
     pub(super) fn end_without(&mut self) {
-        let Some((pool, trouble)) = self.worst_trouble() else { return };
+        let Some((pool, trouble)) = self.worst_trouble() else { return self.end_stuck() };
         let (name, error, seconds) = (pool.name(), &trouble.error, UNREACHABLE_LIMIT.as_secs());
         let text = format!("queue {name} was unavailable for {seconds} s: {error}");
         self.end_badly(Code::Unavailable, text);

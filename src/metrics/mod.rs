@@ -81,6 +81,8 @@ pub struct QueueReading {
     pub in_hand: usize,
     /// Tasks that were delivered and wait for a worker.
     pub waiting: usize,
+    /// Tasks that have ended and that another queue does not take.
+    pub stuck: u64,
     /// Slots in each of [`SLOT_STATES`].
     pub slots: [u64; SLOT_STATES.len()],
     /// What happened so far.

@@ -150,6 +150,11 @@ impl Page {
                 places.gauge(&[("queue", queue.name.as_str()), ("place", place)], count as u64)?;
             }
         }
+        let help = "Tasks that have ended and cannot be settled, because a queue takes none of them";
+        let mut stuck = family(encoder, "asynctask_tasks_stuck", help, None, MetricType::Gauge)?;
+        for queue in queues {
+            stuck.gauge(&[("queue", queue.name.as_str())], queue.stuck)?;
+        }
         let help = "Tasks on the transport; absent while it cannot count them";
         let mut family = family(encoder, "asynctask_queue_depth", help, None, MetricType::Gauge)?;
         let mut counted = BTreeSet::new();

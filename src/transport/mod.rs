@@ -260,6 +260,19 @@ pub enum Event {
         /// good and answered, though what they were of comes again.
         void: Vec<Handle>,
     },
+    /// Tasks of a queue are held up by another one that does not take what their settlements store: it is full, forbidden,
+    /// absent. They are kept and offered again and again, and the queue is worked on. Told at each change; no more of it is
+    /// true after [`Event::Lost`].
+    Stuck {
+        /// The queue whose tasks they are.
+        queue: QueueIndex,
+        /// Name of the queue that takes nothing.
+        by: String,
+        /// Why.
+        error: Error,
+        /// How many tasks; 0: it takes them again.
+        tasks: u32,
+    },
     /// A queue that is attached cannot be changed; everything is as it was.
     QueueRefused {
         /// Its index.

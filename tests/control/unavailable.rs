@@ -1,12 +1,58 @@
 //! A queue that the broker does not let us work, as a person sees it.
 
+use lapin::types::AMQPValue;
 use serde_json::Value;
 
 use crate::{
     ends_with, started, status,
-    support::{Demo, Place, broker, foreign::Foreign, log::until},
+    support::{Demo, Place, broker, foreign::Foreign, http::Site, log::until},
     told,
 };
+
+#[test]
+fn a_dead_letter_queue_that_takes_nothing_is_shown_until_it_does() {
+    let Some(broker) = broker::shared() else { return };
+    let demo = Demo::new(&Place::Amqp(broker.fresh_vhost()));
+    let foreign = Foreign::connect(&demo.uri);
+    let refusing = [
+        ("x-max-length", AMQPValue::LongInt(1)),
+        ("x-overflow", AMQPValue::LongString("reject-publish".into())),
+        ("x-queue-type", AMQPValue::LongString("quorum".into())),
+    ];
+    foreign.declare("bad_failed", &refusing);
+    foreign.fill("bad_failed");
+    let workers = "metrics: { listen: 127.0.0.1:0 }\nworkers: { foo: demo_sleep_worker, bad: demo_sleep_worker }\n";
+    demo.write("asynctask.yaml", workers);
+    let mut master = demo.start_configured(&[]);
+    let site = Site::told(&master.expect("Metrics at http://"));
+    demo.submit_all("bad", [r#"{"then":"dead"}"#, r#"{"then":"dead"}"#].map(str::to_owned));
+    master.expect("Tasks of queue bad that have ended are stuck: ");
+    until("not both tasks are shown", || status(&demo)["queues"]["bad"]["stuck"]["tasks"] == 2);
+    let queues = status(&demo)["queues"].clone();
+    let stuck = &queues["bad"]["stuck"];
+    let error = stuck["error"].as_str().expect("a reason");
+    assert!(error.contains("\"bad_failed\"") && error.contains("full"), "{stuck}");
+    assert_eq!((&queues["foo"]["stuck"], &queues["bad"]["state"]), (&Value::Null, &"running".into()));
+    let held = |queue: &str| site.numbers()[&format!("asynctask_tasks_stuck{{queue=\"{queue}\"}}")] as u64;
+    assert_eq!((held("bad"), held("foo")), (2, 0));
+    let unhealthy = || {
+        let health = demo.run(&["health"]);
+        health.code != 0 && (health.stdout + &health.stderr).contains("tasks of queue bad are stuck")
+    };
+    until("health says nothing", unhealthy);
+    // Both queues are worked all the same.
+    demo.submit_all("foo", (0..10).map(|n| format!(r#"{{"n":{n}}}"#)));
+    demo.submit_all("bad", (10..20).map(|n| format!(r#"{{"n":{n}}}"#)));
+    until("the queues are not worked", || demo.done().len() == 20);
+    foreign.delete("bad_failed");
+    master.expect("Queue bad_failed takes tasks of queue bad again");
+    until("health is not well again", || demo.run(&["health"]).code == 0);
+    until("it is still shown", || status(&demo)["queues"]["bad"]["stuck"] == Value::Null);
+    assert_eq!(demo.dead_letters("bad").len(), 2);
+    told(&demo, &["stop"]);
+    let log = ends_with(master, 0);
+    assert_eq!(log.matches("that have ended are stuck").count(), 1, "{log}");
+}
 
 #[test]
 fn an_unavailable_queue_is_shown_and_comes_back_and_the_others_are_worked() {

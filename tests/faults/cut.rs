@@ -227,14 +227,18 @@ fn dead_letters_that_are_not_taken_are_kept_and_offered_again() {
     let policy = r#"{"max-length":1,"overflow":"reject-publish"}"#;
     broker.control(&["set_policy", "-p", vhost(&demo), "full", "^foo_failed$", policy, "--apply-to", "queues"]);
     let mut master = demo.start(r#"{"foo": "demo_sleep_worker"}"#, &[]);
-    master.expect("queue \"foo_failed\" did not take a task: it is full or not available; it is kept");
+    let line = master.expect("Tasks of queue foo that have ended are stuck: ");
+    assert!(line.contains("\"foo_failed\"") && line.contains("it is full or not available"), "{line}");
     // A stop meanwhile does not wait for it, and the next master goes on.
     assert_eq!(stopped(master, Duration::from_secs(10)), 0);
     let mut master = demo.start(r#"{"foo": "demo_sleep_worker"}"#, &["--halt-when-empty"]);
-    master.expect("did not take a task");
+    master.expect("are stuck: ");
     broker.control(&["clear_policy", "-p", vhost(&demo), "full"]);
     let (code, log) = master.wait();
     assert_eq!(code, 0, "{log}");
+    // Said once, however many tasks were offered however often, and once when it was over.
+    assert_eq!(log.matches("are stuck: ").count(), 1, "{log}");
+    assert_eq!(log.matches("Queue foo_failed takes tasks of queue foo again").count(), 1, "{log}");
     let letters = demo.dead_letters("foo");
     let dead: BTreeSet<&str> = letters.iter().filter_map(|letter| letter["id"].as_str()).collect();
     assert_eq!(dead, ids.iter().map(String::as_str).collect(), "{log}");

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use lapin::types::AMQPValue;
+
 use super::once_each;
 use crate::support::{Demo, Place, broker, foreign::Foreign, log::Stopwatch};
 
@@ -15,6 +17,40 @@ fn occupied() -> Option<(Demo, Foreign)> {
     foreign.declare_classic("bad");
     foreign.consume_exclusively("bad");
     Some((demo, foreign))
+}
+
+#[test]
+fn a_run_that_halts_ends_without_dead_letters_that_are_not_taken() {
+    let Some(broker) = broker::shared() else { return };
+    let demo = Demo::new(&Place::Amqp(broker.fresh_vhost()));
+    let foreign = Foreign::connect(&demo.uri);
+    let refusing = [
+        ("x-max-length", AMQPValue::LongInt(1)),
+        ("x-overflow", AMQPValue::LongString("reject-publish".into())),
+        ("x-queue-type", AMQPValue::LongString("quorum".into())),
+    ];
+    foreign.declare("bad_failed", &refusing);
+    foreign.fill("bad_failed");
+    let ids = demo.submit_ids("bad", (0..3).map(|_| r#"{"then":"dead"}"#.to_owned()));
+    demo.submit_all("good", (0..5).map(|n| format!(r#"{{"n":{n},"sleep_ms":200}}"#)));
+    let watch = Stopwatch::start();
+    let run = demo.workers(BOTH, &["--halt-when-empty"]);
+    let took = watch.elapsed();
+    assert_eq!(run.code, 69, "{}{}", run.stdout, run.stderr);
+    assert!(run.stderr.contains("tasks of queue bad are stuck") && run.stderr.contains("bad_failed"), "{}", run.stderr);
+    assert!((Duration::from_secs(29)..Duration::from_secs(50)).contains(&took), "it took {took:?}");
+    assert_eq!(run.stdout.matches("are stuck: ").count(), 2, "at the beginning and at the end: {}", run.stdout);
+    once_each(&demo, 0..5);
+    // Nothing is lost.
+    while foreign.take("bad_failed").is_some() {}
+    foreign.delete("bad_failed");
+    assert_eq!(demo.workers(BOTH, &["--halt-when-empty"]).code, 0);
+    let mut dead: Vec<String> =
+        demo.dead_letters("bad").iter().filter_map(|letter| letter["id"].as_str().map(str::to_owned)).collect();
+    dead.sort_unstable();
+    let mut ids = ids;
+    ids.sort_unstable();
+    assert_eq!(dead, ids);
 }
 
 #[test]

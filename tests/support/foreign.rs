@@ -35,6 +35,25 @@ impl Foreign {
         assert!(matches!(confirmed, Ok(lapin::Confirmation::Ack(None))), "{confirmed:?}");
     }
 
+    /// Publishes until a queue takes no more, as one with `x-overflow: reject-publish` does.
+    pub fn fill(&self, queue: &str) {
+        for _ in 0..1_000 {
+            let confirmed = self.runtime.block_on(async {
+                let options = BasicPublishOptions::default();
+                self.channel
+                    .basic_publish("".into(), queue.into(), options, b"0", BasicProperties::default())
+                    .await?
+                    .await
+            });
+            match confirmed {
+                Ok(lapin::Confirmation::Nack(None)) => return,
+                Ok(lapin::Confirmation::Ack(None)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        panic!("queue {queue} is never full");
+    }
+
     /// Messages that lie ready in a queue.
     pub fn ready(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };

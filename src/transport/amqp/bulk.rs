@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::{
     fates::{Fate, Fates},
-    moves::{Parcel, Store, Tried, Unstored, not_stored},
+    moves::{FULL, Parcel, Store, Tried, Unstored, not_stored},
     publish::{Outgoing, Silence, WINDOW, Went},
 };
 
@@ -91,6 +91,7 @@ impl Store {
             return Err(match failed {
                 Ok(Tried::Unanswered(silence)) => Unstored::Now(publisher.error(silence)),
                 Ok(Tried::Again(cause)) => Unstored::Now(not_stored(parcel, cause)),
+                Ok(Tried::Full) => Unstored::Full(not_stored(parcel, format!("it {FULL}"))),
                 Ok(Tried::No(cause)) => {
                     let rest = (position..window.end).filter(|at| refused && !fates.is_stored(*at));
                     rest.for_each(|at| fates.set(at, Fate::Absent));

@@ -27,6 +27,7 @@ use super::{
     state::{Note, Notes, Open, Sent, State, Up},
     survey::{Horizon, Pending},
     topology::Fault,
+    untaken::Untaken,
 };
 use crate::{
     clock::{Clock, Instant, Now},
@@ -63,6 +64,8 @@ pub(super) struct Engine {
     pub(super) heard: mpsc::UnboundedReceiver<Note>,
     pub(super) requests: mpsc::UnboundedReceiver<Request>,
     pub(super) stuck: Stuck,
+    /// What the queues of this session owe and others do not take.
+    pub(super) untaken: Untaken,
     /// Counts the tries to build a session.
     pub(super) tries: u64,
     pub(super) sessions: u32,
@@ -105,6 +108,7 @@ impl Engine {
             heard,
             requests,
             stuck: Rc::default(),
+            untaken: Untaken::default(),
             tries: 0,
             sessions: 0,
             failures: 0,
@@ -344,6 +348,9 @@ impl Engine {
                     self.ended(queue, fault);
                 }
             }
+            Note::Offered { session, queue, to, offered } if current == Some(session) => {
+                self.offered(queue, to, offered)
+            }
             Note::Copied { session, handle } if current == Some(session) => self.copied(handle),
             Note::FollowedUp { session, handle } if current == Some(session) => self.followed_up(handle),
             Note::Passed { session, queue, number, tag } => {
@@ -352,7 +359,7 @@ impl Engine {
                 }
             }
             Note::Unstorable { session, handle, error } if current == Some(session) => self.unstorable(handle, error),
-            Note::Copied { .. } | Note::FollowedUp { .. } | Note::Unstorable { .. } => {}
+            Note::Copied { .. } | Note::FollowedUp { .. } | Note::Unstorable { .. } | Note::Offered { .. } => {}
         }
     }
 

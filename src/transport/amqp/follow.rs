@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use super::{
+    bulk::MASTER_SENDS,
     engine::Engine,
+    fates::Fates,
     ladder,
     moves::{PAUSES, Parcel, Unstored},
     properties,
@@ -20,8 +22,13 @@ use crate::{
     transport::{Error, Event},
 };
 
+/// Rounds of tries after which a full queue counts as one that can never take what a task submits, which is some five seconds
+/// after the first. A moment without a leader is over by then; a queue that refuses what is too much is full for as long as
+/// those who work it need, and if that is us, they may need the very places that tasks take which wait for it.
+const FULL_ROUNDS: u32 = 3;
+
 impl Engine {
-    /// Stores what a task submits, however long that takes; says so if it can never be.
+    /// Stores what a task submits, however long that takes; says so if it can never be, or not as long as a queue is full.
     pub(super) fn follow_up(&mut self, handle: Handle, submit: &[NewTask]) {
         let parcels = match self.parcels(submit) {
             Ok(parcels) => parcels,
@@ -32,12 +39,24 @@ impl Engine {
         up.open.entry(handle).and_modify(|open| open.moving = true);
         let queue = up.open.get(&handle).map(|open| up.intakes[open.queue].setup.name.clone()).unwrap_or_default();
         up.tasks.spawn_local(async move {
-            let mut failures = 0;
+            let (mut failures, mut full) = (0, 0);
+            // What is stored is not stored again because something behind it is not.
+            let fates = Fates::new(parcels.len());
             let note = loop {
-                let error = match store.bulk(&parcels).await {
+                let error = match store.bulk_of(&parcels, &fates, MASTER_SENDS).await {
                     Ok(()) => break Note::FollowedUp { session, handle },
                     Err(Unstored::Ever(error)) => break Note::Unstorable { session, handle, error },
-                    Err(Unstored::Now(error)) => error,
+                    Err(Unstored::Now(error)) => {
+                        full = 0;
+                        error
+                    }
+                    Err(Unstored::Full(error)) => {
+                        full += 1;
+                        if full == FULL_ROUNDS {
+                            break Note::Unstorable { session, handle, error };
+                        }
+                        error
+                    }
                 };
                 failures += 1;
                 let pause = PAUSES.delay(failures);

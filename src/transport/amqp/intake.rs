@@ -284,9 +284,10 @@ impl Intake {
         self.current.is_some() && !self.switching
     }
 
-    /// Whether anything of this queue is in our hands or under way.
-    pub(super) fn is_busy(&self) -> bool {
-        self.in_hand > 0 || self.passing > 0 || self.switching || !self.ackers.is_empty()
+    /// Whether anything of this queue is in our hands or under way, but for so many that no queue takes.
+    pub(super) fn is_busy_beside(&self, untaken: u32) -> bool {
+        let waits = |count: u32| count > untaken;
+        self.in_hand > 0 || waits(self.passing) || self.switching || waits(self.ackers.len() as u32)
     }
 
     /// What the master never saw must not be kept from others: it goes back into its queue. What would come back with one
@@ -302,7 +303,11 @@ impl Intake {
 
     /// Whether it can go: its consumers have ended, and nothing of it waits for anything.
     pub(super) fn is_spent(&self) -> bool {
-        !self.is_busy() && !self.sending && self.prefetch == 0 && self.ending.is_empty() && self.ending_tags.is_empty()
+        !self.is_busy_beside(0)
+            && !self.sending
+            && self.prefetch == 0
+            && self.ending.is_empty()
+            && self.ending_tags.is_empty()
     }
 
     /// The next batch of acknowledgements, if one is due and none is being written.

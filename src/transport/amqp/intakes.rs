@@ -98,10 +98,14 @@ impl Intakes {
         self.all.values().map(|attached| &attached.intake)
     }
 
+    /// All, with their indexes.
+    pub(super) fn each(&self) -> impl Iterator<Item = (usize, &Intake)> {
+        self.all.iter().map(|(queue, attached)| (*queue, &attached.intake))
+    }
+
     /// Those that have a channel, with their indexes.
     pub(super) fn available(&self) -> impl Iterator<Item = (usize, &Intake)> {
-        let all = self.all.iter().map(|(queue, attached)| (*queue, &attached.intake));
-        all.filter(|(_, intake)| intake.channel.is_some())
+        self.each().filter(|(_, intake)| intake.channel.is_some())
     }
 
     /// Those to be seen to.

@@ -22,6 +22,7 @@ use super::{
     session::{Built, Session},
     state::{Note, Notes, State, Up},
     unavailable::spread,
+    untaken::Untaken,
 };
 use crate::{
     backoff::Backoff,
@@ -69,7 +70,9 @@ impl Engine {
         let noticed = session.noticed_within();
         let mut tasks = JoinSet::new();
         let watch = tasks.spawn_local(watch(Rc::clone(&session), self.notes.clone()));
-        let store = Store { session: Rc::clone(&session), notes: self.notes.clone(), stuck: Rc::clone(&self.stuck) };
+        let (notes, stuck) = (self.notes.clone(), Rc::clone(&self.stuck));
+        let store = Store { session: Rc::clone(&session), notes, stuck, full: Rc::default() };
+        self.untaken = Untaken::default();
         self.state = State::Up(Box::new(Up {
             session,
             store,

@@ -183,6 +183,7 @@ impl Engine {
         };
         for queue in gone {
             self.leaving.remove(&queue);
+            self.untaken.forget(queue);
             self.credits.remove(&queue);
             self.parted.retain(|_, open| open.queue != queue);
             if let Some(attachment) = &mut self.attachment {

@@ -84,6 +84,7 @@ mod survey;
 mod tls;
 mod topology;
 mod unavailable;
+mod untaken;
 mod walk;
 mod written;
 

@@ -3,7 +3,12 @@
 //! The work here never gives up and never loses: a message that the broker does not take is kept and offered again,
 //! with growing pauses, until it is stored or the session ends (and the original comes back by itself).
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    time::Duration,
+};
 
 use super::{
     bulk::{CLIENT_SENDS, MASTER_SENDS},
@@ -13,6 +18,7 @@ use super::{
     session::Session,
     state::{Note, Notes},
     topology::{Fault, Place},
+    untaken::Offered,
 };
 use crate::{backoff::Backoff, transport::Error};
 
@@ -22,12 +28,16 @@ pub(super) const PAUSES: Backoff =
 /// Delay queues that left confirms unanswered in this session, by name.
 pub(super) type Stuck = Rc<RefCell<HashMap<String, u32>>>;
 
+/// Delay queues that were full or not available, until they take a task again.
+pub(super) type Full = Rc<RefCell<HashSet<String>>>;
+
 /// Stores messages of one session.
 #[derive(Clone)]
 pub(super) struct Store {
     pub(super) session: Rc<Session>,
     pub(super) notes: Notes,
     pub(super) stuck: Stuck,
+    pub(super) full: Full,
 }
 
 /// A message and where it belongs.
@@ -41,11 +51,16 @@ pub(super) struct Parcel {
 /// refused now and then (3.10.8), and took the same task a moment later.
 const NACKED: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
 
+/// What a refusal without a reason means: a limit with `x-overflow: reject-publish`, or a queue without a leader.
+pub(super) const FULL: &str = "is full or not available";
+
 /// Whether one try of [`Store::try_one`] is the last.
 pub(super) enum Tried {
     Stored,
     /// Not stored, or unknown; worth another try after a pause.
     Again(String),
+    /// Not taken, though asked several times: the queue is full, or has nobody who could take it for a moment.
+    Full,
     /// Never.
     No(String),
     /// Sent as often as was allowed, and not answered.
@@ -56,37 +71,42 @@ pub(super) enum Tried {
 pub(super) enum Unstored {
     /// Another try may succeed.
     Now(Error),
+    /// The same, where a queue said several times that it takes nothing: it is full as long as nobody works it.
+    Full(Error),
     /// None ever will.
     Ever(Error),
 }
 
 impl From<Unstored> for Error {
     fn from(unstored: Unstored) -> Self {
-        let (Unstored::Now(error) | Unstored::Ever(error)) = unstored;
+        let (Unstored::Now(error) | Unstored::Full(error) | Unstored::Ever(error)) = unstored;
         error
     }
 }
 
 impl Store {
-    /// Stores one message, however long it takes. Ends without only when the session cannot go on.
-    pub(super) async fn insist(&self, parcel: Parcel) -> Result<(), ()> {
+    /// Stores one message that a queue owes, however long it takes; says so while it is not taken. Ends without only when
+    /// the session cannot go on.
+    pub(super) async fn insist(&self, queue: usize, parcel: Parcel) -> Result<(), ()> {
         let mut failures = 0;
+        let tell = |offered| self.offered(queue, &parcel.outgoing.queue, offered);
         loop {
             // Each time from the step that its delay asks for.
             let cause = match self.try_one(&mut parcel.clone()).await? {
-                Tried::Stored => return Ok(()),
+                Tried::Stored => {
+                    if failures > 0 {
+                        tell(Offered::Taken);
+                    }
+                    return Ok(());
+                }
+                Tried::Full => format!("it {FULL}"),
                 Tried::Again(cause) | Tried::No(cause) => cause,
                 Tried::Unanswered(silence) => silence.cause(),
             };
             failures += 1;
             self.session.topology.ask_again(&parcel.place);
-            let pause = PAUSES.delay(failures);
-            self.warn(format!(
-                "queue \"{}\" did not take a task: {cause}; it is kept, and offered again in {} s",
-                parcel.outgoing.queue,
-                pause.as_secs()
-            ));
-            tokio::time::sleep(pause).await;
+            tell(Offered::Refused { cause, is_first: failures == 1 });
+            tokio::time::sleep(PAUSES.delay(failures)).await;
         }
     }
 
@@ -110,6 +130,10 @@ impl Store {
     /// [`Self::try_one`], in which a message that is not answered is sent at most so often.
     pub(super) async fn try_times(&self, parcel: &mut Parcel, sends: u32) -> Result<Tried, ()> {
         let (mut declared, mut unanswered, mut pauses) = (false, 0, NACKED.into_iter());
+        if self.full.borrow().contains(&parcel.outgoing.queue) {
+            // It was asked as often as that.
+            pauses.by_ref().for_each(drop);
+        }
         self.avoid_stuck(parcel);
         match self.find_step(parcel).await {
             Ok(()) => {}
@@ -122,6 +146,7 @@ impl Store {
             match self.session.publisher.single(&parcel.outgoing).await {
                 Published::Stored => {
                     self.stuck.borrow_mut().remove(&name);
+                    self.full.borrow_mut().remove(&name);
                     return Ok(Tried::Stored);
                 }
                 Published::Returned if declared => return Ok(Tried::Again("it does not exist".to_owned())),
@@ -140,7 +165,8 @@ impl Store {
                 }
                 Published::Nacked => match pauses.next() {
                     Some(pause) => tokio::time::sleep(pause).await,
-                    None => return Ok(Tried::Again("it is full or not available".to_owned())),
+                    None if self.passes_full(parcel).await => {}
+                    None => return Ok(Tried::Full),
                 },
                 Published::Refused(cause) => {
                     return if self.session.stands() { Ok(Tried::No(cause)) } else { self.broken(cause) };
@@ -197,6 +223,29 @@ impl Store {
         }
     }
 
+    /// A delay queue that is full is passed by for the next smaller one that is to be had, which is said once until it takes
+    /// something again. `false`: there is none, or it is no delay queue.
+    async fn passes_full(&self, parcel: &mut Parcel) -> bool {
+        let Place::Delay(queue, step) = parcel.place.clone() else { return false };
+        let full = parcel.outgoing.queue.clone();
+        let is_news = self.full.borrow_mut().insert(full.clone());
+        let mut smaller = step;
+        while let Some(next) = ladder::smaller(smaller) {
+            let place = Place::Delay(queue.clone(), next);
+            if self.session.topology.ensure(&self.session.reader(), &place).await.is_ok() {
+                parcel.outgoing.queue = place.name();
+                parcel.place = place;
+                if is_news {
+                    let taken = &parcel.outgoing.queue;
+                    self.warn(format!("delay queue \"{full}\" {FULL}; tasks take \"{taken}\" instead"));
+                }
+                return true;
+            }
+            smaller = next;
+        }
+        false
+    }
+
     /// Takes the next smaller step of the ladder, and says so.
     fn step_down(&self, parcel: &mut Parcel, why: &str) -> bool {
         let Place::Delay(queue, step) = &parcel.place else { return false };
@@ -212,12 +261,13 @@ impl Store {
         true
     }
 
-    /// Stores many. Queues are made first.
+    /// [`Self::bulk_of`] for whom it is all or nothing.
     pub(super) async fn bulk(&self, parcels: &[Parcel]) -> Result<(), Unstored> {
         self.bulk_of(parcels, &Fates::new(parcels.len()), MASTER_SENDS).await
     }
 
-    /// [`Self::bulk`], which notes what becomes of each, up to the first that is not stored; see [`super::bulk`].
+    /// Stores many, and notes what becomes of each, up to the first that is not stored; see [`super::bulk`]. Queues are made
+    /// first.
     pub(super) async fn bulk_of(&self, parcels: &[Parcel], fates: &Fates, sends: u32) -> Result<(), Unstored> {
         let passing = |parcel: &Parcel, cause| Unstored::Now(not_stored(parcel, cause));
         let mut parcels = parcels.to_vec();
@@ -239,6 +289,11 @@ impl Store {
             }
         }
         self.in_order(&parcels, fates, sends).await
+    }
+
+    /// Says what became of a message that a queue owes.
+    pub(super) fn offered(&self, queue: usize, to: &str, offered: Offered) {
+        let _ = self.notes.send(Note::Offered { session: self.session.number, queue, to: to.to_owned(), offered });
     }
 
     pub(super) fn warn(&self, text: String) {

@@ -117,7 +117,7 @@ impl Engine {
         let (store, session) = (up.store.clone(), up.session.number);
         let number = up.intakes[queue].number;
         up.tasks.spawn_local(async move {
-            if store.insist(parcel).await.is_ok() {
+            if store.insist(queue, parcel).await.is_ok() {
                 let _ = store.notes.send(Note::Passed { session, queue, number, tag });
             }
         });
@@ -303,14 +303,16 @@ impl Engine {
     /// Begins the copies that were asked for: those for one queue together, in order.
     pub(super) fn flush_moves(&mut self) {
         let State::Up(up) = &mut self.state else { return };
-        let mut groups: Vec<(Place, Vec<(Handle, Parcel)>)> = Vec::new();
+        let mut groups: Vec<(Place, usize, Vec<(Handle, Parcel)>)> = Vec::new();
         for (handle, parcel) in up.moving.drain(..) {
-            match groups.iter_mut().find(|(place, group)| *place == parcel.place && group.len() < WINDOW) {
-                Some((_, group)) => group.push((handle, parcel)),
-                None => groups.push((parcel.place.clone(), vec![(handle, parcel)])),
+            let Some(queue) = up.open.get(&handle).map(|open| open.queue) else { continue };
+            let fits = |of: usize, place: &Place, len: usize| of == queue && *place == parcel.place && len < WINDOW;
+            match groups.iter_mut().find(|(place, of, group)| fits(*of, place, group.len())) {
+                Some((_, _, group)) => group.push((handle, parcel)),
+                None => groups.push((parcel.place.clone(), queue, vec![(handle, parcel)])),
             }
         }
-        for (_, group) in groups {
+        for (_, queue, group) in groups {
             let (store, session) = (up.store.clone(), up.session.number);
             up.tasks.spawn_local(async move {
                 let (handles, parcels): (Vec<Handle>, Vec<Parcel>) = group.into_iter().unzip();
@@ -322,7 +324,7 @@ impl Engine {
                 let each = handles.into_iter().zip(parcels).map(|(handle, parcel)| {
                     let store = &store;
                     async move {
-                        if store.insist(parcel).await.is_ok() {
+                        if store.insist(queue, parcel).await.is_ok() {
                             copied(handle);
                         }
                     }

@@ -17,6 +17,7 @@ use super::{
     moves::{Parcel, Store},
     session::{Built, Opened, Session},
     topology::Fault,
+    untaken::Offered,
 };
 use crate::{
     clock::Instant,
@@ -42,6 +43,8 @@ pub(super) enum Note {
     FollowedUp { session: u64, handle: Handle },
     /// The follow-up tasks of a `Done` can never be stored.
     Unstorable { session: u64, handle: Handle, error: Error },
+    /// A message of this queue was refused by the queue that it belongs to, or is taken at last.
+    Offered { session: u64, queue: usize, to: String, offered: Offered },
     /// A task that the master has not seen was moved on.
     Passed { session: u64, queue: usize, number: u64, tag: u64 },
     /// The readings of a survey agree.

@@ -167,7 +167,11 @@ impl Engine {
         // A queue that we do not consume (credit 0) is judged by its readings alone.
         let unsettled = up.intakes.iter().any(|intake| intake.in_hand > 0 || !intake.held.is_empty());
         let is_awaited = |intake: &Intake| intake.credit > 0 && intake.channel.is_some() && !intake.is_attached();
-        let busy = up.intakes.iter().any(|intake| intake.is_busy() || is_awaited(intake));
+        // What is not taken elsewhere stays so, and the owner knows of it.
+        let is_busy =
+            |(queue, intake): (usize, &Intake)| intake.is_busy_beside(self.untaken.of(queue)) || is_awaited(intake);
+        let busy = up.intakes.each().any(is_busy);
+
         if unsettled || by <= now {
             return self.surveyed(serial, false, SOON);
         }
