@@ -21,8 +21,8 @@ fn a_dead_letter_queue_that_takes_nothing_is_shown_until_it_does() {
     ];
     foreign.declare("bad_failed", &refusing);
     foreign.fill("bad_failed");
-    let workers = "metrics: { listen: 127.0.0.1:0 }\nworkers: { foo: demo_sleep_worker, bad: demo_sleep_worker }\n";
-    demo.write("asynctask.yaml", workers);
+    let workers = "{ foo: demo_sleep_worker, bad: { worker: demo_sleep_worker, processes: 4 } }";
+    demo.write("asynctask.yaml", &format!("metrics: {{ listen: 127.0.0.1:0 }}\nworkers: {workers}\n"));
     let mut master = demo.start_configured(&[]);
     let site = Site::told(&master.expect("Metrics at http://"));
     demo.submit_all("bad", [r#"{"then":"dead"}"#, r#"{"then":"dead"}"#].map(str::to_owned));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lapin::BasicProperties;
+use lapin::{BasicProperties, options::QueueDeclareOptions};
 use nix::sys::signal::Signal;
 use uuid::Uuid;
 
@@ -134,4 +134,29 @@ fn a_scheduler_that_was_frozen_fires_nothing_again() {
     all.first.signal(Signal::SIGTERM);
     until("the first one did not end", || log.text().contains("Complete"));
     each_once(&all.demo, all.since, all.memory()["often"] / 1000);
+}
+
+/// Its consumer holds one that it was sent: the broker takes its channel from whoever holds one too long, and the queue with it.
+#[test]
+fn a_paused_queue_that_goes_with_its_last_consumer_outlives_a_long_pause() {
+    let Some(demo) = demo() else { return };
+    let foreign = Foreign::connect(&demo.uri);
+    let options = QueueDeclareOptions { durable: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    foreign.declare_as("va", options, &[]);
+    let ids = demo.submit_ids("va", (0..8).map(|n| format!(r#"{{"n":{n},"sleep_ms":200}}"#)));
+    let master = demo.start(r#"{"va": {"worker": "demo_sleep_worker", "processes": 2}}"#, &["--socket", "a.sock"]);
+    let control = |order: &str| assert_eq!(demo.run(&["control", order, "va", "--socket", "a.sock"]).code, 0);
+    done(&demo, 2);
+    control("pause");
+    let held = Stopwatch::start();
+    until("the time passes", || {
+        assert!(foreign.exists("va"), "it is gone: {}", master.log().text());
+        held.elapsed() > 2 * LONG
+    });
+    control("resume");
+    done(&demo, ids.len());
+    undisturbed(&[master.log()]);
+    assert!(!master.log().text().contains("unavailable"), "{}", master.log().text());
+    assert_eq!(super::stopped(master, std::time::Duration::from_secs(10)), 0);
+    super::once_each(&demo, 0..8);
 }

@@ -186,7 +186,8 @@ impl Engine {
                 let early = up.intakes.stirred().flat_map(|intake| &intake.early).map(|(due, _)| *due).min();
                 let early = early.map(|due| now.at + due.remaining(now.wall));
                 let rested = up.intakes.rests_until(now.at);
-                [acks, early, rested, self.opens_at()].into_iter().flatten().min()
+                let stale = up.intakes.stirred().filter_map(Intake::stale_at).min();
+                [acks, early, rested, stale, self.opens_at()].into_iter().flatten().min()
             }
             State::Waiting { until, .. } => Some(*until),
             State::Idle | State::Connecting { .. } | State::Refused(_) => None,
@@ -208,6 +209,7 @@ impl Engine {
         self.open_due(now);
         self.flush_moves();
         self.ripen();
+        self.refresh_kept(now);
         self.begin_survey();
         self.let_go();
         let all = self.closing.is_some();

@@ -42,8 +42,14 @@ const REST: Duration = Duration::from_millis(1);
 /// Nothing is much below this credit.
 const MUCH: u32 = 32;
 
+/// What is kept without credit is kept by the broker as unacknowledged for its `consumer_timeout`, and nobody tells us how long
+/// that is: it goes back to the tail of its queue after this.
+const KEPT: Duration = Duration::from_secs(2);
+
 /// A delivery that waits for credit.
 pub(super) struct Held {
+    /// Since when.
+    pub(super) since: Instant,
     pub(super) tag: u64,
     pub(super) properties: BasicProperties,
     pub(super) task: Task,
@@ -301,6 +307,25 @@ impl Intake {
         copied
     }
 
+    /// When what is kept without credit has to be stored anew.
+    pub(super) fn stale_at(&self) -> Option<Instant> {
+        if self.credit > 0 || self.leaving {
+            return None;
+        }
+        let early = self.early.iter().map(|(_, held)| held);
+        self.held.iter().chain(early).map(|held| held.since + KEPT).min()
+    }
+
+    /// What has to be, as copies.
+    pub(super) fn stale(&mut self, now: Instant) -> Vec<Held> {
+        if self.stale_at().is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let stale: Vec<Held> = self.held.drain(..).chain(self.early.drain(..).map(|(_, held)| held)).collect();
+        self.passing += stale.len() as u32;
+        stale
+    }
+
     /// Whether it can go: its consumers have ended, and nothing of it waits for anything.
     pub(super) fn is_spent(&self) -> bool {
         !self.is_busy_beside(0)
@@ -344,7 +369,7 @@ impl Intake {
 
     /// Whether something is to be done here in time though nothing happens.
     pub(super) fn needs_time(&self) -> bool {
-        self.waits() || !self.early.is_empty()
+        self.waits() || !self.early.is_empty() || self.stale_at().is_some()
     }
 
     /// Whether acknowledgements are to be looked for again though nothing happens.

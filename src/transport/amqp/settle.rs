@@ -15,6 +15,7 @@ use super::{
     topology::Place,
 };
 use crate::{
+    clock::Instant,
     task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport::{Event, identity},
 };
@@ -61,6 +62,7 @@ impl Engine {
                 let counts = message.redelivered && !read.counted;
                 let further = remaining.map(Further::Delay).or(counts.then_some(Further::Count));
                 let held = Held {
+                    since: now.at,
                     tag,
                     properties: message.properties,
                     task: read.task,
@@ -99,6 +101,24 @@ impl Engine {
         for Held { tag, properties, task, .. } in intake.give_back() {
             let becomes = Becomes::Counted { deliveries: task.deliveries };
             self.pass(queue, tag, Place::Work(name.clone()), &becomes, &properties, &task);
+        }
+    }
+
+    /// Stores anew what a queue keeps without credit that goes with its last consumer: the broker closes the channel of whoever
+    /// holds a message for too long, and with it the queue would go. What came again is counted then, so that it is known as
+    /// such when it comes from the tail.
+    pub(super) fn refresh_kept(&mut self, now: Instant) {
+        let State::Up(up) = &mut self.state else { return };
+        let mut stale = Vec::new();
+        up.intakes.each_stirred(|queue, intake| {
+            stale.extend(intake.stale(now).into_iter().map(|held| (queue, held)));
+        });
+        for (queue, Held { tag, properties, task, further, .. }) in stale {
+            let State::Up(up) = &self.state else { return };
+            let name = up.intakes[queue].setup.name.clone();
+            let more = u32::from(matches!(further, Some(Further::Count)));
+            let becomes = Becomes::Counted { deliveries: task.deliveries.saturating_add(more) };
+            self.pass(queue, tag, Place::Work(name), &becomes, &properties, &task);
         }
     }
 
