@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "master/pace",
     "master/slot",
     "master/stall",
+    "master/stuck",
     "master/shutdown",
     "master/dispatch",
     "master/report",

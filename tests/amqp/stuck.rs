@@ -175,7 +175,7 @@ fn a_delay_queue_that_is_full_is_passed_by_and_a_queue_without_any_waits() {
     let broker = broker::shared().expect("it was there");
     let foreign = Foreign::connect(&at.0);
     let (mut party, first) = held(&at);
-    let full = |pattern: &str| {
+    let limit = |pattern: &str| {
         let policy = r#"{"max-length":0,"overflow":"reject-publish"}"#;
         broker.control(&["set_policy", "-p", vhost, "full", pattern, policy, "--apply-to", "queues"]);
     };
@@ -185,7 +185,7 @@ fn a_delay_queue_that_is_full_is_passed_by_and_a_queue_without_any_waits() {
         let more =
             [("x-queue-type", text("classic")), ("x-message-ttl", AMQPValue::LongInt(step.parse().expect("a number")))];
         foreign.declare(&queue, &[&to[..], &more[..]].concat());
-        full(&format!("^foo[.]retry[.]{step}$"));
+        limit(&format!("^foo[.]retry[.]{step}$"));
         foreign.fill(&queue);
     };
     // The others are made by us, and take tasks.

@@ -351,7 +351,7 @@ impl Engine {
                 }
             }
             Note::Offered { session, queue, to, offered } if current == Some(session) => {
-                self.offered(queue, to, offered)
+                self.offered(queue, to, offered);
             }
             Note::Copied { session, handle } if current == Some(session) => self.copied(handle),
             Note::FollowedUp { session, handle } if current == Some(session) => self.followed_up(handle),
@@ -362,19 +362,6 @@ impl Engine {
             }
             Note::Unstorable { session, handle, error } if current == Some(session) => self.unstorable(handle, error),
             Note::Copied { .. } | Note::FollowedUp { .. } | Note::Unstorable { .. } | Note::Offered { .. } => {}
-        }
-    }
-
-    fn sent(&mut self, sent: Sent) {
-        let State::Up(up) = &mut self.state else { return };
-        // Of a channel that is no more: these handles are void.
-        let Some(intake) = up.intakes.get_mut(sent.queue).filter(|intake| intake.number == sent.number) else { return };
-        if sent.written {
-            intake.sending = false;
-            self.settled(sent.handles);
-        } else if !intake.has_consumers() {
-            // Who consumes hears why.
-            self.ended(sent.queue, Fault::Refused("the channel of a delivery is closed".to_owned()));
         }
     }
 

@@ -15,13 +15,13 @@ use futures_util::Stream as _;
 use lapin::{
     Acker, BasicProperties, Channel, Consumer,
     message::Delivery as Message,
-    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
-    types::{FieldTable, ShortString},
+    options::{BasicAckOptions, BasicNackOptions},
 };
 
 use super::{
     acks::Acks,
     attributes::{Nature, Natures},
+    switch::Switch,
     topology::{Fault, answer, short},
 };
 use crate::{
@@ -119,16 +119,6 @@ pub(super) enum Looked {
     Came(Vec<Message>),
     /// Nothing more comes on this channel, or on any.
     Ended(Fault),
-}
-
-/// A change of consumers: what to do on the channel.
-pub(super) struct Switch {
-    channel: Channel,
-    queue: ShortString,
-    old: Option<ShortString>,
-    pub(super) prefetch: u16,
-    /// The old one goes first.
-    single: bool,
 }
 
 impl Intake {
@@ -399,25 +389,5 @@ impl Batch {
             }
         }
         true
-    }
-}
-
-impl Switch {
-    /// Does it: the new consumer first, so that the queue is never without one.
-    pub(super) async fn run(mut self, tag: String) -> lapin::Result<Option<Consumer>> {
-        let mut consumer = None;
-        if let Some(old) = self.old.take_if(|_| self.single) {
-            answer(self.channel.basic_cancel(old, BasicCancelOptions::default())).await?;
-        }
-        if self.prefetch > 0 {
-            answer(self.channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
-            let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-            let new = self.channel.basic_consume(self.queue.clone(), short(&tag), options, arguments);
-            consumer = Some(answer(new).await?);
-        }
-        if let Some(old) = self.old {
-            answer(self.channel.basic_cancel(old, BasicCancelOptions::default())).await?;
-        }
-        Ok(consumer)
     }
 }

@@ -11,14 +11,19 @@ use super::{
     moves::Parcel,
     properties::{self, Becomes},
     publish::{Outgoing, WINDOW},
-    state::{Note, Open, State, Up},
-    topology::Place,
+    state::{Note, Open, Sent, State, Up},
+    topology::{Fault, Place},
 };
 use crate::{
-    clock::Instant,
     task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport::{Event, identity},
 };
+
+/// Copies for one place, of tasks of one queue.
+struct Group {
+    queue: usize,
+    copies: Vec<(Handle, Parcel)>,
+}
 
 impl Engine {
     /// Messages came. Those that are not for the master yet go on without it.
@@ -86,71 +91,6 @@ impl Engine {
             self.give_back(queue);
         }
         self.hand_out();
-    }
-
-    /// Gives back what the master has not seen of a queue. A quorum queue counts each return as a delivery (up to RabbitMQ
-    /// 4.2), and orderly ones are never to add up to the limit: a copy goes to the tail instead, with the count as it was.
-    pub(super) fn give_back(&mut self, queue: usize) {
-        let State::Up(up) = &mut self.state else { return };
-        let Some(intake) = up.intakes.get_mut(queue) else { return };
-        let name = intake.setup.name.clone();
-        // The consumer that such a queue keeps would be sent it at once.
-        if self.natures.of(&name).auto_delete && !intake.leaving {
-            return;
-        }
-        for Held { tag, properties, task, .. } in intake.give_back() {
-            let becomes = Becomes::Counted { deliveries: task.deliveries };
-            self.pass(queue, tag, Place::Work(name.clone()), &becomes, &properties, &task);
-        }
-    }
-
-    /// Stores anew what a queue keeps without credit that goes with its last consumer: the broker closes the channel of whoever
-    /// holds a message for too long, and with it the queue would go. What came again is counted then, so that it is known as
-    /// such when it comes from the tail.
-    pub(super) fn refresh_kept(&mut self, now: Instant) {
-        let State::Up(up) = &mut self.state else { return };
-        let mut stale = Vec::new();
-        up.intakes.each_stirred(|queue, intake| {
-            stale.extend(intake.stale(now).into_iter().map(|held| (queue, held)));
-        });
-        for (queue, Held { tag, properties, task, further, .. }) in stale {
-            let State::Up(up) = &self.state else { return };
-            let name = up.intakes[queue].setup.name.clone();
-            let more = u32::from(matches!(further, Some(Further::Count)));
-            let becomes = Becomes::Counted { deliveries: task.deliveries.saturating_add(more) };
-            self.pass(queue, tag, Place::Work(name), &becomes, &properties, &task);
-        }
-    }
-
-    /// Moves a message on that the master does not see.
-    fn pass(
-        &mut self,
-        queue: usize,
-        tag: u64,
-        place: Place,
-        becomes: &Becomes,
-        original: &BasicProperties,
-        task: &Task,
-    ) {
-        let parcel = self.parcel(queue, place, becomes, original, task);
-        let State::Up(up) = &mut self.state else { return };
-        let (store, session) = (up.store.clone(), up.session.number);
-        let number = up.intakes[queue].number;
-        up.tasks.spawn_local(async move {
-            if store.insist(queue, parcel).await.is_ok() {
-                let _ = store.notes.send(Note::Passed { session, queue, number, tag });
-            }
-        });
-    }
-
-    pub(super) fn passed(&mut self, queue: usize, tag: u64) {
-        let now = self.now().at;
-        let State::Up(up) = &mut self.state else { return };
-        let intake = &mut up.intakes[queue];
-        intake.passing -= 1;
-        intake.acks.ended(tag, now);
-        intake.ending_tags.insert(tag, None);
-        self.horizon.borrow_mut().moved_at = now;
     }
 
     /// Gives the master what waits, as far as the credit goes.
@@ -323,19 +263,21 @@ impl Engine {
     /// Begins the copies that were asked for: those for one queue together, in order.
     pub(super) fn flush_moves(&mut self) {
         let State::Up(up) = &mut self.state else { return };
-        let mut groups: Vec<(Place, usize, Vec<(Handle, Parcel)>)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         for (handle, parcel) in up.moving.drain(..) {
             let Some(queue) = up.open.get(&handle).map(|open| open.queue) else { continue };
-            let fits = |of: usize, place: &Place, len: usize| of == queue && *place == parcel.place && len < WINDOW;
-            match groups.iter_mut().find(|(place, of, group)| fits(*of, place, group.len())) {
-                Some((_, _, group)) => group.push((handle, parcel)),
-                None => groups.push((parcel.place.clone(), queue, vec![(handle, parcel)])),
+            let fits = |group: &Group| {
+                group.queue == queue && group.copies[0].1.place == parcel.place && group.copies.len() < WINDOW
+            };
+            match groups.iter().position(fits) {
+                Some(position) => groups[position].copies.push((handle, parcel)),
+                None => groups.push(Group { queue, copies: vec![(handle, parcel)] }),
             }
         }
-        for (_, queue, group) in groups {
+        for Group { queue, copies } in groups {
             let (store, session) = (up.store.clone(), up.session.number);
             up.tasks.spawn_local(async move {
-                let (handles, parcels): (Vec<Handle>, Vec<Parcel>) = group.into_iter().unzip();
+                let (handles, parcels): (Vec<Handle>, Vec<Parcel>) = copies.into_iter().unzip();
                 let copied = |handle| drop(store.notes.send(Note::Copied { session, handle }));
                 if store.together(&parcels).await {
                     return handles.into_iter().for_each(copied);
@@ -370,7 +312,14 @@ impl Engine {
         }
     }
 
-    fn parcel(&self, queue: usize, place: Place, becomes: &Becomes, original: &BasicProperties, task: &Task) -> Parcel {
+    pub(super) fn parcel(
+        &self,
+        queue: usize,
+        place: Place,
+        becomes: &Becomes,
+        original: &BasicProperties,
+        task: &Task,
+    ) -> Parcel {
         let name = self.attachment.as_ref().map_or("", |attachment| attachment.queues[&queue].name.as_str());
         let (properties, dropped) = properties::copy(original, task, name, becomes);
         if !dropped.is_empty() {
@@ -412,5 +361,19 @@ impl Engine {
         let intake = &mut up.intakes[open.queue];
         intake.acks.ended(open.tag, now);
         intake.ending_tags.insert(open.tag, Some(handle));
+    }
+
+    /// A batch of acknowledgements was written, or could not be.
+    pub(super) fn sent(&mut self, sent: Sent) {
+        let State::Up(up) = &mut self.state else { return };
+        // Of a channel that is no more: these handles are void.
+        let Some(intake) = up.intakes.get_mut(sent.queue).filter(|intake| intake.number == sent.number) else { return };
+        if sent.written {
+            intake.sending = false;
+            self.settled(sent.handles);
+        } else if !intake.has_consumers() {
+            // Who consumes hears why.
+            self.ended(sent.queue, Fault::Refused("the channel of a delivery is closed".to_owned()));
+        }
     }
 }
