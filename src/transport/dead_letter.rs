@@ -107,6 +107,14 @@ pub struct Walked {
     pub removed: u64,
 }
 
+impl Walked {
+    /// Of two walks, one after the other.
+    #[must_use]
+    pub const fn and(self, more: Self) -> Self {
+        Self { seen: self.seen + more.seen, retried: self.retried + more.retried, removed: self.removed + more.removed }
+    }
+}
+
 /// Folds what differs between two instances of the same mistake and hashes the rest (FNV-1a, 32 bits).
 #[must_use]
 pub fn fingerprint(reason: &str, error: &str) -> String {

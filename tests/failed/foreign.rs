@@ -119,3 +119,43 @@ fn packed_letters_are_shown_unpacked_changed_and_packed_again() {
         ]
     );
 }
+
+/// Ours go to the queue that the settings name, the broker's to the default one.
+#[test]
+fn dead_letters_of_the_broker_are_found_beside_those_in_a_queue_of_another_name() {
+    let Some(place) = Place::amqp() else { return };
+    let demo = Demo::new(&place);
+    let foreign = Foreign::connect(&demo.uri);
+    let workers = r#"{"foo": {"worker": "demo_sleep_worker", "dead_letter": {"queue": "elsewhere"}}}"#;
+    let set = format!("workers={workers}");
+    let run = |arguments: &[&str]| {
+        let ran = demo.run(&[arguments, &["--set", &set]].concat());
+        assert_eq!(ran.code, 0, "{arguments:?}: {ran:?}");
+        ran
+    };
+    let failed = || {
+        let queues: serde_json::Value = serde_json::from_str(&run(&["queues", "--json"]).stdout).expect("JSON");
+        queues["foo"]["failed"].as_u64()
+    };
+    for _ in 0..2 {
+        run(&["submit", "foo", r#"{"then":"dead"}"#, "--id", "ours"]);
+        assert_eq!(demo.workers(workers, &["--halt-when-empty"]).code, 0);
+        let named = BasicProperties::default().with_message_id("expired".into());
+        foreign.publish("foo", named.with_expiration("1".into()), b"{}");
+        crate::support::log::until("it does not expire", || failed() == Some(2));
+        let listed = lines(&run(&["failed", "list", "foo", "--json"]));
+        let told: Vec<_> = listed.iter().map(|letter| (letter["id"].as_str(), letter["reason"].as_str())).collect();
+        assert_eq!(told, [(Some("ours"), Some("failed")), (Some("expired"), Some("expired"))]);
+        assert_eq!(lines(&run(&["failed", "list", "foo", "--json", "--limit", "1"])).len(), 1);
+        assert_eq!(run(&["failed", "export", "foo"]).stdout.lines().count(), 2);
+        assert!(run(&["failed", "show", "foo", "expired"]).stdout.contains("expired"));
+        let told = run(&["failed", "purge", "foo", "--all", "--yes"]).stdout;
+        assert_eq!(told, "2 dead letters of queue foo deleted\n");
+        assert_eq!((failed(), foreign.ready("elsewhere"), foreign.ready("foo_failed")), (Some(0), 0, 0));
+    }
+    foreign.publish("foo", BasicProperties::default().with_expiration("1".into()), br#"{"n":7}"#);
+    crate::support::log::until("it does not expire", || failed() == Some(1));
+    assert_eq!(run(&["failed", "retry", "foo", "--all"]).stdout, "1 dead letters of queue foo retried\n");
+    assert_eq!(demo.workers(workers, &["--halt-when-empty"]).code, 0);
+    assert_eq!((demo.done().len(), failed()), (1, Some(0)));
+}

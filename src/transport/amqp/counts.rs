@@ -196,11 +196,15 @@ impl Count<'_> {
 
     /// What others hold in hand is not seen without the management interface.
     async fn depth(&self, counter: &mut Counter<'_>, queue: &DeadQueue) -> Result<Depth, Fault> {
+        let mut failed = 0;
+        for name in dead_count::names(queue) {
+            failed += dead_count::ready(counter, &name, dead_count::COUNT).await?;
+        }
         Ok(Depth {
             ready: self.counting.one(counter, &queue.queue).await?.unwrap_or(0),
             delayed: self.delayed(counter, &queue.queue).await?,
             in_hand: 0,
-            failed: dead_count::ready(counter, &queue.name, dead_count::COUNT).await?,
+            failed,
             failed_shared: false,
         })
     }

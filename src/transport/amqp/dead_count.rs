@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::topology::{Counter, Fault};
+use super::topology::{Counter, Fault, dead_name};
+use crate::transport::DeadQueue;
 
 /// Looks at whether somebody is at them, before a walk and before they are only counted, and the time between two looks.
 pub(super) const WALK: u32 = 40;
@@ -11,6 +12,13 @@ const BETWEEN: Duration = Duration::from_millis(50);
 /// Looks at whether those given back are there again, and the time between two looks.
 const LOOKS: u32 = 200;
 const SHORTLY: Duration = Duration::from_millis(5);
+
+/// Where the dead letters of a queue lie: where ours go, and where the broker puts those that it makes of what lies there too
+/// long or was delivered too often.
+pub(super) fn names(queue: &DeadQueue) -> impl Iterator<Item = String> {
+    let default = Some(dead_name(&queue.queue)).filter(|default| *default != queue.name);
+    [queue.name.clone()].into_iter().chain(default)
+}
 
 /// Those that lie in a queue, once nobody is at them. Not for ever: others may listen there.
 pub(super) async fn ready(counter: &mut Counter<'_>, queue: &str, looks: u32) -> Result<u64, Fault> {

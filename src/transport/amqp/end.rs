@@ -72,12 +72,12 @@ pub(super) async fn delete(session: &Session, queue: &DeadQueue) -> Result<Optio
         deleted += delete_one(session, &connection, &place).await?;
     }
     // One with a name of its own may be that of other queues as well.
-    if queue.name == dead_name(&queue.queue)
-        && let Some(dead) = counter.found(&queue.name).await?
+    let name = dead_name(&queue.queue);
+    if let Some(dead) = counter.found(&name).await?
         && dead.ready == 0
         && dead.consumers == 0
     {
-        delete_one(session, &connection, &Place::Dead(queue.name.clone())).await?;
+        delete_one(session, &connection, &Place::Dead(name)).await?;
     }
     Ok(Some(deleted))
 }

@@ -11,12 +11,24 @@ use crate::transport::{Error, Walked};
 /// How far a walk has come; what is known when it is dropped with its session.
 #[derive(Default)]
 pub(super) struct Progress {
-    pub(super) walked: Cell<Walked>,
+    walked: Cell<Walked>,
+    /// Of the queues that it is done with.
+    before: Cell<Walked>,
     /// On its way back to work, and not yet removed.
     pub(super) window: RefCell<Option<Rc<Fates>>>,
 }
 
 impl Progress {
+    /// So far it came in the queue of the moment.
+    pub(super) fn set(&self, walked: Walked) {
+        self.walked.set(self.before.get().and(walked));
+    }
+
+    /// It goes on in another queue.
+    pub(super) fn next(&self) {
+        self.before.set(self.walked.get());
+    }
+
     /// The error for whoever wanted the whole walk.
     pub(super) fn error(&self, cause: Error) -> Error {
         let unknown = self.window.borrow().as_ref().map_or(0, |fates| fates.possible());

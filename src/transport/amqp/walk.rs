@@ -65,14 +65,36 @@ const PAUSES: Backoff = Backoff { first: Duration::from_millis(50), factor: 2.0,
 
 const TAG: &str = "dead-letters";
 
-/// Walks through the dead letters that a queue has now.
+/// Walks through the dead letters that a queue has now. What the broker itself dead-letters lies under the default name, also
+/// where ours go to another queue.
 pub(super) async fn walk(
     store: &Store,
     queue: &DeadQueue,
-    visit: Visitor,
+    mut visit: Visitor,
     now: Timestamp,
     progress: &Progress,
 ) -> Result<Walked, Broke> {
+    let mut all = Walked::default();
+    for name in dead_count::names(queue) {
+        let queue = DeadQueue { name, ..queue.clone() };
+        let (walked, wants_more) = walk_one(store, &queue, &mut visit, now, progress).await?;
+        all = all.and(walked);
+        if !wants_more {
+            break;
+        }
+        progress.next();
+    }
+    Ok(all)
+}
+
+/// Walks through one queue. `false`: the visitor wants no more.
+async fn walk_one(
+    store: &Store,
+    queue: &DeadQueue,
+    visit: &mut Visitor,
+    now: Timestamp,
+    progress: &Progress,
+) -> Result<(Walked, bool), Broke> {
     let connection = store.session.reader();
     let ready = dead_count::ready(&mut Counter::new(&connection), &queue.name, dead_count::WALK).await?;
     let place = Place::Dead(queue.name.clone());
@@ -99,6 +121,7 @@ pub(super) async fn walk(
         held: Vec::new(),
         kept: Kept::default(),
         not_visited: 0,
+        stopped: false,
         clock: Clock::start(),
         began_at: Instant::default(),
         hold: HOLD,
@@ -107,8 +130,9 @@ pub(super) async fn walk(
     let result = walk.steps(&connection).await;
     let left = walk.ready.saturating_sub(walk.walked.retried + walk.walked.removed);
     let given_back = walk.give_back(&connection, Some(left)).await;
-    let (walked, others) = (walk.walked, walk.others);
-    result.and(given_back.map_err(Broke::from)).map(|()| Walked { seen: walked.seen - others, ..walked })
+    let (walked, others, stopped) = (walk.walked, walk.others, walk.stopped);
+    let walked = Walked { seen: walked.seen - others, ..walked };
+    result.and(given_back.map_err(Broke::from)).map(|()| (walked, !stopped))
 }
 
 /// Why a step ended.
@@ -124,7 +148,7 @@ enum End {
 struct Walk<'a> {
     store: &'a Store,
     queue: &'a DeadQueue,
-    visit: Visitor,
+    visit: &'a mut Visitor,
     now: Timestamp,
     progress: &'a Progress,
     /// Dead letters at the beginning. What dies while we walk is behind them, and not visited.
@@ -145,6 +169,8 @@ struct Walk<'a> {
     /// Taken, not visited, and given back. They are taken again together: a quorum queue has what came back in the order in
     /// which it came, so that what is taken and given back without the others behind it changes places with them.
     not_visited: u64,
+    /// The visitor wants no more.
+    stopped: bool,
     clock: Clock,
     /// When the first of what is held was taken.
     began_at: Instant,
@@ -221,6 +247,7 @@ impl Walk<'_> {
             match self.judge(message).await? {
                 Judged::Going => self.not_visited -= 1,
                 Judged::Stop => {
+                    self.stopped = true;
                     self.store_window().await?;
                     return Ok(End::Walk);
                 }
@@ -292,7 +319,7 @@ impl Walk<'_> {
             Visit::Remove => {
                 remove(&message.acker, false).await?;
                 self.walked.removed += 1;
-                self.progress.walked.set(self.walked);
+                self.progress.set(self.walked);
             }
             Visit::Retry { body } => {
                 let properties = dead::again(&message.properties, &letter, self.now);
@@ -359,7 +386,7 @@ impl Walk<'_> {
         }
         let gone = (0..ackers.len()).filter(|position| fates.is_stored(*position));
         self.walked.retried += gone.map(|position| fates.set(position, Fate::Absent)).count() as u64;
-        self.progress.walked.set(self.walked);
+        self.progress.set(self.walked);
         stored
     }
 
