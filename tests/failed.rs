@@ -9,6 +9,8 @@ mod foreign;
 mod full;
 #[path = "failed/held.rs"]
 mod held;
+#[path = "failed/kept.rs"]
+mod kept;
 #[path = "failed/kill.rs"]
 mod kill;
 #[path = "failed/many.rs"]

@@ -26,6 +26,8 @@ use super::{
 const NO_TYPE: &str = "asynctask-none";
 /// Questions about one queue: it has at most as many attributes.
 const QUESTIONS: usize = 24;
+/// A delivery limit from which on it does not matter: some years of sweeps.
+const MANY_RETURNS: u64 = 100_000;
 
 /// The attributes of a queue.
 #[derive(Clone, Debug, PartialEq)]
@@ -194,6 +196,16 @@ impl Attributes {
         longest.filter(|_| !refuses).find_map(|name| Some((name, self.number(name)?)))
     }
 
+    /// Whether messages may be taken and given back as often as one likes. A quorum queue without a limit has one of 20 from
+    /// RabbitMQ 4.0 on.
+    fn bears_returns(&self) -> bool {
+        match self.kind.as_str() {
+            "classic" => true,
+            "quorum" => self.number("x-delivery-limit").is_some_and(|limit| limit >= MANY_RETURNS),
+            _ => false,
+        }
+    }
+
     /// By what a queue loses tasks, or dead letters that are to be kept so long (in milliseconds), each with what to do.
     pub(super) fn hazards(&self, place: &Place, keep: Option<u64>) -> Vec<String> {
         let (what, them) = match place {
@@ -271,6 +283,8 @@ pub(super) struct Nature {
     pub(super) refusal: Option<String>,
     /// It goes with its last consumer.
     pub(super) auto_delete: bool,
+    /// A quorum queue counts what is given back, and drops what comes to its limit; this one has none that matters.
+    pub(super) bears_returns: bool,
     /// Only one of its consumers gets anything (`x-single-active-consumer`).
     pub(super) single: bool,
 }
@@ -320,6 +334,7 @@ impl Natures {
             nature = Nature {
                 refusal: found.refusal(place),
                 auto_delete: found.auto_delete,
+                bears_returns: found.bears_returns(),
                 single: found.arguments.get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true)),
             };
             self.warn(&found, place, keep, nature.refusal.as_ref());

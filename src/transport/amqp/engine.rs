@@ -20,12 +20,13 @@ use super::{
     attributes::Natures,
     counts::Counting,
     intake::{Intake, Looked},
-    life::{Closing, refuse},
+    life::Closing,
     members::Joining,
     moves::Stuck,
     session::Attachment,
     state::{Note, Notes, Open, Sent, State, Up},
     survey::{Horizon, Pending},
+    sweeps::Sweeps,
     topology::Fault,
     untaken::Untaken,
 };
@@ -73,6 +74,7 @@ pub(super) struct Engine {
     pub(super) consumers: u64,
     pub(super) closing: Option<Closing>,
     pub(super) lease_held: Rc<Cell<bool>>,
+    pub(super) sweeps: Sweeps,
 }
 
 enum Woken {
@@ -115,6 +117,7 @@ impl Engine {
             consumers: 0,
             closing: None,
             lease_held: Rc::default(),
+            sweeps: Sweeps::default(),
         }
     }
 
@@ -187,7 +190,8 @@ impl Engine {
                 let early = early.map(|due| now.at + due.remaining(now.wall));
                 let rested = up.intakes.rests_until(now.at);
                 let stale = up.intakes.stirred().filter_map(Intake::stale_at).min();
-                [acks, early, rested, stale, self.opens_at()].into_iter().flatten().min()
+                let sweep = self.sweeps.next_at();
+                [acks, early, rested, stale, self.opens_at(), sweep].into_iter().flatten().min()
             }
             State::Waiting { until, .. } => Some(*until),
             State::Idle | State::Connecting { .. } | State::Refused(_) => None,
@@ -211,6 +215,7 @@ impl Engine {
         self.ripen();
         self.refresh_kept(now);
         self.begin_survey();
+        self.begin_sweep();
         self.let_go();
         let all = self.closing.is_some();
         let State::Up(up) = &mut self.state else { return };
@@ -277,22 +282,6 @@ impl Engine {
         }
     }
 
-    /// Requests that need a session and are answered by a reply.
-    fn serve(&mut self, request: Request) {
-        let error = match &mut self.state {
-            State::Up(up) if up.session.stands() || self.attachment.is_some() => return self.work(request),
-            // A client's connection ended while nobody used it.
-            State::Up(_) | State::Idle => {
-                self.waiting.push(request);
-                return self.connect();
-            }
-            State::Connecting { .. } if self.failures == 0 => return self.waiting.push(request),
-            State::Connecting { .. } => self.address.lost("it is being connected again"),
-            State::Waiting { error, .. } | State::Refused(error) => error.clone(),
-        };
-        refuse(request, &error);
-    }
-
     fn attach(&mut self, attachment: Attachment) {
         self.credits = attachment.queues.keys().map(|queue| (*queue, 0)).collect();
         self.attachment = Some(attachment);
@@ -353,7 +342,10 @@ impl Engine {
             Note::Offered { session, queue, to, offered } if current == Some(session) => {
                 self.offered(queue, to, offered);
             }
-            Note::Copied { session, handle } if current == Some(session) => self.copied(handle),
+            Note::Copied { session, handle, is_dead } if current == Some(session) => self.copied(handle, is_dead),
+            Note::Swept { session, swept } if current == Some(session) => {
+                self.sweeps.ended(&swept, self.clock.now().at);
+            }
             Note::FollowedUp { session, handle } if current == Some(session) => self.followed_up(handle),
             Note::Passed { session, queue, number, tag } => {
                 if self.intake_of(session, queue, number).is_some() {
@@ -361,7 +353,11 @@ impl Engine {
                 }
             }
             Note::Unstorable { session, handle, error } if current == Some(session) => self.unstorable(handle, error),
-            Note::Copied { .. } | Note::FollowedUp { .. } | Note::Unstorable { .. } | Note::Offered { .. } => {}
+            Note::Copied { .. }
+            | Note::Swept { .. }
+            | Note::FollowedUp { .. }
+            | Note::Unstorable { .. }
+            | Note::Offered { .. } => {}
         }
     }
 

@@ -81,6 +81,7 @@ impl Engine {
             moving: Vec::new(),
             tasks,
             watch,
+            sweep: None,
             lease: None,
             sending: FuturesUnordered::new(),
             since: now,
@@ -100,6 +101,7 @@ impl Engine {
                 self.set_aside(queue, fault, 2, Vec::new());
             }
             self.open_due(now);
+            self.watch_dead_letters();
             self.lease();
         } else {
             self.failures = 0;
@@ -167,6 +169,7 @@ impl Engine {
             self.tell(Event::LeaseLost);
         }
         self.interrupt_survey();
+        self.sweeps.interrupted(now);
         // Nothing but this process holds what was accepted, and the master may accept until it hears of the end.
         self.parted = std::mem::take(&mut up.open);
         // Whoever waits for an answer from one of these is told as it is dropped.
@@ -231,6 +234,7 @@ impl Engine {
     pub(super) async fn hang_up(mut self) {
         if let State::Up(up) = &mut self.state {
             up.watch.abort();
+            up.sweep.iter().for_each(tokio::task::AbortHandle::abort);
             // Submits and the like that are still under way.
             let mut left = std::mem::take(&mut up.tasks);
             let finish = async { while left.join_next().await.is_some() {} };

@@ -105,6 +105,7 @@ impl Engine {
             }
         }
         self.horizon.borrow_mut().moved_at = now;
+        self.watch_dead_letters();
         self.tell(Event::QueueAdded { queue: QueueIndex(queue) });
     }
 
@@ -195,6 +196,7 @@ impl Engine {
                 intake.channel.iter().for_each(close);
             }
             self.tell(Event::QueueRemoved { queue: QueueIndex(queue) });
+            self.watch_dead_letters();
         }
     }
 

@@ -8,7 +8,7 @@
 //! Request ─▶ engine ─┬─ intake ×n  (one channel a queue: deliveries in, acknowledgements out)
 //!                    ├─ moves ──▶ publish   (copies: confirmed before the original goes)
 //!                    ├─ survey, walk   (beside the actor, each on channels of its own)
-//!                    ├─ lease    (on a connection of its own, which can be lost alone)
+//!                    ├─ lease, sweep   (each on a connection of its own, which can be lost alone)
 //!                    ├─ counts   (over a connection that is kept while somebody asks)
 //! Event   ◀──────────┘
 //! ```
@@ -82,9 +82,12 @@ mod session;
 mod settle;
 mod state;
 mod survey;
+mod sweep;
+mod sweeps;
 mod switch;
 mod tls;
 mod topology;
+mod turn;
 mod unavailable;
 mod untaken;
 mod walk;

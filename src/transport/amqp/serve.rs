@@ -2,10 +2,28 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use super::{bulk::CLIENT_SENDS, end, engine::Engine, fates::Fates, progress::Progress, state::State, walk};
+use super::{
+    bulk::CLIENT_SENDS, end, engine::Engine, fates::Fates, life::refuse, progress::Progress, state::State, turn, walk,
+};
 use crate::transport::{Error, Request, Walked};
 
 impl Engine {
+    /// Requests that need a session and are answered by a reply.
+    pub(super) fn serve(&mut self, request: Request) {
+        let error = match &mut self.state {
+            State::Up(up) if up.session.stands() || self.attachment.is_some() => return self.work(request),
+            // A client's connection ended while nobody used it.
+            State::Up(_) | State::Idle => {
+                self.waiting.push(request);
+                return self.connect();
+            }
+            State::Connecting { .. } if self.failures == 0 => return self.waiting.push(request),
+            State::Connecting { .. } => self.address.lost("it is being connected again"),
+            State::Waiting { error, .. } | State::Refused(error) => error.clone(),
+        };
+        refuse(request, &error);
+    }
+
     /// Does a request on the session that stands.
     pub(super) fn work(&mut self, request: Request) {
         match request {
@@ -49,7 +67,8 @@ impl Engine {
                 let State::Up(up) = &mut self.state else { return };
                 let store = up.store.clone();
                 up.tasks.spawn_local(async move {
-                    let walked = walk::walk(&store, &queue, visit, now, &progress).await;
+                    let walk = Box::pin(walk::walk(&store, &queue, visit, now, &progress));
+                    let walked = turn::during(&store.session.reader(), &queue.name, walk).await;
                     owed.send(walked.map_err(|broke| progress.error(broke.error(&address))));
                 });
             }

@@ -275,10 +275,11 @@ impl Engine {
             }
         }
         for Group { queue, copies } in groups {
+            let is_dead = matches!(copies[0].1.place, Place::Dead(_));
             let (store, session) = (up.store.clone(), up.session.number);
             up.tasks.spawn_local(async move {
                 let (handles, parcels): (Vec<Handle>, Vec<Parcel>) = copies.into_iter().unzip();
-                let copied = |handle| drop(store.notes.send(Note::Copied { session, handle }));
+                let copied = |handle| drop(store.notes.send(Note::Copied { session, handle, is_dead }));
                 if store.together(&parcels).await {
                     return handles.into_iter().for_each(copied);
                 }
@@ -340,8 +341,13 @@ impl Engine {
     }
 
     /// The copy is confirmed: now the original may go.
-    pub(super) fn copied(&mut self, handle: Handle) {
+    pub(super) fn copied(&mut self, handle: Handle, is_dead: bool) {
         self.tell(Event::Stored(handle));
+        if let State::Up(up) = &self.state
+            && let Some(open) = up.open.get(&handle).filter(|_| is_dead)
+        {
+            self.buried(open.queue);
+        }
         self.end(handle);
     }
 

@@ -16,6 +16,7 @@ use super::{
     lease::Lease,
     moves::{Parcel, Store},
     session::{Built, Opened, Session},
+    sweeps::Swept,
     topology::Fault,
     untaken::Offered,
 };
@@ -38,7 +39,9 @@ pub(super) enum Note {
     /// The channel of this number is of no use any more.
     Ended { session: u64, queue: usize, number: u64, fault: Fault },
     /// The copy of a task is confirmed.
-    Copied { session: u64, handle: Handle },
+    Copied { session: u64, handle: Handle, is_dead: bool },
+    /// Dead-letter queues were swept.
+    Swept { session: u64, swept: Vec<(String, Swept)> },
     /// The follow-up tasks of a `Done` are confirmed.
     FollowedUp { session: u64, handle: Handle },
     /// The follow-up tasks of a `Done` can never be stored.
@@ -94,6 +97,8 @@ pub(super) struct Up {
     pub(super) tasks: JoinSet<()>,
     /// The one of them that only ends with the connection.
     pub(super) watch: tokio::task::AbortHandle,
+    /// Another, which nobody waits for at the end.
+    pub(super) sweep: Option<tokio::task::AbortHandle>,
     pub(super) lease: Option<Lease>,
     pub(super) sending: FuturesUnordered<LocalBoxFuture<'static, Sent>>,
     pub(super) since: Instant,
