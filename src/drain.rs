@@ -351,7 +351,7 @@ impl Drain {
         let Ok(ToWorker::Task(assignment)) = to_worker::parse(line) else {
             unreachable!("a task frame that was just written can be read");
         };
-        self.worker.log(Level::Debug, &GotPayload(payload));
+        self.worker.log(Level::Debug, &settle::GotPayload(payload));
         let begun_at = self.clock.now().at;
         let outcome = self.worker.run(&assignment)?;
         let took = self.clock.now().at.since(begun_at);
@@ -395,14 +395,5 @@ impl Drain {
             in_hand,
             dice,
         }
-    }
-}
-
-/// The line that tells a payload; its passwords are masked if anybody reads it.
-struct GotPayload<'a>(&'a str);
-
-impl std::fmt::Display for GotPayload<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Got payload: {}", crate::secrets::masked(self.0))
     }
 }

@@ -103,3 +103,12 @@ impl Drain {
         }
     }
 }
+
+/// The line that tells a payload; its passwords are masked if anybody reads it.
+pub(super) struct GotPayload<'a>(pub(super) &'a str);
+
+impl std::fmt::Display for GotPayload<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Got payload: {}", crate::secrets::masked(self.0))
+    }
+}
