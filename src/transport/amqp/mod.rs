@@ -77,6 +77,7 @@ mod pass;
 mod progress;
 mod properties;
 mod publish;
+mod put_back;
 mod serve;
 mod session;
 mod settle;

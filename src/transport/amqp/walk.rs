@@ -17,25 +17,24 @@
 //!
 //! About 700,000 can be held. If the connection is lost, all come back, but those of different steps in any order.
 
-use std::{rc::Rc, time::Duration};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::{
     Acker, Channel, Connection,
     message::Delivery,
-    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
 use tokio::time::timeout;
 
 use super::{
-    bulk::CLIENT_SENDS,
     dead, dead_count,
-    fates::{Fate, Fates},
     kept::Kept,
     moves::{Parcel, Store},
     progress::{Broke, Progress},
     publish::{Outgoing, WINDOW},
+    put_back::remove,
     topology::{Counter, Fault, Place, answer, open_channel, short},
 };
 use crate::{
@@ -45,7 +44,7 @@ use crate::{
 };
 
 /// Dead letters on their way to us in the first step, while their size is not known, and in all of a slow walk.
-const FIRST: u16 = 50;
+pub(super) const FIRST: u16 = 50;
 /// The same in a later step …
 const MOST: u16 = 1_000;
 /// … in which there are at most about this many bytes.
@@ -145,15 +144,15 @@ enum End {
     Walk,
 }
 
-struct Walk<'a> {
-    store: &'a Store,
+pub(super) struct Walk<'a> {
+    pub(super) store: &'a Store,
     queue: &'a DeadQueue,
     visit: &'a mut Visitor,
     now: Timestamp,
-    progress: &'a Progress,
+    pub(super) progress: &'a Progress,
     /// Dead letters at the beginning. What dies while we walk is behind them, and not visited.
     ready: u64,
-    walked: Walked,
+    pub(super) walked: Walked,
     /// Those among the seen that came from other queues: they stay, and nobody is asked about them.
     others: u64,
     /// Sum of the bodies seen.
@@ -161,10 +160,10 @@ struct Walk<'a> {
     /// The visitor makes us wait.
     slow: bool,
     /// To be put back to work.
-    window: Vec<(Parcel, Acker)>,
-    window_bytes: usize,
+    pub(super) window: Vec<(Parcel, Acker)>,
+    pub(super) window_bytes: usize,
     /// Channels with the number of what is not to go on them, oldest first.
-    held: Vec<(Channel, u64)>,
+    pub(super) held: Vec<(Channel, u64)>,
     kept: Kept,
     /// Taken, not visited, and given back. They are taken again together: a quorum queue has what came back in the order in
     /// which it came, so that what is taken and given back without the others behind it changes places with them.
@@ -353,43 +352,6 @@ impl Walk<'_> {
         Ok(Judged::Going)
     }
 
-    /// Stores a window in the work queue, and removes its dead letters after all of it is confirmed. If not all of it can be
-    /// stored, those that are stored are removed, and the walk ends.
-    async fn store_window(&mut self) -> Result<(), Broke> {
-        let window = std::mem::take(&mut self.window);
-        self.window_bytes = 0;
-        let (parcels, ackers): (Vec<_>, Vec<_>) = window.into_iter().unzip();
-        let (false, Some((channel, kept))) = (ackers.is_empty(), self.held.last()) else { return Ok(()) };
-        let fates = Rc::new(Fates::new(parcels.len()));
-        self.progress.window.replace(Some(Rc::clone(&fates)));
-        let stored = self.store.bulk_of(&parcels, &fates, CLIENT_SENDS).await;
-        let stored = stored.map_err(|unstored| Broke::Unstored(unstored.into()));
-        // One acknowledgement for as many as can be: of more than 32 one by one a quorum queue forgets those that it has not
-        // got to when the channel is closed, and they come back (16 of 50, measured on 3.10.8).
-        let together = if *kept == 0 { fates.extent().stored } else { 0 };
-        let first = together.checked_sub(1).map(|last| (&ackers[last], true));
-        let others = ackers.iter().enumerate().skip(together).filter(|(position, _)| fates.is_stored(*position));
-        for (acker, multiple) in first.into_iter().chain(others.map(|(_, acker)| (acker, false))) {
-            if let Err(fault) = remove(acker, multiple).await {
-                // Why it was not stored says more.
-                stored?;
-                return Err(fault.into());
-            }
-        }
-        // Any question will do: once it is answered, what was said before is known to the queue, and the death of this
-        // process takes nothing of it back. (Measured without: seven windows in both queues after a kill.)
-        let known =
-            answer(channel.basic_qos(FIRST, BasicQosOptions::default())).await.map_err(|error| Fault::of(&error));
-        if let Err(fault) = known {
-            stored?;
-            return Err(fault.into());
-        }
-        let gone = (0..ackers.len()).filter(|position| fates.is_stored(*position));
-        self.walked.retried += gone.map(|position| fates.set(position, Fate::Absent)).count() as u64;
-        self.progress.set(self.walked);
-        stored
-    }
-
     /// Closes the channels in order, and waits until what was held is there, so that whoever looks next sees it: in the end
     /// as many as are left of all.
     async fn give_back(&mut self, connection: &Connection, left: Option<u64>) -> Result<(), Fault> {
@@ -413,12 +375,4 @@ enum Judged {
     Stop,
     /// It was not visited yet.
     Pause(Duration),
-}
-
-/// With `multiple`, all on its channel that came before it, too.
-async fn remove(acker: &Acker, multiple: bool) -> Result<(), Fault> {
-    if matches!(answer(acker.ack(BasicAckOptions { multiple })).await, Ok(true)) {
-        return Ok(());
-    }
-    Err(Fault::Broken("the channel of the dead letters is closed".to_owned()))
 }
