@@ -12,9 +12,10 @@ pub(super) fn words(said: &str) -> String {
             && let [Some(name), Some(vhost), Some(user)] = parts
         {
             let permission = ["configure", "write", "read"].into_iter().find(|word| before.trim_end().ends_with(word));
-            let permission = permission.map(|word| format!("{word} ")).unwrap_or_default();
+            // Brokers before 3.12 do not tell which.
+            let permission = permission.unwrap_or("configure, write or read");
             return format!(
-                "user \"{user}\" lacks the {permission}permission for {kind} \"{name}\" in virtual host \"{vhost}\" ({said})"
+                "user \"{user}\" lacks the {permission} permission for {kind} \"{name}\" in virtual host \"{vhost}\" ({said})"
             );
         }
     }
@@ -61,9 +62,9 @@ mod tests {
     #[test]
     fn permissions_and_limits_are_named() {
         let said = "ACCESS_REFUSED - access to queue 'x' in vhost '/' refused for user 'u'";
-        assert!(
-            words(said).starts_with("user \"u\" lacks the permission for queue \"x\" in virtual host \"/\" (ACCESS")
-        );
+        assert!(words(said).starts_with(
+            "user \"u\" lacks the configure, write or read permission for queue \"x\" in virtual host \"/\" (ACCESS"
+        ));
         let said = "ACCESS_REFUSED - configure access to queue 'x' in vhost '/' refused for user 'u'";
         assert!(words(said).starts_with("user \"u\" lacks the configure permission for queue \"x\""));
         assert!(hint(&words(said)).contains("declare: passive"));
