@@ -1,8 +1,13 @@
 //! More dead letters than anyone wants in memory.
 
+use asynctask::{
+    clock::Clock,
+    task::{Failure, Reason},
+};
+
 use crate::{
     on_each, store,
-    support::{Demo, Place, log::Stopwatch},
+    support::{Demo, Place, foreign::Foreign, log::Stopwatch},
 };
 
 /// Some thousands, of which every third stays: beyond what is taken at a time, held, and given back in order.
@@ -63,4 +68,42 @@ fn a_hundred_thousand_on_rabbitmq() {
     if let Some(place) = Place::amqp() {
         hundred_thousand(&place);
     }
+}
+
+/// Two hundred, of which every second is meant, and then every second of those that are left: what was told to be gone is
+/// gone.
+fn every_second(demo: &Demo) {
+    let crash = |number| if number % 2 == 0 { Reason::Error } else { Reason::Crash };
+    let letters = |wanted: fn(usize) -> bool| -> Vec<String> {
+        (0..200).filter(|number| wanted(*number)).map(|number| number.to_string()).collect()
+    };
+    store::bury(demo, "foo", 200, |number| Failure::new(crash(number), "no", Clock::wall()));
+    let left = || {
+        let mut ids = crate::ids(&demo.run(&["failed", "list", "foo", "--json", "--limit", "999"]));
+        ids.sort_by_key(|id| (id.len(), id.clone()));
+        ids
+    };
+    let run = demo.run(&["failed", "retry", "foo", "--reason", "crash"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "100 dead letters of queue foo retried\n"), "{run:?}");
+    assert_eq!(left(), letters(|number| number % 2 == 0), "{}", demo.uri);
+    assert_eq!(store::waiting(demo, "foo"), letters(|number| number % 2 == 1), "{}", demo.uri);
+    let named = letters(|number| number % 4 == 0);
+    let arguments: Vec<&str> =
+        ["failed", "purge", "foo", "--yes"].into_iter().chain(named.iter().map(String::as_str)).collect();
+    let run = demo.run(&arguments);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "50 dead letters of queue foo deleted\n"), "{run:?}");
+    assert_eq!(left(), letters(|number| number % 4 == 2), "{}", demo.uri);
+    assert_eq!(demo.depth("foo")["failed"], 50);
+    let run = demo.run(&["failed", "purge", "foo", "--reason", "error", "--yes"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "50 dead letters of queue foo deleted\n"), "{run:?}");
+    assert_eq!(demo.depth("foo")["failed"], 0);
+}
+
+#[test]
+fn every_second_of_two_hundred_goes_and_stays_gone() {
+    on_each(every_second);
+    let Some(place) = Place::amqp() else { return };
+    let demo = Demo::new(&place);
+    Foreign::connect(&demo.uri).declare_classic("foo_failed");
+    every_second(&demo);
 }

@@ -28,15 +28,29 @@ impl Kept {
         self.left = self.all.values().map(|count| u64::from(*count)).sum();
     }
 
-    /// Whether this one was seen before, and comes again now.
+    /// Whether this one was seen before, and comes again now. Those that were left come before all others: once another
+    /// one comes, the rest of them is gone (expired, or taken by someone else).
     pub(super) fn meet(&mut self, letter: &DeadLetter) -> bool {
         if self.left == 0 {
             return false;
         }
-        let Some(count) = self.to_come.get_mut(&name(letter)).filter(|count| **count > 0) else { return false };
+        let Some(count) = self.to_come.get_mut(&name(letter)).filter(|count| **count > 0) else {
+            self.forget_the_rest();
+            return false;
+        };
         *count -= 1;
         self.left -= 1;
         true
+    }
+
+    fn forget_the_rest(&mut self) {
+        for (name, gone) in self.to_come.drain() {
+            if let Some(count) = self.all.get_mut(&name) {
+                *count -= gone;
+            }
+        }
+        self.all.retain(|_, count| *count > 0);
+        self.left = 0;
     }
 
     /// How many are to come again.
@@ -73,10 +87,23 @@ mod tests {
         for _ in 0..2 {
             kept.begin_again();
             assert_eq!(kept.left(), 3);
-            assert!(!kept.meet(&letter("c")));
-            assert!(kept.meet(&letter("a")) && kept.meet(&letter("a")) && !kept.meet(&letter("a")));
-            assert!(kept.meet(&letter("b")));
+            assert!(kept.meet(&letter("a")) && kept.meet(&letter("b")) && kept.meet(&letter("a")));
             assert_eq!(kept.left(), 0);
+            assert!(!kept.meet(&letter("a")));
         }
+    }
+
+    #[test]
+    fn behind_another_one_none_of_them_is_to_come() {
+        let mut kept = Kept::default();
+        for id in ["a", "b", "b", "c"] {
+            kept.add(&letter(id));
+        }
+        kept.begin_again();
+        assert!(kept.meet(&letter("b")) && !kept.meet(&letter("d")));
+        assert_eq!(kept.left(), 0);
+        kept.begin_again();
+        assert_eq!(kept.left(), 1);
+        assert!(kept.meet(&letter("b")));
     }
 }

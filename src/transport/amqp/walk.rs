@@ -34,7 +34,7 @@ use super::{
     moves::{Parcel, Store},
     progress::{Broke, Progress},
     publish::{Outgoing, WINDOW},
-    put_back::remove,
+    put_back,
     topology::{Counter, Fault, Place, answer, open_channel, short},
 };
 use crate::{
@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// Dead letters on their way to us in the first step, while their size is not known, and in all of a slow walk.
-pub(super) const FIRST: u16 = 50;
+const FIRST: u16 = 50;
 /// The same in a later step …
 const MOST: u16 = 1_000;
 /// … in which there are at most about this many bytes.
@@ -117,10 +117,12 @@ async fn walk_one(
         slow: false,
         window: Vec::new(),
         window_bytes: 0,
+        removals: Vec::new(),
         held: Vec::new(),
         kept: Kept::default(),
         not_visited: 0,
         stopped: false,
+        behind: 0,
         clock: Clock::start(),
         began_at: Instant::default(),
         hold: HOLD,
@@ -153,7 +155,8 @@ pub(super) struct Walk<'a> {
     /// Dead letters at the beginning. What dies while we walk is behind them, and not visited.
     ready: u64,
     pub(super) walked: Walked,
-    /// Those among the seen that came from other queues: they stay, and nobody is asked about them.
+    /// Those among the seen that came from other queues, or died after the beginning: they stay, and nobody is asked
+    /// about them.
     others: u64,
     /// Sum of the bodies seen.
     bytes: u64,
@@ -162,12 +165,16 @@ pub(super) struct Walk<'a> {
     /// To be put back to work.
     pub(super) window: Vec<(Parcel, Acker)>,
     pub(super) window_bytes: usize,
+    /// To be removed.
+    pub(super) removals: Vec<Acker>,
     /// Channels with the number of what is not to go on them, oldest first.
     pub(super) held: Vec<(Channel, u64)>,
     kept: Kept,
     /// Taken, not visited, and given back. They are taken again together: a quorum queue has what came back in the order in
     /// which it came, so that what is taken and given back without the others behind it changes places with them.
     not_visited: u64,
+    /// Of these, how many lie behind those that the step has taken.
+    behind: u64,
     /// The visitor wants no more.
     stopped: bool,
     clock: Clock,
@@ -224,6 +231,7 @@ impl Walk<'_> {
             self.began_at = self.clock.now().at;
         }
         self.held.push((channel.clone(), 0));
+        put_back::prepare(&channel).await?;
         answer(channel.basic_qos(most, BasicQosOptions::default())).await.map_err(fault)?;
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumer = channel.basic_consume(short(&self.queue.name), short(TAG), options, arguments);
@@ -240,25 +248,25 @@ impl Walk<'_> {
         answer(channel.basic_cancel(short(TAG), BasicCancelOptions::default())).await.map_err(fault)?;
         let all_came = messages.len() == usize::from(most);
         // Behind those that were kept lie those that are to be visited.
-        let behind = if self.kept.left() > 0 { self.not_visited } else { 0 };
-        self.not_visited = behind + messages.len() as u64;
+        self.behind = if self.kept.left() > 0 { self.not_visited } else { 0 };
+        self.not_visited = self.behind + messages.len() as u64;
         for message in messages {
             match self.judge(message).await? {
                 Judged::Going => self.not_visited -= 1,
                 Judged::Stop => {
                     self.stopped = true;
-                    self.store_window().await?;
+                    self.carry_out().await?;
                     return Ok(End::Walk);
                 }
                 Judged::Pause(pause) => {
                     if let Some((_, unacknowledged)) = self.held.last_mut() {
-                        *unacknowledged += self.not_visited - behind;
+                        *unacknowledged += self.not_visited - self.behind;
                     }
                     return Ok(End::Pause(pause));
                 }
             }
         }
-        self.store_window().await?;
+        self.carry_out().await?;
         if self.held.last().is_some_and(|(_, kept)| *kept == 0) {
             self.held.pop();
             answer(channel.close(200, "done".into())).await.map_err(fault)?;
@@ -281,23 +289,31 @@ impl Walk<'_> {
 
     async fn judge(&mut self, message: Delivery) -> Result<Judged, Broke> {
         let letter = dead::read(&message.properties, &message.data, self.queue);
-        if self.kept.meet(&letter) {
-            if self.kept.left() == 0 {
-                self.hold = HOLD.max(self.clock.now().at.since(self.began_at) * WORTH);
-            }
-            return self.stay().await;
+        let to_come = self.kept.left();
+        let is_kept = self.kept.meet(&letter);
+        if to_come > 0 && self.kept.left() == 0 {
+            self.hold = HOLD.max(self.clock.now().at.since(self.began_at) * WORTH);
         }
-        if letter.queue != self.queue.queue {
+        if is_kept {
+            return Ok(self.stay());
+        }
+        if to_come > 0 {
+            // Others came in place of those that are gone: what is left of this step was counted as behind it, too.
+            let twice = self.behind.min(self.not_visited - self.behind);
+            self.behind -= twice;
+            self.not_visited -= twice;
+        }
+        if letter.queue != self.queue.queue || self.died_since(letter.failure.failed_at) {
             self.others += 1;
             self.seen(&message);
             self.kept.add(&letter);
-            return self.stay().await;
+            return Ok(self.stay());
         }
         let verdict = loop {
             match (self.visit)(&letter) {
                 Visit::Wait(after) => {
                     self.slow = true;
-                    self.store_window().await?;
+                    self.carry_out().await?;
                     if self.is_held_for(self.hold.saturating_sub(after)) {
                         self.stalls += 1;
                         return Ok(Judged::Pause(after.max(PAUSES.delay(self.stalls))));
@@ -312,14 +328,10 @@ impl Walk<'_> {
         match verdict {
             Visit::Keep | Visit::Wait(_) => {
                 self.kept.add(&letter);
-                return self.stay().await;
+                return Ok(self.stay());
             }
             Visit::Stop => return Ok(Judged::Stop),
-            Visit::Remove => {
-                remove(&message.acker, false).await?;
-                self.walked.removed += 1;
-                self.progress.set(self.walked);
-            }
+            Visit::Remove => self.removals.push(message.acker),
             Visit::Retry { body } => {
                 let properties = dead::again(&message.properties, &letter, self.now);
                 let body = body.unwrap_or(message.data);
@@ -327,10 +339,10 @@ impl Walk<'_> {
                 let place = Place::Work(self.queue.queue.clone());
                 let outgoing = Outgoing { queue: place.name(), properties, body: body.into() };
                 self.window.push((Parcel { place, outgoing }, message.acker));
-                if self.window.len() >= WINDOW || self.window_bytes >= WINDOW_BYTES {
-                    self.store_window().await?;
-                }
             }
+        }
+        if self.window.len() + self.removals.len() >= WINDOW || self.window_bytes >= WINDOW_BYTES {
+            self.carry_out().await?;
         }
         Ok(Judged::Going)
     }
@@ -340,16 +352,18 @@ impl Walk<'_> {
         self.bytes += message.data.len() as u64;
     }
 
+    /// Whether a dead letter died after the walk began: it may be one that the walk itself put back to work. A clock that
+    /// is ahead of ours says nothing about that.
+    fn died_since(&self, at: Timestamp) -> bool {
+        at > self.now && at <= self.clock.now().wall
+    }
+
     /// One is not to go.
-    async fn stay(&mut self) -> Result<Judged, Broke> {
-        // What was decided before it goes first, as long as one acknowledgement does for all.
-        if self.held.last().is_some_and(|(_, kept)| *kept == 0) {
-            self.store_window().await?;
-        }
+    fn stay(&mut self) -> Judged {
         if let Some((_, kept)) = self.held.last_mut() {
             *kept += 1;
         }
-        Ok(Judged::Going)
+        Judged::Going
     }
 
     /// Closes the channels in order, and waits until what was held is there, so that whoever looks next sees it: in the end
