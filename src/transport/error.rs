@@ -163,7 +163,9 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self.cause() {
             Self::Refused { cause, .. } => Some(super::refusal::hint(cause)),
-            Self::QueueRefused { cause, .. } | Self::NotStored { cause, .. } if cause.contains("access to ") => {
+            Self::QueueRefused { cause, .. } | Self::NotStored { cause, .. }
+                if cause.contains("access to ") && !cause.contains("exclusive access") =>
+            {
                 Some(super::refusal::hint(cause))
             }
             _ => None,

@@ -159,3 +159,25 @@ fn dead_letters_of_the_broker_are_found_beside_those_in_a_queue_of_another_name(
     assert_eq!(demo.workers(workers, &["--halt-when-empty"]).code, 0);
     assert_eq!((demo.done().len(), failed()), (1, Some(0)));
 }
+
+#[test]
+fn a_queue_of_somebodys_own_refuses_and_no_connection_is_lost() {
+    let Some(place) = Place::amqp() else { return };
+    let demo = Demo::new(&place);
+    store::bury_many(&demo, "foo", 0);
+    let foreign = Foreign::connect(&demo.uri);
+    foreign.declare_exclusive("theirs");
+    foreign.declare_exclusive("bar_failed");
+    for command in [
+        &["queues", "purge", "theirs", "--yes"][..],
+        &["queues", "delete", "theirs", "--yes"],
+        &["failed", "list", "bar"],
+        &["failed", "retry", "bar", "--all"],
+        &["failed", "purge", "bar", "--all", "--yes"],
+    ] {
+        let run = demo.run(command);
+        crate::refused(&run, 1, "RESOURCE_LOCKED");
+        assert!(run.stderr.contains("cannot be had") && !run.stderr.contains("was lost"), "{run:?}");
+        assert!(!run.stderr.contains("check user"), "{run:?}");
+    }
+}

@@ -123,12 +123,13 @@ impl Address {
         self.broker().connect(role).await
     }
 
-    /// The error for a question that got no good answer.
-    pub(super) fn fault(&self, fault: Fault) -> Error {
+    /// The error for a question about this queue that got no good answer.
+    pub(super) fn fault(&self, queue: &str, fault: Fault) -> Error {
         match fault {
             Fault::Absent(queue) => Error::NoSuchQueue { queue },
             Fault::Forbidden(cause) => Error::Refused { uri: self.shown().to_owned(), cause },
-            Fault::Refused(cause) | Fault::Late(cause) | Fault::Broken(cause) => self.lost(cause),
+            Fault::Refused(cause) => Error::QueueRefused { queue: queue.to_owned(), cause },
+            Fault::Late(cause) | Fault::Broken(cause) => self.lost(cause),
         }
     }
 

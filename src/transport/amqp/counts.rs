@@ -90,7 +90,8 @@ impl Counting {
             let mut counter = Counter::new(&connection);
             let mut counts = Vec::with_capacity(queues.len());
             for queue in queues {
-                counts.push(self.one(&mut counter, queue).await?.unwrap_or(0));
+                let ready = self.one(&mut counter, queue).await.map_err(|fault| (queue.clone(), fault))?;
+                counts.push(ready.unwrap_or(0));
             }
             Ok(counts)
         };
@@ -151,8 +152,8 @@ impl Counting {
         Ok(connection)
     }
 
-    /// What was counted. The connection is kept for a while, unless something went wrong on it.
-    fn counted<T>(self: &Rc<Self>, counted: Result<T, Fault>) -> Result<T, Error> {
+    /// What was counted, or of which queue it could not be. The connection is kept for a while, unless something went wrong on it.
+    fn counted<T>(self: &Rc<Self>, counted: Result<T, (String, Fault)>) -> Result<T, Error> {
         let patience = if counted.is_ok() { KEPT } else { Duration::ZERO };
         let this = Rc::clone(self);
         let end = tokio::task::spawn_local(async move {
@@ -164,7 +165,7 @@ impl Counting {
         if let Some(before) = self.end.replace(Some(end.abort_handle())) {
             before.abort();
         }
-        counted.map_err(|fault| self.address.fault(fault))
+        counted.map_err(|(queue, fault)| self.address.fault(&queue, fault))
     }
 
     /// Messages ready in one queue; `None`: it is absent.
@@ -177,16 +178,17 @@ impl Counting {
 
 impl Count<'_> {
     /// Several at a time.
-    async fn all(&self, queues: &[DeadQueue]) -> Result<Vec<Depth>, Fault> {
+    async fn all(&self, queues: &[DeadQueue]) -> Result<Vec<Depth>, (String, Fault)> {
         let next = Cell::new(0);
         let lane = async || {
             let mut counter = Counter::new(self.connection);
             let mut found = Vec::new();
             while let Some(queue) = queues.get(next.get()) {
                 let position = next.replace(next.get() + 1);
-                found.push((position, self.depth(&mut counter, queue).await?));
+                let depth = self.depth(&mut counter, queue).await.map_err(|fault| (queue.queue.clone(), fault))?;
+                found.push((position, depth));
             }
-            Ok::<_, Fault>(found)
+            Ok::<_, (String, Fault)>(found)
         };
         let lanes = try_join_all((0..LANES.min(queues.len())).map(|_| lane())).await?;
         let mut counted = lanes.concat();

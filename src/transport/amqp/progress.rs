@@ -50,9 +50,9 @@ impl From<Fault> for Broke {
 }
 
 impl Broke {
-    pub(super) fn error(self, address: &Address) -> Error {
+    pub(super) fn error(self, address: &Address, queue: &str) -> Error {
         match self {
-            Self::Fault(fault) => address.fault(fault),
+            Self::Fault(fault) => address.fault(queue, fault),
             Self::Unstored(error) => error,
         }
     }

@@ -69,7 +69,7 @@ impl Engine {
                 up.tasks.spawn_local(async move {
                     let walk = Box::pin(walk::walk(&store, &queue, visit, now, &progress));
                     let walked = turn::during(&store.session.reader(), &queue.name, walk).await;
-                    owed.send(walked.map_err(|broke| progress.error(broke.error(&address))));
+                    owed.send(walked.map_err(|broke| progress.error(broke.error(&address, &queue.queue))));
                 });
             }
             Request::Purge { queue, reply } => {
@@ -87,7 +87,7 @@ impl Engine {
                     let done = end::purge(&session, &queue, &purged).await;
                     owed.send(match done {
                         Ok(()) => Ok(purged.get()),
-                        Err(fault) => Err(unfinished(&purged, address.fault(fault))),
+                        Err(fault) => Err(unfinished(&purged, address.fault(&queue, fault))),
                     });
                 });
             }
@@ -99,7 +99,7 @@ impl Engine {
                     owed.send(match end::delete(&session, &queue).await {
                         Ok(Some(count)) => Ok(count),
                         Ok(None) => Err(Error::InUse { queue: queue.queue, cause: "it has consumers".to_owned() }),
-                        Err(fault) => Err(address.fault(fault)),
+                        Err(fault) => Err(address.fault(&queue.queue, fault)),
                     });
                 });
             }

@@ -77,8 +77,8 @@ impl Session {
         for (index, queue) in &wanted.queues {
             match topology.provide(&connection, queue).await {
                 Ok(()) => {}
-                Err(fault @ Fault::Broken(_)) => return Err(address.fault(fault)),
-                Err(fault @ Fault::Absent(_)) if first => return Err(address.fault(fault)),
+                Err(fault @ Fault::Broken(_)) => return Err(address.fault(&queue.name, fault)),
+                Err(fault @ Fault::Absent(_)) if first => return Err(address.fault(&queue.name, fault)),
                 Err(fault) => {
                     refused.push((*index, fault));
                     continue;
