@@ -15,6 +15,8 @@ mod kept;
 mod kill;
 #[path = "failed/many.rs"]
 mod many;
+#[path = "failed/paced.rs"]
+mod paced;
 #[path = "failed/shared.rs"]
 mod shared;
 #[path = "failed/store.rs"]

@@ -107,7 +107,7 @@ fn one(patient: &mut Patient, task: NewTask) -> Result<(), Error> {
     if broken.done.is_some() {
         return Ok(());
     }
-    let unknown = broken.last().is_some_and(|error| !error.extent().unknown.is_empty());
+    let unknown = broken.is_unanswered() || broken.last().is_some_and(|error| !error.extent().unknown.is_empty());
     Err(match broken.error() {
         error if unknown => error.hint(format!("task {id} may or may not be stored")),
         error => error,

@@ -27,13 +27,15 @@ use crate::{
     error::{Code, Error},
     process::{Interrupt, Interrupts, Watch},
     secrets::masked,
-    transport::{self, DeadLetter, DeadQueue, Depth, Event, Reply, Request, Transport, Visitor, Walked},
+    transport::{self, DeadLetter, DeadQueue, Depth, Event, Reply, Request, Transport, Visit, Visitor, Walked},
 };
 
 /// After so long without an answer it is said what is waited for.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
 /// How often progress is looked at, where there may be some.
 const LOOK: Duration = Duration::from_millis(500);
+/// A transport asks a visitor that makes it wait again at the latest so long after that.
+const ASKED_AGAIN: Duration = Duration::from_secs(10);
 /// The transport ends a wait by itself, and knows best why; after so much longer it is ended.
 const GRACE: Duration = Duration::from_secs(3);
 /// How long a transport that was dropped may take for its last answer: it may wait for a lock for 2 s.
@@ -85,6 +87,13 @@ impl<T> Broken<T> {
     /// The transport did not answer, not even in the end.
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(*self.why, Why::GaveUp { last: None, .. } | Why::Interrupted { last: None, .. }) && self.hung
+    }
+
+    /// One of which nothing is known.
+    #[cfg(test)]
+    pub(super) fn unanswered() -> Self {
+        let why = Why::GaveUp { after: Duration::from_secs(1), waits_for: "an answer".to_owned(), last: None };
+        Self { why: Box::new(why), hung: true, done: None }
     }
 
     /// Why, as the end of a command, without a hint of how far it came.
@@ -156,10 +165,10 @@ impl Patient {
         self.call_while(None, request)
     }
 
-    /// [`Self::call`] for what may take long: as long as the number that `progress` gives changes, it goes on.
+    /// [`Self::call`] for what may take long: as long as there is progress, it goes on.
     fn call_while<T>(
         &mut self,
-        progress: Option<&dyn Fn() -> u64>,
+        progress: Option<&Visits>,
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<T, Broken<T>> {
         let (reply, mut answer) = oneshot::channel();
@@ -210,16 +219,17 @@ impl Patient {
         Ok(depths.map_err(|broken| broken.error())?.first().copied().unwrap_or_default())
     }
 
-    /// Visits dead letters; each visit is progress.
+    /// Visits dead letters; each visit is progress, and what a visitor makes the transport wait is not waited for it.
     pub(super) fn walk(&mut self, queue: &DeadQueue, mut visit: Visitor) -> Result<Walked, Broken<Walked>> {
-        let visits = Arc::new(AtomicU64::new(0));
+        let visits = Arc::new(Visits::default());
         let (queue, counted) = (queue.clone(), Arc::clone(&visits));
         let visit = Box::new(move |letter: &DeadLetter| {
-            counted.fetch_add(1, Ordering::Relaxed);
-            visit(letter)
+            let verdict = visit(letter);
+            counted.count(&verdict);
+            verdict
         });
         let walked = |reply| Request::WalkDead { queue, visit, reply };
-        match self.call_while(Some(&|| visits.load(Ordering::Relaxed)), walked) {
+        match self.call_while(Some(&visits), walked) {
             Err(Broken { done: Some(walked), .. }) => Ok(walked),
             walked => walked,
         }
@@ -238,6 +248,29 @@ impl Patient {
     }
 }
 
+/// How far a walk has come.
+#[derive(Default)]
+struct Visits {
+    count: AtomicU64,
+    /// The wait that the last visit asked for, in milliseconds.
+    pause: AtomicU64,
+}
+
+impl Visits {
+    fn count(&self, verdict: &Visit) {
+        let pause = match verdict {
+            Visit::Wait(after) => u64::try_from((*after + ASKED_AGAIN).as_millis()).unwrap_or(u64::MAX),
+            _ => 0,
+        };
+        self.pause.store(pause, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn pause(&self) -> Duration {
+        Duration::from_millis(self.pause.load(Ordering::Relaxed))
+    }
+}
+
 enum Ended<T> {
     Answered(Result<T, transport::Error>),
     TooLate,
@@ -251,18 +284,19 @@ struct Waiting<'a> {
     waits_for: &'a mut String,
     interrupts: Option<&'a (Interrupts, Watch)>,
     bar: &'a ProgressBar,
-    progress: Option<&'a dyn Fn() -> u64>,
+    progress: Option<&'a Visits>,
 }
 
 async fn wait<T>(answer: &mut oneshot::Receiver<Result<T, transport::Error>>, waiting: Waiting<'_>) -> Ended<T> {
     let Waiting { events, clock, longest, waits_for, interrupts, bar, progress } = waiting;
     let mut since = clock.now().at;
-    let (mut seen, mut said) = (progress.map(|progress| progress()), None);
+    let (mut seen, mut said) = (progress.map(|visits| visits.count.load(Ordering::Relaxed)), None);
     loop {
         let now = clock.now().at;
-        let visited = progress.map(|progress| progress());
+        let visited = progress.map(|visits| visits.count.load(Ordering::Relaxed));
         if seen != visited {
-            (seen, since) = (visited, now);
+            // It is not waited for before the visitor's pause is over.
+            (seen, since) = (visited, now + progress.map(Visits::pause).unwrap_or_default());
         }
         if now >= since + longest {
             return Ended::TooLate;

@@ -29,6 +29,9 @@ impl Account {
         let (extent, broken) = match stored {
             Ok(()) => (all(ids), None),
             Err(broken) if broken.done.is_some() => (all(ids), Some(broken)),
+            Err(broken) if broken.is_unanswered() => {
+                (Extent { unknown: std::iter::once(0..ids.len()).collect(), ..Extent::default() }, Some(broken))
+            }
             Err(broken) => (broken.last().map(transport::Error::extent).unwrap_or_default(), Some(broken)),
         };
         self.stored += extent.stored as u64;
@@ -118,4 +121,24 @@ fn count(stored: u64) -> String {
 
 pub(super) fn json_line(id: &str) -> String {
     serde_json::json!({ "id": id }).to_string() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_answered_may_be_stored() {
+        let mut account = Account::new(false);
+        let ids = ["a", "b"].map(str::to_owned);
+        account.book(&ids, &[1, 3], Ok(())).unwrap();
+        let error = account.book(&ids, &[4, 6], Err(Broken::unanswered())).unwrap_err();
+        assert!(error.message.starts_with("standard input, line 4: "), "{error:?}");
+        assert_eq!(
+            error.hint.as_deref(),
+            Some(
+                "2 tasks before it were submitted; lines 4 to 6 may or may not be stored; nothing from line 7 on is stored"
+            )
+        );
+    }
 }

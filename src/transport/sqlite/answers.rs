@@ -1,5 +1,7 @@
 //! Requests that are answered at once: submits, questions, dead letters, the scheduler's lease.
 
+use std::sync::Arc;
+
 use super::{
     actor::{Actor, Lease},
     dead, end,
@@ -141,10 +143,15 @@ impl Actor {
 
     /// Walks among dead letters.
     pub(super) fn walk(&mut self, queue: &DeadQueue, visit: Visitor) -> Result<Walked, Error> {
-        let clock = self.clock;
+        let (clock, bell, patience) = (self.clock, Arc::clone(&self.bell), Arc::clone(&self.patience));
+        let wait = dead::Wait { clock, bell: &bell, patience: &patience };
         let Some(store) = self.store_to_ask()? else { return Ok(Walked::default()) };
         let mut walked = Walked::default();
-        let result = dead::walk(store, &clock, queue, visit, &mut walked).map_err(|error| store.error(&error));
+        let result = match dead::walk(store, &wait, queue, visit, &mut walked) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Closed),
+            Err(error) => Err(store.error(&error)),
+        };
         if walked.retried > 0 {
             let owners = owner::owners(store.read()).unwrap_or_default();
             self.news(owners);

@@ -58,6 +58,11 @@ impl Patience {
         self.closing.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the transport is to close.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
     /// While `true`, no lock is waited for: what is done now can as well be done later.
     pub(super) fn hurry(&self, hurried: bool) {
         self.hurried.store(hurried, Ordering::Relaxed);
@@ -82,7 +87,7 @@ impl Patience {
                 told = true;
                 drop(events.send(Event::Waits(format!("{path}, which another program keeps locked"))));
             }
-            if patience.closing.load(Ordering::Relaxed) && closing_at.is_none() {
+            if patience.is_closing() && closing_at.is_none() {
                 closing_at = Some(now);
             }
             if patience.hurried.load(Ordering::Relaxed)

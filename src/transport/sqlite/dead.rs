@@ -5,16 +5,18 @@ use std::time::Duration;
 use rusqlite::{Connection, params, types::Value};
 
 use super::{
+    busy::Patience,
     columns::{bytes, moment, parsed, text},
     schema::known_queue,
     store::{Store, Synchronous},
     submit::history_text,
+    wake::{self, Bell},
 };
 use crate::{
     clock::{Clock, Timestamp},
     limits,
     task::{Failure, Reason},
-    transport::{DeadLetter, DeadQueue, Visit, Visitor, Walked, pause},
+    transport::{DeadLetter, DeadQueue, Visit, Visitor, Walked},
 };
 
 /// Dead letters read at once.
@@ -24,19 +26,42 @@ const PAGE_BYTES: usize = 4 << 20;
 /// Verdicts are stored at the latest after this time, however slow the visitor is.
 const STORE_AFTER: Duration = Duration::from_millis(50);
 
-/// Visits the dead letters that are there now, oldest first; what was done stands in `walked`, also after an error.
+/// How a walk waits for its visitor: until the transport is closed.
+pub(super) struct Wait<'a> {
+    pub(super) clock: Clock,
+    pub(super) bell: &'a Bell,
+    pub(super) patience: &'a Patience,
+}
+
+impl Wait<'_> {
+    /// Whether the transport is still wanted afterwards.
+    fn wait(&self, time: Duration) -> bool {
+        let until = self.clock.now().at + time;
+        loop {
+            let now = self.clock.now().at;
+            if self.patience.is_closing() || now >= until {
+                return !self.patience.is_closing();
+            }
+            wake::wait(self.bell, None, until.since(now));
+        }
+    }
+}
+
+/// Visits the dead letters that are there now, oldest first; what was done stands in `walked`, also after an error. Gives
+/// whether it came to its end: it does not if the transport is closed while it waits for the visitor.
 pub(super) fn walk(
     store: &mut Store,
-    clock: &Clock,
+    wait: &Wait<'_>,
     queue: &DeadQueue,
     mut visit: Visitor,
     walked: &mut Walked,
-) -> rusqlite::Result<()> {
-    let Some(id) = known_queue(store.read(), &queue.queue)? else { return Ok(()) };
+) -> rusqlite::Result<bool> {
+    let clock = wait.clock;
+    let Some(id) = known_queue(store.read(), &queue.queue)? else { return Ok(true) };
     // What dies again while we walk comes after the last one that is there now, and is not met twice.
     let until = last(store.read(), id)?;
     if until == Value::Null {
-        return Ok(());
+        return Ok(true);
     }
     let mut after = (Value::Integer(i64::MIN), i64::MIN);
     'pages: loop {
@@ -50,7 +75,9 @@ pub(super) fn walk(
             let mut verdict = visit(&found.letter);
             while let Visit::Wait(after) = verdict {
                 carry_out(store, &mut verdicts, walked)?;
-                pause(after);
+                if !wait.wait(after) {
+                    return Ok(false);
+                }
                 stored_at = clock.now().at;
                 verdict = visit(&found.letter);
             }
@@ -70,7 +97,7 @@ pub(super) fn walk(
         }
         carry_out(store, &mut verdicts, walked)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// When the last dead letter of a queue died, as it stands in the file; null where there is none.
