@@ -83,6 +83,7 @@ macro_rules! every_clause {
                 identity_knows_a_task_again
                 a_late_submit_wakes_a_waiting_master
                 done_removes
+                ends_out_of_order_outlive_an_orderly_end
                 release_puts_back_without_an_attempt
                 orderly_returns_add_up_to_no_limit
                 retry_counts_an_attempt_and_waits

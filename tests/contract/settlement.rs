@@ -5,7 +5,7 @@ use std::time::Duration;
 use asynctask::{
     clock::{Clock, Timestamp},
     task::{Failure, Handle, NewTask, Reason, Settlement},
-    transport::Visit,
+    transport::{Request, Visit},
 };
 use serde_json::json;
 
@@ -32,6 +32,25 @@ pub fn done_removes<T: Tenant>(tenant: &T) {
     party.kill();
     let client = Party::client(tenant);
     assert_eq!(client.depth(&queue), asynctask::transport::Depth::default());
+}
+
+/// Every second of many, at once, and nothing after that.
+pub fn ends_out_of_order_outlive_an_orderly_end<T: Tenant>(tenant: &T) {
+    let queue = tenant.queue("foo");
+    let mut party = Party::attached(tenant, &[setup(&queue, &[])], 200);
+    party.submit(tasks(&queue, 200));
+    let deliveries = party.deliveries(200);
+    let ended: Vec<Handle> = deliveries.iter().skip(1).step_by(2).map(|delivery| delivery.handle).collect();
+    party.ask(Request::Settle(ended.iter().map(|handle| (*handle, done())).collect()));
+    party.settled(&ended);
+    party.close();
+    let mut party = Party::attached(tenant, &[setup(&queue, &[])], 200);
+    let left = party.deliveries(100);
+    let expected: Vec<String> = (0..200).step_by(2).map(|number| number.to_string()).collect();
+    let mut left = ids(&left);
+    left.sort_by_key(|id| id.parse::<u32>().expect("a number"));
+    assert_eq!(left, expected);
+    assert_eq!(party.depth(&queue).ready, 0);
 }
 
 pub fn release_puts_back_without_an_attempt<T: Tenant>(tenant: &T) {
