@@ -160,3 +160,20 @@ fn a_paused_queue_that_goes_with_its_last_consumer_outlives_a_long_pause() {
     assert_eq!(super::stopped(master, std::time::Duration::from_secs(10)), 0);
     super::once_each(&demo, 0..8);
 }
+
+/// Each task is longer than the broker bears, so that it takes the channel of each; the queue is worked in between.
+#[test]
+fn a_queue_that_is_lost_with_each_task_is_had_again_at_once_each_time() {
+    let Some(demo) = demo() else { return };
+    // Ours has a time-out of its own.
+    Foreign::connect(&demo.uri).declare("va", &[]);
+    demo.submit_all("va", (0..4).map(|n| format!(r#"{{"n":{n},"sleep_ms":6500}}"#)));
+    let ran = demo.workers(r#"{"va": "demo_sleep_worker"}"#, &["--halt-when-empty"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    super::once_each(&demo, 0..4);
+    let pauses =
+        ran.stdout.lines().filter_map(|line| line.split_once("is available again, after ")?.1.split_once(" s"));
+    let pauses: Vec<f64> = pauses.map(|(seconds, _)| seconds.parse().expect("a number")).collect();
+    assert!(pauses.len() >= 3, "it was not lost: {ran:?}");
+    assert!(pauses.iter().all(|seconds| *seconds < 2.0), "{pauses:?}");
+}

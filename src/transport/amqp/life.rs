@@ -34,7 +34,7 @@ use crate::{
 pub(super) const AGAIN: Backoff =
     Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
 /// A session that ends earlier counts as another failure in a row.
-pub(super) const STEADY: Duration = Duration::from_secs(10);
+const STEADY: Duration = Duration::from_secs(10);
 /// A broker that sends no heartbeats is given this long to find out that an old connection is dead.
 const UNNOTICED: Duration = Duration::from_mins(2);
 /// What a close may take for settlements, and then for the connections; 5 s together.

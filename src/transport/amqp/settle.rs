@@ -376,6 +376,10 @@ impl Engine {
         let Some(intake) = up.intakes.get_mut(sent.queue).filter(|intake| intake.number == sent.number) else { return };
         if sent.written {
             intake.sending = false;
+            if !sent.handles.is_empty() {
+                // A queue that is worked: should it be lost again, its backoff begins anew.
+                intake.failures = 0;
+            }
             self.settled(sent.handles);
         } else if !intake.has_consumers() {
             // Who consumes hears why.

@@ -6,16 +6,21 @@
 //!                                                              └────┘ refused again: backoff
 //! ```
 //!
+//! The backoff is for a queue that cannot be had: one that was worked meanwhile is tried again at once, however often.
+//!
 //! One such queue is no reason to give up a session: every question that the broker may answer with an error is asked on a
 //! channel of its own, and the other queues never notice. Only an error of the connection ends the session, and the queue
 //! that was being opened then waits out its backoff in the next one, so that it does not end that one, too.
 
-use std::hash::{BuildHasher as _, Hasher as _};
+use std::{
+    hash::{BuildHasher as _, Hasher as _},
+    time::Duration,
+};
 
 use super::{
     engine::Engine,
     intake::Intake,
-    life::{AGAIN, STEADY},
+    life::AGAIN,
     members::Joining,
     state::State,
     topology::{Fault, close},
@@ -51,7 +56,7 @@ impl Engine {
         let now = self.now().at;
         let State::Up(up) = &mut self.state else { return };
         let Some(intake) = up.intakes.get_mut(queue).filter(|intake| intake.channel.is_some()) else { return };
-        let failures = if now.since(intake.since) >= STEADY { 1 } else { intake.failures + 1 };
+        let failures = failures_after(intake.failures, now.since(intake.since));
         let credit = self.credits.get(&queue).copied().unwrap_or_default();
         let mut left = Intake::new(intake.setup.clone(), None, credit);
         (left.leaving, left.failures) = (intake.leaving, failures);
@@ -98,7 +103,7 @@ impl Engine {
             Fault::Absent(queue) => Error::NoSuchQueue { queue },
             fault => Error::QueueRefused { queue: setup.name.clone(), cause: fault.cause() },
         };
-        let again_in = if failures <= 1 { std::time::Duration::ZERO } else { spread(AGAIN.delay(failures - 1)) };
+        let again_in = spread(pause(failures));
         if !self.leaving.contains(&queue) {
             let until = Some(self.now().at + again_in);
             self.joining.insert(queue, Joining { setup, number: 0, failures, until, is_new: true });
@@ -123,8 +128,45 @@ impl Engine {
     }
 }
 
+/// The pause after so many failures in a row.
+fn pause(failures: u32) -> Duration {
+    if failures <= 1 { Duration::ZERO } else { AGAIN.delay(failures - 1) }
+}
+
+/// Failures in a row, of a queue that was had again after so many for this long and is lost now. They begin anew where it was
+/// had for longer than the pause before (and a moment, as the first pause is none); what was settled of it ends them, too.
+fn failures_after(failures: u32, attached: Duration) -> u32 {
+    if attached > pause(failures).max(AGAIN.first) { 1 } else { failures + 1 }
+}
+
 /// A pause made up to a fifth longer, so that the masters of a fleet do not come all at once.
-pub(super) fn spread(pause: std::time::Duration) -> std::time::Duration {
+pub(super) fn spread(pause: Duration) -> Duration {
     let random = std::hash::RandomState::new().build_hasher().finish() % 1024;
     pause + pause.mul_f64(random as f64 / 5120.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backoff_grows_while_a_queue_is_lost_as_soon_as_it_is_had() {
+        let moment = Duration::from_millis(200);
+        let failures: Vec<u32> =
+            std::iter::successors(Some(0), |before| Some(failures_after(*before, moment))).take(6).collect();
+        assert_eq!(failures, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(
+            failures[1..].iter().map(|failures| pause(*failures).as_secs()).collect::<Vec<_>>(),
+            [0, 1, 2, 4, 8]
+        );
+    }
+
+    #[test]
+    fn the_backoff_begins_anew_where_a_queue_was_had_for_longer_than_the_pause_before() {
+        let second = Duration::from_secs(1);
+        for (failures, attached, then) in [(1, 5, 1), (2, 5, 1), (4, 5, 1), (4, 4, 5), (5, 5, 6), (5, 9, 1), (9, 31, 1)]
+        {
+            assert_eq!(failures_after(failures, attached * second), then, "{failures} failures, then {attached} s");
+        }
+    }
 }
