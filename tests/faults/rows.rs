@@ -101,3 +101,52 @@ fn names_of_queues_that_are_no_text_are_listed() {
     let queues: serde_json::Value = serde_json::from_str(&run.stdout).expect("an object");
     assert_eq!(queues["foo"]["ready"], 1, "{queues}");
 }
+
+#[test]
+fn rows_in_hands_of_nobody_or_in_no_state_are_worked() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.submit("foo", "0");
+    let file = file(&demo);
+    // The first number that a master of this file gets is 1.
+    let strange = ["1", "999", "0", "-5", "'abc'", "x'00'", "1.5", "9223372036854775807"].map(|owner| (owner, "1"));
+    let states = ["9", "-1", "0.5", "'ready'", "x'00'"].map(|state| ("0", state));
+    let mut all = vec!["0".to_owned()];
+    for (owner, state) in strange.into_iter().chain(states) {
+        let body = all.len().to_string();
+        insert(&file, "due, message_id, body, owner, state", &format!("0, 'm{body}', '{body}', {owner}, {state}"));
+        all.push(body);
+    }
+    // A master that never was, and a key of it.
+    file.execute("INSERT INTO master (owner, pid, attached_at) VALUES (-7, 1, 1)", []).expect("another program's");
+    insert(&file, "due, message_id, body, owner, state", "0, 'row', '100', -7, 1");
+    all.push("100".to_owned());
+    file.execute("INSERT INTO held_key (key, owner, task) VALUES ('k', 999, 'x')", []).expect("another program's");
+    file.execute("INSERT INTO task (queue, due, message_id, body) VALUES (4711, 0, 'nowhere', '1')", [])
+        .expect("a row");
+    let run = demo.workers(WORKERS, &["--halt-when-empty", "--halt-timeout", "30s"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.stdout.contains("in the hands of no master, or in no state"), "{run:?}");
+    let mut done = demo.done();
+    let number = |body: &String| body.parse::<u32>().expect("a number");
+    done.sort_by_key(number);
+    assert_eq!(done, all);
+    let count = |query: &str| file.query_row(query, [], |row| row.get::<_, i64>(0)).expect("a count");
+    assert_eq!(count("SELECT count(*) FROM task"), 1, "the row of no queue is left alone");
+    assert_eq!(count("SELECT count(*) FROM held_key"), 0);
+}
+
+#[test]
+fn rows_in_hands_of_nobody_are_worked_when_they_come_to_a_master_that_runs() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.submit("foo", "0");
+    let mut master = demo.start(WORKERS, &[]);
+    master.expect("Got payload: 0");
+    let file = file(&demo);
+    insert(&file, "due, message_id, body, owner, state", "0, 'a', '1', 999, 1");
+    master.expect("Got payload: 1");
+    insert(&file, "due, message_id, body, owner, state", "0, 'b', '2', 0, 9");
+    master.expect("Got payload: 2");
+    master.signal(nix::sys::signal::Signal::SIGTERM);
+    let (code, log) = master.wait();
+    assert_eq!(code, 0, "{log}");
+}

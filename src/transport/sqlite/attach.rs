@@ -124,17 +124,20 @@ impl Actor {
             unreachable!("both were opened by the caller");
         };
         let mut locked = Ok(true);
-        let (owner, ids, others) = store.write(Synchronous::Normal, |transaction, ids| {
+        let (owner, ids, others, strays) = store.write(Synchronous::Normal, |transaction, ids| {
+            // Before our number is among the masters': somebody may have written it already.
+            let strays = owner::return_strays(transaction)?;
             let owner = owner::enter(transaction, Clock::wall())?;
             locked = masters.take(owner);
             let rows = setups.iter().map(|setup| schema::queue_id(transaction, ids, &setup.name));
             let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
             let mut others = owner::owners(transaction)?;
             others.retain(|other| *other != owner);
-            Ok((owner, rows, others))
+            Ok((owner, rows, others, strays))
         })?;
         let cause = match locked {
             Ok(true) => {
+                self.tell_strays(strays);
                 let mut master = Master::new(owner, None, setups, &ids);
                 master.others = others;
                 return Ok(master);
@@ -145,6 +148,27 @@ impl Actor {
         Err(Fault::Final(file_error(&owner::beside(&self.path, "masters"), cause)))
     }
 
+    /// Returns the tasks that are in the hands of nobody, or in no state at all: another program wrote them.
+    pub(super) fn return_strays(&mut self) -> rusqlite::Result<()> {
+        let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(()) };
+        if !owner::are_strays(store.read())? {
+            return Ok(());
+        }
+        let strays = store.write(Synchronous::Normal, |transaction, _| owner::return_strays(transaction))?;
+        master.look();
+        self.caller.wake(&self.path, master.others.iter().copied());
+        self.tell_strays(strays);
+        Ok(())
+    }
+
+    fn tell_strays(&self, strays: usize) {
+        if strays > 0 {
+            let text =
+                format!("{strays} tasks were in the hands of no master, or in no state: they go back to their queues");
+            drop(self.events.send(Event::Warning(text)));
+        }
+    }
+
     /// Takes the lock of every other master that lets go of it, and returns its tasks.
     pub(super) fn return_tasks_of_the_dead(&mut self) -> rusqlite::Result<()> {
         let (Some(master), Some(store), Some(masters)) = (&mut self.master, &mut self.store, &self.masters) else {
@@ -152,8 +176,9 @@ impl Actor {
         };
         let mut returned_any = false;
         for other in master.others.clone() {
-            // No lock for a reason of the system's: the next look tries again.
-            if !masters.take(other).unwrap_or(false) {
+            // No lock for a reason of the system's: the next look tries again. A number below 0 has no lock, and never had a
+            // master.
+            if other >= 0 && !masters.take(other).unwrap_or(false) {
                 continue;
             }
             let returned = store.write(Synchronous::Normal, |transaction, _| owner::return_tasks(transaction, other));

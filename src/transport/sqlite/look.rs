@@ -66,6 +66,7 @@ impl Actor {
         if let Some(warning) = warning {
             self.tell(Event::Warning(warning));
         }
-        self.return_tasks_of_the_dead()
+        self.return_tasks_of_the_dead()?;
+        if changed { self.return_strays() } else { Ok(()) }
     }
 }

@@ -169,6 +169,42 @@ pub(super) fn return_tasks(transaction: &Connection, owner: i64) -> rusqlite::Re
     Ok(Some(returned))
 }
 
+/// Whether there is a task, or a key, in the hands of nobody: the least owner of each number of tasks in hand, by the index
+/// `task_held`, whatever was written as an owner.
+pub(super) const HELD_BY_NOBODY: &str = "
+WITH RECURSIVE held (owner) AS (
+    SELECT min(owner) FROM task WHERE state = 1
+    UNION ALL
+    SELECT (SELECT min(owner) FROM task WHERE state = 1 AND owner > held.owner) FROM held WHERE held.owner IS NOT NULL
+)
+SELECT EXISTS (SELECT 1 FROM held WHERE owner IS NOT NULL AND owner NOT IN (SELECT owner FROM master))
+    OR EXISTS (SELECT 1 FROM held_key WHERE owner NOT IN (SELECT owner FROM master))";
+
+/// Whether there is a task in a state that is none, by the index `task_in_no_state`.
+pub(super) const IN_NO_STATE: &str = "SELECT EXISTS (SELECT 1 FROM task WHERE state NOT IN (0, 1, 2))";
+
+/// Whether there is anything for [`return_strays`].
+pub(super) fn are_strays(connection: &Connection) -> rusqlite::Result<bool> {
+    let is = |query: &str| connection.prepare_cached(query)?.query_row([], |row| row.get::<_, bool>(0));
+    Ok(is(HELD_BY_NOBODY)? || is(IN_NO_STATE)?)
+}
+
+/// Returns what no master of ours wrote: tasks in the hands of an owner that never was, as those of one that is gone, and
+/// tasks in a state that is none. Gives their number.
+pub(super) fn return_strays(transaction: &Connection) -> rusqlite::Result<usize> {
+    transaction.prepare_cached("DELETE FROM held_key WHERE owner NOT IN (SELECT owner FROM master)")?.execute([])?;
+    let held = transaction
+        .prepare_cached(
+            "UPDATE task SET state = 0, owner = 0, claim = claim + 1, deliveries = deliveries + 1, redelivered = 1 \
+             WHERE state = 1 AND owner NOT IN (SELECT owner FROM master)",
+        )?
+        .execute([])?;
+    let stateless = transaction
+        .prepare_cached("UPDATE task SET state = 0, owner = 0, claim = claim + 1 WHERE state NOT IN (0, 1, 2)")?
+        .execute([])?;
+    Ok(held + stateless)
+}
+
 /// An orderly end: tasks in hand go back as if they had never been delivered.
 pub(super) fn leave(transaction: &Connection, owner: i64) -> rusqlite::Result<()> {
     transaction
