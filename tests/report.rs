@@ -182,10 +182,13 @@ fn whatever_ends_a_run_is_told() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = format!("metrics.listen={}", port.local_addr().expect("its number"));
     fails(&demo, &with_report(sleep, &["--set", &taken]), 69, "cannot listen");
+    fails(&demo, &with_report(sleep, &["--set", &taken]), 69, "what is left in the queues is unknown");
     let damaged = Demo::new(&Place::sqlite());
     damaged.write("tasks.db", &"no database".repeat(100));
     let run = damaged.workers(sleep, &["--halt-when-empty", "--report", "report.xml"]);
     fails(&damaged, &run, 69, "tasks.db: it is not a database");
+    let said = report(&damaged)["cases"][0]["error"][0]["text"].to_string();
+    assert!(said.contains("it is not a database") && said.contains("is left in the queues is unknown"), "{said}");
     // A good run after it leaves nothing of all that.
     assert_eq!(with_report(sleep, &[]).code, 0);
     assert_eq!((of_run(&report(&demo)), &report(&demo)["suite"]["tests"]), (None, &json!("0")));

@@ -7,20 +7,23 @@
 mod checks;
 mod counterpart;
 
+use std::ffi::OsString;
+
 use serde_json::{json, value::RawValue};
 
 use self::checks::{Checker, Finding};
 use super::{
     args::{CheckWorker, Global},
-    log_level, print,
+    load, log_level, print,
     workers::duration,
 };
 use crate::{
+    app::App,
     error::{Code, Error},
     process::{Environment, Program, Signals, reserve_frame_fd},
 };
 
-pub(super) fn run(global: &Global, verb: &CheckWorker) -> Result<Code, Error> {
+pub(super) fn run(app: &App, global: &Global, verb: &CheckWorker) -> Result<Code, Error> {
     let level = log_level(global)?;
     let within = duration("--within", &verb.within)?;
     let payload = verb.payload.as_deref().map(payload).transpose()?;
@@ -32,6 +35,7 @@ pub(super) fn run(global: &Global, verb: &CheckWorker) -> Result<Code, Error> {
         slot: format!("{}[1]", checks::QUEUE),
         log_level: level.to_string(),
         log_format: "plain".to_owned(),
+        withheld: withheld(app, global),
         ..Environment::default()
     };
     let program = Program::Command { argv: verb.command.clone(), folder, terms: Box::default() };
@@ -53,6 +57,19 @@ pub(super) fn run(global: &Global, verb: &CheckWorker) -> Result<Code, Error> {
         print(&format!("{right} of {all} checks passed\n"))?;
     }
     Ok(if right == all { Code::Ok } else { Code::Refused })
+}
+
+/// As under a master: the variables that the transport was taken from. A program can be checked where the settings are not right
+/// yet; then those that hold the address of a broker.
+fn withheld(app: &App, global: &Global) -> Vec<OsString> {
+    let holds_address = |value: &OsString| {
+        let value = value.to_string_lossy();
+        ["amqp:", "amqps:"].iter().any(|scheme| value.trim_start().starts_with(scheme))
+    };
+    match load(app, global) {
+        Ok(config) => config.transport_variables.into_iter().map(OsString::from).collect(),
+        Err(_) => std::env::vars_os().filter(|(_, value)| holds_address(value)).map(|(name, _)| name).collect(),
+    }
 }
 
 fn payload(text: &str) -> Result<String, Error> {

@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     args::{Failed, FailedList, FailedShow, Global},
-    dead_queue, load, open, print, rfc3339, table, told,
+    dead_queue, load_shared, open, print, rfc3339, table, told,
     workers::duration,
 };
 use crate::{
@@ -34,7 +34,7 @@ use crate::{
 };
 
 pub(super) fn run(app: &App, global: &Global, verb: &Failed) -> Result<Code, Error> {
-    let config = load(app, global)?;
+    let config = load_shared(app, global)?;
     match verb {
         Failed::List(verb) => list(&config, verb),
         Failed::Show(verb) => show(&config, verb),

@@ -57,7 +57,7 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
         Verb::Submit(verb) => submit::run(app, &cli.global, &verb),
         Verb::Run(verb) => run::run(app, &cli.global, &verb),
         Verb::Process(verb) => process::run(app, &cli.global, &verb),
-        Verb::CheckWorker(verb) => check_worker::run(&cli.global, &verb),
+        Verb::CheckWorker(verb) => check_worker::run(app, &cli.global, &verb),
         Verb::Queues(verb) => queues::run(app, &cli.global, &verb),
         Verb::Schedules(verb) => schedules::run(app, &cli.global, &verb),
         Verb::Failed { verb } => failed::run(app, &cli.global, &verb),
@@ -153,6 +153,17 @@ fn complain(text: &str) {
 /// Reads and checks the settings.
 fn load(app: &App, global: &Global) -> Result<Config, Error> {
     crate::config::load(&sources(app, global)?).map_err(|problems| invalid(&problems.to_string()))
+}
+
+/// [`load`] for what deals with tasks of other processes.
+fn load_shared(app: &App, global: &Global) -> Result<Config, Error> {
+    let config = load(app, global)?;
+    if let transport::Uri::Localmem(_) = config.transport {
+        let message = format!("{}: that transport lives in one process, and ends with it", config.transport);
+        return Err(Error::new(Code::Config, message)
+            .hint("it is for tests and for run; tasks that others are to see need sqlite: or amqp:"));
+    }
+    Ok(config)
 }
 
 /// The settings are not right.

@@ -2,7 +2,7 @@
 
 use super::{
     args::{Global, Process},
-    load, log_level, print, told,
+    load_shared, log_level, print, told,
 };
 use crate::{
     app::App,
@@ -15,7 +15,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Process) -> Result<Code, Er
     let level = log_level(global)?;
     // Whoever reads JSON wants no other lines of ours.
     let level = if verb.json { Level::Error } else { level };
-    let config = load(app, global)?;
+    let config = load_shared(app, global)?;
     let count = drain::process_queue(app, &config, &verb.queue, verb.worker.as_deref(), level).map_err(in_words)?;
     if verb.json {
         print(&format!("{}\n", serde_json::json!({ "queue": verb.queue, "done": count })))?;

@@ -4,7 +4,7 @@ use serde_json::{Map, json};
 
 use super::{
     args::{Global, QueueEnd, Queues, QueuesVerb},
-    ask, dead_queue, load, open, print, table, told,
+    ask, dead_queue, load_shared, open, print, table, told,
     waiting::{Broken, Patient, longest_wait},
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(super) fn run(app: &App, global: &Global, verb: &Queues) -> Result<Code, Error> {
-    let config = load(app, global)?;
+    let config = load_shared(app, global)?;
     match &verb.verb {
         None => list(&config, verb.json),
         Some(QueuesVerb::Purge(end)) => purge(&config, end),

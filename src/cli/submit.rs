@@ -15,7 +15,7 @@ use self::{
 };
 use super::{
     args::{Global, Submit},
-    load, print,
+    load_shared, print,
     waiting::{Patient, interrupted, longest_wait, say},
 };
 use crate::{
@@ -49,7 +49,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Err
         ..NewTask::default()
     };
     let open = || {
-        let config = load(app, global)?;
+        let config = load_shared(app, global)?;
         // A queue of others may have any name, where there are others.
         if !config.transport.may_have(queue) {
             return Err(misnamed());

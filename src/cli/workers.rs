@@ -164,12 +164,17 @@ fn write(report: &Report, ended: &Result<Finished, Error>) -> Result<(), Error> 
 /// What the report says of the run itself. Whoever reads it alone must see what the exit code says.
 fn end(report: &Report, ended: &Result<Finished, Error>) -> End {
     let failed = |message: &str, text: String| {
-        let (first, rest) = message.split_once('\n').unwrap_or((message, ""));
-        let text = [rest, &text].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
+        let first = message.lines().next().unwrap_or_default();
+        // Many readers show the text alone.
+        let text = [message, &text].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
         End::Failed { message: masked(first).into_owned(), text: masked(&text).into_owned() }
     };
     let finished = match ended {
-        Err(error) => return failed(&error.message, error.hint.clone().unwrap_or_default()),
+        Err(error) => {
+            let unknown = (error.code == Code::Unavailable).then(|| master::LEFT_UNKNOWN.to_owned());
+            let text: Vec<String> = error.hint.clone().into_iter().chain(unknown).collect();
+            return failed(&error.message, text.join("\n"));
+        }
         Ok(finished) => finished,
     };
     let left = finished.left.join("\n");

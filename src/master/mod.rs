@@ -124,6 +124,9 @@ pub struct Run {
     pub report: Option<Rc<RefCell<junit::Report>>>,
 }
 
+/// What is said of the queues where nobody can count them.
+pub const LEFT_UNKNOWN: &str = "what is left in the queues is unknown: the transport does not answer";
+
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
@@ -347,18 +350,30 @@ impl Shell {
     /// Of a run that was to halt when empty and could not: how many tasks wait, for whoever reads why it ended.
     async fn count_what_is_left(&mut self) {
         let Some(finished) = self.finished.as_mut() else { return };
-        if !self.core.halts_when_empty() || matches!(finished.code, Code::Ok | Code::Unavailable) {
+        if !self.core.halts_when_empty() || finished.code == Code::Ok {
             return;
         }
         let queues = self.core.queues();
         let names: Vec<String> = queues.iter().map(|dead| dead.queue.clone()).collect();
         let (reply, counted) = oneshot::channel();
         self.transport.ask(Request::Depths { queues, reply });
-        for (name, depth) in names.iter().zip(views::counts(counted).await) {
+        let depths = views::counts(counted).await;
+        if depths.is_empty() && !names.is_empty() {
+            finished.left.push(LEFT_UNKNOWN.to_owned());
+        }
+        for (name, depth) in names.iter().zip(&depths) {
             let (ready, delayed) = (depth.ready, depth.delayed);
-            if ready + delayed > 0 {
-                finished.left.push(format!("left waiting in queue {name}: {ready} ready, {delayed} delayed"));
+            // What ended and could not be stored is still in hand, where the transport sees that.
+            let in_hand = match depth.in_hand {
+                in_hand if in_hand > 0 && finished.code == Code::Unavailable => format!(", {in_hand} in hand"),
+                _ => String::new(),
+            };
+            if ready + delayed > 0 || !in_hand.is_empty() {
+                finished.left.push(format!("left waiting in queue {name}: {ready} ready, {delayed} delayed{in_hand}"));
             }
+        }
+        if finished.left.is_empty() && finished.code == Code::Unavailable {
+            finished.left.push("nothing is left waiting in the queues".to_owned());
         }
         if finished.code == Code::HaltTimeout
             && let Some(error) = &mut finished.error

@@ -266,6 +266,10 @@ fn negative_durations_are_no_durations() {
     }
     let run = demo.run(&["submit", "foo", "1", "--expires", "-5s"]);
     refused(&run, 64, "--expires: \"-5s\" is neither a duration nor a moment", Some("10m"));
+    let last = Some("up to 9999-12-30T22:00:00Z; --delay 10m counts");
+    for at in ["10m", "9999-12-31T00:00:00Z"] {
+        refused(&demo.run(&["submit", "foo", "1", "--at", at]), 64, "is no moment", last);
+    }
     refused(&demo.run(&["submit", "foo", "1", "--at", "-5s"]), 64, "--at: \"-5s\" is no moment", Some("2027"));
     let run = demo.run(&["failed", "retry", "foo", "--all", "--rate", "-5/s"]);
     refused(&run, 64, "--rate: \"-5/s\" is not a rate", Some("50/s"));
@@ -349,4 +353,22 @@ fn a_client_is_told_the_same() {
     let error = client.submit("foo", &1).expect_err("it is locked");
     assert!(error.to_string().contains("keeps it locked") && error.extent().unknown.is_empty(), "{error}");
     assert!(watch.elapsed() < Duration::from_secs(8), "{:?}", watch.elapsed());
+}
+
+#[test]
+fn the_memory_of_one_process_is_nothing_to_submit_to() {
+    let mut demo = Demo::new(&Place::sqlite());
+    demo.uri = "localmem:x".to_owned();
+    for command in [
+        &["submit", "foo", "1"][..],
+        &["submit", "foo", "-"],
+        &["queues"],
+        &["queues", "purge", "foo", "--yes"],
+        &["failed", "list", "foo"],
+        &["process", "foo"],
+    ] {
+        let run = demo.run(command);
+        assert_eq!((run.code, run.stdout.as_str()), (78, ""), "{command:?}: {run:?}");
+        assert!(run.stderr.contains("localmem:x: that transport lives in one process"), "{command:?}: {run:?}");
+    }
 }

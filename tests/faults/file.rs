@@ -190,6 +190,7 @@ fn gave_up(demo: &Demo, run: &crate::support::demo::Ran, cause: &str) {
     let report = fs::read_to_string(demo.folder.path().join("report.xml")).expect("there is a report");
     let error = report.lines().find(|line| line.contains("<error ")).expect("an error");
     assert!(error.contains("name=\"run\"") && error.contains(cause), "{error}");
+    assert!(report.contains("left waiting in ") || report.contains("left in the queues is unknown"), "{report}");
     demo.nobody_is_left();
 }
 

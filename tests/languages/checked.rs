@@ -94,3 +94,20 @@ fn a_program_that_is_not_there_is_a_finding() {
     assert_eq!(run.code, 64, "{run:?}");
     assert_eq!(check(&demo, &["--payload", "{oops"], &["true"]).code, 64);
 }
+
+#[test]
+fn the_program_does_not_get_the_address_of_the_transport() {
+    let demo = Demo::new(&Place::sqlite());
+    let seen = demo.folder.path().join("seen");
+    let script = format!("env >> {}", seen.display());
+    for settings in ["transport: ${BROKER}\n", "transport: ${BROKER}\nno_such_key: 1\n"] {
+        demo.write("asynctask.yaml", settings);
+        // What stands behind the program is the program's: the transport is that of the file.
+        let mut command = demo.command(&["check-worker", "--within", "1s", "--", "sh", "-c", &script]);
+        command.env("BROKER", "amqp://me:secret@example.org/").env("OTHER", "kept");
+        let output = command.output().expect("the demo starts");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let seen = std::fs::read_to_string(&seen).expect("it ran");
+        assert!(seen.contains("OTHER=kept") && !seen.contains("secret"), "{seen}");
+    }
+}

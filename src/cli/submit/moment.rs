@@ -10,6 +10,9 @@ use crate::{
     error::{Code, Error},
 };
 
+/// The last moment that can be told: a day and some hours before the end of the year, so that it has a date in every zone.
+const LAST: &str = "9999-12-30T22:00:00Z";
+
 /// When tasks are due.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Due {
@@ -22,7 +25,9 @@ pub(super) enum Due {
 impl Due {
     pub(super) fn of(verb: &Submit) -> Result<Self, Error> {
         if let Some(text) = &verb.at {
-            return moment(text).map(Self::At).map_err(|wrong| wrong.error("--at", text, "is no moment"));
+            return moment(text)
+                .map(Self::At)
+                .map_err(|wrong| wrong.error("--at", text, "is no moment", "; --delay 10m counts from now"));
         }
         let delay = verb.delay.as_deref().map(|text| duration("--delay", text)).transpose()?;
         Ok(Self::After(delay.unwrap_or_default()))
@@ -46,7 +51,7 @@ pub(super) fn expiry(option: &str, text: &str) -> Result<Timestamp, Error> {
     if let Some(after) = crate::config::parse_duration(text) {
         return Ok(Clock::wall().plus(after));
     }
-    moment(text).map_err(|wrong| wrong.error(option, text, "is neither a duration nor a moment"))
+    moment(text).map_err(|wrong| wrong.error(option, text, "is neither a duration nor a moment", "; or 10m, from now"))
 }
 
 /// Why a text is no moment.
@@ -57,11 +62,11 @@ enum Wrong {
 }
 
 impl Wrong {
-    fn error(&self, option: &str, text: &str, what: &str) -> Error {
+    fn error(&self, option: &str, text: &str, what: &str, durations: &str) -> Error {
         match self {
-            Self::Text => Error::new(Code::Usage, format!("{option}: \"{text}\" {what}")).hint(
-                "as in 10m, 2027-01-31T12:00:00Z, or 2027-01-31T12:00 in the zone of this system, up to year 9999",
-            ),
+            Self::Text => Error::new(Code::Usage, format!("{option}: \"{text}\" {what}")).hint(format!(
+                "as in 2027-01-31T12:00:00Z, or 2027-01-31T12:00 in the zone of this system, up to {LAST}{durations}"
+            )),
             Self::Zone(error) => Error::new(
                 Code::Usage,
                 format!("{option}: \"{text}\" says no zone, and that of this system is not known: {error}"),

@@ -126,7 +126,7 @@ impl Actor {
         let mut locked = Ok(true);
         let (owner, ids, others, strays) = store.write(Synchronous::Normal, |transaction, ids| {
             // Before our number is among the masters': somebody may have written it already.
-            let strays = owner::return_strays(transaction)?;
+            let strays = if owner::are_strays(transaction)? { owner::return_strays(transaction)? } else { 0 };
             let owner = owner::enter(transaction, Clock::wall())?;
             locked = masters.take(owner);
             let rows = setups.iter().map(|setup| schema::queue_id(transaction, ids, &setup.name));
