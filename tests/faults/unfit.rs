@@ -15,6 +15,12 @@ fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
 }
 
+/// The arguments of a quorum queue with this delivery limit.
+fn quorum(limit: Option<i32>) -> Vec<(&'static str, AMQPValue)> {
+    let limit = limit.map(|limit| ("x-delivery-limit", AMQPValue::LongInt(limit)));
+    [("x-queue-type", text("quorum"))].into_iter().chain(limit).collect()
+}
+
 /// A demo on RabbitMQ, and somebody else there.
 fn beside() -> Option<(Demo, Foreign)> {
     let demo = Demo::new(&Place::amqp()?);
@@ -120,13 +126,22 @@ fn queues_that_lose_tasks_are_named_at_the_start() {
         ("unused", durable, number("x-expires"), "when nobody used it for 3600000 ms (x-expires)"),
         ("light", QueueDeclareOptions::default(), Vec::new(), "is not durable"),
         ("brief_failed", durable, number("x-message-ttl"), "which is shorter than `dead_letter.keep`"),
+        ("strict", durable, quorum(Some(1)), "drops tasks that were given back too often (x-delivery-limit 1)"),
+        ("usual", durable, quorum(None), "drops tasks that were given back too often (it has no x-delivery-limit"),
+        (
+            "strict_failed",
+            durable,
+            quorum(Some(2)),
+            "drops dead letters that were given back too often (x-delivery-limit 2)",
+        ),
     ];
     for (queue, options, arguments, _) in &cases {
         foreign.declare_as(queue, *options, arguments);
     }
     // Nothing to be said of these: full means refused, and what is too old is dead-lettered.
     foreign.declare("fine", &[("x-max-length", AMQPValue::LongInt(10)), ("x-overflow", text("reject-publish"))]);
-    let workers: Vec<String> = ["brief", "full", "unused", "light", "fine"]
+    foreign.declare("patient", &quorum(Some(1_000)));
+    let workers: Vec<String> = ["brief", "full", "unused", "light", "fine", "strict", "usual", "patient"]
         .iter()
         .map(|queue| format!(r#""{queue}": "demo_sleep_worker""#))
         .collect();
@@ -162,4 +177,37 @@ fn dead_letters_that_a_look_would_end_are_not_looked_at() {
     let ran = demo.run(&["failed", "list", "foo"]);
     assert!(ran.code != 0 && ran.stderr.contains("auto-delete"), "{ran:?}");
     assert!(foreign.take("foo_failed").is_some());
+}
+
+/// What a look gives back comes closer to the limit of its queue each time, whatever the look is for.
+#[test]
+fn dead_letters_that_looks_would_destroy_are_not_looked_at() {
+    let Some((demo, foreign)) = beside() else { return };
+    for (queue, limit, why) in [("foo", Some(2), "x-delivery-limit 2"), ("bar", None, "it has no x-delivery-limit")] {
+        let dead = format!("{queue}_failed");
+        foreign.declare(&dead, &quorum(limit));
+        for _ in 0..3 {
+            foreign.publish(&dead, BasicProperties::default().with_headers(FieldTable::default()), b"1");
+        }
+        for order in
+            [&["list"][..], &["show"], &["export"], &["retry", "--all"], &["purge", "--older-than", "1h", "--yes"]]
+        {
+            let id = (order[0] == "show").then_some("00000000-0000-4000-8000-000000000000");
+            let ran = demo.run(&[&["failed", order[0], queue], &order[1..], id.as_slice()].concat());
+            assert_eq!(ran.code, 1, "{order:?}: {ran:?}");
+            for part in [&format!("\"{dead}\""), why, "move its messages"] {
+                assert!(ran.stderr.contains(part), "{order:?}: {ran:?}");
+            }
+        }
+        for _ in 0..3 {
+            let letter = foreign.take(&dead).expect("it is there");
+            let headers = letter.properties.headers().clone().unwrap_or_default();
+            let returned = headers.inner().get("x-delivery-count").cloned();
+            assert!(matches!(returned, None | Some(AMQPValue::LongLongInt(0))), "it was given back: {returned:?}");
+        }
+    }
+    // Ours, and one that bears some.
+    foreign.declare("baz_failed", &quorum(Some(1_000)));
+    foreign.publish("baz_failed", BasicProperties::default().with_headers(FieldTable::default()), b"1");
+    assert_eq!(demo.dead_letters("baz").len(), 1);
 }

@@ -17,9 +17,10 @@ use lapin::{Connection, options::QueueDeclareOptions, types::AMQPValue};
 
 use super::{
     address::{code, said},
+    differing::{Current, differing},
     headers::{number, text},
     state::{Note, Notes},
-    topology::{Place, answer, arguments, close, open_channel, short},
+    topology::{self, Place, answer, arguments, close, open_channel, short},
 };
 
 /// No type of queue.
@@ -28,6 +29,8 @@ const NO_TYPE: &str = "asynctask-none";
 const QUESTIONS: usize = 24;
 /// A delivery limit from which on it does not matter: some years of sweeps.
 const MANY_RETURNS: u64 = 100_000;
+/// A delivery limit below which a person can come to it, by stops and listings.
+const FEW_RETURNS: u64 = 1_000;
 
 /// The attributes of a queue.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,11 +80,24 @@ impl Attributes {
             let differs = found.differs(connection, &name, NO_TYPE).await??;
             match found.learn(&differs) {
                 Learned::More => {}
-                Learned::All => return Some(found),
+                Learned::All => return Some(found.with_limit(connection, &name).await?),
                 Learned::Nothing => return None,
             }
         }
         None
+    }
+
+    /// The limit of a quorum queue is compared after its type (3.10.8).
+    async fn with_limit(mut self, connection: &Connection, name: &str) -> Option<Self> {
+        if self.kind == "quorum" {
+            let ours = AMQPValue::LongInt(topology::DELIVERY_LIMIT);
+            self.arguments.entry("x-delivery-limit".to_owned()).or_insert(ours);
+            if let Some(differs) = self.differs(connection, name, "quorum").await? {
+                self.guessed = false;
+                self.learn(&differs);
+            }
+        }
+        Some(self)
     }
 
     /// What the broker says against a declare with these; `Some(None)`: nothing.
@@ -206,6 +222,17 @@ impl Attributes {
         }
     }
 
+    /// By what a quorum queue drops messages that are given back not that often. What it has without a limit of its own
+    /// depends on the broker, of which the library does not tell us the version. A negative one is none.
+    fn few_returns(&self) -> Option<String> {
+        let few = |limit: u64| (limit < FEW_RETURNS).then(|| format!("x-delivery-limit {limit}"));
+        match self.arguments.get("x-delivery-limit") {
+            _ if self.kind != "quorum" => None,
+            Some(_) => self.number("x-delivery-limit").and_then(few),
+            None => Some("it has no x-delivery-limit, which is 20 from RabbitMQ 4.0 on".to_owned()),
+        }
+    }
+
     /// By what a queue loses tasks, or dead letters that are to be kept so long (in milliseconds), each with what to do.
     pub(super) fn hazards(&self, place: &Place, keep: Option<u64>) -> Vec<String> {
         let (what, them) = match place {
@@ -246,34 +273,18 @@ impl Attributes {
                  reject-publish"
             ));
         }
+        if let Some(why) = self.few_returns() {
+            let by = match place {
+                Place::Dead(_) => "with which `failed` cannot work it",
+                Place::Work(_) | Place::Delay(..) => "which each stop and each lost connection count toward",
+            };
+            let limit = topology::DELIVERY_LIMIT;
+            say(format!(
+                "drops {them} that were given back too often ({why}), {by}; declare it with x-delivery-limit {limit}"
+            ));
+        }
         hazards
     }
-}
-
-/// What a queue has instead.
-#[derive(Debug, PartialEq)]
-enum Current<'a> {
-    None,
-    /// The type is told where we sent none, or one of another class.
-    Value {
-        value: &'a str,
-        kind: Option<&'a str>,
-    },
-}
-
-/// Takes apart `inequivalent arg 'x' for queue … but current is the value 'v' of type 't'` (or `… is 'v'`, or `… is none`).
-fn differing(text: &str) -> Option<(&str, Current<'_>)> {
-    let (name, rest) = text.split_once("inequivalent arg '")?.1.split_once('\'')?;
-    let current = rest.rsplit_once("but current is ")?.1;
-    if current.starts_with("none") {
-        return Some((name, Current::None));
-    }
-    if let Some(value) = current.strip_prefix("the value '") {
-        let (value, kind) = value.split_once("' of type '")?;
-        return Some((name, Current::Value { value, kind: Some(kind.trim_end_matches('\'')) }));
-    }
-    let value = current.strip_prefix('\'')?.trim_end_matches('\'');
-    Some((name, Current::Value { value, kind: None }))
 }
 
 /// What matters of a queue while it is worked.
@@ -285,6 +296,8 @@ pub(super) struct Nature {
     pub(super) auto_delete: bool,
     /// A quorum queue counts what is given back, and drops what comes to its limit; this one has none that matters.
     pub(super) bears_returns: bool,
+    /// By what it drops what is given back not that often: a person's looks can destroy what it has.
+    pub(super) few_returns: Option<String>,
     /// Only one of its consumers gets anything (`x-single-active-consumer`).
     pub(super) single: bool,
 }
@@ -335,6 +348,7 @@ impl Natures {
                 refusal: found.refusal(place),
                 auto_delete: found.auto_delete,
                 bears_returns: found.bears_returns(),
+                few_returns: found.few_returns(),
                 single: found.arguments.get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true)),
             };
             self.warn(&found, place, keep, nature.refusal.as_ref());
@@ -467,7 +481,9 @@ mod tests {
         let number = AMQPValue::LongInt(5_000);
         let with = |place: &Place, name: &str, keep| {
             let mut found = Attributes::ours(place);
-            found.arguments = [(name.to_owned(), number.clone())].into();
+            found.arguments.remove("x-dead-letter-exchange");
+            found.arguments.remove("x-overflow");
+            found.arguments.insert(name.to_owned(), number.clone());
             found.hazards(place, keep).concat()
         };
         assert!(with(&queue(), "x-expires", None).contains("for 5000 ms (x-expires)"));
@@ -476,6 +492,25 @@ mod tests {
         assert!(with(&dead, "x-message-ttl", Some(6_000)).contains("shorter than `dead_letter.keep`"));
         assert!(with(&dead, "x-message-ttl", None).contains("dead-letter queue \"a_failed\" keeps nothing longer"));
         assert_eq!(with(&dead, "x-message-ttl", Some(5_000)), "");
+        let limited = |place: &Place, arguments: &[(&str, i32)]| {
+            let mut found = Attributes::ours(place);
+            found.arguments =
+                arguments.iter().map(|(name, value)| ((*name).to_owned(), AMQPValue::LongInt(*value))).collect();
+            let (hazards, nature) = (found.hazards(place, None).concat(), found.few_returns());
+            assert_eq!(hazards.is_empty(), nature.is_none());
+            hazards
+        };
+        assert!(
+            limited(&dead, &[("x-delivery-limit", 2)]).contains("\"a_failed\" drops dead letters that were given back")
+        );
+        assert!(limited(&queue(), &[("x-delivery-limit", 999)]).contains("(x-delivery-limit 999)"));
+        assert!(limited(&queue(), &[]).contains("no x-delivery-limit"));
+        for enough in [1_000, 1_000_000, -1] {
+            assert_eq!(limited(&dead, &[("x-delivery-limit", enough)]), "");
+        }
+        let classic =
+            Attributes { kind: "classic".to_owned(), arguments: BTreeMap::new(), ..Attributes::ours(&queue()) };
+        assert_eq!(classic.hazards(&queue(), None), [""; 0]);
         let found = Attributes { durable: false, auto_delete: true, ..Attributes::ours(&queue()) };
         assert_eq!(found.hazards(&queue(), None).len(), 2);
         assert!(Attributes { kind: "stream".to_owned(), ..found }.refusal(&queue()).unwrap().contains("is a stream"));

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::topology::{Counter, Fault, dead_name};
+use super::{
+    attributes::Nature,
+    topology::{Counter, DELIVERY_LIMIT, Fault, dead_name},
+};
 use crate::transport::DeadQueue;
 
 /// Looks at whether somebody is at them, before a walk and before they are only counted, and the time between two looks.
@@ -42,4 +45,16 @@ pub(super) async fn came_back(counter: &mut Counter<'_>, queue: &str, expected: 
         tokio::time::sleep(SHORTLY).await;
     }
     Ok(())
+}
+
+/// Why a queue is not to be looked through: what stays of it is given back, and a walk that takes long gives back all.
+pub(super) fn refusal(nature: &Nature) -> Option<String> {
+    if nature.auto_delete {
+        return Some("is deleted with its last consumer (auto-delete): a look would end it".to_owned());
+    }
+    let why = nature.few_returns.as_ref()?;
+    Some(format!(
+        "drops what is given back too often ({why}), and each look gives it back: nothing was taken; move its messages to one \
+         declared with x-delivery-limit {DELIVERY_LIMIT}"
+    ))
 }

@@ -58,6 +58,7 @@ mod bulk;
 mod counts;
 mod dead;
 mod dead_count;
+mod differing;
 mod end;
 mod engine;
 mod fates;

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Requeues that a quorum queue of ours bears: all that there can be (listing dead letters requeues them).
-const DELIVERY_LIMIT: i32 = 1_000_000;
+pub(super) const DELIVERY_LIMIT: i32 = 1_000_000;
 /// A week: the longest time limit of a task that makes sense in a queue.
 const CONSUMER_TIMEOUT: i32 = 604_800_000;
 

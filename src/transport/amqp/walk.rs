@@ -97,12 +97,11 @@ async fn walk_one(
     let connection = store.session.reader();
     let ready = dead_count::ready(&mut Counter::new(&connection), &queue.name, dead_count::WALK).await?;
     let place = Place::Dead(queue.name.clone());
-    if ready > 0 && store.session.topology.look(&connection, &place).await.auto_delete {
-        let name = &queue.name;
-        let cause = format!(
-            "dead-letter queue \"{name}\" is deleted with its last consumer (auto-delete): a look would end it"
-        );
-        return Err(Fault::Refused(cause).into());
+    if ready > 0 {
+        let nature = store.session.topology.look(&connection, &place).await;
+        if let Some(why) = dead_count::refusal(&nature) {
+            return Err(Fault::Refused(format!("dead-letter queue \"{}\" {why}", queue.name)).into());
+        }
     }
     let mut walk = Walk {
         store,
