@@ -352,12 +352,15 @@ pub fn is_queue_name(name: &str) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(byte))
 }
 
+/// Longest name of a queue, in bytes: that of its longest delay queue has 255, the most that a broker takes.
+pub(crate) const LONGEST_QUEUE_NAME: usize = 255 - ".retry.86400000".len();
+
 /// Whether a queue that others made may have this name, which [`is_queue_name`] need not hold for: on a broker any text of
-/// 1–255 bytes, but for control characters and what the broker keeps to itself (`amq.`). A queue whose name is no name for
+/// 1–240 bytes (its delay queues have up to 15 more, and a name on a broker 255), but for control characters and what the broker keeps to itself (`amq.`). A queue whose name is no name for
 /// one of ours is worked where it exists, and never created.
 #[must_use]
 pub fn is_foreign_queue_name(name: &str) -> bool {
-    (1..=255).contains(&name.len()) && !name.contains(char::is_control) && !name.starts_with("amq.")
+    (1..=LONGEST_QUEUE_NAME).contains(&name.len()) && !name.contains(char::is_control) && !name.starts_with("amq.")
 }
 
 /// Whether `name` has the form of a delay queue, `foo.retry.500`. On a broker such a queue gives its tasks back after their
@@ -416,10 +419,10 @@ mod tests {
         for bad in ["", "_a", ".a", "a b", "a\n", "ä", &"x".repeat(201)] {
             assert!(!is_queue_name(bad), "{bad}");
         }
-        for good in ["a", "_a", " ", "a/b", "ä@#+*", "-x", &"x".repeat(255)] {
+        for good in ["a", "_a", " ", "a/b", "ä@#+*", "-x", &"x".repeat(240)] {
             assert!(is_foreign_queue_name(good), "{good}");
         }
-        for bad in ["", "a\n", "\u{85}", "amq.gen-x", &"x".repeat(256)] {
+        for bad in ["", "a\n", "\u{85}", "amq.gen-x", &"x".repeat(241)] {
             assert!(!is_foreign_queue_name(bad), "{bad}");
         }
     }

@@ -90,6 +90,12 @@ impl Memory {
         self.hold = Hold::Since(now);
     }
 
+    /// Whether what was answered is forgotten in time.
+    #[cfg(test)]
+    pub(super) fn ages(&self) -> bool {
+        matches!(self.hold, Hold::Since(_))
+    }
+
     /// Whether the limit cost a settlement that was not answered, since this was asked last.
     pub(super) fn forgot_unanswered(&mut self) -> bool {
         std::mem::take(&mut self.forgot_unanswered)

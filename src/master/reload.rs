@@ -324,6 +324,7 @@ impl Core {
         let now = self.now.at;
         self.left_rates.retain(|_, window| !window.is_over(now));
         self.left_rates.extend(pool.rate.take().map(|window| (pool.name().to_owned(), window)));
+        self.memory_ages();
         if let Some(plan) = again.filter(|_| !self.stop.is_stopping()) {
             self.add_queue(index, *plan);
             let pool = &mut self.pools[index];

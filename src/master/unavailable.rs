@@ -26,6 +26,8 @@ impl Core {
             self.void(index, void);
         }
         if !self.pools[index].is_member() || self.stop.is_stopping() {
+            // It is not opened again, so nobody says when what was settled there begins to age.
+            self.memory_ages();
             return;
         }
         let (error, now) = (error.to_string(), self.now.at);
@@ -79,12 +81,18 @@ impl Core {
         }
     }
 
+    /// What was settled ages from now on, unless a queue is to be opened again.
+    pub(super) fn memory_ages(&mut self) {
+        let opens = !self.stop.is_stopping() && self.members().any(|pool| pool.trouble.is_some());
+        if let Some(memory) = self.memory.as_mut().filter(|_| self.attached && !opens) {
+            memory.attached(self.now.at);
+        }
+    }
+
     /// The transport works a queue that it could not.
     pub(super) fn available_again(&mut self, index: usize) {
         let Some(trouble) = self.pools[index].trouble.take() else { return };
-        if let Some(memory) = self.memory.as_mut().filter(|_| self.pools.iter().all(|pool| pool.trouble.is_none())) {
-            memory.attached(self.now.at);
-        }
+        self.memory_ages();
         let name = self.pools[index].name().to_owned();
         let seconds = self.now.at.since(trouble.since).as_secs_f64();
         self.log(Level::Info, || format!("Queue {name} is available again, after {seconds:.1} s"));

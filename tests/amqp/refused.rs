@@ -1,6 +1,6 @@
 //! What a broker does not allow is named, with what may help.
 
-use crate::support::{Demo, Place, broker};
+use crate::support::{Demo, Place, broker, log::until};
 
 /// A user of its own with these permissions in the virtual host of the demo; the address for it.
 fn user(uri: &str, name: &str, configure: &str) -> String {
@@ -51,4 +51,35 @@ fn a_limit_and_an_absent_virtual_host_are_named() {
     let ran = demo.run(&["submit", "foo", "1"]);
     assert_eq!(ran.code, 69, "{}", ran.stderr);
     assert!(ran.stderr.contains("connection limit") && ran.stderr.contains("two connections"), "{}", ran.stderr);
+}
+
+/// A command that looks at what queues are like finds ours to be ours without an error in the broker's log.
+#[test]
+fn commands_ask_for_our_own_queues_without_an_error() {
+    let Some(broker) = broker::controlled() else { return };
+    let uri = broker.fresh_vhost();
+    let vhost = uri.rsplit('/').next().expect("a virtual host").to_owned();
+    let demo = Demo::new(&Place::Amqp(uri));
+    assert_eq!(demo.run(&["submit", "foo", "{}", "--delay", "1h"]).code, 0);
+    demo.submit("bar", r#"{"then":"error"}"#);
+    let workers = r#"{"bar": {"worker": "demo_sleep_worker", "retry": {"max_attempts": 1}}}"#;
+    assert_eq!(demo.workers(workers, &["--halt-when-empty"]).code, 0);
+    for command in [
+        &["failed", "list", "bar"][..],
+        &["queues", "purge", "foo", "--yes"],
+        &["queues", "delete", "foo", "--yes"],
+        &["failed", "retry", "bar", "--all"],
+    ] {
+        let ran = demo.run(command);
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    // What was logged before the mark is in the file when the mark is.
+    let mark = format!("all commands ran in {vhost}");
+    broker.control(&["eval", &format!("logger:error(\"{mark}\").")]);
+    until("the mark is not in the broker's log", || broker.log().contains(&mark));
+    let of_ours = format!("in vhost '{vhost}'");
+    let log = broker.log();
+    let differing: Vec<_> =
+        log.lines().filter(|line| line.contains(&of_ours) && line.contains("inequivalent arg")).collect();
+    assert_eq!(differing, [""; 0]);
 }

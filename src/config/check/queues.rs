@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     retry,
-    task::is_queue_name,
+    task::{LONGEST_QUEUE_NAME, is_queue_name},
     transport::{DeadQueue, Uri},
     unique::{Conflict, Template, Unique},
 };
@@ -48,8 +48,9 @@ pub(super) fn read(top: &Section<'_>, known: &Known, transport: &Uri) -> (Vec<Qu
     let (mut queues, mut disabled) = (Vec::new(), Vec::new());
     let Some(section) = top.get("workers").and_then(|item| item.section()) else { return (queues, disabled) };
     for (entry, item) in section.items() {
-        check_name(&item, &entry.key, &format!("{:?}", entry.key), transport.may_have(&entry.key));
-        check_length(&item, &entry.key);
+        if !is_long(&item, &entry.key) {
+            check_name(&item, &entry.key, &format!("{:?}", entry.key), transport.may_have(&entry.key));
+        }
         match &entry.node.value {
             Value::Null => disabled.push(entry.key.clone()),
             Value::Map(_) => queues.push(queue(&item, &entry.key, known)),
@@ -68,13 +69,14 @@ fn check_name(item: &Item<'_>, name: &str, shown: &str, foreign: bool) {
     }
 }
 
-/// The queues that belong to one have names of 255 bytes at most, too.
-fn check_length(item: &Item<'_>, name: &str) {
-    let longest = 255 - ".retry.86400000".len();
-    if (longest + 1..=255).contains(&name.len()) {
+/// Whether a name is too long only for the queues that belong to it, which then is told.
+fn is_long(item: &Item<'_>, name: &str) -> bool {
+    let is_long = (LONGEST_QUEUE_NAME + 1..=255).contains(&name.len());
+    if is_long {
         let hint = "its delay queues have its name with .retry. and up to eight digits".to_owned();
-        item.key_problem(format!("the name is longer than {longest} bytes"), Some(hint));
+        item.key_problem(format!("the name is longer than {LONGEST_QUEUE_NAME} bytes"), Some(hint));
     }
+    is_long
 }
 
 fn queue(item: &Item<'_>, name: &str, known: &Known) -> Queue {

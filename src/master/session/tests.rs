@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    clock::Now,
+    clock::{Instant, Now},
     config::Queue,
     frames::{FromWorker, PROTOCOL, Ready, Wants},
     master::{
@@ -120,4 +120,37 @@ fn what_came_again_uncounted_is_compared_first() {
     told(&mut core, transport::Event::Attached { session: 3 });
     assert_eq!(told(&mut core, again(5, Some(7))), [(5, Settlement::Done { submit: Vec::new() })]);
     assert_eq!(core.tally().processed, 1);
+}
+
+#[test]
+fn what_was_settled_ages_again_when_a_lost_queue_is_not_opened_any_more() {
+    let queue = |name| {
+        let settings = Queue::new(name, "kind");
+        QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 }
+    };
+    let lost = |queue| {
+        let (error, again_in) = (transport::Error::Closed, Duration::ZERO);
+        Event::Transport(transport::Event::QueueUnavailable { queue, error, again_in, void: vec![Handle(1)] })
+    };
+    for stops in [false, true] {
+        let plan = Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue("foo"), queue("bar")]) };
+        let mut core = Core::new(plan);
+        let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });
+        let (handle, lost_queue, identity) = (Handle(1), QueueIndex(1), Some(7));
+        tell(&mut core, Event::Begun);
+        tell(&mut core, Event::Transport(transport::Event::Attached { session: 1 }));
+        let delivery = Delivery { handle, queue: lost_queue, task, redelivered: false, identity };
+        let now = Now { at: Instant::from_start(Duration::from_secs(1)), ..Now::default() };
+        core.handle(now, Event::Transport(transport::Event::Delivered(vec![delivery])), &mut Vec::new());
+        if stops {
+            tell(&mut core, Event::StopAsked);
+        }
+        tell(&mut core, lost(lost_queue));
+        let ages = |core: &Core| core.memory.as_ref().unwrap().ages();
+        assert_eq!(ages(&core), stops, "as long as it is to be opened again, all is kept");
+        if !stops {
+            tell(&mut core, Event::Transport(transport::Event::QueueAdded { queue: lost_queue }));
+            assert!(ages(&core));
+        }
+    }
 }

@@ -10,7 +10,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
 };
 
 use lapin::{Connection, options::QueueDeclareOptions, types::AMQPValue};
@@ -20,8 +20,9 @@ use super::{
     differing::{Current, differing},
     headers::{number, text},
     state::{Note, Notes},
-    topology::{self, Place, answer, arguments, close, open_channel, short},
+    topology::{self, Fault, Place, answer, arguments, close, open_channel, short},
 };
+use crate::limits::KNOWN_QUEUES;
 
 /// No type of queue.
 const NO_TYPE: &str = "asynctask-none";
@@ -65,44 +66,43 @@ impl Attributes {
 
     /// Asks for those of an existing queue; `None`: they cannot be found out. With `may_make` one that is gone meanwhile may
     /// be made anew.
-    pub(super) async fn find(connection: &Connection, place: &Place, may_make: bool) -> Option<Self> {
+    ///
+    /// # Errors
+    /// If a question was not answered, of which nothing follows.
+    pub(super) async fn find(connection: &Connection, place: &Place, may_make: bool) -> Result<Option<Self>, Fault> {
         let name = place.name();
         let mut found = Self::ours(place);
         if may_make {
-            let Some(differs) = found.differs(connection, &name, "quorum").await? else { return Some(found) };
-            match found.learn(&differs) {
+            match found.ask(connection, &name, "quorum").await? {
                 Learned::More => {}
-                Learned::All => return Some(found),
-                Learned::Nothing => return None,
+                Learned::All => return Ok(Some(found)),
+                Learned::Nothing => return Ok(None),
             }
         }
         for _ in 0..QUESTIONS {
-            let differs = found.differs(connection, &name, NO_TYPE).await??;
-            match found.learn(&differs) {
+            match found.ask(connection, &name, NO_TYPE).await? {
                 Learned::More => {}
-                Learned::All => return Some(found.with_limit(connection, &name).await?),
-                Learned::Nothing => return None,
+                Learned::All => return found.with_limit(connection, &name).await.map(Some),
+                Learned::Nothing => return Ok(None),
             }
         }
-        None
+        Ok(None)
     }
 
     /// The limit of a quorum queue is compared after its type (3.10.8).
-    async fn with_limit(mut self, connection: &Connection, name: &str) -> Option<Self> {
+    async fn with_limit(mut self, connection: &Connection, name: &str) -> Result<Self, Fault> {
         if self.kind == "quorum" {
             let ours = AMQPValue::LongInt(topology::DELIVERY_LIMIT);
             self.arguments.entry("x-delivery-limit".to_owned()).or_insert(ours);
-            if let Some(differs) = self.differs(connection, name, "quorum").await? {
-                self.guessed = false;
-                self.learn(&differs);
-            }
+            self.guessed = false;
+            self.ask(connection, name, "quorum").await?;
         }
-        Some(self)
+        Ok(self)
     }
 
-    /// What the broker says against a declare with these; `Some(None)`: nothing.
-    async fn differs(&self, connection: &Connection, name: &str, kind: &str) -> Option<Option<String>> {
-        let channel = open_channel(connection).await.ok()?;
+    /// Takes over what the broker says against a declare with these.
+    async fn ask(&mut self, connection: &Connection, name: &str, kind: &str) -> Result<Learned, Fault> {
+        let channel = open_channel(connection).await.map_err(|error| Fault::of(&error))?;
         let options = QueueDeclareOptions {
             durable: self.durable,
             auto_delete: self.auto_delete,
@@ -116,10 +116,14 @@ impl Attributes {
         match answer(channel.queue_declare(short(name), options, table)).await {
             Ok(_) => {
                 close(&channel);
-                Some(None)
+                Ok(Learned::All)
             }
-            Err(error) if code(&error) == Some(406) => Some(Some(said(&error))),
-            Err(_) => None,
+            Err(error) if code(&error) == Some(406) => Ok(self.learn(&said(&error))),
+            Err(error) => match Fault::of(&error) {
+                fault @ (Fault::Late(_) | Fault::Broken(_)) => Err(fault),
+                // A permission that is missing, and whatever else it says of this queue.
+                Fault::Absent(_) | Fault::Forbidden(_) | Fault::Refused(_) => Ok(Learned::Nothing),
+            },
         }
     }
 
@@ -302,9 +306,18 @@ pub(super) struct Nature {
     pub(super) single: bool,
 }
 
+/// What is known of a queue.
+struct Known {
+    nature: Nature,
+    /// It is to be looked at again, and what is wrong with it was told.
+    is_old: bool,
+}
+
 /// What was found out about queues in the life of this process.
 pub(super) struct Natures {
-    known: RefCell<HashMap<String, Nature>>,
+    known: RefCell<HashMap<String, Known>>,
+    /// Names of queues that are worked. What is known of these is always needed.
+    worked: RefCell<HashSet<String>>,
     /// Where goes what a person should read.
     notes: Notes,
     /// A master's: its work queues and dead-letter queues are looked at, too.
@@ -313,7 +326,7 @@ pub(super) struct Natures {
 
 impl Natures {
     pub(super) fn new(notes: Notes) -> Self {
-        Self { known: RefCell::default(), notes, is_master: Cell::new(false) }
+        Self { known: RefCell::default(), worked: RefCell::default(), notes, is_master: Cell::new(false) }
     }
 
     pub(super) fn are_of_a_master(&self) {
@@ -322,7 +335,21 @@ impl Natures {
 
     /// What is known of a queue.
     pub(super) fn of(&self, queue: &str) -> Nature {
-        self.known.borrow().get(queue).cloned().unwrap_or_default()
+        self.known.borrow().get(queue).map(|known| known.nature.clone()).unwrap_or_default()
+    }
+
+    /// A queue that is worked, or one that belongs to it.
+    pub(super) fn is_worked(&self, queue: &str) {
+        if !self.worked.borrow().contains(queue) {
+            self.worked.borrow_mut().insert(queue.to_owned());
+        }
+    }
+
+    /// The queue may be another one by now.
+    pub(super) fn look_again(&self, queue: &str) {
+        if let Some(known) = self.known.borrow_mut().get_mut(queue) {
+            known.is_old = true;
+        }
     }
 
     /// The queue is gone.
@@ -331,19 +358,26 @@ impl Natures {
     }
 
     /// Looks at a queue that exists, unless that was done before, and tells what a person should know.
+    ///
+    /// # Errors
+    /// If the broker did not answer; then nothing is remembered.
     pub(super) async fn look(
         &self,
         connection: &Connection,
         place: &Place,
         may_make: bool,
         keep: Option<u64>,
-    ) -> Nature {
+    ) -> Result<Nature, Fault> {
         let name = place.name();
-        if let Some(nature) = self.known.borrow().get(&name) {
-            return nature.clone();
+        let mut told = None;
+        if let Some(known) = self.known.borrow().get(&name) {
+            if !known.is_old {
+                return Ok(known.nature.clone());
+            }
+            told.clone_from(&known.nature.refusal);
         }
         let mut nature = Nature::default();
-        if let Some(found) = Attributes::find(connection, place, may_make).await {
+        if let Some(found) = Attributes::find(connection, place, may_make).await? {
             nature = Nature {
                 refusal: found.refusal(place),
                 auto_delete: found.auto_delete,
@@ -351,10 +385,22 @@ impl Natures {
                 few_returns: found.few_returns(),
                 single: found.arguments.get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true)),
             };
-            self.warn(&found, place, keep, nature.refusal.as_ref());
+            if told.is_none() || told != nature.refusal {
+                self.warn(&found, place, keep, nature.refusal.as_ref());
+            }
         }
-        self.known.borrow_mut().insert(name, nature.clone());
-        nature
+        self.know(name, nature.clone());
+        Ok(nature)
+    }
+
+    /// Workers choose names of queues: of those that are not worked, some are looked at again when there are too many.
+    fn know(&self, name: String, nature: Nature) {
+        let mut known = self.known.borrow_mut();
+        if known.len() >= KNOWN_QUEUES {
+            let worked = self.worked.borrow();
+            known.retain(|name, _| worked.contains(name));
+        }
+        known.insert(name, Known { nature, is_old: false });
     }
 
     /// Whether work queues and dead-letter queues are looked at.
@@ -514,5 +560,17 @@ mod tests {
         let found = Attributes { durable: false, auto_delete: true, ..Attributes::ours(&queue()) };
         assert_eq!(found.hazards(&queue(), None).len(), 2);
         assert!(Attributes { kind: "stream".to_owned(), ..found }.refusal(&queue()).unwrap().contains("is a stream"));
+    }
+
+    #[test]
+    fn of_many_queues_those_that_are_worked_are_remembered() {
+        let natures = Natures::new(tokio::sync::mpsc::unbounded_channel().0);
+        natures.is_worked("a");
+        natures.know("a".to_owned(), Nature { auto_delete: true, ..Nature::default() });
+        for number in 0..3 * KNOWN_QUEUES {
+            natures.know(format!("q{number}"), Nature::default());
+        }
+        assert!(natures.known.borrow().len() <= KNOWN_QUEUES);
+        assert!(natures.of("a").auto_delete);
     }
 }

@@ -131,39 +131,53 @@ impl Counting {
             end.abort();
         }
         let kept = self.kept.take();
-        if let Some(connection) = kept {
-            let _ = timeout(limit, connection.close(200, "counted".into())).await;
-        }
+        hang_up(kept, limit).await;
     }
 
-    /// The connection that is kept, or another one: it must bear so many more absent queues.
+    /// The connection that is kept, or another one: it must bear so many more absent queues. One that is counted over stands
+    /// until the count is done, and one whose count was given up is not kept for ever.
     async fn connection(self: &Rc<Self>, absent: usize) -> Result<Rc<Connection>, Error> {
         let kept = self.kept.borrow().clone();
         if let Some(connection) = kept
             && connection.status().connected()
             && self.absent.get() + absent <= MOST_ABSENT
         {
+            self.keep();
             return Ok(connection);
         }
         self.close(PATIENCE).await;
         let connection = Rc::new(self.address.connect("counter").await?);
         self.absent.set(0);
         self.kept.replace(Some(Rc::clone(&connection)));
+        self.keep();
         Ok(connection)
+    }
+
+    /// Keeps the connection for a while from now on, and then until no count is under way.
+    fn keep(self: &Rc<Self>) {
+        let this = Rc::clone(self);
+        let end = tokio::task::spawn_local(async move {
+            let kept = loop {
+                tokio::time::sleep(KEPT).await;
+                if let Ok(_turn) = this.turn.try_lock() {
+                    // From here on it must come to its end.
+                    this.end.take();
+                    break this.kept.take();
+                }
+            };
+            hang_up(kept, PATIENCE).await;
+        });
+        if let Some(before) = self.end.replace(Some(end.abort_handle())) {
+            before.abort();
+        }
     }
 
     /// What was counted, or of which queue it could not be. The connection is kept for a while, unless something went wrong on it.
     fn counted<T>(self: &Rc<Self>, counted: Result<T, (String, Fault)>) -> Result<T, Error> {
-        let patience = if counted.is_ok() { KEPT } else { Duration::ZERO };
-        let this = Rc::clone(self);
-        let end = tokio::task::spawn_local(async move {
-            tokio::time::sleep(patience).await;
-            // From here on it must come to its end.
-            this.end.take();
-            this.close(PATIENCE).await;
-        });
-        if let Some(before) = self.end.replace(Some(end.abort_handle())) {
-            before.abort();
+        if counted.is_ok() {
+            self.keep();
+        } else {
+            tokio::task::spawn_local(hang_up(self.kept.take(), PATIENCE));
         }
         counted.map_err(|(queue, fault)| self.address.fault(&queue, fault))
     }
@@ -173,6 +187,12 @@ impl Counting {
         let ready = counter.ready(queue).await?;
         self.absent.set(self.absent.get() + usize::from(ready.is_none()));
         Ok(ready)
+    }
+}
+
+async fn hang_up(connection: Option<Rc<Connection>>, limit: Duration) {
+    if let Some(connection) = connection {
+        let _ = timeout(limit, connection.close(200, "counted".into())).await;
     }
 }
 
@@ -224,7 +244,7 @@ impl Count<'_> {
             }
             if let Some(count) = self.counting.one(counter, &name).await? {
                 sum += count;
-                self.horizon.borrow_mut().present.insert(name);
+                self.horizon.borrow_mut().saw(name);
             } else {
                 self.horizon.borrow_mut().present.remove(&name);
                 self.session.topology.forget(&Place::Delay(queue.to_owned(), step));

@@ -1,4 +1,4 @@
-//! The broker's words for an attribute of a queue that differs from what was declared.
+//! What a broker says against a declare that does not fit a queue, taken apart.
 
 /// What a queue has instead.
 #[derive(Debug, PartialEq)]

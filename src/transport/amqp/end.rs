@@ -44,7 +44,7 @@ async fn is_ours(
     if counter.found(&place.name()).await?.is_none() {
         return Ok(false);
     }
-    Ok(matches!(place, Place::Work(_)) || session.topology.look(connection, place).await.refusal.is_none())
+    Ok(matches!(place, Place::Work(_)) || session.topology.look(connection, place).await?.refusal.is_none())
 }
 
 async fn purge_one(connection: &Connection, queue: &str) -> Result<u64, Fault> {

@@ -12,17 +12,14 @@ use std::{
 };
 
 use futures_util::Stream as _;
-use lapin::{
-    Acker, BasicProperties, Channel, Consumer,
-    message::Delivery as Message,
-    options::{BasicAckOptions, BasicNackOptions},
-};
+use lapin::{Acker, BasicProperties, Channel, Consumer, message::Delivery as Message};
 
 use super::{
     acks::Acks,
     attributes::{Nature, Natures},
+    batch::Batch,
     switch::Switch,
-    topology::{Fault, answer, short},
+    topology::{Fault, short},
 };
 use crate::{
     clock::{Instant, Timestamp},
@@ -365,29 +362,5 @@ impl Intake {
     /// Whether acknowledgements are to be looked for again though nothing happens.
     pub(super) fn waits(&self) -> bool {
         !self.sending && self.acks.waits()
-    }
-}
-
-/// Acknowledgements to be written in this order.
-pub(super) struct Batch {
-    /// With `multiple` or not; `None`: back into the queue.
-    steps: Vec<(Acker, Option<bool>)>,
-    /// The deliveries that are settled then.
-    pub(super) handles: Vec<Handle>,
-}
-
-impl Batch {
-    /// Writes them. `false`: the channel is gone, and nothing is known of what was written.
-    pub(super) async fn write(&self) -> bool {
-        for (acker, step) in &self.steps {
-            let written = match *step {
-                Some(multiple) => answer(acker.ack(BasicAckOptions { multiple })).await,
-                None => answer(acker.nack(BasicNackOptions { multiple: false, requeue: true })).await,
-            };
-            if !matches!(written, Ok(true)) {
-                return false;
-            }
-        }
-        true
     }
 }

@@ -115,6 +115,12 @@ enum Tried {
     Failed(String),
 }
 
+async fn hang_up(connection: Option<Connection>) {
+    if let Some(connection) = connection {
+        let _ = timeout(HANGING_UP, connection.close(200, "done".into())).await;
+    }
+}
+
 struct Keeper {
     store: Store,
     address: Rc<Address>,
@@ -132,6 +138,11 @@ impl Keeper {
         let (mut is_refused, mut failures, mut last_cause) = (false, 0, String::new());
         loop {
             let pause = match self.attempt(&mut connection).await {
+                Tried::Held(held) if orders.is_closed() => {
+                    // Given back while it was asked for.
+                    drop(held);
+                    return hang_up(connection).await;
+                }
                 Tried::Held(mut held) => {
                     (is_refused, failures) = (false, 0);
                     last_cause.clear();
@@ -140,12 +151,7 @@ impl Keeper {
                     let _ = self.events.send(Event::LeaseHeld { memory: held.moments() });
                     let end = self.work(&mut held, &mut orders).await;
                     drop(held);
-                    let connection = connection.take();
-                    let closed = async {
-                        if let Some(connection) = connection {
-                            let _ = timeout(HANGING_UP, connection.close(200, "done".into())).await;
-                        }
-                    };
+                    let closed = hang_up(connection.take());
                     if matches!(end, End::Released) {
                         return closed.await;
                     }

@@ -21,6 +21,7 @@ use super::{
     publish,
     session::{Built, Session},
     state::{Note, Notes, State, Up},
+    topology::Fault,
     unavailable::spread,
     untaken::Untaken,
 };
@@ -99,6 +100,10 @@ impl Engine {
             self.tell(Event::Attached { session: self.sessions });
             for (queue, fault) in built.refused {
                 self.set_aside(queue, fault, 2, Vec::new());
+            }
+            for queue in built.unasked {
+                let cause = "it is opened beside the others, of which one gives no answer";
+                self.set_aside(queue, Fault::Late(cause.to_owned()), 1, Vec::new());
             }
             self.open_due(now);
             self.watch_dead_letters();

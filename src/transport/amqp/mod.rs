@@ -54,7 +54,9 @@
 mod acks;
 mod address;
 mod attributes;
+mod batch;
 mod bulk;
+mod counter;
 mod counts;
 mod dead;
 mod dead_count;
@@ -79,6 +81,7 @@ mod progress;
 mod properties;
 mod publish;
 mod put_back;
+mod refusals;
 mod serve;
 mod session;
 mod settle;

@@ -20,6 +20,17 @@ impl<T> Owed<T> {
             let _ = reply.send(answer);
         }
     }
+
+    /// Does what finds the answer, and sends it. Given up when nobody waits for it any more.
+    pub(super) async fn send_unless_closed(mut self, work: impl Future<Output = Result<T, Error>>) {
+        let Some(reply) = &mut self.reply else { return };
+        let answer = tokio::select! {
+            biased;
+            () = reply.closed() => return,
+            answer = work => answer,
+        };
+        self.send(answer);
+    }
 }
 
 impl<T> Drop for Owed<T> {

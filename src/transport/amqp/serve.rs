@@ -51,13 +51,13 @@ impl Engine {
                 let State::Up(up) = &mut self.state else { return };
                 let session = Rc::clone(&up.session);
                 up.tasks.spawn_local(async move {
-                    owed.send(counting.depths(&session, &horizon, &queues, everywhere).await);
+                    owed.send_unless_closed(counting.depths(&session, &horizon, &queues, everywhere)).await;
                 });
             }
             Request::Ready { queues, reply } => {
                 let (owed, counting) = (self.owed(reply), Rc::clone(&self.counting));
                 let State::Up(up) = &mut self.state else { return };
-                up.tasks.spawn_local(async move { owed.send(counting.ready(&queues).await) });
+                up.tasks.spawn_local(async move { owed.send_unless_closed(counting.ready(&queues)).await });
             }
             Request::WalkDead { queue, visit, reply } => {
                 let progress = Rc::new(Progress::default());

@@ -45,6 +45,8 @@ pub(super) struct Built {
     pub(super) channels: BTreeMap<usize, Channel>,
     /// Queues that cannot be had, and why.
     pub(super) refused: Vec<(usize, Fault)>,
+    /// Queues that were not asked for, because another one gave no answer: they are to be opened beside the session.
+    pub(super) unasked: Vec<usize>,
 }
 
 /// A queue that can be worked.
@@ -68,13 +70,23 @@ impl Session {
         let publisher = Publisher::connect(&address).await?;
         let Some(wanted) = wanted else {
             let session = Self { number, consumer: None, publisher, topology: Topology::new(false, natures) };
-            return Ok(Built { session: Rc::new(session), channels: BTreeMap::new(), refused: Vec::new() });
+            return Ok(Built {
+                session: Rc::new(session),
+                channels: BTreeMap::new(),
+                refused: Vec::new(),
+                unasked: Vec::new(),
+            });
         };
         let connection = Rc::new(address.connect("consumer").await?);
         natures.are_of_a_master();
         let topology = Topology::new(wanted.passive, natures);
-        let (mut channels, mut refused) = (BTreeMap::new(), Vec::new());
+        let (mut channels, mut refused, mut unasked) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (index, queue) in &wanted.queues {
+            // Each that gives no answer would cost all others 10 s.
+            if refused.iter().any(|(_, fault)| matches!(fault, Fault::Late(_))) {
+                unasked.push(*index);
+                continue;
+            }
             match topology.provide(&connection, queue).await {
                 Ok(()) => {}
                 Err(fault @ Fault::Broken(_)) => return Err(address.fault(&queue.name, fault)),
@@ -88,7 +100,7 @@ impl Session {
             channels.insert(*index, channel.map_err(|error| address.lost(super::address::said(&error)))?);
         }
         let session = Self { number, consumer: Some(connection), publisher, topology };
-        Ok(Built { session: Rc::new(session), channels, refused })
+        Ok(Built { session: Rc::new(session), channels, refused, unasked })
     }
 
     /// The connection for questions and declares: the consuming one, which the broker never blocks, if there is one.

@@ -12,7 +12,7 @@ use super::{
     properties::{self, Becomes},
     publish::{Outgoing, WINDOW},
     state::{Note, Open, Sent, State, Up},
-    topology::{Fault, Place},
+    topology::Place,
 };
 use crate::{
     task::{Delivery, Handle, QueueIndex, Settlement, Task},
@@ -374,16 +374,17 @@ impl Engine {
         let State::Up(up) = &mut self.state else { return };
         // Of a channel that is no more: these handles are void.
         let Some(intake) = up.intakes.get_mut(sent.queue).filter(|intake| intake.number == sent.number) else { return };
-        if sent.written {
-            intake.sending = false;
-            if !sent.handles.is_empty() {
-                // A queue that is worked: should it be lost again, its backoff begins anew.
-                intake.failures = 0;
+        let consumes = intake.has_consumers();
+        match sent.written {
+            Ok(()) => {
+                intake.sending = false;
+                if !sent.handles.is_empty() {
+                    // A queue that is worked: should it be lost again, its backoff begins anew.
+                    intake.failures = 0;
+                }
+                self.settled(sent.handles);
             }
-            self.settled(sent.handles);
-        } else if !intake.has_consumers() {
-            // Who consumes hears why.
-            self.ended(sent.queue, Fault::Refused("the channel of a delivery is closed".to_owned()));
+            Err(unwritten) => unwritten.fault(consumes).into_iter().for_each(|fault| self.ended(sent.queue, fault)),
         }
     }
 }

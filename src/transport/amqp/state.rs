@@ -11,6 +11,7 @@ use lapin::{BasicProperties, Consumer};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
+    batch::Unwritten,
     intake::Further,
     intakes::Intakes,
     lease::Lease,
@@ -110,7 +111,7 @@ pub(super) struct Sent {
     /// Of the channel.
     pub(super) number: u64,
     pub(super) handles: Vec<Handle>,
-    pub(super) written: bool,
+    pub(super) written: Result<(), Unwritten>,
 }
 
 /// Where the connections stand.

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Instant},
+    limits::KNOWN_QUEUES,
     transport::Event,
 };
 
@@ -46,6 +47,8 @@ pub(super) struct Horizon {
     /// The last time anything happened: a delivery, a settlement, a change of credit.
     pub(super) moved_at: Instant,
     delays: HashMap<String, Away>,
+    /// When all is quiet of those that are not among them any more.
+    others_quiet_at: Instant,
     /// Deliveries of an ended session that have not come back yet, and until when that matters.
     owed: u64,
     owed_until: Instant,
@@ -68,15 +71,32 @@ impl Away {
 impl Horizon {
     /// A task was put on a step of the ladder.
     pub(super) fn left(&mut self, queue: &str, now: Instant, step: u64) {
+        if self.delays.len() >= KNOWN_QUEUES {
+            // Workers choose names of queues.
+            self.others_quiet_at = self.clear_of_delays_at();
+            self.delays.clear();
+        }
         let away = self.delays.entry(queue.to_owned()).or_default();
         if away.quiet_at() < now {
             // Whatever did not come back until now went to another node.
             (away.left, away.returned) = (0, 0);
         }
-        self.present.insert(super::ladder::name(queue, step));
         away.left += 1;
         away.last_due = away.last_due.max(now + Duration::from_millis(step));
         self.moved_at = now;
+        self.saw(super::ladder::name(queue, step));
+    }
+
+    /// A delay queue exists. Of too many, those that are used are seen again.
+    pub(super) fn saw(&mut self, name: String) {
+        if self.present.len() >= KNOWN_QUEUES {
+            self.present.clear();
+        }
+        self.present.insert(name);
+    }
+
+    fn clear_of_delays_at(&self) -> Instant {
+        self.delays.values().map(Away::quiet_at).fold(self.others_quiet_at, Instant::max)
     }
 
     /// A delayed task came back.
@@ -104,9 +124,8 @@ impl Horizon {
 
     /// From when on a reading of 0 can be believed.
     pub(super) fn clear_at(&self) -> Instant {
-        let delays = self.delays.values().map(Away::quiet_at);
         let owed = (self.owed > 0).then_some(self.owed_until);
-        delays.chain(owed).max().unwrap_or_default()
+        owed.unwrap_or_default().max(self.clear_of_delays_at())
     }
 }
 
@@ -273,7 +292,7 @@ impl Look {
         for (name, step, of) in absent {
             let count = self.count(&mut counter, name, *of).await?;
             if count != Some(None) {
-                self.horizon.borrow_mut().present.insert(name.clone());
+                self.horizon.borrow_mut().saw(name.clone());
             }
             match count {
                 None => return Ok(Found::Work(LATER)),
@@ -354,5 +373,16 @@ mod tests {
         assert_eq!(horizon.clear_at(), at(41_000));
         horizon.came_back();
         assert_eq!(horizon.clear_at(), at(0));
+    }
+
+    #[test]
+    fn names_that_workers_choose_take_no_end_of_memory_and_lose_no_due_time() {
+        let mut horizon = Horizon::default();
+        horizon.left("foo", at(0), 86_400_000);
+        for number in 0..3 * KNOWN_QUEUES {
+            horizon.left(&format!("q{number}"), at(1), 500);
+        }
+        assert!(horizon.delays.len() <= KNOWN_QUEUES && horizon.present.len() <= KNOWN_QUEUES);
+        assert_eq!(horizon.clear_at(), at(86_402_000), "that of a queue which is forgotten");
     }
 }

@@ -126,7 +126,7 @@ impl Sweeper {
     async fn one(&self, connection: &Connection, queue: &str) -> Result<Swept, Fault> {
         let place = Place::Dead(queue.to_owned());
         // How long its letters are kept makes a difference for warnings alone, which were given before.
-        let nature = self.natures.look(connection, &place, !self.is_passive, Some(0)).await;
+        let nature = self.natures.look(connection, &place, !self.is_passive, Some(0)).await?;
         if nature.auto_delete || !nature.bears_returns {
             tracing::debug!(target: "asynctask::amqp", "queue \"{queue}\" is not swept: it bears few returns");
             return Ok(Swept::Unfit);

@@ -17,12 +17,16 @@ use lapin::{
 };
 use tokio::time::timeout;
 
+pub(super) use super::counter::Counter;
 use super::{
     address::{PATIENCE, code, said},
     attributes::{Nature, Natures},
     ladder,
+    refusals::Refusal,
 };
 use crate::{
+    clock::Clock,
+    limits::KNOWN_QUEUES,
     task::is_queue_name,
     transport::{QueueSetup, refusal},
 };
@@ -34,6 +38,9 @@ const CONSUMER_TIMEOUT: i32 = 604_800_000;
 
 /// How long dead letters are kept in a queue of which that is not known, as far as warnings go.
 const UNKNOWN: Option<u64> = Some(0);
+
+/// Queues that are made sure of at a time.
+const LANES: usize = 16;
 
 /// Tries to open a channel.
 const CHANNEL_TRIES: u32 = 20;
@@ -171,12 +178,15 @@ pub(super) struct Topology {
     /// `declare: passive`: nothing is made.
     passive: bool,
     known: RefCell<HashSet<String>>,
-    /// Delay queues that could not be made, and why: each question costs channels, of which a connection has only so many.
-    refused: RefCell<HashMap<String, Fault>>,
+    /// Delay queues that are not to be had: each question costs channels, of which a connection has only so many.
+    pub(super) refusals: RefCell<HashMap<String, Refusal>>,
+    pub(super) clock: Clock,
     /// What the process knows about those that others have declared.
-    natures: Rc<Natures>,
-    /// One declares at a time, so that many moves to a missing queue make it once.
-    turn: tokio::sync::Mutex<()>,
+    pub(super) natures: Rc<Natures>,
+    /// One declares a queue at a time, so that many moves to a missing queue make it once.
+    turns: RefCell<HashMap<String, Rc<tokio::sync::Mutex<()>>>>,
+    /// So many queues are asked for at a time, each of which takes a channel. One that gives no answer must not hold up others.
+    lanes: tokio::sync::Semaphore,
 }
 
 impl Topology {
@@ -185,8 +195,10 @@ impl Topology {
             passive,
             natures,
             known: RefCell::default(),
-            refused: RefCell::default(),
-            turn: tokio::sync::Mutex::new(()),
+            refusals: RefCell::default(),
+            clock: Clock::start(),
+            turns: RefCell::default(),
+            lanes: tokio::sync::Semaphore::new(LANES),
         }
     }
 
@@ -195,8 +207,18 @@ impl Topology {
         self.known.borrow().contains(name)
     }
 
+    /// Workers choose names of queues: when there are too many, they are asked for again.
+    fn know(&self, name: String) {
+        let mut known = self.known.borrow_mut();
+        if known.len() >= KNOWN_QUEUES {
+            known.clear();
+        }
+        known.insert(name);
+    }
+
     /// The queue turned out to be gone.
     pub(super) fn forget(&self, place: &Place) {
+        self.refusals.borrow_mut().remove(&place.name());
         self.known.borrow_mut().remove(&place.name());
         self.natures.forget(&place.name());
     }
@@ -206,9 +228,9 @@ impl Topology {
         self.natures.of(queue).refusal
     }
 
-    /// What an existing queue is like.
-    pub(super) async fn look(&self, connection: &Connection, place: &Place) -> Nature {
-        self.natures.look(connection, place, false, UNKNOWN).await
+    /// What an existing queue is like. One that is as we declare it is found to be so without a line in the broker's log.
+    pub(super) async fn look(&self, connection: &Connection, place: &Place) -> Result<Nature, Fault> {
+        self.natures.look(connection, place, !self.passive, UNKNOWN).await
     }
 
     /// Makes sure that a queue exists, and before it the queue that it dead-letters to. A delay queue that does not lead back
@@ -217,29 +239,34 @@ impl Topology {
         if self.known.borrow().contains(&place.name()) {
             return Ok(());
         }
-        if let Some(refusal) = self.refusal(&place.name()).filter(|_| matches!(place, Place::Delay(..))) {
-            return Err(Fault::Refused(refusal));
-        }
-        if let Some(fault) = self.refused.borrow().get(&place.name()) {
-            return Err(fault.clone());
+        if matches!(place, Place::Delay(..))
+            && let Some(fault) = self.still_refused(connection, place).await
+        {
+            return Err(fault);
         }
         let made = self.make(connection, place, UNKNOWN).await;
         if let (Place::Delay(..), Err(fault @ (Fault::Absent(_) | Fault::Forbidden(_) | Fault::Refused(_)))) =
             (place, &made)
         {
-            self.refused.borrow_mut().insert(place.name(), fault.clone());
+            self.refuse(place.name(), fault.clone());
         }
         made
     }
 
-    /// A queue that was refused may be had by now.
-    pub(super) fn ask_again(&self, place: &Place) {
-        self.refused.borrow_mut().remove(&place.name());
+    /// Whose turn it is to make a queue, and those that belong to it.
+    fn turn(&self, place: &Place) -> Rc<tokio::sync::Mutex<()>> {
+        let (Place::Work(queue) | Place::Delay(queue, _) | Place::Dead(queue)) = place;
+        let mut turns = self.turns.borrow_mut();
+        turns.retain(|_, turn| Rc::strong_count(turn) > 1);
+        Rc::clone(turns.entry(queue.clone()).or_default())
     }
 
     /// The same; dead letters are to be kept so long there, in milliseconds.
     async fn make(&self, connection: &Connection, place: &Place, keep: Option<u64>) -> Result<(), Fault> {
-        let _turn = self.turn.lock().await;
+        let turn = self.turn(place);
+        let _turn = turn.lock().await;
+        // It is never closed.
+        let _lane = self.lanes.acquire().await;
         match place {
             // What someone else declares may dead-letter wherever they like.
             _ if self.passive => {}
@@ -255,6 +282,8 @@ impl Topology {
 
     /// Makes sure of all queues that a master needs to work this one.
     pub(super) async fn provide(&self, connection: &Connection, queue: &QueueSetup) -> Result<(), Fault> {
+        self.natures.is_worked(&queue.name);
+        self.natures.is_worked(&queue.dead.name);
         let keep = queue.dead.keep.map(|keep| u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
         self.make(connection, &Place::Dead(queue.dead.name.clone()), keep).await?;
         if !self.passive {
@@ -294,11 +323,11 @@ impl Topology {
             let mut counter = Counter::new(connection);
             if counter.ready(&name).await?.is_some() {
                 if self.natures.are_wanted(place)
-                    && let Some(refusal) = self.natures.look(connection, place, !self.passive, keep).await.refusal
+                    && let Some(refusal) = self.natures.look(connection, place, !self.passive, keep).await?.refusal
                 {
                     return Err(Fault::Refused(refusal));
                 }
-                self.known.borrow_mut().insert(name);
+                self.know(name);
                 return Ok(());
             }
             self.natures.forget(&name);
@@ -310,7 +339,7 @@ impl Topology {
             match answer(channel.queue_declare(short(&name), options, arguments(place))).await {
                 Ok(_) => {
                     close(&channel);
-                    self.known.borrow_mut().insert(name);
+                    self.know(name);
                     return Ok(());
                 }
                 // Someone was faster, with other arguments: look again.
@@ -338,54 +367,4 @@ pub(super) fn close(channel: &Channel) {
     tokio::task::spawn_local(async move {
         let _ = timeout(PATIENCE, channel.close(200, "done".into())).await;
     });
-}
-
-/// What the broker says of a queue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Found {
-    /// Messages ready.
-    pub(super) ready: u64,
-    pub(super) consumers: u32,
-}
-
-/// Reads how many messages lie ready in queues, on a channel that is replaced after each queue that is missing.
-pub(super) struct Counter<'a> {
-    connection: &'a Connection,
-    channel: Option<Channel>,
-}
-
-impl<'a> Counter<'a> {
-    pub(super) fn new(connection: &'a Connection) -> Self {
-        Self { connection, channel: None }
-    }
-
-    /// Messages ready in a queue; `None`: it does not exist.
-    pub(super) async fn ready(&mut self, queue: &str) -> Result<Option<u64>, Fault> {
-        Ok(self.found(queue).await?.map(|found| found.ready))
-    }
-
-    /// A queue; `None`: it does not exist.
-    pub(super) async fn found(&mut self, queue: &str) -> Result<Option<Found>, Fault> {
-        let channel = match self.channel.take() {
-            Some(channel) => channel,
-            None => open_channel(self.connection).await.map_err(|error| Fault::of(&error))?,
-        };
-        let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
-        match answer(channel.queue_declare(short(queue), options, FieldTable::default())).await {
-            Ok(found) => {
-                self.channel = Some(channel);
-                Ok(Some(Found { ready: found.message_count().into(), consumers: found.consumer_count() }))
-            }
-            Err(error) if code(&error) == Some(404) => Ok(None),
-            Err(error) => Err(Fault::of(&error)),
-        }
-    }
-}
-
-impl Drop for Counter<'_> {
-    fn drop(&mut self) {
-        if let Some(channel) = &self.channel {
-            close(channel);
-        }
-    }
 }

@@ -98,7 +98,7 @@ async fn walk_one(
     let ready = dead_count::ready(&mut Counter::new(&connection), &queue.name, dead_count::WALK).await?;
     let place = Place::Dead(queue.name.clone());
     if ready > 0 {
-        let nature = store.session.topology.look(&connection, &place).await;
+        let nature = store.session.topology.look(&connection, &place).await?;
         if let Some(why) = dead_count::refusal(&nature) {
             return Err(Fault::Refused(format!("dead-letter queue \"{}\" {why}", queue.name)).into());
         }

@@ -108,7 +108,7 @@ impl Actor {
         }
         if self.reader.is_none() {
             // Without a thread it is counted here.
-            self.reader = Reader::start(&self.path, &self.patience).ok();
+            self.reader = Reader::start(&self.path).ok();
         }
         match &self.reader {
             Some(reader) => reader.ask(question),
