@@ -98,7 +98,8 @@ fn a_task_longer_than_the_time_out_of_the_broker_is_done_once() {
     let workers = format!(r#"{{"classic": {settings}, "quorum": {settings}, "nameless": {settings}}}"#);
     let master = demo.start(&workers, &[]);
     let log = master.log();
-    told(&log, "; again in ", 2);
+    // The broker takes each of them back before it is done.
+    told(&log, " is unavailable: ", 3);
     told(&log, "Processing complete", 3);
     until("something is left", || ["classic", "quorum", "nameless"].iter().all(|queue| demo.is_empty(queue)));
     assert_eq!(stopped(master, Duration::from_secs(10)), 0);
