@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    attributes::Nature,
+    natures::Nature,
     topology::{Counter, DELIVERY_LIMIT, Fault, dead_name},
 };
 use crate::transport::DeadQueue;

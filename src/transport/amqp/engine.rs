@@ -17,12 +17,12 @@ use tokio::sync::mpsc;
 use super::{
     acks,
     address::Address,
-    attributes::Natures,
     counts::Counting,
     intake::{Intake, Looked},
     life::Closing,
     members::Joining,
     moves::Stuck,
+    natures::Natures,
     session::Attachment,
     state::{Note, Notes, Open, Sent, State, Up},
     survey::{Horizon, Pending},

@@ -16,8 +16,8 @@ use lapin::{Acker, BasicProperties, Channel, Consumer, message::Delivery as Mess
 
 use super::{
     acks::Acks,
-    attributes::{Nature, Natures},
     batch::Batch,
+    natures::{Nature, Natures},
     switch::Switch,
     topology::{Fault, short},
 };

@@ -75,6 +75,7 @@ mod lease_memory;
 mod life;
 mod members;
 mod moves;
+mod natures;
 mod owed;
 mod pass;
 mod progress;

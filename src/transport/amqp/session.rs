@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::{
     address::Address,
-    attributes::Natures,
+    natures::Natures,
     publish::Publisher,
     topology::{self, Fault, Topology, answer, open_channel, short},
 };

@@ -20,10 +20,10 @@ use tokio::time::timeout;
 
 use super::{
     address::{Address, PATIENCE},
-    attributes::Natures,
     dead_count,
     engine::Engine,
     headers::number,
+    natures::Natures,
     properties::{FAILED_AT, moment},
     session::Session,
     state::{Note, State},

@@ -20,8 +20,8 @@ use tokio::time::timeout;
 pub(super) use super::counter::Counter;
 use super::{
     address::{PATIENCE, code, said},
-    attributes::{Nature, Natures},
     ladder,
+    natures::{Nature, Natures},
     refusals::Refusal,
 };
 use crate::{
