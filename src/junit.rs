@@ -5,7 +5,7 @@
 //! property `retried_attempts` counts them. Readers take cases of one class and name for one: the second of an id is
 //! `ID (2)`.
 //!
-//! Where the run itself failed, there is a case for it ([`RUN`]) with an `error`: what reads as good here was good. From the
+//! Where the run itself failed, there is a case for it (`RUN`) with an `error`: what reads as good here was good. From the
 //! beginning of the run on the file is there and says that the run has not ended, so that of one that is killed nobody
 //! reads the report of the run before.
 //!
