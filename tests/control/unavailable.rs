@@ -1,6 +1,5 @@
 //! A queue that the broker does not let us work, as a person sees it.
 
-use lapin::types::AMQPValue;
 use serde_json::Value;
 
 use crate::{
@@ -14,13 +13,7 @@ fn a_dead_letter_queue_that_takes_nothing_is_shown_until_it_does() {
     let Some(broker) = broker::shared() else { return };
     let demo = Demo::new(&Place::Amqp(broker.fresh_vhost()));
     let foreign = Foreign::connect(&demo.uri);
-    let refusing = [
-        ("x-max-length", AMQPValue::LongInt(1)),
-        ("x-overflow", AMQPValue::LongString("reject-publish".into())),
-        ("x-queue-type", AMQPValue::LongString("quorum".into())),
-    ];
-    foreign.declare("bad_failed", &refusing);
-    foreign.fill("bad_failed");
+    foreign.declare_full("bad_failed");
     let workers = "{ foo: demo_sleep_worker, bad: { worker: demo_sleep_worker, processes: 4 } }";
     demo.write("asynctask.yaml", &format!("metrics: {{ listen: 127.0.0.1:0 }}\nworkers: {workers}\n"));
     let mut master = demo.start_configured(&[]);

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use lapin::types::AMQPValue;
-
 use super::once_each;
 use crate::support::{Demo, Place, broker, foreign::Foreign, log::Stopwatch};
 
@@ -24,13 +22,7 @@ fn a_run_that_halts_ends_without_dead_letters_that_are_not_taken() {
     let Some(broker) = broker::shared() else { return };
     let demo = Demo::new(&Place::Amqp(broker.fresh_vhost()));
     let foreign = Foreign::connect(&demo.uri);
-    let refusing = [
-        ("x-max-length", AMQPValue::LongInt(1)),
-        ("x-overflow", AMQPValue::LongString("reject-publish".into())),
-        ("x-queue-type", AMQPValue::LongString("quorum".into())),
-    ];
-    foreign.declare("bad_failed", &refusing);
-    foreign.fill("bad_failed");
+    foreign.declare_full("bad_failed");
     let ids = demo.submit_ids("bad", (0..3).map(|_| r#"{"then":"dead"}"#.to_owned()));
     demo.submit_all("good", (0..5).map(|n| format!(r#"{{"n":{n},"sleep_ms":200}}"#)));
     let watch = Stopwatch::start();

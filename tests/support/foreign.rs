@@ -35,6 +35,17 @@ impl Foreign {
         assert!(matches!(confirmed, Ok(lapin::Confirmation::Ack(None))), "{confirmed:?}");
     }
 
+    /// Makes a quorum queue that takes nothing: it is full, and refuses what is more.
+    pub fn declare_full(&self, queue: &str) {
+        let refusing = [
+            ("x-max-length", AMQPValue::LongInt(1)),
+            ("x-overflow", AMQPValue::LongString("reject-publish".into())),
+            ("x-queue-type", AMQPValue::LongString("quorum".into())),
+        ];
+        self.declare(queue, &refusing);
+        self.fill(queue);
+    }
+
     /// Publishes until a queue takes no more, as one with `x-overflow: reject-publish` does.
     pub fn fill(&self, queue: &str) {
         for _ in 0..1_000 {

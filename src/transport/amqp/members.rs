@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::Instant,
     task::QueueIndex,
-    transport::{Error, Event, QueueSetup},
+    transport::{Event, QueueSetup},
 };
 
 /// A queue that is to be added or changed.
@@ -122,10 +122,7 @@ impl Engine {
                 fault => {
                     let name = joining.setup.name.clone();
                     self.joining.remove(&queue);
-                    let error = match fault.clone() {
-                        Fault::Absent(queue) => Error::NoSuchQueue { queue },
-                        fault => Error::QueueRefused { queue: name, cause: fault.cause() },
-                    };
+                    let error = fault.clone().of_queue(&name);
                     self.tell(Event::QueueRefused { queue: QueueIndex(queue), error });
                 }
             }

@@ -28,7 +28,7 @@ use crate::{
     clock::Clock,
     limits::KNOWN_QUEUES,
     task::is_queue_name,
-    transport::{QueueSetup, refusal},
+    transport::{Error, QueueSetup, refusal},
 };
 
 /// Requeues that a quorum queue of ours bears: all that there can be (listing dead letters requeues them).
@@ -125,6 +125,14 @@ impl Fault {
         match self {
             Self::Absent(queue) => format!("queue \"{queue}\" does not exist"),
             Self::Forbidden(cause) | Self::Refused(cause) | Self::Late(cause) | Self::Broken(cause) => cause,
+        }
+    }
+
+    /// The error for a queue that cannot be had because of this.
+    pub(super) fn of_queue(self, queue: &str) -> Error {
+        match self {
+            Self::Absent(queue) => Error::NoSuchQueue { queue },
+            fault => Error::QueueRefused { queue: queue.to_owned(), cause: fault.cause() },
         }
     }
 

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     clock::Instant,
     task::{Handle, QueueIndex},
-    transport::{Error, Event},
+    transport::Event,
 };
 
 impl Engine {
@@ -99,10 +99,7 @@ impl Engine {
         let setup = self.joining.remove(&queue).map(|joining| joining.setup);
         let attached = self.attachment.as_ref().and_then(|attachment| attachment.queues.get(&queue));
         let Some(setup) = setup.or_else(|| attached.cloned()) else { return };
-        let error = match fault {
-            Fault::Absent(queue) => Error::NoSuchQueue { queue },
-            fault => Error::QueueRefused { queue: setup.name.clone(), cause: fault.cause() },
-        };
+        let error = fault.of_queue(&setup.name);
         let again_in = spread(pause(failures));
         if !self.leaving.contains(&queue) {
             let until = Some(self.now().at + again_in);
