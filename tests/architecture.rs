@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "master/pace",
     "master/slot",
     "master/stall",
+    "master/starts",
     "master/stuck",
     "master/shutdown",
     "master/dispatch",

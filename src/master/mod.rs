@@ -32,6 +32,7 @@ mod shown;
 mod shutdown;
 mod slot;
 mod stall;
+mod starts;
 mod steer;
 mod stopped;
 mod stuck;

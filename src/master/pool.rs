@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{event::QueuePlan, pace::Pace, stuck::Stuck, unique::Waiting};
+use super::{event::QueuePlan, pace::Pace, starts::Starts, stuck::Stuck, unique::Waiting};
 use crate::{
     clock::Instant,
     config::{Breaker, Rate},
@@ -13,11 +13,6 @@ use crate::{
     transport::QueueSetup,
 };
 
-/// Failed starts within [`START_WINDOW`] that park a queue.
-const FAILED_STARTS_TO_PARK: usize = 5;
-/// Failed starts in a row that end a halt-mode run.
-const FAILED_STARTS_TO_HALT: u32 = 3;
-const START_WINDOW: Duration = Duration::from_mins(1);
 /// Bodies in our hands, waiting included, are together at most this large on the average.
 const BYTES_AHEAD: u64 = 8 * 1024 * 1024;
 /// Credit of a queue whose tasks are short, per seat, and in all. A quorum queue frees credit only after its log is on the
@@ -281,51 +276,6 @@ impl Pool {
     }
 }
 
-/// Failed starts of a queue's workers.
-#[derive(Debug, Default)]
-pub(super) struct Starts {
-    failed_at: VecDeque<Instant>,
-    in_a_row: u32,
-    /// The last one was told by an exit status: a process that runs says nothing yet.
-    known_by_exit: bool,
-}
-
-impl Starts {
-    pub(super) fn succeeded(&mut self) {
-        self.in_a_row = 0;
-        self.failed_at.clear();
-        self.known_by_exit = false;
-    }
-
-    /// A process for one task runs, which was the start, unless that is known at its end only.
-    pub(super) fn begun(&mut self) {
-        if !self.known_by_exit {
-            self.succeeded();
-        }
-    }
-
-    /// The next failure was told by an exit status.
-    pub(super) const fn known_by_exit(&mut self) {
-        self.known_by_exit = true;
-    }
-
-    pub(super) fn failed(&mut self, now: Instant) {
-        self.in_a_row += 1;
-        self.failed_at.push_back(now);
-        while self.failed_at.front().is_some_and(|at| now.since(*at) > START_WINDOW) {
-            self.failed_at.pop_front();
-        }
-    }
-
-    pub(super) fn end_halt_mode(&self) -> bool {
-        self.in_a_row >= FAILED_STARTS_TO_HALT
-    }
-
-    pub(super) fn park(&self) -> bool {
-        self.failed_at.len() >= FAILED_STARTS_TO_PARK
-    }
-}
-
 /// Outcomes in a row that are all of the kind the breaker counts, of different tasks.
 #[derive(Debug, Default)]
 pub(super) struct Row {
@@ -423,19 +373,5 @@ mod tests {
         assert!(row.failed("b", 2));
         row.broken();
         assert!(!row.failed("c", 2));
-    }
-
-    #[test]
-    fn failed_starts_count_within_their_window() {
-        let mut starts = Starts::default();
-        for second in [0, 70, 80, 90, 100] {
-            starts.failed(at(second * 1000));
-        }
-        assert!(starts.end_halt_mode());
-        assert!(!starts.park());
-        starts.failed(at(101_000));
-        assert!(starts.park());
-        starts.succeeded();
-        assert!(!starts.park() && !starts.end_halt_mode());
     }
 }
