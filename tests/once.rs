@@ -1,5 +1,7 @@
 //! Kinds with `mode: once`: a program of any language, one process a task, judged by its exit status.
 
+#[path = "once/memory.rs"]
+mod memory;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -273,6 +275,28 @@ fn what_a_wrapper_cannot_execute_does_no_task() {
             assert_eq!((&depth["ready"], &depth["failed"]), (&json!(4), &json!(0)), "{}", run.stdout);
         }
     }
+}
+
+#[test]
+fn the_last_exit_of_a_place_reads_as_what_its_task_came_to() {
+    let demo = sh(&Place::sqlite(), "processes: 1", "exit $(cat)");
+    let mut master = demo.start_configured(&[]);
+    master.expect("Starting; queue=foo");
+    let slot = || demo.json(&["status", "--json"])["queues"]["foo"]["slots"][0].clone();
+    for (status, words) in [
+        ("0", "done (exit status 0)".to_owned()),
+        ("3", "exit status 3: task ID failed".to_owned()),
+        ("65", "exit status 65: task ID cannot be done".to_owned()),
+    ] {
+        let before = slot()["last_exit"].clone();
+        let id = demo.submit("foo", status);
+        support::log::until("no process has ended", || slot()["last_exit"] != before);
+        assert_eq!(slot()["last_exit"], words.replace("ID", &id));
+        let shown = demo.run(&["status"]).stdout;
+        assert!(shown.contains(&words.replace("ID", &id)) && !shown.contains("in hand "), "{shown}");
+    }
+    master.signal(Signal::SIGTERM);
+    assert_eq!(master.wait().0, 0);
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl Core {
         if !self.slots[slot].wanted {
             self.pools[self.slots[slot].queue].leaving.retain(|other| *other != slot);
         }
-        self.slots[slot].last_exit = Some(shown::last_exit(&life, &ended));
+        self.slots[slot].last_exit = Some(shown::last_exit(&life, &ended, self.is_outcome(slot, &life, &ended)));
         for hand in &life.hands {
             self.left_hands(hand);
         }

@@ -263,6 +263,23 @@ fn outcome(ended: &Ended) -> Outcome {
     }
 }
 
+/// The end of a process, as what its task came to.
+pub(super) fn end_in_words(id: &str, ended: &Ended) -> String {
+    let exit = &ended.exit;
+    if not_executed(ended).is_some() {
+        return format!("{exit}: it could not be started; task {id} is back in its queue");
+    }
+    let oom = if ended.oom == Some(true) { ", out of memory" } else { "" };
+    match outcome(ended) {
+        Outcome::Done { .. } => format!("done ({exit})"),
+        Outcome::Retry { .. } => format!("{exit}: task {id} asked for a retry"),
+        Outcome::Failed { .. } => format!("{exit}: task {id} cannot be done"),
+        Outcome::Error { .. } | Outcome::Snooze { .. } | Outcome::Malformed { .. } => {
+            format!("{exit}: task {id} failed{oom}")
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,6 +305,19 @@ mod tests {
         let said = ended(1, "first\n  no such file \n\n");
         assert!(matches!(outcome(&said), Outcome::Error { error, .. } if error == "no such file"));
     }
+
+    #[test]
+    fn the_end_of_a_process_reads_as_what_its_task_came_to() {
+        let words = |code| end_in_words("a", &ended(code, "said\n"));
+        assert_eq!(words(0), "done (exit status 0)");
+        assert_eq!(words(3), "exit status 3: task a failed");
+        assert_eq!(words(65), "exit status 65: task a cannot be done");
+        assert_eq!(words(75), "exit status 75: task a asked for a retry");
+        assert_eq!(words(127), "exit status 127: it could not be started; task a is back in its queue");
+        let killed = Ended { oom: Some(true), ..ended(137, "") };
+        assert_eq!(end_in_words("a", &killed), "exit status 137: task a failed, out of memory");
+    }
+
     // The core itself, with a transport that does what it is asked.
 
     use std::{sync::Arc, time::Duration};

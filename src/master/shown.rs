@@ -5,6 +5,7 @@
 use super::{
     core::Core,
     event::Ended,
+    once,
     report::one_line,
     slot::{Doom, InHand, Life, Phase, Slot},
 };
@@ -49,9 +50,12 @@ fn task_words(hand: &InHand, now: Instant) -> String {
     }
 }
 
-/// How a process ended, and why if we know more than the kernel says.
-pub(super) fn last_exit(life: &Life, ended: &Ended) -> String {
+/// How a process ended, and why if we know more than the kernel says. `is_outcome`: its end is what its task came to.
+pub(super) fn last_exit(life: &Life, ended: &Ended, is_outcome: bool) -> String {
     let exit = &ended.exit;
+    if let ([hand], true) = (&life.hands[..], is_outcome) {
+        return once::end_in_words(&hand.delivery.task.id, ended);
+    }
     let cause = match &life.phase {
         Phase::Doomed(doom) => match doom {
             Doom::StartLimit => "it was not ready in time".to_owned(),

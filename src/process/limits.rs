@@ -1,7 +1,8 @@
 //! What the kernel knows about memory: whether it killed somebody for want of it, and how much a process has.
 //!
-//! The kernel does not say *whom* it killed; it counts per control group. So a death by SIGKILL is put down to it
-//! when the count has risen since that worker was started and no other death has claimed the rise.
+//! The kernel does not say *whom* it killed; it counts per control group. So a death by SIGKILL, or a wrapper's word for
+//! one (137), is put down to it when the count has risen since that worker was started and no other death has claimed the
+//! rise. Any other end after a rise may or may not be its doing: a program can outlive what it started and end as it likes.
 
 use std::{
     fs::{self, File},
@@ -13,7 +14,10 @@ use std::{
 
 use crate::task::Exit;
 
-/// The out-of-memory kills in this process's control group, its children's included.
+/// What shells say of a command that SIGKILL ended.
+const KILLED: i32 = 128 + libc::SIGKILL;
+
+/// The out-of-memory kills in this process's control group; in the tree of v2 its children's are included.
 #[derive(Debug)]
 pub struct OomWatch {
     file: Option<File>,
@@ -41,22 +45,29 @@ impl OomWatch {
         oom_kills(str::from_utf8(&text[..length]).ok()?)
     }
 
-    /// Whether this death was the kernel's doing for want of memory; `before` is the [`count`](Self::count) when the
-    /// process was started. `None`: not knowable. One kill answers for one death only.
+    /// Whether this end was the kernel's doing for want of memory; `before` is the [`count`](Self::count) when the
+    /// process was started. `None`: not knowable. One kill answers for one death only; `false` is said only where the
+    /// kernel counted none since the process was started.
     #[must_use]
     pub fn claim(&mut self, exit: &Exit, before: Option<u64>) -> Option<bool> {
         self.claim_of(exit, before, self.count())
     }
 
     fn claim_of(&mut self, exit: &Exit, before: Option<u64>, now: Option<u64>) -> Option<bool> {
-        if !matches!(exit, Exit::Signal { signal, .. } if signal == "SIGKILL") {
+        let (before, now) = (before?, now?);
+        if now <= before {
             return Some(false);
         }
-        let (before, now) = (before?, now?);
+        let was_killed = match exit {
+            Exit::Signal { signal, .. } => signal == "SIGKILL",
+            Exit::Code { code } => *code == KILLED,
+        };
         self.claimed = self.claimed.max(before);
-        let rose = now > self.claimed;
-        self.claimed += u64::from(rose);
-        Some(rose)
+        if !was_killed || now <= self.claimed {
+            return None;
+        }
+        self.claimed += 1;
+        Some(true)
     }
 }
 
@@ -90,7 +101,9 @@ fn counter_path() -> Option<PathBuf> {
         .find(|path| fs::read_to_string(path).is_ok_and(|text| oom_kills(&text).is_some()))
 }
 
-/// Where the counter can be, the likeliest first: v1 with a memory controller counts there and not in the v2 tree.
+/// Where the counter can be, the likeliest first: v1 with a memory controller counts there and not in the v2 tree. Where the
+/// group itself is not to be seen, that of the mount counts for all below it, but only in the tree of v2: v1, and
+/// v2 with `memory_localevents`, count the kills in each group for that group alone, whatever `memory.use_hierarchy` says.
 fn candidates(groups: &str, mounts: &str) -> Vec<PathBuf> {
     let v1 = groups.lines().find_map(|line| {
         let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
@@ -100,9 +113,10 @@ fn candidates(groups: &str, mounts: &str) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     for line in mounts.lines() {
         let Some((root, point, kind, options)) = mount(line) else { continue };
-        let (group, file) = match kind {
-            "cgroup" if options.split(',').any(|option| option == "memory") => (v1, "memory.oom_control"),
-            "cgroup2" => (v2, "memory.events"),
+        let has = |name: &str| options.split(',').any(|option| option == name);
+        let (group, file, counts_all) = match kind {
+            "cgroup" if has("memory") => (v1, "memory.oom_control", false),
+            "cgroup2" => (v2, "memory.events", !has("memory_localevents")),
             _ => continue,
         };
         let Some(group) = group else { continue };
@@ -110,7 +124,9 @@ fn candidates(groups: &str, mounts: &str) -> Vec<PathBuf> {
         if let Ok(below) = Path::new(group).strip_prefix(root) {
             paths.push(Path::new(point).join(below).join(file));
         }
-        paths.push(Path::new(point).join(file));
+        if counts_all {
+            paths.push(Path::new(point).join(file));
+        }
     }
     paths
 }
@@ -134,12 +150,36 @@ mod tests {
     #[test]
     fn one_kill_answers_for_one_death() {
         let mut watch = OomWatch { file: None, claimed: 5 };
-        assert_eq!(watch.claim_of(&Exit::Code { code: 1 }, Some(5), Some(6)), Some(false));
         assert_eq!(watch.claim_of(&killed(), Some(5), Some(6)), Some(true));
-        assert_eq!(watch.claim_of(&killed(), Some(5), Some(6)), Some(false));
+        assert_eq!(
+            watch.claim_of(&killed(), Some(5), Some(6)),
+            None,
+            "another death may have claimed what was its own"
+        );
         assert_eq!(watch.claim_of(&killed(), Some(8), Some(8)), Some(false), "it was before this worker's time");
+        assert_eq!(watch.claim_of(&killed(), Some(8), Some(10)), Some(true));
+        assert_eq!(watch.claim_of(&killed(), Some(8), Some(10)), Some(true));
         assert_eq!(watch.claim_of(&killed(), Some(5), None), None);
         assert_eq!(watch.claim_of(&killed(), None, Some(9)), None);
+    }
+
+    #[test]
+    fn no_end_after_a_kill_is_said_to_be_none() {
+        let segfault = Exit::Signal { signal: "SIGSEGV".to_owned(), core_dumped: false };
+        for (exit, after_a_kill) in [
+            (Exit::Code { code: 137 }, Some(true)),
+            (Exit::Code { code: 0 }, None),
+            (Exit::Code { code: 1 }, None),
+            (Exit::Code { code: 9 }, None),
+            (segfault, None),
+        ] {
+            let mut watch = OomWatch { file: None, claimed: 5 };
+            assert_eq!(watch.claim_of(&exit, Some(5), Some(5)), Some(false), "{exit}");
+            assert_eq!(watch.claim_of(&exit, Some(5), Some(6)), after_a_kill, "{exit}");
+            assert_eq!(watch.claim_of(&exit, None, None), None, "{exit}");
+            // What was not put down to it is left for whom it killed.
+            assert_eq!(watch.claim_of(&killed(), Some(5), Some(6)) == Some(true), after_a_kill.is_none(), "{exit}");
+        }
     }
 
     #[test]
@@ -162,6 +202,17 @@ mod tests {
             Path::new("/sys/fs/cgroup/memory/memory.oom_control")
         );
         assert!(candidates("", "").is_empty());
+    }
+
+    #[test]
+    fn a_group_that_is_not_to_be_seen_is_counted_above_it_only_where_that_counts_it() {
+        let groups = "4:memory:/pods/abc\n0::/pods/abc\n";
+        let tree = |options: &str| format!("29 23 0:26 /other /sys/fs/cgroup rw - cgroup2 cgroup2 {options}\n");
+        assert_eq!(candidates(groups, &tree("rw,nsdelegate")), [Path::new("/sys/fs/cgroup/memory.events")]);
+        assert!(candidates(groups, &tree("rw,memory_localevents")).is_empty());
+        let v1 = |root: &str| format!("35 31 0:32 {root} /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n");
+        assert!(candidates(groups, &v1("/other")).is_empty());
+        assert_eq!(candidates(groups, &v1("/")), [Path::new("/sys/fs/cgroup/memory/pods/abc/memory.oom_control")]);
     }
 
     #[test]

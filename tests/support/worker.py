@@ -1,7 +1,7 @@
 """A minimal worker in another language: frames on a socket, nothing but the standard library.
 
 Moods: `plain`; `stubborn` says that it got SIGTERM and goes on; `deaf` ignores SIGTERM and is never told to halt,
-because it does not listen; `fan` submits two follow-ups to the queue `bar` with each task.
+because it does not listen; `fan` submits two follow-ups to the queue `bar` with each task; `eats` takes 500 MB.
 """
 
 import json
@@ -33,6 +33,8 @@ for line in frames.makefile("rb"):
         until = time.monotonic() + task["payload"].get("sleep_ms", 0) / 1000
         while (left := until - time.monotonic()) > 0:
             time.sleep(left)
+        if mood == "eats":
+            len(b"x" * 500_000_000)
         done = {"id": task["id"]}
         if mood == "fan":
             number = task["payload"]["n"]
