@@ -210,6 +210,20 @@ fn nobody_ends_the_process_and_one_file_reads_the_clock() {
     none(&broken);
 }
 
+/// A directory server may not answer: it is asked where settings are read, and never where programs are started.
+#[test]
+fn users_and_groups_are_looked_up_in_one_place() {
+    let asks =
+        ["from_name", "from_uid", "from_gid", "getgrouplist", "initgroups", "getpwnam_r", "getpwuid_r", "getgrnam_r"];
+    let place = "config/check/accounts";
+    let (here, elsewhere): (Vec<_>, Vec<_>) = sources()
+        .into_iter()
+        .filter(|source| source.tokens.iter().any(|token| asks.contains(&token.as_str())))
+        .partition(|source| source.is(place));
+    assert_eq!(here.len(), 1, "the rule is about nothing");
+    none(&elsewhere.iter().map(|source| format!("src/{} looks users up: {place}", source.name)).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_file_over_400_lines_has_a_reason() {
     let sources = sources();

@@ -4,6 +4,8 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::{Value, json};
 use support::{Demo, Place, demo::Ran};
 
@@ -101,7 +103,8 @@ fn another_user_dies_with_the_master_and_can_be_killed() {
     if !is_root() {
         return;
     }
-    let demo = sh(", user: nobody", "echo begun; exec sleep 100000");
+    // By that variable its processes are found.
+    let demo = sh(", user: nobody, pass_env: [DEMO_FILE]", "echo begun; exec sleep 100000");
     demo.submit("foo", "{}");
     let mut master = demo.start_configured(&[]);
     master.expect("begun");
@@ -156,16 +159,114 @@ fn a_cleared_environment_holds_what_was_asked_for() {
     let mut command = demo.command(&["workers", "--halt-when-empty"]);
     let output = command.env("PASSED", "passed").env("SECRET", "secret").output().expect("the demo starts");
     let stdout = String::from_utf8_lossy(&output.stdout);
-    let shown = |line: &&str| {
-        line.split_once('=').is_some_and(|(name, _)| name.chars().all(|sign| sign.is_ascii_uppercase() || sign == '_'))
+    assert_eq!(not_ours(&stdout), ["GIVEN", "PASSED", "PATH"], "{stdout}");
+    assert!(stdout.contains("\nASYNCTASK_TASK_ID=") && stdout.contains("\nPASSED=passed\n"), "{stdout}");
+}
+
+/// Of the variables that a script printed the names of those that are neither ours nor the shell's own.
+fn not_ours(stdout: &str) -> Vec<&str> {
+    let is_name = |name: &&str| name.chars().all(|sign| sign.is_ascii_uppercase() || sign == '_');
+    let names = stdout.lines().filter_map(|line| Some(line.split_once('=')?.0)).filter(is_name);
+    let others = names.filter(|name| !name.starts_with("ASYNCTASK_") && *name != "PYTHONUNBUFFERED");
+    others.filter(|name| !["PWD", "_", "OLDPWD", "SHLVL"].contains(name)).collect()
+}
+
+#[test]
+fn another_users_program_does_not_get_the_masters_environment() {
+    if !is_root() {
+        return;
+    }
+    let printed = |settings: &str| {
+        let demo = sh(&format!(", user: {settings}"), "env | sort");
+        demo.submit("foo", "{}");
+        let mut command = demo.command(&["workers", "--halt-when-empty"]);
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("SECRET", "secret").env("LOG_LEVEL", "INFO");
+        command.env("SHELL", "/bin/master").env("HOME", "/master").env("USER", "master").env("TZ", "Europe/Berlin");
+        let output = command.env("LANG", "C.UTF-8").env("LC_TIME", "C").output().expect("the demo starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let names: Vec<&str> = stdout.lines().filter(shown).filter_map(|line| Some(line.split_once('=')?.0)).collect();
-    let ours = |name: &&&str| !name.starts_with("ASYNCTASK_") && **name != "PYTHONUNBUFFERED";
-    // PWD and _ are the shell's own.
-    let others: Vec<_> =
-        names.iter().filter(ours).filter(|name| !["PWD", "_", "OLDPWD", "SHLVL"].contains(name)).collect();
-    assert_eq!(others, [&"GIVEN", &"PASSED", &"PATH"], "{stdout}");
-    assert!(names.contains(&"ASYNCTASK_TASK_ID") && stdout.contains("PASSED=passed\n"), "{stdout}");
+    let text = printed("nobody, env: { GIVEN: given }");
+    let names = ["GIVEN", "HOME", "LANG", "LC_TIME", "LOGNAME", "PATH", "TZ", "USER"];
+    assert_eq!(not_ours(&text), names, "{text}");
+    assert!(text.contains("\nUSER=nobody\n") && text.contains("\nTZ=Europe/Berlin\n"), "{text}");
+    // The master's own user by its name is no exception; this one may log in.
+    let text = printed("root");
+    let names = ["HOME", "LANG", "LC_TIME", "LOGNAME", "PATH", "SHELL", "TZ", "USER"];
+    assert_eq!(not_ours(&text), names, "{text}");
+    let root = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(0)).expect("users").expect("root is everywhere");
+    assert!(text.contains(&format!("\nSHELL={}\n", root.shell.display())), "{text}");
+    // What is passed on instead; a number has no shell.
+    let text = printed("65511, pass_env: [SECRET]");
+    assert_eq!(not_ours(&text), ["HOME", "LOGNAME", "PATH", "SECRET", "USER"], "{text}");
+    // As it was asked for.
+    let text = printed("nobody, clear_env: false");
+    for line in ["SECRET=secret", "LANG=C.UTF-8", "USER=nobody", "LOGNAME=nobody"] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
+    }
+}
+
+#[test]
+fn a_kind_gains_no_privileges_unless_it_asks_for_it() {
+    let said = |settings: &str| drained(&sh(settings, "grep NoNewPrivs /proc/self/status")).stdout;
+    let text = said("");
+    assert!(text.contains("NoNewPrivs:\t1\n"), "{text}");
+    let text = said(", no_new_privs: false");
+    assert!(text.contains("NoNewPrivs:\t0\n"), "{text}");
+    // Long-lived ones too.
+    let demo = demo("command: [sh, -c, 'grep NoNewPrivs /proc/self/status']");
+    let text = demo.run(&["workers", "--halt-when-empty"]).stdout;
+    assert!(text.contains("NoNewPrivs:\t1\n"), "{text}");
+    if !is_root() {
+        return;
+    }
+    // A program that runs as its owner: what sudo and su are.
+    let said = |settings: &str| {
+        let demo = sh(&format!(", user: nobody{settings}"), "echo may read: $(./cat secret)");
+        let program = demo.folder.path().join("cat");
+        std::fs::copy("/bin/cat", &program).expect("cat is there");
+        for (path, mode) in [(demo.folder.path(), 0o755), (&program, 0o4755), (&demo.write("secret", "root's"), 0o600)]
+        {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        }
+        drained(&demo).stdout
+    };
+    let text = said(", no_new_privs: false");
+    if text.contains("may read: root's\n") {
+        let text = said("");
+        assert!(text.contains("may read:\n"), "{text}");
+    } else {
+        eprintln!("left out: setuid programs have no effect in the folder for temporary files");
+    }
+}
+
+#[test]
+fn the_score_of_a_kind_for_the_out_of_memory_killer_is_its_own() {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").expect("Linux has it");
+    let higher = own.trim().parse::<i32>().expect("a number").saturating_add(7).min(1000);
+    let said = |settings: &str| drained(&sh(settings, "echo score $(cat /proc/self/oom_score_adj)")).stdout;
+    let (text, plain) = (said(&format!(", oom_score_adj: {higher}")), said(""));
+    assert!(text.contains(&format!("score {higher}\n")), "{text}");
+    assert!(plain.contains(&format!("score {own}")), "{plain}");
+    // With more files open than the program may have.
+    let text = said(&format!(", oom_score_adj: {higher}, limits: {{ files: 8 }}"));
+    assert!(text.contains(&format!("score {higher}\n")), "{text}");
+    if is_root() {
+        let text = said(&format!(", user: nobody, oom_score_adj: {higher}"));
+        assert!(text.contains(&format!("score {higher}\n")), "{text}");
+    }
+    // A lower one is not everybody's: also not that of a root without the capability, as in a container.
+    let demo = sh(", oom_score_adj: -1000", "echo never");
+    demo.submit("foo", "1");
+    let drop = "[ $(id -u) = 0 ] && set -- --bounding-set=-sys_resource \"$0\" \"$@\" || set -- \"$0\" \"$@\"";
+    let script = format!("{drop}; exec setpriv \"$@\"");
+    let program = support::demo::demo_program().to_str().expect("a path of ours");
+    let words = ["-c", &script, program, "workers", "--halt-when-empty"];
+    let output = demo.command_of(std::path::Path::new("sh"), &words).output().expect("sh runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let why =
+        "oom_score_adj: -1000: Permission denied (os error 13); one below the master's own takes CAP_SYS_RESOURCE";
+    assert!(output.status.code() == Some(1) && text.contains(why) && !text.contains("never"), "{text}");
+    assert!(demo.dead_letters("foo").is_empty(), "{text}");
 }
 
 #[test]
@@ -204,6 +305,9 @@ fn mistakes_have_their_place() {
     said("umask: 9", "umask", "expected three or four octal digits such as 027, not 9");
     said("umask: \"1777\"", "umask", "expected three or four octal digits such as 027, not \"1777\"");
     said("nice: 20", "nice", "expected a whole number from -20 to 19, not 20");
+    said("oom_score_adj: -1001", "oom_score_adj", "expected a whole number from -1000 to 1000, not -1001");
+    said("oom_score_adj: low", "oom_score_adj", "expected a whole number from -1000 to 1000, not \"low\"");
+    said("no_new_privs: 0", "no_new_privs", "expected true or false, not 0");
     said("limits: { memroy: 1 }", "limits.memroy", "unknown key");
     said("limits: { cpu: 0 }", "limits.cpu", "expected a duration of more than 0, not 0");
     said("pass_env: [A]", "pass_env", "all variables are passed on");
@@ -223,6 +327,15 @@ fn the_terms_are_shown() {
     assert_eq!((&kind["umask"], &kind["input"], &kind["user"]), (&json!("027"), &json!("file"), &Value::Null));
     assert_eq!(kind["limits"], json!({ "memory": 1024, "cpu": 60, "files": null }));
     assert_eq!((&kind["clear_env"], &kind["pass_env"]), (&json!(false), &Value::Null));
+    assert_eq!((&kind["no_new_privs"], &kind["oom_score_adj"]), (&json!(true), &Value::Null));
+    let demo = self::demo("command: [x], user: root, no_new_privs: false, oom_score_adj: -5");
+    let kind = &demo.json(&["config", "show", "--json"])["kinds"]["kind"];
+    assert_eq!((&kind["no_new_privs"], &kind["oom_score_adj"]), (&json!(false), &json!(-5)));
+    assert_eq!((&kind["clear_env"], &kind["pass_env"][0]), (&json!(true), &json!("LANG")), "{kind}");
+    // What is shown means the same when it is read.
+    let shown = demo.run(&["config", "show"]).stdout;
+    demo.write("asynctask.yaml", &shown);
+    assert_eq!(&demo.json(&["config", "show", "--json"])["kinds"]["kind"], kind);
 }
 
 /// The demo's command after these of a shell.

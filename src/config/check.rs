@@ -1,5 +1,6 @@
 //! From what was typed to what it means: every rule about settings, and all problems at once.
 
+mod accounts;
 mod kinds;
 mod queues;
 mod schedules;

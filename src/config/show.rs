@@ -191,6 +191,8 @@ fn command(command: &Command) -> Value {
         "group": terms.group.as_ref().map(|(name, _)| name),
         "umask": terms.umask.map(|umask| format!("{umask:03o}")),
         "nice": terms.nice,
+        "oom_score_adj": terms.oom_score_adj,
+        "no_new_privs": terms.no_new_privs,
         "limits": {
             "memory": terms.limits.memory,
             "cpu": terms.limits.cpu.map(seconds),

@@ -228,6 +228,7 @@ fn start(
         command.pre_exec(move || {
             // A session of its own, so that nothing in it can open the master's terminal and be stopped by it.
             setsid()?;
+            terms.set_oom_score_in_child()?;
             if let Some(files) = &files {
                 terms::set_limit(libc::RLIMIT_NOFILE as c_int, files)?;
             }
@@ -277,6 +278,9 @@ fn variables(program: &Program, environment: &Environment, frames: bool) -> Vari
     };
     for name in NOT_INHERITED.iter().map(OsStr::new).chain(environment.withheld.iter().map(OsString::as_os_str)) {
         variables.remove(name);
+    }
+    if let Program::Command { terms, .. } = program {
+        variables.extend(terms::user_variables(terms));
     }
     let ours = [
         ("PYTHONUNBUFFERED", "1"),
@@ -356,12 +360,14 @@ fn own_peak_bytes() -> io::Result<u64> {
 fn explain(program: &Program, variables: &Variables, error: &io::Error) -> io::Error {
     let text = match program {
         Program::Own { .. } => format!("cannot start this program again (/proc/self/exe): {error}"),
-        Program::Command { argv, folder, .. } => {
+        Program::Command { argv, folder, terms } => {
             let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
             let path = found_from(folder, name);
             let found = refused::found(path.as_os_str(), folder, variables);
             let path = found.as_ref().unwrap_or(&path);
-            if !folder.is_dir() {
+            if let Some(refused) = terms::refused(error, terms) {
+                format!("cannot start {}: {refused}", path.display())
+            } else if !folder.is_dir() {
                 format!("cannot start {}: its folder {} does not exist", name.display(), folder.display())
             } else if let Some(why) = found.as_ref().and_then(|found| refused::why(found, error)) {
                 format!("cannot start {}: {why} ({error})", path.display())

@@ -32,6 +32,8 @@ pub(super) const KIND: &[&str] = &[
     "group",
     "umask",
     "nice",
+    "oom_score_adj",
+    "no_new_privs",
     "limits",
 ];
 

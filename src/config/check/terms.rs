@@ -1,24 +1,53 @@
 //! The terms on which a program runs. Users and groups are looked up here, so that an unknown one is a mistake with a
-//! place.
+//! place, and whoever starts the program looks nothing up.
 
-use nix::unistd::{Gid, Group, Uid, User};
+use nix::errno::Errno;
 
-use super::super::{
-    Mode,
-    reader::{Item, Section},
+use super::{
+    super::{
+        Mode,
+        reader::{Item, Section},
+    },
+    accounts,
 };
 use crate::terms::{self, Limits, Terms};
 
 pub(super) const LIMITS: &[&str] = &["memory", "cpu", "files"];
 
+/// What a program of another user is passed on of the master's environment by default: PATH, which is passed on always,
+/// and what says how text and times are written (locale(7)). Nothing of it is a secret.
+const PASSED: [&str; 16] = [
+    "LANG",
+    "LANGUAGE",
+    "LC_ADDRESS",
+    "LC_ALL",
+    "LC_COLLATE",
+    "LC_CTYPE",
+    "LC_IDENTIFICATION",
+    "LC_MEASUREMENT",
+    "LC_MESSAGES",
+    "LC_MONETARY",
+    "LC_NAME",
+    "LC_NUMERIC",
+    "LC_PAPER",
+    "LC_TELEPHONE",
+    "LC_TIME",
+    "TZ",
+];
+
 /// Reads the terms of a kind.
 pub(super) fn read(section: &Section<'_>, mode: Mode) -> Terms {
     let limits = section.section("limits", LIMITS);
+    let user = section.get("user").and_then(|item| user(&item));
+    let group = section.get("group").and_then(|item| group(&item));
     Terms {
-        user: section.get("user").and_then(|item| user(&item)),
-        group: section.get("group").and_then(|item| group(&item)),
+        groups: groups(section, user.as_ref(), group.as_ref()),
+        user,
+        group,
         umask: section.get("umask").and_then(|item| umask(&item)),
-        nice: section.get("nice").and_then(|item| nice(&item)),
+        nice: section.get("nice").and_then(|item| whole_number(&item, -20, 19)),
+        oom_score_adj: section.get("oom_score_adj").and_then(|item| whole_number(&item, -1000, 1000)),
+        no_new_privs: section.get("no_new_privs").and_then(|item| item.boolean()).unwrap_or(true),
         limits: Limits {
             memory: limits.get("memory").and_then(|item| item.size()),
             cpu: limits.get("cpu").and_then(|item| item.duration()),
@@ -31,31 +60,35 @@ pub(super) fn read(section: &Section<'_>, mode: Mode) -> Terms {
 
 fn user(item: &Item<'_>) -> Option<terms::User> {
     let Some(name) = item.word() else { return item.expected("a user's name or number") };
-    let number = name.parse().ok();
-    let found = number.map_or_else(|| User::from_name(&name), |number| User::from_uid(Uid::from_raw(number)));
-    if let Ok(Some(user)) = found {
-        return Some(terms::User { name: user.name, id: user.uid.as_raw(), group: user.gid.as_raw(), home: user.dir });
-    }
-    // In containers numbers that nobody has a name for are the rule. -1 means "as it is" to the kernel.
-    if let Some(id) = number.filter(|number| *number != u32::MAX) {
-        return Some(terms::User { name, id, group: id, home: "/".into() });
-    }
-    item.problem(format!("there is no user {} on this system", item.shown()), None);
-    None
+    found(item, "user", accounts::user(&name))
 }
 
 fn group(item: &Item<'_>) -> Option<(String, u32)> {
     let Some(name) = item.word() else { return item.expected("a group's name or number") };
-    let number = name.parse().ok();
-    let found = number.map_or_else(|| Group::from_name(&name), |number| Group::from_gid(Gid::from_raw(number)));
-    if let Ok(Some(group)) = found {
-        return Some((group.name, group.gid.as_raw()));
+    found(item, "group", accounts::group(&name))
+}
+
+fn found<T>(item: &Item<'_>, what: &str, found: Result<Option<T>, Errno>) -> Option<T> {
+    match found {
+        Ok(Some(found)) => return Some(found),
+        Ok(None) => item.problem(format!("there is no {what} {} on this system", item.shown()), None),
+        Err(error) => {
+            let hint = "the system's databases of users do not answer: see /etc/nsswitch.conf".to_owned();
+            item.problem(format!("cannot look up the {what} {}: {}", item.shown(), error.desc()), Some(hint));
+        }
     }
-    if let Some(number) = number.filter(|number| *number != u32::MAX) {
-        return Some((name, number));
-    }
-    item.problem(format!("there is no group {} on this system", item.shown()), None);
     None
+}
+
+fn groups(section: &Section<'_>, user: Option<&terms::User>, group: Option<&(String, u32)>) -> Vec<u32> {
+    let group = group.map(|(_, number)| *number);
+    let Some(user) = user else { return group.into_iter().collect() };
+    accounts::groups(user, group.unwrap_or(user.group)).unwrap_or_else(|error| {
+        if let Some(item) = section.get("user") {
+            item.problem(format!("cannot look up the groups of {}: {}", item.shown(), error.desc()), None);
+        }
+        Vec::new()
+    })
 }
 
 /// As it was written: 027 is octal for everybody but YAML.
@@ -66,15 +99,21 @@ fn umask(item: &Item<'_>) -> Option<u32> {
     mask.or_else(|| item.expected("three or four octal digits such as 027"))
 }
 
-fn nice(item: &Item<'_>) -> Option<i32> {
-    let nice = item.word().and_then(|text| text.trim().parse().ok());
-    nice.filter(|nice| (-20..=19).contains(nice)).or_else(|| item.expected("a whole number from -20 to 19"))
+fn whole_number(item: &Item<'_>, least: i32, most: i32) -> Option<i32> {
+    let number = item.word().and_then(|text| text.trim().parse().ok());
+    let number = number.filter(|number| (least..=most).contains(number));
+    number.or_else(|| item.expected(&format!("a whole number from {least} to {most}")))
 }
 
-/// Of the master's environment, if not all of it is passed on.
+/// Of the master's environment, if not all of it is passed on. The environment of a privileged master is not for the
+/// programs of other users, unless somebody says so.
 fn passed(section: &Section<'_>) -> Option<Vec<String>> {
-    let clear = section.get("clear_env").and_then(|item| item.boolean()).unwrap_or(false);
-    let Some(item) = section.get("pass_env") else { return clear.then(Vec::new) };
+    let of_other = section.get("user").is_some();
+    let clear = section.get("clear_env").and_then(|item| item.boolean()).unwrap_or(of_other);
+    let Some(item) = section.get("pass_env") else {
+        let by_default = if of_other { &PASSED[..] } else { &[] };
+        return clear.then(|| by_default.iter().map(ToString::to_string).collect());
+    };
     if !clear {
         item.key_problem("all variables are passed on", Some("clear_env: true passes on these alone".to_owned()));
     }
