@@ -2,6 +2,8 @@
 
 #[path = "support/mod.rs"]
 mod support;
+#[path = "commands/zones.rs"]
+mod zones;
 
 #[path = "commands/submit.rs"]
 mod submit;

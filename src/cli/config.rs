@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use super::{
     args::{Config, Global},
-    load, print, sources,
+    load, load_to_fire, print, sources,
 };
 use crate::{
     app::App,
@@ -26,11 +26,11 @@ pub(super) fn run(app: &App, global: &Global, verb: &Config) -> Result<Code, Err
             print(&text)?;
         }
         Config::Check { json: false } => {
-            let config = load(app, global)?;
+            let config = load_to_fire(app, global)?;
             let (queues, schedules) = (config.queues.len(), config.schedules.len());
             print(&format!("the configuration is right: {queues} queues, {schedules} schedules\n"))?;
         }
-        Config::Check { json: true } => match crate::config::load(&sources(app, global)?) {
+        Config::Check { json: true } => match crate::config::load_to_fire(&sources(app, global)?) {
             Ok(_) => print("[]\n")?,
             Err(problems) => {
                 print(&format!("{}\n", problems.to_json()))?;

@@ -135,6 +135,21 @@ fn findings(health: &Value) -> String {
     problems.iter().map(|problem| harmless(problem.as_str().unwrap_or_default()) + "\n").collect()
 }
 
+/// The line about schedules, of a master that is to be their scheduler.
+fn scheduler(scheduler: &Value) -> Option<String> {
+    let next = &scheduler["next"];
+    let text = |value: &Value| harmless(value.as_str().unwrap_or_default());
+    Some(match (scheduler["enabled"] == true, scheduler["leading"] == true, next.is_object()) {
+        (false, ..) => return None,
+        (_, false, _) => "schedules: not held by this master\n".to_owned(),
+        (_, _, false) => "schedules: no moment to come\n".to_owned(),
+        (_, _, true) => {
+            let (schedule, at, zone) = (text(&next["schedule"]), text(&next["at"]), text(&next["zone"]));
+            format!("schedules: next {schedule} at {at} ({zone})\n")
+        }
+    })
+}
+
 fn overview(status: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let connected = if status["transport"]["connected"] == true { "connected" } else { "not connected" };
@@ -147,6 +162,9 @@ fn overview(status: &Value) -> String {
         harmless(&text(&status["transport"]["uri"])),
         connected,
     );
+    if let Some(line) = scheduler(&status["scheduler"]) {
+        out.insert_str(out.len() - 1, &line);
+    }
     let queues: Vec<(&String, &Value)> = status["queues"].as_object().into_iter().flatten().collect();
     let columns = ["kind", "state", "ready", "delayed", "in_hand", "failed", "done"];
     let row = |(name, queue): &(&String, &Value)| {

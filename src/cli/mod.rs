@@ -155,6 +155,11 @@ fn load(app: &App, global: &Global) -> Result<Config, Error> {
     crate::config::load(&sources(app, global)?).map_err(|problems| invalid(&problems.to_string()))
 }
 
+/// [`load`] for what fires or shows schedules.
+fn load_to_fire(app: &App, global: &Global) -> Result<Config, Error> {
+    crate::config::load_to_fire(&sources(app, global)?).map_err(|problems| invalid(&problems.to_string()))
+}
+
 /// [`load`] for what deals with tasks of other processes.
 fn load_shared(app: &App, global: &Global) -> Result<Config, Error> {
     let config = load(app, global)?;

@@ -11,7 +11,7 @@ use super::{
     args::Global,
     asking::Schedules,
     control::{done, place},
-    load, open, print, table, told,
+    load_to_fire, open, print, table, told,
 };
 use crate::{
     app::App,
@@ -37,7 +37,7 @@ struct Known {
 }
 
 pub(super) fn run(app: &App, global: &Global, verb: &Schedules) -> Result<Code, Error> {
-    let config = load(app, global)?;
+    let config = load_to_fire(app, global)?;
     let known = known(&config, verb)?;
     let now = Clock::wall();
     let text = if verb.json { format!("{}\n", in_json(&config, &known, now)) } else { in_words(&config, &known, now) };

@@ -17,7 +17,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use super::{
     args::{Global, Workers},
-    load, log_level,
+    load, load_to_fire, log_level,
 };
 use crate::{
     app::{App, WORKER},
@@ -63,7 +63,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
 fn work(app: &App, global: &Global, verb: &Workers, report: Option<&Rc<RefCell<Report>>>) -> Result<Finished, Error> {
     let level = log_level(global)?;
     let halt_timeout = verb.halt_timeout.as_deref().map(|text| duration("--halt-timeout", text)).transpose()?;
-    let mut config = load(app, global)?;
+    let mut config = if verb.scheduler { load_to_fire(app, global) } else { load(app, global) }?;
     if config.queues.is_empty() && !config.says_workers {
         return Err(without_workers(&config));
     }
@@ -90,7 +90,7 @@ fn work(app: &App, global: &Global, verb: &Workers, report: Option<&Rc<RefCell<R
         }
         (true, false) => {
             for schedule in &config.schedules {
-                info(&schedule.announcement());
+                info(&schedule.announcement_at(Clock::wall()));
             }
             Some(Timer::new(config.schedules.clone(), Clock::wall()))
         }
@@ -222,7 +222,8 @@ fn reader(app: &App, global: &Global, verb: &Workers, config: &Config, level: Le
     let (queues, processes, scheduler) = (verb.queues.clone(), verb.processes, verb.scheduler);
     let before = config.clone();
     Ok(Reader::new(move || {
-        let mut config = config::load(&sources).map_err(|problems| Objection::Invalid(problems.to_string()))?;
+        let load = if scheduler { config::load_to_fire } else { config::load };
+        let mut config = load(&sources).map_err(|problems| Objection::Invalid(problems.to_string()))?;
         let keys = fixed(&before, &config);
         if !keys.is_empty() {
             let keys = keys.join(", ");

@@ -42,8 +42,8 @@ const METRICS: &[&str] = &["listen"];
 /// What a key at the top begins with that is none of ours: for anchors that several places share, and for other programs.
 const EXTENSION: &str = "x-";
 
-/// Checks everything. The result is of use only if nothing was reported.
-pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config {
+/// Checks everything; with `fires`, also that schedules have a time zone. The result is of use only if nothing was reported.
+pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: bool) -> Config {
     let ours: Vec<Entry> = typed.root.into_iter().filter(|entry| !entry.key.starts_with(EXTENSION)).collect();
     let top = Section { report, path: String::new(), entries: &ours }.only(TOP);
     let application = application(&top).unwrap_or_else(|| sources.application.clone());
@@ -52,6 +52,9 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report) -> Config 
     let known = kinds::Known::new(&sources.rust_kinds, &kinds);
     let (mut queues, disabled) = queues::read(&top, &known, &uri);
     let schedules = schedules::read(&top, &known, &mut queues, &disabled);
+    if fires {
+        schedules::check_zone(&top, &schedules);
+    }
     queues::check_names(&top, &queues, &disabled);
     queues::check_for_transport(&top, &queues, &uri);
     for key in ["workers_poll_interval", "workers_check_child_interval"] {

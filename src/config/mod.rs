@@ -27,6 +27,7 @@ mod set;
 mod show;
 mod substitute;
 mod units;
+mod zone;
 
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -58,9 +59,22 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 /// # Errors
 /// Everything that is wrong with them, at once.
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
+    checked(sources, false)
+}
+
+/// [`load`] for whoever fires schedules, or shows when they fire: a system's time zone that is not known is wrong, too, if a
+/// schedule depends on it.
+///
+/// # Errors
+/// Everything that is wrong with them, at once.
+pub fn load_to_fire(sources: &Sources) -> Result<Config, Problems> {
+    checked(sources, true)
+}
+
+fn checked(sources: &Sources, fires: bool) -> Result<Config, Problems> {
     let mut report = report::Report::default();
     let typed = sources.read(&mut report);
-    let config = check::check(sources, typed, &report);
+    let config = check::check(sources, typed, &report, fires);
     let problems = report.finish();
     if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
 }

@@ -112,7 +112,7 @@ impl Shell {
             }
         };
         for schedule in new {
-            self.logger.line(Level::Info, MASTER, &schedule.announcement());
+            self.logger.line(Level::Info, MASTER, &schedule.announcement_at(now));
         }
     }
 

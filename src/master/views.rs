@@ -129,12 +129,17 @@ impl Shell {
         status["pid"] = std::process::id().into();
         status["version"] = env!("CARGO_PKG_VERSION").into();
         status["transport"]["uri"] = self.in_use.clone().unwrap_or_else(|| self.uri.to_string()).into();
-        let next = self.timer.as_ref().and_then(crate::schedule::Timer::next_moment);
-        let next = next.and_then(|moment| jiff::Timestamp::from_millisecond(moment.0).ok());
+        let next = self.timer.as_ref().and_then(crate::schedule::Timer::next);
+        let next_at = next.and_then(|(_, moment)| jiff::Timestamp::from_millisecond(moment.0).ok());
         status["scheduler"] = json!({
             "enabled": self.timer.is_some(),
             "leading": self.leading,
-            "next_at": next.map(|moment| moment.to_string()),
+            "next_at": next_at.map(|moment| moment.to_string()),
+            "next": next.map(|(schedule, moment)| json!({
+                "schedule": schedule.id,
+                "at": schedule.when.in_its_zone(moment),
+                "zone": schedule.zone(),
+            })),
         });
     }
 }

@@ -96,6 +96,7 @@ pub struct Cron {
     runs_through: bool,
     start: Option<Moment>,
     end: Option<Moment>,
+    /// Unknown, with the clocks of UTC, where it is the system's and that cannot be told.
     zone: TimeZone,
 }
 
@@ -114,7 +115,7 @@ impl Cron {
     /// One for each field that is wrong.
     pub fn new(fields: &Fields) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
-        let Bounds { start, end, zone } = Bounds::read(fields, &mut errors);
+        let Bounds { start, end, zone, .. } = Bounds::read(fields, &mut errors);
         let calendar = match &fields.cron {
             Some(line) => crontab::calendar(line).unwrap_or_else(|message| {
                 errors.push(FieldError { field: "cron", message });
@@ -211,26 +212,31 @@ pub(super) struct Bounds {
     pub(super) start: Option<Moment>,
     pub(super) end: Option<Moment>,
     pub(super) zone: TimeZone,
+    /// One of them is a time on the clocks of the zone.
+    pub(super) is_local: bool,
 }
 
 impl Bounds {
     /// Reads them; what is wrong reads as absent.
     pub(super) fn read(fields: &Fields, errors: &mut Vec<FieldError>) -> Self {
         let zone = match &fields.timezone {
+            // The unknown one where it cannot be told.
             None => TimeZone::system(),
-            Some(name) => TimeZone::get(name).unwrap_or_else(|_| {
+            Some(name) => TimeZone::get(name).ok().filter(|zone| !zone.is_unknown()).unwrap_or_else(|| {
                 errors.push(FieldError { field: "timezone", message: format!("\"{name}\" is not a known time zone") });
                 TimeZone::UTC
             }),
         };
         let start = bound("start_date", fields.start_date.as_deref(), &zone, errors);
         let end = bound("end_date", fields.end_date.as_deref(), &zone, errors);
+        let bounds = [&fields.start_date, &fields.end_date].into_iter().flatten();
+        let is_local = bounds.into_iter().any(|text| text.trim().parse::<Moment>().is_err());
         if let (Some(start), Some(end)) = (start, end)
             && end < start
         {
             errors.push(FieldError { field: "end_date", message: "lies before start_date".to_owned() });
         }
-        Self { start, end, zone }
+        Self { start, end, zone, is_local }
     }
 }
 

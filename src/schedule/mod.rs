@@ -194,10 +194,14 @@ impl Timer {
     /// When the next moment comes.
     #[must_use]
     pub fn next_moment(&self) -> Option<Timestamp> {
-        if !self.leading {
-            return None;
-        }
-        self.entries.iter().filter_map(Entry::due_at).min()
+        self.next().map(|(_, moment)| moment)
+    }
+
+    /// The schedule that fires next, and when; while we are the scheduler.
+    #[must_use]
+    pub fn next(&self) -> Option<(&Schedule, Timestamp)> {
+        let entries = self.entries.iter().filter(|_| self.leading);
+        entries.filter_map(|entry| Some((&entry.schedule, entry.due_at()?))).min_by_key(|(_, moment)| *moment)
     }
 }
 

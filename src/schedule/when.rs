@@ -27,6 +27,8 @@ pub struct Interval {
     end: Option<Timestamp>,
     /// For its bounds, and for whoever reads its moments.
     zone: TimeZone,
+    /// A bound is a time on the clocks of the zone.
+    is_local: bool,
 }
 
 impl When {
@@ -43,20 +45,41 @@ impl When {
         }
         let period = i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1);
         let [start, end] = [bounds.start, bounds.end].map(|bound| bound.map(|at| Timestamp(at.as_millisecond())));
-        Ok(Self::Interval(Interval { period, start, end, zone: bounds.zone }))
+        Ok(Self::Interval(Interval { period, start, end, zone: bounds.zone, is_local: bounds.is_local }))
     }
 
     /// A moment as the clocks of the schedule's zone show it: RFC 3339 with their offset.
     #[must_use]
     pub fn in_its_zone(&self, moment: Timestamp) -> String {
-        let zone = match self {
-            Self::Calendar(cron) => cron.zone(),
-            Self::Interval(interval) => &interval.zone,
-        };
+        let zone = self.zone();
         match Moment::from_millisecond(moment.0) {
             Ok(moment) => moment.display_with_offset(zone.to_offset(moment)).to_string(),
             Err(_) => moment.0.to_string(),
         }
+    }
+
+    fn zone(&self) -> &TimeZone {
+        match self {
+            Self::Calendar(cron) => cron.zone(),
+            Self::Interval(interval) => &interval.zone,
+        }
+    }
+
+    /// The name of the schedule's zone; `None`: it is the system's, which says none.
+    #[must_use]
+    pub fn zone_name(&self) -> Option<&str> {
+        let zone = self.zone();
+        if zone.is_unknown() { Some("UTC") } else { zone.iana_name() }
+    }
+
+    /// Whether its moments depend on the system's zone, and that cannot be told.
+    #[must_use]
+    pub fn lacks_zone(&self) -> bool {
+        let depends = match self {
+            Self::Calendar(_) => true,
+            Self::Interval(interval) => interval.is_local,
+        };
+        depends && self.zone().is_unknown()
     }
 
     /// The first moment strictly after `after`; `None` if there is none.

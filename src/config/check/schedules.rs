@@ -11,6 +11,7 @@ use super::{
         nearest::nearest,
         node::Value,
         reader::{Item, Section},
+        zone,
     },
     kinds::{CTL_EXECUTOR, Known},
 };
@@ -49,6 +50,16 @@ pub(super) fn read(top: &Section<'_>, known: &Known, queues: &mut Vec<Queue>, di
         schedules.push(schedule);
     }
     schedules
+}
+
+/// The system's zone is known, or no schedule depends on it.
+pub(super) fn check_zone(top: &Section<'_>, schedules: &[Schedule]) {
+    let Some(lacking) = schedules.iter().find(|schedule| schedule.when.lacks_zone()) else { return };
+    if let Some((origin, what)) = zone::unknown() {
+        let mut hint = format!("schedule \"{}\" goes by it, as it has no 'timezone' of its own", lacking.id);
+        hint.extend(zone::hint().map(|more| format!("; {more}")));
+        top.report.add_outside(origin, what, Some(hint));
+    }
 }
 
 /// A schedule, and whether its id was set by hand.
@@ -202,7 +213,8 @@ fn times(item: &Item<'_>, section: &Section<'_>) -> Option<(When, String)> {
                         (Value::Text(text), Some(written)) => error.message.replace(text.trim(), written),
                         _ => error.message,
                     };
-                    item.problem(shown, None);
+                    let hint = if error.field == "timezone" { zone::hint() } else { None };
+                    item.problem(shown, hint);
                 }
             }
             None
