@@ -1,5 +1,7 @@
 //! The control socket, end to end: what a running master tells, what it can be told, and who cannot disturb it.
 
+#[path = "control/accounts.rs"]
+mod accounts;
 #[path = "control/cancelled.rs"]
 mod cancelled;
 #[path = "control/hostile.rs"]

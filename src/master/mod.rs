@@ -75,7 +75,7 @@ use crate::{
     process::{self, Environment, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
     schedule::{Act, Timer},
     secrets::masked,
-    systemd::Notifier,
+    systemd::{Notifier, Phase},
     task::{Handle, Settlement},
     transport::{self, QueueSetup, Request, Transport, Uri},
 };
@@ -232,6 +232,7 @@ struct Shell {
     /// Of several addresses, the one where the last session was built.
     in_use: Option<String>,
     reader: Option<Reader>,
+    reading: reread::Reading,
     application: String,
     notifier: Option<Notifier>,
     /// Whether the lease of the schedules is ours.
@@ -285,6 +286,7 @@ impl Shell {
             uri: run.uri,
             in_use: None,
             reader: run.reader,
+            reading: reread::Reading::default(),
             application: run.application,
             notifier: run.notifier,
             leading: false,
@@ -313,6 +315,7 @@ impl Shell {
                     ready.map_err(|error| Error::new(Code::Internal, format!("cannot wait for signals: {error}")))?;
                     self.signalled(&signals.drain());
                 }
+                read = self.reading.done() => self.settings_came(read),
                 // Before the flood of tasks: whether the loop turns is asked while much is done, too.
                 Some(question) = told.questioned.recv() => self.questioned(question),
                 () = self.inbox.filled() => self.take_inbox(),
@@ -387,7 +390,11 @@ impl Shell {
     fn notify(&mut self) {
         if let Some(notifier) = &mut self.notifier {
             let core = &self.core;
-            notifier.tell(self.clock.now().at, core.phase(), || core.headline());
+            let phase = match core.phase() {
+                Phase::Running if self.reading.is_under_way() => Phase::Reloading,
+                phase => phase,
+            };
+            notifier.tell(self.clock.now().at, phase, || core.headline());
         }
     }
 

@@ -1,16 +1,23 @@
 //! Reading the settings again while the master runs: the shell's part of a reload.
 //!
-//! Whoever started the run gave a [`Reader`] that reads and checks them as at the start. What is not right changes nothing
-//! and is told. What is right goes to the core with a number for each thing to be started: the same number means the same
-//! program in the same environment.
+//! Whoever started the run gave a [`Reader`] that reads and checks them as at the start. It works on a thread of its own:
+//! to check them, users are looked up, and a directory server or a file system that does not answer must not hold up
+//! the loop. What is not right changes nothing and is told. What is right goes to the core with a number for each
+//! thing to be started: the same number means the same program in the same environment.
+//!
+//! One reading serves all who asked before it began; who asks while it is under way gets the next one, because the files
+//! may have changed since.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, future, sync::Arc, thread};
+
+use tokio::sync::oneshot;
 
 use super::{Launch, Shell, event};
 use crate::{
     config::{self, Schedule},
     control::types::Answer,
     logging::{Level, MASTER},
+    process::stacks,
     schedule::Timer,
     systemd,
     transport::Request,
@@ -38,13 +45,14 @@ pub enum Objection {
     Refused(String),
 }
 
-/// Reads and checks the settings. It is called on the main thread and must not wait for anybody.
-pub struct Reader(Box<dyn Fn() -> Result<Fresh, Objection>>);
+/// Reads and checks the settings. It is called on a thread of its own.
+#[derive(Clone)]
+pub struct Reader(Arc<dyn Fn() -> Result<Fresh, Objection> + Send + Sync>);
 
 impl Reader {
     /// A reader that does this.
-    pub fn new(read: impl Fn() -> Result<Fresh, Objection> + 'static) -> Self {
-        Self(Box::new(read))
+    pub fn new(read: impl Fn() -> Result<Fresh, Objection> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
     }
 }
 
@@ -54,8 +62,43 @@ impl std::fmt::Debug for Reader {
     }
 }
 
+/// Somebody who asked for the settings to be read.
+#[derive(Debug)]
+struct Asker {
+    /// The command's number; `None`: a signal.
+    number: Option<u64>,
+    /// Whether the answer comes when all is in force.
+    wait: bool,
+    /// Who it was.
+    by: String,
+}
+
+/// Readings of the settings: the one that is under way, and who waits for the next.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    under_way: Option<oneshot::Receiver<Result<Fresh, Objection>>>,
+    /// For whom it is.
+    askers: Vec<Asker>,
+    next: Vec<Asker>,
+}
+
+impl Reading {
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// What the reading that is under way gave; without one this never ends. May be dropped and called again.
+    pub(super) async fn done(&mut self) -> Result<Fresh, Objection> {
+        let Some(under_way) = &mut self.under_way else { return future::pending().await };
+        // The thread says something unless it panics.
+        let read = under_way.await;
+        self.under_way = None;
+        read.unwrap_or_else(|_| Err(Objection::Refused("their check broke off".to_owned())))
+    }
+}
+
 impl Shell {
-    /// Reads the settings again and hands them to the core. `number` names the command that asked for it.
+    /// Has the settings read again. `number` names the command that asked for it.
     pub(super) fn reload(&mut self, number: Option<u64>, wait: bool, by: &str) {
         if let Some(notifier) = &mut self.notifier {
             notifier.reloading(self.core.phase());
@@ -63,14 +106,53 @@ impl Shell {
         if self.core.phase() == systemd::Phase::Stopping {
             return self.object(number, by, Objection::Refused("the master is stopping".to_owned()));
         }
-        let Some(reader) = &self.reader else {
+        if self.reader.is_none() {
             let why = "there are no settings to be read again".to_owned();
             return self.object(number, by, Objection::Refused(why));
+        }
+        // Of many signals one is left, as the kernel has it.
+        if number.is_some() || self.reading.next.iter().all(|asker| asker.number.is_some()) {
+            self.reading.next.push(Asker { number, wait, by: by.to_owned() });
+        }
+        self.read_settings();
+    }
+
+    /// Begins to read for all who wait for it, if nothing is being read.
+    fn read_settings(&mut self) {
+        let Some(reader) = self.reader.clone() else { return };
+        if self.reading.is_under_way() || self.reading.next.is_empty() {
+            return;
+        }
+        self.reading.askers = std::mem::take(&mut self.reading.next);
+        let (told, read) = oneshot::channel();
+        let run = move || {
+            // The master may have ended meanwhile.
+            let _ = told.send((reader.0)());
         };
-        let fresh = match (reader.0)() {
-            Ok(fresh) => fresh,
-            Err(objection) => return self.object(number, by, objection),
-        };
+        match thread::Builder::new().name("settings".to_owned()).stack_size(stacks::LARGE).spawn(run) {
+            Ok(_) => self.reading.under_way = Some(read),
+            Err(error) => self.settings_came(Err(Objection::Refused(format!("they cannot be read: {error}")))),
+        }
+    }
+
+    /// The settings were read: they go to the core, or whoever asked is told what is wrong with them.
+    pub(super) fn settings_came(&mut self, read: Result<Fresh, Objection>) {
+        let askers = std::mem::take(&mut self.reading.askers);
+        let is_stopping = self.core.phase() == systemd::Phase::Stopping;
+        match read {
+            Ok(fresh) if !is_stopping => self.take_settings(fresh, askers),
+            read => {
+                let stopping = Objection::Refused("the master is stopping".to_owned());
+                let objection = read.err().filter(|_| !is_stopping).unwrap_or(stopping);
+                for Asker { number, by, .. } in askers {
+                    self.object(number, &by, objection.clone());
+                }
+            }
+        }
+        self.read_settings();
+    }
+
+    fn take_settings(&mut self, fresh: Fresh, askers: Vec<Asker>) {
         let mut used = BTreeSet::new();
         let mut queues = Vec::with_capacity(fresh.queues.len());
         for (plan, launch) in fresh.queues {
@@ -82,8 +164,10 @@ impl Shell {
             self.reschedule(schedules);
         }
         let (names, scheduler) = (fresh.names, self.timer.is_some());
-        let settings = Box::new(event::Settings { queues, supervisor: fresh.supervisor, scheduler, names });
-        self.handle(event::Event::SettingsRead { number, wait, by: by.to_owned(), settings });
+        let settings = event::Settings { queues, supervisor: fresh.supervisor, scheduler, names };
+        for Asker { number, wait, by } in askers {
+            self.handle(event::Event::SettingsRead { number, wait, by, settings: Box::new(settings.clone()) });
+        }
         self.launches.retain(|number, _| used.contains(number));
     }
 
