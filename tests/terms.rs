@@ -285,6 +285,62 @@ fn a_payload_in_a_file_is_the_last_argument_and_gone_afterwards() {
 }
 
 #[test]
+fn payload_files_of_a_killed_master_are_removed_by_the_next_and_others_stay() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let users: &[&str] = if is_root() { &["", ", user: nobody, pass_env: [DEMO_FILE]"] } else { &[""] };
+    for user in users {
+        let place = if user.is_empty() { folder.path().to_owned() } else { std::path::PathBuf::from("/tmp") };
+        let begun = |demo: &Demo| {
+            let mut command = demo.command(&["workers"]);
+            command.env("TMPDIR", folder.path());
+            let mut master = demo.follow(command);
+            let line = master.expect("begun ");
+            let file = std::path::PathBuf::from(line.trim_start_matches("begun "));
+            assert!(file.starts_with(&place) && file.exists(), "{line}");
+            (master, file)
+        };
+        let demo = || {
+            let demo = sh(&format!("{user}, input: file"), "echo begun $1; exec sleep 100000");
+            demo.submit("foo", "1");
+            demo
+        };
+        let (demo, other) = (demo(), demo());
+        let (other_master, others) = begun(&other);
+        let (master, left) = begun(&demo);
+        master.signal(nix::sys::signal::Signal::SIGKILL);
+        master.wait();
+        demo.nobody_is_left();
+        assert!(left.exists(), "nobody could have removed it");
+        // Its task comes again, with a file of its own. Another test's master may be faster where the place is everybody's.
+        let (master, new) = begun(&demo);
+        support::log::until("it is left", || !left.exists());
+        assert!(others.exists() && new.exists(), "of masters that live");
+        for master in [master, other_master] {
+            master.signal(nix::sys::signal::Signal::SIGQUIT);
+            master.wait();
+        }
+        for file in [left, others, new] {
+            let folder = file.parent().expect("it has a folder");
+            assert!(!folder.exists() && folder != place, "{} is left", folder.display());
+        }
+    }
+}
+
+#[test]
+fn another_user_may_remove_and_rename_its_payload() {
+    if !is_root() {
+        return;
+    }
+    for script in ["rm \"$1\"", "mv \"$1\" \"$1.done\"; test -s \"$1.done\"", "touch \"$1.lock\""] {
+        let demo = sh(", user: nobody, input: file", &format!("set -e; {script}; echo in $(dirname \"$1\")"));
+        let run = drained(&demo);
+        assert!(demo.dead_letters("foo").is_empty(), "{}", run.stdout);
+        let line = run.stdout.lines().find_map(|line| line.strip_prefix("in ")).expect("the script says it");
+        assert!(!std::path::Path::new(line).exists(), "{line} is left");
+    }
+}
+
+#[test]
 fn mistakes_have_their_place() {
     let wrong = |settings: &str| {
         let demo = demo(&format!("command: [x], {settings}"));

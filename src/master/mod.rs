@@ -180,6 +180,11 @@ pub fn run_on(
         let code = if let transport::Error::BadUri { .. } = error { Code::Config } else { Code::Unavailable };
         Error::new(code, error.to_string())
     })?;
+    let log = logger.clone();
+    process::payload::remove_left(move |count| {
+        let text = format!("Removed {count} of the payload files that a master left which was killed");
+        log.line(Level::Info, MASTER, &text);
+    });
     let mut run = run;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {

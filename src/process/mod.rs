@@ -18,6 +18,7 @@ pub mod interrupts;
 pub mod limits;
 pub mod link;
 pub mod own;
+pub mod payload;
 pub mod raised;
 pub mod ready;
 pub mod reap;
@@ -38,11 +39,11 @@ pub use self::{
     interrupts::{Interrupt, Interrupts},
     limits::OomWatch,
     link::Link,
+    payload::PayloadFile,
     ready::{Room, Watch},
     reap::{Ended, kill_group, next_exit, next_stop},
     signals::{Signal, Signals},
     spawn::{Environment, FRAME_FD, Program, Spawned, SpawnedOnce, reserve_frame_fd, spawn, spawn_once, spawn_task},
-    terms::PayloadFile,
 };
 
 /// What is left to read after a read.

@@ -36,8 +36,9 @@ use nix::{
 
 use super::{
     exec::{self, Exec, Variables},
+    payload::PayloadFile,
     raised, refused,
-    terms::{self, PayloadFile, Prepared},
+    terms::{self, Prepared},
 };
 use crate::terms::Terms;
 

@@ -4,11 +4,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    io,
 };
 
 use libc::{c_int, gid_t, mode_t, rlimit, uid_t};
@@ -240,91 +236,6 @@ pub(super) fn user_variables(terms: &Terms) -> impl Iterator<Item = (OsString, O
 pub(super) fn owner(terms: &Terms) -> Option<(Option<u32>, Option<u32>)> {
     let user = terms.user.as_ref().filter(|user| user.id != geteuid().as_raw())?;
     Some((Some(user.id), Some(terms.group.as_ref().map_or(user.group, |(_, number)| *number))))
-}
-
-/// Where a payload's file is put: the folder for temporary files, and for another user who may not enter that `/tmp`.
-///
-/// # Errors
-/// If there is none that the user can enter.
-fn folder(terms: &Terms) -> io::Result<PathBuf> {
-    let own = std::env::temp_dir();
-    let Some((Some(user), Some(group))) = owner(terms) else { return Ok(own) };
-    let can_enter = |folder: &PathBuf| {
-        let Ok(folder) = folder.canonicalize() else { return false };
-        folder.ancestors().all(|folder| {
-            std::fs::metadata(folder).is_ok_and(|meta| {
-                let bit = if meta.uid() == user {
-                    0o100
-                } else if meta.gid() == group {
-                    0o010
-                } else {
-                    0o001
-                };
-                meta.mode() & bit != 0
-            })
-        })
-    };
-    let shown = own.display().to_string();
-    [own, PathBuf::from("/tmp")].into_iter().find(can_enter).ok_or_else(|| {
-        let text = format!("its user may enter neither {shown} nor /tmp, where the file of its payload would be");
-        io::Error::new(io::ErrorKind::PermissionDenied, text)
-    })
-}
-
-/// A payload as a file that its program can read and nobody else. Removed when dropped.
-#[derive(Debug)]
-pub struct PayloadFile(PathBuf);
-
-impl PayloadFile {
-    /// Writes it into the folder for temporary files.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn write(payload: &[u8], terms: &Terms) -> io::Result<Self> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let folder = folder(terms)?;
-        let explained = |error: io::Error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot write its payload into a file in {}: {error}", folder.display()),
-            )
-        };
-        let (mut file, path) = create(&folder, number).map_err(explained)?;
-        let path = Self(path);
-        file.write_all(payload).map_err(explained)?;
-        if let Some((user, group)) = owner(terms) {
-            fchown(&file, user, group).map_err(explained)?;
-        }
-        Ok(path)
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for PayloadFile {
-    fn drop(&mut self) {
-        // The program may have removed or renamed it.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-fn create(folder: &Path, number: u64) -> io::Result<(File, PathBuf)> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    // A master with the same pid may have been killed and left one behind.
-    for attempt in 0..1000 {
-        let path = folder.join(format!("asynctask-{}-{number}-{attempt}", std::process::id()));
-        match options.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            opened => return opened.map(|file| (file, path)),
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 #[cfg(test)]
