@@ -70,6 +70,8 @@ mod orders;
 mod reloads;
 #[path = "simulation/settings.rs"]
 mod settings;
+#[path = "simulation/starting.rs"]
+mod starting;
 #[path = "simulation/watch.rs"]
 mod watch;
 #[path = "simulation/world.rs"]

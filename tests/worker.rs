@@ -239,8 +239,19 @@ fn what_cannot_start_says_why() {
 #[test]
 fn commands_run_only_if_a_schedule_has_them() {
     let folder = tempfile::tempdir().unwrap();
-    let commands =
-        json!(["sh -c 'pwd; echo oops >&2'", "false", "sh -c 'kill -9 $$'", "no-such-program-here", "sh 'x"]);
+    std::fs::write(folder.path().join("script"), "#!/opt/none/bin/python\n").unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path().join("script"), executable).unwrap();
+    let commands = json!([
+        "sh -c 'pwd; echo oops >&2'",
+        "false",
+        "sh -c 'kill -9 $$'",
+        "no-such-program-here",
+        "sh 'x",
+        "env no-such-program-here",
+        "sh -c 'exec /etc/passwd'",
+        "./script",
+    ]);
     let mut command = Worker::command("ctl_executor");
     command.env("ASYNCTASK_CTL_COMMANDS", commands.to_string()).env("ASYNCTASK_FOLDER", folder.path());
     let mut worker = Worker::start(&mut command);
@@ -250,8 +261,17 @@ fn commands_run_only_if_a_schedule_has_them() {
     for (command, error) in [
         (&commands[1], "Received unexpected exit code: expected 0; got 1"),
         (&commands[2], "The command was killed by SIGKILL"),
-        (&commands[3], "cannot run \"no-such-program-here\": No such file or directory (os error 2)"),
+        (&commands[3], "cannot run \"no-such-program-here\": it was not found: No such file or directory (os error 2)"),
         (&commands[4], "not a command line: a ' is not closed"),
+        (
+            &commands[5],
+            "Received unexpected exit code: expected 0; got 127: \"env\", or a program that it runs, was not found",
+        ),
+        (
+            &commands[6],
+            "Received unexpected exit code: expected 0; got 126: \"sh\", or a program that it runs, could not be executed",
+        ),
+        (&commands[7], "cannot run \"./script\": it could not be executed: No such file or directory (os error 2)"),
     ] {
         let told = worker.task(&json!({"command": command})).unwrap();
         assert_eq!(told["error"]["error"], error);

@@ -7,6 +7,7 @@ use std::{
     hash::{BuildHasher, Hasher},
     io::{self, IsTerminal},
     net::SocketAddr,
+    num::NonZero,
     os::fd::AsFd,
     path::Path,
     rc::Rc,
@@ -335,6 +336,8 @@ pub(super) fn plan_of(config: &Config, queues: Vec<QueuePlan>, level: Level) -> 
         halt_when_empty: false,
         scheduler: false,
         max_in_hand: None,
+        starts_at_once: starts_at_once(),
+        descriptors: u64::MAX,
         host: process::host(),
         // The standard library's own source of randomness for hash maps: as good as jitter needs.
         seed: std::hash::RandomState::new().build_hasher().finish(),
@@ -344,6 +347,11 @@ pub(super) fn plan_of(config: &Config, queues: Vec<QueuePlan>, level: Level) -> 
         structured: false,
         log_level: level,
     }
+}
+
+/// Workers that start at once: a few for each core that this process may use, since some wait for something else at times.
+fn starts_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get).saturating_mul(2).max(4)
 }
 
 /// What is started for a queue.

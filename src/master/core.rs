@@ -6,7 +6,7 @@
 //!
 //! It is one state machine told in several chapters. On the way of a task: `session` (what the transport tells),
 //! `stall` (when it stores nothing), `dispatch` (which task goes to which worker), `unique` (which waits for another with its key), `report` (what workers
-//! say), `memory` (what comes again). On the life of a process: `death` (ends and beginnings), `once` (a process for each
+//! say), `memory` (what comes again). On the life of a process: `line` (who is started next), `starts` (starts that fail), `death` (ends), `once` (a process for each
 //! task), `ping` (who still listens), `renewal` (others in their place). On queues and the run: `parking`, `reload`,
 //! `steer` (what a person wants), `unavailable` (what the transport cannot work), `shutdown` (stopping, and halting when empty). For those who look on: `shown` and
 //! `measure`. This file holds the state they share, how a task is settled and counted, and the deadlines.
@@ -45,6 +45,7 @@ pub struct Core {
     pub(super) timers: Timers,
     pub(super) actions: Vec<Action>,
     pub(super) stop: Stop,
+    pub(super) line: super::line::Line,
     pub(super) tally: Tally,
     pub(super) tells_ends: bool,
     /// Other settings that are not all in force yet.
@@ -135,6 +136,7 @@ impl Core {
             timers: Timers::default(),
             actions: Vec::new(),
             stop: Stop::Running,
+            line: super::line::Line::default(),
             tally: Tally::default(),
             tells_ends: false,
             reload: None,
@@ -203,6 +205,7 @@ impl Core {
             self.reload_moved();
         }
         self.look_at_reload();
+        self.start_next();
         self.use_room();
         self.check_quiet();
         std::mem::swap(&mut self.actions, actions);
@@ -221,6 +224,7 @@ impl Core {
 
     fn begin(&mut self) {
         self.begun_at = self.now.at;
+        self.warn_of_files();
         for pool in 0..self.pools.len() {
             for slot in self.pools[pool].slots.clone() {
                 self.spawn(slot);
@@ -500,6 +504,8 @@ impl Core {
             Owner::Verdicts => self.judge_suspended(false),
             Owner::Pings => self.look_at_pings(),
             Owner::Stall => self.look_at_stall(),
+            // After each event.
+            Owner::Starts => {}
             Owner::Survey => {
                 // In a stop the limit says nothing any more; armed again it would be due for ever.
                 let watched = self.plan.halt_when_empty && !self.stop.is_stopping();
@@ -522,7 +528,7 @@ impl Core {
         let over = |at: &Instant| *at <= now;
         match &self.slots[slot].state {
             State::Waiting { until } if over(until) => self.spawn(slot),
-            State::Empty | State::Waiting { .. } => {}
+            State::Empty | State::Waiting { .. } | State::InLine => {}
             State::Alive(life) => {
                 let id = life.id;
                 let late = life.hands.iter().find(|hand| hand.due_at.as_ref().is_some_and(over));

@@ -1,4 +1,4 @@
-//! The core's chapter on births and deaths: starting processes, attributing their ends, parking what cannot start.
+//! The core's chapter on deaths: attributing the ends of processes, and what each means for the tasks they held.
 //!
 //! A death is an exit without a reported end; the exit code does not decide. What the process held is settled
 //! here, each task once, with the evidence.
@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use super::{
     core::Core,
-    event::{Action, Ended, WorkerId},
+    event::{Ended, WorkerId},
     measure, pool, shown,
     slot::{Doom, InHand, Life, Phase, State},
     timers::Owner,
 };
 use crate::{
-    error::Code,
     logging::Level,
-    metrics::counts::Cause,
     task::{Exit, Settlement},
 };
 
@@ -35,78 +33,6 @@ pub(super) struct Suspended {
 }
 
 impl Core {
-    /// Fills a slot with a new process.
-    pub(super) fn spawn(&mut self, slot: usize) {
-        let index = self.slots[slot].queue;
-        if self.stop.is_stopping() || !self.slots[slot].wanted {
-            self.slots[slot].state = State::Empty;
-            return;
-        }
-        if let pool::State::Parked { until, .. } = self.pools[index].state {
-            self.slots[slot].state = State::Empty;
-            self.postpone_renewal(slot);
-            self.timers.arm(Owner::Queue(index), until);
-            return;
-        }
-        if self.is_once(slot) {
-            self.open_place(slot);
-            return;
-        }
-        let give_up_at = self.now.at + self.plan.supervisor.start_timeout;
-        let lot = 1.0 - 0.1 * self.roll();
-        let here = &mut self.slots[slot];
-        here.life += 1;
-        let id = WorkerId { slot, life: here.life };
-        here.state = State::Alive(Life {
-            id,
-            pid: None,
-            spawned_at: self.now.at,
-            log_level: self.plan.log_level,
-            was_ready: false,
-            wants_properties: false,
-            tasks: 0,
-            lot,
-            measured_at: self.now.at,
-            recycling: false,
-            last_sent: None,
-            pinged: None,
-            hands: Vec::new(),
-            end_due: None,
-            phase: Phase::Starting { give_up_at },
-        });
-        let settings = &self.pools[index].plan.settings;
-        let (kind, queue) = (settings.kind.clone(), settings.name.clone());
-        self.log(Level::Info, || format!("Launching {kind} to work on queue {queue}"));
-        let name = self.slots[slot].name.clone();
-        let launch = self.pools[index].plan.launch;
-        self.actions.push(Action::Spawn { worker: id, slot: name, queue: crate::task::QueueIndex(index), launch });
-        self.arm_slot(slot);
-    }
-
-    /// The operating system could not make the process.
-    pub(super) fn spawn_failed(&mut self, worker: WorkerId, error: &str) {
-        if !self.is_current(worker) {
-            return;
-        }
-        let slot = self.slots[worker.slot].name.clone();
-        self.log(Level::Error, || format!("{slot} could not be started: {error}"));
-        self.count_restart(worker.slot, Cause::Start);
-        if self.is_once(worker.slot) {
-            self.once_not_started(worker.slot);
-        }
-        self.failed_start(worker.slot);
-        // A task that could not be begun has left its place, and perhaps none of this queue may take it.
-        self.dispatch(self.slots[worker.slot].queue);
-    }
-
-    /// A process was not ready in time.
-    pub(super) fn give_up_start(&mut self, worker: WorkerId) {
-        let seconds = self.plan.supervisor.start_timeout.as_secs_f64();
-        let slot = self.slots[worker.slot].name.clone();
-        self.log(Level::Error, || format!("{slot} was not ready within {seconds} s; killed"));
-        self.doom(worker, Doom::StartLimit);
-    }
-
     /// A process was reaped.
     pub(super) fn exited(&mut self, worker: WorkerId, ended: Ended) {
         if !self.is_current(worker) {
@@ -142,14 +68,17 @@ impl Core {
         let from_outside =
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGKILL" || signal == "SIGTERM");
         match (&life.phase, life.hands.is_empty()) {
-            (Phase::Starting { .. }, _) if from_outside => {
-                self.tell_death(slot, &life, &ended, "before it was ready");
-                self.wait_before_restart(slot);
-            }
-            // Too late, or broken in a way that we noticed first.
             _ if !life.was_ready => {
-                self.tell_death(slot, &life, &ended, "before it was ready");
-                self.failed_start(slot);
+                self.slots[slot].failed_starts += 1;
+                if self.slots[slot].tells_last_start() {
+                    self.tell_death(slot, &life, &ended, "before it was ready");
+                }
+                match life.phase {
+                    Phase::Starting { .. } if from_outside => self.wait_after_start(slot),
+                    Phase::Doomed(Doom::StartLimit) => self.started_late(slot),
+                    // Or broken in a way that we noticed first.
+                    _ => self.failed_start(slot, None),
+                }
             }
             (_, true) => {
                 self.tell_death(slot, &life, &ended, "while idle");
@@ -203,7 +132,7 @@ impl Core {
             self.judge(&life.hands, doom.as_ref(), life.pid, &ended, &name);
         }
         self.slots[slot].failures = 0;
-        self.spawn(slot);
+        self.spawn_first(slot);
         self.renew_credit(index);
         self.dispatch(index);
     }
@@ -298,48 +227,13 @@ impl Core {
         let (name, pid) = (self.slots[slot].name.clone(), life.pid.unwrap_or_default());
         let exit = &ended.exit;
         let last = ended.output_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
+        let again = self.in_a_row(slot);
         self.log(Level::Error, || {
             let said = if last.is_empty() { String::new() } else { format!("; its last line: {last}") };
-            format!("{name} (pid {pid}): {exit} {when}{said}")
+            format!("{name} (pid {pid}): {exit} {when}{said}{again}")
         });
         if !life.was_ready && matches!(exit, Exit::Code { code: 0 }) {
             self.log(Level::Error, || format!("{name}: does it daemonize? A worker stays in the foreground"));
-        }
-    }
-
-    fn wait_before_restart(&mut self, slot: usize) {
-        self.slots[slot].failures += 1;
-        let delay = self.plan.supervisor.restart.delay(self.slots[slot].failures);
-        let until = self.now.at + delay;
-        self.slots[slot].state = State::Waiting { until };
-        self.timers.arm(Owner::Slot(slot), until);
-    }
-
-    /// What follows when no worker came up.
-    pub(super) fn failed_start(&mut self, slot: usize) {
-        let index = self.slots[slot].queue;
-        self.slots[slot].state = State::Empty;
-        self.relist(slot);
-        if !self.slots[slot].wanted {
-            self.pools[index].leaving.retain(|other| *other != slot);
-            return;
-        }
-        if self.slots[slot].replaces.is_some() {
-            // The process that it was to replace is well and goes on.
-            self.wait_before_restart(slot);
-            return;
-        }
-        self.pools[index].starts.failed(self.now.at);
-        let (end, park) = (self.pools[index].starts.end_halt_mode(), self.pools[index].starts.park());
-        if self.plan.halt_when_empty && end {
-            let settings = &self.pools[index].plan.settings;
-            let (kind, queue) = (settings.kind.clone(), settings.name.clone());
-            self.end_badly(Code::Refused, format!("worker kind {kind} for queue {queue} could not be started"));
-            return;
-        }
-        self.wait_before_restart(slot);
-        if park || matches!(self.pools[index].state, pool::State::Trial { .. }) {
-            self.park(index, pool::Cause::Starts);
         }
     }
 }

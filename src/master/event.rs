@@ -319,6 +319,10 @@ pub struct Plan {
     pub scheduler: bool,
     /// Tasks at once over all queues.
     pub max_in_hand: Option<usize>,
+    /// Workers that speak frames and start at once over all queues.
+    pub starts_at_once: usize,
+    /// Descriptors that this process may have for its workers.
+    pub descriptors: u64,
     /// Name of this host, for dead letters.
     pub host: String,
     /// For jitter.
@@ -346,6 +350,8 @@ impl Plan {
             halt_when_empty: false,
             scheduler: false,
             max_in_hand: None,
+            starts_at_once: usize::MAX,
+            descriptors: u64::MAX,
             host: String::new(),
             seed: 1,
             remember: None,

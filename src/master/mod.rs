@@ -15,6 +15,7 @@ mod core;
 mod death;
 mod dispatch;
 pub mod event;
+mod line;
 mod measure;
 mod memory;
 mod once;
@@ -38,6 +39,7 @@ mod stopped;
 mod stuck;
 mod timers;
 mod unavailable;
+mod unexecuted;
 mod unique;
 pub(crate) mod verdict;
 mod views;
@@ -167,6 +169,8 @@ pub fn run_on(
 ) -> Result<Finished, Error> {
     let internal = |what: &str, error: io::Error| Error::new(Code::Internal, format!("{what}: {error}"));
     process::raised::raise_files();
+    let mut run = run;
+    run.plan.descriptors = process::raised::files_for_workers();
     process::reserve_frame_fd().map_err(|error| internal("cannot reserve descriptor 3", error))?;
     // Before anything else: a TERM from here on is an orderly stop.
     let signals = Signals::listen().map_err(|error| internal("cannot listen to signals", error))?;
@@ -185,7 +189,6 @@ pub fn run_on(
         let text = format!("Removed {count} of the payload files that a master left which was killed");
         log.line(Level::Info, MASTER, &text);
     });
-    let mut run = run;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
         let arrivals = signals.watch().map_err(|error| internal("cannot watch signals", error))?;

@@ -8,10 +8,13 @@
 //! An open place is a [`Life`] that is ready and holds nothing, only that no process belongs to it yet. So seats, time
 //! limits, stops and lost sessions are those of every worker; this file holds what is different.
 
+use std::time::Duration;
+
 use super::{
     core::{Core, first_line},
     event::{Action, Ended, Once, WorkerId},
     slot::{InHand, Life, Phase, State},
+    unexecuted::Fate,
 };
 use crate::{
     frames::HaltReason,
@@ -30,6 +33,8 @@ const FAILED: i32 = 65;
 /// What shells, `env` and their like say of a program that may not be executed, and of one that is not there.
 const NOT_EXECUTED: i32 = 126;
 const NOT_FOUND: i32 = 127;
+/// How long a task waits whose process said so again, while others are tried.
+const ASIDE: Duration = Duration::from_secs(1);
 
 /// Longest id of a task that a process is told, in bytes.
 const ID_LENGTH: usize = 4096;
@@ -118,8 +123,11 @@ impl Core {
     /// A process for a task runs: the kind can be started.
     pub(super) fn once_started(&mut self, slot: usize) {
         if self.is_once(slot) {
-            let index = self.slots[slot].queue;
-            self.pools[index].starts.begun();
+            let starts = &self.pools[self.slots[slot].queue].starts;
+            // Where that was known at the end only, a process that runs says nothing yet.
+            if !starts.is_known_by_exit() {
+                self.start_succeeded(slot);
+            }
         }
     }
 
@@ -128,19 +136,21 @@ impl Core {
         let Some(life) = self.slots[slot].alive() else { return };
         for hand in std::mem::take(&mut life.hands) {
             self.left_hands(&hand);
-            self.return_unbegun(&hand);
+            self.return_unbegun(&hand, Fate::Back);
         }
     }
 
     /// A task that nobody has begun goes back as it was, unless somebody has cancelled it.
-    fn return_unbegun(&mut self, hand: &InHand) {
+    fn return_unbegun(&mut self, hand: &InHand, fate: Fate) {
         let settlement = if hand.cancelled {
             let settlement = self.run(&hand.delivery, None, None).cancelled();
-            self.note(&hand.delivery, std::time::Duration::ZERO, &settlement);
+            self.note(&hand.delivery, Duration::ZERO, &settlement);
             settlement
         } else {
             self.pools[hand.delivery.queue.0].counts.released += 1;
-            Settlement::Release
+            // In a stop nothing is stored that need not be.
+            let is_aside = fate == Fate::Aside && !self.stop.is_stopping();
+            if is_aside { Settlement::Snooze { after: ASIDE } } else { Settlement::Release }
         };
         self.settle_hand(hand, settlement);
     }
@@ -160,14 +170,24 @@ impl Core {
     /// A process ended with an exit status: the outcome of its task. The place is open again.
     pub(super) fn once_ended(&mut self, slot: usize, life: &Life, ended: &Ended) {
         let index = self.slots[slot].queue;
-        if let Some(error) = not_executed(ended) {
-            self.once_not_executed(slot, life, &error);
-            return;
+        let id = life.hands.first().map(|hand| hand.delivery.task.id.as_str()).unwrap_or_default();
+        let unexecuted = &mut self.pools[index].unexecuted;
+        let mut own = outcome(ended);
+        match not_executed(ended).map(|error| (unexecuted.returned(id), error)) {
+            Some((Fate::Failed { times }, said)) => {
+                let error = format!("{said}; {times} times, and other tasks of the queue could be done meanwhile");
+                own = Outcome::Error { error, detail: String::new() };
+            }
+            Some((fate, error)) => {
+                self.once_not_executed(slot, life, &error, fate);
+                return;
+            }
+            None => unexecuted.executed(id),
         }
         self.slots[slot].failures = 0;
-        self.pools[index].starts.succeeded();
-        for hand in &life.hands {
-            self.judge_once(slot, hand, life.pid, ended);
+        self.start_succeeded(slot);
+        if let Some(hand) = life.hands.first() {
+            self.judge_once(slot, hand, life.pid, ended, own);
         }
         if self.stop.is_stopping() {
             self.log_as(slot, Level::Info, || "Terminating".to_owned());
@@ -179,26 +199,25 @@ impl Core {
     }
 
     /// A wrapper ran and what it was to execute did not: a failed start behind the kernel's back, and no task of anybody.
-    fn once_not_executed(&mut self, slot: usize, life: &Life, error: &str) {
+    fn once_not_executed(&mut self, slot: usize, life: &Life, error: &str, fate: Fate) {
         let index = self.slots[slot].queue;
-        let name = self.slots[slot].name.clone();
-        self.log(Level::Error, || format!("{name} could not be started: {error}"));
         self.count_restart(slot, Cause::Start);
+        self.tell_failed_start(slot, error);
+        let took = life.hands.first().map(|hand| self.now.at.since(hand.begun_at));
         for hand in &life.hands {
-            self.return_unbegun(hand);
+            self.return_unbegun(hand, fate);
         }
         if self.stop.is_stopping() {
             self.log_as(slot, Level::Info, || "Terminating".to_owned());
         } else {
             self.pools[index].starts.known_by_exit();
-            self.failed_start(slot);
+            self.failed_start(slot, took);
         }
         self.renew_credit(index);
         self.dispatch(index);
     }
 
-    fn judge_once(&mut self, slot: usize, hand: &InHand, pid: Option<u32>, ended: &Ended) {
-        let outcome = outcome(ended);
+    fn judge_once(&mut self, slot: usize, hand: &InHand, pid: Option<u32>, ended: &Ended, outcome: Outcome) {
         let took = self.now.at.since(hand.begun_at);
         self.log_outcome(slot, &outcome);
         self.count_for_breaker(hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
@@ -320,7 +339,7 @@ mod tests {
 
     // The core itself, with a transport that does what it is asked.
 
-    use std::{sync::Arc, time::Duration};
+    use std::sync::Arc;
 
     use super::super::event::{Event, Plan, QueuePlan};
     use crate::{
@@ -398,6 +417,10 @@ mod tests {
         }
     }
 
+    fn asked(actions: &[Action], wanted: u32) -> bool {
+        actions.iter().any(|action| matches!(action, Action::Credit { credit, .. } if *credit == wanted))
+    }
+
     fn settled(actions: &[Action]) -> Vec<(u64, &Settlement)> {
         let settled = |action: &'_ Action| matches!(action, Action::Settle { .. });
         let of = |action| match action {
@@ -430,16 +453,15 @@ mod tests {
             let actions = world.tell(Event::SpawnFailed { worker, error: "no such program".to_owned() });
             assert_eq!(settled(&actions), [(handle, &Settlement::Release)]);
             world.transport(transport::Event::Settled(vec![Handle(handle)]));
-            let no_credit = actions.iter().any(|action| matches!(action, Action::Credit { credit: 0, .. }));
-            assert_eq!(no_credit, handle == 5, "{actions:?}");
+            // Its only place is shut.
+            assert!(asked(&actions, 0), "{actions:?}");
+            assert_eq!(world.core.queue_state(0) == "parked", handle == 5);
             if handle < 5 {
-                world.wait();
+                assert!(asked(&world.wait(), 1));
             }
         }
         // One is tried after the pause.
-        let asked =
-            |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Credit { credit: 1, .. }));
-        assert!((0..20).any(|_| asked(&world.wait())), "the pause never ends");
+        assert!((0..20).any(|_| asked(&world.wait(), 1)), "the pause never ends");
         let worker = world.start(6);
         world.tell(Event::Spawned { worker, pid: 100 });
         let actions = world.tell(Event::Exited { worker, ended: ended(0, "") });
@@ -457,10 +479,11 @@ mod tests {
             let actions = world.tell(Event::Exited { worker, ended: ended(code, "env: no such file\n") });
             assert_eq!(settled(&actions), [(handle, &Settlement::Release)]);
             world.transport(transport::Event::Settled(vec![Handle(handle)]));
-            let no_credit = actions.iter().any(|action| matches!(action, Action::Credit { credit: 0, .. }));
-            assert_eq!(no_credit, handle == 5, "{actions:?}");
+            // Its only place is shut.
+            assert!(asked(&actions, 0), "{actions:?}");
+            assert_eq!(world.core.queue_state(0) == "parked", handle == 5);
             if handle < 5 {
-                world.wait();
+                assert!(asked(&world.wait(), 1));
             }
         }
         let said = not_executed(&ended(127, "env: no such file\n\n"));

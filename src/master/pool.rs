@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{event::QueuePlan, pace::Pace, starts::Starts, stuck::Stuck, unique::Waiting};
+use super::{event::QueuePlan, pace::Pace, starts::Starts, stuck::Stuck, unexecuted::Unexecuted, unique::Waiting};
 use crate::{
     clock::Instant,
     config::{Breaker, Rate},
@@ -71,6 +71,10 @@ pub(super) struct Pool {
     /// A worker of this queue was ready once: tasks can be done here.
     pub(super) proven: bool,
     pub(super) starts: Starts,
+    /// Slots that take no task because they cannot be started.
+    pub(super) shut: u32,
+    /// Of a kind with `mode: once`.
+    pub(super) unexecuted: Unexecuted,
     pub(super) row: Row,
     pub(super) rate: Option<Window>,
     pub(super) pace: Pace,
@@ -186,6 +190,8 @@ impl Pool {
             stuck: Stuck::default(),
             proven: false,
             starts: Starts::default(),
+            shut: 0,
+            unexecuted: Unexecuted::default(),
             row: Row::default(),
             rate,
             pace: Pace::default(),
@@ -217,12 +223,17 @@ impl Pool {
 
     /// Tasks that its processes can do at once.
     pub(super) fn seats(&self) -> u32 {
-        self.plan.settings.processes.saturating_mul(self.plan.settings.concurrency).max(1)
+        self.able().saturating_mul(self.plan.settings.concurrency).max(1)
+    }
+
+    /// Processes that can do tasks, as far as is known.
+    pub(super) const fn able(&self) -> u32 {
+        self.plan.settings.processes.saturating_sub(self.shut)
     }
 
     /// The credit that it should have now, with so many tasks in hand that take credit and no seat.
     pub(super) fn wanted_credit(&self, outliving: u32) -> u32 {
-        if !self.proven || self.paused || self.standing != Standing::Attached {
+        if !self.proven || self.paused || self.able() == 0 || self.standing != Standing::Attached {
             return 0;
         }
         match (&self.state, &self.first) {

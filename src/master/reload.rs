@@ -86,6 +86,7 @@ impl Core {
             self.take_plan(plan, &mut changes);
         }
         self.look_whether_it_runs();
+        self.warn_of_files();
         let text = changes.in_words();
         self.log(Level::Info, || format!("Settings taken: {text}"));
         match (number, &mut self.reload) {
@@ -178,6 +179,9 @@ impl Core {
             return;
         }
         let processes = plan.settings.processes;
+        // What an earlier reload wanted and did not get is still waited for.
+        let is_behind = self.is_behind(index);
+        let pool = &mut self.pools[index];
         // Not as it was, but as the transport was told: it may have changed while it was not wanted.
         let other_setup = plan.setup() != pool.known.asked_for;
         let other_start = plan.launch != pool.plan.launch
@@ -188,7 +192,7 @@ impl Core {
         if plan.settings.rate != pool.plan.settings.rate {
             pool.rate = plan.settings.rate.map(|rate| pool::Window::after(pool.rate.take(), rate));
         }
-        pool.is_fresh |= other_start || processes as usize > pool.slots.len();
+        pool.is_fresh |= is_behind || other_start || processes as usize > pool.slots.len();
         pool.configured = processes;
         pool.plan = plan;
         let before = pool.slots.clone();
@@ -204,7 +208,7 @@ impl Core {
         self.scale_to(index, processes);
         for slot in before.into_iter().filter(|slot| self.slots[*slot].wanted).collect::<Vec<_>>() {
             if other_start && !matches!(self.slots[slot].state, State::Alive(_)) {
-                self.slots[slot].failures = 0;
+                (self.slots[slot].failures, self.slots[slot].failed_starts) = (0, 0);
                 self.spawn(slot);
             } else if other_start && !self.is_once(slot) && !self.pools[index].renewals.contains(&slot) {
                 self.pools[index].renewals.push_back(slot);
@@ -215,7 +219,7 @@ impl Core {
             self.hurry_successors(index);
         }
         self.renew_next(index);
-        self.renew_credit(index);
+        self.count_shut(index);
         self.dispatch(index);
     }
 
@@ -224,7 +228,7 @@ impl Core {
         for slot in 0..self.slots.len() {
             let here = &mut self.slots[slot];
             if here.queue == index && here.replaces.is_some() {
-                here.failures = 0;
+                (here.failures, here.failed_starts) = (0, 0);
                 if !matches!(here.state, State::Alive(_)) {
                     self.spawn(slot);
                 }

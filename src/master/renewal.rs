@@ -34,6 +34,11 @@ impl Core {
             return Err(format!("this master was started with -m {most}: a queue has no more processes than that"));
         }
         let before = self.pools[index].slots.len();
+        if processes as usize > before
+            && let Some(why) = self.too_many_for_files(index, processes)
+        {
+            return Err(why);
+        }
         self.scale_to(index, processes);
         Ok(format!("{before} processes before, {processes} now"))
     }
@@ -54,7 +59,7 @@ impl Core {
             self.spawn(slot);
         }
         self.renew_next(index);
-        self.renew_credit(index);
+        self.count_shut(index);
     }
 
     /// A slot for this name: one that was left, or a new one.
@@ -158,6 +163,7 @@ impl Core {
             // Scaled away meanwhile.
             None => self.retire(new, HaltReason::Recycle),
         }
+        self.count_shut(index);
         self.renew_next(index);
     }
 

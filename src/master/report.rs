@@ -111,9 +111,8 @@ impl Core {
         if !std::mem::replace(&mut self.pools[index].proven, true) {
             self.look_whether_it_runs();
         }
-        let pool = &mut self.pools[index];
-        pool.starts.succeeded();
-        if matches!(pool.state, pool::State::Trial { cause: pool::Cause::Starts, .. }) {
+        self.start_succeeded(worker.slot);
+        if matches!(self.pools[index].state, pool::State::Trial { cause: pool::Cause::Starts, .. }) {
             self.pools[index].state = pool::State::Running;
             self.log(Level::Info, || format!("Queue {queue} is worked again"));
             self.refill(index);

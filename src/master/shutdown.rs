@@ -334,7 +334,7 @@ impl Core {
             && self.all_settled()
             && self.reload.is_none()
             && self.pools.iter().all(|pool| pool.waiting.is_empty() && pool.state == pool::State::Running)
-            && self.slots.iter().all(super::slot::Slot::is_at_rest)
+            && self.slots.iter().all(|slot| slot.is_at_rest() || self.is_dispensable(slot))
     }
 
     /// The transport answered. The answer counts only if nothing happened here since it was asked.

@@ -1,10 +1,10 @@
 //! A slot: the place a worker process fills, `foo[1]`, and the states it goes through.
 //!
 //! ```text
-//! Empty ── Spawn ──> Starting ── ready ──> Working ── halt ──> Leaving ── bye, exit ──> Empty
-//!   ^                   │ limit               │ time limit, fault │ grace over
-//!   │                   v                     v                   v
-//! Waiting <── exit ── Doomed <────────────────┴──── Interrupted <─┘
+//! Empty ──> InLine ── Spawn ──> Starting ── ready ──> Working ── halt ──> Leaving ── bye, exit ──> Empty
+//!   ^         ^                    │ limit               │ time limit, fault │ grace over
+//!   │         │                    v                     v                   v
+//!   └────── Waiting <── exit ── Doomed <─────────────────┴──── Interrupted <─┘
 //! ```
 //!
 //! A process that dies anywhere is taken out by its exit alone; what it held is settled then. The states carry
@@ -31,6 +31,8 @@ pub(super) struct Slot {
     pub(super) life: u64,
     /// Idle deaths and failed starts in a row, for the delay before the next start.
     pub(super) failures: u32,
+    /// Of these, starts that failed since the last one that did not.
+    pub(super) failed_starts: u32,
     /// Whether it stands in its pool's list of slots with a free seat.
     pub(super) listed: bool,
     /// Whether it is to be filled: false once its process is to end without a successor here.
@@ -56,6 +58,8 @@ pub(super) enum State {
     Empty,
     /// Nothing until then.
     Waiting { until: Instant },
+    /// Nothing until its turn to be started comes.
+    InLine,
     /// A process.
     Alive(Life),
 }
@@ -153,6 +157,7 @@ impl Slot {
             log_name: Arc::from(kind),
             life: 0,
             failures: 0,
+            failed_starts: 0,
             listed: false,
             wanted: true,
             replaces: None,
@@ -177,7 +182,7 @@ impl Slot {
     pub(super) fn alive(&mut self) -> Option<&mut Life> {
         match &mut self.state {
             State::Alive(life) => Some(life),
-            State::Empty | State::Waiting { .. } => None,
+            State::Empty | State::Waiting { .. } | State::InLine => None,
         }
     }
 
@@ -185,7 +190,7 @@ impl Slot {
     pub(super) fn peek(&self) -> Option<&Life> {
         match &self.state {
             State::Alive(life) => Some(life),
-            State::Empty | State::Waiting { .. } => None,
+            State::Empty | State::Waiting { .. } | State::InLine => None,
         }
     }
 
@@ -201,6 +206,16 @@ impl Slot {
         if takes_part { self.is_idle() } else { self.peek().is_none_or(|life| life.hands.is_empty()) }
     }
 
+    /// Whether its next failed start is told: the first in a row is, and then ever fewer.
+    pub(super) const fn tells_next_start(&self) -> bool {
+        is_told(self.failed_starts + 1)
+    }
+
+    /// Whether its last failed start is told.
+    pub(super) const fn tells_last_start(&self) -> bool {
+        is_told(self.failed_starts)
+    }
+
     /// Whether it can take one more task.
     pub(super) fn has_seat(&self) -> bool {
         self.peek().is_some_and(Life::has_seat)
@@ -214,7 +229,7 @@ impl Slot {
     /// Its state in one word, as people are shown it.
     pub(super) fn state_word(&self) -> &'static str {
         match (&self.state, self.peek().map(|life| (&life.phase, life.hands.is_empty()))) {
-            (State::Waiting { .. }, _) => "waiting",
+            (State::Waiting { .. } | State::InLine, _) => "waiting",
             (_, None) => "empty",
             (_, Some((Phase::Starting { .. }, _))) => "starting",
             (_, Some((Phase::Working { .. }, true))) => "idle",
@@ -226,11 +241,16 @@ impl Slot {
     /// When it is to be looked at next.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Empty => None,
+            State::Empty | State::InLine => None,
             State::Waiting { until } => Some(*until),
             State::Alive(life) => life.deadline(),
         }
     }
+}
+
+/// Whether a failed start is told, by its number in a row: 1, 4, 16, 64 …
+const fn is_told(number: u32) -> bool {
+    number.is_power_of_two() && number.trailing_zeros().is_multiple_of(2)
 }
 
 impl Life {

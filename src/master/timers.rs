@@ -23,6 +23,8 @@ pub(super) enum Owner {
     Stop,
     /// The next survey, or the limit of an outage.
     Survey,
+    /// The line of those who are to be started: it may have stood still for too long.
+    Starts,
     /// The limit of a stall.
     Stall,
     /// Verdicts that wait for a stop to explain them.

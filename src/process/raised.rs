@@ -4,13 +4,18 @@
 //! select(2). And a write past a limit of file size is an error like that of a full disk for who can handle one; by
 //! default it is a signal that kills.
 
-use std::sync::OnceLock;
+use std::{io, os::fd::RawFd, sync::OnceLock};
 
 use libc::rlimit;
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     signal::{SigHandler, Signal, signal},
 };
+
+/// What a master has open beside its workers, and what it keeps free.
+const OWN: u64 = 32;
+/// What it keeps free.
+const KEPT: u64 = 8;
 
 /// The limit of open files as it was.
 static FILES: OnceLock<rlimit> = OnceLock::new();
@@ -22,6 +27,26 @@ pub fn raise_files() {
     if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
         let _ = FILES.set(rlimit { rlim_cur: soft, rlim_max: hard });
     }
+}
+
+/// How many descriptors this process may have for its workers.
+#[must_use]
+pub fn files_for_workers() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft.saturating_sub(OWN))
+}
+
+/// Whether this process has descriptors for itself beside this one, which is the lowest that was free: for a connection,
+/// a question of a person, a file. A worker that takes the last ones is not started.
+///
+/// # Errors
+/// `EMFILE`, in words.
+pub(super) fn leaves_some(taken: RawFd) -> io::Result<()> {
+    let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    if u64::try_from(taken).is_ok_and(|taken| taken.saturating_add(KEPT) < soft) {
+        return Ok(());
+    }
+    let text = format!("Too many open files: the limit is {soft}, and the master keeps {KEPT} of them for itself");
+    Err(io::Error::other(text))
 }
 
 /// What a child's limit of open files is to be, if it is not this process's.

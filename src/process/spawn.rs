@@ -201,6 +201,7 @@ fn start(
     reserve_frame_fd()?;
     let (output, theirs) = io::pipe()?;
     let output = OwnedFd::from(output);
+    raised::leaves_some(output.as_raw_fd())?;
     let flags = OFlag::from_bits_retain(fcntl(&output, FcntlArg::F_GETFL)?);
     fcntl(&output, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
 

@@ -145,7 +145,10 @@ impl World {
                 self.ask(effect);
                 Ok(())
             }
-            Action::Log { message, .. } => self.watch.read_log(&message, self.now),
+            Action::Log { message, .. } => {
+                self.may_be_said(&message)?;
+                self.watch.read_log(&message, self.now)
+            }
             Action::StopScheduler => {
                 if !self.settings.plan.scheduler || std::mem::replace(&mut self.watch.scheduler_stopped, true) {
                     return Err("a scheduler is stopped that is not there".to_owned());
@@ -162,7 +165,8 @@ impl World {
         if others.any(Child::is_wanted) {
             self.watch.orders.successors.insert(worker.slot);
         }
-        if self.spawn_fails(worker, queue) {
+        self.may_start(queue)?;
+        if self.spawn_fails(worker, queue, &slot) {
             return Ok(());
         }
         let (calm, temper) = (self.is_calm(), &self.settings.temper);
@@ -185,10 +189,12 @@ impl World {
     }
 
     /// Whether the operating system has no process to give; the core is told.
-    pub(crate) fn spawn_fails(&mut self, worker: WorkerId, queue: usize) -> bool {
-        let fails = !self.is_calm() && self.dice.chance(self.settings.temper.spawn_fails);
+    pub(crate) fn spawn_fails(&mut self, worker: WorkerId, queue: usize, name: &str) -> bool {
+        let is_full = self.settings.temper.room.is_some_and(|room| self.children.len() >= room as usize);
+        let fails = !self.is_calm() && (is_full || self.dice.chance(self.settings.temper.spawn_fails));
         if fails {
-            self.watch.failed_start(worker.slot, queue);
+            self.failed_start(worker.slot, queue, name);
+            self.watch.starting.not_made.insert(worker);
             self.feed_later(Event::SpawnFailed { worker, error: "no memory".to_owned() });
         }
         fails
@@ -291,6 +297,10 @@ impl World {
 
     fn signal(&mut self, worker: WorkerId, signal: Signal) -> Result<(), String> {
         let at = self.at();
+        if self.watch.starting.not_made.contains(&worker) {
+            // It is still to be told.
+            return Ok(());
+        }
         let child = self.children.get(&worker).ok_or("a signal to nobody")?;
         if child.killed_at.is_some() {
             return Err("a killed process is signalled again".to_owned());
@@ -300,13 +310,18 @@ impl World {
         let limit = self.settings.plan.supervisor.start_timeout;
         let is_spare = self.is_spare(worker, child);
         let has_cause = may_be_killed(child, limit, at) || cancelled || is_spare || is_silent;
+        // Nothing is left to do, and whoever could not be started before is not waited for.
+        let is_needless = !has_cause && self.settings.plan.halt_when_empty && self.watch.starting.has_failed(child);
         let child = self.children.get_mut(&worker).expect("it was there");
         match signal {
             Signal::Kill => {
-                if self.watch.stopping_at.is_none() && !has_cause {
+                if self.watch.stopping_at.is_none() && !has_cause && !is_needless {
                     return Err(format!("killed without a cause: {child:?}"));
                 }
                 child.cancelled = cancelled;
+                if is_needless {
+                    self.watch.stopping(self.now);
+                }
                 child.dismissed |= is_spare;
                 child.killed_at = Some(at);
                 let after = self.dice.micros(self.settings.temper.dying);

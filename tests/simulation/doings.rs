@@ -34,6 +34,7 @@ impl World {
                     let FromWorker::Ready(ready) = &frame else { return Ok(()) };
                     child.seats = ready.concurrency.clamp(1, most) as usize;
                     self.watch.starts_in_a_row[child.queue] = 0;
+                    self.watch.starting.is_ready(child.queue, &child.name);
                     self.watch.orders.successors.remove(&worker.slot);
                 } else if !harmless {
                     child.faulted = true;
@@ -91,13 +92,14 @@ impl World {
     fn child_exits(&mut self, worker: WorkerId, exit: Exit) -> Result<(), String> {
         let at = self.at();
         let child = self.children.remove(&worker).expect("child_acts saw it");
-        self.watch.ended(worker, &child, &exit);
+        self.ended(worker, &child, &exit);
         let verdicts = match child.told_by_exit(&exit) {
             Some(verdict) => {
-                let not_begun = matches!(verdict, Verdict::Released);
+                let verdict = self.watch.unexecuted(&child, verdict);
+                let not_begun = matches!(verdict, Verdict::Released | Verdict::Snooze(_));
                 self.watch.told_by_exit[child.queue] = not_begun;
                 if not_begun {
-                    self.watch.failed_start(worker.slot, child.queue);
+                    self.failed_start(worker.slot, child.queue, &child.name);
                 } else {
                     self.watch.needs_proof[child.queue] = false;
                     self.watch.starts_in_a_row[child.queue] = 0;

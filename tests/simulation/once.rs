@@ -1,6 +1,6 @@
 //! Kinds with a process for each task: what is started, and what its exit status says.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use asynctask::{
     master::event::{Event, Once, WorkerId},
@@ -11,8 +11,12 @@ use super::{
     actions::pid_of,
     child::{self, Act, Child},
     ledger::Verdict,
+    watch::Watch,
     world::World,
 };
+
+/// Put aside for so long, that others are tried.
+const ASIDE: Duration = Duration::from_secs(1);
 
 impl World {
     pub(crate) fn spawn_once(
@@ -27,7 +31,7 @@ impl World {
             return Err("a process for one task of a kind that speaks frames".to_owned());
         }
         let hand = self.begin(queue, &once.id, once.attempt, &once.payload)?;
-        if self.spawn_fails(worker, queue) {
+        if self.spawn_fails(worker, queue, &name) {
             return Ok(());
         }
         if !self.watch.told_by_exit[queue] {
@@ -36,14 +40,14 @@ impl World {
         let (token, deaf) = (hand.token, self.settings.temper.deaf);
         let child = Child::new(queue, name, self.at());
         self.children.insert(worker, Child { is_once: true, ready: true, hands: vec![hand], deaf, ..child });
-        let acts = self.errand(queue);
+        let acts = self.errand(queue, &once.id);
         self.acts(worker, acts);
         self.feed_later(Event::Spawned { worker, pid: pid_of(worker) });
         debug_assert_eq!(token, self.tokens, "the hand is the last one");
         self.not_too_many()
     }
 
-    fn errand(&mut self, queue: usize) -> Vec<(Duration, Act)> {
+    fn errand(&mut self, queue: usize, id: &str) -> Vec<(Duration, Act)> {
         let (temper, limit) = (&self.settings.temper, self.settings.queue(queue).timeout);
         let after = self.dice.micros(temper.work);
         if self.is_calm() {
@@ -52,6 +56,10 @@ impl World {
         }
         if limit.is_some() && self.dice.chance(temper.hang) {
             return Vec::new();
+        }
+        let lot = id.bytes().fold(0_u32, |lot, byte| (lot * 31 + u32::from(byte)) % 997);
+        if lot < temper.unexecutable {
+            return vec![(after, Act::Exit(Exit::Code { code: 127 }))];
         }
         let exit = if self.dice.chance(temper.crash) {
             child::signal(self.dice.pick(&["SIGSEGV", "SIGKILL", "SIGTERM"]))
@@ -62,6 +70,39 @@ impl World {
         };
         vec![(after, Act::Exit(exit))]
     }
+}
+
+impl Watch {
+    /// What becomes of the task of a process whose exit status says that a program could not be executed.
+    pub(crate) fn unexecuted(&mut self, child: &Child, verdict: Verdict) -> Verdict {
+        let (id, seen) = (&child.hands[0].id, &mut self.executed[child.queue]);
+        if verdict != Verdict::Released {
+            seen.count += 1;
+            seen.returned.remove(id);
+            return verdict;
+        }
+        let (times, before) = seen.returned.entry(id.clone()).or_insert((0, seen.count));
+        *times += 1;
+        let aside = if self.stopping_at.is_some() { Verdict::Released } else { Verdict::Snooze(ASIDE) };
+        match *times {
+            4.. if seen.count > *before => {
+                seen.returned.remove(id);
+                Verdict::Used(vec![Reason::Error], None)
+            }
+            4.. => aside,
+            2.. if seen.count > 0 => aside,
+            _ => Verdict::Released,
+        }
+    }
+}
+
+/// What was seen of the processes of a queue.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Executed {
+    /// Ends that say nothing of programs that could not be executed.
+    count: u64,
+    /// Tasks by id: how often a process of theirs said that, and the count before the first time.
+    returned: BTreeMap<String, (u32, u64)>,
 }
 
 impl Child {

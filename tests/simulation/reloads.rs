@@ -99,9 +99,15 @@ impl World {
         let same: BTreeSet<usize> = members.into_iter().filter(same).collect();
         let (workers, actions) = (self.workers_of(&same), self.watch.reloads.touched.clone());
         self.feed(Event::SettingsRead { number: Some(number), wait, by: "somebody".to_owned(), settings })?;
-        if self.workers_of(&same) != workers
-            || same.iter().any(|queue| self.watch.reloads.touched.get(queue) != actions.get(queue))
-        {
+        let mut now = self.workers_of(&same);
+        // What waited for the place of another one may have it now.
+        now.retain(|(worker, _)| {
+            self.settings.plan.starts_at_once == usize::MAX || workers.iter().any(|(known, _)| known == worker)
+        });
+        // What was started for others may have failed at once, and ended the run.
+        let ended = self.watch.stopping_at.is_some() && !stopping;
+        let touched = same.iter().any(|queue| self.watch.reloads.touched.get(queue) != actions.get(queue));
+        if !ended && (now != workers || touched) {
             return Err("a queue that is the same is touched".to_owned());
         }
         let answered = !self.watch.reloads.waiting.contains(&number);
@@ -190,6 +196,7 @@ impl World {
         watch.orders.restarted_at[queue] = None;
         (watch.parked[queue], watch.needs_proof[queue]) = (false, false);
         watch.starts_in_a_row[queue] = 0;
+        watch.starting.is_proven[queue] = false;
         watch.told_by_exit[queue] = false;
     }
 

@@ -43,6 +43,10 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Temper {
     pub(crate) spawn_fails: u32,
+    /// Tasks for which a program can never be executed, by their ids.
+    pub(crate) unexecutable: u32,
+    /// More processes than these there cannot be.
+    pub(crate) room: Option<u32>,
     pub(crate) never_ready: u32,
     pub(crate) dies_starting: u32,
     /// Says something wrong before it is ready, or hangs up.
@@ -126,6 +130,8 @@ impl Settings {
             reloads: 0,
             temper: Temper {
                 spawn_fails: dice.mood(60),
+                room: None,
+                unexecutable: 0,
                 never_ready: dice.mood(80),
                 dies_starting: dice.mood(120),
                 bad_start: dice.mood(80),
@@ -189,6 +195,9 @@ impl Settings {
             settings.transport.trouble = (1000, dice.pick(&[20_000, 4_000_000, 45_000_000]));
             settings.transport.mends = !dice.chance(100);
         }
+        settings.plan.starts_at_once = dice.pick(&[usize::MAX, 1, 1, 2]);
+        settings.temper.unexecutable = dice.mood(400);
+        settings.temper.room = dice.chance(300).then(|| dice.small(1, 4));
         settings
     }
 
@@ -216,6 +225,8 @@ fn draw_plan(dice: &mut Dice, seed: u64) -> Plan {
         halt_when_empty: dice.chance(600),
         scheduler: dice.chance(200),
         max_in_hand: dice.chance(300).then(|| dice.between(1, 3) as usize),
+        starts_at_once: usize::MAX,
+        descriptors: u64::MAX,
         host: "here".to_owned(),
         seed,
         remember: dice.chance(850).then(|| Duration::from_secs(40)),

@@ -9,7 +9,7 @@ use asynctask::{
     clock::Instant,
     config::Rate,
     error::Code,
-    master::event::{Event, WorkerId},
+    master::event::Event,
     task::{Exit, Reason},
 };
 
@@ -18,9 +18,11 @@ use super::{
     child::{Child, Hand},
     counted::Counted,
     ledger::{Entry, Verdict},
+    once::Executed,
     orders::Orders,
     reloads::Reloads,
     settings::Settings,
+    starting::Starting,
     world::World,
 };
 
@@ -63,6 +65,8 @@ pub(crate) struct Watch {
     pub(crate) shortest_ping: Duration,
     pub(crate) pings_changed_at: Instant,
     pub(crate) counted: Counted,
+    pub(crate) starting: Starting,
+    pub(crate) executed: Vec<Executed>,
     /// Parked for its tasks, and since then none of them ended in words.
     pub(crate) needs_proof: Vec<bool>,
     said_parked: bool,
@@ -97,6 +101,8 @@ impl Watch {
             pings_changed_at: Instant::default(),
             reloads: Reloads::new(plan.queues.len()),
             counted: Counted::default(),
+            starting: Starting::new(queues),
+            executed: vec![Executed::default(); queues],
             needs_proof: vec![false; queues],
             said_parked: false,
             said_unstartable: false,
@@ -149,23 +155,6 @@ impl Watch {
         self.longest_down = self.longest_down.max(lasts);
         let longest = self.unavailable.values().map(|since| now.saturating_sub(*since)).max();
         self.longest_unavailable = self.longest_unavailable.max(longest.unwrap_or_default());
-    }
-
-    /// One that was to replace a worker that is well counts for nothing.
-    pub(crate) fn failed_start(&mut self, slot: usize, queue: usize) {
-        if !self.orders.successors.contains(&slot) && self.stopping_at.is_none() {
-            self.starts_in_a_row[queue] += 1;
-        }
-    }
-
-    /// A process ended: was that a failed start?
-    pub(crate) fn ended(&mut self, worker: WorkerId, child: &Child, exit: &Exit) {
-        let from_outside = child.killed_at.is_none() && is_signal(exit, &["SIGKILL", "SIGTERM"]);
-        // Killed for being late, and then scaled away, before its end was seen.
-        let scaled_away = child.number() > self.orders.processes[child.queue];
-        if !child.ready && !from_outside && !child.dismissed && !scaled_away {
-            self.failed_start(worker.slot, child.queue);
-        }
     }
 
     /// What becomes of each task that a dead process held.
@@ -233,6 +222,7 @@ impl Watch {
     /// The next one of this name begins anew.
     pub(crate) fn queue_removed(&mut self, queue: usize) {
         self.starts[queue].clear();
+        self.executed[queue] = Executed::default();
     }
 
     /// Another rate, if it is another. Of earlier starts the master knows as many as the old one let through at once.
@@ -259,7 +249,7 @@ impl Watch {
     }
 }
 
-fn is_signal(exit: &Exit, names: &[&str]) -> bool {
+pub(crate) fn is_signal(exit: &Exit, names: &[&str]) -> bool {
     matches!(exit, Exit::Signal { signal, .. } if names.contains(&signal.as_str()))
 }
 
@@ -320,6 +310,7 @@ impl World {
             return Ok(());
         }
         self.check_numbers()?;
+        self.check_starts()?;
         if self.settings.plan.halt_when_empty {
             if self.watch.starts_in_a_row.iter().any(|starts| *starts >= 3) {
                 return Err("three failed starts in a row have not ended the run".to_owned());

@@ -8,6 +8,7 @@ use super::{
         event::Action,
         pool::{self, Asked, Pool, Standing},
         slot::Slot,
+        starts,
     },
     Reload,
 };
@@ -105,6 +106,7 @@ impl Core {
         let mut slots = pool.slots.iter().copied().chain(successor).map(|slot| &self.slots[slot]);
         let slot = slots.find(|slot| slot.failures >= PATIENCE && slot.peek().is_none_or(|life| !life.was_ready))?;
         let last = slot.last_exit.as_deref().unwrap_or("it could not be made");
+        let last = last.strip_prefix(starts::NOT_STARTED).unwrap_or(last);
         Some(format!("queue {name}: a worker cannot be started: {last}; it is tried again"))
     }
 

@@ -52,8 +52,12 @@ pub struct CtlPayload {
 enum Failed {
     #[error("not a command line: {0}")]
     Split(#[from] SplitError),
-    #[error("cannot run \"{program}\": {source}")]
+    #[error("cannot run \"{program}\": it was not found: {source}")]
+    NotFound { program: String, source: io::Error },
+    #[error("cannot run \"{program}\": it could not be executed: {source}")]
     NotStarted { program: String, source: io::Error },
+    #[error("Received unexpected exit code: expected 0; got {code}: \"{program}\", or a program that it runs, {what}")]
+    NotExecuted { program: String, code: i32, what: &'static str },
     #[error("Received unexpected exit code: expected 0; got {0}")]
     Code(i32),
     #[error("The command was killed by {0}")]
@@ -76,9 +80,18 @@ impl CtlExecutorWorker {
     fn run(&self, command: &str, context: &Context) -> Result<(), Failed> {
         let words = split(command)?;
         let (program, arguments) = words.split_first().ok_or(SplitError::Empty)?;
-        let not_started = |source| Failed::NotStarted { program: program.clone(), source };
-        let (output, input) = io::pipe().map_err(not_started)?;
         let path: PathBuf = if program.contains('/') { self.folder.join(program) } else { program.into() };
+        let not_started = |source: io::Error| {
+            let program = program.clone();
+            // Of a script that is there, its interpreter is not.
+            let is_there = program.contains('/') && path.exists();
+            if source.kind() == io::ErrorKind::NotFound && !is_there {
+                Failed::NotFound { program, source }
+            } else {
+                Failed::NotStarted { program, source }
+            }
+        };
+        let (output, input) = io::pipe().map_err(not_started)?;
         let variables = env::vars_os().filter(|(name, _)| name != "ASYNCTASK_FD").collect();
         let argv: Vec<&OsStr> = [path.as_os_str()].into_iter().chain(arguments.iter().map(OsStr::new)).collect();
         let mut command = Command::new(&path);
@@ -99,13 +112,17 @@ impl CtlExecutorWorker {
         });
         let status = child.wait().map_err(not_started)?;
         let _ = all_read.recv_timeout(LAST_OUTPUT);
-        judge(status)
+        judge(program, status)
     }
 }
 
-fn judge(status: ExitStatus) -> Result<(), Failed> {
+/// That of a program that is not there is no failed start, as it is where a program is the worker: this worker was started.
+fn judge(program: &str, status: ExitStatus) -> Result<(), Failed> {
+    let not_executed = |code, what| Err(Failed::NotExecuted { program: program.to_owned(), code, what });
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
+        (Some(code @ 126), _) => not_executed(code, "could not be executed"),
+        (Some(code @ 127), _) => not_executed(code, "was not found"),
         (Some(code), _) => Err(Failed::Code(code)),
         (None, signal) => {
             let number = signal.unwrap_or_default();
