@@ -161,7 +161,9 @@ impl App {
     }
 
     /// Does the tasks of a queue in this process until nothing is left in it, and gives the number of those that
-    /// were done. Without a `kind`: the one that is configured for the queue. See [`drain`].
+    /// were done. Without a `kind`: the one that is configured for the queue. See [`drain`]. Where tasks come from
+    /// RabbitMQ, a program that has had threads before calls [`enlarge`](crate::process::stacks::enlarge) at the
+    /// beginning of its `main`.
     ///
     /// # Errors
     /// [`drain::Error`]; the first error of a task ends the drain.

@@ -8,6 +8,7 @@
 //! Not for a thread that runs futures.
 
 mod settle;
+mod start;
 
 use std::{
     hash::{BuildHasher, Hasher},
@@ -181,8 +182,7 @@ impl Drain {
         let mut settings = configured(config, |configured| configured.name == queue)
             .map_or_else(|| Queue::new(queue, kind), Queue::clone);
         kind.clone_into(&mut settings.kind);
-        let worker =
-            Foreground::start(kind, code, level).map_err(|source| Error::Start { kind: kind.to_owned(), source })?;
+        let worker = start::worker(kind, code, level, &config.transport)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (sender, events) = mpsc::unbounded_channel();
         Ok(Self {

@@ -50,7 +50,7 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
         Err(error) => return refused(&error),
     };
     // Before the first thread: what a broker delivers is not ours to choose.
-    crate::process::stacks::enlarge();
+    let _ = crate::process::stacks::enlarge();
     crate::process::raised::ignore_file_size_signal();
     let done = match cli.verb {
         Verb::Workers(verb) => workers::run(app, &cli.global, &verb),
