@@ -24,7 +24,7 @@ use crate::{
     app::{App, WORKER},
     clock::Clock,
     config::{self, Config, Mode, Queue, Sources, Target, parse_duration},
-    control::server::{self, Socket},
+    control::socket::{self, Socket},
     error::{Code, Error},
     junit::{End, Report},
     logging::{Format, Level, Logger},
@@ -205,7 +205,7 @@ fn control(config: &Config, verb: &Workers, logger: &Logger) -> Result<Option<So
     let Some(place) = super::control::place(config, verb.socket.as_ref()) else { return Ok(None) };
     match Socket::bind(&place) {
         Ok(socket) => Ok(Some(socket)),
-        Err(error @ server::Error::Taken(_)) => Err(Error::new(Code::Taken, error.to_string()).hint(
+        Err(error @ socket::Error::Taken { .. }) => Err(Error::new(Code::Taken, error.to_string()).hint(
             "stop that one, or give this one a socket of its own with --socket PATH, or none with --socket none",
         )),
         Err(error) if place.asked_for => Err(Error::new(Code::Taken, error.to_string())),

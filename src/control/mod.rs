@@ -5,7 +5,10 @@
 //! is served by a task of its own, and the master's loop sees only whole, checked commands.
 
 pub mod client;
+mod lock;
+pub mod presence;
 pub mod server;
+pub mod socket;
 pub mod types;
 
 use std::{

@@ -66,10 +66,7 @@ use self::{
 pub use crate::logging::MASTER;
 use crate::{
     clock::{Clock, Instant, Now},
-    control::{
-        server::{Asked, Socket},
-        types::Command,
-    },
+    control::{presence, server::Asked, socket::Socket, types::Command},
     error::{Code, Error},
     junit,
     logging::{About, Level, Logger},
@@ -195,7 +192,12 @@ pub fn run_on(
         let (asking, asked) = mpsc::unbounded_channel();
         let control = run.control.take();
         if let Some(socket) = &control {
-            socket.serve(asking.clone()).map_err(|error| internal("cannot watch the control socket", error))?;
+            let log = logger.clone();
+            let told = move |told: presence::Told| {
+                let (level, text) = told.line();
+                log.line(level, MASTER, &text);
+            };
+            socket.serve(asking.clone(), told).map_err(|error| internal("cannot watch the control socket", error))?;
         }
         let (questions, questioned) = mpsc::unbounded_channel();
         let ends = metrics::Master { questions, commands: asking };

@@ -12,12 +12,13 @@
 use std::{
     io::{self, PipeReader},
     os::{
-        fd::{AsRawFd, RawFd},
+        fd::{AsFd, AsRawFd, RawFd},
         unix::net::UnixStream,
     },
     sync::Arc,
 };
 
+use nix::sys::inotify::Inotify;
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Tells when a descriptor can be read. Drop it with what it was made from: it keeps the descriptor open.
@@ -34,6 +35,11 @@ impl Watch {
 
     pub(super) fn pipe(pipe: &Arc<PipeReader>) -> io::Result<Self> {
         Self::register(Held::Pipe(Arc::clone(pipe)), Interest::READABLE)
+    }
+
+    /// Tells of the files that are watched with it.
+    pub(crate) fn inotify(inotify: &Arc<Inotify>) -> io::Result<Self> {
+        Self::register(Held::Inotify(Arc::clone(inotify)), Interest::READABLE)
     }
 
     fn register(held: Held, interest: Interest) -> io::Result<Self> {
@@ -71,6 +77,7 @@ impl Room {
 enum Held {
     Socket(Arc<UnixStream>),
     Pipe(Arc<PipeReader>),
+    Inotify(Arc<Inotify>),
 }
 
 impl AsRawFd for Held {
@@ -78,6 +85,7 @@ impl AsRawFd for Held {
         match self {
             Self::Socket(socket) => socket.as_raw_fd(),
             Self::Pipe(pipe) => pipe.as_raw_fd(),
+            Self::Inotify(inotify) => inotify.as_fd().as_raw_fd(),
         }
     }
 }
