@@ -144,7 +144,7 @@ impl App {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn settings(&self, files: Vec<PathBuf>) -> Result<Config, Problems> {
-        let cwd = env::current_dir().unwrap_or_default();
+        let cwd = config::current().unwrap_or_default();
         config::load(&self.sources(files, Vec::new(), cwd))
     }
 

@@ -28,7 +28,8 @@ pub(super) fn run(app: &App, global: &Global, verb: &CheckWorker) -> Result<Code
     let within = duration("--within", &verb.within)?;
     let payload = verb.payload.as_deref().map(payload).transpose()?;
     let internal = |error: std::io::Error| Error::new(Code::Internal, format!("cannot play the master: {error}"));
-    let folder = std::env::current_dir().map_err(internal)?;
+    // Without a name it is still the one that the program is to run in.
+    let folder = crate::config::current().unwrap_or_else(|_| ".".into());
     reserve_frame_fd().map_err(internal)?;
     let environment = Environment {
         queue: checks::QUEUE.to_owned(),

@@ -152,12 +152,12 @@ fn complain(text: &str) {
 
 /// Reads and checks the settings.
 fn load(app: &App, global: &Global) -> Result<Config, Error> {
-    crate::config::load(&sources(app, global)?).map_err(|problems| invalid(&problems.to_string()))
+    crate::config::load(&sources(app, global)).map_err(|problems| invalid(&problems.to_string()))
 }
 
 /// [`load`] for what fires or shows schedules.
 fn load_to_fire(app: &App, global: &Global) -> Result<Config, Error> {
-    crate::config::load_to_fire(&sources(app, global)?).map_err(|problems| invalid(&problems.to_string()))
+    crate::config::load_to_fire(&sources(app, global)).map_err(|problems| invalid(&problems.to_string()))
 }
 
 /// [`load`] for what deals with tasks of other processes.
@@ -177,10 +177,10 @@ fn invalid(problems: &str) -> Error {
     Error::new(Code::Config, problems.strip_prefix("error: ").unwrap_or(problems))
 }
 
-fn sources(app: &App, global: &Global) -> Result<Sources, Error> {
-    let cwd = std::env::current_dir()
-        .map_err(|error| Error::new(Code::Config, format!("cannot tell the current folder: {error}")))?;
-    Ok(app.sources(global.config.clone(), global.set.clone(), cwd))
+fn sources(app: &App, global: &Global) -> Sources {
+    // One that was removed matters to what is relative to it, and is told there.
+    let cwd = crate::config::current().unwrap_or_default();
+    app.sources(global.config.clone(), global.set.clone(), cwd)
 }
 
 /// The level of the log: the option, else `$LOG_LEVEL`, else info.

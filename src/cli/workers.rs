@@ -219,7 +219,7 @@ fn control(config: &Config, verb: &Workers, logger: &Logger) -> Result<Option<So
 /// How a running master reads its settings again: from the same files, options and environment, with the same options of
 /// this run.
 fn reader(app: &App, global: &Global, verb: &Workers, config: &Config, level: Level) -> Result<Reader, Error> {
-    let sources = Sources { at_once: true, ..super::sources(app, global)? };
+    let sources = Sources { at_once: true, ..super::sources(app, global) };
     let (queues, processes, scheduler) = (verb.queues.clone(), verb.processes, verb.scheduler);
     let before = config.clone();
     Ok(Reader::new(move || {

@@ -12,7 +12,7 @@ use std::{net::SocketAddr, time::Duration};
 pub(super) use self::schedules::is_id as is_schedule_id;
 
 use super::{
-    Backoff, Config, Supervisor,
+    Backoff, Config, Origin, Supervisor, current,
     file::{Sources, Typed},
     node::Entry,
     reader::{Item, Section, check_longest},
@@ -48,6 +48,10 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
     let top = Section { report, path: String::new(), entries: &ours }.only(TOP);
     let application = application(&top).unwrap_or_else(|| sources.application.clone());
     let uri = transport::read(&top).unwrap_or_else(|| Uri::Sqlite(typed.folder.join("asynctask.db")));
+    if typed.folder.as_os_str().is_empty() && top.get("transport").is_none() {
+        let what = "sqlite:asynctask.db, which is meant without one, ".to_owned() + current::UNKNOWN;
+        report.add_outside(Origin::Option("transport".to_owned()), what, current::elsewhere());
+    }
     let kinds = kinds::read(&top, &sources.rust_kinds);
     let known = kinds::Known::new(&sources.rust_kinds, &kinds);
     let (mut queues, disabled) = queues::read(&top, &known, &uri);
@@ -64,7 +68,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
     let control = top.section("control", &["socket"]);
     let control_socket = control.get("socket").and_then(|item| {
         let path = item.text()?;
-        Some(if path == "none" { path.into() } else { item.folder().join(path) })
+        Some(if path == "none" { path.into() } else { item.path(path) })
     });
     let declare = top.get("declare").and_then(|item| item.choice(&[("create", false), ("passive", true)]));
     Config {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    current::{UNKNOWN, elsewhere},
     index::{self, Position},
     node::{Builder, Entry, Node, Value, segment},
     problem::Origin,
@@ -38,7 +39,7 @@ pub struct Sources {
     pub rust_kinds: Vec<String>,
     /// The environment, for `$ASYNCTASK_CONFIG` and `${NAME}`.
     pub env: BTreeMap<OsString, OsString>,
-    /// The current directory, absolute.
+    /// The current directory, absolute; empty where there is none, and then nothing may be relative to it.
     pub cwd: PathBuf,
     /// Name of the application if the settings give none: the program's name.
     pub application: String,
@@ -69,7 +70,7 @@ impl Sources {
     pub fn of_process(application: &str) -> std::io::Result<Self> {
         Ok(Self {
             env: std::env::vars_os().collect(),
-            cwd: std::env::current_dir()?,
+            cwd: super::current()?,
             application: application.to_owned(),
             ..Self::default()
         })
@@ -84,7 +85,12 @@ impl Sources {
                 absolute.parent().unwrap_or(&self.cwd).clone_into(&mut typed.folder);
             }
             typed.files.push(absolute.clone());
-            match read_bounded(&absolute, self.at_once) {
+            let (text, hint) = if absolute.is_absolute() {
+                (read_bounded(&absolute, self.at_once), None)
+            } else {
+                (Err(UNKNOWN.to_owned()), elsewhere())
+            };
+            match text {
                 Ok(text) => {
                     let folder = absolute.parent().unwrap_or(&self.cwd).to_owned();
                     let layer = report.layer(LayerName::File { path, text: text.clone() }, folder);
@@ -95,7 +101,7 @@ impl Sources {
                         Some(variable) => Origin::Option(format!("${variable}: {}", path.display())),
                         None => Origin::File { path, position: None },
                     };
-                    report.add_outside(origin, what, None);
+                    report.add_outside(origin, what, hint);
                 }
             }
         }
@@ -116,7 +122,8 @@ impl Sources {
             return vec![(path.into(), Some("ASYNCTASK_CONFIG"))];
         }
         let default = PathBuf::from("asynctask.yaml");
-        if self.cwd.join(&default).exists() { vec![(default, None)] } else { Vec::new() }
+        // Nothing is left in a folder that was removed.
+        if self.cwd.is_absolute() && self.cwd.join(&default).exists() { vec![(default, None)] } else { Vec::new() }
     }
 
     fn document(&self, text: &str, layer: usize, report: &Report) -> Vec<Entry> {

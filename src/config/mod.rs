@@ -13,6 +13,7 @@
 
 mod behind;
 mod check;
+mod current;
 mod file;
 mod index;
 mod json;
@@ -31,7 +32,7 @@ mod zone;
 
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-pub(crate) use self::nearest::nearest;
+pub(crate) use self::{current::current, nearest::nearest};
 pub use self::{
     file::Sources,
     index::Position,

@@ -120,7 +120,10 @@ fn command(item: &Item<'_>) -> Command {
     if let Some(cwd) = section.get("cwd")
         && let Some(path) = cwd.text()
     {
-        folder = cwd.folder().join(path);
+        folder = cwd.path(path);
+    } else if folder.as_os_str().is_empty() && !argv.is_empty() {
+        let hint = "cwd: names a folder".to_owned();
+        item.key_problem("would run in the current folder, which was removed", Some(hint));
     }
     let terms = terms::read(&section, mode);
     Command { argv, folder, mode, accepts: accepts.unwrap_or(default), env: environment(&section), terms }

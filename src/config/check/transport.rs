@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::super::{
+    current,
     file::Sources,
     node::{Node, Value},
     reader::{Item, Section},
@@ -49,6 +50,11 @@ fn uri(item: &Item<'_>) -> Option<Uri> {
 fn address(item: &Item<'_>) -> Option<Uri> {
     let text = item.text()?;
     let uri = told(item, Uri::parse(text, item.folder()));
+    if let Some(Uri::Sqlite(path)) = &uri
+        && path.is_relative()
+    {
+        item.problem(current::UNKNOWN, current::elsewhere());
+    }
     if uri.is_some() && text.contains('@') {
         item.report.hide_password(text);
     } else if uri.is_none() {
@@ -90,7 +96,7 @@ fn tls(top: &Section<'_>) -> Tls {
 
 /// A file that is there and holds what it should.
 fn file<T>(item: &Item<'_>, read: impl Fn(&std::path::Path) -> Result<T, String>) -> Option<PathBuf> {
-    let path = item.folder().join(item.text()?);
+    let path = item.path(item.text()?);
     match read(&path) {
         Ok(_) => Some(path),
         Err(cause) => {
