@@ -50,6 +50,7 @@ pub mod master;
 pub mod metrics;
 pub mod outcome;
 pub mod payload;
+mod owners;
 pub mod process;
 pub mod properties;
 pub mod retry;

@@ -11,11 +11,15 @@ use std::{
         },
     },
     path::Path,
+    time::Duration,
 };
 
 use nix::{
     errno::Errno,
-    sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr},
+    sys::{
+        socket::{self, AddressFamily, SockFlag, SockType, UnixAddr},
+        time::{TimeVal, TimeValLike},
+    },
 };
 
 /// An address has 108 bytes, the last of them zero (`unix(7)`).
@@ -59,6 +63,48 @@ pub(crate) fn is_listened_at(path: &Path) -> io::Result<bool> {
 }
 
 /// A connection to whoever listens at `path`.
-pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
-    shortened(path, |path| UnixStream::connect(path))
+///
+/// # Errors
+/// What the operating system said; of the kind [`WouldBlock`](io::ErrorKind::WouldBlock) where as many connections wait as
+/// may, and none was accepted for all of `limit`.
+pub(crate) fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    shortened(path, |path| {
+        let socket = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        // A connect waits as long as a send does (`unix(7)`).
+        socket::setsockopt(&socket, socket::sockopt::SendTimeout, &TimeVal::milliseconds(limit.as_millis() as i64))?;
+        let address = UnixAddr::new(path)?;
+        loop {
+            match socket::connect(socket.as_raw_fd(), &address) {
+                Err(Errno::EINTR) => {}
+                connected => return connected.map(|()| socket.into()).map_err(io::Error::from),
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_accepts_nobody_is_waited_for_in_bounded_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let busy = bind(&path).unwrap();
+        socket::listen(&busy, socket::Backlog::new(1).unwrap()).unwrap();
+        let limit = Duration::from_millis(50);
+        let mut waiting = Vec::new();
+        let error = loop {
+            match connect(&path, limit) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+        assert!(!waiting.is_empty());
+        drop(busy.accept().unwrap());
+        connect(&path, limit).unwrap();
+        drop(busy);
+        assert_eq!(connect(&path, limit).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
 }

@@ -5,6 +5,8 @@ mod support;
 #[path = "commands/zones.rs"]
 mod zones;
 
+#[path = "commands/denied.rs"]
+mod denied;
 #[path = "commands/folder.rs"]
 mod folder;
 #[path = "commands/submit.rs"]

@@ -270,6 +270,22 @@ fn the_score_of_a_kind_for_the_out_of_memory_killer_is_its_own() {
 }
 
 #[test]
+fn a_payload_file_that_cannot_be_written_is_named() {
+    let demo = sh(", input: file", "cat $1");
+    demo.submit("foo", "1");
+    let away = demo.folder.path().join("away");
+    let mut command = demo.command(&["workers"]);
+    command.env("TMPDIR", &away);
+    let mut master = demo.follow(command);
+    let line = master.expect("could not be started: ");
+    let what = format!("cannot write the payload file in {} (input: file): No such file or directory", away.display());
+    assert!(line.contains(&what), "{line}");
+    master.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(master.wait().0, 0);
+    assert!(demo.dead_letters("foo").is_empty(), "it was not begun");
+}
+
+#[test]
 fn a_payload_in_a_file_is_the_last_argument_and_gone_afterwards() {
     let script = "echo file $1 $(stat -c %a \"$1\") $(cat \"$1\"); wc -c; echo $# arguments";
     let run = drained(&sh(", input: file", script));

@@ -116,6 +116,15 @@ pub(super) fn done(path: &std::path::Path, command: &Command) -> Result<Value, E
         Ok(Answer::Invalid { problems }) => Err(super::invalid(&problems)),
         Err(error @ client::Error::NoMaster { .. }) => Err(Error::new(Code::NoMaster, error.to_string())
             .hint("is `asynctask workers` running with the same configuration file?")),
+        // It may well be there and at work.
+        Err(error @ client::Error::Denied { .. }) => {
+            let user = match &error {
+                client::Error::Denied { owner: Some(owner), .. } => format!("sudo -u {owner} …, or "),
+                _ => String::new(),
+            };
+            let hint = format!("ask as the master's user: {user}as root");
+            Err(Error::new(Code::Refused, error.to_string()).hint(hint))
+        }
         Err(error @ client::Error::Unreadable { .. }) => Err(Error::new(Code::NoMaster, error.to_string())),
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::types::{Answer, Command};
+use crate::owners;
 
 /// How long a master may take to answer. It answers at once unless its transport hangs.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -23,6 +24,16 @@ pub enum Error {
         /// What the operating system said.
         cause: String,
     },
+    /// There is a socket, and it is not for this user.
+    #[error("cannot talk to the master at {path}: {cause}")]
+    Denied {
+        /// The socket.
+        path: PathBuf,
+        /// Whose it is.
+        cause: String,
+        /// The user whose it is, by name, where that can be told.
+        owner: Option<String>,
+    },
     /// The answer cannot be read.
     #[error("the master at {path} gave no usable answer: {cause}")]
     Unreadable {
@@ -36,8 +47,13 @@ pub enum Error {
 /// Asks the master at `path` and waits for its answer.
 pub fn ask(path: &Path, command: &Command) -> Result<Answer, Error> {
     let unreadable = |cause: String| Error::Unreadable { path: path.to_owned(), cause };
-    let mut stream = crate::sockets::connect(path)
-        .map_err(|error| Error::NoMaster { path: path.to_owned(), cause: error.to_string() })?;
+    let mut stream = crate::sockets::connect(path, PATIENCE).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => unreadable(format!("it has accepted no connection for {} s", PATIENCE.as_secs())),
+        ErrorKind::PermissionDenied => {
+            Error::Denied { path: path.to_owned(), cause: owners::denied(path), owner: owners::name(path) }
+        }
+        _ => Error::NoMaster { path: path.to_owned(), cause: error.to_string() },
+    })?;
     let line = exchange(&mut stream, command).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => unreadable(format!("none within {} s", PATIENCE.as_secs())),
         _ => unreadable(error.to_string()),

@@ -46,7 +46,7 @@ impl PayloadFile {
     pub fn write(payload: &[u8], terms: &Terms) -> io::Result<Self> {
         let place = place(terms)?;
         write(payload, &place, owner(terms)).map_err(|error| {
-            let text = format!("cannot write its payload into a file in {}: {error}", place.display());
+            let text = format!("cannot write the payload file in {} (input: file): {error}", place.display());
             io::Error::new(error.kind(), text)
         })
     }

@@ -339,13 +339,13 @@ impl Actor {
     /// A write failed; what may pass is tried again after a pause.
     pub(super) fn failed(&mut self, error: &rusqlite::Error) {
         if !may_pass(error) {
-            return self.refuse(file_error(&self.path, cause(error)));
+            return self.refuse(file_error(&self.path, cause(&self.path, error)));
         }
         let now = self.clock.now().at;
         let pause = if let Some(trouble) = &self.trouble {
             (trouble.pause * 2).min(PAUSES.1)
         } else {
-            let stalled = file_error(&self.path, cause(error));
+            let stalled = file_error(&self.path, cause(&self.path, error));
             self.tell(Event::Warning(format!("{stalled}; what must be stored is kept and tried again")));
             self.tell(Event::Stalled(stalled));
             PAUSES.0

@@ -85,7 +85,7 @@ impl Actor {
     fn error(&self, fault: Fault) -> Error {
         match fault {
             Fault::Final(error) => error,
-            Fault::Sqlite(error) => file_error(&self.path, cause(&error)),
+            Fault::Sqlite(error) => file_error(&self.path, cause(&self.path, &error)),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    access,
     actor::Actor,
     housekeeping::quick_check,
     master::Master,
@@ -44,8 +45,10 @@ impl Actor {
     pub(super) fn open_masters(&mut self) -> Result<&Masters, Fault> {
         let masters = match self.masters.take() {
             Some(masters) => masters,
-            None => Masters::open(&self.path)
-                .map_err(|error| Fault::Final(file_error(&owner::beside(&self.path, "masters"), error.to_string())))?,
+            None => Masters::open(&self.path).map_err(|error| {
+                let masters = owner::beside(&self.path, "masters");
+                Fault::Final(file_error(&masters, access::explained(&masters, &error)))
+            })?,
         };
         Ok(self.masters.insert(masters))
     }

@@ -16,6 +16,7 @@
 //!
 //! A transport that is dropped without a [`Request::Close`] has died: its deliveries go back counted.
 
+mod access;
 mod actor;
 mod answers;
 mod attach;

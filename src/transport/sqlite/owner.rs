@@ -11,9 +11,9 @@
 //! close-on-exec, so no worker inherits a lock.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -24,7 +24,7 @@ use nix::{
 };
 use rusqlite::{Connection, params};
 
-use super::keys;
+use super::{access, keys};
 use crate::clock::Timestamp;
 
 /// Leases of schedulers lie above all owner numbers.
@@ -61,10 +61,8 @@ fn number(path: &Path) -> Option<(u64, u64)> {
 impl Masters {
     /// Opens the file beside the database at `path`. It stays empty: only its bytes' locks count.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        // std opens with O_CLOEXEC.
-        let path = beside(path, "masters");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-        Ok(Self { file, identity: Identity::of(path) })
+        let file = access::open_masters(path)?;
+        Ok(Self { file, identity: Identity::of(beside(path, "masters")) })
     }
 
     /// The file, to see whether it stays.

@@ -147,7 +147,7 @@ fn serve(path: &Path, shared: &Shared, asked: &mpsc::Receiver<Question>) {
                     continue;
                 }
                 Err(Fault::Sqlite(error)) => {
-                    question.answer(Err(file_error(path, cause(&error))));
+                    question.answer(Err(file_error(path, cause(path, &error))));
                     continue;
                 }
             }

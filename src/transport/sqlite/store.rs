@@ -8,8 +8,6 @@
 
 use std::{
     collections::HashMap,
-    fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -18,7 +16,7 @@ use std::{
 use nix::sys::statfs::statfs;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::{busy::Patience, owner::Identity, schema};
+use super::{access, busy::Patience, owner::Identity, schema};
 use crate::transport::Error;
 
 /// 3.51.3 mends a fault by which several writers of a WAL could corrupt it.
@@ -50,17 +48,10 @@ impl Store {
         // Between making the file and closing it again no other thread may open it; see the module's page.
         static MAKING: Mutex<()> = Mutex::new(());
         let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        refuse_network(folder).map_err(|cause| Fault::Final(file_error(path, cause)))?;
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(Fault::Final(file_error(path, format!("it cannot be made: {error}"))));
-            }
-            _ => {}
-        }
+        refuse_network(access::folder(path)).map_err(|cause| Fault::Final(file_error(path, cause)))?;
+        access::make(path).map_err(|error| {
+            Fault::Final(file_error(path, format!("it cannot be made: {}", access::explained(path, &error))))
+        })?;
         drop(making);
         // Under one name for all, whatever links lead to it: the files beside it must be the same for all.
         let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -74,7 +65,7 @@ impl Store {
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.len() == 0 => return Ok(None),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Fault::Final(file_error(path, error.to_string()))),
+            Err(error) => return Err(Fault::Final(file_error(path, access::explained(path, &error)))),
             Ok(_) => {}
         }
         Self::create(path, patience).map(Some)
@@ -153,7 +144,7 @@ impl Store {
 
     /// What went wrong, with the file's name.
     pub(super) fn error(&self, error: &rusqlite::Error) -> Error {
-        file_error(&self.file.path, cause(error))
+        file_error(&self.file.path, cause(&self.file.path, error))
     }
 }
 
@@ -200,8 +191,13 @@ pub(super) fn may_be_committed(error: &rusqlite::Error) -> bool {
     matches!(code, Some(SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC))
 }
 
-/// An error in words.
-pub(super) fn cause(error: &rusqlite::Error) -> String {
+/// An error in words, of the database at `path`.
+pub(super) fn cause(path: &Path, error: &rusqlite::Error) -> String {
+    if let Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) = error.sqlite_error_code()
+        && let Some(denied) = access::denied(path)
+    {
+        return denied;
+    }
     let text = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another program keeps it locked",
         Some(ErrorCode::DiskFull) => "the disk is full",
