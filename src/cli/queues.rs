@@ -114,7 +114,9 @@ fn list(config: &Config, as_json: bool) -> Result<Code, Error> {
     if as_json {
         let object: Map<_, _> = rows
             .map(|((kind, queue), depth)| {
-                let (ready, delayed, in_hand, failed) = (depth.ready, depth.delayed, depth.in_hand, depth.failed);
+                let known = |count: u64| (!depth.unknown).then_some(count);
+                let [ready, delayed, in_hand, failed] =
+                    [depth.ready, depth.delayed, depth.in_hand, depth.failed].map(known);
                 let mut row =
                     json!({ "kind": kind, "ready": ready, "delayed": delayed, "in_hand": in_hand, "failed": failed });
                 if depth.failed_shared {
@@ -127,7 +129,9 @@ fn list(config: &Config, as_json: bool) -> Result<Code, Error> {
     } else {
         let cells = |((kind, queue), depth): (&(Option<&str>, DeadQueue), &Depth)| {
             let mut counts = [depth.ready, depth.delayed, depth.in_hand, depth.failed].map(|count| count.to_string());
-            if depth.failed_shared {
+            if depth.unknown {
+                counts.fill("-".to_owned());
+            } else if depth.failed_shared {
                 counts[3] = format!("{} in {}", counts[3], queue.name);
             }
             [vec![queue.queue.clone(), kind.unwrap_or("-").to_owned()], counts.to_vec()].concat()

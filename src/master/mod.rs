@@ -376,6 +376,10 @@ impl Shell {
             finished.left.push(LEFT_UNKNOWN.to_owned());
         }
         for (name, depth) in names.iter().zip(&depths) {
+            if depth.unknown {
+                finished.left.push(format!("what is left in queue {name} is unknown: the broker does not tell"));
+                continue;
+            }
             let (ready, delayed) = (depth.ready, depth.delayed);
             // What ended and could not be stored is still in hand, where the transport sees that.
             let in_hand = match depth.in_hand {

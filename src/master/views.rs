@@ -188,7 +188,7 @@ fn with_depths(status: &Value, names: &[String], depths: &[Depth]) -> Value {
     let mut status = status.clone();
     for (position, name) in names.iter().enumerate() {
         let queue = &mut status["queues"][name];
-        let depth = depths.get(position);
+        let depth = depths.get(position).filter(|depth| !depth.unknown);
         queue["ready"] = depth.map(|depth| depth.ready).into();
         queue["delayed"] = depth.map(|depth| depth.delayed).into();
         queue["failed"] = depth.map(|depth| depth.failed).into();

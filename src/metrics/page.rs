@@ -159,7 +159,7 @@ impl Page {
         let mut family = family(encoder, "asynctask_queue_depth", help, None, MetricType::Gauge)?;
         let mut counted = BTreeSet::new();
         for queue in queues {
-            let Some(depth) = self.depths.get(&queue.name) else { continue };
+            let Some(depth) = self.depths.get(&queue.name).filter(|depth| !depth.unknown) else { continue };
             // One that several queues share is counted once, at the first of them.
             let failed = (!depth.failed_shared || counted.insert(&queue.dead.name)).then_some(("failed", depth.failed));
             let in_hand = self.reading.sees_all_hands.then_some(("in_hand", depth.in_hand));

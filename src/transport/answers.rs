@@ -15,6 +15,8 @@ pub struct Depth {
     pub failed: u64,
     /// They are those of all queues with this dead-letter queue: which came from where is only seen by looking at each.
     pub failed_shared: bool,
+    /// The broker does not tell what lies in this queue, or behind it: the counts mean nothing.
+    pub unknown: bool,
 }
 
 /// What is remembered of an application's schedules.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    ends_with, started, status,
+    ends_with, failed_with, started, status,
     support::{Demo, Place, broker, foreign::Foreign, http::Site, log::until},
     told,
 };
@@ -45,6 +45,37 @@ fn a_dead_letter_queue_that_takes_nothing_is_shown_until_it_does() {
     told(&demo, &["stop"]);
     let log = ends_with(master, 0);
     assert_eq!(log.matches("that have ended are stuck").count(), 1, "{log}");
+}
+
+#[test]
+fn the_counts_of_a_queue_that_is_refused_are_unknown_and_those_of_others_are_not() {
+    let Some(broker) = broker::shared() else { return };
+    let demo = Demo::new(&Place::Amqp(broker.fresh_vhost()));
+    let foreign = Foreign::connect(&demo.uri);
+    foreign.declare_exclusive("theirs");
+    let mut master = started(&demo, "workers: { foo: demo_quiet_worker, theirs: demo_quiet_worker }\n");
+    master.expect("Queue theirs is unavailable");
+    told(&demo, &["pause", "foo"]);
+    demo.submit("foo", "1");
+    let count = |queue: &Value| ["ready", "delayed", "failed"].map(|name| queue[name].as_u64());
+    until("the task is not counted", || count(&status(&demo)["queues"]["foo"]) == [Some(1), Some(0), Some(0)]);
+    assert_eq!(count(&status(&demo)["queues"]["theirs"]), [None; 3]);
+    let queues = demo.json(&["queues", "--json"]);
+    assert_eq!([count(&queues["foo"]), count(&queues["theirs"])], [[Some(1), Some(0), Some(0)], [None; 3]]);
+    let table = demo.run(&["queues"]).stdout;
+    let row = |name: &str| table.lines().find(|line| line.trim_start().starts_with(name)).expect("a row").to_owned();
+    let cells = |name: &str| row(name).split_whitespace().skip(2).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(
+        (cells("foo"), cells("theirs")),
+        (vec!["1".to_owned(), "0".into(), "0".into(), "0".into()], vec!["-".into(); 4])
+    );
+    // Alone it says why.
+    let ran = demo.run(&["queues", "--set", "workers.foo=null"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    failed_with(&ran, "queue \"theirs\" cannot be had");
+    told(&demo, &["stop"]);
+    let log = ends_with(master, 0);
+    assert!(!log.contains("was lost"), "{log}");
 }
 
 #[test]

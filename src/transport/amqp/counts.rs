@@ -90,8 +90,12 @@ impl Counting {
             let mut counter = Counter::new(&connection);
             let mut counts = Vec::with_capacity(queues.len());
             for queue in queues {
-                let ready = self.one(&mut counter, queue).await.map_err(|fault| (queue.clone(), fault))?;
-                counts.push(ready.unwrap_or(0));
+                counts.push(match self.one(&mut counter, queue).await {
+                    Ok(ready) => ready.unwrap_or(0),
+                    // That queue is unavailable, and says so itself.
+                    Err(Fault::Forbidden(_) | Fault::Refused(_)) => 0,
+                    Err(fault) => return Err((queue.clone(), fault)),
+                });
             }
             Ok(counts)
         };
@@ -99,7 +103,8 @@ impl Counting {
         self.counted(counted)
     }
 
-    /// Depths of queues. `everywhere`: with the steps that nobody here knows.
+    /// Depths of queues. `everywhere`: with the steps that nobody here knows. One that the broker refuses to tell of is unknown;
+    /// if it refuses them all, that is the error.
     pub(super) async fn depths(
         self: &Rc<Self>,
         session: &Session,
@@ -115,6 +120,14 @@ impl Counting {
             let counted = count.all(some).await;
             all.extend(self.counted(counted)?);
         }
+        if let Some((queue, _)) = queues.iter().zip(&all).next()
+            && all.iter().all(Result::is_err)
+            && let Err(fault) = all.swap_remove(0)
+        {
+            return Err(self.address.fault(&queue.queue, fault));
+        }
+        let depth = |counted: Result<Depth, Fault>| counted.unwrap_or(Depth { unknown: true, ..Depth::default() });
+        let mut all: Vec<Depth> = all.into_iter().map(depth).collect();
         let mut users: HashMap<&str, u32> = HashMap::new();
         for queue in queues {
             *users.entry(&queue.name).or_default() += 1;
@@ -184,9 +197,10 @@ impl Counting {
 
     /// Messages ready in one queue; `None`: it is absent.
     async fn one(&self, counter: &mut Counter<'_>, queue: &str) -> Result<Option<u64>, Fault> {
-        let ready = counter.ready(queue).await?;
-        self.absent.set(self.absent.get() + usize::from(ready.is_none()));
-        Ok(ready)
+        let ready = counter.ready(queue).await;
+        // What is refused closes the channel, too.
+        self.absent.set(self.absent.get() + usize::from(!matches!(ready, Ok(Some(_)))));
+        ready
     }
 }
 
@@ -197,21 +211,26 @@ async fn hang_up(connection: Option<Rc<Connection>>, limit: Duration) {
 }
 
 impl Count<'_> {
-    /// Several at a time.
-    async fn all(&self, queues: &[DeadQueue]) -> Result<Vec<Depth>, (String, Fault)> {
+    /// Several at a time. Of one that the broker refuses to tell of, why.
+    async fn all(&self, queues: &[DeadQueue]) -> Result<Vec<Result<Depth, Fault>>, (String, Fault)> {
         let next = Cell::new(0);
         let lane = async || {
             let mut counter = Counter::new(self.connection);
             let mut found = Vec::new();
             while let Some(queue) = queues.get(next.get()) {
                 let position = next.replace(next.get() + 1);
-                let depth = self.depth(&mut counter, queue).await.map_err(|fault| (queue.queue.clone(), fault))?;
+                let depth = match self.depth(&mut counter, queue).await {
+                    Err(fault @ (Fault::Absent(_) | Fault::Late(_) | Fault::Broken(_))) => {
+                        return Err((queue.queue.clone(), fault));
+                    }
+                    counted => counted,
+                };
                 found.push((position, depth));
             }
             Ok::<_, (String, Fault)>(found)
         };
         let lanes = try_join_all((0..LANES.min(queues.len())).map(|_| lane())).await?;
-        let mut counted = lanes.concat();
+        let mut counted: Vec<_> = lanes.into_iter().flatten().collect();
         counted.sort_unstable_by_key(|(position, _)| *position);
         Ok(counted.into_iter().map(|(_, depth)| depth).collect())
     }
@@ -228,6 +247,7 @@ impl Count<'_> {
             in_hand: 0,
             failed,
             failed_shared: false,
+            unknown: false,
         })
     }
 

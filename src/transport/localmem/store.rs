@@ -140,6 +140,7 @@ impl Store {
             failed_shared: false,
         }
     }
+            unknown: false,
 }
 
 impl Queue {

@@ -27,6 +27,7 @@ fn depth(connection: &Connection, now: Timestamp, queue: &str) -> rusqlite::Resu
                 in_hand: count(2)?,
                 failed: count(3)?,
                 failed_shared: false,
+                unknown: false,
             })
         })
 }
