@@ -160,7 +160,7 @@ fn the_settings_are_shown_as_they_are_meant() {
     }
     demo.uri = file;
     let check = demo.run(&["config", "check"]);
-    assert_eq!((check.code, check.stdout.as_str()), (0, "the configuration is right: 1 queues, 0 schedules\n"));
+    assert_eq!((check.code, check.stdout.as_str()), (0, "the configuration is right: 1 queue, 0 schedules\n"));
     assert_eq!(demo.json(&["config", "check", "--json"]), json!([]));
     assert_eq!(demo.files(), ["asynctask.yaml", "shown.yaml"]);
 }

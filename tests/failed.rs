@@ -92,6 +92,31 @@ fn a_dry_run_changes_nothing() {
 }
 
 #[test]
+fn a_dead_letter_is_shown_in_the_order_in_which_a_person_reads() {
+    on_each(|demo| {
+        let id = demo.submit("foo", r#"{"die":true}"#);
+        demo.workers(r#"{"foo": "demo_fragile_worker"}"#, &["--halt-when-empty"]);
+        let shown = demo.run(&["failed", "show", "foo", &id]).stdout;
+        // What belongs to a text of several lines is indented.
+        let names: Vec<&str> = shown.lines().filter(|line| !line.starts_with(' ')).collect();
+        let names: Vec<&str> = names.iter().map(|line| line.split(':').next().unwrap_or_default()).collect();
+        let first = ["payload", "id", "queue", "kind", "reason", "error", "exit", "oom", "output_tail", "attempts"];
+        let rest = ["first_failed_at", "failed_at", "host", "pid"];
+        let wanted: Vec<&str> = first.into_iter().chain(rest).filter(|name| names.contains(name)).collect();
+        assert_eq!(names[..wanted.len()], wanted, "{shown}");
+        let all = ["id", "queue", "kind", "reason", "error", "exit", "output_tail", "attempts", "failed_at", "pid"];
+        assert!(all.iter().all(|name| names.contains(name)), "{shown}");
+        // There is none of these; the object has them all the same.
+        for name in ["detail", "headers", "properties", "history"] {
+            assert!(!names.contains(&name), "{shown}");
+        }
+        assert!(shown.lines().all(|line| !line.ends_with(": -") && !line.ends_with(": ")), "{shown}");
+        let object = demo.json(&["failed", "show", "foo", &id, "--json"]);
+        assert_eq!((&object["detail"], &object["history"]), (&json!(""), &json!([])));
+    });
+}
+
+#[test]
 fn those_that_are_named_are_retried_and_the_unknown_are_named() {
     on_each(|demo| {
         six(demo);
@@ -226,7 +251,7 @@ fn a_queue_is_emptied_and_deleted() {
         demo.submit("foo", "1");
         let run = demo.run(&["queues", "delete", "foo", "--yes"]);
         assert_eq!(run.code, 0, "{run:?}");
-        assert!(run.stdout.starts_with("queue foo deleted: 1 tasks\nits 6 dead letters stay"), "{run:?}");
+        assert!(run.stdout.starts_with("queue foo deleted: 1 task\nits 6 dead letters stay"), "{run:?}");
         assert_eq!(demo.dead_letters("foo").len(), 6);
     });
 }

@@ -146,7 +146,7 @@ fn a_long_end_asks_for_more_time() {
     master.expect("Got payload");
     master.signal(Signal::SIGTERM);
     let (told, _) = hearing.until("STOPPING=1");
-    assert!(told.contains("1 tasks in hand"), "{told}");
+    assert!(told.contains("1 task in hand"), "{told}");
     // Before the five seconds after which it is due once more the task has not ended.
     let (again, before) = hearing.until("EXTEND_TIMEOUT_USEC=20000000");
     assert!(!again.contains("STOPPING") && before.is_empty(), "{before:?} {again}");

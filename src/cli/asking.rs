@@ -32,8 +32,8 @@ pub(super) struct Health {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
-    /// Wait until it is healthy, at most this long
-    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    /// Wait until it is healthy, at most this long; 30s where no time is given
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", allow_hyphen_values = true)]
     pub(super) wait: Option<String>,
     /// The master's control socket
     #[arg(long, value_name = "PATH")]

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     app::App,
+    counted::counted,
     error::{Code, Error},
 };
 
@@ -28,7 +29,8 @@ pub(super) fn run(app: &App, global: &Global, verb: &Config) -> Result<Code, Err
         Config::Check { json: false } => {
             let config = load_to_fire(app, global)?;
             let (queues, schedules) = (config.queues.len(), config.schedules.len());
-            print(&format!("the configuration is right: {queues} queues, {schedules} schedules\n"))?;
+            let (queues, schedules) = (counted(queues, "queue"), counted(schedules, "schedule"));
+            print(&format!("the configuration is right: {queues}, {schedules}\n"))?;
         }
         Config::Check { json: true } => match crate::config::load_to_fire(&sources(app, global)) {
             Ok(_) => print("[]\n")?,

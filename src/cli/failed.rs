@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use self::{
     chosen::Condition,
-    letter::{facts, row, whole},
+    letter::{in_order, row, whole},
 };
 use super::{
     args::{Failed, FailedList, FailedShow, Global},
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     app::App,
     config::Config,
+    counted::counted,
     error::{Code, Error},
     foreign,
     payload::Body,
@@ -117,12 +118,16 @@ fn show(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
     let payload = match Body::from(letter).json(false) {
         Ok(payload) => format!("payload: {}", foreign::line(&payload)),
         Err(_) => {
-            format!("payload ({} bytes): {}", letter.body.len(), String::from_utf8_lossy(&letter.body).escape_debug())
+            format!(
+                "payload ({}): {}",
+                counted(letter.body.len(), "byte"),
+                String::from_utf8_lossy(&letter.body).escape_debug()
+            )
         }
     };
     print(&format!("{payload}\n"))?;
-    let facts = facts(letter);
-    let facts = facts.as_object().into_iter().flatten().map(|(name, value)| {
+    let facts = in_order(letter);
+    let facts = facts.iter().map(|(name, value)| {
         let value = super::harmless(&cell(value));
         if !value.contains('\n') {
             return format!("{name}: {value}");

@@ -82,7 +82,7 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
 }
 
 fn parse(app: &App, arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let matches = command(app, arguments).try_get_matches_from(with_hyphens(arguments))?;
+    let matches = command(app, arguments).try_get_matches_from(with_times(with_hyphens(arguments)))?;
     Cli::from_arg_matches(&matches)
 }
 
@@ -114,6 +114,23 @@ fn with_hyphens(arguments: &[OsString]) -> Vec<OsString> {
         }
     };
     arguments.iter().map(respell).collect()
+}
+
+/// `health --wait` takes a time or none; what follows it is one unless it is an option. A time below zero is none, but meant
+/// as one.
+fn with_times(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.iter().any(|argument| argument == "health") {
+        let is_option = |argument: &OsString| {
+            let rest = argument.as_encoded_bytes().strip_prefix(b"-");
+            rest.and_then(|rest| rest.first()).is_some_and(|next| !next.is_ascii_digit() && *next != b'.')
+        };
+        for at in 1..arguments.len() {
+            if arguments[at - 1] == "--wait" && is_option(&arguments[at]) {
+                arguments[at - 1].push("=30s");
+            }
+        }
+    }
+    arguments
 }
 
 /// Help goes to stdout and is no error; a mistake is one `error:` line, and a `hint:` line.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     app::App,
-    drain,
+    counted, drain,
     error::{Code, Error},
     logging::Level,
 };
@@ -34,10 +34,7 @@ fn in_words(error: drain::Error) -> Error {
             .hint("1 to 200 bytes of letters, digits and _ - . :, beginning with a letter or digit"),
         Told::Task { id, error, detail, done } => {
             let detail = if detail.is_empty() { detail } else { format!("\n{}", detail.trim_end()) };
-            let done = match done {
-                1 => "1 task was".to_owned(),
-                done => format!("{done} tasks were"),
-            };
+            let done = counted::were(done, "task");
             Error::new(Code::Refused, format!("task {id}: {error}{detail}"))
                 .hint(format!("{done} done before; this one follows the queue's retry policy"))
         }

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     app::App,
     config::Config,
+    counted::{self, counted},
     error::{Code, Error},
     transport::{self, DeadQueue, Depth, Request},
 };
@@ -54,7 +55,7 @@ fn delete(config: &Config, end: &QueueEnd) -> Result<Code, Error> {
 fn purge_broke_off(broken: &Broken<u64>) -> Error {
     match broken.last() {
         Some(transport::Error::Unfinished { walked, .. }) => {
-            broken.error().hint(format!("{} tasks were deleted before; run it again", walked.removed))
+            broken.error().hint(format!("{} deleted before; run it again", counted::were(walked.removed, "task")))
         }
         _ => broken.error(),
     }
@@ -85,14 +86,15 @@ fn tell(end: &QueueEnd, what: &str, count: u64, dead: Option<(u64, DeadQueue)>) 
         print(&format!("{}\n", json!({ "queue": queue, what: count })))?;
         return Ok(Code::Ok);
     }
-    print(&format!("queue {queue} {what}: {count} tasks\n"))?;
+    print(&format!("queue {queue} {what}: {}\n", counted(count, "task")))?;
     if let Some((dead @ 1.., lie)) = dead {
         // In one with a name of its own there may be those of others.
         let whose = match lie.name {
-            name if name == DeadQueue::of(queue).name => format!("its {dead} dead letters"),
-            name => format!("the {dead} dead letters in {name}"),
+            name if name == DeadQueue::of(queue).name => format!("its {}", counted(dead, "dead letter")),
+            name => format!("the {} in {name}", counted(dead, "dead letter")),
         };
-        print(&format!("{whose} stay; asynctask failed purge {queue} --all deletes its own\n"))?;
+        let stay = if dead == 1 { "stays" } else { "stay" };
+        print(&format!("{whose} {stay}; asynctask failed purge {queue} --all deletes its own\n"))?;
     }
     Ok(Code::Ok)
 }

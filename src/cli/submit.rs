@@ -22,6 +22,7 @@ use crate::{
     app::App,
     clock::Clock,
     config::Config,
+    counted::counted,
     error::{Code, Error},
     task::{NewTask, is_delay_queue_name, is_foreign_queue_name, is_queue_name, json_payload, without_mark},
     transport::Request,
@@ -143,7 +144,7 @@ fn many(patient: &mut Patient, template: &NewTask, due: &Due, json: bool) -> Res
     patient.bar.finish_and_clear();
     result?;
     if !json {
-        print(&format!("{} tasks submitted to queue {queue}\n", account.stored))?;
+        print(&format!("{} submitted to queue {queue}\n", counted(account.stored, "task")))?;
     }
     Ok(())
 }

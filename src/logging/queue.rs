@@ -19,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::Notify;
 
 use super::{Level, MASTER, QUEUE_LIMIT, format::Form};
-use crate::clock::Clock;
+use crate::{clock::Clock, counted::counted};
 
 /// What a line costs beside its bytes: empty lines must fill the queue as well.
 const LINE_COST: usize = 64;
@@ -249,7 +249,7 @@ impl State {
         if count == 0 {
             return false;
         }
-        let text = format!("{count} {} dropped", if count == 1 { "line" } else { "lines" });
+        let text = format!("{} dropped", counted(count, "line"));
         self.push(Line {
             bytes: self.form.line(Clock::wall(), Level::Warning, MASTER, &text, None).into_bytes(),
             stands_for: count,

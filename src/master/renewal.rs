@@ -9,7 +9,13 @@ use super::{
     pool,
     slot::{Life, Phase, Slot, State},
 };
-use crate::{config, frames::HaltReason, logging::Level, metrics::counts::Cause};
+use crate::{
+    config,
+    counted::{self, counted},
+    frames::HaltReason,
+    logging::Level,
+    metrics::counts::Cause,
+};
 
 impl Core {
     /// Renews the workers of a queue, one after the other.
@@ -21,7 +27,7 @@ impl Core {
         let count = slots.len();
         self.pools[index].renewals = slots.into_iter().collect();
         self.renew_next(index);
-        format!("{count} workers are being renewed, one after the other")
+        format!("{} being renewed, one after the other", counted::are(count, "worker"))
     }
 
     /// Changes the number of processes of a queue.
@@ -40,7 +46,7 @@ impl Core {
             return Err(why);
         }
         self.scale_to(index, processes);
-        Ok(format!("{before} processes before, {processes} now"))
+        Ok(format!("{} before, {processes} now", counted(before, "process")))
     }
 
     /// Gives a queue so many slots: the last ones go, or more come.

@@ -9,6 +9,7 @@ use super::{
     slot::{Doom, InHand, Phase},
 };
 use crate::{
+    counted::counted,
     foreign::is_obeyed,
     frames::{FromWorker, PROTOCOL, Ready},
     limits,
@@ -50,7 +51,7 @@ impl Core {
             FromWorker::Log { level, message } => self.log_as(worker.slot, level, || one_line(&message)),
             FromWorker::Bye if !life.hands.is_empty() => {
                 let held = life.hands.len();
-                self.faulted(worker, format!("bye with {held} tasks in hand"));
+                self.faulted(worker, format!("bye with {} in hand", counted(held, "task")));
             }
             FromWorker::Bye => {
                 life.end_due = Some(self.now.at + END_PATIENCE);

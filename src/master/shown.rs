@@ -9,7 +9,7 @@ use super::{
     report::one_line,
     slot::{Doom, InHand, Life, Phase, Slot},
 };
-use crate::clock::Instant;
+use crate::{clock::Instant, counted::counted};
 
 impl Core {
     /// How the run stands, a line each for the whole, for every queue and for every slot.
@@ -19,9 +19,9 @@ impl Core {
         for (index, slots) in self.shown() {
             let pool = &self.pools[index];
             let (name, state, kind) = (pool.name(), self.queue_state(index), &pool.plan.settings.kind);
-            let (in_hand, waiting, done) = (pool.in_hand, pool.waiting.len(), pool.done);
+            let (in_hand, waiting, done) = (counted(pool.in_hand, "task"), pool.waiting.len(), pool.done);
             lines.push(format!(
-                "queue {name} ({kind}): {state}, {in_hand} tasks in workers' hands, {waiting} delivered and not begun, {done} done"
+                "queue {name} ({kind}): {state}, {in_hand} in workers' hands, {waiting} delivered and not begun, {done} done"
             ));
             lines.extend(slots.into_iter().map(|slot| slot_line(slot, now)));
         }

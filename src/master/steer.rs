@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     control::types::{Answer, Command},
+    counted::counted,
     frames,
     logging::Level,
     systemd,
@@ -226,8 +227,10 @@ impl Core {
         };
         let connected = if self.is_attached() { "" } else { ", transport not connected" };
         let draining = if self.stop.is_stopping() { "draining: " } else { "" };
+        let (queues, wanted) = (counted(queues, "queue"), counted(wanted, "worker"));
+        let (in_hand, restarts) = (counted(in_hand, "task"), counted(restarts, "restart"));
         format!(
-            "{draining}{queues} queues, {working}/{wanted} workers, {in_hand} tasks in hand, {parked} parked{unavailable}, {restarts} restarts{connected}"
+            "{draining}{queues}, {working}/{wanted}, {in_hand} in hand, {parked} parked{unavailable}, {restarts}{connected}"
         )
     }
 

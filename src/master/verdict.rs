@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    counted::counted,
     limits,
     outcome::{FollowUp, LONGEST_DELAY, Outcome},
     retry::Next,
@@ -28,7 +29,8 @@ pub(crate) fn objection(task: &Task, max_deliveries: u32, wall: Timestamp) -> Op
         return Some((Reason::Expired, "it was not run before its expiry".to_owned()));
     }
     let times = task.deliveries;
-    (times >= max_deliveries).then(|| (Reason::Deliveries, format!("delivered {times} times without any outcome")))
+    (times >= max_deliveries)
+        .then(|| (Reason::Deliveries, format!("delivered {} without any outcome", counted(times, "time"))))
 }
 
 /// The circumstances of a run.

@@ -203,7 +203,11 @@ fn with_depths(status: &Value, names: &[String], depths: &[Depth]) -> Value {
 fn with_backlog(health: &Value, hungry: &[String], ready: &[u64]) -> Value {
     let mut problems = health["problems"].as_array().cloned().unwrap_or_default();
     for (name, ready) in hungry.iter().zip(ready).filter(|(_, ready)| **ready > 0) {
-        problems.push(format!("{ready} tasks wait in queue {name} and are not delivered").into());
+        problems.push(if *ready == 1 {
+            format!("1 task waits in queue {name} and is not delivered").into()
+        } else {
+            format!("{ready} tasks wait in queue {name} and are not delivered").into()
+        });
     }
     json!({ "healthy": problems.is_empty(), "problems": problems })
 }

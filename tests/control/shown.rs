@@ -191,7 +191,7 @@ fn a_signal_writes_the_status_to_the_log() {
     until("the task is not done", || status(&demo)["queues"]["bar"]["done"] == 1);
     crate::until_slots(&demo, "idle", 2);
     master.signal(Signal::SIGUSR1);
-    master.expect("2 queues, 3/3 workers, 0 tasks in hand, 0 parked, 1 restarts");
+    master.expect("2 queues, 3/3 workers, 0 tasks in hand, 0 parked, 1 restart");
     master
         .expect("queue foo (demo_sleep_worker): running, 0 tasks in workers' hands, 0 delivered and not begun, 0 done");
     let first = master.expect("foo[1] (pid ");
@@ -248,6 +248,10 @@ fn health_waits_and_tells_by_its_exit_code() {
             master
         });
         assert_eq!(demo.json(&["health", "--json"])["healthy"], true);
+        // Without a time it has one of its own, and what follows is no time.
+        assert_eq!(demo.json(&["health", "--wait", "--json"])["healthy"], true);
+        assert_eq!(demo.run(&["health", "--wait"]).code, 0);
+        assert_eq!(demo.run(&["health", "--wait=soon"]).code, 64);
         demo.submit("foo", r#"{"then":"abort"}"#);
         master.expect("Queue foo is parked");
         let watch = Stopwatch::start();

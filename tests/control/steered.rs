@@ -34,7 +34,7 @@ fn a_paused_queue_takes_nothing_until_it_is_resumed() {
 fn a_queue_gets_as_many_processes_as_it_is_told() {
     on_each(|demo| {
         let master = started(demo, SETTINGS);
-        assert_eq!(told(demo, &["scale", "foo", "3"]), "1 processes before, 3 now\n");
+        assert_eq!(told(demo, &["scale", "foo", "3"]), "1 process before, 3 now\n");
         until_slots(demo, "idle", 3);
         demo.submit_all("foo", [LONG.to_owned(), LONG.to_owned(), LONG.to_owned()]);
         until_slots(demo, "busy", 3);

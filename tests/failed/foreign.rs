@@ -45,7 +45,7 @@ fn what_the_broker_dead_lettered_is_listed_shown_and_retried() {
         assert_eq!(demo.json(&["failed", "show", "foo", id, "--json"])["payload"], payload);
     }
     let run = demo.run(&["failed", "retry", "foo", "--reason", "broker:rejected"]);
-    assert_eq!(run.stdout, "1 dead letters of queue foo retried\n");
+    assert_eq!(run.stdout, "1 dead letter of queue foo retried\n");
     let id = letters[2]["id"].as_str().unwrap();
     assert_eq!(demo.run(&["failed", "retry", "foo", id]).code, 0);
     let run = demo.workers(r#"{"foo": "demo_file_worker"}"#, &["--halt-when-empty"]);
@@ -155,7 +155,7 @@ fn dead_letters_of_the_broker_are_found_beside_those_in_a_queue_of_another_name(
     }
     foreign.publish("foo", BasicProperties::default().with_expiration("1".into()), br#"{"n":7}"#);
     crate::support::log::until("it does not expire", || failed() == Some(1));
-    assert_eq!(run(&["failed", "retry", "foo", "--all"]).stdout, "1 dead letters of queue foo retried\n");
+    assert_eq!(run(&["failed", "retry", "foo", "--all"]).stdout, "1 dead letter of queue foo retried\n");
     assert_eq!(demo.workers(workers, &["--halt-when-empty"]).code, 0);
     assert_eq!((demo.done().len(), failed()), (1, Some(0)));
 }

@@ -51,7 +51,7 @@ fn each_queue_has_its_own_letters_in_one_dead_letter_queue() {
             assert_eq!(counts, [(Some(3), &Value::Null), (Some(3), &Value::Null), (Some(0), &Value::Null)]);
         }
         let told = run(demo, &["failed", "purge", "sb", "b1", "--yes"]);
-        assert_eq!(told.stdout, "1 dead letters of queue sb deleted\n");
+        assert_eq!(told.stdout, "1 dead letter of queue sb deleted\n");
         let ran = demo.run(&["failed", "show", "sa", "b0", "--set", &format!("workers={WORKERS}")]);
         crate::refused(&ran, 1, "b0");
         let exported = run(demo, &["failed", "export", "sb"]).stdout;
@@ -99,6 +99,6 @@ fn what_the_broker_dead_lettered_is_of_the_queue_that_it_died_in() {
     until("they are not dead", || demo.depth("all_dead")["ready"] == 3);
     assert_eq!((list(&demo, "sa"), list(&demo, "sb")), (vec!["a".to_owned()], vec!["b".to_owned(), "c".into()]));
     assert_eq!(list(&demo, "sc"), [""; 0]);
-    assert_eq!(run(&demo, &["failed", "retry", "sa", "--all"]).stdout, "1 dead letters of queue sa retried\n");
+    assert_eq!(run(&demo, &["failed", "retry", "sa", "--all"]).stdout, "1 dead letter of queue sa retried\n");
     assert_eq!((demo.depth("sa")["ready"].as_u64(), list(&demo, "sb").len()), (Some(1), 2));
 }

@@ -31,7 +31,7 @@ fn the_examples_pass() {
     let run = check(&demo, &payload, &["python3", &path("examples/python/thumbnail.py"), "thumbnail"]);
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.stdout.starts_with("ok     ready: protocol 1, named thumbnail"), "{}", run.stdout);
-    assert!(run.stdout.contains("ok     good task: done, 1 tasks submitted\n"), "{}", run.stdout);
+    assert!(run.stdout.contains("ok     good task: done, 1 task submitted\n"), "{}", run.stdout);
     assert!(run.stdout.ends_with("10 of 10 checks passed\n"), "{}", run.stdout);
     assert!(run.stderr.contains("sample.ppm is now sample.thumb.ppm"), "{}", run.stderr);
     if has("node") {

@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use super::counterpart::{Counterpart, Heard};
 use crate::{
     clock::Clock,
+    counted::counted,
     frames::{self, FromWorker, HaltReason, PROTOCOL, Payload, Ready, TaskFrame},
     outcome::Outcome,
     process::{Environment, Program, Signals},
@@ -148,7 +149,7 @@ impl<'a> Checker<'a> {
     fn good_task(&mut self) -> Passed {
         let outcome = self.task("check-1", self.payload.unwrap_or("{}"))?;
         match (outcome, self.payload) {
-            (Outcome::Done { submit }, _) => Ok(format!("done, {} tasks submitted", submit.len())),
+            (Outcome::Done { submit }, _) => Ok(format!("done, {} submitted", counted(submit.len(), "task"))),
             (outcome, Some(_)) => wrong(format!("it said {}, not done", word(&outcome))),
             (outcome, None) => Ok(format!("it said {}; give a good payload with --payload", word(&outcome))),
         }
@@ -318,7 +319,7 @@ impl<'a> Checker<'a> {
             FromWorker::Progress { id, .. } => format!("it told the progress of task \"{id}\""),
             FromWorker::Bye => "it said bye".to_owned(),
             FromWorker::Pong { n } => format!("it said pong {n}"),
-            FromWorker::Returned { ids } => format!("it returned {} tasks", ids.len()),
+            FromWorker::Returned { ids } => format!("it returned {}", counted(ids.len(), "task")),
             FromWorker::Log { .. } | FromWorker::Unknown(_) => "it said something else".to_owned(),
         }
     }

@@ -15,6 +15,7 @@ use crate::{
         waiting::Broken,
     },
     clock::{Clock, Timestamp},
+    counted::{self, counted},
     error::Code,
     foreign,
     secrets::masked,
@@ -102,9 +103,8 @@ pub(super) fn broke_off(broken: &Broken<Walked>, what: &str) -> Error {
     let unsure = walked.removed > 0 && matches!(cause, Some(transport::Error::Lost { .. }));
     let done = match walked.retried + walked.removed {
         0 => format!("no dead letter was {what}"),
-        1 => format!("1 dead letter was {what} before"),
-        done if unsure => format!("up to {done} dead letters were {what} before"),
-        done => format!("{done} dead letters were {what} before"),
+        done @ 2.. if unsure => format!("up to {done} dead letters were {what} before"),
+        done => format!("{} {what} before", counted::were(done, "dead letter")),
     };
     let both = match unknown {
         0 => String::new(),
@@ -125,9 +125,9 @@ pub(super) fn tell(chosen: &Chosen, what: &str, choice: &Choice, walked: Walked)
         });
         print(&format!("{object}\n"))?;
     } else if chosen.dry_run {
-        print(&format!("{} dead letters of queue {} would be {what}\n", choice.met, masked(queue)))?;
+        print(&format!("{} of queue {} would be {what}\n", counted(choice.met, "dead letter"), masked(queue)))?;
     } else {
-        print(&format!("{done} dead letters of queue {} {what}\n", masked(queue)))?;
+        print(&format!("{} of queue {} {what}\n", counted(done, "dead letter"), masked(queue)))?;
     }
     let missing: Vec<String> = choice.missing().map(|id| format!("\"{id}\"")).collect();
     match &missing[..] {

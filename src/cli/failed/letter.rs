@@ -60,8 +60,45 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
+/// The order in which a person reads: what it is, why it failed, when, and where. All else comes after that.
+const READ_FIRST: [&str; 14] = [
+    "id",
+    "queue",
+    "kind",
+    "reason",
+    "error",
+    "detail",
+    "exit",
+    "oom",
+    "output_tail",
+    "attempts",
+    "first_failed_at",
+    "failed_at",
+    "host",
+    "pid",
+];
+
+/// All that there is but the payload, as a person reads it; what is not known or empty is left out.
+pub(super) fn in_order(letter: &DeadLetter) -> Vec<(String, Value)> {
+    let Value::Object(facts) = facts(letter) else { return Vec::new() };
+    let mut facts: Vec<(String, Value)> = facts.into_iter().filter(|(_, value)| !is_empty(value)).collect();
+    // Stable: the others stay as they are.
+    facts.sort_by_key(|(name, _)| READ_FIRST.iter().position(|first| first == name).unwrap_or(READ_FIRST.len()));
+    facts
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// All that there is but the payload.
-pub(super) fn facts(letter: &DeadLetter) -> Value {
+fn facts(letter: &DeadLetter) -> Value {
     let failure = &letter.failure;
     let mut value = row(letter);
     let more = json!({

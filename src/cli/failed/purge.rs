@@ -14,6 +14,7 @@ use crate::{
         waiting::{Patient, longest_wait},
     },
     config::Config,
+    counted::counted,
     error::{Code, Error},
 };
 
@@ -29,7 +30,7 @@ pub(super) fn run(config: &Config, verb: &FailedPurge) -> Result<Code, Error> {
         if verb.chosen.dry_run || found.met == 0 {
             return tell(&verb.chosen, "deleted", &found, walked);
         }
-        let question = format!("Delete {} dead letters of queue {} for good?", found.met, verb.chosen.queue);
+        let question = format!("Delete {} of queue {} for good?", counted(found.met, "dead letter"), verb.chosen.queue);
         if !ask::yes(&question)? {
             return Err(Error::new(Code::Refused, "nothing was deleted"));
         }

@@ -81,6 +81,7 @@ impl Retry {
             None => Ok((retry, walked)),
             Some(wrong) => Err(Error::new(Code::Refused, wrong).hint(match walked.retried {
                 0 => "nothing was moved".to_owned(),
+                1 => "1 before it was put back".to_owned(),
                 moved => format!("{moved} before it were put back"),
             })),
         }

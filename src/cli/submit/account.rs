@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::{
     cli::{print, waiting::Broken},
+    counted::{self, counted},
     error::Error,
     transport::{self, Extent},
 };
@@ -106,17 +107,12 @@ fn span(range: &Range<usize>, lines: &[u64]) -> String {
 }
 
 fn before(stored: u64) -> String {
-    match stored {
-        1 => "1 task before it was".to_owned(),
-        stored => format!("{stored} tasks before it were"),
-    }
+    let verb = if stored == 1 { "was" } else { "were" };
+    format!("{} before it {verb}", counted(stored, "task"))
 }
 
 fn count(stored: u64) -> String {
-    match stored {
-        1 => "1 task was".to_owned(),
-        stored => format!("{stored} tasks were"),
-    }
+    counted::were(stored, "task")
 }
 
 pub(super) fn json_line(id: &str) -> String {

@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     clock::Timestamp,
+    counted,
     task::{Failure, Handle, NewTask, Task},
     transport::{Cancelled, DeadLetter, Depth, Error, Request},
 };
@@ -119,7 +120,8 @@ impl Store {
     pub(super) fn delete(&mut self, now: Timestamp, name: &str) -> Result<u64, Error> {
         let depth = self.depth(now, name);
         if depth.in_hand > 0 {
-            return Err(Error::InUse { queue: name.to_owned(), cause: format!("{} tasks are in hand", depth.in_hand) });
+            let cause = format!("{} in hand", counted::are(depth.in_hand, "task"));
+            return Err(Error::InUse { queue: name.to_owned(), cause });
         }
         let deleted = self.purge(name)?;
         if depth.failed == 0 {
@@ -138,9 +140,9 @@ impl Store {
             in_hand: queue.in_hand.len() as u64,
             failed: queue.dead.len() as u64,
             failed_shared: false,
+            unknown: false,
         }
     }
-            unknown: false,
 }
 
 impl Queue {

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Instant},
+    counted::counted,
     task::{NewTask, QueueIndex},
     transport::{Error, Event, Events, QueueSetup, Reply, Request, with_own_names, without_priorities},
 };
@@ -331,7 +332,10 @@ impl Actor {
         }
         if stepped.stale > 0 {
             let count = stepped.stale;
-            self.tell(Event::Warning(format!("{count} settlements came too late: the tasks had been taken back")));
+            self.tell(Event::Warning(format!(
+                "{} came too late: the tasks had been taken back",
+                counted(count, "settlement")
+            )));
         }
         self.caller.wake(&self.path, stepped.wake);
     }

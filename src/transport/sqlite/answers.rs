@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    counted,
     task::NewTask,
     transport::{DeadQueue, Error, Event, Extent, ScheduleMemory, Visitor, Walked},
 };
@@ -136,7 +137,7 @@ impl Actor {
         match end::delete(store, queue).map_err(|error| store.error(&error))?.ok_or_else(absent)? {
             end::Deleted::All(count) => Ok(count),
             end::Deleted::Held(held) => {
-                Err(Error::InUse { queue: queue.to_owned(), cause: format!("{held} tasks are in hand") })
+                Err(Error::InUse { queue: queue.to_owned(), cause: format!("{} in hand", counted::are(held, "task")) })
             }
         }
     }

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    counted,
     task::QueueIndex,
     transport::{Event, QueueSetup, Reply},
 };
@@ -166,8 +167,8 @@ impl Actor {
 
     fn tell_strays(&self, strays: usize) {
         if strays > 0 {
-            let text =
-                format!("{strays} tasks were in the hands of no master, or in no state: they go back to their queues");
+            let back = if strays == 1 { "it goes back to its queue" } else { "they go back to their queues" };
+            let text = format!("{} in the hands of no master, or in no state: {back}", counted::were(strays, "task"));
             drop(self.events.send(Event::Warning(text)));
         }
     }
@@ -192,8 +193,11 @@ impl Actor {
             self.unclean |= returned.is_some();
             if let Some(count) = returned.filter(|count| *count > 0) {
                 returned_any = true;
-                let text =
-                    format!("master {other} ended without leaving: {count} of its tasks go back to their queues");
+                let back = match count {
+                    1 => "1 of its tasks goes back to its queue".to_owned(),
+                    count => format!("{count} of its tasks go back to their queues"),
+                };
+                let text = format!("master {other} ended without leaving: {back}");
                 drop(self.events.send(Event::Warning(text)));
             }
         }
