@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 /// `1 task`, `2 tasks`, `2 dead letters`, `2 processes`.
-pub(crate) fn counted<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+pub(crate) fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
     let ending = match noun {
         _ if count == N::from(1) => "",
         noun if noun.ends_with('s') => "es",
@@ -13,13 +13,13 @@ pub(crate) fn counted<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -
 }
 
 /// [`counted`] with the verb: `1 task was`, `2 tasks were`.
-pub(crate) fn were<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+pub(crate) fn were<N: Copy + Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
     let verb = if count == N::from(1) { "was" } else { "were" };
     format!("{} {verb}", counted(count, noun))
 }
 
 /// [`counted`] with the verb: `1 task is`, `2 tasks are`.
-pub(crate) fn are<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+pub(crate) fn are<N: Copy + Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
     let verb = if count == N::from(1) { "is" } else { "are" };
     format!("{} {verb}", counted(count, noun))
 }

@@ -1,32 +1,41 @@
 //! Whose a file is, and who we are, in the words of an error: what a system refuses it refuses for the owner's sake.
+//!
+//! Names are those of `/etc/passwd` alone: an error may be made on a thread that must not wait for a directory server, and a number
+//! says the same.
 
-use std::{os::unix::fs::MetadataExt, path::Path};
+use std::{fs::File, io::BufRead, io::BufReader, os::unix::fs::MetadataExt, path::Path};
 
-use nix::unistd::{Uid, User, geteuid};
+use nix::unistd::geteuid;
+
+/// The name of a user that this system itself knows (`passwd(5)`).
+fn local_name(user: u32) -> Option<String> {
+    let lines = BufReader::new(File::open("/etc/passwd").ok()?).split(b'\n').map_while(Result::ok);
+    lines.map(|line| String::from_utf8_lossy(&line).into_owned()).find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(user)).then(|| name.to_owned())
+    })
+}
 
 /// A user by name and number; one without an entry by the number.
-fn named(user: Uid) -> String {
-    match User::from_uid(user) {
-        Ok(Some(entry)) => format!("{} ({user})", entry.name),
-        _ => format!("user {user}"),
-    }
+fn named(user: u32) -> String {
+    local_name(user).map_or_else(|| format!("user {user}"), |name| format!("{name} ({user})"))
 }
 
 /// The user of this process.
 pub(crate) fn ours() -> String {
-    named(geteuid())
+    named(geteuid().as_raw())
 }
 
 /// The owner and the mode of what is at a path, if that can be told.
 pub(crate) fn of(path: &Path) -> Option<(String, u32)> {
     let metadata = std::fs::metadata(path).ok()?;
-    Some((named(Uid::from_raw(metadata.uid())), metadata.mode() & 0o7777))
+    Some((named(metadata.uid()), metadata.mode() & 0o7777))
 }
 
 /// The name of a file's owner.
 pub(crate) fn name(path: &Path) -> Option<String> {
-    let owner = Uid::from_raw(std::fs::metadata(path).ok()?.uid());
-    User::from_uid(owner).ok()?.map(|entry| entry.name)
+    local_name(std::fs::metadata(path).ok()?.uid())
 }
 
 /// "permission denied", with all that explains it.
@@ -45,8 +54,8 @@ mod tests {
 
     #[test]
     fn owners_have_names_where_there_are_any() {
-        assert_eq!(named(Uid::from_raw(0)), "root (0)");
-        assert_eq!(named(Uid::from_raw(3_999_999_999)), "user 3999999999");
+        assert_eq!(named(0), "root (0)");
+        assert_eq!(named(3_999_999_999), "user 3999999999");
         let file = tempfile::NamedTempFile::new().unwrap();
         assert_eq!(of(file.path()), Some((ours(), 0o600)));
         assert!(denied(file.path()).contains("with mode 0600"));

@@ -96,7 +96,7 @@ fn work(app: &App, global: &Global, verb: &Workers, report: Option<&Rc<RefCell<R
             Some(Timer::new(config.schedules.clone(), Clock::wall()))
         }
     };
-    let reader = reader(app, global, verb, &config, level)?;
+    let reader = reader(app, global, verb, &config, level);
     let launches = config.queues.iter().map(|queue| launch(&config, queue, level)).collect();
     let control = control(&config, verb, &logger)?;
     let metrics = config.metrics_listen.map(|address| metrics(address, &logger)).transpose()?;
@@ -218,11 +218,11 @@ fn control(config: &Config, verb: &Workers, logger: &Logger) -> Result<Option<So
 
 /// How a running master reads its settings again: from the same files, options and environment, with the same options of
 /// this run.
-fn reader(app: &App, global: &Global, verb: &Workers, config: &Config, level: Level) -> Result<Reader, Error> {
+fn reader(app: &App, global: &Global, verb: &Workers, config: &Config, level: Level) -> Reader {
     let sources = Sources { at_once: true, ..super::sources(app, global) };
     let (queues, processes, scheduler) = (verb.queues.clone(), verb.processes, verb.scheduler);
     let before = config.clone();
-    Ok(Reader::new(move || {
+    Reader::new(move || {
         let load = if scheduler { config::load_to_fire } else { config::load };
         let mut config = load(&sources).map_err(|problems| Objection::Invalid(problems.to_string()))?;
         let keys = fixed(&before, &config);
@@ -241,7 +241,7 @@ fn reader(app: &App, global: &Global, verb: &Workers, config: &Config, level: Le
             supervisor: config.supervisor,
             schedules: scheduler.then(|| config.schedules.clone()),
         })
-    }))
+    })
 }
 
 /// The keys that have another value and that a running master cannot change.

@@ -50,7 +50,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
     let uri = transport::read(&top).unwrap_or_else(|| Uri::Sqlite(typed.folder.join("asynctask.db")));
     if typed.folder.as_os_str().is_empty() && top.get("transport").is_none() {
         let what = "sqlite:asynctask.db, which is meant without one, ".to_owned() + current::UNKNOWN;
-        report.add_outside(Origin::Option("transport".to_owned()), what, current::elsewhere());
+        report.add_outside(Origin::Option("transport".to_owned()), what, Some(current::elsewhere()));
     }
     let kinds = kinds::read(&top, &sources.rust_kinds);
     let known = kinds::Known::new(&sources.rust_kinds, &kinds);

@@ -36,8 +36,8 @@ fn named(pwd: Option<&OsStr>) -> Option<PathBuf> {
 pub(super) const UNKNOWN: &str = "is relative to the current folder, which was removed";
 
 /// What helps then.
-pub(super) fn elsewhere() -> Option<String> {
-    Some("change to another folder, or name it with an absolute path".to_owned())
+pub(super) fn elsewhere() -> String {
+    "change to another folder, or name it with an absolute path".to_owned()
 }
 
 impl Item<'_> {
@@ -45,7 +45,7 @@ impl Item<'_> {
     pub(super) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = self.folder().join(path);
         if path.is_relative() {
-            self.problem(UNKNOWN, elsewhere());
+            self.problem(UNKNOWN, Some(elsewhere()));
         }
         path
     }

@@ -88,7 +88,7 @@ impl Sources {
             let (text, hint) = if absolute.is_absolute() {
                 (read_bounded(&absolute, self.at_once), None)
             } else {
-                (Err(UNKNOWN.to_owned()), elsewhere())
+                (Err(UNKNOWN.to_owned()), Some(elsewhere()))
             };
             match text {
                 Ok(text) => {

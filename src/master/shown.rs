@@ -32,7 +32,7 @@ impl Core {
 fn slot_line(slot: &Slot, now: Instant) -> String {
     let life = slot.peek();
     let pid = life.and_then(|life| life.pid).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-    let counts = format!("{} done, {} failed, {} restarts", slot.done, slot.failed, slot.restarts);
+    let counts = format!("{} done, {} failed, {}", slot.done, slot.failed, counted(slot.restarts, "restart"));
     let mut parts = vec![format!("{}{pid}: {}, {counts}", slot.name, slot.state_word())];
     parts.extend(life.into_iter().flat_map(|life| &life.hands).map(|hand| task_words(hand, now)));
     parts.extend(slot.last_exit.as_ref().map(|exit| format!("last exit: {exit}")));

@@ -197,7 +197,7 @@ fn a_signal_writes_the_status_to_the_log() {
     let first = master.expect("foo[1] (pid ");
     let second = master.expect("foo[2] (pid ");
     let failed = if first.contains("1 failed") { first } else { second };
-    assert!(failed.contains(": idle, 0 done, 1 failed, 1 restarts; last exit: "), "{failed}");
+    assert!(failed.contains(": idle, 0 done, 1 failed, 1 restart; last exit: "), "{failed}");
     assert!(failed.contains("SIGKILL") && failed.ends_with("ran into its time limit"), "{failed}");
     master
         .expect("queue bar (demo_quiet_worker): running, 0 tasks in workers' hands, 0 delivered and not begun, 1 done");

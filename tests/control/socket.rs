@@ -113,7 +113,9 @@ fn the_socket_of_another_master_stays() {
     let demo = Demo::new(&Place::sqlite());
     let mut first = started(&demo, SETTINGS);
     first.signal(Signal::SIGSTOP);
-    paths(&demo).iter().for_each(|path| remove(path));
+    for path in paths(&demo) {
+        remove(&path);
+    }
     let second = started(&demo, SETTINGS);
     first.signal(Signal::SIGCONT);
     let line = first.expect("another master holds the control socket");

@@ -53,7 +53,7 @@ fn address(item: &Item<'_>) -> Option<Uri> {
     if let Some(Uri::Sqlite(path)) = &uri
         && path.is_relative()
     {
-        item.problem(current::UNKNOWN, current::elsewhere());
+        item.problem(current::UNKNOWN, Some(current::elsewhere()));
     }
     if uri.is_some() && text.contains('@') {
         item.report.hide_password(text);

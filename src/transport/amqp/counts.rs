@@ -219,20 +219,20 @@ impl Count<'_> {
             let mut found = Vec::new();
             while let Some(queue) = queues.get(next.get()) {
                 let position = next.replace(next.get() + 1);
-                let depth = match self.depth(&mut counter, queue).await {
+                let known = match self.depth(&mut counter, queue).await {
                     Err(fault @ (Fault::Absent(_) | Fault::Late(_) | Fault::Broken(_))) => {
                         return Err((queue.queue.clone(), fault));
                     }
-                    counted => counted,
+                    known => known,
                 };
-                found.push((position, depth));
+                found.push((position, known));
             }
             Ok::<_, (String, Fault)>(found)
         };
         let lanes = try_join_all((0..LANES.min(queues.len())).map(|_| lane())).await?;
-        let mut counted: Vec<_> = lanes.into_iter().flatten().collect();
-        counted.sort_unstable_by_key(|(position, _)| *position);
-        Ok(counted.into_iter().map(|(_, depth)| depth).collect())
+        let mut found: Vec<_> = lanes.into_iter().flatten().collect();
+        found.sort_unstable_by_key(|(position, _)| *position);
+        Ok(found.into_iter().map(|(_, depth)| depth).collect())
     }
 
     /// What others hold in hand is not seen without the management interface.
