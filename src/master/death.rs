@@ -70,7 +70,7 @@ impl Core {
         match (&life.phase, life.hands.is_empty()) {
             _ if !life.was_ready => {
                 self.slots[slot].failed_starts += 1;
-                if self.slots[slot].tells_last_start() {
+                if self.tells_failed_start(slot) {
                     self.tell_death(slot, &life, &ended, "before it was ready");
                 }
                 match life.phase {

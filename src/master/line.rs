@@ -9,8 +9,8 @@
 //! counts from its own start.
 //!
 //! A worker that died at work is replaced before all others. The next place is of the queue that has the fewest; so one
-//! whose workers hang does not keep the others waiting. Should all places hang, a queue that has none gets one beside them
-//! after [`PATIENCE`].
+//! whose workers hang does not keep the others waiting. Should all places hang, one more is given each [`PATIENCE`]: to who
+//! died at work, or to a queue that has none.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{clock::Instant, logging::Level, task::QueueIndex};
 
-/// How long all places may be taken, and none become free, before a queue that has none gets one beside them.
+/// How long all places may be taken, and none become free, before there is one more.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who is starting, and who waits for a place.
@@ -111,8 +111,8 @@ impl Core {
                 self.start(slot);
             }
         }
-        let first = self.line.first.front().map(|slot| &self.slots[*slot].queue);
-        if first.into_iter().chain(self.line.others.keys()).any(|index| self.places_of(*index) == 0) {
+        // Nothing else may happen that makes their turn come.
+        if !self.line.first.is_empty() || self.line.others.keys().any(|index| self.places_of(*index) == 0) {
             self.timers.arm(Owner::Starts, self.line.moved_at + PATIENCE);
         }
     }
@@ -158,9 +158,7 @@ impl Core {
     fn take_turn(&mut self) -> Option<usize> {
         let has_room = self.line.starting.len() < self.plan.starts_at_once;
         let is_overdue = self.line.moved_at + PATIENCE <= self.now.at;
-        if let Some(slot) = self.line.first.front().copied()
-            && (has_room || is_overdue && self.places_of(self.slots[slot].queue) == 0)
-        {
+        if !self.line.first.is_empty() && (has_room || is_overdue) {
             return self.line.first.pop_front();
         }
         let served = self.line.served;
@@ -202,7 +200,7 @@ impl Core {
         self.line.starting.push(id);
         self.line.moved_at = self.now.at;
         let settings = &self.pools[index].plan.settings;
-        if self.slots[slot].tells_next_start() {
+        if self.tells_next_start(slot) {
             let (kind, queue) = (settings.kind.clone(), settings.name.clone());
             self.log(Level::Info, || format!("Launching {kind} to work on queue {queue}"));
         }
@@ -212,3 +210,6 @@ impl Core {
         self.arm_slot(slot);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,16 +206,6 @@ impl Slot {
         if takes_part { self.is_idle() } else { self.peek().is_none_or(|life| life.hands.is_empty()) }
     }
 
-    /// Whether its next failed start is told: the first in a row is, and then ever fewer.
-    pub(super) const fn tells_next_start(&self) -> bool {
-        is_told(self.failed_starts + 1)
-    }
-
-    /// Whether its last failed start is told.
-    pub(super) const fn tells_last_start(&self) -> bool {
-        is_told(self.failed_starts)
-    }
-
     /// Whether it can take one more task.
     pub(super) fn has_seat(&self) -> bool {
         self.peek().is_some_and(Life::has_seat)
@@ -246,11 +236,6 @@ impl Slot {
             State::Alive(life) => life.deadline(),
         }
     }
-}
-
-/// Whether a failed start is told, by its number in a row: 1, 4, 16, 64 …
-const fn is_told(number: u32) -> bool {
-    number.is_power_of_two() && number.trailing_zeros().is_multiple_of(2)
 }
 
 impl Life {

@@ -45,10 +45,25 @@ impl Core {
     /// Counts a failed start of a slot, and tells it if that is not said too often.
     pub(super) fn tell_failed_start(&mut self, slot: usize, error: &str) {
         self.slots[slot].failed_starts += 1;
-        if self.slots[slot].tells_last_start() {
+        if self.tells_failed_start(slot) {
             let (name, again) = (self.slots[slot].name.clone(), self.in_a_row(slot));
             self.log(Level::Error, || format!("{name} could not be started: {error}{again}"));
         }
+    }
+
+    /// Whether the last failed start of a slot is told: 1, 4, 16, 64 … in a row are, and all that end a halt-mode run.
+    pub(super) fn tells_failed_start(&self, slot: usize) -> bool {
+        self.is_told(self.slots[slot].failed_starts)
+    }
+
+    /// Whether the next start of a slot would be told if it failed.
+    pub(super) fn tells_next_start(&self, slot: usize) -> bool {
+        self.is_told(self.slots[slot].failed_starts + 1)
+    }
+
+    const fn is_told(&self, number: u32) -> bool {
+        let is_power_of_four = number.is_power_of_two() && number.trailing_zeros().is_multiple_of(2);
+        is_power_of_four || (self.plan.halt_when_empty && number <= FAILED_STARTS_TO_HALT)
     }
 
     /// How often the starts of a slot have failed, if that is worth a word.
@@ -62,9 +77,8 @@ impl Core {
     /// A process was not ready in time.
     pub(super) fn give_up_start(&mut self, worker: WorkerId) {
         let seconds = self.plan.supervisor.start_timeout.as_secs_f64();
-        let slot = &self.slots[worker.slot];
-        if slot.tells_next_start() {
-            let slot = slot.name.clone();
+        if self.tells_next_start(worker.slot) {
+            let slot = self.slots[worker.slot].name.clone();
             self.log(Level::Error, || format!("{slot} was not ready within {seconds} s; killed"));
         }
         self.doom(worker, Doom::StartLimit);

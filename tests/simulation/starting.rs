@@ -18,6 +18,8 @@ pub(crate) struct Starting {
     pub(crate) not_made: BTreeSet<WorkerId>,
     /// Starts failed there since the last worker that was ready, by queue and name of the slot.
     failed: BTreeSet<(usize, String)>,
+    /// How many died at work and were perhaps not replaced yet.
+    pub(crate) died_at_work: Vec<u32>,
     /// Its last failed start was one that took too long, after another one had been ready.
     was_late: Vec<bool>,
     /// When a process was last started.
@@ -32,6 +34,7 @@ impl Starting {
             is_proven: vec![false; queues],
             not_made: BTreeSet::new(),
             failed: BTreeSet::new(),
+            died_at_work: vec![0; queues],
             was_late: vec![false; queues],
             last_at: None,
             nobody_since: vec![None; queues],
@@ -67,8 +70,10 @@ impl World {
         let count = starting.count();
         let watch = &mut self.watch.starting;
         let stands = watch.last_at.is_none_or(|last| last + PATIENCE <= self.now);
+        let died_at_work = watch.died_at_work[queue] > 0;
+        watch.died_at_work[queue] = watch.died_at_work[queue].saturating_sub(1);
         (watch.last_at, watch.nobody_since[queue]) = (Some(self.now), None);
-        if count < self.settings.plan.starts_at_once || (of_queue == 0 && stands) {
+        if count < self.settings.plan.starts_at_once || (stands && (of_queue == 0 || died_at_work)) {
             return Ok(());
         }
         Err(format!("one of q{queue} is started beside {count}, {of_queue} of them of this queue"))
@@ -108,6 +113,7 @@ impl World {
     /// A process ended: was that a failed start?
     pub(crate) fn ended(&mut self, worker: WorkerId, child: &Child, exit: &Exit) {
         let from_outside = child.killed_at.is_none() && is_signal(exit, &["SIGKILL", "SIGTERM"]);
+        self.watch.starting.died_at_work[child.queue] += u32::from(!child.hands.is_empty());
         // Killed for being late, and then scaled away, before its end was seen.
         let scaled_away = child.number() > self.watch.orders.processes[child.queue];
         if !child.ready {
