@@ -31,6 +31,8 @@ pub struct Options {
     pub id: Option<String>,
     /// Not due before this much time has passed.
     pub delay: Duration,
+    /// The delay ends at a moment that somebody named, as [`Self::at`] has it: it stays there if the wall clock is set.
+    pub at_moment: bool,
     /// Dead-lettered instead of run after this moment.
     pub expires_at: Option<Timestamp>,
     /// Headers for the worker to read.
@@ -43,7 +45,7 @@ impl Options {
     /// Due at `moment`; at once, if it has passed.
     #[must_use]
     pub fn at(self, moment: Timestamp) -> Self {
-        Self { delay: moment.remaining(Clock::wall()), ..self }
+        Self { delay: moment.remaining(Clock::wall()), at_moment: true, ..self }
     }
 }
 
@@ -219,6 +221,7 @@ pub fn new_task<P: Serialize + ?Sized>(queue: &str, payload: &P, options: Option
         id: options.id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
         body: serde_json::to_vec(payload)?,
         delay: options.delay,
+        at_moment: options.at_moment,
         expires_at: options.expires_at,
         headers: options.headers,
         priority: options.priority,

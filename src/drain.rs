@@ -252,6 +252,7 @@ impl Drain {
                     ask_again = Some(if is_stale { Duration::ZERO } else { again_in });
                 }
                 Some(Event::Warning(text)) => self.worker.log(Level::Warning, &text),
+                Some(Event::Notice(text)) => self.worker.log(Level::Info, &text),
                 Some(_) => {}
             }
         }

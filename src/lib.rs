@@ -44,6 +44,7 @@ pub mod drain;
 pub mod error;
 mod foreign;
 pub mod frames;
+mod jumps;
 pub mod junit;
 mod limits;
 pub mod logging;

@@ -111,6 +111,8 @@ pub struct NewTask {
     pub body: Vec<u8>,
     /// Not due before this much time has passed.
     pub delay: Duration,
+    /// The delay ends at a moment that somebody named: it is due then, also if the wall clock is set meanwhile.
+    pub at_moment: bool,
     /// After this moment it is dead-lettered, not run.
     pub expires_at: Option<Timestamp>,
     /// Extra headers.

@@ -41,6 +41,7 @@ const PURE: &[&str] = &[
     "master/reload",
     "master/measure",
     "metrics/counts",
+    "jumps",
     "schedule",
     "retry",
     "backoff",

@@ -40,6 +40,7 @@
 //! | the file is damaged | 69 with the reason; left as it is | `file::a_damaged_file_…` |
 //! | another program writes rows that nobody can read | each is a dead letter; no master ends | `rows` |
 //! | the file is removed under a master | 69 | `file::a_file_that_is_removed_…` |
+//! | the wall clock is days ahead for seconds, or set back by days | no dead letter is deleted, no delay gets longer, schedules go on | `clocks` |
 //! | masters are killed at random beside another on the same file | their tasks go to the others, no attempt used | `file::masters_killed_…` |
 //!
 //! `ASYNCTASK_FAULT_SEED=1,2,3` and `ASYNCTASK_FAULT_TASKS=5000` make it other storms, and longer ones.
@@ -50,6 +51,8 @@ mod support;
 mod again;
 #[path = "faults/alarm.rs"]
 mod alarm;
+#[path = "faults/clocks.rs"]
+mod clocks;
 #[path = "faults/crash.rs"]
 mod crash;
 #[path = "faults/cut.rs"]

@@ -47,6 +47,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Err
         queue: queue.clone(),
         expires_at: verb.expires.as_deref().map(|text| expiry("--expires", text)).transpose()?,
         priority: verb.priority,
+        at_moment: due.is_moment(),
         ..NewTask::default()
     };
     let open = || {

@@ -66,6 +66,7 @@ impl Core {
             Told::QueueRemoved { queue } => self.queue_removed(queue.0),
             Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
             Told::Warning(text) => self.log(Level::Warning, || text),
+            Told::Notice(text) => self.log(Level::Info, || text),
             // The timer of schedules is a machine of its own; the shell tells it. Which address is in use is for the shell to
             // show. What is waited for is told to clients.
             Told::LeaseHeld { .. }

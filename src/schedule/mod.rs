@@ -25,6 +25,11 @@ const MADE_UP: Duration = Duration::from_mins(5);
 /// … at the pace of those that come first about so many.
 const MOST_MADE_UP: i64 = 300;
 
+/// A clock that was set back by more is taken for right, as Vixie cron does: what comes next comes by what it shows. After a
+/// smaller step the moments that it shows again were fired, and the timer waits for the next one. So of a moment that lies
+/// further in the future than this nobody can remember that it fired.
+pub const SET_BACK: Duration = Duration::from_hours(3);
+
 /// What the timer wants done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
@@ -89,6 +94,8 @@ pub struct Timer {
     leading: bool,
     /// … now or before.
     has_led: bool,
+    /// The latest time that it was told, unless the clock was set back.
+    told: Timestamp,
 }
 
 impl Timer {
@@ -99,7 +106,7 @@ impl Timer {
             let (next, again_at, last) = (None, None, None);
             Entry { schedule, next, again_at, pending: false, skips: false, last, since: now }
         };
-        Self { entries: schedules.into_iter().map(entry).collect(), leading: false, has_led: false }
+        Self { entries: schedules.into_iter().map(entry).collect(), leading: false, has_led: false, told: now }
     }
 
     /// Other schedules in the place of these. One that is the same goes on as if nothing had happened; a new or changed
@@ -161,7 +168,14 @@ impl Timer {
         if !self.leading {
             return acts;
         }
+        let was_set_back = now.plus(SET_BACK) < self.told;
+        self.told = if was_set_back { now } else { self.told.max(now) };
         for entry in &mut self.entries {
+            if was_set_back && !entry.pending && entry.next.is_none_or(|next| now.plus(SET_BACK) < next) {
+                (entry.next, entry.again_at) = (entry.schedule.when.next_after(now), None);
+            }
+            // No later than was meant when it was set, whatever the clock showed then.
+            entry.again_at = entry.again_at.map(|again_at| again_at.min(now.plus(RETRY)));
             let Some(moment) = entry.next.filter(|_| entry.due_at().is_some_and(|at| at <= now)) else { continue };
             (entry.pending, entry.skips) = (true, false);
             acts.push(act(&entry.schedule, moment, true));
@@ -176,7 +190,8 @@ impl Timer {
         entry.again_at = None;
         if stored {
             entry.last = entry.last.max(Some(moment));
-            entry.next = entry.after(moment, now, true);
+            let was_set_back = now.plus(SET_BACK) < moment;
+            entry.next = entry.after(if was_set_back { now } else { moment }, now, true);
         } else if !entry.skips {
             // The same moment: its task has the same id then, should it have been stored after all.
             entry.next = Some(moment);
@@ -351,6 +366,57 @@ mod tests {
         let mut timer = timer(9_000, Misfire::Skip, ("minute", "*"));
         timer.lead(seconds(50), &[]);
         assert_eq!(timer.next_moment(), Some(seconds(60)));
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_for_seconds_fires_no_days_of_moments_and_keeps_none_from_firing() {
+        const DAYS: i64 = 5 * 86_400;
+        for (field, early) in [(("minute", "*"), 6), (("hour", "*/2"), 2)] {
+            let mut timer = timer(90, Misfire::RunOnce, field);
+            timer.lead(seconds(100), &[]);
+            let mut fired = fire_all(&mut timer, 130);
+            // Five days ahead: no more than after any absence, and none of it twice.
+            let ahead = fire_all(&mut timer, 130 + DAYS);
+            assert!((1..=early).contains(&ahead.len()), "{ahead:?}");
+            assert_eq!(fire_all(&mut timer, 134 + DAYS), [0; 0]);
+            // And back: by the right time again, though what fired last lies in five days.
+            assert_eq!(fire_all(&mut timer, 138), [0; 0]);
+            let next = timer.next_moment().unwrap();
+            assert!(next <= seconds(7200), "{next:?}");
+            fired.extend(fire_all(&mut timer, next.0 / 1000));
+            assert_eq!(fired.last(), Some(&(next.0 / 1000)));
+            // A master that takes over in the middle of it has missed nothing.
+            let memory = [("s".to_owned(), seconds(*ahead.last().unwrap()))];
+            let mut other = self::timer(140, Misfire::RunOnce, field);
+            assert_eq!(other.lead(seconds(141), &memory), []);
+            assert_eq!(other.next_moment(), Some(seconds(if early == 2 { 7200 } else { 180 })));
+        }
+    }
+
+    #[test]
+    fn a_moment_that_was_being_stored_when_the_clock_was_set_back_holds_up_nothing() {
+        let mut timer = timer(90, Misfire::Skip, ("minute", "*"));
+        timer.lead(seconds(100), &[]);
+        assert_eq!(moments(&timer.due(seconds(432_000))), [(120, true)]);
+        timer.fired(seconds(432_000), "s", seconds(120), true);
+        assert_eq!(moments(&timer.due(seconds(432_000))), [(431_760, true)]);
+        timer.fired(seconds(130), "s", seconds(431_760), true);
+        assert_eq!(timer.next_moment(), Some(seconds(180)));
+        // One that could not be stored is tried again in a second by any clock.
+        assert_eq!(moments(&timer.due(seconds(180))), [(180, true)]);
+        timer.fired(seconds(190), "s", seconds(180), false);
+        assert_eq!(timer.due(seconds(185)), []);
+        assert_eq!(moments(&timer.due(seconds(186))), [(180, true)]);
+    }
+
+    #[test]
+    fn a_small_step_back_fires_nothing_again() {
+        let mut timer = timer(90, Misfire::Skip, ("minute", "*"));
+        timer.lead(seconds(100), &[]);
+        assert_eq!(fire_all(&mut timer, 7_200).last(), Some(&7_200));
+        assert_eq!(fire_all(&mut timer, 3_660), [0; 0]);
+        assert_eq!(fire_all(&mut timer, 7_259), [0; 0]);
+        assert_eq!(fire_all(&mut timer, 7_260), [7_260]);
     }
 
     #[test]

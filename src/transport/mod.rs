@@ -354,6 +354,8 @@ pub enum Event {
     Waits(String),
     /// Something that a person should read: a classic queue, a long WAL, a move that takes a smaller step.
     Warning(String),
+    /// Something of which a person may want to know that it was done.
+    Notice(String),
 }
 
 /// The contract; see the module's page. One method, so that a decorator can stand before any of them.

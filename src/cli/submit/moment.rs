@@ -41,6 +41,10 @@ impl Due {
         }
     }
 
+    pub(super) const fn is_moment(&self) -> bool {
+        matches!(self, Self::At(_))
+    }
+
     pub(super) fn is_past(&self) -> bool {
         matches!(self, Self::At(moment) if *moment < Clock::wall())
     }

@@ -26,7 +26,10 @@ use super::{
     publish::{Outgoing, Published, Publisher},
     topology::{answer, close, open_channel, short},
 };
-use crate::clock::{Clock, Instant, Timestamp};
+use crate::{
+    clock::{Clock, Instant, Timestamp},
+    schedule::SET_BACK,
+};
 
 /// Messages are held this long at least before they are given back …
 const SHORTEST: Duration = Duration::from_secs(2);
@@ -128,7 +131,13 @@ impl Held {
     }
 
     pub(super) fn has_fired(&self, schedule: &str, moment: Timestamp) -> bool {
-        self.memory.get(schedule).is_some_and(|(fired, _)| *fired >= moment)
+        let latest = self.latest();
+        self.memory.get(schedule).is_some_and(|(fired, _)| *fired == moment || (moment..=latest).contains(fired))
+    }
+
+    /// What is remembered of later moments was fired by a clock that was wrong.
+    fn latest(&self) -> Timestamp {
+        self.clock.now().wall.plus(SET_BACK)
     }
 
     /// The memory of a moment is stored: it comes to us, and what it replaces may go.
@@ -161,7 +170,7 @@ impl Held {
         }
     }
 
-    /// Takes a message into the memory; of two for one schedule the later moment counts.
+    /// Takes a message into the memory; of two for one schedule the later moment counts, unless no clock can be there yet.
     async fn remember(&mut self, message: Message) -> Result<(), Lost> {
         let tag = message.delivery_tag;
         self.unacknowledged.insert(tag, message.acker);
@@ -170,8 +179,9 @@ impl Held {
             self.refresh_at = Some(self.clock.now().at + EACH.saturating_mul(many).clamp(SHORTEST, LONGEST));
         }
         let Some((schedule, moment)) = parse(&message.data) else { return Ok(()) };
+        let latest = self.latest();
         let obsolete = match self.memory.get_mut(&schedule) {
-            Some((known, _)) if *known > moment => Some(tag),
+            Some((known, _)) if *known > moment && *known <= latest => Some(tag),
             Some((known, with_us)) => {
                 *known = moment;
                 with_us.replace(tag)

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    schedule::SET_BACK,
     task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
     transport::{
         Error, Event, Events, QueueSetup, Reply, Request, ScheduleMemory,
@@ -106,7 +107,7 @@ impl Actor {
     }
 
     fn serve(&mut self, store: &mut Store, request: Request) {
-        let now = Clock::wall();
+        let now = Clock::steady();
         match request {
             Request::Attach { queues, .. } => {
                 for (position, setup) in queues.into_iter().enumerate() {
@@ -216,7 +217,7 @@ impl Actor {
 
     /// Hands out what is due, within the credit. Returns the time until the next task is.
     fn deliver(&mut self, store: &mut Store) -> Option<Duration> {
-        let now = Clock::wall();
+        let now = Clock::steady();
         let mut next: Option<Duration> = None;
         for (&position, attached) in &mut self.queues {
             let queue = store.queue(&attached.setup.name);
@@ -330,6 +331,9 @@ impl Actor {
         if !moments.insert(moment) {
             return Ok(false);
         }
+        // What was fired by a clock that was wrong is to fire by one that is right.
+        let latest = Clock::wall().plus(SET_BACK);
+        moments.retain(|fired| *fired <= latest || *fired == moment);
         while moments.len() > 16 {
             moments.pop_first();
         }

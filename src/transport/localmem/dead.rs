@@ -16,7 +16,7 @@ impl Actor {
     /// Walks among dead letters.
     pub(super) fn walk(&self, dead: &DeadQueue, mut visit: Visitor) -> Walked {
         let mut walked = Walked::default();
-        let now = Clock::wall();
+        let now = Clock::steady();
         let numbers: Vec<u64> = match self.shared.lock().queues.get_mut(&dead.queue) {
             None => return walked,
             Some(queue) => {
@@ -53,7 +53,7 @@ impl Actor {
                     properties: letter.properties,
                     ..Task::default()
                 };
-                store.put(&dead.queue, Clock::wall(), Arc::new(task), false);
+                store.put(&dead.queue, Clock::steady(), Arc::new(task), false);
                 walked.retried += 1;
             } else {
                 walked.removed += 1;

@@ -15,6 +15,7 @@ use super::{
     attach::Change,
     busy::Patience,
     cancel::{Search, Searches},
+    clocks::Clocks,
     housekeeping::Housekeeping,
     master::{Master, Stepped},
     owner::Masters,
@@ -65,6 +66,8 @@ pub(super) struct Actor {
     pub(super) refused: Option<Error>,
     pub(super) trouble: Option<Trouble>,
     pub(super) keeping: Housekeeping,
+    /// Of a master.
+    pub(super) clocks: Option<Clocks>,
     pub(super) look_at: Instant,
     pub(super) data_version: i64,
     /// Some master had ended without leaving.
@@ -126,6 +129,7 @@ impl Actor {
             refused: None,
             trouble: None,
             keeping: Housekeeping::default(),
+            clocks: None,
             look_at: Instant::default(),
             data_version: 0,
             unclean: false,

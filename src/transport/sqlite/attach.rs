@@ -70,6 +70,7 @@ impl Actor {
             }
             self.master = Some(master);
         }
+        self.look_at_clocks()?;
         self.return_tasks_of_the_dead()?;
         let alone = self.master.as_ref().is_some_and(|master| master.others.is_empty());
         if let Some(store) = &self.store {

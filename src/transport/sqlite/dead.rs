@@ -1,19 +1,19 @@
 //! Dead letters: rows of the task table in a state of their own.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rusqlite::{Connection, params, types::Value};
 
 use super::{
     busy::Patience,
-    columns::{bytes, moment, parsed, text},
-    schema::known_queue,
+    columns::{bytes, moment, number, parsed, text},
+    schema::{known_queue, queue_name},
     store::{Store, Synchronous},
     submit::history_text,
     wake::{self, Bell},
 };
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, Timestamp, in_words},
     limits,
     task::{Failure, Reason},
     transport::{DeadLetter, DeadQueue, Visit, Visitor, Walked},
@@ -177,7 +177,7 @@ fn carry_out(store: &mut Store, verdicts: &mut Vec<(Found, Visit)>, walked: &mut
             if let Visit::Retry { body } = verdict {
                 retried += transaction
                     .prepare_cached(
-                        "UPDATE task SET state = 0, due = ?3, attempts = 0, deliveries = 0, redelivered = 0, \
+                        "UPDATE task SET state = 0, due = ?3, set_at = ?3, attempts = 0, deliveries = 0, redelivered = 0, \
                          expires_at = CASE WHEN expires_at > ?3 THEN expires_at END, first_failed_at = NULL, \
                          failure = NULL, purge_at = NULL, history = ?5, claim = (CAST(claim AS INTEGER) & 281474976710655) + 1, \
                          body = coalesce(?4, body) WHERE id = ?1 AND claim IS ?2 AND state = 2",
@@ -203,8 +203,8 @@ fn carry_out(store: &mut Store, verdicts: &mut Vec<(Found, Visit)>, walked: &mut
     Ok(())
 }
 
-/// Deletes what was kept long enough, at most `limit` of them. Gives their number.
-pub(super) fn purge(store: &mut Store, now: Timestamp, limit: u32) -> rusqlite::Result<usize> {
+/// Deletes what was kept long enough, at most `limit` of them. Gives a line for each queue, and time that they were kept.
+pub(super) fn purge(store: &mut Store, now: Timestamp, limit: u32) -> rusqlite::Result<Vec<String>> {
     let any: bool = store
         .read()
         .prepare_cached(
@@ -212,14 +212,27 @@ pub(super) fn purge(store: &mut Store, now: Timestamp, limit: u32) -> rusqlite::
         )?
         .query_row([now.0], |row| row.get(0))?;
     if !any {
-        return Ok(0);
+        return Ok(Vec::new());
     }
-    store.write(Synchronous::Normal, |transaction, _| {
-        transaction
-            .prepare_cached(
-                "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE state = 2 AND purge_at IS NOT NULL \
-                 AND purge_at <= ?1 LIMIT ?2)",
-            )?
-            .execute(params![now.0, limit])
-    })
+    let deleted = store.write(Synchronous::Normal, |transaction, _| {
+        let mut deleted: BTreeMap<(i64, u64), u64> = BTreeMap::new();
+        let mut statement = transaction.prepare_cached(
+            "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE state = 2 AND purge_at IS NOT NULL \
+             AND purge_at <= ?1 LIMIT ?2) RETURNING queue, purge_at, due",
+        )?;
+        let mut rows = statement.query(params![now.0, limit])?;
+        while let Some(row) = rows.next()? {
+            let [queue, purge_at, died_at] = [0, 1, 2].map(|column| row.get_ref(column).ok().and_then(number));
+            let kept = purge_at.unwrap_or(0).saturating_sub(died_at.unwrap_or(0));
+            *deleted.entry((queue.unwrap_or(0), u64::try_from(kept).unwrap_or(0))).or_default() += 1;
+        }
+        Ok(deleted)
+    })?;
+    let line = |((queue, kept), count): ((i64, u64), u64)| {
+        let name = queue_name(store.read(), queue)?;
+        let what = if count == 1 { "dead letter" } else { "dead letters" };
+        let were = if count == 1 { "was" } else { "were" };
+        Ok(format!("{count} {what} of queue {name} {were} older than {}: deleted", in_words(kept)))
+    };
+    deleted.into_iter().map(line).collect()
 }

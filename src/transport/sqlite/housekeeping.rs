@@ -26,29 +26,45 @@ pub(super) struct Housekeeping {
     warned: bool,
 }
 
+/// What there is to say of a step.
+#[derive(Debug, PartialEq)]
+pub(super) struct Kept {
+    /// A line for each queue of which dead letters were deleted.
+    pub(super) deleted: Vec<String>,
+    pub(super) warning: Option<String>,
+}
+
 impl Housekeeping {
-    /// A step of everything; called at most once a second. `idle`: nothing was done in the last second.
+    /// A step of everything; called at most once a second. `may_delete`: the time can be trusted so far that what is old is
+    /// deleted. `idle`: nothing was done in the last second.
     pub(super) fn step(
         &mut self,
         store: &mut Store,
         path: &Path,
         patience: &Patience,
         now: Timestamp,
+        may_delete: bool,
         idle: bool,
-    ) -> Result<Option<String>, rusqlite::Error> {
+    ) -> Result<Kept, rusqlite::Error> {
         // Whatever another writer is in the way of now is done a second later.
         patience.hurry(true);
-        let done = Self::tidy(store, path, now, idle);
+        let purged = if may_delete { dead::purge(store, now, PURGED) } else { Ok(Vec::new()) };
+        let done = Self::tidy(store, path, idle);
         patience.hurry(false);
-        match done {
-            Err(error) if !may_pass(&error) => return Err(error),
-            _ => {}
+        let (deleted, purged) = match purged {
+            Ok(deleted) => (deleted, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        for done in [purged, done] {
+            match done {
+                Err(error) if !may_pass(&error) => return Err(error),
+                _ => {}
+            }
         }
-        Ok(self.warning(wal_length(path)))
+        Ok(Kept { deleted, warning: self.warning(wal_length(path)) })
     }
 
-    fn tidy(store: &mut Store, path: &Path, now: Timestamp, idle: bool) -> rusqlite::Result<()> {
-        dead::purge(store, now, PURGED)?;
+    fn tidy(store: &mut Store, path: &Path, idle: bool) -> rusqlite::Result<()> {
         if !idle {
             return Ok(());
         }
@@ -112,7 +128,8 @@ mod tests {
         store.write(Synchronous::Normal, |transaction, _| transaction.execute("DELETE FROM task", [])).unwrap();
         let mut keeping = Housekeeping::default();
         for _ in 0..5 {
-            assert_eq!(keeping.step(&mut store, &path, &patience, Timestamp(0), true).unwrap(), None);
+            let kept = keeping.step(&mut store, &path, &patience, Timestamp(0), true, true).unwrap();
+            assert_eq!(kept, Kept { deleted: Vec::new(), warning: None });
         }
         drop(store);
         let length = std::fs::metadata(&path).unwrap().len();
@@ -131,7 +148,7 @@ mod tests {
         }
         let mut keeping = Housekeeping::default();
         for (now, left) in [(99, 3), (100, 2), (1_000, 1)] {
-            keeping.step(&mut store, &path, &patience, Timestamp(now), false).unwrap();
+            keeping.step(&mut store, &path, &patience, Timestamp(now), true, false).unwrap();
             let count: i64 = store.read().query_row("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap();
             assert_eq!(count, left, "at {now}");
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{
     actor::Actor,
+    clocks::Clocks,
     owner::{self, Masters},
     store::{Store, file_error},
 };
@@ -51,7 +52,27 @@ impl Actor {
         }
     }
 
+    /// What follows if the wall clock was set.
+    pub(super) fn look_at_clocks(&mut self) -> rusqlite::Result<()> {
+        let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(()) };
+        let seen = if let Some(clocks) = &mut self.clocks {
+            clocks.look(store, Clock::reading())?
+        } else {
+            let (clocks, seen) = Clocks::begin(store)?;
+            self.clocks = Some(clocks);
+            seen
+        };
+        if seen.moved > 0 {
+            master.look();
+            self.caller.wake(&self.path, master.others.iter().copied());
+        }
+        let lines = [seen.warning.map(Event::Warning), seen.notice.map(Event::Notice)];
+        lines.into_iter().flatten().for_each(|line| self.tell(line));
+        Ok(())
+    }
+
     fn try_look_around(&mut self) -> rusqlite::Result<()> {
+        self.look_at_clocks()?;
         let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(()) };
         let version = store.data_version()?;
         let changed = self.data_version != version;
@@ -62,8 +83,13 @@ impl Actor {
             self.data_version = version;
         }
         let idle = !std::mem::take(&mut self.active) && !changed;
-        let warning = self.keeping.step(store, &self.path, &self.patience, Clock::wall(), idle)?;
-        if let Some(warning) = warning {
+        let reading = Clock::reading();
+        let may_delete = self.clocks.as_ref().is_some_and(|clocks| clocks.may_delete(reading));
+        let kept = self.keeping.step(store, &self.path, &self.patience, reading.wall, may_delete, idle)?;
+        for line in kept.deleted {
+            self.tell(Event::Notice(line));
+        }
+        if let Some(warning) = kept.warning {
             self.tell(Event::Warning(warning));
         }
         self.return_tasks_of_the_dead()?;

@@ -8,6 +8,7 @@
 //!                           ├── reader: counts of a master, on a thread and over a connection of its own
 //!                           ├── owner: who lives (locks on <file>.masters), whose tasks go back
 //!                           ├── wake: a datagram socket for each master, <file>.<owner>.wake
+//!                           ├── clocks: what follows when the wall clock is set
 //!                           └── housekeeping: purge, vacuum, WAL, check
 //! ```
 //!
@@ -23,6 +24,7 @@ mod attach;
 mod busy;
 mod cancel;
 mod claim;
+mod clocks;
 mod columns;
 mod dead;
 mod end;

@@ -7,7 +7,7 @@ use super::{
     store::QueueIds,
     submit::insert,
 };
-use crate::{clock::Timestamp, task::NewTask};
+use crate::{clock::Timestamp, schedule::SET_BACK, task::NewTask};
 
 /// Moments kept of each schedule: the last is what counts, a few more show what happened.
 const KEPT: u32 = 16;
@@ -37,6 +37,10 @@ pub(super) fn fire(
     if let Some(task) = task {
         insert(transaction, ids, now, task)?;
     }
+    // What was fired by a clock that was wrong is to fire by one that is right.
+    transaction
+        .prepare_cached("DELETE FROM fired WHERE application = ?1 AND schedule = ?2 AND moment > ?3 AND moment <> ?4")?
+        .execute(params![application, schedule, now.plus(SET_BACK).0, moment.0])?;
     transaction
         .prepare_cached(
             "DELETE FROM fired WHERE application = ?1 AND schedule = ?2 AND moment <= (SELECT moment FROM fired \
@@ -44,4 +48,37 @@ pub(super) fn fire(
         )?
         .execute(params![application, schedule, KEPT])?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::store::{Store, Synchronous},
+        *,
+    };
+
+    #[test]
+    fn what_a_wrong_clock_fired_is_forgotten_by_a_right_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::create(&folder.path().join("a.db"), &std::sync::Arc::default()).unwrap();
+        let mut fire = |now: i64, moment: i64| {
+            store
+                .write(Synchronous::Full, |transaction, ids| {
+                    let what = ("demo", "s", Timestamp(moment * 1000));
+                    fire(transaction, ids, what, Timestamp(now * 1000), None)
+                })
+                .unwrap()
+        };
+        assert!(fire(60, 60));
+        // Five days ahead, by more moments than are kept.
+        let ahead: Vec<i64> = (0..20).map(|second| 432_000 + second).collect();
+        assert!(ahead.iter().all(|moment| fire(432_020, *moment)));
+        // Right again: each once, with two schedulers one after the other.
+        assert!(fire(120, 120) && fire(180, 180));
+        assert!(!fire(181, 180) && !fire(181, 120), "fired twice");
+        // And when the time comes, too.
+        assert!(fire(432_000, 432_000));
+        let memory = memory(store.read(), "demo").unwrap();
+        assert_eq!(memory, [("s".to_owned(), Timestamp(432_000_000))]);
+    }
 }

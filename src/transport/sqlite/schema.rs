@@ -3,8 +3,8 @@
 //! One table holds all tasks, whatever their `state` (0: ready or delayed, 1: in the hands of the master `owner`,
 //! 2: a dead letter), so that a move is one `UPDATE` and cannot be half done.
 //! `due` is when a ready task may be claimed, and when a dead one died; `claim` counts claims and every
-//! taking-back, so that a settlement by a former owner finds nothing; `purge_at` is set for dead letters; `history` is
-//! JSON, how a task ended before it was put back to work. A queue that was deleted keeps its row, `hidden`: its id may
+//! taking-back, so that a settlement by a former owner finds nothing; `set_at` is when `due` was reckoned from a delay, and
+//! null where somebody named the moment; `purge_at` is set for dead letters; `history` is JSON, how a task ended before it was put back to work. A queue that was deleted keeps its row, `hidden`: its id may
 //! be known to others, and whatever they store under it must be found.
 //! Times are milliseconds since 1970.
 
@@ -12,7 +12,10 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::store::{Fault, QueueIds, file_error};
+use super::{
+    columns::text,
+    store::{Fault, QueueIds, file_error},
+};
 use crate::limits::KNOWN_QUEUES;
 
 /// "AsyT": what `file` and others can tell the file by.
@@ -74,6 +77,19 @@ CREATE TABLE held_key (
     "
 CREATE INDEX task_in_no_state ON task (id) WHERE state NOT IN (0, 1, 2);
 ",
+    // One row: by how much the wall clock was ahead of the time since which boot, and since when (`clocks`).
+    "
+ALTER TABLE task ADD COLUMN set_at INTEGER;
+CREATE TABLE clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    boot TEXT NOT NULL,
+    ahead INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    valid_from INTEGER NOT NULL,
+    before_ahead INTEGER,
+    before_from INTEGER
+);
+",
 ];
 
 /// Brings the file to the newest schema.
@@ -99,6 +115,13 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fa
     transaction.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {known}"))?;
     transaction.commit()?;
     Ok(())
+}
+
+/// A file as an older version of this program left it.
+#[cfg(test)]
+pub(super) fn to_version(connection: &Connection, version: usize) -> rusqlite::Result<()> {
+    STEPS[..version].iter().try_for_each(|step| connection.execute_batch(step))?;
+    connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}"))
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
@@ -131,6 +154,13 @@ pub(super) fn queue_id(transaction: &Connection, ids: &mut QueueIds, name: &str)
 /// The id of a queue that is there.
 pub(super) fn known_queue(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
     connection.prepare_cached("SELECT id FROM queue WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
+}
+
+/// The name of a queue by its id; of one that somebody else deleted, the id.
+pub(super) fn queue_name(connection: &Connection, id: i64) -> rusqlite::Result<String> {
+    let statement = "SELECT name FROM queue WHERE id = ?1";
+    let name = connection.prepare_cached(statement)?.query_row([id], |row| text(row, 0)).optional()?;
+    Ok(name.unwrap_or_else(|| id.to_string()))
 }
 
 #[cfg(test)]

@@ -74,10 +74,8 @@ impl Owed {
                 }
                 Ok(Effect::News)
             }
-            Settlement::Retry { after, failure } => {
-                self.put_back(transaction, now.plus(*after), 1, Some(failure.failed_at))
-            }
-            Settlement::Snooze { after } => self.put_back(transaction, now.plus(*after), 0, None),
+            Settlement::Retry { after, failure } => self.put_back(transaction, now, *after, 1, Some(failure.failed_at)),
+            Settlement::Snooze { after } => self.put_back(transaction, now, *after, 0, None),
             Settlement::Release | Settlement::Pass => self.release(transaction, now),
             Settlement::Dead(failure) => self.bury(transaction, now, failure),
         }
@@ -94,26 +92,34 @@ impl Owed {
     fn put_back(
         &self,
         transaction: &Connection,
-        due: Timestamp,
+        now: Timestamp,
+        after: Duration,
         attempts_used: u32,
         failed_at: Option<Timestamp>,
     ) -> rusqlite::Result<Effect> {
         let Some(row) = self.row else {
-            self.insert_copy(transaction, due, attempts_used, failed_at)?;
+            self.insert_copy(transaction, now, after, attempts_used, failed_at)?;
             return Ok(Effect::News);
         };
         let changed = transaction
             .prepare_cached(
-                "UPDATE task SET state = 0, owner = 0, due = ?3, attempts = attempts + ?4, deliveries = 0, \
+                "UPDATE task SET state = 0, owner = 0, due = ?3, set_at = ?6, attempts = attempts + ?4, deliveries = 0, \
                  redelivered = 0, first_failed_at = coalesce(first_failed_at, ?5) WHERE id = ?1 AND claim = ?2",
             )?
-            .execute(params![row.id, row.claim, due.0, attempts_used, failed_at.map(|at| at.0)])?;
+            .execute(params![
+                row.id,
+                row.claim,
+                now.plus(after).0,
+                attempts_used,
+                failed_at.map(|at| at.0),
+                now.0
+            ])?;
         Ok(if changed == 0 { Effect::Stale } else { Effect::News })
     }
 
     fn release(&self, transaction: &Connection, now: Timestamp) -> rusqlite::Result<Effect> {
         let Some(row) = self.row else {
-            self.insert_copy(transaction, now, 0, None)?;
+            self.insert_copy(transaction, now, Duration::ZERO, 0, None)?;
             return Ok(Effect::News);
         };
         let changed = transaction
@@ -125,7 +131,7 @@ impl Owed {
     fn bury(&self, transaction: &Connection, now: Timestamp, failure: &Failure) -> rusqlite::Result<Effect> {
         let row = match self.row {
             Some(row) => row,
-            None => Row { id: self.insert_copy(transaction, now, 0, None)?, claim: 0 },
+            None => Row { id: self.insert_copy(transaction, now, Duration::ZERO, 0, None)?, claim: 0 },
         };
         let text =
             serde_json::to_string(failure).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
@@ -143,7 +149,8 @@ impl Owed {
     fn insert_copy(
         &self,
         transaction: &Connection,
-        due: Timestamp,
+        now: Timestamp,
+        after: Duration,
         attempts_used: u32,
         failed_at: Option<Timestamp>,
     ) -> rusqlite::Result<i64> {
@@ -151,18 +158,19 @@ impl Owed {
         transaction
             .prepare_cached(
                 "INSERT INTO task (queue, due, attempts, expires_at, first_failed_at, message_id, headers, body, \
-                 history) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                 history, set_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
             .insert(params![
                 self.queue,
-                due.0,
+                now.plus(after).0,
                 task.attempts + attempts_used,
                 task.expires_at.map(|at| at.0),
                 task.first_failed_at.or(failed_at).map(|at| at.0),
                 task.id,
                 headers_text(&task.headers),
                 task.body,
-                history_text(&task.history)
+                history_text(&task.history),
+                now.0
             ])
     }
 }

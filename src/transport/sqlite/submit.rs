@@ -22,7 +22,8 @@ pub(super) fn insert(
     let queue = queue_id(transaction, ids, &task.queue)?;
     transaction
         .prepare_cached(
-            "INSERT INTO task (queue, due, expires_at, message_id, headers, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO task (queue, due, expires_at, message_id, headers, body, set_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             queue,
@@ -30,7 +31,9 @@ pub(super) fn insert(
             task.expires_at.map(|at| at.0),
             task.id,
             headers_text(&task.headers),
-            task.body
+            task.body,
+            // What is due at once is so whatever the clock shows later.
+            (!task.at_moment || task.delay.is_zero()).then_some(now.0)
         ])?;
     Ok(())
 }
