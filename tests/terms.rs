@@ -330,6 +330,11 @@ fn payload_files_of_a_killed_master_are_removed_by_the_next_and_others_stay() {
         // Its task comes again, with a file of its own. Another test's master may be faster where the place is everybody's.
         let (master, new) = begun(&demo);
         support::log::until("it is left", || !left.exists());
+        if user.is_empty() {
+            let log = master.log();
+            let line = "INFO:AsyncTaskWorkerTask:1 payload file was removed that a killed master left\n";
+            support::log::until("nobody says so", || log.text().contains(line));
+        }
         assert!(others.exists() && new.exists(), "of masters that live");
         for master in [master, other_master] {
             master.signal(nix::sys::signal::Signal::SIGQUIT);

@@ -67,6 +67,7 @@ pub use crate::logging::MASTER;
 use crate::{
     clock::{Clock, Instant, Now},
     control::{presence, server::Asked, socket::Socket, types::Command},
+    counted,
     error::{Code, Error},
     junit,
     logging::{About, Level, Logger},
@@ -183,7 +184,7 @@ pub fn run_on(
     })?;
     let log = logger.clone();
     process::payload::remove_left(move |count| {
-        let text = format!("Removed {count} of the payload files that a master left which was killed");
+        let text = format!("{} removed that a killed master left", counted::were(count, "payload file"));
         log.line(Level::Info, MASTER, &text);
     });
     let local = tokio::task::LocalSet::new();
