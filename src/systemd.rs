@@ -45,6 +45,8 @@ pub struct Notifier {
     phase: Phase,
     status: String,
     told_at: Option<Instant>,
+    /// Something happened since the status was told.
+    is_old: bool,
     /// The present phase could not be told: try again then.
     again_at: Option<Instant>,
     /// A reload that could not be told: when it began, in microseconds of the monotonic clock.
@@ -74,6 +76,7 @@ impl Notifier {
             phase,
             status,
             told_at: None,
+            is_old: false,
             again_at: None,
             untold_reload: None,
             fed_at: Instant::default(),
@@ -116,6 +119,7 @@ impl Notifier {
             }
             self.told_at = Some(now);
         }
+        self.is_old = !due && phase == before;
         self.phase = phase;
         if self.watchdog.is_some_and(|every| now.since(self.fed_at) >= every) {
             lines.push("WATCHDOG=1".to_owned());
@@ -154,14 +158,15 @@ impl Notifier {
         is_full
     }
 
-    /// When it is to be called again although nothing happens: for the watchdog, and to extend a stop.
+    /// When it is to be called again although nothing happens: for the watchdog, to extend a stop, and once after what
+    /// happened too early for another status. Who says nothing for long has said how it stands.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
         if self.again_at.is_some() {
             return self.again_at;
         }
         let watchdog = self.watchdog.map(|every| self.fed_at + every);
-        let extension = self.told_at.filter(|_| self.phase == Phase::Stopping).map(|at| at + EVERY);
+        let extension = self.told_at.filter(|_| self.is_old || self.phase == Phase::Stopping).map(|at| at + EVERY);
         [watchdog, extension].into_iter().flatten().min()
     }
 }
@@ -205,15 +210,18 @@ mod tests {
         assert_eq!(told().unwrap(), "READY=1\nSTATUS=2/2 workers");
         notifier.tell(at(2), Phase::Running, || unreachable!("not within five seconds"));
         assert_eq!(told(), None);
+        assert_eq!(notifier.next_at(), Some(at(6)), "what happened at 2 is to be told");
+        notifier.tell(at(6), Phase::Running, || "2/2 workers, 1 parked".to_owned());
+        assert_eq!(told().unwrap(), "STATUS=2/2 workers, 1 parked");
         assert_eq!(notifier.next_at(), Some(at(15)));
         notifier.reloading(Phase::Running);
         let message = told().unwrap();
         let micros = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
         assert!(micros.parse::<u64>().unwrap() > 0);
         notifier.reloading(Phase::Reloading);
-        notifier.tell(at(2), Phase::Reloading, || unreachable!("not within five seconds"));
+        notifier.tell(at(7), Phase::Reloading, || unreachable!("not within five seconds"));
         assert_eq!(told(), None);
-        notifier.tell(at(3), Phase::Running, || "2/2 workers".to_owned());
+        notifier.tell(at(8), Phase::Running, || "2/2 workers".to_owned());
         assert_eq!(told().unwrap(), "READY=1\nSTATUS=2/2 workers");
         notifier.tell(at(15), Phase::Running, || "2/2 workers".to_owned());
         assert_eq!(told().unwrap(), "WATCHDOG=1");

@@ -6,6 +6,8 @@
 //! | workers, masters and the broker are killed while thousands of tasks are done | 0 lost; done twice only what was in the hands of whoever was killed | `storm` |
 //! | a task kills its worker (abort, segmentation fault) | three tries, then a dead letter with signal and last output; the others once each, as fast as without it | `crash::a_task_that_…` |
 //! | a kind kills its worker with everything | the queue is parked after ten, its tasks stay; another queue goes on; a halt-mode run ends with 1 | `crash::a_kind_that_aborts_…` |
+//! | all kinds kill their workers with everything, for a night | the master stays: longer and longer pauses, one dead letter each, told and shown; well again by itself | `parked` |
+//! | no worker of any queue can be started | 69, no dead letter | `parked` |
 //! | the broker closes all connections | rebuilt in about a second; tasks in hand go on, once, with the attempts that they used; acknowledged early or late | `cut::a_connection_lost_…` |
 //! | the line is cut until everything in hand has ended | what ended is remembered and settled afterwards; nothing is run again | `cut::a_connection_lost_…` |
 //! | the same on queues of every kind: quorum, classic, with priorities, with a single active consumer | nothing is run again, nothing is counted | `again::no_kind_of_queue_…` |
@@ -65,6 +67,8 @@ mod held;
 mod hostile;
 #[path = "faults/limits.rs"]
 mod limits;
+#[path = "faults/parked.rs"]
+mod parked;
 #[path = "faults/rows.rs"]
 mod rows;
 #[path = "faults/storm.rs"]

@@ -50,6 +50,8 @@ pub struct Core {
     pub(super) tells_ends: bool,
     /// Other settings that are not all in force yet.
     pub(super) reload: Option<super::reload::Reload>,
+    /// A worker of any queue was ready, whether or not that queue is still worked.
+    pub(super) ever_ready: bool,
     /// Since when each queue has had a worker that was ready.
     pub(super) ran_at: Option<Instant>,
     pub(super) suspended: Vec<super::death::Suspended>,
@@ -140,6 +142,7 @@ impl Core {
             tally: Tally::default(),
             tells_ends: false,
             reload: None,
+            ever_ready: false,
             ran_at: None,
             suspended: Vec::new(),
             unsettled: HashMap::new(),

@@ -185,6 +185,7 @@ impl Core {
             None => unexecuted.executed(id),
         }
         self.slots[slot].failures = 0;
+        self.ever_ready = true;
         self.start_succeeded(slot);
         if let Some(hand) = life.hands.first() {
             self.judge_once(slot, hand, life.pid, ended, own);

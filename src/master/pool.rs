@@ -147,6 +147,15 @@ pub(super) enum Cause {
     Tasks,
 }
 
+impl Cause {
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::Starts => "its workers cannot be started",
+            Self::Tasks => "too many of its tasks crashed or timed out in a row",
+        }
+    }
+}
+
 /// The first delivery of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum First {
@@ -263,10 +272,9 @@ impl Pool {
         }
     }
 
-    /// Whether nothing is to be expected of it: its workers cannot be started, or the try after its pause failed too.
-    pub(super) fn is_hopeless(&self) -> bool {
-        let first = self.plan.settings.breaker.pause;
-        matches!(self.state, State::Parked { pause, cause, .. } if cause == Cause::Starts || pause > first)
+    /// Whether it is parked because its workers cannot be started.
+    pub(super) fn is_unstartable(&self) -> bool {
+        matches!(self.state, State::Parked { cause: Cause::Starts, .. })
     }
 
     /// Parks the queue, longer than the last time if it was on trial.

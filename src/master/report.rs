@@ -96,6 +96,7 @@ impl Core {
         }
         life.phase = Phase::Working { seats };
         life.was_ready = true;
+        self.ever_ready = true;
         life.wants_properties = ready.wants.properties;
         let name = ready.name.as_deref().map(printable).filter(|name| !name.is_empty());
         if let Some(name) = name {

@@ -218,7 +218,10 @@ impl Core {
         let wanted = self.slots.iter().filter(|slot| slot.wanted).count();
         let working = |slot: &&Slot| slot.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }));
         let working = self.slots.iter().filter(working).count();
-        let parked = self.members().filter(|pool| pool.state != pool::State::Running).count();
+        let parked = self.all_parked_words().unwrap_or_else(|| {
+            let parked = self.members().filter(|pool| pool.state != pool::State::Running).count();
+            format!("{parked} parked")
+        });
         let restarts: u64 = self.slots.iter().map(|slot| slot.restarts).sum();
         let (queues, in_hand) = (self.members().count(), self.in_hand);
         let unavailable = match self.members().filter(|pool| pool.trouble.is_some()).count() {
@@ -230,7 +233,7 @@ impl Core {
         let (queues, wanted) = (counted(queues, "queue"), counted(wanted, "worker"));
         let (in_hand, restarts) = (counted(in_hand, "task"), counted(restarts, "restart"));
         format!(
-            "{draining}{queues}, {working}/{wanted}, {in_hand} in hand, {parked} parked{unavailable}, {restarts}{connected}"
+            "{draining}{queues}, {working}/{wanted}, {in_hand} in hand, {parked}{unavailable}, {restarts}{connected}"
         )
     }
 
@@ -274,6 +277,7 @@ impl Core {
             "kind": pool.plan.settings.kind,
             "state": self.queue_state(index),
             "unavailable": unavailable,
+            "parked": self.parked_status(index),
             "stuck": pool.stuck.shown(self.now.at),
             "in_hand": pool.in_hand + pool.waiting.len(),
             "done": pool.done,
@@ -343,7 +347,10 @@ impl Core {
                 continue;
             }
             match self.queue_state(index) {
-                "parked" => problems.push(format!("queue {name} is parked")),
+                "parked" => {
+                    let words = self.parked_words(index).unwrap_or_default();
+                    problems.push(format!("queue {name} is parked: {words}"));
+                }
                 "running" if !ready[index] => problems.push(format!("queue {name} has no worker that is ready")),
                 _ => {}
             }
