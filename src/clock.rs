@@ -4,11 +4,15 @@
 //! caller compares. Only [`Clock`] touches the operating system, and only the shell, the transports' threads
 //! and the command line own one. That is what lets the simulation run an hour of faults in a millisecond.
 
+mod running;
+
 use std::{
     ops::{Add, Sub},
     sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+pub use running::{Running, RunningClock};
 
 /// Milliseconds within which two clocks are read at once, and how often that is tried.
 const AT_ONCE: i64 = 100;
@@ -92,7 +96,7 @@ pub fn in_words(time: u64) -> String {
 /// Both clocks, read once for one event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
-    /// Monotonic: for deadlines and durations.
+    /// Monotonic: for deadlines and durations. In the master less the time in which it did not run.
     pub at: Instant,
     /// Wall clock: for what is stored and shown, and for schedules.
     pub wall: Timestamp,

@@ -9,6 +9,7 @@
 
 mod settle;
 mod start;
+mod waiting;
 
 use std::{
     hash::{BuildHasher, Hasher},
@@ -23,7 +24,7 @@ use tokio::{
 
 use crate::{
     app::App,
-    clock::{Clock, Instant},
+    clock::{Clock, Instant, RunningClock},
     config::{Acks, Config, Queue},
     frames::{
         self, Payload, TaskFrame,
@@ -162,6 +163,8 @@ struct Drain {
     /// For waiting alone: user code runs outside of it.
     runtime: Runtime,
     clock: Clock,
+    /// What waiting for the transport is measured by: user code is no part of it, nor is time in which nothing ran.
+    waiting: RunningClock,
     window: Option<Window>,
     host: String,
     /// Tasks that came before the confirmation of the one before them.
@@ -195,6 +198,7 @@ impl Drain {
             events,
             runtime,
             clock: Clock::start(),
+            waiting: RunningClock::start(),
             host: crate::process::host(),
             early: Vec::new(),
             surveyed: false,
@@ -267,42 +271,6 @@ impl Drain {
     fn survey(&self, last: u64) -> u64 {
         self.transport.ask(Request::Survey { serial: last + 1 });
         last + 1
-    }
-
-    /// The next event; `None` when the time passed first. A lost session ends the drain: there is nobody here who
-    /// could go on meanwhile. So does a transport that could store nothing for [`STALL_LIMIT`].
-    fn next(&mut self, limit: Option<Duration>) -> Result<Option<Event>, Error> {
-        let now = self.clock.now().at;
-        let stalled = self.stalled.as_ref().map(|(at, error)| ((*at + STALL_LIMIT).since(now), error.clone()));
-        let patience = stalled.as_ref().map(|(left, _)| *left);
-        let wait = [limit, patience].into_iter().flatten().min();
-        let events = &mut self.events;
-        let event = self.runtime.block_on(async move {
-            match wait {
-                Some(wait) => timeout(wait, events.recv()).await.ok(),
-                None => Some(events.recv().await),
-            }
-        });
-        match (event, stalled) {
-            (None, Some((left, error))) if limit.is_none_or(|limit| left <= limit) => Err(error.into()),
-            (None, _) => Ok(None),
-            (Some(None), _) => Err(transport::Error::Closed.into()),
-            (
-                Some(Some(Event::Lost { error, .. } | Event::QueueUnavailable { error, .. } | Event::Refused(error))),
-                _,
-            ) => Err(error.into()),
-            (Some(Some(event)), _) => {
-                match &event {
-                    Event::Stalled(error) => {
-                        self.stalled.get_or_insert((now, error.clone()));
-                    }
-                    Event::Resumed => self.stalled = None,
-                    Event::Stuck { error, tasks: 1.., .. } => self.worker.log(Level::Warning, error),
-                    _ => {}
-                }
-                Ok(Some(event))
-            }
-        }
     }
 
     /// Does one task, or refuses it, and waits until that is settled.

@@ -66,6 +66,8 @@ mod ledger;
 mod once;
 #[path = "simulation/orders.rs"]
 mod orders;
+#[path = "simulation/pauses.rs"]
+mod pauses;
 #[path = "simulation/reloads.rs"]
 mod reloads;
 #[path = "simulation/settings.rs"]

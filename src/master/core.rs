@@ -50,8 +50,8 @@ pub struct Core {
     pub(super) tells_ends: bool,
     /// Other settings that are not all in force yet.
     pub(super) reload: Option<super::reload::Reload>,
-    /// A worker of any queue was ready, whether or not that queue is still worked.
-    pub(super) ever_ready: bool,
+    /// When a worker of any queue was ready for the first time, whether or not that queue is still worked.
+    pub(super) first_ready_at: Option<Instant>,
     /// Since when each queue has had a worker that was ready.
     pub(super) ran_at: Option<Instant>,
     pub(super) suspended: Vec<super::death::Suspended>,
@@ -99,6 +99,23 @@ pub(super) struct Owed {
     pub(super) done_by: Option<usize>,
 }
 
+/// Whose limits have passed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Slots: a time limit, a start limit, the patience with an end.
+    pub slots: Vec<usize>,
+    /// Other limits, which may be about everybody: of a stop, of answers to pings, of the transport.
+    pub others: bool,
+}
+
+impl Passed {
+    /// Whether nobody is going to be judged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty() && !self.others
+    }
+}
+
 /// What a run did, for its summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -142,7 +159,7 @@ impl Core {
             tally: Tally::default(),
             tells_ends: false,
             reload: None,
-            ever_ready: false,
+            first_ready_at: None,
             ran_at: None,
             suspended: Vec::new(),
             unsettled: HashMap::new(),
@@ -201,11 +218,13 @@ impl Core {
             Event::InterruptAsked => self.interrupt_asked(),
             Event::StopAsked => self.stop_asked(),
             Event::HaltTimedOut => self.halt_timed_out(),
-            Event::DeadlinePassed => {}
-        }
-        while let Some(owner) = self.timers.due(now.at) {
-            self.look_at(owner);
-            self.reload_moved();
+            // The only event by which anybody is judged: whatever came before it was told before it.
+            Event::DeadlinePassed => {
+                while let Some(owner) = self.timers.due(now.at) {
+                    self.look_at(owner);
+                    self.reload_moved();
+                }
+            }
         }
         self.look_at_reload();
         self.start_next();
@@ -217,6 +236,35 @@ impl Core {
     /// Until when nothing needs to be decided, if nothing happens.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         self.timers.next()
+    }
+
+    /// The earliest of these moments at which somebody is judged: no later than it, if nothing happens.
+    pub fn next_limit(&mut self) -> Option<Instant> {
+        self.timers.next_limit()
+    }
+
+    /// Whose limits will be found passed by an [`Event::DeadlinePassed`] at `now`. What these have said and done is to be
+    /// told first.
+    pub fn limits_passed(&mut self, now: Instant) -> Passed {
+        let mut passed = Passed::default();
+        let mut due = Vec::new();
+        while let Some(owner) = self.timers.due_limit(now) {
+            if let Owner::Slot(slot) = owner {
+                // Armed for a task that has ended meanwhile, as a rule.
+                if self.slot_due_at(slot).is_none_or(|at| at > now) {
+                    self.arm_slot(slot);
+                    continue;
+                }
+                passed.slots.push(slot);
+            } else {
+                passed.others = true;
+            }
+            due.push(owner);
+        }
+        for owner in due {
+            self.timers.arm(owner, now);
+        }
+        passed
     }
 
     /// What was done so far.
@@ -505,7 +553,7 @@ impl Core {
             Owner::Queue(index) => self.look_at_queue(index),
             Owner::Stop => self.look_at_stop(),
             Owner::Verdicts => self.judge_suspended(false),
-            Owner::Pings => self.look_at_pings(),
+            Owner::Pings | Owner::Answers => self.look_at_pings(),
             Owner::Stall => self.look_at_stall(),
             // After each event.
             Owner::Starts => {}
@@ -595,11 +643,15 @@ impl Core {
 
     /// Arms the deadline of a slot.
     pub(super) fn arm_slot(&mut self, slot: usize) {
-        let index = self.slots[slot].queue;
-        let old_at = self.slots[slot].peek().and_then(|life| self.old_at(index, life));
-        if let Some(at) = [self.slots[slot].deadline(), old_at].into_iter().flatten().min() {
+        if let Some(at) = self.slot_due_at(slot) {
             self.timers.arm(Owner::Slot(slot), at);
         }
+    }
+
+    fn slot_due_at(&self, slot: usize) -> Option<Instant> {
+        let index = self.slots[slot].queue;
+        let old_at = self.slots[slot].peek().and_then(|life| self.old_at(index, life));
+        [self.slots[slot].deadline(), old_at].into_iter().flatten().min()
     }
 
     /// The slot of a process that is still the one there.

@@ -114,7 +114,7 @@ impl Core {
 
     /// A process died with tasks in its hands: each has used an attempt; the slot is filled again at once.
     fn died_at_work(&mut self, slot: usize, mut life: Life, ended: Ended) {
-        self.ever_ready = true;
+        self.first_ready_at.get_or_insert(self.now.at);
         let index = self.slots[slot].queue;
         self.tell_restart(slot);
         let name = self.slots[slot].name.clone();

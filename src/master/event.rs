@@ -102,7 +102,7 @@ pub enum Event {
     StopAsked,
     /// The time limit of a halt-mode run passed.
     HaltTimedOut,
-    /// Nothing but time passed.
+    /// Time passed, and who is late is judged: after everything that came before was told.
     DeadlinePassed,
 }
 

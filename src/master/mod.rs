@@ -15,6 +15,7 @@ mod core;
 mod death;
 mod dispatch;
 pub mod event;
+mod judging;
 mod line;
 mod measure;
 mod memory;
@@ -56,7 +57,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
-    core::{Core, Tally},
+    core::{Core, Passed, Tally},
     reread::{Fresh, Objection, Reader},
 };
 use self::{
@@ -65,7 +66,7 @@ use self::{
 };
 pub use crate::logging::MASTER;
 use crate::{
-    clock::{Clock, Instant, Now},
+    clock::{Instant, Now, RunningClock},
     control::{presence, server::Asked, socket::Socket, types::Command},
     counted,
     error::{Code, Error},
@@ -82,8 +83,6 @@ use crate::{
 
 /// How long the transport may take to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(6);
-/// The timer looks at the wall clock at least this often, which may be set or stand still while we wait.
-const WALL_LOOK: Duration = Duration::from_secs(30);
 /// While tasks flow, their settlements go to the transport in groups of this many …
 const GROUP: usize = 64;
 /// … or after this long: a wake-up of its thread for each task would cost more than the task.
@@ -222,7 +221,9 @@ struct Shell {
     core: Core,
     /// Empty between two events, kept for its room.
     actions: Vec<Action>,
-    clock: Clock,
+    clock: RunningClock,
+    /// While a limit that has passed is judged: the moment of the look at the clock.
+    judged_at: Option<Now>,
     transport: Box<dyn Transport>,
     logger: Logger,
     inbox: Rc<Inbox>,
@@ -282,7 +283,8 @@ impl Shell {
             core,
             actions: Vec::new(),
             report: run.report,
-            clock: Clock::start(),
+            clock: RunningClock::start(),
+            judged_at: None,
             transport,
             logger,
             inbox: Rc::default(),
@@ -319,6 +321,7 @@ impl Shell {
         while self.finished.is_none() {
             self.notify();
             let wait = self.wait();
+            self.clock.sleeps(wait);
             self.idled = 0;
             tokio::select! {
                 biased;
@@ -339,10 +342,10 @@ impl Shell {
                     }
                 }
                 Some(asked) = told.asked.recv() => self.asked(asked),
-                () = tokio::time::sleep(wait) => self.time_passed(),
+                () = tokio::time::sleep(wait) => {}
             }
             self.take_inbox();
-            self.keep_time();
+            self.keep_time(signals, &mut told.transport);
             if !self.settlements.is_empty()
                 && (self.idled > 0
                     || self.settlements.len() >= GROUP
@@ -409,44 +412,8 @@ impl Shell {
                 Phase::Running if self.reading.is_under_way() => Phase::Reloading,
                 phase => phase,
             };
-            notifier.tell(self.clock.now().at, phase, || core.headline());
+            notifier.tell(self.clock.real(), phase, || core.headline());
         }
-    }
-
-    /// Time until something is due although nothing happens.
-    fn wait(&mut self) -> Duration {
-        let now = self.clock.now();
-        let core = self.core.next_deadline().map(|at| at.since(now.at));
-        let moment = self.timer.as_ref().and_then(Timer::next_moment);
-        let moment = moment.map(|moment| moment.remaining(now.wall).min(WALL_LOOK));
-        let halt = self.halt_at.map(|at| at.saturating_sub(now.at.since_start()));
-        let notice = self.notifier.as_ref().and_then(Notifier::next_at).map(|at| at.since(now.at));
-        let group = (!self.settlements.is_empty()).then_some(GROUP_LIMIT);
-        [core, moment, halt, notice, group].into_iter().flatten().min().unwrap_or(Duration::MAX)
-    }
-
-    /// However much happens, the calendar and the limit of the run are looked at.
-    fn keep_time(&mut self) {
-        if self.halt_at.is_none() && self.timer.is_none() {
-            return;
-        }
-        let now = self.clock.now();
-        let over = self.halt_at.is_some_and(|at| at <= now.at.since_start());
-        let due = self.timer.as_ref().and_then(Timer::next_moment).is_some_and(|moment| moment <= now.wall);
-        if over || due {
-            self.time_passed();
-        }
-    }
-
-    fn time_passed(&mut self) {
-        let now = self.clock.now();
-        if self.halt_at.is_some_and(|at| at <= now.at.since_start()) {
-            self.halt_at = None;
-            self.handle(Event::HaltTimedOut);
-        }
-        let acts = self.timer.as_mut().map_or_else(Vec::new, |timer| timer.due(now.wall));
-        self.fire(acts);
-        self.handle(Event::DeadlinePassed);
     }
 
     fn take_inbox(&mut self) {
@@ -563,7 +530,7 @@ impl Shell {
 
     fn handle(&mut self, event: Event) {
         let mut actions = std::mem::take(&mut self.actions);
-        let now = self.clock.now();
+        let now = self.now();
         self.core.handle(now, event, &mut actions);
         for action in actions.drain(..) {
             self.perform(action, now);
@@ -620,8 +587,15 @@ impl Shell {
                 self.hand_over_settlements();
                 self.transport.ask(Request::Survey { serial });
             }
-            Action::Spawn { worker, slot, launch, .. } => self.spawn(worker, slot, launch),
-            Action::SpawnOnce { worker, slot, launch, once, .. } => self.spawn_once(worker, slot, launch, &once),
+            // One event may start hundreds: that takes its time, and is no pause.
+            Action::Spawn { worker, slot, launch, .. } => {
+                self.spawn(worker, slot, launch);
+                let _ = self.clock.now();
+            }
+            Action::SpawnOnce { worker, slot, launch, once, .. } => {
+                self.spawn_once(worker, slot, launch, &once);
+                let _ = self.clock.now();
+            }
             Action::Answer { number, answer } => self.answer(number, answer),
             Action::CancelWaiting { number, id } => self.cancel_waiting(number, id),
             Action::LogLevel(level) => {

@@ -185,7 +185,7 @@ impl Core {
             None => unexecuted.executed(id),
         }
         self.slots[slot].failures = 0;
-        self.ever_ready = true;
+        self.first_ready_at.get_or_insert(self.now.at);
         self.start_succeeded(slot);
         if let Some(hand) = life.hands.first() {
             self.judge_once(slot, hand, life.pid, ended, own);

@@ -28,7 +28,7 @@ impl Core {
         self.timers.arm(Owner::Queue(index), self.now.at + pause);
         if self.plan.halt_when_empty {
             self.end_badly(Code::Refused, format!("queue {queue} is parked: {why}"));
-        } else if !self.ever_ready && self.members().all(pool::Pool::is_unstartable) {
+        } else if self.first_ready_at.is_none() && self.members().all(pool::Pool::is_unstartable) {
             self.end_badly(Code::Unavailable, "all queues are parked".to_owned());
         }
     }

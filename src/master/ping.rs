@@ -20,8 +20,6 @@ use crate::{clock::Instant, frames, logging::Level};
 
 /// Longest time for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// A master that looks so much later than it wanted to was stopped itself: the answers may lie unread in its sockets.
-const OVERSLEPT: Duration = Duration::from_secs(1);
 
 /// The rounds.
 #[derive(Debug, Default)]
@@ -52,19 +50,17 @@ impl Core {
         if let Some(due) = self.pings.answers_by
             && due <= now
         {
+            self.pings.answers_by = None;
             let silent = self.silent();
-            if now.since(due) > OVERSLEPT && !silent.is_empty() {
-                self.pings.answers_by = Some(now + self.answer_limit());
-            } else {
-                self.pings.answers_by = None;
-                self.replace(silent);
-            }
+            self.replace(silent);
         }
         if self.pings.answers_by.is_none() && self.pings.next_at <= now {
             self.ping_idle();
         }
-        let next = self.pings.answers_by.unwrap_or(self.pings.next_at);
-        self.timers.arm(Owner::Pings, next);
+        match self.pings.answers_by {
+            Some(answers_by) => self.timers.arm(Owner::Answers, answers_by),
+            None => self.timers.arm(Owner::Pings, self.pings.next_at),
+        }
     }
 
     fn ping_idle(&mut self) {

@@ -96,7 +96,6 @@ impl Core {
         }
         life.phase = Phase::Working { seats };
         life.was_ready = true;
-        self.ever_ready = true;
         life.wants_properties = ready.wants.properties;
         let name = ready.name.as_deref().map(printable).filter(|name| !name.is_empty());
         if let Some(name) = name {
@@ -114,6 +113,7 @@ impl Core {
             self.look_whether_it_runs();
         }
         self.start_succeeded(worker.slot);
+        self.first_ready_at.get_or_insert(self.now.at);
         if matches!(self.pools[index].state, pool::State::Trial { cause: pool::Cause::Starts, .. }) {
             self.pools[index].state = pool::State::Running;
             self.log(Level::Info, || format!("Queue {queue} is worked again"));

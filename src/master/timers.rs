@@ -4,6 +4,10 @@
 //! An owner (a slot, a queue, the stop) arms the earliest moment at which it wants to be looked at. A later
 //! moment while an earlier one is armed changes nothing: when that one comes, the owner is looked at, finds
 //! that nothing is due, and arms what is. A deadline that vanished costs one look, never a search.
+//!
+//! Limits stand in a line of their own: somebody is judged when one passes, so whoever drives the core takes everything
+//! that has come before that. The others are looks, which come with the pace of tasks (a rate, credit for short ones) and
+//! judge nobody.
 
 use std::{
     cmp::Reverse,
@@ -29,13 +33,27 @@ pub(super) enum Owner {
     Stall,
     /// Verdicts that wait for a stop to explain them.
     Verdicts,
-    /// Pings: the next round, or the end of the wait for answers.
+    /// The next round of pings.
     Pings,
+    /// The end of the wait for answers to pings.
+    Answers,
+}
+
+impl Owner {
+    const fn is_limit(self) -> bool {
+        !matches!(self, Self::Queue(_) | Self::Pings | Self::Starts)
+    }
 }
 
 /// The armed deadlines.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
+    limits: Line,
+    looks: Line,
+}
+
+#[derive(Debug, Default)]
+struct Line {
     heap: BinaryHeap<Reverse<(Instant, Owner)>>,
     armed: HashMap<Owner, Instant>,
 }
@@ -43,6 +61,35 @@ pub(super) struct Timers {
 impl Timers {
     /// Have `owner` looked at no later than `at`.
     pub(super) fn arm(&mut self, owner: Owner, at: Instant) {
+        if owner.is_limit() { &mut self.limits } else { &mut self.looks }.arm(owner, at);
+    }
+
+    /// The earliest armed moment.
+    pub(super) fn next(&mut self) -> Option<Instant> {
+        [self.limits.next(), self.looks.next()].into_iter().flatten().map(|(at, _)| at).min()
+    }
+
+    /// The earliest armed limit.
+    pub(super) fn next_limit(&mut self) -> Option<Instant> {
+        self.limits.next().map(|(at, _)| at)
+    }
+
+    /// Takes the next owner whose moment has come.
+    pub(super) fn due(&mut self, now: Instant) -> Option<Owner> {
+        match (self.limits.next(), self.looks.next()) {
+            (Some(limit), look) if look.is_none_or(|look| limit <= look) => self.limits.due(now),
+            _ => self.looks.due(now),
+        }
+    }
+
+    /// Takes the next owner whose limit has come.
+    pub(super) fn due_limit(&mut self, now: Instant) -> Option<Owner> {
+        self.limits.due(now)
+    }
+}
+
+impl Line {
+    fn arm(&mut self, owner: Owner, at: Instant) {
         let earlier = self.armed.get(&owner).is_some_and(|armed| *armed <= at);
         if !earlier {
             self.armed.insert(owner, at);
@@ -50,24 +97,19 @@ impl Timers {
         }
     }
 
-    /// The earliest armed moment.
-    pub(super) fn next(&mut self) -> Option<Instant> {
+    fn next(&mut self) -> Option<(Instant, Owner)> {
         while let Some(Reverse((at, owner))) = self.heap.peek() {
             if self.armed.get(owner) == Some(at) {
-                return Some(*at);
+                return Some((*at, *owner));
             }
             self.heap.pop();
         }
         None
     }
 
-    /// Takes the next owner whose moment has come.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Owner> {
-        let at = self.next()?;
-        if at > now {
-            return None;
-        }
-        let Reverse((_, owner)) = self.heap.pop()?;
+    fn due(&mut self, now: Instant) -> Option<Owner> {
+        let (_, owner) = self.next().filter(|(at, _)| *at <= now)?;
+        self.heap.pop();
         self.armed.remove(&owner);
         Some(owner)
     }
@@ -96,5 +138,19 @@ mod tests {
         assert_eq!(timers.due(at(100)), Some(Owner::Stop));
         assert_eq!(timers.due(at(100)), None);
         assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn limits_are_told_from_looks_and_both_come_in_their_order() {
+        let mut timers = Timers::default();
+        timers.arm(Owner::Queue(0), at(10));
+        timers.arm(Owner::Slot(0), at(20));
+        timers.arm(Owner::Queue(1), at(30));
+        assert_eq!((timers.next(), timers.next_limit()), (Some(at(10)), Some(at(20))));
+        assert_eq!(timers.due_limit(at(19)), None);
+        assert_eq!(timers.due_limit(at(40)), Some(Owner::Slot(0)));
+        timers.arm(Owner::Slot(0), at(20));
+        let order: Vec<_> = std::iter::from_fn(|| timers.due(at(40))).collect();
+        assert_eq!(order, [Owner::Queue(0), Owner::Slot(0), Owner::Queue(1)]);
     }
 }

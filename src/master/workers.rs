@@ -192,11 +192,27 @@ impl Worker {
         (output.tail(), unread)
     }
 
+    /// Reads what the socket holds at this moment, whether or not its task has heard of it. The end of the stream is left
+    /// to that task.
+    pub(super) fn catch_up(&self) {
+        if let Some(ends) = self.ends.as_ref().filter(|_| !self.closed.get()) {
+            self.read(ends, |link, frame| link.read_held_frames(frame));
+        }
+    }
+
     /// Reads the frames that have come; true if there may be more at once.
     fn read_frames(&self, ends: &Ends) -> ReadState {
+        self.read(ends, |link, frame| link.read_frames(frame))
+    }
+
+    fn read(
+        &self,
+        ends: &Ends,
+        read: impl FnOnce(&mut Link, &mut dyn FnMut(&[u8])) -> Result<ReadState, link::Fault>,
+    ) -> ReadState {
         let mut events = Vec::new();
         let id = self.id;
-        let state = ends.link.borrow_mut().read_frames(|line| events.push(event_of(id, line)));
+        let state = read(&mut ends.link.borrow_mut(), &mut |line| events.push(event_of(id, line)));
         // An end of the pipe is for the other task to notice.
         let _ = self.output.borrow_mut().read_held(|line| self.logger.worker_line(line, &self.about));
         for event in events {

@@ -133,6 +133,15 @@ impl Link {
         self.read_up_to(held, frame).map(drop)
     }
 
+    /// [`read_frames`](Self::read_frames) for before a limit is judged: what the socket holds at this moment, without a read
+    /// if that is nothing.
+    pub fn read_held_frames(&mut self, frame: impl FnMut(&[u8])) -> Result<ReadState, Fault> {
+        match readable_bytes(&*self.stream)? {
+            0 => Ok(ReadState::Drained),
+            held => self.read_up_to(held, frame),
+        }
+    }
+
     /// Whether the worker closed its end with bytes in it that it had not read: it has not seen the end of the last
     /// frame. Known once [`ReadState::Closed`] was said.
     #[must_use]

@@ -30,6 +30,7 @@ impl World {
                 }
                 if is_ready && !child.ready && !child.dismissed && !doomed {
                     child.ready = true;
+                    self.watch.ever_ready = true;
                     let most = settings.queue(child.queue).concurrency;
                     let FromWorker::Ready(ready) = &frame else { return Ok(()) };
                     child.seats = ready.concurrency.clamp(1, most) as usize;
@@ -93,6 +94,8 @@ impl World {
         let at = self.at();
         let child = self.children.remove(&worker).expect("child_acts saw it");
         self.ended(worker, &child, &exit);
+        // A death at work; what an exit status says comes below.
+        self.watch.ever_ready |= child.is_once && child.told_by_exit(&exit).is_none();
         let verdicts = match child.told_by_exit(&exit) {
             Some(verdict) => {
                 let verdict = self.watch.unexecuted(&child, verdict);
@@ -103,6 +106,7 @@ impl World {
                 } else {
                     self.watch.needs_proof[child.queue] = false;
                     self.watch.starts_in_a_row[child.queue] = 0;
+                    self.watch.ever_ready = true;
                 }
                 vec![verdict]
             }

@@ -149,6 +149,7 @@ impl World {
             Command::Unpark { queue } => {
                 let parked = known(queue).map(|index| {
                     self.watch.needs_proof[index] = false;
+                    self.watch.is_pausing[index] = false;
                     std::mem::take(&mut self.watch.parked[index])
                 });
                 must_be_done = Some(parked == Some(true));

@@ -181,6 +181,7 @@ impl World {
             plan.launch += usize::from(other_launch);
             // What it was parked for is perhaps mended.
             self.watch.parked[queue] = false;
+            self.watch.is_pausing[queue] = false;
             self.watch.needs_proof[queue] = false;
             self.watch.orders.restarted_at[queue] = Some(self.now);
         }
@@ -195,6 +196,7 @@ impl World {
         (watch.orders.processes[queue], watch.orders.paused[queue]) = (0, false);
         watch.orders.restarted_at[queue] = None;
         (watch.parked[queue], watch.needs_proof[queue]) = (false, false);
+        watch.is_pausing[queue] = false;
         watch.starts_in_a_row[queue] = 0;
         watch.starting.is_proven[queue] = false;
         watch.told_by_exit[queue] = false;

@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) orders: u32,
     /// Messages from outside until the calm.
     pub(crate) arrivals: u32,
+    /// Times that the master does not run, which it notices or is too short for that.
+    pub(crate) pauses: u32,
 }
 
 /// Manners of children, in a thousand where not said otherwise.
@@ -179,6 +181,7 @@ impl Settings {
             halt_limit: (plan.halt_when_empty && dice.chance(80)).then(|| dice.micros((0, 60_000_000))),
             orders: if dice.chance(400) { 0 } else { dice.small(1, 30) },
             arrivals: dice.small(0, 40),
+            pauses: 0,
             plan,
             calm_at,
             stops,
@@ -198,6 +201,9 @@ impl Settings {
         settings.plan.starts_at_once = dice.pick(&[usize::MAX, 1, 1, 2]);
         settings.temper.unexecutable = dice.mood(400);
         settings.temper.room = dice.chance(300).then(|| dice.small(1, 4));
+        if dice.chance(400) {
+            settings.pauses = dice.small(1, 60);
+        }
         settings
     }
 

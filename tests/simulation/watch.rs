@@ -57,6 +57,8 @@ pub(crate) struct Watch {
     /// The last one was told by an exit status: that a process runs says nothing then.
     pub(crate) told_by_exit: Vec<bool>,
     pub(crate) parked: Vec<bool>,
+    /// Parked and not tried again.
+    pub(crate) is_pausing: Vec<bool>,
     pub(crate) orders: Orders,
     pub(crate) reloads: Reloads,
     /// The longest time between pings that was ever wanted.
@@ -72,6 +74,10 @@ pub(crate) struct Watch {
     said_parked: bool,
     said_unstartable: bool,
     said_all_parked: bool,
+    /// A worker was ready, or a process for one task began it.
+    pub(crate) ever_ready: bool,
+    /// Time in which the master did not run without noticing.
+    pub(crate) unnoticed: Duration,
     starts: Vec<VecDeque<Duration>>,
     idle_since: Vec<Option<Duration>>,
 }
@@ -95,6 +101,7 @@ impl Watch {
             starts_in_a_row: vec![0; queues],
             told_by_exit: vec![false; queues],
             parked: vec![false; queues],
+            is_pausing: vec![false; queues],
             orders: Orders::new(plan, queues),
             longest_ping: Duration::ZERO,
             shortest_ping: Duration::MAX,
@@ -107,6 +114,8 @@ impl Watch {
             said_parked: false,
             said_unstartable: false,
             said_all_parked: false,
+            ever_ready: false,
+            unnoticed: Duration::ZERO,
             starts: vec![VecDeque::new(); queues],
             idle_since: vec![None; queues],
         }
@@ -135,9 +144,14 @@ impl Watch {
         }
         for (index, parked) in self.parked.iter_mut().enumerate() {
             if message.starts_with(&format!("Queue q{index} is parked")) {
+                if std::mem::replace(&mut self.is_pausing[index], true) {
+                    return Err("a queue is parked in its pause".to_owned());
+                }
                 *parked = true;
                 self.said_parked = true;
                 self.needs_proof[index] = message.contains("too many of its tasks");
+            } else if message.starts_with(&format!("Queue q{index} is tried again")) {
+                self.is_pausing[index] = false;
             } else if message.starts_with(&format!("Queue q{index} is worked again")) {
                 *parked = false;
                 if self.needs_proof[index] {
@@ -147,6 +161,9 @@ impl Watch {
         }
         self.said_unstartable |= message.starts_with("worker kind ") && message.ends_with(" could not be started");
         self.said_all_parked |= message == "all queues are parked";
+        if self.said_all_parked && self.ever_ready {
+            return Err("a master that has had a worker ends because its queues are parked".to_owned());
+        }
         Ok(())
     }
 
@@ -277,6 +294,10 @@ impl World {
     /// After each event.
     pub(crate) fn check_moment(&mut self) -> Result<(), String> {
         let (now, at) = (self.now, self.at());
+        if self.is_behind() || self.core.next_deadline().is_some_and(|deadline| deadline < at) {
+            // After a pause that it has not noticed: it has not been told everything yet, or not judged.
+            return Ok(());
+        }
         self.ledger.nothing_forgotten(at)?;
         self.check_keys()?;
         self.watch.measure_outage(now);
@@ -303,7 +324,7 @@ impl World {
             }
         }
         if let Some(stop) = self.watch.stopping_at {
-            let bound = stop + self.settings.plan.supervisor.grace + LAST;
+            let bound = stop + self.settings.plan.supervisor.grace + LAST + self.watch.unnoticed;
             if now > bound {
                 return Err(format!("the stop of {stop:?} should have ended at {bound:?}"));
             }
@@ -351,7 +372,7 @@ impl World {
             return Ok(());
         }
         let since = *self.watch.idle_since[queue].get_or_insert(self.now);
-        if since + IDLE < self.now {
+        if since + IDLE + self.watch.unnoticed < self.now {
             return Err(format!("queue q{queue} has had work and a free seat since {since:?}"));
         }
         Ok(())

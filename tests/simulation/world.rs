@@ -12,7 +12,7 @@ use asynctask::{
     clock::{Instant, Now, Timestamp},
     error::Code,
     master::{
-        Core,
+        Core, Passed,
         event::{Action, Event, WorkerId},
     },
     transport,
@@ -59,6 +59,7 @@ pub(crate) enum Happening {
     Restore,
     Stop,
     HaltLimit,
+    Pause,
 }
 
 pub(crate) struct World {
@@ -70,13 +71,18 @@ pub(crate) struct World {
     pub(crate) keys: Keys,
     pub(crate) children: BTreeMap<WorkerId, Child>,
     pub(crate) watch: Watch,
+    /// The master's running time: what it does not notice of its pauses is in it.
     pub(crate) now: Duration,
+    /// Pauses that it noticed.
+    pub(crate) lost: Duration,
+    /// Whose limits have passed, while they are judged.
+    pub(crate) judged: Option<Passed>,
     pub(crate) agenda: BTreeMap<(Duration, u64), Happening>,
     sequence: u64,
     pub(crate) tokens: u64,
     /// Channels keep their order.
-    last_told: Duration,
-    last_asked: Duration,
+    pub(crate) last_told: Duration,
+    pub(crate) last_asked: Duration,
     last_id: Option<String>,
     pub(crate) stops: u32,
     pub(crate) halted: Option<Code>,
@@ -100,6 +106,8 @@ impl World {
             children: BTreeMap::new(),
             watch: Watch::new(&settings),
             now: Duration::ZERO,
+            lost: Duration::ZERO,
+            judged: None,
             agenda: BTreeMap::new(),
             sequence: 0,
             tokens: 0,
@@ -118,7 +126,7 @@ impl World {
     }
 
     pub(crate) fn clock(&self) -> Now {
-        Now { at: self.at(), wall: Timestamp(1_700_000_000_000).plus(self.now) }
+        Now { at: self.at(), wall: Timestamp(1_700_000_000_000).plus(self.now + self.lost) }
     }
 
     pub(crate) fn is_calm(&self) -> bool {
@@ -161,7 +169,9 @@ impl World {
             }
             let deadline = self.core.next_deadline().map(Instant::since_start);
             let next = self.agenda.first_key_value().map(|((at, _), _)| *at);
+            let is_behind = self.is_behind();
             let at = match (deadline, next) {
+                (_, Some(next)) if is_behind => next,
                 (Some(deadline), Some(next)) => deadline.min(next),
                 (Some(at), None) | (None, Some(at)) => at,
                 (None, None) => return Err("nothing will ever happen again, and the run has not ended".to_owned()),
@@ -171,13 +181,16 @@ impl World {
             }
             deadlines_now = if at > self.now { 0 } else { deadlines_now };
             self.now = self.now.max(at);
-            if deadline.is_some_and(|deadline| deadline <= at) {
+            // What came in a pause is taken first, as the shell does.
+            if !is_behind && deadline.is_some_and(|deadline| deadline <= at) {
                 deadlines_now += 1;
                 if deadlines_now > 200 {
                     return Err("deadlines pass without end at one moment".to_owned());
                 }
+                self.judged = Some(self.core.limits_passed(self.at()));
                 self.feed(Event::DeadlinePassed)?;
-                if self.core.next_deadline().is_some_and(|next| next <= self.at()) && self.halted.is_none() {
+                self.judged = None;
+                if self.core.next_deadline().is_some_and(|next| next < self.at()) && self.halted.is_none() {
                     return Err("a deadline in the past is left".to_owned());
                 }
             } else if let Some((_, happening)) = self.agenda.pop_first() {
@@ -231,6 +244,10 @@ impl World {
         if let Some(troubles) = self.settings.transport.troubles {
             let first = self.dice.micros(troubles);
             self.after(first, Happening::Trouble);
+        }
+        for _ in 0..self.settings.pauses {
+            let at = Duration::from_micros(self.dice.between(0, calm.as_micros() as u64));
+            self.after(at, Happening::Pause);
         }
         self.after(calm, Happening::ResumeAll);
         let first = self.dice.micros(self.settings.transport.outage);
@@ -316,6 +333,10 @@ impl World {
                 self.stops += 1;
                 self.watch.stop_asked(self.now);
                 self.feed(Event::StopAsked)
+            }
+            Happening::Pause => {
+                self.pause();
+                Ok(())
             }
             Happening::HaltLimit => {
                 self.watch.stopping(self.now);

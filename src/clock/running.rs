@@ -1,0 +1,122 @@
+//! Time in which this process ran.
+
+use std::{cell::Cell, time::Duration};
+
+use super::{Clock, Instant, Now};
+
+/// The time in which a process ran, out of the time that passed: what passes while it is stopped (SIGSTOP, a frozen
+/// container, a machine that is moved), or gets no processor, counts against nobody whom it measures. In a suspended machine
+/// the monotonic clock stands still by itself.
+///
+/// It knows of that by what it is told: the moments at which it is read, and until when its process is going to sleep. Who
+/// wakes later than that, or works for long without a look at the clock, has not run as far as others are concerned. Since
+/// when is not known: all of the time since the last look is taken for it, so sleep no longer than what that may cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Running {
+    lost: Duration,
+    last: Instant,
+    until: Instant,
+}
+
+/// What a busy machine may add to a sleep, or a turn take, before it is a pause.
+const LATE: Duration = Duration::from_secs(1);
+
+impl Running {
+    /// The process sleeps until `at` on the monotonic clock, unless something wakes it.
+    pub const fn sleeps_until(&mut self, at: Instant) {
+        self.until = at;
+    }
+
+    /// The running time at `at` on the monotonic clock, and the pause that has just ended, if one has.
+    pub fn read(&mut self, at: Instant) -> (Instant, Option<Duration>) {
+        let pause = (at > self.until.max(self.last) + LATE).then(|| at.since(self.last));
+        self.lost += pause.unwrap_or_default();
+        (self.last, self.until) = (at, Instant::default());
+        (at - self.lost, pause)
+    }
+
+    /// All pauses so far.
+    #[must_use]
+    pub const fn lost(&self) -> Duration {
+        self.lost
+    }
+}
+
+/// A clock that reads the time in which this process ran.
+#[derive(Debug)]
+pub struct RunningClock {
+    clock: Clock,
+    running: Cell<Running>,
+    paused: Cell<Duration>,
+}
+
+impl RunningClock {
+    /// A clock that starts at zero now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { clock: Clock::start(), running: Cell::default(), paused: Cell::default() }
+    }
+
+    /// Reads both clocks: running time and wall clock.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        let Now { at, wall } = self.clock.now();
+        let mut running = self.running.get();
+        let (at, pause) = running.read(at);
+        self.running.set(running);
+        self.paused.set(self.paused.get() + pause.unwrap_or_default());
+        Now { at, wall }
+    }
+
+    /// The monotonic clock, pauses included: for what others measure, too.
+    #[must_use]
+    pub fn real(&self) -> Instant {
+        self.clock.now().at
+    }
+
+    /// This process sleeps for that long, unless something wakes it.
+    pub fn sleeps(&self, time: Duration) {
+        let mut running = self.running.get();
+        running.sleeps_until(self.real() + time);
+        self.running.set(running);
+    }
+
+    /// The time of pauses that was found since the last call.
+    #[must_use]
+    pub fn paused(&self) -> Option<Duration> {
+        Some(self.paused.take()).filter(|paused| !paused.is_zero())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_start(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn who_wakes_in_time_has_run() {
+        let mut running = Running::default();
+        running.sleeps_until(at(60_000));
+        assert_eq!(running.read(at(500)), (at(500), None), "something woke it");
+        running.sleeps_until(at(9_000));
+        assert_eq!(running.read(at(10_000)), (at(10_000), None), "a busy machine");
+        assert_eq!(running.read(at(10_900)), (at(10_900), None), "a turn that takes its time");
+    }
+
+    #[test]
+    fn a_pause_counts_from_the_last_look_and_time_goes_on_from_there() {
+        let mut running = Running::default();
+        assert_eq!(running.read(at(400)), (at(400), None));
+        running.sleeps_until(at(1_400));
+        assert_eq!(running.read(at(9_400)), (at(400), Some(Duration::from_secs(9))));
+        assert_eq!(running.read(at(9_500)), (at(500), None));
+        // In the middle of a turn.
+        assert_eq!(running.read(at(12_500)), (at(500), Some(Duration::from_secs(3))));
+        running.sleeps_until(Instant::from_start(Duration::MAX));
+        assert_eq!(running.read(at(100_000)), (at(88_000), None), "nothing was to be done");
+        assert_eq!(running.lost(), Duration::from_secs(12));
+    }
+}

@@ -1,0 +1,79 @@
+//! Times in which the master does not run, while its workers and the transport do.
+//!
+//! What happens meanwhile lies in sockets and pipes and is told when it runs again: first all of that, then whatever it
+//! has to judge. A pause that it notices does not count: its own time goes on where it stood. One that is too short to be
+//! noticed does.
+
+use std::time::Duration;
+
+use asynctask::master::event::WorkerId;
+
+use super::{
+    child::Child,
+    world::{Happening, World},
+};
+
+/// The longest pause that is not noticed.
+const LATE: Duration = Duration::from_secs(1);
+
+impl World {
+    /// Whether something came in a pause that the master has not been told.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.agenda.first_key_value().is_some_and(|((at, _), _)| *at < self.now)
+    }
+
+    /// The master does not run for a while.
+    pub(crate) fn pause(&mut self) {
+        if self.is_calm() {
+            return;
+        }
+        if self.dice.chance(750) {
+            // The worst moment: a limit passes in it, and what was in time for that lies unread.
+            let left = self.core.next_limit().map_or(Duration::ZERO, |at| at.since(self.at()));
+            let over = if left < LATE { left } else { Duration::ZERO };
+            let unnoticed = over + self.dice.micros((0, LATE.saturating_sub(over).as_micros() as u64));
+            self.now += unnoticed;
+            self.watch.unnoticed += unnoticed;
+            return;
+        }
+        let noticed = self.dice.micros((1_000_000, 90_000_000));
+        self.lost += noticed;
+        // On the master's clock: what comes until its end comes now, what comes later that much sooner.
+        let sooner = |at: Duration| at.saturating_sub(noticed).max(self.now);
+        let agenda = std::mem::take(&mut self.agenda);
+        // What others do at a time of the master's is not a matter of this pause.
+        let stays = |happening: &Happening| {
+            matches!(
+                happening,
+                Happening::Arrive
+                    | Happening::Order
+                    | Happening::Reload
+                    | Happening::ResumeAll
+                    | Happening::Pause
+                    | Happening::Stop
+                    | Happening::HaltLimit
+            )
+        };
+        for ((at, sequence), happening) in agenda {
+            let at = if stays(&happening) { at } else { sooner(at) };
+            self.agenda.insert((at, sequence), happening);
+        }
+        self.last_told = self.last_told.saturating_sub(noticed).max(self.now);
+        self.last_asked = self.last_asked.saturating_sub(noticed).max(self.now);
+    }
+
+    /// Nobody is killed for being late but when limits are judged, which is after everything that came before; and whoever
+    /// drives the core was told whose words to take first.
+    pub(crate) fn may_be_judged(&self, worker: WorkerId, child: &Child) -> Result<(), String> {
+        if self.watch.stopping_at.is_some() || child.faulted || child.hung_up || child.said_bye {
+            return Ok(());
+        }
+        match &self.judged {
+            None => Err(format!("{worker:?} is judged by its time before what has come was told")),
+            Some(passed) if !passed.others && !passed.slots.contains(&worker.slot) => {
+                Err(format!("{worker:?} is judged by its time and was not named: {passed:?}"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
