@@ -24,6 +24,9 @@
 //!   of one id in one process
 //! - liveness: a death that makes no room for other queues; a credit of 1 held by a task in hand; broken starts not
 //!   counted as failed; a queue parked for crashes that a start alone unparks
+//! - starts: more at once than the bound, or one; no place beside those that hang; places that never become free; the lowest
+//!   queue first each time; a queue parked although others of its workers are up; a task whose program alone is not found
+//!   never held to have failed, or too early
 //! - emptiness: halting with delayed work; halting on an answer older than the last event
 //! - keys: one that stays with a task that ended; one not looked for; one forgotten at an adoption; one that was refused
 //! - follow-ups that cannot be stored: a run that uses no attempt; no other settlement
@@ -42,8 +45,10 @@
 //! against a start in a stop, a survey before the last settlement is answered. Too rare for a short sweep: memory that
 //! ages in an outage (found once in 6,000); a removal of an accepted task remembered under the wrong session (once in
 //! 1,500); a successor kept idle by what the old worker still holds (6 in 15,000); a queue that waits for the answer
-//! about a key of another one which was given back (once in 20,000). Never seen red, found by reading: the
-//! removal of an accepted task taken for its snoozed copy; a renewal forgotten in a parked queue; an unpark that fills no
+//! about a key of another one which was given back (once in 20,000); a replacement that is started although nobody is
+//! left to replace (once in 1,500, or not at all). Never seen red, found by reading: the removal of an accepted task taken
+//! for its snoozed copy; a queue parked by workers that are late (`tests/starts.rs` looks at it); a renewal forgotten in a
+//! parked queue; an unpark that fills no
 //! slots.
 
 #[path = "simulation/actions.rs"]

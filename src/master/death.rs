@@ -68,13 +68,17 @@ impl Core {
         let from_outside =
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGKILL" || signal == "SIGTERM");
         match (&life.phase, life.hands.is_empty()) {
+            // Nothing is known of what it would have become.
+            (Phase::Starting { .. }, _) if from_outside => {
+                self.tell_death(slot, &life, &ended, "before it was ready");
+                self.wait_before_restart(slot);
+            }
             _ if !life.was_ready => {
                 self.slots[slot].failed_starts += 1;
                 if self.tells_failed_start(slot) {
                     self.tell_death(slot, &life, &ended, "before it was ready");
                 }
                 match life.phase {
-                    Phase::Starting { .. } if from_outside => self.wait_after_start(slot),
                     Phase::Doomed(Doom::StartLimit) => self.started_late(slot),
                     // Or broken in a way that we noticed first.
                     _ => self.failed_start(slot, None),
