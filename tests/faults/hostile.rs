@@ -5,7 +5,12 @@ use lapin::{
     types::{AMQPValue, DecimalValue, FieldTable},
 };
 
-use crate::support::{Demo, Place, foreign::Foreign};
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Demo, Place,
+    foreign::{Foreign, publish_with_id},
+};
 
 const BODY: &[u8] = b"{ \"then\" : \"error\", \"n\":\t1e3 }";
 
@@ -109,4 +114,23 @@ fn a_hostile_message_is_retried_and_dead_lettered() {
 #[test]
 fn a_message_with_headers_up_to_the_brim_is_too() {
     retried_and_dead(122 * 1024);
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_said_and_loses_nothing() {
+    let Some(place) = Place::amqp() else { return };
+    let demo = Demo::new(&place);
+    demo.submit("foo", r#"{"n":1}"#);
+    publish_with_id(&demo.uri, "foo", b"caf\xe9");
+    let mut master = demo.start(r#"{"foo": "demo_file_worker"}"#, &[]);
+    let line = master.expect("the broker has sent what cannot be read");
+    assert!(line.contains("not UTF-8") && line.contains("a purge or another client takes it away"), "{line}");
+    master.signal(Signal::SIGTERM);
+    let (code, log) = master.wait();
+    assert_eq!(code, 0, "{log}");
+    // Whoever purges reads nothing.
+    assert_eq!(demo.run(&["queues", "purge", "foo", "--yes"]).code, 0);
+    demo.submit("foo", r#"{"n":2}"#);
+    let run = demo.workers(r#"{"foo": "demo_file_worker"}"#, &["--halt-when-empty"]);
+    assert_eq!((run.code, demo.done().last().map(String::as_str)), (0, Some(r#"{"n":2}"#)), "{}", run.stdout);
 }

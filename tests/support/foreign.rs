@@ -1,5 +1,10 @@
 //! A producer or administrator that knows nothing of this project: raw AMQP.
 
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
     message::Delivery,
@@ -168,4 +173,57 @@ impl Foreign {
         let deleted = self.channel.queue_delete(queue.into(), QueueDeleteOptions::default());
         self.runtime.block_on(deleted).expect("deleted");
     }
+}
+
+/// Publishes with an id of any bytes, which no client library would take, and waits for the confirm: the frames as the
+/// specification of AMQP 0-9-1 has them.
+pub fn publish_with_id(address: &str, queue: &str, id: &[u8]) {
+    let rest = address.strip_prefix("amqp://guest:guest@").expect("an address of the tests' broker");
+    let (host, vhost) = rest.split_once('/').expect("with a virtual host");
+    let mut stream = TcpStream::connect(host).expect("a broker");
+    let short = |text: &[u8]| [&[u8::try_from(text.len()).expect("a short string")], text].concat();
+    let long = |text: &[u8]| [&u32::try_from(text.len()).expect("a long string").to_be_bytes()[..], text].concat();
+    let method = |class: u16, number: u16, arguments: &[u8]| {
+        [&class.to_be_bytes()[..], &number.to_be_bytes(), arguments].concat()
+    };
+    let frame = |kind: u8, channel: u16, payload: &[u8]| {
+        [&[kind][..], &channel.to_be_bytes(), &long(payload), &[0xce]].concat()
+    };
+    let answered = |stream: &mut TcpStream| {
+        let mut head = [0; 7];
+        stream.read_exact(&mut head).expect("an answer");
+        let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
+        let mut payload = vec![0; length + 1];
+        stream.read_exact(&mut payload).expect("the whole answer");
+        (u16::from_be_bytes([payload[0], payload[1]]), u16::from_be_bytes([payload[2], payload[3]]))
+    };
+    let start = [long(b""), short(b"PLAIN"), long(b"\0guest\0guest"), short(b"en_US")].concat();
+    // As many channels as RabbitMQ offers, frames of 128 KiB, no heartbeats.
+    let tune = [7, 255, 0, 2, 0, 0, 0, 0];
+    let steps: [(&[u8], (u16, u16)); 5] = [
+        (b"AMQP\0\0\x09\x01", (10, 10)),
+        (&frame(1, 0, &method(10, 11, &start)), (10, 30)),
+        (
+            &[
+                frame(1, 0, &method(10, 31, &tune)),
+                frame(1, 0, &method(10, 40, &[short(vhost.as_bytes()), short(b""), vec![0]].concat())),
+            ]
+            .concat(),
+            (10, 41),
+        ),
+        (&frame(1, 1, &method(20, 10, &short(b""))), (20, 11)),
+        (&frame(1, 1, &method(85, 10, &[0])), (85, 11)),
+    ];
+    for (sent, answer) in steps {
+        stream.write_all(sent).expect("the broker listens");
+        assert_eq!(answered(&mut stream), answer);
+    }
+    let publish = method(60, 40, &[vec![0, 0], short(b""), short(queue.as_bytes()), vec![0]].concat());
+    // A delivery mode and a message id.
+    let flags: u16 = 1 << 12 | 1 << 7;
+    let properties = [&flags.to_be_bytes()[..], &[2], &short(id)].concat();
+    let header = [&[0, 60, 0, 0][..], &2_u64.to_be_bytes(), &properties].concat();
+    let message = [frame(1, 1, &publish), frame(2, 1, &header), frame(3, 1, b"{}")].concat();
+    stream.write_all(&message).expect("the broker listens");
+    assert_eq!(answered(&mut stream), (60, 80));
 }

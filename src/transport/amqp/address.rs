@@ -276,6 +276,11 @@ pub(super) fn said(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(error) => error.get_message().to_string(),
         ErrorKind::IOError(error) => error.to_string(),
+        // The library reads no further, and does not tell in which queue that is.
+        ErrorKind::ParsingError(_) => format!(
+            "the broker has sent what cannot be read ({error}): most likely a message whose id, type or another short property is \
+             not UTF-8; it stays in its queue, first in line, until a purge or another client takes it away"
+        ),
         _ => error.to_string(),
     }
 }
