@@ -47,7 +47,7 @@ fn set(demo: &Demo, wrong_by: &str) {
 #[test]
 fn a_wrong_clock_deletes_nothing_and_keeps_no_task_and_no_schedule_waiting() {
     let Some(library) = library() else { return };
-    for place in [Place::sqlite()] {
+    for place in Place::all() {
         let demo = Demo::new(&place);
         demo.write("asynctask.yaml", SETTINGS);
         set(&demo, "+0");

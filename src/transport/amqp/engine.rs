@@ -187,7 +187,6 @@ impl Engine {
             State::Up(up) => {
                 let acks = up.intakes.stirred().any(Intake::waits).then(|| now.at + acks::PATIENCE);
                 let early = up.intakes.stirred().flat_map(|intake| &intake.early).map(|(due, _)| *due).min();
-                let early = early.map(|due| now.at + due.remaining(now.wall));
                 let rested = up.intakes.rests_until(now.at);
                 let stale = up.intakes.stirred().filter_map(Intake::stale_at).min();
                 let sweep = self.sweeps.next_at();

@@ -11,13 +11,12 @@ use super::{
     fates::Fates,
     ladder,
     moves::{PAUSES, Parcel, Unstored},
-    properties,
+    properties::{self, Due},
     publish::Outgoing,
     state::{Note, State},
     topology::Place,
 };
 use crate::{
-    clock::Timestamp,
     task::{Handle, NewTask, QueueIndex, is_foreign_queue_name, is_queue_name},
     transport::{Error, Event},
 };
@@ -92,8 +91,9 @@ impl Engine {
         }
         let now = self.now();
         let delayed = !task.delay.is_zero();
-        let not_before: Option<Timestamp> = delayed.then(|| now.wall.plus(task.delay));
-        let properties = properties::submitted(task, not_before).map_err(not_stored)?;
+        let due = delayed.then(|| Due::after(task.delay, now.wall));
+        let due = due.map(|due| Due { delay: due.delay.filter(|_| !task.at_moment), ..due });
+        let properties = properties::submitted(task, due).map_err(not_stored)?;
         let place = if delayed {
             Place::Delay(task.queue.clone(), ladder::first_step(task.delay))
         } else {

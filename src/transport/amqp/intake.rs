@@ -22,7 +22,7 @@ use super::{
     topology::{Fault, short},
 };
 use crate::{
-    clock::{Instant, Timestamp},
+    clock::Instant,
     task::{Handle, Task},
     transport::QueueSetup,
 };
@@ -61,8 +61,8 @@ pub(super) struct Held {
 pub(super) enum Further {
     /// A classic queue does not count deliveries, so the message itself does, from the tail of the queue.
     Count,
-    /// It is not due; the next step of its delay.
-    Delay(u64),
+    /// It is not due; the next step of its delay, and what is left of that where it is known.
+    Delay { step: u64, left: Option<Duration> },
 }
 
 /// One attached queue in one session.
@@ -91,7 +91,7 @@ pub(super) struct Intake {
     pub(super) accepted: u32,
     pub(super) held: VecDeque<Held>,
     /// The last part of a delay, too short for the ladder, is waited out here.
-    pub(super) early: Vec<(Timestamp, Held)>,
+    pub(super) early: Vec<(Instant, Held)>,
     /// Accepted, to be acknowledged once the broker no longer fills the place that this frees.
     pub(super) accepting: Vec<(u64, Handle)>,
     pub(super) acks: Acks,
@@ -253,10 +253,10 @@ impl Intake {
     }
 
     /// Moves what has become due to those that wait for credit.
-    pub(super) fn ripen(&mut self, now: Timestamp) {
+    pub(super) fn ripen(&mut self, now: Instant) {
         let (due, early) = self.early.drain(..).partition(|(at, _)| *at <= now);
         self.early = early;
-        let due: Vec<(Timestamp, Held)> = due;
+        let due: Vec<(Instant, Held)> = due;
         self.held.extend(due.into_iter().map(|(_, held)| held));
     }
 

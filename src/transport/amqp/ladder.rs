@@ -51,8 +51,18 @@ pub(super) fn reached(delays: &[Duration]) -> Vec<u64> {
 
 /// The queue that a delay queue belongs to; any other name is its own.
 pub(super) fn owner(name: &str) -> &str {
-    let step = |(_, step): &(&str, &str)| STEPS.iter().any(|known| known.to_string() == *step);
-    name.rsplit_once(".retry.").filter(step).map_or(name, |(queue, _)| queue)
+    parts(name).map_or(name, |(queue, _)| queue)
+}
+
+/// The step of a delay queue.
+pub(super) fn step(name: &str) -> Option<u64> {
+    parts(name).map(|(_, step)| step)
+}
+
+fn parts(name: &str) -> Option<(&str, u64)> {
+    let (queue, step) = name.rsplit_once(".retry.")?;
+    let step = STEPS.iter().copied().find(|known| known.to_string() == step)?;
+    Some((queue, step))
 }
 
 /// The name of the delay queue of `queue` for one step.
@@ -108,5 +118,6 @@ mod tests {
             (owner("a.retry.1000"), owner("a.retry.999"), owner("a"), owner("a.b.retry.100")),
             ("a", "a.retry.999", "a", "a.b")
         );
+        assert_eq!((step("a.b.retry.100"), step("a.retry.999"), step("a")), (Some(100), None, None));
     }
 }

@@ -23,6 +23,7 @@
 //! | --- | --- | --- |
 //! | `asynctask-attempt` | retries, dead letters | attempts used; absent: 0 |
 //! | `asynctask-not-before` | delayed tasks | when it is due |
+//! | `asynctask-delay` | delayed tasks, but for those of a moment that somebody named | milliseconds left of the delay when it was put into its delay queue: it waits no longer, whatever the wall clock shows |
 //! | `asynctask-expires-at` | any | not to be run after this moment; RFC 3339 is read too |
 //! | `asynctask-deliveries` | classic queues | deliveries that ended without any outcome |
 //! | `asynctask-first-failed-at` | retries, dead letters | when the first attempt failed |

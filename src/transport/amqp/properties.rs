@@ -2,14 +2,14 @@
 //!
 //! The table of our headers stands in the [module's page](super).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::headers;
+use super::{headers, ladder};
 use crate::{
     clock::Timestamp,
     limits,
@@ -33,6 +33,7 @@ pub(super) const RESOURCES: &str = "asynctask-resources";
 pub(super) const OUTPUT_TAIL: &str = "asynctask-output-tail";
 pub(super) const EXPIRES_AT: &str = "asynctask-expires-at";
 pub(super) const NOT_BEFORE: &str = "asynctask-not-before";
+pub(super) const DELAY: &str = "asynctask-delay";
 pub(super) const DELIVERIES: &str = "asynctask-deliveries";
 pub(super) const HISTORY: &str = "asynctask-history";
 pub(super) const USER_ID: &str = "asynctask-user-id";
@@ -53,6 +54,8 @@ pub(super) struct Read {
     pub(super) named: bool,
     /// A delayed task is not due before this.
     pub(super) not_before: Option<Timestamp>,
+    /// … and waits no longer than this, whatever the wall clock shows; `None`: somebody named the moment, or nothing is known.
+    pub(super) left: Option<Duration>,
     /// The broker counts deliveries itself: a quorum queue, and not the first delivery.
     pub(super) counted: bool,
     /// Deliveries that the message itself carries the count of.
@@ -82,7 +85,18 @@ pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
         unreadable: None,
     };
     let not_before = table.get(NOT_BEFORE).and_then(moment);
-    Read { task, named: id.is_some(), not_before, counted: by_broker.is_some(), carried }
+    let delay = table.get(DELAY).and_then(headers::number).and_then(|delay| u64::try_from(delay).ok());
+    let left = delay.map(|delay| Duration::from_millis(delay).saturating_sub(waited(table)));
+    Read { task, named: id.is_some(), not_before, left, counted: by_broker.is_some(), carried }
+}
+
+/// How long a message lay in the delay queue from which it came. By the clock of the broker, which nobody sets: the header in
+/// which it says where a message comes from has one entry, as copies do not carry it on.
+fn waited(table: &Table) -> Duration {
+    let AMQPValue::FieldArray(deaths) = table.get("x-death").unwrap_or(&AMQPValue::Void) else { return Duration::ZERO };
+    let Some(AMQPValue::FieldTable(last)) = deaths.as_slice().first() else { return Duration::ZERO };
+    let queue = last.inner().get("queue").and_then(headers::text).unwrap_or_default();
+    Duration::from_millis(ladder::step(&queue).unwrap_or(0))
 }
 
 /// What a message says of itself. Ours say nothing, and cost nothing.
@@ -110,6 +124,12 @@ fn made(timestamp: u64) -> Option<String> {
 }
 
 impl Read {
+    /// Time until a delayed task is due.
+    pub(super) fn remaining(&self, now: Timestamp) -> Option<Duration> {
+        let by_wall = self.not_before?.remaining(now);
+        Some(self.left.map_or(by_wall, |left| left.min(by_wall)))
+    }
+
     /// Since when the task could have been begun: from the end of its delay, or since it was submitted, which ids of
     /// ours tell (uuid v7) where it is its first time in a queue. Of others nothing is known before they came.
     pub(super) fn due_at(&self, came_at: Timestamp) -> Timestamp {
@@ -147,19 +167,48 @@ pub(super) fn moment(value: &AMQPValue) -> Option<Timestamp> {
     })
 }
 
+/// When a task is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) not_before: Timestamp,
+    /// The delay from which that was reckoned; `None`: somebody named the moment.
+    pub(super) delay: Option<Duration>,
+}
+
+impl Due {
+    /// After a delay.
+    pub(super) fn after(delay: Duration, now: Timestamp) -> Self {
+        Self { not_before: now.plus(delay), delay: Some(delay) }
+    }
+
+    fn put(self, table: &mut Table) {
+        put(table, NOT_BEFORE, self.not_before.0);
+        put_delay(table, self.delay);
+    }
+}
+
+fn put_delay(table: &mut Table, delay: Option<Duration>) {
+    match delay {
+        Some(delay) => put(table, DELAY, i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)),
+        None => drop_all(table, &[DELAY]),
+    }
+}
+
 /// What becomes of a task, as its copy must say it.
 #[derive(Clone, Debug)]
 pub(super) enum Becomes {
     /// An attempt was used.
-    Retried { not_before: Timestamp, failure: Box<Failure> },
+    Retried { due: Due, failure: Box<Failure> },
     /// Put off, no attempt used.
-    Snoozed { not_before: Timestamp },
-    /// One step further on the ladder, or back in its queue: everything as it was.
+    Snoozed { due: Due },
+    /// One step further on the ladder, for at most so long where that is known.
+    Further { left: Option<Duration> },
+    /// Back in its queue: everything as it was.
     Unchanged,
     /// Behind the others, one delivery counted.
     Counted { deliveries: u32 },
     /// Over.
-    Dead { failure: Box<Failure>, keep: Option<std::time::Duration> },
+    Dead { failure: Box<Failure>, keep: Option<Duration> },
 }
 
 /// The properties of a copy of a task of `queue`, and the names of headers that found no room.
@@ -174,14 +223,15 @@ pub(super) fn copy(
     match becomes {
         Becomes::Unchanged => {}
         Becomes::Counted { deliveries } => put(&mut table, DELIVERIES, i64::from(*deliveries)),
-        Becomes::Snoozed { not_before } => {
+        Becomes::Further { left } => put_delay(&mut table, *left),
+        Becomes::Snoozed { due } => {
             drop_all(&mut table, &[DELIVERIES]);
-            put(&mut table, NOT_BEFORE, not_before.0);
+            due.put(&mut table);
         }
-        Becomes::Retried { not_before, failure } => {
+        Becomes::Retried { due, failure } => {
             drop_all(&mut table, &ENDING);
             drop_all(&mut table, &[DELIVERIES]);
-            put(&mut table, NOT_BEFORE, not_before.0);
+            due.put(&mut table);
             put(&mut table, ATTEMPT, i64::from(task.attempts.saturating_add(1)));
             put(&mut table, FIRST_FAILED_AT, task.first_failed_at.unwrap_or(failure.failed_at).0);
             put(&mut table, FAILED_AT, failure.failed_at.0);
@@ -189,7 +239,7 @@ pub(super) fn copy(
         }
         Becomes::Dead { failure, keep } => {
             drop_all(&mut table, &ENDING);
-            drop_all(&mut table, &[DELIVERIES, NOT_BEFORE]);
+            drop_all(&mut table, &[DELIVERIES, NOT_BEFORE, DELAY]);
             put_ending(&mut table, task, queue, failure);
             expiration = keep.map(|keep| ShortString::from(keep.as_millis().min(315_360_000_000).to_string()));
         }
@@ -293,11 +343,11 @@ pub(super) fn make_room(table: &mut Table) -> Vec<String> {
 ///
 /// # Errors
 /// What of it does not fit into a message.
-pub(super) fn submitted(task: &NewTask, not_before: Option<Timestamp>) -> Result<BasicProperties, String> {
+pub(super) fn submitted(task: &NewTask, due: Option<Due>) -> Result<BasicProperties, String> {
     let id = ShortString::try_new(task.id.as_str()).map_err(|_| "its id has over 255 bytes".to_owned())?;
     let mut table = headers::from_json(&task.headers)?;
-    if let Some(not_before) = not_before {
-        put(&mut table, NOT_BEFORE, not_before.0);
+    if let Some(due) = due {
+        due.put(&mut table);
     }
     if let Some(expires_at) = task.expires_at {
         put(&mut table, EXPIRES_AT, expires_at.0);
@@ -385,14 +435,62 @@ mod tests {
         let original = with(&[(DELIVERIES, AMQPValue::LongInt(4)), ("x-theirs", AMQPValue::Void)]);
         let task = read(&original, Vec::new()).task;
         let failure = Box::new(Failure::new(Reason::Error, "no", Timestamp(7)));
-        let (first, _) = copy(&original, &task, "foo", &Becomes::Retried { not_before: Timestamp(9), failure });
+        let (first, _) = copy(
+            &original,
+            &task,
+            "foo",
+            &Becomes::Retried { due: Due { not_before: Timestamp(9), delay: None }, failure },
+        );
         assert_eq!((number(&first, ATTEMPT), number(&first, NOT_BEFORE)), (Some(1), Some(9)));
         assert_eq!((number(&first, FIRST_FAILED_AT), number(&first, DELIVERIES)), (Some(7), None));
         assert_eq!(first.message_id().as_ref().unwrap().as_str(), task.id);
         let task = read(&first, Vec::new()).task;
-        let (second, _) = copy(&first, &task, "foo", &Becomes::Snoozed { not_before: Timestamp(20) });
+        let (second, _) =
+            copy(&first, &task, "foo", &Becomes::Snoozed { due: Due { not_before: Timestamp(20), delay: None } });
         assert_eq!((number(&second, ATTEMPT), number(&second, NOT_BEFORE)), (Some(1), Some(20)));
         assert!(second.headers().as_ref().unwrap().contains_key("x-theirs"));
+    }
+
+    /// As it comes from a delay queue.
+    fn from_delay_queue(properties: &BasicProperties, step: u64) -> Read {
+        let mut death = FieldTable::default();
+        death.insert("queue".into(), AMQPValue::LongString(ladder::name("foo", step).into()));
+        let mut table = properties.headers().clone().unwrap();
+        table.insert("x-death".into(), AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into()));
+        read(&properties.clone().with_headers(table), Vec::new())
+    }
+
+    #[test]
+    fn a_delay_ends_by_the_steps_that_were_waited_though_the_wall_clock_was_set_back() {
+        let ms = Duration::from_millis;
+        let task = NewTask { id: "a".to_owned(), ..NewTask::default() };
+        let now = Timestamp(1_800_000_000_000);
+        let two_days_back = Timestamp(now.0 - 2 * 86_400_000);
+        let submitted = submitted(&task, Some(Due::after(ms(11_700), now))).unwrap();
+        let first = from_delay_queue(&submitted, 10_000);
+        assert_eq!(first.remaining(now.plus(ms(10_100))), Some(ms(1_600)), "by a clock that is right");
+        assert_eq!(first.remaining(two_days_back), Some(ms(1_700)));
+        assert_eq!(first.remaining(now.plus(ms(86_400_000))), Some(ms(0)));
+        // One step further, and what is left goes with it.
+        let left = first.left.and(first.remaining(two_days_back));
+        let (further, _) = copy(&submitted, &first.task, "foo", &Becomes::Further { left });
+        let second = from_delay_queue(&further, 1_000);
+        assert_eq!((number(&further, NOT_BEFORE), number(&further, DELAY)), (Some(now.0 + 11_700), Some(1_700)));
+        assert_eq!(second.remaining(two_days_back), Some(ms(700)));
+        // From another step than was meant.
+        assert_eq!(from_delay_queue(&further, 500).remaining(two_days_back), Some(ms(1_200)));
+        assert_eq!(from_delay_queue(&further, 2_000).remaining(two_days_back), Some(ms(0)));
+        // Without a bound it waits for its moment: somebody named it, or an older version wrote it.
+        let named = Due { delay: None, ..Due::after(ms(11_700), now) };
+        let (named, _) = copy(&further, &task_of("a"), "foo", &Becomes::Snoozed { due: named });
+        let named = from_delay_queue(&named, 10_000);
+        assert_eq!((named.left, named.remaining(two_days_back)), (None, Some(ms(2 * 86_400_000 + 11_700))));
+        let hostile = with(&[(NOT_BEFORE, AMQPValue::LongLongInt(now.0)), (DELAY, AMQPValue::LongLongInt(-7))]);
+        assert_eq!(read(&hostile, Vec::new()).left, None);
+    }
+
+    fn task_of(id: &str) -> Task {
+        Task { id: id.to_owned(), ..Task::default() }
     }
 
     #[test]

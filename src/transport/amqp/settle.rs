@@ -9,7 +9,7 @@ use super::{
     intake::{Further, Held, UNCOUNTED_FROM},
     ladder,
     moves::Parcel,
-    properties::{self, Becomes},
+    properties::{self, Becomes, Due},
     publish::{Outgoing, WINDOW},
     state::{Note, Open, Sent, State, Up},
     topology::Place,
@@ -54,18 +54,21 @@ impl Engine {
             if read.not_before.is_some() {
                 self.horizon.borrow_mut().returned(&intake.setup.name);
             }
-            let remaining = read.not_before.and_then(|due| ladder::next_step(due.remaining(now.wall)));
+            let left = read.remaining(now.wall);
+            let step = left.and_then(ladder::next_step);
+            let bound = read.left.and(left);
             // One that carries a count came again, too: another node has put it to the tail.
             let again = message.redelivered || read.carried > 0;
-            if let Some(step) = remaining
+            if let Some(step) = step
                 && !(again && read.named)
             {
                 let place = Place::Delay(intake.setup.name.clone(), step);
-                passed.push((tag, place, Becomes::Unchanged, message.properties, read.task));
+                passed.push((tag, place, Becomes::Further { left: bound }, message.properties, read.task));
             } else {
                 // What came again may be known to the master, in hand or ended: it is asked before anything else is done.
                 let counts = message.redelivered && !read.counted;
-                let further = remaining.map(Further::Delay).or(counts.then_some(Further::Count));
+                let delay = step.map(|step| Further::Delay { step, left: bound });
+                let further = delay.or(counts.then_some(Further::Count));
                 let held = Held {
                     since: now.at,
                     tag,
@@ -75,8 +78,8 @@ impl Engine {
                     redelivered: again,
                     further,
                 };
-                match read.not_before.filter(|due| *due > now.wall && further.is_none()) {
-                    Some(due) => intake.early.push((due, held)),
+                match left.filter(|left| !left.is_zero() && further.is_none()) {
+                    Some(left) => intake.early.push((now.at + left, held)),
                     None => intake.held.push_back(held),
                 }
             }
@@ -189,7 +192,7 @@ impl Engine {
                 }
                 Settlement::Pass if open.further.is_some() => {
                     let (step, becomes) = match open.further {
-                        Some(Further::Delay(step)) => (Some(step), Becomes::Unchanged),
+                        Some(Further::Delay { step, left }) => (Some(step), Becomes::Further { left }),
                         Some(Further::Count) | None => {
                             (None, Becomes::Counted { deliveries: open.task.deliveries.saturating_add(1) })
                         }
@@ -205,12 +208,12 @@ impl Engine {
                 Settlement::Release | Settlement::Pass if !open.accepted => intake.back.push((open.tag, Some(handle))),
                 Settlement::Release | Settlement::Pass => self.copy(handle, None, |_| Becomes::Unchanged),
                 Settlement::Retry { after, failure } => {
-                    let not_before = now.wall.plus(after);
-                    self.copy(handle, Some(ladder::first_step(after)), |_| Becomes::Retried { not_before, failure });
+                    let due = Due::after(after, now.wall);
+                    self.copy(handle, Some(ladder::first_step(after)), |_| Becomes::Retried { due, failure });
                 }
                 Settlement::Snooze { after } => {
-                    let not_before = now.wall.plus(after);
-                    self.copy(handle, Some(ladder::first_step(after)), |_| Becomes::Snoozed { not_before });
+                    let due = Due::after(after, now.wall);
+                    self.copy(handle, Some(ladder::first_step(after)), |_| Becomes::Snoozed { due });
                 }
                 Settlement::Dead(failure) => {
                     self.copy(handle, None, |keep| Becomes::Dead { failure, keep });
@@ -299,7 +302,7 @@ impl Engine {
 
     /// Hands on what has waited out the last part of its delay.
     pub(super) fn ripen(&mut self) {
-        let now = self.now().wall;
+        let now = self.now().at;
         let State::Up(up) = &mut self.state else { return };
         let mut ripe = false;
         up.intakes.each_stirred(|_, intake| {
