@@ -392,10 +392,6 @@ impl Actor {
         timeout
     }
 
-    pub(super) fn looks_around(&self) -> bool {
-        self.master.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.held)
-    }
-
     /// Whoever listened may be gone; the thread ends when its transport is dropped.
     pub(super) fn tell(&self, event: Event) {
         drop(self.events.send(event));

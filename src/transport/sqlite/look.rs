@@ -27,6 +27,11 @@ impl Actor {
         self.try_lease();
     }
 
+    /// Whether there is anything to look for.
+    pub(super) fn looks_around(&self) -> bool {
+        self.master.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.held)
+    }
+
     /// Whether the files that we opened are still those that others open.
     fn check_files(&self) -> Result<(), Error> {
         for file in self.store.iter().map(Store::file).chain(self.masters.iter().map(Masters::identity)) {
