@@ -39,6 +39,7 @@
 //!   for in a stop; a queue that is the same touched, or a changed one left as it was; one let go with tasks in hand, or with
 //!   deliveries not given back; its index used before it is free; a stale wish for its return; the answer before all is so,
 //!   or never; halting in the middle of it
+//! - pauses of the master: limits judged with any event, before the rest of what came in the pause is told (41 in 1,500)
 //! - a start limit that never fires; no kill of what was interrupted; the transport's limit armed again in a stop
 //!
 //! Not seen red, because another rule has the same effect: the general kill after the slots' own kills, the guard
