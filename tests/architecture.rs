@@ -20,6 +20,7 @@ const PURE: &[&str] = &[
     "master/stall",
     "master/starts",
     "master/line",
+    "master/stored",
     "master/stuck",
     "master/shutdown",
     "master/dispatch",

@@ -80,6 +80,8 @@ mod reloads;
 mod settings;
 #[path = "simulation/starting.rs"]
 mod starting;
+#[path = "simulation/stored.rs"]
+mod stored;
 #[path = "simulation/watch.rs"]
 mod watch;
 #[path = "simulation/world.rs"]

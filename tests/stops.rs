@@ -76,7 +76,7 @@ fn a_worker_that_is_killed_has_used_an_attempt_and_its_neighbours_go_on() {
         assert_eq!(victims.len(), 1);
         kill_all(&victims, Signal::SIGKILL);
         master.expect("Worker for queue foo died; restarting...");
-        let line = master.expect("is dead-lettered");
+        let line = master.expect("is to be dead-lettered");
         assert!(line.contains(&id) && line.contains("SIGKILL"), "{line}");
         assert_eq!(master.wait().0, 0);
         assert_eq!(demo.done(), [r#"{"n":2}"#]);
@@ -96,7 +96,7 @@ fn a_killed_workers_task_is_retried_while_it_has_attempts() {
         let id = demo.submit("foo", LONG);
         let workers = r#"{"foo": {"worker": "demo_sleep_worker", "retry": {"max_attempts": 2, "first": "100ms"}}}"#;
         let mut master = demo.start(workers, &["--halt-when-empty"]);
-        for end in ["is retried in", "is dead-lettered"] {
+        for end in ["is retried in", "is to be dead-lettered"] {
             master.expect("Got payload");
             kill_all(&master.workers(), Signal::SIGKILL);
             let line = master.expect(end);
@@ -325,4 +325,32 @@ fn a_stop_ends_though_the_broker_is_down() {
     demo.nobody_is_left();
     broker.restart();
     all_are_back(&demo, "busy", &ids[1..]);
+}
+
+#[test]
+fn what_ended_while_the_broker_was_down_is_said_to_be_done_again() {
+    let Some(broker) = support::broker::own() else { return };
+    let demo = Demo::new(&Place::Amqp(broker.fresh_vhost()));
+    demo.submit_all("foo", (0..2).map(|n| format!(r#"{{"n":{n},"sleep_ms":3000}}"#)));
+    demo.submit("foo", r#"{"sleep_ms":3000,"then":"error"}"#);
+    let workers = r#"{"foo": {"worker": "demo_sleep_worker", "processes": 3}}"#;
+    let mut command = demo.master(workers, &["--set", "supervisor.grace=20s"]);
+    command.stderr(std::fs::File::create(demo.folder.path().join("stderr")).expect("a file in a folder of ours"));
+    command.stdout(std::process::Stdio::piped());
+    let mut master = Master::follow(command.spawn().expect("the demo starts"));
+    let log = master.log();
+    support::log::until("not all are begun", || log.text().matches("Got payload").count() == 3);
+    broker.kill();
+    master.expect("again in");
+    support::log::until("not all have ended", || log.text().matches("Processing complete").count() == 2);
+    master.expect("An unhandled exception");
+    master.signal(Signal::SIGTERM);
+    let (code, text) = master.wait();
+    assert_eq!(code, 82, "{text}");
+    let line = "3 outcomes could not be stored; their tasks will be done again";
+    assert!(text.contains(&format!("ERROR:AsyncTaskWorkerTask:{line}")), "{text}");
+    assert!(!text.contains("dead-lettered"), "{text}");
+    let stderr = std::fs::read_to_string(demo.folder.path().join("stderr")).expect("it was made");
+    assert!(stderr.contains(&format!("error: {line}")), "{stderr}");
+    demo.nobody_is_left();
 }

@@ -39,25 +39,30 @@ impl Drain {
     /// Settles and waits for the confirmation.
     pub(super) fn settle(&mut self, delivery: &Delivery, settlement: Settlement) -> Result<(), Error> {
         let id = &delivery.task.id;
-        match &settlement {
+        // Said once it is so.
+        let line = match &settlement {
             Settlement::Retry { after, failure } => {
                 let (error, seconds) = (&failure.error, after.as_secs_f64());
-                self.worker.log(Level::Info, &format_args!("Task {id} is retried in {seconds:.1} s: {error}"));
+                Some((Level::Info, format!("Task {id} is retried in {seconds:.1} s: {error}")))
             }
             Settlement::Dead(failure) => {
                 let (reason, error) = (failure.reason.as_str(), &failure.error);
                 let dead = &self.plan.settings.dead_letter.name;
-                let text = format!("Task {id} dead-lettered to {dead}: {reason}: {error}");
-                self.worker.log(Level::Warning, &text);
+                Some((Level::Warning, format!("Task {id} dead-lettered to {dead}: {reason}: {error}")))
             }
             Settlement::Done { .. }
             | Settlement::Snooze { .. }
             | Settlement::Release
             | Settlement::Pass
-            | Settlement::Accept => {}
-        }
+            | Settlement::Accept => None,
+        };
         self.transport.ask(Request::Settle(vec![(delivery.handle, settlement)]));
-        let Some(error) = self.await_settled(delivery.handle)? else { return Ok(()) };
+        let Some(error) = self.await_settled(delivery.handle)? else {
+            if let Some((level, text)) = line {
+                self.worker.log(level, &text);
+            }
+            return Ok(());
+        };
         let error = format!("its follow-up tasks cannot be stored: {error}");
         let outcome = Outcome::Error { error: error.clone(), detail: String::new() };
         let settlement = self.circumstances(delivery, Some(Duration::ZERO)).told(outcome);

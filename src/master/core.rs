@@ -5,7 +5,7 @@
 //! any history (`tests/simulation.rs`).
 //!
 //! It is one state machine told in several chapters. On the way of a task: `session` (what the transport tells),
-//! `stall` (when it stores nothing), `dispatch` (which task goes to which worker), `unique` (which waits for another with its key), `report` (what workers
+//! `stall` (when it stores nothing), `stored` (what is said only then), `dispatch` (which task goes to which worker), `unique` (which waits for another with its key), `report` (what workers
 //! say), `memory` (what comes again). On the life of a process: `line` (who is started next), `starts` (starts that fail), `death` (ends), `once` (a process for each
 //! task), `ping` (who still listens), `renewal` (others in their place). On queues and the run: `parking`, `reload`,
 //! `steer` (what a person wants), `unavailable` (what the transport cannot work), `shutdown` (stopping, and halting when empty). For those who look on: `shown` and
@@ -19,6 +19,7 @@ use super::{
     pool::{self, First, Pool},
     shutdown::Stop,
     slot::{InHand, Phase, Slot, State},
+    stored::Worth,
     timers::{Owner, Timers},
     unique::Locks,
     verdict::Run,
@@ -57,6 +58,9 @@ pub struct Core {
     pub(super) suspended: Vec<super::death::Suspended>,
     /// Settled by us, not yet confirmed by the transport.
     pub(super) unsettled: HashMap<Handle, Owed>,
+    /// What is to be said of settlements once they are stored.
+    pub(super) notes: HashMap<Handle, Box<super::stored::Note>>,
+    pub(super) voids: super::stored::Voids,
     pub(super) memory: Option<Memory>,
     pub(super) locks: Locks,
     /// Queues that workers submitted to: whether anybody works one is looked up once.
@@ -84,7 +88,7 @@ pub struct Core {
     dice: u64,
     master: Arc<str>,
     /// The task that lines are about.
-    subject: Option<String>,
+    pub(super) subject: Option<String>,
     pub(super) now: Now,
 }
 
@@ -97,6 +101,8 @@ pub(super) struct Owed {
     pub(super) accepted: bool,
     /// The slot that counts it as done, if what it submits is not stored yet.
     pub(super) done_by: Option<usize>,
+    /// What would be lost with it.
+    pub(super) worth: Worth,
 }
 
 /// Whose limits have passed.
@@ -163,6 +169,8 @@ impl Core {
             ran_at: None,
             suspended: Vec::new(),
             unsettled: HashMap::new(),
+            notes: HashMap::new(),
+            voids: super::stored::Voids::default(),
             session: 0,
             epoch: 0,
             attached: false,
@@ -195,6 +203,11 @@ impl Core {
         self.now = now;
         self.subject = None;
         std::mem::swap(&mut self.actions, actions);
+        if matches!(self.stop, Stop::Closing(_)) {
+            self.closing(event);
+            std::mem::swap(&mut self.actions, actions);
+            return;
+        }
         if !event.is_of_tasks() {
             self.reload_moved();
         }
@@ -218,6 +231,7 @@ impl Core {
             Event::InterruptAsked => self.interrupt_asked(),
             Event::StopAsked => self.stop_asked(),
             Event::HaltTimedOut => self.halt_timed_out(),
+            Event::Closed => {}
             // The only event by which anybody is judged: whatever came before it was told before it.
             Event::DeadlinePassed => {
                 while let Some(owner) = self.timers.due(now.at) {
@@ -306,7 +320,7 @@ impl Core {
         }
         if settlement != Settlement::Accept {
             self.locks.let_go(handle);
-            self.owe(handle, Owed { identity, accepted: false, done_by: None });
+            self.owe(handle, Owed { identity, accepted: false, done_by: None, worth: Worth::of(&settlement, false) });
         }
         self.actions.push(Action::Settle { handle, settlement });
     }
@@ -324,7 +338,7 @@ impl Core {
                 memory.remember_removal(self.now.at, identity, hand.session);
             }
         }
-        self.owe(handle, Owed { identity: None, accepted: true, done_by: None });
+        self.owe(handle, Owed { identity: None, accepted: true, done_by: None, worth: Worth::of(&settlement, true) });
         self.actions.push(Action::Settle { handle, settlement });
     }
 
@@ -339,6 +353,9 @@ impl Core {
     /// Remembers the settlement of a task whose handle is void, for when it comes again.
     pub(super) fn settle_later(&mut self, identity: Option<u64>, session: u32, settlement: &Settlement) {
         self.serial += 1;
+        if Worth::of(settlement, false) == Worth::Repeat {
+            self.voids.add(identity);
+        }
         if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
             memory.remember(self.now.at, identity, session, None, settlement);
         }
@@ -360,70 +377,11 @@ impl Core {
         }
     }
 
-    /// Counts, tells and settles what became of a task.
+    /// Counts and settles what became of a task.
     pub(super) fn conclude(&mut self, delivery: &Delivery, settlement: Settlement) {
-        self.note(delivery, Duration::ZERO, &settlement);
+        let note = self.note(delivery, Duration::ZERO, &settlement);
+        self.keep_note(delivery.handle, note);
         self.settle(delivery.handle, delivery.identity, settlement);
-    }
-
-    /// Counts what became of a task that was in hand for so long, and tells the log.
-    pub(super) fn note(&mut self, delivery: &Delivery, took: Duration, settlement: &Settlement) {
-        self.count(delivery, took, settlement);
-        let (id, settings) = (&delivery.task.id, &self.pools[delivery.queue.0].plan.settings);
-        match settlement {
-            Settlement::Retry { after, failure } => {
-                let (attempt, of) = (failure.attempts, settings.retry.max_attempts);
-                let (queue, seconds) = (settings.name.clone(), after.as_secs_f64());
-                self.log(Level::Info, || {
-                    format!("Task {id} of queue {queue}: attempt {attempt} of {of} failed; again in {seconds:.1} s")
-                });
-            }
-            Settlement::Dead(failure) => {
-                let (reason, error) = (failure.reason.as_str(), first_line(&failure.error));
-                let (queue, dead) = (settings.name.clone(), settings.dead_letter.name.clone());
-                self.log(Level::Warning, || {
-                    format!("Task {id} of queue {queue} dead-lettered to {dead}: {reason}: {error}")
-                });
-            }
-            Settlement::Done { .. }
-            | Settlement::Snooze { .. }
-            | Settlement::Release
-            | Settlement::Pass
-            | Settlement::Accept => {}
-        }
-    }
-
-    /// Counts what became of a task; tells its end where a report is wanted.
-    pub(super) fn count(&mut self, delivery: &Delivery, took: Duration, settlement: &Settlement) {
-        let failure = match settlement {
-            Settlement::Done { .. } => Some(None),
-            Settlement::Dead(failure) => Some(Some(failure)),
-            Settlement::Retry { .. }
-            | Settlement::Snooze { .. }
-            | Settlement::Release
-            | Settlement::Pass
-            | Settlement::Accept => None,
-        };
-        if self.tells_ends
-            && let Some(failure) = failure
-        {
-            let queue = self.pools[delivery.queue.0].name().to_owned();
-            let (id, failure) = (delivery.task.id.clone(), failure.cloned());
-            self.actions.push(Action::TaskEnded { queue, id, in_hand: took, failure });
-        }
-        self.pools[delivery.queue.0].counts.settled(took, settlement);
-        match settlement {
-            Settlement::Done { .. } => self.tally.processed += 1,
-            Settlement::Retry { .. } => {
-                self.tally.failed += 1;
-                self.tally.retried += 1;
-            }
-            Settlement::Dead(failure) => {
-                self.tally.failed += u64::from(failure.in_hand_seconds.is_some());
-                self.tally.dead_lettered += 1;
-            }
-            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass | Settlement::Accept => {}
-        }
     }
 
     /// The circumstances of a task, for its verdict.

@@ -113,7 +113,7 @@ impl Core {
         let (id, name) = (hand.delivery.task.id.clone(), self.slots[slot].name.clone());
         self.log(Level::Info, || format!("Task {id} was not begun: {name} ended before it read it; back in its queue"));
         self.pools[hand.delivery.queue.0].counts.released += 1;
-        self.settle_hand(&hand, Settlement::Release);
+        self.settle_hand(&hand, Settlement::Release, None);
     }
 
     /// A process died with tasks in its hands: each has used an attempt; the slot is filled again at once.
@@ -152,8 +152,12 @@ impl Core {
             self.talk_of(id);
             let pid = pid.unwrap_or_default();
             self.log(Level::Error, || format!("{slot} (pid {pid}): task {id} {what}"));
-            self.count(&hand.delivery, took, &settlement);
-            self.settle_hand(hand, settlement);
+            let mut note = self.note(&hand.delivery, took, &settlement);
+            if let (Settlement::Retry { .. }, Some(note)) = (&settlement, &mut note) {
+                // The line above says it already.
+                note.line = None;
+            }
+            self.settle_hand(hand, settlement, note);
         }
         // What is given back or cancelled has not failed.
         let given_back = matches!(doom, Some(Doom::Stop | Doom::Cancelled));
@@ -248,7 +252,7 @@ fn in_words(settlement: &Settlement) -> String {
         Settlement::Retry { after, failure } => {
             format!("is retried in {:.1} s ({}: {})", after.as_secs_f64(), failure.reason.as_str(), failure.error)
         }
-        Settlement::Dead(failure) => format!("is dead-lettered ({}: {})", failure.reason.as_str(), failure.error),
+        Settlement::Dead(failure) => format!("is to be dead-lettered ({}: {})", failure.reason.as_str(), failure.error),
         Settlement::Release => "is back in its queue, no attempt used".to_owned(),
         Settlement::Done { .. } | Settlement::Accept | Settlement::Pass | Settlement::Snooze { .. } => {
             "is settled".to_owned()

@@ -102,6 +102,8 @@ pub enum Event {
     StopAsked,
     /// The time limit of a halt-mode run passed.
     HaltTimedOut,
+    /// The transport is closed, as [`Action::Close`] wanted: nothing more will be stored.
+    Closed,
     /// Time passed, and who is late is judged: after everything that came before was told.
     DeadlinePassed,
 }
@@ -215,7 +217,7 @@ pub enum Action {
         /// The key.
         key: String,
     },
-    /// For whoever writes a report of this run: a task was run to an end, or dead-lettered unrun.
+    /// For whoever writes a report of this run: a task was done, or is among the dead letters.
     TaskEnded {
         /// Its queue.
         queue: String,
@@ -272,6 +274,9 @@ pub enum Action {
     },
     /// The timing of schedules ends here: nothing fires any more.
     StopScheduler,
+    /// Outcomes are not stored, and are not waited for any longer: close the transport, which tries them once more, and say what it
+    /// has told until then, and that it is closed.
+    Close,
     /// Everything is done: end with this code.
     Halt {
         /// The exit code.

@@ -37,6 +37,7 @@ mod stall;
 mod starts;
 mod steer;
 mod stopped;
+mod stored;
 mod stuck;
 mod timers;
 mod unavailable;
@@ -78,7 +79,7 @@ use crate::{
     secrets::masked,
     systemd::{Notifier, Phase},
     task::{Handle, Settlement},
-    transport::{self, QueueSetup, Request, Transport, Uri},
+    transport::{self, Depth, QueueSetup, Request, Transport, Uri},
 };
 
 /// How long the transport may take to close.
@@ -149,6 +150,39 @@ impl Finished {
     #[must_use]
     pub fn of_nothing() -> Self {
         Self { code: Code::Ok, error: None, hint: None, tally: Tally::default(), stopped: false, left: Vec::new() }
+    }
+}
+
+impl Finished {
+    /// What waits in each queue; `None`: nobody could count it.
+    fn tell_left(&mut self, depths: &[(String, Option<Depth>)]) {
+        if depths.iter().any(|(_, depth)| depth.is_none()) {
+            self.left.push(LEFT_UNKNOWN.to_owned());
+        }
+        for (name, depth) in depths {
+            let Some(Depth { ready, delayed, in_hand, unknown, .. }) = depth else { continue };
+            if *unknown {
+                self.left.push(format!("what is left in queue {name} is unknown: the broker does not tell"));
+                continue;
+            }
+            // What ended and could not be stored is still in hand, where the transport sees that.
+            let in_hand = match in_hand {
+                in_hand if *in_hand > 0 && self.code == Code::Unavailable => format!(", {in_hand} in hand"),
+                _ => String::new(),
+            };
+            if ready + delayed > 0 || !in_hand.is_empty() {
+                self.left.push(format!("left waiting in queue {name}: {ready} ready, {delayed} delayed{in_hand}"));
+            }
+        }
+        if self.left.is_empty() && self.code == Code::Unavailable {
+            self.left.push("nothing is left waiting in the queues".to_owned());
+        }
+        if self.code == Code::HaltTimeout
+            && let Some(error) = &mut self.error
+            && !self.left.is_empty()
+        {
+            *error = format!("{error}; {}", self.left.join("; "));
+        }
     }
 }
 
@@ -261,6 +295,8 @@ struct Shell {
     /// What may help where the transport refused us.
     hint: Option<&'static str>,
     finished: Option<Finished>,
+    /// The end waits for what the transport stores when it is closed.
+    closing: bool,
     halt_at: Option<Duration>,
     report: Option<Rc<RefCell<junit::Report>>>,
 }
@@ -311,6 +347,7 @@ impl Shell {
             idled: 0,
             hint: None,
             finished: None,
+            closing: false,
             halt_at: run.halt_timeout,
         }
     }
@@ -318,7 +355,7 @@ impl Shell {
     async fn go(mut self, signals: &Signals, arrivals: &Watch, mut told: Told) -> Result<Finished, Error> {
         self.handle(Event::Begun);
         let mut batch = Vec::with_capacity(TURN);
-        while self.finished.is_none() {
+        while self.finished.is_none() && !self.closing {
             self.notify();
             let wait = self.wait();
             self.clock.sleeps(wait);
@@ -357,52 +394,36 @@ impl Shell {
         // A stop that ended at once was not told yet.
         self.notify();
         self.hand_over_settlements();
-        self.count_what_is_left().await;
+        let depths = self.count_what_is_left().await;
         let (reply, closed) = oneshot::channel();
         self.transport.ask(Request::Close { reply });
         // Whatever is not settled by now comes again: closing late or not at all loses nothing.
         let _ = tokio::time::timeout(CLOSE_LIMIT, closed).await;
+        if self.closing {
+            while let Ok(event) = told.transport.try_recv() {
+                self.transport_told(event);
+            }
+            self.handle(Event::Closed);
+        }
+        if let (Some(finished), Some(depths)) = (&mut self.finished, depths) {
+            finished.tell_left(&depths);
+        }
         self.finished.ok_or_else(|| Error::new(Code::Internal, "the event loop ended without a decision"))
     }
 
     /// Of a run that was to halt when empty and could not: how many tasks wait, for whoever reads why it ended.
-    async fn count_what_is_left(&mut self) {
-        let Some(finished) = self.finished.as_mut() else { return };
-        if !self.core.halts_when_empty() || finished.code == Code::Ok {
-            return;
+    async fn count_what_is_left(&self) -> Option<Vec<(String, Option<Depth>)>> {
+        let ended_well = self.finished.as_ref().is_some_and(|finished| finished.code == Code::Ok);
+        if !self.core.halts_when_empty() || ended_well {
+            return None;
         }
         let queues = self.core.queues();
         let names: Vec<String> = queues.iter().map(|dead| dead.queue.clone()).collect();
         let (reply, counted) = oneshot::channel();
         self.transport.ask(Request::Depths { queues, reply });
         let depths = views::counts(counted).await;
-        if depths.is_empty() && !names.is_empty() {
-            finished.left.push(LEFT_UNKNOWN.to_owned());
-        }
-        for (name, depth) in names.iter().zip(&depths) {
-            if depth.unknown {
-                finished.left.push(format!("what is left in queue {name} is unknown: the broker does not tell"));
-                continue;
-            }
-            let (ready, delayed) = (depth.ready, depth.delayed);
-            // What ended and could not be stored is still in hand, where the transport sees that.
-            let in_hand = match depth.in_hand {
-                in_hand if in_hand > 0 && finished.code == Code::Unavailable => format!(", {in_hand} in hand"),
-                _ => String::new(),
-            };
-            if ready + delayed > 0 || !in_hand.is_empty() {
-                finished.left.push(format!("left waiting in queue {name}: {ready} ready, {delayed} delayed{in_hand}"));
-            }
-        }
-        if finished.left.is_empty() && finished.code == Code::Unavailable {
-            finished.left.push("nothing is left waiting in the queues".to_owned());
-        }
-        if finished.code == Code::HaltTimeout
-            && let Some(error) = &mut finished.error
-            && !finished.left.is_empty()
-        {
-            *error = format!("{error}; {}", finished.left.join("; "));
-        }
+        let depths = depths.into_iter().map(Some).chain(std::iter::repeat(None));
+        Some(names.into_iter().zip(depths).collect())
     }
 
     fn notify(&mut self) {
@@ -625,6 +646,7 @@ impl Shell {
                 self.timer_stopped = true;
                 self.transport.ask(Request::ReleaseLease);
             }
+            Action::Close => self.closing = true,
             Action::Halt { code, error } => {
                 let tally = self.core.tally();
                 let hint = self.hint.filter(|_| error.is_some());

@@ -142,17 +142,16 @@ impl Core {
 
     /// A task that nobody has begun goes back as it was, unless somebody has cancelled it.
     fn return_unbegun(&mut self, hand: &InHand, fate: Fate) {
-        let settlement = if hand.cancelled {
+        if hand.cancelled {
             let settlement = self.run(&hand.delivery, None, None).cancelled();
-            self.note(&hand.delivery, Duration::ZERO, &settlement);
-            settlement
-        } else {
-            self.pools[hand.delivery.queue.0].counts.released += 1;
-            // In a stop nothing is stored that need not be.
-            let is_aside = fate == Fate::Aside && !self.stop.is_stopping();
-            if is_aside { Settlement::Snooze { after: ASIDE } } else { Settlement::Release }
-        };
-        self.settle_hand(hand, settlement);
+            let note = self.note(&hand.delivery, Duration::ZERO, &settlement);
+            return self.settle_hand(hand, settlement, note);
+        }
+        self.pools[hand.delivery.queue.0].counts.released += 1;
+        // In a stop nothing is stored that need not be.
+        let is_aside = fate == Fate::Aside && !self.stop.is_stopping();
+        let settlement = if is_aside { Settlement::Snooze { after: ASIDE } } else { Settlement::Release };
+        self.settle_hand(hand, settlement, None);
     }
 
     /// Whether this end is an outcome by exit status. A signal, a kill of ours, and a process that gave up when it was
@@ -223,8 +222,8 @@ impl Core {
         self.log_outcome(slot, &outcome);
         self.count_for_breaker(hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).ended(outcome, ended);
-        self.note(&hand.delivery, took, &settlement);
-        self.settle_counted(slot, hand, settlement);
+        let note = self.note(&hand.delivery, took, &settlement);
+        self.settle_counted(slot, hand, settlement, note);
     }
 
     /// A stop: an open place is closed at once, a process finishes its task.

@@ -7,6 +7,7 @@ use super::{
     event::{Action, Signal, WorkerId},
     pool,
     slot::{Doom, InHand, Phase},
+    stored::Note,
 };
 use crate::{
     counted::counted,
@@ -145,8 +146,8 @@ impl Core {
         self.log_outcome(worker.slot, &outcome);
         self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
         let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
-        self.note(&hand.delivery, took, &settlement);
-        self.settle_counted(worker.slot, &hand, settlement);
+        let note = self.note(&hand.delivery, took, &settlement);
+        self.settle_counted(worker.slot, &hand, settlement, note);
         self.relist(worker.slot);
         let index = hand.delivery.queue.0;
         self.check_recycle(worker);
@@ -183,21 +184,29 @@ impl Core {
     }
 
     /// Settles a task that a slot counts, as [`Core::settle_hand`] does. What it submits may prove not to be storable.
-    pub(super) fn settle_counted(&mut self, slot: usize, hand: &InHand, settlement: Settlement) {
+    pub(super) fn settle_counted(
+        &mut self,
+        slot: usize,
+        hand: &InHand,
+        settlement: Settlement,
+        note: Option<Box<Note>>,
+    ) {
         self.count_in_slot(slot, &settlement);
         let submits = matches!(&settlement, Settlement::Done { submit } if !submit.is_empty());
-        self.settle_hand(hand, settlement);
+        self.settle_hand(hand, settlement, note);
         if submits && let Some(owed) = self.unsettled.get_mut(&hand.delivery.handle) {
             owed.done_by = Some(slot);
         }
     }
 
     /// Settles a task that left a worker's hands: now, or when it comes again if its handle is void.
-    pub(super) fn settle_hand(&mut self, hand: &InHand, settlement: Settlement) {
+    pub(super) fn settle_hand(&mut self, hand: &InHand, settlement: Settlement, note: Option<Box<Note>>) {
         self.locks.let_go(hand.delivery.handle);
         if hand.accepted {
+            self.keep_note(hand.delivery.handle, note);
             self.settle_accepted(hand, settlement);
         } else if hand.held {
+            self.keep_note(hand.delivery.handle, note);
             self.settle(hand.delivery.handle, hand.delivery.identity, settlement);
         } else {
             self.settle_later(hand.delivery.identity, hand.session, &settlement);

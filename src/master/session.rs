@@ -14,6 +14,7 @@ use super::{
     memory,
     pool::{self, First},
     slot::{InHand, Slot},
+    stored::Worth,
     timers::Owner,
 };
 use crate::{
@@ -39,6 +40,7 @@ impl Core {
                 }
             }
             Told::Stored(handle) => {
+                self.tell_stored(handle);
                 let identity = self.unsettled.get(&handle).and_then(|owed| owed.identity);
                 if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
                     memory.stored(identity, handle);
@@ -88,7 +90,12 @@ impl Core {
         self.log(Level::Error, || format!("Task {id} of queue {queue} was done, but {text}"));
         // A second answer for its handle is what the first settlement was owed. Of one that was accepted, the answer to
         // the acceptance may have been taken for it.
-        let owed = self.unsettled.remove(&handle).unwrap_or(Owed { identity: None, accepted: true, done_by: None });
+        let owed = self.unsettled.remove(&handle).unwrap_or(Owed {
+            identity: None,
+            accepted: true,
+            done_by: None,
+            worth: Worth::Nothing,
+        });
         let delivery = Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: owed.identity };
         let outcome = Outcome::Error { error, detail: String::new() };
         let (done_by, owed) = (owed.done_by, Owed { done_by: None, ..owed });
@@ -98,10 +105,12 @@ impl Core {
             // How long it was in hand is not known any more, and is counted already.
             failure.in_hand_seconds = None;
         }
-        self.note(&delivery, Duration::ZERO, &settlement);
+        let note = self.note(&delivery, Duration::ZERO, &settlement);
         self.tally.failed += u64::from(matches!(settlement, Settlement::Dead(_)));
+        self.keep_note(handle, note);
         if owed.accepted {
-            self.owe(handle, owed);
+            let worth = Worth::of(&settlement, true);
+            self.owe(handle, Owed { worth, ..owed });
             self.actions.push(Action::Settle { handle, settlement });
         } else {
             self.settle(handle, owed.identity, settlement);
@@ -145,6 +154,7 @@ impl Core {
             }
         }
         self.lost_at = None;
+        self.voids.come_again(self.now.at);
         self.stall.moved(self.now.at);
         for pool in &mut self.pools {
             pool.since = self.epoch;
@@ -172,7 +182,7 @@ impl Core {
         }
         // Every handle is void: what waits comes again, what is in hand is adopted when it does, what was
         // settled without an answer is remembered.
-        self.unsettled.retain(|_, owed| owed.accepted);
+        self.void_unsettled();
         for index in 0..self.pools.len() {
             for delivery in self.pools[index].waiting.take_all() {
                 self.locks.let_go(delivery.handle);
@@ -270,6 +280,9 @@ impl Core {
         };
         let id = delivery.task.id.clone();
         self.log(Level::Debug, || format!("Task {id} came again after its end; its settlement is repeated"));
+        self.voids.remove(identity);
+        let note = self.note_again(&delivery, &settlement);
+        self.keep_note(delivery.handle, note);
         self.settle(delivery.handle, Some(identity), settlement);
         None
     }

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use super::{
     core::Core,
-    event::{Action, Signal, WorkerId},
+    event::{Action, Event, Signal, WorkerId},
     pool,
     slot::{Doom, Phase, State},
+    stored::Worth,
     timers::Owner,
 };
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     error::Code,
     frames::{self, HaltReason},
     logging::{Level, MASTER},
+    transport,
 };
 
 /// On a broker: quiet for this long, and the end is worth asking for.
@@ -29,8 +31,10 @@ const LASTING: Duration = Duration::from_millis(150);
 const UNAVAILABLE_AGAIN: Duration = Duration::from_secs(1);
 /// From SIGTERM to SIGKILL.
 const INTERRUPT_PATIENCE: Duration = Duration::from_secs(2);
-/// How long the end waits for killed processes to be reaped and for the last settlements to be confirmed.
+/// How long the end waits for killed processes to be reaped.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// The last settlements are waited for as long as the grace goes, and at least this long.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How far the end has come.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub(super) enum Stop {
     Interrupting(End),
     /// Every process was killed.
     Killing(End),
+    /// No process is left, and outcomes are not stored: the transport tries once more while it is closed.
+    Closing(End),
     /// The last action was given.
     Over,
 }
@@ -66,7 +72,7 @@ impl Stop {
     fn end(&mut self) -> Option<&mut End> {
         match self {
             Self::Running | Self::Over => None,
-            Self::Draining(end) | Self::Interrupting(end) | Self::Killing(end) => Some(end),
+            Self::Draining(end) | Self::Interrupting(end) | Self::Killing(end) | Self::Closing(end) => Some(end),
         }
     }
 
@@ -87,8 +93,15 @@ impl Core {
                 self.drain(Code::Ok, None, HaltReason::Stop);
             }
             Stop::Draining(_) => self.interrupt(),
-            Stop::Interrupting(_) => self.kill_all(),
-            Stop::Killing(_) | Stop::Over => {}
+            Stop::Interrupting(_) => {
+                self.kill_all();
+                // Only storing is waited for, and somebody has waited long enough.
+                if self.nobody_left() {
+                    self.finish();
+                }
+            }
+            Stop::Killing(_) if self.nobody_left() => self.finish(),
+            Stop::Killing(_) | Stop::Closing(_) | Stop::Over => {}
         }
     }
 
@@ -132,6 +145,11 @@ impl Core {
         self.ends_for = Some(reason);
         self.timers.arm(Owner::Stop, until);
         self.abandon_reload();
+        if reason == HaltReason::Empty {
+            // Nothing is left anywhere that could come again.
+            self.voids.forget();
+        }
+        self.voids.forget_old(self.now.at);
         self.serial += 1;
         for index in 0..self.pools.len() {
             self.give_back(index);
@@ -175,7 +193,7 @@ impl Core {
             return;
         }
         let Stop::Draining(mut end) = std::mem::replace(&mut self.stop, Stop::Over) else { return };
-        end.until = kill_at;
+        (end.until, end.last_until) = (kill_at, None);
         self.stop = Stop::Interrupting(end);
         self.timers.arm(Owner::Stop, kill_at);
         for slot in 0..self.slots.len() {
@@ -205,7 +223,7 @@ impl Core {
         else {
             return;
         };
-        end.until = until;
+        (end.until, end.last_until) = (until, None);
         self.stop = Stop::Killing(end);
         self.timers.arm(Owner::Stop, until);
         for slot in 0..self.slots.len() {
@@ -233,7 +251,7 @@ impl Core {
                 self.log(Level::Error, || "Killed workers did not end; they are left to the system".to_owned());
                 self.finish();
             }
-            Stop::Running | Stop::Over => {}
+            Stop::Running | Stop::Closing(_) | Stop::Over => {}
         }
     }
 
@@ -247,14 +265,21 @@ impl Core {
             self.check_empty();
             return;
         }
-        if matches!(self.stop, Stop::Over) || !self.nobody_left() {
+        if matches!(self.stop, Stop::Closing(_) | Stop::Over) || !self.nobody_left() {
             return;
         }
-        if self.all_settled() || !self.is_attached() {
+        // Without a session nothing is settled but what was accepted before, which the next session would store.
+        let is_owed = |owed: &super::core::Owed| self.is_attached() || owed.worth == Worth::Task;
+        if !self.unsettled.values().any(is_owed) {
             self.finish();
             return;
         }
-        let last = self.now.at + LAST_PATIENCE;
+        let soon = self.now.at + STORE_PATIENCE;
+        let last = match &self.stop {
+            // A run that ends because nothing is stored has waited for that already.
+            Stop::Draining(end) if end.code != Code::Unavailable => end.until.max(soon),
+            _ => soon,
+        };
         if let Some(end) = self.stop.end()
             && end.last_until.is_none()
         {
@@ -263,13 +288,50 @@ impl Core {
         }
     }
 
+    /// Nobody is left. What is not stored by now is tried once more with the transport's end.
     fn finish(&mut self) {
-        let (Stop::Draining(end) | Stop::Interrupting(end) | Stop::Killing(end)) =
-            std::mem::replace(&mut self.stop, Stop::Over)
-        else {
-            return;
+        let end = match std::mem::replace(&mut self.stop, Stop::Over) {
+            Stop::Draining(end) | Stop::Interrupting(end) | Stop::Killing(end) => end,
+            other @ (Stop::Running | Stop::Closing(_) | Stop::Over) => {
+                self.stop = other;
+                return;
+            }
         };
+        if self.loss().is_none() {
+            self.end(end);
+            return;
+        }
+        self.stop = Stop::Closing(end);
+        self.actions.push(Action::Close);
+    }
+
+    /// While the transport is closed.
+    pub(super) fn closing(&mut self, event: Event) {
+        match event {
+            Event::Transport(
+                event @ (transport::Event::Stored(_) | transport::Event::Settled(_) | transport::Event::Warning(_)),
+            ) => self.transport_told(event),
+            Event::Closed => {
+                if let Stop::Closing(end) = std::mem::replace(&mut self.stop, Stop::Over) {
+                    self.end(end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Says how the run ended.
+    fn end(&mut self, mut end: End) {
+        if let Some(loss) = self.loss() {
+            let text = loss.clone();
+            self.log(Level::Error, || text);
+            end.interrupted = true;
+            end.error.get_or_insert(loss);
+        }
         let halted = self.plan.halt_when_empty && end.code == Code::Ok && end.error.is_none();
+        if end.interrupted && end.code == Code::Ok {
+            end.code = Code::Interrupted;
+        }
         if halted {
             self.log(Level::Info, || "All workers halted; closing down...".to_owned());
         } else {
@@ -280,8 +342,7 @@ impl Core {
             self.log(Level::Info, || summary);
         }
         self.log(Level::Info, || "Complete".to_owned());
-        let code = if end.interrupted && end.code == Code::Ok { Code::Interrupted } else { end.code };
-        self.actions.push(Action::Halt { code, error: end.error });
+        self.actions.push(Action::Halt { code: end.code, error: end.error });
     }
 
     /// Whether the run ends when all queues are empty.

@@ -111,7 +111,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// A task that was in hand for so long is settled.
+    /// A task that was in hand for so long is to be settled so. What must be stored first counts by [`Counts::stored`].
     pub fn settled(&mut self, took: Duration, settlement: &Settlement) {
         let ran = match settlement {
             Settlement::Done { .. } => {
@@ -122,14 +122,7 @@ impl Counts {
                 self.snoozed += 1;
                 true
             }
-            Settlement::Retry { failure, .. } => {
-                self.retried[failure.reason as usize] += 1;
-                failure.in_hand_seconds.is_some()
-            }
-            Settlement::Dead(failure) => {
-                self.dead[failure.reason as usize] += 1;
-                failure.in_hand_seconds.is_some()
-            }
+            Settlement::Retry { failure, .. } | Settlement::Dead(failure) => failure.in_hand_seconds.is_some(),
             Settlement::Release => {
                 self.released += 1;
                 false
@@ -138,6 +131,15 @@ impl Counts {
         };
         if ran {
             self.ran.observe(took);
+        }
+    }
+
+    /// A retry or a dead letter for this reason is stored.
+    pub const fn stored(&mut self, reason: Reason, is_dead: bool) {
+        if is_dead {
+            self.dead[reason as usize] += 1;
+        } else {
+            self.retried[reason as usize] += 1;
         }
     }
 
@@ -181,7 +183,9 @@ mod tests {
         let failure = Failure::new(Reason::Expired, "late", Timestamp(0));
         counts.settled(second, &Settlement::Dead(Box::new(failure.clone())));
         counts.settled(second, &Settlement::Release);
-        assert_eq!((counts.ran.count(), counts.dead[Reason::Expired as usize], counts.released), (0, 1, 1));
+        assert_eq!((counts.ran.count(), counts.dead[Reason::Expired as usize], counts.released), (0, 0, 1));
+        counts.stored(Reason::Expired, true);
+        assert_eq!((counts.dead[Reason::Expired as usize], counts.retried[Reason::Expired as usize]), (1, 0));
         let failure = Failure { in_hand_seconds: Some(1.0), ..failure };
         counts.settled(second, &Settlement::Dead(Box::new(failure)));
         counts.settled(second, &Settlement::Done { submit: Vec::new() });

@@ -291,8 +291,9 @@ pub enum Event {
     /// to delay them further. One that is known here, in hand or ended, is settled as what it is; every other one by
     /// [`Settlement::Pass`].
     CameAgain(Vec<Delivery>),
-    /// The copy of a `Retry`, `Snooze` or `Dead` is confirmed, but the original is not yet removed. If the
-    /// session is lost now, what a redelivery still needs is removal alone.
+    /// What a `Retry`, `Snooze` or `Dead` stores is durable; [`Event::Settled`] follows. Where the original is removed by a step of
+    /// its own and the session is lost before, what a redelivery still needs is removal alone. Not told of a settlement that came
+    /// too late, because the task had been taken back: that stored nothing.
     Stored(Handle),
     /// What a `Done` submits can never be stored: too large for the broker, or forbidden. Nothing of it is settled, the
     /// handle is open as before, and another settlement is owed. Of what it submits some may be stored.

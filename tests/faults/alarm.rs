@@ -126,7 +126,7 @@ fn acknowledgements_go_on_and_a_stop_ends(broker: &Broker) {
     let bad = demo.submit_ids("bad", (0..2).map(|n| format!(r#"{{"bad":{n},"sleep_ms":4000,"then":"error"}}"#)));
     let workers = r#"{"good": "demo_sleep_worker",
         "bad": {"worker": "demo_sleep_worker", "processes": 2, "retry": {"max_attempts": 2, "first": "100ms"}}}"#;
-    let mut master = demo.start(workers, &[]);
+    let mut master = demo.start(workers, &["--set", "supervisor.grace=1s"]);
     let log = master.log();
     told(&log, "Got payload", 3);
     broker.control(&["set_vm_memory_high_watermark", "0.00001"]);
@@ -141,7 +141,10 @@ fn acknowledgements_go_on_and_a_stop_ends(broker: &Broker) {
     until("what was done is not acknowledged", || depth("good") == Some(0));
     // The retries are stored nowhere yet, so their tasks are where they were.
     assert_eq!((depth("bad"), depth("bad.retry.100")), (Some(2), Some(0)));
-    assert_eq!(stopped(master, Duration::from_secs(10)), 0);
+    assert_eq!(stopped(master, Duration::from_secs(10)), 82);
+    let text = log.text();
+    assert!(text.contains("2 outcomes could not be stored; their tasks will be done again"), "{text}");
+    assert!(!text.contains("of 2 failed; again in"), "a retry is said that is not stored: {text}");
     demo.nobody_is_left();
     broker.control(&["set_vm_memory_high_watermark", "0.6"]);
     once_each(&demo, good);

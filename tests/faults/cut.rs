@@ -61,7 +61,9 @@ fn cut_while_tasks_run(demo: &Demo, transport: &str, cut: impl FnOnce(&mut Maste
     told(&log, " of 2 failed; again in ", 2);
     told(&log, " dead-lettered to error_failed", 1);
     told(&log, " dead-lettered to early_error_failed", 1);
-    told(&log, " is dead-lettered (crash", 2);
+    told(&log, " is to be dead-lettered (crash", 2);
+    told(&log, " dead-lettered to crash_failed", 1);
+    told(&log, " dead-lettered to early_crash_failed", 1);
     until("something is left", || QUEUES.iter().all(|(queue, ..)| demo.is_empty(queue)) && demo.is_empty("twins"));
     assert_eq!(stopped(master, Duration::from_secs(10)), 0);
     once_each(demo, [0, 3, 6, 7]);

@@ -61,6 +61,23 @@ impl Drop for Disk {
     }
 }
 
+/// A master whose stderr goes to a file.
+fn not_stored(demo: &Demo, workers: &str, options: &[&str]) -> (PathBuf, crate::support::log::Master) {
+    let path = demo.folder.path().join("stderr");
+    let mut command = demo.master(workers, options);
+    command.stdout(std::process::Stdio::piped()).stderr(fs::File::create(&path).expect("a file in a folder of ours"));
+    let master = crate::support::log::Master::follow(command.spawn().expect("the demo starts"));
+    (path, master)
+}
+
+/// The log and stderr have the same line, once.
+fn says_what_is_lost(log: &str, stderr: &Path, line: &str) {
+    let lines = |text: &str, line: &str| text.lines().filter(|one| *one == line).count();
+    assert_eq!(lines(log, &format!("ERROR:AsyncTaskWorkerTask:{line}")), 1, "{log}");
+    let stderr = fs::read_to_string(stderr).expect("it was made");
+    assert_eq!(lines(&stderr, &format!("error: {line}")), 1, "{stderr}");
+}
+
 const SLEEPER: &str = r#"{"foo": {"worker": "demo_sleep_worker", "processes": 2}}"#;
 
 fn sleepers(demo: &Demo, count: u64, milliseconds: u64) {
@@ -116,12 +133,15 @@ fn locked_for_longer() {
 fn stopped_while_locked() {
     let demo = Demo::new(&Place::sqlite());
     sleepers(&demo, 2, 1_000);
-    let master = demo.start(SLEEPER, &[]);
+    let (stderr, master) = not_stored(&demo, SLEEPER, &["--set", "supervisor.grace=3s"]);
     told(&master.log(), "Got payload", 2);
     let other = other_program(&demo);
     other.execute_batch("BEGIN IMMEDIATE").expect("the lock is free in between");
     told(&master.log(), "Processing complete", 2);
-    assert_eq!(stopped(master, Duration::from_secs(12)), 0);
+    let log = master.log();
+    // The grace, the last try, and the time that a busy machine takes.
+    assert_eq!(stopped(master, Duration::from_secs(3 + 5 + 4)), 82);
+    says_what_is_lost(&log.text(), &stderr, "2 outcomes could not be stored; their tasks will be done again");
     other.execute_batch("ROLLBACK").expect("it is ours");
     drop(other);
     // What could not be stored is done again: at least once.
@@ -169,6 +189,37 @@ fn a_full_disk_holds_up_what_must_be_stored_and_loses_nothing() {
     assert_eq!(code, 0, "{log}");
     once_each(&demo, 0..40);
     assert!(demo.is_empty("foo"));
+}
+
+#[test]
+fn nothing_is_said_to_be_a_dead_letter_that_is_not_stored() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.submit_all("foo", [r#"{"n":0,"sleep_ms":1000}"#.to_owned(), r#"{"sleep_ms":1000,"then":"error"}"#.to_owned()]);
+    let options = ["--set", "supervisor.grace=1s", "--set", "control.socket=s.sock", "--report", "report.xml"];
+    let (stderr, mut master) = not_stored(&demo, SLEEPER, &options);
+    let log = master.log();
+    told(&log, "Got payload", 2);
+    let other = other_program(&demo);
+    other.execute_batch("BEGIN IMMEDIATE").expect("the lock is free in between");
+    told(&log, "Processing complete", 1);
+    told(&log, "An unhandled exception occurred", 1);
+    let ran = demo.run(&["control", "stop", "--socket", "s.sock"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    master.expect("2 outcomes could not be stored");
+    let (code, text) = master.wait();
+    assert_eq!(code, 82, "{text}");
+    says_what_is_lost(&log.text(), &stderr, "2 outcomes could not be stored; their tasks will be done again");
+    assert!(!text.contains("dead-lettered"), "{text}");
+    let report = fs::read_to_string(demo.folder.path().join("report.xml")).expect("there is a report");
+    assert!(!report.contains("<failure"), "{report}");
+    assert!(report.contains("could not be stored"), "{report}");
+    other.execute_batch("ROLLBACK").expect("it is ours");
+    drop(other);
+    // Now it is so, and is said once.
+    let run = demo.workers(SLEEPER, &["--halt-when-empty"]);
+    let lines = run.stdout.lines().filter(|line| line.contains("dead-lettered to foo_failed")).count();
+    assert_eq!((run.code, lines), (0, 1), "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("1 processed, 1 failed, 0 retried, 1 dead-lettered"), "{}", run.stdout);
 }
 
 /// What is to end by itself does so after half a minute: a run in halt mode, and a drain. Four that wait, at the same time.

@@ -25,6 +25,7 @@ use super::{
 impl World {
     /// Before the core hears from the transport: what it will know then.
     pub(crate) fn heard(&mut self, event: &transport::Event) {
+        self.heard_of_storing(event);
         match event {
             transport::Event::Attached { .. } => {
                 self.watch.attached_at = Some(self.now);
@@ -133,6 +134,7 @@ impl World {
                 if settlement != Settlement::Accept {
                     self.keys.settled(handle);
                 }
+                self.outcome_settled(handle, &settlement);
                 self.ask(Effect::Store(handle, settlement));
                 Ok(())
             }
@@ -155,7 +157,14 @@ impl World {
                 }
                 Ok(())
             }
-            Action::Halt { code, .. } => self.halt(code),
+            Action::Close => {
+                self.close();
+                Ok(())
+            }
+            Action::Halt { code, error } => {
+                self.check_loss(code, error.as_deref())?;
+                self.halt(code)
+            }
         }
     }
 

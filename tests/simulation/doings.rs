@@ -53,6 +53,7 @@ impl World {
                     self.watch.needs_proof[child.queue] = false;
                     self.ledger.ended(&hand, Verdict::of(&outcome), at);
                     if !hand.held {
+                        self.ended_void(&Verdict::of(&outcome));
                         self.keys.ended_void(hand.handle, false, self.now);
                     }
                 }
@@ -114,6 +115,9 @@ impl World {
         };
         for (hand, verdict) in child.hands.iter().zip(verdicts) {
             let waits = matches!(verdict, Verdict::CrashOrReleased { .. });
+            if !hand.held {
+                self.ended_void(&verdict);
+            }
             self.ledger.ended(hand, verdict, at);
             if !hand.held {
                 self.keys.ended_void(hand.handle, waits, self.now);

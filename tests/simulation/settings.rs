@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) calm_at: Duration,
     /// When somebody asks for a stop.
     pub(crate) stops: Vec<Duration>,
+    /// From then on nothing is stored, though the session stands.
+    pub(crate) stuck_at: Option<Duration>,
     /// When the time limit of the run passes.
     pub(crate) halt_limit: Option<Duration>,
     /// Orders of people until the calm.
@@ -185,6 +187,7 @@ impl Settings {
             plan,
             calm_at,
             stops,
+            stuck_at: None,
         };
         // Drawn last, so that a world without it is what it was.
         if dice.chance(400) {
@@ -203,6 +206,9 @@ impl Settings {
         settings.temper.room = dice.chance(300).then(|| dice.small(1, 4));
         if dice.chance(400) {
             settings.pauses = dice.small(1, 60);
+        }
+        if !settings.plan.halt_when_empty && dice.chance(300) {
+            settings.stuck_at = Some(dice.micros((0, 2 * calm_at.as_micros() as u64)));
         }
         settings
     }

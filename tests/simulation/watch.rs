@@ -23,11 +23,12 @@ use super::{
     reloads::Reloads,
     settings::Settings,
     starting::Starting,
+    stored::Stored,
     world::World,
 };
 
-/// From the grace's end: two seconds for the interrupted, five for the killed, five for the last answers.
-const LAST: Duration = Duration::from_secs(2 + 5 + 5);
+/// From the grace's end: two seconds for the interrupted, five for the killed, two for the last answers.
+const LAST: Duration = Duration::from_secs(2 + 5 + 2);
 /// The transport may be away that long in halt mode.
 const UNREACHABLE: Duration = Duration::from_secs(30);
 /// Ready tasks and free seats may meet this late.
@@ -69,6 +70,7 @@ pub(crate) struct Watch {
     pub(crate) counted: Counted,
     pub(crate) starting: Starting,
     pub(crate) executed: Vec<Executed>,
+    pub(crate) stored: Stored,
     /// Parked for its tasks, and since then none of them ended in words.
     pub(crate) needs_proof: Vec<bool>,
     said_parked: bool,
@@ -110,6 +112,7 @@ impl Watch {
             counted: Counted::default(),
             starting: Starting::new(queues),
             executed: vec![Executed::default(); queues],
+            stored: Stored::default(),
             needs_proof: vec![false; queues],
             said_parked: false,
             said_unstartable: false,
@@ -300,6 +303,7 @@ impl World {
         }
         self.ledger.nothing_forgotten(at)?;
         self.check_keys()?;
+        self.check_stored()?;
         self.watch.measure_outage(now);
         let limit = self.settings.plan.supervisor.start_timeout;
         let ping = self.watch.longest_ping.max(self.settings.plan.supervisor.ping);
@@ -339,6 +343,9 @@ impl World {
             if self.watch.down_since.is_some_and(|since| since + UNREACHABLE < now) {
                 return Err("the transport is out of reach for longer than the limit".to_owned());
             }
+        }
+        if self.is_stuck() {
+            return Ok(());
         }
         (0..self.settings.queues.len()).try_for_each(|queue| self.check_not_idle(queue))
     }

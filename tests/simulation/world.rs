@@ -275,6 +275,9 @@ impl World {
                     effect,
                     Effect::Credit(..) | Effect::Store(..) | Effect::Lock(_) | Effect::Add(..) | Effect::LetGo(_)
                 );
+                if self.is_stuck() && matches!(effect, Effect::Store(..)) {
+                    return Ok(());
+                }
                 if is_asked || (session == self.broker.session && self.broker.is_up) {
                     // Another master may have the key.
                     self.broker.elsewhere = if self.is_calm() { 0 } else { self.settings.transport.elsewhere };
@@ -329,7 +332,9 @@ impl World {
             Happening::ResumeAll => self.resume_all(),
             Happening::Measured(worker, bytes) => self.feed(Event::Measured { worker, bytes }),
             Happening::Stop => {
-                self.check_converged()?;
+                if !self.is_stuck() {
+                    self.check_converged()?;
+                }
                 self.stops += 1;
                 self.watch.stop_asked(self.now);
                 self.feed(Event::StopAsked)

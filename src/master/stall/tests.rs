@@ -55,7 +55,10 @@ fn end(core: &mut Core, seconds: u64) -> Option<(Code, String)> {
         unread: false,
     };
     actions.extend(at(core, seconds, Event::Exited { worker: WORKER, ended }));
-    actions.extend(at(core, seconds + 10, Event::DeadlinePassed));
+    actions.extend(at(core, seconds + 2, Event::DeadlinePassed));
+    if matches!(actions.last(), Some(Action::Close)) {
+        actions.extend(at(core, seconds + 3, Event::Closed));
+    }
     actions.into_iter().find_map(|action| match action {
         Action::Halt { code, error } => Some((code, error.unwrap_or_default())),
         _ => None,
@@ -126,4 +129,92 @@ fn settlements_that_nobody_confirms_count_from_the_last_answer() {
     assert_eq!(core.next_deadline().map(Instant::since_start), Some(Duration::from_mins(1)));
     let (ended, error) = end(&mut core, 60).expect("an end");
     assert_eq!((ended, error.as_str()), (Code::Unavailable, "the transport has stored nothing for 30 s"));
+}
+
+/// A core that is asked for a stop while outcomes are owed, and whose worker has ended.
+fn stopped(owed: u64) -> Core {
+    let mut core = begun(false);
+    (1..=owed).for_each(|number| owe(&mut core, 10, number));
+    at(&mut core, 20, Event::StopAsked);
+    assert!(ended(&mut core, 20).is_none(), "what is owed is waited for");
+    core
+}
+
+/// The worker ends.
+fn ended(core: &mut Core, seconds: u64) -> Option<Action> {
+    let ended = Ended {
+        exit: Exit::Code { code: 0 },
+        max_rss_bytes: None,
+        cpu_seconds: None,
+        oom: None,
+        output_tail: String::new(),
+        unread: false,
+    };
+    at(core, seconds, Event::Exited { worker: WORKER, ended }).pop()
+}
+
+#[test]
+fn a_stop_waits_for_what_is_owed_as_long_as_the_grace_goes_and_says_what_is_lost() {
+    let mut core = stopped(2);
+    let before = at(&mut core, 49, Event::DeadlinePassed);
+    assert!(before.is_empty(), "{before:?}");
+    let actions = at(&mut core, 50, Event::DeadlinePassed);
+    assert!(matches!(actions[..], [Action::Close]), "{actions:?}");
+    // The transport has stored one of them while it was closed.
+    at(&mut core, 51, Event::Transport(transport::Event::Settled(vec![Handle(2)])));
+    let actions = at(&mut core, 51, Event::Closed);
+    let text = "1 outcome could not be stored; its task will be done again";
+    assert!(
+        matches!(&actions[..], [Action::Log { level: Level::Error, message, .. }, .., Action::Halt { code: Code::Interrupted, error: Some(error) }]
+            if message == text && error == text),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_stop_is_over_at_once_when_all_is_stored_or_a_person_does_not_want_to_wait() {
+    let mut core = stopped(1);
+    let actions = at(&mut core, 21, Event::Transport(transport::Event::Settled(vec![Handle(1)])));
+    assert!(matches!(actions.last(), Some(Action::Halt { code: Code::Ok, error: None })), "{actions:?}");
+    let mut core = stopped(3);
+    at(&mut core, 21, Event::StopAsked);
+    assert_eq!(core.next_deadline().map(Instant::since_start), Some(Duration::from_secs(21 + 2)));
+    let actions = at(&mut core, 22, Event::StopAsked);
+    assert!(matches!(actions[..], [Action::Close]), "{actions:?}");
+    let actions = at(&mut core, 22, Event::Closed);
+    let text = "3 outcomes could not be stored; their tasks will be done again";
+    assert!(matches!(actions.last(), Some(Action::Halt { error: Some(error), .. }) if error == text), "{actions:?}");
+}
+
+#[test]
+fn outcomes_of_a_session_that_is_lost_at_the_stop_are_lost() {
+    let settings = Queue::new("foo", "kind");
+    let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+    let remember = Some(Duration::from_secs(40));
+    for (back_at, lost) in [(None, 1), (Some(12), 1), (Some(9), 0)] {
+        let mut core = Core::new(Plan { remember, ..Plan::of(vec![queue.clone()]) });
+        let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
+        let lost_session = transport::Event::Lost { error: transport::Error::Closed, again_in: Duration::ZERO };
+        at(&mut core, 0, Event::Begun);
+        at(&mut core, 0, Event::Transport(transport::Event::Attached { session: 1 }));
+        at(&mut core, 0, Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) });
+        let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });
+        let delivery =
+            Delivery { handle: Handle(1), queue: QueueIndex(0), task, redelivered: false, identity: Some(7) };
+        at(&mut core, 1, Event::Transport(transport::Event::Delivered(vec![delivery])));
+        at(&mut core, 2, Event::Transport(lost_session));
+        let outcome = Outcome::Done { submit: Vec::new() };
+        at(&mut core, 3, Event::Said { worker: WORKER, frame: FromWorker::Outcome { id: "a".to_owned(), outcome } });
+        if let Some(back_at) = back_at {
+            at(&mut core, back_at, Event::Transport(transport::Event::Attached { session: 2 }));
+        }
+        at(&mut core, 20, Event::StopAsked);
+        let mut last = ended(&mut core, 20);
+        if lost > 0 {
+            assert!(matches!(last, Some(Action::Close)), "{last:?}");
+            last = at(&mut core, 20, Event::Closed).pop();
+        }
+        let Some(Action::Halt { code, error }) = last else { panic!("{last:?}") };
+        assert_eq!((code, error.is_some()), if lost > 0 { (Code::Interrupted, true) } else { (Code::Ok, false) });
+    }
 }

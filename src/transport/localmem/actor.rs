@@ -140,8 +140,15 @@ impl Actor {
                 let mut touched = BTreeSet::new();
                 for (handle, settlement) in settlements {
                     touched.extend(self.held.get(&handle).map(|held| held.queue));
+                    let is_copied = matches!(
+                        settlement,
+                        Settlement::Retry { .. } | Settlement::Snooze { .. } | Settlement::Dead(_)
+                    );
                     if self.settle(store, now, handle, settlement) {
                         answered.push(handle);
+                        if is_copied {
+                            self.tell(Event::Stored(handle));
+                        }
                     }
                 }
                 if !answered.is_empty() {

@@ -96,6 +96,8 @@ enum Key {
 /// What a transaction did.
 #[derive(Default)]
 pub(super) struct Stepped {
+    /// Of these a retry, snooze or dead letter is stored.
+    pub(super) stored: Vec<Handle>,
     /// Settled for good.
     pub(super) settled: Vec<Handle>,
     /// New deliveries, a list a queue.
@@ -108,6 +110,20 @@ pub(super) struct Stepped {
     pub(super) stale: usize,
     /// Queues that are gone with the last of their deliveries.
     pub(super) removed: Vec<QueueIndex>,
+}
+
+impl Stepped {
+    /// What a settlement did; whether there is something new to claim.
+    fn take(&mut self, owed: &Owed, effect: Effect) -> bool {
+        let is_copied =
+            matches!(owed.settlement, Settlement::Retry { .. } | Settlement::Snooze { .. } | Settlement::Dead(_));
+        match effect {
+            Effect::Stale => self.stale += 1,
+            Effect::Ended | Effect::News if is_copied => self.stored.push(owed.handle),
+            Effect::Ended | Effect::News => {}
+        }
+        effect == Effect::News
+    }
 }
 
 impl Master {
@@ -231,11 +247,7 @@ impl Master {
             let mut stepped = Stepped::default();
             let mut news = false;
             for owed in owed {
-                match owed.store(transaction, ids, now, owner)? {
-                    Effect::Ended => {}
-                    Effect::News => news = true,
-                    Effect::Stale => stepped.stale += 1,
-                }
+                news |= stepped.take(owed, owed.store(transaction, ids, now, owner)?);
             }
             for handle in asked {
                 if let Some(Held { key: Key::Asked(key), task, .. }) = held.get(handle) {
@@ -324,11 +336,13 @@ impl Master {
         let (owner, owed) = (self.owner, &self.owed);
         let mut stepped = store.write(Synchronous::Normal, |transaction, ids| {
             let now = Clock::wall();
+            let mut stepped = Stepped::default();
             for owed in owed {
-                owed.store(transaction, ids, now, owner)?;
+                stepped.take(owed, owed.store(transaction, ids, now, owner)?);
             }
             leave(transaction, owner)?;
-            Ok(Stepped { wake: owners(transaction)?, ..Stepped::default() })
+            stepped.wake = owners(transaction)?;
+            Ok(stepped)
         })?;
         stepped.settled = self.owed.drain(..).map(|owed| owed.handle).collect();
         Ok(stepped)
