@@ -353,9 +353,6 @@ impl Core {
     /// Remembers the settlement of a task whose handle is void, for when it comes again.
     pub(super) fn settle_later(&mut self, identity: Option<u64>, session: u32, settlement: &Settlement) {
         self.serial += 1;
-        if Worth::of(settlement, false) == Worth::Repeat {
-            self.voids.add(identity);
-        }
         if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
             memory.remember(self.now.at, identity, session, None, settlement);
         }

@@ -209,6 +209,7 @@ impl Core {
             self.keep_note(hand.delivery.handle, note);
             self.settle(hand.delivery.handle, hand.delivery.identity, settlement);
         } else {
+            self.void_outcome(hand, &settlement);
             self.settle_later(hand.delivery.identity, hand.session, &settlement);
         }
     }

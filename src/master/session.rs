@@ -240,11 +240,15 @@ impl Core {
     /// A redelivered task that is known here is not run twice: one still in hand takes the new handle, one
     /// that ended in an earlier session gets its settlement. Everything else is returned.
     fn adopt(&mut self, delivery: Delivery) -> Option<Delivery> {
-        let Some(identity) = delivery.identity else { return Some(delivery) };
+        let Some(identity) = delivery.identity else {
+            self.voids.delivered(delivery.queue.0, delivery.redelivered);
+            return Some(delivery);
+        };
         if !delivery.redelivered {
             if let Some(memory) = &mut self.memory {
                 memory.forget(identity);
             }
+            self.voids.delivered(delivery.queue.0, false);
             return Some(delivery);
         }
         // The session ended with its acceptance under way: it is being worked, and only to be removed.

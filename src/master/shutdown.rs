@@ -275,9 +275,12 @@ impl Core {
             return;
         }
         let soon = self.now.at + STORE_PATIENCE;
+        let stuck: u64 = self.members().map(|pool| pool.stuck.tasks()).sum();
         let last = match &self.stop {
-            // A run that ends because nothing is stored has waited for that already.
-            Stop::Draining(end) if end.code != Code::Unavailable => end.until.max(soon),
+            // A run that ends because nothing is stored has waited for that already, and a queue that is full stays so.
+            Stop::Draining(end) if end.code != Code::Unavailable && stuck < self.unsettled.len() as u64 => {
+                end.until.max(soon)
+            }
             _ => soon,
         };
         if let Some(end) = self.stop.end()

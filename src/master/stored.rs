@@ -9,11 +9,12 @@
 //! What a worker said is counted and logged at once. What follows from it waits for the transport, which may be out of room or
 //! out of reach, and the run may end before: then nothing claims it, and the end says how many outcomes are lost.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use super::{
     core::{Core, Owed, first_line},
     event::Action,
+    slot::InHand,
 };
 use crate::{
     clock::Instant,
@@ -64,37 +65,54 @@ impl Worth {
 /// Outcomes of tasks whose handles are void: they can be stored only when their tasks come again.
 #[derive(Debug, Default)]
 pub(super) struct Voids {
-    identities: HashSet<u64>,
-    /// Of tasks that nobody can tell from others: none of these will ever be stored.
-    nameless: u64,
-    /// When what is void began to come again.
+    /// The queue of each task, by its identity.
+    named: HashMap<u64, usize>,
+    /// How many of each queue nobody can tell from others: none of these is ever stored, and each task is run again.
+    nameless: HashMap<usize, u64>,
+    /// Settled before the loss, and perhaps stored.
+    unanswered: u64,
+    /// Since when what is void may come again.
     again_at: Option<Instant>,
 }
 
 impl Voids {
-    pub(super) fn add(&mut self, identity: Option<u64>) {
+    /// A task of this queue has ended.
+    fn add(&mut self, identity: Option<u64>, queue: usize) {
         match identity {
-            Some(identity) => drop(self.identities.insert(identity)),
-            None => self.nameless += 1,
+            Some(identity) => drop(self.named.insert(identity, queue)),
+            None => *self.nameless.entry(queue).or_default() += 1,
         }
     }
 
     /// It came again, and is settled.
     pub(super) fn remove(&mut self, identity: u64) {
-        self.identities.remove(&identity);
+        self.named.remove(&identity);
+    }
+
+    /// A task of this queue came that is not known here.
+    pub(super) fn delivered(&mut self, queue: usize, redelivered: bool) {
+        if !redelivered && !self.named.is_empty() {
+            // What comes again comes before it.
+            self.named.retain(|_, other| *other != queue);
+        }
+        if redelivered && let Some(count) = self.nameless.get_mut(&queue) {
+            *count = count.saturating_sub(1);
+        }
     }
 
     /// A session stands again.
     pub(super) fn come_again(&mut self, now: Instant) {
         self.again_at = Some(now);
+        self.unanswered = 0;
     }
 
-    /// Nothing comes again any more.
-    pub(super) fn stay_away(&mut self) {
+    /// A session is lost.
+    pub(super) fn stay_away(&mut self, now: Instant) {
+        self.forget_old(now);
         self.again_at = None;
     }
 
-    /// What would have come again by now was done by another master, or had been settled before the loss.
+    /// What would have come again by now was done by another master.
     pub(super) fn forget_old(&mut self, now: Instant) {
         if self.again_at.is_some_and(|at| now.since(at) > RETURN) {
             self.forget();
@@ -102,12 +120,13 @@ impl Voids {
     }
 
     pub(super) fn forget(&mut self) {
-        self.identities.clear();
-        self.nameless = 0;
+        self.named.clear();
+        self.nameless.clear();
+        self.unanswered = 0;
     }
 
     fn count(&self) -> u64 {
-        self.identities.len() as u64 + self.nameless
+        self.named.len() as u64 + self.nameless.values().sum::<u64>() + self.unanswered
     }
 }
 
@@ -200,8 +219,7 @@ impl Core {
 
     /// The session is lost, and with it every handle but those that were accepted.
     pub(super) fn void_unsettled(&mut self) {
-        self.voids.forget_old(self.now.at);
-        self.voids.stay_away();
+        self.voids.stay_away(self.now.at);
         for (handle, owed) in std::mem::take(&mut self.unsettled) {
             if !owed.accepted {
                 self.notes.remove(&handle);
@@ -210,12 +228,19 @@ impl Core {
         }
     }
 
+    /// A task has ended whose handle is void already.
+    pub(super) fn void_outcome(&mut self, hand: &InHand, settlement: &Settlement) {
+        if Worth::of(settlement, false) == Worth::Repeat {
+            self.voids.add(hand.delivery.identity, hand.delivery.queue.0);
+        }
+    }
+
     /// The handle of a settlement is void, unless it was accepted.
     pub(super) fn void_owed(&mut self, handle: Handle, owed: Owed) {
         if owed.accepted {
             self.unsettled.insert(handle, owed);
         } else if owed.worth == Worth::Repeat {
-            self.voids.add(owed.identity);
+            self.voids.unanswered += 1;
         }
     }
 

@@ -52,8 +52,7 @@ impl Core {
     /// These handles of a queue are no more: what waits comes again, what is in hand is adopted when it does, and what was
     /// settled is remembered.
     fn void(&mut self, index: usize, void: &[Handle]) {
-        self.voids.forget_old(self.now.at);
-        self.voids.stay_away();
+        self.voids.stay_away(self.now.at);
         for handle in void {
             // One that was accepted meanwhile outlives this as it outlives a lost session.
             if let Some(owed) = self.unsettled.remove(handle) {

@@ -231,8 +231,13 @@ fn dead_letters_that_are_not_taken_are_kept_and_offered_again() {
     let mut master = demo.start(r#"{"foo": "demo_sleep_worker"}"#, &[]);
     let line = master.expect("Tasks of queue foo that have ended are stuck: ");
     assert!(line.contains("\"foo_failed\"") && line.contains("it is full or not available"), "{line}");
-    // A stop meanwhile does not wait for it, and the next master goes on.
-    assert_eq!(stopped(master, Duration::from_secs(10)), 0);
+    // A stop meanwhile does not wait for it, but says so, and the next master goes on.
+    let log = master.log();
+    assert_eq!(stopped(master, Duration::from_secs(10)), 82);
+    let text = log.text();
+    assert!(text.contains("outcomes could not be stored; their tasks will be done again"), "{text}");
+    let (said, stored) = (text.matches(" dead-lettered to foo_failed").count(), demo.dead_letters("foo").len());
+    assert!(said <= stored && stored < 12, "{said} dead letters are said, {stored} are stored: {text}");
     let mut master = demo.start(r#"{"foo": "demo_sleep_worker"}"#, &["--halt-when-empty"]);
     master.expect("are stuck: ");
     broker.control(&["clear_policy", "-p", vhost(&demo), "full"]);
