@@ -67,8 +67,11 @@ impl Worth {
 pub(super) struct Voids {
     /// The queue of each task, by its identity.
     named: HashMap<u64, usize>,
-    /// How many of each queue nobody can tell from others: none of these is ever stored, and each task is run again.
-    nameless: HashMap<usize, u64>,
+    /// Of each queue, how many ended that nobody can tell from others, less those that came again: none of these outcomes is
+    /// ever stored.
+    nameless: HashMap<usize, i64>,
+    /// Queues of which others have come since.
+    passed: Vec<bool>,
     /// Settled before the loss, and perhaps stored.
     unanswered: u64,
     /// Since when what is void may come again.
@@ -79,6 +82,7 @@ impl Voids {
     /// A task of this queue has ended.
     fn add(&mut self, identity: Option<u64>, queue: usize) {
         match identity {
+            Some(_) if self.passed.get(queue) == Some(&true) => {}
             Some(identity) => drop(self.named.insert(identity, queue)),
             None => *self.nameless.entry(queue).or_default() += 1,
         }
@@ -91,12 +95,13 @@ impl Voids {
 
     /// A task of this queue came that is not known here.
     pub(super) fn delivered(&mut self, queue: usize, redelivered: bool) {
-        if !redelivered && !self.named.is_empty() {
+        if redelivered {
+            *self.nameless.entry(queue).or_default() -= 1;
+        } else if self.passed.get(queue) != Some(&true) {
             // What comes again comes before it.
             self.named.retain(|_, other| *other != queue);
-        }
-        if redelivered && let Some(count) = self.nameless.get_mut(&queue) {
-            *count = count.saturating_sub(1);
+            self.passed.resize(self.passed.len().max(queue + 1), false);
+            self.passed[queue] = true;
         }
     }
 
@@ -110,6 +115,8 @@ impl Voids {
     pub(super) fn stay_away(&mut self, now: Instant) {
         self.forget_old(now);
         self.again_at = None;
+        self.passed.clear();
+        self.nameless.retain(|_, count| *count > 0);
     }
 
     /// What would have come again by now was done by another master.
@@ -126,7 +133,9 @@ impl Voids {
     }
 
     fn count(&self) -> u64 {
-        self.named.len() as u64 + self.nameless.values().sum::<u64>() + self.unanswered
+        self.named.len() as u64
+            + self.nameless.values().map(|count| count.max(&0).unsigned_abs()).sum::<u64>()
+            + self.unanswered
     }
 }
 

@@ -235,7 +235,7 @@ fn dead_letters_that_are_not_taken_are_kept_and_offered_again() {
     let log = master.log();
     assert_eq!(stopped(master, Duration::from_secs(10)), 82);
     let text = log.text();
-    assert!(text.contains("outcomes could not be stored; their tasks will be done again"), "{text}");
+    assert!(text.contains(" could not be stored; "), "{text}");
     let (said, stored) = (text.matches(" dead-lettered to foo_failed").count(), demo.dead_letters("foo").len());
     assert!(said <= stored && stored < 12, "{said} dead letters are said, {stored} are stored: {text}");
     let mut master = demo.start(r#"{"foo": "demo_sleep_worker"}"#, &["--halt-when-empty"]);
