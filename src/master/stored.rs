@@ -44,7 +44,7 @@ pub(super) enum Worth {
     Repeat,
     /// An outcome, or the task itself, of which nobody else has anything: it was accepted before.
     Task,
-    /// The task goes back as it was in any case, or is done with.
+    /// The task is run again in any case, or is done with.
     Nothing,
 }
 
@@ -54,10 +54,8 @@ impl Worth {
             Settlement::Accept => Self::Nothing,
             Settlement::Done { submit } if accepted && submit.is_empty() => Self::Nothing,
             _ if accepted => Self::Task,
-            Settlement::Done { .. } | Settlement::Retry { .. } | Settlement::Snooze { .. } | Settlement::Dead(_) => {
-                Self::Repeat
-            }
-            Settlement::Release | Settlement::Pass => Self::Nothing,
+            Settlement::Done { .. } | Settlement::Retry { .. } | Settlement::Dead(_) => Self::Repeat,
+            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass => Self::Nothing,
         }
     }
 }

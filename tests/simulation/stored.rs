@@ -39,8 +39,9 @@ impl World {
         match settlement {
             Settlement::Retry { .. } => drop(stored.retries.insert(handle)),
             Settlement::Dead(_) => drop(stored.dead.insert(handle)),
-            Settlement::Release | Settlement::Pass | Settlement::Accept => return,
-            Settlement::Done { .. } | Settlement::Snooze { .. } => {}
+            // Without these the task is run again, too.
+            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass | Settlement::Accept => return,
+            Settlement::Done { .. } => {}
         }
         if !self.ledger.entries[&handle].accepted {
             stored.owed.insert(handle);
@@ -49,7 +50,7 @@ impl World {
 
     /// A run ended whose handle is void.
     pub(crate) fn ended_void(&mut self, verdict: &Verdict) {
-        let is_outcome = !matches!(verdict, Verdict::Released | Verdict::CrashOrReleased { .. });
+        let is_outcome = !matches!(verdict, Verdict::Released | Verdict::Snooze(_) | Verdict::CrashOrReleased { .. });
         self.watch.stored.void += u64::from(is_outcome && self.watch.attached_at.is_none());
     }
 
