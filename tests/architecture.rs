@@ -21,6 +21,7 @@ const PURE: &[&str] = &[
     "master/starts",
     "master/line",
     "master/stored",
+    "master/empty",
     "master/stuck",
     "master/shutdown",
     "master/dispatch",

@@ -8,7 +8,7 @@
 //! `stall` (when it stores nothing), `stored` (what is said only then), `dispatch` (which task goes to which worker), `unique` (which waits for another with its key), `report` (what workers
 //! say), `memory` (what comes again). On the life of a process: `line` (who is started next), `starts` (starts that fail), `death` (ends), `once` (a process for each
 //! task), `ping` (who still listens), `renewal` (others in their place). On queues and the run: `parking`, `reload`,
-//! `steer` (what a person wants), `unavailable` (what the transport cannot work), `shutdown` (stopping, and halting when empty). For those who look on: `shown` and
+//! `steer` (what a person wants), `unavailable` (what the transport cannot work), `shutdown` (stopping), `empty` (halting then). For those who look on: `shown` and
 //! `measure`. This file holds the state they share, how a task is settled and counted, and the deadlines.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -27,9 +27,10 @@ use super::{
 use crate::{
     clock::{Instant, Now},
     error::Code,
-    frames::HaltReason,
+    frames::{FromWorker, HaltReason},
     logging::{About, Level, MASTER},
     task::{Delivery, Handle, QueueIndex, Reason, Settlement},
+    transport,
 };
 
 /// In halt mode: how long the transport may be out of reach before the run ends with 69.
@@ -208,7 +209,7 @@ impl Core {
             std::mem::swap(&mut self.actions, actions);
             return;
         }
-        if !event.is_of_tasks() {
+        if !is_of_tasks(&event) {
             self.reload_moved();
         }
         match event {
@@ -618,4 +619,20 @@ impl Core {
 /// The first line of a text.
 pub(super) fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
+}
+
+/// Whether it is the everyday of tasks, by which no worker comes or goes and no queue is added or let go.
+const fn is_of_tasks(event: &Event) -> bool {
+    match event {
+        Event::Transport(event) => matches!(
+            event,
+            transport::Event::Delivered(_)
+                | transport::Event::Stored(_)
+                | transport::Event::Settled(_)
+                | transport::Event::Surveyed { .. }
+        ),
+        Event::Said { frame, .. } => !matches!(frame, FromWorker::Ready(_)),
+        Event::Measured { .. } => true,
+        _ => false,
+    }
 }

@@ -108,24 +108,6 @@ pub enum Event {
     DeadlinePassed,
 }
 
-impl Event {
-    /// Whether it is the everyday of tasks, by which no worker comes or goes and no queue is added or let go.
-    pub(super) const fn is_of_tasks(&self) -> bool {
-        match self {
-            Self::Transport(event) => matches!(
-                event,
-                transport::Event::Delivered(_)
-                    | transport::Event::Stored(_)
-                    | transport::Event::Settled(_)
-                    | transport::Event::Surveyed { .. }
-            ),
-            Self::Said { frame, .. } => !matches!(frame, FromWorker::Ready(_)),
-            Self::Measured { .. } => true,
-            _ => false,
-        }
-    }
-}
-
 /// How a worker process ended, with the evidence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {

@@ -14,6 +14,7 @@
 mod core;
 mod death;
 mod dispatch;
+mod empty;
 pub mod event;
 mod judging;
 mod line;

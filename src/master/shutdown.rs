@@ -1,4 +1,4 @@
-//! The core's chapter on ending: stopping on request, halting when empty, and ending because nothing can be done.
+//! The core's chapter on ending: stopping on request, when all is done, and because nothing can be done.
 //!
 //! ```text
 //! Running ─ stop, or all empty ─> Draining ─ 2nd stop, grace over ─> Interrupting ─ 3rd stop, 2 s ─> Killing
@@ -12,7 +12,6 @@ use std::time::Duration;
 use super::{
     core::Core,
     event::{Action, Event, Signal, WorkerId},
-    pool,
     slot::{Doom, Phase, State},
     stored::Worth,
     timers::Owner,
@@ -21,14 +20,10 @@ use crate::{
     clock::Instant,
     error::Code,
     frames::{self, HaltReason},
-    logging::{Level, MASTER},
+    logging::Level,
     transport,
 };
 
-/// On a broker: quiet for this long, and the end is worth asking for.
-const LASTING: Duration = Duration::from_millis(150);
-/// All is done but what an unavailable queue holds: until it is looked again.
-const UNAVAILABLE_AGAIN: Duration = Duration::from_secs(1);
 /// From SIGTERM to SIGKILL.
 const INTERRUPT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the end waits for killed processes to be reaped.
@@ -139,7 +134,7 @@ impl Core {
     }
 
     /// Takes no more tasks, gives back what was not begun, and lets workers finish what they hold.
-    fn drain(&mut self, code: Code, error: Option<String>, reason: HaltReason) {
+    pub(super) fn drain(&mut self, code: Code, error: Option<String>, reason: HaltReason) {
         let until = self.now.at + self.plan.supervisor.grace;
         self.stop = Stop::Draining(End { code, error, until, interrupted: false, last_until: None });
         self.ends_for = Some(reason);
@@ -368,69 +363,5 @@ impl Core {
             tally.dead_lettered,
             self.elapsed().as_secs_f64()
         )
-    }
-
-    // Halting when empty.
-
-    /// In halt mode: if nothing is in our hands and everybody is idle, asks the transport whether that is all.
-    fn check_empty(&mut self) {
-        if !self.plan.halt_when_empty || self.surveying || !self.is_attached() || !self.is_quiet() {
-            return;
-        }
-        // Between two tasks it is quiet for a moment. Where asking costs something, a lasting quiet is waited for.
-        let lasting = if self.plan.remember.is_some() { LASTING } else { Duration::ZERO };
-        let since = match self.quiet {
-            Some((serial, since)) if serial == self.serial => since,
-            _ => self.now.at,
-        };
-        self.quiet = Some((self.serial, since));
-        if self.now.at.since(since) < lasting {
-            self.timers.arm(Owner::Survey, since + lasting);
-            return;
-        }
-        self.surveying = true;
-        self.actions.push(Action::Survey { serial: self.serial });
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.in_hand == 0
-            && self.suspended.is_empty()
-            && self.all_settled()
-            && self.reload.is_none()
-            && self.pools.iter().all(|pool| pool.waiting.is_empty() && pool.state == pool::State::Running)
-            && self.slots.iter().all(|slot| slot.is_at_rest() || self.is_dispensable(slot))
-    }
-
-    /// The transport answered. The answer counts only if nothing happened here since it was asked.
-    pub(super) fn surveyed(&mut self, serial: u64, empty: bool, again_in: Duration) {
-        if self.stop.is_stopping() || !self.surveying {
-            return;
-        }
-        let still = serial == self.serial && self.is_quiet();
-        if empty && still {
-            self.surveying = false;
-            let waits = self.waits_for_queue();
-            if self.plan.scheduler && waits.is_none() {
-                // A moment that fired until now is work; one that comes later is not. The queues are read again.
-                self.plan.scheduler = false;
-                self.log(Level::Debug, || format!("{MASTER} stops its scheduler: nothing is left to do"));
-                self.actions.push(Action::StopScheduler);
-                self.serial += 1;
-                return;
-            }
-            match waits {
-                None => self.drain(Code::Ok, None, HaltReason::Empty),
-                // All that can be done is done.
-                Some(limit) if limit > self.now.at => {
-                    self.surveying = true;
-                    self.timers.arm(Owner::Survey, limit.min(self.now.at + UNAVAILABLE_AGAIN));
-                }
-                Some(_) => self.end_without(),
-            }
-        } else if serial == self.serial && !empty {
-            self.timers.arm(Owner::Survey, self.now.at + again_in);
-        } else {
-            self.surveying = false;
-        }
     }
 }

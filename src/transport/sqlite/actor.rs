@@ -322,9 +322,7 @@ impl Actor {
     /// Settlements first: the credit for the deliveries came from them.
     pub(super) fn tell_step(&mut self, stepped: Stepped) {
         self.active |= !stepped.settled.is_empty() || !stepped.delivered.is_empty();
-        for handle in stepped.stored {
-            self.tell(Event::Stored(handle));
-        }
+        stepped.stored.into_iter().for_each(|handle| self.tell(Event::Stored(handle)));
         if !stepped.settled.is_empty() {
             self.tell(Event::Settled(stepped.settled));
         }
