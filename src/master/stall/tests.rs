@@ -178,7 +178,6 @@ fn a_stop_is_over_at_once_when_all_is_stored_or_a_person_does_not_want_to_wait()
     assert!(matches!(actions.last(), Some(Action::Halt { code: Code::Ok, error: None })), "{actions:?}");
     let mut core = stopped(3);
     at(&mut core, 21, Event::StopAsked);
-    assert_eq!(core.next_deadline().map(Instant::since_start), Some(Duration::from_secs(21 + 2)));
     let actions = at(&mut core, 22, Event::StopAsked);
     assert!(matches!(actions[..], [Action::Close]), "{actions:?}");
     let actions = at(&mut core, 22, Event::Closed);

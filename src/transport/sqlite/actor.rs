@@ -362,17 +362,6 @@ impl Actor {
         self.trouble = Some(Trouble { again_at: now + pause, pause });
     }
 
-    /// The file cannot be used any more. Our locks stay: workers may still be at our tasks.
-    pub(super) fn refuse(&mut self, error: Error) {
-        self.tell(Event::Refused(error.clone()));
-        self.refused = Some(error);
-        self.master = None;
-        self.changes.clear();
-        self.attach = None;
-        self.reader = None;
-        self.store = None;
-    }
-
     /// How long nothing has to be done.
     fn timeout(&self) -> Duration {
         let now = self.clock.now();

@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     counted,
     task::QueueIndex,
-    transport::{Event, QueueSetup, Reply},
+    transport::{Error, Event, QueueSetup, Reply},
 };
 
 /// Tries to store what is owed end after this. A lock that was being waited for when the close was asked took
@@ -207,6 +207,17 @@ impl Actor {
             self.caller.wake(&self.path, master.others.iter().copied());
         }
         Ok(())
+    }
+
+    /// The file cannot be used any more. Our locks stay: workers may still be at our tasks.
+    pub(super) fn refuse(&mut self, error: Error) {
+        self.tell(Event::Refused(error.clone()));
+        self.refused = Some(error);
+        self.master = None;
+        self.changes.clear();
+        self.attach = None;
+        self.reader = None;
+        self.store = None;
     }
 
     /// An orderly end.
