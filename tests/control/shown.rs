@@ -58,7 +58,8 @@ fn status_has_the_shape_that_is_promised() {
         });
         let queue = json!({
             "kind": "text", "state": "text", "ready": "number", "delayed": "number", "in_hand": "number",
-            "failed": "number", "done": "number", "unavailable": "null", "stuck": "null", "slots": [slot],
+            "failed": "number", "done": "number", "unavailable": "null", "stuck": "null", "parked": "null",
+            "slots": [slot],
         });
         let expected = json!({
             "pid": "number", "version": "text", "state": "text", "uptime_seconds": "float",
