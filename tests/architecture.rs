@@ -26,6 +26,7 @@ const PURE: &[&str] = &[
     "master/shutdown",
     "master/dispatch",
     "master/report",
+    "master/dead",
     "master/death",
     "master/verdict",
     "master/timers",
@@ -166,6 +167,7 @@ fn the_decisions_are_pure() {
             "master/workers",
             "master/views",
             "master/stopped",
+            "master/orphans",
             "master/questions",
             "master/reread",
         ]

@@ -91,6 +91,7 @@ fn environment() -> Environment {
         log_format: "plain".to_owned(),
         withheld: Vec::new(),
         pairs: vec![("EXTRA".into(), "more".into())],
+        mark: None,
     }
 }
 

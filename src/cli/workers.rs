@@ -384,6 +384,7 @@ pub(super) fn launch(config: &Config, queue: &Queue, level: Level) -> (Program, 
         // Workers write the plain form; the master puts it into the log's.
         log_format: "plain".to_owned(),
         pairs,
+        mark: None,
     };
     (program, environment)
 }

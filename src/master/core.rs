@@ -6,7 +6,8 @@
 //!
 //! It is one state machine told in several chapters. On the way of a task: `session` (what the transport tells),
 //! `stall` (when it stores nothing), `stored` (what is said only then), `dispatch` (which task goes to which worker), `unique` (which waits for another with its key), `report` (what workers
-//! say), `memory` (what comes again). On the life of a process: `line` (who is started next), `starts` (starts that fail), `death` (ends), `once` (a process for each
+//! say), `memory` (what comes again). On the life of a process: `line` (who is started next), `starts` (starts that fail), `death` (ends),
+//! `dead` (what they leave running), `once` (a process for each
 //! task), `ping` (who still listens), `renewal` (others in their place). On queues and the run: `parking`, `reload`,
 //! `steer` (what a person wants), `unavailable` (what the transport cannot work), `shutdown` (stopping), `empty` (halting then). For those who look on: `shown` and
 //! `measure`. This file holds the state they share, how a task is settled and counted, and the deadlines.
@@ -225,6 +226,7 @@ impl Core {
             Event::Said { worker, frame } => self.said(worker, frame),
             Event::Faulted { worker, fault } => self.faulted(worker, fault),
             Event::HungUp { worker } => self.hung_up(worker),
+            Event::LeftProcesses { worker } => self.left_processes(worker),
             Event::Exited { worker, ended } => self.exited(worker, ended),
             Event::Commanded { number, command, by } => self.commanded(number, command, &by),
             Event::SettingsRead { number, wait, by, settings } => self.settings_read(number, wait, &by, *settings),
@@ -540,7 +542,7 @@ impl Core {
                 let id = life.id;
                 let late = life.hands.iter().find(|hand| hand.due_at.as_ref().is_some_and(over));
                 match &life.phase {
-                    Phase::Doomed(_) => {}
+                    Phase::Doomed(_) | Phase::Dead { .. } => {}
                     Phase::Starting { give_up_at } if over(give_up_at) => self.give_up_start(id),
                     Phase::Interrupted { kill_at } if over(kill_at) => self.kill_for_stop(id),
                     _ if life.end_due.as_ref().is_some_and(over) => self.end_unspoken(id),

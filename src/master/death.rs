@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{
     core::Core,
+    dead::tell_left,
     event::{Ended, WorkerId},
     measure, pool, shown,
     slot::{Doom, InHand, Life, Phase, State},
@@ -40,6 +41,9 @@ impl Core {
         }
         let slot = worker.slot;
         let State::Alive(mut life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { return };
+        if let Phase::Dead { was } = life.phase {
+            life.phase = *was;
+        }
         self.relist(slot);
         if !self.slots[slot].wanted {
             self.pools[self.slots[slot].queue].leaving.retain(|other| *other != slot);
@@ -49,7 +53,7 @@ impl Core {
             self.left_hands(hand);
         }
         self.take_back_unread(slot, &mut life, &ended);
-        if self.is_outcome(slot, &life, &ended) {
+        if self.is_once(slot) && life.gives_outcome(&ended.exit) {
             self.once_ended(slot, &life, &ended);
             return;
         }
@@ -147,7 +151,8 @@ impl Core {
         for hand in hands {
             let took = self.now.at.since(hand.begun_at);
             let run = self.run(&hand.delivery, pid, Some(took));
-            let settlement = if hand.cancelled { run.cancelled() } else { run.died(doom, ended, hands.len()) };
+            let mut settlement = if hand.cancelled { run.cancelled() } else { run.died(doom, ended, hands.len()) };
+            tell_left(&mut settlement, &ended.left_running);
             let (id, what) = (&hand.delivery.task.id, in_words(&settlement));
             self.talk_of(id);
             let pid = pid.unwrap_or_default();

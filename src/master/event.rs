@@ -62,6 +62,11 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
+    /// A worker process ended out of order and left others, which are being ended now. [`Exited`](Self::Exited) follows.
+    LeftProcesses {
+        /// Which.
+        worker: WorkerId,
+    },
     /// A worker process ended and was reaped.
     Exited {
         /// Which.
@@ -123,6 +128,8 @@ pub struct Ended {
     pub output_tail: String,
     /// It ended without having read the last frame that was sent to it.
     pub unread: bool,
+    /// Of what it started, what could not be ended with it, a process each.
+    pub left_running: Vec<String>,
 }
 
 /// What is to be done.

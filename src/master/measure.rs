@@ -65,7 +65,8 @@ pub(super) fn cause(life: &Life) -> Cause {
         | Phase::Starting { .. }
         | Phase::Working { .. }
         | Phase::Leaving
-        | Phase::Interrupted { .. } => {
+        | Phase::Interrupted { .. }
+        | Phase::Dead { .. } => {
             if life.hands.is_empty() {
                 Cause::Idle
             } else {

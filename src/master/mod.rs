@@ -12,6 +12,7 @@
 //! lives to the thread that made them.
 
 mod core;
+mod dead;
 mod death;
 mod dispatch;
 mod empty;
@@ -21,6 +22,7 @@ mod line;
 mod measure;
 mod memory;
 mod once;
+mod orphans;
 mod pace;
 mod parking;
 mod ping;
@@ -64,6 +66,7 @@ pub use self::{
 };
 use self::{
     event::{Action, Ended, Event, Once, Plan, WorkerId},
+    orphans::{Death, Orphans, Swept},
     workers::{Inbox, Process, Worker},
 };
 pub use crate::logging::MASTER;
@@ -75,7 +78,7 @@ use crate::{
     junit,
     logging::{About, Level, Logger},
     metrics::{self, Question},
-    process::{self, Environment, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
+    process::{self, Environment, Mark, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
     schedule::{Act, Timer},
     secrets::masked,
     systemd::{Notifier, Phase},
@@ -238,8 +241,10 @@ pub fn run_on(
         let ends = metrics::Master { questions, commands: asking };
         let metrics = run.metrics.take().map(|listener| listener.serve(ends.clone())).transpose();
         let _metrics = metrics.map_err(|error| internal("cannot serve metrics", error))?;
-        let told = Told { transport: told, asked, questioned, _asking: ends };
-        Shell::new(run, transport, logger.clone()).go(&signals, &arrivals, told).await
+        let (sender, swept) = mpsc::unbounded_channel();
+        let orphans = Orphans::new(&run.uri, &run.application, logger, sender);
+        let told = Told { transport: told, asked, questioned, swept, _asking: ends };
+        Shell::new(run, transport, logger.clone(), orphans).go(&signals, &arrivals, told).await
     })
 }
 
@@ -248,6 +253,7 @@ struct Told {
     transport: mpsc::UnboundedReceiver<transport::Event>,
     asked: mpsc::UnboundedReceiver<Asked>,
     questioned: mpsc::UnboundedReceiver<Question>,
+    swept: mpsc::UnboundedReceiver<Swept>,
     /// Without a control socket or metrics nobody asks; the channels must not end for that.
     _asking: metrics::Master,
 }
@@ -272,6 +278,7 @@ struct Shell {
     pids: HashMap<u32, WorkerId>,
     /// Of these, who is stopped by a signal.
     stopped: HashSet<u32>,
+    orphans: Orphans,
     /// Commands that wait for the core's answer, by number.
     asked: HashMap<u64, Asked>,
     commands: u64,
@@ -303,7 +310,7 @@ struct Shell {
 }
 
 impl Shell {
-    fn new(run: Run, transport: Box<dyn Transport>, logger: Logger) -> Self {
+    fn new(run: Run, transport: Box<dyn Transport>, logger: Logger, orphans: Orphans) -> Self {
         let mut run = run;
         for (launch, queue) in run.plan.queues.iter_mut().enumerate() {
             queue.launch = launch;
@@ -331,6 +338,7 @@ impl Shell {
             workers: Vec::new(),
             pids: HashMap::new(),
             stopped: HashSet::new(),
+            orphans,
             asked: HashMap::new(),
             commands: 0,
             uri: run.uri,
@@ -380,6 +388,7 @@ impl Shell {
                     }
                 }
                 Some(asked) = told.asked.recv() => self.asked(asked),
+                Some(swept) = told.swept.recv() => self.swept(swept),
                 () = tokio::time::sleep(wait) => {}
             }
             self.take_inbox();
@@ -479,13 +488,14 @@ impl Shell {
             let pids = &self.pids;
             match process::next_exit(|pid| pids.contains_key(&pid)) {
                 Ok(Some(ended)) => self.reaped(ended),
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(error) => {
                     self.logger.line(Level::Error, MASTER, &format!("cannot wait for workers: {error}"));
-                    return;
+                    break;
                 }
             }
         }
+        self.end_orphans();
     }
 
     fn reaped(&mut self, ended: process::Ended) {
@@ -500,8 +510,9 @@ impl Shell {
         let oom = self.oom.claim(&ended.exit, worker.oom_before);
         let max_rss_bytes = ended.own_peak(worker.master_peak_bytes);
         let cpu_seconds = Some(ended.cpu_seconds);
-        let ended = Ended { exit: ended.exit, max_rss_bytes, cpu_seconds, oom, output_tail, unread };
-        self.handle(Event::Exited { worker: id, ended });
+        let (pid, exit, left_running) = (ended.pid, ended.exit, Vec::new());
+        let ended = Ended { exit, max_rss_bytes, cpu_seconds, oom, output_tail, unread, left_running };
+        self.fell(Death { id, pid, slot: worker.slot().to_owned(), ended });
     }
 
     fn transport_told(&mut self, event: transport::Event) {
@@ -630,18 +641,7 @@ impl Shell {
                     self.inbox.push(Event::Measured { worker, bytes });
                 }
             }
-            Action::Signal { worker, signal } => {
-                if let Some(worker) = self.worker(worker) {
-                    let signal = match signal {
-                        event::Signal::Terminate => GroupSignal::Terminate,
-                        event::Signal::Kill => GroupSignal::Kill,
-                    };
-                    if let Err(error) = process::kill_group(worker.pid, signal) {
-                        let text = format!("cannot signal process {}: {error}", worker.pid);
-                        self.logger.line(Level::Error, MASTER, &text);
-                    }
-                }
-            }
+            Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::StopScheduler => {
                 self.timer = None;
                 self.timer_stopped = true;
@@ -669,24 +669,26 @@ impl Shell {
     }
 
     fn spawn(&mut self, id: WorkerId, slot: String, launch: usize) {
+        let mark = self.orphans.mark(id);
         let (program, environment) = &self.launches[&launch];
         let about = About { queue: environment.queue.clone(), slot: Some(slot.clone()), ..About::default() };
-        let environment = self.environment(slot, environment);
+        let environment = self.environment(slot, mark, environment);
         let oom_before = self.oom.count();
         let spawned = process::spawn(program, &environment);
         self.watch(id, spawned.map(Process::from), about, oom_before);
     }
 
-    fn environment(&self, slot: String, of_queue: &Environment) -> Environment {
+    fn environment(&self, slot: String, mark: Option<Mark>, of_queue: &Environment) -> Environment {
         let log_level = self.log_level.map_or_else(|| of_queue.log_level.clone(), |level| level.to_string());
-        Environment { slot, log_level, ..of_queue.clone() }
+        Environment { slot, log_level, mark, ..of_queue.clone() }
     }
 
     fn spawn_once(&mut self, id: WorkerId, slot: String, launch: usize, once: &Once) {
+        let mark = self.orphans.mark(id);
         let (program, environment) = &self.launches[&launch];
         let task = Some(once.id.clone());
         let about = About { queue: environment.queue.clone(), slot: Some(slot.clone()), task, ..About::default() };
-        let mut environment = self.environment(slot, environment);
+        let mut environment = self.environment(slot, mark, environment);
         environment.pairs.extend([
             ("ASYNCTASK_TASK_ID".into(), once.id.clone().into()),
             ("ASYNCTASK_ATTEMPT".into(), once.attempt.to_string().into()),
@@ -718,7 +720,10 @@ impl Shell {
                 }
                 self.workers[id.slot] = Some(worker);
             }
-            Err(error) => self.inbox.push(Event::SpawnFailed { worker: id, error: error.to_string() }),
+            Err(error) => {
+                self.orphans.trace_of(id);
+                self.inbox.push(Event::SpawnFailed { worker: id, error: error.to_string() });
+            }
         }
     }
 }

@@ -67,6 +67,7 @@ impl Core {
             last_sent: None,
             pinged: None,
             hands: Vec::new(),
+            said_bye: false,
             end_due: None,
             phase: Phase::Working { seats: 1 },
         });
@@ -152,18 +153,6 @@ impl Core {
         let is_aside = fate == Fate::Aside && !self.stop.is_stopping();
         let settlement = if is_aside { Settlement::Snooze { after: ASIDE } } else { Settlement::Release };
         self.settle_hand(hand, settlement, None);
-    }
-
-    /// Whether this end is an outcome by exit status. A signal, a kill of ours, and a process that gave up when it was
-    /// interrupted are judged as deaths.
-    pub(super) fn is_outcome(&self, slot: usize, life: &Life, ended: &Ended) -> bool {
-        let Exit::Code { code } = ended.exit else { return false };
-        let counts = match life.phase {
-            Phase::Doomed(_) => false,
-            Phase::Interrupted { .. } => code == 0,
-            Phase::Starting { .. } | Phase::Working { .. } | Phase::Leaving => true,
-        };
-        counts && self.is_once(slot)
     }
 
     /// A process ended with an exit status: the outcome of its task. The place is open again.
@@ -312,6 +301,7 @@ mod tests {
             oom: None,
             output_tail,
             unread: false,
+            left_running: Vec::new(),
         }
     }
 

@@ -34,7 +34,7 @@ impl Core {
     pub(super) fn said(&mut self, worker: WorkerId, frame: FromWorker) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
         // It was killed and what it held is settled at its exit: nothing it said in between counts.
-        if matches!(life.phase, Phase::Doomed(_)) {
+        if matches!(life.phase, Phase::Doomed(_) | Phase::Dead { .. }) {
             return;
         }
         match frame {
@@ -55,6 +55,7 @@ impl Core {
                 self.faulted(worker, format!("bye with {} in hand", counted(held, "task")));
             }
             FromWorker::Bye => {
+                life.said_bye = true;
                 life.end_due = Some(self.now.at + END_PATIENCE);
                 self.relist(worker.slot);
                 self.arm_slot(worker.slot);
@@ -89,7 +90,7 @@ impl Core {
         match life.phase {
             Phase::Starting { .. } => {}
             // Told to go before it was ready.
-            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) => return,
+            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::Dead { .. } => return,
             Phase::Working { .. } => {
                 self.faulted(worker, "it said ready twice".to_owned());
                 return;
@@ -347,7 +348,7 @@ impl Core {
     /// Kills a process; what it holds is settled when it is reaped. The first reason stands.
     pub(super) fn doom(&mut self, worker: WorkerId, doom: Doom) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
-        if matches!(life.phase, Phase::Doomed(_)) {
+        if matches!(life.phase, Phase::Doomed(_) | Phase::Dead { .. }) {
             return;
         }
         life.phase = Phase::Doomed(doom);

@@ -177,7 +177,7 @@ impl Core {
                 }
                 self.actions.push(Action::Send { worker, frame: frames::halt(reason) });
             }
-            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) => {}
+            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::Dead { .. } => {}
         }
     }
 
@@ -194,7 +194,7 @@ impl Core {
         for slot in 0..self.slots.len() {
             let is_program = self.pools[self.slots[slot].queue].plan.is_program;
             let Some(life) = self.slots[slot].alive() else { continue };
-            if matches!(life.phase, Phase::Doomed(_)) {
+            if matches!(life.phase, Phase::Doomed(_) | Phase::Dead { .. }) {
                 continue;
             }
             life.phase = Phase::Interrupted { kill_at };
@@ -244,6 +244,7 @@ impl Core {
             Stop::Interrupting(_) => self.kill_all(),
             Stop::Killing(_) => {
                 self.log(Level::Error, || "Killed workers did not end; they are left to the system".to_owned());
+                self.leave_running();
                 self.finish();
             }
             Stop::Running | Stop::Closing(_) | Stop::Over => {}

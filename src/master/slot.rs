@@ -7,7 +7,8 @@
 //!   └────── Waiting <── exit ── Doomed <─────────────────┴──── Interrupted <─┘
 //! ```
 //!
-//! A process that dies anywhere is taken out by its exit alone; what it held is settled then. The states carry
+//! A process that dies anywhere is taken out by its exit alone; what it held is settled then. If it left others that must be
+//! ended first, it is `Dead` until they are. The states carry
 //! their own deadlines; a slot is looked at no earlier than [`Slot::deadline`].
 
 use std::{sync::Arc, time::Duration};
@@ -66,6 +67,10 @@ pub(super) enum State {
 
 /// One life of a worker process.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact that was seen, whatever the others are: the states are in the phase"
+)]
 pub(super) struct Life {
     pub(super) id: WorkerId,
     pub(super) pid: Option<u32>,
@@ -91,6 +96,8 @@ pub(super) struct Life {
     pub(super) pinged: Option<u64>,
     /// Tasks it holds, oldest first.
     pub(super) hands: Vec<InHand>,
+    /// It said bye: nothing that it started is a task's any more.
+    pub(super) said_bye: bool,
     /// Its socket is closed or it said bye: if it has not ended by then, it is killed.
     pub(super) end_due: Option<Instant>,
     pub(super) phase: Phase,
@@ -109,6 +116,8 @@ pub(super) enum Phase {
     Interrupted { kill_at: Instant },
     /// Was killed by us and is not reaped yet.
     Doomed(Doom),
+    /// Is dead, and what it left is being ended: nothing changes what it was then.
+    Dead { was: Box<Phase> },
 }
 
 /// Why we killed a process.
@@ -224,7 +233,9 @@ impl Slot {
             (_, Some((Phase::Starting { .. }, _))) => "starting",
             (_, Some((Phase::Working { .. }, true))) => "idle",
             (_, Some((Phase::Working { .. }, false))) => "busy",
-            (_, Some((Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_), _))) => "stopping",
+            (_, Some((Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::Dead { .. }, _))) => {
+                "stopping"
+            }
         }
     }
 
@@ -246,7 +257,11 @@ impl Life {
                 let bytes: usize = self.hands.iter().map(|hand| hand.size).sum();
                 self.hands.len() < seats && bytes <= frames::LIMIT && self.end_due.is_none()
             }
-            Phase::Starting { .. } | Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) => false,
+            Phase::Starting { .. }
+            | Phase::Leaving
+            | Phase::Interrupted { .. }
+            | Phase::Doomed(_)
+            | Phase::Dead { .. } => false,
         }
     }
 
@@ -263,7 +278,7 @@ impl Life {
             Phase::Starting { give_up_at } => Some(give_up_at),
             Phase::Interrupted { kill_at } => Some(kill_at),
             Phase::Working { .. } | Phase::Leaving => self.hands.iter().filter_map(|hand| hand.due_at).min(),
-            Phase::Doomed(_) => return None,
+            Phase::Doomed(_) | Phase::Dead { .. } => return None,
         };
         [phase, self.end_due].into_iter().flatten().min()
     }

@@ -55,6 +55,7 @@ impl Shell {
     fn answer_status(&self, asked: Asked, mut status: Value) {
         self.complete(&mut status);
         self.mark_stopped(&mut status);
+        self.show_left(&mut status);
         let queues = self.core.queues();
         let names: Vec<String> = queues.iter().map(|dead| dead.queue.clone()).collect();
         let (reply, counted) = oneshot::channel();

@@ -16,6 +16,8 @@ use std::{
     ptr,
 };
 
+use super::mark::DIGITS;
+
 /// Where a program is looked for if there is no PATH, as execvp(3) does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
@@ -29,15 +31,37 @@ pub(super) struct Exec {
     places: Vec<CString>,
     arguments: Pointers,
     variables: Pointers,
+    numbered: Option<Numbered>,
 }
 
 /// Strings with the list of pointers to them that ends with a null, as the kernel wants it.
 #[derive(Debug)]
 struct Pointers {
     /// Owns what is pointed to; the heap's bytes stay where they are when this is moved.
-    _strings: Vec<CString>,
+    strings: Vec<CString>,
     list: Vec<*const c_char>,
 }
+
+/// A variable that begins with the number of its process, which only the forked child knows.
+#[derive(Debug)]
+struct Numbered {
+    /// Made by [`CString::into_raw`].
+    string: *mut c_char,
+    /// Where its digits are.
+    at: usize,
+}
+
+impl Drop for Numbered {
+    fn drop(&mut self) {
+        // SAFETY: it came from `into_raw`, and only digits were replaced by digits.
+        drop(unsafe { CString::from_raw(self.string) });
+    }
+}
+
+// SAFETY: the string belongs to this value alone.
+unsafe impl Send for Numbered {}
+// SAFETY: the only change is made in a forked child, which has one thread and a copy of its own.
+unsafe impl Sync for Numbered {}
 
 // SAFETY: the pointers are to strings that the same value owns and nobody changes.
 unsafe impl Send for Pointers {}
@@ -47,7 +71,7 @@ unsafe impl Sync for Pointers {}
 impl Pointers {
     fn new(strings: Vec<CString>) -> Self {
         let list = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
-        Self { _strings: strings, list }
+        Self { strings, list }
     }
 }
 
@@ -73,7 +97,36 @@ impl Exec {
             places: places.collect::<io::Result<_>>()?,
             arguments: Pointers::new(arguments.collect::<io::Result<_>>()?),
             variables: Pointers::new(pairs.collect::<io::Result<_>>()?),
+            numbered: None,
         })
+    }
+
+    /// From now on the variable `name`, whose value begins with as many digits, is to begin with the number of the process
+    /// itself.
+    pub(super) fn number(&mut self, name: &str) {
+        let Pointers { strings, list } = &mut self.variables;
+        let is_it =
+            |string: &CString| string.as_bytes().strip_prefix(name.as_bytes()).is_some_and(|v| v.starts_with(b"="));
+        let Some(position) = strings.iter().position(is_it) else { return };
+        let (at, digits) = (name.len() + 1, strings[position].as_bytes().iter().skip(name.len() + 1));
+        if digits.take(DIGITS).filter(|byte| byte.is_ascii_digit()).count() < DIGITS {
+            return;
+        }
+        let string = std::mem::take(&mut strings[position]).into_raw();
+        list[position] = string;
+        self.numbered = Some(Numbered { string, at });
+    }
+
+    /// Writes the number of this process. For the forked child.
+    pub(super) fn write_number(&self) {
+        let Some(Numbered { string, at }) = &self.numbered else { return };
+        let mut rest = std::process::id();
+        for place in (0..DIGITS).rev() {
+            let digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+            // SAFETY: `number` has seen that many digits there; the child has its own copy, and nobody reads it meanwhile.
+            unsafe { string.add(at + place).write(c_char::from_ne_bytes([digit])) };
+            rest /= 10;
+        }
     }
 
     /// Becomes the program. For the forked child: system calls only.

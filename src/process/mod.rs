@@ -6,6 +6,8 @@
 //! - [`link`] is the master's end of the frame socket, [`evidence`] of the output pipe.
 //! - [`interrupts`] hears that a command in the foreground is to stop.
 //! - [`signals`] turns signals into values; [`reap`] turns a SIGCHLD into the end of one process after the other.
+//! - [`orphans`] ends what a worker left when it ended, [`predecessors`] what the workers of a master that is no more left;
+//!   [`mark`] is by what that is known.
 //! - [`limits`] reads what the kernel knows about memory, [`own`] what the master itself takes; [`raised`]
 //!   is what it has more than its workers.
 //!
@@ -17,8 +19,12 @@ pub mod inherited;
 pub mod interrupts;
 pub mod limits;
 pub mod link;
+pub mod mark;
+pub mod orphans;
 pub mod own;
 pub mod payload;
+mod pidfd;
+pub mod predecessors;
 pub mod raised;
 pub mod ready;
 pub mod reap;
@@ -26,6 +32,7 @@ mod refused;
 pub mod signals;
 pub mod spawn;
 pub mod stacks;
+mod table;
 mod terms;
 
 use std::{
@@ -39,11 +46,14 @@ pub use self::{
     interrupts::{Interrupt, Interrupts},
     limits::OomWatch,
     link::Link,
+    mark::{Mark, Marker},
+    orphans::{Left, Trace},
     payload::PayloadFile,
     ready::{Room, Watch},
     reap::{Ended, kill_group, next_exit, next_stop},
     signals::{Signal, Signals},
     spawn::{Environment, FRAME_FD, Program, Spawned, SpawnedOnce, reserve_frame_fd, spawn, spawn_once, spawn_task},
+    table::Identity,
 };
 
 /// What is left to read after a read.

@@ -8,7 +8,7 @@ use std::{ffi::c_int, io, mem::MaybeUninit};
 
 use nix::{
     errno::Errno,
-    sys::signal::{Signal, killpg},
+    sys::signal::{Signal, kill as send, killpg},
     unistd::Pid,
 };
 
@@ -77,7 +77,11 @@ pub fn next_stop() -> io::Result<Option<StopChange>> {
     Ok(u32::try_from(pid).ok().map(|pid| StopChange { pid, signal }))
 }
 
-/// Sends a signal to a worker and all of its process group. Whether there was anybody to get it.
+/// Sends a signal to a worker, wherever it is, and to all of the process group that it was started in. Whether there was
+/// anybody to get it.
+///
+/// # Errors
+/// If neither could be signalled.
 ///
 /// Only for a worker that [`next_exit`] has not told about yet: afterwards its number can belong to others.
 pub fn kill_group(pid: u32, signal: GroupSignal) -> io::Result<bool> {
@@ -102,10 +106,15 @@ pub enum GroupSignal {
 fn kill(pid: u32, signal: Signal) -> io::Result<bool> {
     // Group 0 is our own and group 1 would become kill(-1): everybody.
     let group = i32::try_from(pid).ok().filter(|pid| *pid > 1).ok_or(Errno::EINVAL)?;
-    match killpg(Pid::from_raw(group), signal) {
-        Ok(()) => Ok(true),
-        Err(Errno::ESRCH) => Ok(false),
-        Err(error) => Err(error.into()),
+    let worker = Pid::from_raw(group);
+    match killpg(worker, signal) {
+        // Once is enough: some programs take a second SIGTERM for haste.
+        Ok(()) if signal == Signal::SIGTERM => Ok(true),
+        of_group => match (of_group, send(worker, signal)) {
+            (Ok(()), _) | (_, Ok(())) => Ok(true),
+            (Err(Errno::ESRCH), Err(Errno::ESRCH)) => Ok(false),
+            (Err(Errno::ESRCH), Err(error)) | (Err(error), Err(_)) => Err(error.into()),
+        },
     }
 }
 

@@ -36,6 +36,7 @@ use nix::{
 
 use super::{
     exec::{self, Exec, Variables},
+    mark::{MARK, Mark},
     payload::PayloadFile,
     raised, refused,
     terms::{self, Prepared},
@@ -91,8 +92,10 @@ pub struct Environment {
     pub log_format: String,
     /// What it does not inherit: of that the master made the address of its transport, password and all.
     pub withheld: Vec<OsString>,
-    /// Further variables; they win over everything else but `ASYNCTASK_FD`.
+    /// Further variables; they win over everything else but `ASYNCTASK_FD` and `ASYNCTASK_WORKER`.
     pub pairs: Vec<(OsString, OsString)>,
+    /// `ASYNCTASK_WORKER`, by which its processes are known.
+    pub mark: Option<Mark>,
 }
 
 /// A worker that was started: its program runs. All descriptors are the master's ends.
@@ -213,7 +216,10 @@ fn start(
             .map_err(|error| io::Error::new(error.kind(), format!("its output pipe: {error}")))?;
     }
     let variables = variables(program, environment, frames.is_some());
-    let (mut command, exec) = command(program, environment, &variables)?;
+    let (mut command, mut exec) = command(program, environment, &variables)?;
+    if environment.mark.is_some() {
+        exec.number(MARK);
+    }
     command.stdin(stdin).stdout(theirs.try_clone()?).stderr(theirs);
 
     let master = getpid();
@@ -236,6 +242,7 @@ fn start(
             }
             terms.settle_in_child()?;
             settle_in_child(frames, master)?;
+            exec.write_number();
             exec.replace_process().map(|never| match never {})
         })
     };
@@ -294,6 +301,10 @@ fn variables(program: &Program, environment: &Environment, frames: bool) -> Vari
     variables.extend(ours.map(|(name, value)| (name.into(), value.into())));
     variables.extend(environment.pairs.iter().cloned());
     variables.remove(OsStr::new("ASYNCTASK_FD"));
+    // Without one of its own it stays what the processes around it are.
+    if let Some(mark) = &environment.mark {
+        variables.insert(MARK.into(), mark.text().into());
+    }
     if frames {
         variables.insert("ASYNCTASK_FD".into(), FRAME_FD.to_string().into());
     }

@@ -130,6 +130,7 @@ impl World {
             oom: None,
             output_tail: "its last words".to_owned(),
             unread: false,
+            left_running: Vec::new(),
         };
         self.feed(Event::Exited { worker, ended })
     }

@@ -85,8 +85,15 @@ fn who_does_not_answer_is_killed_and_nobody_else() {
     assert_eq!(world.at(69), [""; 0]);
     assert_eq!(world.at(70), ["kill 0"]);
     let exit = Exit::Signal { signal: "SIGKILL".to_owned(), core_dumped: false };
-    let ended =
-        Ended { exit, max_rss_bytes: None, cpu_seconds: None, oom: None, output_tail: String::new(), unread: true };
+    let ended = Ended {
+        exit,
+        max_rss_bytes: None,
+        cpu_seconds: None,
+        oom: None,
+        output_tail: String::new(),
+        unread: true,
+        left_running: Vec::new(),
+    };
     assert_eq!(world.tell(Event::Exited { worker: worker(0), ended }), [""; 0], "it held nothing");
     assert_eq!(world.at(120), ["ping 1"], "the other one has not said that it is ready");
 }

@@ -53,6 +53,7 @@ fn end(core: &mut Core, seconds: u64) -> Option<(Code, String)> {
         oom: None,
         output_tail: String::new(),
         unread: false,
+        left_running: Vec::new(),
     };
     actions.extend(at(core, seconds, Event::Exited { worker: WORKER, ended }));
     actions.extend(at(core, seconds + 2, Event::DeadlinePassed));

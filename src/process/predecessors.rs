@@ -1,0 +1,116 @@
+//! What workers of a master that is no more left running.
+//!
+//! A killed master's workers die with it, what those started does not, and would run on beside the next run of the same
+//! tasks. Their marks tell whose they are. Who is still in its worker's process group did not stay on purpose: whatever is
+//! left of that group is killed at an orderly end. Who has left the group may be a daemon that a task was to start; it is only
+//! named.
+//!
+//! Never touched: what belongs to a master that lives, or that works something else; another start of the machine or another
+//! namespace, where the numbers mean nothing; and whose environment cannot be read, which are the processes of other users.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{
+    mark::{Mark, Marker},
+    orphans::{self, Blow},
+    table::{self, Entry, Identity, Table},
+};
+use crate::clock::{Clock, Instant};
+
+/// A process that was left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Which.
+    pub process: Identity,
+    /// What it is called with.
+    pub command: String,
+    /// The slot of its worker, `foo[1]`.
+    pub slot: String,
+    /// The number of the master that is no more.
+    pub master: u32,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of a process that was left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was killed.
+    Ended,
+    /// It runs on: it has left its worker's group.
+    LeftAlone,
+    /// It runs on, for this reason.
+    Refused(String),
+}
+
+/// Ends what was left of masters that worked the same, and tells of it. Blocks until all is gone, at most this long.
+#[must_use]
+pub fn end(marker: &Marker, limit: Duration) -> Vec<Found> {
+    let clock = Clock::start();
+    let until = Instant::default() + limit;
+    let mut found: HashMap<Identity, Found> = HashMap::new();
+    loop {
+        let table = Table::read();
+        let mut blows = Vec::new();
+        let mut goes_on = false;
+        for entry in table.entries() {
+            let Some(mark) = left(entry, marker, &table) else { continue };
+            let process = entry.identity;
+            let is_of_group = entry.group == mark.worker && entry.session == mark.worker;
+            // Its name is read before it is gone.
+            let story = story(entry, &mark);
+            if !is_of_group && process.pid != mark.worker {
+                found.insert(process, story);
+                continue;
+            }
+            // Gone by now, it may have passed its place on.
+            goes_on = true;
+            let Some(blow) = Blow::strike(process) else { continue };
+            let fate = blow.refused.as_ref().map_or(Fate::Ended, |error| Fate::Refused(error.to_string()));
+            blows.push(blow);
+            // A worker itself was dying with its master already.
+            if fate != Fate::Ended || process.pid != mark.worker {
+                found.insert(process, Found { fate, ..story });
+            }
+        }
+        if !goes_on || clock.now().at >= until {
+            break;
+        }
+        if !blows.is_empty() {
+            orphans::wait(&blows, &clock, until);
+        }
+    }
+    let mut found: Vec<Found> = found.into_values().collect();
+    for found in &mut found {
+        if found.fate == Fate::Ended && orphans::runs(found.process) {
+            found.fate = Fate::Refused("it was killed and has not ended".to_owned());
+        }
+    }
+    found.sort_by_key(|found| (found.master, found.process.pid));
+    found
+}
+
+/// The mark of a process that belonged to a master like ours, which is no more.
+fn left(entry: &Entry, marker: &Marker, table: &Table) -> Option<Mark> {
+    let pid = entry.identity.pid;
+    if pid == std::process::id() {
+        return None;
+    }
+    let mark = Mark::of_process(pid).filter(|mark| mark.is_akin(marker))?;
+    let lives = table.get(mark.master.pid).is_some_and(|master| master.identity == mark.master);
+    (!lives).then_some(mark)
+}
+
+/// As far as nothing was done about it.
+fn story(entry: &Entry, mark: &Mark) -> Found {
+    let pid = entry.identity.pid;
+    let environment = table::environment(pid).unwrap_or_default();
+    let slot = table::variable(&environment, "ASYNCTASK_SLOT").unwrap_or("?").escape_debug().to_string();
+    Found {
+        process: entry.identity,
+        command: table::command(pid),
+        slot,
+        master: mark.master.pid,
+        fate: Fate::LeftAlone,
+    }
+}
