@@ -226,7 +226,7 @@ impl Core {
             Event::Said { worker, frame } => self.said(worker, frame),
             Event::Faulted { worker, fault } => self.faulted(worker, fault),
             Event::HungUp { worker } => self.hung_up(worker),
-            Event::LeftProcesses { worker } => self.left_processes(worker),
+            Event::LeftProcesses(worker) => self.left_processes(worker),
             Event::Exited { worker, ended } => self.exited(worker, ended),
             Event::Commanded { number, command, by } => self.commanded(number, command, &by),
             Event::SettingsRead { number, wait, by, settings } => self.settings_read(number, wait, &by, *settings),

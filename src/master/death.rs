@@ -130,7 +130,10 @@ impl Core {
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGTERM" || signal == "SIGINT");
         if by_stop_signal && !matches!(life.phase, Phase::Doomed(_)) {
             let until = self.now.at + VERDICT_PATIENCE;
-            let hands = std::mem::take(&mut life.hands);
+            // Whoever was cancelled meanwhile waits for nothing.
+            let (cancelled, hands): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut life.hands).into_iter().partition(|hand: &InHand| hand.cancelled);
+            self.judge(&cancelled, None, life.pid, &ended, &name);
             self.suspended.push(Suspended { until, hands, pid: life.pid, ended, slot: name });
             self.timers.arm(Owner::Verdicts, until);
         } else {

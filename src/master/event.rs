@@ -62,11 +62,8 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
-    /// A worker process ended out of order and left others, which are being ended now. [`Exited`](Self::Exited) follows.
-    LeftProcesses {
-        /// Which.
-        worker: WorkerId,
-    },
+    /// This process ended out of order and left others, which are being ended now. [`Exited`](Self::Exited) follows.
+    LeftProcesses(WorkerId),
     /// A worker process ended and was reaped.
     Exited {
         /// Which.

@@ -194,6 +194,7 @@ impl Core {
             last_sent: None,
             pinged: None,
             hands: Vec::new(),
+            said_bye: false,
             end_due: None,
             phase: Phase::Starting { give_up_at },
         });

@@ -151,9 +151,9 @@ impl Shell {
             let (mark, below) = self.orphans.trace_of(death.id);
             traces.push(Trace { worker: death.pid, mark: mark.map(|mark| mark.of(death.pid)), below });
             numbers.push(number);
-            let worker = death.id;
+            let id = death.id;
             self.orphans.held.push((number, death));
-            self.handle(Event::LeftProcesses { worker });
+            self.handle(Event::LeftProcesses(id));
         }
         let (sender, all) = (self.orphans.swept.clone(), numbers.clone());
         let thread = std::thread::Builder::new().name("orphans".to_owned()).spawn(move || {

@@ -129,6 +129,7 @@ impl World {
                     self.may_run_again(entry)?;
                 }
                 let now = self.at();
+                self.tells_left(&settlement)?;
                 self.ledger.gives_way = self.gives_way(handle, &settlement);
                 self.ledger.settle(handle, &settlement, now, self.settings.queue(queue))?;
                 if settlement != Settlement::Accept {
@@ -216,6 +217,9 @@ impl World {
 
     fn send(&mut self, worker: WorkerId, frame: &[u8]) -> Result<(), String> {
         let child = self.children.get_mut(&worker).ok_or("a frame to nobody")?;
+        if child.dead_at.is_some() {
+            return Err(format!("a frame to one that is dead: {child:?}"));
+        }
         let task = match to_worker::parse(frame).map_err(|fault| fault.to_string())? {
             ToWorker::Task(task) => task,
             ToWorker::Halt(reason) => return self.told_to_halt(worker, reason),
@@ -304,6 +308,16 @@ impl World {
         Ok(())
     }
 
+    /// Who reads how a task failed reads also what of it runs on.
+    fn tells_left(&self, settlement: &Settlement) -> Result<(), String> {
+        let (Settlement::Retry { failure, .. } | Settlement::Dead(failure)) = settlement else { return Ok(()) };
+        let is_its = failure.pid.is_some() && failure.pid == self.watch.left_running;
+        if is_its && !failure.detail.contains("left running: pid 7") {
+            return Err(format!("what runs on is not told: {failure:?}"));
+        }
+        Ok(())
+    }
+
     fn signal(&mut self, worker: WorkerId, signal: Signal) -> Result<(), String> {
         let at = self.at();
         if self.watch.starting.not_made.contains(&worker) {
@@ -311,8 +325,8 @@ impl World {
             return Ok(());
         }
         let child = self.children.get(&worker).ok_or("a signal to nobody")?;
-        if child.killed_at.is_some() {
-            return Err("a killed process is signalled again".to_owned());
+        if child.killed_at.is_some() || child.dead_at.is_some() {
+            return Err("a killed process is signalled again, or a dead one".to_owned());
         }
         let cancelled = self.watch.orders.cancelling.is_some() && child.hands.iter().any(|hand| hand.cancelled);
         let is_silent = child.is_silent(self.answer_limit().min(self.watch.shortest_ping), at);

@@ -49,6 +49,8 @@ pub(crate) struct Child {
     pub(crate) pinged_at: Option<Instant>,
     /// Hears SIGKILL alone.
     pub(crate) deaf: bool,
+    /// It is dead since then, and what it left is being ended.
+    pub(crate) dead_at: Option<Instant>,
 }
 
 /// A task in its hands.
@@ -81,6 +83,8 @@ pub(crate) enum Act {
     /// Stops, if it holds nothing.
     Freeze,
     Exit(Exit),
+    /// What it left is gone, or cannot be ended.
+    Swept(Exit),
 }
 
 pub(crate) fn signal(name: &str) -> Exit {
@@ -259,6 +263,7 @@ impl Child {
             frozen_at: None,
             pinged_at: None,
             deaf: false,
+            dead_at: None,
         }
     }
 
@@ -285,7 +290,12 @@ impl Child {
 
     /// Whether it takes tasks at all.
     pub(crate) fn is_well(&self) -> bool {
-        self.ready && self.killed_at.is_none() && !self.hung_up && !self.said_bye && !self.dismissed
+        self.ready
+            && self.killed_at.is_none()
+            && self.dead_at.is_none()
+            && !self.hung_up
+            && !self.said_bye
+            && !self.dismissed
     }
 
     /// Goes, if it was told to and holds nothing any more.

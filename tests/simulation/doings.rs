@@ -6,19 +6,29 @@ use asynctask::{
     task::Exit,
 };
 
-use super::{child::Act, ledger::Verdict, world::World};
+use super::{
+    actions::pid_of,
+    child::{Act, Child},
+    ledger::Verdict,
+    world::World,
+};
 
 impl World {
     /// A child does what it was going to do, if it still can.
     pub(crate) fn child_acts(&mut self, worker: WorkerId, act: Act) -> Result<(), String> {
         let (at, calm, settings) = (self.at(), self.is_calm(), &self.settings);
         let Some(child) = self.children.get_mut(&worker) else { return Ok(()) };
+        if child.dead_at.is_some() {
+            let Act::Swept(exit) = act else { return Ok(()) };
+            return self.child_is_gone(worker, exit);
+        }
         let doomed = child.killed_at.is_some();
         if child.frozen_at.is_some() && !(doomed && matches!(act, Act::Exit(_))) {
             return Ok(());
         }
         match act {
             Act::Exit(exit) => return self.child_exits(worker, exit),
+            Act::Swept(_) => return Err("what a process left is gone before it".to_owned()),
             // Nothing it says is read any more.
             _ if child.hung_up => return Ok(()),
             Act::Say(frame) => {
@@ -92,8 +102,20 @@ impl World {
     }
 
     fn child_exits(&mut self, worker: WorkerId, exit: Exit) -> Result<(), String> {
+        if self.core.ended_in_order(worker, &exit) || !self.dice.chance(self.settings.temper.leaves) {
+            return self.child_is_gone(worker, exit);
+        }
         let at = self.at();
+        self.children.get_mut(&worker).expect("child_acts saw it").dead_at = Some(at);
+        let after = self.dice.micros((500, 2_000_000));
+        self.acts(worker, vec![(after, Act::Swept(exit))]);
+        self.feed(Event::LeftProcesses(worker))
+    }
+
+    /// The core hears of an end: nothing runs of it any more, or that is known which cannot be ended.
+    fn child_is_gone(&mut self, worker: WorkerId, exit: Exit) -> Result<(), String> {
         let child = self.children.remove(&worker).expect("child_acts saw it");
+        let at = child.dead_at.unwrap_or(self.at());
         self.ended(worker, &child, &exit);
         // A death at work; what an exit status says comes below.
         self.watch.ever_ready |= child.is_once && child.told_by_exit(&exit).is_none();
@@ -113,7 +135,13 @@ impl World {
             }
             None => self.watch.verdicts(&child, &exit, at),
         };
-        for (hand, verdict) in child.hands.iter().zip(verdicts) {
+        // What explains a signal is waited for from now on.
+        let at = self.at();
+        let heard = |verdict: Verdict| match verdict {
+            Verdict::CrashOrReleased { .. } => Verdict::CrashOrReleased { since: at },
+            verdict => verdict,
+        };
+        for (hand, verdict) in child.hands.iter().zip(verdicts.into_iter().map(heard)) {
             let waits = matches!(verdict, Verdict::CrashOrReleased { .. });
             if !hand.held {
                 self.ended_void(&verdict);
@@ -130,8 +158,18 @@ impl World {
             oom: None,
             output_tail: "its last words".to_owned(),
             unread: false,
-            left_running: Vec::new(),
+            left_running: self.left_running(worker, &child),
         };
-        self.feed(Event::Exited { worker, ended })
+        self.feed(Event::Exited { worker, ended })?;
+        self.watch.left_running = None;
+        Ok(())
+    }
+
+    fn left_running(&mut self, worker: WorkerId, child: &Child) -> Vec<String> {
+        if child.dead_at.is_none() || !self.dice.chance(300) {
+            return Vec::new();
+        }
+        self.watch.left_running = Some(pid_of(worker));
+        vec!["pid 7 (stubborn): it cannot be killed".to_owned()]
     }
 }

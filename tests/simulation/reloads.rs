@@ -267,7 +267,7 @@ impl World {
             return Err(format!("done, and the transport knows q{queue} as it was"));
         }
         let is_of_old = |child: &&Child| {
-            let is_well = child.is_wanted() && child.killed_at.is_none();
+            let is_well = child.is_wanted() && child.killed_at.is_none() && child.dead_at.is_none();
             is_well && !child.is_once && child.launch != self.settings.queues[child.queue].launch
         };
         if let Some(child) = self.children.values().find(is_of_old) {

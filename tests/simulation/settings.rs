@@ -71,6 +71,8 @@ pub(crate) struct Temper {
     pub(crate) accepts: u32,
     /// Every child hears SIGKILL alone.
     pub(crate) deaf: bool,
+    /// Leaves others running when it ends out of order.
+    pub(crate) leaves: u32,
     /// Microseconds of work, until ready, from a signal to the end.
     pub(crate) work: (u64, u64),
     pub(crate) start: (u64, u64),
@@ -153,6 +155,7 @@ impl Settings {
                 submits: dice.mood(300),
                 accepts: dice.mood(150),
                 deaf: dice.chance(200),
+                leaves: dice.mood(400),
                 work: (100, calm_work),
                 start: (500, dice.pick(&[3_000, 300_000, 3_000_000])),
                 dying: (100, dice.pick(&[2_000, 100_000, 500_000])),

@@ -71,6 +71,8 @@ pub(crate) struct Watch {
     pub(crate) starting: Starting,
     pub(crate) executed: Vec<Executed>,
     pub(crate) stored: Stored,
+    /// The process of which the core hears that others of it run on.
+    pub(crate) left_running: Option<u32>,
     /// Parked for its tasks, and since then none of them ended in words.
     pub(crate) needs_proof: Vec<bool>,
     said_parked: bool,
@@ -113,6 +115,7 @@ impl Watch {
             starting: Starting::new(queues),
             executed: vec![Executed::default(); queues],
             stored: Stored::default(),
+            left_running: None,
             needs_proof: vec![false; queues],
             said_parked: false,
             said_unstartable: false,
@@ -309,7 +312,7 @@ impl World {
         let ping = self.watch.longest_ping.max(self.settings.plan.supervisor.ping);
         let (patience, begun) = (ping + ping.min(Duration::from_secs(10)), self.watch.pings_changed_at);
         for child in self.children.values() {
-            if child.killed_at.is_some() {
+            if child.killed_at.is_some() || child.dead_at.is_some() {
                 continue;
             }
             let is_idle = child.is_well() && child.hands.is_empty();

@@ -31,6 +31,8 @@ use super::{
 
 /// A history longer than this in events or in virtual time will not end by itself.
 const MOST_EVENTS: u32 = 60_000;
+/// An unavailable queue is not tried again sooner: what never gets well must not fill a history.
+const SHORTEST_TROUBLE: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_hours(4);
 
 /// What is going to happen.
@@ -451,7 +453,7 @@ impl World {
     /// Has an event told, after those before it.
     fn tell(&mut self, event: transport::Event) {
         if let transport::Event::QueueUnavailable { queue, .. } = &event {
-            let pause = self.dice.micros(self.settings.transport.trouble);
+            let pause = self.dice.micros(self.settings.transport.trouble).max(SHORTEST_TROUBLE);
             self.after(pause, Happening::Retry(queue.0));
         }
         let latency = self.dice.micros(self.settings.transport.latency);
