@@ -48,12 +48,13 @@ impl Core {
         if !self.slots[slot].wanted {
             self.pools[self.slots[slot].queue].leaving.retain(|other| *other != slot);
         }
-        self.slots[slot].last_exit = Some(shown::last_exit(&life, &ended, self.is_outcome(slot, &life, &ended)));
+        let is_outcome = self.is_once(slot) && life.gives_outcome(&ended.exit);
+        self.slots[slot].last_exit = Some(shown::last_exit(&life, &ended, is_outcome));
         for hand in &life.hands {
             self.left_hands(hand);
         }
         self.take_back_unread(slot, &mut life, &ended);
-        if self.is_once(slot) && life.gives_outcome(&ended.exit) {
+        if is_outcome {
             self.once_ended(slot, &life, &ended);
             return;
         }
