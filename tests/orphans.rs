@@ -287,7 +287,7 @@ fn of_nobody(place: &Place, kind: &str) -> Option<Demo> {
     mode(&helper, 0o4755);
     demo.write(
         "asynctask.yaml",
-        &format!("workers: {{ foo: {{ worker: k, timeout: 1500ms }} }}\nkinds: {{ k: {{ mode: once, {kind} }} }}\n"),
+        &format!("workers: {{ foo: {{ worker: k, timeout: 1500ms }} }}\nkinds: {{ k: {{ mode: once, no_new_privs: false, {kind} }} }}\n"),
     );
     demo.write("work.sh", "./helper --reuid=0 --regid=0 --clear-groups sh -c 'echo $$ > new; mv new pid; exec sleep 1000' & until test -e pid; do sleep 0.02; done; echo begun; wait\n");
     Some(demo)
