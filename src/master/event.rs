@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+pub use super::dead::Ended;
 use crate::{
     config,
     control::types::{Answer, Command},
     error::Code,
     frames::FromWorker,
     logging::{About, Level},
-    task::{Accepts, Exit, Handle, QueueIndex, Settlement},
+    task::{Accepts, Handle, QueueIndex, Settlement},
     transport,
 };
 
@@ -108,25 +109,6 @@ pub enum Event {
     Closed,
     /// Time passed, and who is late is judged: after everything that came before was told.
     DeadlinePassed,
-}
-
-/// How a worker process ended, with the evidence.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ended {
-    /// Status or signal.
-    pub exit: Exit,
-    /// Peak memory where it is known to be its own.
-    pub max_rss_bytes: Option<u64>,
-    /// CPU time, user and system.
-    pub cpu_seconds: Option<f64>,
-    /// Whether the kernel ended it for want of memory.
-    pub oom: Option<bool>,
-    /// The last of its output.
-    pub output_tail: String,
-    /// It ended without having read the last frame that was sent to it.
-    pub unread: bool,
-    /// Of what it started, what could not be ended with it, a process each.
-    pub left_running: Vec<String>,
 }
 
 /// What is to be done.

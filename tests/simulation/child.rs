@@ -275,7 +275,7 @@ impl Child {
 
     /// Whether it takes part in the work of its queue, or is about to.
     pub(crate) fn is_wanted(&self) -> bool {
-        !self.dismissed && self.killed_at.is_none()
+        !self.dismissed && self.killed_at.is_none() && self.dead_at.is_none()
     }
 
     /// Whether one more task may be sent to it.

@@ -58,7 +58,7 @@ impl Child {
     /// Whether it has a place among those that start.
     fn is_starting(&self) -> bool {
         let has_ended = self.killed_at.is_some() || self.faulted || self.hung_up || self.said_bye || self.dismissed;
-        !(self.is_once || self.ready || has_ended)
+        !(self.is_once || self.ready || has_ended || self.dead_at.is_some())
     }
 }
 
