@@ -102,7 +102,8 @@ impl World {
     }
 
     fn child_exits(&mut self, worker: WorkerId, exit: Exit) -> Result<(), String> {
-        if self.core.ended_in_order(worker, &exit) || !self.dice.chance(self.settings.temper.leaves) {
+        let leaves = self.settings.temper.leaves;
+        if self.core.ended_in_order(worker, &exit) || leaves == 0 || !self.dice.chance(leaves) {
             return self.child_is_gone(worker, exit);
         }
         let at = self.at();
