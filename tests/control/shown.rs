@@ -63,7 +63,7 @@ fn status_has_the_shape_that_is_promised() {
         });
         let expected = json!({
             "pid": "number", "version": "text", "state": "text", "uptime_seconds": "float",
-            "transport": { "uri": "text", "connected": "bool" }, "scheduler": scheduler, "queues": { "foo": queue },
+            "transport": { "uri": "text", "connected": "bool" }, "scheduler": scheduler, "queues": { "foo": queue }, "left_running": [],
         });
         assert_eq!(shape(&told), expected, "{told:#}");
         assert!(scheduler.is_object());

@@ -158,7 +158,7 @@ impl Settings {
                 work: (100, calm_work),
                 start: (500, dice.pick(&[3_000, 300_000, 3_000_000])),
                 dying: (100, dice.pick(&[2_000, 100_000, 500_000])),
-                leaves: if seed % 3 == 0 { 300 } else { 0 },
+                leaves: if seed.is_multiple_of(3) { 300 } else { 0 },
             },
             transport: Weather {
                 latency: (20, dice.pick(&[300, 20_000, 400_000])),

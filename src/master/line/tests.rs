@@ -71,7 +71,15 @@ fn ready(worker: WorkerId) -> Event {
 fn died(worker: WorkerId) -> Event {
     let exit = Exit::Signal { signal: "SIGSEGV".to_owned(), core_dumped: false };
     let output_tail = String::new();
-    let ended = Ended { exit, max_rss_bytes: None, cpu_seconds: None, oom: None, output_tail, unread: false };
+    let ended = Ended {
+        exit,
+        max_rss_bytes: None,
+        cpu_seconds: None,
+        oom: None,
+        output_tail,
+        unread: false,
+        left_running: Vec::new(),
+    };
     Event::Exited { worker, ended }
 }
 
