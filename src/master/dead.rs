@@ -61,8 +61,9 @@ impl Core {
     /// The patience of a stop is over: whoever was killed and did not end runs on without us, and its tasks go back.
     pub(super) fn leave_running(&mut self) {
         for slot in 0..self.slots.len() {
-            let Some(life) = self.slots[slot].alive() else { continue };
-            let (pid, hands) = (life.pid.unwrap_or_default(), std::mem::take(&mut life.hands));
+            let State::Alive(life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { continue };
+            let (pid, hands) = (life.pid.unwrap_or_default(), life.hands);
+            self.relist(slot);
             let name = self.slots[slot].name.clone();
             self.log(Level::Error, || format!("left running: pid {pid} of {name}, which was killed and has not ended"));
             if !hands.is_empty() {
@@ -72,19 +73,18 @@ impl Core {
                 self.left_hands(&hand);
                 self.talk_of(&hand.delivery.task.id);
                 let id = hand.delivery.task.id.clone();
-                let settlement = if hand.cancelled {
+                if hand.cancelled {
                     let mut settlement = self.run(&hand.delivery, Some(pid), None).cancelled();
                     tell_left(&mut settlement, &[format!("pid {pid}: it was killed and has not ended")]);
-                    self.note(&hand.delivery, std::time::Duration::ZERO, &settlement);
-                    settlement
-                } else {
-                    self.log(Level::Error, || {
-                        format!("{name} (pid {pid}): task {id} is back in its queue, no attempt used")
-                    });
-                    self.pools[hand.delivery.queue.0].counts.released += 1;
-                    Settlement::Release
-                };
-                self.settle_hand(&hand, settlement);
+                    let note = self.note(&hand.delivery, std::time::Duration::ZERO, &settlement);
+                    self.settle_hand(&hand, settlement, note);
+                    continue;
+                }
+                self.log(Level::Error, || {
+                    format!("{name} (pid {pid}): task {id} is back in its queue, no attempt used")
+                });
+                self.pools[hand.delivery.queue.0].counts.released += 1;
+                self.settle_hand(&hand, Settlement::Release, None);
             }
         }
     }

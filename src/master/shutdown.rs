@@ -245,7 +245,6 @@ impl Core {
             Stop::Killing(_) => {
                 self.log(Level::Error, || "Killed workers did not end; they are left to the system".to_owned());
                 self.leave_running();
-                self.finish();
             }
             Stop::Running | Stop::Closing(_) | Stop::Over => {}
         }

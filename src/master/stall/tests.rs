@@ -150,6 +150,7 @@ fn ended(core: &mut Core, seconds: u64) -> Option<Action> {
         oom: None,
         output_tail: String::new(),
         unread: false,
+        left_running: Vec::new(),
     };
     at(core, seconds, Event::Exited { worker: WORKER, ended }).pop()
 }
