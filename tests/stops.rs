@@ -6,6 +6,8 @@
 
 #[path = "support/mod.rs"]
 mod support;
+#[path = "stops/terminal.rs"]
+mod terminal;
 
 use std::{collections::BTreeSet, os::unix::process::CommandExt, time::Duration};
 

@@ -222,7 +222,7 @@ fn reader(app: &App, global: &Global, verb: &Workers, config: &Config, level: Le
     let sources = Sources { at_once: true, ..super::sources(app, global) };
     let (queues, processes, scheduler) = (verb.queues.clone(), verb.processes, verb.scheduler);
     let before = config.clone();
-    Reader::new(move || {
+    Reader::new(!config.files.is_empty(), move || {
         let load = if scheduler { config::load_to_fire } else { config::load };
         let mut config = load(&sources).map_err(|problems| Objection::Invalid(problems.to_string()))?;
         let keys = fixed(&before, &config);

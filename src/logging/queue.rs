@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, IsTerminal, Write},
     os::fd::AsFd,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -185,12 +185,19 @@ impl Queue {
 
     /// The writer thread.
     fn write_all(&self, output: &File) {
+        // Asked now: of a terminal that has closed nothing can be asked.
+        let is_terminal = output.is_terminal();
         while let Some(line) = self.next_line() {
             let result = write_line(output, &line.bytes);
             let mut state = self.lock();
             state.cost -= line.cost();
             if let Err(error) = result {
-                if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::EBADF)) {
+                let is_closed = match error.raw_os_error() {
+                    Some(libc::EPIPE | libc::EBADF) => true,
+                    Some(libc::EIO | libc::ENXIO) => is_terminal,
+                    _ => false,
+                };
+                if is_closed {
                     state.lines.clear();
                     state.cost = 0;
                     state.phase = Phase::Closing;

@@ -220,6 +220,13 @@ pub fn run_on(
         Error::new(code, error.to_string())
     })?;
     let log = logger.clone();
+    if !signals.hear_hang_ups() {
+        log.line(
+            Level::Info,
+            MASTER,
+            "HUP is ignored, as it was at the start (nohup): control reload does what it would",
+        );
+    }
     process::payload::remove_left(move |count| {
         let text = format!("{} removed that a killed master left", counted::were(count, "payload file"));
         log.line(Level::Info, MASTER, &text);
@@ -466,7 +473,7 @@ impl Shell {
                 Signal::Terminate | Signal::Interrupt => self.handle(Event::StopAsked),
                 Signal::Quit => self.handle(Event::InterruptAsked),
                 Signal::User1 => self.tell_status(),
-                Signal::HangUp => self.reload(None, false, "HUP"),
+                Signal::HangUp => self.hung_up(),
                 Signal::Child => {}
             }
         }

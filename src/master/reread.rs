@@ -47,12 +47,15 @@ pub enum Objection {
 
 /// Reads and checks the settings. It is called on a thread of its own.
 #[derive(Clone)]
-pub struct Reader(Arc<dyn Fn() -> Result<Fresh, Objection> + Send + Sync>);
+pub struct Reader {
+    read: Arc<dyn Fn() -> Result<Fresh, Objection> + Send + Sync>,
+    has_files: bool,
+}
 
 impl Reader {
-    /// A reader that does this.
-    pub fn new(read: impl Fn() -> Result<Fresh, Objection> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
+    /// A reader that does this. `has_files`: there are files that may say something else by now.
+    pub fn new(has_files: bool, read: impl Fn() -> Result<Fresh, Objection> + Send + Sync + 'static) -> Self {
+        Self { read: Arc::new(read), has_files }
     }
 }
 
@@ -98,6 +101,20 @@ impl Reading {
 }
 
 impl Shell {
+    /// A HUP: of somebody who wants the settings to be read again, or of a terminal that closes. Where no file has settings it
+    /// can only be the latter, and a master without its terminal is one that nobody would find again.
+    pub(super) fn hung_up(&mut self) {
+        if self.reader.as_ref().is_some_and(|reader| reader.has_files) {
+            return self.reload(None, false, "HUP");
+        }
+        // A closing terminal's HUP comes from the shell and from the kernel: the second is no wish for haste.
+        if self.core.phase() != systemd::Phase::Stopping {
+            let text = "HUP asks: stop, because there is no configuration file to be read again";
+            self.logger.line(Level::Info, MASTER, text);
+            self.handle(event::Event::StopAsked);
+        }
+    }
+
     /// Has the settings read again. `number` names the command that asked for it.
     pub(super) fn reload(&mut self, number: Option<u64>, wait: bool, by: &str) {
         if let Some(notifier) = &mut self.notifier {
@@ -127,7 +144,7 @@ impl Shell {
         let (told, read) = oneshot::channel();
         let run = move || {
             // The master may have ended meanwhile.
-            let _ = told.send((reader.0)());
+            let _ = told.send((reader.read)());
         };
         match thread::Builder::new().name("settings".to_owned()).stack_size(stacks::LARGE).spawn(run) {
             Ok(_) => self.reading.under_way = Some(read),

@@ -7,10 +7,12 @@
 
 use std::{
     io::{self, ErrorKind, Read},
+    mem::MaybeUninit,
     os::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    ptr,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -58,17 +60,26 @@ pub struct Signals {
     wake: Arc<UnixStream>,
     counters: Arc<[AtomicU32; ALL.len()]>,
     registered: Vec<SigId>,
+    hears_hang_ups: bool,
 }
 
 impl Signals {
     /// Begins to listen. The signals' default actions do not come back in this process, not even after the drop; a
-    /// child's exec resets them.
+    /// child's exec resets them. A HUP that is ignored at this moment stays so, here and in children: whoever starts a
+    /// program with nohup wants it to outlive its terminal.
     pub fn listen() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
-        let mut signals =
-            Self { wake: Arc::new(wake), counters: Arc::default(), registered: Vec::with_capacity(2 * ALL.len()) };
-        for (index, (_, number)) in ALL.into_iter().enumerate() {
+        let mut signals = Self {
+            wake: Arc::new(wake),
+            counters: Arc::default(),
+            registered: Vec::with_capacity(2 * ALL.len()),
+            hears_hang_ups: !is_ignored(SIGHUP),
+        };
+        for (index, (signal, number)) in ALL.into_iter().enumerate() {
+            if signal == Signal::HangUp && !signals.hears_hang_ups {
+                continue;
+            }
             let counters = Arc::clone(&signals.counters);
             // SAFETY: the action is one atomic addition: no allocation, no lock, no errno, no panic (the index is in range).
             let counting = unsafe {
@@ -80,6 +91,12 @@ impl Signals {
             signals.registered.push(low_level::pipe::register(number, waker.try_clone()?)?);
         }
         Ok(signals)
+    }
+
+    /// Whether [`Signal::HangUp`] can arrive.
+    #[must_use]
+    pub const fn hear_hang_ups(&self) -> bool {
+        self.hears_hang_ups
     }
 
     /// Tells when there is something to [`drain`](Self::drain). Within a tokio runtime with I/O only.
@@ -107,6 +124,16 @@ impl Signals {
         }
         arrived
     }
+}
+
+fn is_ignored(number: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: with no new action given it only writes the old one, to where there is room for it.
+    if unsafe { libc::sigaction(number, ptr::null(), action.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: the call succeeded, so it is written.
+    unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
 impl Drop for Signals {

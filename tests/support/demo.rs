@@ -83,6 +83,7 @@ pub fn demo_program() -> &'static Path {
 impl Demo {
     /// A fresh folder on this transport.
     pub fn new(place: &Place) -> Self {
+        hear_hang_ups();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let uri = match place {
             Place::Sqlite => format!("sqlite:{}", folder.path().join("tasks.db").display()),
@@ -277,6 +278,21 @@ impl Drop for Demo {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }
+}
+
+/// Tests that are run under nohup test the same: what is caught here, and not ignored, is as by default in whatever is started.
+fn hear_hang_ups() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the handler does nothing, and one that somebody else has is put back.
+        unsafe {
+            let before = libc::signal(libc::SIGHUP, nothing as *const () as libc::sighandler_t);
+            if before != libc::SIG_IGN {
+                libc::signal(libc::SIGHUP, before);
+            }
+        }
+    });
 }
 
 fn ran(mut command: Command) -> Ran {
