@@ -27,7 +27,7 @@
 //!
 //! [`task`], [`properties`], [`outcome`], [`frames`], [`retry`] and [`unique`] are the vocabulary; [`payload`] reads what is in a
 //! body. [`transport`] is the contract of what
-//! carries tasks, with its implementations below it. `master::core` holds every decision; [`master`] does what it says. [`process`]
+//! carries tasks, with its implementations below it. `master::core` holds every decision; `master::shell` does what it says. [`process`]
 //! starts and reaps, [`worker`] is the child's side, [`config`] the settings, [`schedule`] the calendar. [`control`],
 //! [`metrics`], [`junit`], [`systemd`] and [`logging`] are how people and machines look on; [`client`] is for who only
 //! submits.
@@ -39,34 +39,32 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod control;
-mod counted;
 pub mod drain;
 pub mod error;
+pub mod exec_options;
+mod file_owner;
 mod foreign;
 pub mod frames;
-mod jumps;
 pub mod junit;
 mod limits;
 pub mod logging;
 pub mod master;
 pub mod metrics;
+pub(crate) mod net;
 pub mod outcome;
-mod owners;
 pub mod payload;
+mod plural;
 pub mod process;
 pub mod properties;
+mod redact;
 pub mod retry;
 pub mod schedule;
-mod secrets;
-mod sockets;
-mod strangers;
+pub mod shell_words;
 pub mod systemd;
 pub mod task;
-pub mod terms;
 pub mod transport;
 mod unicode;
 pub mod unique;
-pub mod words;
 pub mod worker;
 
 pub use app::App;

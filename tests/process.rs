@@ -14,11 +14,10 @@ use std::{
 
 use asynctask::{
     process::{
-        Ended, Environment, Link, Output, Program, ReadState, Signal, Signals, Spawned,
-        evidence::{CUT_MARK, LINE_LIMIT, TAIL},
-        kill_group,
-        limits::resident_bytes,
+        Ended, Environment, Link, Output, Program, ReadState, Signal, Signals, Spawned, kill_group,
+        memory::resident_bytes,
         next_exit,
+        output::{CUT_MARK, LINE_LIMIT, TAIL},
         reap::GroupSignal,
         reserve_frame_fd, spawn,
         spawn::payload_stdin,

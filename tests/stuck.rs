@@ -22,7 +22,7 @@ use asynctask::{
     logging::Logger,
     master::{
         self, Run,
-        event::{Plan, QueuePlan},
+        core::event::{Plan, QueuePlan},
     },
     metrics::Listener,
     process::{Environment, Program},

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::asking::{Control, Health, Schedules, Status};
+use super::control_args::{Control, Health, Schedules, Status};
 
 /// Runs tasks in the background and does not lose them.
 #[derive(Debug, Parser)]

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     app::App,
-    counted::counted,
     error::{Code, Error},
+    plural::counted,
 };
 
 pub(super) fn run(app: &App, global: &Global, verb: &Config) -> Result<Code, Error> {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     args::Global,
-    asking::{Control, Health, Status, Steer},
+    control_args::{Control, Health, Status, Steer},
     harmless, load, print, shown, table,
     workers::duration,
 };

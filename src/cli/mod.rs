@@ -1,13 +1,13 @@
 //! The command line: one file a verb. Reads what was typed, calls the library, prints, and chooses an exit code.
 
 mod args;
-mod ask;
-mod asking;
 mod check_worker;
 mod config;
+mod confirm;
 mod control;
+mod control_args;
 mod failed;
-mod paper;
+mod generated_docs;
 mod process;
 mod queues;
 mod run;
@@ -35,7 +35,7 @@ use crate::{
     error::{Code, Error},
     foreign,
     logging::{Level, journal},
-    secrets::masked,
+    redact::masked,
     transport::{self, DeadQueue, Transport},
 };
 
@@ -51,7 +51,7 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
     };
     // Before the first thread: what a broker delivers is not ours to choose.
     let _ = crate::process::stacks::enlarge();
-    crate::process::raised::ignore_file_size_signal();
+    crate::process::descriptor_limit::ignore_file_size_signal();
     let done = match cli.verb {
         Verb::Workers(verb) => workers::run(app, &cli.global, &verb),
         Verb::Submit(verb) => submit::run(app, &cli.global, &verb),
@@ -65,8 +65,8 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
         Verb::Health(verb) => control::health(app, &cli.global, &verb),
         Verb::Control(verb) => control::control(app, &cli.global, &verb),
         Verb::Config { verb } => config::run(app, &cli.global, &verb),
-        Verb::Completions(verb) => paper::completions(command(app, arguments), &verb),
-        Verb::Man => paper::man(command(app, arguments)),
+        Verb::Completions(verb) => generated_docs::completions(command(app, arguments), &verb),
+        Verb::Man => generated_docs::man(command(app, arguments)),
     };
     match done {
         Ok(code) => code.into(),

@@ -6,9 +6,10 @@ use super::{
 };
 use crate::{
     app::App,
-    counted, drain,
+    drain,
     error::{Code, Error},
     logging::Level,
+    plural,
 };
 
 pub(super) fn run(app: &App, global: &Global, verb: &Process) -> Result<Code, Error> {
@@ -34,7 +35,7 @@ fn in_words(error: drain::Error) -> Error {
             .hint("1 to 200 bytes of letters, digits and _ - . :, beginning with a letter or digit"),
         Told::Task { id, error, detail, done } => {
             let detail = if detail.is_empty() { detail } else { format!("\n{}", detail.trim_end()) };
-            let done = counted::were(done, "task");
+            let done = plural::were(done, "task");
             Error::new(Code::Refused, format!("task {id}: {error}{detail}"))
                 .hint(format!("{done} done before; this one follows the queue's retry policy"))
         }

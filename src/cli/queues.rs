@@ -4,14 +4,14 @@ use serde_json::{Map, json};
 
 use super::{
     args::{Global, QueueEnd, Queues, QueuesVerb},
-    ask, dead_queue, load_shared, open, print, table, told,
+    confirm, dead_queue, load_shared, open, print, table, told,
     waiting::{Broken, Patient, longest_wait},
 };
 use crate::{
     app::App,
     config::Config,
-    counted::{self, counted},
     error::{Code, Error},
+    plural::{self, counted},
     transport::{self, DeadQueue, Depth, Request},
 };
 
@@ -55,7 +55,7 @@ fn delete(config: &Config, end: &QueueEnd) -> Result<Code, Error> {
 fn purge_broke_off(broken: &Broken<u64>) -> Error {
     match broken.last() {
         Some(transport::Error::Unfinished { walked, .. }) => {
-            broken.error().hint(format!("{} deleted before; run it again", counted::were(walked.removed, "task")))
+            broken.error().hint(format!("{} deleted before; run it again", plural::were(walked.removed, "task")))
         }
         _ => broken.error(),
     }
@@ -64,7 +64,7 @@ fn purge_broke_off(broken: &Broken<u64>) -> Error {
 /// Asks, unless `--yes` was said.
 fn consent(config: &Config, end: &QueueEnd, doing: &str, question: &str) -> Result<(Patient, DeadQueue), Error> {
     if !end.yes {
-        ask::needs_terminal(doing)?;
+        confirm::needs_terminal(doing)?;
     }
     let name = &end.queue;
     let queue = dead_queue(config, name);
@@ -72,7 +72,7 @@ fn consent(config: &Config, end: &QueueEnd, doing: &str, question: &str) -> Resu
     if !end.yes {
         let depth = patient.depth(&queue)?;
         let (ready, delayed) = (depth.ready, depth.delayed);
-        if !ask::yes(&format!("{question} queue {name} ({ready} ready, {delayed} delayed)?"))? {
+        if !confirm::yes(&format!("{question} queue {name} ({ready} ready, {delayed} delayed)?"))? {
             return Err(Error::new(Code::Refused, "nothing was deleted"));
         }
     }

@@ -24,7 +24,10 @@ use crate::{
     foreign,
     frames::to_worker::Assignment,
     logging::{Format, Level},
-    master::{self, event::QueuePlan, verdict},
+    master::{
+        self,
+        core::{event::QueuePlan, verdict},
+    },
     payload::Body,
     retry::Policy,
     task::{Accepts, Delivery, Handle, QueueIndex, Reason, Settlement, Task, without_mark},

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{
     args::Global,
-    asking::Schedules,
     control::{done, place},
+    control_args::Schedules,
     load_to_fire, open, print, table, told,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     config::{Config, Schedule, Target},
     control::types::Command,
     error::{Code, Error},
-    secrets::masked,
+    redact::masked,
     transport::{self, Request, ScheduleMemory, Uri},
 };
 

@@ -26,7 +26,7 @@ use crate::{
     config::Config,
     error::{Code, Error},
     process::{Interrupt, Interrupts, Watch},
-    secrets::masked,
+    redact::masked,
     transport::{self, DeadLetter, DeadQueue, Depth, Event, Reply, Request, Transport, Visit, Visitor, Walked},
 };
 

@@ -11,7 +11,7 @@ use super::{
     reader::Item,
     substitute::escaped,
 };
-use crate::secrets::masked;
+use crate::redact::masked;
 
 /// Larger payloads belong in a file that the payload names.
 const MAX_BYTES: usize = 1 << 20;

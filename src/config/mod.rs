@@ -11,7 +11,6 @@
 //!
 //! Nothing here starts, creates or connects to anything; only the files named are read.
 
-mod behind;
 mod check;
 mod current;
 mod file;
@@ -24,6 +23,7 @@ mod problem;
 mod raw;
 mod reader;
 mod report;
+mod reserved_names;
 mod set;
 mod show;
 mod substitute;
@@ -41,10 +41,10 @@ pub use self::{
 };
 use crate::{
     backoff::Backoff,
+    exec_options::Terms,
+    redact::masked,
     retry,
-    secrets::masked,
     task::Accepts,
-    terms::Terms,
     transport::{DeadQueue, QueueSetup, Uri},
     unique::{Conflict, Unique},
 };

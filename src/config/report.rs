@@ -6,7 +6,7 @@ use super::{
     index::Position,
     problem::{Origin, Problem},
 };
-use crate::secrets::masked;
+use crate::redact::masked;
 
 /// More problems than this are counted, not shown.
 const MOST: usize = 100;

@@ -8,7 +8,7 @@ use super::{
     Acks, Backoff, Command, Config, Misfire, Mode, Queue, Schedule, Target, check::is_schedule_id, substitute::escaped,
 };
 use crate::{
-    secrets::masked,
+    redact::masked,
     transport::{Uri, amqp},
     unique::Conflict,
 };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::types::{Answer, Command};
-use crate::owners;
+use crate::file_owner;
 
 /// How long a master may take to answer. It answers at once unless its transport hangs.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -47,10 +47,10 @@ pub enum Error {
 /// Asks the master at `path` and waits for its answer.
 pub fn ask(path: &Path, command: &Command) -> Result<Answer, Error> {
     let unreadable = |cause: String| Error::Unreadable { path: path.to_owned(), cause };
-    let mut stream = crate::sockets::connect(path, PATIENCE).map_err(|error| match error.kind() {
+    let mut stream = crate::net::unix_socket::connect(path, PATIENCE).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock => unreadable(format!("it has accepted no connection for {} s", PATIENCE.as_secs())),
         ErrorKind::PermissionDenied => {
-            Error::Denied { path: path.to_owned(), cause: owners::denied(path), owner: owners::name(path) }
+            Error::Denied { path: path.to_owned(), cause: file_owner::denied(path), owner: file_owner::name(path) }
         }
         _ => Error::NoMaster { path: path.to_owned(), cause: error.to_string() },
     })?;

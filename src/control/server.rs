@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::types::{Answer, COMMAND_LIMIT, Command, parse};
-use crate::strangers::{self, Strangers};
+use crate::net::connection_limit::{self, Strangers};
 
 /// Clients at once; beyond that the one goes that has said nothing for longest.
 const CLIENTS: usize = 32;
@@ -47,7 +47,7 @@ impl Server {
     /// Takes clients of this listener until the task is aborted; those that were taken stay.
     pub(super) async fn accept(self, listener: UnixListener) {
         loop {
-            let (stream, _) = strangers::accepted(|| listener.accept()).await;
+            let (stream, _) = connection_limit::accepted(|| listener.accept()).await;
             let master = self.master.clone();
             // A client that breaks off is none of our business.
             self.present.admit(|presence| async move { drop(converse(stream, master, || presence.spoke()).await) });

@@ -22,7 +22,7 @@ use super::{
     presence::{self, Told},
     server::{Asked, Server},
 };
-use crate::sockets;
+use crate::net::unix_socket;
 
 /// How long the folder's lock is waited for at the start: another master holds it for milliseconds.
 const FOLDER_PATIENCE: Duration = Duration::from_secs(5);
@@ -187,7 +187,7 @@ fn make(path: &Path) -> Result<(UnixListener, Option<Number>), Error> {
         if !there.file_type().is_socket() {
             return Err(impossible(path, io::Error::other("it is there already and is no socket")));
         }
-        match sockets::is_listened_at(path) {
+        match unix_socket::is_listened_at(path) {
             // By a master that knows no lock, or by another program.
             Ok(true) => return Err(Error::Taken { path: path.to_owned(), pid: None }),
             Ok(false) => std::fs::remove_file(path).map_err(|cause| impossible(path, cause))?,
@@ -203,7 +203,7 @@ fn make(path: &Path) -> Result<(UnixListener, Option<Number>), Error> {
 /// A listener at a path where nothing is, mode 0600 from its first moment on.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let bound = sockets::bind(path);
+    let bound = unix_socket::bind(path);
     nix::sys::stat::umask(umask);
     let listener = bound?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
@@ -267,7 +267,7 @@ mod tests {
         std::fs::rename(path.with_extension("old"), &path).unwrap();
         assert_eq!(restore().unwrap(), Some(Gone::Socket));
         assert_eq!(restore().unwrap(), None);
-        assert!(sockets::is_listened_at(&path).unwrap() && lock.exists());
+        assert!(unix_socket::is_listened_at(&path).unwrap() && lock.exists());
     }
 
     #[test]

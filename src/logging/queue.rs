@@ -19,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::Notify;
 
 use super::{Level, MASTER, QUEUE_LIMIT, format::Form};
-use crate::{clock::Clock, counted::counted};
+use crate::{clock::Clock, plural::counted};
 
 /// What a line costs beside its bytes: empty lines must fill the queue as well.
 const LINE_COST: usize = 64;

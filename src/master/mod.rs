@@ -11,44 +11,8 @@
 //! threads of their own. Worker processes are started on the main thread only, because the kernel ties their
 //! lives to the thread that made them.
 
-mod core;
-mod dead;
-mod death;
-mod dispatch;
-mod empty;
-pub mod event;
-mod judging;
-mod line;
-mod measure;
-mod memory;
-mod once;
-mod orphans;
-mod pace;
-mod parking;
-mod ping;
-pub(crate) mod pool;
-mod questions;
-mod reload;
-mod renewal;
-mod report;
-mod reread;
-mod session;
-mod shown;
-mod shutdown;
-mod slot;
-mod stall;
-mod starts;
-mod steer;
-mod stopped;
-mod stored;
-mod stuck;
-mod timers;
-mod unavailable;
-mod unexecuted;
-mod unique;
-pub(crate) mod verdict;
-mod views;
-mod workers;
+pub mod core;
+mod shell;
 
 use std::{
     cell::RefCell,
@@ -60,27 +24,29 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::{
+    core::event::{Action, Ended, Event, Once, Plan, WorkerId},
+    shell::{
+        orphans::{Death, Orphans, Swept},
+        workers::{Inbox, Process, Worker},
+    },
+};
 pub use self::{
     core::{Core, Passed, Tally},
-    reread::{Fresh, Objection, Reader},
-};
-use self::{
-    event::{Action, Ended, Event, Once, Plan, WorkerId},
-    orphans::{Death, Orphans, Swept},
-    workers::{Inbox, Process, Worker},
+    shell::reload_settings::{Fresh, Objection, Reader},
 };
 pub use crate::logging::MASTER;
 use crate::{
     clock::{Instant, Now, RunningClock},
     control::{presence, server::Asked, socket::Socket, types::Command},
-    counted,
     error::{Code, Error},
     junit,
     logging::{About, Level, Logger},
     metrics::{self, Question},
+    plural,
     process::{self, Environment, Mark, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
+    redact::masked,
     schedule::{Act, Timer},
-    secrets::masked,
     systemd::{Notifier, Phase},
     task::{Handle, Settlement},
     transport::{self, Depth, QueueSetup, Request, Transport, Uri},
@@ -203,9 +169,9 @@ pub fn run_on(
     open: impl FnOnce(transport::Events) -> Result<Box<dyn Transport>, transport::Error>,
 ) -> Result<Finished, Error> {
     let internal = |what: &str, error: io::Error| Error::new(Code::Internal, format!("{what}: {error}"));
-    process::raised::raise_files();
+    process::descriptor_limit::raise_files();
     let mut run = run;
-    run.plan.descriptors = process::raised::files_for_workers();
+    run.plan.descriptors = process::descriptor_limit::files_for_workers();
     process::reserve_frame_fd().map_err(|error| internal("cannot reserve descriptor 3", error))?;
     // Before anything else: a TERM from here on is an orderly stop.
     let signals = Signals::listen().map_err(|error| internal("cannot listen to signals", error))?;
@@ -227,8 +193,8 @@ pub fn run_on(
             "HUP is ignored, as it was at the start (nohup): control reload does what it would",
         );
     }
-    process::payload::remove_left(move |count| {
-        let text = format!("{} removed that a killed master left", counted::were(count, "payload file"));
+    process::payload_file::remove_left(move |count| {
+        let text = format!("{} removed that a killed master left", plural::were(count, "payload file"));
         log.line(Level::Info, MASTER, &text);
     });
     let local = tokio::task::LocalSet::new();
@@ -293,7 +259,7 @@ struct Shell {
     /// Of several addresses, the one where the last session was built.
     in_use: Option<String>,
     reader: Option<Reader>,
-    reading: reread::Reading,
+    reading: shell::reload_settings::Reading,
     application: String,
     notifier: Option<Notifier>,
     /// Whether the lease of the schedules is ours.
@@ -351,7 +317,7 @@ impl Shell {
             uri: run.uri,
             in_use: None,
             reader: run.reader,
-            reading: reread::Reading::default(),
+            reading: shell::reload_settings::Reading::default(),
             application: run.application,
             notifier: run.notifier,
             leading: false,
@@ -438,7 +404,7 @@ impl Shell {
         let names: Vec<String> = queues.iter().map(|dead| dead.queue.clone()).collect();
         let (reply, counted) = oneshot::channel();
         self.transport.ask(Request::Depths { queues, reply });
-        let depths = views::counts(counted).await;
+        let depths = shell::views::counts(counted).await;
         let depths = depths.into_iter().map(Some).chain(std::iter::repeat(None));
         Some(names.into_iter().zip(depths).collect())
     }
@@ -643,7 +609,7 @@ impl Shell {
                 self.log_level = Some(level);
             }
             Action::Measure { worker } => {
-                let bytes = self.worker(worker).and_then(|worker| process::limits::resident_bytes(worker.pid));
+                let bytes = self.worker(worker).and_then(|worker| process::memory::resident_bytes(worker.pid));
                 if let Some(bytes) = bytes {
                     self.inbox.push(Event::Measured { worker, bytes });
                 }

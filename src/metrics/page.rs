@@ -19,7 +19,7 @@ use super::{
     QUEUE_STATES, QueueReading, Reading, SLOT_STATES,
     counts::{BOUNDS, Cause, Times},
 };
-use crate::{process::own::Usage, task::Reason, transport::Depth};
+use crate::{process::self_usage::Usage, task::Reason, transport::Depth};
 
 /// What stands on the page.
 #[derive(Debug)]

@@ -3,37 +3,37 @@
 //!
 //! - [`spawn()`] starts a worker with its frame socket, its output pipe and its own session; [`exec`] executes its program
 //!   and never a shell.
-//! - [`link`] is the master's end of the frame socket, [`evidence`] of the output pipe.
+//! - [`frame_channel`] is the master's end of the frame socket, [`output`] of the output pipe.
 //! - [`interrupts`] hears that a command in the foreground is to stop.
 //! - [`signals`] turns signals into values; [`reap`] turns a SIGCHLD into the end of one process after the other.
 //! - [`orphans`] ends what a worker left when it ended, [`predecessors`] what the workers of a master that is no more left;
 //!   [`mark`] is by what that is known.
-//! - [`limits`] reads what the kernel knows about memory, [`own`] what the master itself takes; [`raised`]
-//!   is what it has more than its workers.
+//! - [`memory`] reads what the kernel knows about memory, [`self_usage`] what the master itself takes;
+//!   [`descriptor_limit`] is what it has more than its workers.
 //!
 //! All `unsafe` of this crate is in this folder, a sentence at each block.
 
-pub mod evidence;
+pub mod descriptor_limit;
 pub mod exec;
-pub mod inherited;
+mod exec_options;
+pub mod frame_channel;
+pub mod inherited_fd;
 pub mod interrupts;
-pub mod limits;
-pub mod link;
 pub mod mark;
+pub mod memory;
 pub mod orphans;
-pub mod own;
-pub mod payload;
+pub mod output;
+pub mod payload_file;
 mod pidfd;
 pub mod predecessors;
-pub mod raised;
-pub mod ready;
+pub mod readiness;
 pub mod reap;
-mod refused;
+pub mod self_usage;
 pub mod signals;
 pub mod spawn;
 pub mod stacks;
+mod start_error;
 mod table;
-mod terms;
 
 use std::{
     ffi::c_int,
@@ -42,14 +42,14 @@ use std::{
 };
 
 pub use self::{
-    evidence::Output,
+    frame_channel::Link,
     interrupts::{Interrupt, Interrupts},
-    limits::OomWatch,
-    link::Link,
     mark::{Mark, Marker},
+    memory::OomWatch,
     orphans::{Left, Trace},
-    payload::PayloadFile,
-    ready::{Room, Watch},
+    output::Output,
+    payload_file::PayloadFile,
+    readiness::{Room, Watch},
     reap::{Ended, kill_group, next_exit, next_stop},
     signals::{Signal, Signals},
     spawn::{Environment, FRAME_FD, Program, Spawned, SpawnedOnce, reserve_frame_fd, spawn, spawn_once, spawn_task},

@@ -35,13 +35,14 @@ use nix::{
 };
 
 use super::{
+    descriptor_limit,
     exec::{self, Exec, Variables},
+    exec_options::{self, Prepared},
     mark::{MARK, Mark},
-    payload::PayloadFile,
-    raised, refused,
-    terms::{self, Prepared},
+    payload_file::PayloadFile,
+    start_error,
 };
-use crate::terms::Terms;
+use crate::exec_options::Terms;
 
 /// The descriptor of the frame socket in a worker.
 pub const FRAME_FD: RawFd = 3;
@@ -204,13 +205,13 @@ fn start(
     reserve_frame_fd()?;
     let (output, theirs) = io::pipe()?;
     let output = OwnedFd::from(output);
-    raised::leaves_some(output.as_raw_fd())?;
+    descriptor_limit::leaves_some(output.as_raw_fd())?;
     let flags = OFlag::from_bits_retain(fcntl(&output, FcntlArg::F_GETFL)?);
     fcntl(&output, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
 
     // Who opens /dev/stdout opens the pipe anew, as its user.
     if let Program::Command { terms, .. } = program
-        && let Some((user, group)) = terms::owner(terms)
+        && let Some((user, group)) = exec_options::owner(terms)
     {
         fchown(&theirs, user, group)
             .map_err(|error| io::Error::new(error.kind(), format!("its output pipe: {error}")))?;
@@ -224,7 +225,7 @@ fn start(
 
     let master = getpid();
     let frames = frames.map(AsRawFd::as_raw_fd);
-    let files = raised::given_files();
+    let files = descriptor_limit::given_files();
     let terms = match program {
         Program::Own { .. } => Prepared::default(),
         Program::Command { terms, .. } => Prepared::new(terms).map_err(|error| explain(program, &variables, &error))?,
@@ -238,7 +239,7 @@ fn start(
             setsid()?;
             terms.set_oom_score_in_child()?;
             if let Some(files) = &files {
-                terms::set_limit(libc::RLIMIT_NOFILE as c_int, files)?;
+                exec_options::set_limit(libc::RLIMIT_NOFILE as c_int, files)?;
             }
             terms.settle_in_child()?;
             settle_in_child(frames, master)?;
@@ -265,8 +266,8 @@ fn command(program: &Program, environment: &Environment, variables: &Variables) 
         Program::Command { argv, folder, .. } => {
             let name = argv.first().ok_or_else(exec::nothing_named)?;
             let path = found_from(folder, name);
-            if let Some(found) = refused::found(path.as_os_str(), folder, variables)
-                && let Some(what) = refused::is_cut_off(&found)
+            if let Some(found) = start_error::found(path.as_os_str(), folder, variables)
+                && let Some(what) = start_error::is_cut_off(&found)
             {
                 let text = format!("cannot start {}: {what}", found.display());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -283,13 +284,13 @@ fn command(program: &Program, environment: &Environment, variables: &Variables) 
 fn variables(program: &Program, environment: &Environment, frames: bool) -> Variables {
     let mut variables = match program {
         Program::Own { .. } => std::env::vars_os().collect(),
-        Program::Command { terms, .. } => terms::variables(terms),
+        Program::Command { terms, .. } => exec_options::variables(terms),
     };
     for name in NOT_INHERITED.iter().map(OsStr::new).chain(environment.withheld.iter().map(OsString::as_os_str)) {
         variables.remove(name);
     }
     if let Program::Command { terms, .. } = program {
-        variables.extend(terms::user_variables(terms));
+        variables.extend(exec_options::user_variables(terms));
     }
     let ours = [
         ("PYTHONUNBUFFERED", "1"),
@@ -376,13 +377,13 @@ fn explain(program: &Program, variables: &Variables, error: &io::Error) -> io::E
         Program::Command { argv, folder, terms } => {
             let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
             let path = found_from(folder, name);
-            let found = refused::found(path.as_os_str(), folder, variables);
+            let found = start_error::found(path.as_os_str(), folder, variables);
             let path = found.as_ref().unwrap_or(&path);
-            if let Some(refused) = terms::refused(error, terms) {
+            if let Some(refused) = exec_options::refused(error, terms) {
                 format!("cannot start {}: {refused}", path.display())
             } else if !folder.is_dir() {
                 format!("cannot start {}: its folder {} does not exist", name.display(), folder.display())
-            } else if let Some(why) = found.as_ref().and_then(|found| refused::why(found, error)) {
+            } else if let Some(why) = found.as_ref().and_then(|found| start_error::why(found, error)) {
                 format!("cannot start {}: {why} ({error})", path.display())
             } else {
                 format!("cannot start {}: {error}", path.display())

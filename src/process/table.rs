@@ -8,7 +8,7 @@ use std::{
     fs,
 };
 
-use crate::secrets::masked;
+use crate::redact::masked;
 
 /// Longest command that is told, in characters.
 const COMMAND: usize = 120;

@@ -10,7 +10,7 @@ use super::{
     amqp::{self, Tls},
 };
 use crate::{
-    secrets::masked_address,
+    redact::masked_address,
     task::{is_foreign_queue_name, is_queue_name},
 };
 

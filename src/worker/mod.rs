@@ -7,12 +7,12 @@
 //!
 //! Reading order: the traits here, then [`Context`], then `serve` (the child's loop).
 
-mod caught;
 mod context;
 pub mod ctl;
 mod kind;
 mod lines;
 mod link;
+mod panics;
 mod serve;
 mod serve_async;
 mod tracing_lines;

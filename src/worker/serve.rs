@@ -17,12 +17,12 @@ use nix::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{
-    Kind, caught,
+    Kind,
     context::Context,
     kind::{Built, RunOne, run_one},
     lines::Lines,
     link::Link,
-    serve_async, tracing_lines,
+    panics, serve_async, tracing_lines,
 };
 use crate::{
     clock::Clock,
@@ -31,7 +31,7 @@ use crate::{
         to_worker::{self, ToWorker},
     },
     logging::Level,
-    process::inherited,
+    process::inherited_fd,
 };
 
 /// Why a worker could not be, or could not go on.
@@ -92,7 +92,7 @@ fn live(name: &str, kind: &Kind) -> Result<(), Broken> {
         // A handler, not SIG_IGN: programs that the worker starts get the default again.
         signal_hook::flag::register(signal, Arc::clone(&nobody))?;
     }
-    caught::watch();
+    panics::watch();
     let lines = Lines::from_environment(kind.shown_as(name));
     let worker =
         kind.build().map_err(|error| Broken::NotBuilt { kind: name.to_owned(), text: with_causes(&*error) })?;
@@ -111,7 +111,7 @@ fn take_socket() -> Result<UnixStream, Broken> {
     let missing = |source| Broken::NoSocket { variable: VARIABLE, source };
     let number = env::var(VARIABLE).map_err(|error| missing(io::Error::other(error)))?;
     let number = number.parse().map_err(|error| missing(io::Error::other(error)))?;
-    let socket = UnixStream::from(inherited::take(number).map_err(missing)?);
+    let socket = UnixStream::from(inherited_fd::take(number).map_err(missing)?);
     socket.local_addr().map_err(missing)?;
     Ok(socket)
 }

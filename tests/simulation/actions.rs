@@ -8,7 +8,7 @@ use asynctask::{
         HaltReason,
         to_worker::{self, ToWorker},
     },
-    master::event::{Action, Event, Signal, WorkerId},
+    master::core::event::{Action, Event, Signal, WorkerId},
     task::{Handle, Settlement},
     transport,
 };

@@ -9,7 +9,7 @@ use std::{
 
 use asynctask::{
     clock::Timestamp,
-    master::event::Plan,
+    master::core::event::Plan,
     task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
     transport::{Error, Event},
 };

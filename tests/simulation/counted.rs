@@ -4,7 +4,7 @@
 //! after all is counted twice there, as done and as what became of it.
 
 use asynctask::{
-    master::{Core, Tally, event::Event},
+    master::{Core, Tally, core::event::Event},
     transport,
 };
 

@@ -2,7 +2,7 @@
 
 use asynctask::{
     frames::FromWorker,
-    master::event::{Ended, Event, WorkerId},
+    master::core::event::{Ended, Event, WorkerId},
     task::Exit,
 };
 

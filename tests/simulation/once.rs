@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use asynctask::{
-    master::event::{Event, Once, WorkerId},
+    master::core::event::{Event, Once, WorkerId},
     task::{Exit, Reason},
 };
 

@@ -7,7 +7,7 @@ use asynctask::{
     config::MANY,
     control::types::{Answer, Command},
     frames::HaltReason,
-    master::event::{Event, Plan, WorkerId},
+    master::core::event::{Event, Plan, WorkerId},
 };
 
 use super::{

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use asynctask::master::event::WorkerId;
+use asynctask::master::core::event::WorkerId;
 
 use super::{
     child::Child,

@@ -8,7 +8,7 @@ use std::{
 use asynctask::{
     config::Rate,
     control::types::Answer,
-    master::event::{Event, QueuePlan, Settings, WorkerId},
+    master::core::event::{Event, QueuePlan, Settings, WorkerId},
     task::QueueIndex,
     transport::{self, QueueSetup},
 };

@@ -8,7 +8,7 @@ use asynctask::{
     backoff::Backoff,
     config::{Acks, Breaker, Queue, Rate, Recycle, Supervisor},
     logging::Level,
-    master::event::{Plan, QueuePlan},
+    master::core::event::{Plan, QueuePlan},
     retry::Policy,
     task::Accepts,
     transport::DeadQueue,

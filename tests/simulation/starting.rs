@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use asynctask::{master::event::WorkerId, task::Exit};
+use asynctask::{master::core::event::WorkerId, task::Exit};
 
 use super::{child::Child, watch::is_signal, world::World};
 

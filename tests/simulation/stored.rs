@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use asynctask::{
     error::Code,
-    master::event::Event,
+    master::core::event::Event,
     task::{Handle, Settlement},
     transport,
 };

@@ -9,7 +9,7 @@ use asynctask::{
     clock::Instant,
     config::Rate,
     error::Code,
-    master::event::Event,
+    master::core::event::Event,
     task::{Exit, Reason},
 };
 

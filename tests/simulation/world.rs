@@ -13,7 +13,7 @@ use asynctask::{
     error::Code,
     master::{
         Core, Passed,
-        event::{Action, Event, WorkerId},
+        core::event::{Action, Event, WorkerId},
     },
     transport,
 };

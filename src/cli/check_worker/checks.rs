@@ -5,9 +5,9 @@ use std::{io, time::Duration};
 use super::counterpart::{Counterpart, Heard};
 use crate::{
     clock::Clock,
-    counted::counted,
     frames::{self, FromWorker, HaltReason, PROTOCOL, Payload, Ready, TaskFrame},
     outcome::Outcome,
+    plural::counted,
     process::{Environment, Program, Signals},
     properties::Properties,
     task::{Exit, Headers},

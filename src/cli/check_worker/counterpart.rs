@@ -11,8 +11,8 @@ use crate::{
     clock::{Clock, Instant},
     frames::{self, FromWorker},
     process::{
-        Environment, Link, Output, Program, ReadState, Signal, Signals, kill_group, link, next_exit, reap::GroupSignal,
-        spawn,
+        Environment, Link, Output, Program, ReadState, Signal, Signals, frame_channel, kill_group, next_exit,
+        reap::GroupSignal, spawn,
     },
     task::Exit,
 };
@@ -166,9 +166,9 @@ impl<'a> Counterpart<'a> {
     }
 
     /// Its end of the socket is closed, or it is at fault.
-    fn broke(&mut self, fault: &link::Fault) {
+    fn broke(&mut self, fault: &frame_channel::Fault) {
         self.link_is_open = false;
-        if !matches!(fault, link::Fault::Io(_)) {
+        if !matches!(fault, frame_channel::Fault::Io(_)) {
             self.heard.push_back(Heard::Fault(fault.to_string()));
         }
     }

@@ -15,10 +15,10 @@ use crate::{
         waiting::Broken,
     },
     clock::{Clock, Timestamp},
-    counted::{self, counted},
     error::Code,
     foreign,
-    secrets::masked,
+    plural::{self, counted},
+    redact::masked,
     transport::{self, DeadLetter, Walked},
 };
 
@@ -104,7 +104,7 @@ pub(super) fn broke_off(broken: &Broken<Walked>, what: &str) -> Error {
     let done = match walked.retried + walked.removed {
         0 => format!("no dead letter was {what}"),
         done @ 2.. if unsure => format!("up to {done} dead letters were {what} before"),
-        done => format!("{} {what} before", counted::were(done, "dead letter")),
+        done => format!("{} {what} before", plural::were(done, "dead letter")),
     };
     let both = match unknown {
         0 => String::new(),

@@ -10,19 +10,19 @@ use super::{
 use crate::{
     cli::{
         args::FailedPurge,
-        ask,
+        confirm,
         waiting::{Patient, longest_wait},
     },
     config::Config,
-    counted::counted,
     error::{Code, Error},
+    plural::counted,
 };
 
 pub(super) fn run(config: &Config, verb: &FailedPurge) -> Result<Code, Error> {
     let choice = Choice::of(&verb.chosen)?;
     let queue = dead_queue(config, &verb.chosen.queue);
     if !verb.chosen.dry_run && !verb.yes {
-        ask::needs_terminal("deleting dead letters")?;
+        confirm::needs_terminal("deleting dead letters")?;
     }
     let mut patient = Patient::open(config, longest_wait(verb.chosen.wait.as_deref())?)?;
     if verb.chosen.dry_run || !verb.yes {
@@ -31,7 +31,7 @@ pub(super) fn run(config: &Config, verb: &FailedPurge) -> Result<Code, Error> {
             return tell(&verb.chosen, "deleted", &found, walked);
         }
         let question = format!("Delete {} of queue {} for good?", counted(found.met, "dead letter"), verb.chosen.queue);
-        if !ask::yes(&question)? {
+        if !confirm::yes(&question)? {
             return Err(Error::new(Code::Refused, "nothing was deleted"));
         }
     }

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::{
     cli::{print, waiting::Broken},
-    counted::{self, counted},
     error::Error,
+    plural::{self, counted},
     transport::{self, Extent},
 };
 
@@ -112,7 +112,7 @@ fn before(stored: u64) -> String {
 }
 
 fn count(stored: u64) -> String {
-    counted::were(stored, "task")
+    plural::were(stored, "task")
 }
 
 pub(super) fn json_line(id: &str) -> String {

@@ -10,7 +10,7 @@ use nix::{
     unistd::{self, Gid, Group, Uid},
 };
 
-use crate::terms::User;
+use crate::exec_options::User;
 
 /// Shells of those who may not log in.
 const NO_SHELLS: [&str; 2] = ["nologin", "false"];

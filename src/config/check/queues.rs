@@ -1,16 +1,13 @@
 //! Queues, and the rules between them.
 
-use super::{
-    super::{
+use super::{backoff, kinds::Known};
+use crate::{
+    config::{
         Acks, Breaker, MANY, Queue, Rate, Recycle,
-        behind::Behind,
         node::Value,
         reader::{Item, Section, check_longest},
+        reserved_names::Behind,
     },
-    backoff,
-    kinds::Known,
-};
-use crate::{
     retry,
     task::{LONGEST_QUEUE_NAME, is_queue_name},
     transport::{DeadQueue, Uri},

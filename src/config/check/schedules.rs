@@ -5,20 +5,18 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    super::{
+use super::kinds::{CTL_EXECUTOR, Known};
+use crate::{
+    config::{
         Misfire, Queue, Schedule, Target, json,
         nearest::nearest,
         node::Value,
         reader::{Item, Section},
         zone,
     },
-    kinds::{CTL_EXECUTOR, Known},
-};
-use crate::{
     schedule::{cron::Fields, when::When},
+    shell_words,
     task::is_queue_name,
-    words,
 };
 
 pub(super) const OWN: &[&str] = &["worker", "ctl", "queue", "payload", "every", "cron", "id", "misfire"];
@@ -122,7 +120,7 @@ fn target(item: &Item<'_>, section: &Section<'_>, known: &Known, configured: &Co
         (Some(worker), None, None) => known.kind(&worker).map(Target::Worker),
         (None, Some(ctl), None) => {
             let line = ctl.text()?;
-            match words::split(line) {
+            match shell_words::split(line) {
                 Ok(_) => Some(Target::Ctl(line.to_owned())),
                 Err(what) => {
                     ctl.problem(format!("is not a command line: {what}"), None);

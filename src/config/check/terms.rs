@@ -3,14 +3,14 @@
 
 use nix::errno::Errno;
 
-use super::{
-    super::{
+use super::accounts;
+use crate::{
+    config::{
         Mode,
         reader::{Item, Section},
     },
-    accounts,
+    exec_options::{self, Limits, Terms},
 };
-use crate::terms::{self, Limits, Terms};
 
 pub(super) const LIMITS: &[&str] = &["memory", "cpu", "files"];
 
@@ -58,7 +58,7 @@ pub(super) fn read(section: &Section<'_>, mode: Mode) -> Terms {
     }
 }
 
-fn user(item: &Item<'_>) -> Option<terms::User> {
+fn user(item: &Item<'_>) -> Option<exec_options::User> {
     let Some(name) = item.word() else { return item.expected("a user's name or number") };
     found(item, "user", accounts::user(&name))
 }
@@ -80,7 +80,7 @@ fn found<T>(item: &Item<'_>, what: &str, found: Result<Option<T>, Errno>) -> Opt
     None
 }
 
-fn groups(section: &Section<'_>, user: Option<&terms::User>, group: Option<&(String, u32)>) -> Vec<u32> {
+fn groups(section: &Section<'_>, user: Option<&exec_options::User>, group: Option<&(String, u32)>) -> Vec<u32> {
     let group = group.map(|(_, number)| *number);
     let Some(user) = user else { return group.into_iter().collect() };
     accounts::groups(user, group.unwrap_or(user.group)).unwrap_or_else(|error| {

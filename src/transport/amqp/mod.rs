@@ -1,17 +1,19 @@
 //! RabbitMQ as a transport.
 //!
-//! A thread of its own runs one actor (`engine`) that owns two connections: one consumes and answers questions, one
+//! A thread of its own runs one actor (`session::actor`) that owns two connections: one consumes and answers questions, one
 //! publishes (the broker stops reading from a publishing connection when it runs short of memory, acknowledgements
 //! included). Both together are a *session*; whatever goes wrong in it, it is given up and built anew.
 //!
 //! ```text
-//! Request ─▶ engine ─┬─ intake ×n  (one channel a queue: deliveries in, acknowledgements out)
-//!                    ├─ moves ──▶ publish   (copies: confirmed before the original goes)
-//!                    ├─ survey, walk   (beside the actor, each on channels of its own)
-//!                    ├─ lease, sweep   (each on a connection of its own, which can be lost alone)
-//!                    ├─ counts   (over a connection that is kept while somebody asks)
-//! Event   ◀──────────┘
+//! Request ─▶ session ─┬─ consume ×n     (one channel a queue: deliveries in, acknowledgements out)
+//!             actor   ├─ publish        (copies: confirmed before the original goes)
+//!                     ├─ queues         (declared, counted, surveyed, beside the actor on channels of their own)
+//!                     ├─ dead_letters   (walks beside the actor; sweeps on a connection of their own)
+//!                     └─ schedules      (the lease, on a connection that can be lost alone)
+//! Event   ◀───────────┘
 //! ```
+//!
+//! Below them: `connect` (address, TLS, one connection) and `message` (headers, properties).
 //!
 //! # Messages
 //!
@@ -52,67 +54,31 @@
 //! What other nodes hold in hand is not seen without the management interface, so [`Depth::in_hand`](super::Depth)
 //! is 0. Up to RabbitMQ 4.2 every return to a quorum queue counts as a delivery, an orderly release included.
 
-mod acks;
-mod address;
-mod attributes;
-mod batch;
-mod bulk;
-mod counter;
-mod counts;
-mod dead;
-mod dead_count;
-mod differing;
-mod end;
-mod engine;
-mod fates;
-mod follow;
-mod headers;
-mod intake;
-mod intakes;
-mod kept;
-mod ladder;
-mod lease;
-mod lease_memory;
-mod life;
-mod members;
-mod moves;
-mod natures;
-mod owed;
-mod pass;
-mod progress;
-mod properties;
+mod connect;
+mod consume;
+mod dead_letters;
+mod message;
 mod publish;
-mod put_back;
-mod refusals;
-mod serve;
+mod queues;
+mod schedules;
 mod session;
-mod settle;
-mod state;
-mod survey;
-mod sweep;
-mod sweeps;
-mod switch;
-mod tls;
-mod topology;
-mod turn;
-mod unavailable;
-mod untaken;
-mod walk;
-mod written;
 
 use std::{path::Path, time::Duration};
 
 use tokio::sync::mpsc;
 
-pub use self::tls::Tls;
-use self::{address::Address, engine::Engine, written::Written};
+pub use self::connect::tls::Tls;
+use self::{
+    connect::{address::Address, address_syntax::Written},
+    session::actor::Engine,
+};
 use super::{Error, Events, Request, Transport};
-use crate::secrets::masked_address;
+use crate::redact::masked_address;
 
 /// The delay queues of `queue` that tasks with these delays pass through, shortest first.
 #[must_use]
 pub fn delay_queues(queue: &str, delays: &[Duration]) -> Vec<String> {
-    ladder::reached(delays).into_iter().map(|step| ladder::name(queue, step)).collect()
+    queues::delay_queues::reached(delays).into_iter().map(|step| queues::delay_queues::name(queue, step)).collect()
 }
 
 /// A transport over AMQP 0-9-1.
@@ -133,7 +99,7 @@ pub(super) fn checked(addresses: &[&str], folder: &Path) -> Result<Vec<String>, 
     if vhosts.iter().any(|vhost| *vhost != vhosts[0]) {
         return Err("the addresses are those of one cluster, and name different virtual hosts".to_owned());
     }
-    addresses.iter().map(|address| written::with_tls(address, folder, &Tls::default())).collect()
+    addresses.iter().map(|address| connect::address_syntax::with_tls(address, folder, &Tls::default())).collect()
 }
 
 /// The addresses with these settings for TLS.
@@ -141,12 +107,12 @@ pub(super) fn checked(addresses: &[&str], folder: &Path) -> Result<Vec<String>, 
 /// # Errors
 /// What is wrong, without anything that could be a password.
 pub(super) fn with_tls(addresses: &[&str], tls: &Tls) -> Result<Vec<String>, String> {
-    if !addresses.iter().any(|address| written::is_tls(address)) {
+    if !addresses.iter().any(|address| connect::address_syntax::is_tls(address)) {
         return Err("is for a transport of amqps:// addresses, and there is none".to_owned());
     }
     let own = |address: &&str| {
-        if written::is_tls(address) {
-            written::with_tls(address, Path::new(""), tls)
+        if connect::address_syntax::is_tls(address) {
+            connect::address_syntax::with_tls(address, Path::new(""), tls)
         } else {
             Ok((*address).to_owned())
         }

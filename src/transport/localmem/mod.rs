@@ -8,7 +8,7 @@
 //! A transport that is dropped without a [`Request::Close`] has died: its deliveries are counted.
 
 mod actor;
-mod dead;
+mod dead_letters;
 mod store;
 
 use std::{

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     clock::Timestamp,
-    counted,
+    plural,
     task::{Failure, Handle, NewTask, Task},
     transport::{Cancelled, DeadLetter, Depth, Error, Request},
 };
@@ -120,7 +120,7 @@ impl Store {
     pub(super) fn delete(&mut self, now: Timestamp, name: &str) -> Result<u64, Error> {
         let depth = self.depth(now, name);
         if depth.in_hand > 0 {
-            let cause = format!("{} in hand", counted::are(depth.in_hand, "task"));
+            let cause = format!("{} in hand", plural::are(depth.in_hand, "task"));
             return Err(Error::InUse { queue: name.to_owned(), cause });
         }
         let deleted = self.purge(name)?;

@@ -13,20 +13,26 @@ use std::{
 
 use super::{
     attach::Change,
-    busy::Patience,
-    cancel::{Search, Searches},
-    clocks::Clocks,
-    housekeeping::Housekeeping,
-    master::{Master, Stepped},
-    owner::Masters,
-    reader::{Question, Reader},
-    store::{Fault, Store, cause, file_error, may_pass},
-    views,
-    wake::{self, Bell, Caller},
+    claimer::{Master, Stepped},
+    file::{
+        clock_offset::Clocks,
+        database::{Fault, Store, cause, file_error, may_pass},
+        housekeeping::Housekeeping,
+        lock_wait::Patience,
+    },
+    peers::{
+        owner::Masters,
+        wake::{self, Bell, Caller},
+    },
+    queries::{
+        depth,
+        reader::{Question, Reader},
+    },
+    tasks::cancel::{Search, Searches},
 };
 use crate::{
     clock::{Clock, Instant},
-    counted::counted,
+    plural::counted,
     task::{NewTask, QueueIndex},
     transport::{Error, Event, Events, QueueSetup, Reply, Request, with_own_names, without_priorities},
 };
@@ -316,7 +322,7 @@ impl Actor {
             return Ok(false);
         }
         let snapshot = store.read().unchecked_transaction()?;
-        views::are_empty(&snapshot, master.queue_ids())
+        depth::are_empty(&snapshot, master.queue_ids())
     }
 
     /// Settlements first: the credit for the deliveries came from them.

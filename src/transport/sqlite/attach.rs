@@ -3,18 +3,22 @@
 use std::time::Duration;
 
 use super::{
-    access,
     actor::Actor,
-    housekeeping::quick_check,
-    master::Master,
-    owner::{self, Masters},
-    schema,
-    store::{Fault, Store, Synchronous, file_error},
-    wake::{self, Socket},
+    claimer::Master,
+    file::{
+        access,
+        database::{Fault, Store, Synchronous, file_error},
+        housekeeping::quick_check,
+        schema,
+    },
+    peers::{
+        owner::{self, Masters},
+        wake::{self, Socket},
+    },
 };
 use crate::{
     clock::Clock,
-    counted,
+    plural,
     task::QueueIndex,
     transport::{Error, Event, QueueSetup, Reply},
 };
@@ -169,7 +173,7 @@ impl Actor {
     fn tell_strays(&self, strays: usize) {
         if strays > 0 {
             let back = if strays == 1 { "it goes back to its queue" } else { "they go back to their queues" };
-            let text = format!("{} in the hands of no master, or in no state: {back}", counted::were(strays, "task"));
+            let text = format!("{} in the hands of no master, or in no state: {back}", plural::were(strays, "task"));
             drop(self.events.send(Event::Warning(text)));
         }
     }

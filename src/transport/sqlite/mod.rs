@@ -1,15 +1,15 @@
 //! Tasks in an SQLite file: the transport where nothing is installed.
 //!
 //! ```text
-//!  ask() ──inbox, bell──▶ actor ──▶ master: owed settlements ─┐ one transaction: settle all that is owed,
-//!                           │              credit, what is due ─┤ claim what the credit allows (claim, settle)
-//!                           │                                  ▼
-//!                           ├── submit, dead, views, schedule ─▶ store ──▶ <file>
-//!                           ├── reader: counts of a master, on a thread and over a connection of its own
-//!                           ├── owner: who lives (locks on <file>.masters), whose tasks go back
-//!                           ├── wake: a datagram socket for each master, <file>.<owner>.wake
-//!                           ├── clocks: what follows when the wall clock is set
-//!                           └── housekeeping: purge, vacuum, WAL, check
+//!  ask() ──inbox, bell──▶ actor ──▶ claimer: owed settlements ─┐ one transaction: settle all that is owed,
+//!                           │               credit, what is due ─┤ claim what the credit allows (tasks)
+//!                           │                                   ▼
+//!                           ├── queries, schedule ────────────▶ file::database ──▶ <file>
+//!                           ├── queries::reader: counts, on a thread and over a connection of its own
+//!                           ├── peers::owner: which masters live (locks on <file>.masters), whose tasks go back
+//!                           ├── peers::wake: a datagram socket for each master, <file>.<owner>.wake
+//!                           ├── file::clock_offset: what follows when the wall clock is set
+//!                           └── file::housekeeping: purge, vacuum, WAL, check
 //! ```
 //!
 //! Any number of masters and commands use one file, on one host. The thread sleeps in `poll(2)` until a
@@ -17,30 +17,14 @@
 //!
 //! A transport that is dropped without a [`Request::Close`] has died: its deliveries go back counted.
 
-mod access;
 mod actor;
-mod answers;
 mod attach;
-mod busy;
-mod cancel;
-mod claim;
-mod clocks;
-mod columns;
-mod dead;
-mod end;
-mod housekeeping;
-mod keys;
-mod look;
-mod master;
-mod owner;
-mod reader;
+mod claimer;
+mod file;
+mod peers;
+mod queries;
 mod schedule;
-mod schema;
-mod settle;
-mod store;
-mod submit;
-mod views;
-mod wake;
+mod tasks;
 
 use std::{
     path::Path,
@@ -48,7 +32,11 @@ use std::{
     time::Duration,
 };
 
-use self::{actor::Actor, busy::Patience, store::file_error, wake::Bell};
+use self::{
+    actor::Actor,
+    file::{database::file_error, lock_wait::Patience},
+    peers::wake::Bell,
+};
 use super::{Error, Events, Request, Transport};
 
 /// A transport on a file.

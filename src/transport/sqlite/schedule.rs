@@ -3,9 +3,11 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    columns::{moment, text},
-    store::QueueIds,
-    submit::insert,
+    file::{
+        columns::{moment, text},
+        database::QueueIds,
+    },
+    tasks::submit::insert,
 };
 use crate::{clock::Timestamp, schedule::SET_BACK, task::NewTask};
 
@@ -53,7 +55,7 @@ pub(super) fn fire(
 #[cfg(test)]
 mod tests {
     use super::{
-        super::store::{Store, Synchronous},
+        super::file::database::{Store, Synchronous},
         *,
     };
 

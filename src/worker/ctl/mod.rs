@@ -21,8 +21,8 @@ use super::{Context, Error, Outcome, Worker};
 use crate::{
     logging::Level,
     process::exec,
-    secrets::masked,
-    words::{SplitError, split},
+    redact::masked,
+    shell_words::{SplitError, split},
 };
 
 /// The name under which it is registered in every program.

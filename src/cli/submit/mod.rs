@@ -1,0 +1,169 @@
+//! `asynctask submit`: one task, or a file of them.
+
+mod account;
+mod lines;
+mod moment;
+
+use std::io::{self, IsTerminal};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use uuid::Uuid;
+
+use self::{
+    account::{Account, json_line},
+    moment::{Due, expiry},
+};
+use super::{
+    args::{Global, Submit},
+    load_shared, print,
+    waiting::{Patient, interrupted, longest_wait, say},
+};
+use crate::{
+    app::App,
+    clock::Clock,
+    config::Config,
+    error::{Code, Error},
+    plural::counted,
+    task::{NewTask, is_delay_queue_name, is_foreign_queue_name, is_queue_name, json_payload, without_mark},
+    transport::Request,
+};
+
+pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Error> {
+    let queue = &verb.queue;
+    let misnamed = || {
+        Error::new(Code::Usage, format!("\"{queue}\" is not a properly-formatted queue name"))
+            .hint("1 to 200 bytes of letters, digits and _ - . :, beginning with a letter or digit")
+    };
+    if !is_queue_name(queue) && !is_foreign_queue_name(queue) {
+        return Err(misnamed());
+    }
+    if let Some(id) = verb.id.as_deref().filter(|id| !(1..=255).contains(&id.len()) || id.contains(char::is_control)) {
+        return Err(Error::new(Code::Usage, format!("--id: {id:?} cannot be the id of a task"))
+            .hint("1 to 255 bytes without control characters"));
+    }
+    let longest = longest_wait(verb.wait.as_deref())?;
+    let due = Due::of(verb)?;
+    let template = NewTask {
+        queue: queue.clone(),
+        expires_at: verb.expires.as_deref().map(|text| expiry("--expires", text)).transpose()?,
+        priority: verb.priority,
+        at_moment: due.is_moment(),
+        ..NewTask::default()
+    };
+    let open = || {
+        let config = load_shared(app, global)?;
+        // A queue of others may have any name, where there are others.
+        if !config.transport.may_have(queue) {
+            return Err(misnamed());
+        }
+        let config = not_behind_the_scenes(config, queue)?;
+        warn_of_unknown(&config, queue);
+        if due.is_past() {
+            say(&ProgressBar::hidden(), "warning: the moment of --at has passed: due at once");
+        }
+        let mut patient = Patient::open(&config, longest)?;
+        patient.listen()?;
+        Ok(patient)
+    };
+    match verb.payload.as_deref() {
+        Some(payload) if payload != "-" => {
+            let usage = |error| Error::new(Code::Usage, format!("PAYLOAD: {error}"));
+            let body = without_mark(payload.as_bytes()).map_err(usage)?;
+            check(body).map_err(usage)?;
+            let id = verb.id.clone().unwrap_or_else(new_id);
+            let task = NewTask { id: id.clone(), body: body.to_vec(), delay: due.delay(Clock::wall()), ..template };
+            one(&mut open()?, task)?;
+            print(&if verb.json { json_line(&id) } else { format!("{id}\n") })?;
+        }
+        _ if verb.id.is_some() => {
+            return Err(Error::new(Code::Usage, "--id goes with one PAYLOAD, not with lines from standard input"));
+        }
+        _ => many(&mut open()?, &template, &due, verb.json)?,
+    }
+    Ok(Code::Ok)
+}
+
+/// A task among dead letters, or in a delay queue, would not be where whoever submits it thinks it is.
+fn not_behind_the_scenes(config: Config, queue: &str) -> Result<Config, Error> {
+    match config.behind(queue) {
+        Some((owner, what)) => Err(Error::new(Code::Refused, format!("\"{queue}\" is {what} of queue \"{owner}\""))
+            .hint(format!("submit to \"{owner}\"; asynctask failed retry {owner} works dead letters again"))),
+        None if is_delay_queue_name(queue) => {
+            Err(Error::new(Code::Refused, format!("\"{queue}\" is the name of a delay queue")))
+        }
+        None => Ok(config),
+    }
+}
+
+/// A task of a queue that nobody works lies there without a word. Another master may work it, so this is no error.
+fn warn_of_unknown(config: &Config, queue: &str) {
+    if let Some(text) = config.known_queues().unknown(queue) {
+        say(&ProgressBar::hidden(), &format!("warning: {text}"));
+    }
+}
+
+fn one(patient: &mut Patient, task: NewTask) -> Result<(), Error> {
+    let id = task.id.clone();
+    let stored = patient.call(|reply| Request::Submit { tasks: vec![task], reply });
+    let Err(broken) = stored else { return Ok(()) };
+    if broken.done.is_some() {
+        return Ok(());
+    }
+    let unknown = broken.is_unanswered() || broken.last().is_some_and(|error| !error.extent().unknown.is_empty());
+    Err(match broken.error() {
+        error if unknown => error.hint(format!("task {id} may or may not be stored")),
+        error => error,
+    })
+}
+
+/// Submits a task for each line of standard input.
+fn many(patient: &mut Patient, template: &NewTask, due: &Due, json: bool) -> Result<(), Error> {
+    patient.bar = progress();
+    let queue = template.queue.clone();
+    let mut account = Account::new(json);
+    let cannot = |error: io::Error| Error::new(Code::Internal, format!("standard input cannot be read: {error}"));
+    let mut input = lines::read().map_err(cannot)?;
+    let result = loop {
+        let batch = match patient.receive(&mut input) {
+            Ok(Some(batch)) => batch,
+            Ok(None) => break Ok(()),
+            Err(by) => break Err(account.stopped(interrupted(by))),
+        };
+        let delay = due.delay(Clock::wall());
+        let task = |body| NewTask { id: new_id(), body, delay, ..template.clone() };
+        let tasks: Vec<NewTask> = batch.payloads.into_iter().map(task).collect();
+        let ids: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
+        let stored = if tasks.is_empty() { Ok(()) } else { patient.call(|reply| Request::Submit { tasks, reply }) };
+        if let Err(error) = account.book(&ids, &batch.lines, stored) {
+            break Err(error);
+        }
+        if let Some(bad) = batch.bad {
+            break Err(account.stopped_at(bad.line, Error::new(Code::Usage, bad.error)));
+        }
+        patient.bar.set_position(account.stored);
+    };
+    patient.bar.finish_and_clear();
+    result?;
+    if !json {
+        print(&format!("{} submitted to queue {queue}\n", counted(account.stored, "task")))?;
+    }
+    Ok(())
+}
+
+fn check(payload: &[u8]) -> Result<(), String> {
+    json_payload(payload, false).map(drop).map_err(|error| error.replace("the body", "the payload"))
+}
+
+fn new_id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+/// Progress on a terminal; nothing elsewhere. The number of lines is not known before their end.
+fn progress() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{spinner} {pos} tasks submitted, {per_sec}, {elapsed}");
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}

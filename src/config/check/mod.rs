@@ -1,0 +1,162 @@
+//! From what was typed to what it means: every rule about settings, and all problems at once.
+
+mod accounts;
+mod kinds;
+mod queues;
+mod schedules;
+mod terms;
+mod transport;
+
+use std::{net::SocketAddr, time::Duration};
+
+pub(super) use self::schedules::is_id as is_schedule_id;
+
+use super::{
+    Backoff, Config, Origin, Supervisor, current,
+    file::{Sources, Typed},
+    node::Entry,
+    reader::{Item, Section, check_longest},
+    report::Report,
+};
+use crate::transport::Uri;
+
+/// The keys at the top; each is known with the prefix `asynctask_` too.
+pub(super) const TOP: &[&str] = &[
+    "application",
+    "transport",
+    "tls",
+    "declare",
+    "workers",
+    "kinds",
+    "scheduled_workers",
+    "supervisor",
+    "control",
+    "metrics",
+    "workers_poll_interval",
+    "workers_check_child_interval",
+];
+const SUPERVISOR: &[&str] = &["grace", "start_timeout", "ping", "restart"];
+const RESTART: &[&str] = &["first", "factor", "longest"];
+const METRICS: &[&str] = &["listen"];
+
+/// What a key at the top begins with that is none of ours: for anchors that several places share, and for other programs.
+const EXTENSION: &str = "x-";
+
+/// Checks everything; with `fires`, also that schedules have a time zone. The result is of use only if nothing was reported.
+pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: bool) -> Config {
+    let ours: Vec<Entry> = typed.root.into_iter().filter(|entry| !entry.key.starts_with(EXTENSION)).collect();
+    let top = Section { report, path: String::new(), entries: &ours }.only(TOP);
+    let application = application(&top).unwrap_or_else(|| sources.application.clone());
+    let uri = transport::read(&top).unwrap_or_else(|| Uri::Sqlite(typed.folder.join("asynctask.db")));
+    if typed.folder.as_os_str().is_empty() && top.get("transport").is_none() {
+        let what = "sqlite:asynctask.db, which is meant without one, ".to_owned() + current::UNKNOWN;
+        report.add_outside(Origin::Option("transport".to_owned()), what, Some(current::elsewhere()));
+    }
+    let kinds = kinds::read(&top, &sources.rust_kinds);
+    let known = kinds::Known::new(&sources.rust_kinds, &kinds);
+    let (mut queues, disabled) = queues::read(&top, &known, &uri);
+    let schedules = schedules::read(&top, &known, &mut queues, &disabled);
+    if fires {
+        schedules::check_zone(&top, &schedules);
+    }
+    queues::check_names(&top, &queues, &disabled);
+    queues::check_for_transport(&top, &queues, &uri);
+    for key in ["workers_poll_interval", "workers_check_child_interval"] {
+        // Milliseconds. Nothing polls, so there is nothing to set.
+        top.get(key).map(|item| item.integer(1, u32::MAX));
+    }
+    let control = top.section("control", &["socket"]);
+    let control_socket = control.get("socket").and_then(|item| {
+        let path = item.text()?;
+        Some(if path == "none" { path.into() } else { item.path(path) })
+    });
+    let declare = top.get("declare").and_then(|item| item.choice(&[("create", false), ("passive", true)]));
+    Config {
+        application,
+        transport: uri,
+        transport_variables: transport::variables(&top, sources),
+        declare_passive: declare.unwrap_or(false),
+        queues,
+        disabled,
+        says_workers: top.get("workers").is_some(),
+        kinds,
+        schedules,
+        supervisor: supervisor(&top),
+        control_socket,
+        metrics_listen: top.section("metrics", METRICS).get("listen").and_then(|item| address(&item)),
+        folder: typed.folder,
+        files: typed.files,
+    }
+}
+
+fn application(top: &Section<'_>) -> Option<String> {
+    let item = top.get("application")?;
+    let name = item.text()?;
+    if crate::task::is_queue_name(name) {
+        Some(name.to_owned())
+    } else {
+        // It is part of a queue's name on the broker.
+        item.expected("a name of letters, digits and _ - . :")
+    }
+}
+
+/// Of numbers alone: a name may stand for several addresses, or for another one tomorrow.
+fn address(item: &Item<'_>) -> Option<SocketAddr> {
+    let address = item.text()?.parse().ok();
+    address.or_else(|| item.expected("an address of numbers with its port, such as 127.0.0.1:9464 or [::1]:9464"))
+}
+
+fn supervisor(top: &Section<'_>) -> Supervisor {
+    let default = Supervisor::default();
+    let section = top.section("supervisor", SUPERVISOR);
+    let duration = |key, default: Duration| section.get(key).and_then(|item| item.duration()).unwrap_or(default);
+    let restart = section.section("restart", RESTART);
+    Supervisor {
+        grace: section.get("grace").and_then(|item| item.duration_or_zero()).unwrap_or(default.grace),
+        start_timeout: duration("start_timeout", default.start_timeout),
+        ping: duration("ping", default.ping),
+        restart: backoff(&restart, default.restart),
+    }
+}
+
+/// `first`, `factor` and `longest` of a section.
+fn backoff(section: &Section<'_>, default: Backoff) -> Backoff {
+    let backoff = Backoff {
+        first: section.get("first").and_then(|item| item.duration_or_zero()).unwrap_or(default.first),
+        factor: section.get("factor").and_then(|item| item.factor()).unwrap_or(default.factor),
+        longest: section.get("longest").and_then(|item| item.duration_or_zero()).unwrap_or(default.longest),
+    };
+    check_longest(section, "first", backoff.first, backoff.longest);
+    backoff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::cron::Fields;
+
+    #[test]
+    fn the_reference_names_every_key() {
+        let reference = include_str!("../../../config/reference.yaml");
+        let lists = [
+            TOP,
+            SUPERVISOR,
+            METRICS,
+            RESTART,
+            super::kinds::KIND,
+            super::terms::LIMITS,
+            super::schedules::OWN,
+            &Fields::CALENDAR,
+            &Fields::BOUNDS,
+        ];
+        for key in lists.into_iter().chain(super::queues::LISTS).flatten() {
+            let named = |line: &str| line.split('#').next().is_some_and(|line| line.contains(&format!("{key}:")));
+            assert!(reference.lines().any(named), "{key} is missing in reference.yaml");
+        }
+        for key in super::transport::TLS {
+            // Files that have to be there are not.
+            let named = |line: &str| line.trim_start_matches([' ', '#']).starts_with(&format!("{key}: "));
+            assert!(reference.lines().any(named), "{key} is missing in reference.yaml");
+        }
+    }
+}

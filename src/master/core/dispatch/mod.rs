@@ -1,0 +1,270 @@
+//! The core's chapter on handing out: which delivery goes to which worker, and which goes to none.
+//!
+//! What was delivered waits in its pool until a worker has a seat, the rate is open and, with `-m`, a place among all
+//! queues is free. A task that cannot or must not be run is settled here without having been begun.
+//!
+//! This is the path of every task, so it may never look at all slots or all queues: it takes the ends of lists. And it
+//! may never hand the same id twice to one process, whose outcomes could not be told apart.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::{
+    Core,
+    event::{Action, Once},
+    state::{slot::InHand, timers::Owner},
+    verdict,
+};
+use crate::{
+    config::Acks,
+    frames::{self, Payload, TaskFrame},
+    limits,
+    logging::Level,
+    payload::Body,
+    properties::Properties,
+    redact::masked,
+    task::{Accepts, Delivery, Reason, Settlement},
+};
+
+/// A payload in the log is cut at this length, like a worker's lines.
+const LOGGED_PAYLOAD: usize = 64 * 1024;
+
+/// How a task goes to its worker.
+enum Handed {
+    /// In a frame.
+    Frame(Vec<u8>),
+    /// As a process of its own.
+    Process(Once),
+}
+
+impl Core {
+    /// Hands out what waits in a queue, as far as seats, limits and the rate allow. With a limit over all queues, those
+    /// that wait for a place get one task each in turn, so that a busy queue keeps none waiting; a task costs the same
+    /// however many queues there are.
+    pub(super) fn dispatch(&mut self, index: usize) {
+        let Some(limit) = self.plan.max_in_hand else {
+            while self.hand_out_one(index) {}
+            return;
+        };
+        self.line_up(index);
+        while self.in_hand + self.locks.asked() < limit
+            && let Some(next) = self.turns.pop_front()
+        {
+            self.pools[next].in_line = false;
+            // What cannot be handed out now is looked at when a seat or the rate opens.
+            if self.hand_out_one(next) {
+                self.line_up(next);
+            }
+        }
+    }
+
+    fn line_up(&mut self, index: usize) {
+        if self.pools[index].waiting.has_next() && !std::mem::replace(&mut self.pools[index].in_line, true) {
+            self.turns.push_back(index);
+        }
+    }
+
+    /// Whether a delivery of this queue was handed out, or refused.
+    fn hand_out_one(&mut self, index: usize) -> bool {
+        if !self.may_dispatch(index) {
+            return false;
+        }
+        let Some(delivery) = self.pools[index].waiting.next() else { return false };
+        if let Some((reason, error)) = self.objection(index, &delivery) {
+            self.refuse(&delivery, reason, error);
+            return true;
+        }
+        match self.seat_for(index, &delivery.task.id) {
+            Some(slot) if !self.is_rate_limited(index) => match self.lock(index, delivery) {
+                Ok(Some(delivery)) => self.begin_task(index, slot, delivery),
+                Ok(None) => {}
+                Err(delivery) => {
+                    self.pools[index].waiting.put_back(delivery);
+                    return false;
+                }
+            },
+            _ => {
+                self.pools[index].waiting.put_back(delivery);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The slot that takes a task: the one used last, if it listens for all we know. Never one that holds a task with the
+    /// same id, because its outcomes could not be told apart.
+    fn seat_for(&self, index: usize, id: &str) -> Option<usize> {
+        let holds = |slot: &usize| {
+            let hands = self.slots[*slot].peek().into_iter().flat_map(|life| &life.hands);
+            hands.into_iter().any(|hand| hand.delivery.task.id == id)
+        };
+        let may = self.pools[index].free.iter().rev().copied().filter(|slot| !holds(slot));
+        let listens = |slot: &usize| self.slots[*slot].peek().is_some_and(|life| life.pinged.is_none());
+        may.clone().find(listens).or_else(|| may.clone().next())
+    }
+
+    fn may_dispatch(&self, index: usize) -> bool {
+        let pool = &self.pools[index];
+        pool.waiting.has_next() && !pool.free.is_empty() && pool.may_begin() && !self.stop.is_stopping()
+    }
+
+    /// Why a delivery is not to be run at all.
+    fn objection(&self, index: usize, delivery: &Delivery) -> Option<(Reason, String)> {
+        let limit = self.pools[index].plan.settings.max_deliveries;
+        verdict::objection(&delivery.task, limit, self.now.wall)
+    }
+
+    /// Whether the rate window is closed; then the queue is looked at when it opens.
+    fn is_rate_limited(&mut self, index: usize) -> bool {
+        let now = self.now.at;
+        let pool = &mut self.pools[index];
+        let Some(window) = &mut pool.rate else { return false };
+        let Some(opens_at) = window.closed_until(now) else { return false };
+        let told = std::mem::replace(&mut window.told, true);
+        self.timers.arm(Owner::Queue(index), opens_at);
+        if !told {
+            let queue = pool.name().to_owned();
+            let seconds = opens_at.since(now).as_secs_f64();
+            self.log(Level::Debug, || format!("Rate limited on queue {queue}, sleeping for {seconds:.6} seconds"));
+        }
+        true
+    }
+
+    fn begin_task(&mut self, index: usize, slot: usize, delivery: Delivery) {
+        let made = if self.is_once(slot) {
+            self.once_for(index, slot, &delivery).map(Handed::Process)
+        } else {
+            self.frame_of(index, slot, &delivery).map(Handed::Frame)
+        };
+        let handed = match made {
+            Ok(handed) => handed,
+            Err(error) => {
+                self.refuse(&delivery, Reason::Malformed, error);
+                return;
+            }
+        };
+        let size = match &handed {
+            Handed::Frame(frame) => frame.len(),
+            Handed::Process(_) => 0,
+        };
+        let now = self.now.at;
+        let pool = &mut self.pools[index];
+        let settings = &pool.plan.settings;
+        let due_at = settings.timeout.map(|limit| now + limit);
+        let accepted = settings.acks == Acks::Early;
+        if let Some(window) = &mut pool.rate {
+            window.started(now);
+        }
+        if let Some(due_at) = delivery.task.due_at {
+            pool.counts.waited.observe(self.now.wall.remaining(due_at));
+        }
+        pool.in_hand += 1;
+        if pool.in_hand == 1 {
+            pool.pace.ended_at = now;
+        }
+        if pool.credit > pool.seats() {
+            self.timers.arm(Owner::Queue(index), now + super::state::pace::LULL);
+        }
+        self.in_hand += 1;
+        let handle = delivery.handle;
+        let session = self.epoch();
+        let life = self.slots[slot].alive().expect("a slot in the free list is alive");
+        let worker = life.id;
+        life.last_sent = Some(delivery.task.id.clone());
+        life.pinged = None;
+        life.hands.push(InHand {
+            delivery,
+            session,
+            held: true,
+            accepted,
+            begun_at: now,
+            due_at,
+            size,
+            progress: None,
+            cancelled: false,
+        });
+        self.relist(slot);
+        if due_at.is_some() {
+            self.arm_slot(slot);
+        }
+        if accepted {
+            self.settle(handle, None, Settlement::Accept);
+        }
+        match handed {
+            Handed::Frame(frame) => self.actions.push(Action::Send { worker, frame }),
+            Handed::Process(once) => self.spawn_once(worker, index, once),
+        }
+    }
+
+    /// The frame of a task, and its `Got payload` line before it.
+    fn frame_of(&mut self, index: usize, slot: usize, delivery: &Delivery) -> Result<Vec<u8>, String> {
+        let task = &delivery.task;
+        let wanted = self.slots[slot].peek().is_some_and(|life| life.wants_properties);
+        let plan = &self.pools[index].plan;
+        let text = match plan.accepts {
+            Accepts::Json => Some(Body::from(&**task).json(plan.settings.unwrap)?),
+            Accepts::Bytes => None,
+        };
+        let payload = text.as_deref().map_or(Payload::Bytes(&task.body), Payload::Json);
+        let length = text.as_deref().map_or(task.body.len(), str::len);
+        let mut frame = Vec::with_capacity(length + 192);
+        let written = frames::task(
+            &TaskFrame {
+                id: &task.id,
+                queue: &plan.settings.name,
+                attempt: task.attempts.saturating_add(1),
+                max_attempts: plan.settings.retry.max_attempts,
+                payload,
+                headers: &task.headers,
+                properties: wanted.then(|| task.properties.as_deref().unwrap_or(Properties::NONE)),
+                deadline: plan.settings.timeout,
+            },
+            &mut frame,
+        );
+        written.map_err(|fault| fault.to_string())?;
+        self.talk_of(&delivery.task.id);
+        self.log_as(slot, Level::Debug, || match &text {
+            Some(text) => format!("Got payload: {}", cut(&masked(text))),
+            None => format!("Got payload: {} bytes", task.body.len()),
+        });
+        Ok(frame)
+    }
+
+    /// Keeps a slot in its pool's list of free ones exactly while it has a seat.
+    pub(super) fn relist(&mut self, slot: usize) {
+        let has_seat = self.slots[slot].has_seat();
+        let listed = std::mem::replace(&mut self.slots[slot].listed, has_seat);
+        let free = &mut self.pools[self.slots[slot].queue].free;
+        match (listed, has_seat) {
+            (false, true) => free.push(slot),
+            (true, false) => {
+                // It is the last one when a task was just handed to it; elsewhere only when a process ends.
+                if let Some(position) = free.iter().rposition(|listed| *listed == slot) {
+                    free.remove(position);
+                }
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Takes account of a task that left a worker's hands.
+    pub(super) fn left_hands(&mut self, hand: &InHand) -> Duration {
+        let now = self.now.at;
+        let took = now.since(hand.begun_at);
+        let index = hand.delivery.queue.0;
+        let pool = &mut self.pools[index];
+        pool.in_hand -= 1;
+        self.in_hand -= 1;
+        pool.pace.ended(now, took, hand.delivery.task.body.len());
+        self.no_longer_suspect(&hand.delivery);
+        took
+    }
+}
+
+/// A payload as far as it is logged. Of one with addresses in it, cut what is masked: half an address is none, and would
+/// keep its password.
+pub(super) fn cut(text: &str) -> &str {
+    limits::cut(text, LOGGED_PAYLOAD)
+}

@@ -1,0 +1,373 @@
+//! What the core is told and what it asks for. Events are past tense, actions imperative.
+
+use std::sync::Arc;
+
+pub use super::left_running::Ended;
+use crate::{
+    config,
+    control::types::{Answer, Command},
+    error::Code,
+    frames::FromWorker,
+    logging::{About, Level},
+    task::{Accepts, Handle, QueueIndex, Settlement},
+    transport,
+};
+
+/// One life of one worker process. A number is never used twice, so that a late frame or exit of an earlier
+/// process in the same slot cannot be taken for the present one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId {
+    /// Position of its slot.
+    pub slot: usize,
+    /// Which process in that slot, from 1.
+    pub life: u64,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The master begins.
+    Begun,
+    /// The transport says something.
+    Transport(transport::Event),
+    /// A worker process runs.
+    Spawned {
+        /// Which.
+        worker: WorkerId,
+        /// Its process id.
+        pid: u32,
+    },
+    /// A worker process could not be made.
+    SpawnFailed {
+        /// Which.
+        worker: WorkerId,
+        /// What the operating system said.
+        error: String,
+    },
+    /// A worker said something.
+    Said {
+        /// Which.
+        worker: WorkerId,
+        /// What.
+        frame: FromWorker,
+    },
+    /// A worker said something that is no frame.
+    Faulted {
+        /// Which.
+        worker: WorkerId,
+        /// What is wrong.
+        fault: String,
+    },
+    /// A worker's socket is closed: nothing that it says will ever be read again. Not a death.
+    HungUp {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// This process ended out of order and left others, which are being ended now. [`Exited`](Self::Exited) follows.
+    LeftProcesses(WorkerId),
+    /// A worker process ended and was reaped.
+    Exited {
+        /// Which.
+        worker: WorkerId,
+        /// How, and what it left.
+        ended: Ended,
+    },
+    /// A command came over the control socket.
+    Commanded {
+        /// Names the answer.
+        number: u64,
+        /// The command.
+        command: Command,
+        /// Who gave it.
+        by: String,
+    },
+    /// The settings were read again, and are right.
+    SettingsRead {
+        /// Names the answer, if somebody waits for one.
+        number: Option<u64>,
+        /// The answer is to come when all of it is so.
+        wait: bool,
+        /// Who asked for it.
+        by: String,
+        /// What they say now.
+        settings: Box<Settings>,
+    },
+    /// The memory of a worker, which was asked for.
+    Measured {
+        /// Which.
+        worker: WorkerId,
+        /// Resident, in bytes.
+        bytes: u64,
+    },
+    /// A person wants an end now.
+    InterruptAsked,
+    /// A person or the service manager wants an end: one step more on the way down with each.
+    StopAsked,
+    /// The time limit of a halt-mode run passed.
+    HaltTimedOut,
+    /// The transport is closed, as [`Action::Close`] wanted: nothing more will be stored.
+    Closed,
+    /// Time passed, and who is late is judged: after everything that came before was told.
+    DeadlinePassed,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Start a worker process for a queue's kind.
+    Spawn {
+        /// Under this id.
+        worker: WorkerId,
+        /// Name of its slot, `foo[1]`.
+        slot: String,
+        /// The queue.
+        queue: QueueIndex,
+        /// What to start.
+        launch: usize,
+    },
+    /// Start a process for one task of a queue's kind.
+    SpawnOnce {
+        /// Name of its slot.
+        slot: String,
+        /// Under this id.
+        worker: WorkerId,
+        /// The queue.
+        queue: QueueIndex,
+        /// What to start.
+        launch: usize,
+        /// What the process is told.
+        once: Once,
+    },
+    /// Write a frame to a worker.
+    Send {
+        /// Which.
+        worker: WorkerId,
+        /// The frame with its newline.
+        frame: Vec<u8>,
+    },
+    /// Signal a worker's process group.
+    Signal {
+        /// Which.
+        worker: WorkerId,
+        /// With what.
+        signal: Signal,
+    },
+    /// Have the transport work one more queue, or change what it knows of one.
+    AddQueue {
+        /// Its index.
+        queue: QueueIndex,
+        /// The queue.
+        setup: transport::QueueSetup,
+    },
+    /// Have the transport let go of a queue.
+    RemoveQueue {
+        /// Its index.
+        queue: QueueIndex,
+    },
+    /// Change a queue's credit.
+    Credit {
+        /// The queue.
+        queue: QueueIndex,
+        /// The credit.
+        credit: u32,
+    },
+    /// Settle a delivery.
+    Settle {
+        /// Which.
+        handle: Handle,
+        /// How.
+        settlement: Settlement,
+    },
+    /// Ask for the key of a delivery, which is to be begun.
+    Lock {
+        /// Which.
+        handle: Handle,
+        /// The key.
+        key: String,
+    },
+    /// For whoever writes a report of this run: a task was done, or is among the dead letters.
+    TaskEnded {
+        /// Its queue.
+        queue: String,
+        /// Its id.
+        id: String,
+        /// How long it was in a worker's hands the last time.
+        in_hand: std::time::Duration,
+        /// What dead-lettered it; `None`: it was done.
+        failure: Option<Box<crate::task::Failure>>,
+    },
+    /// A task whose end was told was not done after all: what it submits cannot be stored.
+    TaskReopened {
+        /// Its queue.
+        queue: String,
+        /// Its id.
+        id: String,
+    },
+    /// Ask the transport whether anything is left.
+    Survey {
+        /// Names the answer.
+        serial: u64,
+    },
+    /// Write a line to the log.
+    Log {
+        /// Its level.
+        level: Level,
+        /// Whose line it is.
+        name: Arc<str>,
+        /// Its text; may hold several lines.
+        message: String,
+        /// What it is about, if the log's form says so.
+        about: Option<Box<About>>,
+    },
+    /// The answer to a command.
+    Answer {
+        /// Of the command.
+        number: u64,
+        /// What it is.
+        answer: Answer,
+    },
+    /// Remove a task that waits in the transport, and answer the command with what became of it.
+    CancelWaiting {
+        /// Of the command.
+        number: u64,
+        /// The task's id.
+        id: String,
+    },
+    /// Log this much from now on.
+    LogLevel(Level),
+    /// Tell how much memory a worker has.
+    Measure {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The timing of schedules ends here: nothing fires any more.
+    StopScheduler,
+    /// Outcomes are not stored, and are not waited for any longer: close the transport, which tries them once more, and say what it
+    /// has told until then, and that it is closed.
+    Close,
+    /// Everything is done: end with this code.
+    Halt {
+        /// The exit code.
+        code: Code,
+        /// For stderr, if the end needs an explanation.
+        error: Option<String>,
+    },
+}
+
+/// A task as a process of its own gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// `ASYNCTASK_TASK_ID`.
+    pub id: String,
+    /// `ASYNCTASK_ATTEMPT`.
+    pub attempt: u32,
+    /// `ASYNCTASK_MAX_ATTEMPTS`.
+    pub max_attempts: u32,
+    /// Its stdin.
+    pub payload: Vec<u8>,
+    /// `ASYNCTASK_CONTENT_ENCODING`, if the payload is the body as it came and its producer said so.
+    pub content_encoding: Option<String>,
+}
+
+/// The signals that the master sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM: a program may clean up.
+    Terminate,
+    /// SIGKILL.
+    Kill,
+}
+
+/// What the core works from: the checked settings and the options of this run.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact or an option of its own")]
+pub struct Plan {
+    /// The queues at the start; their positions are the [`QueueIndex`]es.
+    pub queues: Vec<QueuePlan>,
+    /// Limits of the master.
+    pub supervisor: config::Supervisor,
+    /// End when everything is done.
+    pub halt_when_empty: bool,
+    /// A timer of schedules runs beside this core; told in the log when it is stopped.
+    pub scheduler: bool,
+    /// Tasks at once over all queues.
+    pub max_in_hand: Option<usize>,
+    /// Workers that speak frames and start at once over all queues.
+    pub starts_at_once: usize,
+    /// Descriptors that this process may have for its workers.
+    pub descriptors: u64,
+    /// Name of this host, for dead letters.
+    pub host: String,
+    /// For jitter.
+    pub seed: u64,
+    /// How long settlements are remembered for redeliveries; `None` where sessions cannot be lost.
+    pub remember: Option<std::time::Duration>,
+    /// There may be queues of others, with any name.
+    pub foreign_names: bool,
+    /// The queues that the settings name, also those that this master does not work.
+    pub names: config::Names,
+    /// The log's form says what each line is about.
+    pub structured: bool,
+    /// The most detailed level that is logged; lines below it are not even made.
+    pub log_level: Level,
+}
+
+impl Plan {
+    /// A run of these queues that goes on until it is stopped, without limits over all of them, on a transport whose
+    /// sessions cannot be lost; it logs errors alone.
+    #[must_use]
+    pub fn of(queues: Vec<QueuePlan>) -> Self {
+        Self {
+            queues,
+            supervisor: config::Supervisor::default(),
+            halt_when_empty: false,
+            scheduler: false,
+            max_in_hand: None,
+            starts_at_once: usize::MAX,
+            descriptors: u64::MAX,
+            host: String::new(),
+            seed: 1,
+            remember: None,
+            foreign_names: false,
+            names: config::Names::default(),
+            structured: false,
+            log_level: Level::Error,
+        }
+    }
+}
+
+/// A queue with what the core needs to know of its kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueuePlan {
+    /// The settings.
+    pub settings: config::Queue,
+    /// What its kind takes as payload.
+    pub accepts: Accepts,
+    /// Its kind is a program that may want a SIGTERM; Rust kinds ignore it.
+    pub is_program: bool,
+    /// Its kind has a process for each task (`mode: once`).
+    pub is_once: bool,
+    /// Names what is started for it: with another number its workers are to be renewed.
+    pub launch: usize,
+}
+
+impl QueuePlan {
+    /// The queue as the transport needs to know it.
+    #[must_use]
+    pub fn setup(&self) -> transport::QueueSetup {
+        self.settings.setup()
+    }
+}
+
+/// What of the settings can change while the master runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The queues to work.
+    pub queues: Vec<QueuePlan>,
+    /// Limits of the master.
+    pub supervisor: config::Supervisor,
+    /// A timer of schedules runs beside the core.
+    pub scheduler: bool,
+    /// The queues that they name.
+    pub names: config::Names,
+}

@@ -1,0 +1,117 @@
+//! The core's chapter on what processes leave running when they end.
+//!
+//! A task that is told to be killed has nothing running: its verdict comes when all is gone that its process left, or when it
+//! is known what cannot be ended. Until then the process is [`Phase::Dead`]: it takes nothing, nothing is sent to it, and its
+//! tasks keep their keys. Whoever ends in order may leave a daemon behind, and often is to.
+
+use super::{
+    Core,
+    event::WorkerId,
+    state::slot::{Life, Phase, State},
+};
+use crate::{
+    logging::Level,
+    task::{Exit, Settlement},
+};
+
+/// How a worker process ended, with the evidence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// Status or signal.
+    pub exit: Exit,
+    /// Peak memory where it is known to be its own.
+    pub max_rss_bytes: Option<u64>,
+    /// CPU time, user and system.
+    pub cpu_seconds: Option<f64>,
+    /// Whether the kernel ended it for want of memory.
+    pub oom: Option<bool>,
+    /// The last of its output.
+    pub output_tail: String,
+    /// It ended without having read the last frame that was sent to it.
+    pub unread: bool,
+    /// Of what it started, what could not be ended with it, a process each.
+    pub left_running: Vec<String>,
+}
+
+impl Core {
+    /// Whether a process that has just ended did so as it was to: nothing that it left belongs to a task any more.
+    #[must_use]
+    pub fn ended_in_order(&self, worker: WorkerId, exit: &Exit) -> bool {
+        let Some(slot) = self.slots.get(worker.slot) else { return true };
+        let State::Alive(life) = &slot.state else { return true };
+        if life.id != worker {
+            return true;
+        }
+        if self.is_once(worker.slot) {
+            return life.gives_outcome(exit);
+        }
+        let went = matches!(life.phase, Phase::Leaving) && *exit == Exit::Code { code: 0 };
+        let was_killed = matches!(life.phase, Phase::Doomed(_));
+        !was_killed && life.hands.is_empty() && (life.said_bye || went)
+    }
+
+    /// A process is dead, and what it left is being ended.
+    pub(super) fn left_processes(&mut self, worker: WorkerId) {
+        let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        let was = std::mem::replace(&mut life.phase, Phase::Leaving);
+        life.phase = Phase::Dead { was: Box::new(was) };
+        self.relist(worker.slot);
+    }
+
+    /// The patience of a stop is over: whoever was killed and did not end runs on without us, and its tasks go back.
+    pub(super) fn leave_running(&mut self) {
+        for slot in 0..self.slots.len() {
+            let State::Alive(life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { continue };
+            let (pid, hands) = (life.pid.unwrap_or_default(), life.hands);
+            self.relist(slot);
+            let name = self.slots[slot].name.clone();
+            self.log(Level::Error, || format!("left running: pid {pid} of {name}, which was killed and has not ended"));
+            if !hands.is_empty() {
+                self.stop.interrupted_tasks();
+            }
+            for hand in hands {
+                self.left_hands(&hand);
+                self.talk_of(&hand.delivery.task.id);
+                let id = hand.delivery.task.id.clone();
+                if hand.cancelled {
+                    let mut settlement = self.run(&hand.delivery, Some(pid), None).cancelled();
+                    tell_left(&mut settlement, &[format!("pid {pid}: it was killed and has not ended")]);
+                    let note = self.note(&hand.delivery, std::time::Duration::ZERO, &settlement);
+                    self.settle_hand(&hand, settlement, note);
+                    continue;
+                }
+                self.log(Level::Error, || {
+                    format!("{name} (pid {pid}): task {id} is back in its queue, no attempt used")
+                });
+                self.pools[hand.delivery.queue.0].counts.released += 1;
+                self.settle_hand(&hand, Settlement::Release, None);
+            }
+        }
+    }
+}
+
+impl Life {
+    /// Whether this end of a process for one task says what became of the task. A signal, a kill of ours, and a process that
+    /// gave up when it was interrupted are judged as deaths.
+    pub(super) fn gives_outcome(&self, exit: &Exit) -> bool {
+        let Exit::Code { code } = *exit else { return false };
+        match self.phase {
+            Phase::Doomed(_) | Phase::Dead { .. } => false,
+            Phase::Interrupted { .. } => code == 0,
+            Phase::Starting { .. } | Phase::Working { .. } | Phase::Leaving => true,
+        }
+    }
+}
+
+/// Says in a dead letter what runs on.
+pub(super) fn tell_left(settlement: &mut Settlement, left: &[String]) {
+    let (Settlement::Retry { failure, .. } | Settlement::Dead(failure)) = settlement else { return };
+    for process in left {
+        if !failure.detail.is_empty() {
+            failure.detail.push('\n');
+        }
+        failure.detail.push_str("left running: ");
+        failure.detail.push_str(process);
+    }
+    crate::limits::bound(&mut failure.detail, crate::limits::DETAIL);
+}

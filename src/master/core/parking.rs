@@ -1,0 +1,113 @@
+//! The core's chapter on queues that are left alone for a while: parked, tried with one task, and worked again.
+//!
+//! A parked queue may never keep a delivery, which others could do meanwhile; and a pause may never end in a stop.
+//!
+//! A master that serves stays, even when all its queues are parked: whoever started it again would begin with a breaker that
+//! knows nothing, and each start would cost another row of dead letters. Only one in which no worker was ever ready ends,
+//! which costs no task anything.
+
+use serde_json::{Value, json};
+
+use super::{
+    Core,
+    state::{pool, slot::State, timers::Owner},
+};
+use crate::{clock::Instant, error::Code, logging::Level, task::Settlement};
+
+impl Core {
+    /// Stops working a queue for a while. What waits goes back, and its workers are left alone.
+    pub(super) fn park(&mut self, index: usize, cause: pool::Cause) {
+        // What was begun before ends the same way: one parking, one line, one pause.
+        if matches!(self.pools[index].state, pool::State::Parked { .. }) {
+            return;
+        }
+        let pause = self.pools[index].park(self.now.at, cause);
+        self.reload_moved();
+        let why = cause.words();
+        let queue = self.pools[index].name().to_owned();
+        let seconds = pause.as_secs_f64();
+        self.log(Level::Error, || format!("Queue {queue} is parked for {seconds} s: {why}"));
+        self.give_back(index);
+        self.timers.arm(Owner::Queue(index), self.now.at + pause);
+        if self.plan.halt_when_empty {
+            self.end_badly(Code::Refused, format!("queue {queue} is parked: {why}"));
+        } else if self.first_ready_at.is_none() && self.members().all(pool::Pool::is_unstartable) {
+            self.end_badly(Code::Unavailable, "all queues are parked".to_owned());
+        }
+    }
+
+    /// Of a parked queue: why, and when it is tried again.
+    pub(super) fn parked_words(&self, index: usize) -> Option<String> {
+        match self.pools[index].state {
+            pool::State::Running => None,
+            pool::State::Parked { until, cause, .. } => {
+                let seconds = until.since(self.now.at).as_secs_f64();
+                Some(format!("{}; it is tried again in {seconds:.0} s", cause.words()))
+            }
+            pool::State::Trial { cause, .. } => Some(format!("{}; it is being tried again", cause.words())),
+        }
+    }
+
+    /// The same for programs.
+    pub(super) fn parked_status(&self, index: usize) -> Value {
+        let (cause, pause, until) = match self.pools[index].state {
+            pool::State::Running => return Value::Null,
+            pool::State::Parked { until, pause, cause } => (cause, pause, Some(until)),
+            pool::State::Trial { pause, cause } => (cause, pause, None),
+        };
+        json!({
+            "cause": cause.words(),
+            "pause_seconds": pause.as_secs_f64(),
+            "again_in_seconds": until.map(|until| until.since(self.now.at).as_secs_f64()),
+        })
+    }
+
+    /// When all queues are parked, that and when the next one is tried: as a moment, because the status of a service is read
+    /// long after it was told.
+    pub(super) fn all_parked_words(&self) -> Option<String> {
+        let until = |pool: &pool::Pool| match pool.state {
+            pool::State::Running => None,
+            pool::State::Parked { until, .. } => Some(until),
+            pool::State::Trial { .. } => Some(self.now.at),
+        };
+        let all: Vec<Instant> = self.members().map(until).collect::<Option<_>>()?;
+        let left = all.into_iter().min()?.since(self.now.at);
+        if left.is_zero() {
+            return Some("all queues are parked, one is being tried again".to_owned());
+        }
+        // Of a second, so that the same moment always reads the same.
+        let moment = jiff::Timestamp::from_second((self.now.wall.plus(left).0 + 500) / 1000).unwrap_or_default();
+        Some(format!("all queues are parked, next try at {moment}"))
+    }
+
+    /// Releases what was delivered and not begun.
+    pub(super) fn give_back(&mut self, index: usize) {
+        self.renew_credit(index);
+        for delivery in self.pools[index].waiting.take_all() {
+            self.settle(delivery.handle, None, Settlement::Release);
+        }
+    }
+
+    /// After the pause: one process and one task, to see whether the queue is well.
+    pub(super) fn begin_trial(&mut self, index: usize) {
+        let queue = self.pools[index].name().to_owned();
+        self.log(Level::Info, || format!("Queue {queue} is tried again"));
+        let slots = self.pools[index].slots.clone();
+        let alive = slots.iter().any(|slot| self.slots[*slot].peek().is_some());
+        if !alive && let Some(first) = slots.first() {
+            self.spawn(*first);
+        }
+        self.renew_credit(index);
+    }
+
+    /// The queue is well: fill the slots that were left empty.
+    pub(super) fn refill(&mut self, index: usize) {
+        for slot in self.pools[index].slots.clone() {
+            if matches!(self.slots[slot].state, State::Empty) {
+                self.spawn(slot);
+            }
+        }
+        self.renew_next(index);
+        self.renew_credit(index);
+    }
+}

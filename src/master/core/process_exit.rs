@@ -1,0 +1,273 @@
+//! The core's chapter on deaths: attributing the ends of processes, and what each means for the tasks they held.
+//!
+//! A death is an exit without a reported end; the exit code does not decide. What the process held is settled
+//! here, each task once, with the evidence.
+
+use std::time::Duration;
+
+use super::{
+    Core,
+    event::{Ended, WorkerId},
+    left_running::tell_left,
+    state::{
+        pool,
+        slot::{Doom, InHand, Life, Phase, State},
+        timers::Owner,
+    },
+    status::{metrics, slots},
+};
+use crate::{
+    logging::Level,
+    task::{Exit, Settlement},
+};
+
+/// A life this long, or one finished task, and the restart delay begins anew.
+const SOUND_LIFE: Duration = Duration::from_secs(10);
+/// A worker that dies of TERM or INT may have got it together with us: its verdict waits this long for our stop.
+const VERDICT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Tasks whose worker died of TERM or INT, until it is clear whether a stop explains that.
+#[derive(Debug)]
+pub(super) struct Suspended {
+    until: crate::clock::Instant,
+    pub(super) hands: Vec<InHand>,
+    pid: Option<u32>,
+    ended: Ended,
+    slot: String,
+}
+
+impl Core {
+    /// A process was reaped.
+    pub(super) fn exited(&mut self, worker: WorkerId, ended: Ended) {
+        if !self.is_current(worker) {
+            return;
+        }
+        let slot = worker.slot;
+        let State::Alive(mut life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { return };
+        if let Phase::Dead { was } = life.phase {
+            life.phase = *was;
+        }
+        self.relist(slot);
+        if !self.slots[slot].wanted {
+            self.pools[self.slots[slot].queue].leaving.retain(|other| *other != slot);
+        }
+        let is_outcome = self.is_once(slot) && life.gives_outcome(&ended.exit);
+        self.slots[slot].last_exit = Some(slots::last_exit(&life, &ended, is_outcome));
+        for hand in &life.hands {
+            self.left_hands(hand);
+        }
+        self.take_back_unread(slot, &mut life, &ended);
+        if is_outcome {
+            self.once_ended(slot, &life, &ended);
+            return;
+        }
+        if self.stop.is_stopping() || !self.slots[slot].wanted {
+            let index = self.slots[slot].queue;
+            self.ended_in_stop(slot, life, &ended);
+            self.renew_credit(index);
+            self.dispatch(index);
+            return;
+        }
+        self.count_restart(slot, metrics::cause(&life));
+        self.slots[slot].restarts += 1;
+        // What is given back for the sake of a cancelled neighbour has not failed.
+        let by_hand = matches!(life.phase, Phase::Doomed(Doom::Cancelled));
+        self.slots[slot].failed += life.hands.iter().filter(|hand| hand.cancelled || !by_hand).count() as u64;
+        let from_outside =
+            matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGKILL" || signal == "SIGTERM");
+        match (&life.phase, life.hands.is_empty()) {
+            // Nothing is known of what it would have become.
+            (Phase::Starting { .. }, _) if from_outside => {
+                self.tell_death(slot, &life, &ended, "before it was ready");
+                self.wait_before_restart(slot);
+            }
+            _ if !life.was_ready => {
+                self.slots[slot].failed_starts += 1;
+                if self.tells_failed_start(slot) {
+                    self.tell_death(slot, &life, &ended, "before it was ready");
+                }
+                match life.phase {
+                    Phase::Doomed(Doom::StartLimit) => self.started_late(slot),
+                    // Or broken in a way that we noticed first.
+                    _ => self.failed_start(slot, None),
+                }
+            }
+            (_, true) => {
+                self.tell_death(slot, &life, &ended, "while idle");
+                if life.tasks > 0 || self.now.at.since(life.spawned_at) >= SOUND_LIFE {
+                    self.slots[slot].failures = 0;
+                }
+                self.wait_before_restart(slot);
+                // What it had not read made room.
+                self.dispatch(self.slots[slot].queue);
+            }
+            (_, false) => self.died_at_work(slot, life, ended),
+        }
+    }
+
+    /// A worker that ends between two tasks may find the next one in its socket already. What it never read it has not
+    /// begun, and it goes back. Only for a worker that has done tasks: one that never does any must not take them for
+    /// ever.
+    fn take_back_unread(&mut self, slot: usize, life: &mut Life, ended: &Ended) {
+        let own_end = matches!(life.phase, Phase::Working { .. } | Phase::Leaving | Phase::Doomed(Doom::Fault(_)));
+        if !ended.unread || life.tasks == 0 || !own_end {
+            return;
+        }
+        let is_cancelled = |id: &String| life.hands.iter().any(|hand| hand.cancelled && hand.delivery.task.id == *id);
+        if life.last_sent.as_ref().is_some_and(is_cancelled) {
+            return;
+        }
+        let Some(hand) = life.last_sent.take().and_then(|id| life.take(&id)) else { return };
+        let (id, name) = (hand.delivery.task.id.clone(), self.slots[slot].name.clone());
+        self.log(Level::Info, || format!("Task {id} was not begun: {name} ended before it read it; back in its queue"));
+        self.pools[hand.delivery.queue.0].counts.released += 1;
+        self.settle_hand(&hand, Settlement::Release, None);
+    }
+
+    /// A process died with tasks in its hands: each has used an attempt; the slot is filled again at once.
+    fn died_at_work(&mut self, slot: usize, mut life: Life, ended: Ended) {
+        self.first_ready_at.get_or_insert(self.now.at);
+        let index = self.slots[slot].queue;
+        self.tell_restart(slot);
+        let name = self.slots[slot].name.clone();
+        let by_stop_signal =
+            matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGTERM" || signal == "SIGINT");
+        if by_stop_signal && !matches!(life.phase, Phase::Doomed(_)) {
+            let until = self.now.at + VERDICT_PATIENCE;
+            // Whoever was cancelled meanwhile waits for nothing.
+            let (cancelled, hands): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut life.hands).into_iter().partition(|hand: &InHand| hand.cancelled);
+            self.judge(&cancelled, None, life.pid, &ended, &name);
+            self.suspended.push(Suspended { until, hands, pid: life.pid, ended, slot: name });
+            self.timers.arm(Owner::Verdicts, until);
+        } else {
+            let doom = match life.phase {
+                Phase::Doomed(doom) => Some(doom),
+                _ => None,
+            };
+            self.judge(&life.hands, doom.as_ref(), life.pid, &ended, &name);
+        }
+        self.slots[slot].failures = 0;
+        self.spawn_first(slot);
+        self.renew_credit(index);
+        self.dispatch(index);
+    }
+
+    /// Settles what a dead process held, as crash or time-out.
+    fn judge(&mut self, hands: &[InHand], doom: Option<&Doom>, pid: Option<u32>, ended: &Ended, slot: &str) {
+        for hand in hands {
+            let took = self.now.at.since(hand.begun_at);
+            let run = self.run(&hand.delivery, pid, Some(took));
+            let mut settlement = if hand.cancelled { run.cancelled() } else { run.died(doom, ended, hands.len()) };
+            tell_left(&mut settlement, &ended.left_running);
+            let (id, what) = (&hand.delivery.task.id, in_words(&settlement));
+            self.talk_of(id);
+            let pid = pid.unwrap_or_default();
+            self.log(Level::Error, || format!("{slot} (pid {pid}): task {id} {what}"));
+            let mut note = self.note(&hand.delivery, took, &settlement);
+            if let (Settlement::Retry { .. }, Some(note)) = (&settlement, &mut note) {
+                // The line above says it already.
+                note.line = None;
+            }
+            self.settle_hand(hand, settlement, note);
+        }
+        // What is given back or cancelled has not failed.
+        let given_back = matches!(doom, Some(Doom::Stop | Doom::Cancelled));
+        for hand in hands.iter().filter(|hand| !hand.cancelled && !given_back) {
+            self.count_failure(hand.delivery.queue.0, &hand.delivery.task.id);
+        }
+    }
+
+    /// Judges what waited for a stop: as crash when none came, as released when one did.
+    pub(super) fn judge_suspended(&mut self, stopping: bool) {
+        let now = self.now.at;
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.suspended).into_iter().partition(|suspended| stopping || suspended.until <= now);
+        self.suspended = later;
+        if stopping && !due.is_empty() {
+            self.stop.interrupted_tasks();
+        }
+        for suspended in due {
+            let Suspended { hands, pid, ended, slot, .. } = suspended;
+            self.judge(&hands, stopping.then_some(&Doom::Stop), pid, &ended, &slot);
+        }
+        if let Some(next) = self.suspended.iter().map(|suspended| suspended.until).min() {
+            self.timers.arm(Owner::Verdicts, next);
+        }
+    }
+
+    /// Ends a task by hand whose worker's death is not judged yet. Whether there was one.
+    pub(super) fn cancel_suspended(&mut self, id: &str) -> bool {
+        for index in 0..self.suspended.len() {
+            let suspended = &mut self.suspended[index];
+            let Some(position) = suspended.hands.iter().position(|hand| hand.delivery.task.id == id) else { continue };
+            let hand = InHand { cancelled: true, ..suspended.hands.remove(position) };
+            let (pid, ended, slot) = (suspended.pid, suspended.ended.clone(), suspended.slot.clone());
+            self.judge(&[hand], None, pid, &ended, &slot);
+            return true;
+        }
+        false
+    }
+
+    /// A process ended while we stop: what it still held is released, unless it died of its own fault.
+    fn ended_in_stop(&mut self, slot: usize, life: Life, ended: &Ended) {
+        let by_stop = match (&life.phase, &ended.exit) {
+            (Phase::Interrupted { .. }, _) => true,
+            (Phase::Doomed(doom), _) => *doom == Doom::Stop,
+            (_, Exit::Signal { signal, .. }) => signal == "SIGTERM" || signal == "SIGINT",
+            _ => false,
+        };
+        if life.hands.is_empty() {
+            if !matches!(life.phase, Phase::Starting { .. } | Phase::Doomed(_)) {
+                self.log_as(slot, Level::Info, || "Terminating".to_owned());
+            }
+            return;
+        }
+        let name = self.slots[slot].name.clone();
+        let own = match life.phase {
+            Phase::Doomed(doom) => Some(doom),
+            _ => None,
+        };
+        let doom = if by_stop { Some(Doom::Stop) } else { own };
+        self.judge(&life.hands, doom.as_ref(), life.pid, ended, &name);
+        if by_stop {
+            self.stop.interrupted_tasks();
+        }
+    }
+
+    /// The first line of a death. Who is not restarted now, because the queue is parked, is not said to be.
+    fn tell_restart(&mut self, slot: usize) {
+        let pool = &self.pools[self.slots[slot].queue];
+        let (queue, parked) = (pool.name().to_owned(), matches!(pool.state, pool::State::Parked { .. }));
+        let next = if parked { "not restarted while the queue is parked" } else { "restarting..." };
+        self.log(Level::Error, || format!("Worker for queue {queue} died; {next}"));
+    }
+
+    fn tell_death(&mut self, slot: usize, life: &Life, ended: &Ended, when: &str) {
+        self.tell_restart(slot);
+        let (name, pid) = (self.slots[slot].name.clone(), life.pid.unwrap_or_default());
+        let exit = &ended.exit;
+        let last = ended.output_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
+        let again = self.in_a_row(slot);
+        self.log(Level::Error, || {
+            let said = if last.is_empty() { String::new() } else { format!("; its last line: {last}") };
+            format!("{name} (pid {pid}): {exit} {when}{said}{again}")
+        });
+        if !life.was_ready && matches!(exit, Exit::Code { code: 0 }) {
+            self.log(Level::Error, || format!("{name}: does it daemonize? A worker stays in the foreground"));
+        }
+    }
+}
+
+fn in_words(settlement: &Settlement) -> String {
+    match settlement {
+        Settlement::Retry { after, failure } => {
+            format!("is retried in {:.1} s ({}: {})", after.as_secs_f64(), failure.reason.as_str(), failure.error)
+        }
+        Settlement::Dead(failure) => format!("is to be dead-lettered ({}: {})", failure.reason.as_str(), failure.error),
+        Settlement::Release => "is back in its queue, no attempt used".to_owned(),
+        Settlement::Done { .. } | Settlement::Accept | Settlement::Pass | Settlement::Snooze { .. } => {
+            "is settled".to_owned()
+        }
+    }
+}

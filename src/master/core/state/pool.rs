@@ -1,0 +1,397 @@
+//! A pool: the slots of one queue, the deliveries that wait for them, and the rules of that queue: credit,
+//! rate, breaker, failed starts.
+//!
+//! Nothing here is looked at per task but the ends of two lists.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{pace::Pace, stuck::Stuck, unexecuted::Unexecuted};
+use crate::{
+    clock::Instant,
+    config::{Breaker, Rate},
+    master::core::{event::QueuePlan, failed_starts::Starts, unique::Waiting},
+    metrics::counts::Counts,
+    transport::QueueSetup,
+};
+
+/// Bodies in our hands, waiting included, are together at most this large on the average.
+const BYTES_AHEAD: u64 = 8 * 1024 * 1024;
+/// Credit of a queue whose tasks are short, per seat, and in all. A quorum queue frees credit only after its log is on the
+/// disk, some milliseconds later: until then there must be enough to go on with.
+const SHORT_CREDIT_PER_SEAT: u32 = 256;
+const SHORT_CREDIT: u32 = 512;
+/// The pool of one queue.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is true or not whatever the others are: no states hide in them"
+)]
+pub(in crate::master::core) struct Pool {
+    pub(in crate::master::core) plan: QueuePlan,
+    /// Its slots.
+    pub(in crate::master::core) slots: Vec<usize>,
+    /// Delivered, not begun.
+    pub(in crate::master::core) waiting: Waiting,
+    /// Whether it stands in line for a place among all queues.
+    pub(in crate::master::core) in_line: bool,
+    /// Slots with a free seat, the one used last at the end.
+    pub(in crate::master::core) free: Vec<usize>,
+    /// Tasks in workers' hands.
+    pub(in crate::master::core) in_hand: usize,
+    pub(in crate::master::core) state: State,
+    /// Where it stands between the settings and the transport.
+    pub(in crate::master::core) standing: Standing,
+    /// What the transport knows of it.
+    pub(in crate::master::core) known: Known,
+    /// A reload came to it, and not all of its workers are as that wants them.
+    pub(in crate::master::core) is_fresh: bool,
+    /// Processes as the settings say, whatever a person made of it.
+    pub(in crate::master::core) configured: u32,
+    /// A person wants no tasks of it taken.
+    pub(in crate::master::core) paused: bool,
+    /// Tasks done.
+    pub(in crate::master::core) done: u64,
+    /// What happened here, for metrics.
+    pub(in crate::master::core) counts: Counts,
+    /// When a task last came.
+    pub(in crate::master::core) delivered_at: Instant,
+    /// Slots that are no more, whose processes have not ended. What they hold takes credit, but no seat.
+    pub(in crate::master::core) leaving: Vec<usize>,
+    /// Slots whose processes are to be renewed.
+    pub(in crate::master::core) renewals: VecDeque<usize>,
+    /// What was asked of the transport.
+    pub(in crate::master::core) credit: u32,
+    /// The task that came first in this session decides whether more may come.
+    pub(in crate::master::core) first: First,
+    /// What was decided before this epoch was so in an earlier session of this queue.
+    pub(in crate::master::core) since: u32,
+    /// The transport cannot work it for now.
+    pub(in crate::master::core) trouble: Option<Trouble>,
+    /// What keeps tasks that have ended from being settled.
+    pub(in crate::master::core) stuck: Stuck,
+    /// A worker of this queue was ready once: tasks can be done here.
+    pub(in crate::master::core) proven: bool,
+    pub(in crate::master::core) starts: Starts,
+    /// Slots that take no task because they cannot be started.
+    pub(in crate::master::core) shut: u32,
+    /// Of a kind with `mode: once`.
+    pub(in crate::master::core) unexecuted: Unexecuted,
+    pub(in crate::master::core) row: Row,
+    pub(in crate::master::core) rate: Option<Window>,
+    pub(in crate::master::core) pace: Pace,
+}
+
+/// What the transport knows of a queue.
+#[derive(Debug)]
+pub(in crate::master::core) struct Known {
+    /// It is there.
+    pub(in crate::master::core) has_it: bool,
+    pub(in crate::master::core) asked: Asked,
+    /// As what it was asked for last.
+    pub(in crate::master::core) asked_for: QueueSetup,
+    /// As what it has it, if it has it: where dead letters go, and which delays there are.
+    pub(in crate::master::core) has_it_as: QueueSetup,
+}
+
+/// Why the transport cannot work a queue for now.
+#[derive(Clone, Debug)]
+pub(in crate::master::core) struct Trouble {
+    pub(in crate::master::core) since: Instant,
+    pub(in crate::master::core) error: String,
+    /// When it is tried again.
+    pub(in crate::master::core) again_at: Instant,
+}
+
+/// Whether the transport is to add or change a queue, and has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::master::core) enum Asked {
+    /// It is not.
+    Nothing,
+    /// It is.
+    Once,
+    /// And the queue has changed since: the answer will be of what it was.
+    Again,
+}
+
+/// Where a queue stands between the settings and the transport; see the chapter on reloads.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::master::core) enum Standing {
+    /// The transport is to add it.
+    Joining,
+    /// It is worked.
+    Attached,
+    /// The settings do not name it: what is in hand is finished. Then it may be wanted again, in another mode.
+    Draining { again: Option<Box<QueuePlan>> },
+    /// The transport is to let go of it.
+    Leaving { again: Option<Box<QueuePlan>> },
+    /// There is no queue; its index is free.
+    Vacant,
+}
+
+/// Whether a queue is worked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::master::core) enum State {
+    /// It is.
+    Running,
+    /// Not before then; the next pause is longer.
+    Parked { until: Instant, pause: Duration, cause: Cause },
+    /// After a pause: one task, one worker, to see whether it is well.
+    Trial { pause: Duration, cause: Cause },
+}
+
+/// What must be seen to work before a queue is well again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::master::core) enum Cause {
+    /// Its workers could not be started: one that is ready proves the contrary.
+    Starts,
+    /// Its tasks crashed or timed out: one that is done proves the contrary.
+    Tasks,
+}
+
+impl Cause {
+    pub(in crate::master::core) const fn words(self) -> &'static str {
+        match self {
+            Self::Starts => "its workers cannot be started",
+            Self::Tasks => "too many of its tasks crashed or timed out in a row",
+        }
+    }
+}
+
+/// The first delivery of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::master::core) enum First {
+    /// It has not come.
+    Awaited,
+    /// It was delivered so often that nothing else is taken until it has ended.
+    Suspect(String),
+    /// It came and is harmless, or has ended.
+    Passed,
+}
+
+impl Pool {
+    pub(in crate::master::core) fn new(plan: QueuePlan, slots: Vec<usize>) -> Self {
+        let rate = plan.settings.rate.map(Window::new);
+        let configured = plan.settings.processes;
+        let asked_for = plan.setup();
+        let has_it_as = asked_for.clone();
+        let known = Known { has_it: true, asked: Asked::Nothing, asked_for, has_it_as };
+        Self {
+            plan,
+            slots,
+            waiting: Waiting::default(),
+            in_line: false,
+            free: Vec::new(),
+            in_hand: 0,
+            state: State::Running,
+            standing: Standing::Attached,
+            known,
+            is_fresh: false,
+            configured,
+            paused: false,
+            done: 0,
+            counts: Counts::default(),
+            delivered_at: Instant::default(),
+            leaving: Vec::new(),
+            renewals: VecDeque::new(),
+            credit: 0,
+            first: First::Awaited,
+            since: 0,
+            trouble: None,
+            stuck: Stuck::default(),
+            proven: false,
+            starts: Starts::default(),
+            shut: 0,
+            unexecuted: Unexecuted::default(),
+            row: Row::default(),
+            rate,
+            pace: Pace::default(),
+        }
+    }
+
+    /// Name of the queue.
+    pub(in crate::master::core) fn name(&self) -> &str {
+        &self.plan.settings.name
+    }
+
+    /// Whether the settings name it.
+    pub(in crate::master::core) fn is_member(&self) -> bool {
+        matches!(self.standing, Standing::Joining | Standing::Attached)
+    }
+
+    /// Whether an answer of the transport is to be waited for.
+    pub(in crate::master::core) fn is_asked_for(&self) -> bool {
+        self.known.asked != Asked::Nothing && self.trouble.is_none()
+    }
+
+    /// Whether it is what the settings say. A number of processes that a person asked for is none of their business.
+    pub(in crate::master::core) fn is_planned(&self, plan: &QueuePlan) -> bool {
+        let mut mine = self.plan.clone();
+        mine.settings.processes = self.configured;
+        // What the transport did not take is asked for again.
+        mine == *plan && (self.known.asked != Asked::Nothing || plan.setup() == self.known.asked_for)
+    }
+
+    /// Tasks that its processes can do at once.
+    pub(in crate::master::core) fn seats(&self) -> u32 {
+        self.able().saturating_mul(self.plan.settings.concurrency).max(1)
+    }
+
+    /// Processes that can do tasks, as far as is known.
+    pub(in crate::master::core) const fn able(&self) -> u32 {
+        self.plan.settings.processes.saturating_sub(self.shut)
+    }
+
+    /// The credit that it should have now, with so many tasks in hand that take credit and no seat.
+    pub(in crate::master::core) fn wanted_credit(&self, outliving: u32) -> u32 {
+        if !self.proven || self.paused || self.able() == 0 || self.standing != Standing::Attached {
+            return 0;
+        }
+        match (&self.state, &self.first) {
+            (State::Parked { .. }, _) => 0,
+            (State::Trial { .. }, _) => 1,
+            (State::Running, First::Awaited | First::Suspect(_)) => 1 + outliving,
+            (State::Running, First::Passed) => {
+                let mut credit = self.seats() + outliving;
+                if self.pace.is_short() {
+                    credit = credit.max(credit.saturating_mul(SHORT_CREDIT_PER_SEAT).min(SHORT_CREDIT));
+                    let by_bytes = BYTES_AHEAD / self.pace.mean_body.max(1);
+                    credit = credit.min(u32::try_from(by_bytes).unwrap_or(u32::MAX)).max(self.seats() + outliving);
+                }
+                let by_rate = self.rate.as_ref().map_or(u32::MAX, Window::per_second);
+                credit.min(by_rate)
+            }
+        }
+    }
+
+    /// Whether a task may be begun now as far as pauses go.
+    pub(in crate::master::core) fn may_begin(&self) -> bool {
+        match self.state {
+            _ if self.paused => false,
+            State::Running => true,
+            State::Trial { .. } => self.in_hand == 0,
+            State::Parked { .. } => false,
+        }
+    }
+
+    /// Whether it is parked because its workers cannot be started.
+    pub(in crate::master::core) fn is_unstartable(&self) -> bool {
+        matches!(self.state, State::Parked { cause: Cause::Starts, .. })
+    }
+
+    /// Parks the queue, longer than the last time if it was on trial.
+    pub(in crate::master::core) fn park(&mut self, now: Instant, cause: Cause) -> Duration {
+        let Breaker { pause, longest, .. } = self.plan.settings.breaker;
+        let pause = match self.state {
+            State::Trial { pause: last, .. } => (last * 2).min(longest).max(pause),
+            State::Running | State::Parked { .. } => pause,
+        };
+        // A queue whose tasks crash is not well because its workers start.
+        let cause = match self.state {
+            State::Trial { cause: Cause::Tasks, .. } | State::Parked { cause: Cause::Tasks, .. } => Cause::Tasks,
+            _ => cause,
+        };
+        self.state = State::Parked { until: now + pause, pause, cause };
+        self.row = Row::default();
+        pause
+    }
+}
+
+/// Outcomes in a row that are all of the kind the breaker counts, of different tasks.
+#[derive(Debug, Default)]
+pub(in crate::master::core) struct Row {
+    ids: Vec<String>,
+}
+
+impl Row {
+    /// Counts one; true when the breaker trips.
+    pub(in crate::master::core) fn failed(&mut self, id: &str, limit: u32) -> bool {
+        if !self.ids.iter().any(|known| known == id) {
+            self.ids.push(id.to_owned());
+        }
+        self.ids.len() >= limit as usize
+    }
+
+    pub(in crate::master::core) fn broken(&mut self) {
+        self.ids.clear();
+    }
+}
+
+/// A sliding window over starts.
+#[derive(Debug)]
+pub(crate) struct Window {
+    rate: Rate,
+    starts: VecDeque<Instant>,
+    /// The wait was told in the log.
+    pub(in crate::master::core) told: bool,
+}
+
+impl Window {
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self { rate, starts: VecDeque::new(), told: false }
+    }
+
+    /// Another rate in the place of this one: what was started stays in sight.
+    pub(in crate::master::core) fn after(old: Option<Self>, rate: Rate) -> Self {
+        let mut starts = old.map(|old| old.starts).unwrap_or_default();
+        starts.drain(..starts.len().saturating_sub(rate.calls as usize));
+        Self { rate, starts, told: false }
+    }
+
+    /// Whether all that was started is too long ago to count.
+    pub(in crate::master::core) fn is_over(&self, now: Instant) -> bool {
+        self.starts.back().is_none_or(|last| *last + self.rate.period <= now)
+    }
+
+    /// When the next start is allowed; `None`: now.
+    pub(crate) fn closed_until(&self, now: Instant) -> Option<Instant> {
+        if self.starts.len() < self.rate.calls as usize {
+            return None;
+        }
+        let opens = *self.starts.front()? + self.rate.period;
+        (opens > now).then_some(opens)
+    }
+
+    pub(crate) fn started(&mut self, now: Instant) {
+        if self.starts.len() >= self.rate.calls as usize {
+            self.starts.pop_front();
+        }
+        self.starts.push_back(now);
+        self.told = false;
+    }
+
+    fn per_second(&self) -> u32 {
+        let calls = f64::from(self.rate.calls) / self.rate.period.as_secs_f64();
+        (calls.min(f64::from(self.rate.calls)).ceil() as u32).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_start(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn a_window_lets_through_what_the_rate_allows_and_no_more() {
+        let mut window = Window::new(Rate { calls: 2, period: Duration::from_millis(100) });
+        window.started(at(0));
+        assert_eq!(window.closed_until(at(10)), None);
+        window.started(at(10));
+        assert_eq!(window.closed_until(at(10)), Some(at(100)));
+        assert_eq!(window.closed_until(at(100)), None);
+        window.started(at(100));
+        assert_eq!(window.closed_until(at(100)), Some(at(110)));
+    }
+
+    #[test]
+    fn the_breaker_counts_different_tasks() {
+        let mut row = Row::default();
+        assert!(!row.failed("a", 2));
+        assert!(!row.failed("a", 2));
+        assert!(row.failed("b", 2));
+        row.broken();
+        assert!(!row.failed("c", 2));
+    }
+}

@@ -1,0 +1,290 @@
+//! A slot: the place a worker process fills, `foo[1]`, and the states it goes through.
+//!
+//! ```text
+//! Empty ──> InLine ── Spawn ──> Starting ── ready ──> Working ── halt ──> Leaving ── bye, exit ──> Empty
+//!   ^         ^                    │ limit               │ time limit, fault │ grace over
+//!   │         │                    v                     v                   v
+//!   └────── Waiting <── exit ── Doomed <─────────────────┴──── Interrupted <─┘
+//! ```
+//!
+//! A process that dies anywhere is taken out by its exit alone; what it held is settled then. If it left others that must be
+//! ended first, it is `Dead` until they are. The states carry
+//! their own deadlines; a slot is looked at no earlier than [`Slot::deadline`].
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{clock::Instant, frames, logging::Level, master::core::event::WorkerId, task::Delivery};
+
+/// A process whose memory is limited is measured after a task, no more often than this.
+pub(in crate::master::core) const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// One slot.
+#[derive(Debug)]
+pub(in crate::master::core) struct Slot {
+    /// Position of its queue.
+    pub(in crate::master::core) queue: usize,
+    /// `foo[1]`.
+    pub(in crate::master::core) name: String,
+    /// Whose name stands before its log lines: the kind's until the worker told its own.
+    pub(in crate::master::core) log_name: Arc<str>,
+    /// Processes started here so far.
+    pub(in crate::master::core) life: u64,
+    /// Idle deaths and failed starts in a row, for the delay before the next start.
+    pub(in crate::master::core) failures: u32,
+    /// Of these, starts that failed since the last one that did not.
+    pub(in crate::master::core) failed_starts: u32,
+    /// Whether it stands in its pool's list of slots with a free seat.
+    pub(in crate::master::core) listed: bool,
+    /// Whether it is to be filled: false once its process is to end without a successor here.
+    pub(in crate::master::core) wanted: bool,
+    /// The slot whose process goes when the one here is ready.
+    pub(in crate::master::core) replaces: Option<usize>,
+    /// Tasks done here, tasks that failed here, and deaths.
+    pub(in crate::master::core) done: u64,
+    pub(in crate::master::core) failed: u64,
+    pub(in crate::master::core) restarts: u64,
+    /// Deaths that its log lines `Launching` and `Starting` came after, if it is a place for one process a task.
+    pub(in crate::master::core) announced_after: Option<u64>,
+    /// How the last process here ended.
+    pub(in crate::master::core) last_exit: Option<String>,
+    /// What is there now.
+    pub(in crate::master::core) state: State,
+}
+
+/// What is in a slot.
+#[derive(Debug)]
+pub(in crate::master::core) enum State {
+    /// Nothing, and nothing is wanted.
+    Empty,
+    /// Nothing until then.
+    Waiting { until: Instant },
+    /// Nothing until its turn to be started comes.
+    InLine,
+    /// A process.
+    Alive(Life),
+}
+
+/// One life of a worker process.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact that was seen, whatever the others are: the states are in the phase"
+)]
+pub(in crate::master::core) struct Life {
+    pub(in crate::master::core) id: WorkerId,
+    pub(in crate::master::core) pid: Option<u32>,
+    pub(in crate::master::core) spawned_at: Instant,
+    /// How much it logs, as far as it was told.
+    pub(in crate::master::core) log_level: Level,
+    /// The task that was in the last frame sent to it, if that was one.
+    pub(in crate::master::core) last_sent: Option<String>,
+    /// It said ready once.
+    pub(in crate::master::core) was_ready: bool,
+    /// It asked for the properties of messages.
+    pub(in crate::master::core) wants_properties: bool,
+    /// Outcomes it gave.
+    pub(in crate::master::core) tasks: u64,
+    /// Drawn once, in 0.9..1: its limits before it is renewed are that share of the settings', so that processes
+    /// that began together do not end together.
+    pub(in crate::master::core) lot: f64,
+    /// Its renewal was asked for.
+    pub(in crate::master::core) recycling: bool,
+    /// When its memory was last looked at.
+    pub(in crate::master::core) measured_at: Instant,
+    /// The ping that it has not answered. Forgotten when it gets a task: who is busy owes no answer.
+    pub(in crate::master::core) pinged: Option<u64>,
+    /// Tasks it holds, oldest first.
+    pub(in crate::master::core) hands: Vec<InHand>,
+    /// It said bye: nothing that it started is a task's any more.
+    pub(in crate::master::core) said_bye: bool,
+    /// Its socket is closed or it said bye: if it has not ended by then, it is killed.
+    pub(in crate::master::core) end_due: Option<Instant>,
+    pub(in crate::master::core) phase: Phase,
+}
+
+/// Where a process is in its life.
+#[derive(Debug)]
+pub(in crate::master::core) enum Phase {
+    /// Not ready yet.
+    Starting { give_up_at: Instant },
+    /// Takes tasks, as many at once as it has seats.
+    Working { seats: usize },
+    /// Was told to halt: finishes what it holds.
+    Leaving,
+    /// Was told to give up what it holds.
+    Interrupted { kill_at: Instant },
+    /// Was killed by us and is not reaped yet.
+    Doomed(Doom),
+    /// Is dead, and what it left is being ended: nothing changes what it was then.
+    Dead { was: Box<Phase> },
+}
+
+/// Why we killed a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::master::core) enum Doom {
+    /// It was not ready in time.
+    StartLimit,
+    /// The task with this id ran into its time limit.
+    TimeLimit { id: String },
+    /// It broke the protocol.
+    Fault(String),
+    /// A person cancelled a task in its hands.
+    Cancelled,
+    /// It was idle and did not answer a ping.
+    Silent,
+    /// The stop did not wait any longer. What it held is released.
+    Stop,
+}
+
+/// A task in a worker's hands.
+#[derive(Debug)]
+pub(in crate::master::core) struct InHand {
+    pub(in crate::master::core) delivery: Delivery,
+    /// The session it was delivered in.
+    pub(in crate::master::core) session: u32,
+    /// Whether its handle still stands: false after its session was lost.
+    pub(in crate::master::core) held: bool,
+    /// Acknowledged before its end.
+    pub(in crate::master::core) accepted: bool,
+    /// A person wants it to end as a dead letter, whatever its worker dies of.
+    pub(in crate::master::core) cancelled: bool,
+    pub(in crate::master::core) begun_at: Instant,
+    /// Its time limit.
+    pub(in crate::master::core) due_at: Option<Instant>,
+    /// Bytes of its frame.
+    pub(in crate::master::core) size: usize,
+    /// How far it is, as the worker told last: percent and note.
+    pub(in crate::master::core) progress: Option<(Option<f64>, String)>,
+}
+
+impl Slot {
+    pub(in crate::master::core) fn new(queue: usize, name: String, kind: &str) -> Self {
+        Self {
+            queue,
+            name,
+            log_name: Arc::from(kind),
+            life: 0,
+            failures: 0,
+            failed_starts: 0,
+            listed: false,
+            wanted: true,
+            replaces: None,
+            done: 0,
+            failed: 0,
+            restarts: 0,
+            announced_after: None,
+            last_exit: None,
+            state: State::Empty,
+        }
+    }
+
+    /// The process of this id, if it is still the one here.
+    pub(in crate::master::core) fn life_of(&mut self, id: WorkerId) -> Option<&mut Life> {
+        match &mut self.state {
+            State::Alive(life) if life.id == id => Some(life),
+            _ => None,
+        }
+    }
+
+    /// The process here.
+    pub(in crate::master::core) fn alive(&mut self) -> Option<&mut Life> {
+        match &mut self.state {
+            State::Alive(life) => Some(life),
+            State::Empty | State::Waiting { .. } | State::InLine => None,
+        }
+    }
+
+    /// The process here, to read.
+    pub(in crate::master::core) fn peek(&self) -> Option<&Life> {
+        match &self.state {
+            State::Alive(life) => Some(life),
+            State::Empty | State::Waiting { .. } | State::InLine => None,
+        }
+    }
+
+    /// Whether a person is shown it: not what is left of a slot that is no more.
+    pub(in crate::master::core) fn is_shown(&self) -> bool {
+        self.wanted || self.peek().is_some()
+    }
+
+    /// Whether nothing happens here that a halt must wait for. Who replaces another one or was told to go has no part in
+    /// what is left to do.
+    pub(in crate::master::core) fn is_at_rest(&self) -> bool {
+        let takes_part = self.wanted && self.replaces.is_none();
+        if takes_part { self.is_idle() } else { self.peek().is_none_or(|life| life.hands.is_empty()) }
+    }
+
+    /// Whether it can take one more task.
+    pub(in crate::master::core) fn has_seat(&self) -> bool {
+        self.peek().is_some_and(Life::has_seat)
+    }
+
+    /// Whether a worker is ready here and holds nothing.
+    pub(in crate::master::core) fn is_idle(&self) -> bool {
+        self.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }) && life.hands.is_empty())
+    }
+
+    /// Its state in one word, as people are shown it.
+    pub(in crate::master::core) fn state_word(&self) -> &'static str {
+        match (&self.state, self.peek().map(|life| (&life.phase, life.hands.is_empty()))) {
+            (State::Waiting { .. } | State::InLine, _) => "waiting",
+            (_, None) => "empty",
+            (_, Some((Phase::Starting { .. }, _))) => "starting",
+            (_, Some((Phase::Working { .. }, true))) => "idle",
+            (_, Some((Phase::Working { .. }, false))) => "busy",
+            (_, Some((Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::Dead { .. }, _))) => {
+                "stopping"
+            }
+        }
+    }
+
+    /// When it is to be looked at next.
+    pub(in crate::master::core) fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Empty | State::InLine => None,
+            State::Waiting { until } => Some(*until),
+            State::Alive(life) => life.deadline(),
+        }
+    }
+}
+
+impl Life {
+    pub(in crate::master::core) fn has_seat(&self) -> bool {
+        match self.phase {
+            Phase::Working { seats } => {
+                // What was sent and may not be read yet is bounded: one frame of the largest size, and one more.
+                let bytes: usize = self.hands.iter().map(|hand| hand.size).sum();
+                self.hands.len() < seats && bytes <= frames::LIMIT && self.end_due.is_none()
+            }
+            Phase::Starting { .. }
+            | Phase::Leaving
+            | Phase::Interrupted { .. }
+            | Phase::Doomed(_)
+            | Phase::Dead { .. } => false,
+        }
+    }
+
+    /// Tasks that it can take beside those in its hands, if their frames are small.
+    pub(in crate::master::core) fn free_seats(&self) -> usize {
+        match self.phase {
+            Phase::Working { seats } if self.has_seat() => seats.saturating_sub(self.hands.len()),
+            _ => 0,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Starting { give_up_at } => Some(give_up_at),
+            Phase::Interrupted { kill_at } => Some(kill_at),
+            Phase::Working { .. } | Phase::Leaving => self.hands.iter().filter_map(|hand| hand.due_at).min(),
+            Phase::Doomed(_) | Phase::Dead { .. } => return None,
+        };
+        [phase, self.end_due].into_iter().flatten().min()
+    }
+
+    /// Takes a task out of its hands.
+    pub(in crate::master::core) fn take(&mut self, id: &str) -> Option<InHand> {
+        let position = self.hands.iter().position(|hand| hand.delivery.task.id == id)?;
+        Some(self.hands.remove(position))
+    }
+}

@@ -1,0 +1,81 @@
+//! The core's chapter on what it counts: what somebody who measures is shown of it.
+//!
+//! It may never change anything, nor go through the slots more than once: somebody asks every few seconds, on the loop that
+//! hands out the tasks. What it counts may never go down, because who reads it takes that for a new beginning.
+
+use crate::{
+    master::core::{
+        Core,
+        state::{
+            pool::Standing,
+            slot::{Doom, Life, Phase, Slot},
+        },
+    },
+    metrics::{QueueReading, SLOT_STATES, counts::Cause},
+};
+
+impl Core {
+    /// How each queue stands, and what happened there.
+    #[must_use]
+    pub fn readings(&self) -> Vec<QueueReading> {
+        let mut slots = vec![[0; SLOT_STATES.len()]; self.pools.len()];
+        for slot in self.slots.iter().filter(|slot| slot.is_shown()) {
+            if let Some(state) = SLOT_STATES.iter().position(|state| *state == slot.state_word()) {
+                slots[slot.queue][state] += 1;
+            }
+        }
+        let queues = slots.into_iter().enumerate().filter(|(index, _)| self.pools[*index].standing != Standing::Vacant);
+        queues.map(|(index, slots)| self.reading(index, slots)).collect()
+    }
+
+    fn reading(&self, index: usize, slots: [u64; SLOT_STATES.len()]) -> QueueReading {
+        let pool = &self.pools[index];
+        let settings = &pool.plan.settings;
+        QueueReading {
+            name: settings.name.clone(),
+            kind: settings.kind.clone(),
+            dead: settings.dead_letter.clone(),
+            state: self.queue_state(index),
+            in_hand: pool.in_hand,
+            waiting: pool.waiting.len(),
+            stuck: pool.stuck.tasks(),
+            slots,
+            counts: pool.counts.clone(),
+        }
+    }
+
+    /// Whether a session with the transport stands, and how many came after the first one.
+    #[must_use]
+    pub const fn sessions(&self) -> (bool, u32) {
+        (self.attached, self.session.saturating_sub(1))
+    }
+
+    /// Counts a worker that has to be started again.
+    pub(in crate::master::core) fn count_restart(&mut self, slot: usize, cause: Cause) {
+        let Slot { queue, .. } = self.slots[slot];
+        self.pools[queue].counts.restarted(cause);
+    }
+}
+
+/// Why a process that has ended without being asked to is to be started again.
+pub(in crate::master::core) fn cause(life: &Life) -> Cause {
+    match &life.phase {
+        _ if !life.was_ready => Cause::Start,
+        Phase::Doomed(Doom::TimeLimit { .. }) => Cause::Timeout,
+        Phase::Doomed(Doom::Fault(_)) => Cause::Fault,
+        Phase::Doomed(Doom::Cancelled) => Cause::Cancelled,
+        Phase::Doomed(Doom::Silent) => Cause::Silent,
+        Phase::Doomed(Doom::StartLimit | Doom::Stop)
+        | Phase::Starting { .. }
+        | Phase::Working { .. }
+        | Phase::Leaving
+        | Phase::Interrupted { .. }
+        | Phase::Dead { .. } => {
+            if life.hands.is_empty() {
+                Cause::Idle
+            } else {
+                Cause::Crash
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What people and monitoring are shown of the core. Reads, never decides.
+
+pub(crate) mod metrics;
+pub(crate) mod slots;

@@ -1,0 +1,82 @@
+//! What a person is shown in words: the run in a few lines of the log, and why a worker ended.
+//!
+//! The same things in JSON are in `commands`, for `asynctask status`. Nothing here changes anything.
+
+use crate::{
+    clock::Instant,
+    master::core::{
+        Core,
+        event::Ended,
+        process_per_task,
+        state::slot::{Doom, InHand, Life, Phase, Slot},
+        worker_frames::one_line,
+    },
+    plural::counted,
+};
+
+impl Core {
+    /// How the run stands, a line each for the whole, for every queue and for every slot.
+    #[must_use]
+    pub fn status_lines(&self, now: Instant) -> Vec<String> {
+        let mut lines = vec![self.headline()];
+        for (index, slots) in self.shown() {
+            let pool = &self.pools[index];
+            let (name, state, kind) = (pool.name(), self.queue_state(index), &pool.plan.settings.kind);
+            let (in_hand, waiting, done) = (counted(pool.in_hand, "task"), pool.waiting.len(), pool.done);
+            lines.push(format!(
+                "queue {name} ({kind}): {state}, {in_hand} in workers' hands, {waiting} delivered and not begun, {done} done"
+            ));
+            lines.extend(slots.into_iter().map(|slot| slot_line(slot, now)));
+        }
+        lines
+    }
+}
+
+fn slot_line(slot: &Slot, now: Instant) -> String {
+    let life = slot.peek();
+    let pid = life.and_then(|life| life.pid).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    let counts = format!("{} done, {} failed, {}", slot.done, slot.failed, counted(slot.restarts, "restart"));
+    let mut parts = vec![format!("{}{pid}: {}, {counts}", slot.name, slot.state_word())];
+    parts.extend(life.into_iter().flat_map(|life| &life.hands).map(|hand| task_words(hand, now)));
+    parts.extend(slot.last_exit.as_ref().map(|exit| format!("last exit: {exit}")));
+    // Ids and notes are other people's words.
+    one_line(&parts.join("; "))
+}
+
+fn task_words(hand: &InHand, now: Instant) -> String {
+    let seconds = now.since(hand.begun_at).as_secs_f64();
+    let task = format!("task {} for {seconds:.1} s", hand.delivery.task.id);
+    match &hand.progress {
+        Some((Some(percent), note)) => format!("{task} ({percent} % {note})"),
+        Some((None, note)) => format!("{task} ({note})"),
+        None => task,
+    }
+}
+
+/// How a process ended, and why if we know more than the kernel says. `is_outcome`: its end is what its task came to.
+pub(in crate::master::core) fn last_exit(life: &Life, ended: &Ended, is_outcome: bool) -> String {
+    let exit = &ended.exit;
+    if let ([hand], true) = (&life.hands[..], is_outcome) {
+        return process_per_task::end_in_words(&hand.delivery.task.id, ended);
+    }
+    let cause = match &life.phase {
+        Phase::Doomed(doom) => match doom {
+            Doom::StartLimit => "it was not ready in time".to_owned(),
+            Doom::TimeLimit { id } => format!("task {id} ran into its time limit"),
+            Doom::Fault(fault) => format!("it broke the protocol: {fault}"),
+            Doom::Cancelled => "a person cancelled a task of it".to_owned(),
+            Doom::Silent => "it was idle and did not answer a ping".to_owned(),
+            Doom::Stop => "it was told to stop".to_owned(),
+        },
+        Phase::Interrupted { .. } => "it was interrupted".to_owned(),
+        _ if ended.oom == Some(true) => "out of memory".to_owned(),
+        Phase::Starting { .. } => "before it was ready".to_owned(),
+        Phase::Leaving => "it was told to go".to_owned(),
+        Phase::Working { .. } | Phase::Dead { .. } => match &life.hands[..] {
+            [] => return exit.to_string(),
+            [hand] => format!("with task {} in hand", hand.delivery.task.id),
+            hands => format!("with {} tasks in hand", hands.len()),
+        },
+    };
+    format!("{exit}: {cause}")
+}

@@ -1,0 +1,272 @@
+//! The core's chapter on what is true only once it is stored: that a task is retried, that it is a dead letter, that an
+//! outcome is not lost.
+//!
+//! ```text
+//! outcome ── note ──> Settle ── Stored ──> counted, logged, told to the report
+//!    └── handle void ── remembered ── comes again: noted again ──┘
+//! ```
+//!
+//! What a worker said is counted and logged at once. What follows from it waits for the transport, which may be out of room or
+//! out of reach, and the run may end before: then nothing claims it, and the end says how many outcomes are lost.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{Core, Owed, event::Action, first_line, state::slot::InHand};
+use crate::{
+    clock::Instant,
+    logging::Level,
+    task::{Delivery, Failure, Handle, Reason, Settlement},
+};
+
+/// Tasks that come again after an outage have done so within this time, here or to another master.
+const RETURN: Duration = Duration::from_secs(10);
+
+/// What is to be counted and said of a retry or a dead letter once it is stored.
+#[derive(Debug)]
+pub(super) struct Note {
+    queue: usize,
+    id: String,
+    reason: Reason,
+    is_dead: bool,
+    pub(super) line: Option<(Level, String)>,
+    /// For the report of the run.
+    ended: Option<(Duration, Box<Failure>)>,
+}
+
+/// What is lost if a settlement is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worth {
+    /// An outcome: the task is done again.
+    Repeat,
+    /// An outcome, or the task itself, of which nobody else has anything: it was accepted before.
+    Task,
+    /// The task is run again in any case, or is done with.
+    Nothing,
+}
+
+impl Worth {
+    pub(super) fn of(settlement: &Settlement, accepted: bool) -> Self {
+        match settlement {
+            Settlement::Accept => Self::Nothing,
+            Settlement::Done { submit } if accepted && submit.is_empty() => Self::Nothing,
+            _ if accepted => Self::Task,
+            Settlement::Done { .. } | Settlement::Retry { .. } | Settlement::Dead(_) => Self::Repeat,
+            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass => Self::Nothing,
+        }
+    }
+}
+
+/// Outcomes of tasks whose handles are void: they can be stored only when their tasks come again.
+#[derive(Debug, Default)]
+pub(super) struct Voids {
+    /// The queue of each task, by its identity.
+    named: HashMap<u64, usize>,
+    /// Of each queue, how many ended that nobody can tell from others, less those that came again: none of these outcomes is
+    /// ever stored.
+    nameless: HashMap<usize, i64>,
+    /// Queues of which others have come since.
+    passed: Vec<bool>,
+    /// Settled before the loss, and perhaps stored.
+    unanswered: u64,
+    /// Since when what is void may come again.
+    again_at: Option<Instant>,
+}
+
+impl Voids {
+    /// A task of this queue has ended.
+    fn add(&mut self, identity: Option<u64>, queue: usize) {
+        match identity {
+            Some(_) if self.passed.get(queue) == Some(&true) => {}
+            Some(identity) => drop(self.named.insert(identity, queue)),
+            None => *self.nameless.entry(queue).or_default() += 1,
+        }
+    }
+
+    /// It came again, and is settled.
+    pub(super) fn remove(&mut self, identity: u64) {
+        self.named.remove(&identity);
+    }
+
+    /// A task of this queue came that is not known here.
+    pub(super) fn delivered(&mut self, queue: usize, redelivered: bool) {
+        if redelivered {
+            *self.nameless.entry(queue).or_default() -= 1;
+        } else if self.passed.get(queue) != Some(&true) {
+            // What comes again comes before it.
+            self.named.retain(|_, other| *other != queue);
+            self.passed.resize(self.passed.len().max(queue + 1), false);
+            self.passed[queue] = true;
+        }
+    }
+
+    /// A session stands again.
+    pub(super) fn come_again(&mut self, now: Instant) {
+        self.again_at = Some(now);
+        self.unanswered = 0;
+    }
+
+    /// A session is lost.
+    pub(super) fn stay_away(&mut self, now: Instant) {
+        self.forget_old(now);
+        self.again_at = None;
+        self.passed.clear();
+        self.nameless.retain(|_, count| *count > 0);
+    }
+
+    /// What would have come again by now was done by another master.
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        if self.again_at.is_some_and(|at| now.since(at) > RETURN) {
+            self.forget();
+        }
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.named.clear();
+        self.nameless.clear();
+        self.unanswered = 0;
+    }
+
+    fn count(&self) -> u64 {
+        self.named.len() as u64
+            + self.nameless.values().map(|count| count.max(&0).unsigned_abs()).sum::<u64>()
+            + self.unanswered
+    }
+}
+
+impl Core {
+    /// Counts what became of a task that was in hand for so long. What must be stored first is said later; see
+    /// [`Core::keep_note`].
+    #[must_use]
+    pub(super) fn note(&mut self, delivery: &Delivery, took: Duration, settlement: &Settlement) -> Option<Box<Note>> {
+        let queue = delivery.queue.0;
+        self.pools[queue].counts.settled(took, settlement);
+        match settlement {
+            Settlement::Done { .. } => {
+                if self.tells_ends {
+                    let (queue, id) = (self.pools[queue].name().to_owned(), delivery.task.id.clone());
+                    self.actions.push(Action::TaskEnded { queue, id, in_hand: took, failure: None });
+                }
+                self.tally.processed += 1;
+            }
+            Settlement::Retry { .. } => self.tally.failed += 1,
+            Settlement::Dead(failure) => self.tally.failed += u64::from(failure.in_hand_seconds.is_some()),
+            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass | Settlement::Accept => {}
+        }
+        self.noted(delivery, took, settlement)
+    }
+
+    /// The note of a settlement that is repeated because its task came again before it was stored.
+    pub(super) fn note_again(&mut self, delivery: &Delivery, settlement: &Settlement) -> Option<Box<Note>> {
+        let took = match settlement {
+            Settlement::Retry { failure, .. } | Settlement::Dead(failure) => failure.in_hand_seconds,
+            _ => None,
+        };
+        let took = took.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        self.noted(delivery, took.unwrap_or_default(), settlement)
+    }
+
+    fn noted(&self, delivery: &Delivery, took: Duration, settlement: &Settlement) -> Option<Box<Note>> {
+        let settings = &self.pools[delivery.queue.0].plan.settings;
+        let (id, name) = (&delivery.task.id, &settings.name);
+        let (failure, is_dead) = match settlement {
+            Settlement::Retry { failure, .. } => (failure, false),
+            Settlement::Dead(failure) => (failure, true),
+            _ => return None,
+        };
+        let level = if is_dead { Level::Warning } else { Level::Info };
+        let line = (level <= self.plan.log_level).then(|| {
+            let text = if let Settlement::Retry { after, .. } = settlement {
+                let (attempt, of, seconds) = (failure.attempts, settings.retry.max_attempts, after.as_secs_f64());
+                format!("Task {id} of queue {name}: attempt {attempt} of {of} failed; again in {seconds:.1} s")
+            } else {
+                let (dead, reason, error) =
+                    (&settings.dead_letter.name, failure.reason.as_str(), first_line(&failure.error));
+                format!("Task {id} of queue {name} dead-lettered to {dead}: {reason}: {error}")
+            };
+            (level, text)
+        });
+        let ended = (self.tells_ends && is_dead).then(|| (took, failure.clone()));
+        let (queue, id) = (delivery.queue.0, delivery.task.id.clone());
+        Some(Box::new(Note { queue, id, reason: failure.reason, is_dead, line, ended }))
+    }
+
+    /// Keeps what is to be said once the settlement of this handle is stored. Where the handle is void already, nothing is
+    /// kept: it is said when the task comes again.
+    pub(super) fn keep_note(&mut self, handle: Handle, note: Option<Box<Note>>) {
+        if let Some(note) = note {
+            self.notes.insert(handle, note);
+        }
+    }
+
+    /// A retry or a dead letter is stored.
+    pub(super) fn tell_stored(&mut self, handle: Handle) {
+        let Some(note) = self.notes.remove(&handle) else { return };
+        let Note { queue, id, reason, is_dead, line, ended } = *note;
+        self.pools[queue].counts.stored(reason, is_dead);
+        if is_dead {
+            self.tally.dead_lettered += 1;
+        } else {
+            self.tally.retried += 1;
+        }
+        if let Some((level, text)) = line {
+            let subject = self.subject.take();
+            self.talk_of(&id);
+            self.log(level, || text);
+            self.subject = subject;
+        }
+        if let Some((in_hand, failure)) = ended {
+            let queue = self.pools[queue].name().to_owned();
+            self.actions.push(Action::TaskEnded { queue, id, in_hand, failure: Some(failure) });
+        }
+    }
+
+    /// The session is lost, and with it every handle but those that were accepted.
+    pub(super) fn void_unsettled(&mut self) {
+        self.voids.stay_away(self.now.at);
+        for (handle, owed) in std::mem::take(&mut self.unsettled) {
+            if !owed.accepted {
+                self.notes.remove(&handle);
+            }
+            self.void_owed(handle, owed);
+        }
+    }
+
+    /// A task has ended whose handle is void already.
+    pub(super) fn void_outcome(&mut self, hand: &InHand, settlement: &Settlement) {
+        if Worth::of(settlement, false) == Worth::Repeat {
+            self.voids.add(hand.delivery.identity, hand.delivery.queue.0);
+        }
+    }
+
+    /// The handle of a settlement is void, unless it was accepted.
+    pub(super) fn void_owed(&mut self, handle: Handle, owed: Owed) {
+        if owed.accepted {
+            self.unsettled.insert(handle, owed);
+        } else if owed.worth == Worth::Repeat {
+            self.voids.unanswered += 1;
+        }
+    }
+
+    /// What is lost if the run ends now: outcomes of tasks that are done again, and of tasks that are lost with them.
+    fn unstored(&self) -> (u64, u64) {
+        let owed = |worth| self.unsettled.values().filter(|owed| owed.worth == worth).count() as u64;
+        (owed(Worth::Repeat) + self.voids.count(), owed(Worth::Task))
+    }
+
+    /// For the end of a run: how many outcomes are not stored, in words.
+    pub(super) fn loss(&self) -> Option<String> {
+        let (repeated, lost) = self.unstored();
+        let repeated = match repeated {
+            0 => None,
+            1 => Some("1 outcome could not be stored; its task will be done again".to_owned()),
+            many => Some(format!("{many} outcomes could not be stored; their tasks will be done again")),
+        };
+        let lost = match lost {
+            0 => None,
+            1 => Some("1 outcome of a task that was accepted could not be stored, and is lost".to_owned()),
+            many => Some(format!("{many} outcomes of tasks that were accepted could not be stored, and are lost")),
+        };
+        let words: Vec<String> = repeated.into_iter().chain(lost).collect();
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+}

@@ -1,0 +1,298 @@
+//! The core's chapter on the transport: sessions that come and go, deliveries, and tasks that come again.
+//!
+//! A lost session voids every handle but those of accepted tasks. What waits here is forgotten, since it comes again by
+//! itself; what is in hand goes on, and takes the new handle when its task is delivered anew.
+//!
+//! Never may a void handle be settled, nor a task that is known here be run a second time because it came a second time:
+//! that is what the identity of a delivery and the memory of settlements are for.
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Core, Owed, SUSPECT_DELIVERIES, UNREACHABLE_LIMIT,
+    event::Action,
+    state::{
+        pool::{self, First},
+        settlement_memory,
+        slot::{InHand, Slot},
+        timers::Owner,
+    },
+    stored::Worth,
+};
+use crate::{
+    error::Code,
+    logging::Level,
+    outcome::Outcome,
+    task::{Delivery, Handle, QueueIndex, Settlement, Task},
+    transport,
+};
+
+impl Core {
+    pub(super) fn transport_told(&mut self, event: transport::Event) {
+        use transport::Event as Told;
+        match event {
+            Told::Attached { session } => self.attached(session),
+            Told::Lost { error, again_in } => self.lost(&error, again_in),
+            Told::Refused(error) => self.end_badly(Code::Unavailable, error.to_string()),
+            Told::Delivered(deliveries) => deliveries.into_iter().for_each(|delivery| self.delivered(delivery)),
+            Told::CameAgain(deliveries) => deliveries.into_iter().for_each(|delivery| self.came_again(delivery)),
+            Told::Noticed { within } => {
+                if let Some(memory) = &mut self.memory {
+                    memory.keep(within);
+                }
+            }
+            Told::Stored(handle) => {
+                self.tell_stored(handle);
+                let identity = self.unsettled.get(&handle).and_then(|owed| owed.identity);
+                if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
+                    memory.stored(identity, handle);
+                }
+            }
+            Told::Unstorable { handle, queue, task, error } => self.unstorable(handle, queue.0, task, &error),
+            Told::Stalled(error) => self.stalled(&error),
+            Told::Resumed => self.resumed(),
+            Told::Settled(handles) => {
+                self.stall.moved(self.now.at);
+                for handle in handles {
+                    let identity = self.unsettled.remove(&handle).and_then(|owed| owed.identity);
+                    if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
+                        memory.answered(self.now.at, identity, handle);
+                    }
+                }
+            }
+            Told::Locked { handle, held_by } => self.locked(handle, held_by.as_deref()),
+            Told::QueueAdded { queue } => self.queue_added(queue.0),
+            Told::QueueRefused { queue, error } => self.queue_refused(queue.0, &error),
+            Told::QueueUnavailable { queue, error, again_in, void } => {
+                self.queue_unavailable(queue.0, &error, again_in, &void);
+            }
+            Told::Stuck { queue, by, error, tasks } => self.queue_stuck(queue.0, &by, &error, tasks),
+            Told::QueueRemoved { queue } => self.queue_removed(queue.0),
+            Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
+            Told::Warning(text) => self.log(Level::Warning, || text),
+            Told::Notice(text) => self.log(Level::Info, || text),
+            // The timer of schedules is a machine of its own; the shell tells it. Which address is in use is for the shell to
+            // show. What is waited for is told to clients.
+            Told::LeaseHeld { .. }
+            | Told::LeaseRefused
+            | Told::LeaseLost
+            | Told::Fired { .. }
+            | Told::Connected(_)
+            | Told::Waits(_) => {}
+        }
+    }
+
+    /// What a task submits can never be stored. It has failed then: it must not go without them, nor be tried for ever.
+    fn unstorable(&mut self, handle: Handle, index: usize, task: Arc<Task>, error: &transport::Error) {
+        self.serial += 1;
+        let error = format!("its follow-up tasks cannot be stored: {error}");
+        let (id, queue) = (task.id.clone(), self.pools[index].name().to_owned());
+        self.talk_of(&id);
+        let text = error.clone();
+        self.log(Level::Error, || format!("Task {id} of queue {queue} was done, but {text}"));
+        // A second answer for its handle is what the first settlement was owed. Of one that was accepted, the answer to
+        // the acceptance may have been taken for it.
+        let owed = self.unsettled.remove(&handle).unwrap_or(Owed {
+            identity: None,
+            accepted: true,
+            done_by: None,
+            worth: Worth::Nothing,
+        });
+        let delivery = Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: owed.identity };
+        let outcome = Outcome::Error { error, detail: String::new() };
+        let (done_by, owed) = (owed.done_by, Owed { done_by: None, ..owed });
+        self.not_done(&delivery, done_by);
+        let mut settlement = self.run(&delivery, None, Some(Duration::ZERO)).told(outcome);
+        if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
+            // How long it was in hand is not known any more, and is counted already.
+            failure.in_hand_seconds = None;
+        }
+        let note = self.note(&delivery, Duration::ZERO, &settlement);
+        self.tally.failed += u64::from(matches!(settlement, Settlement::Dead(_)));
+        self.keep_note(handle, note);
+        if owed.accepted {
+            let worth = Worth::of(&settlement, true);
+            self.owe(handle, Owed { worth, ..owed });
+            self.actions.push(Action::Settle { handle, settlement });
+        } else {
+            self.settle(handle, owed.identity, settlement);
+        }
+    }
+
+    /// Takes back that a task was done, where it was told or counted; what metrics count never goes down. Which slot did
+    /// it is not known any more if the session was lost meanwhile.
+    fn not_done(&mut self, delivery: &Delivery, by: Option<usize>) {
+        let index = delivery.queue.0;
+        self.tally.processed = self.tally.processed.saturating_sub(1);
+        let pool = &mut self.pools[index];
+        pool.done = pool.done.saturating_sub(1);
+        if let Some(slot) = by.map(|slot| &mut self.slots[slot]).filter(|slot| slot.queue == index) {
+            slot.done = slot.done.saturating_sub(1);
+            slot.failed += 1;
+        }
+        if self.tells_ends {
+            let (queue, id) = (self.pools[index].name().to_owned(), delivery.task.id.clone());
+            self.actions.push(Action::TaskReopened { queue, id });
+        }
+    }
+
+    fn attached(&mut self, session: u32) {
+        if self.session > 0 {
+            self.log(Level::Info, || "The connection is back".to_owned());
+        }
+        self.session = session;
+        self.epoch += 1;
+        self.attached = true;
+        if let Some(memory) = &mut self.memory {
+            memory.attached(self.now.at);
+            if memory.forgot_unanswered() {
+                self.log(Level::Warning, || {
+                    format!(
+                        "over {} settlements were not answered; the oldest are forgotten, and their tasks are run again if \
+                         they come again",
+                        settlement_memory::LIMIT
+                    )
+                });
+            }
+        }
+        self.lost_at = None;
+        self.voids.come_again(self.now.at);
+        self.stall.moved(self.now.at);
+        for pool in &mut self.pools {
+            pool.since = self.epoch;
+            pool.first = First::Awaited;
+            // What the transport kept of the credit is at most 1; it is asked anew from there.
+            pool.credit = pool.credit.min(1);
+        }
+        self.serial += 1;
+        self.renew_credits();
+    }
+
+    fn lost(&mut self, error: &transport::Error, again_in: Duration) {
+        let seconds = again_in.as_secs_f64();
+        self.log(Level::Warning, || format!("{error}; again in {seconds:.1} s"));
+        self.attached = false;
+        if let Some(memory) = &mut self.memory {
+            memory.lost();
+        }
+        self.surveying = false;
+        self.nothing_stuck();
+        self.serial += 1;
+        if self.lost_at.is_none() {
+            self.lost_at = Some(self.now.at);
+            self.timers.arm(Owner::Survey, self.now.at + UNREACHABLE_LIMIT);
+        }
+        // Every handle is void: what waits comes again, what is in hand is adopted when it does, what was
+        // settled without an answer is remembered.
+        self.void_unsettled();
+        for index in 0..self.pools.len() {
+            for delivery in self.pools[index].waiting.take_all() {
+                self.locks.let_go(delivery.handle);
+            }
+            if self.pools[index].credit > 1 {
+                self.ask_credit(index, 1);
+            }
+        }
+        let in_hand = self.slots.iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);
+        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
+        for hand in in_hand.chain(suspended) {
+            // What was accepted is in no queue: only this process holds it, and its handle stands.
+            hand.held = hand.accepted;
+        }
+    }
+
+    fn delivered(&mut self, delivery: Delivery) {
+        self.serial += 1;
+        let index = delivery.queue.0;
+        let Some(delivery) = self.adopt(delivery) else { return };
+        let pool = &mut self.pools[index];
+        pool.delivered_at = self.now.at;
+        if self.stop.is_stopping()
+            || pool.paused
+            || pool.standing != pool::Standing::Attached
+            || matches!(pool.state, pool::State::Parked { .. })
+        {
+            self.settle(delivery.handle, None, Settlement::Release);
+            return;
+        }
+        self.came_first(&delivery);
+        self.pools[index].waiting.push(delivery);
+        self.dispatch(index);
+    }
+
+    /// Never begun here: what is not known goes on its way, counted by the transport, and comes as any other task then.
+    fn came_again(&mut self, delivery: Delivery) {
+        self.serial += 1;
+        let Some(unknown) = self.adopt(delivery) else { return };
+        // In a stop nothing is stored that need not be.
+        let settlement = if self.stop.is_stopping() { Settlement::Release } else { Settlement::Pass };
+        self.settle(unknown.handle, None, settlement);
+    }
+
+    /// The first task of a session decides whether others may come before it has ended.
+    fn came_first(&mut self, delivery: &Delivery) {
+        let index = delivery.queue.0;
+        if self.pools[index].first == First::Awaited {
+            let suspect = delivery.task.deliveries >= SUSPECT_DELIVERIES;
+            self.pools[index].first = if suspect { First::Suspect(delivery.task.id.clone()) } else { First::Passed };
+            self.renew_credit(index);
+        }
+    }
+
+    /// A redelivered task that is known here is not run twice: one still in hand takes the new handle, one
+    /// that ended in an earlier session gets its settlement. Everything else is returned.
+    fn adopt(&mut self, delivery: Delivery) -> Option<Delivery> {
+        let Some(identity) = delivery.identity else {
+            self.voids.delivered(delivery.queue.0, delivery.redelivered);
+            return Some(delivery);
+        };
+        if !delivery.redelivered {
+            if let Some(memory) = &mut self.memory {
+                memory.forget(identity);
+            }
+            self.voids.delivered(delivery.queue.0, false);
+            return Some(delivery);
+        }
+        // The session ended with its acceptance under way: it is being worked, and only to be removed.
+        let accepted = |hand: &InHand| hand.accepted && hand.delivery.identity == Some(identity);
+        let suspended_too = self.suspended.iter().flat_map(|suspended| &suspended.hands);
+        if self.slots.iter().filter_map(Slot::peek).flat_map(|life| &life.hands).chain(suspended_too).any(accepted) {
+            self.settle(delivery.handle, None, Settlement::Done { submit: Vec::new() });
+            return None;
+        }
+        let index = delivery.queue.0;
+        let (session, since) = (self.epoch, self.pools[index].since);
+        let of_queue = self.slots.iter_mut().filter(|slot| slot.queue == index);
+        let mut in_hand = of_queue.filter_map(Slot::alive).flat_map(|life| &mut life.hands);
+        let mut suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
+        let known = |hand: &&mut InHand| !hand.held && hand.delivery.identity == Some(identity);
+        let locks = &mut self.locks;
+        let mut adopt = |hand: &mut InHand| {
+            locks.adopted(hand.delivery.handle, delivery.handle);
+            hand.delivery.handle = delivery.handle;
+            hand.session = session;
+            hand.held = true;
+        };
+        if in_hand.find(known).map(&mut adopt).is_some() {
+            // It may take hours yet: others must not wait for it with a credit of 1.
+            self.came_first(&delivery);
+            return None;
+        }
+        if suspended.find(known).map(&mut adopt).is_some() {
+            return None;
+        }
+        let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, since)) else {
+            return Some(delivery);
+        };
+        let id = delivery.task.id.clone();
+        self.log(Level::Debug, || format!("Task {id} came again after its end; its settlement is repeated"));
+        self.voids.remove(identity);
+        let note = self.note_again(&delivery, &settlement);
+        self.keep_note(delivery.handle, note);
+        self.settle(delivery.handle, Some(identity), settlement);
+        None
+    }
+}

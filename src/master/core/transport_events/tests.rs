@@ -1,0 +1,151 @@
+//! A task that is done and whose follow-ups can never be stored: it is counted and reported as one that failed. A task that
+//! comes again and is not counted yet: known here or not.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    clock::{Instant, Now},
+    config::Queue,
+    frames::{FromWorker, PROTOCOL, Ready, Wants},
+    master::{
+        Core,
+        core::event::{Action, Event, Plan, QueuePlan, WorkerId},
+    },
+    outcome::{FollowUp, Outcome},
+    task::{Accepts, Delivery, Handle, QueueIndex, Settlement, Task},
+    transport,
+};
+
+const WORKER: WorkerId = WorkerId { slot: 0, life: 1 };
+
+fn tell(core: &mut Core, event: Event) -> Vec<Action> {
+    let mut actions = Vec::new();
+    core.handle(Now::default(), event, &mut actions);
+    actions
+}
+
+#[test]
+fn what_cannot_go_on_was_not_done() {
+    let mut settings = Queue::new("foo", "kind");
+    settings.retry.max_attempts = 1;
+    let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+    let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
+    core.tell_ends();
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
+    let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });
+    let handle = Handle(1);
+    let (queue, identity) = (QueueIndex(0), Some(7));
+    let delivery = Delivery { handle, queue, task: Arc::clone(&task), redelivered: false, identity };
+    let submit = vec![FollowUp { queue: "bar".to_owned(), payload: Box::default(), delay: Duration::ZERO }];
+    for event in [
+        Event::Begun,
+        Event::Transport(transport::Event::Attached { session: 1 }),
+        Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) },
+        Event::Transport(transport::Event::Delivered(vec![delivery])),
+    ] {
+        tell(&mut core, event);
+    }
+    let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Outcome::Done { submit } };
+    let actions = tell(&mut core, Event::Said { worker: WORKER, frame: outcome });
+    assert!(actions.iter().any(|action| matches!(action, Action::TaskEnded { failure: None, .. })), "{actions:?}");
+    assert_eq!((core.tally().processed, core.pools[0].done, core.slots[0].done), (1, 1, 1));
+
+    let error = transport::Error::Closed;
+    let actions = tell(&mut core, Event::Transport(transport::Event::Unstorable { handle, queue, task, error }));
+    let ends: Vec<&Action> = actions.iter().filter(|action| !matches!(action, Action::Log { .. })).collect();
+    assert!(
+        matches!(ends[..], [Action::TaskReopened { .. }, Action::Settle { settlement: Settlement::Dead(_), .. }, ..]),
+        "{ends:?}"
+    );
+    let tally = core.tally();
+    assert_eq!((tally.processed, tally.failed, tally.dead_lettered), (0, 1, 0), "it is not a dead letter yet");
+    let actions = tell(&mut core, Event::Transport(transport::Event::Stored(handle)));
+    assert!(actions.iter().any(|action| matches!(action, Action::TaskEnded { failure: Some(_), .. })), "{actions:?}");
+    assert_eq!(core.tally().dead_lettered, 1);
+    assert_eq!((core.pools[0].done, core.slots[0].done, core.slots[0].failed), (0, 0, 1));
+    let counts = &core.pools[0].counts;
+    assert_eq!((counts.done, counts.ran.count()), (1, 1), "one run, which is not counted a second time");
+}
+
+/// The settlements among these actions.
+fn settled(actions: Vec<Action>) -> Vec<(u64, Settlement)> {
+    let settlement = |action| match action {
+        Action::Settle { handle, settlement } => Some((handle.0, settlement)),
+        _ => None,
+    };
+    actions.into_iter().filter_map(settlement).collect()
+}
+
+#[test]
+fn what_came_again_uncounted_is_compared_first() {
+    let queue = QueuePlan {
+        settings: Queue::new("foo", "kind"),
+        accepts: Accepts::Json,
+        is_program: true,
+        is_once: false,
+        launch: 0,
+    };
+    let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
+    let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });
+    let delivery = |handle, redelivered, identity| Delivery {
+        handle: Handle(handle),
+        queue: QueueIndex(0),
+        task: Arc::clone(&task),
+        redelivered,
+        identity,
+    };
+    let told = |core: &mut Core, event| settled(tell(core, Event::Transport(event)));
+    let lost = || transport::Event::Lost { error: transport::Error::Closed, again_in: Duration::ZERO };
+    let again = |handle, identity| transport::Event::CameAgain(vec![delivery(handle, true, identity)]);
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
+    tell(&mut core, Event::Begun);
+    told(&mut core, transport::Event::Attached { session: 1 });
+    tell(&mut core, Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) });
+    assert_eq!(told(&mut core, transport::Event::Delivered(vec![delivery(1, false, Some(7))])), []);
+    // In hand: it takes the new handle. What nobody knows goes on its way, with or without a name.
+    told(&mut core, lost());
+    told(&mut core, transport::Event::Attached { session: 2 });
+    assert_eq!(told(&mut core, again(2, Some(7))), []);
+    assert_eq!(told(&mut core, again(3, Some(8))), [(3, Settlement::Pass)]);
+    assert_eq!(told(&mut core, again(4, None)), [(4, Settlement::Pass)]);
+    told(&mut core, lost());
+    let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Outcome::Done { submit: Vec::new() } };
+    assert_eq!(settled(tell(&mut core, Event::Said { worker: WORKER, frame: outcome })), []);
+    // Ended meanwhile.
+    told(&mut core, transport::Event::Attached { session: 3 });
+    assert_eq!(told(&mut core, again(5, Some(7))), [(5, Settlement::Done { submit: Vec::new() })]);
+    assert_eq!(core.tally().processed, 1);
+}
+
+#[test]
+fn what_was_settled_ages_again_when_a_lost_queue_is_not_opened_any_more() {
+    let queue = |name| {
+        let settings = Queue::new(name, "kind");
+        QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 }
+    };
+    let lost = |queue| {
+        let (error, again_in) = (transport::Error::Closed, Duration::ZERO);
+        Event::Transport(transport::Event::QueueUnavailable { queue, error, again_in, void: vec![Handle(1)] })
+    };
+    for stops in [false, true] {
+        let plan = Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue("foo"), queue("bar")]) };
+        let mut core = Core::new(plan);
+        let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });
+        let (handle, lost_queue, identity) = (Handle(1), QueueIndex(1), Some(7));
+        tell(&mut core, Event::Begun);
+        tell(&mut core, Event::Transport(transport::Event::Attached { session: 1 }));
+        let delivery = Delivery { handle, queue: lost_queue, task, redelivered: false, identity };
+        let now = Now { at: Instant::from_start(Duration::from_secs(1)), ..Now::default() };
+        core.handle(now, Event::Transport(transport::Event::Delivered(vec![delivery])), &mut Vec::new());
+        if stops {
+            tell(&mut core, Event::StopAsked);
+        }
+        tell(&mut core, lost(lost_queue));
+        let ages = |core: &Core| core.memory.as_ref().unwrap().ages();
+        assert_eq!(ages(&core), stops, "as long as it is to be opened again, all is kept");
+        if !stops {
+            tell(&mut core, Event::Transport(transport::Event::QueueAdded { queue: lost_queue }));
+            assert!(ages(&core));
+        }
+    }
+}

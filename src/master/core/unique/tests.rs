@@ -1,0 +1,107 @@
+//! Keys that are asked for: how many at once, and what becomes of what waits for the answers.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    clock::Now,
+    config::Queue,
+    frames::{FromWorker, PROTOCOL, Ready, Wants},
+    master::{
+        Core,
+        core::event::{Action, Event, Plan, QueuePlan, WorkerId},
+    },
+    task::{Accepts, Delivery, Handle, QueueIndex, Settlement, Task},
+    transport,
+    unique::{Conflict, Template, Unique},
+};
+
+fn tell(core: &mut Core, event: Event) -> Vec<Action> {
+    let mut actions = Vec::new();
+    core.handle(Now::default(), event, &mut actions);
+    actions
+}
+
+fn told(core: &mut Core, event: transport::Event) -> Vec<Action> {
+    tell(core, Event::Transport(event))
+}
+
+/// One process with so many seats.
+fn core(seats: u32) -> Core {
+    let mut settings = Queue::new("foo", "kind");
+    settings.concurrency = seats;
+    let key = Template::parse("{payload}").unwrap();
+    settings.unique = Some(Unique { key, conflict: Conflict::Snooze, after: Duration::from_secs(1) });
+    let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+    let mut core = Core::new(Plan::of(vec![queue]));
+    tell(&mut core, Event::Begun);
+    told(&mut core, transport::Event::Attached { session: 1 });
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: seats, ahead: 0, wants: Wants::default() };
+    tell(&mut core, Event::Said { worker: WorkerId { slot: 0, life: 1 }, frame: FromWorker::Ready(ready) });
+    core
+}
+
+fn deliver(core: &mut Core, tasks: u64) -> Vec<u64> {
+    let delivery = |number: u64| Delivery {
+        handle: Handle(number),
+        queue: QueueIndex(0),
+        task: Arc::new(Task { id: number.to_string(), body: number.to_string().into_bytes(), ..Task::default() }),
+        redelivered: false,
+        identity: None,
+    };
+    let actions = told(core, transport::Event::Delivered((1..=tasks).map(delivery).collect()));
+    let asked = |action: Action| match action {
+        Action::Lock { handle, .. } => Some(handle.0),
+        _ => None,
+    };
+    actions.into_iter().filter_map(asked).collect()
+}
+
+#[test]
+fn a_key_is_asked_for_each_free_seat() {
+    let mut core = core(3);
+    assert_eq!(deliver(&mut core, 5), [1, 2, 3]);
+    // An answer begins one, and so leaves as many seats as there are others asked for.
+    let actions = told(&mut core, transport::Event::Locked { handle: Handle(2), held_by: None });
+    assert!(matches!(actions[..], [Action::Send { .. }]), "{actions:?}");
+    // One that gives way leaves a seat for the next.
+    let held_by = Some("another".to_owned());
+    let actions = told(&mut core, transport::Event::Locked { handle: Handle(1), held_by });
+    let next = actions.iter().any(|action| matches!(action, Action::Lock { handle: Handle(4), .. }));
+    assert!(next, "{actions:?}");
+    assert_eq!(core.pools[0].waiting.len(), 3, "two that wait for answers, and one for a seat");
+}
+
+#[test]
+fn what_waits_for_an_answer_is_given_back_with_the_others() {
+    let mut core = core(2);
+    assert_eq!(deliver(&mut core, 3), [1, 2]);
+    let actions = tell(&mut core, Event::StopAsked);
+    let released = |action: &Action| match action {
+        Action::Settle { handle, settlement: Settlement::Release } => Some(handle.0),
+        _ => None,
+    };
+    assert_eq!(actions.iter().filter_map(released).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(core.pools[0].waiting.is_empty() && core.locks.asked() == 0);
+    // The answer that was under way is for nobody.
+    let actions = told(&mut core, transport::Event::Locked { handle: Handle(1), held_by: None });
+    assert!(!actions.iter().any(|action| matches!(action, Action::Send { .. })), "{actions:?}");
+}
+
+#[test]
+fn however_many_wait_for_a_key_they_come_one_after_the_other_and_within_a_minute() {
+    let mut locks = super::Locks::default();
+    let at = |ms| crate::clock::Instant::from_start(Duration::from_millis(ms));
+    let after = Duration::from_secs(5);
+    assert_eq!(locks.put_off(at(0), "a", after), after);
+    assert_eq!(locks.put_off(at(0), "a", after), after + Duration::from_millis(50));
+    assert_eq!(locks.put_off(at(0), "b", after), after, "another key's are none of its business");
+    let waits: Vec<Duration> = (0..100_000).map(|_| locks.put_off(at(100), "a", after)).collect();
+    assert!(waits.is_sorted() && waits[99_999] == Duration::from_mins(1));
+    let hours = Duration::from_hours(2);
+    assert_eq!(locks.put_off(at(100), "a", hours), hours, "the settings say so");
+    assert_eq!(locks.put_off(at(9_000_000), "a", after), after, "the crowd is gone");
+    for key in 0..5000 {
+        locks.put_off(at(9_000_000 + key * 1000), &key.to_string(), after);
+    }
+    assert!(locks.put_off.len() < 1100, "{}", locks.put_off.len());
+}

@@ -1,0 +1,199 @@
+//! What becomes of a task: from a worker's outcome or death to the settlement. Pure rules, one place.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{
+    event::{Ended, QueuePlan},
+    state::slot::Doom,
+};
+use crate::{
+    clock::Timestamp,
+    limits,
+    outcome::{FollowUp, LONGEST_DELAY, Outcome},
+    plural::counted,
+    retry::Next,
+    task::{Failure, NewTask, Reason, Settlement, Task},
+};
+
+/// What a dead letter says that was made by hand.
+pub(super) const CANCELLED: &str = "a person cancelled it";
+
+/// Why a task is not to be run at all.
+pub(crate) fn objection(task: &Task, max_deliveries: u32, wall: Timestamp) -> Option<(Reason, String)> {
+    if let Some(what) = &task.unreadable {
+        return Some((Reason::Malformed, what.clone()));
+    }
+    if task.expires_at.is_some_and(|at| at <= wall) {
+        return Some((Reason::Expired, "it was not run before its expiry".to_owned()));
+    }
+    let times = task.deliveries;
+    (times >= max_deliveries)
+        .then(|| (Reason::Deliveries, format!("delivered {} without any outcome", counted(times, "time"))))
+}
+
+/// The circumstances of a run.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) task: &'a Task,
+    pub(crate) plan: &'a QueuePlan,
+    pub(crate) host: &'a str,
+    pub(crate) pid: Option<u32>,
+    pub(crate) wall: Timestamp,
+    /// How long it was in the worker's hands; `None` if it was not run.
+    pub(crate) in_hand: Option<Duration>,
+    /// Draws the jitter, in 0..1.
+    pub(crate) dice: f64,
+}
+
+impl Run<'_> {
+    /// The settlement after what the worker said.
+    pub(crate) fn told(&self, outcome: Outcome) -> Settlement {
+        match outcome {
+            Outcome::Done { submit } => Settlement::Done { submit: follow_ups(&self.task.id, submit) },
+            Outcome::Error { error, detail } => self.retry_or_dead(self.failure(Reason::Error, error, detail), None),
+            Outcome::Retry { error, delay } => {
+                let error = if error.is_empty() { "the worker asked for a retry".to_owned() } else { error };
+                let delay = delay.map(|delay| delay.min(LONGEST_DELAY));
+                self.retry_or_dead(self.failure(Reason::Error, error, String::new()), delay)
+            }
+            Outcome::Snooze { delay } => Settlement::Snooze { after: delay.min(LONGEST_DELAY) },
+            Outcome::Failed { error, detail } => {
+                Settlement::Dead(Box::new(self.failure(Reason::Failed, error, detail)))
+            }
+            Outcome::Malformed { error } => {
+                Settlement::Dead(Box::new(self.failure(Reason::Malformed, error, String::new())))
+            }
+        }
+    }
+
+    /// The settlement after what a process of its own said by its end, with the evidence.
+    pub(super) fn ended(&self, outcome: Outcome, ended: &Ended) -> Settlement {
+        let mut settlement = self.told(outcome);
+        if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
+            prove(failure, ended);
+        }
+        settlement
+    }
+
+    /// The settlement of a task that was not run, because it cannot or must not be.
+    pub(crate) fn refused(&self, reason: Reason, error: String) -> Settlement {
+        Settlement::Dead(Box::new(self.failure(reason, error, String::new())))
+    }
+
+    /// The settlement of a task that a person cancelled while a worker had it.
+    pub(super) fn cancelled(&self) -> Settlement {
+        self.refused(Reason::Cancelled, CANCELLED.to_owned())
+    }
+
+    /// The settlement after the worker's death. `together`: how many tasks the process held.
+    pub(super) fn died(&self, doom: Option<&Doom>, ended: &Ended, together: usize) -> Settlement {
+        let (reason, mut error) = match doom {
+            // Nothing in this process asked for its end: what is taken from it has used no attempt.
+            Some(Doom::Stop | Doom::Cancelled) => return Settlement::Release,
+            Some(Doom::TimeLimit { id }) if *id == self.task.id => {
+                let limit = self.plan.settings.timeout.unwrap_or_default();
+                (Reason::Timeout, format!("the task ran into its time limit of {} s", limit.as_secs_f64()))
+            }
+            Some(Doom::TimeLimit { id }) => {
+                (Reason::Crash, format!("the worker was killed at the time limit of task {id}"))
+            }
+            Some(Doom::Fault(fault)) => (Reason::Crash, format!("protocol fault: {fault}")),
+            Some(Doom::StartLimit | Doom::Silent) | None => (Reason::Crash, format!("the worker died: {}", ended.exit)),
+        };
+        if ended.oom == Some(true) {
+            error.push_str(", out of memory");
+        }
+        if together > 1 {
+            error = format!("{error}; one of {together} in this process");
+        }
+        let mut failure = self.failure(reason, error, String::new());
+        prove(&mut failure, ended);
+        self.retry_or_dead(failure, None)
+    }
+
+    fn retry_or_dead(&self, failure: Failure, asked: Option<Duration>) -> Settlement {
+        let failure = Box::new(failure);
+        match self.plan.settings.retry.after_failure(failure.attempts, asked, self.dice) {
+            Next::RetryAfter(after) => Settlement::Retry { after, failure },
+            Next::GiveUp => Settlement::Dead(failure),
+        }
+    }
+
+    fn failure(&self, reason: Reason, mut error: String, mut detail: String) -> Failure {
+        limits::bound(&mut error, limits::ERROR);
+        limits::bound(&mut detail, limits::DETAIL);
+        let ran = u32::from(self.in_hand.is_some());
+        Failure {
+            attempts: self.task.attempts.saturating_add(ran),
+            kind: self.plan.settings.kind.clone(),
+            host: self.host.to_owned(),
+            pid: self.pid,
+            in_hand_seconds: self.in_hand.map(|time| time.as_secs_f64()),
+            detail,
+            ..Failure::new(reason, error, self.wall)
+        }
+    }
+}
+
+/// Adds what is known of the process's end.
+fn prove(failure: &mut Failure, ended: &Ended) {
+    failure.exit = Some(ended.exit.clone());
+    failure.oom = ended.oom;
+    failure.max_rss_bytes = ended.max_rss_bytes;
+    failure.cpu_seconds = ended.cpu_seconds;
+    failure.output_tail.clone_from(&ended.output_tail);
+}
+
+/// Follow-up tasks with ids that a repeated run makes again: uuid v5 of (task id, index).
+fn follow_ups(id: &str, submit: Vec<FollowUp>) -> Vec<NewTask> {
+    if submit.is_empty() {
+        return Vec::new();
+    }
+    let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"asynctask.follow-up");
+    let parent = Uuid::new_v5(&namespace, id.as_bytes());
+    let task = |(index, follow_up): (usize, FollowUp)| NewTask {
+        queue: follow_up.queue,
+        id: Uuid::new_v5(&parent, index.to_string().as_bytes()).to_string(),
+        body: String::from(Box::<str>::from(follow_up.payload)).into_bytes(),
+        delay: follow_up.delay.min(LONGEST_DELAY),
+        ..NewTask::default()
+    };
+    submit.into_iter().enumerate().map(task).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Queue, task::Accepts};
+
+    #[test]
+    fn no_delay_of_a_worker_is_longer_than_a_year() {
+        let (task, settings) = (Task::default(), Queue::new("foo", "kind"));
+        let settings = Queue { retry: crate::retry::Policy { max_attempts: 2, ..settings.retry }, ..settings };
+        let plan = QueuePlan { settings, accepts: Accepts::Json, is_program: false, is_once: false, launch: 0 };
+        let run = Run {
+            task: &task,
+            plan: &plan,
+            host: "",
+            pid: None,
+            wall: Timestamp(0),
+            in_hand: Some(Duration::ZERO),
+            dice: 0.0,
+        };
+        let (error, delay, ever) = (String::new(), Duration::from_millis(7), Duration::from_millis(u64::MAX));
+        let after = |outcome| match run.told(outcome) {
+            Settlement::Retry { after, .. } | Settlement::Snooze { after } => after,
+            Settlement::Done { submit } => submit[0].delay,
+            other => panic!("{other:?}"),
+        };
+        let payload = serde_json::value::RawValue::from_string("1".to_owned()).unwrap();
+        let follow_up = |delay| FollowUp { queue: "bar".to_owned(), payload: payload.clone(), delay };
+        for (asked, given) in [(delay, delay), (ever, LONGEST_DELAY)] {
+            assert_eq!(after(Outcome::Retry { error: error.clone(), delay: Some(asked) }), given);
+            assert_eq!(after(Outcome::Snooze { delay: asked }), given);
+            assert_eq!(after(Outcome::Done { submit: vec![follow_up(asked)] }), given);
+        }
+    }
+}

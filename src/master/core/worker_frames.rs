@@ -1,0 +1,378 @@
+//! The core's chapter on what workers say: ready, outcomes, progress, and words that break the protocol.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    Core,
+    event::{Action, Signal, WorkerId},
+    state::{
+        pool,
+        slot::{Doom, InHand, Phase},
+    },
+    stored::Note,
+};
+use crate::{
+    foreign::is_obeyed,
+    frames::{FromWorker, PROTOCOL, Ready},
+    limits,
+    logging::Level,
+    outcome::{FollowUp, Outcome},
+    plural::counted,
+    task::{Settlement, is_delay_queue_name, is_foreign_queue_name, is_queue_name},
+    transport::DeadQueue,
+};
+
+/// Longest name of a worker in the log, in characters.
+const NAME_LENGTH: usize = 100;
+
+/// Longest message of a worker, in bytes; what is longer by any byte is cut when it is written, and says so.
+const MESSAGE_LENGTH: usize = 64 * 1024;
+
+/// A worker that closed its socket or said bye has this long to end.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Core {
+    /// A frame of a worker.
+    pub(super) fn said(&mut self, worker: WorkerId, frame: FromWorker) {
+        let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        // It was killed and what it held is settled at its exit: nothing it said in between counts.
+        if matches!(life.phase, Phase::Doomed(_) | Phase::Dead { .. }) {
+            return;
+        }
+        match frame {
+            FromWorker::Ready(ready) => self.became_ready(worker, &ready),
+            FromWorker::Outcome { id, outcome } => self.reported(worker, &id, outcome),
+            FromWorker::Accept { id } => self.accepted(worker, &id),
+            FromWorker::Progress { id, percent, mut note } => {
+                limits::bound(&mut note, limits::NOTE);
+                match life.hands.iter_mut().find(|hand| hand.delivery.task.id == id) {
+                    Some(hand) => hand.progress = Some((percent, note)),
+                    // A thread that reports progress may be late for its own task's outcome.
+                    None => self.ignored(worker, "progress", &id),
+                }
+            }
+            FromWorker::Log { level, message } => self.log_as(worker.slot, level, || one_line(&message)),
+            FromWorker::Bye if !life.hands.is_empty() => {
+                let held = life.hands.len();
+                self.faulted(worker, format!("bye with {} in hand", counted(held, "task")));
+            }
+            FromWorker::Bye => {
+                life.said_bye = true;
+                life.end_due = Some(self.now.at + END_PATIENCE);
+                self.relist(worker.slot);
+                self.arm_slot(worker.slot);
+            }
+            // Nothing is sent ahead yet, so nothing can come back.
+            FromWorker::Returned { ids } if !ids.is_empty() => {
+                self.faulted(worker, "it returned tasks that it was not sent ahead".to_owned());
+            }
+            FromWorker::Pong { n } => {
+                // The answer to a ping that was forgotten meanwhile means nothing.
+                life.pinged.take_if(|pinged| *pinged == n);
+            }
+            FromWorker::Returned { .. } => {}
+            FromWorker::Unknown(name) => {
+                let slot = self.slots[worker.slot].name.clone();
+                self.log(Level::Debug, || format!("{slot} sent a frame of an unknown kind, \"{name}\"; ignored"));
+            }
+        }
+    }
+
+    fn became_ready(&mut self, worker: WorkerId, ready: &Ready) {
+        if ready.protocol != PROTOCOL {
+            let spoken = ready.protocol;
+            self.faulted(worker, format!("it speaks protocol {spoken}, this master speaks {PROTOCOL}"));
+            return;
+        }
+        let index = self.slots[worker.slot].queue;
+        let settings = &self.pools[index].plan.settings;
+        let seats = ready.concurrency.clamp(1, settings.concurrency.max(1)) as usize;
+        let queue = settings.name.clone();
+        let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        match life.phase {
+            Phase::Starting { .. } => {}
+            // Told to go before it was ready.
+            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::Dead { .. } => return,
+            Phase::Working { .. } => {
+                self.faulted(worker, "it said ready twice".to_owned());
+                return;
+            }
+        }
+        life.phase = Phase::Working { seats };
+        life.was_ready = true;
+        life.wants_properties = ready.wants.properties;
+        let name = ready.name.as_deref().map(printable).filter(|name| !name.is_empty());
+        if let Some(name) = name {
+            self.slots[worker.slot].log_name = Arc::from(name);
+        }
+        self.tell_log_level(worker.slot);
+        self.log_as(worker.slot, Level::Info, || format!("Starting; queue={queue}"));
+        let unknown = &ready.wants.unknown;
+        if !unknown.is_empty() {
+            self.log_as(worker.slot, Level::Debug, || {
+                format!("It wants what this master does not know: {}", unknown.join(", "))
+            });
+        }
+        if !std::mem::replace(&mut self.pools[index].proven, true) {
+            self.look_whether_it_runs();
+        }
+        self.start_succeeded(worker.slot);
+        self.first_ready_at.get_or_insert(self.now.at);
+        if matches!(self.pools[index].state, pool::State::Trial { cause: pool::Cause::Starts, .. }) {
+            self.pools[index].state = pool::State::Running;
+            self.log(Level::Info, || format!("Queue {queue} is worked again"));
+            self.refill(index);
+        }
+        self.take_over(worker.slot);
+        self.arm_slot(worker.slot);
+        self.relist(worker.slot);
+        self.renew_credit(index);
+        self.dispatch(index);
+    }
+
+    /// The outcome of a task: settled, and the worker is free again.
+    fn reported(&mut self, worker: WorkerId, id: &str, outcome: Outcome) {
+        let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        let Some(hand) = life.take(id) else {
+            self.faulted(worker, format!("an outcome of task \"{id}\", which it does not hold"));
+            return;
+        };
+        life.tasks += 1;
+        let pid = life.pid;
+        self.talk_of(id);
+        self.slots[worker.slot].failures = 0;
+        let took = self.left_hands(&hand);
+        let outcome = self.checked(outcome);
+        if let Outcome::Done { submit } = &outcome {
+            self.tell_unknown(submit);
+        }
+        self.log_outcome(worker.slot, &outcome);
+        self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
+        let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
+        let note = self.note(&hand.delivery, took, &settlement);
+        self.settle_counted(worker.slot, &hand, settlement, note);
+        self.relist(worker.slot);
+        let index = hand.delivery.queue.0;
+        self.check_recycle(worker);
+        self.release_retired(worker);
+        self.renew_credit(index);
+        self.dispatch(index);
+    }
+
+    pub(super) fn log_outcome(&mut self, slot: usize, outcome: &Outcome) {
+        match outcome {
+            Outcome::Done { .. } => self.log_as(slot, Level::Debug, || "Processing complete".to_owned()),
+            Outcome::Error { error, detail } => self.log_as(slot, Level::Error, || {
+                let mut text = format!("An unhandled exception occurred while processing the payload\n{error}");
+                if !detail.is_empty() {
+                    text.push('\n');
+                    text.push_str(detail.trim_end());
+                }
+                text
+            }),
+            Outcome::Retry { error, .. } => {
+                self.log_as(slot, Level::Debug, || format!("Retry asked for: {error}"));
+            }
+            Outcome::Snooze { delay } => {
+                let seconds = delay.as_secs_f64();
+                self.log_as(slot, Level::Debug, || format!("Snoozed for {seconds:.1} s"));
+            }
+            Outcome::Failed { error, .. } => {
+                self.log_as(slot, Level::Error, || format!("The payload cannot be processed\n{error}"));
+            }
+            Outcome::Malformed { error } => {
+                self.log_as(slot, Level::Error, || format!("The payload is malformed\n{error}"));
+            }
+        }
+    }
+
+    /// Settles a task that a slot counts, as [`Core::settle_hand`] does. What it submits may prove not to be storable.
+    pub(super) fn settle_counted(
+        &mut self,
+        slot: usize,
+        hand: &InHand,
+        settlement: Settlement,
+        note: Option<Box<Note>>,
+    ) {
+        self.count_in_slot(slot, &settlement);
+        let submits = matches!(&settlement, Settlement::Done { submit } if !submit.is_empty());
+        self.settle_hand(hand, settlement, note);
+        if submits && let Some(owed) = self.unsettled.get_mut(&hand.delivery.handle) {
+            owed.done_by = Some(slot);
+        }
+    }
+
+    /// Settles a task that left a worker's hands: now, or when it comes again if its handle is void.
+    pub(super) fn settle_hand(&mut self, hand: &InHand, settlement: Settlement, note: Option<Box<Note>>) {
+        self.locks.let_go(hand.delivery.handle);
+        if hand.accepted {
+            self.keep_note(hand.delivery.handle, note);
+            self.settle_accepted(hand, settlement);
+        } else if hand.held {
+            self.keep_note(hand.delivery.handle, note);
+            self.settle(hand.delivery.handle, hand.delivery.identity, settlement);
+        } else {
+            self.void_outcome(hand, &settlement);
+            self.settle_later(hand.delivery.identity, hand.session, &settlement);
+        }
+    }
+
+    /// Counts an outcome for the queue's breaker.
+    pub(super) fn count_for_breaker(&mut self, hand: &InHand, is_error: bool) {
+        let index = hand.delivery.queue.0;
+        if is_error && self.pools[index].plan.settings.breaker.errors {
+            self.count_failure(index, &hand.delivery.task.id);
+            return;
+        }
+        let pool = &mut self.pools[index];
+        pool.row.broken();
+        if let pool::State::Trial { .. } = pool.state {
+            pool.state = pool::State::Running;
+            let queue = pool.name().to_owned();
+            self.log(Level::Info, || format!("Queue {queue} is worked again"));
+            self.refill(index);
+        }
+    }
+
+    /// Counts a crash or time-out, or an error where the breaker counts errors; parks the queue if it trips.
+    pub(super) fn count_failure(&mut self, index: usize, id: &str) {
+        let pool = &mut self.pools[index];
+        let limit = pool.plan.settings.breaker.failures;
+        let on_trial = matches!(pool.state, pool::State::Trial { .. });
+        if matches!(pool.state, pool::State::Parked { .. }) || !pool.is_member() {
+            return;
+        }
+        if pool.row.failed(id, limit) || on_trial {
+            self.park(index, pool::Cause::Tasks);
+        }
+    }
+
+    /// A follow-up for a queue that cannot be, or that is not for tasks, is a mistake of the worker's code, told before
+    /// anything is stored.
+    fn checked(&self, outcome: Outcome) -> Outcome {
+        let Outcome::Done { submit } = &outcome else { return outcome };
+        if submit.is_empty() {
+            return outcome;
+        }
+        let mut behind = HashMap::new();
+        for pool in self.pools.iter().filter(|pool| pool.is_member()) {
+            behind.insert(DeadQueue::of(pool.name()).name, pool.name());
+            behind.insert(pool.plan.settings.dead_letter.name.clone(), pool.name());
+        }
+        let objection = |name: &String| {
+            let may_be = is_queue_name(name) || (self.plan.foreign_names && is_foreign_queue_name(name));
+            if !may_be {
+                let name = limits::shortened(name.clone(), limits::FAULT);
+                return Some(format!("\"{name}\" is not a properly-formatted queue name"));
+            }
+            if is_delay_queue_name(name) {
+                return Some(format!("\"{name}\" is the name of a delay queue"));
+            }
+            behind.get(name).map(|owner| format!("\"{name}\" is the dead-letter queue of queue \"{owner}\""))
+        };
+        if submit.len() > limits::FOLLOW_UPS {
+            let error =
+                format!("{} follow-ups of one task, at most {} can be stored", submit.len(), limits::FOLLOW_UPS);
+            return Outcome::Error { error, detail: String::new() };
+        }
+        match submit.iter().find_map(|task| objection(&task.queue)) {
+            Some(error) => Outcome::Error { error, detail: String::new() },
+            None => outcome,
+        }
+    }
+
+    /// Says, once for each, that a follow-up goes to a queue that no settings name: perhaps nobody works it. Workers may make up
+    /// names without end; of so many that they are forgotten here, nothing more is said.
+    fn tell_unknown(&mut self, submit: &[FollowUp]) {
+        for task in submit {
+            if self.submitted_to.len() >= limits::KNOWN_QUEUES || self.submitted_to.contains(&task.queue) {
+                continue;
+            }
+            self.submitted_to.insert(task.queue.clone());
+            if let Some(text) = self.plan.names.unknown(&task.queue) {
+                self.log(Level::Warning, || format!("A task was submitted to a queue that nobody may work: {text}"));
+            }
+        }
+    }
+
+    /// What a worker says about a task that it does not hold, and that changes nothing.
+    fn ignored(&mut self, worker: WorkerId, frame: &str, id: &str) {
+        let (slot, id) = (self.slots[worker.slot].name.clone(), limits::shortened(id.to_owned(), limits::FAULT));
+        self.log(Level::Debug, || format!("{slot} sent {frame} of task \"{id}\", which it does not hold; ignored"));
+    }
+
+    fn accepted(&mut self, worker: WorkerId, id: &str) {
+        let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        let Some(hand) = life.hands.iter_mut().find(|hand| hand.delivery.task.id == id) else {
+            self.ignored(worker, "accept", id);
+            return;
+        };
+        if !hand.accepted && hand.held {
+            hand.accepted = true;
+            let handle = hand.delivery.handle;
+            self.settle(handle, None, Settlement::Accept);
+        }
+    }
+
+    /// A worker broke the protocol: it ends as a crash, and nothing else it says counts.
+    pub(super) fn faulted(&mut self, worker: WorkerId, fault: String) {
+        if !self.is_current(worker) {
+            return;
+        }
+        let fault = limits::shortened(fault, limits::FAULT);
+        let slot = self.slots[worker.slot].name.clone();
+        self.log(Level::Error, || format!("{slot} broke the protocol: {fault}"));
+        self.doom(worker, Doom::Fault(fault));
+    }
+
+    /// A worker's socket is closed. Its death is known from its exit alone, but it must come.
+    pub(super) fn hung_up(&mut self, worker: WorkerId) {
+        let due = self.now.at + END_PATIENCE;
+        if let Some(life) = self.slots[worker.slot].life_of(worker) {
+            life.end_due.get_or_insert(due);
+            self.relist(worker.slot);
+            self.arm_slot(worker.slot);
+        }
+    }
+
+    /// It said bye or closed its socket and did not end.
+    pub(super) fn end_unspoken(&mut self, worker: WorkerId) {
+        self.doom(worker, Doom::Fault("it closed its socket and went on".to_owned()));
+    }
+
+    /// The time limit of a task passed.
+    pub(super) fn time_out(&mut self, worker: WorkerId, task: String) {
+        let slot = self.slots[worker.slot].name.clone();
+        self.log(Level::Error, || format!("{slot} is killed: task {task} ran into its time limit"));
+        self.doom(worker, Doom::TimeLimit { id: task });
+    }
+
+    /// Kills a process; what it holds is settled when it is reaped. The first reason stands.
+    pub(super) fn doom(&mut self, worker: WorkerId, doom: Doom) {
+        let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        if matches!(life.phase, Phase::Doomed(_) | Phase::Dead { .. }) {
+            return;
+        }
+        life.phase = Phase::Doomed(doom);
+        self.relist(worker.slot);
+        self.actions.push(Action::Signal { worker, signal: Signal::Kill });
+    }
+}
+
+/// A worker's name as it may stand in the log: short, and nothing in it that a terminal or a reader of lines obeys.
+fn printable(name: &str) -> String {
+    name.chars().filter(|letter| !is_obeyed(*letter)).take(NAME_LENGTH).collect()
+}
+
+/// A message on one line: control characters are shown as escapes. A long one is not read to its end.
+pub(super) fn one_line(message: &str) -> String {
+    let escaped = |letter: char| is_obeyed(letter) && letter != '\t';
+    let mut line = String::new();
+    for letter in message.trim_end().chars() {
+        if line.len() > MESSAGE_LENGTH {
+            break;
+        }
+        if escaped(letter) { line.extend(letter.escape_default()) } else { line.push(letter) }
+    }
+    line
+}

@@ -1,0 +1,306 @@
+//! The shell's ends of the worker processes: frames in and out, output to the log, events to the core.
+//!
+//! Two tasks of the runtime watch each worker, one its socket, one its output. They turn what comes into events in
+//! the [`Inbox`]; nothing is decided here. Before the frames of a turn become events, the output that the worker had
+//! written by then is read, so that its lines stand before the master's own about the same task.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    rc::Rc,
+};
+
+use tokio::{sync::Notify, task::JoinHandle};
+
+use crate::{
+    frames,
+    logging::{About, Logger},
+    master::core::event::{Event, WorkerId},
+    process::{Link, Output, PayloadFile, ReadState, Spawned, SpawnedOnce, Watch, frame_channel},
+};
+
+/// Events that wait for the core.
+#[derive(Debug, Default)]
+pub(in crate::master) struct Inbox {
+    events: RefCell<VecDeque<Event>>,
+    filled: Notify,
+}
+
+impl Inbox {
+    pub(in crate::master) fn push(&self, event: Event) {
+        self.events.borrow_mut().push_back(event);
+        self.filled.notify_one();
+    }
+
+    pub(in crate::master) fn take(&self) -> VecDeque<Event> {
+        std::mem::take(&mut *self.events.borrow_mut())
+    }
+
+    pub(in crate::master) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+}
+
+/// A process that was started, with frames or without.
+#[derive(Debug)]
+pub(in crate::master) struct Process {
+    pub(in crate::master) pid: u32,
+    frames: Option<UnixStream>,
+    output: OwnedFd,
+    master_peak_bytes: u64,
+    payload: Option<PayloadFile>,
+}
+
+impl From<Spawned> for Process {
+    fn from(spawned: Spawned) -> Self {
+        let Spawned { pid, frames, output, master_peak_bytes } = spawned;
+        Self { pid, frames: Some(frames), output, master_peak_bytes, payload: None }
+    }
+}
+
+impl From<SpawnedOnce> for Process {
+    fn from(spawned: SpawnedOnce) -> Self {
+        let SpawnedOnce { pid, output, master_peak_bytes, payload } = spawned;
+        Self { pid, frames: None, output, master_peak_bytes, payload }
+    }
+}
+
+/// Our end of the frame socket.
+#[derive(Debug)]
+struct Ends {
+    link: RefCell<Link>,
+    ready: Watch,
+}
+
+/// A running worker process.
+#[derive(Debug)]
+pub(in crate::master) struct Worker {
+    pub(in crate::master) id: WorkerId,
+    pub(in crate::master) pid: u32,
+    /// The master's own peak memory when it was started.
+    pub(in crate::master) master_peak_bytes: u64,
+    /// Out-of-memory kills counted when it was started.
+    pub(in crate::master) oom_before: Option<u64>,
+    /// A process for one task speaks no frames.
+    ends: Option<Ends>,
+    /// Removed with this.
+    _payload: Option<PayloadFile>,
+    output: RefCell<Output>,
+    output_ready: Watch,
+    /// The link has unsent bytes now: wait for it to be writable too.
+    unsent: Notify,
+    /// Nothing can be sent to it any more.
+    broken: Cell<bool>,
+    /// Everything that it will ever say was read.
+    closed: Cell<bool>,
+    /// The last frame could not be sent.
+    undelivered: Cell<bool>,
+    inbox: Rc<Inbox>,
+    logger: Logger,
+    /// Whose lines its output is.
+    about: About,
+    tasks: RefCell<Vec<JoinHandle<()>>>,
+}
+
+impl Worker {
+    /// Takes over a process that was just started and begins to watch it.
+    pub(in crate::master) fn watch(
+        id: WorkerId,
+        process: Process,
+        mut about: About,
+        oom_before: Option<u64>,
+        inbox: Rc<Inbox>,
+        logger: Logger,
+    ) -> io::Result<Rc<Self>> {
+        about.pid = Some(process.pid);
+        let output = Output::new(process.output);
+        let ends = match process.frames.map(Link::new) {
+            Some(link) => Some(Ends { ready: link.watch()?, link: RefCell::new(link) }),
+            None => None,
+        };
+        let worker = Rc::new(Self {
+            id,
+            pid: process.pid,
+            master_peak_bytes: process.master_peak_bytes,
+            _payload: process.payload,
+            oom_before,
+            ends,
+            output_ready: output.watch()?,
+            output: RefCell::new(output),
+            unsent: Notify::new(),
+            broken: Cell::new(false),
+            closed: Cell::new(false),
+            undelivered: Cell::new(false),
+            inbox,
+            logger,
+            about,
+            tasks: RefCell::default(),
+        });
+        let mut tasks = vec![tokio::task::spawn_local(watch_output(Rc::clone(&worker)))];
+        if worker.ends.is_some() {
+            tasks.push(tokio::task::spawn_local(watch_frames(Rc::clone(&worker))));
+        }
+        worker.tasks.borrow_mut().extend(tasks);
+        Ok(worker)
+    }
+
+    /// Writes a frame, at once as far as the socket takes it.
+    /// The name of its slot.
+    pub(in crate::master) fn slot(&self) -> &str {
+        self.about.slot.as_deref().unwrap_or_default()
+    }
+
+    pub(in crate::master) fn send(&self, frame: &[u8]) {
+        if self.broken.get() {
+            self.undelivered.set(true);
+            return;
+        }
+        let Some(ends) = &self.ends else { return };
+        let sent = ends.link.borrow_mut().send(frame);
+        if let Err(fault) = sent {
+            self.undelivered.set(true);
+            self.broke(&fault);
+        } else if ends.link.borrow_mut().has_unsent() {
+            self.unsent.notify_one();
+        }
+    }
+
+    /// The process was reaped: everything that it said is read. Its last output, and whether it ended without having
+    /// read the last frame.
+    pub(in crate::master) fn drain(&self) -> (String, bool) {
+        for task in self.tasks.borrow_mut().drain(..) {
+            task.abort();
+        }
+        let mut events = Vec::new();
+        let mut unread = self.undelivered.get();
+        if let Some(ends) = &self.ends {
+            let id = self.id;
+            if !self.closed.get() {
+                // A socket that cannot be read any more has nothing to say.
+                let _ = ends.link.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
+            }
+            unread |= ends.link.borrow().closed_unread();
+        }
+        let mut output = self.output.borrow_mut();
+        let _ = output.read_available(|line| self.logger.worker_line(line, &self.about));
+        output.finish(|line| self.logger.worker_line(line, &self.about));
+        for event in events {
+            self.inbox.push(event);
+        }
+        (output.tail(), unread)
+    }
+
+    /// Reads what the socket holds at this moment, whether or not its task has heard of it. The end of the stream is left
+    /// to that task.
+    pub(in crate::master) fn catch_up(&self) {
+        if let Some(ends) = self.ends.as_ref().filter(|_| !self.closed.get()) {
+            self.read(ends, |link, frame| link.read_held_frames(frame));
+        }
+    }
+
+    /// Reads the frames that have come; true if there may be more at once.
+    fn read_frames(&self, ends: &Ends) -> ReadState {
+        self.read(ends, |link, frame| link.read_frames(frame))
+    }
+
+    fn read(
+        &self,
+        ends: &Ends,
+        read: impl FnOnce(&mut Link, &mut dyn FnMut(&[u8])) -> Result<ReadState, frame_channel::Fault>,
+    ) -> ReadState {
+        let mut events = Vec::new();
+        let id = self.id;
+        let state = read(&mut ends.link.borrow_mut(), &mut |line| events.push(event_of(id, line)));
+        // An end of the pipe is for the other task to notice.
+        let _ = self.output.borrow_mut().read_held(|line| self.logger.worker_line(line, &self.about));
+        for event in events {
+            self.inbox.push(event);
+        }
+        state.unwrap_or_else(|fault| {
+            self.broke(&fault);
+            ReadState::Closed
+        })
+    }
+
+    fn read_output(&self) -> ReadState {
+        let mut output = self.output.borrow_mut();
+        output.read_available(|line| self.logger.worker_line(line, &self.about)).unwrap_or(ReadState::Closed)
+    }
+
+    /// The socket is of no use any more.
+    fn broke(&self, fault: &frame_channel::Fault) {
+        self.broken.set(true);
+        let worker = self.id;
+        self.inbox.push(match fault {
+            frame_channel::Fault::Io(_) => Event::HungUp { worker },
+            frame_channel::Fault::Oversized | frame_channel::Fault::Clogged => {
+                Event::Faulted { worker, fault: fault.to_string() }
+            }
+        });
+    }
+}
+
+fn event_of(worker: WorkerId, line: &[u8]) -> Event {
+    match frames::parse(line) {
+        Ok(frame) => Event::Said { worker, frame },
+        Err(fault) => Event::Faulted { worker, fault: fault.to_string() },
+    }
+}
+
+async fn watch_frames(worker: Rc<Worker>) {
+    let Some(ends) = &worker.ends else { return };
+    loop {
+        let has_unsent = ends.link.borrow().has_unsent();
+        tokio::select! {
+            readable = ends.ready.readable() => {
+                if readable.is_err() {
+                    return;
+                }
+                loop {
+                    match worker.read_frames(ends) {
+                        ReadState::Drained => break,
+                        ReadState::More => tokio::task::yield_now().await,
+                        ReadState::Closed => {
+                            worker.closed.set(true);
+                            if !worker.broken.replace(true) {
+                                worker.inbox.push(Event::HungUp { worker: worker.id });
+                            }
+                            return;
+                        }
+                    }
+                }
+            }
+            writable = room(ends), if has_unsent => {
+                let flushed = ends.link.borrow_mut().flush();
+                match (writable, flushed) {
+                    (Err(_), _) => return,
+                    (Ok(()), Err(fault)) => return worker.broke(&fault),
+                    (Ok(()), Ok(_)) => {}
+                }
+            }
+            () = worker.unsent.notified() => {}
+        }
+    }
+}
+
+/// Waits until the worker's socket takes more.
+async fn room(ends: &Ends) -> io::Result<()> {
+    let room = ends.link.borrow().watch_room()?;
+    room.writable().await
+}
+
+async fn watch_output(worker: Rc<Worker>) {
+    loop {
+        // A full log must not grow: the worker's pipe fills, and the worker waits.
+        worker.logger.room().await;
+        match worker.read_output() {
+            // A pipe that was refilled before it was empty does not fire again: whoever writes more than it holds at once
+            // waits for us, and we must not wait for them.
+            ReadState::More => tokio::task::yield_now().await,
+            ReadState::Drained if worker.output_ready.readable().await.is_ok() => {}
+            ReadState::Drained | ReadState::Closed => return,
+        }
+    }
+}

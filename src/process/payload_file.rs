@@ -1,0 +1,243 @@
+//! Payloads as files (`input: file`), and what a master that was killed has left of them.
+//!
+//! Each file lies in a folder of its own, whose lock this process has for as long as the folder is there. The kernel gives
+//! the lock back when the process ends, however it ends: so a folder whose lock can be had belongs to nobody, and the
+//! next master removes it. Process ids would not tell: they are used again, and differ between containers that share a
+//! folder.
+//!
+//! The folder for temporary files is everybody's. Nothing there is followed that could be a link, and what is not this user's is
+//! left alone; a folder of ours belongs to this process's user also where its program has another one, who may enter it as a
+//! member of its group and remove its own file.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    hash::{BuildHasher, Hasher},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use nix::{fcntl::OFlag, unistd::geteuid};
+
+use super::exec_options::owner;
+use crate::exec_options::Terms;
+
+/// How the names of folders begin.
+const PREFIX: &str = "asynctask-payload-";
+/// The payload in its folder.
+const FILE: &str = "payload";
+/// Where it goes if the program's user may not enter the folder for temporary files.
+const FOR_ALL: &str = "/tmp";
+
+/// A payload as a file that its program can read and nobody else. Removed when dropped.
+#[derive(Debug)]
+pub struct PayloadFile {
+    file: PathBuf,
+    folder: Folder,
+}
+
+impl PayloadFile {
+    /// Writes it into a folder of its own in the one for temporary files.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write(payload: &[u8], terms: &Terms) -> io::Result<Self> {
+        let place = place(terms)?;
+        write(payload, &place, owner(terms)).map_err(|error| {
+            let text = format!("cannot write the payload file in {} (input: file): {error}", place.display());
+            io::Error::new(error.kind(), text)
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.file
+    }
+}
+
+fn write(payload: &[u8], place: &Path, owner: Option<(Option<u32>, Option<u32>)>) -> io::Result<PayloadFile> {
+    let folder = Folder::create(place)?;
+    let file = folder.path.join(FILE);
+    // The folder is still closed to everybody else.
+    let mut open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
+    open.write_all(payload)?;
+    if let Some((user, group)) = owner {
+        fchown(&open, user, group)?;
+        // Its group may enter and write, as in /tmp: it may remove or rename what is its own.
+        fchown(&folder.lock, None, group)?;
+        folder.lock.set_permissions(Permissions::from_mode(0o1730))?;
+    }
+    Ok(PayloadFile { file, folder })
+}
+
+impl Drop for PayloadFile {
+    fn drop(&mut self) {
+        self.folder.remove();
+    }
+}
+
+/// A folder that this process has locked.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    lock: File,
+}
+
+impl Folder {
+    fn create(place: &Path) -> io::Result<Self> {
+        for _ in 0..1000 {
+            // The standard library's own source of randomness for hash maps: nobody knows the name before.
+            let number = std::hash::RandomState::new().build_hasher().finish();
+            let path = place.join(format!("{PREFIX}{number:016x}"));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                made => made?,
+            }
+            // Until it is locked it looks like one that was left behind, and another master may have removed it.
+            if let Some(folder) = Self::claim(&path)? {
+                return Ok(folder);
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Locks a folder of this user; `None` if it is another user's, locked, gone, or no folder.
+    fn claim(path: &Path) -> io::Result<Option<Self>> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        let lock = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
+            Ok(lock) => lock,
+            Err(error) => {
+                let is_other = matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP | libc::EACCES));
+                return if is_other || error.kind() == io::ErrorKind::NotFound { Ok(None) } else { Err(error) };
+            }
+        };
+        let known = lock.metadata()?;
+        if known.uid() != geteuid().as_raw() {
+            return Ok(None);
+        }
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Whoever had it before may have removed it.
+        let is_there =
+            fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (known.dev(), known.ino()));
+        Ok(is_there.then(|| Self { path: path.to_owned(), lock }))
+    }
+
+    /// Removes it with the files in it. The program may have removed or renamed its own, or put others beside it; folders
+    /// that it made stay, and this one with them.
+    fn remove(&self) {
+        let _ = fs::remove_file(self.path.join(FILE));
+        if fs::remove_dir(&self.path).is_ok() {
+            return;
+        }
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            // Of a link the link is removed, and a folder is not.
+            let _ = fs::remove_file(entry.path());
+        }
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+/// Where a payload's folder is put: the folder for temporary files, and for another user who may not enter that `/tmp`.
+///
+/// # Errors
+/// If there is none that the user can enter.
+fn place(terms: &Terms) -> io::Result<PathBuf> {
+    let own = std::env::temp_dir();
+    let Some((Some(user), Some(group))) = owner(terms) else { return Ok(own) };
+    let can_enter = |folder: &PathBuf| {
+        let Ok(folder) = folder.canonicalize() else { return false };
+        folder.ancestors().all(|folder| {
+            fs::metadata(folder).is_ok_and(|meta| {
+                let bit = if meta.uid() == user {
+                    0o100
+                } else if meta.gid() == group {
+                    0o010
+                } else {
+                    0o001
+                };
+                meta.mode() & bit != 0
+            })
+        })
+    };
+    let shown = own.display().to_string();
+    [own, PathBuf::from(FOR_ALL)].into_iter().find(can_enter).ok_or_else(|| {
+        let text = format!("its user may enter neither {shown} nor {FOR_ALL}, where the file of its payload would be");
+        io::Error::new(io::ErrorKind::PermissionDenied, text)
+    })
+}
+
+/// Removes what masters of this user that were killed have left in the places where payloads are put, and tells the number
+/// of payloads if there were any. On a thread of its own: very much may lie there.
+pub fn remove_left(told: impl FnOnce(usize) + Send + 'static) {
+    let own = std::env::temp_dir();
+    let for_all = Some(PathBuf::from(FOR_ALL)).filter(|for_all| *for_all != own);
+    let run = move || {
+        let count = [Some(own), for_all].into_iter().flatten().map(|place| remove_left_in(&place)).sum();
+        if count > 0 {
+            told(count);
+        }
+    };
+    // Where no thread can be made, the next master does it.
+    let _ = thread::Builder::new().name("payloads left".to_owned()).spawn(run);
+}
+
+fn remove_left_in(place: &Path) -> usize {
+    let is_ours = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+    let entries = fs::read_dir(place).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| is_ours(&entry.file_name()));
+    // What cannot be looked at stays.
+    let left = ours.filter_map(|entry| Folder::claim(&entry.path()).ok().flatten());
+    left.inspect(Folder::remove).filter(|folder| !folder.path.exists()).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_belongs_to_nobody_is_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let place = place.path();
+        let own = write(b"in hand", place, None).unwrap();
+        let left = |name: &str| {
+            let folder = place.join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(FILE), "left").unwrap();
+            folder
+        };
+        let (dead, other) = (left("asynctask-payload-0"), left("asynctask-other"));
+        // Somebody's attempt to have something else removed.
+        std::os::unix::fs::symlink(&other, place.join("asynctask-payload-1")).unwrap();
+        std::os::unix::fs::symlink(other.join(FILE), dead.join("link")).unwrap();
+        fs::write(place.join("asynctask-payload-2"), "a file").unwrap();
+        assert_eq!(remove_left_in(place), 1);
+        assert!(!dead.exists() && own.path().exists() && other.join(FILE).exists());
+        assert!(place.join("asynctask-payload-1").is_symlink() && place.join("asynctask-payload-2").exists());
+        assert_eq!(remove_left_in(place), 0);
+        drop(own);
+        let is_folder = |entry: &fs::DirEntry| entry.file_type().unwrap().is_dir();
+        let folders = fs::read_dir(place).unwrap().map(Result::unwrap).filter(is_folder).count();
+        assert_eq!(folders, 1, "only the other one");
+    }
+
+    #[test]
+    fn another_users_folder_is_left_alone() {
+        if !geteuid().is_root() {
+            eprintln!("left out: it takes root to make a folder of another user");
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("asynctask-payload-0");
+        fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
+        assert_eq!(remove_left_in(place.path()), 0);
+        assert!(folder.exists());
+    }
+}

@@ -1,0 +1,5 @@
+//! Reaching a broker: its address, TLS, and one connection.
+
+pub(super) mod address;
+pub(super) mod address_syntax;
+pub(super) mod tls;

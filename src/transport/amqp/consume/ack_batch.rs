@@ -1,0 +1,72 @@
+//! Acknowledgements on their way to the broker.
+
+use lapin::{
+    Acker,
+    options::{BasicAckOptions, BasicNackOptions},
+};
+
+use crate::{
+    task::Handle,
+    transport::amqp::queues::topology::{Fault, answer},
+};
+
+/// Acknowledgements to be written in this order.
+pub(crate) struct Batch {
+    /// With `multiple` or not; `None`: back into the queue.
+    pub(crate) steps: Vec<(Acker, Option<bool>)>,
+    /// The deliveries that are settled then.
+    pub(crate) handles: Vec<Handle>,
+}
+
+impl Batch {
+    /// Writes them. Where that fails, nothing is known of what was written.
+    pub(crate) async fn write(&self) -> Result<(), Unwritten> {
+        for (acker, step) in &self.steps {
+            let written = match *step {
+                Some(multiple) => answer(acker.ack(BasicAckOptions { multiple })).await,
+                None => answer(acker.nack(BasicNackOptions { multiple: false, requeue: true })).await,
+            };
+            match written.map_err(|error| Fault::of(&error)) {
+                Ok(true) => {}
+                Err(Fault::Late(_)) => return Err(Unwritten::Late),
+                Ok(false) | Err(_) => return Err(Unwritten::Closed),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why acknowledgements were not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwritten {
+    /// The channel is gone.
+    Closed,
+    /// It stands, and takes nothing.
+    Late,
+}
+
+impl Unwritten {
+    /// What it means to the queue. Of a channel that is gone the one who consumes on it hears why.
+    pub(crate) fn fault(self, consumes: bool) -> Option<Fault> {
+        match self {
+            Self::Late => Some(Fault::Broken("no acknowledgement could be written within 10 s".to_owned())),
+            Self::Closed if consumes => None,
+            Self::Closed => Some(Fault::Refused("the channel of a delivery is closed".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_that_is_not_written_never_leaves_a_queue_as_it_was() {
+        for consumes in [false, true] {
+            // Nobody else would say so: the channel stands.
+            assert!(matches!(Unwritten::Late.fault(consumes), Some(Fault::Broken(_))), "{consumes}");
+        }
+        assert!(matches!(Unwritten::Closed.fault(false), Some(Fault::Refused(_))));
+        assert!(Unwritten::Closed.fault(true).is_none());
+    }
+}

@@ -1,0 +1,366 @@
+//! Consuming one queue: its channel, the consumers that take turns on it, and the deliveries that wait for credit.
+//!
+//! The broker holds a consumer to the prefetch that stood when it began; changing the credit therefore means a second
+//! consumer and then the end of the first. For a moment both have their window, and what comes beyond the credit waits
+//! here until credit frees.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::Stream as _;
+use lapin::{Acker, BasicProperties, Channel, Consumer, message::Delivery as Message};
+
+use super::{ack_batch::Batch, acks::Acks, consumer_switch::Switch};
+use crate::{
+    clock::Instant,
+    task::{Handle, Task},
+    transport::{
+        QueueSetup,
+        amqp::queues::{
+            foreign_queues::{Nature, Natures},
+            topology::{Fault, short},
+        },
+    },
+};
+
+/// Most messages that are taken from one queue at a time, so that settlements get their turn.
+const BATCH: usize = 1024;
+
+/// The count of deliveries from which on a return must not add to it.
+pub(crate) const UNCOUNTED_FROM: u32 = 2;
+
+/// Between two looks at a queue of which the master has much to go on with. Messages come a few at a time, and to take
+/// each few at once would cost a change of threads on both sides of us.
+const REST: Duration = Duration::from_millis(1);
+/// Nothing is much below this credit.
+const MUCH: u32 = 32;
+
+/// What is kept without credit is kept by the broker as unacknowledged for its `consumer_timeout`, and nobody tells us how long
+/// that is: it goes back to the tail of its queue after this.
+const KEPT: Duration = Duration::from_secs(2);
+
+/// A delivery that waits for credit.
+pub(crate) struct Held {
+    /// Since when.
+    pub(crate) since: Instant,
+    pub(crate) tag: u64,
+    pub(crate) properties: BasicProperties,
+    pub(crate) task: Task,
+    pub(crate) named: bool,
+    pub(crate) redelivered: bool,
+    /// What is still to be done with it unless the master knows it.
+    pub(crate) further: Option<Further>,
+}
+
+/// What a task that came again waits for before it may be begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Further {
+    /// A classic queue does not count deliveries, so the message itself does, from the tail of the queue.
+    Count,
+    /// It is not due; the next step of its delay, and what is left of that where it is known.
+    Delay { step: u64, left: Option<Duration> },
+}
+
+/// One attached queue in one session.
+pub(crate) struct Intake {
+    pub(crate) setup: QueueSetup,
+    /// Names its channel among all that it had: what comes of an earlier one means nothing.
+    pub(crate) number: u64,
+    /// `None`: the queue is unavailable. What was accepted of it is settled all the same.
+    pub(crate) channel: Option<Channel>,
+    /// Since when it has its channel.
+    pub(crate) since: Instant,
+    /// Times in a row that it lost its channel soon.
+    pub(crate) failures: u32,
+    current: Option<Consumer>,
+    /// Cancelled, but what they had got must still be read.
+    ending: Vec<Consumer>,
+    /// The prefetch of the current consumer; 0: none.
+    prefetch: u16,
+    /// A change of consumers is under way.
+    pub(crate) switching: bool,
+    /// Deliveries that the master may hold.
+    pub(crate) credit: u32,
+    /// Deliveries that it holds.
+    pub(crate) in_hand: u32,
+    /// How many of these are removed from the queue already; to the broker their place looks free.
+    pub(crate) accepted: u32,
+    pub(crate) held: VecDeque<Held>,
+    /// The last part of a delay, too short for the ladder, is waited out here.
+    pub(crate) early: Vec<(Instant, Held)>,
+    /// Accepted, to be acknowledged once the broker no longer fills the place that this frees.
+    pub(crate) accepting: Vec<(u64, Handle)>,
+    pub(crate) acks: Acks,
+    /// When its consumers are looked at again while the master has much of it.
+    rested_at: Instant,
+    /// Whose tags wait for their acknowledgement; `None`: a matter of our own.
+    pub(crate) ending_tags: BTreeMap<u64, Option<Handle>>,
+    /// What acknowledges each tag that the broker still holds for us.
+    pub(crate) ackers: BTreeMap<u64, Acker>,
+    /// Tags to be given back.
+    pub(crate) back: Vec<(u64, Option<Handle>)>,
+    /// Acknowledgements are being written; one batch at a time, so that their order is the order they take effect in.
+    pub(crate) sending: bool,
+    /// Copies of this queue's tasks that are being made inside the transport.
+    pub(crate) passing: u32,
+    /// It goes when nothing of it is open any more.
+    pub(crate) leaving: bool,
+}
+
+/// How a look at the consumers ended.
+pub(crate) enum Looked {
+    Came(Vec<Message>),
+    /// Nothing more comes on this channel, or on any.
+    Ended(Fault),
+}
+
+impl Intake {
+    pub(crate) fn new(setup: QueueSetup, channel: Option<Channel>, credit: u32) -> Self {
+        Self {
+            setup,
+            number: 0,
+            channel,
+            since: Instant::default(),
+            failures: 0,
+            current: None,
+            ending: Vec::new(),
+            prefetch: 0,
+            switching: false,
+            credit,
+            in_hand: 0,
+            accepted: 0,
+            held: VecDeque::new(),
+            early: Vec::new(),
+            accepting: Vec::new(),
+            acks: Acks::new(),
+            rested_at: Instant::default(),
+            ending_tags: BTreeMap::new(),
+            ackers: BTreeMap::new(),
+            back: Vec::new(),
+            sending: false,
+            passing: 0,
+            leaving: false,
+        }
+    }
+
+    /// When it is to be looked at though it could be left alone; `None`: at once.
+    pub(crate) fn rests_until(&self, now: Instant) -> Option<Instant> {
+        let has_much = self.credit >= MUCH && self.in_hand >= self.credit / 2;
+        (has_much && self.rested_at > now).then_some(self.rested_at)
+    }
+
+    /// Something came, and it was looked at just now.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        self.rested_at = now + REST;
+    }
+
+    /// Takes what the consumers have ready, in the order the broker sent it.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Looked> {
+        let mut came: Vec<Message> = Vec::new();
+        let mut broken: Option<Fault> = None;
+        let current = self.current.as_mut().map(|consumer| (consumer, true));
+        let consumers = self.ending.iter_mut().map(|consumer| (consumer, false)).chain(current);
+        let mut ended = Vec::new();
+        for (consumer, is_current) in consumers {
+            loop {
+                if came.len() >= BATCH {
+                    context.waker().wake_by_ref();
+                    break;
+                }
+                match Pin::new(&mut *consumer).poll_next(context) {
+                    Poll::Pending => break,
+                    Poll::Ready(Some(Ok(message))) => came.push(message),
+                    Poll::Ready(Some(Err(error))) => {
+                        broken = Some(Fault::of(&error));
+                        break;
+                    }
+                    Poll::Ready(None) if is_current => {
+                        let cause = format!("the broker ended the consumer of queue \"{}\"", self.setup.name);
+                        broken = Some(Fault::Refused(cause));
+                        break;
+                    }
+                    Poll::Ready(None) => {
+                        ended.push(consumer.tag());
+                        break;
+                    }
+                }
+            }
+        }
+        self.ending.retain(|consumer| !ended.contains(&consumer.tag()));
+        if let Some(fault) = broken {
+            return Poll::Ready(Looked::Ended(fault));
+        }
+        // The end of its last consumer may be all that a queue that is to go waits for.
+        let may_go = self.leaving && !ended.is_empty();
+        if came.is_empty() && !may_go {
+            return Poll::Pending;
+        }
+        came.sort_unstable_by_key(|message| message.delivery_tag);
+        Poll::Ready(Looked::Came(came))
+    }
+
+    /// The prefetch to have: the credit less what it cannot be used for. While tasks are accepted, only roughly so:
+    /// each change costs two questions to the broker.
+    fn wanted(&self) -> u16 {
+        let credit = u16::try_from(self.credit).unwrap_or(u16::MAX);
+        let free = credit.saturating_sub(u16::try_from(self.accepted).unwrap_or(u16::MAX));
+        let near = self.prefetch / 2 <= free && free / 2 <= self.prefetch && (free == 0) == (self.prefetch == 0);
+        if self.accepted > 0 && near { self.prefetch } else { free }
+    }
+
+    /// The change of consumers that the credit asks for, if none is under way. Upwards, the new consumer comes
+    /// before the old one goes; downwards, the next one comes when its window has room beside what is still out.
+    ///
+    /// A queue that goes with its last consumer keeps one, also without credit: what it is sent then waits here. Of several
+    /// consumers of a queue that sends to one of them alone the new one would get nothing; classic queues (3.10.8) do not even
+    /// send it anything after the end of the old one. There the old one goes first, and does not go only to get less.
+    pub(crate) fn switch(&mut self, natures: &Natures) -> Option<Switch> {
+        let channel = self.channel.clone()?;
+        let mut wanted = self.wanted();
+        if self.switching || wanted == self.prefetch {
+            return None;
+        }
+        let Nature { auto_delete, single, .. } = natures.of(&self.setup.name);
+        let keeps = auto_delete && self.prefetch > 0 && !self.leaving;
+        if keeps {
+            wanted = wanted.max(1);
+        }
+        let less = wanted < self.prefetch;
+        if wanted == self.prefetch || single && less && wanted > 0 {
+            return None;
+        }
+        let prefetch = if less && !keeps { 0 } else { wanted };
+        if self.prefetch == 0 && self.ackers.len() >= usize::from(wanted) {
+            return None;
+        }
+        self.switching = true;
+        let old = self.current.take().map(|consumer| {
+            let tag = consumer.tag();
+            self.ending.push(consumer);
+            tag
+        });
+        Some(Switch { channel, queue: short(&self.setup.name), old, prefetch, single })
+    }
+
+    /// Accepted deliveries that may be acknowledged now.
+    pub(crate) fn acceptable(&mut self) -> Vec<(u64, Handle)> {
+        let settled = !self.switching && self.prefetch <= self.wanted();
+        if settled { std::mem::take(&mut self.accepting) } else { Vec::new() }
+    }
+
+    /// Moves what has become due to those that wait for credit.
+    pub(crate) fn ripen(&mut self, now: Instant) {
+        let (due, early) = self.early.drain(..).partition(|(at, _)| *at <= now);
+        self.early = early;
+        let due: Vec<(Instant, Held)> = due;
+        self.held.extend(due.into_iter().map(|(_, held)| held));
+    }
+
+    /// The change is done.
+    pub(crate) fn switched(&mut self, consumer: Option<Consumer>, prefetch: u16) {
+        self.switching = false;
+        self.prefetch = prefetch;
+        self.current = consumer;
+    }
+
+    /// Whether its consumers will say why the channel is closed.
+    pub(crate) fn has_consumers(&self) -> bool {
+        self.current.is_some() || !self.ending.is_empty()
+    }
+
+    /// Whether the broker gives us what it has, as far as the credit goes.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.current.is_some() && !self.switching
+    }
+
+    /// Whether anything of this queue is in our hands or under way, but for so many that no queue takes.
+    pub(crate) fn is_busy_beside(&self, untaken: u32) -> bool {
+        let waits = |count: u32| count > untaken;
+        self.in_hand > 0 || waits(self.passing) || self.switching || waits(self.ackers.len() as u32)
+    }
+
+    /// What the master never saw must not be kept from others: it goes back into its queue. What would come back with one
+    /// delivery too many is returned, to go there as a copy.
+    pub(crate) fn give_back(&mut self) -> Vec<Held> {
+        let early = self.early.drain(..).map(|(_, held)| held);
+        let (copied, back): (Vec<Held>, Vec<Held>) =
+            self.held.drain(..).chain(early).partition(|held| held.task.deliveries >= UNCOUNTED_FROM);
+        self.back.extend(back.into_iter().map(|held| (held.tag, None)));
+        self.passing += copied.len() as u32;
+        copied
+    }
+
+    /// When what is kept without credit has to be stored anew.
+    pub(crate) fn stale_at(&self) -> Option<Instant> {
+        if self.credit > 0 || self.leaving {
+            return None;
+        }
+        let early = self.early.iter().map(|(_, held)| held);
+        self.held.iter().chain(early).map(|held| held.since + KEPT).min()
+    }
+
+    /// What has to be, as copies.
+    pub(crate) fn stale(&mut self, now: Instant) -> Vec<Held> {
+        if self.stale_at().is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let stale: Vec<Held> = self.held.drain(..).chain(self.early.drain(..).map(|(_, held)| held)).collect();
+        self.passing += stale.len() as u32;
+        stale
+    }
+
+    /// Whether it can go: its consumers have ended, and nothing of it waits for anything.
+    pub(crate) fn is_spent(&self) -> bool {
+        !self.is_busy_beside(0)
+            && !self.sending
+            && self.prefetch == 0
+            && self.ending.is_empty()
+            && self.ending_tags.is_empty()
+    }
+
+    /// The next batch of acknowledgements, if one is due and none is being written.
+    pub(crate) fn batch(&mut self, now: Instant, all: bool) -> Option<Batch> {
+        if self.sending {
+            return None;
+        }
+        let mut batch = Batch { steps: Vec::new(), handles: Vec::new() };
+        // First what is given back: a `multiple` above it would take it along.
+        for (tag, handle) in self.back.drain(..) {
+            self.acks.gone(tag);
+            batch.handles.extend(handle);
+            batch.steps.extend(self.ackers.remove(&tag).map(|acker| (acker, None)));
+        }
+        for ack in self.acks.due(now, if all { 0 } else { self.credit }) {
+            if ack.multiple {
+                let above = self.ackers.split_off(&(ack.tag + 1));
+                let upto = std::mem::replace(&mut self.ackers, above);
+                batch.steps.extend(upto.into_iter().next_back().map(|(_, acker)| (acker, Some(true))));
+                let above = self.ending_tags.split_off(&(ack.tag + 1));
+                let upto = std::mem::replace(&mut self.ending_tags, above);
+                batch.handles.extend(upto.into_values().flatten());
+            } else {
+                batch.steps.extend(self.ackers.remove(&ack.tag).map(|acker| (acker, Some(false))));
+                batch.handles.extend(self.ending_tags.remove(&ack.tag).flatten());
+            }
+        }
+        if batch.steps.is_empty() {
+            return None;
+        }
+        self.sending = true;
+        Some(batch)
+    }
+
+    /// Whether something is to be done here in time though nothing happens.
+    pub(crate) fn needs_time(&self) -> bool {
+        self.waits() || !self.early.is_empty() || self.stale_at().is_some()
+    }
+
+    /// Whether acknowledgements are to be looked for again though nothing happens.
+    pub(crate) fn waits(&self) -> bool {
+        !self.sending && self.acks.waits()
+    }
+}

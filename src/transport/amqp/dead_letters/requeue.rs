@@ -1,0 +1,66 @@
+//! Putting dead letters back to work and removing them, a window at a time: stored first, removed after.
+//!
+//! They are acknowledged in a transaction of the channel, from which a quorum queue gets all of them as one command. Of
+//! more than 32 acknowledgements that it gets one by one it forgets those that it has not got to when the channel is
+//! closed, and their messages come back (16 of 50, measured on 3.10.8).
+
+use std::rc::Rc;
+
+use lapin::{Acker, Channel, options::BasicAckOptions};
+
+use super::{walk::Walk, walk_progress::Broke};
+use crate::transport::amqp::{
+    publish::{
+        bulk::CLIENT_SENDS,
+        bulk_results::{Fate, Fates},
+    },
+    queues::topology::{Fault, answer},
+};
+
+impl Walk<'_> {
+    /// Does what was decided: stores a window in the work queue, and removes its dead letters after all of it is confirmed,
+    /// and those that are only to be removed. If not all of it can be stored, those that are stored are removed, and the walk
+    /// ends.
+    pub(crate) async fn carry_out(&mut self) -> Result<(), Broke> {
+        let (parcels, ackers): (Vec<_>, Vec<_>) = std::mem::take(&mut self.window).into_iter().unzip();
+        let removals = std::mem::take(&mut self.removals);
+        self.window_bytes = 0;
+        let (false, Some((channel, _))) = (ackers.is_empty() && removals.is_empty(), self.held.last()) else {
+            return Ok(());
+        };
+        let fates = Rc::new(Fates::new(parcels.len()));
+        let mut stored = Ok(());
+        if !parcels.is_empty() {
+            self.progress.window.replace(Some(Rc::clone(&fates)));
+            let bulk = self.store.bulk_of(&parcels, &fates, CLIENT_SENDS).await;
+            stored = bulk.map_err(|unstored| Broke::Unstored(unstored.into()));
+        }
+        let gone = ackers.iter().enumerate().filter(|(position, _)| fates.is_stored(*position));
+        if let Err(fault) = remove(channel, gone.map(|(_, acker)| acker).chain(&removals)).await {
+            // Why it was not stored says more.
+            stored?;
+            return Err(fault.into());
+        }
+        let gone = (0..ackers.len()).filter(|position| fates.is_stored(*position));
+        self.walked.retried += gone.map(|position| fates.set(position, Fate::Absent)).count() as u64;
+        self.walked.removed += removals.len() as u64;
+        self.progress.set(self.walked);
+        stored
+    }
+}
+
+/// What is acknowledged on this channel from now on waits for [`remove()`].
+pub(crate) async fn prepare(channel: &Channel) -> Result<(), Fault> {
+    answer(channel.tx_select()).await.map_err(|error| Fault::of(&error))
+}
+
+/// Removes messages that came on this channel. Once this is answered the queue knows of all of them, and the death of this
+/// process takes nothing of it back.
+async fn remove(channel: &Channel, ackers: impl Iterator<Item = &Acker>) -> Result<(), Fault> {
+    for acker in ackers {
+        if !matches!(answer(acker.ack(BasicAckOptions::default())).await, Ok(true)) {
+            return Err(Fault::Broken("the channel of the dead letters is closed".to_owned()));
+        }
+    }
+    answer(channel.tx_commit()).await.map_err(|error| Fault::of(&error))
+}

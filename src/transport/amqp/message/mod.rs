@@ -1,0 +1,5 @@
+//! One message: its headers and properties as a task or a dead letter, and back.
+
+pub(super) mod dead_letter;
+pub(super) mod headers;
+pub(super) mod properties;

@@ -1,0 +1,171 @@
+//! What is known of queues that others have declared: each is looked at once, and told about once.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, HashSet},
+};
+
+use lapin::{Connection, types::AMQPValue};
+
+use super::{
+    attributes::Attributes,
+    topology::{Fault, Place},
+};
+use crate::{
+    limits::KNOWN_QUEUES,
+    transport::amqp::session::state::{Note, Notes},
+};
+
+/// What matters of a queue while it is worked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Nature {
+    /// Tasks must not be put there, or cannot be worked from there.
+    pub(crate) refusal: Option<String>,
+    /// It goes with its last consumer.
+    pub(crate) auto_delete: bool,
+    /// A quorum queue counts what is given back, and drops what comes to its limit; this one has none that matters.
+    pub(crate) bears_returns: bool,
+    /// By what it drops what is given back not that often: a person's looks can destroy what it has.
+    pub(crate) few_returns: Option<String>,
+    /// Only one of its consumers gets anything (`x-single-active-consumer`).
+    pub(crate) single: bool,
+}
+
+/// What is known of a queue.
+struct Known {
+    nature: Nature,
+    /// It is to be looked at again, and what is wrong with it was told.
+    is_old: bool,
+}
+
+/// What was found out about queues in the life of this process.
+pub(crate) struct Natures {
+    known: RefCell<HashMap<String, Known>>,
+    /// Names of queues that are worked. What is known of these is always needed.
+    worked: RefCell<HashSet<String>>,
+    /// Where goes what a person should read.
+    notes: Notes,
+    /// A master's: its work queues and dead-letter queues are looked at, too.
+    is_master: Cell<bool>,
+}
+
+impl Natures {
+    pub(crate) fn new(notes: Notes) -> Self {
+        Self { known: RefCell::default(), worked: RefCell::default(), notes, is_master: Cell::new(false) }
+    }
+
+    pub(crate) fn are_of_a_master(&self) {
+        self.is_master.set(true);
+    }
+
+    /// What is known of a queue.
+    pub(crate) fn of(&self, queue: &str) -> Nature {
+        self.known.borrow().get(queue).map(|known| known.nature.clone()).unwrap_or_default()
+    }
+
+    /// A queue that is worked, or one that belongs to it.
+    pub(crate) fn is_worked(&self, queue: &str) {
+        if !self.worked.borrow().contains(queue) {
+            self.worked.borrow_mut().insert(queue.to_owned());
+        }
+    }
+
+    /// The queue may be another one by now.
+    pub(crate) fn look_again(&self, queue: &str) {
+        if let Some(known) = self.known.borrow_mut().get_mut(queue) {
+            known.is_old = true;
+        }
+    }
+
+    /// The queue is gone.
+    pub(crate) fn forget(&self, queue: &str) {
+        self.known.borrow_mut().remove(queue);
+    }
+
+    /// Looks at a queue that exists, unless that was done before, and tells what a person should know.
+    ///
+    /// # Errors
+    /// If the broker did not answer; then nothing is remembered.
+    pub(crate) async fn look(
+        &self,
+        connection: &Connection,
+        place: &Place,
+        may_make: bool,
+        keep: Option<u64>,
+    ) -> Result<Nature, Fault> {
+        let name = place.name();
+        let mut told = None;
+        if let Some(known) = self.known.borrow().get(&name) {
+            if !known.is_old {
+                return Ok(known.nature.clone());
+            }
+            told.clone_from(&known.nature.refusal);
+        }
+        let mut nature = Nature::default();
+        if let Some(found) = Attributes::find(connection, place, may_make).await? {
+            nature = Nature {
+                refusal: found.refusal(place),
+                auto_delete: found.auto_delete,
+                bears_returns: found.bears_returns(),
+                few_returns: found.few_returns(),
+                single: found.arguments.get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true)),
+            };
+            if told.is_none() || told != nature.refusal {
+                self.warn(&found, place, keep, nature.refusal.as_ref());
+            }
+        }
+        self.know(name, nature.clone());
+        Ok(nature)
+    }
+
+    /// Workers choose names of queues: of those that are not worked, some are looked at again when there are too many.
+    fn know(&self, name: String, nature: Nature) {
+        let mut known = self.known.borrow_mut();
+        if known.len() >= KNOWN_QUEUES {
+            let worked = self.worked.borrow();
+            known.retain(|name, _| worked.contains(name));
+        }
+        known.insert(name, Known { nature, is_old: false });
+    }
+
+    /// Whether work queues and dead-letter queues are looked at.
+    pub(crate) fn are_wanted(&self, place: &Place) -> bool {
+        self.is_master.get() || matches!(place, Place::Delay(..))
+    }
+
+    fn warn(&self, found: &Attributes, place: &Place, keep: Option<u64>, refusal: Option<&String>) {
+        let mut warnings = match (place, refusal) {
+            // Whoever wants to put a task there says so.
+            (Place::Delay(..), refusal) => refusal.cloned().into_iter().collect(),
+            // That it is refused is an error, and told as that.
+            (_, Some(_)) => Vec::new(),
+            _ => found.hazards(place, keep),
+        };
+        if let Place::Work(queue) = place
+            && found.kind == "classic"
+        {
+            let text = format!("queue \"{queue}\" is a classic queue; a quorum queue is safer and faster here");
+            warnings.insert(0, text);
+        }
+        for text in warnings {
+            let _ = self.notes.send(Note::Warning(text));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_queues_those_that_are_worked_are_remembered() {
+        let natures = Natures::new(tokio::sync::mpsc::unbounded_channel().0);
+        natures.is_worked("a");
+        natures.know("a".to_owned(), Nature { auto_delete: true, ..Nature::default() });
+        for number in 0..3 * KNOWN_QUEUES {
+            natures.know(format!("q{number}"), Nature::default());
+        }
+        assert!(natures.known.borrow().len() <= KNOWN_QUEUES);
+        assert!(natures.of("a").auto_delete);
+    }
+}

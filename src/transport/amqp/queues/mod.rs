@@ -1,0 +1,12 @@
+//! Queues: which there are, with which arguments, and what lies in them.
+
+pub(super) mod attributes;
+pub(super) mod counter;
+pub(super) mod counts;
+pub(super) mod declare_error;
+pub(super) mod delay_queues;
+pub(super) mod delay_refusals;
+pub(super) mod foreign_queues;
+pub(super) mod purge;
+pub(super) mod survey;
+pub(super) mod topology;

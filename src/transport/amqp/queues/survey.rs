@@ -1,0 +1,392 @@
+//! Whether anything is left to do, as far as a broker can be trusted to say so.
+//!
+//! A count of 0 proves little: for about a millisecond an expiring message is in neither queue, and a quorum queue whose
+//! leader does not answer reports 0. So two readings at least half a second apart must agree, delay queues first, with
+//! nothing of ours happening in between, and not before the last delayed task must have come back.
+
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use super::topology::{Counter, Fault};
+use crate::{
+    clock::{Clock, Instant},
+    limits::KNOWN_QUEUES,
+    transport::{
+        Event,
+        amqp::{
+            consume::consumer::Intake,
+            session::{
+                actor::Engine,
+                connections::Session,
+                state::{Note, State},
+            },
+        },
+    },
+};
+
+/// Between two readings that must agree.
+const APART: Duration = Duration::from_millis(500);
+/// After the last due time, for the broker to bring the task back.
+const GRACE: Duration = Duration::from_millis(500);
+/// The same, when fewer came back than left (others may have taken them).
+const LONG_GRACE: Duration = Duration::from_secs(2);
+/// A reading that took longer may be of a queue without a leader.
+const SLOW: Duration = Duration::from_millis(200);
+/// When to ask again about work that is about to be delivered.
+const SOON: Duration = Duration::from_millis(100);
+/// When to ask again about work that waits.
+const LATER: Duration = Duration::from_millis(500);
+/// Longest wait inside one survey; beyond it the answer says when to ask again.
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// What this node knows about tasks that are out of everybody's sight.
+#[derive(Debug, Default)]
+pub(crate) struct Horizon {
+    /// Delay queues that were seen to exist.
+    pub(crate) present: HashSet<String>,
+    /// The last time anything happened: a delivery, a settlement, a change of credit.
+    pub(crate) moved_at: Instant,
+    delays: HashMap<String, Away>,
+    /// When all is quiet of those that are not among them any more.
+    others_quiet_at: Instant,
+    /// Deliveries of an ended session that have not come back yet, and until when that matters.
+    owed: u64,
+    owed_until: Instant,
+}
+
+/// The delay queues of one queue.
+#[derive(Debug, Default)]
+struct Away {
+    left: u64,
+    returned: u64,
+    last_due: Instant,
+}
+
+impl Away {
+    fn quiet_at(&self) -> Instant {
+        self.last_due + if self.returned >= self.left { GRACE } else { LONG_GRACE }
+    }
+}
+
+impl Horizon {
+    /// A task was put on a step of the ladder.
+    pub(crate) fn left(&mut self, queue: &str, now: Instant, step: u64) {
+        if self.delays.len() >= KNOWN_QUEUES {
+            // Workers choose names of queues.
+            self.others_quiet_at = self.clear_of_delays_at();
+            self.delays.clear();
+        }
+        let away = self.delays.entry(queue.to_owned()).or_default();
+        if away.quiet_at() < now {
+            // Whatever did not come back until now went to another node.
+            (away.left, away.returned) = (0, 0);
+        }
+        away.left += 1;
+        away.last_due = away.last_due.max(now + Duration::from_millis(step));
+        self.moved_at = now;
+        self.saw(super::delay_queues::name(queue, step));
+    }
+
+    /// A delay queue exists. Of too many, those that are used are seen again.
+    pub(crate) fn saw(&mut self, name: String) {
+        if self.present.len() >= KNOWN_QUEUES {
+            self.present.clear();
+        }
+        self.present.insert(name);
+    }
+
+    fn clear_of_delays_at(&self) -> Instant {
+        self.delays.values().map(Away::quiet_at).fold(self.others_quiet_at, Instant::max)
+    }
+
+    /// A delayed task came back.
+    pub(crate) fn returned(&mut self, queue: &str) {
+        if let Some(away) = self.delays.get_mut(queue) {
+            away.returned += 1;
+        }
+    }
+
+    /// A delivery came for the second time.
+    pub(crate) fn came_back(&mut self) {
+        self.owed = self.owed.saturating_sub(1);
+    }
+
+    /// A session ended with this many deliveries in our hands.
+    pub(crate) fn session_ended(&mut self, in_hand: u64) {
+        self.owed = self.owed.saturating_add(in_hand);
+    }
+
+    /// Another session began: the broker may take so long to notice that the old connection is dead.
+    pub(crate) fn session_began(&mut self, now: Instant, noticed: Duration) {
+        self.owed_until = now + noticed;
+        self.moved_at = now;
+    }
+
+    /// From when on a reading of 0 can be believed.
+    pub(crate) fn clear_at(&self) -> Instant {
+        let owed = (self.owed > 0).then_some(self.owed_until);
+        owed.unwrap_or_default().max(self.clear_of_delays_at())
+    }
+}
+
+/// A survey that was asked for and is not answered.
+pub(crate) struct Pending {
+    serial: u64,
+    /// When it is answered with what is known then.
+    pub(crate) by: Instant,
+    /// Readings are being taken.
+    reading: Option<tokio::task::AbortHandle>,
+}
+
+impl Pending {
+    /// Whether it still waits for a quiet moment to begin.
+    pub(crate) fn waits(&self) -> bool {
+        self.reading.is_none()
+    }
+}
+
+impl Engine {
+    /// Takes a survey on; an earlier one is given up.
+    pub(crate) fn survey(&mut self, serial: u64) {
+        let by = self.now().at + LONGEST;
+        if let Some(Pending { reading: Some(earlier), .. }) =
+            self.surveying.replace(Pending { serial, by, reading: None })
+        {
+            earlier.abort();
+        }
+    }
+
+    /// Something happened between the readings: they count for nothing.
+    pub(crate) fn disturbed(&mut self, disturbed: u64) {
+        if let Some(pending) = self.surveying.as_mut().filter(|pending| pending.serial == disturbed) {
+            pending.reading = None;
+        }
+    }
+
+    /// The session ended, and the readings with it.
+    pub(crate) fn interrupt_survey(&mut self) {
+        if let Some(pending) = &mut self.surveying {
+            pending.reading = None;
+        }
+    }
+
+    /// The survey was answered.
+    pub(crate) fn surveyed(&mut self, serial: u64, empty: bool, again_in: Duration) {
+        if self.surveying.as_ref().is_some_and(|pending| pending.serial == serial) {
+            self.surveying = None;
+            self.tell(Event::Surveyed { serial, empty, again_in });
+        }
+    }
+
+    /// Begins the readings of a pending survey as soon as nothing is in our hands or under way.
+    pub(crate) fn begin_survey(&mut self) {
+        let now = self.now().at;
+        let Some(Pending { serial, by, reading: None }) = self.surveying else { return };
+        let State::Up(up) = &mut self.state else { return self.surveyed(serial, false, LATER) };
+        // A queue that we do not consume (credit 0) is judged by its readings alone.
+        let unsettled = up.intakes.iter().any(|intake| intake.in_hand > 0 || !intake.held.is_empty());
+        let is_awaited = |intake: &Intake| intake.credit > 0 && intake.channel.is_some() && !intake.is_attached();
+        // What is not taken elsewhere stays so, and the owner knows of it.
+        let is_busy =
+            |(queue, intake): (usize, &Intake)| intake.is_busy_beside(self.untaken.of(queue)) || is_awaited(intake);
+        let busy = up.intakes.each().any(is_busy);
+
+        if unsettled || by <= now {
+            return self.surveyed(serial, false, SOON);
+        }
+        if busy {
+            return;
+        }
+        let look = Look {
+            session: Rc::clone(&up.session),
+            queues: up
+                .intakes
+                .available()
+                .map(|(queue, intake)| (queue, intake.number, intake.setup.name.clone()))
+                .collect(),
+            horizon: Rc::clone(&self.horizon),
+            clock: self.clock,
+            began: now,
+        };
+        let (notes, session) = (self.notes.clone(), up.session.number);
+        let reading = up.tasks.spawn_local(async move {
+            let note = match look.run().await {
+                Ok(Found::Nothing) => Note::Surveyed { serial, empty: true, again_in: Duration::ZERO },
+                Ok(Found::Work(again_in)) => Note::Surveyed { serial, empty: false, again_in },
+                Ok(Found::Disturbed) => Note::Disturbed { serial },
+                Err((_, Fault::Broken(cause))) => Note::Broken { session, cause },
+                Err(((queue, number), fault)) => {
+                    let _ = notes.send(Note::Ended { session, queue, number, fault });
+                    Note::Disturbed { serial }
+                }
+            };
+            let _ = notes.send(note);
+        });
+        self.surveying = Some(Pending { serial, by, reading: Some(reading) });
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Found {
+    Nothing,
+    /// Ask again after this.
+    Work(Duration),
+    /// Begin again.
+    Disturbed,
+}
+
+/// The queue, with the number of its channel, that could not be read, and why.
+type Trouble = ((usize, u64), Fault);
+
+struct Look {
+    session: Rc<Session>,
+    /// With their indexes and the numbers of their channels.
+    queues: Vec<(usize, u64, String)>,
+    horizon: Rc<RefCell<Horizon>>,
+    clock: Clock,
+    began: Instant,
+}
+
+impl Look {
+    async fn run(&self) -> Result<Found, Trouble> {
+        match self.reading().await? {
+            Found::Nothing => {}
+            found => return Ok(found),
+        }
+        let wait = self.horizon.borrow().clear_at().since(self.clock.now().at).max(APART);
+        if wait > LONGEST {
+            return Ok(Found::Work(wait));
+        }
+        tokio::time::sleep(wait).await;
+        if self.horizon.borrow().moved_at > self.began {
+            return Ok(Found::Disturbed);
+        }
+        let found = self.reading().await?;
+        Ok(if self.horizon.borrow().moved_at > self.began { Found::Disturbed } else { found })
+    }
+
+    /// One reading: all delay queues, then all work queues. To ask for a queue that is absent costs a channel and a line
+    /// in the broker's log, so those come last, when nothing else speaks against the end.
+    async fn reading(&self) -> Result<Found, Trouble> {
+        let connection = self.session.reader();
+        let mut counter = Counter::new(&connection);
+        let steps = |(queue, number, name): &(usize, u64, String)| {
+            let of = (*queue, *number);
+            super::delay_queues::STEPS.map(|step| (super::delay_queues::name(name, step), step, of))
+        };
+        let is_used = |(name, ..): &(String, u64, _)| self.session.topology.refusal(name).is_none();
+        let delays: Vec<(String, u64, (usize, u64))> = self.queues.iter().flat_map(steps).filter(is_used).collect();
+        let is_present = |delay: &&(String, u64, _)| self.horizon.borrow().present.contains(&delay.0);
+        let (present, absent): (Vec<_>, Vec<_>) = delays.iter().partition(is_present);
+        for (name, step, of) in present {
+            match self.count(&mut counter, name, *of).await? {
+                None => return Ok(Found::Work(LATER)),
+                Some(Some(0) | None) => {}
+                Some(Some(_)) => return Ok(Found::Work(LATER.min(Duration::from_millis(*step)))),
+            }
+        }
+        let found = self.work(&mut counter).await?;
+        if found != Found::Nothing {
+            return Ok(found);
+        }
+        for (name, step, of) in absent {
+            let count = self.count(&mut counter, name, *of).await?;
+            if count != Some(None) {
+                self.horizon.borrow_mut().saw(name.clone());
+            }
+            match count {
+                None => return Ok(Found::Work(LATER)),
+                Some(Some(0) | None) => {}
+                Some(Some(_)) => return Ok(Found::Work(LATER.min(Duration::from_millis(*step)))),
+            }
+        }
+        // An expiring task is in neither queue for a moment: the work queues are read after all delay queues.
+        self.work(&mut counter).await
+    }
+
+    /// The work queues of one reading.
+    async fn work(&self, counter: &mut Counter<'_>) -> Result<Found, Trouble> {
+        for (queue, number, name) in &self.queues {
+            let of = (*queue, *number);
+            match self.count(counter, name, of).await? {
+                Some(Some(0)) => {}
+                Some(None) => return Err((of, Fault::Absent(name.clone()))),
+                Some(Some(_)) | None => return Ok(Found::Work(SOON)),
+            }
+        }
+        Ok(Found::Nothing)
+    }
+
+    /// One count; `None` if the answer came too slowly to be believed, three times.
+    async fn count(
+        &self,
+        counter: &mut Counter<'_>,
+        queue: &str,
+        of: (usize, u64),
+    ) -> Result<Option<Option<u64>>, Trouble> {
+        for _ in 0..3 {
+            let asked = self.clock.now().at;
+            let count = counter.ready(queue).await.map_err(|fault| (of, fault))?;
+            if count != Some(0) || self.clock.now().at.since(asked) <= SLOW {
+                return Ok(Some(count));
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_start(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn nothing_known_is_clear_at_once() {
+        assert_eq!(Horizon::default().clear_at(), at(0));
+    }
+
+    #[test]
+    fn a_delayed_task_is_waited_for_longer_while_it_has_not_come_back() {
+        let mut horizon = Horizon::default();
+        horizon.left("foo", at(1_000), 250);
+        assert_eq!(horizon.clear_at(), at(3_250));
+        horizon.returned("foo");
+        assert_eq!(horizon.clear_at(), at(1_750));
+        horizon.left("foo", at(1_300), 100);
+        assert_eq!(horizon.clear_at(), at(3_400));
+        // Another node had taken that one; it is not missed for ever.
+        horizon.left("foo", at(9_000), 100);
+        horizon.returned("foo");
+        assert_eq!(horizon.clear_at(), at(9_600));
+    }
+
+    #[test]
+    fn what_a_lost_session_held_must_come_back_or_time_out() {
+        let mut horizon = Horizon::default();
+        horizon.session_ended(2);
+        horizon.session_began(at(1_000), Duration::from_secs(40));
+        assert_eq!(horizon.clear_at(), at(41_000));
+        horizon.came_back();
+        assert_eq!(horizon.clear_at(), at(41_000));
+        horizon.came_back();
+        assert_eq!(horizon.clear_at(), at(0));
+    }
+
+    #[test]
+    fn names_that_workers_choose_take_no_end_of_memory_and_lose_no_due_time() {
+        let mut horizon = Horizon::default();
+        horizon.left("foo", at(0), 86_400_000);
+        for number in 0..3 * KNOWN_QUEUES {
+            horizon.left(&format!("q{number}"), at(1), 500);
+        }
+        assert!(horizon.delays.len() <= KNOWN_QUEUES && horizon.present.len() <= KNOWN_QUEUES);
+        assert_eq!(horizon.clear_at(), at(86_402_000), "that of a queue which is forgotten");
+    }
+}

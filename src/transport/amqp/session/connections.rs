@@ -1,0 +1,168 @@
+//! One life of the connections to a broker, and how it is built.
+//!
+//! A session is never repaired: whatever goes wrong in it, it is given up whole and another one is built. (Only a
+//! publishing connection that does not answer is replaced in place, because workers' tasks need not suffer for it.)
+
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
+
+use lapin::{
+    Channel, Connection, Consumer,
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use tokio::time::timeout;
+
+use crate::transport::{
+    Error, QueueSetup,
+    amqp::{
+        connect::address::Address,
+        publish::publisher::Publisher,
+        queues::{
+            foreign_queues::Natures,
+            topology::{self, Fault, Topology, answer, open_channel, short},
+        },
+    },
+};
+
+/// What a session is to attach.
+#[derive(Clone, Debug)]
+pub(crate) struct Attachment {
+    /// By their index.
+    pub(crate) queues: BTreeMap<usize, QueueSetup>,
+    /// `declare: passive`.
+    pub(crate) passive: bool,
+}
+
+/// The connections, and what is known on the other side of them.
+pub(crate) struct Session {
+    /// Names the session; notes of an earlier one mean nothing.
+    pub(crate) number: u64,
+    /// A client that consumes nothing has none.
+    consumer: Option<Rc<Connection>>,
+    pub(crate) publisher: Publisher,
+    pub(crate) topology: Topology,
+}
+
+/// A session just built, with one channel for each queue to consume, by its index.
+pub(crate) struct Built {
+    pub(crate) session: Rc<Session>,
+    pub(crate) channels: BTreeMap<usize, Channel>,
+    /// Queues that cannot be had, and why.
+    pub(crate) refused: Vec<(usize, Fault)>,
+    /// Queues that were not asked for, because another one gave no answer: they are to be opened beside the session.
+    pub(crate) unasked: Vec<usize>,
+}
+
+/// A queue that can be worked.
+pub(crate) struct Opened {
+    pub(crate) channel: Channel,
+    /// Where one was wanted: the proof that the broker lets us consume.
+    pub(crate) consumer: Option<Consumer>,
+    pub(crate) prefetch: u16,
+}
+
+impl Session {
+    /// Connects and, for a master, makes its queues. What the broker has against one of them is no reason not to work
+    /// the others; but a queue that is absent at the very `first` session, and may not be made, is an error of the settings.
+    pub(crate) async fn build(
+        number: u64,
+        address: Rc<Address>,
+        wanted: Option<Attachment>,
+        natures: Rc<Natures>,
+        first: bool,
+    ) -> Result<Built, Error> {
+        let publisher = Publisher::connect(&address).await?;
+        let Some(wanted) = wanted else {
+            let session = Self { number, consumer: None, publisher, topology: Topology::new(false, natures) };
+            return Ok(Built {
+                session: Rc::new(session),
+                channels: BTreeMap::new(),
+                refused: Vec::new(),
+                unasked: Vec::new(),
+            });
+        };
+        let connection = Rc::new(address.connect("consumer").await?);
+        natures.are_of_a_master();
+        let topology = Topology::new(wanted.passive, natures);
+        let (mut channels, mut refused, mut unasked) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for (index, queue) in &wanted.queues {
+            // Each that gives no answer would cost all others 10 s.
+            if refused.iter().any(|(_, fault)| matches!(fault, Fault::Late(_))) {
+                unasked.push(*index);
+                continue;
+            }
+            match topology.provide(&connection, queue).await {
+                Ok(()) => {}
+                Err(fault @ Fault::Broken(_)) => return Err(address.fault(&queue.name, fault)),
+                Err(fault @ Fault::Absent(_)) if first => return Err(address.fault(&queue.name, fault)),
+                Err(fault) => {
+                    refused.push((*index, fault));
+                    continue;
+                }
+            }
+            let channel = open_channel(&connection).await;
+            channels.insert(
+                *index,
+                channel.map_err(|error| address.lost(crate::transport::amqp::connect::address::said(&error)))?,
+            );
+        }
+        let session = Self { number, consumer: Some(connection), publisher, topology };
+        Ok(Built { session: Rc::new(session), channels, refused, unasked })
+    }
+
+    /// The connection for questions and declares: the consuming one, which the broker never blocks, if there is one.
+    pub(crate) fn reader(&self) -> Rc<Connection> {
+        self.consumer.as_ref().map_or_else(|| self.publisher.connection(), Rc::clone)
+    }
+
+    /// Makes what one more queue needs, and a channel to consume it; with a `prefetch` also a consumer.
+    pub(crate) async fn open(&self, queue: &QueueSetup, prefetch: u16, tag: String) -> Result<Opened, Fault> {
+        let channel = self.opened(queue).await?;
+        let mut consumer = None;
+        if prefetch > 0 {
+            let consume = async {
+                answer(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+                let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+                answer(channel.basic_consume(short(&queue.name), short(&tag), options, arguments)).await
+            };
+            consumer = Some(consume.await.map_err(|error| Fault::of(&error))?);
+        }
+        Ok(Opened { channel, consumer, prefetch })
+    }
+
+    async fn opened(&self, queue: &QueueSetup) -> Result<Channel, Fault> {
+        let connection = self.reader();
+        // It may have been ours before in this session, and deleted since.
+        for _ in 0..2 {
+            self.topology.provide(&connection, queue).await?;
+            let channel = open_channel(&connection).await.map_err(|error| Fault::of(&error))?;
+            if topology::exists(&channel, &queue.name).await? {
+                return Ok(channel);
+            }
+            self.topology.forget_all(queue);
+        }
+        Err(Fault::Absent(queue.name.clone()))
+    }
+
+    /// Within what time a loss is noticed: two heartbeats, as they were agreed with the broker (the smaller one of both wishes;
+    /// the only one where the other is 0). `None`: there are none.
+    pub(crate) fn noticed_within(&self) -> Option<Duration> {
+        let seconds = self.reader().configuration().heartbeat();
+        (seconds > 0).then(|| Duration::from_secs(2 * u64::from(seconds)))
+    }
+
+    /// Whether the connections still stand, as far as we have heard.
+    pub(crate) fn stands(&self) -> bool {
+        self.reader().status().connected() && self.publisher.connection().status().connected()
+    }
+
+    /// Closes the connections, each within `limit`.
+    pub(crate) async fn close(&self, limit: Duration) {
+        let consumer = async {
+            if let Some(connection) = &self.consumer {
+                let _ = timeout(limit, connection.close(200, "done".into())).await;
+            }
+        };
+        futures_util::future::join(consumer, self.publisher.close(limit)).await;
+    }
+}

@@ -1,0 +1,10 @@
+//! The actor and its sessions: one life of the connections to a broker each, built whole, never repaired.
+
+pub(super) mod actor;
+pub(super) mod connections;
+pub(super) mod lifecycle;
+pub(super) mod membership;
+pub(super) mod reply_guard;
+pub(super) mod requests;
+pub(super) mod state;
+pub(super) mod unavailable;

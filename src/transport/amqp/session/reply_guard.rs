@@ -1,0 +1,55 @@
+//! Answers that are owed: given even when the work that would give them is dropped.
+
+use super::actor::Engine;
+use crate::transport::{Error, Reply};
+
+/// A reply that says "lost" when it is dropped unanswered, and how far the work had come.
+pub(crate) struct Owed<T> {
+    reply: Option<Reply<T>>,
+    lost: Option<Box<dyn FnOnce() -> Error>>,
+}
+
+impl<T> Owed<T> {
+    pub(crate) fn new(reply: Reply<T>, lost: impl FnOnce() -> Error + 'static) -> Self {
+        Self { reply: Some(reply), lost: Some(Box::new(lost)) }
+    }
+
+    pub(crate) fn send(mut self, answer: Result<T, Error>) {
+        if let Some(reply) = self.reply.take() {
+            // Whoever asked may be gone.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Does what finds the answer, and sends it. Given up when nobody waits for it any more.
+    pub(crate) async fn send_unless_closed(mut self, work: impl Future<Output = Result<T, Error>>) {
+        let Some(reply) = &mut self.reply else { return };
+        let answer = tokio::select! {
+            biased;
+            () = reply.closed() => return,
+            answer = work => answer,
+        };
+        self.send(answer);
+    }
+}
+
+impl<T> Drop for Owed<T> {
+    fn drop(&mut self) {
+        if let (Some(reply), Some(lost)) = (self.reply.take(), self.lost.take()) {
+            let _ = reply.send(Err(lost()));
+        }
+    }
+}
+
+impl Engine {
+    /// [`Self::owed`], where the error for the end of the session tells more.
+    pub(crate) fn owed_with<T>(&self, reply: Reply<T>, told: impl FnOnce(Error) -> Error + 'static) -> Owed<T> {
+        let lost = self.address.lost("it ended while the answer was awaited");
+        Owed::new(reply, || told(lost))
+    }
+
+    /// A promise to answer, kept even if the session ends.
+    pub(crate) fn owed<T>(&self, reply: Reply<T>) -> Owed<T> {
+        self.owed_with(reply, |lost| lost)
+    }
+}

@@ -1,0 +1,168 @@
+//! Queues that cannot be worked for now: refused by the broker, or lost while they were worked.
+//!
+//! ```text
+//! attached ── its channel is closed, its consumer ended ──> unavailable ── opened ──> attached
+//!                     refused in a session that is built ──^   │    ^
+//!                                                              └────┘ refused again: backoff
+//! ```
+//!
+//! The backoff is for a queue that cannot be had: one that was worked meanwhile is tried again at once, however often.
+//!
+//! One such queue is no reason to give up a session: every question that the broker may answer with an error is asked on a
+//! channel of its own, and the other queues never notice. Only an error of the connection ends the session, and the queue
+//! that was being opened then waits out its backoff in the next one, so that it does not end that one, too.
+
+use std::{
+    hash::{BuildHasher as _, Hasher as _},
+    time::Duration,
+};
+
+use super::{actor::Engine, lifecycle::AGAIN, membership::Joining, state::State};
+use crate::{
+    clock::Instant,
+    task::{Handle, QueueIndex},
+    transport::{
+        Event,
+        amqp::{
+            consume::consumer::Intake,
+            queues::topology::{Fault, close},
+        },
+    },
+};
+
+impl Engine {
+    /// The queue as it is worked on the channel of this number, if that is the one it has.
+    pub(crate) fn intake_of(&mut self, session: u64, queue: usize, number: u64) -> Option<&mut Intake> {
+        let State::Up(up) = &mut self.state else { return None };
+        if up.session.number != session {
+            return None;
+        }
+        up.intakes.get_mut(queue).filter(|intake| intake.number == number)
+    }
+
+    /// The channel of a queue is of no use any more.
+    pub(crate) fn ended(&mut self, queue: usize, fault: Fault) {
+        let State::Up(up) = &self.state else { return };
+        match fault {
+            Fault::Broken(cause) => self.broken(&cause),
+            fault if up.session.stands() => self.fall(queue, fault),
+            fault => self.broken(&fault.cause()),
+        }
+    }
+
+    /// Takes a queue out of work, and with it the handles of what was delivered and not accepted: it comes again.
+    fn fall(&mut self, queue: usize, fault: Fault) {
+        let now = self.now().at;
+        let State::Up(up) = &mut self.state else { return };
+        let Some(intake) = up.intakes.get_mut(queue).filter(|intake| intake.channel.is_some()) else { return };
+        let failures = failures_after(intake.failures, now.since(intake.since));
+        let credit = self.credits.get(&queue).copied().unwrap_or_default();
+        let mut left = Intake::new(intake.setup.clone(), None, credit);
+        (left.leaving, left.failures) = (intake.leaving, failures);
+        let (mut void, mut finished) = (Vec::new(), Vec::new());
+        for (handle, open) in up.open.iter_mut().filter(|(_, open)| open.queue == queue) {
+            if open.accepted {
+                // Its acknowledgement may have been lost; then it comes again, and is known.
+                open.acknowledged = true;
+                if open.settling && !open.moving {
+                    finished.push(*handle);
+                }
+            } else if open.moving {
+                (open.is_loose, open.accepted, open.acknowledged) = (true, true, true);
+            } else {
+                void.push(*handle);
+                continue;
+            }
+            left.in_hand += 1;
+            left.accepted += 1;
+        }
+        self.parted.retain(|_, open| open.queue != queue);
+        for handle in &void {
+            self.parted.extend(up.open.remove_entry(handle));
+        }
+        let channel = up.intakes.remove(queue).and_then(|intake| intake.channel);
+        up.intakes.insert(queue, left);
+        if let Some(channel) = channel.filter(|channel| channel.status().connected()) {
+            close(&channel);
+        }
+        if !finished.is_empty() {
+            self.settled(finished);
+        }
+        self.horizon.borrow_mut().moved_at = now;
+        self.set_aside(queue, fault, failures, void);
+        self.let_go();
+    }
+
+    /// Says that a queue cannot be worked, and when it is tried again: after the first failure at once.
+    pub(crate) fn set_aside(&mut self, queue: usize, fault: Fault, failures: u32, void: Vec<Handle>) {
+        let setup = self.joining.remove(&queue).map(|joining| joining.setup);
+        let attached = self.attachment.as_ref().and_then(|attachment| attachment.queues.get(&queue));
+        let Some(setup) = setup.or_else(|| attached.cloned()) else { return };
+        let error = fault.of_queue(&setup.name);
+        let again_in = spread(pause(failures));
+        if !self.leaving.contains(&queue) {
+            let until = Some(self.now().at + again_in);
+            self.joining.insert(queue, Joining { setup, number: 0, failures, until, is_new: true });
+        }
+        self.tell(Event::QueueUnavailable { queue: QueueIndex(queue), error, again_in, void });
+    }
+
+    /// Tries those again whose pause is over.
+    pub(crate) fn open_due(&mut self, now: Instant) {
+        let is_due = |(queue, joining): (&usize, &Joining)| joining.until.is_some_and(|at| at <= now).then_some(*queue);
+        if !matches!(self.state, State::Up(_)) || self.closing.is_some() {
+            return;
+        }
+        for queue in self.joining.iter().filter_map(is_due).collect::<Vec<_>>() {
+            self.open(queue);
+        }
+    }
+
+    /// When the next one is to be tried.
+    pub(crate) fn opens_at(&self) -> Option<Instant> {
+        self.joining.values().filter_map(|joining| joining.until).min().filter(|_| self.closing.is_none())
+    }
+}
+
+/// The pause after so many failures in a row.
+fn pause(failures: u32) -> Duration {
+    if failures <= 1 { Duration::ZERO } else { AGAIN.delay(failures - 1) }
+}
+
+/// Failures in a row, of a queue that was had again after so many for this long and is lost now. They begin anew where it was
+/// had for longer than the pause before (and a moment, as the first pause is none); what was settled of it ends them, too.
+fn failures_after(failures: u32, attached: Duration) -> u32 {
+    if attached > pause(failures).max(AGAIN.first) { 1 } else { failures + 1 }
+}
+
+/// A pause made up to a fifth longer, so that the masters of a fleet do not come all at once.
+pub(crate) fn spread(pause: Duration) -> Duration {
+    let random = std::hash::RandomState::new().build_hasher().finish() % 1024;
+    pause + pause.mul_f64(random as f64 / 5120.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backoff_grows_while_a_queue_is_lost_as_soon_as_it_is_had() {
+        let moment = Duration::from_millis(200);
+        let failures: Vec<u32> =
+            std::iter::successors(Some(0), |before| Some(failures_after(*before, moment))).take(6).collect();
+        assert_eq!(failures, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(
+            failures[1..].iter().map(|failures| pause(*failures).as_secs()).collect::<Vec<_>>(),
+            [0, 1, 2, 4, 8]
+        );
+    }
+
+    #[test]
+    fn the_backoff_begins_anew_where_a_queue_was_had_for_longer_than_the_pause_before() {
+        let second = Duration::from_secs(1);
+        for (failures, attached, then) in [(1, 5, 1), (2, 5, 1), (4, 5, 1), (4, 4, 5), (5, 5, 6), (5, 9, 1), (9, 31, 1)]
+        {
+            assert_eq!(failures_after(failures, attached * second), then, "{failures} failures, then {attached} s");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Who may use the files: what a refusal says, and whose the files are that root makes for somebody else.
+
+use std::{
+    fs::{File, Metadata, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+};
+
+use nix::{
+    errno::Errno,
+    unistd::{AccessFlags, Gid, Uid, eaccess, geteuid},
+};
+
+use crate::{file_owner, transport::sqlite::peers::owner::beside};
+
+/// Why the database at `path` cannot be opened or written, if that is for want of a permission.
+pub(crate) fn denied(path: &Path) -> Option<String> {
+    let may_not = |path: &Path, what| eaccess(path, what) == Err(Errno::EACCES);
+    let both = AccessFlags::R_OK | AccessFlags::W_OK;
+    if may_not(path, both) {
+        return Some(file_owner::denied(path));
+    }
+    for file in ["-wal", "-shm"].map(|ending| with_ending(path, ending)) {
+        if may_not(&file, both) {
+            return Some(format!("{}: {}", file.display(), file_owner::denied(&file)));
+        }
+    }
+    let folder = folder(path);
+    may_not(folder, AccessFlags::W_OK | AccessFlags::X_OK)
+        .then(|| format!("no file can be made in its folder {}: {}", folder.display(), file_owner::denied(folder)))
+}
+
+fn with_ending(path: &Path, ending: &str) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// The folder of a file.
+pub(crate) fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The same as an error of the operating system for a file that is opened or made.
+pub(crate) fn explained(path: &Path, error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error.to_string();
+    }
+    if path.exists() {
+        return file_owner::denied(path);
+    }
+    let folder = folder(path);
+    format!("its folder {}: {}", folder.display(), file_owner::denied(folder))
+}
+
+/// Makes the database's file, mode 0600, if it is not there. What root makes in a folder of somebody else is given to that user,
+/// who is to work with it; not in one where everybody may put files.
+pub(crate) fn make(path: &Path) -> io::Result<()> {
+    let Some(file) = made(path)? else { return Ok(()) };
+    if let Ok(folder) = std::fs::metadata(folder(path))
+        && folder.mode() & 0o002 == 0
+    {
+        give(&file, &folder);
+    }
+    Ok(())
+}
+
+/// Opens the file of locks beside the database at `path`, mode 0600. Made by root, it belongs to whom the database belongs.
+pub(crate) fn open_masters(path: &Path) -> io::Result<File> {
+    let masters = beside(path, "masters");
+    match made(&masters)? {
+        Some(file) => {
+            if let Ok(database) = std::fs::metadata(path) {
+                give(&file, &database);
+            }
+            Ok(file)
+        }
+        None => OpenOptions::new().read(true).write(true).open(masters),
+    }
+}
+
+/// A file that was not there before; `None` where one is.
+fn made(path: &Path) -> io::Result<Option<File>> {
+    // std opens with O_CLOEXEC.
+    match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives a file that was just made to the owner of another, if this is root.
+fn give(file: &File, like: &Metadata) {
+    if geteuid().is_root() && like.uid() != 0 {
+        // Where root may not, it stays root's, and a refusal says so.
+        let _ = nix::unistd::fchown(file, Some(Uid::from_raw(like.uid())), Some(Gid::from_raw(like.gid())));
+    }
+}

@@ -1,0 +1,485 @@
+//! The wall clock that was set: what waits by it waits no longer for that, and nothing is deleted by it too early.
+//!
+//! In a row, `due` is a moment of the wall clock. If that goes back, what was put off for ten seconds would wait for two days.
+//! So the file remembers by how much the wall clock is ahead of the time since the boot, which nobody sets. Whoever sees
+//! another difference first moves what was reckoned with the old one by as much as the clock went back, in the transaction that
+//! stores the new one: of several masters, one does it. A clock that goes ahead moves nothing: tasks come earlier, and a
+//! machine that stood still for hours owes them. What was reckoned before it went ahead is right again when it comes back.
+//!
+//! What is remembered of another boot tells nothing. Then, once the clock can be trusted, no delay may have begun in the future:
+//! one that did begins now.
+//!
+//! A row without `set_at` stays where it is: somebody named its moment, or an older version wrote it.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    columns::{number, text},
+    database::{Store, Synchronous},
+};
+use crate::clock::{
+    Clock, Reading, Timestamp, in_words,
+    jumps::{HOLD, Jumps, Offset, TOLERANCE},
+};
+
+/// The difference that was seen last is stored again when it has changed by small steps to more than this, in milliseconds.
+const DRIFT: u64 = TOLERANCE as u64 / 2;
+
+/// A smaller jump, in milliseconds, is no news for a person.
+const NEWS_FROM: u64 = 60_000;
+
+/// What waits, or will again once it is given back, and was put off on this wall clock or later.
+const PUT_OFF: &str = "
+SELECT task.id FROM queue CROSS JOIN task ON task.queue = queue.id
+WHERE state = 0 AND due > ?1 AND set_at > ?2 AND typeof(set_at) = 'integer' AND typeof(due) = 'integer'
+UNION ALL
+SELECT id FROM task
+WHERE state = 1 AND due > ?1 AND set_at > ?2 AND typeof(set_at) = 'integer' AND typeof(due) = 'integer'";
+
+/// What a master knows of the clocks.
+#[derive(Debug)]
+pub(crate) struct Clocks {
+    boot: String,
+    jumps: Jumps,
+    /// The difference that stands in the file, as far as this master knows.
+    stored: Option<i64>,
+    /// It was said that nothing is deleted.
+    told: bool,
+    /// Since the clock can be trusted, delays that begin in the future were looked for.
+    looked: bool,
+}
+
+/// What the file remembers of a boot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Memory {
+    offset: Offset,
+    /// Of delays that began since then, in milliseconds since the boot, the moments are reckoned with this difference.
+    from: i64,
+    /// The same of the difference before the clock went ahead, should it come back.
+    before: Option<(i64, i64)>,
+}
+
+/// What came of a look.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Seen {
+    /// A line for the log: a warning.
+    pub(crate) warning: Option<String>,
+    /// A line that all is well again.
+    pub(crate) notice: Option<String>,
+    /// Tasks are due at other times.
+    pub(crate) moved: usize,
+}
+
+impl Clocks {
+    /// Looks for the first time, at the beginning of a master.
+    pub(crate) fn begin(store: &mut Store) -> rusqlite::Result<(Self, Seen)> {
+        Self::begin_at(store, &boot(), Clock::reading())
+    }
+
+    fn begin_at(store: &mut Store, boot: &str, reading: Reading) -> rusqlite::Result<(Self, Seen)> {
+        let memory = remembered(store.read(), boot)?;
+        let jumps = Jumps::begin(reading, memory.map(|memory| memory.offset));
+        let stored = memory.map(|memory| memory.offset.by);
+        let mut clocks = Self { boot: boot.to_owned(), jumps, stored, told: false, looked: false };
+        let seen = clocks.look(store, reading)?;
+        Ok((clocks, seen))
+    }
+
+    /// Looks again. After an error nothing has changed.
+    pub(crate) fn look(&mut self, store: &mut Store, reading: Reading) -> rusqlite::Result<Seen> {
+        let mut seen = Seen::default();
+        let mut jumps = self.jumps;
+        let jump = jumps.look(reading);
+        let current = jumps.current();
+        if self.stored.is_none_or(|stored| stored.abs_diff(current.by) > DRIFT) {
+            let boot = &self.boot;
+            seen.moved =
+                store.write(Synchronous::Normal, |transaction, _| follow(transaction, boot, reading, current))?;
+            self.stored = Some(current.by);
+        }
+        self.jumps = jumps;
+        let is_trusted = jumps.is_trusted(reading);
+        self.looked &= is_trusted && jump.is_none();
+        if is_trusted && !self.looked {
+            if are_in_the_future(store.read(), reading.wall)? {
+                seen.moved +=
+                    store.write(Synchronous::Normal, |transaction, _| begin_now(transaction, reading.wall))?;
+            }
+            self.looked = true;
+        }
+        if let Some(by) = jump.filter(|by| by.unsigned_abs() >= NEWS_FROM) {
+            let way = if by > 0 { "ahead" } else { "back" };
+            let mut text = format!("the wall clock jumped {way} by {}", in_words(by.unsigned_abs()));
+            if !is_trusted {
+                text.push_str(": no dead letters are deleted for their age until it has held for ");
+                text.push_str(&in_words(HOLD as u64));
+            }
+            seen.warning = Some(text);
+            if self.told && is_trusted {
+                seen.notice = Some("the wall clock is right again: dead letters are deleted for their age".to_owned());
+            }
+            self.told = !is_trusted;
+        } else if self.told && is_trusted {
+            self.told = false;
+            seen.notice = Some("the wall clock has held: dead letters are deleted for their age again".to_owned());
+        }
+        Ok(seen)
+    }
+
+    /// Whether what is kept by age may be deleted.
+    pub(crate) fn may_delete(&self, reading: Reading) -> bool {
+        self.jumps.is_trusted(reading)
+    }
+}
+
+/// Names the boot; empty where nothing does, which is remembered as none.
+fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+/// What the file remembers of this boot.
+fn remembered(connection: &Connection, boot: &str) -> rusqlite::Result<Option<Memory>> {
+    let statement = "SELECT boot, ahead, since, valid_from, before_ahead, before_from FROM clock WHERE id = 1";
+    let row = connection
+        .prepare_cached(statement)?
+        .query_row([], |row| {
+            let number = |column| row.get_ref(column).ok().and_then(number);
+            Ok((text(row, 0)?, [1, 2, 3, 4, 5].map(number)))
+        })
+        .optional()?;
+    Ok(match row {
+        Some((of, [Some(by), Some(since), Some(from), before_by, before_from])) if !boot.is_empty() && of == boot => {
+            Some(Memory { offset: Offset { by, since }, from, before: before_by.zip(before_from) })
+        }
+        _ => None,
+    })
+}
+
+fn remember(transaction: &Connection, boot: &str, memory: Memory) -> rusqlite::Result<()> {
+    let Memory { offset, from, before } = memory;
+    let statement = "INSERT OR REPLACE INTO clock (id, boot, ahead, since, valid_from, before_ahead, before_from) \
+                     VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)";
+    let before = (before.map(|before| before.0), before.map(|before| before.1));
+    let row = params![boot, offset.by, offset.since, from, before.0, before.1];
+    transaction.prepare_cached(statement)?.execute(row).map(drop)
+}
+
+/// The wall clock shows something else than what is remembered: what was reckoned with that is moved if it went back. Gives
+/// the number of tasks that are due at other times.
+fn follow(transaction: &Connection, boot: &str, reading: Reading, current: Offset) -> rusqlite::Result<usize> {
+    // At the first look in a boot, what is there is taken to be reckoned with the clock as it is.
+    let first = Memory { offset: current, from: 0, before: None };
+    let Some(former) = remembered(transaction, boot)? else {
+        remember(transaction, boot, first)?;
+        return Ok(0);
+    };
+    if former.offset.is_about(current.by) {
+        // Small steps, or another master saw it first.
+        let since = former.offset.since.min(current.since);
+        remember(transaction, boot, Memory { offset: Offset { since, ..current }, ..former })?;
+        return Ok(0);
+    }
+    let back = former.offset.by.saturating_sub(current.by);
+    if back < 0 {
+        let before = former.before.or(Some((former.offset.by, former.from)));
+        remember(transaction, boot, Memory { offset: current, from: current.since, before })?;
+        return Ok(0);
+    }
+    let returned = former.before.filter(|before| current.is_about(before.0));
+    let before = former.before.filter(|before| before.0 < current.by && returned.is_none());
+    let from = returned.map_or(former.from, |before| before.1);
+    remember(transaction, boot, Memory { offset: current, from, before })?;
+    let statement = format!("UPDATE task SET due = due - ?3, set_at = set_at - ?3 WHERE id IN ({PUT_OFF})");
+    let since = former.from.saturating_add(former.offset.by).saturating_sub(TOLERANCE);
+    transaction.prepare_cached(&statement)?.execute(params![reading.wall.0, since, back])
+}
+
+/// Whether delays begin in the future.
+fn are_in_the_future(connection: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
+    let statement = format!("SELECT EXISTS ({PUT_OFF})");
+    connection.prepare_cached(&statement)?.query_row([now.0, now.0.saturating_add(TOLERANCE)], |row| row.get(0))
+}
+
+/// Delays that would begin in the future begin now.
+fn begin_now(transaction: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
+    let statement = format!("UPDATE task SET due = max(?1, due - (set_at - ?1)), set_at = ?1 WHERE id IN ({PUT_OFF})");
+    transaction.prepare_cached(&statement)?.execute([now.0, now.0.saturating_add(TOLERANCE)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        super::{
+            housekeeping::{Housekeeping, Kept},
+            lock_wait::Patience,
+        },
+        *,
+    };
+    use crate::{
+        task::NewTask,
+        transport::sqlite::tasks::{claim, submit::insert},
+    };
+
+    const SECOND: i64 = 1000;
+    const HOUR: i64 = 3600 * SECOND;
+    const DAY: i64 = 24 * HOUR;
+    /// What the wall clock of these tests shows at the boot.
+    const BOOT: i64 = 1_800_000_000_000;
+
+    struct Desk {
+        folder: tempfile::TempDir,
+        store: Store,
+        /// Since the boot.
+        at: i64,
+        /// By how much the wall clock is ahead of the right time.
+        wrong_by: i64,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::create(&folder.path().join("a.db"), &std::sync::Arc::default()).unwrap();
+            Self { folder, store, at: 10 * DAY, wrong_by: 0 }
+        }
+
+        fn reading(&self) -> Reading {
+            Reading { wall: Timestamp(BOOT + self.at + self.wrong_by), since_boot: self.at }
+        }
+
+        fn begin(&mut self) -> Clocks {
+            let reading = self.reading();
+            Clocks::begin_at(&mut self.store, "this boot", reading).unwrap().0
+        }
+
+        /// Time passes, and the wall clock is set to something else.
+        fn pass(&mut self, time: i64, wrong_by: i64) {
+            (self.at, self.wrong_by) = (self.at + time, wrong_by);
+        }
+
+        fn look(&mut self, clocks: &mut Clocks) -> Seen {
+            let reading = self.reading();
+            clocks.look(&mut self.store, reading).unwrap()
+        }
+
+        fn submit(&mut self, id: &str, delay: i64, at_moment: bool) {
+            let delay = Duration::from_millis(u64::try_from(delay).unwrap());
+            let (queue, id) = ("foo".to_owned(), id.to_owned());
+            let task = NewTask { queue, id, delay, at_moment, ..NewTask::default() };
+            let now = self.reading().wall;
+            self.store.write(Synchronous::Full, |transaction, ids| insert(transaction, ids, now, &task)).unwrap();
+        }
+
+        /// In how many milliseconds a task is due.
+        fn due_in(&self, id: &str) -> i64 {
+            let due: i64 = self
+                .store
+                .read()
+                .query_row("SELECT due FROM task WHERE message_id = ?1", [id], |row| row.get(0))
+                .unwrap();
+            due - self.reading().wall.0
+        }
+
+        fn keep(&mut self, clocks: &Clocks) -> Kept {
+            let (reading, path) = (self.reading(), self.folder.path().join("a.db"));
+            let may_delete = clocks.may_delete(reading);
+            let patience = Patience::default();
+            let mut keeping = Housekeeping::default();
+            keeping.step(&mut self.store, &path, &patience, reading.wall, may_delete, false).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_makes_no_delay_longer() {
+        let mut desk = Desk::new();
+        let mut clocks = desk.begin();
+        desk.submit("old", 3 * HOUR, false);
+        desk.submit("moment", 5 * HOUR, true);
+        desk.pass(2 * HOUR, 0);
+        assert_eq!(desk.look(&mut clocks), Seen::default());
+        desk.submit("new", 10 * SECOND, false);
+        desk.submit("ready", 0, false);
+        let named = desk.due_in("moment") + desk.reading().wall.0;
+        for back in [30 * SECOND, HOUR, 2 * DAY] {
+            let (old, new) = (desk.due_in("old"), desk.due_in("new"));
+            desk.pass(SECOND, desk.wrong_by - back);
+            let seen = desk.look(&mut clocks);
+            assert_eq!(seen.moved, 3, "{seen:?}");
+            assert_eq!((desk.due_in("old"), desk.due_in("new")), (old - SECOND, new - SECOND), "{back}");
+            assert!(desk.due_in("ready") <= 0, "{back}");
+            assert_eq!(desk.due_in("moment") + desk.reading().wall.0, named, "{back}");
+            assert_eq!(seen.warning.is_some(), back > 60 * SECOND, "{seen:?}");
+        }
+        assert_eq!(desk.look(&mut clocks), Seen::default());
+    }
+
+    #[test]
+    fn what_was_put_off_by_a_wrong_clock_is_due_when_it_should_be_and_what_was_before_stays() {
+        let mut desk = Desk::new();
+        let mut clocks = desk.begin();
+        desk.submit("before", HOUR, false);
+        desk.pass(SECOND, 5 * DAY);
+        assert_eq!(desk.look(&mut clocks).moved, 0);
+        desk.submit("meanwhile", 10 * SECOND, false);
+        desk.submit("held", 0, false);
+        let now = desk.reading().wall;
+        let claimed = desk.store.write(Synchronous::Normal, |transaction, _| claim::claim(transaction, 7, 1, now, 9));
+        let ids: Vec<String> = claimed.unwrap().into_iter().map(|claimed| claimed.task.id.clone()).collect();
+        assert_eq!(ids, ["before", "held"], "a clock that is ahead makes tasks due");
+        desk.pass(4 * SECOND, 0);
+        assert_eq!(desk.look(&mut clocks).moved, 2);
+        assert_eq!(desk.due_in("before"), HOUR - 5 * SECOND);
+        assert_eq!(desk.due_in("meanwhile"), 6 * SECOND);
+        // It may be given back.
+        assert_eq!(desk.due_in("held"), -4 * SECOND);
+    }
+
+    #[test]
+    fn after_a_blip_the_clock_is_followed_as_before() {
+        let mut desk = Desk::new();
+        let mut clocks = desk.begin();
+        desk.submit("before", 9 * HOUR, false);
+        for (wrong_by, moved) in [(DAY, 0), (5 * DAY, 0), (DAY, 0), (0, 0)] {
+            desk.pass(SECOND, wrong_by);
+            assert_eq!(desk.look(&mut clocks).moved, moved, "{wrong_by}");
+        }
+        assert_eq!(desk.due_in("before"), 9 * HOUR - 4 * SECOND);
+        desk.pass(HOUR, -2 * DAY);
+        assert_eq!(desk.look(&mut clocks).moved, 1);
+        assert_eq!(desk.due_in("before"), 8 * HOUR - 4 * SECOND);
+    }
+
+    #[test]
+    fn of_several_masters_one_follows_the_clock() {
+        let mut desk = Desk::new();
+        let (mut first, mut second) = (desk.begin(), desk.begin());
+        desk.submit("a", HOUR, false);
+        desk.pass(SECOND, -2 * DAY);
+        assert_eq!(desk.look(&mut first).moved, 1);
+        assert_eq!(desk.look(&mut second).moved, 0);
+        assert_eq!(desk.due_in("a"), HOUR - SECOND);
+        // The clock was set while no master ran.
+        desk.pass(SECOND, -4 * DAY);
+        let reading = desk.reading();
+        let (mut third, seen) = Clocks::begin_at(&mut desk.store, "this boot", reading).unwrap();
+        assert_eq!((seen.moved, seen.warning.is_some()), (1, true));
+        assert_eq!(desk.look(&mut first).moved + desk.look(&mut third).moved, 0);
+        assert_eq!(desk.due_in("a"), HOUR - 2 * SECOND);
+    }
+
+    #[test]
+    fn of_another_boot_nothing_is_known_but_that_no_delay_began_in_the_future() {
+        let mut desk = Desk::new();
+        desk.wrong_by = 2 * DAY;
+        drop(desk.begin());
+        desk.submit("a", HOUR, false);
+        desk.submit("moment", HOUR, true);
+        let named = desk.due_in("moment") + desk.reading().wall.0;
+        for boot in ["another boot", "", ""] {
+            desk.pass(SECOND, desk.wrong_by - DAY);
+            let reading = desk.reading();
+            let due_in = desk.due_in("a");
+            let (mut clocks, seen) = Clocks::begin_at(&mut desk.store, boot, reading).unwrap();
+            // The clock may be set to the right time in a moment.
+            assert_eq!((seen, desk.due_in("a")), (Seen::default(), due_in), "{boot}");
+            assert!(!clocks.may_delete(reading));
+            desk.pass(HOLD, desk.wrong_by);
+            assert_eq!((desk.look(&mut clocks).moved, desk.due_in("a")), (1, HOUR), "{boot}");
+            assert_eq!(desk.look(&mut clocks), Seen::default());
+            assert_eq!(desk.due_in("moment") + desk.reading().wall.0, named);
+        }
+    }
+
+    #[test]
+    fn nothing_is_deleted_by_a_clock_that_has_not_held() {
+        let mut desk = Desk::new();
+        let mut clocks = desk.begin();
+        desk.submit("a", 0, false);
+        desk.submit("b", 0, false);
+        let now = desk.reading().wall.0;
+        desk.store
+            .write(Synchronous::Full, |transaction, _| {
+                let kill = "UPDATE task SET state = 2, due = ?1, purge_at = ?1 + 4 * 86400000";
+                transaction.execute(kill, [now])
+            })
+            .unwrap();
+        let left = |desk: &Desk| -> i64 {
+            desk.store.read().query_row("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap()
+        };
+        desk.pass(HOLD, 0);
+        assert_eq!(desk.look(&mut clocks), Seen::default());
+        // For four seconds, and for some minutes after that.
+        desk.pass(SECOND, 5 * DAY);
+        let seen = desk.look(&mut clocks);
+        let warning = "the wall clock jumped ahead by 120 h: no dead letters are deleted for their age until it has held for 10 min";
+        assert_eq!(seen.warning.unwrap(), warning);
+        for time in [0, 4 * SECOND] {
+            desk.pass(time, 5 * DAY);
+            assert_eq!((desk.keep(&clocks).deleted.len(), left(&desk)), (0, 2));
+        }
+        // Also by a master that begins just then.
+        let second = desk.begin();
+        assert_eq!((desk.keep(&second).deleted.len(), left(&desk)), (0, 2));
+        desk.pass(SECOND, 0);
+        let seen = desk.look(&mut clocks);
+        assert_eq!(seen.warning.unwrap(), "the wall clock jumped back by 120 h");
+        assert_eq!(seen.notice.unwrap(), "the wall clock is right again: dead letters are deleted for their age");
+        assert_eq!((desk.keep(&clocks).deleted.len(), left(&desk)), (0, 2));
+        // What has held counts.
+        desk.pass(SECOND, 5 * DAY);
+        desk.look(&mut clocks);
+        desk.pass(HOLD - 1, 5 * DAY);
+        assert_eq!((desk.look(&mut clocks), desk.keep(&clocks).deleted.len()), (Seen::default(), 0));
+        desk.pass(1, 5 * DAY);
+        let notice = desk.look(&mut clocks).notice;
+        assert_eq!(notice.unwrap(), "the wall clock has held: dead letters are deleted for their age again");
+        assert_eq!(desk.keep(&clocks).deleted, ["2 dead letters of queue foo were older than 96 h: deleted"]);
+        assert_eq!(left(&desk), 0);
+    }
+
+    #[test]
+    fn short_runs_of_a_boot_confirm_each_other() {
+        let mut desk = Desk::new();
+        assert!(!desk.begin().may_delete(desk.reading()));
+        desk.pass(HOLD, 0);
+        assert!(desk.begin().may_delete(desk.reading()));
+    }
+
+    #[test]
+    fn small_steps_are_remembered_and_move_nothing() {
+        let mut desk = Desk::new();
+        let mut clocks = desk.begin();
+        desk.submit("a", HOUR, false);
+        for step in 1..20 {
+            desk.pass(SECOND, -step * SECOND);
+            assert_eq!(desk.look(&mut clocks), Seen::default());
+        }
+        let reading = desk.reading();
+        let (_, seen) = Clocks::begin_at(&mut desk.store, "this boot", reading).unwrap();
+        assert_eq!(seen, Seen::default());
+    }
+
+    #[test]
+    fn a_file_of_the_former_version_is_taken_over_and_its_delays_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let former = Connection::open(&path).unwrap();
+        super::super::schema::to_version(&former, 4).unwrap();
+        former
+            .execute_batch(
+                "INSERT INTO queue (name) VALUES ('foo');
+                 INSERT INTO task (queue, due, message_id, body) VALUES (1, 9000000000000, 'a', x'');",
+            )
+            .unwrap();
+        drop(former);
+        let mut store = Store::create(&path, &std::sync::Arc::default()).unwrap();
+        let (_, seen) = Clocks::begin(&mut store).unwrap();
+        assert_eq!(seen, Seen::default());
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let (due, set_at): (i64, Option<i64>) =
+            store.read().query_row("SELECT due, set_at FROM task", [], row).unwrap();
+        assert_eq!((due, set_at), (9_000_000_000_000, None));
+    }
+}

@@ -1,0 +1,285 @@
+//! The connection: how the file is opened, how it is written, and what its errors mean.
+//!
+//! Every write goes through [`Store::write`], which begins with `BEGIN IMMEDIATE`: a transaction that reads
+//! first and writes later fails at once when another wrote in between, and no busy handler is asked.
+//!
+//! The file itself is never opened by other means than SQLite's once it is in use: closing any descriptor of
+//! a file drops the process's POSIX locks on it, SQLite's among them.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix::sys::statfs::statfs;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::{access, lock_wait::Patience, schema};
+use crate::transport::{Error, sqlite::peers::owner::Identity};
+
+/// 3.51.3 mends a fault by which several writers of a WAL could corrupt it.
+const OLDEST_LIBRARY: i32 = 3_051_003;
+
+/// How sure a commit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Synchronous {
+    /// Survives the loss of power: for what somebody submitted.
+    Full,
+    /// Survives the death of any process. What a lost power takes back (a claim, a settlement) only repeats a task.
+    Normal,
+}
+
+/// Ids of queues by name, as far as they were asked for.
+pub(crate) type QueueIds = HashMap<String, i64>;
+
+/// An open database.
+pub(crate) struct Store {
+    connection: Connection,
+    file: Identity,
+    queue_ids: QueueIds,
+    synchronous: Option<Synchronous>,
+}
+
+impl Store {
+    /// Opens the database, and makes it if it is not there.
+    pub(crate) fn create(path: &Path, patience: &Arc<Patience>) -> Result<Self, Fault> {
+        // Between making the file and closing it again no other thread may open it; see the module's page.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        refuse_network(access::folder(path)).map_err(|cause| Fault::Final(file_error(path, cause)))?;
+        access::make(path).map_err(|error| {
+            Fault::Final(file_error(path, format!("it cannot be made: {}", access::explained(path, &error))))
+        })?;
+        drop(making);
+        // Under one name for all, whatever links lead to it: the files beside it must be the same for all.
+        let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let mut store = Self::connect(path, patience)?;
+        schema::migrate(&mut store.connection, path)?;
+        Ok(store)
+    }
+
+    /// Opens the database for a question; `None` if there is none, or nothing in it yet.
+    pub(crate) fn existing(path: &Path, patience: &Arc<Patience>) -> Result<Option<Self>, Fault> {
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.len() == 0 => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Fault::Final(file_error(path, access::explained(path, &error)))),
+            Ok(_) => {}
+        }
+        Self::create(path, patience).map(Some)
+    }
+
+    /// A connection that only reads, to a database that is there.
+    pub(crate) fn reader(path: &Path, patience: &Arc<Patience>) -> Result<Self, Fault> {
+        let store = Self::connect(path, patience)?;
+        store.connection.execute_batch("PRAGMA query_only = 1")?;
+        Ok(store)
+    }
+
+    fn connect(path: &Path, patience: &Arc<Patience>) -> Result<Self, Fault> {
+        if rusqlite::version_number() < OLDEST_LIBRARY {
+            let cause = format!("SQLite {} can corrupt it; 3.51.3 is needed", rusqlite::version());
+            return Err(Fault::Final(file_error(path, cause)));
+        }
+        let open = || -> rusqlite::Result<Connection> {
+            // No URI: a file may be called `file:a?mode=memory`. No CREATE: it was made with our permissions.
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let mut connection = Connection::open_with_flags(path, flags)?;
+            connection.busy_handler(Some(patience.sleeper()))?;
+            connection.set_prepared_statement_cache_capacity(64);
+            // Heeded only before the first page is written; later it would wait for the write lock.
+            if connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
+                connection.execute_batch("PRAGMA auto_vacuum = 2")?;
+            }
+            connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+            connection.query_row("PRAGMA journal_size_limit = 67108864", [], |_| Ok(()))?;
+            connection.query_row("PRAGMA mmap_size = 0", [], |_| Ok(())).or_else(no_rows)?;
+            connection.query_row("PRAGMA wal_autocheckpoint = 1000", [], |_| Ok(()))?;
+            Ok(connection)
+        };
+        // The change to WAL does not ask the busy handler when another makes it at the same moment.
+        let connection = retry_while_busy(patience, open)?;
+        Ok(Self { connection, file: Identity::of(path.to_owned()), queue_ids: QueueIds::new(), synchronous: None })
+    }
+
+    /// The file, under its name without links.
+    pub(crate) fn file(&self) -> &Identity {
+        &self.file
+    }
+
+    /// The connection, for reading.
+    pub(crate) fn read(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// A number that changes when another connection has written.
+    pub(crate) fn data_version(&self) -> rusqlite::Result<i64> {
+        self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+    }
+
+    /// One transaction that writes. Nothing of it is stored unless `step` and the commit succeed.
+    pub(crate) fn write<T>(
+        &mut self,
+        synchronous: Synchronous,
+        step: impl FnOnce(&Connection, &mut QueueIds) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        if self.synchronous != Some(synchronous) {
+            self.synchronous = None;
+            self.connection.execute_batch(match synchronous {
+                Synchronous::Full => "PRAGMA synchronous = FULL",
+                Synchronous::Normal => "PRAGMA synchronous = NORMAL",
+            })?;
+            self.synchronous = Some(synchronous);
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let written = step(&transaction, &mut self.queue_ids).and_then(|value| transaction.commit().map(|()| value));
+        if written.is_err() {
+            // Ids of queues that were made by a transaction that is undone are nobody's ids.
+            self.queue_ids.clear();
+        }
+        written
+    }
+
+    /// What went wrong, with the file's name.
+    pub(crate) fn error(&self, error: &rusqlite::Error) -> Error {
+        file_error(&self.file.path, cause(&self.file.path, error))
+    }
+}
+
+/// Why something could not be done.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// SQLite says so; it may pass ([`may_pass`]).
+    Sqlite(rusqlite::Error),
+    /// For good.
+    Final(Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// An error about a file.
+pub(crate) fn file_error(path: &Path, cause: impl Into<String>) -> Error {
+    Error::File { path: path.display().to_string(), cause: cause.into() }
+}
+
+/// Whether the same thing may succeed later: the lock is given back, the disk has room again.
+pub(crate) fn may_pass(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory
+                | ErrorCode::FileLockingProtocolFailed
+        )
+    )
+}
+
+/// Whether a transaction that failed with this may be found in the file after all: all of it was written, and only not
+/// known to have reached the disk.
+pub(crate) fn may_be_committed(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC};
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(code, Some(SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC))
+}
+
+/// An error in words, of the database at `path`.
+pub(crate) fn cause(path: &Path, error: &rusqlite::Error) -> String {
+    if let Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) = error.sqlite_error_code()
+        && let Some(denied) = access::denied(path)
+    {
+        return denied;
+    }
+    let text = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another program keeps it locked",
+        Some(ErrorCode::DiskFull) => "the disk is full",
+        Some(ErrorCode::NotADatabase) => "it is not a database, or its beginning is damaged",
+        Some(ErrorCode::DatabaseCorrupt) => "it is damaged",
+        Some(ErrorCode::ReadOnly) => "it, or its folder, can only be read",
+        Some(ErrorCode::CannotOpen) => "it cannot be opened, or no file can be made beside it",
+        _ => return error.to_string(),
+    };
+    format!("{text} ({error})")
+}
+
+/// Tries again while another is in the way, for as long as a lock is waited for.
+fn retry_while_busy<T>(patience: &Arc<Patience>, mut act: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let mut sleep = patience.sleeper();
+    let mut calls = 0;
+    loop {
+        match act() {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && sleep(calls) => calls += 1,
+            done => return done,
+        }
+    }
+}
+
+/// For what answers with no row where it has nothing to say.
+pub(crate) fn no_rows(error: rusqlite::Error) -> rusqlite::Result<()> {
+    if error == rusqlite::Error::QueryReturnedNoRows { Ok(()) } else { Err(error) }
+}
+
+/// The wal-index is shared memory, which other hosts do not share.
+fn refuse_network(folder: &Path) -> Result<(), String> {
+    let kind = statfs(folder).map_err(|error| format!("its folder cannot be read: {error}"))?.filesystem_type().0;
+    match network_name(kind as u32) {
+        None => Ok(()),
+        Some(name) => Err(format!("it lies on a network file system ({name}), where SQLite's locks do not hold")),
+    }
+}
+
+fn network_name(kind: u32) -> Option<&'static str> {
+    Some(match kind {
+        0x0000_6969 => "nfs",
+        0x0000_517b | 0xfe53_4d42 => "smb",
+        0xff53_4d42 => "cifs",
+        0x0102_1997 => "9p",
+        0x5346_414f | 0x6b41_4653 => "afs",
+        0x7375_7245 => "coda",
+        0x0000_564c => "ncp",
+        0x00c3_6400 => "ceph",
+        0x0bd0_0bd0 => "lustre",
+        0x4750_4653 => "gpfs",
+        0x0116_1970 => "gfs2",
+        0x7461_636f => "ocfs2",
+        _ => return None,
+    })
+}
+
+/// How long a lock is waited for.
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_new_enough_and_network_file_systems_are_known() {
+        assert!(rusqlite::version_number() >= OLDEST_LIBRARY);
+        assert_eq!(network_name(0x6969), Some("nfs"));
+        assert_eq!(network_name(0xef53), None);
+        assert!(refuse_network(&std::env::temp_dir()).is_ok());
+    }
+
+    #[test]
+    fn what_a_transaction_made_and_lost_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::create(&folder.path().join("a.db"), &Arc::default()).unwrap();
+        let lost: rusqlite::Result<()> = store.write(Synchronous::Full, |transaction, ids| {
+            schema::queue_id(transaction, ids, "foo")?;
+            Err(rusqlite::Error::QueryReturnedNoRows)
+        });
+        assert!(lost.is_err() && store.queue_ids.is_empty());
+        let bar = store.write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, "bar"));
+        let foo = store.write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, "foo"));
+        assert_ne!(foo.unwrap(), bar.unwrap());
+    }
+}

@@ -1,0 +1,227 @@
+//! What lies in the file.
+//!
+//! One table holds all tasks, whatever their `state` (0: ready or delayed, 1: in the hands of the master `owner`,
+//! 2: a dead letter), so that a move is one `UPDATE` and cannot be half done.
+//! `due` is when a ready task may be claimed, and when a dead one died; `claim` counts claims and every
+//! taking-back, so that a settlement by a former owner finds nothing; `set_at` is when `due` was reckoned from a delay, and
+//! null where somebody named the moment; `purge_at` is set for dead letters; `history` is JSON, how a task ended before it was put back to work. A queue that was deleted keeps its row, `hidden`: its id may
+//! be known to others, and whatever they store under it must be found.
+//! Times are milliseconds since 1970.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use super::{
+    columns::text,
+    database::{Fault, QueueIds, file_error},
+};
+use crate::limits::KNOWN_QUEUES;
+
+/// "AsyT": what `file` and others can tell the file by.
+const APPLICATION_ID: i64 = 0x4173_7954;
+
+/// The steps from an empty file to the newest schema; `user_version` counts those that were taken.
+const STEPS: &[&str] = &[
+    "
+CREATE TABLE queue (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+);
+CREATE TABLE task (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue INTEGER NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0,
+    due INTEGER NOT NULL,
+    owner INTEGER NOT NULL DEFAULT 0,
+    claim INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    deliveries INTEGER NOT NULL DEFAULT 0,
+    redelivered INTEGER NOT NULL DEFAULT 0,
+    expires_at INTEGER,
+    first_failed_at INTEGER,
+    purge_at INTEGER,
+    message_id TEXT NOT NULL,
+    headers TEXT,
+    failure TEXT,
+    body BLOB NOT NULL
+);
+CREATE INDEX task_ready ON task (queue, due, id) WHERE state = 0;
+CREATE INDEX task_held ON task (owner, queue) WHERE state = 1;
+CREATE INDEX task_dead ON task (queue, due, id, purge_at) WHERE state = 2;
+CREATE INDEX task_purge ON task (purge_at) WHERE state = 2 AND purge_at IS NOT NULL;
+CREATE TABLE master (
+    owner INTEGER PRIMARY KEY AUTOINCREMENT,
+    pid INTEGER NOT NULL,
+    attached_at INTEGER NOT NULL
+);
+CREATE TABLE fired (
+    application TEXT NOT NULL,
+    schedule TEXT NOT NULL,
+    moment INTEGER NOT NULL,
+    PRIMARY KEY (application, schedule, moment)
+) WITHOUT ROWID;
+",
+    "
+ALTER TABLE task ADD COLUMN history TEXT;
+ALTER TABLE queue ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;
+",
+    "
+CREATE TABLE held_key (
+    key TEXT PRIMARY KEY,
+    owner INTEGER NOT NULL,
+    task TEXT NOT NULL
+) WITHOUT ROWID;
+",
+    // Empty, unless another program wrote such a row: so looking for one costs nothing.
+    "
+CREATE INDEX task_in_no_state ON task (id) WHERE state NOT IN (0, 1, 2);
+",
+    // One row: by how much the wall clock was ahead of the time since which boot, and since when (`clock_offset`).
+    "
+ALTER TABLE task ADD COLUMN set_at INTEGER;
+CREATE TABLE clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    boot TEXT NOT NULL,
+    ahead INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    valid_from INTEGER NOT NULL,
+    before_ahead INTEGER,
+    before_from INTEGER
+);
+",
+];
+
+/// Brings the file to the newest schema.
+pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
+    let refused = |cause: String| Err(Fault::Final(file_error(path, cause)));
+    if version(connection)? == STEPS.len() as i64 && application(connection)? == APPLICATION_ID {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 && application(&transaction)? != APPLICATION_ID {
+        return refused("it is the database of another program".to_owned());
+    }
+    let version = version(&transaction)?;
+    let Some(steps) = usize::try_from(version).ok().and_then(|taken| STEPS.get(taken..)) else {
+        let known = STEPS.len();
+        return refused(format!("its schema is version {version}, this program knows {known}: use a newer asynctask"));
+    };
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    let known = STEPS.len();
+    transaction.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {known}"))?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// A file as an older version of this program left it.
+#[cfg(test)]
+pub(crate) fn to_version(connection: &Connection, version: usize) -> rusqlite::Result<()> {
+    STEPS[..version].iter().try_for_each(|step| connection.execute_batch(step))?;
+    connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}"))
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn application(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA application_id", [], |row| row.get(0))
+}
+
+/// The id of a queue, which is made if it is new. Queues are never deleted, so an id stays true.
+pub(crate) fn queue_id(transaction: &Connection, ids: &mut QueueIds, name: &str) -> rusqlite::Result<i64> {
+    if let Some(id) = ids.get(name) {
+        return Ok(*id);
+    }
+    let id = match known_queue(transaction, name)? {
+        Some(id) => {
+            transaction.prepare_cached("UPDATE queue SET hidden = 0 WHERE id = ?1 AND hidden = 1")?.execute([id])?;
+            id
+        }
+        None => transaction.prepare_cached("INSERT INTO queue (name) VALUES (?1)")?.insert([name])?,
+    };
+    if ids.len() >= KNOWN_QUEUES {
+        ids.clear();
+    }
+    ids.insert(name.to_owned(), id);
+    Ok(id)
+}
+
+/// The id of a queue that is there.
+pub(crate) fn known_queue(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached("SELECT id FROM queue WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
+}
+
+/// The name of a queue by its id; of one that somebody else deleted, the id.
+pub(crate) fn queue_name(connection: &Connection, id: i64) -> rusqlite::Result<String> {
+    let statement = "SELECT name FROM queue WHERE id = ?1";
+    let name = connection.prepare_cached(statement)?.query_row([id], |row| text(row, 0)).optional()?;
+    Ok(name.unwrap_or_else(|| id.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::sqlite::peers::owner;
+
+    #[test]
+    fn a_newer_schema_is_refused_and_says_so() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, Path::new("/a.db")).unwrap();
+        migrate(&mut connection, Path::new("/a.db")).unwrap();
+        connection.execute_batch("PRAGMA user_version = 99").unwrap();
+        let error = migrate(&mut connection, Path::new("/a.db")).unwrap_err();
+        assert!(matches!(error, Fault::Final(error) if error.to_string().contains("version 99")));
+    }
+
+    #[test]
+    fn the_database_of_another_program_is_left_alone() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert!(matches!(migrate(&mut connection, Path::new("/a.db")), Err(Fault::Final(_))));
+    }
+
+    #[test]
+    fn claiming_and_looking_need_no_table_scan() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, Path::new("/a.db")).unwrap();
+        for query in [crate::transport::sqlite::tasks::claim::NEXT_DUE, crate::transport::sqlite::tasks::claim::CLAIM] {
+            let plan: Vec<String> = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {query}"))
+                .unwrap()
+                .query_map(rusqlite::params_from_iter(vec![1; query.matches('?').count().min(4)]), |row| row.get(3))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            assert!(plan.iter().any(|line| line.contains("task_ready")), "{plan:?}");
+            assert!(!plan.iter().any(|line| line.starts_with("SCAN")), "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn looking_for_strays_reads_no_rows_of_tasks() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, Path::new("/a.db")).unwrap();
+        for query in [owner::HELD_BY_NOBODY, owner::IN_NO_STATE] {
+            let plan: Vec<String> = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {query}"))
+                .unwrap()
+                .query_map([], |row| row.get(3))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            let of_tasks: Vec<&String> = plan.iter().filter(|line| line.contains("task")).collect();
+            assert!(!of_tasks.is_empty(), "{plan:?}");
+            assert!(
+                of_tasks
+                    .iter()
+                    .all(|line| line.contains("COVERING INDEX task_held") || line.contains("task_in_no_state")),
+                "{plan:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Waking: the thread by its owner, and masters by each other.
+//!
+//! Each master is bound to a datagram socket beside the file. Who stores something for others sends each
+//! of them one datagram after the commit (0.5 ms from the insert to the claim, measured; watching the WAL by
+//! inotify wakes twice, once before there is anything to see). A datagram carries nothing, and a lost one
+//! costs a second at most: then the thread looks by itself.
+
+use std::{
+    fs::Permissions,
+    io,
+    os::{
+        fd::AsFd,
+        unix::{fs::PermissionsExt, net::UnixDatagram},
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::{EfdFlags, EventFd},
+};
+
+use super::owner::beside;
+use crate::{net::unix_socket::shortened, transport::pause};
+
+/// Rung by whoever puts a request into the inbox.
+#[derive(Debug)]
+pub(crate) struct Bell(EventFd);
+
+impl Bell {
+    /// A silent bell.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?))
+    }
+
+    /// Ends the thread's wait, now or the next time.
+    pub(crate) fn ring(&self) {
+        // It fails only when the counter is full, and then the bell has rung.
+        let _ = self.0.write(1);
+    }
+
+    fn silence(&self) {
+        let _ = self.0.read();
+    }
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Woken {
+    /// Another master sent a datagram.
+    /// … or perhaps.
+    pub(crate) by_datagram: bool,
+    /// Nothing could be waited for.
+    pub(crate) failed: Option<Errno>,
+}
+
+impl Woken {
+    /// Why nothing could be waited for, once in a row; `blind` keeps whether that is so.
+    pub(crate) fn new_failure(self, blind: &mut bool) -> Option<Errno> {
+        let was_blind = std::mem::replace(blind, self.failed.is_some());
+        self.failed.filter(|_| !was_blind)
+    }
+}
+
+/// Between two looks when nothing can be waited for.
+const BLIND: Duration = Duration::from_millis(100);
+
+/// Waits for the bell, a datagram, or the time to pass.
+pub(crate) fn wait(bell: &Bell, socket: Option<&Socket>, timeout: Duration) -> Woken {
+    let span = timeout;
+    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).saturating_add(1);
+    let timeout =
+        if timeout.is_zero() { PollTimeout::ZERO } else { PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX) };
+    let mut descriptors = vec![PollFd::new(bell.0.as_fd(), PollFlags::POLLIN)];
+    descriptors.extend(socket.map(|socket| PollFd::new(socket.bound.as_fd(), PollFlags::POLLIN)));
+    match poll(&mut descriptors, timeout) {
+        // Interrupted: the caller computes its deadlines anew.
+        Ok(0) | Err(Errno::EINTR) => return Woken::default(),
+        Ok(_) => {}
+        // The kernel has no memory for it. A thread that went on at once would spin; one that looks ten times a second
+        // does all its work, a little late.
+        Err(error) => {
+            pause(span.min(BLIND));
+            bell.silence();
+            return Woken { by_datagram: socket.is_some(), failed: Some(error) };
+        }
+    }
+    let by_datagram = descriptors.get(1).is_some_and(|descriptor| descriptor.any().unwrap_or(false));
+    bell.silence();
+    if by_datagram && let Some(socket) = socket {
+        socket.drain();
+    }
+    Woken { by_datagram, failed: None }
+}
+
+/// The socket that a master is woken by; removed when it goes.
+pub(crate) struct Socket {
+    bound: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Binds the socket of this owner.
+    pub(crate) fn bind(path: &Path, owner: i64) -> io::Result<Self> {
+        let path = socket_path(path, owner);
+        let bound = shortened(&path, |short| UnixDatagram::bind(short))?;
+        bound.set_nonblocking(true)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        Ok(Self { bound, path })
+    }
+
+    fn drain(&self) {
+        while self.bound.recv(&mut [0; 8]).is_ok() {}
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+/// Removes the socket that a dead owner left.
+pub(crate) fn remove(path: &Path, owner: i64) {
+    drop(std::fs::remove_file(socket_path(path, owner)));
+}
+
+/// Sends datagrams to masters.
+pub(crate) struct Caller {
+    socket: Option<UnixDatagram>,
+}
+
+impl Caller {
+    /// Without a socket (no descriptors left) nobody is woken, and all still look each second.
+    pub(crate) fn new() -> Self {
+        let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+        Self { socket: socket.ok() }
+    }
+
+    /// Wakes these owners of the database at `path`. One that cannot be reached is dead or has datagrams waiting.
+    pub(crate) fn wake(&self, path: &Path, owners: impl IntoIterator<Item = i64>) {
+        let Some(socket) = &self.socket else { return };
+        for owner in owners {
+            drop(shortened(&socket_path(path, owner), |short| socket.send_to(&[1], short)));
+        }
+    }
+}
+
+fn socket_path(path: &Path, owner: i64) -> PathBuf {
+    beside(path, &format!("{owner}.wake"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masters_are_woken_whatever_the_length_of_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("x".repeat(120));
+        std::fs::create_dir(&long).unwrap();
+        for path in [folder.path().join("a.db"), long.join("a.db")] {
+            let bell = Bell::new().unwrap();
+            let socket = Socket::bind(&path, 3).unwrap();
+            assert!(!wait(&bell, Some(&socket), Duration::ZERO).by_datagram);
+            let caller = Caller::new();
+            caller.wake(&path, [2, 3]);
+            caller.wake(&path, [3]);
+            assert!(wait(&bell, Some(&socket), Duration::from_secs(5)).by_datagram);
+            assert!(!wait(&bell, Some(&socket), Duration::ZERO).by_datagram, "all were read at once");
+            let name = socket.path.clone();
+            assert!(name.exists());
+            drop(socket);
+            assert!(!name.exists());
+        }
+    }
+}

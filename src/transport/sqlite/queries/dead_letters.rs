@@ -1,0 +1,242 @@
+//! Dead letters: rows of the task table in a state of their own.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rusqlite::{Connection, params, types::Value};
+
+use crate::{
+    clock::{Clock, Timestamp, in_words},
+    limits,
+    task::{Failure, Reason},
+    transport::{
+        DeadLetter, DeadQueue, Visit, Visitor, Walked,
+        sqlite::{
+            file::{
+                columns::{bytes, moment, number, parsed, text},
+                database::{Store, Synchronous},
+                lock_wait::Patience,
+                schema::{known_queue, queue_name},
+            },
+            peers::wake::{self, Bell},
+            tasks::submit::history_text,
+        },
+    },
+};
+
+/// Dead letters read at once.
+const PAGE: usize = 500;
+/// Bytes of bodies read at once.
+const PAGE_BYTES: usize = 4 << 20;
+/// Verdicts are stored at the latest after this time, however slow the visitor is.
+const STORE_AFTER: Duration = Duration::from_millis(50);
+
+/// How a walk waits for its visitor: until the transport is closed.
+pub(crate) struct Wait<'a> {
+    pub(crate) clock: Clock,
+    pub(crate) bell: &'a Bell,
+    pub(crate) patience: &'a Patience,
+}
+
+impl Wait<'_> {
+    /// Whether the transport is still wanted afterwards.
+    fn wait(&self, time: Duration) -> bool {
+        let until = self.clock.now().at + time;
+        loop {
+            let now = self.clock.now().at;
+            if self.patience.is_closing() || now >= until {
+                return !self.patience.is_closing();
+            }
+            wake::wait(self.bell, None, until.since(now));
+        }
+    }
+}
+
+/// Visits the dead letters that are there now, oldest first; what was done stands in `walked`, also after an error. Gives
+/// whether it came to its end: it does not if the transport is closed while it waits for the visitor.
+pub(crate) fn walk(
+    store: &mut Store,
+    wait: &Wait<'_>,
+    queue: &DeadQueue,
+    mut visit: Visitor,
+    walked: &mut Walked,
+) -> rusqlite::Result<bool> {
+    let clock = wait.clock;
+    let Some(id) = known_queue(store.read(), &queue.queue)? else { return Ok(true) };
+    // What dies again while we walk comes after the last one that is there now, and is not met twice.
+    let until = last(store.read(), id)?;
+    if until == Value::Null {
+        return Ok(true);
+    }
+    let mut after = (Value::Integer(i64::MIN), i64::MIN);
+    'pages: loop {
+        let page = page(store.read(), &queue.queue, id, &after, &until)?;
+        let Some(last) = page.last() else { break };
+        after = (last.due.clone(), last.row);
+        let mut verdicts = Vec::new();
+        let mut stored_at = clock.now().at;
+        for found in page {
+            walked.seen += 1;
+            let mut verdict = visit(&found.letter);
+            while let Visit::Wait(after) = verdict {
+                carry_out(store, &mut verdicts, walked)?;
+                if !wait.wait(after) {
+                    return Ok(false);
+                }
+                stored_at = clock.now().at;
+                verdict = visit(&found.letter);
+            }
+            match verdict {
+                Visit::Keep | Visit::Wait(_) => {}
+                Visit::Stop => {
+                    carry_out(store, &mut verdicts, walked)?;
+                    break 'pages;
+                }
+                Visit::Retry { .. } | Visit::Remove => verdicts.push((found, verdict)),
+            }
+            let now = clock.now().at;
+            if now.since(stored_at) >= STORE_AFTER {
+                carry_out(store, &mut verdicts, walked)?;
+                stored_at = now;
+            }
+        }
+        carry_out(store, &mut verdicts, walked)?;
+    }
+    Ok(true)
+}
+
+/// When the last dead letter of a queue died, as it stands in the file; null where there is none.
+fn last(connection: &Connection, queue: i64) -> rusqlite::Result<Value> {
+    connection
+        .prepare_cached("SELECT max(due) FROM task WHERE queue = ?1 AND state = 2")?
+        .query_row([queue], |row| row.get(0))
+}
+
+struct Found {
+    row: i64,
+    claim: Value,
+    due: Value,
+    letter: DeadLetter,
+}
+
+fn page(
+    connection: &Connection,
+    name: &str,
+    queue: i64,
+    after: &(Value, i64),
+    until: &Value,
+) -> rusqlite::Result<Vec<Found>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body, history FROM task \
+         WHERE queue = ?1 AND state = 2 AND (due, id) > (?2, ?3) AND due <= ?4 \
+         AND (purge_at IS NULL OR purge_at > ?5) ORDER BY due, id LIMIT ?6",
+    )?;
+    let mut rows = statement.query(params![queue, after.0, after.1, until, Clock::wall().0, PAGE as i64])?;
+    let mut page = Vec::new();
+    let mut size = 0;
+    while let Some(row) = rows.next()? {
+        let failure = read_failure(&text(row, 5)?, moment(row, 2)?.unwrap_or(Timestamp(0)));
+        let body = bytes(row, 7)?;
+        size += body.len();
+        page.push(Found {
+            row: row.get(0)?,
+            claim: row.get(1)?,
+            due: row.get(2)?,
+            letter: DeadLetter {
+                id: text(row, 3)?,
+                queue: name.to_owned(),
+                body,
+                headers: parsed(row, 4)?,
+                properties: None,
+                reason: failure.reason.as_str().to_owned(),
+                failure,
+                first_failed_at: moment(row, 6)?,
+                history: parsed(row, 8)?,
+            },
+        });
+        if size > PAGE_BYTES {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// A failure that cannot be read (somebody wrote to the file) hides nothing: its text is shown.
+fn read_failure(text: &str, died_at: Timestamp) -> Failure {
+    serde_json::from_str(text).unwrap_or_else(|error| {
+        let mut failure = Failure::new(Reason::Failed, format!("the cause cannot be read: {error}"), died_at);
+        limits::cut(text, limits::DETAIL).clone_into(&mut failure.detail);
+        failure
+    })
+}
+
+/// Stores the verdicts. A dead letter that somebody else moved meanwhile is left alone and not counted.
+fn carry_out(store: &mut Store, verdicts: &mut Vec<(Found, Visit)>, walked: &mut Walked) -> rusqlite::Result<()> {
+    if verdicts.is_empty() {
+        return Ok(());
+    }
+    let (retried, removed) = store.write(Synchronous::Full, |transaction, _| {
+        let (mut retried, mut removed) = (0, 0);
+        let now = Clock::wall();
+        for (found, verdict) in verdicts.iter() {
+            if let Visit::Retry { body } = verdict {
+                retried += transaction
+                    .prepare_cached(
+                        "UPDATE task SET state = 0, due = ?3, set_at = ?3, attempts = 0, deliveries = 0, redelivered = 0, \
+                         expires_at = CASE WHEN expires_at > ?3 THEN expires_at END, first_failed_at = NULL, \
+                         failure = NULL, purge_at = NULL, history = ?5, claim = (CAST(claim AS INTEGER) & 281474976710655) + 1, \
+                         body = coalesce(?4, body) WHERE id = ?1 AND claim IS ?2 AND state = 2",
+                    )?
+                    .execute(params![
+                        found.row,
+                        found.claim,
+                        now.0,
+                        body,
+                        history_text(&found.letter.history_with_this())
+                    ])? as u64;
+            } else {
+                removed += transaction
+                    .prepare_cached("DELETE FROM task WHERE id = ?1 AND claim IS ?2 AND state = 2")?
+                    .execute(params![found.row, found.claim])? as u64;
+            }
+        }
+        Ok((retried, removed))
+    })?;
+    walked.retried += retried;
+    walked.removed += removed;
+    verdicts.clear();
+    Ok(())
+}
+
+/// Deletes what was kept long enough, at most `limit` of them. Gives a line for each queue, and time that they were kept.
+pub(crate) fn purge(store: &mut Store, now: Timestamp, limit: u32) -> rusqlite::Result<Vec<String>> {
+    let any: bool = store
+        .read()
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM task WHERE state = 2 AND purge_at IS NOT NULL AND purge_at <= ?1)",
+        )?
+        .query_row([now.0], |row| row.get(0))?;
+    if !any {
+        return Ok(Vec::new());
+    }
+    let deleted = store.write(Synchronous::Normal, |transaction, _| {
+        let mut deleted: BTreeMap<(i64, u64), u64> = BTreeMap::new();
+        let mut statement = transaction.prepare_cached(
+            "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE state = 2 AND purge_at IS NOT NULL \
+             AND purge_at <= ?1 LIMIT ?2) RETURNING queue, purge_at, due",
+        )?;
+        let mut rows = statement.query(params![now.0, limit])?;
+        while let Some(row) = rows.next()? {
+            let [queue, purge_at, died_at] = [0, 1, 2].map(|column| row.get_ref(column).ok().and_then(number));
+            let kept = purge_at.unwrap_or(0).saturating_sub(died_at.unwrap_or(0));
+            *deleted.entry((queue.unwrap_or(0), u64::try_from(kept).unwrap_or(0))).or_default() += 1;
+        }
+        Ok(deleted)
+    })?;
+    let line = |((queue, kept), count): ((i64, u64), u64)| {
+        let name = queue_name(store.read(), queue)?;
+        let what = if count == 1 { "dead letter" } else { "dead letters" };
+        let were = if count == 1 { "was" } else { "were" };
+        Ok(format!("{count} {what} of queue {name} {were} older than {}: deleted", in_words(kept)))
+    };
+    deleted.into_iter().map(line).collect()
+}

@@ -1,0 +1,198 @@
+//! Counting beside the thread that claims: what lies in the queues is counted over a connection of its own, which only reads.
+//!
+//! To count a backlog goes through all of it. With the WAL a reader holds up no writer, so that a master that is watched
+//! claims as fast as one that is not. A count may never outlive the transport: at its end it is broken off, whatever waits to
+//! be counted, and nobody waits for a lock that is needed to open the file.
+
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rusqlite::InterruptHandle;
+
+use super::depth;
+use crate::{
+    clock::Clock,
+    transport::{
+        DeadQueue, Depth, Error, Reply,
+        sqlite::file::{
+            database::{Fault, Store, cause, file_error},
+            lock_wait::Patience,
+        },
+    },
+};
+
+/// Between two tries to break a count off: one may have begun just behind the first.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// What is to be counted.
+pub(crate) enum Question {
+    /// All there is to know of queues.
+    Depths(Vec<DeadQueue>, Reply<Vec<Depth>>),
+    /// What is due and unclaimed in them.
+    Ready(Vec<String>, Reply<Vec<u64>>),
+}
+
+impl Question {
+    /// Whether somebody waits for the answer.
+    fn is_awaited(&self) -> bool {
+        match self {
+            Self::Depths(_, reply) => !reply.is_closed(),
+            Self::Ready(_, reply) => !reply.is_closed(),
+        }
+    }
+
+    /// Answers it in one snapshot; zeros without a database.
+    pub(crate) fn answer(self, store: Result<Option<&Store>, Error>) {
+        // Whoever asked may be gone.
+        match self {
+            Self::Depths(queues, reply) => drop(reply.send(store.and_then(|store| match store {
+                None => Ok(vec![Depth::default(); queues.len()]),
+                Some(store) => depth::depths(store.read(), Clock::wall(), &queues).map_err(|error| store.error(&error)),
+            }))),
+            Self::Ready(queues, reply) => drop(reply.send(store.and_then(|store| match store {
+                None => Ok(vec![0; queues.len()]),
+                Some(store) => depth::ready(store.read(), Clock::wall(), &queues).map_err(|error| store.error(&error)),
+            }))),
+        }
+    }
+}
+
+/// The thread that counts; it ends with this.
+pub(crate) struct Reader {
+    /// `None` only while it is dropped.
+    questions: Option<mpsc::Sender<Question>>,
+    shared: Arc<Shared>,
+    /// Ends with the thread.
+    ended: mpsc::Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is told, and tells.
+#[derive(Default)]
+struct Shared {
+    is_closing: AtomicBool,
+    /// For a lock that is needed to open the file. The thread's own: it is not to be waited for at the end.
+    patience: Arc<Patience>,
+    reading: Mutex<Option<InterruptHandle>>,
+}
+
+impl Reader {
+    /// Starts the thread; it opens the file at its first question.
+    pub(crate) fn start(path: &Path) -> io::Result<Self> {
+        let (questions, asked) = mpsc::channel();
+        let (ends, ended) = mpsc::channel();
+        let shared = Arc::<Shared>::default();
+        let (path, known) = (path.to_owned(), Arc::clone(&shared));
+        let run = move || {
+            let _ends: mpsc::Sender<()> = ends;
+            serve(&path, &known, &asked);
+        };
+        let thread = std::thread::Builder::new().name("sqlite reader".to_owned()).spawn(run)?;
+        Ok(Self { questions: Some(questions), shared, ended, thread: Some(thread) })
+    }
+
+    /// Has a question answered. One that nobody takes is answered by its reply's end.
+    pub(crate) fn ask(&self, question: Question) {
+        if let Some(questions) = &self.questions {
+            drop(questions.send(question));
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.shared.is_closing.store(true, Ordering::SeqCst);
+        self.shared.patience.hurry(true);
+        drop(self.questions.take());
+        loop {
+            if let Some(reading) = &*self.shared.reading.lock().unwrap_or_else(PoisonError::into_inner) {
+                reading.interrupt();
+            }
+            if !matches!(self.ended.recv_timeout(AGAIN), Err(mpsc::RecvTimeoutError::Timeout)) {
+                break;
+            }
+        }
+        // Its connection is closed before ours, which tidies up the files as the last one.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(path: &Path, shared: &Shared, asked: &mpsc::Receiver<Question>) {
+    let set = |handle| *shared.reading.lock().unwrap_or_else(PoisonError::into_inner) = handle;
+    let mut store = None;
+    while let Ok(question) = asked.recv() {
+        if shared.is_closing.load(Ordering::SeqCst) {
+            break;
+        }
+        if !question.is_awaited() {
+            continue;
+        }
+        if store.is_none() {
+            match Store::reader(path, &shared.patience) {
+                Ok(opened) => {
+                    set(Some(opened.read().get_interrupt_handle()));
+                    store = Some(opened);
+                }
+                Err(Fault::Final(error)) => {
+                    question.answer(Err(error));
+                    continue;
+                }
+                Err(Fault::Sqlite(error)) => {
+                    question.answer(Err(file_error(path, cause(path, &error))));
+                    continue;
+                }
+            }
+        }
+        question.answer(Ok(store.as_ref()));
+    }
+    set(None);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A file whose opening takes a lock, held by somebody else: it is not in WAL mode.
+    fn locked(path: &Path) -> rusqlite::Connection {
+        let holder = rusqlite::Connection::open(path).unwrap();
+        holder.execute_batch("CREATE TABLE a (b); BEGIN EXCLUSIVE").unwrap();
+        holder
+    }
+
+    #[test]
+    fn the_end_waits_for_no_lock_and_for_no_question() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let _holder = locked(&path);
+        let reader = Reader::start(&path).unwrap();
+        let (given_up, _) = oneshot::channel();
+        reader.ask(Question::Ready(vec!["foo".to_owned()], given_up));
+        let awaited: Vec<_> = (0..100)
+            .map(|_| {
+                let (reply, answer) = oneshot::channel();
+                reader.ask(Question::Ready(vec!["foo".to_owned()], reply));
+                answer
+            })
+            .collect();
+        let clock = Clock::start();
+        drop(reader);
+        let took = clock.now().at.since_start();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        for answer in awaited {
+            assert!(!matches!(answer.blocking_recv(), Ok(Ok(_))));
+        }
+    }
+}

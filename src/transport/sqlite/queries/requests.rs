@@ -1,0 +1,264 @@
+//! Requests that are answered at once: submits, questions, dead letters, the scheduler's lease.
+
+use std::sync::Arc;
+
+use super::{
+    dead_letters, depth,
+    reader::{Question, Reader},
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    plural,
+    task::NewTask,
+    transport::{
+        DeadQueue, Error, Event, Extent, ScheduleMemory, Visitor, Walked,
+        sqlite::{
+            actor::{Actor, Lease},
+            file::database::{Fault, Store, Synchronous, cause, file_error, may_be_committed},
+            peers::owner::{self, lease_byte},
+            schedule,
+            tasks::{purge, submit},
+        },
+    },
+};
+
+/// A transaction that failed.
+struct Unwritten {
+    error: Error,
+    /// Nothing of it is stored.
+    sure: bool,
+}
+
+impl Actor {
+    /// Stores all submits that wait, in one transaction, and answers them.
+    pub(crate) fn store_submits(&mut self) {
+        if self.submits.is_empty() {
+            return;
+        }
+        let submits = std::mem::take(&mut self.submits);
+        let stored = self.write(|transaction, ids| {
+            let now = Clock::wall();
+            for task in submits.iter().flat_map(|(tasks, _)| tasks) {
+                submit::insert(transaction, ids, now, task)?;
+            }
+            owner::owners(transaction)
+        });
+        let (answer, sure) = match stored {
+            Ok(owners) => {
+                self.news(owners);
+                (Ok(()), true)
+            }
+            Err(unwritten) => (Err(unwritten.error), unwritten.sure),
+        };
+        for (tasks, reply) in submits {
+            drop(reply.send(answer.clone().map_err(|cause| {
+                if sure {
+                    return cause;
+                }
+                let extent = Extent { unknown: std::iter::once(0..tasks.len()).collect(), ..Extent::default() };
+                Error::Unsubmitted { extent, cause: Box::new(cause) }
+            })));
+        }
+    }
+
+    /// There is something to claim, for us and others.
+    fn news(&mut self, mut owners: Vec<i64>) {
+        if let Some(master) = &mut self.master {
+            master.look();
+            owners.retain(|owner| *owner != master.owner);
+        }
+        self.active = true;
+        self.caller.wake(&self.path, owners);
+    }
+
+    /// A transaction that somebody waits for: its error is the answer.
+    fn write<T>(
+        &mut self,
+        step: impl FnOnce(
+            &rusqlite::Connection,
+            &mut crate::transport::sqlite::file::database::QueueIds,
+        ) -> rusqlite::Result<T>,
+    ) -> Result<T, Unwritten> {
+        if let Some(refused) = &self.refused {
+            return Err(Unwritten { error: refused.clone(), sure: true });
+        }
+        match self.open_store() {
+            Ok(store) => store
+                .write(Synchronous::Full, step)
+                .map_err(|error| Unwritten { error: store.error(&error), sure: !may_be_committed(&error) }),
+            Err(fault) => Err(Unwritten { error: self.error(fault), sure: true }),
+        }
+    }
+
+    fn error(&self, fault: Fault) -> Error {
+        match fault {
+            Fault::Final(error) => error,
+            Fault::Sqlite(error) => file_error(&self.path, cause(&self.path, &error)),
+        }
+    }
+
+    /// The store, if there is anything in it. A question makes no file.
+    pub(crate) fn store_to_ask(&mut self) -> Result<Option<&mut Store>, Error> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
+        }
+        if self.store.is_none() {
+            self.store = Store::existing(&self.path, &self.patience).map_err(|fault| self.error(fault))?;
+        }
+        Ok(self.store.as_mut())
+    }
+
+    /// Counts: where tasks are claimed, beside this thread, which a long backlog would hold up.
+    pub(crate) fn count(&mut self, question: Question) {
+        if self.master.is_none() || self.refused.is_some() {
+            let store = self.store_to_ask().map(|store| store.map(|store| &*store));
+            return question.answer(store);
+        }
+        if self.reader.is_none() {
+            // Without a thread it is counted here.
+            self.reader = Reader::start(&self.path).ok();
+        }
+        match &self.reader {
+            Some(reader) => reader.ask(question),
+            None => question.answer(Ok(self.store.as_ref())),
+        }
+    }
+
+    /// The names of all queues.
+    pub(crate) fn known_queues(&mut self) -> Result<Vec<String>, Error> {
+        let Some(store) = self.store_to_ask()? else { return Ok(Vec::new()) };
+        depth::names(store.read()).map_err(|error| store.error(&error))
+    }
+
+    /// Deletes what is ready and delayed in a queue.
+    pub(crate) fn purge(&mut self, queue: &str) -> Result<u64, Error> {
+        let absent = || Error::NoSuchQueue { queue: queue.to_owned() };
+        let store = self.store_to_ask()?.ok_or_else(absent)?;
+        purge::purge(store, queue).map_err(|error| store.error(&error))?.ok_or_else(absent)
+    }
+
+    /// Deletes a queue.
+    pub(crate) fn delete(&mut self, queue: &str) -> Result<u64, Error> {
+        let absent = || Error::NoSuchQueue { queue: queue.to_owned() };
+        let store = self.store_to_ask()?.ok_or_else(absent)?;
+        match purge::delete(store, queue).map_err(|error| store.error(&error))?.ok_or_else(absent)? {
+            purge::Deleted::All(count) => Ok(count),
+            purge::Deleted::Held(held) => {
+                Err(Error::InUse { queue: queue.to_owned(), cause: format!("{} in hand", plural::are(held, "task")) })
+            }
+        }
+    }
+
+    /// Walks among dead letters.
+    pub(crate) fn walk(&mut self, queue: &DeadQueue, visit: Visitor) -> Result<Walked, Error> {
+        let (clock, bell, patience) = (self.clock, Arc::clone(&self.bell), Arc::clone(&self.patience));
+        let wait = dead_letters::Wait { clock, bell: &bell, patience: &patience };
+        let Some(store) = self.store_to_ask()? else { return Ok(Walked::default()) };
+        let mut walked = Walked::default();
+        let result = match dead_letters::walk(store, &wait, queue, visit, &mut walked) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Closed),
+            Err(error) => Err(store.error(&error)),
+        };
+        if walked.retried > 0 {
+            let owners = owner::owners(store.read()).unwrap_or_default();
+            self.news(owners);
+        }
+        result.map(|()| walked).map_err(|cause| Error::unfinished(walked, 0, cause))
+    }
+
+    /// Asks for the lease of an application, now and then each second.
+    pub(crate) fn ask_lease(&mut self, application: String) {
+        self.release_lease();
+        self.lease = Some(Lease { application, held: false });
+        self.try_lease();
+        if self.lease.as_ref().is_some_and(|lease| !lease.held) {
+            self.tell(Event::LeaseRefused);
+        }
+    }
+
+    /// Takes the lease, if it is wished for and free.
+    pub(crate) fn try_lease(&mut self) {
+        let Some(application) = self.lease.as_ref().filter(|lease| !lease.held).map(|lease| lease.application.clone())
+        else {
+            return;
+        };
+        match self.take_lease(&application) {
+            Ok(None) => {}
+            Ok(Some(memory)) => {
+                self.lease = Some(Lease { application, held: true });
+                self.tell(Event::LeaseHeld { memory });
+            }
+            Err(Fault::Sqlite(error)) => self.failed(&error),
+            Err(Fault::Final(error)) => self.refuse(error),
+        }
+    }
+
+    fn take_lease(&mut self, application: &str) -> Result<Option<Vec<(String, Timestamp)>>, Fault> {
+        if self.refused.is_some() {
+            return Ok(None);
+        }
+        self.open_store()?;
+        let byte = lease_byte(application);
+        let masters = self.open_masters()?;
+        if !masters.take(byte).unwrap_or(false) {
+            return Ok(None);
+        }
+        let memory = match &self.store {
+            Some(store) => schedule::memory(store.read(), application),
+            None => Ok(Vec::new()),
+        };
+        if memory.is_err()
+            && let Some(masters) = &self.masters
+        {
+            masters.give_back(byte);
+        }
+        Ok(Some(memory?))
+    }
+
+    /// Gives the lease back and tells those that may wait for it.
+    pub(crate) fn release_lease(&mut self) {
+        let Some(lease) = self.lease.take().filter(|lease| lease.held) else { return };
+        if let Some(masters) = &self.masters {
+            masters.give_back(lease_byte(&lease.application));
+        }
+        let ours = self.master.as_ref().map(|master| master.owner);
+        if let Some(store) = &self.store {
+            let owners = owner::owners(store.read()).unwrap_or_default();
+            self.caller.wake(&self.path, owners.into_iter().filter(|owner| Some(*owner) != ours));
+        }
+    }
+
+    /// What is remembered of an application's schedules; whoever asks makes no file.
+    pub(crate) fn schedule_memory(&mut self, application: &str) -> Result<ScheduleMemory, Error> {
+        let locks = owner::Looked::open(&self.path);
+        let Some(store) = self.store_to_ask()? else { return Ok(ScheduleMemory::default()) };
+        let seen = schedule::memory(store.read(), application)
+            .and_then(|moments| Ok((moments, owner::pids(store.read())?)))
+            .map_err(|error| store.error(&error))?;
+        let (mut moments, masters) = seen;
+        moments.sort();
+        let is_held = |byte| locks.as_ref().is_some_and(|locks| locks.is_held(byte));
+        let alive = masters.into_iter().filter(|(owner, _)| is_held(*owner)).map(|(_, pid)| pid);
+        Ok(ScheduleMemory { moments, is_led: is_held(lease_byte(application)), masters: alive.collect() })
+    }
+
+    /// Remembers that a schedule fired, together with its task.
+    pub(crate) fn fire(&mut self, schedule: &str, moment: Timestamp, task: Option<&NewTask>) -> Result<bool, Error> {
+        let Some(application) = self.lease.as_ref().filter(|lease| lease.held).map(|lease| lease.application.clone())
+        else {
+            let uri = format!("sqlite:{}", self.path.display());
+            return Err(Error::Lost { uri, cause: "this process is not the scheduler".to_owned() });
+        };
+        let written = self.write(|transaction, ids| {
+            let what = (application.as_str(), schedule, moment);
+            let stored = schedule::fire(transaction, ids, what, Clock::wall(), task)?;
+            Ok((stored, owner::owners(transaction)?))
+        });
+        let (stored, owners) = written.map_err(|unwritten| unwritten.error)?;
+        if stored && task.is_some() {
+            self.news(owners);
+        }
+        Ok(stored)
+    }
+}

@@ -1,0 +1,189 @@
+//! The end of one task that waits, by its id.
+//!
+//! Ids have no index: one would cost every submit something, for the sake of a command that a person types. So the tasks
+//! are read through, some rows at a time: the thread that reads them is the one that claims and settles, and what else
+//! it has to do is done in between. Only the removal is a write, which locks others out; it is not begun unless something
+//! was found, and removes a task only if it still waits.
+
+use std::collections::VecDeque;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::transport::{
+    Cancelled, Reply,
+    sqlite::{
+        actor::Actor,
+        file::{
+            columns::{number, text},
+            database::{Store, Synchronous},
+        },
+    },
+};
+
+/// Rows that are read before something else is done.
+const ROWS: i64 = 4096;
+
+/// The last row of the next ones.
+const NEXT: &str = "SELECT max(id) FROM (SELECT id FROM task WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3)";
+const FIND: &str = "SELECT id FROM task WHERE id > ?1 AND id <= ?2 AND message_id = ?3";
+const LOOK: &str = "
+SELECT task.id, task.state, task.owner, queue.name FROM task JOIN queue ON queue.id = task.queue
+WHERE task.id = ?1 AND task.message_id = ?2";
+
+/// A task that is looked for.
+pub(crate) struct Search {
+    id: String,
+    reply: Reply<Cancelled>,
+    /// Read up to this row …
+    read: i64,
+    /// … of those up to this one, the last when it was asked.
+    last: Option<i64>,
+    /// What has this id.
+    rows: Vec<i64>,
+}
+
+struct Found {
+    row: i64,
+    state: i64,
+    owner: i64,
+    queue: String,
+}
+
+/// Those that are looked for, one after the other.
+pub(crate) type Searches = VecDeque<Search>;
+
+impl Search {
+    pub(crate) fn new(id: String, reply: Reply<Cancelled>) -> Self {
+        Self { id, reply, read: 0, last: None, rows: Vec::new() }
+    }
+
+    /// Reads some more rows; with the last ones comes the answer. `owner`: ours.
+    fn step(&mut self, store: &mut Store, owner: i64) -> rusqlite::Result<Option<Cancelled>> {
+        let connection = store.read();
+        let last = match self.last {
+            Some(last) => last,
+            None => *self.last.insert(one(connection, "SELECT coalesce(max(id), 0) FROM task", ())?.unwrap_or(0)),
+        };
+        if let Some(up_to) = one(connection, NEXT, params![self.read, last, ROWS])? {
+            let mut statement = connection.prepare_cached(FIND)?;
+            for row in statement.query_map(params![self.read, up_to, self.id], |row| row.get(0))? {
+                self.rows.push(row?);
+            }
+            self.read = up_to;
+            if up_to < last {
+                return Ok(None);
+            }
+        }
+        cancel(store, &self.rows, &self.id, owner).map(Some)
+    }
+}
+
+impl Actor {
+    /// Goes on with what is looked for.
+    pub(crate) fn search(&mut self) {
+        let Some(mut search) = self.searches.pop_front() else { return };
+        let owner = self.master.as_ref().map_or(0, |master| master.owner);
+        let answer = match self.store_to_ask() {
+            Ok(Some(store)) => search.step(store, owner).map_err(|error| store.error(&error)).transpose(),
+            Ok(None) => Some(Ok(Cancelled::Absent)),
+            Err(error) => Some(Err(error)),
+        };
+        match answer {
+            Some(answer) => drop(search.reply.send(answer)),
+            None => self.searches.push_front(search),
+        }
+        if !self.searches.is_empty() {
+            // The next wait ends at once.
+            self.bell.ring();
+        }
+    }
+}
+
+/// Removes what waits among these rows; of one that does not wait, says where it is.
+fn cancel(store: &mut Store, rows: &[i64], id: &str, owner: i64) -> rusqlite::Result<Cancelled> {
+    let mut found = look(store.read(), rows, id)?;
+    let waiting: Vec<i64> = found.iter().filter(|task| task.state == 0).map(|task| task.row).collect();
+    if !waiting.is_empty() {
+        let removed = store.write(Synchronous::Full, |transaction, _| remove(transaction, &waiting))?;
+        if removed > 0 {
+            let queue = found.into_iter().next().map(|task| task.queue).unwrap_or_default();
+            return Ok(Cancelled::Removed { queue });
+        }
+        // What waited a moment ago was taken by somebody meanwhile.
+        found = look(store.read(), rows, id)?;
+    }
+    let Some(task) = found.into_iter().next() else { return Ok(Cancelled::Absent) };
+    Ok(match task.state {
+        2 => Cancelled::Dead { queue: task.queue },
+        _ if task.owner == owner => Cancelled::Held { pid: None },
+        _ => Cancelled::Held { pid: pid(store.read(), task.owner)? },
+    })
+}
+
+/// Those that wait first, dead letters last; among equals the oldest.
+fn look(connection: &Connection, rows: &[i64], id: &str) -> rusqlite::Result<Vec<Found>> {
+    let mut statement = connection.prepare_cached(LOOK)?;
+    let mut found = Vec::new();
+    for row in rows {
+        let task = statement.query_row(params![row, id], |row| {
+            Ok(Found {
+                row: row.get(0)?,
+                state: number(row.get_ref(1)?).unwrap_or(0),
+                owner: number(row.get_ref(2)?).unwrap_or(0),
+                queue: text(row, 3)?,
+            })
+        });
+        found.extend(task.optional()?);
+    }
+    found.sort_by_key(|task| (task.state, task.row));
+    Ok(found)
+}
+
+fn one(connection: &Connection, query: &str, of: impl rusqlite::Params) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached(query)?.query_row(of, |row| row.get(0))
+}
+
+fn remove(transaction: &Connection, rows: &[i64]) -> rusqlite::Result<usize> {
+    let mut statement = transaction.prepare_cached("DELETE FROM task WHERE id = ?1 AND state = 0")?;
+    rows.iter().map(|row| statement.execute(params![row])).sum()
+}
+
+fn pid(connection: &Connection, owner: i64) -> rusqlite::Result<Option<u32>> {
+    let mut statement = connection.prepare_cached("SELECT pid FROM master WHERE owner = ?1")?;
+    statement.query_row([owner], |row| row.get(0)).optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::oneshot;
+
+    use super::{super::submit, *};
+    use crate::{clock::Timestamp, task::NewTask};
+
+    #[test]
+    fn many_rows_are_read_in_several_steps_and_what_comes_meanwhile_is_not_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::create(&folder.path().join("a.db"), &Arc::default()).unwrap();
+        let submit = |store: &mut Store, ids: std::ops::Range<i64>| {
+            let task = |id: i64| NewTask { queue: "foo".to_owned(), id: id.to_string(), ..NewTask::default() };
+            let insert = |transaction: &Connection, known: &mut _| {
+                ids.map(task).try_for_each(|task| submit::insert(transaction, known, Timestamp(0), &task))
+            };
+            store.write(Synchronous::Normal, insert).unwrap();
+        };
+        submit(&mut store, 0..2 * ROWS + 1);
+        let search = |id: i64| Search::new(id.to_string(), oneshot::channel().0);
+        let mut last = search(2 * ROWS);
+        let mut late = search(2 * ROWS + 1);
+        assert_eq!([last.step(&mut store, 1).unwrap(), last.step(&mut store, 1).unwrap()], [None, None]);
+        assert_eq!(late.step(&mut store, 1).unwrap(), None);
+        submit(&mut store, 2 * ROWS + 1..2 * ROWS + 2);
+        assert_eq!(last.step(&mut store, 1).unwrap(), Some(Cancelled::Removed { queue: "foo".to_owned() }));
+        assert_eq!(
+            [late.step(&mut store, 1).unwrap(), late.step(&mut store, 1).unwrap()],
+            [None, Some(Cancelled::Absent)]
+        );
+    }
+}

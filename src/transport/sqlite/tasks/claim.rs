@@ -1,0 +1,102 @@
+//! Taking tasks.
+//!
+//! One statement makes the oldest due tasks of a queue ours and raises their claim number, by which a settlement of a
+//! former owner is told from ours. It must find them by the index `task_ready` alone (a test looks at the plan): this
+//! runs for every handful of tasks, on files with millions.
+//!
+//! It never looks at whether the tasks can be run. Whatever is due is taken; the master refuses what is expired or
+//! malformed.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::{
+    clock::Timestamp,
+    task::Task,
+    transport::sqlite::file::columns::{Counts, bytes, moment, number, parsed, text},
+};
+
+/// When the next task of a queue is due.
+pub(crate) const NEXT_DUE: &str = "SELECT due FROM task WHERE queue = ?1 AND state = 0 ORDER BY due, id LIMIT 1";
+
+/// The oldest due tasks of a queue become the owner's. The order of RETURNING is undefined. The claim number is whole and
+/// has room to grow, whatever somebody wrote there.
+pub(crate) const CLAIM: &str = "
+UPDATE task SET state = 1, owner = ?1, claim = (CAST(claim AS INTEGER) & 281474976710655) + 1 WHERE id IN (
+    SELECT id FROM task WHERE queue = ?2 AND state = 0 AND due <= ?3 ORDER BY due, id LIMIT ?4
+) RETURNING id, claim, due, attempts, deliveries, redelivered, expires_at, first_failed_at, message_id, headers, body,
+history";
+
+/// Tasks whose time is no number: in SQLite's order of values they come after all numbers, and would never be due.
+const DUE_AT_NO_TIME: &str =
+    "UPDATE task SET due = 0 WHERE queue = ?1 AND state = 0 AND due > 9223372036854775807 AND typeof(due) <> 'real'";
+
+/// A task that was taken.
+pub(crate) struct Claimed {
+    pub(crate) row: i64,
+    pub(crate) claim: i64,
+    due: i64,
+    pub(crate) redelivered: bool,
+    pub(crate) task: Arc<Task>,
+}
+
+/// When the next task of a queue is due, if there is one. One whose time is no number is due.
+pub(crate) fn next_due(connection: &Connection, queue: i64) -> rusqlite::Result<Option<Timestamp>> {
+    let due = connection.prepare_cached(NEXT_DUE)?.query_row([queue], |row| moment(row, 0)).optional()?;
+    Ok(due.map(|due| due.unwrap_or(Timestamp(0))))
+}
+
+/// Takes at most `limit` due tasks, oldest first.
+pub(crate) fn claim(
+    transaction: &Connection,
+    owner: i64,
+    queue: i64,
+    now: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<Vec<Claimed>> {
+    let claimed = claim_due(transaction, owner, queue, now, limit)?;
+    // Looked at only where nothing else is left to claim.
+    if claimed.is_empty() && transaction.prepare_cached(DUE_AT_NO_TIME)?.execute([queue])? > 0 {
+        return claim_due(transaction, owner, queue, now, limit);
+    }
+    Ok(claimed)
+}
+
+fn claim_due(
+    transaction: &Connection,
+    owner: i64,
+    queue: i64,
+    now: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<Vec<Claimed>> {
+    let mut statement = transaction.prepare_cached(CLAIM)?;
+    let mut claimed = statement
+        .query_map(params![owner, queue, now.0, limit], |row| {
+            let due = moment(row, 2)?.unwrap_or(now);
+            let mut counts = Counts::default();
+            let task = Task {
+                attempts: counts.read(row, 3, "attempts")?,
+                deliveries: counts.read(row, 4, "deliveries")?,
+                expires_at: moment(row, 6)?,
+                first_failed_at: moment(row, 7)?,
+                id: text(row, 8)?,
+                headers: parsed(row, 9)?,
+                body: bytes(row, 10)?,
+                history: parsed(row, 11)?,
+                due_at: Some(due),
+                unreadable: counts.unreadable,
+                properties: None,
+            };
+            Ok(Claimed {
+                row: row.get(0)?,
+                claim: row.get(1)?,
+                due: due.0,
+                redelivered: number(row.get_ref(5)?).is_none_or(|times| times != 0),
+                task: Arc::new(task),
+            })
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    claimed.sort_unstable_by_key(|one| (one.due, one.row));
+    Ok(claimed)
+}

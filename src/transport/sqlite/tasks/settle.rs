@@ -1,0 +1,176 @@
+//! Storing what became of a task.
+//!
+//! Each statement names the row and the number of the claim. Where another master took the task back
+//! meanwhile, the number is another one, and nothing is changed: that delivery is no longer ours.
+
+use std::{sync::Arc, time::Duration};
+
+use rusqlite::{Connection, params};
+
+use super::{
+    submit::{headers_text, history_text, insert},
+    unique_keys,
+};
+use crate::{
+    clock::Timestamp,
+    task::{Failure, Handle, Settlement, Task},
+    transport::sqlite::file::database::QueueIds,
+};
+
+/// A settlement that was asked for, with all that is needed to store it.
+pub(crate) struct Owed {
+    pub(crate) handle: Handle,
+    /// The row; gone if the task was accepted before.
+    pub(crate) row: Option<Row>,
+    /// Id of the task's queue.
+    pub(crate) queue: i64,
+    /// How long a dead letter of this queue is kept.
+    pub(crate) keep: Option<Duration>,
+    pub(crate) task: Arc<Task>,
+    /// The key that ends with it.
+    pub(crate) key: Option<String>,
+    pub(crate) settlement: Settlement,
+}
+
+/// A row in our hands.
+#[derive(Clone, Copy)]
+pub(crate) struct Row {
+    pub(crate) id: i64,
+    pub(crate) claim: i64,
+}
+
+/// What a settlement did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// The task is gone, or dead.
+    Ended,
+    /// There is something to claim, now or later.
+    News,
+    /// The claim was no longer ours; nothing was changed.
+    Stale,
+}
+
+impl Owed {
+    /// Stores it, for this owner.
+    pub(crate) fn store(
+        &self,
+        transaction: &Connection,
+        ids: &mut QueueIds,
+        now: Timestamp,
+        owner: i64,
+    ) -> rusqlite::Result<Effect> {
+        if let Some(key) = &self.key {
+            unique_keys::give_back(transaction, owner, key)?;
+        }
+        match &self.settlement {
+            Settlement::Accept => self.remove(transaction),
+            Settlement::Done { submit } => {
+                let effect = self.remove(transaction)?;
+                if effect == Effect::Stale || submit.is_empty() {
+                    return Ok(effect);
+                }
+                for task in submit {
+                    insert(transaction, ids, now, task)?;
+                }
+                Ok(Effect::News)
+            }
+            Settlement::Retry { after, failure } => self.put_back(transaction, now, *after, 1, Some(failure.failed_at)),
+            Settlement::Snooze { after } => self.put_back(transaction, now, *after, 0, None),
+            Settlement::Release | Settlement::Pass => self.release(transaction, now),
+            Settlement::Dead(failure) => self.bury(transaction, now, failure),
+        }
+    }
+
+    fn remove(&self, transaction: &Connection) -> rusqlite::Result<Effect> {
+        let Some(row) = self.row else { return Ok(Effect::Ended) };
+        let changed = transaction
+            .prepare_cached("DELETE FROM task WHERE id = ?1 AND claim = ?2")?
+            .execute([row.id, row.claim])?;
+        Ok(if changed == 0 { Effect::Stale } else { Effect::Ended })
+    }
+
+    fn put_back(
+        &self,
+        transaction: &Connection,
+        now: Timestamp,
+        after: Duration,
+        attempts_used: u32,
+        failed_at: Option<Timestamp>,
+    ) -> rusqlite::Result<Effect> {
+        let Some(row) = self.row else {
+            self.insert_copy(transaction, now, after, attempts_used, failed_at)?;
+            return Ok(Effect::News);
+        };
+        let changed = transaction
+            .prepare_cached(
+                "UPDATE task SET state = 0, owner = 0, due = ?3, set_at = ?6, attempts = attempts + ?4, deliveries = 0, \
+                 redelivered = 0, first_failed_at = coalesce(first_failed_at, ?5) WHERE id = ?1 AND claim = ?2",
+            )?
+            .execute(params![
+                row.id,
+                row.claim,
+                now.plus(after).0,
+                attempts_used,
+                failed_at.map(|at| at.0),
+                now.0
+            ])?;
+        Ok(if changed == 0 { Effect::Stale } else { Effect::News })
+    }
+
+    fn release(&self, transaction: &Connection, now: Timestamp) -> rusqlite::Result<Effect> {
+        let Some(row) = self.row else {
+            self.insert_copy(transaction, now, Duration::ZERO, 0, None)?;
+            return Ok(Effect::News);
+        };
+        let changed = transaction
+            .prepare_cached("UPDATE task SET state = 0, owner = 0, redelivered = 1 WHERE id = ?1 AND claim = ?2")?
+            .execute([row.id, row.claim])?;
+        Ok(if changed == 0 { Effect::Stale } else { Effect::News })
+    }
+
+    fn bury(&self, transaction: &Connection, now: Timestamp, failure: &Failure) -> rusqlite::Result<Effect> {
+        let row = match self.row {
+            Some(row) => row,
+            None => Row { id: self.insert_copy(transaction, now, Duration::ZERO, 0, None)?, claim: 0 },
+        };
+        let text =
+            serde_json::to_string(failure).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let purge_at = self.keep.map(|keep| now.plus(keep).0);
+        let changed = transaction
+            .prepare_cached(
+                "UPDATE task SET state = 2, owner = 0, due = ?3, failure = ?4, purge_at = ?5, \
+                 first_failed_at = coalesce(first_failed_at, ?6) WHERE id = ?1 AND claim = ?2",
+            )?
+            .execute(params![row.id, row.claim, now.0, text, purge_at, failure.failed_at.0])?;
+        Ok(if changed == 0 { Effect::Stale } else { Effect::Ended })
+    }
+
+    /// Of an accepted task nothing is left in the file: it is stored anew from memory.
+    fn insert_copy(
+        &self,
+        transaction: &Connection,
+        now: Timestamp,
+        after: Duration,
+        attempts_used: u32,
+        failed_at: Option<Timestamp>,
+    ) -> rusqlite::Result<i64> {
+        let task = &self.task;
+        transaction
+            .prepare_cached(
+                "INSERT INTO task (queue, due, attempts, expires_at, first_failed_at, message_id, headers, body, \
+                 history, set_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?
+            .insert(params![
+                self.queue,
+                now.plus(after).0,
+                task.attempts + attempts_used,
+                task.expires_at.map(|at| at.0),
+                task.first_failed_at.or(failed_at).map(|at| at.0),
+                task.id,
+                headers_text(&task.headers),
+                task.body,
+                history_text(&task.history),
+                now.0
+            ])
+    }
+}

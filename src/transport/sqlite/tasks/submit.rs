@@ -1,0 +1,49 @@
+//! Storing tasks.
+//!
+//! A task becomes a row inside the caller's transaction, whose end decides whether it was stored: nothing here may commit,
+//! or answer anybody. Headers and history are text in the row; text that somebody else wrote there and that is no JSON
+//! reads as none, because a task must never be lost for the sake of what stands beside it.
+
+use rusqlite::{Connection, params};
+
+use crate::{
+    clock::Timestamp,
+    task::{Ending, Headers, NewTask},
+    transport::sqlite::file::{database::QueueIds, schema::queue_id},
+};
+
+/// Stores a task that is due `delay` from now.
+pub(crate) fn insert(
+    transaction: &Connection,
+    ids: &mut QueueIds,
+    now: Timestamp,
+    task: &NewTask,
+) -> rusqlite::Result<()> {
+    let queue = queue_id(transaction, ids, &task.queue)?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO task (queue, due, expires_at, message_id, headers, body, set_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            queue,
+            now.plus(task.delay).0,
+            task.expires_at.map(|at| at.0),
+            task.id,
+            headers_text(&task.headers),
+            task.body,
+            // What is due at once is so whatever the clock shows later.
+            (!task.at_moment || task.delay.is_zero()).then_some(now.0)
+        ])?;
+    Ok(())
+}
+
+/// Headers as they are stored; most tasks have none.
+pub(crate) fn headers_text(headers: &Headers) -> Option<String> {
+    (!headers.is_empty()).then(|| serde_json::Value::Object(headers.clone()).to_string())
+}
+
+/// A history as it is stored; most tasks have none.
+pub(crate) fn history_text(history: &[Ending]) -> Option<String> {
+    (!history.is_empty()).then(|| serde_json::json!(history).to_string())
+}
