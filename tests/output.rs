@@ -4,15 +4,20 @@
 mod support;
 
 use std::{
+    cell::RefCell,
     io::{BufRead, BufReader, Read},
     process::{Child, Stdio},
+    time::Duration,
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{Demo, Place, log::until};
+use support::{
+    Demo, Place,
+    log::{Stopwatch, until},
+};
 
 /// The pipe holds 64 KiB and the log's queue 1 MiB; a line of `Got payload` has about as much as this.
 const PAYLOAD: usize = 4 * 1024;
@@ -91,6 +96,73 @@ fn a_closed_stdout_ends_the_log_and_not_the_work() {
         assert_eq!(master.wait().expect("it is our child").code(), Some(0));
         demo.nobody_is_left();
     });
+}
+
+/// Prints more than everything between it and a reader can hold. The file `begun` is there when it has begun.
+const TALKER: &str = r#"
+import os, socket
+def talk():
+    open("begun", "w").close()
+    for _ in range(8 * 1024):
+        print("t" * 1023, flush=True)
+if "ASYNCTASK_FD" in os.environ:
+    import json
+    frames = socket.socket(fileno=int(os.environ["ASYNCTASK_FD"]))
+    say = lambda frame: frames.sendall(json.dumps(frame).encode() + b"\n")
+    say({"ready": {"protocol": 1}})
+    for line in frames.makefile("rb"):
+        frame = json.loads(line)
+        if "task" in frame:
+            talk()
+            say({"done": {"id": frame["task"]["id"]}})
+        elif "halt" in frame:
+            say({"bye": {}})
+            break
+else:
+    talk()
+"#;
+
+fn talker(mode: &str) -> Demo {
+    let demo = Demo::new(&Place::sqlite());
+    demo.write("talker.py", TALKER);
+    demo.write("asynctask.yaml", &format!("kinds: {{ talker: {{ command: [python3, talker.py], mode: {mode} }} }}\n"));
+    demo.submit("foo", "{}");
+    demo
+}
+
+#[test]
+fn a_stuck_log_does_not_hold_up_a_stop() {
+    for mode in ["frames", "once"] {
+        let demo = talker(mode);
+        let mut command = demo.master(r#"{"foo": "talker"}"#, &["--socket", "none", "--set", "supervisor.grace=90s"]);
+        let mut master = command.stdout(Stdio::piped()).spawn().expect("the demo starts");
+        until("the task is not begun", || demo.folder.path().join("begun").exists());
+        let watch = Stopwatch::start();
+        stop(&master);
+        let _unread = master.stdout.take();
+        assert_eq!(master.wait().expect("it is our child").code(), Some(0), "{mode}");
+        assert!(watch.elapsed() < Duration::from_secs(45), "{mode}: the stop took {:?}", watch.elapsed());
+        assert!(demo.is_empty("foo") && demo.dead_letters("foo").is_empty(), "{mode}");
+        demo.nobody_is_left();
+    }
+}
+
+/// `2>&1`: what is said last goes into the same pipe.
+#[test]
+fn nor_does_it_hold_up_an_end_with_an_error() {
+    let demo = talker("once");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let options = ["--socket", "none", "--halt-when-empty", "--halt-timeout", "2s", "--set", "supervisor.grace=90s"];
+    let mut command = demo.master(r#"{"foo": "talker"}"#, &options);
+    command.stderr(writer.try_clone().expect("a pipe")).stdout(writer);
+    let master = command.spawn().expect("the demo starts");
+    drop(command);
+    let ended = RefCell::new(master);
+    let status = || ended.borrow_mut().try_wait().expect("it is our child");
+    until("it does not end", || status().is_some());
+    assert_eq!(status().and_then(|status| status.code()), Some(81));
+    demo.nobody_is_left();
+    drop(reader);
 }
 
 /// A worker that says what its payload says, wherever there is a place for it.

@@ -23,6 +23,9 @@ use std::{
     path::Path,
     process::ExitCode,
     str::FromStr,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use clap::{CommandFactory, FromArgMatches};
@@ -52,6 +55,7 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
     // Before the first thread: what a broker delivers is not ours to choose.
     let _ = crate::process::stacks::enlarge();
     crate::process::descriptor_limit::ignore_file_size_signal();
+    let is_master = matches!(cli.verb, Verb::Workers(_) | Verb::Run(_));
     let done = match cli.verb {
         Verb::Workers(verb) => workers::run(app, &cli.global, &verb),
         Verb::Submit(verb) => submit::run(app, &cli.global, &verb),
@@ -75,7 +79,7 @@ pub(crate) fn run(app: &App, arguments: &[OsString]) -> ExitCode {
             if error.code != Code::Config {
                 error.message = foreign::line(&error.message).into_owned();
             }
-            complain(&format!("{error}\n"));
+            complain(&format!("{error}\n"), is_master.then_some(workers::LAST_LINES));
             error.code.into()
         }
     }
@@ -148,12 +152,13 @@ fn refused(error: &clap::Error) -> ExitCode {
     let what = paragraphs.next().unwrap_or_default();
     let hints: Vec<String> = paragraphs.filter(|paragraph| !paragraph.is_empty()).collect();
     let hint = hints.first().map_or("try --help", |hint| hint.strip_prefix("tip: ").unwrap_or(hint));
-    complain(&format!("{what}\nhint: {hint}\n"));
+    complain(&format!("{what}\nhint: {hint}\n"), None);
     Code::Usage.into()
 }
 
 /// Says on stderr why a command ended; to the journal as an error. What somebody typed in the wrong place may be an address.
-fn complain(text: &str) {
+/// Where nobody reads that it takes no longer than the limit.
+fn complain(text: &str, limit: Option<Duration>) {
     // The lines of problems are ours; what they quote is not.
     let text = &*foreign::lines(text.trim_end());
     let text = &*format!("{}\n", masked(text));
@@ -162,7 +167,18 @@ fn complain(text: &str) {
     let to_journal = journal::is_journal(named.as_deref(), &stderr);
     let text = if to_journal { Cow::Owned(journal::marked(Level::Error, text)) } else { Cow::Borrowed(text) };
     // Nobody to tell if stderr is closed.
-    let _ = stderr.write_all(text.as_bytes());
+    let Some(limit) = limit else { return drop(stderr.write_all(text.as_bytes())) };
+    let text = text.into_owned();
+    let (told, said) = mpsc::channel();
+    let say = move || {
+        let _ = stderr.write_all(text.as_bytes());
+        // Whoever waited may have gone.
+        let _ = told.send(());
+    };
+    // The thread ends with the process, as does what waits for a reader. Without one nothing can be said in bounded time.
+    if thread::Builder::new().name("stderr".to_owned()).spawn(say).is_ok() {
+        let _ = said.recv_timeout(limit);
+    }
 }
 
 // What the verbs share.

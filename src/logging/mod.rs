@@ -3,7 +3,8 @@
 //! A thread of its own writes, because a write to stdout can block for as long as it likes (`| less`, a stuck journal)
 //! and the master must not. In front of it is a queue of at most [`QUEUE_LIMIT`] bytes. When that is full, the
 //! master's own lines are counted and dropped, and the workers' output is not read until
-//! [`Logger::has_room`] again. A closed stdout ends the log, not the work.
+//! [`Logger::has_room`] again; once the master stops it is, and what does not fit is dropped, so that workers can end who wait
+//! for somebody to take what they say. A closed stdout ends the log, not the work.
 
 use std::{
     fmt::{self, Display},
@@ -186,9 +187,15 @@ impl Logger {
         self.queue.has_room()
     }
 
-    /// Waits until [`has_room`](Self::has_room).
+    /// Waits until [`has_room`](Self::has_room), or, in a [`hurry`](Self::hurry), for a second. Within a tokio runtime with time.
     pub async fn room(&self) {
         self.queue.room().await;
+    }
+
+    /// From now on workers' output is read though nobody takes it from here for a second: what goes beyond twice the limit is
+    /// counted and dropped. Their ends matter more than their lines.
+    pub fn hurry(&self) {
+        self.queue.hurry();
     }
 
     /// Lines that were dropped so far, because nobody read in time or the disk was full.

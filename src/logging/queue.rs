@@ -24,6 +24,9 @@ use crate::{clock::Clock, plural::counted};
 /// What a line costs beside its bytes: empty lines must fill the queue as well.
 const LINE_COST: usize = 64;
 
+/// How long room is waited for in a hurry, from the last time that there was some: a reader that is only slow loses nothing.
+const HURRIED_PATIENCE: Duration = Duration::from_secs(1);
+
 /// One per log.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -37,6 +40,10 @@ pub(super) struct Queue {
     /// Copies of what is in the state, to be asked without the lock.
     full: AtomicBool,
     closed: AtomicBool,
+    /// Who waits for room does so for a bounded time.
+    is_hurried: AtomicBool,
+    /// Somebody waited that long, and there was no room since.
+    is_stuck: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +111,8 @@ impl Queue {
             room: Notify::new(),
             full: AtomicBool::new(false),
             closed: AtomicBool::new(phase == Phase::Ended),
+            is_hurried: AtomicBool::new(false),
+            is_stuck: AtomicBool::new(false),
         }
     }
 
@@ -117,12 +126,28 @@ impl Queue {
 
     pub(super) async fn room(&self) {
         loop {
-            // Made before the question: a `Notified` hears of everything since its making.
+            // Made before the questions: a `Notified` hears of everything since its making.
             let notified = self.room.notified();
-            if self.has_room() {
+            if self.has_room() || self.is_stuck() {
                 return;
             }
-            notified.await;
+            if !self.is_hurried.load(Ordering::Acquire) {
+                notified.await;
+            } else if tokio::time::timeout(HURRIED_PATIENCE, notified).await.is_err() {
+                let _state = self.lock();
+                self.is_stuck.store(!self.has_room(), Ordering::Release);
+            }
+        }
+    }
+
+    /// In a hurry, nobody takes anything.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Ordering::Acquire)
+    }
+
+    pub(super) fn hurry(&self) {
+        if !self.is_hurried.swap(true, Ordering::AcqRel) {
+            self.room.notify_waiters();
         }
     }
 
@@ -211,6 +236,7 @@ impl Queue {
             }
             if !self.has_room() && state.cost <= QUEUE_LIMIT / 2 {
                 self.full.store(false, Ordering::Release);
+                self.is_stuck.store(false, Ordering::Release);
                 self.room.notify_waiters();
             }
         }

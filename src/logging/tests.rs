@@ -105,6 +105,36 @@ fn a_stuck_stdout_costs_lines_and_not_the_master() {
 }
 
 #[test]
+fn in_a_hurry_workers_output_is_taken_though_nobody_reads_and_what_is_lost_is_told() {
+    let (logger, mut reader) = piped(Level::Info);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let room = || async { tokio::time::timeout(LONG, logger.room()).await };
+    while logger.has_room() {
+        logger.raw(&"x".repeat(1000));
+    }
+    // Whoever waits already hears of it.
+    runtime.block_on(async {
+        tokio::join!(room(), async { logger.hurry() }).0.unwrap();
+        for _ in 0..2 * QUEUE_LIMIT / 1000 {
+            room().await.unwrap();
+            logger.raw(&"y".repeat(1000));
+        }
+    });
+    assert!(!logger.has_room() && logger.dropped() > 0);
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    });
+    assert!(logger.close(LONG));
+    let text = reading.join().unwrap();
+    let told = format!("WARNING:AsyncTaskWorkerTask:{} lines dropped", logger.dropped());
+    assert_eq!(text.lines().last(), Some(told.as_str()));
+    // Somebody reads: no line is lost for a reader that is only slow.
+    assert!(logger.has_room() && !logger.queue.is_stuck());
+}
+
+#[test]
 fn dropped_lines_are_told_even_if_no_line_follows() {
     let (logger, mut reader) = piped(Level::Info);
     while logger.has_room() {

@@ -366,6 +366,9 @@ impl Shell {
             }
             self.take_inbox();
             self.keep_time(signals, &mut told.transport);
+            if self.core.phase() == Phase::Stopping {
+                self.logger.hurry();
+            }
             if !self.settlements.is_empty()
                 && (self.idled > 0
                     || self.settlements.len() >= GROUP
