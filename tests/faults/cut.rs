@@ -243,9 +243,11 @@ fn dead_letters_that_are_not_taken_are_kept_and_offered_again() {
     broker.control(&["clear_policy", "-p", vhost(&demo), "full"]);
     let (code, log) = master.wait();
     assert_eq!(code, 0, "{log}");
-    // Said once, however many tasks were offered however often, and once when it was over.
-    assert_eq!(log.matches("are stuck: ").count(), 1, "{log}");
-    assert_eq!(log.matches("Queue foo_failed takes tasks of queue foo again").count(), 1, "{log}");
+    // Said once, however many tasks were offered however often, and once when it was over. The broker may refuse a
+    // few more after the first that it takes: then it is told again.
+    let (stuck, over) =
+        (log.matches("are stuck: ").count(), log.matches("Queue foo_failed takes tasks of queue foo again").count());
+    assert!(stuck == over && (1..=3).contains(&stuck), "{log}");
     let letters = demo.dead_letters("foo");
     let dead: BTreeSet<&str> = letters.iter().filter_map(|letter| letter["id"].as_str()).collect();
     assert_eq!(dead, ids.iter().map(String::as_str).collect(), "{log}");

@@ -65,9 +65,8 @@ impl Shell {
             );
             self.logger.line(Level::Warning, MASTER, &text);
         }
-        let is_due = self.timer.as_ref().and_then(Timer::next_moment).is_some_and(|moment| moment <= now.wall);
-        if is_due {
-            let acts = self.timer.as_mut().map_or_else(Vec::new, |timer| timer.due(now.wall));
+        if let Some(timer) = self.timer.as_mut().filter(|timer| timer.is_due(now.wall)) {
+            let acts = timer.due(now.wall);
             self.fire(acts);
         }
         if self.halt_at.is_some_and(|at| at <= self.clock.real().since_start()) {
