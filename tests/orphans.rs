@@ -121,9 +121,10 @@ fn a_task_that_is_told_to_be_killed_at_its_limit_has_nothing_running() {
             master.expect("begun");
             let pid = written(&demo);
             assert!(!is_gone(pid), "{script}");
-            let line = master.expect("is dead-lettered");
+            let line = master.expect("is to be dead-lettered");
             assert!(is_gone(pid), "{script}: told to be killed, and runs: {line}");
             assert!(line.contains("time limit") && !line.contains("left running"), "{line}");
+            master.expect("dead-lettered to");
             let letter = letter(&demo, &id);
             assert_eq!((&letter["reason"], &letter["detail"]), (&json!("timeout"), &json!("")), "{letter}");
             master.signal(Signal::SIGTERM);
@@ -155,7 +156,7 @@ fn what_a_crashed_worker_has_started_is_gone_before_its_task_begins_again() {
             for _ in 0..2 {
                 assert_eq!(master.expect("beside "), "beside 0", "{mode} {what}");
             }
-            master.expect("is dead-lettered");
+            master.expect("dead-lettered to");
             assert_eq!(master.wait().0, 0);
             demo.nobody_is_left();
         }
@@ -173,8 +174,9 @@ fn a_cancelled_task_has_nothing_running() {
         master.expect("begun");
         let pid = written(&demo);
         assert_eq!(demo.run(&["control", "cancel", &id]).code, 0);
-        master.expect("is dead-lettered");
+        master.expect("is to be dead-lettered");
         assert!(is_gone(pid), "{mode}");
+        master.expect("dead-lettered to");
         assert_eq!(letter(&demo, &id)["reason"], "cancelled");
         master.signal(Signal::SIGTERM);
         assert_eq!(master.wait().0, 0);
@@ -314,7 +316,7 @@ fn what_cannot_be_ended_is_named() {
     let line = master.expect("left running");
     let named = format!("pid {pid} (sleep 1000): it cannot be killed: Operation not permitted");
     assert!(line.contains(&named), "{line}");
-    master.expect("is dead-lettered");
+    master.expect("dead-lettered to");
     let letter = letter(&demo, &id);
     assert_eq!(letter["reason"], "timeout");
     assert!(letter["detail"].as_str().unwrap().contains(&format!("left running: {named}")), "{letter}");
