@@ -42,7 +42,9 @@
 //! - pauses of the master: limits judged with any event, before the rest of what came in the pause is told (41 in 1,500)
 //! - storing: a retry or a dead letter counted before it is stored; an end that says nothing of what is owed, or of what ended
 //!   while no session stood
-//! - processes that leave others running: a cancelled task of one that is dead which waits for a stop
+//! - processes that leave others running: one that is dead killed again, interrupted, still taken for one that listens, or
+//!   handed a task; judged by something else than what it died of; what runs on not told; a cancelled task of one that waits
+//!   for a stop
 //! - a start limit that never fires; no kill of what was interrupted; the transport's limit armed again in a stop
 //!
 //! Not seen red, because another rule has the same effect: the general kill after the slots' own kills, the guard
