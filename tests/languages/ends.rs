@@ -77,7 +77,7 @@ fn a_grandchild_that_keeps_the_socket_hides_no_death() {
     let demo = demo("grandchild", "");
     let letter = dead_letter(&demo);
     assert_eq!(letter["exit"]["signal"], "SIGKILL", "{letter}");
-    assert_eq!(demo.processes().len(), 1, "the grandchild, which left the group, lives on");
+    assert_eq!(demo.processes().len(), 0, "the grandchild is gone with its task, although it left the group");
 }
 
 #[test]

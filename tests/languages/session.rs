@@ -93,6 +93,15 @@ fn read_log(run: &Ran, kind: &str, name: &str, ids: &[String], seen: &mut Seen) 
             None => seen.frame.push(line),
         }
     }
+    for lines in seen.tasks.values_mut() {
+        *lines = stored_last(std::mem::take(lines));
+    }
+}
+
+/// That a dead letter is stored is said when the transport has said so, before or after the next worker is ready.
+fn stored_last(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort_by_key(|line| line.contains("dead-lettered to"));
+    lines
 }
 
 fn without_numbers(line: &str, before: &str, after: &str) -> String {
