@@ -39,6 +39,7 @@
 //! | the scheduler is killed, or is frozen until another one has taken over | each moment is fired, once | `held::each_moment_…`, `held::a_scheduler_that_was_frozen_…` |
 //! | the file is locked by another program | waited for 10 s, then told, kept and tried again; submitters get an error; a stop ends | `file::a_lock_…` |
 //! | the disk is full | what must be stored is kept and tried again; submitters get an error | `file::a_full_disk_…` |
+//! | a limit of file size is reached (`ulimit -f`) | the same, and named; a WAL below it begins anew in time | `growth` |
 //! | the folder can only be read | 69 with the reason | `file::a_folder_…` |
 //! | the file is damaged | 69 with the reason; left as it is | `file::a_damaged_file_…` |
 //! | another program writes rows that nobody can read | each is a dead letter; no master ends | `rows` |
@@ -62,6 +63,8 @@ mod crash;
 mod cut;
 #[path = "faults/file.rs"]
 mod file;
+#[path = "faults/growth.rs"]
+mod growth;
 #[path = "faults/held.rs"]
 mod held;
 #[path = "faults/hostile.rs"]

@@ -72,6 +72,7 @@ fn a_file_that_cannot_grow_ends_a_submission_that_says_what_is_in_it() {
     demo.submit("foo", "{}");
     let run = within_blocks(&demo, 2_000, "submit foo -", &numbers(40_000));
     let line = number_after(&run.stderr, "standard input, line ");
+    assert!(run.stderr.contains("the limit of file size (ulimit -f, LimitFSIZE=) is reached"), "{run:?}");
     let stored = number_after(&run.stderr, "hint: ");
     assert!(line == stored + 1 && stored > 0, "{run:?}");
     refused(

@@ -356,6 +356,7 @@ impl Actor {
         if !may_pass(error) {
             return self.refuse(file_error(&self.path, cause(&self.path, error)));
         }
+        self.give_back_wal(error);
         let now = self.clock.now().at;
         let pause = if let Some(trouble) = &self.trouble {
             (trouble.pause * 2).min(PAUSES.1)

@@ -13,10 +13,10 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::statfs::statfs;
+use nix::{errno::Errno, sys::statfs::statfs};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::{access, lock_wait::Patience, schema};
+use super::{access, lock_wait::Patience, no_room, schema};
 use crate::transport::{Error, sqlite::peers::owner::Identity};
 
 /// 3.51.3 mends a fault by which several writers of a WAL could corrupt it.
@@ -56,7 +56,11 @@ impl Store {
         // Under one name for all, whatever links lead to it: the files beside it must be the same for all.
         let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut store = Self::connect(path, patience)?;
-        schema::migrate(&mut store.connection, path)?;
+        Errno::clear();
+        schema::migrate(&mut store.connection, path).map_err(|fault| match fault {
+            Fault::Sqlite(error) => Fault::Sqlite(no_room::with_cause(error)),
+            fault @ Fault::Final(_) => fault,
+        })?;
         Ok(store)
     }
 
@@ -84,6 +88,7 @@ impl Store {
             return Err(Fault::Final(file_error(path, cause)));
         }
         let open = || -> rusqlite::Result<Connection> {
+            Errno::clear();
             // No URI: a file may be called `file:a?mode=memory`. No CREATE: it was made with our permissions.
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let mut connection = Connection::open_with_flags(path, flags)?;
@@ -96,11 +101,12 @@ impl Store {
             connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
             connection.query_row("PRAGMA journal_size_limit = 67108864", [], |_| Ok(()))?;
             connection.query_row("PRAGMA mmap_size = 0", [], |_| Ok(())).or_else(no_rows)?;
-            connection.query_row("PRAGMA wal_autocheckpoint = 1000", [], |_| Ok(()))?;
+            let pages = format!("PRAGMA wal_autocheckpoint = {}", no_room::checkpoint_from());
+            connection.query_row(&pages, [], |_| Ok(()))?;
             Ok(connection)
         };
         // The change to WAL does not ask the busy handler when another makes it at the same moment.
-        let connection = retry_while_busy(patience, open)?;
+        let connection = retry_while_busy(patience, open).map_err(no_room::with_cause)?;
         Ok(Self { connection, file: Identity::of(path.to_owned()), queue_ids: QueueIds::new(), synchronous: None })
     }
 
@@ -133,13 +139,15 @@ impl Store {
             })?;
             self.synchronous = Some(synchronous);
         }
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        Errno::clear();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        let transaction = transaction.map_err(no_room::with_cause)?;
         let written = step(&transaction, &mut self.queue_ids).and_then(|value| transaction.commit().map(|()| value));
         if written.is_err() {
             // Ids of queues that were made by a transaction that is undone are nobody's ids.
             self.queue_ids.clear();
         }
-        written
+        written.map_err(no_room::with_cause)
     }
 
     /// What went wrong, with the file's name.

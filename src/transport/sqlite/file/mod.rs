@@ -6,4 +6,5 @@ pub(super) mod columns;
 pub(super) mod database;
 pub(super) mod housekeeping;
 pub(super) mod lock_wait;
+mod no_room;
 pub(super) mod schema;
