@@ -51,8 +51,14 @@ pub(super) fn health(app: &App, global: &Global, verb: &Health) -> Result<Code, 
     let patience = verb.wait.as_deref().map(|text| duration("--wait", text)).transpose()?.unwrap_or_default();
     let clock = Clock::start();
     loop {
-        let is_last = clock.now().at.since_start() + LOOK > patience;
-        match done(&path, &Command::Health {}) {
+        let passed = clock.now().at.since_start();
+        let is_last = passed + LOOK > patience;
+        // A master that does not answer takes no more time than there is.
+        let limit = verb
+            .wait
+            .as_ref()
+            .map_or(client::PATIENCE, |_| patience.saturating_sub(passed).clamp(LOOK, client::PATIENCE));
+        match done_within(&path, &Command::Health {}, limit) {
             Ok(health) => {
                 let healthy = health["healthy"] == true;
                 if healthy || is_last {
@@ -110,7 +116,11 @@ pub(super) fn place(config: &Config, asked_for: Option<&PathBuf>) -> Option<cont
 }
 
 pub(super) fn done(path: &std::path::Path, command: &Command) -> Result<Value, Error> {
-    match client::ask(path, command) {
+    done_within(path, command, client::PATIENCE)
+}
+
+fn done_within(path: &std::path::Path, command: &Command, limit: std::time::Duration) -> Result<Value, Error> {
+    match client::ask_within(path, command, limit) {
         Ok(Answer::Done(value)) => Ok(value),
         Ok(Answer::Refused { message }) => Err(Error::new(Code::Refused, message)),
         Ok(Answer::Invalid { problems }) => Err(super::invalid(&problems)),

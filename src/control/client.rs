@@ -11,7 +11,7 @@ use super::types::{Answer, Command};
 use crate::file_owner;
 
 /// How long a master may take to answer. It answers at once unless its transport hangs.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -44,18 +44,32 @@ pub enum Error {
     },
 }
 
-/// Asks the master at `path` and waits for its answer.
+/// Asks the master at `path` and waits for its answer, 15 s at most; without end for the end of a reload that is waited for.
+///
+/// # Errors
+/// Those of [`Error`].
 pub fn ask(path: &Path, command: &Command) -> Result<Answer, Error> {
+    ask_within(path, command, PATIENCE)
+}
+
+/// [`ask()`] with another time limit, for the connection and for the answer.
+///
+/// # Errors
+/// Those of [`Error`].
+pub fn ask_within(path: &Path, command: &Command, limit: Duration) -> Result<Answer, Error> {
+    // A time limit of zero is an error of the socket's.
+    let limit = limit.max(Duration::from_millis(1));
+    let seconds = limit.as_secs_f64();
     let unreadable = |cause: String| Error::Unreadable { path: path.to_owned(), cause };
-    let mut stream = crate::net::unix_socket::connect(path, PATIENCE).map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock => unreadable(format!("it has accepted no connection for {} s", PATIENCE.as_secs())),
+    let mut stream = crate::net::unix_socket::connect(path, limit).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => unreadable(format!("it has accepted no connection for {seconds} s")),
         ErrorKind::PermissionDenied => {
             Error::Denied { path: path.to_owned(), cause: file_owner::denied(path), owner: file_owner::name(path) }
         }
         _ => Error::NoMaster { path: path.to_owned(), cause: error.to_string() },
     })?;
-    let line = exchange(&mut stream, command).map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => unreadable(format!("none within {} s", PATIENCE.as_secs())),
+    let line = exchange(&mut stream, command, limit).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => unreadable(format!("none within {seconds} s")),
         _ => unreadable(error.to_string()),
     })?;
     if line.is_empty() {
@@ -64,11 +78,11 @@ pub fn ask(path: &Path, command: &Command) -> Result<Answer, Error> {
     serde_json::from_str(&line).map_err(|error| unreadable(error.to_string()))
 }
 
-fn exchange(stream: &mut UnixStream, command: &Command) -> std::io::Result<String> {
+fn exchange(stream: &mut UnixStream, command: &Command, limit: Duration) -> std::io::Result<String> {
     // Who asks to wait for the end of a reload waits as long as that takes: its tasks in hand are finished.
-    let patience = (*command != Command::Reload { wait: true }).then_some(PATIENCE);
+    let patience = (*command != Command::Reload { wait: true }).then_some(limit);
     stream.set_read_timeout(patience)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(limit))?;
     let mut text = serde_json::to_vec(command)?;
     text.push(b'\n');
     stream.write_all(&text)?;

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::clock::{Clock, Instant};
 
-/// Looks that find nobody, after which there is nobody, though each time a child of ours has ended meanwhile.
+/// Looks in a row that find nobody, after which there is nobody. One at whose end all children are still there counts for two.
 const LOOKS: u32 = 10;
 /// Between two looks where a process cannot be held by a descriptor.
 const LOOK: Duration = Duration::from_millis(20);
@@ -114,9 +114,10 @@ pub fn end(traces: Vec<Trace>, limit: Duration, mut told: impl FnMut(usize, Vec<
         open.retain_mut(|(position, hunt)| {
             let found = hunt.round(&table, &below);
             if found.is_empty() {
-                // A child that has ended since may have passed its place on to one that was not seen.
+                // A child that has ended since may have passed its place on to one that was not seen; and while others are
+                // waited for beside us, the kernel's list of children may skip one.
                 let look = || children.iter().all(|pid| Entry::read(*pid).is_some_and(|entry| !entry.has_ended));
-                hunt.in_vain = if *is_whole.get_or_insert_with(look) { LOOKS } else { hunt.in_vain + 1 };
+                hunt.in_vain += if *is_whole.get_or_insert_with(look) { 2 } else { 1 };
             } else {
                 hunt.in_vain = 0;
             }

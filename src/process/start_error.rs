@@ -54,6 +54,15 @@ fn cut_off(path: &Path, more: usize) -> Option<String> {
 
 /// Why the kernel refused `path` with `error`; `None` where the error says it all.
 pub(super) fn why(path: &Path, error: &io::Error) -> Option<String> {
+    match error.raw_os_error() {
+        // fork(2), execve(2): the user has as many processes as it may, or the control group has.
+        Some(libc::EAGAIN) => {
+            return Some("the limit of processes is reached (ulimit -u, TasksMax=, pids.max)".to_owned());
+        }
+        // Nothing of these is the file's fault.
+        Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => return None,
+        _ => {}
+    }
     reason(path, error, INTERPRETERS)
 }
 
@@ -190,5 +199,13 @@ mod tests {
         assert!(is_cut_off(&script).unwrap().starts_with("its interpreter "));
         fs::write(&script, format!("#!{0}\n", script.display())).unwrap();
         assert_eq!(is_cut_off(&script), None, "its own interpreter");
+    }
+    #[test]
+    fn a_limit_of_the_system_is_not_the_programs_fault() {
+        let own = std::env::current_exe().unwrap();
+        let of = |code| why(&own, &io::Error::from_raw_os_error(code));
+        assert!(of(libc::EAGAIN).unwrap().contains("limit of processes"));
+        assert_eq!(of(libc::ENOMEM), None);
+        assert!(of(libc::ENOEXEC).is_some_and(|text| text.contains("damaged")));
     }
 }
