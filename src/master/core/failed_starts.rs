@@ -158,7 +158,7 @@ impl Core {
         let delay = self.plan.supervisor.restart.delay(self.slots[slot].failures);
         let until = self.now.at + delay;
         self.slots[slot].state = State::Waiting { until };
-        self.timers.arm(Owner::Slot(slot), until);
+        self.timers.arm(Owner::Restart(slot), until);
     }
 
     pub(super) fn wait_after_start(&mut self, slot: usize) {

@@ -242,6 +242,7 @@ impl Core {
         }
         if !is_of_tasks(&event) {
             self.reload_moved();
+            self.line.may_move();
         }
         match event {
             Event::Begun => self.begin(),
@@ -331,7 +332,7 @@ impl Core {
         self.begin_pings();
         if self.plan.halt_when_empty {
             self.lost_at = Some(self.now.at);
-            self.timers.arm(Owner::Survey, self.now.at + UNREACHABLE_LIMIT);
+            self.timers.arm(Owner::Outage, self.now.at + UNREACHABLE_LIMIT);
         }
     }
 
@@ -538,30 +539,39 @@ impl Core {
             Owner::Verdicts => self.judge_suspended(false),
             Owner::Pings | Owner::Answers => self.look_at_pings(),
             Owner::Stall => self.look_at_stall(),
-            // After each event.
+            // Nothing but that the line is looked at, which `start_next` does after each deadline.
             Owner::Starts => {}
-            Owner::Survey => {
-                // In a stop the limit says nothing any more; armed again it would be due for ever.
-                let watched = self.plan.halt_when_empty && !self.stop.is_stopping();
-                match self.lost_at.filter(|_| watched).map(|at| at + UNREACHABLE_LIMIT) {
-                    Some(limit) if limit <= self.now.at => {
-                        let seconds = UNREACHABLE_LIMIT.as_secs();
-                        let cause = self.stall.cause();
-                        let text = format!("the transport was out of reach for {seconds} s{cause}");
-                        self.end_badly(Code::Unavailable, text);
-                    }
-                    Some(limit) => self.timers.arm(Owner::Survey, limit),
-                    None => self.surveying = false,
-                }
-            }
+            // `check_quiet` asks again if it is still quiet.
+            Owner::Survey => self.surveying = false,
+            Owner::Outage => self.look_at_outage(),
+            Owner::Restart(slot) => match self.slots[slot].state {
+                State::Waiting { until } if until <= self.now.at => self.spawn(slot),
+                State::Waiting { until } => self.timers.arm(owner, until),
+                State::Empty | State::InLine | State::Alive(_) => {}
+            },
         }
+    }
+
+    /// In halt mode the transport may not be out of reach for long.
+    fn look_at_outage(&mut self) {
+        // In a stop the limit says nothing any more; armed again it would be due for ever.
+        if !self.plan.halt_when_empty || self.stop.is_stopping() {
+            return;
+        }
+        let Some(limit) = self.lost_at.map(|at| at + UNREACHABLE_LIMIT) else { return };
+        if limit > self.now.at {
+            self.timers.arm(Owner::Outage, limit);
+            return;
+        }
+        let seconds = UNREACHABLE_LIMIT.as_secs();
+        let cause = self.stall.cause();
+        self.end_badly(Code::Unavailable, format!("the transport was out of reach for {seconds} s{cause}"));
     }
 
     fn look_at_slot(&mut self, slot: usize) {
         let now = self.now.at;
         let over = |at: &Instant| *at <= now;
         match &self.slots[slot].state {
-            State::Waiting { until } if over(until) => self.spawn(slot),
             State::Empty | State::Waiting { .. } | State::InLine => {}
             State::Alive(life) => {
                 let id = life.id;

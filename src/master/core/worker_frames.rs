@@ -353,6 +353,9 @@ impl Core {
         if matches!(life.phase, Phase::Doomed(_) | Phase::Dead { .. }) {
             return;
         }
+        if matches!(life.phase, Phase::Starting { .. }) {
+            self.line.may_move();
+        }
         life.phase = Phase::Doomed(doom);
         self.relist(worker.slot);
         self.actions.push(Action::Signal { worker, signal: Signal::Kill });

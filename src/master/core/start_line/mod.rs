@@ -47,6 +47,15 @@ pub(super) struct Line {
     served: usize,
     /// When a start last began or ended.
     moved_at: Instant,
+    /// Something has happened by which a turn may have come: nearly all events of tasks are none, and cost nothing here.
+    may_move: bool,
+}
+
+impl Line {
+    /// Has the line looked at after this event.
+    pub(super) const fn may_move(&mut self) {
+        self.may_move = true;
+    }
 }
 
 impl Core {
@@ -76,6 +85,7 @@ impl Core {
         }
         self.slots[slot].state = State::InLine;
         let line = &mut self.line;
+        line.may_move();
         if first { &mut line.first } else { line.others.entry(self.slots[slot].queue).or_default() }.push_back(slot);
     }
 
@@ -95,8 +105,11 @@ impl Core {
         true
     }
 
-    /// After each event: starts who may start by now.
+    /// After each event: starts who may start by now, if the event was one by which that can have changed.
     pub(super) fn start_next(&mut self) {
+        if !std::mem::take(&mut self.line.may_move) {
+            return;
+        }
         if self.line.first.is_empty() && self.line.others.is_empty() {
             return;
         }

@@ -162,3 +162,58 @@ fn a_scale_beyond_the_descriptors_is_refused_and_changes_nothing() {
     assert!(!scale(5), "five of a and one of b are twelve");
     assert!(scale(4) && scale(1) && scale(4));
 }
+
+#[test]
+fn events_of_tasks_do_not_look_at_the_line() {
+    let mut world = World::new(&[("a", 1), ("b", 1)], 1);
+    let first = world.started(Event::Begun);
+    assert_eq!(first.len(), 1);
+    world.at += super::PATIENCE;
+    let settled = Event::Transport(transport::Event::Settled(Vec::new()));
+    assert_eq!(world.names(settled), [""; 0], "its deadline is what has it looked at");
+    assert_eq!(world.names(Event::DeadlinePassed).len(), 1);
+}
+
+#[test]
+fn what_a_worker_says_may_free_its_place_or_put_another_in_line() {
+    let mut world = World::new(&[("a", 2)], 1);
+    let first = world.started(Event::Begun)[0].1;
+    // No task was sent to it.
+    let broken = Event::Said { worker: first, frame: FromWorker::Returned { ids: vec!["1".to_owned()] } };
+    let second = world.started(broken);
+    assert_eq!(second.len(), 1, "it was killed, and its place is free");
+    let worker = second[0].1;
+    world.tell(ready(worker));
+    world.core.pools[0].plan.settings.recycle.max_memory = Some(1);
+    world.tell(died(first));
+    let replaced = world.names(Event::Measured { worker, bytes: 2 });
+    assert_eq!(replaced.len(), 1, "{replaced:?}");
+}
+
+#[test]
+fn restarts_and_surveys_judge_nobody() {
+    let mut world = World::new(&[("a", 1)], 1);
+    world.core.plan.halt_when_empty = true;
+    let worker = world.started(Event::Begun)[0].1;
+    world.tell(Event::Transport(transport::Event::Attached { session: 1 }));
+    let actions = world.tell(ready(worker));
+    let asked = |action: &Action| if let Action::Survey { serial } = action { Some(*serial) } else { None };
+    let serial = actions.iter().find_map(asked).expect("nothing is left to do, as far as is known here");
+    let again_in = Duration::from_millis(500);
+    world.tell(Event::Transport(transport::Event::Surveyed { serial, empty: false, again_in }));
+    let mut next = || {
+        world.at = world.core.next_deadline().expect("something is due").since_start();
+        let passed = world.core.limits_passed(Instant::from_start(world.at));
+        assert!(passed.is_empty(), "{passed:?} at {:?}", world.at);
+        world.tell(Event::DeadlinePassed)
+    };
+    while !next().iter().any(|action| asked(action).is_some()) {}
+    world.tell(died(worker));
+    let mut next = || {
+        world.at = world.core.next_deadline().expect("something is due").since_start();
+        let passed = world.core.limits_passed(Instant::from_start(world.at));
+        assert!(passed.is_empty(), "{passed:?} at {:?}", world.at);
+        world.tell(Event::DeadlinePassed)
+    };
+    while !next().iter().any(|action| matches!(action, Action::Spawn { .. })) {}
+}

@@ -238,12 +238,11 @@ impl Slot {
         }
     }
 
-    /// When it is to be looked at next.
+    /// The next limit of what is here.
     pub(in crate::master::core) fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Empty | State::InLine => None,
-            State::Waiting { until } => Some(*until),
             State::Alive(life) => life.deadline(),
+            State::Empty | State::Waiting { .. } | State::InLine => None,
         }
     }
 }

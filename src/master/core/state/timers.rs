@@ -6,8 +6,8 @@
 //! that nothing is due, and arms what is. A deadline that vanished costs one look, never a search.
 //!
 //! Limits stand in a line of their own: somebody is judged when one passes, so whoever drives the core takes everything
-//! that has come before that. The others are looks, which come with the pace of tasks (a rate, credit for short ones) and
-//! judge nobody.
+//! that has come before that. The others are looks, which come with the pace of tasks (a rate, credit for short ones, a
+//! survey) or start somebody, and judge nobody.
 
 use std::{
     cmp::Reverse,
@@ -19,15 +19,19 @@ use crate::clock::Instant;
 /// Who wants to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::master::core) enum Owner {
-    /// A slot: start limit, restart delay, a task's time limit, a kill.
+    /// A slot: start limit, a task's time limit, a kill.
     Slot(usize),
+    /// A slot that waits before its next start.
+    Restart(usize),
     /// A queue: rate limit, end of a pause, a look at its credit.
     Queue(usize),
     /// The stop: end of the grace, of the patience after a kill.
     Stop,
-    /// The next survey, or the limit of an outage.
+    /// The next survey.
     Survey,
-    /// The line of those who are to be started: it may have stood still for too long.
+    /// The limit of an outage, in halt mode.
+    Outage,
+    /// The line of those who are to be started: nobody may have started for too long.
     Starts,
     /// The limit of a stall.
     Stall,
@@ -41,19 +45,19 @@ pub(in crate::master::core) enum Owner {
 
 impl Owner {
     const fn is_limit(self) -> bool {
-        !matches!(self, Self::Queue(_) | Self::Pings | Self::Starts)
+        !matches!(self, Self::Queue(_) | Self::Restart(_) | Self::Survey | Self::Pings | Self::Starts)
     }
 }
 
 /// The armed deadlines.
 #[derive(Debug, Default)]
 pub(in crate::master::core) struct Timers {
-    limits: Line,
-    looks: Line,
+    limits: Deadlines,
+    looks: Deadlines,
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct Deadlines {
     heap: BinaryHeap<Reverse<(Instant, Owner)>>,
     armed: HashMap<Owner, Instant>,
 }
@@ -88,7 +92,7 @@ impl Timers {
     }
 }
 
-impl Line {
+impl Deadlines {
     fn arm(&mut self, owner: Owner, at: Instant) {
         let earlier = self.armed.get(&owner).is_some_and(|armed| *armed <= at);
         if !earlier {

@@ -42,7 +42,9 @@ impl Unexecuted {
     /// A process of the queue ended otherwise.
     pub(in crate::master::core) fn executed(&mut self, id: &str) {
         self.executed += 1;
-        self.tasks.retain(|task| task.id != id);
+        if let Some(position) = self.tasks.iter().position(|task| task.id == id) {
+            self.tasks.remove(position);
+        }
     }
 
     /// One says that a program could not be executed for this task.

@@ -183,7 +183,7 @@ impl Core {
         self.serial += 1;
         if self.lost_at.is_none() {
             self.lost_at = Some(self.now.at);
-            self.timers.arm(Owner::Survey, self.now.at + UNREACHABLE_LIMIT);
+            self.timers.arm(Owner::Outage, self.now.at + UNREACHABLE_LIMIT);
         }
         // Every handle is void: what waits comes again, what is in hand is adopted when it does, what was
         // settled without an answer is remembered.
