@@ -35,7 +35,7 @@ fn python() -> Option<&'static Path> {
     if python.is_none() {
         let required = std::env::var_os("ASYNCTASK_REQUIRE_BROKER").is_some();
         assert!(!required, "pika and kombu cannot be installed, and everything is required");
-        println!("left out: pika and kombu cannot be installed by pip");
+        support::left_out("pika and kombu cannot be installed by pip");
     }
     python.as_deref()
 }

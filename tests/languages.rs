@@ -33,7 +33,7 @@ fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let found = found.is_ok_and(|status| status.success());
     if !found {
-        eprintln!("left out: {program} is not installed");
+        support::left_out(&format!("{program} is not installed"));
     }
     found
 }

@@ -274,7 +274,7 @@ fn the_next_master_ends_what_a_killed_one_left() {
 /// A folder where another user runs the demonstration program, and root's program that nobody else may kill.
 fn of_nobody(place: &Place, kind: &str) -> Option<Demo> {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can make a program that another user's master may not kill");
+        support::left_out("only root can make a program that another user's master may not kill");
         return None;
     }
     let demo = Demo::new(place);

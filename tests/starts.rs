@@ -200,7 +200,7 @@ fn more_processes_than_there_are_descriptors_for_are_refused() {
 fn what_fits_works_and_the_rest_waits_when_processes_are_short() {
     use std::os::unix::fs::PermissionsExt;
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("left out: it takes root to become a user with no other processes");
+        support::left_out("it takes root to become a user with no other processes");
         return;
     }
     let demo = Demo::new(&Place::sqlite());

@@ -37,7 +37,7 @@ fn letter(demo: &Demo) -> Value {
 fn is_root() -> bool {
     let is_root = nix::unistd::geteuid().is_root();
     if !is_root {
-        eprintln!("left out: it takes root to become another user");
+        support::left_out("it takes root to become another user");
     }
     is_root
 }
@@ -235,7 +235,7 @@ fn a_kind_gains_no_privileges_unless_it_asks_for_it() {
         let text = said("");
         assert!(text.contains("may read:\n"), "{text}");
     } else {
-        eprintln!("left out: setuid programs have no effect in the folder for temporary files");
+        support::left_out("setuid programs have no effect in the folder for temporary files");
     }
 }
 

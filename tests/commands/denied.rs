@@ -21,7 +21,7 @@ const NOBODY: u32 = 65534;
 /// A demo whose folder others may enter; `None`, and said, where this user cannot become another one.
 fn open_to_others() -> Option<Demo> {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can be another user");
+        crate::support::left_out("only root can be another user");
         return None;
     }
     let demo = Demo::new(&Place::sqlite());

@@ -112,7 +112,7 @@ fn the_log_level_reaches_workers_that_run_and_those_that_come() {
         LOGGING.replace("\"PYTHON\"", &format!("{python:?}")).replace("NODE/", &format!("{}/", node.display()));
     let has_node = std::process::Command::new("node").arg("--version").output().is_ok();
     if !has_node {
-        println!("left out: node is not installed");
+        crate::support::left_out("node is not installed");
         settings = settings.replace("js: js, ", "");
     }
     demo.write("logging_worker.py", PYTHON);

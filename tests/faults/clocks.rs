@@ -26,7 +26,7 @@ fn library() -> Option<PathBuf> {
     let triples = ["x86_64-linux-gnu", "aarch64-linux-gnu"];
     let found = triples.iter().map(|triple| Path::new("/usr/lib").join(triple).join(name)).find(|path| path.exists());
     if found.is_none() {
-        eprintln!("left out: libfaketime is not installed (Debian: faketime)");
+        crate::support::left_out("libfaketime is not installed (Debian: faketime)");
     }
     found
 }

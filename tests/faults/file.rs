@@ -34,7 +34,7 @@ impl Disk {
         let size = format!("size={size}");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&place).status();
         if !mounted.is_ok_and(|status| status.success()) {
-            println!("left out: only root can mount a small disk");
+            crate::support::left_out("only root can mount a small disk");
             return None;
         }
         demo.uri = format!("sqlite:{}", place.join("tasks.db").display());

@@ -197,7 +197,7 @@ fn the_classic_form_is_what_its_readers_expect() {
                 let said = [output.stdout, output.stderr].concat();
                 assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
             }
-            Err(_) => println!("left out: promtool is not installed"),
+            Err(_) => crate::support::left_out("promtool is not installed"),
         }
         ends(&demo, master);
     }

@@ -32,7 +32,7 @@ pub fn shared() -> Option<&'static Broker> {
     static SHARED: OnceLock<Option<Broker>> = OnceLock::new();
     let broker = SHARED.get_or_init(|| Broker::find(&Settings::default())).as_ref();
     if broker.is_none() {
-        println!("left out: no rabbitmq-server found");
+        super::left_out("no rabbitmq-server found");
     }
     broker
 }
@@ -41,7 +41,7 @@ pub fn shared() -> Option<&'static Broker> {
 pub fn controlled() -> Option<&'static Broker> {
     let broker = shared()?;
     if !broker.is_own() {
-        println!("left out: the broker was supplied from outside and is not ours to control");
+        super::left_out("the broker was supplied from outside and is not ours to control");
         return None;
     }
     Some(broker)
@@ -50,12 +50,12 @@ pub fn controlled() -> Option<&'static Broker> {
 /// A broker of one test alone, which may kill it; `None` as with [`shared`], or when one was supplied from outside.
 pub fn own() -> Option<Broker> {
     if std::env::var_os("ASYNCTASK_TEST_BROKER").is_some() {
-        println!("left out: the broker was supplied from outside and is not ours to kill");
+        super::left_out("the broker was supplied from outside and is not ours to kill");
         return None;
     }
     let broker = Broker::find(&Settings::default());
     if broker.is_none() {
-        println!("left out: no rabbitmq-server found");
+        super::left_out("no rabbitmq-server found");
     }
     broker
 }
@@ -65,7 +65,7 @@ pub fn own() -> Option<Broker> {
 pub fn own_with(settings: &str, plugins: &str) -> Option<Broker> {
     let elsewhere = ["ASYNCTASK_TEST_BROKER", "ASYNCTASK_TEST_BROKER_ROOT"];
     if elsewhere.iter().any(|name| std::env::var_os(name).is_some()) {
-        println!("left out: the broker was supplied from outside and does not see the files of this test");
+        super::left_out("the broker was supplied from outside and does not see the files of this test");
         return None;
     }
     shared()?;
@@ -77,14 +77,14 @@ pub fn own_with(settings: &str, plugins: &str) -> Option<Broker> {
 pub fn impatient() -> Option<&'static Broker> {
     static IMPATIENT: OnceLock<Option<Broker>> = OnceLock::new();
     if std::env::var_os("ASYNCTASK_TEST_BROKER").is_some() {
-        println!("left out: the broker was supplied from outside, and is not to be configured");
+        super::left_out("the broker was supplied from outside, and is not to be configured");
         return None;
     }
     let advanced = "[{rabbit, [{channel_tick_interval, 1000}]}].\n";
     let settings = Settings { plain: "consumer_timeout = 5000\n", advanced, plugins: "" };
     let broker = IMPATIENT.get_or_init(|| Broker::find(&settings)).as_ref();
     if broker.is_none() {
-        println!("left out: no rabbitmq-server found");
+        super::left_out("no rabbitmq-server found");
     }
     broker
 }

@@ -10,7 +10,7 @@ pub fn can_be_made() -> bool {
     let made = Command::new("openssl").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let can = made.is_ok_and(|status| status.success());
     if !can {
-        println!("left out: no openssl program found");
+        super::left_out("no openssl program found");
     }
     can
 }
