@@ -31,7 +31,8 @@ pub struct Options {
     pub id: Option<String>,
     /// Not due before this much time has passed.
     pub delay: Duration,
-    /// The delay ends at a moment that somebody named, as [`Self::at`] has it: it stays there if the wall clock is set.
+    /// The delay ends at a moment that somebody named, as [`Self::at`] has it: it stays there if the wall clock is set
+    /// (not so in memory, `localmem:`).
     pub at_moment: bool,
     /// Dead-lettered instead of run after this moment.
     pub expires_at: Option<Timestamp>,

@@ -17,6 +17,11 @@ fn local_name(user: u32) -> Option<String> {
     })
 }
 
+/// The folder of a file.
+pub(crate) fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// A user by name and number; one without an entry by the number.
 fn named(user: u32) -> String {
     local_name(user).map_or_else(|| format!("user {user}"), |name| format!("{name} ({user})"))

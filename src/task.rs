@@ -111,7 +111,8 @@ pub struct NewTask {
     pub body: Vec<u8>,
     /// Not due before this much time has passed.
     pub delay: Duration,
-    /// The delay ends at a moment that somebody named: it is due then, also if the wall clock is set meanwhile.
+    /// The delay ends at a moment that somebody named: it is due then, also if the wall clock is set meanwhile. A store in
+    /// memory does not look at that: all its delays are of elapsed time.
     pub at_moment: bool,
     /// After this moment it is dead-lettered, not run.
     pub expires_at: Option<Timestamp>,
@@ -151,6 +152,13 @@ pub enum Settlement {
     /// Of one that came as [`Event::CameAgain`](crate::transport::Event::CameAgain): it is not known here. The transport
     /// counts that it came again, or delays it further, before it comes to anyone.
     Pass,
+}
+
+impl Settlement {
+    /// Whether it stores a copy of the task, which is told once it is stored.
+    pub(crate) const fn is_copy(&self) -> bool {
+        matches!(self, Self::Retry { .. } | Self::Snooze { .. } | Self::Dead(_))
+    }
 }
 
 /// Why a task failed; with [`Task`] this is all that a dead letter says.

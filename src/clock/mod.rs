@@ -19,9 +19,6 @@ pub use running::{Running, RunningClock};
 const AT_ONCE: i64 = 100;
 const READINGS: u32 = 5;
 
-/// Milliseconds by which the wall clock may differ from the monotonic one between two looks without having jumped.
-const STEP: u64 = 2000;
-
 /// A point on the monotonic clock: the time since the process's [`Clock`] was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(Duration);
@@ -136,15 +133,15 @@ impl Clock {
     /// would look like a step of the wall clock.
     #[must_use]
     pub fn reading() -> Reading {
-        let mut reading = Reading { wall: Self::wall(), since_boot: since_boot() };
-        for _ in 0..READINGS {
+        let mut tries = 0;
+        loop {
             let before = since_boot();
-            reading = Reading { wall: Self::wall(), since_boot: since_boot() };
-            if reading.since_boot - before <= AT_ONCE {
-                break;
+            let reading = Reading { wall: Self::wall(), since_boot: since_boot() };
+            tries += 1;
+            if reading.since_boot - before <= AT_ONCE || tries == READINGS {
+                return reading;
             }
         }
-        reading
     }
 
     /// What the wall clock would show if it had not jumped since the first call: for what lives no longer than this process.
@@ -180,7 +177,7 @@ impl Steady {
     fn at(&mut self, now: Now) -> Timestamp {
         let jump = now.wall.0.saturating_sub(self.last.wall.plus(now.at.since(self.last.at)).0);
         // By smaller steps a clock is kept in time.
-        if jump.unsigned_abs() > STEP {
+        if jump.unsigned_abs() > jumps::TOLERANCE.unsigned_abs() {
             self.ahead += jump;
         }
         self.last = now;

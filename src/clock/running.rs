@@ -68,6 +68,11 @@ impl RunningClock {
         Now { at, wall }
     }
 
+    /// Says that this process runs, in the middle of a long turn: what is measured from here on is no longer than it is.
+    pub fn looked(&self) {
+        let _ = self.now();
+    }
+
     /// The monotonic clock, pauses included: for what others measure, too.
     #[must_use]
     pub fn real(&self) -> Instant {

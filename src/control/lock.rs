@@ -15,6 +15,8 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::file_owner;
+
 /// Added to the socket's name.
 const ENDING: &str = ".lock";
 /// Longest text of a process id.
@@ -106,7 +108,7 @@ fn holder(mut file: &File) -> Option<u32> {
 /// What the operating system said, or that another program has kept it locked for all of `patience`; with none, of the kind
 /// [`WouldBlock`](io::ErrorKind::WouldBlock).
 pub(super) fn folder(path: &Path, patience: Duration) -> io::Result<Flock<File>> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = file_owner::folder(path);
     let opened = File::open(folder);
     let opened =
         opened.map_err(|error| io::Error::new(error.kind(), format!("its folder {}: {error}", folder.display())))?;

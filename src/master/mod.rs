@@ -599,11 +599,11 @@ impl Shell {
             // One event may start hundreds: that takes its time, and is no pause.
             Action::Spawn { worker, slot, launch, .. } => {
                 self.spawn(worker, slot, launch);
-                let _ = self.clock.now();
+                self.clock.looked();
             }
             Action::SpawnOnce { worker, slot, launch, once, .. } => {
                 self.spawn_once(worker, slot, launch, &once);
-                let _ = self.clock.now();
+                self.clock.looked();
             }
             Action::Answer { number, answer } => self.answer(number, answer),
             Action::CancelWaiting { number, id } => self.cancel_waiting(number, id),

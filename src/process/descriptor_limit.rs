@@ -12,10 +12,11 @@ use nix::sys::{
     signal::{SigHandler, Signal, signal},
 };
 
-/// What a master has open beside its workers, and what it keeps free.
-const OWN: u64 = 32;
-/// What it keeps free.
+/// What a master keeps free: for a connection, a question of a person, a file.
 const KEPT: u64 = 8;
+/// What it has open beside its workers (standard streams, the event loop, signals, the control socket and its lock, the
+/// transport), and what it keeps free.
+const OWN: u64 = 24 + KEPT;
 
 /// The limit of open files as it was.
 static FILES: OnceLock<rlimit> = OnceLock::new();

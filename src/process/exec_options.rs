@@ -72,11 +72,11 @@ pub(super) struct Prepared {
     umask: Option<mode_t>,
     oom_score_adj: Option<String>,
     no_new_privs: bool,
-    identity: Option<Identity>,
+    identity: Option<Credentials>,
 }
 
 #[derive(Debug)]
-struct Identity {
+struct Credentials {
     groups: Vec<gid_t>,
     group: gid_t,
     user: Option<uid_t>,
@@ -153,7 +153,7 @@ impl Prepared {
     }
 }
 
-impl Identity {
+impl Credentials {
     fn take_in_child(&self) -> io::Result<()> {
         let Self { groups, group, user } = self;
         // The kernel's own calls and not glibc's, which tell all threads and take a lock for it: here is one thread.
@@ -180,14 +180,14 @@ fn check(result: libc::c_long) -> io::Result<()> {
 }
 
 /// `None` if it runs as this process does already.
-fn identity(terms: &Terms) -> Option<Identity> {
+fn identity(terms: &Terms) -> Option<Credentials> {
     let group = terms.group.as_ref().map(|(_, number)| *number);
     let group = group.or_else(|| terms.user.as_ref().map(|user| user.group))?;
     let same_user = terms.user.as_ref().is_none_or(|user| user.id == geteuid().as_raw());
     if same_user && group == getegid().as_raw() {
         return None;
     }
-    Some(Identity { groups: terms.groups.clone(), group, user: terms.user.as_ref().map(|user| user.id) })
+    Some(Credentials { groups: terms.groups.clone(), group, user: terms.user.as_ref().map(|user| user.id) })
 }
 
 /// No limit is raised above what this process itself may have.
@@ -232,10 +232,10 @@ pub(super) fn user_variables(terms: &Terms) -> impl Iterator<Item = (OsString, O
     of_user.into_iter().flatten()
 }
 
-/// To whom belongs what is made for the program, if not to this process's user.
-pub(super) fn owner(terms: &Terms) -> Option<(Option<u32>, Option<u32>)> {
+/// The user and the group to whom belongs what is made for the program, if not to this process's user.
+pub(super) fn owner(terms: &Terms) -> Option<(u32, u32)> {
     let user = terms.user.as_ref().filter(|user| user.id != geteuid().as_raw())?;
-    Some((Some(user.id), Some(terms.group.as_ref().map_or(user.group, |(_, number)| *number))))
+    Some((user.id, terms.group.as_ref().map_or(user.group, |(_, number)| *number)))
 }
 
 #[cfg(test)]

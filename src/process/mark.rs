@@ -5,7 +5,7 @@
 //! ASYNCTASK_WORKER=0000012345:7:912:4455:<machine>:<home>
 //!                  │          │ └┬───────────────┘ └ what its master works
 //!                  worker     │  └ its master: number, beginning, and where numbers mean that
-//!                             └ the how manieth of that master
+//!                             └ how many that master had started by then
 //! ```
 
 use super::table::{self, Entry, Identity};
@@ -32,7 +32,7 @@ impl Marker {
     pub fn new(home: String) -> Option<Self> {
         debug_assert!(
             home.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
-            "it stands between colons"
+            "home is a field of the mark: letters, digits and - alone"
         );
         let master = Entry::read(std::process::id())?.identity;
         Some(Self { master, machine: machine()?, home, marked: 0 })

@@ -213,7 +213,7 @@ fn start(
     if let Program::Command { terms, .. } = program
         && let Some((user, group)) = exec_options::owner(terms)
     {
-        fchown(&theirs, user, group)
+        fchown(&theirs, Some(user), Some(group))
             .map_err(|error| io::Error::new(error.kind(), format!("its output pipe: {error}")))?;
     }
     let variables = variables(program, environment, frames.is_some());

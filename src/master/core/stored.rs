@@ -36,9 +36,9 @@ pub(super) struct Note {
 /// What is lost if a settlement is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Worth {
-    /// An outcome: the task is done again.
+    /// An outcome: the task is still in its queue, and is done again.
     Repeat,
-    /// An outcome, or the task itself, of which nobody else has anything: it was accepted before.
+    /// The task itself, and its outcome: it was accepted before, and no queue has it any more.
     Task,
     /// The task is run again in any case, or is done with.
     Nothing,

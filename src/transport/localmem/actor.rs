@@ -140,13 +140,10 @@ impl Actor {
                 let mut touched = BTreeSet::new();
                 for (handle, settlement) in settlements {
                     touched.extend(self.held.get(&handle).map(|held| held.queue));
-                    let is_copied = matches!(
-                        settlement,
-                        Settlement::Retry { .. } | Settlement::Snooze { .. } | Settlement::Dead(_)
-                    );
+                    let is_copy = settlement.is_copy();
                     if self.settle(store, now, handle, settlement) {
                         answered.push(handle);
-                        if is_copied {
+                        if is_copy {
                             self.tell(Event::Stored(handle));
                         }
                     }

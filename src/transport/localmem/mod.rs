@@ -5,6 +5,9 @@
 //! store of its own. Each transport has a thread that waits on the store's one condition: for a request, for
 //! what another transport put there, or for the time of a delayed task.
 //!
+//! A task is due after its delay, however the wall clock is set meanwhile, also where the delay ends at a moment that somebody
+//! named: what is due was submitted by this process, and a clock that is set in its life is the rarer case for tests and `run`.
+//!
 //! A transport that is dropped without a [`Request::Close`] has died: its deliveries are counted.
 
 mod actor;

@@ -119,11 +119,9 @@ pub(super) struct Stepped {
 impl Stepped {
     /// What a settlement did; whether there is something new to claim.
     fn take(&mut self, owed: &Owed, effect: Effect) -> bool {
-        let is_copied =
-            matches!(owed.settlement, Settlement::Retry { .. } | Settlement::Snooze { .. } | Settlement::Dead(_));
         match effect {
             Effect::Stale => self.stale += 1,
-            Effect::Ended | Effect::News if is_copied => self.stored.push(owed.handle),
+            Effect::Ended | Effect::News if owed.settlement.is_copy() => self.stored.push(owed.handle),
             Effect::Ended | Effect::News => {}
         }
         effect == Effect::News

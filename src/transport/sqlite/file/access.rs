@@ -26,7 +26,7 @@ pub(crate) fn denied(path: &Path) -> Option<String> {
             return Some(format!("{}: {}", file.display(), file_owner::denied(&file)));
         }
     }
-    let folder = folder(path);
+    let folder = file_owner::folder(path);
     may_not(folder, AccessFlags::W_OK | AccessFlags::X_OK)
         .then(|| format!("no file can be made in its folder {}: {}", folder.display(), file_owner::denied(folder)))
 }
@@ -37,11 +37,6 @@ fn with_ending(path: &Path, ending: &str) -> std::path::PathBuf {
     name.into()
 }
 
-/// The folder of a file.
-pub(crate) fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// The same as an error of the operating system for a file that is opened or made.
 pub(crate) fn explained(path: &Path, error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
@@ -50,7 +45,7 @@ pub(crate) fn explained(path: &Path, error: &io::Error) -> String {
     if path.exists() {
         return file_owner::denied(path);
     }
-    let folder = folder(path);
+    let folder = file_owner::folder(path);
     format!("its folder {}: {}", folder.display(), file_owner::denied(folder))
 }
 
@@ -58,7 +53,7 @@ pub(crate) fn explained(path: &Path, error: &io::Error) -> String {
 /// who is to work with it; not in one where everybody may put files.
 pub(crate) fn make(path: &Path) -> io::Result<()> {
     let Some(file) = made(path)? else { return Ok(()) };
-    if let Ok(folder) = std::fs::metadata(folder(path))
+    if let Ok(folder) = std::fs::metadata(file_owner::folder(path))
         && folder.mode() & 0o002 == 0
     {
         give(&file, &folder);

@@ -213,7 +213,7 @@ mod tests {
 
     use super::{
         super::{
-            housekeeping::{Housekeeping, Kept},
+            housekeeping::{Housekeeping, Kept, Step},
             lock_wait::Patience,
         },
         *,
@@ -287,7 +287,7 @@ mod tests {
             let may_delete = clocks.may_delete(reading);
             let patience = Patience::default();
             let mut keeping = Housekeeping::default();
-            keeping.step(&mut self.store, &path, &patience, reading.wall, may_delete, false).unwrap()
+            keeping.step(&mut self.store, &path, &patience, reading.wall, Step { may_delete, is_idle: false }).unwrap()
         }
     }
 

@@ -17,7 +17,10 @@ use nix::{errno::Errno, sys::statfs::statfs};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::{access, lock_wait::Patience, no_room, schema};
-use crate::transport::{Error, sqlite::peers::owner::Identity};
+use crate::{
+    file_owner,
+    transport::{Error, sqlite::peers::owner::Identity},
+};
 
 /// 3.51.3 mends a fault by which several writers of a WAL could corrupt it.
 const OLDEST_LIBRARY: i32 = 3_051_003;
@@ -48,7 +51,7 @@ impl Store {
         // Between making the file and closing it again no other thread may open it; see the module's page.
         static MAKING: Mutex<()> = Mutex::new(());
         let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-        refuse_network(access::folder(path)).map_err(|cause| Fault::Final(file_error(path, cause)))?;
+        refuse_network(file_owner::folder(path)).map_err(|cause| Fault::Final(file_error(path, cause)))?;
         access::make(path).map_err(|error| {
             Fault::Final(file_error(path, format!("it cannot be made: {}", access::explained(path, &error))))
         })?;

@@ -25,6 +25,15 @@ pub(crate) struct Housekeeping {
     warned: bool,
 }
 
+/// What may be done in a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    /// The time can be trusted so far that what is old is deleted.
+    pub(crate) may_delete: bool,
+    /// Nothing was done in the last second.
+    pub(crate) is_idle: bool,
+}
+
 /// What there is to say of a step.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Kept {
@@ -34,21 +43,19 @@ pub(crate) struct Kept {
 }
 
 impl Housekeeping {
-    /// A step of everything; called at most once a second. `may_delete`: the time can be trusted so far that what is old is
-    /// deleted. `idle`: nothing was done in the last second.
+    /// A step of everything; called at most once a second.
     pub(crate) fn step(
         &mut self,
         store: &mut Store,
         path: &Path,
         patience: &Patience,
         now: Timestamp,
-        may_delete: bool,
-        idle: bool,
+        step: Step,
     ) -> Result<Kept, rusqlite::Error> {
         // Whatever another writer is in the way of now is done a second later.
         patience.hurry(true);
-        let purged = if may_delete { dead_letters::purge(store, now, PURGED) } else { Ok(Vec::new()) };
-        let done = Self::tidy(store, path, idle);
+        let purged = if step.may_delete { dead_letters::purge(store, now, PURGED) } else { Ok(Vec::new()) };
+        let done = Self::tidy(store, path, step.is_idle);
         patience.hurry(false);
         let (deleted, purged) = match purged {
             Ok(deleted) => (deleted, Ok(())),
@@ -124,7 +131,9 @@ mod tests {
         store.write(Synchronous::Normal, |transaction, _| transaction.execute("DELETE FROM task", [])).unwrap();
         let mut keeping = Housekeeping::default();
         for _ in 0..5 {
-            let kept = keeping.step(&mut store, &path, &patience, Timestamp(0), true, true).unwrap();
+            let kept = keeping
+                .step(&mut store, &path, &patience, Timestamp(0), Step { may_delete: true, is_idle: true })
+                .unwrap();
             assert_eq!(kept, Kept { deleted: Vec::new(), warning: None });
         }
         drop(store);
@@ -144,7 +153,9 @@ mod tests {
         }
         let mut keeping = Housekeeping::default();
         for (now, left) in [(99, 3), (100, 2), (1_000, 1)] {
-            keeping.step(&mut store, &path, &patience, Timestamp(now), true, false).unwrap();
+            keeping
+                .step(&mut store, &path, &patience, Timestamp(now), Step { may_delete: true, is_idle: false })
+                .unwrap();
             let count: i64 = store.read().query_row("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap();
             assert_eq!(count, left, "at {now}");
         }

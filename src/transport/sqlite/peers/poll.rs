@@ -14,6 +14,7 @@ use crate::{
             file::{
                 clock_offset::Clocks,
                 database::{Store, file_error},
+                housekeeping::Step,
             },
         },
     },
@@ -91,10 +92,11 @@ impl Actor {
             master.others.retain(|other| *other != master.owner);
             self.data_version = version;
         }
-        let idle = !std::mem::take(&mut self.active) && !changed;
+        let is_idle = !std::mem::take(&mut self.active) && !changed;
         let reading = Clock::reading();
         let may_delete = self.clocks.as_ref().is_some_and(|clocks| clocks.may_delete(reading));
-        let kept = self.keeping.step(store, &self.path, &self.patience, reading.wall, may_delete, idle)?;
+        let step = Step { may_delete, is_idle };
+        let kept = self.keeping.step(store, &self.path, &self.patience, reading.wall, step)?;
         for line in kept.deleted {
             self.tell(Event::Notice(line));
         }
