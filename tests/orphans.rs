@@ -12,7 +12,7 @@ use support::{Demo, Place, log::until};
 
 /// A worker in Python that speaks frames; a task's `run` is executed in it.
 const WORKER: &str = r#"
-import json, os, signal, socket, subprocess, sys, time
+import ctypes, json, os, signal, socket, subprocess, sys, threading, time
 for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(name, signal.SIG_IGN)
 def say(frame, **fields):
@@ -40,6 +40,23 @@ def chain(links):
         wrote(str(os.getpid()))
         time.sleep(1000)
         os._exit(0)
+def headless():
+    "Leaves a process of its own session whose first thread has ended and whose second has not."
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            threading.Thread(target=time.sleep, args=(1000,)).start()
+            wrote(str(os.getpid()))
+            # exit(2): of the calling thread alone.
+            ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+        os._exit(0)
+    os.wait()
+    def is_headless():
+        try:
+            with open("pid") as file: pid = file.read()
+            with open(f"/proc/{pid}/stat") as file: return file.read().rsplit(") ")[1][0] == "Z"
+        except OSError: return False
+    while not is_headless(): time.sleep(.005)
 def others(done):
     "Processes of this file, in this demo, but for this one."
     def is_one(pid):
@@ -99,8 +116,11 @@ fn written(demo: &Demo) -> i32 {
 
 /// Dead, or dead and not yet reaped by whoever inherited it.
 fn is_gone(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        // The 20th is the number of threads: others may run on without the first.
+        fields[0].starts_with(['Z', 'X']) && fields[17].parse::<u32>().unwrap() <= 1
+    })
 }
 
 fn end(pid: i32) {
@@ -160,6 +180,27 @@ fn what_a_crashed_worker_has_started_is_gone_before_its_task_begins_again() {
             assert_eq!(master.wait().0, 0);
             demo.nobody_is_left();
         }
+    }
+}
+
+/// Such a process looks like one that has ended: by its state, and as its environment cannot be read by its own number.
+#[test]
+fn a_process_whose_first_thread_has_ended_is_gone_too() {
+    for mode in ["frames", "once"] {
+        let demo = demo(&Place::sqlite(), "retry: { max_attempts: 1 }", "frames", "");
+        if mode == "once" {
+            demo.write("asynctask.yaml", "workers: { foo: { worker: k, retry: { max_attempts: 1 } } }\nkinds: { k: { command: [python3, worker.py], mode: once } }\n");
+        }
+        demo.submit("foo", &json!({ "run": "headless()\nos.abort()" }).to_string());
+        let mut master = demo.start_configured(&["--halt-when-empty"]);
+        let line = master.expect("is to be dead-lettered");
+        assert!(line.contains("SIGABRT"), "{mode}: {line}");
+        let pid = written(&demo);
+        let is_gone = is_gone(pid);
+        end(pid);
+        assert!(is_gone, "{mode}: its task is dead-lettered, and it runs");
+        assert_eq!(master.wait().0, 0);
+        demo.nobody_is_left();
     }
 }
 
@@ -227,7 +268,10 @@ fn a_daemon_that_was_started_in_order_lives_on() {
         assert!(!is_gone(pid), "{mode}");
         // Nor does the next master touch it, but it says that it is there.
         let ran = demo.run(&["workers", "--halt-when-empty"]);
-        let line = ran.stdout.lines().find(|line| line.contains(&format!("pid {pid} (sleep 1000) is left of foo[1]")));
+        let line = ran
+            .stdout
+            .lines()
+            .find(|line| line.contains(&format!("pid {pid} (sleep with 1 argument) is left of foo[1]")));
         assert!(line.is_some_and(|line| line.contains("is left running")), "{}", ran.stdout);
         assert!(!is_gone(pid), "{mode}");
         end(pid);
@@ -261,7 +305,7 @@ fn the_next_master_ends_what_a_killed_one_left() {
         assert!(!beside.stdout.contains("is left of") && !other.stdout.contains("is left of"), "{}", other.stdout);
 
         let next = demo.run(&["workers", "--halt-when-empty", "-c", "none.yaml"]);
-        let of = |pid: i32| format!("pid {pid} (sleep 1000) is left of foo[1], of the master ");
+        let of = |pid: i32| format!("pid {pid} (sleep with 1 argument) is left of foo[1], of the master ");
         let line = |pid: i32| next.stdout.lines().find(|line| line.contains(&of(pid))).unwrap_or_default();
         assert!(line(near).ends_with(&format!("{pid} that is no more: ended")), "{}", next.stdout);
         assert!(line(apart).contains("has left its worker's process group and is left running"), "{}", next.stdout);
@@ -314,7 +358,7 @@ fn what_cannot_be_ended_is_named() {
     master.expect("begun");
     let pid = written(&demo);
     let line = master.expect("left running");
-    let named = format!("pid {pid} (sleep 1000): it cannot be killed: Operation not permitted");
+    let named = format!("pid {pid} (sleep with 1 argument): it cannot be killed: Operation not permitted");
     assert!(line.contains(&named), "{line}");
     master.expect("dead-lettered to");
     let letter = letter(&demo, &id);

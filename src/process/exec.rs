@@ -107,9 +107,13 @@ impl Exec {
         let Pointers { strings, list } = &mut self.variables;
         let is_it =
             |string: &CString| string.as_bytes().strip_prefix(name.as_bytes()).is_some_and(|v| v.starts_with(b"="));
-        let Some(position) = strings.iter().position(is_it) else { return };
+        let Some(position) = strings.iter().position(is_it) else {
+            debug_assert!(false, "{name} is set for whoever is to be numbered");
+            return;
+        };
         let (at, digits) = (name.len() + 1, strings[position].as_bytes().iter().skip(name.len() + 1));
         if digits.take(DIGITS).filter(|byte| byte.is_ascii_digit()).count() < DIGITS {
+            debug_assert!(false, "{name} begins with room for a number");
             return;
         }
         let string = std::mem::take(&mut strings[position]).into_raw();

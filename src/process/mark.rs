@@ -47,7 +47,7 @@ impl Marker {
 }
 
 /// One worker's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Mark {
     /// Its number; 0: not known yet.
     pub(super) worker: u32,

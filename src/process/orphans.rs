@@ -8,7 +8,12 @@
 //!
 //! The tree may grow while it is being killed: it is looked at again until nobody is found.
 
-use std::{collections::HashSet, io, os::fd::AsFd, time::Duration};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    io,
+    os::fd::AsFd,
+    time::Duration,
+};
 
 use nix::{
     errno::Errno,
@@ -31,6 +36,13 @@ use crate::clock::{Clock, Instant};
 const LOOKS: u32 = 10;
 /// Between two looks where a process cannot be held by a descriptor.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Processes that are held by a descriptor at once, at most: who has as many descriptors as this needs the others. For the
+/// rest the next look has to do.
+pub(super) const HELD: usize = 64;
+/// Threads below a worker of which the children are looked up before it is killed, at most: some 30 µs each, in the master's
+/// own thread.
+const THREADS: usize = 256;
 
 /// By what the processes of a worker that has ended are known.
 #[derive(Debug)]
@@ -73,18 +85,28 @@ pub fn has_orphans(is_worker: impl Fn(u32) -> bool) -> bool {
     table::children(std::process::id()).is_none_or(|children| children.into_iter().any(|pid| !is_worker(pid)))
 }
 
-/// All that descend from a process at this moment, as far as the kernel tells.
+/// All that descend from a process at this moment, as far as the kernel tells, the nearest first.
+///
+/// Of a tree with more than [`THREADS`] the rest is given up: it is known by the mark, the session or the group of the worker,
+/// and lost only if it has left all three.
 #[must_use]
 pub fn descendants(pid: u32) -> Vec<Identity> {
+    descendants_within(pid, THREADS)
+}
+
+fn descendants_within(pid: u32, mut looks: usize) -> Vec<Identity> {
     let mut found = Vec::new();
     let mut seen = HashSet::from([pid]);
-    let mut next = vec![pid];
-    while let Some(pid) = next.pop() {
-        for child in table::children(pid).unwrap_or_default() {
+    let mut next = VecDeque::from([pid]);
+    while let Some(pid) = next.pop_front() {
+        for child in table::children_within(pid, &mut looks).unwrap_or_default() {
             if seen.insert(child) {
                 found.extend(Entry::read(child).map(|entry| entry.identity));
-                next.push(child);
+                next.push_back(child);
             }
+        }
+        if looks == 0 {
+            break;
         }
     }
     found
@@ -106,13 +128,12 @@ pub fn end(traces: Vec<Trace>, limit: Duration, mut told: impl FnMut(usize, Vec<
     let mut open: Vec<(usize, Hunt)> = traces.into_iter().map(Hunt::new).enumerate().collect();
     while !open.is_empty() {
         let children = table::children(std::process::id()).unwrap_or_default();
-        let table = Table::read();
-        let below = table.below([std::process::id()]);
-        let is_over = clock.now().at >= until;
+        let look = Look::take(open.iter().any(|(_, hunt)| hunt.trace.mark.is_some()));
         let mut killed = Vec::new();
+        let mut room = HELD;
         let mut is_whole = None;
         open.retain_mut(|(position, hunt)| {
-            let found = hunt.round(&table, &below);
+            let found = hunt.round(&look, &mut room);
             if found.is_empty() {
                 // A child that has ended since may have passed its place on to one that was not seen; and while others are
                 // waited for beside us, the kernel's list of children may skip one.
@@ -121,9 +142,12 @@ pub fn end(traces: Vec<Trace>, limit: Duration, mut told: impl FnMut(usize, Vec<
             } else {
                 hunt.in_vain = 0;
             }
+            // A round may be long where there is much.
+            let is_over = clock.now().at >= until;
             let goes_on = hunt.in_vain < LOOKS && !is_over;
             if !goes_on {
-                told(*position, found.iter().map(Found::left).collect());
+                let runs_on = |found: &&Found| found.blow.is_none() || runs(found.process);
+                told(*position, found.iter().filter(runs_on).map(Found::left).collect());
             }
             killed.extend(found.into_iter().filter_map(|found| found.blow));
             goes_on
@@ -131,6 +155,35 @@ pub fn end(traces: Vec<Trace>, limit: Duration, mut told: impl FnMut(usize, Vec<
         if !open.is_empty() && !killed.is_empty() {
             wait(&killed, &clock, until);
         }
+    }
+}
+
+/// What a round looks at, for all the workers: each process is read once.
+#[derive(Debug)]
+struct Look {
+    table: Table,
+    /// All that descend from this process.
+    below: HashSet<u32>,
+    by_mark: HashMap<Mark, Vec<u32>>,
+    /// By the number of the group and of the session.
+    by_number: HashMap<u32, Vec<u32>>,
+}
+
+impl Look {
+    fn take(has_marks: bool) -> Self {
+        let table = Table::read();
+        let below = table.below([std::process::id()]);
+        let (mut by_mark, mut by_number) = (HashMap::<_, Vec<u32>>::new(), HashMap::<_, Vec<u32>>::new());
+        for entry in below.iter().filter_map(|pid| table.get(*pid)) {
+            let pid = entry.identity.pid;
+            for number in [entry.session, entry.group] {
+                by_number.entry(number).or_default().push(pid);
+            }
+            if let Some(mark) = has_marks.then(|| Mark::of_process(pid)).flatten() {
+                by_mark.entry(mark).or_default().push(pid);
+            }
+        }
+        Self { table, below, by_mark, by_number }
     }
 }
 
@@ -150,24 +203,23 @@ impl Hunt {
     }
 
     /// Kills all that are found.
-    fn round(&mut self, table: &Table, below: &HashSet<u32>) -> Vec<Found> {
-        let found = self.found(table, below).into_iter().filter_map(|pid| table.get(pid));
-        let found: Vec<Found> = found.map(|entry| Found::strike(entry.identity)).collect();
+    fn round(&mut self, look: &Look, room: &mut usize) -> Vec<Found> {
+        let found = self.found(look).into_iter().filter_map(|pid| look.table.get(pid));
+        let found: Vec<Found> = found.map(|entry| Found::strike(entry.identity, room)).collect();
         self.known.extend(found.iter().map(|found| found.process));
         found
     }
 
-    fn found(&self, table: &Table, below: &HashSet<u32>) -> HashSet<u32> {
+    fn found(&self, Look { table, below, by_mark, by_number }: &Look) -> HashSet<u32> {
         let worker = self.trace.worker;
         // With its number given again, its group and its session are somebody else's, too.
-        let is_free = table.get(worker).is_none();
-        let is_its = |entry: &&Entry| {
-            let by_number = is_free && (entry.session == worker || entry.group == worker);
-            let by_mark = || self.trace.mark.is_some() && Mark::of_process(entry.identity.pid) == self.trace.mark;
-            by_number || self.known.contains(&entry.identity) || by_mark()
+        let by_number = by_number.get(&worker).filter(|_| table.get(worker).is_none());
+        let by_mark = self.trace.mark.as_ref().and_then(|mark| by_mark.get(mark));
+        let is_here = |known: &&Identity| {
+            below.contains(&known.pid) && table.get(known.pid).is_some_and(|entry| entry.identity == **known)
         };
-        let entries = table.entries().filter(|entry| below.contains(&entry.identity.pid));
-        let mut found = table.below(entries.filter(is_its).map(|entry| entry.identity.pid));
+        let known = self.known.iter().filter(is_here).map(|known| &known.pid);
+        let mut found = table.below(by_number.into_iter().chain(by_mark).flatten().chain(known).copied());
         found.remove(&std::process::id());
         found
     }
@@ -183,9 +235,9 @@ struct Found {
 }
 
 impl Found {
-    fn strike(process: Identity) -> Self {
+    fn strike(process: Identity, room: &mut usize) -> Self {
         let command = table::command(process.pid);
-        Self { process, command, blow: Blow::strike(process) }
+        Self { process, command, blow: Blow::strike(process, room) }
     }
 
     /// For when there is no more time.
@@ -202,14 +254,14 @@ impl Found {
 /// A process that was sent SIGKILL.
 #[derive(Debug)]
 pub(super) struct Blow {
-    /// To wait for its end.
+    /// To wait for its end. `None`: it cannot be held, or enough others are.
     held: Option<PidFd>,
     pub(super) refused: Option<io::Error>,
 }
 
 impl Blow {
-    /// Kills exactly this process; `None` if it has ended.
-    pub(super) fn strike(process: Identity) -> Option<Self> {
+    /// Kills exactly this process, and holds it if there is room for it; `None` if it has ended.
+    pub(super) fn strike(process: Identity, room: &mut usize) -> Option<Self> {
         let held = match PidFd::open(process.pid) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return None,
             held => held.ok(),
@@ -224,12 +276,17 @@ impl Blow {
         };
         match result {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => None,
-            result => Some(Self { held, refused: result.err() }),
+            result => {
+                let held = held.filter(|_| *room > 0);
+                *room -= usize::from(held.is_some());
+                Some(Self { held, refused: result.err() })
+            }
         }
     }
 }
 
-/// Waits until all of these have ended, but for who cannot be killed where there are others; until then at most.
+/// Waits until all of these have ended, but for who cannot be killed where there are others; until then at most. Where some are
+/// not held, a short while at most.
 pub(super) fn wait(blows: &[Blow], clock: &Clock, until: Instant) {
     let mut waited: Vec<&Blow> = blows.iter().filter(|blow| blow.refused.is_none()).collect();
     if waited.is_empty() {
@@ -237,25 +294,52 @@ pub(super) fn wait(blows: &[Blow], clock: &Clock, until: Instant) {
         waited = blows.iter().collect();
     }
     let has_all = waited.iter().all(|blow| blow.held.is_some());
+    let until = if has_all { until } else { until.min(clock.now().at + LOOK) };
+    let mut held: Vec<&PidFd> = waited.iter().filter_map(|blow| blow.held.as_ref()).collect();
     loop {
         let rest = until.since(clock.now().at);
-        let rest = if has_all { rest } else { rest.min(LOOK) };
-        let mut descriptors: Vec<PollFd<'_>> = waited
-            .iter()
-            .filter_map(|blow| Some(PollFd::new(blow.held.as_ref()?.as_fd(), PollFlags::POLLIN)))
-            .collect();
+        let mut descriptors: Vec<PollFd<'_>> =
+            held.iter().map(|held| PollFd::new(held.as_fd(), PollFlags::POLLIN)).collect();
         match poll(&mut descriptors, PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX)) {
             Err(Errno::EINTR) => {}
-            Ok(1..) if has_all => {
+            Ok(1..) => {
                 let ended: Vec<bool> = descriptors.iter().map(|descriptor| descriptor.any().unwrap_or(true)).collect();
                 let mut ended = ended.into_iter();
-                waited.retain(|_| !ended.next().unwrap_or(true));
-                if waited.is_empty() {
+                held.retain(|_| !ended.next().unwrap_or(true));
+                if held.is_empty() {
                     return;
                 }
             }
             // Time is over, or somebody cannot be waited for: the table tells.
             Ok(_) | Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        os::unix::process::CommandExt as _,
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_tree_is_looked_at_as_far_as_its_bound() {
+        let script = "sh -c 'sleep 1000 & echo begun; wait' & wait";
+        let mut shell =
+            Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        let found = [0, 1, 2, 3].map(|looks| descendants_within(shell.id(), looks).len());
+        let all = descendants(shell.id());
+        let mut room = 1;
+        let held = all.iter().map(|process| Blow::strike(*process, &mut room).unwrap().held.is_some());
+        let held: Vec<bool> = held.collect();
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        assert_eq!((found, all.len()), ([0, 1, 2, 2], 2));
+        assert_eq!(held, [true, false], "one is held, both were killed");
     }
 }

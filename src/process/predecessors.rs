@@ -52,9 +52,10 @@ pub fn end(marker: &Marker, limit: Duration) -> Vec<Found> {
     loop {
         let table = Table::read();
         let mut blows = Vec::new();
+        let mut room = orphans::HELD;
         let mut goes_on = false;
         for entry in table.entries() {
-            let Some(mark) = left(entry, marker, &table) else { continue };
+            let Some(mark) = left(entry, marker) else { continue };
             let process = entry.identity;
             let is_of_group = entry.group == mark.worker && entry.session == mark.worker;
             // Its name is read before it is gone.
@@ -65,13 +66,10 @@ pub fn end(marker: &Marker, limit: Duration) -> Vec<Found> {
             }
             // Gone by now, it may have passed its place on.
             goes_on = true;
-            let Some(blow) = Blow::strike(process) else { continue };
+            let Some(blow) = Blow::strike(process, &mut room) else { continue };
             let fate = blow.refused.as_ref().map_or(Fate::Ended, |error| Fate::Refused(error.to_string()));
             blows.push(blow);
-            // A worker itself was dying with its master already.
-            if fate != Fate::Ended || process.pid != mark.worker {
-                found.insert(process, Found { fate, ..story });
-            }
+            found.insert(process, Found { fate, ..story });
         }
         if !goes_on || clock.now().at >= until {
             break;
@@ -91,14 +89,16 @@ pub fn end(marker: &Marker, limit: Duration) -> Vec<Found> {
 }
 
 /// The mark of a process that belonged to a master like ours, which is no more.
-fn left(entry: &Entry, marker: &Marker, table: &Table) -> Option<Mark> {
+///
+/// The master is looked up after its mark was read, not in the table: one that began while that was read may be missing there
+/// beside its workers.
+fn left(entry: &Entry, marker: &Marker) -> Option<Mark> {
     let pid = entry.identity.pid;
     if pid == std::process::id() {
         return None;
     }
     let mark = Mark::of_process(pid).filter(|mark| mark.is_akin(marker))?;
-    let lives = table.get(mark.master.pid).is_some_and(|master| master.identity == mark.master);
-    (!lives).then_some(mark)
+    table::is_gone(mark.master).then_some(mark)
 }
 
 /// As far as nothing was done about it.
@@ -112,5 +112,29 @@ fn story(entry: &Entry, mark: &Mark) -> Found {
         slot,
         master: mark.master.pid,
         fate: Fate::LeftAlone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::process::mark::MARK;
+
+    #[test]
+    fn a_worker_is_left_once_its_own_master_is_gone() {
+        let mut marker = Marker::new("home-1".to_owned()).unwrap();
+        let mark = marker.mark();
+        let mut gone = mark.clone();
+        gone.master.began += 1;
+        for (mark, is_left) in [(mark, false), (gone, true)] {
+            let mut child = Command::new("sleep").arg("1000").env(MARK, mark.text()).spawn().unwrap();
+            let entry = Entry::read(child.id()).unwrap();
+            let left = left(&entry, &marker);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(left, is_left.then_some(mark));
+        }
     }
 }

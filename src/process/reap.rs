@@ -78,12 +78,10 @@ pub fn next_stop() -> io::Result<Option<StopChange>> {
 }
 
 /// Sends a signal to a worker, wherever it is, and to all of the process group that it was started in. Whether there was
-/// anybody to get it.
+/// anybody to get it. Only for a worker that [`next_exit`] has not told about yet: afterwards its number can belong to others.
 ///
 /// # Errors
 /// If neither could be signalled.
-///
-/// Only for a worker that [`next_exit`] has not told about yet: afterwards its number can belong to others.
 pub fn kill_group(pid: u32, signal: GroupSignal) -> io::Result<bool> {
     kill(
         pid,
@@ -110,6 +108,7 @@ fn kill(pid: u32, signal: Signal) -> io::Result<bool> {
     match killpg(worker, signal) {
         // Once is enough: some programs take a second SIGTERM for haste.
         Ok(()) if signal == Signal::SIGTERM => Ok(true),
+        // A worker leads its session and cannot leave its group: this matters for a process that leads none.
         of_group => match (of_group, send(worker, signal)) {
             (Ok(()), _) | (_, Ok(())) => Ok(true),
             (Err(Errno::ESRCH), Err(Errno::ESRCH)) => Ok(false),

@@ -5,13 +5,15 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
+    fs, io,
 };
 
-use crate::redact::masked;
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 
-/// Longest command that is told, in characters.
-const COMMAND: usize = 120;
+use crate::{plural::counted, redact::masked};
+
+/// Longest name of a program that is told, in characters.
+const PROGRAM: usize = 80;
 
 /// A process, whatever becomes of its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +31,7 @@ pub(super) struct Entry {
     pub(super) parent: u32,
     pub(super) group: u32,
     pub(super) session: u32,
-    /// It has ended and was not waited for yet.
+    /// It has ended, with all its threads, and was not waited for yet.
     pub(super) has_ended: bool,
 }
 
@@ -43,52 +45,74 @@ impl Entry {
         // The name before may be any bytes, parentheses included.
         let end = stat.iter().rposition(|byte| *byte == b')')?;
         let mut fields = str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace();
-        let has_ended = matches!(fields.next()?, "Z" | "X" | "x");
+        // That of its first thread.
+        let state = fields.next()?;
         // Of who is outside of our namespace, or has none, the numbers are 0 or -1.
         let mut number = || fields.next().map(|field| field.parse::<u32>().unwrap_or_default());
         let (parent, group, session) = (number()?, number()?, number()?);
-        // proc_pid_stat(5): `starttime` is the 22nd field, `session` the 6th.
-        let began = fields.nth(15)?.parse().ok()?;
+        // proc_pid_stat(5): `session` is the 6th field, `num_threads` the 20th, `starttime` the 22nd.
+        let threads: u32 = fields.nth(13)?.parse().ok()?;
+        let began = fields.nth(1)?.parse().ok()?;
+        // The others may run on where the first thread has ended.
+        let has_ended = matches!(state, "Z" | "X" | "x") && threads <= 1;
         Some(Self { identity: Identity { pid, began }, parent, group, session, has_ended })
     }
 }
 
-/// All processes that live at one moment, or nearly: it is read one by one.
+/// Whether this very process surely runs no more: its number is nobody's, or another's. What cannot be read may run.
+pub(super) fn is_gone(process: Identity) -> bool {
+    match fs::read(format!("/proc/{}/stat", process.pid)) {
+        Ok(stat) => Entry::parse(process.pid, &stat).is_some_and(|entry| entry.identity != process || entry.has_ended),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => true,
+        // Nor is there a file for another user's process where `/proc` is mounted with `hidepid`.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            kill(Pid::from_raw(process.pid.cast_signed()), None) == Err(Errno::ESRCH)
+        }
+        Err(_) => false,
+    }
+}
+
+/// All processes that live at one moment, or nearly: it is read one by one, so who is not in it may live all the same.
 #[derive(Debug, Default)]
-pub(super) struct Table(HashMap<u32, Entry>);
+pub(super) struct Table {
+    entries: HashMap<u32, Entry>,
+    children: HashMap<u32, Vec<u32>>,
+}
 
 impl Table {
     /// Reads it; empty where there is no `/proc`.
     pub(super) fn read() -> Self {
         let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
         let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        Self(numbers.filter_map(|pid| Some((pid, Entry::read(pid).filter(|entry| !entry.has_ended)?))).collect())
+        let numbers = numbers.filter_map(|pid| Some((pid, Entry::read(pid).filter(|entry| !entry.has_ended)?)));
+        let entries: HashMap<u32, Entry> = numbers.collect();
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for entry in entries.values() {
+            children.entry(entry.parent).or_default().push(entry.identity.pid);
+        }
+        Self { entries, children }
     }
 
     /// The process that has this number now.
     pub(super) fn get(&self, pid: u32) -> Option<&Entry> {
-        self.0.get(&pid)
+        self.entries.get(&pid)
     }
 
     /// Each of them.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.0.values()
+        self.entries.values()
     }
 
     /// All that descend from these, and they themselves as far as they are here.
     pub(super) fn below(&self, roots: impl IntoIterator<Item = u32>) -> HashSet<u32> {
-        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-        for entry in self.0.values() {
-            children.entry(entry.parent).or_default().push(entry.identity.pid);
-        }
         let mut found = HashSet::new();
         let mut next: Vec<u32> = roots.into_iter().collect();
         while let Some(pid) = next.pop() {
             if found.insert(pid) {
-                next.extend(children.get(&pid).into_iter().flatten());
+                next.extend(self.children.get(&pid).into_iter().flatten());
             }
         }
-        found.retain(|pid| self.0.contains_key(pid));
+        found.retain(|pid| self.entries.contains_key(pid));
         found
     }
 }
@@ -98,8 +122,16 @@ impl Table {
 /// Of this very process it is exact in the thread that waits for children: nobody leaves the list but by that. Of others it is
 /// what it was at about this moment.
 pub(super) fn children(pid: u32) -> Option<Vec<u32>> {
+    let mut looks = usize::MAX;
+    children_within(pid, &mut looks)
+}
+
+/// The same of as many of its threads at most, which are taken off.
+pub(super) fn children_within(pid: u32, looks: &mut usize) -> Option<Vec<u32>> {
     let mut children = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let Some(rest) = looks.checked_sub(1) else { break };
+        *looks = rest;
         match fs::read_to_string(thread.path().join("children")) {
             Ok(text) => children.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok())),
             // A thread that has ended meanwhile is no reason not to believe the others.
@@ -112,7 +144,16 @@ pub(super) fn children(pid: u32) -> Option<Vec<u32>> {
 
 /// The variables that a process was started with. `None`: it is gone, or another user's.
 pub(super) fn environment(pid: u32) -> Option<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/environ")).ok()
+    let own = match fs::read(format!("/proc/{pid}/environ")) {
+        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return None,
+        own => own.ok().filter(|own| !own.is_empty()),
+    };
+    // A first thread that has ended has none any more, the others have.
+    own.or_else(|| {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+        let mut environments = threads.filter_map(|thread| fs::read(thread.path().join("environ")).ok());
+        environments.find(|environment| !environment.is_empty())
+    })
 }
 
 /// One of them, if it is text.
@@ -121,21 +162,24 @@ pub(super) fn variable<'a>(environment: &'a [u8], name: &str) -> Option<&'a str>
     str::from_utf8(environment.split(|byte| *byte == 0).find_map(value)?).ok()
 }
 
-/// What a process was called with, for people: short, on one line, without passwords.
+/// What a process was called with, for people: its program, and how many arguments. Not which: anything may be a password.
 pub(super) fn command(pid: u32) -> String {
     let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&words).replace('\0', " ");
-    let text = if text.trim().is_empty() {
-        fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default()
-    } else {
-        masked(&text).into_owned()
-    };
+    let mut words = words.strip_suffix(b"\0").unwrap_or(&words).split(|byte| *byte == 0);
+    // A program that has written a title of its own over its words (setproctitle) has blanks in the first.
+    let program = words.next().unwrap_or_default().split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    let program = String::from_utf8_lossy(program);
+    let comm = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let program = if program.is_empty() { comm() } else { masked(&program).into_owned() };
     let shown = |letter: char| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter };
-    let mut line: String = text.trim().chars().take(COMMAND).map(shown).collect();
-    if text.trim().chars().nth(COMMAND).is_some() {
+    let mut line: String = program.trim().chars().take(PROGRAM).map(shown).collect();
+    if program.trim().chars().nth(PROGRAM).is_some() {
         line.push('…');
     }
-    line
+    match words.count() {
+        0 => line,
+        arguments => format!("{line} with {}", counted(arguments, "argument")),
+    }
 }
 
 #[cfg(test)]
@@ -148,7 +192,15 @@ mod tests {
         let entry = Entry::parse(5, format!("5 (a) Z (1 2 3) {rest}").as_bytes()).unwrap();
         assert_eq!(entry.identity, Identity { pid: 5, began: 4711 });
         assert_eq!((entry.parent, entry.group, entry.session, entry.has_ended), (7, 8, 9, false));
-        assert!(Entry::parse(5, b"5 (\xff) Z 7 -1 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 3 0").unwrap().has_ended);
+        let of_threads = |state: &str, threads: u32| {
+            let stat = format!("5 (x) {state} 7 -1 0 0 -1 0 0 0 0 0 0 0 0 0 0 0 {threads} 0 3 0");
+            let entry = Entry::parse(5, &[b"5 (\xff) ", &stat.as_bytes()[6..]].concat()).unwrap();
+            assert_eq!(entry.identity.began, 3);
+            entry.has_ended
+        };
+        assert!(of_threads("Z", 1) && of_threads("Z", 0) && of_threads("X", 0));
+        assert!(!of_threads("Z", 2), "the first thread alone has ended");
+        assert!(!of_threads("S", 1));
         for bad in [&b""[..], b"5 (a", b"5 (a) S 1"] {
             assert!(Entry::parse(5, bad).is_none());
         }
@@ -161,6 +213,29 @@ mod tests {
         assert!(table.below([parent]).contains(&own));
         assert!(!table.below([own]).contains(&parent));
         assert!(command(own).contains("asynctask"), "{}", command(own));
+    }
+
+    #[test]
+    fn who_cannot_be_read_may_live() {
+        let own = Entry::read(std::process::id()).unwrap().identity;
+        assert!(!is_gone(own));
+        assert!(is_gone(Identity { began: own.began + 1, ..own }), "the number is another's");
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let began = Entry::read(child.id()).unwrap().identity;
+        assert!(!is_gone(began));
+        assert_eq!(command(child.id()), "sleep with 1 argument");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(is_gone(began));
+    }
+
+    #[test]
+    fn so_many_threads_are_looked_at_and_no_more() {
+        let own = std::process::id();
+        let mut looks = 1;
+        assert!(children_within(own, &mut looks).is_some());
+        assert_eq!(looks, 0);
+        assert_eq!(children_within(own, &mut looks), Some(Vec::new()), "none is left to be looked at");
     }
 
     #[test]
