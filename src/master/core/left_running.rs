@@ -1,7 +1,7 @@
 //! The core's chapter on what processes leave running when they end.
 //!
 //! A task that is told to be killed has nothing running: its verdict comes when all is gone that its process left, or when it
-//! is known what cannot be ended. Until then the process is [`Phase::Dead`]: it takes nothing, nothing is sent to it, and its
+//! is known what cannot be ended. Until then the process is [`Phase::LeftProcesses`]: it takes nothing, nothing is sent to it, and its
 //! tasks keep their keys. Whoever ends in order may leave a daemon behind, and often is to.
 
 use super::{
@@ -53,19 +53,32 @@ impl Core {
     /// A process is dead, and what it left is being ended.
     pub(super) fn left_processes(&mut self, worker: WorkerId) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        debug_assert!(!matches!(life.phase, Phase::LeftProcesses { .. }), "a process ends once");
         let was = std::mem::replace(&mut life.phase, Phase::Leaving);
-        life.phase = Phase::Dead { was: Box::new(was) };
+        life.phase = Phase::LeftProcesses { was: Box::new(was) };
         self.relist(worker.slot);
     }
 
-    /// The patience of a stop is over: whoever was killed and did not end runs on without us, and its tasks go back.
+    /// The patience of a stop is over: whoever was killed and did not end runs on without us, or what it left does, and its
+    /// tasks go back.
     pub(super) fn leave_running(&mut self) {
         for slot in 0..self.slots.len() {
             let State::Alive(life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { continue };
+            // Who has ended was waited for: its number may be another's.
+            let has_ended = matches!(life.phase, Phase::LeftProcesses { .. });
             let (pid, hands) = (life.pid.unwrap_or_default(), life.hands);
             self.relist(slot);
             let name = self.slots[slot].name.clone();
-            self.log(Level::Error, || format!("left running: pid {pid} of {name}, which was killed and has not ended"));
+            let (of_slot, of_task) = if has_ended {
+                (
+                    format!("what {name} left, which is still being ended"),
+                    "what it left is still being ended".to_owned(),
+                )
+            } else {
+                let of_slot = format!("pid {pid} of {name}, which was killed and has not ended");
+                (of_slot, format!("pid {pid}: it was killed and has not ended"))
+            };
+            self.log(Level::Error, || format!("left running: {of_slot}"));
             if !hands.is_empty() {
                 self.stop.interrupted_tasks();
             }
@@ -75,7 +88,7 @@ impl Core {
                 let id = hand.delivery.task.id.clone();
                 if hand.cancelled {
                     let mut settlement = self.run(&hand.delivery, Some(pid), None).cancelled();
-                    tell_left(&mut settlement, &[format!("pid {pid}: it was killed and has not ended")]);
+                    tell_left(&mut settlement, std::slice::from_ref(&of_task));
                     let note = self.note(&hand.delivery, std::time::Duration::ZERO, &settlement);
                     self.settle_hand(&hand, settlement, note);
                     continue;
@@ -96,7 +109,7 @@ impl Life {
     pub(super) fn gives_outcome(&self, exit: &Exit) -> bool {
         let Exit::Code { code } = *exit else { return false };
         match self.phase {
-            Phase::Doomed(_) | Phase::Dead { .. } => false,
+            Phase::Doomed(_) | Phase::LeftProcesses { .. } => false,
             Phase::Interrupted { .. } => code == 0,
             Phase::Starting { .. } | Phase::Working { .. } | Phase::Leaving => true,
         }
@@ -114,4 +127,60 @@ pub(super) fn tell_left(settlement: &mut Settlement, left: &[String]) {
         failure.detail.push_str(process);
     }
     crate::limits::bound(&mut failure.detail, crate::limits::DETAIL);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use crate::{
+        clock::{Instant, Now},
+        config::Queue,
+        frames::{FromWorker, PROTOCOL, Ready, Wants},
+        master::core::{
+            Core,
+            event::{Action, Event, Plan, QueuePlan, WorkerId},
+        },
+        task::{Accepts, Delivery, Handle, QueueIndex, Task},
+        transport,
+    };
+
+    /// What is logged by a stop whose patience ends while what a worker left is being ended, or (`false`) the worker itself.
+    fn logged_by_stop(has_ended: bool) -> Vec<String> {
+        let settings = Queue { processes: 1, ..Queue::new("foo", "kind") };
+        let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+        let worker = WorkerId { slot: 0, life: 1 };
+        let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
+        let task = Arc::new(Task { id: "one".to_owned(), body: b"1".to_vec(), ..Task::default() });
+        let delivery = Delivery { handle: Handle(1), queue: QueueIndex(0), task, redelivered: false, identity: None };
+        let mut events = vec![
+            Event::Begun,
+            Event::Transport(transport::Event::Attached { session: 1 }),
+            Event::Spawned { worker, pid: 4711 },
+            Event::Said { worker, frame: FromWorker::Ready(ready) },
+            Event::Transport(transport::Event::Delivered(vec![delivery])),
+        ];
+        events.extend(has_ended.then_some(Event::LeftProcesses(worker)));
+        events.extend([Event::StopAsked, Event::StopAsked, Event::StopAsked]);
+        events.extend([Event::DeadlinePassed, Event::DeadlinePassed, Event::DeadlinePassed]);
+        let mut core = Core::new(Plan::of(vec![queue]));
+        let mut logged = Vec::new();
+        for (number, event) in events.into_iter().enumerate() {
+            // A second each, and then as long as any patience.
+            let at = Duration::from_secs(if number < 9 { number as u64 } else { number as u64 * 3600 });
+            let mut actions = Vec::new();
+            core.handle(Now { at: Instant::from_start(at), ..Now::default() }, event, &mut actions);
+            logged.extend(actions.into_iter().filter_map(|action| match action {
+                Action::Log { message, .. } if message.contains("left running") => Some(message),
+                _ => None,
+            }));
+        }
+        logged
+    }
+
+    #[test]
+    fn no_number_is_told_of_who_was_waited_for() {
+        assert_eq!(logged_by_stop(false), ["left running: pid 4711 of foo[1], which was killed and has not ended"]);
+        assert_eq!(logged_by_stop(true), ["left running: what foo[1] left, which is still being ended"]);
+    }
 }

@@ -44,7 +44,7 @@ impl Core {
         }
         let slot = worker.slot;
         let State::Alive(mut life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { return };
-        if let Phase::Dead { was } = life.phase {
+        if let Phase::LeftProcesses { was } = life.phase {
             life.phase = *was;
         }
         self.relist(slot);

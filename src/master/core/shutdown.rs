@@ -179,7 +179,7 @@ impl Core {
                 }
                 self.actions.push(Action::Send { worker, frame: frames::halt(reason) });
             }
-            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::Dead { .. } => {}
+            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::LeftProcesses { .. } => {}
         }
     }
 
@@ -196,7 +196,7 @@ impl Core {
         for slot in 0..self.slots.len() {
             let is_program = self.pools[self.slots[slot].queue].plan.is_program;
             let Some(life) = self.slots[slot].alive() else { continue };
-            if matches!(life.phase, Phase::Doomed(_) | Phase::Dead { .. }) {
+            if matches!(life.phase, Phase::Doomed(_) | Phase::LeftProcesses { .. }) {
                 continue;
             }
             life.phase = Phase::Interrupted { kill_at };

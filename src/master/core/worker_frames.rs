@@ -36,7 +36,7 @@ impl Core {
     pub(super) fn said(&mut self, worker: WorkerId, frame: FromWorker) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
         // It was killed and what it held is settled at its exit: nothing it said in between counts.
-        if matches!(life.phase, Phase::Doomed(_) | Phase::Dead { .. }) {
+        if matches!(life.phase, Phase::Doomed(_) | Phase::LeftProcesses { .. }) {
             return;
         }
         match frame {
@@ -92,7 +92,7 @@ impl Core {
         match life.phase {
             Phase::Starting { .. } => {}
             // Told to go before it was ready.
-            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::Dead { .. } => return,
+            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::LeftProcesses { .. } => return,
             Phase::Working { .. } => {
                 self.faulted(worker, "it said ready twice".to_owned());
                 return;
@@ -350,7 +350,7 @@ impl Core {
     /// Kills a process; what it holds is settled when it is reaped. The first reason stands.
     pub(super) fn doom(&mut self, worker: WorkerId, doom: Doom) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
-        if matches!(life.phase, Phase::Doomed(_) | Phase::Dead { .. }) {
+        if matches!(life.phase, Phase::Doomed(_) | Phase::LeftProcesses { .. }) {
             return;
         }
         if matches!(life.phase, Phase::Starting { .. }) {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A process that dies anywhere is taken out by its exit alone; what it held is settled then. If it left others that must be
-//! ended first, it is `Dead` until they are. The states carry
+//! ended first, it is `LeftProcesses` until they are. The states carry
 //! their own deadlines; a slot is looked at no earlier than [`Slot::deadline`].
 
 use std::{sync::Arc, time::Duration};
@@ -116,7 +116,7 @@ pub(in crate::master::core) enum Phase {
     /// Was killed by us and is not reaped yet.
     Doomed(Doom),
     /// Is dead, and what it left is being ended: nothing changes what it was then.
-    Dead { was: Box<Phase> },
+    LeftProcesses { was: Box<Phase> },
 }
 
 /// Why we killed a process.
@@ -232,9 +232,10 @@ impl Slot {
             (_, Some((Phase::Starting { .. }, _))) => "starting",
             (_, Some((Phase::Working { .. }, true))) => "idle",
             (_, Some((Phase::Working { .. }, false))) => "busy",
-            (_, Some((Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::Dead { .. }, _))) => {
-                "stopping"
-            }
+            (
+                _,
+                Some((Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::LeftProcesses { .. }, _)),
+            ) => "stopping",
         }
     }
 
@@ -259,7 +260,7 @@ impl Life {
             | Phase::Leaving
             | Phase::Interrupted { .. }
             | Phase::Doomed(_)
-            | Phase::Dead { .. } => false,
+            | Phase::LeftProcesses { .. } => false,
         }
     }
 
@@ -276,7 +277,7 @@ impl Life {
             Phase::Starting { give_up_at } => Some(give_up_at),
             Phase::Interrupted { kill_at } => Some(kill_at),
             Phase::Working { .. } | Phase::Leaving => self.hands.iter().filter_map(|hand| hand.due_at).min(),
-            Phase::Doomed(_) | Phase::Dead { .. } => return None,
+            Phase::Doomed(_) | Phase::LeftProcesses { .. } => return None,
         };
         [phase, self.end_due].into_iter().flatten().min()
     }

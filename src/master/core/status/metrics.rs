@@ -70,7 +70,7 @@ pub(in crate::master::core) fn cause(life: &Life) -> Cause {
         | Phase::Working { .. }
         | Phase::Leaving
         | Phase::Interrupted { .. }
-        | Phase::Dead { .. } => {
+        | Phase::LeftProcesses { .. } => {
             if life.hands.is_empty() {
                 Cause::Idle
             } else {

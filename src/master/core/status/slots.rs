@@ -72,7 +72,7 @@ pub(in crate::master::core) fn last_exit(life: &Life, ended: &Ended, is_outcome:
         _ if ended.oom == Some(true) => "out of memory".to_owned(),
         Phase::Starting { .. } => "before it was ready".to_owned(),
         Phase::Leaving => "it was told to go".to_owned(),
-        Phase::Working { .. } | Phase::Dead { .. } => match &life.hands[..] {
+        Phase::Working { .. } | Phase::LeftProcesses { .. } => match &life.hands[..] {
             [] => return exit.to_string(),
             [hand] => format!("with task {} in hand", hand.delivery.task.id),
             hands => format!("with {} tasks in hand", hands.len()),
