@@ -6,7 +6,12 @@
 //!
 //! The looking and the waiting is done by a thread, and only where the kernel says that there is somebody to look for.
 
-use std::{collections::HashMap, mem, time::Duration};
+use std::{
+    collections::HashMap,
+    mem,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -201,12 +206,21 @@ impl Shell {
 /// Names what a master works, for others that work the same.
 fn home(uri: &Uri, application: &str) -> String {
     let place = match uri {
-        Uri::Sqlite(path) => path.canonicalize().unwrap_or_else(|_| path.clone()).display().to_string(),
+        Uri::Sqlite(path) => place_of_file(path).display().to_string(),
         // Without its password.
         Uri::Amqp(_) | Uri::Localmem(_) => uri.to_string(),
     };
     let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"asynctask.worker");
     Uuid::new_v5(&namespace, format!("{application}\n{place}").as_bytes()).to_string()
+}
+
+/// The same before and after the file is made, from wherever it is named.
+fn place_of_file(path: &Path) -> PathBuf {
+    let in_folder = || {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(folder.canonicalize().ok()?.join(path.file_name()?))
+    };
+    path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
 }
 
 fn end_predecessors(marker: &Marker, logger: &Logger) {
@@ -222,5 +236,25 @@ fn end_predecessors(marker: &Marker, logger: &Logger) {
             found.command, found.slot
         );
         logger.line(Level::Warning, MASTER, &text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_the_same_before_it_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let named = link.join("tasks.db");
+        let before = place_of_file(&named);
+        std::fs::write(&named, "").unwrap();
+        assert_eq!(before, place_of_file(&named));
+        assert_eq!(before, place_of_file(&real.join("tasks.db")));
+        let relative = Path::new("no such file, beside nothing");
+        assert_eq!(place_of_file(relative), std::env::current_dir().unwrap().canonicalize().unwrap().join(relative));
     }
 }
