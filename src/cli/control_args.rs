@@ -27,13 +27,16 @@ pub(super) struct Schedules {
     pub(super) socket: Option<PathBuf>,
 }
 
+/// How long `health --wait` waits where no time is given.
+pub(super) const HEALTH_WAIT: &str = "30s";
+
 #[derive(Args, Debug)]
 pub(super) struct Health {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
     /// Wait until it is healthy, at most this long; 30s where no time is given
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", allow_hyphen_values = true)]
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = HEALTH_WAIT, allow_hyphen_values = true)]
     pub(super) wait: Option<String>,
     /// The master's control socket
     #[arg(long, value_name = "PATH")]

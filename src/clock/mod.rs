@@ -86,8 +86,9 @@ pub fn in_words(time: u64) -> String {
         120_000.. => (60_000, "min"),
         _ => (1000, "s"),
     };
-    let tenths = (time + unit / 20) * 10 / unit;
-    let (whole, tenths) = (tenths / 10, tenths % 10);
+    // Rounded to a tenth; multiplied after the division, because a foreign number may be as large as there are.
+    let time = time.saturating_add(unit / 20);
+    let (whole, tenths) = (time / unit, time % unit * 10 / unit);
     if tenths == 0 { format!("{whole} {name}") } else { format!("{whole}.{tenths} {name}") }
 }
 
@@ -222,5 +223,7 @@ mod tests {
     fn times_read_well() {
         let words = [0, 900, 30_000, 119_000, 600_000, 3_600_000, 5_400_000, 345_600_000, 431_999_998].map(in_words);
         assert_eq!(words, ["0 s", "0.9 s", "30 s", "119 s", "10 min", "1 h", "1.5 h", "96 h", "120 h"]);
+        assert_eq!(in_words(i64::MIN.unsigned_abs()), "2562047788015.2 h", "a number out of a file");
+        assert_eq!(in_words(u64::MAX), "5124095576030.4 h");
     }
 }

@@ -224,9 +224,6 @@ impl Core {
     pub(super) fn void_unsettled(&mut self) {
         self.voids.stay_away(self.now.at);
         for (handle, owed) in std::mem::take(&mut self.unsettled) {
-            if !owed.accepted {
-                self.notes.remove(&handle);
-            }
             self.void_owed(handle, owed);
         }
     }
@@ -242,7 +239,11 @@ impl Core {
     pub(super) fn void_owed(&mut self, handle: Handle, owed: Owed) {
         if owed.accepted {
             self.unsettled.insert(handle, owed);
-        } else if owed.worth == Worth::Repeat {
+            return;
+        }
+        // It is said when the task comes again.
+        self.notes.remove(&handle);
+        if owed.worth == Worth::Repeat {
             self.voids.unanswered += 1;
         }
     }

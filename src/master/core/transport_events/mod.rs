@@ -58,6 +58,8 @@ impl Core {
                 self.stall.moved(self.now.at);
                 for handle in handles {
                     let identity = self.unsettled.remove(&handle).and_then(|owed| owed.identity);
+                    // Settled and not stored: another had taken the task back before, and says what becomes of it.
+                    self.notes.remove(&handle);
                     if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
                         memory.answered(self.now.at, identity, handle);
                     }

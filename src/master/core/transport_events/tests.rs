@@ -67,6 +67,43 @@ fn what_cannot_go_on_was_not_done() {
     assert_eq!((counts.done, counts.ran.count()), (1, 1), "one run, which is not counted a second time");
 }
 
+/// What is to be said of a settlement is let go with it, in whichever way that ends.
+#[test]
+fn what_is_to_be_said_is_kept_no_longer_than_its_settlement() {
+    let mut settings = Queue::new("foo", "kind");
+    settings.retry.max_attempts = 1;
+    let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+    let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
+    for event in [
+        Event::Begun,
+        Event::Transport(transport::Event::Attached { session: 1 }),
+        Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) },
+    ] {
+        tell(&mut core, event);
+    }
+    let fail = |core: &mut Core, number: u64| {
+        let (id, handle, queue) = (format!("{number}"), Handle(number), QueueIndex(0));
+        let task = Arc::new(Task { id: id.clone(), body: b"1".to_vec(), ..Task::default() });
+        let delivery = Delivery { handle, queue, task, redelivered: false, identity: Some(number) };
+        tell(core, Event::Transport(transport::Event::Delivered(vec![delivery])));
+        let outcome = Outcome::Failed { error: "no".to_owned(), detail: String::new() };
+        tell(core, Event::Said { worker: WORKER, frame: FromWorker::Outcome { id, outcome } });
+        assert_eq!(core.notes.len(), 1, "a dead letter is said once it is stored");
+        handle
+    };
+    // Another master had taken it back: settled, and nothing of it stored.
+    let handle = fail(&mut core, 1);
+    tell(&mut core, Event::Transport(transport::Event::Settled(vec![handle])));
+    assert_eq!(core.notes.len(), 0, "settled");
+    let handle = fail(&mut core, 2);
+    let (queue, error, again_in) = (QueueIndex(0), transport::Error::Closed, Duration::from_secs(1));
+    let event = transport::Event::QueueUnavailable { queue, error, again_in, void: vec![handle] };
+    tell(&mut core, Event::Transport(event));
+    assert_eq!(core.notes.len(), 0, "its queue is unavailable");
+    assert_eq!(core.tally().dead_lettered, 0);
+}
+
 /// The settlements among these actions.
 fn settled(actions: Vec<Action>) -> Vec<(u64, Settlement)> {
     let settlement = |action| match action {

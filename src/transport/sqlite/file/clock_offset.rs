@@ -43,6 +43,8 @@ pub(crate) struct Clocks {
     jumps: Jumps,
     /// The difference that stands in the file, as far as this master knows.
     stored: Option<i64>,
+    /// Tasks that were moved by looks that failed then: nobody was woken for them yet.
+    moved: usize,
     /// It was said that nothing is deleted.
     told: bool,
     /// Since the clock can be trusted, delays that begin in the future were looked for.
@@ -71,21 +73,19 @@ pub(crate) struct Seen {
 }
 
 impl Clocks {
-    /// Looks for the first time, at the beginning of a master.
-    pub(crate) fn begin(store: &mut Store) -> rusqlite::Result<(Self, Seen)> {
+    /// What the file remembers, at the beginning of a master. A look follows.
+    pub(crate) fn begin(store: &Store) -> rusqlite::Result<Self> {
         Self::begin_at(store, &boot(), Clock::reading())
     }
 
-    fn begin_at(store: &mut Store, boot: &str, reading: Reading) -> rusqlite::Result<(Self, Seen)> {
+    fn begin_at(store: &Store, boot: &str, reading: Reading) -> rusqlite::Result<Self> {
         let memory = remembered(store.read(), boot)?;
         let jumps = Jumps::begin(reading, memory.map(|memory| memory.offset));
         let stored = memory.map(|memory| memory.offset.by);
-        let mut clocks = Self { boot: boot.to_owned(), jumps, stored, told: false, looked: false };
-        let seen = clocks.look(store, reading)?;
-        Ok((clocks, seen))
+        Ok(Self { boot: boot.to_owned(), jumps, stored, moved: 0, told: false, looked: false })
     }
 
-    /// Looks again. After an error nothing has changed.
+    /// Looks at the clocks. A look that fails says nothing: the next one says what it saw, and what it has moved already.
     pub(crate) fn look(&mut self, store: &mut Store, reading: Reading) -> rusqlite::Result<Seen> {
         let mut seen = Seen::default();
         let mut jumps = self.jumps;
@@ -93,20 +93,18 @@ impl Clocks {
         let current = jumps.current();
         if self.stored.is_none_or(|stored| stored.abs_diff(current.by) > DRIFT) {
             let boot = &self.boot;
-            seen.moved =
+            self.moved +=
                 store.write(Synchronous::Normal, |transaction, _| follow(transaction, boot, reading, current))?;
             self.stored = Some(current.by);
         }
-        self.jumps = jumps;
         let is_trusted = jumps.is_trusted(reading);
-        self.looked &= is_trusted && jump.is_none();
-        if is_trusted && !self.looked {
-            if are_in_the_future(store.read(), reading.wall)? {
-                seen.moved +=
-                    store.write(Synchronous::Normal, |transaction, _| begin_now(transaction, reading.wall))?;
-            }
-            self.looked = true;
+        let looked = self.looked && is_trusted && jump.is_none();
+        if is_trusted && !looked && are_in_the_future(store.read(), reading.wall)? {
+            self.moved += store.write(Synchronous::Normal, |transaction, _| begin_now(transaction, reading.wall))?;
         }
+        // All is stored: what was seen is said now, and not again.
+        (self.jumps, self.looked) = (jumps, is_trusted);
+        seen.moved = std::mem::take(&mut self.moved);
         if let Some(by) = jump.filter(|by| by.unsigned_abs() >= NEWS_FROM) {
             let way = if by > 0 { "ahead" } else { "back" };
             let mut text = format!("the wall clock jumped {way} by {}", in_words(by.unsigned_abs()));
@@ -250,8 +248,13 @@ mod tests {
         }
 
         fn begin(&mut self) -> Clocks {
-            let reading = self.reading();
-            Clocks::begin_at(&mut self.store, "this boot", reading).unwrap().0
+            self.begin_in("this boot").0
+        }
+
+        fn begin_in(&mut self, boot: &str) -> (Clocks, Seen) {
+            let mut clocks = Clocks::begin_at(&self.store, boot, self.reading()).unwrap();
+            let seen = self.look(&mut clocks);
+            (clocks, seen)
         }
 
         /// Time passes, and the wall clock is set to something else.
@@ -352,6 +355,40 @@ mod tests {
     }
 
     #[test]
+    fn a_look_that_fails_is_made_up_for_by_the_next() {
+        let mut desk = Desk::new();
+        let mut clocks = desk.begin();
+        desk.pass(HOLD, 0);
+        assert_eq!(desk.look(&mut clocks), Seen::default());
+        desk.pass(SECOND, 5 * DAY);
+        desk.look(&mut clocks);
+        desk.submit("meanwhile", 6 * DAY, false);
+        desk.wrong_by = 100 * DAY;
+        desk.submit("strange", HOUR, false);
+        // The clock comes back to what is trusted: one row is moved, and for the other one there is no room.
+        desk.pass(SECOND, 0);
+        let now = desk.reading().wall.0;
+        let no_room = format!(
+            "CREATE TRIGGER full BEFORE UPDATE ON task WHEN NEW.set_at = {now} BEGIN SELECT RAISE(ABORT, 'full'); END"
+        );
+        let run = |desk: &mut Desk, statement: &str| {
+            desk.store.write(Synchronous::Full, |transaction, _| transaction.execute_batch(statement)).unwrap();
+        };
+        run(&mut desk, &no_room);
+        let reading = desk.reading();
+        for _ in 0..2 {
+            assert!(clocks.look(&mut desk.store, reading).is_err());
+        }
+        assert_eq!(desk.due_in("meanwhile"), 6 * DAY - SECOND);
+        run(&mut desk, "DROP TRIGGER full");
+        let seen = desk.look(&mut clocks);
+        assert_eq!(seen.warning.unwrap(), "the wall clock jumped back by 120 h");
+        assert!(seen.notice.is_some());
+        assert_eq!((seen.moved, desk.due_in("strange")), (3, HOUR), "what the failed look moved counts");
+        assert_eq!(desk.look(&mut clocks), Seen::default());
+    }
+
+    #[test]
     fn of_several_masters_one_follows_the_clock() {
         let mut desk = Desk::new();
         let (mut first, mut second) = (desk.begin(), desk.begin());
@@ -362,8 +399,7 @@ mod tests {
         assert_eq!(desk.due_in("a"), HOUR - SECOND);
         // The clock was set while no master ran.
         desk.pass(SECOND, -4 * DAY);
-        let reading = desk.reading();
-        let (mut third, seen) = Clocks::begin_at(&mut desk.store, "this boot", reading).unwrap();
+        let (mut third, seen) = desk.begin_in("this boot");
         assert_eq!((seen.moved, seen.warning.is_some()), (1, true));
         assert_eq!(desk.look(&mut first).moved + desk.look(&mut third).moved, 0);
         assert_eq!(desk.due_in("a"), HOUR - 2 * SECOND);
@@ -381,7 +417,7 @@ mod tests {
             desk.pass(SECOND, desk.wrong_by - DAY);
             let reading = desk.reading();
             let due_in = desk.due_in("a");
-            let (mut clocks, seen) = Clocks::begin_at(&mut desk.store, boot, reading).unwrap();
+            let (mut clocks, seen) = desk.begin_in(boot);
             // The clock may be set to the right time in a moment.
             assert_eq!((seen, desk.due_in("a")), (Seen::default(), due_in), "{boot}");
             assert!(!clocks.may_delete(reading));
@@ -456,8 +492,7 @@ mod tests {
             desk.pass(SECOND, -step * SECOND);
             assert_eq!(desk.look(&mut clocks), Seen::default());
         }
-        let reading = desk.reading();
-        let (_, seen) = Clocks::begin_at(&mut desk.store, "this boot", reading).unwrap();
+        let (_, seen) = desk.begin_in("this boot");
         assert_eq!(seen, Seen::default());
     }
 
@@ -475,7 +510,7 @@ mod tests {
             .unwrap();
         drop(former);
         let mut store = Store::create(&path, &std::sync::Arc::default()).unwrap();
-        let (_, seen) = Clocks::begin(&mut store).unwrap();
+        let seen = Clocks::begin(&store).unwrap().look(&mut store, Clock::reading()).unwrap();
         assert_eq!(seen, Seen::default());
         let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
         let (due, set_at): (i64, Option<i64>) =

@@ -65,13 +65,12 @@ impl Actor {
     /// What follows if the wall clock was set.
     pub(crate) fn look_at_clocks(&mut self) -> rusqlite::Result<()> {
         let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(()) };
-        let seen = if let Some(clocks) = &mut self.clocks {
-            clocks.look(store, Clock::reading())?
-        } else {
-            let (clocks, seen) = Clocks::begin(store)?;
-            self.clocks = Some(clocks);
-            seen
+        // Kept before the first look: what that has done is said by the next one where it fails.
+        let clocks = match &mut self.clocks {
+            Some(clocks) => clocks,
+            none => none.insert(Clocks::begin(store)?),
         };
+        let seen = clocks.look(store, Clock::reading())?;
         if seen.moved > 0 {
             master.look();
             self.caller.wake(&self.path, master.others.iter().copied());
