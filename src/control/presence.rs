@@ -77,7 +77,7 @@ pub(super) async fn keep(held: Weak<RefCell<Held>>, server: Server, listening: A
     let mut listening = listening;
     // Made, and nobody takes its clients: the system had no room for that.
     let mut unserved = false;
-    let mut trouble = String::new();
+    let mut trouble = Trouble::default();
     let mut locked = 0;
     loop {
         let pause = {
@@ -102,9 +102,8 @@ pub(super) async fn keep(held: Weak<RefCell<Held>>, server: Server, listening: A
                             told(Told::LockAgain(held.lock.path().to_owned()));
                         }
                         Ok(None) => {}
-                        Err(cause) => told(Told::Away(Error::Impossible { path: held.path.clone(), cause })),
+                        Err(cause) => trouble.tell(Error::Impossible { path: held.path.clone(), cause }, &told),
                     }
-                    trouble.clear();
                     if unserved {
                         RETRY
                     } else if gone.is_some() {
@@ -120,15 +119,14 @@ pub(super) async fn keep(held: Weak<RefCell<Held>>, server: Server, listening: A
                     LOCKED
                 }
                 Err(error) => {
-                    let text = error.to_string();
-                    if text != trouble {
-                        trouble = text;
-                        told(Told::Away(error));
-                    }
+                    trouble.tell(error, &told);
                     RETRY
                 }
             }
         };
+        if pause == PACE || pause == LOOK {
+            trouble = Trouble::default();
+        }
         if pause != LOCKED {
             locked = 0;
         }
@@ -138,6 +136,22 @@ pub(super) async fn keep(held: Weak<RefCell<Held>>, server: Server, listening: A
                 () = tokio::time::sleep(pause) => {}
             },
             _ => tokio::time::sleep(pause).await,
+        }
+    }
+}
+
+/// Why the socket is away, as far as it was told: each reason once, however often it is tried again.
+#[derive(Default)]
+struct Trouble {
+    known: String,
+}
+
+impl Trouble {
+    fn tell(&mut self, error: Error, told: impl Fn(Told)) {
+        let text = error.to_string();
+        if text != self.known {
+            self.known = text;
+            told(Told::Away(error));
         }
     }
 }

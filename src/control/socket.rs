@@ -5,10 +5,7 @@
 use std::{
     cell::RefCell,
     io,
-    os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
-        net::UnixListener,
-    },
+    os::unix::{fs::FileTypeExt, net::UnixListener},
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
@@ -195,25 +192,14 @@ fn make(path: &Path) -> Result<(UnixListener, Option<Number>), Error> {
             Err(error) => return Err(impossible(path, error)),
         }
     }
-    let listener = listen(path).map_err(|cause| impossible(path, cause))?;
+    let listener = unix_socket::bind(path).map_err(|cause| impossible(path, cause))?;
     let file = number(path);
     Ok((listener, file))
 }
 
-/// A listener at a path where nothing is, mode 0600 from its first moment on.
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let bound = unix_socket::bind(path);
-    nix::sys::stat::umask(umask);
-    let listener = bound?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
+    use std::os::{fd::AsRawFd, unix::fs::PermissionsExt};
 
     use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, socket};
 
@@ -236,6 +222,8 @@ mod tests {
     fn what_another_made_at_the_path_is_left_alone() {
         let (_folder, first, path, lock) = bound();
         assert!(first.is_in_place());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "nobody else may ask");
         std::fs::remove_file(&path).unwrap();
         std::fs::remove_file(&lock).unwrap();
         assert!(!first.is_in_place());

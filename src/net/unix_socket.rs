@@ -17,7 +17,8 @@ use std::{
 use nix::{
     errno::Errno,
     sys::{
-        socket::{self, AddressFamily, SockFlag, SockType, UnixAddr},
+        socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr},
+        stat::{self, Mode},
         time::{TimeVal, TimeValLike},
     },
 };
@@ -40,9 +41,17 @@ pub(crate) fn shortened<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>
     act(&Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
 }
 
-/// A listener at `path`.
+/// A listener at `path`, mode 0600 from its first moment on: the file gets the mode that the socket has when it is bound, less
+/// the umask. That mask belongs to all threads, and is left alone.
 pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
-    shortened(path, |path| UnixListener::bind(path))
+    shortened(path, |path| {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        stat::fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        socket::listen(&socket, Backlog::MAXCONN)?;
+        Ok(UnixListener::from(socket))
+    })
 }
 
 /// Whether anybody listens at `path`. Asked without waiting: somebody who is too busy to accept listens, too.

@@ -16,6 +16,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
 };
 
@@ -31,11 +32,12 @@ const FILE: &str = "payload";
 /// Where it goes if the program's user may not enter the folder for temporary files.
 const FOR_ALL: &str = "/tmp";
 
-/// A payload as a file that its program can read and nobody else. Removed when dropped.
+/// A payload as a file that its program can read and nobody else. Removed when dropped; with all that the program has put
+/// beside it, which may be much, on a thread of its own.
 #[derive(Debug)]
 pub struct PayloadFile {
     file: PathBuf,
-    folder: Folder,
+    folder: Arc<Folder>,
 }
 
 impl PayloadFile {
@@ -70,16 +72,21 @@ fn write(payload: &[u8], place: &Path, owner: Option<(u32, u32)>) -> io::Result<
         fchown(&folder.lock, None, Some(group))?;
         folder.lock.set_permissions(Permissions::from_mode(0o1730))?;
     }
-    Ok(PayloadFile { file, folder })
+    Ok(PayloadFile { file, folder: Arc::new(folder) })
 }
 
 impl Drop for PayloadFile {
     fn drop(&mut self) {
-        self.folder.remove();
+        let is_occupied = |error: &io::Error| error.kind() == io::ErrorKind::DirectoryNotEmpty;
+        if self.folder.remove().is_err_and(|error| is_occupied(&error)) {
+            let folder = Arc::clone(&self.folder);
+            // Where no thread can be made, or this process ends before it is done, the next master does it.
+            let _ = thread::Builder::new().name("payload folder".to_owned()).spawn(move || folder.empty());
+        }
     }
 }
 
-/// A folder that this process has locked.
+/// A folder that this process has locked. Removed when dropped, if nothing but the payload is in it.
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
@@ -97,8 +104,13 @@ impl Folder {
                 made => made?,
             }
             // Until it is locked it looks like one that was left behind, and another master may have removed it.
-            if let Some(folder) = Self::claim(&path)? {
-                return Ok(folder);
+            match Self::claim(&path) {
+                Ok(Some(folder)) => return Ok(folder),
+                Ok(None) => {}
+                Err(error) => {
+                    let _ = fs::remove_dir(&path);
+                    return Err(error);
+                }
             }
         }
         Err(io::ErrorKind::AlreadyExists.into())
@@ -129,18 +141,25 @@ impl Folder {
         Ok(is_there.then(|| Self { path: path.to_owned(), lock }))
     }
 
-    /// Removes it with the files in it. The program may have removed or renamed its own, or put others beside it; folders
-    /// that it made stay, and this one with them.
-    fn remove(&self) {
+    /// Removes it with the payload, if nothing else is in it.
+    fn remove(&self) -> io::Result<()> {
+        // The program may have removed or renamed it.
         let _ = fs::remove_file(self.path.join(FILE));
-        if fs::remove_dir(&self.path).is_ok() {
-            return;
-        }
+        fs::remove_dir(&self.path)
+    }
+
+    /// Removes the files in it. Folders that the program made stay, and this one with them.
+    fn empty(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             // Of a link the link is removed, and a folder is not.
             let _ = fs::remove_file(entry.path());
         }
-        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = self.remove();
     }
 }
 
@@ -194,7 +213,11 @@ fn remove_left_in(place: &Path) -> usize {
     let ours = entries.filter(|entry| is_ours(&entry.file_name()));
     // What cannot be looked at stays.
     let left = ours.filter_map(|entry| Folder::claim(&entry.path()).ok().flatten());
-    left.inspect(Folder::remove).filter(|folder| !folder.path.exists()).count()
+    left.filter(|folder| {
+        folder.empty();
+        folder.remove().is_ok()
+    })
+    .count()
 }
 
 #[cfg(test)]
@@ -225,6 +248,32 @@ mod tests {
         let is_folder = |entry: &fs::DirEntry| entry.file_type().unwrap().is_dir();
         let folders = fs::read_dir(place).unwrap().map(Result::unwrap).filter(is_folder).count();
         assert_eq!(folders, 1, "only the other one");
+    }
+
+    #[test]
+    fn what_a_program_put_beside_its_payload_goes_with_it() {
+        let place = tempfile::tempdir().unwrap();
+        let payload = write(b"in hand", place.path(), None).unwrap();
+        let folder = payload.path().parent().unwrap().to_owned();
+        fs::write(folder.join("beside"), "more").unwrap();
+        std::os::unix::fs::symlink(place.path(), folder.join("link")).unwrap();
+        let looked_after = Arc::downgrade(&payload.folder);
+        let watch = nix::sys::inotify::Inotify::init(nix::sys::inotify::InitFlags::empty()).unwrap();
+        watch.add_watch(place.path(), nix::sys::inotify::AddWatchFlags::IN_DELETE).unwrap();
+        drop(payload);
+        // The thread has the folder's lock until it is gone.
+        assert!(!watch.read_events().unwrap().is_empty());
+        assert!(!folder.exists() && place.path().exists() && looked_after.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_folder_whose_payload_could_not_be_written_is_removed() {
+        let place = tempfile::tempdir().unwrap();
+        // Where the rest of it does not fit, or its owner cannot be changed, this is what is there.
+        let folder = Folder::create(place.path()).unwrap();
+        fs::write(folder.path.join(FILE), b"the first ha").unwrap();
+        drop(folder);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -6,11 +6,12 @@
 //! thing to be started: the same number means the same program in the same environment.
 //!
 //! One reading serves all who asked before it began; who asks while it is under way gets the next one, because the files
-//! may have changed since.
+//! may have changed since. One that gives nothing for [`LIMIT`] is given up, and whoever asked is told; its thread cannot be
+//! ended, so there are at most [`UNENDED`] of them.
 
-use std::{collections::BTreeSet, future, sync::Arc, thread};
+use std::{collections::BTreeSet, future, io, pin::Pin, sync::Arc, thread, time::Duration};
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Timeout};
 
 use crate::{
     config::{self, Schedule},
@@ -22,6 +23,11 @@ use crate::{
     systemd,
     transport::Request,
 };
+
+/// How long a reading may take. Clients of directory servers give up sooner by themselves, as a rule.
+const LIMIT: Duration = Duration::from_mins(1);
+/// Readings that were given up and have not ended: where so many hang, no other is begun.
+const UNENDED: usize = 8;
 
 /// The settings as they are now, as far as a running master can take them.
 #[derive(Debug)]
@@ -76,10 +82,15 @@ struct Asker {
     by: String,
 }
 
+/// What the thread of a reading gives.
+type Read = oneshot::Receiver<Result<Fresh, Objection>>;
+
 /// Readings of the settings: the one that is under way, and who waits for the next.
 #[derive(Debug, Default)]
 pub(in crate::master) struct Reading {
-    under_way: Option<oneshot::Receiver<Result<Fresh, Objection>>>,
+    under_way: Option<Pin<Box<Timeout<Read>>>>,
+    /// Each thread that reads has one of these.
+    threads: Arc<()>,
     /// For whom it is.
     askers: Vec<Asker>,
     next: Vec<Asker>,
@@ -96,7 +107,29 @@ impl Reading {
         // The thread says something unless it panics.
         let read = under_way.await;
         self.under_way = None;
+        let Ok(read) = read else {
+            let text = "they were not read and checked in time: a file system or a directory server does not answer";
+            return Err(Objection::Refused(text.to_owned()));
+        };
         read.unwrap_or_else(|_| Err(Objection::Refused("their check broke off".to_owned())))
+    }
+
+    /// Begins a reading, which may take so long.
+    fn begin(&mut self, reader: Reader, limit: Duration) -> io::Result<()> {
+        let of_thread = Arc::clone(&self.threads);
+        // This one and ours are not given up.
+        if Arc::strong_count(&of_thread) - 2 >= UNENDED {
+            return Err(io::Error::other(format!("{UNENDED} readings before this one have not ended")));
+        }
+        let (told, read) = oneshot::channel();
+        let run = move || {
+            // The master may have ended meanwhile, or given it up.
+            let _ = told.send((reader.read)());
+            drop(of_thread);
+        };
+        thread::Builder::new().name("settings".to_owned()).stack_size(stacks::LARGE).spawn(run)?;
+        self.under_way = Some(Box::pin(tokio::time::timeout(limit, read)));
+        Ok(())
     }
 }
 
@@ -141,14 +174,8 @@ impl Shell {
             return;
         }
         self.reading.askers = std::mem::take(&mut self.reading.next);
-        let (told, read) = oneshot::channel();
-        let run = move || {
-            // The master may have ended meanwhile.
-            let _ = told.send((reader.read)());
-        };
-        match thread::Builder::new().name("settings".to_owned()).stack_size(stacks::LARGE).spawn(run) {
-            Ok(_) => self.reading.under_way = Some(read),
-            Err(error) => self.settings_came(Err(Objection::Refused(format!("they cannot be read: {error}")))),
+        if let Err(error) = self.reading.begin(reader, LIMIT) {
+            self.settings_came(Err(Objection::Refused(format!("they cannot be read: {error}"))));
         }
     }
 
@@ -233,5 +260,44 @@ impl Shell {
         if let Some(number) = number {
             self.answer(number, answer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use super::*;
+
+    #[test]
+    fn a_reading_that_never_ends_is_given_up_and_so_many_hang_at_most() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (answers, answer) = mpsc::channel();
+        let answer = Mutex::new(answer);
+        // Of a directory server that does not answer until it is asked to.
+        let reader = Reader::new(true, move || {
+            let said = answer.lock().unwrap().recv().unwrap_or("gone");
+            Err(Objection::Refused(said.to_owned()))
+        });
+        let mut reading = Reading::default();
+        runtime.block_on(async {
+            for _ in 0..UNENDED {
+                reading.begin(reader.clone(), Duration::ZERO).unwrap();
+                let Err(Objection::Refused(text)) = reading.done().await else { panic!("it hangs") };
+                assert!(text.contains("in time") && !reading.is_under_way(), "{text}");
+            }
+            let refused = reading.begin(reader.clone(), LIMIT).unwrap_err();
+            assert!(refused.to_string().contains("have not ended") && !reading.is_under_way(), "{refused}");
+            // They come back one after the other.
+            for _ in 0..UNENDED {
+                answers.send("late").unwrap();
+            }
+            while Arc::strong_count(&reading.threads) > 1 {
+                thread::yield_now();
+            }
+            answers.send("again").unwrap();
+            reading.begin(reader, LIMIT).unwrap();
+            assert_eq!(reading.done().await.unwrap_err(), Objection::Refused("again".to_owned()));
+        });
     }
 }
