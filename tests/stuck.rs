@@ -88,6 +88,7 @@ fn run(notifier: Notifier, metrics: Listener) -> Run {
             accepts: Accepts::Bytes,
             is_program: true,
             is_once: true,
+            payload_in_file: false,
             launch: 0,
         }]),
         launches: vec![(program, Environment::default())],

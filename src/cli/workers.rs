@@ -324,6 +324,7 @@ pub(super) fn queue_plan(config: &Config, queue: &Queue) -> QueuePlan {
         accepts: command.map_or(Accepts::Json, |command| command.accepts),
         is_program: command.is_some(),
         is_once: command.is_some_and(|command| command.mode == Mode::Once),
+        payload_in_file: command.is_some_and(|command| command.terms.payload_in_file),
         launch: 0,
     }
 }

@@ -190,7 +190,14 @@ impl Drain {
         let (sender, events) = mpsc::unbounded_channel();
         Ok(Self {
             window: settings.rate.map(Window::new),
-            plan: QueuePlan { settings, accepts: Accepts::Json, is_program: false, is_once: false, launch: 0 },
+            plan: QueuePlan {
+                settings,
+                accepts: Accepts::Json,
+                is_program: false,
+                is_once: false,
+                payload_in_file: false,
+                launch: 0,
+            },
             passive: config.declare_passive,
             wants_properties: code.wants_properties(),
             worker,

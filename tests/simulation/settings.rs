@@ -291,5 +291,12 @@ fn draw_queue(dice: &mut Dice, name: &str) -> QueuePlan {
     };
     let is_once = dice.chance(200);
     let settings = if is_once { Queue { concurrency: 1, recycle: Recycle::default(), ..settings } } else { settings };
-    QueuePlan { settings, accepts: Accepts::Json, is_program: is_once || dice.chance(500), is_once, launch: 0 }
+    QueuePlan {
+        settings,
+        accepts: Accepts::Json,
+        is_program: is_once || dice.chance(500),
+        is_once,
+        payload_in_file: false,
+        launch: 0,
+    }
 }

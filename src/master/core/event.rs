@@ -347,6 +347,8 @@ pub struct QueuePlan {
     pub is_program: bool,
     /// Its kind has a process for each task (`mode: once`).
     pub is_once: bool,
+    /// Such a process finds its payload in a file (`input: file`).
+    pub payload_in_file: bool,
     /// Names what is started for it: with another number its workers are to be renewed.
     pub launch: usize,
 }

@@ -185,12 +185,12 @@ impl Core {
     }
 
     /// Descriptors that all slots take in this process, with so many processes of this queue: of a worker that speaks frames
-    /// its socket and its output, of a process for one task its output.
-    fn descriptors(&self, of: usize, processes: u32) -> u64 {
+    /// its socket and its output, of a process for one task its output, and the lock of its payload's folder if it has one.
+    pub(super) fn descriptors(&self, of: usize, processes: u32) -> u64 {
         let members = self.pools.iter().enumerate().filter(|(index, pool)| pool.is_member() || *index == of);
         let taken = members.map(|(index, pool)| {
             let count = if index == of { processes } else { pool.plan.settings.processes };
-            u64::from(count) * if pool.plan.is_once { 1 } else { 2 }
+            u64::from(count) * if pool.plan.is_once && !pool.plan.payload_in_file { 1 } else { 2 }
         });
         taken.sum()
     }

@@ -148,7 +148,14 @@ mod tests {
     /// What is logged by a stop whose patience ends while what a worker left is being ended, or (`false`) the worker itself.
     fn logged_by_stop(has_ended: bool) -> Vec<String> {
         let settings = Queue { processes: 1, ..Queue::new("foo", "kind") };
-        let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+        let queue = QueuePlan {
+            settings,
+            accepts: Accepts::Json,
+            is_program: true,
+            is_once: false,
+            payload_in_file: false,
+            launch: 0,
+        };
         let worker = WorkerId { slot: 0, life: 1 };
         let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
         let task = Arc::new(Task { id: "one".to_owned(), body: b"1".to_vec(), ..Task::default() });

@@ -357,6 +357,7 @@ mod tests {
                 accepts: Accepts::Bytes,
                 is_program: true,
                 is_once,
+                payload_in_file: false,
                 launch: 0,
             };
             let mut queues = vec![queue("foo", true)];

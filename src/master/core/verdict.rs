@@ -172,7 +172,14 @@ mod tests {
     fn no_delay_of_a_worker_is_longer_than_a_year() {
         let (task, settings) = (Task::default(), Queue::new("foo", "kind"));
         let settings = Queue { retry: crate::retry::Policy { max_attempts: 2, ..settings.retry }, ..settings };
-        let plan = QueuePlan { settings, accepts: Accepts::Json, is_program: false, is_once: false, launch: 0 };
+        let plan = QueuePlan {
+            settings,
+            accepts: Accepts::Json,
+            is_program: false,
+            is_once: false,
+            payload_in_file: false,
+            launch: 0,
+        };
         let run = Run {
             task: &task,
             plan: &plan,

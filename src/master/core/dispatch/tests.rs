@@ -37,6 +37,7 @@ impl World {
             accepts: Accepts::Json,
             is_program: true,
             is_once: number < once,
+            payload_in_file: false,
             launch: 0,
         };
         let plan = Plan { max_in_hand: Some(most), ..Plan::of((0..queues).map(queue).collect()) };

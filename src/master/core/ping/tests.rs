@@ -24,7 +24,14 @@ impl World {
     /// Two workers of one queue, ready; pinged each minute.
     fn new() -> Self {
         let settings = Queue { processes: 2, ..Queue::new("foo", "kind") };
-        let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+        let queue = QueuePlan {
+            settings,
+            accepts: Accepts::Json,
+            is_program: true,
+            is_once: false,
+            payload_in_file: false,
+            launch: 0,
+        };
         let supervisor = Supervisor { ping: Duration::from_mins(1), ..Supervisor::default() };
         let plan = Plan { supervisor, ..Plan::of(vec![queue]) };
         let mut world = Self { core: Core::new(plan), at: Duration::ZERO };

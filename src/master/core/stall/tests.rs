@@ -22,7 +22,14 @@ const WORKER: WorkerId = WorkerId { slot: 0, life: 1 };
 /// A core with one worker that is ready.
 fn begun(halt_when_empty: bool) -> Core {
     let settings = Queue::new("foo", "kind");
-    let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+    let queue = QueuePlan {
+        settings,
+        accepts: Accepts::Json,
+        is_program: true,
+        is_once: false,
+        payload_in_file: false,
+        launch: 0,
+    };
     let mut core = Core::new(Plan { halt_when_empty, ..Plan::of(vec![queue]) });
     let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
     at(&mut core, 0, Event::Begun);
@@ -190,7 +197,14 @@ fn a_stop_is_over_at_once_when_all_is_stored_or_a_person_does_not_want_to_wait()
 #[test]
 fn outcomes_of_a_session_that_is_lost_at_the_stop_are_lost() {
     let settings = Queue::new("foo", "kind");
-    let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+    let queue = QueuePlan {
+        settings,
+        accepts: Accepts::Json,
+        is_program: true,
+        is_once: false,
+        payload_in_file: false,
+        launch: 0,
+    };
     let remember = Some(Duration::from_secs(40));
     for (back_at, lost) in [(None, 1), (Some(12), 1), (Some(9), 0)] {
         let mut core = Core::new(Plan { remember, ..Plan::of(vec![queue.clone()]) });

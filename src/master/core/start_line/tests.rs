@@ -28,6 +28,7 @@ impl World {
             accepts: Accepts::Json,
             is_program: true,
             is_once: false,
+            payload_in_file: false,
             launch: 0,
         };
         let supervisor = Supervisor { start_timeout: PARK, ..Supervisor::default() };
@@ -161,6 +162,11 @@ fn a_scale_beyond_the_descriptors_is_refused_and_changes_nothing() {
     };
     assert!(!scale(5), "five of a and one of b are twelve");
     assert!(scale(4) && scale(1) && scale(4));
+    // A process for one task takes one, and another one for its payload's file.
+    world.core.pools[0].plan.is_once = true;
+    assert_eq!(world.core.descriptors(0, 4), 6);
+    world.core.pools[0].plan.payload_in_file = true;
+    assert_eq!(world.core.descriptors(0, 4), 10);
 }
 
 #[test]

@@ -28,7 +28,14 @@ fn tell(core: &mut Core, event: Event) -> Vec<Action> {
 fn what_cannot_go_on_was_not_done() {
     let mut settings = Queue::new("foo", "kind");
     settings.retry.max_attempts = 1;
-    let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+    let queue = QueuePlan {
+        settings,
+        accepts: Accepts::Json,
+        is_program: true,
+        is_once: false,
+        payload_in_file: false,
+        launch: 0,
+    };
     let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
     core.tell_ends();
     let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
@@ -72,7 +79,14 @@ fn what_cannot_go_on_was_not_done() {
 fn what_is_to_be_said_is_kept_no_longer_than_its_settlement() {
     let mut settings = Queue::new("foo", "kind");
     settings.retry.max_attempts = 1;
-    let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+    let queue = QueuePlan {
+        settings,
+        accepts: Accepts::Json,
+        is_program: true,
+        is_once: false,
+        payload_in_file: false,
+        launch: 0,
+    };
     let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
     let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
     for event in [
@@ -120,6 +134,7 @@ fn what_came_again_uncounted_is_compared_first() {
         accepts: Accepts::Json,
         is_program: true,
         is_once: false,
+        payload_in_file: false,
         launch: 0,
     };
     let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
@@ -158,7 +173,14 @@ fn what_came_again_uncounted_is_compared_first() {
 fn what_was_settled_ages_again_when_a_lost_queue_is_not_opened_any_more() {
     let queue = |name| {
         let settings = Queue::new(name, "kind");
-        QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 }
+        QueuePlan {
+            settings,
+            accepts: Accepts::Json,
+            is_program: true,
+            is_once: false,
+            payload_in_file: false,
+            launch: 0,
+        }
     };
     let lost = |queue| {
         let (error, again_in) = (transport::Error::Closed, Duration::ZERO);

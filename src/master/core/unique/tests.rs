@@ -31,7 +31,14 @@ fn core(seats: u32) -> Core {
     settings.concurrency = seats;
     let key = Template::parse("{payload}").unwrap();
     settings.unique = Some(Unique { key, conflict: Conflict::Snooze, after: Duration::from_secs(1) });
-    let queue = QueuePlan { settings, accepts: Accepts::Json, is_program: true, is_once: false, launch: 0 };
+    let queue = QueuePlan {
+        settings,
+        accepts: Accepts::Json,
+        is_program: true,
+        is_once: false,
+        payload_in_file: false,
+        launch: 0,
+    };
     let mut core = Core::new(Plan::of(vec![queue]));
     tell(&mut core, Event::Begun);
     told(&mut core, transport::Event::Attached { session: 1 });
