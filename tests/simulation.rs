@@ -26,7 +26,7 @@
 //!   counted as failed; a queue parked for crashes that a start alone unparks
 //! - starts: more at once than the bound, or one; no place beside those that hang; places that never become free; the lowest
 //!   queue first each time; a queue parked although others of its workers are up; a task whose program alone is not found
-//!   never held to have failed, or too early
+//!   never held to have failed, or too early, or given back at once
 //! - emptiness: halting with delayed work; halting on an answer older than the last event
 //! - keys: one that stays with a task that ended; one not looked for; one forgotten at an adoption; one that was refused
 //! - follow-ups that cannot be stored: a run that uses no attempt; no other settlement

@@ -238,9 +238,46 @@ fn a_task_whose_program_alone_is_not_found_fails_by_itself() {
             assert_eq!((letters.len(), &letters[0]["reason"]), (1, &"error".into()), "{letters:?}");
             let error = letters[0]["error"].as_str().expect("a text");
             assert!(error.starts_with("a program was not found (exit status 127): "), "{error}");
-            assert!(error.ends_with("; 4 times, and other tasks of the queue could be done meanwhile"), "{error}");
+            assert!(error.ends_with("; 3 times, and other tasks of the queue could be done meanwhile"), "{error}");
             assert!(demo.is_empty("a"));
         }
+    }
+}
+
+/// The first of a queue, whose own program is not found at each attempt, with one process: the others are done, and the run
+/// ends well.
+#[test]
+fn a_task_whose_program_is_not_found_at_any_attempt_holds_nobody_up() {
+    for place in Place::all() {
+        let demo = Demo::new(&place);
+        let kind =
+            "kinds: { once: { command: [sh, -c, 'read p; case $p in *bad*) nosuchprog;; esac'], mode: once } }\n";
+        demo.write("asynctask.yaml", kind);
+        demo.submit_all("a", ["\"bad\""].into_iter().chain(["\"ok\""; 5]).map(str::to_owned));
+        let workers = "{a: {worker: once, retry: {max_attempts: 2, first: 1s}}}";
+        let run = demo.workers(workers, &["--halt-when-empty"]);
+        assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+        assert_eq!(run.stdout.matches("Processing complete").count(), 5, "{}", run.stdout);
+        let letters = demo.dead_letters("a");
+        assert_eq!((letters.len(), &letters[0]["attempts"]), (1, &2.into()), "{letters:?}");
+        let error = letters[0]["error"].as_str().expect("a text");
+        assert!(error.ends_with("; 4 times, and other tasks of the queue could be done meanwhile"), "{error}");
+        assert!(demo.is_empty("a"));
+    }
+}
+
+/// Nothing can be executed: of one task alone that is known after three tries, and no attempt is used.
+#[test]
+fn a_run_in_which_no_program_is_found_ends_and_uses_no_attempt() {
+    for tasks in [1, 2, 6] {
+        let demo = Demo::new(&Place::sqlite());
+        demo.write("asynctask.yaml", "kinds: { once: { command: [sh, -c, 'exec nosuchprog'], mode: once } }\n");
+        demo.submit_all("a", (0..tasks).map(|n| n.to_string()));
+        let run = demo.workers("{a: once}", &["--halt-when-empty"]);
+        assert_eq!(run.code, 1, "{}{}", run.stdout, run.stderr);
+        assert_eq!(run.stdout.matches("a program was not found").count(), 3, "{}", run.stdout);
+        assert_eq!(demo.dead_letters("a").len(), 0);
+        assert!(!demo.is_empty("a"));
     }
 }
 

@@ -126,7 +126,10 @@ impl World {
                 let not_begun = matches!(verdict, Verdict::Released | Verdict::Snooze(_));
                 self.watch.told_by_exit[child.queue] = not_begun;
                 if not_begun {
-                    self.failed_start(worker.slot, child.queue, &child.name);
+                    // One that was scaled away is not started again.
+                    if child.number() <= self.watch.orders.processes[child.queue] {
+                        self.failed_start(worker.slot, child.queue, &child.name);
+                    }
                 } else {
                     self.watch.needs_proof[child.queue] = false;
                     self.watch.starts_in_a_row[child.queue] = 0;

@@ -81,18 +81,20 @@ impl Watch {
             seen.returned.remove(id);
             return verdict;
         }
-        let (times, before) = seen.returned.entry(id.clone()).or_insert((0, seen.count));
-        *times += 1;
-        let aside = if self.stopping_at.is_some() { Verdict::Released } else { Verdict::Snooze(ASIDE) };
-        match *times {
-            4.. if seen.count > *before => {
-                seen.returned.remove(id);
-                Verdict::Used(vec![Reason::Error], None)
-            }
-            4.. => aside,
-            2.. if seen.count > 0 => aside,
-            _ => Verdict::Released,
+        let count = seen.count;
+        let is_other = |(other, task): (&String, &Returned)| other != id && !task.failed && task.last == count;
+        let others = seen.returned.iter().any(is_other);
+        let task = seen.returned.entry(id.clone()).or_default();
+        task.times += 1;
+        task.last = count;
+        if task.times == 1 {
+            task.before = count;
         }
+        if (task.times >= 3 && count > task.before) || (task.failed && !others) {
+            (task.failed, task.times) = (true, 0);
+            return Verdict::Used(vec![Reason::Error], None);
+        }
+        if self.stopping_at.is_some() { Verdict::Released } else { Verdict::Snooze(ASIDE) }
     }
 }
 
@@ -101,8 +103,20 @@ impl Watch {
 pub(crate) struct Executed {
     /// Ends that say nothing of programs that could not be executed.
     count: u64,
-    /// Tasks by id: how often a process of theirs said that, and the count before the first time.
-    returned: BTreeMap<String, (u32, u64)>,
+    /// Tasks by id, whose process said that.
+    returned: BTreeMap<String, Returned>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Returned {
+    /// How often in this attempt.
+    times: u32,
+    /// The count before the first time of this attempt.
+    before: u64,
+    /// The count at the last time.
+    last: u64,
+    /// An attempt has failed for that.
+    failed: bool,
 }
 
 impl Child {

@@ -26,6 +26,13 @@ const EXECUTED: Duration = Duration::from_secs(1);
 /// How the last end in a slot begins, where no process could be made.
 pub(super) const NOT_STARTED: &str = "could not be started: ";
 
+/// A process ran, whose program could then not be executed.
+pub(super) struct NotExecuted {
+    pub took: Duration,
+    /// That was said of the same task before.
+    pub again: bool,
+}
+
 impl Core {
     /// The operating system could not make the process.
     pub(super) fn spawn_failed(&mut self, worker: WorkerId, error: &str) {
@@ -109,8 +116,8 @@ impl Core {
         }
     }
 
-    /// What follows when no worker came up. `took`: how long a process ran, whose program then could not be executed.
-    pub(super) fn failed_start(&mut self, slot: usize, took: Option<Duration>) {
+    /// What follows when no worker came up.
+    pub(super) fn failed_start(&mut self, slot: usize, not_executed: Option<NotExecuted>) {
         let index = self.slots[slot].queue;
         self.slots[slot].state = State::Empty;
         self.relist(slot);
@@ -119,7 +126,7 @@ impl Core {
             return;
         }
         // The process that it was to replace is well and goes on.
-        if self.slots[slot].replaces.is_some() || self.others_are_up(index, took) {
+        if self.slots[slot].replaces.is_some() || self.others_are_up(index, not_executed.as_ref().map(|it| it.took)) {
             self.wait_after_start(slot);
             return;
         }
@@ -131,8 +138,17 @@ impl Core {
             self.end_badly(Code::Refused, format!("worker kind {kind} for queue {queue} could not be started"));
             return;
         }
+        let on_trial = matches!(self.pools[index].state, pool::State::Trial { .. });
+        let is_known = not_executed.is_some_and(|it| it.again);
+        // The task may be at fault and the first of its queue for ever: the one behind it is tried before it is back.
+        if on_trial && is_known && self.pools[index].starts.passes_over() {
+            self.slots[slot].failures = 0;
+            self.wait_after_start(slot);
+            return;
+        }
         self.wait_after_start(slot);
-        if park || matches!(self.pools[index].state, pool::State::Trial { .. }) {
+        if park || on_trial {
+            self.pools[index].starts.trial_is_over();
             self.park(index, pool::Cause::Starts);
         }
     }
@@ -236,6 +252,8 @@ pub(super) struct Starts {
     in_a_row: u32,
     /// The last one was told by an exit status: a process that runs says nothing yet.
     known_by_exit: bool,
+    /// In this trial a task was passed over.
+    passed_over: bool,
 }
 
 impl Starts {
@@ -243,6 +261,16 @@ impl Starts {
         self.in_a_row = 0;
         self.failed_at.clear();
         self.known_by_exit = false;
+        self.passed_over = false;
+    }
+
+    /// Whether the trial of a parked queue goes on with another task: one a trial is passed over.
+    const fn passes_over(&mut self) -> bool {
+        !std::mem::replace(&mut self.passed_over, true)
+    }
+
+    const fn trial_is_over(&mut self) {
+        self.passed_over = false;
     }
 
     /// Whether the last failure was told by an exit status.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::{
     Core,
     event::{Action, Ended, Once, WorkerId},
+    failed_starts::NotExecuted,
     first_line,
     state::{
         slot::{InHand, Life, Phase, State},
@@ -36,7 +37,7 @@ const FAILED: i32 = 65;
 /// What shells, `env` and their like say of a program that may not be executed, and of one that is not there.
 const NOT_EXECUTED: i32 = 126;
 const NOT_FOUND: i32 = 127;
-/// How long a task waits whose process said so again, while others are tried.
+/// How long a task waits whose process said so, while others are tried.
 const ASIDE: Duration = Duration::from_secs(1);
 
 /// Longest id of a task that a process is told, in bytes.
@@ -153,7 +154,7 @@ impl Core {
         }
         self.pools[hand.delivery.queue.0].counts.released += 1;
         // In a stop nothing is stored that need not be.
-        let is_aside = fate == Fate::Aside && !self.stop.is_stopping();
+        let is_aside = matches!(fate, Fate::Aside { .. }) && !self.stop.is_stopping();
         let settlement = if is_aside { Settlement::Snooze { after: ASIDE } } else { Settlement::Release };
         self.settle_hand(hand, settlement, None);
     }
@@ -203,7 +204,8 @@ impl Core {
             self.log_as(slot, Level::Info, || "Terminating".to_owned());
         } else {
             self.pools[index].starts.known_by_exit();
-            self.failed_start(slot, took);
+            let again = fate == Fate::Aside { again: true };
+            self.failed_start(slot, took.map(|took| NotExecuted { took, again }));
         }
         self.renew_credit(index);
         self.dispatch(index);
@@ -472,9 +474,8 @@ mod tests {
             world.tell(Event::Spawned { worker, pid: 100 });
             let code = if handle % 2 == 0 { 126 } else { 127 };
             let actions = world.tell(Event::Exited { worker, ended: ended(code, "env: no such file\n") });
-            // It is the same task each time, and is no longer the first one then.
-            let settlement = if handle < 4 { Settlement::Release } else { Settlement::Snooze { after: ASIDE } };
-            assert_eq!(settled(&actions), [(handle, &settlement)]);
+            // It waits, though it is the only one: another one may come.
+            assert_eq!(settled(&actions), [(handle, &Settlement::Snooze { after: ASIDE })]);
             world.transport(transport::Event::Settled(vec![Handle(handle)]));
             // Its only place is shut.
             assert!(asked(&actions, 0), "{actions:?}");

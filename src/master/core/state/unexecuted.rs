@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-/// Returns of one task before it is held against it that others could be done meanwhile.
+/// So often a task comes back until that is held against it, if others could be done meanwhile.
 const RETURNS: u32 = 3;
 /// Tasks that are remembered for a queue.
 const REMEMBERED: usize = 256;
@@ -22,9 +22,15 @@ pub(in crate::master::core) struct Unexecuted {
 #[derive(Debug)]
 struct Returned {
     id: String,
+    /// Over all its attempts.
     times: u32,
-    /// How many had ended otherwise when it came back first.
+    of_attempt: u32,
+    /// How many had ended otherwise when it first came back in this attempt.
     executed_before: u64,
+    /// How many had ended otherwise when it last came back.
+    executed_at_last: u64,
+    /// An attempt of it was an error for this reason.
+    has_failed: bool,
 }
 
 /// What becomes of a task.
@@ -32,8 +38,8 @@ struct Returned {
 pub(in crate::master::core) enum Fate {
     /// It goes back to where it was.
     Back,
-    /// It goes back in a while: what waits behind it is tried first.
-    Aside,
+    /// It goes back in a while: what waits behind it is tried first. `again`: it came back before.
+    Aside { again: bool },
     /// It is its own fault, after so many times.
     Failed { times: u32 },
 }
@@ -49,26 +55,37 @@ impl Unexecuted {
 
     /// One says that a program could not be executed for this task.
     pub(in crate::master::core) fn returned(&mut self, id: &str) -> Fate {
+        let executed = self.executed;
         let position = self.tasks.iter().position(|task| task.id == id).unwrap_or_else(|| {
             if self.tasks.len() >= REMEMBERED {
                 self.tasks.pop_front();
             }
-            self.tasks.push_back(Returned { id: id.to_owned(), times: 0, executed_before: self.executed });
+            self.tasks.push_back(Returned {
+                id: id.to_owned(),
+                times: 0,
+                of_attempt: 0,
+                executed_before: executed,
+                executed_at_last: executed,
+                has_failed: false,
+            });
             self.tasks.len() - 1
         });
+        // Where one that was not held to be its own fault came back since a program was executed, it may be the deploy's.
+        let others =
+            self.tasks.iter().any(|task| task.id != id && !task.has_failed && task.executed_at_last == executed);
         let task = &mut self.tasks[position];
         task.times += 1;
-        let times = task.times;
-        match (times > RETURNS, self.executed > task.executed_before) {
-            (true, true) => {
-                self.tasks.remove(position);
-                Fate::Failed { times }
-            }
-            (true, false) => Fate::Aside,
-            // Programs can be executed here: perhaps it is this task.
-            (false, _) if times > 1 && self.executed > 0 => Fate::Aside,
-            (false, _) => Fate::Back,
+        task.of_attempt += 1;
+        if task.of_attempt == 1 {
+            task.executed_before = executed;
         }
+        task.executed_at_last = executed;
+        let is_its_own = task.of_attempt >= RETURNS && executed > task.executed_before;
+        if is_its_own || (task.has_failed && !others) {
+            (task.has_failed, task.of_attempt) = (true, 0);
+            return Fate::Failed { times: task.times };
+        }
+        Fate::Aside { again: task.times > 1 }
     }
 }
 
@@ -76,26 +93,57 @@ impl Unexecuted {
 mod tests {
     use super::*;
 
+    const FIRST: Fate = Fate::Aside { again: false };
+    const AGAIN: Fate = Fate::Aside { again: true };
+
     #[test]
     fn a_task_fails_when_others_could_be_done_since_it_came_back_first() {
         let mut unexecuted = Unexecuted::default();
         unexecuted.executed("before");
-        assert_eq!(unexecuted.returned("a"), Fate::Back);
+        assert_eq!(unexecuted.returned("a"), FIRST);
         for _ in 0..5 {
-            assert_eq!(unexecuted.returned("a"), Fate::Aside);
+            assert_eq!(unexecuted.returned("a"), AGAIN);
         }
         unexecuted.executed("b");
         assert_eq!(unexecuted.returned("a"), Fate::Failed { times: 7 });
-        assert_eq!(unexecuted.returned("a"), Fate::Back, "another attempt begins anew");
+        unexecuted.executed("a");
+        assert_eq!(unexecuted.returned("a"), FIRST, "it could be executed since");
     }
 
     #[test]
-    fn where_nothing_can_be_done_all_go_back_and_none_stays_at_the_head() {
+    fn three_times_are_enough_and_another_attempt_fails_at_once() {
         let mut unexecuted = Unexecuted::default();
-        let fates: Vec<Fate> = (0..5).map(|_| unexecuted.returned("a")).collect();
-        assert_eq!(fates, [Fate::Back, Fate::Back, Fate::Back, Fate::Aside, Fate::Aside]);
+        assert_eq!(unexecuted.returned("a"), FIRST);
+        unexecuted.executed("b");
+        assert_eq!(unexecuted.returned("a"), AGAIN);
+        assert_eq!(unexecuted.returned("a"), Fate::Failed { times: 3 });
+        assert_eq!(unexecuted.returned("a"), Fate::Failed { times: 4 });
+    }
+
+    #[test]
+    fn a_task_that_has_failed_so_uses_no_attempt_where_others_come_back_too() {
+        let mut unexecuted = Unexecuted::default();
+        unexecuted.returned("a");
+        unexecuted.executed("b");
+        unexecuted.returned("a");
+        assert_eq!(unexecuted.returned("a"), Fate::Failed { times: 3 });
+        assert_eq!(unexecuted.returned("c"), FIRST);
+        for _ in 0..5 {
+            assert_eq!(unexecuted.returned("a"), AGAIN);
+        }
+        unexecuted.executed("d");
+        assert_eq!(unexecuted.returned("a"), Fate::Failed { times: 9 });
+    }
+
+    #[test]
+    fn where_nothing_can_be_done_none_fails_and_none_stays_at_the_head() {
+        let mut unexecuted = Unexecuted::default();
+        assert_eq!(unexecuted.returned("a"), FIRST);
+        for _ in 0..5 {
+            assert_eq!(unexecuted.returned("a"), AGAIN);
+        }
         for number in 0..2 * REMEMBERED {
-            assert_eq!(unexecuted.returned(&number.to_string()), Fate::Back);
+            assert_eq!(unexecuted.returned(&number.to_string()), FIRST);
         }
         assert_eq!(unexecuted.tasks.len(), REMEMBERED);
     }
