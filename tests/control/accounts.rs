@@ -67,8 +67,16 @@ fn a_directory_server_that_is_slow_or_down_holds_up_no_task() {
     told(&demo, &["resume", "foo"]);
     // Who asks meanwhile gets what the files say by then.
     settings(&own, 3);
+    let socket = place("asynctask.sock").display().to_string();
+    let connected = || {
+        let sockets = std::fs::read_to_string("/proc/net/unix").expect("the list of sockets");
+        // 03: a connection, also one that is not accepted yet.
+        sockets.lines().filter(|line| line.contains(" 03 ") && line.ends_with(&socket)).count()
+    };
     let second = reload();
+    until("the second is not there", || connected() == 2);
     let third = reload();
+    until("the third is not there", || connected() == 3);
     work(1, "14");
     std::fs::rename(place("pipe"), place("answer")).expect("it is there");
     drop(OpenOptions::new().write(true).open(place("answer")).expect("it waits for this"));
@@ -77,6 +85,7 @@ fn a_directory_server_that_is_slow_or_down_holds_up_no_task() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     work(3, "31");
+    assert_eq!(asked(), 6, "the second and the third have one reading together");
 
     // It is down: nobody is taken for somebody without an entry.
     File::create(place("down")).expect("a folder of ours");
