@@ -57,9 +57,13 @@ impl Core {
             Told::Settled(handles) => {
                 self.stall.moved(self.now.at);
                 for handle in handles {
-                    let identity = self.unsettled.remove(&handle).and_then(|owed| owed.identity);
-                    // Settled and not stored: another had taken the task back before, and says what becomes of it.
-                    self.notes.remove(&handle);
+                    let owed = self.unsettled.remove(&handle);
+                    // Settled and not stored: another had taken the task back before, and says what becomes of it. Of a task that
+                    // was accepted this may be the answer to that, and what is to be stored of it is still on its way.
+                    if owed.is_some_and(|owed| !owed.accepted) {
+                        self.notes.remove(&handle);
+                    }
+                    let identity = owed.and_then(|owed| owed.identity);
                     if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
                         memory.answered(self.now.at, identity, handle);
                     }
