@@ -120,7 +120,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::process::mark::MARK;
+    use crate::process::{mark::MARK, table::tests::running};
 
     #[test]
     fn a_worker_is_left_once_its_own_master_is_gone() {
@@ -129,7 +129,7 @@ mod tests {
         let mut gone = mark.clone();
         gone.master.began += 1;
         for (mark, is_left) in [(mark, false), (gone, true)] {
-            let mut child = Command::new("sleep").arg("1000").env(MARK, mark.text()).spawn().unwrap();
+            let mut child = running(Command::new("cat").env(MARK, mark.text()));
             let entry = Entry::read(child.id()).unwrap();
             let left = left(&entry, &marker);
             child.kill().unwrap();

@@ -183,7 +183,7 @@ pub(super) fn command(pid: u32) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -215,15 +215,27 @@ mod tests {
         assert!(command(own).contains("asynctask"), "{}", command(own));
     }
 
+    /// A `cat` that has begun to run: what the kernel shows of a program that is being executed is still empty.
+    pub(in crate::process) fn running(command: &mut std::process::Command) -> std::process::Child {
+        use std::{
+            io::{Read, Write},
+            process::Stdio,
+        };
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        child
+    }
+
     #[test]
     fn who_cannot_be_read_may_live() {
         let own = Entry::read(std::process::id()).unwrap().identity;
         assert!(!is_gone(own));
         assert!(is_gone(Identity { began: own.began + 1, ..own }), "the number is another's");
-        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut child = running(std::process::Command::new("cat").arg("-"));
         let began = Entry::read(child.id()).unwrap().identity;
         assert!(!is_gone(began));
-        assert_eq!(command(child.id()), "sleep with 1 argument");
+        assert_eq!(command(child.id()), "cat with 1 argument");
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(is_gone(began));
