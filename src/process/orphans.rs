@@ -87,7 +87,7 @@ pub fn has_orphans(is_worker: impl Fn(u32) -> bool) -> bool {
 
 /// All that descend from a process at this moment, as far as the kernel tells, the nearest first.
 ///
-/// Of a tree with more than [`THREADS`] the rest is given up: it is known by the mark, the session or the group of the worker,
+/// Of a tree with more than `THREADS` the rest is given up: it is known by the mark, the session or the group of the worker,
 /// and lost only if it has left all three.
 #[must_use]
 pub fn descendants(pid: u32) -> Vec<Identity> {

@@ -2,7 +2,7 @@
 //!
 //! All its letters are taken, over a connection of its own, and given back at once by closing the channel, which keeps
 //! their order. Nothing is removed here: the broker does that, as what lies before goes. Its consumer stands until then, so
-//! that whoever counts or walks waits; while a walk is on nothing is swept ([`walk_lock`](super::walk_lock)).
+//! that whoever counts or walks waits; while a walk is on nothing is swept (`walk_lock`).
 //!
 //! A queue with very many letters is left alone, and so is a quorum queue that bears few returns: each of these counts, and
 //! what comes to the limit is dropped (from RabbitMQ 4.0 on at 20, unless the queue says otherwise; ours do). A limit
