@@ -7,7 +7,8 @@
 //! order; so does `basic.get`. Measured on 3.10.8.) All consumers are cancelled by then, so nothing comes again.
 //!
 //! Those that are put back to work are published in windows; each window is removed after all of it was confirmed.
-//! Whoever is killed in between leaves at most one window in both queues, with the same ids.
+//! Whoever is killed in between leaves that window in both queues, with the same ids, and on a busy machine those before it of
+//! whose removal the queue has not heard.
 //!
 //! What is held counts as unacknowledged, which the broker bears for its `consumer_timeout`, and nobody tells us how long
 //! that is. So a walk that takes longer than a moment, because there is much or because the visitor makes it wait, gives
