@@ -39,18 +39,21 @@ fn count(demo: &Demo) -> BTreeMap<String, usize> {
     counts
 }
 
-/// The same, once the broker has noticed the death of who held some; holds if none is lost.
-fn counted(demo: &Demo) -> BTreeMap<String, usize> {
+/// The same, once the broker has noticed the death of who held some: what it gives back comes a while later, so that fewer
+/// are seen than before, or others at the next look. Holds if none is lost.
+fn counted(demo: &Demo, twice: usize) -> BTreeMap<String, usize> {
     let mut counts = count(demo);
-    for _ in 0..20 {
-        if counts.values().all(|count| *count > 0) {
+    for _ in 0..40 {
+        pause(Duration::from_millis(500));
+        let again = count(demo);
+        let is_whole = again.values().all(|count| *count > 0) && again.values().sum::<usize>() >= COUNT + twice;
+        if is_whole && again == counts {
             return counts;
         }
-        pause(Duration::from_millis(500));
-        counts = count(demo);
+        counts = again;
     }
     let lost: Vec<_> = counts.iter().filter(|(_, count)| **count == 0).map(|(id, _)| id).collect();
-    panic!("lost: {lost:?} ({})", demo.uri);
+    panic!("lost: {lost:?}, {twice} were in both before: {} in all ({})", counts.values().sum::<usize>(), demo.uri);
 }
 
 fn killed_at_seeded_moments(place: &Place, window: usize, which: &[&str]) {
@@ -71,7 +74,7 @@ fn killed_at_seeded_moments(place: &Place, window: usize, which: &[&str]) {
         pause(Duration::from_millis(dice % longest));
         child.kill().expect("it is our child");
         child.wait().expect("it is our child");
-        let counts = counted(&demo);
+        let counts = counted(&demo, twice);
         let more = counts.values().map(|count| count - 1).sum::<usize>();
         let left = demo.depth("foo")["failed"].clone();
         eprintln!("seed {seed}, round {round}: {before} → {left} dead, {} in both ({})", more - twice, demo.uri);
