@@ -42,6 +42,13 @@ struct Turn {
 
 fn turn() -> Turn {
     static TURN: Mutex<()> = Mutex::new(());
+    static HANG_UP: std::sync::Once = std::sync::Once::new();
+    // Once, before anybody listens: as it is where the tests were not started with nohup.
+    HANG_UP.call_once(|| {
+        use nix::sys::signal::{SigHandler, Signal, signal};
+        // SAFETY: the default action runs no code of ours.
+        unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }.unwrap();
+    });
     let guard = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     reserve_frame_fd().unwrap();
     Turn { signals: Signals::listen().unwrap(), _guard: guard }
