@@ -83,14 +83,7 @@ fn run(notifier: Notifier, metrics: Listener) -> Run {
     let program = Program::Command { argv: vec!["true".into()], folder: "/".into(), terms: Box::default() };
     Run {
         reader: None,
-        plan: Plan::of(vec![QueuePlan {
-            settings,
-            accepts: Accepts::Bytes,
-            is_program: true,
-            is_once: true,
-            payload_in_file: false,
-            launch: 0,
-        }]),
+        plan: Plan::of(vec![QueuePlan { accepts: Accepts::Bytes, is_once: true, ..QueuePlan::of(settings) }]),
         launches: vec![(program, Environment::default())],
         uri: Uri::Localmem("stuck".to_owned()),
         setups: vec![setup],

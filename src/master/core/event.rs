@@ -354,6 +354,12 @@ pub struct QueuePlan {
 }
 
 impl QueuePlan {
+    /// A queue whose kind is a program that lives on and takes JSON; the first of what there is to start.
+    #[must_use]
+    pub const fn of(settings: config::Queue) -> Self {
+        Self { settings, accepts: Accepts::Json, is_program: true, is_once: false, payload_in_file: false, launch: 0 }
+    }
+
     /// The queue as the transport needs to know it.
     #[must_use]
     pub fn setup(&self) -> transport::QueueSetup {

@@ -33,6 +33,22 @@ pub struct Ended {
     pub left_running: Vec<String>,
 }
 
+impl Ended {
+    /// An end of which nothing else is known.
+    #[must_use]
+    pub const fn of(exit: Exit) -> Self {
+        Self {
+            exit,
+            max_rss_bytes: None,
+            cpu_seconds: None,
+            oom: None,
+            output_tail: String::new(),
+            unread: false,
+            left_running: Vec::new(),
+        }
+    }
+}
+
 impl Core {
     /// Whether a process that has just ended did so as it was to: nothing that it left belongs to a task any more.
     #[must_use]
@@ -131,43 +147,29 @@ pub(super) fn tell_left(settlement: &mut Settlement, left: &[String]) {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     use crate::{
-        clock::{Instant, Now},
         config::Queue,
-        frames::{FromWorker, PROTOCOL, Ready, Wants},
         master::core::{
             Core,
-            event::{Action, Event, Plan, QueuePlan, WorkerId},
+            event::{Action, Event, Plan, QueuePlan},
+            fixture::{WORKER, attached, delivered, delivery, ready, tell_at},
         },
-        task::{Accepts, Delivery, Handle, QueueIndex, Task},
-        transport,
     };
 
     /// What is logged by a stop whose patience ends while what a worker left is being ended, or (`false`) the worker itself.
     fn logged_by_stop(has_ended: bool) -> Vec<String> {
         let settings = Queue { processes: 1, ..Queue::new("foo", "kind") };
-        let queue = QueuePlan {
-            settings,
-            accepts: Accepts::Json,
-            is_program: true,
-            is_once: false,
-            payload_in_file: false,
-            launch: 0,
-        };
-        let worker = WorkerId { slot: 0, life: 1 };
-        let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
-        let task = Arc::new(Task { id: "one".to_owned(), body: b"1".to_vec(), ..Task::default() });
-        let delivery = Delivery { handle: Handle(1), queue: QueueIndex(0), task, redelivered: false, identity: None };
+        let queue = QueuePlan::of(settings);
         let mut events = vec![
             Event::Begun,
-            Event::Transport(transport::Event::Attached { session: 1 }),
-            Event::Spawned { worker, pid: 4711 },
-            Event::Said { worker, frame: FromWorker::Ready(ready) },
-            Event::Transport(transport::Event::Delivered(vec![delivery])),
+            attached(1),
+            Event::Spawned { worker: WORKER, pid: 4711 },
+            ready(WORKER, 1),
+            delivered(delivery(1, None)),
         ];
-        events.extend(has_ended.then_some(Event::LeftProcesses(worker)));
+        events.extend(has_ended.then_some(Event::LeftProcesses(WORKER)));
         events.extend([Event::StopAsked, Event::StopAsked, Event::StopAsked]);
         events.extend([Event::DeadlinePassed, Event::DeadlinePassed, Event::DeadlinePassed]);
         let mut core = Core::new(Plan::of(vec![queue]));
@@ -175,9 +177,7 @@ mod tests {
         for (number, event) in events.into_iter().enumerate() {
             // A second each, and then as long as any patience.
             let at = Duration::from_secs(if number < 9 { number as u64 } else { number as u64 * 3600 });
-            let mut actions = Vec::new();
-            core.handle(Now { at: Instant::from_start(at), ..Now::default() }, event, &mut actions);
-            logged.extend(actions.into_iter().filter_map(|action| match action {
+            logged.extend(tell_at(&mut core, at, event).into_iter().filter_map(|action| match action {
                 Action::Log { message, .. } if message.contains("left running") => Some(message),
                 _ => None,
             }));

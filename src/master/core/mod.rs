@@ -20,6 +20,8 @@ mod commands;
 mod dispatch;
 pub mod event;
 mod failed_starts;
+#[cfg(test)]
+mod fixture;
 mod halt_when_empty;
 mod left_running;
 mod parking;

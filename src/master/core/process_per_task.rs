@@ -296,11 +296,13 @@ pub(super) fn end_in_words(id: &str, ended: &Ended) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::event::{Event, Plan, QueuePlan},
+        super::{
+            event::{Event, Plan, QueuePlan},
+            fixture::tell_at,
+        },
         *,
     };
     use crate::{
-        clock::{Instant, Now},
         config::{Queue, Supervisor},
         error::Code,
         task::{Handle, Task},
@@ -309,15 +311,7 @@ mod tests {
 
     fn ended(code: i32, output: &str) -> Ended {
         let output_tail = output.to_owned();
-        Ended {
-            exit: Exit::Code { code },
-            max_rss_bytes: None,
-            cpu_seconds: None,
-            oom: None,
-            output_tail,
-            unread: false,
-            left_running: Vec::new(),
-        }
+        Ended { output_tail, ..Ended::of(Exit::Code { code }) }
     }
 
     #[test]
@@ -355,12 +349,9 @@ mod tests {
         /// With another queue beside, whose worker never becomes ready.
         fn new(beside: bool) -> Self {
             let queue = |name, is_once| QueuePlan {
-                settings: Queue::new(name, "kind"),
                 accepts: Accepts::Bytes,
-                is_program: true,
                 is_once,
-                payload_in_file: false,
-                launch: 0,
+                ..QueuePlan::of(Queue::new(name, "kind"))
             };
             let mut queues = vec![queue("foo", true)];
             queues.extend(beside.then(|| queue("bar", false)));
@@ -376,9 +367,7 @@ mod tests {
 
         /// What the core wants done, but for its log.
         fn tell(&mut self, event: Event) -> Vec<Action> {
-            let mut actions = Vec::new();
-            let now = Now { at: Instant::from_start(self.at), ..Now::default() };
-            self.core.handle(now, event, &mut actions);
+            let mut actions = tell_at(&mut self.core, self.at, event);
             actions.retain(|action| !matches!(action, Action::Log { .. } | Action::Survey { .. }));
             actions
         }

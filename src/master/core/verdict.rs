@@ -166,20 +166,13 @@ fn follow_ups(id: &str, submit: Vec<FollowUp>) -> Vec<NewTask> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Queue, task::Accepts};
+    use crate::config::Queue;
 
     #[test]
     fn no_delay_of_a_worker_is_longer_than_a_year() {
         let (task, settings) = (Task::default(), Queue::new("foo", "kind"));
         let settings = Queue { retry: crate::retry::Policy { max_attempts: 2, ..settings.retry }, ..settings };
-        let plan = QueuePlan {
-            settings,
-            accepts: Accepts::Json,
-            is_program: false,
-            is_once: false,
-            payload_in_file: false,
-            launch: 0,
-        };
+        let plan = QueuePlan { is_program: false, ..QueuePlan::of(settings) };
         let run = Run {
             task: &task,
             plan: &plan,

@@ -4,16 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use super::LOGGED_PAYLOAD;
 use crate::{
-    clock::{Instant, Now},
     config::Queue,
-    frames::{FromWorker, PROTOCOL, Ready, Wants},
+    frames::FromWorker,
     logging::Level,
     master::{
         Core,
-        core::event::{Action, Event, Plan, QueuePlan, WorkerId},
+        core::{
+            event::{Action, Event, Plan, QueuePlan, WorkerId},
+            fixture::{attached, delivered, delivery, ready, tell_at},
+        },
     },
     outcome::Outcome,
-    task::{Accepts, Delivery, Handle, QueueIndex, Settlement, Task},
+    task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport,
 };
 
@@ -33,29 +35,22 @@ impl World {
     /// The first so many queues have a process for each task.
     fn with(queues: usize, most: usize, once: usize) -> Self {
         let queue = |number: usize| QueuePlan {
-            settings: Queue::new(&format!("q{number}"), "kind"),
-            accepts: Accepts::Json,
-            is_program: true,
             is_once: number < once,
-            payload_in_file: false,
-            launch: 0,
+            ..QueuePlan::of(Queue::new(&format!("q{number}"), "kind"))
         };
         let plan = Plan { max_in_hand: Some(most), ..Plan::of((0..queues).map(queue).collect()) };
         let mut world = Self { core: Core::new(plan), at: Duration::ZERO, last: 0, hands: Vec::new() };
         world.tell(Event::Begun);
-        world.tell(Event::Transport(transport::Event::Attached { session: 1 }));
+        world.tell(attached(1));
         for slot in once..queues {
-            let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
-            world.tell(Event::Said { worker: WorkerId { slot, life: 1 }, frame: FromWorker::Ready(ready) });
+            world.tell(ready(WorkerId { slot, life: 1 }, 1));
         }
         world
     }
 
     /// The queues of the tasks that were handed out.
     fn tell(&mut self, event: Event) -> Vec<usize> {
-        let mut actions = Vec::new();
-        let now = Now { at: Instant::from_start(self.at), ..Now::default() };
-        self.core.handle(now, event, &mut actions);
+        let actions = tell_at(&mut self.core, self.at, event);
         let mut begun = Vec::new();
         for action in actions {
             match action {
@@ -80,14 +75,7 @@ impl World {
 
     fn deliver(&mut self, queue: usize) -> Vec<usize> {
         self.last += 1;
-        let task = Task { id: self.last.to_string(), body: b"1".to_vec(), ..Task::default() };
-        self.tell(Event::Transport(transport::Event::Delivered(vec![Delivery {
-            handle: Handle(self.last),
-            queue: QueueIndex(queue),
-            task: Arc::new(task),
-            redelivered: false,
-            identity: None,
-        }])))
+        self.tell(delivered(Delivery { queue: QueueIndex(queue), ..delivery(self.last, None) }))
     }
 
     /// The oldest task in hand ends, and its queue has another at once.
@@ -161,9 +149,7 @@ fn a_password_that_the_cut_falls_into_is_not_logged() {
         let task = Arc::new(Task { id: "a".to_owned(), body, ..Task::default() });
         let (handle, queue) = (Handle(1), QueueIndex(0));
         let delivery = Delivery { handle, queue, task, redelivered: false, identity: None };
-        let mut actions = Vec::new();
-        let event = Event::Transport(transport::Event::Delivered(vec![delivery]));
-        world.core.handle(Now::default(), event, &mut actions);
+        let actions = tell_at(&mut world.core, Duration::ZERO, delivered(delivery));
         let logged = |action: &Action| match action {
             Action::Log { message, .. } => Some(message.clone()),
             _ => None,

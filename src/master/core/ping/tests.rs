@@ -1,18 +1,15 @@
 //! Rounds of pings: who is asked, what an answer or a task changes, and who is killed for silence.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::{
-    clock::Now,
     config::{Names, Queue, Supervisor},
-    frames::{FromWorker, PROTOCOL, Ready, Wants},
+    frames::FromWorker,
     master::core::{
         Passed,
         event::{Ended, Event, Plan, QueuePlan, Settings, Signal},
+        fixture::{attached, delivered, delivery, ready, tell_at},
     },
-    task::{Accepts, Delivery, Exit, Handle, QueueIndex, Settlement, Task},
-    transport,
+    task::{Exit, Settlement},
 };
 
 struct World {
@@ -24,31 +21,21 @@ impl World {
     /// Two workers of one queue, ready; pinged each minute.
     fn new() -> Self {
         let settings = Queue { processes: 2, ..Queue::new("foo", "kind") };
-        let queue = QueuePlan {
-            settings,
-            accepts: Accepts::Json,
-            is_program: true,
-            is_once: false,
-            payload_in_file: false,
-            launch: 0,
-        };
+        let queue = QueuePlan::of(settings);
         let supervisor = Supervisor { ping: Duration::from_mins(1), ..Supervisor::default() };
         let plan = Plan { supervisor, ..Plan::of(vec![queue]) };
         let mut world = Self { core: Core::new(plan), at: Duration::ZERO };
         world.tell(Event::Begun);
-        world.tell(Event::Transport(transport::Event::Attached { session: 1 }));
+        world.tell(attached(1));
         for slot in 0..2 {
-            let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
-            world.tell(Event::Said { worker: worker(slot), frame: FromWorker::Ready(ready) });
+            world.tell(ready(worker(slot), 1));
         }
         world
     }
 
     /// What the core wants sent and killed, a word each.
     fn tell(&mut self, event: Event) -> Vec<String> {
-        let mut actions = Vec::new();
-        let now = Now { at: Instant::from_start(self.at), ..Now::default() };
-        self.core.handle(now, event, &mut actions);
+        let actions = tell_at(&mut self.core, self.at, event);
         let word = |action: Action| match action {
             Action::Send { worker, frame } => {
                 let frame: serde_json::Value = serde_json::from_slice(&frame).unwrap();
@@ -73,10 +60,7 @@ impl World {
     }
 
     fn deliver(&mut self, number: u64) -> Vec<String> {
-        let task = Task { id: number.to_string(), body: b"1".to_vec(), ..Task::default() };
-        let (handle, task) = (Handle(number), Arc::new(task));
-        let delivery = Delivery { handle, queue: QueueIndex(0), task, redelivered: false, identity: None };
-        self.tell(Event::Transport(transport::Event::Delivered(vec![delivery])))
+        self.tell(delivered(delivery(number, None)))
     }
 }
 
@@ -92,15 +76,7 @@ fn who_does_not_answer_is_killed_and_nobody_else() {
     assert_eq!(world.at(69), [""; 0]);
     assert_eq!(world.at(70), ["kill 0"]);
     let exit = Exit::Signal { signal: "SIGKILL".to_owned(), core_dumped: false };
-    let ended = Ended {
-        exit,
-        max_rss_bytes: None,
-        cpu_seconds: None,
-        oom: None,
-        output_tail: String::new(),
-        unread: true,
-        left_running: Vec::new(),
-    };
+    let ended = Ended { unread: true, ..Ended::of(exit) };
     assert_eq!(world.tell(Event::Exited { worker: worker(0), ended }), [""; 0], "it held nothing");
     assert_eq!(world.at(120), ["ping 1"], "the other one has not said that it is ready");
 }

@@ -3,46 +3,36 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    clock::{Instant, Now},
+    clock::Instant,
     config::Queue,
     error::Code,
-    frames::{FromWorker, PROTOCOL, Ready, Wants},
+    frames::FromWorker,
     logging::Level,
     master::{
         Core,
-        core::event::{Action, Ended, Event, Plan, QueuePlan, WorkerId},
+        core::{
+            event::{Action, Ended, Event, Plan, QueuePlan},
+            fixture::{WORKER, attached, delivered, delivery, ready, tell_at},
+        },
     },
     outcome::Outcome,
-    task::{Accepts, Delivery, Exit, Handle, QueueIndex, Settlement, Task},
+    task::{Delivery, Exit, Handle, QueueIndex, Settlement, Task},
     transport,
 };
-
-const WORKER: WorkerId = WorkerId { slot: 0, life: 1 };
 
 /// A core with one worker that is ready.
 fn begun(halt_when_empty: bool) -> Core {
     let settings = Queue::new("foo", "kind");
-    let queue = QueuePlan {
-        settings,
-        accepts: Accepts::Json,
-        is_program: true,
-        is_once: false,
-        payload_in_file: false,
-        launch: 0,
-    };
+    let queue = QueuePlan::of(settings);
     let mut core = Core::new(Plan { halt_when_empty, ..Plan::of(vec![queue]) });
-    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
     at(&mut core, 0, Event::Begun);
-    at(&mut core, 0, Event::Transport(transport::Event::Attached { session: 1 }));
-    at(&mut core, 0, Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) });
+    at(&mut core, 0, attached(1));
+    at(&mut core, 0, ready(WORKER, 1));
     core
 }
 
 fn at(core: &mut Core, seconds: u64, event: Event) -> Vec<Action> {
-    let mut actions = Vec::new();
-    let now = Now { at: Instant::from_start(Duration::from_secs(seconds)), ..Now::default() };
-    core.handle(now, event, &mut actions);
-    actions
+    tell_at(core, Duration::from_secs(seconds), event)
 }
 
 fn stalled() -> Event {
@@ -53,15 +43,7 @@ fn stalled() -> Event {
 /// How the run ends once its worker has, if it does.
 fn end(core: &mut Core, seconds: u64) -> Option<(Code, String)> {
     let mut actions = at(core, seconds, Event::DeadlinePassed);
-    let ended = Ended {
-        exit: Exit::Code { code: 0 },
-        max_rss_bytes: None,
-        cpu_seconds: None,
-        oom: None,
-        output_tail: String::new(),
-        unread: false,
-        left_running: Vec::new(),
-    };
+    let ended = Ended::of(Exit::Code { code: 0 });
     actions.extend(at(core, seconds, Event::Exited { worker: WORKER, ended }));
     actions.extend(at(core, seconds + 2, Event::DeadlinePassed));
     if matches!(actions.last(), Some(Action::Close)) {
@@ -75,10 +57,7 @@ fn end(core: &mut Core, seconds: u64) -> Option<(Code, String)> {
 
 /// A task that was done, and whose settlement is owed.
 fn owe(core: &mut Core, seconds: u64, number: u64) {
-    let task = Arc::new(Task { id: number.to_string(), body: b"1".to_vec(), ..Task::default() });
-    let delivery =
-        Delivery { handle: Handle(number), queue: QueueIndex(0), task, redelivered: false, identity: Some(number) };
-    at(core, seconds, Event::Transport(transport::Event::Delivered(vec![delivery])));
+    at(core, seconds, delivered(delivery(number, Some(number))));
     let outcome = Outcome::Done { submit: Vec::new() };
     let frame = FromWorker::Outcome { id: number.to_string(), outcome };
     let actions = at(core, seconds, Event::Said { worker: WORKER, frame });
@@ -150,15 +129,7 @@ fn stopped(owed: u64) -> Core {
 
 /// The worker ends.
 fn ended(core: &mut Core, seconds: u64) -> Option<Action> {
-    let ended = Ended {
-        exit: Exit::Code { code: 0 },
-        max_rss_bytes: None,
-        cpu_seconds: None,
-        oom: None,
-        output_tail: String::new(),
-        unread: false,
-        left_running: Vec::new(),
-    };
+    let ended = Ended::of(Exit::Code { code: 0 });
     at(core, seconds, Event::Exited { worker: WORKER, ended }).pop()
 }
 
@@ -197,22 +168,14 @@ fn a_stop_is_over_at_once_when_all_is_stored_or_a_person_does_not_want_to_wait()
 #[test]
 fn outcomes_of_a_session_that_is_lost_at_the_stop_are_lost() {
     let settings = Queue::new("foo", "kind");
-    let queue = QueuePlan {
-        settings,
-        accepts: Accepts::Json,
-        is_program: true,
-        is_once: false,
-        payload_in_file: false,
-        launch: 0,
-    };
+    let queue = QueuePlan::of(settings);
     let remember = Some(Duration::from_secs(40));
     for (back_at, lost) in [(None, 1), (Some(12), 1), (Some(9), 0)] {
         let mut core = Core::new(Plan { remember, ..Plan::of(vec![queue.clone()]) });
-        let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
         let lost_session = transport::Event::Lost { error: transport::Error::Closed, again_in: Duration::ZERO };
         at(&mut core, 0, Event::Begun);
-        at(&mut core, 0, Event::Transport(transport::Event::Attached { session: 1 }));
-        at(&mut core, 0, Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) });
+        at(&mut core, 0, attached(1));
+        at(&mut core, 0, ready(WORKER, 1));
         let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });
         let delivery =
             Delivery { handle: Handle(1), queue: QueueIndex(0), task, redelivered: false, identity: Some(7) };

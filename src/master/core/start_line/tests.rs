@@ -1,15 +1,16 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use crate::{
-    clock::{Instant, Now},
+    clock::Instant,
     config::{Queue, Supervisor},
     control::types::{Answer, Command},
-    frames::{FromWorker, PROTOCOL, Ready, Wants},
+    frames::FromWorker,
     master::core::{
         Core,
         event::{Action, Ended, Event, Plan, QueuePlan, WorkerId},
+        fixture::{self, delivered, delivery, tell_at},
     },
-    task::{Accepts, Delivery, Exit, Handle, QueueIndex, Task},
+    task::Exit,
     transport,
 };
 
@@ -23,13 +24,8 @@ struct World {
 impl World {
     /// Queues with so many processes each, of which so many start at once.
     fn new(processes: &[(&str, u32)], starts_at_once: usize) -> Self {
-        let queue = |(name, processes): &(&str, u32)| QueuePlan {
-            settings: Queue { processes: *processes, ..Queue::new(name, "kind") },
-            accepts: Accepts::Json,
-            is_program: true,
-            is_once: false,
-            payload_in_file: false,
-            launch: 0,
+        let queue = |(name, processes): &(&str, u32)| {
+            QueuePlan::of(Queue { processes: *processes, ..Queue::new(name, "kind") })
         };
         let supervisor = Supervisor { start_timeout: PARK, ..Supervisor::default() };
         let plan = Plan { supervisor, starts_at_once, ..Plan::of(processes.iter().map(queue).collect()) };
@@ -37,9 +33,7 @@ impl World {
     }
 
     fn tell(&mut self, event: Event) -> Vec<Action> {
-        let mut actions = Vec::new();
-        self.core.handle(Now { at: Instant::from_start(self.at), ..Now::default() }, event, &mut actions);
-        actions
+        tell_at(&mut self.core, self.at, event)
     }
 
     /// The slots in which a process is started.
@@ -53,10 +47,7 @@ impl World {
 
     /// A task for the first queue.
     fn deliver(&mut self, number: u64) {
-        let task = Task { id: number.to_string(), body: b"1".to_vec(), ..Task::default() };
-        let (handle, queue, task) = (Handle(number), QueueIndex(0), Arc::new(task));
-        let delivery = Delivery { handle, queue, task, redelivered: false, identity: None };
-        self.tell(Event::Transport(transport::Event::Delivered(vec![delivery])));
+        self.tell(delivered(delivery(number, None)));
     }
 
     fn names(&mut self, event: Event) -> Vec<String> {
@@ -65,22 +56,12 @@ impl World {
 }
 
 fn ready(worker: WorkerId) -> Event {
-    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
-    Event::Said { worker, frame: FromWorker::Ready(ready) }
+    fixture::ready(worker, 1)
 }
 
 fn died(worker: WorkerId) -> Event {
     let exit = Exit::Signal { signal: "SIGSEGV".to_owned(), core_dumped: false };
-    let output_tail = String::new();
-    let ended = Ended {
-        exit,
-        max_rss_bytes: None,
-        cpu_seconds: None,
-        oom: None,
-        output_tail,
-        unread: false,
-        left_running: Vec::new(),
-    };
+    let ended = Ended::of(exit);
     Event::Exited { worker, ended }
 }
 

@@ -4,52 +4,39 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    clock::{Instant, Now},
     config::Queue,
-    frames::{FromWorker, PROTOCOL, Ready, Wants},
+    frames::FromWorker,
     master::{
         Core,
-        core::event::{Action, Event, Plan, QueuePlan, WorkerId},
+        core::{
+            event::{Action, Event, Plan, QueuePlan},
+            fixture::{WORKER, attached, delivered, delivery, ready, tell_at},
+        },
     },
     outcome::{FollowUp, Outcome},
-    task::{Accepts, Delivery, Handle, QueueIndex, Settlement, Task},
+    task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport,
 };
 
-const WORKER: WorkerId = WorkerId { slot: 0, life: 1 };
-
 fn tell(core: &mut Core, event: Event) -> Vec<Action> {
-    let mut actions = Vec::new();
-    core.handle(Now::default(), event, &mut actions);
-    actions
+    tell_at(core, Duration::ZERO, event)
 }
 
 #[test]
 fn what_cannot_go_on_was_not_done() {
     let mut settings = Queue::new("foo", "kind");
     settings.retry.max_attempts = 1;
-    let queue = QueuePlan {
-        settings,
-        accepts: Accepts::Json,
-        is_program: true,
-        is_once: false,
-        payload_in_file: false,
-        launch: 0,
-    };
+    let queue = QueuePlan::of(settings);
     let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
     core.tell_ends();
-    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
     let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });
     let handle = Handle(1);
     let (queue, identity) = (QueueIndex(0), Some(7));
     let delivery = Delivery { handle, queue, task: Arc::clone(&task), redelivered: false, identity };
     let submit = vec![FollowUp { queue: "bar".to_owned(), payload: Box::default(), delay: Duration::ZERO }];
-    for event in [
-        Event::Begun,
-        Event::Transport(transport::Event::Attached { session: 1 }),
-        Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) },
-        Event::Transport(transport::Event::Delivered(vec![delivery])),
-    ] {
+    for event in
+        [Event::Begun, attached(1), ready(WORKER, 1), Event::Transport(transport::Event::Delivered(vec![delivery]))]
+    {
         tell(&mut core, event);
     }
     let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Outcome::Done { submit } };
@@ -79,28 +66,14 @@ fn what_cannot_go_on_was_not_done() {
 fn what_is_to_be_said_is_kept_no_longer_than_its_settlement() {
     let mut settings = Queue::new("foo", "kind");
     settings.retry.max_attempts = 1;
-    let queue = QueuePlan {
-        settings,
-        accepts: Accepts::Json,
-        is_program: true,
-        is_once: false,
-        payload_in_file: false,
-        launch: 0,
-    };
+    let queue = QueuePlan::of(settings);
     let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
-    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
-    for event in [
-        Event::Begun,
-        Event::Transport(transport::Event::Attached { session: 1 }),
-        Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) },
-    ] {
+    for event in [Event::Begun, attached(1), ready(WORKER, 1)] {
         tell(&mut core, event);
     }
     let fail = |core: &mut Core, number: u64| {
-        let (id, handle, queue) = (format!("{number}"), Handle(number), QueueIndex(0));
-        let task = Arc::new(Task { id: id.clone(), body: b"1".to_vec(), ..Task::default() });
-        let delivery = Delivery { handle, queue, task, redelivered: false, identity: Some(number) };
-        tell(core, Event::Transport(transport::Event::Delivered(vec![delivery])));
+        tell(core, delivered(delivery(number, Some(number))));
+        let (id, handle) = (number.to_string(), Handle(number));
         let outcome = Outcome::Failed { error: "no".to_owned(), detail: String::new() };
         tell(core, Event::Said { worker: WORKER, frame: FromWorker::Outcome { id, outcome } });
         assert_eq!(core.notes.len(), 1, "a dead letter is said once it is stored");
@@ -129,14 +102,7 @@ fn settled(actions: Vec<Action>) -> Vec<(u64, Settlement)> {
 
 #[test]
 fn what_came_again_uncounted_is_compared_first() {
-    let queue = QueuePlan {
-        settings: Queue::new("foo", "kind"),
-        accepts: Accepts::Json,
-        is_program: true,
-        is_once: false,
-        payload_in_file: false,
-        launch: 0,
-    };
+    let queue = QueuePlan::of(Queue::new("foo", "kind"));
     let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
     let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });
     let delivery = |handle, redelivered, identity| Delivery {
@@ -149,10 +115,9 @@ fn what_came_again_uncounted_is_compared_first() {
     let told = |core: &mut Core, event| settled(tell(core, Event::Transport(event)));
     let lost = || transport::Event::Lost { error: transport::Error::Closed, again_in: Duration::ZERO };
     let again = |handle, identity| transport::Event::CameAgain(vec![delivery(handle, true, identity)]);
-    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
     tell(&mut core, Event::Begun);
     told(&mut core, transport::Event::Attached { session: 1 });
-    tell(&mut core, Event::Said { worker: WORKER, frame: FromWorker::Ready(ready) });
+    tell(&mut core, ready(WORKER, 1));
     assert_eq!(told(&mut core, transport::Event::Delivered(vec![delivery(1, false, Some(7))])), []);
     // In hand: it takes the new handle. What nobody knows goes on its way, with or without a name.
     told(&mut core, lost());
@@ -173,14 +138,7 @@ fn what_came_again_uncounted_is_compared_first() {
 fn what_was_settled_ages_again_when_a_lost_queue_is_not_opened_any_more() {
     let queue = |name| {
         let settings = Queue::new(name, "kind");
-        QueuePlan {
-            settings,
-            accepts: Accepts::Json,
-            is_program: true,
-            is_once: false,
-            payload_in_file: false,
-            launch: 0,
-        }
+        QueuePlan::of(settings)
     };
     let lost = |queue| {
         let (error, again_in) = (transport::Error::Closed, Duration::ZERO);
@@ -192,10 +150,9 @@ fn what_was_settled_ages_again_when_a_lost_queue_is_not_opened_any_more() {
         let task = Arc::new(Task { id: "a".to_owned(), body: b"1".to_vec(), ..Task::default() });
         let (handle, lost_queue, identity) = (Handle(1), QueueIndex(1), Some(7));
         tell(&mut core, Event::Begun);
-        tell(&mut core, Event::Transport(transport::Event::Attached { session: 1 }));
+        tell(&mut core, attached(1));
         let delivery = Delivery { handle, queue: lost_queue, task, redelivered: false, identity };
-        let now = Now { at: Instant::from_start(Duration::from_secs(1)), ..Now::default() };
-        core.handle(now, Event::Transport(transport::Event::Delivered(vec![delivery])), &mut Vec::new());
+        tell_at(&mut core, Duration::from_secs(1), delivered(delivery));
         if stops {
             tell(&mut core, Event::StopAsked);
         }

@@ -3,22 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    clock::Now,
     config::Queue,
-    frames::{FromWorker, PROTOCOL, Ready, Wants},
     master::{
         Core,
-        core::event::{Action, Event, Plan, QueuePlan, WorkerId},
+        core::{
+            event::{Action, Event, Plan, QueuePlan},
+            fixture::{WORKER, ready, tell_at},
+        },
     },
-    task::{Accepts, Delivery, Handle, QueueIndex, Settlement, Task},
+    task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport,
     unique::{Conflict, Template, Unique},
 };
 
 fn tell(core: &mut Core, event: Event) -> Vec<Action> {
-    let mut actions = Vec::new();
-    core.handle(Now::default(), event, &mut actions);
-    actions
+    tell_at(core, Duration::ZERO, event)
 }
 
 fn told(core: &mut Core, event: transport::Event) -> Vec<Action> {
@@ -31,19 +30,11 @@ fn core(seats: u32) -> Core {
     settings.concurrency = seats;
     let key = Template::parse("{payload}").unwrap();
     settings.unique = Some(Unique { key, conflict: Conflict::Snooze, after: Duration::from_secs(1) });
-    let queue = QueuePlan {
-        settings,
-        accepts: Accepts::Json,
-        is_program: true,
-        is_once: false,
-        payload_in_file: false,
-        launch: 0,
-    };
+    let queue = QueuePlan::of(settings);
     let mut core = Core::new(Plan::of(vec![queue]));
     tell(&mut core, Event::Begun);
     told(&mut core, transport::Event::Attached { session: 1 });
-    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: seats, ahead: 0, wants: Wants::default() };
-    tell(&mut core, Event::Said { worker: WorkerId { slot: 0, life: 1 }, frame: FromWorker::Ready(ready) });
+    tell(&mut core, ready(WORKER, seats));
     core
 }
 
