@@ -222,6 +222,8 @@ fn remove_left_in(place: &Path) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     #[test]
@@ -262,6 +264,8 @@ mod tests {
         watch.add_watch(place.path(), nix::sys::inotify::AddWatchFlags::IN_DELETE).unwrap();
         drop(payload);
         // The thread has the folder's lock until it is gone.
+        let mut deleted = [nix::poll::PollFd::new(watch.as_fd(), nix::poll::PollFlags::POLLIN)];
+        assert_eq!(nix::poll::poll(&mut deleted, 60_000u16), Ok(1), "it is not removed");
         assert!(!watch.read_events().unwrap().is_empty());
         assert!(!folder.exists() && place.path().exists() && looked_after.upgrade().is_none());
     }
