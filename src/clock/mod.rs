@@ -186,6 +186,12 @@ impl Steady {
     }
 }
 
+/// Names this start of the machine; `None` where the kernel does not say.
+pub(crate) fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
 /// Milliseconds since the boot, to the hundredth of a second: of the file in `/proc`, as std knows no clock that can be compared
 /// between processes and goes on while the machine sleeps. Without it: since the first call.
 #[expect(clippy::disallowed_methods, reason = "this is the one file that reads the clock")]

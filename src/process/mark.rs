@@ -9,6 +9,7 @@
 //! ```
 
 use super::table::{self, Entry, Identity};
+use crate::clock::boot_id;
 
 /// The variable.
 pub const MARK: &str = "ASYNCTASK_WORKER";
@@ -92,9 +93,8 @@ impl Mark {
 
 /// Where a number means the same process: this start of the machine, and this namespace.
 fn machine() -> Option<String> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
-    let both = format!("{}.{}", boot.trim(), namespace.display());
+    let both = format!("{}.{}", boot_id()?, namespace.display());
     Some(both.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '.').collect())
 }
 

@@ -44,6 +44,9 @@ pub(super) const HELD: usize = 64;
 /// own thread.
 const THREADS: usize = 256;
 
+/// Why a process runs on that could be killed.
+pub(super) const NOT_ENDED: &str = "it was killed and has not ended";
+
 /// By what the processes of a worker that has ended are known.
 #[derive(Debug)]
 pub struct Trace {
@@ -244,7 +247,7 @@ impl Found {
     fn left(&self) -> Left {
         let why = match self.blow.as_ref().map(|blow| &blow.refused) {
             Some(Some(error)) => format!("it cannot be killed: {error}"),
-            Some(None) => "it was killed and has not ended".to_owned(),
+            Some(None) => NOT_ENDED.to_owned(),
             None => "it goes on in others faster than they are found".to_owned(),
         };
         Left { process: self.process, command: self.command.clone(), why }

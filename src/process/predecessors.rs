@@ -81,7 +81,7 @@ pub fn end(marker: &Marker, limit: Duration) -> Vec<Found> {
     let mut found: Vec<Found> = found.into_values().collect();
     for found in &mut found {
         if found.fate == Fate::Ended && orphans::runs(found.process) {
-            found.fate = Fate::Refused("it was killed and has not ended".to_owned());
+            found.fate = Fate::Refused(orphans::NOT_ENDED.to_owned());
         }
     }
     found.sort_by_key(|found| (found.master, found.process.pid));

@@ -57,24 +57,9 @@ impl Core {
         let is_first = here.announced_after.is_none();
         let is_new = here.announced_after.replace(here.restarts) != Some(here.restarts);
         here.life += 1;
-        here.state = State::Alive(Life {
-            id: WorkerId { slot, life: here.life },
-            pid: None,
-            spawned_at: self.now.at,
-            log_level: self.plan.log_level,
-            was_ready: true,
-            wants_properties: false,
-            tasks: 0,
-            lot: 1.0,
-            measured_at: self.now.at,
-            recycling: false,
-            last_sent: None,
-            pinged: None,
-            hands: Vec::new(),
-            said_bye: false,
-            end_due: None,
-            phase: Phase::Working { seats: 1 },
-        });
+        let id = WorkerId { slot, life: here.life };
+        let life = Life::new(id, self.now.at, self.plan.log_level, Phase::Working { seats: 1 });
+        here.state = State::Alive(Life { was_ready: true, ..life });
         if is_new {
             let settings = &self.pools[index].plan.settings;
             let (kind, queue) = (settings.kind.clone(), settings.name.clone());

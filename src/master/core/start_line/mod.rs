@@ -198,24 +198,8 @@ impl Core {
         let here = &mut self.slots[slot];
         here.life += 1;
         let id = WorkerId { slot, life: here.life };
-        here.state = State::Alive(Life {
-            id,
-            pid: None,
-            spawned_at: self.now.at,
-            log_level: self.plan.log_level,
-            was_ready: false,
-            wants_properties: false,
-            tasks: 0,
-            lot,
-            measured_at: self.now.at,
-            recycling: false,
-            last_sent: None,
-            pinged: None,
-            hands: Vec::new(),
-            said_bye: false,
-            end_due: None,
-            phase: Phase::Starting { give_up_at },
-        });
+        let life = Life::new(id, self.now.at, self.plan.log_level, Phase::Starting { give_up_at });
+        here.state = State::Alive(Life { lot, ..life });
         self.line.starting.push(id);
         self.line.moved_at = self.now.at;
         let settings = &self.pools[index].plan.settings;

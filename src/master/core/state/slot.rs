@@ -249,6 +249,28 @@ impl Slot {
 }
 
 impl Life {
+    /// One that begins in this phase, holds nothing and was not ready.
+    pub(in crate::master::core) const fn new(id: WorkerId, now: Instant, log_level: Level, phase: Phase) -> Self {
+        Self {
+            id,
+            pid: None,
+            spawned_at: now,
+            log_level,
+            last_sent: None,
+            was_ready: false,
+            wants_properties: false,
+            tasks: 0,
+            lot: 1.0,
+            recycling: false,
+            measured_at: now,
+            pinged: None,
+            hands: Vec::new(),
+            said_bye: false,
+            end_due: None,
+            phase,
+        }
+    }
+
     pub(in crate::master::core) fn has_seat(&self) -> bool {
         match self.phase {
             Phase::Working { seats } => {

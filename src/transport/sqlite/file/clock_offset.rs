@@ -18,7 +18,7 @@ use super::{
     database::{Store, Synchronous},
 };
 use crate::clock::{
-    Clock, Reading, Timestamp, in_words,
+    Clock, Reading, Timestamp, boot_id, in_words,
     jumps::{HOLD, Jumps, Offset, TOLERANCE},
 };
 
@@ -75,7 +75,8 @@ pub(crate) struct Seen {
 impl Clocks {
     /// What the file remembers, at the beginning of a master. A look follows.
     pub(crate) fn begin(store: &Store) -> rusqlite::Result<Self> {
-        Self::begin_at(store, &boot(), Clock::reading())
+        // Where nothing names the boot, that is remembered as none.
+        Self::begin_at(store, &boot_id().unwrap_or_default(), Clock::reading())
     }
 
     fn begin_at(store: &Store, boot: &str, reading: Reading) -> rusqlite::Result<Self> {
@@ -128,12 +129,6 @@ impl Clocks {
     pub(crate) fn may_delete(&self, reading: Reading) -> bool {
         self.jumps.is_trusted(reading)
     }
-}
-
-/// Names the boot; empty where nothing does, which is remembered as none.
-fn boot() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
 }
 
 /// What the file remembers of this boot.
