@@ -20,8 +20,6 @@ mod commands;
 mod dispatch;
 pub mod event;
 mod failed_starts;
-#[cfg(test)]
-mod fixture;
 mod halt_when_empty;
 mod left_running;
 mod parking;
@@ -675,3 +673,6 @@ const fn is_of_tasks(event: &Event) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod fixture;
