@@ -1,10 +1,10 @@
-//! The terms on which a program of a worker kind runs: as whom, with which limits, knowing what of its surroundings.
+//! The options that a worker kind's program is executed with: user and groups, priority, limits, environment.
 
 use std::{path::PathBuf, time::Duration};
 
-/// What is different from running as the master does; by default only that it gains no privileges.
+/// How the program's process differs from the master's. By default in one point: it gains no privileges by `execve(2)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct ExecOptions {
     /// As another user.
     pub user: Option<User>,
     /// With another group, by name and number; without it the user's own.
@@ -27,7 +27,7 @@ pub struct Terms {
     pub payload_in_file: bool,
 }
 
-impl Default for Terms {
+impl Default for ExecOptions {
     fn default() -> Self {
         Self {
             user: None,

@@ -81,7 +81,7 @@ fn program(argv: &[&str]) -> Program {
     Program::Command {
         argv: argv.iter().map(OsString::from).collect(),
         folder: PathBuf::from("/"),
-        terms: Box::default(),
+        options: Box::default(),
     }
 }
 
@@ -207,7 +207,7 @@ fn a_start_that_fails_names_the_program() {
     std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let in_folder = |name: &str, folder: &Path| {
-        let program = Program::Command { argv: vec![name.into()], folder: folder.to_owned(), terms: Box::default() };
+        let program = Program::Command { argv: vec![name.into()], folder: folder.to_owned(), options: Box::default() };
         spawn(&program, &environment()).unwrap_err().to_string()
     };
     assert!(in_folder("no-such-program", folder.path()).contains("cannot start no-such-program: No such file"));
@@ -254,7 +254,7 @@ fn what_is_no_program_is_told_by_its_path_and_never_given_to_a_shell() {
         // By its path, and as it is found in the PATH of its own environment.
         for argv in [path.as_os_str(), path.file_name().unwrap()] {
             let argv = vec![argv.to_owned()];
-            let program = Program::Command { argv, folder: folder.path().to_owned(), terms: Box::default() };
+            let program = Program::Command { argv, folder: folder.path().to_owned(), options: Box::default() };
             for text in [
                 spawn(&program, &environment).unwrap_err().to_string(),
                 spawn_once(&program, &environment, payload_stdin(b"").unwrap()).unwrap_err().to_string(),
@@ -292,7 +292,7 @@ fn variables_and_arguments_are_handed_on_byte_for_byte() {
     environment.pairs.push((bytes(b"L\xe4"), bytes(b"Gr\xfc\xdfe")));
     let script = "import os, sys; print(os.environb[b'L\\xe4'], os.fsencode(sys.argv[1]))";
     let argv = vec!["python3".into(), "-c".into(), script.into(), bytes(b"a\xff")];
-    let program = Program::Command { argv, folder: PathBuf::from("/"), terms: Box::default() };
+    let program = Program::Command { argv, folder: PathBuf::from("/"), options: Box::default() };
     let spawned = spawn(&program, &environment).unwrap();
     assert_eq!(output_of(spawned.output), "b'Gr\\xfc\\xdfe' b'a\\xff'\n");
     turn.end_of(spawned.pid);
@@ -305,7 +305,7 @@ fn a_command_with_a_slash_is_relative_to_its_folder() {
     std::fs::create_dir(folder.path().join("bin")).unwrap();
     std::os::unix::fs::symlink("/bin/pwd", folder.path().join("bin/tool")).unwrap();
     let program =
-        Program::Command { argv: vec!["bin/tool".into()], folder: folder.path().to_owned(), terms: Box::default() };
+        Program::Command { argv: vec!["bin/tool".into()], folder: folder.path().to_owned(), options: Box::default() };
     let spawned = spawn(&program, &environment()).unwrap();
     assert_eq!(output_of(spawned.output).trim(), folder.path().canonicalize().unwrap().to_str().unwrap());
     turn.end_of(spawned.pid);
@@ -346,7 +346,7 @@ fn deaths_are_told_as_they_were() {
         let program = Program::Command {
             argv: argv.iter().map(OsString::from).collect(),
             folder: folder.path().to_owned(),
-            terms: Box::default(),
+            options: Box::default(),
         };
         let Exit::Signal { core_dumped, .. } = turn.end_of(spawn(&program, &environment()).unwrap().pid).exit else {
             return; // A hard limit of zero: the shell said so and ended.

@@ -80,7 +80,7 @@ impl Transport for Blocking {
 fn run(notifier: Notifier, metrics: Listener) -> Run {
     let settings = Queue::new("foo", "true");
     let setup = settings.setup();
-    let program = Program::Command { argv: vec!["true".into()], folder: "/".into(), terms: Box::default() };
+    let program = Program::Command { argv: vec!["true".into()], folder: "/".into(), options: Box::default() };
     Run {
         reader: None,
         plan: Plan::of(vec![QueuePlan { accepts: Accepts::Bytes, is_once: true, ..QueuePlan::of(settings) }]),

@@ -324,7 +324,7 @@ pub(super) fn queue_plan(config: &Config, queue: &Queue) -> QueuePlan {
         accepts: command.map_or(Accepts::Json, |command| command.accepts),
         is_program: command.is_some(),
         is_once: command.is_some_and(|command| command.mode == Mode::Once),
-        payload_in_file: command.is_some_and(|command| command.terms.payload_in_file),
+        payload_in_file: command.is_some_and(|command| command.options.payload_in_file),
         launch: 0,
     }
 }
@@ -362,7 +362,7 @@ pub(super) fn launch(config: &Config, queue: &Queue, level: Level) -> (Program, 
         Some(command) => {
             pairs.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
             let argv = command.argv.clone();
-            Program::Command { argv, folder: command.folder.clone(), terms: Box::new(command.terms.clone()) }
+            Program::Command { argv, folder: command.folder.clone(), options: Box::new(command.options.clone()) }
         }
         None => Program::Own { args: vec![WORKER.into(), (&queue.kind).into(), (&queue.name).into()] },
     };
@@ -375,7 +375,7 @@ pub(super) fn launch(config: &Config, queue: &Queue, level: Level) -> (Program, 
         pairs.push(("ASYNCTASK_CTL_COMMANDS".into(), serde_json::json!(commands).to_string().into()));
         pairs.push(("ASYNCTASK_FOLDER".into(), config.folder.clone().into()));
     }
-    let asked_for = config.kinds.get(&queue.kind).and_then(|command| command.terms.pass_env.as_ref());
+    let asked_for = config.kinds.get(&queue.kind).and_then(|command| command.options.pass_env.as_ref());
     let withheld = config.transport_variables.iter().filter(|name| asked_for.is_none_or(|names| !names.contains(name)));
     let environment = Environment {
         withheld: withheld.map(OsString::from).collect(),

@@ -41,7 +41,7 @@ pub use self::{
 };
 use crate::{
     backoff::Backoff,
-    exec_options::Terms,
+    exec_options::ExecOptions,
     redact::masked,
     retry,
     task::Accepts,
@@ -245,7 +245,7 @@ pub struct Command {
     /// Environment variables it gets beyond the master's own. Their values may be secret.
     pub env: BTreeMap<String, String>,
     /// As whom and with which limits it runs.
-    pub terms: Terms,
+    pub options: ExecOptions,
 }
 
 impl std::fmt::Debug for Command {
@@ -256,7 +256,7 @@ impl std::fmt::Debug for Command {
             .field("mode", &self.mode)
             .field("accepts", &self.accepts)
             .field("env", &self.env.keys().collect::<Vec<_>>())
-            .field("terms", &self.terms)
+            .field("options", &self.options)
             .finish()
     }
 }

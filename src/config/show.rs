@@ -174,29 +174,29 @@ fn shown_queue(queue: &Queue) -> Value {
 }
 
 fn command(command: &Command) -> Value {
-    let terms = &command.terms;
+    let options = &command.options;
     json!({
         "command": command.argv.iter().map(|word| masked(&word.to_string_lossy()).into_owned()).collect::<Vec<_>>(),
         "mode": match command.mode { Mode::Frames => "frames", Mode::Once => "once" },
         "accepts": command.accepts,
         "cwd": path(&command.folder),
-        "input": match (command.mode, terms.payload_in_file) {
+        "input": match (command.mode, options.payload_in_file) {
             (Mode::Frames, _) => Value::Null,
             (Mode::Once, false) => "stdin".into(),
             (Mode::Once, true) => "file".into(),
         },
-        "clear_env": terms.pass_env.is_some(),
-        "pass_env": terms.pass_env,
-        "user": terms.user.as_ref().map(|user| &user.name),
-        "group": terms.group.as_ref().map(|(name, _)| name),
-        "umask": terms.umask.map(|umask| format!("{umask:03o}")),
-        "nice": terms.nice,
-        "oom_score_adj": terms.oom_score_adj,
-        "no_new_privs": terms.no_new_privs,
+        "clear_env": options.pass_env.is_some(),
+        "pass_env": options.pass_env,
+        "user": options.user.as_ref().map(|user| &user.name),
+        "group": options.group.as_ref().map(|(name, _)| name),
+        "umask": options.umask.map(|umask| format!("{umask:03o}")),
+        "nice": options.nice,
+        "oom_score_adj": options.oom_score_adj,
+        "no_new_privs": options.no_new_privs,
         "limits": {
-            "memory": terms.limits.memory,
-            "cpu": terms.limits.cpu.map(seconds),
-            "files": terms.limits.files,
+            "memory": options.limits.memory,
+            "cpu": options.limits.cpu.map(seconds),
+            "files": options.limits.files,
         },
         "env": command.env.keys().map(|name| (name.clone(), "***".into())).collect::<Map<String, Value>>(),
     })

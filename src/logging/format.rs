@@ -32,15 +32,22 @@ pub(super) struct Form {
 
 impl Form {
     /// A line of the master, with its newline.
-    pub(super) fn line(self, now: Timestamp, level: Level, name: &str, message: &str, about: Option<&About>) -> String {
-        self.marked(level, line(self.format, now, level, name, message, about))
+    pub(super) fn line(
+        self,
+        now: Timestamp,
+        level: Level,
+        name: &str,
+        message: &str,
+        context: Option<&LogContext>,
+    ) -> String {
+        self.marked(level, line(self.format, now, level, name, message, context))
     }
 
     /// A line that a worker wrote, given without its newline. What it prints has the priority of information, its own log
     /// lines theirs; none that it chooses otherwise: the most urgent ones reach everybody's terminal.
-    pub(super) fn worker_line(self, now: Timestamp, line: &str, about: &About) -> String {
+    pub(super) fn worker_line(self, now: Timestamp, line: &str, context: &LogContext) -> String {
         let level = if self.journal { parts(line).map_or(Level::Info, |(level, _, _)| level) } else { Level::Info };
-        self.marked(level, worker_line(self.format, now, line, about))
+        self.marked(level, worker_line(self.format, now, line, context))
     }
 
     fn marked(self, level: Level, text: String) -> String {
@@ -49,10 +56,10 @@ impl Form {
     }
 }
 
-/// What a line is about, as far as that is known.
+/// The context of a log line: each field as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
-    /// The queue.
+pub struct LogContext {
+    /// The name of the queue.
     pub queue: String,
     /// The slot, `foo[1]`.
     pub slot: Option<String>,
@@ -69,17 +76,18 @@ pub(super) fn line(
     level: Level,
     name: &str,
     message: &str,
-    about: Option<&About>,
+    context: Option<&LogContext>,
 ) -> String {
     let message = bounded(message);
     match format {
         Format::Plain => format!("{level}:{name}:{}\n", continued(&message, looks_like_ours)),
         Format::Full { colour } => {
-            let slot = about.and_then(|about| about.slot.as_deref()).map(|slot| format!(" {slot}")).unwrap_or_default();
+            let slot =
+                context.and_then(|context| context.slot.as_deref()).map(|slot| format!(" {slot}")).unwrap_or_default();
             let message = continued(&message, |_| true);
             format!("{} {}{slot} {name}: {message}\n", time(now), painted(level, colour))
         }
-        Format::Json => object(now, level, name, &message, about),
+        Format::Json => object(now, level, name, &message, context),
     }
 }
 
@@ -111,14 +119,14 @@ fn looks_like_ours(line: &str) -> bool {
     Level::from_str(word).is_ok()
 }
 
-fn worker_line(format: Format, now: Timestamp, line: &str, about: &About) -> String {
+fn worker_line(format: Format, now: Timestamp, line: &str, context: &LogContext) -> String {
     match format {
         Format::Plain => format!("{line}\n"),
-        Format::Full { .. } => format!("{} {} | {line}\n", time(now), about.slot.as_deref().unwrap_or_default()),
+        Format::Full { .. } => format!("{} {} | {line}\n", time(now), context.slot.as_deref().unwrap_or_default()),
         Format::Json => {
             // Workers write their own log lines in the plain form.
             let (level, name, message) = parts(line).unwrap_or((Level::Info, "", line));
-            object(now, level, name, message, Some(about))
+            object(now, level, name, message, Some(context))
         }
     }
 }
@@ -131,7 +139,7 @@ fn parts(line: &str) -> Option<(Level, &str, &str)> {
     (!name.is_empty() && !name.contains(' ')).then_some((level, name, message))
 }
 
-fn object(now: Timestamp, level: Level, name: &str, message: &str, about: Option<&About>) -> String {
+fn object(now: Timestamp, level: Level, name: &str, message: &str, context: Option<&LogContext>) -> String {
     let mut object = Map::new();
     let mut put = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
     put("time", time(now).into());
@@ -140,13 +148,13 @@ fn object(now: Timestamp, level: Level, name: &str, message: &str, about: Option
         put("name", name.into());
     }
     put("message", message.into());
-    if let Some(about) = about {
-        if !about.queue.is_empty() {
-            put("queue", about.queue.as_str().into());
+    if let Some(context) = context {
+        if !context.queue.is_empty() {
+            put("queue", context.queue.as_str().into());
         }
-        let slot = about.slot.as_deref().map(Value::from);
+        let slot = context.slot.as_deref().map(Value::from);
         let known =
-            [("slot", slot), ("pid", about.pid.map(Value::from)), ("task", about.task.as_deref().map(Value::from))];
+            [("slot", slot), ("pid", context.pid.map(Value::from)), ("task", context.task.as_deref().map(Value::from))];
         for (key, value) in known {
             if let Some(value) = value {
                 put(key, value);
@@ -185,14 +193,14 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_123);
 
-    fn about() -> About {
+    fn context() -> LogContext {
         let (queue, slot) = ("foo".to_owned(), Some("foo[1]".to_owned()));
-        About { queue, slot, pid: Some(7), task: Some("t1".to_owned()) }
+        LogContext { queue, slot, pid: Some(7), task: Some("t1".to_owned()) }
     }
 
     #[test]
     fn the_same_line_in_each_form() {
-        let show = |format| line(format, NOW, Level::Info, "FooWorker", "Starting", Some(&about()));
+        let show = |format| line(format, NOW, Level::Info, "FooWorker", "Starting", Some(&context()));
         assert_eq!(show(Format::Plain), "INFO:FooWorker:Starting\n");
         let full = Format::Full { colour: false };
         assert_eq!(show(full), "2023-11-14T22:13:20.123Z INFO    foo[1] FooWorker: Starting\n");
@@ -204,21 +212,21 @@ mod tests {
 
     #[test]
     fn workers_lines_are_told_by_their_slot() {
-        assert_eq!(worker_line(Format::Plain, NOW, "hello", &about()), "hello\n");
-        assert!(worker_line(Format::Full { colour: true }, NOW, "hello", &about()).ends_with(" foo[1] | hello\n"));
-        let own = worker_line(Format::Json, NOW, "DEBUG:FooWorker:a: b", &about());
+        assert_eq!(worker_line(Format::Plain, NOW, "hello", &context()), "hello\n");
+        assert!(worker_line(Format::Full { colour: true }, NOW, "hello", &context()).ends_with(" foo[1] | hello\n"));
+        let own = worker_line(Format::Json, NOW, "DEBUG:FooWorker:a: b", &context());
         let read: Value = serde_json::from_str(&own).unwrap();
         assert_eq!(
             (&read["level"], &read["name"], &read["message"]),
             (&"DEBUG".into(), &"FooWorker".into(), &"a: b".into())
         );
-        let raw: Value = serde_json::from_str(&worker_line(Format::Json, NOW, "a \"b\"\u{1}", &about())).unwrap();
+        let raw: Value = serde_json::from_str(&worker_line(Format::Json, NOW, "a \"b\"\u{1}", &context())).unwrap();
         assert_eq!(raw["message"], "a \"b\"\u{1}");
     }
 
     #[test]
     fn the_journal_is_told_how_much_a_line_matters() {
-        let shown = |format, line: &str| Form { format, journal: true }.worker_line(NOW, line, &about());
+        let shown = |format, line: &str| Form { format, journal: true }.worker_line(NOW, line, &context());
         assert_eq!(shown(Format::Plain, "hello"), "<6>hello\n");
         assert_eq!(shown(Format::Plain, "WARNING:FooWorker:no room"), "<4>WARNING:FooWorker:no room\n");
         assert_eq!(shown(Format::Plain, "<0>the end is near"), "<6><0>the end is near\n");

@@ -21,7 +21,7 @@ use std::{
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer};
 
-pub use self::format::{About, Format};
+pub use self::format::{Format, LogContext};
 use self::{format::Form, queue::Queue};
 use crate::{
     clock::{Clock, Timestamp},
@@ -156,29 +156,29 @@ impl Logger {
 
     /// Writes a line (`LEVEL:Name:message` in the plain form), if the level is enabled and the queue has room.
     pub fn line(&self, level: Level, name: &str, message: &str) {
-        self.line_about(level, name, message, None);
+        self.line_in_context(level, name, message, None);
     }
 
-    /// [`Self::line`], with what it is about for the forms that say so.
-    pub fn line_about(&self, level: Level, name: &str, message: &str, about: Option<&About>) {
+    /// [`Self::line`], with its context for the forms that show it.
+    pub fn line_in_context(&self, level: Level, name: &str, message: &str, context: Option<&LogContext>) {
         if self.enabled(level) {
             // Whatever an error quotes: no address in it shows its password.
-            let text = self.form.line(Clock::wall(), level, name, &masked(message), about);
-            self.queue.offer(text.into_bytes());
+            let text = self.form.line(Clock::wall(), level, name, &masked(message), context);
+            self.queue.try_push(text.into_bytes());
         }
     }
 
     /// Writes a worker's line, given without its newline, whatever the level. Offer it only while
     /// [`has_room`](Self::has_room); the last lines of a worker that has ended are taken up to twice the limit.
-    pub fn worker_line(&self, line: &str, about: &About) {
+    pub fn worker_line(&self, line: &str, context: &LogContext) {
         if !self.queue.is_closed() {
-            self.queue.offer_anyway(self.form.worker_line(Clock::wall(), line, about).into_bytes());
+            self.queue.push_over_limit(self.form.worker_line(Clock::wall(), line, context).into_bytes());
         }
     }
 
     /// [`Self::worker_line`] of nobody in particular.
     pub fn raw(&self, line: &str) {
-        self.worker_line(line, &About::default());
+        self.worker_line(line, &LogContext::default());
     }
 
     /// Whether workers' output may be read. Once the queue has been full, not before it is half empty.

@@ -152,14 +152,14 @@ impl Queue {
     }
 
     /// Takes a line if there is room, counts it otherwise.
-    pub(super) fn offer(&self, bytes: Vec<u8>) {
+    pub(super) fn try_push(&self, bytes: Vec<u8>) {
         let mut state = self.lock();
         let most = if self.has_room() { QUEUE_LIMIT } else { 0 };
         self.take(&mut state, most, bytes);
     }
 
     /// Takes a line up to twice the limit.
-    pub(super) fn offer_anyway(&self, bytes: Vec<u8>) {
+    pub(super) fn push_over_limit(&self, bytes: Vec<u8>) {
         self.take(&mut self.lock(), 2 * QUEUE_LIMIT, bytes);
     }
 

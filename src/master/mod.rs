@@ -41,7 +41,7 @@ use crate::{
     control::{presence, server::Asked, socket::Socket, types::Command},
     error::{Code, Error},
     junit,
-    logging::{About, Level, Logger},
+    logging::{Level, LogContext, Logger},
     metrics::{self, Question},
     plural,
     process::{self, Environment, Mark, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
@@ -552,7 +552,7 @@ impl Shell {
     fn perform(&mut self, action: Action, now: Now) {
         match action {
             Action::Log { level, name, message, about } => {
-                self.logger.line_about(level, &name, &message, about.as_deref());
+                self.logger.line_in_context(level, &name, &message, about.as_deref());
             }
             Action::Send { worker, frame } => {
                 self.idled -= isize::from(crate::frames::is_task(&frame));
@@ -647,11 +647,12 @@ impl Shell {
     fn spawn(&mut self, id: WorkerId, slot: String, launch: usize) {
         let mark = self.orphans.mark(id);
         let (program, environment) = &self.launches[&launch];
-        let about = About { queue: environment.queue.clone(), slot: Some(slot.clone()), ..About::default() };
+        let context =
+            LogContext { queue: environment.queue.clone(), slot: Some(slot.clone()), ..LogContext::default() };
         let environment = self.environment(slot, mark, environment);
         let oom_before = self.oom.count();
         let spawned = process::spawn(program, &environment);
-        self.watch(id, spawned.map(Process::from), about, oom_before);
+        self.watch(id, spawned.map(Process::from), context, oom_before);
     }
 
     fn environment(&self, slot: String, mark: Option<Mark>, of_queue: &Environment) -> Environment {
@@ -663,7 +664,8 @@ impl Shell {
         let mark = self.orphans.mark(id);
         let (program, environment) = &self.launches[&launch];
         let task = Some(once.id.clone());
-        let about = About { queue: environment.queue.clone(), slot: Some(slot.clone()), task, ..About::default() };
+        let context =
+            LogContext { queue: environment.queue.clone(), slot: Some(slot.clone()), task, ..LogContext::default() };
         let mut environment = self.environment(slot, mark, environment);
         environment.pairs.extend([
             ("ASYNCTASK_TASK_ID".into(), once.id.clone().into()),
@@ -674,14 +676,14 @@ impl Shell {
         environment.pairs.extend(encoding.map(|word| ("ASYNCTASK_CONTENT_ENCODING".into(), word.into())));
         let oom_before = self.oom.count();
         let spawned = process::spawn_task(program, &environment, &once.payload);
-        self.watch(id, spawned.map(Process::from), about, oom_before);
+        self.watch(id, spawned.map(Process::from), context, oom_before);
     }
 
-    fn watch(&mut self, id: WorkerId, spawned: io::Result<Process>, about: About, oom_before: Option<u64>) {
+    fn watch(&mut self, id: WorkerId, spawned: io::Result<Process>, context: LogContext, oom_before: Option<u64>) {
         let started = spawned.and_then(|process| {
             let pid = process.pid;
             self.pids.insert(pid, id);
-            let worker = Worker::watch(id, process, about, oom_before, Rc::clone(&self.inbox), self.logger.clone());
+            let worker = Worker::watch(id, process, context, oom_before, Rc::clone(&self.inbox), self.logger.clone());
             if worker.is_err() {
                 // Nobody would read what it says, or miss it.
                 let _ = process::kill_group(pid, GroupSignal::Kill);

@@ -1,6 +1,7 @@
-//! Bringing a program on its [`Terms`]. Users and groups are numbers by then: nobody is asked for a name here, since a
-//! directory server may not answer, and the master's loop starts programs. All is prepared before the fork, and the child
-//! only makes system calls.
+//! Applies the [`ExecOptions`] of a program in the child, between fork and exec.
+//!
+//! Users and groups are numbers here. No name is ever looked up: a directory server may not answer, and programs are started
+//! by the master's loop. Everything is prepared before the fork; the child makes system calls only.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,7 +15,7 @@ use nix::{
 };
 
 use super::exec::Variables;
-use crate::exec_options::{Limits, Terms};
+use crate::exec_options::{ExecOptions, Limits};
 
 /// A program that ignores SIGXCPU has so many seconds until it is killed.
 const CPU_GRACE: u64 = 5;
@@ -45,8 +46,8 @@ impl Key {
     }
 }
 
-/// What of the terms the child could not have, if that is what the error from it says.
-pub(super) fn refused(error: &io::Error, terms: &Terms) -> Option<String> {
+/// The option that the child could not apply and the cause, if `error` carries one.
+pub(super) fn refused(error: &io::Error, options: &ExecOptions) -> Option<String> {
     let number = error.raw_os_error()?;
     let key = *Key::ALL.iter().find(|key| **key as c_int == number >> KEY_SHIFT)?;
     let cause = io::Error::from_raw_os_error(number & ((1 << KEY_SHIFT) - 1));
@@ -56,7 +57,7 @@ pub(super) fn refused(error: &io::Error, terms: &Terms) -> Option<String> {
         Key::Files => format!("limits.files: {cause}"),
         Key::Nice => format!("nice: {cause}"),
         Key::OomScoreAdj => {
-            let score = terms.oom_score_adj.unwrap_or_default();
+            let score = options.oom_score_adj.unwrap_or_default();
             format!("oom_score_adj: {score}: {cause}; one below the master's own takes CAP_SYS_RESOURCE")
         }
         Key::User => format!("user and group: {cause}"),
@@ -64,7 +65,7 @@ pub(super) fn refused(error: &io::Error, terms: &Terms) -> Option<String> {
     })
 }
 
-/// The terms as numbers.
+/// The options as the arguments of system calls.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
     limits: Vec<(Key, c_int, rlimit)>,
@@ -87,23 +88,23 @@ impl Prepared {
     ///
     /// # Errors
     /// If this process may not do what is asked for.
-    pub(super) fn new(terms: &Terms) -> io::Result<Self> {
+    pub(super) fn new(options: &ExecOptions) -> io::Result<Self> {
         let is_root = geteuid().is_root();
         let denied = |text: String| io::Error::new(io::ErrorKind::PermissionDenied, text);
-        if let Some(nice) = terms.nice.filter(|nice| *nice < 0 && !is_root) {
+        if let Some(nice) = options.nice.filter(|nice| *nice < 0 && !is_root) {
             return Err(denied(format!("nice {nice} takes a master that is root")));
         }
-        let identity = identity(terms);
+        let identity = identity(options);
         if identity.is_some() && !is_root {
-            let user = terms.user.as_ref().map_or("another group", |user| user.name.as_str());
+            let user = options.user.as_ref().map_or("another group", |user| user.name.as_str());
             return Err(denied(format!("running it as {user} takes a master that is root")));
         }
         Ok(Self {
-            limits: limits(&terms.limits)?,
-            nice: terms.nice,
-            umask: terms.umask,
-            oom_score_adj: terms.oom_score_adj.map(|score| score.to_string()),
-            no_new_privs: terms.no_new_privs,
+            limits: limits(&options.limits)?,
+            nice: options.nice,
+            umask: options.umask,
+            oom_score_adj: options.oom_score_adj.map(|score| score.to_string()),
+            no_new_privs: options.no_new_privs,
             identity,
         })
     }
@@ -180,14 +181,14 @@ fn check(result: libc::c_long) -> io::Result<()> {
 }
 
 /// `None` if it runs as this process does already.
-fn identity(terms: &Terms) -> Option<Credentials> {
-    let group = terms.group.as_ref().map(|(_, number)| *number);
-    let group = group.or_else(|| terms.user.as_ref().map(|user| user.group))?;
-    let same_user = terms.user.as_ref().is_none_or(|user| user.id == geteuid().as_raw());
+fn identity(options: &ExecOptions) -> Option<Credentials> {
+    let group = options.group.as_ref().map(|(_, number)| *number);
+    let group = group.or_else(|| options.user.as_ref().map(|user| user.group))?;
+    let same_user = options.user.as_ref().is_none_or(|user| user.id == geteuid().as_raw());
     if same_user && group == getegid().as_raw() {
         return None;
     }
-    Some(Credentials { groups: terms.groups.clone(), group, user: terms.user.as_ref().map(|user| user.id) })
+    Some(Credentials { groups: options.groups.clone(), group, user: options.user.as_ref().map(|user| user.id) })
 }
 
 /// No limit is raised above what this process itself may have.
@@ -209,13 +210,13 @@ fn limits(limits: &Limits) -> io::Result<Vec<(Key, c_int, rlimit)>> {
 }
 
 /// What the program sees of the master's environment.
-pub(super) fn variables(terms: &Terms) -> Variables {
+pub(super) fn variables(options: &ExecOptions) -> Variables {
     let mut variables: Variables = std::env::vars_os().collect();
-    if terms.user.as_ref().is_some_and(|user| user.id != geteuid().as_raw()) {
+    if options.user.as_ref().is_some_and(|user| user.id != geteuid().as_raw()) {
         // The master's own is often closed to others.
         variables.remove(OsStr::new("TMPDIR"));
     }
-    if let Some(names) = &terms.pass_env {
+    if let Some(names) = &options.pass_env {
         // Without PATH a program without a slash would not be found.
         variables.retain(|name, _| name == "PATH" || names.iter().any(|other| name == other.as_str()));
     }
@@ -223,8 +224,8 @@ pub(super) fn variables(terms: &Terms) -> Variables {
 }
 
 /// What says whose program it is, if it has a user: as a login would (environ(7)).
-pub(super) fn user_variables(terms: &Terms) -> impl Iterator<Item = (OsString, OsString)> {
-    let of_user = terms.user.as_ref().map(|user| {
+pub(super) fn user_variables(options: &ExecOptions) -> impl Iterator<Item = (OsString, OsString)> {
+    let of_user = options.user.as_ref().map(|user| {
         let shell = user.shell.as_ref().map(|shell| ("SHELL".into(), shell.into()));
         let names = ["USER", "LOGNAME"].map(|name| (name.into(), user.name.clone().into()));
         [("HOME".into(), user.home.clone().into())].into_iter().chain(names).chain(shell)
@@ -233,9 +234,9 @@ pub(super) fn user_variables(terms: &Terms) -> impl Iterator<Item = (OsString, O
 }
 
 /// The user and the group to whom belongs what is made for the program, if not to this process's user.
-pub(super) fn owner(terms: &Terms) -> Option<(u32, u32)> {
-    let user = terms.user.as_ref().filter(|user| user.id != geteuid().as_raw())?;
-    Some((user.id, terms.group.as_ref().map_or(user.group, |(_, number)| *number)))
+pub(super) fn owner(options: &ExecOptions) -> Option<(u32, u32)> {
+    let user = options.user.as_ref().filter(|user| user.id != geteuid().as_raw())?;
+    Some((user.id, options.group.as_ref().map_or(user.group, |(_, number)| *number)))
 }
 
 #[cfg(test)]
@@ -244,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_error_from_the_child_names_its_key() {
-        let terms = Terms { oom_score_adj: Some(-5), ..Terms::default() };
+        let options = ExecOptions { oom_score_adj: Some(-5), ..ExecOptions::default() };
         let denied = io::Error::from_raw_os_error(libc::EACCES);
         for (key, name) in Key::ALL.into_iter().zip([
             "limits.memory: ",
@@ -255,10 +256,10 @@ mod tests {
             "user and group: ",
             "no_new_privs: ",
         ]) {
-            let text = refused(&key.named(&denied), &terms).unwrap();
+            let text = refused(&key.named(&denied), &options).unwrap();
             assert!(text.starts_with(&format!("{name}Permission denied (os error 13)")), "{text}");
         }
-        assert_eq!(refused(&denied, &terms), None);
-        assert_eq!(refused(&io::Error::other("x"), &terms), None);
+        assert_eq!(refused(&denied, &options), None);
+        assert_eq!(refused(&io::Error::other("x"), &options), None);
     }
 }

@@ -23,7 +23,7 @@ use std::{
 use nix::{fcntl::OFlag, unistd::geteuid};
 
 use super::exec_options::owner;
-use crate::exec_options::Terms;
+use crate::exec_options::ExecOptions;
 
 /// How the names of folders begin.
 const PREFIX: &str = "asynctask-payload-";
@@ -45,9 +45,9 @@ impl PayloadFile {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn write(payload: &[u8], terms: &Terms) -> io::Result<Self> {
-        let place = place(terms)?;
-        write(payload, &place, owner(terms)).map_err(|error| {
+    pub fn write(payload: &[u8], options: &ExecOptions) -> io::Result<Self> {
+        let place = place(options)?;
+        write(payload, &place, owner(options)).map_err(|error| {
             let text = format!("cannot write the payload file in {} (input: file): {error}", place.display());
             io::Error::new(error.kind(), text)
         })
@@ -167,9 +167,9 @@ impl Drop for Folder {
 ///
 /// # Errors
 /// If there is none that the user can enter.
-fn place(terms: &Terms) -> io::Result<PathBuf> {
+fn place(options: &ExecOptions) -> io::Result<PathBuf> {
     let own = std::env::temp_dir();
-    let Some((user, group)) = owner(terms) else { return Ok(own) };
+    let Some((user, group)) = owner(options) else { return Ok(own) };
     let can_enter = |folder: &PathBuf| {
         let Ok(folder) = folder.canonicalize() else { return false };
         folder.ancestors().all(|folder| {

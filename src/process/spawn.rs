@@ -42,7 +42,7 @@ use super::{
     payload_file::PayloadFile,
     start_error,
 };
-use crate::exec_options::Terms;
+use crate::exec_options::ExecOptions;
 
 /// The descriptor of the frame socket in a worker.
 pub const FRAME_FD: RawFd = 3;
@@ -76,7 +76,7 @@ pub enum Program {
         /// The folder it runs in.
         folder: PathBuf,
         /// As whom and with which limits it runs.
-        terms: Box<Terms>,
+        options: Box<ExecOptions>,
     },
 }
 
@@ -170,20 +170,20 @@ pub fn spawn_once(program: &Program, environment: &Environment, stdin: OwnedFd) 
     Ok(SpawnedOnce { pid, output, master_peak_bytes, payload: None })
 }
 
-/// Starts a process for one task with its payload, on stdin or in a file as the program's terms say. Main thread only.
+/// Starts a process for one task with its payload, on stdin or in a file as its options say. Main thread only.
 ///
 /// # Errors
 /// Those of [`spawn`], and those of writing a file.
 pub fn spawn_task(program: &Program, environment: &Environment, payload: &[u8]) -> io::Result<SpawnedOnce> {
-    let Program::Command { argv, folder, terms } = program else {
+    let Program::Command { argv, folder, options } = program else {
         return spawn_once(program, environment, payload_stdin(payload)?);
     };
-    if !terms.payload_in_file {
+    if !options.payload_in_file {
         return spawn_once(program, environment, payload_stdin(payload)?);
     }
-    let file = PayloadFile::write(payload, terms)?;
+    let file = PayloadFile::write(payload, options)?;
     let argv = argv.iter().cloned().chain([file.path().into()]).collect();
-    let program = Program::Command { argv, folder: folder.clone(), terms: terms.clone() };
+    let program = Program::Command { argv, folder: folder.clone(), options: options.clone() };
     let spawned = spawn_once(&program, environment, File::open("/dev/null")?.into())?;
     Ok(SpawnedOnce { payload: Some(file), ..spawned })
 }
@@ -210,8 +210,8 @@ fn start(
     fcntl(&output, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
 
     // Who opens /dev/stdout opens the pipe anew, as its user.
-    if let Program::Command { terms, .. } = program
-        && let Some((user, group)) = exec_options::owner(terms)
+    if let Program::Command { options, .. } = program
+        && let Some((user, group)) = exec_options::owner(options)
     {
         fchown(&theirs, Some(user), Some(group))
             .map_err(|error| io::Error::new(error.kind(), format!("its output pipe: {error}")))?;
@@ -226,22 +226,24 @@ fn start(
     let master = getpid();
     let frames = frames.map(AsRawFd::as_raw_fd);
     let files = descriptor_limit::given_files();
-    let terms = match program {
+    let options = match program {
         Program::Own { .. } => Prepared::default(),
-        Program::Command { terms, .. } => Prepared::new(terms).map_err(|error| explain(program, &variables, &error))?,
+        Program::Command { options, .. } => {
+            Prepared::new(options).map_err(|error| explain(program, &variables, &error))?
+        }
     };
     // SAFETY: the closure runs in the forked child. It copies two integers and reads what was prepared before the
     // fork, allocates nothing, takes no lock, and all functions make only system calls that signal-safety(7) allows or
-    // that glibc passes straight on. The terms come before the rest: a change of user clears the death signal.
+    // that glibc passes straight on. The options are applied before the rest: a change of user clears the death signal.
     unsafe {
         command.pre_exec(move || {
             // A session of its own, so that nothing in it can open the master's terminal and be stopped by it.
             setsid()?;
-            terms.set_oom_score_in_child()?;
+            options.set_oom_score_in_child()?;
             if let Some(files) = &files {
                 exec_options::set_limit(libc::RLIMIT_NOFILE as c_int, files)?;
             }
-            terms.settle_in_child()?;
+            options.settle_in_child()?;
             settle_in_child(frames, master)?;
             exec.write_number();
             exec.replace_process().map(|never| match never {})
@@ -284,13 +286,13 @@ fn command(program: &Program, environment: &Environment, variables: &Variables) 
 fn variables(program: &Program, environment: &Environment, frames: bool) -> Variables {
     let mut variables = match program {
         Program::Own { .. } => std::env::vars_os().collect(),
-        Program::Command { terms, .. } => exec_options::variables(terms),
+        Program::Command { options, .. } => exec_options::variables(options),
     };
     for name in NOT_INHERITED.iter().map(OsStr::new).chain(environment.withheld.iter().map(OsString::as_os_str)) {
         variables.remove(name);
     }
-    if let Program::Command { terms, .. } = program {
-        variables.extend(exec_options::user_variables(terms));
+    if let Program::Command { options, .. } = program {
+        variables.extend(exec_options::user_variables(options));
     }
     let ours = [
         ("PYTHONUNBUFFERED", "1"),
@@ -374,12 +376,12 @@ fn own_peak_bytes() -> io::Result<u64> {
 fn explain(program: &Program, variables: &Variables, error: &io::Error) -> io::Error {
     let text = match program {
         Program::Own { .. } => format!("cannot start this program again (/proc/self/exe): {error}"),
-        Program::Command { argv, folder, terms } => {
+        Program::Command { argv, folder, options } => {
             let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
             let path = found_from(folder, name);
             let found = start_error::found(path.as_os_str(), folder, variables);
             let path = found.as_ref().unwrap_or(&path);
-            if let Some(refused) = exec_options::refused(error, terms) {
+            if let Some(refused) = exec_options::refused(error, options) {
                 format!("cannot start {}: {refused}", path.display())
             } else if !folder.is_dir() {
                 format!("cannot start {}: its folder {} does not exist", name.display(), folder.display())

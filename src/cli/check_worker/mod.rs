@@ -39,7 +39,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &CheckWorker) -> Result<Code
         withheld: withheld(app, global),
         ..Environment::default()
     };
-    let program = Program::Command { argv: verb.command.clone(), folder, terms: Box::default() };
+    let program = Program::Command { argv: verb.command.clone(), folder, options: Box::default() };
     let signals = Signals::listen().map_err(internal)?;
     let (mut all, mut right) = (0, 0);
     let mut printed = Ok(());

@@ -12,7 +12,7 @@ use super::{
         nearest::nearest,
         reader::{Item, Section},
     },
-    terms,
+    exec_options,
 };
 use crate::task::{Accepts, is_queue_name};
 
@@ -125,8 +125,8 @@ fn command(item: &Item<'_>) -> Command {
         let hint = "cwd: names a folder".to_owned();
         item.key_problem("would run in the current folder, which was removed", Some(hint));
     }
-    let terms = terms::read(&section, mode);
-    Command { argv, folder, mode, accepts: accepts.unwrap_or(default), env: environment(&section), terms }
+    let options = exec_options::read(&section, mode);
+    Command { argv, folder, mode, accepts: accepts.unwrap_or(default), env: environment(&section), options }
 }
 
 fn words(command: &Item<'_>) -> Vec<String> {

@@ -1,10 +1,10 @@
 //! From what was typed to what it means: every rule about settings, and all problems at once.
 
 mod accounts;
+mod exec_options;
 mod kinds;
 mod queues;
 mod schedules;
-mod terms;
 mod transport;
 
 use std::{net::SocketAddr, time::Duration};
@@ -144,7 +144,7 @@ mod tests {
             METRICS,
             RESTART,
             super::kinds::KIND,
-            super::terms::LIMITS,
+            super::exec_options::LIMITS,
             super::schedules::OWN,
             &Fields::CALENDAR,
             &Fields::BOUNDS,

@@ -8,7 +8,7 @@ use crate::{
     control::types::{Answer, Command},
     error::Code,
     frames::FromWorker,
-    logging::{About, Level},
+    logging::{Level, LogContext},
     task::{Accepts, Handle, QueueIndex, Settlement},
     transport,
 };
@@ -217,7 +217,7 @@ pub enum Action {
         /// Its text; may hold several lines.
         message: String,
         /// What it is about, if the log's form says so.
-        about: Option<Box<About>>,
+        about: Option<Box<LogContext>>,
     },
     /// The answer to a command.
     Answer {

@@ -59,7 +59,7 @@ use crate::{
     clock::{Instant, Now},
     error::Code,
     frames::{FromWorker, HaltReason},
-    logging::{About, Level, MASTER},
+    logging::{Level, LogContext, MASTER},
     task::{Delivery, Handle, QueueIndex, Reason, Settlement},
     transport,
 };
@@ -447,12 +447,12 @@ impl Core {
     }
 
     /// What a line is about, where the log's form says so.
-    fn about(&self, slot: Option<usize>) -> Option<Box<About>> {
+    fn about(&self, slot: Option<usize>) -> Option<Box<LogContext>> {
         if !self.plan.structured || (slot.is_none() && self.subject.is_none()) {
             return None;
         }
         let here = slot.map(|slot| &self.slots[slot]);
-        Some(Box::new(About {
+        Some(Box::new(LogContext {
             queue: here.map(|here| self.pools[here.queue].name().to_owned()).unwrap_or_default(),
             slot: here.map(|here| here.name.clone()),
             pid: here.and_then(Slot::peek).and_then(|life| life.pid),

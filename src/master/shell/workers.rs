@@ -16,7 +16,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
     frames,
-    logging::{About, Logger},
+    logging::{LogContext, Logger},
     master::core::event::{Event, WorkerId},
     process::{Link, Output, PayloadFile, ReadState, Spawned, SpawnedOnce, Watch, frame_channel},
 };
@@ -100,7 +100,7 @@ pub(in crate::master) struct Worker {
     inbox: Rc<Inbox>,
     logger: Logger,
     /// Whose lines its output is.
-    about: About,
+    context: LogContext,
     tasks: RefCell<Vec<JoinHandle<()>>>,
 }
 
@@ -109,12 +109,12 @@ impl Worker {
     pub(in crate::master) fn watch(
         id: WorkerId,
         process: Process,
-        mut about: About,
+        mut context: LogContext,
         oom_before: Option<u64>,
         inbox: Rc<Inbox>,
         logger: Logger,
     ) -> io::Result<Rc<Self>> {
-        about.pid = Some(process.pid);
+        context.pid = Some(process.pid);
         let output = Output::new(process.output);
         let ends = match process.frames.map(Link::new) {
             Some(link) => Some(Ends { ready: link.watch()?, link: RefCell::new(link) }),
@@ -135,7 +135,7 @@ impl Worker {
             undelivered: Cell::new(false),
             inbox,
             logger,
-            about,
+            context,
             tasks: RefCell::default(),
         });
         let mut tasks = vec![tokio::task::spawn_local(watch_output(Rc::clone(&worker)))];
@@ -149,7 +149,7 @@ impl Worker {
     /// Writes a frame, at once as far as the socket takes it.
     /// The name of its slot.
     pub(in crate::master) fn slot(&self) -> &str {
-        self.about.slot.as_deref().unwrap_or_default()
+        self.context.slot.as_deref().unwrap_or_default()
     }
 
     pub(in crate::master) fn send(&self, frame: &[u8]) {
@@ -184,8 +184,8 @@ impl Worker {
             unread |= ends.link.borrow().closed_unread();
         }
         let mut output = self.output.borrow_mut();
-        let _ = output.read_available(|line| self.logger.worker_line(line, &self.about));
-        output.finish(|line| self.logger.worker_line(line, &self.about));
+        let _ = output.read_available(|line| self.logger.worker_line(line, &self.context));
+        output.finish(|line| self.logger.worker_line(line, &self.context));
         for event in events {
             self.inbox.push(event);
         }
@@ -214,7 +214,7 @@ impl Worker {
         let id = self.id;
         let state = read(&mut ends.link.borrow_mut(), &mut |line| events.push(event_of(id, line)));
         // An end of the pipe is for the other task to notice.
-        let _ = self.output.borrow_mut().read_held(|line| self.logger.worker_line(line, &self.about));
+        let _ = self.output.borrow_mut().read_held(|line| self.logger.worker_line(line, &self.context));
         for event in events {
             self.inbox.push(event);
         }
@@ -226,7 +226,7 @@ impl Worker {
 
     fn read_output(&self) -> ReadState {
         let mut output = self.output.borrow_mut();
-        output.read_available(|line| self.logger.worker_line(line, &self.about)).unwrap_or(ReadState::Closed)
+        output.read_available(|line| self.logger.worker_line(line, &self.context)).unwrap_or(ReadState::Closed)
     }
 
     /// The socket is of no use any more.

@@ -1,5 +1,5 @@
-//! The terms on which a program runs. Users and groups are looked up here, so that an unknown one is a mistake with a
-//! place, and whoever starts the program looks nothing up.
+//! Reads the options of a kind that its program is executed with. Users and groups are looked up here: an unknown one is a
+//! mistake with a place in the file, and starting a program never looks anything up.
 
 use nix::errno::Errno;
 
@@ -9,7 +9,7 @@ use crate::{
         Mode,
         reader::{Item, Section},
     },
-    exec_options::{self, Limits, Terms},
+    exec_options::{self, ExecOptions, Limits},
 };
 
 pub(super) const LIMITS: &[&str] = &["memory", "cpu", "files"];
@@ -35,12 +35,12 @@ const PASSED: [&str; 16] = [
     "TZ",
 ];
 
-/// Reads the terms of a kind.
-pub(super) fn read(section: &Section<'_>, mode: Mode) -> Terms {
+/// Reads the options of a kind.
+pub(super) fn read(section: &Section<'_>, mode: Mode) -> ExecOptions {
     let limits = section.section("limits", LIMITS);
     let user = section.get("user").and_then(|item| user(&item));
     let group = section.get("group").and_then(|item| group(&item));
-    Terms {
+    ExecOptions {
         groups: groups(section, user.as_ref(), group.as_ref()),
         user,
         group,
