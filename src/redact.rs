@@ -1,21 +1,22 @@
-//! Passwords in texts: what is shown to somebody may hold the address of a broker or database, as a command line does.
+//! Redacts the passwords of addresses in texts that are shown: a command line or a payload may hold the address of a broker or
+//! database.
 //!
-//! What is masked may be cut, what was cut may never be masked: half an address may show a password as its end. It is better
-//! to mask too much than too little: a password that was not escaped may hold any letter, so that all is masked up to the last
-//! `@` that could belong to the address, and what could be a password without one.
+//! A redacted text may be cut; a text that was cut may never be redacted afterwards: half an address may show a password as its
+//! end. It is better to redact too much than too little: a password that was not escaped may hold any letter, so everything up to
+//! the last `@` that could belong to the address is redacted, and anything that could be a password without one.
 
 use std::borrow::Cow;
 
-/// As far as a password with blanks and quotes in it is looked for, in bytes.
+/// How far a password with blanks and quotes in it is searched for, in bytes.
 const FAR: usize = 512;
 
-/// Whoever finds one of these in the name of an address's parameter shows nothing from there on.
+/// An address's parameter with one of these in its name is a secret: nothing is shown from there on.
 const SECRET: [&str; 8] = ["pass", "pwd", "secret", "token", "key=", "credential", "signature", "sig="];
 
 /// The text with the passwords of all addresses in it replaced by `***`. An address ends at a blank or a quote, unless what
 /// stands before that is half of a user and password.
 #[must_use]
-pub(crate) fn masked(text: &str) -> Cow<'_, str> {
+pub(crate) fn redact(text: &str) -> Cow<'_, str> {
     if begin(text).is_none() {
         return Cow::Borrowed(text);
     }
@@ -25,7 +26,7 @@ pub(crate) fn masked(text: &str) -> Cow<'_, str> {
         let (before, address) = rest.split_at(start);
         shown.push_str(before);
         let (address, after) = address.split_at(end(address));
-        push_masked(address, &mut shown);
+        push_redacted(address, &mut shown);
         rest = after;
     }
     shown.push_str(rest);
@@ -34,11 +35,11 @@ pub(crate) fn masked(text: &str) -> Cow<'_, str> {
 
 /// One address or what was meant to be one, without its password. Blanks and quotes are part of it.
 #[must_use]
-pub(crate) fn masked_address(text: &str) -> String {
+pub(crate) fn redact_address(text: &str) -> String {
     let Some(start) = begin(text).or_else(|| text.contains('@').then_some(0)) else { return text.to_owned() };
     let (before, address) = text.split_at(start);
     let mut shown = before.to_owned();
-    push_masked(address, &mut shown);
+    push_redacted(address, &mut shown);
     shown
 }
 
@@ -105,7 +106,7 @@ fn is_half(text: &str) -> bool {
     }
 }
 
-fn push_masked(address: &str, shown: &mut String) {
+fn push_redacted(address: &str, shown: &mut String) {
     // What a parameter says, whatever it holds, to the end.
     let address = match parameter(address) {
         Some(value) => Cow::Owned(format!("{}***", &address[..value])),
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_are_masked_wherever_they_stand() {
+    fn passwords_are_redacted_wherever_they_stand() {
         for (text, shown) in [
             ("{a: amqp://u:p@h/v, b: 'amqp://x:y@z'}", "{a: amqp://u:***@h/v, b: 'amqp://x:***@z'}"),
             ("http://h:80/ and no more", "http://h:80/ and no more"),
@@ -168,17 +169,17 @@ mod tests {
             ("cut: amqp://u:secr", "cut: amqp://u:***"),
             ("http://localhost:80, see a@b", "http://localhost:80, see a@b"),
         ] {
-            assert_eq!(masked(text), shown);
-            assert_eq!(masked(&masked(text)), shown, "twice");
+            assert_eq!(redact(text), shown);
+            assert_eq!(redact(&redact(text)), shown, "twice");
         }
-        assert!(matches!(masked("nothing: at 5 %"), Cow::Borrowed(_)));
+        assert!(matches!(redact("nothing: at 5 %"), Cow::Borrowed(_)));
         // Texts of others: a megabyte of any of these takes no time worth mentioning.
         for piece in [",", "&", ";", "x://a: ", "?a&", "://", "%3a%2f%2f", "amqp:"] {
             let text = format!("http://{}", piece.repeat(1_000_000 / piece.len()));
-            assert!(masked(&text).starts_with("http:"), "{piece}");
+            assert!(redact(&text).starts_with("http:"), "{piece}");
         }
-        assert_eq!(masked_address("amqp://u:a \"b'@h/v"), "amqp://u:***@h/v");
-        assert_eq!(masked_address("u:p@h"), "u:***@h");
-        assert_eq!(masked_address("sqlite:a.db"), "sqlite:a.db");
+        assert_eq!(redact_address("amqp://u:a \"b'@h/v"), "amqp://u:***@h/v");
+        assert_eq!(redact_address("u:p@h"), "u:***@h");
+        assert_eq!(redact_address("sqlite:a.db"), "sqlite:a.db");
     }
 }

@@ -826,8 +826,8 @@ scheduled_workers:
         assert_eq!(payloads(&again), masked);
         assert_eq!(again.kinds["odd"].argv, ["run", "${NAME}", "$${x", "yes", "1", "a\nb: c", " # "]);
         assert_eq!(
-            (again.kinds["odd"].terms.clone(), &again.kinds["file"]),
-            (config.kinds["odd"].terms.clone(), &config.kinds["file"])
+            (again.kinds["odd"].options.clone(), &again.kinds["file"]),
+            (config.kinds["odd"].options.clone(), &config.kinds["file"])
         );
     }
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");

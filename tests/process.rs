@@ -14,7 +14,7 @@ use std::{
 
 use asynctask::{
     process::{
-        Ended, Environment, Link, Output, Program, ReadState, Signal, Signals, Spawned, kill_group,
+        Ended, Environment, FrameChannel, Output, Program, ReadState, Signal, Signals, Spawned, kill_group,
         memory::resident_bytes,
         next_exit,
         output::{CUT_MARK, LINE_LIMIT, TAIL},
@@ -144,18 +144,18 @@ frames.sendall((repr([
 print('got', frames.recv(100))
 ";
     let Spawned { pid, frames, output, .. } = spawn(&program(&["python3", "-c", script]), &environment()).unwrap();
-    let mut link = Link::new(frames);
-    wait(&link, PollFlags::POLLIN);
+    let mut channel = FrameChannel::new(frames);
+    wait(&channel, PollFlags::POLLIN);
     let mut told = Vec::new();
-    link.read_frames(|frame| told.push(String::from_utf8(frame.to_vec()).unwrap())).unwrap();
+    channel.read_frames(|frame| told.push(String::from_utf8(frame.to_vec()).unwrap())).unwrap();
     assert_eq!(
         told,
         ["[[0, 1, 2, 3], '/dev/null', True, True, ['1', '3', 'foo', 'foo[1]', 'INFO', 'plain', 'more'], 0, '/']"]
     );
-    link.send(b"hello\n").unwrap();
+    channel.send(b"hello\n").unwrap();
     assert_eq!(output_of(output), "got b'hello\\n'\n");
     assert_eq!(turn.end_of(pid).exit, Exit::Code { code: 0 });
-    assert_eq!(link.read_frames(|_| panic!("no more")).unwrap(), ReadState::Closed);
+    assert_eq!(channel.read_frames(|_| panic!("no more")).unwrap(), ReadState::Closed);
     drop(forgotten);
     blocked.thread_unblock().unwrap();
 }
@@ -371,7 +371,7 @@ fn the_peak_is_told_where_it_is_the_workers_own_and_cpu_time_always() {
 fn a_grandchild_that_holds_the_socket_neither_hides_the_death_nor_survives_it() {
     let turn = turn();
     let spawned = spawn(&sh("sleep 1000 & echo started; exit 7"), &environment()).unwrap();
-    let mut link = Link::new(spawned.frames);
+    let mut channel = FrameChannel::new(spawned.frames);
     let mut output = Output::new(spawned.output);
     let ended = turn.end_of(spawned.pid);
     assert_eq!(ended.exit, Exit::Code { code: 7 });
@@ -379,8 +379,8 @@ fn a_grandchild_that_holds_the_socket_neither_hides_the_death_nor_survives_it() 
     output.read_available(|line| lines.push(line.to_owned())).unwrap();
     assert_eq!(lines, ["started"]);
     // The group was killed, so the last holder goes now.
-    wait(&link, PollFlags::POLLIN);
-    assert_eq!(link.read_frames(|_| panic!("there is no frame")).unwrap(), ReadState::Closed);
+    wait(&channel, PollFlags::POLLIN);
+    assert_eq!(channel.read_frames(|_| panic!("there is no frame")).unwrap(), ReadState::Closed);
     while output.read_available(|_| ()).unwrap() != ReadState::Closed {
         wait(&output, PollFlags::POLLIN);
     }
@@ -536,24 +536,24 @@ fn a_worker_is_talked_to_in_a_tokio_loop() {
     let script = "import socket; frames = socket.socket(fileno=3); lines = frames.makefile('rb')
 print('reads', flush=True); frames.sendall(lines.readline()); print('ends', flush=True); lines.readline()";
     let spawned = spawn(&program(&["python3", "-c", script]), &environment()).unwrap();
-    let (mut link, mut output) = (Link::new(spawned.frames), Output::new(spawned.output));
+    let (mut channel, mut output) = (FrameChannel::new(spawned.frames), Output::new(spawned.output));
     let frame = [vec![b'x'; 5_000_000], b"\n".to_vec()].concat();
     let (mut lines, mut echoed) = (Vec::new(), Vec::new());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let talk = async {
-        let (frames, text) = (link.watch().unwrap(), output.watch().unwrap());
-        let room = link.watch_room().unwrap();
-        link.send(&frame).unwrap();
-        assert!(link.has_unsent());
+        let (frames, text) = (channel.watch().unwrap(), output.watch().unwrap());
+        let room = channel.watch_room().unwrap();
+        channel.send(&frame).unwrap();
+        assert!(channel.has_unsent());
         while echoed.is_empty() || lines.len() < 2 {
             tokio::select! {
-                ready = room.writable(), if link.has_unsent() => {
+                ready = room.writable(), if channel.has_unsent() => {
                     ready.unwrap();
-                    link.flush().unwrap();
+                    channel.flush().unwrap();
                 }
                 ready = frames.readable() => {
                     ready.unwrap();
-                    while link.read_frames(|frame| echoed.push(frame.len())).unwrap() == ReadState::More {}
+                    while channel.read_frames(|frame| echoed.push(frame.len())).unwrap() == ReadState::More {}
                 }
                 ready = text.readable() => {
                     ready.unwrap();
@@ -561,9 +561,9 @@ print('reads', flush=True); frames.sendall(lines.readline()); print('ends', flus
                 }
             }
         }
-        link.send(b"\n").unwrap();
+        channel.send(b"\n").unwrap();
         frames.readable().await.unwrap();
-        assert_eq!(link.read_frames(|_| panic!("no more")).unwrap(), ReadState::Closed);
+        assert_eq!(channel.read_frames(|_| panic!("no more")).unwrap(), ReadState::Closed);
     };
     runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(30), talk).await }).unwrap();
     assert_eq!((echoed, lines), (vec![5_000_000], vec!["reads".to_owned(), "ends".to_owned()]));

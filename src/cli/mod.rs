@@ -41,7 +41,7 @@ use crate::{
     error::{Code, Error},
     foreign,
     logging::{Level, journal},
-    redact::masked,
+    redact::redact,
     transport::{self, DeadQueue, Transport},
 };
 
@@ -182,7 +182,7 @@ fn refused(error: &clap::Error) -> ExitCode {
 fn complain(text: &str, limit: Option<Duration>) {
     // The lines of problems are ours; what they quote is not.
     let text = &*foreign::lines(text.trim_end());
-    let text = &*format!("{}\n", masked(text));
+    let text = &*format!("{}\n", redact(text));
     let mut stderr = io::stderr();
     let named = std::env::var("JOURNAL_STREAM").ok();
     let to_journal = journal::is_journal(named.as_deref(), &stderr);
@@ -299,7 +299,7 @@ fn shown(text: &str) -> Result<bool, Error> {
 
 /// A text of workers, producers or brokers as a person may be shown it.
 fn harmless(text: &str) -> String {
-    foreign::lines(&masked(text)).into_owned()
+    foreign::lines(&redact(text)).into_owned()
 }
 
 /// A table without lines, which `awk` can read.
@@ -307,7 +307,7 @@ fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header(header.to_vec());
     for row in rows {
-        table.add_row(row.iter().map(|cell| foreign::line(&masked(cell)).into_owned()));
+        table.add_row(row.iter().map(|cell| foreign::line(&redact(cell)).into_owned()));
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"

@@ -19,7 +19,7 @@ use crate::{
     config::{Config, Schedule, Target},
     control::types::Command,
     error::{Code, Error},
-    redact::masked,
+    redact::redact,
     transport::{self, Request, ScheduleMemory, Uri},
 };
 
@@ -91,7 +91,7 @@ fn target(schedule: &Schedule) -> (&'static str, String) {
     match &schedule.target {
         Target::Worker(kind) => ("worker", kind.clone()),
         Target::Queue(name) => ("queue", name.clone()),
-        Target::Ctl(line) => ("ctl", masked(line).into_owned()),
+        Target::Ctl(line) => ("ctl", redact(line).into_owned()),
     }
 }
 

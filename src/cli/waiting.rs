@@ -26,7 +26,7 @@ use crate::{
     config::Config,
     error::{Code, Error},
     process::{Interrupt, Interrupts, Watch},
-    redact::masked,
+    redact::redact,
     transport::{self, DeadLetter, DeadQueue, Depth, Event, Reply, Request, Transport, Visit, Visitor, Walked},
 };
 
@@ -341,6 +341,6 @@ async fn interrupt(interrupts: Option<&(Interrupts, Watch)>) -> Interrupt {
 pub(super) fn say(bar: &ProgressBar, text: &str) {
     bar.suspend(|| {
         // Nobody to tell if stderr is closed.
-        let _ = writeln!(std::io::stderr(), "{}", masked(text));
+        let _ = writeln!(std::io::stderr(), "{}", redact(text));
     });
 }

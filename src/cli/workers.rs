@@ -34,7 +34,7 @@ use crate::{
     },
     metrics::Listener,
     process::{self, Environment, Program},
-    redact::masked,
+    redact::redact,
     schedule::Timer,
     systemd::Notifier,
     task::Accepts,
@@ -168,7 +168,7 @@ fn end(report: &Report, ended: &Result<Finished, Error>) -> End {
         let first = message.lines().next().unwrap_or_default();
         // Many readers show the text alone.
         let text = [message, &text].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
-        End::Failed { message: masked(first).into_owned(), text: masked(&text).into_owned() }
+        End::Failed { message: redact(first).into_owned(), text: redact(&text).into_owned() }
     };
     let finished = match ended {
         Err(error) => {

@@ -143,7 +143,7 @@ impl Sources {
             Ok(split) => split,
             Err(what) => {
                 // What stands before the first = is shown, never what follows it.
-                let key = crate::redact::masked(option.split('=').next().unwrap_or_default());
+                let key = crate::redact::redact(option.split('=').next().unwrap_or_default());
                 let origin = Origin::Option(format!("--set {}", key.chars().take(40).collect::<String>()));
                 let hint = "--set takes KEY=YAML, as in --set workers.foo.processes=2".to_owned();
                 report.add_outside(origin, what, Some(hint));

@@ -11,7 +11,7 @@ use super::{
     reader::Item,
     substitute::escaped,
 };
-use crate::redact::masked;
+use crate::redact::redact;
 
 /// Larger payloads belong in a file that the payload names.
 const MAX_BYTES: usize = 1 << 20;
@@ -21,7 +21,7 @@ pub(super) fn payload(item: &Item<'_>) -> Option<Payload> {
     let mut payload = Payload { text: String::new(), shown: String::new() };
     let done = write(item.node, &mut payload.text, &str::to_owned).and_then(|()| {
         // As `config show` prints it, and as it can be read again.
-        write(item.node, &mut payload.shown, &|text| escaped(&masked(text)))
+        write(item.node, &mut payload.shown, &|text| escaped(&redact(text)))
     });
     done.map_err(|what| item.problem(what, None)).ok()?;
     Some(payload)

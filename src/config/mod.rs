@@ -42,7 +42,7 @@ pub use self::{
 use crate::{
     backoff::Backoff,
     exec_options::ExecOptions,
-    redact::masked,
+    redact::redact,
     retry,
     task::Accepts,
     transport::{DeadQueue, QueueSetup, Uri},
@@ -295,7 +295,7 @@ impl Schedule {
     #[must_use]
     pub fn announcement(&self) -> String {
         let (Target::Worker(target) | Target::Queue(target) | Target::Ctl(target)) = &self.target;
-        format!("Scheduling \"{}\" for {}", masked(target), self.fields)
+        format!("Scheduling \"{}\" for {}", redact(target), self.fields)
     }
 }
 

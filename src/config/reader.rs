@@ -101,7 +101,7 @@ impl<'a> Item<'a> {
             (Value::Float(value), None) => return value.to_string(),
         };
         // Masked before it is cut: half an address shows its password as its end.
-        let cut: String = crate::redact::masked(text).chars().take(60).collect();
+        let cut: String = crate::redact::redact(text).chars().take(60).collect();
         format!("{cut:?}")
     }
 

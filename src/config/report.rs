@@ -6,7 +6,7 @@ use super::{
     index::Position,
     problem::{Origin, Problem},
 };
-use crate::redact::masked;
+use crate::redact::redact;
 
 /// More problems than this are counted, not shown.
 const MOST: usize = 100;
@@ -155,7 +155,7 @@ impl Report {
         for secret in self.secrets.borrow().iter() {
             text = text.replace(secret, "***");
         }
-        masked(&text).into_owned()
+        redact(&text).into_owned()
     }
 }
 

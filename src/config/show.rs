@@ -8,7 +8,7 @@ use super::{
     Acks, Backoff, Command, Config, Misfire, Mode, Queue, Schedule, Target, check::is_schedule_id, substitute::escaped,
 };
 use crate::{
-    redact::masked,
+    redact::redact,
     transport::{Uri, amqp},
     unique::Conflict,
 };
@@ -176,7 +176,7 @@ fn shown_queue(queue: &Queue) -> Value {
 fn command(command: &Command) -> Value {
     let options = &command.options;
     json!({
-        "command": command.argv.iter().map(|word| masked(&word.to_string_lossy()).into_owned()).collect::<Vec<_>>(),
+        "command": command.argv.iter().map(|word| redact(&word.to_string_lossy()).into_owned()).collect::<Vec<_>>(),
         "mode": match command.mode { Mode::Frames => "frames", Mode::Once => "once" },
         "accepts": command.accepts,
         "cwd": path(&command.folder),
@@ -213,7 +213,7 @@ fn schedule(schedule: &Schedule) -> Value {
     match &schedule.target {
         Target::Worker(kind) => object["worker"] = kind.as_str().into(),
         Target::Queue(name) => object["queue"] = name.as_str().into(),
-        Target::Ctl(line) => object["ctl"] = masked(line).into(),
+        Target::Ctl(line) => object["ctl"] = redact(line).into(),
     }
     if is_schedule_id(&schedule.id) {
         object["id"] = schedule.id.as_str().into();

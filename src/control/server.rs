@@ -1,8 +1,8 @@
 //! The answering side: listens, reads whole commands, hands them to the master's loop, writes answers.
 //!
 //! Each client has a task of its own with a deadline for its next command and for taking its answer. When there are too
-//! many clients, the one goes whose last whole command is the oldest; who never gave one counts from its connection. So
-//! a hundred silent clients cannot drive out somebody who asks something. What a client does or fails to do never
+//! many clients, the connection is closed whose last whole command is the oldest; one without a command counts from the moment it
+//! was accepted. So a hundred silent clients cannot drive out one that sends commands. What a client does or fails to do never
 //! reaches the master's loop.
 
 use std::{io, time::Duration};
@@ -14,34 +14,34 @@ use tokio::{
 };
 
 use super::types::{Answer, COMMAND_LIMIT, Command, parse};
-use crate::net::connection_limit::{self, Strangers};
+use crate::net::connection_limit::{self, ConnectionLimit};
 
-/// Clients at once; beyond that the one goes that has said nothing for longest.
+/// Clients at once; beyond that the one with the oldest command is closed.
 const CLIENTS: usize = 32;
-/// A client that says nothing, or does not take its answer, for this long goes.
+/// A client that sends no command, or does not take its answer, for this long is closed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A command that waits for the master.
 #[derive(Debug)]
 pub struct Asked {
-    /// What is asked.
+    /// The command.
     pub command: Command,
-    /// Who asks: user and process id, as the kernel knows them.
+    /// The asking user and process id, as the kernel knows them.
     pub by: String,
-    /// Where the answer goes.
+    /// The answer is sent here.
     pub reply: oneshot::Sender<Answer>,
 }
 
-/// Who is served at present, through one listener or the one that took its place, and where their commands go.
+/// Serves the clients of one listener, or of the one that took its place, and passes their commands on.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     master: mpsc::UnboundedSender<Asked>,
-    present: Strangers,
+    limit: ConnectionLimit,
 }
 
 impl Server {
     pub(super) fn new(master: mpsc::UnboundedSender<Asked>) -> Self {
-        Self { master, present: Strangers::at_most(CLIENTS) }
+        Self { master, limit: ConnectionLimit::at_most(CLIENTS) }
     }
 
     /// Takes clients of this listener until the task is aborted; those that were taken stay.
@@ -49,13 +49,13 @@ impl Server {
         loop {
             let (stream, _) = connection_limit::accepted(|| listener.accept()).await;
             let master = self.master.clone();
-            // A client that breaks off is none of our business.
-            self.present.admit(|presence| async move { drop(converse(stream, master, || presence.spoke()).await) });
+            // A client that breaks off is no error of ours.
+            self.limit.spawn(|guard| async move { drop(converse(stream, master, || guard.touch()).await) });
         }
     }
 }
 
-async fn converse(stream: UnixStream, master: mpsc::UnboundedSender<Asked>, spoke: impl Fn()) -> io::Result<()> {
+async fn converse(stream: UnixStream, master: mpsc::UnboundedSender<Asked>, on_command: impl Fn()) -> io::Result<()> {
     let by = stream.peer_cred().map_or_else(
         |_| "somebody".to_owned(),
         |cred| format!("uid {} (pid {})", cred.uid(), cred.pid().map_or_else(|| "?".to_owned(), |pid| pid.to_string())),
@@ -76,7 +76,7 @@ async fn converse(stream: UnixStream, master: mpsc::UnboundedSender<Asked>, spok
         }
         let answer = match parse(&line) {
             Ok(command) => {
-                spoke();
+                on_command();
                 let (reply, answer) = oneshot::channel();
                 if master.send(Asked { command, by: by.clone(), reply }).is_err() {
                     return Ok(());

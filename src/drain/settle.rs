@@ -114,6 +114,6 @@ pub(super) struct GotPayload<'a>(pub(super) &'a str);
 
 impl std::fmt::Display for GotPayload<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Got payload: {}", crate::redact::masked(self.0))
+        write!(f, "Got payload: {}", crate::redact::redact(self.0))
     }
 }

@@ -25,7 +25,7 @@ pub use self::format::{Format, LogContext};
 use self::{format::Form, queue::Queue};
 use crate::{
     clock::{Clock, Timestamp},
-    redact::masked,
+    redact::redact,
 };
 
 mod format;
@@ -163,7 +163,7 @@ impl Logger {
     pub fn line_in_context(&self, level: Level, name: &str, message: &str, context: Option<&LogContext>) {
         if self.enabled(level) {
             // Whatever an error quotes: no address in it shows its password.
-            let text = self.form.line(Clock::wall(), level, name, &masked(message), context);
+            let text = self.form.line(Clock::wall(), level, name, &redact(message), context);
             self.queue.try_push(text.into_bytes());
         }
     }

@@ -45,7 +45,7 @@ use crate::{
     metrics::{self, Question},
     plural,
     process::{self, Environment, Mark, OomWatch, Program, Signal, Signals, Watch, reap::GroupSignal},
-    redact::masked,
+    redact::redact,
     schedule::{Act, Timer},
     systemd::{Notifier, Phase},
     task::{Handle, Settlement},
@@ -530,7 +530,7 @@ impl Shell {
     fn fire(&mut self, acts: Vec<Act>) {
         for Act::Fire { schedule, moment, task, target } in acts {
             if task.is_some() {
-                let text = format!("Triggering scheduled execution of {}", masked(&target));
+                let text = format!("Triggering scheduled execution of {}", redact(&target));
                 self.logger.line(Level::Debug, MASTER, &text);
             }
             self.transport.ask(Request::Fire { schedule, moment, task });

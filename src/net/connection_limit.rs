@@ -1,85 +1,86 @@
-//! Strangers on a socket of ours, bounded in number: each has a task of its own, and when there are too many, the one
-//! goes that has said nothing for longest; who never said anything counts from its coming.
+//! A limit on the connections that a listener of ours serves at once. Each connection has a task of its own; beyond the limit
+//! the connection is closed whose last request is the oldest. One without a request counts from the moment it was accepted.
 
 use std::{cell::RefCell, collections::VecDeque, future::Future, io, rc::Rc, time::Duration};
 
 use nix::errno::Errno;
 use tokio::task::AbortHandle;
 
-/// Those who are served at present. On a local set.
+/// The connections that are served at present, on a local set.
 #[derive(Clone, Debug)]
-pub(crate) struct Strangers {
+pub(crate) struct ConnectionLimit {
     most: usize,
-    present: Rc<RefCell<Present>>,
+    open: Rc<RefCell<Open>>,
 }
 
+/// The open connections, the one with the oldest request first.
 #[derive(Debug, Default)]
-struct Present {
-    last: u64,
+struct Open {
+    last_id: u64,
     tasks: VecDeque<(u64, AbortHandle)>,
 }
 
-impl Strangers {
-    /// Nobody yet, and never more than `most`.
+impl ConnectionLimit {
+    /// A limit of `most` connections, none of them open yet.
     pub(crate) fn at_most(most: usize) -> Self {
-        Self { most, present: Rc::default() }
+        Self { most, open: Rc::default() }
     }
 
-    /// Serves one more.
-    pub(crate) fn admit<Served: Future<Output = ()> + 'static>(&self, serve: impl FnOnce(Presence) -> Served) {
+    /// Serves one more connection in a task of its own. Aborts the task of the oldest one if there are too many.
+    pub(crate) fn spawn<Served: Future<Output = ()> + 'static>(&self, serve: impl FnOnce(ConnectionGuard) -> Served) {
         let id = {
-            let mut present = self.present.borrow_mut();
-            present.last += 1;
-            present.last
+            let mut open = self.open.borrow_mut();
+            open.last_id += 1;
+            open.last_id
         };
-        let served = serve(Presence { id, present: Rc::clone(&self.present) });
-        let leaving = Rc::clone(&self.present);
+        let served = serve(ConnectionGuard { id, open: Rc::clone(&self.open) });
+        let closing = Rc::clone(&self.open);
         let task = tokio::task::spawn_local(async move {
             served.await;
-            leaving.borrow_mut().tasks.retain(|(client, _)| *client != id);
+            closing.borrow_mut().tasks.retain(|(connection, _)| *connection != id);
         });
-        let mut present = self.present.borrow_mut();
-        present.tasks.push_back((id, task.abort_handle()));
-        if present.tasks.len() > self.most
-            && let Some((_, silent)) = present.tasks.pop_front()
+        let mut open = self.open.borrow_mut();
+        open.tasks.push_back((id, task.abort_handle()));
+        if open.tasks.len() > self.most
+            && let Some((_, oldest)) = open.tasks.pop_front()
         {
-            silent.abort();
+            oldest.abort();
         }
     }
 }
 
-/// The place of one of them.
+/// One connection's place under the limit.
 #[derive(Debug)]
-pub(crate) struct Presence {
+pub(crate) struct ConnectionGuard {
     id: u64,
-    present: Rc<RefCell<Present>>,
+    open: Rc<RefCell<Open>>,
 }
 
-impl Presence {
-    /// It said something whole: all others go before it.
-    pub(crate) fn spoke(&self) {
-        let tasks = &mut self.present.borrow_mut().tasks;
-        if let Some(position) = tasks.iter().position(|(client, _)| *client == self.id)
-            && let Some(client) = tasks.remove(position)
+impl ConnectionGuard {
+    /// A whole request came: from now on all other connections are closed before this one.
+    pub(crate) fn touch(&self) {
+        let tasks = &mut self.open.borrow_mut().tasks;
+        if let Some(position) = tasks.iter().position(|(connection, _)| *connection == self.id)
+            && let Some(connection) = tasks.remove(position)
         {
-            tasks.push_back(client);
+            tasks.push_back(connection);
         }
     }
 }
 
-/// Out of descriptors or memory: how long to wait for some to come back.
+/// The pause before the next `accept(2)` when descriptors or memory are short.
 const SHORTAGE: Duration = Duration::from_secs(1);
 
-/// The next one. `accept(2)` also hands on what went wrong with a connection that is not there any more; that says
-/// nothing of the next one, which is taken at once.
-pub(crate) async fn accepted<Stranger, Next: Future<Output = io::Result<Stranger>>>(
+/// Accepts the next connection. `accept(2)` also reports the error of a connection that was closed before it was accepted: that
+/// error is passed over and the next connection is accepted at once.
+pub(crate) async fn accepted<Connection, Next: Future<Output = io::Result<Connection>>>(
     mut accept: impl FnMut() -> Next,
-) -> Stranger {
+) -> Connection {
     loop {
         match accept().await {
-            Ok(stranger) => return stranger,
+            Ok(connection) => return connection,
             Err(error) if is_shortage(&error) => tokio::time::sleep(SHORTAGE).await,
-            // Should it be an error that stays, the others on this thread still have their turns.
+            // An error that stays must not keep other tasks from this thread.
             Err(_) => tokio::task::yield_now().await,
         }
     }
@@ -97,24 +98,24 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "local")]
-    async fn who_has_said_nothing_for_longest_goes() {
-        let clients = Strangers::at_most(3);
+    async fn the_connection_with_the_oldest_request_is_closed() {
+        let clients = ConnectionLimit::at_most(3);
         let (mut places, mut ends) = (Vec::new(), Vec::new());
         for number in 0..4 {
             let (here, end) = oneshot::channel::<()>();
             ends.push(end);
-            clients.admit(|presence| {
-                places.push(presence);
+            clients.spawn(|guard| {
+                places.push(guard);
                 async move {
                     let _here = here;
                     std::future::pending::<()>().await;
                 }
             });
             if number == 2 {
-                places[0].spoke();
+                places[0].touch();
             }
         }
-        assert!((&mut ends[1]).await.is_err(), "the second never spoke, and is gone");
+        assert!((&mut ends[1]).await.is_err(), "the second sent no request, and is closed");
         for number in [0, 2, 3] {
             assert_eq!(ends[number].try_recv(), Err(TryRecvError::Empty));
         }

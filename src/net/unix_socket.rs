@@ -30,7 +30,7 @@ const LONGEST: usize = 107;
 ///
 /// # Errors
 /// What the operating system said of the folder, or `act`'s own.
-pub(crate) fn shortened<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn with_short_path<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     if path.as_os_str().len() <= LONGEST {
         return act(path);
     }
@@ -44,7 +44,7 @@ pub(crate) fn shortened<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>
 /// A listener at `path`, mode 0600 from its first moment on: the file gets the mode that the socket has when it is bound, less
 /// the umask. That mask belongs to all threads, and is left alone.
 pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
-    shortened(path, |path| {
+    with_short_path(path, |path| {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
         stat::fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
@@ -59,7 +59,7 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
 /// # Errors
 /// What the operating system said, if that leaves it open.
 pub(crate) fn is_listened_at(path: &Path) -> io::Result<bool> {
-    shortened(path, |path| {
+    with_short_path(path, |path| {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
         match socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?) {
@@ -77,7 +77,7 @@ pub(crate) fn is_listened_at(path: &Path) -> io::Result<bool> {
 /// What the operating system said; of the kind [`WouldBlock`](io::ErrorKind::WouldBlock) where as many connections wait as
 /// may, and none was accepted for all of `limit`.
 pub(crate) fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
-    shortened(path, |path| {
+    with_short_path(path, |path| {
         let socket = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         // A connect waits as long as a send does (`unix(7)`).
         socket::setsockopt(&socket, socket::sockopt::SendTimeout, &TimeVal::milliseconds(limit.as_millis() as i64))?;

@@ -19,7 +19,7 @@ use crate::frames::{LIMIT, LineBuffer};
 /// Most bytes that wait for a worker to read them: two frames of the largest size.
 pub const UNSENT_LIMIT: usize = 2 * LIMIT;
 
-/// After this many bytes [`Link::read_frames`] gives others their turn.
+/// After this many bytes [`FrameChannel::read_frames`] gives others their turn.
 const TURN: usize = 1024 * 1024;
 
 /// Size of the outgoing buffer at rest.
@@ -41,7 +41,7 @@ pub enum Fault {
 
 /// A frame socket with its buffers.
 #[derive(Debug)]
-pub struct Link {
+pub struct FrameChannel {
     stream: Arc<UnixStream>,
     inbox: LineBuffer,
     outbox: Vec<u8>,
@@ -49,8 +49,8 @@ pub struct Link {
     unread: bool,
 }
 
-impl Link {
-    /// The link over `stream`, which must be non-blocking, as [`spawn`](super::spawn()) made it.
+impl FrameChannel {
+    /// The channel over `stream`, which must be non-blocking, as [`spawn`](super::spawn()) made it.
     #[must_use]
     pub fn new(stream: UnixStream) -> Self {
         Self { stream: Arc::new(stream), inbox: LineBuffer::new(), outbox: Vec::new(), sent: 0, unread: false }
@@ -192,7 +192,7 @@ impl Link {
     }
 }
 
-impl AsFd for Link {
+impl AsFd for FrameChannel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
@@ -202,35 +202,35 @@ impl AsFd for Link {
 mod tests {
     use super::*;
 
-    fn pair() -> (Link, UnixStream) {
+    fn pair() -> (FrameChannel, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        (Link::new(ours), theirs)
+        (FrameChannel::new(ours), theirs)
     }
 
-    fn frames(link: &mut Link) -> (Vec<Vec<u8>>, ReadState) {
+    fn frames(channel: &mut FrameChannel) -> (Vec<Vec<u8>>, ReadState) {
         let mut frames = Vec::new();
-        let state = link.read_frames(|frame| frames.push(frame.to_vec())).unwrap();
+        let state = channel.read_frames(|frame| frames.push(frame.to_vec())).unwrap();
         (frames, state)
     }
 
     #[test]
     fn many_frames_come_with_one_read_and_a_half_one_waits() {
-        let (mut link, mut worker) = pair();
+        let (mut channel, mut worker) = pair();
         worker.write_all(b"a\nbb\n\nccc").unwrap();
-        assert_eq!(frames(&mut link), (vec![b"a".to_vec(), b"bb".to_vec(), vec![]], ReadState::Drained));
+        assert_eq!(frames(&mut channel), (vec![b"a".to_vec(), b"bb".to_vec(), vec![]], ReadState::Drained));
         worker.write_all(b"c\n").unwrap();
-        assert_eq!(frames(&mut link), (vec![b"cccc".to_vec()], ReadState::Drained));
-        assert_eq!(frames(&mut link), (vec![], ReadState::Drained));
+        assert_eq!(frames(&mut channel), (vec![b"cccc".to_vec()], ReadState::Drained));
+        assert_eq!(frames(&mut channel), (vec![], ReadState::Drained));
         worker.write_all(b"last\nbroken off").unwrap();
         drop(worker);
-        assert_eq!(frames(&mut link).0, [b"last".to_vec()]);
-        assert_eq!(frames(&mut link).1, ReadState::Closed);
+        assert_eq!(frames(&mut channel).0, [b"last".to_vec()]);
+        assert_eq!(frames(&mut channel).1, ReadState::Closed);
     }
 
     #[test]
     fn large_frames_go_through_both_ways_and_leave_small_buffers() {
-        let (mut link, worker) = pair();
+        let (mut channel, worker) = pair();
         let mut large = vec![b'x'; LIMIT - 1];
         large.push(b'\n');
         let expected = large.clone();
@@ -243,19 +243,19 @@ mod tests {
             back.write_all(&frame).unwrap();
             frame
         });
-        link.send(&large).unwrap();
-        assert!(link.has_unsent());
-        assert!(!link.is_clogged() || link.unsent() > LIMIT);
-        link.send(&large).unwrap();
-        assert!(matches!(link.send(&large), Err(Fault::Clogged)));
-        while !link.flush().unwrap() {
-            wait(&link, nix::poll::PollFlags::POLLOUT);
+        channel.send(&large).unwrap();
+        assert!(channel.has_unsent());
+        assert!(!channel.is_clogged() || channel.unsent() > LIMIT);
+        channel.send(&large).unwrap();
+        assert!(matches!(channel.send(&large), Err(Fault::Clogged)));
+        while !channel.flush().unwrap() {
+            wait(&channel, nix::poll::PollFlags::POLLOUT);
         }
-        assert!(link.outbox.capacity() <= REST);
+        assert!(channel.outbox.capacity() <= REST);
         let mut got = Vec::new();
         while got.is_empty() {
-            wait(&link, nix::poll::PollFlags::POLLIN);
-            link.read_frames(|frame| got.push(frame.len())).unwrap();
+            wait(&channel, nix::poll::PollFlags::POLLIN);
+            channel.read_frames(|frame| got.push(frame.len())).unwrap();
         }
         assert_eq!(got, [LIMIT - 1]);
         assert!(echo.join().unwrap() == expected);
@@ -263,14 +263,14 @@ mod tests {
 
     #[test]
     fn a_frame_without_an_end_is_a_fault() {
-        let (mut link, mut worker) = pair();
+        let (mut channel, mut worker) = pair();
         std::thread::spawn(move || {
             let chunk = vec![b'x'; 1024 * 1024];
             while worker.write_all(&chunk).is_ok() {}
         });
         let fault = loop {
-            wait(&link, nix::poll::PollFlags::POLLIN);
-            if let Err(fault) = link.read_frames(|_| panic!("there is no frame")) {
+            wait(&channel, nix::poll::PollFlags::POLLIN);
+            if let Err(fault) = channel.read_frames(|_| panic!("there is no frame")) {
                 break fault;
             }
         };
@@ -279,26 +279,26 @@ mod tests {
 
     #[test]
     fn a_worker_that_is_gone_is_an_error_and_not_a_signal() {
-        let (mut link, worker) = pair();
+        let (mut channel, worker) = pair();
         drop(worker);
-        assert!(matches!(link.send(b"a\n"), Err(Fault::Io(error)) if error.kind() == ErrorKind::BrokenPipe));
+        assert!(matches!(channel.send(b"a\n"), Err(Fault::Io(error)) if error.kind() == ErrorKind::BrokenPipe));
     }
 
     #[test]
     fn the_last_frames_are_read_while_a_grandchild_holds_the_socket() {
-        let (mut link, mut worker) = pair();
+        let (mut channel, mut worker) = pair();
         let grandchild = worker.try_clone().unwrap();
         worker.write_all(b"a\nb\nhal").unwrap();
         drop(worker);
         let mut count = 0;
-        link.read_last_frames(|_| count += 1).unwrap();
+        channel.read_last_frames(|_| count += 1).unwrap();
         assert_eq!(count, 2);
-        link.read_last_frames(|_| panic!("there is no frame")).unwrap();
+        channel.read_last_frames(|_| panic!("there is no frame")).unwrap();
         drop(grandchild);
     }
 
-    fn wait(link: &Link, what: nix::poll::PollFlags) {
-        let mut descriptors = [nix::poll::PollFd::new(link.as_fd(), what)];
+    fn wait(channel: &FrameChannel, what: nix::poll::PollFlags) {
+        let mut descriptors = [nix::poll::PollFd::new(channel.as_fd(), what)];
         assert_eq!(nix::poll::poll(&mut descriptors, 20_000u16).unwrap(), 1, "nothing happened for 20 s");
     }
 }

@@ -42,7 +42,7 @@ use std::{
 };
 
 pub use self::{
-    frame_channel::Link,
+    frame_channel::FrameChannel,
     interrupts::{Interrupt, Interrupts},
     mark::{Mark, Marker},
     memory::OomWatch,

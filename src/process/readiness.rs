@@ -1,6 +1,6 @@
 //! Waiting for our descriptors in tokio's loop.
 //!
-//! A [`Watch`] shares its descriptor with the [`Link`](super::Link), [`Output`](super::Output) or
+//! A [`Watch`] shares its descriptor with the [`FrameChannel`](super::FrameChannel), [`Output`](super::Output) or
 //! [`Signals`](super::Signals) that made it, costs no second one, and borrows nothing: the loop can wait on all watches while
 //! it changes what is behind them. tokio's `AsyncFd` alone would be `unsafe` outside of this folder, because it
 //! trusts its caller to keep the descriptor open.

@@ -1,6 +1,6 @@
-//! What this process itself takes.
+//! The resources that this process uses: memory, descriptors, processor time.
 //!
-//! Nothing that the kernel does not tell may be made up: a 0 would be taken for a measurement.
+//! A value that the kernel does not tell is `None`, never 0: a 0 would be taken for a measurement.
 
 use nix::sys::{
     resource::{Resource, UsageWho, getrlimit, getrusage},
@@ -10,7 +10,7 @@ use nix::sys::{
 use super::memory::resident_bytes;
 use crate::clock::Timestamp;
 
-/// What this process takes; `None` where the kernel does not tell.
+/// The resources this process uses; `None` where the kernel does not tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
     /// Resident memory.

@@ -10,7 +10,7 @@ use std::{
 
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 
-use crate::{plural::counted, redact::masked};
+use crate::{plural::counted, redact::redact};
 
 /// Longest name of a program that is told, in characters.
 const PROGRAM: usize = 80;
@@ -170,7 +170,7 @@ pub(super) fn command(pid: u32) -> String {
     let program = words.next().unwrap_or_default().split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let program = String::from_utf8_lossy(program);
     let comm = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let program = if program.is_empty() { comm() } else { masked(&program).into_owned() };
+    let program = if program.is_empty() { comm() } else { redact(&program).into_owned() };
     let shown = |letter: char| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter };
     let mut line: String = program.trim().chars().take(PROGRAM).map(shown).collect();
     if program.trim().chars().nth(PROGRAM).is_some() {

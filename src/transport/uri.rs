@@ -10,7 +10,7 @@ use super::{
     amqp::{self, Tls},
 };
 use crate::{
-    redact::masked_address,
+    redact::redact_address,
     task::{is_foreign_queue_name, is_queue_name},
 };
 
@@ -31,7 +31,7 @@ impl Uri {
     /// # Errors
     /// [`Error::BadUri`], with what is wrong.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Error> {
-        let bad = |cause: &str| Error::BadUri { text: masked_address(text), cause: cause.to_owned() };
+        let bad = |cause: &str| Error::BadUri { text: redact_address(text), cause: cause.to_owned() };
         let text = text.trim();
         let (scheme, rest) = text
             .split_once(':')
@@ -109,7 +109,7 @@ impl fmt::Display for Uri {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Amqp(text) => {
-                f.write_str(&split(text).into_iter().map(masked_address).collect::<Vec<_>>().join(", "))
+                f.write_str(&split(text).into_iter().map(redact_address).collect::<Vec<_>>().join(", "))
             }
             Self::Localmem(name) => write!(f, "localmem:{name}"),
         }

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{lines::Lines, link::Link};
+use super::{frame_writer::FrameWriter, lines::Lines};
 use crate::{
     clock::{Clock, Instant},
     frames::{self, LIMIT, from_worker, to_worker::Assignment},
@@ -36,7 +36,7 @@ struct Facts {
     deadline: Option<Instant>,
     clock: Clock,
     lines: Lines,
-    link: Arc<Link>,
+    writer: Arc<FrameWriter>,
     held: Mutex<Held>,
 }
 
@@ -73,7 +73,7 @@ pub enum SubmitError {
 }
 
 impl Context {
-    pub(super) fn new(task: &Assignment<'_>, clock: Clock, lines: &Lines, link: &Arc<Link>) -> Self {
+    pub(super) fn new(task: &Assignment<'_>, clock: Clock, lines: &Lines, writer: &Arc<FrameWriter>) -> Self {
         Self(Arc::new(Facts {
             id: task.id.clone().into_owned(),
             queue: task.queue.clone().into_owned(),
@@ -84,7 +84,7 @@ impl Context {
             deadline: task.time_left().map(|left| clock.now().at + left),
             clock,
             lines: lines.clone(),
-            link: Arc::clone(link),
+            writer: Arc::clone(writer),
             held: Mutex::new(Held::Working { follow_ups: Vec::new(), bytes: 0, accepted: false }),
         }))
     }
@@ -219,12 +219,12 @@ impl Context {
 
     /// Sends the outcome. After [`Self::end`], so that nothing else is said of the task behind it.
     pub(super) fn report(&self, outcome: &crate::outcome::Outcome) -> io::Result<()> {
-        self.0.link.send(|frame| frames::from_worker::outcome(&self.0.id, outcome, frame))
+        self.0.writer.send(|frame| frames::from_worker::outcome(&self.0.id, outcome, frame))
     }
 
     fn tell(&self, fill: impl FnOnce(&mut Vec<u8>)) {
         // A master that is gone is noticed by the worker's loop.
-        let _ = self.0.link.send(fill);
+        let _ = self.0.writer.send(fill);
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -256,15 +256,15 @@ mod tests {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let payload = RawValue::from_string("null".to_owned()).unwrap();
         let task = Assignment::new("id-1", "foo", &payload);
-        let link = Arc::new(Link::to(theirs));
-        let context = Context::new(&task, Clock::start(), &Lines::new("kind", Level::Error), &link);
+        let writer = Arc::new(FrameWriter::to(theirs));
+        let context = Context::new(&task, Clock::start(), &Lines::new("kind", Level::Error), &writer);
         context.accept();
         context.accept();
         context.progress(40.0, &"ü".repeat(2000));
         context.end();
         context.accept();
         context.progress(50.0, "late");
-        drop((context, link));
+        drop((context, writer));
         let mut told = String::new();
         ours.read_to_string(&mut told).unwrap();
         let note = "ü".repeat(500);

@@ -9,9 +9,9 @@
 
 mod context;
 pub mod ctl;
+mod frame_writer;
 mod kind;
 mod lines;
-mod link;
 mod panics;
 mod serve;
 mod serve_async;

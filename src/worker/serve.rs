@@ -19,9 +19,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::{
     Kind,
     context::Context,
+    frame_writer::FrameWriter,
     kind::{Built, RunOne, run_one},
     lines::Lines,
-    link::Link,
     panics, serve_async, tracing_lines,
 };
 use crate::{
@@ -97,12 +97,12 @@ fn live(name: &str, kind: &Kind) -> Result<(), Broken> {
     let worker =
         kind.build().map_err(|error| Broken::NotBuilt { kind: name.to_owned(), text: with_causes(&*error) })?;
     tracing_lines::install(lines.clone());
-    let link = Arc::new(Link::to(socket.try_clone()?));
+    let writer = Arc::new(FrameWriter::to(socket.try_clone()?));
     let concurrency = if matches!(worker, Built::Many(_)) { MANY } else { 1 };
-    link.send(|frame| from_worker::ready(lines.name(), concurrency, kind.wants_properties(), frame))?;
+    writer.send(|frame| from_worker::ready(lines.name(), concurrency, kind.wants_properties(), frame))?;
     match worker {
-        Built::One(mut worker) => one_at_a_time(&mut *worker, &socket, &link, &lines),
-        Built::Many(worker) => serve_async::many_at_once(&worker, socket, &link, &lines),
+        Built::One(mut worker) => one_at_a_time(&mut *worker, &socket, &writer, &lines),
+        Built::Many(worker) => serve_async::many_at_once(&worker, socket, &writer, &lines),
     }
 }
 
@@ -136,33 +136,38 @@ pub(super) fn wait_for_line(input: &mut LineBuffer, mut socket: &UnixStream) -> 
     Ok(true)
 }
 
-fn one_at_a_time(worker: &mut dyn RunOne, socket: &UnixStream, link: &Arc<Link>, lines: &Lines) -> Result<(), Broken> {
+fn one_at_a_time(
+    worker: &mut dyn RunOne,
+    socket: &UnixStream,
+    writer: &Arc<FrameWriter>,
+    lines: &Lines,
+) -> Result<(), Broken> {
     let clock = Clock::start();
     let mut input = LineBuffer::new();
     while wait_for_line(&mut input, socket)? {
         let Some(frame) = input.next_line()? else { continue };
         match to_worker::parse(frame)? {
             ToWorker::Task(task) => {
-                let context = Context::new(&task, clock, lines, link);
+                let context = Context::new(&task, clock, lines, writer);
                 let outcome = run_one(worker, &task, &context, lines);
                 context.report(&outcome)?;
             }
             ToWorker::Halt(_) => {
                 super::lines::flush();
-                return Ok(link.send(from_worker::bye)?);
+                return Ok(writer.send(from_worker::bye)?);
             }
-            other => aside(&other, link, lines)?,
+            other => aside(&other, writer, lines)?,
         }
     }
     Ok(())
 }
 
 /// What is answered at once and begins or ends nothing.
-pub(super) fn aside(frame: &ToWorker<'_>, link: &Link, lines: &Lines) -> io::Result<()> {
+pub(super) fn aside(frame: &ToWorker<'_>, writer: &FrameWriter, lines: &Lines) -> io::Result<()> {
     match frame {
-        ToWorker::Ping { n } => link.send(|frame| from_worker::pong(*n, frame)),
+        ToWorker::Ping { n } => writer.send(|frame| from_worker::pong(*n, frame)),
         // What came is begun at once, so there is never anything to give back.
-        ToWorker::Recall => link.send(|frame| from_worker::returned(&[], frame)),
+        ToWorker::Recall => writer.send(|frame| from_worker::returned(&[], frame)),
         ToWorker::LogLevel(level) => {
             lines.set_level(*level);
             Ok(())

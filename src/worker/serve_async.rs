@@ -12,9 +12,9 @@ use tokio::{
 
 use super::{
     context::Context,
+    frame_writer::FrameWriter,
     kind::{RunMany, run_many},
     lines::{self, Lines},
-    link::Link,
     serve::{Broken, aside, wait_for_line},
 };
 use crate::{
@@ -31,14 +31,14 @@ type Line = Result<Vec<u8>, Broken>;
 pub(super) fn many_at_once(
     worker: &Rc<dyn RunMany>,
     socket: UnixStream,
-    link: &Arc<Link>,
+    writer: &Arc<FrameWriter>,
     lines: &Lines,
 ) -> Result<(), Broken> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Bounded by the master: it sends no more tasks than were agreed on.
     let (sender, receiver) = mpsc::unbounded_channel();
     std::thread::Builder::new().name("frames".to_owned()).spawn(move || read(&socket, &sender))?;
-    let ended = LocalSet::new().block_on(&runtime, serve(worker, receiver, link, lines));
+    let ended = LocalSet::new().block_on(&runtime, serve(worker, receiver, writer, lines));
     // User code may have left blocking calls behind; the process ends without them.
     runtime.shutdown_background();
     ended
@@ -63,7 +63,7 @@ fn read(socket: &UnixStream, lines: &mpsc::UnboundedSender<Line>) {
 async fn serve(
     worker: &Rc<dyn RunMany>,
     mut frames: mpsc::UnboundedReceiver<Line>,
-    link: &Arc<Link>,
+    writer: &Arc<FrameWriter>,
     lines: &Lines,
 ) -> Result<(), Broken> {
     let clock = Clock::start();
@@ -79,20 +79,20 @@ async fn serve(
         let Some(frame) = next.transpose()? else { return Ok(()) };
         match to_worker::parse(&frame)? {
             ToWorker::Task(task) => {
-                let context = Context::new(&task, clock, lines, link);
+                let context = Context::new(&task, clock, lines, writer);
                 let run =
                     run_many(Rc::clone(worker), task.json().map(ToOwned::to_owned), context.clone(), lines.clone());
                 tasks.spawn_local(async move { context.report(&run.await) });
             }
             ToWorker::Halt(_) => break,
-            other => aside(&other, link, lines)?,
+            other => aside(&other, writer, lines)?,
         }
     }
     while let Some(told) = tasks.join_next().await {
         told.unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
     }
     lines::flush();
-    Ok(link.send(from_worker::bye)?)
+    Ok(writer.send(from_worker::bye)?)
 }
 
 #[cfg(test)]
@@ -125,8 +125,8 @@ mod tests {
                 Ok(Outcome::Done)
             });
             let Built::Many(worker) = kind.build().unwrap() else { panic!() };
-            let link = Arc::new(Link::to(theirs.try_clone().unwrap()));
-            many_at_once(&worker, theirs, &link, &Lines::new("kind", Level::Error)).unwrap();
+            let writer = Arc::new(FrameWriter::to(theirs.try_clone().unwrap()));
+            many_at_once(&worker, theirs, &writer, &Lines::new("kind", Level::Error)).unwrap();
         });
         let frames = concat!(
             r#"{"task":{"id":"a","queue":"q","payload":true}}"#,

@@ -11,7 +11,7 @@ use crate::{
     clock::{Clock, Instant},
     frames::{self, FromWorker},
     process::{
-        Environment, Link, Output, Program, ReadState, Signal, Signals, frame_channel, kill_group, next_exit,
+        Environment, FrameChannel, Output, Program, ReadState, Signal, Signals, frame_channel, kill_group, next_exit,
         reap::GroupSignal, spawn,
     },
     task::Exit,
@@ -33,7 +33,7 @@ pub(super) enum Heard {
 /// A running program.
 pub(super) struct Counterpart<'a> {
     pid: u32,
-    link: Link,
+    channel: FrameChannel,
     output: Output,
     signals: &'a Signals,
     clock: Clock,
@@ -57,7 +57,7 @@ impl<'a> Counterpart<'a> {
         let spawned = spawn(program, environment)?;
         Ok(Self {
             pid: spawned.pid,
-            link: Link::new(spawned.frames),
+            channel: FrameChannel::new(spawned.frames),
             output: Output::new(spawned.output),
             signals,
             clock,
@@ -70,7 +70,7 @@ impl<'a> Counterpart<'a> {
 
     /// Sends a frame. A program that has closed its socket does not get it: how it ended is heard.
     pub(super) fn say(&mut self, frame: &[u8]) {
-        if let Err(fault) = self.link.send(frame) {
+        if let Err(fault) = self.channel.send(frame) {
             self.broke(&fault);
         }
     }
@@ -108,10 +108,10 @@ impl<'a> Counterpart<'a> {
     /// Whether something came before the time was over.
     fn wait(&self, left: Duration) -> io::Result<bool> {
         let mut flags = PollFlags::POLLIN;
-        flags.set(PollFlags::POLLOUT, self.link.has_unsent());
+        flags.set(PollFlags::POLLOUT, self.channel.has_unsent());
         let mut descriptors = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         if self.link_is_open {
-            descriptors.push(PollFd::new(self.link.as_fd(), flags));
+            descriptors.push(PollFd::new(self.channel.as_fd(), flags));
         }
         if self.output_is_open {
             descriptors.push(PollFd::new(self.output.as_fd(), PollFlags::POLLIN));
@@ -129,11 +129,11 @@ impl<'a> Counterpart<'a> {
         self.output_is_open =
             self.output_is_open && self.output.read_available(|line| eprintln!("{line}"))? != ReadState::Closed;
         if self.link_is_open {
-            if let Err(fault) = self.link.flush() {
+            if let Err(fault) = self.channel.flush() {
                 self.broke(&fault);
             }
             let heard = &mut self.heard;
-            match self.link.read_frames(|line| heard.push_back(heard_in(line))) {
+            match self.channel.read_frames(|line| heard.push_back(heard_in(line))) {
                 Ok(ReadState::Closed) => self.link_is_open = false,
                 Ok(ReadState::Drained | ReadState::More) => {}
                 Err(fault) => self.broke(&fault),
@@ -155,7 +155,7 @@ impl<'a> Counterpart<'a> {
             let heard = &mut self.heard;
             if self.link_is_open {
                 // A socket that cannot be read any more has nothing to say.
-                let _ = self.link.read_last_frames(|line| heard.push_back(heard_in(line)));
+                let _ = self.channel.read_last_frames(|line| heard.push_back(heard_in(line)));
             }
             heard.push_back(Heard::Ended(ended.exit));
             let _ = self.output.read_available(|line| eprintln!("{line}"));

@@ -18,7 +18,7 @@ use crate::{
     error::Code,
     foreign,
     plural::{self, counted},
-    redact::masked,
+    redact::redact,
     transport::{self, DeadLetter, Walked},
 };
 
@@ -125,9 +125,9 @@ pub(super) fn tell(chosen: &Chosen, what: &str, choice: &Choice, walked: Walked)
         });
         print(&format!("{object}\n"))?;
     } else if chosen.dry_run {
-        print(&format!("{} of queue {} would be {what}\n", counted(choice.met, "dead letter"), masked(queue)))?;
+        print(&format!("{} of queue {} would be {what}\n", counted(choice.met, "dead letter"), redact(queue)))?;
     } else {
-        print(&format!("{} of queue {} {what}\n", counted(done, "dead letter"), masked(queue)))?;
+        print(&format!("{} of queue {} {what}\n", counted(done, "dead letter"), redact(queue)))?;
     }
     let missing: Vec<String> = choice.missing().map(|id| format!("\"{id}\"")).collect();
     match &missing[..] {

@@ -30,7 +30,7 @@ use crate::{
     foreign,
     payload::Body,
     plural::counted,
-    redact::masked,
+    redact::redact,
     transport::{self, DeadLetter, DeadQueue, Request, Transport, Visit, Visitor, Walked},
 };
 
@@ -82,7 +82,7 @@ fn list(config: &Config, verb: &FailedList) -> Result<Code, Error> {
     match (verb.summary, verb.json) {
         (true, true) => print(&lines(counts.iter().map(Count::json)))?,
         (false, true) => print(&lines(&rows))?,
-        (_, false) if rows.is_empty() => print(&format!("no dead letters of queue {}\n", masked(&verb.queue)))?,
+        (_, false) if rows.is_empty() => print(&format!("no dead letters of queue {}\n", redact(&verb.queue)))?,
         (summary, false) => {
             print(&table(&["COUNT", "REASON", "FINGERPRINT", "ERROR"], counts.iter().map(Count::cells).collect()))?;
             if !summary {
@@ -187,7 +187,7 @@ fn cell(value: &Value) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    let text = masked(text);
+    let text = redact(text);
     let line = text.lines().next().unwrap_or_default();
     if line.chars().count() > 80 { line.chars().take(79).chain(['…']).collect() } else { line.to_owned() }
 }

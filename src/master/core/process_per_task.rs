@@ -26,7 +26,7 @@ use crate::{
     metrics::counts::Cause,
     outcome::Outcome,
     payload::Body,
-    redact::masked,
+    redact::redact,
     task::{Accepts, Delivery, Exit, QueueIndex, Settlement},
 };
 
@@ -103,7 +103,7 @@ impl Core {
         };
         self.log_as(slot, Level::Debug, || match std::str::from_utf8(&once.payload) {
             Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => {
-                format!("Got payload: {}", super::dispatch::cut(&masked(text.trim_end())))
+                format!("Got payload: {}", super::dispatch::cut(&redact(text.trim_end())))
             }
             _ => format!("Got payload: {} bytes", once.payload.len()),
         });

@@ -18,7 +18,7 @@ use crate::{
     frames,
     logging::{LogContext, Logger},
     master::core::event::{Event, WorkerId},
-    process::{Link, Output, PayloadFile, ReadState, Spawned, SpawnedOnce, Watch, frame_channel},
+    process::{FrameChannel, Output, PayloadFile, ReadState, Spawned, SpawnedOnce, Watch, frame_channel},
 };
 
 /// Events that wait for the core.
@@ -70,7 +70,7 @@ impl From<SpawnedOnce> for Process {
 /// Our end of the frame socket.
 #[derive(Debug)]
 struct Ends {
-    link: RefCell<Link>,
+    channel: RefCell<FrameChannel>,
     ready: Watch,
 }
 
@@ -89,7 +89,7 @@ pub(in crate::master) struct Worker {
     _payload: Option<PayloadFile>,
     output: RefCell<Output>,
     output_ready: Watch,
-    /// The link has unsent bytes now: wait for it to be writable too.
+    /// The channel has unsent bytes now: wait for it to be writable too.
     unsent: Notify,
     /// Nothing can be sent to it any more.
     broken: Cell<bool>,
@@ -116,8 +116,8 @@ impl Worker {
     ) -> io::Result<Rc<Self>> {
         context.pid = Some(process.pid);
         let output = Output::new(process.output);
-        let ends = match process.frames.map(Link::new) {
-            Some(link) => Some(Ends { ready: link.watch()?, link: RefCell::new(link) }),
+        let ends = match process.frames.map(FrameChannel::new) {
+            Some(channel) => Some(Ends { ready: channel.watch()?, channel: RefCell::new(channel) }),
             None => None,
         };
         let worker = Rc::new(Self {
@@ -158,11 +158,11 @@ impl Worker {
             return;
         }
         let Some(ends) = &self.ends else { return };
-        let sent = ends.link.borrow_mut().send(frame);
+        let sent = ends.channel.borrow_mut().send(frame);
         if let Err(fault) = sent {
             self.undelivered.set(true);
             self.broke(&fault);
-        } else if ends.link.borrow_mut().has_unsent() {
+        } else if ends.channel.borrow_mut().has_unsent() {
             self.unsent.notify_one();
         }
     }
@@ -179,9 +179,9 @@ impl Worker {
             let id = self.id;
             if !self.closed.get() {
                 // A socket that cannot be read any more has nothing to say.
-                let _ = ends.link.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
+                let _ = ends.channel.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
             }
-            unread |= ends.link.borrow().closed_unread();
+            unread |= ends.channel.borrow().closed_unread();
         }
         let mut output = self.output.borrow_mut();
         let _ = output.read_available(|line| self.logger.worker_line(line, &self.context));
@@ -196,23 +196,23 @@ impl Worker {
     /// to that task.
     pub(in crate::master) fn catch_up(&self) {
         if let Some(ends) = self.ends.as_ref().filter(|_| !self.closed.get()) {
-            self.read(ends, |link, frame| link.read_held_frames(frame));
+            self.read(ends, |channel, frame| channel.read_held_frames(frame));
         }
     }
 
     /// Reads the frames that have come; true if there may be more at once.
     fn read_frames(&self, ends: &Ends) -> ReadState {
-        self.read(ends, |link, frame| link.read_frames(frame))
+        self.read(ends, |channel, frame| channel.read_frames(frame))
     }
 
     fn read(
         &self,
         ends: &Ends,
-        read: impl FnOnce(&mut Link, &mut dyn FnMut(&[u8])) -> Result<ReadState, frame_channel::Fault>,
+        read: impl FnOnce(&mut FrameChannel, &mut dyn FnMut(&[u8])) -> Result<ReadState, frame_channel::Fault>,
     ) -> ReadState {
         let mut events = Vec::new();
         let id = self.id;
-        let state = read(&mut ends.link.borrow_mut(), &mut |line| events.push(event_of(id, line)));
+        let state = read(&mut ends.channel.borrow_mut(), &mut |line| events.push(event_of(id, line)));
         // An end of the pipe is for the other task to notice.
         let _ = self.output.borrow_mut().read_held(|line| self.logger.worker_line(line, &self.context));
         for event in events {
@@ -252,7 +252,7 @@ fn event_of(worker: WorkerId, line: &[u8]) -> Event {
 async fn watch_frames(worker: Rc<Worker>) {
     let Some(ends) = &worker.ends else { return };
     loop {
-        let has_unsent = ends.link.borrow().has_unsent();
+        let has_unsent = ends.channel.borrow().has_unsent();
         tokio::select! {
             readable = ends.ready.readable() => {
                 if readable.is_err() {
@@ -273,7 +273,7 @@ async fn watch_frames(worker: Rc<Worker>) {
                 }
             }
             writable = room(ends), if has_unsent => {
-                let flushed = ends.link.borrow_mut().flush();
+                let flushed = ends.channel.borrow_mut().flush();
                 match (writable, flushed) {
                     (Err(_), _) => return,
                     (Ok(()), Err(fault)) => return worker.broke(&fault),
@@ -287,7 +287,7 @@ async fn watch_frames(worker: Rc<Worker>) {
 
 /// Waits until the worker's socket takes more.
 async fn room(ends: &Ends) -> io::Result<()> {
-    let room = ends.link.borrow().watch_room()?;
+    let room = ends.channel.borrow().watch_room()?;
     room.writable().await
 }
 

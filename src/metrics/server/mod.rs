@@ -18,11 +18,11 @@ use tokio::{
     time::timeout,
 };
 
-use self::{hyper_io::Stream, responder::Office};
+use self::{hyper_io::Stream, responder::Responder};
 use super::Master;
 use crate::{
     clock::Clock,
-    net::connection_limit::{self, Strangers},
+    net::connection_limit::{self, ConnectionLimit},
 };
 
 /// Clients at once; beyond that the oldest goes.
@@ -68,7 +68,7 @@ impl Listener {
             tokio::task::LocalSet::new().block_on(&runtime, async move {
                 let Ok(listener) = TcpListener::from_std(self.listener) else { return };
                 tokio::select! {
-                    () = accept(listener, Rc::new(Office::new(master, began_at))) => {}
+                    () = accept(listener, Rc::new(Responder::new(master, began_at))) => {}
                     // The sender is dropped; nothing is ever sent.
                     _ = ended => {}
                 }
@@ -84,20 +84,20 @@ pub struct Server {
     _running: oneshot::Sender<()>,
 }
 
-async fn accept(listener: TcpListener, office: Rc<Office>) {
-    let present = Strangers::at_most(CLIENTS);
+async fn accept(listener: TcpListener, responder: Rc<Responder>) {
+    let limit = ConnectionLimit::at_most(CLIENTS);
     loop {
         let (stream, _) = connection_limit::accepted(|| listener.accept()).await;
-        let office = Rc::clone(&office);
-        // A client that breaks off, says nonsense or takes too long is none of our business.
-        present.admit(|_| async move { drop(timeout(PATIENCE, converse(stream, office)).await) });
+        let responder = Rc::clone(&responder);
+        // A client that breaks off, says nonsense or takes too long is no error of ours.
+        limit.spawn(|_| async move { drop(timeout(PATIENCE, converse(stream, responder)).await) });
     }
 }
 
-async fn converse(stream: TcpStream, office: Rc<Office>) -> Result<(), hyper::Error> {
+async fn converse(stream: TcpStream, responder: Rc<Responder>) -> Result<(), hyper::Error> {
     let answer = service_fn(move |request: Request<Incoming>| {
-        let office = Rc::clone(&office);
-        async move { Ok::<_, std::convert::Infallible>(office.answer(&request).await) }
+        let responder = Rc::clone(&responder);
+        async move { Ok::<_, std::convert::Infallible>(responder.answer(&request).await) }
     });
     let mut connection = http1::Builder::new();
     // A client may have said all it has to say before it reads.

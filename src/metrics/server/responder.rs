@@ -1,7 +1,7 @@
-//! Who answers: asks the master, and keeps what was said for those who ask at about the same time.
+//! Answers requests: asks the master, and keeps its answer for the requests of the same second.
 //!
-//! However many ask, the transport may never be asked to count more than once a second: probes of many machines must not
-//! become its work. And no answer may be waited for without a limit, since a stuck loop is what a probe is to find out.
+//! However many requests come, the transport may never be asked to count more than once a second: probes of many machines must
+//! not become its work. And no answer may be waited for without a limit, since a stuck loop is what a probe is to find out.
 
 use std::{
     cell::{Cell, RefCell},
@@ -82,7 +82,7 @@ impl Answered {
     }
 }
 
-/// An answer that is made for all who ask at about the same time.
+/// An answer that is made once for all requests of the same second.
 #[derive(Default)]
 struct Shared {
     last: RefCell<Option<(Instant, Answered)>>,
@@ -91,7 +91,7 @@ struct Shared {
 }
 
 /// Answers requests with what the master says.
-pub(super) struct Office {
+pub(super) struct Responder {
     master: Master,
     began_at: Timestamp,
     clock: Clock,
@@ -107,7 +107,7 @@ struct Counting {
     depths: oneshot::Receiver<Result<Vec<Depth>, transport::Error>>,
 }
 
-impl Office {
+impl Responder {
     pub(super) fn new(master: Master, began_at: Timestamp) -> Self {
         let (page, health, late) = (Shared::default(), Shared::default(), RefCell::default());
         Self { master, began_at, clock: Clock::start(), page, health, late }
@@ -115,13 +115,13 @@ impl Office {
 
     pub(super) async fn answer(self: &Rc<Self>, request: &Request<Incoming>) -> Response<Text> {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        let office = Rc::clone(self);
+        let responder = Rc::clone(self);
         let answered = match request.uri().path() {
             "/metrics" | "/livez" | "/readyz" if !is_read => {
                 Answered::plain(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are answered here\n")
             }
-            "/metrics" => self.shared(|office| &office.page, async move { office.page().await }).await,
-            "/readyz" => self.shared(|office| &office.health, async move { office.health().await }).await,
+            "/metrics" => self.shared(|responder| &responder.page, async move { responder.page().await }).await,
+            "/readyz" => self.shared(|responder| &responder.health, async move { responder.health().await }).await,
             "/livez" => self.alive().await,
             _ => Answered::plain(StatusCode::NOT_FOUND, "/metrics, /livez and /readyz are here\n"),
         };
@@ -154,12 +154,12 @@ impl Office {
         // Made before the question: a `Notified` hears of everything since its making.
         let made = shared.made.notified();
         if !shared.is_being_made.replace(true) {
-            let office = Rc::clone(self);
-            // A task of its own: who asked first may go away, and others wait for the same.
+            let responder = Rc::clone(self);
+            // A task of its own: the client that asked first may close, and others wait for the same answer.
             tokio::task::spawn_local(async move {
                 let answered = making.await;
-                let shared = of(&office);
-                shared.last.replace(Some((office.clock.now().at, answered)));
+                let shared = of(&responder);
+                shared.last.replace(Some((responder.clock.now().at, answered)));
                 shared.is_being_made.set(false);
                 shared.made.notify_waiters();
             });

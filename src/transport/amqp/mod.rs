@@ -73,7 +73,7 @@ use self::{
     session::actor::Engine,
 };
 use super::{Error, Events, Request, Transport};
-use crate::redact::masked_address;
+use crate::redact::redact_address;
 
 /// The delay queues of `queue` that tasks with these delays pass through, shortest first.
 #[must_use]
@@ -128,7 +128,7 @@ impl Amqp {
     /// [`Error::BadUri`] for an address that cannot be read; [`Error::Unreachable`] if no thread can be made.
     pub fn open(uri: &str, events: Events, patience: Option<Duration>) -> Result<Self, Error> {
         let address = Address::parse(uri)?.within(patience);
-        let failed = |error: std::io::Error| Error::Unreachable { uri: masked_address(uri), cause: error.to_string() };
+        let failed = |error: std::io::Error| Error::Unreachable { uri: redact_address(uri), cause: error.to_string() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (requests, taken) = mpsc::unbounded_channel();
         let run = move || {

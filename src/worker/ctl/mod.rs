@@ -21,7 +21,7 @@ use super::{Context, Error, Outcome, Worker};
 use crate::{
     logging::Level,
     process::exec,
-    redact::masked,
+    redact::redact,
     shell_words::{SplitError, split},
 };
 
@@ -148,10 +148,10 @@ impl Worker for CtlExecutorWorker {
 
     fn process(&mut self, CtlPayload { command }: CtlPayload, context: &Context) -> super::Result {
         if !self.allowed.contains(&command) {
-            let reason = format!("\"{}\" is the command of no schedule in this configuration", masked(&command));
+            let reason = format!("\"{}\" is the command of no schedule in this configuration", redact(&command));
             return Ok(Outcome::Dead(reason));
         }
-        context.log(Level::Info, &format_args!("Executing Task: {}", masked(&command)));
+        context.log(Level::Info, &format_args!("Executing Task: {}", redact(&command)));
         match self.run(&command, context) {
             Ok(()) => Ok(Outcome::Done),
             Err(failed) => {

@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 
 use super::{
     AsyncWorker, Context, Error, Outcome, Worker,
+    frame_writer::FrameWriter,
     lines::{self, Lines},
-    link::Link,
     panics::{self, Panicked},
     tracing_lines,
 };
@@ -267,7 +267,7 @@ pub struct Foreground {
     runtime: Option<tokio::runtime::Runtime>,
     clock: Clock,
     lines: Lines,
-    link: Arc<Link>,
+    writer: Arc<FrameWriter>,
 }
 
 impl Foreground {
@@ -282,7 +282,7 @@ impl Foreground {
             runtime: None,
             clock: Clock::start(),
             lines: Lines::new(kind.shown_as(name), level),
-            link: Arc::new(Link::nowhere()),
+            writer: Arc::new(FrameWriter::nowhere()),
         })
     }
 
@@ -296,7 +296,7 @@ impl Foreground {
     /// # Errors
     /// If an asynchronous kind's runtime cannot be made.
     pub fn run(&mut self, task: &Assignment<'_>) -> std::io::Result<outcome::Outcome> {
-        let context = Context::new(task, self.clock, &self.lines, &self.link);
+        let context = Context::new(task, self.clock, &self.lines, &self.writer);
         match &mut self.worker {
             Built::One(worker) => {
                 Ok(tracing_lines::within(&self.lines, || run_one(&mut **worker, task, &context, &self.lines)))

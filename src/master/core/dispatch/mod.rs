@@ -24,7 +24,7 @@ use crate::{
     logging::Level,
     payload::Body,
     properties::Properties,
-    redact::masked,
+    redact::redact,
     task::{Accepts, Delivery, Reason, Settlement},
 };
 
@@ -226,7 +226,7 @@ impl Core {
         written.map_err(|fault| fault.to_string())?;
         self.talk_of(&delivery.task.id);
         self.log_as(slot, Level::Debug, || match &text {
-            Some(text) => format!("Got payload: {}", cut(&masked(text))),
+            Some(text) => format!("Got payload: {}", cut(&redact(text))),
             None => format!("Got payload: {} bytes", task.body.len()),
         });
         Ok(frame)

@@ -22,7 +22,7 @@ use super::{
     tls::{self, Tls},
 };
 use crate::{
-    redact::masked_address,
+    redact::redact_address,
     transport::{Error, amqp::queues::topology::Fault, uri::split},
 };
 
@@ -149,7 +149,7 @@ impl Broker {
     /// Reads an address and adds what we want unless it says otherwise: a heartbeat that notices a dead network
     /// within 40 s, and a frame size without which each connection costs 7.8 MB.
     fn parse(text: &str) -> Result<Self, Error> {
-        let shown = masked_address(text);
+        let shown = redact_address(text);
         let bad = |cause| Error::BadUri { text: shown.clone(), cause };
         let Written { mut uri, tls } = Written::read(text, Path::new("")).map_err(bad)?;
         uri.query.heartbeat.get_or_insert(20);

@@ -23,7 +23,7 @@ use nix::{
 };
 
 use super::owner::beside;
-use crate::{net::unix_socket::shortened, transport::pause};
+use crate::{net::unix_socket::with_short_path, transport::pause};
 
 /// Rung by whoever puts a request into the inbox.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Socket {
     /// Binds the socket of this owner.
     pub(crate) fn bind(path: &Path, owner: i64) -> io::Result<Self> {
         let path = socket_path(path, owner);
-        let bound = shortened(&path, |short| UnixDatagram::bind(short))?;
+        let bound = with_short_path(&path, |short| UnixDatagram::bind(short))?;
         bound.set_nonblocking(true)?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         Ok(Self { bound, path })
@@ -143,7 +143,7 @@ impl Caller {
     pub(crate) fn wake(&self, path: &Path, owners: impl IntoIterator<Item = i64>) {
         let Some(socket) = &self.socket else { return };
         for owner in owners {
-            drop(shortened(&socket_path(path, owner), |short| socket.send_to(&[1], short)));
+            drop(with_short_path(&socket_path(path, owner), |short| socket.send_to(&[1], short)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The way from a worker to its master.
+//! Writes frames from a worker to its master.
 
 use std::{
     io::{self, Write},
@@ -11,7 +11,7 @@ const KEPT: usize = 64 * 1024;
 
 /// Writes frames, each with one `write`. Shared by the worker's loop and the contexts of its tasks.
 #[derive(Debug)]
-pub(super) struct Link(Option<Mutex<Writing>>);
+pub(super) struct FrameWriter(Option<Mutex<Writing>>);
 
 #[derive(Debug)]
 struct Writing {
@@ -19,7 +19,7 @@ struct Writing {
     frame: Vec<u8>,
 }
 
-impl Link {
+impl FrameWriter {
     pub(super) fn to(socket: UnixStream) -> Self {
         Self(Some(Mutex::new(Writing { socket, frame: Vec::new() })))
     }
