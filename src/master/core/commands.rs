@@ -17,7 +17,7 @@ use super::{
     event::Action,
     state::{
         pool,
-        slot::{Doom, InHand, Phase, Slot},
+        slot::{KillReason, InHand, Phase, Slot},
     },
     verdict,
 };
@@ -168,7 +168,7 @@ impl Core {
             Some(life.id)
         });
         if let Some(worker) = holder {
-            self.doom(worker, Doom::Cancelled);
+            self.kill_worker(worker, KillReason::Cancelled);
             let slot = &self.slots[worker.slot].name;
             return Some(Answer::said(format!("its worker {slot} is stopped; it becomes a dead letter")));
         }

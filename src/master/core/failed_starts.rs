@@ -9,7 +9,7 @@ use super::{
     event::WorkerId,
     state::{
         pool,
-        slot::{Doom, Phase, Slot, State},
+        slot::{KillReason, Phase, Slot, State},
         timers::Owner,
     },
 };
@@ -90,7 +90,7 @@ impl Core {
             let slot = self.slots[worker.slot].name.clone();
             self.log(Level::Error, || format!("{slot} was not ready within {seconds} s; killed"));
         }
-        self.doom(worker, Doom::StartLimit);
+        self.kill_worker(worker, KillReason::StartLimit);
     }
 
     /// A worker of a slot is ready, or does its task.

@@ -62,7 +62,7 @@ impl Core {
             return life.gives_outcome(exit);
         }
         let went = matches!(life.phase, Phase::Leaving) && *exit == Exit::Code { code: 0 };
-        let was_killed = matches!(life.phase, Phase::Doomed(_));
+        let was_killed = matches!(life.phase, Phase::Killed(_));
         !was_killed && life.hands.is_empty() && (life.said_bye || went)
     }
 
@@ -125,7 +125,7 @@ impl Life {
     pub(super) fn gives_outcome(&self, exit: &Exit) -> bool {
         let Exit::Code { code } = *exit else { return false };
         match self.phase {
-            Phase::Doomed(_) | Phase::LeftProcesses { .. } => false,
+            Phase::Killed(_) | Phase::LeftProcesses { .. } => false,
             Phase::Interrupted { .. } => code == 0,
             Phase::Starting { .. } | Phase::Working { .. } | Phase::Leaving => true,
         }

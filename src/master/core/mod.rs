@@ -577,7 +577,7 @@ impl Core {
                 let id = life.id;
                 let late = life.hands.iter().find(|hand| hand.due_at.as_ref().is_some_and(over));
                 match &life.phase {
-                    Phase::Doomed(_) | Phase::LeftProcesses { .. } => {}
+                    Phase::Killed(_) | Phase::LeftProcesses { .. } => {}
                     Phase::Starting { give_up_at } if over(give_up_at) => self.give_up_start(id),
                     Phase::Interrupted { kill_at } if over(kill_at) => self.kill_for_stop(id),
                     _ if life.end_due.as_ref().is_some_and(over) => self.end_unspoken(id),

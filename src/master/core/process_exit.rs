@@ -11,7 +11,7 @@ use super::{
     left_running::tell_left,
     state::{
         pool,
-        slot::{Doom, InHand, Life, Phase, State},
+        slot::{KillReason, InHand, Life, Phase, State},
         timers::Owner,
     },
     status::{metrics, slots},
@@ -71,7 +71,7 @@ impl Core {
         self.count_restart(slot, metrics::cause(&life));
         self.slots[slot].restarts += 1;
         // What is given back for the sake of a cancelled neighbour has not failed.
-        let by_hand = matches!(life.phase, Phase::Doomed(Doom::Cancelled));
+        let by_hand = matches!(life.phase, Phase::Killed(KillReason::Cancelled));
         self.slots[slot].failed += life.hands.iter().filter(|hand| hand.cancelled || !by_hand).count() as u64;
         let from_outside =
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGKILL" || signal == "SIGTERM");
@@ -87,7 +87,7 @@ impl Core {
                     self.tell_death(slot, &life, &ended, "before it was ready");
                 }
                 match life.phase {
-                    Phase::Doomed(Doom::StartLimit) => self.started_late(slot),
+                    Phase::Killed(KillReason::StartLimit) => self.started_late(slot),
                     // Or broken in a way that we noticed first.
                     _ => self.failed_start(slot, None),
                 }
@@ -109,7 +109,7 @@ impl Core {
     /// begun, and it goes back. Only for a worker that has done tasks: one that never does any must not take them for
     /// ever.
     fn take_back_unread(&mut self, slot: usize, life: &mut Life, ended: &Ended) {
-        let own_end = matches!(life.phase, Phase::Working { .. } | Phase::Leaving | Phase::Doomed(Doom::Fault(_)));
+        let own_end = matches!(life.phase, Phase::Working { .. } | Phase::Leaving | Phase::Killed(KillReason::Fault(_)));
         if !ended.unread || life.tasks == 0 || !own_end {
             return;
         }
@@ -132,7 +132,7 @@ impl Core {
         let name = self.slots[slot].name.clone();
         let by_stop_signal =
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGTERM" || signal == "SIGINT");
-        if by_stop_signal && !matches!(life.phase, Phase::Doomed(_)) {
+        if by_stop_signal && !matches!(life.phase, Phase::Killed(_)) {
             let until = self.now.at + VERDICT_PATIENCE;
             // Whoever was cancelled meanwhile waits for nothing.
             let (cancelled, hands): (Vec<_>, Vec<_>) =
@@ -141,11 +141,11 @@ impl Core {
             self.suspended.push(Suspended { until, hands, pid: life.pid, ended, slot: name });
             self.timers.arm(Owner::Verdicts, until);
         } else {
-            let doom = match life.phase {
-                Phase::Doomed(doom) => Some(doom),
+            let kill_reason = match life.phase {
+                Phase::Killed(kill_reason) => Some(kill_reason),
                 _ => None,
             };
-            self.judge(&life.hands, doom.as_ref(), life.pid, &ended, &name);
+            self.judge(&life.hands, kill_reason.as_ref(), life.pid, &ended, &name);
         }
         self.slots[slot].failures = 0;
         self.spawn_first(slot);
@@ -154,11 +154,11 @@ impl Core {
     }
 
     /// Settles what a dead process held, as crash or time-out.
-    fn judge(&mut self, hands: &[InHand], doom: Option<&Doom>, pid: Option<u32>, ended: &Ended, slot: &str) {
+    fn judge(&mut self, hands: &[InHand], kill_reason: Option<&KillReason>, pid: Option<u32>, ended: &Ended, slot: &str) {
         for hand in hands {
             let took = self.now.at.since(hand.begun_at);
             let run = self.run(&hand.delivery, pid, Some(took));
-            let mut settlement = if hand.cancelled { run.cancelled() } else { run.died(doom, ended, hands.len()) };
+            let mut settlement = if hand.cancelled { run.cancelled() } else { run.died(kill_reason, ended, hands.len()) };
             tell_left(&mut settlement, &ended.left_running);
             let (id, what) = (&hand.delivery.task.id, in_words(&settlement));
             self.talk_of(id);
@@ -172,7 +172,7 @@ impl Core {
             self.settle_hand(hand, settlement, note);
         }
         // What is given back or cancelled has not failed.
-        let given_back = matches!(doom, Some(Doom::Stop | Doom::Cancelled));
+        let given_back = matches!(kill_reason, Some(KillReason::Stop | KillReason::Cancelled));
         for hand in hands.iter().filter(|hand| !hand.cancelled && !given_back) {
             self.count_failure(hand.delivery.queue.0, &hand.delivery.task.id);
         }
@@ -189,7 +189,7 @@ impl Core {
         }
         for suspended in due {
             let Suspended { hands, pid, ended, slot, .. } = suspended;
-            self.judge(&hands, stopping.then_some(&Doom::Stop), pid, &ended, &slot);
+            self.judge(&hands, stopping.then_some(&KillReason::Stop), pid, &ended, &slot);
         }
         if let Some(next) = self.suspended.iter().map(|suspended| suspended.until).min() {
             self.timers.arm(Owner::Verdicts, next);
@@ -213,23 +213,23 @@ impl Core {
     fn ended_in_stop(&mut self, slot: usize, life: Life, ended: &Ended) {
         let by_stop = match (&life.phase, &ended.exit) {
             (Phase::Interrupted { .. }, _) => true,
-            (Phase::Doomed(doom), _) => *doom == Doom::Stop,
+            (Phase::Killed(kill_reason), _) => *kill_reason == KillReason::Stop,
             (_, Exit::Signal { signal, .. }) => signal == "SIGTERM" || signal == "SIGINT",
             _ => false,
         };
         if life.hands.is_empty() {
-            if !matches!(life.phase, Phase::Starting { .. } | Phase::Doomed(_)) {
+            if !matches!(life.phase, Phase::Starting { .. } | Phase::Killed(_)) {
                 self.log_as(slot, Level::Info, || "Terminating".to_owned());
             }
             return;
         }
         let name = self.slots[slot].name.clone();
         let own = match life.phase {
-            Phase::Doomed(doom) => Some(doom),
+            Phase::Killed(kill_reason) => Some(kill_reason),
             _ => None,
         };
-        let doom = if by_stop { Some(Doom::Stop) } else { own };
-        self.judge(&life.hands, doom.as_ref(), life.pid, ended, &name);
+        let kill_reason = if by_stop { Some(KillReason::Stop) } else { own };
+        self.judge(&life.hands, kill_reason.as_ref(), life.pid, ended, &name);
         if by_stop {
             self.stop.interrupted_tasks();
         }

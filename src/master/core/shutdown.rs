@@ -13,7 +13,7 @@ use super::{
     Core,
     event::{Action, Event, Signal, WorkerId},
     state::{
-        slot::{Doom, Phase, State},
+        slot::{KillReason, Phase, State},
         timers::Owner,
     },
     stored::Worth,
@@ -169,7 +169,7 @@ impl Core {
         let worker = life.id;
         match life.phase {
             // It holds nothing and may never listen.
-            Phase::Starting { .. } => self.doom(worker, Doom::Stop),
+            Phase::Starting { .. } => self.kill_worker(worker, KillReason::Stop),
             Phase::Working { .. } => {
                 life.phase = Phase::Leaving;
                 life.last_sent = None;
@@ -179,7 +179,7 @@ impl Core {
                 }
                 self.actions.push(Action::Send { worker, frame: frames::halt(reason) });
             }
-            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::LeftProcesses { .. } => {}
+            Phase::Leaving | Phase::Interrupted { .. } | Phase::Killed(_) | Phase::LeftProcesses { .. } => {}
         }
     }
 
@@ -196,7 +196,7 @@ impl Core {
         for slot in 0..self.slots.len() {
             let is_program = self.pools[self.slots[slot].queue].plan.is_program;
             let Some(life) = self.slots[slot].alive() else { continue };
-            if matches!(life.phase, Phase::Doomed(_) | Phase::LeftProcesses { .. }) {
+            if matches!(life.phase, Phase::Killed(_) | Phase::LeftProcesses { .. }) {
                 continue;
             }
             life.phase = Phase::Interrupted { kill_at };
@@ -211,7 +211,7 @@ impl Core {
 
     /// The patience with an interrupted process is over.
     pub(super) fn kill_for_stop(&mut self, worker: WorkerId) {
-        self.doom(worker, Doom::Stop);
+        self.kill_worker(worker, KillReason::Stop);
     }
 
     fn kill_all(&mut self) {
@@ -226,7 +226,7 @@ impl Core {
         for slot in 0..self.slots.len() {
             if let Some(life) = self.slots[slot].alive() {
                 let worker = life.id;
-                self.doom(worker, Doom::Stop);
+                self.kill_worker(worker, KillReason::Stop);
             }
         }
     }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     event::{Ended, QueuePlan},
-    state::slot::Doom,
+    state::slot::KillReason,
 };
 use crate::{
     clock::Timestamp,
@@ -88,19 +88,19 @@ impl Run<'_> {
     }
 
     /// The settlement after the worker's death. `together`: how many tasks the process held.
-    pub(super) fn died(&self, doom: Option<&Doom>, ended: &Ended, together: usize) -> Settlement {
-        let (reason, mut error) = match doom {
+    pub(super) fn died(&self, kill_reason: Option<&KillReason>, ended: &Ended, together: usize) -> Settlement {
+        let (reason, mut error) = match kill_reason {
             // Nothing in this process asked for its end: what is taken from it has used no attempt.
-            Some(Doom::Stop | Doom::Cancelled) => return Settlement::Release,
-            Some(Doom::TimeLimit { id }) if *id == self.task.id => {
+            Some(KillReason::Stop | KillReason::Cancelled) => return Settlement::Release,
+            Some(KillReason::TimeLimit { id }) if *id == self.task.id => {
                 let limit = self.plan.settings.timeout.unwrap_or_default();
                 (Reason::Timeout, format!("the task ran into its time limit of {} s", limit.as_secs_f64()))
             }
-            Some(Doom::TimeLimit { id }) => {
+            Some(KillReason::TimeLimit { id }) => {
                 (Reason::Crash, format!("the worker was killed at the time limit of task {id}"))
             }
-            Some(Doom::Fault(fault)) => (Reason::Crash, format!("protocol fault: {fault}")),
-            Some(Doom::StartLimit | Doom::Silent) | None => (Reason::Crash, format!("the worker died: {}", ended.exit)),
+            Some(KillReason::Fault(fault)) => (Reason::Crash, format!("protocol fault: {fault}")),
+            Some(KillReason::StartLimit | KillReason::Silent) | None => (Reason::Crash, format!("the worker died: {}", ended.exit)),
         };
         if ended.oom == Some(true) {
             error.push_str(", out of memory");

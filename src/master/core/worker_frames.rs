@@ -7,7 +7,7 @@ use super::{
     event::{Action, Signal, WorkerId},
     state::{
         pool,
-        slot::{Doom, InHand, Phase},
+        slot::{KillReason, InHand, Phase},
     },
     stored::Note,
 };
@@ -36,7 +36,7 @@ impl Core {
     pub(super) fn said(&mut self, worker: WorkerId, frame: FromWorker) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
         // It was killed and what it held is settled at its exit: nothing it said in between counts.
-        if matches!(life.phase, Phase::Doomed(_) | Phase::LeftProcesses { .. }) {
+        if matches!(life.phase, Phase::Killed(_) | Phase::LeftProcesses { .. }) {
             return;
         }
         match frame {
@@ -92,7 +92,7 @@ impl Core {
         match life.phase {
             Phase::Starting { .. } => {}
             // Told to go before it was ready.
-            Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::LeftProcesses { .. } => return,
+            Phase::Leaving | Phase::Interrupted { .. } | Phase::Killed(_) | Phase::LeftProcesses { .. } => return,
             Phase::Working { .. } => {
                 self.faulted(worker, "it said ready twice".to_owned());
                 return;
@@ -322,7 +322,7 @@ impl Core {
         let fault = limits::shortened(fault, limits::FAULT);
         let slot = self.slots[worker.slot].name.clone();
         self.log(Level::Error, || format!("{slot} broke the protocol: {fault}"));
-        self.doom(worker, Doom::Fault(fault));
+        self.kill_worker(worker, KillReason::Fault(fault));
     }
 
     /// A worker's socket is closed. Its death is known from its exit alone, but it must come.
@@ -337,26 +337,26 @@ impl Core {
 
     /// It said bye or closed its socket and did not end.
     pub(super) fn end_unspoken(&mut self, worker: WorkerId) {
-        self.doom(worker, Doom::Fault("it closed its socket and went on".to_owned()));
+        self.kill_worker(worker, KillReason::Fault("it closed its socket and went on".to_owned()));
     }
 
     /// The time limit of a task passed.
     pub(super) fn time_out(&mut self, worker: WorkerId, task: String) {
         let slot = self.slots[worker.slot].name.clone();
         self.log(Level::Error, || format!("{slot} is killed: task {task} ran into its time limit"));
-        self.doom(worker, Doom::TimeLimit { id: task });
+        self.kill_worker(worker, KillReason::TimeLimit { id: task });
     }
 
     /// Kills a process; what it holds is settled when it is reaped. The first reason stands.
-    pub(super) fn doom(&mut self, worker: WorkerId, doom: Doom) {
+    pub(super) fn kill_worker(&mut self, worker: WorkerId, kill_reason: KillReason) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
-        if matches!(life.phase, Phase::Doomed(_) | Phase::LeftProcesses { .. }) {
+        if matches!(life.phase, Phase::Killed(_) | Phase::LeftProcesses { .. }) {
             return;
         }
         if matches!(life.phase, Phase::Starting { .. }) {
             self.line.may_move();
         }
-        life.phase = Phase::Doomed(doom);
+        life.phase = Phase::Killed(kill_reason);
         self.relist(worker.slot);
         self.actions.push(Action::Signal { worker, signal: Signal::Kill });
     }

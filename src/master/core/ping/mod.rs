@@ -17,7 +17,7 @@ use super::{
     Core,
     event::{Action, WorkerId},
     state::{
-        slot::{Doom, Life, Phase, Slot},
+        slot::{KillReason, Life, Phase, Slot},
         timers::Owner,
     },
 };
@@ -100,7 +100,7 @@ impl Core {
             self.log(Level::Error, || {
                 format!("{slot} is killed: it was idle and did not answer a ping within {seconds} s")
             });
-            self.doom(worker, Doom::Silent);
+            self.kill_worker(worker, KillReason::Silent);
         }
     }
 }

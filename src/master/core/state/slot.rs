@@ -4,7 +4,7 @@
 //! Empty ──> InLine ── Spawn ──> Starting ── ready ──> Working ── halt ──> Leaving ── bye, exit ──> Empty
 //!   ^         ^                    │ limit               │ time limit, fault │ grace over
 //!   │         │                    v                     v                   v
-//!   └────── Waiting <── exit ── Doomed <─────────────────┴──── Interrupted <─┘
+//!   └────── Waiting <── exit ── Killed <─────────────────┴──── Interrupted <─┘
 //! ```
 //!
 //! A process that dies anywhere is taken out by its exit alone; what it held is settled then. If it left others that must be
@@ -114,14 +114,14 @@ pub(in crate::master::core) enum Phase {
     /// Was told to give up what it holds.
     Interrupted { kill_at: Instant },
     /// Was killed by us and is not reaped yet.
-    Doomed(Doom),
+    Killed(KillReason),
     /// Is dead, and what it left is being ended: nothing changes what it was then.
     LeftProcesses { was: Box<Phase> },
 }
 
 /// Why we killed a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::master::core) enum Doom {
+pub(in crate::master::core) enum KillReason {
     /// It was not ready in time.
     StartLimit,
     /// The task with this id ran into its time limit.
@@ -234,7 +234,7 @@ impl Slot {
             (_, Some((Phase::Working { .. }, false))) => "busy",
             (
                 _,
-                Some((Phase::Leaving | Phase::Interrupted { .. } | Phase::Doomed(_) | Phase::LeftProcesses { .. }, _)),
+                Some((Phase::Leaving | Phase::Interrupted { .. } | Phase::Killed(_) | Phase::LeftProcesses { .. }, _)),
             ) => "stopping",
         }
     }
@@ -281,7 +281,7 @@ impl Life {
             Phase::Starting { .. }
             | Phase::Leaving
             | Phase::Interrupted { .. }
-            | Phase::Doomed(_)
+            | Phase::Killed(_)
             | Phase::LeftProcesses { .. } => false,
         }
     }
@@ -299,7 +299,7 @@ impl Life {
             Phase::Starting { give_up_at } => Some(give_up_at),
             Phase::Interrupted { kill_at } => Some(kill_at),
             Phase::Working { .. } | Phase::Leaving => self.hands.iter().filter_map(|hand| hand.due_at).min(),
-            Phase::Doomed(_) | Phase::LeftProcesses { .. } => return None,
+            Phase::Killed(_) | Phase::LeftProcesses { .. } => return None,
         };
         [phase, self.end_due].into_iter().flatten().min()
     }

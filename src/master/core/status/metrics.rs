@@ -8,7 +8,7 @@ use crate::{
         Core,
         state::{
             pool::Standing,
-            slot::{Doom, Life, Phase, Slot},
+            slot::{KillReason, Life, Phase, Slot},
         },
     },
     metrics::{QueueReading, SLOT_STATES, counts::Cause},
@@ -61,11 +61,11 @@ impl Core {
 pub(in crate::master::core) fn cause(life: &Life) -> Cause {
     match &life.phase {
         _ if !life.was_ready => Cause::Start,
-        Phase::Doomed(Doom::TimeLimit { .. }) => Cause::Timeout,
-        Phase::Doomed(Doom::Fault(_)) => Cause::Fault,
-        Phase::Doomed(Doom::Cancelled) => Cause::Cancelled,
-        Phase::Doomed(Doom::Silent) => Cause::Silent,
-        Phase::Doomed(Doom::StartLimit | Doom::Stop)
+        Phase::Killed(KillReason::TimeLimit { .. }) => Cause::Timeout,
+        Phase::Killed(KillReason::Fault(_)) => Cause::Fault,
+        Phase::Killed(KillReason::Cancelled) => Cause::Cancelled,
+        Phase::Killed(KillReason::Silent) => Cause::Silent,
+        Phase::Killed(KillReason::StartLimit | KillReason::Stop)
         | Phase::Starting { .. }
         | Phase::Working { .. }
         | Phase::Leaving

@@ -8,7 +8,7 @@ use crate::{
         Core,
         event::Ended,
         process_per_task,
-        state::slot::{Doom, InHand, Life, Phase, Slot},
+        state::slot::{KillReason, InHand, Life, Phase, Slot},
         worker_frames::one_line,
     },
     plural::counted,
@@ -60,13 +60,13 @@ pub(in crate::master::core) fn last_exit(life: &Life, ended: &Ended, is_outcome:
         return process_per_task::end_in_words(&hand.delivery.task.id, ended);
     }
     let cause = match &life.phase {
-        Phase::Doomed(doom) => match doom {
-            Doom::StartLimit => "it was not ready in time".to_owned(),
-            Doom::TimeLimit { id } => format!("task {id} ran into its time limit"),
-            Doom::Fault(fault) => format!("it broke the protocol: {fault}"),
-            Doom::Cancelled => "a person cancelled a task of it".to_owned(),
-            Doom::Silent => "it was idle and did not answer a ping".to_owned(),
-            Doom::Stop => "it was told to stop".to_owned(),
+        Phase::Killed(kill_reason) => match kill_reason {
+            KillReason::StartLimit => "it was not ready in time".to_owned(),
+            KillReason::TimeLimit { id } => format!("task {id} ran into its time limit"),
+            KillReason::Fault(fault) => format!("it broke the protocol: {fault}"),
+            KillReason::Cancelled => "a person cancelled a task of it".to_owned(),
+            KillReason::Silent => "it was idle and did not answer a ping".to_owned(),
+            KillReason::Stop => "it was told to stop".to_owned(),
         },
         Phase::Interrupted { .. } => "it was interrupted".to_owned(),
         _ if ended.oom == Some(true) => "out of memory".to_owned(),
