@@ -17,7 +17,7 @@ use super::{
     event::Action,
     state::{
         pool,
-        slot::{KillReason, InHand, Phase, Slot},
+        slot::{InFlight, KillReason, Phase, Slot},
     },
     verdict,
 };
@@ -159,12 +159,12 @@ impl Core {
     /// Ends one task by hand. One that waits here is dead-lettered, one in a worker's hands with its worker. What is not
     /// here may wait in the transport, which is asked; then there is no answer yet.
     fn cancel(&mut self, number: u64, id: &str) -> Option<Answer> {
-        let is_it = |hand: &&mut InHand| hand.delivery.task.id == id;
+        let is_it = |task: &&mut InFlight| task.id() == id;
         let lives = self.slots.iter_mut().filter_map(Slot::alive);
         let holder = lives.into_iter().find_map(|life| {
             // Marked, so that it counts whatever the worker is being killed for already.
-            let hand = life.hands.iter_mut().find(is_it)?;
-            hand.cancelled = true;
+            let task = life.in_flight.iter_mut().find(is_it)?;
+            task.cancelled = true;
             Some(life.id)
         });
         if let Some(worker) = holder {
@@ -302,11 +302,11 @@ impl Core {
 
     fn slot_status(&self, slot: &Slot) -> Value {
         let life = slot.peek();
-        let task = life.and_then(|life| life.hands.first()).map(|hand| {
+        let task = life.and_then(|life| life.in_flight.first()).map(|task| {
             json!({
-                "id": hand.delivery.task.id,
-                "age_seconds": self.now.at.since(hand.begun_at).as_secs_f64(),
-                "progress": hand.progress.as_ref().map(|progress| json!({ "percent": progress.0, "note": progress.1 })),
+                "id": task.id(),
+                "age_seconds": self.now.at.since(task.begun_at).as_secs_f64(),
+                "progress": task.progress.as_ref().map(|progress| json!({ "percent": progress.0, "note": progress.1 })),
             })
         });
         json!({

@@ -63,7 +63,7 @@ impl Core {
         }
         let went = matches!(life.phase, Phase::Leaving) && *exit == Exit::Code { code: 0 };
         let was_killed = matches!(life.phase, Phase::Killed(_));
-        !was_killed && life.hands.is_empty() && (life.said_bye || went)
+        !was_killed && life.in_flight.is_empty() && (life.said_bye || went)
     }
 
     /// A process is dead, and what it left is being ended.
@@ -82,7 +82,7 @@ impl Core {
             let State::Alive(life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { continue };
             // Who has ended was waited for: its number may be another's.
             let has_ended = matches!(life.phase, Phase::LeftProcesses { .. });
-            let (pid, hands) = (life.pid.unwrap_or_default(), life.hands);
+            let (pid, in_flight) = (life.pid.unwrap_or_default(), life.in_flight);
             self.relist(slot);
             let name = self.slots[slot].name.clone();
             let (of_slot, of_task) = if has_ended {
@@ -95,25 +95,25 @@ impl Core {
                 (of_slot, format!("pid {pid}: it was killed and has not ended"))
             };
             self.log(Level::Error, || format!("left running: {of_slot}"));
-            if !hands.is_empty() {
+            if !in_flight.is_empty() {
                 self.stop.interrupted_tasks();
             }
-            for hand in hands {
-                self.left_hands(&hand);
-                self.talk_of(&hand.delivery.task.id);
-                let id = hand.delivery.task.id.clone();
-                if hand.cancelled {
-                    let mut settlement = self.run(&hand.delivery, Some(pid), None).cancelled();
+            for task in in_flight {
+                self.left_hands(&task);
+                self.talk_of(&task.id());
+                let id = task.id().clone();
+                if task.cancelled {
+                    let mut settlement = self.run(&task.delivery, Some(pid), None).cancelled();
                     tell_left(&mut settlement, std::slice::from_ref(&of_task));
-                    let note = self.note(&hand.delivery, std::time::Duration::ZERO, &settlement);
-                    self.settle_hand(&hand, settlement, note);
+                    let note = self.note(&task.delivery, std::time::Duration::ZERO, &settlement);
+                    self.settle_hand(&task, settlement, note);
                     continue;
                 }
                 self.log(Level::Error, || {
                     format!("{name} (pid {pid}): task {id} is back in its queue, no attempt used")
                 });
-                self.pools[hand.delivery.queue.0].counts.released += 1;
-                self.settle_hand(&hand, Settlement::Release, None);
+                self.pools[task.delivery.queue.0].counts.released += 1;
+                self.settle_hand(&task, Settlement::Release, None);
             }
         }
     }

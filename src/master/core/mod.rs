@@ -48,7 +48,7 @@ use self::{
     state::{
         pool::{self, First, Pool},
         settlement_memory::Memory,
-        slot::{InHand, Phase, Slot, State},
+        slot::{InFlight, Phase, Slot, State},
         timers::{Owner, Timers},
     },
     stored::Worth,
@@ -361,15 +361,15 @@ impl Core {
 
     /// Settles a delivery that was accepted before. It is in no queue any more: if it comes again all the same,
     /// because the session it came in ended with the acceptance under way, its removal is all that is wanted.
-    fn settle_accepted(&mut self, hand: &InHand, settlement: Settlement) {
+    fn settle_accepted(&mut self, task: &InFlight, settlement: Settlement) {
         self.serial += 1;
-        let (handle, identity) = (hand.delivery.handle, hand.delivery.identity);
+        let (handle, identity) = (task.delivery.handle, task.delivery.identity);
         if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
             // The copy of these has the same identity; taken for the original and removed, it would be lost.
             if matches!(settlement, Settlement::Snooze { .. } | Settlement::Release) {
                 memory.forget(identity);
             } else {
-                memory.remember_removal(self.now.at, identity, hand.session);
+                memory.remember_removal(self.now.at, identity, task.session);
             }
         }
         self.owe(handle, Owed { identity: None, accepted: true, done_by: None, worth: Worth::of(&settlement, true) });
@@ -508,12 +508,12 @@ impl Core {
     /// those accepted in an earlier session, which are looked for only while the credit is otherwise 1.
     fn outliving(&self, index: usize) -> u32 {
         let pool = &self.pools[index];
-        let hands = |slot: &usize| self.slots[*slot].peek().map_or(0, |life| life.hands.len());
-        let mut count: usize = pool.leaving.iter().map(hands).sum();
+        let in_flight = |slot: &usize| self.slots[*slot].peek().map_or(0, |life| life.in_flight.len());
+        let mut count: usize = pool.leaving.iter().map(in_flight).sum();
         if pool.first != First::Passed {
             let lives = pool.slots.iter().filter_map(|slot| self.slots[*slot].peek());
-            let of_old = |hand: &&InHand| hand.accepted && hand.session < pool.since;
-            count += lives.flat_map(|life| &life.hands).filter(of_old).count();
+            let of_old = |task: &&InFlight| task.accepted && task.session < pool.since;
+            count += lives.flat_map(|life| &life.in_flight).filter(of_old).count();
         }
         count as u32
     }
@@ -575,7 +575,7 @@ impl Core {
             State::Empty | State::Waiting { .. } | State::InLine => {}
             State::Alive(life) => {
                 let id = life.id;
-                let late = life.hands.iter().find(|hand| hand.due_at.as_ref().is_some_and(over));
+                let late = life.in_flight.iter().find(|task| task.due_at.as_ref().is_some_and(over));
                 match &life.phase {
                     Phase::Killed(_) | Phase::LeftProcesses { .. } => {}
                     Phase::Starting { give_up_at } if over(give_up_at) => self.give_up_start(id),

@@ -11,7 +11,7 @@ use super::{
     left_running::tell_left,
     state::{
         pool,
-        slot::{KillReason, InHand, Life, Phase, State},
+        slot::{InFlight, KillReason, Life, Phase, State},
         timers::Owner,
     },
     status::{metrics, slots},
@@ -30,7 +30,7 @@ const VERDICT_PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Suspended {
     until: crate::clock::Instant,
-    pub(super) hands: Vec<InHand>,
+    pub(super) in_flight: Vec<InFlight>,
     pid: Option<u32>,
     ended: Ended,
     slot: String,
@@ -53,8 +53,8 @@ impl Core {
         }
         let is_outcome = self.is_once(slot) && life.gives_outcome(&ended.exit);
         self.slots[slot].last_exit = Some(slots::last_exit(&life, &ended, is_outcome));
-        for hand in &life.hands {
-            self.left_hands(hand);
+        for task in &life.in_flight {
+            self.left_hands(task);
         }
         self.take_back_unread(slot, &mut life, &ended);
         if is_outcome {
@@ -72,10 +72,10 @@ impl Core {
         self.slots[slot].restarts += 1;
         // What is given back for the sake of a cancelled neighbour has not failed.
         let by_hand = matches!(life.phase, Phase::Killed(KillReason::Cancelled));
-        self.slots[slot].failed += life.hands.iter().filter(|hand| hand.cancelled || !by_hand).count() as u64;
+        self.slots[slot].failed += life.in_flight.iter().filter(|task| task.cancelled || !by_hand).count() as u64;
         let from_outside =
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGKILL" || signal == "SIGTERM");
-        match (&life.phase, life.hands.is_empty()) {
+        match (&life.phase, life.in_flight.is_empty()) {
             // Nothing is known of what it would have become.
             (Phase::Starting { .. }, _) if from_outside => {
                 self.tell_death(slot, &life, &ended, "before it was ready");
@@ -109,19 +109,20 @@ impl Core {
     /// begun, and it goes back. Only for a worker that has done tasks: one that never does any must not take them for
     /// ever.
     fn take_back_unread(&mut self, slot: usize, life: &mut Life, ended: &Ended) {
-        let own_end = matches!(life.phase, Phase::Working { .. } | Phase::Leaving | Phase::Killed(KillReason::Fault(_)));
+        let own_end =
+            matches!(life.phase, Phase::Working { .. } | Phase::Leaving | Phase::Killed(KillReason::Fault(_)));
         if !ended.unread || life.tasks == 0 || !own_end {
             return;
         }
-        let is_cancelled = |id: &String| life.hands.iter().any(|hand| hand.cancelled && hand.delivery.task.id == *id);
+        let is_cancelled = |id: &String| life.in_flight.iter().any(|task| task.cancelled && task.id() == *id);
         if life.last_sent.as_ref().is_some_and(is_cancelled) {
             return;
         }
-        let Some(hand) = life.last_sent.take().and_then(|id| life.take(&id)) else { return };
-        let (id, name) = (hand.delivery.task.id.clone(), self.slots[slot].name.clone());
+        let Some(task) = life.last_sent.take().and_then(|id| life.take(&id)) else { return };
+        let (id, name) = (task.id().clone(), self.slots[slot].name.clone());
         self.log(Level::Info, || format!("Task {id} was not begun: {name} ended before it read it; back in its queue"));
-        self.pools[hand.delivery.queue.0].counts.released += 1;
-        self.settle_hand(&hand, Settlement::Release, None);
+        self.pools[task.delivery.queue.0].counts.released += 1;
+        self.settle_hand(&task, Settlement::Release, None);
     }
 
     /// A process died with tasks in its hands: each has used an attempt; the slot is filled again at once.
@@ -135,17 +136,17 @@ impl Core {
         if by_stop_signal && !matches!(life.phase, Phase::Killed(_)) {
             let until = self.now.at + VERDICT_PATIENCE;
             // Whoever was cancelled meanwhile waits for nothing.
-            let (cancelled, hands): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut life.hands).into_iter().partition(|hand: &InHand| hand.cancelled);
+            let (cancelled, in_flight): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut life.in_flight).into_iter().partition(|task: &InFlight| task.cancelled);
             self.judge(&cancelled, None, life.pid, &ended, &name);
-            self.suspended.push(Suspended { until, hands, pid: life.pid, ended, slot: name });
+            self.suspended.push(Suspended { until, in_flight, pid: life.pid, ended, slot: name });
             self.timers.arm(Owner::Verdicts, until);
         } else {
             let kill_reason = match life.phase {
                 Phase::Killed(kill_reason) => Some(kill_reason),
                 _ => None,
             };
-            self.judge(&life.hands, kill_reason.as_ref(), life.pid, &ended, &name);
+            self.judge(&life.in_flight, kill_reason.as_ref(), life.pid, &ended, &name);
         }
         self.slots[slot].failures = 0;
         self.spawn_first(slot);
@@ -154,27 +155,35 @@ impl Core {
     }
 
     /// Settles what a dead process held, as crash or time-out.
-    fn judge(&mut self, hands: &[InHand], kill_reason: Option<&KillReason>, pid: Option<u32>, ended: &Ended, slot: &str) {
-        for hand in hands {
-            let took = self.now.at.since(hand.begun_at);
-            let run = self.run(&hand.delivery, pid, Some(took));
-            let mut settlement = if hand.cancelled { run.cancelled() } else { run.died(kill_reason, ended, hands.len()) };
+    fn judge(
+        &mut self,
+        in_flight: &[InFlight],
+        kill_reason: Option<&KillReason>,
+        pid: Option<u32>,
+        ended: &Ended,
+        slot: &str,
+    ) {
+        for task in in_flight {
+            let took = self.now.at.since(task.begun_at);
+            let run = self.run(&task.delivery, pid, Some(took));
+            let mut settlement =
+                if task.cancelled { run.cancelled() } else { run.died(kill_reason, ended, in_flight.len()) };
             tell_left(&mut settlement, &ended.left_running);
-            let (id, what) = (&hand.delivery.task.id, in_words(&settlement));
+            let (id, what) = (&task.id(), in_words(&settlement));
             self.talk_of(id);
             let pid = pid.unwrap_or_default();
             self.log(Level::Error, || format!("{slot} (pid {pid}): task {id} {what}"));
-            let mut note = self.note(&hand.delivery, took, &settlement);
+            let mut note = self.note(&task.delivery, took, &settlement);
             if let (Settlement::Retry { .. }, Some(note)) = (&settlement, &mut note) {
                 // The line above says it already.
                 note.line = None;
             }
-            self.settle_hand(hand, settlement, note);
+            self.settle_hand(task, settlement, note);
         }
         // What is given back or cancelled has not failed.
         let given_back = matches!(kill_reason, Some(KillReason::Stop | KillReason::Cancelled));
-        for hand in hands.iter().filter(|hand| !hand.cancelled && !given_back) {
-            self.count_failure(hand.delivery.queue.0, &hand.delivery.task.id);
+        for task in in_flight.iter().filter(|task| !task.cancelled && !given_back) {
+            self.count_failure(task.delivery.queue.0, &task.id());
         }
     }
 
@@ -188,8 +197,8 @@ impl Core {
             self.stop.interrupted_tasks();
         }
         for suspended in due {
-            let Suspended { hands, pid, ended, slot, .. } = suspended;
-            self.judge(&hands, stopping.then_some(&KillReason::Stop), pid, &ended, &slot);
+            let Suspended { in_flight, pid, ended, slot, .. } = suspended;
+            self.judge(&in_flight, stopping.then_some(&KillReason::Stop), pid, &ended, &slot);
         }
         if let Some(next) = self.suspended.iter().map(|suspended| suspended.until).min() {
             self.timers.arm(Owner::Verdicts, next);
@@ -200,10 +209,12 @@ impl Core {
     pub(super) fn cancel_suspended(&mut self, id: &str) -> bool {
         for index in 0..self.suspended.len() {
             let suspended = &mut self.suspended[index];
-            let Some(position) = suspended.hands.iter().position(|hand| hand.delivery.task.id == id) else { continue };
-            let hand = InHand { cancelled: true, ..suspended.hands.remove(position) };
+            let Some(position) = suspended.in_flight.iter().position(|task| task.id() == id) else {
+                continue;
+            };
+            let task = InFlight { cancelled: true, ..suspended.in_flight.remove(position) };
             let (pid, ended, slot) = (suspended.pid, suspended.ended.clone(), suspended.slot.clone());
-            self.judge(&[hand], None, pid, &ended, &slot);
+            self.judge(&[task], None, pid, &ended, &slot);
             return true;
         }
         false
@@ -217,7 +228,7 @@ impl Core {
             (_, Exit::Signal { signal, .. }) => signal == "SIGTERM" || signal == "SIGINT",
             _ => false,
         };
-        if life.hands.is_empty() {
+        if life.in_flight.is_empty() {
             if !matches!(life.phase, Phase::Starting { .. } | Phase::Killed(_)) {
                 self.log_as(slot, Level::Info, || "Terminating".to_owned());
             }
@@ -229,7 +240,7 @@ impl Core {
             _ => None,
         };
         let kill_reason = if by_stop { Some(KillReason::Stop) } else { own };
-        self.judge(&life.hands, kill_reason.as_ref(), life.pid, ended, &name);
+        self.judge(&life.in_flight, kill_reason.as_ref(), life.pid, ended, &name);
         if by_stop {
             self.stop.interrupted_tasks();
         }

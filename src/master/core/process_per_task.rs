@@ -16,7 +16,7 @@ use super::{
     failed_starts::NotExecuted,
     first_line,
     state::{
-        slot::{InHand, Life, Phase, State},
+        slot::{InFlight, Life, Phase, State},
         unexecuted::Fate,
     },
 };
@@ -124,30 +124,30 @@ impl Core {
     /// The process for a task could not be made. The task was not begun and goes back to its queue.
     pub(super) fn once_not_started(&mut self, slot: usize) {
         let Some(life) = self.slots[slot].alive() else { return };
-        for hand in std::mem::take(&mut life.hands) {
-            self.left_hands(&hand);
-            self.return_unbegun(&hand, Fate::Back);
+        for task in std::mem::take(&mut life.in_flight) {
+            self.left_hands(&task);
+            self.return_unbegun(&task, Fate::Back);
         }
     }
 
     /// A task that nobody has begun goes back as it was, unless somebody has cancelled it.
-    fn return_unbegun(&mut self, hand: &InHand, fate: Fate) {
-        if hand.cancelled {
-            let settlement = self.run(&hand.delivery, None, None).cancelled();
-            let note = self.note(&hand.delivery, Duration::ZERO, &settlement);
-            return self.settle_hand(hand, settlement, note);
+    fn return_unbegun(&mut self, task: &InFlight, fate: Fate) {
+        if task.cancelled {
+            let settlement = self.run(&task.delivery, None, None).cancelled();
+            let note = self.note(&task.delivery, Duration::ZERO, &settlement);
+            return self.settle_hand(task, settlement, note);
         }
-        self.pools[hand.delivery.queue.0].counts.released += 1;
+        self.pools[task.delivery.queue.0].counts.released += 1;
         // In a stop nothing is stored that need not be.
         let is_aside = matches!(fate, Fate::Aside { .. }) && !self.stop.is_stopping();
         let settlement = if is_aside { Settlement::Snooze { after: ASIDE } } else { Settlement::Release };
-        self.settle_hand(hand, settlement, None);
+        self.settle_hand(task, settlement, None);
     }
 
     /// A process ended with an exit status: the outcome of its task. The place is open again.
     pub(super) fn once_ended(&mut self, slot: usize, life: &Life, ended: &Ended) {
         let index = self.slots[slot].queue;
-        let id = life.hands.first().map(|hand| hand.delivery.task.id.as_str()).unwrap_or_default();
+        let id = life.in_flight.first().map(|task| task.id()).unwrap_or_default();
         let unexecuted = &mut self.pools[index].unexecuted;
         let mut own = outcome(ended);
         match not_executed(ended).map(|error| (unexecuted.returned(id), error)) {
@@ -164,8 +164,8 @@ impl Core {
         self.slots[slot].failures = 0;
         self.first_ready_at.get_or_insert(self.now.at);
         self.start_succeeded(slot);
-        if let Some(hand) = life.hands.first() {
-            self.judge_once(slot, hand, life.pid, ended, own);
+        if let Some(task) = life.in_flight.first() {
+            self.judge_once(slot, task, life.pid, ended, own);
         }
         if self.stop.is_stopping() {
             self.log_as(slot, Level::Info, || "Terminating".to_owned());
@@ -181,9 +181,9 @@ impl Core {
         let index = self.slots[slot].queue;
         self.count_restart(slot, Cause::Start);
         self.tell_failed_start(slot, error);
-        let took = life.hands.first().map(|hand| self.now.at.since(hand.begun_at));
-        for hand in &life.hands {
-            self.return_unbegun(hand, fate);
+        let took = life.in_flight.first().map(|task| self.now.at.since(task.begun_at));
+        for task in &life.in_flight {
+            self.return_unbegun(task, fate);
         }
         if self.stop.is_stopping() {
             self.log_as(slot, Level::Info, || "Terminating".to_owned());
@@ -196,19 +196,19 @@ impl Core {
         self.dispatch(index);
     }
 
-    fn judge_once(&mut self, slot: usize, hand: &InHand, pid: Option<u32>, ended: &Ended, outcome: Outcome) {
-        let took = self.now.at.since(hand.begun_at);
+    fn judge_once(&mut self, slot: usize, task: &InFlight, pid: Option<u32>, ended: &Ended, outcome: Outcome) {
+        let took = self.now.at.since(task.begun_at);
         self.log_outcome(slot, &outcome);
-        self.count_for_breaker(hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
-        let settlement = self.run(&hand.delivery, pid, Some(took)).ended(outcome, ended);
-        let note = self.note(&hand.delivery, took, &settlement);
-        self.settle_counted(slot, hand, settlement, note);
+        self.count_for_breaker(task, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
+        let settlement = self.run(&task.delivery, pid, Some(took)).ended(outcome, ended);
+        let note = self.note(&task.delivery, took, &settlement);
+        self.settle_counted(slot, task, settlement, note);
     }
 
     /// A stop: an open place is closed at once, a process finishes its task.
     pub(super) fn dismiss_once(&mut self, slot: usize, reason: HaltReason) {
         let Some(life) = self.slots[slot].alive() else { return };
-        if !life.hands.is_empty() {
+        if !life.in_flight.is_empty() {
             if matches!(life.phase, Phase::Working { .. }) {
                 life.phase = Phase::Leaving;
             }

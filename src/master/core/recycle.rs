@@ -108,7 +108,7 @@ impl Core {
             return;
         }
         if let Some(life) = self.slots[worker.slot].life_of(worker)
-            && life.hands.is_empty()
+            && life.in_flight.is_empty()
         {
             life.end_due.get_or_insert(due);
             self.arm_slot(worker.slot);

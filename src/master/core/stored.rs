@@ -11,7 +11,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Core, Owed, event::Action, first_line, state::slot::InHand};
+use super::{Core, Owed, event::Action, first_line, state::slot::InFlight};
 use crate::{
     clock::Instant,
     logging::Level,
@@ -229,9 +229,9 @@ impl Core {
     }
 
     /// A task has ended whose handle is void already.
-    pub(super) fn void_outcome(&mut self, hand: &InHand, settlement: &Settlement) {
+    pub(super) fn void_outcome(&mut self, task: &InFlight, settlement: &Settlement) {
         if Worth::of(settlement, false) == Worth::Repeat {
-            self.voids.add(hand.delivery.identity, hand.delivery.queue.0);
+            self.voids.add(task.delivery.identity, task.delivery.queue.0);
         }
     }
 

@@ -73,10 +73,10 @@ impl Core {
             self.locks.let_go(delivery.handle);
         }
         let in_hand = self.slots.iter_mut().filter(|slot| slot.queue == index).filter_map(Slot::alive);
-        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
-        for hand in in_hand.flat_map(|life| &mut life.hands).chain(suspended) {
-            if void.contains(&hand.delivery.handle) {
-                hand.held = hand.accepted;
+        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.in_flight);
+        for task in in_hand.flat_map(|life| &mut life.in_flight).chain(suspended) {
+            if void.contains(&task.delivery.handle) {
+                task.held = task.accepted;
             }
         }
         if self.pools[index].credit > 1 {

@@ -100,7 +100,9 @@ impl Run<'_> {
                 (Reason::Crash, format!("the worker was killed at the time limit of task {id}"))
             }
             Some(KillReason::Fault(fault)) => (Reason::Crash, format!("protocol fault: {fault}")),
-            Some(KillReason::StartLimit | KillReason::Silent) | None => (Reason::Crash, format!("the worker died: {}", ended.exit)),
+            Some(KillReason::StartLimit | KillReason::Silent) | None => {
+                (Reason::Crash, format!("the worker died: {}", ended.exit))
+            }
         };
         if ended.oom == Some(true) {
             error.push_str(", out of memory");

@@ -7,7 +7,7 @@ use super::{
     event::{Action, Signal, WorkerId},
     state::{
         pool,
-        slot::{KillReason, InHand, Phase},
+        slot::{InFlight, KillReason, Phase},
     },
     stored::Note,
 };
@@ -45,15 +45,15 @@ impl Core {
             FromWorker::Accept { id } => self.accepted(worker, &id),
             FromWorker::Progress { id, percent, mut note } => {
                 limits::bound(&mut note, limits::NOTE);
-                match life.hands.iter_mut().find(|hand| hand.delivery.task.id == id) {
-                    Some(hand) => hand.progress = Some((percent, note)),
+                match life.in_flight.iter_mut().find(|task| task.id() == id) {
+                    Some(task) => task.progress = Some((percent, note)),
                     // A thread that reports progress may be late for its own task's outcome.
                     None => self.ignored(worker, "progress", &id),
                 }
             }
             FromWorker::Log { level, message } => self.log_as(worker.slot, level, || one_line(&message)),
-            FromWorker::Bye if !life.hands.is_empty() => {
-                let held = life.hands.len();
+            FromWorker::Bye if !life.in_flight.is_empty() => {
+                let held = life.in_flight.len();
                 self.faulted(worker, format!("bye with {} in hand", counted(held, "task")));
             }
             FromWorker::Bye => {
@@ -133,7 +133,7 @@ impl Core {
     /// The outcome of a task: settled, and the worker is free again.
     fn reported(&mut self, worker: WorkerId, id: &str, outcome: Outcome) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
-        let Some(hand) = life.take(id) else {
+        let Some(task) = life.take(id) else {
             self.faulted(worker, format!("an outcome of task \"{id}\", which it does not hold"));
             return;
         };
@@ -141,18 +141,18 @@ impl Core {
         let pid = life.pid;
         self.talk_of(id);
         self.slots[worker.slot].failures = 0;
-        let took = self.left_hands(&hand);
+        let took = self.left_hands(&task);
         let outcome = self.checked(outcome);
         if let Outcome::Done { submit } = &outcome {
             self.tell_unknown(submit);
         }
         self.log_outcome(worker.slot, &outcome);
-        self.count_for_breaker(&hand, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
-        let settlement = self.run(&hand.delivery, pid, Some(took)).told(outcome);
-        let note = self.note(&hand.delivery, took, &settlement);
-        self.settle_counted(worker.slot, &hand, settlement, note);
+        self.count_for_breaker(&task, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
+        let settlement = self.run(&task.delivery, pid, Some(took)).told(outcome);
+        let note = self.note(&task.delivery, took, &settlement);
+        self.settle_counted(worker.slot, &task, settlement, note);
         self.relist(worker.slot);
-        let index = hand.delivery.queue.0;
+        let index = task.delivery.queue.0;
         self.check_recycle(worker);
         self.release_retired(worker);
         self.renew_credit(index);
@@ -190,38 +190,38 @@ impl Core {
     pub(super) fn settle_counted(
         &mut self,
         slot: usize,
-        hand: &InHand,
+        task: &InFlight,
         settlement: Settlement,
         note: Option<Box<Note>>,
     ) {
         self.count_in_slot(slot, &settlement);
         let submits = matches!(&settlement, Settlement::Done { submit } if !submit.is_empty());
-        self.settle_hand(hand, settlement, note);
-        if submits && let Some(owed) = self.unsettled.get_mut(&hand.delivery.handle) {
+        self.settle_hand(task, settlement, note);
+        if submits && let Some(owed) = self.unsettled.get_mut(&task.delivery.handle) {
             owed.done_by = Some(slot);
         }
     }
 
     /// Settles a task that left a worker's hands: now, or when it comes again if its handle is void.
-    pub(super) fn settle_hand(&mut self, hand: &InHand, settlement: Settlement, note: Option<Box<Note>>) {
-        self.locks.let_go(hand.delivery.handle);
-        if hand.accepted {
-            self.keep_note(hand.delivery.handle, note);
-            self.settle_accepted(hand, settlement);
-        } else if hand.held {
-            self.keep_note(hand.delivery.handle, note);
-            self.settle(hand.delivery.handle, hand.delivery.identity, settlement);
+    pub(super) fn settle_hand(&mut self, task: &InFlight, settlement: Settlement, note: Option<Box<Note>>) {
+        self.locks.let_go(task.delivery.handle);
+        if task.accepted {
+            self.keep_note(task.delivery.handle, note);
+            self.settle_accepted(task, settlement);
+        } else if task.held {
+            self.keep_note(task.delivery.handle, note);
+            self.settle(task.delivery.handle, task.delivery.identity, settlement);
         } else {
-            self.void_outcome(hand, &settlement);
-            self.settle_later(hand.delivery.identity, hand.session, &settlement);
+            self.void_outcome(task, &settlement);
+            self.settle_later(task.delivery.identity, task.session, &settlement);
         }
     }
 
     /// Counts an outcome for the queue's breaker.
-    pub(super) fn count_for_breaker(&mut self, hand: &InHand, is_error: bool) {
-        let index = hand.delivery.queue.0;
+    pub(super) fn count_for_breaker(&mut self, task: &InFlight, is_error: bool) {
+        let index = task.delivery.queue.0;
         if is_error && self.pools[index].plan.settings.breaker.errors {
-            self.count_failure(index, &hand.delivery.task.id);
+            self.count_failure(index, &task.id());
             return;
         }
         let pool = &mut self.pools[index];
@@ -303,13 +303,13 @@ impl Core {
 
     fn accepted(&mut self, worker: WorkerId, id: &str) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
-        let Some(hand) = life.hands.iter_mut().find(|hand| hand.delivery.task.id == id) else {
+        let Some(task) = life.in_flight.iter_mut().find(|task| task.id() == id) else {
             self.ignored(worker, "accept", id);
             return;
         };
-        if !hand.accepted && hand.held {
-            hand.accepted = true;
-            let handle = hand.delivery.handle;
+        if !task.accepted && task.held {
+            task.accepted = true;
+            let handle = task.delivery.handle;
             self.settle(handle, None, Settlement::Accept);
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::{
     Core,
     event::{Action, Once},
-    state::{slot::InHand, timers::Owner},
+    state::{slot::InFlight, timers::Owner},
     verdict,
 };
 use crate::{
@@ -97,8 +97,8 @@ impl Core {
     /// same id, because its outcomes could not be told apart.
     fn seat_for(&self, index: usize, id: &str) -> Option<usize> {
         let holds = |slot: &usize| {
-            let hands = self.slots[*slot].peek().into_iter().flat_map(|life| &life.hands);
-            hands.into_iter().any(|hand| hand.delivery.task.id == id)
+            let in_flight = self.slots[*slot].peek().into_iter().flat_map(|life| &life.in_flight);
+            in_flight.into_iter().any(|task| task.id() == id)
         };
         let may = self.pools[index].free.iter().rev().copied().filter(|slot| !holds(slot));
         let listens = |slot: &usize| self.slots[*slot].peek().is_some_and(|life| life.pinged.is_none());
@@ -174,7 +174,7 @@ impl Core {
         let worker = life.id;
         life.last_sent = Some(delivery.task.id.clone());
         life.pinged = None;
-        life.hands.push(InHand {
+        life.in_flight.push(InFlight {
             delivery,
             session,
             held: true,
@@ -250,15 +250,15 @@ impl Core {
     }
 
     /// Takes account of a task that left a worker's hands.
-    pub(super) fn left_hands(&mut self, hand: &InHand) -> Duration {
+    pub(super) fn left_hands(&mut self, task: &InFlight) -> Duration {
         let now = self.now.at;
-        let took = now.since(hand.begun_at);
-        let index = hand.delivery.queue.0;
+        let took = now.since(task.begun_at);
+        let index = task.delivery.queue.0;
         let pool = &mut self.pools[index];
         pool.in_hand -= 1;
         self.in_hand -= 1;
-        pool.pace.ended(now, took, hand.delivery.task.body.len());
-        self.no_longer_suspect(&hand.delivery);
+        pool.pace.ended(now, took, task.delivery.task.body.len());
+        self.no_longer_suspect(&task.delivery);
         took
     }
 }

@@ -24,7 +24,7 @@ struct World {
     at: Duration,
     last: u64,
     /// Tasks in workers' hands: queue, worker, id.
-    hands: Vec<(usize, WorkerId, String)>,
+    in_flight: Vec<(usize, WorkerId, String)>,
 }
 
 impl World {
@@ -39,7 +39,7 @@ impl World {
             ..QueuePlan::of(Queue::new(&format!("q{number}"), "kind"))
         };
         let plan = Plan { max_in_hand: Some(most), ..Plan::of((0..queues).map(queue).collect()) };
-        let mut world = Self { core: Core::new(plan), at: Duration::ZERO, last: 0, hands: Vec::new() };
+        let mut world = Self { core: Core::new(plan), at: Duration::ZERO, last: 0, in_flight: Vec::new() };
         world.tell(Event::Begun);
         world.tell(attached(1));
         for slot in once..queues {
@@ -57,14 +57,14 @@ impl World {
                 Action::Send { worker, frame } => {
                     let frame: serde_json::Value = serde_json::from_slice(&frame).unwrap();
                     let id = frame["task"]["id"].as_str().unwrap().to_owned();
-                    self.hands.push((worker.slot, worker, id));
+                    self.in_flight.push((worker.slot, worker, id));
                     begun.push(worker.slot);
                 }
                 Action::Settle { handle, settlement: Settlement::Done { .. } } => {
                     self.tell(Event::Transport(transport::Event::Settled(vec![handle])));
                 }
                 Action::SpawnOnce { worker, once, .. } => {
-                    self.hands.push((worker.slot, worker, once.id));
+                    self.in_flight.push((worker.slot, worker, once.id));
                     begun.push(worker.slot);
                 }
                 _ => {}
@@ -80,7 +80,7 @@ impl World {
 
     /// The oldest task in hand ends, and its queue has another at once.
     fn end_one(&mut self) -> Vec<usize> {
-        let (queue, worker, id) = self.hands.remove(0);
+        let (queue, worker, id) = self.in_flight.remove(0);
         let outcome = Outcome::Done { submit: Vec::new() };
         let mut begun = self.tell(Event::Said { worker, frame: FromWorker::Outcome { id, outcome } });
         begun.extend(self.deliver(queue));
@@ -114,7 +114,7 @@ fn a_queue_that_was_passed_over_is_there_for_the_next_place() {
     for queue in 0..3 {
         assert_eq!(begun.iter().filter(|other| **other == queue).count(), 2, "{begun:?}");
     }
-    assert_eq!(world.hands.len(), 2);
+    assert_eq!(world.in_flight.len(), 2);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_place_that_a_parked_queue_leaves_is_taken_by_another_one() {
     let mut world = World::with(2, 1, 1);
     for round in 1..=5 {
         assert_eq!(world.deliver(0), [0]);
-        let (_, worker, _) = world.hands.remove(0);
+        let (_, worker, _) = world.in_flight.remove(0);
         // The one process is not made, for the fifth time at last; then the queue is parked.
         if round == 5 {
             assert_eq!(world.deliver(1), [0; 0], "one place");

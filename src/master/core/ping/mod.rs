@@ -78,7 +78,7 @@ impl Core {
                 continue;
             }
             let Some(life) = self.slots[slot].alive() else { continue };
-            if matches!(life.phase, Phase::Working { .. }) && life.hands.is_empty() && life.end_due.is_none() {
+            if matches!(life.phase, Phase::Working { .. }) && life.in_flight.is_empty() && life.end_due.is_none() {
                 life.pinged = Some(n);
                 life.last_sent = None;
                 let worker = life.id;

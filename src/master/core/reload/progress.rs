@@ -74,11 +74,11 @@ impl Core {
     /// Whether nothing of a queue is in anybody's hands here.
     fn is_drained(&self, index: usize) -> bool {
         let pool = &self.pools[index];
-        let suspended = self.suspended.iter().flat_map(|suspended| &suspended.hands);
+        let suspended = self.suspended.iter().flat_map(|suspended| &suspended.in_flight);
         pool.in_hand == 0
             && pool.waiting.is_empty()
             && pool.leaving.is_empty()
-            && suspended.into_iter().all(|hand| hand.delivery.queue.0 != index)
+            && suspended.into_iter().all(|task| task.delivery.queue.0 != index)
     }
 
     /// Whether as many workers as wanted are ready, and none is to be renewed.

@@ -94,7 +94,7 @@ pub(in crate::master::core) struct Life {
     /// The ping that it has not answered. Forgotten when it gets a task: who is busy owes no answer.
     pub(in crate::master::core) pinged: Option<u64>,
     /// Tasks it holds, oldest first.
-    pub(in crate::master::core) hands: Vec<InHand>,
+    pub(in crate::master::core) in_flight: Vec<InFlight>,
     /// It said bye: nothing that it started is a task's any more.
     pub(in crate::master::core) said_bye: bool,
     /// Its socket is closed or it said bye: if it has not ended by then, it is killed.
@@ -138,7 +138,7 @@ pub(in crate::master::core) enum KillReason {
 
 /// A task in a worker's hands.
 #[derive(Debug)]
-pub(in crate::master::core) struct InHand {
+pub(in crate::master::core) struct InFlight {
     pub(in crate::master::core) delivery: Delivery,
     /// The session it was delivered in.
     pub(in crate::master::core) session: u32,
@@ -155,6 +155,13 @@ pub(in crate::master::core) struct InHand {
     pub(in crate::master::core) size: usize,
     /// How far it is, as the worker told last: percent and note.
     pub(in crate::master::core) progress: Option<(Option<f64>, String)>,
+}
+
+impl InFlight {
+    /// Id of the task.
+    pub(in crate::master::core) fn id(&self) -> &str {
+        &self.delivery.task.id
+    }
 }
 
 impl Slot {
@@ -211,7 +218,7 @@ impl Slot {
     /// what is left to do.
     pub(in crate::master::core) fn is_at_rest(&self) -> bool {
         let takes_part = self.wanted && self.replaces.is_none();
-        if takes_part { self.is_idle() } else { self.peek().is_none_or(|life| life.hands.is_empty()) }
+        if takes_part { self.is_idle() } else { self.peek().is_none_or(|life| life.in_flight.is_empty()) }
     }
 
     /// Whether it can take one more task.
@@ -221,12 +228,12 @@ impl Slot {
 
     /// Whether a worker is ready here and holds nothing.
     pub(in crate::master::core) fn is_idle(&self) -> bool {
-        self.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }) && life.hands.is_empty())
+        self.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }) && life.in_flight.is_empty())
     }
 
     /// Its state in one word, as people are shown it.
     pub(in crate::master::core) fn state_word(&self) -> &'static str {
-        match (&self.state, self.peek().map(|life| (&life.phase, life.hands.is_empty()))) {
+        match (&self.state, self.peek().map(|life| (&life.phase, life.in_flight.is_empty()))) {
             (State::Waiting { .. } | State::InLine, _) => "waiting",
             (_, None) => "empty",
             (_, Some((Phase::Starting { .. }, _))) => "starting",
@@ -264,7 +271,7 @@ impl Life {
             recycling: false,
             measured_at: now,
             pinged: None,
-            hands: Vec::new(),
+            in_flight: Vec::new(),
             said_bye: false,
             end_due: None,
             phase,
@@ -275,8 +282,8 @@ impl Life {
         match self.phase {
             Phase::Working { seats } => {
                 // What was sent and may not be read yet is bounded: one frame of the largest size, and one more.
-                let bytes: usize = self.hands.iter().map(|hand| hand.size).sum();
-                self.hands.len() < seats && bytes <= frames::LIMIT && self.end_due.is_none()
+                let bytes: usize = self.in_flight.iter().map(|task| task.size).sum();
+                self.in_flight.len() < seats && bytes <= frames::LIMIT && self.end_due.is_none()
             }
             Phase::Starting { .. }
             | Phase::Leaving
@@ -289,7 +296,7 @@ impl Life {
     /// Tasks that it can take beside those in its hands, if their frames are small.
     pub(in crate::master::core) fn free_seats(&self) -> usize {
         match self.phase {
-            Phase::Working { seats } if self.has_seat() => seats.saturating_sub(self.hands.len()),
+            Phase::Working { seats } if self.has_seat() => seats.saturating_sub(self.in_flight.len()),
             _ => 0,
         }
     }
@@ -298,15 +305,15 @@ impl Life {
         let phase = match self.phase {
             Phase::Starting { give_up_at } => Some(give_up_at),
             Phase::Interrupted { kill_at } => Some(kill_at),
-            Phase::Working { .. } | Phase::Leaving => self.hands.iter().filter_map(|hand| hand.due_at).min(),
+            Phase::Working { .. } | Phase::Leaving => self.in_flight.iter().filter_map(|task| task.due_at).min(),
             Phase::Killed(_) | Phase::LeftProcesses { .. } => return None,
         };
         [phase, self.end_due].into_iter().flatten().min()
     }
 
     /// Takes a task out of its hands.
-    pub(in crate::master::core) fn take(&mut self, id: &str) -> Option<InHand> {
-        let position = self.hands.iter().position(|hand| hand.delivery.task.id == id)?;
-        Some(self.hands.remove(position))
+    pub(in crate::master::core) fn take(&mut self, id: &str) -> Option<InFlight> {
+        let position = self.in_flight.iter().position(|task| task.id() == id)?;
+        Some(self.in_flight.remove(position))
     }
 }

@@ -71,7 +71,7 @@ pub(in crate::master::core) fn cause(life: &Life) -> Cause {
         | Phase::Leaving
         | Phase::Interrupted { .. }
         | Phase::LeftProcesses { .. } => {
-            if life.hands.is_empty() {
+            if life.in_flight.is_empty() {
                 Cause::Idle
             } else {
                 Cause::Crash

@@ -8,7 +8,7 @@ use crate::{
         Core,
         event::Ended,
         process_per_task,
-        state::slot::{KillReason, InHand, Life, Phase, Slot},
+        state::slot::{InFlight, KillReason, Life, Phase, Slot},
         worker_frames::one_line,
     },
     plural::counted,
@@ -37,27 +37,27 @@ fn slot_line(slot: &Slot, now: Instant) -> String {
     let pid = life.and_then(|life| life.pid).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     let counts = format!("{} done, {} failed, {}", slot.done, slot.failed, counted(slot.restarts, "restart"));
     let mut parts = vec![format!("{}{pid}: {}, {counts}", slot.name, slot.state_word())];
-    parts.extend(life.into_iter().flat_map(|life| &life.hands).map(|hand| task_words(hand, now)));
+    parts.extend(life.into_iter().flat_map(|life| &life.in_flight).map(|task| task_words(task, now)));
     parts.extend(slot.last_exit.as_ref().map(|exit| format!("last exit: {exit}")));
     // Ids and notes are other people's words.
     one_line(&parts.join("; "))
 }
 
-fn task_words(hand: &InHand, now: Instant) -> String {
-    let seconds = now.since(hand.begun_at).as_secs_f64();
-    let task = format!("task {} for {seconds:.1} s", hand.delivery.task.id);
-    match &hand.progress {
-        Some((Some(percent), note)) => format!("{task} ({percent} % {note})"),
-        Some((None, note)) => format!("{task} ({note})"),
-        None => task,
+fn task_words(task: &InFlight, now: Instant) -> String {
+    let seconds = now.since(task.begun_at).as_secs_f64();
+    let text = format!("task {} for {seconds:.1} s", task.id());
+    match &task.progress {
+        Some((Some(percent), note)) => format!("{text} ({percent} % {note})"),
+        Some((None, note)) => format!("{text} ({note})"),
+        None => text,
     }
 }
 
 /// How a process ended, and why if we know more than the kernel says. `is_outcome`: its end is what its task came to.
 pub(in crate::master::core) fn last_exit(life: &Life, ended: &Ended, is_outcome: bool) -> String {
     let exit = &ended.exit;
-    if let ([hand], true) = (&life.hands[..], is_outcome) {
-        return process_per_task::end_in_words(&hand.delivery.task.id, ended);
+    if let ([task], true) = (&life.in_flight[..], is_outcome) {
+        return process_per_task::end_in_words(&task.id(), ended);
     }
     let cause = match &life.phase {
         Phase::Killed(kill_reason) => match kill_reason {
@@ -72,10 +72,10 @@ pub(in crate::master::core) fn last_exit(life: &Life, ended: &Ended, is_outcome:
         _ if ended.oom == Some(true) => "out of memory".to_owned(),
         Phase::Starting { .. } => "before it was ready".to_owned(),
         Phase::Leaving => "it was told to go".to_owned(),
-        Phase::Working { .. } | Phase::LeftProcesses { .. } => match &life.hands[..] {
+        Phase::Working { .. } | Phase::LeftProcesses { .. } => match &life.in_flight[..] {
             [] => return exit.to_string(),
-            [hand] => format!("with task {} in hand", hand.delivery.task.id),
-            hands => format!("with {} tasks in hand", hands.len()),
+            [task] => format!("with task {} in hand", task.id()),
+            in_flight => format!("with {} tasks in hand", in_flight.len()),
         },
     };
     format!("{exit}: {cause}")

@@ -17,7 +17,7 @@ use super::{
     state::{
         pool::{self, First},
         settlement_memory,
-        slot::{InHand, Slot},
+        slot::{InFlight, Slot},
         timers::Owner,
     },
     stored::Worth,
@@ -202,11 +202,11 @@ impl Core {
                 self.ask_credit(index, 1);
             }
         }
-        let in_hand = self.slots.iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.hands);
-        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
-        for hand in in_hand.chain(suspended) {
+        let in_hand = self.slots.iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.in_flight);
+        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.in_flight);
+        for task in in_hand.chain(suspended) {
             // What was accepted is in no queue: only this process holds it, and its handle stands.
-            hand.held = hand.accepted;
+            task.held = task.accepted;
         }
     }
 
@@ -263,24 +263,25 @@ impl Core {
             return Some(delivery);
         }
         // The session ended with its acceptance under way: it is being worked, and only to be removed.
-        let accepted = |hand: &InHand| hand.accepted && hand.delivery.identity == Some(identity);
-        let suspended_too = self.suspended.iter().flat_map(|suspended| &suspended.hands);
-        if self.slots.iter().filter_map(Slot::peek).flat_map(|life| &life.hands).chain(suspended_too).any(accepted) {
+        let accepted = |task: &InFlight| task.accepted && task.delivery.identity == Some(identity);
+        let suspended_too = self.suspended.iter().flat_map(|suspended| &suspended.in_flight);
+        if self.slots.iter().filter_map(Slot::peek).flat_map(|life| &life.in_flight).chain(suspended_too).any(accepted)
+        {
             self.settle(delivery.handle, None, Settlement::Done { submit: Vec::new() });
             return None;
         }
         let index = delivery.queue.0;
         let (session, since) = (self.epoch, self.pools[index].since);
         let of_queue = self.slots.iter_mut().filter(|slot| slot.queue == index);
-        let mut in_hand = of_queue.filter_map(Slot::alive).flat_map(|life| &mut life.hands);
-        let mut suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.hands);
-        let known = |hand: &&mut InHand| !hand.held && hand.delivery.identity == Some(identity);
+        let mut in_hand = of_queue.filter_map(Slot::alive).flat_map(|life| &mut life.in_flight);
+        let mut suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.in_flight);
+        let known = |task: &&mut InFlight| !task.held && task.delivery.identity == Some(identity);
         let locks = &mut self.locks;
-        let mut adopt = |hand: &mut InHand| {
-            locks.adopted(hand.delivery.handle, delivery.handle);
-            hand.delivery.handle = delivery.handle;
-            hand.session = session;
-            hand.held = true;
+        let mut adopt = |task: &mut InFlight| {
+            locks.adopted(task.delivery.handle, delivery.handle);
+            task.delivery.handle = delivery.handle;
+            task.session = session;
+            task.held = true;
         };
         if in_hand.find(known).map(&mut adopt).is_some() {
             // It may take hours yet: others must not wait for it with a credit of 1.
