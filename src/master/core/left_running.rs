@@ -101,7 +101,7 @@ impl Core {
             for task in in_flight {
                 self.left_hands(&task);
                 self.talk_of(&task.id());
-                let id = task.id().clone();
+                let id = task.id().to_owned();
                 if task.cancelled {
                     let mut settlement = self.run(&task.delivery, Some(pid), None).cancelled();
                     tell_left(&mut settlement, std::slice::from_ref(&of_task));

@@ -47,11 +47,11 @@ use self::{
     shutdown::Stop,
     state::{
         pool::{self, First, Pool},
-        settlement_memory::Memory,
+        settlement_memory::SettlementMemory,
         slot::{InFlight, Phase, Slot, State},
         timers::{Owner, Timers},
     },
-    stored::Worth,
+    stored::AtRisk,
     unique::Locks,
     verdict::Run,
 };
@@ -89,11 +89,11 @@ pub struct Core {
     ran_at: Option<Instant>,
     suspended: Vec<process_exit::Suspended>,
     /// Settled by us, not yet confirmed by the transport.
-    unsettled: HashMap<Handle, Owed>,
+    unsettled: HashMap<Handle, PendingSettlement>,
     /// What is to be said of settlements once they are stored.
     notes: HashMap<Handle, Box<stored::Note>>,
-    voids: stored::Voids,
-    memory: Option<Memory>,
+    void_outcomes: stored::VoidOutcomes,
+    memory: Option<SettlementMemory>,
     locks: Locks,
     /// Queues that workers submitted to: whether anybody works one is looked up once.
     submitted_to: std::collections::HashSet<String>,
@@ -126,7 +126,7 @@ pub struct Core {
 
 /// A settlement that the transport has not confirmed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Owed {
+pub(super) struct PendingSettlement {
     /// The task's identity.
     identity: Option<u64>,
     /// It was accepted before: its handle outlives the session.
@@ -134,7 +134,7 @@ pub(super) struct Owed {
     /// The slot that counts it as done, if what it submits is not stored yet.
     done_by: Option<usize>,
     /// What would be lost with it.
-    worth: Worth,
+    at_risk: AtRisk,
 }
 
 /// Whose limits have passed.
@@ -182,7 +182,7 @@ impl Core {
             pools.push(Pool::new(queue_plan.clone(), (first..slots.len()).collect()));
         }
         Self {
-            memory: plan.remember.map(Memory::new),
+            memory: plan.remember.map(SettlementMemory::new),
             locks: Locks::default(),
             submitted_to: std::collections::HashSet::new(),
             left_rates: HashMap::new(),
@@ -202,7 +202,7 @@ impl Core {
             suspended: Vec::new(),
             unsettled: HashMap::new(),
             notes: HashMap::new(),
-            voids: stored::Voids::default(),
+            void_outcomes: stored::VoidOutcomes::default(),
             session: 0,
             epoch: 0,
             attached: false,
@@ -354,7 +354,7 @@ impl Core {
         }
         if settlement != Settlement::Accept {
             self.locks.let_go(handle);
-            self.owe(handle, Owed { identity, accepted: false, done_by: None, worth: Worth::of(&settlement, false) });
+            self.track_settlement(handle, PendingSettlement { identity, accepted: false, done_by: None, at_risk: AtRisk::of(&settlement, false) });
         }
         self.actions.push(Action::Settle { handle, settlement });
     }
@@ -372,15 +372,15 @@ impl Core {
                 memory.remember_removal(self.now.at, identity, task.session);
             }
         }
-        self.owe(handle, Owed { identity: None, accepted: true, done_by: None, worth: Worth::of(&settlement, true) });
+        self.track_settlement(handle, PendingSettlement { identity: None, accepted: true, done_by: None, at_risk: AtRisk::of(&settlement, true) });
         self.actions.push(Action::Settle { handle, settlement });
     }
 
-    fn owe(&mut self, handle: Handle, owed: Owed) {
+    fn track_settlement(&mut self, handle: Handle, pending: PendingSettlement) {
         if self.unsettled.is_empty() {
-            self.began_to_owe();
+            self.first_unsettled();
         }
-        let doubled = self.unsettled.insert(handle, owed);
+        let doubled = self.unsettled.insert(handle, pending);
         debug_assert!(doubled.is_none(), "a handle is settled once");
     }
 

@@ -119,7 +119,7 @@ impl Core {
             return;
         }
         let Some(task) = life.last_sent.take().and_then(|id| life.take(&id)) else { return };
-        let (id, name) = (task.id().clone(), self.slots[slot].name.clone());
+        let (id, name) = (task.id().to_owned(), self.slots[slot].name.clone());
         self.log(Level::Info, || format!("Task {id} was not begun: {name} ended before it read it; back in its queue"));
         self.pools[task.delivery.queue.0].counts.released += 1;
         self.settle_hand(&task, Settlement::Release, None);

@@ -16,7 +16,7 @@ use super::{
         slot::{KillReason, Phase, State},
         timers::Owner,
     },
-    stored::Worth,
+    stored::AtRisk,
 };
 use crate::{
     clock::Instant,
@@ -144,9 +144,9 @@ impl Core {
         self.abandon_reload();
         if reason == HaltReason::Empty {
             // Nothing is left anywhere that could come again.
-            self.voids.forget();
+            self.void_outcomes.forget();
         }
-        self.voids.forget_old(self.now.at);
+        self.void_outcomes.forget_old(self.now.at);
         self.serial += 1;
         for index in 0..self.pools.len() {
             self.give_back(index);
@@ -266,8 +266,8 @@ impl Core {
             return;
         }
         // Without a session nothing is settled but what was accepted before, which the next session would store.
-        let is_owed = |owed: &super::Owed| self.is_attached() || owed.worth == Worth::Task;
-        if !self.unsettled.values().any(is_owed) {
+        let is_awaited = |pending: &super::PendingSettlement| self.is_attached() || pending.at_risk == AtRisk::Task;
+        if !self.unsettled.values().any(is_awaited) {
             self.finish();
             return;
         }

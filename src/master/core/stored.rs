@@ -11,7 +11,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Core, Owed, event::Action, first_line, state::slot::InFlight};
+use super::{Core, PendingSettlement, event::Action, first_line, state::slot::InFlight};
 use crate::{
     clock::Instant,
     logging::Level,
@@ -35,22 +35,22 @@ pub(super) struct Note {
 
 /// What is lost if a settlement is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Worth {
+pub(super) enum AtRisk {
     /// An outcome: the task is still in its queue, and is done again.
-    Repeat,
+    Outcome,
     /// The task itself, and its outcome: it was accepted before, and no queue has it any more.
     Task,
     /// The task is run again in any case, or is done with.
     Nothing,
 }
 
-impl Worth {
+impl AtRisk {
     pub(super) fn of(settlement: &Settlement, accepted: bool) -> Self {
         match settlement {
             Settlement::Accept => Self::Nothing,
             Settlement::Done { submit } if accepted && submit.is_empty() => Self::Nothing,
             _ if accepted => Self::Task,
-            Settlement::Done { .. } | Settlement::Retry { .. } | Settlement::Dead(_) => Self::Repeat,
+            Settlement::Done { .. } | Settlement::Retry { .. } | Settlement::Dead(_) => Self::Outcome,
             Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass => Self::Nothing,
         }
     }
@@ -58,7 +58,7 @@ impl Worth {
 
 /// Outcomes of tasks whose handles are void: they can be stored only when their tasks come again.
 #[derive(Debug, Default)]
-pub(super) struct Voids {
+pub(super) struct VoidOutcomes {
     /// The queue of each task, by its identity.
     named: HashMap<u64, usize>,
     /// Of each queue, how many ended that nobody can tell from others, less those that came again: none of these outcomes is
@@ -72,7 +72,7 @@ pub(super) struct Voids {
     again_at: Option<Instant>,
 }
 
-impl Voids {
+impl VoidOutcomes {
     /// A task of this queue has ended.
     fn add(&mut self, identity: Option<u64>, queue: usize) {
         match identity {
@@ -222,36 +222,36 @@ impl Core {
 
     /// The session is lost, and with it every handle but those that were accepted.
     pub(super) fn void_unsettled(&mut self) {
-        self.voids.stay_away(self.now.at);
-        for (handle, owed) in std::mem::take(&mut self.unsettled) {
-            self.void_owed(handle, owed);
+        self.void_outcomes.stay_away(self.now.at);
+        for (handle, pending) in std::mem::take(&mut self.unsettled) {
+            self.void_pending(handle, pending);
         }
     }
 
     /// A task has ended whose handle is void already.
     pub(super) fn void_outcome(&mut self, task: &InFlight, settlement: &Settlement) {
-        if Worth::of(settlement, false) == Worth::Repeat {
-            self.voids.add(task.delivery.identity, task.delivery.queue.0);
+        if AtRisk::of(settlement, false) == AtRisk::Outcome {
+            self.void_outcomes.add(task.delivery.identity, task.delivery.queue.0);
         }
     }
 
     /// The handle of a settlement is void, unless it was accepted.
-    pub(super) fn void_owed(&mut self, handle: Handle, owed: Owed) {
-        if owed.accepted {
-            self.unsettled.insert(handle, owed);
+    pub(super) fn void_pending(&mut self, handle: Handle, pending: PendingSettlement) {
+        if pending.accepted {
+            self.unsettled.insert(handle, pending);
             return;
         }
         // It is said when the task comes again.
         self.notes.remove(&handle);
-        if owed.worth == Worth::Repeat {
-            self.voids.unanswered += 1;
+        if pending.at_risk == AtRisk::Outcome {
+            self.void_outcomes.unanswered += 1;
         }
     }
 
     /// What is lost if the run ends now: outcomes of tasks that are done again, and of tasks that are lost with them.
     fn unstored(&self) -> (u64, u64) {
-        let owed = |worth| self.unsettled.values().filter(|owed| owed.worth == worth).count() as u64;
-        (owed(Worth::Repeat) + self.voids.count(), owed(Worth::Task))
+        let pending = |at_risk| self.unsettled.values().filter(|pending| pending.at_risk == at_risk).count() as u64;
+        (pending(AtRisk::Outcome) + self.void_outcomes.count(), pending(AtRisk::Task))
     }
 
     /// For the end of a run: how many outcomes are not stored, in words.

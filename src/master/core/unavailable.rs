@@ -54,11 +54,11 @@ impl Core {
     /// These handles of a queue are no more: what waits comes again, what is in hand is adopted when it does, and what was
     /// settled is remembered.
     fn void(&mut self, index: usize, void: &[Handle]) {
-        self.voids.stay_away(self.now.at);
+        self.void_outcomes.stay_away(self.now.at);
         for handle in void {
             // One that was accepted meanwhile outlives this as it outlives a lost session.
-            if let Some(owed) = self.unsettled.remove(handle) {
-                self.void_owed(*handle, owed);
+            if let Some(pending) = self.unsettled.remove(handle) {
+                self.void_pending(*handle, pending);
             }
         }
         (self.serial, self.epoch) = (self.serial + 1, self.epoch + 1);
@@ -96,7 +96,7 @@ impl Core {
     pub(super) fn available_again(&mut self, index: usize) {
         let Some(trouble) = self.pools[index].trouble.take() else { return };
         self.memory_ages();
-        self.voids.come_again(self.now.at);
+        self.void_outcomes.come_again(self.now.at);
         let name = self.pools[index].name().to_owned();
         let seconds = self.now.at.since(trouble.since).as_secs_f64();
         self.log(Level::Info, || format!("Queue {name} is available again, after {seconds:.1} s"));

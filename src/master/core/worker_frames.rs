@@ -197,8 +197,8 @@ impl Core {
         self.count_in_slot(slot, &settlement);
         let submits = matches!(&settlement, Settlement::Done { submit } if !submit.is_empty());
         self.settle_hand(task, settlement, note);
-        if submits && let Some(owed) = self.unsettled.get_mut(&task.delivery.handle) {
-            owed.done_by = Some(slot);
+        if submits && let Some(pending) = self.unsettled.get_mut(&task.delivery.handle) {
+            pending.done_by = Some(slot);
         }
     }
 

@@ -52,7 +52,7 @@ impl Core {
     }
 
     /// From nothing owed to something.
-    pub(super) fn began_to_owe(&mut self) {
+    pub(super) fn first_unsettled(&mut self) {
         self.stall.moved_at = self.now.at;
         self.watch_stall(self.now.at);
     }
@@ -67,8 +67,8 @@ impl Core {
     /// In halt mode: ends the run if nothing was stored for too long.
     pub(super) fn look_at_stall(&mut self) {
         let told_at = self.stall.told.as_ref().map(|(at, _)| *at);
-        let owed_since = (self.is_attached() && !self.all_settled()).then_some(self.stall.moved_at);
-        let Some(since) = [told_at, owed_since].into_iter().flatten().min() else { return };
+        let unsettled_since = (self.is_attached() && !self.all_settled()).then_some(self.stall.moved_at);
+        let Some(since) = [told_at, unsettled_since].into_iter().flatten().min() else { return };
         if self.now.at.since(since) < UNREACHABLE_LIMIT {
             return self.watch_stall(since);
         }

@@ -56,7 +56,7 @@ fn end(core: &mut Core, seconds: u64) -> Option<(Code, String)> {
 }
 
 /// A task that was done, and whose settlement is owed.
-fn owe(core: &mut Core, seconds: u64, number: u64) {
+fn leave_unanswered(core: &mut Core, seconds: u64, number: u64) {
     at(core, seconds, delivered(delivery(number, Some(number))));
     let outcome = Outcome::Done { submit: Vec::new() };
     let frame = FromWorker::Outcome { id: number.to_string(), outcome };
@@ -107,10 +107,10 @@ fn a_master_that_serves_waits_and_says_so() {
 #[test]
 fn settlements_that_nobody_confirms_count_from_the_last_answer() {
     let mut core = begun(true);
-    owe(&mut core, 10, 1);
+    leave_unanswered(&mut core, 10, 1);
     at(&mut core, 20, Event::Transport(transport::Event::Settled(vec![Handle(1)])));
-    owe(&mut core, 20, 2);
-    owe(&mut core, 25, 3);
+    leave_unanswered(&mut core, 20, 2);
+    leave_unanswered(&mut core, 25, 3);
     at(&mut core, 30, Event::Transport(transport::Event::Settled(vec![Handle(2)])));
     at(&mut core, 50, Event::DeadlinePassed);
     assert_eq!(core.next_deadline().map(Instant::since_start), Some(Duration::from_mins(1)));
@@ -119,9 +119,9 @@ fn settlements_that_nobody_confirms_count_from_the_last_answer() {
 }
 
 /// A core that is asked for a stop while outcomes are owed, and whose worker has ended.
-fn stopped(owed: u64) -> Core {
+fn stopped(pending: u64) -> Core {
     let mut core = begun(false);
-    (1..=owed).for_each(|number| owe(&mut core, 10, number));
+    (1..=pending).for_each(|number| leave_unanswered(&mut core, 10, number));
     at(&mut core, 20, Event::StopAsked);
     assert!(ended(&mut core, 20).is_none(), "what is owed is waited for");
     core

@@ -1,7 +1,7 @@
 //! What this node did with tasks lately, so that a task that comes again after a lost session is not run twice.
 //!
 //! A settlement may be under way when the session ends: the broker then delivers the task again although its
-//! outcome is known here. [`Memory`] keeps, for a while and bounded, the settlement of each task that has an
+//! outcome is known here. [`SettlementMemory`] keeps, for a while and bounded, the settlement of each task that has an
 //! identity; a redelivery in a *later* session finds it and the settlement is performed on the new delivery.
 //! Within one session nothing is adopted: there an equal task is another copy, to be done on its own.
 //!
@@ -10,7 +10,7 @@
 //! A settlement that the transport has not answered is kept whatever its age. One that was answered is kept for as long as
 //! a loss can go unnoticed: what was written to a dead connection looks answered. Of both together no more than
 //! [`LIMIT`] are kept: the oldest of those that were answered go first, then the oldest of the others. The tasks of
-//! these would be run again if they came again, so [`Memory::forgot_unanswered`] tells.
+//! these would be run again if they came again, so [`SettlementMemory::forgot_unanswered`] tells.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -38,7 +38,7 @@ struct Entry {
 
 /// Remembered settlements by the identity of their tasks.
 #[derive(Debug)]
-pub(in crate::master::core) struct Memory {
+pub(in crate::master::core) struct SettlementMemory {
     /// For how long an answered one is kept; `None`: age does not count.
     keep: Option<Duration>,
     entries: HashMap<u64, Entry>,
@@ -62,7 +62,7 @@ enum Hold {
     Since(Instant),
 }
 
-impl Memory {
+impl SettlementMemory {
     pub(in crate::master::core) fn new(keep: Duration) -> Self {
         Self {
             keep: Some(keep),
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_settlement_is_recalled_in_a_later_session_only() {
-        let mut memory = Memory::new(Duration::from_secs(40));
+        let mut memory = SettlementMemory::new(Duration::from_secs(40));
         memory.remember(at(0), 7, 1, None, &done());
         assert_eq!(memory.recall(7, 1), None);
         assert_eq!(memory.recall(7, 2), Some(done()));
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_stored_copy_turns_into_removal() {
-        let mut memory = Memory::new(Duration::from_secs(40));
+        let mut memory = SettlementMemory::new(Duration::from_secs(40));
         let snooze = Settlement::Snooze { after: Duration::from_secs(1) };
         memory.remember(at(0), 7, 1, Some(Handle(3)), &snooze);
         memory.stored(7, Handle(4));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     /// Decided and answered at this moment.
-    fn settled(memory: &mut Memory, now: Instant, identity: u64, session: u32) {
+    fn settled(memory: &mut SettlementMemory, now: Instant, identity: u64, session: u32) {
         let handle = Handle(identity);
         memory.remember(now, identity, session, Some(handle), &done());
         memory.answered(now, identity, handle);
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn nothing_is_forgotten_in_an_outage_however_long() {
-        let mut memory = Memory::new(Duration::from_secs(40));
+        let mut memory = SettlementMemory::new(Duration::from_secs(40));
         memory.attached(at(0));
         settled(&mut memory, at(10), 7, 1);
         memory.lost();
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_is_not_answered_has_no_age() {
-        let mut memory = Memory::new(Duration::from_secs(40));
+        let mut memory = SettlementMemory::new(Duration::from_secs(40));
         memory.attached(at(0));
         memory.remember(at(1), 7, 1, Some(Handle(3)), &done());
         settled(&mut memory, at(2), 8, 1);
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn the_time_is_that_of_the_connection() {
-        let mut memory = Memory::new(Duration::from_secs(40));
+        let mut memory = SettlementMemory::new(Duration::from_secs(40));
         memory.keep(Some(Duration::from_mins(2)));
         memory.attached(at(0));
         settled(&mut memory, at(200), 7, 1);
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn at_the_limit_the_answered_go_first() {
-        let mut memory = Memory::new(Duration::from_secs(40));
+        let mut memory = SettlementMemory::new(Duration::from_secs(40));
         memory.attached(at(0));
         memory.remember(at(0), 0, 1, None, &done());
         for identity in 1..=LIMIT as u64 + 5 {
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_removal_of_what_was_accepted_ages() {
-        let mut memory = Memory::new(Duration::from_secs(40));
+        let mut memory = SettlementMemory::new(Duration::from_secs(40));
         memory.attached(at(0));
         memory.remember_removal(at(50), 7, 1);
         memory.forget_old(at(90));
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_copy_with_the_same_identity_is_run() {
-        let mut memory = Memory::new(Duration::from_secs(40));
+        let mut memory = SettlementMemory::new(Duration::from_secs(40));
         let snooze = Settlement::Snooze { after: Duration::from_secs(1) };
         memory.remember(at(0), 7, 1, Some(Handle(3)), &snooze);
         memory.stored(7, Handle(3));
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_release_is_never_remembered() {
-        let mut memory = Memory::new(Duration::from_secs(40));
+        let mut memory = SettlementMemory::new(Duration::from_secs(40));
         for settlement in [Settlement::Release, Settlement::Pass, Settlement::Accept] {
             memory.remember(at(30), 8, 1, None, &settlement);
             assert_eq!(memory.recall(8, 2), None);

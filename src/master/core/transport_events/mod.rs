@@ -12,7 +12,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Core, Owed, SUSPECT_DELIVERIES, UNREACHABLE_LIMIT,
+    Core, PendingSettlement, SUSPECT_DELIVERIES, UNREACHABLE_LIMIT,
     event::Action,
     state::{
         pool::{self, First},
@@ -20,7 +20,7 @@ use super::{
         slot::{InFlight, Slot},
         timers::Owner,
     },
-    stored::Worth,
+    stored::AtRisk,
 };
 use crate::{
     error::Code,
@@ -46,7 +46,7 @@ impl Core {
             }
             Told::Stored(handle) => {
                 self.tell_stored(handle);
-                let identity = self.unsettled.get(&handle).and_then(|owed| owed.identity);
+                let identity = self.unsettled.get(&handle).and_then(|pending| pending.identity);
                 if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
                     memory.stored(identity, handle);
                 }
@@ -57,13 +57,13 @@ impl Core {
             Told::Settled(handles) => {
                 self.stall.moved(self.now.at);
                 for handle in handles {
-                    let owed = self.unsettled.remove(&handle);
+                    let pending = self.unsettled.remove(&handle);
                     // Settled and not stored: another had taken the task back before, and says what becomes of it. Of a task that
                     // was accepted this may be the answer to that, and what is to be stored of it is still on its way.
-                    if owed.is_some_and(|owed| !owed.accepted) {
+                    if pending.is_some_and(|pending| !pending.accepted) {
                         self.notes.remove(&handle);
                     }
-                    let identity = owed.and_then(|owed| owed.identity);
+                    let identity = pending.and_then(|pending| pending.identity);
                     if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
                         memory.answered(self.now.at, identity, handle);
                     }
@@ -101,15 +101,15 @@ impl Core {
         self.log(Level::Error, || format!("Task {id} of queue {queue} was done, but {text}"));
         // A second answer for its handle is what the first settlement was owed. Of one that was accepted, the answer to
         // the acceptance may have been taken for it.
-        let owed = self.unsettled.remove(&handle).unwrap_or(Owed {
+        let pending = self.unsettled.remove(&handle).unwrap_or(PendingSettlement {
             identity: None,
             accepted: true,
             done_by: None,
-            worth: Worth::Nothing,
+            at_risk: AtRisk::Nothing,
         });
-        let delivery = Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: owed.identity };
+        let delivery = Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: pending.identity };
         let outcome = Outcome::Error { error, detail: String::new() };
-        let (done_by, owed) = (owed.done_by, Owed { done_by: None, ..owed });
+        let (done_by, pending) = (pending.done_by, PendingSettlement { done_by: None, ..pending });
         self.not_done(&delivery, done_by);
         let mut settlement = self.run(&delivery, None, Some(Duration::ZERO)).told(outcome);
         if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
@@ -119,12 +119,12 @@ impl Core {
         let note = self.note(&delivery, Duration::ZERO, &settlement);
         self.tally.failed += u64::from(matches!(settlement, Settlement::Dead(_)));
         self.keep_note(handle, note);
-        if owed.accepted {
-            let worth = Worth::of(&settlement, true);
-            self.owe(handle, Owed { worth, ..owed });
+        if pending.accepted {
+            let at_risk = AtRisk::of(&settlement, true);
+            self.track_settlement(handle, PendingSettlement { at_risk, ..pending });
             self.actions.push(Action::Settle { handle, settlement });
         } else {
-            self.settle(handle, owed.identity, settlement);
+            self.settle(handle, pending.identity, settlement);
         }
     }
 
@@ -165,7 +165,7 @@ impl Core {
             }
         }
         self.lost_at = None;
-        self.voids.come_again(self.now.at);
+        self.void_outcomes.come_again(self.now.at);
         self.stall.moved(self.now.at);
         for pool in &mut self.pools {
             pool.since = self.epoch;
@@ -252,14 +252,14 @@ impl Core {
     /// that ended in an earlier session gets its settlement. Everything else is returned.
     fn adopt(&mut self, delivery: Delivery) -> Option<Delivery> {
         let Some(identity) = delivery.identity else {
-            self.voids.delivered(delivery.queue.0, delivery.redelivered);
+            self.void_outcomes.delivered(delivery.queue.0, delivery.redelivered);
             return Some(delivery);
         };
         if !delivery.redelivered {
             if let Some(memory) = &mut self.memory {
                 memory.forget(identity);
             }
-            self.voids.delivered(delivery.queue.0, false);
+            self.void_outcomes.delivered(delivery.queue.0, false);
             return Some(delivery);
         }
         // The session ended with its acceptance under way: it is being worked, and only to be removed.
@@ -296,7 +296,7 @@ impl Core {
         };
         let id = delivery.task.id.clone();
         self.log(Level::Debug, || format!("Task {id} came again after its end; its settlement is repeated"));
-        self.voids.remove(identity);
+        self.void_outcomes.remove(identity);
         let note = self.note_again(&delivery, &settlement);
         self.keep_note(delivery.handle, note);
         self.settle(delivery.handle, Some(identity), settlement);
