@@ -103,14 +103,14 @@ fn readable(mut body: Vec<u8>) -> Result<Vec<u8>, Error> {
 fn in_process(kind: &str, code: &Kind, plan: &QueuePlan, level: Level, task: &Task) -> Result<Settlement, Error> {
     let clock = Clock::start();
     let refused = |text: String| Error::new(Code::Refused, text);
-    let mut circumstances = verdict::Run {
+    let mut circumstances = verdict::Attempt {
         task,
         plan,
         host: "",
         pid: Some(std::process::id()),
         wall: Clock::wall(),
         in_hand: None,
-        dice: 0.0,
+        jitter: 0.0,
     };
     let text = match Body::from(task).json(plan.settings.unwrap) {
         Ok(text) => text.into_owned(),
@@ -132,7 +132,7 @@ fn as_program(config: &Config, plan: QueuePlan, level: Level, task: Task) -> Res
     let queue = plan.settings.clone();
     let mut plan = plan_of(config, vec![plan], level);
     plan.halt_when_empty = true;
-    let run = master::Run {
+    let attempt = master::Attempt {
         reader: None,
         control: None,
         metrics: None,

@@ -34,7 +34,7 @@ use crate::{
     master::core::{
         event::QueuePlan,
         state::pool::Window,
-        verdict::{self, Run},
+        verdict::{self, Attempt},
     },
     outcome::Outcome,
     payload::Body,
@@ -359,17 +359,17 @@ impl Drain {
         window.started(self.clock.now().at);
     }
 
-    fn circumstances<'a>(&'a self, delivery: &'a Delivery, in_hand: Option<Duration>) -> Run<'a> {
+    fn circumstances<'a>(&'a self, delivery: &'a Delivery, in_hand: Option<Duration>) -> Attempt<'a> {
         // The standard library's own source of randomness for hash maps: as good as jitter needs.
-        let dice = std::hash::RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-        Run {
+        let jitter = std::hash::RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+        Attempt {
             task: &delivery.task,
             plan: &self.plan,
             host: &self.host,
             pid: Some(std::process::id()),
             wall: Clock::wall(),
             in_hand,
-            dice,
+            jitter,
         }
     }
 }

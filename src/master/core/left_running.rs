@@ -103,7 +103,7 @@ impl Core {
                 self.talk_of(&task.id());
                 let id = task.id().to_owned();
                 if task.cancelled {
-                    let mut settlement = self.run(&task.delivery, Some(pid), None).cancelled();
+                    let mut settlement = self.attempt(&task.delivery, Some(pid), None).cancelled();
                     tell_left(&mut settlement, std::slice::from_ref(&of_task));
                     let note = self.note(&task.delivery, std::time::Duration::ZERO, &settlement);
                     self.settle_hand(&task, settlement, note);

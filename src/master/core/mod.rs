@@ -53,7 +53,7 @@ use self::{
     },
     stored::AtRisk,
     unique::Locks,
-    verdict::Run,
+    verdict::Attempt,
 };
 use crate::{
     clock::{Instant, Now},
@@ -117,7 +117,8 @@ pub struct Core {
     quiet: Option<(u64, Instant)>,
     in_hand: usize,
     begun_at: Instant,
-    dice: u64,
+    /// State of the random numbers.
+    rng: u64,
     master: Arc<str>,
     /// The task that lines are about.
     subject: Option<String>,
@@ -186,7 +187,7 @@ impl Core {
             locks: Locks::default(),
             submitted_to: std::collections::HashSet::new(),
             left_rates: HashMap::new(),
-            dice: plan.seed | 1,
+            rng: plan.seed | 1,
             plan,
             slots,
             pools,
@@ -394,7 +395,7 @@ impl Core {
 
     /// Dead-letters a delivery that is not run.
     fn refuse(&mut self, delivery: &Delivery, reason: Reason, error: String) {
-        let settlement = self.run(delivery, None, None).refused(reason, error);
+        let settlement = self.attempt(delivery, None, None).refused(reason, error);
         self.conclude(delivery, settlement);
         self.no_longer_suspect(delivery);
         self.renew_credit(delivery.queue.0);
@@ -415,26 +416,26 @@ impl Core {
         self.settle(delivery.handle, delivery.identity, settlement);
     }
 
-    /// The circumstances of a task, for its verdict.
-    fn run<'a>(&'a mut self, delivery: &'a Delivery, pid: Option<u32>, in_hand: Option<Duration>) -> Run<'a> {
-        let dice = self.roll();
-        Run {
+    /// An attempt at a task, for its verdict.
+    fn attempt<'a>(&'a mut self, delivery: &'a Delivery, pid: Option<u32>, in_hand: Option<Duration>) -> Attempt<'a> {
+        let jitter = self.random();
+        Attempt {
             task: &delivery.task,
             plan: &self.pools[delivery.queue.0].plan,
             host: &self.plan.host,
             pid,
             wall: self.now.wall,
             in_hand,
-            dice,
+            jitter,
         }
     }
 
     /// A number in 0..1 (xorshift64*): jitter needs no better, and the same seed gives the same run.
-    fn roll(&mut self) -> f64 {
-        self.dice ^= self.dice >> 12;
-        self.dice ^= self.dice << 25;
-        self.dice ^= self.dice >> 27;
-        (self.dice.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64
+    fn random(&mut self) -> f64 {
+        self.rng ^= self.rng >> 12;
+        self.rng ^= self.rng << 25;
+        self.rng ^= self.rng >> 27;
+        (self.rng.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Logs in the master's name.

@@ -165,9 +165,9 @@ impl Core {
     ) {
         for task in in_flight {
             let took = self.now.at.since(task.begun_at);
-            let run = self.run(&task.delivery, pid, Some(took));
+            let attempt = self.attempt(&task.delivery, pid, Some(took));
             let mut settlement =
-                if task.cancelled { run.cancelled() } else { run.died(kill_reason, ended, in_flight.len()) };
+                if task.cancelled { attempt.cancelled() } else { attempt.died(kill_reason, ended, in_flight.len()) };
             tell_left(&mut settlement, &ended.left_running);
             let (id, what) = (&task.id(), in_words(&settlement));
             self.talk_of(id);

@@ -133,7 +133,7 @@ impl Core {
     /// A task that nobody has begun goes back as it was, unless somebody has cancelled it.
     fn return_unbegun(&mut self, task: &InFlight, fate: Fate) {
         if task.cancelled {
-            let settlement = self.run(&task.delivery, None, None).cancelled();
+            let settlement = self.attempt(&task.delivery, None, None).cancelled();
             let note = self.note(&task.delivery, Duration::ZERO, &settlement);
             return self.settle_hand(task, settlement, note);
         }
@@ -200,7 +200,7 @@ impl Core {
         let took = self.now.at.since(task.begun_at);
         self.log_outcome(slot, &outcome);
         self.count_for_breaker(task, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
-        let settlement = self.run(&task.delivery, pid, Some(took)).ended(outcome, ended);
+        let settlement = self.attempt(&task.delivery, pid, Some(took)).ended(outcome, ended);
         let note = self.note(&task.delivery, took, &settlement);
         self.settle_counted(slot, task, settlement, note);
     }

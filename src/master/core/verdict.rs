@@ -33,9 +33,9 @@ pub(crate) fn objection(task: &Task, max_deliveries: u32, wall: Timestamp) -> Op
         .then(|| (Reason::Deliveries, format!("delivered {} without any outcome", counted(times, "time"))))
 }
 
-/// The circumstances of a run.
+/// An attempt at a task, for its verdict.
 #[derive(Debug)]
-pub(crate) struct Run<'a> {
+pub(crate) struct Attempt<'a> {
     pub(crate) task: &'a Task,
     pub(crate) plan: &'a QueuePlan,
     pub(crate) host: &'a str,
@@ -44,10 +44,10 @@ pub(crate) struct Run<'a> {
     /// How long it was in the worker's hands; `None` if it was not run.
     pub(crate) in_hand: Option<Duration>,
     /// Draws the jitter, in 0..1.
-    pub(crate) dice: f64,
+    pub(crate) jitter: f64,
 }
 
-impl Run<'_> {
+impl Attempt<'_> {
     /// The settlement after what the worker said.
     pub(crate) fn told(&self, outcome: Outcome) -> Settlement {
         match outcome {
@@ -117,7 +117,7 @@ impl Run<'_> {
 
     fn retry_or_dead(&self, failure: Failure, asked: Option<Duration>) -> Settlement {
         let failure = Box::new(failure);
-        match self.plan.settings.retry.after_failure(failure.attempts, asked, self.dice) {
+        match self.plan.settings.retry.after_failure(failure.attempts, asked, self.jitter) {
             Next::RetryAfter(after) => Settlement::Retry { after, failure },
             Next::GiveUp => Settlement::Dead(failure),
         }
@@ -175,17 +175,17 @@ mod tests {
         let (task, settings) = (Task::default(), Queue::new("foo", "kind"));
         let settings = Queue { retry: crate::retry::Policy { max_attempts: 2, ..settings.retry }, ..settings };
         let plan = QueuePlan { is_program: false, ..QueuePlan::of(settings) };
-        let run = Run {
+        let attempt = Attempt {
             task: &task,
             plan: &plan,
             host: "",
             pid: None,
             wall: Timestamp(0),
             in_hand: Some(Duration::ZERO),
-            dice: 0.0,
+            jitter: 0.0,
         };
         let (error, delay, ever) = (String::new(), Duration::from_millis(7), Duration::from_millis(u64::MAX));
-        let after = |outcome| match run.told(outcome) {
+        let after = |outcome| match attempt.told(outcome) {
             Settlement::Retry { after, .. } | Settlement::Snooze { after } => after,
             Settlement::Done { submit } => submit[0].delay,
             other => panic!("{other:?}"),

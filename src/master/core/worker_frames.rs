@@ -148,7 +148,7 @@ impl Core {
         }
         self.log_outcome(worker.slot, &outcome);
         self.count_for_breaker(&task, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
-        let settlement = self.run(&task.delivery, pid, Some(took)).told(outcome);
+        let settlement = self.attempt(&task.delivery, pid, Some(took)).told(outcome);
         let note = self.note(&task.delivery, took, &settlement);
         self.settle_counted(worker.slot, &task, settlement, note);
         self.relist(worker.slot);

@@ -194,7 +194,7 @@ impl Core {
     fn start(&mut self, slot: usize) {
         let index = self.slots[slot].queue;
         let give_up_at = self.now.at + self.plan.supervisor.start_timeout;
-        let lot = 1.0 - 0.1 * self.roll();
+        let lot = 1.0 - 0.1 * self.random();
         let here = &mut self.slots[slot];
         here.life += 1;
         let id = WorkerId { slot, life: here.life };

@@ -111,7 +111,7 @@ impl Core {
         let outcome = Outcome::Error { error, detail: String::new() };
         let (done_by, pending) = (pending.done_by, PendingSettlement { done_by: None, ..pending });
         self.not_done(&delivery, done_by);
-        let mut settlement = self.run(&delivery, None, Some(Duration::ZERO)).told(outcome);
+        let mut settlement = self.attempt(&delivery, None, Some(Duration::ZERO)).told(outcome);
         if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
             // How long it was in hand is not known any more, and is counted already.
             failure.in_hand_seconds = None;
