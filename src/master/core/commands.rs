@@ -145,7 +145,7 @@ impl Core {
         if self.is_once(slot) {
             return;
         }
-        let Some(life) = self.slots[slot].alive() else { return };
+        let Some(life) = self.slots[slot].process_mut() else { return };
         if !matches!(life.phase, Phase::Working { .. }) || life.log_level == level {
             return;
         }
@@ -160,7 +160,7 @@ impl Core {
     /// here may wait in the transport, which is asked; then there is no answer yet.
     fn cancel(&mut self, number: u64, id: &str) -> Option<Answer> {
         let is_it = |task: &&mut InFlight| task.id() == id;
-        let lives = self.slots.iter_mut().filter_map(Slot::alive);
+        let lives = self.slots.iter_mut().filter_map(Slot::process_mut);
         let holder = lives.into_iter().find_map(|life| {
             // Marked, so that it counts whatever the worker is being killed for already.
             let task = life.in_flight.iter_mut().find(is_it)?;
@@ -218,7 +218,7 @@ impl Core {
     #[must_use]
     pub fn headline(&self) -> String {
         let wanted = self.slots.iter().filter(|slot| slot.wanted).count();
-        let working = |slot: &&Slot| slot.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }));
+        let working = |slot: &&Slot| slot.process().is_some_and(|life| matches!(life.phase, Phase::Working { .. }));
         let working = self.slots.iter().filter(working).count();
         let parked = self.all_parked_words().unwrap_or_else(|| {
             let parked = self.members().filter(|pool| pool.state != pool::State::Running).count();
@@ -301,7 +301,7 @@ impl Core {
     }
 
     fn slot_status(&self, slot: &Slot) -> Value {
-        let life = slot.peek();
+        let life = slot.process();
         let task = life.and_then(|life| life.in_flight.first()).map(|task| {
             json!({
                 "id": task.id(),
@@ -337,7 +337,7 @@ impl Core {
         }
         let mut ready = vec![false; self.pools.len()];
         for slot in &self.slots {
-            ready[slot.queue] |= slot.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }));
+            ready[slot.queue] |= slot.process().is_some_and(|life| matches!(life.phase, Phase::Working { .. }));
         }
         for (index, pool) in self.pools.iter().enumerate().filter(|(_, pool)| pool.is_member()) {
             let name = pool.name();

@@ -158,7 +158,7 @@ impl Core {
     fn others_are_up(&self, index: usize, took: Option<Duration>) -> bool {
         let pool = &self.pools[index];
         let is_up = |slot: &usize| {
-            self.slots[*slot].peek().is_some_and(|life| {
+            self.slots[*slot].process().is_some_and(|life| {
                 let begun_at = life.in_flight.first().map(|task| task.begun_at);
                 let is_long = |took| begun_at.is_some_and(|at| self.now.at.since(at) >= took + EXECUTED);
                 matches!(life.phase, Phase::Working { .. })
@@ -240,7 +240,7 @@ impl Core {
     /// Whether a halt need not wait for this slot: it cannot be started, and another one of its queue has nothing to do.
     pub(super) fn is_dispensable(&self, slot: &Slot) -> bool {
         let is_free = |other: &usize| self.slots[*other].failed_starts == 0 && self.slots[*other].is_idle();
-        let holds_nothing = slot.peek().is_none_or(|life| life.in_flight.is_empty());
+        let holds_nothing = slot.process().is_none_or(|life| life.in_flight.is_empty());
         slot.failed_starts > 0 && holds_nothing && self.pools[slot.queue].slots.iter().any(is_free)
     }
 }

@@ -456,7 +456,7 @@ impl Core {
         Some(Box::new(LogContext {
             queue: here.map(|here| self.pools[here.queue].name().to_owned()).unwrap_or_default(),
             slot: here.map(|here| here.name.clone()),
-            pid: here.and_then(Slot::peek).and_then(|life| life.pid),
+            pid: here.and_then(Slot::process).and_then(|life| life.pid),
             task: self.subject.clone(),
         }))
     }
@@ -509,10 +509,10 @@ impl Core {
     /// those accepted in an earlier session, which are looked for only while the credit is otherwise 1.
     fn outliving(&self, index: usize) -> u32 {
         let pool = &self.pools[index];
-        let in_flight = |slot: &usize| self.slots[*slot].peek().map_or(0, |life| life.in_flight.len());
+        let in_flight = |slot: &usize| self.slots[*slot].process().map_or(0, |life| life.in_flight.len());
         let mut count: usize = pool.leaving.iter().map(in_flight).sum();
         if pool.first != First::Passed {
-            let lives = pool.slots.iter().filter_map(|slot| self.slots[*slot].peek());
+            let lives = pool.slots.iter().filter_map(|slot| self.slots[*slot].process());
             let of_old = |task: &&InFlight| task.accepted && task.session < pool.since;
             count += lives.flat_map(|life| &life.in_flight).filter(of_old).count();
         }
@@ -644,7 +644,7 @@ impl Core {
 
     fn slot_due_at(&self, slot: usize) -> Option<Instant> {
         let index = self.slots[slot].queue;
-        let old_at = self.slots[slot].peek().and_then(|life| self.old_at(index, life));
+        let old_at = self.slots[slot].process().and_then(|life| self.old_at(index, life));
         [self.slots[slot].deadline(), old_at].into_iter().flatten().min()
     }
 

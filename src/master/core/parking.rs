@@ -93,7 +93,7 @@ impl Core {
         let queue = self.pools[index].name().to_owned();
         self.log(Level::Info, || format!("Queue {queue} is tried again"));
         let slots = self.pools[index].slots.clone();
-        let alive = slots.iter().any(|slot| self.slots[*slot].peek().is_some());
+        let alive = slots.iter().any(|slot| self.slots[*slot].process().is_some());
         if !alive && let Some(first) = slots.first() {
             self.spawn(*first);
         }

@@ -123,7 +123,7 @@ impl Core {
 
     /// The process for a task could not be made. The task was not begun and goes back to its queue.
     pub(super) fn once_not_started(&mut self, slot: usize) {
-        let Some(life) = self.slots[slot].alive() else { return };
+        let Some(life) = self.slots[slot].process_mut() else { return };
         for task in std::mem::take(&mut life.in_flight) {
             self.left_hands(&task);
             self.return_unbegun(&task, Fate::Back);
@@ -207,7 +207,7 @@ impl Core {
 
     /// A stop: an open place is closed at once, a process finishes its task.
     pub(super) fn dismiss_once(&mut self, slot: usize, reason: HaltReason) {
-        let Some(life) = self.slots[slot].alive() else { return };
+        let Some(life) = self.slots[slot].process_mut() else { return };
         if !life.in_flight.is_empty() {
             if matches!(life.phase, Phase::Working { .. }) {
                 life.phase = Phase::Leaving;

@@ -94,7 +94,7 @@ impl Core {
             self.retire(successor, reason);
         }
         self.dismiss(slot, reason);
-        if let Some(life) = self.slots[slot].peek() {
+        if let Some(life) = self.slots[slot].process() {
             let id = life.id;
             self.pools[index].leaving.push(slot);
             self.release_retired(id);
@@ -126,7 +126,7 @@ impl Core {
         }
         while let Some(old) = self.pools[index].renewals.pop_front() {
             let is_working = self.slots[old]
-                .peek()
+                .process()
                 .is_some_and(|life| matches!(life.phase, Phase::Working { .. } | Phase::Starting { .. }));
             if self.slots[old].wanted && is_working {
                 let name = self.slots[old].name.clone();
@@ -162,7 +162,7 @@ impl Core {
                 for waiting in self.pools[index].renewals.iter_mut().filter(|waiting| **waiting == old) {
                     *waiting = new;
                 }
-                if let Some(life) = self.slots[old].peek() {
+                if let Some(life) = self.slots[old].process() {
                     let cause = if life.recycling { Cause::Recycle } else { Cause::Renewal };
                     self.count_restart(old, cause);
                 }
@@ -184,7 +184,7 @@ impl Core {
         if !matches!(life.phase, Phase::Working { .. }) || life.recycling {
             return;
         }
-        if recycle.max_tasks.is_some_and(|most| life.tasks as f64 >= most as f64 * life.lot) {
+        if recycle.max_tasks.is_some_and(|most| life.tasks as f64 >= most as f64 * life.recycle_jitter) {
             self.recycle(worker, "it has done its number of tasks");
         } else if recycle.max_memory.is_some() && now.since(life.measured_at) >= super::state::slot::MEASURE_EVERY {
             life.measured_at = now;
@@ -205,7 +205,7 @@ impl Core {
     pub(super) fn old_at(&self, index: usize, life: &Life) -> Option<crate::clock::Instant> {
         let age = self.pools[index].plan.settings.recycle.max_age?;
         let is_due = matches!(life.phase, Phase::Working { .. }) && !life.recycling;
-        is_due.then(|| life.spawned_at + age.mul_f64(life.lot))
+        is_due.then(|| life.spawned_at + age.mul_f64(life.recycle_jitter))
     }
 
     /// Has a process renewed, its replacement first.

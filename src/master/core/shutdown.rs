@@ -158,11 +158,11 @@ impl Core {
     }
 
     pub(super) fn dismiss(&mut self, slot: usize, reason: HaltReason) {
-        if self.is_once(slot) && self.slots[slot].peek().is_some() {
+        if self.is_once(slot) && self.slots[slot].process().is_some() {
             self.dismiss_once(slot, reason);
             return;
         }
-        let Some(life) = self.slots[slot].alive() else {
+        let Some(life) = self.slots[slot].process_mut() else {
             self.slots[slot].state = State::Empty;
             return;
         };
@@ -195,7 +195,7 @@ impl Core {
         self.timers.arm(Owner::Stop, kill_at);
         for slot in 0..self.slots.len() {
             let is_program = self.pools[self.slots[slot].queue].plan.is_program;
-            let Some(life) = self.slots[slot].alive() else { continue };
+            let Some(life) = self.slots[slot].process_mut() else { continue };
             if matches!(life.phase, Phase::Killed(_) | Phase::LeftProcesses { .. }) {
                 continue;
             }
@@ -224,7 +224,7 @@ impl Core {
         self.stop = Stop::Killing(end);
         self.timers.arm(Owner::Stop, until);
         for slot in 0..self.slots.len() {
-            if let Some(life) = self.slots[slot].alive() {
+            if let Some(life) = self.slots[slot].process_mut() {
                 let worker = life.id;
                 self.kill_worker(worker, KillReason::Stop);
             }
@@ -253,7 +253,7 @@ impl Core {
     }
 
     fn nobody_left(&self) -> bool {
-        self.slots.iter().all(|slot| slot.peek().is_none())
+        self.slots.iter().all(|slot| slot.process().is_none())
     }
 
     /// After each event: is there nothing left to do, or nobody left to end?

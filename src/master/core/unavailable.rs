@@ -72,7 +72,7 @@ impl Core {
         for delivery in pool.waiting.take_all() {
             self.locks.let_go(delivery.handle);
         }
-        let in_hand = self.slots.iter_mut().filter(|slot| slot.queue == index).filter_map(Slot::alive);
+        let in_hand = self.slots.iter_mut().filter(|slot| slot.queue == index).filter_map(Slot::process_mut);
         let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.in_flight);
         for task in in_hand.flat_map(|life| &mut life.in_flight).chain(suspended) {
             if void.contains(&task.delivery.handle) {

@@ -97,11 +97,11 @@ impl Core {
     /// same id, because its outcomes could not be told apart.
     fn seat_for(&self, index: usize, id: &str) -> Option<usize> {
         let holds = |slot: &usize| {
-            let in_flight = self.slots[*slot].peek().into_iter().flat_map(|life| &life.in_flight);
+            let in_flight = self.slots[*slot].process().into_iter().flat_map(|life| &life.in_flight);
             in_flight.into_iter().any(|task| task.id() == id)
         };
         let may = self.pools[index].free.iter().rev().copied().filter(|slot| !holds(slot));
-        let listens = |slot: &usize| self.slots[*slot].peek().is_some_and(|life| life.pinged.is_none());
+        let listens = |slot: &usize| self.slots[*slot].process().is_some_and(|life| life.pinged.is_none());
         may.clone().find(listens).or_else(|| may.clone().next())
     }
 
@@ -170,7 +170,7 @@ impl Core {
         self.in_hand += 1;
         let handle = delivery.handle;
         let session = self.epoch();
-        let life = self.slots[slot].alive().expect("a slot in the free list is alive");
+        let life = self.slots[slot].process_mut().expect("a slot in the free list is alive");
         let worker = life.id;
         life.last_sent = Some(delivery.task.id.clone());
         life.pinged = None;
@@ -201,7 +201,7 @@ impl Core {
     /// The frame of a task, and its `Got payload` line before it.
     fn frame_of(&mut self, index: usize, slot: usize, delivery: &Delivery) -> Result<Vec<u8>, String> {
         let task = &delivery.task;
-        let wanted = self.slots[slot].peek().is_some_and(|life| life.wants_properties);
+        let wanted = self.slots[slot].process().is_some_and(|life| life.wants_properties);
         let plan = &self.pools[index].plan;
         let text = match plan.accepts {
             Accepts::Json => Some(Body::from(&**task).json(plan.settings.unwrap)?),

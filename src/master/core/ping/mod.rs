@@ -77,7 +77,7 @@ impl Core {
             if self.is_once(slot) {
                 continue;
             }
-            let Some(life) = self.slots[slot].alive() else { continue };
+            let Some(life) = self.slots[slot].process_mut() else { continue };
             if matches!(life.phase, Phase::Working { .. }) && life.in_flight.is_empty() && life.end_due.is_none() {
                 life.pinged = Some(n);
                 life.last_sent = None;
@@ -90,7 +90,7 @@ impl Core {
 
     fn silent(&self) -> Vec<WorkerId> {
         let is_silent = |life: &&Life| matches!(life.phase, Phase::Working { .. }) && life.pinged.is_some();
-        self.slots.iter().filter_map(Slot::peek).filter(is_silent).map(|life| life.id).collect()
+        self.slots.iter().filter_map(Slot::process).filter(is_silent).map(|life| life.id).collect()
     }
 
     fn replace(&mut self, silent: Vec<WorkerId>) {

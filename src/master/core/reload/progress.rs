@@ -84,7 +84,7 @@ impl Core {
     /// Whether as many workers as wanted are ready, and none is to be renewed.
     fn has_all_workers(&self, index: usize) -> bool {
         let pool = &self.pools[index];
-        let is_ready = |slot: &usize| self.slots[*slot].peek().is_some_and(|life| life.was_ready);
+        let is_ready = |slot: &usize| self.slots[*slot].process().is_some_and(|life| life.was_ready);
         pool.renewals.is_empty() && pool.slots.iter().all(is_ready)
     }
 
@@ -108,7 +108,7 @@ impl Core {
             return Some(format!("queue {name} is parked"));
         }
         let mut slots = pool.slots.iter().copied().chain(successor).map(|slot| &self.slots[slot]);
-        let slot = slots.find(|slot| slot.failures >= PATIENCE && slot.peek().is_none_or(|life| !life.was_ready))?;
+        let slot = slots.find(|slot| slot.failures >= PATIENCE && slot.process().is_none_or(|life| !life.was_ready))?;
         let last = slot.last_exit.as_deref().unwrap_or("it could not be made");
         let last = last.strip_prefix(failed_starts::NOT_STARTED).unwrap_or(last);
         Some(format!("queue {name}: a worker cannot be started: {last}; it is tried again"))

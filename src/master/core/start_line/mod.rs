@@ -115,7 +115,7 @@ impl Core {
         }
         let (slots, now) = (&self.slots, self.now.at);
         let is_starting = |id: &WorkerId| {
-            slots[id.slot].peek().is_some_and(|life| life.id == *id && matches!(life.phase, Phase::Starting { .. }))
+            slots[id.slot].process().is_some_and(|life| life.id == *id && matches!(life.phase, Phase::Starting { .. }))
         };
         let before = self.line.starting.len();
         self.line.starting.retain(is_starting);
@@ -139,7 +139,7 @@ impl Core {
     /// again as the settings are now.
     fn is_needless(&mut self, slot: usize) -> bool {
         let is_working = |old: usize| {
-            let life = self.slots[old].peek();
+            let life = self.slots[old].process();
             life.is_some_and(|life| matches!(life.phase, Phase::Working { .. } | Phase::Starting { .. }))
         };
         if self.slots[slot].replaces.is_none_or(is_working) {
@@ -194,12 +194,12 @@ impl Core {
     fn start(&mut self, slot: usize) {
         let index = self.slots[slot].queue;
         let give_up_at = self.now.at + self.plan.supervisor.start_timeout;
-        let lot = 1.0 - 0.1 * self.random();
+        let recycle_jitter = 1.0 - 0.1 * self.random();
         let here = &mut self.slots[slot];
         here.life += 1;
         let id = WorkerId { slot, life: here.life };
         let life = Life::new(id, self.now.at, self.plan.log_level, Phase::Starting { give_up_at });
-        here.state = State::Alive(Life { lot, ..life });
+        here.state = State::Alive(Life { recycle_jitter, ..life });
         self.line.starting.push(id);
         self.line.moved_at = self.now.at;
         let settings = &self.pools[index].plan.settings;

@@ -86,7 +86,7 @@ pub(in crate::master::core) struct Life {
     pub(in crate::master::core) tasks: u64,
     /// Drawn once, in 0.9..1: its limits before it is renewed are that share of the settings', so that processes
     /// that began together do not end together.
-    pub(in crate::master::core) lot: f64,
+    pub(in crate::master::core) recycle_jitter: f64,
     /// Its renewal was asked for.
     pub(in crate::master::core) recycling: bool,
     /// When its memory was last looked at.
@@ -194,7 +194,7 @@ impl Slot {
     }
 
     /// The process here.
-    pub(in crate::master::core) fn alive(&mut self) -> Option<&mut Life> {
+    pub(in crate::master::core) fn process_mut(&mut self) -> Option<&mut Life> {
         match &mut self.state {
             State::Alive(life) => Some(life),
             State::Empty | State::Waiting { .. } | State::InLine => None,
@@ -202,7 +202,7 @@ impl Slot {
     }
 
     /// The process here, to read.
-    pub(in crate::master::core) fn peek(&self) -> Option<&Life> {
+    pub(in crate::master::core) fn process(&self) -> Option<&Life> {
         match &self.state {
             State::Alive(life) => Some(life),
             State::Empty | State::Waiting { .. } | State::InLine => None,
@@ -211,29 +211,29 @@ impl Slot {
 
     /// Whether a person is shown it: not what is left of a slot that is no more.
     pub(in crate::master::core) fn is_shown(&self) -> bool {
-        self.wanted || self.peek().is_some()
+        self.wanted || self.process().is_some()
     }
 
     /// Whether nothing happens here that a halt must wait for. Who replaces another one or was told to go has no part in
     /// what is left to do.
     pub(in crate::master::core) fn is_at_rest(&self) -> bool {
         let takes_part = self.wanted && self.replaces.is_none();
-        if takes_part { self.is_idle() } else { self.peek().is_none_or(|life| life.in_flight.is_empty()) }
+        if takes_part { self.is_idle() } else { self.process().is_none_or(|life| life.in_flight.is_empty()) }
     }
 
     /// Whether it can take one more task.
     pub(in crate::master::core) fn has_seat(&self) -> bool {
-        self.peek().is_some_and(Life::has_seat)
+        self.process().is_some_and(Life::has_seat)
     }
 
     /// Whether a worker is ready here and holds nothing.
     pub(in crate::master::core) fn is_idle(&self) -> bool {
-        self.peek().is_some_and(|life| matches!(life.phase, Phase::Working { .. }) && life.in_flight.is_empty())
+        self.process().is_some_and(|life| matches!(life.phase, Phase::Working { .. }) && life.in_flight.is_empty())
     }
 
     /// Its state in one word, as people are shown it.
     pub(in crate::master::core) fn state_word(&self) -> &'static str {
-        match (&self.state, self.peek().map(|life| (&life.phase, life.in_flight.is_empty()))) {
+        match (&self.state, self.process().map(|life| (&life.phase, life.in_flight.is_empty()))) {
             (State::Waiting { .. } | State::InLine, _) => "waiting",
             (_, None) => "empty",
             (_, Some((Phase::Starting { .. }, _))) => "starting",
@@ -267,7 +267,7 @@ impl Life {
             was_ready: false,
             wants_properties: false,
             tasks: 0,
-            lot: 1.0,
+            recycle_jitter: 1.0,
             recycling: false,
             measured_at: now,
             pinged: None,

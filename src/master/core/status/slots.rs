@@ -33,7 +33,7 @@ impl Core {
 }
 
 fn slot_line(slot: &Slot, now: Instant) -> String {
-    let life = slot.peek();
+    let life = slot.process();
     let pid = life.and_then(|life| life.pid).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     let counts = format!("{} done, {} failed, {}", slot.done, slot.failed, counted(slot.restarts, "restart"));
     let mut parts = vec![format!("{}{pid}: {}, {counts}", slot.name, slot.state_word())];

@@ -202,7 +202,7 @@ impl Core {
                 self.ask_credit(index, 1);
             }
         }
-        let in_hand = self.slots.iter_mut().filter_map(Slot::alive).flat_map(|life| &mut life.in_flight);
+        let in_hand = self.slots.iter_mut().filter_map(Slot::process_mut).flat_map(|life| &mut life.in_flight);
         let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.in_flight);
         for task in in_hand.chain(suspended) {
             // What was accepted is in no queue: only this process holds it, and its handle stands.
@@ -265,7 +265,7 @@ impl Core {
         // The session ended with its acceptance under way: it is being worked, and only to be removed.
         let accepted = |task: &InFlight| task.accepted && task.delivery.identity == Some(identity);
         let suspended_too = self.suspended.iter().flat_map(|suspended| &suspended.in_flight);
-        if self.slots.iter().filter_map(Slot::peek).flat_map(|life| &life.in_flight).chain(suspended_too).any(accepted)
+        if self.slots.iter().filter_map(Slot::process).flat_map(|life| &life.in_flight).chain(suspended_too).any(accepted)
         {
             self.settle(delivery.handle, None, Settlement::Done { submit: Vec::new() });
             return None;
@@ -273,7 +273,7 @@ impl Core {
         let index = delivery.queue.0;
         let (session, since) = (self.epoch, self.pools[index].since);
         let of_queue = self.slots.iter_mut().filter(|slot| slot.queue == index);
-        let mut in_hand = of_queue.filter_map(Slot::alive).flat_map(|life| &mut life.in_flight);
+        let mut in_hand = of_queue.filter_map(Slot::process_mut).flat_map(|life| &mut life.in_flight);
         let mut suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.in_flight);
         let known = |task: &&mut InFlight| !task.held && task.delivery.identity == Some(identity);
         let locks = &mut self.locks;

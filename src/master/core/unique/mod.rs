@@ -209,7 +209,7 @@ impl Core {
             return spare == 0;
         }
         for slot in &pool.free {
-            let seats = self.slots[*slot].peek().map_or(0, Life::free_seats);
+            let seats = self.slots[*slot].process().map_or(0, Life::free_seats);
             spare = spare.saturating_sub(seats.saturating_sub(1));
             if spare == 0 {
                 return true;
