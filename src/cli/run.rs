@@ -132,7 +132,7 @@ fn as_program(config: &Config, plan: QueuePlan, level: Level, task: Task) -> Res
     let queue = plan.settings.clone();
     let mut plan = plan_of(config, vec![plan], level);
     plan.halt_when_empty = true;
-    let attempt = master::Attempt {
+    let run = master::Run {
         reader: None,
         control: None,
         metrics: None,

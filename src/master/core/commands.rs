@@ -122,7 +122,7 @@ impl Core {
             return Err("it is not parked".to_owned());
         }
         self.pools[index].state = pool::State::Running;
-        self.pools[index].row.broken();
+        self.pools[index].failure_streak.reset();
         self.refill(index);
         Ok("worked again".to_owned())
     }
@@ -172,7 +172,7 @@ impl Core {
             let slot = &self.slots[worker.slot].name;
             return Some(Answer::said(format!("its worker {slot} is stopped; it becomes a dead letter")));
         }
-        if self.cancel_suspended(id) {
+        if self.cancel_pending(id) {
             return Some(Answer::said("its worker has just died; it becomes a dead letter"));
         }
         for index in 0..self.pools.len() {

@@ -41,7 +41,7 @@ impl Core {
 
     fn is_quiet(&self) -> bool {
         self.in_hand == 0
-            && self.suspended.is_empty()
+            && self.pending_verdicts.is_empty()
             && self.all_settled()
             && self.reload.is_none()
             && self.pools.iter().all(|pool| pool.waiting.is_empty() && pool.state == pool::State::Running)

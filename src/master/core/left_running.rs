@@ -100,7 +100,7 @@ impl Core {
             }
             for task in in_flight {
                 self.left_hands(&task);
-                self.talk_of(&task.id());
+                self.set_log_subject(&task.id());
                 let id = task.id().to_owned();
                 if task.cancelled {
                     let mut settlement = self.attempt(&task.delivery, Some(pid), None).cancelled();

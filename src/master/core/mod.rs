@@ -46,7 +46,7 @@ use self::{
     event::{Action, Event, Plan, WorkerId},
     shutdown::Stop,
     state::{
-        pool::{self, First, Pool},
+        pool::{self, FirstDelivery, Pool},
         settlement_memory::SettlementMemory,
         slot::{InFlight, Phase, Slot, State},
         timers::{Owner, Timers},
@@ -78,7 +78,7 @@ pub struct Core {
     timers: Timers,
     actions: Vec<Action>,
     stop: Stop,
-    line: start_line::Line,
+    line: start_line::StartLine,
     tally: Tally,
     tells_ends: bool,
     /// Other settings that are not all in force yet.
@@ -87,7 +87,7 @@ pub struct Core {
     first_ready_at: Option<Instant>,
     /// Since when each queue has had a worker that was ready.
     ran_at: Option<Instant>,
-    suspended: Vec<process_exit::Suspended>,
+    pending_verdicts: Vec<process_exit::PendingVerdict>,
     /// Settled by us, not yet confirmed by the transport.
     unsettled: HashMap<Handle, PendingSettlement>,
     /// What is to be said of settlements once they are stored.
@@ -105,7 +105,7 @@ pub struct Core {
     attached: bool,
     lost_at: Option<Instant>,
     stall: stall::Stall,
-    pings: ping::Rounds,
+    pings: ping::PingRounds,
     /// Queues whose tasks wait for a place among all, in the order of their turns.
     turns: std::collections::VecDeque<usize>,
     /// Names the present quiet: raised by everything that could end it.
@@ -194,13 +194,13 @@ impl Core {
             timers: Timers::default(),
             actions: Vec::new(),
             stop: Stop::Running,
-            line: start_line::Line::default(),
+            line: start_line::StartLine::default(),
             tally: Tally::default(),
             tells_ends: false,
             reload: None,
             first_ready_at: None,
             ran_at: None,
-            suspended: Vec::new(),
+            pending_verdicts: Vec::new(),
             unsettled: HashMap::new(),
             notes: HashMap::new(),
             void_outcomes: stored::VoidOutcomes::default(),
@@ -209,7 +209,7 @@ impl Core {
             attached: false,
             lost_at: None,
             stall: stall::Stall::default(),
-            pings: ping::Rounds::default(),
+            pings: ping::PingRounds::default(),
             turns: std::collections::VecDeque::new(),
             serial: 0,
             surveying: false,
@@ -277,7 +277,7 @@ impl Core {
         }
         self.look_at_reload();
         self.start_next();
-        self.use_room();
+        self.dispatch_freed();
         self.check_quiet();
         std::mem::swap(&mut self.actions, actions);
     }
@@ -340,7 +340,7 @@ impl Core {
     // What the chapters share.
 
     /// A worker is ready, or a queue is gone: perhaps by now each queue has had a worker that was ready.
-    fn look_whether_it_runs(&mut self) {
+    fn update_ready(&mut self) {
         let is_awaited = |pool: &Pool| !pool.proven && pool.is_member();
         if self.ran_at.is_none() && !self.pools.iter().any(is_awaited) {
             self.ran_at = Some(self.now.at);
@@ -355,7 +355,10 @@ impl Core {
         }
         if settlement != Settlement::Accept {
             self.locks.let_go(handle);
-            self.track_settlement(handle, PendingSettlement { identity, accepted: false, done_by: None, at_risk: AtRisk::of(&settlement, false) });
+            self.track_settlement(
+                handle,
+                PendingSettlement { identity, accepted: false, done_by: None, at_risk: AtRisk::of(&settlement, false) },
+            );
         }
         self.actions.push(Action::Settle { handle, settlement });
     }
@@ -373,7 +376,10 @@ impl Core {
                 memory.remember_removal(self.now.at, identity, task.session);
             }
         }
-        self.track_settlement(handle, PendingSettlement { identity: None, accepted: true, done_by: None, at_risk: AtRisk::of(&settlement, true) });
+        self.track_settlement(
+            handle,
+            PendingSettlement { identity: None, accepted: true, done_by: None, at_risk: AtRisk::of(&settlement, true) },
+        );
         self.actions.push(Action::Settle { handle, settlement });
     }
 
@@ -404,8 +410,8 @@ impl Core {
     /// The first task of a session has ended: if it was worked alone, others may come now.
     fn no_longer_suspect(&mut self, delivery: &Delivery) {
         let pool = &mut self.pools[delivery.queue.0];
-        if matches!(&pool.first, First::Suspect(id) if *id == delivery.task.id) {
-            pool.first = First::Passed;
+        if matches!(&pool.first, FirstDelivery::Suspect(id) if *id == delivery.task.id) {
+            pool.first = FirstDelivery::Passed;
         }
     }
 
@@ -462,7 +468,7 @@ impl Core {
     }
 
     /// From here to the end of the event, lines are about this task.
-    fn talk_of(&mut self, id: &str) {
+    fn set_log_subject(&mut self, id: &str) {
         if self.plan.structured {
             self.subject = Some(id.to_owned());
         }
@@ -500,7 +506,7 @@ impl Core {
     /// Asks for the credit that a queue should have, if that has changed.
     fn renew_credit(&mut self, index: usize) {
         let wanted = if self.stop.is_stopping() { 0 } else { self.pools[index].wanted_credit(self.outliving(index)) };
-        if wanted != self.pools[index].credit && self.attached && self.pools[index].known.has_it {
+        if wanted != self.pools[index].credit && self.attached && self.pools[index].registration.is_registered {
             self.ask_credit(index, wanted);
         }
     }
@@ -511,7 +517,7 @@ impl Core {
         let pool = &self.pools[index];
         let in_flight = |slot: &usize| self.slots[*slot].process().map_or(0, |life| life.in_flight.len());
         let mut count: usize = pool.leaving.iter().map(in_flight).sum();
-        if pool.first != First::Passed {
+        if pool.first != FirstDelivery::Passed {
             let lives = pool.slots.iter().filter_map(|slot| self.slots[*slot].process());
             let of_old = |task: &&InFlight| task.accepted && task.session < pool.since;
             count += lives.flat_map(|life| &life.in_flight).filter(of_old).count();
@@ -537,7 +543,7 @@ impl Core {
             Owner::Slot(slot) => self.look_at_slot(slot),
             Owner::Queue(index) => self.look_at_queue(index),
             Owner::Stop => self.look_at_stop(),
-            Owner::Verdicts => self.judge_suspended(false),
+            Owner::Verdicts => self.judge_pending(false),
             Owner::Pings | Owner::Answers => self.look_at_pings(),
             Owner::Stall => self.look_at_stall(),
             // Nothing but that the line is looked at, which `start_next` does after each deadline.
@@ -619,7 +625,7 @@ impl Core {
         if pool.credit <= pool.seats() {
             return;
         }
-        let lull_at = pool.pace.ended_at + state::pace::LULL;
+        let lull_at = pool.durations.ended_at + state::task_durations::LULL;
         if pool.in_hand == 0 || pool.waiting.is_empty() {
             return;
         }
@@ -627,7 +633,7 @@ impl Core {
             self.timers.arm(Owner::Queue(index), lull_at);
             return;
         }
-        pool.pace.lulled();
+        pool.durations.lulled();
         let surplus = pool.waiting.take_all();
         self.renew_credit(index);
         for delivery in surplus {

@@ -28,7 +28,7 @@ const VERDICT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Tasks whose worker died of TERM or INT, until it is clear whether a stop explains that.
 #[derive(Debug)]
-pub(super) struct Suspended {
+pub(super) struct PendingVerdict {
     until: crate::clock::Instant,
     pub(super) in_flight: Vec<InFlight>,
     pid: Option<u32>,
@@ -139,7 +139,7 @@ impl Core {
             let (cancelled, in_flight): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut life.in_flight).into_iter().partition(|task: &InFlight| task.cancelled);
             self.judge(&cancelled, None, life.pid, &ended, &name);
-            self.suspended.push(Suspended { until, in_flight, pid: life.pid, ended, slot: name });
+            self.pending_verdicts.push(PendingVerdict { until, in_flight, pid: life.pid, ended, slot: name });
             self.timers.arm(Owner::Verdicts, until);
         } else {
             let kill_reason = match life.phase {
@@ -170,7 +170,7 @@ impl Core {
                 if task.cancelled { attempt.cancelled() } else { attempt.died(kill_reason, ended, in_flight.len()) };
             tell_left(&mut settlement, &ended.left_running);
             let (id, what) = (&task.id(), in_words(&settlement));
-            self.talk_of(id);
+            self.set_log_subject(id);
             let pid = pid.unwrap_or_default();
             self.log(Level::Error, || format!("{slot} (pid {pid}): task {id} {what}"));
             let mut note = self.note(&task.delivery, took, &settlement);
@@ -188,32 +188,33 @@ impl Core {
     }
 
     /// Judges what waited for a stop: as crash when none came, as released when one did.
-    pub(super) fn judge_suspended(&mut self, stopping: bool) {
+    pub(super) fn judge_pending(&mut self, stopping: bool) {
         let now = self.now.at;
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.suspended).into_iter().partition(|suspended| stopping || suspended.until <= now);
-        self.suspended = later;
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending_verdicts)
+            .into_iter()
+            .partition(|pending| stopping || pending.until <= now);
+        self.pending_verdicts = later;
         if stopping && !due.is_empty() {
             self.stop.interrupted_tasks();
         }
-        for suspended in due {
-            let Suspended { in_flight, pid, ended, slot, .. } = suspended;
+        for pending in due {
+            let PendingVerdict { in_flight, pid, ended, slot, .. } = pending;
             self.judge(&in_flight, stopping.then_some(&KillReason::Stop), pid, &ended, &slot);
         }
-        if let Some(next) = self.suspended.iter().map(|suspended| suspended.until).min() {
+        if let Some(next) = self.pending_verdicts.iter().map(|pending| pending.until).min() {
             self.timers.arm(Owner::Verdicts, next);
         }
     }
 
     /// Ends a task by hand whose worker's death is not judged yet. Whether there was one.
-    pub(super) fn cancel_suspended(&mut self, id: &str) -> bool {
-        for index in 0..self.suspended.len() {
-            let suspended = &mut self.suspended[index];
-            let Some(position) = suspended.in_flight.iter().position(|task| task.id() == id) else {
+    pub(super) fn cancel_pending(&mut self, id: &str) -> bool {
+        for index in 0..self.pending_verdicts.len() {
+            let pending = &mut self.pending_verdicts[index];
+            let Some(position) = pending.in_flight.iter().position(|task| task.id() == id) else {
                 continue;
             };
-            let task = InFlight { cancelled: true, ..suspended.in_flight.remove(position) };
-            let (pid, ended, slot) = (suspended.pid, suspended.ended.clone(), suspended.slot.clone());
+            let task = InFlight { cancelled: true, ..pending.in_flight.remove(position) };
+            let (pid, ended, slot) = (pending.pid, pending.ended.clone(), pending.slot.clone());
             self.judge(&[task], None, pid, &ended, &slot);
             return true;
         }

@@ -69,7 +69,7 @@ impl Core {
             self.log_as(slot, Level::Info, || format!("Starting; queue={queue}"));
         }
         if !std::mem::replace(&mut self.pools[index].proven, true) {
-            self.look_whether_it_runs();
+            self.update_ready();
         }
         self.serial += 1;
         self.relist(slot);

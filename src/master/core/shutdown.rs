@@ -93,11 +93,11 @@ impl Core {
             Stop::Interrupting(_) => {
                 self.kill_all();
                 // Only storing is waited for, and somebody has waited long enough.
-                if self.nobody_left() {
+                if self.all_workers_exited() {
                     self.finish();
                 }
             }
-            Stop::Killing(_) if self.nobody_left() => self.finish(),
+            Stop::Killing(_) if self.all_workers_exited() => self.finish(),
             Stop::Killing(_) | Stop::Closing(_) | Stop::Over => {}
         }
     }
@@ -151,7 +151,7 @@ impl Core {
         for index in 0..self.pools.len() {
             self.give_back(index);
         }
-        self.judge_suspended(true);
+        self.judge_pending(true);
         for slot in 0..self.slots.len() {
             self.dismiss(slot, reason);
         }
@@ -241,7 +241,7 @@ impl Core {
             return;
         }
         match &self.stop {
-            _ if self.nobody_left() => self.finish(),
+            _ if self.all_workers_exited() => self.finish(),
             Stop::Draining(_) => self.interrupt(),
             Stop::Interrupting(_) => self.kill_all(),
             Stop::Killing(_) => {
@@ -252,7 +252,7 @@ impl Core {
         }
     }
 
-    fn nobody_left(&self) -> bool {
+    fn all_workers_exited(&self) -> bool {
         self.slots.iter().all(|slot| slot.process().is_none())
     }
 
@@ -262,7 +262,7 @@ impl Core {
             self.check_empty();
             return;
         }
-        if matches!(self.stop, Stop::Closing(_) | Stop::Over) || !self.nobody_left() {
+        if matches!(self.stop, Stop::Closing(_) | Stop::Over) || !self.all_workers_exited() {
             return;
         }
         // Without a session nothing is settled but what was accepted before, which the next session would store.

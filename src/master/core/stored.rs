@@ -210,7 +210,7 @@ impl Core {
         }
         if let Some((level, text)) = line {
             let subject = self.subject.take();
-            self.talk_of(&id);
+            self.set_log_subject(&id);
             self.log(level, || text);
             self.subject = subject;
         }

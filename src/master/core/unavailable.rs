@@ -63,7 +63,7 @@ impl Core {
         }
         (self.serial, self.epoch) = (self.serial + 1, self.epoch + 1);
         let pool = &mut self.pools[index];
-        (pool.since, pool.first) = (self.epoch, pool::First::Awaited);
+        (pool.since, pool.first) = (self.epoch, pool::FirstDelivery::Awaited);
         if let Some(memory) = self.memory.as_mut().filter(|_| pool.delivered_at != Instant::default()) {
             // What was settled of late is perhaps not known to the broker, and comes again however late that is.
             memory.lost();
@@ -73,8 +73,8 @@ impl Core {
             self.locks.let_go(delivery.handle);
         }
         let in_hand = self.slots.iter_mut().filter(|slot| slot.queue == index).filter_map(Slot::process_mut);
-        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.in_flight);
-        for task in in_hand.flat_map(|life| &mut life.in_flight).chain(suspended) {
+        let pending = self.pending_verdicts.iter_mut().flat_map(|pending| &mut pending.in_flight);
+        for task in in_hand.flat_map(|life| &mut life.in_flight).chain(pending) {
             if void.contains(&task.delivery.handle) {
                 task.held = task.accepted;
             }

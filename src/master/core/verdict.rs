@@ -72,7 +72,7 @@ impl Attempt<'_> {
     pub(super) fn ended(&self, outcome: Outcome, ended: &Ended) -> Settlement {
         let mut settlement = self.told(outcome);
         if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
-            prove(failure, ended);
+            attach_exit_evidence(failure, ended);
         }
         settlement
     }
@@ -111,7 +111,7 @@ impl Attempt<'_> {
             error = format!("{error}; one of {together} in this process");
         }
         let mut failure = self.failure(reason, error, String::new());
-        prove(&mut failure, ended);
+        attach_exit_evidence(&mut failure, ended);
         self.retry_or_dead(failure, None)
     }
 
@@ -140,7 +140,7 @@ impl Attempt<'_> {
 }
 
 /// Adds what is known of the process's end.
-fn prove(failure: &mut Failure, ended: &Ended) {
+fn attach_exit_evidence(failure: &mut Failure, ended: &Ended) {
     failure.exit = Some(ended.exit.clone());
     failure.oom = ended.oom;
     failure.max_rss_bytes = ended.max_rss_bytes;

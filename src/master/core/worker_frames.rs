@@ -114,7 +114,7 @@ impl Core {
             });
         }
         if !std::mem::replace(&mut self.pools[index].proven, true) {
-            self.look_whether_it_runs();
+            self.update_ready();
         }
         self.start_succeeded(worker.slot);
         self.first_ready_at.get_or_insert(self.now.at);
@@ -139,7 +139,7 @@ impl Core {
         };
         life.tasks += 1;
         let pid = life.pid;
-        self.talk_of(id);
+        self.set_log_subject(id);
         self.slots[worker.slot].failures = 0;
         let took = self.left_hands(&task);
         let outcome = self.checked(outcome);
@@ -225,7 +225,7 @@ impl Core {
             return;
         }
         let pool = &mut self.pools[index];
-        pool.row.broken();
+        pool.failure_streak.reset();
         if let pool::State::Trial { .. } = pool.state {
             pool.state = pool::State::Running;
             let queue = pool.name().to_owned();
@@ -242,7 +242,7 @@ impl Core {
         if matches!(pool.state, pool::State::Parked { .. }) || !pool.is_member() {
             return;
         }
-        if pool.row.failed(id, limit) || on_trial {
+        if pool.failure_streak.count(id, limit) || on_trial {
             self.park(index, pool::Cause::Tasks);
         }
     }

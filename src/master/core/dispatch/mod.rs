@@ -162,10 +162,10 @@ impl Core {
         }
         pool.in_hand += 1;
         if pool.in_hand == 1 {
-            pool.pace.ended_at = now;
+            pool.durations.ended_at = now;
         }
         if pool.credit > pool.seats() {
-            self.timers.arm(Owner::Queue(index), now + super::state::pace::LULL);
+            self.timers.arm(Owner::Queue(index), now + super::state::task_durations::LULL);
         }
         self.in_hand += 1;
         let handle = delivery.handle;
@@ -224,7 +224,7 @@ impl Core {
             &mut frame,
         );
         written.map_err(|fault| fault.to_string())?;
-        self.talk_of(&delivery.task.id);
+        self.set_log_subject(&delivery.task.id);
         self.log_as(slot, Level::Debug, || match &text {
             Some(text) => format!("Got payload: {}", cut(&redact(text))),
             None => format!("Got payload: {} bytes", task.body.len()),
@@ -257,7 +257,7 @@ impl Core {
         let pool = &mut self.pools[index];
         pool.in_hand -= 1;
         self.in_hand -= 1;
-        pool.pace.ended(now, took, task.delivery.task.body.len());
+        pool.durations.ended(now, took, task.delivery.task.body.len());
         self.no_longer_suspect(&task.delivery);
         took
     }

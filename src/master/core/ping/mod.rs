@@ -28,7 +28,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// The rounds.
 #[derive(Debug, Default)]
-pub(super) struct Rounds {
+pub(super) struct PingRounds {
     /// Of the last one.
     number: u64,
     next_at: Instant,

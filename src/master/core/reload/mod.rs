@@ -18,7 +18,7 @@ use super::{
     Core,
     event::{Action, QueuePlan, Settings},
     state::{
-        pool::{self, Asked, Pool, Standing},
+        pool::{self, Pool, Request, Standing},
         slot::State,
     },
 };
@@ -87,7 +87,7 @@ impl Core {
         for plan in settings.queues {
             self.take_plan(plan, &mut changes);
         }
-        self.look_whether_it_runs();
+        self.update_ready();
         self.warn_of_files();
         let text = changes.in_words();
         self.log(Level::Info, || format!("Settings taken: {text}"));
@@ -155,7 +155,7 @@ impl Core {
             self.pools[index] = pool;
         }
         let pool = &mut self.pools[index];
-        pool.known.has_it = false;
+        pool.registration.is_registered = false;
         pool.delivered_at = self.now.at;
         self.ask_for_queue(index);
         self.scale_to(index, processes);
@@ -164,10 +164,10 @@ impl Core {
     /// Works a queue again whose last tasks are still in hand.
     fn return_queue(&mut self, index: usize, plan: QueuePlan) {
         let pool = &mut self.pools[index];
-        pool.standing = if pool.known.has_it { Standing::Attached } else { Standing::Joining };
-        let must_ask = !pool.known.has_it && pool.known.asked == Asked::Nothing;
+        pool.standing = if pool.registration.is_registered { Standing::Attached } else { Standing::Joining };
+        let must_ask = !pool.registration.is_registered && pool.registration.request == Request::None;
         self.change_queue(index, plan);
-        if must_ask && self.pools[index].known.asked == Asked::Nothing {
+        if must_ask && self.pools[index].registration.request == Request::None {
             self.ask_for_queue(index);
         }
         self.pools[index].is_fresh = true;
@@ -185,7 +185,7 @@ impl Core {
         let is_behind = self.is_behind(index);
         let pool = &mut self.pools[index];
         // Not as it was, but as the transport was told: it may have changed while it was not wanted.
-        let other_setup = plan.setup() != pool.known.asked_for;
+        let other_setup = plan.setup() != pool.registration.requested_as;
         let other_start = plan.launch != pool.plan.launch
             || plan.settings.kind != pool.plan.settings.kind
             || plan.settings.concurrency != pool.plan.settings.concurrency
@@ -204,7 +204,7 @@ impl Core {
         if other_start && self.pools[index].state != pool::State::Running {
             // What it was parked for is perhaps mended.
             self.pools[index].state = pool::State::Running;
-            self.pools[index].row.broken();
+            self.pools[index].failure_streak.reset();
             self.pools[index].starts.succeeded();
         }
         self.scale_to(index, processes);
@@ -256,24 +256,24 @@ impl Core {
     fn ask_for_queue(&mut self, index: usize) {
         let pool = &mut self.pools[index];
         // Of an unavailable queue no answer may come for long; the transport takes the last word.
-        if pool.known.asked != Asked::Nothing && pool.trouble.is_none() {
-            pool.known.asked = Asked::Again;
+        if pool.registration.request != Request::None && pool.trouble.is_none() {
+            pool.registration.request = Request::Outdated;
             return;
         }
         let setup = pool.plan.setup();
-        pool.known.asked = Asked::Once;
-        pool.known.asked_for = setup.clone();
+        pool.registration.request = Request::Pending;
+        pool.registration.requested_as = setup.clone();
         self.actions.push(Action::AddQueue { queue: QueueIndex(index), setup });
     }
 
     /// The transport has added a queue, or changed one.
     pub(super) fn queue_added(&mut self, index: usize) {
         let pool = &mut self.pools[index];
-        pool.known.has_it = true;
-        pool.known.has_it_as = pool.known.asked_for.clone();
+        pool.registration.is_registered = true;
+        pool.registration.registered_as = pool.registration.requested_as.clone();
         if pool.standing == Standing::Joining {
             pool.standing = Standing::Attached;
-            pool.first = pool::First::Awaited;
+            pool.first = pool::FirstDelivery::Awaited;
             self.serial += 1;
             self.renew_credit(index);
         }
@@ -284,8 +284,8 @@ impl Core {
     /// Asks for what the queue has become since it was asked for.
     fn ask_again(&mut self, index: usize) -> bool {
         let pool = &mut self.pools[index];
-        let asked = std::mem::replace(&mut pool.known.asked, Asked::Nothing);
-        let again = asked == Asked::Again && pool.is_member() && !self.stop.is_stopping();
+        let asked = std::mem::replace(&mut pool.registration.request, Request::None);
+        let again = asked == Request::Outdated && pool.is_member() && !self.stop.is_stopping();
         if again {
             self.ask_for_queue(index);
         }
@@ -301,18 +301,18 @@ impl Core {
         let name = pool.name().to_owned();
         match pool.standing {
             Standing::Joining | Standing::Attached => {
-                let has_it_as = pool.known.has_it_as.clone();
-                let wanted = std::mem::replace(&mut pool.known.asked_for, has_it_as.clone());
+                let registered_as = pool.registration.registered_as.clone();
+                let wanted = std::mem::replace(&mut pool.registration.requested_as, registered_as.clone());
                 let mut said = vec![error.to_string()];
-                if wanted.dead.name != has_it_as.dead.name {
-                    said.push(format!("its dead letters go to {} as before", has_it_as.dead.name));
-                } else if wanted.dead != has_it_as.dead {
+                if wanted.dead.name != registered_as.dead.name {
+                    said.push(format!("its dead letters go to {} as before", registered_as.dead.name));
+                } else if wanted.dead != registered_as.dead {
                     said.push("its dead letters are kept as long as before".to_owned());
                 }
-                if wanted.delays != has_it_as.delays {
+                if wanted.delays != registered_as.delays {
                     said.push("its queues for delays are as before".to_owned());
                 }
-                pool.plan.settings.dead_letter = has_it_as.dead;
+                pool.plan.settings.dead_letter = registered_as.dead;
                 self.problem(format!("queue {name}: {}", said.join("; ")));
             }
             Standing::Draining { .. } | Standing::Leaving { .. } | Standing::Vacant => {}
@@ -323,7 +323,7 @@ impl Core {
     pub(super) fn queue_removed(&mut self, index: usize) {
         let pool = &mut self.pools[index];
         let Standing::Leaving { again } = std::mem::replace(&mut pool.standing, Standing::Vacant) else { return };
-        (pool.known.has_it, pool.known.asked, pool.in_line) = (false, Asked::Nothing, false);
+        (pool.registration.is_registered, pool.registration.request, pool.in_line) = (false, Request::None, false);
         // The next queue of this index has no place in line yet.
         self.turns.retain(|other| *other != index);
         let (paused, done, counts) = (pool.paused, pool.done, std::mem::take(&mut pool.counts));

@@ -11,7 +11,7 @@ use crate::{
         event::Action,
         failed_starts,
         state::{
-            pool::{self, Asked, Pool, Standing},
+            pool::{self, Pool, Request, Standing},
             slot::Slot,
         },
     },
@@ -59,9 +59,9 @@ impl Core {
             // What cannot be had for now is told, and not waited for.
             let is_joining = pool.standing == Standing::Joining && pool.trouble.is_some();
             let is_still = is_joining || matches!(pool.standing, Standing::Attached | Standing::Vacant);
-            stands &= is_still && !pool.is_fresh && !pool.is_asked_for();
+            stands &= is_still && !pool.is_fresh && !pool.is_requested();
         }
-        let is_awaited = |pool: &Pool| self.is_attached() && pool.is_asked_for() && pool.is_member();
+        let is_awaited = |pool: &Pool| self.is_attached() && pool.is_requested() && pool.is_member();
         let is_ready = !self.pools.iter().any(|pool| pool.is_fresh || is_awaited(pool));
         if let Some(reload) = &mut self.reload {
             reload.is_ready |= is_ready;
@@ -74,11 +74,11 @@ impl Core {
     /// Whether nothing of a queue is in anybody's hands here.
     fn is_drained(&self, index: usize) -> bool {
         let pool = &self.pools[index];
-        let suspended = self.suspended.iter().flat_map(|suspended| &suspended.in_flight);
+        let pending = self.pending_verdicts.iter().flat_map(|pending| &pending.in_flight);
         pool.in_hand == 0
             && pool.waiting.is_empty()
             && pool.leaving.is_empty()
-            && suspended.into_iter().all(|task| task.delivery.queue.0 != index)
+            && pending.into_iter().all(|task| task.delivery.queue.0 != index)
     }
 
     /// Whether as many workers as wanted are ready, and none is to be renewed.
@@ -116,7 +116,7 @@ impl Core {
 
     fn end_reload(&mut self) {
         let Some(Reload { waiting, mut problems, .. }) = self.reload.take() else { return };
-        let is_waiting = |pool: &&Pool| pool.is_member() && pool.known.asked != Asked::Nothing;
+        let is_waiting = |pool: &&Pool| pool.is_member() && pool.registration.request != Request::None;
         let unavailable =
             self.pools.iter().filter(is_waiting).filter_map(|pool| Some((pool.name(), pool.trouble.as_ref()?)));
         problems

@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who is starting, and who waits for a place.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct StartLine {
     /// Not ready when last looked at.
     starting: Vec<WorkerId>,
     /// Slots whose worker died at work.
@@ -51,7 +51,7 @@ pub(super) struct Line {
     may_move: bool,
 }
 
-impl Line {
+impl StartLine {
     /// Has the line looked at after this event.
     pub(super) const fn may_move(&mut self) {
         self.may_move = true;

@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{pace::Pace, stuck::Stuck, unexecuted::Unexecuted};
+use super::{stuck::Stuck, task_durations::TaskDurations, unexecuted::Unexecuted};
 use crate::{
     clock::Instant,
     config::{Breaker, Rate},
@@ -42,7 +42,7 @@ pub(in crate::master::core) struct Pool {
     /// Where it stands between the settings and the transport.
     pub(in crate::master::core) standing: Standing,
     /// What the transport knows of it.
-    pub(in crate::master::core) known: Known,
+    pub(in crate::master::core) registration: Registration,
     /// A reload came to it, and not all of its workers are as that wants them.
     pub(in crate::master::core) is_fresh: bool,
     /// Processes as the settings say, whatever a person made of it.
@@ -62,7 +62,7 @@ pub(in crate::master::core) struct Pool {
     /// What was asked of the transport.
     pub(in crate::master::core) credit: u32,
     /// The task that came first in this session decides whether more may come.
-    pub(in crate::master::core) first: First,
+    pub(in crate::master::core) first: FirstDelivery,
     /// What was decided before this epoch was so in an earlier session of this queue.
     pub(in crate::master::core) since: u32,
     /// The transport cannot work it for now.
@@ -76,21 +76,21 @@ pub(in crate::master::core) struct Pool {
     pub(in crate::master::core) shut: u32,
     /// Of a kind with `mode: once`.
     pub(in crate::master::core) unexecuted: Unexecuted,
-    pub(in crate::master::core) row: Row,
+    pub(in crate::master::core) failure_streak: FailureStreak,
     pub(in crate::master::core) rate: Option<Window>,
-    pub(in crate::master::core) pace: Pace,
+    pub(in crate::master::core) durations: TaskDurations,
 }
 
 /// What the transport knows of a queue.
 #[derive(Debug)]
-pub(in crate::master::core) struct Known {
+pub(in crate::master::core) struct Registration {
     /// It is there.
-    pub(in crate::master::core) has_it: bool,
-    pub(in crate::master::core) asked: Asked,
+    pub(in crate::master::core) is_registered: bool,
+    pub(in crate::master::core) request: Request,
     /// As what it was asked for last.
-    pub(in crate::master::core) asked_for: QueueSetup,
+    pub(in crate::master::core) requested_as: QueueSetup,
     /// As what it has it, if it has it: where dead letters go, and which delays there are.
-    pub(in crate::master::core) has_it_as: QueueSetup,
+    pub(in crate::master::core) registered_as: QueueSetup,
 }
 
 /// Why the transport cannot work a queue for now.
@@ -104,13 +104,13 @@ pub(in crate::master::core) struct Trouble {
 
 /// Whether the transport is to add or change a queue, and has not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::master::core) enum Asked {
+pub(in crate::master::core) enum Request {
     /// It is not.
-    Nothing,
+    None,
     /// It is.
-    Once,
+    Pending,
     /// And the queue has changed since: the answer will be of what it was.
-    Again,
+    Outdated,
 }
 
 /// Where a queue stands between the settings and the transport; see the chapter on reloads.
@@ -159,7 +159,7 @@ impl Cause {
 
 /// The first delivery of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::master::core) enum First {
+pub(in crate::master::core) enum FirstDelivery {
     /// It has not come.
     Awaited,
     /// It was delivered so often that nothing else is taken until it has ended.
@@ -172,9 +172,9 @@ impl Pool {
     pub(in crate::master::core) fn new(plan: QueuePlan, slots: Vec<usize>) -> Self {
         let rate = plan.settings.rate.map(Window::new);
         let configured = plan.settings.processes;
-        let asked_for = plan.setup();
-        let has_it_as = asked_for.clone();
-        let known = Known { has_it: true, asked: Asked::Nothing, asked_for, has_it_as };
+        let requested_as = plan.setup();
+        let registered_as = requested_as.clone();
+        let registration = Registration { is_registered: true, request: Request::None, requested_as, registered_as };
         Self {
             plan,
             slots,
@@ -184,7 +184,7 @@ impl Pool {
             in_hand: 0,
             state: State::Running,
             standing: Standing::Attached,
-            known,
+            registration,
             is_fresh: false,
             configured,
             paused: false,
@@ -194,7 +194,7 @@ impl Pool {
             leaving: Vec::new(),
             renewals: VecDeque::new(),
             credit: 0,
-            first: First::Awaited,
+            first: FirstDelivery::Awaited,
             since: 0,
             trouble: None,
             stuck: Stuck::default(),
@@ -202,9 +202,9 @@ impl Pool {
             starts: Starts::default(),
             shut: 0,
             unexecuted: Unexecuted::default(),
-            row: Row::default(),
+            failure_streak: FailureStreak::default(),
             rate,
-            pace: Pace::default(),
+            durations: TaskDurations::default(),
         }
     }
 
@@ -219,8 +219,8 @@ impl Pool {
     }
 
     /// Whether an answer of the transport is to be waited for.
-    pub(in crate::master::core) fn is_asked_for(&self) -> bool {
-        self.known.asked != Asked::Nothing && self.trouble.is_none()
+    pub(in crate::master::core) fn is_requested(&self) -> bool {
+        self.registration.request != Request::None && self.trouble.is_none()
     }
 
     /// Whether it is what the settings say. A number of processes that a person asked for is none of their business.
@@ -228,7 +228,7 @@ impl Pool {
         let mut mine = self.plan.clone();
         mine.settings.processes = self.configured;
         // What the transport did not take is asked for again.
-        mine == *plan && (self.known.asked != Asked::Nothing || plan.setup() == self.known.asked_for)
+        mine == *plan && (self.registration.request != Request::None || plan.setup() == self.registration.requested_as)
     }
 
     /// Tasks that its processes can do at once.
@@ -249,12 +249,12 @@ impl Pool {
         match (&self.state, &self.first) {
             (State::Parked { .. }, _) => 0,
             (State::Trial { .. }, _) => 1,
-            (State::Running, First::Awaited | First::Suspect(_)) => 1 + outliving,
-            (State::Running, First::Passed) => {
+            (State::Running, FirstDelivery::Awaited | FirstDelivery::Suspect(_)) => 1 + outliving,
+            (State::Running, FirstDelivery::Passed) => {
                 let mut credit = self.seats() + outliving;
-                if self.pace.is_short() {
+                if self.durations.is_short() {
                     credit = credit.max(credit.saturating_mul(SHORT_CREDIT_PER_SEAT).min(SHORT_CREDIT));
-                    let by_bytes = BYTES_AHEAD / self.pace.mean_body.max(1);
+                    let by_bytes = BYTES_AHEAD / self.durations.mean_body.max(1);
                     credit = credit.min(u32::try_from(by_bytes).unwrap_or(u32::MAX)).max(self.seats() + outliving);
                 }
                 let by_rate = self.rate.as_ref().map_or(u32::MAX, Window::per_second);
@@ -291,27 +291,27 @@ impl Pool {
             _ => cause,
         };
         self.state = State::Parked { until: now + pause, pause, cause };
-        self.row = Row::default();
+        self.failure_streak = FailureStreak::default();
         pause
     }
 }
 
 /// Outcomes in a row that are all of the kind the breaker counts, of different tasks.
 #[derive(Debug, Default)]
-pub(in crate::master::core) struct Row {
+pub(in crate::master::core) struct FailureStreak {
     ids: Vec<String>,
 }
 
-impl Row {
+impl FailureStreak {
     /// Counts one; true when the breaker trips.
-    pub(in crate::master::core) fn failed(&mut self, id: &str, limit: u32) -> bool {
+    pub(in crate::master::core) fn count(&mut self, id: &str, limit: u32) -> bool {
         if !self.ids.iter().any(|known| known == id) {
             self.ids.push(id.to_owned());
         }
         self.ids.len() >= limit as usize
     }
 
-    pub(in crate::master::core) fn broken(&mut self) {
+    pub(in crate::master::core) fn reset(&mut self) {
         self.ids.clear();
     }
 }
@@ -387,11 +387,11 @@ mod tests {
 
     #[test]
     fn the_breaker_counts_different_tasks() {
-        let mut row = Row::default();
-        assert!(!row.failed("a", 2));
-        assert!(!row.failed("a", 2));
-        assert!(row.failed("b", 2));
-        row.broken();
-        assert!(!row.failed("c", 2));
+        let mut streak = FailureStreak::default();
+        assert!(!streak.count("a", 2));
+        assert!(!streak.count("a", 2));
+        assert!(streak.count("b", 2));
+        streak.reset();
+        assert!(!streak.count("c", 2));
     }
 }

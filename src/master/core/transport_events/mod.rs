@@ -15,7 +15,7 @@ use super::{
     Core, PendingSettlement, SUSPECT_DELIVERIES, UNREACHABLE_LIMIT,
     event::Action,
     state::{
-        pool::{self, First},
+        pool::{self, FirstDelivery},
         settlement_memory,
         slot::{InFlight, Slot},
         timers::Owner,
@@ -96,7 +96,7 @@ impl Core {
         self.serial += 1;
         let error = format!("its follow-up tasks cannot be stored: {error}");
         let (id, queue) = (task.id.clone(), self.pools[index].name().to_owned());
-        self.talk_of(&id);
+        self.set_log_subject(&id);
         let text = error.clone();
         self.log(Level::Error, || format!("Task {id} of queue {queue} was done, but {text}"));
         // A second answer for its handle is what the first settlement was owed. Of one that was accepted, the answer to
@@ -107,7 +107,8 @@ impl Core {
             done_by: None,
             at_risk: AtRisk::Nothing,
         });
-        let delivery = Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: pending.identity };
+        let delivery =
+            Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: pending.identity };
         let outcome = Outcome::Error { error, detail: String::new() };
         let (done_by, pending) = (pending.done_by, PendingSettlement { done_by: None, ..pending });
         self.not_done(&delivery, done_by);
@@ -169,7 +170,7 @@ impl Core {
         self.stall.moved(self.now.at);
         for pool in &mut self.pools {
             pool.since = self.epoch;
-            pool.first = First::Awaited;
+            pool.first = FirstDelivery::Awaited;
             // What the transport kept of the credit is at most 1; it is asked anew from there.
             pool.credit = pool.credit.min(1);
         }
@@ -203,8 +204,8 @@ impl Core {
             }
         }
         let in_hand = self.slots.iter_mut().filter_map(Slot::process_mut).flat_map(|life| &mut life.in_flight);
-        let suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.in_flight);
-        for task in in_hand.chain(suspended) {
+        let pending = self.pending_verdicts.iter_mut().flat_map(|pending| &mut pending.in_flight);
+        for task in in_hand.chain(pending) {
             // What was accepted is in no queue: only this process holds it, and its handle stands.
             task.held = task.accepted;
         }
@@ -241,9 +242,10 @@ impl Core {
     /// The first task of a session decides whether others may come before it has ended.
     fn came_first(&mut self, delivery: &Delivery) {
         let index = delivery.queue.0;
-        if self.pools[index].first == First::Awaited {
+        if self.pools[index].first == FirstDelivery::Awaited {
             let suspect = delivery.task.deliveries >= SUSPECT_DELIVERIES;
-            self.pools[index].first = if suspect { First::Suspect(delivery.task.id.clone()) } else { First::Passed };
+            self.pools[index].first =
+                if suspect { FirstDelivery::Suspect(delivery.task.id.clone()) } else { FirstDelivery::Passed };
             self.renew_credit(index);
         }
     }
@@ -264,8 +266,8 @@ impl Core {
         }
         // The session ended with its acceptance under way: it is being worked, and only to be removed.
         let accepted = |task: &InFlight| task.accepted && task.delivery.identity == Some(identity);
-        let suspended_too = self.suspended.iter().flat_map(|suspended| &suspended.in_flight);
-        if self.slots.iter().filter_map(Slot::process).flat_map(|life| &life.in_flight).chain(suspended_too).any(accepted)
+        let pending_too = self.pending_verdicts.iter().flat_map(|pending| &pending.in_flight);
+        if self.slots.iter().filter_map(Slot::process).flat_map(|life| &life.in_flight).chain(pending_too).any(accepted)
         {
             self.settle(delivery.handle, None, Settlement::Done { submit: Vec::new() });
             return None;
@@ -274,7 +276,7 @@ impl Core {
         let (session, since) = (self.epoch, self.pools[index].since);
         let of_queue = self.slots.iter_mut().filter(|slot| slot.queue == index);
         let mut in_hand = of_queue.filter_map(Slot::process_mut).flat_map(|life| &mut life.in_flight);
-        let mut suspended = self.suspended.iter_mut().flat_map(|suspended| &mut suspended.in_flight);
+        let mut pending = self.pending_verdicts.iter_mut().flat_map(|pending| &mut pending.in_flight);
         let known = |task: &&mut InFlight| !task.held && task.delivery.identity == Some(identity);
         let locks = &mut self.locks;
         let mut adopt = |task: &mut InFlight| {
@@ -288,7 +290,7 @@ impl Core {
             self.came_first(&delivery);
             return None;
         }
-        if suspended.find(known).map(&mut adopt).is_some() {
+        if pending.find(known).map(&mut adopt).is_some() {
             return None;
         }
         let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, since)) else {

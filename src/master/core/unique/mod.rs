@@ -98,7 +98,7 @@ pub(super) struct Locks {
     /// Not answered yet, with their queues. Never more than there are seats.
     asked: HashMap<Handle, usize>,
     /// One that was asked for was let go unanswered: others may begin in its place.
-    made_room: bool,
+    freed: bool,
     /// When the last of those that were put off comes again, of each key.
     put_off: HashMap<Arc<str>, Instant>,
     /// As many of these are kept before those that are over are looked for.
@@ -140,7 +140,7 @@ impl Locks {
             return None;
         }
         let lock = self.held.remove(&handle)?;
-        self.made_room |= self.answered(handle).is_some();
+        self.freed |= self.answered(handle).is_some();
         self.keys.remove(&lock.key);
         debug_assert_eq!(self.keys.len(), self.held.len(), "a key has one holder");
         Some(lock.key)
@@ -186,7 +186,7 @@ impl Core {
         };
         if let Some(holder) = self.locks.holder(&key) {
             let holder = holder.id.clone();
-            self.give_way(&delivery, &key, &holder);
+            self.handle_conflict(&delivery, &key, &holder);
             return Ok(None);
         }
         self.locks.ask(index, &delivery, &key);
@@ -231,15 +231,15 @@ impl Core {
             None => self.pools[index].waiting.put_back(delivery),
             Some(holder) => {
                 let key = self.locks.let_go(handle).unwrap_or_default();
-                self.give_way(&delivery, &key, holder);
+                self.handle_conflict(&delivery, &key, holder);
             }
         }
         self.dispatch(index);
     }
 
     /// After each event: whoever waited for the answers of others is looked at.
-    pub(super) fn use_room(&mut self) {
-        if std::mem::take(&mut self.locks.made_room) {
+    pub(super) fn dispatch_freed(&mut self) {
+        if std::mem::take(&mut self.locks.freed) {
             for index in 0..self.pools.len() {
                 self.dispatch(index);
             }
@@ -247,7 +247,7 @@ impl Core {
     }
 
     /// A task whose key another one has.
-    fn give_way(&mut self, delivery: &Delivery, key: &str, holder: &str) {
+    fn handle_conflict(&mut self, delivery: &Delivery, key: &str, holder: &str) {
         let settings = &self.pools[delivery.queue.0].plan.settings;
         let (id, queue) = (delivery.task.id.clone(), settings.name.clone());
         // New settings may have no keys any more while an answer about one was under way.
@@ -255,7 +255,7 @@ impl Core {
             .unique
             .as_ref()
             .map_or((Conflict::Snooze, Unique::AFTER), |unique| (unique.conflict, unique.after));
-        self.talk_of(&id);
+        self.set_log_subject(&id);
         let settlement = match conflict {
             Conflict::Snooze => {
                 let after = self.locks.put_off(self.now.at, key, after);

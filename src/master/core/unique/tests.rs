@@ -55,7 +55,7 @@ fn deliver(core: &mut Core, tasks: u64) -> Vec<u64> {
 }
 
 #[test]
-fn a_key_is_asked_for_each_free_seat() {
+fn a_key_is_requested_each_free_seat() {
     let mut core = core(3);
     assert_eq!(deliver(&mut core, 5), [1, 2, 3]);
     // An answer begins one, and so leaves as many seats as there are others asked for.

@@ -15,7 +15,7 @@ pub(in crate::master::core) const LULL: Duration = Duration::from_millis(50);
 
 /// How long the queue's tasks take and how large they are, on the average of late.
 #[derive(Debug, Default)]
-pub(in crate::master::core) struct Pace {
+pub(in crate::master::core) struct TaskDurations {
     seen: u32,
     mean: Duration,
     short: bool,
@@ -24,7 +24,7 @@ pub(in crate::master::core) struct Pace {
     pub(in crate::master::core) ended_at: Instant,
 }
 
-impl Pace {
+impl TaskDurations {
     pub(in crate::master::core) fn ended(&mut self, now: Instant, took: Duration, body: usize) {
         self.seen = self.seen.saturating_add(1);
         self.mean = (self.mean * 7 + took) / 8;
