@@ -32,7 +32,7 @@ struct FooWorker;
 impl Worker for FooWorker {
     type Payload = Json;
 
-    fn process(&mut self, payload: Json, _: &Context) -> asynctask::Result {
+    fn process(&mut self, payload: Json, _: &Context) -> asynctask::TaskResult {
         println!("FOO processed: {}", compact(&payload));
         Ok(Outcome::Done)
     }
@@ -42,7 +42,7 @@ struct BarWorker;
 impl Worker for BarWorker {
     type Payload = Json;
 
-    fn process(&mut self, payload: Json, _: &Context) -> asynctask::Result {
+    fn process(&mut self, payload: Json, _: &Context) -> asynctask::TaskResult {
         println!("BAR processed: {}", compact(&payload));
         Ok(Outcome::Done)
     }
@@ -52,7 +52,7 @@ struct BazWorker;
 impl Worker for BazWorker {
     type Payload = Json;
 
-    fn process(&mut self, payload: Json, _: &Context) -> asynctask::Result {
+    fn process(&mut self, payload: Json, _: &Context) -> asynctask::TaskResult {
         println!("BAZ processed: {}", compact(&payload));
         Ok(Outcome::Done)
     }
@@ -63,7 +63,7 @@ struct LoggingWorker;
 impl Worker for LoggingWorker {
     type Payload = Json;
 
-    fn process(&mut self, payload: Json, context: &Context) -> asynctask::Result {
+    fn process(&mut self, payload: Json, context: &Context) -> asynctask::TaskResult {
         context.log(Level::Info, &format_args!("Logging Worker received: {}", compact(&payload)));
         Ok(Outcome::Done)
     }
@@ -74,7 +74,7 @@ struct QuietWorker;
 impl Worker for QuietWorker {
     type Payload = Json;
 
-    fn process(&mut self, _: Json, _: &Context) -> asynctask::Result {
+    fn process(&mut self, _: Json, _: &Context) -> asynctask::TaskResult {
         Ok(Outcome::Done)
     }
 }
@@ -84,7 +84,7 @@ struct ErrorWorker;
 impl Worker for ErrorWorker {
     type Payload = Json;
 
-    fn process(&mut self, payload: Json, _: &Context) -> asynctask::Result {
+    fn process(&mut self, payload: Json, _: &Context) -> asynctask::TaskResult {
         if Fields::of(&payload).is_set("error") {
             return Err("Oops!".into());
         }
@@ -98,7 +98,7 @@ struct FragileWorker;
 impl Worker for FragileWorker {
     type Payload = Json;
 
-    fn process(&mut self, payload: Json, _: &Context) -> asynctask::Result {
+    fn process(&mut self, payload: Json, _: &Context) -> asynctask::TaskResult {
         if Fields::of(&payload).is_set("die") {
             println!("FRAGILE DYING!");
             exit();
@@ -113,7 +113,7 @@ struct RequeueWorker;
 impl Worker for RequeueWorker {
     type Payload = Json;
 
-    fn process(&mut self, payload: Json, context: &Context) -> asynctask::Result {
+    fn process(&mut self, payload: Json, context: &Context) -> asynctask::TaskResult {
         println!("REQUEUE processed: {}", compact(&payload));
         if Fields::of(&payload).number("foo") == Some(1.0) {
             context.requeue(&json!({"foo": 2}))?;
@@ -128,7 +128,7 @@ struct FileWorker;
 impl Worker for FileWorker {
     type Payload = Json;
 
-    fn process(&mut self, payload: Json, _: &Context) -> asynctask::Result {
+    fn process(&mut self, payload: Json, _: &Context) -> asynctask::TaskResult {
         append(&payload)?;
         Ok(Outcome::Done)
     }
@@ -139,7 +139,7 @@ struct SleepWorker;
 impl Worker for SleepWorker {
     type Payload = Json;
 
-    fn process(&mut self, payload: Json, context: &Context) -> asynctask::Result {
+    fn process(&mut self, payload: Json, context: &Context) -> asynctask::TaskResult {
         let fields = Fields::of(&payload);
         sleep(Duration::from_secs_f64(fields.number("sleep_ms").unwrap_or(0.0).clamp(0.0, 1e9) / 1000.0));
         match fields.text("then").as_deref().unwrap_or("ok") {
@@ -150,7 +150,7 @@ impl Worker for SleepWorker {
             "error" => Err("Oops!".into()),
             "retry_once" if context.attempt() > 1 => Ok(Outcome::Done),
             "retry" | "retry_once" => Ok(Outcome::Retry { after: Duration::from_millis(100) }),
-            "dead" => Ok(Outcome::Dead("asked to".to_owned())),
+            "dead" => Ok(Outcome::DeadLetter("asked to".to_owned())),
             "panic" => panic!("asked to"),
             "exit" => exit(),
             "abort" => {

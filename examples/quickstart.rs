@@ -18,7 +18,7 @@ struct Resize {
 
 /// A worker kind is a function of a payload. This one does three different things, by the file's name.
 #[expect(clippy::needless_pass_by_value, reason = "the shape of a worker's function")]
-fn resize(request: Resize, context: &Context) -> asynctask::Result {
+fn resize(request: Resize, context: &Context) -> asynctask::TaskResult {
     match request.file.as_str() {
         "flaky.png" if context.attempt() == 1 => Err("the disk was busy".into()),
         "bomb.png" => {
@@ -34,7 +34,7 @@ fn resize(request: Resize, context: &Context) -> asynctask::Result {
 }
 
 fn app() -> App {
-    App::new("quickstart").closure("resize", resize)
+    App::new("quickstart").worker_fn("resize", resize)
 }
 
 fn main() -> ExitCode {

@@ -22,7 +22,7 @@ pub const WORKER: &str = "__worker";
 ///
 /// fn main() -> std::process::ExitCode {
 ///     App::new("images")
-///         .closure("greet", |name: String, _: &Context| {
+///         .worker_fn("greet", |name: String, _: &Context| {
 ///             println!("Hello, {name}!");
 ///             Ok(Outcome::Done)
 ///         })
@@ -54,7 +54,7 @@ impl App {
     pub fn worker<W: Worker>(
         self,
         kind: impl Into<String>,
-        new: impl Fn() -> Result<W, worker::Error> + Send + Sync + 'static,
+        new: impl Fn() -> Result<W, worker::TaskError> + Send + Sync + 'static,
     ) -> Self {
         self.register(kind.into(), Kind::worker(new))
     }
@@ -65,12 +65,12 @@ impl App {
     /// As [`Self::worker`].
     #[must_use]
     #[track_caller]
-    pub fn closure<P: DeserializeOwned + 'static>(
+    pub fn worker_fn<P: DeserializeOwned + 'static>(
         self,
         kind: impl Into<String>,
-        body: impl Fn(P, &Context) -> worker::Result + Send + Sync + 'static,
+        body: impl Fn(P, &Context) -> worker::TaskResult + Send + Sync + 'static,
     ) -> Self {
-        self.register(kind.into(), Kind::closure(body))
+        self.register(kind.into(), Kind::worker_fn(body))
     }
 
     /// Registers a worker kind that can do several tasks at once in one process.
@@ -82,7 +82,7 @@ impl App {
     pub fn async_worker<W: AsyncWorker>(
         self,
         kind: impl Into<String>,
-        new: impl Fn() -> Result<W, worker::Error> + Send + Sync + 'static,
+        new: impl Fn() -> Result<W, worker::TaskError> + Send + Sync + 'static,
     ) -> Self {
         self.register(kind.into(), Kind::async_worker(new))
     }
@@ -93,16 +93,16 @@ impl App {
     /// As [`Self::worker`].
     #[must_use]
     #[track_caller]
-    pub fn async_closure<P, R>(
+    pub fn async_worker_fn<P, R>(
         self,
         kind: impl Into<String>,
         body: impl Fn(P, Context) -> R + Send + Sync + 'static,
     ) -> Self
     where
         P: DeserializeOwned + 'static,
-        R: Future<Output = worker::Result> + 'static,
+        R: Future<Output = worker::TaskResult> + 'static,
     {
-        self.register(kind.into(), Kind::async_closure(body))
+        self.register(kind.into(), Kind::async_worker_fn(body))
     }
 
     /// Has a registered kind told what messages say of themselves: [`Context::properties`].
@@ -217,13 +217,13 @@ mod tests {
     use crate::Outcome;
 
     #[expect(clippy::unnecessary_wraps, reason = "the shape of a worker's function")]
-    fn nothing(_: (), _: &Context) -> worker::Result {
+    fn nothing(_: (), _: &Context) -> worker::TaskResult {
         Ok(Outcome::Done)
     }
 
     #[test]
     fn kinds_are_known_by_name_and_the_built_in_one_is_there() {
-        let app = App::new("images").closure("b", nothing).closure("a", nothing);
+        let app = App::new("images").worker_fn("b", nothing).worker_fn("a", nothing);
         assert_eq!(app.kinds().keys().collect::<Vec<_>>(), ["a", "b", ctl::KIND]);
         assert_eq!(app.kinds()[ctl::KIND].shown_as(ctl::KIND), "CtlExecutorWorker");
         assert_eq!(app.kinds()["a"].shown_as("a"), "a");
@@ -234,12 +234,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "there is no worker kind \"b\"")]
     fn properties_are_told_to_kinds_that_are_there() {
-        let _ = App::new("images").closure("a", nothing).with_properties("b");
+        let _ = App::new("images").worker_fn("a", nothing).with_properties("b");
     }
 
     #[test]
     #[should_panic(expected = "registered twice")]
     fn a_name_is_given_once() {
-        let _ = App::new("images").closure("a", nothing).closure("a", nothing);
+        let _ = App::new("images").worker_fn("a", nothing).worker_fn("a", nothing);
     }
 }

@@ -70,7 +70,7 @@ pub mod worker;
 pub use app::App;
 pub use client::Client;
 pub use logging::Level;
-pub use worker::{AsyncWorker, Context, Outcome, Result, Worker};
+pub use worker::{AsyncWorker, Context, Outcome, TaskError, TaskResult, Worker};
 
 /// The README's programs are compiled with the tests.
 #[cfg(doctest)]

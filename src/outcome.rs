@@ -9,7 +9,7 @@ pub const LONGEST_DELAY: Duration = Duration::from_hours(365 * 24);
 
 /// The end of one run of a task, as the worker tells it.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub enum Report {
     /// Done; these tasks are to be stored together with the removal.
     Done {
         /// Follow-up tasks.
@@ -35,7 +35,7 @@ pub enum Outcome {
         delay: Duration,
     },
     /// It can never be done.
-    Failed {
+    DeadLetter {
         /// One line.
         error: String,
         /// More.

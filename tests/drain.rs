@@ -13,29 +13,31 @@ use support::{Demo, Place};
 
 fn app() -> App {
     App::new("test")
-        .closure("fine", |_: Value, _: &Context| Ok(Outcome::Done))
-        .closure("unused", |_: Value, _: &Context| Ok(Outcome::Done))
-        .closure("picky", |payload: Value, context: &Context| match payload["do"].as_str() {
+        .worker_fn("fine", |_: Value, _: &Context| Ok(Outcome::Done))
+        .worker_fn("unused", |_: Value, _: &Context| Ok(Outcome::Done))
+        .worker_fn("picky", |payload: Value, context: &Context| match payload["do"].as_str() {
             Some("error") => Err("Oops!".into()),
             Some("panic") => panic!("no"),
             Some("once more") if context.attempt() == 1 => {
                 Ok(Outcome::Retry { after: std::time::Duration::from_millis(100) })
             }
-            Some("dead") => Ok(Outcome::Dead("never".to_owned())),
+            Some("dead") => Ok(Outcome::DeadLetter("never".to_owned())),
             Some("split") => {
                 context.submit("other", &json!({}))?;
                 Ok(Outcome::Done)
             }
             _ => Ok(Outcome::Done),
         })
-        .closure("curious", |payload: Value, context: &Context| {
+        .worker_fn("curious", |payload: Value, context: &Context| {
             let properties = serde_json::to_value(context.properties())?;
             let seen = if payload == json!({ "a": 1 }) { properties } else { payload };
-            Ok(Outcome::Dead(seen.to_string()))
+            Ok(Outcome::DeadLetter(seen.to_string()))
         })
         .with_properties("curious")
-        .closure("plain", |_: Value, context: &Context| Ok(Outcome::Dead(serde_json::to_string(context.properties())?)))
-        .async_closure("later", |_: Value, _: Context| async { Ok(Outcome::Done) })
+        .worker_fn("plain", |_: Value, context: &Context| {
+            Ok(Outcome::DeadLetter(serde_json::to_string(context.properties())?))
+        })
+        .async_worker_fn("later", |_: Value, _: Context| async { Ok(Outcome::Done) })
 }
 
 fn settings(app: &App, uri: &str, more: &[&str]) -> Config {

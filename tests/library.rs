@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn drained(uri: &str) -> ExitCode {
-    let app = App::new("test").closure("fine", |_: Value, _: &Context| Ok(Outcome::Done));
+    let app = App::new("test").worker_fn("fine", |_: Value, _: &Context| Ok(Outcome::Done));
     let sources = Sources {
         files: Vec::new(),
         set: vec![format!("transport={uri}")],

@@ -36,7 +36,7 @@ use crate::{
         state::pool::Window,
         verdict::{self, Attempt},
     },
-    outcome::Outcome,
+    outcome::Report,
     payload::Body,
     properties::Properties,
     task::{Accepts, Delivery, QueueIndex, Reason, Settlement},
@@ -88,7 +88,7 @@ pub enum Error {
         /// The kind.
         kind: String,
         /// What the registered function said.
-        source: worker::Error,
+        source: worker::TaskError,
     },
     /// A task ended in an error. It is settled: tried again later or dead-lettered, by the queue's retry policy.
     #[error("{error}")]
@@ -332,14 +332,14 @@ impl Drain {
         let outcome = self.worker.run(&assignment)?;
         let took = self.clock.now().at.since(begun_at);
         let failed = match &outcome {
-            Outcome::Done { .. } => {
+            Report::Done { .. } => {
                 self.worker.log(Level::Debug, &"Processing complete");
                 None
             }
-            Outcome::Error { error, detail } => Some((error.clone(), detail.clone())),
-            Outcome::Retry { .. } | Outcome::Snooze { .. } | Outcome::Failed { .. } | Outcome::Malformed { .. } => None,
+            Report::Error { error, detail } => Some((error.clone(), detail.clone())),
+            Report::Retry { .. } | Report::Snooze { .. } | Report::DeadLetter { .. } | Report::Malformed { .. } => None,
         };
-        let is_done = matches!(outcome, Outcome::Done { .. });
+        let is_done = matches!(outcome, Report::Done { .. });
         let settlement = self.circumstances(delivery, Some(took)).told(outcome);
         self.settle(delivery, settlement)?;
         self.done += u64::from(is_done);

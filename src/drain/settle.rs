@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Drain, Error, STALL_LIMIT};
 use crate::{
     logging::Level,
-    outcome::Outcome,
+    outcome::Report,
     task::{Delivery, Handle, Reason, Settlement},
     transport::{self, Event, Request},
     unique::{Conflict, Unique},
@@ -64,7 +64,7 @@ impl Drain {
             return Ok(());
         };
         let error = format!("its follow-up tasks cannot be stored: {error}");
-        let outcome = Outcome::Error { error: error.clone(), detail: String::new() };
+        let outcome = Report::Error { error: error.clone(), detail: String::new() };
         let settlement = self.circumstances(delivery, Some(Duration::ZERO)).told(outcome);
         self.settle(delivery, settlement)?;
         Err(Error::Task { id: delivery.task.id.clone(), error, detail: String::new(), done: self.done })

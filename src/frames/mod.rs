@@ -29,7 +29,7 @@ pub(crate) use self::{
 use crate::{
     limits::{FAULT, cut, shortened},
     logging::Level,
-    outcome::Outcome,
+    outcome::Report,
     properties::Properties,
     task::Headers,
     unicode::read_text,
@@ -51,7 +51,7 @@ pub enum FromWorker {
         /// The task's id.
         id: String,
         /// How.
-        outcome: Outcome,
+        outcome: Report,
     },
     /// Acknowledge this task now, from the middle of it.
     Accept {

@@ -218,7 +218,7 @@ impl Context {
     }
 
     /// Sends the outcome. After [`Self::end`], so that nothing else is said of the task behind it.
-    pub(super) fn report(&self, outcome: &crate::outcome::Outcome) -> io::Result<()> {
+    pub(super) fn report(&self, outcome: &crate::outcome::Report) -> io::Result<()> {
         self.0.writer.send(|frame| frames::from_worker::outcome(&self.0.id, outcome, frame))
     }
 

@@ -28,10 +28,10 @@ pub use self::{
 };
 
 /// Any error of user code.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type TaskError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How user code ends a task: an [`Outcome`], or an error for the queue's retry policy.
-pub type Result = std::result::Result<Outcome, Error>;
+pub type TaskResult = Result<Outcome, TaskError>;
 
 /// Code that can do a task.
 ///
@@ -50,7 +50,7 @@ pub type Result = std::result::Result<Outcome, Error>;
 /// impl Worker for Greet {
 ///     type Payload = Greeting;
 ///
-///     fn process(&mut self, greeting: Greeting, context: &Context) -> asynctask::Result {
+///     fn process(&mut self, greeting: Greeting, context: &Context) -> asynctask::TaskResult {
 ///         println!("Hello, {}!", greeting.name);
 ///         context.log(Level::Debug, "said hello");
 ///         context.submit("greeted", &greeting.name)?;
@@ -64,7 +64,7 @@ pub trait Worker: 'static {
     type Payload: DeserializeOwned;
 
     /// Does one task. An error is for the queue's retry policy to judge; a panic likewise, and the worker goes on.
-    fn process(&mut self, payload: Self::Payload, context: &Context) -> Result;
+    fn process(&mut self, payload: Self::Payload, context: &Context) -> TaskResult;
 }
 
 /// Code that can do several tasks at once in one process, on one thread.
@@ -79,7 +79,7 @@ pub trait Worker: 'static {
 /// impl AsyncWorker for Fetch {
 ///     type Payload = String;
 ///
-///     async fn process(&self, url: String, context: Context) -> asynctask::Result {
+///     async fn process(&self, url: String, context: Context) -> asynctask::TaskResult {
 ///         context.progress(50.0, &url);
 ///         Ok(Outcome::Done)
 ///     }
@@ -90,7 +90,7 @@ pub trait AsyncWorker: 'static {
     type Payload: DeserializeOwned;
 
     /// Does one task; others are done while this one waits.
-    fn process(&self, payload: Self::Payload, context: Context) -> impl Future<Output = Result>;
+    fn process(&self, payload: Self::Payload, context: Context) -> impl Future<Output = TaskResult>;
 }
 
 /// How a task ended, when it did not end in an error.
@@ -109,5 +109,5 @@ pub enum Outcome {
         after: Duration,
     },
     /// It can never be done; into the dead letters, for this reason.
-    Dead(String),
+    DeadLetter(String),
 }

@@ -114,7 +114,7 @@ mod tests {
         ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let child = std::thread::spawn(move || {
             // The first task waits for the second, which only tasks that overlap survive.
-            let kind = Kind::async_closure(|first: bool, context: Context| async move {
+            let kind = Kind::async_worker_fn(|first: bool, context: Context| async move {
                 static SECOND: tokio::sync::Notify = tokio::sync::Notify::const_new();
                 if first {
                     SECOND.notified().await;

@@ -37,12 +37,12 @@ const SAMPLES: usize = 200;
 const DEATHS: usize = 40;
 
 fn app() -> App {
-    App::new("drain").closure("noop", noop).closure("stamp", stamp).closure("die", die)
+    App::new("drain").worker_fn("noop", noop).worker_fn("stamp", stamp).worker_fn("die", die)
 }
 
 /// The first and the last task of a worker process tell when they ran.
 #[expect(clippy::unnecessary_wraps, reason = "the shape of a worker's function")]
-fn noop(_: IgnoredAny, context: &Context) -> asynctask::Result {
+fn noop(_: IgnoredAny, context: &Context) -> asynctask::TaskResult {
     static SEEN: AtomicU64 = AtomicU64::new(0);
     if SEEN.fetch_add(1, Ordering::Relaxed) == 0 {
         println!("began {}", nanoseconds());
@@ -55,12 +55,12 @@ fn noop(_: IgnoredAny, context: &Context) -> asynctask::Result {
 
 /// Tells how long its task was on the way.
 #[expect(clippy::unnecessary_wraps, reason = "the shape of a worker's function")]
-fn stamp(sent: u64, _: &Context) -> asynctask::Result {
+fn stamp(sent: u64, _: &Context) -> asynctask::TaskResult {
     println!("latency {}", nanoseconds().saturating_sub(sent));
     Ok(Outcome::Done)
 }
 
-fn die(_: IgnoredAny, _: &Context) -> asynctask::Result {
+fn die(_: IgnoredAny, _: &Context) -> asynctask::TaskResult {
     println!("dies {}", nanoseconds());
     std::process::abort()
 }

@@ -7,7 +7,7 @@ use asynctask::{
     clock::Instant,
     frames::{FromWorker, PROTOCOL, Ready, Wants},
     logging::Level,
-    outcome::{FollowUp, Outcome},
+    outcome::{FollowUp, Report},
     task::{Exit, Handle},
 };
 
@@ -75,7 +75,7 @@ pub(crate) struct Hand {
 pub(crate) enum Act {
     Say(FromWorker),
     /// An outcome of this run, if it still is in its hands.
-    Tell(u64, Outcome),
+    Tell(u64, Report),
     Accept(u64),
     Babble,
     HangUp,
@@ -102,7 +102,7 @@ fn ready(protocol: u32, concurrency: u32) -> Act {
 }
 
 fn outcome_of_a_stranger() -> Act {
-    Act::Say(FromWorker::Outcome { id: "a stranger".to_owned(), outcome: Outcome::Done { submit: Vec::new() } })
+    Act::Say(FromWorker::Outcome { id: "a stranger".to_owned(), outcome: Report::Done { submit: Vec::new() } })
 }
 
 /// What a process does from its start on, while it has no task.
@@ -172,7 +172,7 @@ pub(crate) fn work(
     let limit = settings.queue(child.queue).timeout;
     if calm {
         after = limit.map_or(after, |limit| after.min(limit / 2));
-        return vec![(after, Act::Tell(token, Outcome::Done { submit: Vec::new() }))];
+        return vec![(after, Act::Tell(token, Report::Done { submit: Vec::new() }))];
     }
     let mut acts = Vec::new();
     if dice.chance(temper.accepts) {
@@ -199,33 +199,33 @@ pub(crate) fn work(
         };
         acts.push((after, act));
         // It may go on as if nothing had happened, while it is being killed.
-        acts.push((after + Duration::from_micros(50), Act::Tell(token, Outcome::Done { submit: Vec::new() })));
+        acts.push((after + Duration::from_micros(50), Act::Tell(token, Report::Done { submit: Vec::new() })));
     } else {
         acts.push((after, Act::Tell(token, any_outcome(settings, dice))));
     }
     acts
 }
 
-fn any_outcome(settings: &Settings, dice: &mut Dice) -> Outcome {
+fn any_outcome(settings: &Settings, dice: &mut Dice) -> Report {
     let temper = &settings.temper;
     let (error, detail) = ("Oops!".to_owned(), "at line 1".to_owned());
     let delay = Duration::from_millis(dice.pick(&[0, 20, 700, 4_000]));
     if dice.chance(temper.error) {
-        Outcome::Error { error, detail }
+        Report::Error { error, detail }
     } else if dice.chance(temper.retry) {
-        Outcome::Retry { error, delay: dice.chance(500).then_some(delay) }
+        Report::Retry { error, delay: dice.chance(500).then_some(delay) }
     } else if dice.chance(temper.snooze) {
-        Outcome::Snooze { delay }
+        Report::Snooze { delay }
     } else if dice.chance(temper.failed) {
-        Outcome::Failed { error, detail }
+        Report::DeadLetter { error, detail }
     } else if dice.chance(temper.malformed) {
-        Outcome::Malformed { error }
+        Report::Malformed { error }
     } else if dice.chance(temper.submits) {
         let queue = dice.pick(&["q0", "q1", "q2", "not ours", "elsewhere"]).to_owned();
         let payload = serde_json::value::RawValue::from_string(format!("{{\"n\":{}}}", dice.next())).unwrap();
-        Outcome::Done { submit: vec![FollowUp { queue, payload, delay }] }
+        Report::Done { submit: vec![FollowUp { queue, payload, delay }] }
     } else {
-        Outcome::Done { submit: Vec::new() }
+        Report::Done { submit: Vec::new() }
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use asynctask::{
     clock::Instant,
     config::{Acks, Queue},
-    outcome::Outcome,
+    outcome::Report,
     retry::Policy,
     task::{Delivery, Handle, Reason, Settlement, Task},
 };
@@ -43,17 +43,17 @@ pub(crate) enum Verdict {
 
 impl Verdict {
     /// What follows from a worker's words.
-    pub(crate) fn of(outcome: &Outcome) -> Self {
+    pub(crate) fn of(outcome: &Report) -> Self {
         match outcome {
-            Outcome::Done { submit } if submit.iter().any(|task| task.queue.contains(' ')) => {
+            Report::Done { submit } if submit.iter().any(|task| task.queue.contains(' ')) => {
                 Self::Used(vec![Reason::Error], None)
             }
-            Outcome::Done { .. } => Self::Done,
-            Outcome::Error { .. } => Self::Used(vec![Reason::Error], None),
-            Outcome::Retry { delay, .. } => Self::Used(vec![Reason::Error], *delay),
-            Outcome::Snooze { delay } => Self::Snooze(*delay),
-            Outcome::Failed { .. } => Self::Failed,
-            Outcome::Malformed { .. } => Self::Malformed,
+            Report::Done { .. } => Self::Done,
+            Report::Error { .. } => Self::Used(vec![Reason::Error], None),
+            Report::Retry { delay, .. } => Self::Used(vec![Reason::Error], *delay),
+            Report::Snooze { delay } => Self::Snooze(*delay),
+            Report::DeadLetter { .. } => Self::Failed,
+            Report::Malformed { .. } => Self::Malformed,
         }
     }
 }

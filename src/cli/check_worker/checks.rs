@@ -6,7 +6,7 @@ use super::counterpart::{Counterpart, Heard};
 use crate::{
     clock::Clock,
     frames::{self, FromWorker, HaltReason, PROTOCOL, Payload, Ready, TaskFrame},
-    outcome::Outcome,
+    outcome::Report,
     plural::counted,
     process::{Environment, Program, Signals},
     properties::Properties,
@@ -149,7 +149,7 @@ impl<'a> Checker<'a> {
     fn good_task(&mut self) -> Passed {
         let outcome = self.task("check-1", self.payload.unwrap_or("{}"))?;
         match (outcome, self.payload) {
-            (Outcome::Done { submit }, _) => Ok(format!("done, {} submitted", counted(submit.len(), "task"))),
+            (Report::Done { submit }, _) => Ok(format!("done, {} submitted", counted(submit.len(), "task"))),
             (outcome, Some(_)) => wrong(format!("it said {}, not done", word(&outcome))),
             (outcome, None) => Ok(format!("it said {}; give a good payload with --payload", word(&outcome))),
         }
@@ -240,13 +240,13 @@ impl<'a> Checker<'a> {
     // What the checks are made of.
 
     /// Gives a task and waits for its outcome.
-    fn task(&mut self, id: &str, payload: &str) -> Result<Outcome, Failed> {
+    fn task(&mut self, id: &str, payload: &str) -> Result<Report, Failed> {
         let frame = self.frame_of(id, payload);
         self.say(&frame);
         self.outcome(id)
     }
 
-    fn outcome(&mut self, task: &str) -> Result<Outcome, Failed> {
+    fn outcome(&mut self, task: &str) -> Result<Report, Failed> {
         loop {
             match self.hear()? {
                 Heard::Frame(FromWorker::Outcome { id, outcome }) if id == task => return Ok(outcome),
@@ -341,13 +341,13 @@ fn properties() -> Properties {
 }
 
 /// The name of an outcome's frame.
-fn word(outcome: &Outcome) -> &'static str {
+fn word(outcome: &Report) -> &'static str {
     match outcome {
-        Outcome::Done { .. } => "done",
-        Outcome::Error { .. } => "error",
-        Outcome::Retry { .. } => "retry",
-        Outcome::Snooze { .. } => "snooze",
-        Outcome::Failed { .. } => "failed",
-        Outcome::Malformed { .. } => "malformed",
+        Report::Done { .. } => "done",
+        Report::Error { .. } => "error",
+        Report::Retry { .. } => "retry",
+        Report::Snooze { .. } => "snooze",
+        Report::DeadLetter { .. } => "failed",
+        Report::Malformed { .. } => "malformed",
     }
 }

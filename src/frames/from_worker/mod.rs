@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     logging::Level,
-    outcome::{FollowUp, Outcome},
+    outcome::{FollowUp, Report},
     unicode::{Text, cleaned},
 };
 
@@ -29,7 +29,7 @@ use crate::{
 pub fn parse(line: &[u8]) -> Result<FromWorker, Fault> {
     let text = cleaned(line);
     if let Some(id) = plain_done(&text) {
-        return Ok(FromWorker::Outcome { id: id.to_owned(), outcome: Outcome::Done { submit: Vec::new() } });
+        return Ok(FromWorker::Outcome { id: id.to_owned(), outcome: Report::Done { submit: Vec::new() } });
     }
     serde_json::from_str::<FromWorker>(&text).map_err(|error| Fault::unreadable(&error))
 }
@@ -128,28 +128,28 @@ impl Body {
             Self::Done => {
                 let DoneBody { id, submit } = map.next_value()?;
                 let submit = submit.unwrap_or_default().into_iter().map(FollowUp::from).collect();
-                FromWorker::Outcome { id: id.0, outcome: Outcome::Done { submit } }
+                FromWorker::Outcome { id: id.0, outcome: Report::Done { submit } }
             }
             Self::Error => {
                 let (id, error, detail, _) = map.next_value::<EndBody>()?.parts();
-                FromWorker::Outcome { id, outcome: Outcome::Error { error, detail } }
+                FromWorker::Outcome { id, outcome: Report::Error { error, detail } }
             }
             Self::Retry => {
                 let (id, error, _, delay) = map.next_value::<EndBody>()?.parts();
-                FromWorker::Outcome { id, outcome: Outcome::Retry { error, delay: delay.map(|millis| millis.0) } }
+                FromWorker::Outcome { id, outcome: Report::Retry { error, delay: delay.map(|millis| millis.0) } }
             }
             Self::Snooze => {
                 let (id, _, _, delay) = map.next_value::<EndBody>()?.parts();
                 let delay = delay.map(|millis| millis.0).unwrap_or_default();
-                FromWorker::Outcome { id, outcome: Outcome::Snooze { delay } }
+                FromWorker::Outcome { id, outcome: Report::Snooze { delay } }
             }
             Self::Failed => {
                 let (id, error, detail, _) = map.next_value::<EndBody>()?.parts();
-                FromWorker::Outcome { id, outcome: Outcome::Failed { error, detail } }
+                FromWorker::Outcome { id, outcome: Report::DeadLetter { error, detail } }
             }
             Self::Malformed => {
                 let (id, error, _, _) = map.next_value::<EndBody>()?.parts();
-                FromWorker::Outcome { id, outcome: Outcome::Malformed { error } }
+                FromWorker::Outcome { id, outcome: Report::Malformed { error } }
             }
             Self::Accept => FromWorker::Accept { id: map.next_value::<IdBody>()?.id.0 },
             Self::Progress => {
@@ -265,20 +265,20 @@ pub fn ready(name: &str, concurrency: u32, properties: bool, out: &mut Vec<u8>) 
 }
 
 /// Appends the end of a task.
-pub fn outcome(id: &str, outcome: &Outcome, out: &mut Vec<u8>) {
+pub fn outcome(id: &str, outcome: &Report, out: &mut Vec<u8>) {
     match outcome {
-        Outcome::Done { submit } => {
+        Report::Done { submit } => {
             open("done", id, out);
             if !submit.is_empty() {
                 push_follow_ups(submit, out);
             }
         }
-        Outcome::Error { error, detail } => {
+        Report::Error { error, detail } => {
             open("error", id, out);
             push_text("error", error, out);
             push_text("detail", detail, out);
         }
-        Outcome::Retry { error, delay } => {
+        Report::Retry { error, delay } => {
             open("retry", id, out);
             push_text("error", error, out);
             if let Some(delay) = delay {
@@ -286,17 +286,17 @@ pub fn outcome(id: &str, outcome: &Outcome, out: &mut Vec<u8>) {
                 push_number(out, millis(*delay));
             }
         }
-        Outcome::Snooze { delay } => {
+        Report::Snooze { delay } => {
             open("snooze", id, out);
             out.extend_from_slice(b",\"delay_ms\":");
             push_number(out, millis(*delay));
         }
-        Outcome::Failed { error, detail } => {
+        Report::DeadLetter { error, detail } => {
             open("failed", id, out);
             push_text("error", error, out);
             push_text("detail", detail, out);
         }
-        Outcome::Malformed { error } => {
+        Report::Malformed { error } => {
             open("malformed", id, out);
             push_text("error", error, out);
         }

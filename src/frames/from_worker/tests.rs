@@ -19,15 +19,15 @@ fn every_outcome_comes_out_as_it_went_in() {
     };
     let nasty = "a \"quoted\"\nline, \u{1}, ü".to_owned();
     for outcome in [
-        Outcome::Done { submit: vec![] },
-        Outcome::Done { submit: vec![follow_up("bar", r#"{"n": 1e400}"#, 0), follow_up("b\"", "null", 1500)] },
-        Outcome::Error { error: nasty.clone(), detail: String::new() },
-        Outcome::Error { error: String::new(), detail: nasty.clone() },
-        Outcome::Retry { error: nasty.clone(), delay: None },
-        Outcome::Retry { error: String::new(), delay: Some(Duration::ZERO) },
-        Outcome::Snooze { delay: Duration::from_hours(25000) },
-        Outcome::Failed { error: nasty.clone(), detail: nasty.clone() },
-        Outcome::Malformed { error: nasty.clone() },
+        Report::Done { submit: vec![] },
+        Report::Done { submit: vec![follow_up("bar", r#"{"n": 1e400}"#, 0), follow_up("b\"", "null", 1500)] },
+        Report::Error { error: nasty.clone(), detail: String::new() },
+        Report::Error { error: String::new(), detail: nasty.clone() },
+        Report::Retry { error: nasty.clone(), delay: None },
+        Report::Retry { error: String::new(), delay: Some(Duration::ZERO) },
+        Report::Snooze { delay: Duration::from_hours(25000) },
+        Report::DeadLetter { error: nasty.clone(), detail: nasty.clone() },
+        Report::Malformed { error: nasty.clone() },
     ] {
         for id in ["1", "", "a\"b\\", "ü\n"] {
             let mut out = Vec::new();
@@ -108,7 +108,7 @@ fn what_is_wanted_and_not_known_is_ignored() {
 
 #[test]
 fn unknown_keys_and_frames_are_ignored() {
-    assert!(shown(r#"{"v":[{}],"done":{"id":"1","took_ms":3},"w":1}"#).starts_with("Outcome"));
+    assert!(shown(r#"{"v":[{}],"done":{"id":"1","took_ms":3},"w":1}"#).starts_with("Report"));
     assert_eq!(shown(r#"{"hello":{"id":"1"}}"#), r#"Unknown("hello")"#);
     let deep = format!(r#"{{"hello":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(shown(&deep), r#"Unknown("hello")"#);
@@ -158,15 +158,15 @@ fn text_that_is_no_unicode_is_read_and_payloads_keep_theirs() {
     ] {
         assert!(half(line), "{line}: {}", shown(line));
     }
-    assert!(shown(r#"{"done":{"id":"1"},"\ud83d":1}"#).starts_with("Outcome"));
+    assert!(shown(r#"{"done":{"id":"1"},"\ud83d":1}"#).starts_with("Report"));
     let payload = r#"{"a":"\ud83d"}"#;
     let line = format!(r#"{{"done":{{"id":"\ud83d","submit":[{{"queue":"q","payload":{payload}}}]}}}}"#);
-    let FromWorker::Outcome { outcome: Outcome::Done { submit }, .. } = parse(line.as_bytes()).unwrap() else {
+    let FromWorker::Outcome { outcome: Report::Done { submit }, .. } = parse(line.as_bytes()).unwrap() else {
         panic!()
     };
     assert_eq!(submit[0].payload.get(), payload);
     // Raw bytes, as of a program that writes Latin-1.
-    let FromWorker::Outcome { outcome: Outcome::Error { error, .. }, .. } =
+    let FromWorker::Outcome { outcome: Report::Error { error, .. }, .. } =
         parse(b"{\"error\":{\"id\":\"1\",\"error\":\"Stra\xdfe\"}}").unwrap()
     else {
         panic!()

@@ -24,7 +24,7 @@ use crate::{
     frames::HaltReason,
     logging::Level,
     metrics::counts::Cause,
-    outcome::Outcome,
+    outcome::Report,
     payload::Body,
     redact::redact,
     task::{Accepts, Delivery, Exit, QueueIndex, Settlement},
@@ -153,7 +153,7 @@ impl Core {
         match not_executed(ended).map(|error| (unexecuted.returned(id), error)) {
             Some((Fate::Failed { times }, said)) => {
                 let error = format!("{said}; {times} times, and other tasks of the queue could be done meanwhile");
-                own = Outcome::Error { error, detail: String::new() };
+                own = Report::Error { error, detail: String::new() };
             }
             Some((fate, error)) => {
                 self.once_not_executed(slot, life, &error, fate);
@@ -196,10 +196,10 @@ impl Core {
         self.dispatch(index);
     }
 
-    fn judge_once(&mut self, slot: usize, task: &InFlight, pid: Option<u32>, ended: &Ended, outcome: Outcome) {
+    fn judge_once(&mut self, slot: usize, task: &InFlight, pid: Option<u32>, ended: &Ended, outcome: Report) {
         let took = self.now.at.since(task.begun_at);
         self.log_outcome(slot, &outcome);
-        self.count_for_breaker(task, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
+        self.count_for_breaker(task, matches!(outcome, Report::Error { .. } | Report::Retry { .. }));
         let settlement = self.attempt(&task.delivery, pid, Some(took)).ended(outcome, ended);
         let note = self.note(&task.delivery, took, &settlement);
         self.settle_counted(slot, task, settlement, note);
@@ -248,16 +248,16 @@ fn not_executed(ended: &Ended) -> Option<String> {
 }
 
 /// What an exit status says of the task.
-fn outcome(ended: &Ended) -> Outcome {
+fn outcome(ended: &Ended) -> Report {
     let Exit::Code { code } = ended.exit else {
-        return Outcome::Error { error: ended.exit.to_string(), detail: String::new() };
+        return Report::Error { error: ended.exit.to_string(), detail: String::new() };
     };
     let error = || last_said(ended).map_or_else(|| ended.exit.to_string(), str::to_owned);
     match code {
-        0 => Outcome::Done { submit: Vec::new() },
-        RETRY => Outcome::Retry { error: error(), delay: None },
-        FAILED => Outcome::Failed { error: error(), detail: String::new() },
-        _ => Outcome::Error { error: error(), detail: String::new() },
+        0 => Report::Done { submit: Vec::new() },
+        RETRY => Report::Retry { error: error(), delay: None },
+        FAILED => Report::DeadLetter { error: error(), detail: String::new() },
+        _ => Report::Error { error: error(), detail: String::new() },
     }
 }
 
@@ -269,10 +269,10 @@ pub(super) fn end_in_words(id: &str, ended: &Ended) -> String {
     }
     let oom = if ended.oom == Some(true) { ", out of memory" } else { "" };
     match outcome(ended) {
-        Outcome::Done { .. } => format!("done ({exit})"),
-        Outcome::Retry { .. } => format!("{exit}: task {id} asked for a retry"),
-        Outcome::Failed { .. } => format!("{exit}: task {id} cannot be done"),
-        Outcome::Error { .. } | Outcome::Snooze { .. } | Outcome::Malformed { .. } => {
+        Report::Done { .. } => format!("done ({exit})"),
+        Report::Retry { .. } => format!("{exit}: task {id} asked for a retry"),
+        Report::DeadLetter { .. } => format!("{exit}: task {id} cannot be done"),
+        Report::Error { .. } | Report::Snooze { .. } | Report::Malformed { .. } => {
             format!("{exit}: task {id} failed{oom}")
         }
     }
@@ -301,12 +301,12 @@ mod tests {
 
     #[test]
     fn an_exit_status_is_an_outcome() {
-        assert!(matches!(outcome(&ended(0, "")), Outcome::Done { .. }));
-        assert!(matches!(outcome(&ended(75, "busy\n")), Outcome::Retry { error, delay: None } if error == "busy"));
-        assert!(matches!(outcome(&ended(65, "")), Outcome::Failed { error, .. } if error == "exit status 65"));
-        assert!(matches!(outcome(&ended(3, "")), Outcome::Error { error, .. } if error == "exit status 3"));
+        assert!(matches!(outcome(&ended(0, "")), Report::Done { .. }));
+        assert!(matches!(outcome(&ended(75, "busy\n")), Report::Retry { error, delay: None } if error == "busy"));
+        assert!(matches!(outcome(&ended(65, "")), Report::DeadLetter { error, .. } if error == "exit status 65"));
+        assert!(matches!(outcome(&ended(3, "")), Report::Error { error, .. } if error == "exit status 3"));
         let said = ended(1, "first\n  no such file \n\n");
-        assert!(matches!(outcome(&said), Outcome::Error { error, .. } if error == "no such file"));
+        assert!(matches!(outcome(&said), Report::Error { error, .. } if error == "no such file"));
     }
 
     #[test]

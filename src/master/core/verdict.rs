@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     limits,
-    outcome::{FollowUp, LONGEST_DELAY, Outcome},
+    outcome::{FollowUp, LONGEST_DELAY, Report},
     plural::counted,
     retry::Next,
     task::{Failure, NewTask, Reason, Settlement, Task},
@@ -49,27 +49,27 @@ pub(crate) struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// The settlement after what the worker said.
-    pub(crate) fn told(&self, outcome: Outcome) -> Settlement {
+    pub(crate) fn told(&self, outcome: Report) -> Settlement {
         match outcome {
-            Outcome::Done { submit } => Settlement::Done { submit: follow_ups(&self.task.id, submit) },
-            Outcome::Error { error, detail } => self.retry_or_dead(self.failure(Reason::Error, error, detail), None),
-            Outcome::Retry { error, delay } => {
+            Report::Done { submit } => Settlement::Done { submit: follow_ups(&self.task.id, submit) },
+            Report::Error { error, detail } => self.retry_or_dead(self.failure(Reason::Error, error, detail), None),
+            Report::Retry { error, delay } => {
                 let error = if error.is_empty() { "the worker asked for a retry".to_owned() } else { error };
                 let delay = delay.map(|delay| delay.min(LONGEST_DELAY));
                 self.retry_or_dead(self.failure(Reason::Error, error, String::new()), delay)
             }
-            Outcome::Snooze { delay } => Settlement::Snooze { after: delay.min(LONGEST_DELAY) },
-            Outcome::Failed { error, detail } => {
+            Report::Snooze { delay } => Settlement::Snooze { after: delay.min(LONGEST_DELAY) },
+            Report::DeadLetter { error, detail } => {
                 Settlement::Dead(Box::new(self.failure(Reason::Failed, error, detail)))
             }
-            Outcome::Malformed { error } => {
+            Report::Malformed { error } => {
                 Settlement::Dead(Box::new(self.failure(Reason::Malformed, error, String::new())))
             }
         }
     }
 
     /// The settlement after what a process of its own said by its end, with the evidence.
-    pub(super) fn ended(&self, outcome: Outcome, ended: &Ended) -> Settlement {
+    pub(super) fn ended(&self, outcome: Report, ended: &Ended) -> Settlement {
         let mut settlement = self.told(outcome);
         if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
             attach_exit_evidence(failure, ended);
@@ -193,9 +193,9 @@ mod tests {
         let payload = serde_json::value::RawValue::from_string("1".to_owned()).unwrap();
         let follow_up = |delay| FollowUp { queue: "bar".to_owned(), payload: payload.clone(), delay };
         for (asked, given) in [(delay, delay), (ever, LONGEST_DELAY)] {
-            assert_eq!(after(Outcome::Retry { error: error.clone(), delay: Some(asked) }), given);
-            assert_eq!(after(Outcome::Snooze { delay: asked }), given);
-            assert_eq!(after(Outcome::Done { submit: vec![follow_up(asked)] }), given);
+            assert_eq!(after(Report::Retry { error: error.clone(), delay: Some(asked) }), given);
+            assert_eq!(after(Report::Snooze { delay: asked }), given);
+            assert_eq!(after(Report::Done { submit: vec![follow_up(asked)] }), given);
         }
     }
 }

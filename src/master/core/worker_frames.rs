@@ -16,7 +16,7 @@ use crate::{
     frames::{FromWorker, PROTOCOL, Ready},
     limits,
     logging::Level,
-    outcome::{FollowUp, Outcome},
+    outcome::{FollowUp, Report},
     plural::counted,
     task::{Settlement, is_delay_queue_name, is_foreign_queue_name, is_queue_name},
     transport::DeadQueue,
@@ -131,7 +131,7 @@ impl Core {
     }
 
     /// The outcome of a task: settled, and the worker is free again.
-    fn reported(&mut self, worker: WorkerId, id: &str, outcome: Outcome) {
+    fn reported(&mut self, worker: WorkerId, id: &str, outcome: Report) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
         let Some(task) = life.take(id) else {
             self.faulted(worker, format!("an outcome of task \"{id}\", which it does not hold"));
@@ -143,11 +143,11 @@ impl Core {
         self.slots[worker.slot].failures = 0;
         let took = self.left_hands(&task);
         let outcome = self.checked(outcome);
-        if let Outcome::Done { submit } = &outcome {
+        if let Report::Done { submit } = &outcome {
             self.tell_unknown(submit);
         }
         self.log_outcome(worker.slot, &outcome);
-        self.count_for_breaker(&task, matches!(outcome, Outcome::Error { .. } | Outcome::Retry { .. }));
+        self.count_for_breaker(&task, matches!(outcome, Report::Error { .. } | Report::Retry { .. }));
         let settlement = self.attempt(&task.delivery, pid, Some(took)).told(outcome);
         let note = self.note(&task.delivery, took, &settlement);
         self.settle_counted(worker.slot, &task, settlement, note);
@@ -159,10 +159,10 @@ impl Core {
         self.dispatch(index);
     }
 
-    pub(super) fn log_outcome(&mut self, slot: usize, outcome: &Outcome) {
+    pub(super) fn log_outcome(&mut self, slot: usize, outcome: &Report) {
         match outcome {
-            Outcome::Done { .. } => self.log_as(slot, Level::Debug, || "Processing complete".to_owned()),
-            Outcome::Error { error, detail } => self.log_as(slot, Level::Error, || {
+            Report::Done { .. } => self.log_as(slot, Level::Debug, || "Processing complete".to_owned()),
+            Report::Error { error, detail } => self.log_as(slot, Level::Error, || {
                 let mut text = format!("An unhandled exception occurred while processing the payload\n{error}");
                 if !detail.is_empty() {
                     text.push('\n');
@@ -170,17 +170,17 @@ impl Core {
                 }
                 text
             }),
-            Outcome::Retry { error, .. } => {
+            Report::Retry { error, .. } => {
                 self.log_as(slot, Level::Debug, || format!("Retry asked for: {error}"));
             }
-            Outcome::Snooze { delay } => {
+            Report::Snooze { delay } => {
                 let seconds = delay.as_secs_f64();
                 self.log_as(slot, Level::Debug, || format!("Snoozed for {seconds:.1} s"));
             }
-            Outcome::Failed { error, .. } => {
+            Report::DeadLetter { error, .. } => {
                 self.log_as(slot, Level::Error, || format!("The payload cannot be processed\n{error}"));
             }
-            Outcome::Malformed { error } => {
+            Report::Malformed { error } => {
                 self.log_as(slot, Level::Error, || format!("The payload is malformed\n{error}"));
             }
         }
@@ -249,8 +249,8 @@ impl Core {
 
     /// A follow-up for a queue that cannot be, or that is not for tasks, is a mistake of the worker's code, told before
     /// anything is stored.
-    fn checked(&self, outcome: Outcome) -> Outcome {
-        let Outcome::Done { submit } = &outcome else { return outcome };
+    fn checked(&self, outcome: Report) -> Report {
+        let Report::Done { submit } = &outcome else { return outcome };
         if submit.is_empty() {
             return outcome;
         }
@@ -273,10 +273,10 @@ impl Core {
         if submit.len() > limits::FOLLOW_UPS {
             let error =
                 format!("{} follow-ups of one task, at most {} can be stored", submit.len(), limits::FOLLOW_UPS);
-            return Outcome::Error { error, detail: String::new() };
+            return Report::Error { error, detail: String::new() };
         }
         match submit.iter().find_map(|task| objection(&task.queue)) {
-            Some(error) => Outcome::Error { error, detail: String::new() },
+            Some(error) => Report::Error { error, detail: String::new() },
             None => outcome,
         }
     }

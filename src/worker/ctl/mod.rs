@@ -17,7 +17,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Context, Error, Outcome, Worker};
+use super::{Context, Outcome, TaskError, Worker};
 use crate::{
     logging::Level,
     process::exec,
@@ -69,7 +69,7 @@ impl CtlExecutorWorker {
     ///
     /// # Errors
     /// If the list of commands is not a JSON array of strings.
-    pub fn from_environment() -> Result<Self, Error> {
+    pub fn from_environment() -> Result<Self, TaskError> {
         let allowed = match env::var("ASYNCTASK_CTL_COMMANDS") {
             Ok(text) => serde_json::from_str(&text).map_err(|error| format!("ASYNCTASK_CTL_COMMANDS: {error}"))?,
             Err(_) => Vec::new(),
@@ -146,10 +146,10 @@ fn pass_on(output: impl Read, context: &Context) {
 impl Worker for CtlExecutorWorker {
     type Payload = CtlPayload;
 
-    fn process(&mut self, CtlPayload { command }: CtlPayload, context: &Context) -> super::Result {
+    fn process(&mut self, CtlPayload { command }: CtlPayload, context: &Context) -> super::TaskResult {
         if !self.allowed.contains(&command) {
             let reason = format!("\"{}\" is the command of no schedule in this configuration", redact(&command));
-            return Ok(Outcome::Dead(reason));
+            return Ok(Outcome::DeadLetter(reason));
         }
         context.log(Level::Info, &format_args!("Executing Task: {}", redact(&command)));
         match self.run(&command, context) {

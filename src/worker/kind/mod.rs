@@ -5,7 +5,7 @@ use std::{any::type_name, marker::PhantomData, pin::Pin, rc::Rc, sync::Arc};
 use serde::de::DeserializeOwned;
 
 use super::{
-    AsyncWorker, Context, Error, Outcome, Worker,
+    AsyncWorker, Context, Outcome, TaskError, Worker,
     frame_writer::FrameWriter,
     lines::{self, Lines},
     panics::{self, Panicked},
@@ -22,7 +22,7 @@ use crate::{
 
 /// How one run ended, before it is put into the words of a frame.
 pub(super) enum Ended {
-    Returned(super::Result),
+    Returned(super::TaskResult),
     Malformed(String),
     Panicked(Panicked),
 }
@@ -34,7 +34,7 @@ pub(super) trait RunOne {
 
 /// A worker that does several; the future may outlive the call.
 pub(super) trait RunMany {
-    fn run(&self, payload: &str, context: Context) -> Result<Pin<Box<dyn Future<Output = super::Result>>>, String>;
+    fn run(&self, payload: &str, context: Context) -> Result<Pin<Box<dyn Future<Output = super::TaskResult>>>, String>;
 }
 
 /// A worker that was built.
@@ -43,7 +43,7 @@ pub(super) enum Built {
     Many(Rc<dyn RunMany>),
 }
 
-type Build = Box<dyn Fn() -> Result<Built, Error> + Send + Sync>;
+type Build = Box<dyn Fn() -> Result<Built, TaskError> + Send + Sync>;
 
 /// Code registered as a worker kind.
 pub struct Kind {
@@ -54,34 +54,34 @@ pub struct Kind {
 }
 
 impl Kind {
-    pub(crate) fn worker<W: Worker>(new: impl Fn() -> Result<W, Error> + Send + Sync + 'static) -> Self {
+    pub(crate) fn worker<W: Worker>(new: impl Fn() -> Result<W, TaskError> + Send + Sync + 'static) -> Self {
         let build = Box::new(move || Ok(Built::One(Box::new(One(new()?)))));
         Self { type_name: Some(short_name(type_name::<W>())), wants_properties: false, build }
     }
 
-    pub(crate) fn async_worker<W: AsyncWorker>(new: impl Fn() -> Result<W, Error> + Send + Sync + 'static) -> Self {
+    pub(crate) fn async_worker<W: AsyncWorker>(new: impl Fn() -> Result<W, TaskError> + Send + Sync + 'static) -> Self {
         let build = Box::new(move || Ok(Built::Many(Rc::new(Many(Rc::new(new()?))))));
         Self { type_name: Some(short_name(type_name::<W>())), wants_properties: false, build }
     }
 
-    pub(crate) fn closure<P, F>(body: F) -> Self
+    pub(crate) fn worker_fn<P, F>(body: F) -> Self
     where
         P: DeserializeOwned + 'static,
-        F: Fn(P, &Context) -> super::Result + Send + Sync + 'static,
+        F: Fn(P, &Context) -> super::TaskResult + Send + Sync + 'static,
     {
         let body = Arc::new(body);
-        let kind = Self::worker(move || Ok(Closure { body: Arc::clone(&body), payload: PhantomData }));
+        let kind = Self::worker(move || Ok(WorkerFn { body: Arc::clone(&body), payload: PhantomData }));
         Self { type_name: None, ..kind }
     }
 
-    pub(crate) fn async_closure<P, F, R>(body: F) -> Self
+    pub(crate) fn async_worker_fn<P, F, R>(body: F) -> Self
     where
         P: DeserializeOwned + 'static,
         F: Fn(P, Context) -> R + Send + Sync + 'static,
-        R: Future<Output = super::Result> + 'static,
+        R: Future<Output = super::TaskResult> + 'static,
     {
         let body = Arc::new(body);
-        let kind = Self::async_worker(move || Ok(Closure { body: Arc::clone(&body), payload: PhantomData }));
+        let kind = Self::async_worker(move || Ok(WorkerFn { body: Arc::clone(&body), payload: PhantomData }));
         Self { type_name: None, ..kind }
     }
 
@@ -102,7 +102,7 @@ impl Kind {
         self.wants_properties
     }
 
-    pub(super) fn build(&self) -> Result<Built, Error> {
+    pub(super) fn build(&self) -> Result<Built, TaskError> {
         (self.build)()
     }
 }
@@ -137,39 +137,39 @@ impl<W: Worker> RunOne for One<W> {
 struct Many<W>(Rc<W>);
 
 impl<W: AsyncWorker> RunMany for Many<W> {
-    fn run(&self, payload: &str, context: Context) -> Result<Pin<Box<dyn Future<Output = super::Result>>>, String> {
+    fn run(&self, payload: &str, context: Context) -> Result<Pin<Box<dyn Future<Output = super::TaskResult>>>, String> {
         let payload = read(payload)?;
         let worker = Rc::clone(&self.0);
         Ok(Box::pin(async move { worker.process(payload, context).await }))
     }
 }
 
-struct Closure<P, F> {
+struct WorkerFn<P, F> {
     body: Arc<F>,
     payload: PhantomData<fn(P)>,
 }
 
-impl<P, F> Worker for Closure<P, F>
+impl<P, F> Worker for WorkerFn<P, F>
 where
     P: DeserializeOwned + 'static,
-    F: Fn(P, &Context) -> super::Result + 'static,
+    F: Fn(P, &Context) -> super::TaskResult + 'static,
 {
     type Payload = P;
 
-    fn process(&mut self, payload: P, context: &Context) -> super::Result {
+    fn process(&mut self, payload: P, context: &Context) -> super::TaskResult {
         (self.body)(payload, context)
     }
 }
 
-impl<P, F, R> AsyncWorker for Closure<P, F>
+impl<P, F, R> AsyncWorker for WorkerFn<P, F>
 where
     P: DeserializeOwned + 'static,
     F: Fn(P, Context) -> R + 'static,
-    R: Future<Output = super::Result> + 'static,
+    R: Future<Output = super::TaskResult> + 'static,
 {
     type Payload = P;
 
-    fn process(&self, payload: P, context: Context) -> impl Future<Output = super::Result> {
+    fn process(&self, payload: P, context: Context) -> impl Future<Output = super::TaskResult> {
         (self.body)(payload, context)
     }
 }
@@ -180,7 +180,7 @@ pub(super) fn run_one(
     task: &Assignment<'_>,
     context: &Context,
     lines: &Lines,
-) -> outcome::Outcome {
+) -> outcome::Report {
     let ended = match task.json() {
         Some(payload) => panics::catch(|| worker.run(payload, context)).unwrap_or_else(Ended::Panicked),
         None => bytes_refused(),
@@ -194,7 +194,7 @@ pub(super) async fn run_many(
     payload: Option<String>,
     context: Context,
     lines: Lines,
-) -> outcome::Outcome {
+) -> outcome::Report {
     let ended = match payload {
         Some(payload) => match panics::catch(|| worker.run(&payload, context.clone())) {
             Ok(Ok(future)) => panics::catch_future(future).await.map_or_else(Ended::Panicked, Ended::Returned),
@@ -211,11 +211,11 @@ fn bytes_refused() -> Ended {
 }
 
 /// Puts the end into the words of a frame, and ends what the context can do.
-fn finish(ended: Ended, context: &Context, lines: &Lines) -> outcome::Outcome {
+fn finish(ended: Ended, context: &Context, lines: &Lines) -> outcome::Report {
     lines::flush();
     let submit = context.end();
     if let Ended::Returned(Ok(Outcome::Done)) = ended {
-        return outcome::Outcome::Done { submit };
+        return outcome::Report::Done { submit };
     }
     if !submit.is_empty() {
         lines.write(
@@ -224,23 +224,23 @@ fn finish(ended: Ended, context: &Context, lines: &Lines) -> outcome::Outcome {
         );
     }
     match ended {
-        Ended::Returned(Ok(Outcome::Done)) => outcome::Outcome::Done { submit },
+        Ended::Returned(Ok(Outcome::Done)) => outcome::Report::Done { submit },
         Ended::Returned(Ok(Outcome::Retry { after })) => {
-            outcome::Outcome::Retry { error: String::new(), delay: Some(after) }
+            outcome::Report::Retry { error: String::new(), delay: Some(after) }
         }
-        Ended::Returned(Ok(Outcome::Snooze { after })) => outcome::Outcome::Snooze { delay: after },
-        Ended::Returned(Ok(Outcome::Dead(reason))) => {
+        Ended::Returned(Ok(Outcome::Snooze { after })) => outcome::Report::Snooze { delay: after },
+        Ended::Returned(Ok(Outcome::DeadLetter(reason))) => {
             let (error, detail) = in_two(&reason, "");
-            outcome::Outcome::Failed { error, detail }
+            outcome::Report::DeadLetter { error, detail }
         }
         Ended::Returned(Err(error)) => {
             let (error, detail) = in_two(&error.to_string(), &causes(&*error));
-            outcome::Outcome::Error { error, detail }
+            outcome::Report::Error { error, detail }
         }
-        Ended::Malformed(error) => outcome::Outcome::Malformed { error: cut(&error, limits::ERROR).to_owned() },
+        Ended::Malformed(error) => outcome::Report::Malformed { error: cut(&error, limits::ERROR).to_owned() },
         Ended::Panicked(Panicked { message, place }) => {
             let (error, detail) = in_two(&message, &place);
-            outcome::Outcome::Error { error, detail }
+            outcome::Report::Error { error, detail }
         }
     }
 }
@@ -275,7 +275,7 @@ impl Foreground {
     ///
     /// # Errors
     /// What the registered function said.
-    pub fn start(name: &str, kind: &Kind, level: Level) -> Result<Self, Error> {
+    pub fn start(name: &str, kind: &Kind, level: Level) -> Result<Self, TaskError> {
         panics::watch();
         Ok(Self {
             worker: kind.build()?,
@@ -295,7 +295,7 @@ impl Foreground {
     ///
     /// # Errors
     /// If an asynchronous kind's runtime cannot be made.
-    pub fn run(&mut self, task: &Assignment<'_>) -> std::io::Result<outcome::Outcome> {
+    pub fn run(&mut self, task: &Assignment<'_>) -> std::io::Result<outcome::Report> {
         let context = Context::new(task, self.clock, &self.lines, &self.writer);
         match &mut self.worker {
             Built::One(worker) => {

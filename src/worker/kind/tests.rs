@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::outcome::Outcome as Told;
+use crate::outcome::Report as Told;
 
 fn run(kind: &Kind, payload: &str) -> Told {
     let payload = RawValue::from_string(payload.to_owned()).unwrap();
@@ -16,12 +16,12 @@ fn run(kind: &Kind, payload: &str) -> Told {
 struct Deep(&'static str, #[source] Option<Box<Deep>>);
 
 /// Ends as its payload says, whether alone or beside others.
-fn end(how: &str, context: &Context) -> super::super::Result {
+fn end(how: &str, context: &Context) -> super::super::TaskResult {
     context.submit("bar", &1)?;
     match how {
         "retry" => Ok(Outcome::Retry { after: Duration::from_secs(3) }),
         "snooze" => Ok(Outcome::Snooze { after: Duration::from_secs(4) }),
-        "dead" => Ok(Outcome::Dead("no\nmore".to_owned())),
+        "dead" => Ok(Outcome::DeadLetter("no\nmore".to_owned())),
         "error" => Err(Box::new(Deep("first", Some(Box::new(Deep("second", None)))))),
         "panic" => panic!("so {}", "it is"),
         _ => Ok(Outcome::Done),
@@ -31,8 +31,8 @@ fn end(how: &str, context: &Context) -> super::super::Result {
 #[test]
 fn each_end_has_its_words() {
     let kinds = [
-        Kind::closure(|how: String, context: &Context| end(&how, context)),
-        Kind::async_closure(|how: String, context: Context| async move {
+        Kind::worker_fn(|how: String, context: &Context| end(&how, context)),
+        Kind::async_worker_fn(|how: String, context: Context| async move {
             tokio::task::yield_now().await;
             end(&how, &context)
         }),
@@ -44,7 +44,7 @@ fn each_end_has_its_words() {
         assert_eq!((error.as_str(), delay), ("", Some(Duration::from_secs(3))));
         let Told::Snooze { delay } = run(kind, r#""snooze""#) else { panic!() };
         assert_eq!(delay, Duration::from_secs(4));
-        let Told::Failed { error, detail } = run(kind, r#""dead""#) else { panic!() };
+        let Told::DeadLetter { error, detail } = run(kind, r#""dead""#) else { panic!() };
         assert_eq!((error.as_str(), detail.as_str()), ("no", "more"));
         let Told::Error { error, detail } = run(kind, r#""error""#) else { panic!() };
         assert_eq!(error, "the first failed");
@@ -59,7 +59,7 @@ fn each_end_has_its_words() {
 
 #[test]
 fn an_ended_task_submits_nothing() {
-    let kind = Kind::closure(|(): (), context: &Context| {
+    let kind = Kind::worker_fn(|(): (), context: &Context| {
         let late = context.clone();
         assert!(context.submit("not\na queue", &1).is_err());
         std::thread::spawn(move || drop(late)).join().map_err(|_| "panicked")?;
@@ -79,7 +79,7 @@ fn an_ended_task_submits_nothing() {
 
 #[test]
 fn what_is_submitted_fits_into_a_frame() {
-    let kind = Kind::closure(|(): (), context: &Context| {
+    let kind = Kind::worker_fn(|(): (), context: &Context| {
         let long = "x".repeat(1 << 20);
         let kept = (0..20).take_while(|_| context.submit("bar", &long).is_ok()).count();
         assert_eq!(kept, 15);

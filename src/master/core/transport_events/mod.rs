@@ -25,7 +25,7 @@ use super::{
 use crate::{
     error::Code,
     logging::Level,
-    outcome::Outcome,
+    outcome::Report,
     task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport,
 };
@@ -109,7 +109,7 @@ impl Core {
         });
         let delivery =
             Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: pending.identity };
-        let outcome = Outcome::Error { error, detail: String::new() };
+        let outcome = Report::Error { error, detail: String::new() };
         let (done_by, pending) = (pending.done_by, PendingSettlement { done_by: None, ..pending });
         self.not_done(&delivery, done_by);
         let mut settlement = self.attempt(&delivery, None, Some(Duration::ZERO)).told(outcome);

@@ -13,7 +13,7 @@ use crate::{
             fixture::{WORKER, attached, delivered, delivery, ready, tell_at},
         },
     },
-    outcome::{FollowUp, Outcome},
+    outcome::{FollowUp, Report},
     task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport,
 };
@@ -39,7 +39,7 @@ fn what_cannot_go_on_was_not_done() {
     {
         tell(&mut core, event);
     }
-    let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Outcome::Done { submit } };
+    let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Report::Done { submit } };
     let actions = tell(&mut core, Event::Said { worker: WORKER, frame: outcome });
     assert!(actions.iter().any(|action| matches!(action, Action::TaskEnded { failure: None, .. })), "{actions:?}");
     assert_eq!((core.tally().processed, core.pools[0].done, core.slots[0].done), (1, 1, 1));
@@ -74,7 +74,7 @@ fn what_is_to_be_said_is_kept_no_longer_than_its_settlement() {
     let fail = |core: &mut Core, number: u64| {
         tell(core, delivered(delivery(number, Some(number))));
         let (id, handle) = (number.to_string(), Handle(number));
-        let outcome = Outcome::Failed { error: "no".to_owned(), detail: String::new() };
+        let outcome = Report::DeadLetter { error: "no".to_owned(), detail: String::new() };
         tell(core, Event::Said { worker: WORKER, frame: FromWorker::Outcome { id, outcome } });
         assert_eq!(core.notes.len(), 1, "a dead letter is said once it is stored");
         handle
@@ -126,7 +126,7 @@ fn what_came_again_uncounted_is_compared_first() {
     assert_eq!(told(&mut core, again(3, Some(8))), [(3, Settlement::Pass)]);
     assert_eq!(told(&mut core, again(4, None)), [(4, Settlement::Pass)]);
     told(&mut core, lost());
-    let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Outcome::Done { submit: Vec::new() } };
+    let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Report::Done { submit: Vec::new() } };
     assert_eq!(settled(tell(&mut core, Event::Said { worker: WORKER, frame: outcome })), []);
     // Ended meanwhile.
     told(&mut core, transport::Event::Attached { session: 3 });
