@@ -28,7 +28,7 @@
 //! 9. *An index names one queue at a time.* It is free again only after [`Event::QueueRemoved`]; queues that are added or
 //!    removed leave the deliveries and the credit of all others as they are.
 //!
-//! `tests/transport_contract.rs` holds all of this against each implementation.
+//! `tests/transport/contract` holds all of this against each implementation.
 
 pub mod amqp;
 mod answers;

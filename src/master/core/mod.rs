@@ -2,7 +2,7 @@
 //!
 //! The core opens nothing, waits for nothing and reads no clock: `now` is an argument, and [`Core::next_deadline`]
 //! says until when nothing needs to be decided. That makes it a thing that a seeded simulation can drive through
-//! any history (`tests/simulation.rs`).
+//! any history (`tests/simulation`).
 //!
 //! It is one state machine. This file holds `handle`, the state that all chapters share, how a task is settled and
 //! counted, and the deadlines. `event` has what comes in and what goes out. Each other file is one chapter of

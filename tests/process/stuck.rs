@@ -1,0 +1,174 @@
+//! A master whose loop is blocked on purpose: the watchdog is not fed, and the probe says so.
+//!
+//! The master runs in this process, on a transport that blocks where none may: in `ask`. A process has one set of children
+//! and of signals, so this program has one test.
+
+use std::{
+    io::Write,
+    os::unix::net::UnixDatagram,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::support::{http::Site, log::Stopwatch};
+use asynctask::{
+    config::Queue,
+    error::Code,
+    logging::Logger,
+    master::{
+        self, Run,
+        core::event::{Plan, QueuePlan},
+    },
+    metrics::Listener,
+    process::{Environment, Program},
+    systemd::Notifier,
+    task::Accepts,
+    transport::{self, Request, Transport, Uri, localmem::Localmem},
+};
+use nix::sys::signal::{Signal, kill};
+
+/// The watchdog is fed twice in that time.
+const WATCHDOG: Duration = Duration::from_millis(600);
+/// What is to come comes within that, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Closed, whoever comes waits.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+    /// How many came.
+    count: AtomicU64,
+}
+
+impl Gate {
+    fn set_closed(&self, closed: bool) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = closed;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.opened.wait_timeout_while(closed, LIMIT, |closed| *closed);
+        assert!(!waited.unwrap_or_else(PoisonError::into_inner).1.timed_out(), "the gate stays closed");
+    }
+}
+
+/// Asked for depths, it blocks while its gate is closed.
+struct Blocking {
+    behind: Localmem,
+    gate: Arc<Gate>,
+}
+
+impl Transport for Blocking {
+    fn ask(&self, request: Request) {
+        if matches!(request, Request::Depths { .. }) {
+            self.gate.pass();
+        }
+        self.behind.ask(request);
+    }
+}
+
+/// One queue whose kind needs no process before its first task.
+fn run(notifier: Notifier, metrics: Listener) -> Run {
+    let settings = Queue::new("foo", "true");
+    let setup = settings.setup();
+    let program = Program::Command { argv: vec!["true".into()], folder: "/".into(), options: Box::default() };
+    Run {
+        reader: None,
+        plan: Plan::of(vec![QueuePlan { accepts: Accepts::Bytes, is_once: true, ..QueuePlan::of(settings) }]),
+        launches: vec![(program, Environment::default())],
+        uri: Uri::Localmem("stuck".to_owned()),
+        setups: vec![setup],
+        passive: false,
+        application: "stuck".to_owned(),
+        timer: None,
+        halt_timeout: None,
+        notifier: Some(notifier),
+        control: None,
+        metrics: Some(metrics),
+        report: None,
+    }
+}
+
+/// Hears what the service manager would.
+struct Hearing(UnixDatagram);
+
+impl Hearing {
+    fn next(&self, limit: Duration) -> Option<String> {
+        self.0.set_read_timeout(Some(limit)).expect("a socket");
+        let mut bytes = [0; 1024];
+        let length = self.0.recv(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    }
+
+    fn until(&self, text: &str) -> String {
+        loop {
+            let told = self.next(LIMIT).unwrap_or_else(|| panic!("\"{text}\" was never told"));
+            if told.contains(text) {
+                return told;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loop_that_is_blocked_feeds_no_watchdog_and_is_not_alive() {
+    let _turn = super::turn();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let hearing = Hearing(UnixDatagram::bind(&path).expect("a socket"));
+    let variable = |name: &str| match name {
+        "NOTIFY_SOCKET" => Some(path.clone().into_os_string()),
+        "WATCHDOG_USEC" => Some(WATCHDOG.as_micros().to_string().into()),
+        "WATCHDOG_PID" => Some(std::process::id().to_string().into()),
+        _ => None,
+    };
+    let notifier = Notifier::of_process(variable).expect("it is there").expect("it was named");
+    let metrics = Listener::bind("127.0.0.1:0".parse().expect("numbers")).expect("a port");
+    let site = Site(metrics.address().expect("its number"));
+    let gate = Arc::new(Gate::default());
+    let behind = Arc::clone(&gate);
+    let master = std::thread::spawn(move || {
+        master::run_on(run(notifier, metrics), &Logger::quiet(), |events: transport::Events| {
+            Ok(Box::new(Blocking { behind: Localmem::open("stuck", events), gate: behind }))
+        })
+    });
+
+    let ready = hearing.until("READY=1");
+    assert!(ready.contains("STATUS="), "{ready}");
+    for _ in 0..3 {
+        hearing.until("WATCHDOG=1");
+    }
+    assert_eq!((site.get("/livez").status, site.get("/metrics").status), (200, 200));
+
+    // Those who ask and go away do not decide how often the transport counts.
+    let watch = Stopwatch::start();
+    for _ in 0..300 {
+        site.connect().write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("it takes that");
+    }
+    assert_eq!(site.get("/metrics").status, 200);
+    let count = gate.count.load(Ordering::Relaxed);
+    assert!(count <= 3 + watch.elapsed().as_secs(), "{count} counts in {:?}", watch.elapsed());
+
+    // The next page makes the loop ask for depths. The last page is served for a second.
+    gate.set_closed(true);
+    while site.get("/metrics").status == 200 {}
+    let livez = site.get("/livez");
+    assert_eq!((livez.status, livez.body.as_str()), (503, "the master's loop does not answer\n"));
+    assert_eq!(site.get("/readyz").status, 503);
+    while hearing.next(Duration::from_millis(1)).is_some() {}
+    assert_eq!(hearing.next(3 * WATCHDOG), None, "a loop that is blocked said something");
+
+    gate.set_closed(false);
+    hearing.until("WATCHDOG=1");
+    assert_eq!(site.get("/livez").status, 200);
+    kill(nix::unistd::getpid(), Signal::SIGTERM).expect("it is ours");
+    assert!(hearing.until("STOPPING=1").contains("EXTEND_TIMEOUT_USEC="));
+    let finished = master.join().expect("no panic").expect("an end");
+    assert_eq!((finished.code, finished.error), (Code::Ok, None));
+}

@@ -1,0 +1,141 @@
+//! The core in thousands of random worlds.
+//!
+//! A world is drawn from a seed: a plan, children with bad manners, a transport that loses its session, people
+//! who ask for a stop. Virtual time jumps from event to event, so an hour of faults takes milliseconds, and the
+//! same seed gives the same history on every machine. A failure prints the seed, the world's settings and the
+//! last events and actions.
+//!
+//! ```text
+//! ASYNCTASK_SIM_SEED=4711 cargo test --test simulation              one history, again
+//! ASYNCTASK_SIM_COUNT=100000 cargo test --release --test simulation a longer sweep
+//! ```
+//!
+//! A sweep is worth what it catches. The core was broken on purpose, one thing at a time, and these breakages were
+//! seen to turn 1,500 histories red (the last three hang the core, which the test's own patience tells):
+//!
+//! - time: no interruption when the grace is over; a start limit without a deadline; a slot's deadline the latest
+//!   instead of the earliest; a timer that keeps the later moment; a verdict that waits for a stop never given
+//! - settlements: one task forgotten at a crash; handles of a lost session used again; an adopted task settled on
+//!   its old handle; waiting deliveries not given back at a stop; a killed worker's last words counted
+//! - repeats: a remembered settlement not performed; a snoozed copy taken for the original and removed; what a classic queue
+//!   has not counted yet passed on without a look at what is known
+//! - attempts: a run that uses none; an interruption that uses one; a limit on deliveries two too low
+//! - limits: one seat too many; one task too many over all queues; a rate window too wide or open too early; two tasks
+//!   of one id in one process
+//! - liveness: a death that makes no room for other queues; a credit of 1 held by a task in hand; broken starts not
+//!   counted as failed; a queue parked for crashes that a start alone unparks
+//! - starts: more at once than the bound, or one; no place beside those that hang; places that never become free; the lowest
+//!   queue first each time; a queue parked although others of its workers are up; a task whose program alone is not found
+//!   never held to have failed, or too early, or given back at once
+//! - emptiness: halting with delayed work; halting on an answer older than the last event
+//! - keys: one that stays with a task that ended; one not looked for; one forgotten at an adoption; one that was refused
+//! - follow-ups that cannot be stored: a run that uses no attempt; no other settlement
+//! - commands: an old worker told to go before its successor is ready; one that is never released; a scaled-away one
+//!   kept; credit in a pause; a cancelled task judged as a crash; two answers; renewals that end after the first; an age
+//!   that is due for ever
+//! - commands: what shared a process with a cancelled task judged as a crash; a cancelled task's mark not looked at
+//! - pings: none sent; who is silent not killed; an answer not heard; one awaited from who got a task (1 in 1,500)
+//! - reloads: a new queue taken for one that the transport has; an answer awaited from a queue that is gone; a queue asked
+//!   for in a stop; a queue that is the same touched, or a changed one left as it was; one let go with tasks in hand, or with
+//!   deliveries not given back; its index used before it is free; a stale wish for its return; the answer before all is so,
+//!   or never; halting in the middle of it
+//! - pauses of the master: limits judged with any event, before the rest of what came in the pause is told (41 in 1,500)
+//! - storing: a retry or a dead letter counted before it is stored; an end that says nothing of what is owed, or of what ended
+//!   while no session stood
+//! - processes that leave others running: one that is dead killed again, interrupted, still taken for one that listens, or
+//!   handed a task; judged by something else than what it died of; what runs on not told; a cancelled task of one that waits
+//!   for a stop
+//! - a start limit that never fires; no kill of what was interrupted; the transport's limit armed again in a stop
+//!
+//! Not seen red, because another rule has the same effect: the general kill after the slots' own kills, the guard
+//! against a start in a stop, a survey before the last settlement is answered. Too rare for a short sweep: memory that
+//! ages in an outage (found once in 6,000); a removal of an accepted task remembered under the wrong session (once in
+//! 1,500); a successor kept idle by what the old worker still holds (6 in 15,000); a queue that waits for the answer
+//! about a key of another one which was given back (once in 20,000); a replacement that is started although nobody is
+//! left to replace (once in 1,500, or not at all). Never seen red, found by reading: the removal of an accepted task taken
+//! for its snoozed copy; a queue parked by workers that are late (`tests/master/starts.rs` looks at it); a renewal forgotten in a
+//! parked queue; an unpark that fills no
+//! slots.
+
+mod actions;
+mod broker;
+mod child;
+mod counted;
+mod dice;
+mod doings;
+mod keys;
+mod ledger;
+mod once;
+mod orders;
+mod pauses;
+mod reloads;
+mod settings;
+mod starting;
+mod stored;
+mod watch;
+mod world;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc,
+    time::Duration,
+};
+
+use world::World;
+
+/// Histories in a plain `cargo test`.
+const COUNT: u64 = 1500;
+/// A history that takes longer than this in real time hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
+}
+
+/// Runs one history; what went wrong, if anything did.
+fn history(seed: u64, traced: bool) -> Result<(), String> {
+    let mut world = World::new(seed, traced);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("panic: {}", text.unwrap_or("without words")))
+    });
+    result.map_err(|problem| {
+        let trace = Vec::from(world.trace.take().unwrap_or_default()).join("\n");
+        format!("{problem}\nat {:?}\n{:?}\n{trace}\nseed {seed}: {problem}", world.now, world.settings)
+    })
+}
+
+#[test]
+fn every_history_keeps_the_promises() {
+    let seeds = match number_from("ASYNCTASK_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number_from("ASYNCTASK_SIM_COUNT").unwrap_or(COUNT),
+    };
+    let (progress, news) = mpsc::channel();
+    let sweep = std::thread::spawn(move || {
+        let count = seeds.end - seeds.start;
+        let mut failures = Vec::new();
+        for seed in seeds {
+            progress.send(seed).expect("the test waits for the sweep");
+            failures.extend(history(seed, false).err().map(|report| (seed, report)));
+        }
+        let Some((first, _)) = failures.first() else { return Ok(()) };
+        let report =
+            history(*first, true).err().unwrap_or_else(|| "not seen again: the core is not deterministic".to_owned());
+        let line = |(_, report): &(u64, String)| report.lines().last().unwrap_or_default().chars().take(200).collect();
+        let lines: Vec<String> = failures.iter().take(20).map(line).collect();
+        Err(format!("{report}\n\n{} of {count} histories failed:\n{}", failures.len(), lines.join("\n")))
+    });
+    let mut last = 0;
+    loop {
+        match news.recv_timeout(PATIENCE) {
+            Ok(seed) => last = seed,
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("seed {last}: the core does not return"),
+        }
+    }
+    let result = sweep.join().expect("a panic of a history is caught");
+    assert!(result.is_ok(), "{}", result.unwrap_err());
+}
