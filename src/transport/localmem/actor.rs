@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Shared,
-    store::{Dead, Place, Store, Waiting, dead_letter},
+    tables::{Dead, Position, Tables, Waiting, dead_letter},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -37,7 +37,7 @@ impl Attached {
 
 struct Held {
     queue: usize,
-    place: Place,
+    place: Position,
     task: Arc<Task>,
     accepted: bool,
 }
@@ -69,55 +69,55 @@ impl Actor {
     /// The thread's life.
     pub(super) fn run(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let mut store = shared.lock();
+        let mut tables = shared.lock();
         loop {
-            let inbox = store.members.entry(self.member).or_default();
+            let inbox = tables.members.entry(self.member).or_default();
             let dropped = inbox.dropped;
             for request in std::mem::take(&mut inbox.requests) {
                 match request {
                     Request::Close { reply } => {
-                        self.leave(&mut store, false);
+                        self.leave(&mut tables, false);
                         drop(reply.send(Ok(())));
                         return;
                     }
                     Request::WalkDead { queue, visit, reply } => {
-                        drop(store);
+                        drop(tables);
                         let walked = self.walk(&queue, visit);
                         drop(reply.send(Ok(walked)));
-                        store = shared.lock();
+                        tables = shared.lock();
                     }
-                    request => self.serve(&mut store, request),
+                    request => self.serve(&mut tables, request),
                 }
                 shared.changed.notify_all();
             }
             if dropped {
-                self.leave(&mut store, true);
+                self.leave(&mut tables, true);
                 return;
             }
-            self.try_lease(&mut store);
-            let next = self.deliver(&mut store);
-            if store.members.get(&self.member).is_some_and(|inbox| !inbox.requests.is_empty() || inbox.dropped) {
+            self.try_lease(&mut tables);
+            let next = self.deliver(&mut tables);
+            if tables.members.get(&self.member).is_some_and(|inbox| !inbox.requests.is_empty() || inbox.dropped) {
                 continue;
             }
-            store = match next {
-                None => shared.changed.wait(store).unwrap_or_else(PoisonError::into_inner),
-                Some(after) => shared.changed.wait_timeout(store, after).unwrap_or_else(PoisonError::into_inner).0,
+            tables = match next {
+                None => shared.changed.wait(tables).unwrap_or_else(PoisonError::into_inner),
+                Some(after) => shared.changed.wait_timeout(tables, after).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
     }
 
-    fn serve(&mut self, store: &mut Store, request: Request) {
+    fn serve(&mut self, tables: &mut Tables, request: Request) {
         let now = Clock::steady();
         match request {
             Request::Attach { queues, .. } => {
                 for (position, setup) in queues.into_iter().enumerate() {
-                    store.queue(&setup.name);
+                    tables.queue(&setup.name);
                     self.queues.insert(position, Attached::new(setup));
                 }
                 self.tell(Event::Attached { session: 1 });
             }
             Request::AddQueue { queue, setup } => {
-                store.queue(&setup.name);
+                tables.queue(&setup.name);
                 match self.queues.entry(queue.0) {
                     Entry::Occupied(mut attached) => attached.get_mut().setup = setup,
                     Entry::Vacant(place) => drop(place.insert(Attached::new(setup))),
@@ -141,7 +141,7 @@ impl Actor {
                 for (handle, settlement) in settlements {
                     touched.extend(self.held.get(&handle).map(|held| held.queue));
                     let is_copy = settlement.is_copy();
-                    if self.settle(store, now, handle, settlement) {
+                    if self.settle(tables, now, handle, settlement) {
                         answered.push(handle);
                         if is_copy {
                             self.tell(Event::Stored(handle));
@@ -163,7 +163,7 @@ impl Actor {
             Request::Survey { serial } => {
                 let empty = self.held.is_empty()
                     && self.queues.values().all(|attached| {
-                        let depth = store.depth(now, &attached.setup.name);
+                        let depth = tables.depth(now, &attached.setup.name);
                         depth.ready + depth.delayed + depth.in_hand == 0
                     });
                 self.tell(Event::Surveyed { serial, empty, again_in: Duration::from_millis(500) });
@@ -171,42 +171,42 @@ impl Actor {
             Request::Submit { tasks, reply } => {
                 let refused = without_priorities(&tasks).and_then(|()| with_own_names(&tasks));
                 if refused.is_ok() {
-                    store.submit(now, tasks);
+                    tables.submit(now, tasks);
                 }
                 drop(reply.send(refused));
             }
             Request::Depths { queues, reply } => {
-                answer(reply, queues.iter().map(|dead| store.depth(now, &dead.queue)).collect());
+                answer(reply, queues.iter().map(|dead| tables.depth(now, &dead.queue)).collect());
             }
             Request::Ready { queues, reply } => {
-                answer(reply, queues.iter().map(|queue| store.depth(now, queue).ready).collect());
+                answer(reply, queues.iter().map(|queue| tables.depth(now, queue).ready).collect());
             }
-            Request::Purge { queue, reply } => drop(reply.send(store.purge(&queue))),
-            Request::Delete { queue, reply } => drop(reply.send(store.delete(now, &queue.queue))),
+            Request::Purge { queue, reply } => drop(reply.send(tables.purge(&queue))),
+            Request::Delete { queue, reply } => drop(reply.send(tables.delete(now, &queue.queue))),
             Request::Cancel { id, reply } => {
                 let ours = self.held.values().any(|held| held.task.id == id && !held.accepted);
-                answer(reply, store.cancel(&id, ours));
+                answer(reply, tables.cancel(&id, ours));
             }
-            Request::KnownQueues { reply } => answer(reply, store.queues.keys().cloned().collect()),
+            Request::KnownQueues { reply } => answer(reply, tables.queues.keys().cloned().collect()),
             Request::Lease { application } => {
                 self.application = Some(application);
-                self.try_lease(store);
+                self.try_lease(tables);
                 if !self.has_lease {
                     self.tell(Event::LeaseRefused);
                 }
             }
             Request::Fire { schedule, moment, task } => {
-                let stored = self.fire(store, now, &schedule, moment, task);
+                let stored = self.fire(tables, now, &schedule, moment, task);
                 self.tell(Event::Fired { schedule, moment, stored });
             }
             Request::ScheduleMemory { application, reply } => {
-                let is_led = store.leases.contains_key(&application);
+                let is_led = tables.leases.contains_key(&application);
                 answer(
                     reply,
-                    Some(ScheduleMemory { moments: store.last_moments(&application), is_led, masters: Vec::new() }),
+                    Some(ScheduleMemory { moments: tables.last_moments(&application), is_led, masters: Vec::new() }),
                 );
             }
-            Request::ReleaseLease => self.release_lease(store),
+            Request::ReleaseLease => self.release_lease(tables),
             Request::WalkDead { .. } | Request::Close { .. } => unreachable!("served by the loop, which owns the lock"),
         }
     }
@@ -220,11 +220,11 @@ impl Actor {
     }
 
     /// Hands out what is due, within the credit. Returns the time until the next task is.
-    fn deliver(&mut self, store: &mut Store) -> Option<Duration> {
+    fn deliver(&mut self, tables: &mut Tables) -> Option<Duration> {
         let now = Clock::steady();
         let mut next: Option<Duration> = None;
         for (&position, attached) in &mut self.queues {
-            let queue = store.queue(&attached.setup.name);
+            let queue = tables.queue(&attached.setup.name);
             let mut deliveries = Vec::new();
             while attached.in_hand < attached.credit
                 && let Some(first) = queue.waiting.first_entry()
@@ -257,13 +257,13 @@ impl Actor {
     }
 
     /// Whether there was anything to settle.
-    fn settle(&mut self, store: &mut Store, now: Timestamp, handle: Handle, settlement: Settlement) -> bool {
+    fn settle(&mut self, tables: &mut Tables, now: Timestamp, handle: Handle, settlement: Settlement) -> bool {
         let Some(held) = self.held.get_mut(&handle) else { return false };
         let Some(attached) = self.queues.get_mut(&held.queue) else { return false };
         let name = attached.setup.name.clone();
         if settlement == Settlement::Accept {
             if !std::mem::replace(&mut held.accepted, true) {
-                store.queue(&name).in_hand.remove(&handle);
+                tables.queue(&name).in_hand.remove(&handle);
             }
             return true;
         }
@@ -271,58 +271,58 @@ impl Actor {
         let keep = attached.setup.dead.keep;
         let Some(Held { place, task, accepted, .. }) = self.held.remove(&handle) else { return false };
         if !accepted {
-            store.queue(&name).in_hand.remove(&handle);
+            tables.queue(&name).in_hand.remove(&handle);
         }
         match settlement {
-            Settlement::Done { submit } => store.submit(now, submit),
+            Settlement::Done { submit } => tables.submit(now, submit),
             Settlement::Accept => {}
             Settlement::Retry { after, failure } => {
                 let mut task = Arc::unwrap_or_clone(task);
                 task.attempts += 1;
                 task.deliveries = 0;
                 task.first_failed_at.get_or_insert(failure.failed_at);
-                store.put(&name, now.plus(after), Arc::new(task), false);
+                tables.enqueue(&name, now.plus(after), Arc::new(task), false);
             }
             Settlement::Snooze { after } => {
                 let mut task = Arc::unwrap_or_clone(task);
                 task.deliveries = 0;
-                store.put(&name, now.plus(after), Arc::new(task), false);
+                tables.enqueue(&name, now.plus(after), Arc::new(task), false);
             }
             Settlement::Dead(failure) => {
-                let number = store.next();
-                let queue = store.queue(&name);
+                let number = tables.next_number();
+                let queue = tables.queue(&name);
                 queue.purge(now);
                 let letter = dead_letter(name, Arc::unwrap_or_clone(task), *failure);
                 queue.dead.insert(number, Dead { letter, purge_at: keep.map(|keep| now.plus(keep)) });
             }
             Settlement::Release | Settlement::Pass => {
-                store.queue(&name).waiting.insert(place, Waiting { task, redelivered: true });
+                tables.queue(&name).waiting.insert(place, Waiting { task, redelivered: true });
             }
         }
         true
     }
 
-    fn try_lease(&mut self, store: &mut Store) {
+    fn try_lease(&mut self, tables: &mut Tables) {
         let Some(application) = &self.application else { return };
-        if self.has_lease || *store.leases.entry(application.clone()).or_insert(self.member) != self.member {
+        if self.has_lease || *tables.leases.entry(application.clone()).or_insert(self.member) != self.member {
             return;
         }
         self.has_lease = true;
-        let memory = store.last_moments(application);
+        let memory = tables.last_moments(application);
         self.tell(Event::LeaseHeld { memory });
     }
 
-    fn release_lease(&mut self, store: &mut Store) {
+    fn release_lease(&mut self, tables: &mut Tables) {
         if let Some(application) = self.application.take()
             && std::mem::take(&mut self.has_lease)
         {
-            store.leases.remove(&application);
+            tables.leases.remove(&application);
         }
     }
 
     fn fire(
         &self,
-        store: &mut Store,
+        tables: &mut Tables,
         now: Timestamp,
         schedule: &str,
         moment: Timestamp,
@@ -331,7 +331,7 @@ impl Actor {
         let Some(application) = self.application.as_ref().filter(|_| self.has_lease) else {
             return Err(Error::Lost { uri: "localmem:".to_owned(), cause: "another is the scheduler".to_owned() });
         };
-        let moments = store.fired.entry((application.clone(), schedule.to_owned())).or_default();
+        let moments = tables.fired.entry((application.clone(), schedule.to_owned())).or_default();
         if !moments.insert(moment) {
             return Ok(false);
         }
@@ -341,12 +341,12 @@ impl Actor {
         while moments.len() > 16 {
             moments.pop_first();
         }
-        store.submit(now, task.into_iter().collect());
+        tables.submit(now, task.into_iter().collect());
         Ok(true)
     }
 
     /// Gives everything back. Of a dead member, deliveries are counted.
-    fn leave(&mut self, store: &mut Store, died: bool) {
+    fn leave(&mut self, tables: &mut Tables, died: bool) {
         for (handle, held) in std::mem::take(&mut self.held) {
             if held.accepted {
                 continue;
@@ -355,12 +355,12 @@ impl Actor {
             if died {
                 Arc::make_mut(&mut task).deliveries += 1;
             }
-            let queue = store.queue(&self.queues[&held.queue].setup.name);
+            let queue = tables.queue(&self.queues[&held.queue].setup.name);
             queue.in_hand.remove(&handle);
             queue.waiting.insert(held.place, Waiting { task, redelivered: true });
         }
-        self.release_lease(store);
-        store.members.remove(&self.member);
+        self.release_lease(tables);
+        tables.members.remove(&self.member);
         self.shared.changed.notify_all();
     }
 

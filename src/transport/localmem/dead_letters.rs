@@ -40,8 +40,8 @@ impl Actor {
             if verdict == Visit::Keep {
                 continue;
             }
-            let mut store = self.shared.lock();
-            if store.queue(&dead.queue).dead.remove(&number).is_none() {
+            let mut tables = self.shared.lock();
+            if tables.queue(&dead.queue).dead.remove(&number).is_none() {
                 continue;
             }
             if let Visit::Retry { body } = verdict {
@@ -53,7 +53,7 @@ impl Actor {
                     properties: letter.properties,
                     ..Task::default()
                 };
-                store.put(&dead.queue, Clock::steady(), Arc::new(task), false);
+                tables.enqueue(&dead.queue, Clock::steady(), Arc::new(task), false);
                 walked.retried += 1;
             } else {
                 walked.removed += 1;

@@ -12,7 +12,7 @@
 
 mod actor;
 mod dead_letters;
-mod store;
+mod tables;
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use std::{
 
 use self::{
     actor::Actor,
-    store::{Inbox, Store},
+    tables::{Inbox, Tables},
 };
 use super::{Events, Request, Transport};
 
@@ -33,7 +33,7 @@ pub struct Localmem {
 
 #[derive(Default)]
 struct Shared {
-    store: Mutex<Store>,
+    tables: Mutex<Tables>,
     changed: Condvar,
 }
 
@@ -47,10 +47,10 @@ impl Localmem {
         } else {
             Arc::clone(NAMED.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default())
         };
-        let mut store = shared.lock();
-        let member = store.next();
-        store.members.insert(member, Inbox::default());
-        drop(store);
+        let mut tables = shared.lock();
+        let member = tables.next_number();
+        tables.members.insert(member, Inbox::default());
+        drop(tables);
         let mut actor = Actor::new(Arc::clone(&shared), member, events);
         let name = "localmem".to_owned();
         let started = std::thread::Builder::new().name(name).spawn(move || actor.run());
@@ -82,7 +82,7 @@ impl Drop for Localmem {
 
 impl Shared {
     /// A panic in a visitor happens outside of the lock, so what a poisoned store holds is whole.
-    fn lock(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

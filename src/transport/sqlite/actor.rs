@@ -13,20 +13,20 @@ use std::{
 
 use super::{
     attach::Change,
-    claimer::{Master, Stepped},
+    claimer::{Claimer, StepResult},
     file::{
         clock_offset::Clocks,
-        database::{Fault, Store, cause, file_error, may_pass},
+        database::{Database, Fault, cause, file_error, may_pass},
         housekeeping::Housekeeping,
-        lock_wait::Patience,
+        lock_wait::LockTimeout,
     },
     peers::{
-        owner::Masters,
-        wake::{self, Bell, Caller},
+        owner::OwnerLocks,
+        wake::{self, PeerWaker, Waker},
     },
     queries::{
         depth,
-        reader::{Question, Reader},
+        reader::{CountQuery, Reader},
     },
     tasks::cancel::{Search, Searches},
 };
@@ -48,40 +48,40 @@ const AT_ONCE: usize = 4096;
 pub(super) struct Actor {
     pub(super) path: PathBuf,
     pub(super) requests: mpsc::Receiver<Request>,
-    pub(super) bell: Arc<Bell>,
-    pub(super) patience: Arc<Patience>,
+    pub(super) waker: Arc<Waker>,
+    pub(super) lock_timeout: Arc<LockTimeout>,
     pub(super) clock: Clock,
-    pub(super) caller: Caller,
-    pub(super) store: Option<Store>,
+    pub(super) peers: PeerWaker,
+    pub(super) database: Option<Database>,
     /// Of a master, once somebody wanted something counted.
     pub(super) reader: Option<Reader>,
     /// Kept to the end of the thread: with it end our locks.
-    pub(super) masters: Option<Masters>,
+    pub(super) owner_locks: Option<OwnerLocks>,
     /// Asked for and not done yet.
     pub(super) attach: Option<Vec<QueueSetup>>,
     /// Queues to come and to go, in the order asked for.
     pub(super) changes: VecDeque<Change>,
     /// Given before the attach was done, or before their queues were added.
     pub(super) credits: Vec<(QueueIndex, u32)>,
-    pub(super) master: Option<Master>,
+    pub(super) claimer: Option<Claimer>,
     pub(super) submits: Vec<(Vec<NewTask>, Reply<()>)>,
     pub(super) searches: Searches,
     pub(super) survey: Option<u64>,
     pub(super) lease: Option<Lease>,
     /// Why nothing can be done any more.
     pub(super) refused: Option<Error>,
-    pub(super) trouble: Option<Trouble>,
-    pub(super) keeping: Housekeeping,
+    pub(super) retry: Option<RetryState>,
+    pub(super) housekeeping: Housekeeping,
     /// Of a master.
     pub(super) clocks: Option<Clocks>,
-    pub(super) look_at: Instant,
+    pub(super) poll_at: Instant,
     pub(super) data_version: i64,
     /// Some master had ended without leaving.
-    pub(super) unclean: bool,
+    pub(super) found_dead_master: bool,
     /// Something was written since the last look.
-    pub(super) active: bool,
+    pub(super) wrote_something: bool,
     /// Events could not be waited for the last time.
-    pub(super) blind: bool,
+    pub(super) poll_failed: bool,
     /// The last to go: who sees it closed knows that our locks are free.
     pub(super) events: Events,
 }
@@ -93,7 +93,7 @@ pub(super) struct Lease {
 }
 
 /// A write failed in a way that may pass.
-pub(super) struct Trouble {
+pub(super) struct RetryState {
     again_at: Instant,
     pause: Duration,
 }
@@ -111,36 +111,36 @@ impl Actor {
         path: &Path,
         events: Events,
         requests: mpsc::Receiver<Request>,
-        bell: Arc<Bell>,
-        patience: Arc<Patience>,
+        waker: Arc<Waker>,
+        lock_timeout: Arc<LockTimeout>,
     ) -> Self {
         Self {
             path: path.to_owned(),
             requests,
-            bell,
-            patience,
+            waker,
+            lock_timeout,
             clock: Clock::start(),
-            caller: Caller::new(),
-            store: None,
+            peers: PeerWaker::new(),
+            database: None,
             reader: None,
-            masters: None,
+            owner_locks: None,
             attach: None,
             changes: VecDeque::new(),
             credits: Vec::new(),
-            master: None,
+            claimer: None,
             submits: Vec::new(),
             searches: Searches::new(),
             survey: None,
             lease: None,
             refused: None,
-            trouble: None,
-            keeping: Housekeeping::default(),
+            retry: None,
+            housekeeping: Housekeeping::default(),
             clocks: None,
-            look_at: Instant::default(),
+            poll_at: Instant::default(),
             data_version: 0,
-            unclean: false,
-            active: false,
-            blind: false,
+            found_dead_master: false,
+            wrote_something: false,
+            poll_failed: false,
             events,
         }
     }
@@ -157,19 +157,19 @@ impl Actor {
             }
             self.advance();
             self.search();
-            let socket = self.master.as_ref().and_then(|master| master.socket.as_ref());
-            let woken = wake::wait(&self.bell, socket, self.timeout());
-            if let Some(error) = woken.new_failure(&mut self.blind) {
+            let socket = self.claimer.as_ref().and_then(|claimer| claimer.socket.as_ref());
+            let wakeup = wake::wait(&self.waker, socket, self.timeout());
+            if let Some(error) = wakeup.new_failure(&mut self.poll_failed) {
                 let path = self.path.display();
                 self.tell(Event::Warning(format!(
                     "{path}: cannot wait for events ({error}); looking ten times a second"
                 )));
             }
-            if woken.by_datagram {
-                self.look_for_news();
+            if wakeup.by_datagram {
+                self.on_peer_wakeup();
             }
-            if self.clock.now().at >= self.look_at {
-                self.look_around();
+            if self.clock.now().at >= self.poll_at {
+                self.poll_tick();
             }
         }
     }
@@ -184,7 +184,7 @@ impl Actor {
             }
         }
         // More is waiting: the next wait ends at once.
-        self.bell.ring();
+        self.waker.wake();
         None
     }
 
@@ -196,8 +196,8 @@ impl Actor {
                     Err(error) => drop(reply.send(Err(error))),
                 }
             }
-            Request::Credit { queue, credit } => match &mut self.master {
-                Some(master) if self.changes.is_empty() => master.credit(queue, credit),
+            Request::Credit { queue, credit } => match &mut self.claimer {
+                Some(claimer) if self.changes.is_empty() => claimer.credit(queue, credit),
                 _ => {
                     // While they cannot be given they change often; the last one counts.
                     self.credits.retain(|(other, _)| *other != queue);
@@ -205,60 +205,60 @@ impl Actor {
                 }
             },
             Request::Settle(settlements) => {
-                if let Some(master) = &mut self.master {
-                    master.owe(settlements);
+                if let Some(claimer) = &mut self.claimer {
+                    claimer.add_settlements(settlements);
                 }
             }
             Request::Lock { handle, key } => {
-                if let Some(master) = &mut self.master {
-                    master.lock(handle, key);
+                if let Some(claimer) = &mut self.claimer {
+                    claimer.lock(handle, key);
                 }
             }
             Request::Attach { queues, .. } => {
                 self.attach = Some(queues);
-                self.catch_up();
+                self.flush();
             }
             Request::AddQueue { queue, setup } => self.change(Change::Add(queue, setup)),
             Request::RemoveQueue { queue } => self.change(Change::Remove(queue)),
             Request::Survey { serial } => {
                 self.survey = Some(serial);
-                self.catch_up();
+                self.flush();
             }
             Request::Depths { queues, reply } => {
-                self.catch_up();
-                self.count(Question::Depths(queues, reply));
+                self.flush();
+                self.count(CountQuery::Depths(queues, reply));
             }
             Request::Ready { queues, reply } => {
-                self.catch_up();
-                self.count(Question::Ready(queues, reply));
+                self.flush();
+                self.count(CountQuery::Ready(queues, reply));
             }
             Request::KnownQueues { reply } => {
-                self.catch_up();
+                self.flush();
                 drop(reply.send(self.known_queues()));
             }
             Request::Purge { queue, reply } => {
-                self.catch_up();
+                self.flush();
                 drop(reply.send(self.purge(&queue)));
             }
             Request::Cancel { id, reply } => {
-                self.catch_up();
+                self.flush();
                 self.searches.push_back(Search::new(id, reply));
             }
             Request::Delete { queue, reply } => {
-                self.catch_up();
+                self.flush();
                 drop(reply.send(self.delete(&queue.queue)));
             }
             Request::WalkDead { queue, visit, reply } => {
-                self.catch_up();
+                self.flush();
                 drop(reply.send(self.walk(&queue, visit)));
             }
             Request::Lease { application } => self.ask_lease(application),
             Request::ScheduleMemory { application, reply } => {
-                self.catch_up();
+                self.flush();
                 drop(reply.send(self.schedule_memory(&application).map(Some)));
             }
             Request::Fire { schedule, moment, task } => {
-                self.catch_up();
+                self.flush();
                 let stored = self.fire(&schedule, moment, task.as_ref());
                 self.tell(Event::Fired { schedule, moment, stored });
             }
@@ -269,7 +269,7 @@ impl Actor {
     }
 
     /// What was asked before is stored before the next question is answered.
-    pub(super) fn catch_up(&mut self) {
+    pub(super) fn flush(&mut self) {
         self.store_submits();
         self.advance();
     }
@@ -277,12 +277,12 @@ impl Actor {
     /// Does what is waiting to be done, unless it failed a moment ago.
     fn advance(&mut self) {
         let now = self.clock.now().at;
-        if self.refused.is_some() || self.trouble.as_ref().is_some_and(|trouble| trouble.again_at > now) {
+        if self.refused.is_some() || self.retry.as_ref().is_some_and(|retry| retry.again_at > now) {
             return;
         }
         match self.try_advance() {
             Ok(did) => {
-                if self.trouble.take().is_some() {
+                if self.retry.take().is_some() {
                     self.tell(Event::Resumed);
                     if did {
                         self.tell(Event::Warning(format!("{}: works again", self.path.display())));
@@ -302,10 +302,10 @@ impl Actor {
             did = true;
         }
         did |= self.change_queues()?;
-        if let (Some(master), Some(store)) = (&mut self.master, &mut self.store) {
-            let stepped = master.step(store)?;
-            did |= !stepped.settled.is_empty() || !stepped.delivered.is_empty();
-            self.tell_step(stepped);
+        if let (Some(claimer), Some(database)) = (&mut self.claimer, &mut self.database) {
+            let result = claimer.step(database)?;
+            did |= !result.settled.is_empty() || !result.delivered.is_empty();
+            self.tell_step(result);
         }
         if let Some(serial) = self.survey {
             let empty = self.is_empty()?;
@@ -317,38 +317,38 @@ impl Actor {
 
     /// Nothing left in the queues we are attached to; true without any.
     fn is_empty(&mut self) -> rusqlite::Result<bool> {
-        let (Some(master), Some(store)) = (&self.master, &self.store) else { return Ok(true) };
-        if master.holds_any() {
+        let (Some(claimer), Some(database)) = (&self.claimer, &self.database) else { return Ok(true) };
+        if claimer.holds_any() {
             return Ok(false);
         }
-        let snapshot = store.read().unchecked_transaction()?;
-        depth::are_empty(&snapshot, master.queue_ids())
+        let snapshot = database.read().unchecked_transaction()?;
+        depth::are_empty(&snapshot, claimer.queue_ids())
     }
 
     /// Settlements first: the credit for the deliveries came from them.
-    pub(super) fn tell_step(&mut self, stepped: Stepped) {
-        self.active |= !stepped.settled.is_empty() || !stepped.delivered.is_empty();
-        stepped.stored.into_iter().for_each(|handle| self.tell(Event::Stored(handle)));
-        if !stepped.settled.is_empty() {
-            self.tell(Event::Settled(stepped.settled));
+    pub(super) fn tell_step(&mut self, result: StepResult) {
+        self.wrote_something |= !result.settled.is_empty() || !result.delivered.is_empty();
+        result.stored.into_iter().for_each(|handle| self.tell(Event::Stored(handle)));
+        if !result.settled.is_empty() {
+            self.tell(Event::Settled(result.settled));
         }
-        for (handle, held_by) in stepped.locked {
+        for (handle, held_by) in result.locked {
             self.tell(Event::Locked { handle, held_by });
         }
-        for deliveries in stepped.delivered {
+        for deliveries in result.delivered {
             self.tell(Event::Delivered(deliveries));
         }
-        for queue in stepped.removed {
+        for queue in result.removed {
             self.tell(Event::QueueRemoved { queue });
         }
-        if stepped.stale > 0 {
-            let count = stepped.stale;
+        if result.stale > 0 {
+            let count = result.stale;
             self.tell(Event::Warning(format!(
                 "{} came too late: the tasks had been taken back",
                 counted(count, "settlement")
             )));
         }
-        self.caller.wake(&self.path, stepped.wake);
+        self.peers.wake(&self.path, result.wake);
     }
 
     /// A write failed; what may pass is tried again after a pause.
@@ -358,15 +358,15 @@ impl Actor {
         }
         self.give_back_wal(error);
         let now = self.clock.now().at;
-        let pause = if let Some(trouble) = &self.trouble {
-            (trouble.pause * 2).min(PAUSES.1)
+        let pause = if let Some(retry) = &self.retry {
+            (retry.pause * 2).min(PAUSES.1)
         } else {
             let stalled = file_error(&self.path, cause(&self.path, error));
             self.tell(Event::Warning(format!("{stalled}; what must be stored is kept and tried again")));
             self.tell(Event::Stalled(stalled));
             PAUSES.0
         };
-        self.trouble = Some(Trouble { again_at: now + pause, pause });
+        self.retry = Some(RetryState { again_at: now + pause, pause });
     }
 
     /// How long nothing has to be done.
@@ -376,11 +376,11 @@ impl Actor {
         if self.refused.is_some() {
             return Duration::MAX;
         }
-        let mut timeout = if self.looks_around() { until(self.look_at) } else { Duration::MAX };
-        match (&self.trouble, &self.master) {
-            (Some(trouble), _) => timeout = timeout.min(until(trouble.again_at)),
-            (None, Some(master)) => {
-                if let Some(due) = master.next_due() {
+        let mut timeout = if self.polls() { until(self.poll_at) } else { Duration::MAX };
+        match (&self.retry, &self.claimer) {
+            (Some(retry), _) => timeout = timeout.min(until(retry.again_at)),
+            (None, Some(claimer)) => {
+                if let Some(due) = claimer.next_due() {
                     timeout = timeout.min(due.remaining(now.wall));
                 }
             }

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use super::{
     actor::Actor,
-    claimer::Master,
+    claimer::Claimer,
     file::{
         access,
-        database::{Fault, Store, Synchronous, file_error},
+        database::{Database, Fault, Synchronous, file_error},
         housekeeping::quick_check,
         schema,
     },
     peers::{
-        owner::{self, Masters},
+        owner::{self, OwnerLocks},
         wake::{self, Socket},
     },
 };
@@ -37,55 +37,55 @@ pub(super) enum Change {
 
 impl Actor {
     /// Opens the file, if it is not open yet, and makes it, if it is not there.
-    pub(super) fn open_store(&mut self) -> Result<&mut Store, Fault> {
-        let store = match self.store.take() {
-            Some(store) => store,
-            None => Store::create(&self.path, &self.patience)?,
+    pub(super) fn open_database(&mut self) -> Result<&mut Database, Fault> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => Database::open_or_create(&self.path, &self.lock_timeout)?,
         };
-        store.file().path.clone_into(&mut self.path);
-        Ok(self.store.insert(store))
+        database.file().path.clone_into(&mut self.path);
+        Ok(self.database.insert(database))
     }
 
     /// Opens the file of locks, if it is not open yet.
-    pub(super) fn open_masters(&mut self) -> Result<&Masters, Fault> {
-        let masters = match self.masters.take() {
-            Some(masters) => masters,
-            None => Masters::open(&self.path).map_err(|error| {
-                let masters = owner::beside(&self.path, "masters");
-                Fault::Final(file_error(&masters, access::explained(&masters, &error)))
+    pub(super) fn open_owner_locks(&mut self) -> Result<&OwnerLocks, Fault> {
+        let owner_locks = match self.owner_locks.take() {
+            Some(owner_locks) => owner_locks,
+            None => OwnerLocks::open(&self.path).map_err(|error| {
+                let owner_locks = owner::beside(&self.path, "masters");
+                Fault::Final(file_error(&owner_locks, access::explained(&owner_locks, &error)))
             })?,
         };
-        Ok(self.masters.insert(masters))
+        Ok(self.owner_locks.insert(owner_locks))
     }
 
     /// Becomes a master. After an error it goes on where it was.
     pub(super) fn try_attach(&mut self) -> Result<(), Fault> {
         let Some(setups) = self.attach.clone() else { return Ok(()) };
-        if self.master.is_none() {
-            self.open_store()?;
-            self.open_masters()?;
-            let mut master = self.enter(setups)?;
-            match Socket::bind(&self.path, master.owner) {
-                Ok(socket) => master.socket = Some(socket),
+        if self.claimer.is_none() {
+            self.open_database()?;
+            self.open_owner_locks()?;
+            let mut claimer = self.register(setups)?;
+            match Socket::bind(&self.path, claimer.owner) {
+                Ok(socket) => claimer.socket = Some(socket),
                 Err(error) => self.tell(Event::Warning(format!(
                     "{}: no socket can be bound beside it ({error}); what others store is seen after up to a second",
                     self.path.display()
                 ))),
             }
-            self.master = Some(master);
+            self.claimer = Some(claimer);
         }
-        self.look_at_clocks()?;
-        self.return_tasks_of_the_dead()?;
-        let alone = self.master.as_ref().is_some_and(|master| master.others.is_empty());
-        if let Some(store) = &self.store {
+        self.check_clocks()?;
+        self.reclaim_from_dead_masters()?;
+        let alone = self.claimer.as_ref().is_some_and(|claimer| claimer.others.is_empty());
+        if let Some(database) = &self.database {
             // Others that run would have noticed; a check takes a second for each half gigabyte.
-            if self.unclean
+            if self.found_dead_master
                 && alone
-                && let Some(fault) = quick_check(store)?
+                && let Some(fault) = quick_check(database)?
             {
                 return Err(Fault::Final(file_error(&self.path, format!("it is damaged: {fault}"))));
             }
-            self.data_version = store.data_version()?;
+            self.data_version = database.data_version()?;
         }
         self.attach = None;
         self.tell(Event::Attached { session: 1 });
@@ -95,26 +95,26 @@ impl Actor {
     /// Queues are to come or go, in the order in which that is asked.
     pub(super) fn change(&mut self, change: Change) {
         self.changes.push_back(change);
-        self.catch_up();
+        self.flush();
     }
 
     /// Adds and removes queues as asked for, once there is a master. After an error it goes on where it was.
     pub(super) fn change_queues(&mut self) -> rusqlite::Result<bool> {
-        let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(false) };
+        let (Some(claimer), Some(database)) = (&mut self.claimer, &mut self.database) else { return Ok(false) };
         let mut did = false;
         while let Some(change) = self.changes.front() {
             did = true;
             match change {
                 Change::Add(queue, setup) => {
                     let name = &setup.name;
-                    let id = store
+                    let id = database
                         .write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, name))?;
-                    master.add(*queue, setup.clone(), id);
+                    claimer.add(*queue, setup.clone(), id);
                     drop(self.events.send(Event::QueueAdded { queue: *queue }));
                 }
                 Change::Remove(queue) => {
                     // Otherwise it is told with the step in which nothing of it is left.
-                    if !master.remove(*queue) {
+                    if !claimer.remove(*queue) {
                         drop(self.events.send(Event::QueueRemoved { queue: *queue }));
                     }
                 }
@@ -122,34 +122,34 @@ impl Actor {
             self.changes.pop_front();
         }
         for (queue, credit) in self.credits.drain(..) {
-            master.credit(queue, credit);
+            claimer.credit(queue, credit);
         }
         Ok(did)
     }
 
     /// Takes a number, and its lock before anybody can see the number.
-    fn enter(&mut self, setups: Vec<QueueSetup>) -> Result<Master, Fault> {
-        let (Some(store), Some(masters)) = (&mut self.store, &self.masters) else {
+    fn register(&mut self, setups: Vec<QueueSetup>) -> Result<Claimer, Fault> {
+        let (Some(database), Some(owner_locks)) = (&mut self.database, &self.owner_locks) else {
             unreachable!("both were opened by the caller");
         };
         let mut locked = Ok(true);
-        let (owner, ids, others, strays) = store.write(Synchronous::Normal, |transaction, ids| {
+        let (owner, ids, others, orphans) = database.write(Synchronous::Normal, |transaction, ids| {
             // Before our number is among the masters': somebody may have written it already.
-            let strays = if owner::are_strays(transaction)? { owner::return_strays(transaction)? } else { 0 };
-            let owner = owner::enter(transaction, Clock::wall())?;
-            locked = masters.take(owner);
+            let orphans = if owner::any_orphans(transaction)? { owner::return_orphans(transaction)? } else { 0 };
+            let owner = owner::register(transaction, Clock::wall())?;
+            locked = owner_locks.try_lock(owner);
             let rows = setups.iter().map(|setup| schema::queue_id(transaction, ids, &setup.name));
             let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
             let mut others = owner::owners(transaction)?;
             others.retain(|other| *other != owner);
-            Ok((owner, rows, others, strays))
+            Ok((owner, rows, others, orphans))
         })?;
         let cause = match locked {
             Ok(true) => {
-                self.tell_strays(strays);
-                let mut master = Master::new(owner, None, setups, &ids);
-                master.others = others;
-                return Ok(master);
+                self.warn_of_orphans(orphans);
+                let mut claimer = Claimer::new(owner, None, setups, &ids);
+                claimer.others = others;
+                return Ok(claimer);
             }
             Ok(false) => "another program holds our place in it".to_owned(),
             Err(error) => format!("no lock can be had on it: {error}"),
@@ -158,44 +158,47 @@ impl Actor {
     }
 
     /// Returns the tasks that are in the hands of nobody, or in no state at all: another program wrote them.
-    pub(super) fn return_strays(&mut self) -> rusqlite::Result<()> {
-        let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(()) };
-        if !owner::are_strays(store.read())? {
+    pub(super) fn return_orphans(&mut self) -> rusqlite::Result<()> {
+        let (Some(claimer), Some(database)) = (&mut self.claimer, &mut self.database) else { return Ok(()) };
+        if !owner::any_orphans(database.read())? {
             return Ok(());
         }
-        let strays = store.write(Synchronous::Normal, |transaction, _| owner::return_strays(transaction))?;
-        master.look();
-        self.caller.wake(&self.path, master.others.iter().copied());
-        self.tell_strays(strays);
+        let orphans = database.write(Synchronous::Normal, |transaction, _| owner::return_orphans(transaction))?;
+        claimer.look();
+        self.peers.wake(&self.path, claimer.others.iter().copied());
+        self.warn_of_orphans(orphans);
         Ok(())
     }
 
-    fn tell_strays(&self, strays: usize) {
-        if strays > 0 {
-            let back = if strays == 1 { "it goes back to its queue" } else { "they go back to their queues" };
-            let text = format!("{} in the hands of no master, or in no state: {back}", plural::were(strays, "task"));
+    fn warn_of_orphans(&self, orphans: usize) {
+        if orphans > 0 {
+            let back = if orphans == 1 { "it goes back to its queue" } else { "they go back to their queues" };
+            let text = format!("{} in the hands of no master, or in no state: {back}", plural::were(orphans, "task"));
             drop(self.events.send(Event::Warning(text)));
         }
     }
 
     /// Takes the lock of every other master that lets go of it, and returns its tasks.
-    pub(super) fn return_tasks_of_the_dead(&mut self) -> rusqlite::Result<()> {
-        let (Some(master), Some(store), Some(masters)) = (&mut self.master, &mut self.store, &self.masters) else {
+    pub(super) fn reclaim_from_dead_masters(&mut self) -> rusqlite::Result<()> {
+        let (Some(claimer), Some(database), Some(owner_locks)) =
+            (&mut self.claimer, &mut self.database, &self.owner_locks)
+        else {
             return Ok(());
         };
         let mut returned_any = false;
-        for other in master.others.clone() {
+        for other in claimer.others.clone() {
             // No lock for a reason of the system's: the next look tries again. A number below 0 has no lock, and never had a
             // master.
-            if other >= 0 && !masters.take(other).unwrap_or(false) {
+            if other >= 0 && !owner_locks.try_lock(other).unwrap_or(false) {
                 continue;
             }
-            let returned = store.write(Synchronous::Normal, |transaction, _| owner::return_tasks(transaction, other));
-            masters.give_back(other);
+            let returned =
+                database.write(Synchronous::Normal, |transaction, _| owner::return_tasks(transaction, other));
+            owner_locks.unlock(other);
             let returned = returned?;
-            master.others.retain(|one| *one != other);
+            claimer.others.retain(|one| *one != other);
             wake::remove(&self.path, other);
-            self.unclean |= returned.is_some();
+            self.found_dead_master |= returned.is_some();
             if let Some(count) = returned.filter(|count| *count > 0) {
                 returned_any = true;
                 let back = match count {
@@ -207,8 +210,8 @@ impl Actor {
             }
         }
         if returned_any {
-            master.look();
-            self.caller.wake(&self.path, master.others.iter().copied());
+            claimer.look();
+            self.peers.wake(&self.path, claimer.others.iter().copied());
         }
         Ok(())
     }
@@ -217,22 +220,22 @@ impl Actor {
     pub(super) fn refuse(&mut self, error: Error) {
         self.tell(Event::Refused(error.clone()));
         self.refused = Some(error);
-        self.master = None;
+        self.claimer = None;
         self.changes.clear();
         self.attach = None;
         self.reader = None;
-        self.store = None;
+        self.database = None;
     }
 
     /// An orderly end.
     pub(super) fn close(mut self, reply: Reply<()>) {
         let began_at = self.clock.now().at;
         let mut wake = Vec::new();
-        while let (Some(master), Some(store)) = (&mut self.master, &mut self.store) {
-            match master.leave(store) {
-                Ok(mut stepped) => {
-                    wake = std::mem::take(&mut stepped.wake);
-                    self.tell_step(stepped);
+        while let (Some(claimer), Some(database)) = (&mut self.claimer, &mut self.database) {
+            match claimer.leave(database) {
+                Ok(mut result) => {
+                    wake = std::mem::take(&mut result.wake);
+                    self.tell_step(result);
                     break;
                 }
                 Err(error) => {
@@ -243,17 +246,17 @@ impl Actor {
                     }
                 }
             }
-            wake::wait(&self.bell, None, CLOSE_PAUSE);
+            wake::wait(&self.waker, None, CLOSE_PAUSE);
         }
-        if self.master.is_none() && self.lease.as_ref().is_some_and(|lease| lease.held) {
-            wake = self.store.as_ref().and_then(|store| owner::owners(store.read()).ok()).unwrap_or_default();
+        if self.claimer.is_none() && self.lease.as_ref().is_some_and(|lease| lease.held) {
+            wake = self.database.as_ref().and_then(|database| owner::owners(database.read()).ok()).unwrap_or_default();
         }
-        self.master = None;
+        self.claimer = None;
         self.reader = None;
-        self.store = None;
+        self.database = None;
         // Others are woken when our locks are free: one of them may wait for the lease.
-        self.masters = None;
-        self.caller.wake(&self.path, wake);
+        self.owner_locks = None;
+        self.peers.wake(&self.path, wake);
         drop(reply.send(Ok(())));
     }
 }

@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    file::database::{Store, Synchronous},
+    file::database::{Database, Synchronous},
     peers::{
         owner::{leave, owners},
         wake::Socket,
     },
     tasks::{
         claim::{Claimed, claim, next_due},
-        settle::{Effect, Owed, Row},
+        settle::{Effect, PendingSettlement, Row},
         unique_keys,
     },
 };
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// An attached transport.
-pub(super) struct Master {
+pub(super) struct Claimer {
     /// Its number; see [`super::peers::owner`].
     pub(super) owner: i64,
     /// `None` where no socket could be bound: then it looks once a second.
@@ -36,7 +36,7 @@ pub(super) struct Master {
     pub(super) others: Vec<i64>,
     queues: BTreeMap<usize, Queue>,
     held: HashMap<Handle, Held>,
-    owed: Vec<Owed>,
+    pending: Vec<PendingSettlement>,
     /// Deliveries whose keys were asked for.
     asked: Vec<Handle>,
 }
@@ -99,7 +99,7 @@ enum Key {
 
 /// What a transaction did.
 #[derive(Default)]
-pub(super) struct Stepped {
+pub(super) struct StepResult {
     /// Of these a retry, snooze or dead letter is stored.
     pub(super) stored: Vec<Handle>,
     /// Settled for good.
@@ -116,24 +116,24 @@ pub(super) struct Stepped {
     pub(super) removed: Vec<QueueIndex>,
 }
 
-impl Stepped {
+impl StepResult {
     /// What a settlement did; whether there is something new to claim.
-    fn take(&mut self, owed: &Owed, effect: Effect) -> bool {
+    fn take(&mut self, pending: &PendingSettlement, effect: Effect) -> bool {
         match effect {
             Effect::Stale => self.stale += 1,
-            Effect::Ended | Effect::News if owed.settlement.is_copy() => self.stored.push(owed.handle),
-            Effect::Ended | Effect::News => {}
+            Effect::Ended | Effect::Claimable if pending.settlement.is_copy() => self.stored.push(pending.handle),
+            Effect::Ended | Effect::Claimable => {}
         }
-        effect == Effect::News
+        effect == Effect::Claimable
     }
 }
 
-impl Master {
+impl Claimer {
     /// A master with nothing in hand and no credit. `ids` are the queues' rows.
     pub(super) fn new(owner: i64, socket: Option<Socket>, setups: Vec<QueueSetup>, ids: &[i64]) -> Self {
         let queue = |(setup, id): (QueueSetup, &i64)| Queue::new(setup, *id);
         let queues = setups.into_iter().zip(ids).map(queue).enumerate().collect();
-        Self { owner, socket, others: Vec::new(), queues, held: HashMap::new(), owed: Vec::new(), asked: Vec::new() }
+        Self { owner, socket, others: Vec::new(), queues, held: HashMap::new(), pending: Vec::new(), asked: Vec::new() }
     }
 
     /// Changes a queue's credit.
@@ -159,8 +159,8 @@ impl Master {
     }
 
     /// Takes out the queues that are to go and of which nothing is left.
-    fn let_go(&mut self) -> Vec<QueueIndex> {
-        if !self.owed.is_empty() {
+    fn take_removed(&mut self) -> Vec<QueueIndex> {
+        if !self.pending.is_empty() {
             return Vec::new();
         }
         self.queues
@@ -170,12 +170,12 @@ impl Master {
     }
 
     /// Takes settlements in; those of handles that are not open are ignored.
-    pub(super) fn owe(&mut self, settlements: Vec<(Handle, Settlement)>) {
+    pub(super) fn add_settlements(&mut self, settlements: Vec<(Handle, Settlement)>) {
         for (handle, settlement) in settlements {
             let Some(held) = self.held.get_mut(&handle) else { continue };
             let queue = self.queues.get_mut(&held.queue).expect("a queue stays while a delivery of it is held");
             let row = (!held.accepted).then_some(held.row);
-            let owed = Owed {
+            let pending = PendingSettlement {
                 handle,
                 row,
                 queue: queue.id,
@@ -184,9 +184,9 @@ impl Master {
                 key: None,
                 settlement,
             };
-            if owed.settlement == Settlement::Accept {
+            if pending.settlement == Settlement::Accept {
                 held.accepted = true;
-                self.owed.push(owed);
+                self.pending.push(pending);
                 continue;
             }
             queue.in_hand -= 1;
@@ -196,7 +196,7 @@ impl Master {
             };
             self.held.remove(&handle);
             self.asked.retain(|asked| *asked != handle);
-            self.owed.push(Owed { key, ..owed });
+            self.pending.push(PendingSettlement { key, ..pending });
         }
     }
 
@@ -229,7 +229,7 @@ impl Master {
 
     /// Whether a delivery or a settlement is open here, whatever the file says.
     pub(super) fn holds_any(&self) -> bool {
-        !self.held.is_empty() || !self.owed.is_empty()
+        !self.held.is_empty() || !self.pending.is_empty()
     }
 
     /// The queues' rows.
@@ -238,22 +238,22 @@ impl Master {
     }
 
     /// Stores what is owed and claims what is due. On an error nothing has changed, and all is still owed.
-    pub(super) fn step(&mut self, store: &mut Store) -> rusqlite::Result<Stepped> {
-        if self.owed.is_empty() && self.asked.is_empty() && !self.anything_due(store)? {
-            return Ok(Stepped { removed: self.let_go(), ..Stepped::default() });
+    pub(super) fn step(&mut self, database: &mut Database) -> rusqlite::Result<StepResult> {
+        if self.pending.is_empty() && self.asked.is_empty() && !self.anything_due(database)? {
+            return Ok(StepResult { removed: self.take_removed(), ..StepResult::default() });
         }
-        let (owner, owed, queues, asked, held) = (self.owner, &self.owed, &self.queues, &self.asked, &self.held);
-        let (mut stepped, claims) = store.write(Synchronous::Normal, |transaction, ids| {
+        let (owner, pending, queues, asked, held) = (self.owner, &self.pending, &self.queues, &self.asked, &self.held);
+        let (mut result, claims) = database.write(Synchronous::Normal, |transaction, ids| {
             // Read after the lock was waited for: what others stored meanwhile is due before it.
             let now = Clock::wall();
-            let mut stepped = Stepped::default();
+            let mut result = StepResult::default();
             let mut news = false;
-            for owed in owed {
-                news |= stepped.take(owed, owed.store(transaction, ids, now, owner)?);
+            for pending in pending {
+                news |= result.take(pending, pending.store(transaction, ids, now, owner)?);
             }
             for handle in asked {
                 if let Some(Held { key: Key::Asked(key), task, .. }) = held.get(handle) {
-                    stepped.locked.push((*handle, unique_keys::take(transaction, owner, key, &task.id)?));
+                    result.locked.push((*handle, unique_keys::take(transaction, owner, key, &task.id)?));
                 }
             }
             let mut claims = Vec::with_capacity(queues.len());
@@ -273,14 +273,14 @@ impl Master {
                 claims.push((position, next, claimed));
             }
             if news {
-                stepped.wake = owners(transaction)?;
-                stepped.wake.retain(|other| *other != owner);
+                result.wake = owners(transaction)?;
+                result.wake.retain(|other| *other != owner);
             }
-            Ok((stepped, claims))
+            Ok((result, claims))
         })?;
-        stepped.settled = self.owed.drain(..).map(|owed| owed.handle).collect();
+        result.settled = self.pending.drain(..).map(|pending| pending.handle).collect();
         self.asked.clear();
-        for (handle, holder) in &stepped.locked {
+        for (handle, holder) in &result.locked {
             if let Some(held) = self.held.get_mut(handle) {
                 held.key = match (std::mem::replace(&mut held.key, Key::None), holder) {
                     (Key::Asked(key), None) => Key::Held(key),
@@ -293,20 +293,20 @@ impl Master {
                 queue.next = next;
             }
             if !claimed.is_empty() {
-                stepped.delivered.push(self.deliver(position, claimed));
+                result.delivered.push(self.deliver(position, claimed));
             }
         }
-        stepped.removed = self.let_go();
-        Ok(stepped)
+        result.removed = self.take_removed();
+        Ok(result)
     }
 
     /// Looks without a lock, so that an idle master writes nothing.
-    fn anything_due(&mut self, store: &Store) -> rusqlite::Result<bool> {
+    fn anything_due(&mut self, database: &Database) -> rusqlite::Result<bool> {
         let now = Clock::wall();
         let mut any = false;
         for queue in self.queues.values_mut().filter(|queue| queue.credit > queue.in_hand) {
             if queue.next == Next::Unknown {
-                queue.next = Next::of(next_due(store.read(), queue.id)?);
+                queue.next = Next::of(next_due(database.read(), queue.id)?);
             }
             any |= queue.next.is_due(now);
         }
@@ -334,19 +334,19 @@ impl Master {
     }
 
     /// Stores what is owed and gives everything else back, uncounted. This master is gone after it.
-    pub(super) fn leave(&mut self, store: &mut Store) -> rusqlite::Result<Stepped> {
-        let (owner, owed) = (self.owner, &self.owed);
-        let mut stepped = store.write(Synchronous::Normal, |transaction, ids| {
+    pub(super) fn leave(&mut self, database: &mut Database) -> rusqlite::Result<StepResult> {
+        let (owner, pending) = (self.owner, &self.pending);
+        let mut result = database.write(Synchronous::Normal, |transaction, ids| {
             let now = Clock::wall();
-            let mut stepped = Stepped::default();
-            for owed in owed {
-                stepped.take(owed, owed.store(transaction, ids, now, owner)?);
+            let mut result = StepResult::default();
+            for pending in pending {
+                result.take(pending, pending.store(transaction, ids, now, owner)?);
             }
             leave(transaction, owner)?;
-            stepped.wake = owners(transaction)?;
-            Ok(stepped)
+            result.wake = owners(transaction)?;
+            Ok(result)
         })?;
-        stepped.settled = self.owed.drain(..).map(|owed| owed.handle).collect();
-        Ok(stepped)
+        result.settled = self.pending.drain(..).map(|pending| pending.handle).collect();
+        Ok(result)
     }
 }

@@ -34,8 +34,8 @@ use std::{
 
 use self::{
     actor::Actor,
-    file::{database::file_error, lock_wait::Patience},
-    peers::wake::Bell,
+    file::{database::file_error, lock_wait::LockTimeout},
+    peers::wake::Waker,
 };
 use super::{Error, Events, Request, Transport};
 
@@ -43,43 +43,43 @@ use super::{Error, Events, Request, Transport};
 pub struct Sqlite {
     /// `None` only while it is dropped.
     inbox: Option<mpsc::Sender<Request>>,
-    bell: Arc<Bell>,
-    patience: Arc<Patience>,
+    waker: Arc<Waker>,
+    lock_timeout: Arc<LockTimeout>,
 }
 
 impl Sqlite {
     /// Starts the thread. The file is opened by the first request that needs it, and made by those that store.
     /// A client's `patience` is how long it waits for a lock.
-    pub fn open(path: &Path, events: Events, patience: Option<Duration>) -> Result<Self, Error> {
+    pub fn open(path: &Path, events: Events, lock_timeout: Option<Duration>) -> Result<Self, Error> {
         let started = |error: std::io::Error| file_error(path, format!("its thread cannot be started: {error}"));
         let (inbox, requests) = mpsc::channel();
-        let bell = Arc::new(Bell::new().map_err(started)?);
-        let patience =
-            patience.map_or_else(Patience::default, |longest| Patience::of_client(longest, events.clone(), path));
-        let patience = Arc::new(patience);
-        let actor = Actor::new(path, events, requests, Arc::clone(&bell), Arc::clone(&patience));
+        let waker = Arc::new(Waker::new().map_err(started)?);
+        let lock_timeout = lock_timeout
+            .map_or_else(LockTimeout::default, |longest| LockTimeout::of_client(longest, events.clone(), path));
+        let lock_timeout = Arc::new(lock_timeout);
+        let actor = Actor::new(path, events, requests, Arc::clone(&waker), Arc::clone(&lock_timeout));
         std::thread::Builder::new().name("sqlite".to_owned()).spawn(move || actor.run()).map_err(started)?;
-        Ok(Self { inbox: Some(inbox), bell, patience })
+        Ok(Self { inbox: Some(inbox), waker, lock_timeout })
     }
 }
 
 impl Transport for Sqlite {
     fn ask(&self, request: Request) {
         if matches!(request, Request::Close { .. }) {
-            self.patience.close();
+            self.lock_timeout.close();
         }
         if let Some(inbox) = &self.inbox {
             // It fails when the thread has ended; the request's reply is dropped with it, which is an answer.
             drop(inbox.send(request));
         }
-        self.bell.ring();
+        self.waker.wake();
     }
 }
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
-        self.patience.close();
+        self.lock_timeout.close();
         drop(self.inbox.take());
-        self.bell.ring();
+        self.waker.wake();
     }
 }

@@ -55,16 +55,16 @@ pub(super) fn fire(
 #[cfg(test)]
 mod tests {
     use super::{
-        super::file::database::{Store, Synchronous},
+        super::file::database::{Database, Synchronous},
         *,
     };
 
     #[test]
     fn what_a_wrong_clock_fired_is_forgotten_by_a_right_one() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::create(&folder.path().join("a.db"), &std::sync::Arc::default()).unwrap();
+        let mut database = Database::open_or_create(&folder.path().join("a.db"), &std::sync::Arc::default()).unwrap();
         let mut fire = |now: i64, moment: i64| {
-            store
+            database
                 .write(Synchronous::Full, |transaction, ids| {
                     let what = ("demo", "s", Timestamp(moment * 1000));
                     fire(transaction, ids, what, Timestamp(now * 1000), None)
@@ -80,7 +80,7 @@ mod tests {
         assert!(!fire(181, 180) && !fire(181, 120), "fired twice");
         // And when the time comes, too.
         assert!(fire(432_000, 432_000));
-        let memory = memory(store.read(), "demo").unwrap();
+        let memory = memory(database.read(), "demo").unwrap();
         assert_eq!(memory, [("s".to_owned(), Timestamp(432_000_000))]);
     }
 }

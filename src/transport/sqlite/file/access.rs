@@ -62,16 +62,16 @@ pub(crate) fn make(path: &Path) -> io::Result<()> {
 }
 
 /// Opens the file of locks beside the database at `path`, mode 0600. Made by root, it belongs to whom the database belongs.
-pub(crate) fn open_masters(path: &Path) -> io::Result<File> {
-    let masters = beside(path, "masters");
-    match made(&masters)? {
+pub(crate) fn open_owner_locks(path: &Path) -> io::Result<File> {
+    let owner_locks = beside(path, "masters");
+    match made(&owner_locks)? {
         Some(file) => {
             if let Ok(database) = std::fs::metadata(path) {
                 give(&file, &database);
             }
             Ok(file)
         }
-        None => OpenOptions::new().read(true).write(true).open(masters),
+        None => OpenOptions::new().read(true).write(true).open(owner_locks),
     }
 }
 

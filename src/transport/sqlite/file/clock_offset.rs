@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     columns::{number, text},
-    database::{Store, Synchronous},
+    database::{Database, Synchronous},
 };
 use crate::clock::{
     Clock, Reading, Timestamp, boot_id, in_words,
@@ -74,20 +74,20 @@ pub(crate) struct Seen {
 
 impl Clocks {
     /// What the file remembers, at the beginning of a master. A look follows.
-    pub(crate) fn begin(store: &Store) -> rusqlite::Result<Self> {
+    pub(crate) fn begin(database: &Database) -> rusqlite::Result<Self> {
         // Where nothing names the boot, that is remembered as none.
-        Self::begin_at(store, &boot_id().unwrap_or_default(), Clock::reading())
+        Self::begin_at(database, &boot_id().unwrap_or_default(), Clock::reading())
     }
 
-    fn begin_at(store: &Store, boot: &str, reading: Reading) -> rusqlite::Result<Self> {
-        let memory = remembered(store.read(), boot)?;
+    fn begin_at(database: &Database, boot: &str, reading: Reading) -> rusqlite::Result<Self> {
+        let memory = remembered(database.read(), boot)?;
         let jumps = Jumps::begin(reading, memory.map(|memory| memory.offset));
         let stored = memory.map(|memory| memory.offset.by);
         Ok(Self { boot: boot.to_owned(), jumps, stored, moved: 0, told: false, looked: false })
     }
 
     /// Looks at the clocks. A look that fails says nothing: the next one says what it saw, and what it has moved already.
-    pub(crate) fn look(&mut self, store: &mut Store, reading: Reading) -> rusqlite::Result<Seen> {
+    pub(crate) fn look(&mut self, database: &mut Database, reading: Reading) -> rusqlite::Result<Seen> {
         let mut seen = Seen::default();
         let mut jumps = self.jumps;
         let jump = jumps.look(reading);
@@ -95,13 +95,13 @@ impl Clocks {
         if self.stored.is_none_or(|stored| stored.abs_diff(current.by) > DRIFT) {
             let boot = &self.boot;
             self.moved +=
-                store.write(Synchronous::Normal, |transaction, _| follow(transaction, boot, reading, current))?;
+                database.write(Synchronous::Normal, |transaction, _| follow(transaction, boot, reading, current))?;
             self.stored = Some(current.by);
         }
         let is_trusted = jumps.is_trusted(reading);
         let looked = self.looked && is_trusted && jump.is_none();
-        if is_trusted && !looked && are_in_the_future(store.read(), reading.wall)? {
-            self.moved += store.write(Synchronous::Normal, |transaction, _| begin_now(transaction, reading.wall))?;
+        if is_trusted && !looked && are_in_the_future(database.read(), reading.wall)? {
+            self.moved += database.write(Synchronous::Normal, |transaction, _| begin_now(transaction, reading.wall))?;
         }
         // All is stored: what was seen is said now, and not again.
         (self.jumps, self.looked) = (jumps, is_trusted);
@@ -207,7 +207,7 @@ mod tests {
     use super::{
         super::{
             housekeeping::{Housekeeping, Kept, Step},
-            lock_wait::Patience,
+            lock_wait::LockTimeout,
         },
         *,
     };
@@ -224,7 +224,7 @@ mod tests {
 
     struct Desk {
         folder: tempfile::TempDir,
-        store: Store,
+        database: Database,
         /// Since the boot.
         at: i64,
         /// By how much the wall clock is ahead of the right time.
@@ -234,8 +234,8 @@ mod tests {
     impl Desk {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let store = Store::create(&folder.path().join("a.db"), &std::sync::Arc::default()).unwrap();
-            Self { folder, store, at: 10 * DAY, wrong_by: 0 }
+            let database = Database::open_or_create(&folder.path().join("a.db"), &std::sync::Arc::default()).unwrap();
+            Self { folder, database, at: 10 * DAY, wrong_by: 0 }
         }
 
         fn reading(&self) -> Reading {
@@ -247,7 +247,7 @@ mod tests {
         }
 
         fn begin_in(&mut self, boot: &str) -> (Clocks, Seen) {
-            let mut clocks = Clocks::begin_at(&self.store, boot, self.reading()).unwrap();
+            let mut clocks = Clocks::begin_at(&self.database, boot, self.reading()).unwrap();
             let seen = self.look(&mut clocks);
             (clocks, seen)
         }
@@ -259,7 +259,7 @@ mod tests {
 
         fn look(&mut self, clocks: &mut Clocks) -> Seen {
             let reading = self.reading();
-            clocks.look(&mut self.store, reading).unwrap()
+            clocks.look(&mut self.database, reading).unwrap()
         }
 
         fn submit(&mut self, id: &str, delay: i64, at_moment: bool) {
@@ -267,13 +267,13 @@ mod tests {
             let (queue, id) = ("foo".to_owned(), id.to_owned());
             let task = NewTask { queue, id, delay, at_moment, ..NewTask::default() };
             let now = self.reading().wall;
-            self.store.write(Synchronous::Full, |transaction, ids| insert(transaction, ids, now, &task)).unwrap();
+            self.database.write(Synchronous::Full, |transaction, ids| insert(transaction, ids, now, &task)).unwrap();
         }
 
         /// In how many milliseconds a task is due.
         fn due_in(&self, id: &str) -> i64 {
             let due: i64 = self
-                .store
+                .database
                 .read()
                 .query_row("SELECT due FROM task WHERE message_id = ?1", [id], |row| row.get(0))
                 .unwrap();
@@ -283,9 +283,11 @@ mod tests {
         fn keep(&mut self, clocks: &Clocks) -> Kept {
             let (reading, path) = (self.reading(), self.folder.path().join("a.db"));
             let may_delete = clocks.may_delete(reading);
-            let patience = Patience::default();
-            let mut keeping = Housekeeping::default();
-            keeping.step(&mut self.store, &path, &patience, reading.wall, Step { may_delete, is_idle: false }).unwrap()
+            let lock_timeout = LockTimeout::default();
+            let mut housekeeping = Housekeeping::default();
+            housekeeping
+                .step(&mut self.database, &path, &lock_timeout, reading.wall, Step { may_delete, is_idle: false })
+                .unwrap()
         }
     }
 
@@ -323,7 +325,8 @@ mod tests {
         desk.submit("meanwhile", 10 * SECOND, false);
         desk.submit("held", 0, false);
         let now = desk.reading().wall;
-        let claimed = desk.store.write(Synchronous::Normal, |transaction, _| claim::claim(transaction, 7, 1, now, 9));
+        let claimed =
+            desk.database.write(Synchronous::Normal, |transaction, _| claim::claim(transaction, 7, 1, now, 9));
         let ids: Vec<String> = claimed.unwrap().into_iter().map(|claimed| claimed.task.id.clone()).collect();
         assert_eq!(ids, ["before", "held"], "a clock that is ahead makes tasks due");
         desk.pass(4 * SECOND, 0);
@@ -367,12 +370,12 @@ mod tests {
             "CREATE TRIGGER full BEFORE UPDATE ON task WHEN NEW.set_at = {now} BEGIN SELECT RAISE(ABORT, 'full'); END"
         );
         let run = |desk: &mut Desk, statement: &str| {
-            desk.store.write(Synchronous::Full, |transaction, _| transaction.execute_batch(statement)).unwrap();
+            desk.database.write(Synchronous::Full, |transaction, _| transaction.execute_batch(statement)).unwrap();
         };
         run(&mut desk, &no_room);
         let reading = desk.reading();
         for _ in 0..2 {
-            assert!(clocks.look(&mut desk.store, reading).is_err());
+            assert!(clocks.look(&mut desk.database, reading).is_err());
         }
         assert_eq!(desk.due_in("meanwhile"), 6 * DAY - SECOND);
         run(&mut desk, "DROP TRIGGER full");
@@ -430,14 +433,14 @@ mod tests {
         desk.submit("a", 0, false);
         desk.submit("b", 0, false);
         let now = desk.reading().wall.0;
-        desk.store
+        desk.database
             .write(Synchronous::Full, |transaction, _| {
                 let kill = "UPDATE task SET state = 2, due = ?1, purge_at = ?1 + 4 * 86400000";
                 transaction.execute(kill, [now])
             })
             .unwrap();
         let left = |desk: &Desk| -> i64 {
-            desk.store.read().query_row("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap()
+            desk.database.read().query_row("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap()
         };
         desk.pass(HOLD, 0);
         assert_eq!(desk.look(&mut clocks), Seen::default());
@@ -504,12 +507,12 @@ mod tests {
             )
             .unwrap();
         drop(former);
-        let mut store = Store::create(&path, &std::sync::Arc::default()).unwrap();
-        let seen = Clocks::begin(&store).unwrap().look(&mut store, Clock::reading()).unwrap();
+        let mut database = Database::open_or_create(&path, &std::sync::Arc::default()).unwrap();
+        let seen = Clocks::begin(&database).unwrap().look(&mut database, Clock::reading()).unwrap();
         assert_eq!(seen, Seen::default());
         let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
         let (due, set_at): (i64, Option<i64>) =
-            store.read().query_row("SELECT due, set_at FROM task", [], row).unwrap();
+            database.read().query_row("SELECT due, set_at FROM task", [], row).unwrap();
         assert_eq!((due, set_at), (9_000_000_000_000, None));
     }
 }

@@ -1,6 +1,6 @@
 //! The connection: how the file is opened, how it is written, and what its errors mean.
 //!
-//! Every write goes through [`Store::write`], which begins with `BEGIN IMMEDIATE`: a transaction that reads
+//! Every write goes through [`Database::write`], which begins with `BEGIN IMMEDIATE`: a transaction that reads
 //! first and writes later fails at once when another wrote in between, and no busy handler is asked.
 //!
 //! The file itself is never opened by other means than SQLite's once it is in use: closing any descriptor of
@@ -16,7 +16,7 @@ use std::{
 use nix::{errno::Errno, sys::statfs::statfs};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::{access, lock_wait::Patience, no_room, schema};
+use super::{access, lock_wait::LockTimeout, no_room, schema};
 use crate::{
     file_owner,
     transport::{Error, sqlite::peers::owner::Identity},
@@ -38,16 +38,16 @@ pub(crate) enum Synchronous {
 pub(crate) type QueueIds = HashMap<String, i64>;
 
 /// An open database.
-pub(crate) struct Store {
+pub(crate) struct Database {
     connection: Connection,
     file: Identity,
     queue_ids: QueueIds,
     synchronous: Option<Synchronous>,
 }
 
-impl Store {
+impl Database {
     /// Opens the database, and makes it if it is not there.
-    pub(crate) fn create(path: &Path, patience: &Arc<Patience>) -> Result<Self, Fault> {
+    pub(crate) fn open_or_create(path: &Path, lock_timeout: &Arc<LockTimeout>) -> Result<Self, Fault> {
         // Between making the file and closing it again no other thread may open it; see the module's page.
         static MAKING: Mutex<()> = Mutex::new(());
         let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,34 +58,34 @@ impl Store {
         drop(making);
         // Under one name for all, whatever links lead to it: the files beside it must be the same for all.
         let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let mut store = Self::connect(path, patience)?;
+        let mut database = Self::connect(path, lock_timeout)?;
         Errno::clear();
-        schema::migrate(&mut store.connection, path).map_err(|fault| match fault {
+        schema::migrate(&mut database.connection, path).map_err(|fault| match fault {
             Fault::Sqlite(error) => Fault::Sqlite(no_room::with_cause(error)),
             fault @ Fault::Final(_) => fault,
         })?;
-        Ok(store)
+        Ok(database)
     }
 
     /// Opens the database for a question; `None` if there is none, or nothing in it yet.
-    pub(crate) fn existing(path: &Path, patience: &Arc<Patience>) -> Result<Option<Self>, Fault> {
+    pub(crate) fn open_existing(path: &Path, lock_timeout: &Arc<LockTimeout>) -> Result<Option<Self>, Fault> {
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.len() == 0 => return Ok(None),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Fault::Final(file_error(path, access::explained(path, &error)))),
             Ok(_) => {}
         }
-        Self::create(path, patience).map(Some)
+        Self::open_or_create(path, lock_timeout).map(Some)
     }
 
     /// A connection that only reads, to a database that is there.
-    pub(crate) fn reader(path: &Path, patience: &Arc<Patience>) -> Result<Self, Fault> {
-        let store = Self::connect(path, patience)?;
-        store.connection.execute_batch("PRAGMA query_only = 1")?;
-        Ok(store)
+    pub(crate) fn open_reader(path: &Path, lock_timeout: &Arc<LockTimeout>) -> Result<Self, Fault> {
+        let database = Self::connect(path, lock_timeout)?;
+        database.connection.execute_batch("PRAGMA query_only = 1")?;
+        Ok(database)
     }
 
-    fn connect(path: &Path, patience: &Arc<Patience>) -> Result<Self, Fault> {
+    fn connect(path: &Path, lock_timeout: &Arc<LockTimeout>) -> Result<Self, Fault> {
         if rusqlite::version_number() < OLDEST_LIBRARY {
             let cause = format!("SQLite {} can corrupt it; 3.51.3 is needed", rusqlite::version());
             return Err(Fault::Final(file_error(path, cause)));
@@ -95,7 +95,7 @@ impl Store {
             // No URI: a file may be called `file:a?mode=memory`. No CREATE: it was made with our permissions.
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let mut connection = Connection::open_with_flags(path, flags)?;
-            connection.busy_handler(Some(patience.sleeper()))?;
+            connection.busy_handler(Some(lock_timeout.busy_handler()))?;
             connection.set_prepared_statement_cache_capacity(64);
             // Heeded only before the first page is written; later it would wait for the write lock.
             if connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
@@ -109,7 +109,7 @@ impl Store {
             Ok(connection)
         };
         // The change to WAL does not ask the busy handler when another makes it at the same moment.
-        let connection = retry_while_busy(patience, open).map_err(no_room::with_cause)?;
+        let connection = retry_while_busy(lock_timeout, open).map_err(no_room::with_cause)?;
         Ok(Self { connection, file: Identity::of(path.to_owned()), queue_ids: QueueIds::new(), synchronous: None })
     }
 
@@ -222,8 +222,11 @@ pub(crate) fn cause(path: &Path, error: &rusqlite::Error) -> String {
 }
 
 /// Tries again while another is in the way, for as long as a lock is waited for.
-fn retry_while_busy<T>(patience: &Arc<Patience>, mut act: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-    let mut sleep = patience.sleeper();
+fn retry_while_busy<T>(
+    lock_timeout: &Arc<LockTimeout>,
+    mut act: impl FnMut() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let mut sleep = lock_timeout.busy_handler();
     let mut calls = 0;
     loop {
         match act() {
@@ -266,7 +269,7 @@ fn network_name(kind: u32) -> Option<&'static str> {
 }
 
 /// How long a lock is waited for.
-pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -283,14 +286,14 @@ mod tests {
     #[test]
     fn what_a_transaction_made_and_lost_is_forgotten() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::create(&folder.path().join("a.db"), &Arc::default()).unwrap();
-        let lost: rusqlite::Result<()> = store.write(Synchronous::Full, |transaction, ids| {
+        let mut database = Database::open_or_create(&folder.path().join("a.db"), &Arc::default()).unwrap();
+        let lost: rusqlite::Result<()> = database.write(Synchronous::Full, |transaction, ids| {
             schema::queue_id(transaction, ids, "foo")?;
             Err(rusqlite::Error::QueryReturnedNoRows)
         });
-        assert!(lost.is_err() && store.queue_ids.is_empty());
-        let bar = store.write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, "bar"));
-        let foo = store.write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, "foo"));
+        assert!(lost.is_err() && database.queue_ids.is_empty());
+        let bar = database.write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, "bar"));
+        let foo = database.write(Synchronous::Normal, |transaction, ids| schema::queue_id(transaction, ids, "foo"));
         assert_ne!(foo.unwrap(), bar.unwrap());
     }
 }

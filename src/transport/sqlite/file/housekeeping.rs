@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{
-    database::{Store, may_pass, no_rows},
-    lock_wait::Patience,
+    database::{Database, may_pass, no_rows},
+    lock_wait::LockTimeout,
 };
 use crate::{clock::Timestamp, transport::sqlite::queries::dead_letters};
 
@@ -46,17 +46,17 @@ impl Housekeeping {
     /// A step of everything; called at most once a second.
     pub(crate) fn step(
         &mut self,
-        store: &mut Store,
+        database: &mut Database,
         path: &Path,
-        patience: &Patience,
+        lock_timeout: &LockTimeout,
         now: Timestamp,
         step: Step,
     ) -> Result<Kept, rusqlite::Error> {
         // Whatever another writer is in the way of now is done a second later.
-        patience.hurry(true);
-        let purged = if step.may_delete { dead_letters::purge(store, now, PURGED) } else { Ok(Vec::new()) };
-        let done = Self::tidy(store, path, step.is_idle);
-        patience.hurry(false);
+        lock_timeout.set_no_wait(true);
+        let purged = if step.may_delete { dead_letters::purge(database, now, PURGED) } else { Ok(Vec::new()) };
+        let done = Self::tidy(database, path, step.is_idle);
+        lock_timeout.set_no_wait(false);
         let (deleted, purged) = match purged {
             Ok(deleted) => (deleted, Ok(())),
             Err(error) => (Vec::new(), Err(error)),
@@ -70,11 +70,11 @@ impl Housekeeping {
         Ok(Kept { deleted, warning: self.warning(wal_length(path)) })
     }
 
-    fn tidy(store: &mut Store, path: &Path, idle: bool) -> rusqlite::Result<()> {
+    fn tidy(database: &mut Database, path: &Path, idle: bool) -> rusqlite::Result<()> {
         if !idle {
             return Ok(());
         }
-        let connection = store.read();
+        let connection = database.read();
         let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
         let free = pragma("freelist_count")?;
         if free >= FREE_FROM && free > pragma("page_count")? / 4 {
@@ -107,8 +107,8 @@ fn wal_length(path: &Path) -> u64 {
 }
 
 /// After an unclean stop: whether the file is whole. `Some`: what is wrong with it.
-pub(crate) fn quick_check(store: &Store) -> rusqlite::Result<Option<String>> {
-    let first: String = store.read().query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+pub(crate) fn quick_check(database: &Database) -> rusqlite::Result<Option<String>> {
+    let first: String = database.read().query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     Ok((first != "ok").then_some(first))
 }
 
@@ -121,22 +121,22 @@ mod tests {
     fn an_emptied_file_shrinks() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
-        let patience = std::sync::Arc::default();
-        let mut store = Store::create(&path, &patience).unwrap();
+        let lock_timeout = std::sync::Arc::default();
+        let mut database = Database::open_or_create(&path, &lock_timeout).unwrap();
         let task = NewTask { queue: "foo".to_owned(), body: vec![1; 100_000], ..NewTask::default() };
-        let filled: rusqlite::Result<()> = store.write(Synchronous::Normal, |transaction, ids| {
+        let filled: rusqlite::Result<()> = database.write(Synchronous::Normal, |transaction, ids| {
             (0..200).try_for_each(|_| submit::insert(transaction, ids, Timestamp(0), &task))
         });
         filled.unwrap();
-        store.write(Synchronous::Normal, |transaction, _| transaction.execute("DELETE FROM task", [])).unwrap();
-        let mut keeping = Housekeeping::default();
+        database.write(Synchronous::Normal, |transaction, _| transaction.execute("DELETE FROM task", [])).unwrap();
+        let mut housekeeping = Housekeeping::default();
         for _ in 0..5 {
-            let kept = keeping
-                .step(&mut store, &path, &patience, Timestamp(0), Step { may_delete: true, is_idle: true })
+            let kept = housekeeping
+                .step(&mut database, &path, &lock_timeout, Timestamp(0), Step { may_delete: true, is_idle: true })
                 .unwrap();
             assert_eq!(kept, Kept { deleted: Vec::new(), warning: None });
         }
-        drop(store);
+        drop(database);
         let length = std::fs::metadata(&path).unwrap().len();
         assert!(length < 5 << 20, "20 MB were deleted, {length} bytes are left");
     }
@@ -145,29 +145,29 @@ mod tests {
     fn dead_letters_are_purged_when_their_time_has_come() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
-        let patience = std::sync::Arc::default();
-        let mut store = Store::create(&path, &patience).unwrap();
+        let lock_timeout = std::sync::Arc::default();
+        let mut database = Database::open_or_create(&path, &lock_timeout).unwrap();
         let dead = "INSERT INTO task (queue, state, due, purge_at, message_id, body) VALUES (1, 2, 0, ?1, 'x', x'')";
         for purge_at in [Some(100), Some(200), None] {
-            store.write(Synchronous::Normal, |transaction, _| transaction.execute(dead, [purge_at])).unwrap();
+            database.write(Synchronous::Normal, |transaction, _| transaction.execute(dead, [purge_at])).unwrap();
         }
-        let mut keeping = Housekeeping::default();
+        let mut housekeeping = Housekeeping::default();
         for (now, left) in [(99, 3), (100, 2), (1_000, 1)] {
-            keeping
-                .step(&mut store, &path, &patience, Timestamp(now), Step { may_delete: true, is_idle: false })
+            housekeeping
+                .step(&mut database, &path, &lock_timeout, Timestamp(now), Step { may_delete: true, is_idle: false })
                 .unwrap();
-            let count: i64 = store.read().query_row("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap();
+            let count: i64 = database.read().query_row("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap();
             assert_eq!(count, left, "at {now}");
         }
     }
 
     #[test]
     fn a_long_wal_is_told_once() {
-        let mut keeping = Housekeeping::default();
-        assert_eq!(keeping.warning(WARN_FROM), None);
-        assert!(keeping.warning(300 << 20).unwrap().contains("300 MiB"));
-        assert_eq!(keeping.warning(400 << 20), None);
-        assert_eq!(keeping.warning(0), None);
-        assert!(keeping.warning(300 << 20).is_some());
+        let mut housekeeping = Housekeeping::default();
+        assert_eq!(housekeeping.warning(WARN_FROM), None);
+        assert!(housekeeping.warning(300 << 20).unwrap().contains("300 MiB"));
+        assert_eq!(housekeeping.warning(400 << 20), None);
+        assert_eq!(housekeeping.warning(0), None);
+        assert!(housekeeping.warning(300 << 20).is_some());
     }
 }

@@ -12,42 +12,42 @@ use std::{
     time::Duration,
 };
 
-use super::database::LOCK_PATIENCE;
+use super::database::LOCK_TIMEOUT;
 use crate::{
     clock::Clock,
     transport::{Event, Events, pause},
 };
 
 /// How much longer a lock is waited for once the transport is to close.
-const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a lock is waited for before anybody is told.
-const TOLD_AFTER: Duration = Duration::from_secs(1);
+const REPORT_AFTER: Duration = Duration::from_secs(1);
 
 /// How long the thread is ready to wait for a lock; changed from outside while it waits.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct LockTimeout {
     longest: Duration,
     /// Is told what is waited for, once it takes long.
     told: Option<(Events, String)>,
     closing: AtomicBool,
-    hurried: AtomicBool,
+    no_wait: AtomicBool,
     seed: AtomicU64,
 }
 
-impl Default for Patience {
+impl Default for LockTimeout {
     fn default() -> Self {
         Self {
-            longest: LOCK_PATIENCE,
+            longest: LOCK_TIMEOUT,
             told: None,
             closing: AtomicBool::default(),
-            hurried: AtomicBool::default(),
+            no_wait: AtomicBool::default(),
             seed: AtomicU64::default(),
         }
     }
 }
 
-impl Patience {
+impl LockTimeout {
     /// That of a client, who wants to know what it waits for.
     pub(crate) fn of_client(longest: Duration, events: Events, path: &Path) -> Self {
         Self { longest, told: Some((events, path.display().to_string())), ..Self::default() }
@@ -64,13 +64,13 @@ impl Patience {
     }
 
     /// While `true`, no lock is waited for: what is done now can as well be done later.
-    pub(crate) fn hurry(&self, hurried: bool) {
-        self.hurried.store(hurried, Ordering::Relaxed);
+    pub(crate) fn set_no_wait(&self, no_wait: bool) {
+        self.no_wait.store(no_wait, Ordering::Relaxed);
     }
 
     /// The busy handler of a connection.
-    pub(crate) fn sleeper(self: &Arc<Self>) -> impl FnMut(i32) -> bool + Send + 'static {
-        let patience = Arc::clone(self);
+    pub(crate) fn busy_handler(self: &Arc<Self>) -> impl FnMut(i32) -> bool + Send + 'static {
+        let lock_timeout = Arc::clone(self);
         let clock = Clock::start();
         let mut began_at = clock.now().at;
         let mut closing_at = None;
@@ -80,23 +80,23 @@ impl Patience {
             if calls == 0 {
                 (began_at, told) = (now, false);
             }
-            if let Some((events, path)) = &patience.told
+            if let Some((events, path)) = &lock_timeout.told
                 && !told
-                && now.since(began_at) > TOLD_AFTER
+                && now.since(began_at) > REPORT_AFTER
             {
                 told = true;
                 drop(events.send(Event::Waits(format!("{path}, which another program keeps locked"))));
             }
-            if patience.is_closing() && closing_at.is_none() {
+            if lock_timeout.is_closing() && closing_at.is_none() {
                 closing_at = Some(now);
             }
-            if patience.hurried.load(Ordering::Relaxed)
-                || now.since(began_at) > patience.longest
-                || closing_at.is_some_and(|closing_at| now.since(closing_at) > CLOSING_PATIENCE)
+            if lock_timeout.no_wait.load(Ordering::Relaxed)
+                || now.since(began_at) > lock_timeout.longest
+                || closing_at.is_some_and(|closing_at| now.since(closing_at) > CLOSING_TIMEOUT)
             {
                 return false;
             }
-            pause(Duration::from_micros(100 + patience.random(now.since_start()) % 700));
+            pause(Duration::from_micros(100 + lock_timeout.random(now.since_start()) % 700));
             true
         }
     }

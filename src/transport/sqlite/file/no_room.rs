@@ -9,7 +9,7 @@ use nix::{
 };
 use rusqlite::{Error, ErrorCode};
 
-use super::database::{Store, no_rows};
+use super::database::{Database, no_rows};
 use crate::transport::sqlite::actor::Actor;
 
 /// SQLite's own choice of pages in the WAL after which they are brought into the database.
@@ -52,17 +52,17 @@ impl Actor {
     /// somebody reads or the database cannot grow either, stays.
     pub(in crate::transport::sqlite) fn give_back_wal(&self, error: &Error) {
         let cannot_grow = matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure));
-        if let Some(store) = self.store.as_ref().filter(|_| cannot_grow) {
+        if let Some(database) = self.database.as_ref().filter(|_| cannot_grow) {
             // Not waited for: it is tried again with the next failure.
-            self.patience.hurry(true);
-            let _ = empty_wal(store);
-            self.patience.hurry(false);
+            self.lock_timeout.set_no_wait(true);
+            let _ = empty_wal(database);
+            self.lock_timeout.set_no_wait(false);
         }
     }
 }
 
-fn empty_wal(store: &Store) -> rusqlite::Result<()> {
-    store.read().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).or_else(no_rows)
+fn empty_wal(database: &Database) -> rusqlite::Result<()> {
+    database.read().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).or_else(no_rows)
 }
 
 #[cfg(test)]

@@ -206,7 +206,7 @@ mod tests {
     fn looking_for_strays_reads_no_rows_of_tasks() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, Path::new("/a.db")).unwrap();
-        for query in [owner::HELD_BY_NOBODY, owner::IN_NO_STATE] {
+        for query in [owner::HELD_BY_NO_MASTER, owner::IN_NO_STATE] {
             let plan: Vec<String> = connection
                 .prepare(&format!("EXPLAIN QUERY PLAN {query}"))
                 .unwrap()

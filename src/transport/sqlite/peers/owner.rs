@@ -33,7 +33,7 @@ use crate::{
 const LEASES: i64 = 1 << 62;
 
 /// The file of locks.
-pub(crate) struct Masters {
+pub(crate) struct OwnerLocks {
     file: File,
     identity: Identity,
 }
@@ -60,10 +60,10 @@ fn number(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-impl Masters {
+impl OwnerLocks {
     /// Opens the file beside the database at `path`. It stays empty: only its bytes' locks count.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = access::open_masters(path)?;
+        let file = access::open_owner_locks(path)?;
         Ok(Self { file, identity: Identity::of(beside(path, "masters")) })
     }
 
@@ -73,7 +73,7 @@ impl Masters {
     }
 
     /// Takes the lock of a byte; `false` if another holds it. Taking one's own again succeeds.
-    pub(crate) fn take(&self, byte: i64) -> io::Result<bool> {
+    pub(crate) fn try_lock(&self, byte: i64) -> io::Result<bool> {
         match self.set(byte, libc::F_WRLCK) {
             Ok(()) => Ok(true),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
@@ -82,7 +82,7 @@ impl Masters {
     }
 
     /// Gives the lock of a byte back.
-    pub(crate) fn give_back(&self, byte: i64) {
+    pub(crate) fn unlock(&self, byte: i64) {
         // Unlocking fails only for a descriptor that is no file, which this one is; the end of the thread unlocks too.
         let _ = self.set(byte, libc::F_UNLCK);
     }
@@ -93,9 +93,9 @@ impl Masters {
 }
 
 /// The file of locks, for one who takes none.
-pub(crate) struct Looked(File);
+pub(crate) struct OwnerLocksView(File);
 
-impl Looked {
+impl OwnerLocksView {
     /// `None`: there is no such file, and so nobody who holds a lock.
     pub(crate) fn open(path: &Path) -> Option<Self> {
         File::open(beside(path, "masters")).ok().map(Self)
@@ -136,7 +136,7 @@ pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 /// A new owner number. Its lock must be taken before the transaction ends: from then on others look for it.
-pub(crate) fn enter(transaction: &Connection, now: Timestamp) -> rusqlite::Result<i64> {
+pub(crate) fn register(transaction: &Connection, now: Timestamp) -> rusqlite::Result<i64> {
     transaction
         .prepare_cached("INSERT INTO master (pid, attached_at) VALUES (?1, ?2)")?
         .insert(params![std::process::id(), now.0])
@@ -171,7 +171,7 @@ pub(crate) fn return_tasks(transaction: &Connection, owner: i64) -> rusqlite::Re
 
 /// Whether there is a task, or a key, in the hands of nobody: the least owner of each number of tasks in hand, by the index
 /// `task_held`, whatever was written as an owner.
-pub(crate) const HELD_BY_NOBODY: &str = "
+pub(crate) const HELD_BY_NO_MASTER: &str = "
 WITH RECURSIVE held (owner) AS (
     SELECT min(owner) FROM task WHERE state = 1
     UNION ALL
@@ -183,15 +183,15 @@ SELECT EXISTS (SELECT 1 FROM held WHERE owner IS NOT NULL AND owner NOT IN (SELE
 /// Whether there is a task in a state that is none, by the index `task_in_no_state`.
 pub(crate) const IN_NO_STATE: &str = "SELECT EXISTS (SELECT 1 FROM task WHERE state NOT IN (0, 1, 2))";
 
-/// Whether there is anything for [`return_strays`].
-pub(crate) fn are_strays(connection: &Connection) -> rusqlite::Result<bool> {
+/// Whether there is anything for [`return_orphans`].
+pub(crate) fn any_orphans(connection: &Connection) -> rusqlite::Result<bool> {
     let is = |query: &str| connection.prepare_cached(query)?.query_row([], |row| row.get::<_, bool>(0));
-    Ok(is(HELD_BY_NOBODY)? || is(IN_NO_STATE)?)
+    Ok(is(HELD_BY_NO_MASTER)? || is(IN_NO_STATE)?)
 }
 
 /// Returns what no master of ours wrote: tasks in the hands of an owner that never was, as those of one that is gone, and
 /// tasks in a state that is none. Gives their number.
-pub(crate) fn return_strays(transaction: &Connection) -> rusqlite::Result<usize> {
+pub(crate) fn return_orphans(transaction: &Connection) -> rusqlite::Result<usize> {
     transaction.prepare_cached("DELETE FROM held_key WHERE owner NOT IN (SELECT owner FROM master)")?.execute([])?;
     let held = transaction
         .prepare_cached(
@@ -225,16 +225,16 @@ mod tests {
     fn a_lock_ends_with_its_holder() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
-        let (one, two) = (Masters::open(&path).unwrap(), Masters::open(&path).unwrap());
-        assert!(one.take(7).unwrap() && one.take(7).unwrap());
-        assert!(!two.take(7).unwrap());
-        let looked = Looked::open(&path).unwrap();
+        let (one, two) = (OwnerLocks::open(&path).unwrap(), OwnerLocks::open(&path).unwrap());
+        assert!(one.try_lock(7).unwrap() && one.try_lock(7).unwrap());
+        assert!(!two.try_lock(7).unwrap());
+        let looked = OwnerLocksView::open(&path).unwrap();
         assert!(looked.is_held(7) && !looked.is_held(8));
-        assert!(two.take(8).unwrap());
-        drop(Masters::open(&path).unwrap());
-        assert!(!two.take(7).unwrap(), "closing another descriptor dropped a lock");
+        assert!(two.try_lock(8).unwrap());
+        drop(OwnerLocks::open(&path).unwrap());
+        assert!(!two.try_lock(7).unwrap(), "closing another descriptor dropped a lock");
         drop(one);
-        assert!(two.take(7).unwrap());
+        assert!(two.try_lock(7).unwrap());
     }
 
     #[test]
@@ -242,6 +242,6 @@ mod tests {
         assert!(lease_byte("a") >= LEASES && lease_byte("a") < i64::MAX);
         assert_ne!(lease_byte("a"), lease_byte("b"));
         let folder = tempfile::tempdir().unwrap();
-        assert!(Masters::open(&folder.path().join("a.db")).unwrap().take(lease_byte("app")).unwrap());
+        assert!(OwnerLocks::open(&folder.path().join("a.db")).unwrap().try_lock(lease_byte("app")).unwrap());
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::owner::{self, Masters};
+use super::owner::{self, OwnerLocks};
 use crate::{
     clock::Clock,
     transport::{
@@ -13,7 +13,7 @@ use crate::{
             actor::Actor,
             file::{
                 clock_offset::Clocks,
-                database::{Store, file_error},
+                database::{Database, file_error},
                 housekeeping::Step,
             },
         },
@@ -21,25 +21,25 @@ use crate::{
 };
 
 /// How often an attached transport looks for what no datagram told.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
 impl Actor {
     /// Somebody stored something, or gave something back.
-    pub(crate) fn look_for_news(&mut self) {
-        if let Some(master) = &mut self.master {
-            master.look();
+    pub(crate) fn on_peer_wakeup(&mut self) {
+        if let Some(claimer) = &mut self.claimer {
+            claimer.look();
         }
         self.try_lease();
     }
 
     /// Whether there is anything to look for.
-    pub(crate) fn looks_around(&self) -> bool {
-        self.master.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.held)
+    pub(crate) fn polls(&self) -> bool {
+        self.claimer.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.held)
     }
 
     /// Whether the files that we opened are still those that others open.
     fn check_files(&self) -> Result<(), Error> {
-        for file in self.store.iter().map(Store::file).chain(self.masters.iter().map(Masters::identity)) {
+        for file in self.database.iter().map(Database::file).chain(self.owner_locks.iter().map(OwnerLocks::identity)) {
             if !file.is_in_place() {
                 return Err(file_error(&file.path, "it was removed or replaced while it was in use"));
             }
@@ -48,61 +48,61 @@ impl Actor {
     }
 
     /// Once a second: what no datagram told, who died, and what should be tidied up.
-    pub(crate) fn look_around(&mut self) {
-        self.look_at = self.clock.now().at + LOOK_EVERY;
-        if self.refused.is_some() || !self.looks_around() {
+    pub(crate) fn poll_tick(&mut self) {
+        self.poll_at = self.clock.now().at + POLL_EVERY;
+        if self.refused.is_some() || !self.polls() {
             return;
         }
         if let Err(error) = self.check_files() {
             return self.refuse(error);
         }
         self.try_lease();
-        if let Err(error) = self.try_look_around() {
+        if let Err(error) = self.try_poll_tick() {
             self.failed(&error);
         }
     }
 
     /// What follows if the wall clock was set.
-    pub(crate) fn look_at_clocks(&mut self) -> rusqlite::Result<()> {
-        let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(()) };
+    pub(crate) fn check_clocks(&mut self) -> rusqlite::Result<()> {
+        let (Some(claimer), Some(database)) = (&mut self.claimer, &mut self.database) else { return Ok(()) };
         // Kept before the first look: what that has done is said by the next one where it fails.
         let clocks = match &mut self.clocks {
             Some(clocks) => clocks,
-            none => none.insert(Clocks::begin(store)?),
+            none => none.insert(Clocks::begin(database)?),
         };
-        let seen = clocks.look(store, Clock::reading())?;
+        let seen = clocks.look(database, Clock::reading())?;
         if seen.moved > 0 {
-            master.look();
-            self.caller.wake(&self.path, master.others.iter().copied());
+            claimer.look();
+            self.peers.wake(&self.path, claimer.others.iter().copied());
         }
         let lines = [seen.warning.map(Event::Warning), seen.notice.map(Event::Notice)];
         lines.into_iter().flatten().for_each(|line| self.tell(line));
         Ok(())
     }
 
-    fn try_look_around(&mut self) -> rusqlite::Result<()> {
-        self.look_at_clocks()?;
-        let (Some(master), Some(store)) = (&mut self.master, &mut self.store) else { return Ok(()) };
-        let version = store.data_version()?;
+    fn try_poll_tick(&mut self) -> rusqlite::Result<()> {
+        self.check_clocks()?;
+        let (Some(claimer), Some(database)) = (&mut self.claimer, &mut self.database) else { return Ok(()) };
+        let version = database.data_version()?;
         let changed = self.data_version != version;
         if changed {
-            master.look();
-            master.others = owner::owners(store.read())?;
-            master.others.retain(|other| *other != master.owner);
+            claimer.look();
+            claimer.others = owner::owners(database.read())?;
+            claimer.others.retain(|other| *other != claimer.owner);
             self.data_version = version;
         }
-        let is_idle = !std::mem::take(&mut self.active) && !changed;
+        let is_idle = !std::mem::take(&mut self.wrote_something) && !changed;
         let reading = Clock::reading();
         let may_delete = self.clocks.as_ref().is_some_and(|clocks| clocks.may_delete(reading));
         let step = Step { may_delete, is_idle };
-        let kept = self.keeping.step(store, &self.path, &self.patience, reading.wall, step)?;
+        let kept = self.housekeeping.step(database, &self.path, &self.lock_timeout, reading.wall, step)?;
         for line in kept.deleted {
             self.tell(Event::Notice(line));
         }
         if let Some(warning) = kept.warning {
             self.tell(Event::Warning(warning));
         }
-        self.return_tasks_of_the_dead()?;
-        if changed { self.return_strays() } else { Ok(()) }
+        self.reclaim_from_dead_masters()?;
+        if changed { self.return_orphans() } else { Ok(()) }
     }
 }

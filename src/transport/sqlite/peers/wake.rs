@@ -27,28 +27,28 @@ use crate::{net::unix_socket::with_short_path, transport::pause};
 
 /// Rung by whoever puts a request into the inbox.
 #[derive(Debug)]
-pub(crate) struct Bell(EventFd);
+pub(crate) struct Waker(EventFd);
 
-impl Bell {
+impl Waker {
     /// A silent bell.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?))
     }
 
     /// Ends the thread's wait, now or the next time.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn wake(&self) {
         // It fails only when the counter is full, and then the bell has rung.
         let _ = self.0.write(1);
     }
 
-    fn silence(&self) {
+    fn clear(&self) {
         let _ = self.0.read();
     }
 }
 
 /// What ended a wait.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Woken {
+pub(crate) struct Wakeup {
     /// Another master sent a datagram.
     /// … or perhaps.
     pub(crate) by_datagram: bool,
@@ -56,43 +56,43 @@ pub(crate) struct Woken {
     pub(crate) failed: Option<Errno>,
 }
 
-impl Woken {
+impl Wakeup {
     /// Why nothing could be waited for, once in a row; `blind` keeps whether that is so.
-    pub(crate) fn new_failure(self, blind: &mut bool) -> Option<Errno> {
-        let was_blind = std::mem::replace(blind, self.failed.is_some());
-        self.failed.filter(|_| !was_blind)
+    pub(crate) fn new_failure(self, poll_failed: &mut bool) -> Option<Errno> {
+        let had_failed = std::mem::replace(poll_failed, self.failed.is_some());
+        self.failed.filter(|_| !had_failed)
     }
 }
 
 /// Between two looks when nothing can be waited for.
-const BLIND: Duration = Duration::from_millis(100);
+const POLL_FAILED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Waits for the bell, a datagram, or the time to pass.
-pub(crate) fn wait(bell: &Bell, socket: Option<&Socket>, timeout: Duration) -> Woken {
+pub(crate) fn wait(waker: &Waker, socket: Option<&Socket>, timeout: Duration) -> Wakeup {
     let span = timeout;
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).saturating_add(1);
     let timeout =
         if timeout.is_zero() { PollTimeout::ZERO } else { PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX) };
-    let mut descriptors = vec![PollFd::new(bell.0.as_fd(), PollFlags::POLLIN)];
+    let mut descriptors = vec![PollFd::new(waker.0.as_fd(), PollFlags::POLLIN)];
     descriptors.extend(socket.map(|socket| PollFd::new(socket.bound.as_fd(), PollFlags::POLLIN)));
     match poll(&mut descriptors, timeout) {
         // Interrupted: the caller computes its deadlines anew.
-        Ok(0) | Err(Errno::EINTR) => return Woken::default(),
+        Ok(0) | Err(Errno::EINTR) => return Wakeup::default(),
         Ok(_) => {}
         // The kernel has no memory for it. A thread that went on at once would spin; one that looks ten times a second
         // does all its work, a little late.
         Err(error) => {
-            pause(span.min(BLIND));
-            bell.silence();
-            return Woken { by_datagram: socket.is_some(), failed: Some(error) };
+            pause(span.min(POLL_FAILED_PAUSE));
+            waker.clear();
+            return Wakeup { by_datagram: socket.is_some(), failed: Some(error) };
         }
     }
     let by_datagram = descriptors.get(1).is_some_and(|descriptor| descriptor.any().unwrap_or(false));
-    bell.silence();
+    waker.clear();
     if by_datagram && let Some(socket) = socket {
         socket.drain();
     }
-    Woken { by_datagram, failed: None }
+    Wakeup { by_datagram, failed: None }
 }
 
 /// The socket that a master is woken by; removed when it goes.
@@ -128,11 +128,11 @@ pub(crate) fn remove(path: &Path, owner: i64) {
 }
 
 /// Sends datagrams to masters.
-pub(crate) struct Caller {
+pub(crate) struct PeerWaker {
     socket: Option<UnixDatagram>,
 }
 
-impl Caller {
+impl PeerWaker {
     /// Without a socket (no descriptors left) nobody is woken, and all still look each second.
     pub(crate) fn new() -> Self {
         let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
@@ -162,14 +162,14 @@ mod tests {
         let long = folder.path().join("x".repeat(120));
         std::fs::create_dir(&long).unwrap();
         for path in [folder.path().join("a.db"), long.join("a.db")] {
-            let bell = Bell::new().unwrap();
+            let waker = Waker::new().unwrap();
             let socket = Socket::bind(&path, 3).unwrap();
-            assert!(!wait(&bell, Some(&socket), Duration::ZERO).by_datagram);
-            let caller = Caller::new();
-            caller.wake(&path, [2, 3]);
-            caller.wake(&path, [3]);
-            assert!(wait(&bell, Some(&socket), Duration::from_secs(5)).by_datagram);
-            assert!(!wait(&bell, Some(&socket), Duration::ZERO).by_datagram, "all were read at once");
+            assert!(!wait(&waker, Some(&socket), Duration::ZERO).by_datagram);
+            let peers = PeerWaker::new();
+            peers.wake(&path, [2, 3]);
+            peers.wake(&path, [3]);
+            assert!(wait(&waker, Some(&socket), Duration::from_secs(5)).by_datagram);
+            assert!(!wait(&waker, Some(&socket), Duration::ZERO).by_datagram, "all were read at once");
             let name = socket.path.clone();
             assert!(name.exists());
             drop(socket);

@@ -13,11 +13,11 @@ use crate::{
         sqlite::{
             file::{
                 columns::{bytes, moment, number, parsed, text},
-                database::{Store, Synchronous},
-                lock_wait::Patience,
+                database::{Database, Synchronous},
+                lock_wait::LockTimeout,
                 schema::{known_queue, queue_name},
             },
-            peers::wake::{self, Bell},
+            peers::wake::{self, Waker},
             tasks::submit::history_text,
         },
     },
@@ -33,8 +33,8 @@ const STORE_AFTER: Duration = Duration::from_millis(50);
 /// How a walk waits for its visitor: until the transport is closed.
 pub(crate) struct Wait<'a> {
     pub(crate) clock: Clock,
-    pub(crate) bell: &'a Bell,
-    pub(crate) patience: &'a Patience,
+    pub(crate) waker: &'a Waker,
+    pub(crate) lock_timeout: &'a LockTimeout,
 }
 
 impl Wait<'_> {
@@ -43,10 +43,10 @@ impl Wait<'_> {
         let until = self.clock.now().at + time;
         loop {
             let now = self.clock.now().at;
-            if self.patience.is_closing() || now >= until {
-                return !self.patience.is_closing();
+            if self.lock_timeout.is_closing() || now >= until {
+                return !self.lock_timeout.is_closing();
             }
-            wake::wait(self.bell, None, until.since(now));
+            wake::wait(self.waker, None, until.since(now));
         }
     }
 }
@@ -54,22 +54,22 @@ impl Wait<'_> {
 /// Visits the dead letters that are there now, oldest first; what was done stands in `walked`, also after an error. Gives
 /// whether it came to its end: it does not if the transport is closed while it waits for the visitor.
 pub(crate) fn walk(
-    store: &mut Store,
+    database: &mut Database,
     wait: &Wait<'_>,
     queue: &DeadQueue,
     mut visit: Visitor,
     walked: &mut Walked,
 ) -> rusqlite::Result<bool> {
     let clock = wait.clock;
-    let Some(id) = known_queue(store.read(), &queue.queue)? else { return Ok(true) };
+    let Some(id) = known_queue(database.read(), &queue.queue)? else { return Ok(true) };
     // What dies again while we walk comes after the last one that is there now, and is not met twice.
-    let until = last(store.read(), id)?;
+    let until = last(database.read(), id)?;
     if until == Value::Null {
         return Ok(true);
     }
     let mut after = (Value::Integer(i64::MIN), i64::MIN);
     'pages: loop {
-        let page = page(store.read(), &queue.queue, id, &after, &until)?;
+        let page = page(database.read(), &queue.queue, id, &after, &until)?;
         let Some(last) = page.last() else { break };
         after = (last.due.clone(), last.row);
         let mut verdicts = Vec::new();
@@ -78,7 +78,7 @@ pub(crate) fn walk(
             walked.seen += 1;
             let mut verdict = visit(&found.letter);
             while let Visit::Wait(after) = verdict {
-                carry_out(store, &mut verdicts, walked)?;
+                apply_verdicts(database, &mut verdicts, walked)?;
                 if !wait.wait(after) {
                     return Ok(false);
                 }
@@ -88,18 +88,18 @@ pub(crate) fn walk(
             match verdict {
                 Visit::Keep | Visit::Wait(_) => {}
                 Visit::Stop => {
-                    carry_out(store, &mut verdicts, walked)?;
+                    apply_verdicts(database, &mut verdicts, walked)?;
                     break 'pages;
                 }
                 Visit::Retry { .. } | Visit::Remove => verdicts.push((found, verdict)),
             }
             let now = clock.now().at;
             if now.since(stored_at) >= STORE_AFTER {
-                carry_out(store, &mut verdicts, walked)?;
+                apply_verdicts(database, &mut verdicts, walked)?;
                 stored_at = now;
             }
         }
-        carry_out(store, &mut verdicts, walked)?;
+        apply_verdicts(database, &mut verdicts, walked)?;
     }
     Ok(true)
 }
@@ -170,11 +170,15 @@ fn read_failure(text: &str, died_at: Timestamp) -> Failure {
 }
 
 /// Stores the verdicts. A dead letter that somebody else moved meanwhile is left alone and not counted.
-fn carry_out(store: &mut Store, verdicts: &mut Vec<(Found, Visit)>, walked: &mut Walked) -> rusqlite::Result<()> {
+fn apply_verdicts(
+    database: &mut Database,
+    verdicts: &mut Vec<(Found, Visit)>,
+    walked: &mut Walked,
+) -> rusqlite::Result<()> {
     if verdicts.is_empty() {
         return Ok(());
     }
-    let (retried, removed) = store.write(Synchronous::Full, |transaction, _| {
+    let (retried, removed) = database.write(Synchronous::Full, |transaction, _| {
         let (mut retried, mut removed) = (0, 0);
         let now = Clock::wall();
         for (found, verdict) in verdicts.iter() {
@@ -208,8 +212,8 @@ fn carry_out(store: &mut Store, verdicts: &mut Vec<(Found, Visit)>, walked: &mut
 }
 
 /// Deletes what was kept long enough, at most `limit` of them. Gives a line for each queue, and time that they were kept.
-pub(crate) fn purge(store: &mut Store, now: Timestamp, limit: u32) -> rusqlite::Result<Vec<String>> {
-    let any: bool = store
+pub(crate) fn purge(database: &mut Database, now: Timestamp, limit: u32) -> rusqlite::Result<Vec<String>> {
+    let any: bool = database
         .read()
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM task WHERE state = 2 AND purge_at IS NOT NULL AND purge_at <= ?1)",
@@ -218,7 +222,7 @@ pub(crate) fn purge(store: &mut Store, now: Timestamp, limit: u32) -> rusqlite::
     if !any {
         return Ok(Vec::new());
     }
-    let deleted = store.write(Synchronous::Normal, |transaction, _| {
+    let deleted = database.write(Synchronous::Normal, |transaction, _| {
         let mut deleted: BTreeMap<(i64, u64), u64> = BTreeMap::new();
         let mut statement = transaction.prepare_cached(
             "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE state = 2 AND purge_at IS NOT NULL \
@@ -233,7 +237,7 @@ pub(crate) fn purge(store: &mut Store, now: Timestamp, limit: u32) -> rusqlite::
         Ok(deleted)
     })?;
     let line = |((queue, kept), count): ((i64, u64), u64)| {
-        let name = queue_name(store.read(), queue)?;
+        let name = queue_name(database.read(), queue)?;
         let what = if count == 1 { "dead letter" } else { "dead letters" };
         let were = if count == 1 { "was" } else { "were" };
         Ok(format!("{count} {what} of queue {name} {were} older than {}: deleted", in_words(kept)))

@@ -24,8 +24,8 @@ use crate::{
     transport::{
         DeadQueue, Depth, Error, Reply,
         sqlite::file::{
-            database::{Fault, Store, cause, file_error},
-            lock_wait::Patience,
+            database::{Database, Fault, cause, file_error},
+            lock_wait::LockTimeout,
         },
     },
 };
@@ -34,14 +34,14 @@ use crate::{
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// What is to be counted.
-pub(crate) enum Question {
+pub(crate) enum CountQuery {
     /// All there is to know of queues.
     Depths(Vec<DeadQueue>, Reply<Vec<Depth>>),
     /// What is due and unclaimed in them.
     Ready(Vec<String>, Reply<Vec<u64>>),
 }
 
-impl Question {
+impl CountQuery {
     /// Whether somebody waits for the answer.
     fn is_awaited(&self) -> bool {
         match self {
@@ -51,16 +51,20 @@ impl Question {
     }
 
     /// Answers it in one snapshot; zeros without a database.
-    pub(crate) fn answer(self, store: Result<Option<&Store>, Error>) {
+    pub(crate) fn answer(self, database: Result<Option<&Database>, Error>) {
         // Whoever asked may be gone.
         match self {
-            Self::Depths(queues, reply) => drop(reply.send(store.and_then(|store| match store {
+            Self::Depths(queues, reply) => drop(reply.send(database.and_then(|database| match database {
                 None => Ok(vec![Depth::default(); queues.len()]),
-                Some(store) => depth::depths(store.read(), Clock::wall(), &queues).map_err(|error| store.error(&error)),
+                Some(database) => {
+                    depth::depths(database.read(), Clock::wall(), &queues).map_err(|error| database.error(&error))
+                }
             }))),
-            Self::Ready(queues, reply) => drop(reply.send(store.and_then(|store| match store {
+            Self::Ready(queues, reply) => drop(reply.send(database.and_then(|database| match database {
                 None => Ok(vec![0; queues.len()]),
-                Some(store) => depth::ready(store.read(), Clock::wall(), &queues).map_err(|error| store.error(&error)),
+                Some(database) => {
+                    depth::ready(database.read(), Clock::wall(), &queues).map_err(|error| database.error(&error))
+                }
             }))),
         }
     }
@@ -69,7 +73,7 @@ impl Question {
 /// The thread that counts; it ends with this.
 pub(crate) struct Reader {
     /// `None` only while it is dropped.
-    questions: Option<mpsc::Sender<Question>>,
+    questions: Option<mpsc::Sender<CountQuery>>,
     shared: Arc<Shared>,
     /// Ends with the thread.
     ended: mpsc::Receiver<()>,
@@ -81,7 +85,7 @@ pub(crate) struct Reader {
 struct Shared {
     is_closing: AtomicBool,
     /// For a lock that is needed to open the file. The thread's own: it is not to be waited for at the end.
-    patience: Arc<Patience>,
+    lock_timeout: Arc<LockTimeout>,
     reading: Mutex<Option<InterruptHandle>>,
 }
 
@@ -101,7 +105,7 @@ impl Reader {
     }
 
     /// Has a question answered. One that nobody takes is answered by its reply's end.
-    pub(crate) fn ask(&self, question: Question) {
+    pub(crate) fn ask(&self, question: CountQuery) {
         if let Some(questions) = &self.questions {
             drop(questions.send(question));
         }
@@ -111,7 +115,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.shared.is_closing.store(true, Ordering::SeqCst);
-        self.shared.patience.hurry(true);
+        self.shared.lock_timeout.set_no_wait(true);
         drop(self.questions.take());
         loop {
             if let Some(reading) = &*self.shared.reading.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -128,9 +132,9 @@ impl Drop for Reader {
     }
 }
 
-fn serve(path: &Path, shared: &Shared, asked: &mpsc::Receiver<Question>) {
+fn serve(path: &Path, shared: &Shared, asked: &mpsc::Receiver<CountQuery>) {
     let set = |handle| *shared.reading.lock().unwrap_or_else(PoisonError::into_inner) = handle;
-    let mut store = None;
+    let mut database = None;
     while let Ok(question) = asked.recv() {
         if shared.is_closing.load(Ordering::SeqCst) {
             break;
@@ -138,11 +142,11 @@ fn serve(path: &Path, shared: &Shared, asked: &mpsc::Receiver<Question>) {
         if !question.is_awaited() {
             continue;
         }
-        if store.is_none() {
-            match Store::reader(path, &shared.patience) {
+        if database.is_none() {
+            match Database::open_reader(path, &shared.lock_timeout) {
                 Ok(opened) => {
                     set(Some(opened.read().get_interrupt_handle()));
-                    store = Some(opened);
+                    database = Some(opened);
                 }
                 Err(Fault::Final(error)) => {
                     question.answer(Err(error));
@@ -154,7 +158,7 @@ fn serve(path: &Path, shared: &Shared, asked: &mpsc::Receiver<Question>) {
                 }
             }
         }
-        question.answer(Ok(store.as_ref()));
+        question.answer(Ok(database.as_ref()));
     }
     set(None);
 }
@@ -179,11 +183,11 @@ mod tests {
         let _holder = locked(&path);
         let reader = Reader::start(&path).unwrap();
         let (given_up, _) = oneshot::channel();
-        reader.ask(Question::Ready(vec!["foo".to_owned()], given_up));
+        reader.ask(CountQuery::Ready(vec!["foo".to_owned()], given_up));
         let awaited: Vec<_> = (0..100)
             .map(|_| {
                 let (reply, answer) = oneshot::channel();
-                reader.ask(Question::Ready(vec!["foo".to_owned()], reply));
+                reader.ask(CountQuery::Ready(vec!["foo".to_owned()], reply));
                 answer
             })
             .collect();

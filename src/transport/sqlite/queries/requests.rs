@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     dead_letters, depth,
-    reader::{Question, Reader},
+    reader::{CountQuery, Reader},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -14,7 +14,7 @@ use crate::{
         DeadQueue, Error, Event, Extent, ScheduleMemory, Visitor, Walked,
         sqlite::{
             actor::{Actor, Lease},
-            file::database::{Fault, Store, Synchronous, cause, file_error, may_be_committed},
+            file::database::{Database, Fault, Synchronous, cause, file_error, may_be_committed},
             peers::owner::{self, lease_byte},
             schedule,
             tasks::{purge, submit},
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A transaction that failed.
-struct Unwritten {
+struct WriteError {
     error: Error,
     /// Nothing of it is stored.
     sure: bool,
@@ -63,12 +63,12 @@ impl Actor {
 
     /// There is something to claim, for us and others.
     fn news(&mut self, mut owners: Vec<i64>) {
-        if let Some(master) = &mut self.master {
-            master.look();
-            owners.retain(|owner| *owner != master.owner);
+        if let Some(claimer) = &mut self.claimer {
+            claimer.look();
+            owners.retain(|owner| *owner != claimer.owner);
         }
-        self.active = true;
-        self.caller.wake(&self.path, owners);
+        self.wrote_something = true;
+        self.peers.wake(&self.path, owners);
     }
 
     /// A transaction that somebody waits for: its error is the answer.
@@ -78,15 +78,15 @@ impl Actor {
             &rusqlite::Connection,
             &mut crate::transport::sqlite::file::database::QueueIds,
         ) -> rusqlite::Result<T>,
-    ) -> Result<T, Unwritten> {
+    ) -> Result<T, WriteError> {
         if let Some(refused) = &self.refused {
-            return Err(Unwritten { error: refused.clone(), sure: true });
+            return Err(WriteError { error: refused.clone(), sure: true });
         }
-        match self.open_store() {
-            Ok(store) => store
+        match self.open_database() {
+            Ok(database) => database
                 .write(Synchronous::Full, step)
-                .map_err(|error| Unwritten { error: store.error(&error), sure: !may_be_committed(&error) }),
-            Err(fault) => Err(Unwritten { error: self.error(fault), sure: true }),
+                .map_err(|error| WriteError { error: database.error(&error), sure: !may_be_committed(&error) }),
+            Err(fault) => Err(WriteError { error: self.error(fault), sure: true }),
         }
     }
 
@@ -98,21 +98,22 @@ impl Actor {
     }
 
     /// The store, if there is anything in it. A question makes no file.
-    pub(crate) fn store_to_ask(&mut self) -> Result<Option<&mut Store>, Error> {
+    pub(crate) fn database_if_exists(&mut self) -> Result<Option<&mut Database>, Error> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
         }
-        if self.store.is_none() {
-            self.store = Store::existing(&self.path, &self.patience).map_err(|fault| self.error(fault))?;
+        if self.database.is_none() {
+            self.database =
+                Database::open_existing(&self.path, &self.lock_timeout).map_err(|fault| self.error(fault))?;
         }
-        Ok(self.store.as_mut())
+        Ok(self.database.as_mut())
     }
 
     /// Counts: where tasks are claimed, beside this thread, which a long backlog would hold up.
-    pub(crate) fn count(&mut self, question: Question) {
-        if self.master.is_none() || self.refused.is_some() {
-            let store = self.store_to_ask().map(|store| store.map(|store| &*store));
-            return question.answer(store);
+    pub(crate) fn count(&mut self, question: CountQuery) {
+        if self.claimer.is_none() || self.refused.is_some() {
+            let database = self.database_if_exists().map(|database| database.map(|database| &*database));
+            return question.answer(database);
         }
         if self.reader.is_none() {
             // Without a thread it is counted here.
@@ -120,28 +121,28 @@ impl Actor {
         }
         match &self.reader {
             Some(reader) => reader.ask(question),
-            None => question.answer(Ok(self.store.as_ref())),
+            None => question.answer(Ok(self.database.as_ref())),
         }
     }
 
     /// The names of all queues.
     pub(crate) fn known_queues(&mut self) -> Result<Vec<String>, Error> {
-        let Some(store) = self.store_to_ask()? else { return Ok(Vec::new()) };
-        depth::names(store.read()).map_err(|error| store.error(&error))
+        let Some(database) = self.database_if_exists()? else { return Ok(Vec::new()) };
+        depth::names(database.read()).map_err(|error| database.error(&error))
     }
 
     /// Deletes what is ready and delayed in a queue.
     pub(crate) fn purge(&mut self, queue: &str) -> Result<u64, Error> {
         let absent = || Error::NoSuchQueue { queue: queue.to_owned() };
-        let store = self.store_to_ask()?.ok_or_else(absent)?;
-        purge::purge(store, queue).map_err(|error| store.error(&error))?.ok_or_else(absent)
+        let database = self.database_if_exists()?.ok_or_else(absent)?;
+        purge::purge(database, queue).map_err(|error| database.error(&error))?.ok_or_else(absent)
     }
 
     /// Deletes a queue.
     pub(crate) fn delete(&mut self, queue: &str) -> Result<u64, Error> {
         let absent = || Error::NoSuchQueue { queue: queue.to_owned() };
-        let store = self.store_to_ask()?.ok_or_else(absent)?;
-        match purge::delete(store, queue).map_err(|error| store.error(&error))?.ok_or_else(absent)? {
+        let database = self.database_if_exists()?.ok_or_else(absent)?;
+        match purge::delete(database, queue).map_err(|error| database.error(&error))?.ok_or_else(absent)? {
             purge::Deleted::All(count) => Ok(count),
             purge::Deleted::Held(held) => {
                 Err(Error::InUse { queue: queue.to_owned(), cause: format!("{} in hand", plural::are(held, "task")) })
@@ -151,17 +152,17 @@ impl Actor {
 
     /// Walks among dead letters.
     pub(crate) fn walk(&mut self, queue: &DeadQueue, visit: Visitor) -> Result<Walked, Error> {
-        let (clock, bell, patience) = (self.clock, Arc::clone(&self.bell), Arc::clone(&self.patience));
-        let wait = dead_letters::Wait { clock, bell: &bell, patience: &patience };
-        let Some(store) = self.store_to_ask()? else { return Ok(Walked::default()) };
+        let (clock, waker, lock_timeout) = (self.clock, Arc::clone(&self.waker), Arc::clone(&self.lock_timeout));
+        let wait = dead_letters::Wait { clock, waker: &waker, lock_timeout: &lock_timeout };
+        let Some(database) = self.database_if_exists()? else { return Ok(Walked::default()) };
         let mut walked = Walked::default();
-        let result = match dead_letters::walk(store, &wait, queue, visit, &mut walked) {
+        let result = match dead_letters::walk(database, &wait, queue, visit, &mut walked) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::Closed),
-            Err(error) => Err(store.error(&error)),
+            Err(error) => Err(database.error(&error)),
         };
         if walked.retried > 0 {
-            let owners = owner::owners(store.read()).unwrap_or_default();
+            let owners = owner::owners(database.read()).unwrap_or_default();
             self.news(owners);
         }
         result.map(|()| walked).map_err(|cause| Error::unfinished(walked, 0, cause))
@@ -198,20 +199,20 @@ impl Actor {
         if self.refused.is_some() {
             return Ok(None);
         }
-        self.open_store()?;
+        self.open_database()?;
         let byte = lease_byte(application);
-        let masters = self.open_masters()?;
-        if !masters.take(byte).unwrap_or(false) {
+        let owner_locks = self.open_owner_locks()?;
+        if !owner_locks.try_lock(byte).unwrap_or(false) {
             return Ok(None);
         }
-        let memory = match &self.store {
-            Some(store) => schedule::memory(store.read(), application),
+        let memory = match &self.database {
+            Some(database) => schedule::memory(database.read(), application),
             None => Ok(Vec::new()),
         };
         if memory.is_err()
-            && let Some(masters) = &self.masters
+            && let Some(owner_locks) = &self.owner_locks
         {
-            masters.give_back(byte);
+            owner_locks.unlock(byte);
         }
         Ok(Some(memory?))
     }
@@ -219,27 +220,27 @@ impl Actor {
     /// Gives the lease back and tells those that may wait for it.
     pub(crate) fn release_lease(&mut self) {
         let Some(lease) = self.lease.take().filter(|lease| lease.held) else { return };
-        if let Some(masters) = &self.masters {
-            masters.give_back(lease_byte(&lease.application));
+        if let Some(owner_locks) = &self.owner_locks {
+            owner_locks.unlock(lease_byte(&lease.application));
         }
-        let ours = self.master.as_ref().map(|master| master.owner);
-        if let Some(store) = &self.store {
-            let owners = owner::owners(store.read()).unwrap_or_default();
-            self.caller.wake(&self.path, owners.into_iter().filter(|owner| Some(*owner) != ours));
+        let ours = self.claimer.as_ref().map(|claimer| claimer.owner);
+        if let Some(database) = &self.database {
+            let owners = owner::owners(database.read()).unwrap_or_default();
+            self.peers.wake(&self.path, owners.into_iter().filter(|owner| Some(*owner) != ours));
         }
     }
 
     /// What is remembered of an application's schedules; whoever asks makes no file.
     pub(crate) fn schedule_memory(&mut self, application: &str) -> Result<ScheduleMemory, Error> {
-        let locks = owner::Looked::open(&self.path);
-        let Some(store) = self.store_to_ask()? else { return Ok(ScheduleMemory::default()) };
-        let seen = schedule::memory(store.read(), application)
-            .and_then(|moments| Ok((moments, owner::pids(store.read())?)))
-            .map_err(|error| store.error(&error))?;
-        let (mut moments, masters) = seen;
+        let locks = owner::OwnerLocksView::open(&self.path);
+        let Some(database) = self.database_if_exists()? else { return Ok(ScheduleMemory::default()) };
+        let seen = schedule::memory(database.read(), application)
+            .and_then(|moments| Ok((moments, owner::pids(database.read())?)))
+            .map_err(|error| database.error(&error))?;
+        let (mut moments, owners) = seen;
         moments.sort();
         let is_held = |byte| locks.as_ref().is_some_and(|locks| locks.is_held(byte));
-        let alive = masters.into_iter().filter(|(owner, _)| is_held(*owner)).map(|(_, pid)| pid);
+        let alive = owners.into_iter().filter(|(owner, _)| is_held(*owner)).map(|(_, pid)| pid);
         Ok(ScheduleMemory { moments, is_led: is_held(lease_byte(application)), masters: alive.collect() })
     }
 

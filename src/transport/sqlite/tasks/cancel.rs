@@ -15,7 +15,7 @@ use crate::transport::{
         actor::Actor,
         file::{
             columns::{number, text},
-            database::{Store, Synchronous},
+            database::{Database, Synchronous},
         },
     },
 };
@@ -58,8 +58,8 @@ impl Search {
     }
 
     /// Reads some more rows; with the last ones comes the answer. `owner`: ours.
-    fn step(&mut self, store: &mut Store, owner: i64) -> rusqlite::Result<Option<Cancelled>> {
-        let connection = store.read();
+    fn step(&mut self, database: &mut Database, owner: i64) -> rusqlite::Result<Option<Cancelled>> {
+        let connection = database.read();
         let last = match self.last {
             Some(last) => last,
             None => *self.last.insert(one(connection, "SELECT coalesce(max(id), 0) FROM task", ())?.unwrap_or(0)),
@@ -74,7 +74,7 @@ impl Search {
                 return Ok(None);
             }
         }
-        cancel(store, &self.rows, &self.id, owner).map(Some)
+        cancel(database, &self.rows, &self.id, owner).map(Some)
     }
 }
 
@@ -82,9 +82,9 @@ impl Actor {
     /// Goes on with what is looked for.
     pub(crate) fn search(&mut self) {
         let Some(mut search) = self.searches.pop_front() else { return };
-        let owner = self.master.as_ref().map_or(0, |master| master.owner);
-        let answer = match self.store_to_ask() {
-            Ok(Some(store)) => search.step(store, owner).map_err(|error| store.error(&error)).transpose(),
+        let owner = self.claimer.as_ref().map_or(0, |claimer| claimer.owner);
+        let answer = match self.database_if_exists() {
+            Ok(Some(database)) => search.step(database, owner).map_err(|error| database.error(&error)).transpose(),
             Ok(None) => Some(Ok(Cancelled::Absent)),
             Err(error) => Some(Err(error)),
         };
@@ -94,29 +94,29 @@ impl Actor {
         }
         if !self.searches.is_empty() {
             // The next wait ends at once.
-            self.bell.ring();
+            self.waker.wake();
         }
     }
 }
 
 /// Removes what waits among these rows; of one that does not wait, says where it is.
-fn cancel(store: &mut Store, rows: &[i64], id: &str, owner: i64) -> rusqlite::Result<Cancelled> {
-    let mut found = look(store.read(), rows, id)?;
+fn cancel(database: &mut Database, rows: &[i64], id: &str, owner: i64) -> rusqlite::Result<Cancelled> {
+    let mut found = look(database.read(), rows, id)?;
     let waiting: Vec<i64> = found.iter().filter(|task| task.state == 0).map(|task| task.row).collect();
     if !waiting.is_empty() {
-        let removed = store.write(Synchronous::Full, |transaction, _| remove(transaction, &waiting))?;
+        let removed = database.write(Synchronous::Full, |transaction, _| remove(transaction, &waiting))?;
         if removed > 0 {
             let queue = found.into_iter().next().map(|task| task.queue).unwrap_or_default();
             return Ok(Cancelled::Removed { queue });
         }
         // What waited a moment ago was taken by somebody meanwhile.
-        found = look(store.read(), rows, id)?;
+        found = look(database.read(), rows, id)?;
     }
     let Some(task) = found.into_iter().next() else { return Ok(Cancelled::Absent) };
     Ok(match task.state {
         2 => Cancelled::Dead { queue: task.queue },
         _ if task.owner == owner => Cancelled::Held { pid: None },
-        _ => Cancelled::Held { pid: pid(store.read(), task.owner)? },
+        _ => Cancelled::Held { pid: pid(database.read(), task.owner)? },
     })
 }
 
@@ -165,24 +165,24 @@ mod tests {
     #[test]
     fn many_rows_are_read_in_several_steps_and_what_comes_meanwhile_is_not_looked_at() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::create(&folder.path().join("a.db"), &Arc::default()).unwrap();
-        let submit = |store: &mut Store, ids: std::ops::Range<i64>| {
+        let mut database = Database::open_or_create(&folder.path().join("a.db"), &Arc::default()).unwrap();
+        let submit = |database: &mut Database, ids: std::ops::Range<i64>| {
             let task = |id: i64| NewTask { queue: "foo".to_owned(), id: id.to_string(), ..NewTask::default() };
             let insert = |transaction: &Connection, known: &mut _| {
                 ids.map(task).try_for_each(|task| submit::insert(transaction, known, Timestamp(0), &task))
             };
-            store.write(Synchronous::Normal, insert).unwrap();
+            database.write(Synchronous::Normal, insert).unwrap();
         };
-        submit(&mut store, 0..2 * ROWS + 1);
+        submit(&mut database, 0..2 * ROWS + 1);
         let search = |id: i64| Search::new(id.to_string(), oneshot::channel().0);
         let mut last = search(2 * ROWS);
         let mut late = search(2 * ROWS + 1);
-        assert_eq!([last.step(&mut store, 1).unwrap(), last.step(&mut store, 1).unwrap()], [None, None]);
-        assert_eq!(late.step(&mut store, 1).unwrap(), None);
-        submit(&mut store, 2 * ROWS + 1..2 * ROWS + 2);
-        assert_eq!(last.step(&mut store, 1).unwrap(), Some(Cancelled::Removed { queue: "foo".to_owned() }));
+        assert_eq!([last.step(&mut database, 1).unwrap(), last.step(&mut database, 1).unwrap()], [None, None]);
+        assert_eq!(late.step(&mut database, 1).unwrap(), None);
+        submit(&mut database, 2 * ROWS + 1..2 * ROWS + 2);
+        assert_eq!(last.step(&mut database, 1).unwrap(), Some(Cancelled::Removed { queue: "foo".to_owned() }));
         assert_eq!(
-            [late.step(&mut store, 1).unwrap(), late.step(&mut store, 1).unwrap()],
+            [late.step(&mut database, 1).unwrap(), late.step(&mut database, 1).unwrap()],
             [None, Some(Cancelled::Absent)]
         );
     }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use crate::transport::sqlite::file::{
-    database::{Store, Synchronous},
+    database::{Database, Synchronous},
     schema::known_queue,
 };
 
@@ -11,11 +11,11 @@ use crate::transport::sqlite::file::{
 const AT_ONCE: u64 = 5_000;
 
 /// Deletes what is ready and delayed. `None`: there is no such queue.
-pub(crate) fn purge(store: &mut Store, name: &str) -> rusqlite::Result<Option<u64>> {
-    let Some(queue) = known_queue(store.read(), name)? else { return Ok(None) };
+pub(crate) fn purge(database: &mut Database, name: &str) -> rusqlite::Result<Option<u64>> {
+    let Some(queue) = known_queue(database.read(), name)? else { return Ok(None) };
     let mut deleted = 0;
     loop {
-        let count = store.write(Synchronous::Full, |transaction, _| delete_waiting(transaction, queue, AT_ONCE))?;
+        let count = database.write(Synchronous::Full, |transaction, _| delete_waiting(transaction, queue, AT_ONCE))?;
         deleted += count;
         if count < AT_ONCE {
             return Ok(Some(deleted));
@@ -39,14 +39,14 @@ pub(crate) enum Deleted {
 
 /// Deletes a queue with what is ready and delayed in it; it is listed no more, unless it has dead letters. Its row stays:
 /// others may know the id. `None`: there is no such queue.
-pub(crate) fn delete(store: &mut Store, name: &str) -> rusqlite::Result<Option<Deleted>> {
-    let Some(queue) = known_queue(store.read(), name)? else { return Ok(None) };
-    let held = held(store.read(), queue)?;
+pub(crate) fn delete(database: &mut Database, name: &str) -> rusqlite::Result<Option<Deleted>> {
+    let Some(queue) = known_queue(database.read(), name)? else { return Ok(None) };
+    let held = held(database.read(), queue)?;
     if held > 0 {
         return Ok(Some(Deleted::Held(held)));
     }
-    let deleted = purge(store, name)?.unwrap_or(0);
-    store.write(Synchronous::Full, |transaction, _| {
+    let deleted = purge(database, name)?.unwrap_or(0);
+    database.write(Synchronous::Full, |transaction, _| {
         let held = self::held(transaction, queue)?;
         if held > 0 {
             return Ok(Some(Deleted::Held(held)));

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A settlement that was asked for, with all that is needed to store it.
-pub(crate) struct Owed {
+pub(crate) struct PendingSettlement {
     pub(crate) handle: Handle,
     /// The row; gone if the task was accepted before.
     pub(crate) row: Option<Row>,
@@ -45,12 +45,12 @@ pub(crate) enum Effect {
     /// The task is gone, or dead.
     Ended,
     /// There is something to claim, now or later.
-    News,
+    Claimable,
     /// The claim was no longer ours; nothing was changed.
     Stale,
 }
 
-impl Owed {
+impl PendingSettlement {
     /// Stores it, for this owner.
     pub(crate) fn store(
         &self,
@@ -72,12 +72,12 @@ impl Owed {
                 for task in submit {
                     insert(transaction, ids, now, task)?;
                 }
-                Ok(Effect::News)
+                Ok(Effect::Claimable)
             }
             Settlement::Retry { after, failure } => self.put_back(transaction, now, *after, 1, Some(failure.failed_at)),
             Settlement::Snooze { after } => self.put_back(transaction, now, *after, 0, None),
             Settlement::Release | Settlement::Pass => self.release(transaction, now),
-            Settlement::Dead(failure) => self.bury(transaction, now, failure),
+            Settlement::Dead(failure) => self.dead_letter(transaction, now, failure),
         }
     }
 
@@ -99,7 +99,7 @@ impl Owed {
     ) -> rusqlite::Result<Effect> {
         let Some(row) = self.row else {
             self.insert_copy(transaction, now, after, attempts_used, failed_at)?;
-            return Ok(Effect::News);
+            return Ok(Effect::Claimable);
         };
         let changed = transaction
             .prepare_cached(
@@ -114,21 +114,21 @@ impl Owed {
                 failed_at.map(|at| at.0),
                 now.0
             ])?;
-        Ok(if changed == 0 { Effect::Stale } else { Effect::News })
+        Ok(if changed == 0 { Effect::Stale } else { Effect::Claimable })
     }
 
     fn release(&self, transaction: &Connection, now: Timestamp) -> rusqlite::Result<Effect> {
         let Some(row) = self.row else {
             self.insert_copy(transaction, now, Duration::ZERO, 0, None)?;
-            return Ok(Effect::News);
+            return Ok(Effect::Claimable);
         };
         let changed = transaction
             .prepare_cached("UPDATE task SET state = 0, owner = 0, redelivered = 1 WHERE id = ?1 AND claim = ?2")?
             .execute([row.id, row.claim])?;
-        Ok(if changed == 0 { Effect::Stale } else { Effect::News })
+        Ok(if changed == 0 { Effect::Stale } else { Effect::Claimable })
     }
 
-    fn bury(&self, transaction: &Connection, now: Timestamp, failure: &Failure) -> rusqlite::Result<Effect> {
+    fn dead_letter(&self, transaction: &Connection, now: Timestamp, failure: &Failure) -> rusqlite::Result<Effect> {
         let row = match self.row {
             Some(row) => row,
             None => Row { id: self.insert_copy(transaction, now, Duration::ZERO, 0, None)?, claim: 0 },

@@ -13,10 +13,10 @@ use crate::{
 };
 
 /// Due time, then the order of arrival.
-pub(super) type Place = (Timestamp, u64);
+pub(super) type Position = (Timestamp, u64);
 
 #[derive(Default)]
-pub(super) struct Store {
+pub(super) struct Tables {
     pub(super) members: HashMap<u64, Inbox>,
     pub(super) queues: BTreeMap<String, Queue>,
     /// Application to member.
@@ -35,7 +35,7 @@ pub(super) struct Inbox {
 
 #[derive(Default)]
 pub(super) struct Queue {
-    pub(super) waiting: BTreeMap<Place, Waiting>,
+    pub(super) waiting: BTreeMap<Position, Waiting>,
     pub(super) dead: BTreeMap<u64, Dead>,
     /// Ids of tasks in members' hands.
     pub(super) in_hand: HashMap<Handle, String>,
@@ -51,8 +51,8 @@ pub(super) struct Dead {
     pub(super) purge_at: Option<Timestamp>,
 }
 
-impl Store {
-    pub(super) fn next(&mut self) -> u64 {
+impl Tables {
+    pub(super) fn next_number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
@@ -61,9 +61,9 @@ impl Store {
         self.queues.entry(name.to_owned()).or_default()
     }
 
-    pub(super) fn put(&mut self, queue: &str, due: Timestamp, mut task: Arc<Task>, redelivered: bool) {
+    pub(super) fn enqueue(&mut self, queue: &str, due: Timestamp, mut task: Arc<Task>, redelivered: bool) {
         Arc::make_mut(&mut task).due_at = Some(due);
-        let place = (due, self.next());
+        let place = (due, self.next_number());
         self.queue(queue).waiting.insert(place, Waiting { task, redelivered });
     }
 
@@ -76,7 +76,7 @@ impl Store {
                 expires_at: new.expires_at,
                 ..Task::default()
             };
-            self.put(&new.queue, now.plus(new.delay), Arc::new(task), false);
+            self.enqueue(&new.queue, now.plus(new.delay), Arc::new(task), false);
         }
     }
 
