@@ -61,9 +61,8 @@ impl AtRisk {
 pub(super) struct VoidOutcomes {
     /// The queue of each task, by its identity.
     named: HashMap<u64, usize>,
-    /// Of each queue, how many ended that nobody can tell from others, less those that came again: none of these outcomes is
-    /// ever stored.
-    nameless: HashMap<usize, i64>,
+    /// Of each queue, those that nobody can tell from others: none of these outcomes is ever stored.
+    nameless: HashMap<usize, Nameless>,
     /// Queues of which others have come since.
     passed: Vec<bool>,
     /// Settled before the loss, and perhaps stored.
@@ -72,13 +71,36 @@ pub(super) struct VoidOutcomes {
     again_at: Option<Instant>,
 }
 
+/// Tasks of one queue without an identity, whose handles became void while they were in hand.
+#[derive(Debug, Default)]
+struct Nameless {
+    void: u64,
+    /// Of these, how many have come again: each is done by what came.
+    returned: u64,
+    /// Of these, how many have ended here.
+    ended: u64,
+}
+
 impl VoidOutcomes {
+    /// The handle of a task in hand is void from now on.
+    pub(super) fn add_void(&mut self, identity: Option<u64>, queue: usize) {
+        if identity.is_none() {
+            self.nameless.entry(queue).or_default().void += 1;
+        }
+    }
+
     /// A task of this queue has ended.
     fn add(&mut self, identity: Option<u64>, queue: usize) {
         match identity {
             Some(_) if self.passed.get(queue) == Some(&true) => {}
             Some(identity) => drop(self.named.insert(identity, queue)),
-            None => *self.nameless.entry(queue).or_default() += 1,
+            // One that is not known any more came again long ago, or to another master.
+            None => {
+                if let Some(nameless) = self.nameless.get_mut(&queue).filter(|nameless| nameless.ended < nameless.void)
+                {
+                    nameless.ended += 1;
+                }
+            }
         }
     }
 
@@ -90,7 +112,9 @@ impl VoidOutcomes {
     /// A task of this queue came that is not known here.
     pub(super) fn delivered(&mut self, queue: usize, redelivered: bool) {
         if redelivered {
-            *self.nameless.entry(queue).or_default() -= 1;
+            if let Some(nameless) = self.nameless.get_mut(&queue).filter(|nameless| nameless.returned < nameless.void) {
+                nameless.returned += 1;
+            }
         } else if self.passed.get(queue) != Some(&true) {
             // What comes again comes before it.
             self.named.retain(|_, other| *other != queue);
@@ -105,12 +129,18 @@ impl VoidOutcomes {
         self.unanswered = 0;
     }
 
-    /// A session is lost.
-    pub(super) fn stay_away(&mut self, now: Instant) {
+    /// A session is lost, or one queue of it.
+    pub(super) fn stay_away(&mut self, now: Instant, queue: Option<usize>) {
         self.forget_old(now);
         self.again_at = None;
-        self.passed.clear();
-        self.nameless.retain(|_, count| *count > 0);
+        match queue {
+            None => self.passed.clear(),
+            Some(queue) => {
+                if let Some(passed) = self.passed.get_mut(queue) {
+                    *passed = false;
+                }
+            }
+        }
     }
 
     /// What would have come again by now was done by another master.
@@ -128,7 +158,7 @@ impl VoidOutcomes {
 
     fn count(&self) -> u64 {
         self.named.len() as u64
-            + self.nameless.values().map(|count| count.max(&0).unsigned_abs()).sum::<u64>()
+            + self.nameless.values().map(|nameless| nameless.ended.saturating_sub(nameless.returned)).sum::<u64>()
             + self.unanswered
     }
 }
@@ -222,7 +252,7 @@ impl Core {
 
     /// The session is lost, and with it every handle but those that were accepted.
     pub(super) fn void_unsettled(&mut self) {
-        self.void_outcomes.stay_away(self.now.at);
+        self.void_outcomes.stay_away(self.now.at, None);
         for (handle, pending) in std::mem::take(&mut self.unsettled) {
             self.void_pending(handle, pending);
         }
@@ -269,5 +299,50 @@ impl Core {
         };
         let words: Vec<String> = repeated.into_iter().chain(lost).collect();
         (!words.is_empty()).then(|| words.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Instant = Instant::from_start(Duration::ZERO);
+
+    #[test]
+    fn a_task_without_identity_that_came_again_is_not_lost_whatever_becomes_of_other_queues() {
+        let mut outcomes = VoidOutcomes::default();
+        outcomes.stay_away(AT, Some(0));
+        outcomes.add_void(None, 0);
+        outcomes.come_again(AT);
+        outcomes.delivered(0, true);
+        // Another queue is lost before the first of the two has ended.
+        outcomes.stay_away(AT, Some(1));
+        outcomes.add(None, 0);
+        assert_eq!(outcomes.count(), 0);
+        // So is what came again, with the queue.
+        outcomes.stay_away(AT, Some(0));
+        outcomes.add_void(None, 0);
+        outcomes.add(None, 0);
+        assert_eq!(outcomes.count(), 1, "it has not come again yet");
+        outcomes.delivered(0, true);
+        assert_eq!(outcomes.count(), 0);
+    }
+
+    #[test]
+    fn what_comes_again_of_another_master_stands_for_nothing_of_ours() {
+        let mut outcomes = VoidOutcomes::default();
+        outcomes.delivered(0, true);
+        outcomes.stay_away(AT, None);
+        outcomes.add_void(None, 0);
+        outcomes.add(None, 0);
+        assert_eq!(outcomes.count(), 1);
+        outcomes.come_again(AT);
+        for _ in 0..3 {
+            outcomes.delivered(0, true);
+        }
+        outcomes.stay_away(AT, None);
+        outcomes.add_void(None, 0);
+        outcomes.add(None, 0);
+        assert_eq!(outcomes.count(), 1);
     }
 }

@@ -54,7 +54,7 @@ impl Core {
     /// These handles of a queue are no more: what waits comes again, what is in hand is adopted when it does, and what was
     /// settled is remembered.
     fn void(&mut self, index: usize, void: &[Handle]) {
-        self.void_outcomes.stay_away(self.now.at);
+        self.void_outcomes.stay_away(self.now.at, Some(index));
         for handle in void {
             // One that was accepted meanwhile outlives this as it outlives a lost session.
             if let Some(pending) = self.unsettled.remove(handle) {
@@ -76,6 +76,9 @@ impl Core {
         let pending = self.pending_verdicts.iter_mut().flat_map(|pending| &mut pending.in_flight);
         for task in in_hand.flat_map(|life| &mut life.in_flight).chain(pending) {
             if void.contains(&task.delivery.handle) {
+                if task.held && !task.accepted {
+                    self.void_outcomes.add_void(task.delivery.identity, index);
+                }
                 task.held = task.accepted;
             }
         }

@@ -207,6 +207,9 @@ impl Core {
         let pending = self.pending_verdicts.iter_mut().flat_map(|pending| &mut pending.in_flight);
         for task in in_hand.chain(pending) {
             // What was accepted is in no queue: only this process holds it, and its handle stands.
+            if task.held && !task.accepted {
+                self.void_outcomes.add_void(task.delivery.identity, task.delivery.queue.0);
+            }
             task.held = task.accepted;
         }
     }
