@@ -1,19 +1,19 @@
-//! A program that has worker kinds of its own: the kinds by name, and what the program was started as.
+//! A program with worker kinds of its own: the registry of its kinds, with the command line and the drain on top.
 
 use std::{collections::BTreeMap, env, ffi::OsString, path::PathBuf, process::ExitCode};
 
 use serde::de::DeserializeOwned;
 
 use crate::{
-    config::{self, Config, Problems, Sources},
+    cli,
+    config::{self, Config, Problems},
     drain,
     logging::Level,
-    task::is_queue_name,
-    worker::{self, AsyncWorker, Context, Kind, Worker, ctl},
+    worker::{
+        self, AsyncWorker, Context, Kind, Worker,
+        registry::{Registry, WORKER},
+    },
 };
-
-/// The hidden subcommand by which the master starts a worker: `__worker KIND QUEUE`.
-pub const WORKER: &str = "__worker";
 
 /// The program: its name and its worker kinds.
 ///
@@ -31,8 +31,7 @@ pub const WORKER: &str = "__worker";
 /// ```
 #[derive(Debug)]
 pub struct App {
-    name: String,
-    kinds: BTreeMap<String, Kind>,
+    registry: Registry,
 }
 
 impl App {
@@ -40,8 +39,7 @@ impl App {
     /// `ctl_executor`.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        let app = Self { name: name.into(), kinds: BTreeMap::new() };
-        app.worker(ctl::KIND, ctl::CtlExecutorWorker::from_environment)
+        Self { registry: Registry::new(name) }
     }
 
     /// Registers a worker kind. `new` is called once in each worker process, before it takes tasks; an error is
@@ -112,31 +110,32 @@ impl App {
     #[must_use]
     #[track_caller]
     pub fn with_properties(mut self, kind: &str) -> Self {
-        let Some(registered) = self.kinds.get_mut(kind) else {
-            panic!("there is no worker kind \"{kind}\" to be told properties");
-        };
-        registered.want_properties();
+        self.registry.want_properties(kind);
         self
     }
 
     #[track_caller]
     fn register(mut self, name: String, kind: Kind) -> Self {
-        assert!(is_queue_name(&name), "\"{name}\" cannot be the name of a worker kind");
-        assert!(!self.kinds.contains_key(&name), "the worker kind \"{name}\" is registered twice");
-        self.kinds.insert(name, kind);
+        self.registry.register(name, kind);
         self
     }
 
     /// The program's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.registry.name()
     }
 
     /// The kinds by name.
     #[must_use]
     pub const fn kinds(&self) -> &BTreeMap<String, Kind> {
-        &self.kinds
+        self.registry.kinds()
+    }
+
+    /// The name and the kinds, as [`drain`] takes them.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// The checked settings of these files, or of those that the command line would find without `-c`.
@@ -144,20 +143,7 @@ impl App {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn settings(&self, files: Vec<PathBuf>) -> Result<Config, Problems> {
-        let cwd = config::current().unwrap_or_default();
-        config::load(&self.sources(files, Vec::new(), cwd))
-    }
-
-    pub(crate) fn sources(&self, files: Vec<PathBuf>, set: Vec<String>, cwd: PathBuf) -> Sources {
-        Sources {
-            files,
-            set,
-            rust_kinds: self.kinds.keys().cloned().collect(),
-            env: env::vars_os().collect(),
-            cwd,
-            application: self.name.clone(),
-            at_once: false,
-        }
+        config::load(&cli::settings::sources_of(&self.registry, files, Vec::new()))
     }
 
     /// Does the tasks of a queue in this process until nothing is left in it, and gives the number of those that
@@ -168,7 +154,7 @@ impl App {
     /// # Errors
     /// [`drain::Error`]; the first error of a task ends the drain.
     pub fn process_queue(&self, config: &Config, queue: &str, kind: Option<&str>) -> Result<u64, drain::Error> {
-        drain::process_queue(self, config, queue, kind, level())
+        drain::process_queue(&self.registry, config, queue, kind, level())
     }
 
     /// Has a worker kind do the tasks of a queue in this process until nothing is left in it, and gives the number
@@ -177,7 +163,7 @@ impl App {
     /// # Errors
     /// [`drain::Error`]; the first error of a task ends the drain.
     pub fn run_worker(&self, config: &Config, kind: &str, queue: Option<&str>) -> Result<u64, drain::Error> {
-        drain::run_worker(self, config, kind, queue, level())
+        drain::run_worker(&self.registry, config, kind, queue, level())
     }
 
     /// Does what the command line says; the whole of a `main`.
@@ -191,55 +177,13 @@ impl App {
     pub fn run_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
         if arguments.get(1).is_some_and(|first| first == WORKER) {
-            return self.live_as_worker(arguments.get(2));
+            return self.registry.serve(arguments.get(2));
         }
-        crate::cli::run(&self, &arguments)
-    }
-
-    fn live_as_worker(&self, kind: Option<&OsString>) -> ExitCode {
-        let name = kind.map(|kind| kind.to_string_lossy()).unwrap_or_default();
-        if let Some(kind) = self.kinds.get(&*name) {
-            return worker::serve(&name, kind);
-        }
-        eprintln!("error: {} has no worker kind \"{name}\"", self.name);
-        ExitCode::FAILURE
+        cli::run(&self.registry, &arguments)
     }
 }
 
 /// The level of the log that the environment asks for.
 fn level() -> Level {
     env::var("LOG_LEVEL").ok().and_then(|word| word.parse().ok()).unwrap_or(Level::Info)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Outcome;
-
-    #[expect(clippy::unnecessary_wraps, reason = "the shape of a worker's function")]
-    fn nothing(_: (), _: &Context) -> worker::TaskResult {
-        Ok(Outcome::Done)
-    }
-
-    #[test]
-    fn kinds_are_known_by_name_and_the_built_in_one_is_there() {
-        let app = App::new("images").worker_fn("b", nothing).worker_fn("a", nothing);
-        assert_eq!(app.kinds().keys().collect::<Vec<_>>(), ["a", "b", ctl::KIND]);
-        assert_eq!(app.kinds()[ctl::KIND].shown_as(ctl::KIND), "CtlExecutorWorker");
-        assert_eq!(app.kinds()["a"].shown_as("a"), "a");
-        let app = app.with_properties("a");
-        assert!(app.kinds()["a"].wants_properties() && !app.kinds()["b"].wants_properties());
-    }
-
-    #[test]
-    #[should_panic(expected = "there is no worker kind \"b\"")]
-    fn properties_are_told_to_kinds_that_are_there() {
-        let _ = App::new("images").worker_fn("a", nothing).with_properties("b");
-    }
-
-    #[test]
-    #[should_panic(expected = "registered twice")]
-    fn a_name_is_given_once() {
-        let _ = App::new("images").worker_fn("a", nothing).worker_fn("a", nothing);
-    }
 }

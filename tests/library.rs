@@ -55,7 +55,8 @@ fn drained(uri: &str) -> ExitCode {
         at_once: false,
     };
     let config = config::load(&sources).expect("they are right");
-    let done = drain::process_queue(&app, &config, "foo", Some("fine"), Level::Info).expect("the queue is drained");
+    let done =
+        drain::process_queue(app.registry(), &config, "foo", Some("fine"), Level::Info).expect("the queue is drained");
     println!("done: {done}");
     ExitCode::SUCCESS
 }

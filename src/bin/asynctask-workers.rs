@@ -2,7 +2,7 @@
 
 use std::{env, process::ExitCode};
 
-use asynctask::{App, app::WORKER};
+use asynctask::{App, worker::registry::WORKER};
 
 fn main() -> ExitCode {
     let mut arguments: Vec<_> = env::args_os().collect();

@@ -46,7 +46,7 @@ pub(super) enum Verb {
     /// Do one payload in the foreground, through no queue
     #[command(after_help = "Examples:\n  asynctask run thumbnail '{\"file\": \"a.png\"}'\n  \
         asynctask run resize - < a.png\n\nExit code: 0 done, 1 any other outcome")]
-    Run(Run),
+    Run(RunArgs),
     /// Do the tasks of a queue in the foreground until it is empty, and print how many were done
     #[command(after_help = "Examples:\n  asynctask process thumbnails\n  \
         asynctask process thumbnails_old --worker thumbnail --json")]
@@ -162,7 +162,7 @@ pub(super) struct Submit {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Run {
+pub(super) struct RunArgs {
     /// The worker kind
     pub(super) kind: String,
     /// The payload; `-`: all of standard input [default: {}]

@@ -4,35 +4,36 @@ use std::io::IsTerminal;
 
 use super::{
     args::{Config, Global},
-    load, load_to_fire, print, sources,
+    output::{escape_control, print},
+    settings::{load, load_to_fire, sources},
 };
 use crate::{
-    app::App,
     error::{Code, Error},
     plural::counted,
+    worker::registry::Registry,
 };
 
-pub(super) fn run(app: &App, global: &Global, verb: &Config) -> Result<Code, Error> {
+pub(super) fn run(registry: &Registry, global: &Global, verb: &Config) -> Result<Code, Error> {
     match verb {
         Config::Show { json } => {
-            let config = load(app, global)?;
+            let config = load(registry, global)?;
             let text = if *json { config.to_json_text().map(|text| text + "\n") } else { config.to_yaml() };
             let text =
                 text.map_err(|error| Error::new(Code::Internal, format!("cannot write the settings: {error}")))?;
             // For people: fed back from a file, the settings come from that one.
             if !*json && std::io::stdout().is_terminal() && !config.files.is_empty() {
                 let files: Vec<String> = config.files.iter().map(|path| path.display().to_string()).collect();
-                print(&format!("# {}\n", super::harmless(&files.join(", ")).replace('\n', " ")))?;
+                print(&format!("# {}\n", escape_control(&files.join(", ")).replace('\n', " ")))?;
             }
             print(&text)?;
         }
         Config::Check { json: false } => {
-            let config = load_to_fire(app, global)?;
+            let config = load_to_fire(registry, global)?;
             let (queues, schedules) = (config.queues.len(), config.schedules.len());
             let (queues, schedules) = (counted(queues, "queue"), counted(schedules, "schedule"));
             print(&format!("the configuration is right: {queues}, {schedules}\n"))?;
         }
-        Config::Check { json: true } => match crate::config::load_to_fire(&sources(app, global)) {
+        Config::Check { json: true } => match crate::config::load_to_fire(&sources(registry, global)) {
             Ok(_) => print("[]\n")?,
             Err(problems) => {
                 print(&format!("{}\n", problems.to_json()))?;

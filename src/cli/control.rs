@@ -2,7 +2,6 @@
 
 use std::{
     io::{IsTerminal, Write},
-    path::PathBuf,
     time::Duration,
 };
 
@@ -11,32 +10,29 @@ use serde_json::Value;
 use super::{
     args::Global,
     control_args::{Control, Health, Status, Steer},
-    harmless, load, print, shown, table,
-    workers::duration,
+    control_client::{ask, ask_within, socket},
+    output::{escape_control, print, print_while_read, table},
+    settings::{duration, load},
 };
 use crate::{
-    app::App,
     clock::Clock,
-    config::Config,
-    control::{
-        self, client,
-        types::{Answer, Command},
-    },
+    control::{client, types::Command},
     error::{Code, Error},
+    worker::registry::Registry,
 };
 
 /// Between two looks of `--watch` and `--wait`.
 const LOOK: Duration = Duration::from_secs(1);
 
-pub(super) fn status(app: &App, global: &Global, verb: &Status) -> Result<Code, Error> {
-    let config = load(app, global)?;
+pub(super) fn status(registry: &Registry, global: &Global, verb: &Status) -> Result<Code, Error> {
+    let config = load(registry, global)?;
     let path = socket(&config, verb.socket.as_ref())?;
     loop {
-        let status = done(&path, &Command::Status {})?;
+        let status = ask(&path, &Command::Status {})?;
         if verb.watch && std::io::stdout().is_terminal() {
-            shown("\x1b[2J\x1b[H")?;
+            print_while_read("\x1b[2J\x1b[H")?;
         }
-        let is_read = shown(&if verb.json { format!("{status}\n") } else { overview(&status) })?;
+        let is_read = print_while_read(&if verb.json { format!("{status}\n") } else { overview(&status) })?;
         // With the reader gone (`| head`) nobody watches any more.
         if !verb.watch || !is_read {
             return Ok(Code::Ok);
@@ -45,8 +41,8 @@ pub(super) fn status(app: &App, global: &Global, verb: &Status) -> Result<Code, 
     }
 }
 
-pub(super) fn health(app: &App, global: &Global, verb: &Health) -> Result<Code, Error> {
-    let config = load(app, global)?;
+pub(super) fn health(registry: &Registry, global: &Global, verb: &Health) -> Result<Code, Error> {
+    let config = load(registry, global)?;
     let path = socket(&config, verb.socket.as_ref())?;
     let patience = verb.wait.as_deref().map(|text| duration("--wait", text)).transpose()?.unwrap_or_default();
     let clock = Clock::start();
@@ -58,7 +54,7 @@ pub(super) fn health(app: &App, global: &Global, verb: &Health) -> Result<Code, 
             .wait
             .as_ref()
             .map_or(client::PATIENCE, |_| patience.saturating_sub(passed).clamp(LOOK, client::PATIENCE));
-        match done_within(&path, &Command::Health {}, limit) {
+        match ask_within(&path, &Command::Health {}, limit) {
             Ok(health) => {
                 let healthy = health["healthy"] == true;
                 if healthy || is_last {
@@ -73,14 +69,14 @@ pub(super) fn health(app: &App, global: &Global, verb: &Health) -> Result<Code, 
     }
 }
 
-pub(super) fn control(app: &App, global: &Global, verb: &Control) -> Result<Code, Error> {
+pub(super) fn control(registry: &Registry, global: &Global, verb: &Control) -> Result<Code, Error> {
     // By name it is found whatever the settings say by now.
     let path = match &verb.socket {
         Some(path) => path.clone(),
-        None => socket(&load(app, global)?, None)?,
+        None => socket(&load(registry, global)?, None)?,
     };
-    let said = done(&path, &verb.verb.command())?;
-    print(&format!("{}\n", said.as_str().map_or_else(|| said.to_string(), harmless)))?;
+    let said = ask(&path, &verb.verb.command())?;
+    print(&format!("{}\n", said.as_str().map_or_else(|| said.to_string(), escape_control)))?;
     Ok(Code::Ok)
 }
 
@@ -100,45 +96,6 @@ impl Steer {
     }
 }
 
-/// Where the master of this configuration listens.
-fn socket(config: &Config, asked_for: Option<&PathBuf>) -> Result<PathBuf, Error> {
-    place(config, asked_for).map(|place| place.path).ok_or_else(|| {
-        Error::new(Code::NoMaster, "there is no control socket: no configuration file, and none was named")
-            .hint("name it with --socket PATH, or the file with -c FILE")
-    })
-}
-
-/// Where the control socket of this configuration is.
-pub(super) fn place(config: &Config, asked_for: Option<&PathBuf>) -> Option<control::Place> {
-    let runtime = std::env::var_os("RUNTIME_DIRECTORY");
-    let asked_for = asked_for.or(config.control_socket.as_ref());
-    control::place(asked_for.map(PathBuf::as_path), runtime.as_deref(), config.files.first().map(PathBuf::as_path))
-}
-
-pub(super) fn done(path: &std::path::Path, command: &Command) -> Result<Value, Error> {
-    done_within(path, command, client::PATIENCE)
-}
-
-fn done_within(path: &std::path::Path, command: &Command, limit: std::time::Duration) -> Result<Value, Error> {
-    match client::ask_within(path, command, limit) {
-        Ok(Answer::Done(value)) => Ok(value),
-        Ok(Answer::Refused { message }) => Err(Error::new(Code::Refused, message)),
-        Ok(Answer::Invalid { problems }) => Err(super::invalid(&problems)),
-        Err(error @ client::Error::NoMaster { .. }) => Err(Error::new(Code::NoMaster, error.to_string())
-            .hint("is `asynctask workers` running with the same configuration file?")),
-        // It may well be there and at work.
-        Err(error @ client::Error::Denied { .. }) => {
-            let user = match &error {
-                client::Error::Denied { owner: Some(owner), .. } => format!("sudo -u {owner} …, or "),
-                _ => String::new(),
-            };
-            let hint = format!("ask as the master's user: {user}as root");
-            Err(Error::new(Code::Refused, error.to_string()).hint(hint))
-        }
-        Err(error @ client::Error::Unreadable { .. }) => Err(Error::new(Code::NoMaster, error.to_string())),
-    }
-}
-
 #[expect(clippy::disallowed_methods, reason = "a look each second is what --watch and --wait are for")]
 fn pause() {
     // A full pipe or a closed one shows at the next print.
@@ -151,13 +108,13 @@ fn findings(health: &Value) -> String {
     if problems.is_empty() {
         return "healthy\n".to_owned();
     }
-    problems.iter().map(|problem| harmless(problem.as_str().unwrap_or_default()) + "\n").collect()
+    problems.iter().map(|problem| escape_control(problem.as_str().unwrap_or_default()) + "\n").collect()
 }
 
 /// The line about schedules, of a master that is to be their scheduler.
 fn scheduler(scheduler: &Value) -> Option<String> {
     let next = &scheduler["next"];
-    let text = |value: &Value| harmless(value.as_str().unwrap_or_default());
+    let text = |value: &Value| escape_control(value.as_str().unwrap_or_default());
     Some(match (scheduler["enabled"] == true, scheduler["leading"] == true, next.is_object()) {
         (false, ..) => return None,
         (_, false, _) => "schedules: not held by this master\n".to_owned(),
@@ -178,7 +135,7 @@ fn overview(status: &Value) -> String {
         status["pid"],
         text(&status["version"]),
         status["uptime_seconds"].as_f64().unwrap_or_default(),
-        harmless(&text(&status["transport"]["uri"])),
+        escape_control(&text(&status["transport"]["uri"])),
         connected,
     );
     if let Some(line) = scheduler(&status["scheduler"]) {

@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use super::{args::Completions, print};
+use super::{args::Completions, output::print};
 use crate::error::{Code, Error};
 
 pub(super) fn completions(mut command: Command, verb: &Completions) -> Result<Code, Error> {

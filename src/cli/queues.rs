@@ -4,19 +4,22 @@ use serde_json::{Map, json};
 
 use super::{
     args::{Global, QueueEnd, Queues, QueuesVerb},
-    confirm, dead_queue, load_shared, open, print, table, told,
+    confirm,
+    connection::{from_transport_error, open},
+    output::{print, table},
+    settings::{dead_queue, load_shared},
     waiting::{Broken, Patient, longest_wait},
 };
 use crate::{
-    app::App,
     config::Config,
     error::{Code, Error},
     plural::{self, counted},
     transport::{self, DeadQueue, Depth, Request},
+    worker::registry::Registry,
 };
 
-pub(super) fn run(app: &App, global: &Global, verb: &Queues) -> Result<Code, Error> {
-    let config = load_shared(app, global)?;
+pub(super) fn run(registry: &Registry, global: &Global, verb: &Queues) -> Result<Code, Error> {
+    let config = load_shared(registry, global)?;
     match &verb.verb {
         None => list(&config, verb.json),
         Some(QueuesVerb::Purge(end)) => purge(&config, end),
@@ -101,7 +104,8 @@ fn tell(end: &QueueEnd, what: &str, count: u64, dead: Option<(u64, DeadQueue)>) 
 
 fn list(config: &Config, as_json: bool) -> Result<Code, Error> {
     let transport = open(config)?;
-    let known = transport::call(&*transport, |reply| Request::KnownQueues { reply }).map_err(|error| told(&error))?;
+    let known = transport::call(&*transport, |reply| Request::KnownQueues { reply })
+        .map_err(|error| from_transport_error(&error))?;
     let mut queues: Vec<(Option<&str>, DeadQueue)> =
         config.queues.iter().map(|queue| (Some(queue.kind.as_str()), queue.dead_letter.clone())).collect();
     for name in known {
@@ -110,8 +114,8 @@ fn list(config: &Config, as_json: bool) -> Result<Code, Error> {
         }
     }
     let asked: Vec<DeadQueue> = queues.iter().map(|(_, queue)| queue.clone()).collect();
-    let depths =
-        transport::call(&*transport, |reply| Request::Depths { queues: asked, reply }).map_err(|error| told(&error))?;
+    let depths = transport::call(&*transport, |reply| Request::Depths { queues: asked, reply })
+        .map_err(|error| from_transport_error(&error))?;
     let rows = queues.iter().zip(&depths);
     if as_json {
         let object: Map<_, _> = rows

@@ -12,12 +12,12 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    args::{Global, Run},
-    harmless, load, log_level, print,
-    workers::{launch, logger, plan_of, queue_plan},
+    args::{Global, RunArgs},
+    output::{LAST_LINES, escape_control, logger, print},
+    plan::{launch, plan_of, queue_plan},
+    settings::{load, log_level},
 };
 use crate::{
-    app::App,
     clock::Clock,
     config::{Acks, Config, Queue},
     error::{Code, Error},
@@ -32,13 +32,13 @@ use crate::{
     retry::Policy,
     task::{Accepts, Delivery, Handle, QueueIndex, Reason, Settlement, Task, without_mark},
     transport::{Event, Events, Request, Transport},
-    worker::{Foreground, Kind},
+    worker::{Foreground, Kind, registry::Registry},
 };
 
-pub(super) fn run(app: &App, global: &Global, verb: &Run) -> Result<Code, Error> {
+pub(super) fn run(registry: &Registry, global: &Global, verb: &RunArgs) -> Result<Code, Error> {
     let level = log_level(global)?;
     let asked_for = global.log_level.is_some() || std::env::var_os("LOG_LEVEL").is_some();
-    let config = load(app, global)?;
+    let config = load(registry, global)?;
     let kind = verb.kind.as_str();
     let settings = settings(&config, kind);
     let plan = queue_plan(&config, &settings);
@@ -50,15 +50,15 @@ pub(super) fn run(app: &App, global: &Global, verb: &Run) -> Result<Code, Error>
         // Of the master's lines only those that explain a failure.
         let level = if asked_for { level } else { Level::Error };
         as_program(&config, plan, level, task)?
-    } else if let Some(code) = app.kinds().get(kind) {
+    } else if let Some(code) = registry.kinds().get(kind) {
         in_process(kind, code, &plan, level, &task)?
     } else {
-        let known: Vec<&str> = app.kinds().keys().chain(config.kinds.keys()).map(String::as_str).collect();
+        let known: Vec<&str> = registry.kinds().keys().chain(config.kinds.keys()).map(String::as_str).collect();
         let error = Error::new(Code::Refused, format!("Worker \"{kind}\" does not exist"));
         return Err(error.hint(format!("known kinds: {}", known.join(", "))));
     };
     let (outcome, text) = in_words(&settlement);
-    print(&if verb.json { format!("{outcome}\n") } else { harmless(&text) })?;
+    print(&if verb.json { format!("{outcome}\n") } else { escape_control(&text) })?;
     Ok(if matches!(settlement, Settlement::Done { .. }) { Code::Ok } else { Code::Refused })
 }
 
@@ -76,7 +76,7 @@ fn settings(config: &Config, kind: &str) -> Queue {
     }
 }
 
-fn payload(verb: &Run) -> Result<Vec<u8>, Error> {
+fn payload(verb: &RunArgs) -> Result<Vec<u8>, Error> {
     match verb.payload.as_deref() {
         Some("-") => {
             let mut body = Vec::new();
@@ -152,7 +152,7 @@ fn as_program(config: &Config, plan: QueuePlan, level: Level, task: Task) -> Res
     let finished = master::run_on(run, &logger, |events| {
         Ok(Box::new(OneTask { task: Mutex::new(Some(task)), events, settled: keep }))
     });
-    logger.close(super::workers::LAST_LINES);
+    logger.close(LAST_LINES);
     let finished = finished?;
     let settlement = settled.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (settlement, finished.error) {

@@ -9,18 +9,20 @@ use serde_json::{Value, json};
 
 use super::{
     args::Global,
-    control::{done, place},
+    connection::{from_transport_error, open},
     control_args::Schedules,
-    load_to_fire, open, print, table, told,
+    control_client::{ask, place},
+    output::{print, table},
+    settings::load_to_fire,
 };
 use crate::{
-    app::App,
     clock::{Clock, Timestamp},
     config::{Config, Schedule, Target},
     control::types::Command,
     error::{Code, Error},
     redact::redact,
     transport::{self, Request, ScheduleMemory, Uri},
+    worker::registry::Registry,
 };
 
 /// Moments to come that are shown of each.
@@ -36,8 +38,8 @@ struct Known {
     leader: Option<(u64, Option<String>)>,
 }
 
-pub(super) fn run(app: &App, global: &Global, verb: &Schedules) -> Result<Code, Error> {
-    let config = load_to_fire(app, global)?;
+pub(super) fn run(registry: &Registry, global: &Global, verb: &Schedules) -> Result<Code, Error> {
+    let config = load_to_fire(registry, global)?;
     let known = known(&config, verb)?;
     let now = Clock::wall();
     let text = if verb.json { format!("{}\n", in_json(&config, &known, now)) } else { in_words(&config, &known, now) };
@@ -46,7 +48,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Schedules) -> Result<Code, 
 }
 
 fn known(config: &Config, verb: &Schedules) -> Result<Known, Error> {
-    let answer = place(config, verb.socket.as_ref()).map(|place| done(&place.path, &Command::Schedules {}));
+    let answer = place(config, verb.socket.as_ref()).map(|place| ask(&place.path, &Command::Schedules {}));
     let master = match answer {
         Some(Ok(answer)) => Some(answer),
         // Who names a socket wants to hear from it.
@@ -78,7 +80,8 @@ fn remembered(config: &Config) -> Result<Option<ScheduleMemory>, Error> {
     }
     let transport = open(config)?;
     let application = config.application.clone();
-    transport::call(&*transport, |reply| Request::ScheduleMemory { application, reply }).map_err(|error| told(&error))
+    transport::call(&*transport, |reply| Request::ScheduleMemory { application, reply })
+        .map_err(|error| from_transport_error(&error))
 }
 
 fn upcoming(schedule: &Schedule, now: Timestamp) -> Vec<String> {

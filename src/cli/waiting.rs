@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{told, workers::duration};
+use super::{connection::from_transport_error, settings::duration};
 use crate::{
     clock::{Clock, Instant},
     config::Config,
@@ -99,7 +99,7 @@ impl<T> Broken<T> {
     /// Why, as the end of a command, without a hint of how far it came.
     pub(super) fn error(&self) -> Error {
         match &*self.why {
-            Why::Answer(error) => told(error),
+            Why::Answer(error) => from_transport_error(error),
             Why::GaveUp { after, waits_for, .. } => {
                 let seconds = after.as_secs_f64();
                 Error::new(Code::Unavailable, format!("gave up after {seconds} s of waiting for {waits_for}"))
@@ -133,7 +133,8 @@ impl Patient {
         let internal = |error: std::io::Error| Error::new(Code::Internal, format!("cannot wait: {error}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
         let (sender, events) = mpsc::unbounded_channel();
-        let transport = transport::open_client(&config.transport, sender, longest).map_err(|error| told(&error))?;
+        let transport =
+            transport::open_client(&config.transport, sender, longest).map_err(|error| from_transport_error(&error))?;
         Ok(Self {
             transport: Some(transport),
             events,

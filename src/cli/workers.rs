@@ -2,56 +2,40 @@
 
 use std::{
     cell::RefCell,
-    ffi::OsString,
-    fs::File,
-    hash::{BuildHasher, Hasher},
     io::{self, IsTerminal},
     net::SocketAddr,
-    num::NonZero,
-    os::fd::AsFd,
-    path::Path,
     rc::Rc,
-    time::Duration,
 };
 
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::{
     args::{Global, Workers},
-    load, load_to_fire, log_level,
+    control_client::place,
+    output::{LAST_LINES, logger},
+    plan::{launch, plan_of, queue_plan},
+    run_report,
+    settings::{duration, load, load_to_fire, log_level, sources},
 };
 use crate::{
-    app::{App, WORKER},
     clock::Clock,
-    config::{self, Config, Mode, Queue, Sources, Target, parse_duration},
+    config::{self, Config, Queue, Sources},
     control::socket::{self, Socket},
     error::{Code, Error},
-    junit::{End, Report},
+    junit::Report,
     logging::{Format, Level, Logger},
-    master::{
-        self, Finished, Fresh, MASTER, Objection, Reader, Run, Tally,
-        core::event::{Plan, QueuePlan},
-    },
+    master::{self, Finished, Fresh, MASTER, Objection, Reader, Run, core::event::Plan},
     metrics::Listener,
-    process::{self, Environment, Program},
-    redact::redact,
     schedule::Timer,
     systemd::Notifier,
-    task::Accepts,
-    transport::Uri,
+    worker::registry::Registry,
 };
 
-/// Settlements are remembered for two heartbeats of the connection, as long as a lost one can go unnoticed: these of ours, until
-/// the transport says what was agreed with the broker.
-const REMEMBERED: Duration = Duration::from_secs(40);
-/// How long the end of the run waits for a reader of the log that has stopped reading.
-pub(super) const LAST_LINES: Duration = Duration::from_secs(2);
-
-pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Error> {
+pub(super) fn run(registry: &Registry, global: &Global, verb: &Workers) -> Result<Code, Error> {
     // First of all: whatever ends this run from here on, the report says it.
-    let report = verb.report.as_deref().map(|path| report(path, app.name())).transpose()?;
-    let ended = work(app, global, verb, report.as_ref());
-    let written = report.map_or(Ok(()), |report| write(&report.borrow(), &ended));
+    let report = verb.report.as_deref().map(|path| run_report::begin(path, registry.name())).transpose()?;
+    let ended = work(registry, global, verb, report.as_ref());
+    let written = report.map_or(Ok(()), |report| run_report::write(&report.borrow(), &ended));
     let ended = ended?;
     match ended.error {
         Some(message) => Err(Error { code: ended.code, message, hint: ended.hint.map(str::to_owned) }),
@@ -61,10 +45,15 @@ pub(super) fn run(app: &App, global: &Global, verb: &Workers) -> Result<Code, Er
     }
 }
 
-fn work(app: &App, global: &Global, verb: &Workers, report: Option<&Rc<RefCell<Report>>>) -> Result<Finished, Error> {
+fn work(
+    registry: &Registry,
+    global: &Global,
+    verb: &Workers,
+    report: Option<&Rc<RefCell<Report>>>,
+) -> Result<Finished, Error> {
     let level = log_level(global)?;
     let halt_timeout = verb.halt_timeout.as_deref().map(|text| duration("--halt-timeout", text)).transpose()?;
-    let mut config = if verb.scheduler { load_to_fire(app, global) } else { load(app, global) }?;
+    let mut config = if verb.scheduler { load_to_fire(registry, global) } else { load(registry, global) }?;
     if config.queues.is_empty() && !config.says_workers {
         return Err(without_workers(&config));
     }
@@ -96,7 +85,7 @@ fn work(app: &App, global: &Global, verb: &Workers, report: Option<&Rc<RefCell<R
             Some(Timer::new(config.schedules.clone(), Clock::wall()))
         }
     };
-    let reader = reader(app, global, verb, &config, level);
+    let reader = reader(registry, global, verb, &config, level);
     let launches = config.queues.iter().map(|queue| launch(&config, queue, level)).collect();
     let control = control(&config, verb, &logger)?;
     let metrics = config.metrics_listen.map(|address| metrics(address, &logger)).transpose()?;
@@ -142,56 +131,6 @@ fn without_workers(config: &Config) -> Error {
     )
 }
 
-/// Begins the report of the run, if it can be written at all.
-fn report(path: &Path, application: &str) -> Result<Rc<RefCell<Report>>, Error> {
-    let report = Report::begin(path, application);
-    let report = report
-        .map_err(|error| Error::new(Code::Usage, format!("--report: {} cannot be written: {error}", path.display())))?;
-    Ok(Rc::new(RefCell::new(report)))
-}
-
-/// Writes the report of a run that has ended so.
-fn write(report: &Report, ended: &Result<Finished, Error>) -> Result<(), Error> {
-    let (tally, code) = match ended {
-        Ok(finished) => (finished.tally, finished.code),
-        Err(error) => (Tally::default(), error.code),
-    };
-    let counts = [("retried_attempts", tally.retried), ("exit_code", u64::from(code as u8))];
-    report.write(&end(report, ended), &counts).map_err(|error| {
-        Error::new(Code::Internal, format!("the report {} cannot be written: {error}", report.path().display()))
-    })
-}
-
-/// What the report says of the run itself. Whoever reads it alone must see what the exit code says.
-fn end(report: &Report, ended: &Result<Finished, Error>) -> End {
-    let failed = |message: &str, text: String| {
-        let first = message.lines().next().unwrap_or_default();
-        // Many readers show the text alone.
-        let text = [message, &text].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
-        End::Failed { message: redact(first).into_owned(), text: redact(&text).into_owned() }
-    };
-    let finished = match ended {
-        Err(error) => {
-            let unknown = (error.code == Code::Unavailable).then(|| master::LEFT_UNKNOWN.to_owned());
-            let text: Vec<String> = error.hint.clone().into_iter().chain(unknown).collect();
-            return failed(&error.message, text.join("\n"));
-        }
-        Ok(finished) => finished,
-    };
-    let left = finished.left.join("\n");
-    match (&finished.error, finished.code) {
-        (Some(error), code) => failed(error, format!("exit code {}\n{left}", code as u8)),
-        (None, Code::Ok) if finished.stopped => End::Stopped("stopped before its queues were found empty".to_owned()),
-        (None, Code::Ok) => End::Told,
-        (None, Code::DeadLettered) if report.has_failures() => End::Told,
-        (None, Code::DeadLettered) => failed("tasks were dead-lettered", left),
-        (None, Code::Interrupted) => {
-            failed("the run was stopped, and tasks had to be interrupted: they are back in their queues", left)
-        }
-        (None, code) => failed(&format!("the run ended with {}", code as u8), left),
-    }
-}
-
 fn format(word: &str) -> Format {
     match word {
         "full" => Format::Full { colour: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() },
@@ -202,7 +141,7 @@ fn format(word: &str) -> Format {
 
 /// Makes the control socket. One that was not asked for by name is not worth a refusal.
 fn control(config: &Config, verb: &Workers, logger: &Logger) -> Result<Option<Socket>, Error> {
-    let Some(place) = super::control::place(config, verb.socket.as_ref()) else { return Ok(None) };
+    let Some(place) = place(config, verb.socket.as_ref()) else { return Ok(None) };
     match Socket::bind(&place) {
         Ok(socket) => Ok(Some(socket)),
         Err(error @ socket::Error::Taken { .. }) => Err(Error::new(Code::Taken, error.to_string()).hint(
@@ -218,8 +157,8 @@ fn control(config: &Config, verb: &Workers, logger: &Logger) -> Result<Option<So
 
 /// How a running master reads its settings again: from the same files, options and environment, with the same options of
 /// this run.
-fn reader(app: &App, global: &Global, verb: &Workers, config: &Config, level: Level) -> Reader {
-    let sources = Sources { at_once: true, ..super::sources(app, global) };
+fn reader(registry: &Registry, global: &Global, verb: &Workers, config: &Config, level: Level) -> Reader {
+    let sources = Sources { at_once: true, ..sources(registry, global) };
     let (queues, processes, scheduler) = (verb.queues.clone(), verb.processes, verb.scheduler);
     let before = config.clone();
     Reader::new(!config.files.is_empty(), move || {
@@ -295,17 +234,6 @@ fn choose(config: &mut Config, queues: &[String], processes: Option<u32>) -> Res
     Ok(())
 }
 
-pub(super) fn logger(level: Level, format: Format, quiet: bool) -> Result<Logger, Error> {
-    if quiet {
-        return Ok(Logger::quiet());
-    }
-    io::stdout()
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(|stdout| Logger::start_with(File::from(stdout), level, format))
-        .map_err(|error| Error::new(Code::Internal, format!("cannot open the log: {error}")))
-}
-
 fn plan(config: &Config, verb: &Workers, level: Level, format: Format, scheduler: bool) -> Plan {
     Plan {
         halt_when_empty: verb.halt_when_empty,
@@ -314,85 +242,4 @@ fn plan(config: &Config, verb: &Workers, level: Level, format: Format, scheduler
         max_in_hand: verb.processes.map(|most| most as usize),
         ..plan_of(config, config.queues.iter().map(|queue| queue_plan(config, queue)).collect(), level)
     }
-}
-
-/// A queue with what the core needs to know of its kind.
-pub(super) fn queue_plan(config: &Config, queue: &Queue) -> QueuePlan {
-    let command = config.kinds.get(&queue.kind);
-    QueuePlan {
-        settings: queue.clone(),
-        accepts: command.map_or(Accepts::Json, |command| command.accepts),
-        is_program: command.is_some(),
-        is_once: command.is_some_and(|command| command.mode == Mode::Once),
-        payload_in_file: command.is_some_and(|command| command.options.payload_in_file),
-        launch: 0,
-    }
-}
-
-/// A plan for these queues, without the options of a run.
-pub(super) fn plan_of(config: &Config, queues: Vec<QueuePlan>, level: Level) -> Plan {
-    Plan {
-        queues,
-        supervisor: config.supervisor,
-        halt_when_empty: false,
-        scheduler: false,
-        max_in_hand: None,
-        starts_at_once: starts_at_once(),
-        descriptors: u64::MAX,
-        host: process::host(),
-        // The standard library's own source of randomness for hash maps: as good as jitter needs.
-        seed: std::hash::RandomState::new().build_hasher().finish(),
-        remember: matches!(config.transport, Uri::Amqp(_)).then_some(REMEMBERED),
-        foreign_names: matches!(config.transport, Uri::Amqp(_)),
-        names: config.known_queues(),
-        structured: false,
-        log_level: level,
-    }
-}
-
-/// Workers that start at once: a few for each core that this process may use, since some wait for something else at times.
-fn starts_at_once() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get).saturating_mul(2).max(4)
-}
-
-/// What is started for a queue.
-pub(super) fn launch(config: &Config, queue: &Queue, level: Level) -> (Program, Environment) {
-    let mut pairs: Vec<(OsString, OsString)> = Vec::new();
-    let program = match config.kinds.get(&queue.kind) {
-        Some(command) => {
-            pairs.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
-            let argv = command.argv.clone();
-            Program::Command { argv, folder: command.folder.clone(), options: Box::new(command.options.clone()) }
-        }
-        None => Program::Own { args: vec![WORKER.into(), (&queue.kind).into(), (&queue.name).into()] },
-    };
-    let command_of = |schedule: &crate::config::Schedule| match &schedule.target {
-        Target::Ctl(command) => Some(command.clone()),
-        Target::Worker(_) | Target::Queue(_) => None,
-    };
-    if queue.kind == crate::worker::ctl::KIND {
-        let commands: Vec<String> = config.schedules.iter().filter_map(command_of).collect();
-        pairs.push(("ASYNCTASK_CTL_COMMANDS".into(), serde_json::json!(commands).to_string().into()));
-        pairs.push(("ASYNCTASK_FOLDER".into(), config.folder.clone().into()));
-    }
-    let asked_for = config.kinds.get(&queue.kind).and_then(|command| command.options.pass_env.as_ref());
-    let withheld = config.transport_variables.iter().filter(|name| asked_for.is_none_or(|names| !names.contains(name)));
-    let environment = Environment {
-        withheld: withheld.map(OsString::from).collect(),
-        queue: queue.name.clone(),
-        slot: String::new(),
-        log_level: level.to_string(),
-        // Workers write the plain form; the master puts it into the log's.
-        log_format: "plain".to_owned(),
-        pairs,
-        mark: None,
-    };
-    (program, environment)
-}
-
-/// Reads an option that is a duration.
-pub(super) fn duration(option: &str, text: &str) -> Result<Duration, Error> {
-    parse_duration(text).ok_or_else(|| {
-        Error::new(Code::Usage, format!("{option}: \"{text}\" is not a duration")).hint("as in 500ms, 30s, 10m, 2h")
-    })
 }

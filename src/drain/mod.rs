@@ -23,7 +23,6 @@ use tokio::{
 };
 
 use crate::{
-    app::App,
     clock::{Clock, Instant, RunningClock},
     config::{Acks, Config, Queue},
     frames::{
@@ -41,7 +40,7 @@ use crate::{
     properties::Properties,
     task::{Accepts, Delivery, QueueIndex, Reason, Settlement},
     transport::{self, Event, QueueSetup, Request, Transport},
-    worker::{self, Foreground},
+    worker::{self, Foreground, registry::Registry},
 };
 
 /// How long the transport may take to close.
@@ -115,14 +114,20 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error`]; the first error of a task ends the drain.
-pub fn process_queue(app: &App, config: &Config, queue: &str, kind: Option<&str>, level: Level) -> Result<u64, Error> {
+pub fn process_queue(
+    registry: &Registry,
+    config: &Config,
+    queue: &str,
+    kind: Option<&str>,
+    level: Level,
+) -> Result<u64, Error> {
     let kind = match kind {
         Some(kind) => kind,
         None => configured(config, |configured| configured.name == queue)
             .map(|configured| configured.kind.as_str())
             .ok_or_else(|| Error::NoKind { queue: queue.to_owned() })?,
     };
-    Drain::new(app, config, queue, kind, level)?.run()
+    Drain::new(registry, config, queue, kind, level)?.run()
 }
 
 /// Has a worker kind do the tasks of a queue, as [`process_queue`] does. Without a `queue`: the first one that is
@@ -130,15 +135,21 @@ pub fn process_queue(app: &App, config: &Config, queue: &str, kind: Option<&str>
 ///
 /// # Errors
 /// [`Error`]; the first error of a task ends the drain.
-pub fn run_worker(app: &App, config: &Config, kind: &str, queue: Option<&str>, level: Level) -> Result<u64, Error> {
-    known(app, config, kind)?;
+pub fn run_worker(
+    registry: &Registry,
+    config: &Config,
+    kind: &str,
+    queue: Option<&str>,
+    level: Level,
+) -> Result<u64, Error> {
+    known(registry, config, kind)?;
     let queue = match queue {
         Some(queue) => queue,
         None => configured(config, |configured| configured.kind == kind)
             .map(|configured| configured.name.as_str())
             .ok_or_else(|| Error::NoQueue { kind: kind.to_owned() })?,
     };
-    Drain::new(app, config, queue, kind, level)?.run()
+    Drain::new(registry, config, queue, kind, level)?.run()
 }
 
 fn configured(config: &Config, is_it: impl Fn(&Queue) -> bool) -> Option<&Queue> {
@@ -146,11 +157,11 @@ fn configured(config: &Config, is_it: impl Fn(&Queue) -> bool) -> Option<&Queue>
 }
 
 /// Whether the kind can be run here.
-fn known<'a>(app: &'a App, config: &Config, kind: &str) -> Result<&'a worker::Kind, Error> {
+fn known<'a>(registry: &'a Registry, config: &Config, kind: &str) -> Result<&'a worker::Kind, Error> {
     if config.kinds.contains_key(kind) {
         return Err(Error::Program { kind: kind.to_owned() });
     }
-    app.kinds().get(kind).ok_or_else(|| Error::NoSuchKind { kind: kind.to_owned() })
+    registry.kinds().get(kind).ok_or_else(|| Error::NoSuchKind { kind: kind.to_owned() })
 }
 
 struct Drain {
@@ -177,8 +188,8 @@ struct Drain {
 }
 
 impl Drain {
-    fn new(app: &App, config: &Config, queue: &str, kind: &str, level: Level) -> Result<Self, Error> {
-        let code = known(app, config, kind)?;
+    fn new(registry: &Registry, config: &Config, queue: &str, kind: &str, level: Level) -> Result<Self, Error> {
+        let code = known(registry, config, kind)?;
         if !config.transport.may_have(queue) {
             return Err(Error::QueueName { queue: queue.to_owned() });
         }

@@ -13,6 +13,7 @@ mod frame_writer;
 mod kind;
 mod lines;
 mod panics;
+pub mod registry;
 mod serve;
 mod serve_async;
 mod tracing_lines;

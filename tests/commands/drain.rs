@@ -71,12 +71,12 @@ fn a_queue_is_drained_and_its_tasks_are_counted() {
         for queue in ["foo", "foo", "foo", "baz", "elsewhere", "first"] {
             client.submit(queue, &json!({ "n": 1 })).unwrap();
         }
-        let drain = |queue, kind| drain::process_queue(&app, &config, queue, kind, Level::Error).unwrap();
+        let drain = |queue, kind| drain::process_queue(app.registry(), &config, queue, kind, Level::Error).unwrap();
         assert_eq!(drain("foo", None), 3, "{uri}");
         assert_eq!(drain("foo", None), 0, "{uri}");
         assert_eq!(drain("baz", None), 1, "{uri}");
         assert_eq!(drain("elsewhere", Some("fine")), 1, "{uri}");
-        let run = |kind, queue| drain::run_worker(&app, &config, kind, queue, Level::Error).unwrap();
+        let run = |kind, queue| drain::run_worker(app.registry(), &config, kind, queue, Level::Error).unwrap();
         // The first queue that is configured for it.
         assert_eq!(run("fine", None), 1, "{uri}");
         client.submit("elsewhere", &json!({})).unwrap();
@@ -92,7 +92,7 @@ fn packed_bodies_are_unpacked_and_properties_are_told_to_who_wants_them() {
         let client = Client::open(uri).unwrap();
         let mut told = "{}";
         for queue in ["foo", "bar"] {
-            let drain = || drain::process_queue(&app, &config, queue, None, Level::Error).unwrap();
+            let drain = || drain::process_queue(app.registry(), &config, queue, None, Level::Error).unwrap();
             // The queue is there from then on.
             drain();
             if uri.starts_with("amqp") {
@@ -131,8 +131,10 @@ fn dead(uri: &str, queue: &str) -> String {
 fn what_is_missing_is_named() {
     let app = app();
     let config = settings(&app, "localmem:", &[WORKERS, r#"kinds={"sh": {"command": ["sh"]}}"#]);
-    let process = |queue, kind| drain::process_queue(&app, &config, queue, kind, Level::Error).unwrap_err().to_string();
-    let run = |kind, queue| drain::run_worker(&app, &config, kind, queue, Level::Error).unwrap_err().to_string();
+    let process =
+        |queue, kind| drain::process_queue(app.registry(), &config, queue, kind, Level::Error).unwrap_err().to_string();
+    let run =
+        |kind, queue| drain::run_worker(app.registry(), &config, kind, queue, Level::Error).unwrap_err().to_string();
     assert_eq!(process("doesntexist", None), "Cannot identify worker for queue \"doesntexist\"");
     assert_eq!(run("unused", None), "Cannot identify queue for worker \"unused\"");
     assert_eq!(run("doesntexist", None), "Worker \"doesntexist\" does not exist");
@@ -150,7 +152,7 @@ fn an_error_ends_the_drain_and_loses_nothing() {
         for what in ["ok", "error", "ok"] {
             client.submit("bar", &json!({ "do": what })).unwrap();
         }
-        let drain = || drain::process_queue(&app, &config, "bar", None, Level::Error);
+        let drain = || drain::process_queue(app.registry(), &config, "bar", None, Level::Error);
         let Err(Error::Task { error, done, .. }) = drain() else { panic!("{uri}: no error") };
         assert_eq!((error.as_str(), done), ("Oops!", 1));
         // The third, and then the second attempt of the second: delayed tasks are waited for.
@@ -172,8 +174,12 @@ fn other_outcomes_are_settled_and_the_drain_goes_on() {
         for what in ["once more", "dead", "split", "ok"] {
             client.submit("bar", &json!({ "do": what })).unwrap();
         }
-        assert_eq!(drain::process_queue(&app, &config, "bar", None, Level::Error).unwrap(), 3, "{uri}");
-        assert_eq!(drain::process_queue(&app, &config, "other", Some("fine"), Level::Error).unwrap(), 1, "{uri}");
+        assert_eq!(drain::process_queue(app.registry(), &config, "bar", None, Level::Error).unwrap(), 3, "{uri}");
+        assert_eq!(
+            drain::process_queue(app.registry(), &config, "other", Some("fine"), Level::Error).unwrap(),
+            1,
+            "{uri}"
+        );
     });
 }
 
@@ -187,7 +193,7 @@ fn a_rate_is_kept() {
         client.submit("foo", &json!({})).unwrap();
     }
     let clock = asynctask::clock::Clock::start();
-    assert_eq!(drain::process_queue(&app, &config, "foo", None, Level::Error).unwrap(), 3);
+    assert_eq!(drain::process_queue(app.registry(), &config, "foo", None, Level::Error).unwrap(), 3);
     assert!(clock.now().at.since_start() >= std::time::Duration::from_millis(400));
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use super::counterpart::{Counterpart, Heard};
+use super::worker_under_test::{Heard, WorkerUnderTest};
 use crate::{
     clock::Clock,
     frames::{self, FromWorker, HaltReason, PROTOCOL, Payload, Ready, TaskFrame},
@@ -16,7 +16,7 @@ use crate::{
 /// The queue that tasks come from, as the program sees it.
 pub(super) const QUEUE: &str = "check";
 /// A master gives a worker so long between its bye and its exit.
-const LAST_BREATH: Duration = Duration::from_secs(1);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Payload of a long task, in bytes.
 const LONG: usize = 10 << 20;
 
@@ -60,7 +60,7 @@ pub(super) struct Checker<'a> {
     within: Duration,
     /// Of good tasks, if one is known.
     payload: Option<&'a str>,
-    running: Option<Counterpart<'a>>,
+    running: Option<WorkerUnderTest<'a>>,
     ahead: u32,
     wants_properties: bool,
 }
@@ -107,7 +107,7 @@ impl<'a> Checker<'a> {
             let passed = passed.and_then(|_| check(&mut self));
             self.conclude(name, passed, &mut tell)?;
         }
-        self.running.take().map_or(Ok(()), Counterpart::kill)
+        self.running.take().map_or(Ok(()), WorkerUnderTest::kill)
     }
 
     fn conclude(&mut self, check: &'static str, passed: Passed, tell: &mut impl FnMut(&Finding)) -> io::Result<()> {
@@ -115,7 +115,7 @@ impl<'a> Checker<'a> {
             Ok(what) => Finding { check, what, wrong: None },
             Err(Failed::Wrong(wrong)) => {
                 // What it says from here on would be an answer to nothing.
-                self.running.take().map_or(Ok(()), Counterpart::kill)?;
+                self.running.take().map_or(Ok(()), WorkerUnderTest::kill)?;
                 Finding { check, what: String::new(), wrong: Some(wrong) }
             }
             Err(Failed::Io(error)) => return Err(error),
@@ -125,7 +125,7 @@ impl<'a> Checker<'a> {
     }
 
     fn begin(&mut self) -> Passed {
-        let started = Counterpart::start(self.program, self.environment, self.signals, self.clock);
+        let started = WorkerUnderTest::start(self.program, self.environment, self.signals, self.clock);
         self.running = Some(started.or_else(|error| wrong(format!("it could not be started: {error}")))?);
         let ready = match self.hear()? {
             Heard::Frame(FromWorker::Ready(ready)) => ready,
@@ -227,12 +227,12 @@ impl<'a> Checker<'a> {
             Heard::Frame(FromWorker::Bye) => {}
             other => return wrong(format!("expected {{\"bye\":{{}}}}, but {}", self.told(&other))),
         }
-        match self.hear_within(LAST_BREATH)? {
+        match self.hear_within(EXIT_TIMEOUT)? {
             Heard::Ended(Exit::Code { code: 0 }) => {
                 self.running = None;
                 Ok("it said bye and ended".to_owned())
             }
-            Heard::Silence => wrong(format!("it said bye and did not end within {} s", LAST_BREATH.as_secs())),
+            Heard::Silence => wrong(format!("it said bye and did not end within {} s", EXIT_TIMEOUT.as_secs())),
             other => wrong(format!("after its bye only an exit with 0 may come, but {}", self.told(&other))),
         }
     }

@@ -5,7 +5,7 @@
 //! goes to stderr.
 
 mod checks;
-mod counterpart;
+mod worker_under_test;
 
 use std::ffi::OsString;
 
@@ -14,16 +14,16 @@ use serde_json::{json, value::RawValue};
 use self::checks::{Checker, Finding};
 use super::{
     args::{CheckWorker, Global},
-    load, log_level, print,
-    workers::duration,
+    output::print,
+    settings::{duration, load, log_level},
 };
 use crate::{
-    app::App,
     error::{Code, Error},
     process::{Environment, Program, Signals, reserve_frame_fd},
+    worker::registry::Registry,
 };
 
-pub(super) fn run(app: &App, global: &Global, verb: &CheckWorker) -> Result<Code, Error> {
+pub(super) fn run(registry: &Registry, global: &Global, verb: &CheckWorker) -> Result<Code, Error> {
     let level = log_level(global)?;
     let within = duration("--within", &verb.within)?;
     let payload = verb.payload.as_deref().map(payload).transpose()?;
@@ -36,7 +36,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &CheckWorker) -> Result<Code
         slot: format!("{}[1]", checks::QUEUE),
         log_level: level.to_string(),
         log_format: "plain".to_owned(),
-        withheld: withheld(app, global),
+        withheld: withheld(registry, global),
         ..Environment::default()
     };
     let program = Program::Command { argv: verb.command.clone(), folder, options: Box::default() };
@@ -62,12 +62,12 @@ pub(super) fn run(app: &App, global: &Global, verb: &CheckWorker) -> Result<Code
 
 /// As under a master: the variables that the transport was taken from. A program can be checked where the settings are not right
 /// yet; then those that hold the address of a broker.
-fn withheld(app: &App, global: &Global) -> Vec<OsString> {
+fn withheld(registry: &Registry, global: &Global) -> Vec<OsString> {
     let holds_address = |value: &OsString| {
         let value = value.to_string_lossy();
         ["amqp:", "amqps:"].iter().any(|scheme| value.trim_start().starts_with(scheme))
     };
-    match load(app, global) {
+    match load(registry, global) {
         Ok(config) => config.transport_variables.into_iter().map(OsString::from).collect(),
         Err(_) => std::env::vars_os().filter(|(_, value)| holds_address(value)).map(|(name, _)| name).collect(),
     }

@@ -8,14 +8,15 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::{Error, duration, print};
 use crate::{
     cli::{
         args::{Chosen, Filter},
+        output::print,
+        settings::duration,
         waiting::Broken,
     },
     clock::{Clock, Timestamp},
-    error::Code,
+    error::{Code, Error},
     foreign,
     plural::{self, counted},
     redact::redact,

@@ -14,12 +14,17 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{DeadLetter, Request, Visit, chosen::Condition, dead_queue, open, print, told, whole};
+use super::{chosen::Condition, letter::whole};
 use crate::{
-    cli::args::FailedExport,
+    cli::{
+        args::FailedExport,
+        connection::{from_transport_error, open},
+        output::print,
+        settings::dead_queue,
+    },
     config::Config,
     error::{Code, Error},
-    transport,
+    transport::{self, DeadLetter, Request, Visit},
 };
 
 /// Bytes between the transport and the writer.
@@ -53,6 +58,6 @@ pub(super) fn run(config: &Config, verb: &FailedExport) -> Result<Code, Error> {
         print(&line)
     });
     drop(lines);
-    answer.blocking_recv().unwrap_or(Err(transport::Error::Closed)).map_err(|error| told(&error))?;
+    answer.blocking_recv().unwrap_or(Err(transport::Error::Closed)).map_err(|error| from_transport_error(&error))?;
     written.map(|()| Code::Ok)
 }

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::rfc3339;
-use crate::{payload::Body, properties::Properties, task::Ending, transport::DeadLetter, unicode::without_halves};
+use crate::{
+    cli::output::rfc3339, payload::Body, properties::Properties, task::Ending, transport::DeadLetter,
+    unicode::without_halves,
+};
 
 /// Payloads that are nested deeper are given as bytes: `jq` takes 256 levels, and a payload stands inside of another object.
 const DEPTH: usize = 128;
@@ -124,6 +126,20 @@ fn facts(letter: &DeadLetter) -> Value {
 fn ending(ending: &Ending) -> Value {
     let Ending { reason, error, attempts, failed_at } = ending;
     json!({ "reason": reason, "error": error, "attempts": attempts, "failed_at": rfc3339(*failed_at) })
+}
+
+/// Each on a line of its own.
+pub(super) fn lines<T: std::fmt::Display>(values: impl IntoIterator<Item = T>) -> String {
+    values.into_iter().map(|value| value.to_string() + "\n").collect()
+}
+
+/// A value as the cell of a table; `-` where there is none.
+pub(super) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -2,20 +2,18 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{
-    DeadLetter, DeadQueue, Visit, Walked,
-    chosen::{Choice, broke_off, progress, tell},
-    dead_queue,
-};
+use super::chosen::{Choice, broke_off, progress, tell};
 use crate::{
     cli::{
         args::FailedPurge,
         confirm,
+        settings::dead_queue,
         waiting::{Patient, longest_wait},
     },
     config::Config,
     error::{Code, Error},
     plural::counted,
+    transport::{DeadLetter, DeadQueue, Visit, Walked},
 };
 
 pub(super) fn run(config: &Config, verb: &FailedPurge) -> Result<Code, Error> {

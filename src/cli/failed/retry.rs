@@ -6,19 +6,19 @@ use std::{
 };
 
 use super::{
-    DeadLetter, DeadQueue, Visit, Walked,
     chosen::{Choice, broke_off, progress, tell},
-    dead_queue,
-    payload::Edit,
+    payload::{Edit, edited},
 };
 use crate::{
     cli::{
         args::FailedRetry,
+        settings::dead_queue,
         waiting::{Patient, longest_wait},
     },
     clock::Clock,
     config::Config,
     error::{Code, Error},
+    transport::{DeadLetter, DeadQueue, Visit, Walked},
 };
 
 /// A slow retry lets at least this much time pass between two groups.
@@ -102,7 +102,7 @@ impl Retry {
         if let Some(wait) = self.pace.as_ref().and_then(Pace::wait) {
             return Visit::Wait(wait);
         }
-        let body = match super::payload::edited(letter.into(), &self.edits) {
+        let body = match edited(letter.into(), &self.edits) {
             Ok(body) => body,
             Err(cause) => {
                 self.wrong = Some(format!("the payload of dead letter \"{}\" cannot be changed: {cause}", letter.id));

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::{
-    cli::{print, waiting::Broken},
+    cli::{output::print, waiting::Broken},
     error::Error,
     plural::{self, counted},
     transport::{self, Extent},

@@ -10,8 +10,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::check;
-use crate::task::without_mark;
+use crate::task::{json_payload, without_mark};
 
 /// Tasks that are stored in one step.
 const MOST: usize = 1000;
@@ -105,6 +104,11 @@ fn read_line(input: &mut impl BufRead) -> Result<Option<Vec<u8>>, String> {
         line.pop();
     }
     Ok((length > 0).then_some(line))
+}
+
+/// Whether this is the payload of a task.
+pub(super) fn check(payload: &[u8]) -> Result<(), String> {
+    json_payload(payload, false).map(drop).map_err(|error| error.replace("the body", "the payload"))
 }
 
 #[cfg(test)]

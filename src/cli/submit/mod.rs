@@ -15,20 +15,21 @@ use self::{
 };
 use super::{
     args::{Global, Submit},
-    load_shared, print,
+    output::print,
+    settings::load_shared,
     waiting::{Patient, interrupted, longest_wait, say},
 };
 use crate::{
-    app::App,
     clock::Clock,
     config::Config,
     error::{Code, Error},
     plural::counted,
-    task::{NewTask, is_delay_queue_name, is_foreign_queue_name, is_queue_name, json_payload, without_mark},
+    task::{NewTask, is_delay_queue_name, is_foreign_queue_name, is_queue_name, without_mark},
     transport::Request,
+    worker::registry::Registry,
 };
 
-pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Error> {
+pub(super) fn run(registry: &Registry, global: &Global, verb: &Submit) -> Result<Code, Error> {
     let queue = &verb.queue;
     let misnamed = || {
         Error::new(Code::Usage, format!("\"{queue}\" is not a properly-formatted queue name"))
@@ -51,12 +52,12 @@ pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Err
         ..NewTask::default()
     };
     let open = || {
-        let config = load_shared(app, global)?;
+        let config = load_shared(registry, global)?;
         // A queue of others may have any name, where there are others.
         if !config.transport.may_have(queue) {
             return Err(misnamed());
         }
-        let config = not_behind_the_scenes(config, queue)?;
+        let config = reject_reserved_queue(config, queue)?;
         warn_of_unknown(&config, queue);
         if due.is_past() {
             say(&ProgressBar::hidden(), "warning: the moment of --at has passed: due at once");
@@ -69,7 +70,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Err
         Some(payload) if payload != "-" => {
             let usage = |error| Error::new(Code::Usage, format!("PAYLOAD: {error}"));
             let body = without_mark(payload.as_bytes()).map_err(usage)?;
-            check(body).map_err(usage)?;
+            lines::check(body).map_err(usage)?;
             let id = verb.id.clone().unwrap_or_else(new_id);
             let task = NewTask { id: id.clone(), body: body.to_vec(), delay: due.delay(Clock::wall()), ..template };
             one(&mut open()?, task)?;
@@ -84,7 +85,7 @@ pub(super) fn run(app: &App, global: &Global, verb: &Submit) -> Result<Code, Err
 }
 
 /// A task among dead letters, or in a delay queue, would not be where whoever submits it thinks it is.
-fn not_behind_the_scenes(config: Config, queue: &str) -> Result<Config, Error> {
+fn reject_reserved_queue(config: Config, queue: &str) -> Result<Config, Error> {
     match config.behind(queue) {
         Some((owner, what)) => Err(Error::new(Code::Refused, format!("\"{queue}\" is {what} of queue \"{owner}\""))
             .hint(format!("submit to \"{owner}\"; asynctask failed retry {owner} works dead letters again"))),
@@ -148,10 +149,6 @@ fn many(patient: &mut Patient, template: &NewTask, due: &Due, json: bool) -> Res
         print(&format!("{} submitted to queue {queue}\n", counted(account.stored, "task")))?;
     }
     Ok(())
-}
-
-fn check(payload: &[u8]) -> Result<(), String> {
-    json_payload(payload, false).map(drop).map_err(|error| error.replace("the body", "the payload"))
 }
 
 fn new_id() -> String {

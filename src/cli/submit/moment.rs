@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use jiff::{civil::DateTime, tz::TimeZone};
 
 use crate::{
-    cli::{args::Submit, workers::duration},
+    cli::{args::Submit, settings::duration},
     clock::{Clock, Timestamp},
     error::{Code, Error},
 };

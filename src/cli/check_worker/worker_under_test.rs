@@ -31,7 +31,7 @@ pub(super) enum Heard {
 }
 
 /// A running program.
-pub(super) struct Counterpart<'a> {
+pub(super) struct WorkerUnderTest<'a> {
     pid: u32,
     channel: FrameChannel,
     output: Output,
@@ -43,7 +43,7 @@ pub(super) struct Counterpart<'a> {
     is_reaped: bool,
 }
 
-impl<'a> Counterpart<'a> {
+impl<'a> WorkerUnderTest<'a> {
     /// Starts it. On the main thread.
     ///
     /// # Errors
