@@ -7,7 +7,7 @@
 
 use std::{error::Error, ffi::OsString, process::ExitCode};
 
-use asynctask::{App, Client, Context, Outcome};
+use asynctask::{App, Context, Outcome, client::blocking::Client};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Deserialize, Serialize)]

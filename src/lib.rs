@@ -33,6 +33,7 @@
 //! submits.
 
 pub mod app;
+mod async_context;
 pub mod backoff;
 mod cli;
 pub mod client;

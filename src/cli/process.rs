@@ -41,7 +41,7 @@ fn in_words(error: drain::Error) -> Error {
             Error::new(Code::Refused, format!("task {id}: {error}{detail}"))
                 .hint(format!("{done} done before; this one follows the queue's retry policy"))
         }
-        drain::Error::Io(_) => Error::new(Code::Internal, error.to_string()),
+        drain::Error::Io(_) | drain::Error::InFuture => Error::new(Code::Internal, error.to_string()),
         drain::Error::NoQueue { .. }
         | drain::Error::NoSuchKind { .. }
         | drain::Error::Program { .. }

@@ -5,7 +5,7 @@
 //! only a master can do is not done here: user code runs in this very process, so a time limit cannot be kept, and a
 //! death of the worker is the death of this process; then the task comes again.
 //!
-//! Not for a thread that runs futures.
+//! A drain blocks its thread. Called while Tokio polls a future it is refused ([`Error::InFuture`]).
 
 mod settle;
 mod start;
@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    async_context,
     clock::{Clock, Instant, RunningClock},
     config::{Acks, Config, Queue},
     frames::{
@@ -89,6 +90,9 @@ pub enum Error {
         /// What the registered function said.
         source: worker::TaskError,
     },
+    /// The drain was called by a future, which it would block. Nothing was done.
+    #[error("a queue cannot be drained by a future: use spawn_blocking")]
+    InFuture,
     /// A task ended in an error. It is settled: tried again later or dead-lettered, by the queue's retry policy.
     #[error("{error}")]
     Task {
@@ -189,6 +193,9 @@ struct Drain {
 
 impl Drain {
     fn new(registry: &Registry, config: &Config, queue: &str, kind: &str, level: Level) -> Result<Self, Error> {
+        if async_context::is_polled() {
+            return Err(Error::InFuture);
+        }
         let code = known(registry, config, kind)?;
         if !config.transport.may_have(queue) {
             return Err(Error::QueueName { queue: queue.to_owned() });

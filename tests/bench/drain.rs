@@ -22,7 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynctask::{App, Client, Context, Outcome, client::new_task};
+use asynctask::{
+    App, Context, Outcome,
+    client::{Submission, SubmitOptions, blocking::Client},
+};
 use serde::de::IgnoredAny;
 
 /// Drains of each kind, taken in turn; what is printed is the median of each, and of their ratios.
@@ -140,14 +143,12 @@ fn fill(uri: &str, queue: &str) {
     while left > 0 {
         let count = left.min(1000);
         left -= count;
-        let mut tasks: Vec<_> = (0..count)
-            .map(|_| new_task(queue, &payload, asynctask::client::Options::default()).expect("a task"))
-            .collect();
-        if left == 0 {
+        let tasks = (0..count).map(|number| {
             // The last to be delivered; the worker that gets it says so.
-            let last = tasks.last_mut().expect("count is above 0");
-            last.headers.insert("last".to_owned(), true.into());
-        }
+            let is_last = left == 0 && number == count - 1;
+            let options = if is_last { SubmitOptions::new().header("last", true) } else { SubmitOptions::new() };
+            Submission::new(queue, &payload, options).expect("a task")
+        });
         client.submit_all(tasks).expect("the tasks are stored");
     }
 }

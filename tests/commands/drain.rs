@@ -2,7 +2,8 @@
 
 use crate::support::{Demo, Place};
 use asynctask::{
-    App, Client, Context, Level, Outcome,
+    App, Context, Level, Outcome,
+    client::blocking::Client,
     config::{Config, Sources},
     drain::{self, Error},
 };

@@ -3,13 +3,12 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     process::Stdio,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use asynctask::{
-    Client,
-    clock::{Clock, Timestamp},
-    task::NewTask,
+    client::{Submission, SubmitOptions, blocking::Client},
+    clock::Clock,
 };
 use lapin::types::AMQPValue;
 use nix::{
@@ -322,8 +321,8 @@ fn a_priority_counts_where_there_are_some_and_is_refused_elsewhere() {
         assert_eq!(demo.run(&["submit", "foo", priority, "--priority", priority]).code, 0);
     }
     let client = Client::open(&demo.uri).expect("a client");
-    let options = asynctask::client::Options { priority: Some(7), ..Default::default() };
-    client.submit_with("foo", &7, options.at(Timestamp(0))).expect("stored");
+    let options = SubmitOptions::new().priority(7).at(UNIX_EPOCH);
+    client.submit_with("foo", &7, options).expect("stored");
     let run = demo.workers(super::FOO, &["--halt-when-empty"]);
     super::in_order(
         &run,
@@ -335,13 +334,11 @@ fn a_priority_counts_where_there_are_some_and_is_refused_elsewhere() {
 fn a_client_is_told_the_same() {
     let Some(demo) = on_rabbitmq() else { return };
     let client = Client::open(&demo.uri).expect("a client");
-    let task = |id: usize, size| NewTask {
-        queue: "foo".to_owned(),
-        id: id.to_string(),
-        body: vec![b'7'; size],
-        ..NewTask::default()
+    let task = |id: usize, size| {
+        let options = SubmitOptions::new().id(id.to_string());
+        Submission::new("foo", &"7".repeat(size - 2), options).expect("a task")
     };
-    let mut tasks: Vec<NewTask> = (0..600).map(|id| task(id, 10)).collect();
+    let mut tasks: Vec<Submission> = (0..600).map(|id| task(id, 10)).collect();
     tasks[300] = task(300, LARGEST + 1);
     let extent = client.submit_all(tasks).expect_err("one is too large").extent();
     assert_eq!((extent.stored, extent.unknown.len(), extent.beyond.len()), (300, 0, 0));
