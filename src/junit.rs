@@ -26,8 +26,8 @@ use std::{
 
 use crate::{
     clock::{Clock, Timestamp},
-    limits::cut,
     task::{Failure, Reason},
+    text::cut,
 };
 
 /// Cases of any kind; the same number of failures may come after them.

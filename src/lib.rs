@@ -29,8 +29,8 @@
 //! body. [`transport`] is the contract of what
 //! carries tasks, with its implementations below it. `master::core` holds every decision; `master::shell` does what it says. [`process`]
 //! starts and reaps, [`worker`] is the child's side, [`config`] the settings, [`schedule`] the calendar. [`control`],
-//! [`metrics`], [`junit`], [`systemd`] and [`logging`] are how people and machines look on; [`client`] is for who only
-//! submits.
+//! [`metrics`], [`junit`], [`systemd`] and [`logging`] show the state to people and machines; [`client`] submits tasks from a program that
+//! runs none.
 
 pub mod app;
 mod async_context;
@@ -44,9 +44,9 @@ pub mod drain;
 pub mod error;
 pub mod exec_options;
 mod file_owner;
-mod foreign;
 pub mod frames;
 pub mod junit;
+pub mod level;
 mod limits;
 pub mod logging;
 pub mod master;
@@ -63,6 +63,7 @@ pub mod schedule;
 pub mod shell_words;
 pub mod systemd;
 pub mod task;
+mod text;
 pub mod transport;
 mod unicode;
 pub mod unique;
@@ -70,7 +71,7 @@ pub mod worker;
 
 pub use app::App;
 pub use client::Client;
-pub use logging::Level;
+pub use level::Level;
 pub use worker::{AsyncWorker, Context, Outcome, TaskError, TaskResult, Worker};
 
 /// The README's programs are compiled with the tests.

@@ -19,9 +19,9 @@ use flate2::{
 
 use crate::{
     frames,
-    limits::cut,
     properties::Properties,
     task::{Headers, Task, json_payload},
+    text::cut,
 };
 
 /// Longest body once unpacked, in bytes. No frame holds more.

@@ -39,7 +39,7 @@ use self::{
     output::{LAST_LINES, print_error},
     spelling::normalized,
 };
-use crate::{error::Code, foreign, worker::registry::Registry};
+use crate::{error::Code, text, worker::registry::Registry};
 
 /// The program that is `asynctask workers`.
 const WORKERS: &str = "asynctask-workers";
@@ -76,7 +76,7 @@ pub(crate) fn run(registry: &Registry, arguments: &[OsString]) -> ExitCode {
         Err(mut error) => {
             // The problems of a configuration are blocks of lines; all else is one, whatever it quotes.
             if error.code != Code::Config {
-                error.message = foreign::line(&error.message).into_owned();
+                error.message = text::escape_line(&error.message).into_owned();
             }
             print_error(&format!("{error}\n"), is_master.then_some(LAST_LINES));
             error.code.into()

@@ -14,9 +14,9 @@ use std::{
 use crate::{
     clock::Timestamp,
     error::{Code, Error},
-    foreign,
     logging::{Format, Level, Logger, journal},
     redact::redact,
+    text,
 };
 
 /// How long the end of the run waits for a reader of the log that has stopped reading.
@@ -39,7 +39,7 @@ pub(in crate::cli) fn print_while_read(text: &str) -> Result<bool, Error> {
 
 /// A text of workers, producers or brokers for a terminal: control characters escaped, secrets redacted.
 pub(in crate::cli) fn escape_control(text: &str) -> String {
-    foreign::lines(&redact(text)).into_owned()
+    text::escape_lines(&redact(text)).into_owned()
 }
 
 /// A table without lines, which `awk` can read.
@@ -47,7 +47,7 @@ pub(in crate::cli) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header(header.to_vec());
     for row in rows {
-        table.add_row(row.iter().map(|cell| foreign::line(&redact(cell)).into_owned()));
+        table.add_row(row.iter().map(|cell| text::escape_line(&redact(cell)).into_owned()));
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"
@@ -62,7 +62,7 @@ pub(in crate::cli) fn rfc3339(moment: Timestamp) -> String {
 /// wrong place. Takes no longer than `limit` where nobody reads stderr.
 pub(in crate::cli) fn print_error(text: &str, limit: Option<Duration>) {
     // The lines of problems are ours; what they quote is not.
-    let text = &*foreign::lines(text.trim_end());
+    let text = &*text::escape_lines(text.trim_end());
     let text = &*format!("{}\n", redact(text));
     let mut stderr = io::stderr();
     let named = std::env::var("JOURNAL_STREAM").ok();

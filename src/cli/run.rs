@@ -21,7 +21,6 @@ use crate::{
     clock::Clock,
     config::{Acks, Config, Queue},
     error::{Code, Error},
-    foreign,
     frames::to_worker::Assignment,
     logging::{Format, Level},
     master::{
@@ -31,6 +30,7 @@ use crate::{
     payload::Body,
     retry::Policy,
     task::{Accepts, Delivery, Handle, QueueIndex, Reason, Settlement, Task, without_mark},
+    text,
     transport::{Event, Events, Request, Transport},
     worker::{Foreground, Kind, registry::Registry},
 };
@@ -226,7 +226,7 @@ fn in_words(settlement: &Settlement) -> (Value, String) {
         Settlement::Dead(failure) | Settlement::Retry { failure, .. } => {
             let reason = failure.reason.as_str();
             let detail = if failure.detail.is_empty() { String::new() } else { format!("\n{}", failure.detail) };
-            let text = foreign::indented(&format!("{reason}: {}{detail}", failure.error)) + "\n";
+            let text = text::indented(&format!("{reason}: {}{detail}", failure.error)) + "\n";
             let outcome = json!({
                 "outcome": reason,
                 "error": failure.error,

@@ -7,8 +7,6 @@ use std::{
     rc::Rc,
 };
 
-use tracing_subscriber::layer::SubscriberExt;
-
 use super::{
     args::{Global, Workers},
     control_client::place,
@@ -64,8 +62,8 @@ fn work(
     }
     let format = format(&verb.log_format);
     let logger = logger(level, format, verb.quiet)?;
-    // What the parts below say through `tracing` is part of the same log. A program with a subscriber of its own keeps it.
-    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(logger.layer()));
+    // Events that the layers below send through `tracing` are part of the same log. A program with its own subscriber keeps it.
+    let _ = tracing::subscriber::set_global_default(logger.subscriber());
     let info = |text: &str| logger.line(Level::Info, MASTER, text);
     if config.queues.is_empty() {
         info("No workers configured; terminating.");

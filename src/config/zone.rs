@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 
 use super::{Schedule, problem::Origin};
-use crate::{clock::Timestamp, limits};
+use crate::{clock::Timestamp, text};
 
 /// What is read where `TZ` is not set; `localtime(5)`.
 const LOCALTIME: &str = "/etc/localtime";
@@ -63,5 +63,5 @@ pub(super) fn hint() -> Option<String> {
 
 /// Text of others: short, and nothing in it that a terminal obeys.
 fn shown(text: &str) -> String {
-    limits::cut(text, SHOWN).escape_debug().to_string()
+    text::cut(text, SHOWN).escape_debug().to_string()
 }

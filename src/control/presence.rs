@@ -20,7 +20,7 @@ use super::{
     server::Server,
     socket::{Error, Gone, Held},
 };
-use crate::{logging::Level, process::Watch};
+use crate::{level::Level, process::Watch};
 
 /// Between two looks while all is well.
 const LOOK: Duration = Duration::from_secs(30);

@@ -27,11 +27,12 @@ pub(crate) use self::{
     to_worker::{base64, is_task},
 };
 use crate::{
-    limits::{FAULT, cut, shortened},
-    logging::Level,
+    level::Level,
+    limits::FAULT,
     outcome::Report,
     properties::Properties,
     task::Headers,
+    text::{cut, shorten},
     unicode::read_text,
 };
 
@@ -163,7 +164,7 @@ pub enum Fault {
 impl Fault {
     fn unreadable(cause: &dyn fmt::Display) -> Self {
         // A type error quotes what it found, which may be megabytes.
-        let cause = shortened(cause.to_string(), FAULT);
+        let cause = shorten(cause.to_string(), FAULT);
         Self::Unreadable { cause: cause.replace(" at line 1 column ", " at column ") }
     }
 }

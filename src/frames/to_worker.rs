@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::{
     Fault, HaltReason, LIMIT, Millis, Name, Payload, TaskFrame, level_of, level_word, millis, push_json, push_number,
 };
-use crate::{logging::Level, properties::Properties, task::Headers};
+use crate::{level::Level, properties::Properties, task::Headers};
 
 /// What a worker reads.
 #[derive(Debug)]

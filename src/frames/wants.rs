@@ -11,7 +11,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::Name;
-use crate::limits::cut;
+use crate::text::cut;
 
 /// The entry of [`Wants::properties`].
 pub(super) const PROPERTIES: &str = "properties";

@@ -4,8 +4,14 @@ use std::{borrow::Cow, str::FromStr};
 
 use serde_json::{Map, Value};
 
-use super::{Level, MESSAGE_LIMIT, journal};
-use crate::{clock::Timestamp, foreign};
+use super::journal;
+use crate::{clock::Timestamp, level::Level, text};
+
+/// The name under which the master logs.
+pub const MASTER: &str = "AsyncTaskWorkerTask";
+
+/// Longest message of one line, in bytes.
+pub(super) const MESSAGE_LIMIT: usize = 64 * 1024;
 
 /// The form of all lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +62,14 @@ impl Form {
     }
 }
 
+/// A line of the log in the plain form, with its newline: `LEVEL:Name:message`. Of a message of
+/// several lines those after the first are indented, unless the second is of another shape than the log's own lines;
+/// control characters are escaped; a message over 64 KiB is cut.
+#[must_use]
+pub fn format_line(level: Level, name: &str, message: &str) -> String {
+    Form::default().line(Timestamp::default(), level, name, message, None)
+}
+
 /// The context of a log line: each field as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogContext {
@@ -95,7 +109,7 @@ pub(super) fn line(
 /// the log: its lines but the first are indented. The second, which is the error itself where a message tells of one, stands
 /// at the margin where it does not look as if it were the log's own.
 fn continued(message: &str, is_indented: impl Fn(&str) -> bool) -> Cow<'_, str> {
-    let message = foreign::lines(message);
+    let message = text::escape_lines(message);
     if !message.contains('\n') {
         return message;
     }
@@ -184,7 +198,7 @@ fn bounded(message: &str) -> Cow<'_, str> {
     if message.len() <= MESSAGE_LIMIT {
         return Cow::Borrowed(message);
     }
-    Cow::Owned(format!("{} … (cut at 64 KiB)", crate::limits::cut(message, MESSAGE_LIMIT)))
+    Cow::Owned(format!("{} … (cut at 64 KiB)", text::cut(message, MESSAGE_LIMIT)))
 }
 
 #[cfg(test)]

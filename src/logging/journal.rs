@@ -3,7 +3,7 @@
 
 use std::{fs::File, os::fd::AsFd, os::unix::fs::MetadataExt};
 
-use super::Level;
+use crate::level::Level;
 
 /// Whether a stream is the one that `$JOURNAL_STREAM` names, by device and inode. A pipe or file of somebody else's is not,
 /// though the variable was inherited.

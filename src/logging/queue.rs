@@ -18,8 +18,11 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::Notify;
 
-use super::{Level, MASTER, QUEUE_LIMIT, format::Form};
-use crate::{clock::Clock, plural::counted};
+use super::format::{Form, MASTER};
+use crate::{clock::Clock, level::Level, plural::counted};
+
+/// What the log queue holds before it counts as full, in bytes.
+pub const QUEUE_LIMIT: usize = 1024 * 1024;
 
 /// What a line costs beside its bytes: empty lines must fill the queue as well.
 const LINE_COST: usize = 64;

@@ -12,11 +12,11 @@ use super::{frame_writer::FrameWriter, lines::Lines};
 use crate::{
     clock::{Clock, Instant},
     frames::{self, LIMIT, from_worker, to_worker::Assignment},
-    limits::cut,
-    logging::Level,
+    level::Level,
     outcome::FollowUp,
     properties::Properties,
     task::{Headers, is_foreign_queue_name, is_queue_name},
+    text::cut,
 };
 
 /// Room in the outcome's frame for all but the payloads of what was submitted.

@@ -11,7 +11,8 @@ use std::{
 
 use crate::{
     frames::{level_of, level_word},
-    logging::Level,
+    level::Level,
+    logging::events::Sink,
 };
 
 /// Writes lines under one name. Clones share the level.
@@ -40,16 +41,26 @@ impl Lines {
         self.level.store(level as u8, Ordering::Relaxed);
     }
 
-    pub(super) fn shows(&self, level: Level) -> bool {
-        level as u8 <= self.level.load(Ordering::Relaxed)
-    }
-
     /// Writes a line if its level is shown. An output that is closed is no reason to fail a task.
     pub(super) fn write(&self, level: Level, message: &dyn fmt::Display) {
         if self.shows(level) {
             let line = format!("{}:{}:{message}\n", level_word(level), self.name);
             let _ = std::io::stdout().lock().write_all(line.as_bytes());
         }
+    }
+}
+
+impl Sink for Lines {
+    fn takes(&self, _: &str) -> bool {
+        true
+    }
+
+    fn shows(&self, level: Level) -> bool {
+        level as u8 <= self.level.load(Ordering::Relaxed)
+    }
+
+    fn write(&self, level: Level, message: &dyn fmt::Display) {
+        self.write(level, message);
     }
 }
 

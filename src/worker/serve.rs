@@ -30,7 +30,7 @@ use crate::{
         Fault, LineBuffer, from_worker,
         to_worker::{self, ToWorker},
     },
-    logging::Level,
+    level::Level,
     process::inherited_fd,
 };
 

@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        logging::Level,
+        level::Level,
         worker::{Context, Outcome, kind::Built, kind::Kind},
     };
 

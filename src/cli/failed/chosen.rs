@@ -17,9 +17,9 @@ use crate::{
     },
     clock::{Clock, Timestamp},
     error::{Code, Error},
-    foreign,
     plural::{self, counted},
     redact::redact,
+    text,
     transport::{self, DeadLetter, Walked},
 };
 
@@ -67,7 +67,7 @@ impl Choice {
     /// Whether this one is meant. Of several with the same id, the oldest.
     pub(super) fn means(&self, letter: &DeadLetter) -> bool {
         match &self.missing {
-            Some(missing) => missing.contains(&letter.id) || missing.contains(&*foreign::line(&letter.id)),
+            Some(missing) => missing.contains(&letter.id) || missing.contains(&*text::escape_line(&letter.id)),
             None => self.condition.holds(letter),
         }
     }
@@ -76,7 +76,7 @@ impl Choice {
     pub(super) fn meet(&mut self, letter: &DeadLetter) {
         self.met += 1;
         if let Some(missing) = &mut self.missing {
-            let _ = missing.remove(&letter.id) || missing.remove(&*foreign::line(&letter.id));
+            let _ = missing.remove(&letter.id) || missing.remove(&*text::escape_line(&letter.id));
         }
     }
 

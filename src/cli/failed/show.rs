@@ -11,16 +11,16 @@ use crate::{
     },
     config::Config,
     error::{Code, Error},
-    foreign,
     payload::Body,
     plural::counted,
+    text,
     transport::{DeadLetter, Visit},
 };
 
 pub(super) fn run(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
     let id = verb.id.clone();
     let found = collect(config, &verb.queue, move |letter, found: &mut Vec<DeadLetter>| {
-        if letter.id == id || foreign::line(&letter.id) == id {
+        if letter.id == id || text::escape_line(&letter.id) == id {
             found.push(letter.clone());
             return Visit::Stop;
         }
@@ -35,7 +35,7 @@ pub(super) fn run(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
         return Ok(Code::Ok);
     }
     let payload = match Body::from(letter).json(false) {
-        Ok(payload) => format!("payload: {}", foreign::line(&payload)),
+        Ok(payload) => format!("payload: {}", text::escape_line(&payload)),
         Err(_) => {
             format!(
                 "payload ({}): {}",

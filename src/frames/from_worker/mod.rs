@@ -16,7 +16,7 @@ use super::{
     wants,
 };
 use crate::{
-    logging::Level,
+    level::Level,
     outcome::{FollowUp, Report},
     unicode::{Text, cleaned},
 };

@@ -10,8 +10,10 @@ use super::{
     state::slot::{Life, Phase, State},
 };
 use crate::{
+    limits,
     logging::Level,
     task::{Exit, Settlement},
+    text,
 };
 
 /// How a worker process ended, with the evidence.
@@ -142,7 +144,7 @@ pub(super) fn tell_left(settlement: &mut Settlement, left: &[String]) {
         failure.detail.push_str("left running: ");
         failure.detail.push_str(process);
     }
-    crate::limits::bound(&mut failure.detail, crate::limits::DETAIL);
+    text::bound(&mut failure.detail, limits::DETAIL);
 }
 
 #[cfg(test)]

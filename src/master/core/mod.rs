@@ -660,11 +660,6 @@ impl Core {
     }
 }
 
-/// The first line of a text.
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
-}
-
 /// Whether it is the everyday of tasks, by which no worker comes or goes and no queue is added or let go.
 const fn is_of_tasks(event: &Event) -> bool {
     match event {

@@ -14,7 +14,6 @@ use super::{
     Core,
     event::{Action, Ended, Once, WorkerId},
     failed_starts::NotExecuted,
-    first_line,
     state::{
         slot::{InFlight, Life, Phase, State},
         unexecuted::Fate,
@@ -28,6 +27,7 @@ use crate::{
     payload::Body,
     redact::redact,
     task::{Accepts, Delivery, Exit, QueueIndex, Settlement},
+    text,
 };
 
 /// `EX_TEMPFAIL` of sysexits.h: try again.
@@ -232,7 +232,7 @@ impl Core {
 
 /// The last line that is not empty.
 fn last_said(ended: &Ended) -> Option<&str> {
-    ended.output_tail.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(first_line)
+    ended.output_tail.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(text::first_line)
 }
 
 /// Whether a wrapper says by its status that it could not execute a program, and what it said of it.

@@ -11,11 +11,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Core, PendingSettlement, event::Action, first_line, state::slot::InFlight};
+use super::{Core, PendingSettlement, event::Action, state::slot::InFlight};
 use crate::{
     clock::Instant,
     logging::Level,
     task::{Delivery, Failure, Handle, Reason, Settlement},
+    text,
 };
 
 /// Tasks that come again after an outage have done so within this time, here or to another master.
@@ -210,7 +211,7 @@ impl Core {
                 format!("Task {id} of queue {name}: attempt {attempt} of {of} failed; again in {seconds:.1} s")
             } else {
                 let (dead, reason, error) =
-                    (&settings.dead_letter.name, failure.reason.as_str(), first_line(&failure.error));
+                    (&settings.dead_letter.name, failure.reason.as_str(), text::first_line(&failure.error));
                 format!("Task {id} of queue {name} dead-lettered to {dead}: {reason}: {error}")
             };
             (level, text)

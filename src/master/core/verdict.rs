@@ -15,6 +15,7 @@ use crate::{
     plural::counted,
     retry::Next,
     task::{Failure, NewTask, Reason, Settlement, Task},
+    text,
 };
 
 /// What a dead letter says that was made by hand.
@@ -124,8 +125,8 @@ impl Attempt<'_> {
     }
 
     fn failure(&self, reason: Reason, mut error: String, mut detail: String) -> Failure {
-        limits::bound(&mut error, limits::ERROR);
-        limits::bound(&mut detail, limits::DETAIL);
+        text::bound(&mut error, limits::ERROR);
+        text::bound(&mut detail, limits::DETAIL);
         let ran = u32::from(self.in_hand.is_some());
         Failure {
             attempts: self.task.attempts.saturating_add(ran),

@@ -12,13 +12,13 @@ use super::{
     stored::Note,
 };
 use crate::{
-    foreign::is_obeyed,
     frames::{FromWorker, PROTOCOL, Ready},
     limits,
     logging::Level,
     outcome::{FollowUp, Report},
     plural::counted,
     task::{Settlement, is_delay_queue_name, is_foreign_queue_name, is_queue_name},
+    text,
     transport::DeadQueue,
 };
 
@@ -26,7 +26,7 @@ use crate::{
 const NAME_LENGTH: usize = 100;
 
 /// Longest message of a worker, in bytes; what is longer by any byte is cut when it is written, and says so.
-const MESSAGE_LENGTH: usize = 64 * 1024;
+pub(super) const MESSAGE_LENGTH: usize = 64 * 1024;
 
 /// A worker that closed its socket or said bye has this long to end.
 const END_PATIENCE: Duration = Duration::from_secs(1);
@@ -44,14 +44,16 @@ impl Core {
             FromWorker::Outcome { id, outcome } => self.reported(worker, &id, outcome),
             FromWorker::Accept { id } => self.accepted(worker, &id),
             FromWorker::Progress { id, percent, mut note } => {
-                limits::bound(&mut note, limits::NOTE);
+                text::bound(&mut note, limits::NOTE);
                 match life.in_flight.iter_mut().find(|task| task.id() == id) {
                     Some(task) => task.progress = Some((percent, note)),
                     // A thread that reports progress may be late for its own task's outcome.
                     None => self.ignored(worker, "progress", &id),
                 }
             }
-            FromWorker::Log { level, message } => self.log_as(worker.slot, level, || one_line(&message)),
+            FromWorker::Log { level, message } => {
+                self.log_as(worker.slot, level, || text::one_line(&message, MESSAGE_LENGTH));
+            }
             FromWorker::Bye if !life.in_flight.is_empty() => {
                 let held = life.in_flight.len();
                 self.faulted(worker, format!("bye with {} in hand", counted(held, "task")));
@@ -262,7 +264,7 @@ impl Core {
         let objection = |name: &String| {
             let may_be = is_queue_name(name) || (self.plan.foreign_names && is_foreign_queue_name(name));
             if !may_be {
-                let name = limits::shortened(name.clone(), limits::FAULT);
+                let name = text::shorten(name.clone(), limits::FAULT);
                 return Some(format!("\"{name}\" is not a properly-formatted queue name"));
             }
             if is_delay_queue_name(name) {
@@ -297,7 +299,7 @@ impl Core {
 
     /// What a worker says about a task that it does not hold, and that changes nothing.
     fn ignored(&mut self, worker: WorkerId, frame: &str, id: &str) {
-        let (slot, id) = (self.slots[worker.slot].name.clone(), limits::shortened(id.to_owned(), limits::FAULT));
+        let (slot, id) = (self.slots[worker.slot].name.clone(), text::shorten(id.to_owned(), limits::FAULT));
         self.log(Level::Debug, || format!("{slot} sent {frame} of task \"{id}\", which it does not hold; ignored"));
     }
 
@@ -319,7 +321,7 @@ impl Core {
         if !self.is_current(worker) {
             return;
         }
-        let fault = limits::shortened(fault, limits::FAULT);
+        let fault = text::shorten(fault, limits::FAULT);
         let slot = self.slots[worker.slot].name.clone();
         self.log(Level::Error, || format!("{slot} broke the protocol: {fault}"));
         self.kill_worker(worker, KillReason::Fault(fault));
@@ -364,18 +366,5 @@ impl Core {
 
 /// A worker's name as it may stand in the log: short, and nothing in it that a terminal or a reader of lines obeys.
 fn printable(name: &str) -> String {
-    name.chars().filter(|letter| !is_obeyed(*letter)).take(NAME_LENGTH).collect()
-}
-
-/// A message on one line: control characters are shown as escapes. A long one is not read to its end.
-pub(super) fn one_line(message: &str) -> String {
-    let escaped = |letter: char| is_obeyed(letter) && letter != '\t';
-    let mut line = String::new();
-    for letter in message.trim_end().chars() {
-        if line.len() > MESSAGE_LENGTH {
-            break;
-        }
-        if escaped(letter) { line.extend(letter.escape_default()) } else { line.push(letter) }
-    }
-    line
+    name.chars().filter(|letter| !text::is_unsafe(*letter)).take(NAME_LENGTH).collect()
 }

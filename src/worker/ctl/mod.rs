@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use super::{Context, Outcome, TaskError, Worker};
 use crate::{
-    logging::Level,
+    level::Level,
     process::exec,
     redact::redact,
     shell_words::{SplitError, split},

@@ -12,12 +12,7 @@ use super::{
     tracing_lines,
 };
 use crate::{
-    clock::Clock,
-    frames::to_worker::Assignment,
-    limits::{self, cut},
-    logging::Level,
-    outcome,
-    unicode::from_json,
+    clock::Clock, frames::to_worker::Assignment, level::Level, limits, outcome, text::cut, unicode::from_json,
 };
 
 /// How one run ended, before it is put into the words of a frame.

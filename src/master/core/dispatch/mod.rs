@@ -20,12 +20,12 @@ use super::{
 use crate::{
     config::Acks,
     frames::{self, Payload, TaskFrame},
-    limits,
     logging::Level,
     payload::Body,
     properties::Properties,
     redact::redact,
     task::{Accepts, Delivery, Reason, Settlement},
+    text,
 };
 
 /// A payload in the log is cut at this length, like a worker's lines.
@@ -266,5 +266,5 @@ impl Core {
 /// A payload as far as it is logged. Of one with addresses in it, cut what is masked: half an address is none, and would
 /// keep its password.
 pub(super) fn cut(text: &str) -> &str {
-    limits::cut(text, LOGGED_PAYLOAD)
+    text::cut(text, LOGGED_PAYLOAD)
 }

@@ -9,9 +9,10 @@ use crate::{
         event::Ended,
         process_per_task,
         state::slot::{InFlight, KillReason, Life, Phase, Slot},
-        worker_frames::one_line,
+        worker_frames::MESSAGE_LENGTH,
     },
     plural::counted,
+    text::one_line,
 };
 
 impl Core {
@@ -40,7 +41,7 @@ fn slot_line(slot: &Slot, now: Instant) -> String {
     parts.extend(life.into_iter().flat_map(|life| &life.in_flight).map(|task| task_words(task, now)));
     parts.extend(slot.last_exit.as_ref().map(|exit| format!("last exit: {exit}")));
     // Ids and notes are other people's words.
-    one_line(&parts.join("; "))
+    one_line(&parts.join("; "), MESSAGE_LENGTH)
 }
 
 fn task_words(task: &InFlight, now: Instant) -> String {

@@ -8,6 +8,7 @@ use crate::{
     clock::{Clock, Timestamp, in_words},
     limits,
     task::{Failure, Reason},
+    text,
     transport::{
         DeadLetter, DeadQueue, Visit, Visitor, Walked,
         sqlite::{
@@ -164,7 +165,7 @@ fn page(
 fn read_failure(text: &str, died_at: Timestamp) -> Failure {
     serde_json::from_str(text).unwrap_or_else(|error| {
         let mut failure = Failure::new(Reason::Failed, format!("the cause cannot be read: {error}"), died_at);
-        limits::cut(text, limits::DETAIL).clone_into(&mut failure.detail);
+        text::cut(text, limits::DETAIL).clone_into(&mut failure.detail);
         failure
     })
 }

@@ -3,9 +3,8 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use tracing_subscriber::layer::SubscriberExt;
-
 use super::*;
+use crate::logging::{QUEUE_LIMIT, format::MESSAGE_LIMIT, format_line};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -20,25 +19,6 @@ fn written(logger: &Logger, mut reader: PipeReader) -> String {
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
     text
-}
-
-#[test]
-fn levels_by_their_names() {
-    for (word, level) in [
-        ("error", Level::Error),
-        ("CRITICAL", Level::Error),
-        ("Warning", Level::Warning),
-        ("WARN", Level::Warning),
-        ("info", Level::Info),
-        ("DEBUG", Level::Debug),
-        ("trace", Level::Debug),
-    ] {
-        assert_eq!(word.parse(), Ok(level), "{word}");
-    }
-    assert_eq!(
-        "loud".parse::<Level>().unwrap_err().to_string(),
-        r#""loud" is not a log level: error, warning, info or debug"#
-    );
 }
 
 #[test]
@@ -216,8 +196,7 @@ fn a_quiet_log_takes_everything_and_says_nothing() {
 #[test]
 fn tracing_events_of_this_crate_become_lines_of_the_master() {
     let (logger, reader) = piped(Level::Info);
-    let subscriber = tracing_subscriber::registry().with(logger.layer());
-    tracing::subscriber::with_default(subscriber, || {
+    tracing::subscriber::with_default(logger.subscriber(), || {
         let event = |logger: &Logger| {
             tracing::warn!(target: "asynctask::transport::sqlite", queue = "foo", waited = 3, "slow {}", "disk");
             tracing::info!(target: "lapin::channel", "not ours");
