@@ -17,23 +17,23 @@ use super::{
     broker::Effect,
     child::{self, Act, Child, Hand},
     ledger::Entry,
+    observer::may_be_killed,
     reloads::Reloads,
-    watch::may_be_killed,
-    world::{Happening, World},
+    simulation::{Simulation, Step},
 };
 
-impl World {
+impl Simulation {
     /// Before the core hears from the transport: what it will know then.
     pub(crate) fn heard(&mut self, event: &transport::Event) {
         self.heard_of_storing(event);
         match event {
             transport::Event::Attached { .. } => {
-                self.watch.attached_at = Some(self.now);
-                self.watch.down_since = None;
+                self.observer.attached_at = Some(self.now);
+                self.observer.down_since = None;
             }
             transport::Event::Lost { .. } => {
-                self.watch.attached_at = None;
-                self.watch.down_since.get_or_insert(self.now);
+                self.observer.attached_at = None;
+                self.observer.down_since.get_or_insert(self.now);
                 self.ledger.lost();
                 for hand in self.children.values_mut().flat_map(|child| &mut child.hands) {
                     hand.held = self.ledger.entries[&hand.handle].accepted;
@@ -44,8 +44,8 @@ impl World {
                 self.keys.lost(&all, &self.ledger.entries, &in_hand, self.now);
             }
             transport::Event::QueueUnavailable { queue, void, .. } => {
-                let queue = self.watch.reloads.number(*queue);
-                self.watch.unavailable.entry(queue).or_insert(self.now);
+                let queue = self.observer.reloads.number(*queue);
+                self.observer.unavailable.entry(queue).or_insert(self.now);
                 self.ledger.void(void);
                 let mut in_hand = Vec::new();
                 for hand in self.children.values_mut().flat_map(|child| &mut child.hands) {
@@ -57,15 +57,15 @@ impl World {
                 self.keys.lost(void, &self.ledger.entries, &in_hand, self.now);
             }
             transport::Event::QueueAdded { queue } => {
-                let queue = self.watch.reloads.number(*queue);
-                self.watch.unavailable.remove(&queue);
+                let queue = self.observer.reloads.number(*queue);
+                self.observer.unavailable.remove(&queue);
             }
             transport::Event::Unstorable { handle, .. } => self.ledger.reopen(*handle, self.at()),
             transport::Event::Locked { handle, held_by } => self.keys.told(*handle, held_by.is_none()),
-            transport::Event::Surveyed { serial, .. } if self.watch.stopping_at.is_none() => {
-                self.watch.surveyed_at = self.broker.surveyed_at[serial];
+            transport::Event::Surveyed { serial, .. } if self.observer.stopping_at.is_none() => {
+                self.observer.surveyed_at = self.broker.surveyed_at[serial];
             }
-            transport::Event::Refused(_) => self.watch.stopping(self.now),
+            transport::Event::Refused(_) => self.observer.stopping(self.now),
             transport::Event::Delivered(deliveries) | transport::Event::CameAgain(deliveries) => {
                 for delivery in deliveries {
                     let entry = self.ledger.entries.get_mut(&delivery.handle).expect("every delivery has an entry");
@@ -93,31 +93,31 @@ impl World {
             return Err(format!("an action after the end: {action:?}"));
         }
         match action {
-            Action::CancelWaiting { number, id } => self.watch.orders.left_to_the_transport(number, &id),
+            Action::CancelWaiting { number, id } => self.observer.operator.left_to_the_transport(number, &id),
             Action::Spawn { worker, queue, slot, launch } => {
-                let queue = self.watch.reloads.number(queue);
+                let queue = self.observer.reloads.number(queue);
                 self.spawn(worker, queue, slot, launch)
             }
             Action::Answer { number, answer } if Reloads::is_reload(number) => self.reload_answered(number, &answer),
             Action::Answer { number, answer } => {
-                self.watch.orders.answered(number, answer);
+                self.observer.operator.answered(number, answer);
                 Ok(())
             }
             Action::LogLevel(_) | Action::TaskEnded { .. } | Action::TaskReopened { .. } => Ok(()),
             Action::Measure { worker } => self.measure(worker),
             Action::SpawnOnce { worker, queue, slot, once, .. } => {
-                self.spawn_once(worker, self.watch.reloads.number(queue), slot, &once)
+                self.spawn_once(worker, self.observer.reloads.number(queue), slot, &once)
             }
             Action::Send { worker, frame } => self.send(worker, &frame),
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::AddQueue { queue, setup } => self.add_queue(queue, &setup),
             Action::RemoveQueue { queue } => self.remove_queue(queue),
             Action::Credit { queue, credit } => {
-                let number = self.watch.reloads.number(queue);
-                *self.watch.reloads.touched.entry(number).or_default() += 1;
-                let seats = self.watch.orders.processes[number] * self.settings.queue(number).concurrency;
-                if credit > seats.max(512) || (credit > 0 && self.watch.stopping_at.is_some()) {
-                    return Err(format!("credit {credit} with {seats} seats, stop {:?}", self.watch.stopping_at));
+                let number = self.observer.reloads.number(queue);
+                *self.observer.reloads.touched.entry(number).or_default() += 1;
+                let seats = self.observer.operator.processes[number] * self.settings.queue(number).concurrency;
+                if credit > seats.max(512) || (credit > 0 && self.observer.stopping_at.is_some()) {
+                    return Err(format!("credit {credit} with {seats} seats, stop {:?}", self.observer.stopping_at));
                 }
                 self.ask(Effect::Credit(queue.0, credit));
                 Ok(())
@@ -150,10 +150,10 @@ impl World {
             }
             Action::Log { message, .. } => {
                 self.may_be_said(&message)?;
-                self.watch.read_log(&message, self.now)
+                self.observer.read_log(&message, self.now)
             }
             Action::StopScheduler => {
-                if !self.settings.plan.scheduler || std::mem::replace(&mut self.watch.scheduler_stopped, true) {
+                if !self.settings.plan.scheduler || std::mem::replace(&mut self.observer.scheduler_stopped, true) {
                     return Err("a scheduler is stopped that is not there".to_owned());
                 }
                 Ok(())
@@ -173,16 +173,16 @@ impl World {
         self.may_spawn(worker)?;
         let mut others = self.children.values().filter(|child| child.queue == queue && child.name == slot);
         if others.any(Child::is_wanted) {
-            self.watch.orders.successors.insert(worker.slot);
+            self.observer.operator.successors.insert(worker.slot);
         }
         self.may_start(queue)?;
         if self.spawn_fails(worker, queue, &slot) {
             return Ok(());
         }
-        let (calm, temper) = (self.is_calm(), &self.settings.temper);
-        let deaf = temper.deaf || (!calm && self.dice.chance(temper.never_ready));
+        let (well, worker_faults) = (self.faults_are_over(), &self.settings.worker_faults);
+        let deaf = worker_faults.deaf || (!well && self.rng.chance(worker_faults.never_ready));
         self.children.insert(worker, Child { launch, deaf, ..Child::new(queue, slot, self.at()) });
-        let acts = child::born(&self.settings, calm, &mut self.dice);
+        let acts = child::born(&self.settings, well, &mut self.rng);
         self.acts(worker, acts);
         self.feed_later(Event::Spawned { worker, pid: pid_of(worker) });
         Ok(())
@@ -192,7 +192,7 @@ impl World {
         if self.children.keys().any(|other| other.slot == worker.slot) {
             return Err(format!("{worker:?} is started in a slot whose process lives"));
         }
-        if self.watch.stopping_at.is_some() {
+        if self.observer.stopping_at.is_some() {
             return Err("a process is started in a stop".to_owned());
         }
         Ok(())
@@ -200,11 +200,12 @@ impl World {
 
     /// Whether the operating system has no process to give; the core is told.
     pub(crate) fn spawn_fails(&mut self, worker: WorkerId, queue: usize, name: &str) -> bool {
-        let is_full = self.settings.temper.room.is_some_and(|room| self.children.len() >= room as usize);
-        let fails = !self.is_calm() && (is_full || self.dice.chance(self.settings.temper.spawn_fails));
+        let is_full =
+            self.settings.worker_faults.max_processes.is_some_and(|room| self.children.len() >= room as usize);
+        let fails = !self.faults_are_over() && (is_full || self.rng.chance(self.settings.worker_faults.spawn_fails));
         if fails {
             self.failed_start(worker.slot, queue, name);
-            self.watch.starting.not_made.insert(worker);
+            self.observer.starting.not_made.insert(worker);
             self.feed_later(Event::SpawnFailed { worker, error: "no memory".to_owned() });
         }
         fails
@@ -212,7 +213,7 @@ impl World {
 
     /// The shell tells the core what became of an action once all of them are performed.
     pub(crate) fn feed_later(&mut self, event: Event) {
-        self.watch.pending.push(event);
+        self.observer.pending.push(event);
     }
 
     fn send(&mut self, worker: WorkerId, frame: &[u8]) -> Result<(), String> {
@@ -242,8 +243,8 @@ impl World {
         child.frozen_at.take_if(|_| hand.due_at.is_none());
         child.pinged_at = None;
         child.hands.push(hand);
-        let calm = self.is_calm();
-        let acts = child::work(&self.children[&worker], self.tokens, &self.settings, calm, &mut self.dice);
+        let well = self.faults_are_over();
+        let acts = child::work(&self.children[&worker], self.tokens, &self.settings, well, &mut self.rng);
         self.acts(worker, acts);
         self.not_too_many()
     }
@@ -268,12 +269,12 @@ impl World {
         self.may_run_again(entry)?;
         self.may_begin_with_key(handle, queue)?;
         let entry = self.ledger.entries.get_mut(&handle).expect("an open handle has an entry");
-        if self.watch.orders.paused[queue] {
+        if self.observer.operator.paused[queue] {
             return Err(format!("begun although queue q{queue} is paused: {entry:?}"));
         }
         let settings = self.settings.queue(queue);
         self.tokens += 1;
-        self.watch.started(queue, self.now, settings.rate)?;
+        self.observer.started(queue, self.now, settings.rate)?;
         Ok(Hand {
             token: self.tokens,
             handle,
@@ -293,7 +294,7 @@ impl World {
         if entry.redelivered && entry.identity.is_some() && worked.contains(&entry.message) {
             return Err(format!("begun again while it is being worked: {entry:?}"));
         }
-        self.watch.may_run(entry, &self.ledger.ended, &self.ledger.doubled, &self.settings, self.now)
+        self.observer.may_run(entry, &self.ledger.ended, &self.ledger.doubled, &self.settings, self.now)
     }
 
     /// After a task was begun.
@@ -311,7 +312,7 @@ impl World {
     /// Who reads how a task failed reads also what of it runs on.
     fn tells_left(&self, settlement: &Settlement) -> Result<(), String> {
         let (Settlement::Retry { failure, .. } | Settlement::Dead(failure)) = settlement else { return Ok(()) };
-        let is_its = failure.pid.is_some() && failure.pid == self.watch.left_running;
+        let is_its = failure.pid.is_some() && failure.pid == self.observer.left_running;
         if is_its && !failure.detail.contains("left running: pid 7") {
             return Err(format!("what runs on is not told: {failure:?}"));
         }
@@ -320,7 +321,7 @@ impl World {
 
     fn signal(&mut self, worker: WorkerId, signal: Signal) -> Result<(), String> {
         let at = self.at();
-        if self.watch.starting.not_made.contains(&worker) {
+        if self.observer.starting.not_made.contains(&worker) {
             // It is still to be told.
             return Ok(());
         }
@@ -328,8 +329,8 @@ impl World {
         if child.killed_at.is_some() || child.dead_at.is_some() {
             return Err("a killed process is signalled again, or a dead one".to_owned());
         }
-        let cancelled = self.watch.orders.cancelling.is_some() && child.hands.iter().any(|hand| hand.cancelled);
-        let is_silent = child.is_silent(self.answer_limit().min(self.watch.shortest_ping), at);
+        let cancelled = self.observer.operator.cancelling.is_some() && child.hands.iter().any(|hand| hand.cancelled);
+        let is_silent = child.is_silent(self.answer_limit().min(self.observer.shortest_ping), at);
         let limit = self.settings.plan.supervisor.start_timeout;
         let is_spare = self.is_spare(worker, child);
         if signal == Signal::Kill && !(cancelled || is_spare) {
@@ -337,28 +338,28 @@ impl World {
         }
         let has_cause = may_be_killed(child, limit, at) || cancelled || is_spare || is_silent;
         // Nothing is left to do, and whoever could not be started before is not waited for.
-        let is_needless = !has_cause && self.settings.plan.halt_when_empty && self.watch.starting.has_failed(child);
+        let is_needless = !has_cause && self.settings.plan.halt_when_empty && self.observer.starting.has_failed(child);
         let child = self.children.get_mut(&worker).expect("it was there");
         match signal {
             Signal::Kill => {
-                if self.watch.stopping_at.is_none() && !has_cause && !is_needless {
+                if self.observer.stopping_at.is_none() && !has_cause && !is_needless {
                     return Err(format!("killed without a cause: {child:?}"));
                 }
                 child.cancelled = cancelled;
                 if is_needless {
-                    self.watch.stopping(self.now);
+                    self.observer.stopping(self.now);
                 }
                 child.dismissed |= is_spare;
                 child.killed_at = Some(at);
-                let after = self.dice.micros(self.settings.temper.dying);
-                self.after(after, Happening::Child { worker, act: Act::Exit(child::signal("SIGKILL")) });
+                let after = self.rng.micros(self.settings.worker_faults.dying);
+                self.after(after, Step::Child { worker, act: Act::Exit(child::signal("SIGKILL")) });
             }
             Signal::Terminate => {
-                if !self.settings.queues[child.queue].is_program || self.watch.stopping_at.is_none() {
+                if !self.settings.queues[child.queue].is_program || self.observer.stopping_at.is_none() {
                     return Err("SIGTERM to one that is not to get it".to_owned());
                 }
                 child.interrupted = true;
-                let acts = child.terminated(&self.settings, &mut self.dice);
+                let acts = child.terminated(&self.settings, &mut self.rng);
                 self.acts(worker, acts);
             }
         }
@@ -372,7 +373,7 @@ impl World {
             return Err(format!("a ping for one that owes no answer: {child:?}"));
         }
         child.pinged_at = Some(at);
-        let answer = child::pinged(n, limit, &mut self.dice);
+        let answer = child::pinged(n, limit, &mut self.rng);
         self.acts(worker, vec![answer]);
         Ok(())
     }
@@ -385,7 +386,7 @@ impl World {
     fn told_to_halt(&mut self, worker: WorkerId, reason: HaltReason) -> Result<(), String> {
         let at = self.at();
         if reason == HaltReason::Empty {
-            self.watch.stopping(self.now);
+            self.observer.stopping(self.now);
         }
         self.may_be_dismissed(worker, reason)?;
         let child = self.children.get_mut(&worker).expect("it was there");
@@ -394,26 +395,26 @@ impl World {
             child.spare_since = Some(at);
         }
         child.leaving |= !child.deaf;
-        let acts = child.leave(&self.settings, &mut self.dice);
+        let acts = child.leave(&self.settings, &mut self.rng);
         self.acts(worker, acts);
         Ok(())
     }
 
     fn halt(&mut self, code: Code) -> Result<(), String> {
         self.halted = Some(code);
-        self.watch.measure_outage(self.now);
+        self.observer.measure_outage(self.now);
         self.check_halt(code)
     }
 
     /// Whatever comes after the end changes nothing.
     pub(crate) fn after_halt(&mut self) -> Result<(), String> {
         for _ in 0..20 {
-            let Some(((at, _), happening)) = self.agenda.pop_first() else { break };
+            let Some(((at, _), step)) = self.agenda.pop_first() else { break };
             self.now = at;
-            let event = match happening {
-                Happening::Tell(event) => Event::Transport(event),
-                Happening::Stop => Event::StopAsked,
-                Happening::Child { worker, act: Act::Say(frame) } => Event::Said { worker, frame },
+            let event = match step {
+                Step::Tell(event) => Event::Transport(event),
+                Step::Stop => Event::StopAsked,
+                Step::Child { worker, act: Act::Say(frame) } => Event::Said { worker, frame },
                 _ => continue,
             };
             self.feed(event)?;

@@ -14,7 +14,7 @@ use asynctask::{
     transport::{Error, Event},
 };
 
-use super::{dice::Dice, settings::Weather};
+use super::{rng::Rng, settings::TransportFaults};
 
 /// One message. A copy (retry, snooze, dead letter) is another message of the same `origin`.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ pub(crate) enum Effect {
     Credit(usize, u32),
     /// A queue is to be worked at this index; or it cannot be had.
     Add(Joining),
-    LetGo(usize),
+    RemoveQueue(usize),
     Store(Handle, Settlement),
     /// A key is asked for.
     Lock(Handle),
@@ -92,7 +92,7 @@ pub(crate) struct Broker {
     /// Accepted: the handle outlives its session, and what is decided about it with it.
     pub(crate) accepted: BTreeMap<Handle, Accepted>,
     /// In hand when the session was lost: an acceptance that was asked for before the master heard of it counts.
-    parted: BTreeMap<Handle, Message>,
+    in_hand_at_loss: BTreeMap<Handle, Message>,
     /// Dead letters and finished ones, by origin.
     pub(crate) ended: BTreeMap<u64, u32>,
     handles: BTreeMap<Handle, u64>,
@@ -118,7 +118,7 @@ pub(crate) struct Broker {
     pub(crate) surveyed_at: BTreeMap<u64, Duration>,
     pub(crate) answers_accept: bool,
     /// So often in a thousand another master has a key that is asked for.
-    pub(crate) elsewhere: u32,
+    pub(crate) keys_held_elsewhere: u32,
     /// So often in a thousand what a task submits can never be stored.
     pub(crate) unstorable: u32,
     /// Whether each queue is a classic one, which counts no deliveries.
@@ -126,16 +126,16 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    pub(crate) fn new(plan: &Plan, names: Vec<String>, weather: &Weather) -> Self {
+    pub(crate) fn new(plan: &Plan, names: Vec<String>, faults: &TransportFaults) -> Self {
         Self {
             credit: vec![0; names.len()],
             keeps: (0..names.len())
                 .map(|queue| plan.queues.get(queue).and_then(|queue| queue.settings.dead_letter.keep))
                 .collect(),
             members: (0..plan.queues.len()).map(|index| (index, index)).collect(),
-            classic: weather.classic.iter().copied().cycle().take(names.len()).collect(),
+            classic: faults.classic.iter().copied().cycle().take(names.len()).collect(),
             names,
-            answers_accept: weather.answers_accept,
+            answers_accept: faults.answers_accept,
             ..Self::default()
         }
     }
@@ -146,9 +146,9 @@ impl Broker {
     }
 
     /// Whether it delivers from this queue.
-    pub(crate) fn gives(&self, queue: usize) -> bool {
-        let gives = |index: &usize| !self.leaving.contains(index) && !self.down.contains(index);
-        self.members.iter().any(|(index, member)| *member == queue && gives(index))
+    pub(crate) fn delivers_from(&self, queue: usize) -> bool {
+        let delivers_from = |index: &usize| !self.leaving.contains(index) && !self.down.contains(index);
+        self.members.iter().any(|(index, member)| *member == queue && delivers_from(index))
     }
 
     /// Where the master has this queue, which it has while anything of it is in hand.
@@ -181,9 +181,9 @@ impl Broker {
     }
 
     /// One queue cannot be worked any more, while the session stands. What was in hand of it comes again: the numbers.
-    pub(crate) fn fail(&mut self, dice: &mut Dice) -> Option<(Event, Vec<u64>)> {
+    pub(crate) fn fail(&mut self, rng: &mut Rng) -> Option<(Event, Vec<u64>)> {
         let all: Vec<usize> = self.members.keys().copied().filter(|index| !self.down.contains(index)).collect();
-        let index = *all.get(dice.between(0, all.len().max(1) as u64 - 1) as usize).filter(|_| self.is_up)?;
+        let index = *all.get(rng.between(0, all.len().max(1) as u64 - 1) as usize).filter(|_| self.is_up)?;
         let queue = self.members[&index];
         let (mut voided, mut back) = (Vec::new(), Vec::new());
         for (handle, number) in &self.handles {
@@ -195,7 +195,7 @@ impl Broker {
             message.redelivered = true;
             message.deliveries += 1;
             if !self.accepted.contains_key(handle) {
-                self.parted.insert(*handle, message.clone());
+                self.in_hand_at_loss.insert(*handle, message.clone());
                 voided.push(*handle);
             }
         }
@@ -225,7 +225,7 @@ impl Broker {
     }
 
     /// Queues that are to go, and of which nothing is in hand any more.
-    pub(crate) fn let_go(&mut self) -> Vec<Event> {
+    pub(crate) fn remove_idle_queues(&mut self) -> Vec<Event> {
         let mut gone = Vec::new();
         for index in self.leaving.clone() {
             let queue = self.members.get(&index).copied();
@@ -272,7 +272,7 @@ impl Broker {
         let mut back = Vec::new();
         for (handle, number) in std::mem::take(&mut self.handles) {
             let Some(message) = self.messages.get_mut(&number) else { continue };
-            self.parted.insert(handle, message.clone());
+            self.in_hand_at_loss.insert(handle, message.clone());
             message.place = Place::Delayed;
             message.redelivered = true;
             if self.classic[message.queue] {
@@ -287,7 +287,7 @@ impl Broker {
     }
 
     /// Deliveries that the credit allows now.
-    pub(crate) fn pump(&mut self, dice: &mut Dice) -> Vec<Delivery> {
+    pub(crate) fn pump(&mut self, rng: &mut Rng) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
         if !self.is_up {
             return deliveries;
@@ -305,18 +305,18 @@ impl Broker {
             let ready = self.messages.iter().filter(|(_, message)| message.queue == queue);
             let ready = ready.filter(|(_, message)| message.place == Place::Ready).map(|(number, _)| *number);
             for number in ready.take(free).collect::<Vec<_>>() {
-                deliveries.push(self.deliver(number, dice));
+                deliveries.push(self.deliver(number, rng));
             }
         }
         deliveries
     }
 
-    fn deliver(&mut self, number: u64, dice: &mut Dice) -> Delivery {
+    fn deliver(&mut self, number: u64, rng: &mut Rng) -> Delivery {
         let handle = Handle(self.number());
         self.handles.insert(handle, number);
         self.messages.get_mut(&number).expect("a ready message exists").place = Place::InHand(handle);
         let message = &self.messages[&number];
-        let id = message.id.clone().unwrap_or_else(|| format!("made-up-{}-{}", handle.0, dice.between(0, 9)));
+        let id = message.id.clone().unwrap_or_else(|| format!("made-up-{}-{}", handle.0, rng.between(0, 9)));
         self.made_up.insert(handle, id.clone());
         Delivery {
             handle,
@@ -333,7 +333,7 @@ impl Broker {
     }
 
     /// A request takes effect.
-    pub(crate) fn effect(&mut self, effect: Effect, now: Duration, dice: &mut Dice) -> Vec<Next> {
+    pub(crate) fn effect(&mut self, effect: Effect, now: Duration, rng: &mut Rng) -> Vec<Next> {
         match effect {
             Effect::Credit(index, credit) => {
                 if let Some(queue) = self.members.get(&index).filter(|_| !self.leaving.contains(&index)) {
@@ -346,7 +346,7 @@ impl Broker {
                 self.joining.push(joining);
                 Vec::new()
             }
-            Effect::LetGo(index) => {
+            Effect::RemoveQueue(index) => {
                 self.joining.retain(|joining| joining.index != index);
                 self.leaving.insert(index);
                 if let Some(queue) = self.members.get(&index) {
@@ -362,17 +362,17 @@ impl Broker {
                 let mut messages = self.messages.values();
                 let empty = messages.all(|message| !members.contains(&message.queue)) && self.accepted.is_empty();
                 // What is said with `empty` means nothing, so it is anything.
-                let again_in = if empty { dice.pick(&[0, 1000, 1 << 40]) } else { dice.between(1_000, 900_000) };
+                let again_in = if empty { rng.pick(&[0, 1000, 1 << 40]) } else { rng.between(1_000, 900_000) };
                 let again_in = Duration::from_micros(again_in);
                 vec![Next::Then(Effect::Answer(Event::Surveyed { serial, empty, again_in }))]
             }
             Effect::Lock(handle) if self.handles.contains_key(&handle) => {
-                let held_by = dice.chance(self.elsewhere).then(|| "one of another master".to_owned());
+                let held_by = rng.chance(self.keys_held_elsewhere).then(|| "one of another master".to_owned());
                 vec![Next::Tell(Event::Locked { handle, held_by })]
             }
             Effect::Survey(_) | Effect::Lock(_) => Vec::new(),
             Effect::Answer(event) => vec![Next::Tell(event)],
-            Effect::Store(handle, settlement) => self.store(handle, settlement, dice),
+            Effect::Store(handle, settlement) => self.store(handle, settlement, rng),
             Effect::Remove(handle) => {
                 let accepted = self.accepted.remove(&handle);
                 let number = self.handles.remove(&handle);
@@ -391,7 +391,7 @@ impl Broker {
         }
     }
 
-    fn store(&mut self, handle: Handle, settlement: Settlement, dice: &mut Dice) -> Vec<Next> {
+    fn store(&mut self, handle: Handle, settlement: Settlement, rng: &mut Rng) -> Vec<Next> {
         if settlement == Settlement::Accept {
             return self.accept(handle);
         }
@@ -424,7 +424,7 @@ impl Broker {
                 self.handles.remove(&handle);
                 let mut back = message;
                 back.place = Place::Ready;
-                back.redelivered = dice.chance(500);
+                back.redelivered = rng.chance(500);
                 back.uncounted = back.redelivered && self.classic[back.queue];
                 self.messages.insert(number.unwrap_or_default(), back);
                 return vec![Next::Tell(Event::Settled(vec![handle]))];
@@ -437,7 +437,7 @@ impl Broker {
                     place: Place::Ready,
                     ..message.clone()
                 };
-                if dice.chance(700) {
+                if rng.chance(700) {
                     // The copy and the removal of the original in one step.
                     self.handles.remove(&handle);
                     self.messages.insert(number.unwrap_or_default(), counted);
@@ -445,7 +445,7 @@ impl Broker {
                 }
                 self.put(counted);
             }
-            Settlement::Done { submit } if !submit.is_empty() && dice.chance(self.unstorable) => {
+            Settlement::Done { submit } if !submit.is_empty() && rng.chance(self.unstorable) => {
                 if let Some(accepted) = self.accepted.get_mut(&handle) {
                     accepted.decided = None;
                 }
@@ -462,7 +462,7 @@ impl Broker {
                 }
                 next.push(Next::Then(Effect::Remove(handle)));
                 if !is_kept {
-                    next.extend(self.effect(Effect::Remove(handle), Duration::ZERO, dice));
+                    next.extend(self.effect(Effect::Remove(handle), Duration::ZERO, rng));
                 }
                 return next;
             }
@@ -479,7 +479,7 @@ impl Broker {
     fn accept(&mut self, handle: Handle) -> Vec<Next> {
         let number = self.handles.get(&handle);
         let message = number.and_then(|number| self.messages.get(number).cloned());
-        let Some(message) = message.or_else(|| self.parted.remove(&handle)) else { return Vec::new() };
+        let Some(message) = message.or_else(|| self.in_hand_at_loss.remove(&handle)) else { return Vec::new() };
         self.accepted.insert(handle, Accepted { message, decided: None });
         vec![Next::Then(Effect::Acknowledge(handle))]
     }

@@ -11,7 +11,7 @@ use asynctask::{
     task::{Exit, Handle},
 };
 
-use super::{dice::Dice, settings::Settings};
+use super::{rng::Rng, settings::Settings};
 
 /// One process.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub(crate) enum Act {
     /// An outcome of this run, if it still is in its hands.
     Tell(u64, Report),
     Accept(u64),
-    Babble,
+    SendGarbage,
     HangUp,
     Bye,
     /// Stops, if it holds nothing.
@@ -106,94 +106,88 @@ fn outcome_of_a_stranger() -> Act {
 }
 
 /// What a process does from its start on, while it has no task.
-pub(crate) fn born(settings: &Settings, calm: bool, dice: &mut Dice) -> Vec<(Duration, Act)> {
-    let temper = &settings.temper;
-    let after = dice.micros(temper.start);
-    if calm {
+pub(crate) fn born(settings: &Settings, well: bool, rng: &mut Rng) -> Vec<(Duration, Act)> {
+    let worker_faults = &settings.worker_faults;
+    let after = rng.micros(worker_faults.start);
+    if well {
         return vec![(after.min(Duration::from_millis(900)), ready(PROTOCOL, 2))];
     }
-    if dice.chance(temper.never_ready) {
+    if rng.chance(worker_faults.never_ready) {
         return Vec::new();
     }
-    if dice.chance(temper.dies_starting) {
-        return vec![(after, Act::Exit(any_exit(dice)))];
+    if rng.chance(worker_faults.dies_starting) {
+        return vec![(after, Act::Exit(any_exit(rng)))];
     }
-    if dice.chance(temper.bad_start) {
-        let act = match dice.between(0, 5) {
+    if rng.chance(worker_faults.bad_start) {
+        let act = match rng.between(0, 5) {
             0 => ready(PROTOCOL + 1, 1),
             1 => outcome_of_a_stranger(),
-            2 => Act::Babble,
+            2 => Act::SendGarbage,
             3 => Act::HangUp,
             4 => Act::Bye,
             _ => Act::Say(FromWorker::Returned { ids: vec!["x".to_owned()] }),
         };
         let mut acts = vec![(after, act)];
-        if dice.chance(500) {
-            acts.push((after + dice.micros(temper.dying), Act::Exit(any_exit(dice))));
+        if rng.chance(500) {
+            acts.push((after + rng.micros(worker_faults.dying), Act::Exit(any_exit(rng))));
         }
         return acts;
     }
-    let mut acts = vec![(after, ready(PROTOCOL, dice.small(0, 3)))];
-    if dice.chance(300) {
+    let mut acts = vec![(after, ready(PROTOCOL, rng.between_u32(0, 3)))];
+    if rng.chance(300) {
         acts.push((after, Act::Say(FromWorker::Log { level: Level::Info, message: "hello".to_owned() })));
         acts.push((after, Act::Say(FromWorker::Unknown("later".to_owned()))));
     }
-    if dice.chance(temper.idle_death) {
-        let act = match dice.between(0, 5) {
+    if rng.chance(worker_faults.idle_death) {
+        let act = match rng.between(0, 5) {
             0 => Act::Bye,
             1 => Act::HangUp,
-            2 => Act::Babble,
-            _ => Act::Exit(any_exit(dice)),
+            2 => Act::SendGarbage,
+            _ => Act::Exit(any_exit(rng)),
         };
-        acts.push((after + dice.micros((0, 15_000_000)), act));
+        acts.push((after + rng.micros((0, 15_000_000)), act));
     }
-    if dice.chance(temper.freezes) {
-        acts.push((after + dice.micros((0, 20_000_000)), Act::Freeze));
+    if rng.chance(worker_faults.freezes) {
+        acts.push((after + rng.micros((0, 20_000_000)), Act::Freeze));
     }
     acts
 }
 
 /// What it does with a ping: the answer comes in time, if it comes at all.
-pub(crate) fn pinged(n: u64, limit: Duration, dice: &mut Dice) -> (Duration, Act) {
-    let longest = if dice.chance(50) { limit / 10 * 9 } else { Duration::from_millis(50) };
-    (dice.micros((20, longest.as_micros() as u64)), Act::Say(FromWorker::Pong { n }))
+pub(crate) fn pinged(n: u64, limit: Duration, rng: &mut Rng) -> (Duration, Act) {
+    let longest = if rng.chance(50) { limit / 10 * 9 } else { Duration::from_millis(50) };
+    (rng.micros((20, longest.as_micros() as u64)), Act::Say(FromWorker::Pong { n }))
 }
 
 /// What it does with a task.
-pub(crate) fn work(
-    child: &Child,
-    token: u64,
-    settings: &Settings,
-    calm: bool,
-    dice: &mut Dice,
-) -> Vec<(Duration, Act)> {
-    let temper = &settings.temper;
-    let mut after = dice.micros(temper.work);
+pub(crate) fn work(child: &Child, token: u64, settings: &Settings, well: bool, rng: &mut Rng) -> Vec<(Duration, Act)> {
+    let worker_faults = &settings.worker_faults;
+    let mut after = rng.micros(worker_faults.work);
     let limit = settings.queue(child.queue).timeout;
-    if calm {
+    if well {
         after = limit.map_or(after, |limit| after.min(limit / 2));
         return vec![(after, Act::Tell(token, Report::Done { submit: Vec::new() }))];
     }
     let mut acts = Vec::new();
-    if dice.chance(temper.accepts) {
+    if rng.chance(worker_faults.accepts) {
         acts.push((after / 2, Act::Accept(token)));
     }
-    if dice.chance(temper.crash) {
-        acts.push((after, Act::Exit(any_exit(dice))));
-    } else if dice.chance(temper.exit_zero) {
+    if rng.chance(worker_faults.crash) {
+        acts.push((after, Act::Exit(any_exit(rng))));
+    } else if rng.chance(worker_faults.exit_zero) {
         acts.push((after, Act::Exit(Exit::Code { code: 0 })));
-    } else if limit.is_some() && dice.chance(temper.hang) {
+    } else if limit.is_some() && rng.chance(worker_faults.hang) {
         // Nothing ever comes of it.
-    } else if dice.chance(temper.fault) {
-        let act = match dice.between(0, 6) {
+    } else if rng.chance(worker_faults.fault) {
+        let act = match rng.between(0, 6) {
             0 => outcome_of_a_stranger(),
             1 => {
-                acts.push((after, Act::Tell(token, any_outcome(settings, dice))));
+                acts.push((after, Act::Tell(token, any_outcome(settings, rng))));
                 outcome_of_a_stranger()
             }
             2 => ready(PROTOCOL, 1),
             3 => Act::Bye,
-            4 => Act::Babble,
+            4 => Act::SendGarbage,
             5 => Act::HangUp,
             _ => Act::Say(FromWorker::Progress { id: "a stranger".to_owned(), percent: None, note: String::new() }),
         };
@@ -201,36 +195,36 @@ pub(crate) fn work(
         // It may go on as if nothing had happened, while it is being killed.
         acts.push((after + Duration::from_micros(50), Act::Tell(token, Report::Done { submit: Vec::new() })));
     } else {
-        acts.push((after, Act::Tell(token, any_outcome(settings, dice))));
+        acts.push((after, Act::Tell(token, any_outcome(settings, rng))));
     }
     acts
 }
 
-fn any_outcome(settings: &Settings, dice: &mut Dice) -> Report {
-    let temper = &settings.temper;
+fn any_outcome(settings: &Settings, rng: &mut Rng) -> Report {
+    let worker_faults = &settings.worker_faults;
     let (error, detail) = ("Oops!".to_owned(), "at line 1".to_owned());
-    let delay = Duration::from_millis(dice.pick(&[0, 20, 700, 4_000]));
-    if dice.chance(temper.error) {
+    let delay = Duration::from_millis(rng.pick(&[0, 20, 700, 4_000]));
+    if rng.chance(worker_faults.error) {
         Report::Error { error, detail }
-    } else if dice.chance(temper.retry) {
-        Report::Retry { error, delay: dice.chance(500).then_some(delay) }
-    } else if dice.chance(temper.snooze) {
+    } else if rng.chance(worker_faults.retry) {
+        Report::Retry { error, delay: rng.chance(500).then_some(delay) }
+    } else if rng.chance(worker_faults.snooze) {
         Report::Snooze { delay }
-    } else if dice.chance(temper.failed) {
+    } else if rng.chance(worker_faults.failed) {
         Report::DeadLetter { error, detail }
-    } else if dice.chance(temper.malformed) {
+    } else if rng.chance(worker_faults.malformed) {
         Report::Malformed { error }
-    } else if dice.chance(temper.submits) {
-        let queue = dice.pick(&["q0", "q1", "q2", "not ours", "elsewhere"]).to_owned();
-        let payload = serde_json::value::RawValue::from_string(format!("{{\"n\":{}}}", dice.next())).unwrap();
+    } else if rng.chance(worker_faults.submits) {
+        let queue = rng.pick(&["q0", "q1", "q2", "not ours", "elsewhere"]).to_owned();
+        let payload = serde_json::value::RawValue::from_string(format!("{{\"n\":{}}}", rng.next())).unwrap();
         Report::Done { submit: vec![FollowUp { queue, payload, delay }] }
     } else {
         Report::Done { submit: Vec::new() }
     }
 }
 
-fn any_exit(dice: &mut Dice) -> Exit {
-    match dice.between(0, 7) {
+fn any_exit(rng: &mut Rng) -> Exit {
+    match rng.between(0, 7) {
         0 => Exit::Code { code: 1 },
         1 => Exit::Code { code: 0 },
         2 => signal("SIGKILL"),
@@ -299,25 +293,25 @@ impl Child {
     }
 
     /// Goes, if it was told to and holds nothing any more.
-    pub(crate) fn leave(&mut self, settings: &Settings, dice: &mut Dice) -> Vec<(Duration, Act)> {
+    pub(crate) fn leave(&mut self, settings: &Settings, rng: &mut Rng) -> Vec<(Duration, Act)> {
         if !self.leaving || !self.hands.is_empty() {
             return Vec::new();
         }
         self.leaving = false;
         let mut acts = Vec::new();
-        if dice.chance(900) {
+        if rng.chance(900) {
             acts.push((Duration::ZERO, Act::Bye));
         }
-        acts.push((dice.micros(settings.temper.dying), Act::Exit(Exit::Code { code: 0 })));
+        acts.push((rng.micros(settings.worker_faults.dying), Act::Exit(Exit::Code { code: 0 })));
         acts
     }
 
     /// What a SIGTERM does.
-    pub(crate) fn terminated(&self, settings: &Settings, dice: &mut Dice) -> Vec<(Duration, Act)> {
-        if self.deaf || dice.chance(300) {
+    pub(crate) fn terminated(&self, settings: &Settings, rng: &mut Rng) -> Vec<(Duration, Act)> {
+        if self.deaf || rng.chance(300) {
             return Vec::new();
         }
-        let exit = if dice.chance(700) { signal("SIGTERM") } else { Exit::Code { code: 0 } };
-        vec![(dice.micros(settings.temper.dying), Act::Exit(exit))]
+        let exit = if rng.chance(700) { signal("SIGTERM") } else { Exit::Code { code: 0 } };
+        vec![(rng.micros(settings.worker_faults.dying), Act::Exit(exit))]
     }
 }

@@ -8,7 +8,7 @@ use asynctask::{
     transport,
 };
 
-use super::world::World;
+use super::simulation::Simulation;
 
 /// What the readings no longer say, or say too much.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,13 +48,13 @@ impl Sums {
     }
 }
 
-impl World {
+impl Simulation {
     /// Before an event by which the readings may lose counts: what they say.
     pub(crate) fn counts_before(&mut self, event: &Event) -> Option<Sums> {
         match event {
             Event::Transport(transport::Event::QueueRemoved { .. }) => Some(Sums::of(&self.core)),
             Event::Transport(transport::Event::Unstorable { .. }) => {
-                self.watch.counted.undone += 1;
+                self.observer.counted.undone += 1;
                 None
             }
             _ => None,
@@ -63,12 +63,12 @@ impl World {
 
     pub(crate) fn counts_after(&mut self, before: Option<Sums>) {
         if let Some(before) = before {
-            self.watch.counted.gone = self.watch.counted.gone.plus(before, Sums::of(&self.core));
+            self.observer.counted.gone = self.observer.counted.gone.plus(before, Sums::of(&self.core));
         }
     }
 
     pub(crate) fn check_counts(&self) -> Result<(), String> {
-        let Counted { gone, undone } = self.watch.counted;
+        let Counted { gone, undone } = self.observer.counted;
         let tally = self.core.tally();
         let sums = Sums::of(&self.core).plus(gone, Sums::default());
         let counted = Tally {

@@ -10,8 +10,8 @@ use asynctask::{
 
 use super::{
     broker::Effect,
-    ledger::{Entry, LIMBO},
-    world::World,
+    ledger::{Entry, PENDING_VERDICT},
+    simulation::Simulation,
 };
 
 /// The keys of a core, seen from outside.
@@ -72,7 +72,7 @@ impl Keys {
         if let Some(held) = self.held.remove(&handle)
             && verdict_waits
         {
-            self.lingering.push((held.key, now + LIMBO));
+            self.lingering.push((held.key, now + PENDING_VERDICT));
         }
     }
 }
@@ -82,7 +82,7 @@ fn key_of(entry: &Entry, unique: Option<&Unique>, queue: &str) -> Option<String>
     unique?.key_of(queue, &entry.task, true)
 }
 
-impl World {
+impl Simulation {
     /// The core asks for a key.
     pub(crate) fn lock(&mut self, handle: Handle, key: &str) -> Result<(), String> {
         let entry = self.ledger.entries.get(&handle).ok_or("a key for an unknown handle")?;

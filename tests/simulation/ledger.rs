@@ -1,5 +1,4 @@
-//! What the core owes: each delivery with what became of its run, and the rule of section 3 of the design for
-//! the settlement that follows from it.
+//! What the core owes: each delivery with what became of its run, and the settlement that the promises demand for that.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +17,7 @@ use asynctask::{
 use super::{broker::Message, child::Hand};
 
 /// A verdict on a worker that died of TERM or INT waits that long for a stop.
-pub(crate) const LIMBO: Duration = Duration::from_millis(500);
+pub(crate) const PENDING_VERDICT: Duration = Duration::from_millis(500);
 
 /// How a run ended, seen from outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +102,7 @@ pub(crate) struct Ledger {
     pub(crate) gives_way: bool,
     /// What queues had as `retry` before, by their names.
     pub(crate) earlier: Vec<(String, Policy)>,
-    /// Nothing is remembered in this world.
+    /// The plan remembers no settlements.
     pub(crate) is_forgetful: bool,
 }
 
@@ -173,19 +172,19 @@ impl Ledger {
     }
 
     /// A task is cancelled whose worker has just died in a way that a stop may explain.
-    pub(crate) fn cancelled_in_limbo(&mut self, id: &str, now: Instant) {
+    pub(crate) fn cancelled_with_pending_verdict(&mut self, id: &str, now: Instant) {
         let since = |verdict: &Verdict| match verdict {
-            Verdict::CrashOrReleased { since } if now < *since + LIMBO => Some(*since),
+            Verdict::CrashOrReleased { since } if now < *since + PENDING_VERDICT => Some(*since),
             _ => None,
         };
         let ended = &self.ended;
-        let in_limbo = |(handle, entry): (&Handle, &Entry)| {
+        let is_pending = |(handle, entry): (&Handle, &Entry)| {
             let is_it = entry.task.id == id && !entry.settled && entry.run.is_some();
             let remembered = || ended.get(&entry.message).map(|(verdict, _)| verdict);
             let verdict = entry.verdict.as_ref().or_else(remembered).filter(|_| is_it)?;
             Some((since(verdict)?, *handle))
         };
-        let Some((_, handle)) = self.entries.iter().filter_map(in_limbo).min() else { return };
+        let Some((_, handle)) = self.entries.iter().filter_map(is_pending).min() else { return };
         let message = self.entries[&handle].message;
         for entry in self.entries.values_mut().filter(|entry| entry.message == message && !entry.void) {
             entry.verdict = entry.verdict.take().map(|_| Verdict::Cancelled);
@@ -313,7 +312,7 @@ impl Ledger {
                     return Err(format!("acknowledged early and not begun: {entry:?}"));
                 }
                 None => {}
-                Some(Verdict::CrashOrReleased { since }) if now < *since + LIMBO => {}
+                Some(Verdict::CrashOrReleased { since }) if now < *since + PENDING_VERDICT => {}
                 Some(verdict) => {
                     return Err(format!("{handle:?} ended with {verdict:?} and is not settled: {entry:?}"));
                 }

@@ -1,9 +1,9 @@
-//! The core in thousands of random worlds.
+//! The core in thousands of random histories.
 //!
-//! A world is drawn from a seed: a plan, children with bad manners, a transport that loses its session, people
-//! who ask for a stop. Virtual time jumps from event to event, so an hour of faults takes milliseconds, and the
-//! same seed gives the same history on every machine. A failure prints the seed, the world's settings and the
-//! last events and actions.
+//! A history is drawn from a seed: a plan, worker processes with faults, a transport that loses its session, operators
+//! who send commands. Virtual time jumps from event to event, so an hour of faults takes milliseconds, and the
+//! same seed gives the same history on every machine. A failure prints the seed, the history's settings and the
+//! last events and actions. `README.md` beside this file says what each part does and how to add to it.
 //!
 //! ```text
 //! ASYNCTASK_SIM_SEED=4711 cargo test --test simulation              one history, again
@@ -60,20 +60,20 @@
 mod actions;
 mod broker;
 mod child;
+mod child_events;
 mod counted;
-mod dice;
-mod doings;
 mod keys;
 mod ledger;
+mod observer;
 mod once;
-mod orders;
+mod operator;
 mod pauses;
 mod reloads;
+mod rng;
 mod settings;
+mod simulation;
 mod starting;
 mod stored;
-mod watch;
-mod world;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -81,7 +81,7 @@ use std::{
     time::Duration,
 };
 
-use world::World;
+use simulation::Simulation;
 
 /// Histories in a plain `cargo test`.
 const COUNT: u64 = 1500;
@@ -95,15 +95,15 @@ fn number_from(variable: &str) -> Option<u64> {
 
 /// Runs one history; what went wrong, if anything did.
 fn history(seed: u64, traced: bool) -> Result<(), String> {
-    let mut world = World::new(seed, traced);
-    let result = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
+    let mut simulation = Simulation::new(seed, traced);
+    let result = catch_unwind(AssertUnwindSafe(|| simulation.run())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         Err(format!("panic: {}", text.unwrap_or("without words")))
     });
     result.map_err(|problem| {
-        let trace = Vec::from(world.trace.take().unwrap_or_default()).join("\n");
-        format!("{problem}\nat {:?}\n{:?}\n{trace}\nseed {seed}: {problem}", world.now, world.settings)
+        let trace = Vec::from(simulation.trace.take().unwrap_or_default()).join("\n");
+        format!("{problem}\nat {:?}\n{:?}\n{trace}\nseed {seed}: {problem}", simulation.now, simulation.settings)
     })
 }
 

@@ -11,14 +11,14 @@ use super::{
     actions::pid_of,
     child::{self, Act, Child},
     ledger::Verdict,
-    watch::Watch,
-    world::World,
+    observer::Observer,
+    simulation::Simulation,
 };
 
 /// Put aside for so long, that others are tried.
 const ASIDE: Duration = Duration::from_secs(1);
 
-impl World {
+impl Simulation {
     pub(crate) fn spawn_once(
         &mut self,
         worker: WorkerId,
@@ -34,10 +34,10 @@ impl World {
         if self.spawn_fails(worker, queue, &name) {
             return Ok(());
         }
-        if !self.watch.told_by_exit[queue] {
-            self.watch.starts_in_a_row[queue] = 0;
+        if !self.observer.told_by_exit[queue] {
+            self.observer.starts_in_a_row[queue] = 0;
         }
-        let (token, deaf) = (hand.token, self.settings.temper.deaf);
+        let (token, deaf) = (hand.token, self.settings.worker_faults.deaf);
         let child = Child::new(queue, name, self.at());
         self.children.insert(worker, Child { is_once: true, ready: true, hands: vec![hand], deaf, ..child });
         let acts = self.errand(queue, &once.id);
@@ -48,23 +48,23 @@ impl World {
     }
 
     fn errand(&mut self, queue: usize, id: &str) -> Vec<(Duration, Act)> {
-        let (temper, limit) = (&self.settings.temper, self.settings.queue(queue).timeout);
-        let after = self.dice.micros(temper.work);
-        if self.is_calm() {
+        let (worker_faults, limit) = (&self.settings.worker_faults, self.settings.queue(queue).timeout);
+        let after = self.rng.micros(worker_faults.work);
+        if self.faults_are_over() {
             let after = limit.map_or(after, |limit| after.min(limit / 2));
             return vec![(after, Act::Exit(Exit::Code { code: 0 }))];
         }
-        if limit.is_some() && self.dice.chance(temper.hang) {
+        if limit.is_some() && self.rng.chance(worker_faults.hang) {
             return Vec::new();
         }
         let lot = id.bytes().fold(0_u32, |lot, byte| (lot * 31 + u32::from(byte)) % 997);
-        if lot < temper.unexecutable {
+        if lot < worker_faults.unexecutable {
             return vec![(after, Act::Exit(Exit::Code { code: 127 }))];
         }
-        let exit = if self.dice.chance(temper.crash) {
-            child::signal(self.dice.pick(&["SIGSEGV", "SIGKILL", "SIGTERM"]))
-        } else if self.dice.chance(temper.error + temper.retry + temper.failed) {
-            Exit::Code { code: self.dice.pick(&[3, 75, 65, 1, 126, 127]) }
+        let exit = if self.rng.chance(worker_faults.crash) {
+            child::signal(self.rng.pick(&["SIGSEGV", "SIGKILL", "SIGTERM"]))
+        } else if self.rng.chance(worker_faults.error + worker_faults.retry + worker_faults.failed) {
+            Exit::Code { code: self.rng.pick(&[3, 75, 65, 1, 126, 127]) }
         } else {
             Exit::Code { code: 0 }
         };
@@ -72,7 +72,7 @@ impl World {
     }
 }
 
-impl Watch {
+impl Observer {
     /// What becomes of the task of a process whose exit status says that a program could not be executed.
     pub(crate) fn unexecuted(&mut self, child: &Child, verdict: Verdict) -> Verdict {
         let (id, seen) = (&child.hands[0].id, &mut self.executed[child.queue]);

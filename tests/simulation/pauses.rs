@@ -10,13 +10,13 @@ use asynctask::master::core::event::WorkerId;
 
 use super::{
     child::Child,
-    world::{Happening, World},
+    simulation::{Simulation, Step},
 };
 
 /// The longest pause that is not noticed.
 const LATE: Duration = Duration::from_secs(1);
 
-impl World {
+impl Simulation {
     /// Whether something came in a pause that the master has not been told.
     pub(crate) fn is_behind(&self) -> bool {
         self.agenda.first_key_value().is_some_and(|((at, _), _)| *at < self.now)
@@ -24,39 +24,39 @@ impl World {
 
     /// The master does not run for a while.
     pub(crate) fn pause(&mut self) {
-        if self.is_calm() {
+        if self.faults_are_over() {
             return;
         }
-        if self.dice.chance(750) {
+        if self.rng.chance(750) {
             // The worst moment: a limit passes in it, and what was in time for that lies unread.
             let left = self.core.next_limit().map_or(Duration::ZERO, |at| at.since(self.at()));
             let over = if left < LATE { left } else { Duration::ZERO };
-            let unnoticed = over + self.dice.micros((0, LATE.saturating_sub(over).as_micros() as u64));
+            let unnoticed = over + self.rng.micros((0, LATE.saturating_sub(over).as_micros() as u64));
             self.now += unnoticed;
-            self.watch.unnoticed += unnoticed;
+            self.observer.unnoticed += unnoticed;
             return;
         }
-        let noticed = self.dice.micros((1_000_000, 90_000_000));
+        let noticed = self.rng.micros((1_000_000, 90_000_000));
         self.lost += noticed;
         // On the master's clock: what comes until its end comes now, what comes later that much sooner.
         let sooner = |at: Duration| at.saturating_sub(noticed).max(self.now);
         let agenda = std::mem::take(&mut self.agenda);
         // What others do at a time of the master's is not a matter of this pause.
-        let stays = |happening: &Happening| {
+        let stays = |step: &Step| {
             matches!(
-                happening,
-                Happening::Arrive
-                    | Happening::Order
-                    | Happening::Reload
-                    | Happening::ResumeAll
-                    | Happening::Pause
-                    | Happening::Stop
-                    | Happening::HaltLimit
+                step,
+                Step::Arrive
+                    | Step::Command
+                    | Step::Reload
+                    | Step::ResumeAll
+                    | Step::Pause
+                    | Step::Stop
+                    | Step::HaltLimit
             )
         };
-        for ((at, sequence), happening) in agenda {
-            let at = if stays(&happening) { at } else { sooner(at) };
-            self.agenda.insert((at, sequence), happening);
+        for ((at, sequence), step) in agenda {
+            let at = if stays(&step) { at } else { sooner(at) };
+            self.agenda.insert((at, sequence), step);
         }
         self.last_told = self.last_told.saturating_sub(noticed).max(self.now);
         self.last_asked = self.last_asked.saturating_sub(noticed).max(self.now);
@@ -65,7 +65,7 @@ impl World {
     /// Nobody is killed for being late but when limits are judged, which is after everything that came before; and whoever
     /// drives the core was told whose words to take first.
     pub(crate) fn may_be_judged(&self, worker: WorkerId, child: &Child) -> Result<(), String> {
-        if self.watch.stopping_at.is_some() || child.faulted || child.hung_up || child.said_bye {
+        if self.observer.stopping_at.is_some() || child.faulted || child.hung_up || child.said_bye {
             return Ok(());
         }
         match &self.judged {

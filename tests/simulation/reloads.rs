@@ -16,7 +16,7 @@ use asynctask::{
 use super::{
     broker::{Effect, Joining},
     child::Child,
-    world::World,
+    simulation::Simulation,
 };
 
 /// Reloads are numbered from here, apart from the other commands.
@@ -63,41 +63,43 @@ impl Reloads {
     }
 }
 
-impl World {
+impl Simulation {
     /// The settings are read again, and may say anything.
     pub(crate) fn reload(&mut self) -> Result<(), String> {
-        let stopping = self.watch.stopping_at.is_some();
-        let number = FIRST + self.watch.reloads.given;
-        self.watch.reloads.given += 1;
-        self.watch.orders.last_at = self.now;
+        let stopping = self.observer.stopping_at.is_some();
+        let number = FIRST + self.observer.reloads.given;
+        self.observer.reloads.given += 1;
+        self.observer.operator.last_at = self.now;
         let before = self.settings.queues.clone();
-        let members: BTreeSet<usize> = (0..before.len()).filter(|queue| self.watch.reloads.is_member(*queue)).collect();
+        let members: BTreeSet<usize> =
+            (0..before.len()).filter(|queue| self.observer.reloads.is_member(*queue)).collect();
         if !stopping {
             let all = self.settings.queues.len();
-            let mut wanted: BTreeSet<usize> = (0..all).filter(|_| self.dice.chance(650)).collect();
+            let mut wanted: BTreeSet<usize> = (0..all).filter(|_| self.rng.chance(650)).collect();
             if wanted.is_empty() {
-                wanted.insert(self.dice.between(0, all as u64 - 1) as usize);
+                wanted.insert(self.rng.between(0, all as u64 - 1) as usize);
             }
             (0..all).for_each(|queue| self.settings_change(queue, wanted.contains(&queue)));
-            self.watch.reloads.wanted = wanted;
+            self.observer.reloads.wanted = wanted;
         }
-        if !stopping && self.dice.chance(200) {
+        if !stopping && self.rng.chance(200) {
             self.ping_changes();
         }
-        let wait = self.dice.chance(500);
+        let wait = self.rng.chance(500);
         let mut queues: Vec<QueuePlan> =
-            self.watch.reloads.wanted.iter().map(|queue| self.settings.queues[*queue].clone()).collect();
-        if self.dice.chance(300) {
+            self.observer.reloads.wanted.iter().map(|queue| self.settings.queues[*queue].clone()).collect();
+        if self.rng.chance(300) {
             queues.reverse();
         }
         let supervisor = self.settings.plan.supervisor;
-        let scheduler = self.settings.plan.scheduler && !self.watch.scheduler_stopped;
+        let scheduler = self.settings.plan.scheduler && !self.observer.scheduler_stopped;
         let settings = Box::new(Settings { queues, supervisor, scheduler, names: asynctask::config::Names::default() });
-        self.watch.reloads.waiting.insert(number);
-        let same =
-            |queue: &usize| self.watch.reloads.wanted.contains(queue) && before[*queue] == self.settings.queues[*queue];
+        self.observer.reloads.waiting.insert(number);
+        let same = |queue: &usize| {
+            self.observer.reloads.wanted.contains(queue) && before[*queue] == self.settings.queues[*queue]
+        };
         let same: BTreeSet<usize> = members.into_iter().filter(same).collect();
-        let (workers, actions) = (self.workers_of(&same), self.watch.reloads.touched.clone());
+        let (workers, actions) = (self.workers_of(&same), self.observer.reloads.touched.clone());
         self.feed(Event::SettingsRead { number: Some(number), wait, by: "somebody".to_owned(), settings })?;
         let mut now = self.workers_of(&same);
         // What waited for the place of another one may have it now.
@@ -105,12 +107,12 @@ impl World {
             self.settings.plan.starts_at_once == usize::MAX || workers.iter().any(|(known, _)| known == worker)
         });
         // What was started for others may have failed at once, and ended the run.
-        let ended = self.watch.stopping_at.is_some() && !stopping;
-        let touched = same.iter().any(|queue| self.watch.reloads.touched.get(queue) != actions.get(queue));
+        let ended = self.observer.stopping_at.is_some() && !stopping;
+        let touched = same.iter().any(|queue| self.observer.reloads.touched.get(queue) != actions.get(queue));
         if !ended && (now != workers || touched) {
             return Err("a queue that is the same is touched".to_owned());
         }
-        let answered = !self.watch.reloads.waiting.contains(&number);
+        let answered = !self.observer.reloads.waiting.contains(&number);
         if answered || (wait && !stopping) { Ok(()) } else { Err("a reload is not answered at once".to_owned()) }
     }
 
@@ -123,15 +125,15 @@ impl World {
     /// The rounds begin anew.
     fn ping_changes(&mut self) {
         let old = self.settings.plan.supervisor.ping;
-        let new = Duration::from_millis(self.dice.pick(&[2_000, 12_000, 30_000]));
+        let new = Duration::from_millis(self.rng.pick(&[2_000, 12_000, 30_000]));
         self.settings.plan.supervisor.ping = new;
-        self.watch.longest_ping = self.watch.longest_ping.max(old).max(new);
-        self.watch.shortest_ping = self.watch.shortest_ping.min(old);
-        self.watch.pings_changed_at = self.at();
+        self.observer.longest_ping = self.observer.longest_ping.max(old).max(new);
+        self.observer.shortest_ping = self.observer.shortest_ping.min(old);
+        self.observer.pings_changed_at = self.at();
     }
 
     fn settings_change(&mut self, queue: usize, is_wanted: bool) {
-        let was_member = self.watch.reloads.wanted.contains(&queue);
+        let was_member = self.observer.reloads.wanted.contains(&queue);
         if !is_wanted {
             if was_member {
                 self.forget(queue);
@@ -140,88 +142,88 @@ impl World {
         }
         let before = self.settings.queues[queue].clone();
         let plan = &mut self.settings.queues[queue];
-        if self.dice.chance(250) {
-            plan.settings.processes = self.dice.small(1, 3);
+        if self.rng.chance(250) {
+            plan.settings.processes = self.rng.between_u32(1, 3);
         }
-        if self.dice.chance(150) {
-            plan.settings.breaker.failures = self.dice.pick(&[2, 10, 1000]);
+        if self.rng.chance(150) {
+            plan.settings.breaker.failures = self.rng.pick(&[2, 10, 1000]);
         }
-        if self.dice.chance(150) {
-            plan.settings.dead_letter.keep = self.dice.chance(500).then_some(Duration::from_hours(1));
+        if self.rng.chance(150) {
+            plan.settings.dead_letter.keep = self.rng.chance(500).then_some(Duration::from_hours(1));
         }
-        if self.dice.chance(150) && !plan.is_once {
-            plan.settings.recycle.max_tasks = self.dice.chance(500).then(|| self.dice.between(1, 4));
+        if self.rng.chance(150) && !plan.is_once {
+            plan.settings.recycle.max_tasks = self.rng.chance(500).then(|| self.rng.between(1, 4));
         }
-        if self.dice.chance(150) {
-            plan.settings.timeout = Some(Duration::from_millis(self.dice.pick(&[300, 3_000, 20_000])));
+        if self.rng.chance(150) {
+            plan.settings.timeout = Some(Duration::from_millis(self.rng.pick(&[300, 3_000, 20_000])));
         }
-        if self.dice.chance(150) {
+        if self.rng.chance(150) {
             self.ledger.earlier.push((plan.settings.name.clone(), plan.settings.retry));
-            plan.settings.retry.max_attempts = self.dice.small(1, 4);
-            plan.settings.retry.backoff.first = Duration::from_millis(self.dice.pick(&[1, 200, 2_000]));
+            plan.settings.retry.max_attempts = self.rng.between_u32(1, 4);
+            plan.settings.retry.backoff.first = Duration::from_millis(self.rng.pick(&[1, 200, 2_000]));
         }
         if let Some(unique) = &mut plan.settings.unique
-            && self.dice.chance(150)
+            && self.rng.chance(150)
         {
-            unique.after = Duration::from_millis(self.dice.pick(&[100, 1_000, 5_000]));
+            unique.after = Duration::from_millis(self.rng.pick(&[100, 1_000, 5_000]));
         }
-        if self.dice.chance(150) {
+        if self.rng.chance(150) {
             let rate =
-                Rate { calls: self.dice.small(1, 6), period: Duration::from_millis(self.dice.pick(&[50, 3_000])) };
-            let rate = self.dice.chance(700).then_some(rate);
-            self.watch.rate_changed(queue, plan.settings.rate, rate);
+                Rate { calls: self.rng.between_u32(1, 6), period: Duration::from_millis(self.rng.pick(&[50, 3_000])) };
+            let rate = self.rng.chance(700).then_some(rate);
+            self.observer.rate_changed(queue, plan.settings.rate, rate);
             plan.settings.rate = rate;
         }
-        let other_concurrency = !plan.is_once && self.dice.chance(150);
+        let other_concurrency = !plan.is_once && self.rng.chance(150);
         if other_concurrency {
             plan.settings.concurrency = 3 - plan.settings.concurrency;
         }
-        let other_launch = self.dice.chance(250);
+        let other_launch = self.rng.chance(250);
         if other_launch || other_concurrency {
             plan.launch += usize::from(other_launch);
             // What it was parked for is perhaps mended.
-            self.watch.parked[queue] = false;
-            self.watch.is_pausing[queue] = false;
-            self.watch.needs_proof[queue] = false;
-            self.watch.orders.restarted_at[queue] = Some(self.now);
+            self.observer.parked[queue] = false;
+            self.observer.is_pausing[queue] = false;
+            self.observer.needs_proof[queue] = false;
+            self.observer.operator.restarted_at[queue] = Some(self.now);
         }
         if !was_member || before != *plan {
-            self.watch.orders.processes[queue] = plan.settings.processes;
+            self.observer.operator.processes[queue] = plan.settings.processes;
         }
     }
 
     /// A queue is not worked any more.
     fn forget(&mut self, queue: usize) {
-        let watch = &mut self.watch;
-        (watch.orders.processes[queue], watch.orders.paused[queue]) = (0, false);
-        watch.orders.restarted_at[queue] = None;
-        (watch.parked[queue], watch.needs_proof[queue]) = (false, false);
-        watch.is_pausing[queue] = false;
-        watch.starts_in_a_row[queue] = 0;
-        watch.starting.is_proven[queue] = false;
-        watch.told_by_exit[queue] = false;
+        let observer = &mut self.observer;
+        (observer.operator.processes[queue], observer.operator.paused[queue]) = (0, false);
+        observer.operator.restarted_at[queue] = None;
+        (observer.parked[queue], observer.needs_proof[queue]) = (false, false);
+        observer.is_pausing[queue] = false;
+        observer.starts_in_a_row[queue] = 0;
+        observer.starting.is_proven[queue] = false;
+        observer.told_by_exit[queue] = false;
     }
 
     pub(crate) fn add_queue(&mut self, index: QueueIndex, setup: &QueueSetup) -> Result<(), String> {
-        let reloads = &mut self.watch.reloads;
+        let reloads = &mut self.observer.reloads;
         let named = setup.name.strip_prefix('q').and_then(|number| number.parse::<usize>().ok());
         let queue = named.ok_or("a queue of nobody's is added")?;
         let elsewhere = reloads.at.iter().any(|(at, known)| (*at == index.0) != (*known == queue));
-        if elsewhere || !reloads.wanted.contains(&queue) || self.watch.stopping_at.is_some() {
+        if elsewhere || !reloads.wanted.contains(&queue) || self.observer.stopping_at.is_some() {
             return Err(format!("{queue} is added at {index:?}, with {:?}", reloads.at));
         }
         if setup.delays != self.settings.queue(queue).delays() {
             return Err(format!("q{queue} is asked for with the delays {:?}", setup.delays));
         }
         reloads.at.insert(index.0, queue);
-        let refuse = !self.is_calm() && self.dice.chance(150);
+        let refuse = !self.faults_are_over() && self.rng.chance(150);
         self.ask(Effect::Add(Joining { index: index.0, queue, keep: setup.dead.keep, refuse }));
         Ok(())
     }
 
     pub(crate) fn remove_queue(&mut self, index: QueueIndex) -> Result<(), String> {
-        let queue = self.watch.reloads.number(index);
-        if self.watch.reloads.is_member(queue) {
+        let queue = self.observer.reloads.number(index);
+        if self.observer.reloads.is_member(queue) {
             return Err(format!("q{queue} is let go although it is wanted"));
         }
         if let Some(child) = self.children.values().find(|child| child.queue == queue) {
@@ -230,29 +232,29 @@ impl World {
         if let Some(handle) = self.ledger.open.iter().find(|handle| self.ledger.entries[handle].queue == queue) {
             return Err(format!("q{queue} is let go with {:?} open", self.ledger.entries[handle]));
         }
-        self.watch.reloads.going.insert(queue);
-        self.ask(Effect::LetGo(index.0));
+        self.observer.reloads.going.insert(queue);
+        self.ask(Effect::RemoveQueue(index.0));
         Ok(())
     }
 
     /// Before the core hears of its queues.
     pub(crate) fn heard_of_queue(&mut self, event: &transport::Event) {
         if let transport::Event::QueueRemoved { queue } = event {
-            let number = self.watch.reloads.number(*queue);
-            self.watch.reloads.at.remove(&queue.0);
-            self.watch.reloads.going.remove(&number);
-            self.watch.unavailable.remove(&number);
-            self.watch.queue_removed(number);
+            let number = self.observer.reloads.number(*queue);
+            self.observer.reloads.at.remove(&queue.0);
+            self.observer.reloads.going.remove(&number);
+            self.observer.unavailable.remove(&number);
+            self.observer.queue_removed(number);
         }
     }
 
     pub(crate) fn reload_answered(&mut self, number: u64, answer: &Answer) -> Result<(), String> {
-        let reloads = &mut self.watch.reloads;
+        let reloads = &mut self.observer.reloads;
         if !reloads.waiting.remove(&number) {
             return Err(format!("reload {number} is answered twice: {answer:?}"));
         }
         let Answer::Done(text) = answer else { return Ok(()) };
-        if self.watch.stopping_at.is_some() {
+        if self.observer.stopping_at.is_some() {
             return Err("a reload is done in a stop".to_owned());
         }
         if text != "the new settings are in force" {

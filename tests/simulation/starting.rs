@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use asynctask::{master::core::event::WorkerId, task::Exit};
 
-use super::{child::Child, watch::is_signal, world::World};
+use super::{child::Child, observer::is_signal, simulation::Simulation};
 
 /// A line that stood still so long gives one place more, to a queue that has none.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -62,17 +62,17 @@ impl Child {
     }
 }
 
-impl World {
+impl Simulation {
     /// A process is about to be started: is it its turn?
     pub(crate) fn may_start(&mut self, queue: usize) -> Result<(), String> {
         let starting = self.children.values().filter(|child| child.is_starting());
         let of_queue = starting.clone().filter(|child| child.queue == queue).count();
         let count = starting.count();
-        let watch = &mut self.watch.starting;
-        let stands = watch.last_at.is_none_or(|last| last + PATIENCE <= self.now);
-        let died_at_work = watch.died_at_work[queue] > 0;
-        watch.died_at_work[queue] = watch.died_at_work[queue].saturating_sub(1);
-        (watch.last_at, watch.nobody_since[queue]) = (Some(self.now), None);
+        let observer = &mut self.observer.starting;
+        let stands = observer.last_at.is_none_or(|last| last + PATIENCE <= self.now);
+        let died_at_work = observer.died_at_work[queue] > 0;
+        observer.died_at_work[queue] = observer.died_at_work[queue].saturating_sub(1);
+        (observer.last_at, observer.nobody_since[queue]) = (Some(self.now), None);
         if count < self.settings.plan.starts_at_once || (stands && (of_queue == 0 || died_at_work)) {
             return Ok(());
         }
@@ -83,15 +83,15 @@ impl World {
     pub(crate) fn check_starts(&mut self) -> Result<(), String> {
         let bound = self.settings.plan.supervisor.restart.longest + PATIENCE * 6;
         for queue in 0..self.settings.queues.len() {
-            let is_open = self.watch.reloads.is_member(queue)
-                && !self.watch.parked[queue]
+            let is_open = self.observer.reloads.is_member(queue)
+                && !self.observer.parked[queue]
                 && !self.settings.queues[queue].is_once
                 && self.children.values().all(|child| child.queue != queue);
             if !is_open {
-                self.watch.starting.nobody_since[queue] = None;
+                self.observer.starting.nobody_since[queue] = None;
                 continue;
             }
-            let since = *self.watch.starting.nobody_since[queue].get_or_insert(self.now);
+            let since = *self.observer.starting.nobody_since[queue].get_or_insert(self.now);
             if since + bound < self.now {
                 return Err(format!("nobody is started for q{queue} since {since:?}"));
             }
@@ -101,29 +101,29 @@ impl World {
 
     /// One that was to replace a worker that is well counts for nothing, nor does one beside others that are up.
     pub(crate) fn failed_start(&mut self, slot: usize, queue: usize, name: &str) {
-        self.watch.starting.failed.insert((queue, name.to_owned()));
+        self.observer.starting.failed.insert((queue, name.to_owned()));
         let mut others = self.children.values().filter(|child| child.queue == queue);
         let is_alone = !others.any(|child| child.ready && child.killed_at.is_none());
-        self.watch.starting.was_late[queue] = false;
-        if is_alone && !self.watch.orders.successors.contains(&slot) && self.watch.stopping_at.is_none() {
-            self.watch.starts_in_a_row[queue] += 1;
+        self.observer.starting.was_late[queue] = false;
+        if is_alone && !self.observer.operator.successors.contains(&slot) && self.observer.stopping_at.is_none() {
+            self.observer.starts_in_a_row[queue] += 1;
         }
     }
 
     /// A process ended: was that a failed start?
     pub(crate) fn ended(&mut self, worker: WorkerId, child: &Child, exit: &Exit) {
         let from_outside = child.killed_at.is_none() && is_signal(exit, &["SIGKILL", "SIGTERM"]);
-        self.watch.starting.died_at_work[child.queue] += u32::from(!child.hands.is_empty());
+        self.observer.starting.died_at_work[child.queue] += u32::from(!child.hands.is_empty());
         // Killed for being late, and then scaled away, before its end was seen.
-        let scaled_away = child.number() > self.watch.orders.processes[child.queue];
+        let scaled_away = child.number() > self.observer.operator.processes[child.queue];
         if !child.ready {
-            self.watch.starting.failed.insert((child.queue, child.name.clone()));
+            self.observer.starting.failed.insert((child.queue, child.name.clone()));
         }
         if !child.ready && !from_outside && !child.dismissed && !scaled_away {
             self.failed_start(worker.slot, child.queue, &child.name);
             let was_well = !child.faulted && !child.hung_up && !child.said_bye;
             let was_late = child.killed_at.is_some() && was_well;
-            self.watch.starting.was_late[child.queue] = was_late && self.watch.starting.is_proven[child.queue];
+            self.observer.starting.was_late[child.queue] = was_late && self.observer.starting.is_proven[child.queue];
         }
     }
 
@@ -134,7 +134,7 @@ impl World {
         if !(is_parked || is_ended) {
             return Ok(());
         }
-        for (queue, late) in self.watch.starting.was_late.iter().enumerate() {
+        for (queue, late) in self.observer.starting.was_late.iter().enumerate() {
             if !message.contains(&format!("ueue q{queue} ")) {
                 continue;
             }
@@ -142,7 +142,7 @@ impl World {
                 return Err(format!("\"{message}\" because of one that took too long"));
             }
             let up = |child: &&Child| {
-                let is_of_old = child.number() > self.watch.orders.processes[queue];
+                let is_of_old = child.number() > self.observer.operator.processes[queue];
                 child.queue == queue && !child.is_once && child.is_well() && !is_of_old
             };
             if let Some(child) = self.children.values().find(up) {

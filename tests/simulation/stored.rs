@@ -12,7 +12,7 @@ use asynctask::{
 
 use super::{
     ledger::Verdict,
-    world::{Happening, World},
+    simulation::{Simulation, Step},
 };
 
 /// What was settled, from the core's side.
@@ -32,10 +32,10 @@ pub(crate) struct Stored {
     any_lost: bool,
 }
 
-impl World {
+impl Simulation {
     /// The core settles.
     pub(crate) fn outcome_settled(&mut self, handle: Handle, settlement: &Settlement) {
-        let stored = &mut self.watch.stored;
+        let stored = &mut self.observer.stored;
         match settlement {
             Settlement::Retry { .. } => drop(stored.retries.insert(handle)),
             Settlement::Dead(_) => drop(stored.dead.insert(handle)),
@@ -51,11 +51,11 @@ impl World {
     /// A run ended whose handle is void.
     pub(crate) fn ended_void(&mut self, verdict: &Verdict) {
         let is_outcome = !matches!(verdict, Verdict::Released | Verdict::Snooze(_) | Verdict::CrashOrReleased { .. });
-        self.watch.stored.void += u64::from(is_outcome && self.watch.attached_at.is_none());
+        self.observer.stored.void += u64::from(is_outcome && self.observer.attached_at.is_none());
     }
 
     pub(crate) fn heard_of_storing(&mut self, event: &transport::Event) {
-        let stored = &mut self.watch.stored;
+        let stored = &mut self.observer.stored;
         match event {
             transport::Event::Stored(handle) => {
                 stored.retried += u64::from(stored.retries.remove(handle));
@@ -86,7 +86,7 @@ impl World {
 
     /// Nothing is counted that is not stored, and all that is.
     pub(crate) fn check_stored(&self) -> Result<(), String> {
-        let (tally, stored) = (self.core.tally(), &self.watch.stored);
+        let (tally, stored) = (self.core.tally(), &self.observer.stored);
         if (tally.retried, tally.dead_lettered) == (stored.retried, stored.dead_lettered) {
             return Ok(());
         }
@@ -100,8 +100,8 @@ impl World {
     pub(crate) fn close(&mut self) {
         let told: Vec<transport::Event> = std::mem::take(&mut self.agenda)
             .into_values()
-            .filter_map(|happening| match happening {
-                Happening::Tell(event @ (transport::Event::Stored(_) | transport::Event::Settled(_))) => Some(event),
+            .filter_map(|step| match step {
+                Step::Tell(event @ (transport::Event::Stored(_) | transport::Event::Settled(_))) => Some(event),
                 _ => None,
             })
             .collect();
@@ -114,7 +114,7 @@ impl World {
 
     /// The end says what is lost.
     pub(crate) fn check_loss(&self, code: Code, error: Option<&str>) -> Result<(), String> {
-        let stored = &self.watch.stored;
+        let stored = &self.observer.stored;
         let lost = stored.owed.len() as u64 + stored.void;
         if lost > 0 && code == Code::Ok {
             return Err(format!("the end is well, and {lost} outcomes are not stored: {stored:?}"));

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// A stream of numbers (splitmix64).
 #[derive(Debug)]
-pub(crate) struct Dice(u64);
+pub(crate) struct Rng(u64);
 
-impl Dice {
+impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5851_F42D_4C95_7F2D)
     }
@@ -24,7 +24,7 @@ impl Dice {
         low + self.next() % (high - low + 1)
     }
 
-    pub(crate) fn small(&mut self, low: u32, high: u32) -> u32 {
+    pub(crate) fn between_u32(&mut self, low: u32, high: u32) -> u32 {
         self.between(low.into(), high.into()) as u32
     }
 
@@ -47,8 +47,8 @@ impl Dice {
         of[(self.next() % of.len() as u64) as usize]
     }
 
-    /// A probability of a world: never in half of them, else up to `most` in a thousand.
-    pub(crate) fn mood(&mut self, most: u32) -> u32 {
-        if self.chance(500) { 0 } else { self.small(1, most) }
+    /// A probability for one history: 0 in half of them, else up to `most` per thousand.
+    pub(crate) fn probability(&mut self, most: u32) -> u32 {
+        if self.chance(500) { 0 } else { self.between_u32(1, most) }
     }
 }

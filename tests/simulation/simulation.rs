@@ -1,7 +1,7 @@
 //! One history: the core, its children, its transport and the people around it, in virtual time.
 //!
-//! Time jumps to the next happening or to the core's own deadline. The checks stand beside what they check:
-//! those on actions in `actions`, those on time passing in `watch`, those on settlements in `ledger`.
+//! Time jumps to the next step or to the core's own deadline. The checks stand beside what they check:
+//! those on actions in `actions`, those on time passing in `observer`, those on settlements in `ledger`.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,23 +21,23 @@ use asynctask::{
 use super::{
     broker::{Broker, Effect, Message, Next, Place},
     child::{Act, Child},
-    dice::Dice,
     keys::Keys,
     ledger::Ledger,
-    orders::SETTLED,
+    observer::Observer,
+    operator::SETTLED,
+    rng::Rng,
     settings::Settings,
-    watch::Watch,
 };
 
 /// A history longer than this in events or in virtual time will not end by itself.
 const MOST_EVENTS: u32 = 60_000;
 /// An unavailable queue is not tried again sooner: what never gets well must not fill a history.
-const SHORTEST_TROUBLE: Duration = Duration::from_millis(20);
+const SHORTEST_OUTAGE: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_hours(4);
 
 /// What is going to happen.
 #[derive(Debug)]
-pub(crate) enum Happening {
+pub(crate) enum Step {
     Tell(transport::Event),
     Broker {
         session: u32,
@@ -52,9 +52,9 @@ pub(crate) enum Happening {
     Arrive,
     Lose,
     /// A queue cannot be worked any more; it is tried again.
-    Trouble,
+    QueueFault,
     Retry(usize),
-    Order,
+    Command,
     Reload,
     ResumeAll,
     Measured(WorkerId, u64),
@@ -64,22 +64,22 @@ pub(crate) enum Happening {
     Pause,
 }
 
-pub(crate) struct World {
+pub(crate) struct Simulation {
     pub(crate) settings: Settings,
     pub(crate) core: Core,
-    pub(crate) dice: Dice,
+    pub(crate) rng: Rng,
     pub(crate) broker: Broker,
     pub(crate) ledger: Ledger,
     pub(crate) keys: Keys,
     pub(crate) children: BTreeMap<WorkerId, Child>,
-    pub(crate) watch: Watch,
+    pub(crate) observer: Observer,
     /// The master's running time: what it does not notice of its pauses is in it.
     pub(crate) now: Duration,
     /// Pauses that it noticed.
     pub(crate) lost: Duration,
     /// Whose limits have passed, while they are judged.
     pub(crate) judged: Option<Passed>,
-    pub(crate) agenda: BTreeMap<(Duration, u64), Happening>,
+    pub(crate) agenda: BTreeMap<(Duration, u64), Step>,
     sequence: u64,
     pub(crate) tokens: u64,
     /// Channels keep their order.
@@ -92,12 +92,12 @@ pub(crate) struct World {
     pub(crate) trace: Option<VecDeque<String>>,
 }
 
-impl World {
+impl Simulation {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
         let settings = Settings::draw(seed);
         Self {
             core: Core::new(settings.plan.clone()),
-            dice: Dice::new(!seed),
+            rng: Rng::new(!seed),
             broker: Broker::new(
                 &settings.plan,
                 settings.queues.iter().map(|queue| queue.settings.name.clone()).collect(),
@@ -106,7 +106,7 @@ impl World {
             ledger: Ledger { is_forgetful: settings.plan.remember.is_none(), ..Ledger::default() },
             keys: Keys::default(),
             children: BTreeMap::new(),
-            watch: Watch::new(&settings),
+            observer: Observer::new(&settings),
             now: Duration::ZERO,
             lost: Duration::ZERO,
             judged: None,
@@ -131,18 +131,18 @@ impl World {
         Now { at: self.at(), wall: Timestamp(1_700_000_000_000).plus(self.now + self.lost) }
     }
 
-    pub(crate) fn is_calm(&self) -> bool {
-        self.now >= self.settings.calm_at
+    pub(crate) fn faults_are_over(&self) -> bool {
+        self.now >= self.settings.faults_end_at
     }
 
-    pub(crate) fn after(&mut self, delay: Duration, happening: Happening) {
+    pub(crate) fn after(&mut self, delay: Duration, step: Step) {
         self.sequence += 1;
-        self.agenda.insert((self.now + delay, self.sequence), happening);
+        self.agenda.insert((self.now + delay, self.sequence), step);
     }
 
     pub(crate) fn acts(&mut self, worker: WorkerId, acts: Vec<(Duration, Act)>) {
         for (delay, act) in acts {
-            self.after(delay, Happening::Child { worker, act });
+            self.after(delay, Step::Child { worker, act });
         }
     }
 
@@ -162,7 +162,7 @@ impl World {
 
     /// Runs the history to its end.
     pub(crate) fn run(&mut self) -> Result<(), String> {
-        self.set_out();
+        self.fill_agenda();
         self.feed(Event::Begun)?;
         let mut deadlines_now = 0;
         for _ in 0..MOST_EVENTS {
@@ -195,8 +195,8 @@ impl World {
                 if self.core.next_deadline().is_some_and(|next| next < self.at()) && self.halted.is_none() {
                     return Err("a deadline in the past is left".to_owned());
                 }
-            } else if let Some((_, happening)) = self.agenda.pop_first() {
-                self.happen(happening)?;
+            } else if let Some((_, step)) = self.agenda.pop_first() {
+                self.perform_step(step)?;
             }
             if self.halted.is_none() {
                 self.pump();
@@ -206,90 +206,92 @@ impl World {
         Err("the run has not ended in many events".to_owned())
     }
 
-    fn set_out(&mut self) {
-        let calm = self.settings.calm_at;
+    fn fill_agenda(&mut self) {
+        let faults_end_at = self.settings.faults_end_at;
         for _ in 0..self.settings.arrivals {
-            let late = self.dice.chance(600);
+            let late = self.rng.chance(600);
             let at = if late {
-                Duration::from_micros(self.dice.between(0, calm.as_micros() as u64))
+                Duration::from_micros(self.rng.between(0, faults_end_at.as_micros() as u64))
             } else {
                 Duration::ZERO
             };
-            self.after(at, Happening::Arrive);
+            self.after(at, Step::Arrive);
         }
         for at in self.settings.stops.clone() {
-            self.after(at, Happening::Stop);
+            self.after(at, Step::Stop);
         }
         if let Some(at) = self.settings.halt_limit {
-            self.after(at, Happening::HaltLimit);
+            self.after(at, Step::HaltLimit);
         }
         // A run that nothing else ends is ended by somebody.
         if !self.settings.plan.halt_when_empty {
-            let last = if self.settings.orders + self.settings.reloads > 0 {
+            let last = if self.settings.commands + self.settings.reloads > 0 {
                 SETTLED + Duration::from_secs(1)
             } else {
                 Duration::from_secs(40)
             };
-            self.after(calm + last, Happening::Stop);
+            self.after(faults_end_at + last, Step::Stop);
         }
-        for _ in 0..self.settings.orders {
-            let at = Duration::from_micros(self.dice.between(0, calm.as_micros() as u64));
-            self.after(at, Happening::Order);
+        for _ in 0..self.settings.commands {
+            let at = Duration::from_micros(self.rng.between(0, faults_end_at.as_micros() as u64));
+            self.after(at, Step::Command);
         }
         for _ in 0..self.settings.reloads {
-            let at = Duration::from_micros(self.dice.between(0, calm.as_micros() as u64));
-            self.after(at, Happening::Reload);
+            let at = Duration::from_micros(self.rng.between(0, faults_end_at.as_micros() as u64));
+            self.after(at, Step::Reload);
         }
         if self.settings.reloads > 0 {
-            self.after(calm, Happening::Reload);
+            self.after(faults_end_at, Step::Reload);
         }
-        if let Some(troubles) = self.settings.transport.troubles {
-            let first = self.dice.micros(troubles);
-            self.after(first, Happening::Trouble);
+        if let Some(queue_faults) = self.settings.transport.queue_faults {
+            let first = self.rng.micros(queue_faults);
+            self.after(first, Step::QueueFault);
         }
         for _ in 0..self.settings.pauses {
-            let at = Duration::from_micros(self.dice.between(0, calm.as_micros() as u64));
-            self.after(at, Happening::Pause);
+            let at = Duration::from_micros(self.rng.between(0, faults_end_at.as_micros() as u64));
+            self.after(at, Step::Pause);
         }
-        self.after(calm, Happening::ResumeAll);
-        let first = self.dice.micros(self.settings.transport.outage);
-        self.after(first.min(Duration::from_secs(20)), Happening::Restore);
+        self.after(faults_end_at, Step::ResumeAll);
+        let first = self.rng.micros(self.settings.transport.outage);
+        self.after(first.min(Duration::from_secs(20)), Step::Restore);
         if self.settings.transport.refuses {
             let error = transport::Error::Refused { uri: "amqp://there".to_owned(), cause: "password".to_owned() };
-            self.after(Duration::ZERO, Happening::Tell(transport::Event::Refused(error)));
+            self.after(Duration::ZERO, Step::Tell(transport::Event::Refused(error)));
         }
     }
 
-    fn happen(&mut self, happening: Happening) -> Result<(), String> {
-        match happening {
-            Happening::Tell(event) => {
+    fn perform_step(&mut self, step: Step) -> Result<(), String> {
+        match step {
+            Step::Tell(event) => {
                 self.heard(&event);
                 self.feed(Event::Transport(event))
             }
-            Happening::Broker { session, effect } => {
+            Step::Broker { session, effect } => {
                 // The worst moment to submit something: between a reading and its answer.
-                if matches!(effect, Effect::Survey(_)) && !self.is_calm() && self.dice.chance(200) {
-                    let soon = self.dice.micros((1, 100_000));
-                    self.after(soon, Happening::Arrive);
+                if matches!(effect, Effect::Survey(_)) && !self.faults_are_over() && self.rng.chance(200) {
+                    let soon = self.rng.micros((1, 100_000));
+                    self.after(soon, Step::Arrive);
                 }
                 // What is asked of the transport is not lost on the way; what it asks of the broker is.
                 let is_asked = matches!(
                     effect,
-                    Effect::Credit(..) | Effect::Store(..) | Effect::Lock(_) | Effect::Add(..) | Effect::LetGo(_)
+                    Effect::Credit(..) | Effect::Store(..) | Effect::Lock(_) | Effect::Add(..) | Effect::RemoveQueue(_)
                 );
                 if self.is_stuck() && matches!(effect, Effect::Store(..)) {
                     return Ok(());
                 }
                 if is_asked || (session == self.broker.session && self.broker.is_up) {
                     // Another master may have the key.
-                    self.broker.elsewhere = if self.is_calm() { 0 } else { self.settings.transport.elsewhere };
-                    self.broker.unstorable = if self.is_calm() { 0 } else { self.settings.transport.unstorable };
-                    let next = self.broker.effect(effect, self.now, &mut self.dice);
+                    self.broker.keys_held_elsewhere =
+                        if self.faults_are_over() { 0 } else { self.settings.transport.keys_held_elsewhere };
+                    self.broker.unstorable =
+                        if self.faults_are_over() { 0 } else { self.settings.transport.unstorable };
+                    let next = self.broker.effect(effect, self.now, &mut self.rng);
                     self.follow(next);
                 }
                 Ok(())
             }
-            Happening::Due(number) => {
+            Step::Due(number) => {
                 if let Some(message) = self.broker.messages.get_mut(&number)
                     && message.place == Place::Delayed
                 {
@@ -297,24 +299,24 @@ impl World {
                 }
                 Ok(())
             }
-            Happening::Child { worker, act } => self.child_acts(worker, act),
-            Happening::Arrive => {
+            Step::Child { worker, act } => self.child_acts(worker, act),
+            Step::Arrive => {
                 self.arrive();
                 Ok(())
             }
-            Happening::Lose => {
+            Step::Lose => {
                 self.lose();
                 Ok(())
             }
-            Happening::Trouble => {
-                self.trouble();
+            Step::QueueFault => {
+                self.fail_queue();
                 Ok(())
             }
-            Happening::Retry(index) => {
+            Step::Retry(index) => {
                 self.retry(index);
                 Ok(())
             }
-            Happening::Restore => {
+            Step::Restore => {
                 if !self.settings.transport.refuses {
                     let (event, decided) = self.broker.restore();
                     self.tell(event);
@@ -323,93 +325,99 @@ impl World {
                     }
                     self.follow(decided.into_iter().map(Next::Then).collect());
                     if let Some(losses) = self.settings.transport.losses {
-                        let after = self.dice.micros(losses);
-                        self.after(after, Happening::Lose);
+                        let after = self.rng.micros(losses);
+                        self.after(after, Step::Lose);
                     }
                 }
                 Ok(())
             }
-            Happening::Order => self.order(),
-            Happening::Reload => self.reload(),
-            Happening::ResumeAll => self.resume_all(),
-            Happening::Measured(worker, bytes) => self.feed(Event::Measured { worker, bytes }),
-            Happening::Stop => {
+            Step::Command => self.order(),
+            Step::Reload => self.reload(),
+            Step::ResumeAll => self.resume_all(),
+            Step::Measured(worker, bytes) => self.feed(Event::Measured { worker, bytes }),
+            Step::Stop => {
                 if !self.is_stuck() {
                     self.check_converged()?;
                 }
                 self.stops += 1;
-                self.watch.stop_asked(self.now);
+                self.observer.stop_asked(self.now);
                 self.feed(Event::StopAsked)
             }
-            Happening::Pause => {
+            Step::Pause => {
                 self.pause();
                 Ok(())
             }
-            Happening::HaltLimit => {
-                self.watch.stopping(self.now);
+            Step::HaltLimit => {
+                self.observer.stopping(self.now);
                 self.feed(Event::HaltTimedOut)
             }
         }
     }
 
     fn lose(&mut self) {
-        if self.is_calm() || !self.broker.is_up {
+        if self.faults_are_over() || !self.broker.is_up {
             return;
         }
-        let outage = self.dice.micros(self.settings.transport.outage);
+        let outage = self.rng.micros(self.settings.transport.outage);
         let (event, back) = self.broker.lose(outage);
         self.tell(event);
         for number in back {
-            let delay = self.dice.micros(self.settings.transport.return_delay);
-            self.after(delay, Happening::Due(number));
+            let delay = self.rng.micros(self.settings.transport.return_delay);
+            self.after(delay, Step::Due(number));
         }
-        self.after(outage, Happening::Restore);
+        self.after(outage, Step::Restore);
     }
 
     /// One queue is in trouble, perhaps.
-    fn trouble(&mut self) {
-        let Some(troubles) = self.settings.transport.troubles.filter(|_| !self.is_calm()) else { return };
-        if let Some((event, back)) = self.broker.fail(&mut self.dice) {
+    fn fail_queue(&mut self) {
+        let Some(queue_faults) = self.settings.transport.queue_faults.filter(|_| !self.faults_are_over()) else {
+            return;
+        };
+        if let Some((event, back)) = self.broker.fail(&mut self.rng) {
             self.tell(event);
             for number in back {
-                let delay = self.dice.micros(self.settings.transport.return_delay);
-                self.after(delay, Happening::Due(number));
+                let delay = self.rng.micros(self.settings.transport.return_delay);
+                self.after(delay, Step::Due(number));
             }
         }
-        let next = self.dice.micros(troubles);
-        self.after(next, Happening::Trouble);
+        let next = self.rng.micros(queue_faults);
+        self.after(next, Step::QueueFault);
     }
 
     fn retry(&mut self, index: usize) {
-        let mends = self.settings.transport.mends && (self.is_calm() || self.dice.chance(600));
-        if let Some(event) = self.broker.retry(index, mends) {
+        let queues_recover = self.settings.transport.queues_recover && (self.faults_are_over() || self.rng.chance(600));
+        if let Some(event) = self.broker.retry(index, queues_recover) {
             self.tell(event);
         }
     }
 
     fn arrive(&mut self) {
-        let weather = &self.settings.transport;
+        let faults = &self.settings.transport;
         let queues = self.settings.queues.len() as u64;
-        let serial = self.dice.next() >> 40;
+        let serial = self.rng.next() >> 40;
         let mut id = Some(format!("task-{serial}"));
-        if self.dice.chance(weather.nameless) {
+        if self.rng.chance(faults.without_id) {
             id = None;
-        } else if self.dice.chance(weather.twins) && self.last_id.is_some() {
+        } else if self.rng.chance(faults.duplicate_ids) && self.last_id.is_some() {
             id.clone_from(&self.last_id);
         }
-        let key = if self.dice.chance(weather.keyless) { "null".to_owned() } else { self.dice.small(0, 2).to_string() };
-        let body = if self.dice.chance(weather.nonsense) {
+        let key = if self.rng.chance(faults.without_key) {
+            "null".to_owned()
+        } else {
+            self.rng.between_u32(0, 2).to_string()
+        };
+        let body = if self.rng.chance(faults.malformed_bodies) {
             // Two of one id and one body could not be told apart.
             format!("not JSON {serial}")
         } else {
             format!("{{\"n\":{serial},\"k\":{key}}}")
         };
-        let soon = Duration::from_millis(self.dice.between(0, 3_000));
-        let expires_at = self.dice.chance(weather.expiring).then(|| self.clock().wall.plus(soon));
-        let deliveries = if self.dice.chance(weather.worn) { self.dice.small(1, 22) } else { 0 };
+        let soon = Duration::from_millis(self.rng.between(0, 3_000));
+        let expires_at = self.rng.chance(faults.expiring).then(|| self.clock().wall.plus(soon));
+        let deliveries = if self.rng.chance(faults.often_delivered) { self.rng.between_u32(1, 22) } else { 0 };
         self.last_id.clone_from(&id);
-        let origin = 1_000_000 + u64::from(self.dice.small(0, u32::MAX));
-        let queue = self.dice.between(0, queues - 1) as usize;
+        let origin = 1_000_000 + u64::from(self.rng.between_u32(0, u32::MAX));
+        let queue = self.rng.between(0, queues - 1) as usize;
         let came_at = Some(self.now);
         let message = Message {
             origin,
@@ -424,16 +432,16 @@ impl World {
             place: Place::Ready,
             came_at,
         };
-        self.watch.origins.push(origin);
+        self.observer.origins.push(origin);
         self.broker.put(message);
     }
 
     /// Lets the transport deliver what the credit allows.
     fn pump(&mut self) {
-        for event in self.broker.let_go() {
+        for event in self.broker.remove_idle_queues() {
             self.tell(event);
         }
-        let deliveries = self.broker.pump(&mut self.dice);
+        let deliveries = self.broker.pump(&mut self.rng);
         let (mut fresh, mut again) = (Vec::new(), Vec::new());
         for delivery in deliveries {
             let message =
@@ -453,34 +461,34 @@ impl World {
     /// Has an event told, after those before it.
     fn tell(&mut self, event: transport::Event) {
         if let transport::Event::QueueUnavailable { queue, .. } = &event {
-            let pause = self.dice.micros(self.settings.transport.trouble).max(SHORTEST_TROUBLE);
-            self.after(pause, Happening::Retry(queue.0));
+            let pause = self.rng.micros(self.settings.transport.queue_outage).max(SHORTEST_OUTAGE);
+            self.after(pause, Step::Retry(queue.0));
         }
-        let latency = self.dice.micros(self.settings.transport.latency);
+        let latency = self.rng.micros(self.settings.transport.latency);
         self.last_told = self.last_told.max(self.now + latency);
-        self.after(self.last_told.saturating_sub(self.now), Happening::Tell(event));
+        self.after(self.last_told.saturating_sub(self.now), Step::Tell(event));
     }
 
     /// Asks the transport, after what was asked before.
     pub(crate) fn ask(&mut self, effect: Effect) {
-        let latency = self.dice.micros(self.settings.transport.latency);
+        let latency = self.rng.micros(self.settings.transport.latency);
         self.last_asked = self.last_asked.max(self.now + latency);
         let session = self.broker.session;
-        self.after(self.last_asked.saturating_sub(self.now), Happening::Broker { session, effect });
+        self.after(self.last_asked.saturating_sub(self.now), Step::Broker { session, effect });
     }
 
     fn follow(&mut self, next: Vec<Next>) {
         for next in next {
             match next {
                 Next::Tell(event) => self.tell(event),
-                Next::Due(number, delay) => self.after(delay, Happening::Due(number)),
+                Next::Due(number, delay) => self.after(delay, Step::Due(number)),
                 Next::Then(effect) => {
-                    let mut delay = self.dice.micros(self.settings.transport.latency);
+                    let mut delay = self.rng.micros(self.settings.transport.latency);
                     if matches!(effect, Effect::Answer(_)) {
-                        delay += self.dice.micros((0, 600_000));
+                        delay += self.rng.micros((0, 600_000));
                     }
                     let session = self.broker.session;
-                    self.after(delay, Happening::Broker { session, effect });
+                    self.after(delay, Step::Broker { session, effect });
                 }
             }
         }
@@ -501,7 +509,7 @@ impl World {
             }
             self.perform(action)?;
         }
-        for event in std::mem::take(&mut self.watch.pending) {
+        for event in std::mem::take(&mut self.observer.pending) {
             self.feed(event)?;
         }
         Ok(())

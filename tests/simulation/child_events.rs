@@ -10,13 +10,13 @@ use super::{
     actions::pid_of,
     child::{Act, Child},
     ledger::Verdict,
-    world::World,
+    simulation::Simulation,
 };
 
-impl World {
+impl Simulation {
     /// A child does what it was going to do, if it still can.
     pub(crate) fn child_acts(&mut self, worker: WorkerId, act: Act) -> Result<(), String> {
-        let (at, calm, settings) = (self.at(), self.is_calm(), &self.settings);
+        let (at, well, settings) = (self.at(), self.faults_are_over(), &self.settings);
         let Some(child) = self.children.get_mut(&worker) else { return Ok(()) };
         if child.dead_at.is_some() {
             let Act::Swept(exit) = act else { return Ok(()) };
@@ -40,13 +40,13 @@ impl World {
                 }
                 if is_ready && !child.ready && !child.dismissed && !doomed {
                     child.ready = true;
-                    self.watch.ever_ready = true;
+                    self.observer.ever_ready = true;
                     let most = settings.queue(child.queue).concurrency;
                     let FromWorker::Ready(ready) = &frame else { return Ok(()) };
                     child.seats = ready.concurrency.clamp(1, most) as usize;
-                    self.watch.starts_in_a_row[child.queue] = 0;
-                    self.watch.starting.is_ready(child.queue, &child.name);
-                    self.watch.orders.successors.remove(&worker.slot);
+                    self.observer.starts_in_a_row[child.queue] = 0;
+                    self.observer.starting.is_ready(child.queue, &child.name);
+                    self.observer.operator.successors.remove(&worker.slot);
                 } else if !harmless {
                     child.faulted = true;
                 }
@@ -60,7 +60,7 @@ impl World {
                     if child.dismissed && child.hands.is_empty() {
                         child.spare_since.get_or_insert(at);
                     }
-                    self.watch.needs_proof[child.queue] = false;
+                    self.observer.needs_proof[child.queue] = false;
                     self.ledger.ended(&hand, Verdict::of(&outcome), at);
                     if !hand.held {
                         self.ended_void(&Verdict::of(&outcome));
@@ -74,7 +74,7 @@ impl World {
                 let id = hand.id.clone();
                 self.feed(Event::Said { worker, frame: FromWorker::Accept { id } })?;
             }
-            Act::Babble => {
+            Act::SendGarbage => {
                 child.faulted = true;
                 self.feed(Event::Faulted { worker, fault: "a frame does not parse".to_owned() })?;
             }
@@ -83,7 +83,7 @@ impl World {
                 self.feed(Event::HungUp { worker })?;
             }
             Act::Freeze => {
-                if child.hands.is_empty() && child.is_well() && !calm {
+                if child.hands.is_empty() && child.is_well() && !well {
                     child.frozen_at = Some(at);
                 }
                 return Ok(());
@@ -95,20 +95,20 @@ impl World {
             }
         }
         if let Some(child) = self.children.get_mut(&worker) {
-            let acts = child.leave(&self.settings, &mut self.dice);
+            let acts = child.leave(&self.settings, &mut self.rng);
             self.acts(worker, acts);
         }
         Ok(())
     }
 
     fn child_exits(&mut self, worker: WorkerId, exit: Exit) -> Result<(), String> {
-        let leaves = self.settings.temper.leaves;
-        if self.core.ended_in_order(worker, &exit) || leaves == 0 || !self.dice.chance(leaves) {
+        let leaves = self.settings.worker_faults.leaves_processes;
+        if self.core.ended_in_order(worker, &exit) || leaves == 0 || !self.rng.chance(leaves) {
             return self.child_is_gone(worker, exit);
         }
         let at = self.at();
         self.children.get_mut(&worker).expect("child_acts saw it").dead_at = Some(at);
-        let after = self.dice.micros((500, 2_000_000));
+        let after = self.rng.micros((500, 2_000_000));
         self.acts(worker, vec![(after, Act::Swept(exit))]);
         self.feed(Event::LeftProcesses(worker))
     }
@@ -119,25 +119,25 @@ impl World {
         let at = child.dead_at.unwrap_or(self.at());
         self.ended(worker, &child, &exit);
         // A death at work; what an exit status says comes below.
-        self.watch.ever_ready |= child.is_once && child.told_by_exit(&exit).is_none();
+        self.observer.ever_ready |= child.is_once && child.told_by_exit(&exit).is_none();
         let verdicts = match child.told_by_exit(&exit) {
             Some(verdict) => {
-                let verdict = self.watch.unexecuted(&child, verdict);
+                let verdict = self.observer.unexecuted(&child, verdict);
                 let not_begun = matches!(verdict, Verdict::Released | Verdict::Snooze(_));
-                self.watch.told_by_exit[child.queue] = not_begun;
+                self.observer.told_by_exit[child.queue] = not_begun;
                 if not_begun {
                     // One that was scaled away is not started again.
-                    if child.number() <= self.watch.orders.processes[child.queue] {
+                    if child.number() <= self.observer.operator.processes[child.queue] {
                         self.failed_start(worker.slot, child.queue, &child.name);
                     }
                 } else {
-                    self.watch.needs_proof[child.queue] = false;
-                    self.watch.starts_in_a_row[child.queue] = 0;
-                    self.watch.ever_ready = true;
+                    self.observer.needs_proof[child.queue] = false;
+                    self.observer.starts_in_a_row[child.queue] = 0;
+                    self.observer.ever_ready = true;
                 }
                 vec![verdict]
             }
-            None => self.watch.verdicts(&child, &exit, at),
+            None => self.observer.verdicts(&child, &exit, at),
         };
         // What explains a signal is waited for from now on.
         let at = self.at();
@@ -165,15 +165,15 @@ impl World {
             left_running: self.left_running(worker, &child),
         };
         self.feed(Event::Exited { worker, ended })?;
-        self.watch.left_running = None;
+        self.observer.left_running = None;
         Ok(())
     }
 
     fn left_running(&mut self, worker: WorkerId, child: &Child) -> Vec<String> {
-        if child.dead_at.is_none() || !self.dice.chance(300) {
+        if child.dead_at.is_none() || !self.rng.chance(300) {
             return Vec::new();
         }
-        self.watch.left_running = Some(pid_of(worker));
+        self.observer.left_running = Some(pid_of(worker));
         vec!["pid 7 (stubborn): it cannot be killed".to_owned()]
     }
 }

@@ -19,12 +19,12 @@ use super::{
     counted::Counted,
     ledger::{Entry, Verdict},
     once::Executed,
-    orders::Orders,
+    operator::OperatorCommands,
     reloads::Reloads,
     settings::Settings,
+    simulation::Simulation,
     starting::Starting,
     stored::Stored,
-    world::World,
 };
 
 /// From the grace's end: two seconds for the interrupted, five for the killed, two for the last answers.
@@ -37,7 +37,7 @@ const IDLE: Duration = Duration::from_secs(6);
 /// What is known of the run from outside.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "a record of what was seen, not a state machine")]
-pub(crate) struct Watch {
+pub(crate) struct Observer {
     pub(crate) stopping_at: Option<Duration>,
     interrupting_at: Option<Duration>,
     grace: Duration,
@@ -60,7 +60,7 @@ pub(crate) struct Watch {
     pub(crate) parked: Vec<bool>,
     /// Parked and not tried again.
     pub(crate) is_pausing: Vec<bool>,
-    pub(crate) orders: Orders,
+    pub(crate) operator: OperatorCommands,
     pub(crate) reloads: Reloads,
     /// The longest time between pings that was ever wanted.
     pub(crate) longest_ping: Duration,
@@ -86,7 +86,7 @@ pub(crate) struct Watch {
     idle_since: Vec<Option<Duration>>,
 }
 
-impl Watch {
+impl Observer {
     pub(crate) fn new(settings: &Settings) -> Self {
         let (plan, queues) = (&settings.plan, settings.queues.len());
         Self {
@@ -106,7 +106,7 @@ impl Watch {
             told_by_exit: vec![false; queues],
             parked: vec![false; queues],
             is_pausing: vec![false; queues],
-            orders: Orders::new(plan, queues),
+            operator: OperatorCommands::new(plan, queues),
             longest_ping: Duration::ZERO,
             shortest_ping: Duration::MAX,
             pings_changed_at: Instant::default(),
@@ -296,7 +296,7 @@ fn used_by_kill(child: &Child, killed_at: Instant) -> Vec<Verdict> {
     (0..child.hands.len()).map(|index| Verdict::Used(reasons(index), None)).collect()
 }
 
-impl World {
+impl Simulation {
     /// After each event.
     pub(crate) fn check_moment(&mut self) -> Result<(), String> {
         let (now, at) = (self.now, self.at());
@@ -307,10 +307,10 @@ impl World {
         self.ledger.nothing_forgotten(at)?;
         self.check_keys()?;
         self.check_stored()?;
-        self.watch.measure_outage(now);
+        self.observer.measure_outage(now);
         let limit = self.settings.plan.supervisor.start_timeout;
-        let ping = self.watch.longest_ping.max(self.settings.plan.supervisor.ping);
-        let (patience, begun) = (ping + ping.min(Duration::from_secs(10)), self.watch.pings_changed_at);
+        let ping = self.observer.longest_ping.max(self.settings.plan.supervisor.ping);
+        let (patience, begun) = (ping + ping.min(Duration::from_secs(10)), self.observer.pings_changed_at);
         for child in self.children.values() {
             if child.killed_at.is_some() || child.dead_at.is_some() {
                 continue;
@@ -318,20 +318,20 @@ impl World {
             let is_idle = child.is_well() && child.hands.is_empty();
             if is_idle
                 && child.frozen_at.is_some_and(|since| since.max(begun) + patience < at)
-                && self.watch.stopping_at.is_none()
+                && self.observer.stopping_at.is_none()
             {
                 return Err(format!("stopped while idle and not found by a ping: {child:?}"));
             }
-            if !child.ready && child.spawned_at + limit < at && self.watch.stopping_at.is_none() {
+            if !child.ready && child.spawned_at + limit < at && self.observer.stopping_at.is_none() {
                 return Err(format!("not ready in time and not killed: {child:?}"));
             }
             let late = child.hands.iter().any(|hand| hand.due_at.is_some_and(|due| due < at));
-            if late && self.watch.stopping_at.is_none() {
+            if late && self.observer.stopping_at.is_none() {
                 return Err(format!("a task past its time limit: {child:?}"));
             }
         }
-        if let Some(stop) = self.watch.stopping_at {
-            let bound = stop + self.settings.plan.supervisor.grace + LAST + self.watch.unnoticed;
+        if let Some(stop) = self.observer.stopping_at {
+            let bound = stop + self.settings.plan.supervisor.grace + LAST + self.observer.unnoticed;
             if now > bound {
                 return Err(format!("the stop of {stop:?} should have ended at {bound:?}"));
             }
@@ -340,10 +340,10 @@ impl World {
         self.check_numbers()?;
         self.check_starts()?;
         if self.settings.plan.halt_when_empty {
-            if self.watch.starts_in_a_row.iter().any(|starts| *starts >= 3) {
+            if self.observer.starts_in_a_row.iter().any(|starts| *starts >= 3) {
                 return Err("three failed starts in a row have not ended the run".to_owned());
             }
-            if self.watch.down_since.is_some_and(|since| since + UNREACHABLE < now) {
+            if self.observer.down_since.is_some_and(|since| since + UNREACHABLE < now) {
                 return Err("the transport is out of reach for longer than the limit".to_owned());
             }
         }
@@ -365,24 +365,24 @@ impl World {
         let settings = self.settings.queue(queue);
         let slowed = settings.rate.is_some()
             || settings.unique.is_some()
-            || (self.settings.transport.twins > 0 && settings.concurrency > 1);
+            || (self.settings.transport.duplicate_ids > 0 && settings.concurrency > 1);
         let has_work = self.broker.has_ready(queue)
             || self.ledger.open.iter().any(|handle| {
                 let entry = &self.ledger.entries[handle];
                 entry.queue == queue && entry.run.is_none()
             });
         let idle = has_work
-            && self.watch.reloads.is_member(queue)
-            && self.broker.gives(queue)
-            && !(alone || full || slowed || self.watch.parked[queue] || self.watch.orders.paused[queue])
-            && self.watch.attached_at.is_some()
+            && self.observer.reloads.is_member(queue)
+            && self.broker.delivers_from(queue)
+            && !(alone || full || slowed || self.observer.parked[queue] || self.observer.operator.paused[queue])
+            && self.observer.attached_at.is_some()
             && self.has_free_seat(queue);
         if !idle {
-            self.watch.idle_since[queue] = None;
+            self.observer.idle_since[queue] = None;
             return Ok(());
         }
-        let since = *self.watch.idle_since[queue].get_or_insert(self.now);
-        if since + IDLE + self.watch.unnoticed < self.now {
+        let since = *self.observer.idle_since[queue].get_or_insert(self.now);
+        if since + IDLE + self.observer.unnoticed < self.now {
             return Err(format!("queue q{queue} has had work and a free seat since {since:?}"));
         }
         Ok(())
@@ -392,8 +392,8 @@ impl World {
         let mut here = self.children.values().filter(|child| child.queue == queue);
         if self.settings.queues[queue].is_once {
             // A place whose process could not be made stays closed for a while.
-            let is_open = self.now > self.settings.calm_at + Duration::from_secs(40);
-            return is_open && here.count() < self.watch.orders.processes[queue] as usize;
+            let is_open = self.now > self.settings.faults_end_at + Duration::from_secs(40);
+            return is_open && here.count() < self.observer.operator.processes[queue] as usize;
         }
         here.any(Child::has_seat)
     }
@@ -412,30 +412,30 @@ impl World {
         let right = match code {
             Code::Ok if asked => true,
             Code::Ok => {
-                let before = |since: &Duration| self.watch.stopping_at.is_some_and(|stop| *since < stop);
-                let is_member = |queue: &usize| self.watch.reloads.is_member(*queue);
-                let mut unavailable = self.watch.unavailable.iter();
+                let before = |since: &Duration| self.observer.stopping_at.is_some_and(|stop| *since < stop);
+                let is_member = |queue: &usize| self.observer.reloads.is_member(*queue);
+                let mut unavailable = self.observer.unavailable.iter();
                 if let Some((queue, _)) = unavailable.find(|(queue, since)| is_member(queue) && before(since)) {
                     return Err(format!("halted well although q{queue} is unavailable"));
                 }
-                let late = |came: Option<Duration>| came.is_some_and(|came| came > self.watch.surveyed_at);
+                let late = |came: Option<Duration>| came.is_some_and(|came| came > self.observer.surveyed_at);
                 if let Some(left) = self
                     .broker
                     .messages
                     .values()
-                    .find(|message| !late(message.came_at) && self.broker.gives(message.queue))
+                    .find(|message| !late(message.came_at) && self.broker.delivers_from(message.queue))
                 {
                     return Err(format!("halted with {left:?} left"));
                 }
                 halting && self.broker.accepted.is_empty()
             }
-            Code::Interrupted => self.watch.stopping_at.is_some(),
-            Code::Refused => halting && (self.watch.said_unstartable || self.watch.said_parked),
+            Code::Interrupted => self.observer.stopping_at.is_some(),
+            Code::Refused => halting && (self.observer.said_unstartable || self.observer.said_parked),
             Code::Unavailable => {
                 self.settings.transport.refuses
-                    || (halting && self.watch.longest_down + Duration::from_millis(1) >= UNREACHABLE)
-                    || (halting && self.watch.longest_unavailable + Duration::from_millis(1) >= UNREACHABLE)
-                    || (!halting && self.watch.said_all_parked)
+                    || (halting && self.observer.longest_down + Duration::from_millis(1) >= UNREACHABLE)
+                    || (halting && self.observer.longest_unavailable + Duration::from_millis(1) >= UNREACHABLE)
+                    || (!halting && self.observer.said_all_parked)
             }
             Code::HaltTimeout => self.settings.halt_limit.is_some(),
             _ => false,
@@ -443,7 +443,7 @@ impl World {
         if !right {
             return Err(format!("the end with {code:?} has no reason"));
         }
-        self.watch.reloads.all_answered()?;
+        self.observer.reloads.all_answered()?;
         self.check_nothing_lost()
     }
 
@@ -452,7 +452,7 @@ impl World {
         let mut seen: BTreeSet<u64> = self.ledger.finals.clone();
         seen.extend(self.broker.messages.values().map(|message| message.origin));
         seen.extend(self.broker.accepted.values().map(|accepted| accepted.message.origin));
-        match self.watch.origins.iter().find(|origin| !seen.contains(origin)) {
+        match self.observer.origins.iter().find(|origin| !seen.contains(origin)) {
             Some(origin) => Err(format!("task {origin} is lost")),
             None => Ok(()),
         }

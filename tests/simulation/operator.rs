@@ -1,5 +1,5 @@
-//! What people tell the master while it runs, and what must follow from it: one answer each, a replacement before the
-//! one that it replaces goes, the number of processes that was asked for, nothing begun in a paused queue.
+//! Control commands while the master runs, and what must follow from each: one answer, a replacement that is ready before
+//! the process that it replaces is told to go, as many processes as were asked for, no task begun in a paused queue.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,29 +12,29 @@ use asynctask::{
 
 use super::{
     child::Child,
-    world::{Happening, World},
+    simulation::{Simulation, Step},
 };
 
-/// By then after the calm, or after the last order, what was asked for is so.
+/// This long after the faults end, or after the last command, what was asked for is so.
 pub(crate) const SETTLED: Duration = Duration::from_secs(100);
 
 /// What was asked for.
 #[derive(Debug)]
-pub(crate) struct Orders {
+pub(crate) struct OperatorCommands {
     given: u64,
     answers: Vec<(u64, Answer)>,
     /// Processes of each queue as asked for last.
     pub(crate) processes: Vec<u32>,
     pub(crate) paused: Vec<bool>,
     pub(crate) restarted_at: Vec<Option<Duration>>,
-    /// The task that is being cancelled by the order under way.
+    /// The task that is being cancelled by the command under way.
     pub(crate) cancelling: Option<String>,
     /// Slots whose process is to replace another one, and was not ready yet.
     pub(crate) successors: BTreeSet<usize>,
     pub(crate) last_at: Duration,
 }
 
-impl Orders {
+impl OperatorCommands {
     pub(crate) fn new(plan: &Plan, queues: usize) -> Self {
         Self {
             given: 0,
@@ -64,22 +64,22 @@ impl Orders {
     }
 }
 
-impl World {
-    /// Somebody gives an order, any.
+impl Simulation {
+    /// An operator gives a random command.
     pub(crate) fn order(&mut self) -> Result<(), String> {
-        let index = self.dice.between(0, self.settings.queues.len() as u64 - 1) as usize;
+        let index = self.rng.between(0, self.settings.queues.len() as u64 - 1) as usize;
         let queue = self.settings.queue(index).name.clone();
-        let command = match self.dice.between(0, 14) {
+        let command = match self.rng.between(0, 14) {
             0 | 1 => Command::Pause { queue },
             2 | 3 => Command::Resume { queue },
             4 => Command::Unpark { queue },
-            5..=7 => Command::Scale { queue, processes: self.dice.pick(&[1, 1, 2, 2, 3, 4, 4, 0, MANY + 1]) },
-            8 | 9 => Command::Restart { queue: self.dice.chance(700).then_some(queue) },
+            5..=7 => Command::Scale { queue, processes: self.rng.pick(&[1, 1, 2, 2, 3, 4, 4, 0, MANY + 1]) },
+            8 | 9 => Command::Restart { queue: self.rng.chance(700).then_some(queue) },
             10 | 11 => Command::Cancel { id: self.some_id() },
-            12 => Command::LogLevel { level: self.dice.pick(&["debug", "loud"]).to_owned() },
+            12 => Command::LogLevel { level: self.rng.pick(&["debug", "loud"]).to_owned() },
             13 => Command::Pause { queue: "nobody's".to_owned() },
-            _ if self.dice.chance(200) => Command::Stop { now: self.dice.chance(500) },
-            _ if self.dice.chance(500) => Command::Status {},
+            _ if self.rng.chance(200) => Command::Stop { now: self.rng.chance(500) },
+            _ if self.rng.chance(500) => Command::Status {},
             _ => Command::Health {},
         };
         self.give(&command)
@@ -99,7 +99,7 @@ impl World {
         let hands = self.children.values().flat_map(|child| child.hands.iter().map(|hand| hand.id.clone()));
         let waiting = self.ledger.open.iter().map(|handle| self.ledger.entries[handle].task.id.clone());
         let ids: BTreeSet<String> = hands.chain(waiting).collect();
-        let number = self.dice.next() as usize % ids.len().max(1);
+        let number = self.rng.next() as usize % ids.len().max(1);
         ids.into_iter().nth(number).unwrap_or_else(|| "nowhere".to_owned())
     }
 
@@ -110,19 +110,19 @@ impl World {
             hand.cancelled = true;
         } else {
             let at = self.at();
-            self.ledger.cancelled_in_limbo(id, at);
+            self.ledger.cancelled_with_pending_verdict(id, at);
         }
     }
 
     fn give(&mut self, command: &Command) -> Result<(), String> {
-        let stopping = self.watch.stopping_at.is_some();
-        let reloads = &self.watch.reloads;
-        let members: Vec<usize> = (0..self.watch.parked.len()).filter(|index| reloads.is_member(*index)).collect();
+        let stopping = self.observer.stopping_at.is_some();
+        let reloads = &self.observer.reloads;
+        let members: Vec<usize> = (0..self.observer.parked.len()).filter(|index| reloads.is_member(*index)).collect();
         let known = |name: &str| members.iter().copied().find(|index| format!("q{index}") == name);
-        let orders = &mut self.watch.orders;
-        orders.given += 1;
-        orders.last_at = self.now;
-        let number = orders.given;
+        let operator = &mut self.observer.operator;
+        operator.given += 1;
+        operator.last_at = self.now;
+        let number = operator.given;
         let mut must_be_done = None;
         match command {
             Command::Status {} | Command::Health {} => must_be_done = Some(true),
@@ -132,25 +132,25 @@ impl World {
                 must_be_done = Some(true);
                 self.stops += 1;
                 if *now {
-                    self.watch.interrupt_asked(self.now);
+                    self.observer.interrupt_asked(self.now);
                 } else {
-                    self.watch.stop_asked(self.now);
+                    self.observer.stop_asked(self.now);
                 }
             }
             _ if stopping => must_be_done = Some(false),
             Command::Pause { queue } => {
-                let was = known(queue).map(|index| std::mem::replace(&mut orders.paused[index], true));
+                let was = known(queue).map(|index| std::mem::replace(&mut operator.paused[index], true));
                 must_be_done = Some(was == Some(false));
             }
             Command::Resume { queue } => {
-                let was = known(queue).map(|index| std::mem::replace(&mut orders.paused[index], false));
+                let was = known(queue).map(|index| std::mem::replace(&mut operator.paused[index], false));
                 must_be_done = Some(was == Some(true));
             }
             Command::Unpark { queue } => {
                 let parked = known(queue).map(|index| {
-                    self.watch.needs_proof[index] = false;
-                    self.watch.is_pausing[index] = false;
-                    std::mem::take(&mut self.watch.parked[index])
+                    self.observer.needs_proof[index] = false;
+                    self.observer.is_pausing[index] = false;
+                    std::mem::take(&mut self.observer.parked[index])
                 });
                 must_be_done = Some(parked == Some(true));
             }
@@ -159,30 +159,30 @@ impl World {
                 let index = known(queue).filter(|_| (1..=most).contains(processes));
                 must_be_done = Some(index.is_some());
                 if let Some(index) = index {
-                    orders.processes[index] = *processes;
+                    operator.processes[index] = *processes;
                 }
             }
             Command::Restart { queue } => {
                 let of = queue.as_deref().and_then(known);
                 let chosen = members.iter().copied().filter(|index| queue.is_none() || of == Some(*index));
                 for index in chosen {
-                    orders.restarted_at[index] = Some(self.now);
+                    operator.restarted_at[index] = Some(self.now);
                 }
                 must_be_done = Some(queue.is_none() || of.is_some());
             }
             Command::Reload { .. } => must_be_done = Some(false),
             Command::Cancel { id } => {
-                orders.cancelling = Some(id.clone());
+                operator.cancelling = Some(id.clone());
                 self.cancelled(id);
             }
             Command::LogLevel { level } => must_be_done = Some(level == "debug"),
         }
-        self.ledger.cancelling.clone_from(&self.watch.orders.cancelling);
+        self.ledger.cancelling.clone_from(&self.observer.operator.cancelling);
         self.feed(Event::Commanded { number, command: command.clone(), by: "somebody".to_owned() })?;
         self.ledger.cancelling = None;
-        let orders = &mut self.watch.orders;
-        orders.cancelling = None;
-        let answers = std::mem::take(&mut orders.answers);
+        let operator = &mut self.observer.operator;
+        operator.cancelling = None;
+        let answers = std::mem::take(&mut operator.answers);
         match &answers[..] {
             [(of, answer)] if *of == number => {
                 if let (Command::Cancel { id }, Answer::Refused { .. }, false) = (command, answer, stopping)
@@ -206,19 +206,19 @@ impl World {
         if self.settings.queue(child.queue).recycle.max_memory.is_none() {
             return Err("measured without need".to_owned());
         }
-        let bytes = self.dice.between(1, 1_500_000);
-        let soon = self.dice.micros((1, 2_000));
-        self.after(soon, Happening::Measured(worker, bytes));
+        let bytes = self.rng.between(1, 1_500_000);
+        let soon = self.rng.micros((1, 2_000));
+        self.after(soon, Step::Measured(worker, bytes));
         Ok(())
     }
 
     /// Whether a process was told to go, outside a stop, for a good reason.
     pub(crate) fn may_be_dismissed(&self, worker: WorkerId, reason: HaltReason) -> Result<(), String> {
-        if self.watch.stopping_at.is_some() {
+        if self.observer.stopping_at.is_some() {
             return Ok(());
         }
         let child = &self.children[&worker];
-        let scaled_away = child.number() > self.watch.orders.processes[child.queue];
+        let scaled_away = child.number() > self.observer.operator.processes[child.queue];
         let is_successor = |(id, other): (&WorkerId, &Child)| {
             *id != worker && other.queue == child.queue && other.name == child.name && other.ready && other.is_wanted()
         };
@@ -236,7 +236,7 @@ impl World {
         if child.dismissed {
             return child.hands.is_empty() && child.spare_since.is_some_and(|since| since + grace <= self.at());
         }
-        let scaled_away = child.number() > self.watch.orders.processes[child.queue];
+        let scaled_away = child.number() > self.observer.operator.processes[child.queue];
         let replaced = self
             .children
             .iter()
@@ -247,7 +247,7 @@ impl World {
     /// After each event: no more processes than asked for and one replacement, and nobody who is to go stays.
     pub(crate) fn check_numbers(&self) -> Result<(), String> {
         let grace = self.settings.plan.supervisor.grace;
-        for (index, most) in self.watch.orders.processes.iter().enumerate() {
+        for (index, most) in self.observer.operator.processes.iter().enumerate() {
             let is_once = self.settings.queues[index].is_once;
             let here = self.children.values().filter(|child| child.queue == index && child.is_wanted());
             // A place for single processes may be opened anew while the last process of the old one goes on.
@@ -272,20 +272,21 @@ impl World {
 
     /// Long after the last trouble: as many workers as asked for, none older than the last restart.
     pub(crate) fn check_converged(&self) -> Result<(), String> {
-        if self.watch.stopping_at.is_some() || self.now < self.settings.calm_at.max(self.watch.orders.last_at) + SETTLED
+        if self.observer.stopping_at.is_some()
+            || self.now < self.settings.faults_end_at.max(self.observer.operator.last_at) + SETTLED
         {
             return Ok(());
         }
-        let here = self.watch.attached_at.is_some_and(|at| at + SETTLED < self.now);
+        let here = self.observer.attached_at.is_some_and(|at| at + SETTLED < self.now);
         if here {
-            self.watch.reloads.all_answered()?;
+            self.observer.reloads.all_answered()?;
         }
         for (index, queue) in self.settings.queues.iter().enumerate() {
-            if self.watch.parked[index] || queue.is_once {
+            if self.observer.parked[index] || queue.is_once {
                 continue;
             }
             let well = || self.children.values().filter(|child| child.queue == index && child.is_well());
-            let (count, wanted) = (well().count(), self.watch.orders.processes[index]);
+            let (count, wanted) = (well().count(), self.observer.operator.processes[index]);
             if count != wanted as usize {
                 return Err(format!("{count} workers of q{index} at the end, asked for {wanted}"));
             }
@@ -293,7 +294,7 @@ impl World {
             if numbers != (1..=wanted).collect() {
                 return Err(format!("slots {numbers:?} of q{index}, asked for {wanted}"));
             }
-            let restarted = self.watch.orders.restarted_at[index];
+            let restarted = self.observer.operator.restarted_at[index];
             if let Some(old) = well().find(|child| restarted.is_some_and(|at| child.spawned_at.since_start() < at)) {
                 return Err(format!("restarted at {restarted:?}, and still there: {old:?}"));
             }
