@@ -32,6 +32,7 @@
 
 pub mod amqp;
 mod answers;
+mod attached;
 pub mod dead_letter;
 mod error;
 pub mod identity;

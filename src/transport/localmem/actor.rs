@@ -1,13 +1,12 @@
 //! The thread of one transport: takes its requests, hands out what is due, gives back what it holds.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use super::{
-    Shared,
+    shared::Shared,
     tables::{Dead, Position, Tables, Waiting, dead_letter},
 };
 use crate::{
@@ -16,54 +15,31 @@ use crate::{
     task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
     transport::{
         Error, Event, Events, QueueSetup, Reply, Request, ScheduleMemory,
+        attached::{AttachedQueues, Begun},
         identity::{identity, next_handle},
         with_own_names, without_priorities,
     },
 };
 
-struct Attached {
-    setup: QueueSetup,
-    credit: u32,
-    in_hand: u32,
-    /// It goes when nothing of it is in hand.
-    leaving: bool,
-}
-
-impl Attached {
-    fn new(setup: QueueSetup) -> Self {
-        Self { setup, credit: 0, in_hand: 0, leaving: false }
-    }
-}
-
+/// A delivery that is open.
 struct Held {
-    queue: usize,
-    place: Position,
+    /// Where its task was, and is again when it is released.
+    position: Position,
     task: Arc<Task>,
-    accepted: bool,
 }
 
 pub(super) struct Actor {
     pub(super) shared: Arc<Shared>,
     member: u64,
     events: Events,
-    queues: BTreeMap<usize, Attached>,
-    /// In the order of delivery.
-    held: BTreeMap<Handle, Held>,
+    attached: AttachedQueues<QueueSetup, Held>,
     application: Option<String>,
     has_lease: bool,
 }
 
 impl Actor {
     pub(super) fn new(shared: Arc<Shared>, member: u64, events: Events) -> Self {
-        Self {
-            shared,
-            member,
-            events,
-            queues: BTreeMap::new(),
-            held: BTreeMap::new(),
-            application: None,
-            has_lease: false,
-        }
+        Self { shared, member, events, attached: AttachedQueues::default(), application: None, has_lease: false }
     }
 
     /// The thread's life.
@@ -112,34 +88,25 @@ impl Actor {
             Request::Attach { queues, .. } => {
                 for (position, setup) in queues.into_iter().enumerate() {
                     tables.queue(&setup.name);
-                    self.queues.insert(position, Attached::new(setup));
+                    self.attached.add(QueueIndex(position), setup);
                 }
                 self.tell(Event::Attached { session: 1 });
             }
             Request::AddQueue { queue, setup } => {
                 tables.queue(&setup.name);
-                match self.queues.entry(queue.0) {
-                    Entry::Occupied(mut attached) => attached.get_mut().setup = setup,
-                    Entry::Vacant(place) => drop(place.insert(Attached::new(setup))),
-                }
+                self.attached.add(queue, setup);
                 self.tell(Event::QueueAdded { queue });
             }
             Request::RemoveQueue { queue } => {
-                if let Some(attached) = self.queues.get_mut(&queue.0) {
-                    (attached.credit, attached.leaving) = (0, true);
+                if !self.attached.remove(queue) {
+                    self.tell(Event::QueueRemoved { queue });
                 }
-                self.let_go(queue.0);
+                self.announce_removed();
             }
-            Request::Credit { queue, credit } => {
-                if let Some(attached) = self.queues.get_mut(&queue.0).filter(|attached| !attached.leaving) {
-                    attached.credit = credit;
-                }
-            }
+            Request::Credit { queue, credit } => self.attached.set_credit(queue, credit),
             Request::Settle(settlements) => {
                 let mut answered = Vec::with_capacity(settlements.len());
-                let mut touched = BTreeSet::new();
                 for (handle, settlement) in settlements {
-                    touched.extend(self.held.get(&handle).map(|held| held.queue));
                     let is_copy = settlement.is_copy();
                     if self.settle(tables, now, handle, settlement) {
                         answered.push(handle);
@@ -151,19 +118,17 @@ impl Actor {
                 if !answered.is_empty() {
                     self.tell(Event::Settled(answered));
                 }
-                for queue in touched {
-                    self.let_go(queue);
-                }
+                self.announce_removed();
             }
             // One process, which is to know its own keys.
-            Request::Lock { handle, .. } if self.held.contains_key(&handle) => {
+            Request::Lock { handle, .. } if self.attached.delivery(handle).is_some() => {
                 self.tell(Event::Locked { handle, held_by: None });
             }
             Request::Lock { .. } => {}
             Request::Survey { serial } => {
-                let empty = self.held.is_empty()
-                    && self.queues.values().all(|attached| {
-                        let depth = tables.depth(now, &attached.setup.name);
+                let empty = !self.attached.has_open()
+                    && self.attached.queues().all(|(_, queue)| {
+                        let depth = tables.depth(now, &queue.content.name);
                         depth.ready + depth.delayed + depth.in_hand == 0
                     });
                 self.tell(Event::Surveyed { serial, empty, again_in: Duration::from_millis(500) });
@@ -184,7 +149,7 @@ impl Actor {
             Request::Purge { queue, reply } => drop(reply.send(tables.purge(&queue))),
             Request::Delete { queue, reply } => drop(reply.send(tables.delete(now, &queue.queue))),
             Request::Cancel { id, reply } => {
-                let ours = self.held.values().any(|held| held.task.id == id && !held.accepted);
+                let ours = self.attached.unaccepted().any(|held| held.task.id == id);
                 answer(reply, tables.cancel(&id, ours));
             }
             Request::KnownQueues { reply } => answer(reply, tables.queues.keys().cloned().collect()),
@@ -211,70 +176,66 @@ impl Actor {
         }
     }
 
-    /// A queue that is leaving goes with the last of its deliveries.
-    fn let_go(&mut self, queue: usize) {
-        if self.queues.get(&queue).is_none_or(|attached| attached.leaving && attached.in_hand == 0) {
-            self.queues.remove(&queue);
-            self.tell(Event::QueueRemoved { queue: QueueIndex(queue) });
+    /// Announces the queues that were to be removed and of which nothing is open any more.
+    fn announce_removed(&mut self) {
+        for queue in self.attached.take_drained() {
+            self.tell(Event::QueueRemoved { queue });
         }
     }
 
-    /// Hands out what is due, within the credit. Returns the time until the next task is.
+    /// Delivers what is due, within the credit. Returns the time until the next task is due.
     fn deliver(&mut self, tables: &mut Tables) -> Option<Duration> {
         let now = Clock::steady();
         let mut next: Option<Duration> = None;
-        for (&position, attached) in &mut self.queues {
-            let queue = tables.queue(&attached.setup.name);
-            let mut deliveries = Vec::new();
-            while attached.in_hand < attached.credit
+        let mut due = Vec::new();
+        for (index, attached) in self.attached.queues() {
+            let queue = tables.queue(&attached.content.name);
+            let mut taken = Vec::new();
+            while (taken.len() as u32) < attached.free()
                 && let Some(first) = queue.waiting.first_entry()
             {
-                let place = *first.key();
-                if place.0 > now {
-                    let after = place.0.remaining(now);
+                let position = *first.key();
+                if position.0 > now {
+                    let after = position.0.remaining(now);
                     next = Some(next.map_or(after, |next| next.min(after)));
                     break;
                 }
                 let Waiting { task, redelivered } = first.remove();
-                attached.in_hand += 1;
                 let handle = next_handle();
                 queue.in_hand.insert(handle, task.id.clone());
-                let name = &attached.setup.name;
-                deliveries.push(Delivery {
-                    handle,
-                    queue: QueueIndex(position),
-                    redelivered,
-                    identity: Some(identity(name, &task.id, task.attempts, &task.body)),
-                    task: Arc::clone(&task),
-                });
-                self.held.insert(handle, Held { queue: position, place, task, accepted: false });
+                let identity = identity(&attached.content.name, &task.id, task.attempts, &task.body);
+                let delivery = Delivery { handle, queue: index, redelivered, identity: Some(identity), task };
+                taken.push((position, delivery));
             }
-            if !deliveries.is_empty() {
-                drop(self.events.send(Event::Delivered(deliveries)));
+            if !taken.is_empty() {
+                due.push(taken);
             }
+        }
+        for taken in due {
+            let open = |(position, delivery): (Position, Delivery)| {
+                let held = Held { position, task: Arc::clone(&delivery.task) };
+                self.attached.deliver(delivery.queue, delivery.handle, held);
+                delivery
+            };
+            let deliveries = taken.into_iter().map(open).collect();
+            self.tell(Event::Delivered(deliveries));
         }
         next
     }
 
-    /// Whether there was anything to settle.
+    /// Whether there was anything to settle. What is settled here is stored at once.
     fn settle(&mut self, tables: &mut Tables, now: Timestamp, handle: Handle, settlement: Settlement) -> bool {
-        let Some(held) = self.held.get_mut(&handle) else { return false };
-        let Some(attached) = self.queues.get_mut(&held.queue) else { return false };
-        let name = attached.setup.name.clone();
-        if settlement == Settlement::Accept {
-            if !std::mem::replace(&mut held.accepted, true) {
-                tables.queue(&name).in_hand.remove(&handle);
-            }
-            return true;
-        }
-        attached.in_hand -= 1;
-        let keep = attached.setup.dead.keep;
-        let Some(Held { place, task, accepted, .. }) = self.held.remove(&handle) else { return false };
-        if !accepted {
+        let is_acceptance = settlement == Settlement::Accept;
+        let begun = if is_acceptance { self.attached.accept(handle) } else { self.attached.settle(handle) };
+        let Some(Begun { queue, was_accepted, .. }) = begun else { return false };
+        let (name, keep) = (queue.name.clone(), queue.dead.keep);
+        if !was_accepted {
             tables.queue(&name).in_hand.remove(&handle);
         }
+        let Some(Held { position, task }) = self.attached.answered(handle) else { return true };
         match settlement {
             Settlement::Done { submit } => tables.submit(now, submit),
+            // An acceptance leaves the delivery open.
             Settlement::Accept => {}
             Settlement::Retry { after, failure } => {
                 let mut task = Arc::unwrap_or_clone(task);
@@ -296,7 +257,7 @@ impl Actor {
                 queue.dead.insert(number, Dead { letter, purge_at: keep.map(|keep| now.plus(keep)) });
             }
             Settlement::Release | Settlement::Pass => {
-                tables.queue(&name).waiting.insert(place, Waiting { task, redelivered: true });
+                tables.queue(&name).waiting.insert(position, Waiting { task, redelivered: true });
             }
         }
         true
@@ -347,17 +308,15 @@ impl Actor {
 
     /// Gives everything back. Of a dead member, deliveries are counted.
     fn leave(&mut self, tables: &mut Tables, died: bool) {
-        for (handle, held) in std::mem::take(&mut self.held) {
-            if held.accepted {
-                continue;
-            }
+        for (index, handle, held) in self.attached.give_back(|_| true) {
             let mut task = held.task;
             if died {
                 Arc::make_mut(&mut task).deliveries += 1;
             }
-            let queue = tables.queue(&self.queues[&held.queue].setup.name);
+            let Some(attached) = self.attached.queue_mut(index) else { continue };
+            let queue = tables.queue(&attached.content.name);
             queue.in_hand.remove(&handle);
-            queue.waiting.insert(held.place, Waiting { task, redelivered: true });
+            queue.waiting.insert(held.position, Waiting { task, redelivered: true });
         }
         self.release_lease(tables);
         tables.members.remove(&self.member);

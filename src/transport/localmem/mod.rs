@@ -12,29 +12,21 @@
 
 mod actor;
 mod dead_letters;
+mod shared;
 mod tables;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use self::{
-    actor::Actor,
-    tables::{Inbox, Tables},
-};
+use self::{actor::Actor, shared::Shared, tables::Inbox};
 use super::{Events, Request, Transport};
 
 /// A transport on a store in memory.
 pub struct Localmem {
     shared: Arc<Shared>,
     member: u64,
-}
-
-#[derive(Default)]
-struct Shared {
-    tables: Mutex<Tables>,
-    changed: Condvar,
 }
 
 impl Localmem {
@@ -77,12 +69,5 @@ impl Drop for Localmem {
             inbox.dropped = true;
         }
         self.shared.changed.notify_all();
-    }
-}
-
-impl Shared {
-    /// A panic in a visitor happens outside of the lock, so what a poisoned store holds is whole.
-    fn lock(&self) -> MutexGuard<'_, Tables> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
