@@ -61,6 +61,7 @@ mod redact;
 pub mod retry;
 pub mod schedule;
 pub mod shell_words;
+mod suggest;
 pub mod systemd;
 pub mod task;
 mod text;

@@ -135,6 +135,7 @@ const OTHER_CRATES: &[&str] = &[
     "saphyr_parser",
     "serde_yaml",
     "signal_hook",
+    "strsim",
     "tokio",
     "tracing",
 ];

@@ -63,19 +63,6 @@ pub(super) struct Typed {
 }
 
 impl Sources {
-    /// The process's own environment and current directory, with no files or options yet.
-    ///
-    /// # Errors
-    /// If there is no current directory.
-    pub fn of_process(application: &str) -> std::io::Result<Self> {
-        Ok(Self {
-            env: std::env::vars_os().collect(),
-            cwd: super::current()?,
-            application: application.to_owned(),
-            ..Self::default()
-        })
-    }
-
     /// Reads everything and merges it.
     pub(super) fn read(&self, report: &mut Report) -> Typed {
         let mut typed = Typed { root: Vec::new(), folder: self.cwd.clone(), files: Vec::new() };

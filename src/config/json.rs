@@ -3,15 +3,12 @@
 //! Numbers stay as they were written where JSON can write them so: `1.10`, `1e400` and a number of forty digits are
 //! passed on unchanged.
 
-use serde_json::value::RawValue;
-
 use super::{
-    Payload,
-    node::{Node, Value},
+    node::{Node, Value, is_json_number},
     reader::Item,
     substitute::escaped,
 };
-use crate::redact::redact;
+use crate::{redact::redact, schedule::Payload};
 
 /// Larger payloads belong in a file that the payload names.
 const MAX_BYTES: usize = 1 << 20;
@@ -29,7 +26,7 @@ pub(super) fn payload(item: &Item<'_>) -> Option<Payload> {
 
 /// `form` gives texts, but not keys, the form in which they are written.
 fn write(node: &Node, text: &mut String, form: &impl Fn(&str) -> String) -> Result<(), String> {
-    let as_written = node.written.as_deref().filter(|written| is_number(written));
+    let as_written = node.written.as_deref().filter(|written| is_json_number(written));
     match (&node.value, as_written) {
         (Value::Null, _) => text.push_str("null"),
         (Value::Bool(value), _) => text.push_str(if *value { "true" } else { "false" }),
@@ -72,10 +69,4 @@ fn quote(value: &str, text: &mut String) {
             text.push(letter);
         }
     }
-}
-
-/// Whether JSON writes numbers so.
-pub(super) fn is_number(written: &str) -> bool {
-    written.starts_with(|first: char| first.is_ascii_digit() || first == '-')
-        && serde_json::from_str::<&RawValue>(written).is_ok()
 }

@@ -1,6 +1,7 @@
 //! The names that tasks are submitted to: one that no configured queue has may be a slip of the pen.
 
-use super::{Config, nearest::nearest};
+use super::types::Config;
+use crate::suggest::nearest;
 
 /// Names of queues that are made for schedules begin so; nobody types them.
 const SCHEDULED: &str = "scheduled_0_";

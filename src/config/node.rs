@@ -7,7 +7,6 @@ use std::{
 
 use super::{
     index::{Inside, Position, Spot},
-    json,
     raw::Raw,
     report::{Place, Report},
     substitute::substitute,
@@ -74,7 +73,7 @@ impl Builder<'_> {
             Raw::Int(value) => Value::Int(value),
             Raw::Float(value) => Value::Float(value),
             // 1e400: too large for the parser, which takes it for text.
-            Raw::Text(text) if is_plain(spot, &text) && json::is_number(&text) => {
+            Raw::Text(text) if is_plain(spot, &text) && is_json_number(&text) => {
                 let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
                 written = Some(text);
                 Value::Float(f64::INFINITY.copysign(sign))
@@ -202,6 +201,12 @@ pub(super) fn segment(path: &str, key: &str) -> String {
     let dot = if path.is_empty() { "" } else { "." };
     let key: String = key.chars().take(80).collect();
     if plain { format!("{dot}{key}") } else { format!("{dot}{key:?}") }
+}
+
+/// Whether JSON writes numbers so.
+pub(super) fn is_json_number(written: &str) -> bool {
+    written.starts_with(|first: char| first.is_ascii_digit() || first == '-')
+        && serde_json::from_str::<&serde_json::value::RawValue>(written).is_ok()
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@
 use std::{cmp::Ordering, path::PathBuf, time::Duration};
 
 use super::{
-    nearest::nearest,
     node::{Entry, Node, Value, segment},
     report::Report,
     units,
 };
+use crate::suggest::nearest;
 
 /// A map with its keys.
 pub(super) struct Section<'a> {
@@ -199,7 +199,7 @@ impl<'a> Item<'a> {
 
     /// The same, and 0 too.
     pub(super) fn duration_or_zero(&self) -> Option<Duration> {
-        let duration = self.number_text().and_then(|text| units::duration(&text));
+        let duration = self.number_text().and_then(|text| units::parse_duration(&text));
         duration.or_else(|| self.expected("a duration such as 500ms, 30s, 10m or 1h30m, at most 10 years"))
     }
 

@@ -5,10 +5,14 @@ use std::{path::Path, time::Duration};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Acks, Backoff, Command, Config, Misfire, Mode, Queue, Schedule, Target, check::is_schedule_id, substitute::escaped,
+    check::is_schedule_id,
+    substitute::escaped,
+    types::{Acks, Command, Config, Mode, Queue},
 };
 use crate::{
+    backoff::Backoff,
     redact::redact,
+    schedule::{Misfire, Schedule, Target},
     transport::{Uri, amqp},
     unique::Conflict,
 };

@@ -5,8 +5,10 @@ use std::time::Duration;
 /// Nothing that is configured lasts longer.
 const LONGEST: Duration = Duration::from_hours(87600);
 
-/// `30s`, `10m`, `96h`, `1h30m`, `1.5h`, `500ms`, `2d`, `1w`; a bare number is seconds.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+/// Reads a duration as it is written in settings and options: `500ms`, `30s`, `10m`, `1.5h`, `1h30m`, `2d`, `2w`; a bare number
+/// is seconds.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse::<f64>() {
         return seconds_to_duration(seconds);
@@ -94,11 +96,11 @@ mod tests {
             ("0.1", 100),
             ("0", 0),
         ] {
-            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
         for bad in ["", "s", "10", "10x", "-1s", "-1", "nan", "inf", "1e300", "1s2", "1..5s", "9999999h", "ü", "1h-2m"]
         {
-            assert_eq!(duration(bad), (bad == "10").then_some(Duration::from_secs(10)), "{bad}");
+            assert_eq!(parse_duration(bad), (bad == "10").then_some(Duration::from_secs(10)), "{bad}");
         }
     }
 

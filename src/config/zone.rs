@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 
-use super::{Schedule, problem::Origin};
-use crate::{clock::Timestamp, text};
+use super::problem::Origin;
+use crate::{clock::Timestamp, schedule::Schedule, text};
 
 /// What is read where `TZ` is not set; `localtime(5)`.
 const LOCALTIME: &str = "/etc/localtime";

@@ -120,12 +120,6 @@ impl Logger {
         self.queue.dropped_in_all()
     }
 
-    /// Whether stdout was closed (or the log was): nothing is written any more.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.queue.is_closed()
-    }
-
     /// Blocks until all lines so far are written, at most `limit`. Whether they are.
     #[must_use = "the lines may not have been written"]
     pub fn flush(&self, limit: Duration) -> bool {

@@ -110,12 +110,6 @@ impl FrameChannel {
         self.unsent() > 0
     }
 
-    /// Whether another frame of the largest size would not fit: this worker gets no tasks.
-    #[must_use]
-    pub fn is_clogged(&self) -> bool {
-        self.unsent() > UNSENT_LIMIT - LIMIT
-    }
-
     /// Reads what has come, up to a fair share, and gives each whole frame, without its newline, to `frame`.
     /// [`ReadState::Drained`] may be said after a read that came back short, with no further call to make sure:
     /// new bytes make an edge-triggered poll fire again.
@@ -245,7 +239,6 @@ mod tests {
         });
         channel.send(&large).unwrap();
         assert!(channel.has_unsent());
-        assert!(!channel.is_clogged() || channel.unsent() > LIMIT);
         channel.send(&large).unwrap();
         assert!(matches!(channel.send(&large), Err(Fault::Clogged)));
         while !channel.flush().unwrap() {

@@ -6,8 +6,8 @@ use nix::errno::Errno;
 use super::accounts;
 use crate::{
     config::{
-        Mode,
         reader::{Item, Section},
+        types::Mode,
     },
     exec_options::{self, ExecOptions, Limits},
 };

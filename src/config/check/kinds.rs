@@ -6,15 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    super::{
-        Command, Mode,
-        nearest::nearest,
+use super::exec_options;
+use crate::{
+    config::{
         reader::{Item, Section},
+        types::{Command, Mode},
     },
-    exec_options,
+    suggest::nearest,
+    task::{Accepts, is_queue_name},
 };
-use crate::task::{Accepts, is_queue_name};
 
 /// The kind that runs the command lines of schedules; part of every program.
 pub(super) const CTL_EXECUTOR: &str = "ctl_executor";

@@ -1,6 +1,7 @@
 //! From what was typed to what it means: every rule about settings, and all problems at once.
 
 mod accounts;
+mod backoff;
 mod exec_options;
 mod kinds;
 mod queues;
@@ -11,12 +12,15 @@ use std::{net::SocketAddr, time::Duration};
 
 pub(super) use self::schedules::is_id as is_schedule_id;
 
+use self::backoff::backoff;
 use super::{
-    Backoff, Config, Origin, Supervisor, current,
+    current,
     file::{Sources, Typed},
     node::Entry,
-    reader::{Item, Section, check_longest},
+    problem::Origin,
+    reader::{Item, Section},
     report::Report,
+    types::{Config, Supervisor},
 };
 use crate::transport::Uri;
 
@@ -117,17 +121,6 @@ fn supervisor(top: &Section<'_>) -> Supervisor {
         ping: duration("ping", default.ping),
         restart: backoff(&restart, default.restart),
     }
-}
-
-/// `first`, `factor` and `longest` of a section.
-fn backoff(section: &Section<'_>, default: Backoff) -> Backoff {
-    let backoff = Backoff {
-        first: section.get("first").and_then(|item| item.duration_or_zero()).unwrap_or(default.first),
-        factor: section.get("factor").and_then(|item| item.factor()).unwrap_or(default.factor),
-        longest: section.get("longest").and_then(|item| item.duration_or_zero()).unwrap_or(default.longest),
-    };
-    check_longest(section, "first", backoff.first, backoff.longest);
-    backoff
 }
 
 #[cfg(test)]

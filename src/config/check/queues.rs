@@ -1,12 +1,12 @@
 //! Queues, and the rules between them.
 
-use super::{backoff, kinds::Known};
+use super::{backoff::backoff, kinds::Known};
 use crate::{
     config::{
-        Acks, Breaker, MANY, Queue, Rate, Recycle,
         node::Value,
         reader::{Item, Section, check_longest},
         reserved_names::Behind,
+        types::{Acks, Breaker, MANY, Queue, Rate, Recycle},
     },
     retry,
     task::{LONGEST_QUEUE_NAME, is_queue_name},

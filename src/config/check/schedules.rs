@@ -8,14 +8,15 @@ use std::{
 use super::kinds::{CTL_EXECUTOR, Known};
 use crate::{
     config::{
-        Misfire, Queue, Schedule, Target, json,
-        nearest::nearest,
+        json,
         node::Value,
         reader::{Item, Section},
+        types::Queue,
         zone,
     },
-    schedule::{cron::Fields, when::When},
+    schedule::{Misfire, Schedule, Target, cron::Fields, when::When},
     shell_words,
+    suggest::nearest,
     task::is_queue_name,
 };
 

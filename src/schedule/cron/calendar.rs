@@ -3,8 +3,8 @@
 use jiff::civil::{Date, DateTime, Time};
 
 use super::{
-    FieldError, Fields,
     expression::{DAY, DAY_OF_WEEK, Field, HOUR, MINUTE, MONTH, Month, SECOND, Set, WEEK, YEAR},
+    fields::{FieldError, Fields},
 };
 
 /// The calendar repeats itself, weekdays and ISO weeks included, after 400 years: what is not found in as many

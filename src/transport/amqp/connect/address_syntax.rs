@@ -8,7 +8,7 @@ use std::path::Path;
 use lapin::uri::AMQPUri;
 
 use super::tls::Tls;
-use crate::config::nearest;
+use crate::suggest::nearest;
 
 /// What may stand behind the `?`. The names are RabbitMQ's.
 const PARAMETERS: [&str; 10] = [

@@ -1,0 +1,231 @@
+//! The settings, checked: everything in these types is valid.
+
+use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::{
+    backoff::Backoff,
+    exec_options::ExecOptions,
+    retry,
+    schedule::Schedule,
+    task::Accepts,
+    transport::{DeadQueue, QueueSetup, Uri},
+    unique::{Conflict, Unique},
+};
+
+/// All settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Separates the schedules of applications on one broker.
+    pub application: String,
+    /// What carries the tasks.
+    pub transport: Uri,
+    /// The environment variables that its address was taken from; workers do not inherit them.
+    pub transport_variables: Vec<String>,
+    /// Never create queues; those absent are an error (`declare: passive`).
+    pub declare_passive: bool,
+    /// The queues to work, in the order of the files, schedules' queues last.
+    pub queues: Vec<Queue>,
+    /// Queues that are configured and disabled (`null`).
+    pub disabled: Vec<String>,
+    /// There is a map of workers, be it an empty one: somebody has said what is to be worked.
+    pub says_workers: bool,
+    /// Worker kinds that are programs, by name.
+    pub kinds: BTreeMap<String, Command>,
+    /// Schedules, in the order of the files.
+    pub schedules: Vec<Schedule>,
+    /// Limits of the master itself.
+    pub supervisor: Supervisor,
+    /// The control socket, if one was asked for by name; `none` alone (a relative path) asks for none.
+    pub control_socket: Option<PathBuf>,
+    /// Where metrics are served, if they are.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Folder of the first file; the current one without a file.
+    pub folder: PathBuf,
+    /// Files that were read, in order.
+    pub files: Vec<PathBuf>,
+}
+
+/// One queue and the pool that works it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    /// Its name on the transport.
+    pub name: String,
+    /// The worker kind.
+    pub kind: String,
+    /// Worker processes.
+    pub processes: u32,
+    /// Tasks at once inside one process.
+    pub concurrency: u32,
+    /// Limit on starts.
+    pub rate: Option<Rate>,
+    /// When a task leaves the queue.
+    pub acks: Acks,
+    /// Hard limit of one task.
+    pub timeout: Option<Duration>,
+    /// What happens after a failed attempt.
+    pub retry: retry::Policy,
+    /// Where dead letters go.
+    pub dead_letter: DeadQueue,
+    /// Deliveries without any outcome before it is dead-lettered.
+    pub max_deliveries: u32,
+    /// When to stop trying the whole queue.
+    pub breaker: Breaker,
+    /// When a worker is renewed.
+    pub recycle: Recycle,
+    /// Unwrap JSON strings that hold an object or array.
+    pub unwrap: bool,
+    /// Of tasks with the same key, one is in hand at a time.
+    pub unique: Option<Unique>,
+}
+
+impl Queue {
+    /// A queue with every setting at its default.
+    #[must_use]
+    pub fn new(name: &str, kind: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            processes: 1,
+            concurrency: 1,
+            rate: None,
+            acks: Acks::Late,
+            timeout: None,
+            retry: retry::Policy::default(),
+            dead_letter: DeadQueue::of(name),
+            max_deliveries: 20,
+            breaker: Breaker::default(),
+            recycle: Recycle::default(),
+            unwrap: true,
+            unique: None,
+        }
+    }
+
+    /// The delays that its settings can ask for, jitter aside: retries, and tasks whose key is held.
+    #[must_use]
+    pub fn delays(&self) -> Vec<Duration> {
+        let snoozed = self.unique.as_ref().filter(|unique| unique.conflict == Conflict::Snooze);
+        self.retry.delays().into_iter().chain(snoozed.map(|unique| unique.after)).collect()
+    }
+
+    /// The queue as the transport needs to know it.
+    #[must_use]
+    pub fn setup(&self) -> QueueSetup {
+        QueueSetup { name: self.name.clone(), dead: self.dead_letter.clone(), delays: self.delays() }
+    }
+}
+
+/// At most `calls` starts in any window of `period`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Starts.
+    pub calls: u32,
+    /// Length of the sliding window.
+    pub period: Duration,
+}
+
+/// When a task is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acks {
+    /// After its outcome.
+    #[default]
+    Late,
+    /// When it is handed to a worker.
+    Early,
+}
+
+/// Parks a queue after that many crashes or time-outs in a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Breaker {
+    /// Outcomes in a row, of different tasks.
+    pub failures: u32,
+    /// First pause; doubled each time.
+    pub pause: Duration,
+    /// Longest pause.
+    pub longest: Duration,
+    /// Count error outcomes too.
+    pub errors: bool,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failures: 10, pause: Duration::from_secs(30), longest: Duration::from_mins(10), errors: false }
+    }
+}
+
+/// When a worker is renewed although it is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recycle {
+    /// After that many tasks.
+    pub max_tasks: Option<u64>,
+    /// Above that resident size, in bytes.
+    pub max_memory: Option<u64>,
+    /// After that long.
+    pub max_age: Option<Duration>,
+}
+
+/// A worker kind that is a program. Its `Debug` form hides the environment's values.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Program and arguments; a program with a slash is absolute.
+    pub argv: Vec<OsString>,
+    /// The folder it runs in.
+    pub folder: PathBuf,
+    /// Long-lived with frames, or one process per task.
+    pub mode: Mode,
+    /// What it takes as payload.
+    pub accepts: Accepts,
+    /// Environment variables it gets beyond the master's own. Their values may be secret.
+    pub env: BTreeMap<String, String>,
+    /// As whom and with which limits it runs.
+    pub options: ExecOptions,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Command")
+            .field("argv", &self.argv)
+            .field("folder", &self.folder)
+            .field("mode", &self.mode)
+            .field("accepts", &self.accepts)
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("options", &self.options)
+            .finish()
+    }
+}
+
+/// How a program does tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Long-lived, speaks frames.
+    #[default]
+    Frames,
+    /// One process per task, payload on stdin.
+    Once,
+}
+
+/// More processes of a queue, or tasks in one process, than any machine has use for.
+pub const MANY: u32 = 10_000;
+
+/// Limits of the master itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Supervisor {
+    /// How long a stop waits for tasks in hand.
+    pub grace: Duration,
+    /// How long a worker may take until it is ready.
+    pub start_timeout: Duration,
+    /// How often idle workers are asked whether they still listen, and, up to 10 s, how long they have to answer.
+    pub ping: Duration,
+    /// Delays between restarts of a worker that died idle or could not start.
+    pub restart: Backoff,
+}
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(30),
+            start_timeout: Duration::from_secs(10),
+            ping: Duration::from_secs(30),
+            restart: Backoff { first: Duration::from_millis(100), factor: 2.0, longest: Duration::from_secs(30) },
+        }
+    }
+}
