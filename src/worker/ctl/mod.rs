@@ -17,7 +17,11 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Context, Outcome, TaskError, Worker};
+use super::{
+    context::Context,
+    outcome::{Outcome, TaskError, TaskResult},
+    traits::Worker,
+};
 use crate::{
     level::Level,
     process::exec,
@@ -146,7 +150,7 @@ fn pass_on(output: impl Read, context: &Context) {
 impl Worker for CtlExecutorWorker {
     type Payload = CtlPayload;
 
-    fn process(&mut self, CtlPayload { command }: CtlPayload, context: &Context) -> super::TaskResult {
+    fn process(&mut self, CtlPayload { command }: CtlPayload, context: &Context) -> TaskResult {
         if !self.allowed.contains(&command) {
             let reason = format!("\"{}\" is the command of no schedule in this configuration", redact(&command));
             return Ok(Outcome::DeadLetter(reason));

@@ -5,11 +5,13 @@ use std::{any::type_name, marker::PhantomData, pin::Pin, rc::Rc, sync::Arc};
 use serde::de::DeserializeOwned;
 
 use super::{
-    AsyncWorker, Context, Outcome, TaskError, Worker,
+    context::Context,
     frame_writer::FrameWriter,
     lines::{self, Lines},
+    outcome::{Outcome, TaskError, TaskResult},
     panics::{self, Panicked},
     tracing_lines,
+    traits::{AsyncWorker, Worker},
 };
 use crate::{
     clock::Clock, frames::to_worker::Assignment, level::Level, limits, outcome, text::cut, unicode::from_json,
@@ -17,7 +19,7 @@ use crate::{
 
 /// How one run ended, before it is put into the words of a frame.
 pub(super) enum Ended {
-    Returned(super::TaskResult),
+    Returned(TaskResult),
     Malformed(String),
     Panicked(Panicked),
 }
@@ -29,7 +31,7 @@ pub(super) trait RunOne {
 
 /// A worker that does several; the future may outlive the call.
 pub(super) trait RunMany {
-    fn run(&self, payload: &str, context: Context) -> Result<Pin<Box<dyn Future<Output = super::TaskResult>>>, String>;
+    fn run(&self, payload: &str, context: Context) -> Result<Pin<Box<dyn Future<Output = TaskResult>>>, String>;
 }
 
 /// A worker that was built.
@@ -62,7 +64,7 @@ impl Kind {
     pub(crate) fn worker_fn<P, F>(body: F) -> Self
     where
         P: DeserializeOwned + 'static,
-        F: Fn(P, &Context) -> super::TaskResult + Send + Sync + 'static,
+        F: Fn(P, &Context) -> TaskResult + Send + Sync + 'static,
     {
         let body = Arc::new(body);
         let kind = Self::worker(move || Ok(WorkerFn { body: Arc::clone(&body), payload: PhantomData }));
@@ -73,7 +75,7 @@ impl Kind {
     where
         P: DeserializeOwned + 'static,
         F: Fn(P, Context) -> R + Send + Sync + 'static,
-        R: Future<Output = super::TaskResult> + 'static,
+        R: Future<Output = TaskResult> + 'static,
     {
         let body = Arc::new(body);
         let kind = Self::async_worker(move || Ok(WorkerFn { body: Arc::clone(&body), payload: PhantomData }));
@@ -132,7 +134,7 @@ impl<W: Worker> RunOne for One<W> {
 struct Many<W>(Rc<W>);
 
 impl<W: AsyncWorker> RunMany for Many<W> {
-    fn run(&self, payload: &str, context: Context) -> Result<Pin<Box<dyn Future<Output = super::TaskResult>>>, String> {
+    fn run(&self, payload: &str, context: Context) -> Result<Pin<Box<dyn Future<Output = TaskResult>>>, String> {
         let payload = read(payload)?;
         let worker = Rc::clone(&self.0);
         Ok(Box::pin(async move { worker.process(payload, context).await }))
@@ -147,11 +149,11 @@ struct WorkerFn<P, F> {
 impl<P, F> Worker for WorkerFn<P, F>
 where
     P: DeserializeOwned + 'static,
-    F: Fn(P, &Context) -> super::TaskResult + 'static,
+    F: Fn(P, &Context) -> TaskResult + 'static,
 {
     type Payload = P;
 
-    fn process(&mut self, payload: P, context: &Context) -> super::TaskResult {
+    fn process(&mut self, payload: P, context: &Context) -> TaskResult {
         (self.body)(payload, context)
     }
 }
@@ -160,11 +162,11 @@ impl<P, F, R> AsyncWorker for WorkerFn<P, F>
 where
     P: DeserializeOwned + 'static,
     F: Fn(P, Context) -> R + 'static,
-    R: Future<Output = super::TaskResult> + 'static,
+    R: Future<Output = TaskResult> + 'static,
 {
     type Payload = P;
 
-    fn process(&self, payload: P, context: Context) -> impl Future<Output = super::TaskResult> {
+    fn process(&self, payload: P, context: Context) -> impl Future<Output = TaskResult> {
         (self.body)(payload, context)
     }
 }
