@@ -70,7 +70,7 @@ use tokio::sync::mpsc;
 pub use self::connect::tls::Tls;
 use self::{
     connect::{address::Address, address_syntax::Written},
-    session::actor::Engine,
+    session::actor::Actor,
 };
 use super::{Error, Events, Request, Transport};
 use crate::redact::redact_address;
@@ -132,7 +132,7 @@ impl Amqp {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (requests, taken) = mpsc::unbounded_channel();
         let run = move || {
-            let engine = Engine::new(address, events, taken);
+            let engine = Actor::new(address, events, taken);
             tokio::task::LocalSet::new().block_on(&runtime, engine.run());
             // A connection that the broker blocks cannot be closed; its thread must not hold up ours.
             runtime.shutdown_background();

@@ -128,7 +128,7 @@ impl Address {
             Fault::Absent(queue) => Error::NoSuchQueue { queue },
             Fault::Forbidden(cause) => Error::Refused { uri: self.shown().to_owned(), cause },
             Fault::Refused(cause) => Error::QueueRefused { queue: queue.to_owned(), cause },
-            Fault::Late(cause) | Fault::Broken(cause) => self.lost(cause),
+            Fault::TimedOut(cause) | Fault::Broken(cause) => self.lost(cause),
         }
     }
 
@@ -261,8 +261,8 @@ async fn connect_tls(
         uri,
         runtime,
         async move |uri, runtime| {
-            let place = runtime.to_socket_addrs((uri.authority.host, uri.authority.port));
-            let stream = AsyncTcpStream::connect(&runtime, place).await?;
+            let location = runtime.to_socket_addrs((uri.authority.host, uri.authority.port));
+            let stream = AsyncTcpStream::connect(&runtime, location).await?;
             Ok(stream.into_rustls(&connector, &server_name).await?)
         },
         properties,

@@ -47,9 +47,10 @@ impl Written {
             return Err("it names no host, as in amqp://localhost".to_owned());
         }
         let is_tls = is_tls(text);
-        let (user, place) = split(rest)?;
-        let (place, query) = place.split_once('?').map_or((place, None), |(place, query)| (place, Some(query)));
-        let (host, vhost) = place.split_once('/').map_or((place, ""), |(host, vhost)| (host, vhost));
+        let (user, location) = split(rest)?;
+        let (location, query) =
+            location.split_once('?').map_or((location, None), |(location, query)| (location, Some(query)));
+        let (host, vhost) = location.split_once('/').map_or((location, ""), |(host, vhost)| (host, vhost));
         let port = port_of(host)?;
         for part in [user, vhost] {
             decoded(part).ok_or_else(|| format!("a % in it is not followed by the number of a letter; {ESCAPING}"))?;
@@ -103,7 +104,7 @@ pub(crate) fn is_tls(text: &str) -> bool {
 /// The address with these settings for TLS, where it says nothing of them itself; files in it are relative to `folder`.
 pub(crate) fn with_tls(text: &str, folder: &Path, tls: &Tls) -> Result<String, String> {
     let own = Written::read(text, folder)?.tls;
-    let (place, query) = text.split_once('?').unwrap_or((text, ""));
+    let (location, query) = text.split_once('?').unwrap_or((text, ""));
     let is_tls = |part: &&str| {
         !part.is_empty()
             && !["cacertfile=", "certfile=", "keyfile=", "server_name_indication="]
@@ -123,12 +124,12 @@ pub(crate) fn with_tls(text: &str, folder: &Path, tls: &Tls) -> Result<String, S
     put("certfile", own.certificate.as_deref().map(path), tls.certificate.as_deref().map(path))?;
     put("keyfile", own.key.as_deref().map(path), tls.key.as_deref().map(path))?;
     put("server_name_indication", own.server_name.as_deref().map(encoded), tls.server_name.as_deref().map(encoded))?;
-    Ok(if parts.is_empty() { place.to_owned() } else { format!("{place}?{}", parts.join("&")) })
+    Ok(if parts.is_empty() { location.to_owned() } else { format!("{location}?{}", parts.join("&")) })
 }
 
 /// User and password, and what follows them. What was not escaped is found out by where the `@`s are.
 fn split(rest: &str) -> Result<(&str, &str), String> {
-    let Some((user, place)) = rest.rsplit_once('@') else {
+    let Some((user, location)) = rest.rsplit_once('@') else {
         if rest.contains('#') {
             return Err(format!("there is a # in it; {ESCAPING}"));
         }
@@ -138,10 +139,10 @@ fn split(rest: &str) -> Result<(&str, &str), String> {
     if let Some(wrong) = wrong {
         return Err(format!("there is a {wrong} before its last @; {ESCAPING}"));
     }
-    if place.contains('#') {
+    if location.contains('#') {
         return Err(format!("there is a # in it; {ESCAPING}"));
     }
-    Ok((user, place))
+    Ok((user, location))
 }
 
 /// The port of `HOST:PORT`, if there is one.

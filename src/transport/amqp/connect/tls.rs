@@ -125,8 +125,8 @@ pub(crate) async fn first_words(
     server_name: &str,
 ) -> Option<String> {
     let runtime = lapin::runtime::default_runtime().ok()?;
-    let place = runtime.to_socket_addrs((host.to_owned(), port));
-    let stream = AsyncTcpStream::connect(&runtime, place).await.ok()?;
+    let location = runtime.to_socket_addrs((host.to_owned(), port));
+    let stream = AsyncTcpStream::connect(&runtime, location).await.ok()?;
     let mut stream = match stream.into_rustls(&connector, server_name).await {
         Ok(stream) => stream,
         Err(error) => return Some(error.to_string()),

@@ -11,16 +11,16 @@ use crate::{
 };
 
 /// Acknowledgements to be written in this order.
-pub(crate) struct Batch {
+pub(crate) struct AckBatch {
     /// With `multiple` or not; `None`: back into the queue.
     pub(crate) steps: Vec<(Acker, Option<bool>)>,
     /// The deliveries that are settled then.
     pub(crate) handles: Vec<Handle>,
 }
 
-impl Batch {
+impl AckBatch {
     /// Writes them. Where that fails, nothing is known of what was written.
-    pub(crate) async fn write(&self) -> Result<(), Unwritten> {
+    pub(crate) async fn write(&self) -> Result<(), AckWriteError> {
         for (acker, step) in &self.steps {
             let written = match *step {
                 Some(multiple) => answer(acker.ack(BasicAckOptions { multiple })).await,
@@ -28,8 +28,8 @@ impl Batch {
             };
             match written.map_err(|error| Fault::of(&error)) {
                 Ok(true) => {}
-                Err(Fault::Late(_)) => return Err(Unwritten::Late),
-                Ok(false) | Err(_) => return Err(Unwritten::Closed),
+                Err(Fault::TimedOut(_)) => return Err(AckWriteError::TimedOut),
+                Ok(false) | Err(_) => return Err(AckWriteError::Closed),
             }
         }
         Ok(())
@@ -38,18 +38,18 @@ impl Batch {
 
 /// Why acknowledgements were not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unwritten {
+pub(crate) enum AckWriteError {
     /// The channel is gone.
     Closed,
     /// It stands, and takes nothing.
-    Late,
+    TimedOut,
 }
 
-impl Unwritten {
+impl AckWriteError {
     /// What it means to the queue. Of a channel that is gone the one who consumes on it hears why.
     pub(crate) fn fault(self, consumes: bool) -> Option<Fault> {
         match self {
-            Self::Late => Some(Fault::Broken("no acknowledgement could be written within 10 s".to_owned())),
+            Self::TimedOut => Some(Fault::Broken("no acknowledgement could be written within 10 s".to_owned())),
             Self::Closed if consumes => None,
             Self::Closed => Some(Fault::Refused("the channel of a delivery is closed".to_owned())),
         }
@@ -64,9 +64,9 @@ mod tests {
     fn an_acknowledgement_that_is_not_written_never_leaves_a_queue_as_it_was() {
         for consumes in [false, true] {
             // Nobody else would say so: the channel stands.
-            assert!(matches!(Unwritten::Late.fault(consumes), Some(Fault::Broken(_))), "{consumes}");
+            assert!(matches!(AckWriteError::TimedOut.fault(consumes), Some(Fault::Broken(_))), "{consumes}");
         }
-        assert!(matches!(Unwritten::Closed.fault(false), Some(Fault::Refused(_))));
-        assert!(Unwritten::Closed.fault(true).is_none());
+        assert!(matches!(AckWriteError::Closed.fault(false), Some(Fault::Refused(_))));
+        assert!(AckWriteError::Closed.fault(true).is_none());
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use crate::clock::Instant;
 
 /// Above the lowest open tag, what ended waits this long for the gap below it to close.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(5);
+pub(crate) const MAX_ACK_DELAY: Duration = Duration::from_millis(5);
 
 /// One acknowledgement to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Acks {
     }
 
     /// A delivery was given back to the broker.
-    pub(crate) fn gone(&mut self, tag: u64) {
+    pub(crate) fn requeued(&mut self, tag: u64) {
         self.open.remove(&tag);
     }
 
@@ -67,7 +67,7 @@ impl Acks {
         due.extend(below.last_key_value().map(|(tag, _)| Ack { tag: *tag, multiple: true }));
         let many = self.ended.len() * 2 >= credit as usize;
         self.ended.retain(|tag, at| {
-            let goes = many || now.since(*at) >= PATIENCE;
+            let goes = many || now.since(*at) >= MAX_ACK_DELAY;
             if goes {
                 due.push(Ack { tag: *tag, multiple: false });
             }
@@ -120,9 +120,9 @@ mod tests {
         let mut acks = Acks::new();
         (1..=3).for_each(|tag| acks.open(tag));
         acks.ended(1, at(0));
-        acks.gone(2);
+        acks.requeued(2);
         assert_eq!(acks.due(at(0), 100), [Ack { tag: 1, multiple: true }]);
-        acks.gone(3);
+        acks.requeued(3);
         assert_eq!(acks.due(at(0), 100), []);
         acks.open(4);
         acks.ended(4, at(1));

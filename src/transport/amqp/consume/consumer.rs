@@ -14,37 +14,37 @@ use std::{
 use futures_util::Stream as _;
 use lapin::{Acker, BasicProperties, Channel, Consumer, message::Delivery as Message};
 
-use super::{ack_batch::Batch, acks::Acks, consumer_switch::Switch};
+use super::{ack_batch::AckBatch, acks::Acks, consumer_switch::ConsumerSwitch};
 use crate::{
     clock::Instant,
     task::{Handle, Task},
     transport::{
         QueueSetup,
         amqp::queues::{
-            foreign_queues::{Nature, Natures},
+            foreign_queues::{ForeignQueues, QueueTraits},
             topology::{Fault, short},
         },
     },
 };
 
 /// Most messages that are taken from one queue at a time, so that settlements get their turn.
-const BATCH: usize = 1024;
+const MESSAGES_PER_POLL: usize = 1024;
 
 /// The count of deliveries from which on a return must not add to it.
-pub(crate) const UNCOUNTED_FROM: u32 = 2;
+pub(crate) const COPY_FROM_DELIVERIES: u32 = 2;
 
 /// Between two looks at a queue of which the master has much to go on with. Messages come a few at a time, and to take
 /// each few at once would cost a change of threads on both sides of us.
-const REST: Duration = Duration::from_millis(1);
+const POLL_PAUSE: Duration = Duration::from_millis(1);
 /// Nothing is much below this credit.
-const MUCH: u32 = 32;
+const PAUSE_FROM_CREDIT: u32 = 32;
 
 /// What is kept without credit is kept by the broker as unacknowledged for its `consumer_timeout`, and nobody tells us how long
 /// that is: it goes back to the tail of its queue after this.
-const KEPT: Duration = Duration::from_secs(2);
+const KEEP_WITHOUT_CREDIT: Duration = Duration::from_secs(2);
 
 /// A delivery that waits for credit.
-pub(crate) struct Held {
+pub(crate) struct HeldDelivery {
     /// Since when.
     pub(crate) since: Instant,
     pub(crate) tag: u64,
@@ -53,12 +53,12 @@ pub(crate) struct Held {
     pub(crate) named: bool,
     pub(crate) redelivered: bool,
     /// What is still to be done with it unless the master knows it.
-    pub(crate) further: Option<Further>,
+    pub(crate) on_pass: Option<PassAction>,
 }
 
 /// What a task that came again waits for before it may be begun.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Further {
+pub(crate) enum PassAction {
     /// A classic queue does not count deliveries, so the message itself does, from the tail of the queue.
     Count,
     /// It is not due; the next step of its delay, and what is left of that where it is known.
@@ -66,7 +66,7 @@ pub(crate) enum Further {
 }
 
 /// One attached queue in one session.
-pub(crate) struct Intake {
+pub(crate) struct ConsumedQueue {
     pub(crate) setup: QueueSetup,
     /// Names its channel among all that it had: what comes of an earlier one means nothing.
     pub(crate) number: u64,
@@ -89,36 +89,36 @@ pub(crate) struct Intake {
     pub(crate) in_hand: u32,
     /// How many of these are removed from the queue already; to the broker their place looks free.
     pub(crate) accepted: u32,
-    pub(crate) held: VecDeque<Held>,
+    pub(crate) held: VecDeque<HeldDelivery>,
     /// The last part of a delay, too short for the ladder, is waited out here.
-    pub(crate) early: Vec<(Instant, Held)>,
+    pub(crate) nearly_due: Vec<(Instant, HeldDelivery)>,
     /// Accepted, to be acknowledged once the broker no longer fills the place that this frees.
     pub(crate) accepting: Vec<(u64, Handle)>,
     pub(crate) acks: Acks,
     /// When its consumers are looked at again while the master has much of it.
-    rested_at: Instant,
+    poll_again_at: Instant,
     /// Whose tags wait for their acknowledgement; `None`: a matter of our own.
-    pub(crate) ending_tags: BTreeMap<u64, Option<Handle>>,
+    pub(crate) settled_tags: BTreeMap<u64, Option<Handle>>,
     /// What acknowledges each tag that the broker still holds for us.
     pub(crate) ackers: BTreeMap<u64, Acker>,
     /// Tags to be given back.
-    pub(crate) back: Vec<(u64, Option<Handle>)>,
+    pub(crate) to_requeue: Vec<(u64, Option<Handle>)>,
     /// Acknowledgements are being written; one batch at a time, so that their order is the order they take effect in.
     pub(crate) sending: bool,
     /// Copies of this queue's tasks that are being made inside the transport.
-    pub(crate) passing: u32,
+    pub(crate) republishing: u32,
     /// It goes when nothing of it is open any more.
     pub(crate) leaving: bool,
 }
 
 /// How a look at the consumers ended.
-pub(crate) enum Looked {
-    Came(Vec<Message>),
+pub(crate) enum Polled {
+    Messages(Vec<Message>),
     /// Nothing more comes on this channel, or on any.
     Ended(Fault),
 }
 
-impl Intake {
+impl ConsumedQueue {
     pub(crate) fn new(setup: QueueSetup, channel: Option<Channel>, credit: u32) -> Self {
         Self {
             setup,
@@ -134,32 +134,32 @@ impl Intake {
             in_hand: 0,
             accepted: 0,
             held: VecDeque::new(),
-            early: Vec::new(),
+            nearly_due: Vec::new(),
             accepting: Vec::new(),
             acks: Acks::new(),
-            rested_at: Instant::default(),
-            ending_tags: BTreeMap::new(),
+            poll_again_at: Instant::default(),
+            settled_tags: BTreeMap::new(),
             ackers: BTreeMap::new(),
-            back: Vec::new(),
+            to_requeue: Vec::new(),
             sending: false,
-            passing: 0,
+            republishing: 0,
             leaving: false,
         }
     }
 
     /// When it is to be looked at though it could be left alone; `None`: at once.
-    pub(crate) fn rests_until(&self, now: Instant) -> Option<Instant> {
-        let has_much = self.credit >= MUCH && self.in_hand >= self.credit / 2;
-        (has_much && self.rested_at > now).then_some(self.rested_at)
+    pub(crate) fn poll_deferred_until(&self, now: Instant) -> Option<Instant> {
+        let has_much = self.credit >= PAUSE_FROM_CREDIT && self.in_hand >= self.credit / 2;
+        (has_much && self.poll_again_at > now).then_some(self.poll_again_at)
     }
 
     /// Something came, and it was looked at just now.
-    pub(crate) fn rest(&mut self, now: Instant) {
-        self.rested_at = now + REST;
+    pub(crate) fn defer_poll(&mut self, now: Instant) {
+        self.poll_again_at = now + POLL_PAUSE;
     }
 
     /// Takes what the consumers have ready, in the order the broker sent it.
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Looked> {
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Polled> {
         let mut came: Vec<Message> = Vec::new();
         let mut broken: Option<Fault> = None;
         let current = self.current.as_mut().map(|consumer| (consumer, true));
@@ -167,7 +167,7 @@ impl Intake {
         let mut ended = Vec::new();
         for (consumer, is_current) in consumers {
             loop {
-                if came.len() >= BATCH {
+                if came.len() >= MESSAGES_PER_POLL {
                     context.waker().wake_by_ref();
                     break;
                 }
@@ -192,7 +192,7 @@ impl Intake {
         }
         self.ending.retain(|consumer| !ended.contains(&consumer.tag()));
         if let Some(fault) = broken {
-            return Poll::Ready(Looked::Ended(fault));
+            return Poll::Ready(Polled::Ended(fault));
         }
         // The end of its last consumer may be all that a queue that is to go waits for.
         let may_go = self.leaving && !ended.is_empty();
@@ -200,7 +200,7 @@ impl Intake {
             return Poll::Pending;
         }
         came.sort_unstable_by_key(|message| message.delivery_tag);
-        Poll::Ready(Looked::Came(came))
+        Poll::Ready(Polled::Messages(came))
     }
 
     /// The prefetch to have: the credit less what it cannot be used for. While tasks are accepted, only roughly so:
@@ -218,13 +218,13 @@ impl Intake {
     /// A queue that goes with its last consumer keeps one, also without credit: what it is sent then waits here. Of several
     /// consumers of a queue that sends to one of them alone the new one would get nothing; classic queues (3.10.8) do not even
     /// send it anything after the end of the old one. There the old one goes first, and does not go only to get less.
-    pub(crate) fn switch(&mut self, natures: &Natures) -> Option<Switch> {
+    pub(crate) fn switch(&mut self, foreign_queues: &ForeignQueues) -> Option<ConsumerSwitch> {
         let channel = self.channel.clone()?;
         let mut wanted = self.wanted();
         if self.switching || wanted == self.prefetch {
             return None;
         }
-        let Nature { auto_delete, single, .. } = natures.of(&self.setup.name);
+        let QueueTraits { auto_delete, single, .. } = foreign_queues.of(&self.setup.name);
         let keeps = auto_delete && self.prefetch > 0 && !self.leaving;
         if keeps {
             wanted = wanted.max(1);
@@ -243,7 +243,7 @@ impl Intake {
             self.ending.push(consumer);
             tag
         });
-        Some(Switch { channel, queue: short(&self.setup.name), old, prefetch, single })
+        Some(ConsumerSwitch { channel, queue: short(&self.setup.name), old, prefetch, single })
     }
 
     /// Accepted deliveries that may be acknowledged now.
@@ -253,10 +253,10 @@ impl Intake {
     }
 
     /// Moves what has become due to those that wait for credit.
-    pub(crate) fn ripen(&mut self, now: Instant) {
-        let (due, early) = self.early.drain(..).partition(|(at, _)| *at <= now);
-        self.early = early;
-        let due: Vec<(Instant, Held)> = due;
+    pub(crate) fn release_due(&mut self, now: Instant) {
+        let (due, early) = self.nearly_due.drain(..).partition(|(at, _)| *at <= now);
+        self.nearly_due = early;
+        let due: Vec<(Instant, HeldDelivery)> = due;
         self.held.extend(due.into_iter().map(|(_, held)| held));
     }
 
@@ -278,19 +278,19 @@ impl Intake {
     }
 
     /// Whether anything of this queue is in our hands or under way, but for so many that no queue takes.
-    pub(crate) fn is_busy_beside(&self, untaken: u32) -> bool {
-        let waits = |count: u32| count > untaken;
-        self.in_hand > 0 || waits(self.passing) || self.switching || waits(self.ackers.len() as u32)
+    pub(crate) fn is_busy_beside(&self, refused_messages: u32) -> bool {
+        let waits = |count: u32| count > refused_messages;
+        self.in_hand > 0 || waits(self.republishing) || self.switching || waits(self.ackers.len() as u32)
     }
 
     /// What the master never saw must not be kept from others: it goes back into its queue. What would come back with one
     /// delivery too many is returned, to go there as a copy.
-    pub(crate) fn give_back(&mut self) -> Vec<Held> {
-        let early = self.early.drain(..).map(|(_, held)| held);
-        let (copied, back): (Vec<Held>, Vec<Held>) =
-            self.held.drain(..).chain(early).partition(|held| held.task.deliveries >= UNCOUNTED_FROM);
-        self.back.extend(back.into_iter().map(|held| (held.tag, None)));
-        self.passing += copied.len() as u32;
+    pub(crate) fn give_back(&mut self) -> Vec<HeldDelivery> {
+        let early = self.nearly_due.drain(..).map(|(_, held)| held);
+        let (copied, back): (Vec<HeldDelivery>, Vec<HeldDelivery>) =
+            self.held.drain(..).chain(early).partition(|held| held.task.deliveries >= COPY_FROM_DELIVERIES);
+        self.to_requeue.extend(back.into_iter().map(|held| (held.tag, None)));
+        self.republishing += copied.len() as u32;
         copied
     }
 
@@ -299,38 +299,39 @@ impl Intake {
         if self.credit > 0 || self.leaving {
             return None;
         }
-        let early = self.early.iter().map(|(_, held)| held);
-        self.held.iter().chain(early).map(|held| held.since + KEPT).min()
+        let early = self.nearly_due.iter().map(|(_, held)| held);
+        self.held.iter().chain(early).map(|held| held.since + KEEP_WITHOUT_CREDIT).min()
     }
 
     /// What has to be, as copies.
-    pub(crate) fn stale(&mut self, now: Instant) -> Vec<Held> {
+    pub(crate) fn stale(&mut self, now: Instant) -> Vec<HeldDelivery> {
         if self.stale_at().is_none_or(|at| at > now) {
             return Vec::new();
         }
-        let stale: Vec<Held> = self.held.drain(..).chain(self.early.drain(..).map(|(_, held)| held)).collect();
-        self.passing += stale.len() as u32;
+        let stale: Vec<HeldDelivery> =
+            self.held.drain(..).chain(self.nearly_due.drain(..).map(|(_, held)| held)).collect();
+        self.republishing += stale.len() as u32;
         stale
     }
 
     /// Whether it can go: its consumers have ended, and nothing of it waits for anything.
-    pub(crate) fn is_spent(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         !self.is_busy_beside(0)
             && !self.sending
             && self.prefetch == 0
             && self.ending.is_empty()
-            && self.ending_tags.is_empty()
+            && self.settled_tags.is_empty()
     }
 
     /// The next batch of acknowledgements, if one is due and none is being written.
-    pub(crate) fn batch(&mut self, now: Instant, all: bool) -> Option<Batch> {
+    pub(crate) fn batch(&mut self, now: Instant, all: bool) -> Option<AckBatch> {
         if self.sending {
             return None;
         }
-        let mut batch = Batch { steps: Vec::new(), handles: Vec::new() };
+        let mut batch = AckBatch { steps: Vec::new(), handles: Vec::new() };
         // First what is given back: a `multiple` above it would take it along.
-        for (tag, handle) in self.back.drain(..) {
-            self.acks.gone(tag);
+        for (tag, handle) in self.to_requeue.drain(..) {
+            self.acks.requeued(tag);
             batch.handles.extend(handle);
             batch.steps.extend(self.ackers.remove(&tag).map(|acker| (acker, None)));
         }
@@ -339,12 +340,12 @@ impl Intake {
                 let above = self.ackers.split_off(&(ack.tag + 1));
                 let upto = std::mem::replace(&mut self.ackers, above);
                 batch.steps.extend(upto.into_iter().next_back().map(|(_, acker)| (acker, Some(true))));
-                let above = self.ending_tags.split_off(&(ack.tag + 1));
-                let upto = std::mem::replace(&mut self.ending_tags, above);
+                let above = self.settled_tags.split_off(&(ack.tag + 1));
+                let upto = std::mem::replace(&mut self.settled_tags, above);
                 batch.handles.extend(upto.into_values().flatten());
             } else {
                 batch.steps.extend(self.ackers.remove(&ack.tag).map(|acker| (acker, Some(false))));
-                batch.handles.extend(self.ending_tags.remove(&ack.tag).flatten());
+                batch.handles.extend(self.settled_tags.remove(&ack.tag).flatten());
             }
         }
         if batch.steps.is_empty() {
@@ -356,7 +357,7 @@ impl Intake {
 
     /// Whether something is to be done here in time though nothing happens.
     pub(crate) fn needs_time(&self) -> bool {
-        self.waits() || !self.early.is_empty() || self.stale_at().is_some()
+        self.waits() || !self.nearly_due.is_empty() || self.stale_at().is_some()
     }
 
     /// Whether acknowledgements are to be looked for again though nothing happens.

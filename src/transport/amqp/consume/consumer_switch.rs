@@ -9,7 +9,7 @@ use lapin::{
 use crate::transport::amqp::queues::topology::{answer, short};
 
 /// A change of consumers: what to do on the channel.
-pub(crate) struct Switch {
+pub(crate) struct ConsumerSwitch {
     pub(crate) channel: Channel,
     pub(crate) queue: ShortString,
     pub(crate) old: Option<ShortString>,
@@ -18,7 +18,7 @@ pub(crate) struct Switch {
     pub(crate) single: bool,
 }
 
-impl Switch {
+impl ConsumerSwitch {
     /// Does it: the new consumer first, so that the queue is never without one.
     pub(crate) async fn run(mut self, tag: String) -> lapin::Result<Option<Consumer>> {
         let mut consumer = None;

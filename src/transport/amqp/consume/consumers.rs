@@ -1,7 +1,7 @@
 //! The attached queues of one session, and which of them need the actor now.
 //!
 //! A task costs the same however many queues there are: nothing here goes through all of them for one. Whoever changes an
-//! intake gets it from here, and that alone puts its queue among those to be seen to; consumers ring a bell of their own
+//! queue gets it from here, and that alone puts its queue among those to be seen to; consumers ring a waker of their own
 //! queue. A queue is forgotten again when it waits neither for the time nor for a look.
 
 use std::{
@@ -13,153 +13,153 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::consumer::{Intake, Looked};
+use super::consumer::{ConsumedQueue, Polled};
 use crate::clock::Instant;
 
 /// The attached queues by their index. A queue stays here while anything of it is open or under way, so what was begun
 /// for it finds it.
 #[derive(Default)]
-pub(crate) struct Intakes {
+pub(crate) struct ConsumedQueues {
     all: BTreeMap<usize, Attached>,
     /// Changed, or waiting for their time: to be seen to by the actor.
-    stirred: BTreeSet<usize>,
+    dirty: BTreeSet<usize>,
     /// Whose consumers may have something.
-    ringing: BTreeSet<usize>,
-    bells: Arc<Bells>,
+    ready: BTreeSet<usize>,
+    wake_list: Arc<WakeList>,
     /// The queue whose turn it is to be looked at first.
     turn: usize,
 }
 
 struct Attached {
-    intake: Intake,
-    bell: Waker,
+    consumed: ConsumedQueue,
+    waker: Waker,
 }
 
 /// What the consumers of all queues ring.
 #[derive(Default)]
-struct Bells {
-    rung: Mutex<Vec<usize>>,
+struct WakeList {
+    woken: Mutex<Vec<usize>>,
     actor: AtomicWaker,
 }
 
 /// What the consumers of one queue ring.
-struct Bell {
+struct QueueWaker {
     queue: usize,
-    bells: Arc<Bells>,
+    wake_list: Arc<WakeList>,
 }
 
-impl Wake for Bell {
+impl Wake for QueueWaker {
     fn wake(self: Arc<Self>) {
         // At most once for each consumer between two looks.
-        self.bells.rung.lock().unwrap_or_else(PoisonError::into_inner).push(self.queue);
-        self.bells.actor.wake();
+        self.wake_list.woken.lock().unwrap_or_else(PoisonError::into_inner).push(self.queue);
+        self.wake_list.actor.wake();
     }
 }
 
-impl Index<usize> for Intakes {
-    type Output = Intake;
+impl Index<usize> for ConsumedQueues {
+    type Output = ConsumedQueue;
 
-    fn index(&self, queue: usize) -> &Intake {
-        &self.all[&queue].intake
+    fn index(&self, queue: usize) -> &ConsumedQueue {
+        &self.all[&queue].consumed
     }
 }
 
-impl IndexMut<usize> for Intakes {
-    fn index_mut(&mut self, queue: usize) -> &mut Intake {
+impl IndexMut<usize> for ConsumedQueues {
+    fn index_mut(&mut self, queue: usize) -> &mut ConsumedQueue {
         self.get_mut(queue).expect("a queue stays while anything of it is under way")
     }
 }
 
-impl Intakes {
-    pub(crate) fn insert(&mut self, queue: usize, intake: Intake) {
-        let bell = Waker::from(Arc::new(Bell { queue, bells: Arc::clone(&self.bells) }));
-        self.all.insert(queue, Attached { intake, bell });
-        self.stir(queue);
+impl ConsumedQueues {
+    pub(crate) fn insert(&mut self, queue: usize, consumed: ConsumedQueue) {
+        let waker = Waker::from(Arc::new(QueueWaker { queue, wake_list: Arc::clone(&self.wake_list) }));
+        self.all.insert(queue, Attached { consumed, waker });
+        self.mark_dirty(queue);
     }
 
-    pub(crate) fn remove(&mut self, queue: usize) -> Option<Intake> {
-        self.stirred.remove(&queue);
-        self.ringing.remove(&queue);
-        self.all.remove(&queue).map(|attached| attached.intake)
+    pub(crate) fn remove(&mut self, queue: usize) -> Option<ConsumedQueue> {
+        self.dirty.remove(&queue);
+        self.ready.remove(&queue);
+        self.all.remove(&queue).map(|attached| attached.consumed)
     }
 
-    pub(crate) fn get(&self, queue: usize) -> Option<&Intake> {
-        self.all.get(&queue).map(|attached| &attached.intake)
+    pub(crate) fn get(&self, queue: usize) -> Option<&ConsumedQueue> {
+        self.all.get(&queue).map(|attached| &attached.consumed)
     }
 
     /// To be changed: the actor sees to it next.
-    pub(crate) fn get_mut(&mut self, queue: usize) -> Option<&mut Intake> {
-        self.stir(queue);
-        self.all.get_mut(&queue).map(|attached| &mut attached.intake)
+    pub(crate) fn get_mut(&mut self, queue: usize) -> Option<&mut ConsumedQueue> {
+        self.mark_dirty(queue);
+        self.all.get_mut(&queue).map(|attached| &mut attached.consumed)
     }
 
     /// All of them: not for what happens for each task.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Intake> {
-        self.all.values().map(|attached| &attached.intake)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ConsumedQueue> {
+        self.all.values().map(|attached| &attached.consumed)
     }
 
     /// All, with their indexes.
-    pub(crate) fn each(&self) -> impl Iterator<Item = (usize, &Intake)> {
-        self.all.iter().map(|(queue, attached)| (*queue, &attached.intake))
+    pub(crate) fn each(&self) -> impl Iterator<Item = (usize, &ConsumedQueue)> {
+        self.all.iter().map(|(queue, attached)| (*queue, &attached.consumed))
     }
 
     /// Those that have a channel, with their indexes.
-    pub(crate) fn available(&self) -> impl Iterator<Item = (usize, &Intake)> {
-        self.each().filter(|(_, intake)| intake.channel.is_some())
+    pub(crate) fn available(&self) -> impl Iterator<Item = (usize, &ConsumedQueue)> {
+        self.each().filter(|(_, consumed)| consumed.channel.is_some())
     }
 
     /// Those to be seen to.
-    pub(crate) fn stirred(&self) -> impl Iterator<Item = &Intake> {
-        self.stirred.iter().filter_map(|queue| self.get(*queue))
+    pub(crate) fn dirty(&self) -> impl Iterator<Item = &ConsumedQueue> {
+        self.dirty.iter().filter_map(|queue| self.get(*queue))
     }
 
-    pub(crate) fn each_stirred(&mut self, mut see_to: impl FnMut(usize, &mut Intake)) {
-        for queue in &self.stirred {
+    pub(crate) fn each_dirty(&mut self, mut see_to: impl FnMut(usize, &mut ConsumedQueue)) {
+        for queue in &self.dirty {
             if let Some(attached) = self.all.get_mut(queue) {
-                see_to(*queue, &mut attached.intake);
+                see_to(*queue, &mut attached.consumed);
             }
         }
     }
 
     /// They were seen to: only those that wait for the time are still to be.
-    pub(crate) fn settle_down(&mut self) {
+    pub(crate) fn clear_dirty(&mut self) {
         let all = &self.all;
-        self.stirred.retain(|queue| all.get(queue).is_some_and(|attached| attached.intake.needs_time()));
+        self.dirty.retain(|queue| all.get(queue).is_some_and(|attached| attached.consumed.needs_time()));
     }
 
     /// When a queue that rests is to be looked at.
-    pub(crate) fn rests_until(&self, now: Instant) -> Option<Instant> {
-        self.ringing.iter().filter_map(|queue| self.get(*queue)?.rests_until(now)).min()
+    pub(crate) fn poll_deferred_until(&self, now: Instant) -> Option<Instant> {
+        self.ready.iter().filter_map(|queue| self.get(*queue)?.poll_deferred_until(now)).min()
     }
 
     /// Looks at the consumers that may have something; each time from the queue after the last one, so that a busy queue
     /// keeps none waiting.
-    pub(crate) fn poll(&mut self, now: Instant, context: &Context<'_>) -> Poll<(usize, Looked)> {
-        self.bells.actor.register(context.waker());
-        self.ringing.extend(self.bells.rung.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
+    pub(crate) fn poll(&mut self, now: Instant, context: &Context<'_>) -> Poll<(usize, Polled)> {
+        self.wake_list.actor.register(context.waker());
+        self.ready.extend(self.wake_list.woken.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
         for range in [self.turn..usize::MAX, 0..self.turn] {
             let mut from = range.start;
-            while let Some(queue) = self.ringing.range(from..range.end).next().copied() {
+            while let Some(queue) = self.ready.range(from..range.end).next().copied() {
                 from = queue + 1;
-                let Some(Attached { intake, bell }) = self.all.get_mut(&queue) else {
-                    self.ringing.remove(&queue);
+                let Some(Attached { consumed, waker }) = self.all.get_mut(&queue) else {
+                    self.ready.remove(&queue);
                     continue;
                 };
-                if intake.rests_until(now).is_some() {
+                if consumed.poll_deferred_until(now).is_some() {
                     continue;
                 }
-                self.ringing.remove(&queue);
-                if let Poll::Ready(looked) = intake.poll(&mut Context::from_waker(bell)) {
+                self.ready.remove(&queue);
+                if let Poll::Ready(polled) = consumed.poll(&mut Context::from_waker(waker)) {
                     self.turn = queue + 1;
-                    return Poll::Ready((queue, looked));
+                    return Poll::Ready((queue, polled));
                 }
             }
         }
         Poll::Pending
     }
 
-    fn stir(&mut self, queue: usize) {
-        self.stirred.insert(queue);
-        self.ringing.insert(queue);
+    fn mark_dirty(&mut self, queue: usize) {
+        self.dirty.insert(queue);
+        self.ready.insert(queue);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::transport::{
     DeadQueue,
     amqp::queues::{
-        foreign_queues::Nature,
+        foreign_queues::QueueTraits,
         topology::{Counter, DELIVERY_LIMIT, Fault, dead_name},
     },
 };
@@ -50,11 +50,11 @@ pub(crate) async fn came_back(counter: &mut Counter<'_>, queue: &str, expected: 
 }
 
 /// Why a queue is not to be looked through: what stays of it is given back, and a walk that takes long gives back all.
-pub(crate) fn refusal(nature: &Nature) -> Option<String> {
-    if nature.auto_delete {
+pub(crate) fn refusal(traits: &QueueTraits) -> Option<String> {
+    if traits.auto_delete {
         return Some("is deleted with its last consumer (auto-delete): a look would end it".to_owned());
     }
-    let why = nature.few_returns.as_ref()?;
+    let why = traits.few_returns.as_ref()?;
     Some(format!(
         "drops what is given back too often ({why}), and each look gives it back: nothing was taken; move its messages to one \
          declared with x-delivery-limit {DELIVERY_LIMIT}"

@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use lapin::{Acker, Channel, options::BasicAckOptions};
 
-use super::{walk::Walk, walk_progress::Broke};
+use super::{walk::Walk, walk_progress::WalkError};
 use crate::transport::amqp::{
     publish::{
         bulk::CLIENT_SENDS,
-        bulk_results::{Fate, Fates},
+        bulk_results::{BulkResults, MessageState},
     },
     queues::topology::{Fault, answer},
 };
@@ -21,28 +21,28 @@ impl Walk<'_> {
     /// Does what was decided: stores a window in the work queue, and removes its dead letters after all of it is confirmed,
     /// and those that are only to be removed. If not all of it can be stored, those that are stored are removed, and the walk
     /// ends.
-    pub(crate) async fn carry_out(&mut self) -> Result<(), Broke> {
-        let (parcels, ackers): (Vec<_>, Vec<_>) = std::mem::take(&mut self.window).into_iter().unzip();
+    pub(crate) async fn carry_out(&mut self) -> Result<(), WalkError> {
+        let (messages, ackers): (Vec<_>, Vec<_>) = std::mem::take(&mut self.window).into_iter().unzip();
         let removals = std::mem::take(&mut self.removals);
         self.window_bytes = 0;
         let (false, Some((channel, _))) = (ackers.is_empty() && removals.is_empty(), self.held.last()) else {
             return Ok(());
         };
-        let fates = Rc::new(Fates::new(parcels.len()));
+        let results = Rc::new(BulkResults::new(messages.len()));
         let mut stored = Ok(());
-        if !parcels.is_empty() {
-            self.progress.window.replace(Some(Rc::clone(&fates)));
-            let bulk = self.store.bulk_of(&parcels, &fates, CLIENT_SENDS).await;
-            stored = bulk.map_err(|unstored| Broke::Unstored(unstored.into()));
+        if !messages.is_empty() {
+            self.progress.window.replace(Some(Rc::clone(&results)));
+            let bulk = self.outbox.store_in_order(&messages, &results, CLIENT_SENDS).await;
+            stored = bulk.map_err(|error| WalkError::Unstored(error.into()));
         }
-        let gone = ackers.iter().enumerate().filter(|(position, _)| fates.is_stored(*position));
+        let gone = ackers.iter().enumerate().filter(|(position, _)| results.is_stored(*position));
         if let Err(fault) = remove(channel, gone.map(|(_, acker)| acker).chain(&removals)).await {
             // Why it was not stored says more.
             stored?;
             return Err(fault.into());
         }
-        let gone = (0..ackers.len()).filter(|position| fates.is_stored(*position));
-        self.walked.retried += gone.map(|position| fates.set(position, Fate::Absent)).count() as u64;
+        let gone = (0..ackers.len()).filter(|position| results.is_stored(*position));
+        self.walked.retried += gone.map(|position| results.set(position, MessageState::Absent)).count() as u64;
         self.walked.removed += removals.len() as u64;
         self.progress.set(self.walked);
         stored

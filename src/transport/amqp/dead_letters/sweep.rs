@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::{
     count,
     sweep_schedule::{NEVER, Swept, Through},
-    walk_lock::{self, Turn},
+    walk_lock::{self, LockState},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -32,14 +32,14 @@ use crate::{
             properties::{FAILED_AT, moment},
         },
         queues::{
-            foreign_queues::Natures,
-            topology::{Counter, Fault, Place, answer, open_channel, short},
+            foreign_queues::ForeignQueues,
+            topology::{Counter, Fault, OwnQueue, answer, open_channel, short},
         },
         session::{
-            actor::Engine,
+            actor::Actor,
             connections::Session,
             state::{Note, State},
-            unavailable::spread,
+            unavailable::with_jitter,
         },
     },
 };
@@ -57,12 +57,12 @@ const LOOKS: u32 = 20;
 /// A letter that is over by its headers and still there is looked for again after this at least: clocks differ.
 const OVERDUE: Duration = Duration::from_millis(500);
 
-impl Engine {
+impl Actor {
     /// Sees to the dead-letter queues of what is attached.
     pub(crate) fn watch_dead_letters(&mut self) {
         let Some(attachment) = &self.attachment else { return };
         let names: Vec<&str> = attachment.queues.values().map(|setup| setup.dead.name.as_str()).collect();
-        self.sweeps.watch(&names, self.clock.now().at + spread(START));
+        self.sweeps.watch(&names, self.clock.now().at + with_jitter(START));
     }
 
     /// Begins the sweeps that are due.
@@ -76,7 +76,7 @@ impl Engine {
         let sweeper = Sweeper {
             session: Rc::clone(&up.session),
             address: Rc::clone(&self.address),
-            natures: Rc::clone(&self.natures),
+            foreign_queues: Rc::clone(&self.foreign_queues),
             is_passive: self.attachment.as_ref().is_some_and(|attachment| attachment.passive),
         };
         let (notes, session) = (self.notes.clone(), up.session.number);
@@ -86,10 +86,10 @@ impl Engine {
     }
 
     /// A dead letter of ours was stored.
-    pub(crate) fn buried(&mut self, queue: usize) {
+    pub(crate) fn dead_letter_stored(&mut self, queue: usize) {
         let now = self.clock.now().at;
         if let State::Up(up) = &self.state {
-            let dead = &up.intakes[queue].setup.dead;
+            let dead = &up.queues[queue].setup.dead;
             self.sweeps.stored(&dead.name, dead.keep, now);
         }
     }
@@ -98,7 +98,7 @@ impl Engine {
 struct Sweeper {
     session: Rc<Session>,
     address: Rc<Address>,
-    natures: Rc<Natures>,
+    foreign_queues: Rc<ForeignQueues>,
     is_passive: bool,
 }
 
@@ -134,17 +134,17 @@ impl Sweeper {
     }
 
     async fn one(&self, connection: &Connection, queue: &str) -> Result<Swept, Fault> {
-        let place = Place::Dead(queue.to_owned());
+        let own_queue = OwnQueue::Dead(queue.to_owned());
         // How long its letters are kept makes a difference for warnings alone, which were given before.
-        let nature = self.natures.look(connection, &place, !self.is_passive, Some(0)).await?;
-        if nature.auto_delete || !nature.bears_returns {
+        let traits = self.foreign_queues.look(connection, &own_queue, !self.is_passive, Some(0)).await?;
+        if traits.auto_delete || !traits.bears_returns {
             tracing::debug!(target: "asynctask::amqp", "queue \"{queue}\" is not swept: it bears few returns");
             return Ok(Swept::Unfit);
         }
-        let turn = if self.is_passive { Turn::Unknown } else { walk_lock::take(connection, queue).await };
+        let turn = if self.is_passive { LockState::Unknown } else { walk_lock::take(connection, queue).await };
         let found = match turn {
-            Turn::Theirs => return Ok(Swept::Busy),
-            Turn::Ours | Turn::Unknown => Counter::new(connection).found(queue).await?,
+            LockState::Theirs => return Ok(Swept::Busy),
+            LockState::Ours | LockState::Unknown => Counter::new(connection).found(queue).await?,
         };
         let swept = match found {
             Some(found) if found.consumers > 0 => Swept::Busy,
@@ -152,7 +152,7 @@ impl Sweeper {
             Some(found) if found.ready > 0 => through(connection, queue, found.ready).await?,
             Some(_) | None => Swept::Unchanged { ready: 0 },
         };
-        if turn == Turn::Ours {
+        if turn == LockState::Ours {
             walk_lock::give_back(connection, queue).await;
         }
         Ok(swept)

@@ -61,7 +61,7 @@ pub(crate) struct Through {
 
 /// The dead-letter queues of a master.
 #[derive(Debug, Default)]
-pub(crate) struct Sweeps {
+pub(crate) struct SweepSchedule {
     queues: BTreeMap<String, Queue>,
     /// Those that are being swept.
     under_way: Vec<String>,
@@ -110,7 +110,7 @@ fn first(one: Option<Instant>, other: Instant) -> Instant {
     one.map_or(other, |one| one.min(other))
 }
 
-impl Sweeps {
+impl SweepSchedule {
     /// These queues are ours, and no others. Those that are new are looked through at `first_at`.
     pub(crate) fn watch(&mut self, names: &[&str], first_at: Instant) {
         self.queues.retain(|name, _| names.contains(&name.as_str()));
@@ -217,8 +217,8 @@ mod tests {
         q(Swept::Through(Through { left, longest, behind, ..Through::default() }))
     }
 
-    fn begun() -> Sweeps {
-        let mut sweeps = Sweeps::default();
+    fn begun() -> SweepSchedule {
+        let mut sweeps = SweepSchedule::default();
         sweeps.watch(&["q"], at(1_500));
         assert_eq!(sweeps.begin(at(1_499)), []);
         assert_eq!(sweeps.begin(at(1_500)), [("q".to_owned(), 0)]);
@@ -226,7 +226,7 @@ mod tests {
         sweeps
     }
 
-    fn idle() -> Sweeps {
+    fn idle() -> SweepSchedule {
         let mut sweeps = begun();
         sweeps.ended(&q(Swept::Unchanged { ready: 0 }), at(1_600));
         sweeps

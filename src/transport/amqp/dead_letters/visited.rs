@@ -9,14 +9,14 @@ use crate::transport::DeadLetter;
 
 /// Those that were left, by what tells them apart; two that are the same in all of it may stand for each other.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct VisitedLetters {
     all: HashMap<u64, u32>,
     /// Of these, those that have not come again since all were given back, and their number.
     to_come: HashMap<u64, u32>,
     left: u64,
 }
 
-impl Kept {
+impl VisitedLetters {
     /// One more was seen and left.
     pub(crate) fn add(&mut self, letter: &DeadLetter) {
         *self.all.entry(name(letter)).or_default() += 1;
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn what_was_left_is_known_once_for_each_time_that_it_was_left() {
-        let mut kept = Kept::default();
+        let mut kept = VisitedLetters::default();
         for id in ["a", "b", "a"] {
             assert!(!kept.meet(&letter(id)));
             kept.add(&letter(id));
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn behind_another_one_none_of_them_is_to_come() {
-        let mut kept = Kept::default();
+        let mut kept = VisitedLetters::default();
         for id in ["a", "b", "b", "c"] {
             kept.add(&letter(id));
         }

@@ -31,8 +31,8 @@ use tokio::time::timeout;
 
 use super::{
     count, requeue,
-    visited::Kept,
-    walk_progress::{Broke, Progress},
+    visited::VisitedLetters,
+    walk_progress::{Progress, WalkError},
 };
 use crate::{
     backoff::Backoff,
@@ -42,10 +42,10 @@ use crate::{
         amqp::{
             message::dead_letter,
             publish::{
-                outbox::{Parcel, Store},
-                publisher::{Outgoing, WINDOW},
+                outbox::{OutboundMessage, Outbox},
+                publisher::{Publication, WINDOW},
             },
-            queues::topology::{Counter, Fault, Place, answer, open_channel, short},
+            queues::topology::{Counter, Fault, OwnQueue, answer, open_channel, short},
         },
     },
 };
@@ -74,16 +74,16 @@ const TAG: &str = "dead-letters";
 /// Walks through the dead letters that a queue has now. What the broker itself dead-letters lies under the default name, also
 /// where ours go to another queue.
 pub(crate) async fn walk(
-    store: &Store,
+    outbox: &Outbox,
     queue: &DeadQueue,
     mut visit: Visitor,
     now: Timestamp,
     progress: &Progress,
-) -> Result<Walked, Broke> {
+) -> Result<Walked, WalkError> {
     let mut all = Walked::default();
     for name in count::names(queue) {
         let queue = DeadQueue { name, ..queue.clone() };
-        let (walked, wants_more) = walk_one(store, &queue, &mut visit, now, progress).await?;
+        let (walked, wants_more) = walk_one(outbox, &queue, &mut visit, now, progress).await?;
         all = all.and(walked);
         if !wants_more {
             break;
@@ -95,23 +95,23 @@ pub(crate) async fn walk(
 
 /// Walks through one queue. `false`: the visitor wants no more.
 async fn walk_one(
-    store: &Store,
+    outbox: &Outbox,
     queue: &DeadQueue,
     visit: &mut Visitor,
     now: Timestamp,
     progress: &Progress,
-) -> Result<(Walked, bool), Broke> {
-    let connection = store.session.reader();
+) -> Result<(Walked, bool), WalkError> {
+    let connection = outbox.session.reader();
     let ready = count::ready(&mut Counter::new(&connection), &queue.name, count::WALK).await?;
-    let place = Place::Dead(queue.name.clone());
+    let own_queue = OwnQueue::Dead(queue.name.clone());
     if ready > 0 {
-        let nature = store.session.topology.look(&connection, &place).await?;
-        if let Some(why) = count::refusal(&nature) {
+        let traits = outbox.session.topology.look(&connection, &own_queue).await?;
+        if let Some(why) = count::refusal(&traits) {
             return Err(Fault::Refused(format!("dead-letter queue \"{}\" {why}", queue.name)).into());
         }
     }
     let mut walk = Walk {
-        store,
+        outbox,
         queue,
         visit,
         now,
@@ -125,7 +125,7 @@ async fn walk_one(
         window_bytes: 0,
         removals: Vec::new(),
         held: Vec::new(),
-        kept: Kept::default(),
+        kept: VisitedLetters::default(),
         not_visited: 0,
         stopped: false,
         behind: 0,
@@ -139,7 +139,7 @@ async fn walk_one(
     let given_back = walk.give_back(&connection, Some(left)).await;
     let (walked, others, stopped) = (walk.walked, walk.others, walk.stopped);
     let walked = Walked { seen: walked.seen - others, ..walked };
-    result.and(given_back.map_err(Broke::from)).map(|()| (walked, !stopped))
+    result.and(given_back.map_err(WalkError::from)).map(|()| (walked, !stopped))
 }
 
 /// Why a step ended.
@@ -153,7 +153,7 @@ enum End {
 }
 
 pub(crate) struct Walk<'a> {
-    pub(crate) store: &'a Store,
+    pub(crate) outbox: &'a Outbox,
     queue: &'a DeadQueue,
     visit: &'a mut Visitor,
     now: Timestamp,
@@ -169,13 +169,13 @@ pub(crate) struct Walk<'a> {
     /// The visitor makes us wait.
     slow: bool,
     /// To be put back to work.
-    pub(crate) window: Vec<(Parcel, Acker)>,
+    pub(crate) window: Vec<(OutboundMessage, Acker)>,
     pub(crate) window_bytes: usize,
     /// To be removed.
     pub(crate) removals: Vec<Acker>,
     /// Channels with the number of what is not to go on them, oldest first.
     pub(crate) held: Vec<(Channel, u64)>,
-    kept: Kept,
+    kept: VisitedLetters,
     /// Taken, not visited, and given back. They are taken again together: a quorum queue has what came back in the order in
     /// which it came, so that what is taken and given back without the others behind it changes places with them.
     not_visited: u64,
@@ -193,7 +193,7 @@ pub(crate) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    async fn steps(&mut self, connection: &Connection) -> Result<(), Broke> {
+    async fn steps(&mut self, connection: &Connection) -> Result<(), WalkError> {
         while self.walked.seen < self.ready {
             // Not before all that was held is held again, or there would be no end.
             if self.kept.left() == 0 && self.is_held_for(self.hold) {
@@ -225,7 +225,7 @@ impl Walk<'_> {
 
     /// Takes dead letters, as many as may be out at a time, and then visits each. Nothing is acknowledged before the
     /// consumer is cancelled: what the broker sends to one that is being cancelled loses its place.
-    async fn step(&mut self, connection: &Connection) -> Result<End, Broke> {
+    async fn step(&mut self, connection: &Connection) -> Result<End, WalkError> {
         if self.held.len() >= HELD {
             let kept = self.walked.seen - self.walked.retried - self.walked.removed;
             return Err(Fault::Broken(format!("{kept} dead letters are held, which is as many as can be")).into());
@@ -293,7 +293,7 @@ impl Walk<'_> {
         }
     }
 
-    async fn judge(&mut self, message: Delivery) -> Result<Judged, Broke> {
+    async fn judge(&mut self, message: Delivery) -> Result<Judged, WalkError> {
         let letter = dead_letter::read(&message.properties, &message.data, self.queue);
         let to_come = self.kept.left();
         let is_kept = self.kept.meet(&letter);
@@ -342,9 +342,9 @@ impl Walk<'_> {
                 let properties = dead_letter::again(&message.properties, &letter, self.now);
                 let body = body.unwrap_or(message.data);
                 self.window_bytes += body.len();
-                let place = Place::Work(self.queue.queue.clone());
-                let outgoing = Outgoing { queue: place.name(), properties, body: body.into() };
-                self.window.push((Parcel { place, outgoing }, message.acker));
+                let own_queue = OwnQueue::Work(self.queue.queue.clone());
+                let publication = Publication { queue: own_queue.name(), properties, body: body.into() };
+                self.window.push((OutboundMessage { own_queue, publication }, message.acker));
             }
         }
         if self.window.len() + self.removals.len() >= WINDOW || self.window_bytes >= WINDOW_BYTES {

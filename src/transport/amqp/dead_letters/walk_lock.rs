@@ -23,7 +23,7 @@ const BETWEEN: Duration = Duration::from_millis(500);
 
 /// Whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum LockState {
     /// Until it is [given back](give_back), or the connection ends.
     Ours,
     /// Somebody else's.
@@ -37,8 +37,8 @@ fn name(queue: &str) -> String {
 }
 
 /// Asks for the turn.
-pub(crate) async fn take(connection: &Connection, queue: &str) -> Turn {
-    let Ok(channel) = open_channel(connection).await else { return Turn::Unknown };
+pub(crate) async fn take(connection: &Connection, queue: &str) -> LockState {
+    let Ok(channel) = open_channel(connection).await else { return LockState::Unknown };
     let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
     let mut arguments = FieldTable::default();
     // Whatever the virtual host's default is.
@@ -46,10 +46,10 @@ pub(crate) async fn take(connection: &Connection, queue: &str) -> Turn {
     match answer(channel.queue_declare(short(&name(queue)), options, arguments)).await {
         Ok(_) => {
             close(&channel);
-            Turn::Ours
+            LockState::Ours
         }
-        Err(error) if code(&error) == Some(405) => Turn::Theirs,
-        Err(_) => Turn::Unknown,
+        Err(error) if code(&error) == Some(405) => LockState::Theirs,
+        Err(_) => LockState::Unknown,
     }
 }
 
@@ -57,14 +57,14 @@ pub(crate) async fn take(connection: &Connection, queue: &str) -> Turn {
 pub(crate) async fn during<T>(connection: &Connection, queue: &str, work: impl Future<Output = T>) -> T {
     let mut turn = take(connection, queue).await;
     for _ in 0..TRIES {
-        if turn != Turn::Theirs {
+        if turn != LockState::Theirs {
             break;
         }
         tokio::time::sleep(BETWEEN).await;
         turn = take(connection, queue).await;
     }
     let done = work.await;
-    if turn == Turn::Ours {
+    if turn == LockState::Ours {
         give_back(connection, queue).await;
     }
     done

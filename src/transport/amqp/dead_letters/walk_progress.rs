@@ -7,7 +7,7 @@ use std::{
 
 use crate::transport::{
     Error, Walked,
-    amqp::{connect::address::Address, publish::bulk_results::Fates, queues::topology::Fault},
+    amqp::{connect::address::Address, publish::bulk_results::BulkResults, queues::topology::Fault},
 };
 
 /// How far a walk has come; what is known when it is dropped with its session.
@@ -17,7 +17,7 @@ pub(crate) struct Progress {
     /// Of the queues that it is done with.
     before: Cell<Walked>,
     /// On its way back to work, and not yet removed.
-    pub(crate) window: RefCell<Option<Rc<Fates>>>,
+    pub(crate) window: RefCell<Option<Rc<BulkResults>>>,
 }
 
 impl Progress {
@@ -33,25 +33,25 @@ impl Progress {
 
     /// The error for whoever wanted the whole walk.
     pub(crate) fn error(&self, cause: Error) -> Error {
-        let unknown = self.window.borrow().as_ref().map_or(0, |fates| fates.possible());
+        let unknown = self.window.borrow().as_ref().map_or(0, |results| results.possible());
         Error::unfinished(self.walked.get(), unknown, cause)
     }
 }
 
 /// Why a walk went no further.
-pub(crate) enum Broke {
+pub(crate) enum WalkError {
     Fault(Fault),
     /// The work queue did not take a task.
     Unstored(Error),
 }
 
-impl From<Fault> for Broke {
+impl From<Fault> for WalkError {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
 }
 
-impl Broke {
+impl WalkError {
     pub(crate) fn error(self, address: &Address, queue: &str) -> Error {
         match self {
             Self::Fault(fault) => address.fault(queue, fault),

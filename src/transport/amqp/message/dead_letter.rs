@@ -143,11 +143,11 @@ fn named(word: &str) -> Reason {
 pub(crate) fn again(original: &BasicProperties, letter: &DeadLetter, now: Timestamp) -> BasicProperties {
     let mut table = properties::carried(original);
     let over = table.get(EXPIRES_AT).and_then(properties::moment).is_some_and(|at| at <= now);
-    properties::drop_all(&mut table, &ENDING);
-    properties::drop_all(&mut table, &[ATTEMPT, FIRST_FAILED_AT, NOT_BEFORE, DELIVERIES]);
+    properties::abandon(&mut table, &ENDING);
+    properties::abandon(&mut table, &[ATTEMPT, FIRST_FAILED_AT, NOT_BEFORE, DELIVERIES]);
     if over {
         // It would expire again at once.
-        properties::drop_all(&mut table, &[EXPIRES_AT]);
+        properties::abandon(&mut table, &[EXPIRES_AT]);
     }
     properties::put_text(&mut table, HISTORY, &json!(letter.history_with_this()).to_string(), 16 * 1024);
     properties::make_room(&mut table);

@@ -191,7 +191,7 @@ impl Due {
 fn put_delay(table: &mut Table, delay: Option<Duration>) {
     match delay {
         Some(delay) => put(table, DELAY, i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)),
-        None => drop_all(table, &[DELAY]),
+        None => abandon(table, &[DELAY]),
     }
 }
 
@@ -226,12 +226,12 @@ pub(crate) fn copy(
         Becomes::Counted { deliveries } => put(&mut table, DELIVERIES, i64::from(*deliveries)),
         Becomes::Further { left } => put_delay(&mut table, *left),
         Becomes::Snoozed { due } => {
-            drop_all(&mut table, &[DELIVERIES]);
+            abandon(&mut table, &[DELIVERIES]);
             due.put(&mut table);
         }
         Becomes::Retried { due, failure } => {
-            drop_all(&mut table, &ENDING);
-            drop_all(&mut table, &[DELIVERIES]);
+            abandon(&mut table, &ENDING);
+            abandon(&mut table, &[DELIVERIES]);
             due.put(&mut table);
             put(&mut table, ATTEMPT, i64::from(task.attempts.saturating_add(1)));
             put(&mut table, FIRST_FAILED_AT, task.first_failed_at.unwrap_or(failure.failed_at).0);
@@ -239,8 +239,8 @@ pub(crate) fn copy(
             put_text(&mut table, ERROR, &failure.error, limits::ERROR);
         }
         Becomes::Dead { failure, keep } => {
-            drop_all(&mut table, &ENDING);
-            drop_all(&mut table, &[DELIVERIES, NOT_BEFORE, DELAY]);
+            abandon(&mut table, &ENDING);
+            abandon(&mut table, &[DELIVERIES, NOT_BEFORE, DELAY]);
             put_ending(&mut table, task, queue, failure);
             expiration = keep.map(|keep| ShortString::from(keep.as_millis().min(315_360_000_000).to_string()));
         }
@@ -377,7 +377,7 @@ pub(crate) fn put_text(table: &mut Table, name: &'static str, text: &str, room: 
     }
 }
 
-pub(crate) fn drop_all(table: &mut Table, names: &[&str]) {
+pub(crate) fn abandon(table: &mut Table, names: &[&str]) {
     table.retain(|name, _| !names.contains(&name.as_str()));
 }
 

@@ -8,97 +8,112 @@
 use std::ops::Range;
 
 use super::{
-    bulk_results::{Fate, Fates},
-    outbox::{FULL, Parcel, Store, Tried, Unstored, not_stored},
-    publisher::{Outgoing, Silence, WINDOW, Went},
+    bulk_results::{BulkResults, MessageState},
+    outbox::{FULL, OutboundMessage, Outbox, PublishOutcome, StoreError, not_stored},
+    publisher::{Publication, Unconfirmed, WINDOW, WindowOutcome},
 };
 
 /// How often a message that is not answered is sent: by a master, who will not lose it, and by a client, who is to be told.
 pub(crate) const MASTER_SENDS: u32 = 3;
 pub(crate) const CLIENT_SENDS: u32 = 1;
 
-impl Store {
+impl Outbox {
     /// Stores those that are not stored yet.
-    pub(crate) async fn in_order(&self, parcels: &[Parcel], fates: &Fates, sends: u32) -> Result<(), Unstored> {
+    pub(crate) async fn publish_in_order(
+        &self,
+        messages: &[OutboundMessage],
+        results: &BulkResults,
+        sends: u32,
+    ) -> Result<(), StoreError> {
         let mut next = 0;
-        while next < parcels.len() {
-            if fates.is_stored(next) {
+        while next < messages.len() {
+            if results.is_stored(next) {
                 next += 1;
                 continue;
             }
-            let window = self.window_from(parcels, fates, next);
+            let window = self.window_from(messages, results, next);
             next = window.end;
-            let went = if window.len() == 1 { Went::Badly } else { self.window(parcels, fates, window.clone()).await };
-            let refused = match went {
-                Went::Well => continue,
-                Went::Lost(silence) if sends == CLIENT_SENDS => {
-                    return Err(Unstored::Now(self.session.publisher.error(silence)));
-                }
-                Went::Refused => true,
-                Went::Badly | Went::Lost(_) => false,
+            let outcome = if window.len() == 1 {
+                WindowOutcome::Partial
+            } else {
+                self.window(messages, results, window.clone()).await
             };
-            self.singly(parcels, fates, window, refused, sends).await?;
+            let refused = match outcome {
+                WindowOutcome::Stored => continue,
+                WindowOutcome::Unanswered(why) if sends == CLIENT_SENDS => {
+                    return Err(StoreError::Temporary(self.session.publisher.error(why)));
+                }
+                WindowOutcome::Refused => true,
+                WindowOutcome::Partial | WindowOutcome::Unanswered(_) => false,
+            };
+            self.singly(messages, results, window, refused, sends).await?;
         }
         Ok(())
     }
 
     /// Those from here on that go together.
-    fn window_from(&self, parcels: &[Parcel], fates: &Fates, from: usize) -> Range<usize> {
+    fn window_from(&self, messages: &[OutboundMessage], results: &BulkResults, from: usize) -> Range<usize> {
         let largest = self.session.publisher.largest();
-        let fits = |position: &usize| !fates.is_stored(*position) && parcels[*position].outgoing.body.len() <= largest;
-        let most = parcels.len().min(from + WINDOW);
+        let fits =
+            |position: &usize| !results.is_stored(*position) && messages[*position].publication.body.len() <= largest;
+        let most = messages.len().min(from + WINDOW);
         let end = (from..most).find(|position| !fits(position)).unwrap_or(most);
         from..end.max(from + 1)
     }
 
-    async fn window(&self, parcels: &[Parcel], fates: &Fates, window: Range<usize>) -> Went {
-        let outgoing: Vec<Outgoing> = parcels[window.clone()].iter().map(|parcel| parcel.outgoing.clone()).collect();
-        fates.set_all(window.clone(), Fate::Sent);
-        let went = self.session.publisher.window_of(&outgoing, |at, fate| fates.set(window.start + at, fate)).await;
-        if matches!(went, Went::Lost(Silence::Unsent(_))) {
-            fates.set_all(window, Fate::Absent);
+    async fn window(&self, messages: &[OutboundMessage], results: &BulkResults, window: Range<usize>) -> WindowOutcome {
+        let publications: Vec<Publication> =
+            messages[window.clone()].iter().map(|message| message.publication.clone()).collect();
+        results.set_all(window.clone(), MessageState::Sent);
+        let outcome =
+            self.session.publisher.window_of(&publications, |at, state| results.set(window.start + at, state)).await;
+        if matches!(outcome, WindowOutcome::Unanswered(Unconfirmed::Unsent(_))) {
+            results.set_all(window, MessageState::Absent);
         }
-        went
+        outcome
     }
 
     /// One after the other, those of a window that are not stored. After one that the broker `refused`, it took nothing more
     /// of the window.
     async fn singly(
         &self,
-        parcels: &[Parcel],
-        fates: &Fates,
+        messages: &[OutboundMessage],
+        results: &BulkResults,
         window: Range<usize>,
         refused: bool,
         sends: u32,
-    ) -> Result<(), Unstored> {
+    ) -> Result<(), StoreError> {
         for position in window.clone() {
-            if fates.is_stored(position) {
+            if results.is_stored(position) {
                 continue;
             }
-            let mut one = parcels[position].clone();
-            fates.set(position, Fate::Sent);
-            let failed = match self.try_times(&mut one, sends).await {
-                Ok(Tried::Stored) => {
-                    fates.set(position, Fate::Stored);
+            let mut one = messages[position].clone();
+            results.set(position, MessageState::Sent);
+            let failed = match self.publish_at_most(&mut one, sends).await {
+                Ok(PublishOutcome::Stored) => {
+                    results.set(position, MessageState::Stored);
                     continue;
                 }
                 failed => failed,
             };
-            if !matches!(failed, Err(()) | Ok(Tried::Unanswered(Silence::Late(_) | Silence::Broken(_)))) {
-                fates.set(position, Fate::Absent);
+            if !matches!(
+                failed,
+                Err(()) | Ok(PublishOutcome::Unanswered(Unconfirmed::Late(_) | Unconfirmed::Broken(_)))
+            ) {
+                results.set(position, MessageState::Absent);
             }
-            let (parcel, publisher) = (&parcels[position], &self.session.publisher);
+            let (message, publisher) = (&messages[position], &self.session.publisher);
             return Err(match failed {
-                Ok(Tried::Unanswered(silence)) => Unstored::Now(publisher.error(silence)),
-                Ok(Tried::Again(cause)) => Unstored::Now(not_stored(parcel, cause)),
-                Ok(Tried::Full) => Unstored::Full(not_stored(parcel, format!("it {FULL}"))),
-                Ok(Tried::No(cause)) => {
-                    let rest = (position..window.end).filter(|at| refused && !fates.is_stored(*at));
-                    rest.for_each(|at| fates.set(at, Fate::Absent));
-                    Unstored::Ever(not_stored(parcel, cause))
+                Ok(PublishOutcome::Unanswered(why)) => StoreError::Temporary(publisher.error(why)),
+                Ok(PublishOutcome::TryAgain(cause)) => StoreError::Temporary(not_stored(message, cause)),
+                Ok(PublishOutcome::Full) => StoreError::Full(not_stored(message, format!("it {FULL}"))),
+                Ok(PublishOutcome::Rejected(cause)) => {
+                    let rest = (position..window.end).filter(|at| refused && !results.is_stored(*at));
+                    rest.for_each(|at| results.set(at, MessageState::Absent));
+                    StoreError::Permanent(not_stored(message, cause))
                 }
-                Ok(Tried::Stored) | Err(()) => {
-                    Unstored::Now(publisher.error(Silence::Broken("the session ended".to_owned())))
+                Ok(PublishOutcome::Stored) | Err(()) => {
+                    StoreError::Temporary(publisher.error(Unconfirmed::Broken("the session ended".to_owned())))
                 }
             });
         }

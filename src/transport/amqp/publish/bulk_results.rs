@@ -7,7 +7,7 @@ use crate::transport::{Error, Extent};
 
 /// What is known of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum MessageState {
     /// Not sent, or refused.
     Absent,
     /// Sent, and not answered.
@@ -18,42 +18,42 @@ pub(crate) enum Fate {
 
 /// What is known of each, in order.
 #[derive(Debug)]
-pub(crate) struct Fates(RefCell<Vec<Fate>>);
+pub(crate) struct BulkResults(RefCell<Vec<MessageState>>);
 
-impl Fates {
+impl BulkResults {
     pub(crate) fn new(count: usize) -> Self {
-        Self(RefCell::new(vec![Fate::Absent; count]))
+        Self(RefCell::new(vec![MessageState::Absent; count]))
     }
 
-    pub(crate) fn set(&self, position: usize, fate: Fate) {
-        self.0.borrow_mut()[position] = fate;
+    pub(crate) fn set(&self, position: usize, state: MessageState) {
+        self.0.borrow_mut()[position] = state;
     }
 
-    pub(crate) fn set_all(&self, positions: Range<usize>, fate: Fate) {
-        self.0.borrow_mut()[positions].fill(fate);
+    pub(crate) fn set_all(&self, positions: Range<usize>, state: MessageState) {
+        self.0.borrow_mut()[positions].fill(state);
     }
 
     pub(crate) fn is_stored(&self, position: usize) -> bool {
-        self.0.borrow()[position] == Fate::Stored
+        self.0.borrow()[position] == MessageState::Stored
     }
 
     /// How many may be stored, those included that are.
     pub(crate) fn possible(&self) -> u64 {
-        self.0.borrow().iter().filter(|fate| **fate != Fate::Absent).count() as u64
+        self.0.borrow().iter().filter(|state| **state != MessageState::Absent).count() as u64
     }
 
     pub(crate) fn extent(&self) -> Extent {
-        let fates = self.0.borrow();
-        let stored = fates.iter().take_while(|fate| **fate == Fate::Stored).count();
+        let results = self.0.borrow();
+        let stored = results.iter().take_while(|state| **state == MessageState::Stored).count();
         let mut extent = Extent { stored, ..Extent::default() };
         let mut from = stored;
-        for run in fates[stored..].chunk_by(|one, next| one == next) {
+        for run in results[stored..].chunk_by(|one, next| one == next) {
             let range = from..from + run.len();
             from = range.end;
             match run[0] {
-                Fate::Absent => {}
-                Fate::Sent => extent.unknown.push(range),
-                Fate::Stored => extent.beyond.push(range),
+                MessageState::Absent => {}
+                MessageState::Sent => extent.unknown.push(range),
+                MessageState::Stored => extent.beyond.push(range),
             }
         }
         extent
@@ -74,17 +74,17 @@ mod tests {
 
     #[test]
     fn an_extent_says_what_is_stored_and_what_may_be() {
-        let fates = Fates::new(8);
-        assert!(matches!(fates.error(Error::Closed), Error::Closed));
-        fates.set_all(0..6, Fate::Sent);
+        let results = BulkResults::new(8);
+        assert!(matches!(results.error(Error::Closed), Error::Closed));
+        results.set_all(0..6, MessageState::Sent);
         for position in [0, 1, 4] {
-            fates.set(position, Fate::Stored);
+            results.set(position, MessageState::Stored);
         }
-        fates.set(2, Fate::Absent);
-        let Extent { stored, beyond, unknown } = fates.extent();
+        results.set(2, MessageState::Absent);
+        let Extent { stored, beyond, unknown } = results.extent();
         assert_eq!((stored, beyond.len(), beyond[0].clone()), (2, 1, 4..5));
         assert_eq!(unknown, [3..4, 5..6]);
-        assert_eq!(fates.possible(), 5);
-        assert!(matches!(fates.error(Error::Closed), Error::Unsubmitted { .. }));
+        assert_eq!(results.possible(), 5);
+        assert!(matches!(results.error(Error::Closed), Error::Unsubmitted { .. }));
     }
 }

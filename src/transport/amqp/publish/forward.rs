@@ -6,30 +6,30 @@ use crate::{
     clock::Instant,
     task::Task,
     transport::amqp::{
-        consume::consumer::{Further, Held},
+        consume::consumer::{HeldDelivery, PassAction},
         message::properties::Becomes,
-        queues::topology::Place,
+        queues::topology::OwnQueue,
         session::{
-            actor::Engine,
+            actor::Actor,
             state::{Note, State},
         },
     },
 };
 
-impl Engine {
+impl Actor {
     /// Gives back what the master has not seen of a queue. A quorum queue counts each return as a delivery (up to RabbitMQ
     /// 4.2), and orderly ones are never to add up to the limit: a copy goes to the tail instead, with the count as it was.
     pub(crate) fn give_back(&mut self, queue: usize) {
         let State::Up(up) = &mut self.state else { return };
-        let Some(intake) = up.intakes.get_mut(queue) else { return };
-        let name = intake.setup.name.clone();
+        let Some(consumed) = up.queues.get_mut(queue) else { return };
+        let name = consumed.setup.name.clone();
         // The consumer that such a queue keeps would be sent it at once.
-        if self.natures.of(&name).auto_delete && !intake.leaving {
+        if self.foreign_queues.of(&name).auto_delete && !consumed.leaving {
             return;
         }
-        for Held { tag, properties, task, .. } in intake.give_back() {
+        for HeldDelivery { tag, properties, task, .. } in consumed.give_back() {
             let becomes = Becomes::Counted { deliveries: task.deliveries };
-            self.pass(queue, tag, Place::Work(name.clone()), &becomes, &properties, &task);
+            self.pass(queue, tag, OwnQueue::Work(name.clone()), &becomes, &properties, &task);
         }
     }
 
@@ -39,15 +39,15 @@ impl Engine {
     pub(crate) fn refresh_kept(&mut self, now: Instant) {
         let State::Up(up) = &mut self.state else { return };
         let mut stale = Vec::new();
-        up.intakes.each_stirred(|queue, intake| {
-            stale.extend(intake.stale(now).into_iter().map(|held| (queue, held)));
+        up.queues.each_dirty(|queue, consumed| {
+            stale.extend(consumed.stale(now).into_iter().map(|held| (queue, held)));
         });
-        for (queue, Held { tag, properties, task, further, .. }) in stale {
+        for (queue, HeldDelivery { tag, properties, task, on_pass, .. }) in stale {
             let State::Up(up) = &self.state else { return };
-            let name = up.intakes[queue].setup.name.clone();
-            let more = u32::from(matches!(further, Some(Further::Count)));
+            let name = up.queues[queue].setup.name.clone();
+            let more = u32::from(matches!(on_pass, Some(PassAction::Count)));
             let becomes = Becomes::Counted { deliveries: task.deliveries.saturating_add(more) };
-            self.pass(queue, tag, Place::Work(name), &becomes, &properties, &task);
+            self.pass(queue, tag, OwnQueue::Work(name), &becomes, &properties, &task);
         }
     }
 
@@ -56,18 +56,18 @@ impl Engine {
         &mut self,
         queue: usize,
         tag: u64,
-        place: Place,
+        own_queue: OwnQueue,
         becomes: &Becomes,
         original: &BasicProperties,
         task: &Task,
     ) {
-        let parcel = self.parcel(queue, place, becomes, original, task);
+        let message = self.outbound_message(queue, own_queue, becomes, original, task);
         let State::Up(up) = &mut self.state else { return };
-        let (store, session) = (up.store.clone(), up.session.number);
-        let number = up.intakes[queue].number;
+        let (outbox, session) = (up.outbox.clone(), up.session.number);
+        let number = up.queues[queue].number;
         up.tasks.spawn_local(async move {
-            if store.insist(queue, parcel).await.is_ok() {
-                let _ = store.notes.send(Note::Passed { session, queue, number, tag });
+            if outbox.publish_until_stored(queue, message).await.is_ok() {
+                let _ = outbox.notes.send(Note::Passed { session, queue, number, tag });
             }
         });
     }
@@ -75,10 +75,10 @@ impl Engine {
     pub(crate) fn passed(&mut self, queue: usize, tag: u64) {
         let now = self.now().at;
         let State::Up(up) = &mut self.state else { return };
-        let intake = &mut up.intakes[queue];
-        intake.passing -= 1;
-        intake.acks.ended(tag, now);
-        intake.ending_tags.insert(tag, None);
-        self.horizon.borrow_mut().moved_at = now;
+        let consumed = &mut up.queues[queue];
+        consumed.republishing -= 1;
+        consumed.acks.ended(tag, now);
+        consumed.settled_tags.insert(tag, None);
+        self.in_transit.borrow_mut().moved_at = now;
     }
 }

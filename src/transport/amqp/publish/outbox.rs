@@ -12,9 +12,9 @@ use std::{
 
 use super::{
     bulk::{CLIENT_SENDS, MASTER_SENDS},
-    bulk_results::Fates,
-    publisher::{Outgoing, Published, Silence},
-    undeliverable::Offered,
+    bulk_results::BulkResults,
+    publisher::{Publication, Published, Unconfirmed},
+    undeliverable::PublishReport,
 };
 use crate::{
     backoff::Backoff,
@@ -23,7 +23,7 @@ use crate::{
         amqp::{
             queues::{
                 delay_queues,
-                topology::{Fault, Place},
+                topology::{Fault, OwnQueue},
             },
             session::{
                 connections::Session,
@@ -37,25 +37,25 @@ pub(crate) const PAUSES: Backoff =
     Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
 
 /// Delay queues that left confirms unanswered in this session, by name.
-pub(crate) type Stuck = Rc<RefCell<HashMap<String, u32>>>;
+pub(crate) type UnansweredQueues = Rc<RefCell<HashMap<String, u32>>>;
 
 /// Delay queues that were full or not available, until they take a task again.
-pub(crate) type Full = Rc<RefCell<HashSet<String>>>;
+pub(crate) type FullQueues = Rc<RefCell<HashSet<String>>>;
 
 /// Stores messages of one session.
 #[derive(Clone)]
-pub(crate) struct Store {
+pub(crate) struct Outbox {
     pub(crate) session: Rc<Session>,
     pub(crate) notes: Notes,
-    pub(crate) stuck: Stuck,
-    pub(crate) full: Full,
+    pub(crate) unanswered_queues: UnansweredQueues,
+    pub(crate) full_queues: FullQueues,
 }
 
 /// A message and where it belongs.
 #[derive(Clone)]
-pub(crate) struct Parcel {
-    pub(crate) place: Place,
-    pub(crate) outgoing: Outgoing,
+pub(crate) struct OutboundMessage {
+    pub(crate) own_queue: OwnQueue,
+    pub(crate) publication: Publication,
 }
 
 /// A queue that refuses is asked again after these before the refusal counts: one that was just made on a busy machine
@@ -65,136 +65,146 @@ const NACKED: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(
 /// What a refusal without a reason means: a limit with `x-overflow: reject-publish`, or a queue without a leader.
 pub(crate) const FULL: &str = "is full or not available";
 
-/// Whether one try of [`Store::try_one`] is the last.
-pub(crate) enum Tried {
+/// Whether one try of [`Outbox::publish_once`] is the last.
+pub(crate) enum PublishOutcome {
     Stored,
     /// Not stored, or unknown; worth another try after a pause.
-    Again(String),
+    TryAgain(String),
     /// Not taken, though asked several times: the queue is full, or has nobody who could take it for a moment.
     Full,
     /// Never.
-    No(String),
+    Rejected(String),
     /// Sent as often as was allowed, and not answered.
-    Unanswered(Silence),
+    Unanswered(Unconfirmed),
 }
 
 /// Why several were not stored, at least not all of them.
-pub(crate) enum Unstored {
+pub(crate) enum StoreError {
     /// Another try may succeed.
-    Now(Error),
+    Temporary(Error),
     /// The same, where a queue said several times that it takes nothing: it is full as long as nobody works it.
     Full(Error),
     /// None ever will.
-    Ever(Error),
+    Permanent(Error),
 }
 
-impl From<Unstored> for Error {
-    fn from(unstored: Unstored) -> Self {
-        let (Unstored::Now(error) | Unstored::Full(error) | Unstored::Ever(error)) = unstored;
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let (StoreError::Temporary(error) | StoreError::Full(error) | StoreError::Permanent(error)) = error;
         error
     }
 }
 
-impl Store {
+impl Outbox {
     /// Stores one message that a queue owes, however long it takes; says so while it is not taken. Ends without only when
     /// the session cannot go on.
-    pub(crate) async fn insist(&self, queue: usize, parcel: Parcel) -> Result<(), ()> {
+    pub(crate) async fn publish_until_stored(&self, queue: usize, message: OutboundMessage) -> Result<(), ()> {
         let mut failures = 0;
-        let tell = |offered| self.offered(queue, &parcel.outgoing.queue, offered);
+        let tell = |publish_reported| self.publish_reported(queue, &message.publication.queue, publish_reported);
         loop {
             // Each time from the step that its delay asks for.
-            let cause = match self.try_one(&mut parcel.clone()).await? {
-                Tried::Stored => {
+            let cause = match self.publish_once(&mut message.clone()).await? {
+                PublishOutcome::Stored => {
                     if failures > 0 {
-                        tell(Offered::Taken);
+                        tell(PublishReport::Stored);
                     }
                     return Ok(());
                 }
-                Tried::Full => format!("it {FULL}"),
-                Tried::Again(cause) | Tried::No(cause) => cause,
-                Tried::Unanswered(silence) => silence.cause(),
+                PublishOutcome::Full => format!("it {FULL}"),
+                PublishOutcome::TryAgain(cause) | PublishOutcome::Rejected(cause) => cause,
+                PublishOutcome::Unanswered(why) => why.cause(),
             };
             failures += 1;
-            self.session.topology.ask_again(&parcel.place);
-            tell(Offered::Refused { cause, is_first: failures == 1 });
+            self.session.topology.ask_again(&message.own_queue);
+            tell(PublishReport::Refused { cause, is_first: failures == 1 });
             tokio::time::sleep(PAUSES.delay(failures)).await;
         }
     }
 
     /// Stores several for one queue at once. `false`: each must be stored by itself.
-    pub(crate) async fn together(&self, parcels: &[Parcel]) -> bool {
-        let [first, _, ..] = parcels else { return false };
-        if self.stuck.borrow().contains_key(&first.outgoing.queue)
-            || self.session.topology.ensure(&self.session.reader(), &first.place).await.is_err()
+    pub(crate) async fn store_window(&self, messages: &[OutboundMessage]) -> bool {
+        let [first, _, ..] = messages else { return false };
+        if self.unanswered_queues.borrow().contains_key(&first.publication.queue)
+            || self.session.topology.ensure(&self.session.reader(), &first.own_queue).await.is_err()
         {
             return false;
         }
-        let outgoing: Vec<_> = parcels.iter().map(|parcel| parcel.outgoing.clone()).collect();
-        self.session.publisher.window(&outgoing).await
+        let publication: Vec<_> = messages.iter().map(|message| message.publication.clone()).collect();
+        self.session.publisher.window(&publication).await
     }
 
     /// One try, with what can be mended at once mended: a missing queue, a connection that does not answer.
-    pub(crate) async fn try_one(&self, parcel: &mut Parcel) -> Result<Tried, ()> {
-        self.try_times(parcel, MASTER_SENDS).await
+    pub(crate) async fn publish_once(&self, message: &mut OutboundMessage) -> Result<PublishOutcome, ()> {
+        self.publish_at_most(message, MASTER_SENDS).await
     }
 
-    /// [`Self::try_one`], in which a message that is not answered is sent at most so often.
-    pub(crate) async fn try_times(&self, parcel: &mut Parcel, sends: u32) -> Result<Tried, ()> {
+    /// [`Self::publish_once`], in which a message that is not answered is sent at most so often.
+    pub(crate) async fn publish_at_most(
+        &self,
+        message: &mut OutboundMessage,
+        sends: u32,
+    ) -> Result<PublishOutcome, ()> {
         let (mut declared, mut unanswered, mut pauses) = (false, 0, NACKED.into_iter());
-        if self.full.borrow().contains(&parcel.outgoing.queue) {
+        if self.full_queues.borrow().contains(&message.publication.queue) {
             // It was asked as often as that.
             pauses.by_ref().for_each(drop);
         }
-        self.avoid_stuck(parcel);
-        match self.find_step(parcel).await {
+        self.skip_unanswering(message);
+        match self.find_delay_queue(message).await {
             Ok(()) => {}
             Err(Fault::Broken(cause)) => return self.broken(cause),
-            Err(Fault::Late(cause)) => return Ok(Tried::Again(cause)),
-            Err(fault) => return Ok(Tried::No(fault.cause())),
+            Err(Fault::TimedOut(cause)) => return Ok(PublishOutcome::TryAgain(cause)),
+            Err(fault) => return Ok(PublishOutcome::Rejected(fault.cause())),
         }
         loop {
-            let name = parcel.outgoing.queue.clone();
-            match self.session.publisher.single(&parcel.outgoing).await {
+            let name = message.publication.queue.clone();
+            match self.session.publisher.single(&message.publication).await {
                 Published::Stored => {
-                    self.stuck.borrow_mut().remove(&name);
-                    self.full.borrow_mut().remove(&name);
-                    return Ok(Tried::Stored);
+                    self.unanswered_queues.borrow_mut().remove(&name);
+                    self.full_queues.borrow_mut().remove(&name);
+                    return Ok(PublishOutcome::Stored);
                 }
-                Published::Returned if declared => return Ok(Tried::Again("it does not exist".to_owned())),
+                Published::Returned if declared => return Ok(PublishOutcome::TryAgain("it does not exist".to_owned())),
                 Published::Returned => {
                     declared = true;
-                    self.session.topology.forget(&parcel.place);
-                    match self.session.topology.ensure(&self.session.reader(), &parcel.place).await {
+                    self.session.topology.forget(&message.own_queue);
+                    match self.session.topology.ensure(&self.session.reader(), &message.own_queue).await {
                         Ok(()) => {}
-                        Err(Fault::Absent(_)) if self.step_down(parcel, "does not exist") => declared = false,
-                        Err(Fault::Absent(_)) => return Ok(Tried::No("it does not exist".to_owned())),
+                        Err(Fault::Absent(_)) if self.take_smaller_step(message, "does not exist") => declared = false,
+                        Err(Fault::Absent(_)) => return Ok(PublishOutcome::Rejected("it does not exist".to_owned())),
                         // Another step, which is looked for at the next try.
-                        Err(Fault::Late(cause)) => return Ok(Tried::Again(cause)),
-                        Err(Fault::Forbidden(cause) | Fault::Refused(cause)) => return Ok(Tried::No(cause)),
+                        Err(Fault::TimedOut(cause)) => return Ok(PublishOutcome::TryAgain(cause)),
+                        Err(Fault::Forbidden(cause) | Fault::Refused(cause)) => {
+                            return Ok(PublishOutcome::Rejected(cause));
+                        }
                         Err(Fault::Broken(cause)) => return self.broken(cause),
                     }
                 }
                 Published::Nacked => match pauses.next() {
                     Some(pause) => tokio::time::sleep(pause).await,
-                    None if self.passes_full(parcel).await => {}
-                    None => return Ok(Tried::Full),
+                    None if self.skip_full(message).await => {}
+                    None => return Ok(PublishOutcome::Full),
                 },
                 Published::Refused(cause) => {
-                    return if self.session.stands() { Ok(Tried::No(cause)) } else { self.broken(cause) };
+                    return if self.session.stands() {
+                        Ok(PublishOutcome::Rejected(cause))
+                    } else {
+                        self.broken(cause)
+                    };
                 }
-                Published::Unknown { why, .. } if sends <= CLIENT_SENDS => return Ok(Tried::Unanswered(why)),
+                Published::Unknown { why, .. } if sends <= CLIENT_SENDS => return Ok(PublishOutcome::Unanswered(why)),
                 Published::Unknown { line, why } => {
                     let cause = why.cause();
                     if let Err(error) = self.session.publisher.renew(line).await {
                         return self.broken(format!("{cause}; {error}"));
                     }
                     unanswered += 1;
-                    if matches!(parcel.place, Place::Delay(..)) {
-                        *self.stuck.borrow_mut().entry(name).or_default() += 1;
-                        self.avoid_stuck(parcel);
+                    if matches!(message.own_queue, OwnQueue::Delay(..)) {
+                        *self.unanswered_queues.borrow_mut().entry(name).or_default() += 1;
+                        self.skip_unanswering(message);
                     }
                     if unanswered >= sends {
-                        return Ok(Tried::Again(cause));
+                        return Ok(PublishOutcome::TryAgain(cause));
                     }
                 }
             }
@@ -203,20 +213,20 @@ impl Store {
 
     /// Makes sure that the delay queue of a task is there and leads back. Where it is not to be had, or is not ours, another
     /// step is taken: the next smaller one that is, else the next larger one.
-    async fn find_step(&self, parcel: &mut Parcel) -> Result<(), Fault> {
-        let Place::Delay(queue, step) = parcel.place.clone() else { return Ok(()) };
+    async fn find_delay_queue(&self, message: &mut OutboundMessage) -> Result<(), Fault> {
+        let OwnQueue::Delay(queue, step) = message.own_queue.clone() else { return Ok(()) };
         let connection = self.session.reader();
         let mut refused = None;
         for other in delay_queues::from(step) {
-            let place = Place::Delay(queue.clone(), other);
-            match self.session.topology.ensure(&connection, &place).await {
+            let own_queue = OwnQueue::Delay(queue.clone(), other);
+            match self.session.topology.ensure(&connection, &own_queue).await {
                 Ok(()) if other == step => return Ok(()),
                 Ok(()) => {
-                    parcel.outgoing.queue = place.name();
-                    parcel.place = place;
+                    message.publication.queue = own_queue.name();
+                    message.own_queue = own_queue;
                     return Ok(());
                 }
-                Err(fault @ (Fault::Late(_) | Fault::Broken(_))) => return Err(fault),
+                Err(fault @ (Fault::TimedOut(_) | Fault::Broken(_))) => return Err(fault),
                 Err(fault) => {
                     refused.get_or_insert(fault);
                 }
@@ -226,9 +236,10 @@ impl Store {
     }
 
     /// A delay queue that left two messages unanswered is passed by.
-    fn avoid_stuck(&self, parcel: &mut Parcel) {
-        while self.stuck.borrow().get(&parcel.outgoing.queue).is_some_and(|unanswered| *unanswered >= 2) {
-            if !self.step_down(parcel, "does not answer") {
+    fn skip_unanswering(&self, message: &mut OutboundMessage) {
+        while self.unanswered_queues.borrow().get(&message.publication.queue).is_some_and(|unanswered| *unanswered >= 2)
+        {
+            if !self.take_smaller_step(message, "does not answer") {
                 return;
             }
         }
@@ -236,18 +247,18 @@ impl Store {
 
     /// A delay queue that is full is passed by for the next smaller one that is to be had, which is said once until it takes
     /// something again. `false`: there is none, or it is no delay queue.
-    async fn passes_full(&self, parcel: &mut Parcel) -> bool {
-        let Place::Delay(queue, step) = parcel.place.clone() else { return false };
-        let full = parcel.outgoing.queue.clone();
-        let is_news = self.full.borrow_mut().insert(full.clone());
+    async fn skip_full(&self, message: &mut OutboundMessage) -> bool {
+        let OwnQueue::Delay(queue, step) = message.own_queue.clone() else { return false };
+        let full = message.publication.queue.clone();
+        let is_news = self.full_queues.borrow_mut().insert(full.clone());
         let mut smaller = step;
         while let Some(next) = delay_queues::smaller(smaller) {
-            let place = Place::Delay(queue.clone(), next);
-            if self.session.topology.ensure(&self.session.reader(), &place).await.is_ok() {
-                parcel.outgoing.queue = place.name();
-                parcel.place = place;
+            let own_queue = OwnQueue::Delay(queue.clone(), next);
+            if self.session.topology.ensure(&self.session.reader(), &own_queue).await.is_ok() {
+                message.publication.queue = own_queue.name();
+                message.own_queue = own_queue;
                 if is_news {
-                    let taken = &parcel.outgoing.queue;
+                    let taken = &message.publication.queue;
                     self.warn(format!("delay queue \"{full}\" {FULL}; tasks take \"{taken}\" instead"));
                 }
                 return true;
@@ -258,53 +269,63 @@ impl Store {
     }
 
     /// Takes the next smaller step of the ladder, and says so.
-    fn step_down(&self, parcel: &mut Parcel, why: &str) -> bool {
-        let Place::Delay(queue, step) = &parcel.place else { return false };
+    fn take_smaller_step(&self, message: &mut OutboundMessage, why: &str) -> bool {
+        let OwnQueue::Delay(queue, step) = &message.own_queue else { return false };
         let Some(smaller) = delay_queues::smaller(*step) else { return false };
-        let place = Place::Delay(queue.clone(), smaller);
+        let own_queue = OwnQueue::Delay(queue.clone(), smaller);
         self.warn(format!(
             "delay queue \"{}\" {why}; a task takes \"{}\" instead",
-            parcel.outgoing.queue,
-            place.name()
+            message.publication.queue,
+            own_queue.name()
         ));
-        parcel.outgoing.queue = place.name();
-        parcel.place = place;
+        message.publication.queue = own_queue.name();
+        message.own_queue = own_queue;
         true
     }
 
-    /// [`Self::bulk_of`] for whom it is all or nothing.
-    pub(crate) async fn bulk(&self, parcels: &[Parcel]) -> Result<(), Unstored> {
-        self.bulk_of(parcels, &Fates::new(parcels.len()), MASTER_SENDS).await
+    /// [`Self::store_in_order`] for whom it is all or nothing.
+    pub(crate) async fn store_all(&self, messages: &[OutboundMessage]) -> Result<(), StoreError> {
+        self.store_in_order(messages, &BulkResults::new(messages.len()), MASTER_SENDS).await
     }
 
     /// Stores many, and notes what becomes of each, up to the first that is not stored; see [`super::bulk`]. Queues are made
     /// first.
-    pub(crate) async fn bulk_of(&self, parcels: &[Parcel], fates: &Fates, sends: u32) -> Result<(), Unstored> {
-        let passing = |parcel: &Parcel, cause| Unstored::Now(not_stored(parcel, cause));
-        let mut parcels = parcels.to_vec();
-        for parcel in &mut parcels {
+    pub(crate) async fn store_in_order(
+        &self,
+        messages: &[OutboundMessage],
+        results: &BulkResults,
+        sends: u32,
+    ) -> Result<(), StoreError> {
+        let passing = |message: &OutboundMessage, cause| StoreError::Temporary(not_stored(message, cause));
+        let mut messages = messages.to_vec();
+        for message in &mut messages {
             // If no step is to be had, that of the task itself is what the error is about.
-            let _ = self.find_step(parcel).await;
-            match self.session.topology.ensure(&self.session.reader(), &parcel.place).await {
+            let _ = self.find_delay_queue(message).await;
+            match self.session.topology.ensure(&self.session.reader(), &message.own_queue).await {
                 Ok(()) => {}
-                Err(Fault::Absent(queue)) => return Err(Unstored::Ever(Error::NoSuchQueue { queue })),
+                Err(Fault::Absent(queue)) => return Err(StoreError::Permanent(Error::NoSuchQueue { queue })),
                 // The queue alone is refused: somebody's own, one too many, one that is not made for this.
                 Err(Fault::Forbidden(cause) | Fault::Refused(cause)) => {
-                    return Err(Unstored::Ever(not_stored(parcel, cause)));
+                    return Err(StoreError::Permanent(not_stored(message, cause)));
                 }
-                Err(Fault::Late(cause)) => return Err(passing(parcel, cause)),
+                Err(Fault::TimedOut(cause)) => return Err(passing(message, cause)),
                 Err(Fault::Broken(cause)) => {
                     let _: Result<(), ()> = self.broken(cause.clone());
-                    return Err(passing(parcel, cause));
+                    return Err(passing(message, cause));
                 }
             }
         }
-        self.in_order(&parcels, fates, sends).await
+        self.publish_in_order(&messages, results, sends).await
     }
 
     /// Says what became of a message that a queue owes.
-    pub(crate) fn offered(&self, queue: usize, to: &str, offered: Offered) {
-        let _ = self.notes.send(Note::Offered { session: self.session.number, queue, to: to.to_owned(), offered });
+    pub(crate) fn publish_reported(&self, queue: usize, to: &str, publish_reported: PublishReport) {
+        let _ = self.notes.send(Note::PublishReport {
+            session: self.session.number,
+            queue,
+            to: to.to_owned(),
+            publish_reported,
+        });
     }
 
     pub(crate) fn warn(&self, text: String) {
@@ -318,6 +339,6 @@ impl Store {
     }
 }
 
-pub(crate) fn not_stored(parcel: &Parcel, cause: String) -> Error {
-    Error::NotStored { queue: parcel.outgoing.queue.clone(), cause }
+pub(crate) fn not_stored(message: &OutboundMessage, cause: String) -> Error {
+    Error::NotStored { queue: message.publication.queue.clone(), cause }
 }

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::bulk_results::Fate;
+use super::bulk_results::MessageState;
 use crate::transport::{
     Error,
     amqp::{
@@ -35,7 +35,7 @@ pub(crate) const WINDOW: usize = 256;
 
 /// A message on its way to a queue.
 #[derive(Clone, Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct Publication {
     pub(crate) queue: String,
     pub(crate) properties: BasicProperties,
     pub(crate) body: Rc<[u8]>,
@@ -56,13 +56,13 @@ pub(crate) enum Published {
     Unknown {
         /// The connection that it went out on.
         line: u64,
-        why: Silence,
+        why: Unconfirmed,
     },
 }
 
 /// Why no answer came.
 #[derive(Debug)]
-pub(crate) enum Silence {
+pub(crate) enum Unconfirmed {
     /// It was not even sent.
     Unsent(String),
     /// The connection or the channel ended: it may be stored or not.
@@ -71,23 +71,23 @@ pub(crate) enum Silence {
     Late(String),
 }
 
-impl Silence {
+impl Unconfirmed {
     pub(crate) fn cause(self) -> String {
         let (Self::Unsent(cause) | Self::Broken(cause) | Self::Late(cause)) = self;
         cause
     }
 }
 
-/// How a window went. But for `Lost`, what is known of each of its messages is known for good.
-pub(crate) enum Went {
+/// How a window went. But for `Unanswered`, what is known of each of its messages is known for good.
+pub(crate) enum WindowOutcome {
     /// All are stored.
-    Well,
+    Stored,
     /// Some were returned, or not taken.
-    Badly,
+    Partial,
     /// The broker refused one of them, and took none of those behind it.
     Refused,
     /// Some were not answered.
-    Lost(Silence),
+    Unanswered(Unconfirmed),
 }
 
 /// The publishing connection and its channels.
@@ -97,7 +97,7 @@ pub(crate) struct Publisher {
     /// Counts the connections; a channel of an earlier one is not used again.
     line: Cell<u64>,
     idle: RefCell<Vec<(u64, Channel)>>,
-    places: Semaphore,
+    permits: Semaphore,
     renewing: Mutex<()>,
     /// Length of the longest body that was confirmed.
     largest: Cell<usize>,
@@ -113,7 +113,7 @@ impl Publisher {
             connection: RefCell::new(Rc::new(connection)),
             line: Cell::new(1),
             idle: RefCell::default(),
-            places: Semaphore::new(CHANNELS),
+            permits: Semaphore::new(CHANNELS),
             renewing: Mutex::new(()),
             largest: Cell::new(0),
             held_up: RefCell::default(),
@@ -140,20 +140,20 @@ impl Publisher {
         self.largest.get()
     }
 
-    fn confirmed(&self, outgoing: &Outgoing) {
-        self.largest.set(self.largest.get().max(outgoing.body.len()));
+    fn confirmed(&self, publication: &Publication) {
+        self.largest.set(self.largest.get().max(publication.body.len()));
     }
 
     /// The error for whoever is not to be sent again.
-    pub(crate) fn error(&self, silence: Silence) -> Error {
-        match silence {
-            Silence::Late(cause) => Error::Unconfirmed { uri: self.address.shown().to_owned(), cause },
-            Silence::Unsent(cause) | Silence::Broken(cause) => self.address.lost(cause),
+    pub(crate) fn error(&self, why: Unconfirmed) -> Error {
+        match why {
+            Unconfirmed::Late(cause) => Error::Unconfirmed { uri: self.address.shown().to_owned(), cause },
+            Unconfirmed::Unsent(cause) | Unconfirmed::Broken(cause) => self.address.lost(cause),
         }
     }
 
-    fn late(&self) -> Silence {
-        Silence::Late(match (self.blocked(), &*self.held_up.borrow()) {
+    fn late(&self) -> Unconfirmed {
+        Unconfirmed::Late(match (self.blocked(), &*self.held_up.borrow()) {
             (false, _) => format!("no answer within {} s", self.address.patience().as_secs_f64()),
             (true, reason) => held_up(reason.as_deref().unwrap_or_default()),
         })
@@ -196,17 +196,17 @@ impl Publisher {
     }
 
     /// Publishes one message and waits for its confirm; while the broker blocks publishers, longer.
-    pub(crate) async fn single(&self, outgoing: &Outgoing) -> Published {
-        let _place = self.places.acquire().await;
+    pub(crate) async fn single(&self, publication: &Publication) -> Published {
+        let _permit = self.permits.acquire().await;
         let line = self.line.get();
         let (line, channel) = match self.channel().await {
             Ok(taken) => taken,
-            Err(error) => return Published::Unknown { line, why: Silence::Unsent(said(&error)) },
+            Err(error) => return Published::Unknown { line, why: Unconfirmed::Unsent(said(&error)) },
         };
-        match self.patiently(publish(&channel, outgoing)).await {
+        match self.patiently(publish(&channel, publication)).await {
             None => Published::Unknown { line, why: self.late() },
             Some(Err(error)) if matches!(code(&error), Some(406 | 403)) => Published::Refused(said(&error)),
-            Some(Err(error)) => Published::Unknown { line, why: Silence::Broken(said(&error)) },
+            Some(Err(error)) => Published::Unknown { line, why: Unconfirmed::Broken(said(&error)) },
             Some(Ok(confirmation)) => {
                 if matches!(confirmation, Confirmation::Nack(_)) {
                     // RabbitMQ keeps in the channel that a quorum queue was full, and goes on refusing there when the
@@ -217,14 +217,14 @@ impl Publisher {
                 }
                 match confirmation {
                     Confirmation::Ack(None) => {
-                        self.confirmed(outgoing);
+                        self.confirmed(publication);
                         Published::Stored
                     }
                     Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => Published::Returned,
                     Confirmation::Nack(None) => Published::Nacked,
                     // Our channels are all in confirm mode.
                     Confirmation::NotRequested => {
-                        Published::Unknown { line, why: Silence::Broken("the channel does not confirm".to_owned()) }
+                        Published::Unknown { line, why: Unconfirmed::Broken("the channel does not confirm".to_owned()) }
                     }
                 }
             }
@@ -232,38 +232,38 @@ impl Publisher {
     }
 
     /// Publishes many at once. `true`: all are stored. `false`: some may be, each must be published again.
-    pub(crate) async fn window(&self, window: &[Outgoing]) -> bool {
-        matches!(self.window_of(window, |_, _| {}).await, Went::Well)
+    pub(crate) async fn window(&self, window: &[Publication]) -> bool {
+        matches!(self.window_of(window, |_, _| {}).await, WindowOutcome::Stored)
     }
 
     /// Publishes many at once, in their order, and tells of each, by its position, what is known as soon as it is.
-    pub(crate) async fn window_of(&self, window: &[Outgoing], tell: impl Fn(usize, Fate)) -> Went {
+    pub(crate) async fn window_of(&self, window: &[Publication], tell: impl Fn(usize, MessageState)) -> WindowOutcome {
         debug_assert!(window.len() <= WINDOW, "a window is bounded");
-        let _place = self.places.acquire().await;
+        let _permit = self.permits.acquire().await;
         let (line, channel) = match self.channel().await {
             Ok(taken) => taken,
-            Err(error) => return Went::Lost(Silence::Unsent(said(&error))),
+            Err(error) => return WindowOutcome::Unanswered(Unconfirmed::Unsent(said(&error))),
         };
         // Polled in order, so published in order.
-        let all = join_all(window.iter().enumerate().map(|(position, outgoing)| {
+        let all = join_all(window.iter().enumerate().map(|(position, publication)| {
             let (channel, tell) = (&channel, &tell);
             async move {
-                let confirmation = publish(channel, outgoing).await;
+                let confirmation = publish(channel, publication).await;
                 match confirmation {
-                    Ok(Confirmation::Ack(None)) => tell(position, Fate::Stored),
-                    Ok(Confirmation::Nack(None)) => tell(position, Fate::Absent),
+                    Ok(Confirmation::Ack(None)) => tell(position, MessageState::Stored),
+                    Ok(Confirmation::Nack(None)) => tell(position, MessageState::Absent),
                     _ => {}
                 }
                 confirmation
             }
         }));
-        let Some(confirmations) = self.patiently(all).await else { return Went::Lost(self.late()) };
+        let Some(confirmations) = self.patiently(all).await else { return WindowOutcome::Unanswered(self.late()) };
         if confirmations.iter().all(|one| matches!(one, Ok(Confirmation::Ack(None)))) {
             self.give_back(line, channel);
-            for outgoing in window {
-                self.confirmed(outgoing);
+            for publication in window {
+                self.confirmed(publication);
             }
-            return Went::Well;
+            return WindowOutcome::Stored;
         }
         close(&channel);
         let returned = |one: &lapin::Result<Confirmation>| {
@@ -271,13 +271,13 @@ impl Publisher {
         };
         if confirmations.iter().any(returned) {
             // It may belong to another of them.
-            (0..window.len()).for_each(|position| tell(position, Fate::Sent));
-            return Went::Badly;
+            (0..window.len()).for_each(|position| tell(position, MessageState::Sent));
+            return WindowOutcome::Partial;
         }
         match confirmations.into_iter().find_map(Result::err) {
-            None => Went::Badly,
-            Some(error) if matches!(code(&error), Some(406 | 403)) => Went::Refused,
-            Some(error) => Went::Lost(Silence::Broken(said(&error))),
+            None => WindowOutcome::Partial,
+            Some(error) if matches!(code(&error), Some(406 | 403)) => WindowOutcome::Refused,
+            Some(error) => WindowOutcome::Unanswered(Unconfirmed::Broken(said(&error))),
         }
     }
 
@@ -313,8 +313,8 @@ pub(crate) fn held_up(reason: &str) -> String {
     format!("the broker takes nothing from publishers for now ({reason})")
 }
 
-async fn publish(channel: &Channel, outgoing: &Outgoing) -> lapin::Result<Confirmation> {
+async fn publish(channel: &Channel, publication: &Publication) -> lapin::Result<Confirmation> {
     let options = BasicPublishOptions { mandatory: true, immediate: false };
-    let (queue, properties) = (short(&outgoing.queue), outgoing.properties.clone());
-    channel.basic_publish("".into(), queue, options, &outgoing.body, properties).await?.await
+    let (queue, properties) = (short(&publication.queue), publication.properties.clone());
+    channel.basic_publish("".into(), queue, options, &publication.body, properties).await?.await
 }

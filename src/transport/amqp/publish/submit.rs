@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::{
     bulk::MASTER_SENDS,
-    bulk_results::Fates,
-    outbox::{PAUSES, Parcel, Unstored},
-    publisher::Outgoing,
+    bulk_results::BulkResults,
+    outbox::{OutboundMessage, PAUSES, StoreError},
+    publisher::Publication,
 };
 use crate::{
     task::{Handle, NewTask, QueueIndex, is_foreign_queue_name, is_queue_name},
@@ -17,9 +17,9 @@ use crate::{
         Error, Event,
         amqp::{
             message::properties::{self, Due},
-            queues::{delay_queues, topology::Place},
+            queues::{delay_queues, topology::OwnQueue},
             session::{
-                actor::Engine,
+                actor::Actor,
                 state::{Note, State},
             },
         },
@@ -31,30 +31,30 @@ use crate::{
 /// those who work it need, and if that is us, they may need the very places that tasks take which wait for it.
 const FULL_ROUNDS: u32 = 3;
 
-impl Engine {
+impl Actor {
     /// Stores what a task submits, however long that takes; says so if it can never be, or not as long as a queue is full.
     pub(crate) fn follow_up(&mut self, handle: Handle, submit: &[NewTask]) {
-        let parcels = match self.parcels(submit) {
-            Ok(parcels) => parcels,
+        let messages = match self.outbound_messages(submit) {
+            Ok(messages) => messages,
             Err(error) => return self.unstorable(handle, error),
         };
         let State::Up(up) = &mut self.state else { return };
-        let (store, session) = (up.store.clone(), up.session.number);
+        let (outbox, session) = (up.outbox.clone(), up.session.number);
         up.open.entry(handle).and_modify(|open| open.moving = true);
-        let queue = up.open.get(&handle).map(|open| up.intakes[open.queue].setup.name.clone()).unwrap_or_default();
+        let queue = up.open.get(&handle).map(|open| up.queues[open.queue].setup.name.clone()).unwrap_or_default();
         up.tasks.spawn_local(async move {
             let (mut failures, mut full) = (0, 0);
             // What is stored is not stored again because something behind it is not.
-            let fates = Fates::new(parcels.len());
+            let results = BulkResults::new(messages.len());
             let note = loop {
-                let error = match store.bulk_of(&parcels, &fates, MASTER_SENDS).await {
+                let error = match outbox.store_in_order(&messages, &results, MASTER_SENDS).await {
                     Ok(()) => break Note::FollowedUp { session, handle },
-                    Err(Unstored::Ever(error)) => break Note::Unstorable { session, handle, error },
-                    Err(Unstored::Now(error)) => {
+                    Err(StoreError::Permanent(error)) => break Note::Unstorable { session, handle, error },
+                    Err(StoreError::Temporary(error)) => {
                         full = 0;
                         error
                     }
-                    Err(Unstored::Full(error)) => {
+                    Err(StoreError::Full(error)) => {
                         full += 1;
                         if full == FULL_ROUNDS {
                             break Note::Unstorable { session, handle, error };
@@ -65,12 +65,12 @@ impl Engine {
                 failures += 1;
                 let pause = PAUSES.delay(failures);
                 let seconds = pause.as_secs();
-                store.warn(format!(
+                outbox.warn(format!(
                     "a task of queue \"{queue}\" is done, but its follow-ups could not be stored: {error}; again in {seconds} s"
                 ));
                 tokio::time::sleep(pause).await;
             };
-            let _ = store.notes.send(note);
+            let _ = outbox.notes.send(note);
         });
     }
 
@@ -79,17 +79,17 @@ impl Engine {
         let State::Up(up) = &mut self.state else { return };
         let Some(open) = up.open.get_mut(&handle) else { return };
         (open.settling, open.moving) = (false, false);
-        open.last = None;
+        open.unstored_settlement = None;
         let (queue, task) = (QueueIndex(open.queue), Arc::clone(&open.task));
-        self.tell(Event::Unstorable { handle, queue, task, error });
+        self.emit(Event::Unstorable { handle, queue, task, error });
     }
 
     /// Tasks as messages, each for its queue or its step of the ladder.
-    pub(crate) fn parcels(&self, tasks: &[NewTask]) -> Result<Vec<Parcel>, Error> {
-        tasks.iter().map(|task| self.new_parcel(task)).collect()
+    pub(crate) fn outbound_messages(&self, tasks: &[NewTask]) -> Result<Vec<OutboundMessage>, Error> {
+        tasks.iter().map(|task| self.new_message(task)).collect()
     }
 
-    fn new_parcel(&self, task: &NewTask) -> Result<Parcel, Error> {
+    fn new_message(&self, task: &NewTask) -> Result<OutboundMessage, Error> {
         let not_stored = |cause: String| Error::NotStored { queue: task.queue.clone(), cause };
         if !is_queue_name(&task.queue) && !is_foreign_queue_name(&task.queue) {
             return Err(not_stored("it is not a properly-formatted queue name".to_owned()));
@@ -99,12 +99,15 @@ impl Engine {
         let due = delayed.then(|| Due::after(task.delay, now.wall));
         let due = due.map(|due| Due { delay: due.delay.filter(|_| !task.at_moment), ..due });
         let properties = properties::submitted(task, due).map_err(not_stored)?;
-        let place = if delayed {
-            Place::Delay(task.queue.clone(), delay_queues::first_step(task.delay))
+        let own_queue = if delayed {
+            OwnQueue::Delay(task.queue.clone(), delay_queues::first_step(task.delay))
         } else {
-            Place::Work(task.queue.clone())
+            OwnQueue::Work(task.queue.clone())
         };
-        self.leaving(&place);
-        Ok(Parcel { outgoing: Outgoing { queue: place.name(), properties, body: task.body.as_slice().into() }, place })
+        self.leaving(&own_queue);
+        Ok(OutboundMessage {
+            publication: Publication { queue: own_queue.name(), properties, body: task.body.as_slice().into() },
+            own_queue,
+        })
     }
 }

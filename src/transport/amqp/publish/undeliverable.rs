@@ -7,26 +7,26 @@ use std::collections::BTreeMap;
 
 use crate::{
     task::QueueIndex,
-    transport::{Error, Event, amqp::session::actor::Engine},
+    transport::{Error, Event, amqp::session::actor::Actor},
 };
 
 /// What became of an offer.
 #[derive(Debug)]
-pub(crate) enum Offered {
+pub(crate) enum PublishReport {
     Refused {
         cause: String,
         /// It was not refused before.
         is_first: bool,
     },
     /// After it was refused.
-    Taken,
+    Stored,
 }
 
 /// By the index of the queue that owes and the name of the one that takes nothing: how many, and the last cause.
 #[derive(Debug, Default)]
-pub(crate) struct Untaken(BTreeMap<usize, BTreeMap<String, (u32, String)>>);
+pub(crate) struct RefusedMessages(BTreeMap<usize, BTreeMap<String, (u32, String)>>);
 
-impl Untaken {
+impl RefusedMessages {
     /// How many messages this queue owes.
     pub(crate) fn of(&self, queue: usize) -> u32 {
         self.0.get(&queue).into_iter().flatten().map(|(_, (tasks, _))| tasks).sum()
@@ -38,12 +38,12 @@ impl Untaken {
     }
 
     /// Notes it; what is known now, if that is something else than before.
-    fn note(&mut self, queue: usize, to: &str, offered: Offered) -> Option<(u32, String)> {
+    fn note(&mut self, queue: usize, to: &str, publish_reported: PublishReport) -> Option<(u32, String)> {
         let all = self.0.entry(queue).or_default();
         let known = all.get(to).cloned().unwrap_or_default();
-        let now = match offered {
-            Offered::Refused { cause, is_first } => (known.0 + u32::from(is_first), cause),
-            Offered::Taken => (known.0.saturating_sub(1), known.1.clone()),
+        let now = match publish_reported {
+            PublishReport::Refused { cause, is_first } => (known.0 + u32::from(is_first), cause),
+            PublishReport::Stored => (known.0.saturating_sub(1), known.1.clone()),
         };
         if now.0 == 0 {
             all.remove(to);
@@ -54,14 +54,14 @@ impl Untaken {
     }
 }
 
-impl Engine {
-    pub(crate) fn offered(&mut self, queue: usize, to: String, offered: Offered) {
+impl Actor {
+    pub(crate) fn publish_reported(&mut self, queue: usize, to: String, publish_reported: PublishReport) {
         if !self.credits.contains_key(&queue) {
             return;
         }
-        if let Some((tasks, cause)) = self.untaken.note(queue, &to, offered) {
+        if let Some((tasks, cause)) = self.refused_messages.note(queue, &to, publish_reported) {
             let error = Error::NotStored { queue: to.clone(), cause };
-            self.tell(Event::Stuck { queue: QueueIndex(queue), by: to, error, tasks });
+            self.emit(Event::Stuck { queue: QueueIndex(queue), by: to, error, tasks });
         }
     }
 }
@@ -70,25 +70,25 @@ impl Engine {
 mod tests {
     use super::*;
 
-    fn refused(cause: &str, is_first: bool) -> Offered {
-        Offered::Refused { cause: cause.to_owned(), is_first }
+    fn refused(cause: &str, is_first: bool) -> PublishReport {
+        PublishReport::Refused { cause: cause.to_owned(), is_first }
     }
 
     #[test]
     fn only_what_changes_is_told() {
-        let mut untaken = Untaken::default();
+        let mut refused_messages = RefusedMessages::default();
         let full = |tasks| Some((tasks, "full".to_owned()));
-        assert_eq!(untaken.note(1, "a", refused("full", true)), full(1));
-        assert_eq!(untaken.note(1, "a", refused("full", false)), None);
-        assert_eq!(untaken.note(1, "a", refused("full", true)), full(2));
-        assert_eq!(untaken.note(1, "b", refused("full", true)), full(1));
-        assert_eq!((untaken.of(1), untaken.of(2)), (3, 0));
-        assert_eq!(untaken.note(1, "a", refused("gone", false)), Some((2, "gone".to_owned())));
-        assert_eq!(untaken.note(1, "a", Offered::Taken).map(|(tasks, _)| tasks), Some(1));
-        assert_eq!(untaken.note(1, "a", Offered::Taken).map(|(tasks, _)| tasks), Some(0));
-        assert_eq!(untaken.note(1, "a", Offered::Taken), None);
-        assert_eq!(untaken.of(1), 1);
-        untaken.forget(1);
-        assert_eq!(untaken.of(1), 0);
+        assert_eq!(refused_messages.note(1, "a", refused("full", true)), full(1));
+        assert_eq!(refused_messages.note(1, "a", refused("full", false)), None);
+        assert_eq!(refused_messages.note(1, "a", refused("full", true)), full(2));
+        assert_eq!(refused_messages.note(1, "b", refused("full", true)), full(1));
+        assert_eq!((refused_messages.of(1), refused_messages.of(2)), (3, 0));
+        assert_eq!(refused_messages.note(1, "a", refused("gone", false)), Some((2, "gone".to_owned())));
+        assert_eq!(refused_messages.note(1, "a", PublishReport::Stored).map(|(tasks, _)| tasks), Some(1));
+        assert_eq!(refused_messages.note(1, "a", PublishReport::Stored).map(|(tasks, _)| tasks), Some(0));
+        assert_eq!(refused_messages.note(1, "a", PublishReport::Stored), None);
+        assert_eq!(refused_messages.of(1), 1);
+        refused_messages.forget(1);
+        assert_eq!(refused_messages.of(1), 0);
     }
 }

@@ -14,7 +14,7 @@ use lapin::{Connection, options::QueueDeclareOptions, types::AMQPValue};
 
 use super::{
     declare_error::{Current, differing},
-    topology::{self, Fault, Place, answer, arguments, close, open_channel, short},
+    topology::{self, Fault, OwnQueue, answer, arguments, close, open_channel, short},
 };
 use crate::transport::amqp::{
     connect::address::{code, said},
@@ -54,8 +54,8 @@ enum Learned {
 
 impl Attributes {
     /// What ours have.
-    pub(crate) fn ours(place: &Place) -> Self {
-        let table = arguments(place);
+    pub(crate) fn ours(own_queue: &OwnQueue) -> Self {
+        let table = arguments(own_queue);
         let arguments = table.inner().iter().map(|(name, value)| (name.to_string(), value.clone()));
         let arguments = arguments.filter(|(name, _)| name != "x-queue-type").collect();
         Self { durable: true, auto_delete: false, kind: "quorum".to_owned(), arguments, guessed: true }
@@ -66,9 +66,13 @@ impl Attributes {
     ///
     /// # Errors
     /// If a question was not answered, of which nothing follows.
-    pub(crate) async fn find(connection: &Connection, place: &Place, may_make: bool) -> Result<Option<Self>, Fault> {
-        let name = place.name();
-        let mut found = Self::ours(place);
+    pub(crate) async fn find(
+        connection: &Connection,
+        own_queue: &OwnQueue,
+        may_make: bool,
+    ) -> Result<Option<Self>, Fault> {
+        let name = own_queue.name();
+        let mut found = Self::ours(own_queue);
         if may_make {
             match found.ask(connection, &name, "quorum").await? {
                 Learned::More => {}
@@ -117,7 +121,7 @@ impl Attributes {
             }
             Err(error) if code(&error) == Some(406) => Ok(self.learn(&said(&error))),
             Err(error) => match Fault::of(&error) {
-                fault @ (Fault::Late(_) | Fault::Broken(_)) => Err(fault),
+                fault @ (Fault::TimedOut(_) | Fault::Broken(_)) => Err(fault),
                 // A permission that is missing, and whatever else it says of this queue.
                 Fault::Absent(_) | Fault::Forbidden(_) | Fault::Refused(_) => Ok(Learned::Nothing),
             },
@@ -177,9 +181,9 @@ impl Attributes {
     }
 
     /// Why tasks must not be put here, or cannot be worked from here.
-    pub(crate) fn refusal(&self, place: &Place) -> Option<String> {
-        let name = place.name();
-        let Place::Delay(queue, step) = place else {
+    pub(crate) fn refusal(&self, own_queue: &OwnQueue) -> Option<String> {
+        let name = own_queue.name();
+        let OwnQueue::Delay(queue, step) = own_queue else {
             return (self.kind == "stream").then(|| {
                 format!("queue \"{name}\" is a stream, which keeps what is acknowledged: it cannot be worked; use a quorum queue")
             });
@@ -235,12 +239,12 @@ impl Attributes {
     }
 
     /// By what a queue loses tasks, or dead letters that are to be kept so long (in milliseconds), each with what to do.
-    pub(crate) fn hazards(&self, place: &Place, keep: Option<u64>) -> Vec<String> {
-        let (what, them) = match place {
-            Place::Dead(_) => ("dead-letter queue", "dead letters"),
-            Place::Work(_) | Place::Delay(..) => ("queue", "tasks"),
+    pub(crate) fn hazards(&self, own_queue: &OwnQueue, keep: Option<u64>) -> Vec<String> {
+        let (what, them) = match own_queue {
+            OwnQueue::Dead(_) => ("dead-letter queue", "dead letters"),
+            OwnQueue::Work(_) | OwnQueue::Delay(..) => ("queue", "tasks"),
         };
-        let name = place.name();
+        let name = own_queue.name();
         let mut hazards = Vec::new();
         let mut say = |text: String| hazards.push(format!("{what} \"{name}\" {text}"));
         if self.auto_delete {
@@ -258,12 +262,12 @@ impl Attributes {
             ));
         }
         let has_target = self.arguments.contains_key("x-dead-letter-exchange");
-        match (place, self.number("x-message-ttl")) {
-            (Place::Dead(_), Some(ttl)) if keep.is_none_or(|keep| ttl < keep) => say(format!(
+        match (own_queue, self.number("x-message-ttl")) {
+            (OwnQueue::Dead(_), Some(ttl)) if keep.is_none_or(|keep| ttl < keep) => say(format!(
                 "keeps nothing longer than {ttl} ms (x-message-ttl), which is shorter than `dead_letter.keep`; declare it without \
                  x-message-ttl"
             )),
-            (Place::Work(_), Some(ttl)) if !has_target => say(format!(
+            (OwnQueue::Work(_), Some(ttl)) if !has_target => say(format!(
                 "loses tasks that wait longer than {ttl} ms (x-message-ttl); declare it without, or with a dead-letter target"
             )),
             _ => {}
@@ -275,9 +279,9 @@ impl Attributes {
             ));
         }
         if let Some(why) = self.few_returns() {
-            let by = match place {
-                Place::Dead(_) => "with which `failed` cannot work it",
-                Place::Work(_) | Place::Delay(..) => "which each stop and each lost connection count toward",
+            let by = match own_queue {
+                OwnQueue::Dead(_) => "with which `failed` cannot work it",
+                OwnQueue::Work(_) | OwnQueue::Delay(..) => "which each stop and each lost connection count toward",
             };
             let limit = topology::DELIVERY_LIMIT;
             say(format!(
@@ -292,13 +296,13 @@ impl Attributes {
 mod tests {
     use super::*;
 
-    fn queue() -> Place {
-        Place::Work("a".to_owned())
+    fn queue() -> OwnQueue {
+        OwnQueue::Work("a".to_owned())
     }
 
     /// What is known after these answers.
-    fn learned(place: &Place, answers: &[&str]) -> Attributes {
-        let mut attributes = Attributes::ours(place);
+    fn learned(own_queue: &OwnQueue, answers: &[&str]) -> Attributes {
+        let mut attributes = Attributes::ours(own_queue);
         for answer in answers {
             assert_ne!(attributes.learn(answer), Learned::Nothing, "{answer}");
         }
@@ -355,13 +359,13 @@ mod tests {
 
     #[test]
     fn a_delay_queue_must_lead_back() {
-        let place = Place::Delay("a".to_owned(), 1_000);
+        let own_queue = OwnQueue::Delay("a".to_owned(), 1_000);
         let text = |text: &str| Some(AMQPValue::LongString(text.into()));
         let number = Some(AMQPValue::LongInt(5));
-        let ours = Attributes::ours(&place);
-        assert_eq!(ours.refusal(&place), None);
-        assert_eq!(Attributes { kind: "classic".to_owned(), ..ours.clone() }.refusal(&place), None);
-        assert!(Attributes { durable: false, ..ours.clone() }.refusal(&place).unwrap().contains("not durable"));
+        let ours = Attributes::ours(&own_queue);
+        assert_eq!(ours.refusal(&own_queue), None);
+        assert_eq!(Attributes { kind: "classic".to_owned(), ..ours.clone() }.refusal(&own_queue), None);
+        assert!(Attributes { durable: false, ..ours.clone() }.refusal(&own_queue).unwrap().contains("not durable"));
         for (why, name, value) in [
             ("no x-message-ttl", "x-message-ttl", None),
             ("x-message-ttl is 5", "x-message-ttl", number.clone()),
@@ -375,7 +379,7 @@ mod tests {
                 Some(value) => found.arguments.insert(name.to_owned(), value),
                 None => found.arguments.remove(name),
             };
-            let refusal = found.refusal(&place).unwrap_or_else(|| panic!("{why}: not refused"));
+            let refusal = found.refusal(&own_queue).unwrap_or_else(|| panic!("{why}: not refused"));
             assert!(refusal.contains(why) && refusal.contains("\"a.retry.1000\""), "{refusal}");
         }
     }
@@ -383,14 +387,14 @@ mod tests {
     #[test]
     fn what_loses_tasks_is_named() {
         assert_eq!(Attributes::ours(&queue()).hazards(&queue(), None), [""; 0]);
-        let dead = Place::Dead("a_failed".to_owned());
+        let dead = OwnQueue::Dead("a_failed".to_owned());
         let number = AMQPValue::LongInt(5_000);
-        let with = |place: &Place, name: &str, keep| {
-            let mut found = Attributes::ours(place);
+        let with = |own_queue: &OwnQueue, name: &str, keep| {
+            let mut found = Attributes::ours(own_queue);
             found.arguments.remove("x-dead-letter-exchange");
             found.arguments.remove("x-overflow");
             found.arguments.insert(name.to_owned(), number.clone());
-            found.hazards(place, keep).concat()
+            found.hazards(own_queue, keep).concat()
         };
         assert!(with(&queue(), "x-expires", None).contains("for 5000 ms (x-expires)"));
         assert!(with(&queue(), "x-message-ttl", None).contains("longer than 5000 ms"));
@@ -398,12 +402,12 @@ mod tests {
         assert!(with(&dead, "x-message-ttl", Some(6_000)).contains("shorter than `dead_letter.keep`"));
         assert!(with(&dead, "x-message-ttl", None).contains("dead-letter queue \"a_failed\" keeps nothing longer"));
         assert_eq!(with(&dead, "x-message-ttl", Some(5_000)), "");
-        let limited = |place: &Place, arguments: &[(&str, i32)]| {
-            let mut found = Attributes::ours(place);
+        let limited = |own_queue: &OwnQueue, arguments: &[(&str, i32)]| {
+            let mut found = Attributes::ours(own_queue);
             found.arguments =
                 arguments.iter().map(|(name, value)| ((*name).to_owned(), AMQPValue::LongInt(*value))).collect();
-            let (hazards, nature) = (found.hazards(place, None).concat(), found.few_returns());
-            assert_eq!(hazards.is_empty(), nature.is_none());
+            let (hazards, traits) = (found.hazards(own_queue, None).concat(), found.few_returns());
+            assert_eq!(hazards.is_empty(), traits.is_none());
             hazards
         };
         assert!(

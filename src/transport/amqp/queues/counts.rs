@@ -22,8 +22,8 @@ use tokio::{task::AbortHandle, time::timeout};
 
 use super::{
     delay_queues,
-    survey::Horizon,
-    topology::{Counter, Fault, Place},
+    survey::InTransit,
+    topology::{Counter, Fault, OwnQueue},
 };
 use crate::{
     clock::{Clock, Instant},
@@ -50,7 +50,7 @@ const KEPT: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_mins(10);
 
 /// What a transport keeps for counting.
-pub(crate) struct Counting {
+pub(crate) struct DepthCounter {
     address: Rc<Address>,
     clock: Clock,
     /// One count at a time: the connection is that of one.
@@ -66,15 +66,15 @@ pub(crate) struct Counting {
 
 /// What is counted with, and what is known.
 struct Count<'a> {
-    counting: &'a Counting,
+    depth_counter: &'a DepthCounter,
     connection: &'a Connection,
     session: &'a Session,
-    horizon: &'a RefCell<Horizon>,
+    in_transit: &'a RefCell<InTransit>,
     /// Steps that nobody here knows are looked for whenever they were last.
     everywhere: bool,
 }
 
-impl Counting {
+impl DepthCounter {
     pub(crate) fn new(address: Rc<Address>, clock: Clock) -> Self {
         Self {
             address,
@@ -113,7 +113,7 @@ impl Counting {
     pub(crate) async fn depths(
         self: &Rc<Self>,
         session: &Session,
-        horizon: &RefCell<Horizon>,
+        in_transit: &RefCell<InTransit>,
         queues: &[DeadQueue],
         everywhere: bool,
     ) -> Result<Vec<Depth>, Error> {
@@ -121,7 +121,7 @@ impl Counting {
         let mut all = Vec::with_capacity(queues.len());
         for some in queues.chunks(AT_ONCE) {
             let connection = self.connection(some.len() * (delay_queues::STEPS.len() + 2)).await?;
-            let count = Count { counting: self, connection: &connection, session, horizon, everywhere };
+            let count = Count { depth_counter: self, connection: &connection, session, in_transit, everywhere };
             let counted = count.all(some).await;
             all.extend(self.counted(counted)?);
         }
@@ -149,7 +149,7 @@ impl Counting {
             end.abort();
         }
         let kept = self.kept.take();
-        hang_up(kept, limit).await;
+        close_connection(kept, limit).await;
     }
 
     /// The connection that is kept, or another one: it must bear so many more absent queues. One that is counted over stands
@@ -183,7 +183,7 @@ impl Counting {
                     break this.kept.take();
                 }
             };
-            hang_up(kept, PATIENCE).await;
+            close_connection(kept, PATIENCE).await;
         });
         if let Some(before) = self.end.replace(Some(end.abort_handle())) {
             before.abort();
@@ -195,7 +195,7 @@ impl Counting {
         if counted.is_ok() {
             self.keep();
         } else {
-            tokio::task::spawn_local(hang_up(self.kept.take(), PATIENCE));
+            tokio::task::spawn_local(close_connection(self.kept.take(), PATIENCE));
         }
         counted.map_err(|(queue, fault)| self.address.fault(&queue, fault))
     }
@@ -209,7 +209,7 @@ impl Counting {
     }
 }
 
-async fn hang_up(connection: Option<Rc<Connection>>, limit: Duration) {
+async fn close_connection(connection: Option<Rc<Connection>>, limit: Duration) {
     if let Some(connection) = connection {
         let _ = timeout(limit, connection.close(200, "counted".into())).await;
     }
@@ -225,7 +225,7 @@ impl Count<'_> {
             while let Some(queue) = queues.get(next.get()) {
                 let position = next.replace(next.get() + 1);
                 let known = match self.depth(&mut counter, queue).await {
-                    Err(fault @ (Fault::Absent(_) | Fault::Late(_) | Fault::Broken(_))) => {
+                    Err(fault @ (Fault::Absent(_) | Fault::TimedOut(_) | Fault::Broken(_))) => {
                         return Err((queue.queue.clone(), fault));
                     }
                     known => known,
@@ -247,7 +247,7 @@ impl Count<'_> {
             failed += count::ready(counter, &name, count::COUNT).await?;
         }
         Ok(Depth {
-            ready: self.counting.one(counter, &queue.queue).await?.unwrap_or(0),
+            ready: self.depth_counter.one(counter, &queue.queue).await?.unwrap_or(0),
             delayed: self.delayed(counter, &queue.queue).await?,
             in_hand: 0,
             failed,
@@ -257,26 +257,26 @@ impl Count<'_> {
     }
 
     async fn delayed(&self, counter: &mut Counter<'_>, queue: &str) -> Result<u64, Fault> {
-        let now = self.counting.clock.now().at;
-        let looked_at = self.counting.looked_at.borrow().get(queue).copied();
+        let now = self.depth_counter.clock.now().at;
+        let looked_at = self.depth_counter.looked_at.borrow().get(queue).copied();
         let looks = self.everywhere || looked_at.is_none_or(|at| now.since(at) >= LOOK_EVERY);
         let mut sum = 0;
         for step in delay_queues::STEPS {
             let name = delay_queues::name(queue, step);
-            let is_known = self.session.topology.knows(&name) || self.horizon.borrow().present.contains(&name);
+            let is_known = self.session.topology.knows(&name) || self.in_transit.borrow().present.contains(&name);
             if !is_known && !looks {
                 continue;
             }
-            if let Some(count) = self.counting.one(counter, &name).await? {
+            if let Some(count) = self.depth_counter.one(counter, &name).await? {
                 sum += count;
-                self.horizon.borrow_mut().saw(name);
+                self.in_transit.borrow_mut().saw(name);
             } else {
-                self.horizon.borrow_mut().present.remove(&name);
-                self.session.topology.forget(&Place::Delay(queue.to_owned(), step));
+                self.in_transit.borrow_mut().present.remove(&name);
+                self.session.topology.forget(&OwnQueue::Delay(queue.to_owned(), step));
             }
         }
         if looks {
-            self.counting.looked_at.borrow_mut().insert(queue.to_owned(), now);
+            self.depth_counter.looked_at.borrow_mut().insert(queue.to_owned(), now);
         }
         Ok(sum)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lapin::Connection;
 
-use super::topology::{Counter, Fault, Place, Topology};
+use super::topology::{Counter, Fault, OwnQueue, Topology};
 use crate::{clock::Instant, limits::KNOWN_QUEUES};
 
 /// After that long a delay queue that was refused is looked for again, in case it was deleted.
@@ -35,8 +35,8 @@ impl Topology {
 
     /// Why a delay queue is not to be had, unless it is time to find out anew: a person may have deleted one that was
     /// refused, or declared it in another way.
-    pub(crate) async fn still_refused(&self, connection: &Connection, place: &Place) -> Option<Fault> {
-        let name = place.name();
+    pub(crate) async fn still_refused(&self, connection: &Connection, own_queue: &OwnQueue) -> Option<Fault> {
+        let name = own_queue.name();
         let known = self.refusals.borrow().get(&name).cloned();
         let refusal = known.or_else(|| Some(self.refuse(name.clone(), Fault::Refused(self.refusal(&name)?))))?;
         let now = self.clock.now().at;
@@ -49,10 +49,10 @@ impl Topology {
         }
         // One that is there is found to be so at no cost.
         match Counter::new(connection).ready(&name).await {
-            Ok(None) => self.forget(place),
+            Ok(None) => self.forget(own_queue),
             Ok(Some(_)) if now.since(refusal.since) >= LOOK_AT => {
                 self.refusals.borrow_mut().remove(&name);
-                self.natures.look_again(&name);
+                self.foreign_queues.look_again(&name);
             }
             Ok(Some(_)) | Err(_) => return Some(refusal.fault),
         }
@@ -60,10 +60,10 @@ impl Topology {
     }
 
     /// A queue that was refused may be had by now.
-    pub(crate) fn ask_again(&self, place: &Place) {
+    pub(crate) fn ask_again(&self, own_queue: &OwnQueue) {
         // One that was seen not to lead back is looked for in its time.
-        if self.refusal(&place.name()).is_none() {
-            self.refusals.borrow_mut().remove(&place.name());
+        if self.refusal(&own_queue.name()).is_none() {
+            self.refusals.borrow_mut().remove(&own_queue.name());
         }
     }
 }

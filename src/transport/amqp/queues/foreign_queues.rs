@@ -9,7 +9,7 @@ use lapin::{Connection, types::AMQPValue};
 
 use super::{
     attributes::Attributes,
-    topology::{Fault, Place},
+    topology::{Fault, OwnQueue},
 };
 use crate::{
     limits::KNOWN_QUEUES,
@@ -18,7 +18,7 @@ use crate::{
 
 /// What matters of a queue while it is worked.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Nature {
+pub(crate) struct QueueTraits {
     /// Tasks must not be put there, or cannot be worked from there.
     pub(crate) refusal: Option<String>,
     /// It goes with its last consumer.
@@ -33,13 +33,13 @@ pub(crate) struct Nature {
 
 /// What is known of a queue.
 struct Known {
-    nature: Nature,
+    traits: QueueTraits,
     /// It is to be looked at again, and what is wrong with it was told.
     is_old: bool,
 }
 
 /// What was found out about queues in the life of this process.
-pub(crate) struct Natures {
+pub(crate) struct ForeignQueues {
     known: RefCell<HashMap<String, Known>>,
     /// Names of queues that are worked. What is known of these is always needed.
     worked: RefCell<HashSet<String>>,
@@ -49,7 +49,7 @@ pub(crate) struct Natures {
     is_master: Cell<bool>,
 }
 
-impl Natures {
+impl ForeignQueues {
     pub(crate) fn new(notes: Notes) -> Self {
         Self { known: RefCell::default(), worked: RefCell::default(), notes, is_master: Cell::new(false) }
     }
@@ -59,8 +59,8 @@ impl Natures {
     }
 
     /// What is known of a queue.
-    pub(crate) fn of(&self, queue: &str) -> Nature {
-        self.known.borrow().get(queue).map(|known| known.nature.clone()).unwrap_or_default()
+    pub(crate) fn of(&self, queue: &str) -> QueueTraits {
+        self.known.borrow().get(queue).map(|known| known.traits.clone()).unwrap_or_default()
     }
 
     /// A queue that is worked, or one that belongs to it.
@@ -89,59 +89,59 @@ impl Natures {
     pub(crate) async fn look(
         &self,
         connection: &Connection,
-        place: &Place,
+        own_queue: &OwnQueue,
         may_make: bool,
         keep: Option<u64>,
-    ) -> Result<Nature, Fault> {
-        let name = place.name();
+    ) -> Result<QueueTraits, Fault> {
+        let name = own_queue.name();
         let mut told = None;
         if let Some(known) = self.known.borrow().get(&name) {
             if !known.is_old {
-                return Ok(known.nature.clone());
+                return Ok(known.traits.clone());
             }
-            told.clone_from(&known.nature.refusal);
+            told.clone_from(&known.traits.refusal);
         }
-        let mut nature = Nature::default();
-        if let Some(found) = Attributes::find(connection, place, may_make).await? {
-            nature = Nature {
-                refusal: found.refusal(place),
+        let mut traits = QueueTraits::default();
+        if let Some(found) = Attributes::find(connection, own_queue, may_make).await? {
+            traits = QueueTraits {
+                refusal: found.refusal(own_queue),
                 auto_delete: found.auto_delete,
                 bears_returns: found.bears_returns(),
                 few_returns: found.few_returns(),
                 single: found.arguments.get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true)),
             };
-            if told.is_none() || told != nature.refusal {
-                self.warn(&found, place, keep, nature.refusal.as_ref());
+            if told.is_none() || told != traits.refusal {
+                self.warn(&found, own_queue, keep, traits.refusal.as_ref());
             }
         }
-        self.know(name, nature.clone());
-        Ok(nature)
+        self.know(name, traits.clone());
+        Ok(traits)
     }
 
     /// Workers choose names of queues: of those that are not worked, some are looked at again when there are too many.
-    fn know(&self, name: String, nature: Nature) {
+    fn know(&self, name: String, traits: QueueTraits) {
         let mut known = self.known.borrow_mut();
         if known.len() >= KNOWN_QUEUES {
             let worked = self.worked.borrow();
             known.retain(|name, _| worked.contains(name));
         }
-        known.insert(name, Known { nature, is_old: false });
+        known.insert(name, Known { traits, is_old: false });
     }
 
     /// Whether work queues and dead-letter queues are looked at.
-    pub(crate) fn are_wanted(&self, place: &Place) -> bool {
-        self.is_master.get() || matches!(place, Place::Delay(..))
+    pub(crate) fn are_wanted(&self, own_queue: &OwnQueue) -> bool {
+        self.is_master.get() || matches!(own_queue, OwnQueue::Delay(..))
     }
 
-    fn warn(&self, found: &Attributes, place: &Place, keep: Option<u64>, refusal: Option<&String>) {
-        let mut warnings = match (place, refusal) {
+    fn warn(&self, found: &Attributes, own_queue: &OwnQueue, keep: Option<u64>, refusal: Option<&String>) {
+        let mut warnings = match (own_queue, refusal) {
             // Whoever wants to put a task there says so.
-            (Place::Delay(..), refusal) => refusal.cloned().into_iter().collect(),
+            (OwnQueue::Delay(..), refusal) => refusal.cloned().into_iter().collect(),
             // That it is refused is an error, and told as that.
             (_, Some(_)) => Vec::new(),
-            _ => found.hazards(place, keep),
+            _ => found.hazards(own_queue, keep),
         };
-        if let Place::Work(queue) = place
+        if let OwnQueue::Work(queue) = own_queue
             && found.kind == "classic"
         {
             let text = format!("queue \"{queue}\" is a classic queue; a quorum queue is safer and faster here");
@@ -159,13 +159,13 @@ mod tests {
 
     #[test]
     fn of_many_queues_those_that_are_worked_are_remembered() {
-        let natures = Natures::new(tokio::sync::mpsc::unbounded_channel().0);
-        natures.is_worked("a");
-        natures.know("a".to_owned(), Nature { auto_delete: true, ..Nature::default() });
+        let foreign_queues = ForeignQueues::new(tokio::sync::mpsc::unbounded_channel().0);
+        foreign_queues.is_worked("a");
+        foreign_queues.know("a".to_owned(), QueueTraits { auto_delete: true, ..QueueTraits::default() });
         for number in 0..3 * KNOWN_QUEUES {
-            natures.know(format!("q{number}"), Nature::default());
+            foreign_queues.know(format!("q{number}"), QueueTraits::default());
         }
-        assert!(natures.known.borrow().len() <= KNOWN_QUEUES);
-        assert!(natures.of("a").auto_delete);
+        assert!(foreign_queues.known.borrow().len() <= KNOWN_QUEUES);
+        assert!(foreign_queues.of("a").auto_delete);
     }
 }

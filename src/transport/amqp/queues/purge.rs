@@ -12,7 +12,7 @@ use lapin::{
 
 use super::{
     delay_queues,
-    topology::{Counter, Fault, Place, answer, close, dead_name, open_channel, short},
+    topology::{Counter, Fault, OwnQueue, answer, close, dead_name, open_channel, short},
 };
 use crate::transport::{
     DeadQueue,
@@ -25,10 +25,10 @@ pub(crate) async fn purge(session: &Session, queue: &str, purged: &Cell<u64>) ->
     let absent = Fault::Absent(queue.to_owned());
     let mut counter = Counter::new(&connection);
     counter.found(queue).await?.ok_or(absent)?;
-    let delays = delay_queues::STEPS.map(|step| Place::Delay(queue.to_owned(), step));
-    for place in delays {
-        if is_ours(session, &connection, &mut counter, &place).await? {
-            purged.set(purged.get() + purge_one(&connection, &place.name()).await?);
+    let delays = delay_queues::STEPS.map(|step| OwnQueue::Delay(queue.to_owned(), step));
+    for own_queue in delays {
+        if is_ours(session, &connection, &mut counter, &own_queue).await? {
+            purged.set(purged.get() + purge_one(&connection, &own_queue.name()).await?);
         }
     }
     purged.set(purged.get() + purge_one(&connection, queue).await?);
@@ -40,12 +40,12 @@ async fn is_ours(
     session: &Session,
     connection: &Connection,
     counter: &mut Counter<'_>,
-    place: &Place,
+    own_queue: &OwnQueue,
 ) -> Result<bool, Fault> {
-    if counter.found(&place.name()).await?.is_none() {
+    if counter.found(&own_queue.name()).await?.is_none() {
         return Ok(false);
     }
-    Ok(matches!(place, Place::Work(_)) || session.topology.look(connection, place).await?.refusal.is_none())
+    Ok(matches!(own_queue, OwnQueue::Work(_)) || session.topology.look(connection, own_queue).await?.refusal.is_none())
 }
 
 async fn purge_one(connection: &Connection, queue: &str) -> Result<u64, Fault> {
@@ -65,12 +65,12 @@ pub(crate) async fn delete(session: &Session, queue: &DeadQueue) -> Result<Optio
         return Ok(None);
     }
     let mut deleted = 0;
-    let delays = delay_queues::STEPS.iter().map(|step| Place::Delay(queue.queue.clone(), *step));
-    for place in delays.chain([Place::Work(queue.queue.clone())]) {
-        if !is_ours(session, &connection, &mut counter, &place).await? {
+    let delays = delay_queues::STEPS.iter().map(|step| OwnQueue::Delay(queue.queue.clone(), *step));
+    for own_queue in delays.chain([OwnQueue::Work(queue.queue.clone())]) {
+        if !is_ours(session, &connection, &mut counter, &own_queue).await? {
             continue;
         }
-        deleted += delete_one(session, &connection, &place).await?;
+        deleted += delete_one(session, &connection, &own_queue).await?;
     }
     // One with a name of its own may be that of other queues as well.
     let name = dead_name(&queue.queue);
@@ -78,16 +78,16 @@ pub(crate) async fn delete(session: &Session, queue: &DeadQueue) -> Result<Optio
         && dead.ready == 0
         && dead.consumers == 0
     {
-        delete_one(session, &connection, &Place::Dead(name)).await?;
+        delete_one(session, &connection, &OwnQueue::Dead(name)).await?;
     }
     Ok(Some(deleted))
 }
 
-async fn delete_one(session: &Session, connection: &Connection, place: &Place) -> Result<u64, Fault> {
+async fn delete_one(session: &Session, connection: &Connection, own_queue: &OwnQueue) -> Result<u64, Fault> {
     let channel = open_channel(connection).await.map_err(|error| Fault::of(&error))?;
-    let deleted = answer(channel.queue_delete(short(&place.name()), QueueDeleteOptions::default())).await;
+    let deleted = answer(channel.queue_delete(short(&own_queue.name()), QueueDeleteOptions::default())).await;
     close(&channel);
-    session.topology.forget(place);
+    session.topology.forget(own_queue);
     gone(deleted)
 }
 

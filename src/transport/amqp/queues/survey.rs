@@ -18,9 +18,9 @@ use crate::{
     transport::{
         Event,
         amqp::{
-            consume::consumer::Intake,
+            consume::consumer::ConsumedQueue,
             session::{
-                actor::Engine,
+                actor::Actor,
                 connections::Session,
                 state::{Note, State},
             },
@@ -45,12 +45,12 @@ const LONGEST: Duration = Duration::from_secs(3);
 
 /// What this node knows about tasks that are out of everybody's sight.
 #[derive(Debug, Default)]
-pub(crate) struct Horizon {
+pub(crate) struct InTransit {
     /// Delay queues that were seen to exist.
     pub(crate) present: HashSet<String>,
     /// The last time anything happened: a delivery, a settlement, a change of credit.
     pub(crate) moved_at: Instant,
-    delays: HashMap<String, Away>,
+    delays: HashMap<String, DelayedTasks>,
     /// When all is quiet of those that are not among them any more.
     others_quiet_at: Instant,
     /// Deliveries of an ended session that have not come back yet, and until when that matters.
@@ -60,19 +60,19 @@ pub(crate) struct Horizon {
 
 /// The delay queues of one queue.
 #[derive(Debug, Default)]
-struct Away {
+struct DelayedTasks {
     left: u64,
     returned: u64,
     last_due: Instant,
 }
 
-impl Away {
+impl DelayedTasks {
     fn quiet_at(&self) -> Instant {
         self.last_due + if self.returned >= self.left { GRACE } else { LONG_GRACE }
     }
 }
 
-impl Horizon {
+impl InTransit {
     /// A task was put on a step of the ladder.
     pub(crate) fn left(&mut self, queue: &str, now: Instant, step: u64) {
         if self.delays.len() >= KNOWN_QUEUES {
@@ -100,7 +100,7 @@ impl Horizon {
     }
 
     fn clear_of_delays_at(&self) -> Instant {
-        self.delays.values().map(Away::quiet_at).fold(self.others_quiet_at, Instant::max)
+        self.delays.values().map(DelayedTasks::quiet_at).fold(self.others_quiet_at, Instant::max)
     }
 
     /// A delayed task came back.
@@ -134,7 +134,7 @@ impl Horizon {
 }
 
 /// A survey that was asked for and is not answered.
-pub(crate) struct Pending {
+pub(crate) struct PendingSurvey {
     serial: u64,
     /// When it is answered with what is known then.
     pub(crate) by: Instant,
@@ -142,19 +142,19 @@ pub(crate) struct Pending {
     reading: Option<tokio::task::AbortHandle>,
 }
 
-impl Pending {
+impl PendingSurvey {
     /// Whether it still waits for a quiet moment to begin.
     pub(crate) fn waits(&self) -> bool {
         self.reading.is_none()
     }
 }
 
-impl Engine {
+impl Actor {
     /// Takes a survey on; an earlier one is given up.
     pub(crate) fn survey(&mut self, serial: u64) {
         let by = self.now().at + LONGEST;
-        if let Some(Pending { reading: Some(earlier), .. }) =
-            self.surveying.replace(Pending { serial, by, reading: None })
+        if let Some(PendingSurvey { reading: Some(earlier), .. }) =
+            self.surveying.replace(PendingSurvey { serial, by, reading: None })
         {
             earlier.abort();
         }
@@ -178,22 +178,24 @@ impl Engine {
     pub(crate) fn surveyed(&mut self, serial: u64, empty: bool, again_in: Duration) {
         if self.surveying.as_ref().is_some_and(|pending| pending.serial == serial) {
             self.surveying = None;
-            self.tell(Event::Surveyed { serial, empty, again_in });
+            self.emit(Event::Surveyed { serial, empty, again_in });
         }
     }
 
     /// Begins the readings of a pending survey as soon as nothing is in our hands or under way.
     pub(crate) fn begin_survey(&mut self) {
         let now = self.now().at;
-        let Some(Pending { serial, by, reading: None }) = self.surveying else { return };
+        let Some(PendingSurvey { serial, by, reading: None }) = self.surveying else { return };
         let State::Up(up) = &mut self.state else { return self.surveyed(serial, false, LATER) };
         // A queue that we do not consume (credit 0) is judged by its readings alone.
-        let unsettled = up.intakes.iter().any(|intake| intake.in_hand > 0 || !intake.held.is_empty());
-        let is_awaited = |intake: &Intake| intake.credit > 0 && intake.channel.is_some() && !intake.is_attached();
+        let unsettled = up.queues.iter().any(|consumed| consumed.in_hand > 0 || !consumed.held.is_empty());
+        let is_awaited =
+            |consumed: &ConsumedQueue| consumed.credit > 0 && consumed.channel.is_some() && !consumed.is_attached();
         // What is not taken elsewhere stays so, and the owner knows of it.
-        let is_busy =
-            |(queue, intake): (usize, &Intake)| intake.is_busy_beside(self.untaken.of(queue)) || is_awaited(intake);
-        let busy = up.intakes.each().any(is_busy);
+        let is_busy = |(queue, consumed): (usize, &ConsumedQueue)| {
+            consumed.is_busy_beside(self.refused_messages.of(queue)) || is_awaited(consumed)
+        };
+        let busy = up.queues.each().any(is_busy);
 
         if unsettled || by <= now {
             return self.surveyed(serial, false, SOON);
@@ -201,23 +203,23 @@ impl Engine {
         if busy {
             return;
         }
-        let look = Look {
+        let readings = SurveyReadings {
             session: Rc::clone(&up.session),
             queues: up
-                .intakes
+                .queues
                 .available()
-                .map(|(queue, intake)| (queue, intake.number, intake.setup.name.clone()))
+                .map(|(queue, consumed)| (queue, consumed.number, consumed.setup.name.clone()))
                 .collect(),
-            horizon: Rc::clone(&self.horizon),
+            in_transit: Rc::clone(&self.in_transit),
             clock: self.clock,
             began: now,
         };
         let (notes, session) = (self.notes.clone(), up.session.number);
         let reading = up.tasks.spawn_local(async move {
-            let note = match look.run().await {
-                Ok(Found::Nothing) => Note::Surveyed { serial, empty: true, again_in: Duration::ZERO },
-                Ok(Found::Work(again_in)) => Note::Surveyed { serial, empty: false, again_in },
-                Ok(Found::Disturbed) => Note::Disturbed { serial },
+            let note = match readings.run().await {
+                Ok(Reading::Nothing) => Note::Surveyed { serial, empty: true, again_in: Duration::ZERO },
+                Ok(Reading::Work(again_in)) => Note::Surveyed { serial, empty: false, again_in },
+                Ok(Reading::Disturbed) => Note::Disturbed { serial },
                 Err((_, Fault::Broken(cause))) => Note::Broken { session, cause },
                 Err(((queue, number), fault)) => {
                     let _ = notes.send(Note::Ended { session, queue, number, fault });
@@ -226,12 +228,12 @@ impl Engine {
             };
             let _ = notes.send(note);
         });
-        self.surveying = Some(Pending { serial, by, reading: Some(reading) });
+        self.surveying = Some(PendingSurvey { serial, by, reading: Some(reading) });
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Found {
+enum Reading {
     Nothing,
     /// Ask again after this.
     Work(Duration),
@@ -240,38 +242,38 @@ enum Found {
 }
 
 /// The queue, with the number of its channel, that could not be read, and why.
-type Trouble = ((usize, u64), Fault);
+type ReadError = ((usize, u64), Fault);
 
-struct Look {
+struct SurveyReadings {
     session: Rc<Session>,
     /// With their indexes and the numbers of their channels.
     queues: Vec<(usize, u64, String)>,
-    horizon: Rc<RefCell<Horizon>>,
+    in_transit: Rc<RefCell<InTransit>>,
     clock: Clock,
     began: Instant,
 }
 
-impl Look {
-    async fn run(&self) -> Result<Found, Trouble> {
+impl SurveyReadings {
+    async fn run(&self) -> Result<Reading, ReadError> {
         match self.reading().await? {
-            Found::Nothing => {}
+            Reading::Nothing => {}
             found => return Ok(found),
         }
-        let wait = self.horizon.borrow().clear_at().since(self.clock.now().at).max(APART);
+        let wait = self.in_transit.borrow().clear_at().since(self.clock.now().at).max(APART);
         if wait > LONGEST {
-            return Ok(Found::Work(wait));
+            return Ok(Reading::Work(wait));
         }
         tokio::time::sleep(wait).await;
-        if self.horizon.borrow().moved_at > self.began {
-            return Ok(Found::Disturbed);
+        if self.in_transit.borrow().moved_at > self.began {
+            return Ok(Reading::Disturbed);
         }
         let found = self.reading().await?;
-        Ok(if self.horizon.borrow().moved_at > self.began { Found::Disturbed } else { found })
+        Ok(if self.in_transit.borrow().moved_at > self.began { Reading::Disturbed } else { found })
     }
 
     /// One reading: all delay queues, then all work queues. To ask for a queue that is absent costs a channel and a line
     /// in the broker's log, so those come last, when nothing else speaks against the end.
-    async fn reading(&self) -> Result<Found, Trouble> {
+    async fn reading(&self) -> Result<Reading, ReadError> {
         let connection = self.session.reader();
         let mut counter = Counter::new(&connection);
         let steps = |(queue, number, name): &(usize, u64, String)| {
@@ -280,28 +282,28 @@ impl Look {
         };
         let is_used = |(name, ..): &(String, u64, _)| self.session.topology.refusal(name).is_none();
         let delays: Vec<(String, u64, (usize, u64))> = self.queues.iter().flat_map(steps).filter(is_used).collect();
-        let is_present = |delay: &&(String, u64, _)| self.horizon.borrow().present.contains(&delay.0);
+        let is_present = |delay: &&(String, u64, _)| self.in_transit.borrow().present.contains(&delay.0);
         let (present, absent): (Vec<_>, Vec<_>) = delays.iter().partition(is_present);
         for (name, step, of) in present {
             match self.count(&mut counter, name, *of).await? {
-                None => return Ok(Found::Work(LATER)),
+                None => return Ok(Reading::Work(LATER)),
                 Some(Some(0) | None) => {}
-                Some(Some(_)) => return Ok(Found::Work(LATER.min(Duration::from_millis(*step)))),
+                Some(Some(_)) => return Ok(Reading::Work(LATER.min(Duration::from_millis(*step)))),
             }
         }
         let found = self.work(&mut counter).await?;
-        if found != Found::Nothing {
+        if found != Reading::Nothing {
             return Ok(found);
         }
         for (name, step, of) in absent {
             let count = self.count(&mut counter, name, *of).await?;
             if count != Some(None) {
-                self.horizon.borrow_mut().saw(name.clone());
+                self.in_transit.borrow_mut().saw(name.clone());
             }
             match count {
-                None => return Ok(Found::Work(LATER)),
+                None => return Ok(Reading::Work(LATER)),
                 Some(Some(0) | None) => {}
-                Some(Some(_)) => return Ok(Found::Work(LATER.min(Duration::from_millis(*step)))),
+                Some(Some(_)) => return Ok(Reading::Work(LATER.min(Duration::from_millis(*step)))),
             }
         }
         // An expiring task is in neither queue for a moment: the work queues are read after all delay queues.
@@ -309,16 +311,16 @@ impl Look {
     }
 
     /// The work queues of one reading.
-    async fn work(&self, counter: &mut Counter<'_>) -> Result<Found, Trouble> {
+    async fn work(&self, counter: &mut Counter<'_>) -> Result<Reading, ReadError> {
         for (queue, number, name) in &self.queues {
             let of = (*queue, *number);
             match self.count(counter, name, of).await? {
                 Some(Some(0)) => {}
                 Some(None) => return Err((of, Fault::Absent(name.clone()))),
-                Some(Some(_)) | None => return Ok(Found::Work(SOON)),
+                Some(Some(_)) | None => return Ok(Reading::Work(SOON)),
             }
         }
-        Ok(Found::Nothing)
+        Ok(Reading::Nothing)
     }
 
     /// One count; `None` if the answer came too slowly to be believed, three times.
@@ -327,7 +329,7 @@ impl Look {
         counter: &mut Counter<'_>,
         queue: &str,
         of: (usize, u64),
-    ) -> Result<Option<Option<u64>>, Trouble> {
+    ) -> Result<Option<Option<u64>>, ReadError> {
         for _ in 0..3 {
             let asked = self.clock.now().at;
             let count = counter.ready(queue).await.map_err(|fault| (of, fault))?;
@@ -349,44 +351,44 @@ mod tests {
 
     #[test]
     fn nothing_known_is_clear_at_once() {
-        assert_eq!(Horizon::default().clear_at(), at(0));
+        assert_eq!(InTransit::default().clear_at(), at(0));
     }
 
     #[test]
     fn a_delayed_task_is_waited_for_longer_while_it_has_not_come_back() {
-        let mut horizon = Horizon::default();
-        horizon.left("foo", at(1_000), 250);
-        assert_eq!(horizon.clear_at(), at(3_250));
-        horizon.returned("foo");
-        assert_eq!(horizon.clear_at(), at(1_750));
-        horizon.left("foo", at(1_300), 100);
-        assert_eq!(horizon.clear_at(), at(3_400));
+        let mut in_transit = InTransit::default();
+        in_transit.left("foo", at(1_000), 250);
+        assert_eq!(in_transit.clear_at(), at(3_250));
+        in_transit.returned("foo");
+        assert_eq!(in_transit.clear_at(), at(1_750));
+        in_transit.left("foo", at(1_300), 100);
+        assert_eq!(in_transit.clear_at(), at(3_400));
         // Another node had taken that one; it is not missed for ever.
-        horizon.left("foo", at(9_000), 100);
-        horizon.returned("foo");
-        assert_eq!(horizon.clear_at(), at(9_600));
+        in_transit.left("foo", at(9_000), 100);
+        in_transit.returned("foo");
+        assert_eq!(in_transit.clear_at(), at(9_600));
     }
 
     #[test]
     fn what_a_lost_session_held_must_come_back_or_time_out() {
-        let mut horizon = Horizon::default();
-        horizon.session_ended(2);
-        horizon.session_began(at(1_000), Duration::from_secs(40));
-        assert_eq!(horizon.clear_at(), at(41_000));
-        horizon.came_back();
-        assert_eq!(horizon.clear_at(), at(41_000));
-        horizon.came_back();
-        assert_eq!(horizon.clear_at(), at(0));
+        let mut in_transit = InTransit::default();
+        in_transit.session_ended(2);
+        in_transit.session_began(at(1_000), Duration::from_secs(40));
+        assert_eq!(in_transit.clear_at(), at(41_000));
+        in_transit.came_back();
+        assert_eq!(in_transit.clear_at(), at(41_000));
+        in_transit.came_back();
+        assert_eq!(in_transit.clear_at(), at(0));
     }
 
     #[test]
     fn names_that_workers_choose_take_no_end_of_memory_and_lose_no_due_time() {
-        let mut horizon = Horizon::default();
-        horizon.left("foo", at(0), 86_400_000);
+        let mut in_transit = InTransit::default();
+        in_transit.left("foo", at(0), 86_400_000);
         for number in 0..3 * KNOWN_QUEUES {
-            horizon.left(&format!("q{number}"), at(1), 500);
+            in_transit.left(&format!("q{number}"), at(1), 500);
         }
-        assert!(horizon.delays.len() <= KNOWN_QUEUES && horizon.present.len() <= KNOWN_QUEUES);
-        assert_eq!(horizon.clear_at(), at(86_402_000), "that of a queue which is forgotten");
+        assert!(in_transit.delays.len() <= KNOWN_QUEUES && in_transit.present.len() <= KNOWN_QUEUES);
+        assert_eq!(in_transit.clear_at(), at(86_402_000), "that of a queue which is forgotten");
     }
 }

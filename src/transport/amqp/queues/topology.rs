@@ -21,7 +21,7 @@ pub(crate) use super::counter::Counter;
 use super::{
     delay_queues,
     delay_refusals::Refusal,
-    foreign_queues::{Nature, Natures},
+    foreign_queues::{ForeignQueues, QueueTraits},
 };
 use crate::{
     clock::Clock,
@@ -50,7 +50,7 @@ const CHANNEL_TRIES: u32 = 20;
 
 /// A queue of ours, and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum OwnQueue {
     /// A work queue.
     Work(String),
     /// Dead letters.
@@ -59,7 +59,7 @@ pub(crate) enum Place {
     Delay(String, u64),
 }
 
-impl Place {
+impl OwnQueue {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Work(name) | Self::Dead(name) => name.clone(),
@@ -74,17 +74,17 @@ pub(crate) fn dead_name(queue: &str) -> String {
 }
 
 /// The arguments of a queue: constants, so that whoever comes first declares the same.
-pub(crate) fn arguments(place: &Place) -> FieldTable {
+pub(crate) fn arguments(own_queue: &OwnQueue) -> FieldTable {
     let text = |text: &str| AMQPValue::LongString(text.into());
     let mut table = FieldTable::default();
     let mut put = |name: &'static str, value| {
         table.insert(name.into(), value);
     };
     put("x-queue-type", text("quorum"));
-    let target = match place {
-        Place::Dead(_) => None,
-        Place::Work(queue) => Some(dead_name(queue)),
-        Place::Delay(queue, _) => Some(queue.clone()),
+    let target = match own_queue {
+        OwnQueue::Dead(_) => None,
+        OwnQueue::Work(queue) => Some(dead_name(queue)),
+        OwnQueue::Delay(queue, _) => Some(queue.clone()),
     };
     if let Some(target) = target {
         put("x-dead-letter-exchange", text(""));
@@ -92,15 +92,15 @@ pub(crate) fn arguments(place: &Place) -> FieldTable {
         put("x-dead-letter-strategy", text("at-least-once"));
         put("x-overflow", text("reject-publish"));
     }
-    match place {
-        Place::Dead(_) => {
+    match own_queue {
+        OwnQueue::Dead(_) => {
             put("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT));
         }
-        Place::Work(_) => {
+        OwnQueue::Work(_) => {
             put("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT));
             put("x-consumer-timeout", AMQPValue::LongInt(CONSUMER_TIMEOUT));
         }
-        Place::Delay(_, step) => {
+        OwnQueue::Delay(_, step) => {
             put("x-message-ttl", AMQPValue::LongInt(i32::try_from(*step).unwrap_or(i32::MAX)));
         }
     }
@@ -117,7 +117,7 @@ pub(crate) enum Fault {
     /// The broker said no to this alone, and closed the channel that it was asked on. The connection is well.
     Refused(String),
     /// No answer came in time: the queue has perhaps no leader just now, or the connection is dead.
-    Late(String),
+    TimedOut(String),
     /// The broker or the connection said this.
     Broken(String),
 }
@@ -127,7 +127,7 @@ impl Fault {
     pub(crate) fn cause(self) -> String {
         match self {
             Self::Absent(queue) => format!("queue \"{queue}\" does not exist"),
-            Self::Forbidden(cause) | Self::Refused(cause) | Self::Late(cause) | Self::Broken(cause) => cause,
+            Self::Forbidden(cause) | Self::Refused(cause) | Self::TimedOut(cause) | Self::Broken(cause) => cause,
         }
     }
 
@@ -145,7 +145,7 @@ impl Fault {
             ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)) => {
                 Self::Refused(error.get_message().to_string())
             }
-            ErrorKind::IOError(cause) if cause.kind() == std::io::ErrorKind::TimedOut => Self::Late(said(error)),
+            ErrorKind::IOError(cause) if cause.kind() == std::io::ErrorKind::TimedOut => Self::TimedOut(said(error)),
             _ => Self::Broken(said(error)),
         }
     }
@@ -193,7 +193,7 @@ pub(crate) struct Topology {
     pub(crate) refusals: RefCell<HashMap<String, Refusal>>,
     pub(crate) clock: Clock,
     /// What the process knows about those that others have declared.
-    pub(crate) natures: Rc<Natures>,
+    pub(crate) foreign_queues: Rc<ForeignQueues>,
     /// One declares a queue at a time, so that many moves to a missing queue make it once.
     turns: RefCell<HashMap<String, Rc<tokio::sync::Mutex<()>>>>,
     /// So many queues are asked for at a time, each of which takes a channel. One that gives no answer must not hold up others.
@@ -201,10 +201,10 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
-    pub(crate) fn new(passive: bool, natures: Rc<Natures>) -> Self {
+    pub(crate) fn new(passive: bool, foreign_queues: Rc<ForeignQueues>) -> Self {
         Self {
             passive,
-            natures,
+            foreign_queues,
             known: RefCell::default(),
             refusals: RefCell::default(),
             clock: Clock::start(),
@@ -228,84 +228,84 @@ impl Topology {
     }
 
     /// The queue turned out to be gone.
-    pub(crate) fn forget(&self, place: &Place) {
-        self.refusals.borrow_mut().remove(&place.name());
-        self.known.borrow_mut().remove(&place.name());
-        self.natures.forget(&place.name());
+    pub(crate) fn forget(&self, own_queue: &OwnQueue) {
+        self.refusals.borrow_mut().remove(&own_queue.name());
+        self.known.borrow_mut().remove(&own_queue.name());
+        self.foreign_queues.forget(&own_queue.name());
     }
 
     /// Why a delay queue is not to be used, as far as it is known.
     pub(crate) fn refusal(&self, queue: &str) -> Option<String> {
-        self.natures.of(queue).refusal
+        self.foreign_queues.of(queue).refusal
     }
 
     /// What an existing queue is like. One that is as we declare it is found to be so without a line in the broker's log.
-    pub(crate) async fn look(&self, connection: &Connection, place: &Place) -> Result<Nature, Fault> {
-        self.natures.look(connection, place, !self.passive, UNKNOWN).await
+    pub(crate) async fn look(&self, connection: &Connection, own_queue: &OwnQueue) -> Result<QueueTraits, Fault> {
+        self.foreign_queues.look(connection, own_queue, !self.passive, UNKNOWN).await
     }
 
     /// Makes sure that a queue exists, and before it the queue that it dead-letters to. A delay queue that does not lead back
     /// is refused.
-    pub(crate) async fn ensure(&self, connection: &Connection, place: &Place) -> Result<(), Fault> {
-        if self.known.borrow().contains(&place.name()) {
+    pub(crate) async fn ensure(&self, connection: &Connection, own_queue: &OwnQueue) -> Result<(), Fault> {
+        if self.known.borrow().contains(&own_queue.name()) {
             return Ok(());
         }
-        if matches!(place, Place::Delay(..))
-            && let Some(fault) = self.still_refused(connection, place).await
+        if matches!(own_queue, OwnQueue::Delay(..))
+            && let Some(fault) = self.still_refused(connection, own_queue).await
         {
             return Err(fault);
         }
-        let made = self.make(connection, place, UNKNOWN).await;
-        if let (Place::Delay(..), Err(fault @ (Fault::Absent(_) | Fault::Forbidden(_) | Fault::Refused(_)))) =
-            (place, &made)
+        let made = self.make(connection, own_queue, UNKNOWN).await;
+        if let (OwnQueue::Delay(..), Err(fault @ (Fault::Absent(_) | Fault::Forbidden(_) | Fault::Refused(_)))) =
+            (own_queue, &made)
         {
-            self.refuse(place.name(), fault.clone());
+            self.refuse(own_queue.name(), fault.clone());
         }
         made
     }
 
     /// Whose turn it is to make a queue, and those that belong to it.
-    fn turn(&self, place: &Place) -> Rc<tokio::sync::Mutex<()>> {
-        let (Place::Work(queue) | Place::Delay(queue, _) | Place::Dead(queue)) = place;
+    fn turn(&self, own_queue: &OwnQueue) -> Rc<tokio::sync::Mutex<()>> {
+        let (OwnQueue::Work(queue) | OwnQueue::Delay(queue, _) | OwnQueue::Dead(queue)) = own_queue;
         let mut turns = self.turns.borrow_mut();
         turns.retain(|_, turn| Rc::strong_count(turn) > 1);
         Rc::clone(turns.entry(queue.clone()).or_default())
     }
 
     /// The same; dead letters are to be kept so long there, in milliseconds.
-    async fn make(&self, connection: &Connection, place: &Place, keep: Option<u64>) -> Result<(), Fault> {
-        let turn = self.turn(place);
+    async fn make(&self, connection: &Connection, own_queue: &OwnQueue, keep: Option<u64>) -> Result<(), Fault> {
+        let turn = self.turn(own_queue);
         let _turn = turn.lock().await;
         // It is never closed.
         let _lane = self.lanes.acquire().await;
-        match place {
+        match own_queue {
             // What someone else declares may dead-letter wherever they like.
             _ if self.passive => {}
-            Place::Dead(_) => {}
-            Place::Work(queue) => self.one(connection, &Place::Dead(dead_name(queue)), keep).await?,
-            Place::Delay(queue, _) => {
-                self.one(connection, &Place::Dead(dead_name(queue)), keep).await?;
-                self.one(connection, &Place::Work(queue.clone()), UNKNOWN).await?;
+            OwnQueue::Dead(_) => {}
+            OwnQueue::Work(queue) => self.one(connection, &OwnQueue::Dead(dead_name(queue)), keep).await?,
+            OwnQueue::Delay(queue, _) => {
+                self.one(connection, &OwnQueue::Dead(dead_name(queue)), keep).await?;
+                self.one(connection, &OwnQueue::Work(queue.clone()), UNKNOWN).await?;
             }
         }
-        self.one(connection, place, keep).await
+        self.one(connection, own_queue, keep).await
     }
 
     /// Makes sure of all queues that a master needs to work this one.
     pub(crate) async fn provide(&self, connection: &Connection, queue: &QueueSetup) -> Result<(), Fault> {
-        self.natures.is_worked(&queue.name);
-        self.natures.is_worked(&queue.dead.name);
+        self.foreign_queues.is_worked(&queue.name);
+        self.foreign_queues.is_worked(&queue.dead.name);
         let keep = queue.dead.keep.map(|keep| u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
-        self.make(connection, &Place::Dead(queue.dead.name.clone()), keep).await?;
+        self.make(connection, &OwnQueue::Dead(queue.dead.name.clone()), keep).await?;
         if !self.passive {
-            self.make(connection, &Place::Dead(dead_name(&queue.name)), keep).await?;
+            self.make(connection, &OwnQueue::Dead(dead_name(&queue.name)), keep).await?;
         }
-        self.ensure(connection, &Place::Work(queue.name.clone())).await?;
+        self.ensure(connection, &OwnQueue::Work(queue.name.clone())).await?;
         for step in delay_queues::reached(&queue.delays) {
-            let place = Place::Delay(queue.name.clone(), step);
-            match self.make(connection, &place, keep).await {
+            let own_queue = OwnQueue::Delay(queue.name.clone(), step);
+            match self.make(connection, &own_queue, keep).await {
                 // Tasks take another step.
-                Err(Fault::Refused(_)) if self.refusal(&place.name()).is_some() => {}
+                Err(Fault::Refused(_)) if self.refusal(&own_queue.name()).is_some() => {}
                 made => made?,
             }
         }
@@ -323,8 +323,8 @@ impl Topology {
         }
     }
 
-    async fn one(&self, connection: &Connection, place: &Place, keep: Option<u64>) -> Result<(), Fault> {
-        let name = place.name();
+    async fn one(&self, connection: &Connection, own_queue: &OwnQueue, keep: Option<u64>) -> Result<(), Fault> {
+        let name = own_queue.name();
         if self.known.borrow().contains(&name) {
             return Ok(());
         }
@@ -333,21 +333,22 @@ impl Topology {
         for _ in 0..2 {
             let mut counter = Counter::new(connection);
             if counter.ready(&name).await?.is_some() {
-                if self.natures.are_wanted(place)
-                    && let Some(refusal) = self.natures.look(connection, place, !self.passive, keep).await?.refusal
+                if self.foreign_queues.are_wanted(own_queue)
+                    && let Some(refusal) =
+                        self.foreign_queues.look(connection, own_queue, !self.passive, keep).await?.refusal
                 {
                     return Err(Fault::Refused(refusal));
                 }
                 self.know(name);
                 return Ok(());
             }
-            self.natures.forget(&name);
-            if self.passive || matches!(place, Place::Work(name) if !is_queue_name(name)) {
+            self.foreign_queues.forget(&name);
+            if self.passive || matches!(own_queue, OwnQueue::Work(name) if !is_queue_name(name)) {
                 return Err(Fault::Absent(name));
             }
             let channel = open_channel(connection).await.map_err(|error| Fault::of(&error))?;
             let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-            match answer(channel.queue_declare(short(&name), options, arguments(place))).await {
+            match answer(channel.queue_declare(short(&name), options, arguments(own_queue))).await {
                 Ok(_) => {
                     close(&channel);
                     self.know(name);

@@ -8,7 +8,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 use lapin::Connection;
 use tokio::{sync::mpsc, time::timeout};
 
-use super::lease_memory::{self, Held, Lost};
+use super::lease_memory::{self, HeldLease, LeaseLost};
 use crate::{
     clock::{Clock, Timestamp},
     task::NewTask,
@@ -16,32 +16,32 @@ use crate::{
         Error, Event, Events,
         amqp::{
             connect::address::{Address, PATIENCE},
-            publish::outbox::{PAUSES, Parcel, Store},
-            session::{actor::Engine, state::State},
+            publish::outbox::{OutboundMessage, Outbox, PAUSES},
+            session::{actor::Actor, state::State},
         },
     },
 };
 
 /// Between two tries to get the lease.
-const AGAIN: Duration = Duration::from_secs(3);
+const RETRY_PAUSE: Duration = Duration::from_secs(3);
 /// An orderly end of the connection may take this long.
-const HANGING_UP: Duration = Duration::from_millis(900);
+const DISCONNECT_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// The running attempt to be or become the scheduler.
 pub(crate) struct Lease {
-    orders: mpsc::UnboundedSender<Order>,
+    requests: mpsc::UnboundedSender<FireRequest>,
 }
 
 /// A moment to be fired. Answered even when it is dropped.
-struct Order {
+struct FireRequest {
     schedule: String,
     moment: Timestamp,
-    task: Result<Option<Parcel>, Error>,
+    task: Result<Option<OutboundMessage>, Error>,
     events: Events,
     lost: Option<Error>,
 }
 
-impl Order {
+impl FireRequest {
     fn answer(mut self, stored: Result<bool, Error>) {
         self.lost = None;
         self.tell(stored);
@@ -52,7 +52,7 @@ impl Order {
     }
 }
 
-impl Drop for Order {
+impl Drop for FireRequest {
     fn drop(&mut self) {
         if let Some(lost) = self.lost.take() {
             self.tell(Err(lost));
@@ -60,31 +60,31 @@ impl Drop for Order {
     }
 }
 
-impl Engine {
+impl Actor {
     /// Begins to ask for the lease, if it is wanted and nobody is asking.
     pub(crate) fn lease(&mut self) {
         let (flag, events) = (Rc::clone(&self.lease_held), self.events.clone());
         let (address, clock) = (Rc::clone(&self.address), self.clock);
         let State::Up(up) = &mut self.state else { return };
         let Some(application) = self.application.clone().filter(|_| up.lease.is_none()) else { return };
-        let (orders, taken) = mpsc::unbounded_channel();
-        up.lease = Some(Lease { orders });
+        let (requests, taken) = mpsc::unbounded_channel();
+        up.lease = Some(Lease { requests });
         let queue = format!("asynctask.schedules.{application}");
-        let keeper = Keeper { store: up.store.clone(), address, clock, queue, events, flag };
-        up.tasks.spawn_local(keeper.keep(taken));
+        let holder = LeaseHolder { outbox: up.outbox.clone(), address, clock, queue, events, flag };
+        up.tasks.spawn_local(holder.keep(taken));
     }
 
     /// Fires a moment, if we hold the lease.
     pub(crate) fn fire(&mut self, schedule: String, moment: Timestamp, task: Option<NewTask>) {
-        let task = task.map(|task| self.parcels(&[task])).transpose();
-        let task = task.map(|parcels| parcels.and_then(|parcels| parcels.into_iter().next()));
+        let task = task.map(|task| self.outbound_messages(&[task])).transpose();
+        let task = task.map(|messages| messages.and_then(|messages| messages.into_iter().next()));
         let lost = Some(self.address.lost("this is not the scheduler"));
-        let order = Order { schedule, moment, task, events: self.events.clone(), lost };
-        // Without a lease, or when its task is gone, the order is dropped, and that answers it.
+        let request = FireRequest { schedule, moment, task, events: self.events.clone(), lost };
+        // Without a lease, or when its task is gone, the request is dropped, and that answers it.
         if let State::Up(up) = &self.state
             && let Some(lease) = &up.lease
         {
-            let _ = lease.orders.send(order);
+            let _ = lease.requests.send(request);
         }
     }
 
@@ -99,7 +99,7 @@ impl Engine {
 }
 
 /// How holding the lease ended.
-enum End {
+enum LeaseEnd {
     /// Given back.
     Released,
     /// The broker took it.
@@ -109,21 +109,21 @@ enum End {
 }
 
 /// How a try to get the lease ended.
-enum Tried {
-    Held(Box<Held>),
+enum Acquisition {
+    Held(Box<HeldLease>),
     /// Another one holds it.
     Refused,
     Failed(String),
 }
 
-async fn hang_up(connection: Option<Connection>) {
+async fn close_connection(connection: Option<Connection>) {
     if let Some(connection) = connection {
-        let _ = timeout(HANGING_UP, connection.close(200, "done".into())).await;
+        let _ = timeout(DISCONNECT_TIMEOUT, connection.close(200, "done".into())).await;
     }
 }
 
-struct Keeper {
-    store: Store,
+struct LeaseHolder {
+    outbox: Outbox,
     address: Rc<Address>,
     clock: Clock,
     queue: String,
@@ -132,28 +132,28 @@ struct Keeper {
     flag: Rc<Cell<bool>>,
 }
 
-impl Keeper {
+impl LeaseHolder {
     /// Asks for the lease until it is held, keeps it, and begins again when it is lost.
-    async fn keep(self, mut orders: mpsc::UnboundedReceiver<Order>) {
+    async fn keep(self, mut requests: mpsc::UnboundedReceiver<FireRequest>) {
         let mut connection = None;
         let (mut is_refused, mut failures, mut last_cause) = (false, 0, String::new());
         loop {
             let pause = match self.attempt(&mut connection).await {
-                Tried::Held(held) if orders.is_closed() => {
+                Acquisition::Held(held) if requests.is_closed() => {
                     // Given back while it was asked for.
                     drop(held);
-                    return hang_up(connection).await;
+                    return close_connection(connection).await;
                 }
-                Tried::Held(mut held) => {
+                Acquisition::Held(mut held) => {
                     (is_refused, failures) = (false, 0);
                     last_cause.clear();
                     let began = self.clock.now().at;
                     self.flag.set(true);
                     let _ = self.events.send(Event::LeaseHeld { memory: held.moments() });
-                    let end = self.work(&mut held, &mut orders).await;
+                    let end = self.work(&mut held, &mut requests).await;
                     drop(held);
-                    let closed = hang_up(connection.take());
-                    if matches!(end, End::Released) {
+                    let closed = close_connection(connection.take());
+                    if matches!(end, LeaseEnd::Released) {
                         return closed.await;
                     }
                     if self.flag.replace(false) {
@@ -161,74 +161,74 @@ impl Keeper {
                     }
                     closed.await;
                     // At once, unless it would not last either, or somebody else may be better at it.
-                    let lasted = self.clock.now().at.since(began) > AGAIN;
-                    if matches!(end, End::Taken) && lasted { Duration::ZERO } else { AGAIN }
+                    let lasted = self.clock.now().at.since(began) > RETRY_PAUSE;
+                    if matches!(end, LeaseEnd::Taken) && lasted { Duration::ZERO } else { RETRY_PAUSE }
                 }
-                Tried::Refused => {
+                Acquisition::Refused => {
                     failures = 0;
                     if !std::mem::replace(&mut is_refused, true) {
                         let _ = self.events.send(Event::LeaseRefused);
                     }
-                    AGAIN
+                    RETRY_PAUSE
                 }
-                Tried::Failed(cause) => {
+                Acquisition::Failed(cause) => {
                     connection = None;
                     failures += 1;
                     // The first may be the end of the session, which is told anyway.
                     if failures > 1 && cause != last_cause {
-                        self.store.warn(format!("queue \"{}\" of the scheduler: {cause}", self.queue));
+                        self.outbox.warn(format!("queue \"{}\" of the scheduler: {cause}", self.queue));
                         last_cause = cause;
                     }
-                    PAUSES.delay(failures).max(AGAIN)
+                    PAUSES.delay(failures).max(RETRY_PAUSE)
                 }
             };
-            if self.wait(pause, &mut orders).await.is_none() {
+            if self.wait(pause, &mut requests).await.is_none() {
                 return;
             }
         }
     }
 
     /// One try, over the connection that there is or another one.
-    async fn attempt(&self, connection: &mut Option<Connection>) -> Tried {
-        let line = match connection.take().filter(|connection| connection.status().connected()) {
-            Some(line) => line,
+    async fn attempt(&self, connection: &mut Option<Connection>) -> Acquisition {
+        let open = match connection.take().filter(|connection| connection.status().connected()) {
+            Some(open) => open,
             None => match self.address.connect("scheduler").await {
-                Ok(line) => line,
-                Err(error) => return Tried::Failed(error.to_string()),
+                Ok(open) => open,
+                Err(error) => return Acquisition::Failed(error.to_string()),
             },
         };
-        let tried = Held::take(connection.insert(line), &self.queue, self.clock).await;
+        let tried = HeldLease::take(connection.insert(open), &self.queue, self.clock).await;
         match tried {
-            Ok(Some(held)) => Tried::Held(Box::new(held)),
-            Ok(None) => Tried::Refused,
-            Err(Lost(cause)) => Tried::Failed(cause),
+            Ok(Some(held)) => Acquisition::Held(Box::new(held)),
+            Ok(None) => Acquisition::Refused,
+            Err(LeaseLost(cause)) => Acquisition::Failed(cause),
         }
     }
 
     /// Lets a pause pass. What is ordered meanwhile is dropped, and so answered: this is not the scheduler. `None`: the
     /// lease is not wanted any more.
-    async fn wait(&self, pause: Duration, orders: &mut mpsc::UnboundedReceiver<Order>) -> Option<()> {
+    async fn wait(&self, pause: Duration, requests: &mut mpsc::UnboundedReceiver<FireRequest>) -> Option<()> {
         let pause = tokio::time::sleep(pause);
         tokio::pin!(pause);
         loop {
             tokio::select! {
                 () = &mut pause => return Some(()),
-                order = orders.recv() => drop(order?),
+                request = requests.recv() => drop(request?),
             }
         }
     }
 
     /// Fires what is ordered, as long as the lease is held.
-    async fn work(&self, held: &mut Held, orders: &mut mpsc::UnboundedReceiver<Order>) -> End {
+    async fn work(&self, held: &mut HeldLease, requests: &mut mpsc::UnboundedReceiver<FireRequest>) -> LeaseEnd {
         loop {
-            match held.keep_during(orders.recv()).await {
-                Err(Lost(cause)) => {
+            match held.keep_during(requests.recv()).await {
+                Err(LeaseLost(cause)) => {
                     tracing::debug!(target: "asynctask::amqp", "the lease \"{}\" is lost: {cause}", self.queue);
-                    return End::Taken;
+                    return LeaseEnd::Taken;
                 }
-                Ok(None) => return End::Released,
-                Ok(Some(order)) => {
-                    if let Some(end) = self.fire(held, order).await {
+                Ok(None) => return LeaseEnd::Released,
+                Ok(Some(request)) => {
+                    if let Some(end) = self.fire(held, request).await {
                         return end;
                     }
                 }
@@ -237,20 +237,20 @@ impl Keeper {
     }
 
     /// Fires a moment; how the lease ended, if it did.
-    async fn fire(&self, held: &mut Held, order: Order) -> Option<End> {
-        let lost = |Lost(cause): Lost| self.address.lost(cause);
+    async fn fire(&self, held: &mut HeldLease, request: FireRequest) -> Option<LeaseEnd> {
+        let lost = |LeaseLost(cause): LeaseLost| self.address.lost(cause);
         // A process that was stopped for long may not have heard yet that another one is the scheduler.
         if let Err(error) = held.check().await {
-            order.answer(Err(lost(error)));
-            return Some(End::Taken);
+            request.answer(Err(lost(error)));
+            return Some(LeaseEnd::Taken);
         }
-        if held.has_fired(&order.schedule, order.moment) {
-            order.answer(Ok(false));
+        if held.has_fired(&request.schedule, request.moment) {
+            request.answer(Ok(false));
             return None;
         }
         // What was begun is brought to its end even if the lease is lost meanwhile: the next holder is to know of it.
         let (stored, is_held) = {
-            let mut storing = std::pin::pin!(self.store(&order));
+            let mut storing = std::pin::pin!(self.store(&request));
             match held.keep_during(storing.as_mut()).await {
                 Ok(stored) => (stored, true),
                 Err(error) => {
@@ -265,24 +265,24 @@ impl Keeper {
             Err(error) => matches!(error, Error::NotStored { .. } | Error::NoSuchQueue { .. }),
         };
         let remembered = match (&stored, is_held) {
-            (Ok(()), true) => held.fired(&order.schedule, order.moment).await,
+            (Ok(()), true) => held.fired(&request.schedule, request.moment).await,
             _ => Ok(()),
         };
-        order.answer(stored.map(|()| true));
+        request.answer(stored.map(|()| true));
         match (is_held && remembered.is_ok(), is_published) {
-            (false, _) => Some(End::Taken),
-            (true, false) => Some(End::CannotPublish),
+            (false, _) => Some(LeaseEnd::Taken),
+            (true, false) => Some(LeaseEnd::CannotPublish),
             (true, true) => None,
         }
     }
 
     /// Stores the task of a moment, and then the memory of it: a crash in between fires it again, under the same id.
-    async fn store(&self, order: &Order) -> Result<(), Error> {
-        if let Some(parcel) = order.task.clone()? {
-            self.store.bulk(std::slice::from_ref(&parcel)).await?;
+    async fn store(&self, request: &FireRequest) -> Result<(), Error> {
+        if let Some(message) = request.task.clone()? {
+            self.outbox.store_all(std::slice::from_ref(&message)).await?;
         }
-        let publisher = &self.store.session.publisher;
-        let stored = lease_memory::store(publisher, &self.queue, &order.schedule, order.moment).await;
-        stored.map_err(|Lost(cause)| self.address.lost(cause))
+        let publisher = &self.outbox.session.publisher;
+        let stored = lease_memory::store(publisher, &self.queue, &request.schedule, request.moment).await;
+        stored.map_err(|LeaseLost(cause)| self.address.lost(cause))
     }
 }

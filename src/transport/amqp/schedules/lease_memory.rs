@@ -26,7 +26,7 @@ use crate::{
     schedule::SET_BACK,
     transport::amqp::{
         connect::address::{code, said},
-        publish::publisher::{Outgoing, Published, Publisher},
+        publish::publisher::{Publication, Published, Publisher},
         queues::topology::{answer, close, open_channel, short},
     },
 };
@@ -45,16 +45,16 @@ const PASSIVE: QueueDeclareOptions =
 
 /// The lease is not ours any more, or cannot be had, with the cause.
 #[derive(Debug)]
-pub(crate) struct Lost(pub(crate) String);
+pub(crate) struct LeaseLost(pub(crate) String);
 
-impl From<lapin::Error> for Lost {
+impl From<lapin::Error> for LeaseLost {
     fn from(error: lapin::Error) -> Self {
         Self(said(&error))
     }
 }
 
 /// The lease, held.
-pub(crate) struct Held {
+pub(crate) struct HeldLease {
     queue: String,
     channel: Channel,
     consumer: Consumer,
@@ -67,9 +67,9 @@ pub(crate) struct Held {
     refresh_at: Option<Instant>,
 }
 
-impl Held {
+impl HeldLease {
     /// Takes the lease and all of its memory; `None`: another one has it.
-    pub(crate) async fn take(connection: &Connection, queue: &str, clock: Clock) -> Result<Option<Self>, Lost> {
+    pub(crate) async fn take(connection: &Connection, queue: &str, clock: Clock) -> Result<Option<Self>, LeaseLost> {
         let mut channel = open_channel(connection).await?;
         match answer(channel.queue_declare(short(queue), PASSIVE, FieldTable::default())).await {
             // To be refused costs a channel, and a connection has only so many: a waiting scheduler asks first.
@@ -109,13 +109,13 @@ impl Held {
     }
 
     /// Messages that are not on their way to us.
-    async fn ready(&self) -> Result<u32, Lost> {
+    async fn ready(&self) -> Result<u32, LeaseLost> {
         let question = self.channel.queue_declare(short(&self.queue), PASSIVE, FieldTable::default());
         Ok(answer(question).await?.message_count())
     }
 
     /// Asks the broker: what it did to the lease before it answers is known then.
-    pub(crate) async fn check(&mut self) -> Result<(), Lost> {
+    pub(crate) async fn check(&mut self) -> Result<(), LeaseLost> {
         self.ready().await?;
         while let Some(came) = self.consumer.next().now_or_never() {
             self.came(came).await?;
@@ -141,7 +141,7 @@ impl Held {
     }
 
     /// The memory of a moment is stored: it comes to us, and what it replaces may go.
-    pub(crate) async fn fired(&mut self, schedule: &str, moment: Timestamp) -> Result<(), Lost> {
+    pub(crate) async fn fired(&mut self, schedule: &str, moment: Timestamp) -> Result<(), LeaseLost> {
         if self.has_fired(schedule, moment) {
             return Ok(());
         }
@@ -150,7 +150,7 @@ impl Held {
     }
 
     /// Does `work`, and keeps what is held meanwhile.
-    pub(crate) async fn keep_during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Lost> {
+    pub(crate) async fn keep_during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, LeaseLost> {
         let mut work = std::pin::pin!(work);
         loop {
             let refresh_in = self.refresh_at.map(|at| at.since(self.clock.now().at));
@@ -162,16 +162,16 @@ impl Held {
         }
     }
 
-    async fn came(&mut self, came: Option<lapin::Result<Message>>) -> Result<(), Lost> {
+    async fn came(&mut self, came: Option<lapin::Result<Message>>) -> Result<(), LeaseLost> {
         match came {
             Some(Ok(message)) => self.remember(message).await,
             Some(Err(error)) => Err(error.into()),
-            None => Err(Lost("the broker ended its consumer".to_owned())),
+            None => Err(LeaseLost("the broker ended its consumer".to_owned())),
         }
     }
 
     /// Takes a message into the memory; of two for one schedule the later moment counts, unless no clock can be there yet.
-    async fn remember(&mut self, message: Message) -> Result<(), Lost> {
+    async fn remember(&mut self, message: Message) -> Result<(), LeaseLost> {
         let tag = message.delivery_tag;
         self.unacknowledged.insert(tag, message.acker);
         if self.refresh_at.is_none() {
@@ -194,13 +194,13 @@ impl Held {
         self.remove(obsolete).await
     }
 
-    async fn remove(&mut self, tag: Option<u64>) -> Result<(), Lost> {
+    async fn remove(&mut self, tag: Option<u64>) -> Result<(), LeaseLost> {
         let Some(acker) = tag.and_then(|tag| self.unacknowledged.remove(&tag)) else { return Ok(()) };
         written(answer(acker.ack(BasicAckOptions::default())).await)
     }
 
     /// Gives all messages back, and with that makes them young: they come again.
-    async fn refresh(&mut self) -> Result<(), Lost> {
+    async fn refresh(&mut self) -> Result<(), LeaseLost> {
         self.refresh_at = None;
         let Some((_, last)) = self.unacknowledged.pop_last() else { return Ok(()) };
         self.unacknowledged.clear();
@@ -209,22 +209,27 @@ impl Held {
     }
 }
 
-fn written(written: lapin::Result<bool>) -> Result<(), Lost> {
+fn written(written: lapin::Result<bool>) -> Result<(), LeaseLost> {
     match written {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Lost("its channel is closed".to_owned())),
+        Ok(false) => Err(LeaseLost("its channel is closed".to_owned())),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Stores the memory that a schedule fired for a moment.
-pub(crate) async fn store(publisher: &Publisher, queue: &str, schedule: &str, moment: Timestamp) -> Result<(), Lost> {
+pub(crate) async fn store(
+    publisher: &Publisher,
+    queue: &str,
+    schedule: &str,
+    moment: Timestamp,
+) -> Result<(), LeaseLost> {
     let body = serde_json::json!({"schedule": schedule, "moment": moment.0}).to_string();
     let properties = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
-    let outgoing = Outgoing { queue: queue.to_owned(), properties, body: body.into_bytes().into() };
-    match publisher.single(&outgoing).await {
+    let publication = Publication { queue: queue.to_owned(), properties, body: body.into_bytes().into() };
+    match publisher.single(&publication).await {
         Published::Stored => Ok(()),
-        other => Err(Lost(format!("the memory of the scheduler was not stored: {other:?}"))),
+        other => Err(LeaseLost(format!("the memory of the scheduler was not stored: {other:?}"))),
     }
 }
 

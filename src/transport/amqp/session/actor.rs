@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use super::{
     connections::Attachment,
     lifecycle::Closing,
-    membership::Joining,
-    state::{Note, Notes, Open, Sent, State, Up},
+    membership::QueueChange,
+    state::{AcksWritten, Note, Notes, Open, State, Up},
 };
 use crate::{
     clock::{Clock, Instant, Now},
@@ -29,14 +29,14 @@ use crate::{
             connect::address::Address,
             consume::{
                 acks,
-                consumer::{Intake, Looked},
+                consumer::{ConsumedQueue, Polled},
             },
-            dead_letters::sweep_schedule::Sweeps,
-            publish::{outbox::Stuck, undeliverable::Untaken},
+            dead_letters::sweep_schedule::SweepSchedule,
+            publish::{outbox::UnansweredQueues, undeliverable::RefusedMessages},
             queues::{
-                counts::Counting,
-                foreign_queues::Natures,
-                survey::{Horizon, Pending},
+                counts::DepthCounter,
+                foreign_queues::ForeignQueues,
+                survey::{InTransit, PendingSurvey},
                 topology::Fault,
             },
         },
@@ -44,160 +44,160 @@ use crate::{
 };
 
 /// The actor.
-pub(crate) struct Engine {
+pub(crate) struct Actor {
     pub(crate) address: Rc<Address>,
     pub(crate) events: Events,
     pub(crate) clock: Clock,
     pub(crate) notes: Notes,
     /// What is known about queues that others have declared.
-    pub(crate) natures: Rc<Natures>,
+    pub(crate) foreign_queues: Rc<ForeignQueues>,
     pub(crate) state: State,
     pub(crate) attachment: Option<Attachment>,
     /// Accepted deliveries, between two sessions.
-    pub(crate) parted: HashMap<Handle, Open>,
+    pub(crate) accepted_between_sessions: HashMap<Handle, Open>,
     /// Of the queues that are attached or to be added, by their index.
     pub(crate) credits: BTreeMap<usize, u32>,
     /// Queues to be added or changed.
-    pub(crate) joining: BTreeMap<usize, Joining>,
+    pub(crate) queue_changes: BTreeMap<usize, QueueChange>,
     /// Counts the tries to add a queue.
-    pub(crate) openings: u64,
+    pub(crate) channel_numbers: u64,
     /// Queues that are to go.
     pub(crate) leaving: BTreeSet<usize>,
-    pub(crate) horizon: Rc<RefCell<Horizon>>,
-    pub(crate) counting: Rc<Counting>,
+    pub(crate) in_transit: Rc<RefCell<InTransit>>,
+    pub(crate) depth_counter: Rc<DepthCounter>,
     pub(crate) application: Option<String>,
-    pub(crate) surveying: Option<Pending>,
+    pub(crate) surveying: Option<PendingSurvey>,
     /// Clients' requests that wait for the first session.
-    pub(crate) waiting: Vec<Request>,
-    pub(crate) heard: mpsc::UnboundedReceiver<Note>,
+    pub(crate) waiting_requests: Vec<Request>,
+    pub(crate) incoming_notes: mpsc::UnboundedReceiver<Note>,
     pub(crate) requests: mpsc::UnboundedReceiver<Request>,
-    pub(crate) stuck: Stuck,
+    pub(crate) unanswered_queues: UnansweredQueues,
     /// What the queues of this session owe and others do not take.
-    pub(crate) untaken: Untaken,
+    pub(crate) refused_messages: RefusedMessages,
     /// Counts the tries to build a session.
-    pub(crate) tries: u64,
+    pub(crate) builds: u64,
     pub(crate) sessions: u32,
     pub(crate) failures: u32,
-    pub(crate) consumers: u64,
+    pub(crate) consumer_tags: u64,
     pub(crate) closing: Option<Closing>,
     pub(crate) lease_held: Rc<Cell<bool>>,
-    pub(crate) sweeps: Sweeps,
+    pub(crate) sweeps: SweepSchedule,
 }
 
-enum Woken {
-    Asked(Option<Request>),
-    Heard(Note),
-    Looked(usize, Looked),
-    Sent(Sent),
-    Late,
+enum Wakeup {
+    Request(Option<Request>),
+    Note(Note),
+    Polled(usize, Polled),
+    AcksWritten(AcksWritten),
+    Deadline,
 }
 
-impl Engine {
+impl Actor {
     pub(crate) fn new(address: Address, events: Events, requests: mpsc::UnboundedReceiver<Request>) -> Self {
-        let (notes, heard) = mpsc::unbounded_channel();
+        let (notes, incoming_notes) = mpsc::unbounded_channel();
         let (address, clock) = (Rc::new(address), Clock::start());
         Self {
-            counting: Rc::new(Counting::new(Rc::clone(&address), clock)),
+            depth_counter: Rc::new(DepthCounter::new(Rc::clone(&address), clock)),
             address,
             events,
             clock,
-            natures: Rc::new(Natures::new(notes.clone())),
+            foreign_queues: Rc::new(ForeignQueues::new(notes.clone())),
             notes,
             state: State::Idle,
             attachment: None,
-            parted: HashMap::new(),
+            accepted_between_sessions: HashMap::new(),
             credits: BTreeMap::new(),
-            joining: BTreeMap::new(),
-            openings: 0,
+            queue_changes: BTreeMap::new(),
+            channel_numbers: 0,
             leaving: BTreeSet::new(),
-            horizon: Rc::default(),
+            in_transit: Rc::default(),
             application: None,
             surveying: None,
-            waiting: Vec::new(),
-            heard,
+            waiting_requests: Vec::new(),
+            incoming_notes,
             requests,
-            stuck: Rc::default(),
-            untaken: Untaken::default(),
-            tries: 0,
+            unanswered_queues: Rc::default(),
+            refused_messages: RefusedMessages::default(),
+            builds: 0,
             sessions: 0,
             failures: 0,
-            consumers: 0,
+            consumer_tags: 0,
             closing: None,
             lease_held: Rc::default(),
-            sweeps: Sweeps::default(),
+            sweeps: SweepSchedule::default(),
         }
     }
 
     /// Works until it is closed.
     pub(crate) async fn run(mut self) {
         loop {
-            match self.woken().await {
-                Woken::Asked(Some(request)) => {
-                    self.asked(request);
+            match self.next_wakeup().await {
+                Wakeup::Request(Some(request)) => {
+                    self.request(request);
                     // What else is there is done in one go, so that its acknowledgements go in one frame.
                     while let Ok(request) = self.requests.try_recv() {
-                        self.asked(request);
+                        self.request(request);
                     }
                 }
                 // Dropped, not closed: an end as that of a process, with nothing settled any more.
-                Woken::Asked(None) => return self.drop_all().await,
-                Woken::Heard(note) => self.heard(note),
-                Woken::Looked(queue, Looked::Came(messages)) => self.arrived(queue, messages),
-                Woken::Looked(queue, Looked::Ended(fault)) => self.ended(queue, fault),
-                Woken::Sent(sent) => self.sent(sent),
-                Woken::Late => {}
+                Wakeup::Request(None) => return self.abandon().await,
+                Wakeup::Note(note) => self.note(note),
+                Wakeup::Polled(queue, Polled::Messages(messages)) => self.arrived(queue, messages),
+                Wakeup::Polled(queue, Polled::Ended(fault)) => self.ended(queue, fault),
+                Wakeup::AcksWritten(sent) => self.acks_written(sent),
+                Wakeup::Deadline => {}
             }
             self.advance();
             if self.closing.as_ref().is_some_and(|closing| self.is_done(closing)) {
-                return self.hang_up().await;
+                return self.disconnect().await;
             }
         }
     }
 
-    pub(crate) fn tell(&self, event: Event) {
+    pub(crate) fn emit(&self, event: Event) {
         // The owner may be gone; then nobody needs to know.
         let _ = self.events.send(event);
     }
 
     /// Tells a client what its requests wait for.
-    pub(crate) fn waits(&self, what: String) {
+    pub(crate) fn report_waiting(&self, what: String) {
         if self.attachment.is_none() {
-            self.tell(Event::Waits(what));
+            self.emit(Event::Waits(what));
         }
     }
 
     /// Waits for whatever comes first.
-    async fn woken(&mut self) -> Woken {
+    async fn next_wakeup(&mut self) -> Wakeup {
         // Read once: a queue that rests at one moment and not at the next would be forgotten between them.
         let clock = self.clock.now();
         let now = clock.at;
         let late = self.next_deadline(clock).map(|at| at.since(now));
         let closing = self.closing.is_some();
-        let Self { requests, heard, state, .. } = self;
-        let look = std::future::poll_fn(|context| {
+        let Self { requests, incoming_notes, state, .. } = self;
+        let poll = std::future::poll_fn(|context| {
             let State::Up(up) = &mut *state else { return Poll::Pending };
             if let Poll::Ready(Some(sent)) = std::pin::Pin::new(&mut up.sending).poll_next(context) {
-                return Poll::Ready(Woken::Sent(sent));
+                return Poll::Ready(Wakeup::AcksWritten(sent));
             }
-            up.intakes.poll(now, context).map(|(queue, looked)| Woken::Looked(queue, looked))
+            up.queues.poll(now, context).map(|(queue, polled)| Wakeup::Polled(queue, polled))
         });
         tokio::select! {
-            request = requests.recv(), if !closing => Woken::Asked(request),
-            Some(note) = heard.recv() => Woken::Heard(note),
-            woken = look => woken,
-            () = tokio::time::sleep(late.unwrap_or_default()), if late.is_some() => Woken::Late,
+            request = requests.recv(), if !closing => Wakeup::Request(request),
+            Some(note) = incoming_notes.recv() => Wakeup::Note(note),
+            wakeup = poll => wakeup,
+            () = tokio::time::sleep(late.unwrap_or_default()), if late.is_some() => Wakeup::Deadline,
         }
     }
 
     fn next_deadline(&self, now: Now) -> Option<Instant> {
         let state = match &self.state {
             State::Up(up) => {
-                let acks = up.intakes.stirred().any(Intake::waits).then(|| now.at + acks::PATIENCE);
-                let early = up.intakes.stirred().flat_map(|intake| &intake.early).map(|(due, _)| *due).min();
-                let rested = up.intakes.rests_until(now.at);
-                let stale = up.intakes.stirred().filter_map(Intake::stale_at).min();
+                let acks = up.queues.dirty().any(ConsumedQueue::waits).then(|| now.at + acks::MAX_ACK_DELAY);
+                let early = up.queues.dirty().flat_map(|consumed| &consumed.nearly_due).map(|(due, _)| *due).min();
+                let deferred = up.queues.poll_deferred_until(now.at);
+                let stale = up.queues.dirty().filter_map(ConsumedQueue::stale_at).min();
                 let sweep = self.sweeps.next_at();
-                [acks, early, rested, stale, self.opens_at(), sweep].into_iter().flatten().min()
+                [acks, early, deferred, stale, self.opens_at(), sweep].into_iter().flatten().min()
             }
             State::Waiting { until, .. } => Some(*until),
             State::Idle | State::Connecting { .. } | State::Refused(_) => None,
@@ -218,31 +218,33 @@ impl Engine {
         }
         self.open_due(now);
         self.flush_moves();
-        self.ripen();
+        self.release_due();
         self.refresh_kept(now);
         self.begin_survey();
         self.begin_sweep();
-        self.let_go();
+        self.remove_drained();
         let all = self.closing.is_some();
         let State::Up(up) = &mut self.state else { return };
         // What has ended keeps its memory until it is taken out.
         while up.tasks.try_join_next().is_some() {}
-        let Up { session, intakes, sending, tasks, .. } = &mut **up;
-        intakes.each_stirred(|queue, intake| {
-            for (tag, handle) in intake.acceptable() {
-                intake.acks.ended(tag, now);
-                intake.ending_tags.insert(tag, Some(handle));
+        let Up { session, queues, sending, tasks, .. } = &mut **up;
+        queues.each_dirty(|queue, consumed| {
+            for (tag, handle) in consumed.acceptable() {
+                consumed.acks.ended(tag, now);
+                consumed.settled_tags.insert(tag, Some(handle));
             }
-            if let Some(mut batch) = intake.batch(now, all) {
+            if let Some(mut batch) = consumed.batch(now, all) {
                 let handles = std::mem::take(&mut batch.handles);
-                let number = intake.number;
-                sending.push(Box::pin(async move { Sent { queue, number, written: batch.write().await, handles } }));
+                let number = consumed.number;
+                sending.push(Box::pin(
+                    async move { AcksWritten { queue, number, written: batch.write().await, handles } },
+                ));
             }
-            if let Some(switch) = intake.switch(&self.natures) {
-                self.consumers += 1;
-                let tag = format!("asynctask-{}-{}", std::process::id(), self.consumers);
+            if let Some(switch) = consumed.switch(&self.foreign_queues) {
+                self.consumer_tags += 1;
+                let tag = format!("asynctask-{}-{}", std::process::id(), self.consumer_tags);
                 let (notes, session, prefetch) = (self.notes.clone(), session.number, switch.prefetch);
-                let number = intake.number;
+                let number = consumed.number;
                 tasks.spawn_local(async move {
                     let _ = notes.send(match switch.run(tag).await {
                         Ok(consumer) => Note::Switched { session, queue, number, consumer, prefetch },
@@ -251,10 +253,10 @@ impl Engine {
                 });
             }
         });
-        intakes.settle_down();
+        queues.clear_dirty();
     }
 
-    fn asked(&mut self, request: Request) {
+    fn request(&mut self, request: Request) {
         match request {
             Request::Attach { queues, passive } => {
                 self.attach(Attachment { queues: queues.into_iter().enumerate().collect(), passive });
@@ -300,17 +302,17 @@ impl Engine {
             *wanted = credit;
         }
         let State::Up(up) = &mut self.state else { return };
-        let Some(intake) = up.intakes.get_mut(queue.0) else { return };
-        let credit = if intake.leaving { 0 } else { credit };
-        self.horizon.borrow_mut().moved_at = self.clock.now().at;
-        intake.credit = credit;
+        let Some(consumed) = up.queues.get_mut(queue.0) else { return };
+        let credit = if consumed.leaving { 0 } else { credit };
+        self.in_transit.borrow_mut().moved_at = self.clock.now().at;
+        consumed.credit = credit;
         if credit == 0 {
             self.give_back(queue.0);
         }
         self.hand_out();
     }
 
-    fn heard(&mut self, note: Note) {
+    fn note(&mut self, note: Note) {
         let current = match &self.state {
             State::Up(up) => Some(up.session.number),
             _ => None,
@@ -318,35 +320,35 @@ impl Engine {
         match note {
             Note::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
             Note::Disturbed { serial } => self.disturbed(serial),
-            Note::Warning(text) => self.tell(Event::Warning(text)),
-            Note::Waits(what) => self.waits(what),
+            Note::Warning(text) => self.emit(Event::Warning(text)),
+            Note::Waits(what) => self.report_waiting(what),
             Note::Built { number, built } => {
                 if matches!(self.state, State::Connecting { number: awaited } if awaited == number) {
                     match *built {
-                        Ok(built) => self.up(built),
-                        Err(error) => self.not_built(error),
+                        Ok(built) => self.session_built(built),
+                        Err(error) => self.build_failed(error),
                     }
                 }
             }
             Note::Broken { session, cause } => {
                 if current == Some(session) {
-                    self.broken(&cause);
+                    self.session_lost(&cause);
                 }
             }
             Note::Opened { session, number, queue, opened } => self.opened(session, number, queue, opened),
             Note::Switched { session, queue, number, consumer, prefetch } => {
-                if let Some(intake) = self.intake_of(session, queue, number) {
-                    intake.switched(consumer, prefetch);
-                    self.horizon.borrow_mut().moved_at = self.clock.now().at;
+                if let Some(consumed) = self.consumed_queue(session, queue, number) {
+                    consumed.switched(consumer, prefetch);
+                    self.in_transit.borrow_mut().moved_at = self.clock.now().at;
                 }
             }
             Note::Ended { session, queue, number, fault } => {
-                if self.intake_of(session, queue, number).is_some() {
+                if self.consumed_queue(session, queue, number).is_some() {
                     self.ended(queue, fault);
                 }
             }
-            Note::Offered { session, queue, to, offered } if current == Some(session) => {
-                self.offered(queue, to, offered);
+            Note::PublishReport { session, queue, to, publish_reported } if current == Some(session) => {
+                self.publish_reported(queue, to, publish_reported);
             }
             Note::Copied { session, handle, is_dead } if current == Some(session) => self.copied(handle, is_dead),
             Note::Swept { session, swept } if current == Some(session) => {
@@ -354,7 +356,7 @@ impl Engine {
             }
             Note::FollowedUp { session, handle } if current == Some(session) => self.followed_up(handle),
             Note::Passed { session, queue, number, tag } => {
-                if self.intake_of(session, queue, number).is_some() {
+                if self.consumed_queue(session, queue, number).is_some() {
                     self.passed(queue, tag);
                 }
             }
@@ -363,7 +365,7 @@ impl Engine {
             | Note::Swept { .. }
             | Note::FollowedUp { .. }
             | Note::Unstorable { .. }
-            | Note::Offered { .. } => {}
+            | Note::PublishReport { .. } => {}
         }
     }
 
@@ -376,17 +378,17 @@ impl Engine {
                 && open.settling
                 && (!open.accepted || open.acknowledged)
             {
-                let intake = &mut up.intakes[open.queue];
-                intake.in_hand -= 1;
-                intake.accepted -= u32::from(open.accepted);
+                let consumed = &mut up.queues[open.queue];
+                consumed.in_hand -= 1;
+                consumed.accepted -= u32::from(open.accepted);
                 up.open.remove(handle);
             } else if let Some(open) = up.open.get_mut(handle) {
                 open.acknowledged = true;
             }
         }
-        self.horizon.borrow_mut().moved_at = self.clock.now().at;
+        self.in_transit.borrow_mut().moved_at = self.clock.now().at;
         if !handles.is_empty() {
-            self.tell(Event::Settled(handles));
+            self.emit(Event::Settled(handles));
         }
         self.hand_out();
     }

@@ -18,7 +18,7 @@ use crate::transport::{
         connect::address::Address,
         publish::publisher::Publisher,
         queues::{
-            foreign_queues::Natures,
+            foreign_queues::ForeignQueues,
             topology::{self, Fault, Topology, answer, open_channel, short},
         },
     },
@@ -44,7 +44,7 @@ pub(crate) struct Session {
 }
 
 /// A session just built, with one channel for each queue to consume, by its index.
-pub(crate) struct Built {
+pub(crate) struct BuiltSession {
     pub(crate) session: Rc<Session>,
     pub(crate) channels: BTreeMap<usize, Channel>,
     /// Queues that cannot be had, and why.
@@ -54,7 +54,7 @@ pub(crate) struct Built {
 }
 
 /// A queue that can be worked.
-pub(crate) struct Opened {
+pub(crate) struct OpenedQueue {
     pub(crate) channel: Channel,
     /// Where one was wanted: the proof that the broker lets us consume.
     pub(crate) consumer: Option<Consumer>,
@@ -68,13 +68,13 @@ impl Session {
         number: u64,
         address: Rc<Address>,
         wanted: Option<Attachment>,
-        natures: Rc<Natures>,
+        foreign_queues: Rc<ForeignQueues>,
         first: bool,
-    ) -> Result<Built, Error> {
+    ) -> Result<BuiltSession, Error> {
         let publisher = Publisher::connect(&address).await?;
         let Some(wanted) = wanted else {
-            let session = Self { number, consumer: None, publisher, topology: Topology::new(false, natures) };
-            return Ok(Built {
+            let session = Self { number, consumer: None, publisher, topology: Topology::new(false, foreign_queues) };
+            return Ok(BuiltSession {
                 session: Rc::new(session),
                 channels: BTreeMap::new(),
                 refused: Vec::new(),
@@ -82,12 +82,12 @@ impl Session {
             });
         };
         let connection = Rc::new(address.connect("consumer").await?);
-        natures.are_of_a_master();
-        let topology = Topology::new(wanted.passive, natures);
+        foreign_queues.are_of_a_master();
+        let topology = Topology::new(wanted.passive, foreign_queues);
         let (mut channels, mut refused, mut unasked) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (index, queue) in &wanted.queues {
             // Each that gives no answer would cost all others 10 s.
-            if refused.iter().any(|(_, fault)| matches!(fault, Fault::Late(_))) {
+            if refused.iter().any(|(_, fault)| matches!(fault, Fault::TimedOut(_))) {
                 unasked.push(*index);
                 continue;
             }
@@ -107,7 +107,7 @@ impl Session {
             );
         }
         let session = Self { number, consumer: Some(connection), publisher, topology };
-        Ok(Built { session: Rc::new(session), channels, refused, unasked })
+        Ok(BuiltSession { session: Rc::new(session), channels, refused, unasked })
     }
 
     /// The connection for questions and declares: the consuming one, which the broker never blocks, if there is one.
@@ -116,7 +116,7 @@ impl Session {
     }
 
     /// Makes what one more queue needs, and a channel to consume it; with a `prefetch` also a consumer.
-    pub(crate) async fn open(&self, queue: &QueueSetup, prefetch: u16, tag: String) -> Result<Opened, Fault> {
+    pub(crate) async fn open(&self, queue: &QueueSetup, prefetch: u16, tag: String) -> Result<OpenedQueue, Fault> {
         let channel = self.opened(queue).await?;
         let mut consumer = None;
         if prefetch > 0 {
@@ -127,7 +127,7 @@ impl Session {
             };
             consumer = Some(consume.await.map_err(|error| Fault::of(&error))?);
         }
-        Ok(Opened { channel, consumer, prefetch })
+        Ok(OpenedQueue { channel, consumer, prefetch })
     }
 
     async fn opened(&self, queue: &QueueSetup) -> Result<Channel, Fault> {

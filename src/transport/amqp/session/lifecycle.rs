@@ -16,10 +16,10 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::task::JoinSet;
 
 use super::{
-    actor::Engine,
-    connections::{Built, Session},
+    actor::Actor,
+    connections::{BuiltSession, Session},
     state::{Note, Notes, State, Up},
-    unavailable::spread,
+    unavailable::with_jitter,
 };
 use crate::{
     backoff::Backoff,
@@ -28,21 +28,21 @@ use crate::{
     transport::{
         Error, Event, Reply, Request,
         amqp::{
-            publish::{outbox::Store, publisher, undeliverable::Untaken},
+            publish::{outbox::Outbox, publisher, undeliverable::RefusedMessages},
             queues::topology::Fault,
         },
     },
 };
 
-pub(crate) const AGAIN: Backoff =
+pub(crate) const REBUILD_BACKOFF: Backoff =
     Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
 /// A session that ends earlier counts as another failure in a row.
-const STEADY: Duration = Duration::from_secs(10);
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// A broker that sends no heartbeats is given this long to find out that an old connection is dead.
-const UNNOTICED: Duration = Duration::from_mins(2);
+const LOSS_NOTICED_WITHIN: Duration = Duration::from_mins(2);
 /// What a close may take for settlements, and then for the connections; 5 s together.
-const CLOSING: Duration = Duration::from_secs(4);
-const HANGING_UP: Duration = Duration::from_millis(900);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
+const DISCONNECT_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// A close that is under way.
 pub(crate) struct Closing {
@@ -50,37 +50,37 @@ pub(crate) struct Closing {
     pub(crate) reply: Option<Reply<()>>,
 }
 
-impl Engine {
+impl Actor {
     /// Begins to build a session.
     pub(crate) fn connect(&mut self) {
-        self.tries += 1;
-        let (number, address, notes) = (self.tries, Rc::clone(&self.address), self.notes.clone());
-        let (attachment, natures) = (self.still_attached(), Rc::clone(&self.natures));
+        self.builds += 1;
+        let (number, address, notes) = (self.builds, Rc::clone(&self.address), self.notes.clone());
+        let (attachment, foreign_queues) = (self.still_attached(), Rc::clone(&self.foreign_queues));
         let first = self.sessions == 0;
         self.state = State::Connecting { number };
-        self.waits(format!("a connection to {}", self.address.shown()));
+        self.report_waiting(format!("a connection to {}", self.address.shown()));
         tokio::task::spawn_local(async move {
-            let built = Box::new(Session::build(number, address, attachment, natures, first).await);
+            let built = Box::new(Session::build(number, address, attachment, foreign_queues, first).await);
             let _ = notes.send(Note::Built { number, built });
         });
     }
 
     /// A session stands.
-    pub(crate) fn up(&mut self, built: Built) {
+    pub(crate) fn session_built(&mut self, built: BuiltSession) {
         let now = self.clock.now().at;
-        let intakes = self.intakes(built.channels, now);
+        let queues = self.consumed_queues(built.channels, now);
         let session = built.session;
         let noticed = session.noticed_within();
         let mut tasks = JoinSet::new();
         let watch = tasks.spawn_local(watch(Rc::clone(&session), self.notes.clone()));
-        let (notes, stuck) = (self.notes.clone(), Rc::clone(&self.stuck));
-        let store = Store { session: Rc::clone(&session), notes, stuck, full: Rc::default() };
-        self.untaken = Untaken::default();
+        let (notes, unanswered_queues) = (self.notes.clone(), Rc::clone(&self.unanswered_queues));
+        let outbox = Outbox { session: Rc::clone(&session), notes, unanswered_queues, full_queues: Rc::default() };
+        self.refused_messages = RefusedMessages::default();
         self.state = State::Up(Box::new(Up {
             session,
-            store,
-            intakes,
-            open: self.parted.extract_if(|_, open| open.accepted && !open.is_loose).collect(),
+            outbox,
+            queues,
+            open: self.accepted_between_sessions.extract_if(|_, open| open.accepted && !open.lost_channel).collect(),
             moving: Vec::new(),
             tasks,
             watch,
@@ -91,119 +91,123 @@ impl Engine {
         }));
         tracing::debug!(target: "asynctask::amqp", "a session with {} stands", self.address.shown());
         if self.address.succeeded() {
-            self.tell(Event::Connected(self.address.shown().to_owned()));
+            self.emit(Event::Connected(self.address.shown().to_owned()));
         }
-        self.stuck.borrow_mut().clear();
-        self.horizon.borrow_mut().session_began(now, noticed.unwrap_or(UNNOTICED));
-        self.rejoin();
+        self.unanswered_queues.borrow_mut().clear();
+        self.in_transit.borrow_mut().session_began(now, noticed.unwrap_or(LOSS_NOTICED_WITHIN));
+        self.resume_accepted();
         if self.attachment.is_some() {
             self.sessions += 1;
-            self.tell(Event::Noticed { within: noticed });
-            self.tell(Event::Attached { session: self.sessions });
+            self.emit(Event::Noticed { within: noticed });
+            self.emit(Event::Attached { session: self.sessions });
             for (queue, fault) in built.refused {
-                self.set_aside(queue, fault, 2, Vec::new());
+                self.mark_unavailable(queue, fault, 2, Vec::new());
             }
             for queue in built.unasked {
                 let cause = "it is opened beside the others, of which one gives no answer";
-                self.set_aside(queue, Fault::Late(cause.to_owned()), 1, Vec::new());
+                self.mark_unavailable(queue, Fault::TimedOut(cause.to_owned()), 1, Vec::new());
             }
             self.open_due(now);
             self.watch_dead_letters();
             self.lease();
         } else {
             self.failures = 0;
-            self.waits(format!("an answer of {}", self.address.shown()));
+            self.report_waiting(format!("an answer of {}", self.address.shown()));
         }
-        for request in std::mem::take(&mut self.waiting) {
+        for request in std::mem::take(&mut self.waiting_requests) {
             self.work(request);
         }
     }
 
     /// What was accepted in an earlier session is in hand in this one; what was decided about it meanwhile is done.
-    fn rejoin(&mut self) {
+    fn resume_accepted(&mut self) {
         let State::Up(up) = &mut self.state else { return };
         let mut decided = Vec::new();
         for (handle, open) in &mut up.open {
-            let intake = &mut up.intakes[open.queue];
-            intake.in_hand += 1;
-            intake.accepted += 1;
+            let consumed = &mut up.queues[open.queue];
+            consumed.in_hand += 1;
+            consumed.accepted += 1;
             (open.acknowledged, open.settling) = (true, false);
-            decided.extend(open.last.take().map(|settlement| (*handle, settlement)));
+            decided.extend(open.unstored_settlement.take().map(|settlement| (*handle, settlement)));
         }
         self.settle(decided);
     }
 
     /// Between sessions only accepted deliveries are anybody's: theirs is settled in the next one. A master that has not
     /// heard of the end yet may accept even now; its task, which comes again, is then known to it.
-    pub(crate) fn settle_after_all(&mut self, handle: Handle, settlement: Settlement) {
-        let Some(open) = self.parted.get_mut(&handle).filter(|open| open.last.is_none()) else { return };
+    pub(crate) fn settle_while_disconnected(&mut self, handle: Handle, settlement: Settlement) {
+        let Some(open) =
+            self.accepted_between_sessions.get_mut(&handle).filter(|open| open.unstored_settlement.is_none())
+        else {
+            return;
+        };
         match settlement {
             // Another settlement of it was under way and is void.
             Settlement::Accept if open.settling => {}
             Settlement::Accept => open.accepted = true,
-            settlement if open.accepted => open.last = Some(settlement),
+            settlement if open.accepted => open.unstored_settlement = Some(settlement),
             _ => {}
         }
     }
 
     /// A session could not be built.
-    pub(crate) fn not_built(&mut self, error: Error) {
+    pub(crate) fn build_failed(&mut self, error: Error) {
         // At each address of a cluster once, before anybody waits.
         let Err(error) = self.address.failed(error) else { return self.connect() };
-        for request in std::mem::take(&mut self.waiting) {
+        for request in std::mem::take(&mut self.waiting_requests) {
             refuse(request, &error);
         }
         if self.attachment.is_none() {
             self.state = State::Idle;
         } else if self.sessions == 0 && matches!(error, Error::Refused { .. } | Error::NoSuchQueue { .. }) {
-            self.tell(Event::Refused(error.clone()));
+            self.emit(Event::Refused(error.clone()));
             self.state = State::Refused(error);
         } else {
-            self.again(error, false);
+            self.schedule_rebuild(error, false);
         }
     }
 
     /// Gives the session up.
-    pub(crate) fn broken(&mut self, cause: &str) {
+    pub(crate) fn session_lost(&mut self, cause: &str) {
         let State::Up(mut up) = std::mem::replace(&mut self.state, State::Idle) else { return };
         let now = self.clock.now().at;
-        let in_hand: usize = up.intakes.iter().map(|intake| intake.ackers.len()).sum();
-        self.horizon.borrow_mut().session_ended(in_hand as u64);
-        for joining in self.joining.values_mut() {
-            joining.until.get_or_insert(now);
+        let in_hand: usize = up.queues.iter().map(|consumed| consumed.ackers.len()).sum();
+        self.in_transit.borrow_mut().session_ended(in_hand as u64);
+        for change in self.queue_changes.values_mut() {
+            change.until.get_or_insert(now);
         }
         if self.lease_held.replace(false) {
-            self.tell(Event::LeaseLost);
+            self.emit(Event::LeaseLost);
         }
         self.interrupt_survey();
         self.sweeps.interrupted(now);
         // Nothing but this process holds what was accepted, and the master may accept until it hears of the end.
-        self.parted = std::mem::take(&mut up.open);
+        self.accepted_between_sessions = std::mem::take(&mut up.open);
         // Whoever waits for an answer from one of these is told as it is dropped.
         up.tasks.abort_all();
-        if now.since(up.since) >= STEADY {
+        if now.since(up.since) >= STABLE_AFTER {
             self.failures = 0;
         }
         let session = Rc::clone(&up.session);
-        tokio::task::spawn_local(async move { session.close(HANGING_UP).await });
+        tokio::task::spawn_local(async move { session.close(DISCONNECT_TIMEOUT).await });
         if self.attachment.is_some() {
             let error = self.address.lost(cause);
             self.address.turn();
-            self.again(error, self.failures < self.address.others());
+            self.schedule_rebuild(error, self.failures < self.address.others());
         }
-        self.let_go();
+        self.remove_drained();
     }
 
-    fn again(&mut self, error: Error, at_once: bool) {
+    fn schedule_rebuild(&mut self, error: Error, at_once: bool) {
         self.failures = self.failures.saturating_add(1);
-        let again_in = if at_once { Duration::ZERO } else { spread(AGAIN.delay(self.failures)) };
+        let again_in = if at_once { Duration::ZERO } else { with_jitter(REBUILD_BACKOFF.delay(self.failures)) };
         self.state = State::Waiting { until: self.clock.now().at + again_in, error: error.clone() };
-        self.tell(Event::Lost { error, again_in });
+        self.emit(Event::Lost { error, again_in });
     }
 
     /// Begins to close: what was asked is still settled, for a while.
     pub(crate) fn close(&mut self, reply: Option<Reply<()>>) {
-        self.closing = Some(Closing { by: self.clock.now().at + CLOSING, reply });
+        self.closing = Some(Closing { by: self.clock.now().at + CLOSE_TIMEOUT, reply });
         self.requests.close();
         self.release_lease();
         for queue in self.credits.keys().copied().collect::<Vec<_>>() {
@@ -218,27 +222,26 @@ impl Engine {
             State::Up(up) => {
                 up.sending.is_empty()
                     && up.open.values().all(|open| !open.settling)
-                    && up
-                        .intakes
-                        .iter()
-                        .all(|intake| intake.back.is_empty() && intake.passing == 0 && !intake.switching)
+                    && up.queues.iter().all(|consumed| {
+                        consumed.to_requeue.is_empty() && consumed.republishing == 0 && !consumed.switching
+                    })
             }
             // A client's requests may still be served.
-            State::Connecting { .. } => self.waiting.is_empty(),
+            State::Connecting { .. } => self.waiting_requests.is_empty(),
             State::Idle | State::Waiting { .. } | State::Refused(_) => true,
         }
     }
 
     /// Ends as a killed process would.
-    pub(crate) async fn drop_all(self) {
+    pub(crate) async fn abandon(self) {
         if let State::Up(up) = self.state {
             drop(up.tasks);
-            up.session.close(HANGING_UP).await;
+            up.session.close(DISCONNECT_TIMEOUT).await;
         }
     }
 
     /// Closes the connections and answers.
-    pub(crate) async fn hang_up(mut self) {
+    pub(crate) async fn disconnect(mut self) {
         if let State::Up(up) = &mut self.state {
             up.watch.abort();
             up.sweep.iter().for_each(tokio::task::AbortHandle::abort);
@@ -249,7 +252,11 @@ impl Engine {
             // What the broker has not taken by now it will not take soon.
             let by = if up.session.publisher.blocked() { Duration::ZERO } else { by };
             let _ = tokio::time::timeout(by, finish).await;
-            futures_util::future::join(up.session.close(HANGING_UP), self.counting.close(HANGING_UP)).await;
+            futures_util::future::join(
+                up.session.close(DISCONNECT_TIMEOUT),
+                self.depth_counter.close(DISCONNECT_TIMEOUT),
+            )
+            .await;
         }
         if let Some(Closing { reply: Some(reply), .. }) = self.closing.take() {
             let _ = reply.send(Ok(()));

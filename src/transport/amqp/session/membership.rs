@@ -9,9 +9,9 @@ use std::{collections::BTreeMap, rc::Rc};
 use lapin::Channel;
 
 use super::{
-    actor::Engine,
-    connections::{Attachment, Opened},
-    lifecycle::AGAIN,
+    actor::Actor,
+    connections::{Attachment, OpenedQueue},
+    lifecycle::REBUILD_BACKOFF,
     state::{Note, State},
 };
 use crate::{
@@ -20,14 +20,14 @@ use crate::{
     transport::{
         Event, QueueSetup,
         amqp::{
-            consume::{consumer::Intake, consumers::Intakes},
+            consume::{consumer::ConsumedQueue, consumers::ConsumedQueues},
             queues::topology::{Fault, close},
         },
     },
 };
 
 /// A queue that is to be added or changed.
-pub(crate) struct Joining {
+pub(crate) struct QueueChange {
     pub(crate) setup: QueueSetup,
     /// Names the try under way; the answer to an earlier one means nothing.
     pub(crate) number: u64,
@@ -43,28 +43,28 @@ pub(crate) struct Joining {
 /// connection that is dead itself is found to be so earlier.
 const TRIES: u32 = 6;
 
-impl Engine {
+impl Actor {
     /// Begins to add a queue, or to change one that is attached.
     pub(crate) fn add_queue(&mut self, queue: usize, setup: QueueSetup) {
         self.credits.entry(queue).or_insert(0);
-        let is_new = self.joining.get(&queue).map_or_else(|| !self.is_member(queue), |joining| joining.is_new);
+        let is_new = self.queue_changes.get(&queue).map_or_else(|| !self.is_member(queue), |change| change.is_new);
         let until = Some(self.now().at);
-        self.joining.insert(queue, Joining { setup, number: 0, failures: u32::from(is_new), until, is_new });
+        self.queue_changes.insert(queue, QueueChange { setup, number: 0, failures: u32::from(is_new), until, is_new });
         self.open(queue);
     }
 
     /// Begins a try to open a queue, if there is a session.
     pub(crate) fn open(&mut self, queue: usize) {
         let State::Up(up) = &mut self.state else { return };
-        let Some(joining) = self.joining.get_mut(&queue) else { return };
-        self.openings += 1;
-        self.consumers += 1;
-        (joining.number, joining.until) = (self.openings, None);
-        let tag = format!("asynctask-{}-{}", std::process::id(), self.consumers);
-        let accepted = up.intakes.get(queue).map_or(0, |intake| intake.accepted);
+        let Some(change) = self.queue_changes.get_mut(&queue) else { return };
+        self.channel_numbers += 1;
+        self.consumer_tags += 1;
+        (change.number, change.until) = (self.channel_numbers, None);
+        let tag = format!("asynctask-{}-{}", std::process::id(), self.consumer_tags);
+        let accepted = up.queues.get(queue).map_or(0, |consumed| consumed.accepted);
         let free = self.credits.get(&queue).copied().unwrap_or_default().saturating_sub(accepted);
-        let prefetch = if joining.is_new { u16::try_from(free).unwrap_or(u16::MAX) } else { 0 };
-        let (session, number, setup) = (Rc::clone(&up.session), joining.number, joining.setup.clone());
+        let prefetch = if change.is_new { u16::try_from(free).unwrap_or(u16::MAX) } else { 0 };
+        let (session, number, setup) = (Rc::clone(&up.session), change.number, change.setup.clone());
         let notes = self.notes.clone();
         up.tasks.spawn_local(async move {
             let opened = session.open(&setup, prefetch, tag).await;
@@ -73,72 +73,73 @@ impl Engine {
     }
 
     /// What a queue needs is there, or cannot be had.
-    pub(crate) fn opened(&mut self, session: u64, number: u64, queue: usize, opened: Result<Opened, Fault>) {
+    pub(crate) fn opened(&mut self, session: u64, number: u64, queue: usize, opened: Result<OpenedQueue, Fault>) {
         let now = self.now().at;
         let is_current = matches!(&self.state, State::Up(up) if up.session.number == session);
         if !is_current {
             return;
         }
-        let Opened { channel, consumer, prefetch } = match opened {
+        let OpenedQueue { channel, consumer, prefetch } = match opened {
             Ok(opened) => opened,
             Err(fault) => return self.not_opened(number, queue, fault),
         };
         // Removed meanwhile, or asked for in another way.
-        let joining = self.joining.extract_if(.., |index, joining| *index == queue && joining.number == number).next();
-        let (Some((_, Joining { setup, failures, .. })), State::Up(up)) = (joining, &mut self.state) else {
+        let change =
+            self.queue_changes.extract_if(.., |index, change| *index == queue && change.number == number).next();
+        let (Some((_, QueueChange { setup, failures, .. })), State::Up(up)) = (change, &mut self.state) else {
             return close(&channel);
         };
         if let Some(attachment) = &mut self.attachment {
             attachment.queues.insert(queue, setup.clone());
         }
-        match up.intakes.get_mut(queue) {
-            Some(intake) if intake.channel.is_some() => {
-                intake.setup = setup;
+        match up.queues.get_mut(queue) {
+            Some(consumed) if consumed.channel.is_some() => {
+                consumed.setup = setup;
                 close(&channel);
             }
             left => {
                 let credit = self.credits.get(&queue).copied().unwrap_or_default();
-                let mut intake = Intake::new(setup, Some(channel), credit);
+                let mut consumed = ConsumedQueue::new(setup, Some(channel), credit);
                 if let Some(left) = left {
-                    (intake.in_hand, intake.accepted) = (left.in_hand, left.accepted);
+                    (consumed.in_hand, consumed.accepted) = (left.in_hand, left.accepted);
                 }
-                (intake.number, intake.since, intake.failures) = (number, now, failures);
-                intake.switched(consumer, prefetch);
-                up.intakes.insert(queue, intake);
+                (consumed.number, consumed.since, consumed.failures) = (number, now, failures);
+                consumed.switched(consumer, prefetch);
+                up.queues.insert(queue, consumed);
             }
         }
-        self.horizon.borrow_mut().moved_at = now;
+        self.in_transit.borrow_mut().moved_at = now;
         self.watch_dead_letters();
-        self.tell(Event::QueueAdded { queue: QueueIndex(queue) });
+        self.emit(Event::QueueAdded { queue: QueueIndex(queue) });
     }
 
     /// All that the broker refuses is asked for on channels of its own, so the others are worked as before.
     fn not_opened(&mut self, number: u64, queue: usize, fault: Fault) {
         let now = self.now().at;
-        if let Some(joining) = self.joining.get_mut(&queue).filter(|joining| joining.number == number) {
-            joining.failures += 1;
-            let failures = joining.failures;
+        if let Some(change) = self.queue_changes.get_mut(&queue).filter(|change| change.number == number) {
+            change.failures += 1;
+            let failures = change.failures;
             match &fault {
-                Fault::Broken(_) => joining.until = Some(now + AGAIN.delay(failures)),
-                fault if joining.is_new => self.set_aside(queue, fault.clone(), failures, Vec::new()),
-                Fault::Late(_) if failures < TRIES => self.open(queue),
+                Fault::Broken(_) => change.until = Some(now + REBUILD_BACKOFF.delay(failures)),
+                fault if change.is_new => self.mark_unavailable(queue, fault.clone(), failures, Vec::new()),
+                Fault::TimedOut(_) if failures < TRIES => self.open(queue),
                 fault => {
-                    let name = joining.setup.name.clone();
-                    self.joining.remove(&queue);
+                    let name = change.setup.name.clone();
+                    self.queue_changes.remove(&queue);
                     let error = fault.clone().of_queue(&name);
-                    self.tell(Event::QueueRefused { queue: QueueIndex(queue), error });
+                    self.emit(Event::QueueRefused { queue: QueueIndex(queue), error });
                 }
             }
         }
         if let Fault::Broken(cause) = fault {
-            self.broken(&cause);
+            self.session_lost(&cause);
         }
     }
 
     /// What the next session is to begin with: a queue that was unavailable joins it later, so that it cannot end it.
     pub(crate) fn still_attached(&self) -> Option<Attachment> {
         let mut attachment = self.attachment.clone()?;
-        attachment.queues.retain(|queue, _| !self.joining.get(queue).is_some_and(|joining| joining.is_new));
+        attachment.queues.retain(|queue, _| !self.queue_changes.get(queue).is_some_and(|change| change.is_new));
         Some(attachment)
     }
 
@@ -148,70 +149,71 @@ impl Engine {
 
     /// Begins to let a queue go.
     pub(crate) fn remove_queue(&mut self, queue: usize) {
-        self.joining.remove(&queue);
+        self.queue_changes.remove(&queue);
         self.credit(QueueIndex(queue), 0);
         self.leaving.insert(queue);
         if let State::Up(up) = &mut self.state
-            && let Some(intake) = up.intakes.get_mut(queue)
+            && let Some(consumed) = up.queues.get_mut(queue)
         {
-            intake.leaving = true;
+            consumed.leaving = true;
         }
         // What a queue kept that goes with its last consumer.
         self.give_back(queue);
-        self.let_go();
+        self.remove_drained();
     }
 
     /// Lets those queues go that are to and of which nothing is open any more.
-    pub(crate) fn let_go(&mut self) {
+    pub(crate) fn remove_drained(&mut self) {
         if self.leaving.is_empty() {
             return;
         }
-        let parted = |queue: &usize| self.parted.values().any(|open| open.queue == *queue);
+        let accepted_between_sessions =
+            |queue: &usize| self.accepted_between_sessions.values().any(|open| open.queue == *queue);
         let gone: Vec<usize> = match &self.state {
             // What is being built has its channels already: the next look is when it stands.
             State::Connecting { .. } => return,
             State::Up(up) => {
                 let spent = |queue: &usize| {
                     let is_open = || up.open.values().any(|open| open.queue == *queue);
-                    up.intakes.get(*queue).is_none_or(|intake| intake.is_spent() && !is_open())
+                    up.queues.get(*queue).is_none_or(|consumed| consumed.is_drained() && !is_open())
                 };
                 self.leaving.iter().copied().filter(spent).collect()
             }
             // Between sessions only what was accepted is anybody's.
             State::Idle | State::Waiting { .. } | State::Refused(_) => {
-                self.leaving.iter().copied().filter(|queue| !parted(queue)).collect()
+                self.leaving.iter().copied().filter(|queue| !accepted_between_sessions(queue)).collect()
             }
         };
         for queue in gone {
             self.leaving.remove(&queue);
-            self.untaken.forget(queue);
+            self.refused_messages.forget(queue);
             self.credits.remove(&queue);
-            self.parted.retain(|_, open| open.queue != queue);
+            self.accepted_between_sessions.retain(|_, open| open.queue != queue);
             if let Some(attachment) = &mut self.attachment {
                 attachment.queues.remove(&queue);
             }
             if let State::Up(up) = &mut self.state
-                && let Some(intake) = up.intakes.remove(queue)
+                && let Some(consumed) = up.queues.remove(queue)
             {
-                intake.channel.iter().for_each(close);
+                consumed.channel.iter().for_each(close);
             }
-            self.tell(Event::QueueRemoved { queue: QueueIndex(queue) });
+            self.emit(Event::QueueRemoved { queue: QueueIndex(queue) });
             self.watch_dead_letters();
         }
     }
 
     /// The queues of a session that was just built.
-    pub(crate) fn intakes(&mut self, mut channels: BTreeMap<usize, Channel>, now: Instant) -> Intakes {
-        let mut intakes = Intakes::default();
-        let Some(attachment) = &self.attachment else { return intakes };
+    pub(crate) fn consumed_queues(&mut self, mut channels: BTreeMap<usize, Channel>, now: Instant) -> ConsumedQueues {
+        let mut queues = ConsumedQueues::default();
+        let Some(attachment) = &self.attachment else { return queues };
         for (queue, setup) in &attachment.queues {
             let credit = self.credits.get(queue).copied().unwrap_or_default();
-            let mut intake = Intake::new(setup.clone(), channels.remove(queue), credit);
-            self.openings += 1;
-            (intake.number, intake.since) = (self.openings, now);
-            intake.leaving = self.leaving.contains(queue);
-            intakes.insert(*queue, intake);
+            let mut consumed = ConsumedQueue::new(setup.clone(), channels.remove(queue), credit);
+            self.channel_numbers += 1;
+            (consumed.number, consumed.since) = (self.channel_numbers, now);
+            consumed.leaving = self.leaving.contains(queue);
+            queues.insert(*queue, consumed);
         }
-        intakes
+        queues
     }
 }

@@ -1,15 +1,15 @@
 //! Answers that are owed: given even when the work that would give them is dropped.
 
-use super::actor::Engine;
+use super::actor::Actor;
 use crate::transport::{Error, Reply};
 
 /// A reply that says "lost" when it is dropped unanswered, and how far the work had come.
-pub(crate) struct Owed<T> {
+pub(crate) struct ReplyGuard<T> {
     reply: Option<Reply<T>>,
     lost: Option<Box<dyn FnOnce() -> Error>>,
 }
 
-impl<T> Owed<T> {
+impl<T> ReplyGuard<T> {
     pub(crate) fn new(reply: Reply<T>, lost: impl FnOnce() -> Error + 'static) -> Self {
         Self { reply: Some(reply), lost: Some(Box::new(lost)) }
     }
@@ -33,7 +33,7 @@ impl<T> Owed<T> {
     }
 }
 
-impl<T> Drop for Owed<T> {
+impl<T> Drop for ReplyGuard<T> {
     fn drop(&mut self) {
         if let (Some(reply), Some(lost)) = (self.reply.take(), self.lost.take()) {
             let _ = reply.send(Err(lost()));
@@ -41,15 +41,19 @@ impl<T> Drop for Owed<T> {
     }
 }
 
-impl Engine {
-    /// [`Self::owed`], where the error for the end of the session tells more.
-    pub(crate) fn owed_with<T>(&self, reply: Reply<T>, told: impl FnOnce(Error) -> Error + 'static) -> Owed<T> {
+impl Actor {
+    /// [`Self::reply_guard`], where the error for the end of the session tells more.
+    pub(crate) fn reply_guard_with<T>(
+        &self,
+        reply: Reply<T>,
+        told: impl FnOnce(Error) -> Error + 'static,
+    ) -> ReplyGuard<T> {
         let lost = self.address.lost("it ended while the answer was awaited");
-        Owed::new(reply, || told(lost))
+        ReplyGuard::new(reply, || told(lost))
     }
 
     /// A promise to answer, kept even if the session ends.
-    pub(crate) fn owed<T>(&self, reply: Reply<T>) -> Owed<T> {
-        self.owed_with(reply, |lost| lost)
+    pub(crate) fn reply_guard<T>(&self, reply: Reply<T>) -> ReplyGuard<T> {
+        self.reply_guard_with(reply, |lost| lost)
     }
 }

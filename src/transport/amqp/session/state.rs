@@ -10,18 +10,18 @@ use futures_util::{future::LocalBoxFuture, stream::FuturesUnordered};
 use lapin::{BasicProperties, Consumer};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::connections::{Built, Opened, Session};
+use super::connections::{BuiltSession, OpenedQueue, Session};
 use crate::{
     clock::Instant,
     task::{Handle, Settlement, Task},
     transport::{
         Error,
         amqp::{
-            consume::{ack_batch::Unwritten, consumer::Further, consumers::Intakes},
+            consume::{ack_batch::AckWriteError, consumer::PassAction, consumers::ConsumedQueues},
             dead_letters::sweep_schedule::Swept,
             publish::{
-                outbox::{Parcel, Store},
-                undeliverable::Offered,
+                outbox::{OutboundMessage, Outbox},
+                undeliverable::PublishReport,
             },
             queues::topology::Fault,
             schedules::lease::Lease,
@@ -32,11 +32,11 @@ use crate::{
 /// What work beside the actor reports to it.
 pub(crate) enum Note {
     /// A session was built, or could not be.
-    Built { number: u64, built: Box<Result<Built, Error>> },
+    Built { number: u64, built: Box<Result<BuiltSession, Error>> },
     /// A session cannot go on.
     Broken { session: u64, cause: String },
     /// A queue that was to be added has its channel and all that it needs, or cannot have it.
-    Opened { session: u64, number: u64, queue: usize, opened: Result<Opened, Fault> },
+    Opened { session: u64, number: u64, queue: usize, opened: Result<OpenedQueue, Fault> },
     /// A change of consumers is done, on the channel of this number.
     Switched { session: u64, queue: usize, number: u64, consumer: Option<Consumer>, prefetch: u16 },
     /// The channel of this number is of no use any more.
@@ -50,7 +50,7 @@ pub(crate) enum Note {
     /// The follow-up tasks of a `Done` can never be stored.
     Unstorable { session: u64, handle: Handle, error: Error },
     /// A message of this queue was refused by the queue that it belongs to, or is taken at last.
-    Offered { session: u64, queue: usize, to: String, offered: Offered },
+    PublishReport { session: u64, queue: usize, to: String, publish_reported: PublishReport },
     /// A task that the master has not seen was moved on.
     Passed { session: u64, queue: usize, number: u64, tag: u64 },
     /// The readings of a survey agree.
@@ -74,7 +74,7 @@ pub(crate) struct Open {
     pub(crate) properties: BasicProperties,
     pub(crate) task: std::sync::Arc<Task>,
     /// What is to be done with it if the master does not know it.
-    pub(crate) further: Option<Further>,
+    pub(crate) on_pass: Option<PassAction>,
     /// Removed from its queue already.
     pub(crate) accepted: bool,
     /// … and the acknowledgement is written.
@@ -84,36 +84,36 @@ pub(crate) struct Open {
     /// … and is still a copy or tasks that follow.
     pub(crate) moving: bool,
     /// Its channel is closed, so that it comes again. The settlement under way is finished without an acknowledgement.
-    pub(crate) is_loose: bool,
+    pub(crate) lost_channel: bool,
     /// Of one that was accepted: that settlement, in case the session ends before it is stored.
-    pub(crate) last: Option<Settlement>,
+    pub(crate) unstored_settlement: Option<Settlement>,
 }
 
 /// A session that stands.
 pub(crate) struct Up {
     pub(crate) session: Rc<Session>,
-    pub(crate) store: Store,
-    pub(crate) intakes: Intakes,
+    pub(crate) outbox: Outbox,
+    pub(crate) queues: ConsumedQueues,
     pub(crate) open: HashMap<Handle, Open>,
     /// Copies to be made, gathered so that those for one queue go together.
-    pub(crate) moving: Vec<(Handle, Parcel)>,
+    pub(crate) moving: Vec<(Handle, OutboundMessage)>,
     pub(crate) tasks: JoinSet<()>,
     /// The one of them that only ends with the connection.
     pub(crate) watch: tokio::task::AbortHandle,
     /// Another, which nobody waits for at the end.
     pub(crate) sweep: Option<tokio::task::AbortHandle>,
     pub(crate) lease: Option<Lease>,
-    pub(crate) sending: FuturesUnordered<LocalBoxFuture<'static, Sent>>,
+    pub(crate) sending: FuturesUnordered<LocalBoxFuture<'static, AcksWritten>>,
     pub(crate) since: Instant,
 }
 
 /// A batch of acknowledgements was written, or not.
-pub(crate) struct Sent {
+pub(crate) struct AcksWritten {
     pub(crate) queue: usize,
     /// Of the channel.
     pub(crate) number: u64,
     pub(crate) handles: Vec<Handle>,
-    pub(crate) written: Result<(), Unwritten>,
+    pub(crate) written: Result<(), AckWriteError>,
 }
 
 /// Where the connections stand.

@@ -17,48 +17,48 @@ use std::{
     time::Duration,
 };
 
-use super::{actor::Engine, lifecycle::AGAIN, membership::Joining, state::State};
+use super::{actor::Actor, lifecycle::REBUILD_BACKOFF, membership::QueueChange, state::State};
 use crate::{
     clock::Instant,
     task::{Handle, QueueIndex},
     transport::{
         Event,
         amqp::{
-            consume::consumer::Intake,
+            consume::consumer::ConsumedQueue,
             queues::topology::{Fault, close},
         },
     },
 };
 
-impl Engine {
+impl Actor {
     /// The queue as it is worked on the channel of this number, if that is the one it has.
-    pub(crate) fn intake_of(&mut self, session: u64, queue: usize, number: u64) -> Option<&mut Intake> {
+    pub(crate) fn consumed_queue(&mut self, session: u64, queue: usize, number: u64) -> Option<&mut ConsumedQueue> {
         let State::Up(up) = &mut self.state else { return None };
         if up.session.number != session {
             return None;
         }
-        up.intakes.get_mut(queue).filter(|intake| intake.number == number)
+        up.queues.get_mut(queue).filter(|consumed| consumed.number == number)
     }
 
     /// The channel of a queue is of no use any more.
     pub(crate) fn ended(&mut self, queue: usize, fault: Fault) {
         let State::Up(up) = &self.state else { return };
         match fault {
-            Fault::Broken(cause) => self.broken(&cause),
-            fault if up.session.stands() => self.fall(queue, fault),
-            fault => self.broken(&fault.cause()),
+            Fault::Broken(cause) => self.session_lost(&cause),
+            fault if up.session.stands() => self.detach(queue, fault),
+            fault => self.session_lost(&fault.cause()),
         }
     }
 
     /// Takes a queue out of work, and with it the handles of what was delivered and not accepted: it comes again.
-    fn fall(&mut self, queue: usize, fault: Fault) {
+    fn detach(&mut self, queue: usize, fault: Fault) {
         let now = self.now().at;
         let State::Up(up) = &mut self.state else { return };
-        let Some(intake) = up.intakes.get_mut(queue).filter(|intake| intake.channel.is_some()) else { return };
-        let failures = failures_after(intake.failures, now.since(intake.since));
+        let Some(consumed) = up.queues.get_mut(queue).filter(|consumed| consumed.channel.is_some()) else { return };
+        let failures = failures_after(consumed.failures, now.since(consumed.since));
         let credit = self.credits.get(&queue).copied().unwrap_or_default();
-        let mut left = Intake::new(intake.setup.clone(), None, credit);
-        (left.leaving, left.failures) = (intake.leaving, failures);
+        let mut left = ConsumedQueue::new(consumed.setup.clone(), None, credit);
+        (left.leaving, left.failures) = (consumed.leaving, failures);
         let (mut void, mut finished) = (Vec::new(), Vec::new());
         for (handle, open) in up.open.iter_mut().filter(|(_, open)| open.queue == queue) {
             if open.accepted {
@@ -68,7 +68,7 @@ impl Engine {
                     finished.push(*handle);
                 }
             } else if open.moving {
-                (open.is_loose, open.accepted, open.acknowledged) = (true, true, true);
+                (open.lost_channel, open.accepted, open.acknowledged) = (true, true, true);
             } else {
                 void.push(*handle);
                 continue;
@@ -76,67 +76,68 @@ impl Engine {
             left.in_hand += 1;
             left.accepted += 1;
         }
-        self.parted.retain(|_, open| open.queue != queue);
+        self.accepted_between_sessions.retain(|_, open| open.queue != queue);
         for handle in &void {
-            self.parted.extend(up.open.remove_entry(handle));
+            self.accepted_between_sessions.extend(up.open.remove_entry(handle));
         }
-        let channel = up.intakes.remove(queue).and_then(|intake| intake.channel);
-        up.intakes.insert(queue, left);
+        let channel = up.queues.remove(queue).and_then(|consumed| consumed.channel);
+        up.queues.insert(queue, left);
         if let Some(channel) = channel.filter(|channel| channel.status().connected()) {
             close(&channel);
         }
         if !finished.is_empty() {
             self.settled(finished);
         }
-        self.horizon.borrow_mut().moved_at = now;
-        self.set_aside(queue, fault, failures, void);
-        self.let_go();
+        self.in_transit.borrow_mut().moved_at = now;
+        self.mark_unavailable(queue, fault, failures, void);
+        self.remove_drained();
     }
 
     /// Says that a queue cannot be worked, and when it is tried again: after the first failure at once.
-    pub(crate) fn set_aside(&mut self, queue: usize, fault: Fault, failures: u32, void: Vec<Handle>) {
-        let setup = self.joining.remove(&queue).map(|joining| joining.setup);
+    pub(crate) fn mark_unavailable(&mut self, queue: usize, fault: Fault, failures: u32, void: Vec<Handle>) {
+        let setup = self.queue_changes.remove(&queue).map(|change| change.setup);
         let attached = self.attachment.as_ref().and_then(|attachment| attachment.queues.get(&queue));
         let Some(setup) = setup.or_else(|| attached.cloned()) else { return };
         let error = fault.of_queue(&setup.name);
-        let again_in = spread(pause(failures));
+        let again_in = with_jitter(pause(failures));
         if !self.leaving.contains(&queue) {
             let until = Some(self.now().at + again_in);
-            self.joining.insert(queue, Joining { setup, number: 0, failures, until, is_new: true });
+            self.queue_changes.insert(queue, QueueChange { setup, number: 0, failures, until, is_new: true });
         }
-        self.tell(Event::QueueUnavailable { queue: QueueIndex(queue), error, again_in, void });
+        self.emit(Event::QueueUnavailable { queue: QueueIndex(queue), error, again_in, void });
     }
 
     /// Tries those again whose pause is over.
     pub(crate) fn open_due(&mut self, now: Instant) {
-        let is_due = |(queue, joining): (&usize, &Joining)| joining.until.is_some_and(|at| at <= now).then_some(*queue);
+        let is_due =
+            |(queue, change): (&usize, &QueueChange)| change.until.is_some_and(|at| at <= now).then_some(*queue);
         if !matches!(self.state, State::Up(_)) || self.closing.is_some() {
             return;
         }
-        for queue in self.joining.iter().filter_map(is_due).collect::<Vec<_>>() {
+        for queue in self.queue_changes.iter().filter_map(is_due).collect::<Vec<_>>() {
             self.open(queue);
         }
     }
 
     /// When the next one is to be tried.
     pub(crate) fn opens_at(&self) -> Option<Instant> {
-        self.joining.values().filter_map(|joining| joining.until).min().filter(|_| self.closing.is_none())
+        self.queue_changes.values().filter_map(|change| change.until).min().filter(|_| self.closing.is_none())
     }
 }
 
 /// The pause after so many failures in a row.
 fn pause(failures: u32) -> Duration {
-    if failures <= 1 { Duration::ZERO } else { AGAIN.delay(failures - 1) }
+    if failures <= 1 { Duration::ZERO } else { REBUILD_BACKOFF.delay(failures - 1) }
 }
 
 /// Failures in a row, of a queue that was had again after so many for this long and is lost now. They begin anew where it was
 /// had for longer than the pause before (and a moment, as the first pause is none); what was settled of it ends them, too.
 fn failures_after(failures: u32, attached: Duration) -> u32 {
-    if attached > pause(failures).max(AGAIN.first) { 1 } else { failures + 1 }
+    if attached > pause(failures).max(REBUILD_BACKOFF.first) { 1 } else { failures + 1 }
 }
 
 /// A pause made up to a fifth longer, so that the masters of a fleet do not come all at once.
-pub(crate) fn spread(pause: Duration) -> Duration {
+pub(crate) fn with_jitter(pause: Duration) -> Duration {
     let random = std::hash::RandomState::new().build_hasher().finish() % 1024;
     pause + pause.mul_f64(random as f64 / 5120.0)
 }
