@@ -10,7 +10,10 @@ use std::{
 use crate::{
     config::{Config, Mode, Queue, Schedule, Target},
     logging::Level,
-    master::core::event::{Plan, QueuePlan},
+    master::{
+        Launch, QueueRun,
+        core::event::{Plan, QueuePlan},
+    },
     process::{self, Environment, Program},
     task::Accepts,
     transport::Uri,
@@ -33,10 +36,10 @@ pub(super) fn queue_plan(config: &Config, queue: &Queue) -> QueuePlan {
     }
 }
 
-/// A plan for these queues, without the options of a run.
-pub(super) fn plan_of(config: &Config, queues: Vec<QueuePlan>, level: Level) -> Plan {
+/// The plan of a run with these settings, without its queues and options.
+pub(super) fn plan_of(config: &Config, level: Level) -> Plan {
     Plan {
-        queues,
+        queues: Vec::new(),
         supervisor: config.supervisor,
         halt_when_empty: false,
         scheduler: false,
@@ -59,8 +62,13 @@ fn starts_at_once() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get).saturating_mul(2).max(4)
 }
 
+/// A queue as a run works it.
+pub(super) fn queue_run(config: &Config, queue: &Queue, level: Level) -> QueueRun {
+    QueueRun { plan: queue_plan(config, queue), launch: launch(config, queue, level) }
+}
+
 /// What is started for a queue.
-pub(super) fn launch(config: &Config, queue: &Queue, level: Level) -> (Program, Environment) {
+fn launch(config: &Config, queue: &Queue, level: Level) -> Launch {
     let mut pairs: Vec<(OsString, OsString)> = Vec::new();
     let program = match config.kinds.get(&queue.kind) {
         Some(command) => {
@@ -91,5 +99,5 @@ pub(super) fn launch(config: &Config, queue: &Queue, level: Level) -> (Program, 
         pairs,
         mark: None,
     };
-    (program, environment)
+    Launch { program, environment }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     args::{Global, RunArgs},
     output::{LAST_LINES, escape_control, logger, print},
-    plan::{launch, plan_of, queue_plan},
+    plan::{plan_of, queue_plan, queue_run},
     settings::{load, log_level},
 };
 use crate::{
@@ -24,8 +24,11 @@ use crate::{
     frames::to_worker::Assignment,
     logging::{Format, Level},
     master::{
-        self,
-        core::{event::QueuePlan, verdict},
+        self, QueueRun, RunConfig,
+        core::{
+            event::{Plan, QueuePlan},
+            verdict,
+        },
     },
     payload::Body,
     retry::Policy,
@@ -41,7 +44,6 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &RunArgs) -> Resul
     let config = load(registry, global)?;
     let kind = verb.kind.as_str();
     let settings = settings(&config, kind);
-    let plan = queue_plan(&config, &settings);
     let body = payload(verb)?;
     let is_json = config.kinds.get(kind).is_none_or(|command| command.accepts == Accepts::Json);
     let body = if is_json { readable(body)? } else { body };
@@ -49,9 +51,9 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &RunArgs) -> Resul
     let settlement = if config.kinds.contains_key(kind) {
         // Of the master's lines only those that explain a failure.
         let level = if asked_for { level } else { Level::Error };
-        as_program(&config, plan, level, task)?
+        as_program(&config, queue_run(&config, &settings, level), level, task)?
     } else if let Some(code) = registry.kinds().get(kind) {
-        in_process(kind, code, &plan, level, &task)?
+        in_process(kind, code, &queue_plan(&config, &settings), level, &task)?
     } else {
         let known: Vec<&str> = registry.kinds().keys().chain(config.kinds.keys()).map(String::as_str).collect();
         let error = Error::new(Code::Refused, format!("Worker \"{kind}\" does not exist"));
@@ -127,19 +129,15 @@ fn in_process(kind: &str, code: &Kind, plan: &QueuePlan, level: Level, task: &Ta
     Ok(circumstances.told(outcome))
 }
 
-fn as_program(config: &Config, plan: QueuePlan, level: Level, task: Task) -> Result<Settlement, Error> {
+fn as_program(config: &Config, queue: QueueRun, level: Level, task: Task) -> Result<Settlement, Error> {
     let logger = logger(level, Format::Plain, false)?;
-    let queue = plan.settings.clone();
-    let mut plan = plan_of(config, vec![plan], level);
-    plan.halt_when_empty = true;
-    let run = master::Run {
+    let run = RunConfig {
         reader: None,
         control: None,
         metrics: None,
         notifier: None,
-        plan,
-        launches: vec![launch(config, &queue, level)],
-        setups: vec![queue.setup()],
+        plan: Plan { halt_when_empty: true, ..plan_of(config, level) },
+        queues: vec![queue],
         passive: false,
         application: config.application.clone(),
         uri: config.transport.clone(),

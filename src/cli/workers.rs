@@ -11,18 +11,18 @@ use super::{
     args::{Global, Workers},
     control_client::place,
     output::{LAST_LINES, logger},
-    plan::{launch, plan_of, queue_plan},
+    plan::{plan_of, queue_run},
     run_report,
     settings::{duration, load, load_to_fire, log_level, sources},
 };
 use crate::{
     clock::Clock,
-    config::{self, Config, Queue, Sources},
+    config::{self, Config, Sources},
     control::socket::{self, Socket},
     error::{Code, Error},
     junit::Report,
-    logging::{Format, Level, Logger},
-    master::{self, Finished, Fresh, MASTER, Objection, Reader, Run, core::event::Plan},
+    logging::{Format, Level, Logger, MASTER},
+    master::{self, Finished, Fresh, Objection, Reader, RunConfig, core::event::Plan},
     metrics::Listener,
     schedule::Timer,
     systemd::Notifier,
@@ -84,21 +84,19 @@ fn work(
         }
     };
     let reader = reader(registry, global, verb, &config, level);
-    let launches = config.queues.iter().map(|queue| launch(&config, queue, level)).collect();
     let control = control(&config, verb, &logger)?;
     let metrics = config.metrics_listen.map(|address| metrics(address, &logger)).transpose()?;
     let notifier = Notifier::of_process(|name| std::env::var_os(name)).unwrap_or_else(|error| {
         logger.line(Level::Warning, MASTER, &format!("cannot tell the service manager anything: {error}"));
         None
     });
-    let run = Run {
+    let run = RunConfig {
         control,
         notifier,
         metrics,
         report: report.cloned(),
         plan: plan(&config, verb, level, format, timer.is_some()),
-        launches,
-        setups: config.queues.iter().map(Queue::setup).collect(),
+        queues: config.queues.iter().map(|queue| queue_run(&config, queue, level)).collect(),
         passive: config.declare_passive,
         application: config.application.clone(),
         reader: Some(reader),
@@ -171,10 +169,9 @@ fn reader(registry: &Registry, global: &Global, verb: &Workers, config: &Config,
         if config.queues.is_empty() {
             return Err(Objection::Refused("no queue would be left; to end its work, stop the master".to_owned()));
         }
-        let queue = |queue: &Queue| (queue_plan(&config, queue), launch(&config, queue, level));
         Ok(Fresh {
             names: config.known_queues(),
-            queues: config.queues.iter().map(queue).collect(),
+            queues: config.queues.iter().map(|queue| queue_run(&config, queue, level)).collect(),
             supervisor: config.supervisor,
             schedules: scheduler.then(|| config.schedules.clone()),
         })
@@ -238,6 +235,6 @@ fn plan(config: &Config, verb: &Workers, level: Level, format: Format, scheduler
         scheduler,
         structured: format != Format::Plain,
         max_in_hand: verb.processes.map(|most| most as usize),
-        ..plan_of(config, config.queues.iter().map(|queue| queue_plan(config, queue)).collect(), level)
+        ..plan_of(config, level)
     }
 }

@@ -19,7 +19,7 @@ use asynctask::{
     error::Code,
     logging::Logger,
     master::{
-        self, Run,
+        self, Launch, QueueRun, RunConfig,
         core::event::{Plan, QueuePlan},
     },
     metrics::Listener,
@@ -74,16 +74,15 @@ impl Transport for Blocking {
 }
 
 /// One queue whose kind needs no process before its first task.
-fn run(notifier: Notifier, metrics: Listener) -> Run {
+fn run(notifier: Notifier, metrics: Listener) -> RunConfig {
     let settings = Queue::new("foo", "true");
-    let setup = settings.setup();
     let program = Program::Command { argv: vec!["true".into()], folder: "/".into(), options: Box::default() };
-    Run {
+    let plan = QueuePlan { accepts: Accepts::Bytes, is_once: true, ..QueuePlan::of(settings) };
+    RunConfig {
         reader: None,
-        plan: Plan::of(vec![QueuePlan { accepts: Accepts::Bytes, is_once: true, ..QueuePlan::of(settings) }]),
-        launches: vec![(program, Environment::default())],
+        plan: Plan::of(Vec::new()),
+        queues: vec![QueueRun { plan, launch: Launch { program, environment: Environment::default() } }],
         uri: Uri::Localmem("stuck".to_owned()),
-        setups: vec![setup],
         passive: false,
         application: "stuck".to_owned(),
         timer: None,

@@ -14,10 +14,14 @@ use std::{rc::Rc, time::Duration};
 
 use tokio::sync::mpsc;
 
+use super::{
+    state::{GROUP_LIMIT, Shell},
+    workers::Worker,
+};
 use crate::{
     clock::Now,
-    logging::Level,
-    master::{GROUP_LIMIT, MASTER, Shell, core::event::Event},
+    logging::{Level, MASTER},
+    master::core::event::Event,
     process::Signals,
     schedule::Timer,
     systemd::Notifier,
@@ -33,12 +37,12 @@ const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 
 impl Shell {
     /// The time that events are told with.
-    pub(in crate::master) fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         self.judged_at.unwrap_or_else(|| self.clock.now())
     }
 
     /// Time until something is due although nothing happens.
-    pub(in crate::master) fn wait(&mut self) -> Duration {
+    pub(super) fn wait(&mut self) -> Duration {
         let (now, real) = (self.clock.now(), self.clock.real());
         let core = self.core.next_deadline().map(|at| at.since(now.at));
         let look = self.core.next_limit().map(|at| (at.since(now.at) / SHARE).max(SHORTEST_LOOK));
@@ -51,11 +55,7 @@ impl Shell {
     }
 
     /// However much happens, clock and calendar are looked at once a turn.
-    pub(in crate::master) fn keep_time(
-        &mut self,
-        signals: &Signals,
-        told: &mut mpsc::UnboundedReceiver<transport::Event>,
-    ) {
+    pub(super) fn keep_time(&mut self, signals: &Signals, events: &mut mpsc::UnboundedReceiver<transport::Event>) {
         let now = self.clock.now();
         if let Some(paused) = self.clock.paused() {
             let seconds = paused.as_secs_f64();
@@ -72,14 +72,14 @@ impl Shell {
         if self.halt_at.is_some_and(|at| at <= self.clock.real().since_start()) {
             self.halt_at = None;
             self.judged_at = Some(now);
-            self.catch_up(None, signals, told);
+            self.catch_up(None, signals, events);
             self.handle(Event::HaltTimedOut);
         }
         if self.core.next_deadline().is_some_and(|at| at <= now.at) {
             self.judged_at = Some(now);
             let passed = self.core.limits_passed(now.at);
             if !passed.is_empty() {
-                self.catch_up((!passed.others).then_some(&passed.slots), signals, told);
+                self.catch_up((!passed.others).then_some(&passed.slots), signals, events);
             }
             self.handle(Event::DeadlinePassed);
         }
@@ -91,19 +91,19 @@ impl Shell {
         &mut self,
         slots: Option<&Vec<usize>>,
         signals: &Signals,
-        told: &mut mpsc::UnboundedReceiver<transport::Event>,
+        events: &mut mpsc::UnboundedReceiver<transport::Event>,
     ) {
         self.signalled(&signals.drain());
         self.reap();
-        let read = |worker: &Option<Rc<crate::master::Worker>>| worker.iter().for_each(|worker| worker.catch_up());
+        let read = |worker: &Option<Rc<Worker>>| worker.iter().for_each(|worker| worker.catch_up());
         match slots {
             Some(slots) => slots.iter().filter_map(|slot| self.workers.get(*slot)).for_each(read),
             None => self.workers.iter().for_each(read),
         }
         self.take_inbox();
-        for _ in 0..told.len() {
-            let Ok(event) = told.try_recv() else { break };
-            self.transport_told(event);
+        for _ in 0..events.len() {
+            let Ok(event) = events.try_recv() else { break };
+            self.transport_event(event);
         }
         self.take_inbox();
     }

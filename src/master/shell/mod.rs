@@ -1,9 +1,18 @@
 //! What the loop works with: worker processes, questions from outside, settings read again. Performs, never decides.
+//!
+//! `state` holds it all, `event_loop` waits and handles, `actions` does what the core says; the other files are one duty each.
 
-pub(super) mod deadlines;
+mod actions;
+mod deadlines;
+pub(super) mod event_loop;
+mod exits;
 pub(super) mod orphans;
-pub(super) mod questions;
-pub(super) mod reload_settings;
-pub(super) mod stopped;
-pub(super) mod views;
-pub(super) mod workers;
+mod questions;
+mod reload_settings;
+pub(super) mod settings_reader;
+mod spawning;
+pub(super) mod state;
+mod stopped;
+mod transport_events;
+mod views;
+mod workers;

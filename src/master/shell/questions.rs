@@ -5,15 +5,15 @@
 
 use tokio::sync::oneshot;
 
+use super::state::Shell;
 use crate::{
-    master::Shell,
     metrics::{Question, Reading},
     transport::{Request, Uri},
 };
 
 impl Shell {
     /// Metrics or a probe asks. What takes time is for who asked.
-    pub(in crate::master) fn questioned(&self, question: Question) {
+    pub(super) fn questioned(&self, question: Question) {
         // Whoever asked may be gone.
         match question {
             Question::Alive(reply) => drop(reply.send(())),

@@ -4,15 +4,15 @@
 
 use serde_json::Value;
 
+use super::state::Shell;
 use crate::{
-    logging::Level,
-    master::{MASTER, Shell},
+    logging::{Level, MASTER},
     process,
 };
 
 impl Shell {
     /// Tells who was stopped and who goes on. After those that have ended were taken.
-    pub(in crate::master) fn tell_stopped(&mut self) {
+    pub(super) fn tell_stopped(&mut self) {
         loop {
             let change = match process::next_stop() {
                 Ok(Some(change)) => change,
@@ -40,7 +40,7 @@ impl Shell {
     }
 
     /// Marks the slots of stopped workers in a status.
-    pub(in crate::master) fn mark_stopped(&self, status: &mut Value) {
+    pub(super) fn mark_stopped(&self, status: &mut Value) {
         if self.stopped.is_empty() {
             return;
         }

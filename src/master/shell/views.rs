@@ -9,10 +9,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::state::Shell;
 use crate::{
-    control::types::Answer,
-    logging::Level,
-    master::{Asked, Command, Event, MASTER, Shell},
+    control::{
+        server::Asked,
+        types::{Answer, Command},
+    },
+    logging::{Level, MASTER},
+    master::core::event::Event,
     process,
     transport::{Cancelled, Depth, Error, Request},
 };
@@ -25,7 +29,7 @@ const AT_ONCE: usize = 32;
 
 impl Shell {
     /// A command came. The core answers; some answers are completed here.
-    pub(in crate::master) fn asked(&mut self, asked: Asked) {
+    pub(super) fn asked(&mut self, asked: Asked) {
         self.commands += 1;
         if let Command::Schedules {} = asked.command {
             // Whoever asked may be gone.
@@ -42,7 +46,7 @@ impl Shell {
         self.handle(Event::Commanded { number, command, by });
     }
 
-    pub(in crate::master) fn answer(&mut self, number: u64, answer: Answer) {
+    pub(super) fn answer(&mut self, number: u64, answer: Answer) {
         let Some(asked) = self.asked.remove(&number) else { return };
         match (&asked.command, answer) {
             (Command::Status {}, Answer::Done(status)) => self.answer_status(asked, status),
@@ -85,7 +89,7 @@ impl Shell {
     }
 
     /// A task that is not in hand here is to be removed where it waits.
-    pub(in crate::master) fn cancel_waiting(&mut self, number: u64, id: String) {
+    pub(super) fn cancel_waiting(&mut self, number: u64, id: String) {
         let Some(asked) = self.asked.remove(&number) else { return };
         let (reply, cancelled) = oneshot::channel();
         self.transport.ask(Request::Cancel { id: id.clone(), reply });
@@ -177,7 +181,7 @@ fn cancel_answer(id: &str, cancelled: &Cancelled) -> Answer {
     }
 }
 
-pub(in crate::master) async fn counts<T>(counted: oneshot::Receiver<Result<Vec<T>, Error>>) -> Vec<T> {
+pub(super) async fn counts<T>(counted: oneshot::Receiver<Result<Vec<T>, Error>>) -> Vec<T> {
     match tokio::time::timeout(COUNTING, counted).await {
         Ok(Ok(Ok(depths))) => depths,
         // Out of reach: the status says that it is not connected, and the counts are null.

@@ -23,30 +23,30 @@ use crate::{
 
 /// Events that wait for the core.
 #[derive(Debug, Default)]
-pub(in crate::master) struct Inbox {
+pub(super) struct Inbox {
     events: RefCell<VecDeque<Event>>,
     filled: Notify,
 }
 
 impl Inbox {
-    pub(in crate::master) fn push(&self, event: Event) {
+    pub(super) fn push(&self, event: Event) {
         self.events.borrow_mut().push_back(event);
         self.filled.notify_one();
     }
 
-    pub(in crate::master) fn take(&self) -> VecDeque<Event> {
+    pub(super) fn take(&self) -> VecDeque<Event> {
         std::mem::take(&mut *self.events.borrow_mut())
     }
 
-    pub(in crate::master) async fn filled(&self) {
+    pub(super) async fn filled(&self) {
         self.filled.notified().await;
     }
 }
 
 /// A process that was started, with frames or without.
 #[derive(Debug)]
-pub(in crate::master) struct Process {
-    pub(in crate::master) pid: u32,
+pub(super) struct Process {
+    pub(super) pid: u32,
     frames: Option<UnixStream>,
     output: OwnedFd,
     master_peak_bytes: u64,
@@ -76,13 +76,13 @@ struct Ends {
 
 /// A running worker process.
 #[derive(Debug)]
-pub(in crate::master) struct Worker {
-    pub(in crate::master) id: WorkerId,
-    pub(in crate::master) pid: u32,
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) pid: u32,
     /// The master's own peak memory when it was started.
-    pub(in crate::master) master_peak_bytes: u64,
+    pub(super) master_peak_bytes: u64,
     /// Out-of-memory kills counted when it was started.
-    pub(in crate::master) oom_before: Option<u64>,
+    pub(super) oom_before: Option<u64>,
     /// A process for one task speaks no frames.
     ends: Option<Ends>,
     /// Removed with this.
@@ -106,7 +106,7 @@ pub(in crate::master) struct Worker {
 
 impl Worker {
     /// Takes over a process that was just started and begins to watch it.
-    pub(in crate::master) fn watch(
+    pub(super) fn watch(
         id: WorkerId,
         process: Process,
         mut context: LogContext,
@@ -146,13 +146,13 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Writes a frame, at once as far as the socket takes it.
     /// The name of its slot.
-    pub(in crate::master) fn slot(&self) -> &str {
+    pub(super) fn slot(&self) -> &str {
         self.context.slot.as_deref().unwrap_or_default()
     }
 
-    pub(in crate::master) fn send(&self, frame: &[u8]) {
+    /// Writes a frame, at once as far as the socket takes it.
+    pub(super) fn send(&self, frame: &[u8]) {
         if self.broken.get() {
             self.undelivered.set(true);
             return;
@@ -169,7 +169,7 @@ impl Worker {
 
     /// The process was reaped: everything that it said is read. Its last output, and whether it ended without having
     /// read the last frame.
-    pub(in crate::master) fn drain(&self) -> (String, bool) {
+    pub(super) fn drain(&self) -> (String, bool) {
         for task in self.tasks.borrow_mut().drain(..) {
             task.abort();
         }
@@ -194,7 +194,7 @@ impl Worker {
 
     /// Reads what the socket holds at this moment, whether or not its task has heard of it. The end of the stream is left
     /// to that task.
-    pub(in crate::master) fn catch_up(&self) {
+    pub(super) fn catch_up(&self) {
         if let Some(ends) = self.ends.as_ref().filter(|_| !self.closed.get()) {
             self.read(ends, |channel, frame| channel.read_held_frames(frame));
         }

@@ -1,0 +1,84 @@
+//! From the settings of a run to its loop: descriptors, signals, transport, control socket and metrics, in this order.
+
+use std::io;
+
+use tokio::sync::mpsc;
+
+use super::{
+    finished::Finished,
+    run_config::RunConfig,
+    shell::{event_loop::EventReceivers, orphans::Orphans, state::Shell},
+};
+use crate::{
+    control::presence,
+    error::{Code, Error},
+    logging::{Level, Logger, MASTER},
+    metrics, plural,
+    process::{self, Signals},
+    transport::{self, Transport},
+};
+
+/// Runs a master to its end. On the main thread.
+pub fn run(run: RunConfig, logger: &Logger) -> Result<Finished, Error> {
+    let uri = run.uri.clone();
+    run_on(run, logger, |events| transport::open(&uri, events))
+}
+
+/// [`run()`] on a transport that `open` makes.
+pub fn run_on(
+    run: RunConfig,
+    logger: &Logger,
+    open: impl FnOnce(transport::Events) -> Result<Box<dyn Transport>, transport::Error>,
+) -> Result<Finished, Error> {
+    let internal = |what: &str, error: io::Error| Error::new(Code::Internal, format!("{what}: {error}"));
+    process::descriptor_limit::raise_files();
+    let mut run = run;
+    run.plan.descriptors = process::descriptor_limit::files_for_workers();
+    process::reserve_frame_fd().map_err(|error| internal("cannot reserve descriptor 3", error))?;
+    // Before anything else: a TERM from here on is an orderly stop.
+    let signals = Signals::listen().map_err(|error| internal("cannot listen to signals", error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| internal("cannot make the event loop", error))?;
+    let (events, transport_events) = mpsc::unbounded_channel();
+    let transport = open(events).map_err(|error| {
+        let code = if let transport::Error::BadUri { .. } = error { Code::Config } else { Code::Unavailable };
+        Error::new(code, error.to_string())
+    })?;
+    let log = logger.clone();
+    if !signals.hear_hang_ups() {
+        log.line(
+            Level::Info,
+            MASTER,
+            "HUP is ignored, as it was at the start (nohup): control reload does what it would",
+        );
+    }
+    process::payload_file::remove_left(move |count| {
+        let text = format!("{} removed that a killed master left", plural::were(count, "payload file"));
+        log.line(Level::Info, MASTER, &text);
+    });
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async move {
+        let arrivals = signals.watch().map_err(|error| internal("cannot watch signals", error))?;
+        let (asking, asked) = mpsc::unbounded_channel();
+        let control = run.control.take();
+        if let Some(socket) = &control {
+            let log = logger.clone();
+            let told = move |told: presence::Told| {
+                let (level, text) = told.line();
+                log.line(level, MASTER, &text);
+            };
+            socket.serve(asking.clone(), told).map_err(|error| internal("cannot watch the control socket", error))?;
+        }
+        let (questions, questioned) = mpsc::unbounded_channel();
+        let ends = metrics::Master { questions, commands: asking };
+        let metrics = run.metrics.take().map(|listener| listener.serve(ends.clone())).transpose();
+        let _metrics = metrics.map_err(|error| internal("cannot serve metrics", error))?;
+        let (sender, orphans_ended) = mpsc::unbounded_channel();
+        let orphans = Orphans::new(&run.uri, &run.application, logger, sender);
+        let receivers = EventReceivers { transport: transport_events, asked, questioned, orphans_ended, _asking: ends };
+        Shell::new(run, transport, logger.clone(), orphans).run(&signals, &arrivals, receivers).await
+    })
+}

@@ -1,0 +1,35 @@
+//! What a run of the master is made of: all settings resolved, all sockets bound.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use super::{core::event::Plan, queue_run::QueueRun, shell::settings_reader::Reader};
+use crate::{control::socket::Socket, junit, metrics, schedule::Timer, systemd::Notifier, transport::Uri};
+
+/// A run of the master, all settings resolved.
+#[derive(Debug)]
+pub struct RunConfig {
+    /// What the core works from, but for the queues.
+    pub plan: Plan,
+    /// The queues.
+    pub queues: Vec<QueueRun>,
+    /// The transport.
+    pub uri: Uri,
+    /// Never create queues.
+    pub passive: bool,
+    /// Separates schedules.
+    pub application: String,
+    /// The schedules, if this master may become their scheduler.
+    pub timer: Option<Timer>,
+    /// Reads the settings again, where there are some.
+    pub reader: Option<Reader>,
+    /// The run ends with 81 after this long.
+    pub halt_timeout: Option<Duration>,
+    /// The service manager, if it is to be notified.
+    pub notifier: Option<Notifier>,
+    /// The control socket, bound already.
+    pub control: Option<Socket>,
+    /// The address of the metrics, bound already.
+    pub metrics: Option<metrics::Listener>,
+    /// Collects the ends of tasks, for the report of the run.
+    pub report: Option<Rc<RefCell<junit::Report>>>,
+}

@@ -1,0 +1,181 @@
+//! The loop: waits for the next event or deadline, tells the core, and has its actions performed.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    orphans::OrphansEnded,
+    state::{GROUP, GROUP_LIMIT, Shell},
+    views::counts,
+};
+use crate::{
+    control::server::Asked,
+    error::{Code, Error},
+    logging::{Level, MASTER},
+    master::{core::event::Event, finished::Finished},
+    metrics::{self, Question},
+    process::{Signal, Signals, Watch},
+    systemd::Phase,
+    transport::{self, Depth, Request},
+};
+
+/// How long the transport may take to close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(6);
+/// Transport events taken in one turn.
+const TURN: usize = 256;
+
+/// What comes from other threads and tasks, as the loop receives it.
+pub(in crate::master) struct EventReceivers {
+    pub(in crate::master) transport: mpsc::UnboundedReceiver<transport::Event>,
+    pub(in crate::master) asked: mpsc::UnboundedReceiver<Asked>,
+    pub(in crate::master) questioned: mpsc::UnboundedReceiver<Question>,
+    pub(in crate::master) orphans_ended: mpsc::UnboundedReceiver<OrphansEnded>,
+    /// Senders of the channels, which without a control socket and metrics have no other one and must not end.
+    pub(in crate::master) _asking: metrics::Master,
+}
+
+impl Shell {
+    /// Waits for events and handles them until the run has ended.
+    pub(in crate::master) async fn run(
+        mut self,
+        signals: &Signals,
+        arrivals: &Watch,
+        mut receivers: EventReceivers,
+    ) -> Result<Finished, Error> {
+        self.handle(Event::Begun);
+        let mut batch = Vec::with_capacity(TURN);
+        while self.finished.is_none() && !self.closing {
+            self.notify();
+            let wait = self.wait();
+            self.clock.sleeps(wait);
+            self.idled = 0;
+            tokio::select! {
+                biased;
+                ready = arrivals.readable() => {
+                    ready.map_err(|error| Error::new(Code::Internal, format!("cannot wait for signals: {error}")))?;
+                    self.signalled(&signals.drain());
+                }
+                read = self.reading.done() => self.settings_came(read),
+                // Before the flood of tasks: whether the loop turns is asked while much is done, too.
+                Some(question) = receivers.questioned.recv() => self.questioned(question),
+                () = self.inbox.filled() => self.take_inbox(),
+                count = receivers.transport.recv_many(&mut batch, TURN) => {
+                    if count == 0 {
+                        return Err(Error::new(Code::Internal, "the transport's thread has ended"));
+                    }
+                    for event in batch.drain(..) {
+                        self.transport_event(event);
+                    }
+                }
+                Some(asked) = receivers.asked.recv() => self.asked(asked),
+                Some(orphans_ended) = receivers.orphans_ended.recv() => self.orphans_ended(orphans_ended),
+                () = tokio::time::sleep(wait) => {}
+            }
+            self.take_inbox();
+            self.keep_time(signals, &mut receivers.transport);
+            if self.core.phase() == Phase::Stopping {
+                self.logger.hurry();
+            }
+            if !self.settlements.is_empty()
+                && (self.idled > 0
+                    || self.settlements.len() >= GROUP
+                    || self.clock.now().at.since(self.held_since) >= GROUP_LIMIT)
+            {
+                self.flush_settlements();
+            }
+        }
+        // A stop that ended at once was not told yet.
+        self.notify();
+        self.flush_settlements();
+        let depths = self.count_what_is_left().await;
+        let (reply, closed) = oneshot::channel();
+        self.transport.ask(Request::Close { reply });
+        // Whatever is not settled by now comes again: closing late or not at all loses nothing.
+        let _ = tokio::time::timeout(CLOSE_LIMIT, closed).await;
+        if self.closing {
+            while let Ok(event) = receivers.transport.try_recv() {
+                self.transport_event(event);
+            }
+            self.handle(Event::Closed);
+        }
+        if let (Some(finished), Some(depths)) = (&mut self.finished, depths) {
+            finished.report_left(&depths);
+        }
+        self.finished.ok_or_else(|| Error::new(Code::Internal, "the event loop ended without a decision"))
+    }
+
+    /// Of a run that was to halt when empty and could not: how many tasks wait, for whoever reads why it ended.
+    async fn count_what_is_left(&self) -> Option<Vec<(String, Option<Depth>)>> {
+        let ended_well = self.finished.as_ref().is_some_and(|finished| finished.code == Code::Ok);
+        if !self.core.halts_when_empty() || ended_well {
+            return None;
+        }
+        let queues = self.core.queues();
+        let names: Vec<String> = queues.iter().map(|dead| dead.queue.clone()).collect();
+        let (reply, counted) = oneshot::channel();
+        self.transport.ask(Request::Depths { queues, reply });
+        let depths = counts(counted).await;
+        let depths = depths.into_iter().map(Some).chain(std::iter::repeat(None));
+        Some(names.into_iter().zip(depths).collect())
+    }
+
+    fn notify(&mut self) {
+        if let Some(notifier) = &mut self.notifier {
+            let core = &self.core;
+            let phase = match core.phase() {
+                Phase::Running if self.reading.is_under_way() => Phase::Reloading,
+                phase => phase,
+            };
+            notifier.tell(self.clock.real(), phase, || core.headline());
+        }
+    }
+
+    pub(super) fn take_inbox(&mut self) {
+        loop {
+            let events = self.inbox.take();
+            if events.is_empty() {
+                return;
+            }
+            for event in events {
+                self.handle(event);
+            }
+        }
+    }
+
+    /// Signals to stop count before deaths: a TERM to everybody is a stop, not a crash of the workers.
+    pub(super) fn signalled(&mut self, arrived: &[Signal]) {
+        for signal in arrived {
+            match signal {
+                Signal::Terminate | Signal::Interrupt => self.handle(Event::StopAsked),
+                Signal::Quit => self.handle(Event::InterruptAsked),
+                Signal::User1 => self.tell_status(),
+                Signal::HangUp => self.hung_up(),
+                Signal::Child => {}
+            }
+        }
+        if arrived.contains(&Signal::Child) {
+            self.reap();
+            self.tell_stopped();
+        }
+    }
+
+    pub(super) fn tell_status(&self) {
+        let now = self.clock.now().at;
+        for line in self.core.status_lines(now) {
+            self.logger.line(Level::Info, MASTER, &line);
+        }
+    }
+
+    pub(super) fn handle(&mut self, event: Event) {
+        let mut actions = std::mem::take(&mut self.actions);
+        let now = self.now();
+        self.core.handle(now, event, &mut actions);
+        for action in actions.drain(..) {
+            self.perform(action, now);
+        }
+        // One event may have had very many.
+        actions.shrink_to(TURN);
+        self.actions = actions;
+    }
+}

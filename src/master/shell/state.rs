@@ -1,0 +1,167 @@
+//! The state of the shell: the core, the worker processes, and its ends of everything that it performs on.
+//!
+//! The chapters beside this file are `impl Shell`; none of them imports another one's.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use super::{
+    orphans::Orphans,
+    settings_reader::{Reader, Reading},
+    workers::{Inbox, Worker},
+};
+use crate::{
+    clock::{Instant, Now, RunningClock},
+    control::server::Asked,
+    junit,
+    logging::{Level, Logger},
+    master::{
+        core::{
+            Core,
+            event::{Action, QueuePlan, WorkerId},
+        },
+        finished::Finished,
+        queue_run::{Launch, QueueRun},
+        run_config::RunConfig,
+    },
+    process::OomWatch,
+    schedule::Timer,
+    systemd::Notifier,
+    task::{Handle, Settlement},
+    transport::{Request, Transport, Uri},
+};
+
+/// While tasks flow, their settlements go to the transport in groups of this many …
+pub(super) const GROUP: usize = 64;
+/// … or after this long: a wake-up of its thread for each task would cost more than the task.
+pub(super) const GROUP_LIMIT: Duration = Duration::from_millis(1);
+
+/// What the loop works with.
+pub(in crate::master) struct Shell {
+    pub(super) core: Core,
+    /// Empty between two events, kept for its room.
+    pub(super) actions: Vec<Action>,
+    pub(super) clock: RunningClock,
+    /// While a limit that has passed is judged: the moment of the look at the clock.
+    pub(super) judged_at: Option<Now>,
+    pub(super) transport: Box<dyn Transport>,
+    pub(super) logger: Logger,
+    pub(super) inbox: Rc<Inbox>,
+    /// What to start, by the number that the core's plans name.
+    pub(super) launches: BTreeMap<usize, Launch>,
+    /// The number of the next one.
+    pub(super) launched: usize,
+    /// How much new workers are told to log, if a person has changed it.
+    pub(super) log_level: Option<Level>,
+    pub(super) workers: Vec<Option<Rc<Worker>>>,
+    pub(super) pids: HashMap<u32, WorkerId>,
+    /// Of these, who is stopped by a signal.
+    pub(super) stopped: HashSet<u32>,
+    pub(super) orphans: Orphans,
+    /// Commands that wait for the core's answer, by number.
+    pub(super) asked: HashMap<u64, Asked>,
+    pub(super) commands: u64,
+    pub(super) uri: Uri,
+    /// Of several addresses, the one where the last session was built.
+    pub(super) in_use: Option<String>,
+    pub(super) reader: Option<Reader>,
+    pub(super) reading: Reading,
+    pub(super) application: String,
+    pub(super) notifier: Option<Notifier>,
+    /// Whether the lease of the schedules is ours.
+    pub(super) leading: bool,
+    pub(super) oom: OomWatch,
+    pub(super) timer: Option<Timer>,
+    /// The timing of schedules has ended: nothing begins it again.
+    pub(super) timer_stopped: bool,
+    /// Settlements that go to the transport together, and since when the first of them waits.
+    pub(super) settlements: Vec<(Handle, Settlement)>,
+    pub(super) held_since: Instant,
+    /// Tasks settled in this turn less tasks handed out in it: above zero, a place is free and waits for more.
+    pub(super) idled: isize,
+    /// What may help where the transport refused us.
+    pub(super) hint: Option<&'static str>,
+    pub(super) finished: Option<Finished>,
+    /// The end waits for what the transport stores when it is closed.
+    pub(super) closing: bool,
+    pub(super) halt_at: Option<Duration>,
+    pub(super) report: Option<Rc<RefCell<junit::Report>>>,
+}
+
+impl Shell {
+    /// Attaches the queues to the transport.
+    pub(in crate::master) fn new(
+        run: RunConfig,
+        transport: Box<dyn Transport>,
+        logger: Logger,
+        orphans: Orphans,
+    ) -> Self {
+        let mut run = run;
+        let mut launches = BTreeMap::new();
+        for (number, QueueRun { plan, launch }) in run.queues.into_iter().enumerate() {
+            launches.insert(number, launch);
+            run.plan.queues.push(QueuePlan { launch: number, ..plan });
+        }
+        let queues = run.plan.queues.iter().map(|queue| queue.settings.setup()).collect();
+        transport.ask(Request::Attach { queues, passive: run.passive });
+        if run.timer.is_some() {
+            transport.ask(Request::Lease { application: run.application.clone() });
+        }
+        let mut core = Core::new(run.plan);
+        if run.report.is_some() {
+            core.tell_ends();
+        }
+        Self {
+            core,
+            actions: Vec::new(),
+            report: run.report,
+            clock: RunningClock::start(),
+            judged_at: None,
+            transport,
+            logger,
+            inbox: Rc::default(),
+            launched: launches.len(),
+            launches,
+            log_level: None,
+            workers: Vec::new(),
+            pids: HashMap::new(),
+            stopped: HashSet::new(),
+            orphans,
+            asked: HashMap::new(),
+            commands: 0,
+            uri: run.uri,
+            in_use: None,
+            reader: run.reader,
+            reading: Reading::default(),
+            application: run.application,
+            notifier: run.notifier,
+            leading: false,
+            oom: OomWatch::open(),
+            timer: run.timer,
+            timer_stopped: false,
+            settlements: Vec::new(),
+            held_since: Instant::default(),
+            idled: 0,
+            hint: None,
+            finished: None,
+            closing: false,
+            halt_at: run.halt_timeout,
+        }
+    }
+
+    /// The process of this worker, as long as it is not reaped.
+    pub(super) fn worker(&self, id: WorkerId) -> Option<&Rc<Worker>> {
+        self.workers.get(id.slot)?.as_ref().filter(|worker| worker.id == id)
+    }
+
+    /// Gives the transport the settlements that are ready.
+    pub(super) fn flush_settlements(&mut self) {
+        if !self.settlements.is_empty() {
+            self.transport.ask(Request::Settle(std::mem::take(&mut self.settlements)));
+        }
+    }
+}
