@@ -27,7 +27,7 @@ use crate::{
     logging::Level,
     plural::counted,
     systemd,
-    task::{Reason, Settlement},
+    task::Reason,
 };
 
 /// Waiting tasks beside idle workers for this long are a sign that nothing is consumed.
@@ -186,19 +186,6 @@ impl Core {
     }
 
     // What is shown.
-
-    /// Counts what became of a task for the slot that did it.
-    pub(super) fn count_in_slot(&mut self, slot: usize, settlement: &Settlement) {
-        let here = &mut self.slots[slot];
-        match settlement {
-            Settlement::Done { .. } => {
-                here.done += 1;
-                self.pools[here.queue].done += 1;
-            }
-            Settlement::Retry { .. } | Settlement::Dead(_) => here.failed += 1,
-            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass | Settlement::Accept => {}
-        }
-    }
 
     /// How the run stands, for the service manager.
     #[must_use]

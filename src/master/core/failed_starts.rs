@@ -2,7 +2,7 @@
 //! only when none of its workers can start: while another one is ready or has its task, there is just no room for more, or
 //! one start was unlucky, and what can be done goes on.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use super::{
     Core,
@@ -10,16 +10,12 @@ use super::{
     state::{
         pool,
         slot::{KillReason, Phase, Slot, State},
+        start_failures::FAILED_STARTS_TO_HALT,
         timers::Owner,
     },
 };
-use crate::{clock::Instant, error::Code, logging::Level, metrics::counts::Cause};
+use crate::{error::Code, logging::Level, metrics::counts::Cause};
 
-/// Failed starts within [`START_WINDOW`] that park a queue.
-const FAILED_STARTS_TO_PARK: usize = 5;
-/// Failed starts in a row that end a halt-mode run.
-const FAILED_STARTS_TO_HALT: u32 = 3;
-const START_WINDOW: Duration = Duration::from_mins(1);
 /// A process for one task that has lived so much longer than one whose program could not be executed is another case.
 const EXECUTED: Duration = Duration::from_secs(1);
 
@@ -242,83 +238,5 @@ impl Core {
         let is_free = |other: &usize| self.slots[*other].failed_starts == 0 && self.slots[*other].is_idle();
         let holds_nothing = slot.process().is_none_or(|life| life.in_flight.is_empty());
         slot.failed_starts > 0 && holds_nothing && self.pools[slot.queue].slots.iter().any(is_free)
-    }
-}
-
-/// Failed starts of a queue's workers.
-#[derive(Debug, Default)]
-pub(super) struct Starts {
-    failed_at: VecDeque<Instant>,
-    in_a_row: u32,
-    /// The last one was told by an exit status: a process that runs says nothing yet.
-    known_by_exit: bool,
-    /// In this trial a task was passed over.
-    passed_over: bool,
-}
-
-impl Starts {
-    pub(super) fn succeeded(&mut self) {
-        self.in_a_row = 0;
-        self.failed_at.clear();
-        self.known_by_exit = false;
-        self.passed_over = false;
-    }
-
-    /// Whether the trial of a parked queue goes on with another task: one a trial is passed over.
-    const fn passes_over(&mut self) -> bool {
-        !std::mem::replace(&mut self.passed_over, true)
-    }
-
-    const fn trial_is_over(&mut self) {
-        self.passed_over = false;
-    }
-
-    /// Whether the last failure was told by an exit status.
-    pub(super) const fn is_known_by_exit(&self) -> bool {
-        self.known_by_exit
-    }
-
-    /// The next failure was told by an exit status.
-    pub(super) const fn known_by_exit(&mut self) {
-        self.known_by_exit = true;
-    }
-
-    pub(super) fn failed(&mut self, now: Instant) {
-        self.in_a_row += 1;
-        self.failed_at.push_back(now);
-        while self.failed_at.front().is_some_and(|at| now.since(*at) > START_WINDOW) {
-            self.failed_at.pop_front();
-        }
-    }
-
-    pub(super) fn end_halt_mode(&self) -> bool {
-        self.in_a_row >= FAILED_STARTS_TO_HALT
-    }
-
-    pub(super) fn park(&self) -> bool {
-        self.failed_at.len() >= FAILED_STARTS_TO_PARK
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: u64) -> Instant {
-        Instant::from_start(Duration::from_millis(ms))
-    }
-
-    #[test]
-    fn failed_starts_count_within_their_window() {
-        let mut starts = Starts::default();
-        for second in [0, 70, 80, 90, 100] {
-            starts.failed(at(second * 1000));
-        }
-        assert!(starts.end_halt_mode());
-        assert!(!starts.park());
-        starts.failed(at(101_000));
-        assert!(starts.park());
-        starts.succeeded();
-        assert!(!starts.park() && !starts.end_halt_mode());
     }
 }

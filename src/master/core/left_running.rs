@@ -16,41 +16,6 @@ use crate::{
     text,
 };
 
-/// How a worker process ended, with the evidence.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ended {
-    /// Status or signal.
-    pub exit: Exit,
-    /// Peak memory where it is known to be its own.
-    pub max_rss_bytes: Option<u64>,
-    /// CPU time, user and system.
-    pub cpu_seconds: Option<f64>,
-    /// Whether the kernel ended it for want of memory.
-    pub oom: Option<bool>,
-    /// The last of its output.
-    pub output_tail: String,
-    /// It ended without having read the last frame that was sent to it.
-    pub unread: bool,
-    /// Of what it started, what could not be ended with it, a process each.
-    pub left_running: Vec<String>,
-}
-
-impl Ended {
-    /// An end of which nothing else is known.
-    #[must_use]
-    pub const fn of(exit: Exit) -> Self {
-        Self {
-            exit,
-            max_rss_bytes: None,
-            cpu_seconds: None,
-            oom: None,
-            output_tail: String::new(),
-            unread: false,
-            left_running: Vec::new(),
-        }
-    }
-}
-
 impl Core {
     /// Whether a process that has just ended did so as it was to: nothing that it left belongs to a task any more.
     #[must_use]

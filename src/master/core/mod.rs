@@ -17,13 +17,18 @@
 //! | what is shown | `status`: for `status`, health and metrics |
 
 mod commands;
+mod credit;
+mod deadlines;
 mod dispatch;
 pub mod event;
 mod failed_starts;
 mod halt_when_empty;
+mod ledger;
 mod left_running;
+mod log_context;
 mod parking;
 mod ping;
+mod plan;
 mod process_exit;
 mod process_per_task;
 mod recycle;
@@ -34,6 +39,7 @@ mod start_line;
 pub(crate) mod state;
 mod status;
 mod stored;
+mod stuck;
 mod transport_events;
 mod unavailable;
 mod unique;
@@ -42,32 +48,32 @@ mod worker_frames;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+pub use self::state::tally::Tally;
 use self::{
     event::{Action, Event, Plan, WorkerId},
-    shutdown::Stop,
     state::{
-        pool::{self, FirstDelivery, Pool},
+        keys::Locks,
+        pending_verdict::PendingVerdict,
+        ping_rounds::PingRounds,
+        pool::{self, Pool},
+        reload::Reload,
         settlement_memory::SettlementMemory,
-        slot::{InFlight, Phase, Slot, State},
+        settlements::{Note, PendingSettlement},
+        slot::Slot,
+        stall::{Stall, UNREACHABLE_LIMIT},
+        start_line::StartLine,
+        stop::Stop,
         timers::{Owner, Timers},
+        void_outcomes::VoidOutcomes,
     },
-    stored::AtRisk,
-    unique::Locks,
-    verdict::Attempt,
 };
 use crate::{
     clock::{Instant, Now},
-    error::Code,
     frames::{FromWorker, HaltReason},
-    logging::{Level, LogContext, MASTER},
-    task::{Delivery, Handle, QueueIndex, Reason, Settlement},
+    logging::MASTER,
+    task::Handle,
     transport,
 };
-
-/// In halt mode: how long the transport may be out of reach before the run ends with 69.
-const UNREACHABLE_LIMIT: Duration = Duration::from_secs(30);
-/// A first delivery with this many deliveries without outcome is worked alone.
-const SUSPECT_DELIVERIES: u32 = 3;
 
 /// The state machine.
 #[derive(Debug)]
@@ -78,21 +84,21 @@ pub struct Core {
     timers: Timers,
     actions: Vec<Action>,
     stop: Stop,
-    line: start_line::StartLine,
+    line: StartLine,
     tally: Tally,
     tells_ends: bool,
     /// Other settings that are not all in force yet.
-    reload: Option<reload::Reload>,
+    reload: Option<Reload>,
     /// When a worker of any queue was ready for the first time, whether or not that queue is still worked.
     first_ready_at: Option<Instant>,
     /// Since when each queue has had a worker that was ready.
     ran_at: Option<Instant>,
-    pending_verdicts: Vec<process_exit::PendingVerdict>,
+    pending_verdicts: Vec<PendingVerdict>,
     /// Settled by us, not yet confirmed by the transport.
     unsettled: HashMap<Handle, PendingSettlement>,
     /// What is to be said of settlements once they are stored.
-    notes: HashMap<Handle, Box<stored::Note>>,
-    void_outcomes: stored::VoidOutcomes,
+    notes: HashMap<Handle, Box<Note>>,
+    void_outcomes: VoidOutcomes,
     memory: Option<SettlementMemory>,
     locks: Locks,
     /// Queues that workers submitted to: whether anybody works one is looked up once.
@@ -104,8 +110,8 @@ pub struct Core {
     epoch: u32,
     attached: bool,
     lost_at: Option<Instant>,
-    stall: stall::Stall,
-    pings: ping::PingRounds,
+    stall: Stall,
+    pings: PingRounds,
     /// Queues whose tasks wait for a place among all, in the order of their turns.
     turns: std::collections::VecDeque<usize>,
     /// Names the present quiet: raised by everything that could end it.
@@ -125,19 +131,6 @@ pub struct Core {
     now: Now,
 }
 
-/// A settlement that the transport has not confirmed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PendingSettlement {
-    /// The task's identity.
-    identity: Option<u64>,
-    /// It was accepted before: its handle outlives the session.
-    accepted: bool,
-    /// The slot that counts it as done, if what it submits is not stored yet.
-    done_by: Option<usize>,
-    /// What would be lost with it.
-    at_risk: AtRisk,
-}
-
 /// Whose limits have passed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Passed {
@@ -153,19 +146,6 @@ impl Passed {
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty() && !self.others
     }
-}
-
-/// What a run did, for its summary.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Tasks done.
-    pub processed: u64,
-    /// Attempts that failed.
-    pub failed: u64,
-    /// Attempts that are to be made again.
-    pub retried: u64,
-    /// Tasks dead-lettered.
-    pub dead_lettered: u64,
 }
 
 impl Core {
@@ -194,7 +174,7 @@ impl Core {
             timers: Timers::default(),
             actions: Vec::new(),
             stop: Stop::Running,
-            line: start_line::StartLine::default(),
+            line: StartLine::default(),
             tally: Tally::default(),
             tells_ends: false,
             reload: None,
@@ -203,13 +183,13 @@ impl Core {
             pending_verdicts: Vec::new(),
             unsettled: HashMap::new(),
             notes: HashMap::new(),
-            void_outcomes: stored::VoidOutcomes::default(),
+            void_outcomes: VoidOutcomes::default(),
             session: 0,
             epoch: 0,
             attached: false,
             lost_at: None,
-            stall: stall::Stall::default(),
-            pings: ping::PingRounds::default(),
+            stall: Stall::default(),
+            pings: PingRounds::default(),
             turns: std::collections::VecDeque::new(),
             serial: 0,
             surveying: false,
@@ -347,150 +327,9 @@ impl Core {
         }
     }
 
-    /// Settles a delivery whose handle stands.
-    fn settle(&mut self, handle: Handle, identity: Option<u64>, settlement: Settlement) {
-        self.serial += 1;
-        if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
-            memory.remember(self.now.at, identity, self.epoch, Some(handle), &settlement);
-        }
-        if settlement != Settlement::Accept {
-            self.locks.let_go(handle);
-            self.track_settlement(
-                handle,
-                PendingSettlement { identity, accepted: false, done_by: None, at_risk: AtRisk::of(&settlement, false) },
-            );
-        }
-        self.actions.push(Action::Settle { handle, settlement });
-    }
-
-    /// Settles a delivery that was accepted before. It is in no queue any more: if it comes again all the same,
-    /// because the session it came in ended with the acceptance under way, its removal is all that is wanted.
-    fn settle_accepted(&mut self, task: &InFlight, settlement: Settlement) {
-        self.serial += 1;
-        let (handle, identity) = (task.delivery.handle, task.delivery.identity);
-        if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
-            // The copy of these has the same identity; taken for the original and removed, it would be lost.
-            if matches!(settlement, Settlement::Snooze { .. } | Settlement::Release) {
-                memory.forget(identity);
-            } else {
-                memory.remember_removal(self.now.at, identity, task.session);
-            }
-        }
-        self.track_settlement(
-            handle,
-            PendingSettlement { identity: None, accepted: true, done_by: None, at_risk: AtRisk::of(&settlement, true) },
-        );
-        self.actions.push(Action::Settle { handle, settlement });
-    }
-
-    fn track_settlement(&mut self, handle: Handle, pending: PendingSettlement) {
-        if self.unsettled.is_empty() {
-            self.first_unsettled();
-        }
-        let doubled = self.unsettled.insert(handle, pending);
-        debug_assert!(doubled.is_none(), "a handle is settled once");
-    }
-
-    /// Remembers the settlement of a task whose handle is void, for when it comes again.
-    fn settle_later(&mut self, identity: Option<u64>, session: u32, settlement: &Settlement) {
-        self.serial += 1;
-        if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
-            memory.remember(self.now.at, identity, session, None, settlement);
-        }
-    }
-
-    /// Dead-letters a delivery that is not run.
-    fn refuse(&mut self, delivery: &Delivery, reason: Reason, error: String) {
-        let settlement = self.attempt(delivery, None, None).refused(reason, error);
-        self.conclude(delivery, settlement);
-        self.no_longer_suspect(delivery);
-        self.renew_credit(delivery.queue.0);
-    }
-
-    /// The first task of a session has ended: if it was worked alone, others may come now.
-    fn no_longer_suspect(&mut self, delivery: &Delivery) {
-        let pool = &mut self.pools[delivery.queue.0];
-        if matches!(&pool.first, FirstDelivery::Suspect(id) if *id == delivery.task.id) {
-            pool.first = FirstDelivery::Passed;
-        }
-    }
-
-    /// Counts and settles what became of a task.
-    fn conclude(&mut self, delivery: &Delivery, settlement: Settlement) {
-        let note = self.note(delivery, Duration::ZERO, &settlement);
-        self.keep_note(delivery.handle, note);
-        self.settle(delivery.handle, delivery.identity, settlement);
-    }
-
-    /// An attempt at a task, for its verdict.
-    fn attempt<'a>(&'a mut self, delivery: &'a Delivery, pid: Option<u32>, in_hand: Option<Duration>) -> Attempt<'a> {
-        let jitter = self.random();
-        Attempt {
-            task: &delivery.task,
-            plan: &self.pools[delivery.queue.0].plan,
-            host: &self.plan.host,
-            pid,
-            wall: self.now.wall,
-            in_hand,
-            jitter,
-        }
-    }
-
-    /// A number in 0..1 (xorshift64*): jitter needs no better, and the same seed gives the same run.
-    fn random(&mut self) -> f64 {
-        self.rng ^= self.rng >> 12;
-        self.rng ^= self.rng << 25;
-        self.rng ^= self.rng >> 27;
-        (self.rng.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// Logs in the master's name.
-    fn log(&mut self, level: Level, message: impl FnOnce() -> String) {
-        if level <= self.plan.log_level {
-            let name = Arc::clone(&self.master);
-            let about = self.about(None);
-            self.actions.push(Action::Log { level, name, message: message(), about });
-        }
-    }
-
-    /// What a line is about, where the log's form says so.
-    fn about(&self, slot: Option<usize>) -> Option<Box<LogContext>> {
-        if !self.plan.structured || (slot.is_none() && self.subject.is_none()) {
-            return None;
-        }
-        let here = slot.map(|slot| &self.slots[slot]);
-        Some(Box::new(LogContext {
-            queue: here.map(|here| self.pools[here.queue].name().to_owned()).unwrap_or_default(),
-            slot: here.map(|here| here.name.clone()),
-            pid: here.and_then(Slot::process).and_then(|life| life.pid),
-            task: self.subject.clone(),
-        }))
-    }
-
-    /// From here to the end of the event, lines are about this task.
-    fn set_log_subject(&mut self, id: &str) {
-        if self.plan.structured {
-            self.subject = Some(id.to_owned());
-        }
-    }
-
-    /// Logs in a worker's name.
-    fn log_as(&mut self, slot: usize, level: Level, message: impl FnOnce() -> String) {
-        if level <= self.plan.log_level {
-            let name = Arc::clone(&self.slots[slot].log_name);
-            let about = self.about(Some(slot));
-            self.actions.push(Action::Log { level, name, message: message(), about });
-        }
-    }
-
     /// Whether a session stands.
     const fn is_attached(&self) -> bool {
         self.attached
-    }
-
-    /// Whether every settlement was confirmed.
-    fn all_settled(&self) -> bool {
-        self.unsettled.is_empty()
     }
 
     /// The number of the present epoch.
@@ -501,157 +340,6 @@ impl Core {
     /// Time since the run began.
     fn elapsed(&self) -> Duration {
         self.now.at.since(self.begun_at)
-    }
-
-    /// Asks for the credit that a queue should have, if that has changed.
-    fn renew_credit(&mut self, index: usize) {
-        let wanted = if self.stop.is_stopping() { 0 } else { self.pools[index].wanted_credit(self.outliving(index)) };
-        if wanted != self.pools[index].credit && self.attached && self.pools[index].registration.is_registered {
-            self.ask_credit(index, wanted);
-        }
-    }
-
-    /// Tasks in hand that take credit although nobody's seat is theirs: those of processes that were told to go, and
-    /// those accepted in an earlier session, which are looked for only while the credit is otherwise 1.
-    fn outliving(&self, index: usize) -> u32 {
-        let pool = &self.pools[index];
-        let in_flight = |slot: &usize| self.slots[*slot].process().map_or(0, |life| life.in_flight.len());
-        let mut count: usize = pool.leaving.iter().map(in_flight).sum();
-        if pool.first != FirstDelivery::Passed {
-            let lives = pool.slots.iter().filter_map(|slot| self.slots[*slot].process());
-            let of_old = |task: &&InFlight| task.accepted && task.session < pool.since;
-            count += lives.flat_map(|life| &life.in_flight).filter(of_old).count();
-        }
-        count as u32
-    }
-
-    fn renew_credits(&mut self) {
-        for index in 0..self.pools.len() {
-            self.renew_credit(index);
-        }
-    }
-
-    fn ask_credit(&mut self, index: usize, credit: u32) {
-        self.pools[index].credit = credit;
-        self.actions.push(Action::Credit { queue: QueueIndex(index), credit });
-    }
-
-    // Deadlines.
-
-    fn look_at(&mut self, owner: Owner) {
-        match owner {
-            Owner::Slot(slot) => self.look_at_slot(slot),
-            Owner::Queue(index) => self.look_at_queue(index),
-            Owner::Stop => self.look_at_stop(),
-            Owner::Verdicts => self.judge_pending(false),
-            Owner::Pings | Owner::Answers => self.look_at_pings(),
-            Owner::Stall => self.look_at_stall(),
-            // Nothing but that the line is looked at, which `start_next` does after each deadline.
-            Owner::Starts => {}
-            // `check_quiet` asks again if it is still quiet.
-            Owner::Survey => self.surveying = false,
-            Owner::Outage => self.look_at_outage(),
-            Owner::Restart(slot) => match self.slots[slot].state {
-                State::Waiting { until } if until <= self.now.at => self.spawn(slot),
-                State::Waiting { until } => self.timers.arm(owner, until),
-                State::Empty | State::InLine | State::Alive(_) => {}
-            },
-        }
-    }
-
-    /// In halt mode the transport may not be out of reach for long.
-    fn look_at_outage(&mut self) {
-        // In a stop the limit says nothing any more; armed again it would be due for ever.
-        if !self.plan.halt_when_empty || self.stop.is_stopping() {
-            return;
-        }
-        let Some(limit) = self.lost_at.map(|at| at + UNREACHABLE_LIMIT) else { return };
-        if limit > self.now.at {
-            self.timers.arm(Owner::Outage, limit);
-            return;
-        }
-        let seconds = UNREACHABLE_LIMIT.as_secs();
-        let cause = self.stall.cause();
-        self.end_badly(Code::Unavailable, format!("the transport was out of reach for {seconds} s{cause}"));
-    }
-
-    fn look_at_slot(&mut self, slot: usize) {
-        let now = self.now.at;
-        let over = |at: &Instant| *at <= now;
-        match &self.slots[slot].state {
-            State::Empty | State::Waiting { .. } | State::InLine => {}
-            State::Alive(life) => {
-                let id = life.id;
-                let late = life.in_flight.iter().find(|task| task.due_at.as_ref().is_some_and(over));
-                match &life.phase {
-                    Phase::Killed(_) | Phase::LeftProcesses { .. } => {}
-                    Phase::Starting { give_up_at } if over(give_up_at) => self.give_up_start(id),
-                    Phase::Interrupted { kill_at } if over(kill_at) => self.kill_for_stop(id),
-                    _ if life.end_due.as_ref().is_some_and(over) => self.end_unspoken(id),
-                    Phase::Working { .. } | Phase::Leaving if late.is_some() => {
-                        let task = late.map(|late| late.delivery.task.id.clone()).unwrap_or_default();
-                        self.time_out(id, task);
-                    }
-                    Phase::Working { .. } if self.old_at(self.slots[slot].queue, life).as_ref().is_some_and(over) => {
-                        self.recycle(id, "it is old enough");
-                    }
-                    Phase::Starting { .. } | Phase::Working { .. } | Phase::Leaving | Phase::Interrupted { .. } => {}
-                }
-            }
-        }
-        self.arm_slot(slot);
-    }
-
-    fn look_at_queue(&mut self, index: usize) {
-        // In a stop no pause ends: armed again, its end would be due for ever.
-        if let pool::State::Parked { until, pause, cause } = self.pools[index].state
-            && !self.stop.is_stopping()
-        {
-            if until <= self.now.at {
-                self.pools[index].state = pool::State::Trial { pause, cause };
-                self.begin_trial(index);
-            } else {
-                self.timers.arm(Owner::Queue(index), until);
-            }
-        }
-        self.notice_lull(index);
-        self.dispatch(index);
-    }
-
-    /// With credit raised for short tasks: if none ended for a while, they are not short any more, and what
-    /// waits here beyond the free seats is given back, for others to take.
-    fn notice_lull(&mut self, index: usize) {
-        let pool = &mut self.pools[index];
-        if pool.credit <= pool.seats() {
-            return;
-        }
-        let lull_at = pool.durations.ended_at + state::task_durations::LULL;
-        if pool.in_hand == 0 || pool.waiting.is_empty() {
-            return;
-        }
-        if lull_at > self.now.at {
-            self.timers.arm(Owner::Queue(index), lull_at);
-            return;
-        }
-        pool.durations.lulled();
-        let surplus = pool.waiting.take_all();
-        self.renew_credit(index);
-        for delivery in surplus {
-            self.settle(delivery.handle, None, Settlement::Release);
-        }
-    }
-
-    /// Arms the deadline of a slot.
-    fn arm_slot(&mut self, slot: usize) {
-        if let Some(at) = self.slot_due_at(slot) {
-            self.timers.arm(Owner::Slot(slot), at);
-        }
-    }
-
-    fn slot_due_at(&self, slot: usize) -> Option<Instant> {
-        let index = self.slots[slot].queue;
-        let old_at = self.slots[slot].process().and_then(|life| self.old_at(index, life));
-        [self.slots[slot].deadline(), old_at].into_iter().flatten().min()
     }
 
     /// The slot of a process that is still the one there.

@@ -10,6 +10,7 @@ use super::{
     event::{Ended, WorkerId},
     left_running::tell_left,
     state::{
+        pending_verdict::PendingVerdict,
         pool,
         slot::{InFlight, KillReason, Life, Phase, State},
         timers::Owner,
@@ -25,16 +26,6 @@ use crate::{
 const SOUND_LIFE: Duration = Duration::from_secs(10);
 /// A worker that dies of TERM or INT may have got it together with us: its verdict waits this long for our stop.
 const VERDICT_PATIENCE: Duration = Duration::from_millis(500);
-
-/// Tasks whose worker died of TERM or INT, until it is clear whether a stop explains that.
-#[derive(Debug)]
-pub(super) struct PendingVerdict {
-    until: crate::clock::Instant,
-    pub(super) in_flight: Vec<InFlight>,
-    pid: Option<u32>,
-    ended: Ended,
-    slot: String,
-}
 
 impl Core {
     /// A process was reaped.

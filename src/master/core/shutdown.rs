@@ -13,13 +13,13 @@ use super::{
     Core,
     event::{Action, Event, Signal, WorkerId},
     state::{
+        settlements::{AtRisk, PendingSettlement},
         slot::{KillReason, Phase, State},
+        stop::{End, Stop},
         timers::Owner,
     },
-    stored::AtRisk,
 };
 use crate::{
-    clock::Instant,
     error::Code,
     frames::{self, HaltReason},
     logging::Level,
@@ -32,54 +32,6 @@ const INTERRUPT_PATIENCE: Duration = Duration::from_secs(2);
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 /// The last settlements are waited for as long as the grace goes, and at least this long.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How far the end has come.
-#[derive(Debug)]
-pub(super) enum Stop {
-    /// No end in sight.
-    Running,
-    /// Workers finish what they hold, until the grace is over.
-    Draining(End),
-    /// Workers were told to give up what they hold.
-    Interrupting(End),
-    /// Every process was killed.
-    Killing(End),
-    /// No process is left, and outcomes are not stored: the transport tries once more while it is closed.
-    Closing(End),
-    /// The last action was given.
-    Over,
-}
-
-/// Why and how the run ends.
-#[derive(Debug)]
-pub(super) struct End {
-    code: Code,
-    error: Option<String>,
-    until: Instant,
-    interrupted: bool,
-    /// No process is left; the last settlements are waited for until then.
-    last_until: Option<Instant>,
-}
-
-impl Stop {
-    pub(super) const fn is_stopping(&self) -> bool {
-        !matches!(self, Self::Running)
-    }
-
-    fn end(&mut self) -> Option<&mut End> {
-        match self {
-            Self::Running | Self::Over => None,
-            Self::Draining(end) | Self::Interrupting(end) | Self::Killing(end) | Self::Closing(end) => Some(end),
-        }
-    }
-
-    /// A task was taken from a worker by force.
-    pub(super) fn interrupted_tasks(&mut self) {
-        if let Some(end) = self.end() {
-            end.interrupted = true;
-        }
-    }
-}
 
 impl Core {
     /// A person or the service manager wants an end: each time one step further.
@@ -266,7 +218,7 @@ impl Core {
             return;
         }
         // Without a session nothing is settled but what was accepted before, which the next session would store.
-        let is_awaited = |pending: &super::PendingSettlement| self.is_attached() || pending.at_risk == AtRisk::Task;
+        let is_awaited = |pending: &PendingSettlement| self.is_attached() || pending.at_risk == AtRisk::Task;
         if !self.unsettled.values().any(is_awaited) {
             self.finish();
             return;

@@ -9,160 +9,21 @@
 //! What a worker said is counted and logged at once. What follows from it waits for the transport, which may be out of room or
 //! out of reach, and the run may end before: then nothing claims it, and the end says how many outcomes are lost.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use super::{Core, PendingSettlement, event::Action, state::slot::InFlight};
+use super::{
+    Core,
+    event::Action,
+    state::{
+        settlements::{AtRisk, Note, PendingSettlement},
+        slot::InFlight,
+    },
+};
 use crate::{
-    clock::Instant,
     logging::Level,
-    task::{Delivery, Failure, Handle, Reason, Settlement},
+    task::{Delivery, Handle, Settlement},
     text,
 };
-
-/// Tasks that come again after an outage have done so within this time, here or to another master.
-const RETURN: Duration = Duration::from_secs(10);
-
-/// What is to be counted and said of a retry or a dead letter once it is stored.
-#[derive(Debug)]
-pub(super) struct Note {
-    queue: usize,
-    id: String,
-    reason: Reason,
-    is_dead: bool,
-    pub(super) line: Option<(Level, String)>,
-    /// For the report of the run.
-    ended: Option<(Duration, Box<Failure>)>,
-}
-
-/// What is lost if a settlement is not stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AtRisk {
-    /// An outcome: the task is still in its queue, and is done again.
-    Outcome,
-    /// The task itself, and its outcome: it was accepted before, and no queue has it any more.
-    Task,
-    /// The task is run again in any case, or is done with.
-    Nothing,
-}
-
-impl AtRisk {
-    pub(super) fn of(settlement: &Settlement, accepted: bool) -> Self {
-        match settlement {
-            Settlement::Accept => Self::Nothing,
-            Settlement::Done { submit } if accepted && submit.is_empty() => Self::Nothing,
-            _ if accepted => Self::Task,
-            Settlement::Done { .. } | Settlement::Retry { .. } | Settlement::Dead(_) => Self::Outcome,
-            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass => Self::Nothing,
-        }
-    }
-}
-
-/// Outcomes of tasks whose handles are void: they can be stored only when their tasks come again.
-#[derive(Debug, Default)]
-pub(super) struct VoidOutcomes {
-    /// The queue of each task, by its identity.
-    named: HashMap<u64, usize>,
-    /// Of each queue, those that nobody can tell from others: none of these outcomes is ever stored.
-    nameless: HashMap<usize, Nameless>,
-    /// Queues of which others have come since.
-    passed: Vec<bool>,
-    /// Settled before the loss, and perhaps stored.
-    unanswered: u64,
-    /// Since when what is void may come again.
-    again_at: Option<Instant>,
-}
-
-/// Tasks of one queue without an identity, whose handles became void while they were in hand.
-#[derive(Debug, Default)]
-struct Nameless {
-    void: u64,
-    /// Of these, how many have come again: each is done by what came.
-    returned: u64,
-    /// Of these, how many have ended here.
-    ended: u64,
-}
-
-impl VoidOutcomes {
-    /// The handle of a task in hand is void from now on.
-    pub(super) fn add_void(&mut self, identity: Option<u64>, queue: usize) {
-        if identity.is_none() {
-            self.nameless.entry(queue).or_default().void += 1;
-        }
-    }
-
-    /// A task of this queue has ended.
-    fn add(&mut self, identity: Option<u64>, queue: usize) {
-        match identity {
-            Some(_) if self.passed.get(queue) == Some(&true) => {}
-            Some(identity) => drop(self.named.insert(identity, queue)),
-            // One that is not known any more came again long ago, or to another master.
-            None => {
-                if let Some(nameless) = self.nameless.get_mut(&queue).filter(|nameless| nameless.ended < nameless.void)
-                {
-                    nameless.ended += 1;
-                }
-            }
-        }
-    }
-
-    /// It came again, and is settled.
-    pub(super) fn remove(&mut self, identity: u64) {
-        self.named.remove(&identity);
-    }
-
-    /// A task of this queue came that is not known here.
-    pub(super) fn delivered(&mut self, queue: usize, redelivered: bool) {
-        if redelivered {
-            if let Some(nameless) = self.nameless.get_mut(&queue).filter(|nameless| nameless.returned < nameless.void) {
-                nameless.returned += 1;
-            }
-        } else if self.passed.get(queue) != Some(&true) {
-            // What comes again comes before it.
-            self.named.retain(|_, other| *other != queue);
-            self.passed.resize(self.passed.len().max(queue + 1), false);
-            self.passed[queue] = true;
-        }
-    }
-
-    /// A session stands again.
-    pub(super) fn come_again(&mut self, now: Instant) {
-        self.again_at = Some(now);
-        self.unanswered = 0;
-    }
-
-    /// A session is lost, or one queue of it.
-    pub(super) fn stay_away(&mut self, now: Instant, queue: Option<usize>) {
-        self.forget_old(now);
-        self.again_at = None;
-        match queue {
-            None => self.passed.clear(),
-            Some(queue) => {
-                if let Some(passed) = self.passed.get_mut(queue) {
-                    *passed = false;
-                }
-            }
-        }
-    }
-
-    /// What would have come again by now was done by another master.
-    pub(super) fn forget_old(&mut self, now: Instant) {
-        if self.again_at.is_some_and(|at| now.since(at) > RETURN) {
-            self.forget();
-        }
-    }
-
-    pub(super) fn forget(&mut self) {
-        self.named.clear();
-        self.nameless.clear();
-        self.unanswered = 0;
-    }
-
-    fn count(&self) -> u64 {
-        self.named.len() as u64
-            + self.nameless.values().map(|nameless| nameless.ended.saturating_sub(nameless.returned)).sum::<u64>()
-            + self.unanswered
-    }
-}
 
 impl Core {
     /// Counts what became of a task that was in hand for so long. What must be stored first is said later; see

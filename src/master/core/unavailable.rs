@@ -8,10 +8,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Core, UNREACHABLE_LIMIT,
+    Core,
     state::{
         pool::{self, Pool, Trouble},
         slot::Slot,
+        stall::UNREACHABLE_LIMIT,
     },
 };
 use crate::{clock::Instant, error::Code, logging::Level, task::Handle, transport};

@@ -9,7 +9,6 @@ use super::{
         pool,
         slot::{InFlight, KillReason, Phase},
     },
-    stored::Note,
 };
 use crate::{
     frames::{FromWorker, PROTOCOL, Ready},
@@ -185,37 +184,6 @@ impl Core {
             Report::Malformed { error } => {
                 self.log_as(slot, Level::Error, || format!("The payload is malformed\n{error}"));
             }
-        }
-    }
-
-    /// Settles a task that a slot counts, as [`Core::settle_hand`] does. What it submits may prove not to be storable.
-    pub(super) fn settle_counted(
-        &mut self,
-        slot: usize,
-        task: &InFlight,
-        settlement: Settlement,
-        note: Option<Box<Note>>,
-    ) {
-        self.count_in_slot(slot, &settlement);
-        let submits = matches!(&settlement, Settlement::Done { submit } if !submit.is_empty());
-        self.settle_hand(task, settlement, note);
-        if submits && let Some(pending) = self.unsettled.get_mut(&task.delivery.handle) {
-            pending.done_by = Some(slot);
-        }
-    }
-
-    /// Settles a task that left a worker's hands: now, or when it comes again if its handle is void.
-    pub(super) fn settle_hand(&mut self, task: &InFlight, settlement: Settlement, note: Option<Box<Note>>) {
-        self.locks.let_go(task.delivery.handle);
-        if task.accepted {
-            self.keep_note(task.delivery.handle, note);
-            self.settle_accepted(task, settlement);
-        } else if task.held {
-            self.keep_note(task.delivery.handle, note);
-            self.settle(task.delivery.handle, task.delivery.identity, settlement);
-        } else {
-            self.void_outcome(task, &settlement);
-            self.settle_later(task.delivery.identity, task.session, &settlement);
         }
     }
 

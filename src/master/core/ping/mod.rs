@@ -21,20 +21,10 @@ use super::{
         timers::Owner,
     },
 };
-use crate::{clock::Instant, frames, logging::Level};
+use crate::{frames, logging::Level};
 
 /// Longest time for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-
-/// The rounds.
-#[derive(Debug, Default)]
-pub(super) struct PingRounds {
-    /// Of the last one.
-    number: u64,
-    next_at: Instant,
-    /// Somebody was asked and has until then to answer.
-    answers_by: Option<Instant>,
-}
 
 impl Core {
     fn answer_limit(&self) -> Duration {

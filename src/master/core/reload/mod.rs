@@ -33,19 +33,6 @@ use crate::{
 /// Commands that wait for the end of a reload; beyond that the oldest is told so.
 const WAITING: usize = 32;
 
-/// A reload whose changes do not all stand yet.
-#[derive(Debug, Default)]
-pub(super) struct Reload {
-    /// The commands that are answered at its end.
-    waiting: Vec<u64>,
-    /// What did not work.
-    problems: Vec<String>,
-    /// Whatever can be waited for is so; tasks in hand may take hours, and a transport may be away.
-    is_ready: bool,
-    /// Something happened that may have brought it further.
-    has_moved: bool,
-}
-
 impl Core {
     /// The settings were read again, and are right. A reload that is under way goes on towards these.
     pub(super) fn settings_read(&mut self, number: Option<u64>, wait: bool, by: &str, settings: Settings) {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::Reload;
 use crate::{
     control::types::Answer,
     logging::Level,
@@ -12,6 +11,7 @@ use crate::{
         failed_starts,
         state::{
             pool::{self, Pool, Request, Standing},
+            reload::Reload,
             slot::Slot,
         },
     },

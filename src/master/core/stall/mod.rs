@@ -9,34 +9,11 @@ mod tests;
 
 use std::time::Duration;
 
-use super::{Core, UNREACHABLE_LIMIT, state::timers::Owner};
+use super::{
+    Core,
+    state::{stall::UNREACHABLE_LIMIT, timers::Owner},
+};
 use crate::{clock::Instant, error::Code, transport};
-
-/// Since when nothing is stored, and why as far as that is known.
-#[derive(Debug, Default)]
-pub(super) struct Stall {
-    /// The transport said that it cannot, and has not taken that back.
-    told: Option<(Instant, String)>,
-    /// When it last settled something, or when the first settlement was owed that it has not answered.
-    moved_at: Instant,
-}
-
-impl Stall {
-    /// Something was settled.
-    pub(super) fn moved(&mut self, now: Instant) {
-        self.moved_at = now;
-    }
-
-    /// What the transport says of it.
-    pub(super) fn problem(&self) -> Option<&str> {
-        self.told.as_ref().map(|(_, cause)| cause.as_str())
-    }
-
-    /// The same, to be put behind a sentence.
-    pub(super) fn cause(&self) -> String {
-        self.problem().map(|cause| format!(": {cause}")).unwrap_or_default()
-    }
-}
 
 impl Core {
     /// The transport can store nothing for now.

@@ -15,10 +15,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     Core,
@@ -29,34 +26,10 @@ use super::{
         timers::Owner,
     },
 };
-use crate::{clock::Instant, logging::Level, task::QueueIndex};
+use crate::{logging::Level, task::QueueIndex};
 
 /// How long all places may be taken, and none become free, before there is one more.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Who is starting, and who waits for a place.
-#[derive(Debug, Default)]
-pub(super) struct StartLine {
-    /// Not ready when last looked at.
-    starting: Vec<WorkerId>,
-    /// Slots whose worker died at work.
-    first: VecDeque<usize>,
-    /// The other slots by queue, in the order in which they came. Both may hold slots that do not wait any more.
-    others: BTreeMap<usize, VecDeque<usize>>,
-    /// The queue that got the last place.
-    served: usize,
-    /// When a start last began or ended.
-    moved_at: Instant,
-    /// Something has happened by which a turn may have come: nearly all events of tasks are none, and cost nothing here.
-    may_move: bool,
-}
-
-impl StartLine {
-    /// Has the line looked at after this event.
-    pub(super) const fn may_move(&mut self) {
-        self.may_move = true;
-    }
-}
 
 impl Core {
     /// Has a slot filled with a new process, when its turn has come.

@@ -1,10 +1,22 @@
 //! What the core holds: slots, pools, deadlines, and the settlements it remembers. Data with its own small rules; the
 //! chapters beside this folder decide.
 
+pub(crate) mod keys;
+pub(crate) mod pending_verdict;
+pub(crate) mod ping_rounds;
 pub(crate) mod pool;
+pub(crate) mod reload;
 pub(crate) mod settlement_memory;
+pub(crate) mod settlements;
 pub(crate) mod slot;
+pub(crate) mod stall;
+pub(crate) mod start_failures;
+pub(crate) mod start_line;
+pub(crate) mod stop;
 pub(crate) mod stuck;
+pub(crate) mod tally;
 pub(crate) mod task_durations;
 pub(crate) mod timers;
 pub(crate) mod unexecuted;
+pub(crate) mod void_outcomes;
+pub(crate) mod waiting;

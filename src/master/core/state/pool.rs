@@ -5,11 +5,14 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{stuck::Stuck, task_durations::TaskDurations, unexecuted::Unexecuted};
+use super::{
+    start_failures::StartFailures, stuck::Stuck, task_durations::TaskDurations, unexecuted::Unexecuted,
+    waiting::Waiting,
+};
 use crate::{
     clock::Instant,
     config::{Breaker, Rate},
-    master::core::{event::QueuePlan, failed_starts::Starts, unique::Waiting},
+    master::core::plan::QueuePlan,
     metrics::counts::Counts,
     transport::QueueSetup,
 };
@@ -71,7 +74,7 @@ pub(in crate::master::core) struct Pool {
     pub(in crate::master::core) stuck: Stuck,
     /// A worker of this queue was ready once: tasks can be done here.
     pub(in crate::master::core) proven: bool,
-    pub(in crate::master::core) starts: Starts,
+    pub(in crate::master::core) starts: StartFailures,
     /// Slots that take no task because they cannot be started.
     pub(in crate::master::core) shut: u32,
     /// Of a kind with `mode: once`.
@@ -199,7 +202,7 @@ impl Pool {
             trouble: None,
             stuck: Stuck::default(),
             proven: false,
-            starts: Starts::default(),
+            starts: StartFailures::default(),
             shut: 0,
             unexecuted: Unexecuted::default(),
             failure_streak: FailureStreak::default(),

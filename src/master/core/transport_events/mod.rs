@@ -12,15 +12,16 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Core, PendingSettlement, SUSPECT_DELIVERIES, UNREACHABLE_LIMIT,
+    Core,
     event::Action,
     state::{
         pool::{self, FirstDelivery},
         settlement_memory,
+        settlements::{AtRisk, PendingSettlement},
         slot::{InFlight, Slot},
+        stall::UNREACHABLE_LIMIT,
         timers::Owner,
     },
-    stored::AtRisk,
 };
 use crate::{
     error::Code,
@@ -29,6 +30,9 @@ use crate::{
     task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport,
 };
+
+/// A first delivery with this many deliveries without outcome is worked alone.
+const SUSPECT_DELIVERIES: u32 = 3;
 
 impl Core {
     pub(super) fn transport_told(&mut self, event: transport::Event) {
@@ -126,23 +130,6 @@ impl Core {
             self.actions.push(Action::Settle { handle, settlement });
         } else {
             self.settle(handle, pending.identity, settlement);
-        }
-    }
-
-    /// Takes back that a task was done, where it was told or counted; what metrics count never goes down. Which slot did
-    /// it is not known any more if the session was lost meanwhile.
-    fn not_done(&mut self, delivery: &Delivery, by: Option<usize>) {
-        let index = delivery.queue.0;
-        self.tally.processed = self.tally.processed.saturating_sub(1);
-        let pool = &mut self.pools[index];
-        pool.done = pool.done.saturating_sub(1);
-        if let Some(slot) = by.map(|slot| &mut self.slots[slot]).filter(|slot| slot.queue == index) {
-            slot.done = slot.done.saturating_sub(1);
-            slot.failed += 1;
-        }
-        if self.tells_ends {
-            let (queue, id) = (self.pools[index].name().to_owned(), delivery.task.id.clone());
-            self.actions.push(Action::TaskReopened { queue, id });
         }
     }
 

@@ -1,0 +1,66 @@
+//! The core's chapter on credit: how many tasks of a queue the transport may deliver.
+
+use super::{
+    Core,
+    event::Action,
+    state::{pool::FirstDelivery, slot::InFlight, task_durations, timers::Owner},
+};
+use crate::task::{QueueIndex, Settlement};
+
+impl Core {
+    /// Asks for the credit that a queue should have, if that has changed.
+    pub(super) fn renew_credit(&mut self, index: usize) {
+        let wanted = if self.stop.is_stopping() { 0 } else { self.pools[index].wanted_credit(self.outliving(index)) };
+        if wanted != self.pools[index].credit && self.attached && self.pools[index].registration.is_registered {
+            self.ask_credit(index, wanted);
+        }
+    }
+
+    /// Tasks in hand that take credit although nobody's seat is theirs: those of processes that were told to go, and
+    /// those accepted in an earlier session, which are looked for only while the credit is otherwise 1.
+    pub(super) fn outliving(&self, index: usize) -> u32 {
+        let pool = &self.pools[index];
+        let in_flight = |slot: &usize| self.slots[*slot].process().map_or(0, |life| life.in_flight.len());
+        let mut count: usize = pool.leaving.iter().map(in_flight).sum();
+        if pool.first != FirstDelivery::Passed {
+            let lives = pool.slots.iter().filter_map(|slot| self.slots[*slot].process());
+            let of_old = |task: &&InFlight| task.accepted && task.session < pool.since;
+            count += lives.flat_map(|life| &life.in_flight).filter(of_old).count();
+        }
+        count as u32
+    }
+
+    pub(super) fn renew_credits(&mut self) {
+        for index in 0..self.pools.len() {
+            self.renew_credit(index);
+        }
+    }
+
+    pub(super) fn ask_credit(&mut self, index: usize, credit: u32) {
+        self.pools[index].credit = credit;
+        self.actions.push(Action::Credit { queue: QueueIndex(index), credit });
+    }
+
+    /// With credit raised for short tasks: if none ended for a while, they are not short any more, and what
+    /// waits here beyond the free seats is given back, for others to take.
+    pub(super) fn notice_lull(&mut self, index: usize) {
+        let pool = &mut self.pools[index];
+        if pool.credit <= pool.seats() {
+            return;
+        }
+        let lull_at = pool.durations.ended_at + task_durations::LULL;
+        if pool.in_hand == 0 || pool.waiting.is_empty() {
+            return;
+        }
+        if lull_at > self.now.at {
+            self.timers.arm(Owner::Queue(index), lull_at);
+            return;
+        }
+        pool.durations.lulled();
+        let surplus = pool.waiting.take_all();
+        self.renew_credit(index);
+        for delivery in surplus {
+            self.settle(delivery.handle, None, Settlement::Release);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The core's chapter on deadlines: what is looked at when one passes.
+
+use super::{
+    Core,
+    state::{
+        pool,
+        slot::{Phase, State},
+        stall::UNREACHABLE_LIMIT,
+        timers::Owner,
+    },
+};
+use crate::{clock::Instant, error::Code};
+
+impl Core {
+    pub(super) fn look_at(&mut self, owner: Owner) {
+        match owner {
+            Owner::Slot(slot) => self.look_at_slot(slot),
+            Owner::Queue(index) => self.look_at_queue(index),
+            Owner::Stop => self.look_at_stop(),
+            Owner::Verdicts => self.judge_pending(false),
+            Owner::Pings | Owner::Answers => self.look_at_pings(),
+            Owner::Stall => self.look_at_stall(),
+            // Nothing but that the line is looked at, which `start_next` does after each deadline.
+            Owner::Starts => {}
+            // `check_quiet` asks again if it is still quiet.
+            Owner::Survey => self.surveying = false,
+            Owner::Outage => self.look_at_outage(),
+            Owner::Restart(slot) => match self.slots[slot].state {
+                State::Waiting { until } if until <= self.now.at => self.spawn(slot),
+                State::Waiting { until } => self.timers.arm(owner, until),
+                State::Empty | State::InLine | State::Alive(_) => {}
+            },
+        }
+    }
+
+    /// In halt mode the transport may not be out of reach for long.
+    pub(super) fn look_at_outage(&mut self) {
+        // In a stop the limit says nothing any more; armed again it would be due for ever.
+        if !self.plan.halt_when_empty || self.stop.is_stopping() {
+            return;
+        }
+        let Some(limit) = self.lost_at.map(|at| at + UNREACHABLE_LIMIT) else { return };
+        if limit > self.now.at {
+            self.timers.arm(Owner::Outage, limit);
+            return;
+        }
+        let seconds = UNREACHABLE_LIMIT.as_secs();
+        let cause = self.stall.cause();
+        self.end_badly(Code::Unavailable, format!("the transport was out of reach for {seconds} s{cause}"));
+    }
+
+    pub(super) fn look_at_slot(&mut self, slot: usize) {
+        let now = self.now.at;
+        let over = |at: &Instant| *at <= now;
+        match &self.slots[slot].state {
+            State::Empty | State::Waiting { .. } | State::InLine => {}
+            State::Alive(life) => {
+                let id = life.id;
+                let late = life.in_flight.iter().find(|task| task.due_at.as_ref().is_some_and(over));
+                match &life.phase {
+                    Phase::Killed(_) | Phase::LeftProcesses { .. } => {}
+                    Phase::Starting { give_up_at } if over(give_up_at) => self.give_up_start(id),
+                    Phase::Interrupted { kill_at } if over(kill_at) => self.kill_for_stop(id),
+                    _ if life.end_due.as_ref().is_some_and(over) => self.end_unspoken(id),
+                    Phase::Working { .. } | Phase::Leaving if late.is_some() => {
+                        let task = late.map(|late| late.delivery.task.id.clone()).unwrap_or_default();
+                        self.time_out(id, task);
+                    }
+                    Phase::Working { .. } if self.old_at(self.slots[slot].queue, life).as_ref().is_some_and(over) => {
+                        self.recycle(id, "it is old enough");
+                    }
+                    Phase::Starting { .. } | Phase::Working { .. } | Phase::Leaving | Phase::Interrupted { .. } => {}
+                }
+            }
+        }
+        self.arm_slot(slot);
+    }
+
+    pub(super) fn look_at_queue(&mut self, index: usize) {
+        // In a stop no pause ends: armed again, its end would be due for ever.
+        if let pool::State::Parked { until, pause, cause } = self.pools[index].state
+            && !self.stop.is_stopping()
+        {
+            if until <= self.now.at {
+                self.pools[index].state = pool::State::Trial { pause, cause };
+                self.begin_trial(index);
+            } else {
+                self.timers.arm(Owner::Queue(index), until);
+            }
+        }
+        self.notice_lull(index);
+        self.dispatch(index);
+    }
+
+    /// Arms the deadline of a slot.
+    pub(super) fn arm_slot(&mut self, slot: usize) {
+        if let Some(at) = self.slot_due_at(slot) {
+            self.timers.arm(Owner::Slot(slot), at);
+        }
+    }
+
+    pub(super) fn slot_due_at(&self, slot: usize) -> Option<Instant> {
+        let index = self.slots[slot].queue;
+        let old_at = self.slots[slot].process().and_then(|life| self.old_at(index, life));
+        [self.slots[slot].deadline(), old_at].into_iter().flatten().min()
+    }
+}
