@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    clock::Instant,
     config::{Names, Queue, Supervisor},
     frames::FromWorker,
     master::core::{

@@ -87,7 +87,7 @@ fn what_waits_for_an_answer_is_given_back_with_the_others() {
 
 #[test]
 fn however_many_wait_for_a_key_they_come_one_after_the_other_and_within_a_minute() {
-    let mut locks = super::Locks::default();
+    let mut locks = crate::master::core::state::keys::Locks::default();
     let at = |ms| crate::clock::Instant::from_start(Duration::from_millis(ms));
     let after = Duration::from_secs(5);
     assert_eq!(locks.put_off(at(0), "a", after), after);
