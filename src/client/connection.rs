@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::Error;
 use crate::{
     task::NewTask,
-    transport::{self, Request, Transport, Uri},
+    transport::{self, Request, Transport, Uri, read_uri},
 };
 
 /// A client's end of a transport.
@@ -20,7 +20,7 @@ pub(super) type Stored = oneshot::Receiver<Result<(), transport::Error>>;
 
 impl Connection {
     pub(super) fn parse(uri: &str) -> Result<Uri, Error> {
-        Ok(Uri::parse(uri, Path::new(""))?)
+        Ok(read_uri(uri, Path::new(""))?)
     }
 
     pub(super) fn open(uri: &Uri, patience: Duration) -> Result<Self, Error> {

@@ -5,10 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    Error,
-    amqp::{self, Tls},
-};
+use super::error::Error;
 use crate::{
     redact::redact_address,
     task::{is_foreign_queue_name, is_queue_name},
@@ -26,7 +23,8 @@ pub enum Uri {
 }
 
 impl Uri {
-    /// Reads an address; a relative file is taken from `folder`.
+    /// Reads which transport an address names; a relative file of a database is taken from `folder`. What stands behind
+    /// `amqp://` is not looked at: [`read_uri`](super::read_uri) does that.
     ///
     /// # Errors
     /// [`Error::BadUri`], with what is wrong.
@@ -52,45 +50,13 @@ impl Uri {
                 if rest == "//" || rest.starts_with("///") {
                     return Err(bad("it names no host, as in amqp://localhost"));
                 }
-                let addresses = amqp::checked(&split(text), folder).map_err(|cause| bad(&cause))?;
-                Ok(Self::Amqp(addresses.join(",")))
+                Ok(Self::Amqp(text.to_owned()))
             }
             "localmem" => Ok(Self::Localmem(rest.trim_start_matches('/').to_owned())),
             _ => Err(bad("its scheme is unknown; sqlite:, amqp:, amqps: and localmem: are known")),
         }
     }
 
-    /// Several addresses as those of one cluster, which are tried in turn.
-    ///
-    /// # Errors
-    /// [`Error::BadUri`] if they cannot be that.
-    pub fn cluster(mut addresses: Vec<Self>) -> Result<Self, Error> {
-        if addresses.len() == 1 {
-            return Ok(addresses.remove(0));
-        }
-        let bad = |cause: String| Error::BadUri { text: "a list".to_owned(), cause };
-        let text = |uri: &Self| match uri {
-            Self::Amqp(text) => Ok(text.clone()),
-            _ => Err(bad("several addresses are those of a cluster, all amqp:// or amqps://".to_owned())),
-        };
-        let texts: Vec<String> = addresses.iter().map(text).collect::<Result<_, _>>()?;
-        let list: Vec<&str> = texts.iter().flat_map(|text| split(text)).collect();
-        Ok(Self::Amqp(amqp::checked(&list, Path::new("")).map_err(bad)?.join(",")))
-    }
-
-    /// The same with these settings for TLS.
-    ///
-    /// # Errors
-    /// What is wrong with that, as the end of a sentence about the settings.
-    pub fn with_tls(&self, tls: &Tls) -> Result<Self, String> {
-        match self {
-            Self::Amqp(text) => Ok(Self::Amqp(amqp::with_tls(&split(text), tls)?.join(","))),
-            _ => Err("is for a transport of amqps:// addresses, and there is none".to_owned()),
-        }
-    }
-}
-
-impl Uri {
     /// Whether a queue may have this name here. Where a queue is made by whoever comes first there are none but ours.
     #[must_use]
     pub fn may_have(&self, queue: &str) -> bool {
@@ -141,40 +107,6 @@ pub(super) fn split(text: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_not_shown() {
-        let uri = Uri::parse("amqps://u:secret@h", Path::new("/")).unwrap();
-        assert!(!format!("{uri} {uri:?}").contains("secret"));
-        for bad in ["amqp://u:se/secret@h", "amqp:/u:secret@h", "u:secret@h", "amqp://u:secret", "redis://:secret@h"] {
-            let error = Uri::parse(bad, Path::new("/")).unwrap_err().to_string();
-            assert!(!error.contains("secret"), "{error}");
-        }
-    }
-
-    #[test]
-    fn several_addresses_are_those_of_a_cluster() {
-        let parse = |text| Uri::parse(text, Path::new("/"));
-        let two = parse("amqp://u:p@a/v, AMQPS://u:p@b/v;amqp://c/v?heartbeat=5").unwrap();
-        assert_eq!(two.to_string(), "amqp://u:***@a/v, AMQPS://u:***@b/v, amqp://c/v?heartbeat=5");
-        assert_eq!(
-            Uri::cluster(vec![parse("amqp://u:p@a/v").unwrap(), parse("amqp://b/v").unwrap()]).unwrap(),
-            parse("amqp://u:p@a/v,amqp://b/v").unwrap()
-        );
-        for bad in ["amqp://a/v,amqp://b/w", "amqp://a,b/v", "amqp://a/v,sqlite:x", "amqp://a/v,amqp://b?x=1"] {
-            assert!(matches!(parse(bad), Err(Error::BadUri { .. })), "{bad}");
-        }
-        assert!(Uri::cluster(vec![parse("amqp://a/v").unwrap(), parse("sqlite:x").unwrap()]).is_err());
-        let tls = Tls { server_name: Some("x".to_owned()), ..Tls::default() };
-        assert_eq!(
-            parse("amqps://h").unwrap().with_tls(&tls).unwrap().to_string(),
-            "amqps://h?server_name_indication=x"
-        );
-        assert!(parse("amqps://h?server_name_indication=y").unwrap().with_tls(&tls).is_err());
-        assert!(
-            parse("amqp://h").unwrap().with_tls(&tls).is_err() && parse("sqlite:x").unwrap().with_tls(&tls).is_err()
-        );
-    }
 
     #[test]
     fn files_are_taken_from_the_folder() {

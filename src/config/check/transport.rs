@@ -8,7 +8,7 @@ use super::super::{
     node::{Node, Value},
     reader::{Item, Section},
 };
-use crate::transport::{Error, Uri, amqp::Tls};
+use crate::transport::{Error, Uri, amqp::Tls, cluster, read_uri, with_tls};
 
 pub(super) const TLS: &[&str] = &["ca", "certificate", "key", "server_name"];
 
@@ -23,7 +23,7 @@ pub(super) fn read(top: &Section<'_>) -> Option<Uri> {
         }
         return None;
     };
-    match read.with_tls(&tls) {
+    match with_tls(read, &tls) {
         Ok(uri) => Some(uri),
         Err(cause) => {
             item.key_problem(cause, None);
@@ -44,12 +44,12 @@ fn uri(item: &Item<'_>) -> Option<Uri> {
     // All of them are read, so that all that is wrong is told.
     let addresses: Vec<_> = items.iter().map(address).collect();
     let addresses: Vec<Uri> = addresses.into_iter().collect::<Option<_>>()?;
-    told(item, Uri::cluster(addresses))
+    told(item, cluster(addresses))
 }
 
 fn address(item: &Item<'_>) -> Option<Uri> {
     let text = item.text()?;
-    let uri = told(item, Uri::parse(text, item.folder()));
+    let uri = told(item, read_uri(text, item.folder()));
     if let Some(Uri::Sqlite(path)) = &uri
         && path.is_relative()
     {

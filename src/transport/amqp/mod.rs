@@ -54,6 +54,7 @@
 //! What other nodes hold in hand is not seen without the management interface, so [`Depth::in_hand`](super::Depth)
 //! is 0. Up to RabbitMQ 4.2 every return to a quorum queue counts as a delivery, an orderly release included.
 
+mod broker_error;
 mod connect;
 mod consume;
 mod dead_letters;
@@ -63,15 +64,13 @@ mod queues;
 mod schedules;
 mod session;
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+pub(super) use self::connect::address_syntax::{check_cluster, cluster_with_tls};
 pub use self::connect::tls::Tls;
-use self::{
-    connect::{address::Address, address_syntax::Written},
-    session::actor::Actor,
-};
+use self::{connect::address::Address, session::state::Actor};
 use super::{Error, Events, Request, Transport};
 use crate::redact::redact_address;
 
@@ -87,39 +86,6 @@ pub struct Amqp {
     requests: mpsc::UnboundedSender<Request>,
 }
 
-/// Checks the addresses of one cluster; the same with the files in them as seen from everywhere.
-///
-/// # Errors
-/// What is wrong, without anything that could be a password.
-pub(super) fn checked(addresses: &[&str], folder: &Path) -> Result<Vec<String>, String> {
-    let mut vhosts = Vec::new();
-    for address in addresses {
-        vhosts.push(Written::read(address, folder)?.uri.vhost);
-    }
-    if vhosts.iter().any(|vhost| *vhost != vhosts[0]) {
-        return Err("the addresses are those of one cluster, and name different virtual hosts".to_owned());
-    }
-    addresses.iter().map(|address| connect::address_syntax::with_tls(address, folder, &Tls::default())).collect()
-}
-
-/// The addresses with these settings for TLS.
-///
-/// # Errors
-/// What is wrong, without anything that could be a password.
-pub(super) fn with_tls(addresses: &[&str], tls: &Tls) -> Result<Vec<String>, String> {
-    if !addresses.iter().any(|address| connect::address_syntax::is_tls(address)) {
-        return Err("is for a transport of amqps:// addresses, and there is none".to_owned());
-    }
-    let own = |address: &&str| {
-        if connect::address_syntax::is_tls(address) {
-            connect::address_syntax::with_tls(address, Path::new(""), tls)
-        } else {
-            Ok((*address).to_owned())
-        }
-    };
-    addresses.iter().map(own).collect()
-}
-
 impl Amqp {
     /// Starts the transport's thread; nothing is connected before the first request. A client's `patience` bounds how long
     /// its requests are held up.
@@ -132,8 +98,8 @@ impl Amqp {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (requests, taken) = mpsc::unbounded_channel();
         let run = move || {
-            let engine = Actor::new(address, events, taken);
-            tokio::task::LocalSet::new().block_on(&runtime, engine.run());
+            let actor = Actor::new(address, events, taken);
+            tokio::task::LocalSet::new().block_on(&runtime, actor.run());
             // A connection that the broker blocks cannot be closed; its thread must not hold up ours.
             runtime.shutdown_background();
         };

@@ -13,7 +13,7 @@
 //! deliver, which deliveries it has to give back, and which queues it has to announce as removed. What a queue is to a
 //! transport (a row, a channel) is `Q`, what a delivery is (a row and its claim, a tag) is `D`; neither is looked at.
 //!
-//! It holds clauses 3 and 9 of the [contract](super): of each queue at most `credit` deliveries are open or settling, an
+//! It holds clauses 3 and 9 of the [contract](super::contract): of each queue at most `credit` deliveries are open or settling, an
 //! acceptance frees no credit, a lower credit takes nothing back, and an index names the same queue until
 //! [`take`](AttachedQueues::take). A queue that is added again while it leaves is changed and leaves all the same.
 //!

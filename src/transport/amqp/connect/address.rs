@@ -23,11 +23,12 @@ use super::{
 };
 use crate::{
     redact::redact_address,
-    transport::{Error, amqp::queues::topology::Fault, uri::split},
+    transport::{
+        Error,
+        amqp::broker_error::{Fault, PATIENCE, said},
+        uri::split,
+    },
 };
-
-/// Longest wait for a connect, a close, a confirm, or any other answer of the broker.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the brokers of a cluster are, mostly one, and who we are there. One of them is that of the moment.
 pub(crate) struct Address {
@@ -268,28 +269,6 @@ async fn connect_tls(
         properties,
     )
     .await
-}
-
-/// What an error of the library says, in words of the broker where there are some.
-pub(crate) fn said(error: &lapin::Error) -> String {
-    match error.kind() {
-        ErrorKind::ProtocolError(error) => error.get_message().to_string(),
-        ErrorKind::IOError(error) => error.to_string(),
-        // The library reads no further, and does not tell in which queue that is.
-        ErrorKind::ParsingError(_) => format!(
-            "the broker has sent what cannot be read ({error}): most likely a message whose id, type or another short property is \
-             not UTF-8; it stays in its queue, first in line, until a purge or another client takes it away"
-        ),
-        _ => error.to_string(),
-    }
-}
-
-/// The broker's reply code, if it was the broker that raised the error.
-pub(crate) fn code(error: &lapin::Error) -> Option<u16> {
-    match error.kind() {
-        ErrorKind::ProtocolError(error) => Some(error.get_id()),
-        _ => None,
-    }
 }
 
 /// Password, virtual host, permissions: the answer will not change by asking again.

@@ -282,6 +282,35 @@ fn encode(text: &str, clear: &[u8]) -> String {
     encoded
 }
 
+/// Checks the addresses of one cluster; the same with the files in them as seen from everywhere.
+///
+/// # Errors
+/// What is wrong, without anything that could be a password.
+pub(crate) fn check_cluster(addresses: &[&str], folder: &Path) -> Result<Vec<String>, String> {
+    let mut vhosts = Vec::new();
+    for address in addresses {
+        vhosts.push(Written::read(address, folder)?.uri.vhost);
+    }
+    if vhosts.iter().any(|vhost| *vhost != vhosts[0]) {
+        return Err("the addresses are those of one cluster, and name different virtual hosts".to_owned());
+    }
+    addresses.iter().map(|address| with_tls(address, folder, &Tls::default())).collect()
+}
+
+/// The addresses with these settings for TLS.
+///
+/// # Errors
+/// What is wrong, without anything that could be a password.
+pub(crate) fn cluster_with_tls(addresses: &[&str], tls: &Tls) -> Result<Vec<String>, String> {
+    if !addresses.iter().any(|address| is_tls(address)) {
+        return Err("is for a transport of amqps:// addresses, and there is none".to_owned());
+    }
+    let own = |address: &&str| {
+        if is_tls(address) { with_tls(address, Path::new(""), tls) } else { Ok((*address).to_owned()) }
+    };
+    addresses.iter().map(own).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

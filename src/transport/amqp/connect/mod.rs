@@ -2,4 +2,5 @@
 
 pub(super) mod address;
 pub(super) mod address_syntax;
+pub(super) mod channel;
 pub(super) mod tls;

@@ -7,7 +7,7 @@ use lapin::{
 
 use crate::{
     task::Handle,
-    transport::amqp::queues::topology::{Fault, answer},
+    transport::amqp::broker_error::{Fault, answer},
 };
 
 /// Acknowledgements to be written in this order.

@@ -20,9 +20,10 @@ use crate::{
     task::{Handle, Task},
     transport::{
         QueueSetup,
-        amqp::queues::{
-            foreign_queues::{ForeignQueues, QueueTraits},
-            topology::{Fault, short},
+        amqp::{
+            broker_error::Fault,
+            connect::channel::short,
+            queues::foreign_queues::{ForeignQueues, QueueTraits},
         },
     },
 };

@@ -6,7 +6,7 @@ use lapin::{
     types::{FieldTable, ShortString},
 };
 
-use crate::transport::amqp::queues::topology::{answer, short};
+use crate::transport::amqp::{broker_error::answer, connect::channel::short};
 
 /// A change of consumers: what to do on the channel.
 pub(crate) struct ConsumerSwitch {

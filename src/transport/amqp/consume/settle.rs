@@ -15,10 +15,10 @@ use crate::{
                 outbox::OutboundMessage,
                 publisher::{Publication, WINDOW},
             },
-            queues::{delay_queues, topology::OwnQueue},
+            queues::{delay_queues, own_queue::OwnQueue},
             session::{
-                actor::Actor,
-                state::{AcksWritten, Note, Open, State, Up},
+                note::Note,
+                state::{AcksWritten, Actor, Open, State, Up},
             },
         },
         identity,

@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use crate::transport::{
     DeadQueue,
-    amqp::queues::{
-        foreign_queues::QueueTraits,
-        topology::{Counter, DELIVERY_LIMIT, Fault, dead_name},
+    amqp::{
+        broker_error::Fault,
+        queues::{
+            counter::Counter,
+            foreign_queues::QueueTraits,
+            own_queue::{DELIVERY_LIMIT, dead_name},
+        },
     },
 };
 

@@ -1,5 +1,6 @@
 //! Going through a dead-letter queue: to show, to send again, to remove, to let expire.
 
+pub(super) mod ack_transaction;
 pub(super) mod count;
 pub(super) mod requeue;
 pub(super) mod sweep;

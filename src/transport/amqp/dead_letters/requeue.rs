@@ -6,15 +6,10 @@
 
 use std::rc::Rc;
 
-use lapin::{Acker, Channel, options::BasicAckOptions};
-
-use super::{walk::Walk, walk_progress::WalkError};
-use crate::transport::amqp::{
-    publish::{
-        bulk::CLIENT_SENDS,
-        bulk_results::{BulkResults, MessageState},
-    },
-    queues::topology::{Fault, answer},
+use super::{ack_transaction, walk::Walk, walk_progress::WalkError};
+use crate::transport::amqp::publish::{
+    bulk_results::{BulkResults, MessageState},
+    outbox::CLIENT_SENDS,
 };
 
 impl Walk<'_> {
@@ -36,7 +31,7 @@ impl Walk<'_> {
             stored = bulk.map_err(|error| WalkError::Unstored(error.into()));
         }
         let gone = ackers.iter().enumerate().filter(|(position, _)| results.is_stored(*position));
-        if let Err(fault) = remove(channel, gone.map(|(_, acker)| acker).chain(&removals)).await {
+        if let Err(fault) = ack_transaction::remove(channel, gone.map(|(_, acker)| acker).chain(&removals)).await {
             // Why it was not stored says more.
             stored?;
             return Err(fault.into());
@@ -47,21 +42,4 @@ impl Walk<'_> {
         self.progress.set(self.walked);
         stored
     }
-}
-
-/// What is acknowledged on this channel from now on waits for [`remove()`].
-pub(crate) async fn prepare(channel: &Channel) -> Result<(), Fault> {
-    answer(channel.tx_select()).await.map_err(|error| Fault::of(&error))
-}
-
-/// Removes messages that came on this channel. Once this is answered the broker has sent the queue word of all of them. A queue
-/// that lags may still hear of the death of this process first, and then they come back: up to two windows on a busy machine
-/// (measured on 3.10.8).
-async fn remove(channel: &Channel, ackers: impl Iterator<Item = &Acker>) -> Result<(), Fault> {
-    for acker in ackers {
-        if !matches!(answer(acker.ack(BasicAckOptions::default())).await, Ok(true)) {
-            return Err(Fault::Broken("the channel of the dead letters is closed".to_owned()));
-        }
-    }
-    answer(channel.tx_commit()).await.map_err(|error| Fault::of(&error))
 }

@@ -26,20 +26,21 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     transport::amqp::{
-        connect::address::{Address, PATIENCE},
+        broker_error::{Fault, PATIENCE, answer},
+        connect::{
+            address::Address,
+            channel::{open_channel, short},
+        },
         message::{
             headers::number,
             properties::{FAILED_AT, moment},
         },
-        queues::{
-            foreign_queues::ForeignQueues,
-            topology::{Counter, Fault, OwnQueue, answer, open_channel, short},
-        },
+        queues::{counter::Counter, foreign_queues::ForeignQueues, own_queue::OwnQueue},
         session::{
-            actor::Actor,
             connections::Session,
-            state::{Note, State},
-            unavailable::with_jitter,
+            note::Note,
+            pauses::with_jitter,
+            state::{Actor, State},
         },
     },
 };

@@ -30,7 +30,7 @@ use lapin::{
 use tokio::time::timeout;
 
 use super::{
-    count, requeue,
+    ack_transaction, count,
     visited::VisitedLetters,
     walk_progress::{Progress, WalkError},
 };
@@ -40,12 +40,14 @@ use crate::{
     transport::{
         DeadQueue, Visit, Visitor, Walked,
         amqp::{
+            broker_error::{Fault, answer},
+            connect::channel::{open_channel, short},
             message::dead_letter,
             publish::{
                 outbox::{OutboundMessage, Outbox},
                 publisher::{Publication, WINDOW},
             },
-            queues::topology::{Counter, Fault, OwnQueue, answer, open_channel, short},
+            queues::{counter::Counter, own_queue::OwnQueue},
         },
     },
 };
@@ -237,7 +239,7 @@ impl Walk<'_> {
             self.began_at = self.clock.now().at;
         }
         self.held.push((channel.clone(), 0));
-        requeue::prepare(&channel).await?;
+        ack_transaction::prepare(&channel).await?;
         answer(channel.basic_qos(most, BasicQosOptions::default())).await.map_err(fault)?;
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumer = channel.basic_consume(short(&self.queue.name), short(TAG), options, arguments);

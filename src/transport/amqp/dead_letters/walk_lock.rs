@@ -13,8 +13,8 @@ use lapin::{
 };
 
 use crate::transport::amqp::{
-    connect::address::code,
-    queues::topology::{answer, close, open_channel, short},
+    broker_error::{answer, code},
+    connect::channel::{close, open_channel, short},
 };
 
 /// Tries to get the turn, and the time between two.

@@ -7,7 +7,7 @@ use std::{
 
 use crate::transport::{
     Error, Walked,
-    amqp::{connect::address::Address, publish::bulk_results::BulkResults, queues::topology::Fault},
+    amqp::{broker_error::Fault, connect::address::Address, publish::bulk_results::BulkResults},
 };
 
 /// How far a walk has come; what is known when it is dropped with its session.

@@ -16,7 +16,10 @@ use super::{
 use crate::{
     clock::Timestamp,
     task::{Failure, Reason},
-    transport::{DeadLetter, DeadQueue, amqp::queues::delay_queues},
+    transport::{
+        DeadLetter, DeadQueue,
+        amqp::{connect::channel::short, queues::delay_queues},
+    },
 };
 
 /// Reads a dead letter, whoever made it one.
@@ -152,7 +155,7 @@ pub(crate) fn again(original: &BasicProperties, letter: &DeadLetter, now: Timest
     properties::put_text(&mut table, HISTORY, &json!(letter.history_with_this()).to_string(), 16 * 1024);
     properties::make_room(&mut table);
     let properties = properties::rest(original).with_delivery_mode(2).with_headers(table.into());
-    properties.with_message_id(crate::transport::amqp::queues::topology::short(&letter.id))
+    properties.with_message_id(short(&letter.id))
 }
 
 #[cfg(test)]

@@ -9,13 +9,9 @@ use std::ops::Range;
 
 use super::{
     bulk_results::{BulkResults, MessageState},
-    outbox::{FULL, OutboundMessage, Outbox, PublishOutcome, StoreError, not_stored},
+    outbox::{CLIENT_SENDS, FULL, OutboundMessage, Outbox, PublishOutcome, StoreError, not_stored},
     publisher::{Publication, Unconfirmed, WINDOW, WindowOutcome},
 };
-
-/// How often a message that is not answered is sent: by a master, who will not lose it, and by a client, who is to be told.
-pub(crate) const MASTER_SENDS: u32 = 3;
-pub(crate) const CLIENT_SENDS: u32 = 1;
 
 impl Outbox {
     /// Stores those that are not stored yet.

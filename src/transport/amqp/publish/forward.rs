@@ -8,10 +8,10 @@ use crate::{
     transport::amqp::{
         consume::consumer::{HeldDelivery, PassAction},
         message::properties::Becomes,
-        queues::topology::OwnQueue,
+        queues::own_queue::OwnQueue,
         session::{
-            actor::Actor,
-            state::{Note, State},
+            note::Note,
+            state::{Actor, State},
         },
     },
 };

@@ -11,7 +11,6 @@ use std::{
 };
 
 use super::{
-    bulk::{CLIENT_SENDS, MASTER_SENDS},
     bulk_results::BulkResults,
     publisher::{Publication, Published, Unconfirmed},
     undeliverable::PublishReport,
@@ -21,13 +20,11 @@ use crate::{
     transport::{
         Error,
         amqp::{
-            queues::{
-                delay_queues,
-                topology::{Fault, OwnQueue},
-            },
+            broker_error::Fault,
+            queues::{delay_queues, own_queue::OwnQueue},
             session::{
                 connections::Session,
-                state::{Note, Notes},
+                note::{Note, Notes},
             },
         },
     },
@@ -35,6 +32,10 @@ use crate::{
 
 pub(crate) const PAUSES: Backoff =
     Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
+
+/// How often a message that is not answered is sent: by a master, who will not lose it, and by a client, who is to be told.
+pub(crate) const MASTER_SENDS: u32 = 3;
+pub(crate) const CLIENT_SENDS: u32 = 1;
 
 /// Delay queues that left confirms unanswered in this session, by name.
 pub(crate) type UnansweredQueues = Rc<RefCell<HashMap<String, u32>>>;
@@ -100,7 +101,7 @@ impl Outbox {
     /// the session cannot go on.
     pub(crate) async fn publish_until_stored(&self, queue: usize, message: OutboundMessage) -> Result<(), ()> {
         let mut failures = 0;
-        let tell = |publish_reported| self.publish_reported(queue, &message.publication.queue, publish_reported);
+        let tell = |report| self.publish_reported(queue, &message.publication.queue, report);
         loop {
             // Each time from the step that its delay asks for.
             let cause = match self.publish_once(&mut message.clone()).await? {
@@ -319,13 +320,8 @@ impl Outbox {
     }
 
     /// Says what became of a message that a queue owes.
-    pub(crate) fn publish_reported(&self, queue: usize, to: &str, publish_reported: PublishReport) {
-        let _ = self.notes.send(Note::PublishReport {
-            session: self.session.number,
-            queue,
-            to: to.to_owned(),
-            publish_reported,
-        });
+    pub(crate) fn publish_reported(&self, queue: usize, to: &str, report: PublishReport) {
+        let _ = self.notes.send(Note::PublishReport { session: self.session.number, queue, to: to.to_owned(), report });
     }
 
     pub(crate) fn warn(&self, text: String) {

@@ -23,8 +23,11 @@ use super::bulk_results::MessageState;
 use crate::transport::{
     Error,
     amqp::{
-        connect::address::{Address, PATIENCE, code, said},
-        queues::topology::{answer, close, open_channel, short},
+        broker_error::{PATIENCE, answer, code, said},
+        connect::{
+            address::Address,
+            channel::{close, open_channel, short},
+        },
     },
 };
 

@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    bulk::MASTER_SENDS,
     bulk_results::BulkResults,
-    outbox::{OutboundMessage, PAUSES, StoreError},
+    outbox::{MASTER_SENDS, OutboundMessage, PAUSES, StoreError},
     publisher::Publication,
 };
 use crate::{
@@ -17,10 +16,10 @@ use crate::{
         Error, Event,
         amqp::{
             message::properties::{self, Due},
-            queues::{delay_queues, topology::OwnQueue},
+            queues::{delay_queues, own_queue::OwnQueue},
             session::{
-                actor::Actor,
-                state::{Note, State},
+                note::Note,
+                state::{Actor, State},
             },
         },
     },

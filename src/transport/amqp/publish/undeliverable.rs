@@ -5,11 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    task::QueueIndex,
-    transport::{Error, Event, amqp::session::actor::Actor},
-};
-
 /// What became of an offer.
 #[derive(Debug)]
 pub(crate) enum PublishReport {
@@ -38,10 +33,10 @@ impl RefusedMessages {
     }
 
     /// Notes it; what is known now, if that is something else than before.
-    fn note(&mut self, queue: usize, to: &str, publish_reported: PublishReport) -> Option<(u32, String)> {
+    pub(crate) fn note(&mut self, queue: usize, to: &str, report: PublishReport) -> Option<(u32, String)> {
         let all = self.0.entry(queue).or_default();
         let known = all.get(to).cloned().unwrap_or_default();
-        let now = match publish_reported {
+        let now = match report {
             PublishReport::Refused { cause, is_first } => (known.0 + u32::from(is_first), cause),
             PublishReport::Stored => (known.0.saturating_sub(1), known.1.clone()),
         };
@@ -51,18 +46,6 @@ impl RefusedMessages {
             all.insert(to.to_owned(), now.clone());
         }
         (now != known).then_some(now)
-    }
-}
-
-impl Actor {
-    pub(crate) fn publish_reported(&mut self, queue: usize, to: String, publish_reported: PublishReport) {
-        if !self.credits.contains_key(&queue) {
-            return;
-        }
-        if let Some((tasks, cause)) = self.refused_messages.note(queue, &to, publish_reported) {
-            let error = Error::NotStored { queue: to.clone(), cause };
-            self.emit(Event::Stuck { queue: QueueIndex(queue), by: to, error, tasks });
-        }
     }
 }
 

@@ -14,10 +14,11 @@ use lapin::{Connection, options::QueueDeclareOptions, types::AMQPValue};
 
 use super::{
     declare_error::{Current, differing},
-    topology::{self, Fault, OwnQueue, answer, arguments, close, open_channel, short},
+    own_queue::{DELIVERY_LIMIT, OwnQueue, arguments},
 };
 use crate::transport::amqp::{
-    connect::address::{code, said},
+    broker_error::{Fault, answer, code, said},
+    connect::channel::{close, open_channel, short},
     message::headers::{number, text},
 };
 
@@ -93,7 +94,7 @@ impl Attributes {
     /// The limit of a quorum queue is compared after its type (3.10.8).
     async fn with_limit(mut self, connection: &Connection, name: &str) -> Result<Self, Fault> {
         if self.kind == "quorum" {
-            let ours = AMQPValue::LongInt(topology::DELIVERY_LIMIT);
+            let ours = AMQPValue::LongInt(DELIVERY_LIMIT);
             self.arguments.entry("x-delivery-limit".to_owned()).or_insert(ours);
             self.guessed = false;
             self.ask(connection, name, "quorum").await?;
@@ -283,7 +284,7 @@ impl Attributes {
                 OwnQueue::Dead(_) => "with which `failed` cannot work it",
                 OwnQueue::Work(_) | OwnQueue::Delay(..) => "which each stop and each lost connection count toward",
             };
-            let limit = topology::DELIVERY_LIMIT;
+            let limit = DELIVERY_LIMIT;
             say(format!(
                 "drops {them} that were given back too often ({why}), {by}; declare it with x-delivery-limit {limit}"
             ));

@@ -2,8 +2,10 @@
 
 use lapin::{Channel, Connection, options::QueueDeclareOptions, types::FieldTable};
 
-use super::topology::{Fault, answer, close, open_channel, short};
-use crate::transport::amqp::connect::address::code;
+use crate::transport::amqp::{
+    broker_error::{Fault, answer, code},
+    connect::channel::{close, open_channel, short},
+};
 
 /// What the broker says of a queue.
 #[derive(Clone, Copy, Debug)]

@@ -20,17 +20,14 @@ use futures_util::future::try_join_all;
 use lapin::Connection;
 use tokio::{task::AbortHandle, time::timeout};
 
-use super::{
-    delay_queues,
-    survey::InTransit,
-    topology::{Counter, Fault, OwnQueue},
-};
+use super::{counter::Counter, delay_queues, in_transit::InTransit, own_queue::OwnQueue};
 use crate::{
     clock::{Clock, Instant},
     transport::{
         DeadQueue, Depth, Error,
         amqp::{
-            connect::address::{Address, PATIENCE},
+            broker_error::{Fault, PATIENCE},
+            connect::address::Address,
             dead_letters::count,
             session::connections::Session,
         },

@@ -1,11 +1,8 @@
-//! Delay queues that are not to be had, and when to find out anew.
+//! Delay queues that are not to be had, and when to find out anew. Pure: time is an argument.
 
-use std::time::Duration;
+use std::{cell::RefCell, collections::HashMap, time::Duration};
 
-use lapin::Connection;
-
-use super::topology::{Counter, Fault, OwnQueue, Topology};
-use crate::{clock::Instant, limits::KNOWN_QUEUES};
+use crate::{clock::Instant, limits::KNOWN_QUEUES, transport::amqp::broker_error::Fault};
 
 /// After that long a delay queue that was refused is looked for again, in case it was deleted.
 const LOOK_FOR: Duration = Duration::from_secs(5);
@@ -15,17 +12,32 @@ const LOOK_AT: Duration = Duration::from_mins(10);
 /// Why a delay queue is not to be had.
 #[derive(Clone)]
 pub(crate) struct Refusal {
-    fault: Fault,
+    pub(crate) fault: Fault,
     since: Instant,
     looked_at: Instant,
 }
 
-impl Topology {
+impl Refusal {
+    /// Whether the broker is to be asked again. What may not be made or seen here stays so for a session.
+    pub(crate) fn may_be_over(&self, now: Instant) -> bool {
+        matches!(self.fault, Fault::Refused(_)) && now.since(self.looked_at) >= LOOK_FOR
+    }
+
+    /// Whether a queue that is there is to be looked at again.
+    pub(crate) fn is_old(&self, now: Instant) -> bool {
+        now.since(self.since) >= LOOK_AT
+    }
+}
+
+/// The refusals of one session, by the name of the delay queue.
+#[derive(Default)]
+pub(crate) struct Refusals(RefCell<HashMap<String, Refusal>>);
+
+impl Refusals {
     /// Remembers that a queue is not to be had.
-    pub(crate) fn refuse(&self, name: String, fault: Fault) -> Refusal {
-        let now = self.clock.now().at;
+    pub(crate) fn add(&self, name: String, fault: Fault, now: Instant) -> Refusal {
         let refusal = Refusal { fault, since: now, looked_at: now };
-        let mut refusals = self.refusals.borrow_mut();
+        let mut refusals = self.0.borrow_mut();
         if refusals.len() >= KNOWN_QUEUES {
             refusals.clear();
         }
@@ -33,37 +45,18 @@ impl Topology {
         refusal
     }
 
-    /// Why a delay queue is not to be had, unless it is time to find out anew: a person may have deleted one that was
-    /// refused, or declared it in another way.
-    pub(crate) async fn still_refused(&self, connection: &Connection, own_queue: &OwnQueue) -> Option<Fault> {
-        let name = own_queue.name();
-        let known = self.refusals.borrow().get(&name).cloned();
-        let refusal = known.or_else(|| Some(self.refuse(name.clone(), Fault::Refused(self.refusal(&name)?))))?;
-        let now = self.clock.now().at;
-        // What may not be made or seen here stays so for a session.
-        if !matches!(refusal.fault, Fault::Refused(_)) || now.since(refusal.looked_at) < LOOK_FOR {
-            return Some(refusal.fault);
-        }
-        if let Some(known) = self.refusals.borrow_mut().get_mut(&name) {
-            known.looked_at = now;
-        }
-        // One that is there is found to be so at no cost.
-        match Counter::new(connection).ready(&name).await {
-            Ok(None) => self.forget(own_queue),
-            Ok(Some(_)) if now.since(refusal.since) >= LOOK_AT => {
-                self.refusals.borrow_mut().remove(&name);
-                self.foreign_queues.look_again(&name);
-            }
-            Ok(Some(_)) | Err(_) => return Some(refusal.fault),
-        }
-        None
+    pub(crate) fn get(&self, name: &str) -> Option<Refusal> {
+        self.0.borrow().get(name).cloned()
     }
 
-    /// A queue that was refused may be had by now.
-    pub(crate) fn ask_again(&self, own_queue: &OwnQueue) {
-        // One that was seen not to lead back is looked for in its time.
-        if self.refusal(&own_queue.name()).is_none() {
-            self.refusals.borrow_mut().remove(&own_queue.name());
+    /// The broker is being asked for the queue.
+    pub(crate) fn look(&self, name: &str, now: Instant) {
+        if let Some(known) = self.0.borrow_mut().get_mut(name) {
+            known.looked_at = now;
         }
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        self.0.borrow_mut().remove(name);
     }
 }

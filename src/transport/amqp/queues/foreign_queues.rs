@@ -7,14 +7,8 @@ use std::{
 
 use lapin::{Connection, types::AMQPValue};
 
-use super::{
-    attributes::Attributes,
-    topology::{Fault, OwnQueue},
-};
-use crate::{
-    limits::KNOWN_QUEUES,
-    transport::amqp::session::state::{Note, Notes},
-};
+use super::{attributes::Attributes, own_queue::OwnQueue};
+use crate::{limits::KNOWN_QUEUES, transport::amqp::broker_error::Fault};
 
 /// What matters of a queue while it is worked.
 #[derive(Clone, Debug, Default)]
@@ -44,14 +38,19 @@ pub(crate) struct ForeignQueues {
     /// Names of queues that are worked. What is known of these is always needed.
     worked: RefCell<HashSet<String>>,
     /// Where goes what a person should read.
-    notes: Notes,
+    warn: Box<dyn Fn(String)>,
     /// A master's: its work queues and dead-letter queues are looked at, too.
     is_master: Cell<bool>,
 }
 
 impl ForeignQueues {
-    pub(crate) fn new(notes: Notes) -> Self {
-        Self { known: RefCell::default(), worked: RefCell::default(), notes, is_master: Cell::new(false) }
+    pub(crate) fn new(warn: impl Fn(String) + 'static) -> Self {
+        Self {
+            known: RefCell::default(),
+            worked: RefCell::default(),
+            warn: Box::new(warn),
+            is_master: Cell::new(false),
+        }
     }
 
     pub(crate) fn are_of_a_master(&self) {
@@ -111,7 +110,7 @@ impl ForeignQueues {
                 single: found.arguments.get("x-single-active-consumer") == Some(&AMQPValue::Boolean(true)),
             };
             if told.is_none() || told != traits.refusal {
-                self.warn(&found, own_queue, keep, traits.refusal.as_ref());
+                self.warn_of(&found, own_queue, keep, traits.refusal.as_ref());
             }
         }
         self.know(name, traits.clone());
@@ -133,7 +132,7 @@ impl ForeignQueues {
         self.is_master.get() || matches!(own_queue, OwnQueue::Delay(..))
     }
 
-    fn warn(&self, found: &Attributes, own_queue: &OwnQueue, keep: Option<u64>, refusal: Option<&String>) {
+    fn warn_of(&self, found: &Attributes, own_queue: &OwnQueue, keep: Option<u64>, refusal: Option<&String>) {
         let mut warnings = match (own_queue, refusal) {
             // Whoever wants to put a task there says so.
             (OwnQueue::Delay(..), refusal) => refusal.cloned().into_iter().collect(),
@@ -148,7 +147,7 @@ impl ForeignQueues {
             warnings.insert(0, text);
         }
         for text in warnings {
-            let _ = self.notes.send(Note::Warning(text));
+            (self.warn)(text);
         }
     }
 }
@@ -159,7 +158,7 @@ mod tests {
 
     #[test]
     fn of_many_queues_those_that_are_worked_are_remembered() {
-        let foreign_queues = ForeignQueues::new(tokio::sync::mpsc::unbounded_channel().0);
+        let foreign_queues = ForeignQueues::new(drop);
         foreign_queues.is_worked("a");
         foreign_queues.know("a".to_owned(), QueueTraits { auto_delete: true, ..QueueTraits::default() });
         for number in 0..3 * KNOWN_QUEUES {

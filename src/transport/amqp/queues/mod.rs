@@ -7,6 +7,8 @@ pub(super) mod declare_error;
 pub(super) mod delay_queues;
 pub(super) mod delay_refusals;
 pub(super) mod foreign_queues;
+pub(super) mod in_transit;
+pub(super) mod own_queue;
 pub(super) mod purge;
 pub(super) mod survey;
 pub(super) mod topology;

@@ -11,12 +11,17 @@ use lapin::{
 };
 
 use super::{
+    counter::Counter,
     delay_queues,
-    topology::{Counter, Fault, OwnQueue, answer, close, dead_name, open_channel, short},
+    own_queue::{OwnQueue, dead_name},
 };
 use crate::transport::{
     DeadQueue,
-    amqp::{connect::address::code, session::connections::Session},
+    amqp::{
+        broker_error::{Fault, answer, code},
+        connect::channel::{close, open_channel, short},
+        session::connections::Session,
+    },
 };
 
 /// Deletes what is ready and delayed, and counts it in `purged`.

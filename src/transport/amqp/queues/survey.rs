@@ -4,25 +4,20 @@
 //! leader does not answer reports 0. So two readings at least half a second apart must agree, delay queues first, with
 //! nothing of ours happening in between, and not before the last delayed task must have come back.
 
-use std::{
-    cell::RefCell,
-    collections::{HashMap, HashSet},
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use super::topology::{Counter, Fault};
+use super::{counter::Counter, delay_queues, in_transit::InTransit};
 use crate::{
     clock::{Clock, Instant},
-    limits::KNOWN_QUEUES,
     transport::{
         Event,
         amqp::{
+            broker_error::Fault,
             consume::consumer::ConsumedQueue,
             session::{
-                actor::Actor,
                 connections::Session,
-                state::{Note, State},
+                note::Note,
+                state::{Actor, PendingSurvey, State},
             },
         },
     },
@@ -30,10 +25,6 @@ use crate::{
 
 /// Between two readings that must agree.
 const APART: Duration = Duration::from_millis(500);
-/// After the last due time, for the broker to bring the task back.
-const GRACE: Duration = Duration::from_millis(500);
-/// The same, when fewer came back than left (others may have taken them).
-const LONG_GRACE: Duration = Duration::from_secs(2);
 /// A reading that took longer may be of a queue without a leader.
 const SLOW: Duration = Duration::from_millis(200);
 /// When to ask again about work that is about to be delivered.
@@ -42,112 +33,6 @@ const SOON: Duration = Duration::from_millis(100);
 const LATER: Duration = Duration::from_millis(500);
 /// Longest wait inside one survey; beyond it the answer says when to ask again.
 const LONGEST: Duration = Duration::from_secs(3);
-
-/// What this node knows about tasks that are out of everybody's sight.
-#[derive(Debug, Default)]
-pub(crate) struct InTransit {
-    /// Delay queues that were seen to exist.
-    pub(crate) present: HashSet<String>,
-    /// The last time anything happened: a delivery, a settlement, a change of credit.
-    pub(crate) moved_at: Instant,
-    delays: HashMap<String, DelayedTasks>,
-    /// When all is quiet of those that are not among them any more.
-    others_quiet_at: Instant,
-    /// Deliveries of an ended session that have not come back yet, and until when that matters.
-    owed: u64,
-    owed_until: Instant,
-}
-
-/// The delay queues of one queue.
-#[derive(Debug, Default)]
-struct DelayedTasks {
-    left: u64,
-    returned: u64,
-    last_due: Instant,
-}
-
-impl DelayedTasks {
-    fn quiet_at(&self) -> Instant {
-        self.last_due + if self.returned >= self.left { GRACE } else { LONG_GRACE }
-    }
-}
-
-impl InTransit {
-    /// A task was put on a step of the ladder.
-    pub(crate) fn left(&mut self, queue: &str, now: Instant, step: u64) {
-        if self.delays.len() >= KNOWN_QUEUES {
-            // Workers choose names of queues.
-            self.others_quiet_at = self.clear_of_delays_at();
-            self.delays.clear();
-        }
-        let away = self.delays.entry(queue.to_owned()).or_default();
-        if away.quiet_at() < now {
-            // Whatever did not come back until now went to another node.
-            (away.left, away.returned) = (0, 0);
-        }
-        away.left += 1;
-        away.last_due = away.last_due.max(now + Duration::from_millis(step));
-        self.moved_at = now;
-        self.saw(super::delay_queues::name(queue, step));
-    }
-
-    /// A delay queue exists. Of too many, those that are used are seen again.
-    pub(crate) fn saw(&mut self, name: String) {
-        if self.present.len() >= KNOWN_QUEUES {
-            self.present.clear();
-        }
-        self.present.insert(name);
-    }
-
-    fn clear_of_delays_at(&self) -> Instant {
-        self.delays.values().map(DelayedTasks::quiet_at).fold(self.others_quiet_at, Instant::max)
-    }
-
-    /// A delayed task came back.
-    pub(crate) fn returned(&mut self, queue: &str) {
-        if let Some(away) = self.delays.get_mut(queue) {
-            away.returned += 1;
-        }
-    }
-
-    /// A delivery came for the second time.
-    pub(crate) fn came_back(&mut self) {
-        self.owed = self.owed.saturating_sub(1);
-    }
-
-    /// A session ended with this many deliveries in our hands.
-    pub(crate) fn session_ended(&mut self, in_hand: u64) {
-        self.owed = self.owed.saturating_add(in_hand);
-    }
-
-    /// Another session began: the broker may take so long to notice that the old connection is dead.
-    pub(crate) fn session_began(&mut self, now: Instant, noticed: Duration) {
-        self.owed_until = now + noticed;
-        self.moved_at = now;
-    }
-
-    /// From when on a reading of 0 can be believed.
-    pub(crate) fn clear_at(&self) -> Instant {
-        let owed = (self.owed > 0).then_some(self.owed_until);
-        owed.unwrap_or_default().max(self.clear_of_delays_at())
-    }
-}
-
-/// A survey that was asked for and is not answered.
-pub(crate) struct PendingSurvey {
-    serial: u64,
-    /// When it is answered with what is known then.
-    pub(crate) by: Instant,
-    /// Readings are being taken.
-    reading: Option<tokio::task::AbortHandle>,
-}
-
-impl PendingSurvey {
-    /// Whether it still waits for a quiet moment to begin.
-    pub(crate) fn waits(&self) -> bool {
-        self.reading.is_none()
-    }
-}
 
 impl Actor {
     /// Takes a survey on; an earlier one is given up.
@@ -278,7 +163,7 @@ impl SurveyReadings {
         let mut counter = Counter::new(&connection);
         let steps = |(queue, number, name): &(usize, u64, String)| {
             let of = (*queue, *number);
-            super::delay_queues::STEPS.map(|step| (super::delay_queues::name(name, step), step, of))
+            delay_queues::STEPS.map(|step| (delay_queues::name(name, step), step, of))
         };
         let is_used = |(name, ..): &(String, u64, _)| self.session.topology.refusal(name).is_none();
         let delays: Vec<(String, u64, (usize, u64))> = self.queues.iter().flat_map(steps).filter(is_used).collect();
@@ -338,57 +223,5 @@ impl SurveyReadings {
             }
         }
         Ok(None)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: u64) -> Instant {
-        Instant::from_start(Duration::from_millis(ms))
-    }
-
-    #[test]
-    fn nothing_known_is_clear_at_once() {
-        assert_eq!(InTransit::default().clear_at(), at(0));
-    }
-
-    #[test]
-    fn a_delayed_task_is_waited_for_longer_while_it_has_not_come_back() {
-        let mut in_transit = InTransit::default();
-        in_transit.left("foo", at(1_000), 250);
-        assert_eq!(in_transit.clear_at(), at(3_250));
-        in_transit.returned("foo");
-        assert_eq!(in_transit.clear_at(), at(1_750));
-        in_transit.left("foo", at(1_300), 100);
-        assert_eq!(in_transit.clear_at(), at(3_400));
-        // Another node had taken that one; it is not missed for ever.
-        in_transit.left("foo", at(9_000), 100);
-        in_transit.returned("foo");
-        assert_eq!(in_transit.clear_at(), at(9_600));
-    }
-
-    #[test]
-    fn what_a_lost_session_held_must_come_back_or_time_out() {
-        let mut in_transit = InTransit::default();
-        in_transit.session_ended(2);
-        in_transit.session_began(at(1_000), Duration::from_secs(40));
-        assert_eq!(in_transit.clear_at(), at(41_000));
-        in_transit.came_back();
-        assert_eq!(in_transit.clear_at(), at(41_000));
-        in_transit.came_back();
-        assert_eq!(in_transit.clear_at(), at(0));
-    }
-
-    #[test]
-    fn names_that_workers_choose_take_no_end_of_memory_and_lose_no_due_time() {
-        let mut in_transit = InTransit::default();
-        in_transit.left("foo", at(0), 86_400_000);
-        for number in 0..3 * KNOWN_QUEUES {
-            in_transit.left(&format!("q{number}"), at(1), 500);
-        }
-        assert!(in_transit.delays.len() <= KNOWN_QUEUES && in_transit.present.len() <= KNOWN_QUEUES);
-        assert_eq!(in_transit.clear_at(), at(86_402_000), "that of a queue which is forgotten");
     }
 }

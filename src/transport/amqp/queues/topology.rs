@@ -9,35 +9,27 @@ use std::{
     rc::Rc,
 };
 
-use lapin::{
-    Channel, Connection, ErrorKind,
-    options::QueueDeclareOptions,
-    protocol::AMQPErrorKind,
-    types::{AMQPValue, FieldTable, ShortString},
-};
-use tokio::time::timeout;
+use lapin::{Channel, Connection, options::QueueDeclareOptions, types::FieldTable};
 
-pub(crate) use super::counter::Counter;
 use super::{
+    counter::Counter,
     delay_queues,
-    delay_refusals::Refusal,
+    delay_refusals::Refusals,
     foreign_queues::{ForeignQueues, QueueTraits},
+    own_queue::{OwnQueue, arguments, dead_name},
 };
 use crate::{
     clock::Clock,
     limits::KNOWN_QUEUES,
     task::is_queue_name,
     transport::{
-        Error, QueueSetup,
-        amqp::connect::address::{PATIENCE, code, said},
-        refusal,
+        QueueSetup,
+        amqp::{
+            broker_error::{Fault, answer, code, said},
+            connect::channel::{close, open_channel, short},
+        },
     },
 };
-
-/// Requeues that a quorum queue of ours bears: all that there can be (listing dead letters requeues them).
-pub(crate) const DELIVERY_LIMIT: i32 = 1_000_000;
-/// A week: the longest time limit of a task that makes sense in a queue.
-const CONSUMER_TIMEOUT: i32 = 604_800_000;
 
 /// How long dead letters are kept in a queue of which that is not known, as far as warnings go.
 const UNKNOWN: Option<u64> = Some(0);
@@ -45,153 +37,14 @@ const UNKNOWN: Option<u64> = Some(0);
 /// Queues that are made sure of at a time.
 const LANES: usize = 16;
 
-/// Tries to open a channel.
-const CHANNEL_TRIES: u32 = 20;
-
-/// A queue of ours, and what it is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum OwnQueue {
-    /// A work queue.
-    Work(String),
-    /// Dead letters.
-    Dead(String),
-    /// A step of the ladder of a work queue, in milliseconds.
-    Delay(String, u64),
-}
-
-impl OwnQueue {
-    pub(crate) fn name(&self) -> String {
-        match self {
-            Self::Work(name) | Self::Dead(name) => name.clone(),
-            Self::Delay(queue, step) => delay_queues::name(queue, *step),
-        }
-    }
-}
-
-/// The name of the queue that the broker itself dead-letters to.
-pub(crate) fn dead_name(queue: &str) -> String {
-    format!("{queue}_failed")
-}
-
-/// The arguments of a queue: constants, so that whoever comes first declares the same.
-pub(crate) fn arguments(own_queue: &OwnQueue) -> FieldTable {
-    let text = |text: &str| AMQPValue::LongString(text.into());
-    let mut table = FieldTable::default();
-    let mut put = |name: &'static str, value| {
-        table.insert(name.into(), value);
-    };
-    put("x-queue-type", text("quorum"));
-    let target = match own_queue {
-        OwnQueue::Dead(_) => None,
-        OwnQueue::Work(queue) => Some(dead_name(queue)),
-        OwnQueue::Delay(queue, _) => Some(queue.clone()),
-    };
-    if let Some(target) = target {
-        put("x-dead-letter-exchange", text(""));
-        put("x-dead-letter-routing-key", text(&target));
-        put("x-dead-letter-strategy", text("at-least-once"));
-        put("x-overflow", text("reject-publish"));
-    }
-    match own_queue {
-        OwnQueue::Dead(_) => {
-            put("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT));
-        }
-        OwnQueue::Work(_) => {
-            put("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT));
-            put("x-consumer-timeout", AMQPValue::LongInt(CONSUMER_TIMEOUT));
-        }
-        OwnQueue::Delay(_, step) => {
-            put("x-message-ttl", AMQPValue::LongInt(i32::try_from(*step).unwrap_or(i32::MAX)));
-        }
-    }
-    table
-}
-
-/// Why a question to the broker got no good answer.
-#[derive(Clone, Debug)]
-pub(crate) enum Fault {
-    /// The queue does not exist, and may not be made here.
-    Absent(String),
-    /// We lack a permission.
-    Forbidden(String),
-    /// The broker said no to this alone, and closed the channel that it was asked on. The connection is well.
-    Refused(String),
-    /// No answer came in time: the queue has perhaps no leader just now, or the connection is dead.
-    TimedOut(String),
-    /// The broker or the connection said this.
-    Broken(String),
-}
-
-impl Fault {
-    /// In words, for whom the class makes no difference.
-    pub(crate) fn cause(self) -> String {
-        match self {
-            Self::Absent(queue) => format!("queue \"{queue}\" does not exist"),
-            Self::Forbidden(cause) | Self::Refused(cause) | Self::TimedOut(cause) | Self::Broken(cause) => cause,
-        }
-    }
-
-    /// The error for a queue that cannot be had because of this.
-    pub(crate) fn of_queue(self, queue: &str) -> Error {
-        match self {
-            Self::Absent(queue) => Error::NoSuchQueue { queue },
-            fault => Error::QueueRefused { queue: queue.to_owned(), cause: fault.cause() },
-        }
-    }
-
-    pub(crate) fn of(error: &lapin::Error) -> Self {
-        match error.kind() {
-            _ if code(error) == Some(403) => Self::Forbidden(refusal::words(&said(error))),
-            ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)) => {
-                Self::Refused(error.get_message().to_string())
-            }
-            ErrorKind::IOError(cause) if cause.kind() == std::io::ErrorKind::TimedOut => Self::TimedOut(said(error)),
-            _ => Self::Broken(said(error)),
-        }
-    }
-}
-
-/// Waits for an answer of the broker, but not for ever.
-pub(crate) async fn answer<T>(question: impl Future<Output = lapin::Result<T>>) -> Result<T, lapin::Error> {
-    match timeout(PATIENCE, question).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the broker does not answer within 10 s").into())
-        }
-    }
-}
-
-/// Opens a channel. lapin keeps the error of a channel that the broker has closed, and answers with it whoever opens one of
-/// the same number, which comes round after the broker's 2,047 (4.12.3). The next number may be good; where many in a
-/// row are not, the connection is of no use any more.
-pub(crate) async fn open_channel(connection: &Connection) -> Result<Channel, lapin::Error> {
-    for _ in 0..CHANNEL_TRIES {
-        match answer(connection.create_channel()).await {
-            Err(error) if is_of_a_channel(&error) => {}
-            answer => return answer,
-        }
-    }
-    Err(std::io::Error::other("the connection has had too many channels that were closed by the broker").into())
-}
-
-/// Whether an error closes one channel, not its connection.
-fn is_of_a_channel(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)))
-}
-
-/// A queue's or tag's name as the protocol wants it. Names are checked long before; one that is too long is cut.
-pub(crate) fn short(name: &str) -> ShortString {
-    ShortString::try_new(name).unwrap_or_else(|_| name[..name.floor_char_boundary(255)].into())
-}
-
 /// What this session knows about queues.
 pub(crate) struct Topology {
     /// `declare: passive`: nothing is made.
     passive: bool,
     known: RefCell<HashSet<String>>,
     /// Delay queues that are not to be had: each question costs channels, of which a connection has only so many.
-    pub(crate) refusals: RefCell<HashMap<String, Refusal>>,
-    pub(crate) clock: Clock,
+    refusals: Refusals,
+    clock: Clock,
     /// What the process knows about those that others have declared.
     pub(crate) foreign_queues: Rc<ForeignQueues>,
     /// One declares a queue at a time, so that many moves to a missing queue make it once.
@@ -206,7 +59,7 @@ impl Topology {
             passive,
             foreign_queues,
             known: RefCell::default(),
-            refusals: RefCell::default(),
+            refusals: Refusals::default(),
             clock: Clock::start(),
             turns: RefCell::default(),
             lanes: tokio::sync::Semaphore::new(LANES),
@@ -229,7 +82,7 @@ impl Topology {
 
     /// The queue turned out to be gone.
     pub(crate) fn forget(&self, own_queue: &OwnQueue) {
-        self.refusals.borrow_mut().remove(&own_queue.name());
+        self.refusals.remove(&own_queue.name());
         self.known.borrow_mut().remove(&own_queue.name());
         self.foreign_queues.forget(&own_queue.name());
     }
@@ -259,9 +112,42 @@ impl Topology {
         if let (OwnQueue::Delay(..), Err(fault @ (Fault::Absent(_) | Fault::Forbidden(_) | Fault::Refused(_)))) =
             (own_queue, &made)
         {
-            self.refuse(own_queue.name(), fault.clone());
+            self.refusals.add(own_queue.name(), fault.clone(), self.clock.now().at);
         }
         made
+    }
+
+    /// Why a delay queue is not to be had, unless it is time to find out anew: a person may have deleted one that was
+    /// refused, or declared it in another way.
+    async fn still_refused(&self, connection: &Connection, own_queue: &OwnQueue) -> Option<Fault> {
+        let name = own_queue.name();
+        let known = self.refusals.get(&name);
+        let refusal = known.or_else(|| {
+            Some(self.refusals.add(name.clone(), Fault::Refused(self.refusal(&name)?), self.clock.now().at))
+        })?;
+        let now = self.clock.now().at;
+        if !refusal.may_be_over(now) {
+            return Some(refusal.fault);
+        }
+        self.refusals.look(&name, now);
+        // One that is there is found to be so at no cost.
+        match Counter::new(connection).ready(&name).await {
+            Ok(None) => self.forget(own_queue),
+            Ok(Some(_)) if refusal.is_old(now) => {
+                self.refusals.remove(&name);
+                self.foreign_queues.look_again(&name);
+            }
+            Ok(Some(_)) | Err(_) => return Some(refusal.fault),
+        }
+        None
+    }
+
+    /// A queue that was refused may be had by now.
+    pub(crate) fn ask_again(&self, own_queue: &OwnQueue) {
+        // One that was seen not to lead back is looked for in its time.
+        if self.refusal(&own_queue.name()).is_none() {
+            self.refusals.remove(&own_queue.name());
+        }
     }
 
     /// Whose turn it is to make a queue, and those that belong to it.
@@ -371,12 +257,4 @@ pub(crate) async fn exists(channel: &Channel, queue: &str) -> Result<bool, Fault
         Err(error) if code(&error) == Some(404) => Ok(false),
         Err(error) => Err(Fault::of(&error)),
     }
-}
-
-/// Closes a channel without waiting for the answer.
-pub(crate) fn close(channel: &Channel) {
-    let channel = channel.clone();
-    tokio::task::spawn_local(async move {
-        let _ = timeout(PATIENCE, channel.close(200, "done".into())).await;
-    });
 }

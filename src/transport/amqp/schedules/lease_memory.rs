@@ -25,9 +25,9 @@ use crate::{
     clock::{Clock, Instant, Timestamp},
     schedule::SET_BACK,
     transport::amqp::{
-        connect::address::{code, said},
+        broker_error::{answer, code, said},
+        connect::channel::{close, open_channel, short},
         publish::publisher::{Publication, Published, Publisher},
-        queues::topology::{answer, close, open_channel, short},
     },
 };
 

@@ -5,7 +5,6 @@
 //! and reports by a [`Note`]. When the session ends, those tasks end with it.
 
 use std::{
-    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,
     task::Poll,
@@ -16,73 +15,27 @@ use tokio::sync::mpsc;
 
 use super::{
     connections::Attachment,
-    lifecycle::Closing,
-    membership::QueueChange,
-    state::{AcksWritten, Note, Notes, Open, State, Up},
+    note::Note,
+    state::{AcksWritten, Actor, State, Up},
 };
 use crate::{
     clock::{Clock, Instant, Now},
     task::{Handle, QueueIndex},
     transport::{
-        Cancelled, Event, Events, Request,
+        Cancelled, Error, Event, Events, Request,
         amqp::{
+            broker_error::Fault,
             connect::address::Address,
             consume::{
                 acks,
                 consumer::{ConsumedQueue, Polled},
             },
             dead_letters::sweep_schedule::SweepSchedule,
-            publish::{outbox::UnansweredQueues, undeliverable::RefusedMessages},
-            queues::{
-                counts::DepthCounter,
-                foreign_queues::ForeignQueues,
-                survey::{InTransit, PendingSurvey},
-                topology::Fault,
-            },
+            publish::undeliverable::{PublishReport, RefusedMessages},
+            queues::{counts::DepthCounter, foreign_queues::ForeignQueues},
         },
     },
 };
-
-/// The actor.
-pub(crate) struct Actor {
-    pub(crate) address: Rc<Address>,
-    pub(crate) events: Events,
-    pub(crate) clock: Clock,
-    pub(crate) notes: Notes,
-    /// What is known about queues that others have declared.
-    pub(crate) foreign_queues: Rc<ForeignQueues>,
-    pub(crate) state: State,
-    pub(crate) attachment: Option<Attachment>,
-    /// Accepted deliveries, between two sessions.
-    pub(crate) accepted_between_sessions: HashMap<Handle, Open>,
-    /// Of the queues that are attached or to be added, by their index.
-    pub(crate) credits: BTreeMap<usize, u32>,
-    /// Queues to be added or changed.
-    pub(crate) queue_changes: BTreeMap<usize, QueueChange>,
-    /// Counts the tries to add a queue.
-    pub(crate) channel_numbers: u64,
-    /// Queues that are to go.
-    pub(crate) leaving: BTreeSet<usize>,
-    pub(crate) in_transit: Rc<RefCell<InTransit>>,
-    pub(crate) depth_counter: Rc<DepthCounter>,
-    pub(crate) application: Option<String>,
-    pub(crate) surveying: Option<PendingSurvey>,
-    /// Clients' requests that wait for the first session.
-    pub(crate) waiting_requests: Vec<Request>,
-    pub(crate) incoming_notes: mpsc::UnboundedReceiver<Note>,
-    pub(crate) requests: mpsc::UnboundedReceiver<Request>,
-    pub(crate) unanswered_queues: UnansweredQueues,
-    /// What the queues of this session owe and others do not take.
-    pub(crate) refused_messages: RefusedMessages,
-    /// Counts the tries to build a session.
-    pub(crate) builds: u64,
-    pub(crate) sessions: u32,
-    pub(crate) failures: u32,
-    pub(crate) consumer_tags: u64,
-    pub(crate) closing: Option<Closing>,
-    pub(crate) lease_held: Rc<Cell<bool>>,
-    pub(crate) sweeps: SweepSchedule,
-}
 
 enum Wakeup {
     Request(Option<Request>),
@@ -96,12 +49,14 @@ impl Actor {
     pub(crate) fn new(address: Address, events: Events, requests: mpsc::UnboundedReceiver<Request>) -> Self {
         let (notes, incoming_notes) = mpsc::unbounded_channel();
         let (address, clock) = (Rc::new(address), Clock::start());
+        let warnings = notes.clone();
+        let warn = move |text| drop(warnings.send(Note::Warning(text)));
         Self {
             depth_counter: Rc::new(DepthCounter::new(Rc::clone(&address), clock)),
             address,
             events,
             clock,
-            foreign_queues: Rc::new(ForeignQueues::new(notes.clone())),
+            foreign_queues: Rc::new(ForeignQueues::new(warn)),
             notes,
             state: State::Idle,
             attachment: None,
@@ -152,11 +107,6 @@ impl Actor {
                 return self.disconnect().await;
             }
         }
-    }
-
-    pub(crate) fn emit(&self, event: Event) {
-        // The owner may be gone; then nobody needs to know.
-        let _ = self.events.send(event);
     }
 
     /// Tells a client what its requests wait for.
@@ -347,8 +297,8 @@ impl Actor {
                     self.ended(queue, fault);
                 }
             }
-            Note::PublishReport { session, queue, to, publish_reported } if current == Some(session) => {
-                self.publish_reported(queue, to, publish_reported);
+            Note::PublishReport { session, queue, to, report } if current == Some(session) => {
+                self.publish_reported(queue, to, report);
             }
             Note::Copied { session, handle, is_dead } if current == Some(session) => self.copied(handle, is_dead),
             Note::Swept { session, swept } if current == Some(session) => {
@@ -395,5 +345,15 @@ impl Actor {
 
     pub(crate) fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    pub(crate) fn publish_reported(&mut self, queue: usize, to: String, report: PublishReport) {
+        if !self.credits.contains_key(&queue) {
+            return;
+        }
+        if let Some((tasks, cause)) = self.refused_messages.note(queue, &to, report) {
+            let error = Error::NotStored { queue: to.clone(), cause };
+            self.emit(Event::Stuck { queue: QueueIndex(queue), by: to, error, tasks });
+        }
     }
 }

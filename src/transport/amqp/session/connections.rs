@@ -15,11 +15,15 @@ use tokio::time::timeout;
 use crate::transport::{
     Error, QueueSetup,
     amqp::{
-        connect::address::Address,
+        broker_error::{Fault, answer, said},
+        connect::{
+            address::Address,
+            channel::{open_channel, short},
+        },
         publish::publisher::Publisher,
         queues::{
             foreign_queues::ForeignQueues,
-            topology::{self, Fault, Topology, answer, open_channel, short},
+            topology::{self, Topology},
         },
     },
 };
@@ -101,10 +105,7 @@ impl Session {
                 }
             }
             let channel = open_channel(&connection).await;
-            channels.insert(
-                *index,
-                channel.map_err(|error| address.lost(crate::transport::amqp::connect::address::said(&error)))?,
-            );
+            channels.insert(*index, channel.map_err(|error| address.lost(said(&error)))?);
         }
         let session = Self { number, consumer: Some(connection), publisher, topology };
         Ok(BuiltSession { session: Rc::new(session), channels, refused, unasked })

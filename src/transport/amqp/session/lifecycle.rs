@@ -16,26 +16,22 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::task::JoinSet;
 
 use super::{
-    actor::Actor,
     connections::{BuiltSession, Session},
-    state::{Note, Notes, State, Up},
-    unavailable::with_jitter,
+    note::{Note, Notes},
+    pauses::{REBUILD_BACKOFF, with_jitter},
+    state::{Actor, Closing, State, Up},
 };
 use crate::{
-    backoff::Backoff,
-    clock::Instant,
     task::{Handle, QueueIndex, Settlement},
     transport::{
         Error, Event, Reply, Request,
         amqp::{
+            broker_error::Fault,
             publish::{outbox::Outbox, publisher, undeliverable::RefusedMessages},
-            queues::topology::Fault,
         },
     },
 };
 
-pub(crate) const REBUILD_BACKOFF: Backoff =
-    Backoff { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(30) };
 /// A session that ends earlier counts as another failure in a row.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// A broker that sends no heartbeats is given this long to find out that an old connection is dead.
@@ -43,12 +39,6 @@ const LOSS_NOTICED_WITHIN: Duration = Duration::from_mins(2);
 /// What a close may take for settlements, and then for the connections; 5 s together.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 const DISCONNECT_TIMEOUT: Duration = Duration::from_millis(900);
-
-/// A close that is under way.
-pub(crate) struct Closing {
-    pub(crate) by: Instant,
-    pub(crate) reply: Option<Reply<()>>,
-}
 
 impl Actor {
     /// Begins to build a session.

@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, rc::Rc};
 use lapin::Channel;
 
 use super::{
-    actor::Actor,
     connections::{Attachment, OpenedQueue},
-    lifecycle::REBUILD_BACKOFF,
-    state::{Note, State},
+    note::Note,
+    pauses::REBUILD_BACKOFF,
+    state::{Actor, QueueChange, State},
 };
 use crate::{
     clock::Instant,
@@ -20,24 +20,12 @@ use crate::{
     transport::{
         Event, QueueSetup,
         amqp::{
+            broker_error::Fault,
+            connect::channel::close,
             consume::{consumer::ConsumedQueue, consumers::ConsumedQueues},
-            queues::topology::{Fault, close},
         },
     },
 };
-
-/// A queue that is to be added or changed.
-pub(crate) struct QueueChange {
-    pub(crate) setup: QueueSetup,
-    /// Names the try under way; the answer to an earlier one means nothing.
-    pub(crate) number: u64,
-    /// Tries that failed.
-    pub(crate) failures: u32,
-    /// When it is tried; `None`: a try is under way.
-    pub(crate) until: Option<Instant>,
-    /// It is not worked; else it is, and is to be changed.
-    pub(crate) is_new: bool,
-}
 
 /// Tries without an answer until the change of a queue is refused: a minute, in which a queue finds a leader again. A
 /// connection that is dead itself is found to be so earlier.

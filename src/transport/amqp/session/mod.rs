@@ -4,6 +4,8 @@ pub(super) mod actor;
 pub(super) mod connections;
 pub(super) mod lifecycle;
 pub(super) mod membership;
+pub(super) mod note;
+pub(super) mod pauses;
 pub(super) mod reply_guard;
 pub(super) mod requests;
 pub(super) mod state;

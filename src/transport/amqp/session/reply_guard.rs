@@ -1,6 +1,5 @@
 //! Answers that are owed: given even when the work that would give them is dropped.
 
-use super::actor::Actor;
 use crate::transport::{Error, Reply};
 
 /// A reply that says "lost" when it is dropped unanswered, and how far the work had come.
@@ -38,22 +37,5 @@ impl<T> Drop for ReplyGuard<T> {
         if let (Some(reply), Some(lost)) = (self.reply.take(), self.lost.take()) {
             let _ = reply.send(Err(lost()));
         }
-    }
-}
-
-impl Actor {
-    /// [`Self::reply_guard`], where the error for the end of the session tells more.
-    pub(crate) fn reply_guard_with<T>(
-        &self,
-        reply: Reply<T>,
-        told: impl FnOnce(Error) -> Error + 'static,
-    ) -> ReplyGuard<T> {
-        let lost = self.address.lost("it ended while the answer was awaited");
-        ReplyGuard::new(reply, || told(lost))
-    }
-
-    /// A promise to answer, kept even if the session ends.
-    pub(crate) fn reply_guard<T>(&self, reply: Reply<T>) -> ReplyGuard<T> {
-        self.reply_guard_with(reply, |lost| lost)
     }
 }

@@ -2,12 +2,16 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use super::{actor::Actor, lifecycle::refuse, state::State};
+use super::{
+    lifecycle::refuse,
+    reply_guard::ReplyGuard,
+    state::{Actor, State},
+};
 use crate::transport::{
-    Error, Request, Walked,
+    Error, Reply, Request, Walked,
     amqp::{
         dead_letters::{walk, walk_lock, walk_progress::Progress},
-        publish::{bulk::CLIENT_SENDS, bulk_results::BulkResults},
+        publish::{bulk_results::BulkResults, outbox::CLIENT_SENDS},
         queues::purge,
     },
 };
@@ -111,5 +115,20 @@ impl Actor {
             }
             _ => {}
         }
+    }
+
+    /// [`Self::reply_guard`], where the error for the end of the session tells more.
+    pub(crate) fn reply_guard_with<T>(
+        &self,
+        reply: Reply<T>,
+        told: impl FnOnce(Error) -> Error + 'static,
+    ) -> ReplyGuard<T> {
+        let lost = self.address.lost("it ended while the answer was awaited");
+        ReplyGuard::new(reply, || told(lost))
+    }
+
+    /// A promise to answer, kept even if the session ends.
+    pub(crate) fn reply_guard<T>(&self, reply: Reply<T>) -> ReplyGuard<T> {
+        self.reply_guard_with(reply, |lost| lost)
     }
 }

@@ -4,67 +4,38 @@
 //! All of it belongs to one task and is changed by it alone; work that waits for the broker runs beside it, holds nothing
 //! of this, and reports by [`Note`]. So no state is ever seen half changed across an await, and nothing here needs a lock.
 
-use std::{collections::HashMap, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    rc::Rc,
+};
 
 use futures_util::{future::LocalBoxFuture, stream::FuturesUnordered};
-use lapin::{BasicProperties, Consumer};
+use lapin::BasicProperties;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::connections::{BuiltSession, OpenedQueue, Session};
+use super::{
+    connections::{Attachment, Session},
+    note::{Note, Notes},
+};
 use crate::{
-    clock::Instant,
+    clock::{Clock, Instant},
     task::{Handle, Settlement, Task},
     transport::{
-        Error,
+        Error, Event, Events, QueueSetup, Reply, Request,
         amqp::{
+            connect::address::Address,
             consume::{ack_batch::AckWriteError, consumer::PassAction, consumers::ConsumedQueues},
-            dead_letters::sweep_schedule::Swept,
+            dead_letters::sweep_schedule::SweepSchedule,
             publish::{
-                outbox::{OutboundMessage, Outbox},
-                undeliverable::PublishReport,
+                outbox::{OutboundMessage, Outbox, UnansweredQueues},
+                undeliverable::RefusedMessages,
             },
-            queues::topology::Fault,
-            schedules::lease::Lease,
+            queues::{counts::DepthCounter, foreign_queues::ForeignQueues, in_transit::InTransit},
+            schedules::lease_holder::Lease,
         },
     },
 };
-
-/// What work beside the actor reports to it.
-pub(crate) enum Note {
-    /// A session was built, or could not be.
-    Built { number: u64, built: Box<Result<BuiltSession, Error>> },
-    /// A session cannot go on.
-    Broken { session: u64, cause: String },
-    /// A queue that was to be added has its channel and all that it needs, or cannot have it.
-    Opened { session: u64, number: u64, queue: usize, opened: Result<OpenedQueue, Fault> },
-    /// A change of consumers is done, on the channel of this number.
-    Switched { session: u64, queue: usize, number: u64, consumer: Option<Consumer>, prefetch: u16 },
-    /// The channel of this number is of no use any more.
-    Ended { session: u64, queue: usize, number: u64, fault: Fault },
-    /// The copy of a task is confirmed.
-    Copied { session: u64, handle: Handle, is_dead: bool },
-    /// Dead-letter queues were swept.
-    Swept { session: u64, swept: Vec<(String, Swept)> },
-    /// The follow-up tasks of a `Done` are confirmed.
-    FollowedUp { session: u64, handle: Handle },
-    /// The follow-up tasks of a `Done` can never be stored.
-    Unstorable { session: u64, handle: Handle, error: Error },
-    /// A message of this queue was refused by the queue that it belongs to, or is taken at last.
-    PublishReport { session: u64, queue: usize, to: String, publish_reported: PublishReport },
-    /// A task that the master has not seen was moved on.
-    Passed { session: u64, queue: usize, number: u64, tag: u64 },
-    /// The readings of a survey agree.
-    Surveyed { serial: u64, empty: bool, again_in: Duration },
-    /// The readings of a survey were disturbed.
-    Disturbed { serial: u64 },
-    /// What clients' requests wait for.
-    Waits(String),
-    /// Something to be read by a person.
-    Warning(String),
-}
-
-/// Where notes go.
-pub(crate) type Notes = mpsc::UnboundedSender<Note>;
 
 /// A delivery in the master's hands.
 #[expect(clippy::struct_excessive_bools, reason = "an acceptance and a settlement may be under way at the same time")]
@@ -132,4 +103,87 @@ pub(crate) enum State {
     },
     /// For good.
     Refused(Error),
+}
+
+/// A close that is under way.
+pub(crate) struct Closing {
+    pub(crate) by: Instant,
+    pub(crate) reply: Option<Reply<()>>,
+}
+
+/// A queue that is to be added or changed.
+pub(crate) struct QueueChange {
+    pub(crate) setup: QueueSetup,
+    /// Names the try under way; the answer to an earlier one means nothing.
+    pub(crate) number: u64,
+    /// Tries that failed.
+    pub(crate) failures: u32,
+    /// When it is tried; `None`: a try is under way.
+    pub(crate) until: Option<Instant>,
+    /// It is not worked; else it is, and is to be changed.
+    pub(crate) is_new: bool,
+}
+
+/// A survey that was asked for and is not answered.
+pub(crate) struct PendingSurvey {
+    pub(crate) serial: u64,
+    /// When it is answered with what is known then.
+    pub(crate) by: Instant,
+    /// Readings are being taken.
+    pub(crate) reading: Option<tokio::task::AbortHandle>,
+}
+
+impl PendingSurvey {
+    /// Whether it still waits for a quiet moment to begin.
+    pub(crate) fn waits(&self) -> bool {
+        self.reading.is_none()
+    }
+}
+
+/// The actor.
+pub(crate) struct Actor {
+    pub(crate) address: Rc<Address>,
+    pub(crate) events: Events,
+    pub(crate) clock: Clock,
+    pub(crate) notes: Notes,
+    /// What is known about queues that others have declared.
+    pub(crate) foreign_queues: Rc<ForeignQueues>,
+    pub(crate) state: State,
+    pub(crate) attachment: Option<Attachment>,
+    /// Accepted deliveries, between two sessions.
+    pub(crate) accepted_between_sessions: HashMap<Handle, Open>,
+    /// Of the queues that are attached or to be added, by their index.
+    pub(crate) credits: BTreeMap<usize, u32>,
+    /// Queues to be added or changed.
+    pub(crate) queue_changes: BTreeMap<usize, QueueChange>,
+    /// Counts the tries to add a queue.
+    pub(crate) channel_numbers: u64,
+    /// Queues that are to go.
+    pub(crate) leaving: BTreeSet<usize>,
+    pub(crate) in_transit: Rc<RefCell<InTransit>>,
+    pub(crate) depth_counter: Rc<DepthCounter>,
+    pub(crate) application: Option<String>,
+    pub(crate) surveying: Option<PendingSurvey>,
+    /// Clients' requests that wait for the first session.
+    pub(crate) waiting_requests: Vec<Request>,
+    pub(crate) incoming_notes: mpsc::UnboundedReceiver<Note>,
+    pub(crate) requests: mpsc::UnboundedReceiver<Request>,
+    pub(crate) unanswered_queues: UnansweredQueues,
+    /// What the queues of this session owe and others do not take.
+    pub(crate) refused_messages: RefusedMessages,
+    /// Counts the tries to build a session.
+    pub(crate) builds: u64,
+    pub(crate) sessions: u32,
+    pub(crate) failures: u32,
+    pub(crate) consumer_tags: u64,
+    pub(crate) closing: Option<Closing>,
+    pub(crate) lease_held: Rc<Cell<bool>>,
+    pub(crate) sweeps: SweepSchedule,
+}
+
+impl Actor {
+    pub(crate) fn emit(&self, event: Event) {
+        // The owner may be gone; then nobody needs to know.
+        let _ = self.events.send(event);
+    }
 }

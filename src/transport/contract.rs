@@ -1,0 +1,355 @@
+//! What is asked of a transport and what it tells its owner, and the rules that every transport keeps.
+//!
+//! # The contract
+//!
+//! 1. *Nothing leaves a queue unsettled.* A delivery stays ours until it is settled. `Done` removes it;
+//!    `Retry`, `Snooze` and `Dead` store the copy first and remove the original only after the store is
+//!    confirmed; `Release` puts it back. A delivery that is never settled (killed process, lost connection)
+//!    is delivered again. The tasks that a `Done` submits are stored before it is removed; where that can never be, its
+//!    owner is told ([`Event::Unstorable`]) and settles it otherwise.
+//! 2. *Every settlement is answered* by [`Event::Settled`] once it is durable, unless [`Event::Lost`] comes
+//!    first: then all handles of that session are void, and a settlement for a void handle is ignored. But for those
+//!    that were accepted, also those that the owner accepts before it hears of the loss: perhaps nothing else holds
+//!    their tasks any more, so they and their settlements outlive the session. Such an `Accept` may stay unanswered.
+//! 3. *Credit bounds what is in our hands*: of each queue at most `credit` deliveries are unsettled at once.
+//!    `Accept` does not give credit back; the handle stays open until it is settled.
+//! 4. *Order*: tasks of one queue come oldest first, except those that were released, retried or delayed.
+//! 5. *Bytes are untouched.* Body, id and headers come out as they went in, through any number of moves.
+//! 6. *A submit is answered after it is durable.* Tasks are stored in their order up to the first that cannot be; an answer
+//!    that says error says which are stored and which may be ([`Error::Unsubmitted`]), and no other is. An error that does
+//!    not say so means that none is.
+//! 7. *A key is held by one delivery at a time*, among all owners that the transport can see; one that sees no others grants
+//!    each. It ends with the settlement of its delivery, in the same step, or with its owner, however that ends.
+//! 8. Queues that do not exist are created by whoever comes first, with the same constant arguments.
+//! 9. *An index names one queue at a time.* It is free again only after [`Event::QueueRemoved`]; queues that are added or
+//!    removed leave the deliveries and the credit of all others as they are.
+//!
+//! `tests/transport/contract` holds all of this against each implementation.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    answers::{Cancelled, Depth, ScheduleMemory},
+    dead_letter::{DeadQueue, Visitor, Walked},
+    error::Error,
+};
+use crate::{
+    clock::Timestamp,
+    task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
+};
+
+/// Where a transport reports to.
+pub type Events = mpsc::UnboundedSender<Event>;
+
+/// The answer to one request; the receiver may be gone.
+pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A queue as the transport needs to know it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSetup {
+    /// Name of the work queue.
+    pub name: String,
+    /// Where its dead letters go, and for how long.
+    pub dead: DeadQueue,
+    /// The delays that its retry policy can ask for, so that what they need can be made at the start.
+    pub delays: Vec<Duration>,
+}
+
+/// What can be asked of a transport. None of these blocks the sender.
+pub enum Request {
+    /// Declare these queues and begin to consume with no credit. Answered by [`Event::Attached`], again after
+    /// each rebuilt session; those that cannot be had are named after it, by [`Event::QueueUnavailable`]. At most once in a transport's life; without it the transport is a client that
+    /// gives up at the first failure to connect.
+    Attach {
+        /// The queues; their positions are the [`QueueIndex`]es from here on.
+        queues: Vec<QueueSetup>,
+        /// Create nothing: a queue that is absent at the start is [`Event::Refused`] as [`Error::NoSuchQueue`].
+        /// Where queues are no objects of their own this means nothing.
+        passive: bool,
+    },
+    /// Declare one more queue of an attached transport and begin to consume it with no credit, in this session or as soon
+    /// as there is one, and in all that follow. At an index that is in use it must be the same queue: then only where
+    /// its dead letters go and its delays change. Answered by [`Event::QueueAdded`], however late, or, if it
+    /// was to change, [`Event::QueueRefused`]; asked for anew before that, only the last setup counts.
+    AddQueue {
+        /// Its index: free, chosen by the asker.
+        queue: QueueIndex,
+        /// The queue.
+        setup: QueueSetup,
+    },
+    /// Take no more tasks of a queue. Its open deliveries are to be settled as ever; when the last one is,
+    /// [`Event::QueueRemoved`] says that the index is free. What lies in the queue stays there.
+    RemoveQueue {
+        /// The queue.
+        queue: QueueIndex,
+    },
+    /// How many unsettled deliveries of one queue may be in our hands. Lowering takes nothing back. Survives
+    /// a lost session.
+    Credit {
+        /// The queue.
+        queue: QueueIndex,
+        /// The new credit; 0 stops deliveries.
+        credit: u32,
+    },
+    /// Settlements, in order. The transport may store many in one step.
+    Settle(Vec<(Handle, Settlement)>),
+    /// Hold a key for an open delivery, at most one, until it is settled; `Accept` does not end it. Answered by
+    /// [`Event::Locked`], after what was settled before; not for a handle that is not open.
+    Lock {
+        /// The delivery.
+        handle: Handle,
+        /// The key; see [`crate::unique`].
+        key: String,
+    },
+    /// Asks whether any attached queue that is not unavailable has work left: ready, delayed, or in the hands of other masters.
+    /// Answered by [`Event::Surveyed`] with the same serial, after whatever readings and pauses make the
+    /// answer trustworthy on this transport. A later survey replaces one under way.
+    Survey {
+        /// Names the answer.
+        serial: u64,
+    },
+    /// Store tasks; the reply comes when all are durable.
+    Submit {
+        /// The tasks; their queues are created if need be.
+        tasks: Vec<NewTask>,
+        /// Answered once.
+        reply: Reply<()>,
+    },
+    /// Count what lies in queues, without creating them.
+    Depths {
+        /// The queues, with the names of their dead-letter queues.
+        queues: Vec<DeadQueue>,
+        /// One depth a queue, in the same order.
+        reply: Reply<Vec<Depth>>,
+    },
+    /// Count what is ready in work queues, without creating them: for who asks often, and needs no more.
+    Ready {
+        /// The queues.
+        queues: Vec<String>,
+        /// One count a queue, in the same order; of one that does not exist 0.
+        reply: Reply<Vec<u64>>,
+    },
+    /// The names of the queues that only the transport knows. Empty where it cannot list them.
+    KnownQueues {
+        /// Work queues, sorted.
+        reply: Reply<Vec<String>>,
+    },
+    /// Remove a task that waits, ready or delayed, in whatever queue. One that is in hand or a dead letter stays.
+    Cancel {
+        /// The task's id; where several that wait have it, all are removed.
+        id: String,
+        /// What became of it.
+        reply: Reply<Cancelled>,
+    },
+    /// Delete what is ready and delayed in a queue. What is in hand stays, and so do dead letters.
+    Purge {
+        /// The work queue; one that does not exist is [`Error::NoSuchQueue`].
+        queue: String,
+        /// How many tasks were deleted.
+        reply: Reply<u64>,
+    },
+    /// Delete a queue with what is ready and delayed in it. [`Error::InUse`] while others have tasks in hand or wait for
+    /// them, as far as this transport can see. Dead letters stay, and their queue as long as it holds any.
+    Delete {
+        /// The work queue; one that does not exist is [`Error::NoSuchQueue`].
+        queue: DeadQueue,
+        /// How many tasks were deleted.
+        reply: Reply<u64>,
+    },
+    /// Visit dead letters, oldest first, and do with each what the visitor says.
+    WalkDead {
+        /// Which.
+        queue: DeadQueue,
+        /// Called once per dead letter, on the transport's thread.
+        visit: Visitor,
+        /// What was done.
+        reply: Reply<Walked>,
+    },
+    /// Ask to become the one scheduler of an application, and keep asking. Answered by [`Event::LeaseHeld`]
+    /// or [`Event::LeaseRefused`]; after a loss the transport asks again by itself.
+    Lease {
+        /// The application's name.
+        application: String,
+    },
+    /// Store the task of a schedule's moment together with the memory that it fired. Only with the lease.
+    /// Answered by [`Event::Fired`].
+    Fire {
+        /// The schedule's id.
+        schedule: String,
+        /// The moment it fires for.
+        moment: Timestamp,
+        /// The task; `None` moves the memory on without a task (a skipped moment).
+        task: Option<NewTask>,
+    },
+    /// What is remembered of an application's schedules, without becoming its scheduler.
+    ScheduleMemory {
+        /// The application's name.
+        application: String,
+        /// `None`: only the scheduler itself can see it on this transport.
+        reply: Reply<Option<ScheduleMemory>>,
+    },
+    /// Give the lease back.
+    ReleaseLease,
+    /// Settle what was asked so far, close, and end the thread. Unsettled deliveries go back to their queues
+    /// with no delivery counted.
+    Close {
+        /// Answered when all is closed, or after 5 s.
+        reply: Reply<()>,
+    },
+}
+
+/// What a transport tells its owner.
+#[derive(Debug)]
+pub enum Event {
+    /// A session is up and its consumers are attached.
+    Attached {
+        /// Counts the sessions of this transport, from 1.
+        session: u32,
+    },
+    /// From the next session on, a loss is noticed within this time, by both sides: twice the heartbeat of its
+    /// connections. `None`: by nothing but the next attempt to send, however late.
+    Noticed {
+        /// That time.
+        within: Option<Duration>,
+    },
+    /// The session is gone, and with it every handle. It is being rebuilt.
+    Lost {
+        /// What happened.
+        error: Error,
+        /// Time until the next try.
+        again_in: Duration,
+    },
+    /// The transport cannot be used at all: wrong password, damaged file. Nothing more will come.
+    Refused(Error),
+    /// A queue is attached that was asked for by [`Request::AddQueue`] or was unavailable, or has changed as it was asked to.
+    QueueAdded {
+        /// Its index.
+        queue: QueueIndex,
+    },
+    /// A queue cannot be worked for now: it cannot be declared or consumed, or was lost while it was worked. Every other one is
+    /// as it was. It is tried again, in later sessions too, until [`Event::QueueAdded`] or its removal; each try that fails is
+    /// told. What lies in it counts for no survey.
+    QueueUnavailable {
+        /// Its index.
+        queue: QueueIndex,
+        /// Why.
+        error: Error,
+        /// Time until the next try.
+        again_in: Duration,
+        /// Its handles that are void, as all are after [`Event::Lost`]. Settlements under way that store something are made
+        /// good and answered, though what they were of comes again.
+        void: Vec<Handle>,
+    },
+    /// Tasks of a queue are held up by another one that does not take what their settlements store: it is full, forbidden,
+    /// absent. They are kept and offered again and again, and the queue is worked on. Told at each change; no more of it is
+    /// true after [`Event::Lost`].
+    Stuck {
+        /// The queue whose tasks they are.
+        queue: QueueIndex,
+        /// Name of the queue that takes nothing.
+        by: String,
+        /// Why.
+        error: Error,
+        /// How many tasks; 0: it takes them again.
+        tasks: u32,
+    },
+    /// A queue that is attached cannot be changed; everything is as it was.
+    QueueRefused {
+        /// Its index.
+        queue: QueueIndex,
+        /// Why.
+        error: Error,
+    },
+    /// Nothing of a queue is in our hands any more, and nothing will come: its index is free.
+    QueueRemoved {
+        /// Its index.
+        queue: QueueIndex,
+    },
+    /// Tasks for us, within the credit.
+    Delivered(Vec<Delivery>),
+    /// Tasks that came again, within the credit, and that are not to be begun: the transport has still to count that, or
+    /// to delay them further. One that is known here, in hand or ended, is settled as what it is; every other one by
+    /// [`Settlement::Pass`].
+    CameAgain(Vec<Delivery>),
+    /// What a `Retry`, `Snooze` or `Dead` stores is durable; [`Event::Settled`] follows. Where the original is removed by a step of
+    /// its own and the session is lost before, what a redelivery still needs is removal alone. Not told of a settlement that came
+    /// too late, because the task had been taken back: that stored nothing.
+    Stored(Handle),
+    /// What a `Done` submits can never be stored: too large for the broker, or forbidden. Nothing of it is settled, the
+    /// handle is open as before, and another settlement is owed. Of what it submits some may be stored.
+    Unstorable {
+        /// The delivery.
+        handle: Handle,
+        /// Its queue.
+        queue: QueueIndex,
+        /// Its task.
+        task: Arc<Task>,
+        /// Why.
+        error: Error,
+    },
+    /// Settled for good.
+    Settled(Vec<Handle>),
+    /// Answer to [`Request::Lock`].
+    Locked {
+        /// The delivery.
+        handle: Handle,
+        /// Id of the task that has the key; `None`: it is ours.
+        held_by: Option<String>,
+    },
+    /// Answer to [`Request::Survey`].
+    Surveyed {
+        /// Of the request.
+        serial: u64,
+        /// Whether nothing is left.
+        empty: bool,
+        /// If work is left that will not be delivered to us by itself: when it is worth asking again.
+        again_in: Duration,
+    },
+    /// We are the scheduler.
+    LeaseHeld {
+        /// Schedule ids with the last moment that each fired for.
+        memory: Vec<(String, Timestamp)>,
+    },
+    /// Another process is the scheduler; the transport keeps asking.
+    LeaseRefused,
+    /// We are no longer the scheduler; the transport asks again.
+    LeaseLost,
+    /// Answer to [`Request::Fire`].
+    Fired {
+        /// The schedule's id.
+        schedule: String,
+        /// The moment.
+        moment: Timestamp,
+        /// `Ok(false)`: this moment had fired before, nothing was stored.
+        stored: Result<bool, Error>,
+    },
+    /// What is owed cannot be stored and what waits cannot be taken for now: no room on the disk, a lock of another program.
+    /// Everything is kept and tried again; [`Event::Resumed`] says that it goes on. The session stands meanwhile.
+    Stalled(Error),
+    /// It goes on after [`Event::Stalled`].
+    Resumed,
+    /// Of several addresses of a cluster, the one that a session was built at; without its password.
+    Connected(String),
+    /// What the requests of a transport without queues wait for from now on, in words that follow "waiting for". Told to
+    /// clients alone, whom nothing else tells why no answer comes.
+    Waits(String),
+    /// Something that a person should read: a classic queue, a long WAL, a move that takes a smaller step.
+    Warning(String),
+    /// Something of which a person may want to know that it was done.
+    Notice(String),
+}
+
+/// The contract; see the [module's page](self). One method, so that a decorator can stand before any of them.
+pub trait Transport: Send + Sync {
+    /// Hands a request to the transport's thread. Never blocks, never fails: what cannot be done is answered.
+    fn ask(&self, request: Request);
+}
+
+/// Sends a request made by `request` and waits for its answer, on a thread without a runtime.
+pub fn call<T>(transport: &dyn Transport, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {
+    let (reply, answer) = oneshot::channel();
+    transport.ask(request(reply));
+    answer.blocking_recv().unwrap_or(Err(Error::Closed))
+}
