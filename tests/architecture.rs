@@ -56,6 +56,7 @@ const WORLD: &[&str] = &[
     "crate::transport::sqlite",
     "crate::transport::localmem",
     "crate::transport::Transport",
+    "crate::transport::contract::Transport",
     "crate::transport::open",
     "crate::metrics::Listener",
     "hyper",
