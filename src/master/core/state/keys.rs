@@ -93,3 +93,27 @@ impl Locks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_wait_for_a_key_they_come_one_after_the_other_and_within_a_minute() {
+        let mut locks = Locks::default();
+        let at = |ms| crate::clock::Instant::from_start(Duration::from_millis(ms));
+        let after = Duration::from_secs(5);
+        assert_eq!(locks.put_off(at(0), "a", after), after);
+        assert_eq!(locks.put_off(at(0), "a", after), after + Duration::from_millis(50));
+        assert_eq!(locks.put_off(at(0), "b", after), after, "another key's are none of its business");
+        let waits: Vec<Duration> = (0..100_000).map(|_| locks.put_off(at(100), "a", after)).collect();
+        assert!(waits.is_sorted() && waits[99_999] == Duration::from_mins(1));
+        let hours = Duration::from_hours(2);
+        assert_eq!(locks.put_off(at(100), "a", hours), hours, "the settings say so");
+        assert_eq!(locks.put_off(at(9_000_000), "a", after), after, "the crowd is gone");
+        for key in 0..5000 {
+            locks.put_off(at(9_000_000 + key * 1000), &key.to_string(), after);
+        }
+        assert!(locks.put_off.len() < 1100, "{}", locks.put_off.len());
+    }
+}

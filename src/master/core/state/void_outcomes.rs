@@ -113,3 +113,48 @@ impl VoidOutcomes {
             + self.unanswered
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Instant = Instant::from_start(Duration::ZERO);
+
+    #[test]
+    fn a_task_without_identity_that_came_again_is_not_lost_whatever_becomes_of_other_queues() {
+        let mut outcomes = VoidOutcomes::default();
+        outcomes.stay_away(AT, Some(0));
+        outcomes.add_void(None, 0);
+        outcomes.come_again(AT);
+        outcomes.delivered(0, true);
+        // Another queue is lost before the first of the two has ended.
+        outcomes.stay_away(AT, Some(1));
+        outcomes.add(None, 0);
+        assert_eq!(outcomes.count(), 0);
+        // So is what came again, with the queue.
+        outcomes.stay_away(AT, Some(0));
+        outcomes.add_void(None, 0);
+        outcomes.add(None, 0);
+        assert_eq!(outcomes.count(), 1, "it has not come again yet");
+        outcomes.delivered(0, true);
+        assert_eq!(outcomes.count(), 0);
+    }
+
+    #[test]
+    fn what_comes_again_of_another_master_stands_for_nothing_of_ours() {
+        let mut outcomes = VoidOutcomes::default();
+        outcomes.delivered(0, true);
+        outcomes.stay_away(AT, None);
+        outcomes.add_void(None, 0);
+        outcomes.add(None, 0);
+        assert_eq!(outcomes.count(), 1);
+        outcomes.come_again(AT);
+        for _ in 0..3 {
+            outcomes.delivered(0, true);
+        }
+        outcomes.stay_away(AT, None);
+        outcomes.add_void(None, 0);
+        outcomes.add(None, 0);
+        assert_eq!(outcomes.count(), 1);
+    }
+}
