@@ -114,7 +114,7 @@ const LINES: usize = 400;
 /// Words that say nothing.
 const EMPTY_WORDS: &[&str] = &["manager", "handler", "helper", "util", "common", "info", "data", "job"];
 
-/// All dependencies but serde's.
+/// All dependencies but serde's, and those that are functions over bytes alone: `data_encoding`, `memchr`.
 const OTHER_CRATES: &[&str] = &[
     "clap",
     "clap_complete",

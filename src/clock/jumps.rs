@@ -7,7 +7,7 @@
 //!
 //! Pure: what the clocks show is an argument.
 
-use crate::clock::Reading;
+use super::time::Reading;
 
 /// How long a difference must hold, in milliseconds, before anything is deleted by it.
 pub(crate) const HOLD: i64 = 10 * 60 * 1000;
@@ -87,7 +87,8 @@ impl Jumps {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Timestamp, *};
+    use super::*;
+    use crate::clock::Timestamp;
 
     const DAY: i64 = 24 * 60 * 60 * 1000;
     /// What the wall clock of these tests shows at the boot.

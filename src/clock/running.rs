@@ -2,7 +2,10 @@
 
 use std::{cell::Cell, time::Duration};
 
-use super::{Clock, Instant, Now};
+use super::{
+    system::Clock,
+    time::{Instant, Now},
+};
 
 /// The time in which a process ran, out of the time that passed: what passes while it is stopped (SIGSTOP, a frozen
 /// container, a machine that is moved), or gets no processor, counts against nobody whom it measures. In a suspended machine

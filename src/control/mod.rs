@@ -4,6 +4,7 @@
 //! gets one line back. Nobody on the socket can hold up the master: clients are bounded in number, size and time, each
 //! is served by a task of its own, and the master's loop sees only whole, checked commands.
 
+mod bound_file;
 pub mod client;
 mod lock;
 pub mod presence;

@@ -1,4 +1,4 @@
-//! Sees to it that the control socket stays where people look for it.
+//! Keeps the control socket in its place.
 //!
 //! Its file and that of its lock are watched (`inotify(7)`): one that is removed, replaced or moved away is made again at once.
 //! A watch does not see what happens further up the path, a folder that is moved or a link that is changed, and some
@@ -17,8 +17,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::task::AbortHandle;
 
 use super::{
+    bound_file::{BoundFile, Error, Gone},
     server::Server,
-    socket::{Error, Gone, Held},
 };
 use crate::{level::Level, process::Watch};
 
@@ -33,36 +33,36 @@ const LOCKED: Duration = Duration::from_millis(100);
 /// After so many tries with the folder locked it is said.
 const LOCKED_TRIES: u32 = 50;
 
-/// What happened to the socket.
+/// A change of the socket.
 #[derive(Debug)]
-pub enum Told {
+pub enum Change {
     /// It was away and is back.
-    Again(PathBuf),
+    Restored(PathBuf),
     /// The file of its lock was away and is back.
-    LockAgain(PathBuf),
-    /// It is away and cannot be made again; tried again, and not told again.
-    Away(Error),
+    LockRestored(PathBuf),
+    /// It is away and cannot be made again; tried again, and not reported again.
+    Missing(Error),
 }
 
-impl Told {
-    /// What the log says of it.
+impl Change {
+    /// The line of the log about it.
     #[must_use]
     pub fn line(&self) -> (Level, String) {
         match self {
-            Self::Again(path) => {
+            Self::Restored(path) => {
                 let path = path.display();
                 (Level::Warning, format!("The control socket {path} was removed or replaced; it is made again"))
             }
-            Self::LockAgain(path) => {
+            Self::LockRestored(path) => {
                 let path = path.display();
                 (Level::Warning, format!("The lock {path} of the control socket was removed; it is made again"))
             }
-            Self::Away(error @ Error::Taken { .. }) => {
+            Self::Missing(error @ Error::Taken { .. }) => {
                 let text =
                     "the one of this master was removed, and status and control do not find this master any more";
                 (Level::Error, format!("{error}; {text}"))
             }
-            Self::Away(error) => {
+            Self::Missing(error) => {
                 let text = "the one of this master was removed, and until it can be made again status and control do \
                             not find this master";
                 (Level::Warning, format!("{error}; {text}"))
@@ -72,12 +72,17 @@ impl Told {
 }
 
 /// Looks after what is held until its owner drops it. `listening` takes the clients.
-pub(super) async fn keep(held: Weak<RefCell<Held>>, server: Server, listening: AbortHandle, told: impl Fn(Told)) {
+pub(super) async fn keep(
+    held: Weak<RefCell<BoundFile>>,
+    server: Server,
+    listening: AbortHandle,
+    on_change: impl Fn(Change),
+) {
     let changes = Changes::watch().ok();
     let mut listening = listening;
     // Made, and nobody takes its clients: the system had no room for that.
     let mut unserved = false;
-    let mut trouble = Trouble::default();
+    let mut failures = Failures::default();
     let mut locked = 0;
     loop {
         let pause = {
@@ -96,13 +101,13 @@ pub(super) async fn keep(held: Weak<RefCell<Held>>, server: Server, listening: A
                             // Nobody finds the way to the old one any more.
                             std::mem::replace(&mut listening, anew).abort();
                             unserved = false;
-                            told(Told::Again(held.path.clone()));
+                            on_change(Change::Restored(held.path.clone()));
                         }
                         Ok(None) if gone == Some(Gone::Lock) => {
-                            told(Told::LockAgain(held.lock.path().to_owned()));
+                            on_change(Change::LockRestored(held.lock.path().to_owned()));
                         }
                         Ok(None) => {}
-                        Err(cause) => trouble.tell(Error::Impossible { path: held.path.clone(), cause }, &told),
+                        Err(cause) => failures.tell(Error::Impossible { path: held.path.clone(), cause }, &on_change),
                     }
                     if unserved {
                         RETRY
@@ -119,13 +124,13 @@ pub(super) async fn keep(held: Weak<RefCell<Held>>, server: Server, listening: A
                     LOCKED
                 }
                 Err(error) => {
-                    trouble.tell(error, &told);
+                    failures.tell(error, &on_change);
                     RETRY
                 }
             }
         };
         if pause == PACE || pause == LOOK {
-            trouble = Trouble::default();
+            failures = Failures::default();
         }
         if pause != LOCKED {
             locked = 0;
@@ -140,18 +145,18 @@ pub(super) async fn keep(held: Weak<RefCell<Held>>, server: Server, listening: A
     }
 }
 
-/// Why the socket is away, as far as it was told: each reason once, however often it is tried again.
+/// Why the socket is away, as far as it was reported: each reason once, however often it is tried again.
 #[derive(Default)]
-struct Trouble {
+struct Failures {
     known: String,
 }
 
-impl Trouble {
-    fn tell(&mut self, error: Error, told: impl Fn(Told)) {
+impl Failures {
+    fn tell(&mut self, error: Error, on_change: impl Fn(Change)) {
         let text = error.to_string();
         if text != self.known {
             self.known = text;
-            told(Told::Away(error));
+            on_change(Change::Missing(error));
         }
     }
 }

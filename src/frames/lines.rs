@@ -3,9 +3,11 @@
 //! Each byte is looked at once and moved a bounded number of times, however the stream is cut into pieces;
 //! memory follows the longest line and is given back after it.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 
-use super::{Fault, LIMIT};
+use memchr::memchr;
+
+use super::fault::{Fault, LIMIT};
 
 /// The first allocation, and the least that one read asks for.
 const FIRST: usize = 8 * 1024;
@@ -81,7 +83,7 @@ impl LineBuffer {
     /// # Errors
     /// [`Fault::TooLong`]. The stream cannot be used any further then.
     pub fn has_line(&mut self) -> Result<bool, Fault> {
-        let newline = newline(&self.bytes[self.scanned..self.end]);
+        let newline = memchr(b'\n', &self.bytes[self.scanned..self.end]);
         self.scanned = newline.map_or(self.end, |found| self.scanned + found);
         if self.scanned - self.start >= LIMIT { Err(Fault::TooLong) } else { Ok(newline.is_some()) }
     }
@@ -101,23 +103,9 @@ impl LineBuffer {
     }
 }
 
-/// Where the next newline is. Through std's `skip_until`, because that is a `memchr`, and frames can be large.
-pub(crate) fn newline(bytes: &[u8]) -> Option<usize> {
-    let mut rest = bytes;
-    let skipped = rest.skip_until(b'\n').unwrap_or(0);
-    (skipped > 0 && bytes[skipped - 1] == b'\n').then(|| skipped - 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn newlines_are_found() {
-        for (text, place) in [("", None), ("ab", None), ("\n", Some(0)), ("ab\nc\n", Some(2))] {
-            assert_eq!(newline(text.as_bytes()), place, "{text:?}");
-        }
-    }
 
     fn lines_of(mut stream: &[u8], piece: usize) -> Result<Vec<Vec<u8>>, Fault> {
         let mut buffer = LineBuffer::new();

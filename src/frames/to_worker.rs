@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
+use data_encoding::BASE64;
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -9,7 +10,9 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    Fault, HaltReason, LIMIT, Millis, Name, Payload, TaskFrame, level_of, level_word, millis, push_json, push_number,
+    fault::{Fault, LIMIT},
+    messages::{HaltReason, Payload, TaskFrame},
+    values::{Millis, Name, millis, push_json, push_number},
 };
 use crate::{level::Level, properties::Properties, task::Headers};
 
@@ -161,7 +164,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Frame<'a> {
                         }
                         "log_level" => {
                             let word = map.next_value::<LevelBody>()?.level;
-                            ToWorker::LogLevel(level_of(&word).unwrap_or(Level::Info))
+                            ToWorker::LogLevel(word.parse().unwrap_or(Level::Info))
                         }
                         _ => {
                             map.next_value::<IgnoredAny>()?;
@@ -235,7 +238,9 @@ pub fn task(frame: &TaskFrame<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
         }
         Payload::Bytes(bytes) => {
             out.extend_from_slice(b",\"payload_base64\":\"");
-            push_base64(out, bytes);
+            let start = out.len();
+            out.resize(start + BASE64.encode_len(bytes.len()), 0);
+            BASE64.encode_mut(bytes, &mut out[start..]);
             out.push(b'"');
         }
     }
@@ -285,29 +290,7 @@ pub fn recall() -> Vec<u8> {
 /// A frame that changes how much the worker logs.
 #[must_use]
 pub fn log_level(level: Level) -> Vec<u8> {
-    format!("{{\"log_level\":{{\"level\":\"{}\"}}}}\n", level_word(level)).into_bytes()
-}
-
-/// Bytes as base 64 text: RFC 4648, section 4, with padding.
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
-    push_base64(&mut out, bytes);
-    out.into_iter().map(char::from).collect()
-}
-
-fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for chunk in bytes.chunks(3) {
-        let at = |position: usize| u32::from(chunk.get(position).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for position in 0..4_usize {
-            out.push(if position <= chunk.len() {
-                ALPHABET[(bits >> (18 - 6 * position) & 63) as usize]
-            } else {
-                b'='
-            });
-        }
-    }
+    format!("{{\"log_level\":{{\"level\":\"{}\"}}}}\n", level.as_str()).into_bytes()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::Name;
+use super::values::Name;
 use crate::text::cut;
 
 /// The entry of [`Wants::properties`].

@@ -66,11 +66,13 @@ pub fn run_on(
         let control = run.control.take();
         if let Some(socket) = &control {
             let log = logger.clone();
-            let told = move |told: presence::Told| {
-                let (level, text) = told.line();
+            let log_change = move |change: presence::Change| {
+                let (level, text) = change.line();
                 log.line(level, MASTER, &text);
             };
-            socket.serve(asking.clone(), told).map_err(|error| internal("cannot watch the control socket", error))?;
+            socket
+                .serve(asking.clone(), log_change)
+                .map_err(|error| internal("cannot watch the control socket", error))?;
         }
         let (questions, questioned) = mpsc::unbounded_channel();
         let ends = metrics::Master { questions, commands: asking };

@@ -16,8 +16,8 @@ use prometheus_client::{
 };
 
 use super::{
-    QUEUE_STATES, QueueReading, Reading, SLOT_STATES,
     counts::{BOUNDS, Cause, Times},
+    reading::{QUEUE_STATES, QueueReading, Reading, SLOT_STATES},
 };
 use crate::{process::self_usage::Usage, task::Reason, transport::Depth};
 

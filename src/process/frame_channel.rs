@@ -13,7 +13,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{ReadState, Room, Watch, readable_bytes};
+use super::{
+    read_state::{ReadState, readable_bytes},
+    readiness::{Room, Watch},
+};
 use crate::frames::{LIMIT, LineBuffer};
 
 /// Most bytes that wait for a worker to read them: two frames of the largest size.

@@ -17,6 +17,7 @@ pub mod descriptor_limit;
 pub mod exec;
 mod exec_options;
 pub mod frame_channel;
+mod host;
 pub mod inherited_fd;
 pub mod interrupts;
 pub mod mark;
@@ -26,6 +27,7 @@ pub mod output;
 pub mod payload_file;
 mod pidfd;
 pub mod predecessors;
+mod read_state;
 pub mod readiness;
 pub mod reap;
 pub mod self_usage;
@@ -35,48 +37,19 @@ pub mod stacks;
 mod start_error;
 mod table;
 
-use std::{
-    ffi::c_int,
-    io,
-    os::fd::{AsFd, AsRawFd},
-};
-
 pub use self::{
     frame_channel::FrameChannel,
+    host::host,
     interrupts::{Interrupt, Interrupts},
     mark::{Mark, Marker},
     memory::OomWatch,
     orphans::{Left, Trace},
     output::Output,
     payload_file::PayloadFile,
+    read_state::ReadState,
     readiness::{Room, Watch},
     reap::{Ended, kill_group, next_exit, next_stop},
     signals::{Signal, Signals},
     spawn::{Environment, FRAME_FD, Program, Spawned, SpawnedOnce, reserve_frame_fd, spawn, spawn_once, spawn_task},
     table::Identity,
 };
-
-/// What is left to read after a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadState {
-    /// Nothing at the moment: wait until the descriptor is readable.
-    Drained,
-    /// More is there already; the read stopped so that others get their turn.
-    More,
-    /// The other side has closed it. That says nothing about a process: wait for [`next_exit`].
-    Closed,
-}
-
-/// The name of this host; empty where it has none that is text.
-#[must_use]
-pub fn host() -> String {
-    nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
-}
-
-/// How many bytes a pipe or socket holds at this moment.
-fn readable_bytes(descriptor: impl AsFd) -> io::Result<usize> {
-    let mut bytes: c_int = 0;
-    // SAFETY: FIONREAD writes one int through the pointer, which points to one, and the descriptor is open: it is borrowed.
-    let result = unsafe { libc::ioctl(descriptor.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
-}

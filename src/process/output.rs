@@ -12,8 +12,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{ReadState, Watch, readable_bytes};
-use crate::frames::newline;
+use memchr::memchr;
+
+use super::{
+    read_state::{ReadState, readable_bytes},
+    readiness::Watch,
+};
 
 /// Longest line in bytes; the rest of it is dropped.
 pub const LINE_LIMIT: usize = 64 * 1024;
@@ -105,7 +109,7 @@ struct Lines {
 
 impl Lines {
     fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&str)) {
-        while let Some(end) = newline(bytes) {
+        while let Some(end) = memchr(b'\n', bytes) {
             let (head, rest) = bytes.split_at(end);
             bytes = &rest[1..];
             if self.skipping {

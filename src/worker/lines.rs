@@ -9,11 +9,7 @@ use std::{
     },
 };
 
-use crate::{
-    frames::{level_of, level_word},
-    level::Level,
-    logging::events::Sink,
-};
+use crate::{level::Level, logging::events::Sink};
 
 /// Writes lines under one name. Clones share the level.
 #[derive(Clone, Debug)]
@@ -25,7 +21,7 @@ pub(super) struct Lines {
 impl Lines {
     /// Lines of the level that the master told in `ASYNCTASK_LOG_LEVEL`, INFO without it.
     pub(super) fn from_environment(name: &str) -> Self {
-        let level = env::var("ASYNCTASK_LOG_LEVEL").ok().and_then(|word| level_of(&word)).unwrap_or(Level::Info);
+        let level = env::var("ASYNCTASK_LOG_LEVEL").ok().and_then(|word| word.parse().ok()).unwrap_or(Level::Info);
         Self::new(name, level)
     }
 
@@ -44,7 +40,7 @@ impl Lines {
     /// Writes a line if its level is shown. An output that is closed is no reason to fail a task.
     pub(super) fn write(&self, level: Level, message: &dyn fmt::Display) {
         if self.shows(level) {
-            let line = format!("{}:{}:{message}\n", level_word(level), self.name);
+            let line = format!("{}:{}:{message}\n", level, self.name);
             let _ = std::io::stdout().lock().write_all(line.as_bytes());
         }
     }

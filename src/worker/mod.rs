@@ -7,6 +7,7 @@
 //!
 //! Reading order: the traits ([`Worker`], [`AsyncWorker`]), [`Outcome`], [`Context`], [`Kind`], then `serve` (the child's loop).
 
+mod child_io;
 mod context;
 pub mod ctl;
 mod frame_writer;

@@ -11,11 +11,11 @@ use tokio::{
 };
 
 use super::{
+    child_io::{Broken, answer, wait_for_line},
     context::Context,
     frame_writer::FrameWriter,
     kind::{RunMany, run_many},
     lines::{self, Lines},
-    serve::{Broken, aside, wait_for_line},
 };
 use crate::{
     clock::Clock,
@@ -85,7 +85,7 @@ async fn serve(
                 tasks.spawn_local(async move { context.report(&run.await) });
             }
             ToWorker::Halt(_) => break,
-            other => aside(&other, writer, lines)?,
+            other => answer(&other, writer, lines)?,
         }
     }
     while let Some(told) = tasks.join_next().await {

@@ -32,7 +32,7 @@ pub(super) fn whole(letter: &DeadLetter) -> String {
     let text = facts(letter).to_string();
     let payload = match Body::from(letter).json(false) {
         Ok(payload) if is_for_everyone(&payload) => format!("\"payload\":{payload}"),
-        _ => format!("\"payload_base64\":\"{}\"", crate::frames::base64(&letter.body)),
+        _ => format!("\"payload_base64\":\"{}\"", data_encoding::BASE64.encode(&letter.body)),
     };
     let inside = text.strip_prefix('{').unwrap_or(&text);
     format!("{{{payload},{inside}")

@@ -12,8 +12,10 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    Fault, FromWorker, Millis, Name, PROTOCOL, Ready, Wants, level_of, level_word, millis, push_json, push_number,
-    wants,
+    fault::Fault,
+    messages::{FromWorker, PROTOCOL, Ready},
+    values::{Millis, Name, millis, push_json, push_number},
+    wants::{self, Wants},
 };
 use crate::{
     level::Level,
@@ -159,7 +161,7 @@ impl Body {
             }
             Self::Log => {
                 let LogBody { level, message } = map.next_value()?;
-                let level = level.and_then(|level| level_of(&level.0)).unwrap_or(Level::Info);
+                let level = level.and_then(|level| level.0.parse().ok()).unwrap_or(Level::Info);
                 FromWorker::Log { level, message: message.unwrap_or_default().0 }
             }
             Self::Bye => {
@@ -342,7 +344,7 @@ pub fn progress(id: &str, percent: Option<f64>, note: &str, out: &mut Vec<u8>) {
 /// Appends a log frame.
 pub fn log(level: Level, message: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"log\":{\"level\":");
-    push_json(out, level_word(level));
+    push_json(out, level.as_str());
     push_text("message", message, out);
     out.extend_from_slice(b"}}\n");
 }

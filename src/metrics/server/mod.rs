@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use self::{hyper_io::Stream, responder::Responder};
-use super::Master;
+use super::reading::Master;
 use crate::{
     clock::Clock,
     net::connection_limit::{self, ConnectionLimit},

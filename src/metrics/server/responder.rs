@@ -28,9 +28,9 @@ use crate::{
         types::{Answer, Command},
     },
     metrics::{
-        Master, Question,
         form::{self, Form},
         page::Page,
+        reading::{Master, Question},
     },
     process::self_usage::Usage,
     transport::{self, Depth},
