@@ -1,5 +1,7 @@
 //! A program with worker kinds of its own: the registry of its kinds, with the command line and the drain on top.
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 use std::{collections::BTreeMap, env, ffi::OsString, path::PathBuf, process::ExitCode};
 
 use serde::de::DeserializeOwned;
@@ -127,12 +129,14 @@ impl App {
     }
 
     /// The kinds by name.
+    #[doc(hidden)]
     #[must_use]
     pub const fn kinds(&self) -> &BTreeMap<String, Kind> {
         self.registry.kinds()
     }
 
     /// The name and the kinds, as [`drain`] takes them.
+    #[doc(hidden)]
     #[must_use]
     pub const fn registry(&self) -> &Registry {
         &self.registry
@@ -148,7 +152,7 @@ impl App {
 
     /// Does the tasks of a queue in this process until nothing is left in it, and gives the number of those that
     /// were done. Without a `kind`: the one that is configured for the queue. See [`drain`]. Where tasks come from
-    /// RabbitMQ, a program that has had threads before calls [`enlarge`](crate::process::stacks::enlarge) at the
+    /// RabbitMQ, a program that has had threads before calls [`enlarge_stacks`](crate::enlarge_stacks) at the
     /// beginning of its `main`.
     ///
     /// # Errors

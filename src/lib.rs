@@ -11,69 +11,213 @@
 //!                                                     core: decides
 //! ```
 //!
-//! # For users of the library
+//! # A first program
 //!
-//! [`App`] is a program with worker kinds; [`Worker`] is a kind, [`Context`] what it knows of its task, [`Outcome`] what it
-//! says. [`Client`] submits from any program. [`App::process_queue`] drains a queue without a master ([`drain`]).
+//! An [`App`] is a program with worker kinds. Here it reads its settings from a file, puts a task into a queue, and does the
+//! tasks of that queue itself:
 //!
-//! # Words
+//! ```
+//! use asynctask::{App, Context, Outcome, client::blocking::Client};
 //!
-//! A *task* is a message in a queue: id, payload, attempts used. A *slot* is the place a worker fills, `foo[1]`; a *pool* the
-//! slots of one queue. A *delivery* is a task in our hands, owed one *settlement* (done, retry, dead letter, snooze,
-//! release; before its end perhaps accept). An *outcome* is what the worker said. A *session* is one life of the
-//! connections to a broker.
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let app = App::new("hello").worker_fn("greet", |name: String, _: &Context| {
+//!     println!("Hello, {name}!");
+//!     Ok(Outcome::Done)
+//! });
 //!
-//! # Reading order
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! let settings = folder.join("hello.yaml");
+//! std::fs::write(&settings, "{transport: 'sqlite:hello.db', workers: {greetings: greet}}")?;
+//! let config = app.settings(vec![settings])?;
 //!
-//! [`task`], [`properties`], [`outcome`], [`frames`], [`retry`] and [`unique`] are the vocabulary; [`payload`] reads what is in a
-//! body. [`transport`] is the contract of what
-//! carries tasks, with its implementations below it. `master::core` holds every decision; `master::shell` does what it says. [`process`]
-//! starts and reaps, [`worker`] is the child's side, [`config`] the settings, [`schedule`] the calendar. [`control`],
-//! [`metrics`], [`junit`], [`systemd`] and [`logging`] show the state to people and machines; [`client`] submits tasks from a program that
-//! runs none.
+//! Client::from_config(&config)?.submit("greetings", &"world")?;
+//! assert_eq!(app.process_queue(&config, "greetings", None)?, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # With a master: the command line
+//!
+//! [`App::run`] is the whole of a `main`. It gives the program the command line of `asynctask`, with its kinds beside those that
+//! are programs in other languages: `hello workers -c hello.yaml` is a master, which starts each worker from this same
+//! binary; `hello submit`, `hello failed`, `hello status`, `hello control` and the others are described by `hello --help` and in
+//! the README. What can be set stands in `config/reference.yaml`.
+//!
+//! ```no_run
+//! # use asynctask::{App, Context, Outcome};
+//! fn main() -> std::process::ExitCode {
+//!     App::new("hello").worker_fn("greet", |_: String, _: &Context| Ok(Outcome::Done)).run()
+//! }
+//! ```
+//!
+//! # Workers
+//!
+//! A kind is a function ([`App::worker_fn`], [`App::async_worker_fn`]) or a type: a [`Worker`] does one task at a time, an
+//! [`AsyncWorker`] several at once on one thread. One value of it lives as long as its process. The payload is read into a type
+//! of the kind's choice; one that cannot be read so becomes a dead letter. [`Context`] knows the task's id, attempt, headers
+//! and time limit, and submits follow-up tasks that are stored together with the end of this one.
+//!
+//! # Outcomes
+//!
+//! Code returns a [`TaskResult`]: an [`Outcome`] or any error.
+//!
+//! | result | the task |
+//! |---|---|
+//! | [`Outcome::Done`] | leaves its queue |
+//! | [`Outcome::Retry`] | has used an attempt, and is due again after the given time if one is left |
+//! | [`Outcome::Snooze`] | is due again after the given time, with no attempt used |
+//! | [`Outcome::DeadLetter`] | goes into the dead-letter queue at once |
+//! | `Err`, a panic, the death of the process | has used an attempt, and is due again after the delay of the queue's retry policy if one is left |
+//!
+//! A task whose attempts are used up is a dead letter, with its last error. Tasks are done *at least once*: one whose process or
+//! machine is lost is done again.
+//!
+//! # Submitting
+//!
+//! [`Client`] is for futures on any runtime, [`client::blocking::Client`] for other code; [`client::SubmitOptions`] has
+//! delays, ids, priorities, headers and moments of expiry.
+//!
+//! # Draining
+//!
+//! [`App::process_queue`] and [`App::run_worker`] do the tasks of one queue in this process until none is left, for scripts and
+//! tests: see [`drain`].
+//!
+//! # What is promised
+//!
+//! The items that this documentation shows. Modules that it does not show are public for the project's own programs and tests:
+//! they are no promise, and change in any release.
+//!
+//! # For maintainers
+//!
+//! ## Reading order
+//!
+//! 1. `task`, `outcome`, `frames`, `retry`, `unique`: the vocabulary. `payload` reads a body.
+//! 2. `transport`: the contract of what carries tasks, in its first lines; one folder for each implementation.
+//! 3. `master::core`: every decision. Events go in, actions come out; it does no I/O and reads no clock. `master::shell` waits for
+//!    the events and performs the actions.
+//! 4. `process` starts and reaps processes; `worker` is the child's side of the socket.
+//! 5. `config` reads and checks settings; `schedule` computes when schedules fire.
+//! 6. `cli` has one file for each command; `control`, `metrics`, `logging`, `junit` and `systemd` show the state.
+//!
+//! ## Glossary
+//!
+//! | word | meaning |
+//! |---|---|
+//! | task | a message in a queue: id, payload, attempts used |
+//! | queue | a named line of tasks on a transport, with a dead-letter queue beside it |
+//! | kind | code that can do tasks, under a name: a type or function in Rust, or a program |
+//! | worker | a process of a kind that does the tasks of one queue |
+//! | slot | the place that a worker fills, `foo[1]`; it outlives the worker |
+//! | pool | the slots of one queue |
+//! | delivery | a task that the transport has handed to this master, and that is owed one settlement |
+//! | attempt | one run of a task that counts against its limit |
+//! | outcome | what the worker said at the end of a run |
+//! | settlement | what the transport is told about a delivery: done, retry, dead letter, snooze, release; before its end perhaps accept |
+//! | dead letter | a task that is not tried again, with the reason |
+//! | session | one life of the connections to a broker; it is never repaired, only rebuilt |
+//!
+//! ## Floors
+//!
+//! Each module stands on one floor, and imports only from lower ones; `tests/architecture.rs` reads this table.
+//!
+//! | floor | modules | what they are |
+//! |---|---|---|
+//! | 14 | `app` | the facade: a program with kinds |
+//! | 13 | `cli` | one file for each command |
+//! | 12 | `drain` | a queue done in this process, without a master |
+//! | 11 | `master` | a run: from settings to the loop |
+//! | 10 | `master::shell` | waits for events, performs actions |
+//! | 9 | `master::core` | decides: events in, actions out |
+//! | 9 | `client` | submits |
+//! | 8 | `config` | settings, read and checked |
+//! | 8 | `metrics` | counts, and the page that shows them |
+//! | 8 | `worker` | the child's side: user code and the loop around it |
+//! | 7 | `transport::opening` | an address becomes a transport |
+//! | 6 | `transport::amqp`, `transport::sqlite`, `transport::localmem` | the transports |
+//! | 5 | `transport` | the contract of what carries tasks |
+//! | 5 | `unique` | keys of which one task at a time is in hand |
+//! | 5 | `control` | the control socket |
+//! | 4 | `payload` | what is in a body |
+//! | 4 | `process` | processes: started, watched, reaped |
+//! | 3 | `frames` | what masters and workers say to each other |
+//! | 3 | `schedule`, `junit` | the calendar; the report of a run |
+//! | 2 | `task`, `retry` | the task and its retries |
+//! | 2 | `logging`, `systemd` | what a service manager reads |
+//! | 1 | `backoff`, `clock`, `error`, `level`, `limits`, `outcome`, `properties` | words |
+//! | 1 | `plural`, `redact`, `shell_words`, `suggest`, `text`, `unicode` | texts |
+//! | 1 | `async_context`, `exec_options`, `file_owner`, `net` | the operating system and the runtime |
 
+#[doc(hidden)]
 pub mod app;
 mod async_context;
+#[doc(hidden)]
 pub mod backoff;
 mod cli;
 pub mod client;
+#[doc(hidden)]
 pub mod clock;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod control;
 pub mod drain;
+#[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
 pub mod exec_options;
 mod file_owner;
+#[doc(hidden)]
 pub mod frames;
+#[doc(hidden)]
 pub mod junit;
+#[doc(hidden)]
 pub mod level;
 mod limits;
+#[doc(hidden)]
 pub mod logging;
+#[doc(hidden)]
 pub mod master;
+#[doc(hidden)]
 pub mod metrics;
 pub(crate) mod net;
+#[doc(hidden)]
 pub mod outcome;
+#[doc(hidden)]
 pub mod payload;
 mod plural;
+#[doc(hidden)]
 pub mod process;
+#[doc(hidden)]
 pub mod properties;
 mod redact;
+#[doc(hidden)]
 pub mod retry;
+#[doc(hidden)]
 pub mod schedule;
+#[doc(hidden)]
 pub mod shell_words;
 mod suggest;
+#[doc(hidden)]
 pub mod systemd;
+#[doc(hidden)]
 pub mod task;
 mod text;
+#[doc(hidden)]
 pub mod transport;
 mod unicode;
+#[doc(hidden)]
 pub mod unique;
+#[doc(hidden)]
 pub mod worker;
 
 pub use app::App;
 pub use client::Client;
+pub use config::{Config, Problems};
 pub use level::Level;
-pub use worker::{AsyncWorker, Context, Outcome, TaskError, TaskResult, Worker};
+pub use process::stacks::enlarge as enlarge_stacks;
+pub use properties::Properties;
+pub use worker::{AsyncWorker, Context, Outcome, SubmitError, TaskError, TaskResult, Worker};
 
 /// The README's programs are compiled with the tests.
 #[cfg(doctest)]

@@ -6,7 +6,7 @@ use super::index::Position;
 
 /// Everything that is wrong, in the order of files, lines, and options.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct Problems(#[doc(hidden)] pub Vec<Problem>);
 
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]

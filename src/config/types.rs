@@ -12,36 +12,50 @@ use crate::{
     unique::{Conflict, Unique},
 };
 
-/// All settings, checked.
+/// All settings, checked: what [`App::settings`](crate::App::settings) gives. The fields are no promise.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Separates the schedules of applications on one broker.
+    #[doc(hidden)]
     pub application: String,
     /// What carries the tasks.
+    #[doc(hidden)]
     pub transport: Uri,
     /// The environment variables that its address was taken from; workers do not inherit them.
+    #[doc(hidden)]
     pub transport_variables: Vec<String>,
     /// Never create queues; those absent are an error (`declare: passive`).
+    #[doc(hidden)]
     pub declare_passive: bool,
     /// The queues to work, in the order of the files, schedules' queues last.
+    #[doc(hidden)]
     pub queues: Vec<Queue>,
     /// Queues that are configured and disabled (`null`).
+    #[doc(hidden)]
     pub disabled: Vec<String>,
     /// There is a map of workers, be it an empty one: somebody has said what is to be worked.
+    #[doc(hidden)]
     pub says_workers: bool,
     /// Worker kinds that are programs, by name.
+    #[doc(hidden)]
     pub kinds: BTreeMap<String, Command>,
     /// Schedules, in the order of the files.
+    #[doc(hidden)]
     pub schedules: Vec<Schedule>,
     /// Limits of the master itself.
+    #[doc(hidden)]
     pub supervisor: Supervisor,
     /// The control socket, if one was asked for by name; `none` alone (a relative path) asks for none.
+    #[doc(hidden)]
     pub control_socket: Option<PathBuf>,
     /// Where metrics are served, if they are.
+    #[doc(hidden)]
     pub metrics_listen: Option<SocketAddr>,
     /// Folder of the first file; the current one without a file.
+    #[doc(hidden)]
     pub folder: PathBuf,
     /// Files that were read, in order.
+    #[doc(hidden)]
     pub files: Vec<PathBuf>,
 }
 

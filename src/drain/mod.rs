@@ -7,6 +7,8 @@
 //!
 //! A drain blocks its thread. Called while Tokio polls a future it is refused ([`Error::InFuture`]).
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 mod settle;
 mod start;
 mod waiting;
@@ -51,6 +53,7 @@ const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why a queue was not drained to its end.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// No kind was named, and the queue is not configured.
     #[error("Cannot identify worker for queue \"{queue}\"")]
@@ -118,6 +121,7 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error`]; the first error of a task ends the drain.
+#[doc(hidden)]
 pub fn process_queue(
     registry: &Registry,
     config: &Config,
@@ -139,6 +143,7 @@ pub fn process_queue(
 ///
 /// # Errors
 /// [`Error`]; the first error of a task ends the drain.
+#[doc(hidden)]
 pub fn run_worker(
     registry: &Registry,
     config: &Config,

@@ -9,6 +9,7 @@ use crate::task::is_queue_name;
 
 /// How far a request to store several tasks came. Positions count from 0, in the order of the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Extent {
     /// So many are stored, from the first one on.
     pub stored: usize,
@@ -20,6 +21,7 @@ pub struct Extent {
 
 /// Why a transport could not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// Nothing answers at the address, or not in time.
     #[error("cannot reach {uri}: {cause}")]
@@ -99,7 +101,8 @@ pub enum Error {
         /// Why it went no further.
         cause: Box<Self>,
     },
-    /// A walk among dead letters, or a purge, broke off.
+    /// A walk among dead letters, or a purge, broke off. No submit has this error.
+    #[doc(hidden)]
     #[error("{cause}")]
     Unfinished {
         /// What was done until then.

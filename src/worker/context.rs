@@ -51,6 +51,7 @@ enum Held {
 
 /// Why a follow-up task was not taken.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SubmitError {
     /// The payload cannot be written as JSON.
     #[error("the payload cannot be written as JSON: {0}")]

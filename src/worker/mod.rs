@@ -7,6 +7,8 @@
 //!
 //! Reading order: the traits ([`Worker`], [`AsyncWorker`]), [`Outcome`], [`Context`], [`Kind`], then `serve` (the child's loop).
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 mod child_io;
 mod context;
 pub mod ctl;
