@@ -2,6 +2,7 @@
 //!
 //! No verb imports another one, or this file: what several of them need is in `settings`, `connection`, `control_client`,
 //! `waiting`, `plan` and `output`.
+#![doc = include_str!("JSON.md")]
 
 mod args;
 mod check_worker;

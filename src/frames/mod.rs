@@ -6,6 +6,7 @@
 //!
 //! The two directions are two files, each with the writing and the reading of the same frames:
 //! [`to_worker`] and [`from_worker`]. What the master uses is named here as well.
+#![doc = include_str!("PROTOCOL.md")]
 
 mod fault;
 pub mod from_worker;

@@ -9,6 +9,7 @@
 //!
 //! `run` goes from a [`RunConfig`] to the loop of `shell`, and gives how it [`Finished`]. The shell decides nothing, and nothing
 //! blocks in it: the transport, the log's writer and the disk have threads of their own.
+#![doc = include_str!("PROMISES.md")]
 
 pub mod core;
 mod finished;

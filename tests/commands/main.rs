@@ -23,20 +23,11 @@ use support::{
     foreign::Foreign,
     in_order,
     log::{Master, Stopwatch, until},
+    on_each,
 };
 use uuid::Uuid;
 
 const FOO: &str = r#"{"foo": "demo_foo_worker"}"#;
-
-/// On every transport, both at once.
-fn on_each(session: impl Fn(&Demo) + Sync) {
-    let session = &session;
-    std::thread::scope(|scope| {
-        for place in Place::all() {
-            scope.spawn(move || session(&Demo::new(&place)));
-        }
-    });
-}
 
 /// Holds if a command failed with this code, one `error:` line that contains `error`, and, where one is wanted, one
 /// `hint:` line that contains `hint`.

@@ -11,6 +11,7 @@ use std::{
 use crate::support::{
     Demo, Place,
     log::{Stopwatch, until},
+    on_each_in_turn,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -20,12 +21,6 @@ use nix::{
 /// The pipe holds 64 KiB and the log's queue 1 MiB; a line of `Got payload` has about as much as this.
 const PAYLOAD: usize = 4 * 1024;
 const TASKS: usize = 600;
-
-fn on_each(session: impl Fn(&Demo)) {
-    for place in Place::all() {
-        session(&Demo::new(&place));
-    }
-}
 
 fn start(demo: &Demo, workers: &str) -> Child {
     let mut command = demo.master(workers, &["--socket", "none"]);
@@ -43,7 +38,7 @@ fn stop(master: &Child) {
 
 #[test]
 fn a_reader_that_stops_reading_does_not_stop_the_work() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let mut master = start(demo, r#"{"foo": "demo_file_worker"}"#);
         let mut log = BufReader::new(master.stdout.take().expect("it is piped"));
         let mut line = String::new();
@@ -77,7 +72,7 @@ fn a_reader_that_never_reads_again_does_not_keep_the_master_from_ending() {
 
 #[test]
 fn a_closed_stdout_ends_the_log_and_not_the_work() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         // The one says nothing; the other prints a line for each task.
         let mut master = start(demo, r#"{"foo": "demo_file_worker", "bar": "demo_foo_worker"}"#);
         let mut log = BufReader::new(master.stdout.take().expect("it is piped"));
@@ -188,7 +183,7 @@ fn nobody_forges_a_line_of_the_log_or_of_a_list() {
     let ends = ["\n", "\r", "\u{85}", "\u{2028}", "\u{2029}", "\u{b}", "\n\u{200b}"];
     let lines: String = ends.map(|end| format!("{end}ERROR:{FORGED}")).concat();
     let text = format!("x{lines}\u{1b}[31m\u{202e}\u{7f} amqp://u:hunter2/@b@h/v");
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         demo.write("parrot.py", PARROT);
         demo.write("asynctask.yaml", "kinds: { parrot: { command: [python3, parrot.py] } }\n");
         for outcome in ["error", "retry", "failed", "malformed"] {
@@ -229,7 +224,7 @@ fn nobody_forges_a_line_of_the_log_or_of_a_list() {
 #[test]
 fn a_line_that_is_larger_than_the_pipe_goes_through() {
     const LINES: usize = 40;
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let fill = "y".repeat(300_000);
         demo.submit_all("foo", (0..LINES).map(|_| format!("\"{fill}\"")));
         let ran = demo.run(&[

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use crate::support::{Demo, Place};
+use crate::support::{Demo, Place, on_each};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -63,15 +63,6 @@ fn of_run(report: &Value) -> Option<(bool, String)> {
     let is_error = case.get("error").is_some();
     let said = if is_error { &case["error"][0] } else { &case["skipped"][0] };
     Some((is_error, format!("{} {}", said["message"].as_str().unwrap(), said["text"].as_str().unwrap_or_default())))
-}
-
-fn on_each(session: impl Fn(&Demo) + Sync) {
-    let session = &session;
-    std::thread::scope(|scope| {
-        for place in Place::all() {
-            scope.spawn(move || session(&Demo::new(&place)));
-        }
-    });
 }
 
 #[test]

@@ -74,17 +74,8 @@ use std::{collections::BTreeMap, time::Duration};
 use support::{
     Demo, Place,
     log::{Log, Master, Stopwatch, until},
+    on_each,
 };
-
-/// On every transport, both at once.
-fn on_each(session: impl Fn(&Demo) + Sync) {
-    let session = &session;
-    std::thread::scope(|scope| {
-        for place in Place::all() {
-            scope.spawn(move || session(&Demo::new(&place)));
-        }
-    });
-}
 
 /// How often each payload `{"n":…}` was done.
 fn times_done(demo: &Demo) -> BTreeMap<u64, u32> {

@@ -1,18 +1,11 @@
-//! The sessions of the seed, against the built demonstration program: the same lines in the same order, on SQLite
+//! Sessions with the built demonstration program, line by line, as scripts know them: the same lines in the same order, on SQLite
 //! and on RabbitMQ.
 
-use crate::support::{Demo, Place, in_order};
-
-/// Each session runs on every transport that is there.
-fn on_each(session: impl Fn(&Demo)) {
-    for place in Place::all() {
-        session(&Demo::new(&place));
-    }
-}
+use crate::support::{Demo, Place, in_order, on_each_in_turn};
 
 #[test]
 fn without_workers_there_is_nothing_to_do() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         for workers in ["{}", r#"{"foo": null}"#] {
             let run = demo.workers(workers, &[]);
             assert_eq!(run.stdout, "INFO:AsyncTaskWorkerTask:No workers configured; terminating.\n");
@@ -23,7 +16,7 @@ fn without_workers_there_is_nothing_to_do() {
 
 #[test]
 fn a_task_is_done_and_the_run_halts() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         demo.submit("foo", r#"{"foo":1}"#);
         let run = demo.workers(r#"{"foo": "demo_foo_worker"}"#, &["--halt_when_empty"]);
         in_order(
@@ -47,7 +40,7 @@ fn a_task_is_done_and_the_run_halts() {
 
 #[test]
 fn quiet_is_silent() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         demo.submit("foo", r#"{"error":false}"#);
         let run = demo.workers(r#"{"foo": "demo_quiet_worker"}"#, &["--halt-when-empty", "--quiet"]);
         assert_eq!((run.stdout.as_str(), run.code), ("", 0));
@@ -60,7 +53,7 @@ fn quiet_is_silent() {
 
 #[test]
 fn a_worker_puts_a_task_back_into_its_own_queue() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         demo.submit("foo", r#"{"foo":1}"#);
         let run = demo.workers(r#"{"foo": "requeue_worker"}"#, &["--halt-when-empty"]);
         in_order(
@@ -88,7 +81,7 @@ fn a_worker_puts_a_task_back_into_its_own_queue() {
 
 #[test]
 fn an_error_does_not_end_the_worker() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         demo.submit("foo", r#"{"error":true}"#);
         demo.submit("foo", r#"{"error":false}"#);
         let run = demo.workers(r#"{"foo": "demo_error_worker"}"#, &["--halt-when-empty"]);
@@ -119,7 +112,7 @@ fn an_error_does_not_end_the_worker() {
 
 #[test]
 fn a_worker_that_dies_is_restarted_and_its_task_is_known_by_its_cause() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         demo.submit("foo", r#"{"die":true}"#);
         demo.submit("foo", r#"{"die":false}"#);
         let run = demo.workers(r#"{"foo": "demo_fragile_worker"}"#, &["--halt-when-empty"]);

@@ -5,10 +5,9 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
-        linux::net::SocketAddrExt,
         unix::{
             fs::MetadataExt,
-            net::{SocketAddr, UnixDatagram, UnixStream},
+            net::{UnixDatagram, UnixStream},
         },
     },
     path::Path,
@@ -21,55 +20,9 @@ use crate::support::{
     demo::demo_program,
     http::Site,
     log::{Master, until},
+    notify::Hearing,
 };
 use nix::sys::signal::Signal;
-
-/// What is to be told is told within that, on a busy machine.
-const LIMIT: Duration = Duration::from_mins(1);
-
-/// The manager's end.
-struct Hearing {
-    socket: UnixDatagram,
-    /// What the master is told in `NOTIFY_SOCKET`.
-    name: String,
-}
-
-impl Hearing {
-    fn at_a_path(demo: &Demo) -> Self {
-        let path = demo.folder.path().join("notify");
-        let socket = UnixDatagram::bind(&path).expect("a socket");
-        Self { socket, name: path.to_str().expect("text").to_owned() }
-    }
-
-    fn in_the_abstract() -> Self {
-        let name = format!("asynctask-tests-{}", std::process::id());
-        let address = SocketAddr::from_abstract_name(&name).expect("a name");
-        Self { socket: UnixDatagram::bind_addr(&address).expect("a socket"), name: format!("@{name}") }
-    }
-
-    fn next(&self, limit: Duration) -> Option<String> {
-        self.socket.set_read_timeout(Some(limit)).expect("a socket");
-        let mut bytes = [0; 1024];
-        let length = self.socket.recv(&mut bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
-    }
-
-    fn until(&self, text: &str) -> (String, Vec<String>) {
-        let mut before = Vec::new();
-        loop {
-            let told = self.next(LIMIT).unwrap_or_else(|| panic!("\"{text}\" was never told, but {before:?}"));
-            if told.lines().any(|line| line.starts_with(text)) {
-                return (told, before);
-            }
-            before.push(told);
-        }
-    }
-
-    /// What was told and not heard yet.
-    fn rest(&self) -> Vec<String> {
-        std::iter::from_fn(|| self.next(Duration::from_millis(1))).collect()
-    }
-}
 
 fn under(demo: &Demo, hearing: &Hearing, watchdog: Option<(&str, u32)>) -> Command {
     let mut command = demo.command(&["workers"]);
@@ -111,7 +64,7 @@ fn late(demo: &Demo) {
 fn a_life_is_told_as_it_is() {
     for abstractly in [false, true] {
         let demo = Demo::new(&Place::sqlite());
-        let hearing = if abstractly { Hearing::in_the_abstract() } else { Hearing::at_a_path(&demo) };
+        let hearing = if abstractly { Hearing::in_the_abstract() } else { Hearing::in_folder(demo.folder.path()) };
         late(&demo);
         let mut master = demo.follow(under(&demo, &hearing, None));
         master.expect("Starting; queue=bar");
@@ -135,7 +88,7 @@ fn a_life_is_told_as_it_is() {
 #[test]
 fn a_long_end_asks_for_more_time() {
     let demo = Demo::new(&Place::sqlite());
-    let hearing = Hearing::at_a_path(&demo);
+    let hearing = Hearing::in_folder(demo.folder.path());
     demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker }\n");
     let mut master = demo.follow(under(&demo, &hearing, None));
     hearing.until("READY=1");
@@ -159,7 +112,7 @@ fn the_broker_is_waited_for_by_one_that_is_ready() {
     // Nobody listens there.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
     demo.uri = format!("amqp://guest:guest@{nobody}");
-    let hearing = Hearing::at_a_path(&demo);
+    let hearing = Hearing::in_folder(demo.folder.path());
     demo.write("asynctask.yaml", "workers: { foo: demo_quiet_worker }\n");
     let master = demo.follow(under(&demo, &hearing, None));
     let (ready, _) = hearing.until("READY=1");
@@ -170,7 +123,7 @@ fn the_broker_is_waited_for_by_one_that_is_ready() {
 #[test]
 fn the_watchdog_is_fed_by_whom_it_is_meant_for() {
     let demo = Demo::new(&Place::sqlite());
-    let hearing = Hearing::at_a_path(&demo);
+    let hearing = Hearing::in_folder(demo.folder.path());
     demo.write("asynctask.yaml", "workers: { foo: demo_quiet_worker }\n");
     // Of another process: systemd watches what it started itself.
     let master = demo.follow(under(&demo, &hearing, Some(("100000", std::process::id()))));
@@ -202,7 +155,7 @@ fn the_watchdog_is_fed_by_whom_it_is_meant_for() {
 #[test]
 fn a_manager_that_does_not_listen_holds_up_nobody() {
     let demo = Demo::new(&Place::sqlite());
-    let hearing = Hearing::at_a_path(&demo);
+    let hearing = Hearing::in_folder(demo.folder.path());
     demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker }\n");
     let shut = UnixDatagram::unbound().expect("a socket");
     shut.set_nonblocking(true).expect("a socket");

@@ -5,7 +5,6 @@
 
 use std::{
     io::Write,
-    os::unix::net::UnixDatagram,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{http::Site, log::Stopwatch};
+use crate::support::{http::Site, log::Stopwatch, notify::Hearing};
 use asynctask::{
     config::Queue,
     error::Code,
@@ -94,35 +93,14 @@ fn run(notifier: Notifier, metrics: Listener) -> RunConfig {
     }
 }
 
-/// Hears what the service manager would.
-struct Hearing(UnixDatagram);
-
-impl Hearing {
-    fn next(&self, limit: Duration) -> Option<String> {
-        self.0.set_read_timeout(Some(limit)).expect("a socket");
-        let mut bytes = [0; 1024];
-        let length = self.0.recv(&mut bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
-    }
-
-    fn until(&self, text: &str) -> String {
-        loop {
-            let told = self.next(LIMIT).unwrap_or_else(|| panic!("\"{text}\" was never told"));
-            if told.contains(text) {
-                return told;
-            }
-        }
-    }
-}
-
 #[test]
 fn a_loop_that_is_blocked_feeds_no_watchdog_and_is_not_alive() {
     let _turn = super::turn();
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("notify");
-    let hearing = Hearing(UnixDatagram::bind(&path).expect("a socket"));
+    let hearing = Hearing::in_folder(folder.path());
+    let socket = hearing.name.clone();
     let variable = |name: &str| match name {
-        "NOTIFY_SOCKET" => Some(path.clone().into_os_string()),
+        "NOTIFY_SOCKET" => Some(socket.clone().into()),
         "WATCHDOG_USEC" => Some(WATCHDOG.as_micros().to_string().into()),
         "WATCHDOG_PID" => Some(std::process::id().to_string().into()),
         _ => None,
@@ -138,7 +116,7 @@ fn a_loop_that_is_blocked_feeds_no_watchdog_and_is_not_alive() {
         })
     });
 
-    let ready = hearing.until("READY=1");
+    let (ready, _) = hearing.until("READY=1");
     assert!(ready.contains("STATUS="), "{ready}");
     for _ in 0..3 {
         hearing.until("WATCHDOG=1");
@@ -160,14 +138,14 @@ fn a_loop_that_is_blocked_feeds_no_watchdog_and_is_not_alive() {
     let livez = site.get("/livez");
     assert_eq!((livez.status, livez.body.as_str()), (503, "the master's loop does not answer\n"));
     assert_eq!(site.get("/readyz").status, 503);
-    while hearing.next(Duration::from_millis(1)).is_some() {}
+    hearing.rest();
     assert_eq!(hearing.next(3 * WATCHDOG), None, "a loop that is blocked said something");
 
     gate.set_closed(false);
     hearing.until("WATCHDOG=1");
     assert_eq!(site.get("/livez").status, 200);
     kill(nix::unistd::getpid(), Signal::SIGTERM).expect("it is ours");
-    assert!(hearing.until("STOPPING=1").contains("EXTEND_TIMEOUT_USEC="));
+    assert!(hearing.until("STOPPING=1").0.contains("EXTEND_TIMEOUT_USEC="));
     let finished = master.join().expect("no panic").expect("an end");
     assert_eq!((finished.code, finished.error), (Code::Ok, None));
 }

@@ -333,12 +333,12 @@ impl Simulation {
         let is_silent = child.is_silent(self.answer_limit().min(self.observer.shortest_ping), at);
         let limit = self.settings.plan.supervisor.start_timeout;
         let is_spare = self.is_spare(worker, child);
-        if signal == Signal::Kill && !(cancelled || is_spare) {
-            self.may_be_judged(worker, child)?;
-        }
         let has_cause = may_be_killed(child, limit, at) || cancelled || is_spare || is_silent;
         // Nothing is left to do, and whoever could not be started before is not waited for.
         let is_needless = !has_cause && self.settings.plan.halt_when_empty && self.observer.starting.has_failed(child);
+        if signal == Signal::Kill && !(cancelled || is_spare || is_needless) {
+            self.may_be_judged(worker, child)?;
+        }
         let child = self.children.get_mut(&worker).expect("it was there");
         match signal {
             Signal::Kill => {

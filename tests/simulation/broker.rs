@@ -10,7 +10,7 @@ use std::{
 use asynctask::{
     clock::Timestamp,
     master::core::event::Plan,
-    task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
+    task::{Delivery, Handle, Headers, NewTask, QueueIndex, Settlement, Task},
     transport::{Error, Event},
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct Message {
     pub(crate) redelivered: bool,
     /// It came again, which a classic queue has not counted.
     pub(crate) uncounted: bool,
+    pub(crate) headers: Headers,
+    pub(crate) first_failed_at: Option<Timestamp>,
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) place: Place,
     /// When it was submitted from outside.
@@ -92,24 +94,26 @@ pub(crate) struct Broker {
     /// Accepted: the handle outlives its session, and what is decided about it with it.
     pub(crate) accepted: BTreeMap<Handle, Accepted>,
     /// In hand when the session was lost: an acceptance that was asked for before the master heard of it counts.
-    in_hand_at_loss: BTreeMap<Handle, Message>,
+    pub(crate) in_hand_at_loss: BTreeMap<Handle, Message>,
     /// Dead letters and finished ones, by origin.
     pub(crate) ended: BTreeMap<u64, u32>,
-    handles: BTreeMap<Handle, u64>,
+    pub(crate) handles: BTreeMap<Handle, u64>,
     /// The ids that deliveries had.
     made_up: BTreeMap<Handle, String>,
     pub(crate) names: Vec<String>,
     pub(crate) credit: Vec<u32>,
     /// Queues by their index.
-    members: BTreeMap<usize, usize>,
+    pub(crate) members: BTreeMap<usize, usize>,
     /// Indexes of queues that cannot be worked for now.
-    down: BTreeSet<usize>,
+    pub(crate) down: BTreeSet<usize>,
     /// To be added when there is a session.
-    joining: Vec<Joining>,
+    pub(crate) joining: Vec<Joining>,
+    /// Credit given to queues that wait to be added, by their index.
+    pub(crate) early_credit: BTreeMap<usize, u32>,
     /// How long the dead letters of each queue are kept.
     pub(crate) keeps: Vec<Option<Duration>>,
     /// Indexes that are to be free.
-    leaving: BTreeSet<usize>,
+    pub(crate) leaving: BTreeSet<usize>,
     pub(crate) session: u32,
     pub(crate) is_up: bool,
     next: u64,
@@ -140,6 +144,17 @@ impl Broker {
         }
     }
 
+    /// The queue of this name, which is made if there is none.
+    pub(crate) fn queue_named(&mut self, name: &str) -> usize {
+        self.names.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.credit.push(0);
+            self.keeps.push(None);
+            self.classic.push(false);
+            self.names.len() - 1
+        })
+    }
+
     /// The queues that are worked, or were until a moment ago.
     pub(crate) fn attached(&self) -> BTreeSet<usize> {
         self.members.values().copied().collect()
@@ -163,7 +178,7 @@ impl Broker {
         let queue_index = QueueIndex(index);
         if !is_member {
             assert_eq!(self.members.insert(index, queue), None, "an index is used that is not free");
-            self.credit[queue] = 0;
+            self.credit[queue] = self.early_credit.remove(&index).unwrap_or(0);
             self.down.insert(index);
         }
         self.keeps[queue] = keep;
@@ -338,6 +353,8 @@ impl Broker {
             Effect::Credit(index, credit) => {
                 if let Some(queue) = self.members.get(&index).filter(|_| !self.leaving.contains(&index)) {
                     self.credit[*queue] = credit;
+                } else if self.joining.iter().any(|joining| joining.index == index) {
+                    self.early_credit.insert(index, credit);
                 }
                 Vec::new()
             }
@@ -348,6 +365,7 @@ impl Broker {
             }
             Effect::RemoveQueue(index) => {
                 self.joining.retain(|joining| joining.index != index);
+                self.early_credit.remove(&index);
                 self.leaving.insert(index);
                 if let Some(queue) = self.members.get(&index) {
                     self.credit[*queue] = 0;
@@ -467,7 +485,10 @@ impl Broker {
                 return next;
             }
             Settlement::Dead(_) => *self.ended.entry(message.origin).or_default() += 1,
-            Settlement::Retry { after, .. } => self.put_later(copy(message.attempts + 1), after, &mut next),
+            Settlement::Retry { after, failure } => {
+                let first_failed_at = message.first_failed_at.or(Some(failure.failed_at));
+                self.put_later(Message { first_failed_at, ..copy(message.attempts + 1) }, after, &mut next);
+            }
             Settlement::Snooze { after } => self.put_later(copy(message.attempts), after, &mut next),
         }
         next.push(Next::Tell(Event::Stored(handle)));
@@ -485,7 +506,7 @@ impl Broker {
     }
 
     fn follow_up(&mut self, task: NewTask, next: &mut Vec<Next>) {
-        let Some(queue) = self.names.iter().position(|name| *name == task.queue) else { return };
+        let queue = self.queue_named(&task.queue);
         let origin = self.number();
         let message = Message {
             origin,
@@ -496,6 +517,8 @@ impl Broker {
             deliveries: 0,
             redelivered: false,
             uncounted: false,
+            headers: task.headers,
+            first_failed_at: None,
             expires_at: task.expires_at,
             place: Place::Ready,
             came_at: None,
@@ -525,6 +548,8 @@ fn task_of(message: &Message, id: String) -> Task {
         body: message.body.clone(),
         attempts: message.attempts,
         deliveries: message.deliveries,
+        headers: message.headers.clone(),
+        first_failed_at: message.first_failed_at,
         expires_at: message.expires_at,
         due_at: message.came_at.map(|at| Timestamp(at.as_millis() as i64)),
         ..Task::default()

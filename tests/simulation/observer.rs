@@ -166,9 +166,11 @@ impl Observer {
             }
         }
         self.said_unstartable |= message.starts_with("worker kind ") && message.ends_with(" could not be started");
-        self.said_all_parked |= message == "all queues are parked";
-        if self.said_all_parked && self.ever_ready {
-            return Err("a master that has had a worker ends because its queues are parked".to_owned());
+        if message == "all queues are parked" {
+            self.said_all_parked = true;
+            if self.ever_ready {
+                return Err("a master that has had a worker ends because its queues are parked".to_owned());
+            }
         }
         Ok(())
     }
@@ -206,9 +208,10 @@ impl Observer {
             (Some(stop), None) => {
                 let over = stop + self.grace;
                 let told = self.interrupting_at.map(Instant::from_start);
-                if at > over || told.is_some_and(|told| told < at) {
+                // A master that did not run, and did not notice, has interrupted nobody yet.
+                if at > over + self.unnoticed || told.is_some_and(|told| told < at) {
                     all(Verdict::Released)
-                } else if at == over || told == Some(at) {
+                } else if at >= over || told == Some(at) {
                     all(either)
                 } else {
                     all(Verdict::Used(vec![Reason::Crash], None))

@@ -16,7 +16,7 @@ use asynctask::{
 use super::{
     broker::{Effect, Joining},
     child::Child,
-    simulation::Simulation,
+    simulation::{Simulation, Step},
 };
 
 /// Reloads are numbered from here, apart from the other commands.
@@ -248,11 +248,22 @@ impl Simulation {
         }
     }
 
+    /// How long the transport keeps dead letters of a queue, once it has done what it was asked for. `QueueAdded` may tell that a
+    /// queue is available again while a change of it is on its way, or waits for a session.
+    fn keep_asked_for(&self, queue: usize) -> Option<Duration> {
+        let on_its_way = self.agenda.values().rev().find_map(|step| match step {
+            Step::Broker { effect: Effect::Add(joining), .. } if joining.queue == queue => Some(joining.keep),
+            _ => None,
+        });
+        let waits = || self.broker.joining.iter().rev().find(|joining| joining.queue == queue);
+        on_its_way.or_else(|| waits().map(|joining| joining.keep)).unwrap_or(self.broker.keeps[queue])
+    }
+
     pub(crate) fn reload_answered(&mut self, number: u64, answer: &Answer) -> Result<(), String> {
-        let reloads = &mut self.observer.reloads;
-        if !reloads.waiting.remove(&number) {
+        if !self.observer.reloads.waiting.remove(&number) {
             return Err(format!("reload {number} is answered twice: {answer:?}"));
         }
+        let reloads = &self.observer.reloads;
         let Answer::Done(text) = answer else { return Ok(()) };
         if self.observer.stopping_at.is_some() {
             return Err("a reload is done in a stop".to_owned());
@@ -264,8 +275,8 @@ impl Simulation {
         if at != reloads.wanted || self.broker.attached() != reloads.wanted {
             return Err(format!("done with {at:?} instead of {:?}", reloads.wanted));
         }
-        let keep = |queue: &&usize| self.broker.keeps[**queue] != self.settings.queue(**queue).dead_letter.keep;
-        if let Some(queue) = reloads.wanted.iter().find(keep) {
+        let is_wrong = |queue: &&usize| self.keep_asked_for(**queue) != self.settings.queue(**queue).dead_letter.keep;
+        if let Some(queue) = reloads.wanted.iter().find(is_wrong) {
             return Err(format!("done, and the transport knows q{queue} as it was"));
         }
         let is_of_old = |child: &&Child| {

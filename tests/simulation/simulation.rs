@@ -428,6 +428,8 @@ impl Simulation {
             deliveries,
             redelivered: deliveries > 0,
             uncounted: false,
+            headers: asynctask::task::Headers::default(),
+            first_failed_at: None,
             expires_at,
             place: Place::Ready,
             came_at,

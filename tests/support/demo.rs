@@ -39,6 +39,23 @@ impl Place {
     }
 }
 
+/// A session on every transport that is there, all at once.
+pub fn on_each(session: impl Fn(&Demo) + Sync) {
+    let session = &session;
+    std::thread::scope(|scope| {
+        for place in Place::all() {
+            scope.spawn(move || session(&Demo::new(&place)));
+        }
+    });
+}
+
+/// The same, one transport after the other.
+pub fn on_each_in_turn(session: impl Fn(&Demo)) {
+    for place in Place::all() {
+        session(&Demo::new(&place));
+    }
+}
+
 /// The demonstration program with its folder. If the test fails, the folder is kept and the logs are printed.
 #[derive(Debug)]
 pub struct Demo {

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod foreign;
 pub mod http;
 pub mod log;
+pub mod notify;
 pub mod proxy;
 
 /// Says that a test, or a part of one, cannot be run here, and why. What a passed test says is not shown: with
@@ -25,4 +26,4 @@ pub fn left_out(why: &str) {
 }
 
 #[allow(unused_imports)]
-pub use demo::{Demo, Place, in_order};
+pub use demo::{Demo, Place, in_order, on_each, on_each_in_turn};

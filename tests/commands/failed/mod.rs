@@ -10,19 +10,9 @@ mod paced;
 mod shared;
 mod store;
 
-use crate::support::{Demo, Place, demo::Ran};
+use crate::support::{Demo, Place, demo::Ran, on_each};
 use asynctask::task::{Failure, Reason};
 use serde_json::{Value, json};
-
-/// On every transport, both at once.
-fn on_each(session: impl Fn(&Demo) + Sync) {
-    let session = &session;
-    std::thread::scope(|scope| {
-        for place in Place::all() {
-            scope.spawn(move || session(&Demo::new(&place)));
-        }
-    });
-}
 
 fn lines(ran: &Ran) -> Vec<Value> {
     assert_eq!(ran.code, 0, "{ran:?}");

@@ -1,6 +1,6 @@
 //! Ending one task by hand, wherever it is.
 
-use super::{Demo, LONG, Place, ends_with, on_each, refused, slots, started, status, told, until_slots};
+use super::{Demo, LONG, Place, ends_with, on_each_in_turn, refused, slots, started, status, told, until_slots};
 use crate::support::log::{Master, until};
 
 const SETTINGS: &str = "workers: { foo: demo_sleep_worker, bar: demo_sleep_worker }\n";
@@ -31,7 +31,7 @@ fn ends(demo: &Demo, master: Master) {
 
 #[test]
 fn a_task_in_hand_is_cancelled_and_nothing_else() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let master = started(demo, SETTINGS);
         let ids = demo.submit_ids("foo", [LONG.to_owned(), r#"{"n":2}"#.to_owned()]);
         until_slots(demo, "busy", 1);
@@ -53,7 +53,7 @@ fn a_task_in_hand_is_cancelled_and_nothing_else() {
 
 #[test]
 fn a_waiting_task_is_removed_from_a_file_and_cannot_be_found_on_a_broker() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let master = started(demo, SETTINGS);
         told(demo, &["pause", "foo"]);
         let ready = demo.submit("foo", r#"{"n":1}"#);
@@ -80,7 +80,7 @@ fn a_waiting_task_is_removed_from_a_file_and_cannot_be_found_on_a_broker() {
 
 #[test]
 fn the_neighbours_of_a_cancelled_task_lose_no_attempt() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         demo.write("two.py", TWO_AT_ONCE);
         let settings =
             "workers: { foo: { worker: two, concurrency: 2 } }\nkinds: { two: { command: [python3, two.py] } }\n";

@@ -17,18 +17,12 @@ use crate::support::{
     Demo, Place,
     demo::Ran,
     log::{Master, until},
+    on_each_in_turn,
 };
 use serde_json::Value;
 
 /// Far longer than any test: such a task ends by force or not at all.
 const LONG: &str = r#"{"sleep_ms":600000}"#;
-
-/// Both transports, one after the other.
-fn on_each(session: impl Fn(&Demo)) {
-    for place in Place::all() {
-        session(&Demo::new(&place));
-    }
-}
 
 /// A master that works these settings, once its queue `foo` has a worker that is ready.
 fn started(demo: &Demo, settings: &str) -> Master {

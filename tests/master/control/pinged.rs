@@ -5,7 +5,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{ends_with, on_each, slots, started, told, until_slots};
+use super::{ends_with, on_each_in_turn, slots, started, told, until_slots};
 use crate::support::log::until;
 
 const FREEZE: Signal = Signal::SIGSTOP;
@@ -16,7 +16,7 @@ fn freeze(pid: i32) {
 
 #[test]
 fn an_idle_worker_that_is_stopped_is_found_by_a_ping_and_replaced() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let settings = "workers: { foo: { worker: demo_sleep_worker, processes: 2 } }\nsupervisor: { ping: 2s }\n";
         let mut master = started(demo, settings);
         until_slots(demo, "idle", 2);
@@ -44,7 +44,7 @@ fn an_idle_worker_that_is_stopped_is_found_by_a_ping_and_replaced() {
 
 #[test]
 fn a_busy_worker_that_is_stopped_is_replaced_at_the_time_limit_of_its_task() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let foo = "{ worker: demo_sleep_worker, timeout: 3s, retry: { max_attempts: 2, first: 10ms } }";
         let mut master = started(demo, &format!("workers: {{ foo: {foo} }}\nsupervisor: {{ ping: 1s }}\n"));
         demo.submit("foo", r#"{"n":1,"sleep_ms":1500}"#);

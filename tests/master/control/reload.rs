@@ -14,7 +14,9 @@ use asynctask::control::{
 };
 use nix::sys::signal::Signal;
 
-use super::{Demo, LONG, Place, ends_with, failed_with, on_each, refused, slots, started, status, told, until_slots};
+use super::{
+    Demo, LONG, Place, ends_with, failed_with, on_each_in_turn, refused, slots, started, status, told, until_slots,
+};
 use crate::support::{
     broker,
     demo::{Ran, demo_program},
@@ -69,7 +71,7 @@ fn turn(number: u32) -> String {
 
 #[test]
 fn two_hundred_reloads_lose_nothing_and_leave_nothing() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let master = started(demo, &turn(0));
         let steady = workers(demo, "foo");
         assert_eq!(steady.len(), 2);
@@ -119,7 +121,7 @@ fn two_hundred_reloads_lose_nothing_and_leave_nothing() {
 
 #[test]
 fn only_what_is_different_changes() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let foo = "foo: { worker: demo_sleep_worker, processes: 2 }";
         let mut master = started(demo, &format!("workers: {{ {foo}, bar: demo_sleep_worker }}\n"));
         let (foos, bars) = (workers(demo, "foo"), workers(demo, "bar"));
@@ -173,7 +175,7 @@ fn a_hand_on_the_scale_is_heeded_until_the_settings_change() {
 
 #[test]
 fn a_queue_comes_back_while_its_last_task_is_in_hand() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let both = "workers: { foo: demo_sleep_worker, bar: demo_sleep_worker }\n";
         let master = started(demo, both);
         demo.submit("bar", r#"{"n":1,"sleep_ms":3000}"#);
@@ -215,7 +217,7 @@ fn a_kind_takes_another_mode() {
 
 #[test]
 fn what_is_wrong_changes_nothing() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let right = "workers: { foo: demo_sleep_worker }\n";
         let mut master = started(demo, right);
         let before = workers(demo, "foo");
@@ -427,7 +429,7 @@ impl Service {
 
 #[test]
 fn the_service_manager_hears_of_each_reload() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let service = Service::new(&demo.folder.path().join("notify"));
         demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker }\n");
         let mut command = demo.command(&["workers"]);

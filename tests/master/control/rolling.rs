@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
 
-use super::{Demo, LONG, each_once, ends_with, on_each, payloads, refused, slots, started, told, until_slots};
+use super::{Demo, LONG, each_once, ends_with, on_each_in_turn, payloads, refused, slots, started, told, until_slots};
 use crate::support::log::until;
 
 fn pids(demo: &Demo) -> BTreeSet<u64> {
@@ -13,7 +13,7 @@ fn pids(demo: &Demo) -> BTreeSet<u64> {
 
 #[test]
 fn a_rolling_restart_interrupts_nothing() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let master = started(demo, "workers: { foo: { worker: demo_sleep_worker, processes: 3 } }\n");
         demo.submit_all("foo", payloads(600, 20));
         until("no task is done", || !demo.done().is_empty());
@@ -40,7 +40,7 @@ fn a_rolling_restart_interrupts_nothing() {
 
 #[test]
 fn recycled_workers_lose_and_repeat_nothing() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let recycle = "recycle: { max_tasks: 10 }";
         demo.write(
             "asynctask.yaml",
@@ -59,7 +59,7 @@ fn recycled_workers_lose_and_repeat_nothing() {
 
 #[test]
 fn a_stop_within_the_grace_interrupts_nothing() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let workers = "workers: { foo: { worker: demo_sleep_worker, processes: 2 } }\nsupervisor: { grace: 5s }\n";
         let master = started(demo, workers);
         demo.submit_all("foo", payloads(6, 1000));
@@ -75,7 +75,7 @@ fn a_stop_within_the_grace_interrupts_nothing() {
 
 #[test]
 fn tasks_longer_than_the_grace_are_back_in_their_queue() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let workers = "workers: { foo: { worker: demo_sleep_worker, processes: 2 } }\nsupervisor: { grace: 2s }\n";
         let master = started(demo, workers);
         demo.submit_all("foo", payloads(4, 600_000));
@@ -97,7 +97,7 @@ fn tasks_longer_than_the_grace_are_back_in_their_queue() {
 /// Nobody here obeys: only the clock of the stronger stop ends it, 2 s after it was asked for.
 #[test]
 fn a_stronger_stop_is_not_undone_by_weaker_ones() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         demo.write_python_worker("deaf");
         demo.write("asynctask.yaml", "kinds: { python: { command: [python3, worker.py, deaf] } }\nworkers: { foo: python }\nsupervisor: { grace: 10m }\n");
         let mut master = demo.start_configured(&[]);
@@ -126,7 +126,7 @@ fn a_stronger_stop_is_not_undone_by_weaker_ones() {
 
 #[test]
 fn a_quit_interrupts_at_once() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let master = started(demo, "workers: { foo: demo_sleep_worker }\n");
         let id = demo.submit("foo", LONG);
         until_slots(demo, "busy", 1);

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::{Demo, LONG, Place, ends_with, failed_with, on_each, slots, started, status, told};
+use super::{Demo, LONG, Place, ends_with, failed_with, on_each_in_turn, slots, started, status, told};
 use crate::support::log::{Stopwatch, until};
 
 /// Tells how far it is, then waits for a line in the pipe beside it.
@@ -41,7 +41,7 @@ fn shape(of: &Value) -> Value {
 
 #[test]
 fn status_has_the_shape_that_is_promised() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         demo.write("patient.py", PATIENT);
         let go = demo.folder.path().join("go");
         nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
@@ -227,7 +227,7 @@ fn status_is_watched_until_nobody_reads_it() {
 
 #[test]
 fn health_waits_and_tells_by_its_exit_code() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker, bar: demo_quiet_worker }\n");
         let ran = demo.run(&["health"]);
         assert_eq!(ran.code, 3, "{}", ran.stderr);

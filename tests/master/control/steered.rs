@@ -1,13 +1,13 @@
 //! What a master can be told.
 
-use super::{LONG, ends_with, on_each, refused, slots, started, status, told, until_slots};
+use super::{LONG, ends_with, on_each_in_turn, refused, slots, started, status, told, until_slots};
 use crate::support::{Demo, Place, log::until};
 
 const SETTINGS: &str = "workers: { foo: demo_sleep_worker, bar: demo_sleep_worker }\n";
 
 #[test]
 fn a_paused_queue_takes_nothing_until_it_is_resumed() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let mut master = started(demo, SETTINGS);
         told(demo, &["pause", "foo"]);
         let line = master.expect("pause foo");
@@ -29,7 +29,7 @@ fn a_paused_queue_takes_nothing_until_it_is_resumed() {
 
 #[test]
 fn a_queue_gets_as_many_processes_as_it_is_told() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let master = started(demo, SETTINGS);
         assert_eq!(told(demo, &["scale", "foo", "3"]), "1 process before, 3 now\n");
         until_slots(demo, "idle", 3);
@@ -55,7 +55,7 @@ fn a_queue_gets_as_many_processes_as_it_is_told() {
 
 #[test]
 fn the_log_level_changes_at_once() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let master = started(demo, SETTINGS);
         told(demo, &["log-level", "error"]);
         refused(demo, &["log-level", "loud"], "\"loud\" is not a level");
@@ -188,7 +188,7 @@ fn the_log_level_reaches_workers_that_run_and_those_that_come() {
 
 #[test]
 fn a_stopping_master_is_told_nothing_else() {
-    on_each(|demo| {
+    on_each_in_turn(|demo| {
         let mut master = started(demo, SETTINGS);
         demo.submit("foo", LONG);
         until_slots(demo, "busy", 1);

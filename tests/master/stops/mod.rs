@@ -11,6 +11,7 @@ use std::{collections::BTreeSet, os::unix::process::CommandExt, time::Duration};
 use crate::support::{
     Demo, Place,
     log::{Master, Stopwatch},
+    on_each,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -21,16 +22,6 @@ use nix::{
 const LONG: &str = r#"{"sleep_ms":600000,"error":true}"#;
 /// What a busy machine may add to a limit.
 const SLACK: Duration = Duration::from_secs(6);
-
-/// On every transport, both at once.
-fn on_each(session: impl Fn(&Demo) + Sync) {
-    let session = &session;
-    std::thread::scope(|scope| {
-        for place in Place::all() {
-            scope.spawn(move || session(&Demo::new(&place)));
-        }
-    });
-}
 
 fn kill_all(pids: &[i32], signal: Signal) {
     for pid in pids {

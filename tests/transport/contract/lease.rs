@@ -20,6 +20,15 @@ fn refused<T: Tenant>(party: &mut Party<'_, T>) {
     party.wait("LeaseRefused", |event| matches!(event, Event::LeaseRefused).then_some(()));
 }
 
+/// One that holds the lease, and one that was refused and keeps asking.
+fn holder_and_waiting<'a, T: Tenant>(tenant: &'a T, application: &str) -> (Party<'a, T>, Party<'a, T>) {
+    let mut first = wish(tenant, application);
+    first.lease_held();
+    let mut second = wish(tenant, application);
+    refused(&mut second);
+    (first, second)
+}
+
 pub fn the_lease_has_one_holder<T: Tenant>(tenant: &T) {
     let (app, other) = (tenant.queue("app"), tenant.queue("other-app"));
     let mut first = wish(tenant, &app);
@@ -32,10 +41,7 @@ pub fn the_lease_has_one_holder<T: Tenant>(tenant: &T) {
 
 pub fn the_lease_is_taken_over_from_a_closed_holder<T: Tenant>(tenant: &T) {
     let app = tenant.queue("app");
-    let mut first = wish(tenant, &app);
-    first.lease_held();
-    let mut second = wish(tenant, &app);
-    refused(&mut second);
+    let (mut first, mut second) = holder_and_waiting(tenant, &app);
     assert!(first.fire("nightly", Timestamp(1_000), None).expect("stored"));
     assert!(first.fire("nightly", Timestamp(3_000), None).expect("stored"));
     assert!(first.fire("hourly", Timestamp(2_000), None).expect("stored"));
@@ -46,10 +52,7 @@ pub fn the_lease_is_taken_over_from_a_closed_holder<T: Tenant>(tenant: &T) {
 
 pub fn the_lease_is_taken_over_from_a_killed_holder<T: Tenant>(tenant: &T) {
     let app = tenant.queue("app");
-    let mut first = wish(tenant, &app);
-    first.lease_held();
-    let mut second = wish(tenant, &app);
-    refused(&mut second);
+    let (mut first, mut second) = holder_and_waiting(tenant, &app);
     assert!(first.fire("nightly", Timestamp(1_000), None).expect("stored"));
     first.kill();
     assert_eq!(second.lease_held(), [("nightly".to_owned(), Timestamp(1_000))]);
@@ -59,10 +62,7 @@ pub fn the_lease_is_taken_over_from_a_killed_holder<T: Tenant>(tenant: &T) {
 
 pub fn a_lease_given_back_can_be_asked_for_again<T: Tenant>(tenant: &T) {
     let app = tenant.queue("app");
-    let mut first = wish(tenant, &app);
-    first.lease_held();
-    let mut second = wish(tenant, &app);
-    refused(&mut second);
+    let (mut first, mut second) = holder_and_waiting(tenant, &app);
     first.ask(Request::ReleaseLease);
     assert!(second.lease_held().is_empty());
     first.ask(Request::Lease { application: app });
@@ -106,10 +106,7 @@ pub fn a_skipped_moment_is_remembered<T: Tenant>(tenant: &T) {
 pub fn firing_needs_the_lease<T: Tenant>(tenant: &T) {
     let app = tenant.queue("app");
     let queue = tenant.queue("foo");
-    let mut first = wish(tenant, &app);
-    first.lease_held();
-    let mut second = wish(tenant, &app);
-    refused(&mut second);
+    let (mut first, mut second) = holder_and_waiting(tenant, &app);
     assert!(second.fire("s", Timestamp(1_000), Some(task(&queue, "a"))).is_err());
     assert!(first.fire("s", Timestamp(1_000), None).expect("stored"));
     first.until_depth(&queue, |depth| depth.ready == 0);

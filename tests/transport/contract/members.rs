@@ -81,6 +81,7 @@ pub fn a_removed_queue_goes_with_its_last_delivery<T: Tenant>(tenant: &T) {
     party.submit(tasks(&one, 1));
     let delivery = party.delivery();
     party.settle_now(delivery.handle, done());
+    party.close();
     let mut other = Party::attached(tenant, &[setup(&two, &[])], 3);
     let left = other.deliveries(3);
     assert!(left.iter().all(|delivery| delivery.task.deliveries <= 1), "{left:?}");

@@ -140,6 +140,7 @@ pub fn done_creates_the_queues_of_what_follows<T: Tenant>(tenant: &T) {
     let delivery = party.delivery();
     party.settle_now(delivery.handle, Settlement::Done { submit: vec![task(&new, "b")] });
     party.until_depth(&new, |depth| depth.ready == 1);
+    party.close();
     let mut other = Party::attached(tenant, &[setup(&new, &[])], 1);
     assert_eq!(other.delivery().task.id, "b");
 }
