@@ -72,7 +72,7 @@ mod unfit;
 use std::{collections::BTreeMap, time::Duration};
 
 use support::{
-    Demo, Place,
+    Demo,
     log::{Log, Master, Stopwatch, until},
     on_each,
 };
