@@ -38,6 +38,7 @@ pub use self::{
     load::{load, load_to_fire},
     names::Names,
     problem::{Origin, Problem, Problems},
+    reserved_names::ReservedNames,
     types::{Acks, Breaker, Command, Config, MANY, Mode, Queue, Rate, Recycle, Supervisor},
     units::parse_duration,
 };

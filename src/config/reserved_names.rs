@@ -1,51 +1,93 @@
-//! The names that queues use behind the scenes: dead-letter queues and delay queues. Nothing else may have them, and
-//! nobody submits to them.
+//! The names of the queues that a queue uses beside itself: its dead-letter queue and its delay queues. No other queue may have
+//! such a name, and no task is submitted to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::{Config, Queue};
-use crate::task::is_delay_queue_name;
+use super::types::{Config, Queue};
+use crate::{task::is_delay_queue_name, transport::DeadQueue};
 
-/// Whose each name is, and what it is to that queue.
-pub(super) struct Behind<'a> {
-    names: Vec<&'a str>,
-    taken: HashMap<String, (&'a str, &'static str)>,
+/// The reserved names of a set of queues. Made once for the settings, at the start and at each reload; a question takes no
+/// time that depends on the number of queues.
+#[derive(Clone, Debug, Default)]
+pub struct ReservedNames {
+    queues: HashSet<String>,
+    /// The name of a dead-letter queue to the queue that uses it.
+    dead_letter_queues: HashMap<String, String>,
 }
 
-impl<'a> Behind<'a> {
-    pub(super) fn new(queues: &'a [Queue], disabled: &'a [String]) -> Self {
-        let names: Vec<&str> =
-            queues.iter().map(|queue| queue.name.as_str()).chain(disabled.iter().map(String::as_str)).collect();
+impl ReservedNames {
+    /// The names that these queues use, and queues of the names `disabled`, whose settings are not known.
+    #[must_use]
+    pub fn new<'a>(queues: impl IntoIterator<Item = &'a Queue>, disabled: &[String]) -> Self {
+        let (mut names, mut configured) = (HashSet::new(), Vec::new());
         // On a broker `_failed` is used even where dead letters go elsewhere: whoever declares a queue without these
         // settings, a submitter say, names it in the queue's arguments.
-        let mut taken = HashMap::new();
-        for name in &names {
-            taken.insert(format!("{name}_failed"), (*name, "the dead-letter queue"));
-        }
+        let mut dead_letter_queues = HashMap::new();
+        let mut add = |name: &str| {
+            names.insert(name.to_owned());
+            dead_letter_queues.insert(DeadQueue::of(name).name, name.to_owned());
+        };
         for queue in queues {
-            taken.insert(queue.dead_letter.name.clone(), (queue.name.as_str(), "the dead-letter queue"));
+            add(&queue.name);
+            configured.push((queue.dead_letter.name.clone(), queue.name.clone()));
         }
-        Self { names, taken }
+        for name in disabled {
+            add(name);
+        }
+        dead_letter_queues.extend(configured);
+        Self { queues: names, dead_letter_queues }
     }
 
-    pub(super) fn owner(&self, name: &str) -> Option<(String, &'static str)> {
-        if let Some((owner, what)) = self.taken.get(name) {
-            return Some(((*owner).to_owned(), what));
+    /// The queue that uses a queue of this name beside itself, and what for.
+    #[must_use]
+    pub fn owner(&self, name: &str) -> Option<(&str, &'static str)> {
+        if let Some(owner) = self.dead_letter_owner(name) {
+            return Some((owner, "the dead-letter queue"));
         }
-        self.delayed(name).map(|owner| (owner.to_owned(), "a delay queue"))
+        let owner = self.queues.get(self.delay_owner(name)?)?;
+        Some((owner, "a delay queue"))
+    }
+
+    /// The queue whose dead-letter queue has this name.
+    #[must_use]
+    pub fn dead_letter_owner(&self, name: &str) -> Option<&str> {
+        self.dead_letter_queues.get(name).map(String::as_str)
     }
 
     /// The queue whose delay queue has this name.
-    pub(super) fn delayed<'b>(&self, name: &'b str) -> Option<&'b str> {
+    #[must_use]
+    pub fn delay_owner<'a>(&self, name: &'a str) -> Option<&'a str> {
         let owner = name.rsplit_once(".retry.").map(|(owner, _)| owner).filter(|_| is_delay_queue_name(name))?;
-        self.names.contains(&owner).then_some(owner)
+        self.queues.contains(owner).then_some(owner)
     }
 }
 
 impl Config {
-    /// If a queue of these settings uses this name behind the scenes: that queue, and what for.
+    /// The names that no task is submitted to.
     #[must_use]
-    pub fn behind(&self, name: &str) -> Option<(String, &'static str)> {
-        Behind::new(&self.queues, &self.disabled).owner(name)
+    pub fn reserved_names(&self) -> ReservedNames {
+        ReservedNames::new(&self.queues, &self.disabled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_reserved_by_the_queue_that_uses_it() {
+        let elsewhere = Queue { dead_letter: DeadQueue::of("x"), ..Queue::new("a", "kind") };
+        let names = ReservedNames::new([&elsewhere, &Queue::new("b", "kind")], &["off".to_owned()]);
+        for (name, owner) in [
+            ("a_failed", Some(("a", "the dead-letter queue"))),
+            ("x_failed", Some(("a", "the dead-letter queue"))),
+            ("off_failed", Some(("off", "the dead-letter queue"))),
+            ("b.retry.1000", Some(("b", "a delay queue"))),
+            ("c.retry.1000", None),
+            ("c_failed", None),
+            ("a", None),
+        ] {
+            assert_eq!(names.owner(name), owner, "{name}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::file_owner;
 /// How long a master may take to answer. It answers at once unless its transport hangs.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Why there is no answer.
+/// The error of a question without an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No master listens there.
@@ -29,7 +29,7 @@ pub enum Error {
     Denied {
         /// The socket.
         path: PathBuf,
-        /// Whose it is.
+        /// What the operating system said, with the owner of the socket.
         cause: String,
         /// The user whose it is, by name, where that can be told.
         owner: Option<String>,
@@ -47,7 +47,8 @@ pub enum Error {
 /// Asks the master at `path` and waits for its answer, 15 s at most; without end for the end of a reload that is waited for.
 ///
 /// # Errors
-/// Those of [`Error`].
+/// [`Error::NoMaster`] if no master listens at `path`, [`Error::Denied`] if this user may not connect, [`Error::Unreadable`] if the
+/// answer does not come within the limit or is no answer. After the last one the command may have been carried out.
 pub fn ask(path: &Path, command: &Command) -> Result<Answer, Error> {
     ask_within(path, command, PATIENCE)
 }
@@ -55,7 +56,7 @@ pub fn ask(path: &Path, command: &Command) -> Result<Answer, Error> {
 /// [`ask()`] with another time limit, for the connection and for the answer.
 ///
 /// # Errors
-/// Those of [`Error`].
+/// Those of [`ask()`].
 pub fn ask_within(path: &Path, command: &Command, limit: Duration) -> Result<Answer, Error> {
     // A time limit of zero is an error of the socket's.
     let limit = limit.max(Duration::from_millis(1));
@@ -79,7 +80,7 @@ pub fn ask_within(path: &Path, command: &Command, limit: Duration) -> Result<Ans
 }
 
 fn exchange(stream: &mut UnixStream, command: &Command, limit: Duration) -> std::io::Result<String> {
-    // Who asks to wait for the end of a reload waits as long as that takes: its tasks in hand are finished.
+    // The answer to a reload with `wait` comes at its end, after tasks in hand: that has no limit.
     let patience = (*command != Command::Reload { wait: true }).then_some(limit);
     stream.set_read_timeout(patience)?;
     stream.set_write_timeout(Some(limit))?;

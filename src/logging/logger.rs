@@ -30,11 +30,17 @@ pub struct Logger {
 
 impl Logger {
     /// A log that goes to `output`, a duplicate of stdout, and its writer thread.
+    ///
+    /// # Errors
+    /// If the writer thread cannot be started.
     pub fn start(output: File, level: Level) -> io::Result<Self> {
         Self::start_with(output, level, Format::Plain)
     }
 
     /// [`Self::start`] with a form of its lines. Where `output` is systemd's journal, lines have its priorities.
+    ///
+    /// # Errors
+    /// If the writer thread cannot be started.
     pub fn start_with(output: File, level: Level, format: Format) -> io::Result<Self> {
         let named = std::env::var("JOURNAL_STREAM").ok();
         let form = Form { format, journal: journal::is_journal(named.as_deref(), &output) };

@@ -60,18 +60,28 @@ impl FrameChannel {
     }
 
     /// Tells when there is something to read. Within a tokio runtime with I/O only.
+    ///
+    /// # Errors
+    /// If the socket cannot be added to the event loop (`epoll_ctl(2)`). The channel stays as it is.
     pub fn watch(&self) -> io::Result<Watch> {
         Watch::socket(&self.stream)
     }
 
     /// Tells when there is room to write; for as long as something [waits](Self::has_unsent). Within a tokio runtime
     /// with I/O only.
+    ///
+    /// # Errors
+    /// Those of [`watch`](Self::watch).
     pub fn watch_room(&self) -> io::Result<Room> {
         Room::of(&self.stream)
     }
 
     /// Sends one frame, its newline included: at once as far as the worker's end takes it, the rest when
     /// [`flush`](Self::flush) is called.
+    ///
+    /// # Errors
+    /// [`Fault::Clogged`] if more than [`UNSENT_LIMIT`] bytes would wait: nothing of the frame is sent, and the channel stays usable.
+    /// [`Fault::Io`] if the worker has closed its end: the channel is of no use any more.
     pub fn send(&mut self, frame: &[u8]) -> Result<(), Fault> {
         debug_assert_eq!(frame.last(), Some(&b'\n'), "a frame ends with its newline");
         if self.unsent() + frame.len() > UNSENT_LIMIT {
@@ -83,6 +93,9 @@ impl FrameChannel {
     }
 
     /// Sends what waits, as far as the worker's end takes it; for when the socket is writable. Whether all is sent.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if the worker has closed its end. Bytes that were not sent stay and are never sent.
     pub fn flush(&mut self) -> Result<bool, Fault> {
         while self.has_unsent() {
             match self.write_now(&self.outbox[self.sent..])? {
@@ -118,12 +131,19 @@ impl FrameChannel {
     /// new bytes make an edge-triggered poll fire again.
     ///
     /// After [`ReadState::Closed`] nothing more comes.
+    ///
+    /// # Errors
+    /// [`Fault::Oversized`] if a frame has no end within [`LIMIT`], [`Fault::Io`] if the read fails. Frames before the error were given
+    /// to `frame`; nothing more can be read from the channel.
     pub fn read_frames(&mut self, frame: impl FnMut(&[u8])) -> Result<ReadState, Fault> {
         self.read_up_to(TURN, frame)
     }
 
     /// Reads all that the socket holds at this moment; for when the worker has ended. Never until the end of the
     /// stream, which a grandchild may keep open.
+    ///
+    /// # Errors
+    /// Those of [`read_frames`](Self::read_frames).
     pub fn read_last_frames(&mut self, frame: impl FnMut(&[u8])) -> Result<(), Fault> {
         // At least one read, which tells a socket that was closed unread.
         let held = readable_bytes(&*self.stream)?.max(1);
@@ -132,6 +152,9 @@ impl FrameChannel {
 
     /// [`read_frames`](Self::read_frames) for before a limit is judged: what the socket holds at this moment, without a read
     /// if that is nothing.
+    ///
+    /// # Errors
+    /// Those of [`read_frames`](Self::read_frames).
     pub fn read_held_frames(&mut self, frame: impl FnMut(&[u8])) -> Result<ReadState, Fault> {
         match readable_bytes(&*self.stream)? {
             0 => Ok(ReadState::Drained),

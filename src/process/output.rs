@@ -44,6 +44,9 @@ impl Output {
     }
 
     /// Tells when there is something to read. Within a tokio runtime with I/O only.
+    ///
+    /// # Errors
+    /// If the pipe cannot be added to the event loop (`epoll_ctl(2)`). The output can still be read.
     pub fn watch(&self) -> io::Result<Watch> {
         Watch::pipe(&self.pipe)
     }
@@ -51,6 +54,9 @@ impl Output {
     /// Reads what the pipe holds at this moment and gives each whole line, without its newline, to `line`. Bytes that
     /// are not UTF-8 are replaced. [`ReadState::More`] if more may have come meanwhile: then read again before you wait. The
     /// pipe was never empty, and an edge-triggered poll fires only when it has been.
+    ///
+    /// # Errors
+    /// Those of `read(2)` and `ioctl(2)`. Lines before the error were given to `line`; the beginning of the next one is kept.
     pub fn read_available(&mut self, mut line: impl FnMut(&str)) -> io::Result<ReadState> {
         let mut chunk = [0; 8 * 1024];
         // At least one read, which tells an empty pipe from a closed one.
@@ -76,6 +82,9 @@ impl Output {
 
     /// [`read_available`](Self::read_available) for before a frame is acted on: nothing is read, and one system call
     /// made, if nothing is there.
+    ///
+    /// # Errors
+    /// Those of [`read_available`](Self::read_available).
     pub fn read_held(&mut self, line: impl FnMut(&str)) -> io::Result<ReadState> {
         if readable_bytes(&*self.pipe)? == 0 { Ok(ReadState::Drained) } else { self.read_available(line) }
     }

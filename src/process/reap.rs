@@ -41,6 +41,10 @@ impl Ended {
 ///
 /// `is_ours` tells whether a pid is a worker's. What is left of a worker's group gets SIGKILL before the worker is
 /// reaped. Other pids (orphans, if this is process 1 or a subreaper) are reaped and not mentioned.
+///
+/// # Errors
+/// Those of `waitid(2)` and `wait4(2)`, but for `ECHILD`. The child that was found is not reaped and is found again by the next
+/// call.
 pub fn next_exit(mut is_ours: impl FnMut(u32) -> bool) -> io::Result<Option<Ended>> {
     while let Some(pid) = first_dead()? {
         let ours = is_ours(pid);
@@ -68,6 +72,9 @@ pub struct StopChange {
 
 /// The next child that was stopped or goes on since the last call, or `None`; to be called after SIGCHLD, too. Ends are
 /// not looked at and stay for [`next_exit`].
+///
+/// # Errors
+/// Those of `waitid(2)`, but for `ECHILD`.
 pub fn next_stop() -> io::Result<Option<StopChange>> {
     let flags = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG;
     let Some(told) = wait_for_any(flags)? else { return Ok(None) };

@@ -67,6 +67,10 @@ impl Signals {
     /// Begins to listen. The signals' default actions do not come back in this process, not even after the drop; a
     /// child's exec resets them. A HUP that is ignored at this moment stays so, here and in children: whoever starts a
     /// program with nohup wants it to outlive its terminal.
+    ///
+    /// # Errors
+    /// If the socket pair cannot be made (`EMFILE`, `ENFILE`) or the action of a signal cannot be set. What was registered before
+    /// the error is unregistered.
     pub fn listen() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
@@ -100,6 +104,9 @@ impl Signals {
     }
 
     /// Tells when there is something to [`drain`](Self::drain). Within a tokio runtime with I/O only.
+    ///
+    /// # Errors
+    /// If the socket cannot be added to the event loop (`epoll_ctl(2)`). Signals are still counted.
     pub fn watch(&self) -> io::Result<Watch> {
         Watch::socket(&self.wake)
     }

@@ -135,6 +135,9 @@ pub struct SpawnedOnce {
 /// long as it stays open.
 ///
 /// Returns whether it was this call that took it.
+///
+/// # Errors
+/// If `/dev/null` cannot be opened or duplicated. Descriptor 3 is as it was then.
 pub fn reserve_frame_fd() -> io::Result<bool> {
     // Two threads at once could each open a descriptor below 3's duplicate and give it back.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -156,7 +159,8 @@ pub fn reserve_frame_fd() -> io::Result<bool> {
 /// returns, its program has been executed.
 ///
 /// # Errors
-/// What the operating system said, with the program's name, or the folder's if that is what is missing.
+/// What the operating system said, with the name of the program, or of the folder if that is missing; of the kind
+/// [`PermissionDenied`](io::ErrorKind::PermissionDenied) if one of the options takes a master that is root. No process is left then.
 pub fn spawn(program: &Program, environment: &Environment) -> io::Result<Spawned> {
     let (frames, theirs) = UnixStream::pair()?;
     frames.set_nonblocking(true)?;
@@ -165,6 +169,9 @@ pub fn spawn(program: &Program, environment: &Environment) -> io::Result<Spawned
 }
 
 /// Starts a process for one task: like [`spawn`], with `stdin` given and without a frame socket. Main thread only.
+///
+/// # Errors
+/// Those of [`spawn`].
 pub fn spawn_once(program: &Program, environment: &Environment, stdin: OwnedFd) -> io::Result<SpawnedOnce> {
     let (pid, output, master_peak_bytes) = start(program, environment, Stdio::from(stdin), None)?;
     Ok(SpawnedOnce { pid, output, master_peak_bytes, payload: None })
@@ -173,7 +180,7 @@ pub fn spawn_once(program: &Program, environment: &Environment, stdin: OwnedFd) 
 /// Starts a process for one task with its payload, on stdin or in a file as its options say. Main thread only.
 ///
 /// # Errors
-/// Those of [`spawn`], and those of writing a file.
+/// Those of [`spawn`]; those of writing the payload, into memory or into its file. No file is left then.
 pub fn spawn_task(program: &Program, environment: &Environment, payload: &[u8]) -> io::Result<SpawnedOnce> {
     let Program::Command { argv, folder, options } = program else {
         return spawn_once(program, environment, payload_stdin(payload)?);
@@ -189,6 +196,9 @@ pub fn spawn_task(program: &Program, environment: &Environment, payload: &[u8]) 
 }
 
 /// A payload as the stdin of [`spawn_once`]: a file in memory, so that nobody has to feed a pipe while it is read.
+///
+/// # Errors
+/// Those of `memfd_create(2)`, and of writing to the file: memory is short.
 pub fn payload_stdin(payload: &[u8]) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create(c"asynctask payload", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(payload)?;

@@ -86,7 +86,7 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &Submit) -> Result
 
 /// A task among dead letters, or in a delay queue, would not be where whoever submits it thinks it is.
 fn reject_reserved_queue(config: Config, queue: &str) -> Result<Config, Error> {
-    match config.behind(queue) {
+    match config.reserved_names().owner(queue) {
         Some((owner, what)) => Err(Error::new(Code::Refused, format!("\"{queue}\" is {what} of queue \"{owner}\""))
             .hint(format!("submit to \"{owner}\"; asynctask failed retry {owner} works dead letters again"))),
         None if is_delay_queue_name(queue) => {

@@ -5,7 +5,7 @@ use crate::{
     config::{
         node::Value,
         reader::{Item, Section, check_longest},
-        reserved_names::Behind,
+        reserved_names::ReservedNames,
         types::{Acks, Breaker, MANY, Queue, Rate, Recycle},
     },
     retry,
@@ -217,12 +217,12 @@ fn template(item: &Item<'_>) -> Option<Template> {
     }
 }
 
-/// No queue may be what another queue uses behind the scenes.
+/// No queue may have a name that another queue uses for its dead letters or delays.
 pub(super) fn check_names(top: &Section<'_>, queues: &[Queue], disabled: &[String]) {
-    let behind = Behind::new(queues, disabled);
+    let reserved = ReservedNames::new(queues, disabled);
     let Some(section) = top.get("workers").and_then(|item| item.section_quietly()) else { return };
     for (entry, item) in section.items() {
-        if let Some((owner, what)) = behind.owner(&entry.key) {
+        if let Some((owner, what)) = reserved.owner(&entry.key) {
             item.key_problem(format!("is {what} of \"{owner}\""), Some("give it another name".to_owned()));
         }
         let Some(dead) =
@@ -231,7 +231,7 @@ pub(super) fn check_names(top: &Section<'_>, queues: &[Queue], disabled: &[Strin
             continue;
         };
         if let Value::Text(name) = &dead.node.value
-            && let Some(owner) = behind.delayed(name)
+            && let Some(owner) = reserved.delay_owner(name)
         {
             dead.problem(format!("is a delay queue of \"{owner}\""), Some("give it another name".to_owned()));
         }

@@ -108,7 +108,7 @@ fn what_is_wanted_and_not_known_is_ignored() {
 
 #[test]
 fn unknown_keys_and_frames_are_ignored() {
-    assert!(shown(r#"{"v":[{}],"done":{"id":"1","took_ms":3},"w":1}"#).starts_with("Report"));
+    assert!(shown(r#"{"v":[{}],"done":{"id":"1","took_ms":3},"w":1}"#).starts_with("Outcome"));
     assert_eq!(shown(r#"{"hello":{"id":"1"}}"#), r#"Unknown("hello")"#);
     let deep = format!(r#"{{"hello":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(shown(&deep), r#"Unknown("hello")"#);
@@ -158,7 +158,7 @@ fn text_that_is_no_unicode_is_read_and_payloads_keep_theirs() {
     ] {
         assert!(half(line), "{line}: {}", shown(line));
     }
-    assert!(shown(r#"{"done":{"id":"1"},"\ud83d":1}"#).starts_with("Report"));
+    assert!(shown(r#"{"done":{"id":"1"},"\ud83d":1}"#).starts_with("Outcome"));
     let payload = r#"{"a":"\ud83d"}"#;
     let line = format!(r#"{{"done":{{"id":"\ud83d","submit":[{{"queue":"q","payload":{payload}}}]}}}}"#);
     let FromWorker::Outcome { outcome: Report::Done { submit }, .. } = parse(line.as_bytes()).unwrap() else {

@@ -69,6 +69,7 @@ use self::{
 };
 use crate::{
     clock::{Instant, Now},
+    config::ReservedNames,
     frames::{FromWorker, HaltReason},
     logging::MASTER,
     task::Handle,
@@ -103,6 +104,8 @@ pub struct Core {
     locks: Locks,
     /// Queues that workers submitted to: whether anybody works one is looked up once.
     submitted_to: std::collections::HashSet<String>,
+    /// The names that no follow-up is submitted to.
+    reserved_names: ReservedNames,
     /// What was started of late of queues that are gone: in the settings again, they have no more starts than their rate.
     left_rates: HashMap<String, pool::Window>,
     session: u32,
@@ -166,6 +169,7 @@ impl Core {
             memory: plan.remember.map(SettlementMemory::new),
             locks: Locks::default(),
             submitted_to: std::collections::HashSet::new(),
+            reserved_names: ReservedNames::new(plan.queues.iter().map(|plan| &plan.settings), &[]),
             left_rates: HashMap::new(),
             rng: plan.seed | 1,
             plan,

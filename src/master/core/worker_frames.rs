@@ -1,6 +1,6 @@
 //! The core's chapter on what workers say: ready, outcomes, progress, and words that break the protocol.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Core,
@@ -18,7 +18,6 @@ use crate::{
     plural::counted,
     task::{Settlement, is_delay_queue_name, is_foreign_queue_name, is_queue_name},
     text,
-    transport::DeadQueue,
 };
 
 /// Longest name of a worker in the log, in characters.
@@ -224,11 +223,6 @@ impl Core {
         if submit.is_empty() {
             return outcome;
         }
-        let mut behind = HashMap::new();
-        for pool in self.pools.iter().filter(|pool| pool.is_member()) {
-            behind.insert(DeadQueue::of(pool.name()).name, pool.name());
-            behind.insert(pool.plan.settings.dead_letter.name.clone(), pool.name());
-        }
         let objection = |name: &String| {
             let may_be = is_queue_name(name) || (self.plan.foreign_names && is_foreign_queue_name(name));
             if !may_be {
@@ -238,7 +232,8 @@ impl Core {
             if is_delay_queue_name(name) {
                 return Some(format!("\"{name}\" is the name of a delay queue"));
             }
-            behind.get(name).map(|owner| format!("\"{name}\" is the dead-letter queue of queue \"{owner}\""))
+            let owner = self.reserved_names.dead_letter_owner(name)?;
+            Some(format!("\"{name}\" is the dead-letter queue of queue \"{owner}\""))
         };
         if submit.len() > limits::FOLLOW_UPS {
             let error =

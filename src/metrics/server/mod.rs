@@ -6,19 +6,19 @@
 //! second, one at a time, whoever asks and whoever goes away meanwhile: nobody outside decides how often the master and its
 //! transport count.
 
-mod hyper_io;
 mod responder;
 
 use std::{io, net::SocketAddr, rc::Rc, thread, time::Duration};
 
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
     time::timeout,
 };
 
-use self::{hyper_io::Stream, responder::Responder};
+use self::responder::Responder;
 use super::reading::Master;
 use crate::{
     clock::Clock,
@@ -31,6 +31,7 @@ const CLIENTS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest head of a request, in bytes.
 const HEAD: usize = 16 * 1024;
+
 /// A bound address on which nothing is answered yet.
 #[derive(Debug)]
 pub struct Listener {
@@ -102,5 +103,5 @@ async fn converse(stream: TcpStream, responder: Rc<Responder>) -> Result<(), hyp
     let mut connection = http1::Builder::new();
     // A client may have said all it has to say before it reads.
     connection.keep_alive(false).half_close(true).max_buf_size(HEAD).max_headers(64);
-    connection.serve_connection(Stream(stream), answer).await
+    connection.serve_connection(TokioIo::new(stream), answer).await
 }

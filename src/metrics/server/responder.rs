@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -20,7 +21,6 @@ use tokio::{
     time::timeout,
 };
 
-use super::hyper_io::Text;
 use crate::{
     clock::{Clock, Instant, Timestamp},
     control::{
@@ -113,7 +113,7 @@ impl Responder {
         Self { master, began_at, clock: Clock::start(), page, health, late }
     }
 
-    pub(super) async fn answer(self: &Rc<Self>, request: &Request<Incoming>) -> Response<Text> {
+    pub(super) async fn answer(self: &Rc<Self>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let responder = Rc::clone(self);
         let answered = match request.uri().path() {
@@ -127,7 +127,7 @@ impl Responder {
         };
         let has_forms = answered.classic.is_some();
         let answered = answered.for_request(request);
-        let mut response = Response::new(Text::from(answered.text));
+        let mut response = Response::new(Full::new(answered.text));
         *response.status_mut() = answered.status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answered.kind));
         if has_forms {

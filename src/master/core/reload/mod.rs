@@ -23,6 +23,7 @@ use super::{
     },
 };
 use crate::{
+    config::ReservedNames,
     control::types::Answer,
     frames::HaltReason,
     logging::Level,
@@ -50,6 +51,7 @@ impl Core {
         self.plan.scheduler = settings.scheduler;
         self.plan.names = settings.names;
         self.submitted_to.clear();
+        self.reserved_names = ReservedNames::new(settings.queues.iter().map(|plan| &plan.settings), &[]);
         let reload = self.reload.get_or_insert_default();
         (reload.is_ready, reload.has_moved) = (false, true);
         let mut changes = Changes::default();
