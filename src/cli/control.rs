@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     args::Global,
-    control_args::{Control, Health, Status, Steer},
+    control_args::{Control, Health, Status},
     control_client::{ask, ask_within, socket},
     output::{escape_control, print, print_while_read, table},
     settings::{duration, load},
@@ -75,25 +75,9 @@ pub(super) fn control(registry: &Registry, global: &Global, verb: &Control) -> R
         Some(path) => path.clone(),
         None => socket(&load(registry, global)?, None)?,
     };
-    let said = ask(&path, &verb.verb.command())?;
+    let said = ask(&path, &verb.verb)?;
     print(&format!("{}\n", said.as_str().map_or_else(|| said.to_string(), escape_control)))?;
     Ok(Code::Ok)
-}
-
-impl Steer {
-    fn command(&self) -> Command {
-        match self.clone() {
-            Self::Scale { queue, processes } => Command::Scale { queue, processes },
-            Self::Pause { queue } => Command::Pause { queue },
-            Self::Resume { queue } => Command::Resume { queue },
-            Self::Unpark { queue } => Command::Unpark { queue },
-            Self::Restart { queue } => Command::Restart { queue },
-            Self::Reload { wait } => Command::Reload { wait },
-            Self::Stop { now } => Command::Stop { now },
-            Self::Cancel { id } => Command::Cancel { id },
-            Self::LogLevel { level } => Command::LogLevel { level },
-        }
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a look each second is what --watch and --wait are for")]

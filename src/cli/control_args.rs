@@ -1,8 +1,10 @@
-//! What can be typed to ask and steer a running master. Definitions only.
+//! What can be typed to ask a running master and to command it. Definitions only.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
+
+use crate::control::types::Command;
 
 #[derive(Args, Debug)]
 pub(super) struct Status {
@@ -49,58 +51,5 @@ pub(super) struct Control {
     #[arg(long, value_name = "PATH", global = true)]
     pub(super) socket: Option<PathBuf>,
     #[command(subcommand)]
-    pub(super) verb: Steer,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub(super) enum Steer {
-    /// Change the number of worker processes of a queue
-    Scale {
-        /// The queue
-        queue: String,
-        /// Processes
-        processes: u32,
-    },
-    /// Take no tasks of a queue until it is resumed
-    Pause {
-        /// The queue
-        queue: String,
-    },
-    /// Take tasks of a paused queue again
-    Resume {
-        /// The queue
-        queue: String,
-    },
-    /// Work a parked queue now
-    Unpark {
-        /// The queue
-        queue: String,
-    },
-    /// Renew the workers of a queue, or of all, each replaced before it goes
-    Restart {
-        /// The queue
-        queue: Option<String>,
-    },
-    /// Read the settings again and do what is different, as a HUP does
-    Reload {
-        /// Until the new settings are in force: workers ready, removed queues done with
-        #[arg(long)]
-        wait: bool,
-    },
-    /// Stop the master as a SIGTERM does
-    Stop {
-        /// Interrupt what is in hand
-        #[arg(long)]
-        now: bool,
-    },
-    /// End a task: in hand here it becomes a dead letter, waiting in an SQLite file it is removed
-    Cancel {
-        /// The task's id
-        id: String,
-    },
-    /// Change how much is logged
-    LogLevel {
-        /// error, warning, info or debug
-        level: String,
-    },
+    pub(super) verb: Command,
 }

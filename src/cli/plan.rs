@@ -24,7 +24,7 @@ use crate::{
 /// the transport says what was agreed with the broker.
 const REMEMBERED: Duration = Duration::from_secs(40);
 /// A queue with what the core needs to know of its kind.
-pub(super) fn queue_plan(config: &Config, queue: &Queue) -> QueuePlan {
+fn queue_plan(config: &Config, queue: &Queue) -> QueuePlan {
     let command = config.kinds.get(&queue.kind);
     QueuePlan {
         settings: queue.clone(),

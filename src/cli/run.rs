@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     args::{Global, RunArgs},
     output::{LAST_LINES, escape_control, logger, print},
-    plan::{plan_of, queue_plan, queue_run},
+    plan::{plan_of, queue_run},
     settings::{load, log_level},
 };
 use crate::{
@@ -25,14 +25,10 @@ use crate::{
     logging::{Format, Level},
     master::{
         self, QueueRun, RunConfig,
-        core::{
-            event::{Plan, QueuePlan},
-            verdict,
-        },
+        core::{event::Plan, foreground::ForegroundQueue},
     },
-    payload::Body,
     retry::Policy,
-    task::{Accepts, Delivery, Handle, QueueIndex, Reason, Settlement, Task, without_mark},
+    task::{Accepts, Delivery, Handle, QueueIndex, Settlement, Task, without_mark},
     text,
     transport::{Event, Events, Request, Transport},
     worker::{Foreground, Kind, registry::Registry},
@@ -53,7 +49,7 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &RunArgs) -> Resul
         let level = if asked_for { level } else { Level::Error };
         as_program(&config, queue_run(&config, &settings, level), level, task)?
     } else if let Some(code) = registry.kinds().get(kind) {
-        in_process(kind, code, &queue_plan(&config, &settings), level, &task)?
+        in_process(kind, code, settings, level, &task)?
     } else {
         let known: Vec<&str> = registry.kinds().keys().chain(config.kinds.keys()).map(String::as_str).collect();
         let error = Error::new(Code::Refused, format!("Worker \"{kind}\" does not exist"));
@@ -102,31 +98,23 @@ fn readable(mut body: Vec<u8>) -> Result<Vec<u8>, Error> {
     Ok(body)
 }
 
-fn in_process(kind: &str, code: &Kind, plan: &QueuePlan, level: Level, task: &Task) -> Result<Settlement, Error> {
+fn in_process(kind: &str, code: &Kind, settings: Queue, level: Level, task: &Task) -> Result<Settlement, Error> {
     let clock = Clock::start();
     let refused = |text: String| Error::new(Code::Refused, text);
-    let mut circumstances = verdict::Attempt {
-        task,
-        plan,
-        host: "",
-        pid: Some(std::process::id()),
-        wall: Clock::wall(),
-        in_hand: None,
-        jitter: 0.0,
-    };
-    let text = match Body::from(task).json(plan.settings.unwrap) {
+    let queue = ForegroundQueue::new(settings, String::new(), std::process::id());
+    let wall = Clock::wall();
+    let text = match queue.payload(task, wall) {
         Ok(text) => text.into_owned(),
-        Err(error) => return Ok(circumstances.refused(Reason::Malformed, error)),
+        Err(settlement) => return Ok(settlement),
     };
     let payload = serde_json::value::RawValue::from_string(text)
         .map_err(|error| Error::new(Code::Internal, format!("the payload: {error}")))?;
     let mut worker = Foreground::start(kind, code, level)
         .map_err(|error| refused(format!("Worker \"{kind}\" could not be started: {error}")))?;
     let outcome = worker
-        .run(&Assignment::new(&task.id, &plan.settings.name, &payload))
+        .run(&Assignment::new(&task.id, &queue.settings().name, &payload))
         .map_err(|error| Error::new(Code::Internal, format!("cannot run the task: {error}")))?;
-    circumstances.in_hand = Some(clock.now().at.since_start());
-    Ok(circumstances.told(outcome))
+    Ok(queue.settlement(task, outcome, clock.now().at.since_start(), wall, 0.0))
 }
 
 fn as_program(config: &Config, queue: QueueRun, level: Level, task: Task) -> Result<Settlement, Error> {

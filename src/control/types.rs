@@ -5,62 +5,66 @@ use serde::{Deserialize, Serialize};
 /// Longest command, in bytes.
 pub const COMMAND_LIMIT: usize = 64 * 1024;
 
-/// A command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A command. Its documentation is the help of `asynctask control`, where it is a verb of that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, clap::Subcommand)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
     /// Everything there is to know about the run.
+    #[command(skip)]
     Status {},
     /// Whether tasks are being taken and done.
+    #[command(skip)]
     Health {},
     /// Who fires the schedules, and when each fired last.
+    #[command(skip)]
     Schedules {},
-    /// Take no tasks of a queue until it is resumed; what is in hand is finished.
-    Pause {
-        /// The queue.
-        queue: String,
-    },
-    /// Take tasks of a paused queue again.
-    Resume {
-        /// The queue.
-        queue: String,
-    },
-    /// Work a parked queue now instead of after its pause.
-    Unpark {
-        /// The queue.
-        queue: String,
-    },
-    /// Change the number of worker processes of a queue.
+    /// Change the number of worker processes of a queue
     Scale {
-        /// The queue.
+        /// The queue
         queue: String,
-        /// Processes.
+        /// Processes
         processes: u32,
     },
-    /// Renew the workers of a queue, or of all, one after the other, each replaced before it goes.
+    /// Take no tasks of a queue until it is resumed
+    Pause {
+        /// The queue
+        queue: String,
+    },
+    /// Take tasks of a paused queue again
+    Resume {
+        /// The queue
+        queue: String,
+    },
+    /// Work a parked queue now
+    Unpark {
+        /// The queue
+        queue: String,
+    },
+    /// Renew the workers of a queue, or of all, each replaced before it goes
     Restart {
-        /// The queue; all without one.
+        /// The queue
         queue: Option<String>,
     },
-    /// Read the settings again, and do what is different.
+    /// Read the settings again and do what is different, as a HUP does
     Reload {
-        /// Answer when all of it is so.
+        /// Until the new settings are in force: workers ready, removed queues done with
+        #[arg(long)]
         wait: bool,
     },
-    /// Stop, as a SIGTERM does; with `now`, interrupt what is in hand.
+    /// Stop the master as a SIGTERM does
     Stop {
-        /// Do not wait for tasks in hand.
+        /// Interrupt what is in hand
+        #[arg(long)]
         now: bool,
     },
-    /// End a task. In hand here, its worker is stopped and it becomes a dead letter; waiting, it is removed, where the
-    /// transport can find it by its id.
+    /// End a task: in hand here it becomes a dead letter, waiting in an SQLite file it is removed
     Cancel {
-        /// The task's id.
+        /// The task's id
         id: String,
     },
-    /// Change how much is logged.
+    /// Change how much is logged
     LogLevel {
-        /// error, warning, info or debug.
+        /// error, warning, info or debug
         level: String,
     },
 }

@@ -1,11 +1,18 @@
 //! What becomes of the task in hand: its key before it is begun, its settlement when it has ended, each with the answer of
 //! the transport.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, Hasher},
+    time::Duration,
+};
 
-use super::{Drain, Error, STALL_LIMIT};
+use super::{
+    error::Error,
+    state::{Drain, STALL_LIMIT},
+};
 use crate::{
-    logging::Level,
+    clock::Clock,
+    level::Level,
     outcome::Report,
     task::{Delivery, Handle, Reason, Settlement},
     transport::{self, Event, Request},
@@ -15,7 +22,7 @@ use crate::{
 impl Drain {
     /// Takes the key of a task, if it has one. True if another master has it: then the task is settled.
     pub(super) fn gives_way(&mut self, delivery: &Delivery) -> Result<bool, Error> {
-        let settings = &self.plan.settings;
+        let settings = self.queue.settings();
         let Some(unique) = settings.unique.clone() else { return Ok(false) };
         let Some(key) = unique.key_of(&settings.name, &delivery.task, settings.unwrap) else { return Ok(false) };
         self.transport.ask(Request::Lock { handle: delivery.handle, key: key.clone() });
@@ -30,7 +37,7 @@ impl Drain {
                 self.worker.log(Level::Info, &format_args!("Task {id} is dropped: {text}"));
                 Settlement::Done { submit: Vec::new() }
             }
-            Conflict::DeadLetter => self.circumstances(delivery, None).refused(Reason::Cancelled, text),
+            Conflict::DeadLetter => self.queue.refused(&delivery.task, Reason::Cancelled, text, Clock::wall()),
         };
         self.settle(delivery, settlement)?;
         Ok(true)
@@ -47,7 +54,7 @@ impl Drain {
             }
             Settlement::Dead(failure) => {
                 let (reason, error) = (failure.reason.as_str(), &failure.error);
-                let dead = &self.plan.settings.dead_letter.name;
+                let dead = &self.queue.settings().dead_letter.name;
                 Some((Level::Warning, format!("Task {id} dead-lettered to {dead}: {reason}: {error}")))
             }
             Settlement::Done { .. }
@@ -65,9 +72,15 @@ impl Drain {
         };
         let error = format!("its follow-up tasks cannot be stored: {error}");
         let outcome = Report::Error { error: error.clone(), detail: String::new() };
-        let settlement = self.circumstances(delivery, Some(Duration::ZERO)).told(outcome);
+        let settlement = self.queue.settlement(&delivery.task, outcome, Duration::ZERO, Clock::wall(), jitter());
         self.settle(delivery, settlement)?;
         Err(Error::Task { id: delivery.task.id.clone(), error, detail: String::new(), done: self.done })
+    }
+
+    /// Nothing is known here of what came again.
+    pub(super) fn pass(&self, deliveries: Vec<Delivery>) {
+        let pass = deliveries.into_iter().map(|delivery| (delivery.handle, Settlement::Pass));
+        self.transport.ask(Request::Settle(pass.collect()));
     }
 
     /// Waits for the confirmation; `Some`: what it submits can never be stored, and it is to be settled otherwise.
@@ -91,7 +104,7 @@ impl Drain {
         loop {
             let event = self.next(limit)?;
             if event.is_none() {
-                let (queue, seconds) = (self.plan.settings.name.clone(), STALL_LIMIT.as_secs());
+                let (queue, seconds) = (self.queue.settings().name.clone(), STALL_LIMIT.as_secs());
                 let cause = format!("the transport has stored nothing for {seconds} s");
                 return Err(transport::Error::NotStored { queue, cause }.into());
             }
@@ -107,6 +120,12 @@ impl Drain {
             }
         }
     }
+}
+
+/// A random number in 0..1.
+pub(super) fn jitter() -> f64 {
+    // The standard library's own source of randomness for hash maps: as good as jitter needs.
+    std::hash::RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
 }
 
 /// The line that tells a payload; its passwords are masked if anybody reads it.

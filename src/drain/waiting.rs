@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Drain, Error, STALL_LIMIT};
+use super::{
+    error::Error,
+    state::{Drain, STALL_LIMIT},
+};
 use crate::{
     clock::Instant,
-    logging::Level,
+    level::Level,
     transport::{self, Event},
 };
 

@@ -22,7 +22,7 @@ use crate::{
 pub(super) const CANCELLED: &str = "a person cancelled it";
 
 /// Why a task is not to be run at all.
-pub(crate) fn objection(task: &Task, max_deliveries: u32, wall: Timestamp) -> Option<(Reason, String)> {
+pub(super) fn objection(task: &Task, max_deliveries: u32, wall: Timestamp) -> Option<(Reason, String)> {
     if let Some(what) = &task.unreadable {
         return Some((Reason::Malformed, what.clone()));
     }
@@ -36,21 +36,21 @@ pub(crate) fn objection(task: &Task, max_deliveries: u32, wall: Timestamp) -> Op
 
 /// An attempt at a task, for its verdict.
 #[derive(Debug)]
-pub(crate) struct Attempt<'a> {
-    pub(crate) task: &'a Task,
-    pub(crate) plan: &'a QueuePlan,
-    pub(crate) host: &'a str,
-    pub(crate) pid: Option<u32>,
-    pub(crate) wall: Timestamp,
+pub(super) struct Attempt<'a> {
+    pub(super) task: &'a Task,
+    pub(super) plan: &'a QueuePlan,
+    pub(super) host: &'a str,
+    pub(super) pid: Option<u32>,
+    pub(super) wall: Timestamp,
     /// How long it was in the worker's hands; `None` if it was not run.
-    pub(crate) in_hand: Option<Duration>,
+    pub(super) in_hand: Option<Duration>,
     /// Draws the jitter, in 0..1.
-    pub(crate) jitter: f64,
+    pub(super) jitter: f64,
 }
 
 impl Attempt<'_> {
     /// The settlement after what the worker said.
-    pub(crate) fn told(&self, outcome: Report) -> Settlement {
+    pub(super) fn told(&self, outcome: Report) -> Settlement {
         match outcome {
             Report::Done { submit } => Settlement::Done { submit: follow_ups(&self.task.id, submit) },
             Report::Error { error, detail } => self.retry_or_dead(self.failure(Reason::Error, error, detail), None),
@@ -79,7 +79,7 @@ impl Attempt<'_> {
     }
 
     /// The settlement of a task that was not run, because it cannot or must not be.
-    pub(crate) fn refused(&self, reason: Reason, error: String) -> Settlement {
+    pub(super) fn refused(&self, reason: Reason, error: String) -> Settlement {
         Settlement::Dead(Box::new(self.failure(reason, error, String::new())))
     }
 

@@ -321,7 +321,7 @@ impl FailureStreak {
 
 /// A sliding window over starts.
 #[derive(Debug)]
-pub(crate) struct Window {
+pub(in crate::master::core) struct Window {
     rate: Rate,
     starts: VecDeque<Instant>,
     /// The wait was told in the log.
@@ -329,7 +329,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    pub(crate) fn new(rate: Rate) -> Self {
+    pub(in crate::master::core) fn new(rate: Rate) -> Self {
         Self { rate, starts: VecDeque::new(), told: false }
     }
 
@@ -346,7 +346,7 @@ impl Window {
     }
 
     /// When the next start is allowed; `None`: now.
-    pub(crate) fn closed_until(&self, now: Instant) -> Option<Instant> {
+    pub(in crate::master::core) fn closed_until(&self, now: Instant) -> Option<Instant> {
         if self.starts.len() < self.rate.calls as usize {
             return None;
         }
@@ -354,7 +354,7 @@ impl Window {
         (opens > now).then_some(opens)
     }
 
-    pub(crate) fn started(&mut self, now: Instant) {
+    pub(in crate::master::core) fn started(&mut self, now: Instant) {
         if self.starts.len() >= self.rate.calls as usize {
             self.starts.pop_front();
         }

@@ -1,0 +1,38 @@
+//! The state of a drain: one queue, its worker in this process, and the transport with what it said too early.
+
+use std::time::Duration;
+
+use tokio::{runtime::Runtime, sync::mpsc};
+
+use crate::{
+    clock::{Clock, Instant, RunningClock},
+    master::core::foreground::ForegroundQueue,
+    task::Delivery,
+    transport::{self, Event, Transport},
+    worker::Foreground,
+};
+
+/// How long the transport may store nothing before that is an error.
+pub(super) const STALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// A drain of one queue.
+pub(super) struct Drain {
+    pub(super) queue: ForegroundQueue,
+    pub(super) passive: bool,
+    pub(super) wants_properties: bool,
+    pub(super) worker: Foreground,
+    pub(super) transport: Box<dyn Transport>,
+    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    /// For waiting alone: user code runs outside of it.
+    pub(super) runtime: Runtime,
+    pub(super) clock: Clock,
+    /// What waiting for the transport is measured by: user code is no part of it, nor is time in which nothing ran.
+    pub(super) waiting: RunningClock,
+    /// Tasks that came before the confirmation of the one before them.
+    pub(super) early: Vec<Delivery>,
+    /// A survey was answered before the confirmation.
+    pub(super) surveyed: bool,
+    /// Since when the transport can store nothing, and why.
+    pub(super) stalled: Option<(Instant, transport::Error)>,
+    pub(super) done: u64,
+}
