@@ -29,7 +29,6 @@ use crate::{config::Config, level::Level, worker::registry::Registry};
 /// # Errors
 /// [`Error`]; the first error of a task ends the drain.
 #[doc(hidden)]
-#[doc(hidden)]
 pub fn process_queue(
     registry: &Registry,
     config: &Config,
@@ -51,7 +50,6 @@ pub fn process_queue(
 ///
 /// # Errors
 /// [`Error`]; the first error of a task ends the drain.
-#[doc(hidden)]
 #[doc(hidden)]
 pub fn run_worker(
     registry: &Registry,

@@ -15,8 +15,18 @@ use crate::{
     logging::{Level, Logger, MASTER},
     metrics, plural,
     process::{self, Signals},
-    transport::{self, Transport},
+    transport::{self, Transport, Uri},
 };
+
+/// Descriptors that a run opens for itself after they were counted: for signals, the event loop, the watches of its sockets and
+/// the memory cgroup, and for the transport's files or connections.
+const fn planned_files(uri: &Uri) -> u64 {
+    13 + match uri {
+        Uri::Localmem(_) => 0,
+        Uri::Sqlite(_) => 7,
+        Uri::Amqp(_) => 6,
+    }
+}
 
 /// Runs a master to its end. On the main thread.
 pub fn run(run: RunConfig, logger: &Logger) -> Result<Finished, Error> {
@@ -33,7 +43,7 @@ pub fn run_on(
     let internal = |what: &str, error: io::Error| Error::new(Code::Internal, format!("{what}: {error}"));
     process::descriptor_limit::raise_files();
     let mut run = run;
-    run.plan.descriptors = process::descriptor_limit::files_for_workers();
+    run.plan.descriptors = process::descriptor_limit::files_for_workers(0, planned_files(&run.uri));
     process::reserve_frame_fd().map_err(|error| internal("cannot reserve descriptor 3", error))?;
     // Before anything else: a TERM from here on is an orderly stop.
     let signals = Signals::listen().map_err(|error| internal("cannot listen to signals", error))?;

@@ -12,11 +12,15 @@ use nix::sys::{
     signal::{SigHandler, Signal, signal},
 };
 
+use super::self_usage::open_files;
+
 /// What a master keeps free: for a connection, a question of a person, a file.
 const KEPT: u64 = 8;
+/// The worker's own ends of its socket and its output, which are open here while it is started.
+const STARTING: u64 = 2;
 /// What it has open beside its workers (standard streams, the event loop, signals, the control socket and its lock, the
-/// transport), and what it keeps free.
-const OWN: u64 = 24 + KEPT;
+/// transport), where that cannot be counted.
+const OWN: u64 = 28;
 
 /// The limit of open files as it was.
 static FILES: OnceLock<rlimit> = OnceLock::new();
@@ -30,10 +34,17 @@ pub fn raise_files() {
     }
 }
 
-/// How many descriptors this process may have for its workers.
+/// How many descriptors this process may have for its workers, by the limit and by what is open now. `of_workers`: how many
+/// it has for workers already. `planned`: how many more it is going to open for itself.
 #[must_use]
-pub fn files_for_workers() -> u64 {
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft.saturating_sub(OWN))
+pub fn files_for_workers(of_workers: u64, planned: u64) -> u64 {
+    let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
+    left_for_workers(soft, open_files(), of_workers, planned)
+}
+
+fn left_for_workers(limit: u64, open: Option<u64>, of_workers: u64, planned: u64) -> u64 {
+    let own = open.map_or(OWN, |open| open.saturating_sub(of_workers) + planned);
+    limit.saturating_sub(own + KEPT + STARTING)
 }
 
 /// Whether this process has descriptors for itself beside this one, which is the lowest that was free: for a connection,
@@ -59,4 +70,18 @@ pub(super) fn given_files() -> Option<rlimit> {
 pub fn ignore_file_size_signal() {
     // SAFETY: to ignore a signal runs no code of ours. It fails for no signal that exists.
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_open_for_others_than_workers_is_not_left_for_workers() {
+        assert_eq!(left_for_workers(64, Some(20), 0, 10), 64 - 30 - 10);
+        assert_eq!(left_for_workers(64, Some(20), 4, 0), 64 - 16 - 10);
+        assert_eq!(left_for_workers(64, None, 4, 10), 64 - OWN - 10);
+        assert_eq!(left_for_workers(16, Some(20), 0, 10), 0);
+        assert_eq!(left_for_workers(u64::MAX, Some(20), 0, 0), u64::MAX - 20 - 10);
+    }
 }

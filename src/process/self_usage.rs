@@ -29,19 +29,25 @@ impl Usage {
     /// At this moment, of a process that began then. Reads files of the kernel's.
     #[must_use]
     pub fn read(began_at: Timestamp) -> Self {
-        // The folder is open while it is read.
-        let open = std::fs::read_dir("/proc/self/fd").map(|entries| entries.count().saturating_sub(1) as u64);
         let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
         let times =
             getrusage(UsageWho::RUSAGE_SELF).map(|usage| seconds(usage.user_time()) + seconds(usage.system_time()));
         Self {
             resident_bytes: resident_bytes(std::process::id()),
-            open_files: open.ok(),
+            open_files: open_files(),
             most_files: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(most, _)| most),
             cpu_seconds: times.unwrap_or_default(),
             began_at: began_at.0 as f64 / 1000.0,
         }
     }
+}
+
+/// Descriptors that this process has open now; `None` where the kernel does not tell, or has none left for the question.
+#[must_use]
+pub fn open_files() -> Option<u64> {
+    // The folder is open while it is read.
+    let entries = std::fs::read_dir("/proc/self/fd").ok()?;
+    Some(entries.count().saturating_sub(1) as u64)
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::{
         queue_run::{Launch, QueueRun},
         run_config::RunConfig,
     },
-    process::OomWatch,
+    process::{OomWatch, descriptor_limit::files_for_workers},
     schedule::Timer,
     systemd::Notifier,
     task::{Handle, Settlement},
@@ -59,7 +59,7 @@ pub(in crate::master) struct Shell {
     pub(super) log_level: Option<Level>,
     pub(super) workers: Vec<Option<Rc<Worker>>>,
     pub(super) pids: HashMap<u32, WorkerId>,
-    /// Of these, who is stopped by a signal.
+    /// Those of them that are stopped by a signal.
     pub(super) stopped: HashSet<u32>,
     pub(super) orphans: Orphans,
     /// Commands that wait for the core's answer, by number.
@@ -156,6 +156,13 @@ impl Shell {
     /// The process of this worker, as long as it is not reaped.
     pub(super) fn worker(&self, id: WorkerId) -> Option<&Rc<Worker>> {
         self.workers.get(id.slot)?.as_ref().filter(|worker| worker.id == id)
+    }
+
+    /// Tells the core how many descriptors there are for workers. What this process has open for itself changes: connections,
+    /// questions.
+    pub(super) fn count_descriptors(&mut self) {
+        let of_workers = self.workers.iter().flatten().map(|worker| worker.descriptors()).sum();
+        self.core.set_descriptors(files_for_workers(of_workers, 0));
     }
 
     /// Gives the transport the settlements that are ready.
