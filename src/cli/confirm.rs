@@ -4,7 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use crate::error::{Code, Error};
 
-/// Whoever cannot be asked must say it on the command line.
+/// Fails without a terminal, where `--yes` is needed.
 pub(super) fn needs_terminal(doing: &str) -> Result<(), Error> {
     if io::stdin().is_terminal() && io::stderr().is_terminal() {
         return Ok(());

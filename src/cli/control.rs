@@ -33,7 +33,7 @@ pub(super) fn status(registry: &Registry, global: &Global, verb: &Status) -> Res
             print_while_read("\x1b[2J\x1b[H")?;
         }
         let is_read = print_while_read(&if verb.json { format!("{status}\n") } else { overview(&status) })?;
-        // With the reader gone (`| head`) nobody watches any more.
+        // The reader may be gone (`| head`).
         if !verb.watch || !is_read {
             return Ok(Code::Ok);
         }

@@ -1,5 +1,5 @@
-//! What a command writes for its reader: results, tables, the error at its end. Never a secret, and never a control character
-//! of somebody else's text.
+//! What a command writes: results, tables, the error at its end. Never a secret, and never a control character of a text that a
+//! worker, a producer or a broker made.
 
 use std::{
     borrow::Cow,
@@ -59,7 +59,7 @@ pub(in crate::cli) fn rfc3339(moment: Timestamp) -> String {
 }
 
 /// Writes to stderr why a command ended; to the journal as an error. Secrets are redacted: an address may have been typed in the
-/// wrong place. Takes no longer than `limit` where nobody reads stderr.
+/// wrong place. Takes no longer than `limit` where stderr has no reader.
 pub(in crate::cli) fn print_error(text: &str, limit: Option<Duration>) {
     // The lines of problems are ours; what they quote is not.
     let text = &*text::escape_lines(text.trim_end());
@@ -68,18 +68,18 @@ pub(in crate::cli) fn print_error(text: &str, limit: Option<Duration>) {
     let named = std::env::var("JOURNAL_STREAM").ok();
     let to_journal = journal::is_journal(named.as_deref(), &stderr);
     let text = if to_journal { Cow::Owned(journal::marked(Level::Error, text)) } else { Cow::Borrowed(text) };
-    // Nobody to tell if stderr is closed.
+    // A closed stderr takes no message.
     let Some(limit) = limit else { return drop(stderr.write_all(text.as_bytes())) };
     let text = text.into_owned();
-    let (told, said) = mpsc::channel();
+    let (written, answer) = mpsc::channel();
     let say = move || {
         let _ = stderr.write_all(text.as_bytes());
-        // Whoever waited may have gone.
-        let _ = told.send(());
+        // The receiver is gone if the time was over.
+        let _ = written.send(());
     };
     // The thread ends with the process, as does what waits for a reader. Without one nothing can be said in bounded time.
     if thread::Builder::new().name("stderr".to_owned()).spawn(say).is_ok() {
-        let _ = said.recv_timeout(limit);
+        let _ = answer.recv_timeout(limit);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 
 pub(super) fn run(registry: &Registry, global: &Global, verb: &Process) -> Result<Code, Error> {
     let level = log_level(global)?;
-    // Whoever reads JSON wants no other lines of ours.
+    // Lines of the log would stand between the JSON.
     let level = if verb.json { Level::Error } else { level };
     let config = load_shared(registry, global)?;
     let count =

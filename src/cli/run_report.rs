@@ -29,7 +29,7 @@ pub(super) fn write(report: &Report, ended: &Result<Finished, Error>) -> Result<
     })
 }
 
-/// What the report says of the run itself. Whoever reads it alone must see what the exit code says.
+/// What the report says of the run itself: as much as the exit code does.
 fn end(report: &Report, ended: &Result<Finished, Error>) -> End {
     let failed = |message: &str, text: String| {
         let first = message.lines().next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `asynctask schedules`: what fires when, and who fires it.
+//! `asynctask schedules`: the moments of each schedule, and the scheduler.
 //!
 //! The next moments follow from the settings alone. The last ones and the scheduler are asked of the transport where it
 //! shows them, and of the master at the control socket; without either they are unknown, which is no error.
@@ -28,13 +28,13 @@ use crate::{
 /// Moments to come that are shown of each.
 const SHOWN: usize = 3;
 
-/// What is known of the past, and of who fires.
+/// What is known of past moments, and of the scheduler.
 struct Known {
-    /// The last moment of each schedule that fired; `None`: nobody here can tell.
+    /// The last moment of each schedule that fired; `None`: unknown.
     last: Option<BTreeMap<String, Timestamp>>,
-    /// Whether somebody fires; `None`: nobody here can tell.
+    /// Whether there is a scheduler; `None`: unknown.
     is_led: Option<bool>,
-    /// Process and host of the one who does, if they are known.
+    /// Process and host of the scheduler, if they are known.
     leader: Option<(u64, Option<String>)>,
 }
 
@@ -51,7 +51,7 @@ fn known(config: &Config, verb: &Schedules) -> Result<Known, Error> {
     let answer = place(config, verb.socket.as_ref()).map(|place| ask(&place.path, &Command::Schedules {}));
     let master = match answer {
         Some(Ok(answer)) => Some(answer),
-        // Who names a socket wants to hear from it.
+        // A socket that was named must answer.
         Some(Err(error)) if verb.socket.is_some() => return Err(error),
         Some(Err(_)) | None => None,
     };

@@ -1,8 +1,7 @@
 //! Waiting for a transport's answer in front of a person: what is waited for is said, it is not waited for ever, and Ctrl-C
 //! ends it, with what is known by then.
 //!
-//! A wait is ended by dropping the transport. It then answers what it was asked with what it knows, which is more than
-//! anybody else does.
+//! A wait is ended by dropping the transport. It then answers with what it knows of the request by then.
 
 use std::{
     io::Write as _,
@@ -71,7 +70,7 @@ enum Why {
     Answer(transport::Error),
     /// It took too long.
     GaveUp { after: Duration, waits_for: String, last: Option<transport::Error> },
-    /// Somebody wants it to stop.
+    /// A signal.
     Interrupted { by: Interrupt, last: Option<transport::Error> },
 }
 
@@ -236,7 +235,7 @@ impl Patient {
         }
     }
 
-    /// Waits for what somebody else brings, however long that takes.
+    /// Waits for the next item of another source, without a limit.
     pub(super) fn receive<T>(&mut self, source: &mut mpsc::Receiver<T>) -> Result<Option<T>, Interrupt> {
         let Self { runtime, interrupts, .. } = self;
         runtime.block_on(async {
@@ -341,7 +340,7 @@ async fn interrupt(interrupts: Option<&(Interrupts, Watch)>) -> Interrupt {
 /// A line for a person, beside what a script reads.
 pub(super) fn say(bar: &ProgressBar, text: &str) {
     bar.suspend(|| {
-        // Nobody to tell if stderr is closed.
+        // A closed stderr takes no message.
         let _ = writeln!(std::io::stderr(), "{}", redact(text));
     });
 }

@@ -113,7 +113,7 @@ fn work(
     Ok(finished)
 }
 
-/// Nobody has said what is to be worked: a mistake, and no run with nothing to do.
+/// The settings name no workers at all: a mistake, and not a run with nothing to do.
 fn without_workers(config: &Config) -> Error {
     let files: Vec<String> = config.files.iter().map(|file| file.display().to_string()).collect();
     let message = if files.is_empty() {

@@ -128,7 +128,7 @@ pub(super) fn jitter() -> f64 {
     std::hash::RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
 }
 
-/// The line that tells a payload; its passwords are masked if anybody reads it.
+/// The line with a payload. Passwords in it are redacted when it is written, and only then.
 pub(super) struct GotPayload<'a>(pub(super) &'a str);
 
 impl std::fmt::Display for GotPayload<'_> {

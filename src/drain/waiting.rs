@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Drain {
-    /// The next event; `None` when the time passed first. A lost session ends the drain: there is nobody here who
-    /// could go on meanwhile. So does a transport that could store nothing for [`STALL_LIMIT`].
+    /// The next event; `None` when the time passed first. A lost session ends the drain, which
+    /// has no other work meanwhile. So does a transport that could store nothing for [`STALL_LIMIT`].
     pub(super) fn next(&mut self, limit: Option<Duration>) -> Result<Option<Event>, Error> {
         loop {
             let now = self.waiting.now().at;

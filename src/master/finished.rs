@@ -3,7 +3,7 @@
 use super::core::Tally;
 use crate::{error::Code, transport::Depth};
 
-/// What is said of the queues where nobody can count them.
+/// What is reported of the queues where the transport does not count them.
 pub const LEFT_UNKNOWN: &str = "what is left in the queues is unknown: the transport does not answer";
 
 /// How a run ended.

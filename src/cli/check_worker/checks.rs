@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use super::worker_under_test::{Heard, WorkerUnderTest};
+use super::worker_under_test::{Received, WorkerUnderTest};
 use crate::{
     clock::Clock,
     frames::{self, FromWorker, HaltReason, PROTOCOL, Payload, Ready, TaskFrame},
@@ -127,9 +127,11 @@ impl<'a> Checker<'a> {
     fn begin(&mut self) -> Passed {
         let started = WorkerUnderTest::start(self.program, self.environment, self.signals, self.clock);
         self.running = Some(started.or_else(|error| wrong(format!("it could not be started: {error}")))?);
-        let ready = match self.hear()? {
-            Heard::Frame(FromWorker::Ready(ready)) => ready,
-            other => return wrong(format!("expected {{\"ready\":…}} as the first frame, but {}", self.told(&other))),
+        let ready = match self.receive()? {
+            Received::Frame(FromWorker::Ready(ready)) => ready,
+            other => {
+                return wrong(format!("expected {{\"ready\":…}} as the first frame, but {}", self.describe(&other)));
+            }
         };
         let Ready { protocol, name, concurrency, ahead, wants } = ready;
         if protocol != PROTOCOL {
@@ -164,8 +166,8 @@ impl<'a> Checker<'a> {
     }
 
     fn unknown_frame(&mut self) -> Passed {
-        self.say(b"{\"of_a_later_protocol\":{\"a\":[1,null]}}\n");
-        self.say(&frames::ping(1));
+        self.send(b"{\"of_a_later_protocol\":{\"a\":[1,null]}}\n");
+        self.send(&frames::ping(1));
         self.pong(1).or_else(|failed| match failed {
             Failed::Wrong(text) => wrong(format!("a frame of a later protocol is to be ignored, but {text}")),
             failed @ Failed::Io(_) => Err(failed),
@@ -178,28 +180,30 @@ impl<'a> Checker<'a> {
         // Before the braces of the task and of the frame.
         frame.truncate(frame.len() - b"}}\n".len());
         frame.extend_from_slice(b",\"of_later\":{\"a\":1}},\"of_later\":[]}\n");
-        self.say(&frame);
+        self.send(&frame);
         self.outcome("check-6")?;
         Ok("ignored".to_owned())
     }
 
     fn ping(&mut self) -> Passed {
         for n in [2, 1_234_567_890_123] {
-            self.say(&frames::ping(n));
+            self.send(&frames::ping(n));
             self.pong(n)?;
         }
         Ok("answered with its number".to_owned())
     }
 
     fn recall(&mut self) -> Passed {
-        self.say(&frames::recall());
-        self.say(&frames::ping(3));
-        match self.hear()? {
-            Heard::Frame(FromWorker::Returned { ids }) if ids.is_empty() => self.pong(3).map(|_| "answered".to_owned()),
-            Heard::Frame(FromWorker::Pong { n: 3 }) if self.ahead == 0 => {
+        self.send(&frames::recall());
+        self.send(&frames::ping(3));
+        match self.receive()? {
+            Received::Frame(FromWorker::Returned { ids }) if ids.is_empty() => {
+                self.pong(3).map(|_| "answered".to_owned())
+            }
+            Received::Frame(FromWorker::Pong { n: 3 }) if self.ahead == 0 => {
                 Ok("not answered, which is allowed without \"ahead\"".to_owned())
             }
-            other => wrong(format!("expected {{\"returned\":{{\"ids\":[]}}}}, but {}", self.told(&other))),
+            other => wrong(format!("expected {{\"returned\":{{\"ids\":[]}}}}, but {}", self.describe(&other))),
         }
     }
 
@@ -222,18 +226,18 @@ impl<'a> Checker<'a> {
     }
 
     fn halt(&mut self) -> Passed {
-        self.say(&frames::halt(HaltReason::Stop));
-        match self.hear()? {
-            Heard::Frame(FromWorker::Bye) => {}
-            other => return wrong(format!("expected {{\"bye\":{{}}}}, but {}", self.told(&other))),
+        self.send(&frames::halt(HaltReason::Stop));
+        match self.receive()? {
+            Received::Frame(FromWorker::Bye) => {}
+            other => return wrong(format!("expected {{\"bye\":{{}}}}, but {}", self.describe(&other))),
         }
         match self.hear_within(EXIT_TIMEOUT)? {
-            Heard::Ended(Exit::Code { code: 0 }) => {
+            Received::Ended(Exit::Code { code: 0 }) => {
                 self.running = None;
                 Ok("it said bye and ended".to_owned())
             }
-            Heard::Silence => wrong(format!("it said bye and did not end within {} s", EXIT_TIMEOUT.as_secs())),
-            other => wrong(format!("after its bye only an exit with 0 may come, but {}", self.told(&other))),
+            Received::Silence => wrong(format!("it said bye and did not end within {} s", EXIT_TIMEOUT.as_secs())),
+            other => wrong(format!("after its bye only an exit with 0 may come, but {}", self.describe(&other))),
         }
     }
 
@@ -242,24 +246,24 @@ impl<'a> Checker<'a> {
     /// Gives a task and waits for its outcome.
     fn task(&mut self, id: &str, payload: &str) -> Result<Report, Failed> {
         let frame = self.frame_of(id, payload);
-        self.say(&frame);
+        self.send(&frame);
         self.outcome(id)
     }
 
     fn outcome(&mut self, task: &str) -> Result<Report, Failed> {
         loop {
-            match self.hear()? {
-                Heard::Frame(FromWorker::Outcome { id, outcome }) if id == task => return Ok(outcome),
-                Heard::Frame(FromWorker::Accept { id } | FromWorker::Progress { id, .. }) if id == task => {}
-                other => return wrong(format!("expected the outcome of a task, but {}", self.told(&other))),
+            match self.receive()? {
+                Received::Frame(FromWorker::Outcome { id, outcome }) if id == task => return Ok(outcome),
+                Received::Frame(FromWorker::Accept { id } | FromWorker::Progress { id, .. }) if id == task => {}
+                other => return wrong(format!("expected the outcome of a task, but {}", self.describe(&other))),
             }
         }
     }
 
     fn pong(&mut self, number: u64) -> Passed {
-        match self.hear()? {
-            Heard::Frame(FromWorker::Pong { n }) if n == number => Ok(String::new()),
-            other => wrong(format!("expected {{\"pong\":{{\"n\":{number}}}}}, but {}", self.told(&other))),
+        match self.receive()? {
+            Received::Frame(FromWorker::Pong { n }) if n == number => Ok(String::new()),
+            other => wrong(format!("expected {{\"pong\":{{\"n\":{number}}}}}, but {}", self.describe(&other))),
         }
     }
 
@@ -283,34 +287,34 @@ impl<'a> Checker<'a> {
         frame
     }
 
-    fn say(&mut self, frame: &[u8]) {
+    fn send(&mut self, frame: &[u8]) {
         if let Some(running) = &mut self.running {
-            running.say(frame);
+            running.send(frame);
         }
     }
 
-    fn hear(&mut self) -> io::Result<Heard> {
+    fn receive(&mut self) -> io::Result<Received> {
         self.hear_within(self.within)
     }
 
     /// What it says next; lines for the log and frames of a later protocol may stand anywhere.
-    fn hear_within(&mut self, within: Duration) -> io::Result<Heard> {
+    fn hear_within(&mut self, within: Duration) -> io::Result<Received> {
         let limit = self.clock.now().at + within;
         loop {
-            let Some(running) = &mut self.running else { return Ok(Heard::Silence) };
-            match running.hear(limit)? {
-                Heard::Frame(FromWorker::Log { .. } | FromWorker::Unknown(_)) => {}
-                heard => return Ok(heard),
+            let Some(running) = &mut self.running else { return Ok(Received::Silence) };
+            match running.receive(limit)? {
+                Received::Frame(FromWorker::Log { .. } | FromWorker::Unknown(_)) => {}
+                received => return Ok(received),
             }
         }
     }
 
-    fn told(&self, heard: &Heard) -> String {
-        let frame = match heard {
-            Heard::Silence => return format!("nothing came within {} s", self.within.as_secs_f64()),
-            Heard::Ended(exit) => return format!("it ended ({exit})"),
-            Heard::Fault(fault) => return format!("what it said is no frame: {fault}"),
-            Heard::Frame(frame) => frame,
+    fn describe(&self, received: &Received) -> String {
+        let frame = match received {
+            Received::Silence => return format!("nothing came within {} s", self.within.as_secs_f64()),
+            Received::Ended(exit) => return format!("it ended ({exit})"),
+            Received::Fault(fault) => return format!("what it said is no frame: {fault}"),
+            Received::Frame(frame) => frame,
         };
         match frame {
             FromWorker::Ready(_) => "it said ready a second time".to_owned(),

@@ -19,12 +19,12 @@ use crate::{
 
 /// What came of the program.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum Received {
     /// A frame.
     Frame(FromWorker),
     /// Something that is no frame.
     Fault(String),
-    /// It has ended; its last frames were heard before.
+    /// It has ended; its last frames were received before.
     Ended(Exit),
     /// Nothing in time.
     Silence,
@@ -37,7 +37,7 @@ pub(super) struct WorkerUnderTest<'a> {
     output: Output,
     signals: &'a Signals,
     clock: Clock,
-    heard: VecDeque<Heard>,
+    received: VecDeque<Received>,
     link_is_open: bool,
     output_is_open: bool,
     is_reaped: bool,
@@ -61,15 +61,15 @@ impl<'a> WorkerUnderTest<'a> {
             output: Output::new(spawned.output),
             signals,
             clock,
-            heard: VecDeque::new(),
+            received: VecDeque::new(),
             link_is_open: true,
             output_is_open: true,
             is_reaped: false,
         })
     }
 
-    /// Sends a frame. A program that has closed its socket does not get it: how it ended is heard.
-    pub(super) fn say(&mut self, frame: &[u8]) {
+    /// Sends a frame. A program that has closed its socket does not get it: how it ended is received.
+    pub(super) fn send(&mut self, frame: &[u8]) {
         if let Err(fault) = self.channel.send(frame) {
             self.broke(&fault);
         }
@@ -78,15 +78,15 @@ impl<'a> WorkerUnderTest<'a> {
     /// Waits for the next thing that it does, until `limit`.
     ///
     /// # Errors
-    /// Those of the operating system, and `Interrupted` when somebody wants this to end.
-    pub(super) fn hear(&mut self, limit: Instant) -> io::Result<Heard> {
+    /// Those of the operating system, and `Interrupted` after a signal that asks for the end of this process.
+    pub(super) fn receive(&mut self, limit: Instant) -> io::Result<Received> {
         loop {
-            if let Some(heard) = self.heard.pop_front() {
-                return Ok(heard);
+            if let Some(received) = self.received.pop_front() {
+                return Ok(received);
             }
             let left = limit.since(self.clock.now().at);
             if self.is_reaped || left.is_zero() || !self.wait(left)? {
-                return Ok(Heard::Silence);
+                return Ok(Received::Silence);
             }
             self.take_in()?;
         }
@@ -132,8 +132,8 @@ impl<'a> WorkerUnderTest<'a> {
             if let Err(fault) = self.channel.flush() {
                 self.broke(&fault);
             }
-            let heard = &mut self.heard;
-            match self.channel.read_frames(|line| heard.push_back(heard_in(line))) {
+            let received = &mut self.received;
+            match self.channel.read_frames(|line| received.push_back(received_in(line))) {
                 Ok(ReadState::Closed) => self.link_is_open = false,
                 Ok(ReadState::Drained | ReadState::More) => {}
                 Err(fault) => self.broke(&fault),
@@ -152,12 +152,12 @@ impl<'a> WorkerUnderTest<'a> {
 
     fn reap(&mut self) -> io::Result<()> {
         while let Some(ended) = next_exit(|pid| pid == self.pid)? {
-            let heard = &mut self.heard;
+            let received = &mut self.received;
             if self.link_is_open {
                 // A socket that cannot be read any more has nothing to say.
-                let _ = self.channel.read_last_frames(|line| heard.push_back(heard_in(line)));
+                let _ = self.channel.read_last_frames(|line| received.push_back(received_in(line)));
             }
-            heard.push_back(Heard::Ended(ended.exit));
+            received.push_back(Received::Ended(ended.exit));
             let _ = self.output.read_available(|line| eprintln!("{line}"));
             self.output.finish(|line| eprintln!("{line}"));
             self.is_reaped = true;
@@ -169,11 +169,11 @@ impl<'a> WorkerUnderTest<'a> {
     fn broke(&mut self, fault: &frame_channel::Fault) {
         self.link_is_open = false;
         if !matches!(fault, frame_channel::Fault::Io(_)) {
-            self.heard.push_back(Heard::Fault(fault.to_string()));
+            self.received.push_back(Received::Fault(fault.to_string()));
         }
     }
 }
 
-fn heard_in(line: &[u8]) -> Heard {
-    frames::parse(line).map_or_else(|fault| Heard::Fault(fault.to_string()), Heard::Frame)
+fn received_in(line: &[u8]) -> Received {
+    frames::parse(line).map_or_else(|fault| Received::Fault(fault.to_string()), Received::Frame)
 }

@@ -33,7 +33,7 @@ pub(super) fn run(config: &Config, verb: &FailedPurge) -> Result<Code, Error> {
             return Err(Error::new(Code::Refused, "nothing was deleted"));
         }
     }
-    // Not before: whoever is asked may answer with Ctrl-C.
+    // Not before: Ctrl-C is an answer to the question.
     patient.listen()?;
     let (choice, walked) = go(&mut patient, &queue, &choice, &Visit::Remove)?;
     tell(&verb.chosen, "deleted", &choice, walked)

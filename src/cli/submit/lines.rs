@@ -50,7 +50,7 @@ pub(super) fn read() -> io::Result<mpsc::Receiver<Batch>> {
     Ok(batches)
 }
 
-/// Reads to the end, to a bad line, or until `hand_over` says that nobody wants more.
+/// Reads to the end, to a bad line, or until `hand_over` gives `false`.
 fn read_all<R: io::Read>(mut input: BufReader<R>, mut hand_over: impl FnMut(Batch) -> bool) {
     let mut batch = Batch::default();
     let mut number = 0;

@@ -84,7 +84,7 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &Submit) -> Result
     Ok(Code::Ok)
 }
 
-/// A task among dead letters, or in a delay queue, would not be where whoever submits it thinks it is.
+/// Refuses the names of dead-letter and delay queues: a task that is submitted to one of them is not worked there.
 fn reject_reserved_queue(config: Config, queue: &str) -> Result<Config, Error> {
     match config.reserved_names().owner(queue) {
         Some((owner, what)) => Err(Error::new(Code::Refused, format!("\"{queue}\" is {what} of queue \"{owner}\""))
@@ -96,7 +96,7 @@ fn reject_reserved_queue(config: Config, queue: &str) -> Result<Config, Error> {
     }
 }
 
-/// A task of a queue that nobody works lies there without a word. Another master may work it, so this is no error.
+/// Warns of a queue that the settings do not name. Another master may work it, so this is no error.
 fn warn_of_unknown(config: &Config, queue: &str) {
     if let Some(text) = config.known_queues().unknown(queue) {
         say(&ProgressBar::hidden(), &format!("warning: {text}"));

@@ -1,14 +1,13 @@
-//! Time in the shell: until when to sleep, and what is read before anybody is judged.
+//! Time in the shell: until when to sleep, and what is read before a limit counts as passed.
 //!
-//! A limit says that something has not come until then. Whether it has come is known after a look at where it comes from: who
-//! has ended, what the workers' sockets hold, what the transport has told. So all of that is taken first, and handed to
-//! the core with the moment of the look at the clock, and the limit is judged by that moment, too: what came before it is
-//! not late, however late the loop is. Only what the passed limits are about is read: a task that ends in time costs nothing
-//! here.
+//! A limit passes if something has not come until then. So the sources are read first: exits of processes, the workers' sockets,
+//! the transport's events. They go to the core with the moment at which the clock was read, and the limit is judged by the same
+//! moment: an event before it is not late, however late the loop is. Only sources of passed limits are read: a task that ends
+//! in time costs nothing here.
 //!
-//! Time in which this process did not run counts against nobody ([`RunningClock`](crate::clock::RunningClock)): not against
-//! tasks, starts, pings or the grace of a stop, and no pause of a breaker is over sooner for it. Two things others measure as
-//! well, and so they go by real time: the limit of a run, and the watchdog.
+//! Time in which this process did not run counts against no limit ([`RunningClock`](crate::clock::RunningClock)): not against
+//! tasks, starts, pings or the grace of a stop, and no pause of a breaker is over sooner for it. Two limits go by real
+//! time, since others measure them too: that of a run, and the watchdog.
 
 use std::{rc::Rc, time::Duration};
 

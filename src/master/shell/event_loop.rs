@@ -105,7 +105,7 @@ impl Shell {
         self.finished.ok_or_else(|| Error::new(Code::Internal, "the event loop ended without a decision"))
     }
 
-    /// Of a run that was to halt when empty and could not: how many tasks wait, for whoever reads why it ended.
+    /// Counts the tasks that wait, of a run that was to halt when empty and could not.
     async fn count_what_is_left(&self) -> Option<Vec<(String, Option<Depth>)>> {
         let ended_well = self.finished.as_ref().is_some_and(|finished| finished.code == Code::Ok);
         if !self.core.halts_when_empty() || ended_well {

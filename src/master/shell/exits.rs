@@ -114,7 +114,7 @@ impl Shell {
         let (sender, all) = (self.orphans.ended.clone(), numbers.clone());
         let thread = std::thread::Builder::new().name("orphans".to_owned()).spawn(move || {
             orphans::end(traces, PATIENCE, |position, left| {
-                // The master may be gone: so is everybody who wants to know.
+                // The master may have ended.
                 let _ = sender.send((numbers[position], left));
             });
         });

@@ -64,7 +64,7 @@ impl Orphans {
             logger.line(Level::Warning, MASTER, &text);
         }
         let marker = Marker::new(home(uri, application));
-        // Nobody else ever worked what is in the memory of this process.
+        // Tasks in the memory of this process had no other master.
         if let Some(marker) = marker.as_ref().filter(|_| !matches!(uri, Uri::Localmem(_))) {
             end_predecessors(marker, logger);
         }

@@ -1,7 +1,7 @@
 //! What metrics and probes ask of the loop, answered with what is at hand.
 //!
-//! It may never wait for the transport: who asks gets the other end of that wait, and the loop goes on. Nor may it refuse,
-//! since a probe that is not answered is a master that is stuck.
+//! The loop never waits for the transport here: the asker gets the receiver of its answer. Nor does it refuse, since a master
+//! that does not answer a probe counts as stuck.
 
 use tokio::sync::oneshot;
 
@@ -12,9 +12,9 @@ use crate::{
 };
 
 impl Shell {
-    /// Metrics or a probe asks. What takes time is for who asked.
+    /// Answers metrics or a probe. The asker waits for the transport's counts, the loop does not.
     pub(super) fn questioned(&self, question: Question) {
-        // Whoever asked may be gone.
+        // The asker may be gone.
         match question {
             Question::Alive(reply) => drop(reply.send(())),
             Question::Read { count, reply } => drop(reply.send(self.reading(count))),

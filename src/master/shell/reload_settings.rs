@@ -3,13 +3,13 @@
 //! Settings with errors change nothing; the errors are reported. Settings without errors go to the core with a number for each
 //! launch: the same number means the same program in the same environment.
 //!
-//! One reading serves all who asked before it began; a request while it is under way gets the next one, because the files
+//! One reading serves all requests before its begin; a request while it is under way gets the next one, because the files
 //! may have changed since.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    settings_reader::{Asker, Fresh, Objection},
+    settings_reader::{Fresh, Objection, ReadRequest},
     state::Shell,
 };
 use crate::{
@@ -29,8 +29,8 @@ use crate::{
 const LIMIT: Duration = Duration::from_mins(1);
 
 impl Shell {
-    /// A HUP: of somebody who wants the settings to be read again, or of a terminal that closes. Where no file has settings it
-    /// can only be the latter, and a master without its terminal is one that nobody would find again.
+    /// A HUP: a request to read the settings again, or the end of a terminal. Without configuration files it can only be the
+    /// latter, and the master stops: without its terminal and a control socket it could not be reached again.
     pub(super) fn hung_up(&mut self) {
         if self.reader.as_ref().is_some_and(|reader| reader.has_files) {
             return self.reload(None, false, "HUP");
@@ -56,34 +56,34 @@ impl Shell {
             return self.object(number, by, Objection::Refused(why));
         }
         // Of many signals one is left, as the kernel has it.
-        if number.is_some() || self.reading.next.iter().all(|asker| asker.number.is_some()) {
-            self.reading.next.push(Asker { number, wait, by: by.to_owned() });
+        if number.is_some() || self.reading.next.iter().all(|request| request.number.is_some()) {
+            self.reading.next.push(ReadRequest { number, wait, by: by.to_owned() });
         }
         self.read_settings();
     }
 
-    /// Begins to read for all who wait for it, if nothing is being read.
+    /// Begins a reading for all requests that wait, if none is under way.
     fn read_settings(&mut self) {
         let Some(reader) = self.reader.clone() else { return };
         if self.reading.is_under_way() || self.reading.next.is_empty() {
             return;
         }
-        self.reading.askers = std::mem::take(&mut self.reading.next);
+        self.reading.requests = std::mem::take(&mut self.reading.next);
         if let Err(error) = self.reading.begin(reader, LIMIT) {
             self.settings_came(Err(Objection::Refused(format!("they cannot be read: {error}"))));
         }
     }
 
-    /// The settings were read: they go to the core, or whoever asked is told what is wrong with them.
+    /// The settings were read: they go to the core, or each request is answered with what is wrong with them.
     pub(super) fn settings_came(&mut self, read: Result<Fresh, Objection>) {
-        let askers = std::mem::take(&mut self.reading.askers);
+        let requests = std::mem::take(&mut self.reading.requests);
         let is_stopping = self.core.phase() == systemd::Phase::Stopping;
         match read {
-            Ok(fresh) if !is_stopping => self.take_settings(fresh, askers),
+            Ok(fresh) if !is_stopping => self.take_settings(fresh, requests),
             read => {
                 let stopping = Objection::Refused("the master is stopping".to_owned());
                 let objection = read.err().filter(|_| !is_stopping).unwrap_or(stopping);
-                for Asker { number, by, .. } in askers {
+                for ReadRequest { number, by, .. } in requests {
                     self.object(number, &by, objection.clone());
                 }
             }
@@ -91,7 +91,7 @@ impl Shell {
         self.read_settings();
     }
 
-    fn take_settings(&mut self, fresh: Fresh, askers: Vec<Asker>) {
+    fn take_settings(&mut self, fresh: Fresh, requests: Vec<ReadRequest>) {
         let mut used = BTreeSet::new();
         let mut queues = Vec::with_capacity(fresh.queues.len());
         for QueueRun { plan, launch } in fresh.queues {
@@ -102,9 +102,10 @@ impl Shell {
         if let Some(schedules) = fresh.schedules {
             self.reschedule(schedules);
         }
+        self.count_descriptors();
         let (names, scheduler) = (fresh.names, self.timer.is_some());
         let settings = Settings { queues, supervisor: fresh.supervisor, scheduler, names };
-        for Asker { number, wait, by } in askers {
+        for ReadRequest { number, wait, by } in requests {
             self.handle(Event::SettingsRead { number, wait, by, settings: Box::new(settings.clone()) });
         }
         self.launches.retain(|number, _| used.contains(number));
@@ -139,7 +140,7 @@ impl Shell {
         }
     }
 
-    /// The settings are not taken: whoever asked is told, and the log.
+    /// The settings are not taken: logged, and answered.
     fn object(&mut self, number: Option<u64>, by: &str, objection: Objection) {
         let (answer, why) = match objection {
             Objection::Invalid(problems) => {

@@ -59,29 +59,29 @@ impl std::fmt::Debug for Reader {
     }
 }
 
-/// Somebody who asked for the settings to be read.
+/// A request to read the settings.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(super) struct ReadRequest {
     /// The command's number; `None`: a signal.
     pub(super) number: Option<u64>,
     /// Whether the answer comes when all is in force.
     pub(super) wait: bool,
-    /// Who it was.
+    /// Its origin, for the log.
     pub(super) by: String,
 }
 
 /// What the thread of a reading gives.
 type Read = oneshot::Receiver<Result<Fresh, Objection>>;
 
-/// Readings of the settings: the one that is under way, and who waits for the next.
+/// Readings of the settings: the one that is under way, and the requests for the next.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     under_way: Option<Pin<Box<Timeout<Read>>>>,
     /// Each thread that reads has one of these.
     threads: Arc<()>,
-    /// For whom it is.
-    pub(super) askers: Vec<Asker>,
-    pub(super) next: Vec<Asker>,
+    /// The requests that it answers.
+    pub(super) requests: Vec<ReadRequest>,
+    pub(super) next: Vec<ReadRequest>,
 }
 
 impl Reading {
@@ -109,10 +109,10 @@ impl Reading {
         if Arc::strong_count(&of_thread) - 2 >= UNENDED {
             return Err(io::Error::other(format!("{UNENDED} readings before this one have not ended")));
         }
-        let (told, read) = oneshot::channel();
+        let (sender, read) = oneshot::channel();
         let run = move || {
             // The master may have ended meanwhile, or given it up.
-            let _ = told.send((reader.read)());
+            let _ = sender.send((reader.read)());
             drop(of_thread);
         };
         thread::Builder::new().name("settings".to_owned()).stack_size(stacks::LARGE).spawn(run)?;

@@ -57,7 +57,7 @@ impl Shell {
             self.pids.insert(pid, id);
             let worker = Worker::watch(id, process, context, oom_before, Rc::clone(&self.inbox), self.logger.clone());
             if worker.is_err() {
-                // Nobody would read what it says, or miss it.
+                // Its frames and its output would not be read.
                 let _ = process::kill_group(pid, GroupSignal::Kill);
             }
             worker

@@ -1,4 +1,4 @@
-//! Workers that are stopped and not ended (state T of `ps`: SIGSTOP, a debugger): told, and left to whom they belong.
+//! Workers that are stopped and not ended (state T of `ps`: SIGSTOP, a debugger): reported in log and status, and left stopped.
 //!
 //! The core is not asked: a stopped worker keeps its task, and limits, pings and stops end it as they end any other.
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Shell {
-    /// Tells who was stopped and who goes on. After those that have ended were taken.
+    /// Logs which workers were stopped or continued. Called after exited workers were reaped.
     pub(super) fn tell_stopped(&mut self) {
         loop {
             let change = match process::next_stop() {

@@ -1,8 +1,8 @@
 //! Answers to commands: what the core says of itself, completed by what only the shell can see, which is the depths of
 //! the queues on the transport, the memory of processes, and the timer of schedules.
 //!
-//! The transport is asked beside the loop, and for three seconds at most: a broker that hangs must not keep a person from
-//! seeing that it hangs. Counts that do not come are null, never 0.
+//! The transport is asked beside the loop, and for three seconds at most: a broker that does not answer must not delay
+//! the answer that it does not. Counts that do not come are null, never 0.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
 /// How long a transport may take to count; after that the counts are null.
 const COUNTING: Duration = Duration::from_secs(3);
 
-/// Processes that are measured before somebody else has a turn.
+/// Processes that are measured before other tasks of the loop have a turn.
 const AT_ONCE: usize = 32;
 
 impl Shell {
@@ -32,7 +32,7 @@ impl Shell {
     pub(super) fn asked(&mut self, asked: Asked) {
         self.commands += 1;
         if let Command::Schedules {} = asked.command {
-            // Whoever asked may be gone.
+            // The client may be gone.
             let _ = asked.reply.send(Answer::Done(self.schedules()));
             return;
         }
@@ -43,6 +43,9 @@ impl Shell {
         {
             return self.reload(Some(number), wait, &by);
         }
+        if let Command::Scale { .. } = command {
+            self.count_descriptors();
+        }
         self.handle(Event::Commanded { number, command, by });
     }
 
@@ -51,7 +54,7 @@ impl Shell {
         match (&asked.command, answer) {
             (Command::Status {}, Answer::Done(status)) => self.answer_status(asked, status),
             (Command::Health {}, Answer::Done(health)) => self.answer_health(asked, health),
-            // Whoever asked may be gone.
+            // The client may be gone.
             (_, answer) => drop(asked.reply.send(answer)),
         }
     }
@@ -116,7 +119,7 @@ impl Shell {
         });
     }
 
-    /// Who fires, and what is remembered of it: of that, only the scheduler knows.
+    /// The scheduler's view: whether this master fires, and the last moments that it remembers.
     fn schedules(&self) -> Value {
         let moments = self.timer.iter().flat_map(crate::schedule::Timer::last_moments);
         let moments = moments.map(|(id, last)| (id.to_owned(), last.map(|last| last.0).into()));

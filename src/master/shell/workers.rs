@@ -86,7 +86,7 @@ pub(super) struct Worker {
     /// A process for one task speaks no frames.
     ends: Option<Ends>,
     /// Removed with this.
-    _payload: Option<PayloadFile>,
+    payload: Option<PayloadFile>,
     output: RefCell<Output>,
     output_ready: Watch,
     /// The channel has unsent bytes now: wait for it to be writable too.
@@ -124,7 +124,7 @@ impl Worker {
             id,
             pid: process.pid,
             master_peak_bytes: process.master_peak_bytes,
-            _payload: process.payload,
+            payload: process.payload,
             oom_before,
             ends,
             output_ready: output.watch()?,
@@ -149,6 +149,11 @@ impl Worker {
     /// The name of its slot.
     pub(super) fn slot(&self) -> &str {
         self.context.slot.as_deref().unwrap_or_default()
+    }
+
+    /// Descriptors that are open for it in this process.
+    pub(super) fn descriptors(&self) -> u64 {
+        1 + u64::from(self.ends.is_some()) + u64::from(self.payload.is_some())
     }
 
     /// Writes a frame, at once as far as the socket takes it.
@@ -296,8 +301,8 @@ async fn watch_output(worker: Rc<Worker>) {
         // A full log must not grow: the worker's pipe fills, and the worker waits.
         worker.logger.room().await;
         match worker.read_output() {
-            // A pipe that was refilled before it was empty does not fire again: whoever writes more than it holds at once
-            // waits for us, and we must not wait for them.
+            // A pipe that was refilled before it was empty does not fire again: a worker that writes more than it holds at once
+            // waits for the master, which must not wait for the worker.
             ReadState::More => tokio::task::yield_now().await,
             ReadState::Drained if worker.output_ready.readable().await.is_ok() => {}
             ReadState::Drained | ReadState::Closed => return,
