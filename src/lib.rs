@@ -126,8 +126,7 @@
 //! | 14 | `app` | the facade: a program with kinds |
 //! | 13 | `cli` | one file for each command |
 //! | 12 | `drain` | a queue done in this process, without a master |
-//! | 11 | `master` | a run: from settings to the loop |
-//! | 10 | `master::shell` | waits for events, performs actions |
+//! | 11 | `master` | a run: from settings to the loop, whose shell performs what the core says |
 //! | 9 | `master::core` | decides: events in, actions out |
 //! | 9 | `client` | submits |
 //! | 8 | `config` | settings, read and checked |
