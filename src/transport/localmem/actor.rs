@@ -1,4 +1,6 @@
-//! The thread of one transport: takes its requests, hands out what is due, gives back what it holds.
+//! The thread of one transport: takes its requests, delivers what is due, gives back its deliveries at the end.
+//!
+//! It holds the lock of the tables except while it waits and while a visitor looks at a dead letter.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -42,7 +44,7 @@ impl Actor {
         Self { shared, member, events, attached: AttachedQueues::default(), application: None, has_lease: false }
     }
 
-    /// The thread's life.
+    /// Runs until the transport is closed or dropped.
     pub(super) fn run(&mut self) {
         let shared = Arc::clone(&self.shared);
         let mut tables = shared.lock();
@@ -120,7 +122,7 @@ impl Actor {
                 }
                 self.announce_removed();
             }
-            // One process, which is to know its own keys.
+            // There is one process, and the master knows which keys its own tasks hold.
             Request::Lock { handle, .. } if self.attached.delivery(handle).is_some() => {
                 self.tell(Event::Locked { handle, held_by: None });
             }
@@ -296,7 +298,7 @@ impl Actor {
         if !moments.insert(moment) {
             return Ok(false);
         }
-        // What was fired by a clock that was wrong is to fire by one that is right.
+        // A moment that fired because the clock was ahead fires again when its time comes.
         let latest = Clock::wall().plus(SET_BACK);
         moments.retain(|fired| *fired <= latest || *fired == moment);
         while moments.len() > 16 {
@@ -306,7 +308,7 @@ impl Actor {
         Ok(true)
     }
 
-    /// Gives everything back. Of a dead member, deliveries are counted.
+    /// Gives all deliveries back; those of a transport that died are counted.
     fn leave(&mut self, tables: &mut Tables, died: bool) {
         for (index, handle, held) in self.attached.give_back(|_| true) {
             let mut task = held.task;
@@ -323,7 +325,7 @@ impl Actor {
         self.shared.changed.notify_all();
     }
 
-    /// Whoever listened may be gone; the thread ends when its transport is dropped.
+    /// Sends an event. The receiver may be gone; the thread ends when its transport is dropped.
     fn tell(&self, event: Event) {
         drop(self.events.send(event));
     }

@@ -1,7 +1,7 @@
 //! Dead letters: visited one by one, each outside of the lock.
 //!
-//! Never may the lock be held while somebody looks at a letter, who may take as long as he likes and may ask the same
-//! transport something.
+//! The lock is never held while the visitor looks at a letter: it may take as long as it likes, and may send requests to the same
+//! transport.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Actor {
-    /// Walks among dead letters.
+    /// Visits the dead letters of a queue.
     pub(super) fn walk(&self, dead: &DeadQueue, mut visit: Visitor) -> Walked {
         let mut walked = Walked::default();
         let now = Clock::steady();

@@ -1,12 +1,11 @@
 //! Tasks in the memory of this process: for `run`, and for tests that want no files.
 //!
-//! It keeps the same contract as the others, so that what works here works there. A store is shared by all
-//! transports that were opened with the same name, and lives as long as the process; the empty name is a
-//! store of its own. Each transport has a thread that waits on the store's one condition: for a request, for
-//! what another transport put there, or for the time of a delayed task.
+//! It keeps the same contract as the others, so that what works here works there. All transports of one name share tables, which
+//! live as long as the process; with the empty name each has tables of its own. Each transport has a thread that waits on the
+//! tables' one condition: for a request, for what another transport stored, or for the time of a delayed task.
 //!
-//! A task is due after its delay, however the wall clock is set meanwhile, also where the delay ends at a moment that somebody
-//! named: what is due was submitted by this process, and a clock that is set in its life is the rarer case for tests and `run`.
+//! A task is due after its delay, however the wall clock is set meanwhile, also where the delay ends at a moment that was named:
+//! the task was submitted by this process, in whose life a clock is seldom set.
 //!
 //! A transport that is dropped without a [`Request::Close`] has died: its deliveries are counted.
 
@@ -23,14 +22,14 @@ use std::{
 use self::{actor::Actor, shared::Shared, tables::Inbox};
 use super::{Events, Request, Transport};
 
-/// A transport on a store in memory.
+/// A transport on tables in memory.
 pub struct Localmem {
     shared: Arc<Shared>,
     member: u64,
 }
 
 impl Localmem {
-    /// Opens the store of this name.
+    /// Opens the tables of this name.
     #[must_use]
     pub fn open(name: &str, events: Events) -> Self {
         static NAMED: Mutex<BTreeMap<String, Arc<Shared>>> = Mutex::new(BTreeMap::new());
@@ -46,7 +45,7 @@ impl Localmem {
         let mut actor = Actor::new(Arc::clone(&shared), member, events);
         let name = "localmem".to_owned();
         let started = std::thread::Builder::new().name(name).spawn(move || actor.run());
-        // Without a thread nobody answers; an absent inbox makes every reply say so.
+        // Without a thread there is no inbox: each request is dropped with its reply, which says that the transport is closed.
         if started.is_err() {
             shared.lock().members.remove(&member);
         }

@@ -1,4 +1,6 @@
-//! What lies in memory: queues, dead letters, leases, and what fired.
+//! What is in memory: queues, dead letters, leases, and the moments that fired.
+//!
+//! Nothing here waits or reads a clock: the time is an argument.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -12,7 +14,7 @@ use crate::{
     transport::{Cancelled, DeadLetter, Depth, Error, Request},
 };
 
-/// Due time, then the order of arrival.
+/// Where a task stands in its queue: its due time, then the order of arrival.
 pub(super) type Position = (Timestamp, u64);
 
 #[derive(Default)]

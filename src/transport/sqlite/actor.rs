@@ -1,8 +1,10 @@
-//! The thread: takes requests, keeps what cannot be stored yet, and sleeps in one place.
+//! The thread of the transport: takes requests, runs the transactions, and sleeps in one place.
 //!
-//! A settlement is never dropped. Where the file cannot be written for the moment (no room on the disk,
-//! another program holds the lock for more than 10 s) it waits here, and is tried again with growing pauses.
-//! A submit in the same place is answered with an error: whoever submits must know.
+//! A settlement is never dropped. While the file cannot be written (the disk is full, another program holds the lock for more
+//! than 10 s) settlements stay pending, and the transaction is tried again after growing pauses. A submit that fails in the same
+//! way is answered with the error, because its caller has to know.
+//!
+//! The thread sleeps in [`wake::wait`] alone, until the next deadline that [`Actor::timeout`] computes.
 
 use std::{
     collections::VecDeque,
@@ -12,34 +14,31 @@ use std::{
 };
 
 use super::{
-    attach::Change,
     claimer::{Claimer, StepResult},
     file::{
         clock_offset::Clocks,
-        database::{Database, Fault, cause, file_error, may_pass},
-        housekeeping::Housekeeping,
+        database::Database,
+        error::{Fault, cause, file_error, may_pass},
+        housekeeping::{Housekeeping, give_back_wal},
         lock_wait::LockTimeout,
     },
     peers::{
         owner::OwnerLocks,
         wake::{self, PeerWaker, Waker},
     },
-    queries::{
-        depth,
-        reader::{CountQuery, Reader},
-    },
-    tasks::cancel::{Search, Searches},
+    queries::{depth, reader::Reader},
+    tasks::cancel::Searches,
 };
 use crate::{
     clock::{Clock, Instant},
     plural::counted,
     task::{NewTask, QueueIndex},
-    transport::{Error, Event, Events, QueueSetup, Reply, Request, with_own_names, without_priorities},
+    transport::{Error, Event, Events, QueueSetup, Reply, Request},
 };
 
-/// When to ask again while others hold tasks.
+/// How long a survey's answer holds while other masters hold tasks.
 const SURVEY_AGAIN: Duration = Duration::from_millis(500);
-/// Pauses after a failed write: from the first, doubled up to the longest.
+/// Pauses after a failed write: the first one, and the longest, up to which it doubles.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Requests taken before the next transaction.
 const AT_ONCE: usize = 4096;
@@ -53,46 +52,53 @@ pub(super) struct Actor {
     pub(super) clock: Clock,
     pub(super) peers: PeerWaker,
     pub(super) database: Option<Database>,
-    /// Of a master, once somebody wanted something counted.
+    /// Of an attached transport, from the first count on.
     pub(super) reader: Option<Reader>,
-    /// Kept to the end of the thread: with it end our locks.
+    /// Kept to the end of the thread, because our locks end with it.
     pub(super) owner_locks: Option<OwnerLocks>,
-    /// Asked for and not done yet.
+    /// The queues to attach to, until that is done.
     pub(super) attach: Option<Vec<QueueSetup>>,
-    /// Queues to come and to go, in the order asked for.
+    /// Queues to be added and removed, in the order of the requests.
     pub(super) changes: VecDeque<Change>,
-    /// Given before the attach was done, or before their queues were added.
+    /// Credit that came before the attach was done, or before its queue was added.
     pub(super) credits: Vec<(QueueIndex, u32)>,
+    /// Of an attached transport.
     pub(super) claimer: Option<Claimer>,
     pub(super) submits: Vec<(Vec<NewTask>, Reply<()>)>,
     pub(super) searches: Searches,
     pub(super) survey: Option<u64>,
     pub(super) lease: Option<Lease>,
-    /// Why nothing can be done any more.
+    /// Why every request fails from now on.
     pub(super) refused: Option<Error>,
     pub(super) retry: Option<RetryState>,
     pub(super) housekeeping: Housekeeping,
-    /// Of a master.
+    /// Of an attached transport.
     pub(super) clocks: Option<Clocks>,
     pub(super) poll_at: Instant,
     pub(super) data_version: i64,
-    /// Some master had ended without leaving.
+    /// A master had ended without leaving.
     pub(super) found_dead_master: bool,
-    /// Something was written since the last look.
+    /// Something was written since the last poll.
     pub(super) wrote_something: bool,
-    /// Events could not be waited for the last time.
+    /// The last `poll(2)` failed.
     pub(super) poll_failed: bool,
-    /// The last to go: who sees it closed knows that our locks are free.
+    /// Dropped last: a receiver that sees it closed knows that our locks are free.
     pub(super) events: Events,
 }
 
-/// The wish to be the scheduler.
+/// The scheduler's lease that was asked for.
 pub(super) struct Lease {
     pub(super) application: String,
     pub(super) held: bool,
 }
 
-/// A write failed in a way that may pass.
+/// A change of the attached queues that was asked for.
+pub(super) enum Change {
+    Add(QueueIndex, QueueSetup),
+    Remove(QueueIndex),
+}
+
+/// When the next try is due after a write that failed and may succeed later.
 pub(super) struct RetryState {
     again_at: Instant,
     pause: Duration,
@@ -100,9 +106,9 @@ pub(super) struct RetryState {
 
 /// Why the thread ends.
 enum End {
-    /// The transport was dropped: as a death.
+    /// The transport was dropped, which counts as a death.
     Dropped,
-    /// In order.
+    /// By [`Request::Close`].
     Closed(Reply<()>),
 }
 
@@ -145,7 +151,7 @@ impl Actor {
         }
     }
 
-    /// The thread's life.
+    /// Runs until the transport is closed or dropped.
     pub(super) fn run(mut self) {
         loop {
             let end = self.take_requests();
@@ -183,98 +189,18 @@ impl Actor {
                 Err(mpsc::TryRecvError::Disconnected) => return Some(End::Dropped),
             }
         }
-        // More is waiting: the next wait ends at once.
+        // There may be more requests: the next wait ends at once.
         self.waker.wake();
         None
     }
 
-    fn serve(&mut self, request: Request) {
-        match request {
-            Request::Submit { tasks, reply } => {
-                match without_priorities(&tasks).and_then(|()| with_own_names(&tasks)) {
-                    Ok(()) => self.submits.push((tasks, reply)),
-                    Err(error) => drop(reply.send(Err(error))),
-                }
-            }
-            Request::Credit { queue, credit } => match &mut self.claimer {
-                Some(claimer) if self.changes.is_empty() => claimer.credit(queue, credit),
-                _ => {
-                    // While they cannot be given they change often; the last one counts.
-                    self.credits.retain(|(other, _)| *other != queue);
-                    self.credits.push((queue, credit));
-                }
-            },
-            Request::Settle(settlements) => {
-                if let Some(claimer) = &mut self.claimer {
-                    claimer.add_settlements(settlements);
-                }
-            }
-            Request::Lock { handle, key } => {
-                if let Some(claimer) = &mut self.claimer {
-                    claimer.lock(handle, key);
-                }
-            }
-            Request::Attach { queues, .. } => {
-                self.attach = Some(queues);
-                self.flush();
-            }
-            Request::AddQueue { queue, setup } => self.change(Change::Add(queue, setup)),
-            Request::RemoveQueue { queue } => self.change(Change::Remove(queue)),
-            Request::Survey { serial } => {
-                self.survey = Some(serial);
-                self.flush();
-            }
-            Request::Depths { queues, reply } => {
-                self.flush();
-                self.count(CountQuery::Depths(queues, reply));
-            }
-            Request::Ready { queues, reply } => {
-                self.flush();
-                self.count(CountQuery::Ready(queues, reply));
-            }
-            Request::KnownQueues { reply } => {
-                self.flush();
-                drop(reply.send(self.known_queues()));
-            }
-            Request::Purge { queue, reply } => {
-                self.flush();
-                drop(reply.send(self.purge(&queue)));
-            }
-            Request::Cancel { id, reply } => {
-                self.flush();
-                self.searches.push_back(Search::new(id, reply));
-            }
-            Request::Delete { queue, reply } => {
-                self.flush();
-                drop(reply.send(self.delete(&queue.queue)));
-            }
-            Request::WalkDead { queue, visit, reply } => {
-                self.flush();
-                drop(reply.send(self.walk(&queue, visit)));
-            }
-            Request::Lease { application } => self.ask_lease(application),
-            Request::ScheduleMemory { application, reply } => {
-                self.flush();
-                drop(reply.send(self.schedule_memory(&application).map(Some)));
-            }
-            Request::Fire { schedule, moment, task } => {
-                self.flush();
-                let stored = self.fire(&schedule, moment, task.as_ref());
-                self.tell(Event::Fired { schedule, moment, stored });
-            }
-            Request::ReleaseLease => self.release_lease(),
-            // The caller takes it, to end the loop.
-            Request::Close { reply } => drop(reply),
-        }
-    }
-
-    /// What was asked before is stored before the next question is answered.
+    /// Stores what was asked for before, so that the next answer takes it into account.
     pub(super) fn flush(&mut self) {
         self.store_submits();
         self.advance();
     }
 
-    /// Does what is waiting to be done, unless it failed a moment ago.
+    /// Runs the transactions that are to be run, unless the pause after a failure is not over.
     fn advance(&mut self) {
         let now = self.clock.now().at;
         if self.refused.is_some() || self.retry.as_ref().is_some_and(|retry| retry.again_at > now) {
@@ -315,7 +241,7 @@ impl Actor {
         Ok(did)
     }
 
-    /// Nothing left in the queues we are attached to; true without any.
+    /// Whether nothing is left in the attached queues; true if there are none.
     fn is_empty(&mut self) -> rusqlite::Result<bool> {
         let (Some(claimer), Some(database)) = (&self.claimer, &self.database) else { return Ok(true) };
         if claimer.holds_any() {
@@ -325,7 +251,7 @@ impl Actor {
         depth::are_empty(&snapshot, claimer.queue_ids())
     }
 
-    /// Settlements first: the credit for the deliveries came from them.
+    /// Sends the events of a step: settlements first, because the credit of the deliveries comes from them.
     pub(super) fn tell_step(&mut self, result: StepResult) {
         self.wrote_something |= !result.settled.is_empty() || !result.delivered.is_empty();
         result.stored.into_iter().for_each(|handle| self.tell(Event::Stored(handle)));
@@ -351,12 +277,14 @@ impl Actor {
         self.peers.wake(&self.path, result.wake);
     }
 
-    /// A write failed; what may pass is tried again after a pause.
+    /// After a write that failed: plans the next try, or refuses everything if no try can succeed.
     pub(super) fn failed(&mut self, error: &rusqlite::Error) {
         if !may_pass(error) {
             return self.refuse(file_error(&self.path, cause(&self.path, error)));
         }
-        self.give_back_wal(error);
+        if let Some(database) = &self.database {
+            give_back_wal(database, &self.lock_timeout, error);
+        }
         let now = self.clock.now().at;
         let pause = if let Some(retry) = &self.retry {
             (retry.pause * 2).min(PAUSES.1)
@@ -369,7 +297,7 @@ impl Actor {
         self.retry = Some(RetryState { again_at: now + pause, pause });
     }
 
-    /// How long nothing has to be done.
+    /// Time until the next deadline.
     fn timeout(&self) -> Duration {
         let now = self.clock.now();
         let until = |at: Instant| at.since(now.at);
@@ -389,7 +317,7 @@ impl Actor {
         timeout
     }
 
-    /// Whoever listened may be gone; the thread ends when its transport is dropped.
+    /// Sends an event. The receiver may be gone; the thread ends when its transport is dropped.
     pub(super) fn tell(&self, event: Event) {
         drop(self.events.send(event));
     }

@@ -1,14 +1,19 @@
-//! Coming and going: how a transport becomes a master, whose tasks it returns, and how it leaves.
+//! Attaching and closing: how a transport registers as a master, returns the tasks of dead ones, and unregisters.
+//!
+//! The lock of an owner number is taken before the number can be seen in the file, and is given back after the row is gone: a
+//! number whose lock is free never belongs to a master that lives.
 
 use std::time::Duration;
 
 use super::{
-    actor::Actor,
+    actor::{Actor, Change},
     claimer::Claimer,
     file::{
         access,
-        database::{Database, Fault, Synchronous, file_error},
+        database::{Database, Synchronous},
+        error::{Fault, file_error},
         housekeeping::quick_check,
+        paths::beside,
         schema,
     },
     peers::{
@@ -19,24 +24,17 @@ use super::{
 use crate::{
     clock::Clock,
     plural,
-    task::QueueIndex,
     transport::{Error, Event, QueueSetup, Reply},
 };
 
-/// Tries to store what is owed end after this. A lock that was being waited for when the close was asked took
-/// up to 2 s before; together they stay under the 5 s after which a close is answered.
+/// At a close, tries to store pending settlements end after this. The wait for a lock that was under way when the close was asked
+/// for takes up to 2 s before; together they stay below the 5 s after which a close is answered.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-/// Between two tries to store what is owed at the end.
+/// Between two tries to store pending settlements at a close.
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 
-/// A change of the queues that are attached.
-pub(super) enum Change {
-    Add(QueueIndex, QueueSetup),
-    Remove(QueueIndex),
-}
-
 impl Actor {
-    /// Opens the file, if it is not open yet, and makes it, if it is not there.
+    /// Opens the database if it is not open yet, and makes it if there is none.
     pub(super) fn open_database(&mut self) -> Result<&mut Database, Fault> {
         let database = match self.database.take() {
             Some(database) => database,
@@ -51,14 +49,14 @@ impl Actor {
         let owner_locks = match self.owner_locks.take() {
             Some(owner_locks) => owner_locks,
             None => OwnerLocks::open(&self.path).map_err(|error| {
-                let owner_locks = owner::beside(&self.path, "masters");
+                let owner_locks = beside(&self.path, "masters");
                 Fault::Final(file_error(&owner_locks, access::explained(&owner_locks, &error)))
             })?,
         };
         Ok(self.owner_locks.insert(owner_locks))
     }
 
-    /// Becomes a master. After an error it goes on where it was.
+    /// Attaches. After an error the next call goes on where this one stopped.
     pub(super) fn try_attach(&mut self) -> Result<(), Fault> {
         let Some(setups) = self.attach.clone() else { return Ok(()) };
         if self.claimer.is_none() {
@@ -78,7 +76,7 @@ impl Actor {
         self.reclaim_from_dead_masters()?;
         let alone = self.claimer.as_ref().is_some_and(|claimer| claimer.others.is_empty());
         if let Some(database) = &self.database {
-            // Others that run would have noticed; a check takes a second for each half gigabyte.
+            // Not while other masters use the file: a check takes a second for each half gigabyte.
             if self.found_dead_master
                 && alone
                 && let Some(fault) = quick_check(database)?
@@ -92,13 +90,14 @@ impl Actor {
         Ok(())
     }
 
-    /// Queues are to come or go, in the order in which that is asked.
+    /// Notes a change of the attached queues; they are done in the order of the requests.
     pub(super) fn change(&mut self, change: Change) {
         self.changes.push_back(change);
         self.flush();
     }
 
-    /// Adds and removes queues as asked for, once there is a master. After an error it goes on where it was.
+    /// Adds and removes queues as asked for, once the transport is attached. After an error the next call goes on where this one
+    /// stopped.
     pub(super) fn change_queues(&mut self) -> rusqlite::Result<bool> {
         let (Some(claimer), Some(database)) = (&mut self.claimer, &mut self.database) else { return Ok(false) };
         let mut did = false;
@@ -113,7 +112,7 @@ impl Actor {
                     drop(self.events.send(Event::QueueAdded { queue: *queue }));
                 }
                 Change::Remove(queue) => {
-                    // Otherwise it is told with the step in which nothing of it is left.
+                    // One that is attached is announced by the step after which nothing of it is open.
                     if !claimer.remove(*queue) {
                         drop(self.events.send(Event::QueueRemoved { queue: *queue }));
                     }
@@ -122,19 +121,19 @@ impl Actor {
             self.changes.pop_front();
         }
         for (queue, credit) in self.credits.drain(..) {
-            claimer.credit(queue, credit);
+            claimer.set_credit(queue, credit);
         }
         Ok(did)
     }
 
-    /// Takes a number, and its lock before anybody can see the number.
+    /// Takes an owner number, and its lock before the number can be seen by others.
     fn register(&mut self, setups: Vec<QueueSetup>) -> Result<Claimer, Fault> {
         let (Some(database), Some(owner_locks)) = (&mut self.database, &self.owner_locks) else {
             unreachable!("both were opened by the caller");
         };
         let mut locked = Ok(true);
         let (owner, ids, others, orphans) = database.write(Synchronous::Normal, |transaction, ids| {
-            // Before our number is among the masters': somebody may have written it already.
+            // Before our number is in use: another program may have written it into rows already.
             let orphans = if owner::any_orphans(transaction)? { owner::return_orphans(transaction)? } else { 0 };
             let owner = owner::register(transaction, Clock::wall())?;
             locked = owner_locks.try_lock(owner);
@@ -154,17 +153,17 @@ impl Actor {
             Ok(false) => "another program holds our place in it".to_owned(),
             Err(error) => format!("no lock can be had on it: {error}"),
         };
-        Err(Fault::Final(file_error(&owner::beside(&self.path, "masters"), cause)))
+        Err(Fault::Final(file_error(&beside(&self.path, "masters"), cause)))
     }
 
-    /// Returns the tasks that are in the hands of nobody, or in no state at all: another program wrote them.
+    /// Returns the tasks of owners that never were, and those in a state that is none: another program wrote them.
     pub(super) fn return_orphans(&mut self) -> rusqlite::Result<()> {
         let (Some(claimer), Some(database)) = (&mut self.claimer, &mut self.database) else { return Ok(()) };
         if !owner::any_orphans(database.read())? {
             return Ok(());
         }
         let orphans = database.write(Synchronous::Normal, |transaction, _| owner::return_orphans(transaction))?;
-        claimer.look();
+        claimer.recheck_all();
         self.peers.wake(&self.path, claimer.others.iter().copied());
         self.warn_of_orphans(orphans);
         Ok(())
@@ -178,7 +177,7 @@ impl Actor {
         }
     }
 
-    /// Takes the lock of every other master that lets go of it, and returns its tasks.
+    /// Returns the tasks of every other master whose lock can be taken: it is dead.
     pub(super) fn reclaim_from_dead_masters(&mut self) -> rusqlite::Result<()> {
         let (Some(claimer), Some(database), Some(owner_locks)) =
             (&mut self.claimer, &mut self.database, &self.owner_locks)
@@ -187,8 +186,8 @@ impl Actor {
         };
         let mut returned_any = false;
         for other in claimer.others.clone() {
-            // No lock for a reason of the system's: the next look tries again. A number below 0 has no lock, and never had a
-            // master.
+            // A lock that fails for another reason is tried again by the next poll. A number below 0 has no lock, and never had
+            // a master.
             if other >= 0 && !owner_locks.try_lock(other).unwrap_or(false) {
                 continue;
             }
@@ -210,13 +209,13 @@ impl Actor {
             }
         }
         if returned_any {
-            claimer.look();
+            claimer.recheck_all();
             self.peers.wake(&self.path, claimer.others.iter().copied());
         }
         Ok(())
     }
 
-    /// The file cannot be used any more. Our locks stay: workers may still be at our tasks.
+    /// The file cannot be used any more. Our locks are kept, because workers may still run our tasks.
     pub(super) fn refuse(&mut self, error: Error) {
         self.tell(Event::Refused(error.clone()));
         self.refused = Some(error);
@@ -227,7 +226,7 @@ impl Actor {
         self.database = None;
     }
 
-    /// An orderly end.
+    /// Ends in order: stores pending settlements, gives all deliveries back uncounted, and answers.
     pub(super) fn close(mut self, reply: Reply<()>) {
         let began_at = self.clock.now().at;
         let mut wake = Vec::new();
@@ -254,7 +253,7 @@ impl Actor {
         self.claimer = None;
         self.reader = None;
         self.database = None;
-        // Others are woken when our locks are free: one of them may wait for the lease.
+        // Other masters are woken after our locks are free, because one of them may wait for the lease.
         self.owner_locks = None;
         self.peers.wake(&self.path, wake);
         drop(reply.send(Ok(())));

@@ -1,14 +1,19 @@
-//! The part of the transport that only an attached one has: what is in hand, owed, and due.
+//! What only an attached transport has: its queues, the deliveries in hand, the settlements to be stored, and when the next task
+//! is due.
 //!
-//! Group commit: whatever was settled while the last transaction ran is stored by the next one, which also
-//! claims what the credit allows. One by one this costs a transaction a task; in tens, a tenth of it.
+//! Group commit: the settlements that were asked for while a transaction ran are stored by the next one, which also claims what
+//! the credit allows. A transaction a task gives 5,600 to 8,400 tasks a second, tens of tasks a transaction 25,000 to 54,000
+//! (measured on 2 cores).
+//!
+//! A settlement is never dropped: where a transaction fails, all that it was to store stays pending, and nothing that it claimed
+//! is delivered.
 
-use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::{
     file::database::{Database, Synchronous},
     peers::{
-        owner::{leave, owners},
+        owner::{owners, unregister},
         wake::Socket,
     },
     tasks::{
@@ -22,53 +27,45 @@ use crate::{
     task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport::{
         QueueSetup,
+        attached::{AttachedQueues, Begun},
         identity::{identity, next_handle},
     },
 };
 
-/// An attached transport.
+/// The queues and deliveries of an attached transport.
 pub(super) struct Claimer {
-    /// Its number; see [`super::peers::owner`].
+    /// Its owner number; see [`super::peers::owner`].
     pub(super) owner: i64,
-    /// `None` where no socket could be bound: then it looks once a second.
+    /// `None` where no socket could be bound: then the file is polled once a second.
     pub(super) socket: Option<Socket>,
-    /// The numbers of all others that were there at the last look.
+    /// The owner numbers of all other masters that there were at the last poll.
     pub(super) others: Vec<i64>,
-    queues: BTreeMap<usize, Queue>,
-    held: HashMap<Handle, Held>,
+    attached: AttachedQueues<Queue, Held>,
     pending: Vec<PendingSettlement>,
     /// Deliveries whose keys were asked for.
     asked: Vec<Handle>,
 }
 
+/// An attached queue.
 struct Queue {
     setup: QueueSetup,
+    /// Of its row.
     id: i64,
-    credit: u32,
-    in_hand: u32,
-    next: Next,
-    /// It goes when nothing of it is in hand or owed.
-    leaving: bool,
+    next: NextDue,
 }
 
-impl Queue {
-    fn new(setup: QueueSetup, id: i64) -> Self {
-        Self { setup, id, credit: 0, in_hand: 0, next: Next::Unknown, leaving: false }
-    }
-}
-
-/// When a queue has something to claim.
+/// When the next task of a queue is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    /// It must be looked for.
+enum NextDue {
+    /// The file has to be asked.
     Unknown,
     /// Not before this.
     At(Timestamp),
-    /// Not before somebody stores something.
+    /// Not before a task is stored.
     Never,
 }
 
-impl Next {
+impl NextDue {
     fn of(due: Option<Timestamp>) -> Self {
         due.map_or(Self::Never, Self::At)
     }
@@ -82,11 +79,10 @@ impl Next {
     }
 }
 
+/// A delivery that is open.
 struct Held {
-    queue: usize,
     row: Row,
-    task: std::sync::Arc<Task>,
-    accepted: bool,
+    task: Arc<Task>,
     key: Key,
 }
 
@@ -108,7 +104,7 @@ pub(super) struct StepResult {
     pub(super) delivered: Vec<Vec<Delivery>>,
     /// Answers about keys: the task that has one, if it is not ours.
     pub(super) locked: Vec<(Handle, Option<String>)>,
-    /// Masters that have something new to look for.
+    /// Owner numbers of other masters, which have something new to claim.
     pub(super) wake: Vec<i64>,
     /// Settlements that came too late: another had taken the tasks back.
     pub(super) stale: usize,
@@ -117,8 +113,8 @@ pub(super) struct StepResult {
 }
 
 impl StepResult {
-    /// What a settlement did; whether there is something new to claim.
-    fn take(&mut self, pending: &PendingSettlement, effect: Effect) -> bool {
+    /// Notes what a settlement did. Gives whether there is something new to claim.
+    fn record(&mut self, pending: &PendingSettlement, effect: Effect) -> bool {
         match effect {
             Effect::Stale => self.stale += 1,
             Effect::Ended | Effect::Claimable if pending.settlement.is_copy() => self.stored.push(pending.handle),
@@ -129,174 +125,161 @@ impl StepResult {
 }
 
 impl Claimer {
-    /// A master with nothing in hand and no credit. `ids` are the queues' rows.
+    /// A claimer with nothing in hand and no credit. `ids` are the queues' rows.
     pub(super) fn new(owner: i64, socket: Option<Socket>, setups: Vec<QueueSetup>, ids: &[i64]) -> Self {
-        let queue = |(setup, id): (QueueSetup, &i64)| Queue::new(setup, *id);
-        let queues = setups.into_iter().zip(ids).map(queue).enumerate().collect();
-        Self { owner, socket, others: Vec::new(), queues, held: HashMap::new(), pending: Vec::new(), asked: Vec::new() }
+        let attached = AttachedQueues::default();
+        let mut claimer = Self { owner, socket, others: Vec::new(), attached, pending: Vec::new(), asked: Vec::new() };
+        for (index, (setup, id)) in setups.into_iter().zip(ids).enumerate() {
+            claimer.add(QueueIndex(index), setup, *id);
+        }
+        claimer
     }
 
     /// Changes a queue's credit.
-    pub(super) fn credit(&mut self, queue: QueueIndex, credit: u32) {
-        if let Some(queue) = self.queues.get_mut(&queue.0).filter(|queue| !queue.leaving) {
-            queue.credit = credit;
-        }
+    pub(super) fn set_credit(&mut self, queue: QueueIndex, credit: u32) {
+        self.attached.set_credit(queue, credit);
     }
 
-    /// One more queue, or another setup for one that is here.
+    /// Attaches one more queue, or changes the setup of one that is attached.
     pub(super) fn add(&mut self, queue: QueueIndex, setup: QueueSetup, id: i64) {
-        match self.queues.get_mut(&queue.0) {
-            Some(queue) => queue.setup = setup,
-            None => drop(self.queues.insert(queue.0, Queue::new(setup, id))),
-        }
+        self.attached.add(queue, Queue { setup, id, next: NextDue::Unknown });
     }
 
-    /// A queue is to go when nothing of it is in hand. `false`: it is not here.
+    /// Begins to remove a queue; the step after which nothing of it is open says that it is gone. `false`: it is not attached.
     pub(super) fn remove(&mut self, queue: QueueIndex) -> bool {
-        let Some(queue) = self.queues.get_mut(&queue.0) else { return false };
-        (queue.credit, queue.leaving) = (0, true);
-        true
+        self.attached.remove(queue)
     }
 
-    /// Takes out the queues that are to go and of which nothing is left.
-    fn take_removed(&mut self) -> Vec<QueueIndex> {
-        if !self.pending.is_empty() {
-            return Vec::new();
-        }
-        self.queues
-            .extract_if(.., |_, queue| queue.leaving && queue.in_hand == 0)
-            .map(|(queue, _)| QueueIndex(queue))
-            .collect()
-    }
-
-    /// Takes settlements in; those of handles that are not open are ignored.
+    /// Settlements to be stored by the next step. Those of handles that are not open are ignored.
     pub(super) fn add_settlements(&mut self, settlements: Vec<(Handle, Settlement)>) {
         for (handle, settlement) in settlements {
-            let Some(held) = self.held.get_mut(&handle) else { continue };
-            let queue = self.queues.get_mut(&held.queue).expect("a queue stays while a delivery of it is held");
-            let row = (!held.accepted).then_some(held.row);
-            let pending = PendingSettlement {
+            let is_acceptance = settlement == Settlement::Accept;
+            let begun = if is_acceptance { self.attached.accept(handle) } else { self.attached.settle(handle) };
+            let Some(Begun { queue, delivery, was_accepted }) = begun else { continue };
+            // The key ends with the settlement, not with an acceptance.
+            let key = match &mut delivery.key {
+                Key::Held(key) if !is_acceptance => Some(std::mem::take(key)),
+                Key::Asked(_) if !is_acceptance => {
+                    self.asked.retain(|asked| *asked != handle);
+                    None
+                }
+                Key::None | Key::Asked(_) | Key::Held(_) => None,
+            };
+            self.pending.push(PendingSettlement {
                 handle,
-                row,
+                row: (!was_accepted).then_some(delivery.row),
                 queue: queue.id,
                 keep: queue.setup.dead.keep,
-                task: std::sync::Arc::clone(&held.task),
-                key: None,
+                task: Arc::clone(&delivery.task),
+                key,
                 settlement,
-            };
-            if pending.settlement == Settlement::Accept {
-                held.accepted = true;
-                self.pending.push(pending);
-                continue;
-            }
-            queue.in_hand -= 1;
-            let key = match std::mem::replace(&mut held.key, Key::None) {
-                Key::Held(key) => Some(key),
-                Key::None | Key::Asked(_) => None,
-            };
-            self.held.remove(&handle);
-            self.asked.retain(|asked| *asked != handle);
-            self.pending.push(PendingSettlement { key, ..pending });
+            });
         }
     }
 
-    /// A key is asked for; not for a handle that is not open.
+    /// Asks for a key. Ignored for a handle that is not open, or has a key.
     pub(super) fn lock(&mut self, handle: Handle, key: String) {
-        if let Some(held) = self.held.get_mut(&handle).filter(|held| matches!(held.key, Key::None)) {
+        if let Some(held) = self.attached.delivery_mut(handle).filter(|held| matches!(held.key, Key::None)) {
             held.key = Key::Asked(key);
             self.asked.push(handle);
         }
     }
 
-    /// Somebody stored something: all queues are looked at again.
-    pub(super) fn look(&mut self) {
-        for queue in self.queues.values_mut() {
-            queue.next = Next::Unknown;
+    /// A task was stored: when the next one of each queue is due has to be asked again.
+    pub(super) fn recheck_all(&mut self) {
+        for queue in self.attached.queues_mut() {
+            queue.content.next = NextDue::Unknown;
         }
     }
 
     /// When the next delayed task can be claimed.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        let waiting = self.queues.values().filter(|queue| queue.credit > queue.in_hand);
+        let waiting = self.attached.queues().filter(|(_, queue)| queue.free_once_settled() > 0);
         waiting
-            .filter_map(|queue| match queue.next {
-                Next::At(due) => Some(due),
-                Next::Never => None,
-                Next::Unknown => Some(Timestamp(0)),
+            .filter_map(|(_, queue)| match queue.content.next {
+                NextDue::At(due) => Some(due),
+                NextDue::Never => None,
+                NextDue::Unknown => Some(Timestamp(0)),
             })
             .min()
     }
 
     /// Whether a delivery or a settlement is open here, whatever the file says.
     pub(super) fn holds_any(&self) -> bool {
-        !self.held.is_empty() || !self.pending.is_empty()
+        self.attached.has_open()
     }
 
     /// The queues' rows.
     pub(super) fn queue_ids(&self) -> impl Iterator<Item = i64> + '_ {
-        self.queues.values().map(|queue| queue.id)
+        self.attached.queues().map(|(_, queue)| queue.content.id)
     }
 
-    /// Stores what is owed and claims what is due. On an error nothing has changed, and all is still owed.
+    /// Stores the pending settlements and claims what is due, in one transaction. On an error nothing has changed, and all is
+    /// still pending.
     pub(super) fn step(&mut self, database: &mut Database) -> rusqlite::Result<StepResult> {
         if self.pending.is_empty() && self.asked.is_empty() && !self.anything_due(database)? {
-            return Ok(StepResult { removed: self.take_removed(), ..StepResult::default() });
+            return Ok(StepResult { removed: self.attached.take_drained(), ..StepResult::default() });
         }
-        let (owner, pending, queues, asked, held) = (self.owner, &self.pending, &self.queues, &self.asked, &self.held);
+        let (owner, pending, attached, asked) = (self.owner, &self.pending, &self.attached, &self.asked);
         let (mut result, claims) = database.write(Synchronous::Normal, |transaction, ids| {
             // Read after the lock was waited for: what others stored meanwhile is due before it.
             let now = Clock::wall();
             let mut result = StepResult::default();
-            let mut news = false;
-            for pending in pending {
-                news |= result.take(pending, pending.store(transaction, ids, now, owner)?);
+            let mut claimable = false;
+            for settlement in pending {
+                claimable |= result.record(settlement, settlement.store(transaction, ids, now, owner)?);
             }
             for handle in asked {
-                if let Some(Held { key: Key::Asked(key), task, .. }) = held.get(handle) {
+                if let Some(Held { key: Key::Asked(key), task, .. }) = attached.delivery(*handle) {
                     result.locked.push((*handle, unique_keys::take(transaction, owner, key, &task.id)?));
                 }
             }
-            let mut claims = Vec::with_capacity(queues.len());
-            for (&position, queue) in queues {
-                let next = if news { Next::Unknown } else { queue.next };
-                let room = queue.credit.saturating_sub(queue.in_hand);
+            let mut claims = Vec::new();
+            for (index, queue) in attached.queues() {
+                let Queue { id, next, .. } = queue.content;
+                let next = if claimable { NextDue::Unknown } else { next };
+                let room = queue.free_once_settled();
                 if room == 0 || !next.is_due(now) {
-                    claims.push((position, next, Vec::new()));
+                    claims.push((index, next, Vec::new()));
                     continue;
                 }
-                let claimed = claim(transaction, owner, queue.id, now, room)?;
+                let claimed = claim(transaction, owner, id, now, room)?;
                 let next = if claimed.len() < room as usize {
-                    Next::of(next_due(transaction, queue.id)?)
+                    NextDue::of(next_due(transaction, id)?)
                 } else {
-                    Next::Unknown
+                    NextDue::Unknown
                 };
-                claims.push((position, next, claimed));
+                claims.push((index, next, claimed));
             }
-            if news {
+            if claimable {
                 result.wake = owners(transaction)?;
                 result.wake.retain(|other| *other != owner);
             }
             Ok((result, claims))
         })?;
-        result.settled = self.pending.drain(..).map(|pending| pending.handle).collect();
+        result.settled = self.pending.drain(..).map(|settlement| settlement.handle).collect();
+        for handle in &result.settled {
+            self.attached.answered(*handle);
+        }
         self.asked.clear();
         for (handle, holder) in &result.locked {
-            if let Some(held) = self.held.get_mut(handle) {
+            if let Some(held) = self.attached.delivery_mut(*handle) {
                 held.key = match (std::mem::replace(&mut held.key, Key::None), holder) {
                     (Key::Asked(key), None) => Key::Held(key),
                     _ => Key::None,
                 };
             }
         }
-        for (position, next, claimed) in claims {
-            if let Some(queue) = self.queues.get_mut(&position) {
-                queue.next = next;
-            }
-            if !claimed.is_empty() {
-                result.delivered.push(self.deliver(position, claimed));
+        for (index, next, claimed) in claims {
+            if let Some(queue) = self.attached.queue_mut(index) {
+                queue.content.next = next;
+                if !claimed.is_empty() {
+                    let name = queue.content.setup.name.clone();
+                    result.delivered.push(self.deliver(index, &name, claimed));
+                }
             }
         }
-        result.removed = self.take_removed();
+        result.removed = self.attached.take_drained();
         Ok(result)
     }
 
@@ -304,45 +287,37 @@ impl Claimer {
     fn anything_due(&mut self, database: &Database) -> rusqlite::Result<bool> {
         let now = Clock::wall();
         let mut any = false;
-        for queue in self.queues.values_mut().filter(|queue| queue.credit > queue.in_hand) {
-            if queue.next == Next::Unknown {
-                queue.next = Next::of(next_due(database.read(), queue.id)?);
+        for queue in self.attached.queues_mut().filter(|queue| queue.free_once_settled() > 0) {
+            let queue = &mut queue.content;
+            if queue.next == NextDue::Unknown {
+                queue.next = NextDue::of(next_due(database.read(), queue.id)?);
             }
             any |= queue.next.is_due(now);
         }
         Ok(any)
     }
 
-    fn deliver(&mut self, position: usize, claimed: Vec<Claimed>) -> Vec<Delivery> {
-        let queue = self.queues.get_mut(&position).expect("what was claimed from stays until it is let go");
-        queue.in_hand += claimed.len() as u32;
-        debug_assert!(queue.in_hand <= queue.credit, "more was claimed than the credit allows");
-        let mut deliveries = Vec::with_capacity(claimed.len());
-        for Claimed { row, claim, redelivered, task, .. } in claimed {
+    fn deliver(&mut self, queue: QueueIndex, name: &str, claimed: Vec<Claimed>) -> Vec<Delivery> {
+        let open = |Claimed { row, claim, redelivered, task, .. }| {
             let handle = next_handle();
-            deliveries.push(Delivery {
-                handle,
-                queue: QueueIndex(position),
-                redelivered,
-                identity: Some(identity(&queue.setup.name, &task.id, task.attempts, &task.body)),
-                task: std::sync::Arc::clone(&task),
-            });
-            let held = Held { queue: position, row: Row { id: row, claim }, task, accepted: false, key: Key::None };
-            self.held.insert(handle, held);
-        }
-        deliveries
+            let held = Held { row: Row { id: row, claim }, task: Arc::clone(&task), key: Key::None };
+            self.attached.deliver(queue, handle, held);
+            let identity = Some(identity(name, &task.id, task.attempts, &task.body));
+            Delivery { handle, queue, redelivered, identity, task }
+        };
+        claimed.into_iter().map(open).collect()
     }
 
-    /// Stores what is owed and gives everything else back, uncounted. This master is gone after it.
+    /// Stores the pending settlements and gives all other deliveries back, uncounted. The owner number is gone after it.
     pub(super) fn leave(&mut self, database: &mut Database) -> rusqlite::Result<StepResult> {
         let (owner, pending) = (self.owner, &self.pending);
         let mut result = database.write(Synchronous::Normal, |transaction, ids| {
             let now = Clock::wall();
             let mut result = StepResult::default();
-            for pending in pending {
-                result.take(pending, pending.store(transaction, ids, now, owner)?);
+            for settlement in pending {
+                result.record(settlement, settlement.store(transaction, ids, now, owner)?);
             }
-            leave(transaction, owner)?;
+            unregister(transaction, owner)?;
             result.wake = owners(transaction)?;
             Ok(result)
         })?;

@@ -1,9 +1,9 @@
 //! Tasks in an SQLite file: the transport where nothing is installed.
 //!
 //! ```text
-//!  ask() ──inbox, bell──▶ actor ──▶ claimer: owed settlements ─┐ one transaction: settle all that is owed,
+//!  ask() ─inbox, waker──▶ actor ──▶ claimer: settlements ──────┐ one transaction: store the pending settlements,
 //!                           │               credit, what is due ─┤ claim what the credit allows (tasks)
-//!                           │                                   ▼
+//!                           │                                    ▼
 //!                           ├── queries, schedule ────────────▶ file::database ──▶ <file>
 //!                           ├── queries::reader: counts, on a thread and over a connection of its own
 //!                           ├── peers::owner: which masters live (locks on <file>.masters), whose tasks go back
@@ -13,13 +13,15 @@
 //! ```
 //!
 //! Any number of masters and commands use one file, on one host. The thread sleeps in `poll(2)` until a
-//! request, a datagram, the time of a delayed task, or the look around that it takes once a second.
+//! request, a datagram, the time of a delayed task, or the poll that it makes once a second.
 //!
 //! A transport that is dropped without a [`Request::Close`] has died: its deliveries go back counted.
+#![doc = concat!("\n", include_str!("FILE_FORMAT.md"))]
 
 mod actor;
 mod attach;
 mod claimer;
+mod dispatch;
 mod file;
 mod peers;
 mod queries;
@@ -34,7 +36,7 @@ use std::{
 
 use self::{
     actor::Actor,
-    file::{database::file_error, lock_wait::LockTimeout},
+    file::{error::file_error, lock_wait::LockTimeout},
     peers::wake::Waker,
 };
 use super::{Error, Events, Request, Transport};
@@ -50,6 +52,9 @@ pub struct Sqlite {
 impl Sqlite {
     /// Starts the thread. The file is opened by the first request that needs it, and made by those that store.
     /// A client's `patience` is how long it waits for a lock.
+    ///
+    /// # Errors
+    /// If the thread or its waker cannot be made.
     pub fn open(path: &Path, events: Events, lock_timeout: Option<Duration>) -> Result<Self, Error> {
         let started = |error: std::io::Error| file_error(path, format!("its thread cannot be started: {error}"));
         let (inbox, requests) = mpsc::channel();
@@ -66,7 +71,7 @@ impl Sqlite {
 impl Transport for Sqlite {
     fn ask(&self, request: Request) {
         if matches!(request, Request::Close { .. }) {
-            self.lock_timeout.close();
+            self.lock_timeout.begin_close();
         }
         if let Some(inbox) = &self.inbox {
             // It fails when the thread has ended; the request's reply is dropped with it, which is an answer.
@@ -78,7 +83,7 @@ impl Transport for Sqlite {
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
-        self.lock_timeout.close();
+        self.lock_timeout.begin_close();
         drop(self.inbox.take());
         self.waker.wake();
     }

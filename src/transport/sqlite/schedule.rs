@@ -1,17 +1,17 @@
-//! What a scheduler remembers: a row for each moment that fired, stored together with its task.
+//! The memory of schedules: a row for each moment that fired, stored in one transaction with its task.
 
 use rusqlite::{Connection, params};
 
 use super::{
     file::{
         columns::{moment, text},
-        database::QueueIds,
+        schema::QueueIds,
     },
     tasks::submit::insert,
 };
 use crate::{clock::Timestamp, schedule::SET_BACK, task::NewTask};
 
-/// Moments kept of each schedule: the last is what counts, a few more show what happened.
+/// Moments kept of each schedule: only the last one counts, the others show what happened.
 const KEPT: u32 = 16;
 
 /// The last moment of each schedule.
@@ -39,7 +39,7 @@ pub(super) fn fire(
     if let Some(task) = task {
         insert(transaction, ids, now, task)?;
     }
-    // What was fired by a clock that was wrong is to fire by one that is right.
+    // A moment that fired because the clock was ahead fires again when its time comes.
     transaction
         .prepare_cached("DELETE FROM fired WHERE application = ?1 AND schedule = ?2 AND moment > ?3 AND moment <> ?4")?
         .execute(params![application, schedule, now.plus(SET_BACK).0, moment.0])?;

@@ -1,4 +1,4 @@
-//! Who may use the files: what a refusal says, and whose the files are that root makes for somebody else.
+//! Permissions: why a file cannot be used, and the owner of the files that root makes.
 
 use std::{
     fs::{File, Metadata, OpenOptions},
@@ -12,7 +12,8 @@ use nix::{
     unistd::{AccessFlags, Gid, Uid, eaccess, geteuid},
 };
 
-use crate::{file_owner, transport::sqlite::peers::owner::beside};
+use super::paths::beside;
+use crate::file_owner;
 
 /// Why the database at `path` cannot be opened or written, if that is for want of a permission.
 pub(crate) fn denied(path: &Path) -> Option<String> {
@@ -49,8 +50,8 @@ pub(crate) fn explained(path: &Path, error: &io::Error) -> String {
     format!("its folder {}: {}", folder.display(), file_owner::denied(folder))
 }
 
-/// Makes the database's file, mode 0600, if it is not there. What root makes in a folder of somebody else is given to that user,
-/// who is to work with it; not in one where everybody may put files.
+/// Makes the database's file, mode 0600, if it is not there. A file that root makes in the folder of another user is given to that
+/// user; not in a folder that every user may write to.
 pub(crate) fn make(path: &Path) -> io::Result<()> {
     let Some(file) = made(path)? else { return Ok(()) };
     if let Ok(folder) = std::fs::metadata(file_owner::folder(path))
@@ -61,7 +62,7 @@ pub(crate) fn make(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens the file of locks beside the database at `path`, mode 0600. Made by root, it belongs to whom the database belongs.
+/// Opens the file of locks beside the database at `path`, mode 0600. One that root makes is given to the database's owner.
 pub(crate) fn open_owner_locks(path: &Path) -> io::Result<File> {
     let owner_locks = beside(path, "masters");
     match made(&owner_locks)? {

@@ -1,15 +1,15 @@
-//! The wall clock that was set: what waits by it waits no longer for that, and nothing is deleted by it too early.
+//! A wall clock that is set: no delay becomes longer by it, and no dead letter is deleted too early.
 //!
-//! In a row, `due` is a moment of the wall clock. If that goes back, what was put off for ten seconds would wait for two days.
-//! So the file remembers by how much the wall clock is ahead of the time since the boot, which nobody sets. Whoever sees
-//! another difference first moves what was reckoned with the old one by as much as the clock went back, in the transaction that
-//! stores the new one: of several masters, one does it. A clock that goes ahead moves nothing: tasks come earlier, and a
-//! machine that stood still for hours owes them. What was reckoned before it went ahead is right again when it comes back.
+//! In a row, `due` is a moment of the wall clock. After the clock was set back by two days, a delay of ten seconds would take two
+//! days. So the file keeps the difference between the wall clock and the time since the boot, which cannot be set. The first
+//! master that sees another difference moves every `due` that was computed with the old one by as much as the clock went back, in
+//! the transaction that stores the new difference: of several masters, one does it. A clock that goes ahead moves nothing: tasks
+//! come earlier, as they must after a machine was suspended for hours. A `due` that was computed before it went ahead is right
+//! again when it comes back.
 //!
-//! What is remembered of another boot tells nothing. Then, once the clock can be trusted, no delay may have begun in the future:
-//! one that did begins now.
+//! The difference of another boot means nothing. Then, once the clock can be trusted, a delay that begins in the future begins now.
 //!
-//! A row without `set_at` stays where it is: somebody named its moment, or an older version wrote it.
+//! A row without `set_at` is never moved: its moment was named, or an older version wrote it.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -25,7 +25,7 @@ use crate::clock::{
 /// The difference that was seen last is stored again when it has changed by small steps to more than this, in milliseconds.
 const DRIFT: u64 = TOLERANCE as u64 / 2;
 
-/// A smaller jump, in milliseconds, is no news for a person.
+/// A smaller jump, in milliseconds, is not warned of.
 const NEWS_FROM: u64 = 60_000;
 
 /// What waits, or will again once it is given back, and was put off on this wall clock or later.
@@ -41,13 +41,13 @@ WHERE state = 1 AND due > ?1 AND set_at > ?2 AND typeof(set_at) = 'integer' AND 
 pub(crate) struct Clocks {
     boot: String,
     jumps: Jumps,
-    /// The difference that stands in the file, as far as this master knows.
+    /// The difference in the file, as far as this master knows.
     stored: Option<i64>,
-    /// Tasks that were moved by looks that failed then: nobody was woken for them yet.
+    /// Tasks that were moved by checks that failed afterwards: no master was woken for them yet.
     moved: usize,
-    /// It was said that nothing is deleted.
+    /// The warning that nothing is deleted was given.
     told: bool,
-    /// Since the clock can be trusted, delays that begin in the future were looked for.
+    /// Delays that begin in the future were looked for since the clock can be trusted.
     looked: bool,
 }
 
@@ -61,9 +61,9 @@ struct Memory {
     before: Option<(i64, i64)>,
 }
 
-/// What came of a look.
+/// The result of a check.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Seen {
+pub(crate) struct ClockCheck {
     /// A line for the log: a warning.
     pub(crate) warning: Option<String>,
     /// A line that all is well again.
@@ -73,7 +73,7 @@ pub(crate) struct Seen {
 }
 
 impl Clocks {
-    /// What the file remembers, at the beginning of a master. A look follows.
+    /// What the file says when a master attaches. A check follows.
     pub(crate) fn begin(database: &Database) -> rusqlite::Result<Self> {
         // Where nothing names the boot, that is remembered as none.
         Self::begin_at(database, &boot_id().unwrap_or_default(), Clock::reading())
@@ -86,9 +86,9 @@ impl Clocks {
         Ok(Self { boot: boot.to_owned(), jumps, stored, moved: 0, told: false, looked: false })
     }
 
-    /// Looks at the clocks. A look that fails says nothing: the next one says what it saw, and what it has moved already.
-    pub(crate) fn look(&mut self, database: &mut Database, reading: Reading) -> rusqlite::Result<Seen> {
-        let mut seen = Seen::default();
+    /// Compares the clocks. A check that fails reports nothing: the next one reports what it saw, and what it has moved already.
+    pub(crate) fn check(&mut self, database: &mut Database, reading: Reading) -> rusqlite::Result<ClockCheck> {
+        let mut seen = ClockCheck::default();
         let mut jumps = self.jumps;
         let jump = jumps.look(reading);
         let current = jumps.current();
@@ -161,7 +161,7 @@ fn remember(transaction: &Connection, boot: &str, memory: Memory) -> rusqlite::R
 /// The wall clock shows something else than what is remembered: what was reckoned with that is moved if it went back. Gives
 /// the number of tasks that are due at other times.
 fn follow(transaction: &Connection, boot: &str, reading: Reading, current: Offset) -> rusqlite::Result<usize> {
-    // At the first look in a boot, what is there is taken to be reckoned with the clock as it is.
+    // At the first check after a boot, every `due` counts as computed with the clock as it is.
     let first = Memory { offset: current, from: 0, before: None };
     let Some(former) = remembered(transaction, boot)? else {
         remember(transaction, boot, first)?;
@@ -222,7 +222,7 @@ mod tests {
     /// What the wall clock of these tests shows at the boot.
     const BOOT: i64 = 1_800_000_000_000;
 
-    struct Desk {
+    struct Fixture {
         folder: tempfile::TempDir,
         database: Database,
         /// Since the boot.
@@ -231,7 +231,7 @@ mod tests {
         wrong_by: i64,
     }
 
-    impl Desk {
+    impl Fixture {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let database = Database::open_or_create(&folder.path().join("a.db"), &std::sync::Arc::default()).unwrap();
@@ -246,9 +246,9 @@ mod tests {
             self.begin_in("this boot").0
         }
 
-        fn begin_in(&mut self, boot: &str) -> (Clocks, Seen) {
+        fn begin_in(&mut self, boot: &str) -> (Clocks, ClockCheck) {
             let mut clocks = Clocks::begin_at(&self.database, boot, self.reading()).unwrap();
-            let seen = self.look(&mut clocks);
+            let seen = self.check(&mut clocks);
             (clocks, seen)
         }
 
@@ -257,9 +257,9 @@ mod tests {
             (self.at, self.wrong_by) = (self.at + time, wrong_by);
         }
 
-        fn look(&mut self, clocks: &mut Clocks) -> Seen {
+        fn check(&mut self, clocks: &mut Clocks) -> ClockCheck {
             let reading = self.reading();
-            clocks.look(&mut self.database, reading).unwrap()
+            clocks.check(&mut self.database, reading).unwrap()
         }
 
         fn submit(&mut self, id: &str, delay: i64, at_moment: bool) {
@@ -293,205 +293,206 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_makes_no_delay_longer() {
-        let mut desk = Desk::new();
-        let mut clocks = desk.begin();
-        desk.submit("old", 3 * HOUR, false);
-        desk.submit("moment", 5 * HOUR, true);
-        desk.pass(2 * HOUR, 0);
-        assert_eq!(desk.look(&mut clocks), Seen::default());
-        desk.submit("new", 10 * SECOND, false);
-        desk.submit("ready", 0, false);
-        let named = desk.due_in("moment") + desk.reading().wall.0;
+        let mut fixture = Fixture::new();
+        let mut clocks = fixture.begin();
+        fixture.submit("old", 3 * HOUR, false);
+        fixture.submit("moment", 5 * HOUR, true);
+        fixture.pass(2 * HOUR, 0);
+        assert_eq!(fixture.check(&mut clocks), ClockCheck::default());
+        fixture.submit("new", 10 * SECOND, false);
+        fixture.submit("ready", 0, false);
+        let named = fixture.due_in("moment") + fixture.reading().wall.0;
         for back in [30 * SECOND, HOUR, 2 * DAY] {
-            let (old, new) = (desk.due_in("old"), desk.due_in("new"));
-            desk.pass(SECOND, desk.wrong_by - back);
-            let seen = desk.look(&mut clocks);
+            let (old, new) = (fixture.due_in("old"), fixture.due_in("new"));
+            fixture.pass(SECOND, fixture.wrong_by - back);
+            let seen = fixture.check(&mut clocks);
             assert_eq!(seen.moved, 3, "{seen:?}");
-            assert_eq!((desk.due_in("old"), desk.due_in("new")), (old - SECOND, new - SECOND), "{back}");
-            assert!(desk.due_in("ready") <= 0, "{back}");
-            assert_eq!(desk.due_in("moment") + desk.reading().wall.0, named, "{back}");
+            assert_eq!((fixture.due_in("old"), fixture.due_in("new")), (old - SECOND, new - SECOND), "{back}");
+            assert!(fixture.due_in("ready") <= 0, "{back}");
+            assert_eq!(fixture.due_in("moment") + fixture.reading().wall.0, named, "{back}");
             assert_eq!(seen.warning.is_some(), back > 60 * SECOND, "{seen:?}");
         }
-        assert_eq!(desk.look(&mut clocks), Seen::default());
+        assert_eq!(fixture.check(&mut clocks), ClockCheck::default());
     }
 
     #[test]
     fn what_was_put_off_by_a_wrong_clock_is_due_when_it_should_be_and_what_was_before_stays() {
-        let mut desk = Desk::new();
-        let mut clocks = desk.begin();
-        desk.submit("before", HOUR, false);
-        desk.pass(SECOND, 5 * DAY);
-        assert_eq!(desk.look(&mut clocks).moved, 0);
-        desk.submit("meanwhile", 10 * SECOND, false);
-        desk.submit("held", 0, false);
-        let now = desk.reading().wall;
+        let mut fixture = Fixture::new();
+        let mut clocks = fixture.begin();
+        fixture.submit("before", HOUR, false);
+        fixture.pass(SECOND, 5 * DAY);
+        assert_eq!(fixture.check(&mut clocks).moved, 0);
+        fixture.submit("meanwhile", 10 * SECOND, false);
+        fixture.submit("held", 0, false);
+        let now = fixture.reading().wall;
         let claimed =
-            desk.database.write(Synchronous::Normal, |transaction, _| claim::claim(transaction, 7, 1, now, 9));
+            fixture.database.write(Synchronous::Normal, |transaction, _| claim::claim(transaction, 7, 1, now, 9));
         let ids: Vec<String> = claimed.unwrap().into_iter().map(|claimed| claimed.task.id.clone()).collect();
         assert_eq!(ids, ["before", "held"], "a clock that is ahead makes tasks due");
-        desk.pass(4 * SECOND, 0);
-        assert_eq!(desk.look(&mut clocks).moved, 2);
-        assert_eq!(desk.due_in("before"), HOUR - 5 * SECOND);
-        assert_eq!(desk.due_in("meanwhile"), 6 * SECOND);
+        fixture.pass(4 * SECOND, 0);
+        assert_eq!(fixture.check(&mut clocks).moved, 2);
+        assert_eq!(fixture.due_in("before"), HOUR - 5 * SECOND);
+        assert_eq!(fixture.due_in("meanwhile"), 6 * SECOND);
         // It may be given back.
-        assert_eq!(desk.due_in("held"), -4 * SECOND);
+        assert_eq!(fixture.due_in("held"), -4 * SECOND);
     }
 
     #[test]
     fn after_a_blip_the_clock_is_followed_as_before() {
-        let mut desk = Desk::new();
-        let mut clocks = desk.begin();
-        desk.submit("before", 9 * HOUR, false);
+        let mut fixture = Fixture::new();
+        let mut clocks = fixture.begin();
+        fixture.submit("before", 9 * HOUR, false);
         for (wrong_by, moved) in [(DAY, 0), (5 * DAY, 0), (DAY, 0), (0, 0)] {
-            desk.pass(SECOND, wrong_by);
-            assert_eq!(desk.look(&mut clocks).moved, moved, "{wrong_by}");
+            fixture.pass(SECOND, wrong_by);
+            assert_eq!(fixture.check(&mut clocks).moved, moved, "{wrong_by}");
         }
-        assert_eq!(desk.due_in("before"), 9 * HOUR - 4 * SECOND);
-        desk.pass(HOUR, -2 * DAY);
-        assert_eq!(desk.look(&mut clocks).moved, 1);
-        assert_eq!(desk.due_in("before"), 8 * HOUR - 4 * SECOND);
+        assert_eq!(fixture.due_in("before"), 9 * HOUR - 4 * SECOND);
+        fixture.pass(HOUR, -2 * DAY);
+        assert_eq!(fixture.check(&mut clocks).moved, 1);
+        assert_eq!(fixture.due_in("before"), 8 * HOUR - 4 * SECOND);
     }
 
     #[test]
-    fn a_look_that_fails_is_made_up_for_by_the_next() {
-        let mut desk = Desk::new();
-        let mut clocks = desk.begin();
-        desk.pass(HOLD, 0);
-        assert_eq!(desk.look(&mut clocks), Seen::default());
-        desk.pass(SECOND, 5 * DAY);
-        desk.look(&mut clocks);
-        desk.submit("meanwhile", 6 * DAY, false);
-        desk.wrong_by = 100 * DAY;
-        desk.submit("strange", HOUR, false);
+    fn what_a_failed_check_moved_is_reported_by_the_next() {
+        let mut fixture = Fixture::new();
+        let mut clocks = fixture.begin();
+        fixture.pass(HOLD, 0);
+        assert_eq!(fixture.check(&mut clocks), ClockCheck::default());
+        fixture.pass(SECOND, 5 * DAY);
+        fixture.check(&mut clocks);
+        fixture.submit("meanwhile", 6 * DAY, false);
+        fixture.wrong_by = 100 * DAY;
+        fixture.submit("strange", HOUR, false);
         // The clock comes back to what is trusted: one row is moved, and for the other one there is no room.
-        desk.pass(SECOND, 0);
-        let now = desk.reading().wall.0;
+        fixture.pass(SECOND, 0);
+        let now = fixture.reading().wall.0;
         let no_room = format!(
             "CREATE TRIGGER full BEFORE UPDATE ON task WHEN NEW.set_at = {now} BEGIN SELECT RAISE(ABORT, 'full'); END"
         );
-        let run = |desk: &mut Desk, statement: &str| {
-            desk.database.write(Synchronous::Full, |transaction, _| transaction.execute_batch(statement)).unwrap();
+        let run = |fixture: &mut Fixture, statement: &str| {
+            fixture.database.write(Synchronous::Full, |transaction, _| transaction.execute_batch(statement)).unwrap();
         };
-        run(&mut desk, &no_room);
-        let reading = desk.reading();
+        run(&mut fixture, &no_room);
+        let reading = fixture.reading();
         for _ in 0..2 {
-            assert!(clocks.look(&mut desk.database, reading).is_err());
+            assert!(clocks.check(&mut fixture.database, reading).is_err());
         }
-        assert_eq!(desk.due_in("meanwhile"), 6 * DAY - SECOND);
-        run(&mut desk, "DROP TRIGGER full");
-        let seen = desk.look(&mut clocks);
+        assert_eq!(fixture.due_in("meanwhile"), 6 * DAY - SECOND);
+        run(&mut fixture, "DROP TRIGGER full");
+        let seen = fixture.check(&mut clocks);
         assert_eq!(seen.warning.unwrap(), "the wall clock jumped back by 120 h");
         assert!(seen.notice.is_some());
-        assert_eq!((seen.moved, desk.due_in("strange")), (3, HOUR), "what the failed look moved counts");
-        assert_eq!(desk.look(&mut clocks), Seen::default());
+        assert_eq!((seen.moved, fixture.due_in("strange")), (3, HOUR), "what the failed check moved counts");
+        assert_eq!(fixture.check(&mut clocks), ClockCheck::default());
     }
 
     #[test]
     fn of_several_masters_one_follows_the_clock() {
-        let mut desk = Desk::new();
-        let (mut first, mut second) = (desk.begin(), desk.begin());
-        desk.submit("a", HOUR, false);
-        desk.pass(SECOND, -2 * DAY);
-        assert_eq!(desk.look(&mut first).moved, 1);
-        assert_eq!(desk.look(&mut second).moved, 0);
-        assert_eq!(desk.due_in("a"), HOUR - SECOND);
+        let mut fixture = Fixture::new();
+        let (mut first, mut second) = (fixture.begin(), fixture.begin());
+        fixture.submit("a", HOUR, false);
+        fixture.pass(SECOND, -2 * DAY);
+        assert_eq!(fixture.check(&mut first).moved, 1);
+        assert_eq!(fixture.check(&mut second).moved, 0);
+        assert_eq!(fixture.due_in("a"), HOUR - SECOND);
         // The clock was set while no master ran.
-        desk.pass(SECOND, -4 * DAY);
-        let (mut third, seen) = desk.begin_in("this boot");
+        fixture.pass(SECOND, -4 * DAY);
+        let (mut third, seen) = fixture.begin_in("this boot");
         assert_eq!((seen.moved, seen.warning.is_some()), (1, true));
-        assert_eq!(desk.look(&mut first).moved + desk.look(&mut third).moved, 0);
-        assert_eq!(desk.due_in("a"), HOUR - 2 * SECOND);
+        assert_eq!(fixture.check(&mut first).moved + fixture.check(&mut third).moved, 0);
+        assert_eq!(fixture.due_in("a"), HOUR - 2 * SECOND);
     }
 
     #[test]
     fn of_another_boot_nothing_is_known_but_that_no_delay_began_in_the_future() {
-        let mut desk = Desk::new();
-        desk.wrong_by = 2 * DAY;
-        drop(desk.begin());
-        desk.submit("a", HOUR, false);
-        desk.submit("moment", HOUR, true);
-        let named = desk.due_in("moment") + desk.reading().wall.0;
+        let mut fixture = Fixture::new();
+        fixture.wrong_by = 2 * DAY;
+        drop(fixture.begin());
+        fixture.submit("a", HOUR, false);
+        fixture.submit("moment", HOUR, true);
+        let named = fixture.due_in("moment") + fixture.reading().wall.0;
         for boot in ["another boot", "", ""] {
-            desk.pass(SECOND, desk.wrong_by - DAY);
-            let reading = desk.reading();
-            let due_in = desk.due_in("a");
-            let (mut clocks, seen) = desk.begin_in(boot);
+            fixture.pass(SECOND, fixture.wrong_by - DAY);
+            let reading = fixture.reading();
+            let due_in = fixture.due_in("a");
+            let (mut clocks, seen) = fixture.begin_in(boot);
             // The clock may be set to the right time in a moment.
-            assert_eq!((seen, desk.due_in("a")), (Seen::default(), due_in), "{boot}");
+            assert_eq!((seen, fixture.due_in("a")), (ClockCheck::default(), due_in), "{boot}");
             assert!(!clocks.may_delete(reading));
-            desk.pass(HOLD, desk.wrong_by);
-            assert_eq!((desk.look(&mut clocks).moved, desk.due_in("a")), (1, HOUR), "{boot}");
-            assert_eq!(desk.look(&mut clocks), Seen::default());
-            assert_eq!(desk.due_in("moment") + desk.reading().wall.0, named);
+            fixture.pass(HOLD, fixture.wrong_by);
+            assert_eq!((fixture.check(&mut clocks).moved, fixture.due_in("a")), (1, HOUR), "{boot}");
+            assert_eq!(fixture.check(&mut clocks), ClockCheck::default());
+            assert_eq!(fixture.due_in("moment") + fixture.reading().wall.0, named);
         }
     }
 
     #[test]
     fn nothing_is_deleted_by_a_clock_that_has_not_held() {
-        let mut desk = Desk::new();
-        let mut clocks = desk.begin();
-        desk.submit("a", 0, false);
-        desk.submit("b", 0, false);
-        let now = desk.reading().wall.0;
-        desk.database
+        let mut fixture = Fixture::new();
+        let mut clocks = fixture.begin();
+        fixture.submit("a", 0, false);
+        fixture.submit("b", 0, false);
+        let now = fixture.reading().wall.0;
+        fixture
+            .database
             .write(Synchronous::Full, |transaction, _| {
                 let kill = "UPDATE task SET state = 2, due = ?1, purge_at = ?1 + 4 * 86400000";
                 transaction.execute(kill, [now])
             })
             .unwrap();
-        let left = |desk: &Desk| -> i64 {
-            desk.database.read().query_row("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap()
+        let left = |fixture: &Fixture| -> i64 {
+            fixture.database.read().query_row("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap()
         };
-        desk.pass(HOLD, 0);
-        assert_eq!(desk.look(&mut clocks), Seen::default());
+        fixture.pass(HOLD, 0);
+        assert_eq!(fixture.check(&mut clocks), ClockCheck::default());
         // For four seconds, and for some minutes after that.
-        desk.pass(SECOND, 5 * DAY);
-        let seen = desk.look(&mut clocks);
+        fixture.pass(SECOND, 5 * DAY);
+        let seen = fixture.check(&mut clocks);
         let warning = "the wall clock jumped ahead by 120 h: no dead letters are deleted for their age until it has held for 10 min";
         assert_eq!(seen.warning.unwrap(), warning);
         for time in [0, 4 * SECOND] {
-            desk.pass(time, 5 * DAY);
-            assert_eq!((desk.keep(&clocks).deleted.len(), left(&desk)), (0, 2));
+            fixture.pass(time, 5 * DAY);
+            assert_eq!((fixture.keep(&clocks).deleted.len(), left(&fixture)), (0, 2));
         }
         // Also by a master that begins just then.
-        let second = desk.begin();
-        assert_eq!((desk.keep(&second).deleted.len(), left(&desk)), (0, 2));
-        desk.pass(SECOND, 0);
-        let seen = desk.look(&mut clocks);
+        let second = fixture.begin();
+        assert_eq!((fixture.keep(&second).deleted.len(), left(&fixture)), (0, 2));
+        fixture.pass(SECOND, 0);
+        let seen = fixture.check(&mut clocks);
         assert_eq!(seen.warning.unwrap(), "the wall clock jumped back by 120 h");
         assert_eq!(seen.notice.unwrap(), "the wall clock is right again: dead letters are deleted for their age");
-        assert_eq!((desk.keep(&clocks).deleted.len(), left(&desk)), (0, 2));
+        assert_eq!((fixture.keep(&clocks).deleted.len(), left(&fixture)), (0, 2));
         // What has held counts.
-        desk.pass(SECOND, 5 * DAY);
-        desk.look(&mut clocks);
-        desk.pass(HOLD - 1, 5 * DAY);
-        assert_eq!((desk.look(&mut clocks), desk.keep(&clocks).deleted.len()), (Seen::default(), 0));
-        desk.pass(1, 5 * DAY);
-        let notice = desk.look(&mut clocks).notice;
+        fixture.pass(SECOND, 5 * DAY);
+        fixture.check(&mut clocks);
+        fixture.pass(HOLD - 1, 5 * DAY);
+        assert_eq!((fixture.check(&mut clocks), fixture.keep(&clocks).deleted.len()), (ClockCheck::default(), 0));
+        fixture.pass(1, 5 * DAY);
+        let notice = fixture.check(&mut clocks).notice;
         assert_eq!(notice.unwrap(), "the wall clock has held: dead letters are deleted for their age again");
-        assert_eq!(desk.keep(&clocks).deleted, ["2 dead letters of queue foo were older than 96 h: deleted"]);
-        assert_eq!(left(&desk), 0);
+        assert_eq!(fixture.keep(&clocks).deleted, ["2 dead letters of queue foo were older than 96 h: deleted"]);
+        assert_eq!(left(&fixture), 0);
     }
 
     #[test]
     fn short_runs_of_a_boot_confirm_each_other() {
-        let mut desk = Desk::new();
-        assert!(!desk.begin().may_delete(desk.reading()));
-        desk.pass(HOLD, 0);
-        assert!(desk.begin().may_delete(desk.reading()));
+        let mut fixture = Fixture::new();
+        assert!(!fixture.begin().may_delete(fixture.reading()));
+        fixture.pass(HOLD, 0);
+        assert!(fixture.begin().may_delete(fixture.reading()));
     }
 
     #[test]
     fn small_steps_are_remembered_and_move_nothing() {
-        let mut desk = Desk::new();
-        let mut clocks = desk.begin();
-        desk.submit("a", HOUR, false);
+        let mut fixture = Fixture::new();
+        let mut clocks = fixture.begin();
+        fixture.submit("a", HOUR, false);
         for step in 1..20 {
-            desk.pass(SECOND, -step * SECOND);
-            assert_eq!(desk.look(&mut clocks), Seen::default());
+            fixture.pass(SECOND, -step * SECOND);
+            assert_eq!(fixture.check(&mut clocks), ClockCheck::default());
         }
-        let (_, seen) = desk.begin_in("this boot");
-        assert_eq!(seen, Seen::default());
+        let (_, seen) = fixture.begin_in("this boot");
+        assert_eq!(seen, ClockCheck::default());
     }
 
     #[test]
@@ -508,8 +509,8 @@ mod tests {
             .unwrap();
         drop(former);
         let mut database = Database::open_or_create(&path, &std::sync::Arc::default()).unwrap();
-        let seen = Clocks::begin(&database).unwrap().look(&mut database, Clock::reading()).unwrap();
-        assert_eq!(seen, Seen::default());
+        let seen = Clocks::begin(&database).unwrap().check(&mut database, Clock::reading()).unwrap();
+        assert_eq!(seen, ClockCheck::default());
         let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
         let (due, set_at): (i64, Option<i64>) =
             database.read().query_row("SELECT due, set_at FROM task", [], row).unwrap();

@@ -7,20 +7,22 @@
 //! a file drops the process's POSIX locks on it, SQLite's among them.
 
 use std::{
-    collections::HashMap,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use nix::{errno::Errno, sys::statfs::statfs};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::{access, lock_wait::LockTimeout, no_room, schema};
-use crate::{
-    file_owner,
-    transport::{Error, sqlite::peers::owner::Identity},
+use super::{
+    access,
+    error::{Fault, cause, file_error, no_rows},
+    lock_wait::LockTimeout,
+    no_room,
+    paths::FileIdentity,
+    schema::{self, QueueIds},
 };
+use crate::{file_owner, transport::Error};
 
 /// 3.51.3 mends a fault by which several writers of a WAL could corrupt it.
 const OLDEST_LIBRARY: i32 = 3_051_003;
@@ -28,19 +30,16 @@ const OLDEST_LIBRARY: i32 = 3_051_003;
 /// How sure a commit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Synchronous {
-    /// Survives the loss of power: for what somebody submitted.
+    /// Survives a loss of power: for what was submitted.
     Full,
     /// Survives the death of any process. What a lost power takes back (a claim, a settlement) only repeats a task.
     Normal,
 }
 
-/// Ids of queues by name, as far as they were asked for.
-pub(crate) type QueueIds = HashMap<String, i64>;
-
 /// An open database.
 pub(crate) struct Database {
     connection: Connection,
-    file: Identity,
+    file: FileIdentity,
     queue_ids: QueueIds,
     synchronous: Option<Synchronous>,
 }
@@ -110,11 +109,11 @@ impl Database {
         };
         // The change to WAL does not ask the busy handler when another makes it at the same moment.
         let connection = retry_while_busy(lock_timeout, open).map_err(no_room::with_cause)?;
-        Ok(Self { connection, file: Identity::of(path.to_owned()), queue_ids: QueueIds::new(), synchronous: None })
+        Ok(Self { connection, file: FileIdentity::of(path.to_owned()), queue_ids: QueueIds::new(), synchronous: None })
     }
 
     /// The file, under its name without links.
-    pub(crate) fn file(&self) -> &Identity {
+    pub(crate) fn file(&self) -> &FileIdentity {
         &self.file
     }
 
@@ -147,7 +146,7 @@ impl Database {
         let transaction = transaction.map_err(no_room::with_cause)?;
         let written = step(&transaction, &mut self.queue_ids).and_then(|value| transaction.commit().map(|()| value));
         if written.is_err() {
-            // Ids of queues that were made by a transaction that is undone are nobody's ids.
+            // Ids that the transaction gave to new queues name none now that it is undone.
             self.queue_ids.clear();
         }
         written.map_err(no_room::with_cause)
@@ -157,68 +156,6 @@ impl Database {
     pub(crate) fn error(&self, error: &rusqlite::Error) -> Error {
         file_error(&self.file.path, cause(&self.file.path, error))
     }
-}
-
-/// Why something could not be done.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// SQLite says so; it may pass ([`may_pass`]).
-    Sqlite(rusqlite::Error),
-    /// For good.
-    Final(Error),
-}
-
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-/// An error about a file.
-pub(crate) fn file_error(path: &Path, cause: impl Into<String>) -> Error {
-    Error::File { path: path.display().to_string(), cause: cause.into() }
-}
-
-/// Whether the same thing may succeed later: the lock is given back, the disk has room again.
-pub(crate) fn may_pass(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(
-            ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::DiskFull
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::OutOfMemory
-                | ErrorCode::FileLockingProtocolFailed
-        )
-    )
-}
-
-/// Whether a transaction that failed with this may be found in the file after all: all of it was written, and only not
-/// known to have reached the disk.
-pub(crate) fn may_be_committed(error: &rusqlite::Error) -> bool {
-    use rusqlite::ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC};
-    let code = error.sqlite_error().map(|error| error.extended_code);
-    matches!(code, Some(SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC))
-}
-
-/// An error in words, of the database at `path`.
-pub(crate) fn cause(path: &Path, error: &rusqlite::Error) -> String {
-    if let Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) = error.sqlite_error_code()
-        && let Some(denied) = access::denied(path)
-    {
-        return denied;
-    }
-    let text = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another program keeps it locked",
-        Some(ErrorCode::DiskFull) => "the disk is full",
-        Some(ErrorCode::NotADatabase) => "it is not a database, or its beginning is damaged",
-        Some(ErrorCode::DatabaseCorrupt) => "it is damaged",
-        Some(ErrorCode::ReadOnly) => "it, or its folder, can only be read",
-        Some(ErrorCode::CannotOpen) => "it cannot be opened, or no file can be made beside it",
-        _ => return error.to_string(),
-    };
-    format!("{text} ({error})")
 }
 
 /// Tries again while another is in the way, for as long as a lock is waited for.
@@ -234,11 +171,6 @@ fn retry_while_busy<T>(
             done => return done,
         }
     }
-}
-
-/// For what answers with no row where it has nothing to say.
-pub(crate) fn no_rows(error: rusqlite::Error) -> rusqlite::Result<()> {
-    if error == rusqlite::Error::QueryReturnedNoRows { Ok(()) } else { Err(error) }
 }
 
 /// The wal-index is shared memory, which other hosts do not share.
@@ -267,9 +199,6 @@ fn network_name(kind: u32) -> Option<&'static str> {
         _ => return None,
     })
 }
-
-/// How long a lock is waited for.
-pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

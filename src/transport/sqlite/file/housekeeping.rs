@@ -1,16 +1,21 @@
-//! Keeping the file small and sound.
+//! Upkeep: old dead letters are deleted, free pages given back, a long WAL truncated, the file checked.
+//!
+//! It never waits for a lock: what another writer is in the way of is done with the next step.
 
 use std::path::Path;
 
+use rusqlite::ErrorCode;
+
 use super::{
-    database::{Database, may_pass, no_rows},
+    database::Database,
+    error::{may_pass, no_rows},
     lock_wait::LockTimeout,
 };
 use crate::{clock::Timestamp, transport::sqlite::queries::dead_letters};
 
 /// An idle master truncates a longer WAL.
 const TRUNCATE_FROM: u64 = 64 << 20;
-/// A longer WAL means that somebody reads without an end, and is told.
+/// A longer WAL is warned of: some program reads without an end.
 const WARN_FROM: u64 = 256 << 20;
 /// Pages given back in one step.
 const PAGES: u32 = 2000;
@@ -19,7 +24,7 @@ const FREE_FROM: i64 = 1000;
 /// Dead letters deleted in one transaction.
 const PURGED: u32 = 500;
 
-/// What was seen, so that it is said once.
+/// What was warned of, so that it is done once.
 #[derive(Default)]
 pub(crate) struct Housekeeping {
     warned: bool,
@@ -34,7 +39,7 @@ pub(crate) struct Step {
     pub(crate) is_idle: bool,
 }
 
-/// What there is to say of a step.
+/// What a step did.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Kept {
     /// A line for each queue of which dead letters were deleted.
@@ -52,7 +57,7 @@ impl Housekeeping {
         now: Timestamp,
         step: Step,
     ) -> Result<Kept, rusqlite::Error> {
-        // Whatever another writer is in the way of now is done a second later.
+        // What another writer is in the way of now is done a second later.
         lock_timeout.set_no_wait(true);
         let purged = if step.may_delete { dead_letters::purge(database, now, PURGED) } else { Ok(Vec::new()) };
         let done = Self::tidy(database, path, step.is_idle);
@@ -84,7 +89,7 @@ impl Housekeeping {
             while pages.next()?.is_some() {}
         }
         if wal_length(path) > TRUNCATE_FROM {
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).or_else(no_rows)?;
+            truncate_wal(database)?;
         }
         Ok(())
     }
@@ -110,6 +115,21 @@ fn wal_length(path: &Path) -> u64 {
 pub(crate) fn quick_check(database: &Database) -> rusqlite::Result<Option<String>> {
     let first: String = database.read().query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     Ok((first != "ok").then_some(first))
+}
+
+/// After a write that failed: gives back the room that the WAL takes, so that the next write finds it. What cannot be given back,
+/// because a program reads or the database cannot grow either, stays. Waits for no lock: it is tried again after the next
+/// failure.
+pub(crate) fn give_back_wal(database: &Database, lock_timeout: &LockTimeout, error: &rusqlite::Error) {
+    if matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure)) {
+        lock_timeout.set_no_wait(true);
+        let _ = truncate_wal(database);
+        lock_timeout.set_no_wait(false);
+    }
+}
+
+fn truncate_wal(database: &Database) -> rusqlite::Result<()> {
+    database.read().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).or_else(no_rows)
 }
 
 #[cfg(test)]

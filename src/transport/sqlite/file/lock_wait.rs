@@ -12,24 +12,26 @@ use std::{
     time::Duration,
 };
 
-use super::database::LOCK_TIMEOUT;
 use crate::{
     clock::Clock,
     transport::{Event, Events, pause},
 };
 
-/// How much longer a lock is waited for once the transport is to close.
+/// How long a master waits for a lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much longer a lock is waited for once the transport is closing.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a lock is waited for before anybody is told.
+/// How long a client waits for a lock before it is told.
 const REPORT_AFTER: Duration = Duration::from_secs(1);
 
-/// How long the thread is ready to wait for a lock; changed from outside while it waits.
+/// How long a lock is waited for; other threads may change it during a wait.
 #[derive(Debug)]
 pub(crate) struct LockTimeout {
     longest: Duration,
-    /// Is told what is waited for, once it takes long.
-    told: Option<(Events, String)>,
+    /// Where a long wait is reported, and the path to name.
+    reports_to: Option<(Events, String)>,
     closing: AtomicBool,
     no_wait: AtomicBool,
     seed: AtomicU64,
@@ -39,7 +41,7 @@ impl Default for LockTimeout {
     fn default() -> Self {
         Self {
             longest: LOCK_TIMEOUT,
-            told: None,
+            reports_to: None,
             closing: AtomicBool::default(),
             no_wait: AtomicBool::default(),
             seed: AtomicU64::default(),
@@ -48,27 +50,27 @@ impl Default for LockTimeout {
 }
 
 impl LockTimeout {
-    /// That of a client, who wants to know what it waits for.
+    /// For a client, which is told what it waits for.
     pub(crate) fn of_client(longest: Duration, events: Events, path: &Path) -> Self {
-        Self { longest, told: Some((events, path.display().to_string())), ..Self::default() }
+        Self { longest, reports_to: Some((events, path.display().to_string())), ..Self::default() }
     }
 
-    /// The transport is to close: waits end within 2 s.
-    pub(crate) fn close(&self) {
+    /// The transport begins to close: waits end within 2 s.
+    pub(crate) fn begin_close(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the transport is to close.
+    /// Whether the transport is closing.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// While `true`, no lock is waited for: what is done now can as well be done later.
+    /// While `true`, no lock is waited for: for work that can be done later.
     pub(crate) fn set_no_wait(&self, no_wait: bool) {
         self.no_wait.store(no_wait, Ordering::Relaxed);
     }
 
-    /// The busy handler of a connection.
+    /// The busy handler of a connection; `false` ends the wait.
     pub(crate) fn busy_handler(self: &Arc<Self>) -> impl FnMut(i32) -> bool + Send + 'static {
         let lock_timeout = Arc::clone(self);
         let clock = Clock::start();
@@ -80,7 +82,7 @@ impl LockTimeout {
             if calls == 0 {
                 (began_at, told) = (now, false);
             }
-            if let Some((events, path)) = &lock_timeout.told
+            if let Some((events, path)) = &lock_timeout.reports_to
                 && !told
                 && now.since(began_at) > REPORT_AFTER
             {

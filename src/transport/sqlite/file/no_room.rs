@@ -1,7 +1,7 @@
 //! Files that cannot grow: the disk is full, a quota is used up, a limit of file size (`ulimit -f`) is reached.
 //!
 //! SQLite knows the first of these, and only where it writes to the database or its log; all else is an "I/O error" to it. The
-//! kernel's word is taken from errno, which SQLite leaves as the failing call made it: a rollback in WAL mode is memory alone.
+//! cause is taken from errno, which SQLite leaves as the failing call set it: a rollback in WAL mode makes no system call.
 
 use nix::{
     errno::Errno,
@@ -9,15 +9,12 @@ use nix::{
 };
 use rusqlite::{Error, ErrorCode};
 
-use super::database::{Database, no_rows};
-use crate::transport::sqlite::actor::Actor;
-
 /// SQLite's own choice of pages in the WAL after which they are brought into the database.
 const CHECKPOINT_FROM: u64 = 1000;
 /// A page of the database with its head in the WAL, in bytes.
 const FRAME: u64 = 4096 + 24;
 
-/// Puts the kernel's word into an error of a call that began with a cleared errno.
+/// Puts the cause that errno names into the error of a call that began with errno cleared.
 pub(super) fn with_cause(error: Error) -> Error {
     let Error::SqliteFailure(code, _) = &error else { return error };
     if !matches!(code.code, ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) {
@@ -45,24 +42,6 @@ fn words(errno: Errno) -> Option<&'static str> {
 pub(super) fn checkpoint_from() -> u64 {
     let limit = getrlimit(Resource::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft);
     (limit / 2 / FRAME).clamp(1, CHECKPOINT_FROM)
-}
-
-impl Actor {
-    /// A write failed: the room that the WAL takes is given back, so that the next one finds it. What cannot be given back, because
-    /// somebody reads or the database cannot grow either, stays.
-    pub(in crate::transport::sqlite) fn give_back_wal(&self, error: &Error) {
-        let cannot_grow = matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure));
-        if let Some(database) = self.database.as_ref().filter(|_| cannot_grow) {
-            // Not waited for: it is tried again with the next failure.
-            self.lock_timeout.set_no_wait(true);
-            let _ = empty_wal(database);
-            self.lock_timeout.set_no_wait(false);
-        }
-    }
-}
-
-fn empty_wal(database: &Database) -> rusqlite::Result<()> {
-    database.read().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).or_else(no_rows)
 }
 
 #[cfg(test)]

@@ -8,15 +8,18 @@
 //! keeps its row, `hidden`: its id may be known to others, and whatever they store under it must be found.
 //! Times are milliseconds since 1970.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::{
     columns::text,
-    database::{Fault, QueueIds, file_error},
+    error::{Fault, file_error},
 };
 use crate::limits::KNOWN_QUEUES;
+
+/// Ids of queues by name, as far as they were asked for.
+pub(crate) type QueueIds = HashMap<String, i64>;
 
 /// "AsyT": what `file` and others can tell the file by.
 const APPLICATION_ID: i64 = 0x4173_7954;
@@ -156,7 +159,7 @@ pub(crate) fn known_queue(connection: &Connection, name: &str) -> rusqlite::Resu
     connection.prepare_cached("SELECT id FROM queue WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
 }
 
-/// The name of a queue by its id; of one that somebody else deleted, the id.
+/// The name of a queue by its id; of one whose row another program deleted, the id.
 pub(crate) fn queue_name(connection: &Connection, id: i64) -> rusqlite::Result<String> {
     let statement = "SELECT name FROM queue WHERE id = ?1";
     let name = connection.prepare_cached(statement)?.query_row([id], |row| text(row, 0)).optional()?;
@@ -166,7 +169,10 @@ pub(crate) fn queue_name(connection: &Connection, id: i64) -> rusqlite::Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::sqlite::peers::owner;
+    use crate::transport::sqlite::{
+        peers::owner,
+        tasks::claim::{CLAIM, NEXT_DUE},
+    };
 
     #[test]
     fn a_newer_schema_is_refused_and_says_so() {
@@ -189,7 +195,7 @@ mod tests {
     fn claiming_and_looking_need_no_table_scan() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, Path::new("/a.db")).unwrap();
-        for query in [crate::transport::sqlite::tasks::claim::NEXT_DUE, crate::transport::sqlite::tasks::claim::CLAIM] {
+        for query in [NEXT_DUE, CLAIM] {
             let plan: Vec<String> = connection
                 .prepare(&format!("EXPLAIN QUERY PLAN {query}"))
                 .unwrap()
@@ -203,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_for_strays_reads_no_rows_of_tasks() {
+    fn looking_for_orphans_reads_no_rows_of_tasks() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, Path::new("/a.db")).unwrap();
         for query in [owner::HELD_BY_NO_MASTER, owner::IN_NO_STATE] {

@@ -1,4 +1,4 @@
-//! The other masters on the file: who lives, who is woken, and what nobody was told.
+//! The other masters on the file: which of them live, how they are woken, and the poll for what no datagram tells.
 
 pub(super) mod owner;
 pub(super) mod poll;

@@ -1,21 +1,15 @@
-//! Who lives: owner numbers, and the locks that prove them.
+//! Owner numbers, and the locks that prove which masters live.
 //!
-//! Each master has a number that is never used again, and holds for life a lock on the byte of that number in
-//! `<file>.masters`. The kernel drops the lock with the last descriptor of the master, whatever ended it: so
-//! whoever can take the lock of another's number knows that the other is gone, and returns its tasks. There
-//! is no lease that could run out under a long task, no clock that could jump, no process id that could be
-//! somebody else's.
+//! Each master has a number that is never used again, and holds a lock on the byte of that number in `<file>.masters` for life.
+//! The kernel drops the lock with the master's last descriptor of the file, whatever ended the master: a process that can take
+//! the lock of another's number knows that it is dead, and returns its tasks. No lease runs out under a long task, no clock
+//! counts, and no process id can name another process.
 //!
-//! The locks are of the open-file-description kind (`fcntl(2)`, `F_OFD_SETLK`): two masters in one process
-//! are as good as two processes, and closing another descriptor of the file drops nothing. The descriptor is
-//! close-on-exec, so no worker inherits a lock.
+//! The locks are of the open-file-description kind (`fcntl(2)`, `F_OFD_SETLK`): two masters in one process exclude each other as
+//! two processes do, and closing another descriptor of the file drops nothing. The descriptor is close-on-exec, so no worker
+//! inherits a lock.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-};
+use std::{fs::File, io, path::Path};
 
 use nix::{
     errno::Errno,
@@ -26,53 +20,37 @@ use rusqlite::{Connection, params};
 
 use crate::{
     clock::Timestamp,
-    transport::sqlite::{file::access, tasks::unique_keys},
+    transport::sqlite::{
+        file::{
+            access,
+            paths::{FileIdentity, beside},
+        },
+        tasks::unique_keys,
+    },
 };
 
-/// Leases of schedulers lie above all owner numbers.
+/// The first byte of the schedulers' locks, above all owner numbers.
 const LEASES: i64 = 1 << 62;
 
-/// The file of locks.
+/// The file of locks, opened to take some.
 pub(crate) struct OwnerLocks {
     file: File,
-    identity: Identity,
-}
-
-/// A file as it was when it was opened.
-pub(crate) struct Identity {
-    pub(crate) path: PathBuf,
-    number: Option<(u64, u64)>,
-}
-
-impl Identity {
-    pub(crate) fn of(path: PathBuf) -> Self {
-        let number = number(&path);
-        Self { path, number }
-    }
-
-    /// Whether its name still leads to it.
-    pub(crate) fn is_in_place(&self) -> bool {
-        number(&self.path) == self.number
-    }
-}
-
-fn number(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    identity: FileIdentity,
 }
 
 impl OwnerLocks {
-    /// Opens the file beside the database at `path`. It stays empty: only its bytes' locks count.
+    /// Opens the file beside the database at `path`. It stays empty: locks need no bytes.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = access::open_owner_locks(path)?;
-        Ok(Self { file, identity: Identity::of(beside(path, "masters")) })
+        Ok(Self { file, identity: FileIdentity::of(beside(path, "masters")) })
     }
 
-    /// The file, to see whether it stays.
-    pub(crate) fn identity(&self) -> &Identity {
+    /// The file as it was opened.
+    pub(crate) fn identity(&self) -> &FileIdentity {
         &self.identity
     }
 
-    /// Takes the lock of a byte; `false` if another holds it. Taking one's own again succeeds.
+    /// Takes the lock of a byte; `false` if another open file holds it. To take one's own again succeeds.
     pub(crate) fn try_lock(&self, byte: i64) -> io::Result<bool> {
         match self.set(byte, libc::F_WRLCK) {
             Ok(()) => Ok(true),
@@ -92,16 +70,16 @@ impl OwnerLocks {
     }
 }
 
-/// The file of locks, for one who takes none.
+/// The file of locks, opened to see which are held.
 pub(crate) struct OwnerLocksView(File);
 
 impl OwnerLocksView {
-    /// `None`: there is no such file, and so nobody who holds a lock.
+    /// `None`: there is no such file, so no lock is held.
     pub(crate) fn open(path: &Path) -> Option<Self> {
         File::open(beside(path, "masters")).ok().map(Self)
     }
 
-    /// Whether somebody holds the lock of a byte.
+    /// Whether the lock of a byte is held.
     pub(crate) fn is_held(&self, byte: i64) -> bool {
         let mut lock = lock(byte, libc::F_WRLCK);
         fcntl(&self.0, FcntlArg::F_OFD_GETLK(&mut lock)).is_ok() && i32::from(lock.l_type) != libc::F_UNLCK
@@ -118,7 +96,7 @@ fn lock(byte: i64, kind: i32) -> libc::flock {
     }
 }
 
-/// The byte of an application's scheduler (FNV-1a of its name).
+/// The byte of an application's scheduler: FNV-1a of its name.
 pub(crate) fn lease_byte(application: &str) -> i64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in application.bytes() {
@@ -127,15 +105,7 @@ pub(crate) fn lease_byte(application: &str) -> i64 {
     LEASES + (hash >> 3) as i64
 }
 
-/// `<file>.<ending>`.
-pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(ending);
-    name.into()
-}
-
-/// A new owner number. Its lock must be taken before the transaction ends: from then on others look for it.
+/// A new owner number. Its lock must be taken before the transaction ends: from then on others test it.
 pub(crate) fn register(transaction: &Connection, now: Timestamp) -> rusqlite::Result<i64> {
     transaction
         .prepare_cached("INSERT INTO master (pid, attached_at) VALUES (?1, ?2)")?
@@ -153,8 +123,8 @@ pub(crate) fn pids(connection: &Connection) -> rusqlite::Result<Vec<(i64, u32)>>
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// Returns the tasks of an owner that is gone; each of these deliveries counts. Gives their number, `None` if
-/// the owner had left in order meanwhile.
+/// Returns the tasks of an owner that is dead; each of these deliveries counts. Gives their number; `None` if the owner had left
+/// in order meanwhile.
 pub(crate) fn return_tasks(transaction: &Connection, owner: i64) -> rusqlite::Result<Option<usize>> {
     if transaction.prepare_cached("DELETE FROM master WHERE owner = ?1")?.execute([owner])? == 0 {
         return Ok(None);
@@ -169,7 +139,7 @@ pub(crate) fn return_tasks(transaction: &Connection, owner: i64) -> rusqlite::Re
     Ok(Some(returned))
 }
 
-/// Whether there is a task, or a key, in the hands of nobody: the least owner of each number of tasks in hand, by the index
+/// Whether a task in hand, or a key, has an owner that is no master: goes through the owners of tasks in hand by the index
 /// `task_held`, whatever was written as an owner.
 pub(crate) const HELD_BY_NO_MASTER: &str = "
 WITH RECURSIVE held (owner) AS (
@@ -189,8 +159,8 @@ pub(crate) fn any_orphans(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(is(HELD_BY_NO_MASTER)? || is(IN_NO_STATE)?)
 }
 
-/// Returns what no master of ours wrote: tasks in the hands of an owner that never was, as those of one that is gone, and
-/// tasks in a state that is none. Gives their number.
+/// Returns what no master wrote: tasks of an owner that never was, as those of a dead one, and tasks in a state that is none.
+/// Gives their number.
 pub(crate) fn return_orphans(transaction: &Connection) -> rusqlite::Result<usize> {
     transaction.prepare_cached("DELETE FROM held_key WHERE owner NOT IN (SELECT owner FROM master)")?.execute([])?;
     let held = transaction
@@ -205,8 +175,8 @@ pub(crate) fn return_orphans(transaction: &Connection) -> rusqlite::Result<usize
     Ok(held + stateless)
 }
 
-/// An orderly end: tasks in hand go back as if they had never been delivered.
-pub(crate) fn leave(transaction: &Connection, owner: i64) -> rusqlite::Result<()> {
+/// Unregisters in order: tasks in hand go back with their count of deliveries as it was.
+pub(crate) fn unregister(transaction: &Connection, owner: i64) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "UPDATE task SET state = 0, owner = 0, claim = claim + 1, redelivered = 1 WHERE state = 1 AND owner = ?1",

@@ -1,6 +1,7 @@
-//! What nobody is told in time: news whose datagram was lost, files that were replaced, masters that died.
+//! The poll that an attached transport makes once a second, for what no datagram tells: tasks whose datagram was lost, files that
+//! were replaced, masters that died.
 //!
-//! It may never be left out while a master is attached: a datagram may be lost, and the dead send none.
+//! It may never be left out while a transport is attached: a datagram may be lost, and a dead master sends none.
 
 use std::time::Duration;
 
@@ -11,33 +12,29 @@ use crate::{
         Error, Event,
         sqlite::{
             actor::Actor,
-            file::{
-                clock_offset::Clocks,
-                database::{Database, file_error},
-                housekeeping::Step,
-            },
+            file::{clock_offset::Clocks, database::Database, error::file_error, housekeeping::Step},
         },
     },
 };
 
-/// How often an attached transport looks for what no datagram told.
+/// The time between two polls.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
 impl Actor {
-    /// Somebody stored something, or gave something back.
+    /// Another master stored a task, or gave back tasks or the lease.
     pub(crate) fn on_peer_wakeup(&mut self) {
         if let Some(claimer) = &mut self.claimer {
-            claimer.look();
+            claimer.recheck_all();
         }
         self.try_lease();
     }
 
-    /// Whether there is anything to look for.
+    /// Whether polls are needed.
     pub(crate) fn polls(&self) -> bool {
         self.claimer.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.held)
     }
 
-    /// Whether the files that we opened are still those that others open.
+    /// An error if a file that we opened is no longer the one that others open under its name.
     fn check_files(&self) -> Result<(), Error> {
         for file in self.database.iter().map(Database::file).chain(self.owner_locks.iter().map(OwnerLocks::identity)) {
             if !file.is_in_place() {
@@ -47,7 +44,7 @@ impl Actor {
         Ok(())
     }
 
-    /// Once a second: what no datagram told, who died, and what should be tidied up.
+    /// Makes the poll that is due.
     pub(crate) fn poll_tick(&mut self) {
         self.poll_at = self.clock.now().at + POLL_EVERY;
         if self.refused.is_some() || !self.polls() {
@@ -62,17 +59,17 @@ impl Actor {
         }
     }
 
-    /// What follows if the wall clock was set.
+    /// Follows the wall clock if it was set.
     pub(crate) fn check_clocks(&mut self) -> rusqlite::Result<()> {
         let (Some(claimer), Some(database)) = (&mut self.claimer, &mut self.database) else { return Ok(()) };
-        // Kept before the first look: what that has done is said by the next one where it fails.
+        // Kept before the first check: where that fails, the next one tells what it has done.
         let clocks = match &mut self.clocks {
             Some(clocks) => clocks,
             none => none.insert(Clocks::begin(database)?),
         };
-        let seen = clocks.look(database, Clock::reading())?;
+        let seen = clocks.check(database, Clock::reading())?;
         if seen.moved > 0 {
-            claimer.look();
+            claimer.recheck_all();
             self.peers.wake(&self.path, claimer.others.iter().copied());
         }
         let lines = [seen.warning.map(Event::Warning), seen.notice.map(Event::Notice)];
@@ -86,7 +83,7 @@ impl Actor {
         let version = database.data_version()?;
         let changed = self.data_version != version;
         if changed {
-            claimer.look();
+            claimer.recheck_all();
             claimer.others = owner::owners(database.read())?;
             claimer.others.retain(|other| *other != claimer.owner);
             self.data_version = version;

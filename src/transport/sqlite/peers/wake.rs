@@ -1,9 +1,8 @@
-//! Waking: the thread by its owner, and masters by each other.
+//! Waking: the transport's thread by its owner, and masters by each other.
 //!
-//! Each master is bound to a datagram socket beside the file. Who stores something for others sends each
-//! of them one datagram after the commit (0.5 ms from the insert to the claim, measured; watching the WAL by
-//! inotify wakes twice, once before there is anything to see). A datagram carries nothing, and a lost one
-//! costs a second at most: then the thread looks by itself.
+//! Each master binds a datagram socket beside the file. A process that stores tasks sends each master one datagram after the
+//! commit (0.5 ms from the insert to the claim, measured; inotify on the WAL would wake twice, once before there is anything to
+//! see). A datagram carries nothing. A lost one costs a second at most, until the poll.
 
 use std::{
     fs::Permissions,
@@ -22,22 +21,24 @@ use nix::{
     sys::eventfd::{EfdFlags, EventFd},
 };
 
-use super::owner::beside;
-use crate::{net::unix_socket::with_short_path, transport::pause};
+use crate::{
+    net::unix_socket::with_short_path,
+    transport::{pause, sqlite::file::paths::beside},
+};
 
-/// Rung by whoever puts a request into the inbox.
+/// Ends the wait of the transport's thread: for each request that is put into its inbox.
 #[derive(Debug)]
 pub(crate) struct Waker(EventFd);
 
 impl Waker {
-    /// A silent bell.
+    /// A waker on an eventfd.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?))
     }
 
     /// Ends the thread's wait, now or the next time.
     pub(crate) fn wake(&self) {
-        // It fails only when the counter is full, and then the bell has rung.
+        // It fails only while the counter is full, which ends the wait as well.
         let _ = self.0.write(1);
     }
 
@@ -49,25 +50,24 @@ impl Waker {
 /// What ended a wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wakeup {
-    /// Another master sent a datagram.
-    /// … or perhaps.
+    /// Another master sent a datagram, or may have sent one.
     pub(crate) by_datagram: bool,
-    /// Nothing could be waited for.
+    /// `poll(2)` failed.
     pub(crate) failed: Option<Errno>,
 }
 
 impl Wakeup {
-    /// Why nothing could be waited for, once in a row; `blind` keeps whether that is so.
+    /// The error of the first failure in a row; `poll_failed` keeps whether the last wait failed.
     pub(crate) fn new_failure(self, poll_failed: &mut bool) -> Option<Errno> {
         let had_failed = std::mem::replace(poll_failed, self.failed.is_some());
         self.failed.filter(|_| !had_failed)
     }
 }
 
-/// Between two looks when nothing can be waited for.
+/// What is waited for instead when `poll(2)` fails.
 const POLL_FAILED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits for the bell, a datagram, or the time to pass.
+/// Waits for the waker, a datagram, or the time-out.
 pub(crate) fn wait(waker: &Waker, socket: Option<&Socket>, timeout: Duration) -> Wakeup {
     let span = timeout;
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).saturating_add(1);
@@ -76,11 +76,11 @@ pub(crate) fn wait(waker: &Waker, socket: Option<&Socket>, timeout: Duration) ->
     let mut descriptors = vec![PollFd::new(waker.0.as_fd(), PollFlags::POLLIN)];
     descriptors.extend(socket.map(|socket| PollFd::new(socket.bound.as_fd(), PollFlags::POLLIN)));
     match poll(&mut descriptors, timeout) {
-        // Interrupted: the caller computes its deadlines anew.
+        // Interrupted: the actor computes its deadlines anew.
         Ok(0) | Err(Errno::EINTR) => return Wakeup::default(),
         Ok(_) => {}
-        // The kernel has no memory for it. A thread that went on at once would spin; one that looks ten times a second
-        // does all its work, a little late.
+        // ENOMEM: the kernel cannot allocate its tables. Going on at once would spin; a pause of 0.1 s delays all work by that
+        // much.
         Err(error) => {
             pause(span.min(POLL_FAILED_PAUSE));
             waker.clear();
@@ -95,7 +95,7 @@ pub(crate) fn wait(waker: &Waker, socket: Option<&Socket>, timeout: Duration) ->
     Wakeup { by_datagram, failed: None }
 }
 
-/// The socket that a master is woken by; removed when it goes.
+/// The socket that a master is woken by; its file is removed when it is dropped.
 pub(crate) struct Socket {
     bound: UnixDatagram,
     path: PathBuf,
@@ -133,13 +133,13 @@ pub(crate) struct PeerWaker {
 }
 
 impl PeerWaker {
-    /// Without a socket (no descriptors left) nobody is woken, and all still look each second.
+    /// Without a socket (no descriptor is left) no master is woken; each polls once a second all the same.
     pub(crate) fn new() -> Self {
         let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
         Self { socket: socket.ok() }
     }
 
-    /// Wakes these owners of the database at `path`. One that cannot be reached is dead or has datagrams waiting.
+    /// Wakes these masters on the database at `path`. One that cannot be reached is dead, or has a datagram to read.
     pub(crate) fn wake(&self, path: &Path, owners: impl IntoIterator<Item = i64>) {
         let Some(socket) = &self.socket else { return };
         for owner in owners {

@@ -31,15 +31,15 @@ const PAGE_BYTES: usize = 4 << 20;
 /// Verdicts are stored at the latest after this time, however slow the visitor is.
 const STORE_AFTER: Duration = Duration::from_millis(50);
 
-/// How a walk waits for its visitor: until the transport is closed.
-pub(crate) struct Wait<'a> {
+/// How a walk waits for its visitor: no longer than until the transport is closing.
+pub(crate) struct VisitorWait<'a> {
     pub(crate) clock: Clock,
     pub(crate) waker: &'a Waker,
     pub(crate) lock_timeout: &'a LockTimeout,
 }
 
-impl Wait<'_> {
-    /// Whether the transport is still wanted afterwards.
+impl VisitorWait<'_> {
+    /// Waits. Gives whether the transport is not closing.
     fn wait(&self, time: Duration) -> bool {
         let until = self.clock.now().at + time;
         loop {
@@ -56,7 +56,7 @@ impl Wait<'_> {
 /// whether it came to its end: it does not if the transport is closed while it waits for the visitor.
 pub(crate) fn walk(
     database: &mut Database,
-    wait: &Wait<'_>,
+    wait: &VisitorWait<'_>,
     queue: &DeadQueue,
     mut visit: Visitor,
     walked: &mut Walked,
@@ -161,7 +161,7 @@ fn page(
     Ok(page)
 }
 
-/// A failure that cannot be read (somebody wrote to the file) hides nothing: its text is shown.
+/// A failure that cannot be read (another program wrote to the file) is shown as its text.
 fn read_failure(text: &str, died_at: Timestamp) -> Failure {
     serde_json::from_str(text).unwrap_or_else(|error| {
         let mut failure = Failure::new(Reason::Failed, format!("the cause cannot be read: {error}"), died_at);
@@ -170,7 +170,7 @@ fn read_failure(text: &str, died_at: Timestamp) -> Failure {
     })
 }
 
-/// Stores the verdicts. A dead letter that somebody else moved meanwhile is left alone and not counted.
+/// Stores the verdicts. A dead letter that another process moved meanwhile is left alone and not counted.
 fn apply_verdicts(
     database: &mut Database,
     verdicts: &mut Vec<(Found, Visit)>,

@@ -1,4 +1,4 @@
-//! Counting beside the thread that claims: what lies in the queues is counted over a connection of its own, which only reads.
+//! Counts on a thread and a connection of their own, beside the thread that claims.
 //!
 //! To count a backlog goes through all of it. With the WAL a reader holds up no writer, so that a master that is watched
 //! claims as fast as one that is not. A count may never outlive the transport: at its end it is broken off, whatever waits to
@@ -24,13 +24,14 @@ use crate::{
     transport::{
         DeadQueue, Depth, Error, Reply,
         sqlite::file::{
-            database::{Database, Fault, cause, file_error},
+            database::Database,
+            error::{Fault, cause, file_error},
             lock_wait::LockTimeout,
         },
     },
 };
 
-/// Between two tries to break a count off: one may have begun just behind the first.
+/// Between two interrupts of a count: it may have begun just after the first.
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// What is to be counted.
@@ -42,7 +43,7 @@ pub(crate) enum CountQuery {
 }
 
 impl CountQuery {
-    /// Whether somebody waits for the answer.
+    /// Whether the receiver of the answer still waits.
     fn is_awaited(&self) -> bool {
         match self {
             Self::Depths(_, reply) => !reply.is_closed(),
@@ -52,7 +53,7 @@ impl CountQuery {
 
     /// Answers it in one snapshot; zeros without a database.
     pub(crate) fn answer(self, database: Result<Option<&Database>, Error>) {
-        // Whoever asked may be gone.
+        // The receiver may be gone.
         match self {
             Self::Depths(queues, reply) => drop(reply.send(database.and_then(|database| match database {
                 None => Ok(vec![Depth::default(); queues.len()]),
@@ -80,7 +81,7 @@ pub(crate) struct Reader {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread is told, and tells.
+/// What both threads see.
 #[derive(Default)]
 struct Shared {
     is_closing: AtomicBool,
@@ -104,7 +105,7 @@ impl Reader {
         Ok(Self { questions: Some(questions), shared, ended, thread: Some(thread) })
     }
 
-    /// Has a question answered. One that nobody takes is answered by its reply's end.
+    /// Hands a query to the thread. One that the thread does not take is answered by the drop of its reply.
     pub(crate) fn ask(&self, question: CountQuery) {
         if let Some(questions) = &self.questions {
             drop(questions.send(question));
@@ -169,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// A file whose opening takes a lock, held by somebody else: it is not in WAL mode.
+    /// A file that is not in WAL mode, so that its opening takes a lock, which another connection holds.
     fn locked(path: &Path) -> rusqlite::Connection {
         let holder = rusqlite::Connection::open(path).unwrap();
         holder.execute_batch("CREATE TABLE a (b); BEGIN EXCLUSIVE").unwrap();

@@ -1,6 +1,10 @@
-//! Requests that are answered at once: submits, questions, dead letters, the scheduler's lease.
+//! Requests that are answered at once: submits, counts, dead letters, the scheduler's lease.
+//!
+//! A request that only reads never makes the file.
 
 use std::sync::Arc;
+
+use rusqlite::Connection;
 
 use super::{
     dead_letters, depth,
@@ -14,7 +18,11 @@ use crate::{
         DeadQueue, Error, Event, Extent, ScheduleMemory, Visitor, Walked,
         sqlite::{
             actor::{Actor, Lease},
-            file::database::{Database, Fault, Synchronous, cause, file_error, may_be_committed},
+            file::{
+                database::{Database, Synchronous},
+                error::{Fault, cause, file_error, may_be_committed},
+                schema::QueueIds,
+            },
             peers::owner::{self, lease_byte},
             schedule,
             tasks::{purge, submit},
@@ -22,15 +30,15 @@ use crate::{
     },
 };
 
-/// A transaction that failed.
+/// Why a transaction failed.
 struct WriteError {
     error: Error,
-    /// Nothing of it is stored.
-    sure: bool,
+    /// Nothing of it is stored; else it may be in the file.
+    is_undone: bool,
 }
 
 impl Actor {
-    /// Stores all submits that wait, in one transaction, and answers them.
+    /// Stores all submits that wait, in one transaction, and answers each.
     pub(crate) fn store_submits(&mut self) {
         if self.submits.is_empty() {
             return;
@@ -43,16 +51,16 @@ impl Actor {
             }
             owner::owners(transaction)
         });
-        let (answer, sure) = match stored {
+        let (answer, is_undone) = match stored {
             Ok(owners) => {
-                self.news(owners);
+                self.wake_all(owners);
                 (Ok(()), true)
             }
-            Err(unwritten) => (Err(unwritten.error), unwritten.sure),
+            Err(unwritten) => (Err(unwritten.error), unwritten.is_undone),
         };
         for (tasks, reply) in submits {
             drop(reply.send(answer.clone().map_err(|cause| {
-                if sure {
+                if is_undone {
                     return cause;
                 }
                 let extent = Extent { unknown: std::iter::once(0..tasks.len()).collect(), ..Extent::default() };
@@ -61,32 +69,29 @@ impl Actor {
         }
     }
 
-    /// There is something to claim, for us and others.
-    fn news(&mut self, mut owners: Vec<i64>) {
+    /// After tasks were stored: this master and all others look for what is due.
+    fn wake_all(&mut self, mut owners: Vec<i64>) {
         if let Some(claimer) = &mut self.claimer {
-            claimer.look();
+            claimer.recheck_all();
             owners.retain(|owner| *owner != claimer.owner);
         }
         self.wrote_something = true;
         self.peers.wake(&self.path, owners);
     }
 
-    /// A transaction that somebody waits for: its error is the answer.
+    /// Runs a transaction whose error is an answer.
     fn write<T>(
         &mut self,
-        step: impl FnOnce(
-            &rusqlite::Connection,
-            &mut crate::transport::sqlite::file::database::QueueIds,
-        ) -> rusqlite::Result<T>,
+        step: impl FnOnce(&Connection, &mut QueueIds) -> rusqlite::Result<T>,
     ) -> Result<T, WriteError> {
         if let Some(refused) = &self.refused {
-            return Err(WriteError { error: refused.clone(), sure: true });
+            return Err(WriteError { error: refused.clone(), is_undone: true });
         }
         match self.open_database() {
             Ok(database) => database
                 .write(Synchronous::Full, step)
-                .map_err(|error| WriteError { error: database.error(&error), sure: !may_be_committed(&error) }),
-            Err(fault) => Err(WriteError { error: self.error(fault), sure: true }),
+                .map_err(|error| WriteError { error: database.error(&error), is_undone: !may_be_committed(&error) }),
+            Err(fault) => Err(WriteError { error: self.error(fault), is_undone: true }),
         }
     }
 
@@ -97,7 +102,7 @@ impl Actor {
         }
     }
 
-    /// The store, if there is anything in it. A question makes no file.
+    /// The database, if there is one with something in it.
     pub(crate) fn database_if_exists(&mut self) -> Result<Option<&mut Database>, Error> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
@@ -109,14 +114,14 @@ impl Actor {
         Ok(self.database.as_mut())
     }
 
-    /// Counts: where tasks are claimed, beside this thread, which a long backlog would hold up.
+    /// Counts. An attached transport counts on another thread, because a long backlog would hold up claims.
     pub(crate) fn count(&mut self, question: CountQuery) {
         if self.claimer.is_none() || self.refused.is_some() {
             let database = self.database_if_exists().map(|database| database.map(|database| &*database));
             return question.answer(database);
         }
         if self.reader.is_none() {
-            // Without a thread it is counted here.
+            // Where no thread can be started, this one counts.
             self.reader = Reader::start(&self.path).ok();
         }
         match &self.reader {
@@ -153,7 +158,7 @@ impl Actor {
     /// Walks among dead letters.
     pub(crate) fn walk(&mut self, queue: &DeadQueue, visit: Visitor) -> Result<Walked, Error> {
         let (clock, waker, lock_timeout) = (self.clock, Arc::clone(&self.waker), Arc::clone(&self.lock_timeout));
-        let wait = dead_letters::Wait { clock, waker: &waker, lock_timeout: &lock_timeout };
+        let wait = dead_letters::VisitorWait { clock, waker: &waker, lock_timeout: &lock_timeout };
         let Some(database) = self.database_if_exists()? else { return Ok(Walked::default()) };
         let mut walked = Walked::default();
         let result = match dead_letters::walk(database, &wait, queue, visit, &mut walked) {
@@ -163,12 +168,12 @@ impl Actor {
         };
         if walked.retried > 0 {
             let owners = owner::owners(database.read()).unwrap_or_default();
-            self.news(owners);
+            self.wake_all(owners);
         }
         result.map(|()| walked).map_err(|cause| Error::unfinished(walked, 0, cause))
     }
 
-    /// Asks for the lease of an application, now and then each second.
+    /// Asks for the lease of an application now, and with each poll until it is held.
     pub(crate) fn ask_lease(&mut self, application: String) {
         self.release_lease();
         self.lease = Some(Lease { application, held: false });
@@ -178,7 +183,7 @@ impl Actor {
         }
     }
 
-    /// Takes the lease, if it is wished for and free.
+    /// Takes the lease, if it was asked for and is free.
     pub(crate) fn try_lease(&mut self) {
         let Some(application) = self.lease.as_ref().filter(|lease| !lease.held).map(|lease| lease.application.clone())
         else {
@@ -217,7 +222,7 @@ impl Actor {
         Ok(Some(memory?))
     }
 
-    /// Gives the lease back and tells those that may wait for it.
+    /// Gives the lease back, and wakes the masters, which may wait for it.
     pub(crate) fn release_lease(&mut self) {
         let Some(lease) = self.lease.take().filter(|lease| lease.held) else { return };
         if let Some(owner_locks) = &self.owner_locks {
@@ -230,7 +235,7 @@ impl Actor {
         }
     }
 
-    /// What is remembered of an application's schedules; whoever asks makes no file.
+    /// What is remembered of an application's schedules.
     pub(crate) fn schedule_memory(&mut self, application: &str) -> Result<ScheduleMemory, Error> {
         let locks = owner::OwnerLocksView::open(&self.path);
         let Some(database) = self.database_if_exists()? else { return Ok(ScheduleMemory::default()) };
@@ -258,7 +263,7 @@ impl Actor {
         });
         let (stored, owners) = written.map_err(|unwritten| unwritten.error)?;
         if stored && task.is_some() {
-            self.news(owners);
+            self.wake_all(owners);
         }
         Ok(stored)
     }

@@ -11,12 +11,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::transport::{
     Cancelled, Reply,
-    sqlite::{
-        actor::Actor,
-        file::{
-            columns::{number, text},
-            database::{Database, Synchronous},
-        },
+    sqlite::file::{
+        columns::{number, text},
+        database::{Database, Synchronous},
     },
 };
 
@@ -26,14 +23,14 @@ const ROWS: i64 = 4096;
 /// The last row of the next ones.
 const NEXT: &str = "SELECT max(id) FROM (SELECT id FROM task WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3)";
 const FIND: &str = "SELECT id FROM task WHERE id > ?1 AND id <= ?2 AND message_id = ?3";
-const LOOK: &str = "
+const LOCATE: &str = "
 SELECT task.id, task.state, task.owner, queue.name FROM task JOIN queue ON queue.id = task.queue
 WHERE task.id = ?1 AND task.message_id = ?2";
 
-/// A task that is looked for.
+/// A cancellation that is under way: the task with this id is looked for.
 pub(crate) struct Search {
     id: String,
-    reply: Reply<Cancelled>,
+    pub(crate) reply: Reply<Cancelled>,
     /// Read up to this row …
     read: i64,
     /// … of those up to this one, the last when it was asked.
@@ -49,7 +46,7 @@ struct Found {
     queue: String,
 }
 
-/// Those that are looked for, one after the other.
+/// The cancellations that were asked for, done one after the other.
 pub(crate) type Searches = VecDeque<Search>;
 
 impl Search {
@@ -58,7 +55,7 @@ impl Search {
     }
 
     /// Reads some more rows; with the last ones comes the answer. `owner`: ours.
-    fn step(&mut self, database: &mut Database, owner: i64) -> rusqlite::Result<Option<Cancelled>> {
+    pub(crate) fn step(&mut self, database: &mut Database, owner: i64) -> rusqlite::Result<Option<Cancelled>> {
         let connection = database.read();
         let last = match self.last {
             Some(last) => last,
@@ -78,30 +75,9 @@ impl Search {
     }
 }
 
-impl Actor {
-    /// Goes on with what is looked for.
-    pub(crate) fn search(&mut self) {
-        let Some(mut search) = self.searches.pop_front() else { return };
-        let owner = self.claimer.as_ref().map_or(0, |claimer| claimer.owner);
-        let answer = match self.database_if_exists() {
-            Ok(Some(database)) => search.step(database, owner).map_err(|error| database.error(&error)).transpose(),
-            Ok(None) => Some(Ok(Cancelled::Absent)),
-            Err(error) => Some(Err(error)),
-        };
-        match answer {
-            Some(answer) => drop(search.reply.send(answer)),
-            None => self.searches.push_front(search),
-        }
-        if !self.searches.is_empty() {
-            // The next wait ends at once.
-            self.waker.wake();
-        }
-    }
-}
-
 /// Removes what waits among these rows; of one that does not wait, says where it is.
 fn cancel(database: &mut Database, rows: &[i64], id: &str, owner: i64) -> rusqlite::Result<Cancelled> {
-    let mut found = look(database.read(), rows, id)?;
+    let mut found = locate(database.read(), rows, id)?;
     let waiting: Vec<i64> = found.iter().filter(|task| task.state == 0).map(|task| task.row).collect();
     if !waiting.is_empty() {
         let removed = database.write(Synchronous::Full, |transaction, _| remove(transaction, &waiting))?;
@@ -109,8 +85,8 @@ fn cancel(database: &mut Database, rows: &[i64], id: &str, owner: i64) -> rusqli
             let queue = found.into_iter().next().map(|task| task.queue).unwrap_or_default();
             return Ok(Cancelled::Removed { queue });
         }
-        // What waited a moment ago was taken by somebody meanwhile.
-        found = look(database.read(), rows, id)?;
+        // What waited a moment ago was claimed meanwhile.
+        found = locate(database.read(), rows, id)?;
     }
     let Some(task) = found.into_iter().next() else { return Ok(Cancelled::Absent) };
     Ok(match task.state {
@@ -121,8 +97,8 @@ fn cancel(database: &mut Database, rows: &[i64], id: &str, owner: i64) -> rusqli
 }
 
 /// Those that wait first, dead letters last; among equals the oldest.
-fn look(connection: &Connection, rows: &[i64], id: &str) -> rusqlite::Result<Vec<Found>> {
-    let mut statement = connection.prepare_cached(LOOK)?;
+fn locate(connection: &Connection, rows: &[i64], id: &str) -> rusqlite::Result<Vec<Found>> {
+    let mut statement = connection.prepare_cached(LOCATE)?;
     let mut found = Vec::new();
     for row in rows {
         let task = statement.query_row(params![row, id], |row| {

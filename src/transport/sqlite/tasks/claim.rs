@@ -21,7 +21,7 @@ use crate::{
 pub(crate) const NEXT_DUE: &str = "SELECT due FROM task WHERE queue = ?1 AND state = 0 ORDER BY due, id LIMIT 1";
 
 /// The oldest due tasks of a queue become the owner's. The order of RETURNING is undefined. The claim number is whole and
-/// has room to grow, whatever somebody wrote there.
+/// has room to grow, whatever another program wrote there.
 pub(crate) const CLAIM: &str = "
 UPDATE task SET state = 1, owner = ?1, claim = (CAST(claim AS INTEGER) & 281474976710655) + 1 WHERE id IN (
     SELECT id FROM task WHERE queue = ?2 AND state = 0 AND due <= ?3 ORDER BY due, id LIMIT ?4

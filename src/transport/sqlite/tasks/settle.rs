@@ -14,25 +14,25 @@ use super::{
 use crate::{
     clock::Timestamp,
     task::{Failure, Handle, Settlement, Task},
-    transport::sqlite::file::database::QueueIds,
+    transport::sqlite::file::schema::QueueIds,
 };
 
-/// A settlement that was asked for, with all that is needed to store it.
+/// A settlement that was asked for and is not stored, with all that is needed to store it.
 pub(crate) struct PendingSettlement {
     pub(crate) handle: Handle,
-    /// The row; gone if the task was accepted before.
+    /// The row; `None` if the task was accepted before, which removed it.
     pub(crate) row: Option<Row>,
     /// Id of the task's queue.
     pub(crate) queue: i64,
     /// How long a dead letter of this queue is kept.
     pub(crate) keep: Option<Duration>,
     pub(crate) task: Arc<Task>,
-    /// The key that ends with it.
+    /// The key that is given back with it.
     pub(crate) key: Option<String>,
     pub(crate) settlement: Settlement,
 }
 
-/// A row in our hands.
+/// The row of a delivery, with the number of its claim.
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
     pub(crate) id: i64,
@@ -42,9 +42,9 @@ pub(crate) struct Row {
 /// What a settlement did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// The task is gone, or dead.
+    /// The task is removed, or a dead letter.
     Ended,
-    /// There is something to claim, now or later.
+    /// There is a task to claim, now or later.
     Claimable,
     /// The claim was no longer ours; nothing was changed.
     Stale,

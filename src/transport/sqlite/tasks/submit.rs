@@ -1,15 +1,15 @@
 //! Storing tasks.
 //!
 //! A task becomes a row inside the caller's transaction, whose end decides whether it was stored: nothing here may commit,
-//! or answer anybody. Headers and history are text in the row; text that somebody else wrote there and that is no JSON
-//! reads as none, because a task must never be lost for the sake of what stands beside it.
+//! or answer a request. Headers and history are text in the row; text that another program wrote there and that is no JSON
+//! reads as none, because a task is never lost for what stands beside it.
 
 use rusqlite::{Connection, params};
 
 use crate::{
     clock::Timestamp,
     task::{Ending, Headers, NewTask},
-    transport::sqlite::file::{database::QueueIds, schema::queue_id},
+    transport::sqlite::file::schema::{QueueIds, queue_id},
 };
 
 /// Stores a task that is due `delay` from now.
