@@ -15,6 +15,7 @@ const PURE: &[&str] = &[
     "master/core",
     "metrics/counts",
     "clock/jumps",
+    "transport/attached",
     "schedule",
     "retry",
     "backoff",

@@ -325,3 +325,83 @@ impl Claimer {
         Ok(result)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        task::NewTask,
+        transport::{
+            DeadQueue,
+            sqlite::{file::schema, tasks::submit},
+        },
+    };
+
+    const QUEUE: QueueIndex = QueueIndex(0);
+
+    /// A database with so many tasks in one queue, and a claimer of it with this credit.
+    fn with_tasks(count: usize, credit: u32) -> (tempfile::TempDir, Database, Claimer) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = Database::open_or_create(&folder.path().join("a.db"), &Arc::default()).unwrap();
+        let filled = database.write(Synchronous::Normal, |transaction, ids| {
+            for number in 0..count {
+                let task = NewTask { queue: "foo".to_owned(), id: number.to_string(), ..NewTask::default() };
+                submit::insert(transaction, ids, Timestamp(0), &task)?;
+            }
+            schema::queue_id(transaction, ids, "foo")
+        });
+        let setup = QueueSetup { name: "foo".to_owned(), dead: DeadQueue::of("foo"), delays: Vec::new() };
+        let mut claimer = Claimer::new(1, None, vec![setup], &[filled.unwrap()]);
+        claimer.set_credit(QUEUE, credit);
+        (folder, database, claimer)
+    }
+
+    fn run(database: &mut Database, statement: &str) {
+        database.write(Synchronous::Normal, |transaction, _| transaction.execute_batch(statement)).unwrap();
+    }
+
+    fn delivered(result: &StepResult) -> Vec<Handle> {
+        result.delivered.iter().flatten().map(|delivery| delivery.handle).collect()
+    }
+
+    #[test]
+    fn after_a_step_that_fails_all_settlements_are_pending_and_nothing_is_delivered() {
+        let (_folder, mut database, mut claimer) = with_tasks(3, 2);
+        let handles = delivered(&claimer.step(&mut database).unwrap());
+        let [done, accepted] = handles[..] else { panic!("{handles:?} for a credit of 2") };
+        let settlements = vec![(done, Settlement::Done { submit: Vec::new() }), (accepted, Settlement::Accept)];
+        claimer.add_settlements(settlements);
+        run(&mut database, "CREATE TRIGGER full BEFORE DELETE ON task BEGIN SELECT RAISE(ABORT, 'full'); END");
+        for _ in 0..2 {
+            assert!(claimer.step(&mut database).is_err());
+        }
+        run(&mut database, "DROP TRIGGER full");
+        let result = claimer.step(&mut database).unwrap();
+        assert_eq!(result.settled, [done, accepted]);
+        // The acceptance frees no credit.
+        assert_eq!(delivered(&result).len(), 1);
+        assert_eq!(claimer.step(&mut database).unwrap().settled, []);
+    }
+
+    #[test]
+    fn a_queue_is_gone_after_the_step_that_stores_its_last_settlement() {
+        let (_folder, mut database, mut claimer) = with_tasks(2, 2);
+        let handles = delivered(&claimer.step(&mut database).unwrap());
+        claimer.add_settlements(vec![(handles[0], Settlement::Accept)]);
+        assert!(claimer.remove(QUEUE) && !claimer.remove(QueueIndex(1)));
+        claimer.set_credit(QUEUE, 2);
+        claimer.add_settlements(vec![(handles[1], Settlement::Release)]);
+        let result = claimer.step(&mut database).unwrap();
+        assert_eq!((result.settled, result.removed), (handles.clone(), Vec::new()));
+        claimer.add_settlements(vec![(handles[0], Settlement::Snooze { after: Duration::from_secs(9) })]);
+        assert!(claimer.holds_any());
+        let result = claimer.step(&mut database).unwrap();
+        assert_eq!((result.settled, result.removed, result.delivered.len()), (vec![handles[0]], vec![QUEUE], 0));
+        assert!(!claimer.holds_any());
+        let rows =
+            database.read().query_row("SELECT count(*) FROM task WHERE state = 0", [], |row| row.get::<_, i64>(0));
+        assert_eq!(rows.unwrap(), 2, "what was accepted is stored anew");
+    }
+}
