@@ -126,7 +126,9 @@ impl<Q, D> AttachedQueues<Q, D> {
     /// Takes out all queues that are drained.
     pub(crate) fn take_drained(&mut self) -> Vec<QueueIndex> {
         let drained: Vec<QueueIndex> = self.drained().collect();
-        drained.iter().for_each(|queue| drop(self.take(*queue)));
+        for queue in &drained {
+            self.take(*queue);
+        }
         drained
     }
 

@@ -189,7 +189,9 @@ fn history(seed: u64) {
             1 => {
                 let known = expected.queues.get_mut(&queue);
                 assert_eq!(attached.remove(index), known.is_some());
-                known.into_iter().for_each(|queue| (queue.credit, queue.leaving) = (0, true));
+                if let Some(queue) = known {
+                    (queue.credit, queue.leaving) = (0, true);
+                }
             }
             2 => {
                 // Clause 9: of all indexes only that of a drained queue becomes free.
@@ -223,10 +225,10 @@ fn history(seed: u64) {
                 let begun = attached.accept(Handle(handle)).map(|begun| begun.was_accepted);
                 let delivery = expected.may_begin(handle).then(|| expected.deliveries.get_mut(&handle).unwrap());
                 assert_eq!(begun, delivery.as_ref().map(|delivery| delivery.accepted));
-                delivery.into_iter().for_each(|delivery| {
+                if let Some(delivery) = delivery {
                     delivery.accepted = true;
                     delivery.unconfirmed.push(false);
-                });
+                }
             }
             9 | 10 => {
                 let handle = expected.any(&mut rng);

@@ -206,7 +206,7 @@ impl Actor {
                 let handle = next_handle();
                 queue.in_hand.insert(handle, task.id.clone());
                 let identity = identity(&attached.content.name, &task.id, task.attempts, &task.body);
-                let delivery = Delivery { handle, queue: index, redelivered, identity: Some(identity), task };
+                let delivery = Delivery { handle, queue: index, task, redelivered, identity: Some(identity) };
                 taken.push((position, delivery));
             }
             if !taken.is_empty() {

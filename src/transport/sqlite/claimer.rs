@@ -303,7 +303,7 @@ impl Claimer {
             let held = Held { row: Row { id: row, claim }, task: Arc::clone(&task), key: Key::None };
             self.attached.deliver(queue, handle, held);
             let identity = Some(identity(name, &task.id, task.attempts, &task.body));
-            Delivery { handle, queue, redelivered, identity, task }
+            Delivery { handle, queue, task, redelivered, identity }
         };
         claimed.into_iter().map(open).collect()
     }
