@@ -1,4 +1,4 @@
-//! Whose a file is, and who we are, in the words of an error: what a system refuses it refuses for the owner's sake.
+//! Words the owner of a file, and the user of this process, for an error of kind permission denied.
 //!
 //! Names are those of `/etc/passwd` alone: an error may be made on a thread that must not wait for a directory server, and a number
 //! says the same.

@@ -6,13 +6,13 @@
 //! `ID (2)`.
 //!
 //! Where the run itself failed, there is a case for it (`RUN`) with an `error`: what reads as good here was good. From the
-//! beginning of the run on the file is there and says that the run has not ended, so that of one that is killed nobody
-//! reads the report of the run before.
+//! beginning of the run on the file is there and says that the run has not ended, so that after a run that was killed
+//! the report of the run before is not read as its own.
 //!
 //! Memory is bounded: beyond 100,000 cases only failures are kept, another 100,000 of them, and beyond 64 MiB of text only
 //! the first line of an error. The property `left_out` says how many tasks have no case.
 //!
-//! The file is written beside its place and then renamed, so nobody reads half of it. Only elements and attributes stand in
+//! The file is written beside its place and then renamed, so it is never read by halves. Only elements and attributes stand in
 //! it that the strictest of its readers know (the schema of Jenkins' xUnit plugin).
 
 use std::{
@@ -58,12 +58,12 @@ struct Case {
     queue: usize,
     id: String,
     seconds: f64,
-    failure: Option<Box<Told>>,
+    failure: Option<Box<FailureTexts>>,
 }
 
-/// What a failure says in the report.
+/// The texts of a failure in the report.
 #[derive(Debug)]
-struct Told {
+struct FailureTexts {
     reason: Reason,
     message: String,
     text: String,
@@ -72,9 +72,9 @@ struct Told {
 /// How the run itself ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Its cases say all there is to say.
-    Told,
-    /// It was stopped before everything was done, as somebody wanted.
+    /// It ended by itself, and its cases are all there is to report.
+    Complete,
+    /// It was stopped before everything was done, as asked for.
     Stopped(String),
     /// It failed.
     Failed {
@@ -144,7 +144,7 @@ impl Report {
             self.queues.push(queue.to_owned());
             self.queues.len() - 1
         });
-        let failure = failure.map(|failure| Box::new(self.told(&failure)));
+        let failure = failure.map(|failure| Box::new(self.texts_of(&failure)));
         self.failures += usize::from(failure.is_some());
         self.cases.push(Case { queue, id, seconds: in_hand.as_secs_f64(), failure });
     }
@@ -159,7 +159,7 @@ impl Report {
         }
     }
 
-    fn told(&mut self, failure: &Failure) -> Told {
+    fn texts_of(&mut self, failure: &Failure) -> FailureTexts {
         let first = failure.error.lines().next().unwrap_or_default();
         let message = cut(first, 500).to_owned();
         let mut text = String::new();
@@ -177,7 +177,7 @@ impl Report {
             }
         }
         self.text += text.len() + message.len();
-        Told { reason: failure.reason, message, text }
+        FailureTexts { reason: failure.reason, message, text }
     }
 
     /// Writes the file, with further counts among the properties.
@@ -196,7 +196,7 @@ impl Report {
     fn write_to(&self, path: &Path, end: &End, counts: &[(&str, u64)]) -> io::Result<()> {
         let mut out = BufWriter::new(File::create(path)?);
         let (errors, skipped) = match end {
-            End::Told => (0, 0),
+            End::Complete => (0, 0),
             End::Stopped(_) => (0, 1),
             End::Failed { .. } => (1, 0),
         };
@@ -221,9 +221,9 @@ impl Report {
             write!(out, r#"<testcase classname="{queue}" name="{name}" time="{seconds:.6}""#)?;
             match &case.failure {
                 None => writeln!(out, "/>")?,
-                Some(told) => {
-                    let (reason, message) = (told.reason.as_str(), Attribute(&told.message));
-                    let text = Text(&told.text);
+                Some(texts) => {
+                    let (reason, message) = (texts.reason.as_str(), Attribute(&texts.message));
+                    let text = Text(&texts.text);
                     writeln!(out, r#"><failure type="{reason}" message="{message}">{text}</failure></testcase>"#)?;
                 }
             }
@@ -231,7 +231,7 @@ impl Report {
         let name = names.unused(RUN.0, RUN.1.to_owned());
         let case = format!(r#"<testcase classname="{}" name="{name}" time="{seconds:.6}">"#, RUN.0);
         match end {
-            End::Told => {}
+            End::Complete => {}
             End::Stopped(why) => {
                 let why = Attribute(why);
                 writeln!(out, r#"{case}<skipped message="{why}"/></testcase>"#)?;
@@ -344,7 +344,7 @@ mod tests {
         }
         assert_eq!((report.cases.len(), report.failures, report.left_out), (CASES + 5_000, 5_000, 10));
         assert!(report.text < TEXT + 5_000 * 600 + 3 * PART, "{}", report.text);
-        report.write(&End::Told, &[]).unwrap();
+        report.write(&End::Complete, &[]).unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains(r#"<property name="left_out" value="10"/>"#));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -415,7 +415,7 @@ mod tests {
         let (path, link) = (folder.path().join("real.xml"), folder.path().join("link.xml"));
         fs::write(&path, "old").unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        Report::begin(&link, "s").unwrap().write(&End::Told, &[]).unwrap();
+        Report::begin(&link, "s").unwrap().write(&End::Complete, &[]).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(fs::read_to_string(&path).unwrap().starts_with("<?xml"));
     }

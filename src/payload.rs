@@ -4,7 +4,7 @@
 //! bare one that some send). kombu has a header of its own for it, `compression`. What lies in queues is never changed
 //! by any of this: a task is moved with its body as it came.
 //!
-//! Bodies are anybody's, so what comes of unpacking one is bounded: by [`LIMIT`], however little there was to unpack.
+//! Bodies are not trusted: the unpacked text is bounded by [`LIMIT`], however small the body is.
 
 use std::{
     borrow::Cow,

@@ -159,7 +159,7 @@ impl Notifier {
     }
 
     /// When it is to be called again although nothing happens: for the watchdog, to extend a stop, and once after what
-    /// happened too early for another status. Who says nothing for long has said how it stands.
+    /// happened too early for another status.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
         if self.again_at.is_some() {

@@ -111,7 +111,7 @@ pub struct NewTask {
     pub body: Vec<u8>,
     /// Not due before this much time has passed.
     pub delay: Duration,
-    /// The delay ends at a moment that somebody named: it is due then, also if the wall clock is set meanwhile. A store in
+    /// The delay ends at a moment of the wall clock that was named: it is due then, also if the wall clock is set meanwhile. A store in
     /// memory does not look at that: all its delays are of elapsed time.
     pub at_moment: bool,
     /// After this moment it is dead-lettered, not run.

@@ -4,7 +4,7 @@
 //! care; Rust's `String` cannot hold it, and raw bytes may be anything. *Where a text is read as text* (what a worker
 //! says, an id, a payload that a Rust type is made of), *each such place is read as U+FFFD. A payload that is passed on keeps
 //! its own text*: it is JSON by its grammar (RFC 8259, section 8.2), whatever its escapes stand for. Raw bytes that are no UTF-8
-//! are no text of anybody: U+FFFD in a frame, malformed as a body.
+//! are no text: U+FFFD in a frame, malformed as a body.
 
 use std::{borrow::Cow, fmt};
 

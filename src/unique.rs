@@ -2,7 +2,7 @@
 //!
 //! A key is text made of a task: `export:{payload.job}` and the payload `{"job": 7}` give `export:7`. Keys are one space
 //! for all queues; `{queue}` in a template keeps two queues apart. A task whose payload lacks a field of the template
-//! (or has `null` there) has no key: it holds nobody back, and nobody holds it back.
+//! (or has `null` there) has no key: it holds no task back, and no task holds it back.
 //!
 //! Pure: text in, text out.
 

@@ -49,8 +49,8 @@ fn end(report: &Report, ended: &Result<Finished, Error>) -> End {
     match (&finished.error, finished.code) {
         (Some(error), code) => failed(error, format!("exit code {}\n{left}", code as u8)),
         (None, Code::Ok) if finished.stopped => End::Stopped("stopped before its queues were found empty".to_owned()),
-        (None, Code::Ok) => End::Told,
-        (None, Code::DeadLettered) if report.has_failures() => End::Told,
+        (None, Code::Ok) => End::Complete,
+        (None, Code::DeadLettered) if report.has_failures() => End::Complete,
         (None, Code::DeadLettered) => failed("tasks were dead-lettered", left),
         (None, Code::Interrupted) => {
             failed("the run was stopped, and tasks had to be interrupted: they are back in their queues", left)

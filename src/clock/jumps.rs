@@ -1,4 +1,4 @@
-//! Jumps of the wall clock: it is held against the time since the machine was booted, which nobody sets.
+//! Finds jumps of the wall clock by comparing it with the time since the boot, which cannot be set.
 //!
 //! What is kept for so long is deleted by the wall clock, and a clock may be wrong for seconds: a bad battery, a first answer of
 //! a time server, a machine restored from an image. So a new difference between the two is trusted only once it has held for

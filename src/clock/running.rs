@@ -8,12 +8,12 @@ use super::{
 };
 
 /// The time in which a process ran, out of the time that passed: what passes while it is stopped (SIGSTOP, a frozen
-/// container, a machine that is moved), or gets no processor, counts against nobody whom it measures. In a suspended machine
-/// the monotonic clock stands still by itself.
+/// container, a machine that is moved), or gets no processor, is left out: no limit of a worker runs on meanwhile. In a
+/// suspended machine the monotonic clock stands still by itself.
 ///
-/// It knows of that by what it is told: the moments at which it is read, and until when its process is going to sleep. Who
-/// wakes later than that, or works for long without a look at the clock, has not run as far as others are concerned. Since
-/// when is not known: all of the time since the last look is taken for it, so sleep no longer than what that may cost.
+/// Input: the moments at which it is read, and until when its process is going to sleep. A process that wakes later than that, or
+/// does not read the clock for long, has not run. The beginning of the pause is not known: all of the time since the last
+/// reading is taken for it, so never sleep longer than that may cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Running {
     lost: Duration,

@@ -34,7 +34,7 @@ impl Clock {
         Now { at: Instant::from_start(self.start.elapsed()), wall: Self::wall() }
     }
 
-    /// Reads the wall clock beside the one that nobody sets. Read again where this process did not run in between, which
+    /// Reads the wall clock and the time since the boot, which cannot be set. Read again where this process did not run in between, which
     /// would look like a step of the wall clock.
     #[must_use]
     pub fn reading() -> Reading {

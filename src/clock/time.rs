@@ -87,7 +87,7 @@ pub struct Now {
     pub wall: Timestamp,
 }
 
-/// The wall clock beside the one that nobody sets, read at once.
+/// The wall clock and the time since the boot, which cannot be set, read at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Wall clock.

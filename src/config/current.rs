@@ -1,7 +1,8 @@
 //! The folder that a program was started in, by the name it was started through.
 //!
-//! A deploy changes what a link leads to (`current`), and who was started through it is to follow it. The kernel knows the folder
-//! without the link; the shell tells the name in `$PWD` (POSIX, `pwd -L`), and that counts as long as it leads to the folder.
+//! A deploy changes the target of a link (`current`), and a program that was started through the link has to follow it. The kernel
+//! knows the folder without the link; the shell tells the name in `$PWD` (POSIX, `pwd -L`), which counts as long as it leads to
+//! the same folder.
 
 use std::{
     env,

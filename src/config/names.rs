@@ -1,9 +1,9 @@
-//! The names that tasks are submitted to: one that no configured queue has may be a slip of the pen.
+//! The names of the configured queues: another name that a task is submitted to may be mistyped.
 
 use super::types::Config;
 use crate::suggest::nearest;
 
-/// Names of queues that are made for schedules begin so; nobody types them.
+/// The names of queues that are made for schedules begin so; they are not typed.
 const SCHEDULED: &str = "scheduled_0_";
 
 /// The names of the configured queues, those that are disabled included: they are worked elsewhere.
@@ -24,7 +24,7 @@ impl Names {
 }
 
 impl Config {
-    /// The names that a task can be submitted to so that somebody works it, as far as these settings know.
+    /// The names that a task can be submitted to so that a master works it, as far as these settings know.
     #[must_use]
     pub fn known_queues(&self) -> Names {
         let names = self.queues.iter().map(|queue| &queue.name).chain(&self.disabled);

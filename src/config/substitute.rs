@@ -137,7 +137,7 @@ const NOT_CLOSED: &str = "a ${ is not closed; write $${ for the characters thems
 const NOT_A_NAME: &str = "between ${ and } stands the name of an environment variable, which :-default or :?message may \
                           follow; write $${ for the characters themselves";
 
-/// A setting is text. A variable that is not stays what it is for everybody who does not ask for it here.
+/// The value of a variable as text, which a setting must be.
 fn unicode<'a>(name: &str, value: &'a OsStr) -> Result<&'a str, String> {
     value.to_str().ok_or_else(|| format!("the environment variable {name} is not UTF-8"))
 }

@@ -33,7 +33,7 @@ pub struct Config {
     /// Queues that are configured and disabled (`null`).
     #[doc(hidden)]
     pub disabled: Vec<String>,
-    /// There is a map of workers, be it an empty one: somebody has said what is to be worked.
+    /// There is a map of workers, be it an empty one: the queues to work are configured.
     #[doc(hidden)]
     pub says_workers: bool,
     /// Worker kinds that are programs, by name.

@@ -1,7 +1,7 @@
 //! The time zone of the system, by which schedules go that name none of their own.
 //!
 //! It is what the environment's `TZ` says, else what `/etc/localtime` is. Where that leads to no zone, UTC is not taken in its
-//! place without a word: to whoever fires or shows schedules it is a problem. Nobody else needs it.
+//! place silently: a command that fires or shows schedules reports a problem. No other command needs the zone.
 
 use std::path::PathBuf;
 

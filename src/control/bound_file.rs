@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    lock::{self, Lock, Number, Taking, number},
+    lock::{self, Lock, LockAttempt, Number, number},
     server::Server,
 };
 use crate::net::unix_socket;
@@ -53,7 +53,7 @@ pub(super) struct BoundFile {
 
 /// What had to be made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gone {
+pub(super) enum Restored {
     /// The lock's file alone: whoever asks has noticed nothing.
     Lock,
     /// The socket, with its lock or without.
@@ -93,13 +93,13 @@ impl BoundFile {
     /// # Errors
     /// [`Error`]; nothing is changed then. Where another program has the folder locked, of the kind
     /// [`WouldBlock`](io::ErrorKind::WouldBlock).
-    pub(super) fn restore(&mut self) -> Result<Option<Gone>, Error> {
+    pub(super) fn restore(&mut self) -> Result<Option<Restored>, Error> {
         if self.is_in_place() && self.lock.is_in_place() {
             return Ok(None);
         }
         let _folder = lock::folder(&self.path, Duration::ZERO).map_err(|cause| impossible(&self.path, cause))?;
         let lock = if self.lock.is_in_place() { None } else { Some(take(&self.path)?) };
-        let mut gone = Gone::Lock;
+        let mut restored = Restored::Lock;
         if !self.is_in_place() {
             match make(&self.path) {
                 Ok((listener, file)) => {
@@ -113,12 +113,12 @@ impl BoundFile {
                     return Err(error);
                 }
             }
-            gone = Gone::Socket;
+            restored = Restored::Socket;
         }
         if let Some(lock) = lock {
             self.lock = lock;
         }
-        Ok(Some(gone))
+        Ok(Some(restored))
     }
 }
 
@@ -139,8 +139,8 @@ fn impossible(path: &Path, cause: io::Error) -> Error {
 /// Takes the lock, while the folder is locked.
 fn take(path: &Path) -> Result<Lock, Error> {
     match Lock::take(path).map_err(|cause| impossible(path, cause))? {
-        Taking::Ours(lock) => Ok(lock),
-        Taking::Others(pid) => Err(Error::Taken { path: path.to_owned(), pid }),
+        LockAttempt::Ours(lock) => Ok(lock),
+        LockAttempt::Others(pid) => Err(Error::Taken { path: path.to_owned(), pid }),
     }
 }
 

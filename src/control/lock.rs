@@ -1,9 +1,9 @@
-//! Who may have a control socket: one master at a time, also while the socket's file is away.
+//! The lock of a control socket: one master holds it at a time, also while the socket's file is away.
 //!
 //! A master holds a lock (`flock(2)`) on a file beside its socket for as long as it lives, whatever becomes of the socket. The
-//! kernel drops the lock with the master, and the file says who that is. Files are made, locked and removed only while the folder
-//! is locked: so nobody removes what another has just made, and two masters that start at once do not both take what a third
-//! one left. A lock whose file somebody removed counts for nothing: the next master would lock another file.
+//! kernel drops the lock with the master, and the file holds its process id. Files are made, locked and removed only while the folder
+//! is locked: so no master removes what another has just made, and two masters that start at once do not both take what a third
+//! one left. A lock whose file was removed is void: the next master would lock another file.
 
 use std::{
     fs::{File, OpenOptions},
@@ -41,7 +41,7 @@ pub(super) struct Lock {
 
 /// What became of a try to take it.
 #[derive(Debug)]
-pub(super) enum Taking {
+pub(super) enum LockAttempt {
     /// It is ours.
     Ours(Lock),
     /// Another has it: its process id, if it can be told.
@@ -53,7 +53,7 @@ impl Lock {
     ///
     /// # Errors
     /// What the operating system said, with the file.
-    pub(super) fn take(socket: &Path) -> io::Result<Taking> {
+    pub(super) fn take(socket: &Path) -> io::Result<LockAttempt> {
         let mut path = socket.as_os_str().to_owned();
         path.push(ENDING);
         let path = PathBuf::from(path);
@@ -61,13 +61,13 @@ impl Lock {
         let file = open(&path).map_err(told)?;
         let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
-            Err((file, nix::errno::Errno::EWOULDBLOCK)) => return Ok(Taking::Others(holder(&file))),
+            Err((file, nix::errno::Errno::EWOULDBLOCK)) => return Ok(LockAttempt::Others(holder(&file))),
             Err((_, error)) => return Err(told(error.into())),
         };
         let metadata = file.metadata().map_err(told)?;
         // For people, and for the message of the next one: nothing depends on it.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Taking::Ours(Self { _file: file, path, number: (metadata.dev(), metadata.ino()) }))
+        Ok(LockAttempt::Ours(Self { _file: file, path, number: (metadata.dev(), metadata.ino()) }))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -154,8 +154,8 @@ mod tests {
     fn a_lock_says_whose_it_is_and_follows_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("a.sock");
-        let Taking::Ours(lock) = Lock::take(&socket).unwrap() else { panic!("nobody has it") };
-        let Taking::Others(pid) = Lock::take(&socket).unwrap() else { panic!("it is held") };
+        let LockAttempt::Ours(lock) = Lock::take(&socket).unwrap() else { panic!("nobody has it") };
+        let LockAttempt::Others(pid) = Lock::take(&socket).unwrap() else { panic!("it is held") };
         assert_eq!(pid, Some(std::process::id()));
         let path = lock.path().to_owned();
         lock.remove();

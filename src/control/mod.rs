@@ -1,7 +1,7 @@
-//! The control socket: how people and scripts ask a running master, and tell it things.
+//! The control socket: commands and questions to a running master.
 //!
 //! One JSON object a line each way, over a Unix socket that only its owner can open. A client asks once per line and
-//! gets one line back. Nobody on the socket can hold up the master: clients are bounded in number, size and time, each
+//! gets one line back. No client can hold up the master: clients are bounded in number, size and time, each
 //! is served by a task of its own, and the master's loop sees only whole, checked commands.
 
 mod bound_file;

@@ -17,7 +17,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::task::AbortHandle;
 
 use super::{
-    bound_file::{BoundFile, Error, Gone},
+    bound_file::{BoundFile, Error, Restored},
     server::Server,
 };
 use crate::{level::Level, process::Watch};
@@ -26,7 +26,7 @@ use crate::{level::Level, process::Watch};
 const LOOK: Duration = Duration::from_secs(30);
 /// Between two tries to make it again.
 const RETRY: Duration = Duration::from_secs(5);
-/// Somebody who removes it at once each time does not keep the master busy, nor fill its log.
+/// A socket that is removed again and again keeps the master neither busy nor does it fill the log.
 const PACE: Duration = Duration::from_secs(1);
 /// Another program has locked the folder: a master that starts has it for milliseconds.
 const LOCKED: Duration = Duration::from_millis(100);
@@ -80,7 +80,7 @@ pub(super) async fn keep(
 ) {
     let changes = Changes::watch().ok();
     let mut listening = listening;
-    // Made, and nobody takes its clients: the system had no room for that.
+    // Made but not served: the event loop could not watch it.
     let mut unserved = false;
     let mut failures = Failures::default();
     let mut locked = 0;
@@ -93,17 +93,17 @@ pub(super) async fn keep(
                 changes.follow(&held.path, held.lock.path());
             }
             match held.restore() {
-                Ok(gone) => {
-                    unserved |= gone == Some(Gone::Socket);
-                    let restored = if unserved { held.serve(&server).map(Some) } else { Ok(None) };
-                    match restored {
+                Ok(restored) => {
+                    unserved |= restored == Some(Restored::Socket);
+                    let served = if unserved { held.serve(&server).map(Some) } else { Ok(None) };
+                    match served {
                         Ok(Some(anew)) => {
-                            // Nobody finds the way to the old one any more.
+                            // The old one has no path any more.
                             std::mem::replace(&mut listening, anew).abort();
                             unserved = false;
                             on_change(Change::Restored(held.path.clone()));
                         }
-                        Ok(None) if gone == Some(Gone::Lock) => {
+                        Ok(None) if restored == Some(Restored::Lock) => {
                             on_change(Change::LockRestored(held.lock.path().to_owned()));
                         }
                         Ok(None) => {}
@@ -111,7 +111,7 @@ pub(super) async fn keep(
                     }
                     if unserved {
                         RETRY
-                    } else if gone.is_some() {
+                    } else if restored.is_some() {
                         PACE
                     } else {
                         LOOK

@@ -56,7 +56,7 @@ mod tests {
     use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, socket};
 
     use super::*;
-    use crate::{control::bound_file::Gone, net::unix_socket};
+    use crate::{control::bound_file::Restored, net::unix_socket};
 
     fn place(path: &Path) -> Place {
         Place { path: path.to_owned(), asked_for: true }
@@ -98,15 +98,15 @@ mod tests {
         let restore = || socket.file.borrow_mut().restore();
         assert_eq!(restore().unwrap(), None);
         std::fs::remove_file(&lock).unwrap();
-        assert_eq!(restore().unwrap(), Some(Gone::Lock));
+        assert_eq!(restore().unwrap(), Some(Restored::Lock));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(restore().unwrap(), Some(Gone::Socket));
+        assert_eq!(restore().unwrap(), Some(Restored::Socket));
         // A file that somebody has moved there is a socket that nobody listens on.
         std::fs::rename(&path, path.with_extension("old")).unwrap();
         std::fs::remove_file(&lock).unwrap();
-        assert_eq!(restore().unwrap(), Some(Gone::Socket));
+        assert_eq!(restore().unwrap(), Some(Restored::Socket));
         std::fs::rename(path.with_extension("old"), &path).unwrap();
-        assert_eq!(restore().unwrap(), Some(Gone::Socket));
+        assert_eq!(restore().unwrap(), Some(Restored::Socket));
         assert_eq!(restore().unwrap(), None);
         assert!(unix_socket::is_listened_at(&path).unwrap() && lock.exists());
     }
@@ -124,7 +124,7 @@ mod tests {
         let second = Socket::bind(&place(&path)).unwrap();
         assert!(matches!(first.file.borrow_mut().restore(), Err(Error::Taken { .. })));
         drop(second);
-        assert_eq!(first.file.borrow_mut().restore().unwrap(), Some(Gone::Socket));
+        assert_eq!(first.file.borrow_mut().restore().unwrap(), Some(Restored::Socket));
     }
 
     #[test]

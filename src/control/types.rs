@@ -15,7 +15,7 @@ pub enum Command {
     /// Whether tasks are being taken and done.
     #[command(skip)]
     Health {},
-    /// Who fires the schedules, and when each fired last.
+    /// The state of the schedules: which master fires them, and when each fired last.
     #[command(skip)]
     Schedules {},
     /// Change the number of worker processes of a queue

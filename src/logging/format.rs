@@ -126,7 +126,7 @@ fn continued(message: &str, is_indented: impl Fn(&str) -> bool) -> Cow<'_, str> 
     Cow::Owned(text)
 }
 
-/// Whether somebody could take a line for one in the plain form: it begins with a level, whatever stands before that.
+/// Whether a line could be taken for one in the plain form: it begins with a level, whatever stands before that.
 fn looks_like_ours(line: &str) -> bool {
     let start = line.trim_start_matches(|letter: char| !letter.is_ascii_alphanumeric());
     let word = start.split(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap_or_default();

@@ -98,7 +98,7 @@ impl Logger {
         }
     }
 
-    /// [`Self::worker_line`] of nobody in particular.
+    /// [`Self::worker_line`] without a context.
     pub fn raw(&self, line: &str) {
         self.worker_line(line, &LogContext::default());
     }
@@ -114,13 +114,13 @@ impl Logger {
         self.queue.room().await;
     }
 
-    /// From now on workers' output is read though nobody takes it from here for a second: what goes beyond twice the limit is
-    /// counted and dropped. Their ends matter more than their lines.
+    /// From now on workers' output is read also when stdout has not been read for a second: lines beyond twice the limit are
+    /// counted and dropped. The ends of workers matter more than their lines.
     pub fn hurry(&self) {
         self.queue.hurry();
     }
 
-    /// Lines that were dropped so far, because nobody read in time or the disk was full.
+    /// Lines that were dropped so far, because stdout was not read in time or the disk was full.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.queue.dropped_in_all()

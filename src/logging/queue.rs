@@ -34,18 +34,18 @@ const HURRIED_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Tells the writer of lines.
+    /// Notified when a line came, or the end.
     lines_came: Condvar,
-    /// Tells who waits that all is written.
+    /// Notified when all is written.
     all_written: Condvar,
-    /// Tells who waits for room.
+    /// Notified when there is room again.
     room: Notify,
     /// Copies of what is in the state, to be asked without the lock.
     full: AtomicBool,
     closed: AtomicBool,
-    /// Who waits for room does so for a bounded time.
+    /// Waits for room are bounded.
     is_hurried: AtomicBool,
-    /// Somebody waited that long, and there was no room since.
+    /// A wait ran into that bound, and there was no room since.
     is_stuck: AtomicBool,
 }
 

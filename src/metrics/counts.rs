@@ -1,5 +1,5 @@
 //! What is counted of one queue. Plain numbers in the core, which owns them: counting a task is an addition or two, and
-//! nothing is locked, allocated or looked up for it. They are copied when somebody asks.
+//! nothing is locked, allocated or looked up for it. They are copied for each page.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub enum Cause {
     Start,
     /// It had done its number of tasks, or was too large or too old.
     Recycle,
-    /// Somebody asked for new workers.
+    /// New workers were asked for.
     Renewal,
 }
 

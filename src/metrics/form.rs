@@ -1,4 +1,4 @@
-//! The forms of the page: which one somebody asks for, and the classic one made from the other.
+//! The forms of the page: the choice by a request's `Accept` headers, and the classic form made from the other.
 //!
 //! A name that a number has may never differ between the two, or one alarm would hold for half of the readers.
 //!
@@ -27,7 +27,7 @@ impl Form {
     }
 
     /// The one that a request's `Accept` headers prefer (RFC 9110, section 12.5.1); of two that they like as much,
-    /// `OpenMetrics` if they name it. Who accepts neither gets the classic one: it is text.
+    /// `OpenMetrics` if they name it. A client that accepts neither gets the classic one: it is text.
     pub(super) fn wanted<'a>(accept: impl Iterator<Item = &'a str>) -> Self {
         let (mut openmetrics, mut text) = (Liking::default(), Liking::default());
         for range in accept.flat_map(|header| header.split(',')).filter_map(Range::read) {

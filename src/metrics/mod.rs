@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The core counts as it goes ([`counts`]); the master's loop copies the numbers when it is asked and does nothing
-//! else for anybody here. Everything that strangers can make long or large, which is reading what they send, writing
-//! the page and waiting for the transport's counts, happens in the server's thread. What the probes say comes from the
+//! else here. Everything that clients can make long or large, which is reading their requests, writing
+//! the page and waiting for the transport's counts, happens in the server's thread. The answers to probes come from the
 //! loop: a thread that runs proves nothing about another one.
 //!
 //! Labels are names from the configuration and words of ours. Nothing that a task, a worker or a broker says becomes

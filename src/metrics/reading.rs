@@ -40,7 +40,7 @@ pub struct Reading {
     pub connected: bool,
     /// Sessions after the first one.
     pub reconnects: u64,
-    /// Log lines that nobody read in time.
+    /// Log lines that were dropped.
     pub lines_dropped: u64,
     /// The transport sees what other masters have in hand.
     pub sees_all_hands: bool,

@@ -54,7 +54,7 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
     })
 }
 
-/// Whether anybody listens at `path`. Asked without waiting: somebody who is too busy to accept listens, too.
+/// Whether a process listens at `path`. Never waits: one that is too busy to accept listens, too.
 ///
 /// # Errors
 /// What the operating system said, if that leaves it open.
@@ -71,7 +71,7 @@ pub(crate) fn is_listened_at(path: &Path) -> io::Result<bool> {
     })
 }
 
-/// A connection to whoever listens at `path`.
+/// Connects to the process that listens at `path`.
 ///
 /// # Errors
 /// What the operating system said; of the kind [`WouldBlock`](io::ErrorKind::WouldBlock) where as many connections wait as

@@ -1,7 +1,7 @@
-//! What this process has otherwise than it was given it, and its workers have as it was given.
+//! The limits and signal actions that the master changes for itself, and that its workers get as the master was given them.
 //!
 //! A master holds two descriptors a worker, and the usual soft limit of 1,024 was chosen for programs that call
-//! select(2). And a write past a limit of file size is an error like that of a full disk for who can handle one; by
+//! select(2). And a write past a limit of file size is, like a full disk, an error that can be handled; by
 //! default it is a signal that kills.
 
 use std::{io, os::fd::RawFd, sync::OnceLock};

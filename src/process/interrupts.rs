@@ -1,7 +1,7 @@
-//! The wish to stop a command in the foreground: SIGINT or SIGTERM.
+//! Signals that stop a command in the foreground: SIGINT or SIGTERM.
 //!
 //! The first of them is a value that the command acts upon, so that it can say how far it came. The second one ends the
-//! process as if nobody listened: a command that is stuck can be got rid of.
+//! process by the default action: a command that is stuck can be ended.
 
 use std::{
     io,

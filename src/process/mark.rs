@@ -1,5 +1,5 @@
-//! The mark of a worker: a variable in its environment, which all inherit that it starts. By it what a worker left is known
-//! as its own, when the worker and perhaps its master are gone.
+//! The mark of a worker: a variable in its environment that all processes inherit which it starts. Processes that a worker left
+//! are known by it when the worker, and perhaps its master, has ended.
 //!
 //! ```text
 //! ASYNCTASK_WORKER=0000012345:7:912:4455:<machine>:<home>

@@ -1,4 +1,4 @@
-//! What the kernel knows about memory: whether it killed somebody for want of it, and how much a process has.
+//! Reads the kernel's numbers about memory: kills because it was short, and the resident memory of a process.
 //!
 //! The kernel does not say *whom* it killed; it counts per control group. So a death by SIGKILL, or a wrapper's word for
 //! one (137), is put down to it when the count has risen since that worker was started and no other death has claimed the

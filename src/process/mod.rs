@@ -1,15 +1,15 @@
-//! Everything the master does to processes: starting them, hearing that they ended, talking to them, and knowing
-//! why they died. It decides nothing: [`crate::task`] has the words, the master's core has the decisions.
+//! Processes of workers: starts them, reaps them, exchanges frames with them, and collects the evidence of their ends. Nothing
+//! here decides: the decisions are the core's.
 //!
 //! - [`spawn()`] starts a worker with its frame socket, its output pipe and its own session; [`exec`] executes its program
 //!   and never a shell.
 //! - [`frame_channel`] is the master's end of the frame socket, [`output`] of the output pipe.
-//! - [`interrupts`] hears that a command in the foreground is to stop.
+//! - [`interrupts`] receives the signals that stop a command in the foreground.
 //! - [`signals`] turns signals into values; [`reap`] turns a SIGCHLD into the end of one process after the other.
-//! - [`orphans`] ends what a worker left when it ended, [`predecessors`] what the workers of a master that is no more left;
-//!   [`mark`] is by what that is known.
-//! - [`memory`] reads what the kernel knows about memory, [`self_usage`] what the master itself takes;
-//!   [`descriptor_limit`] is what it has more than its workers.
+//! - [`orphans`] ends the processes that a worker left running, [`predecessors`] those that workers of an ended master left;
+//!   both know them by their [`mark`].
+//! - [`memory`] reads the kernel's numbers about memory, [`self_usage`] the resources that the master itself uses;
+//!   [`descriptor_limit`] raises the master's own limits.
 //!
 //! All `unsafe` of this crate is in this folder, a sentence at each block.
 
@@ -17,6 +17,7 @@ pub mod descriptor_limit;
 pub mod exec;
 mod exec_options;
 pub mod frame_channel;
+mod frame_fd;
 mod host;
 pub mod inherited_fd;
 pub mod interrupts;
@@ -39,6 +40,7 @@ mod table;
 
 pub use self::{
     frame_channel::FrameChannel,
+    frame_fd::{FRAME_FD, reserve_frame_fd},
     host::host,
     interrupts::{Interrupt, Interrupts},
     mark::{Mark, Marker},
@@ -50,6 +52,6 @@ pub use self::{
     readiness::{Room, Watch},
     reap::{Ended, kill_group, next_exit, next_stop},
     signals::{Signal, Signals},
-    spawn::{Environment, FRAME_FD, Program, Spawned, SpawnedOnce, reserve_frame_fd, spawn, spawn_once, spawn_task},
+    spawn::{Environment, Program, Spawned, SpawnedOnce, spawn, spawn_once, spawn_task},
     table::Identity,
 };

@@ -1,12 +1,12 @@
-//! What a worker left running when it ended: found, killed, and waited for.
+//! Finds, kills and waits for the processes that a worker left running when it ended.
 //!
-//! A kill of its process group does not reach who left the group (`setsid`, a program that daemonizes). So the master is a
-//! subreaper: whoever loses its parent below it becomes its child, and is found there, whatever it did to its group and its
-//! session. Whose it is, is known by the worker's [`Mark`], by the worker's session or group, by the tree as it was when the
-//! worker was killed, or by an ancestor of which that is known. Who has done away with all of that (a daemon with an empty
-//! environment, of a worker that nobody killed) cannot be told from another worker's, and is left alone.
+//! A kill of its process group does not reach a process that left the group (`setsid`, a program that daemonizes). So the master
+//! is a subreaper: a process that loses its parent below it becomes its child, and is found there, whatever its group and
+//! session are. Its worker is known by the worker's [`Mark`], by the worker's session or group, by the tree as it was when the
+//! worker was killed, or by an ancestor with one of these. A process without any of them (a daemon with an empty
+//! environment, of a worker that was not killed) cannot be told from another worker's, and is left alone.
 //!
-//! The tree may grow while it is being killed: it is looked at again until nobody is found.
+//! The tree may grow while it is being killed: it is read again until no process is found.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -32,13 +32,13 @@ use super::{
 };
 use crate::clock::{Clock, Instant};
 
-/// Looks in a row that find nobody, after which there is nobody. One at whose end all children are still there counts for two.
+/// Readings in a row without a process, after which there is none. One at whose end all children are still there counts for two.
 const LOOKS: u32 = 10;
 /// Between two looks where a process cannot be held by a descriptor.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Processes that are held by a descriptor at once, at most: who has as many descriptors as this needs the others. For the
-/// rest the next look has to do.
+/// Processes that are held by a descriptor at once, at most: the master needs its other descriptors. The rest is left to the
+/// next reading.
 pub(super) const HELD: usize = 64;
 /// Threads below a worker of which the children are looked up before it is killed, at most: some 30 µs each, in the master's
 /// own thread.
@@ -149,10 +149,10 @@ pub fn end(traces: Vec<Trace>, limit: Duration, mut told: impl FnMut(usize, Vec<
             let is_over = clock.now().at >= until;
             let goes_on = hunt.in_vain < LOOKS && !is_over;
             if !goes_on {
-                let runs_on = |found: &&Found| found.blow.is_none() || runs(found.process);
+                let runs_on = |found: &&Found| found.kill.is_none() || runs(found.process);
                 told(*position, found.iter().filter(runs_on).map(Found::left).collect());
             }
-            killed.extend(found.into_iter().filter_map(|found| found.blow));
+            killed.extend(found.into_iter().filter_map(|found| found.kill));
             goes_on
         });
         if !open.is_empty() && !killed.is_empty() {
@@ -196,7 +196,7 @@ struct Hunt {
     trace: Trace,
     /// Whose it is was known in an earlier round, or when the worker was killed.
     known: HashSet<Identity>,
-    /// Rounds in a row that found nobody and are no proof that there is nobody.
+    /// Rounds in a row that found no process and are no proof that there is none.
     in_vain: u32,
 }
 
@@ -208,14 +208,14 @@ impl Hunt {
     /// Kills all that are found.
     fn round(&mut self, look: &Look, room: &mut usize) -> Vec<Found> {
         let found = self.found(look).into_iter().filter_map(|pid| look.table.get(pid));
-        let found: Vec<Found> = found.map(|entry| Found::strike(entry.identity, room)).collect();
+        let found: Vec<Found> = found.map(|entry| Found::kill(entry.identity, room)).collect();
         self.known.extend(found.iter().map(|found| found.process));
         found
     }
 
     fn found(&self, Look { table, below, by_mark, by_number }: &Look) -> HashSet<u32> {
         let worker = self.trace.worker;
-        // With its number given again, its group and its session are somebody else's, too.
+        // With its number given again, its group and its session are another process's, too.
         let by_number = by_number.get(&worker).filter(|_| table.get(worker).is_none());
         let by_mark = self.trace.mark.as_ref().and_then(|mark| by_mark.get(mark));
         let is_here = |known: &&Identity| {
@@ -234,18 +234,18 @@ struct Found {
     process: Identity,
     command: String,
     /// `None`: it was gone.
-    blow: Option<Blow>,
+    kill: Option<Kill>,
 }
 
 impl Found {
-    fn strike(process: Identity, room: &mut usize) -> Self {
+    fn kill(process: Identity, room: &mut usize) -> Self {
         let command = table::command(process.pid);
-        Self { process, command, blow: Blow::strike(process, room) }
+        Self { process, command, kill: Kill::send(process, room) }
     }
 
     /// For when there is no more time.
     fn left(&self) -> Left {
-        let why = match self.blow.as_ref().map(|blow| &blow.refused) {
+        let why = match self.kill.as_ref().map(|kill| &kill.refused) {
             Some(Some(error)) => format!("it cannot be killed: {error}"),
             Some(None) => NOT_ENDED.to_owned(),
             None => "it goes on in others faster than they are found".to_owned(),
@@ -254,17 +254,17 @@ impl Found {
     }
 }
 
-/// A process that was sent SIGKILL.
+/// A SIGKILL that was sent to a process.
 #[derive(Debug)]
-pub(super) struct Blow {
-    /// To wait for its end. `None`: it cannot be held, or enough others are.
+pub(super) struct Kill {
+    /// The process, to wait for its end. `None`: it cannot be held, or enough others are.
     held: Option<PidFd>,
     pub(super) refused: Option<io::Error>,
 }
 
-impl Blow {
+impl Kill {
     /// Kills exactly this process, and holds it if there is room for it; `None` if it has ended.
-    pub(super) fn strike(process: Identity, room: &mut usize) -> Option<Self> {
+    pub(super) fn send(process: Identity, room: &mut usize) -> Option<Self> {
         let held = match PidFd::open(process.pid) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return None,
             held => held.ok(),
@@ -288,17 +288,17 @@ impl Blow {
     }
 }
 
-/// Waits until all of these have ended, but for who cannot be killed where there are others; until then at most. Where some are
-/// not held, a short while at most.
-pub(super) fn wait(blows: &[Blow], clock: &Clock, until: Instant) {
-    let mut waited: Vec<&Blow> = blows.iter().filter(|blow| blow.refused.is_none()).collect();
+/// Waits until all of these have ended, `until` at most. Those that could not be killed are waited for only if there are no
+/// others. Where some are not held by a descriptor, the wait is short.
+pub(super) fn wait(kills: &[Kill], clock: &Clock, until: Instant) {
+    let mut waited: Vec<&Kill> = kills.iter().filter(|kill| kill.refused.is_none()).collect();
     if waited.is_empty() {
         // It may end by itself, as the others have.
-        waited = blows.iter().collect();
+        waited = kills.iter().collect();
     }
-    let has_all = waited.iter().all(|blow| blow.held.is_some());
+    let has_all = waited.iter().all(|kill| kill.held.is_some());
     let until = if has_all { until } else { until.min(clock.now().at + LOOK) };
-    let mut held: Vec<&PidFd> = waited.iter().filter_map(|blow| blow.held.as_ref()).collect();
+    let mut held: Vec<&PidFd> = waited.iter().filter_map(|kill| kill.held.as_ref()).collect();
     loop {
         let rest = until.since(clock.now().at);
         let mut descriptors: Vec<PollFd<'_>> =
@@ -338,7 +338,7 @@ mod tests {
         let found = [0, 1, 2, 3].map(|looks| descendants_within(shell.id(), looks).len());
         let all = descendants(shell.id());
         let mut room = 1;
-        let held = all.iter().map(|process| Blow::strike(*process, &mut room).unwrap().held.is_some());
+        let held = all.iter().map(|process| Kill::send(*process, &mut room).unwrap().held.is_some());
         let held: Vec<bool> = held.collect();
         shell.kill().unwrap();
         shell.wait().unwrap();

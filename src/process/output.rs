@@ -1,7 +1,7 @@
 //! A worker's output: lines for the log, and the last of it as evidence of why it died.
 //!
 //! Reading never goes on until the end of the pipe (a grandchild may hold it for ever), only through what the pipe holds
-//! when the read begins. Whoever does not want more lines now, because the log is full, does not call: then the
+//! when the read begins. While the log is full, output is not read: then the
 //! pipe fills and the worker waits. Memory is bounded whatever the worker writes.
 
 use std::{

@@ -1,12 +1,12 @@
 //! Payloads as files (`input: file`), and what a master that was killed has left of them.
 //!
 //! Each file lies in a folder of its own, whose lock this process has for as long as the folder is there. The kernel gives
-//! the lock back when the process ends, however it ends: so a folder whose lock can be had belongs to nobody, and the
+//! the lock back when the process ends, however it ends: so a folder whose lock can be had has no owner, and the
 //! next master removes it. Process ids would not tell: they are used again, and differ between containers that share a
 //! folder.
 //!
-//! The folder for temporary files is everybody's. Nothing there is followed that could be a link, and what is not this user's is
-//! left alone; a folder of ours belongs to this process's user also where its program has another one, who may enter it as a
+//! All users can write to the folder for temporary files. No link in it is ever followed, and files of other users are left
+//! alone; a folder of ours belongs to this process's user also where its program has another one, which may enter it as a
 //! member of its group and remove its own file.
 
 use std::{
@@ -32,7 +32,7 @@ const FILE: &str = "payload";
 /// Where it goes if the program's user may not enter the folder for temporary files.
 const FOR_ALL: &str = "/tmp";
 
-/// A payload as a file that its program can read and nobody else. Removed when dropped; with all that the program has put
+/// A payload as a file that its program alone can read. Removed when dropped; with all that the program has put
 /// beside it, which may be much, on a thread of its own.
 #[derive(Debug)]
 pub struct PayloadFile {

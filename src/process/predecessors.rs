@@ -1,18 +1,18 @@
-//! What workers of a master that is no more left running.
+//! Finds and kills processes that were left running by workers of a master that has ended.
 //!
-//! A killed master's workers die with it, what those started does not, and would run on beside the next run of the same
-//! tasks. Their marks tell whose they are. Who is still in its worker's process group did not stay on purpose: whatever is
-//! left of that group is killed at an orderly end. Who has left the group may be a daemon that a task was to start; it is only
-//! named.
+//! A killed master's workers die with it; the processes that they started do not, and would run on beside the next run of the
+//! same tasks. Their marks name the worker. A process that is still in its worker's process group did not stay on purpose: the
+//! rest of that group is killed at an orderly end. A process that has left the group may be a daemon that a task was to start; it
+//! is only named.
 //!
-//! Never touched: what belongs to a master that lives, or that works something else; another start of the machine or another
-//! namespace, where the numbers mean nothing; and whose environment cannot be read, which are the processes of other users.
+//! Never touched: processes of a master that lives, or that works other queues; of another start of the machine or another
+//! namespace, where the numbers mean nothing; processes of other users, whose environment cannot be read.
 
 use std::{collections::HashMap, time::Duration};
 
 use super::{
     mark::{Mark, Marker},
-    orphans::{self, Blow},
+    orphans::{self, Kill},
     table::{self, Entry, Identity, Table},
 };
 use crate::clock::{Clock, Instant};
@@ -51,7 +51,7 @@ pub fn end(marker: &Marker, limit: Duration) -> Vec<Found> {
     let mut found: HashMap<Identity, Found> = HashMap::new();
     loop {
         let table = Table::read();
-        let mut blows = Vec::new();
+        let mut kills = Vec::new();
         let mut room = orphans::HELD;
         let mut goes_on = false;
         for entry in table.entries() {
@@ -66,16 +66,16 @@ pub fn end(marker: &Marker, limit: Duration) -> Vec<Found> {
             }
             // Gone by now, it may have passed its place on.
             goes_on = true;
-            let Some(blow) = Blow::strike(process, &mut room) else { continue };
-            let fate = blow.refused.as_ref().map_or(Fate::Ended, |error| Fate::Refused(error.to_string()));
-            blows.push(blow);
+            let Some(kill) = Kill::send(process, &mut room) else { continue };
+            let fate = kill.refused.as_ref().map_or(Fate::Ended, |error| Fate::Refused(error.to_string()));
+            kills.push(kill);
             found.insert(process, Found { fate, ..story });
         }
         if !goes_on || clock.now().at >= until {
             break;
         }
-        if !blows.is_empty() {
-            orphans::wait(&blows, &clock, until);
+        if !kills.is_empty() {
+            orphans::wait(&kills, &clock, until);
         }
     }
     let mut found: Vec<Found> = found.into_values().collect();

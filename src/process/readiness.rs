@@ -24,7 +24,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// Tells when a descriptor can be read. Drop it with what it was made from: it keeps the descriptor open.
 ///
 /// Each answer is given once. After [`readable`](Self::readable), read until `ReadState::Drained`; after a pause
-/// (in which nobody waited) read first and wait afterwards; after `ReadState::Closed` do not wait again.
+/// (without a wait) read first and wait afterwards; after `ReadState::Closed` do not wait again.
 #[derive(Debug)]
 pub struct Watch(AsyncFd<Held>);
 

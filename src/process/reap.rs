@@ -2,7 +2,7 @@
 //!
 //! A death is known from `waitid` alone, never from the end of a pipe or socket: a grandchild may hold those. The dead
 //! worker is looked at first (WNOWAIT) and taken off the process table last, so that its pid, which is also its group,
-//! cannot belong to somebody else while the rest of that group is killed.
+//! cannot belong to another process while the rest of that group is killed.
 
 use std::{ffi::c_int, io, mem::MaybeUninit};
 
@@ -64,7 +64,7 @@ pub fn next_exit(mut is_ours: impl FnMut(u32) -> bool) -> io::Result<Option<Ende
 /// A child that was stopped, or goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopChange {
-    /// Whose.
+    /// The process.
     pub pid: u32,
     /// What stopped it; `None`: it goes on.
     pub signal: Option<String>,
@@ -85,7 +85,7 @@ pub fn next_stop() -> io::Result<Option<StopChange>> {
 }
 
 /// Sends a signal to a worker, wherever it is, and to all of the process group that it was started in. Whether there was
-/// anybody to get it. Only for a worker that [`next_exit`] has not told about yet: afterwards its number can belong to others.
+/// a process to get it. Only for a worker that [`next_exit`] has not told about yet: afterwards its number can belong to others.
 ///
 /// # Errors
 /// If neither could be signalled.

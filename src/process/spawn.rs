@@ -15,12 +15,11 @@ use std::{
     fs::File,
     io::{self, Seek, Write},
     os::{
-        fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, OwnedFd, RawFd},
         unix::{fs::fchown, net::UnixStream, process::CommandExt},
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Mutex,
 };
 
 use nix::{
@@ -38,14 +37,12 @@ use super::{
     descriptor_limit,
     exec::{self, Exec, Variables},
     exec_options::{self, Prepared},
+    frame_fd::{FRAME_FD, place_frames, reserve_frame_fd},
     mark::{MARK, Mark},
     payload_file::PayloadFile,
     start_error,
 };
 use crate::exec_options::ExecOptions;
-
-/// The descriptor of the frame socket in a worker.
-pub const FRAME_FD: RawFd = 3;
 
 /// What belongs to the master alone: a worker that said `READY=1` or took a listening socket would speak for it.
 const NOT_INHERITED: [&str; 8] = [
@@ -69,7 +66,7 @@ pub enum Program {
         /// Its arguments.
         args: Vec<OsString>,
     },
-    /// A program of somebody else.
+    /// A program of its own.
     Command {
         /// Program and arguments. A program with a slash is relative to `folder`, one without is found in PATH.
         argv: Vec<OsString>,
@@ -125,35 +122,7 @@ pub struct SpawnedOnce {
     pub payload: Option<PayloadFile>,
 }
 
-/// Keeps descriptor 3 occupied in this process for its whole life; to be called at the start of the master, before
-/// anything else is opened.
-///
-/// In the child, std holds a pipe by which it reports a failed exec to the parent. If 3 were free here (another
-/// thread may close its own at any moment), that pipe could get it, and our `dup2` onto 3 would put the frame socket in its
-/// place: a program that does not exist would then look like one that was started. So 3 is held by `/dev/null`
-/// (CLOEXEC), and no pipe ever gets it. If 3 is in use already (inherited, or the caller's), that serves as well as
-/// long as it stays open.
-///
-/// Returns whether it was this call that took it.
-///
-/// # Errors
-/// If `/dev/null` cannot be opened or duplicated. Descriptor 3 is as it was then.
-pub fn reserve_frame_fd() -> io::Result<bool> {
-    // Two threads at once could each open a descriptor below 3's duplicate and give it back.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-
-    let null = OwnedFd::from(File::open("/dev/null")?);
-    let null = if null.as_raw_fd() < FRAME_FD { duplicate_from(&null, FRAME_FD)? } else { null };
-    let taken = null.as_raw_fd() == FRAME_FD;
-    if taken {
-        // Left open on purpose: this is the reservation.
-        let _ = null.into_raw_fd();
-    }
-    Ok(taken)
-}
-
-/// Starts a worker that speaks frames. Main thread only; call [`reserve_frame_fd`] at the start of the process.
+/// Starts a worker that speaks frames. Main thread only; call [`reserve_frame_fd`](super::reserve_frame_fd) at the start of the process.
 ///
 /// The worker leads its own session and process group, dies with this process, and has nothing open but 0 to 3. When this
 /// returns, its program has been executed.
@@ -195,7 +164,7 @@ pub fn spawn_task(program: &Program, environment: &Environment, payload: &[u8]) 
     Ok(SpawnedOnce { payload: Some(file), ..spawned })
 }
 
-/// A payload as the stdin of [`spawn_once`]: a file in memory, so that nobody has to feed a pipe while it is read.
+/// A payload as the stdin of [`spawn_once`]: a file in memory, so that no pipe has to be fed while it is read.
 ///
 /// # Errors
 /// Those of `memfd_create(2)`, and of writing to the file: memory is short.
@@ -354,27 +323,6 @@ fn settle_in_child(frames: Option<RawFd>, master: Pid) -> io::Result<()> {
     // SAFETY: `close_range` takes three integers and touches no memory of ours.
     unsafe { libc::syscall(libc::SYS_close_range, first_closed, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Ok(())
-}
-
-/// Puts the socket on descriptor 3 without CLOEXEC.
-fn place_frames(socket: RawFd) -> io::Result<()> {
-    let result = if socket == FRAME_FD {
-        // `dup2` onto itself would leave CLOEXEC set.
-        // SAFETY: sets the flags of a descriptor; no memory is passed.
-        unsafe { libc::fcntl(FRAME_FD, libc::F_SETFD, 0) }
-    } else {
-        // SAFETY: replaces descriptor 3 of this child, which is the reservation or something that ends with exec anyway.
-        unsafe { libc::dup2(socket, FRAME_FD) }
-    };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-fn duplicate_from(descriptor: &OwnedFd, lowest: RawFd) -> io::Result<OwnedFd> {
-    use std::os::fd::FromRawFd;
-
-    let raw = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
-    // SAFETY: fcntl has just made this descriptor for us; nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// This process's own peak memory: what a child starts with, since the figure survives exec.

@@ -1,4 +1,4 @@
-//! Why a file is no program: what the kernel says in one word, said in a sentence with the path.
+//! Words the error of a program that cannot be executed: a sentence with the path in place of the kernel's one word.
 
 use std::{
     ffi::{OsStr, OsString},

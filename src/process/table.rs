@@ -59,7 +59,7 @@ impl Entry {
     }
 }
 
-/// Whether this very process surely runs no more: its number is nobody's, or another's. What cannot be read may run.
+/// Whether this very process has ended for sure: its number is free, or another process has it. One that cannot be read may run.
 pub(super) fn is_gone(process: Identity) -> bool {
     match fs::read(format!("/proc/{}/stat", process.pid)) {
         Ok(stat) => Entry::parse(process.pid, &stat).is_some_and(|entry| entry.identity != process || entry.has_ended),
@@ -72,7 +72,7 @@ pub(super) fn is_gone(process: Identity) -> bool {
     }
 }
 
-/// All processes that live at one moment, or nearly: it is read one by one, so who is not in it may live all the same.
+/// All processes that live at one moment, or nearly: it is read one by one, so a process that is missing may live all the same.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     entries: HashMap<u32, Entry>,
@@ -119,7 +119,7 @@ impl Table {
 
 /// Children of a process; `None` where the kernel does not tell them (`CONFIG_PROC_CHILDREN`).
 ///
-/// Of this very process it is exact in the thread that waits for children: nobody leaves the list but by that. Of others it is
+/// Of this very process it is exact in the thread that waits for children: no other thread takes a child off the list. Of others it is
 /// what it was at about this moment.
 pub(super) fn children(pid: u32) -> Option<Vec<u32>> {
     let mut looks = usize::MAX;

@@ -19,7 +19,7 @@ const MOST_MADE_UP: i64 = 300;
 
 /// A clock that was set back by more is taken for right, as Vixie cron does: what comes next comes by what it shows. After a
 /// smaller step the moments that it shows again were fired, and the timer waits for the next one. So of a moment that lies
-/// further in the future than this nobody can remember that it fired.
+/// further in the future than this no store can remember that it fired.
 pub const SET_BACK: Duration = Duration::from_hours(3);
 
 /// What the timer wants done.

@@ -1,7 +1,7 @@
 //! The child's loop: frames in, user code, frames out.
 //!
 //! A task costs one read and one write. INT, TERM and HUP are caught and do nothing: only the master stops a
-//! worker, so that a signal to the whole group interrupts nobody. The loop ends with a halt, or with the socket.
+//! worker, so that a signal to the whole group interrupts no task. The loop ends with a halt, or with the socket.
 
 use std::{
     io,
@@ -37,7 +37,7 @@ const MANY: u32 = 1024;
 pub fn serve(name: &str, kind: &Kind) -> ExitCode {
     match live(name, kind) {
         Ok(()) => ExitCode::SUCCESS,
-        // The master is gone, and the task in hand with it: there is nobody to tell.
+        // The master has ended, and with it the task in hand: there is nothing to report.
         Err(Broken::Io(error))
             if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
         {

@@ -2,8 +2,8 @@
 //!
 //! One request a connection, GET and HEAD alone. A client has [`PATIENCE`] for everything: to say what it wants, and to take
 //! the answer. A head of more than 16 KiB is refused, a body is never read, and of more than [`CLIENTS`] at once the one
-//! that has been there longest goes. The page and what the probe of readiness says are made at most once a
-//! second, one at a time, whoever asks and whoever goes away meanwhile: nobody outside decides how often the master and its
+//! with the longest connection is closed. The page and the answer to the probe of readiness are made at most once a
+//! second, one at a time, however many clients ask or close meanwhile: no client decides how often the master and its
 //! transport count.
 
 mod responder;
