@@ -46,9 +46,9 @@ pub(crate) struct Clocks {
     /// Tasks that were moved by checks that failed afterwards: no master was woken for them yet.
     moved: usize,
     /// The warning that nothing is deleted was given.
-    told: bool,
-    /// Delays that begin in the future were looked for since the clock can be trusted.
-    looked: bool,
+    warned: bool,
+    /// Delays that begin in the future were searched for since the clock can be trusted.
+    searched: bool,
 }
 
 /// What the file remembers of a boot.
@@ -83,7 +83,7 @@ impl Clocks {
         let memory = remembered(database.read(), boot)?;
         let jumps = Jumps::begin(reading, memory.map(|memory| memory.offset));
         let stored = memory.map(|memory| memory.offset.by);
-        Ok(Self { boot: boot.to_owned(), jumps, stored, moved: 0, told: false, looked: false })
+        Ok(Self { boot: boot.to_owned(), jumps, stored, moved: 0, warned: false, searched: false })
     }
 
     /// Compares the clocks. A check that fails reports nothing: the next one reports what it saw, and what it has moved already.
@@ -99,12 +99,12 @@ impl Clocks {
             self.stored = Some(current.by);
         }
         let is_trusted = jumps.is_trusted(reading);
-        let looked = self.looked && is_trusted && jump.is_none();
-        if is_trusted && !looked && are_in_the_future(database.read(), reading.wall)? {
+        let searched = self.searched && is_trusted && jump.is_none();
+        if is_trusted && !searched && are_in_the_future(database.read(), reading.wall)? {
             self.moved += database.write(Synchronous::Normal, |transaction, _| begin_now(transaction, reading.wall))?;
         }
         // All is stored: what was seen is said now, and not again.
-        (self.jumps, self.looked) = (jumps, is_trusted);
+        (self.jumps, self.searched) = (jumps, is_trusted);
         seen.moved = std::mem::take(&mut self.moved);
         if let Some(by) = jump.filter(|by| by.unsigned_abs() >= NEWS_FROM) {
             let way = if by > 0 { "ahead" } else { "back" };
@@ -114,12 +114,12 @@ impl Clocks {
                 text.push_str(&in_words(HOLD as u64));
             }
             seen.warning = Some(text);
-            if self.told && is_trusted {
+            if self.warned && is_trusted {
                 seen.notice = Some("the wall clock is right again: dead letters are deleted for their age".to_owned());
             }
-            self.told = !is_trusted;
-        } else if self.told && is_trusted {
-            self.told = false;
+            self.warned = !is_trusted;
+        } else if self.warned && is_trusted {
+            self.warned = false;
             seen.notice = Some("the wall clock has held: dead letters are deleted for their age again".to_owned());
         }
         Ok(seen)

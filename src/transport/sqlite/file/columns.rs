@@ -1,4 +1,4 @@
-//! Reading columns that anybody may have written.
+//! Reading columns that any program may have written.
 //!
 //! SQLite stores a value of any class in any column, and the file is open to every program. So no column is read as what it
 //! should be: text and bytes are taken for each other, and a number that is none is said to be none. What cannot be read of a

@@ -1,7 +1,6 @@
-//! Waiting for another writer.
+//! Waiting for the lock of another writer: the busy handler of all connections, and when it gives up.
 //!
-//! SQLite's own busy timeout sleeps up to 100 ms at a time; among eight writers some then starved for seconds
-//! (measured). A random sleep of 0.1–0.8 ms serves all of them evenly.
+//! It sleeps for a random 0.1 to 0.8 ms at a time, so that writers that met at one lock take turns.
 
 use std::{
     path::Path,

@@ -1,12 +1,8 @@
-//! What lies in the file.
+//! The schema, and the steps that bring an older file to it. What each table and column means stands in
+//! [`FILE_FORMAT.md`](crate::transport::sqlite).
 //!
-//! One table holds all tasks, whatever their `state` (0: ready or delayed, 1: in the hands of the master `owner`, 2: a
-//! dead letter), so that a move is one `UPDATE` and cannot be half done. `due` is when a ready task may be claimed, and
-//! when a dead one died; `claim` counts claims and every taking-back, so that a settlement by a former owner finds
-//! nothing; `set_at` is when `due` was reckoned from a delay, and null where somebody named the moment; `purge_at` is
-//! set for dead letters; `history` is JSON, how a task ended before it was put back to work. A queue that was deleted
-//! keeps its row, `hidden`: its id may be known to others, and whatever they store under it must be found.
-//! Times are milliseconds since 1970.
+//! One table holds all tasks, whatever their `state`, so that a move is one `UPDATE` and cannot be half done. A step that was
+//! released is never changed: files that took it exist.
 
 use std::{collections::HashMap, path::Path};
 

@@ -1,13 +1,10 @@
 //! Owner numbers, and the locks that prove which masters live.
 //!
-//! Each master has a number that is never used again, and holds a lock on the byte of that number in `<file>.masters` for life.
-//! The kernel drops the lock with the master's last descriptor of the file, whatever ended the master: a process that can take
-//! the lock of another's number knows that it is dead, and returns its tasks. No lease runs out under a long task, no clock
-//! counts, and no process id can name another process.
+//! Each master has a number that is never used again, and holds a lock on the byte of that number in `<file>.masters` for life. A
+//! process that can take the lock of another's number knows that it is dead, and returns its tasks.
 //!
 //! The locks are of the open-file-description kind (`fcntl(2)`, `F_OFD_SETLK`): two masters in one process exclude each other as
-//! two processes do, and closing another descriptor of the file drops nothing. The descriptor is close-on-exec, so no worker
-//! inherits a lock.
+//! two processes do. The descriptor is close-on-exec, so no worker inherits a lock.
 
 use std::{fs::File, io, path::Path};
 
@@ -198,8 +195,8 @@ mod tests {
         let (one, two) = (OwnerLocks::open(&path).unwrap(), OwnerLocks::open(&path).unwrap());
         assert!(one.try_lock(7).unwrap() && one.try_lock(7).unwrap());
         assert!(!two.try_lock(7).unwrap());
-        let looked = OwnerLocksView::open(&path).unwrap();
-        assert!(looked.is_held(7) && !looked.is_held(8));
+        let view = OwnerLocksView::open(&path).unwrap();
+        assert!(view.is_held(7) && !view.is_held(8));
         assert!(two.try_lock(8).unwrap());
         drop(OwnerLocks::open(&path).unwrap());
         assert!(!two.try_lock(7).unwrap(), "closing another descriptor dropped a lock");

@@ -1,8 +1,7 @@
 //! Waking: the transport's thread by its owner, and masters by each other.
 //!
 //! Each master binds a datagram socket beside the file. A process that stores tasks sends each master one datagram after the
-//! commit (0.5 ms from the insert to the claim, measured; inotify on the WAL would wake twice, once before there is anything to
-//! see). A datagram carries nothing. A lost one costs a second at most, until the poll.
+//! commit, never before: there would be nothing to see. A datagram carries nothing, so a lost one only delays, until the poll.
 
 use std::{
     fs::Permissions,

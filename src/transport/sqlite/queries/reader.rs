@@ -2,7 +2,7 @@
 //!
 //! To count a backlog goes through all of it. With the WAL a reader holds up no writer, so that a master that is watched
 //! claims as fast as one that is not. A count may never outlive the transport: at its end it is broken off, whatever waits to
-//! be counted, and nobody waits for a lock that is needed to open the file.
+//! be counted, and no lock that is needed to open the file is waited for.
 
 use std::{
     io,

@@ -54,7 +54,7 @@ impl Search {
         Self { id, reply, read: 0, last: None, rows: Vec::new() }
     }
 
-    /// Reads some more rows; with the last ones comes the answer. `owner`: ours.
+    /// Reads some more rows; with the last ones comes the answer. `owner` is our number.
     pub(crate) fn step(&mut self, database: &mut Database, owner: i64) -> rusqlite::Result<Option<Cancelled>> {
         let connection = database.read();
         let last = match self.last {

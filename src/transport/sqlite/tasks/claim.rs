@@ -1,7 +1,7 @@
 //! Taking tasks.
 //!
 //! One statement makes the oldest due tasks of a queue ours and raises their claim number, by which a settlement of a
-//! former owner is told from ours. It must find them by the index `task_ready` alone (a test looks at the plan): this
+//! former owner is distinguished from ours. It must find them by the index `task_ready` alone (a test looks at the plan): this
 //! runs for every handful of tasks, on files with millions.
 //!
 //! It never looks at whether the tasks can be run. Whatever is due is taken; the master refuses what is expired or
