@@ -103,7 +103,7 @@ pub(crate) struct TransportFaults {
     pub(crate) unstorable: u32,
     /// Whether an early acknowledgement is answered like the other settlements.
     pub(crate) answers_accept: bool,
-    /// Time between queue_faults of single queues, if there are any; how long each lasts; whether they ever end.
+    /// Time between faults of single queues, if there are any; how long each lasts; whether they ever end.
     pub(crate) queue_faults: Option<(u64, u64)>,
     pub(crate) queue_outage: (u64, u64),
     pub(crate) queues_recover: bool,

@@ -260,7 +260,9 @@ impl Store {
             Input::Lose => {
                 let (event, back) = self.broker.lose(OUTAGE);
                 self.tell(event);
-                back.into_iter().for_each(|number| self.after(Duration::ZERO, Due::Message(number)));
+                for number in back {
+                    self.after(Duration::ZERO, Due::Message(number));
+                }
                 self.after(OUTAGE, Due::Restore);
             }
         }
@@ -297,7 +299,9 @@ impl Store {
                 self.perform(effect);
             }
             Request::Submit { tasks, reply } => {
-                tasks.into_iter().for_each(|task| self.submit(task));
+                for task in tasks {
+                    self.submit(task);
+                }
                 drop(reply.send(Ok(())));
             }
             Request::Depths { queues, reply } => {
@@ -378,7 +382,9 @@ impl Store {
         for event in self.broker.join_waiting() {
             self.tell(event);
         }
-        decided.into_iter().for_each(|effect| self.perform(effect));
+        for effect in decided {
+            self.perform(effect);
+        }
     }
 
     fn deliver(&mut self) {
@@ -434,7 +440,9 @@ impl Store {
         broker.leaving.clear();
         broker.credit.fill(0);
         broker.session = 0;
-        back.into_iter().for_each(|number| self.is_due(number));
+        for number in back {
+            self.is_due(number);
+        }
     }
 
     fn depth(&self, queue: &str) -> Depth {
