@@ -5,4 +5,5 @@ pub(super) mod acks;
 pub(super) mod consumer;
 pub(super) mod consumer_switch;
 pub(super) mod consumers;
+pub(super) mod deliver;
 pub(super) mod settle;

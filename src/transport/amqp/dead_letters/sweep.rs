@@ -36,12 +36,7 @@ use crate::{
             properties::{FAILED_AT, moment},
         },
         queues::{counter::Counter, foreign_queues::ForeignQueues, own_queue::OwnQueue},
-        session::{
-            connections::Session,
-            note::Note,
-            pauses::with_jitter,
-            state::{Actor, State},
-        },
+        session::{connections::Session, note::SessionNote, pauses::with_jitter, state::Actor},
     },
 };
 
@@ -63,36 +58,27 @@ impl Actor {
     pub(crate) fn watch_dead_letters(&mut self) {
         let Some(attachment) = &self.attachment else { return };
         let names: Vec<&str> = attachment.queues.values().map(|setup| setup.dead.name.as_str()).collect();
-        self.sweeps.watch(&names, self.clock.now().at + with_jitter(START));
+        self.sweeps.watch(&names, self.now().at + with_jitter(START));
     }
 
     /// Begins the sweeps that are due.
     pub(crate) fn begin_sweep(&mut self) {
-        let now = self.clock.now().at;
-        let (State::Up(up), None) = (&mut self.state, &self.closing) else { return };
+        let now = self.now().at;
+        let (Some(up), None) = (self.state.up(), &self.closing) else { return };
         let due = self.sweeps.begin(now);
         if due.is_empty() {
             return;
         }
         let sweeper = Sweeper {
             session: Rc::clone(&up.session),
-            address: Rc::clone(&self.address),
-            foreign_queues: Rc::clone(&self.foreign_queues),
+            address: Rc::clone(&self.shared.address),
+            foreign_queues: Rc::clone(&self.shared.foreign_queues),
             is_passive: self.attachment.as_ref().is_some_and(|attachment| attachment.passive),
         };
-        let (notes, session) = (self.notes.clone(), up.session.number);
+        let (notes, session) = (self.shared.notes.clone(), up.session.number);
         up.sweep = Some(up.tasks.spawn_local(async move {
-            let _ = notes.send(Note::Swept { session, swept: sweeper.sweep(&due).await });
+            let _ = notes.send(SessionNote::Swept { swept: sweeper.sweep(&due).await }.of(session));
         }));
-    }
-
-    /// A dead letter of ours was stored.
-    pub(crate) fn dead_letter_stored(&mut self, queue: usize) {
-        let now = self.clock.now().at;
-        if let State::Up(up) = &self.state {
-            let dead = &up.queues[queue].setup.dead;
-            self.sweeps.stored(&dead.name, dead.keep, now);
-        }
     }
 }
 

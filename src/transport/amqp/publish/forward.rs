@@ -1,56 +1,31 @@
-//! Messages that go on without having been the master's: those that are not due, and those that a queue gives back.
+//! Copies of tasks on their way to another queue: those that the master settled, and those that go on unseen, because they are
+//! not due or a queue gives them back.
 
 use lapin::BasicProperties;
 
+use super::{
+    outbox::OutboundMessage,
+    publisher::{Publication, WINDOW},
+};
 use crate::{
-    clock::Instant,
-    task::Task,
-    transport::amqp::{
-        consume::consumer::{HeldDelivery, PassAction},
-        message::properties::Becomes,
-        queues::own_queue::OwnQueue,
-        session::{
-            note::Note,
-            state::{Actor, State},
+    task::{Handle, Task},
+    transport::{
+        Event,
+        amqp::{
+            message::properties::{self, Becomes},
+            queues::own_queue::OwnQueue,
+            session::{note::SessionNote, up::Up},
         },
     },
 };
 
-impl Actor {
-    /// Gives back what the master has not seen of a queue. A quorum queue counts each return as a delivery (up to RabbitMQ
-    /// 4.2), and orderly ones are never to add up to the limit: a copy goes to the tail instead, with the count as it was.
-    pub(crate) fn give_back(&mut self, queue: usize) {
-        let State::Up(up) = &mut self.state else { return };
-        let Some(consumed) = up.queues.get_mut(queue) else { return };
-        let name = consumed.setup.name.clone();
-        // The consumer that such a queue keeps would be sent it at once.
-        if self.foreign_queues.of(&name).auto_delete && !consumed.leaving {
-            return;
-        }
-        for HeldDelivery { tag, properties, task, .. } in consumed.give_back() {
-            let becomes = Becomes::Counted { deliveries: task.deliveries };
-            self.pass(queue, tag, OwnQueue::Work(name.clone()), &becomes, &properties, &task);
-        }
-    }
+/// Copies for one queue, of tasks of one queue.
+struct Group {
+    queue: usize,
+    copies: Vec<(Handle, OutboundMessage)>,
+}
 
-    /// Stores anew what a queue keeps without credit that goes with its last consumer: the broker closes the channel of whoever
-    /// holds a message for too long, and with it the queue would go. What came again is counted then, so that it is known as
-    /// such when it comes from the tail.
-    pub(crate) fn refresh_kept(&mut self, now: Instant) {
-        let State::Up(up) = &mut self.state else { return };
-        let mut stale = Vec::new();
-        up.queues.each_dirty(|queue, consumed| {
-            stale.extend(consumed.stale(now).into_iter().map(|held| (queue, held)));
-        });
-        for (queue, HeldDelivery { tag, properties, task, on_pass, .. }) in stale {
-            let State::Up(up) = &self.state else { return };
-            let name = up.queues[queue].setup.name.clone();
-            let more = u32::from(matches!(on_pass, Some(PassAction::Count)));
-            let becomes = Becomes::Counted { deliveries: task.deliveries.saturating_add(more) };
-            self.pass(queue, tag, OwnQueue::Work(name), &becomes, &properties, &task);
-        }
-    }
-
+impl Up {
     /// Moves a message on that the master does not see.
     pub(crate) fn pass(
         &mut self,
@@ -62,23 +37,78 @@ impl Actor {
         task: &Task,
     ) {
         let message = self.outbound_message(queue, own_queue, becomes, original, task);
-        let State::Up(up) = &mut self.state else { return };
-        let (outbox, session) = (up.outbox.clone(), up.session.number);
-        let number = up.queues[queue].number;
-        up.tasks.spawn_local(async move {
+        let (outbox, session) = (self.outbox.clone(), self.session.number);
+        let number = self.queues[queue].number;
+        self.tasks.spawn_local(async move {
             if outbox.publish_until_stored(queue, message).await.is_ok() {
-                let _ = outbox.notes.send(Note::Passed { session, queue, number, tag });
+                let _ = outbox.notes.send(SessionNote::Passed { queue, number, tag }.of(session));
             }
         });
     }
 
     pub(crate) fn passed(&mut self, queue: usize, tag: u64) {
-        let now = self.now().at;
-        let State::Up(up) = &mut self.state else { return };
-        let consumed = &mut up.queues[queue];
+        let now = self.shared.now().at;
+        let consumed = &mut self.queues[queue];
         consumed.republishing -= 1;
         consumed.acks.ended(tag, now);
         consumed.settled_tags.insert(tag, None);
-        self.in_transit.borrow_mut().moved_at = now;
+        self.shared.moved(now);
+    }
+
+    /// Begins the copies that were asked for: those for one queue together, in order.
+    pub(crate) fn flush_moves(&mut self) {
+        let mut groups: Vec<Group> = Vec::new();
+        for (handle, message) in self.moving.drain(..) {
+            let Some(queue) = self.open.get(&handle).map(|open| open.queue) else { continue };
+            let fits = |group: &Group| {
+                group.queue == queue && group.copies[0].1.own_queue == message.own_queue && group.copies.len() < WINDOW
+            };
+            match groups.iter().position(fits) {
+                Some(position) => groups[position].copies.push((handle, message)),
+                None => groups.push(Group { queue, copies: vec![(handle, message)] }),
+            }
+        }
+        for Group { queue, copies } in groups {
+            let is_dead = matches!(copies[0].1.own_queue, OwnQueue::Dead(_));
+            let (outbox, session) = (self.outbox.clone(), self.session.number);
+            self.tasks.spawn_local(async move {
+                let (handles, messages): (Vec<Handle>, Vec<OutboundMessage>) = copies.into_iter().unzip();
+                let copied = |handle| drop(outbox.notes.send(SessionNote::Copied { handle, is_dead }.of(session)));
+                if outbox.store_window(&messages).await {
+                    return handles.into_iter().for_each(copied);
+                }
+                // At the same time: one that its queue does not take must not hold up the others.
+                let each = handles.into_iter().zip(messages).map(|(handle, message)| {
+                    let outbox = &outbox;
+                    async move {
+                        if outbox.publish_until_stored(queue, message).await.is_ok() {
+                            copied(handle);
+                        }
+                    }
+                });
+                futures_util::future::join_all(each).await;
+            });
+        }
+    }
+
+    /// The copy of a task for a queue. What is too large for the headers is cut, which is said.
+    pub(crate) fn outbound_message(
+        &self,
+        queue: usize,
+        own_queue: OwnQueue,
+        becomes: &Becomes,
+        original: &BasicProperties,
+        task: &Task,
+    ) -> OutboundMessage {
+        let name = &self.queues[queue].setup.name;
+        let (properties, dropped) = properties::copy(original, task, name, becomes);
+        if !dropped.is_empty() {
+            let text =
+                format!("task {} of queue \"{name}\": its headers are too large; cut: {}", task.id, dropped.join(", "));
+            self.shared.emit(Event::Warning(text));
+        }
+        self.shared.in_transit.borrow_mut().put(&own_queue, self.shared.now().at);
+        let publication = Publication { queue: own_queue.name(), properties, body: task.body.as_slice().into() };
+        OutboundMessage { own_queue, publication }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
             queues::{delay_queues, own_queue::OwnQueue},
             session::{
                 connections::Session,
-                note::{Note, Notes},
+                note::{Note, Notes, SessionNote},
             },
         },
     },
@@ -321,7 +321,8 @@ impl Outbox {
 
     /// Says what became of a message that a queue owes.
     pub(crate) fn publish_reported(&self, queue: usize, to: &str, report: PublishReport) {
-        let _ = self.notes.send(Note::PublishReport { session: self.session.number, queue, to: to.to_owned(), report });
+        let _ =
+            self.notes.send(SessionNote::PublishReport { queue, to: to.to_owned(), report }.of(self.session.number));
     }
 
     pub(crate) fn warn(&self, text: String) {
@@ -330,7 +331,7 @@ impl Outbox {
 
     /// The session cannot go on.
     pub(crate) fn broken<T>(&self, cause: String) -> Result<T, ()> {
-        let _ = self.notes.send(Note::Broken { session: self.session.number, cause });
+        let _ = self.notes.send(SessionNote::Broken { cause }.of(self.session.number));
         Err(())
     }
 }

@@ -17,10 +17,7 @@ use crate::{
         amqp::{
             message::properties::{self, Due},
             queues::{delay_queues, own_queue::OwnQueue},
-            session::{
-                note::Note,
-                state::{Actor, State},
-            },
+            session::{note::SessionNote, shared::Shared, up::Up},
         },
     },
 };
@@ -30,25 +27,24 @@ use crate::{
 /// those who work it need, and if that is us, they may need the very places that tasks take which wait for it.
 const FULL_ROUNDS: u32 = 3;
 
-impl Actor {
+impl Up {
     /// Stores what a task submits, however long that takes; says so if it can never be, or not as long as a queue is full.
     pub(crate) fn follow_up(&mut self, handle: Handle, submit: &[NewTask]) {
-        let messages = match self.outbound_messages(submit) {
+        let messages = match new_messages(&self.shared, submit) {
             Ok(messages) => messages,
             Err(error) => return self.unstorable(handle, error),
         };
-        let State::Up(up) = &mut self.state else { return };
-        let (outbox, session) = (up.outbox.clone(), up.session.number);
-        up.open.entry(handle).and_modify(|open| open.moving = true);
-        let queue = up.open.get(&handle).map(|open| up.queues[open.queue].setup.name.clone()).unwrap_or_default();
-        up.tasks.spawn_local(async move {
+        let (outbox, session) = (self.outbox.clone(), self.session.number);
+        self.open.entry(handle).and_modify(|open| open.moving = true);
+        let queue = self.open.get(&handle).map(|open| self.queues[open.queue].setup.name.clone()).unwrap_or_default();
+        self.tasks.spawn_local(async move {
             let (mut failures, mut full) = (0, 0);
             // What is stored is not stored again because something behind it is not.
             let results = BulkResults::new(messages.len());
             let note = loop {
                 let error = match outbox.store_in_order(&messages, &results, MASTER_SENDS).await {
-                    Ok(()) => break Note::FollowedUp { session, handle },
-                    Err(StoreError::Permanent(error)) => break Note::Unstorable { session, handle, error },
+                    Ok(()) => break SessionNote::FollowedUp { handle },
+                    Err(StoreError::Permanent(error)) => break SessionNote::Unstorable { handle, error },
                     Err(StoreError::Temporary(error)) => {
                         full = 0;
                         error
@@ -56,7 +52,7 @@ impl Actor {
                     Err(StoreError::Full(error)) => {
                         full += 1;
                         if full == FULL_ROUNDS {
-                            break Note::Unstorable { session, handle, error };
+                            break SessionNote::Unstorable { handle, error };
                         }
                         error
                     }
@@ -69,44 +65,43 @@ impl Actor {
                 ));
                 tokio::time::sleep(pause).await;
             };
-            let _ = outbox.notes.send(note);
+            let _ = outbox.notes.send(note.of(session));
         });
     }
 
     /// What a task submits can never be stored: the master settles it otherwise.
     pub(crate) fn unstorable(&mut self, handle: Handle, error: Error) {
-        let State::Up(up) = &mut self.state else { return };
-        let Some(open) = up.open.get_mut(&handle) else { return };
+        let Some(open) = self.open.get_mut(&handle) else { return };
         (open.settling, open.moving) = (false, false);
         open.unstored_settlement = None;
         let (queue, task) = (QueueIndex(open.queue), Arc::clone(&open.task));
-        self.emit(Event::Unstorable { handle, queue, task, error });
+        self.shared.emit(Event::Unstorable { handle, queue, task, error });
     }
+}
 
-    /// Tasks as messages, each for its queue or its step of the ladder.
-    pub(crate) fn outbound_messages(&self, tasks: &[NewTask]) -> Result<Vec<OutboundMessage>, Error> {
-        tasks.iter().map(|task| self.new_message(task)).collect()
-    }
+/// Tasks as messages, each for its queue or its step of the ladder.
+pub(crate) fn new_messages(shared: &Shared, tasks: &[NewTask]) -> Result<Vec<OutboundMessage>, Error> {
+    tasks.iter().map(|task| new_message(shared, task)).collect()
+}
 
-    fn new_message(&self, task: &NewTask) -> Result<OutboundMessage, Error> {
-        let not_stored = |cause: String| Error::NotStored { queue: task.queue.clone(), cause };
-        if !is_queue_name(&task.queue) && !is_foreign_queue_name(&task.queue) {
-            return Err(not_stored("it is not a properly-formatted queue name".to_owned()));
-        }
-        let now = self.now();
-        let delayed = !task.delay.is_zero();
-        let due = delayed.then(|| Due::after(task.delay, now.wall));
-        let due = due.map(|due| Due { delay: due.delay.filter(|_| !task.at_moment), ..due });
-        let properties = properties::submitted(task, due).map_err(not_stored)?;
-        let own_queue = if delayed {
-            OwnQueue::Delay(task.queue.clone(), delay_queues::first_step(task.delay))
-        } else {
-            OwnQueue::Work(task.queue.clone())
-        };
-        self.leaving(&own_queue);
-        Ok(OutboundMessage {
-            publication: Publication { queue: own_queue.name(), properties, body: task.body.as_slice().into() },
-            own_queue,
-        })
+fn new_message(shared: &Shared, task: &NewTask) -> Result<OutboundMessage, Error> {
+    let not_stored = |cause: String| Error::NotStored { queue: task.queue.clone(), cause };
+    if !is_queue_name(&task.queue) && !is_foreign_queue_name(&task.queue) {
+        return Err(not_stored("it is not a properly-formatted queue name".to_owned()));
     }
+    let now = shared.now();
+    let delayed = !task.delay.is_zero();
+    let due = delayed.then(|| Due::after(task.delay, now.wall));
+    let due = due.map(|due| Due { delay: due.delay.filter(|_| !task.at_moment), ..due });
+    let properties = properties::submitted(task, due).map_err(not_stored)?;
+    let own_queue = if delayed {
+        OwnQueue::Delay(task.queue.clone(), delay_queues::first_step(task.delay))
+    } else {
+        OwnQueue::Work(task.queue.clone())
+    };
+    shared.in_transit.borrow_mut().put(&own_queue, now.at);
+    Ok(OutboundMessage {
+        publication: Publication { queue: own_queue.name(), properties, body: task.body.as_slice().into() },
+        own_queue,
+    })
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::delay_queues;
+use super::{delay_queues, own_queue::OwnQueue};
 use crate::{clock::Instant, limits::KNOWN_QUEUES};
 
 /// After the last due time, for the broker to bring the task back.
@@ -59,6 +59,13 @@ impl InTransit {
         away.last_due = away.last_due.max(now + Duration::from_millis(step));
         self.moved_at = now;
         self.saw(delay_queues::name(queue, step));
+    }
+
+    /// A task is being put into this queue: out of a delay queue it comes back.
+    pub(crate) fn put(&mut self, own_queue: &OwnQueue, now: Instant) {
+        if let OwnQueue::Delay(queue, step) = own_queue {
+            self.left(queue, now, *step);
+        }
     }
 
     /// A delay queue exists. Of too many, those that are used are seen again.

@@ -16,8 +16,8 @@ use crate::{
             consume::consumer::ConsumedQueue,
             session::{
                 connections::Session,
-                note::Note,
-                state::{Actor, PendingSurvey, State},
+                note::{Note, SessionNote},
+                state::{Actor, PendingSurvey},
             },
         },
     },
@@ -71,14 +71,14 @@ impl Actor {
     pub(crate) fn begin_survey(&mut self) {
         let now = self.now().at;
         let Some(PendingSurvey { serial, by, reading: None }) = self.surveying else { return };
-        let State::Up(up) = &mut self.state else { return self.surveyed(serial, false, LATER) };
+        let Some(up) = self.state.up() else { return self.surveyed(serial, false, LATER) };
         // A queue that we do not consume (credit 0) is judged by its readings alone.
         let unsettled = up.queues.iter().any(|consumed| consumed.in_hand > 0 || !consumed.held.is_empty());
         let is_awaited =
             |consumed: &ConsumedQueue| consumed.credit > 0 && consumed.channel.is_some() && !consumed.is_attached();
         // What is not taken elsewhere stays so, and the owner knows of it.
         let is_busy = |(queue, consumed): (usize, &ConsumedQueue)| {
-            consumed.is_busy_beside(self.refused_messages.of(queue)) || is_awaited(consumed)
+            consumed.is_busy_beside(up.refused_messages.of(queue)) || is_awaited(consumed)
         };
         let busy = up.queues.each().any(is_busy);
 
@@ -95,19 +95,19 @@ impl Actor {
                 .available()
                 .map(|(queue, consumed)| (queue, consumed.number, consumed.setup.name.clone()))
                 .collect(),
-            in_transit: Rc::clone(&self.in_transit),
-            clock: self.clock,
+            in_transit: Rc::clone(&self.shared.in_transit),
+            clock: self.shared.clock,
             began: now,
         };
-        let (notes, session) = (self.notes.clone(), up.session.number);
+        let (notes, session) = (self.shared.notes.clone(), up.session.number);
         let reading = up.tasks.spawn_local(async move {
             let note = match readings.run().await {
                 Ok(Reading::Nothing) => Note::Surveyed { serial, empty: true, again_in: Duration::ZERO },
                 Ok(Reading::Work(again_in)) => Note::Surveyed { serial, empty: false, again_in },
                 Ok(Reading::Disturbed) => Note::Disturbed { serial },
-                Err((_, Fault::Broken(cause))) => Note::Broken { session, cause },
+                Err((_, Fault::Broken(cause))) => SessionNote::Broken { cause }.of(session),
                 Err(((queue, number), fault)) => {
-                    let _ = notes.send(Note::Ended { session, queue, number, fault });
+                    let _ = notes.send(SessionNote::Ended { queue, number, fault }.of(session));
                     Note::Disturbed { serial }
                 }
             };

@@ -11,15 +11,15 @@ use super::lease_holder::{FireRequest, Lease, LeaseHolder};
 use crate::{
     clock::Timestamp,
     task::NewTask,
-    transport::amqp::session::state::{Actor, State},
+    transport::amqp::{publish::submit::new_messages, session::state::Actor},
 };
 
 impl Actor {
     /// Begins to ask for the lease, if it is wanted and nobody is asking.
     pub(crate) fn lease(&mut self) {
-        let (flag, events) = (Rc::clone(&self.lease_held), self.events.clone());
-        let (address, clock) = (Rc::clone(&self.address), self.clock);
-        let State::Up(up) = &mut self.state else { return };
+        let (flag, events) = (Rc::clone(&self.lease_held), self.shared.events.clone());
+        let (address, clock) = (Rc::clone(&self.shared.address), self.shared.clock);
+        let Some(up) = self.state.up() else { return };
         let Some(application) = self.application.clone().filter(|_| up.lease.is_none()) else { return };
         let (requests, taken) = mpsc::unbounded_channel();
         up.lease = Some(Lease { requests });
@@ -30,14 +30,12 @@ impl Actor {
 
     /// Fires a moment, if we hold the lease.
     pub(crate) fn fire(&mut self, schedule: String, moment: Timestamp, task: Option<NewTask>) {
-        let task = task.map(|task| self.outbound_messages(&[task])).transpose();
+        let task = task.map(|task| new_messages(&self.shared, &[task])).transpose();
         let task = task.map(|messages| messages.and_then(|messages| messages.into_iter().next()));
-        let lost = Some(self.address.lost("this is not the scheduler"));
-        let request = FireRequest { schedule, moment, task, events: self.events.clone(), lost };
+        let lost = Some(self.shared.address.lost("this is not the scheduler"));
+        let request = FireRequest { schedule, moment, task, events: self.shared.events.clone(), lost };
         // Without a lease, or when its task is gone, the request is dropped, and that answers it.
-        if let State::Up(up) = &self.state
-            && let Some(lease) = &up.lease
-        {
+        if let Some(lease) = self.state.up().and_then(|up| up.lease.as_ref()) {
             let _ = lease.requests.send(request);
         }
     }
@@ -46,7 +44,7 @@ impl Actor {
     pub(crate) fn release_lease(&mut self) {
         self.application = None;
         self.lease_held.set(false);
-        if let State::Up(up) = &mut self.state {
+        if let Some(up) = self.state.up() {
             up.lease = None;
         }
     }

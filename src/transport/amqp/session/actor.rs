@@ -15,25 +15,17 @@ use tokio::sync::mpsc;
 
 use super::{
     connections::Attachment,
-    note::Note,
-    state::{AcksWritten, Actor, State, Up},
+    note::{Note, SessionNote},
+    shared::Shared,
+    state::{Actor, State},
+    up::AcksWritten,
 };
 use crate::{
-    clock::{Clock, Instant, Now},
-    task::{Handle, QueueIndex},
+    clock::{Instant, Now},
+    task::{Handle, QueueIndex, Settlement},
     transport::{
-        Cancelled, Error, Event, Events, Request,
-        amqp::{
-            broker_error::Fault,
-            connect::address::Address,
-            consume::{
-                acks,
-                consumer::{ConsumedQueue, Polled},
-            },
-            dead_letters::sweep_schedule::SweepSchedule,
-            publish::undeliverable::{PublishReport, RefusedMessages},
-            queues::{counts::DepthCounter, foreign_queues::ForeignQueues},
-        },
+        Cancelled, Event, Events, Request,
+        amqp::{connect::address::Address, consume::consumer::Polled, dead_letters::sweep_schedule::SweepSchedule},
     },
 };
 
@@ -47,17 +39,9 @@ enum Wakeup {
 
 impl Actor {
     pub(crate) fn new(address: Address, events: Events, requests: mpsc::UnboundedReceiver<Request>) -> Self {
-        let (notes, incoming_notes) = mpsc::unbounded_channel();
-        let (address, clock) = (Rc::new(address), Clock::start());
-        let warnings = notes.clone();
-        let warn = move |text| drop(warnings.send(Note::Warning(text)));
+        let (shared, incoming_notes) = Shared::new(address, events);
         Self {
-            depth_counter: Rc::new(DepthCounter::new(Rc::clone(&address), clock)),
-            address,
-            events,
-            clock,
-            foreign_queues: Rc::new(ForeignQueues::new(warn)),
-            notes,
+            shared,
             state: State::Idle,
             attachment: None,
             accepted_between_sessions: HashMap::new(),
@@ -65,18 +49,15 @@ impl Actor {
             queue_changes: BTreeMap::new(),
             channel_numbers: 0,
             leaving: BTreeSet::new(),
-            in_transit: Rc::default(),
             application: None,
             surveying: None,
             waiting_requests: Vec::new(),
             incoming_notes,
             requests,
             unanswered_queues: Rc::default(),
-            refused_messages: RefusedMessages::default(),
             builds: 0,
             sessions: 0,
             failures: 0,
-            consumer_tags: 0,
             closing: None,
             lease_held: Rc::default(),
             sweeps: SweepSchedule::default(),
@@ -97,9 +78,8 @@ impl Actor {
                 // Dropped, not closed: an end as that of a process, with nothing settled any more.
                 Wakeup::Request(None) => return self.abandon().await,
                 Wakeup::Note(note) => self.note(note),
-                Wakeup::Polled(queue, Polled::Messages(messages)) => self.arrived(queue, messages),
-                Wakeup::Polled(queue, Polled::Ended(fault)) => self.ended(queue, fault),
-                Wakeup::AcksWritten(sent) => self.acks_written(sent),
+                Wakeup::Polled(queue, polled) => self.polled(queue, polled),
+                Wakeup::AcksWritten(written) => self.acks_written(written),
                 Wakeup::Deadline => {}
             }
             self.advance();
@@ -119,15 +99,15 @@ impl Actor {
     /// Waits for whatever comes first.
     async fn next_wakeup(&mut self) -> Wakeup {
         // Read once: a queue that rests at one moment and not at the next would be forgotten between them.
-        let clock = self.clock.now();
+        let clock = self.now();
         let now = clock.at;
         let late = self.next_deadline(clock).map(|at| at.since(now));
         let closing = self.closing.is_some();
         let Self { requests, incoming_notes, state, .. } = self;
         let poll = std::future::poll_fn(|context| {
-            let State::Up(up) = &mut *state else { return Poll::Pending };
-            if let Poll::Ready(Some(sent)) = std::pin::Pin::new(&mut up.sending).poll_next(context) {
-                return Poll::Ready(Wakeup::AcksWritten(sent));
+            let Some(up) = state.up() else { return Poll::Pending };
+            if let Poll::Ready(Some(written)) = std::pin::Pin::new(&mut up.sending).poll_next(context) {
+                return Poll::Ready(Wakeup::AcksWritten(written));
             }
             up.queues.poll(now, context).map(|(queue, polled)| Wakeup::Polled(queue, polled))
         });
@@ -142,12 +122,8 @@ impl Actor {
     fn next_deadline(&self, now: Now) -> Option<Instant> {
         let state = match &self.state {
             State::Up(up) => {
-                let acks = up.queues.dirty().any(ConsumedQueue::waits).then(|| now.at + acks::MAX_ACK_DELAY);
-                let early = up.queues.dirty().flat_map(|consumed| &consumed.nearly_due).map(|(due, _)| *due).min();
-                let deferred = up.queues.poll_deferred_until(now.at);
-                let stale = up.queues.dirty().filter_map(ConsumedQueue::stale_at).min();
-                let sweep = self.sweeps.next_at();
-                [acks, early, deferred, stale, self.opens_at(), sweep].into_iter().flatten().min()
+                let beside = [self.opens_at(), self.sweeps.next_at()].into_iter().flatten();
+                up.next_deadline(now.at).into_iter().chain(beside).min()
             }
             State::Waiting { until, .. } => Some(*until),
             State::Idle | State::Connecting { .. } | State::Refused(_) => None,
@@ -159,7 +135,7 @@ impl Actor {
 
     /// Does what is due: the next try to connect, acknowledgements, changes of credit.
     fn advance(&mut self) {
-        let now = self.clock.now().at;
+        let now = self.now().at;
         if let State::Waiting { until, .. } = &self.state
             && *until <= now
             && self.closing.is_none()
@@ -167,43 +143,36 @@ impl Actor {
             self.connect();
         }
         self.open_due(now);
-        self.flush_moves();
-        self.release_due();
-        self.refresh_kept(now);
+        if let Some(up) = self.state.up() {
+            up.flush_moves();
+            up.release_due(now);
+            up.refresh_kept(now);
+        }
         self.begin_survey();
         self.begin_sweep();
         self.remove_drained();
         let all = self.closing.is_some();
-        let State::Up(up) = &mut self.state else { return };
-        // What has ended keeps its memory until it is taken out.
-        while up.tasks.try_join_next().is_some() {}
-        let Up { session, queues, sending, tasks, .. } = &mut **up;
-        queues.each_dirty(|queue, consumed| {
-            for (tag, handle) in consumed.acceptable() {
-                consumed.acks.ended(tag, now);
-                consumed.settled_tags.insert(tag, Some(handle));
+        if let Some(up) = self.state.up() {
+            up.advance(now, all);
+        }
+    }
+
+    fn polled(&mut self, queue: usize, polled: Polled) {
+        match polled {
+            Polled::Messages(messages) => {
+                if let Some(up) = self.state.up() {
+                    up.arrived(queue, messages);
+                }
             }
-            if let Some(mut batch) = consumed.batch(now, all) {
-                let handles = std::mem::take(&mut batch.handles);
-                let number = consumed.number;
-                sending.push(Box::pin(
-                    async move { AcksWritten { queue, number, written: batch.write().await, handles } },
-                ));
-            }
-            if let Some(switch) = consumed.switch(&self.foreign_queues) {
-                self.consumer_tags += 1;
-                let tag = format!("asynctask-{}-{}", std::process::id(), self.consumer_tags);
-                let (notes, session, prefetch) = (self.notes.clone(), session.number, switch.prefetch);
-                let number = consumed.number;
-                tasks.spawn_local(async move {
-                    let _ = notes.send(match switch.run(tag).await {
-                        Ok(consumer) => Note::Switched { session, queue, number, consumer, prefetch },
-                        Err(error) => Note::Ended { session, queue, number, fault: Fault::of(&error) },
-                    });
-                });
-            }
-        });
-        queues.clear_dirty();
+            Polled::Ended(fault) => self.ended(queue, fault),
+        }
+    }
+
+    fn acks_written(&mut self, written: AcksWritten) {
+        let queue = written.queue;
+        if let Some(Err(fault)) = self.state.up().map(|up| up.acks_written(written)) {
+            self.ended(queue, fault);
+        }
     }
 
     fn request(&mut self, request: Request) {
@@ -215,7 +184,7 @@ impl Actor {
             Request::RemoveQueue { queue } => self.remove_queue(queue.0),
             Request::Credit { queue, credit } => self.credit(queue, credit),
             Request::Settle(settlements) => self.settle(settlements),
-            Request::Lock { handle, .. } => self.lock(handle),
+            Request::Lock { handle, .. } => self.state.up().into_iter().for_each(|up| up.lock(handle)),
             Request::Survey { serial } => self.survey(serial),
             Request::KnownQueues { reply } => drop(reply.send(Ok(Vec::new()))),
             // It lies in messages that are in the hands of the scheduler.
@@ -251,22 +220,23 @@ impl Actor {
         if let Some(wanted) = self.credits.get_mut(&queue.0).filter(|_| !self.leaving.contains(&queue.0)) {
             *wanted = credit;
         }
-        let State::Up(up) = &mut self.state else { return };
-        let Some(consumed) = up.queues.get_mut(queue.0) else { return };
-        let credit = if consumed.leaving { 0 } else { credit };
-        self.in_transit.borrow_mut().moved_at = self.clock.now().at;
-        consumed.credit = credit;
-        if credit == 0 {
-            self.give_back(queue.0);
+        if let Some(up) = self.state.up() {
+            up.set_credit(queue.0, credit);
         }
-        self.hand_out();
+    }
+
+    /// Settlements of the master. Between sessions only what was accepted is anybody's.
+    pub(crate) fn settle(&mut self, settlements: Vec<(Handle, Settlement)>) {
+        self.shared.moved(self.now().at);
+        if let Some(up) = self.state.up() {
+            return up.settle(settlements, &mut self.accepted_between_sessions);
+        }
+        for (handle, settlement) in settlements {
+            self.settle_while_disconnected(handle, settlement);
+        }
     }
 
     fn note(&mut self, note: Note) {
-        let current = match &self.state {
-            State::Up(up) => Some(up.session.number),
-            _ => None,
-        };
         match note {
             Note::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
             Note::Disturbed { serial } => self.disturbed(serial),
@@ -280,80 +250,44 @@ impl Actor {
                     }
                 }
             }
-            Note::Broken { session, cause } => {
-                if current == Some(session) {
-                    self.session_lost(&cause);
-                }
-            }
-            Note::Opened { session, number, queue, opened } => self.opened(session, number, queue, opened),
-            Note::Switched { session, queue, number, consumer, prefetch } => {
-                if let Some(consumed) = self.consumed_queue(session, queue, number) {
+            Note::OfSession { session, note } => self.session_note(session, note),
+        }
+    }
+
+    /// A note of an earlier session is never acted on, nor one of a channel that its queue has no more.
+    fn session_note(&mut self, session: u64, note: SessionNote) {
+        let now = self.now().at;
+        let Some(up) = self.state.up().filter(|up| up.session.number == session) else { return };
+        match note {
+            SessionNote::Broken { cause } => self.session_lost(&cause),
+            SessionNote::Opened { number, queue, opened } => self.opened(number, queue, opened),
+            SessionNote::Switched { queue, number, consumer, prefetch } => {
+                if let Some(consumed) = up.channel_of(queue, number) {
                     consumed.switched(consumer, prefetch);
-                    self.in_transit.borrow_mut().moved_at = self.clock.now().at;
+                    self.shared.moved(now);
                 }
             }
-            Note::Ended { session, queue, number, fault } => {
-                if self.consumed_queue(session, queue, number).is_some() {
+            SessionNote::Ended { queue, number, fault } => {
+                if up.channel_of(queue, number).is_some() {
                     self.ended(queue, fault);
                 }
             }
-            Note::PublishReport { session, queue, to, report } if current == Some(session) => {
-                self.publish_reported(queue, to, report);
+            SessionNote::Copied { handle, is_dead } => {
+                if let Some(open) = up.open.get(&handle).filter(|_| is_dead) {
+                    let dead = &up.queues[open.queue].setup.dead;
+                    self.sweeps.stored(&dead.name, dead.keep, now);
+                }
+                up.copied(handle);
             }
-            Note::Copied { session, handle, is_dead } if current == Some(session) => self.copied(handle, is_dead),
-            Note::Swept { session, swept } if current == Some(session) => {
-                self.sweeps.ended(&swept, self.clock.now().at);
-            }
-            Note::FollowedUp { session, handle } if current == Some(session) => self.followed_up(handle),
-            Note::Passed { session, queue, number, tag } => {
-                if self.consumed_queue(session, queue, number).is_some() {
-                    self.passed(queue, tag);
+            SessionNote::Swept { swept } => self.sweeps.ended(&swept, now),
+            SessionNote::FollowedUp { handle } => up.copy_stored(handle),
+            SessionNote::Unstorable { handle, error } => up.unstorable(handle, error),
+            SessionNote::PublishReport { queue, to, report } => up.publish_reported(queue, to, report),
+            SessionNote::Passed { queue, number, tag } => {
+                if up.channel_of(queue, number).is_some() {
+                    up.passed(queue, tag);
                 }
             }
-            Note::Unstorable { session, handle, error } if current == Some(session) => self.unstorable(handle, error),
-            Note::Copied { .. }
-            | Note::Swept { .. }
-            | Note::FollowedUp { .. }
-            | Note::Unstorable { .. }
-            | Note::PublishReport { .. } => {}
-        }
-    }
-
-    /// These are settled for good; their credit is free.
-    pub(crate) fn settled(&mut self, handles: Vec<Handle>) {
-        let State::Up(up) = &mut self.state else { return };
-        for handle in &handles {
-            // An acceptance is answered too, and the delivery stays open.
-            if let Some(open) = up.open.get(handle)
-                && open.settling
-                && (!open.accepted || open.acknowledged)
-            {
-                let consumed = &mut up.queues[open.queue];
-                consumed.in_hand -= 1;
-                consumed.accepted -= u32::from(open.accepted);
-                up.open.remove(handle);
-            } else if let Some(open) = up.open.get_mut(handle) {
-                open.acknowledged = true;
-            }
-        }
-        self.in_transit.borrow_mut().moved_at = self.clock.now().at;
-        if !handles.is_empty() {
-            self.emit(Event::Settled(handles));
-        }
-        self.hand_out();
-    }
-
-    pub(crate) fn now(&self) -> Now {
-        self.clock.now()
-    }
-
-    pub(crate) fn publish_reported(&mut self, queue: usize, to: String, report: PublishReport) {
-        if !self.credits.contains_key(&queue) {
-            return;
-        }
-        if let Some((tasks, cause)) = self.refused_messages.note(queue, &to, report) {
-            let error = Error::NotStored { queue: to.clone(), cause };
-            self.emit(Event::Stuck { queue: QueueIndex(queue), by: to, error, tasks });
         }
     }
 }

@@ -17,9 +17,10 @@ use tokio::task::JoinSet;
 
 use super::{
     connections::{BuiltSession, Session},
-    note::{Note, Notes},
+    note::{Note, Notes, SessionNote},
     pauses::{REBUILD_BACKOFF, with_jitter},
-    state::{Actor, Closing, State, Up},
+    state::{Actor, Closing, State},
+    up::Up,
 };
 use crate::{
     task::{Handle, QueueIndex, Settlement},
@@ -44,11 +45,11 @@ impl Actor {
     /// Begins to build a session.
     pub(crate) fn connect(&mut self) {
         self.builds += 1;
-        let (number, address, notes) = (self.builds, Rc::clone(&self.address), self.notes.clone());
-        let (attachment, foreign_queues) = (self.still_attached(), Rc::clone(&self.foreign_queues));
+        let (number, address, notes) = (self.builds, Rc::clone(&self.shared.address), self.shared.notes.clone());
+        let (attachment, foreign_queues) = (self.still_attached(), Rc::clone(&self.shared.foreign_queues));
         let first = self.sessions == 0;
         self.state = State::Connecting { number };
-        self.report_waiting(format!("a connection to {}", self.address.shown()));
+        self.report_waiting(format!("a connection to {}", self.shared.address.shown()));
         tokio::task::spawn_local(async move {
             let built = Box::new(Session::build(number, address, attachment, foreign_queues, first).await);
             let _ = notes.send(Note::Built { number, built });
@@ -57,16 +58,16 @@ impl Actor {
 
     /// A session stands.
     pub(crate) fn session_built(&mut self, built: BuiltSession) {
-        let now = self.clock.now().at;
+        let now = self.now().at;
         let queues = self.consumed_queues(built.channels, now);
         let session = built.session;
         let noticed = session.noticed_within();
         let mut tasks = JoinSet::new();
-        let watch = tasks.spawn_local(watch(Rc::clone(&session), self.notes.clone()));
-        let (notes, unanswered_queues) = (self.notes.clone(), Rc::clone(&self.unanswered_queues));
+        let watch = tasks.spawn_local(watch(Rc::clone(&session), self.shared.notes.clone()));
+        let (notes, unanswered_queues) = (self.shared.notes.clone(), Rc::clone(&self.unanswered_queues));
         let outbox = Outbox { session: Rc::clone(&session), notes, unanswered_queues, full_queues: Rc::default() };
-        self.refused_messages = RefusedMessages::default();
         self.state = State::Up(Box::new(Up {
+            shared: Rc::clone(&self.shared),
             session,
             outbox,
             queues,
@@ -77,15 +78,18 @@ impl Actor {
             sweep: None,
             lease: None,
             sending: FuturesUnordered::new(),
+            refused_messages: RefusedMessages::default(),
+            is_client: self.attachment.is_none(),
             since: now,
         }));
-        tracing::debug!(target: "asynctask::amqp", "a session with {} stands", self.address.shown());
-        if self.address.succeeded() {
-            self.emit(Event::Connected(self.address.shown().to_owned()));
+        tracing::debug!(target: "asynctask::amqp", "a session with {} stands", self.shared.address.shown());
+        if self.shared.address.succeeded() {
+            self.emit(Event::Connected(self.shared.address.shown().to_owned()));
         }
         self.unanswered_queues.borrow_mut().clear();
-        self.in_transit.borrow_mut().session_began(now, noticed.unwrap_or(LOSS_NOTICED_WITHIN));
-        self.resume_accepted();
+        self.shared.in_transit.borrow_mut().session_began(now, noticed.unwrap_or(LOSS_NOTICED_WITHIN));
+        let decided = self.state.up().map(Up::resume_accepted).unwrap_or_default();
+        self.settle(decided);
         if self.attachment.is_some() {
             self.sessions += 1;
             self.emit(Event::Noticed { within: noticed });
@@ -102,25 +106,12 @@ impl Actor {
             self.lease();
         } else {
             self.failures = 0;
-            self.report_waiting(format!("an answer of {}", self.address.shown()));
+            self.report_waiting(format!("an answer of {}", self.shared.address.shown()));
         }
-        for request in std::mem::take(&mut self.waiting_requests) {
-            self.work(request);
+        let waiting = std::mem::take(&mut self.waiting_requests);
+        if let Some(up) = self.state.up() {
+            waiting.into_iter().for_each(|request| up.serve(request));
         }
-    }
-
-    /// What was accepted in an earlier session is in hand in this one; what was decided about it meanwhile is done.
-    fn resume_accepted(&mut self) {
-        let State::Up(up) = &mut self.state else { return };
-        let mut decided = Vec::new();
-        for (handle, open) in &mut up.open {
-            let consumed = &mut up.queues[open.queue];
-            consumed.in_hand += 1;
-            consumed.accepted += 1;
-            (open.acknowledged, open.settling) = (true, false);
-            decided.extend(open.unstored_settlement.take().map(|settlement| (*handle, settlement)));
-        }
-        self.settle(decided);
     }
 
     /// Between sessions only accepted deliveries are anybody's: theirs is settled in the next one. A master that has not
@@ -143,7 +134,7 @@ impl Actor {
     /// A session could not be built.
     pub(crate) fn build_failed(&mut self, error: Error) {
         // At each address of a cluster once, before anybody waits.
-        let Err(error) = self.address.failed(error) else { return self.connect() };
+        let Err(error) = self.shared.address.failed(error) else { return self.connect() };
         for request in std::mem::take(&mut self.waiting_requests) {
             refuse(request, &error);
         }
@@ -160,9 +151,9 @@ impl Actor {
     /// Gives the session up.
     pub(crate) fn session_lost(&mut self, cause: &str) {
         let State::Up(mut up) = std::mem::replace(&mut self.state, State::Idle) else { return };
-        let now = self.clock.now().at;
+        let now = self.now().at;
         let in_hand: usize = up.queues.iter().map(|consumed| consumed.ackers.len()).sum();
-        self.in_transit.borrow_mut().session_ended(in_hand as u64);
+        self.shared.in_transit.borrow_mut().session_ended(in_hand as u64);
         for change in self.queue_changes.values_mut() {
             change.until.get_or_insert(now);
         }
@@ -181,9 +172,9 @@ impl Actor {
         let session = Rc::clone(&up.session);
         tokio::task::spawn_local(async move { session.close(DISCONNECT_TIMEOUT).await });
         if self.attachment.is_some() {
-            let error = self.address.lost(cause);
-            self.address.turn();
-            self.schedule_rebuild(error, self.failures < self.address.others());
+            let error = self.shared.address.lost(cause);
+            self.shared.address.turn();
+            self.schedule_rebuild(error, self.failures < self.shared.address.others());
         }
         self.remove_drained();
     }
@@ -191,13 +182,13 @@ impl Actor {
     fn schedule_rebuild(&mut self, error: Error, at_once: bool) {
         self.failures = self.failures.saturating_add(1);
         let again_in = if at_once { Duration::ZERO } else { with_jitter(REBUILD_BACKOFF.delay(self.failures)) };
-        self.state = State::Waiting { until: self.clock.now().at + again_in, error: error.clone() };
+        self.state = State::Waiting { until: self.now().at + again_in, error: error.clone() };
         self.emit(Event::Lost { error, again_in });
     }
 
     /// Begins to close: what was asked is still settled, for a while.
     pub(crate) fn close(&mut self, reply: Option<Reply<()>>) {
-        self.closing = Some(Closing { by: self.clock.now().at + CLOSE_TIMEOUT, reply });
+        self.closing = Some(Closing { by: self.now().at + CLOSE_TIMEOUT, reply });
         self.requests.close();
         self.release_lease();
         for queue in self.credits.keys().copied().collect::<Vec<_>>() {
@@ -208,14 +199,8 @@ impl Actor {
     /// Whether a close has nothing left to wait for.
     pub(crate) fn is_done(&self, closing: &Closing) -> bool {
         match &self.state {
-            _ if closing.by <= self.clock.now().at => true,
-            State::Up(up) => {
-                up.sending.is_empty()
-                    && up.open.values().all(|open| !open.settling)
-                    && up.queues.iter().all(|consumed| {
-                        consumed.to_requeue.is_empty() && consumed.republishing == 0 && !consumed.switching
-                    })
-            }
+            _ if closing.by <= self.now().at => true,
+            State::Up(up) => up.is_settled(),
             // A client's requests may still be served.
             State::Connecting { .. } => self.waiting_requests.is_empty(),
             State::Idle | State::Waiting { .. } | State::Refused(_) => true,
@@ -232,19 +217,20 @@ impl Actor {
 
     /// Closes the connections and answers.
     pub(crate) async fn disconnect(mut self) {
-        if let State::Up(up) = &mut self.state {
+        let now = self.now().at;
+        if let Some(up) = self.state.up() {
             up.watch.abort();
             up.sweep.iter().for_each(tokio::task::AbortHandle::abort);
             // Submits and the like that are still under way.
             let mut left = std::mem::take(&mut up.tasks);
             let finish = async { while left.join_next().await.is_some() {} };
-            let by = self.closing.as_ref().map_or(Duration::ZERO, |closing| closing.by.since(self.clock.now().at));
+            let by = self.closing.as_ref().map_or(Duration::ZERO, |closing| closing.by.since(now));
             // What the broker has not taken by now it will not take soon.
             let by = if up.session.publisher.blocked() { Duration::ZERO } else { by };
             let _ = tokio::time::timeout(by, finish).await;
             futures_util::future::join(
                 up.session.close(DISCONNECT_TIMEOUT),
-                self.depth_counter.close(DISCONNECT_TIMEOUT),
+                self.shared.depth_counter.close(DISCONNECT_TIMEOUT),
             )
             .await;
         }
@@ -278,7 +264,7 @@ async fn watch(session: Rc<Session>, notes: Notes) {
         }
         if Rc::ptr_eq(&connection, &session.publisher.connection()) {
             let cause = "the publishing connection ended".to_owned();
-            let _ = notes.send(Note::Broken { session: session.number, cause });
+            let _ = notes.send(SessionNote::Broken { cause }.of(session.number));
             return;
         }
     }

@@ -10,7 +10,7 @@ use lapin::Channel;
 
 use super::{
     connections::{Attachment, OpenedQueue},
-    note::Note,
+    note::SessionNote,
     pauses::REBUILD_BACKOFF,
     state::{Actor, QueueChange, State},
 };
@@ -43,30 +43,25 @@ impl Actor {
 
     /// Begins a try to open a queue, if there is a session.
     pub(crate) fn open(&mut self, queue: usize) {
-        let State::Up(up) = &mut self.state else { return };
+        let Some(up) = self.state.up() else { return };
         let Some(change) = self.queue_changes.get_mut(&queue) else { return };
         self.channel_numbers += 1;
-        self.consumer_tags += 1;
         (change.number, change.until) = (self.channel_numbers, None);
-        let tag = format!("asynctask-{}-{}", std::process::id(), self.consumer_tags);
+        let tag = self.shared.next_consumer_tag();
         let accepted = up.queues.get(queue).map_or(0, |consumed| consumed.accepted);
         let free = self.credits.get(&queue).copied().unwrap_or_default().saturating_sub(accepted);
         let prefetch = if change.is_new { u16::try_from(free).unwrap_or(u16::MAX) } else { 0 };
         let (session, number, setup) = (Rc::clone(&up.session), change.number, change.setup.clone());
-        let notes = self.notes.clone();
+        let notes = self.shared.notes.clone();
         up.tasks.spawn_local(async move {
             let opened = session.open(&setup, prefetch, tag).await;
-            let _ = notes.send(Note::Opened { session: session.number, number, queue, opened });
+            let _ = notes.send(SessionNote::Opened { number, queue, opened }.of(session.number));
         });
     }
 
     /// What a queue needs is there, or cannot be had.
-    pub(crate) fn opened(&mut self, session: u64, number: u64, queue: usize, opened: Result<OpenedQueue, Fault>) {
+    pub(crate) fn opened(&mut self, number: u64, queue: usize, opened: Result<OpenedQueue, Fault>) {
         let now = self.now().at;
-        let is_current = matches!(&self.state, State::Up(up) if up.session.number == session);
-        if !is_current {
-            return;
-        }
         let OpenedQueue { channel, consumer, prefetch } = match opened {
             Ok(opened) => opened,
             Err(fault) => return self.not_opened(number, queue, fault),
@@ -74,7 +69,7 @@ impl Actor {
         // Removed meanwhile, or asked for in another way.
         let change =
             self.queue_changes.extract_if(.., |index, change| *index == queue && change.number == number).next();
-        let (Some((_, QueueChange { setup, failures, .. })), State::Up(up)) = (change, &mut self.state) else {
+        let (Some((_, QueueChange { setup, failures, .. })), Some(up)) = (change, self.state.up()) else {
             return close(&channel);
         };
         if let Some(attachment) = &mut self.attachment {
@@ -96,7 +91,7 @@ impl Actor {
                 up.queues.insert(queue, consumed);
             }
         }
-        self.in_transit.borrow_mut().moved_at = now;
+        self.shared.moved(now);
         self.watch_dead_letters();
         self.emit(Event::QueueAdded { queue: QueueIndex(queue) });
     }
@@ -140,13 +135,13 @@ impl Actor {
         self.queue_changes.remove(&queue);
         self.credit(QueueIndex(queue), 0);
         self.leaving.insert(queue);
-        if let State::Up(up) = &mut self.state
-            && let Some(consumed) = up.queues.get_mut(queue)
-        {
-            consumed.leaving = true;
+        if let Some(up) = self.state.up() {
+            if let Some(consumed) = up.queues.get_mut(queue) {
+                consumed.leaving = true;
+            }
+            // What a queue kept that goes with its last consumer.
+            up.give_back(queue);
         }
-        // What a queue kept that goes with its last consumer.
-        self.give_back(queue);
         self.remove_drained();
     }
 
@@ -160,13 +155,7 @@ impl Actor {
         let gone: Vec<usize> = match &self.state {
             // What is being built has its channels already: the next look is when it stands.
             State::Connecting { .. } => return,
-            State::Up(up) => {
-                let spent = |queue: &usize| {
-                    let is_open = || up.open.values().any(|open| open.queue == *queue);
-                    up.queues.get(*queue).is_none_or(|consumed| consumed.is_drained() && !is_open())
-                };
-                self.leaving.iter().copied().filter(spent).collect()
-            }
+            State::Up(up) => self.leaving.iter().copied().filter(|queue| up.is_drained(*queue)).collect(),
             // Between sessions only what was accepted is anybody's.
             State::Idle | State::Waiting { .. } | State::Refused(_) => {
                 self.leaving.iter().copied().filter(|queue| !accepted_between_sessions(queue)).collect()
@@ -174,16 +163,14 @@ impl Actor {
         };
         for queue in gone {
             self.leaving.remove(&queue);
-            self.refused_messages.forget(queue);
             self.credits.remove(&queue);
             self.accepted_between_sessions.retain(|_, open| open.queue != queue);
             if let Some(attachment) = &mut self.attachment {
                 attachment.queues.remove(&queue);
             }
-            if let State::Up(up) = &mut self.state
-                && let Some(consumed) = up.queues.remove(queue)
-            {
-                consumed.channel.iter().for_each(close);
+            if let Some(up) = self.state.up() {
+                up.refused_messages.forget(queue);
+                up.queues.remove(queue).and_then(|consumed| consumed.channel).iter().for_each(close);
             }
             self.emit(Event::QueueRemoved { queue: QueueIndex(queue) });
             self.watch_dead_letters();

@@ -8,5 +8,7 @@ pub(super) mod note;
 pub(super) mod pauses;
 pub(super) mod reply_guard;
 pub(super) mod requests;
+pub(super) mod shared;
 pub(super) mod state;
 pub(super) mod unavailable;
+pub(super) mod up;

@@ -18,26 +18,8 @@ use crate::{
 pub(crate) enum Note {
     /// A session was built, or could not be.
     Built { number: u64, built: Box<Result<BuiltSession, Error>> },
-    /// A session cannot go on.
-    Broken { session: u64, cause: String },
-    /// A queue that was to be added has its channel and all that it needs, or cannot have it.
-    Opened { session: u64, number: u64, queue: usize, opened: Result<OpenedQueue, Fault> },
-    /// A change of consumers is done, on the channel of this number.
-    Switched { session: u64, queue: usize, number: u64, consumer: Option<Consumer>, prefetch: u16 },
-    /// The channel of this number is of no use any more.
-    Ended { session: u64, queue: usize, number: u64, fault: Fault },
-    /// The copy of a task is confirmed.
-    Copied { session: u64, handle: Handle, is_dead: bool },
-    /// Dead-letter queues were swept.
-    Swept { session: u64, swept: Vec<(String, Swept)> },
-    /// The follow-up tasks of a `Done` are confirmed.
-    FollowedUp { session: u64, handle: Handle },
-    /// The follow-up tasks of a `Done` can never be stored.
-    Unstorable { session: u64, handle: Handle, error: Error },
-    /// A message of this queue was refused by the queue that it belongs to, or is taken at last.
-    PublishReport { session: u64, queue: usize, to: String, report: PublishReport },
-    /// A task that the master has not seen was moved on.
-    Passed { session: u64, queue: usize, number: u64, tag: u64 },
+    /// Work of the session of this number, which is of no interest in a later one.
+    OfSession { session: u64, note: SessionNote },
     /// The readings of a survey agree.
     Surveyed { serial: u64, empty: bool, again_in: Duration },
     /// The readings of a survey were disturbed.
@@ -46,6 +28,37 @@ pub(crate) enum Note {
     Waits(String),
     /// Something to be read by a person.
     Warning(String),
+}
+
+/// What work of one session reports. A `number` names a channel among all that its queue had.
+pub(crate) enum SessionNote {
+    /// The session cannot go on.
+    Broken { cause: String },
+    /// A queue that was to be added has its channel and all that it needs, or cannot have it.
+    Opened { number: u64, queue: usize, opened: Result<OpenedQueue, Fault> },
+    /// A change of consumers is done.
+    Switched { queue: usize, number: u64, consumer: Option<Consumer>, prefetch: u16 },
+    /// The channel is of no use any more.
+    Ended { queue: usize, number: u64, fault: Fault },
+    /// The copy of a task is confirmed.
+    Copied { handle: Handle, is_dead: bool },
+    /// Dead-letter queues were swept.
+    Swept { swept: Vec<(String, Swept)> },
+    /// The follow-up tasks of a `Done` are confirmed.
+    FollowedUp { handle: Handle },
+    /// The follow-up tasks of a `Done` can never be stored.
+    Unstorable { handle: Handle, error: Error },
+    /// A message of this queue was refused by the queue that it belongs to, or is taken at last.
+    PublishReport { queue: usize, to: String, report: PublishReport },
+    /// A task that the master has not seen was moved on.
+    Passed { queue: usize, number: u64, tag: u64 },
+}
+
+impl SessionNote {
+    /// With the number of its session.
+    pub(crate) const fn of(self, session: u64) -> Note {
+        Note::OfSession { session, note: self }
+    }
 }
 
 /// Where notes go.

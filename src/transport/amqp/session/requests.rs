@@ -6,12 +6,13 @@ use super::{
     lifecycle::refuse,
     reply_guard::ReplyGuard,
     state::{Actor, State},
+    up::Up,
 };
 use crate::transport::{
     Error, Reply, Request, Walked,
     amqp::{
         dead_letters::{walk, walk_lock, walk_progress::Progress},
-        publish::{bulk_results::BulkResults, outbox::CLIENT_SENDS},
+        publish::{bulk_results::BulkResults, outbox::CLIENT_SENDS, submit::new_messages},
         queues::purge,
     },
 };
@@ -20,30 +21,31 @@ impl Actor {
     /// Requests that need a session and are answered by a reply.
     pub(crate) fn serve(&mut self, request: Request) {
         let error = match &mut self.state {
-            State::Up(up) if up.session.stands() || self.attachment.is_some() => return self.work(request),
+            State::Up(up) if up.session.stands() || self.attachment.is_some() => return up.serve(request),
             // A client's connection ended while nobody used it.
             State::Up(_) | State::Idle => {
                 self.waiting_requests.push(request);
                 return self.connect();
             }
             State::Connecting { .. } if self.failures == 0 => return self.waiting_requests.push(request),
-            State::Connecting { .. } => self.address.lost("it is being connected again"),
+            State::Connecting { .. } => self.shared.address.lost("it is being connected again"),
             State::Waiting { error, .. } | State::Refused(error) => error.clone(),
         };
         refuse(request, &error);
     }
+}
 
+impl Up {
     /// Does a request on the session that stands.
-    pub(crate) fn work(&mut self, request: Request) {
+    pub(crate) fn serve(&mut self, request: Request) {
         match request {
             Request::Submit { tasks, reply } => {
                 let results = Rc::new(BulkResults::new(tasks.len()));
                 let known = Rc::clone(&results);
                 let (messages, reply) =
-                    (self.outbound_messages(&tasks), self.reply_guard_with(reply, move |lost| known.error(lost)));
-                let State::Up(up) = &mut self.state else { return };
-                let outbox = up.outbox.clone();
-                up.tasks.spawn_local(async move {
+                    (new_messages(&self.shared, &tasks), self.reply_guard_with(reply, move |lost| known.error(lost)));
+                let outbox = self.outbox.clone();
+                self.tasks.spawn_local(async move {
                     reply.send(match messages {
                         Ok(messages) => {
                             let stored = outbox.store_in_order(&messages, &results, CLIENT_SENDS).await;
@@ -54,29 +56,26 @@ impl Actor {
                 });
             }
             Request::Depths { queues, reply } => {
-                let (reply, depth_counter) = (self.reply_guard(reply), Rc::clone(&self.depth_counter));
+                let (reply, depth_counter) = (self.reply_guard(reply), Rc::clone(&self.shared.depth_counter));
                 // A client asks once, and for all that there is.
-                let everywhere = self.attachment.is_none();
-                let in_transit = Rc::clone(&self.in_transit);
-                let State::Up(up) = &mut self.state else { return };
-                let session = Rc::clone(&up.session);
-                up.tasks.spawn_local(async move {
+                let everywhere = self.is_client;
+                let in_transit = Rc::clone(&self.shared.in_transit);
+                let session = Rc::clone(&self.session);
+                self.tasks.spawn_local(async move {
                     reply.send_unless_closed(depth_counter.depths(&session, &in_transit, &queues, everywhere)).await;
                 });
             }
             Request::Ready { queues, reply } => {
-                let (reply, depth_counter) = (self.reply_guard(reply), Rc::clone(&self.depth_counter));
-                let State::Up(up) = &mut self.state else { return };
-                up.tasks.spawn_local(async move { reply.send_unless_closed(depth_counter.ready(&queues)).await });
+                let (reply, depth_counter) = (self.reply_guard(reply), Rc::clone(&self.shared.depth_counter));
+                self.tasks.spawn_local(async move { reply.send_unless_closed(depth_counter.ready(&queues)).await });
             }
             Request::WalkDead { queue, visit, reply } => {
                 let progress = Rc::new(Progress::default());
                 let known = Rc::clone(&progress);
                 let reply = self.reply_guard_with(reply, move |lost| known.error(lost));
-                let (address, now) = (Rc::clone(&self.address), self.now().wall);
-                let State::Up(up) = &mut self.state else { return };
-                let outbox = up.outbox.clone();
-                up.tasks.spawn_local(async move {
+                let (address, now) = (Rc::clone(&self.shared.address), self.shared.now().wall);
+                let outbox = self.outbox.clone();
+                self.tasks.spawn_local(async move {
                     let walk = Box::pin(walk::walk(&outbox, &queue, visit, now, &progress));
                     let walked = walk_lock::during(&outbox.session.reader(), &queue.name, walk).await;
                     reply.send(walked.map_err(|broke| progress.error(broke.error(&address, &queue.queue))));
@@ -90,10 +89,9 @@ impl Actor {
                 };
                 let known = Rc::clone(&purged);
                 let reply = self.reply_guard_with(reply, move |lost| unfinished(&known, lost));
-                let address = Rc::clone(&self.address);
-                let State::Up(up) = &mut self.state else { return };
-                let session = Rc::clone(&up.session);
-                up.tasks.spawn_local(async move {
+                let address = Rc::clone(&self.shared.address);
+                let session = Rc::clone(&self.session);
+                self.tasks.spawn_local(async move {
                     let done = purge::purge(&session, &queue, &purged).await;
                     reply.send(match done {
                         Ok(()) => Ok(purged.get()),
@@ -102,10 +100,9 @@ impl Actor {
                 });
             }
             Request::Delete { queue, reply } => {
-                let (reply, address) = (self.reply_guard(reply), Rc::clone(&self.address));
-                let State::Up(up) = &mut self.state else { return };
-                let session = Rc::clone(&up.session);
-                up.tasks.spawn_local(async move {
+                let (reply, address) = (self.reply_guard(reply), Rc::clone(&self.shared.address));
+                let session = Rc::clone(&self.session);
+                self.tasks.spawn_local(async move {
                     reply.send(match purge::delete(&session, &queue).await {
                         Ok(Some(count)) => Ok(count),
                         Ok(None) => Err(Error::InUse { queue: queue.queue, cause: "it has consumers".to_owned() }),
@@ -123,7 +120,7 @@ impl Actor {
         reply: Reply<T>,
         told: impl FnOnce(Error) -> Error + 'static,
     ) -> ReplyGuard<T> {
-        let lost = self.address.lost("it ended while the answer was awaited");
+        let lost = self.shared.address.lost("it ended while the answer was awaited");
         ReplyGuard::new(reply, || told(lost))
     }
 

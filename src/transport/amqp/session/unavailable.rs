@@ -26,18 +26,9 @@ use crate::{
 };
 
 impl Actor {
-    /// The queue as it is worked on the channel of this number, if that is the one it has.
-    pub(crate) fn consumed_queue(&mut self, session: u64, queue: usize, number: u64) -> Option<&mut ConsumedQueue> {
-        let State::Up(up) = &mut self.state else { return None };
-        if up.session.number != session {
-            return None;
-        }
-        up.queues.get_mut(queue).filter(|consumed| consumed.number == number)
-    }
-
     /// The channel of a queue is of no use any more.
     pub(crate) fn ended(&mut self, queue: usize, fault: Fault) {
-        let State::Up(up) = &self.state else { return };
+        let Some(up) = self.state.up() else { return };
         match fault {
             Fault::Broken(cause) => self.session_lost(&cause),
             fault if up.session.stands() => self.detach(queue, fault),
@@ -48,7 +39,7 @@ impl Actor {
     /// Takes a queue out of work, and with it the handles of what was delivered and not accepted: it comes again.
     fn detach(&mut self, queue: usize, fault: Fault) {
         let now = self.now().at;
-        let State::Up(up) = &mut self.state else { return };
+        let Some(up) = self.state.up() else { return };
         let Some(consumed) = up.queues.get_mut(queue).filter(|consumed| consumed.channel.is_some()) else { return };
         let failures = failures_after(consumed.failures, now.since(consumed.since));
         let credit = self.credits.get(&queue).copied().unwrap_or_default();
@@ -81,9 +72,9 @@ impl Actor {
             close(&channel);
         }
         if !finished.is_empty() {
-            self.settled(finished);
+            up.settled(finished);
         }
-        self.in_transit.borrow_mut().moved_at = now;
+        self.shared.moved(now);
         self.mark_unavailable(queue, fault, failures, void);
         self.remove_drained();
     }

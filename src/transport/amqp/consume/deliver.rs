@@ -1,0 +1,201 @@
+//! Deliveries: how they come from the broker, wait for credit, reach the master, or go back unseen.
+
+use std::sync::Arc;
+
+use lapin::message::Delivery as Message;
+
+use super::consumer::{HeldDelivery, PassAction};
+use crate::{
+    clock::Instant,
+    task::{Delivery, Handle, QueueIndex},
+    transport::{
+        Event,
+        amqp::{
+            message::properties::{self, Becomes},
+            queues::{delay_queues, own_queue::OwnQueue},
+            session::up::{Open, Up},
+        },
+        identity,
+    },
+};
+
+impl Up {
+    /// Messages came. Those that are not for the master yet go on without it.
+    pub(crate) fn arrived(&mut self, queue: usize, messages: Vec<Message>) {
+        let now = self.shared.now();
+        let consumed = &mut self.queues[queue];
+        consumed.defer_poll(now.at);
+        self.shared.moved(now.at);
+        let mut passed = Vec::new();
+        for message in messages {
+            let tag = message.delivery_tag;
+            consumed.acks.open(tag);
+            if !message.acker.usable() {
+                // The channel is gone; what it still hands out will come again.
+                continue;
+            }
+            consumed.ackers.insert(tag, message.acker);
+            let mut read = properties::read(&message.properties, message.data);
+            read.task.due_at = Some(read.due_at(now.wall));
+            if !message.redelivered {
+                // A count of the broker's that a producer copied from another message: this one comes for the first time.
+                read.task.deliveries = read.carried;
+            }
+            if message.redelivered {
+                self.shared.in_transit.borrow_mut().came_back();
+            }
+            if read.not_before.is_some() {
+                self.shared.in_transit.borrow_mut().returned(&consumed.setup.name);
+            }
+            let left = read.remaining(now.wall);
+            let step = left.and_then(delay_queues::next_step);
+            let bound = read.left.and(left);
+            // One that carries a count came again, too: another node has put it to the tail.
+            let again = message.redelivered || read.carried > 0;
+            if let Some(step) = step
+                && !(again && read.named)
+            {
+                let own_queue = OwnQueue::Delay(consumed.setup.name.clone(), step);
+                passed.push((tag, own_queue, Becomes::Further { left: bound }, message.properties, read.task));
+            } else {
+                // What came again may be known to the master, in hand or ended: it is asked before anything else is done.
+                let counts = message.redelivered && !read.counted;
+                let delay = step.map(|step| PassAction::Delay { step, left: bound });
+                let on_pass = delay.or(counts.then_some(PassAction::Count));
+                let held = HeldDelivery {
+                    since: now.at,
+                    tag,
+                    properties: message.properties,
+                    task: read.task,
+                    named: read.named,
+                    redelivered: again,
+                    on_pass,
+                };
+                match left.filter(|left| !left.is_zero() && on_pass.is_none()) {
+                    Some(left) => consumed.nearly_due.push((now.at + left, held)),
+                    None => consumed.held.push_back(held),
+                }
+            }
+        }
+        // What was on its way when the credit went.
+        let unwanted = consumed.credit == 0;
+        consumed.republishing += passed.len() as u32;
+        for (tag, own_queue, becomes, properties, task) in passed {
+            self.pass(queue, tag, own_queue, &becomes, &properties, &task);
+        }
+        if unwanted {
+            self.give_back(queue);
+        }
+        self.hand_out();
+    }
+
+    /// Gives the master what waits, as far as the credit goes.
+    pub(crate) fn hand_out(&mut self) {
+        let (mut deliveries, mut again) = (Vec::new(), Vec::new());
+        let Self { queues, open, .. } = self;
+        queues.each_dirty(|queue, consumed| {
+            while consumed.in_hand < consumed.credit {
+                let Some(held) = consumed.held.pop_front() else { break };
+                let handle = identity::next_handle();
+                let (name, task) = (&consumed.setup.name, Arc::new(held.task));
+                let identity = held.named.then(|| identity::identity(name, &task.id, task.attempts, &task.body));
+                let kind = if held.on_pass.is_some() { &mut again } else { &mut deliveries };
+                kind.push(Delivery {
+                    handle,
+                    queue: QueueIndex(queue),
+                    task: Arc::clone(&task),
+                    redelivered: held.redelivered,
+                    identity,
+                });
+                let (tag, properties) = (held.tag, held.properties);
+                open.insert(
+                    handle,
+                    Open {
+                        queue,
+                        tag,
+                        properties,
+                        task,
+                        on_pass: held.on_pass,
+                        accepted: false,
+                        acknowledged: false,
+                        settling: false,
+                        moving: false,
+                        lost_channel: false,
+                        unstored_settlement: None,
+                    },
+                );
+                consumed.in_hand += 1;
+            }
+        });
+        if !again.is_empty() {
+            self.shared.emit(Event::CameAgain(again));
+        }
+        if !deliveries.is_empty() {
+            self.shared.emit(Event::Delivered(deliveries));
+        }
+    }
+
+    /// What keys other nodes hold a broker does not say: each is granted.
+    pub(crate) fn lock(&self, handle: Handle) {
+        if self.open.contains_key(&handle) {
+            self.shared.emit(Event::Locked { handle, held_by: None });
+        }
+    }
+
+    /// Hands on what has waited out the last part of its delay.
+    pub(crate) fn release_due(&mut self, now: Instant) {
+        let mut any = false;
+        self.queues.each_dirty(|_, consumed| {
+            if consumed.nearly_due.iter().any(|(due, _)| *due <= now) {
+                consumed.release_due(now);
+                any = true;
+            }
+        });
+        if any {
+            self.hand_out();
+        }
+    }
+
+    /// Changes the credit of a queue. Without any, what the master has not seen goes back.
+    pub(crate) fn set_credit(&mut self, queue: usize, credit: u32) {
+        let Some(consumed) = self.queues.get_mut(queue) else { return };
+        let credit = if consumed.leaving { 0 } else { credit };
+        self.shared.moved(self.shared.now().at);
+        consumed.credit = credit;
+        if credit == 0 {
+            self.give_back(queue);
+        }
+        self.hand_out();
+    }
+
+    /// Gives back what the master has not seen of a queue. A quorum queue counts each return as a delivery (up to RabbitMQ
+    /// 4.2), and orderly ones are never to add up to the limit: a copy goes to the tail instead, with the count as it was.
+    pub(crate) fn give_back(&mut self, queue: usize) {
+        let Some(consumed) = self.queues.get_mut(queue) else { return };
+        let name = consumed.setup.name.clone();
+        // The consumer that such a queue keeps would be sent it at once.
+        if self.shared.foreign_queues.of(&name).auto_delete && !consumed.leaving {
+            return;
+        }
+        for HeldDelivery { tag, properties, task, .. } in consumed.give_back() {
+            let becomes = Becomes::Counted { deliveries: task.deliveries };
+            self.pass(queue, tag, OwnQueue::Work(name.clone()), &becomes, &properties, &task);
+        }
+    }
+
+    /// Stores anew what a queue keeps without credit that goes with its last consumer: the broker closes the channel of whoever
+    /// holds a message for too long, and with it the queue would go. What came again is counted then, so that it is known as
+    /// such when it comes from the tail.
+    pub(crate) fn refresh_kept(&mut self, now: Instant) {
+        let mut stale = Vec::new();
+        self.queues.each_dirty(|queue, consumed| {
+            stale.extend(consumed.stale(now).into_iter().map(|held| (queue, held)));
+        });
+        for (queue, HeldDelivery { tag, properties, task, on_pass, .. }) in stale {
+            let name = self.queues[queue].setup.name.clone();
+            let more = u32::from(matches!(on_pass, Some(PassAction::Count)));
+            let becomes = Becomes::Counted { deliveries: task.deliveries.saturating_add(more) };
+            self.pass(queue, tag, OwnQueue::Work(name), &becomes, &properties, &task);
+        }
+    }
+}
