@@ -250,7 +250,7 @@ impl Actor {
                     }
                 }
             }
-            Note::OfSession { session, note } => self.session_note(session, note),
+            Note::OfSession { session, note } => self.session_note(session, *note),
         }
     }
 

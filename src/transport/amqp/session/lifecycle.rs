@@ -110,7 +110,9 @@ impl Actor {
         }
         let waiting = std::mem::take(&mut self.waiting_requests);
         if let Some(up) = self.state.up() {
-            waiting.into_iter().for_each(|request| up.serve(request));
+            for request in waiting {
+                up.serve(request);
+            }
         }
     }
 

@@ -19,7 +19,7 @@ pub(crate) enum Note {
     /// A session was built, or could not be.
     Built { number: u64, built: Box<Result<BuiltSession, Error>> },
     /// Work of the session of this number, which is of no interest in a later one.
-    OfSession { session: u64, note: SessionNote },
+    OfSession { session: u64, note: Box<SessionNote> },
     /// The readings of a survey agree.
     Surveyed { serial: u64, empty: bool, again_in: Duration },
     /// The readings of a survey were disturbed.
@@ -56,8 +56,8 @@ pub(crate) enum SessionNote {
 
 impl SessionNote {
     /// With the number of its session.
-    pub(crate) const fn of(self, session: u64) -> Note {
-        Note::OfSession { session, note: self }
+    pub(crate) fn of(self, session: u64) -> Note {
+        Note::OfSession { session, note: Box::new(self) }
     }
 }
 
