@@ -1,4 +1,4 @@
-//! The contract of `src/transport/mod.rs`, held against every transport.
+//! The contract in `src/transport/contract.rs`, held against every transport.
 //!
 //! Each clause is one function in `contract/`, generic over a [`Tenant`]; a tenant is a transport with a
 //! way to make a fresh store for it. Nothing here sleeps: tests wait for events, and one that fails shows all

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::transport::{Error, refusal};
 
 /// Longest wait for a connect, a close, a confirm, or any other answer of the broker.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a question to the broker got no good answer.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// In words, for whom the class makes no difference.
+    /// The cause in words, without the class.
     pub(crate) fn cause(self) -> String {
         match self {
             Self::Absent(queue) => format!("queue \"{queue}\" does not exist"),
@@ -49,19 +49,21 @@ impl Fault {
 
     pub(crate) fn of(error: &lapin::Error) -> Self {
         match error.kind() {
-            _ if code(error) == Some(403) => Self::Forbidden(refusal::words(&said(error))),
+            _ if reply_code(error) == Some(403) => Self::Forbidden(refusal::words(&describe(error))),
             ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)) => {
                 Self::Refused(error.get_message().to_string())
             }
-            ErrorKind::IOError(cause) if cause.kind() == std::io::ErrorKind::TimedOut => Self::TimedOut(said(error)),
-            _ => Self::Broken(said(error)),
+            ErrorKind::IOError(cause) if cause.kind() == std::io::ErrorKind::TimedOut => {
+                Self::TimedOut(describe(error))
+            }
+            _ => Self::Broken(describe(error)),
         }
     }
 }
 
 /// Waits for an answer of the broker, but not for ever.
 pub(crate) async fn answer<T>(question: impl Future<Output = lapin::Result<T>>) -> Result<T, lapin::Error> {
-    match timeout(PATIENCE, question).await {
+    match timeout(ANSWER_TIMEOUT, question).await {
         Ok(answer) => answer,
         Err(_) => {
             Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the broker does not answer within 10 s").into())
@@ -70,7 +72,7 @@ pub(crate) async fn answer<T>(question: impl Future<Output = lapin::Result<T>>) 
 }
 
 /// What an error of the library says, in words of the broker where there are some.
-pub(crate) fn said(error: &lapin::Error) -> String {
+pub(crate) fn describe(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(error) => error.get_message().to_string(),
         ErrorKind::IOError(error) => error.to_string(),
@@ -84,7 +86,7 @@ pub(crate) fn said(error: &lapin::Error) -> String {
 }
 
 /// The broker's reply code, if it was the broker that raised the error.
-pub(crate) fn code(error: &lapin::Error) -> Option<u16> {
+pub(crate) fn reply_code(error: &lapin::Error) -> Option<u16> {
     match error.kind() {
         ErrorKind::ProtocolError(error) => Some(error.get_id()),
         _ => None,

@@ -43,6 +43,18 @@
 //!
 //! All headers of a message together stay under 120 KiB; the detail and error text are cut first.
 //!
+//! # The order of things
+//!
+//! A task leaves its queue only after what its settlement stores is confirmed: the copy is published (mandatory, persistent), the
+//! confirm is awaited for 10 s, then the original is acknowledged. A copy that is returned is published again after its queue
+//! was declared; one that is refused is kept; one without a confirm is published again under the same id. A crash between confirm
+//! and acknowledgement leaves a duplicate with that id, never a loss. That an acknowledgement was written proves nothing:
+//! a redelivered task is compared with what the master remembers.
+//!
+//! Queues and their arguments stand in `queues::own_queue`, the ladder of delays in `queues::delay_queues`, what the library does
+//! not do as one expects in `session::connections` and `publish::publisher`, the states of a session in `session`. Numbers were
+//! measured with RabbitMQ 3.10.8 and lapin 4.12.3 on two cores, unless another version is named.
+//!
 //! # Queues of others
 //!
 //! A queue that exists is used as it is, and looked at once in the life of a process (`attributes`): what loses tasks by its
@@ -110,7 +122,7 @@ impl Amqp {
 
 impl Transport for Amqp {
     fn ask(&self, request: Request) {
-        // After a close nobody listens; a reply is dropped, which says so.
+        // After a close no receiver is left; the reply is dropped with the request, which its owner sees.
         let _ = self.requests.send(request);
     }
 }

@@ -5,7 +5,7 @@
 use lapin::{Channel, Connection, ErrorKind, protocol::AMQPErrorKind, types::ShortString};
 use tokio::time::timeout;
 
-use crate::transport::amqp::broker_error::{PATIENCE, answer};
+use crate::transport::amqp::broker_error::{ANSWER_TIMEOUT, answer};
 
 /// Tries to open a channel.
 const CHANNEL_TRIES: u32 = 20;
@@ -37,6 +37,6 @@ pub(crate) fn short(name: &str) -> ShortString {
 pub(crate) fn close(channel: &Channel) {
     let channel = channel.clone();
     tokio::task::spawn_local(async move {
-        let _ = timeout(PATIENCE, channel.close(200, "done".into())).await;
+        let _ = timeout(ANSWER_TIMEOUT, channel.close(200, "done".into())).await;
     });
 }

@@ -1,4 +1,4 @@
-//! What TLS takes: whom to trust, who we are, and which name the broker has.
+//! The settings of TLS: the trusted authorities, our own certificate, and the name of the broker.
 //!
 //! The files are read each time that a connection is made, so that a renewed certificate is used from then on. What a key
 //! file holds is never part of a text.
@@ -107,7 +107,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         _ => format!("{} cannot be read: {error}", path.display()),
     };
     let mut bytes = Vec::new();
-    // A pipe without a writer must not keep the one who opens it.
+    // The open of a pipe without a writer must not block.
     let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
     let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
     if !file.metadata().map_err(cannot)?.is_file() {

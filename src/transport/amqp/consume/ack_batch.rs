@@ -46,7 +46,7 @@ pub(crate) enum AckWriteError {
 }
 
 impl AckWriteError {
-    /// What it means to the queue. Of a channel that is gone the one who consumes on it hears why.
+    /// What it means to the queue. Why a channel is gone its consumer tells, if it has one.
     pub(crate) fn fault(self, consumes: bool) -> Option<Fault> {
         match self {
             Self::TimedOut => Some(Fault::Broken("no acknowledgement could be written within 10 s".to_owned())),
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn an_acknowledgement_that_is_not_written_never_leaves_a_queue_as_it_was() {
         for consumes in [false, true] {
-            // Nobody else would say so: the channel stands.
+            // The channel stands, so no consumer ends with an error.
             assert!(matches!(AckWriteError::TimedOut.fault(consumes), Some(Fault::Broken(_))), "{consumes}");
         }
         assert!(matches!(AckWriteError::Closed.fault(false), Some(Fault::Refused(_))));

@@ -1,8 +1,9 @@
 //! Consuming one queue: its channel, the consumers that take turns on it, and the deliveries that wait for credit.
 //!
-//! The broker holds a consumer to the prefetch that stood when it began; changing the credit therefore means a second
-//! consumer and then the end of the first. For a moment both have their window, and what comes beyond the credit waits
-//! here until credit frees.
+//! `basic.qos` changes nothing for a consumer that runs: the broker holds it to the prefetch that stood when it began. A new
+//! credit is therefore a second consumer with the new prefetch on the same channel, and then a cancel of the first. For a moment
+//! both have their window, and what comes beyond the credit waits here. No credit means no consumer, because a prefetch of 0
+//! is no limit at all.
 
 use std::{
     collections::{BTreeMap, VecDeque},

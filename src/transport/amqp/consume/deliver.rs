@@ -11,9 +11,9 @@ use crate::{
     transport::{
         Event,
         amqp::{
-            message::properties::{self, Becomes},
+            message::properties::{self, Transition},
             queues::{delay_queues, own_queue::OwnQueue},
-            session::up::{Open, Up},
+            session::up::{OpenDelivery, Up},
         },
         identity,
     },
@@ -56,7 +56,7 @@ impl Up {
                 && !(again && read.named)
             {
                 let own_queue = OwnQueue::Delay(consumed.setup.name.clone(), step);
-                passed.push((tag, own_queue, Becomes::Further { left: bound }, message.properties, read.task));
+                passed.push((tag, own_queue, Transition::Further { left: bound }, message.properties, read.task));
             } else {
                 // What came again may be known to the master, in hand or ended: it is asked before anything else is done.
                 let counts = message.redelivered && !read.counted;
@@ -80,8 +80,8 @@ impl Up {
         // What was on its way when the credit went.
         let unwanted = consumed.credit == 0;
         consumed.republishing += passed.len() as u32;
-        for (tag, own_queue, becomes, properties, task) in passed {
-            self.pass(queue, tag, own_queue, &becomes, &properties, &task);
+        for (tag, own_queue, transition, properties, task) in passed {
+            self.pass(queue, tag, own_queue, &transition, &properties, &task);
         }
         if unwanted {
             self.give_back(queue);
@@ -110,7 +110,7 @@ impl Up {
                 let (tag, properties) = (held.tag, held.properties);
                 open.insert(
                     handle,
-                    Open {
+                    OpenDelivery {
                         queue,
                         tag,
                         properties,
@@ -178,8 +178,8 @@ impl Up {
             return;
         }
         for HeldDelivery { tag, properties, task, .. } in consumed.give_back() {
-            let becomes = Becomes::Counted { deliveries: task.deliveries };
-            self.pass(queue, tag, OwnQueue::Work(name.clone()), &becomes, &properties, &task);
+            let transition = Transition::Counted { deliveries: task.deliveries };
+            self.pass(queue, tag, OwnQueue::Work(name.clone()), &transition, &properties, &task);
         }
     }
 
@@ -194,8 +194,8 @@ impl Up {
         for (queue, HeldDelivery { tag, properties, task, on_pass, .. }) in stale {
             let name = self.queues[queue].setup.name.clone();
             let more = u32::from(matches!(on_pass, Some(PassAction::Count)));
-            let becomes = Becomes::Counted { deliveries: task.deliveries.saturating_add(more) };
-            self.pass(queue, tag, OwnQueue::Work(name), &becomes, &properties, &task);
+            let transition = Transition::Counted { deliveries: task.deliveries.saturating_add(more) };
+            self.pass(queue, tag, OwnQueue::Work(name), &transition, &properties, &task);
         }
     }
 }

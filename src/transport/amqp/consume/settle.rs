@@ -13,9 +13,9 @@ use crate::{
         Event,
         amqp::{
             broker_error::Fault,
-            message::properties::{Becomes, Due},
+            message::properties::{Due, Transition},
             queues::{delay_queues, own_queue::OwnQueue},
-            session::up::{AcksWritten, Open, Up},
+            session::up::{AcksWritten, OpenDelivery, Up},
         },
     },
 };
@@ -23,7 +23,11 @@ use crate::{
 impl Up {
     /// Settlements of the master. Those for handles of an earlier session are void, except for an acceptance of a delivery in
     /// `earlier`, which was open when that session ended: it is open in this one.
-    pub(crate) fn settle(&mut self, settlements: Vec<(Handle, Settlement)>, earlier: &mut HashMap<Handle, Open>) {
+    pub(crate) fn settle(
+        &mut self,
+        settlements: Vec<(Handle, Settlement)>,
+        earlier: &mut HashMap<Handle, OpenDelivery>,
+    ) {
         let now = self.shared.now();
         let mut done = Vec::new();
         for (handle, settlement) in settlements {
@@ -56,13 +60,13 @@ impl Up {
                     }
                 }
                 Settlement::Pass if open.on_pass.is_some() => {
-                    let (step, becomes) = match open.on_pass {
-                        Some(PassAction::Delay { step, left }) => (Some(step), Becomes::Further { left }),
+                    let (step, transition) = match open.on_pass {
+                        Some(PassAction::Delay { step, left }) => (Some(step), Transition::Further { left }),
                         Some(PassAction::Count) | None => {
-                            (None, Becomes::Counted { deliveries: open.task.deliveries.saturating_add(1) })
+                            (None, Transition::Counted { deliveries: open.task.deliveries.saturating_add(1) })
                         }
                     };
-                    self.copy(handle, step, |_| becomes);
+                    self.copy(handle, step, |_| transition);
                 }
                 // Quorum queues count each return as a delivery (up to RabbitMQ 4.2). So that orderly ones never add up
                 // to the limit, from the third on a copy goes to the tail instead, with the count as it was.
@@ -70,22 +74,22 @@ impl Up {
                     if !open.accepted && open.task.deliveries >= COPY_FROM_DELIVERIES =>
                 {
                     let deliveries = open.task.deliveries;
-                    self.copy(handle, None, |_| Becomes::Counted { deliveries });
+                    self.copy(handle, None, |_| Transition::Counted { deliveries });
                 }
                 Settlement::Release | Settlement::Pass if !open.accepted => {
                     consumed.to_requeue.push((open.tag, Some(handle)));
                 }
-                Settlement::Release | Settlement::Pass => self.copy(handle, None, |_| Becomes::Unchanged),
+                Settlement::Release | Settlement::Pass => self.copy(handle, None, |_| Transition::Unchanged),
                 Settlement::Retry { after, failure } => {
                     let due = Due::after(after, now.wall);
-                    self.copy(handle, Some(delay_queues::first_step(after)), |_| Becomes::Retried { due, failure });
+                    self.copy(handle, Some(delay_queues::first_step(after)), |_| Transition::Retried { due, failure });
                 }
                 Settlement::Snooze { after } => {
                     let due = Due::after(after, now.wall);
-                    self.copy(handle, Some(delay_queues::first_step(after)), |_| Becomes::Snoozed { due });
+                    self.copy(handle, Some(delay_queues::first_step(after)), |_| Transition::Snoozed { due });
                 }
                 Settlement::Dead(failure) => {
-                    self.copy(handle, None, |keep| Becomes::Dead { failure, keep });
+                    self.copy(handle, None, |keep| Transition::Dead { failure, keep });
                 }
             }
         }
@@ -99,7 +103,7 @@ impl Up {
         &mut self,
         handle: Handle,
         settlement: &Settlement,
-        earlier: &mut HashMap<Handle, Open>,
+        earlier: &mut HashMap<Handle, OpenDelivery>,
     ) {
         if *settlement == Settlement::Accept
             && let Some(open) = earlier.remove(&handle).filter(|open| !open.settling)
@@ -107,7 +111,7 @@ impl Up {
             let consumed = &mut self.queues[open.queue];
             consumed.in_hand += 1;
             consumed.accepted += 1;
-            self.open.insert(handle, Open { accepted: true, acknowledged: true, ..open });
+            self.open.insert(handle, OpenDelivery { accepted: true, acknowledged: true, ..open });
         }
     }
 
@@ -177,19 +181,19 @@ impl Up {
         &mut self,
         handle: Handle,
         step: Option<u64>,
-        becomes: impl FnOnce(Option<std::time::Duration>) -> Becomes,
+        transition: impl FnOnce(Option<std::time::Duration>) -> Transition,
     ) {
         let Some(open) = self.open.get(&handle) else { return };
         let queue = open.queue;
         let setup = &self.queues[queue].setup;
-        let becomes = becomes(setup.dead.keep);
-        let own_queue = match (&becomes, step) {
-            (Becomes::Dead { .. }, _) => OwnQueue::Dead(setup.dead.name.clone()),
+        let transition = transition(setup.dead.keep);
+        let own_queue = match (&transition, step) {
+            (Transition::Dead { .. }, _) => OwnQueue::Dead(setup.dead.name.clone()),
             (_, Some(step)) => OwnQueue::Delay(setup.name.clone(), step),
             (_, None) => OwnQueue::Work(setup.name.clone()),
         };
         let (properties, task) = (open.properties.clone(), Arc::clone(&open.task));
-        let message = self.outbound_message(queue, own_queue, &becomes, &properties, &task);
+        let message = self.outbound_message(queue, own_queue, &transition, &properties, &task);
         self.open.entry(handle).and_modify(|open| open.moving = true);
         self.moving.push((handle, message));
     }

@@ -1,4 +1,4 @@
-//! How many dead letters there are. Whoever goes through them holds some for a moment, which are not counted then.
+//! How many dead letters there are. A walk or a sweep holds some of them for a moment, and the broker does not count those.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::transport::{
     },
 };
 
-/// Looks at whether somebody is at them, before a walk and before they are only counted, and the time between two looks.
+/// How often the consumers of the queue are asked for, before a walk and before a count, and the time between two questions.
 pub(crate) const WALK: u32 = 40;
 pub(crate) const COUNT: u32 = 4;
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -29,7 +29,7 @@ pub(crate) fn names(queue: &DeadQueue) -> impl Iterator<Item = String> {
     [queue.name.clone()].into_iter().chain(default)
 }
 
-/// Those that lie in a queue, once nobody is at them. Not for ever: others may listen there.
+/// The count of a queue, once it has no consumer. Bounded, since the consumer may be another program that stays.
 pub(crate) async fn ready(counter: &mut Counter<'_>, queue: &str, looks: u32) -> Result<u64, Fault> {
     let mut found = counter.found(queue).await?;
     for _ in 0..looks {
@@ -42,7 +42,7 @@ pub(crate) async fn ready(counter: &mut Counter<'_>, queue: &str, looks: u32) ->
     Ok(found.map_or(0, |found| found.ready))
 }
 
-/// Waits until this many are there; not for ever, since someone else may have taken some.
+/// Waits until this many are there; bounded, since another consumer may have taken some.
 pub(crate) async fn came_back(counter: &mut Counter<'_>, queue: &str, expected: u64) -> Result<(), Fault> {
     for _ in 0..LOOKS {
         if counter.ready(queue).await?.is_none_or(|ready| ready >= expected) {

@@ -2,7 +2,7 @@
 //!
 //! All its letters are taken, over a connection of its own, and given back at once by closing the channel, which keeps
 //! their order. Nothing is removed here: the broker does that, as what lies before goes. Its consumer stands until then, so
-//! that whoever counts or walks waits; while a walk is on nothing is swept (`walk_lock`).
+//! that counts and walks wait; while a walk is on nothing is swept (`walk_lock`).
 //!
 //! A queue with very many letters is left alone, and so is a quorum queue that bears few returns: each of these counts, and
 //! what comes to the limit is dropped (from RabbitMQ 4.0 on at 20, unless the queue says otherwise; ours do). A limit
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     transport::amqp::{
-        broker_error::{Fault, PATIENCE, answer},
+        broker_error::{ANSWER_TIMEOUT, Fault, answer},
         connect::{
             address::Address,
             channel::{open_channel, short},
@@ -116,7 +116,7 @@ impl Sweeper {
                 }
             }
         }
-        let _ = timeout(PATIENCE, connection.close(200, "swept".into())).await;
+        let _ = timeout(ANSWER_TIMEOUT, connection.close(200, "swept".into())).await;
         all
     }
 
@@ -181,7 +181,7 @@ async fn through(connection: &Connection, queue: &str, ready: u64) -> Result<Swe
     }
     let left = letters.len() as u64;
     answer(channel.close(200, "swept".into())).await.map_err(fault)?;
-    // So that whoever has the next turn sees them. Some may be over by now, and go as they come back.
+    // So that the next holder of the lock sees them. Some may be over by now, and go as they come back.
     let now = Clock::wall();
     let staying = letters.iter().filter(|over_at| over_at.is_none_or(|at| at.remaining(now) > OVERDUE)).count() as u64;
     count::came_back(&mut counter, queue, staying).await?;
@@ -218,7 +218,7 @@ fn judge(letters: &[Option<Timestamp>], now: Timestamp) -> (Duration, Option<Dur
         };
         let left = over_at.remaining(now);
         if left < longest {
-            // Overdue for long: its clock is another one, and to look soon again helps nobody.
+            // Overdue for long: its clock is another one, and another look soon changes nothing.
             let wait = if left.is_zero() { now.remaining(*over_at).max(OVERDUE) } else { left };
             behind = Some(behind.map_or(wait, |behind| behind.min(wait)));
         }

@@ -1,7 +1,7 @@
 //! When a dead-letter queue is to be swept, so that no dead letter is kept longer than said: pure.
 //!
 //! The broker lets a message expire only at the head of its queue. One that lies behind others that are kept longer, or for
-//! ever, stays until somebody takes those: a [`sweep`](super::sweep) does, and gives them back. A letter needs one only if
+//! ever, stays until a consumer takes those: a [`sweep`](super::sweep) does, and gives them back. A letter needs one only if
 //! others that are kept longer lie before it, and then at the moment at which its time is over. Where all are kept
 //! equally long, none is done.
 //!
@@ -16,7 +16,7 @@ use crate::clock::Instant;
 const SLACK: Duration = Duration::from_millis(200);
 /// Sweeps of a queue take at most one part in so many of the time.
 const SHARE: u32 = 10;
-/// Another try where somebody else was at the letters …
+/// Another try where another consumer held the letters …
 const BUSY: Duration = Duration::from_secs(5);
 /// … or the sweep failed …
 const FAILED: Duration = Duration::from_mins(1);
@@ -37,7 +37,7 @@ pub(crate) enum Swept {
     Unchanged { ready: u64 },
     /// All letters were taken and given back.
     Through(Through),
-    /// Somebody else is at them.
+    /// Another consumer holds them.
     Busy,
     /// No answer, or a bad one.
     Failed,
@@ -54,7 +54,7 @@ pub(crate) struct Through {
     pub(crate) longest: Duration,
     /// Time until the first of those is over that lie behind others which are kept longer.
     pub(crate) behind: Option<Duration>,
-    /// How often one of them was given back, by anybody: a quorum queue counts that, and drops what comes to its limit.
+    /// How often one of them was given back, by any consumer: a quorum queue counts that, and drops what comes to its limit.
     pub(crate) returned: u64,
     pub(crate) took: Duration,
 }

@@ -29,7 +29,7 @@ impl VisitedLetters {
     }
 
     /// Whether this one was seen before, and comes again now. Those that were left come before all others: once another
-    /// one comes, the rest of them is gone (expired, or taken by someone else).
+    /// one comes, the rest of them is gone (expired, or taken by another consumer).
     pub(crate) fn meet(&mut self, letter: &DeadLetter) -> bool {
         if self.left == 0 {
             return false;

@@ -62,7 +62,7 @@ const BYTES: u64 = 32 << 20;
 const HELD: usize = 1_000;
 /// Bytes of bodies in a window.
 const WINDOW_BYTES: usize = 4 << 20;
-/// Dead letters that were counted and do not come in this time were taken by someone else.
+/// Dead letters that were counted and do not come in this time were taken by another consumer.
 const IDLE: Duration = Duration::from_millis(500);
 /// Nothing is held longer than this …
 const HOLD: Duration = Duration::from_secs(2);
@@ -163,7 +163,7 @@ pub(crate) struct Walk<'a> {
     /// Dead letters at the beginning. What dies while we walk is behind them, and not visited.
     ready: u64,
     pub(crate) walked: Walked,
-    /// Those among the seen that came from other queues, or died after the beginning: they stay, and nobody is asked
+    /// Those among the seen that came from other queues, or died after the beginning: they stay, and the visitor is not asked
     /// about them.
     others: u64,
     /// Sum of the bodies seen.

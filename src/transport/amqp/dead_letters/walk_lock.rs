@@ -1,4 +1,4 @@
-//! Whose turn it is to go through the dead letters of a queue.
+//! The lock of a walk through the dead letters of a queue.
 //!
 //! Letters change places if two take some at the same time, and one of the two may find none. A broker tells nobody what
 //! others hold; so whoever goes through them has an exclusive queue of a certain name meanwhile, which the broker keeps from all
@@ -13,7 +13,7 @@ use lapin::{
 };
 
 use crate::transport::amqp::{
-    broker_error::{answer, code},
+    broker_error::{answer, reply_code},
     connect::channel::{close, open_channel, short},
 };
 
@@ -26,7 +26,7 @@ const BETWEEN: Duration = Duration::from_millis(500);
 pub(crate) enum LockState {
     /// Until it is [given back](give_back), or the connection ends.
     Ours,
-    /// Somebody else's.
+    /// Another connection holds it.
     Theirs,
     /// It cannot be told: we may not make queues of that name.
     Unknown,
@@ -48,7 +48,7 @@ pub(crate) async fn take(connection: &Connection, queue: &str) -> LockState {
             close(&channel);
             LockState::Ours
         }
-        Err(error) if code(&error) == Some(405) => LockState::Theirs,
+        Err(error) if reply_code(&error) == Some(405) => LockState::Theirs,
         Err(_) => LockState::Unknown,
     }
 }

@@ -1,4 +1,4 @@
-//! How far a walk among dead letters came, for whoever asked for the whole of it.
+//! How far a walk among dead letters came, for the answer to a request that broke off.
 
 use std::{
     cell::{Cell, RefCell},
@@ -31,7 +31,7 @@ impl Progress {
         self.before.set(self.walked.get());
     }
 
-    /// The error for whoever wanted the whole walk.
+    /// The error of a walk that broke off.
     pub(crate) fn error(&self, cause: Error) -> Error {
         let unknown = self.window.borrow().as_ref().map_or(0, |results| results.possible());
         Error::unfinished(self.walked.get(), unknown, cause)

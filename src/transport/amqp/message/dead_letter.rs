@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Reads a dead letter, whoever made it one.
+/// Reads a dead letter, ours or the broker's.
 pub(crate) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue) -> DeadLetter {
     let empty = FieldTable::default();
     let table = properties.headers().as_ref().unwrap_or(&empty).inner();
@@ -95,10 +95,10 @@ fn origin(table: &Table, asked: &DeadQueue) -> String {
     if last.is_some_and(|last| last == asked.queue) {
         return asked.queue.clone();
     }
-    let said = |name: &str| table.get(name).and_then(text).filter(|queue| !queue.is_empty());
+    let stated = |name: &str| table.get(name).and_then(text).filter(|queue| !queue.is_empty());
     let first = || deaths(table).last().and_then(|entry| entry.get("queue").and_then(text));
-    let died = || said("x-first-death-queue").or_else(first).map(|name| delay_queues::owner(&name).to_owned());
-    said(QUEUE).or_else(died).filter(|queue| *queue != asked.name).unwrap_or_else(|| asked.queue.clone())
+    let died = || stated("x-first-death-queue").or_else(first).map(|name| delay_queues::owner(&name).to_owned());
+    stated(QUEUE).or_else(died).filter(|queue| *queue != asked.name).unwrap_or_else(|| asked.queue.clone())
 }
 
 /// What the broker has noted, the last death first.
@@ -161,7 +161,7 @@ pub(crate) fn again(original: &BasicProperties, letter: &DeadLetter, now: Timest
 #[cfg(test)]
 mod tests {
     use super::{
-        super::properties::{Becomes, copy},
+        super::properties::{Transition, copy},
         *,
     };
     use crate::task::{Exit, Task};
@@ -185,7 +185,7 @@ mod tests {
     fn dead(original: &BasicProperties, failure: Failure) -> BasicProperties {
         let task =
             Task { id: "id".to_owned(), attempts: 2, first_failed_at: Some(Timestamp(1_000)), ..Task::default() };
-        copy(original, &task, "foo", &Becomes::Dead { failure: Box::new(failure), keep: None }).0
+        copy(original, &task, "foo", &Transition::Dead { failure: Box::new(failure), keep: None }).0
     }
 
     #[test]

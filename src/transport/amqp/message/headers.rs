@@ -13,7 +13,7 @@ pub(crate) const OURS: &str = "asynctask-";
 /// Most bytes that all headers of a message take together once encoded. A header frame must fit into 131,072.
 pub(crate) const ROOM: usize = 120 * 1024;
 
-/// Written by the broker about the message, not by whoever sent it; meaningless or harmful on a copy: a client's
+/// Written by the broker about the message, not by its sender; meaningless or harmful on a copy: a client's
 /// `x-death` makes the broker see cycles.
 pub(crate) fn is_broker(name: &str) -> bool {
     matches!(name, "x-death" | "x-delivery-count" | "x-acquired-count")

@@ -55,7 +55,7 @@ pub(crate) struct Read {
     pub(crate) named: bool,
     /// A delayed task is not due before this.
     pub(crate) not_before: Option<Timestamp>,
-    /// … and waits no longer than this, whatever the wall clock shows; `None`: somebody named the moment, or nothing is known.
+    /// … and waits no longer than this, whatever the wall clock shows; `None`: the sender named the moment, or nothing is known.
     pub(crate) left: Option<Duration>,
     /// The broker counts deliveries itself: a quorum queue, and not the first delivery.
     pub(crate) counted: bool,
@@ -91,7 +91,7 @@ pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
     Read { task, named: id.is_some(), not_before, left, counted: by_broker.is_some(), carried }
 }
 
-/// How long a message lay in the delay queue from which it came. By the clock of the broker, which nobody sets: the header in
+/// How long a message lay in the delay queue from which it came. By the clock of the broker: the header in
 /// which it says where a message comes from has one entry, as copies do not carry it on.
 fn waited(table: &Table) -> Duration {
     let AMQPValue::FieldArray(deaths) = table.get("x-death").unwrap_or(&AMQPValue::Void) else { return Duration::ZERO };
@@ -172,7 +172,7 @@ pub(crate) fn moment(value: &AMQPValue) -> Option<Timestamp> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
     pub(crate) not_before: Timestamp,
-    /// The delay from which that was reckoned; `None`: somebody named the moment.
+    /// The delay from which that was reckoned; `None`: the sender named the moment.
     pub(crate) delay: Option<Duration>,
 }
 
@@ -197,7 +197,7 @@ fn put_delay(table: &mut Table, delay: Option<Duration>) {
 
 /// What becomes of a task, as its copy must say it.
 #[derive(Clone, Debug)]
-pub(crate) enum Becomes {
+pub(crate) enum Transition {
     /// An attempt was used.
     Retried { due: Due, failure: Box<Failure> },
     /// Put off, no attempt used.
@@ -217,19 +217,19 @@ pub(crate) fn copy(
     original: &BasicProperties,
     task: &Task,
     queue: &str,
-    becomes: &Becomes,
+    transition: &Transition,
 ) -> (BasicProperties, Vec<String>) {
     let mut table = carried(original);
     let mut expiration = None;
-    match becomes {
-        Becomes::Unchanged => {}
-        Becomes::Counted { deliveries } => put(&mut table, DELIVERIES, i64::from(*deliveries)),
-        Becomes::Further { left } => put_delay(&mut table, *left),
-        Becomes::Snoozed { due } => {
+    match transition {
+        Transition::Unchanged => {}
+        Transition::Counted { deliveries } => put(&mut table, DELIVERIES, i64::from(*deliveries)),
+        Transition::Further { left } => put_delay(&mut table, *left),
+        Transition::Snoozed { due } => {
             abandon(&mut table, &[DELIVERIES]);
             due.put(&mut table);
         }
-        Becomes::Retried { due, failure } => {
+        Transition::Retried { due, failure } => {
             abandon(&mut table, &ENDING);
             abandon(&mut table, &[DELIVERIES]);
             due.put(&mut table);
@@ -238,7 +238,7 @@ pub(crate) fn copy(
             put(&mut table, FAILED_AT, failure.failed_at.0);
             put_text(&mut table, ERROR, &failure.error, limits::ERROR);
         }
-        Becomes::Dead { failure, keep } => {
+        Transition::Dead { failure, keep } => {
             abandon(&mut table, &ENDING);
             abandon(&mut table, &[DELIVERIES, NOT_BEFORE, DELAY]);
             put_ending(&mut table, task, queue, failure);
@@ -440,14 +440,14 @@ mod tests {
             &original,
             &task,
             "foo",
-            &Becomes::Retried { due: Due { not_before: Timestamp(9), delay: None }, failure },
+            &Transition::Retried { due: Due { not_before: Timestamp(9), delay: None }, failure },
         );
         assert_eq!((number(&first, ATTEMPT), number(&first, NOT_BEFORE)), (Some(1), Some(9)));
         assert_eq!((number(&first, FIRST_FAILED_AT), number(&first, DELIVERIES)), (Some(7), None));
         assert_eq!(first.message_id().as_ref().unwrap().as_str(), task.id);
         let task = read(&first, Vec::new()).task;
         let (second, _) =
-            copy(&first, &task, "foo", &Becomes::Snoozed { due: Due { not_before: Timestamp(20), delay: None } });
+            copy(&first, &task, "foo", &Transition::Snoozed { due: Due { not_before: Timestamp(20), delay: None } });
         assert_eq!((number(&second, ATTEMPT), number(&second, NOT_BEFORE)), (Some(1), Some(20)));
         assert!(second.headers().as_ref().unwrap().contains_key("x-theirs"));
     }
@@ -474,16 +474,16 @@ mod tests {
         assert_eq!(first.remaining(now.plus(ms(86_400_000))), Some(ms(0)));
         // One step further, and what is left goes with it.
         let left = first.left.and(first.remaining(two_days_back));
-        let (further, _) = copy(&submitted, &first.task, "foo", &Becomes::Further { left });
+        let (further, _) = copy(&submitted, &first.task, "foo", &Transition::Further { left });
         let second = from_delay_queue(&further, 1_000);
         assert_eq!((number(&further, NOT_BEFORE), number(&further, DELAY)), (Some(now.0 + 11_700), Some(1_700)));
         assert_eq!(second.remaining(two_days_back), Some(ms(700)));
         // From another step than was meant.
         assert_eq!(from_delay_queue(&further, 500).remaining(two_days_back), Some(ms(1_200)));
         assert_eq!(from_delay_queue(&further, 2_000).remaining(two_days_back), Some(ms(0)));
-        // Without a bound it waits for its moment: somebody named it, or an older version wrote it.
+        // Without a bound it waits for its moment: the sender named it, or an older version wrote it.
         let named = Due { delay: None, ..Due::after(ms(11_700), now) };
-        let (named, _) = copy(&further, &task_of("a"), "foo", &Becomes::Snoozed { due: named });
+        let (named, _) = copy(&further, &task_of("a"), "foo", &Transition::Snoozed { due: named });
         let named = from_delay_queue(&named, 10_000);
         assert_eq!((named.left, named.remaining(two_days_back)), (None, Some(ms(2 * 86_400_000 + 11_700))));
         let hostile = with(&[(NOT_BEFORE, AMQPValue::LongLongInt(now.0)), (DELAY, AMQPValue::LongLongInt(-7))]);

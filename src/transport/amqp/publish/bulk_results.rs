@@ -59,7 +59,7 @@ impl BulkResults {
         extent
     }
 
-    /// The error for whoever wanted all of them stored.
+    /// The error of a request that wanted all of them stored.
     pub(crate) fn error(&self, cause: Error) -> Error {
         match self.extent() {
             extent if extent == Extent::default() => cause,

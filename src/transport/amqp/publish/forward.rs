@@ -12,7 +12,7 @@ use crate::{
     transport::{
         Event,
         amqp::{
-            message::properties::{self, Becomes},
+            message::properties::{self, Transition},
             queues::own_queue::OwnQueue,
             session::{note::SessionNote, up::Up},
         },
@@ -32,11 +32,11 @@ impl Up {
         queue: usize,
         tag: u64,
         own_queue: OwnQueue,
-        becomes: &Becomes,
+        transition: &Transition,
         original: &BasicProperties,
         task: &Task,
     ) {
-        let message = self.outbound_message(queue, own_queue, becomes, original, task);
+        let message = self.outbound_message(queue, own_queue, transition, original, task);
         let (outbox, session) = (self.outbox.clone(), self.session.number);
         let number = self.queues[queue].number;
         self.tasks.spawn_local(async move {
@@ -96,12 +96,12 @@ impl Up {
         &self,
         queue: usize,
         own_queue: OwnQueue,
-        becomes: &Becomes,
+        transition: &Transition,
         original: &BasicProperties,
         task: &Task,
     ) -> OutboundMessage {
         let name = &self.queues[queue].setup.name;
-        let (properties, dropped) = properties::copy(original, task, name, becomes);
+        let (properties, dropped) = properties::copy(original, task, name, transition);
         if !dropped.is_empty() {
             let text =
                 format!("task {} of queue \"{name}\": its headers are too large; cut: {}", task.id, dropped.join(", "));

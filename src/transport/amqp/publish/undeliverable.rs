@@ -1,4 +1,4 @@
-//! What a queue owes and the queue that it belongs to does not take: a dead letter, a retry, a copy for the tail.
+//! Messages that a queue has to publish and their target does not take: a dead letter, a retry, a copy for the tail.
 //!
 //! Its task stays with us and is offered again and again, and others are worked meanwhile. The owner is told by which queue
 //! it is held up, why, and of how many tasks; at each change, so that a person can be told once.

@@ -17,7 +17,7 @@ use super::{
     own_queue::{DELIVERY_LIMIT, OwnQueue, arguments},
 };
 use crate::transport::amqp::{
-    broker_error::{Fault, answer, code, said},
+    broker_error::{Fault, answer, describe, reply_code},
     connect::channel::{close, open_channel, short},
     message::headers::{number, text},
 };
@@ -120,7 +120,7 @@ impl Attributes {
                 close(&channel);
                 Ok(Learned::All)
             }
-            Err(error) if code(&error) == Some(406) => Ok(self.learn(&said(&error))),
+            Err(error) if reply_code(&error) == Some(406) => Ok(self.learn(&describe(&error))),
             Err(error) => match Fault::of(&error) {
                 fault @ (Fault::TimedOut(_) | Fault::Broken(_)) => Err(fault),
                 // A permission that is missing, and whatever else it says of this queue.

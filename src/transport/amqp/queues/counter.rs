@@ -3,7 +3,7 @@
 use lapin::{Channel, Connection, options::QueueDeclareOptions, types::FieldTable};
 
 use crate::transport::amqp::{
-    broker_error::{Fault, answer, code},
+    broker_error::{Fault, answer, reply_code},
     connect::channel::{close, open_channel, short},
 };
 
@@ -43,7 +43,7 @@ impl<'a> Counter<'a> {
                 self.channel = Some(channel);
                 Ok(Some(Found { ready: found.message_count().into(), consumers: found.consumer_count() }))
             }
-            Err(error) if code(&error) == Some(404) => Ok(None),
+            Err(error) if reply_code(&error) == Some(404) => Ok(None),
             Err(error) => Err(Fault::of(&error)),
         }
     }

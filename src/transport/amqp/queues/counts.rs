@@ -26,7 +26,7 @@ use crate::{
     transport::{
         DeadQueue, Depth, Error,
         amqp::{
-            broker_error::{Fault, PATIENCE},
+            broker_error::{ANSWER_TIMEOUT, Fault},
             connect::address::Address,
             dead_letters::count,
             session::connections::Session,
@@ -67,7 +67,7 @@ struct Count<'a> {
     connection: &'a Connection,
     session: &'a Session,
     in_transit: &'a RefCell<InTransit>,
-    /// Steps that nobody here knows are looked for whenever they were last.
+    /// Steps that this process does not know are looked for, too, whenever they were last.
     everywhere: bool,
 }
 
@@ -105,7 +105,7 @@ impl DepthCounter {
         self.counted(counted)
     }
 
-    /// Depths of queues. `everywhere`: with the steps that nobody here knows. One that the broker refuses to tell of is unknown;
+    /// Depths of queues. `everywhere`: with the steps that this process does not know. One that the broker refuses to tell of is unknown;
     /// if it refuses them all, that is the error.
     pub(crate) async fn depths(
         self: &Rc<Self>,
@@ -160,7 +160,7 @@ impl DepthCounter {
             self.keep();
             return Ok(connection);
         }
-        self.close(PATIENCE).await;
+        self.close(ANSWER_TIMEOUT).await;
         let connection = Rc::new(self.address.connect("counter").await?);
         self.absent.set(0);
         self.kept.replace(Some(Rc::clone(&connection)));
@@ -180,7 +180,7 @@ impl DepthCounter {
                     break this.kept.take();
                 }
             };
-            close_connection(kept, PATIENCE).await;
+            close_connection(kept, ANSWER_TIMEOUT).await;
         });
         if let Some(before) = self.end.replace(Some(end.abort_handle())) {
             before.abort();
@@ -192,7 +192,7 @@ impl DepthCounter {
         if counted.is_ok() {
             self.keep();
         } else {
-            tokio::task::spawn_local(close_connection(self.kept.take(), PATIENCE));
+            tokio::task::spawn_local(close_connection(self.kept.take(), ANSWER_TIMEOUT));
         }
         counted.map_err(|(queue, fault)| self.address.fault(&queue, fault))
     }

@@ -1,7 +1,11 @@
-//! The ladder of delay queues: fixed steps, the same for everyone, so that whoever comes first declares the same.
+//! The ladder of delay queues: fixed steps, the same in every program, so that each declares the same queues.
 //!
-//! A delayed task takes the largest step that fits into what remains and moves on from there, without an attempt
-//! or a worker. Pure: durations in, names out.
+//! A delayed task takes the largest step that fits into what remains of its delay, and moves on from there, without an attempt or a
+//! worker. What remains below the shortest step is waited out here, except that a first delay always takes a step. One queue
+//! for each delay, since a queue lets messages expire at its head alone: behind one that waits longer they would stay.
+//!
+//! Made at the start of a session are the steps that the configured retry policies reach, all others when they are first used.
+//! Pure: durations in, names out.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Delay queues that are not to be had, and when to find out anew. Pure: time is an argument.
+//! Delay queues that cannot be used, and when to ask for them again. Pure: time is an argument.
 
 use std::{cell::RefCell, collections::HashMap, time::Duration};
 
@@ -9,7 +9,7 @@ const LOOK_FOR: Duration = Duration::from_secs(5);
 /// After that long one that is there is looked at again, which costs channels and lines in the broker's log.
 const LOOK_AT: Duration = Duration::from_mins(10);
 
-/// Why a delay queue is not to be had.
+/// Why a delay queue cannot be used.
 #[derive(Clone)]
 pub(crate) struct Refusal {
     pub(crate) fault: Fault,
@@ -34,7 +34,7 @@ impl Refusal {
 pub(crate) struct Refusals(RefCell<HashMap<String, Refusal>>);
 
 impl Refusals {
-    /// Remembers that a queue is not to be had.
+    /// Remembers that a queue cannot be used.
     pub(crate) fn add(&self, name: String, fault: Fault, now: Instant) -> Refusal {
         let refusal = Refusal { fault, since: now, looked_at: now };
         let mut refusals = self.0.borrow_mut();

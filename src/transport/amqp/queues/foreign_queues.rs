@@ -134,7 +134,7 @@ impl ForeignQueues {
 
     fn warn_of(&self, found: &Attributes, own_queue: &OwnQueue, keep: Option<u64>, refusal: Option<&String>) {
         let mut warnings = match (own_queue, refusal) {
-            // Whoever wants to put a task there says so.
+            // Told at once: a task that is to be put there takes another queue.
             (OwnQueue::Delay(..), refusal) => refusal.cloned().into_iter().collect(),
             // That it is refused is an error, and told as that.
             (_, Some(_)) => Vec::new(),

@@ -54,7 +54,7 @@ pub(crate) fn dead_name(queue: &str) -> String {
     format!("{queue}_failed")
 }
 
-/// The arguments of a queue: constants, so that whoever comes first declares the same.
+/// The arguments of a queue: constants, so that every program declares the same.
 pub(crate) fn arguments(own_queue: &OwnQueue) -> FieldTable {
     let text = |text: &str| AMQPValue::LongString(text.into());
     let mut table = FieldTable::default();

@@ -18,7 +18,7 @@ use super::{
 use crate::transport::{
     DeadQueue,
     amqp::{
-        broker_error::{Fault, answer, code},
+        broker_error::{Fault, answer, reply_code},
         connect::channel::{close, open_channel, short},
         session::connections::Session,
     },
@@ -100,7 +100,7 @@ async fn delete_one(session: &Session, connection: &Connection, own_queue: &OwnQ
 fn gone(answer: Result<u32, lapin::Error>) -> Result<u64, Fault> {
     match answer {
         Ok(count) => Ok(u64::from(count)),
-        Err(error) if code(&error) == Some(404) => Ok(0),
+        Err(error) if reply_code(&error) == Some(404) => Ok(0),
         Err(error) => Err(Fault::of(&error)),
     }
 }

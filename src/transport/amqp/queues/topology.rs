@@ -25,7 +25,7 @@ use crate::{
     transport::{
         QueueSetup,
         amqp::{
-            broker_error::{Fault, answer, code, said},
+            broker_error::{Fault, answer, describe, reply_code},
             connect::channel::{close, open_channel, short},
         },
     },
@@ -42,12 +42,12 @@ pub(crate) struct Topology {
     /// `declare: passive`: nothing is made.
     passive: bool,
     known: RefCell<HashSet<String>>,
-    /// Delay queues that are not to be had: each question costs channels, of which a connection has only so many.
+    /// Delay queues that cannot be used: each question costs channels, of which a connection has only so many.
     refusals: Refusals,
     clock: Clock,
     /// What the process knows about those that others have declared.
     pub(crate) foreign_queues: Rc<ForeignQueues>,
-    /// One declares a queue at a time, so that many moves to a missing queue make it once.
+    /// A queue is declared by one task at a time, so that many moves to a missing queue make it once.
     turns: RefCell<HashMap<String, Rc<tokio::sync::Mutex<()>>>>,
     /// So many queues are asked for at a time, each of which takes a channel. One that gives no answer must not hold up others.
     lanes: tokio::sync::Semaphore,
@@ -117,7 +117,7 @@ impl Topology {
         made
     }
 
-    /// Why a delay queue is not to be had, unless it is time to find out anew: a person may have deleted one that was
+    /// Why a delay queue cannot be used, unless it is time to ask again: a person may have deleted one that was
     /// refused, or declared it in another way.
     async fn still_refused(&self, connection: &Connection, own_queue: &OwnQueue) -> Option<Fault> {
         let name = own_queue.name();
@@ -142,7 +142,7 @@ impl Topology {
         None
     }
 
-    /// A queue that was refused may be had by now.
+    /// A queue that was refused may be usable by now.
     pub(crate) fn ask_again(&self, own_queue: &OwnQueue) {
         // One that was seen not to lead back is looked for in its time.
         if self.refusal(&own_queue.name()).is_none() {
@@ -150,7 +150,7 @@ impl Topology {
         }
     }
 
-    /// Whose turn it is to make a queue, and those that belong to it.
+    /// The lock for declaring a queue and those that belong to it.
     fn turn(&self, own_queue: &OwnQueue) -> Rc<tokio::sync::Mutex<()>> {
         let (OwnQueue::Work(queue) | OwnQueue::Delay(queue, _) | OwnQueue::Dead(queue)) = own_queue;
         let mut turns = self.turns.borrow_mut();
@@ -165,7 +165,7 @@ impl Topology {
         // It is never closed.
         let _lane = self.lanes.acquire().await;
         match own_queue {
-            // What someone else declares may dead-letter wherever they like.
+            // With `declare: passive` the operator decides where it dead-letters to.
             _ if self.passive => {}
             OwnQueue::Dead(_) => {}
             OwnQueue::Work(queue) => self.one(connection, &OwnQueue::Dead(dead_name(queue)), keep).await?,
@@ -240,8 +240,8 @@ impl Topology {
                     self.know(name);
                     return Ok(());
                 }
-                // Someone was faster, with other arguments: look again.
-                Err(error) if code(&error) == Some(406) => said_last = said(&error),
+                // Declared meanwhile with other arguments: look again.
+                Err(error) if reply_code(&error) == Some(406) => said_last = describe(&error),
                 Err(error) => return Err(Fault::of(&error)),
             }
         }
@@ -254,7 +254,7 @@ pub(crate) async fn exists(channel: &Channel, queue: &str) -> Result<bool, Fault
     let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
     match answer(channel.queue_declare(short(queue), options, FieldTable::default())).await {
         Ok(_) => Ok(true),
-        Err(error) if code(&error) == Some(404) => Ok(false),
+        Err(error) if reply_code(&error) == Some(404) => Ok(false),
         Err(error) => Err(Fault::of(&error)),
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Actor {
-    /// Begins to ask for the lease, if it is wanted and nobody is asking.
+    /// Begins to ask for the lease, if it is wanted and not asked for already.
     pub(crate) fn lease(&mut self) {
         let (flag, events) = (Rc::clone(&self.lease_held), self.shared.events.clone());
         let (address, clock) = (Rc::clone(&self.shared.address), self.shared.clock);

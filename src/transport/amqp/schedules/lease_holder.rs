@@ -12,7 +12,7 @@ use crate::{
     transport::{
         Error, Event, Events,
         amqp::{
-            broker_error::PATIENCE,
+            broker_error::ANSWER_TIMEOUT,
             connect::address::Address,
             publish::outbox::{OutboundMessage, Outbox, PAUSES},
         },
@@ -119,7 +119,7 @@ impl LeaseHolder {
                         let _ = self.events.send(Event::LeaseLost);
                     }
                     closed.await;
-                    // At once, unless it would not last either, or somebody else may be better at it.
+                    // At once, unless it would not last either, or another process may keep it longer.
                     let lasted = self.clock.now().at.since(began) > RETRY_PAUSE;
                     if matches!(end, LeaseEnd::Taken) && lasted { Duration::ZERO } else { RETRY_PAUSE }
                 }
@@ -213,7 +213,7 @@ impl LeaseHolder {
             match held.keep_during(storing.as_mut()).await {
                 Ok(stored) => (stored, true),
                 Err(error) => {
-                    let late = timeout(PATIENCE, storing).await;
+                    let late = timeout(ANSWER_TIMEOUT, storing).await;
                     (late.unwrap_or_else(|_| Err(lost(error))), false)
                 }
             }

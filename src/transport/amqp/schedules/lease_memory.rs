@@ -4,8 +4,8 @@
 //! A message is replaced after each fire. When the holder is gone, however it went, the broker gives queue and messages to
 //! the next. There may be several for one schedule after a crash: the latest moment counts, the others are removed.
 //!
-//! The broker bears an unacknowledged message for its `consumer_timeout` only, and nobody tells us how long that is. So
-//! messages are given back all together after a short while, and come again at once, since nobody else may consume. They
+//! The broker bears an unacknowledged message for its `consumer_timeout` only, which it does not tell. So
+//! messages are given back all together after a short while, and come again at once, since the consumer is exclusive. They
 //! never leave the queue for that, and a crash at any moment finds them there.
 
 use std::{
@@ -25,7 +25,7 @@ use crate::{
     clock::{Clock, Instant, Timestamp},
     schedule::SET_BACK,
     transport::amqp::{
-        broker_error::{answer, code, said},
+        broker_error::{answer, describe, reply_code},
         connect::channel::{close, open_channel, short},
         publish::publisher::{Publication, Published, Publisher},
     },
@@ -49,7 +49,7 @@ pub(crate) struct LeaseLost(pub(crate) String);
 
 impl From<lapin::Error> for LeaseLost {
     fn from(error: lapin::Error) -> Self {
-        Self(said(&error))
+        Self(describe(&error))
     }
 }
 
@@ -78,7 +78,7 @@ impl HeldLease {
                 return Ok(None);
             }
             Ok(_) => {}
-            Err(error) if code(&error) == Some(404) => {
+            Err(error) if reply_code(&error) == Some(404) => {
                 channel = open_channel(connection).await?;
                 let mut arguments = FieldTable::default();
                 arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
@@ -92,7 +92,7 @@ impl HeldLease {
         let consumer = channel.basic_consume(short(queue), short(&tag), options, FieldTable::default());
         let consumer = match answer(consumer).await {
             Ok(consumer) => consumer,
-            Err(error) if said(&error).contains("exclusive use") => return Ok(None),
+            Err(error) if describe(&error).contains("exclusive use") => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let (memory, unacknowledged) = (HashMap::new(), BTreeMap::new());

@@ -225,7 +225,7 @@ impl Actor {
         }
     }
 
-    /// Settlements of the master. Between sessions only what was accepted is anybody's.
+    /// Settlements of the master. Between sessions only accepted deliveries are open.
     pub(crate) fn settle(&mut self, settlements: Vec<(Handle, Settlement)>) {
         self.shared.moved(self.now().at);
         if let Some(up) = self.state.up() {

@@ -1,7 +1,18 @@
-//! One life of the connections to a broker, and how it is built.
+//! The connections of one session, and how they are built.
 //!
-//! A session is never repaired: whatever goes wrong in it, it is given up whole and another one is built. (Only a
-//! publishing connection that does not answer is replaced in place, because workers' tasks need not suffer for it.)
+//! A session is given up whole and another one is built, for these reasons (lapin 4.12.3, measured where nothing else is said):
+//!
+//! - The library's own recovery (`enable_auto_recover`) leaves a stream silent for ever after an error on its channel, and so does a
+//!   queue that was declared with other arguments meanwhile; nothing tells of either.
+//! - `ack()` on a lost connection answers `Ok(false)` and not an error, and the stream still hands out the deliveries that it had:
+//!   10 prefetched tasks would be run in vain. `acker.usable()` tells.
+//! - An error on one channel with traffic on others ended the whole connection in 3 of 6 tries.
+//! - A connect to a peer that says nothing never returns, and a close of a blocked connection neither: there is a time limit around
+//!   every one, and only a publishing connection that does not answer is replaced in place.
+//!
+//! There are two connections, because a broker that is short of memory or disk stops reading from those that publish, and then the
+//! library writes nothing to them, acknowledgements included: with one connection for both they hung for more than 8 s each.
+//! Each consumed queue has a channel of its own.
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -15,7 +26,7 @@ use tokio::time::timeout;
 use crate::transport::{
     Error, QueueSetup,
     amqp::{
-        broker_error::{Fault, answer, said},
+        broker_error::{Fault, answer, describe},
         connect::{
             address::Address,
             channel::{open_channel, short},
@@ -51,7 +62,7 @@ pub(crate) struct Session {
 pub(crate) struct BuiltSession {
     pub(crate) session: Rc<Session>,
     pub(crate) channels: BTreeMap<usize, Channel>,
-    /// Queues that cannot be had, and why.
+    /// Queues that cannot be consumed, and why.
     pub(crate) refused: Vec<(usize, Fault)>,
     /// Queues that were not asked for, because another one gave no answer: they are to be opened beside the session.
     pub(crate) unasked: Vec<usize>,
@@ -105,7 +116,7 @@ impl Session {
                 }
             }
             let channel = open_channel(&connection).await;
-            channels.insert(*index, channel.map_err(|error| address.lost(said(&error)))?);
+            channels.insert(*index, channel.map_err(|error| address.lost(describe(&error)))?);
         }
         let session = Self { number, consumer: Some(connection), publisher, topology };
         Ok(BuiltSession { session: Rc::new(session), channels, refused, unasked })

@@ -1,14 +1,5 @@
-//! The lives of a session: building one, giving it up, trying again, closing.
-//!
-//! ```text
-//! Idle ──> Connecting ── built ──> Up ── anything broke ──> Waiting ── backoff ──> Connecting
-//!              └── refused for good (password, virtual host) ──> Refused
-//! ```
-//!
-//! A session is given up as a whole: after an error on one channel the library's streams fall silent, so nothing of it
-//! may be used again. Its number is in every note of its tasks, and a note of an earlier one is never acted on. The
-//! backoff grows over sessions that end within ten seconds, too: a broker that takes connections and drops them would
-//! otherwise be asked again each second by every node.
+//! Building a session, giving it up, trying again, closing. The states are drawn in
+//! [the module's page](super).
 
 use std::{rc::Rc, time::Duration};
 
@@ -116,7 +107,7 @@ impl Actor {
         }
     }
 
-    /// Between sessions only accepted deliveries are anybody's: theirs is settled in the next one. A master that has not
+    /// Between sessions only accepted deliveries are open: what is decided is done in the next one. A master that has not
     /// heard of the end yet may accept even now; its task, which comes again, is then known to it.
     pub(crate) fn settle_while_disconnected(&mut self, handle: Handle, settlement: Settlement) {
         let Some(open) =
@@ -135,7 +126,7 @@ impl Actor {
 
     /// A session could not be built.
     pub(crate) fn build_failed(&mut self, error: Error) {
-        // At each address of a cluster once, before anybody waits.
+        // At each address of a cluster once, before the first pause.
         let Err(error) = self.shared.address.failed(error) else { return self.connect() };
         for request in std::mem::take(&mut self.waiting_requests) {
             refuse(request, &error);
@@ -166,7 +157,7 @@ impl Actor {
         self.sweeps.interrupted(now);
         // Nothing but this process holds what was accepted, and the master may accept until it hears of the end.
         self.accepted_between_sessions = std::mem::take(&mut up.open);
-        // Whoever waits for an answer from one of these is told as it is dropped.
+        // The guards of replies answer as their tasks are dropped.
         up.tasks.abort_all();
         if now.since(up.since) >= STABLE_AFTER {
             self.failures = 0;
@@ -251,13 +242,13 @@ async fn watch(session: Rc<Session>, notes: Notes) {
         while connection.status().connected() {
             match events.next().await {
                 Some(lapin::Event::ConnectionBlocked(reason)) => {
-                    let text = publisher::held_up(&reason);
-                    session.publisher.hold_up(Some(reason));
+                    let text = publisher::blocked_text(&reason);
+                    session.publisher.set_blocked_reason(Some(reason));
                     let _ = notes.send(Note::Warning(format!("{text}; they wait")));
                     let _ = notes.send(Note::Waits(text));
                 }
                 Some(lapin::Event::ConnectionUnblocked) => {
-                    session.publisher.hold_up(None);
+                    session.publisher.set_blocked_reason(None);
                     let _ = notes.send(Note::Waits("an answer of the broker, which takes tasks again".to_owned()));
                 }
                 Some(_) => {}

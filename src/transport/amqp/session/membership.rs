@@ -156,7 +156,7 @@ impl Actor {
             // What is being built has its channels already: the next look is when it stands.
             State::Connecting { .. } => return,
             State::Up(up) => self.leaving.iter().copied().filter(|queue| up.is_drained(*queue)).collect(),
-            // Between sessions only what was accepted is anybody's.
+            // Between sessions only accepted deliveries are open.
             State::Idle | State::Waiting { .. } | State::Refused(_) => {
                 self.leaving.iter().copied().filter(|queue| !accepted_between_sessions(queue)).collect()
             }

@@ -1,4 +1,5 @@
-//! The actor and its sessions: one life of the connections to a broker each, built whole, never repaired.
+//! The actor and its sessions.
+#![doc = include_str!("LIFECYCLE.md")]
 
 pub(super) mod actor;
 pub(super) mod connections;

@@ -1,4 +1,4 @@
-//! Answers that are owed: given even when the work that would give them is dropped.
+//! A reply that is sent even when the work that would send it is dropped.
 
 use crate::transport::{Error, Reply};
 
@@ -15,12 +15,12 @@ impl<T> ReplyGuard<T> {
 
     pub(crate) fn send(mut self, answer: Result<T, Error>) {
         if let Some(reply) = self.reply.take() {
-            // Whoever asked may be gone.
+            // The receiver may be gone.
             let _ = reply.send(answer);
         }
     }
 
-    /// Does what finds the answer, and sends it. Given up when nobody waits for it any more.
+    /// Does the work that finds the answer, and sends it. Given up when the receiver is gone.
     pub(crate) async fn send_unless_closed(mut self, work: impl Future<Output = Result<T, Error>>) {
         let Some(reply) = &mut self.reply else { return };
         let answer = tokio::select! {

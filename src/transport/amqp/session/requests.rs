@@ -22,7 +22,7 @@ impl Actor {
     pub(crate) fn serve(&mut self, request: Request) {
         let error = match &mut self.state {
             State::Up(up) if up.session.stands() || self.attachment.is_some() => return up.serve(request),
-            // A client's connection ended while nobody used it.
+            // A client's connection ended while it was unused.
             State::Up(_) | State::Idle => {
                 self.waiting_requests.push(request);
                 return self.connect();

@@ -58,7 +58,7 @@ impl Shared {
         self.clock.now()
     }
 
-    /// Sends an event to the transport's owner. Where the owner is gone, nobody needs to know.
+    /// Sends an event to the transport's owner, which may be gone.
     pub(crate) fn emit(&self, event: Event) {
         let _ = self.events.send(event);
     }

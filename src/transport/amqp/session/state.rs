@@ -16,7 +16,7 @@ use super::{
     connections::Attachment,
     note::Note,
     shared::Shared,
-    up::{Open, Up},
+    up::{OpenDelivery, Up},
 };
 use crate::{
     clock::{Instant, Now},
@@ -96,7 +96,7 @@ pub(crate) struct Actor {
     pub(crate) state: State,
     pub(crate) attachment: Option<Attachment>,
     /// Accepted deliveries, between two sessions.
-    pub(crate) accepted_between_sessions: HashMap<Handle, Open>,
+    pub(crate) accepted_between_sessions: HashMap<Handle, OpenDelivery>,
     /// Of the queues that are attached or to be added, by their index.
     pub(crate) credits: BTreeMap<usize, u32>,
     /// Queues to be added or changed.

@@ -34,7 +34,7 @@ use crate::{
 
 /// A delivery in the master's hands.
 #[expect(clippy::struct_excessive_bools, reason = "an acceptance and a settlement may be under way at the same time")]
-pub(crate) struct Open {
+pub(crate) struct OpenDelivery {
     pub(crate) queue: usize,
     pub(crate) tag: u64,
     pub(crate) properties: BasicProperties,
@@ -61,13 +61,13 @@ pub(crate) struct Up {
     pub(crate) session: Rc<Session>,
     pub(crate) outbox: Outbox,
     pub(crate) queues: ConsumedQueues,
-    pub(crate) open: HashMap<Handle, Open>,
+    pub(crate) open: HashMap<Handle, OpenDelivery>,
     /// Copies to be made, gathered so that those for one queue go together.
     pub(crate) moving: Vec<(Handle, OutboundMessage)>,
     pub(crate) tasks: JoinSet<()>,
     /// The one of them that only ends with the connection.
     pub(crate) watch: tokio::task::AbortHandle,
-    /// Another, which nobody waits for at the end.
+    /// Another, which a close does not wait for.
     pub(crate) sweep: Option<tokio::task::AbortHandle>,
     pub(crate) lease: Option<Lease>,
     pub(crate) sending: FuturesUnordered<LocalBoxFuture<'static, AcksWritten>>,
