@@ -3,7 +3,7 @@
 //! Unless the address says otherwise: `heartbeat=20`, so that both sides notice a dead network within 40 s (the broker's default is
 //! 60, so 120 s), and `frame_max=131072`, the broker's own value, which the library must be told: without it a connection takes
 //! 7.8 MB and with it 73 kB (lapin 4.12.3). Smaller frames do not do:
-//! a message with 100 kB of headers ends a connection of 16 KiB frames (FRAME_ERROR).
+//! a message with 100 kB of headers ends a connection of 16 KiB frames (`FRAME_ERROR`).
 
 use std::{
     cell::{Cell, RefCell},
