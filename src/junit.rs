@@ -221,9 +221,9 @@ impl Report {
             write!(out, r#"<testcase classname="{queue}" name="{name}" time="{seconds:.6}""#)?;
             match &case.failure {
                 None => writeln!(out, "/>")?,
-                Some(texts) => {
-                    let (reason, message) = (texts.reason.as_str(), Attribute(&texts.message));
-                    let text = Text(&texts.text);
+                Some(failure) => {
+                    let (reason, message) = (failure.reason.as_str(), Attribute(&failure.message));
+                    let text = Text(&failure.text);
                     writeln!(out, r#"><failure type="{reason}" message="{message}">{text}</failure></testcase>"#)?;
                 }
             }

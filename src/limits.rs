@@ -1,7 +1,7 @@
-//! How much of what others say is kept: one limit for all transports, applied where a text comes in.
+//! Limits on texts of workers, producers and brokers, the same for all transports and applied where a text comes in.
 //!
-//! Workers, producers and brokers say whatever they like. What becomes part of a dead letter, of `status` or of a line of
-//! the log is bounded here, in bytes and at whole characters.
+//! Such a text may have any length. The part of it that goes into a dead letter, `status` or a line of the log is bounded by
+//! these, in bytes and at whole characters.
 
 /// Longest error of a task. It must fit into a message's headers, beside all others.
 pub(crate) const ERROR: usize = 2 * 1024;

@@ -1,4 +1,4 @@
-//! What a worker says of a task. Data alone: what follows from it is the core's to decide.
+//! The report of a worker about a task. Data alone: the core decides what follows.
 
 use std::time::Duration;
 

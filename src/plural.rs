@@ -1,4 +1,4 @@
-//! Numbers of things in sentences for people.
+//! Counts with their nouns, for log lines and tables.
 
 use std::fmt::Display;
 

@@ -1,4 +1,4 @@
-//! What a message says of itself beside its headers, for kinds that ask for it.
+//! Properties of a message beside its headers, for kinds that ask for them.
 //!
 //! RabbitMQ's messages have such properties, as their producers set them; tasks of other transports have none.
 

@@ -1,4 +1,4 @@
-//! What follows a failed attempt: another one after a delay, or the dead-letter queue.
+//! The retry policy: a failed attempt is followed by another one after a delay, or by the dead-letter queue.
 
 use std::time::Duration;
 

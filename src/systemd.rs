@@ -1,4 +1,4 @@
-//! Telling the service manager how it stands (`sd_notify(3)`): ready, stopping, alive, and a line of status.
+//! Notifies the service manager (`sd_notify(3)`): ready, stopping, alive, and a line of status.
 //!
 //! One datagram a message to the socket in `$NOTIFY_SOCKET`, never blocking: a manager that does not read loses
 //! messages, not the master its time. The watchdog is fed from the master's loop alone, so that a loop that hangs is

@@ -1,4 +1,4 @@
-//! The task: what lies in a queue, what is in our hands, and what becomes of it.
+//! The task: as it lies in a queue, as a delivery, and its settlements.
 //!
 //! These types are the vocabulary that transports, the core and the command line share. They hold data and
 //! pure rules about it (what is a payload, what is a queue name); they know no transport and read no clock.
@@ -111,8 +111,8 @@ pub struct NewTask {
     pub body: Vec<u8>,
     /// Not due before this much time has passed.
     pub delay: Duration,
-    /// The delay ends at a moment of the wall clock that was named: it is due then, also if the wall clock is set meanwhile. A store in
-    /// memory does not look at that: all its delays are of elapsed time.
+    /// The delay ends at a moment of the wall clock that was named: it is due then, also if the wall clock is set meanwhile. The
+    /// store in memory ignores this: all its delays are of elapsed time.
     pub at_moment: bool,
     /// After this moment it is dead-lettered, not run.
     pub expires_at: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! What was typed: reading files and options into layers, and laying one over the other.
+//! Reads files and options into layers, and merges them.
 //!
 //! Nothing here knows what a key means, but for three things that merging cannot do without: the long prefix,
 //! the short form of a queue, and that schedules add up.

@@ -1,4 +1,4 @@
-//! Where everything stands in a YAML text.
+//! The position of each value in a YAML text.
 //!
 //! What a value *means* is for one parser alone to say (`raw`); this one only tells positions, and refuses what is
 //! not YAML, nests too deep, or grows too much through aliases, before anything is built from it. It does not

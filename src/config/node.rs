@@ -1,4 +1,4 @@
-//! What was typed, as a tree in which every value knows its place.
+//! The text of the settings as a tree in which every value has its place.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,4 +1,4 @@
-//! What is wrong with the settings, each with its place.
+//! Problems of the settings, each with its place.
 
 use std::{fmt, path::PathBuf};
 

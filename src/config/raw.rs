@@ -1,4 +1,4 @@
-//! What a YAML text means, duplicates kept.
+//! The values of a YAML text, duplicates kept.
 //!
 //! The parser that says what a value means refuses a second key of the same name, or drops it, depending on how it
 //! is asked. Asked this way it hands over every entry, so that duplicates are reported with all other mistakes.

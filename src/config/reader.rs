@@ -1,4 +1,4 @@
-//! Reads typed values out of the tree. Whatever is wrong is reported and reads as absent, so that one mistake
+//! Reads typed values out of the tree. A wrong value is reported and reads as absent, so that one mistake
 //! never hides the next.
 
 use std::{cmp::Ordering, path::PathBuf, time::Duration};

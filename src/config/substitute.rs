@@ -1,4 +1,4 @@
-//! Values of the environment in scalars, as compose files have them.
+//! Substitutes values of the environment in scalars, by the syntax of compose files.
 //!
 //! ```text
 //! ${NAME}             its value; unset is an error

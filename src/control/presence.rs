@@ -95,8 +95,8 @@ pub(super) async fn keep(
             match held.restore() {
                 Ok(restored) => {
                     unserved |= restored == Some(Restored::Socket);
-                    let served = if unserved { held.serve(&server).map(Some) } else { Ok(None) };
-                    match served {
+                    let relistened = if unserved { held.serve(&server).map(Some) } else { Ok(None) };
+                    match relistened {
                         Ok(Some(anew)) => {
                             // The old one has no path any more.
                             std::mem::replace(&mut listening, anew).abort();

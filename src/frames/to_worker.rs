@@ -1,4 +1,4 @@
-//! What the master says: writing it, and reading it in a worker.
+//! Frames of the master: written by it, read in a worker.
 
 use std::{borrow::Cow, fmt, time::Duration};
 

@@ -1,6 +1,6 @@
-//! What a worker asks for in its ready frame, beyond what each task frame has: `"wants":["properties"]`.
+//! The parts of a task frame that a worker asks for in its ready frame: `"wants":["properties"]`.
 //!
-//! A list, so that more can be asked for one day: entries that this master does not know change nothing, whatever they are.
+//! A list, so that later versions can add entries: one that this master does not know changes nothing, whatever it is.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What is counted of one queue. Plain numbers in the core, which owns them: counting a task is an addition or two, and
+//! The counters of one queue. Plain numbers in the core, which owns them: counting a task is an addition or two, and
 //! nothing is locked, allocated or looked up for it. They are copied for each page.
 
 use std::time::Duration;

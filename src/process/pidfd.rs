@@ -1,5 +1,5 @@
-//! A process held by a descriptor, so that a signal cannot reach whoever has its number next. Linux 5.3 or later; before, the
-//! number itself has to do.
+//! A process held by a descriptor, so that a signal cannot reach the next process with its number. Linux 5.3 or later; before,
+//! the number itself is used.
 
 use std::{
     io,

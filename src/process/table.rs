@@ -1,7 +1,7 @@
 //! The processes of this machine, as far as `/proc` shows them.
 //!
-//! A number alone names no process: it is given again when the process is gone. With the moment at which its process began,
-//! it is not.
+//! A number alone names no process: the kernel gives it again after the end of one. With the moment at which its process began it
+//! is unique.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -119,8 +119,8 @@ impl Table {
 
 /// Children of a process; `None` where the kernel does not tell them (`CONFIG_PROC_CHILDREN`).
 ///
-/// Of this very process it is exact in the thread that waits for children: no other thread takes a child off the list. Of others it is
-/// what it was at about this moment.
+/// Of this very process it is exact in the thread that waits for children: no other thread takes a child off the list. Of
+/// others it is what it was at about this moment.
 pub(super) fn children(pid: u32) -> Option<Vec<u32>> {
     let mut looks = usize::MAX;
     children_within(pid, &mut looks)

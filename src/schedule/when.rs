@@ -1,4 +1,4 @@
-//! When a schedule fires: by the calendar, or again and again after the same time.
+//! The moments of a schedule: by the calendar, or at a fixed period.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a task's code can ask and do while it runs.
+//! The context of a running task: its properties, and the frames that its code can send.
 
 use std::{
     fmt, io,

@@ -1,4 +1,4 @@
-//! A worker's own log lines: on its stdout, among what its code prints, as `LEVEL:Name:message`.
+//! A worker's own log lines: on its stdout, among the output of its code, as `LEVEL:Name:message`.
 
 use std::{
     env, fmt,

@@ -1,4 +1,4 @@
-//! Panics of user code, as errors with their place.
+//! Catches panics of user code and turns them into errors with their place.
 
 use std::{
     any::Any,

@@ -1,7 +1,7 @@
 //! Users and groups as the system knows them: the one place that asks its databases (`nsswitch.conf(5)`).
 //!
 //! A directory server may take its time, or not answer: so it is asked while settings are read, never when a program is
-//! started, and never on the master's loop. That there is no such entry is an answer; that nobody can tell is an error.
+//! started, and never on the master's loop. A missing entry is an answer; a database that does not answer is an error.
 
 use std::ffi::CString;
 

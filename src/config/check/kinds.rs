@@ -1,4 +1,4 @@
-//! Worker kinds: those that are programs, and what is known by name.
+//! Reads worker kinds that are programs, and knows all kinds by name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

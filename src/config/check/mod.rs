@@ -1,4 +1,4 @@
-//! From what was typed to what it means: every rule about settings, and all problems at once.
+//! Checks the merged text and makes a `Config` of it: every rule about settings is here, and all problems are reported at once.
 
 mod accounts;
 mod backoff;

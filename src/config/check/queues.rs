@@ -1,4 +1,4 @@
-//! Queues, and the rules between them.
+//! Reads queues, and checks the rules between them.
 
 use super::{backoff::backoff, kinds::Known};
 use crate::{

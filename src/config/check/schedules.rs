@@ -1,4 +1,4 @@
-//! Schedules, and the queues that their tasks go to.
+//! Reads schedules, and makes the queues that their tasks go to.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -1,4 +1,4 @@
-//! The address of the transport, or several of one cluster, and what TLS takes besides.
+//! Reads the address of the transport, or several of one cluster, and the files of TLS.
 
 use std::path::PathBuf;
 

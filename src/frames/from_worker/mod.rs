@@ -1,6 +1,6 @@
-//! What a worker says: reading it in the master, and writing it.
+//! Frames of a worker: read in the master, written by our own workers.
 //!
-//! A worker may be anyone's program, so [`parse`] takes any bytes at all and does a bounded amount of work for
+//! A worker may be any program, so [`parse`] takes any bytes at all and does a bounded amount of work for
 //! each; writing is for our own workers.
 
 use std::fmt;
