@@ -4,6 +4,9 @@
 //! Tests inside of a file (its last module, behind `#[cfg(test)]`) may do what they like. A rule that is broken names the file, the
 //! path, and why the rule is there.
 
+#[path = "architecture/floors.rs"]
+mod floors;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -445,14 +448,31 @@ fn is_name(token: &str) -> bool {
 }
 
 /// Reads the path or tree that begins at `at`; where it ends.
-fn unfold(tokens: &[String], mut at: usize, before: &[String], found: &mut BTreeSet<Vec<String>>) -> usize {
+fn unfold(tokens: &[String], at: usize, before: &[String], found: &mut BTreeSet<Vec<String>>) -> usize {
+    let mut named = BTreeSet::new();
+    let end = unfold_below(tokens, at, before, &mut named);
+    found.extend(named.into_iter().map(|(path, _)| path));
+    end
+}
+
+/// As [`unfold`], each path with the name that it has afterwards.
+fn unfold_named(tokens: &[String], at: usize, found: &mut BTreeSet<(Vec<String>, String)>) {
+    unfold_below(tokens, at, &[], found);
+}
+
+fn unfold_below(
+    tokens: &[String],
+    mut at: usize,
+    before: &[String],
+    found: &mut BTreeSet<(Vec<String>, String)>,
+) -> usize {
     let mut path = before.to_vec();
     let token = |at: usize| tokens.get(at).map_or("", String::as_str);
     loop {
         if token(at) == "{" {
             at += 1;
             while at < tokens.len() && token(at) != "}" {
-                at = if token(at) == "," { at + 1 } else { unfold(tokens, at, &path, found) };
+                at = if token(at) == "," { at + 1 } else { unfold_below(tokens, at, &path, found) };
             }
             return at + 1;
         }
@@ -464,8 +484,11 @@ fn unfold(tokens: &[String], mut at: usize, before: &[String], found: &mut BTree
         }
         at += 1;
     }
-    found.insert(path);
-    if token(at) == "as" { at + 2 } else { at }
+    // `a::{self}` is `a`.
+    let last = path.iter().rev().find(|word| *word != "self").cloned().unwrap_or_default();
+    let (name, end) = if token(at) == "as" { (token(at + 1).to_owned(), at + 2) } else { (last, at) };
+    found.insert((path, name));
+    end
 }
 
 fn resolved(path: &[String], module: &[String]) -> String {
