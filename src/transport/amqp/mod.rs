@@ -57,9 +57,9 @@
 //!
 //! # Queues of others
 //!
-//! A queue that exists is used as it is, and looked at once in the life of a process (`attributes`): what loses tasks by its
-//! nature is warned of by name, a stream is refused, a delay queue that does not bring tasks back when it should is passed by.
-//! A queue that goes with its last consumer keeps one while the process lives, also without credit.
+//! A queue that exists is used as it is, and looked at once in the life of a process (`attributes`): an
+//! attribute that can lose tasks is warned of by name, a stream is refused, a delay queue that does not bring tasks back when it
+//! should is not used. An auto-delete queue keeps a consumer while the process lives, also without credit.
 //!
 //! # What cannot be known here
 //!

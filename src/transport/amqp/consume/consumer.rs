@@ -35,19 +35,19 @@ const MESSAGES_PER_POLL: usize = 1024;
 /// The count of deliveries from which on a return must not add to it.
 pub(crate) const COPY_FROM_DELIVERIES: u32 = 2;
 
-/// Between two looks at a queue of which the master has much to go on with. Messages come a few at a time, and to take
+/// Between two polls of a queue of which the master holds at least half of its credit. Messages come a few at a time, and to take
 /// each few at once would cost a change of threads on both sides of us.
 const POLL_PAUSE: Duration = Duration::from_millis(1);
-/// Nothing is much below this credit.
+/// Below this credit no poll is deferred.
 const PAUSE_FROM_CREDIT: u32 = 32;
 
-/// What is kept without credit is kept by the broker as unacknowledged for its `consumer_timeout`, and nobody tells us how long
-/// that is: it goes back to the tail of its queue after this.
+/// A message that is held without credit goes back to the tail of its queue after this: the broker closes a channel on which a
+/// message stays unacknowledged for its `consumer_timeout`, and does not tell how long that is.
 const KEEP_WITHOUT_CREDIT: Duration = Duration::from_secs(2);
 
 /// A delivery that waits for credit.
 pub(crate) struct HeldDelivery {
-    /// Since when.
+    /// When it arrived.
     pub(crate) since: Instant,
     pub(crate) tag: u64,
     pub(crate) properties: BasicProperties,
@@ -74,46 +74,46 @@ pub(crate) struct ConsumedQueue {
     pub(crate) number: u64,
     /// `None`: the queue is unavailable. What was accepted of it is settled all the same.
     pub(crate) channel: Option<Channel>,
-    /// Since when it has its channel.
+    /// When its channel was opened.
     pub(crate) since: Instant,
-    /// Times in a row that it lost its channel soon.
+    /// How often in a row it lost its channel soon after the open.
     pub(crate) failures: u32,
     current: Option<Consumer>,
-    /// Cancelled, but what they had got must still be read.
+    /// Cancelled; the deliveries that they got before are still to be read.
     ending: Vec<Consumer>,
     /// The prefetch of the current consumer; 0: none.
     prefetch: u16,
     /// A change of consumers is under way.
     pub(crate) switching: bool,
-    /// Deliveries that the master may hold.
+    /// How many deliveries the master may hold.
     pub(crate) credit: u32,
-    /// Deliveries that it holds.
+    /// How many deliveries the master holds.
     pub(crate) in_hand: u32,
-    /// How many of these are removed from the queue already; to the broker their place looks free.
+    /// How many of these are accepted. They are acknowledged, so the broker counts them as free prefetch.
     pub(crate) accepted: u32,
     pub(crate) held: VecDeque<HeldDelivery>,
     /// The last part of a delay, too short for the ladder, is waited out here.
     pub(crate) nearly_due: Vec<(Instant, HeldDelivery)>,
-    /// Accepted, to be acknowledged once the broker no longer fills the place that this frees.
+    /// Accepted, to be acknowledged once the prefetch is smaller by as many.
     pub(crate) accepting: Vec<(u64, Handle)>,
     pub(crate) acks: Acks,
-    /// When its consumers are looked at again while the master has much of it.
+    /// When its consumers are polled again while polls are deferred.
     poll_again_at: Instant,
-    /// Whose tags wait for their acknowledgement; `None`: a matter of our own.
+    /// Tags whose acknowledgement waits, with the handle that is settled by it; `None`: the master never saw the delivery.
     pub(crate) settled_tags: BTreeMap<u64, Option<Handle>>,
-    /// What acknowledges each tag that the broker still holds for us.
+    /// The acker of each tag that the broker holds as unacknowledged.
     pub(crate) ackers: BTreeMap<u64, Acker>,
-    /// Tags to be given back.
+    /// Tags to be returned to the queue.
     pub(crate) to_requeue: Vec<(u64, Option<Handle>)>,
     /// Acknowledgements are being written; one batch at a time, so that their order is the order they take effect in.
     pub(crate) sending: bool,
-    /// Copies of this queue's tasks that are being made inside the transport.
+    /// How many copies of its tasks are under way that the master does not know of.
     pub(crate) republishing: u32,
-    /// It goes when nothing of it is open any more.
+    /// It is removed when nothing of it is open any more.
     pub(crate) leaving: bool,
 }
 
-/// How a look at the consumers ended.
+/// What a poll of the consumers gave.
 pub(crate) enum Polled {
     Messages(Vec<Message>),
     /// Nothing more comes on this channel, or on any.
@@ -149,13 +149,13 @@ impl ConsumedQueue {
         }
     }
 
-    /// When it is to be looked at though it could be left alone; `None`: at once.
+    /// Until when its poll is deferred; `None`: it is polled at once.
     pub(crate) fn poll_deferred_until(&self, now: Instant) -> Option<Instant> {
         let has_much = self.credit >= PAUSE_FROM_CREDIT && self.in_hand >= self.credit / 2;
         (has_much && self.poll_again_at > now).then_some(self.poll_again_at)
     }
 
-    /// Something came, and it was looked at just now.
+    /// Messages came just now: the next poll may be deferred.
     pub(crate) fn defer_poll(&mut self, now: Instant) {
         self.poll_again_at = now + POLL_PAUSE;
     }
@@ -205,7 +205,7 @@ impl ConsumedQueue {
         Poll::Ready(Polled::Messages(came))
     }
 
-    /// The prefetch to have: the credit less what it cannot be used for. While tasks are accepted, only roughly so:
+    /// The wanted prefetch: the credit less the accepted deliveries. While tasks are accepted, only roughly so:
     /// each change costs two questions to the broker.
     fn wanted(&self) -> u16 {
         let credit = u16::try_from(self.credit).unwrap_or(u16::MAX);
@@ -262,7 +262,7 @@ impl ConsumedQueue {
         self.held.extend(due.into_iter().map(|(_, held)| held));
     }
 
-    /// The change is done.
+    /// The change of consumers is done.
     pub(crate) fn switched(&mut self, consumer: Option<Consumer>, prefetch: u16) {
         self.switching = false;
         self.prefetch = prefetch;
@@ -279,13 +279,13 @@ impl ConsumedQueue {
         self.current.is_some() && !self.switching
     }
 
-    /// Whether anything of this queue is in our hands or under way, but for so many that no queue takes.
+    /// Whether anything of this queue is open or under way, except for so many messages that their target refuses.
     pub(crate) fn is_busy_beside(&self, refused_messages: u32) -> bool {
         let waits = |count: u32| count > refused_messages;
         self.in_hand > 0 || waits(self.republishing) || self.switching || waits(self.ackers.len() as u32)
     }
 
-    /// What the master never saw must not be kept from others: it goes back into its queue. What would come back with one
+    /// Returns to the queue what the master never saw, so that other nodes get it. What would come back with one
     /// delivery too many is returned, to go there as a copy.
     pub(crate) fn give_back(&mut self) -> Vec<HeldDelivery> {
         let early = self.nearly_due.drain(..).map(|(_, held)| held);
@@ -305,7 +305,7 @@ impl ConsumedQueue {
         self.held.iter().chain(early).map(|held| held.since + KEEP_WITHOUT_CREDIT).min()
     }
 
-    /// What has to be, as copies.
+    /// Takes out what has to be stored anew, as copies.
     pub(crate) fn stale(&mut self, now: Instant) -> Vec<HeldDelivery> {
         if self.stale_at().is_none_or(|at| at > now) {
             return Vec::new();
@@ -357,12 +357,12 @@ impl ConsumedQueue {
         Some(batch)
     }
 
-    /// Whether something is to be done here in time though nothing happens.
+    /// Whether it waits for a moment.
     pub(crate) fn needs_time(&self) -> bool {
         self.waits() || !self.nearly_due.is_empty() || self.stale_at().is_some()
     }
 
-    /// Whether acknowledgements are to be looked for again though nothing happens.
+    /// Whether acknowledgements wait for a moment.
     pub(crate) fn waits(&self) -> bool {
         !self.sending && self.acks.waits()
     }

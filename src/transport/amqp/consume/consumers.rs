@@ -1,8 +1,8 @@
 //! The attached queues of one session, and which of them need the actor now.
 //!
-//! A task costs the same however many queues there are: nothing here goes through all of them for one. Whoever changes an
-//! queue gets it from here, and that alone puts its queue among those to be seen to; consumers ring a waker of their own
-//! queue. A queue is forgotten again when it waits neither for the time nor for a look.
+//! A task costs the same however many queues there are: nothing here goes through all of them for one. A queue that
+//! is lent out to be changed is *dirty*: the actor sees to it next. A queue whose consumers may have something is *ready*: each
+//! has a waker of its own that says so. A queue is neither any more when it waits for no moment and for no poll.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,12 +21,12 @@ use crate::clock::Instant;
 #[derive(Default)]
 pub(crate) struct ConsumedQueues {
     all: BTreeMap<usize, Attached>,
-    /// Changed, or waiting for their time: to be seen to by the actor.
+    /// Changed, or waiting for a moment: the actor sees to them next.
     dirty: BTreeSet<usize>,
-    /// Whose consumers may have something.
+    /// Queues whose consumers may have something.
     ready: BTreeSet<usize>,
     wake_list: Arc<WakeList>,
-    /// The queue whose turn it is to be looked at first.
+    /// The queue that is polled first.
     turn: usize,
 }
 
@@ -35,14 +35,14 @@ struct Attached {
     waker: Waker,
 }
 
-/// What the consumers of all queues ring.
+/// The indexes of the queues whose consumers have called their wakers, and the waker of the actor.
 #[derive(Default)]
 struct WakeList {
     woken: Mutex<Vec<usize>>,
     actor: AtomicWaker,
 }
 
-/// What the consumers of one queue ring.
+/// The waker of one queue's consumers: puts the queue on the list and wakes the actor.
 struct QueueWaker {
     queue: usize,
     wake_list: Arc<WakeList>,
@@ -87,7 +87,7 @@ impl ConsumedQueues {
         self.all.get(&queue).map(|attached| &attached.consumed)
     }
 
-    /// To be changed: the actor sees to it next.
+    /// A queue to be changed; it is dirty from now on.
     pub(crate) fn get_mut(&mut self, queue: usize) -> Option<&mut ConsumedQueue> {
         self.mark_dirty(queue);
         self.all.get_mut(&queue).map(|attached| &mut attached.consumed)
@@ -108,7 +108,7 @@ impl ConsumedQueues {
         self.each().filter(|(_, consumed)| consumed.channel.is_some())
     }
 
-    /// Those to be seen to.
+    /// The dirty ones.
     pub(crate) fn dirty(&self) -> impl Iterator<Item = &ConsumedQueue> {
         self.dirty.iter().filter_map(|queue| self.get(*queue))
     }
@@ -121,18 +121,18 @@ impl ConsumedQueues {
         }
     }
 
-    /// They were seen to: only those that wait for the time are still to be.
+    /// They were seen to: only those that wait for a moment stay dirty.
     pub(crate) fn clear_dirty(&mut self) {
         let all = &self.all;
         self.dirty.retain(|queue| all.get(queue).is_some_and(|attached| attached.consumed.needs_time()));
     }
 
-    /// When a queue that rests is to be looked at.
+    /// When a queue is to be polled whose poll was deferred.
     pub(crate) fn poll_deferred_until(&self, now: Instant) -> Option<Instant> {
         self.ready.iter().filter_map(|queue| self.get(*queue)?.poll_deferred_until(now)).min()
     }
 
-    /// Looks at the consumers that may have something; each time from the queue after the last one, so that a busy queue
+    /// Polls the consumers that may have something; each time from the queue after the last one, so that a busy queue
     /// keeps none waiting.
     pub(crate) fn poll(&mut self, now: Instant, context: &Context<'_>) -> Poll<(usize, Polled)> {
         self.wake_list.actor.register(context.waker());

@@ -183,8 +183,8 @@ impl Up {
         }
     }
 
-    /// Stores anew what a queue keeps without credit that goes with its last consumer: the broker closes the channel of whoever
-    /// holds a message for too long, and with it the queue would go. What came again is counted then, so that it is known as
+    /// Stores anew what is held without credit of an auto-delete queue: the broker closes a channel on which a message stays
+    /// unacknowledged for too long, and with its consumer the queue would go. What came again is counted then, so that it is known as
     /// such when it comes from the tail.
     pub(crate) fn refresh_kept(&mut self, now: Instant) {
         let mut stale = Vec::new();

@@ -46,15 +46,15 @@ const START: Duration = Duration::from_millis(1_500);
 const MOST: u64 = 50_000;
 /// Time in which they have to come.
 const LONGEST: Duration = Duration::from_secs(5);
-/// None came for so long: it is asked whether the rest is over.
+/// Time without a letter after which the queue is counted.
 const IDLE: Duration = Duration::from_millis(30);
-/// … so often.
+/// How often it is counted.
 const LOOKS: u32 = 20;
 /// A letter that is over by its headers and still there is looked for again after this at least: clocks differ.
 const OVERDUE: Duration = Duration::from_millis(500);
 
 impl Actor {
-    /// Sees to the dead-letter queues of what is attached.
+    /// Schedules sweeps of the dead-letter queues of the attached queues.
     pub(crate) fn watch_dead_letters(&mut self) {
         let Some(attachment) = &self.attachment else { return };
         let names: Vec<&str> = attachment.queues.values().map(|setup| setup.dead.name.as_str()).collect();

@@ -10,7 +10,7 @@
 //! Whoever is killed in between leaves that window in both queues, with the same ids, and on a busy machine those before it of
 //! whose removal the queue has not heard.
 //!
-//! What is held counts as unacknowledged, which the broker bears for its `consumer_timeout`, and nobody tells us how long
+//! What is held counts as unacknowledged, which the broker bears for its `consumer_timeout`, and it does not tell how long
 //! that is. So a walk that takes longer than a moment, because there is much or because the visitor makes it wait, gives
 //! all back in between and takes it again; what it has seen it knows. While it waits for long it holds nothing.
 //!

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-/// What became of an offer.
+/// How the publish of a message that is kept until it is stored goes.
 #[derive(Debug)]
 pub(crate) enum PublishReport {
     Refused {

@@ -1,4 +1,4 @@
-//! What a queue is like that others have declared, found out without the management interface.
+//! The attributes of a queue that another program declared, found out without the management interface.
 //!
 //! A declare that does not fit is refused with the name and value of the first attribute that differs, in an order that is
 //! always the same, the type of the queue last (measured on 3.10 and 4.0). So a declare with a type that does not exist tells one
@@ -22,7 +22,7 @@ use crate::transport::amqp::{
     message::headers::{number, text},
 };
 
-/// No type of queue.
+/// A type of queue that does not exist.
 const NO_TYPE: &str = "asynctask-none";
 /// Questions about one queue: it has at most as many attributes.
 const QUESTIONS: usize = 24;
@@ -54,7 +54,7 @@ enum Learned {
 }
 
 impl Attributes {
-    /// What ours have.
+    /// Those of a queue that this program declares.
     pub(crate) fn ours(own_queue: &OwnQueue) -> Self {
         let table = arguments(own_queue);
         let arguments = table.inner().iter().map(|(name, value)| (name.to_string(), value.clone()));
@@ -211,7 +211,7 @@ impl Attributes {
         ))
     }
 
-    /// What makes it drop messages: its longest length.
+    /// The length limit at which it drops messages, if it has one.
     fn drops(&self) -> Option<(&'static str, u64)> {
         let refuses = self.text("x-overflow").is_some_and(|overflow| overflow.starts_with("reject-publish"));
         let longest = ["x-max-length", "x-max-length-bytes"].into_iter();

@@ -1,9 +1,9 @@
-//! Counting what lies in queues, quietly.
+//! Depths of queues, counted with few errors in the broker's log.
 //!
 //! To ask a broker for a queue that is absent costs a channel and a line of error in its log, and most steps of a ladder are
 //! absent. So a master asks only for steps that it knows: those that its settings reach, those that it has used, and those
 //! that it found when it looked for all of them, which it does at the first count of a queue and then every
-//! [`LOOK_EVERY`]. A task that somebody else delays for a time that nobody here has seen is counted after that at the latest.
+//! [`LOOK_EVERY`]. A task that another program delays for a time that this one never used is counted after that at the latest.
 //! A command that counts once looks everywhere.
 //!
 //! One connection is kept for it while counts are asked for; nothing else may be done over it, because whatever is refused
@@ -39,14 +39,14 @@ const LANES: usize = 16;
 /// Queues that are counted before the connection is looked at again.
 const AT_ONCE: usize = 80;
 /// Absent queues asked for over one connection: a channel's number is of no use after it, and there are 2,047
-/// ([`open_channel`](super::topology::open_channel)).
+/// ([`open_channel`](crate::transport::amqp::connect::channel::open_channel)).
 const MOST_ABSENT: usize = 1_900;
 /// How long the connection is kept after a count.
 const KEPT: Duration = Duration::from_mins(1);
 /// After that long steps are looked for again that others may have made.
 const LOOK_EVERY: Duration = Duration::from_mins(10);
 
-/// What a transport keeps for counting.
+/// The connection that counts, and what it was used for.
 pub(crate) struct DepthCounter {
     address: Rc<Address>,
     clock: Clock,

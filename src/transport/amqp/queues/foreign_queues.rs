@@ -10,36 +10,36 @@ use lapin::{Connection, types::AMQPValue};
 use super::{attributes::Attributes, own_queue::OwnQueue};
 use crate::{limits::KNOWN_QUEUES, transport::amqp::broker_error::Fault};
 
-/// What matters of a queue while it is worked.
+/// The attributes of a queue that change how it is used.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct QueueTraits {
-    /// Tasks must not be put there, or cannot be worked from there.
+    /// Why tasks must not be published to it, or cannot be consumed from it.
     pub(crate) refusal: Option<String>,
-    /// It goes with its last consumer.
+    /// The broker deletes it with its last consumer.
     pub(crate) auto_delete: bool,
-    /// A quorum queue counts what is given back, and drops what comes to its limit; this one has none that matters.
+    /// A message can be returned to it any number of times: it has no delivery limit, or a high one.
     pub(crate) bears_returns: bool,
-    /// By what it drops what is given back not that often: a person's looks can destroy what it has.
+    /// The low delivery limit by which it drops messages that are returned, if it has one.
     pub(crate) few_returns: Option<String>,
-    /// Only one of its consumers gets anything (`x-single-active-consumer`).
+    /// It delivers to one of its consumers alone (`x-single-active-consumer`).
     pub(crate) single: bool,
 }
 
 /// What is known of a queue.
 struct Known {
     traits: QueueTraits,
-    /// It is to be looked at again, and what is wrong with it was told.
+    /// It is to be inspected again; its warnings were given.
     is_old: bool,
 }
 
-/// What was found out about queues in the life of this process.
+/// What was found out about queues in the life of this process. Each is inspected once, and warned of once.
 pub(crate) struct ForeignQueues {
     known: RefCell<HashMap<String, Known>>,
-    /// Names of queues that are worked. What is known of these is always needed.
+    /// Names of the consumed queues, which are never forgotten.
     worked: RefCell<HashSet<String>>,
-    /// Where goes what a person should read.
+    /// Receives the warnings.
     warn: Box<dyn Fn(String)>,
-    /// A master's: its work queues and dead-letter queues are looked at, too.
+    /// Of a master: work queues and dead-letter queues are inspected, too.
     is_master: Cell<bool>,
 }
 
@@ -81,7 +81,7 @@ impl ForeignQueues {
         self.known.borrow_mut().remove(queue);
     }
 
-    /// Looks at a queue that exists, unless that was done before, and tells what a person should know.
+    /// Inspects a queue that exists, unless that was done before, and warns of what can lose tasks.
     ///
     /// # Errors
     /// If the broker did not answer; then nothing is remembered.

@@ -13,7 +13,7 @@ use crate::{clock::Instant, limits::KNOWN_QUEUES};
 const GRACE: Duration = Duration::from_millis(500);
 /// The same, when fewer came back than left (others may have taken them).
 const LONG_GRACE: Duration = Duration::from_secs(2);
-/// What this node knows about tasks that are out of everybody's sight.
+/// What this node knows about tasks that no count shows.
 #[derive(Debug, Default)]
 pub(crate) struct InTransit {
     /// Delay queues that were seen to exist.
@@ -21,11 +21,11 @@ pub(crate) struct InTransit {
     /// The last time anything happened: a delivery, a settlement, a change of credit.
     pub(crate) moved_at: Instant,
     delays: HashMap<String, DelayedTasks>,
-    /// When all is quiet of those that are not among them any more.
+    /// When the last task comes back of the queues that were forgotten.
     others_quiet_at: Instant,
     /// Deliveries of an ended session that have not come back yet, and until when that matters.
-    owed: u64,
-    owed_until: Instant,
+    redeliveries_expected: u64,
+    expected_until: Instant,
 }
 
 /// The delay queues of one queue.
@@ -89,24 +89,24 @@ impl InTransit {
 
     /// A delivery came for the second time.
     pub(crate) fn came_back(&mut self) {
-        self.owed = self.owed.saturating_sub(1);
+        self.redeliveries_expected = self.redeliveries_expected.saturating_sub(1);
     }
 
     /// A session ended with this many deliveries in our hands.
     pub(crate) fn session_ended(&mut self, in_hand: u64) {
-        self.owed = self.owed.saturating_add(in_hand);
+        self.redeliveries_expected = self.redeliveries_expected.saturating_add(in_hand);
     }
 
     /// Another session began: the broker may take so long to notice that the old connection is dead.
     pub(crate) fn session_began(&mut self, now: Instant, noticed: Duration) {
-        self.owed_until = now + noticed;
+        self.expected_until = now + noticed;
         self.moved_at = now;
     }
 
     /// From when on a reading of 0 can be believed.
     pub(crate) fn clear_at(&self) -> Instant {
-        let owed = (self.owed > 0).then_some(self.owed_until);
-        owed.unwrap_or_default().max(self.clear_of_delays_at())
+        let redeliveries_expected = (self.redeliveries_expected > 0).then_some(self.expected_until);
+        redeliveries_expected.unwrap_or_default().max(self.clear_of_delays_at())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether anything is left to do, as far as a broker can be trusted to say so.
+//! Surveys: whether any attached queue has work left.
 //!
 //! A count of 0 proves little: for about a millisecond an expiring message is in neither queue, and a quorum queue whose
 //! leader does not answer reports 0. So two readings at least half a second apart must agree, delay queues first, with

@@ -31,13 +31,13 @@ use crate::{
     },
 };
 
-/// How long dead letters are kept in a queue of which that is not known, as far as warnings go.
+/// The retention that a dead-letter queue is checked against where the configured one is not known: no warning.
 const UNKNOWN: Option<u64> = Some(0);
 
-/// Queues that are made sure of at a time.
+/// How many queues are declared at the same time.
 const LANES: usize = 16;
 
-/// What this session knows about queues.
+/// Which queues exist, as far as this session knows.
 pub(crate) struct Topology {
     /// `declare: passive`: nothing is made.
     passive: bool,
@@ -49,7 +49,7 @@ pub(crate) struct Topology {
     pub(crate) foreign_queues: Rc<ForeignQueues>,
     /// A queue is declared by one task at a time, so that many moves to a missing queue make it once.
     turns: RefCell<HashMap<String, Rc<tokio::sync::Mutex<()>>>>,
-    /// So many queues are asked for at a time, each of which takes a channel. One that gives no answer must not hold up others.
+    /// Bounds how many queues are declared at the same time, each of which takes a channel.
     lanes: tokio::sync::Semaphore,
 }
 
@@ -71,7 +71,7 @@ impl Topology {
         self.known.borrow().contains(name)
     }
 
-    /// Workers choose names of queues: when there are too many, they are asked for again.
+    /// Bounded, since workers choose names of queues: what is forgotten is asked for again.
     fn know(&self, name: String) {
         let mut known = self.known.borrow_mut();
         if known.len() >= KNOWN_QUEUES {
@@ -80,7 +80,7 @@ impl Topology {
         known.insert(name);
     }
 
-    /// The queue turned out to be gone.
+    /// The queue does not exist any more.
     pub(crate) fn forget(&self, own_queue: &OwnQueue) {
         self.refusals.remove(&own_queue.name());
         self.known.borrow_mut().remove(&own_queue.name());
@@ -92,7 +92,7 @@ impl Topology {
         self.foreign_queues.of(queue).refusal
     }
 
-    /// What an existing queue is like. One that is as we declare it is found to be so without a line in the broker's log.
+    /// The traits of an existing queue. One that is as we declare it is found to be so without a line in the broker's log.
     pub(crate) async fn look(&self, connection: &Connection, own_queue: &OwnQueue) -> Result<QueueTraits, Fault> {
         self.foreign_queues.look(connection, own_queue, !self.passive, UNKNOWN).await
     }
@@ -177,7 +177,7 @@ impl Topology {
         self.one(connection, own_queue, keep).await
     }
 
-    /// Makes sure of all queues that a master needs to work this one.
+    /// Declares all queues that a master needs to consume this one, where they do not exist.
     pub(crate) async fn provide(&self, connection: &Connection, queue: &QueueSetup) -> Result<(), Fault> {
         self.foreign_queues.is_worked(&queue.name);
         self.foreign_queues.is_worked(&queue.dead.name);

@@ -98,7 +98,7 @@ impl Actor {
 
     /// Waits for whatever comes first.
     async fn next_wakeup(&mut self) -> Wakeup {
-        // Read once: a queue that rests at one moment and not at the next would be forgotten between them.
+        // Read once: a queue whose poll is deferred at one moment and not at the next would be forgotten between them.
         let clock = self.now();
         let now = clock.at;
         let late = self.next_deadline(clock).map(|at| at.since(now));

@@ -1,5 +1,4 @@
-//! What the actor holds: the session of the moment, the deliveries in the master's hands, and what work beside it
-//! tells it.
+//! What the actor holds: the session of the moment, the queues that come and go, and what is kept between sessions.
 //!
 //! All of it belongs to one task and is changed by it alone; work that waits for the broker runs beside it, holds nothing
 //! of this, and reports by [`Note`]. So no state is ever seen half changed across an await, and nothing here needs a lock.

@@ -32,16 +32,16 @@ use crate::{
     },
 };
 
-/// A delivery in the master's hands.
+/// A delivery that the master holds.
 #[expect(clippy::struct_excessive_bools, reason = "an acceptance and a settlement may be under way at the same time")]
 pub(crate) struct OpenDelivery {
     pub(crate) queue: usize,
     pub(crate) tag: u64,
     pub(crate) properties: BasicProperties,
     pub(crate) task: std::sync::Arc<Task>,
-    /// What is to be done with it if the master does not know it.
+    /// What a `Pass` does with it.
     pub(crate) on_pass: Option<PassAction>,
-    /// Removed from its queue already.
+    /// Accepted: it is acknowledged before it is settled.
     pub(crate) accepted: bool,
     /// … and the acknowledgement is written.
     pub(crate) acknowledged: bool,
@@ -51,7 +51,7 @@ pub(crate) struct OpenDelivery {
     pub(crate) moving: bool,
     /// Its channel is closed, so that it comes again. The settlement under way is finished without an acknowledgement.
     pub(crate) lost_channel: bool,
-    /// Of one that was accepted: that settlement, in case the session ends before it is stored.
+    /// The settlement of an accepted one, in case the session ends before it is stored.
     pub(crate) unstored_settlement: Option<Settlement>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Up {
     pub(crate) sweep: Option<tokio::task::AbortHandle>,
     pub(crate) lease: Option<Lease>,
     pub(crate) sending: FuturesUnordered<LocalBoxFuture<'static, AcksWritten>>,
-    /// What its queues owe and others do not take.
+    /// Messages of its queues that their targets refuse.
     pub(crate) refused_messages: RefusedMessages,
     /// No queues are attached.
     pub(crate) is_client: bool,
