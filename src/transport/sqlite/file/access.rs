@@ -12,7 +12,7 @@ use nix::{
     unistd::{AccessFlags, Gid, Uid, eaccess, geteuid},
 };
 
-use super::paths::beside;
+use super::paths::{beside, with_suffix};
 use crate::file_owner;
 
 /// Why the database at `path` cannot be opened or written, if that is for want of a permission.
@@ -22,7 +22,7 @@ pub(crate) fn denied(path: &Path) -> Option<String> {
     if may_not(path, both) {
         return Some(file_owner::denied(path));
     }
-    for file in ["-wal", "-shm"].map(|ending| with_ending(path, ending)) {
+    for file in ["-wal", "-shm"].map(|suffix| with_suffix(path, suffix)) {
         if may_not(&file, both) {
             return Some(format!("{}: {}", file.display(), file_owner::denied(&file)));
         }
@@ -30,12 +30,6 @@ pub(crate) fn denied(path: &Path) -> Option<String> {
     let folder = file_owner::folder(path);
     may_not(folder, AccessFlags::W_OK | AccessFlags::X_OK)
         .then(|| format!("no file can be made in its folder {}: {}", folder.display(), file_owner::denied(folder)))
-}
-
-fn with_ending(path: &Path, ending: &str) -> std::path::PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }
 
 /// The same as an error of the operating system for a file that is opened or made.

@@ -208,6 +208,7 @@ mod tests {
         super::{
             housekeeping::{Housekeeping, Kept, Step},
             lock_wait::LockTimeout,
+            schema,
         },
         *,
     };
@@ -500,7 +501,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let former = Connection::open(&path).unwrap();
-        super::super::schema::to_version(&former, 4).unwrap();
+        schema::to_version(&former, 4).unwrap();
         former
             .execute_batch(
                 "INSERT INTO queue (name) VALUES ('foo');

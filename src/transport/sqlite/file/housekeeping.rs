@@ -10,6 +10,7 @@ use super::{
     database::Database,
     error::{may_pass, no_rows},
     lock_wait::LockTimeout,
+    paths::with_suffix,
 };
 use crate::{clock::Timestamp, transport::sqlite::queries::dead_letters};
 
@@ -106,9 +107,7 @@ impl Housekeeping {
 }
 
 fn wal_length(path: &Path) -> u64 {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    std::fs::metadata(name).map_or(0, |metadata| metadata.len())
+    std::fs::metadata(with_suffix(path, "-wal")).map_or(0, |metadata| metadata.len())
 }
 
 /// After an unclean stop: whether the file is whole. `Some`: what is wrong with it.

@@ -9,9 +9,13 @@ use std::{
 
 /// `<file>.<ending>`.
 pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    with_suffix(path, &format!(".{ending}"))
+}
+
+/// `<file><suffix>`.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(ending);
+    name.push(suffix);
     name.into()
 }
 
