@@ -72,7 +72,7 @@ pub fn run_on(
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
         let arrivals = signals.watch().map_err(|error| internal("cannot watch signals", error))?;
-        let (asking, asked) = mpsc::unbounded_channel();
+        let (command_sender, commands) = mpsc::unbounded_channel();
         let control = run.control.take();
         if let Some(socket) = &control {
             let log = logger.clone();
@@ -81,16 +81,17 @@ pub fn run_on(
                 log.line(level, MASTER, &text);
             };
             socket
-                .serve(asking.clone(), log_change)
+                .serve(command_sender.clone(), log_change)
                 .map_err(|error| internal("cannot watch the control socket", error))?;
         }
-        let (questions, questioned) = mpsc::unbounded_channel();
-        let ends = metrics::Master { questions, commands: asking };
-        let metrics = run.metrics.take().map(|listener| listener.serve(ends.clone())).transpose();
+        let (question_sender, questions) = mpsc::unbounded_channel();
+        let senders = metrics::Master { questions: question_sender, commands: command_sender };
+        let metrics = run.metrics.take().map(|listener| listener.serve(senders.clone())).transpose();
         let _metrics = metrics.map_err(|error| internal("cannot serve metrics", error))?;
         let (sender, orphans_ended) = mpsc::unbounded_channel();
         let orphans = Orphans::new(&run.uri, &run.application, logger, sender);
-        let receivers = EventReceivers { transport: transport_events, asked, questioned, orphans_ended, _asking: ends };
+        let receivers =
+            EventReceivers { transport: transport_events, commands, questions, orphans_ended, _senders: senders };
         Shell::new(run, transport, logger.clone(), orphans).run(&signals, &arrivals, receivers).await
     })
 }

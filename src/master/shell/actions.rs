@@ -20,7 +20,7 @@ impl Shell {
                 self.logger.line_in_context(level, &name, &message, about.as_deref());
             }
             Action::Send { worker, frame } => {
-                self.idled -= isize::from(frames::is_task(&frame));
+                self.freed_places -= isize::from(frames::is_task(&frame));
                 if let Some(worker) = self.worker(worker) {
                     worker.send(&frame);
                 }
@@ -37,10 +37,10 @@ impl Shell {
             }
             Action::Settle { handle, settlement } => {
                 if self.settlements.is_empty() {
-                    self.held_since = now.at;
+                    self.settlements_since = now.at;
                 }
                 // Accepted early, it still has its place.
-                self.idled += isize::from(settlement != Settlement::Accept);
+                self.freed_places += isize::from(settlement != Settlement::Accept);
                 self.settlements.push((handle, settlement));
             }
             Action::AddQueue { queue, setup } => self.transport.ask(Request::AddQueue { queue, setup }),

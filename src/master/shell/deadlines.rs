@@ -92,7 +92,7 @@ impl Shell {
         signals: &Signals,
         events: &mut mpsc::UnboundedReceiver<transport::Event>,
     ) {
-        self.signalled(&signals.drain());
+        self.handle_signals(&signals.drain());
         self.reap();
         let read = |worker: &Option<Rc<Worker>>| worker.iter().for_each(|worker| worker.catch_up());
         match slots {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    commands::counts,
     orphans::OrphansEnded,
     state::{GROUP, GROUP_LIMIT, Shell},
-    views::counts,
 };
 use crate::{
     control::server::Asked,
@@ -28,11 +28,11 @@ const TURN: usize = 256;
 /// What comes from other threads and tasks, as the loop receives it.
 pub(in crate::master) struct EventReceivers {
     pub(in crate::master) transport: mpsc::UnboundedReceiver<transport::Event>,
-    pub(in crate::master) asked: mpsc::UnboundedReceiver<Asked>,
-    pub(in crate::master) questioned: mpsc::UnboundedReceiver<Question>,
+    pub(in crate::master) commands: mpsc::UnboundedReceiver<Asked>,
+    pub(in crate::master) questions: mpsc::UnboundedReceiver<Question>,
     pub(in crate::master) orphans_ended: mpsc::UnboundedReceiver<OrphansEnded>,
     /// Senders of the channels, which without a control socket and metrics have no other one and must not end.
-    pub(in crate::master) _asking: metrics::Master,
+    pub(in crate::master) _senders: metrics::Master,
 }
 
 impl Shell {
@@ -49,16 +49,16 @@ impl Shell {
             self.notify();
             let wait = self.wait();
             self.clock.sleeps(wait);
-            self.idled = 0;
+            self.freed_places = 0;
             tokio::select! {
                 biased;
                 ready = arrivals.readable() => {
                     ready.map_err(|error| Error::new(Code::Internal, format!("cannot wait for signals: {error}")))?;
-                    self.signalled(&signals.drain());
+                    self.handle_signals(&signals.drain());
                 }
-                read = self.reading.done() => self.settings_came(read),
+                read = self.reading.done() => self.settings_read(read),
                 // Before the flood of tasks: whether the loop turns is asked while much is done, too.
-                Some(question) = receivers.questioned.recv() => self.questioned(question),
+                Some(question) = receivers.questions.recv() => self.answer_question(question),
                 () = self.inbox.filled() => self.take_inbox(),
                 count = receivers.transport.recv_many(&mut batch, TURN) => {
                     if count == 0 {
@@ -68,7 +68,7 @@ impl Shell {
                         self.transport_event(event);
                     }
                 }
-                Some(asked) = receivers.asked.recv() => self.asked(asked),
+                Some(command) = receivers.commands.recv() => self.command(command),
                 Some(orphans_ended) = receivers.orphans_ended.recv() => self.orphans_ended(orphans_ended),
                 () = tokio::time::sleep(wait) => {}
             }
@@ -78,9 +78,9 @@ impl Shell {
                 self.logger.hurry();
             }
             if !self.settlements.is_empty()
-                && (self.idled > 0
+                && (self.freed_places > 0
                     || self.settlements.len() >= GROUP
-                    || self.clock.now().at.since(self.held_since) >= GROUP_LIMIT)
+                    || self.clock.now().at.since(self.settlements_since) >= GROUP_LIMIT)
             {
                 self.flush_settlements();
             }
@@ -144,23 +144,23 @@ impl Shell {
     }
 
     /// Signals to stop count before deaths: a TERM to everybody is a stop, not a crash of the workers.
-    pub(super) fn signalled(&mut self, arrived: &[Signal]) {
+    pub(super) fn handle_signals(&mut self, arrived: &[Signal]) {
         for signal in arrived {
             match signal {
                 Signal::Terminate | Signal::Interrupt => self.handle(Event::StopAsked),
                 Signal::Quit => self.handle(Event::InterruptAsked),
-                Signal::User1 => self.tell_status(),
-                Signal::HangUp => self.hung_up(),
+                Signal::User1 => self.log_status(),
+                Signal::HangUp => self.hang_up(),
                 Signal::Child => {}
             }
         }
         if arrived.contains(&Signal::Child) {
             self.reap();
-            self.tell_stopped();
+            self.log_stopped();
         }
     }
 
-    pub(super) fn tell_status(&self) {
+    pub(super) fn log_status(&self) {
         let now = self.clock.now().at;
         for line in self.core.status_lines(now) {
             self.logger.line(Level::Info, MASTER, &line);

@@ -142,7 +142,7 @@ impl Shell {
     }
 
     /// Adds to a status what could not be ended and still runs.
-    pub(super) fn show_left(&self, status: &mut Value) {
+    pub(super) fn add_left_running(&self, status: &mut Value) {
         let left = self.orphans.left.iter().filter(|(_, left)| runs(left.process));
         let shown = |(slot, left): &(String, Left)| json!({ "slot": slot, "pid": left.process.pid, "command": left.command, "why": left.why });
         status["left_running"] = left.map(shown).collect();

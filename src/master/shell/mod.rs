@@ -3,16 +3,16 @@
 //! `state` holds it all, `event_loop` waits and handles, `actions` does what the core says; the other files are one duty each.
 
 mod actions;
+mod commands;
 mod deadlines;
 pub(super) mod event_loop;
 mod exits;
+mod metrics_questions;
 pub(super) mod orphans;
-mod questions;
 mod reload_settings;
 pub(super) mod settings_reader;
 mod spawning;
 pub(super) mod state;
 mod stopped;
 mod transport_events;
-mod views;
 mod workers;

@@ -31,7 +31,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 impl Shell {
     /// A HUP: a request to read the settings again, or the end of a terminal. Without configuration files it can only be the
     /// latter, and the master stops: without its terminal and a control socket it could not be reached again.
-    pub(super) fn hung_up(&mut self) {
+    pub(super) fn hang_up(&mut self) {
         if self.reader.as_ref().is_some_and(|reader| reader.has_files) {
             return self.reload(None, false, "HUP");
         }
@@ -49,11 +49,11 @@ impl Shell {
             notifier.reloading(self.core.phase());
         }
         if self.core.phase() == systemd::Phase::Stopping {
-            return self.object(number, by, Objection::Refused("the master is stopping".to_owned()));
+            return self.refuse_reload(number, by, Objection::Refused("the master is stopping".to_owned()));
         }
         if self.reader.is_none() {
             let why = "there are no settings to be read again".to_owned();
-            return self.object(number, by, Objection::Refused(why));
+            return self.refuse_reload(number, by, Objection::Refused(why));
         }
         // Of many signals one is left, as the kernel has it.
         if number.is_some() || self.reading.next.iter().all(|request| request.number.is_some()) {
@@ -70,12 +70,12 @@ impl Shell {
         }
         self.reading.requests = std::mem::take(&mut self.reading.next);
         if let Err(error) = self.reading.begin(reader, LIMIT) {
-            self.settings_came(Err(Objection::Refused(format!("they cannot be read: {error}"))));
+            self.settings_read(Err(Objection::Refused(format!("they cannot be read: {error}"))));
         }
     }
 
     /// The settings were read: they go to the core, or each request is answered with what is wrong with them.
-    pub(super) fn settings_came(&mut self, read: Result<Fresh, Objection>) {
+    pub(super) fn settings_read(&mut self, read: Result<Fresh, Objection>) {
         let requests = std::mem::take(&mut self.reading.requests);
         let is_stopping = self.core.phase() == systemd::Phase::Stopping;
         match read {
@@ -84,7 +84,7 @@ impl Shell {
                 let stopping = Objection::Refused("the master is stopping".to_owned());
                 let objection = read.err().filter(|_| !is_stopping).unwrap_or(stopping);
                 for ReadRequest { number, by, .. } in requests {
-                    self.object(number, &by, objection.clone());
+                    self.refuse_reload(number, &by, objection.clone());
                 }
             }
         }
@@ -116,9 +116,9 @@ impl Shell {
         if let Some((number, _)) = self.launches.iter().find(|(_, known)| **known == launch) {
             return *number;
         }
-        self.launched += 1;
-        self.launches.insert(self.launched - 1, launch);
-        self.launched - 1
+        self.next_launch += 1;
+        self.launches.insert(self.next_launch - 1, launch);
+        self.next_launch - 1
     }
 
     fn reschedule(&mut self, schedules: Vec<Schedule>) {
@@ -141,7 +141,7 @@ impl Shell {
     }
 
     /// The settings are not taken: logged, and answered.
-    fn object(&mut self, number: Option<u64>, by: &str, objection: Objection) {
+    fn refuse_reload(&mut self, number: Option<u64>, by: &str, objection: Objection) {
         let (answer, why) = match objection {
             Objection::Invalid(problems) => {
                 let why = format!("the settings are not right, and stay as they were\n{problems}");

@@ -54,7 +54,7 @@ pub(in crate::master) struct Shell {
     /// What to start, by the number that the core's plans name.
     pub(super) launches: BTreeMap<usize, Launch>,
     /// The number of the next one.
-    pub(super) launched: usize,
+    pub(super) next_launch: usize,
     /// How much new workers are told to log, if a person has changed it.
     pub(super) log_level: Option<Level>,
     pub(super) workers: Vec<Option<Rc<Worker>>>,
@@ -63,11 +63,11 @@ pub(in crate::master) struct Shell {
     pub(super) stopped: HashSet<u32>,
     pub(super) orphans: Orphans,
     /// Commands that wait for the core's answer, by number.
-    pub(super) asked: HashMap<u64, Asked>,
-    pub(super) commands: u64,
+    pub(super) pending_commands: HashMap<u64, Asked>,
+    pub(super) last_command: u64,
     pub(super) uri: Uri,
     /// Of several addresses, the one where the last session was built.
-    pub(super) in_use: Option<String>,
+    pub(super) connected_to: Option<String>,
     pub(super) reader: Option<Reader>,
     pub(super) reading: Reading,
     pub(super) application: String,
@@ -80,9 +80,9 @@ pub(in crate::master) struct Shell {
     pub(super) timer_stopped: bool,
     /// Settlements that go to the transport together, and since when the first of them waits.
     pub(super) settlements: Vec<(Handle, Settlement)>,
-    pub(super) held_since: Instant,
+    pub(super) settlements_since: Instant,
     /// Tasks settled in this turn less tasks handed out in it: above zero, a place is free and waits for more.
-    pub(super) idled: isize,
+    pub(super) freed_places: isize,
     /// What may help where the transport refused us.
     pub(super) hint: Option<&'static str>,
     pub(super) finished: Option<Finished>,
@@ -124,17 +124,17 @@ impl Shell {
             transport,
             logger,
             inbox: Rc::default(),
-            launched: launches.len(),
+            next_launch: launches.len(),
             launches,
             log_level: None,
             workers: Vec::new(),
             pids: HashMap::new(),
             stopped: HashSet::new(),
             orphans,
-            asked: HashMap::new(),
-            commands: 0,
+            pending_commands: HashMap::new(),
+            last_command: 0,
             uri: run.uri,
-            in_use: None,
+            connected_to: None,
             reader: run.reader,
             reading: Reading::default(),
             application: run.application,
@@ -144,8 +144,8 @@ impl Shell {
             timer: run.timer,
             timer_stopped: false,
             settlements: Vec::new(),
-            held_since: Instant::default(),
-            idled: 0,
+            settlements_since: Instant::default(),
+            freed_places: 0,
             hint: None,
             finished: None,
             closing: false,

@@ -12,7 +12,7 @@ use crate::{
 
 impl Shell {
     /// Logs which workers were stopped or continued. Called after exited workers were reaped.
-    pub(super) fn tell_stopped(&mut self) {
+    pub(super) fn log_stopped(&mut self) {
         loop {
             let change = match process::next_stop() {
                 Ok(Some(change)) => change,
@@ -40,7 +40,7 @@ impl Shell {
     }
 
     /// Marks the slots of stopped workers in a status.
-    pub(super) fn mark_stopped(&self, status: &mut Value) {
+    pub(super) fn add_stopped(&self, status: &mut Value) {
         if self.stopped.is_empty() {
             return;
         }

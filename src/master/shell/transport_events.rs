@@ -18,7 +18,7 @@ impl Shell {
                 let acts = self.timer.as_mut().map_or_else(Vec::new, |timer| timer.lead(wall, &memory));
                 self.fire(acts);
             }
-            transport::Event::Connected(uri) => self.in_use = Some(uri),
+            transport::Event::Connected(uri) => self.connected_to = Some(uri),
             transport::Event::LeaseRefused => {
                 self.logger.line(Level::Info, MASTER, "Another scheduler holds the schedules; waiting for it to go");
             }

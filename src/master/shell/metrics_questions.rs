@@ -13,7 +13,7 @@ use crate::{
 
 impl Shell {
     /// Answers metrics or a probe. The asker waits for the transport's counts, the loop does not.
-    pub(super) fn questioned(&self, question: Question) {
+    pub(super) fn answer_question(&self, question: Question) {
         // The asker may be gone.
         match question {
             Question::Alive(reply) => drop(reply.send(())),

@@ -29,15 +29,15 @@ const AT_ONCE: usize = 32;
 
 impl Shell {
     /// A command came. The core answers; some answers are completed here.
-    pub(super) fn asked(&mut self, asked: Asked) {
-        self.commands += 1;
+    pub(super) fn command(&mut self, asked: Asked) {
+        self.last_command += 1;
         if let Command::Schedules {} = asked.command {
             // The client may be gone.
             let _ = asked.reply.send(Answer::Done(self.schedules()));
             return;
         }
-        let (number, command, by) = (self.commands, asked.command.clone(), asked.by.clone());
-        self.asked.insert(number, asked);
+        let (number, command, by) = (self.last_command, asked.command.clone(), asked.by.clone());
+        self.pending_commands.insert(number, asked);
         if let Command::Reload { wait } = command
             && self.reader.is_some()
         {
@@ -50,7 +50,7 @@ impl Shell {
     }
 
     pub(super) fn answer(&mut self, number: u64, answer: Answer) {
-        let Some(asked) = self.asked.remove(&number) else { return };
+        let Some(asked) = self.pending_commands.remove(&number) else { return };
         match (&asked.command, answer) {
             (Command::Status {}, Answer::Done(status)) => self.answer_status(asked, status),
             (Command::Health {}, Answer::Done(health)) => self.answer_health(asked, health),
@@ -61,8 +61,8 @@ impl Shell {
 
     fn answer_status(&self, asked: Asked, mut status: Value) {
         self.complete(&mut status);
-        self.mark_stopped(&mut status);
-        self.show_left(&mut status);
+        self.add_stopped(&mut status);
+        self.add_left_running(&mut status);
         let queues = self.core.queues();
         let names: Vec<String> = queues.iter().map(|dead| dead.queue.clone()).collect();
         let (reply, counted) = oneshot::channel();
@@ -93,7 +93,7 @@ impl Shell {
 
     /// A task that is not in hand here is to be removed where it waits.
     pub(super) fn cancel_waiting(&mut self, number: u64, id: String) {
-        let Some(asked) = self.asked.remove(&number) else { return };
+        let Some(asked) = self.pending_commands.remove(&number) else { return };
         let (reply, cancelled) = oneshot::channel();
         self.transport.ask(Request::Cancel { id: id.clone(), reply });
         let (logger, by) = (self.logger.clone(), asked.by);
@@ -136,7 +136,7 @@ impl Shell {
     fn complete(&self, status: &mut Value) {
         status["pid"] = std::process::id().into();
         status["version"] = env!("CARGO_PKG_VERSION").into();
-        status["transport"]["uri"] = self.in_use.clone().unwrap_or_else(|| self.uri.to_string()).into();
+        status["transport"]["uri"] = self.connected_to.clone().unwrap_or_else(|| self.uri.to_string()).into();
         let next = self.timer.as_ref().and_then(crate::schedule::Timer::next);
         let next_at = next.and_then(|(_, moment)| jiff::Timestamp::from_millisecond(moment.0).ok());
         status["scheduler"] = json!({
