@@ -61,3 +61,45 @@ impl Finished {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(code: Code, depths: &[Option<Depth>]) -> Finished {
+        let error = Some("it took too long".to_owned());
+        let mut finished = Finished { code, error, ..Finished::of_nothing() };
+        finished.report_left(&depths.iter().map(|depth| ("a".to_owned(), *depth)).collect::<Vec<_>>());
+        finished
+    }
+
+    #[test]
+    fn what_is_left_is_counted_or_said_to_be_unknown() {
+        let depth = Depth { ready: 1, delayed: 2, in_hand: 3, ..Depth::default() };
+        let waits = "left waiting in queue a: 1 ready, 2 delayed";
+        assert_eq!(left(Code::HaltTimeout, &[None]).left, [LEFT_UNKNOWN]);
+        assert_eq!(left(Code::HaltTimeout, &[Some(depth)]).left, [waits]);
+        // Tasks whose end could not be stored are in hand still.
+        assert_eq!(left(Code::Unavailable, &[Some(depth)]).left, [format!("{waits}, 3 in hand")]);
+        let unknown = Depth { unknown: true, ..depth };
+        assert_eq!(
+            left(Code::HaltTimeout, &[Some(unknown)]).left,
+            ["what is left in queue a is unknown: the broker does not tell"]
+        );
+    }
+
+    #[test]
+    fn an_empty_queue_is_worth_a_line_where_the_transport_was_lost_alone() {
+        let empty = Some(Depth::default());
+        assert_eq!(left(Code::Unavailable, &[empty]).left, ["nothing is left waiting in the queues"]);
+        assert!(left(Code::HaltTimeout, &[empty]).left.is_empty());
+    }
+
+    #[test]
+    fn the_error_of_a_run_that_took_too_long_says_what_is_left() {
+        let depth = Depth { ready: 1, ..Depth::default() };
+        let error = left(Code::HaltTimeout, &[Some(depth), None]).error.unwrap();
+        assert_eq!(error, format!("it took too long; {LEFT_UNKNOWN}; left waiting in queue a: 1 ready, 0 delayed"));
+        assert_eq!(left(Code::Unavailable, &[Some(depth)]).error.as_deref(), Some("it took too long"));
+    }
+}
