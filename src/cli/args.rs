@@ -273,7 +273,7 @@ pub(super) struct Filter {
 
 /// Dead letters that are chosen to be acted upon: nothing is chosen by saying nothing.
 #[derive(Args, Debug)]
-pub(super) struct Chosen {
+pub(super) struct SelectionArgs {
     /// The work queue
     pub(super) queue: String,
     /// The tasks' ids
@@ -299,7 +299,7 @@ pub(super) struct Chosen {
 #[derive(Args, Debug)]
 pub(super) struct FailedRetry {
     #[command(flatten)]
-    pub(super) chosen: Chosen,
+    pub(super) chosen: SelectionArgs,
     /// At most N a second (or `N/m`, `N/h`)
     #[arg(long, value_name = "N/s", allow_hyphen_values = true)]
     pub(super) rate: Option<String>,
@@ -311,7 +311,7 @@ pub(super) struct FailedRetry {
 #[derive(Args, Debug)]
 pub(super) struct FailedPurge {
     #[command(flatten)]
-    pub(super) chosen: Chosen,
+    pub(super) chosen: SelectionArgs,
     /// Do not ask
     #[arg(short, long)]
     pub(super) yes: bool,

@@ -8,7 +8,7 @@ use super::{
     connection::{from_transport_error, open},
     output::{print, table},
     settings::{dead_queue, load_shared},
-    waiting::{Broken, Patient, longest_wait},
+    waiting::{CallFailed, WaitingClient, longest_wait},
 };
 use crate::{
     config::Config,
@@ -28,21 +28,21 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &Queues) -> Result
 }
 
 fn purge(config: &Config, end: &QueueEnd) -> Result<Code, Error> {
-    let (mut patient, queue) = consent(config, end, "purging a queue", "Delete all that is ready and delayed in")?;
+    let (mut client, queue) = consent(config, end, "purging a queue", "Delete all that is ready and delayed in")?;
     let name = queue.queue;
-    let purged = match patient.call(|reply| Request::Purge { queue: name, reply }) {
-        Ok(purged) | Err(Broken { done: Some(purged), .. }) => purged,
+    let purged = match client.call(|reply| Request::Purge { queue: name, reply }) {
+        Ok(purged) | Err(CallFailed { done: Some(purged), .. }) => purged,
         Err(broken) => return Err(purge_broke_off(&broken)),
     };
     tell(end, "purged", purged, None)
 }
 
 fn delete(config: &Config, end: &QueueEnd) -> Result<Code, Error> {
-    let (mut patient, queue) =
+    let (mut client, queue) =
         consent(config, end, "deleting a queue", "Delete, with all that is ready and delayed in it,")?;
     let asked = queue.clone();
-    let deleted = match patient.call(|reply| Request::Delete { queue: asked, reply }) {
-        Ok(deleted) | Err(Broken { done: Some(deleted), .. }) => deleted,
+    let deleted = match client.call(|reply| Request::Delete { queue: asked, reply }) {
+        Ok(deleted) | Err(CallFailed { done: Some(deleted), .. }) => deleted,
         Err(broken) => {
             let in_use = matches!(broken.last(), Some(transport::Error::InUse { .. }));
             let error = broken.error();
@@ -50,12 +50,12 @@ fn delete(config: &Config, end: &QueueEnd) -> Result<Code, Error> {
         }
     };
     // One that was stopped meanwhile is asked nothing more.
-    let dead = patient.depth(&queue).map_or(0, |depth| depth.failed);
+    let dead = client.depth(&queue).map_or(0, |depth| depth.failed);
     tell(end, "deleted", deleted, Some((dead, queue)))
 }
 
 /// A purge deletes what is delayed first, step by step.
-fn purge_broke_off(broken: &Broken<u64>) -> Error {
+fn purge_broke_off(broken: &CallFailed<u64>) -> Error {
     match broken.last() {
         Some(transport::Error::Unfinished { walked, .. }) => {
             broken.error().hint(format!("{} deleted before; run it again", plural::were(walked.removed, "task")))
@@ -65,22 +65,22 @@ fn purge_broke_off(broken: &Broken<u64>) -> Error {
 }
 
 /// Asks, unless `--yes` was said.
-fn consent(config: &Config, end: &QueueEnd, doing: &str, question: &str) -> Result<(Patient, DeadQueue), Error> {
+fn consent(config: &Config, end: &QueueEnd, doing: &str, question: &str) -> Result<(WaitingClient, DeadQueue), Error> {
     if !end.yes {
         confirm::needs_terminal(doing)?;
     }
     let name = &end.queue;
     let queue = dead_queue(config, name);
-    let mut patient = Patient::open(config, longest_wait(end.wait.as_deref())?)?;
+    let mut client = WaitingClient::open(config, longest_wait(end.wait.as_deref())?)?;
     if !end.yes {
-        let depth = patient.depth(&queue)?;
+        let depth = client.depth(&queue)?;
         let (ready, delayed) = (depth.ready, depth.delayed);
         if !confirm::yes(&format!("{question} queue {name} ({ready} ready, {delayed} delayed)?"))? {
             return Err(Error::new(Code::Refused, "nothing was deleted"));
         }
     }
-    patient.listen()?;
-    Ok((patient, queue))
+    client.listen()?;
+    Ok((client, queue))
 }
 
 fn tell(end: &QueueEnd, what: &str, count: u64, dead: Option<(u64, DeadQueue)>) -> Result<Code, Error> {

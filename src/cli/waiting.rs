@@ -41,7 +41,7 @@ const GRACE: Duration = Duration::from_secs(3);
 const LAST_ANSWER: Duration = Duration::from_secs(4);
 
 /// Asks a transport, and waits for its answers.
-pub(super) struct Patient {
+pub(super) struct WaitingClient {
     /// `None` after a wait was ended.
     transport: Option<Box<dyn Transport>>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -56,7 +56,7 @@ pub(super) struct Patient {
 
 /// Why something was not answered well.
 #[derive(Debug)]
-pub(super) struct Broken<T> {
+pub(super) struct CallFailed<T> {
     why: Box<Why>,
     /// The transport did not even answer when it was dropped.
     hung: bool,
@@ -74,7 +74,7 @@ enum Why {
     Interrupted { by: Interrupt, last: Option<transport::Error> },
 }
 
-impl<T> Broken<T> {
+impl<T> CallFailed<T> {
     /// What the transport said in the end.
     pub(super) fn last(&self) -> Option<&transport::Error> {
         match &*self.why {
@@ -126,7 +126,7 @@ pub(super) fn longest_wait(option: Option<&str>) -> Result<Duration, Error> {
     }
 }
 
-impl Patient {
+impl WaitingClient {
     /// Opens the transport of these settings.
     pub(super) fn open(config: &Config, longest: Duration) -> Result<Self, Error> {
         let internal = |error: std::io::Error| Error::new(Code::Internal, format!("cannot wait: {error}"));
@@ -161,7 +161,7 @@ impl Patient {
     }
 
     /// Asks and waits for the answer.
-    pub(super) fn call<T>(&mut self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Broken<T>> {
+    pub(super) fn call<T>(&mut self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, CallFailed<T>> {
         self.call_while(None, request)
     }
 
@@ -170,7 +170,7 @@ impl Patient {
         &mut self,
         progress: Option<&Visits>,
         request: impl FnOnce(Reply<T>) -> Request,
-    ) -> Result<T, Broken<T>> {
+    ) -> Result<T, CallFailed<T>> {
         let (reply, mut answer) = oneshot::channel();
         match &self.transport {
             Some(transport) => transport.ask(request(reply)),
@@ -192,7 +192,7 @@ impl Patient {
         let ended = match ended {
             Ended::Answered(Ok(value)) => return Ok(value),
             Ended::Answered(Err(error)) => {
-                return Err(Broken { why: Box::new(Why::Answer(error)), hung: false, done: None });
+                return Err(CallFailed { why: Box::new(Why::Answer(error)), hung: false, done: None });
             }
             ended => ended,
         };
@@ -209,7 +209,7 @@ impl Patient {
             Ended::Interrupted(by) => Why::Interrupted { by, last },
             _ => Why::GaveUp { after: self.longest, waits_for: self.waits_for.clone(), last },
         };
-        Err(Broken { why: Box::new(why), hung, done })
+        Err(CallFailed { why: Box::new(why), hung, done })
     }
 
     /// What lies in one queue.
@@ -220,7 +220,7 @@ impl Patient {
     }
 
     /// Visits dead letters; each visit is progress, and what a visitor makes the transport wait is not waited for it.
-    pub(super) fn walk(&mut self, queue: &DeadQueue, mut visit: Visitor) -> Result<Walked, Broken<Walked>> {
+    pub(super) fn walk(&mut self, queue: &DeadQueue, mut visit: Visitor) -> Result<Walked, CallFailed<Walked>> {
         let visits = Arc::new(Visits::default());
         let (queue, counted) = (queue.clone(), Arc::clone(&visits));
         let visit = Box::new(move |letter: &DeadLetter| {
@@ -230,7 +230,7 @@ impl Patient {
         });
         let walked = |reply| Request::WalkDead { queue, visit, reply };
         match self.call_while(Some(&visits), walked) {
-            Err(Broken { done: Some(walked), .. }) => Ok(walked),
+            Err(CallFailed { done: Some(walked), .. }) => Ok(walked),
             walked => walked,
         }
     }

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{chosen::Condition, letter::whole};
+use super::{letter::whole, selection::Condition};
 use crate::{
     cli::{
         args::FailedExport,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    chosen::Condition,
     collect::collect,
     letter::{cell, lines, row},
+    selection::Condition,
 };
 use crate::{
     cli::{

@@ -1,6 +1,5 @@
 //! `asynctask failed`: dead letters.
 
-mod chosen;
 mod collect;
 mod export;
 mod letter;
@@ -8,6 +7,7 @@ mod list;
 mod payload;
 mod purge;
 mod retry;
+mod selection;
 mod show;
 
 use super::{

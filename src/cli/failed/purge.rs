@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::chosen::{Choice, broke_off, progress, tell};
+use super::selection::{Selection, broke_off, progress, tell};
 use crate::{
     cli::{
         args::FailedPurge,
         confirm,
         settings::dead_queue,
-        waiting::{Patient, longest_wait},
+        waiting::{WaitingClient, longest_wait},
     },
     config::Config,
     error::{Code, Error},
@@ -17,14 +17,14 @@ use crate::{
 };
 
 pub(super) fn run(config: &Config, verb: &FailedPurge) -> Result<Code, Error> {
-    let choice = Choice::of(&verb.chosen)?;
+    let selection = Selection::of(&verb.chosen)?;
     let queue = dead_queue(config, &verb.chosen.queue);
     if !verb.chosen.dry_run && !verb.yes {
         confirm::needs_terminal("deleting dead letters")?;
     }
-    let mut patient = Patient::open(config, longest_wait(verb.chosen.wait.as_deref())?)?;
+    let mut client = WaitingClient::open(config, longest_wait(verb.chosen.wait.as_deref())?)?;
     if verb.chosen.dry_run || !verb.yes {
-        let (found, walked) = go(&mut patient, &queue, &choice, &Visit::Keep)?;
+        let (found, walked) = go(&mut client, &queue, &selection, &Visit::Keep)?;
         if verb.chosen.dry_run || found.met == 0 {
             return tell(&verb.chosen, "deleted", &found, walked);
         }
@@ -34,32 +34,37 @@ pub(super) fn run(config: &Config, verb: &FailedPurge) -> Result<Code, Error> {
         }
     }
     // Not before: Ctrl-C is an answer to the question.
-    patient.listen()?;
-    let (choice, walked) = go(&mut patient, &queue, &choice, &Visit::Remove)?;
-    tell(&verb.chosen, "deleted", &choice, walked)
+    client.listen()?;
+    let (selection, walked) = go(&mut client, &queue, &selection, &Visit::Remove)?;
+    tell(&verb.chosen, "deleted", &selection, walked)
 }
 
 /// Does `verdict` to all that were chosen.
-fn go(patient: &mut Patient, queue: &DeadQueue, choice: &Choice, verdict: &Visit) -> Result<(Choice, Walked), Error> {
-    let bar = progress(patient.depth(queue)?.failed);
-    patient.bar = bar.clone();
-    let shared = Arc::new(Mutex::new(choice.clone()));
+fn go(
+    client: &mut WaitingClient,
+    queue: &DeadQueue,
+    selection: &Selection,
+    verdict: &Visit,
+) -> Result<(Selection, Walked), Error> {
+    let bar = progress(client.depth(queue)?.failed);
+    client.bar = bar.clone();
+    let shared = Arc::new(Mutex::new(selection.clone()));
     let (visiting, verdict, seen) = (Arc::clone(&shared), verdict.clone(), bar.clone());
     let visit = move |letter: &DeadLetter| {
-        let mut choice = visiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if choice.is_complete() {
+        let mut selection = visiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if selection.is_complete() {
             return Visit::Stop;
         }
         seen.inc(1);
-        if !choice.means(letter) {
+        if !selection.matches(letter) {
             return Visit::Keep;
         }
-        choice.meet(letter);
+        selection.record(letter);
         verdict.clone()
     };
-    let walked = patient.walk(queue, Box::new(visit));
+    let walked = client.walk(queue, Box::new(visit));
     bar.finish_and_clear();
     let walked = walked.map_err(|broken| broke_off(&broken, "deleted"));
-    let choice = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok((choice, walked?))
+    let selection = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ok((selection, walked?))
 }

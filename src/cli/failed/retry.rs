@@ -6,14 +6,14 @@ use std::{
 };
 
 use super::{
-    chosen::{Choice, broke_off, progress, tell},
     payload::{Edit, edited},
+    selection::{Selection, broke_off, progress, tell},
 };
 use crate::{
     cli::{
         args::FailedRetry,
         settings::dead_queue,
-        waiting::{Patient, longest_wait},
+        waiting::{WaitingClient, longest_wait},
     },
     clock::Clock,
     config::Config,
@@ -28,31 +28,36 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 pub(super) fn run(config: &Config, verb: &FailedRetry) -> Result<Code, Error> {
     let edits = verb.set_payload.iter().map(|text| Edit::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let pace = verb.rate.as_deref().map(Pace::parse).transpose()?;
-    let choice = Choice::of(&verb.chosen)?;
+    let rate = verb.rate.as_deref().map(RateLimit::parse).transpose()?;
+    let selection = Selection::of(&verb.chosen)?;
     let queue = dead_queue(config, &verb.chosen.queue);
-    let mut patient = Patient::open(config, longest_wait(verb.chosen.wait.as_deref())?)?;
-    patient.listen()?;
-    let dry =
-        |edits: &[Edit]| Retry { choice: choice.clone(), edits: edits.to_vec(), pace: None, dry: true, wrong: None };
+    let mut client = WaitingClient::open(config, longest_wait(verb.chosen.wait.as_deref())?)?;
+    client.listen()?;
+    let dry = |edits: &[Edit]| Retry {
+        selection: selection.clone(),
+        edits: edits.to_vec(),
+        rate: None,
+        dry: true,
+        wrong: None,
+    };
     if verb.chosen.dry_run {
-        let (retry, walked) = dry(&edits).go(&mut patient, &queue)?;
-        return tell(&verb.chosen, "retried", &retry.choice, walked);
+        let (retry, walked) = dry(&edits).go(&mut client, &queue)?;
+        return tell(&verb.chosen, "retried", &retry.selection, walked);
     }
     if !edits.is_empty() {
         // One payload that cannot be changed, and nothing is moved: found out first.
-        dry(&edits).go(&mut patient, &queue)?;
+        dry(&edits).go(&mut client, &queue)?;
     }
-    let retry = Retry { choice, edits, pace, dry: false, wrong: None };
-    let (retry, walked) = retry.go(&mut patient, &queue)?;
-    tell(&verb.chosen, "retried", &retry.choice, walked)
+    let retry = Retry { selection, edits, rate, dry: false, wrong: None };
+    let (retry, walked) = retry.go(&mut client, &queue)?;
+    tell(&verb.chosen, "retried", &retry.selection, walked)
 }
 
 /// A walk that puts back what was chosen.
 struct Retry {
-    choice: Choice,
+    selection: Selection,
     edits: Vec<Edit>,
-    pace: Option<Pace>,
+    rate: Option<RateLimit>,
     /// Everything stays.
     dry: bool,
     /// A payload could not be changed.
@@ -60,9 +65,9 @@ struct Retry {
 }
 
 impl Retry {
-    fn go(self, patient: &mut Patient, queue: &DeadQueue) -> Result<(Self, Walked), Error> {
-        let bar = progress(patient.depth(queue)?.failed);
-        patient.bar = bar.clone();
+    fn go(self, client: &mut WaitingClient, queue: &DeadQueue) -> Result<(Self, Walked), Error> {
+        let bar = progress(client.depth(queue)?.failed);
+        client.bar = bar.clone();
         let (shared, seen) = (Arc::new(Mutex::new(self)), bar.clone());
         let visiting = Arc::clone(&shared);
         let visit = move |letter: &DeadLetter| {
@@ -72,7 +77,7 @@ impl Retry {
             }
             verdict
         };
-        let walked = patient.walk(queue, Box::new(visit));
+        let walked = client.walk(queue, Box::new(visit));
         bar.finish_and_clear();
         let walked = walked.map_err(|broken| broke_off(&broken, "put back to work"))?;
         // The transport has answered and dropped the visitor; if it has not yet, a copy does as well.
@@ -88,18 +93,18 @@ impl Retry {
     }
 
     fn nothing() -> Self {
-        let choice = Choice::default();
-        Self { choice, edits: Vec::new(), pace: None, dry: true, wrong: None }
+        let selection = Selection::default();
+        Self { selection, edits: Vec::new(), rate: None, dry: true, wrong: None }
     }
 
     fn visit(&mut self, letter: &DeadLetter) -> Visit {
-        if self.choice.is_complete() || self.wrong.is_some() {
+        if self.selection.is_complete() || self.wrong.is_some() {
             return Visit::Stop;
         }
-        if !self.choice.means(letter) {
+        if !self.selection.matches(letter) {
             return Visit::Keep;
         }
-        if let Some(wait) = self.pace.as_ref().and_then(Pace::wait) {
+        if let Some(wait) = self.rate.as_ref().and_then(RateLimit::wait) {
             return Visit::Wait(wait);
         }
         let body = match edited(letter.into(), &self.edits) {
@@ -109,9 +114,9 @@ impl Retry {
                 return Visit::Stop;
             }
         };
-        self.choice.meet(letter);
-        if let Some(pace) = &mut self.pace {
-            pace.gone += 1;
+        self.selection.record(letter);
+        if let Some(rate) = &mut self.rate {
+            rate.gone += 1;
         }
         if self.dry { Visit::Keep } else { Visit::Retry { body } }
     }
@@ -119,13 +124,13 @@ impl Retry {
 
 /// So many in so much time.
 #[derive(Clone, Debug)]
-struct Pace {
+struct RateLimit {
     per_second: f64,
     clock: Clock,
     gone: u64,
 }
 
-impl Pace {
+impl RateLimit {
     fn parse(text: &str) -> Result<Self, Error> {
         let (number, seconds) = match text.split_once('/') {
             None | Some((_, "s")) => (text.trim_end_matches("/s"), 1.0),
@@ -157,18 +162,18 @@ mod tests {
     #[test]
     fn rates_are_per_second_minute_or_hour() {
         for (text, per_second) in [("50/s", 50.0), ("50", 50.0), ("30/m", 0.5), ("1.5/s", 1.5), ("36/h", 0.01)] {
-            assert!((Pace::parse(text).unwrap().per_second - per_second).abs() < 1e-9, "{text}");
+            assert!((RateLimit::parse(text).unwrap().per_second - per_second).abs() < 1e-9, "{text}");
         }
         for text in ["", "/s", "0/s", "-1/s", "5/d", "inf", "NaN/s", "5/s/s"] {
-            assert_eq!(Pace::parse(text).unwrap_err().code, Code::Usage, "{text}");
+            assert_eq!(RateLimit::parse(text).unwrap_err().code, Code::Usage, "{text}");
         }
     }
 
     #[test]
     fn the_first_goes_at_once_and_the_next_in_its_time() {
-        let mut pace = Pace::parse("1/h").unwrap();
-        assert_eq!(pace.wait(), None);
-        pace.gone = 1;
-        assert_eq!(pace.wait(), Some(LONGEST_WAIT));
+        let mut rate = RateLimit::parse("1/h").unwrap();
+        assert_eq!(rate.wait(), None);
+        rate.gone = 1;
+        assert_eq!(rate.wait(), Some(LONGEST_WAIT));
     }
 }

@@ -1,8 +1,8 @@
 //! `asynctask submit`: one task, or a file of them.
 
-mod account;
 mod lines;
 mod moment;
+mod stored_lines;
 
 use std::io::{self, IsTerminal};
 
@@ -10,14 +10,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use uuid::Uuid;
 
 use self::{
-    account::{Account, json_line},
     moment::{Due, expiry},
+    stored_lines::{StoredLines, json_line},
 };
 use super::{
     args::{Global, Submit},
     output::print,
     settings::load_shared,
-    waiting::{Patient, interrupted, longest_wait, say},
+    waiting::{WaitingClient, interrupted, longest_wait, say},
 };
 use crate::{
     clock::Clock,
@@ -62,9 +62,9 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &Submit) -> Result
         if due.is_past() {
             say(&ProgressBar::hidden(), "warning: the moment of --at has passed: due at once");
         }
-        let mut patient = Patient::open(&config, longest)?;
-        patient.listen()?;
-        Ok(patient)
+        let mut client = WaitingClient::open(&config, longest)?;
+        client.listen()?;
+        Ok(client)
     };
     match verb.payload.as_deref() {
         Some(payload) if payload != "-" => {
@@ -103,9 +103,9 @@ fn warn_of_unknown(config: &Config, queue: &str) {
     }
 }
 
-fn one(patient: &mut Patient, task: NewTask) -> Result<(), Error> {
+fn one(client: &mut WaitingClient, task: NewTask) -> Result<(), Error> {
     let id = task.id.clone();
-    let stored = patient.call(|reply| Request::Submit { tasks: vec![task], reply });
+    let stored = client.call(|reply| Request::Submit { tasks: vec![task], reply });
     let Err(broken) = stored else { return Ok(()) };
     if broken.done.is_some() {
         return Ok(());
@@ -118,35 +118,35 @@ fn one(patient: &mut Patient, task: NewTask) -> Result<(), Error> {
 }
 
 /// Submits a task for each line of standard input.
-fn many(patient: &mut Patient, template: &NewTask, due: &Due, json: bool) -> Result<(), Error> {
-    patient.bar = progress();
+fn many(client: &mut WaitingClient, template: &NewTask, due: &Due, json: bool) -> Result<(), Error> {
+    client.bar = progress();
     let queue = template.queue.clone();
-    let mut account = Account::new(json);
+    let mut stored_lines = StoredLines::new(json);
     let cannot = |error: io::Error| Error::new(Code::Internal, format!("standard input cannot be read: {error}"));
     let mut input = lines::read().map_err(cannot)?;
     let result = loop {
-        let batch = match patient.receive(&mut input) {
+        let batch = match client.receive(&mut input) {
             Ok(Some(batch)) => batch,
             Ok(None) => break Ok(()),
-            Err(by) => break Err(account.stopped(interrupted(by))),
+            Err(by) => break Err(stored_lines.stopped(interrupted(by))),
         };
         let delay = due.delay(Clock::wall());
         let task = |body| NewTask { id: new_id(), body, delay, ..template.clone() };
         let tasks: Vec<NewTask> = batch.payloads.into_iter().map(task).collect();
         let ids: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
-        let stored = if tasks.is_empty() { Ok(()) } else { patient.call(|reply| Request::Submit { tasks, reply }) };
-        if let Err(error) = account.book(&ids, &batch.lines, stored) {
+        let stored = if tasks.is_empty() { Ok(()) } else { client.call(|reply| Request::Submit { tasks, reply }) };
+        if let Err(error) = stored_lines.record(&ids, &batch.lines, stored) {
             break Err(error);
         }
         if let Some(bad) = batch.bad {
-            break Err(account.stopped_at(bad.line, Error::new(Code::Usage, bad.error)));
+            break Err(stored_lines.stopped_at(bad.line, Error::new(Code::Usage, bad.error)));
         }
-        patient.bar.set_position(account.stored);
+        client.bar.set_position(stored_lines.stored);
     };
-    patient.bar.finish_and_clear();
+    client.bar.finish_and_clear();
     result?;
     if !json {
-        print(&format!("{} submitted to queue {queue}\n", counted(account.stored, "task")))?;
+        print(&format!("{} submitted to queue {queue}\n", counted(stored_lines.stored, "task")))?;
     }
     Ok(())
 }

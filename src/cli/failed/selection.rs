@@ -10,10 +10,10 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        args::{Chosen, Filter},
+        args::{Filter, SelectionArgs},
         output::print,
         settings::duration,
-        waiting::Broken,
+        waiting::CallFailed,
     },
     clock::{Clock, Timestamp},
     error::{Code, Error},
@@ -50,7 +50,7 @@ impl Condition {
 
 /// The dead letters that were chosen: by their ids, each once, or by a condition.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Choice {
+pub(super) struct Selection {
     condition: Condition,
     /// Asked for by id and not met yet.
     missing: Option<BTreeSet<String>>,
@@ -58,14 +58,14 @@ pub(super) struct Choice {
     pub(super) met: u64,
 }
 
-impl Choice {
-    pub(super) fn of(chosen: &Chosen) -> Result<Self, Error> {
+impl Selection {
+    pub(super) fn of(chosen: &SelectionArgs) -> Result<Self, Error> {
         let missing = (!chosen.ids.is_empty()).then(|| chosen.ids.iter().cloned().collect());
         Ok(Self { condition: Condition::of(&chosen.filter)?, missing, met: 0 })
     }
 
     /// Whether this one is meant. Of several with the same id, the oldest.
-    pub(super) fn means(&self, letter: &DeadLetter) -> bool {
+    pub(super) fn matches(&self, letter: &DeadLetter) -> bool {
         match &self.missing {
             Some(missing) => missing.contains(&letter.id) || missing.contains(&*text::escape_line(&letter.id)),
             None => self.condition.holds(letter),
@@ -73,7 +73,7 @@ impl Choice {
     }
 
     /// Notes that one that is meant was met.
-    pub(super) fn meet(&mut self, letter: &DeadLetter) {
+    pub(super) fn record(&mut self, letter: &DeadLetter) {
         self.met += 1;
         if let Some(missing) = &mut self.missing {
             let _ = missing.remove(&letter.id) || missing.remove(&*text::escape_line(&letter.id));
@@ -91,7 +91,7 @@ impl Choice {
 }
 
 /// The error for a walk that broke off, with what it has done: `what` is what was to be done with dead letters.
-pub(super) fn broke_off(broken: &Broken<Walked>, what: &str) -> Error {
+pub(super) fn broke_off(broken: &CallFailed<Walked>, what: &str) -> Error {
     let error = broken.error();
     let (walked, unknown) = match broken.last() {
         Some(transport::Error::Unfinished { walked, unknown, .. }) => (*walked, *unknown),
@@ -115,22 +115,22 @@ pub(super) fn broke_off(broken: &Broken<Walked>, what: &str) -> Error {
 }
 
 /// Prints what was done: a line, or an object. Ids that were not there are an error.
-pub(super) fn tell(chosen: &Chosen, what: &str, choice: &Choice, walked: Walked) -> Result<Code, Error> {
+pub(super) fn tell(chosen: &SelectionArgs, what: &str, selection: &Selection, walked: Walked) -> Result<Code, Error> {
     let queue = &chosen.queue;
     let done = walked.retried + walked.removed;
     if chosen.json {
-        let missing: Vec<_> = choice.missing().collect();
+        let missing: Vec<_> = selection.missing().collect();
         let object = json!({
-            "queue": queue, "seen": walked.seen, "matched": choice.met, what: done, "dry_run": chosen.dry_run,
+            "queue": queue, "seen": walked.seen, "matched": selection.met, what: done, "dry_run": chosen.dry_run,
             "missing": missing,
         });
         print(&format!("{object}\n"))?;
     } else if chosen.dry_run {
-        print(&format!("{} of queue {} would be {what}\n", counted(choice.met, "dead letter"), redact(queue)))?;
+        print(&format!("{} of queue {} would be {what}\n", counted(selection.met, "dead letter"), redact(queue)))?;
     } else {
         print(&format!("{} of queue {} {what}\n", counted(done, "dead letter"), redact(queue)))?;
     }
-    let missing: Vec<String> = choice.missing().map(|id| format!("\"{id}\"")).collect();
+    let missing: Vec<String> = selection.missing().map(|id| format!("\"{id}\"")).collect();
     match &missing[..] {
         [] => Ok(Code::Ok),
         ids => Err(Error::new(Code::Refused, format!("queue {queue} has no dead letter with id {}", ids.join(", ")))),

@@ -4,14 +4,14 @@
 use std::ops::Range;
 
 use crate::{
-    cli::{output::print, waiting::Broken},
+    cli::{output::print, waiting::CallFailed},
     error::Error,
     plural::{self, counted},
     transport::{self, Extent},
 };
 
 /// How far a submission has come.
-pub(super) struct Account {
+pub(super) struct StoredLines {
     /// Tasks that are stored, in the order of their lines.
     pub(super) stored: u64,
     /// The last line that was read and booked.
@@ -20,13 +20,18 @@ pub(super) struct Account {
     json: bool,
 }
 
-impl Account {
+impl StoredLines {
     pub(super) const fn new(json: bool) -> Self {
         Self { stored: 0, line: 0, json }
     }
 
     /// Takes down what became of tasks with these ids, from these lines.
-    pub(super) fn book(&mut self, ids: &[String], lines: &[u64], stored: Result<(), Broken<()>>) -> Result<(), Error> {
+    pub(super) fn record(
+        &mut self,
+        ids: &[String],
+        lines: &[u64],
+        stored: Result<(), CallFailed<()>>,
+    ) -> Result<(), Error> {
         let (extent, broken) = match stored {
             Ok(()) => (all(ids), None),
             Err(broken) if broken.done.is_some() => (all(ids), Some(broken)),
@@ -125,10 +130,10 @@ mod tests {
 
     #[test]
     fn what_was_never_answered_may_be_stored() {
-        let mut account = Account::new(false);
+        let mut stored_lines = StoredLines::new(false);
         let ids = ["a", "b"].map(str::to_owned);
-        account.book(&ids, &[1, 3], Ok(())).unwrap();
-        let error = account.book(&ids, &[4, 6], Err(Broken::unanswered())).unwrap_err();
+        stored_lines.record(&ids, &[1, 3], Ok(())).unwrap();
+        let error = stored_lines.record(&ids, &[4, 6], Err(CallFailed::unanswered())).unwrap_err();
         assert!(error.message.starts_with("standard input, line 4: "), "{error:?}");
         assert_eq!(
             error.hint.as_deref(),
