@@ -147,8 +147,7 @@
 //! | 1 | `plural`, `redact`, `shell_words`, `suggest`, `text`, `unicode` | texts |
 //! | 1 | `async_context`, `exec_options`, `file_owner`, `net` | the operating system and the runtime |
 
-#[doc(hidden)]
-pub mod app;
+mod app;
 mod async_context;
 #[doc(hidden)]
 pub mod backoff;
@@ -170,8 +169,7 @@ mod file_owner;
 pub mod frames;
 #[doc(hidden)]
 pub mod junit;
-#[doc(hidden)]
-pub mod level;
+mod level;
 mod limits;
 #[doc(hidden)]
 pub mod logging;
@@ -187,8 +185,7 @@ pub mod payload;
 mod plural;
 #[doc(hidden)]
 pub mod process;
-#[doc(hidden)]
-pub mod properties;
+mod properties;
 mod redact;
 #[doc(hidden)]
 pub mod retry;
@@ -207,15 +204,16 @@ pub mod transport;
 mod unicode;
 #[doc(hidden)]
 pub mod unique;
-#[doc(hidden)]
-pub mod worker;
+mod worker;
 
 pub use app::App;
 pub use client::Client;
 pub use config::{Config, Problems};
-pub use level::Level;
+pub use level::{Level, UnknownLevel};
 pub use process::stacks::enlarge as enlarge_stacks;
 pub use properties::Properties;
+#[doc(hidden)]
+pub use worker::registry::WORKER;
 pub use worker::{AsyncWorker, Context, Outcome, SubmitError, TaskError, TaskResult, Worker};
 
 /// The README's programs are compiled with the tests.

@@ -2,7 +2,7 @@
 
 use std::{env, process::ExitCode};
 
-use asynctask::{App, worker::registry::WORKER};
+use asynctask::{App, WORKER};
 
 fn main() -> ExitCode {
     let mut arguments: Vec<_> = env::args_os().collect();

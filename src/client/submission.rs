@@ -94,7 +94,7 @@ mod tests {
         assert_eq!((task.delay, task.at_moment, task.expires_at), (Duration::ZERO, true, Some(Timestamp(1))));
         assert_eq!((serde_json::to_string(&task.headers).unwrap(), task.priority), (r#"{"a":2}"#.to_owned(), Some(3)));
         assert_eq!(timestamp(UNIX_EPOCH - Duration::from_secs(1)), Timestamp(-1000));
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let ahead = UNIX_EPOCH + Duration::from_millis(u64::try_from(Clock::wall().0).unwrap()) + hour;
         let delay = new("foo", SubmitOptions::new().at(ahead)).unwrap().delay;
         assert!(delay <= hour && delay > hour / 2, "{delay:?}");

@@ -11,13 +11,13 @@
 
 mod child_io;
 mod context;
-pub mod ctl;
+pub(crate) mod ctl;
 mod frame_writer;
 mod kind;
 mod lines;
 mod outcome;
 mod panics;
-pub mod registry;
+pub(crate) mod registry;
 mod serve;
 mod serve_async;
 mod tracing_lines;
@@ -25,8 +25,10 @@ mod traits;
 
 pub use self::{
     context::{Context, SubmitError},
-    kind::{Foreground, Kind},
     outcome::{Outcome, TaskError, TaskResult},
-    serve::serve,
     traits::{AsyncWorker, Worker},
+};
+pub(crate) use self::{
+    kind::{Foreground, Kind},
+    serve::serve,
 };

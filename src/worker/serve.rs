@@ -34,7 +34,7 @@ const MANY: u32 = 1024;
 
 /// Lives as a worker of `kind`, which is registered as `name`, until the master ends it.
 #[must_use]
-pub fn serve(name: &str, kind: &Kind) -> ExitCode {
+pub(crate) fn serve(name: &str, kind: &Kind) -> ExitCode {
     match live(name, kind) {
         Ok(()) => ExitCode::SUCCESS,
         // The master has ended, and with it the task in hand: there is nothing to report.

@@ -34,7 +34,11 @@ pub trait Worker: 'static {
     /// `Box<serde_json::value::RawValue>` takes anything, as its own text.
     type Payload: DeserializeOwned;
 
-    /// Does one task. An error is for the queue's retry policy to judge; a panic likewise, and the worker goes on.
+    /// Does one task.
+    ///
+    /// # Errors
+    /// Any error of the task: it has used an attempt, and the queue's retry policy decides. A panic counts as one, and the
+    /// worker goes on.
     fn process(&mut self, payload: Self::Payload, context: &Context) -> TaskResult;
 }
 
@@ -61,5 +65,8 @@ pub trait AsyncWorker: 'static {
     type Payload: DeserializeOwned;
 
     /// Does one task; others are done while this one waits.
+    ///
+    /// # Errors
+    /// As in [`Worker::process`].
     fn process(&self, payload: Self::Payload, context: Context) -> impl Future<Output = TaskResult>;
 }

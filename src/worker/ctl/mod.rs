@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The name under which it is registered in every program.
-pub const KIND: &str = "ctl_executor";
+pub(crate) const KIND: &str = "ctl_executor";
 
 /// Longest line of output; a longer one is cut into several.
 const LINE_LIMIT: u64 = 64 * 1024;
@@ -40,14 +40,14 @@ const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
 /// Runs commands of the configuration's schedules.
 #[derive(Debug)]
-pub struct CtlExecutorWorker {
+pub(crate) struct CtlExecutorWorker {
     allowed: Vec<String>,
     folder: PathBuf,
 }
 
 /// What a schedule puts into its queue.
 #[derive(Debug, Deserialize)]
-pub struct CtlPayload {
+pub(crate) struct CtlPayload {
     command: String,
 }
 
@@ -73,7 +73,7 @@ impl CtlExecutorWorker {
     ///
     /// # Errors
     /// If the list of commands is not a JSON array of strings.
-    pub fn from_environment() -> Result<Self, TaskError> {
+    pub(crate) fn from_environment() -> Result<Self, TaskError> {
         let allowed = match env::var("ASYNCTASK_CTL_COMMANDS") {
             Ok(text) => serde_json::from_str(&text).map_err(|error| format!("ASYNCTASK_CTL_COMMANDS: {error}"))?,
             Err(_) => Vec::new(),

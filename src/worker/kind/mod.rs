@@ -258,7 +258,7 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// A worker in this process, for tasks that come from no master.
-pub struct Foreground {
+pub(crate) struct Foreground {
     worker: Built,
     /// Made when the first asynchronous task runs.
     runtime: Option<tokio::runtime::Runtime>,
@@ -272,7 +272,7 @@ impl Foreground {
     ///
     /// # Errors
     /// What the registered function said.
-    pub fn start(name: &str, kind: &Kind, level: Level) -> Result<Self, TaskError> {
+    pub(crate) fn start(name: &str, kind: &Kind, level: Level) -> Result<Self, TaskError> {
         panics::watch();
         Ok(Self {
             worker: kind.build()?,
@@ -284,7 +284,7 @@ impl Foreground {
     }
 
     /// Writes a line in the worker's name, if its level is shown.
-    pub fn log(&self, level: Level, message: &dyn std::fmt::Display) {
+    pub(crate) fn log(&self, level: Level, message: &dyn std::fmt::Display) {
         self.lines.write(level, message);
     }
 
@@ -292,7 +292,7 @@ impl Foreground {
     ///
     /// # Errors
     /// If an asynchronous kind's runtime cannot be made.
-    pub fn run(&mut self, task: &Assignment<'_>) -> std::io::Result<outcome::Report> {
+    pub(crate) fn run(&mut self, task: &Assignment<'_>) -> std::io::Result<outcome::Report> {
         let context = Context::new(task, self.clock, &self.lines, &self.writer);
         match &mut self.worker {
             Built::One(worker) => {

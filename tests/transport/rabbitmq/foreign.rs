@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use asynctask::{
+    Properties,
     clock::{Clock, Timestamp},
     payload::{Body, Packing},
-    properties::Properties,
     task::{Failure, Reason, Settlement, Task},
     transport::{Event, Visit},
 };
