@@ -11,6 +11,8 @@
 //!
 //! Nothing here starts, creates or connects to anything; only the files named are read.
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 mod check;
 mod current;
 mod file;

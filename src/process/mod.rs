@@ -13,6 +13,8 @@
 //!
 //! All `unsafe` of this crate is in this folder, a sentence at each block.
 
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 pub mod descriptor_limit;
 pub mod exec;
 mod exec_options;

@@ -1,5 +1,5 @@
-//! The terms on which a program runs: user, group, umask, nice, limits, what it sees of the environment, where its
-//! payload is. With real processes.
+//! The options that a program is executed with: user, group, umask, nice, limits, environment, and the place of its payload. With
+//! real processes.
 
 use std::os::unix::fs::PermissionsExt;
 
