@@ -20,11 +20,11 @@ use crate::support::{
     demo::demo_program,
     http::Site,
     log::{Master, until},
-    notify::Hearing,
+    notify::NotifySocket,
 };
 use nix::sys::signal::Signal;
 
-fn under(demo: &Demo, hearing: &Hearing, watchdog: Option<(&str, u32)>) -> Command {
+fn under(demo: &Demo, hearing: &NotifySocket, watchdog: Option<(&str, u32)>) -> Command {
     let mut command = demo.command(&["workers"]);
     command.env("NOTIFY_SOCKET", &hearing.name).env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
     if let Some((microseconds, pid)) = watchdog {
@@ -64,7 +64,8 @@ fn late(demo: &Demo) {
 fn a_life_is_told_as_it_is() {
     for abstractly in [false, true] {
         let demo = Demo::new(&Place::sqlite());
-        let hearing = if abstractly { Hearing::in_the_abstract() } else { Hearing::in_folder(demo.folder.path()) };
+        let hearing =
+            if abstractly { NotifySocket::in_the_abstract() } else { NotifySocket::in_folder(demo.folder.path()) };
         late(&demo);
         let mut master = demo.follow(under(&demo, &hearing, None));
         master.expect("Starting; queue=bar");
@@ -88,7 +89,7 @@ fn a_life_is_told_as_it_is() {
 #[test]
 fn a_long_end_asks_for_more_time() {
     let demo = Demo::new(&Place::sqlite());
-    let hearing = Hearing::in_folder(demo.folder.path());
+    let hearing = NotifySocket::in_folder(demo.folder.path());
     demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker }\n");
     let mut master = demo.follow(under(&demo, &hearing, None));
     hearing.until("READY=1");
@@ -112,7 +113,7 @@ fn the_broker_is_waited_for_by_one_that_is_ready() {
     // Nobody listens there.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
     demo.uri = format!("amqp://guest:guest@{nobody}");
-    let hearing = Hearing::in_folder(demo.folder.path());
+    let hearing = NotifySocket::in_folder(demo.folder.path());
     demo.write("asynctask.yaml", "workers: { foo: demo_quiet_worker }\n");
     let master = demo.follow(under(&demo, &hearing, None));
     let (ready, _) = hearing.until("READY=1");
@@ -123,7 +124,7 @@ fn the_broker_is_waited_for_by_one_that_is_ready() {
 #[test]
 fn the_watchdog_is_fed_by_whom_it_is_meant_for() {
     let demo = Demo::new(&Place::sqlite());
-    let hearing = Hearing::in_folder(demo.folder.path());
+    let hearing = NotifySocket::in_folder(demo.folder.path());
     demo.write("asynctask.yaml", "workers: { foo: demo_quiet_worker }\n");
     // Of another process: systemd watches what it started itself.
     let master = demo.follow(under(&demo, &hearing, Some(("100000", std::process::id()))));
@@ -155,7 +156,7 @@ fn the_watchdog_is_fed_by_whom_it_is_meant_for() {
 #[test]
 fn a_manager_that_does_not_listen_holds_up_nobody() {
     let demo = Demo::new(&Place::sqlite());
-    let hearing = Hearing::in_folder(demo.folder.path());
+    let hearing = NotifySocket::in_folder(demo.folder.path());
     demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker }\n");
     let shut = UnixDatagram::unbound().expect("a socket");
     shut.set_nonblocking(true).expect("a socket");
@@ -173,7 +174,8 @@ fn a_manager_that_does_not_listen_holds_up_nobody() {
 
     // And one that is gone altogether is told about in the log.
     fs::remove_file(demo.folder.path().join("notify")).expect("it was there");
-    let gone = Hearing { socket: shut, name: demo.folder.path().join("notify").to_str().expect("text").to_owned() };
+    let gone =
+        NotifySocket { socket: shut, name: demo.folder.path().join("notify").to_str().expect("text").to_owned() };
     let mut master = demo.follow(under(&demo, &gone, None));
     master.expect("cannot tell the service manager anything");
     master.expect("Starting; queue=foo");

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{http::Site, log::Stopwatch, notify::Hearing};
+use crate::support::{http::Site, log::Stopwatch, notify::NotifySocket};
 use asynctask::{
     config::Queue,
     error::Code,
@@ -97,7 +97,7 @@ fn run(notifier: Notifier, metrics: Listener) -> RunConfig {
 fn a_loop_that_is_blocked_feeds_no_watchdog_and_is_not_alive() {
     let _turn = super::turn();
     let folder = tempfile::tempdir().expect("a folder");
-    let hearing = Hearing::in_folder(folder.path());
+    let hearing = NotifySocket::in_folder(folder.path());
     let socket = hearing.name.clone();
     let variable = |name: &str| match name {
         "NOTIFY_SOCKET" => Some(socket.clone().into()),

@@ -13,13 +13,13 @@ use std::{
 pub const LIMIT: Duration = Duration::from_mins(1);
 
 /// The manager's end.
-pub struct Hearing {
+pub struct NotifySocket {
     pub socket: UnixDatagram,
     /// What the master is told in `NOTIFY_SOCKET`.
     pub name: String,
 }
 
-impl Hearing {
+impl NotifySocket {
     pub fn in_folder(folder: &Path) -> Self {
         let path = folder.join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
