@@ -63,7 +63,7 @@ impl Simulation {
                     self.observer.needs_proof[child.queue] = false;
                     self.ledger.ended(&hand, Verdict::of(&outcome), at);
                     if !hand.held {
-                        self.ended_void(&Verdict::of(&outcome));
+                        self.ended_void(hand.handle, &Verdict::of(&outcome));
                         self.keys.ended_void(hand.handle, false, self.now);
                     }
                 }
@@ -148,7 +148,7 @@ impl Simulation {
         for (hand, verdict) in child.hands.iter().zip(verdicts.into_iter().map(heard)) {
             let waits = matches!(verdict, Verdict::CrashOrReleased { .. });
             if !hand.held {
-                self.ended_void(&verdict);
+                self.ended_void(hand.handle, &verdict);
             }
             self.ledger.ended(hand, verdict, at);
             if !hand.held {

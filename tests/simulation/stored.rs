@@ -48,8 +48,12 @@ impl Simulation {
         }
     }
 
-    /// A run ended whose handle is void.
-    pub(crate) fn ended_void(&mut self, verdict: &Verdict) {
+    /// A run ended whose handle is void. Of tasks without an identity the core cannot tell those that came again from those that did
+    /// not: how many outcomes of theirs are lost is its estimate, and held against nothing.
+    pub(crate) fn ended_void(&mut self, handle: Handle, verdict: &Verdict) {
+        if self.ledger.entries[&handle].identity.is_none() {
+            return;
+        }
         let is_outcome = !matches!(verdict, Verdict::Released | Verdict::Snooze(_) | Verdict::CrashOrReleased { .. });
         self.observer.stored.void += u64::from(is_outcome && self.observer.attached_at.is_none());
     }
