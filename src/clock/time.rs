@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-/// A point on the monotonic clock: the time since the process's [`Clock`] was made.
+/// A point on the monotonic clock: the time since the process's [`Clock`](super::Clock) was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(Duration);
 

@@ -6,7 +6,7 @@ use crate::{config, logging::Level, task::Accepts, transport};
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact or an option of its own")]
 pub struct Plan {
-    /// The queues at the start; their positions are the [`QueueIndex`]es.
+    /// The queues at the start; their positions are the [`QueueIndex`](crate::task::QueueIndex)es.
     pub queues: Vec<QueuePlan>,
     /// Limits of the master.
     pub supervisor: config::Supervisor,
