@@ -120,7 +120,6 @@ pub(crate) struct Broker {
     survey: u64,
     /// When each survey was answered.
     pub(crate) surveyed_at: BTreeMap<u64, Duration>,
-    pub(crate) answers_accept: bool,
     /// So often in a thousand another master has a key that is asked for.
     pub(crate) keys_held_elsewhere: u32,
     /// So often in a thousand what a task submits can never be stored.
@@ -139,7 +138,6 @@ impl Broker {
             members: (0..plan.queues.len()).map(|index| (index, index)).collect(),
             classic: faults.classic.iter().copied().cycle().take(names.len()).collect(),
             names,
-            answers_accept: faults.answers_accept,
             ..Self::default()
         }
     }
@@ -398,13 +396,14 @@ impl Broker {
                     return Vec::new();
                 }
                 self.messages.remove(&number.unwrap_or_default());
-                vec![Next::Tell(Event::Settled(vec![handle]))]
+                // With the settlement the acceptance is answered, if it was not before.
+                let answers = if accepted.is_some() && number.is_some() { 2 } else { 1 };
+                vec![Next::Tell(Event::Settled(vec![handle; answers]))]
             }
             Effect::Acknowledge(handle) => {
                 let Some(number) = self.handles.remove(&handle) else { return Vec::new() };
                 self.messages.remove(&number);
-                let answer = Next::Tell(Event::Settled(vec![handle]));
-                if self.answers_accept { vec![answer] } else { Vec::new() }
+                vec![Next::Tell(Event::Settled(vec![handle]))]
             }
         }
     }

@@ -101,9 +101,7 @@ pub(crate) struct TransportFaults {
     pub(crate) keys_held_elsewhere: u32,
     /// Follow-ups that can never be stored.
     pub(crate) unstorable: u32,
-    /// Whether an early acknowledgement is answered like the other settlements.
-    pub(crate) answers_accept: bool,
-    /// Time between faults of single queues, if there are any; how long each lasts; whether they ever end.
+    /// Time between queue_faults of single queues, if there are any; how long each lasts; whether they ever end.
     pub(crate) queue_faults: Option<(u64, u64)>,
     pub(crate) queue_outage: (u64, u64),
     pub(crate) queues_recover: bool,
@@ -176,7 +174,6 @@ impl Settings {
                 without_key: rng.probability(400),
                 keys_held_elsewhere: rng.probability(300),
                 unstorable: rng.probability(300),
-                answers_accept: rng.chance(500),
                 queue_faults: None,
                 queue_outage: (1_000, 5_000_000),
                 queues_recover: true,

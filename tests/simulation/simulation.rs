@@ -503,6 +503,7 @@ impl Simulation {
         let clock = self.clock();
         let before = self.counts_before(&event);
         self.core.handle(clock, event, &mut actions);
+        self.core.invariants()?;
         self.counts_after(before);
         for action in actions {
             match &action {

@@ -17,7 +17,7 @@ use super::{
     event::Action,
     state::{
         pool,
-        slot::{InFlight, KillReason, Phase, Slot},
+        slot::{KillReason, Phase, Slot},
     },
     verdict,
 };
@@ -159,11 +159,10 @@ impl Core {
     /// Ends one task by hand. One that waits here is dead-lettered, one in a worker's hands with its worker. What is not
     /// here may wait in the transport, which is asked; then there is no answer yet.
     fn cancel(&mut self, number: u64, id: &str) -> Option<Answer> {
-        let is_it = |task: &&mut InFlight| task.id() == id;
         let lives = self.slots.iter_mut().filter_map(Slot::process_mut);
         let holder = lives.into_iter().find_map(|life| {
             // Marked, so that it counts whatever the worker is being killed for already.
-            let task = life.in_flight.iter_mut().find(is_it)?;
+            let task = life.in_flight.get_mut(id)?;
             task.cancelled = true;
             Some(life.id)
         });
@@ -269,7 +268,7 @@ impl Core {
             "parked": self.parked_status(index),
             "stuck": pool.stuck.shown(self.now.at),
             "in_hand": pool.in_hand + pool.waiting.len(),
-            "done": pool.done,
+            "done": pool.done(),
             "slots": slots.iter().map(|slot| self.slot_status(slot)).collect::<Vec<Value>>(),
         })
     }

@@ -3,7 +3,7 @@
 use super::{
     Core,
     event::Action,
-    state::{pool::FirstDelivery, slot::InFlight, task_durations, timers::Owner},
+    state::{in_flight::InFlight, pool::FirstDelivery, task_durations, timers::Owner},
 };
 use crate::task::{QueueIndex, Settlement};
 
@@ -25,7 +25,7 @@ impl Core {
         if pool.first != FirstDelivery::Passed {
             let lives = pool.slots.iter().filter_map(|slot| self.slots[*slot].process());
             let of_old = |task: &&InFlight| task.accepted && task.session < pool.since;
-            count += lives.flat_map(|life| &life.in_flight).filter(of_old).count();
+            count += lives.flat_map(|life| life.in_flight.iter()).filter(of_old).count();
         }
         count as u32
     }
@@ -60,7 +60,7 @@ impl Core {
         let surplus = pool.waiting.take_all();
         self.renew_credit(index);
         for delivery in surplus {
-            self.settle(delivery.handle, None, Settlement::Release);
+            self.settle_unheld(delivery.handle, None, Settlement::Release);
         }
     }
 }

@@ -56,7 +56,7 @@ impl Core {
             State::Empty | State::Waiting { .. } | State::InLine => {}
             State::Alive(life) => {
                 let id = life.id;
-                let late = life.in_flight.iter().find(|task| task.due_at.as_ref().is_some_and(over));
+                let late = life.in_flight.overdue(now);
                 match &life.phase {
                     Phase::Killed(_) | Phase::LeftProcesses { .. } => {}
                     Phase::Starting { give_up_at } if over(give_up_at) => self.give_up_start(id),

@@ -201,7 +201,7 @@ impl Core {
     pub(super) fn descriptors(&self, of: usize, processes: u32) -> u64 {
         let members = self.pools.iter().enumerate().filter(|(index, pool)| pool.is_member() || *index == of);
         let taken = members.map(|(index, pool)| {
-            let count = if index == of { processes } else { pool.plan.settings.processes };
+            let count = if index == of { processes } else { pool.processes() };
             u64::from(count) * if pool.plan.is_once && !pool.plan.payload_in_file { 1 } else { 2 }
         });
         taken.sum()

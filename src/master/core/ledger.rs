@@ -1,4 +1,14 @@
-//! The core's chapter on settlements: each end of a task is counted once, and settled once.
+//! The core's chapter on the ends of tasks: each is counted once, and settled once.
+//!
+//! ```text
+//! verdict ── ended (counted) ── settle ──> Action::Settle ── Settled ──> no longer pending
+//!                                 └── handle void: remembered, settled when the task comes again
+//! done, but what it submits cannot be stored: revoked, and ended anew
+//! ```
+//!
+//! The totals of the run, the counts of queues and slots, metrics and the report of the run all come from [`Core::ended`], and are
+//! taken back by [`Core::revoked`] alone. A handle is never settled twice, and an answer to its acceptance is never taken for one to
+//! its settlement.
 
 use std::time::Duration;
 
@@ -6,36 +16,123 @@ use super::{
     Core,
     event::Action,
     state::{
+        in_flight::InFlight,
         pool::FirstDelivery,
         settlements::{AtRisk, Note, PendingSettlement},
-        slot::InFlight,
     },
     verdict::Attempt,
 };
-use crate::task::{Delivery, Handle, Reason, Settlement};
+use crate::{
+    metrics::counts::Cause,
+    task::{Delivery, Handle, Reason, Settlement},
+};
+
+/// The end of an attempt at a task, or of a task that is not attempted.
+#[derive(Debug)]
+pub(super) struct End<'a> {
+    pub(super) delivery: &'a Delivery,
+    /// How long a worker had it.
+    pub(super) took: Duration,
+    pub(super) settlement: &'a Settlement,
+    /// The slot that counts it. Deaths are counted by their slot when the process ends, which may be before their verdict.
+    pub(super) slot: Option<usize>,
+}
 
 impl Core {
-    /// Settles a delivery whose handle stands.
-    pub(super) fn settle(&mut self, handle: Handle, identity: Option<u64>, settlement: Settlement) {
-        self.serial += 1;
-        if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
-            memory.remember(self.now.at, identity, self.epoch, Some(handle), &settlement);
+    // Counting.
+
+    /// Counts an end. A retry or a dead letter counts when it is stored: the note says what is to be counted and said then, and is
+    /// to be settled with it.
+    #[must_use]
+    pub(super) fn ended(&mut self, end: &End<'_>) -> Option<Box<Note>> {
+        let End { delivery, took, settlement, slot } = *end;
+        let pool = &mut self.pools[delivery.queue.0];
+        pool.counts.settled(took, settlement);
+        let slot = slot.map(|slot| &mut self.slots[slot]);
+        match settlement {
+            Settlement::Done { .. } => {
+                if self.tells_ends {
+                    let (queue, id) = (pool.name().to_owned(), delivery.task.id.clone());
+                    self.actions.push(Action::TaskEnded { queue, id, in_hand: took, failure: None });
+                }
+                self.tally.processed += 1;
+                slot.into_iter().for_each(|slot| slot.done += 1);
+            }
+            Settlement::Retry { .. } => {
+                self.tally.failed += 1;
+                slot.into_iter().for_each(|slot| slot.failed += 1);
+            }
+            Settlement::Dead(failure) => {
+                self.tally.failed += u64::from(failure.in_hand_seconds.is_some());
+                slot.into_iter().for_each(|slot| slot.failed += 1);
+            }
+            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass | Settlement::Accept => {}
         }
-        if settlement != Settlement::Accept {
-            self.locks.let_go(handle);
-            self.track_settlement(
-                handle,
-                PendingSettlement { identity, accepted: false, done_by: None, at_risk: AtRisk::of(&settlement, false) },
-            );
-        }
-        self.actions.push(Action::Settle { handle, settlement });
+        self.noted(delivery, took, settlement)
     }
 
-    /// Settles a delivery that was accepted before. It is in no queue any more: if it comes again all the same,
-    /// because the session it came in ended with the acceptance under way, its removal is all that is wanted.
-    pub(super) fn settle_accepted(&mut self, task: &InFlight, settlement: Settlement) {
-        self.serial += 1;
+    /// Counts a task that no attempt was made at, or whose attempt does not count: it goes back.
+    pub(super) fn released(&mut self, delivery: &Delivery) {
+        let end = End { delivery, took: Duration::ZERO, settlement: &Settlement::Release, slot: None };
+        let note = self.ended(&end);
+        debug_assert!(note.is_none(), "nothing is to be said of a release");
+    }
+
+    /// Takes back that a task was done: what it submits cannot be stored. What metrics count never goes down. Which slot did
+    /// it is not known any more if the session was lost meanwhile.
+    pub(super) fn revoked(&mut self, delivery: &Delivery, by: Option<usize>) {
+        let index = delivery.queue.0;
+        self.tally.processed = self.tally.processed.saturating_sub(1);
+        let pool = &mut self.pools[index];
+        if pool.done() > 0 {
+            pool.revoked += 1;
+        }
+        if let Some(slot) = by.map(|slot| &mut self.slots[slot]).filter(|slot| slot.queue == index) {
+            slot.done = slot.done.saturating_sub(1);
+            slot.failed += 1;
+        }
+        if self.tells_ends {
+            let (queue, id) = (self.pools[index].name().to_owned(), delivery.task.id.clone());
+            self.actions.push(Action::TaskReopened { queue, id });
+        }
+    }
+
+    /// Counts a worker that has to be started again.
+    pub(super) fn count_restart(&mut self, slot: usize, cause: Cause) {
+        let queue = self.slots[slot].queue;
+        self.pools[queue].counts.restarted(cause);
+    }
+
+    // Settling.
+
+    /// Settles a task that has left its worker: now, or when it comes again if its handle is void. `slot`: it counts the task as
+    /// done, which is taken back if what the task submits cannot be stored.
+    pub(super) fn settle(
+        &mut self,
+        task: &InFlight,
+        settlement: Settlement,
+        note: Option<Box<Note>>,
+        slot: Option<usize>,
+    ) {
         let (handle, identity) = (task.delivery.handle, task.delivery.identity);
+        self.locks.let_go(handle);
+        if !task.held && !task.accepted {
+            self.void_outcome(task, &settlement);
+            self.serial += 1;
+            if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
+                memory.remember(self.now.at, identity, task.session, None, &settlement);
+            }
+            return;
+        }
+        self.keep_note(handle, note);
+        let submits = matches!(&settlement, Settlement::Done { submit } if !submit.is_empty());
+        let done_by = slot.filter(|_| submits);
+        if !task.accepted {
+            self.settle_pending(handle, identity, settlement, done_by);
+            return;
+        }
+        // It is in no queue any more: if it comes again all the same, because the session it came in ended with the acceptance
+        // under way, its removal is all that is wanted.
         if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
             // The copy of these has the same identity; taken for the original and removed, it would be lost.
             if matches!(settlement, Settlement::Snooze { .. } | Settlement::Release) {
@@ -44,33 +141,57 @@ impl Core {
                 memory.remember_removal(self.now.at, identity, task.session);
             }
         }
-        self.track_settlement(
-            handle,
-            PendingSettlement { identity: None, accepted: true, done_by: None, at_risk: AtRisk::of(&settlement, true) },
-        );
-        self.actions.push(Action::Settle { handle, settlement });
+        self.settle_accepted(handle, done_by, settlement);
     }
 
-    pub(super) fn track_settlement(&mut self, handle: Handle, pending: PendingSettlement) {
+    /// Settles a delivery that no worker has. With its `identity` it is remembered.
+    pub(super) fn settle_unheld(&mut self, handle: Handle, identity: Option<u64>, settlement: Settlement) {
+        self.locks.let_go(handle);
+        self.settle_pending(handle, identity, settlement, None);
+    }
+
+    /// Accepts a task of a queue before its end.
+    pub(super) fn accept(&mut self, handle: Handle, queue: usize) {
+        self.serial += 1;
+        self.unsettled.accept(handle, queue);
+        self.actions.push(Action::Settle { handle, settlement: Settlement::Accept });
+    }
+
+    fn settle_pending(
+        &mut self,
+        handle: Handle,
+        identity: Option<u64>,
+        settlement: Settlement,
+        done_by: Option<usize>,
+    ) {
+        if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
+            memory.remember(self.now.at, identity, self.epoch, Some(handle), &settlement);
+        }
+        let at_risk = AtRisk::of(&settlement, false);
+        self.await_answer(handle, settlement, PendingSettlement { identity, accepted: false, done_by, at_risk });
+    }
+
+    /// Settles a delivery whose handle stands because it was accepted.
+    pub(super) fn settle_accepted(&mut self, handle: Handle, done_by: Option<usize>, settlement: Settlement) {
+        let at_risk = AtRisk::of(&settlement, true);
+        self.await_answer(handle, settlement, PendingSettlement { identity: None, accepted: true, done_by, at_risk });
+    }
+
+    fn await_answer(&mut self, handle: Handle, settlement: Settlement, pending: PendingSettlement) {
+        self.serial += 1;
         if self.unsettled.is_empty() {
             self.first_unsettled();
         }
-        let doubled = self.unsettled.insert(handle, pending);
-        debug_assert!(doubled.is_none(), "a handle is settled once");
-    }
-
-    /// Remembers the settlement of a task whose handle is void, for when it comes again.
-    pub(super) fn settle_later(&mut self, identity: Option<u64>, session: u32, settlement: &Settlement) {
-        self.serial += 1;
-        if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
-            memory.remember(self.now.at, identity, session, None, settlement);
-        }
+        self.unsettled.insert(handle, pending);
+        self.actions.push(Action::Settle { handle, settlement });
     }
 
     /// Dead-letters a delivery that is not run.
     pub(super) fn refuse(&mut self, delivery: &Delivery, reason: Reason, error: String) {
         let settlement = self.attempt(delivery, None, None).refused(reason, error);
-        self.conclude(delivery, settlement);
+        let note = self.ended(&End { delivery, took: Duration::ZERO, settlement: &settlement, slot: None });
+        self.keep_note(delivery.handle, note);
+        self.settle_unheld(delivery.handle, delivery.identity, settlement);
         self.no_longer_suspect(delivery);
         self.renew_credit(delivery.queue.0);
     }
@@ -81,13 +202,6 @@ impl Core {
         if matches!(&pool.first, FirstDelivery::Suspect(id) if *id == delivery.task.id) {
             pool.first = FirstDelivery::Passed;
         }
-    }
-
-    /// Counts and settles what became of a task.
-    pub(super) fn conclude(&mut self, delivery: &Delivery, settlement: Settlement) {
-        let note = self.note(delivery, Duration::ZERO, &settlement);
-        self.keep_note(delivery.handle, note);
-        self.settle(delivery.handle, delivery.identity, settlement);
     }
 
     /// An attempt at a task, for its verdict.
@@ -117,69 +231,8 @@ impl Core {
         (self.rng.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Whether every settlement was confirmed.
+    /// Whether every settlement was answered.
     pub(super) fn all_settled(&self) -> bool {
         self.unsettled.is_empty()
-    }
-
-    /// Settles a task that a slot counts, as [`Core::settle_hand`] does. What it submits may prove not to be storable.
-    pub(super) fn settle_counted(
-        &mut self,
-        slot: usize,
-        task: &InFlight,
-        settlement: Settlement,
-        note: Option<Box<Note>>,
-    ) {
-        self.count_in_slot(slot, &settlement);
-        let submits = matches!(&settlement, Settlement::Done { submit } if !submit.is_empty());
-        self.settle_hand(task, settlement, note);
-        if submits && let Some(pending) = self.unsettled.get_mut(&task.delivery.handle) {
-            pending.done_by = Some(slot);
-        }
-    }
-
-    /// Settles a task that left a worker's hands: now, or when it comes again if its handle is void.
-    pub(super) fn settle_hand(&mut self, task: &InFlight, settlement: Settlement, note: Option<Box<Note>>) {
-        self.locks.let_go(task.delivery.handle);
-        if task.accepted {
-            self.keep_note(task.delivery.handle, note);
-            self.settle_accepted(task, settlement);
-        } else if task.held {
-            self.keep_note(task.delivery.handle, note);
-            self.settle(task.delivery.handle, task.delivery.identity, settlement);
-        } else {
-            self.void_outcome(task, &settlement);
-            self.settle_later(task.delivery.identity, task.session, &settlement);
-        }
-    }
-
-    /// Counts what became of a task for the slot that did it.
-    pub(super) fn count_in_slot(&mut self, slot: usize, settlement: &Settlement) {
-        let here = &mut self.slots[slot];
-        match settlement {
-            Settlement::Done { .. } => {
-                here.done += 1;
-                self.pools[here.queue].done += 1;
-            }
-            Settlement::Retry { .. } | Settlement::Dead(_) => here.failed += 1,
-            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass | Settlement::Accept => {}
-        }
-    }
-
-    /// Takes back that a task was done, where it was told or counted; what metrics count never goes down. Which slot did
-    /// it is not known any more if the session was lost meanwhile.
-    pub(super) fn not_done(&mut self, delivery: &Delivery, by: Option<usize>) {
-        let index = delivery.queue.0;
-        self.tally.processed = self.tally.processed.saturating_sub(1);
-        let pool = &mut self.pools[index];
-        pool.done = pool.done.saturating_sub(1);
-        if let Some(slot) = by.map(|slot| &mut self.slots[slot]).filter(|slot| slot.queue == index) {
-            slot.done = slot.done.saturating_sub(1);
-            slot.failed += 1;
-        }
-        if self.tells_ends {
-            let (queue, id) = (self.pools[index].name().to_owned(), delivery.task.id.clone());
-            self.actions.push(Action::TaskReopened { queue, id });
-        }
     }
 }

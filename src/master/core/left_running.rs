@@ -7,6 +7,7 @@
 use super::{
     Core,
     event::WorkerId,
+    ledger::End,
     state::slot::{Life, Phase, State},
 };
 use crate::{
@@ -65,22 +66,23 @@ impl Core {
             if !in_flight.is_empty() {
                 self.stop.interrupted_tasks();
             }
-            for task in in_flight {
-                self.left_hands(&task);
+            for task in in_flight.into_vec() {
+                self.left_worker(&task);
                 self.set_log_subject(&task.id());
                 let id = task.id().to_owned();
                 if task.cancelled {
                     let mut settlement = self.attempt(&task.delivery, Some(pid), None).cancelled();
                     tell_left(&mut settlement, std::slice::from_ref(&of_task));
-                    let note = self.note(&task.delivery, std::time::Duration::ZERO, &settlement);
-                    self.settle_hand(&task, settlement, note);
+                    let (delivery, took) = (&task.delivery, std::time::Duration::ZERO);
+                    let note = self.ended(&End { delivery, took, settlement: &settlement, slot: None });
+                    self.settle(&task, settlement, note, None);
                     continue;
                 }
                 self.log(Level::Error, || {
                     format!("{name} (pid {pid}): task {id} is back in its queue, no attempt used")
                 });
-                self.pools[task.delivery.queue.0].counts.released += 1;
-                self.settle_hand(&task, Settlement::Release, None);
+                self.released(&task.delivery);
+                self.settle(&task, Settlement::Release, None, None);
             }
         }
     }

@@ -4,17 +4,19 @@
 //! says until when nothing needs to be decided. That makes it a thing that a seeded simulation can drive through
 //! any history (`tests/simulation`).
 //!
-//! It is one state machine. This file holds `handle`, the state that all chapters share, how a task is settled and
-//! counted, and the deadlines. `event` has what comes in and what goes out. Each other file is one chapter of
-//! `impl Core`, or a folder of what chapters work with:
+//! It is one state machine. This file holds `handle` and the state that all chapters share. `event` has what comes in and what
+//! goes out, `plan` what the core works from. Each other file is one chapter of `impl Core`, or a folder of what chapters work
+//! with. Chapters are above `state`, and this file imports from no chapter:
 //!
 //! | on | chapters |
 //! | --- | --- |
-//! | the way of a task | `transport_events` (what the transport tells), `dispatch` (which task goes to which worker), `unique` (tasks that wait for another with their key), `worker_frames` (what workers say), `verdict` (from an outcome or exit to a settlement), `stored` (what is said only once it is stored), `stall` (a transport that stores nothing) |
+//! | the way of a task | `transport_events` (what the transport tells), `credit` (how many tasks may come), `dispatch` (which task goes to which worker), `in_flight` (entering and leaving a worker), `unique` (tasks that wait for another with their key), `worker_frames` (what workers say), `verdict` (from an outcome or exit to a settlement), `ledger` (each end is counted once and settled once), `stored` (what is said only once it is stored), `stuck` (a queue that takes nothing), `stall` (a transport that stores nothing) |
 //! | the life of a process | `start_line` (whose start is next), `failed_starts`, `process_exit`, `left_running` (descendants that outlive a process), `process_per_task` (`mode: once`), `ping`, `recycle` |
-//! | queues and the run | `parking`, `unavailable` (queues that the transport cannot work), `reload`, `commands` (what a person wants), `shutdown`, `halt_when_empty` |
-//! | what is held | `state`: slots, pools, timers, remembered settlements |
-//! | what is shown | `status`: for `status`, health and metrics |
+//! | queues and the run | `parking`, `unavailable` (queues that the transport cannot work), `reload`, `commands` (what a person wants), `shutdown`, `halt_when_empty`, `deadlines` |
+//! | what is held | `state`: slots, pools, tasks in flight, settlements, timers, the stop; `invariants`: what must hold of it |
+//! | what is shown | `status`: for `status`, health and metrics; `log_context`: lines of the log |
+//!
+#![doc = include_str!("LIFECYCLE.md")]
 
 mod commands;
 mod credit;
@@ -24,6 +26,8 @@ pub mod event;
 mod failed_starts;
 pub(crate) mod foreground;
 mod halt_when_empty;
+mod in_flight;
+mod invariants;
 mod ledger;
 mod left_running;
 mod log_context;
@@ -53,13 +57,14 @@ pub use self::state::tally::Tally;
 use self::{
     event::{Action, Event, Plan, WorkerId},
     state::{
+        in_flight::InFlightIndex,
         keys::Locks,
         pending_verdict::PendingVerdict,
         ping_rounds::PingRounds,
         pool::{self, Pool},
         reload::Reload,
         settlement_memory::SettlementMemory,
-        settlements::{Note, PendingSettlement},
+        settlements::{Note, Unsettled},
         slot::Slot,
         stall::{Stall, UNREACHABLE_LIMIT},
         start_line::StartLine,
@@ -97,7 +102,7 @@ pub struct Core {
     ran_at: Option<Instant>,
     pending_verdicts: Vec<PendingVerdict>,
     /// Settled by us, not yet confirmed by the transport.
-    unsettled: HashMap<Handle, PendingSettlement>,
+    unsettled: Unsettled,
     /// What is to be said of settlements once they are stored.
     notes: HashMap<Handle, Box<Note>>,
     void_outcomes: VoidOutcomes,
@@ -126,6 +131,7 @@ pub struct Core {
     /// Since when nothing is in our hands, and the serial of that time.
     quiet: Option<(u64, Instant)>,
     in_hand: usize,
+    in_flight: InFlightIndex,
     begun_at: Instant,
     /// State of the random numbers.
     rng: u64,
@@ -133,6 +139,9 @@ pub struct Core {
     /// The task that lines are about.
     subject: Option<String>,
     now: Now,
+    /// How many there were, to choose those after which the invariants are checked.
+    #[cfg(debug_assertions)]
+    events: u64,
 }
 
 /// Whose limits have passed.
@@ -186,7 +195,7 @@ impl Core {
             first_ready_at: None,
             ran_at: None,
             pending_verdicts: Vec::new(),
-            unsettled: HashMap::new(),
+            unsettled: Unsettled::default(),
             notes: HashMap::new(),
             void_outcomes: VoidOutcomes::default(),
             session: 0,
@@ -201,10 +210,13 @@ impl Core {
             ends_for: None,
             quiet: None,
             in_hand: 0,
+            in_flight: InFlightIndex::default(),
             begun_at: Instant::default(),
             master: Arc::from(MASTER),
             subject: None,
             now: Now::default(),
+            #[cfg(debug_assertions)]
+            events: 0,
         }
     }
 
@@ -265,6 +277,8 @@ impl Core {
         self.dispatch_freed();
         self.check_quiet();
         std::mem::swap(&mut self.actions, actions);
+        #[cfg(debug_assertions)]
+        self.debug_check();
     }
 
     /// Until when nothing needs to be decided, if nothing happens.

@@ -84,7 +84,7 @@ impl Core {
     pub(super) fn give_back(&mut self, index: usize) {
         self.renew_credit(index);
         for delivery in self.pools[index].waiting.take_all() {
-            self.settle(delivery.handle, None, Settlement::Release);
+            self.settle_unheld(delivery.handle, None, Settlement::Release);
         }
     }
 

@@ -8,11 +8,13 @@ use std::time::Duration;
 use super::{
     Core,
     event::{Ended, WorkerId},
+    ledger::End,
     left_running::tell_left,
     state::{
+        in_flight::InFlight,
         pending_verdict::PendingVerdict,
         pool,
-        slot::{InFlight, KillReason, Life, Phase, State},
+        slot::{KillReason, Life, Phase, State},
         timers::Owner,
     },
     status::{metrics, slots},
@@ -44,8 +46,8 @@ impl Core {
         }
         let is_outcome = self.is_once(slot) && life.gives_outcome(&ended.exit);
         self.slots[slot].last_exit = Some(slots::last_exit(&life, &ended, is_outcome));
-        for task in &life.in_flight {
-            self.left_hands(task);
+        for task in life.in_flight.iter() {
+            self.left_worker(task);
         }
         self.take_back_unread(slot, &mut life, &ended);
         if is_outcome {
@@ -109,11 +111,11 @@ impl Core {
         if life.last_sent.as_ref().is_some_and(is_cancelled) {
             return;
         }
-        let Some(task) = life.last_sent.take().and_then(|id| life.take(&id)) else { return };
+        let Some(task) = life.last_sent.take().and_then(|id| life.in_flight.take(&id)) else { return };
         let (id, name) = (task.id().to_owned(), self.slots[slot].name.clone());
         self.log(Level::Info, || format!("Task {id} was not begun: {name} ended before it read it; back in its queue"));
-        self.pools[task.delivery.queue.0].counts.released += 1;
-        self.settle_hand(&task, Settlement::Release, None);
+        self.released(&task.delivery);
+        self.settle(&task, Settlement::Release, None, None);
     }
 
     /// A process died with tasks in its hands: each has used an attempt; the slot is filled again at once.
@@ -128,7 +130,7 @@ impl Core {
             let until = self.now.at + VERDICT_PATIENCE;
             // Whoever was cancelled meanwhile waits for nothing.
             let (cancelled, in_flight): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut life.in_flight).into_iter().partition(|task: &InFlight| task.cancelled);
+                std::mem::take(&mut life.in_flight).into_vec().into_iter().partition(|task: &InFlight| task.cancelled);
             self.judge(&cancelled, None, life.pid, &ended, &name);
             self.pending_verdicts.push(PendingVerdict { until, in_flight, pid: life.pid, ended, slot: name });
             self.timers.arm(Owner::Verdicts, until);
@@ -137,7 +139,7 @@ impl Core {
                 Phase::Killed(kill_reason) => Some(kill_reason),
                 _ => None,
             };
-            self.judge(&life.in_flight, kill_reason.as_ref(), life.pid, &ended, &name);
+            self.judge(&life.in_flight.into_vec(), kill_reason.as_ref(), life.pid, &ended, &name);
         }
         self.slots[slot].failures = 0;
         self.spawn_first(slot);
@@ -164,12 +166,12 @@ impl Core {
             self.set_log_subject(id);
             let pid = pid.unwrap_or_default();
             self.log(Level::Error, || format!("{slot} (pid {pid}): task {id} {what}"));
-            let mut note = self.note(&task.delivery, took, &settlement);
+            let mut note = self.ended(&End { delivery: &task.delivery, took, settlement: &settlement, slot: None });
             if let (Settlement::Retry { .. }, Some(note)) = (&settlement, &mut note) {
                 // The line above says it already.
                 note.line = None;
             }
-            self.settle_hand(task, settlement, note);
+            self.settle(task, settlement, note, None);
         }
         // What is given back or cancelled has not failed.
         let given_back = matches!(kill_reason, Some(KillReason::Stop | KillReason::Cancelled));
@@ -232,7 +234,7 @@ impl Core {
             _ => None,
         };
         let kill_reason = if by_stop { Some(KillReason::Stop) } else { own };
-        self.judge(&life.in_flight, kill_reason.as_ref(), life.pid, ended, &name);
+        self.judge(&life.in_flight.into_vec(), kill_reason.as_ref(), life.pid, ended, &name);
         if by_stop {
             self.stop.interrupted_tasks();
         }

@@ -14,8 +14,10 @@ use super::{
     Core,
     event::{Action, Ended, Once, WorkerId},
     failed_starts::NotExecuted,
+    ledger::End,
     state::{
-        slot::{InFlight, Life, Phase, State},
+        in_flight::InFlight,
+        slot::{Life, Phase, State},
         unexecuted::Fate,
     },
 };
@@ -124,8 +126,8 @@ impl Core {
     /// The process for a task could not be made. The task was not begun and goes back to its queue.
     pub(super) fn once_not_started(&mut self, slot: usize) {
         let Some(life) = self.slots[slot].process_mut() else { return };
-        for task in std::mem::take(&mut life.in_flight) {
-            self.left_hands(&task);
+        for task in std::mem::take(&mut life.in_flight).into_vec() {
+            self.left_worker(&task);
             self.return_unbegun(&task, Fate::Back);
         }
     }
@@ -134,14 +136,15 @@ impl Core {
     fn return_unbegun(&mut self, task: &InFlight, fate: Fate) {
         if task.cancelled {
             let settlement = self.attempt(&task.delivery, None, None).cancelled();
-            let note = self.note(&task.delivery, Duration::ZERO, &settlement);
-            return self.settle_hand(task, settlement, note);
+            let end = End { delivery: &task.delivery, took: Duration::ZERO, settlement: &settlement, slot: None };
+            let note = self.ended(&end);
+            return self.settle(task, settlement, note, None);
         }
-        self.pools[task.delivery.queue.0].counts.released += 1;
+        self.released(&task.delivery);
         // In a stop nothing is stored that need not be.
         let is_aside = matches!(fate, Fate::Aside { .. }) && !self.stop.is_stopping();
         let settlement = if is_aside { Settlement::Snooze { after: ASIDE } } else { Settlement::Release };
-        self.settle_hand(task, settlement, None);
+        self.settle(task, settlement, None, None);
     }
 
     /// A process ended with an exit status: the outcome of its task. The place is open again.
@@ -182,7 +185,7 @@ impl Core {
         self.count_restart(slot, Cause::Start);
         self.tell_failed_start(slot, error);
         let took = life.in_flight.first().map(|task| self.now.at.since(task.begun_at));
-        for task in &life.in_flight {
+        for task in life.in_flight.iter() {
             self.return_unbegun(task, fate);
         }
         if self.stop.is_stopping() {
@@ -201,8 +204,8 @@ impl Core {
         self.log_outcome(slot, &outcome);
         self.count_for_breaker(task, matches!(outcome, Report::Error { .. } | Report::Retry { .. }));
         let settlement = self.attempt(&task.delivery, pid, Some(took)).ended(outcome, ended);
-        let note = self.note(&task.delivery, took, &settlement);
-        self.settle_counted(slot, task, settlement, note);
+        let note = self.ended(&End { delivery: &task.delivery, took, settlement: &settlement, slot: Some(slot) });
+        self.settle(task, settlement, note, Some(slot));
     }
 
     /// A stop: an open place is closed at once, a process finishes its task.

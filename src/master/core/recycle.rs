@@ -47,13 +47,13 @@ impl Core {
         {
             return Err(why);
         }
+        self.pools[index].scaled = Some(processes);
         self.scale_to(index, processes);
         Ok(format!("{} before, {processes} now", counted(before, "process")))
     }
 
     /// Gives a queue so many slots: the last ones go, or more come.
     pub(super) fn scale_to(&mut self, index: usize, processes: u32) {
-        self.pools[index].plan.settings.processes = processes;
         while self.pools[index].slots.len() > processes as usize {
             if let Some(slot) = self.pools[index].slots.pop() {
                 self.retire(slot, HaltReason::Stop);

@@ -13,7 +13,7 @@ use super::{
     Core,
     event::{Action, Event, Signal, WorkerId},
     state::{
-        settlements::{AtRisk, PendingSettlement},
+        settlements::AtRisk,
         slot::{KillReason, Phase, State},
         stop::{End, Stop},
         timers::Owner,
@@ -218,8 +218,8 @@ impl Core {
             return;
         }
         // Without a session nothing is settled but what was accepted before, which the next session would store.
-        let is_awaited = |pending: &PendingSettlement| self.is_attached() || pending.at_risk == AtRisk::Task;
-        if !self.unsettled.values().any(is_awaited) {
+        let awaits = if self.is_attached() { !self.all_settled() } else { self.unsettled.at_risk(AtRisk::Task) > 0 };
+        if !awaits {
             self.finish();
             return;
         }

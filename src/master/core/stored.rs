@@ -15,8 +15,8 @@ use super::{
     Core,
     event::Action,
     state::{
+        in_flight::InFlight,
         settlements::{AtRisk, Note, PendingSettlement},
-        slot::InFlight,
     },
 };
 use crate::{
@@ -26,27 +26,6 @@ use crate::{
 };
 
 impl Core {
-    /// Counts what became of a task that was in hand for so long. What must be stored first is said later; see
-    /// [`Core::keep_note`].
-    #[must_use]
-    pub(super) fn note(&mut self, delivery: &Delivery, took: Duration, settlement: &Settlement) -> Option<Box<Note>> {
-        let queue = delivery.queue.0;
-        self.pools[queue].counts.settled(took, settlement);
-        match settlement {
-            Settlement::Done { .. } => {
-                if self.tells_ends {
-                    let (queue, id) = (self.pools[queue].name().to_owned(), delivery.task.id.clone());
-                    self.actions.push(Action::TaskEnded { queue, id, in_hand: took, failure: None });
-                }
-                self.tally.processed += 1;
-            }
-            Settlement::Retry { .. } => self.tally.failed += 1,
-            Settlement::Dead(failure) => self.tally.failed += u64::from(failure.in_hand_seconds.is_some()),
-            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass | Settlement::Accept => {}
-        }
-        self.noted(delivery, took, settlement)
-    }
-
     /// The note of a settlement that is repeated because its task came again before it was stored.
     pub(super) fn note_again(&mut self, delivery: &Delivery, settlement: &Settlement) -> Option<Box<Note>> {
         let took = match settlement {
@@ -57,7 +36,8 @@ impl Core {
         self.noted(delivery, took.unwrap_or_default(), settlement)
     }
 
-    fn noted(&self, delivery: &Delivery, took: Duration, settlement: &Settlement) -> Option<Box<Note>> {
+    /// What is to be said of a retry or a dead letter once it is stored.
+    pub(super) fn noted(&self, delivery: &Delivery, took: Duration, settlement: &Settlement) -> Option<Box<Note>> {
         let settings = &self.pools[delivery.queue.0].plan.settings;
         let (id, name) = (&delivery.task.id, &settings.name);
         let (failure, is_dead) = match settlement {
@@ -112,14 +92,6 @@ impl Core {
         }
     }
 
-    /// The session is lost, and with it every handle but those that were accepted.
-    pub(super) fn void_unsettled(&mut self) {
-        self.void_outcomes.stay_away(self.now.at, None);
-        for (handle, pending) in std::mem::take(&mut self.unsettled) {
-            self.void_pending(handle, pending);
-        }
-    }
-
     /// A task has ended whose handle is void already.
     pub(super) fn void_outcome(&mut self, task: &InFlight, settlement: &Settlement) {
         if AtRisk::of(settlement, false) == AtRisk::Outcome {
@@ -127,23 +99,19 @@ impl Core {
         }
     }
 
-    /// The handle of a settlement is void, unless it was accepted.
-    pub(super) fn void_pending(&mut self, handle: Handle, pending: PendingSettlement) {
-        if pending.accepted {
-            self.unsettled.insert(handle, pending);
-            return;
-        }
-        // It is said when the task comes again.
-        self.notes.remove(&handle);
-        if pending.at_risk == AtRisk::Outcome {
-            self.void_outcomes.unanswered += 1;
+    /// Settlements are void that were not answered. What is to be said of them is said when their tasks come again.
+    pub(super) fn void_settlements(&mut self, void: Vec<(Handle, PendingSettlement)>) {
+        for (handle, pending) in void {
+            self.notes.remove(&handle);
+            if pending.at_risk == AtRisk::Outcome {
+                self.void_outcomes.unanswered += 1;
+            }
         }
     }
 
     /// What is lost if the run ends now: outcomes of tasks that are done again, and of tasks that are lost with them.
     fn unstored(&self) -> (u64, u64) {
-        let pending = |at_risk| self.unsettled.values().filter(|pending| pending.at_risk == at_risk).count() as u64;
-        (pending(AtRisk::Outcome) + self.void_outcomes.count(), pending(AtRisk::Task))
+        (self.unsettled.at_risk(AtRisk::Outcome) + self.void_outcomes.count(), self.unsettled.at_risk(AtRisk::Task))
     }
 
     /// For the end of a run: how many outcomes are not stored, in words.

@@ -11,7 +11,6 @@ use super::{
     Core,
     state::{
         pool::{self, Pool, Trouble},
-        slot::Slot,
         stall::UNREACHABLE_LIMIT,
     },
 };
@@ -56,12 +55,8 @@ impl Core {
     /// settled is remembered.
     fn void(&mut self, index: usize, void: &[Handle]) {
         self.void_outcomes.stay_away(self.now.at, Some(index));
-        for handle in void {
-            // One that was accepted meanwhile outlives this as it outlives a lost session.
-            if let Some(pending) = self.unsettled.remove(handle) {
-                self.void_pending(*handle, pending);
-            }
-        }
+        let settlements = self.unsettled.queue_lost(index, void);
+        self.void_settlements(settlements);
         (self.serial, self.epoch) = (self.serial + 1, self.epoch + 1);
         let pool = &mut self.pools[index];
         (pool.since, pool.first) = (self.epoch, pool::FirstDelivery::Awaited);
@@ -73,16 +68,7 @@ impl Core {
         for delivery in pool.waiting.take_all() {
             self.locks.let_go(delivery.handle);
         }
-        let in_hand = self.slots.iter_mut().filter(|slot| slot.queue == index).filter_map(Slot::process_mut);
-        let pending = self.pending_verdicts.iter_mut().flat_map(|pending| &mut pending.in_flight);
-        for task in in_hand.flat_map(|life| &mut life.in_flight).chain(pending) {
-            if void.contains(&task.delivery.handle) {
-                if task.held && !task.accepted {
-                    self.void_outcomes.add_void(task.delivery.identity, index);
-                }
-                task.held = task.accepted;
-            }
-        }
+        self.void_in_flight(Some((index, &void)));
         if self.pools[index].credit > 1 {
             self.ask_credit(index, 1);
         }

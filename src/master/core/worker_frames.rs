@@ -5,9 +5,11 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Core,
     event::{Action, Signal, WorkerId},
+    ledger::End,
     state::{
+        in_flight::InFlight,
         pool,
-        slot::{InFlight, KillReason, Phase},
+        slot::{KillReason, Phase},
     },
 };
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
     logging::Level,
     outcome::{FollowUp, Report},
     plural::counted,
-    task::{Settlement, is_delay_queue_name, is_foreign_queue_name, is_queue_name},
+    task::{is_delay_queue_name, is_foreign_queue_name, is_queue_name},
     text,
 };
 
@@ -43,7 +45,7 @@ impl Core {
             FromWorker::Accept { id } => self.accepted(worker, &id),
             FromWorker::Progress { id, percent, mut note } => {
                 text::bound(&mut note, limits::NOTE);
-                match life.in_flight.iter_mut().find(|task| task.id() == id) {
+                match life.in_flight.get_mut(&id) {
                     Some(task) => task.progress = Some((percent, note)),
                     // A thread that reports progress may be late for its own task's outcome.
                     None => self.ignored(worker, "progress", &id),
@@ -133,7 +135,7 @@ impl Core {
     /// The outcome of a task: settled, and the worker is free again.
     fn reported(&mut self, worker: WorkerId, id: &str, outcome: Report) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
-        let Some(task) = life.take(id) else {
+        let Some(task) = life.in_flight.take(id) else {
             self.faulted(worker, format!("an outcome of task \"{id}\", which it does not hold"));
             return;
         };
@@ -141,7 +143,7 @@ impl Core {
         let pid = life.pid;
         self.set_log_subject(id);
         self.slots[worker.slot].failures = 0;
-        let took = self.left_hands(&task);
+        let took = self.left_worker(&task);
         let outcome = self.checked(outcome);
         if let Report::Done { submit } = &outcome {
             self.tell_unknown(submit);
@@ -149,8 +151,9 @@ impl Core {
         self.log_outcome(worker.slot, &outcome);
         self.count_for_breaker(&task, matches!(outcome, Report::Error { .. } | Report::Retry { .. }));
         let settlement = self.attempt(&task.delivery, pid, Some(took)).told(outcome);
-        let note = self.note(&task.delivery, took, &settlement);
-        self.settle_counted(worker.slot, &task, settlement, note);
+        let slot = Some(worker.slot);
+        let note = self.ended(&End { delivery: &task.delivery, took, settlement: &settlement, slot });
+        self.settle(&task, settlement, note, slot);
         self.relist(worker.slot);
         let index = task.delivery.queue.0;
         self.check_recycle(worker);
@@ -268,14 +271,14 @@ impl Core {
 
     fn accepted(&mut self, worker: WorkerId, id: &str) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
-        let Some(task) = life.in_flight.iter_mut().find(|task| task.id() == id) else {
+        let Some(task) = life.in_flight.get_mut(id) else {
             self.ignored(worker, "accept", id);
             return;
         };
         if !task.accepted && task.held {
             task.accepted = true;
-            let handle = task.delivery.handle;
-            self.settle(handle, None, Settlement::Accept);
+            let (handle, queue) = (task.delivery.handle, task.delivery.queue.0);
+            self.accept(handle, queue);
         }
     }
 

@@ -9,22 +9,19 @@
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use super::{
     Core,
     event::{Action, Once},
-    state::{slot::InFlight, timers::Owner},
+    state::timers::Owner,
     verdict,
 };
 use crate::{
-    config::Acks,
     frames::{self, Payload, TaskFrame},
     logging::Level,
     payload::Body,
     properties::Properties,
     redact::redact,
-    task::{Accepts, Delivery, Reason, Settlement},
+    task::{Accepts, Delivery, Reason},
     text,
 };
 
@@ -96,10 +93,7 @@ impl Core {
     /// The slot that takes a task: the one used last, if it listens for all we know. Never one that holds a task with the
     /// same id, because its outcomes could not be told apart.
     fn seat_for(&self, index: usize, id: &str) -> Option<usize> {
-        let holds = |slot: &usize| {
-            let in_flight = self.slots[*slot].process().into_iter().flat_map(|life| &life.in_flight);
-            in_flight.into_iter().any(|task| task.id() == id)
-        };
+        let holds = |slot: &usize| self.slots[*slot].process().is_some_and(|life| life.in_flight.contains(id));
         let may = self.pools[index].free.iter().rev().copied().filter(|slot| !holds(slot));
         let listens = |slot: &usize| self.slots[*slot].process().is_some_and(|life| life.pinged.is_none());
         may.clone().find(listens).or_else(|| may.clone().next())
@@ -149,49 +143,14 @@ impl Core {
             Handed::Frame(frame) => frame.len(),
             Handed::Process(_) => 0,
         };
-        let now = self.now.at;
         let pool = &mut self.pools[index];
-        let settings = &pool.plan.settings;
-        let due_at = settings.timeout.map(|limit| now + limit);
-        let accepted = settings.acks == Acks::Early;
         if let Some(window) = &mut pool.rate {
-            window.started(now);
+            window.started(self.now.at);
         }
         if let Some(due_at) = delivery.task.due_at {
             pool.counts.waited.observe(self.now.wall.remaining(due_at));
         }
-        pool.in_hand += 1;
-        if pool.in_hand == 1 {
-            pool.durations.ended_at = now;
-        }
-        if pool.credit > pool.seats() {
-            self.timers.arm(Owner::Queue(index), now + super::state::task_durations::LULL);
-        }
-        self.in_hand += 1;
-        let handle = delivery.handle;
-        let session = self.epoch();
-        let life = self.slots[slot].process_mut().expect("a slot in the free list is alive");
-        let worker = life.id;
-        life.last_sent = Some(delivery.task.id.clone());
-        life.pinged = None;
-        life.in_flight.push(InFlight {
-            delivery,
-            session,
-            held: true,
-            accepted,
-            begun_at: now,
-            due_at,
-            size,
-            progress: None,
-            cancelled: false,
-        });
-        self.relist(slot);
-        if due_at.is_some() {
-            self.arm_slot(slot);
-        }
-        if accepted {
-            self.settle(handle, None, Settlement::Accept);
-        }
+        let worker = self.begin_in_flight(index, slot, delivery, size);
         match handed {
             Handed::Frame(frame) => self.actions.push(Action::Send { worker, frame }),
             Handed::Process(once) => self.spawn_once(worker, index, once),
@@ -230,36 +189,6 @@ impl Core {
             None => format!("Got payload: {} bytes", task.body.len()),
         });
         Ok(frame)
-    }
-
-    /// Keeps a slot in its pool's list of free ones exactly while it has a seat.
-    pub(super) fn relist(&mut self, slot: usize) {
-        let has_seat = self.slots[slot].has_seat();
-        let listed = std::mem::replace(&mut self.slots[slot].listed, has_seat);
-        let free = &mut self.pools[self.slots[slot].queue].free;
-        match (listed, has_seat) {
-            (false, true) => free.push(slot),
-            (true, false) => {
-                // It is the last one when a task was just handed to it; elsewhere only when a process ends.
-                if let Some(position) = free.iter().rposition(|listed| *listed == slot) {
-                    free.remove(position);
-                }
-            }
-            (true, true) | (false, false) => {}
-        }
-    }
-
-    /// Takes account of a task that left a worker's hands.
-    pub(super) fn left_hands(&mut self, task: &InFlight) -> Duration {
-        let now = self.now.at;
-        let took = now.since(task.begun_at);
-        let index = task.delivery.queue.0;
-        let pool = &mut self.pools[index];
-        pool.in_hand -= 1;
-        self.in_hand -= 1;
-        pool.durations.ended(now, took, task.delivery.task.body.len());
-        self.no_longer_suspect(&task.delivery);
-        took
     }
 }
 

@@ -184,7 +184,7 @@ impl Core {
             pool.rate = plan.settings.rate.map(|rate| pool::Window::after(pool.rate.take(), rate));
         }
         pool.is_fresh |= is_behind || other_start || processes as usize > pool.slots.len();
-        pool.configured = processes;
+        pool.scaled = None;
         pool.plan = plan;
         let before = pool.slots.clone();
         if other_setup {
@@ -315,7 +315,7 @@ impl Core {
         (pool.registration.is_registered, pool.registration.request, pool.in_line) = (false, Request::None, false);
         // The next queue of this index has no place in line yet.
         self.turns.retain(|other| *other != index);
-        let (paused, done, counts) = (pool.paused, pool.done, std::mem::take(&mut pool.counts));
+        let (paused, revoked, counts) = (pool.paused, pool.revoked, std::mem::take(&mut pool.counts));
         let now = self.now.at;
         self.left_rates.retain(|_, window| !window.is_over(now));
         self.left_rates.extend(pool.rate.take().map(|window| (pool.name().to_owned(), window)));
@@ -324,7 +324,7 @@ impl Core {
             self.add_queue(index, *plan);
             let pool = &mut self.pools[index];
             // It is the same queue, though its processes are others.
-            (pool.paused, pool.done, pool.counts) = (paused, done, counts);
+            (pool.paused, pool.revoked, pool.counts) = (paused, revoked, counts);
         }
     }
 

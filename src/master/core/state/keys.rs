@@ -85,6 +85,15 @@ impl Locks {
         until.since(now)
     }
 
+    /// What is found wrong with it.
+    pub(in crate::master::core) fn check(&self) -> Result<(), String> {
+        let has_its_key = |(handle, lock): (&Handle, &Lock)| self.keys.get(&lock.key) == Some(handle);
+        let is_sound = self.keys.len() == self.held.len()
+            && self.held.iter().all(has_its_key)
+            && self.asked.keys().all(|handle| self.held.contains_key(handle));
+        if is_sound { Ok(()) } else { Err(format!("keys and their holders do not agree: {self:?}")) }
+    }
+
     /// A task in hand came again, under another handle.
     pub(in crate::master::core) fn adopted(&mut self, old: Handle, new: Handle) {
         if let Some(lock) = self.held.remove(&old) {

@@ -1,6 +1,6 @@
 //! Tasks whose worker has died and whose verdict waits for a stop to explain the death.
 
-use super::slot::InFlight;
+use super::in_flight::InFlight;
 use crate::{clock::Instant, master::core::event::Ended};
 
 /// Tasks whose worker died of TERM or INT, until it is clear whether a stop explains that.

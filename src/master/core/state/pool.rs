@@ -48,12 +48,12 @@ pub(in crate::master::core) struct Pool {
     pub(in crate::master::core) registration: Registration,
     /// A reload came to it, and not all of its workers are as that wants them.
     pub(in crate::master::core) is_fresh: bool,
-    /// Processes as the settings say, whatever a person made of it.
-    pub(in crate::master::core) configured: u32,
+    /// Processes as a person wants them, whatever the settings say.
+    pub(in crate::master::core) scaled: Option<u32>,
     /// A person wants no tasks of it taken.
     pub(in crate::master::core) paused: bool,
-    /// Tasks done.
-    pub(in crate::master::core) done: u64,
+    /// Tasks that were counted as done and were not, after all.
+    pub(in crate::master::core) revoked: u64,
     /// What happened here, for metrics.
     pub(in crate::master::core) counts: Counts,
     /// When a task last came.
@@ -174,7 +174,6 @@ pub(in crate::master::core) enum FirstDelivery {
 impl Pool {
     pub(in crate::master::core) fn new(plan: QueuePlan, slots: Vec<usize>) -> Self {
         let rate = plan.settings.rate.map(Window::new);
-        let configured = plan.settings.processes;
         let requested_as = plan.setup();
         let registered_as = requested_as.clone();
         let registration = Registration { is_registered: true, request: Request::None, requested_as, registered_as };
@@ -189,9 +188,9 @@ impl Pool {
             standing: Standing::Attached,
             registration,
             is_fresh: false,
-            configured,
+            scaled: None,
             paused: false,
-            done: 0,
+            revoked: 0,
             counts: Counts::default(),
             delivered_at: Instant::default(),
             leaving: Vec::new(),
@@ -216,6 +215,19 @@ impl Pool {
         &self.plan.settings.name
     }
 
+    /// Tasks done.
+    pub(in crate::master::core) const fn done(&self) -> u64 {
+        self.counts.done.saturating_sub(self.revoked)
+    }
+
+    /// Processes that it is to have.
+    pub(in crate::master::core) const fn processes(&self) -> u32 {
+        match self.scaled {
+            Some(processes) => processes,
+            None => self.plan.settings.processes,
+        }
+    }
+
     /// Whether the settings name it.
     pub(in crate::master::core) fn is_member(&self) -> bool {
         matches!(self.standing, Standing::Joining | Standing::Attached)
@@ -228,10 +240,9 @@ impl Pool {
 
     /// Whether it is what the settings say. A number of processes that a person asked for is none of their business.
     pub(in crate::master::core) fn is_planned(&self, plan: &QueuePlan) -> bool {
-        let mut mine = self.plan.clone();
-        mine.settings.processes = self.configured;
         // What the transport did not take is asked for again.
-        mine == *plan && (self.registration.request != Request::None || plan.setup() == self.registration.requested_as)
+        self.plan == *plan
+            && (self.registration.request != Request::None || plan.setup() == self.registration.requested_as)
     }
 
     /// Tasks that its processes can do at once.
@@ -241,7 +252,7 @@ impl Pool {
 
     /// Processes that can do tasks, as far as is known.
     pub(in crate::master::core) const fn able(&self) -> u32 {
-        self.plan.settings.processes.saturating_sub(self.shut)
+        self.processes().saturating_sub(self.shut)
     }
 
     /// The credit that it should have now, with so many tasks in hand that take credit and no seat.

@@ -1,10 +1,10 @@
 //! Settlements that the transport has not confirmed, what is at risk with each, and what is said of it once it is stored.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use crate::{
     logging::Level,
-    task::{Failure, Reason, Settlement},
+    task::{Failure, Handle, Reason, Settlement},
 };
 
 /// A settlement that the transport has not confirmed.
@@ -53,4 +53,81 @@ pub(in crate::master::core) struct Note {
     pub(in crate::master::core) line: Option<(Level, String)>,
     /// For the report of the run.
     pub(in crate::master::core) ended: Option<(Duration, Box<Failure>)>,
+}
+
+/// What this core has settled and the transport has not answered.
+///
+/// The answer to an acceptance and that to the settlement which follows look the same, so both are waited for: the first answer
+/// never ends the settlement.
+#[derive(Debug, Default)]
+pub(in crate::master::core) struct Unsettled {
+    pending: HashMap<Handle, PendingSettlement>,
+    /// Acceptances without an answer, with their queues. When a session or a queue is lost, none comes any more.
+    acceptances: HashMap<Handle, usize>,
+}
+
+impl Unsettled {
+    /// A delivery of this queue is accepted; its settlement comes later.
+    pub(in crate::master::core) fn accept(&mut self, handle: Handle, queue: usize) {
+        self.acceptances.insert(handle, queue);
+    }
+
+    /// A delivery is settled.
+    pub(in crate::master::core) fn insert(&mut self, handle: Handle, pending: PendingSettlement) {
+        let doubled = self.pending.insert(handle, pending);
+        debug_assert!(doubled.is_none(), "a handle is settled once");
+    }
+
+    pub(in crate::master::core) fn get(&self, handle: Handle) -> Option<&PendingSettlement> {
+        self.pending.get(&handle)
+    }
+
+    /// The transport has answered. `None`: it was the acceptance, or what is void.
+    pub(in crate::master::core) fn answered(&mut self, handle: Handle) -> Option<PendingSettlement> {
+        if self.acceptances.remove(&handle).is_some() {
+            return None;
+        }
+        self.pending.remove(&handle)
+    }
+
+    /// A settlement cannot be: another one of its handle is to come.
+    pub(in crate::master::core) fn take_back(&mut self, handle: Handle) -> Option<PendingSettlement> {
+        self.pending.remove(&handle)
+    }
+
+    /// A session is lost: what was not accepted before is void, and given back.
+    pub(in crate::master::core) fn session_lost(&mut self) -> Vec<(Handle, PendingSettlement)> {
+        self.acceptances.clear();
+        self.pending.extract_if(|_, pending| !pending.accepted).collect()
+    }
+
+    /// A queue is lost, and these of its handles are void, unless they were accepted meanwhile.
+    pub(in crate::master::core) fn queue_lost(
+        &mut self,
+        queue: usize,
+        void: &[Handle],
+    ) -> Vec<(Handle, PendingSettlement)> {
+        self.acceptances.retain(|_, other| *other != queue);
+        let is_void = |handle: &Handle| self.pending.get(handle).is_some_and(|pending| !pending.accepted);
+        let void: Vec<Handle> = void.iter().copied().filter(is_void).collect();
+        void.into_iter().filter_map(|handle| Some((handle, self.pending.remove(&handle)?))).collect()
+    }
+
+    pub(in crate::master::core) fn handles(&self) -> impl Iterator<Item = Handle> {
+        self.pending.keys().copied()
+    }
+
+    /// Whether every settlement was answered.
+    pub(in crate::master::core) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    pub(in crate::master::core) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// How many have this at risk.
+    pub(in crate::master::core) fn at_risk(&self, at_risk: AtRisk) -> u64 {
+        self.pending.values().filter(|pending| pending.at_risk == at_risk).count() as u64
+    }
 }

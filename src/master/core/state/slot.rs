@@ -13,7 +13,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{clock::Instant, frames, logging::Level, master::core::event::WorkerId, task::Delivery};
+use super::in_flight::InFlightTasks;
+use crate::{clock::Instant, frames, logging::Level, master::core::event::WorkerId};
 
 /// A process whose memory is limited is measured after a task, no more often than this.
 pub(in crate::master::core) const MEASURE_EVERY: Duration = Duration::from_secs(1);
@@ -94,7 +95,7 @@ pub(in crate::master::core) struct Life {
     /// The ping that it has not answered. Forgotten when it gets a task: who is busy owes no answer.
     pub(in crate::master::core) pinged: Option<u64>,
     /// Tasks it holds, oldest first.
-    pub(in crate::master::core) in_flight: Vec<InFlight>,
+    pub(in crate::master::core) in_flight: InFlightTasks,
     /// It said bye: nothing that it started is a task's any more.
     pub(in crate::master::core) said_bye: bool,
     /// Its socket is closed or it said bye: if it has not ended by then, it is killed.
@@ -134,34 +135,6 @@ pub(in crate::master::core) enum KillReason {
     Silent,
     /// The stop did not wait any longer. What it held is released.
     Stop,
-}
-
-/// A task in a worker's hands.
-#[derive(Debug)]
-pub(in crate::master::core) struct InFlight {
-    pub(in crate::master::core) delivery: Delivery,
-    /// The session it was delivered in.
-    pub(in crate::master::core) session: u32,
-    /// Whether its handle still stands: false after its session was lost.
-    pub(in crate::master::core) held: bool,
-    /// Acknowledged before its end.
-    pub(in crate::master::core) accepted: bool,
-    /// A person wants it to end as a dead letter, whatever its worker dies of.
-    pub(in crate::master::core) cancelled: bool,
-    pub(in crate::master::core) begun_at: Instant,
-    /// Its time limit.
-    pub(in crate::master::core) due_at: Option<Instant>,
-    /// Bytes of its frame.
-    pub(in crate::master::core) size: usize,
-    /// How far it is, as the worker told last: percent and note.
-    pub(in crate::master::core) progress: Option<(Option<f64>, String)>,
-}
-
-impl InFlight {
-    /// Id of the task.
-    pub(in crate::master::core) fn id(&self) -> &str {
-        &self.delivery.task.id
-    }
 }
 
 impl Slot {
@@ -257,7 +230,7 @@ impl Slot {
 
 impl Life {
     /// One that begins in this phase, holds nothing and was not ready.
-    pub(in crate::master::core) const fn new(id: WorkerId, now: Instant, log_level: Level, phase: Phase) -> Self {
+    pub(in crate::master::core) fn new(id: WorkerId, now: Instant, log_level: Level, phase: Phase) -> Self {
         Self {
             id,
             pid: None,
@@ -271,7 +244,7 @@ impl Life {
             recycling: false,
             measured_at: now,
             pinged: None,
-            in_flight: Vec::new(),
+            in_flight: InFlightTasks::default(),
             said_bye: false,
             end_due: None,
             phase,
@@ -282,8 +255,7 @@ impl Life {
         match self.phase {
             Phase::Working { seats } => {
                 // What was sent and may not be read yet is bounded: one frame of the largest size, and one more.
-                let bytes: usize = self.in_flight.iter().map(|task| task.size).sum();
-                self.in_flight.len() < seats && bytes <= frames::LIMIT && self.end_due.is_none()
+                self.in_flight.len() < seats && self.in_flight.bytes() <= frames::LIMIT && self.end_due.is_none()
             }
             Phase::Starting { .. }
             | Phase::Leaving
@@ -305,15 +277,9 @@ impl Life {
         let phase = match self.phase {
             Phase::Starting { give_up_at } => Some(give_up_at),
             Phase::Interrupted { kill_at } => Some(kill_at),
-            Phase::Working { .. } | Phase::Leaving => self.in_flight.iter().filter_map(|task| task.due_at).min(),
+            Phase::Working { .. } | Phase::Leaving => self.in_flight.due_at(),
             Phase::Killed(_) | Phase::LeftProcesses { .. } => return None,
         };
         [phase, self.end_due].into_iter().flatten().min()
-    }
-
-    /// Takes a task out of its hands.
-    pub(in crate::master::core) fn take(&mut self, id: &str) -> Option<InFlight> {
-        let position = self.in_flight.iter().position(|task| task.id() == id)?;
-        Some(self.in_flight.remove(position))
     }
 }

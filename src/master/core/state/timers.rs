@@ -68,6 +68,12 @@ impl Timers {
         if owner.is_limit() { &mut self.limits } else { &mut self.looks }.arm(owner, at);
     }
 
+    /// When this owner is to be looked at.
+    pub(in crate::master::core) fn armed(&self, owner: Owner) -> Option<Instant> {
+        let deadlines = if owner.is_limit() { &self.limits } else { &self.looks };
+        deadlines.armed.get(&owner).copied()
+    }
+
     /// The earliest armed moment.
     pub(in crate::master::core) fn next(&mut self) -> Option<Instant> {
         [self.limits.next(), self.looks.next()].into_iter().flatten().map(|(at, _)| at).min()

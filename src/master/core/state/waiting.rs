@@ -45,6 +45,10 @@ impl Waiting {
         self.line.push_front(delivery);
     }
 
+    pub(in crate::master::core) fn handles(&self) -> impl Iterator<Item = Handle> {
+        self.asked.keys().copied().chain(self.line.iter().map(|delivery| delivery.handle))
+    }
+
     /// Takes all of them. Whose keys were asked for comes first, as it did.
     pub(in crate::master::core) fn take_all(&mut self) -> Vec<Delivery> {
         let asked = std::mem::take(&mut self.asked);

@@ -8,7 +8,7 @@ use crate::{
         Core,
         state::{
             pool::Standing,
-            slot::{KillReason, Life, Phase, Slot},
+            slot::{KillReason, Life, Phase},
         },
     },
     metrics::{QueueReading, SLOT_STATES, counts::Cause},
@@ -48,12 +48,6 @@ impl Core {
     #[must_use]
     pub const fn sessions(&self) -> (bool, u32) {
         (self.attached, self.session.saturating_sub(1))
-    }
-
-    /// Counts a worker that has to be started again.
-    pub(in crate::master::core) fn count_restart(&mut self, slot: usize, cause: Cause) {
-        let Slot { queue, .. } = self.slots[slot];
-        self.pools[queue].counts.restarted(cause);
     }
 }
 

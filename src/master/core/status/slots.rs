@@ -8,7 +8,8 @@ use crate::{
         Core,
         event::Ended,
         process_per_task,
-        state::slot::{InFlight, KillReason, Life, Phase, Slot},
+        state::in_flight::InFlight,
+        state::slot::{KillReason, Life, Phase, Slot},
         worker_frames::MESSAGE_LENGTH,
     },
     plural::counted,
@@ -23,7 +24,7 @@ impl Core {
         for (index, slots) in self.shown() {
             let pool = &self.pools[index];
             let (name, state, kind) = (pool.name(), self.queue_state(index), &pool.plan.settings.kind);
-            let (in_hand, waiting, done) = (counted(pool.in_hand, "task"), pool.waiting.len(), pool.done);
+            let (in_hand, waiting, done) = (counted(pool.in_hand, "task"), pool.waiting.len(), pool.done());
             lines.push(format!(
                 "queue {name} ({kind}): {state}, {in_hand} in workers' hands, {waiting} delivered and not begun, {done} done"
             ));
@@ -38,7 +39,7 @@ fn slot_line(slot: &Slot, now: Instant) -> String {
     let pid = life.and_then(|life| life.pid).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     let counts = format!("{} done, {} failed, {}", slot.done, slot.failed, counted(slot.restarts, "restart"));
     let mut parts = vec![format!("{}{pid}: {}, {counts}", slot.name, slot.state_word())];
-    parts.extend(life.into_iter().flat_map(|life| &life.in_flight).map(|task| task_words(task, now)));
+    parts.extend(life.into_iter().flat_map(|life| life.in_flight.iter()).map(|task| task_words(task, now)));
     parts.extend(slot.last_exit.as_ref().map(|exit| format!("last exit: {exit}")));
     // Ids and notes are other people's words.
     one_line(&parts.join("; "), MESSAGE_LENGTH)
@@ -57,7 +58,7 @@ fn task_words(task: &InFlight, now: Instant) -> String {
 /// How a process ended, and why if we know more than the kernel says. `is_outcome`: its end is what its task came to.
 pub(in crate::master::core) fn last_exit(life: &Life, ended: &Ended, is_outcome: bool) -> String {
     let exit = &ended.exit;
-    if let ([task], true) = (&life.in_flight[..], is_outcome) {
+    if let (Some(task), true) = (life.in_flight.first(), is_outcome) {
         return process_per_task::end_in_words(&task.id(), ended);
     }
     let cause = match &life.phase {
@@ -73,10 +74,10 @@ pub(in crate::master::core) fn last_exit(life: &Life, ended: &Ended, is_outcome:
         _ if ended.oom == Some(true) => "out of memory".to_owned(),
         Phase::Starting { .. } => "before it was ready".to_owned(),
         Phase::Leaving => "it was told to go".to_owned(),
-        Phase::Working { .. } | Phase::LeftProcesses { .. } => match &life.in_flight[..] {
-            [] => return exit.to_string(),
-            [task] => format!("with task {} in hand", task.id()),
-            in_flight => format!("with {} tasks in hand", in_flight.len()),
+        Phase::Working { .. } | Phase::LeftProcesses { .. } => match (life.in_flight.first(), life.in_flight.len()) {
+            (None, _) => return exit.to_string(),
+            (Some(task), 1) => format!("with task {} in hand", task.id()),
+            (Some(_), count) => format!("with {count} tasks in hand"),
         },
     };
     format!("{exit}: {cause}")

@@ -13,12 +13,12 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Core,
-    event::Action,
+    in_flight::Adopted,
+    ledger::End,
     state::{
         pool::{self, FirstDelivery},
         settlement_memory,
         settlements::{AtRisk, PendingSettlement},
-        slot::{InFlight, Slot},
         stall::UNREACHABLE_LIMIT,
         timers::Owner,
     },
@@ -50,7 +50,7 @@ impl Core {
             }
             Told::Stored(handle) => {
                 self.tell_stored(handle);
-                let identity = self.unsettled.get(&handle).and_then(|pending| pending.identity);
+                let identity = self.unsettled.get(handle).and_then(|pending| pending.identity);
                 if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
                     memory.stored(identity, handle);
                 }
@@ -61,14 +61,10 @@ impl Core {
             Told::Settled(handles) => {
                 self.stall.moved(self.now.at);
                 for handle in handles {
-                    let pending = self.unsettled.remove(&handle);
-                    // Settled and not stored: another had taken the task back before, and says what becomes of it. Of a task that
-                    // was accepted this may be the answer to that, and what is to be stored of it is still on its way.
-                    if pending.is_some_and(|pending| !pending.accepted) {
-                        self.notes.remove(&handle);
-                    }
-                    let identity = pending.and_then(|pending| pending.identity);
-                    if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
+                    let Some(pending) = self.unsettled.answered(handle) else { continue };
+                    // Settled and not stored: another had taken the task back before, and says what becomes of it.
+                    self.notes.remove(&handle);
+                    if let (Some(memory), Some(identity)) = (&mut self.memory, pending.identity) {
                         memory.answered(self.now.at, identity, handle);
                     }
                 }
@@ -103,9 +99,8 @@ impl Core {
         self.set_log_subject(&id);
         let text = error.clone();
         self.log(Level::Error, || format!("Task {id} of queue {queue} was done, but {text}"));
-        // A second answer for its handle is what the first settlement was owed. Of one that was accepted, the answer to
-        // the acceptance may have been taken for it.
-        let pending = self.unsettled.remove(&handle).unwrap_or(PendingSettlement {
+        // Another answer for its handle is what the first settlement was owed.
+        let pending = self.unsettled.take_back(handle).unwrap_or(PendingSettlement {
             identity: None,
             accepted: true,
             done_by: None,
@@ -114,22 +109,19 @@ impl Core {
         let delivery =
             Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: pending.identity };
         let outcome = Report::Error { error, detail: String::new() };
-        let (done_by, pending) = (pending.done_by, PendingSettlement { done_by: None, ..pending });
-        self.not_done(&delivery, done_by);
+        self.revoked(&delivery, pending.done_by);
         let mut settlement = self.attempt(&delivery, None, Some(Duration::ZERO)).told(outcome);
         if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
             // How long it was in hand is not known any more, and is counted already.
             failure.in_hand_seconds = None;
         }
-        let note = self.note(&delivery, Duration::ZERO, &settlement);
+        let note = self.ended(&End { delivery: &delivery, took: Duration::ZERO, settlement: &settlement, slot: None });
         self.tally.failed += u64::from(matches!(settlement, Settlement::Dead(_)));
         self.keep_note(handle, note);
         if pending.accepted {
-            let at_risk = AtRisk::of(&settlement, true);
-            self.track_settlement(handle, PendingSettlement { at_risk, ..pending });
-            self.actions.push(Action::Settle { handle, settlement });
+            self.settle_accepted(handle, None, settlement);
         } else {
-            self.settle(handle, pending.identity, settlement);
+            self.settle_unheld(handle, pending.identity, settlement);
         }
     }
 
@@ -181,7 +173,9 @@ impl Core {
         }
         // Every handle is void: what waits comes again, what is in hand is adopted when it does, what was
         // settled without an answer is remembered.
-        self.void_unsettled();
+        self.void_outcomes.stay_away(self.now.at, None);
+        let settlements = self.unsettled.session_lost();
+        self.void_settlements(settlements);
         for index in 0..self.pools.len() {
             for delivery in self.pools[index].waiting.take_all() {
                 self.locks.let_go(delivery.handle);
@@ -190,15 +184,7 @@ impl Core {
                 self.ask_credit(index, 1);
             }
         }
-        let in_hand = self.slots.iter_mut().filter_map(Slot::process_mut).flat_map(|life| &mut life.in_flight);
-        let pending = self.pending_verdicts.iter_mut().flat_map(|pending| &mut pending.in_flight);
-        for task in in_hand.chain(pending) {
-            // What was accepted is in no queue: only this process holds it, and its handle stands.
-            if task.held && !task.accepted {
-                self.void_outcomes.add_void(task.delivery.identity, task.delivery.queue.0);
-            }
-            task.held = task.accepted;
-        }
+        self.void_in_flight(None);
     }
 
     fn delivered(&mut self, delivery: Delivery) {
@@ -212,7 +198,7 @@ impl Core {
             || pool.standing != pool::Standing::Attached
             || matches!(pool.state, pool::State::Parked { .. })
         {
-            self.settle(delivery.handle, None, Settlement::Release);
+            self.settle_unheld(delivery.handle, None, Settlement::Release);
             return;
         }
         self.came_first(&delivery);
@@ -226,7 +212,7 @@ impl Core {
         let Some(unknown) = self.adopt(delivery) else { return };
         // In a stop nothing is stored that need not be.
         let settlement = if self.stop.is_stopping() { Settlement::Release } else { Settlement::Pass };
-        self.settle(unknown.handle, None, settlement);
+        self.settle_unheld(unknown.handle, None, settlement);
     }
 
     /// The first task of a session decides whether others may come before it has ended.
@@ -255,34 +241,20 @@ impl Core {
             return Some(delivery);
         }
         // The session ended with its acceptance under way: it is being worked, and only to be removed.
-        let accepted = |task: &InFlight| task.accepted && task.delivery.identity == Some(identity);
-        let pending_too = self.pending_verdicts.iter().flat_map(|pending| &pending.in_flight);
-        if self.slots.iter().filter_map(Slot::process).flat_map(|life| &life.in_flight).chain(pending_too).any(accepted)
-        {
-            self.settle(delivery.handle, None, Settlement::Done { submit: Vec::new() });
+        if self.is_accepted(identity) {
+            self.settle_unheld(delivery.handle, None, Settlement::Done { submit: Vec::new() });
             return None;
         }
-        let index = delivery.queue.0;
-        let (session, since) = (self.epoch, self.pools[index].since);
-        let of_queue = self.slots.iter_mut().filter(|slot| slot.queue == index);
-        let mut in_hand = of_queue.filter_map(Slot::process_mut).flat_map(|life| &mut life.in_flight);
-        let mut pending = self.pending_verdicts.iter_mut().flat_map(|pending| &mut pending.in_flight);
-        let known = |task: &&mut InFlight| !task.held && task.delivery.identity == Some(identity);
-        let locks = &mut self.locks;
-        let mut adopt = |task: &mut InFlight| {
-            locks.adopted(task.delivery.handle, delivery.handle);
-            task.delivery.handle = delivery.handle;
-            task.session = session;
-            task.held = true;
-        };
-        if in_hand.find(known).map(&mut adopt).is_some() {
+        match self.adopt_in_flight(identity, &delivery) {
             // It may take hours yet: others must not wait for it with a credit of 1.
-            self.came_first(&delivery);
-            return None;
+            Some(Adopted::InFlight) => {
+                self.came_first(&delivery);
+                return None;
+            }
+            Some(Adopted::Pending) => return None,
+            None => {}
         }
-        if pending.find(known).map(&mut adopt).is_some() {
-            return None;
-        }
+        let since = self.pools[delivery.queue.0].since;
         let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, since)) else {
             return Some(delivery);
         };
@@ -291,7 +263,7 @@ impl Core {
         self.void_outcomes.remove(identity);
         let note = self.note_again(&delivery, &settlement);
         self.keep_note(delivery.handle, note);
-        self.settle(delivery.handle, Some(identity), settlement);
+        self.settle_unheld(delivery.handle, Some(identity), settlement);
         None
     }
 }

@@ -42,7 +42,7 @@ fn what_cannot_go_on_was_not_done() {
     let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Report::Done { submit } };
     let actions = tell(&mut core, Event::Said { worker: WORKER, frame: outcome });
     assert!(actions.iter().any(|action| matches!(action, Action::TaskEnded { failure: None, .. })), "{actions:?}");
-    assert_eq!((core.tally().processed, core.pools[0].done, core.slots[0].done), (1, 1, 1));
+    assert_eq!((core.tally().processed, core.pools[0].done(), core.slots[0].done), (1, 1, 1));
 
     let error = transport::Error::Closed;
     let actions = tell(&mut core, Event::Transport(transport::Event::Unstorable { handle, queue, task, error }));
@@ -56,7 +56,7 @@ fn what_cannot_go_on_was_not_done() {
     let actions = tell(&mut core, Event::Transport(transport::Event::Stored(handle)));
     assert!(actions.iter().any(|action| matches!(action, Action::TaskEnded { failure: Some(_), .. })), "{actions:?}");
     assert_eq!(core.tally().dead_lettered, 1);
-    assert_eq!((core.pools[0].done, core.slots[0].done, core.slots[0].failed), (0, 0, 1));
+    assert_eq!((core.pools[0].done(), core.slots[0].done, core.slots[0].failed), (0, 0, 1));
     let counts = &core.pools[0].counts;
     assert_eq!((counts.done, counts.ran.count()), (1, 1), "one run, which is not counted a second time");
 }
@@ -98,6 +98,30 @@ fn settled(actions: Vec<Action>) -> Vec<(u64, Settlement)> {
         _ => None,
     };
     actions.into_iter().filter_map(settlement).collect()
+}
+
+/// The answer to an acceptance looks like that to the settlement which follows it, and is not taken for it.
+#[test]
+fn what_is_to_be_stored_of_an_accepted_task_is_at_risk_until_it_is_answered_itself() {
+    let queue = QueuePlan::of(Queue::new("foo", "kind"));
+    let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
+    let said = |core: &mut Core, frame| tell(core, Event::Said { worker: WORKER, frame });
+    let told = |core: &mut Core, event| tell(core, Event::Transport(event));
+    for event in [Event::Begun, attached(1), ready(WORKER, 1), delivered(delivery(1, Some(7)))] {
+        tell(&mut core, event);
+    }
+    let (id, handle) = ("1".to_owned(), Handle(1));
+    assert_eq!(settled(said(&mut core, FromWorker::Accept { id: id.clone() })), [(1, Settlement::Accept)]);
+    assert_eq!(core.loss(), None, "its worker has it");
+    let outcome = Report::Error { error: "no".to_owned(), detail: String::new() };
+    said(&mut core, FromWorker::Outcome { id, outcome });
+    let lost = Some("1 outcome of a task that was accepted could not be stored, and is lost".to_owned());
+    assert_eq!(core.loss(), lost);
+    told(&mut core, transport::Event::Settled(vec![handle]));
+    assert_eq!((core.loss(), core.all_settled()), (lost, false), "this was the answer to the acceptance");
+    told(&mut core, transport::Event::Stored(handle));
+    told(&mut core, transport::Event::Settled(vec![handle]));
+    assert_eq!((core.loss(), core.all_settled(), core.tally().retried), (None, true, 1));
 }
 
 #[test]

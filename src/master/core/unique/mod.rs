@@ -126,7 +126,7 @@ impl Core {
                 return;
             }
         };
-        self.settle(delivery.handle, delivery.identity, settlement);
+        self.settle_unheld(delivery.handle, delivery.identity, settlement);
         self.no_longer_suspect(delivery);
         self.renew_credit(delivery.queue.0);
     }

@@ -1,0 +1,238 @@
+//! Tasks that workers have: of one process in the order in which it got them, and found by id without a search.
+//!
+//! Nothing here costs more with more tasks in flight than a step in a tree: this is on the path of every task.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::{clock::Instant, task::Delivery};
+
+/// A task that a worker has.
+#[derive(Debug)]
+pub(in crate::master::core) struct InFlight {
+    /// Position of its worker's slot.
+    pub(in crate::master::core) slot: usize,
+    /// Its number among all that this core has begun.
+    pub(in crate::master::core) number: u64,
+    pub(in crate::master::core) delivery: Delivery,
+    /// The session it was delivered in.
+    pub(in crate::master::core) session: u32,
+    /// Whether its handle still stands: false after its session was lost.
+    pub(in crate::master::core) held: bool,
+    /// Acknowledged before its end.
+    pub(in crate::master::core) accepted: bool,
+    /// A person wants it to end as a dead letter, whatever its worker dies of.
+    pub(in crate::master::core) cancelled: bool,
+    pub(in crate::master::core) begun_at: Instant,
+    /// Its time limit.
+    pub(in crate::master::core) due_at: Option<Instant>,
+    /// Bytes of its frame.
+    pub(in crate::master::core) size: usize,
+    /// How far it is, as the worker told last: percent and note.
+    pub(in crate::master::core) progress: Option<(Option<f64>, String)>,
+}
+
+impl InFlight {
+    /// Id of the task.
+    pub(in crate::master::core) fn id(&self) -> &str {
+        &self.delivery.task.id
+    }
+}
+
+/// The tasks of one process. No two have the same id.
+#[derive(Debug, Default)]
+pub(in crate::master::core) struct InFlightTasks {
+    by_number: BTreeMap<u64, InFlight>,
+    numbers: HashMap<String, u64>,
+    /// Time limits with the numbers of their tasks.
+    due: BTreeSet<(Instant, u64)>,
+    /// Of their frames together.
+    bytes: usize,
+}
+
+impl InFlightTasks {
+    /// One more, which has a higher number than all others.
+    pub(in crate::master::core) fn push(&mut self, task: InFlight) {
+        self.bytes += task.size;
+        self.due.extend(task.due_at.map(|at| (at, task.number)));
+        let doubled = self.numbers.insert(task.id().to_owned(), task.number);
+        debug_assert!(doubled.is_none(), "a process has no two tasks with one id");
+        self.by_number.insert(task.number, task);
+    }
+
+    /// Takes out the task with this id.
+    pub(in crate::master::core) fn take(&mut self, id: &str) -> Option<InFlight> {
+        let number = self.numbers.remove(id)?;
+        let task = self.by_number.remove(&number)?;
+        self.bytes -= task.size;
+        if let Some(at) = task.due_at {
+            self.due.remove(&(at, number));
+        }
+        Some(task)
+    }
+
+    pub(in crate::master::core) fn contains(&self, id: &str) -> bool {
+        self.numbers.contains_key(id)
+    }
+
+    pub(in crate::master::core) fn get_mut(&mut self, id: &str) -> Option<&mut InFlight> {
+        self.by_number.get_mut(self.numbers.get(id)?)
+    }
+
+    pub(in crate::master::core) fn numbered_mut(&mut self, number: u64) -> Option<&mut InFlight> {
+        self.by_number.get_mut(&number)
+    }
+
+    pub(in crate::master::core) fn numbered(&self, number: u64) -> Option<&InFlight> {
+        self.by_number.get(&number)
+    }
+
+    /// The one that the process has had longest.
+    pub(in crate::master::core) fn first(&self) -> Option<&InFlight> {
+        self.by_number.values().next()
+    }
+
+    /// All, the oldest first.
+    pub(in crate::master::core) fn iter(&self) -> impl Iterator<Item = &InFlight> {
+        self.by_number.values()
+    }
+
+    pub(in crate::master::core) fn iter_mut(&mut self) -> impl Iterator<Item = &mut InFlight> {
+        self.by_number.values_mut()
+    }
+
+    pub(in crate::master::core) fn into_vec(self) -> Vec<InFlight> {
+        self.by_number.into_values().collect()
+    }
+
+    pub(in crate::master::core) fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    pub(in crate::master::core) fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
+    }
+
+    /// Bytes of their frames together.
+    pub(in crate::master::core) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The earliest time limit.
+    pub(in crate::master::core) fn due_at(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// The oldest of those whose time limit has passed.
+    pub(in crate::master::core) fn overdue(&self, now: Instant) -> Option<&InFlight> {
+        self.due_at().filter(|at| *at <= now)?;
+        self.iter().find(|task| task.due_at.is_some_and(|at| at <= now))
+    }
+
+    /// What is found wrong with the numbers that are kept beside the tasks.
+    pub(in crate::master::core) fn check(&self) -> Result<(), String> {
+        let bytes: usize = self.iter().map(|task| task.size).sum();
+        let due = self.iter().filter(|task| task.due_at.is_some()).count();
+        let known = self.iter().all(|task| self.numbers.get(task.id()) == Some(&task.number));
+        if bytes != self.bytes || due != self.due.len() || self.numbers.len() != self.len() || !known {
+            return Err(format!(
+                "{} tasks of {bytes} bytes, {due} with a limit; kept are {} ids, {} bytes and {} limits",
+                self.len(),
+                self.numbers.len(),
+                self.bytes,
+                self.due.len()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Where tasks in flight are, by the identity of their deliveries: a redelivery is looked up among all of them.
+#[derive(Debug, Default)]
+pub(in crate::master::core) struct InFlightIndex {
+    /// Slot and number of each. Two copies of one task may be in flight at once.
+    places: HashMap<u64, BTreeSet<(usize, u64)>>,
+    /// The number of the last one that was begun.
+    last: u64,
+}
+
+impl InFlightIndex {
+    /// The number of a task that is begun in this slot.
+    pub(in crate::master::core) fn begin(&mut self, slot: usize, identity: Option<u64>) -> u64 {
+        self.last += 1;
+        if let Some(identity) = identity {
+            self.places.entry(identity).or_default().insert((slot, self.last));
+        }
+        self.last
+    }
+
+    /// A task has left its worker.
+    pub(in crate::master::core) fn left(&mut self, task: &InFlight) {
+        let Some(identity) = task.delivery.identity else { return };
+        if let Some(places) = self.places.get_mut(&identity) {
+            places.remove(&(task.slot, task.number));
+            if places.is_empty() {
+                self.places.remove(&identity);
+            }
+        }
+    }
+
+    /// Slots and numbers of the tasks with this identity, in the order of the slots.
+    pub(in crate::master::core) fn places(&self, identity: u64) -> impl Iterator<Item = (usize, u64)> {
+        self.places.get(&identity).into_iter().flatten().copied()
+    }
+
+    /// How many tasks it knows.
+    pub(in crate::master::core) fn len(&self) -> usize {
+        self.places.values().map(BTreeSet::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::task::{Handle, QueueIndex, Task};
+
+    fn task(number: u64, due_at: Option<u64>) -> InFlight {
+        let task = Task { id: number.to_string(), ..Task::default() };
+        let (handle, queue, task) = (Handle(number), QueueIndex(0), Arc::new(task));
+        InFlight {
+            slot: 3,
+            number,
+            delivery: Delivery { handle, queue, task, redelivered: false, identity: Some(7) },
+            session: 1,
+            held: true,
+            accepted: false,
+            cancelled: false,
+            begun_at: Instant::default(),
+            due_at: due_at.map(|seconds| Instant::from_start(Duration::from_secs(seconds))),
+            size: 10,
+            progress: None,
+        }
+    }
+
+    #[test]
+    fn what_is_taken_is_forgotten_with_its_bytes_and_its_limit() {
+        let at = |seconds| Instant::from_start(Duration::from_secs(seconds));
+        let mut tasks = InFlightTasks::default();
+        [task(1, Some(9)), task(2, None), task(3, Some(5))].into_iter().for_each(|task| tasks.push(task));
+        assert_eq!((tasks.bytes(), tasks.due_at(), tasks.len()), (30, Some(at(5)), 3));
+        assert!(tasks.overdue(at(4)).is_none());
+        assert_eq!(tasks.overdue(at(5)).map(InFlight::id), Some("3"));
+        assert_eq!(tasks.overdue(at(9)).map(InFlight::id), Some("1"), "the oldest");
+        assert_eq!(tasks.take("3").map(|task| task.number), Some(3));
+        assert!(tasks.take("3").is_none() && !tasks.contains("3"));
+        assert_eq!((tasks.bytes(), tasks.due_at(), tasks.check()), (20, Some(at(9)), Ok(())));
+    }
+
+    #[test]
+    fn copies_of_one_task_are_found_in_the_order_of_their_slots() {
+        let mut index = InFlightIndex::default();
+        let first = index.begin(4, Some(7));
+        let second = index.begin(3, Some(7));
+        assert_eq!(index.places(7).collect::<Vec<_>>(), [(3, second), (4, first)]);
+        index.left(&InFlight { number: second, ..task(second, None) });
+        assert_eq!((index.places(7).collect::<Vec<_>>(), index.len()), (vec![(4, first)], 1));
+    }
+}
