@@ -1,4 +1,4 @@
-//! The core's chapter on commands: what a person changes while it runs, and what a person is shown.
+//! The core's chapter on commands: what a person changes while it runs.
 //!
 //! Each command gets exactly one answer, and that says what was begun, not what it led to: nobody may hold up the core
 //! by waiting. One that changes something is noted in the log with who gave it, and is refused in a stop, which nothing
@@ -8,9 +8,7 @@
 //! was being killed for, the task becomes a dead letter `cancelled`. Its neighbours in the same process did nothing
 //! wrong and are given back with no attempt used, as in a stop.
 
-use std::time::Duration;
-
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::{
     Core,
@@ -25,13 +23,8 @@ use crate::{
     control::types::{Answer, Command},
     frames,
     logging::Level,
-    plural::counted,
-    systemd,
     task::Reason,
 };
-
-/// Waiting tasks beside idle workers for this long are a sign that nothing is consumed.
-const DELIVERY_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Core {
     /// A command of a person. What it starts goes out as actions; the answer says what that is.
@@ -182,181 +175,6 @@ impl Core {
         }
         self.actions.push(Action::CancelWaiting { number, id: id.to_owned() });
         None
-    }
-
-    // What is shown.
-
-    /// How the run stands, for the service manager.
-    #[must_use]
-    pub fn phase(&self) -> systemd::Phase {
-        if self.stop.is_stopping() {
-            systemd::Phase::Stopping
-        } else if self.ran_at.is_none() {
-            systemd::Phase::Starting
-        } else if self.is_reloading() {
-            systemd::Phase::Reloading
-        } else {
-            systemd::Phase::Running
-        }
-    }
-
-    /// One line on how the run stands.
-    #[must_use]
-    pub fn headline(&self) -> String {
-        let wanted = self.slots.iter().filter(|slot| slot.wanted).count();
-        let working = |slot: &&Slot| slot.process().is_some_and(|life| matches!(life.phase, Phase::Working { .. }));
-        let working = self.slots.iter().filter(working).count();
-        let parked = self.all_parked_words().unwrap_or_else(|| {
-            let parked = self.members().filter(|pool| pool.state != pool::State::Running).count();
-            format!("{parked} parked")
-        });
-        let restarts: u64 = self.slots.iter().map(|slot| slot.restarts).sum();
-        let (queues, in_hand) = (self.members().count(), self.in_hand);
-        let unavailable = match self.members().filter(|pool| pool.trouble.is_some()).count() {
-            0 => String::new(),
-            count => format!(", {count} unavailable"),
-        };
-        let connected = if self.is_attached() { "" } else { ", transport not connected" };
-        let draining = if self.stop.is_stopping() { "draining: " } else { "" };
-        let (queues, wanted) = (counted(queues, "queue"), counted(wanted, "worker"));
-        let (in_hand, restarts) = (counted(in_hand, "task"), counted(restarts, "restart"));
-        format!(
-            "{draining}{queues}, {working}/{wanted}, {in_hand} in hand, {parked}{unavailable}, {restarts}{connected}"
-        )
-    }
-
-    fn status(&self) -> Value {
-        let queues: Map<String, Value> = self
-            .shown()
-            .map(|(index, slots)| (self.pools[index].name().to_owned(), self.queue_status(index, &slots)))
-            .collect();
-        json!({
-            "state": if self.stop.is_stopping() { "stopping" } else { "running" },
-            "uptime_seconds": self.elapsed().as_secs_f64(),
-            "transport": { "connected": self.is_attached() },
-            "queues": queues,
-        })
-    }
-
-    /// The queues there are, with what is shown of their slots. The slots are gone through once, however many queues
-    /// there are.
-    pub(super) fn shown(&self) -> impl Iterator<Item = (usize, Vec<&Slot>)> {
-        let mut slots: Vec<Vec<&Slot>> = vec![Vec::new(); self.pools.len()];
-        for slot in self.slots.iter().filter(|slot| slot.is_shown()) {
-            slots[slot.queue].push(slot);
-        }
-        let there = |index: &usize| self.pools[*index].standing != pool::Standing::Vacant;
-        slots.into_iter().enumerate().filter(move |(index, _)| there(index)).map(|(index, mut slots)| {
-            slots.sort_by(|one, other| (one.name.len(), &one.name).cmp(&(other.name.len(), &other.name)));
-            (index, slots)
-        })
-    }
-
-    fn queue_status(&self, index: usize, slots: &[&Slot]) -> Value {
-        let pool = &self.pools[index];
-        let unavailable = pool.trouble.as_ref().map(|trouble| {
-            json!({
-                "error": trouble.error,
-                "since_seconds": self.now.at.since(trouble.since).as_secs_f64(),
-                "again_in_seconds": trouble.again_at.since(self.now.at).as_secs_f64(),
-            })
-        });
-        json!({
-            "kind": pool.plan.settings.kind,
-            "state": self.queue_state(index),
-            "unavailable": unavailable,
-            "parked": self.parked_status(index),
-            "stuck": pool.stuck.shown(self.now.at),
-            "in_hand": pool.in_hand + pool.waiting.len(),
-            "done": pool.done(),
-            "slots": slots.iter().map(|slot| self.slot_status(slot)).collect::<Vec<Value>>(),
-        })
-    }
-
-    pub(super) fn queue_state(&self, index: usize) -> &'static str {
-        let pool = &self.pools[index];
-        if self.stop.is_stopping() || !pool.is_member() {
-            "draining"
-        } else if pool.trouble.is_some() {
-            "unavailable"
-        } else if pool.state == pool::State::Running {
-            if pool.paused { "paused" } else { "running" }
-        } else {
-            "parked"
-        }
-    }
-
-    fn slot_status(&self, slot: &Slot) -> Value {
-        let life = slot.process();
-        let task = life.and_then(|life| life.in_flight.first()).map(|task| {
-            json!({
-                "id": task.id(),
-                "age_seconds": self.now.at.since(task.begun_at).as_secs_f64(),
-                "progress": task.progress.as_ref().map(|progress| json!({ "percent": progress.0, "note": progress.1 })),
-            })
-        });
-        json!({
-            "slot": slot.name,
-            "pid": life.and_then(|life| life.pid),
-            "state": slot.state_word(),
-            "uptime_seconds": life.map(|life| self.now.at.since(life.spawned_at).as_secs_f64()),
-            "task": task,
-            "done": slot.done,
-            "failed": slot.failed,
-            "restarts": slot.restarts,
-            "last_exit": slot.last_exit,
-            "rss_bytes": Value::Null,
-        })
-    }
-
-    /// What keeps tasks from being done. That tasks are delivered is for the shell to add, which sees the depths.
-    fn health(&self) -> Value {
-        let mut problems = Vec::new();
-        if self.stop.is_stopping() {
-            problems.push("the master is stopping".to_owned());
-        }
-        if !self.is_attached() {
-            problems.push("no consumers are attached: the transport is not connected".to_owned());
-        }
-        if let Some(cause) = self.stall.problem() {
-            problems.push(format!("nothing can be stored: {cause}"));
-        }
-        let mut ready = vec![false; self.pools.len()];
-        for slot in &self.slots {
-            ready[slot.queue] |= slot.process().is_some_and(|life| matches!(life.phase, Phase::Working { .. }));
-        }
-        for (index, pool) in self.pools.iter().enumerate().filter(|(_, pool)| pool.is_member()) {
-            let name = pool.name();
-            if let Some(error) = pool.stuck.problem(self.now.at) {
-                problems.push(format!("tasks of queue {name} are stuck: {error}"));
-            }
-            if let Some(trouble) = &pool.trouble {
-                problems.push(format!("queue {name} is unavailable: {}", trouble.error));
-                continue;
-            }
-            match self.queue_state(index) {
-                "parked" => {
-                    let words = self.parked_words(index).unwrap_or_default();
-                    problems.push(format!("queue {name} is parked: {words}"));
-                }
-                "running" if !ready[index] => problems.push(format!("queue {name} has no worker that is ready")),
-                _ => {}
-            }
-        }
-        // Queues where a free worker should get what waits: a backlog there means that nothing is delivered.
-        let hungry: Vec<&str> = self.members().filter(|pool| self.is_hungry(pool)).map(pool::Pool::name).collect();
-        json!({ "healthy": problems.is_empty(), "problems": problems, "hungry": hungry })
-    }
-
-    fn is_hungry(&self, pool: &pool::Pool) -> bool {
-        pool.state == pool::State::Running
-            && pool.trouble.is_none()
-            && !pool.paused
-            && !pool.free.is_empty()
-            && pool.waiting.is_empty()
-            && pool.rate.is_none()
-            && self.plan.max_in_hand.is_none_or(|limit| self.in_hand < limit)
-            && self.now.at.since(pool.delivered_at) > DELIVERY_PATIENCE
     }
 }
 

@@ -1,4 +1,5 @@
-//! The core's chapter on credit: how many tasks of a queue the transport may deliver.
+//! The core's chapter on credit: how many tasks of a queue the transport may deliver. It never asks for credit that the queue has
+//! already, nor while no session stands.
 
 use super::{
     Core,

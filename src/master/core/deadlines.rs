@@ -1,4 +1,5 @@
-//! The core's chapter on deadlines: what is looked at when one passes.
+//! The core's chapter on deadlines: what is looked at when one passes. An owner whose deadline has not come is armed again, so a
+//! deadline that vanished costs one look; one that is due is never armed again unchanged, or it would be due for ever.
 
 use super::{
     Core,

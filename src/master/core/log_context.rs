@@ -1,4 +1,5 @@
-//! The core's chapter on its lines of the log: in whose name they are, and what they are about.
+//! The core's chapter on its lines of the log: the name before each, and the queue, slot, process and task that it is about. A line
+//! below the log level is never made.
 
 use std::sync::Arc;
 

@@ -94,25 +94,25 @@ pub struct Core {
     line: StartLine,
     tally: Tally,
     tells_ends: bool,
-    /// Other settings that are not all in force yet.
+    /// The reload that is under way.
     reload: Option<Reload>,
-    /// When a worker of any queue was ready for the first time, whether or not that queue is still worked.
+    /// When a worker of any queue, also of one that is gone, was ready for the first time.
     first_ready_at: Option<Instant>,
-    /// Since when each queue has had a worker that was ready.
+    /// When each queue had had a worker that was ready.
     ran_at: Option<Instant>,
     pending_verdicts: Vec<PendingVerdict>,
-    /// Settled by us, not yet confirmed by the transport.
+    /// Settled by this core, not answered by the transport.
     unsettled: Unsettled,
     /// What is to be said of settlements once they are stored.
     notes: HashMap<Handle, Box<Note>>,
     void_outcomes: VoidOutcomes,
     memory: Option<SettlementMemory>,
     locks: Locks,
-    /// Queues that workers submitted to: whether anybody works one is looked up once.
+    /// Queues that workers submitted to: each is compared with the settings once.
     submitted_to: std::collections::HashSet<String>,
     /// The names that no follow-up is submitted to.
     reserved_names: ReservedNames,
-    /// What was started of late of queues that are gone: in the settings again, they have no more starts than their rate.
+    /// Recent starts of queues that were removed: if one is added again, its rate counts them.
     left_rates: HashMap<String, pool::Window>,
     session: u32,
     /// Counts the beginnings of sessions, those of single queues included.
@@ -123,12 +123,12 @@ pub struct Core {
     pings: PingRounds,
     /// Queues whose tasks wait for a place among all, in the order of their turns.
     turns: std::collections::VecDeque<usize>,
-    /// Names the present quiet: raised by everything that could end it.
+    /// Identifies a quiet period: each event that could end one raises it.
     serial: u64,
     surveying: bool,
     /// Why the run ends.
     ends_for: Option<HaltReason>,
-    /// Since when nothing is in our hands, and the serial of that time.
+    /// When the core became quiet, with the serial of that moment.
     quiet: Option<(u64, Instant)>,
     in_hand: usize,
     in_flight: InFlightIndex,
@@ -154,7 +154,7 @@ pub struct Passed {
 }
 
 impl Passed {
-    /// Whether nobody is going to be judged.
+    /// Whether no limit has passed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty() && !self.others
@@ -264,7 +264,7 @@ impl Core {
             Event::StopAsked => self.stop_asked(),
             Event::HaltTimedOut => self.halt_timed_out(),
             Event::Closed => {}
-            // The only event by which anybody is judged: whatever came before it was told before it.
+            // Limits are enforced by this event alone: all that came before a limit is told to the core first.
             Event::DeadlinePassed => {
                 while let Some(owner) = self.timers.due(now.at) {
                     self.look_at(owner);
@@ -286,7 +286,7 @@ impl Core {
         self.timers.next()
     }
 
-    /// The earliest of these moments at which somebody is judged: no later than it, if nothing happens.
+    /// The earliest limit of a slot, a stop, an answer or the transport, if nothing happens.
     pub fn next_limit(&mut self) -> Option<Instant> {
         self.timers.next_limit()
     }
@@ -367,7 +367,7 @@ impl Core {
     }
 }
 
-/// Whether it is the everyday of tasks, by which no worker comes or goes and no queue is added or let go.
+/// Whether it concerns tasks alone: no worker starts or ends by it, and no queue is added or removed.
 const fn is_of_tasks(event: &Event) -> bool {
     match event {
         Event::Transport(event) => matches!(

@@ -1,4 +1,4 @@
-//! The core's chapter on deaths: attributing the ends of processes, and what each means for the tasks they held.
+//! The core's chapter on exits of processes: why a process ended, and what that means for the tasks that it had.
 //!
 //! A death is an exit without a reported end; the exit code does not decide. What the process held is settled
 //! here, each task once, with the evidence.
@@ -24,7 +24,7 @@ use crate::{
     task::{Exit, Settlement},
 };
 
-/// A life this long, or one finished task, and the restart delay begins anew.
+/// After a life of this length, or one finished task, the restart delay starts from its first value again.
 const SOUND_LIFE: Duration = Duration::from_secs(10);
 /// A worker that dies of TERM or INT may have got it together with us: its verdict waits this long for our stop.
 const VERDICT_PATIENCE: Duration = Duration::from_millis(500);
@@ -128,7 +128,7 @@ impl Core {
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGTERM" || signal == "SIGINT");
         if by_stop_signal && !matches!(life.phase, Phase::Killed(_)) {
             let until = self.now.at + VERDICT_PATIENCE;
-            // Whoever was cancelled meanwhile waits for nothing.
+            // A cancelled task has its verdict already.
             let (cancelled, in_flight): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut life.in_flight).into_vec().into_iter().partition(|task: &InFlight| task.cancelled);
             self.judge(&cancelled, None, life.pid, &ended, &name);
@@ -240,7 +240,7 @@ impl Core {
         }
     }
 
-    /// The first line of a death. Who is not restarted now, because the queue is parked, is not said to be.
+    /// Logs the first line of a death. It says "restarting" only if the slot is filled again: not while the queue is parked.
     fn tell_restart(&mut self, slot: usize) {
         let pool = &self.pools[self.slots[slot].queue];
         let (queue, parked) = (pool.name().to_owned(), matches!(pool.state, pool::State::Parked { .. }));

@@ -89,7 +89,7 @@ impl Core {
         self.slots[slot].replaces = None;
         let index = self.slots[slot].queue;
         self.pools[index].renewals.retain(|other| *other != slot);
-        // Its place is gone, so nobody is to take it.
+        // A successor that is starting has no slot to take over any more.
         if let Some(successor) = self.slots.iter().position(|other| other.replaces == Some(slot)) {
             self.retire(successor, reason);
         }

@@ -9,9 +9,9 @@ use crate::{
     task::{Delivery, Handle},
 };
 
-/// Between two tasks with one key that are put off.
+/// Time between the returns of two tasks with one key that are put off.
 const SPACING: Duration = Duration::from_millis(50);
-/// No task is put off for longer, but where the settings say so.
+/// Longest time for which a task is put off, unless the settings have a longer `after`.
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// The keys of this core's deliveries.

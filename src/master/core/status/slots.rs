@@ -1,6 +1,6 @@
 //! What a person is shown in words: the run in a few lines of the log, and why a worker ended.
 //!
-//! The same things in JSON are in `commands`, for `asynctask status`. Nothing here changes anything.
+//! The same things in JSON are in `json`. Nothing here changes anything.
 
 use crate::{
     clock::Instant,

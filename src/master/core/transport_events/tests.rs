@@ -103,7 +103,9 @@ fn settled(actions: Vec<Action>) -> Vec<(u64, Settlement)> {
 /// The answer to an acceptance looks like that to the settlement which follows it, and is not taken for it.
 #[test]
 fn what_is_to_be_stored_of_an_accepted_task_is_at_risk_until_it_is_answered_itself() {
-    let queue = QueuePlan::of(Queue::new("foo", "kind"));
+    let mut settings = Queue::new("foo", "kind");
+    settings.retry.max_attempts = 2;
+    let queue = QueuePlan::of(settings);
     let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
     let said = |core: &mut Core, frame| tell(core, Event::Said { worker: WORKER, frame });
     let told = |core: &mut Core, event| tell(core, Event::Transport(event));

@@ -1,0 +1,65 @@
+//! Health: what keeps tasks from being done. Nothing here changes anything.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::master::core::{
+    Core,
+    state::{pool, slot::Phase},
+};
+
+/// Waiting tasks beside idle workers for this long are a sign that nothing is consumed.
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Core {
+    /// What keeps tasks from being done. That tasks are delivered is for the shell to add, which sees the depths.
+    pub(in crate::master::core) fn health(&self) -> Value {
+        let mut problems = Vec::new();
+        if self.stop.is_stopping() {
+            problems.push("the master is stopping".to_owned());
+        }
+        if !self.is_attached() {
+            problems.push("no consumers are attached: the transport is not connected".to_owned());
+        }
+        if let Some(cause) = self.stall.problem() {
+            problems.push(format!("nothing can be stored: {cause}"));
+        }
+        let mut ready = vec![false; self.pools.len()];
+        for slot in &self.slots {
+            ready[slot.queue] |= slot.process().is_some_and(|life| matches!(life.phase, Phase::Working { .. }));
+        }
+        for (index, pool) in self.pools.iter().enumerate().filter(|(_, pool)| pool.is_member()) {
+            let name = pool.name();
+            if let Some(error) = pool.stuck.problem(self.now.at) {
+                problems.push(format!("tasks of queue {name} are stuck: {error}"));
+            }
+            if let Some(trouble) = &pool.trouble {
+                problems.push(format!("queue {name} is unavailable: {}", trouble.error));
+                continue;
+            }
+            match self.queue_state(index) {
+                "parked" => {
+                    let words = self.parked_words(index).unwrap_or_default();
+                    problems.push(format!("queue {name} is parked: {words}"));
+                }
+                "running" if !ready[index] => problems.push(format!("queue {name} has no worker that is ready")),
+                _ => {}
+            }
+        }
+        // Queues where a free worker should get what waits: a backlog there means that nothing is delivered.
+        let hungry: Vec<&str> = self.members().filter(|pool| self.is_hungry(pool)).map(pool::Pool::name).collect();
+        json!({ "healthy": problems.is_empty(), "problems": problems, "hungry": hungry })
+    }
+
+    fn is_hungry(&self, pool: &pool::Pool) -> bool {
+        pool.state == pool::State::Running
+            && pool.trouble.is_none()
+            && !pool.paused
+            && !pool.free.is_empty()
+            && pool.waiting.is_empty()
+            && pool.rate.is_none()
+            && self.plan.max_in_hand.is_none_or(|limit| self.in_hand < limit)
+            && self.now.at.since(pool.delivered_at) > DELIVERY_PATIENCE
+    }
+}
