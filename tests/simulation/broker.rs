@@ -50,6 +50,8 @@ pub(crate) enum Place {
 pub(crate) struct Accepted {
     pub(crate) message: Message,
     decided: Option<Settlement>,
+    /// The original is gone, and the acceptance is answered with the settlement that follows.
+    is_unanswered: bool,
 }
 
 /// A queue that is to be worked at an index, with the time that its dead letters are kept; or one that cannot be had.
@@ -120,6 +122,7 @@ pub(crate) struct Broker {
     survey: u64,
     /// When each survey was answered.
     pub(crate) surveyed_at: BTreeMap<u64, Duration>,
+    pub(crate) answers_accept_at_once: bool,
     /// So often in a thousand another master has a key that is asked for.
     pub(crate) keys_held_elsewhere: u32,
     /// So often in a thousand what a task submits can never be stored.
@@ -138,6 +141,7 @@ impl Broker {
             members: (0..plan.queues.len()).map(|index| (index, index)).collect(),
             classic: faults.classic.iter().copied().cycle().take(names.len()).collect(),
             names,
+            answers_accept_at_once: faults.answers_accept_at_once,
             ..Self::default()
         }
     }
@@ -213,6 +217,7 @@ impl Broker {
             }
         }
         self.handles.retain(|_, number| !back.contains(number));
+        self.accepted.values_mut().filter(|accepted| accepted.message.queue == queue).for_each(never_answered);
         // Whose acceptance was under way: it stands, and the original comes again to be removed.
         self.down.insert(index);
         let Event::QueueUnavailable { queue, error, again_in, .. } = self.refusal(index) else { return None };
@@ -282,6 +287,7 @@ impl Broker {
     pub(crate) fn lose(&mut self, again_in: Duration) -> (Event, Vec<u64>) {
         self.is_up = false;
         self.survey = 0;
+        self.accepted.values_mut().for_each(never_answered);
         let mut back = Vec::new();
         for (handle, number) in std::mem::take(&mut self.handles) {
             let Some(message) = self.messages.get_mut(&number) else { continue };
@@ -397,12 +403,17 @@ impl Broker {
                 }
                 self.messages.remove(&number.unwrap_or_default());
                 // With the settlement the acceptance is answered, if it was not before.
-                let answers = if accepted.is_some() && number.is_some() { 2 } else { 1 };
+                let is_unanswered = |accepted: &Accepted| accepted.is_unanswered || number.is_some();
+                let answers = if accepted.as_ref().is_some_and(is_unanswered) { 2 } else { 1 };
                 vec![Next::Tell(Event::Settled(vec![handle; answers]))]
             }
             Effect::Acknowledge(handle) => {
                 let Some(number) = self.handles.remove(&handle) else { return Vec::new() };
                 self.messages.remove(&number);
+                if let Some(accepted) = self.accepted.get_mut(&handle).filter(|_| !self.answers_accept_at_once) {
+                    accepted.is_unanswered = true;
+                    return Vec::new();
+                }
                 vec![Next::Tell(Event::Settled(vec![handle]))]
             }
         }
@@ -500,7 +511,7 @@ impl Broker {
         let number = self.handles.get(&handle);
         let message = number.and_then(|number| self.messages.get(number).cloned());
         let Some(message) = message.or_else(|| self.in_hand_at_loss.remove(&handle)) else { return Vec::new() };
-        self.accepted.insert(handle, Accepted { message, decided: None });
+        self.accepted.insert(handle, Accepted { message, decided: None, is_unanswered: false });
         vec![Next::Then(Effect::Acknowledge(handle))]
     }
 
@@ -539,6 +550,11 @@ impl Broker {
     pub(crate) fn has_ready(&self, queue: usize) -> bool {
         self.messages.values().any(|message| message.queue == queue && message.place == Place::Ready)
     }
+}
+
+/// An acceptance that was not answered before its session or its queue was lost.
+fn never_answered(accepted: &mut Accepted) {
+    accepted.is_unanswered = false;
 }
 
 fn task_of(message: &Message, id: String) -> Task {

@@ -101,7 +101,9 @@ pub(crate) struct TransportFaults {
     pub(crate) keys_held_elsewhere: u32,
     /// Follow-ups that can never be stored.
     pub(crate) unstorable: u32,
-    /// Time between queue_faults of single queues, if there are any; how long each lasts; whether they ever end.
+    /// Whether an acceptance is answered when the original is gone, and not with the settlement that follows.
+    pub(crate) answers_accept_at_once: bool,
+    /// Time between faults of single queues, if there are any; how long each lasts; whether they ever end.
     pub(crate) queue_faults: Option<(u64, u64)>,
     pub(crate) queue_outage: (u64, u64),
     pub(crate) queues_recover: bool,
@@ -174,6 +176,7 @@ impl Settings {
                 without_key: rng.probability(400),
                 keys_held_elsewhere: rng.probability(300),
                 unstorable: rng.probability(300),
+                answers_accept_at_once: rng.chance(500),
                 queue_faults: None,
                 queue_outage: (1_000, 5_000_000),
                 queues_recover: true,

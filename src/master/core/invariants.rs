@@ -161,7 +161,11 @@ impl Core {
         }
         armed(Owner::Verdicts, self.pending_verdicts.iter().map(|pending| pending.until).min())?;
         if let Stop::Draining(end) | Stop::Interrupting(end) | Stop::Killing(end) = &self.stop {
-            return armed(Owner::Stop, Some(end.last_until.unwrap_or(end.until)));
+            armed(Owner::Stop, Some(end.last_until.unwrap_or(end.until)))?;
+        }
+        // In a stop no pause ends.
+        if self.stop.is_stopping() {
+            return Ok(());
         }
         for (index, pool) in self.pools.iter().enumerate() {
             if let pool::State::Parked { until, .. } = pool.state {
