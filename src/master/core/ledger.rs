@@ -56,15 +56,21 @@ impl Core {
                     self.actions.push(Action::TaskEnded { queue, id, in_hand: took, failure: None });
                 }
                 self.tally.processed += 1;
-                slot.into_iter().for_each(|slot| slot.done += 1);
+                if let Some(slot) = slot {
+                    slot.done += 1;
+                }
             }
             Settlement::Retry { .. } => {
                 self.tally.failed += 1;
-                slot.into_iter().for_each(|slot| slot.failed += 1);
+                if let Some(slot) = slot {
+                    slot.failed += 1;
+                }
             }
             Settlement::Dead(failure) => {
                 self.tally.failed += u64::from(failure.in_hand_seconds.is_some());
-                slot.into_iter().for_each(|slot| slot.failed += 1);
+                if let Some(slot) = slot {
+                    slot.failed += 1;
+                }
             }
             Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass | Settlement::Accept => {}
         }

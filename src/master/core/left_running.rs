@@ -68,7 +68,7 @@ impl Core {
             }
             for task in in_flight.into_vec() {
                 self.left_worker(&task);
-                self.set_log_subject(&task.id());
+                self.set_log_subject(task.id());
                 let id = task.id().to_owned();
                 if task.cancelled {
                     let mut settlement = self.attempt(&task.delivery, Some(pid), None).cancelled();

@@ -162,7 +162,7 @@ impl Core {
             let mut settlement =
                 if task.cancelled { attempt.cancelled() } else { attempt.died(kill_reason, ended, in_flight.len()) };
             tell_left(&mut settlement, &ended.left_running);
-            let (id, what) = (&task.id(), in_words(&settlement));
+            let (id, what) = (task.id(), in_words(&settlement));
             self.set_log_subject(id);
             let pid = pid.unwrap_or_default();
             self.log(Level::Error, || format!("{slot} (pid {pid}): task {id} {what}"));
@@ -176,7 +176,7 @@ impl Core {
         // What is given back or cancelled has not failed.
         let given_back = matches!(kill_reason, Some(KillReason::Stop | KillReason::Cancelled));
         for task in in_flight.iter().filter(|task| !task.cancelled && !given_back) {
-            self.count_failure(task.delivery.queue.0, &task.id());
+            self.count_failure(task.delivery.queue.0, task.id());
         }
     }
 

@@ -150,7 +150,7 @@ impl Core {
     /// A process ended with an exit status: the outcome of its task. The place is open again.
     pub(super) fn once_ended(&mut self, slot: usize, life: &Life, ended: &Ended) {
         let index = self.slots[slot].queue;
-        let id = life.in_flight.first().map(|task| task.id()).unwrap_or_default();
+        let id = life.in_flight.first().map(InFlight::id).unwrap_or_default();
         let unexecuted = &mut self.pools[index].unexecuted;
         let mut own = outcome(ended);
         match not_executed(ended).map(|error| (unexecuted.returned(id), error)) {

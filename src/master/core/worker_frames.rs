@@ -193,7 +193,7 @@ impl Core {
     pub(super) fn count_for_breaker(&mut self, task: &InFlight, is_error: bool) {
         let index = task.delivery.queue.0;
         if is_error && self.pools[index].plan.settings.breaker.errors {
-            self.count_failure(index, &task.id());
+            self.count_failure(index, task.id());
             return;
         }
         let pool = &mut self.pools[index];

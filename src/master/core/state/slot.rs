@@ -54,6 +54,7 @@ pub(in crate::master::core) struct Slot {
 
 /// What is in a slot.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all slots hold a process nearly all the time")]
 pub(in crate::master::core) enum State {
     /// Nothing, and nothing is wanted.
     Empty,
