@@ -216,7 +216,9 @@ mod tests {
     fn what_is_taken_is_forgotten_with_its_bytes_and_its_limit() {
         let at = |seconds| Instant::from_start(Duration::from_secs(seconds));
         let mut tasks = InFlightTasks::default();
-        [task(1, Some(9)), task(2, None), task(3, Some(5))].into_iter().for_each(|task| tasks.push(task));
+        for task in [task(1, Some(9)), task(2, None), task(3, Some(5))] {
+            tasks.push(task);
+        }
         assert_eq!((tasks.bytes(), tasks.due_at(), tasks.len()), (30, Some(at(5)), 3));
         assert!(tasks.overdue(at(4)).is_none());
         assert_eq!(tasks.overdue(at(5)).map(InFlight::id), Some("3"));
