@@ -194,7 +194,7 @@ struct Store {
 impl Store {
     fn new(is_classic: bool) -> Self {
         let mut broker = Broker::default();
-        broker.answers_accept = true;
+        broker.answers_accept_at_once = true;
         Self {
             broker,
             is_classic,
