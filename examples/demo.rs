@@ -150,7 +150,7 @@ impl Worker for SleepWorker {
             "error" => Err("Oops!".into()),
             "retry_once" if context.attempt() > 1 => Ok(Outcome::Done),
             "retry" | "retry_once" => Ok(Outcome::Retry { after: Duration::from_millis(100) }),
-            "dead" => Ok(Outcome::DeadLetter("asked to".to_owned())),
+            "dead" => Ok(Outcome::Dead("asked to".to_owned())),
             "panic" => panic!("asked to"),
             "exit" => exit(),
             "abort" => {

@@ -67,7 +67,7 @@
 //! | [`Outcome::Done`] | leaves its queue |
 //! | [`Outcome::Retry`] | has used an attempt, and is due again after the given time if one is left |
 //! | [`Outcome::Snooze`] | is due again after the given time, with no attempt used |
-//! | [`Outcome::DeadLetter`] | goes into the dead-letter queue at once |
+//! | [`Outcome::Dead`] | goes into the dead-letter queue at once |
 //! | `Err`, a panic, the death of the process | has used an attempt, and is due again after the delay of the queue's retry policy if one is left |
 //!
 //! A task whose attempts are used up is a dead letter, with its last error. Tasks are done *at least once*: one whose process or
@@ -214,6 +214,10 @@ pub use process::stacks::enlarge as enlarge_stacks;
 pub use properties::Properties;
 #[doc(hidden)]
 pub use worker::registry::WORKER;
+/// [`TaskResult`] in the signature of a worker that says where it comes from: `asynctask::Result`. It is not meant to be
+/// imported, where it would hide the standard library's.
+pub type Result = worker::TaskResult;
+
 pub use worker::{AsyncWorker, Context, Outcome, SubmitError, TaskError, TaskResult, Worker};
 
 /// The README's programs are compiled with the tests.

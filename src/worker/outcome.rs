@@ -25,5 +25,5 @@ pub enum Outcome {
         after: Duration,
     },
     /// It can never be done: it goes into the dead-letter queue, with this reason.
-    DeadLetter(String),
+    Dead(String),
 }

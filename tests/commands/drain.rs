@@ -19,7 +19,7 @@ fn app() -> App {
             Some("once more") if context.attempt() == 1 => {
                 Ok(Outcome::Retry { after: std::time::Duration::from_millis(100) })
             }
-            Some("dead") => Ok(Outcome::DeadLetter("never".to_owned())),
+            Some("dead") => Ok(Outcome::Dead("never".to_owned())),
             Some("split") => {
                 context.submit("other", &json!({}))?;
                 Ok(Outcome::Done)
@@ -29,11 +29,11 @@ fn app() -> App {
         .worker_fn("curious", |payload: Value, context: &Context| {
             let properties = serde_json::to_value(context.properties())?;
             let seen = if payload == json!({ "a": 1 }) { properties } else { payload };
-            Ok(Outcome::DeadLetter(seen.to_string()))
+            Ok(Outcome::Dead(seen.to_string()))
         })
         .with_properties("curious")
         .worker_fn("plain", |_: Value, context: &Context| {
-            Ok(Outcome::DeadLetter(serde_json::to_string(context.properties())?))
+            Ok(Outcome::Dead(serde_json::to_string(context.properties())?))
         })
         .async_worker_fn("later", |_: Value, _: Context| async { Ok(Outcome::Done) })
 }

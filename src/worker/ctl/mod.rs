@@ -153,7 +153,7 @@ impl Worker for CtlExecutorWorker {
     fn process(&mut self, CtlPayload { command }: CtlPayload, context: &Context) -> TaskResult {
         if !self.allowed.contains(&command) {
             let reason = format!("\"{}\" is the command of no schedule in this configuration", redact(&command));
-            return Ok(Outcome::DeadLetter(reason));
+            return Ok(Outcome::Dead(reason));
         }
         context.log(Level::Info, &format_args!("Executing Task: {}", redact(&command)));
         match self.run(&command, context) {

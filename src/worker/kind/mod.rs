@@ -226,7 +226,7 @@ fn finish(ended: Ended, context: &Context, lines: &Lines) -> outcome::Report {
             outcome::Report::Retry { error: String::new(), delay: Some(after) }
         }
         Ended::Returned(Ok(Outcome::Snooze { after })) => outcome::Report::Snooze { delay: after },
-        Ended::Returned(Ok(Outcome::DeadLetter(reason))) => {
+        Ended::Returned(Ok(Outcome::Dead(reason))) => {
             let (error, detail) = in_two(&reason, "");
             outcome::Report::DeadLetter { error, detail }
         }

@@ -21,7 +21,7 @@ fn end(how: &str, context: &Context) -> super::super::TaskResult {
     match how {
         "retry" => Ok(Outcome::Retry { after: Duration::from_secs(3) }),
         "snooze" => Ok(Outcome::Snooze { after: Duration::from_secs(4) }),
-        "dead" => Ok(Outcome::DeadLetter("no\nmore".to_owned())),
+        "dead" => Ok(Outcome::Dead("no\nmore".to_owned())),
         "error" => Err(Box::new(Deep("first", Some(Box::new(Deep("second", None)))))),
         "panic" => panic!("so {}", "it is"),
         _ => Ok(Outcome::Done),
