@@ -1,4 +1,5 @@
-//! Delays that grow: between restarts of a worker, between tries to reach a broker.
+//! Delays that grow: between attempts of a task (through `retry`), between restarts of a worker, between tries to reach a
+//! broker.
 
 use std::time::Duration;
 

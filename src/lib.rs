@@ -100,6 +100,22 @@
 //! 5. `config` reads and checks settings; `schedule` computes when schedules fire.
 //! 6. `cli` has one file for each command; `control`, `metrics`, `logging`, `junit` and `systemd` show the state.
 //!
+//! ## Where things happen
+//!
+//! | what | where |
+//! |---|---|
+//! | a worker dies with a task in hand | `master::shell::exits` reaps it, `master::core::process_exit` judges, `verdict` makes the settlement, `ledger` settles; `mode: once`: `process_per_task` |
+//! | the bytes of a frame | format: `examples/README.md`; `frames::to_worker`, `frames::from_worker`; carried by `process::frame_channel` and `worker::frame_writer` |
+//! | the credit of a queue | `Pool::wanted_credit` in `master::core::state::pool`, asked for by `master::core::credit` |
+//! | the delay before the next attempt | `retry::Policy::after_failure`, through `backoff`; asked by `master::core::verdict` |
+//! | a dead letter of RabbitMQ is read | `transport::amqp::message::dead_letter`; queues of them are gone through in `transport::amqp::dead_letters` |
+//! | the schema of the SQLite file | `transport::sqlite::file::schema`, explained in `transport/sqlite/FILE_FORMAT.md` |
+//! | the lease of the scheduler | `transport::amqp::schedules::held_lease`, `transport::sqlite::schedules::lease`, localmem's `actor`; what it fires: `schedule::timer`, `master::shell` |
+//! | a reload | new settings are read in `master::shell::settings_reader`; what needs a restart is refused in `cli::workers`; what can change is `master::core::plan::Settings`, done queue by queue in `master::core::reload`; schedules in `master::shell::reload_settings` |
+//! | an exit code | the table is `exit_code`; of a run: `master::core::shutdown`; of a command: its file in `cli` |
+//! | a setting is checked | `config::check`, a file for each section; single values in `config::reader` |
+//! | a line of the log | `master::core::log_context` decides, `logging` writes |
+//!
 //! ## Glossary
 //!
 //! | word | meaning |
@@ -112,10 +128,18 @@
 //! | pool | the slots of one queue |
 //! | delivery | a task that the transport has handed to this master, and that is owed one settlement |
 //! | attempt | one run of a task that counts against its limit |
-//! | outcome | what the worker said at the end of a run |
+//! | outcome | what the worker said at the end of a run: `Outcome` or an error in user code, `outcome::Report` in a frame |
 //! | settlement | what the transport is told about a delivery: done, retry, dead letter, snooze, release; before its end perhaps accept |
 //! | dead letter | a task that is not tried again, with the reason |
 //! | session | one life of the connections to a broker; it is never repaired, only rebuilt |
+//! | credit | how many deliveries of a queue the master may hold at once |
+//! | frame | one line of JSON between master and worker |
+//! | lease | the right to fire the schedules of an application, held by one process |
+//! | verdict | what the master decides about a task whose run ended: from outcome or exit to settlement |
+//! | parked | a queue whose workers do not start any more: it is left alone for a pause |
+//! | stuck | a queue into which tasks cannot be stored; a *stall* is a transport that stores nothing |
+//! | walk | going through the dead letters of a queue; a *sweep* removes those past their time |
+//! | epoch | counts sessions and losses of queues: what belongs to an earlier one is void |
 //!
 //! ## Floors
 //!
@@ -123,10 +147,10 @@
 //!
 //! | floor | modules | what they are |
 //! |---|---|---|
-//! | 14 | `app` | the facade: a program with kinds |
-//! | 13 | `cli` | one file for each command |
-//! | 12 | `drain` | a queue done in this process, without a master |
-//! | 11 | `master` | a run: from settings to the loop, whose shell performs what the core says |
+//! | 13 | `app` | the facade: a program with kinds |
+//! | 12 | `cli` | one file for each command |
+//! | 11 | `drain` | a queue done in this process, without a master |
+//! | 10 | `master` | a run: from settings to the loop, whose shell performs what the core says |
 //! | 9 | `master::core` | decides: events in, actions out |
 //! | 9 | `client` | submits |
 //! | 8 | `config` | settings, read and checked |
@@ -143,7 +167,7 @@
 //! | 3 | `schedule`, `junit` | the calendar; the report of a run |
 //! | 2 | `task`, `retry` | the task and its retries |
 //! | 2 | `logging`, `systemd` | what a service manager reads |
-//! | 1 | `backoff`, `clock`, `error`, `level`, `limits`, `outcome`, `properties` | words |
+//! | 1 | `backoff`, `clock`, `exit_code`, `level`, `limits`, `outcome`, `properties` | words |
 //! | 1 | `plural`, `redact`, `shell_words`, `suggest`, `text`, `unicode` | texts |
 //! | 1 | `async_context`, `exec_options`, `file_owner`, `net` | the operating system and the runtime |
 
@@ -161,9 +185,9 @@ pub mod config;
 pub mod control;
 pub mod drain;
 #[doc(hidden)]
-pub mod error;
-#[doc(hidden)]
 pub mod exec_options;
+#[doc(hidden)]
+pub mod exit_code;
 mod file_owner;
 #[doc(hidden)]
 pub mod frames;

@@ -1,4 +1,5 @@
-//! The retry policy: a failed attempt is followed by another one after a delay, or by the dead-letter queue.
+//! The retry policy: after a failed attempt, [`Policy::after_failure`] gives the delay until the next one, or says that there
+//! is none and the task is a dead letter.
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use super::{
     settings::{load, load_to_fire, sources},
 };
 use crate::{
-    error::{Code, Error},
+    exit_code::{Code, Error},
     plural::counted,
     worker::registry::Registry,
 };

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use crate::error::{Code, Error};
+use crate::exit_code::{Code, Error};
 
 /// Fails without a terminal, where `--yes` is needed.
 pub(super) fn needs_terminal(doing: &str) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use crate::{
     config::Config,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     transport::{self, Transport},
 };
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock::Clock,
     control::{client, types::Command},
-    error::{Code, Error},
+    exit_code::{Code, Error},
     worker::registry::Registry,
 };
 

@@ -15,7 +15,7 @@ use crate::{
         self, client,
         types::{Answer, Command},
     },
-    error::{Code, Error},
+    exit_code::{Code, Error},
 };
 
 /// Where the master of this configuration listens.

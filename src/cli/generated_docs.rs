@@ -3,7 +3,7 @@
 use clap::Command;
 
 use super::{args::Completions, output::print};
-use crate::error::{Code, Error};
+use crate::exit_code::{Code, Error};
 
 pub(super) fn completions(mut command: Command, verb: &Completions) -> Result<Code, Error> {
     let name = name(&command);

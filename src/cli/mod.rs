@@ -16,9 +16,9 @@ mod failed;
 mod generated_docs;
 mod output;
 mod plan;
-mod process;
+mod process_queue;
 mod queues;
-mod run;
+mod run_payload;
 mod run_report;
 mod schedules;
 pub(crate) mod settings;
@@ -40,7 +40,7 @@ use self::{
     output::{LAST_LINES, print_error},
     spelling::normalized,
 };
-use crate::{error::Code, text, worker::registry::Registry};
+use crate::{exit_code::Code, text, worker::registry::Registry};
 
 /// The program that is `asynctask workers`.
 const WORKERS: &str = "asynctask-workers";
@@ -59,8 +59,8 @@ pub(crate) fn run(registry: &Registry, arguments: &[OsString]) -> ExitCode {
     let done = match cli.verb {
         Verb::Workers(verb) => workers::run(registry, &cli.global, &verb),
         Verb::Submit(verb) => submit::run(registry, &cli.global, &verb),
-        Verb::Run(verb) => run::run(registry, &cli.global, &verb),
-        Verb::Process(verb) => process::run(registry, &cli.global, &verb),
+        Verb::Run(verb) => run_payload::run(registry, &cli.global, &verb),
+        Verb::Process(verb) => process_queue::run(registry, &cli.global, &verb),
         Verb::CheckWorker(verb) => check_worker::run(registry, &cli.global, &verb),
         Verb::Queues(verb) => queues::run(registry, &cli.global, &verb),
         Verb::Schedules(verb) => schedules::run(registry, &cli.global, &verb),

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     clock::Timestamp,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     logging::{Format, Level, Logger, journal},
     redact::redact,
     text,

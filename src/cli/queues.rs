@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     plural::{self, counted},
     transport::{self, DeadQueue, Depth, Request},
     worker::registry::Registry,

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, path::Path, rc::Rc};
 
 use crate::{
-    error::{Code, Error},
+    exit_code::{Code, Error},
     junit::{End, Report},
     master::{self, Finished, Tally},
     redact::redact,

@@ -19,7 +19,7 @@ use crate::{
     clock::{Clock, Timestamp},
     config::{Config, Schedule, Target},
     control::types::Command,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     redact::redact,
     transport::{self, Request, ScheduleMemory, Uri},
     worker::registry::Registry,

@@ -5,7 +5,7 @@ use std::{env, path::PathBuf, str::FromStr, time::Duration};
 use super::args::Global;
 use crate::{
     config::{self, Config, Sources, parse_duration},
-    error::{Code, Error},
+    exit_code::{Code, Error},
     logging::Level,
     transport::{DeadQueue, Uri},
     worker::registry::Registry,
@@ -51,7 +51,7 @@ pub(crate) fn sources_of(registry: &Registry, files: Vec<PathBuf>, set: Vec<Stri
         rust_kinds: registry.kinds().keys().cloned().collect(),
         env: env::vars_os().collect(),
         // A removed folder matters to relative paths alone, and is reported there.
-        cwd: config::current().unwrap_or_default(),
+        cwd: config::working_folder().unwrap_or_default(),
         application: registry.name().to_owned(),
         at_once: false,
     }

@@ -23,7 +23,7 @@ use super::{connection::from_transport_error, settings::duration};
 use crate::{
     clock::{Clock, Instant},
     config::Config,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     process::{Interrupt, Interrupts, Watch},
     redact::redact,
     transport::{self, DeadLetter, DeadQueue, Depth, Event, Reply, Request, Transport, Visit, Visitor, Walked},

@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     config::{self, Config, Sources},
     control::socket::{self, Socket},
-    error::{Code, Error},
+    exit_code::{Code, Error},
     junit::Report,
     logging::{Format, Level, Logger, MASTER},
     master::{self, Finished, Fresh, Objection, Reader, RunConfig, core::event::Plan},

@@ -12,13 +12,13 @@ use std::{
 };
 
 use super::{
-    current::{UNKNOWN, elsewhere},
     index::{self, Position},
     node::{Builder, Entry, Node, Value, segment},
     problem::Origin,
     raw,
     report::{LayerName, Place, Report},
     set,
+    working_folder::{UNKNOWN, elsewhere},
 };
 
 /// Larger files are not settings.

@@ -14,7 +14,6 @@
 #![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod check;
-mod current;
 mod file;
 mod index;
 mod json;
@@ -31,9 +30,10 @@ mod show;
 mod substitute;
 mod types;
 mod units;
+mod working_folder;
 mod zone;
 
-pub(crate) use self::current::current;
+pub(crate) use self::working_folder::working_folder;
 pub use self::{
     file::Sources,
     index::Position,

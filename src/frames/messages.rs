@@ -1,4 +1,4 @@
-//! The frames as values.
+//! What a worker says, and what both directions share, as values; what a master says is `to_worker::ToWorker`.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! How a run of the master ended.
+//! What a run of the master hands back to its command. Its exit code was chosen by `core::shutdown`.
 
 use super::core::Tally;
-use crate::{error::Code, transport::Depth};
+use crate::{exit_code::Code, transport::Depth};
 
 /// What is reported of the queues where the transport does not count them.
 pub const LEFT_UNKNOWN: &str = "what is left in the queues is unknown: the transport does not answer";

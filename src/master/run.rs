@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     control::presence,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     logging::{Level, Logger, MASTER},
     metrics, plural,
     process::{self, Signals},

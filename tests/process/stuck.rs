@@ -15,7 +15,7 @@ use std::{
 use crate::support::{http::Site, log::Stopwatch, notify::NotifySocket};
 use asynctask::{
     config::Queue,
-    error::Code,
+    exit_code::Code,
     logging::Logger,
     master::{
         self, Launch, QueueRun, RunConfig,

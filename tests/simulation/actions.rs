@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use asynctask::{
-    error::Code,
+    exit_code::Code,
     frames::{
         HaltReason,
         to_worker::{self, ToWorker},

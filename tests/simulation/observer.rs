@@ -8,7 +8,7 @@ use std::{
 use asynctask::{
     clock::Instant,
     config::Rate,
-    error::Code,
+    exit_code::Code,
     master::core::event::Event,
     task::{Exit, Reason},
 };

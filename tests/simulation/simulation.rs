@@ -10,7 +10,7 @@ use std::{
 
 use asynctask::{
     clock::{Instant, Now, Timestamp},
-    error::Code,
+    exit_code::Code,
     master::{
         Core, Passed,
         core::event::{Action, Event, WorkerId},

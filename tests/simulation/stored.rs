@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use asynctask::{
-    error::Code,
+    exit_code::Code,
     master::core::event::Event,
     task::{Handle, Settlement},
     transport,

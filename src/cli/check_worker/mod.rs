@@ -18,7 +18,7 @@ use super::{
     settings::{duration, load, log_level},
 };
 use crate::{
-    error::{Code, Error},
+    exit_code::{Code, Error},
     process::{Environment, Program, Signals, reserve_frame_fd},
     worker::registry::Registry,
 };
@@ -29,7 +29,7 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &CheckWorker) -> R
     let payload = verb.payload.as_deref().map(payload).transpose()?;
     let internal = |error: std::io::Error| Error::new(Code::Internal, format!("cannot play the master: {error}"));
     // Without a name it is still the one that the program is to run in.
-    let folder = crate::config::current().unwrap_or_else(|_| ".".into());
+    let folder = crate::config::working_folder().unwrap_or_else(|_| ".".into());
     reserve_frame_fd().map_err(internal)?;
     let environment = Environment {
         queue: checks::QUEUE.to_owned(),

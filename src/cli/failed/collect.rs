@@ -8,7 +8,7 @@ use crate::{
         settings::dead_queue,
     },
     config::Config,
-    error::Error,
+    exit_code::Error,
     transport::{self, DeadLetter, DeadQueue, Request, Transport, Visit, Visitor, Walked},
 };
 

@@ -23,7 +23,7 @@ use crate::{
         settings::dead_queue,
     },
     config::Config,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     transport::{self, DeadLetter, Request, Visit},
 };
 

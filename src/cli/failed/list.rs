@@ -15,7 +15,7 @@ use crate::{
         output::{print, table},
     },
     config::Config,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     redact::redact,
     transport::Visit,
 };

@@ -15,7 +15,7 @@ use super::{
     settings::load_shared,
 };
 use crate::{
-    error::{Code, Error},
+    exit_code::{Code, Error},
     worker::registry::Registry,
 };
 

@@ -12,7 +12,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    error::{Code, Error},
+    exit_code::{Code, Error},
     payload::Body,
 };
 

@@ -11,7 +11,7 @@ use crate::{
         waiting::{WaitingClient, longest_wait},
     },
     config::Config,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     plural::counted,
     transport::{DeadLetter, DeadQueue, Visit, Walked},
 };

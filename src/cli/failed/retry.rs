@@ -17,7 +17,7 @@ use crate::{
     },
     clock::Clock,
     config::Config,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     transport::{DeadLetter, DeadQueue, Visit, Walked},
 };
 

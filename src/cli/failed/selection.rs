@@ -16,7 +16,7 @@ use crate::{
         waiting::CallFailed,
     },
     clock::{Clock, Timestamp},
-    error::{Code, Error},
+    exit_code::{Code, Error},
     plural::{self, counted},
     redact::redact,
     text,

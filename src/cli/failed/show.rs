@@ -10,7 +10,7 @@ use crate::{
         output::{escape_control, print},
     },
     config::Config,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     payload::Body,
     plural::counted,
     text,

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::Config,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     plural::counted,
     task::{NewTask, is_delay_queue_name, is_foreign_queue_name, is_queue_name, without_mark},
     transport::Request,

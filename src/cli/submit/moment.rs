@@ -7,7 +7,7 @@ use jiff::{civil::DateTime, tz::TimeZone};
 use crate::{
     cli::{args::Submit, settings::duration},
     clock::{Clock, Timestamp},
-    error::{Code, Error},
+    exit_code::{Code, Error},
 };
 
 /// The last moment that can be told: a day and some hours before the end of the year, so that it has a date in every zone.

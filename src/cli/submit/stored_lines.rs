@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::{
     cli::{output::print, waiting::CallFailed},
-    error::Error,
+    exit_code::Error,
     plural::{self, counted},
     transport::{self, Extent},
 };

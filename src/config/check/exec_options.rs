@@ -1,4 +1,4 @@
-//! Reads the options of a kind that its program is executed with. Users and groups are looked up here: an unknown one is a
+//! Reads and checks the options of a kind with which its program is executed. Users and groups are looked up here: an unknown one is a
 //! mistake with a place in the file, and starting a program never looks anything up.
 
 use nix::errno::Errno;

@@ -1,4 +1,4 @@
-//! Reads worker kinds that are programs, and knows all kinds by name.
+//! Reads and checks worker kinds that are programs, and knows all kinds by name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,8 @@
-//! Checks the merged text and makes a `Config` of it: every rule about settings is here, and all problems are reported at once.
+//! Checks the merged text and makes a `Config` of it. All problems are reported at once.
+//!
+//! The rules of each section, and between sections, are in the files of this folder. The type and the bounds of a single value
+//! are checked by `reader`; addresses are read by `transport`, crontab lines by `schedule`. What a command asks beside (a master
+//! without workers, files on the command line) is in the command's file in `cli`.
 
 mod accounts;
 mod backoff;
@@ -14,13 +18,13 @@ pub(super) use self::schedules::is_id as is_schedule_id;
 
 use self::backoff::backoff;
 use super::{
-    current,
     file::{Sources, Typed},
     node::Entry,
     problem::Origin,
     reader::{Item, Section},
     report::Report,
     types::{Config, Supervisor},
+    working_folder,
 };
 use crate::transport::Uri;
 
@@ -53,8 +57,8 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
     let application = application(&top).unwrap_or_else(|| sources.application.clone());
     let uri = transport::read(&top).unwrap_or_else(|| Uri::Sqlite(typed.folder.join("asynctask.db")));
     if typed.folder.as_os_str().is_empty() && top.get("transport").is_none() {
-        let what = "sqlite:asynctask.db, which is meant without one, ".to_owned() + current::UNKNOWN;
-        report.add_outside(Origin::Option("transport".to_owned()), what, Some(current::elsewhere()));
+        let what = "sqlite:asynctask.db, which is meant without one, ".to_owned() + working_folder::UNKNOWN;
+        report.add_outside(Origin::Option("transport".to_owned()), what, Some(working_folder::elsewhere()));
     }
     let kinds = kinds::read(&top, &sources.rust_kinds);
     let known = kinds::Known::new(&sources.rust_kinds, &kinds);

@@ -1,4 +1,4 @@
-//! Reads queues, and checks the rules between them.
+//! Reads and checks queues, and the rules between them.
 
 use super::{backoff::backoff, kinds::Known};
 use crate::{

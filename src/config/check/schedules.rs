@@ -1,4 +1,4 @@
-//! Reads schedules, and makes the queues that their tasks go to.
+//! Reads and checks schedules, and makes the queues that their tasks go to.
 
 use std::{
     collections::{BTreeSet, HashMap},

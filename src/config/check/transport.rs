@@ -1,12 +1,12 @@
-//! Reads the address of the transport, or several of one cluster, and the files of TLS.
+//! Reads and checks the address of the transport, or several of one cluster, and the files of TLS.
 
 use std::path::PathBuf;
 
 use super::super::{
-    current,
     file::Sources,
     node::{Node, Value},
     reader::{Item, Section},
+    working_folder,
 };
 use crate::transport::{Error, Uri, amqp::Tls, cluster, read_uri, with_tls};
 
@@ -53,7 +53,7 @@ fn address(item: &Item<'_>) -> Option<Uri> {
     if let Some(Uri::Sqlite(path)) = &uri
         && path.is_relative()
     {
-        item.problem(current::UNKNOWN, Some(current::elsewhere()));
+        item.problem(working_folder::UNKNOWN, Some(working_folder::elsewhere()));
     }
     if uri.is_some() && text.contains('@') {
         item.report.hide_password(text);

@@ -10,7 +10,7 @@ use super::{
         timers::Owner,
     },
 };
-use crate::{clock::Instant, error::Code};
+use crate::{clock::Instant, exit_code::Code};
 
 impl Core {
     pub(super) fn look_at(&mut self, owner: Owner) {

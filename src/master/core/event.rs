@@ -5,7 +5,7 @@ use std::sync::Arc;
 pub use super::plan::{Plan, QueuePlan, Settings};
 use crate::{
     control::types::{Answer, Command},
-    error::Code,
+    exit_code::Code,
     frames::FromWorker,
     logging::{Level, LogContext},
     task::{Exit, Handle, QueueIndex, Settlement},

@@ -14,7 +14,7 @@ use super::{
         timers::Owner,
     },
 };
-use crate::{error::Code, logging::Level, metrics::counts::Cause};
+use crate::{exit_code::Code, logging::Level, metrics::counts::Cause};
 
 /// A process for one task that has lived so much longer than one whose program could not be executed is another case.
 const EXECUTED: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use super::{
     state::{pool, timers::Owner},
 };
 use crate::{
-    error::Code,
+    exit_code::Code,
     frames::HaltReason,
     logging::{Level, MASTER},
 };

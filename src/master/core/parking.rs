@@ -12,7 +12,7 @@ use super::{
     Core,
     state::{pool, slot::State, timers::Owner},
 };
-use crate::{clock::Instant, error::Code, logging::Level, task::Settlement};
+use crate::{clock::Instant, exit_code::Code, logging::Level, task::Settlement};
 
 impl Core {
     /// Stops working a queue for a while. What waits goes back, and its workers are left alone.

@@ -292,7 +292,7 @@ mod tests {
     };
     use crate::{
         config::{Queue, Supervisor},
-        error::Code,
+        exit_code::Code,
         task::{Handle, Task},
         transport,
     };

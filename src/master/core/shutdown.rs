@@ -20,7 +20,7 @@ use super::{
     },
 };
 use crate::{
-    error::Code,
+    exit_code::Code,
     frames::{self, HaltReason},
     logging::Level,
     transport,

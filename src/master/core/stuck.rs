@@ -10,7 +10,7 @@ use super::{
     Core,
     state::{pool::Pool, stall::UNREACHABLE_LIMIT, stuck::Untaken},
 };
-use crate::{clock::Instant, error::Code, logging::Level, transport};
+use crate::{clock::Instant, exit_code::Code, logging::Level, transport};
 
 impl Core {
     /// So many tasks of a queue are held up by another; 0: none any more.

@@ -14,7 +14,7 @@ use super::{
         stall::UNREACHABLE_LIMIT,
     },
 };
-use crate::{clock::Instant, error::Code, logging::Level, task::Handle, transport};
+use crate::{clock::Instant, exit_code::Code, logging::Level, task::Handle, transport};
 
 impl Core {
     pub(super) fn queue_unavailable(

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     control::server::Asked,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     logging::{Level, MASTER},
     master::{core::event::Event, finished::Finished},
     metrics::{self, Question},

@@ -26,7 +26,7 @@ use super::{
         owner::OwnerLocks,
         wake::{self, PeerWaker, Waker},
     },
-    queries::{depth, reader::Reader},
+    requests::{depth, reader::Reader},
     tasks::cancel::Searches,
 };
 use crate::{

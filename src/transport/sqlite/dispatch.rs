@@ -5,7 +5,7 @@
 
 use super::{
     actor::{Actor, Change},
-    queries::reader::CountQuery,
+    requests::reader::CountQuery,
     tasks::cancel::Search,
 };
 use crate::transport::{Cancelled, Event, Request, with_own_names, without_priorities};

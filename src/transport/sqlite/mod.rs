@@ -4,8 +4,8 @@
 //!  ask() ─inbox, waker──▶ actor ──▶ claimer: settlements ──────┐ one transaction: store the pending settlements,
 //!                           │               credit, what is due ─┤ claim what the credit allows (tasks)
 //!                           │                                    ▼
-//!                           ├── queries, schedule ────────────▶ file::database ──▶ <file>
-//!                           ├── queries::reader: counts, on a thread and over a connection of its own
+//!                           ├── requests, schedule ────────────▶ file::database ──▶ <file>
+//!                           ├── requests::reader: counts, on a thread and over a connection of its own
 //!                           ├── peers::owner: which masters live (locks on <file>.masters), whose tasks go back
 //!                           ├── peers::wake: a datagram socket for each master, <file>.<owner>.wake
 //!                           ├── file::clock_offset: what follows when the wall clock is set
@@ -24,8 +24,8 @@ mod claimer;
 mod dispatch;
 mod file;
 mod peers;
-mod queries;
-mod schedule;
+mod requests;
+mod schedules;
 mod tasks;
 
 use std::{

@@ -1,4 +1,7 @@
-//! The core's chapter on other settings: what is done about the difference to those that are in force, queue by queue.
+//! The core's chapter on reloads: what is done about the difference between new settings and those in force, queue by queue.
+//!
+//! What a reload can change is [`Settings`], in `plan`. What needs a restart is refused before, in `cli::workers`; schedules are
+//! replaced in `shell::reload_settings`.
 //!
 //! ```text
 //!           ┌── not in the settings ───────────────────────────┐

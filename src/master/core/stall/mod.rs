@@ -13,7 +13,7 @@ use super::{
     Core,
     state::{stall::UNREACHABLE_LIMIT, timers::Owner},
 };
-use crate::{clock::Instant, error::Code, transport};
+use crate::{clock::Instant, exit_code::Code, transport};
 
 impl Core {
     /// The transport can store nothing for now.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     clock::Instant,
     config::Queue,
-    error::Code,
+    exit_code::Code,
     frames::FromWorker,
     logging::Level,
     master::{

@@ -1,6 +1,6 @@
 //! How far the end of a run has come, and why and how it ends. Only upwards: the chapter on ending moves it.
 
-use crate::{clock::Instant, error::Code};
+use crate::{clock::Instant, exit_code::Code};
 
 /// How far the end has come.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use super::{
     },
 };
 use crate::{
-    error::Code,
+    exit_code::Code,
     logging::Level,
     outcome::Report,
     task::{Delivery, Handle, QueueIndex, Settlement, Task},

@@ -1,4 +1,5 @@
-//! Going through a dead-letter queue: to show, to send again, to remove, to let expire.
+//! Going through a dead-letter queue: to show, to send again, to remove, to let expire. One dead letter is read and written in
+//! `message::dead_letter`.
 
 pub(super) mod ack_transaction;
 pub(super) mod count;

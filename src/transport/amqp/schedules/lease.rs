@@ -1,7 +1,7 @@
 //! The lease of the one scheduler of an application: asking for it, keeping it, and firing while it is held.
 //!
 //! It has a connection of its own, so that whatever the broker does to it costs no session. What it means to hold it is
-//! in `lease_memory`.
+//! in `held_lease`.
 
 use std::rc::Rc;
 

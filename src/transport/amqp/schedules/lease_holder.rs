@@ -6,7 +6,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 use lapin::Connection;
 use tokio::{sync::mpsc, time::timeout};
 
-use super::lease_memory::{self, HeldLease, LeaseLost};
+use super::held_lease::{self, HeldLease, LeaseLost};
 use crate::{
     clock::{Clock, Timestamp},
     transport::{
@@ -241,7 +241,7 @@ impl LeaseHolder {
             self.outbox.store_all(std::slice::from_ref(&message)).await?;
         }
         let publisher = &self.outbox.session.publisher;
-        let stored = lease_memory::store(publisher, &self.queue, &request.schedule, request.moment).await;
+        let stored = held_lease::store(publisher, &self.queue, &request.schedule, request.moment).await;
         stored.map_err(|LeaseLost(cause)| self.address.lost(cause))
     }
 }

@@ -12,7 +12,7 @@ use super::{
     lock_wait::LockTimeout,
     paths::with_suffix,
 };
-use crate::{clock::Timestamp, transport::sqlite::queries::dead_letters};
+use crate::{clock::Timestamp, transport::sqlite::requests::dead_letters};
 
 /// An idle master truncates a longer WAL.
 const TRUNCATE_FROM: u64 = 64 << 20;

@@ -18,7 +18,7 @@ use super::reader::Item;
 ///
 /// # Errors
 /// What the operating system said: the folder was removed.
-pub(crate) fn current() -> io::Result<PathBuf> {
+pub(crate) fn working_folder() -> io::Result<PathBuf> {
     named(env::var_os("PWD").as_deref()).map_or_else(env::current_dir, Ok)
 }
 

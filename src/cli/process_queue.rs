@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     drain,
-    error::{Code, Error},
+    exit_code::{Code, Error},
     logging::Level,
     plural,
     worker::registry::Registry,

@@ -2,14 +2,18 @@
 
 use rusqlite::{Connection, params};
 
-use super::{
-    file::{
-        columns::{moment, text},
-        schema::QueueIds,
+use crate::{
+    clock::Timestamp,
+    schedule::SET_BACK,
+    task::NewTask,
+    transport::sqlite::{
+        file::{
+            columns::{moment, text},
+            schema::QueueIds,
+        },
+        tasks::submit::insert,
     },
-    tasks::submit::insert,
 };
-use crate::{clock::Timestamp, schedule::SET_BACK, task::NewTask};
 
 /// Moments kept of each schedule: only the last one counts, the others show what happened.
 const KEPT: u32 = 16;
@@ -54,10 +58,8 @@ pub(super) fn fire(
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::file::database::{Database, Synchronous},
-        *,
-    };
+    use super::*;
+    use crate::transport::sqlite::file::database::{Database, Synchronous};
 
     #[test]
     fn what_a_wrong_clock_fired_is_forgotten_by_a_right_one() {

@@ -1,4 +1,8 @@
-//! How a command ends: exit codes, and the one line that explains a failure.
+//! Exit codes, and the lines that explain a failure.
+//!
+//! The code of a master's run is chosen by `Core::end_badly` and `Core::end` in `master::core::shutdown`; that of a command by the
+//! command's file in `cli`, where an error of a transport gets its code in `cli::connection`. What the exit status of a process with
+//! `mode: once` means for its task is another matter: `master::core::process_per_task`.
 
 use std::fmt;
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::{Acks, Config, Queue},
-    error::{Code, Error},
+    exit_code::{Code, Error},
     frames::to_worker::Assignment,
     logging::{Format, Level},
     master::{
