@@ -104,17 +104,17 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | a worker dies with a task in hand | `master::shell::exits` reaps it, `master::core::process_exit` judges, `verdict` makes the settlement, `ledger` settles; `mode: once`: `process_per_task` |
-//! | the bytes of a frame | format: `examples/README.md`; `frames::to_worker`, `frames::from_worker`; carried by `process::frame_channel` and `worker::frame_writer` |
+//! | a worker dies with a task in hand | `master::shell::exits` reaps it, `master::core::process_exit` judges once nothing of it runs any more (`left_running`), `verdict` makes the settlement, `ledger` settles. With `mode: once` an exit status is no death but an outcome: `process_per_task` |
+//! | the bytes of a frame | format: `examples/README.md`; written and parsed in `frames::to_worker`, `frames::from_worker`, cut in `frames::lines`; carried by `process::frame_channel` on the master's side, read by `worker::child_io` and written by `worker::frame_writer` on the other |
 //! | the credit of a queue | `Pool::wanted_credit` in `master::core::state::pool`, asked for by `master::core::credit` |
 //! | the delay before the next attempt | `retry::Policy::after_failure`, through `backoff`; asked by `master::core::verdict` |
 //! | a dead letter of RabbitMQ is read | `transport::amqp::message::dead_letter`; queues of them are gone through in `transport::amqp::dead_letters` |
 //! | the schema of the SQLite file | `transport::sqlite::file::schema`, explained in `transport/sqlite/FILE_FORMAT.md` |
-//! | the lease of the scheduler | `transport::amqp::schedules::held_lease`, `transport::sqlite::schedules::lease`, localmem's `actor`; what it fires: `schedule::timer`, `master::shell` |
-//! | a reload | new settings are read in `master::shell::settings_reader`; what needs a restart is refused in `cli::workers`; what can change is `master::core::plan::Settings`, done queue by queue in `master::core::reload`; schedules in `master::shell::reload_settings` |
-//! | an exit code | the table is `exit_code`; of a run: `master::core::shutdown`; of a command: its file in `cli` |
-//! | a setting is checked | `config::check`, a file for each section; single values in `config::reader` |
-//! | a line of the log | `master::core::log_context` decides, `logging` writes |
+//! | the lease of the scheduler | `transport::amqp::schedules::held_lease` (`lease_holder` asks for it again and again, keeps it and fires), `transport::sqlite::schedules::lease`, `transport::localmem::actor`; what it fires: `schedule::timer`, `master::shell` |
+//! | a reload | `cli::workers` reads the new settings and refuses what needs a restart, on a thread of `master::shell::settings_reader`; what can change is `master::core::plan::Settings`, done queue by queue in `master::core::reload`; schedules in `master::shell::reload_settings` |
+//! | an exit code | the table is `exit_code`. Of a run: the chapter of the core that ends it calls `Core::end_badly` with a code (`parking`, `failed_starts`, `stall`, `stuck`, `deadlines`, `unavailable`, `transport_events`); `shutdown` adds those of a stop; `cli::workers` those before and after the run. Of a command: its file in `cli`; an error of a transport: `cli::connection`. Of a worker: `worker::serve` |
+//! | a setting is checked | `config::check`: queues, kinds, schedules and the transport in a file each, the others in its `mod`; types and bounds of most single values in `config::reader` |
+//! | a line of the log | the core's through `master::core::log_context`, the shell's where it acts, a transport's through `tracing` and `logging::events`; `logging` formats and writes |
 //!
 //! ## Glossary
 //!

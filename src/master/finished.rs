@@ -1,4 +1,5 @@
-//! What a run of the master hands back to its command. Its exit code was chosen by `core::shutdown`.
+//! What a run of the master hands back to its command. Its exit code was chosen where the run was
+//! ended, in a chapter of `core`.
 
 use super::core::Tally;
 use crate::{exit_code::Code, transport::Depth};

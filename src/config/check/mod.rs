@@ -1,7 +1,7 @@
 //! Checks the merged text and makes a `Config` of it. All problems are reported at once.
 //!
-//! The rules of each section, and between sections, are in the files of this folder. The type and the bounds of a single value
-//! are checked by `reader`; addresses are read by `transport`, crontab lines by `schedule`. What a command asks beside (a master
+//! The rules of queues, kinds, schedules and the transport, and between them, are in files of this folder, those of the smaller
+//! sections in this one. The type and the bounds of most single values are checked by `reader`; addresses are read by `transport`, crontab lines by `schedule`. What a command asks beside (a master
 //! without workers, files on the command line) is in the command's file in `cli`.
 
 mod accounts;

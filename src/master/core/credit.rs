@@ -1,8 +1,8 @@
 //! The core's chapter on credit: how many tasks of a queue the transport may deliver. It never asks for credit that the queue has
-//! already, nor while no session stands.
+//! already, and raises none while no session stands.
 //!
-//! The number is `Pool::wanted_credit`, in `state::pool`; a session or a queue that is lost sets it to 1, in `transport_events` and
-//! `unavailable`.
+//! The number is `Pool::wanted_credit`, in `state::pool`, or 0 in a stop. A session or a queue that is lost lowers it to 1 where it
+//! was more, in `transport_events` and `unavailable`.
 
 use super::{
     Core,

@@ -1,5 +1,5 @@
-//! Going through a dead-letter queue: to show, to send again, to remove, to let expire. One dead letter is read and written in
-//! `message::dead_letter`.
+//! Going through a dead-letter queue: to show, to send again, to remove, to let expire. One dead letter is read in
+//! `message::dead_letter`, and written in `message::properties`.
 
 pub(super) mod ack_transaction;
 pub(super) mod count;
