@@ -1,9 +1,10 @@
 //! Exit codes, and the lines that explain a failure.
 //!
-//! The code of a master's run is chosen by the chapter of `master::core` that ends it (callers of `Core::end_badly`), or by
-//! `shutdown` for a stop; `cli::workers` adds what is found before and after the run. That of a command is chosen by the command's file
-//! in `cli`, where an error of a transport gets its code in `cli::connection`. Worker processes of the library have codes of their
-//! own (`worker::serve`). What the exit status of a process with `mode: once` means for its task: `master::core::process_per_task`.
+//! The code of a master's run is chosen by the chapter of `master::core` that ends it: callers of `Core::end_badly`,
+//! `halt_when_empty`, `shutdown`. `master::run`, `master::shell::event_loop` and `cli::workers` choose it for what fails around the run.
+//! That of a command is chosen by its file in `cli`, or by what commands share there: `connection` (errors of a transport), `settings`,
+//! `waiting`, `control_client`, `output`. Worker processes of the library have codes of their own: `worker::serve`, `worker::registry`.
+//! What the exit status of a process with `mode: once` means for its task: `master::core::process_per_task`.
 
 use std::fmt;
 

@@ -104,17 +104,17 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | a worker dies with a task in hand | `master::shell::exits` reaps it, `master::core::process_exit` judges once nothing of it runs any more (`left_running`), `verdict` makes the settlement, `ledger` settles. With `mode: once` an exit status is no death but an outcome: `process_per_task` |
+//! | a worker dies with a task in hand | `master::shell::exits` reaps it, and has what it left running ended first; `master::core::process_exit` judges (`left_running`: what could not be ended), `verdict` makes the settlement, `ledger` counts and settles. With `mode: once` an exit status of its own is no death but an outcome: `process_per_task` |
 //! | the bytes of a frame | format: `examples/README.md`; written and parsed in `frames::to_worker`, `frames::from_worker`, cut in `frames::lines`; carried by `process::frame_channel` on the master's side, read by `worker::child_io` and written by `worker::frame_writer` on the other |
-//! | the credit of a queue | `Pool::wanted_credit` in `master::core::state::pool`, asked for by `master::core::credit` |
+//! | the credit of a queue | `Pool::wanted_credit` in `master::core::state::pool`, asked for by `master::core::credit`: 0 in a stop; `transport_events` and `unavailable` lower it to 1 after a loss |
 //! | the delay before the next attempt | `retry::Policy::after_failure`, through `backoff`; asked by `master::core::verdict` |
-//! | a dead letter of RabbitMQ is read | `transport::amqp::message::dead_letter`; queues of them are gone through in `transport::amqp::dead_letters` |
+//! | a dead letter of RabbitMQ is read | `transport::amqp::message::dead_letter`; queues of them are gone through in `transport::amqp::dead_letters`, whose `sweep` reads when one is over |
 //! | the schema of the SQLite file | `transport::sqlite::file::schema`, explained in `transport/sqlite/FILE_FORMAT.md` |
 //! | the lease of the scheduler | `transport::amqp::schedules::held_lease` (`lease_holder` asks for it again and again, keeps it and fires), `transport::sqlite::schedules::lease`, `transport::localmem::actor`; what it fires: `schedule::timer`, `master::shell` |
 //! | a reload | `cli::workers` reads the new settings and refuses what needs a restart, on a thread of `master::shell::settings_reader`; what can change is `master::core::plan::Settings`, done queue by queue in `master::core::reload`; schedules in `master::shell::reload_settings` |
-//! | an exit code | the table is `exit_code`. Of a run: the chapter of the core that ends it calls `Core::end_badly` with a code (`parking`, `failed_starts`, `stall`, `stuck`, `deadlines`, `unavailable`, `transport_events`); `shutdown` adds those of a stop; `cli::workers` those before and after the run. Of a command: its file in `cli`; an error of a transport: `cli::connection`. Of a worker: `worker::serve` |
-//! | a setting is checked | `config::check`: queues, kinds, schedules and the transport in a file each, the others in its `mod`; types and bounds of most single values in `config::reader` |
-//! | a line of the log | the core's through `master::core::log_context`, the shell's where it acts, a transport's through `tracing` and `logging::events`; `logging` formats and writes |
+//! | an exit code | the table is `exit_code`. Of a run: the chapter of the core that ends it (callers of `Core::end_badly`; `halt_when_empty`; `shutdown`), and `master::run`, `master::shell::event_loop`, `cli::workers` for what fails around it. Of a command: its file in `cli`, or what commands share there (`connection`, `settings`, `waiting`, `control_client`, `output`). Of a worker: `worker::serve`, `worker::registry` |
+//! | a setting is checked | `config::check`: queues, kinds, schedules and the transport in a file each, users and limits of kinds in `exec_options`, the smaller sections in its `mod`; types and bounds of most single values in `config::reader` |
+//! | a line of the log | the core's, and what a transport reports, through `master::core::log_context`; the shell's where it acts; a worker's from `worker::lines` through `master::shell::workers`; `logging` formats and writes |
 //!
 //! ## Glossary
 //!
