@@ -3,7 +3,7 @@
 //!
 //! Only Tokio is seen. It gives each poll of a task a budget of steps, and none to code that may block (`spawn_blocking`,
 //! `block_in_place`, threads outside of a runtime). The budget is used up to see whether there is one; the task that is
-//! refused then yields once more than it would.
+//! refused then yields once more than it would. A future under `tokio::task::unconstrained` has no budget and is not seen.
 
 use std::{
     pin::pin,

@@ -171,10 +171,11 @@ impl Transport for OneTask {
             }
             Request::Settle(settlements) => {
                 for (handle, settlement) in settlements {
+                    // An acceptance is answered too; it settles nothing.
                     if settlement != Settlement::Accept {
                         settled().get_or_insert(settlement);
-                        tell(Event::Settled(vec![handle]));
                     }
+                    tell(Event::Settled(vec![handle]));
                 }
             }
             Request::Survey { serial } => {

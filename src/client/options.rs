@@ -71,8 +71,8 @@ impl SubmitOptions {
         self
     }
 
-    /// The higher, the earlier, in a queue that has priorities (RabbitMQ, `x-max-priority`). SQLite has none: a submit with
-    /// a priority fails there.
+    /// The higher, the earlier, in a queue that has priorities (RabbitMQ, `x-max-priority`). SQLite and memory (`localmem:`) have
+    /// none: a submit with a priority fails there.
     pub fn priority(self, priority: u8) -> Self {
         Self { priority: Some(priority), ..self }
     }

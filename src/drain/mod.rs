@@ -67,3 +67,6 @@ pub fn run_worker(
     };
     Drain::new(registry, config, queue, kind, level)?.run()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     error::Error,
-    settle::{GotPayload, jitter},
+    settle::{GotPayload, KeyAnswer, jitter},
     state::Drain,
 };
 use crate::{
@@ -93,8 +93,9 @@ impl Drain {
             Ok(payload) => payload,
             Err(settlement) => return self.settle(delivery, settlement),
         };
-        if self.gives_way(delivery)? {
-            return Ok(());
+        match self.take_key(delivery)? {
+            KeyAnswer::Free => {}
+            KeyAnswer::Held => return Ok(()),
         }
         let settings = self.queue.settings();
         let mut frame = Vec::new();
@@ -124,7 +125,7 @@ impl Drain {
     fn process(&mut self, delivery: &Delivery, payload: &str, frame: &[u8]) -> Result<(), Error> {
         self.keep_rate();
         if self.queue.settings().acks == Acks::Early {
-            self.transport.ask(Request::Settle(vec![(delivery.handle, Settlement::Accept)]));
+            self.ask_settle(delivery.handle, Settlement::Accept);
         }
         let line = frame.strip_suffix(b"\n").unwrap_or(frame);
         let Ok(ToWorker::Task(assignment)) = to_worker::parse(line) else {

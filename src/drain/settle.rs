@@ -19,14 +19,25 @@ use crate::{
     unique::{Conflict, Unique},
 };
 
+/// Whether the key of a task could be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyAnswer {
+    /// The task holds its key, or has none: it can be begun.
+    Free,
+    /// The task of another master holds the key: this one is settled, by the queue's rule for that.
+    Held,
+}
+
 impl Drain {
-    /// Takes the key of a task, if it has one. True if another master has it: then the task is settled.
-    pub(super) fn gives_way(&mut self, delivery: &Delivery) -> Result<bool, Error> {
+    /// Takes the key of a task, if it has one.
+    pub(super) fn take_key(&mut self, delivery: &Delivery) -> Result<KeyAnswer, Error> {
         let settings = self.queue.settings();
-        let Some(unique) = settings.unique.clone() else { return Ok(false) };
-        let Some(key) = unique.key_of(&settings.name, &delivery.task, settings.unwrap) else { return Ok(false) };
+        let Some(unique) = settings.unique.clone() else { return Ok(KeyAnswer::Free) };
+        let Some(key) = unique.key_of(&settings.name, &delivery.task, settings.unwrap) else {
+            return Ok(KeyAnswer::Free);
+        };
         self.transport.ask(Request::Lock { handle: delivery.handle, key: key.clone() });
-        let Some(holder) = self.await_key(delivery.handle)? else { return Ok(false) };
+        let Some(holder) = self.await_key(delivery.handle)? else { return Ok(KeyAnswer::Free) };
         let (id, text) = (&delivery.task.id, Unique::refusal(&key, &holder));
         let settlement = match unique.conflict {
             Conflict::Snooze => {
@@ -40,7 +51,7 @@ impl Drain {
             Conflict::DeadLetter => self.queue.refused(&delivery.task, Reason::Cancelled, text, Clock::wall()),
         };
         self.settle(delivery, settlement)?;
-        Ok(true)
+        Ok(KeyAnswer::Held)
     }
 
     /// Settles and waits for the confirmation.
@@ -63,7 +74,7 @@ impl Drain {
             | Settlement::Pass
             | Settlement::Accept => None,
         };
-        self.transport.ask(Request::Settle(vec![(delivery.handle, settlement)]));
+        self.ask_settle(delivery.handle, settlement);
         let Some(error) = self.await_settled(delivery.handle)? else {
             if let Some((level, text)) = line {
                 self.worker.log(level, &text);
@@ -83,13 +94,31 @@ impl Drain {
         self.transport.ask(Request::Settle(pass.collect()));
     }
 
-    /// Waits for the confirmation; `Some`: what it submits can never be stored, and it is to be settled otherwise.
+    /// Sends a settlement of the task in hand; [`Self::await_settled`] counts its answer.
+    pub(super) fn ask_settle(&mut self, handle: Handle, settlement: Settlement) {
+        self.unanswered += 1;
+        self.transport.ask(Request::Settle(vec![(handle, settlement)]));
+    }
+
+    /// Waits until every settlement of the task is answered, its acceptance included. `Some`: what it submits can never be
+    /// stored, and another settlement is owed.
     fn await_settled(&mut self, handle: Handle) -> Result<Option<transport::Error>, Error> {
-        self.until(Some(STALL_LIMIT), |event| match event {
-            Event::Settled(handles) if handles.contains(&handle) => Some(None),
-            Event::Unstorable { handle: of, error, .. } if *of == handle => Some(Some(error.clone())),
+        let mut unanswered = self.unanswered;
+        let unstorable = self.until(Some(STALL_LIMIT), |event| match event {
+            Event::Settled(handles) => {
+                // One event may answer the acceptance and the settlement.
+                let answers = handles.iter().filter(|of| **of == handle).count();
+                unanswered = unanswered.saturating_sub(answers);
+                (answers > 0 && unanswered == 0).then_some(None)
+            }
+            Event::Unstorable { handle: of, error, .. } if *of == handle => {
+                unanswered = unanswered.saturating_sub(1);
+                Some(Some(error.clone()))
+            }
             _ => None,
-        })
+        });
+        self.unanswered = unanswered;
+        unstorable
     }
 
     /// The task of another master that has the key, or `None`: it is ours.
@@ -100,7 +129,7 @@ impl Drain {
         })
     }
 
-    fn until<T>(&mut self, limit: Option<Duration>, is_it: impl Fn(&Event) -> Option<T>) -> Result<T, Error> {
+    fn until<T>(&mut self, limit: Option<Duration>, mut is_it: impl FnMut(&Event) -> Option<T>) -> Result<T, Error> {
         loop {
             let event = self.next(limit)?;
             if event.is_none() {
@@ -108,7 +137,7 @@ impl Drain {
                 let cause = format!("the transport has stored nothing for {seconds} s");
                 return Err(transport::Error::NotStored { queue, cause }.into());
             }
-            if let Some(answer) = event.as_ref().and_then(&is_it) {
+            if let Some(answer) = event.as_ref().and_then(&mut is_it) {
                 return Ok(answer);
             }
             match event {

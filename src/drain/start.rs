@@ -63,6 +63,7 @@ impl Drain {
             clock: Clock::start(),
             waiting: RunningClock::start(),
             early: Vec::new(),
+            unanswered: 0,
             surveyed: false,
             stalled: None,
             done: 0,
@@ -83,7 +84,7 @@ fn worker(name: &str, kind: &Kind, level: Level, transport: &Uri) -> Result<Fore
     if !has_room {
         let text = format!(
             "This program had threads before: a message whose headers are thousands of tables in tables would end it. \
-             RUST_MIN_STACK={} in its environment, or asynctask::process::stacks::enlarge() at the beginning of its \
+             RUST_MIN_STACK={} in its environment, or asynctask::enlarge_stacks() at the beginning of its \
              main, prevents that",
             stacks::LARGE
         );

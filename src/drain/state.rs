@@ -30,6 +30,9 @@ pub(super) struct Drain {
     pub(super) waiting: RunningClock,
     /// Tasks that came before the confirmation of the one before them.
     pub(super) early: Vec<Delivery>,
+    /// Settlements of the task in hand that the transport has not answered. An answer does not name the settlement that it is
+    /// to, and an acceptance has one of its own: the task is settled when this is 0.
+    pub(super) unanswered: usize,
     /// A survey was answered before the confirmation.
     pub(super) surveyed: bool,
     /// Since when the transport can store nothing, and why.

@@ -48,14 +48,15 @@ impl Drain {
                     _,
                 ) => return Err(error.into()),
                 (Some(Some(event)), _) => {
-                    self.heed(&event, now);
+                    self.note_state(&event, now);
                     return Ok(Some(event));
                 }
             }
         }
     }
 
-    fn heed(&mut self, event: &Event, now: Instant) {
+    /// Keeps what an event says of the state of the transport.
+    fn note_state(&mut self, event: &Event, now: Instant) {
         match event {
             Event::Stalled(error) => {
                 self.stalled.get_or_insert((now, error.clone()));

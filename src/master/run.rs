@@ -29,12 +29,22 @@ const fn planned_files(uri: &Uri) -> u64 {
 }
 
 /// Runs a master to its end. On the main thread.
+///
+/// # Errors
+/// As [`run_on`].
 pub fn run(run: RunConfig, logger: &Logger) -> Result<Finished, Error> {
     let uri = run.uri.clone();
     run_on(run, logger, |events| transport::open(&uri, events))
 }
 
-/// [`run()`] on a transport that `open` makes.
+/// [`run()`] on a transport that `open` makes. It has to answer every settlement, each [`Accept`](crate::task::Settlement::Accept)
+/// included: without the answer to an acceptance the run takes the one to the settlement for it, and waits for another until the
+/// stall limit.
+///
+/// # Errors
+/// [`Code::Config`] if `open` refuses the address ([`transport::Error::BadUri`]), [`Code::Unavailable`] at any other error of it;
+/// [`Code::Internal`] if signals, descriptors, the event loop, the control socket or the metrics page cannot be set up or waited
+/// for, and if the transport's thread ends. Every other end of a run is [`Finished`], with an exit code of its own.
 pub fn run_on(
     run: RunConfig,
     logger: &Logger,

@@ -348,6 +348,12 @@ pub trait Transport: Send + Sync {
 }
 
 /// Sends a request made by `request` and waits for its answer, on a thread without a runtime.
+///
+/// # Errors
+/// The transport's answer, or [`Error::Closed`] if the transport ended without one.
+///
+/// # Panics
+/// If it is called by a future, which it would block.
 pub fn call<T>(transport: &dyn Transport, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {
     let (reply, answer) = oneshot::channel();
     transport.ask(request(reply));

@@ -247,7 +247,8 @@ for line in f:
         task = frame["task"]
         print("got", task["payload"])
         if task["payload"] == "die": os._exit(3)
-        if task["payload"] == "no": say({"error": {"id": task["id"], "error": "Oops!"}})
+        if "accept" in str(task["payload"]): say({"accept": {"id": task["id"]}})
+        if "no" in str(task["payload"]): say({"error": {"id": task["id"], "error": "Oops!"}})
         else: say({"done": {"id": task["id"]}})
     if "halt" in frame:
         say({"bye": {}})
@@ -270,6 +271,13 @@ for line in f:
     assert_eq!((error["error"].as_str(), code), (Some("Oops!"), Some(1)), "{stdout}");
     let (crash, _, stdout) = outcome("\"die\"");
     assert_eq!((&crash["outcome"], &crash["exit"]), (&json!("crash"), &json!({ "code": 3 })), "{stdout}");
+    // The acceptance is answered too: nothing waits for the limit of a transport that stores nothing.
+    for (payload, ends, code) in [("\"accept\"", "done", 0), ("\"accept, no\"", "error", 1)] {
+        let (accepted, ended_with, stdout) = outcome(payload);
+        assert_eq!((accepted["outcome"].as_str(), ended_with), (Some(ends), Some(code)), "{stdout}");
+        let stderr = String::from_utf8(run(payload).unwrap().stderr).unwrap();
+        assert!(!stderr.contains("stored"), "{stderr}");
+    }
 }
 
 #[test]
