@@ -50,20 +50,20 @@ impl Transport for Scripted {
             Request::Settle(settlements) => {
                 for (handle, settlement) in settlements {
                     assert_eq!(handle, HANDLE);
-                    match (&settlement, self.acceptance) {
-                        (Settlement::Accept, Acceptance::AtOnce) => tell(Event::Settled(vec![HANDLE])),
-                        (Settlement::Accept, _) => {}
-                        (Settlement::Done { submit }, _) if !submit.is_empty() => {
+                    let is_acceptance = settlement == Settlement::Accept;
+                    match (is_acceptance, self.acceptance) {
+                        _ if matches!(&settlement, Settlement::Done { submit } if !submit.is_empty()) => {
                             let error =
                                 transport::Error::NotStored { queue: "bar".to_owned(), cause: "too large".to_owned() };
                             tell(Event::Unstorable { handle, queue, task: Arc::clone(&task), error });
                         }
                         (_, Acceptance::AtOnce) => tell(Event::Settled(vec![HANDLE])),
-                        (_, Acceptance::BeforeTheSettlement) => {
+                        (true, _) => {}
+                        (false, Acceptance::BeforeTheSettlement) => {
                             tell(Event::Settled(vec![HANDLE]));
                             tell(Event::Settled(vec![HANDLE]));
                         }
-                        (_, Acceptance::InOneEvent) => tell(Event::Settled(vec![HANDLE, HANDLE])),
+                        (false, Acceptance::InOneEvent) => tell(Event::Settled(vec![HANDLE, HANDLE])),
                     }
                     self.settlements.lock().unwrap_or_else(PoisonError::into_inner).push(settlement);
                 }

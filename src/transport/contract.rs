@@ -353,7 +353,7 @@ pub trait Transport: Send + Sync {
 /// The transport's answer, or [`Error::Closed`] if the transport ended without one.
 ///
 /// # Panics
-/// If it is called by a future, which it would block.
+/// If it is called by a future that Tokio polls, which it would block.
 pub fn call<T>(transport: &dyn Transport, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {
     let (reply, answer) = oneshot::channel();
     transport.ask(request(reply));
