@@ -114,10 +114,19 @@ impl Simulation {
         }
     }
 
+    /// Tells the core how many descriptors there are for workers, as the shell does before what may want more of them. Whether
+    /// there are none.
+    pub(crate) fn count_descriptors(&mut self) -> Result<bool, String> {
+        let is_short = self.rng.chance(100);
+        self.feed(Event::DescriptorsCounted(if is_short { 0 } else { u64::MAX }))?;
+        Ok(is_short)
+    }
+
     fn give(&mut self, command: &Command) -> Result<(), String> {
         let stopping = self.observer.stopping_at.is_some();
         let reloads = &self.observer.reloads;
         let members: Vec<usize> = (0..self.observer.parked.len()).filter(|index| reloads.is_member(*index)).collect();
+        let is_short = matches!(command, Command::Scale { .. }) && self.count_descriptors()?;
         let known = |name: &str| members.iter().copied().find(|index| format!("q{index}") == name);
         let operator = &mut self.observer.operator;
         operator.given += 1;
@@ -156,7 +165,9 @@ impl Simulation {
             }
             Command::Scale { queue, processes } => {
                 let most = self.settings.plan.max_in_hand.map_or(MANY, |most| most as u32);
-                let index = known(queue).filter(|_| (1..=most).contains(processes));
+                let index = known(queue).filter(|index| {
+                    (1..=most).contains(processes) && !(is_short && *processes > operator.processes[*index])
+                });
                 must_be_done = Some(index.is_some());
                 if let Some(index) = index {
                     operator.processes[index] = *processes;

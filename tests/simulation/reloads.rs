@@ -94,6 +94,7 @@ impl Simulation {
         let supervisor = self.settings.plan.supervisor;
         let scheduler = self.settings.plan.scheduler && !self.observer.scheduler_stopped;
         let settings = Box::new(Settings { queues, supervisor, scheduler, names: asynctask::config::Names::default() });
+        self.count_descriptors()?;
         self.observer.reloads.waiting.insert(number);
         let same = |queue: &usize| {
             self.observer.reloads.wanted.contains(queue) && before[*queue] == self.settings.queues[*queue]

@@ -115,6 +115,9 @@ pub enum Event {
         /// Who gave it.
         by: String,
     },
+    /// How many descriptors this process may have for its workers, from now on. Told before a command or settings that may want
+    /// more workers.
+    DescriptorsCounted(u64),
     /// The settings were read again, and are right.
     SettingsRead {
         /// Names the answer, if somebody waits for one.

@@ -207,11 +207,6 @@ impl Core {
         taken.sum()
     }
 
-    /// Says how many descriptors this process may have for its workers now.
-    pub fn set_descriptors(&mut self, descriptors: u64) {
-        self.plan.descriptors = descriptors;
-    }
-
     /// Why a queue cannot have so many processes, as far as that is known before they are started.
     pub(super) fn too_many_for_files(&self, index: usize, processes: u32) -> Option<String> {
         let (needed, there) = (self.descriptors(index, processes), self.plan.descriptors);

@@ -258,6 +258,7 @@ impl Core {
             Event::LeftProcesses(worker) => self.left_processes(worker),
             Event::Exited { worker, ended } => self.exited(worker, ended),
             Event::Commanded { number, command, by } => self.commanded(number, command, &by),
+            Event::DescriptorsCounted(descriptors) => self.plan.descriptors = descriptors,
             Event::SettingsRead { number, wait, by, settings } => self.settings_read(number, wait, &by, *settings),
             Event::Measured { worker, bytes } => self.measured(worker, bytes),
             Event::InterruptAsked => self.interrupt_asked(),
@@ -367,7 +368,7 @@ impl Core {
     }
 }
 
-/// Whether it concerns tasks alone: no worker starts or ends by it, and no queue is added or removed.
+/// Whether it concerns tasks or measurements alone: no worker starts or ends by it, and no queue is added or removed.
 const fn is_of_tasks(event: &Event) -> bool {
     match event {
         Event::Transport(event) => matches!(
@@ -378,7 +379,7 @@ const fn is_of_tasks(event: &Event) -> bool {
                 | transport::Event::Surveyed { .. }
         ),
         Event::Said { frame, .. } => !matches!(frame, FromWorker::Ready(_)),
-        Event::Measured { .. } => true,
+        Event::Measured { .. } | Event::DescriptorsCounted(_) => true,
         _ => false,
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     master::{
         core::{
             Core,
-            event::{Action, QueuePlan, WorkerId},
+            event::{Action, Event, QueuePlan, WorkerId},
         },
         finished::Finished,
         queue_run::{Launch, QueueRun},
@@ -162,7 +162,7 @@ impl Shell {
     /// questions.
     pub(super) fn count_descriptors(&mut self) {
         let of_workers = self.workers.iter().flatten().map(|worker| worker.descriptors()).sum();
-        self.core.set_descriptors(files_for_workers(of_workers, 0));
+        self.handle(Event::DescriptorsCounted(files_for_workers(of_workers, 0)));
     }
 
     /// Gives the transport the settlements that are ready.

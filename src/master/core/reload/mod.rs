@@ -16,6 +16,8 @@
 //! until the transport has said that nothing of it is left: so no delivery is ever taken for another queue's.
 
 pub(crate) mod progress;
+#[cfg(test)]
+mod tests;
 
 use super::{
     Core,
@@ -54,7 +56,6 @@ impl Core {
         self.plan.scheduler = settings.scheduler;
         self.plan.names = settings.names;
         self.submitted_to.clear();
-        self.reserved_names = ReservedNames::new(settings.queues.iter().map(|plan| &plan.settings), &[]);
         let reload = self.reload.get_or_insert_default();
         (reload.is_ready, reload.has_moved) = (false, true);
         let mut changes = Changes::default();
@@ -79,6 +80,7 @@ impl Core {
         for plan in settings.queues {
             self.take_plan(plan, &mut changes);
         }
+        self.renew_reserved_names();
         self.update_ready();
         self.warn_of_files();
         let text = changes.in_words();
@@ -306,9 +308,20 @@ impl Core {
                 }
                 pool.plan.settings.dead_letter = registered_as.dead;
                 self.problem(format!("queue {name}: {}", said.join("; ")));
+                self.renew_reserved_names();
             }
             Standing::Draining { .. } | Standing::Leaving { .. } | Standing::Vacant => {}
         }
+    }
+
+    /// Reserves the names that the wanted queues use: those of the settings, and what the transport kept where it refused them.
+    fn renew_reserved_names(&mut self) {
+        let wanted = self.pools.iter().filter_map(|pool| match &pool.standing {
+            Standing::Joining | Standing::Attached => Some(&pool.plan.settings),
+            Standing::Draining { again } | Standing::Leaving { again } => again.as_deref().map(|plan| &plan.settings),
+            Standing::Vacant => None,
+        });
+        self.reserved_names = ReservedNames::new(wanted, &[]);
     }
 
     /// The transport has let go of a queue: its index is free.

@@ -124,8 +124,8 @@ impl InFlightTasks {
 
     /// The oldest of those whose time limit has passed.
     pub(in crate::master::core) fn overdue(&self, now: Instant) -> Option<&InFlight> {
-        self.due_at().filter(|at| *at <= now)?;
-        self.iter().find(|task| task.due_at.is_some_and(|at| at <= now))
+        let (_, number) = self.due.range(..=(now, u64::MAX)).min_by_key(|(_, number)| *number)?;
+        self.numbered(*number)
     }
 
     /// What is found wrong with the numbers that are kept beside the tasks.

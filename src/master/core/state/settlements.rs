@@ -90,6 +90,14 @@ impl Unsettled {
         self.pending.remove(&handle)
     }
 
+    /// What this settlement stores is stored; its answer is still to come. Of an accepted task nothing is at risk any more. A task
+    /// that was not accepted is still in its queue, and comes again if the session ends before the answer.
+    pub(in crate::master::core) fn stored(&mut self, handle: Handle) {
+        if let Some(pending) = self.pending.get_mut(&handle).filter(|pending| pending.accepted) {
+            pending.at_risk = AtRisk::Nothing;
+        }
+    }
+
     /// A settlement cannot be: another one of its handle is to come.
     pub(in crate::master::core) fn take_back(&mut self, handle: Handle) -> Option<PendingSettlement> {
         self.pending.remove(&handle)

@@ -50,6 +50,7 @@ impl Core {
             }
             Told::Stored(handle) => {
                 self.tell_stored(handle);
+                self.unsettled.stored(handle);
                 let identity = self.unsettled.get(handle).and_then(|pending| pending.identity);
                 if let (Some(memory), Some(identity)) = (&mut self.memory, identity) {
                     memory.stored(identity, handle);

@@ -126,6 +126,29 @@ fn what_is_to_be_stored_of_an_accepted_task_is_at_risk_until_it_is_answered_itse
     assert_eq!((core.loss(), core.all_settled(), core.tally().retried), (None, true, 1));
 }
 
+/// A copy may be confirmed before the acceptance of its original is answered.
+#[test]
+fn what_is_stored_of_an_accepted_task_is_not_lost_with_the_session() {
+    let queue = QueuePlan::of(Queue::new("foo", "kind"));
+    let mut core = Core::new(Plan { remember: Some(Duration::from_secs(40)), ..Plan::of(vec![queue]) });
+    let told = |core: &mut Core, event| tell(core, Event::Transport(event));
+    for event in [Event::Begun, attached(1), ready(WORKER, 1), delivered(delivery(1, Some(7)))] {
+        tell(&mut core, event);
+    }
+    let (id, handle) = ("1".to_owned(), Handle(1));
+    tell(&mut core, Event::Said { worker: WORKER, frame: FromWorker::Accept { id: id.clone() } });
+    let outcome = Report::Error { error: "no".to_owned(), detail: String::new() };
+    tell(&mut core, Event::Said { worker: WORKER, frame: FromWorker::Outcome { id, outcome } });
+    assert!(core.loss().is_some());
+    told(&mut core, transport::Event::Stored(handle));
+    assert_eq!((core.loss(), core.all_settled()), (None, false));
+    told(&mut core, transport::Event::Settled(vec![handle]));
+    assert_eq!((core.loss(), core.all_settled()), (None, false), "this was the answer to the acceptance");
+    tell(&mut core, Event::StopAsked);
+    told(&mut core, transport::Event::Lost { error: transport::Error::Closed, again_in: Duration::ZERO });
+    assert_eq!(core.loss(), None);
+}
+
 #[test]
 fn what_came_again_uncounted_is_compared_first() {
     let queue = QueuePlan::of(Queue::new("foo", "kind"));
