@@ -66,6 +66,7 @@ impl Reloads {
 impl Simulation {
     /// The settings are read again, and may say anything.
     pub(crate) fn reload(&mut self) -> Result<(), String> {
+        self.count_descriptors()?;
         let stopping = self.observer.stopping_at.is_some();
         let number = FIRST + self.observer.reloads.given;
         self.observer.reloads.given += 1;
@@ -94,7 +95,6 @@ impl Simulation {
         let supervisor = self.settings.plan.supervisor;
         let scheduler = self.settings.plan.scheduler && !self.observer.scheduler_stopped;
         let settings = Box::new(Settings { queues, supervisor, scheduler, names: asynctask::config::Names::default() });
-        self.count_descriptors()?;
         self.observer.reloads.waiting.insert(number);
         let same = |queue: &usize| {
             self.observer.reloads.wanted.contains(queue) && before[*queue] == self.settings.queues[*queue]

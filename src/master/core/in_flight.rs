@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The counts of a queue and of the whole, the list of slots with a free seat and the index by identity change here and nowhere
-//! else. Nothing here may search among all tasks.
+//! else. Nothing here may search among all tasks, but for the loss of a session or of a queue, which visits each of its tasks.
 
 use std::{collections::BTreeSet, time::Duration};
 

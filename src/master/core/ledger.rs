@@ -6,8 +6,10 @@
 //! done, but what it submits cannot be stored: revoked, and ended anew
 //! ```
 //!
-//! The totals of the run, the counts of queues and slots, metrics and the report of the run all come from [`Core::ended`], and are
-//! taken back by [`Core::revoked`] alone. A handle is never settled twice, and an answer to its acceptance is never taken for one to
+//! The totals of the run, the counts of queues and slots, metrics and the report of the run come from [`Core::ended`], and are
+//! taken back by [`Core::revoked`] alone. There are three exceptions. Retries and dead letters are counted and reported once they
+//! are stored (`stored`). Failures by a death are counted for the slot when its process ends (`process_exit`). A task that is
+//! dead-lettered because its follow-ups cannot be stored is added to the failed attempts of the run by `transport_events`. A handle is never settled twice, and an answer to its acceptance is never taken for one to
 //! its settlement.
 
 use std::time::Duration;

@@ -244,7 +244,7 @@ impl Core {
         }
         match event {
             Event::Begun => self.begin(),
-            Event::Transport(event) => self.transport_told(event),
+            Event::Transport(event) => self.transport_event(event),
             Event::Spawned { worker, pid } => {
                 if let Some(life) = self.slots[worker.slot].life_of(worker) {
                     life.pid = Some(pid);

@@ -135,11 +135,11 @@ impl Core {
             self.pending_verdicts.push(PendingVerdict { until, in_flight, pid: life.pid, ended, slot: name });
             self.timers.arm(Owner::Verdicts, until);
         } else {
-            let kill_reason = match life.phase {
-                Phase::Killed(kill_reason) => Some(kill_reason),
+            let reason = match life.phase {
+                Phase::Killed(reason) => Some(reason),
                 _ => None,
             };
-            self.judge(&life.in_flight.into_vec(), kill_reason.as_ref(), life.pid, &ended, &name);
+            self.judge(&life.in_flight.into_vec(), reason.as_ref(), life.pid, &ended, &name);
         }
         self.slots[slot].failures = 0;
         self.spawn_first(slot);
@@ -151,7 +151,7 @@ impl Core {
     fn judge(
         &mut self,
         in_flight: &[InFlight],
-        kill_reason: Option<&KillReason>,
+        reason: Option<&KillReason>,
         pid: Option<u32>,
         ended: &Ended,
         slot: &str,
@@ -160,7 +160,7 @@ impl Core {
             let took = self.now.at.since(task.begun_at);
             let attempt = self.attempt(&task.delivery, pid, Some(took));
             let mut settlement =
-                if task.cancelled { attempt.cancelled() } else { attempt.died(kill_reason, ended, in_flight.len()) };
+                if task.cancelled { attempt.cancelled() } else { attempt.died(reason, ended, in_flight.len()) };
             tell_left(&mut settlement, &ended.left_running);
             let (id, what) = (task.id(), in_words(&settlement));
             self.set_log_subject(id);
@@ -174,7 +174,7 @@ impl Core {
             self.settle(task, settlement, note, None);
         }
         // What is given back or cancelled has not failed.
-        let given_back = matches!(kill_reason, Some(KillReason::Stop | KillReason::Cancelled));
+        let given_back = matches!(reason, Some(KillReason::Stop | KillReason::Cancelled));
         for task in in_flight.iter().filter(|task| !task.cancelled && !given_back) {
             self.count_failure(task.delivery.queue.0, task.id());
         }
@@ -218,7 +218,7 @@ impl Core {
     fn ended_in_stop(&mut self, slot: usize, life: Life, ended: &Ended) {
         let by_stop = match (&life.phase, &ended.exit) {
             (Phase::Interrupted { .. }, _) => true,
-            (Phase::Killed(kill_reason), _) => *kill_reason == KillReason::Stop,
+            (Phase::Killed(reason), _) => *reason == KillReason::Stop,
             (_, Exit::Signal { signal, .. }) => signal == "SIGTERM" || signal == "SIGINT",
             _ => false,
         };
@@ -230,11 +230,11 @@ impl Core {
         }
         let name = self.slots[slot].name.clone();
         let own = match life.phase {
-            Phase::Killed(kill_reason) => Some(kill_reason),
+            Phase::Killed(reason) => Some(reason),
             _ => None,
         };
-        let kill_reason = if by_stop { Some(KillReason::Stop) } else { own };
-        self.judge(&life.in_flight.into_vec(), kill_reason.as_ref(), life.pid, ended, &name);
+        let reason = if by_stop { Some(KillReason::Stop) } else { own };
+        self.judge(&life.in_flight.into_vec(), reason.as_ref(), life.pid, ended, &name);
         if by_stop {
             self.stop.interrupted_tasks();
         }

@@ -262,7 +262,7 @@ impl Core {
         match event {
             Event::Transport(
                 event @ (transport::Event::Stored(_) | transport::Event::Settled(_) | transport::Event::Warning(_)),
-            ) => self.transport_told(event),
+            ) => self.transport_event(event),
             Event::Closed => {
                 if let Stop::Closing(end) = std::mem::replace(&mut self.stop, Stop::Over) {
                     self.end(end);

@@ -54,7 +54,7 @@ impl Core {
     /// These handles of a queue are no more: what waits comes again, what is in hand is adopted when it does, and what was
     /// settled is remembered.
     fn void(&mut self, index: usize, void: &[Handle]) {
-        self.void_outcomes.stay_away(self.now.at, Some(index));
+        self.void_outcomes.session_lost(self.now.at, Some(index));
         let settlements = self.unsettled.queue_lost(index, void);
         self.void_settlements(settlements);
         (self.serial, self.epoch) = (self.serial + 1, self.epoch + 1);
@@ -86,7 +86,7 @@ impl Core {
     pub(super) fn available_again(&mut self, index: usize) {
         let Some(trouble) = self.pools[index].trouble.take() else { return };
         self.memory_ages();
-        self.void_outcomes.come_again(self.now.at);
+        self.void_outcomes.session_began(self.now.at);
         let name = self.pools[index].name().to_owned();
         let seconds = self.now.at.since(trouble.since).as_secs_f64();
         self.log(Level::Info, || format!("Queue {name} is available again, after {seconds:.1} s"));

@@ -89,8 +89,8 @@ impl Attempt<'_> {
     }
 
     /// The settlement after the worker's death. `together`: how many tasks the process held.
-    pub(super) fn died(&self, kill_reason: Option<&KillReason>, ended: &Ended, together: usize) -> Settlement {
-        let (reason, mut error) = match kill_reason {
+    pub(super) fn died(&self, reason: Option<&KillReason>, ended: &Ended, together: usize) -> Settlement {
+        let (reason, mut error) = match reason {
             // Nothing in this process asked for its end: what is taken from it has used no attempt.
             Some(KillReason::Stop | KillReason::Cancelled) => return Settlement::Release,
             Some(KillReason::TimeLimit { id }) if *id == self.task.id => {

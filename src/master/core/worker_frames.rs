@@ -316,7 +316,7 @@ impl Core {
     }
 
     /// Kills a process; what it holds is settled when it is reaped. The first reason stands.
-    pub(super) fn kill_worker(&mut self, worker: WorkerId, kill_reason: KillReason) {
+    pub(super) fn kill_worker(&mut self, worker: WorkerId, reason: KillReason) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
         if matches!(life.phase, Phase::Killed(_) | Phase::LeftProcesses { .. }) {
             return;
@@ -324,7 +324,7 @@ impl Core {
         if matches!(life.phase, Phase::Starting { .. }) {
             self.line.may_move();
         }
-        life.phase = Phase::Killed(kill_reason);
+        life.phase = Phase::Killed(reason);
         self.relist(worker.slot);
         self.actions.push(Action::Signal { worker, signal: Signal::Kill });
     }

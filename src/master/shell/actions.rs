@@ -1,4 +1,5 @@
-//! What the core says is done here.
+//! Performs the core's actions in their order; decides nothing, waits for nothing. Settlements are gathered, and go out before
+//! any request that depends on them.
 
 use super::state::Shell;
 use crate::{

@@ -1,14 +1,15 @@
-//! A reload that is under way.
+//! The state of a reload: which commands await its end, what failed, and whether it must be examined again. Never holds
+//! settings: those are in the plan and in the pools.
 
-/// A reload whose changes do not all stand yet.
+/// A reload that has not applied all changes yet.
 #[derive(Debug, Default)]
 pub(in crate::master::core) struct Reload {
-    /// The commands that are answered at its end.
+    /// Numbers of the commands that are answered when it ends.
     pub(in crate::master::core) waiting: Vec<u64>,
-    /// What did not work.
+    /// Errors so far, in words; the answer at the end lists them.
     pub(in crate::master::core) problems: Vec<String>,
-    /// Whatever can be waited for is so; tasks in hand may take hours, and a transport may be away.
+    /// All changes are applied but those that wait for tasks in hand, which may take hours, or for the transport to return.
     pub(in crate::master::core) is_ready: bool,
-    /// Something happened that may have brought it further.
+    /// An event happened after which more of it may be complete.
     pub(in crate::master::core) has_moved: bool,
 }

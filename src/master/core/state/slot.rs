@@ -1,15 +1,6 @@
 //! A slot: the place a worker process fills, `foo[1]`, and the states it goes through.
-//!
-//! ```text
-//! Empty ──> InLine ── Spawn ──> Starting ── ready ──> Working ── halt ──> Leaving ── bye, exit ──> Empty
-//!   ^         ^                    │ limit               │ time limit, fault │ grace over
-//!   │         │                    v                     v                   v
-//!   └────── Waiting <── exit ── Killed <─────────────────┴──── Interrupted <─┘
-//! ```
-//!
-//! A process that dies anywhere is taken out by its exit alone; what it held is settled then. If it left others that must be
-//! ended first, it is `LeftProcesses` until they are. The states carry
-//! their own deadlines; a slot is looked at no earlier than [`Slot::deadline`].
+//! `core/LIFECYCLE.md` draws the states and their moves. A process leaves its slot only by its exit; what it held is settled
+//! then. The states carry their own deadlines; a slot is looked at no earlier than [`Slot::deadline`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -188,8 +179,8 @@ impl Slot {
         self.wanted || self.process().is_some()
     }
 
-    /// Whether nothing happens here that a halt must wait for. Who replaces another one or was told to go has no part in
-    /// what is left to do.
+    /// Whether a halt need not wait for this slot: its worker is ready and holds no task. A slot that replaces another one, or
+    /// whose process was told to go, need only hold no task.
     pub(in crate::master::core) fn is_at_rest(&self) -> bool {
         let takes_part = self.wanted && self.replaces.is_none();
         if takes_part { self.is_idle() } else { self.process().is_none_or(|life| life.in_flight.is_empty()) }

@@ -4,25 +4,25 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::{clock::Instant, master::core::event::WorkerId};
 
-/// Who is starting, and who waits for a place.
+/// The workers that are starting, and the slots that wait for a place among them.
 #[derive(Debug, Default)]
 pub(in crate::master::core) struct StartLine {
-    /// Not ready when last looked at.
+    /// Workers that were not ready when the line was last examined.
     pub(in crate::master::core) starting: Vec<WorkerId>,
     /// Slots whose worker died at work.
     pub(in crate::master::core) first: VecDeque<usize>,
-    /// The other slots by queue, in the order in which they came. Both may hold slots that do not wait any more.
+    /// The other slots by queue, in order of arrival. This list and `first` may hold slots that no longer wait.
     pub(in crate::master::core) others: BTreeMap<usize, VecDeque<usize>>,
     /// The queue that got the last place.
     pub(in crate::master::core) served: usize,
     /// When a start last began or ended.
     pub(in crate::master::core) moved_at: Instant,
-    /// Something has happened by which a turn may have come: nearly all events of tasks are none, and cost nothing here.
+    /// An event happened that may have freed a place, so that the line must be examined. Hardly any event of a task does.
     pub(in crate::master::core) may_move: bool,
 }
 
 impl StartLine {
-    /// Has the line looked at after this event.
+    /// Has the line examined after this event.
     pub(in crate::master::core) const fn may_move(&mut self) {
         self.may_move = true;
     }

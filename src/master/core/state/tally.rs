@@ -1,4 +1,5 @@
-//! What a run did, in four numbers.
+//! The totals of a run: tasks done, attempts failed, attempts to be made again, tasks dead-lettered. Queues and slots have
+//! counts of their own.
 
 /// What a run did, for its summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

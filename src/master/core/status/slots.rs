@@ -62,7 +62,7 @@ pub(in crate::master::core) fn last_exit(life: &Life, ended: &Ended, is_outcome:
         return process_per_task::end_in_words(task.id(), ended);
     }
     let cause = match &life.phase {
-        Phase::Killed(kill_reason) => match kill_reason {
+        Phase::Killed(reason) => match reason {
             KillReason::StartLimit => "it was not ready in time".to_owned(),
             KillReason::TimeLimit { id } => format!("task {id} ran into its time limit"),
             KillReason::Fault(fault) => format!("it broke the protocol: {fault}"),

@@ -35,20 +35,27 @@ use crate::{
 const SUSPECT_DELIVERIES: u32 = 3;
 
 impl Core {
-    pub(super) fn transport_told(&mut self, event: transport::Event) {
-        use transport::Event as Told;
+    pub(super) fn transport_event(&mut self, event: transport::Event) {
         match event {
-            Told::Attached { session } => self.attached(session),
-            Told::Lost { error, again_in } => self.lost(&error, again_in),
-            Told::Refused(error) => self.end_badly(Code::Unavailable, error.to_string()),
-            Told::Delivered(deliveries) => deliveries.into_iter().for_each(|delivery| self.delivered(delivery)),
-            Told::CameAgain(deliveries) => deliveries.into_iter().for_each(|delivery| self.came_again(delivery)),
-            Told::Noticed { within } => {
+            transport::Event::Attached { session } => self.attached(session),
+            transport::Event::Lost { error, again_in } => self.lost(&error, again_in),
+            transport::Event::Refused(error) => self.end_badly(Code::Unavailable, error.to_string()),
+            transport::Event::Delivered(deliveries) => {
+                for delivery in deliveries {
+                    self.delivered(delivery);
+                }
+            }
+            transport::Event::CameAgain(deliveries) => {
+                for delivery in deliveries {
+                    self.came_again(delivery);
+                }
+            }
+            transport::Event::Noticed { within } => {
                 if let Some(memory) = &mut self.memory {
                     memory.keep(within);
                 }
             }
-            Told::Stored(handle) => {
+            transport::Event::Stored(handle) => {
                 self.tell_stored(handle);
                 self.unsettled.stored(handle);
                 let identity = self.unsettled.get(handle).and_then(|pending| pending.identity);
@@ -56,10 +63,12 @@ impl Core {
                     memory.stored(identity, handle);
                 }
             }
-            Told::Unstorable { handle, queue, task, error } => self.unstorable(handle, queue.0, task, &error),
-            Told::Stalled(error) => self.stalled(&error),
-            Told::Resumed => self.resumed(),
-            Told::Settled(handles) => {
+            transport::Event::Unstorable { handle, queue, task, error } => {
+                self.unstorable(handle, queue.0, task, &error);
+            }
+            transport::Event::Stalled(error) => self.stalled(&error),
+            transport::Event::Resumed => self.resumed(),
+            transport::Event::Settled(handles) => {
                 self.stall.moved(self.now.at);
                 for handle in handles {
                     let Some(pending) = self.unsettled.answered(handle) else { continue };
@@ -70,25 +79,25 @@ impl Core {
                     }
                 }
             }
-            Told::Locked { handle, held_by } => self.locked(handle, held_by.as_deref()),
-            Told::QueueAdded { queue } => self.queue_added(queue.0),
-            Told::QueueRefused { queue, error } => self.queue_refused(queue.0, &error),
-            Told::QueueUnavailable { queue, error, again_in, void } => {
+            transport::Event::Locked { handle, held_by } => self.locked(handle, held_by.as_deref()),
+            transport::Event::QueueAdded { queue } => self.queue_added(queue.0),
+            transport::Event::QueueRefused { queue, error } => self.queue_refused(queue.0, &error),
+            transport::Event::QueueUnavailable { queue, error, again_in, void } => {
                 self.queue_unavailable(queue.0, &error, again_in, &void);
             }
-            Told::Stuck { queue, by, error, tasks } => self.queue_stuck(queue.0, &by, &error, tasks),
-            Told::QueueRemoved { queue } => self.queue_removed(queue.0),
-            Told::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
-            Told::Warning(text) => self.log(Level::Warning, || text),
-            Told::Notice(text) => self.log(Level::Info, || text),
+            transport::Event::Stuck { queue, by, error, tasks } => self.queue_stuck(queue.0, &by, &error, tasks),
+            transport::Event::QueueRemoved { queue } => self.queue_removed(queue.0),
+            transport::Event::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
+            transport::Event::Warning(text) => self.log(Level::Warning, || text),
+            transport::Event::Notice(text) => self.log(Level::Info, || text),
             // The timer of schedules is a machine of its own; the shell tells it. Which address is in use is for the shell to
             // show. What is waited for is told to clients.
-            Told::LeaseHeld { .. }
-            | Told::LeaseRefused
-            | Told::LeaseLost
-            | Told::Fired { .. }
-            | Told::Connected(_)
-            | Told::Waits(_) => {}
+            transport::Event::LeaseHeld { .. }
+            | transport::Event::LeaseRefused
+            | transport::Event::LeaseLost
+            | transport::Event::Fired { .. }
+            | transport::Event::Connected(_)
+            | transport::Event::Waits(_) => {}
         }
     }
 
@@ -146,7 +155,7 @@ impl Core {
             }
         }
         self.lost_at = None;
-        self.void_outcomes.come_again(self.now.at);
+        self.void_outcomes.session_began(self.now.at);
         self.stall.moved(self.now.at);
         for pool in &mut self.pools {
             pool.since = self.epoch;
@@ -174,7 +183,7 @@ impl Core {
         }
         // Every handle is void: what waits comes again, what is in hand is adopted when it does, what was
         // settled without an answer is remembered.
-        self.void_outcomes.stay_away(self.now.at, None);
+        self.void_outcomes.session_lost(self.now.at, None);
         let settlements = self.unsettled.session_lost();
         self.void_settlements(settlements);
         for index in 0..self.pools.len() {

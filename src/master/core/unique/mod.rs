@@ -45,8 +45,8 @@ impl Core {
         Ok(None)
     }
 
-    /// Whether one more key may be asked for. Who has the key is to begin at once: a seat for each, and one start at a
-    /// time where starts are counted.
+    /// Whether one more key may be asked for. A delivery that gets its key must be able to begin at once: each key that is asked
+    /// for needs a free seat, and a queue with a rate limit asks for one key at a time.
     fn may_ask(&self, index: usize) -> bool {
         let pool = &self.pools[index];
         let asked = pool.waiting.asked.len();
