@@ -132,7 +132,9 @@ fn throughput() {
     println!("dead-letter {:.0}/s", 20_000.0 / clock.now().at.since_start().as_secs_f64());
 }
 
-/// `status` waits three seconds for the counts. Each of these queues has a ladder of 17 steps, of which 16 do not exist.
+/// `status` waits three seconds for the counts, which take one or two on an idle machine. Each of these queues has a ladder of 17
+/// steps, of which 16 do not exist: with a round trip and a channel for each it was a minute. The limit tells these two apart on
+/// a busy machine as well.
 #[test]
 fn a_hundred_queues_are_counted_in_time() {
     let Some(at) = At::fresh() else { return };
@@ -156,5 +158,5 @@ fn a_hundred_queues_are_counted_in_time() {
     });
     let took = took.get();
     println!("100 queues counted in {took:?}");
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
 }
