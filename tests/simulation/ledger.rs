@@ -173,8 +173,9 @@ impl Ledger {
 
     /// A task is cancelled whose worker has just died in a way that a stop may explain.
     pub(crate) fn cancelled_with_pending_verdict(&mut self, id: &str, now: Instant) {
-        let since = |verdict: &Verdict| match verdict {
-            Verdict::CrashOrReleased { since } if now < *since + PENDING_VERDICT => Some(*since),
+        // What is not settled waits for its verdict, however late a master that did not run is with it.
+        let since = |verdict: &Verdict, is_owed: bool| match verdict {
+            Verdict::CrashOrReleased { since } if is_owed || now < *since + PENDING_VERDICT => Some(*since),
             _ => None,
         };
         let ended = &self.ended;
@@ -182,7 +183,7 @@ impl Ledger {
             let is_it = entry.task.id == id && !entry.settled && entry.run.is_some();
             let remembered = || ended.get(&entry.message).map(|(verdict, _)| verdict);
             let verdict = entry.verdict.as_ref().or_else(remembered).filter(|_| is_it)?;
-            Some((since(verdict)?, *handle))
+            Some((since(verdict, entry.verdict.is_some())?, *handle))
         };
         let Some((_, handle)) = self.entries.iter().filter_map(is_pending).min() else { return };
         let message = self.entries[&handle].message;
