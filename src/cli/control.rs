@@ -126,14 +126,15 @@ fn overview(status: &Value) -> String {
         out.insert_str(out.len() - 1, &line);
     }
     let queues: Vec<(&String, &Value)> = status["queues"].as_object().into_iter().flatten().collect();
+    // What the transport does not tell is no number.
+    let dash = |value: &Value| if value.is_null() { "-".to_owned() } else { text(value) };
     let columns = ["kind", "state", "ready", "delayed", "in_hand", "failed", "done"];
     let row = |(name, queue): &(&String, &Value)| {
-        [vec![(*name).clone()], columns.map(|column| text(&queue[column])).to_vec()].concat()
+        [vec![(*name).clone()], columns.map(|column| dash(&queue[column])).to_vec()].concat()
     };
     let header = ["QUEUE", "KIND", "STATE", "READY", "DELAYED", "IN HAND", "FAILED", "DONE"];
     out.push_str(&table(&header, queues.iter().map(row).collect()));
     out.push('\n');
-    let dash = |value: &Value| if value.is_null() { "-".to_owned() } else { text(value) };
     let slots = queues.iter().flat_map(|(_, queue)| queue["slots"].as_array().into_iter().flatten());
     let cells = |slot: &Value| {
         let task = match &slot["task"] {
@@ -150,4 +151,24 @@ fn overview(status: &Value) -> String {
     let header = ["SLOT", "PID", "STATE", "TASK", "DONE", "FAILED", "RESTARTS", "LAST EXIT"];
     out.push_str(&table(&header, slots.map(cells).collect()));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_transport_does_not_tell_is_a_dash() {
+        let queue = json!({ "kind": "w", "state": "running", "ready": null, "delayed": null, "in_hand": 1, "failed": null, "done": 2,
+            "slots": [] });
+        let shown = overview(&json!({ "state": "running", "queues": { "foo": queue } }));
+        let row = shown.lines().find(|line| line.contains("foo")).expect("a row");
+        assert_eq!(
+            row.split_whitespace().collect::<Vec<_>>(),
+            ["foo", "w", "running", "-", "-", "1", "-", "2"],
+            "{shown}"
+        );
+    }
 }
