@@ -5,7 +5,6 @@ use tokio::sync::mpsc;
 use super::{error::Error, state::Drain};
 use crate::{
     async_context,
-    clock::{Clock, RunningClock},
     config::{Config, Queue},
     level::Level,
     master::core::foreground::ForegroundQueue,
@@ -50,24 +49,10 @@ impl Drain {
             .map_or_else(|| Queue::new(queue, kind), Queue::clone);
         kind.clone_into(&mut settings.kind);
         let worker = worker(kind, code, level, &config.transport)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (sender, events) = mpsc::unbounded_channel();
-        Ok(Self {
-            queue: ForegroundQueue::new(settings, process::host(), std::process::id()),
-            passive: config.declare_passive,
-            wants_properties: code.wants_properties(),
-            worker,
-            transport: transport::open(&config.transport, sender)?,
-            events,
-            runtime,
-            clock: Clock::start(),
-            waiting: RunningClock::start(),
-            early: Vec::new(),
-            unanswered: 0,
-            surveyed: false,
-            stalled: None,
-            done: 0,
-        })
+        let queue = ForegroundQueue::new(settings, process::host(), std::process::id());
+        let drain = Self::of(queue, worker, transport::open(&config.transport, sender)?, events)?;
+        Ok(Self { passive: config.declare_passive, wants_properties: code.wants_properties(), ..drain })
     }
 }
 

@@ -1,8 +1,11 @@
 //! The state of a drain: one queue, its worker in this process, and the transport with what it said too early.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
-use tokio::{runtime::Runtime, sync::mpsc};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
 
 use crate::{
     clock::{Clock, Instant, RunningClock},
@@ -38,4 +41,34 @@ pub(super) struct Drain {
     /// Since when the transport can store nothing, and why.
     pub(super) stalled: Option<(Instant, transport::Error)>,
     pub(super) done: u64,
+}
+
+impl Drain {
+    /// Nothing is done yet. `events` is what `transport` reports to.
+    ///
+    /// # Errors
+    /// If no runtime can be made: the system's limits.
+    pub(super) fn of(
+        queue: ForegroundQueue,
+        worker: Foreground,
+        transport: Box<dyn Transport>,
+        events: mpsc::UnboundedReceiver<Event>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            queue,
+            passive: false,
+            wants_properties: false,
+            worker,
+            transport,
+            events,
+            runtime: Builder::new_current_thread().enable_time().build()?,
+            clock: Clock::start(),
+            waiting: RunningClock::start(),
+            early: Vec::new(),
+            unanswered: 0,
+            surveyed: false,
+            stalled: None,
+            done: 0,
+        })
+    }
 }

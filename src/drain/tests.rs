@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    clock::{Clock, RunningClock},
     config::{Acks, Queue},
     master::core::foreground::ForegroundQueue,
     retry::Policy,
@@ -86,22 +85,10 @@ fn drain(acceptance: Acceptance, kind: &Kind) -> (Result<u64, Error>, Vec<Settle
         retry: Policy { max_attempts: 1, ..Policy::default() },
         ..Queue::new("foo", "kind")
     };
-    let drain = Drain {
-        queue: ForegroundQueue::new(settings, String::new(), 1),
-        passive: false,
-        wants_properties: false,
-        worker: Foreground::start("kind", kind, Level::Error).unwrap(),
-        transport: Box::new(Scripted { acceptance, events, settlements: Arc::clone(&settlements) }),
-        events: received,
-        runtime: tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
-        clock: Clock::start(),
-        waiting: RunningClock::start(),
-        early: Vec::new(),
-        unanswered: 0,
-        surveyed: false,
-        stalled: None,
-        done: 0,
-    };
+    let queue = ForegroundQueue::new(settings, String::new(), 1);
+    let worker = Foreground::start("kind", kind, Level::Error).unwrap();
+    let transport = Box::new(Scripted { acceptance, events, settlements: Arc::clone(&settlements) });
+    let drain = Drain::of(queue, worker, transport, received).unwrap();
     let drained = drain.run();
     (drained, std::mem::take(&mut *settlements.lock().unwrap_or_else(PoisonError::into_inner)))
 }

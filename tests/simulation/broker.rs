@@ -36,6 +36,27 @@ pub(crate) struct Message {
     pub(crate) came_at: Option<Duration>,
 }
 
+impl Message {
+    /// A task that is submitted.
+    pub(crate) fn of(origin: u64, queue: usize, task: NewTask) -> Self {
+        Self {
+            origin,
+            queue,
+            id: Some(task.id),
+            body: task.body,
+            attempts: 0,
+            deliveries: 0,
+            redelivered: false,
+            uncounted: false,
+            headers: task.headers,
+            first_failed_at: None,
+            expires_at: task.expires_at,
+            place: Place::Ready,
+            came_at: None,
+        }
+    }
+}
+
 /// Where a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -516,24 +537,9 @@ impl Broker {
     }
 
     fn follow_up(&mut self, task: NewTask, next: &mut Vec<Next>) {
-        let queue = self.queue_named(&task.queue);
-        let origin = self.number();
-        let message = Message {
-            origin,
-            queue,
-            id: Some(task.id),
-            body: task.body,
-            attempts: 0,
-            deliveries: 0,
-            redelivered: false,
-            uncounted: false,
-            headers: task.headers,
-            first_failed_at: None,
-            expires_at: task.expires_at,
-            place: Place::Ready,
-            came_at: None,
-        };
-        self.put_later(message, task.delay, next);
+        let (queue, delay) = (self.queue_named(&task.queue), task.delay);
+        let message = Message::of(self.number(), queue, task);
+        self.put_later(message, delay, next);
     }
 
     fn put_later(&mut self, mut message: Message, after: Duration, next: &mut Vec<Next>) {

@@ -9,8 +9,8 @@
 //! The totals of the run, the counts of queues and slots, metrics and the report of the run come from [`Core::ended`], and are
 //! taken back by [`Core::revoked`] alone. There are three exceptions. Retries and dead letters are counted and reported once they
 //! are stored (`stored`). Failures by a death are counted for the slot when its process ends (`process_exit`). A task that is
-//! dead-lettered because its follow-ups cannot be stored is added to the failed attempts of the run by `transport_events`. A handle is never settled twice, and an answer to its acceptance is never taken for one to
-//! its settlement.
+//! dead-lettered because its follow-ups cannot be stored is added to the failed attempts of the run by `transport_events`. A handle
+//! is never settled twice, and an answer to its acceptance is never taken for one to its settlement.
 
 use std::time::Duration;
 

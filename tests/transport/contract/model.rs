@@ -328,25 +328,16 @@ impl Store {
     }
 
     fn submit(&mut self, task: NewTask) {
-        let due_at = Clock::wall().plus(task.delay);
+        let (due_at, delay) = (Clock::wall().plus(task.delay), task.delay);
+        let queue = self.queue_named(&task.queue);
         let message = Message {
-            origin: 0,
-            queue: self.queue_named(&task.queue),
-            id: Some(task.id),
-            body: task.body,
-            attempts: 0,
-            deliveries: 0,
-            redelivered: false,
-            uncounted: false,
-            headers: task.headers,
-            first_failed_at: None,
-            expires_at: task.expires_at,
-            place: if task.delay.is_zero() { Place::Ready } else { Place::Delayed },
+            place: if delay.is_zero() { Place::Ready } else { Place::Delayed },
             came_at: Some(Duration::from_millis(due_at.0.unsigned_abs())),
+            ..Message::of(0, queue, task)
         };
         let number = self.broker.put(message);
-        if !task.delay.is_zero() {
-            self.after(task.delay, Due::Message(number));
+        if !delay.is_zero() {
+            self.after(delay, Due::Message(number));
         }
     }
 

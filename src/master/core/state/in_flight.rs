@@ -2,9 +2,17 @@
 //!
 //! Nothing here costs more with more tasks in flight than a step in a tree: this is on the path of every task.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
-use crate::{clock::Instant, task::Delivery};
+use crate::{
+    clock::Instant,
+    task::{Delivery, Task},
+};
 
 /// A task that a worker has.
 #[derive(Debug)]
@@ -38,11 +46,36 @@ impl InFlight {
     }
 }
 
+/// A task as a key: its id, which is not copied for that.
+#[derive(Debug)]
+struct ById(Arc<Task>);
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        &self.0.id
+    }
+}
+
+// As `str` does, which `Borrow` asks for.
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.as_str().hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
 /// The tasks of one process. No two have the same id.
 #[derive(Debug, Default)]
 pub(in crate::master::core) struct InFlightTasks {
     by_number: BTreeMap<u64, InFlight>,
-    numbers: HashMap<String, u64>,
+    numbers: HashMap<ById, u64>,
     /// Time limits with the numbers of their tasks.
     due: BTreeSet<(Instant, u64)>,
     /// Of their frames together.
@@ -54,7 +87,7 @@ impl InFlightTasks {
     pub(in crate::master::core) fn push(&mut self, task: InFlight) {
         self.bytes += task.size;
         self.due.extend(task.due_at.map(|at| (at, task.number)));
-        let doubled = self.numbers.insert(task.id().to_owned(), task.number);
+        let doubled = self.numbers.insert(ById(Arc::clone(&task.delivery.task)), task.number);
         debug_assert!(doubled.is_none(), "a process has no two tasks with one id");
         self.by_number.insert(task.number, task);
     }
@@ -149,8 +182,8 @@ impl InFlightTasks {
 /// Where tasks in flight are, by the identity of their deliveries: a redelivery is looked up among all of them.
 #[derive(Debug, Default)]
 pub(in crate::master::core) struct InFlightIndex {
-    /// Slot and number of each. Two copies of one task may be in flight at once.
-    places: HashMap<u64, BTreeSet<(usize, u64)>>,
+    /// Identity, slot and number of each. Two copies of one task may be in flight at once.
+    places: BTreeSet<(u64, usize, u64)>,
     /// The number of the last one that was begun.
     last: u64,
 }
@@ -159,40 +192,34 @@ impl InFlightIndex {
     /// The number of a task that is begun in this slot.
     pub(in crate::master::core) fn begin(&mut self, slot: usize, identity: Option<u64>) -> u64 {
         self.last += 1;
-        if let Some(identity) = identity {
-            self.places.entry(identity).or_default().insert((slot, self.last));
-        }
+        self.places.extend(identity.map(|identity| (identity, slot, self.last)));
         self.last
     }
 
     /// A task has left its worker.
     pub(in crate::master::core) fn left(&mut self, task: &InFlight) {
-        let Some(identity) = task.delivery.identity else { return };
-        if let Some(places) = self.places.get_mut(&identity) {
-            places.remove(&(task.slot, task.number));
-            if places.is_empty() {
-                self.places.remove(&identity);
-            }
+        if let Some(identity) = task.delivery.identity {
+            self.places.remove(&(identity, task.slot, task.number));
         }
     }
 
     /// Slots and numbers of the tasks with this identity, in the order of the slots.
     pub(in crate::master::core) fn places(&self, identity: u64) -> impl Iterator<Item = (usize, u64)> {
-        self.places.get(&identity).into_iter().flatten().copied()
+        self.places.range((identity, 0, 0)..=(identity, usize::MAX, u64::MAX)).map(|(_, slot, number)| (*slot, *number))
     }
 
     /// How many tasks it knows.
     pub(in crate::master::core) fn len(&self) -> usize {
-        self.places.values().map(BTreeSet::len).sum()
+        self.places.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     use super::*;
-    use crate::task::{Handle, QueueIndex, Task};
+    use crate::task::{Handle, QueueIndex};
 
     fn task(number: u64, due_at: Option<u64>) -> InFlight {
         let task = Task { id: number.to_string(), ..Task::default() };
