@@ -1,8 +1,8 @@
 //! The master's end of a worker's frame socket.
 //!
 //! It never blocks and never grows without bound: what the worker does not read is kept up to [`UNSENT_LIMIT`], and a
-//! worker whose frame has no end is at fault at [`frames::LIMIT`](crate::frames::LIMIT). Many frames cost one read, a
-//! frame costs one write; buffers that a large frame has grown are given back.
+//! worker whose frame has no end is at fault at [`frames::LIMIT`](crate::frames::LIMIT). Many frames cost one read or one
+//! write; buffers that a large frame has grown are given back.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -76,20 +76,29 @@ impl FrameChannel {
         Room::of(&self.stream)
     }
 
-    /// Sends one frame, its newline included: at once as far as the worker's end takes it, the rest when
-    /// [`flush`](Self::flush) is called.
+    /// Takes one frame, its newline included, to be sent by [`flush`](Self::flush) with those before it. One that is large is sent
+    /// at once as far as the worker's end takes it, rather than copied.
     ///
     /// # Errors
     /// [`Fault::Clogged`] if more than [`UNSENT_LIMIT`] bytes would wait: nothing of the frame is sent, and the channel stays usable.
     /// [`Fault::Io`] if the worker has closed its end: the channel is of no use any more.
-    pub fn send(&mut self, frame: &[u8]) -> Result<(), Fault> {
+    pub fn push(&mut self, frame: &[u8]) -> Result<(), Fault> {
         debug_assert_eq!(frame.last(), Some(&b'\n'), "a frame ends with its newline");
         if self.unsent() + frame.len() > UNSENT_LIMIT {
             return Err(Fault::Clogged);
         }
-        let written = if self.has_unsent() { 0 } else { self.write_now(frame)? };
+        let written = if self.has_unsent() || frame.len() < REST { 0 } else { self.write_now(frame)? };
         self.outbox.extend_from_slice(&frame[written..]);
         Ok(())
+    }
+
+    /// [`push`](Self::push) and [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn send(&mut self, frame: &[u8]) -> Result<(), Fault> {
+        self.push(frame)?;
+        self.flush().map(drop)
     }
 
     /// Sends what waits, as far as the worker's end takes it; for when the socket is writable. Whether all is sent.

@@ -157,9 +157,13 @@ impl Core {
             // Marked, so that it counts whatever the worker is being killed for already.
             let task = life.in_flight.get_mut(id)?;
             task.cancelled = true;
-            Some(life.id)
+            Some((life.id, task.begun))
         });
-        if let Some(worker) = holder {
+        if let Some((worker, false)) = holder {
+            self.recall(worker.slot);
+            return Some(Answer::said("it was not begun; it becomes a dead letter"));
+        }
+        if let Some((worker, true)) = holder {
             self.kill_worker(worker, KillReason::Cancelled);
             let slot = &self.slots[worker.slot].name;
             return Some(Answer::said(format!("its worker {slot} is stopped; it becomes a dead letter")));

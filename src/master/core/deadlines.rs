@@ -5,7 +5,7 @@ use super::{
     Core,
     state::{
         pool,
-        slot::{Phase, State},
+        slot::{Phase, Recall, State},
         stall::UNREACHABLE_LIMIT,
         timers::Owner,
     },
@@ -17,6 +17,7 @@ impl Core {
         match owner {
             Owner::Slot(slot) => self.look_at_slot(slot),
             Owner::Queue(index) => self.look_at_queue(index),
+            Owner::Ahead(slot) => self.look_at_ahead(slot),
             Owner::Stop => self.look_at_stop(),
             Owner::Verdicts => self.judge_pending(false),
             Owner::Pings | Owner::Answers => self.look_at_pings(),
@@ -63,6 +64,7 @@ impl Core {
                     Phase::Starting { give_up_at } if over(give_up_at) => self.give_up_start(id),
                     Phase::Interrupted { kill_at } if over(kill_at) => self.kill_for_stop(id),
                     _ if life.end_due.as_ref().is_some_and(over) => self.end_unspoken(id),
+                    _ if matches!(life.recall, Recall::Pending { until } if until <= now) => self.recall_unanswered(id),
                     Phase::Working { .. } | Phase::Leaving if late.is_some() => {
                         let task = late.map(|late| late.delivery.task.id.clone()).unwrap_or_default();
                         self.time_out(id, task);

@@ -1,7 +1,7 @@
 //! The core's chapter on tasks in flight: entering and leaving a worker.
 //!
 //! ```text
-//! waiting ── begin ──> in flight ── left ──> settled, or held back as a pending verdict
+//! waiting ── enter ──> in flight ── left ──> settled, or held back as a pending verdict
 //! ```
 //!
 //! The counts of a queue and of the whole, the list of slots with a free seat and the index by identity change here and nowhere
@@ -20,11 +20,15 @@ use crate::{
 };
 
 impl Core {
-    /// A worker with a free seat gets a task, in a frame of so many bytes.
-    pub(super) fn begin_in_flight(&mut self, index: usize, slot: usize, delivery: Delivery, size: usize) -> WorkerId {
+    /// A worker gets a task, in a frame of so many bytes. With a free seat it is begun now, else it is sent ahead.
+    pub(super) fn enter_in_flight(&mut self, index: usize, slot: usize, delivery: Delivery, size: usize) -> WorkerId {
         let now = self.now.at;
+        let begun = self.slots[slot].has_seat();
+        if begun {
+            self.task_begun(slot, &delivery);
+        }
         let pool = &mut self.pools[index];
-        let due_at = pool.plan.settings.timeout.map(|limit| now + limit);
+        let due_at = pool.plan.settings.timeout.filter(|_| begun).map(|limit| now + limit);
         let accepted = pool.plan.settings.acks == Acks::Early;
         pool.in_hand += 1;
         if pool.in_hand == 1 {
@@ -35,12 +39,12 @@ impl Core {
         }
         self.in_hand += 1;
         let (handle, session) = (delivery.handle, self.epoch());
-        let number = self.in_flight.begin(slot, delivery.identity);
-        let life = self.slots[slot].process_mut().expect("a slot in the free list has a process");
+        let number = self.in_flight.next_number();
+        let life = self.slots[slot].process_mut().expect("a slot that is listed has a process");
         let worker = life.id;
-        life.last_sent = Some(delivery.task.id.clone());
+        life.last_sent = Some(number);
         life.pinged = None;
-        life.in_flight.push(InFlight {
+        let task = InFlight {
             slot,
             number,
             delivery,
@@ -48,11 +52,19 @@ impl Core {
             held: true,
             accepted,
             cancelled: false,
+            begun,
             begun_at: now,
             due_at,
             size,
             progress: None,
-        });
+        };
+        if accepted {
+            self.in_flight.add(&task);
+        }
+        life.in_flight.push(task);
+        if !begun {
+            self.sent_ahead(slot);
+        }
         self.relist(slot);
         if due_at.is_some() {
             self.arm_slot(slot);
@@ -63,7 +75,19 @@ impl Core {
         worker
     }
 
-    /// A task has left its worker; how long the worker had it.
+    /// A worker begins a task, for all that is known.
+    pub(super) fn task_begun(&mut self, slot: usize, delivery: &Delivery) {
+        let pool = &mut self.pools[delivery.queue.0];
+        if let Some(window) = &mut pool.rate {
+            window.started(self.now.at);
+        }
+        if let Some(due_at) = delivery.task.due_at {
+            pool.counts.waited.observe(self.now.wall.remaining(due_at));
+        }
+        self.log_payload(slot, &delivery.task);
+    }
+
+    /// A task that was begun has left its worker; how long the worker had it.
     pub(super) fn left_worker(&mut self, task: &InFlight) -> Duration {
         let now = self.now.at;
         let took = now.since(task.begun_at);
@@ -71,15 +95,18 @@ impl Core {
         pool.in_hand -= 1;
         self.in_hand -= 1;
         pool.durations.ended(now, took, task.delivery.task.body.len());
-        self.in_flight.left(task);
+        self.in_flight.remove(task);
         self.no_longer_suspect(&task.delivery);
         took
     }
 
-    /// Keeps a slot in its pool's list of free ones exactly while it has a seat.
+    /// Keeps a slot in its pool's list of free ones exactly while it has a seat, and has it listed among those who can be sent tasks
+    /// ahead.
     pub(super) fn relist(&mut self, slot: usize) {
         let has_seat = self.slots[slot].has_seat();
         let listed = std::mem::replace(&mut self.slots[slot].listed, has_seat);
+        self.free_slots = self.free_slots + usize::from(has_seat) - usize::from(listed);
+        self.list_ahead(slot);
         let free = &mut self.pools[self.slots[slot].queue].free;
         match (listed, has_seat) {
             (false, true) => free.push(slot),
@@ -122,6 +149,9 @@ impl Core {
         task.delivery.handle = delivery.handle;
         task.session = session;
         task.held = true;
+        if !task.accepted {
+            self.in_flight.remove(task);
+        }
         Some(adopted)
     }
 
@@ -131,13 +161,16 @@ impl Core {
         let slots = self.slots.iter_mut().filter(|slot| of.is_none_or(|(index, _)| slot.queue == index));
         let in_flight = slots.filter_map(Slot::process_mut).flat_map(|life| life.in_flight.iter_mut());
         let pending = self.pending_verdicts.iter_mut().flat_map(|pending| &mut pending.in_flight);
-        for task in in_flight.chain(pending) {
-            if of.is_none_or(|(_, void)| void.contains(&task.delivery.handle)) {
-                if task.held && !task.accepted {
-                    self.void_outcomes.add_void(task.delivery.identity, task.delivery.queue.0);
-                }
-                task.held = task.accepted;
+        let tasks = in_flight.map(|task| (task, true)).chain(pending.map(|task| (task, false)));
+        for (task, has_worker) in tasks {
+            if of.is_some_and(|(_, void)| !void.contains(&task.delivery.handle)) || !task.held || task.accepted {
+                continue;
             }
+            self.void_outcomes.add_void(task.delivery.identity, task.delivery.queue.0);
+            if has_worker {
+                self.in_flight.add(task);
+            }
+            task.held = false;
         }
     }
 }

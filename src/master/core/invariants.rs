@@ -53,7 +53,7 @@ impl Core {
         }
     }
 
-    /// Counts, bytes, ids and the index by identity are those of the tasks in flight; a slot is listed exactly while it has a seat.
+    /// Counts, bytes, ids and the index by identity are those of the tasks in flight, of which the first is begun; a slot is listed exactly while it has a seat.
     fn tasks_agree(&self) -> Result<(), String> {
         let mut in_hand = vec![0; self.pools.len()];
         let mut identities = 0;
@@ -67,12 +67,15 @@ impl Core {
                 return Err(format!("{name} holds process {:?}", life.id));
             }
             life.in_flight.check().map_err(|wrong| format!("{name}: {wrong}"))?;
+            if !life.in_flight.is_empty() && life.in_flight.ahead() == life.in_flight.len() {
+                return Err(format!("{name} has {} tasks, and none is begun", life.in_flight.len()));
+            }
             in_hand[slot.queue] += life.in_flight.len();
             for task in life.in_flight.iter() {
                 if task.slot != position || task.delivery.queue.0 != slot.queue {
                     return Err(format!("task {} in {name} is of slot {}", task.id(), task.slot));
                 }
-                if let Some(identity) = task.delivery.identity {
+                if let Some(identity) = task.delivery.identity.filter(|_| task.accepted || !task.held) {
                     identities += 1;
                     if !self.in_flight.places(identity).any(|place| place == (position, task.number)) {
                         return Err(format!("task {} in {name} is not found by its identity", task.id()));
@@ -81,7 +84,10 @@ impl Core {
             }
         }
         if self.in_flight.len() != identities {
-            return Err(format!("{identities} tasks in flight have an identity, {} are indexed", self.in_flight.len()));
+            return Err(format!(
+                "{identities} tasks in flight may be redelivered, {} are indexed",
+                self.in_flight.len()
+            ));
         }
         for (pool, in_hand) in self.pools.iter().zip(&in_hand) {
             if pool.in_hand != *in_hand {
@@ -144,7 +150,11 @@ impl Core {
         }
         let listed = self.slots.iter().filter(|slot| slot.listed).count();
         let free: usize = self.pools.iter().map(|pool| pool.free.len()).sum();
-        if listed == free { Ok(()) } else { Err(format!("{listed} slots are listed as free, {free} are in the lists")) }
+        if listed == free && listed == self.free_slots {
+            Ok(())
+        } else {
+            Err(format!("{listed} slots are listed as free, {free} are in the lists"))
+        }
     }
 
     /// Whatever ends by itself is looked at in time.

@@ -36,6 +36,9 @@ impl Core {
 
     /// A process is dead, and what it left is being ended.
     pub(super) fn left_processes(&mut self, worker: WorkerId) {
+        if self.is_current(worker) {
+            self.hand_back_of(worker.slot);
+        }
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
         debug_assert!(!matches!(life.phase, Phase::LeftProcesses { .. }), "a process ends once");
         let was = std::mem::replace(&mut life.phase, Phase::Leaving);

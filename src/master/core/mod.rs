@@ -10,7 +10,7 @@
 //!
 //! | on | chapters |
 //! | --- | --- |
-//! | the way of a task | `transport_events` (what the transport tells), `credit` (how many tasks may come), `dispatch` (which task goes to which worker), `in_flight` (entering and leaving a worker), `unique` (tasks that wait for another with their key), `worker_frames` (what workers say), `verdict` (from an outcome or exit to a settlement), `ledger` (each end is counted once and settled once), `stored` (what is said only once it is stored), `stuck` (a queue that takes nothing), `stall` (a transport that stores nothing) |
+//! | the way of a task | `transport_events` (what the transport tells), `credit` (how many tasks may come), `dispatch` (which task goes to which worker), `in_flight` (entering and leaving a worker), `ahead` (tasks that a worker has beyond the one in hand), `unique` (tasks that wait for another with their key), `worker_frames` (what workers say), `verdict` (from an outcome or exit to a settlement), `ledger` (each end is counted once and settled once), `stored` (what is said only once it is stored), `stuck` (a queue that takes nothing), `stall` (a transport that stores nothing) |
 //! | the life of a process | `start_line` (whose start is next), `failed_starts`, `process_exit`, `left_running` (descendants that outlive a process), `process_per_task` (`mode: once`), `ping`, `recycle` |
 //! | queues and the run | `parking`, `unavailable` (queues that the transport cannot work), `reload`, `commands` (what a person wants), `shutdown`, `halt_when_empty`, `deadlines` |
 //! | what is held | `state`: slots, pools, tasks in flight, settlements, timers, the stop; `invariants`: what must hold of it |
@@ -18,6 +18,7 @@
 //!
 #![doc = include_str!("LIFECYCLE.md")]
 
+mod ahead;
 mod commands;
 mod credit;
 mod deadlines;
@@ -131,6 +132,8 @@ pub struct Core {
     /// When the core became quiet, with the serial of that moment.
     quiet: Option<(u64, Instant)>,
     in_hand: usize,
+    /// Slots with a free seat, of all queues.
+    free_slots: usize,
     in_flight: InFlightIndex,
     begun_at: Instant,
     /// State of the random numbers.
@@ -210,6 +213,7 @@ impl Core {
             ends_for: None,
             quiet: None,
             in_hand: 0,
+            free_slots: 0,
             in_flight: InFlightIndex::default(),
             begun_at: Instant::default(),
             master: Arc::from(MASTER),
@@ -314,6 +318,12 @@ impl Core {
             self.timers.arm(owner, now);
         }
         passed
+    }
+
+    /// Whether a worker waits for a task.
+    #[must_use]
+    pub const fn has_free_seat(&self) -> bool {
+        self.free_slots > 0
     }
 
     /// What was done so far.

@@ -80,8 +80,9 @@ impl Core {
         Some(format!("all queues are parked, next try at {moment}"))
     }
 
-    /// Releases what was delivered and not begun.
+    /// Releases what was delivered and not begun; what workers have and have not begun follows when they return it.
     pub(super) fn give_back(&mut self, index: usize) {
+        self.recall_queue(index);
         self.renew_credit(index);
         for delivery in self.pools[index].waiting.take_all() {
             self.settle_unheld(delivery.handle, None, Settlement::Release);

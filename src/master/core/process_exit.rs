@@ -36,6 +36,7 @@ impl Core {
             return;
         }
         let slot = worker.slot;
+        self.hand_back_of(slot);
         let State::Alive(mut life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { return };
         if let Phase::LeftProcesses { was } = life.phase {
             life.phase = *was;
@@ -107,11 +108,11 @@ impl Core {
         if !ended.unread || life.tasks == 0 || !own_end {
             return;
         }
-        let is_cancelled = |id: &String| life.in_flight.iter().any(|task| task.cancelled && task.id() == *id);
-        if life.last_sent.as_ref().is_some_and(is_cancelled) {
+        let is_cancelled = |number| life.in_flight.numbered(number).is_some_and(|task| task.cancelled);
+        if life.last_sent.is_some_and(is_cancelled) {
             return;
         }
-        let Some(task) = life.last_sent.take().and_then(|id| life.in_flight.take(&id)) else { return };
+        let Some(task) = life.last_sent.take().and_then(|number| life.in_flight.take_numbered(number)) else { return };
         let (id, name) = (task.id().to_owned(), self.slots[slot].name.clone());
         self.log(Level::Info, || format!("Task {id} was not begun: {name} ended before it read it; back in its queue"));
         self.released(&task.delivery);

@@ -125,6 +125,7 @@ impl Core {
             Phase::Working { .. } => {
                 life.phase = Phase::Leaving;
                 life.last_sent = None;
+                self.recall(slot);
                 self.relist(slot);
                 if reason == HaltReason::Empty {
                     self.log_as(slot, Level::Info, || "No tasks found in queue".to_owned());

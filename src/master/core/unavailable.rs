@@ -69,6 +69,7 @@ impl Core {
             self.locks.let_go(delivery.handle);
         }
         self.void_in_flight(Some((index, &void)));
+        self.recall_queue(index);
         if self.pools[index].credit > 1 {
             self.ask_credit(index, 1);
         }

@@ -64,15 +64,11 @@ impl Core {
                 self.relist(worker.slot);
                 self.arm_slot(worker.slot);
             }
-            // Nothing is sent ahead yet, so nothing can come back.
-            FromWorker::Returned { ids } if !ids.is_empty() => {
-                self.faulted(worker, "it returned tasks that it was not sent ahead".to_owned());
-            }
+            FromWorker::Returned { ids } => self.returned(worker, &ids),
             FromWorker::Pong { n } => {
                 // The answer to a ping that was forgotten meanwhile means nothing.
                 life.pinged.take_if(|pinged| *pinged == n);
             }
-            FromWorker::Returned { .. } => {}
             FromWorker::Unknown(name) => {
                 let slot = self.slots[worker.slot].name.clone();
                 self.log(Level::Debug, || format!("{slot} sent a frame of an unknown kind, \"{name}\"; ignored"));
@@ -103,6 +99,7 @@ impl Core {
         life.phase = Phase::Working { seats };
         life.was_ready = true;
         life.wants_properties = ready.wants.properties;
+        life.ahead = ready.ahead as usize;
         let name = ready.name.as_deref().map(printable).filter(|name| !name.is_empty());
         if let Some(name) = name {
             self.slots[worker.slot].log_name = Arc::from(name);
@@ -150,13 +147,16 @@ impl Core {
         }
         self.log_outcome(worker.slot, &outcome);
         self.count_for_breaker(&task, matches!(outcome, Report::Error { .. } | Report::Retry { .. }));
-        let settlement = self.attempt(&task.delivery, pid, Some(took)).told(outcome);
+        let attempt = self.attempt(&task.delivery, pid, Some(took));
+        // It was sent ahead, and its worker began and ended it before it was recalled.
+        let settlement = if task.cancelled { attempt.cancelled() } else { attempt.told(outcome) };
         let slot = Some(worker.slot);
         let note = self.ended(&End { delivery: &task.delivery, took, settlement: &settlement, slot });
         self.settle(&task, settlement, note, slot);
-        self.relist(worker.slot);
         let index = task.delivery.queue.0;
         self.check_recycle(worker);
+        self.begin_next(worker.slot);
+        self.relist(worker.slot);
         self.release_retired(worker);
         self.renew_credit(index);
         self.dispatch(index);
@@ -277,6 +277,7 @@ impl Core {
         };
         if !task.accepted && task.held {
             task.accepted = true;
+            self.in_flight.add(task);
             let (handle, queue) = (task.delivery.handle, task.delivery.queue.0);
             self.accept(handle, queue);
         }

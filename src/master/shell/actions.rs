@@ -1,5 +1,5 @@
 //! Performs the core's actions in their order; decides nothing, waits for nothing. Settlements are gathered, and go out before
-//! any request that depends on them.
+//! any request that depends on them. So are the frames of a turn, which go out with one write for each worker.
 
 use super::state::Shell;
 use crate::{
@@ -22,8 +22,9 @@ impl Shell {
             }
             Action::Send { worker, frame } => {
                 self.freed_places -= isize::from(frames::is_task(&frame));
-                if let Some(worker) = self.worker(worker) {
-                    worker.send(&frame);
+                if let Some(worker) = self.worker(worker).filter(|worker| worker.send(&frame)) {
+                    let worker = std::rc::Rc::clone(worker);
+                    self.to_flush.push(worker);
                 }
             }
             Action::TaskEnded { queue, id, in_hand, failure } => {

@@ -46,6 +46,7 @@ impl Shell {
         self.handle(Event::Begun);
         let mut batch = Vec::with_capacity(TURN);
         while self.finished.is_none() && !self.closing {
+            self.flush_frames();
             self.notify();
             let wait = self.wait();
             self.clock.sleeps(wait);
@@ -78,7 +79,7 @@ impl Shell {
                 self.logger.hurry();
             }
             if !self.settlements.is_empty()
-                && (self.freed_places > 0
+                && ((self.freed_places > 0 && self.core.has_free_seat())
                     || self.settlements.len() >= GROUP
                     || self.clock.now().at.since(self.settlements_since) >= GROUP_LIMIT)
             {

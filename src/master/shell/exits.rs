@@ -62,6 +62,8 @@ impl Shell {
 
     /// Signals a worker's process, and its group.
     pub(super) fn signal(&mut self, id: WorkerId, signal: event::Signal) {
+        // What was to be said before it comes before it.
+        self.flush_frames();
         let Some(pid) = self.worker(id).map(|worker| worker.pid) else { return };
         let signal = match signal {
             event::Signal::Terminate => GroupSignal::Terminate,

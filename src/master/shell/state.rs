@@ -58,6 +58,8 @@ pub(in crate::master) struct Shell {
     /// How much new workers are told to log, if a person has changed it.
     pub(super) log_level: Option<Level>,
     pub(super) workers: Vec<Option<Rc<Worker>>>,
+    /// Those whose frames are to be written at the end of this turn.
+    pub(super) to_flush: Vec<Rc<Worker>>,
     pub(super) pids: HashMap<u32, WorkerId>,
     /// Those of them that are stopped by a signal.
     pub(super) stopped: HashSet<u32>,
@@ -128,6 +130,7 @@ impl Shell {
             launches,
             log_level: None,
             workers: Vec::new(),
+            to_flush: Vec::new(),
             pids: HashMap::new(),
             stopped: HashSet::new(),
             orphans,
@@ -163,6 +166,13 @@ impl Shell {
     pub(super) fn count_descriptors(&mut self) {
         let of_workers = self.workers.iter().flatten().map(|worker| worker.descriptors()).sum();
         self.handle(Event::DescriptorsCounted(files_for_workers(of_workers, 0)));
+    }
+
+    /// Writes the frames of this turn.
+    pub(super) fn flush_frames(&mut self) {
+        for worker in self.to_flush.drain(..) {
+            worker.flush();
+        }
     }
 
     /// Gives the transport the settlements that are ready.

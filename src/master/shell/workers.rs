@@ -95,6 +95,8 @@ pub(super) struct Worker {
     broken: Cell<bool>,
     /// Everything that it will ever say was read.
     closed: Cell<bool>,
+    /// Frames were taken that [`flush`](Self::flush) is to write.
+    to_be_flushed: Cell<bool>,
     /// The last frame could not be sent.
     undelivered: Cell<bool>,
     inbox: Rc<Inbox>,
@@ -132,6 +134,7 @@ impl Worker {
             unsent: Notify::new(),
             broken: Cell::new(false),
             closed: Cell::new(false),
+            to_be_flushed: Cell::new(false),
             undelivered: Cell::new(false),
             inbox,
             logger,
@@ -156,19 +159,36 @@ impl Worker {
         1 + u64::from(self.ends.is_some()) + u64::from(self.payload.is_some())
     }
 
-    /// Writes a frame, at once as far as the socket takes it.
-    pub(super) fn send(&self, frame: &[u8]) {
+    /// Takes a frame, to be written by [`flush`](Self::flush). Whether that is to be called for it: not if it will be for an earlier
+    /// frame.
+    #[must_use]
+    pub(super) fn send(&self, frame: &[u8]) -> bool {
+        let Some(ends) = &self.ends else { return false };
         if self.broken.get() {
             self.undelivered.set(true);
-            return;
+            return false;
         }
-        let Some(ends) = &self.ends else { return };
-        let sent = ends.channel.borrow_mut().send(frame);
-        if let Err(fault) = sent {
+        let pushed = ends.channel.borrow_mut().push(frame);
+        if let Err(fault) = pushed {
             self.undelivered.set(true);
             self.broke(&fault);
-        } else if ends.channel.borrow_mut().has_unsent() {
-            self.unsent.notify_one();
+            return false;
+        }
+        !self.to_be_flushed.replace(true)
+    }
+
+    /// Writes the frames that were taken, as far as the socket takes them; the rest when it has room.
+    pub(super) fn flush(&self) {
+        self.to_be_flushed.set(false);
+        let Some(ends) = self.ends.as_ref().filter(|_| !self.broken.get()) else { return };
+        let flushed = ends.channel.borrow_mut().flush();
+        match flushed {
+            Ok(true) => {}
+            Ok(false) => self.unsent.notify_one(),
+            Err(fault) => {
+                self.undelivered.set(true);
+                self.broke(&fault);
+            }
         }
     }
 
@@ -186,7 +206,8 @@ impl Worker {
                 // A socket that cannot be read any more has nothing to say.
                 let _ = ends.channel.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
             }
-            unread |= ends.channel.borrow().closed_unread();
+            let channel = ends.channel.borrow();
+            unread |= channel.closed_unread() || channel.has_unsent();
         }
         let mut output = self.output.borrow_mut();
         let _ = output.read_available(|line| self.logger.worker_line(line, &self.context));

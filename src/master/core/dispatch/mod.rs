@@ -1,6 +1,6 @@
 //! The core's chapter on handing out: which delivery goes to which worker, and which goes to none.
 //!
-//! What was delivered waits in its pool until a worker has a seat, the rate is open and, with `-m`, a place among all
+//! What was delivered waits in its pool until a worker has a seat, or takes tasks ahead, the rate is open and, with `-m`, a place among all
 //! queues is free. A task that cannot or must not be run is settled here without having been begun.
 //!
 //! This is the path of every task, so it may never look at all slots or all queues: it takes the ends of lists. And it
@@ -21,7 +21,7 @@ use crate::{
     payload::Body,
     properties::Properties,
     redact::redact,
-    task::{Accepts, Delivery, Reason},
+    task::{Accepts, Delivery, Reason, Task},
     text,
 };
 
@@ -73,7 +73,7 @@ impl Core {
             self.refuse(&delivery, reason, error);
             return true;
         }
-        match self.seat_for(index, &delivery.task.id) {
+        match self.seat_for(index, &delivery.task.id).or_else(|| self.seat_ahead(index, &delivery.task.id)) {
             Some(slot) if !self.is_rate_limited(index) => match self.lock(index, delivery) {
                 Ok(Some(delivery)) => self.begin_task(index, slot, delivery),
                 Ok(None) => {}
@@ -101,7 +101,8 @@ impl Core {
 
     fn may_dispatch(&self, index: usize) -> bool {
         let pool = &self.pools[index];
-        pool.waiting.has_next() && !pool.free.is_empty() && pool.may_begin() && !self.stop.is_stopping()
+        let has_room = !pool.free.is_empty() || !pool.takes_ahead.is_empty();
+        pool.waiting.has_next() && has_room && pool.may_begin() && !self.stop.is_stopping()
     }
 
     /// Why a delivery is not to be run at all.
@@ -143,22 +144,15 @@ impl Core {
             Handed::Frame(frame) => frame.len(),
             Handed::Process(_) => 0,
         };
-        let pool = &mut self.pools[index];
-        if let Some(window) = &mut pool.rate {
-            window.started(self.now.at);
-        }
-        if let Some(due_at) = delivery.task.due_at {
-            pool.counts.waited.observe(self.now.wall.remaining(due_at));
-        }
-        let worker = self.begin_in_flight(index, slot, delivery, size);
+        let worker = self.enter_in_flight(index, slot, delivery, size);
         match handed {
             Handed::Frame(frame) => self.actions.push(Action::Send { worker, frame }),
             Handed::Process(once) => self.spawn_once(worker, index, once),
         }
     }
 
-    /// The frame of a task, and its `Got payload` line before it.
-    fn frame_of(&mut self, index: usize, slot: usize, delivery: &Delivery) -> Result<Vec<u8>, String> {
+    /// The frame of a task.
+    fn frame_of(&self, index: usize, slot: usize, delivery: &Delivery) -> Result<Vec<u8>, String> {
         let task = &delivery.task;
         let wanted = self.slots[slot].process().is_some_and(|life| life.wants_properties);
         let plan = &self.pools[index].plan;
@@ -183,12 +177,24 @@ impl Core {
             &mut frame,
         );
         written.map_err(|fault| fault.to_string())?;
-        self.set_log_subject(&delivery.task.id);
-        self.log_as(slot, Level::Debug, || match &text {
-            Some(text) => format!("Got payload: {}", cut(&redact(text))),
-            None => format!("Got payload: {} bytes", task.body.len()),
-        });
         Ok(frame)
+    }
+
+    /// The `Got payload` line of a task that is begun. That of a process of its own says what it gets on its stdin.
+    pub(super) fn log_payload(&mut self, slot: usize, task: &Task) {
+        if self.plan.log_level < Level::Debug || self.is_once(slot) {
+            return;
+        }
+        let plan = &self.pools[self.slots[slot].queue].plan;
+        let message = match plan.accepts {
+            Accepts::Json => {
+                let text = Body::from(task).json(plan.settings.unwrap).unwrap_or_default();
+                format!("Got payload: {}", cut(&redact(&text)))
+            }
+            Accepts::Bytes => format!("Got payload: {} bytes", task.body.len()),
+        };
+        self.set_log_subject(&task.id);
+        self.log_as(slot, Level::Debug, || message);
     }
 }
 

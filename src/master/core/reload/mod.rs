@@ -190,7 +190,13 @@ impl Core {
         }
         pool.is_fresh |= is_behind || other_start || processes as usize > pool.slots.len();
         pool.scaled = None;
+        // Under other settings they are other frames, or are not sent ahead at all.
+        let is_other = pool.plan != plan;
         pool.plan = plan;
+        if is_other {
+            self.recall_queue(index);
+        }
+        let pool = &self.pools[index];
         let before = pool.slots.clone();
         if other_setup {
             self.ask_for_queue(index);

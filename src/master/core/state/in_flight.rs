@@ -1,5 +1,8 @@
 //! Tasks that workers have: of one process in the order in which it got them, and found by id without a search.
 //!
+//! Those that a process can work on at once are begun. Those behind them were sent ahead: each of them is begun when one before
+//! it has ended, or is returned.
+//!
 //! Nothing here costs more with more tasks in flight than a step in a tree: this is on the path of every task.
 
 use std::{
@@ -7,6 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::{Hash, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -30,8 +34,11 @@ pub(in crate::master::core) struct InFlight {
     pub(in crate::master::core) accepted: bool,
     /// A person wants it to end as a dead letter, whatever its worker dies of.
     pub(in crate::master::core) cancelled: bool,
+    /// False: it was sent ahead.
+    pub(in crate::master::core) begun: bool,
+    /// When it was begun; of one that was not, when it was sent.
     pub(in crate::master::core) begun_at: Instant,
-    /// Its time limit.
+    /// Its time limit, from when it is begun.
     pub(in crate::master::core) due_at: Option<Instant>,
     /// Bytes of its frame.
     pub(in crate::master::core) size: usize,
@@ -80,12 +87,15 @@ pub(in crate::master::core) struct InFlightTasks {
     due: BTreeSet<(Instant, u64)>,
     /// Of their frames together.
     bytes: usize,
+    /// Tasks that are not begun: the last ones.
+    ahead: usize,
 }
 
 impl InFlightTasks {
     /// One more, which has a higher number than all others.
     pub(in crate::master::core) fn push(&mut self, task: InFlight) {
         self.bytes += task.size;
+        self.ahead += usize::from(!task.begun);
         self.due.extend(task.due_at.map(|at| (at, task.number)));
         let doubled = self.numbers.insert(ById(Arc::clone(&task.delivery.task)), task.number);
         debug_assert!(doubled.is_none(), "a process has no two tasks with one id");
@@ -96,10 +106,38 @@ impl InFlightTasks {
     pub(in crate::master::core) fn take(&mut self, id: &str) -> Option<InFlight> {
         let number = self.numbers.remove(id)?;
         let task = self.by_number.remove(&number)?;
+        self.left(&task);
+        Some(task)
+    }
+
+    /// Takes out the task of this number.
+    pub(in crate::master::core) fn take_numbered(&mut self, number: u64) -> Option<InFlight> {
+        let task = self.by_number.remove(&number)?;
+        self.numbers.remove(task.id());
+        self.left(&task);
+        Some(task)
+    }
+
+    fn left(&mut self, task: &InFlight) {
         self.bytes -= task.size;
+        self.ahead -= usize::from(!task.begun);
         if let Some(at) = task.due_at {
-            self.due.remove(&(at, number));
+            self.due.remove(&(at, task.number));
         }
+    }
+
+    /// Takes out the tasks that are not begun, in their order.
+    pub(in crate::master::core) fn take_ahead(&mut self) -> Vec<InFlight> {
+        let numbers: Vec<u64> = self.iter().filter(|task| !task.begun).map(|task| task.number).collect();
+        numbers.into_iter().filter_map(|number| self.take_numbered(number)).collect()
+    }
+
+    /// The first task is begun now, if it was not: it.
+    pub(in crate::master::core) fn begin_first(&mut self, now: Instant, limit: Option<Duration>) -> Option<&InFlight> {
+        let task = self.by_number.values_mut().next().filter(|task| !task.begun)?;
+        (task.begun, task.begun_at, task.due_at) = (true, now, limit.map(|limit| now + limit));
+        self.ahead -= 1;
+        self.due.extend(task.due_at.map(|at| (at, task.number)));
         Some(task)
     }
 
@@ -145,6 +183,11 @@ impl InFlightTasks {
         self.by_number.is_empty()
     }
 
+    /// How many of them are not begun.
+    pub(in crate::master::core) const fn ahead(&self) -> usize {
+        self.ahead
+    }
+
     /// Bytes of their frames together.
     pub(in crate::master::core) const fn bytes(&self) -> usize {
         self.bytes
@@ -165,6 +208,11 @@ impl InFlightTasks {
     pub(in crate::master::core) fn check(&self) -> Result<(), String> {
         let bytes: usize = self.iter().map(|task| task.size).sum();
         let due = self.iter().filter(|task| task.due_at.is_some()).count();
+        let ahead = self.iter().filter(|task| !task.begun).count();
+        let begun_first = self.iter().skip_while(|task| task.begun).all(|task| !task.begun && task.due_at.is_none());
+        if ahead != self.ahead || !begun_first {
+            return Err(format!("{ahead} tasks are not begun, {} are counted; begun first: {begun_first}", self.ahead));
+        }
         let known = self.iter().all(|task| self.numbers.get(task.id()) == Some(&task.number));
         if bytes != self.bytes || due != self.due.len() || self.numbers.len() != self.len() || !known {
             return Err(format!(
@@ -179,26 +227,31 @@ impl InFlightTasks {
     }
 }
 
-/// Where tasks in flight are, by the identity of their deliveries: a redelivery is looked up among all of them.
+/// Where tasks in flight are for which a redelivery may stand, by the identity of their deliveries: those whose handles are void,
+/// and those that were accepted. Of others there is nothing to keep.
 #[derive(Debug, Default)]
 pub(in crate::master::core) struct InFlightIndex {
     /// Identity, slot and number of each. Two copies of one task may be in flight at once.
     places: BTreeSet<(u64, usize, u64)>,
-    /// The number of the last one that was begun.
+    /// The number of the last one that a worker got.
     last: u64,
 }
 
 impl InFlightIndex {
-    /// The number of a task that is begun in this slot.
-    pub(in crate::master::core) fn begin(&mut self, slot: usize, identity: Option<u64>) -> u64 {
+    /// The number of a task that a worker gets.
+    pub(in crate::master::core) fn next_number(&mut self) -> u64 {
         self.last += 1;
-        self.places.extend(identity.map(|identity| (identity, slot, self.last)));
         self.last
     }
 
-    /// A task has left its worker.
-    pub(in crate::master::core) fn left(&mut self, task: &InFlight) {
-        if let Some(identity) = task.delivery.identity {
+    /// A task is accepted, or its handle is void.
+    pub(in crate::master::core) fn add(&mut self, task: &InFlight) {
+        self.places.extend(task.delivery.identity.map(|identity| (identity, task.slot, task.number)));
+    }
+
+    /// A task has left its worker, or has a new handle.
+    pub(in crate::master::core) fn remove(&mut self, task: &InFlight) {
+        if let (Some(identity), false) = (task.delivery.identity, self.places.is_empty()) {
             self.places.remove(&(identity, task.slot, task.number));
         }
     }
@@ -216,8 +269,6 @@ impl InFlightIndex {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::task::{Handle, QueueIndex};
 
@@ -232,6 +283,7 @@ mod tests {
             held: true,
             accepted: false,
             cancelled: false,
+            begun: true,
             begun_at: Instant::default(),
             due_at: due_at.map(|seconds| Instant::from_start(Duration::from_secs(seconds))),
             size: 10,
@@ -256,12 +308,30 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_was_sent_ahead_has_no_limit_until_it_is_begun() {
+        let at = |seconds| Instant::from_start(Duration::from_secs(seconds));
+        let mut tasks = InFlightTasks::default();
+        tasks.push(task(1, Some(9)));
+        for number in 2..5 {
+            tasks.push(InFlight { begun: false, ..task(number, None) });
+        }
+        assert_eq!((tasks.ahead(), tasks.begin_first(at(3), None).is_none()), (3, true), "the first is begun");
+        tasks.take("1");
+        let begun = tasks.begin_first(at(3), Some(Duration::from_secs(2))).map(|task| (task.number, task.begun_at));
+        assert_eq!((begun, tasks.due_at(), tasks.ahead()), (Some((2, at(3))), Some(at(5)), 2));
+        assert_eq!(tasks.take_ahead().iter().map(|task| task.number).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!((tasks.len(), tasks.ahead(), tasks.bytes(), tasks.check()), (1, 0, 10, Ok(())));
+    }
+
+    #[test]
     fn copies_of_one_task_are_found_in_the_order_of_their_slots() {
         let mut index = InFlightIndex::default();
-        let first = index.begin(4, Some(7));
-        let second = index.begin(3, Some(7));
+        let (first, second) = (index.next_number(), index.next_number());
+        let second_task = task(second, None);
+        index.add(&InFlight { slot: 4, ..task(first, None) });
+        index.add(&second_task);
         assert_eq!(index.places(7).collect::<Vec<_>>(), [(3, second), (4, first)]);
-        index.left(&InFlight { number: second, ..task(second, None) });
+        index.remove(&second_task);
         assert_eq!((index.places(7).collect::<Vec<_>>(), index.len()), (vec![(4, first)], 1));
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    config::{Breaker, Rate},
+    config::{Acks, Breaker, Queue, Rate},
     master::core::plan::QueuePlan,
     metrics::counts::Counts,
     transport::QueueSetup,
@@ -23,6 +23,7 @@ const BYTES_AHEAD: u64 = 8 * 1024 * 1024;
 /// disk, some milliseconds later: until then there must be enough to go on with.
 const SHORT_CREDIT_PER_SEAT: u32 = 256;
 const SHORT_CREDIT: u32 = 512;
+
 /// The pool of one queue.
 #[derive(Debug)]
 #[expect(
@@ -39,7 +40,9 @@ pub(in crate::master::core) struct Pool {
     pub(in crate::master::core) in_line: bool,
     /// Slots with a free seat, the one used last at the end.
     pub(in crate::master::core) free: Vec<usize>,
-    /// Tasks in workers' hands.
+    /// Slots that can be sent tasks ahead, for all that was known when they were listed: the one that got one longest ago first.
+    pub(in crate::master::core) takes_ahead: VecDeque<usize>,
+    /// Tasks that workers have, those sent ahead included.
     pub(in crate::master::core) in_hand: usize,
     pub(in crate::master::core) state: State,
     /// Where it stands between the settings and the transport.
@@ -183,6 +186,7 @@ impl Pool {
             waiting: Waiting::default(),
             in_line: false,
             free: Vec::new(),
+            takes_ahead: VecDeque::new(),
             in_hand: 0,
             state: State::Running,
             standing: Standing::Attached,
@@ -285,6 +289,14 @@ impl Pool {
             State::Trial { .. } => self.in_hand == 0,
             State::Parked { .. } => false,
         }
+    }
+
+    /// How many tasks a worker may have beyond the one in hand: none where that could break what the settings promise of the queue.
+    pub(in crate::master::core) fn most_ahead(&self) -> usize {
+        let Queue { concurrency, acks, unique, .. } = &self.plan.settings;
+        let is_plain = *concurrency == 1 && *acks == Acks::Late && unique.is_none() && self.rate.is_none();
+        let is_well = self.state == State::Running && self.first == FirstDelivery::Passed && !self.paused;
+        if is_plain && is_well && !self.plan.is_once { self.durations.ahead() } else { 0 }
     }
 
     /// Whether it is parked because its workers cannot be started.

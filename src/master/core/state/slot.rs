@@ -10,6 +10,9 @@ use crate::{clock::Instant, frames, logging::Level, master::core::event::WorkerI
 /// A process whose memory is limited is measured after a task, no more often than this.
 pub(in crate::master::core) const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
+/// Bytes of frames that a worker has, above which none is sent ahead: they fit into its socket.
+const BYTES_AHEAD: usize = 128 * 1024;
+
 /// One slot.
 #[derive(Debug)]
 pub(in crate::master::core) struct Slot {
@@ -69,12 +72,18 @@ pub(in crate::master::core) struct Life {
     pub(in crate::master::core) spawned_at: Instant,
     /// How much it logs, as far as it was told.
     pub(in crate::master::core) log_level: Level,
-    /// The task that was in the last frame sent to it, if that was one.
-    pub(in crate::master::core) last_sent: Option<String>,
+    /// The number of the task that was in the last frame sent to it, if that was one.
+    pub(in crate::master::core) last_sent: Option<u64>,
     /// It said ready once.
     pub(in crate::master::core) was_ready: bool,
     /// It asked for the properties of messages.
     pub(in crate::master::core) wants_properties: bool,
+    /// Tasks that it takes beyond the one in hand.
+    pub(in crate::master::core) ahead: usize,
+    /// It was asked for those that it has not begun.
+    pub(in crate::master::core) recall: Recall,
+    /// Whether it stands in its pool's list of those who can be sent a task ahead.
+    pub(in crate::master::core) listed_ahead: bool,
     /// Outcomes it gave.
     pub(in crate::master::core) tasks: u64,
     /// Drawn once, in 0.9..1: its limits before it is renewed are that share of the settings', so that processes
@@ -93,6 +102,17 @@ pub(in crate::master::core) struct Life {
     /// Its socket is closed or it said bye: if it has not ended by then, it is killed.
     pub(in crate::master::core) end_due: Option<Instant>,
     pub(in crate::master::core) phase: Phase,
+}
+
+/// Whether the tasks that a process has not begun are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::master::core) enum Recall {
+    /// They are not.
+    None,
+    /// They are, and the answer is to come by then.
+    Pending { until: Instant },
+    /// It has not come in time, and may come yet.
+    Late,
 }
 
 /// Where a process is in its life.
@@ -231,6 +251,9 @@ impl Life {
             last_sent: None,
             was_ready: false,
             wants_properties: false,
+            ahead: 0,
+            recall: Recall::None,
+            listed_ahead: false,
             tasks: 0,
             recycle_jitter: 1.0,
             recycling: false,
@@ -257,6 +280,17 @@ impl Life {
         }
     }
 
+    /// Whether one more task can be sent ahead, of `most` that it may have beyond the one in hand and `left` that it may do at all.
+    pub(in crate::master::core) fn has_room_ahead(&self, most: usize, left: u64) -> bool {
+        matches!(self.phase, Phase::Working { seats: 1 })
+            && self.recall == Recall::None
+            && self.end_due.is_none()
+            && !self.in_flight.is_empty()
+            && self.in_flight.ahead() < self.ahead.min(most)
+            && self.in_flight.bytes() <= BYTES_AHEAD
+            && (self.in_flight.len() as u64) < left
+    }
+
     /// Tasks that it can take beside those in its hands, if their frames are small.
     pub(in crate::master::core) fn free_seats(&self) -> usize {
         match self.phase {
@@ -266,12 +300,16 @@ impl Life {
     }
 
     fn deadline(&self) -> Option<Instant> {
+        let recalled = match self.recall {
+            Recall::Pending { until } => Some(until),
+            Recall::None | Recall::Late => None,
+        };
         let phase = match self.phase {
             Phase::Starting { give_up_at } => Some(give_up_at),
             Phase::Interrupted { kill_at } => Some(kill_at),
             Phase::Working { .. } | Phase::Leaving => self.in_flight.due_at(),
             Phase::Killed(_) | Phase::LeftProcesses { .. } => return None,
         };
-        [phase, self.end_due].into_iter().flatten().min()
+        [phase, self.end_due, recalled].into_iter().flatten().min()
     }
 }

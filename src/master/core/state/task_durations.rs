@@ -1,4 +1,4 @@
-//! How long the tasks of a queue take, and how large they are: credit is raised for those that are short.
+//! How long the tasks of a queue take, and how large they are: credit is raised for those that are short, and they are sent ahead.
 
 use std::time::Duration;
 
@@ -12,6 +12,11 @@ const LONG: Duration = Duration::from_millis(4);
 const SHORT_AFTER: u32 = 16;
 /// With raised credit: no task ended for this long, so they are not short any more.
 pub(in crate::master::core) const LULL: Duration = Duration::from_millis(50);
+
+/// Tasks that one worker has beyond the one in hand take at most this long together, on the average.
+const AHEAD: Duration = Duration::from_millis(4);
+/// And are at most so many.
+pub(in crate::master::core) const MOST_AHEAD: usize = 64;
 
 /// How long the queue's tasks take and how large they are, on the average of late.
 #[derive(Debug, Default)]
@@ -35,6 +40,16 @@ impl TaskDurations {
 
     pub(in crate::master::core) fn is_short(&self) -> bool {
         self.short
+    }
+
+    /// How many tasks a worker may have beyond the one in hand.
+    pub(in crate::master::core) fn ahead(&self) -> usize {
+        if !self.short {
+            return 0;
+        }
+        // One that takes no time at all is counted as if it took a nanosecond.
+        let fitting = AHEAD.as_nanos() / self.mean.as_nanos().max(1);
+        usize::try_from(fitting).unwrap_or(MOST_AHEAD).min(MOST_AHEAD)
     }
 
     /// Nothing ended for a while: begin to measure anew.

@@ -21,6 +21,8 @@ use crate::clock::Instant;
 pub(in crate::master::core) enum Owner {
     /// A slot: start limit, a task's time limit, a kill.
     Slot(usize),
+    /// A slot whose worker was sent tasks ahead: they are recalled if the one in hand takes long.
+    Ahead(usize),
     /// A slot that waits before its next start.
     Restart(usize),
     /// A queue: rate limit, end of a pause, a look at its credit.
@@ -45,7 +47,7 @@ pub(in crate::master::core) enum Owner {
 
 impl Owner {
     const fn is_limit(self) -> bool {
-        !matches!(self, Self::Queue(_) | Self::Restart(_) | Self::Survey | Self::Pings | Self::Starts)
+        !matches!(self, Self::Ahead(_) | Self::Queue(_) | Self::Restart(_) | Self::Survey | Self::Pings | Self::Starts)
     }
 }
 

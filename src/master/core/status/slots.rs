@@ -39,7 +39,10 @@ fn slot_line(slot: &Slot, now: Instant) -> String {
     let pid = life.and_then(|life| life.pid).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     let counts = format!("{} done, {} failed, {}", slot.done, slot.failed, counted(slot.restarts, "restart"));
     let mut parts = vec![format!("{}{pid}: {}, {counts}", slot.name, slot.state_word())];
-    parts.extend(life.into_iter().flat_map(|life| life.in_flight.iter()).map(|task| task_words(task, now)));
+    let begun = life.into_iter().flat_map(|life| life.in_flight.iter()).filter(|task| task.begun);
+    parts.extend(begun.map(|task| task_words(task, now)));
+    let ahead = life.map_or(0, |life| life.in_flight.ahead());
+    parts.extend((ahead > 0).then(|| format!("{ahead} sent ahead")));
     parts.extend(slot.last_exit.as_ref().map(|exit| format!("last exit: {exit}")));
     // Ids and notes are other people's words.
     one_line(&parts.join("; "), MESSAGE_LENGTH)

@@ -16,7 +16,7 @@ use super::{
     in_flight::Adopted,
     ledger::End,
     state::{
-        pool::{self, FirstDelivery},
+        pool::FirstDelivery,
         settlement_memory,
         settlements::{AtRisk, PendingSettlement},
         stall::UNREACHABLE_LIMIT,
@@ -195,6 +195,9 @@ impl Core {
             }
         }
         self.void_in_flight(None);
+        for index in 0..self.pools.len() {
+            self.recall_queue(index);
+        }
     }
 
     fn delivered(&mut self, delivery: Delivery) {
@@ -203,11 +206,7 @@ impl Core {
         let Some(delivery) = self.adopt(delivery) else { return };
         let pool = &mut self.pools[index];
         pool.delivered_at = self.now.at;
-        if self.stop.is_stopping()
-            || pool.paused
-            || pool.standing != pool::Standing::Attached
-            || matches!(pool.state, pool::State::Parked { .. })
-        {
+        if !self.takes_deliveries(index) {
             self.settle_unheld(delivery.handle, None, Settlement::Release);
             return;
         }
