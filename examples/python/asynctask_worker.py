@@ -14,6 +14,10 @@ the function ends is the outcome of the task: it returns nothing and the task is
 `Snooze`, `Dead` or `Malformed`; any other exception is an error, with its traceback as detail, and the queue's retry
 policy decides. `SystemExit` is not caught: code that ends the process in the middle of a task has crashed.
 
+Functions run in the main thread, one task after the other. Tasks that the master sends ahead wait in this process, where a
+second thread reads them; it never runs a task. It gives those that are not begun back when the master recalls them, while
+the function of the task in hand goes on.
+
 INT, TERM and HUP are caught and do nothing, because only the master stops a worker: it waits for the task in hand, and
 kills what does not end in time. Programs that a task starts get the default actions again.
 
@@ -31,10 +35,12 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from datetime import timedelta
 from decimal import Decimal
+from json.encoder import encode_basestring as _quoted
 from types import FrameType
-from typing import Any, BinaryIO, Callable, Dict, List, Mapping, NoReturn, Optional, Tuple, Union
+from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, NoReturn, Optional, Tuple, Union
 
 __all__ = ["Dead", "FrameTooLong", "Malformed", "Retry", "Snooze", "Task", "run", "worker"]
 __version__ = "0.1.0"
@@ -43,9 +49,17 @@ PROTOCOL = 1
 LIMIT = 16 * 1024 * 1024
 """Longest frame in bytes, its newline included."""
 
+AHEAD = 64
+"""Tasks that a worker takes beyond the one in hand, if `run` is not told otherwise: the most that the master sends."""
+
+_TASK = b'{"task":'
+_PIECE = 64 * 1024
 _LONGEST_TEXT = 64 * 1024
 _LEVELS = {"ERROR": 0, "WARNING": 1, "INFO": 2, "DEBUG": 3}
 _LEVEL_NAMES = {"WARN": "WARNING", "CRITICAL": "ERROR", "FATAL": "ERROR", "NOTICE": "INFO", "TRACE": "DEBUG"}
+# Made once: `json.dumps` with options makes an encoder in each call, and `json.loads` looks for the encoding of bytes.
+_decode = json.JSONDecoder().decode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _TASK_BEGINS = re.compile(rb'\s*\{\s*"task"\s*:\s*\{\s*"id"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 Seconds = Union[float, timedelta]
@@ -182,10 +196,8 @@ class Task:
         self._lines.write(level, str(message), self._link)
 
     def _done(self) -> bytes:
-        body = _dumps({"id": self.id})[:-1]
-        if self._submitted:
-            body += ',"submit":[' + ",".join(self._submitted) + "]"
-        return _encoded('{"done":' + body + "}}")
+        submit = ',"submit":[' + ",".join(self._submitted) + "]" if self._submitted else ""
+        return _encoded('{"done":{"id":' + _quoted(self.id) + submit + "}}")
 
 
 class _Lines:
@@ -217,29 +229,153 @@ class _Link:
     def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
         self._lock = threading.Lock()
-        self.lines: BinaryIO = stream.makefile("rb")
+        self._is_over = False
 
     def send(self, frame: Mapping[str, Any]) -> None:
         self.send_line(_encoded(_dumps(frame)))
 
-    def send_line(self, line: bytes) -> None:
+    def send_line(self, line: bytes, last: bool = False) -> None:
+        """Writes a frame; after the last one nothing, whichever thread would say something."""
         try:
             with self._lock:
-                self._stream.sendall(line)
+                if not self._is_over:
+                    self._is_over = last
+                    self._stream.sendall(line)
         except (BrokenPipeError, ConnectionResetError):
             # The master is gone, and the task in hand with it: there is nobody to work for.
             raise SystemExit(0) from None
 
+    def lines(self) -> Iterator[bytes]:
+        """Frames as they are asked for."""
+        try:
+            yield from self._stream.makefile("rb")
+        except ConnectionResetError:
+            # The master is gone, and has not read all that was said to it.
+            return
 
-def run(name: Optional[str] = None) -> None:
+    def receive(self) -> bytes:
+        """Some bytes; none once the master is gone."""
+        try:
+            return self._stream.recv(_PIECE)
+        except ConnectionResetError:
+            return b""
+
+    def forked(self) -> None:
+        """In a child, where whoever held the lock may not exist."""
+        self._lock = threading.Lock()
+
+
+class _Inbox:
+    """Frames that have come and wait for their turn.
+
+    A thread reads them, because a recall is to be answered within 50 ms, also while the main thread is in a function. It
+    holds the GIL for some microseconds a frame and gets it within Python's switch interval (5 ms) from code in Python.
+
+    A task is begun when `next_frame` takes it. Each end of a deque gives a frame to one taker only, so no lock decides
+    whether a task was begun or is returned. The main thread is woken only if it waits: while there are frames, none of
+    the two threads costs the other a system call.
+    """
+
+    def __init__(self, link: _Link) -> None:
+        self._link = link
+        self._frames: Deque[Optional[bytes]] = deque()
+        # Of a line that has not come to its end: they are joined once, since it may have megabytes.
+        self._pieces: List[bytes] = []
+        self._waits = False
+        # Locked, but for a wake-up that was not taken yet. The reader alone releases it, the main thread alone acquires it.
+        self._wake_up = threading.Lock()
+        self._wake_up.acquire()
+        os.register_at_fork(after_in_child=self._forked)
+        threading.Thread(target=self._read, name="asynctask-inbox", daemon=True).start()
+
+    def next_frame(self) -> Optional[bytes]:
+        """The frame that came first; waits for it. None if none comes any more."""
+        while True:
+            try:
+                return self._frames.popleft()
+            except IndexError:
+                self._waits = True
+                # Looked at once more, since the reader may have looked at `_waits` just before.
+                if not self._frames:
+                    self._wake_up.acquire()
+                self._waits = False
+
+    def _read(self) -> None:
+        # A signal is to interrupt what the main thread waits in.
+        signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        try:
+            received = self._link.receive()
+            while received:
+                self._take_in(received)
+                received = self._link.receive()
+        except SystemExit:
+            # An answer had nobody to read it.
+            pass
+        finally:
+            # Nobody would hear how the tasks that are left have ended.
+            self._taken_back()
+            self._frames.append(None)
+            self._wake()
+
+    def _take_in(self, received: bytes) -> None:
+        lines = received.split(b"\n")
+        # What stands behind the last newline is the beginning of the next line, perhaps empty.
+        rest = lines.pop()
+        if lines:
+            lines[0] = b"".join([*self._pieces, lines[0]])
+            self._pieces.clear()
+        self._pieces.append(rest)
+        for line in lines:
+            self._came(line)
+        self._wake()
+
+    def _came(self, line: bytes) -> None:
+        if _is_recall(line):
+            self._link.send_line(b'{"returned":{"ids":[' + b",".join(self._taken_back()) + b"]}}\n")
+        else:
+            self._frames.append(line)
+
+    def _taken_back(self) -> List[bytes]:
+        """Takes out the tasks that are not begun: their ids, in the order in which they came, as JSON."""
+        ids: List[bytes] = []
+        others: List[Optional[bytes]] = []
+        while True:
+            try:
+                line = self._frames.pop()
+            except IndexError:
+                break
+            task_id = None if line is None else _task_id(line)
+            if task_id is None:
+                others.append(line)
+            else:
+                ids.append(task_id)
+        self._frames.extend(reversed(others))
+        return ids[::-1]
+
+    def _wake(self) -> None:
+        if self._waits and self._wake_up.locked():
+            self._wake_up.release()
+
+    def _forked(self) -> None:
+        # A copy of this process has no reader, and none of the tasks are its own: should it come back to the loop, it ends.
+        self._frames = deque([None])
+        self._link.forked()
+
+
+def run(name: Optional[str] = None, ahead: int = AHEAD) -> None:
     """Does tasks until the master says halt, then returns.
 
     With several registered functions, `name` says which; without it the program's first argument does.
+
+    `ahead` is how many tasks the master may send beyond the one in hand, which it does while they are short. A thread
+    reads them then. With 0 there is none: for code that holds the GIL for long, or must be the only thread.
 
     Call it in the main thread, at the end of the program: loading belongs before it, since the first task may come
     as soon as it is called.
     """
     name, function = _chosen(name)
+    if not 0 <= ahead < 1 << 32:
+        raise ValueError(f"ahead is a number of tasks from 0 on, not {ahead}")
     link = _Link(_socket())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A function and not SIG_IGN, which programs that a task starts would inherit.
@@ -248,14 +384,16 @@ def run(name: Optional[str] = None) -> None:
     ready: Dict[str, Any] = {"protocol": PROTOCOL, "name": name}
     if _wanted.get(name):
         ready["wants"] = _wanted[name]
+    if ahead:
+        ready["ahead"] = ahead
     link.send({"ready": ready})
-    for line in link.lines:
+    for line in iter(_Inbox(link).next_frame, None) if ahead else link.lines():
         frame = _parsed(line, link)
         if "task" in frame:
             _do(function, frame["task"], link, lines)
         elif "halt" in frame:
             _flush()
-            link.send({"bye": {}})
+            link.send_line(b'{"bye":{}}\n', last=True)
             return
         elif "ping" in frame:
             link.send({"pong": {"n": frame["ping"]["n"]}})
@@ -299,7 +437,7 @@ def _outcome(function: Function, body: Mapping[str, Any], task: Task) -> bytes:
 def _parsed(line: bytes, link: _Link) -> Mapping[str, Any]:
     try:
         try:
-            frame = json.loads(line)
+            frame = _decode(line.decode("utf-8", "surrogatepass"))
         except ValueError:
             # Python reads no whole numbers of more than some thousand digits.
             frame = json.loads(line, parse_int=_whole)
@@ -309,6 +447,29 @@ def _parsed(line: bytes, link: _Link) -> Mapping[str, Any]:
             return {}
         outcome = Malformed("the payload is nested too deeply for this worker")
         link.send(outcome._frame(json.loads(begin.group(1))))
+        return {}
+    return frame if isinstance(frame, dict) else {}
+
+
+def _is_recall(line: bytes) -> bool:
+    return not line.startswith(_TASK) and "recall" in _glanced_at(line)
+
+
+def _task_id(line: bytes) -> Optional[bytes]:
+    """The id of a task, as its JSON; None of another frame."""
+    # The beginning is enough, as the master writes it: there may be megabytes behind it.
+    begin = _TASK_BEGINS.match(line)
+    if begin is not None:
+        return begin.group(1)
+    frame = _glanced_at(line)
+    return json.dumps(frame["task"]["id"]).encode() if "task" in frame else None
+
+
+def _glanced_at(line: bytes) -> Mapping[str, Any]:
+    """A frame before its turn; empty if it cannot be read, which is to be said in its turn."""
+    try:
+        frame = json.loads(line, parse_int=str)
+    except (ValueError, RecursionError):
         return {}
     return frame if isinstance(frame, dict) else {}
 
@@ -357,7 +518,7 @@ def _flush() -> None:
 
 def _dumps(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return _encode(value)
     except RecursionError:
         raise ValueError("it is nested too deeply to be written") from None
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,7 +14,22 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 HERE = Path(__file__).parent
-PREAMBLE = "from asynctask_worker import *\nimport os, signal, subprocess, sys, time\n"
+PREAMBLE = "from asynctask_worker import *\nimport os, signal, subprocess, sys, threading, time\n"
+READY = {"ready": {"protocol": 1, "name": "w", "ahead": 64}}
+UNTIL_TOLD = """
+told = []
+signal.signal(signal.SIGUSR1, lambda number, frame: told.append(number))
+
+@worker("w")
+def w(payload, task):
+    print(task.id, flush=True)
+    task.progress(0)
+    while payload == "until told" and not told:
+        # Nothing here lets go of the GIL.
+        pass
+
+run()
+"""
 
 
 class Master:
@@ -31,6 +47,8 @@ class Master:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+        # A test that fails may leave a worker that is busy for good.
+        unittest.addModuleCleanup(self.process.kill)
         theirs.close()
         self.stream = ours
         self.frames = ours.makefile("rb")
@@ -42,6 +60,11 @@ class Master:
         """Gives a task and takes the frame that answers it."""
         self.say(task={"id": "a", "queue": "foo", "attempt": 1, "max_attempts": 3, "payload": payload, **body})
         return self.heard()
+
+    def say_tasks(self, *ids: str, payload: Any = None) -> None:
+        """Gives tasks in one write, and waits for nothing."""
+        frames = ({"task": {"id": id, "queue": "foo", "payload": payload}} for id in ids)
+        self.stream.sendall(b"".join(json.dumps(frame).encode() + b"\n" for frame in frames))
 
     def heard(self) -> Dict[str, Any]:
         line = self.frames.readline()
@@ -65,8 +88,20 @@ class Master:
 def started(body: str, *arguments: str, **environment: str) -> Master:
     """A worker whose function has this body, and is ready."""
     code = '@worker("w")\ndef w(payload, task):\n' + textwrap.indent(textwrap.dedent(body), "    ") + "\nrun()\n"
-    master = Master(code, *arguments, **environment)
-    assert master.heard() == {"ready": {"protocol": 1, "name": "w"}}
+    return checked(Master(code, *arguments, **environment))
+
+
+def busy() -> Master:
+    """A worker that has told that it works on `a`, and does so until `SIGUSR1` comes."""
+    master = checked(Master(UNTIL_TOLD, PYTHONIOENCODING="utf-8:replace"))
+    master.say_tasks("a", payload="until told")
+    assert master.heard() == {"progress": {"id": "a", "note": "", "percent": 0.0}}
+    return master
+
+
+def checked(master: Master) -> Master:
+    ready = master.heard()
+    assert ready == READY, ready
     return master
 
 
@@ -158,6 +193,13 @@ class Tasks(unittest.TestCase):
         self.assertEqual(master.heard(), {"done": {"id": "b"}})
         self.assertEqual(master.halt(), "b'\\x00\\xff{'\n")
 
+    def test_text_that_is_not_escaped(self) -> None:
+        master = started("task.submit('bar', payload)")
+        master.stream.sendall('{"task":{"id":"ü\u2028","payload":"✓\U0001f600"}}\n'.encode())
+        submitted = [{"queue": "bar", "payload": "✓\U0001f600", "delay_ms": 0}]
+        self.assertEqual(master.heard(), {"done": {"id": "ü\u2028", "submit": submitted}})
+        master.halt()
+
     def test_progress_accept_and_submit(self) -> None:
         body = """
             task.progress(40, "half")
@@ -202,6 +244,219 @@ class Tasks(unittest.TestCase):
         master = started("print(len(payload))")
         self.assertEqual(master.task("x" * 10_000_000), {"done": {"id": "a"}})
         self.assertEqual(master.halt(), "10000000\n")
+
+
+class Ahead(unittest.TestCase):
+    def done(self, master: Master, task_id: str) -> None:
+        self.assertIn("progress", master.heard())
+        self.assertEqual(master.heard(), {"done": {"id": task_id}})
+
+    def test_tasks_are_done_in_their_order_and_a_halt_comes_behind_them(self) -> None:
+        master = started("print(task.id)")
+        ids = [str(number) for number in range(65)]
+        master.say_tasks(*ids)
+        master.say(halt={"reason": "empty"})
+        for task_id in ids:
+            self.assertEqual(master.heard(), {"done": {"id": task_id}})
+        self.assertEqual(master.heard(), {"bye": {}})
+        self.assertEqual(master.end().split(), ids)
+
+    def test_what_is_not_begun_is_given_back_while_a_task_runs(self) -> None:
+        master = busy()
+        master.say_tasks("b", "c", "d")
+        master.say(recall={})
+        self.assertEqual(master.heard(), {"returned": {"ids": ["b", "c", "d"]}})
+        master.say(recall={})
+        self.assertEqual(master.heard(), {"returned": {"ids": []}})
+        # One of them comes once more, and counts like any other.
+        master.say_tasks("e", "b")
+        master.process.send_signal(signal.SIGUSR1)
+        self.assertEqual(master.heard(), {"done": {"id": "a"}})
+        self.done(master, "e")
+        self.done(master, "b")
+        self.assertEqual(master.halt(), "a\ne\nb\n")
+
+    def test_a_recall_leaves_what_is_no_task(self) -> None:
+        master = busy()
+        master.say_tasks("b")
+        master.say(ping={"n": 1})
+        master.say_tasks("c")
+        master.say(ping={"n": 2})
+        master.say(halt={"reason": "recycle"})
+        master.say(recall={})
+        self.assertEqual(master.heard(), {"returned": {"ids": ["b", "c"]}})
+        master.process.send_signal(signal.SIGUSR1)
+        expected: List[Dict[str, Any]] = [{"done": {"id": "a"}}, {"pong": {"n": 1}}, {"pong": {"n": 2}}, {"bye": {}}]
+        for frame in expected:
+            self.assertEqual(master.heard(), frame)
+        self.assertEqual(master.end(), "a\n")
+
+    def test_nothing_comes_after_bye(self) -> None:
+        code = """
+        @worker("w")
+        def w(payload, task): pass
+
+        run()
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread():
+                thread.join()
+        """
+        master = checked(Master(code))
+        master.say(halt={"reason": "stop"})
+        self.assertEqual(master.heard(), {"bye": {}})
+        master.say(recall={})
+        master.stream.shutdown(socket.SHUT_WR)
+        self.assertEqual(master.heard(), {})
+        self.assertEqual(master.end(), "")
+
+    def test_a_task_is_done_or_returned_and_never_both(self) -> None:
+        chance = random.Random(12)
+        master = started("print(task.id)\nfor _ in range(payload): pass")
+        left = [str(number) for number in range(2_000)]
+        # Each of what was sent and not answered, in its order; a recall is None.
+        sent: List[Any] = []
+        done: List[str] = []
+        returned: List[str] = []
+
+        def hear() -> None:
+            frame = master.heard()
+            if "done" in frame:
+                tasks = [item for item in sent if item is not None]
+                self.assertEqual(frame["done"]["id"], tasks[0])
+                done.append(tasks[0])
+                sent.remove(tasks[0])
+            else:
+                recall = sent.index(None)
+                ids = frame["returned"]["ids"]
+                # All of them but the one in hand, and that too if it was not begun.
+                self.assertLessEqual(recall - len(ids), 1)
+                self.assertEqual(ids, sent[recall - len(ids) : recall])
+                returned.extend(ids)
+                del sent[recall - len(ids) : recall + 1]
+
+        while left or sent:
+            count = chance.randrange(66 - len(sent)) if len(sent) < 65 else 0
+            for task_id in left[:count]:
+                master.say_tasks(task_id, payload=chance.choice([0, 10, 5_000]))
+                sent.append(task_id)
+            del left[:count]
+            if chance.random() < 0.3:
+                master.say(recall={})
+                sent.append(None)
+            for _ in range(chance.randint(1, len(sent)) if sent else 0):
+                if sent:
+                    hear()
+        self.assertEqual(len(done) + len(returned), 2_000)
+        self.assertEqual(len({*done, *returned}), 2_000)
+        self.assertTrue(len(done) > 200 and len(returned) > 200, (len(done), len(returned)))
+        self.assertEqual(master.halt().split(), done)
+
+    def test_ids_are_told_as_they_came(self) -> None:
+        ids = ['"', "\\", '\\"}', "a\nb\u2028", "ü\U0001f600", "\ud83d", "", '"]}}', "recall"]
+        for ascii_alone in (True, False):
+            master = busy()
+            expected = [task_id for task_id in ids if ascii_alone or task_id.isprintable()]
+            for task_id in expected:
+                for id_is_first in (True, False):
+                    body = {"id": task_id, "queue": "foo"} if id_is_first else {"queue": "foo", "id": task_id}
+                    line = json.dumps({"task": body}, ensure_ascii=ascii_alone, indent=None if id_is_first else "")
+                    master.stream.sendall(line.replace("\n", " ").encode() + b"\n")
+            twice = [task_id for task_id in expected for _ in "ab"]
+            master.say(recall={})
+            self.assertEqual(master.heard(), {"returned": {"ids": twice}})
+            master.process.send_signal(signal.SIGUSR1)
+            self.assertEqual(master.heard(), {"done": {"id": "a"}})
+            for task_id in expected:
+                master.say_tasks(task_id)
+                self.assertIn("progress", master.heard())
+                self.assertEqual(master.heard(), {"done": {"id": task_id}})
+            master.halt()
+
+    def test_without_tasks_ahead_there_is_one_thread(self) -> None:
+        code = '@worker("w")\ndef w(payload, task): print(threading.active_count())\n'
+        for run, ahead, threads in (("run()", 64, 2), ("run(ahead=3)", 3, 2), ("run(ahead=0)", None, 1)):
+            master = Master(code + run)
+            self.assertEqual(master.heard()["ready"].get("ahead"), ahead)
+            self.assertEqual(master.task(), {"done": {"id": "a"}})
+            master.say(recall={})
+            self.assertEqual(master.heard(), {"returned": {"ids": []}})
+            self.assertEqual(master.halt(), f"{threads}\n")
+        for wrong in (-1, 2**32):
+            self.assertIn("ahead is a number of tasks", Master(code + f"run(ahead={wrong})").end(1))
+
+    def test_nothing_ahead_is_begun_when_the_master_is_gone(self) -> None:
+        # The first task ends once the worker knows: then nobody reads any more.
+        body = """
+            print(task.id, flush=True)
+            task.progress(0)
+            while threading.active_count() > 1:
+                pass
+        """
+        for how, heard in ((socket.SHUT_RDWR, {}), (socket.SHUT_WR, {"done": {"id": "a"}})):
+            master = started(body)
+            master.say_tasks("a", "b", "c")
+            self.assertIn("progress", master.heard())
+            master.stream.shutdown(how)
+            self.assertEqual(master.heard(), heard)
+            self.assertEqual(master.end(), "a\n")
+
+    def test_a_master_that_has_not_read_everything_is_gone_too(self) -> None:
+        for run in ("run()", "run(ahead=0)"):
+            master = Master('@worker("w")\ndef w(payload, task): pass\n' + run)
+            self.assertIn("ready", master.heard())
+            master.say_tasks("a")
+            # Its outcome is there and is not read: the end of the connection is a reset.
+            self.assertTrue(master.stream.recv(1, socket.MSG_PEEK))
+            master.frames.close()
+            master.stream.close()
+            self.assertEqual(master.end(), "")
+
+    def test_a_death_leaves_the_others_unbegun(self) -> None:
+        for body in ("sys.exit(0)", "os._exit(0)"):
+            master = started("print(task.id, flush=True)\n" + body)
+            master.say_tasks("a", "b", "c")
+            self.assertEqual(master.heard(), {})
+            self.assertEqual(master.end(), "a\n")
+
+    def test_processes_of_a_task(self) -> None:
+        code = """
+        import multiprocessing
+
+        def child(task):
+            task.progress(50, "child")
+            print("child", threading.active_count(), flush=True)
+
+        @worker("w")
+        def w(payload, task):
+            process = multiprocessing.get_context("fork").Process(target=child, args=(task,))
+            process.start()
+            process.join()
+            print(process.exitcode, flush=True)
+            subprocess.run(["echo", "program"], preexec_fn=lambda: None)
+
+        run()
+        """
+        master = checked(Master(code, PYTHONWARNINGS="ignore"))
+        master.say_tasks("a", "b")
+        for task_id in "ab":
+            self.assertEqual(master.heard(), {"progress": {"id": task_id, "note": "child", "percent": 50.0}})
+            self.assertEqual(master.heard(), {"done": {"id": task_id}})
+        self.assertEqual(master.halt(), "child 1\n0\nprogram\n" * 2)
+
+    def test_a_copy_of_the_process_takes_no_task(self) -> None:
+        # The copy comes back from the function: that is wrong, and it does the tasks of nobody.
+        body = """
+            print(task.id, flush=True)
+            if task.id == "a":
+                child = os.fork()
+                if child:
+                    print(os.waitpid(child, 0)[1], flush=True)
+        """
+        master = started(body, PYTHONWARNINGS="ignore")
+        master.say_tasks("a", "b", "c")
+        for task_id in "aabc":
+            self.assertEqual(master.heard(), {"done": {"id": task_id}})
+        self.assertEqual(master.halt(), "a\n0\nb\nc\n")
 
 
 class Life(unittest.TestCase):
@@ -261,7 +516,7 @@ class Life(unittest.TestCase):
     def test_one_of_several_is_chosen_by_the_argument(self) -> None:
         code = '@worker("a")\ndef a(p, t): print("a")\n@worker("b")\ndef b(p, t): print("b")\nrun()\n'
         master = Master(code, "b")
-        self.assertEqual(master.heard(), {"ready": {"protocol": 1, "name": "b"}})
+        self.assertEqual(master.heard(), {"ready": {"protocol": 1, "name": "b", "ahead": 64}})
         master.task()
         self.assertEqual(master.halt(), "b\n")
         for arguments in ([], ["c"]):
