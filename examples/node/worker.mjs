@@ -73,7 +73,8 @@ export function serve(name, work, { properties = false } = {}) {
     } else if (frame.ping) {
       send({ pong: { n: frame.ping.n } });
     } else if (frame.recall) {
-      // A task is begun when it is read, so there is nothing to give back.
+      // `ready` announces no tasks ahead, so there is nothing to give back. They would have to be given back within 50 ms also
+      // while `work` runs, and code without an `await` keeps the one thread, and with it the socket, for as long as it likes.
       send({ returned: { ids: [] } });
     }
     // Anything else is of a later protocol.
