@@ -1,6 +1,7 @@
 //! Worker kinds: the frames of a child process, programs in other languages, one process per task, and the options that
 //! programs are executed with.
 
+mod ahead;
 mod exec_options;
 mod languages;
 mod once;

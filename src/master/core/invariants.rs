@@ -160,7 +160,9 @@ impl Core {
     /// Whatever ends by itself is looked at in time.
     fn deadlines_are_armed(&self) -> Result<(), String> {
         let armed = |owner: Owner, at: Option<Instant>| {
-            let is_armed = at.is_none_or(|at| self.timers.armed(owner).is_some_and(|armed| armed <= at));
+            // One that has passed is armed for this moment, while what came before it is told: see `limits_passed`.
+            let by = |at: Instant| at.max(self.now.at);
+            let is_armed = at.is_none_or(|at| self.timers.armed(owner).is_some_and(|armed| armed <= by(at)));
             if is_armed { Ok(()) } else { Err(format!("{owner:?} is due at {at:?} and not armed by then")) }
         };
         for (position, slot) in self.slots.iter().enumerate() {

@@ -15,7 +15,7 @@ use std::{
 };
 
 /// A folder of the repository.
-fn repository(path: &str) -> PathBuf {
+pub(super) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
