@@ -30,7 +30,7 @@ fn the_examples_pass() {
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.stdout.starts_with("ok     ready: protocol 1, named thumbnail"), "{}", run.stdout);
     assert!(run.stdout.contains("ok     good task: done, 1 task submitted\n"), "{}", run.stdout);
-    assert!(run.stdout.ends_with("10 of 10 checks passed\n"), "{}", run.stdout);
+    assert!(run.stdout.ends_with("11 of 11 checks passed\n"), "{}", run.stdout);
     assert!(run.stderr.contains("sample.ppm is now sample.thumb.ppm"), "{}", run.stderr);
     if has("node") {
         let run = check(&demo, &["--payload", r#"{"text":"a b"}"#], &["node", &path("examples/node/worker.mjs")]);
@@ -47,7 +47,7 @@ fn the_smallest_worker_of_the_page_is_a_whole_one() {
     let (code, _) = code.split_once("```").expect("its end");
     let worker = demo.write("small.py", code).display().to_string();
     let run = check(&demo, &["--payload", r#"{"name":"you"}"#], &["python3", &worker]);
-    assert!(run.code == 0 && run.stdout.ends_with("10 of 10 checks passed\n"), "{run:?}");
+    assert!(run.code == 0 && run.stdout.ends_with("11 of 11 checks passed\n"), "{run:?}");
     assert!(run.stderr.contains("hello you"), "{}", run.stderr);
     demo.write("asynctask.yaml", "workers: { foo: small }\nkinds: { small: { command: [python3, small.py] } }\n");
     demo.submit("foo", r#"{"name":"you"}"#);
@@ -59,9 +59,9 @@ fn the_smallest_worker_of_the_page_is_a_whole_one() {
 }
 
 /// The names of the checks that did not pass, with what was said.
-fn mistakes(mood: &str) -> Vec<(String, String)> {
+fn mistakes(mood: &str, within: &str) -> Vec<(String, String)> {
     let demo = Demo::new(&Place::sqlite());
-    let run = check(&demo, &["--json", "--within", "1s"], &["python3", &path("tests/kinds/languages/odd.py"), mood]);
+    let run = check(&demo, &["--json", "--within", within], &["python3", &path("tests/kinds/languages/odd.py"), mood]);
     assert_eq!(run.code, 1, "{run:?}");
     let lines = run.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("an object a line"));
     let text = |value: &Value| value.as_str().expect("text").to_owned();
@@ -72,12 +72,16 @@ fn mistakes(mood: &str) -> Vec<(String, String)> {
 
 #[test]
 fn each_mistake_is_named_and_hides_no_other() {
-    let found = mistakes("deaf");
+    let found = mistakes("deaf", "1s");
     let names: Vec<&str> = found.iter().map(|(check, _)| check.as_str()).collect();
     assert_eq!(names, ["unknown frame", "ping when idle", "recall", "payload of another shape", "halt"], "{found:?}");
     assert!(found[1].1.contains("nothing came within 1 s"), "{found:?}");
     assert!(found[3].1.starts_with("null: ") && found[3].1.contains("it ended (exit status 1)"), "{found:?}");
-    let found = mistakes("never_ready");
+    let found = mistakes("greedy", "20s");
+    let [(check, text)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(check, "tasks ahead");
+    assert_eq!(text, "expected {\"pong\":{\"n\":4}}, but it said done of task \"check-10\"");
+    let found = mistakes("never_ready", "1s");
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].0, "ready");
 }

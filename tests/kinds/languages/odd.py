@@ -55,8 +55,33 @@ def odd():
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def greedy():
+    """Returns tasks and does them all the same."""
+    rest = b""
+    while more := frames.recv(1 << 20):
+        *lines, rest = (rest + more).split(b"\n")
+        together = [json.loads(line) for line in lines]
+        tasks = [frame["task"]["id"] for frame in together if "task" in frame]
+        for task in tasks[:1]:
+            say(done={"id": task})
+        for frame in together:
+            if "recall" in frame:
+                say(returned={"ids": tasks[1:]})
+            if "ping" in frame:
+                say(pong=frame["ping"])
+            if "halt" in frame:
+                say(bye={})
+                return
+        for task in tasks[1:]:
+            say(done={"id": task})
+
+
 if mood == "never_ready":
     forever()
+if mood == "greedy":
+    say(ready={"protocol": 1, "ahead": 2})
+    greedy()
+    sys.exit()
 say(ready={"protocol": 1})
 for line in frames.makefile("rb"):
     frame = json.loads(line)

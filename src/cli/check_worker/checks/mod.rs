@@ -1,5 +1,7 @@
 //! What a worker has to get right, one check after the other.
 
+mod ahead;
+
 use std::{io, time::Duration};
 
 use super::worker_under_test::{Received, WorkerUnderTest};
@@ -82,13 +84,14 @@ impl<'a> Checker<'a> {
     /// # Errors
     /// Those of the operating system; what is wrong with the program is a finding.
     pub(super) fn run(mut self, mut tell: impl FnMut(&Finding)) -> io::Result<()> {
-        let checks: [(&str, Check<Self>); 9] = [
+        let checks: [(&str, Check<Self>); 10] = [
             ("good task", Self::good_task),
             ("several tasks", Self::several_tasks),
             ("unknown frame", Self::unknown_frame),
             ("unknown keys", Self::unknown_keys),
             ("ping when idle", Self::ping),
             ("recall", Self::recall),
+            ("tasks ahead", Self::tasks_ahead),
             ("long payload", Self::long_payload),
             ("payload of another shape", Self::other_shapes),
             ("halt", Self::halt),
