@@ -105,7 +105,7 @@
 //! | what | where |
 //! |---|---|
 //! | a worker dies with a task in hand | `master::shell::exits` reaps it, and has what it left running ended first; `master::core::process_exit` judges (`left_running`: what could not be ended), `verdict` makes the settlement, `ledger` counts and settles. With `mode: once` an exit status of its own is no death but an outcome: `process_per_task` |
-//! | the bytes of a frame | format: `examples/README.md`; written and parsed in `frames::to_worker`, `frames::from_worker`, cut in `frames::lines`; carried by `process::frame_channel` on the master's side, read by `worker::child_io` and written by `worker::frame_writer` on the other |
+//! | the bytes of a frame | format: `examples/README.md`; written and parsed in `frames::to_worker`, `frames::from_worker`, cut in `frames::lines`; carried by `process::frame_channel` on the master's side, read by `worker::frame_reader` and written by `worker::frame_writer` on the other |
 //! | the credit of a queue | `Pool::wanted_credit` in `master::core::state::pool`, asked for by `master::core::credit`: 0 in a stop; `transport_events` and `unavailable` lower it to 1 after a loss |
 //! | the delay before the next attempt | `retry::Policy::after_failure`, through `backoff`; asked by `master::core::verdict` |
 //! | a dead letter of RabbitMQ is read | `transport::amqp::message::dead_letter`; queues of them are gone through in `transport::amqp::dead_letters`, whose `sweep` reads when one is over |

@@ -47,12 +47,7 @@ impl LineBuffer {
 
     /// Free space to read into, never empty; [`Self::came`] says how much of it was filled.
     pub fn room(&mut self) -> &mut [u8] {
-        if self.start == self.end {
-            (self.start, self.scanned, self.end) = (0, 0, 0);
-            if self.bytes.len() > KEPT {
-                self.bytes = Vec::new();
-            }
-        }
+        self.give_back();
         if self.end == self.bytes.len() {
             // Moving only what is at most half keeps the moves proportional to the bytes that came.
             if self.start >= self.bytes.len().div_ceil(2).max(1) {
@@ -65,6 +60,16 @@ impl LineBuffer {
             }
         }
         &mut self.bytes[self.end..]
+    }
+
+    /// Gives back what a long line has taken, once all of it was taken out.
+    pub fn give_back(&mut self) {
+        if self.start == self.end {
+            (self.start, self.scanned, self.end) = (0, 0, 0);
+            if self.bytes.len() > KEPT {
+                self.bytes = Vec::new();
+            }
+        }
     }
 
     /// The first `count` bytes of [`Self::room`] are filled.

@@ -1,4 +1,4 @@
-//! The child's end of the frame socket: taking it over, waiting for a frame, and the frames that both loops answer alike.
+//! The child's end of the frame socket: taking it over, waiting for it, and the frames that both loops answer alike.
 
 use std::{
     env, io,
@@ -12,7 +12,7 @@ use nix::{
 
 use super::{frame_writer::FrameWriter, lines::Lines};
 use crate::{
-    frames::{Fault, LineBuffer, from_worker, to_worker::ToWorker},
+    frames::{Fault, from_worker, to_worker::ToWorker},
     level::Level,
     process::inherited_fd,
 };
@@ -41,31 +41,24 @@ pub(super) fn take_socket() -> Result<UnixStream, Broken> {
     Ok(socket)
 }
 
-/// Waits until `input` has a line; `false` at the end of the stream.
+/// Waits until something, or the end, has come.
 ///
-/// Waits in poll(2), not in the read: on Linux the master's taking of our last frame wakes a blocked read of a Unix
-/// socket, to find nothing, and for short tasks that costs more than the second call.
-pub(super) fn wait_for_line(input: &mut LineBuffer, mut socket: &UnixStream) -> Result<bool, Broken> {
-    while !input.has_line()? {
+/// In poll(2), not in the read: on Linux the master's taking of our last frame wakes a blocked read of a Unix socket, to find
+/// nothing, and for short tasks that costs more than the second call.
+pub(super) fn wait_until_readable(socket: &UnixStream) -> io::Result<()> {
+    loop {
         match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => continue,
-            Err(error) => return Err(io::Error::from(error).into()),
-        }
-        match input.read_from(&mut socket) {
-            Ok(0) => return Ok(false),
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
-            Ok(_) | Err(_) => {}
+            Err(Errno::EINTR) => {}
+            polled => return Ok(polled.map(drop)?),
         }
     }
-    Ok(true)
 }
 
 /// Answers a frame that begins and ends nothing.
 pub(super) fn answer(frame: &ToWorker<'_>, writer: &FrameWriter, lines: &Lines) -> io::Result<()> {
     match frame {
         ToWorker::Ping { n } => writer.send(|frame| from_worker::pong(*n, frame)),
-        // What came is begun at once, so there is never anything to give back.
+        // Of a kind that begins at once what comes, so that there is never anything to give back.
         ToWorker::Recall => writer.send(|frame| from_worker::returned(&[], frame)),
         ToWorker::LogLevel(level) => {
             lines.set_level(*level);

@@ -3,16 +3,20 @@
 //! A worker is a process of its own, started by the master from the same binary. It reads frames from one
 //! socket, does what they ask, and says how each task ended; it knows no queue, no transport and no other
 //! worker. A kind that is not asynchronous is served without a runtime, by blocking reads and writes: a worker
-//! costs little memory, so that there can be many.
+//! costs little memory, so that there can be many. It takes tasks ahead, and gives back what it has not begun: see
+//! `frame_reader`.
 //!
-//! Reading order: the traits ([`Worker`], [`AsyncWorker`]), [`Outcome`], [`Context`], [`Kind`], then `serve` (the child's loop).
+//! Reading order: the traits ([`Worker`], [`AsyncWorker`]), [`Outcome`], [`Context`], [`Kind`], then `serve` (the child's loop) with
+//! `frame_reader` and `inbox`.
 
 #![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod child_io;
 mod context;
 pub(crate) mod ctl;
+mod frame_reader;
 mod frame_writer;
+mod inbox;
 mod kind;
 mod lines;
 mod outcome;

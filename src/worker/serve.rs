@@ -1,11 +1,12 @@
 //! The child's loop: frames in, user code, frames out.
 //!
-//! A task costs one read and one write. INT, TERM and HUP are caught and do nothing: only the master stops a
-//! worker, so that a signal to the whole group interrupts no task. The loop ends with a halt, or with the socket.
+//! A task costs one write, and one read unless it came with others. What the master says while a task runs is read by a thread of
+//! `frame_reader`, as a recall cannot wait; all else waits for the task's end. INT, TERM and HUP are caught and do nothing: only
+//! the master stops a worker, so that a signal to the whole group interrupts no task. The loop ends with a halt, or with the
+//! socket.
 
 use std::{
     io,
-    os::unix::net::UnixStream,
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -14,8 +15,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{
     Kind,
-    child_io::{Broken, answer, take_socket, wait_for_line},
+    child_io::{Broken, answer, take_socket},
     context::Context,
+    frame_reader::{AHEAD, FrameReader},
     frame_writer::FrameWriter,
     kind::{Built, RunOne, run_one},
     lines::Lines,
@@ -24,7 +26,7 @@ use super::{
 use crate::{
     clock::Clock,
     frames::{
-        LineBuffer, from_worker,
+        from_worker,
         to_worker::{self, ToWorker},
     },
 };
@@ -80,24 +82,31 @@ fn live(name: &str, kind: &Kind) -> Result<(), Broken> {
         kind.build().map_err(|error| Broken::NotBuilt { kind: name.to_owned(), text: with_causes(&*error) })?;
     tracing_lines::install(lines.clone());
     let writer = Arc::new(FrameWriter::to(socket.try_clone()?));
-    let concurrency = if matches!(worker, Built::Many(_)) { MANY } else { 1 };
-    writer.send(|frame| from_worker::ready(lines.name(), concurrency, kind.wants_properties(), frame))?;
+    let ready = |concurrency, ahead| {
+        writer.send(|frame| from_worker::ready(lines.name(), concurrency, ahead, kind.wants_properties(), frame))
+    };
     match worker {
-        Built::One(mut worker) => one_at_a_time(&mut *worker, &socket, &writer, &lines),
-        Built::Many(worker) => serve_async::many_at_once(&worker, socket, &writer, &lines),
+        Built::One(mut worker) => {
+            let mut frames = FrameReader::start(socket, &writer, &lines)?;
+            ready(1, AHEAD)?;
+            one_at_a_time(&mut *worker, &mut frames, &writer, &lines)
+        }
+        Built::Many(worker) => {
+            ready(MANY, 0)?;
+            serve_async::many_at_once(&worker, socket, &writer, &lines)
+        }
     }
 }
 
-fn one_at_a_time(
+/// Serves until a halt or the end of the socket.
+pub(super) fn one_at_a_time(
     worker: &mut dyn RunOne,
-    socket: &UnixStream,
+    frames: &mut FrameReader,
     writer: &Arc<FrameWriter>,
     lines: &Lines,
 ) -> Result<(), Broken> {
     let clock = Clock::start();
-    let mut input = LineBuffer::new();
-    while wait_for_line(&mut input, socket)? {
-        let Some(frame) = input.next_line()? else { continue };
+    while let Some(frame) = frames.next()? {
         match to_worker::parse(frame)? {
             ToWorker::Task(task) => {
                 let context = Context::new(&task, clock, lines, writer);

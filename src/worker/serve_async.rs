@@ -3,7 +3,7 @@
 //! A thread reads the socket, because blocking reads keep the other kinds free of a runtime and the frames in
 //! one place; everything else, user code included, is on the runtime's one thread.
 
-use std::{os::unix::net::UnixStream, rc::Rc, sync::Arc};
+use std::{io, os::unix::net::UnixStream, rc::Rc, sync::Arc};
 
 use tokio::{
     sync::mpsc,
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    child_io::{Broken, answer, wait_for_line},
+    child_io::{Broken, answer, wait_until_readable},
     context::Context,
     frame_writer::FrameWriter,
     kind::{RunMany, run_many},
@@ -47,16 +47,28 @@ pub(super) fn many_at_once(
 fn read(socket: &UnixStream, lines: &mpsc::UnboundedSender<Line>) {
     let mut input = LineBuffer::new();
     loop {
-        let line = match wait_for_line(&mut input, socket) {
-            Ok(true) => input.next_line().map(|line| line.map(ToOwned::to_owned)).map_err(Broken::from),
-            Ok(false) => return,
-            Err(broken) => Err(broken),
+        let line = match input.next_line() {
+            Ok(Some(line)) => Ok(line.to_owned()),
+            Ok(None) => match read_more(&mut input, socket) {
+                Ok(true) => continue,
+                Ok(false) => return,
+                Err(error) => Err(error.into()),
+            },
+            Err(fault) => Err(fault.into()),
         };
-        let Some(line) = line.transpose() else { continue };
         let last = line.is_err();
         if lines.send(line).is_err() || last {
             return;
         }
+    }
+}
+
+/// `false` at the end of the stream.
+fn read_more(input: &mut LineBuffer, mut socket: &UnixStream) -> io::Result<bool> {
+    wait_until_readable(socket)?;
+    match input.read_from(&mut socket) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+        read => read.map(|count| count > 0),
     }
 }
 
@@ -72,7 +84,7 @@ async fn serve(
         let next = tokio::select! {
             next = frames.recv() => next,
             Some(told) = tasks.join_next() => {
-                told.unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
+                told.unwrap_or_else(|error| Err(io::Error::other(error)))?;
                 continue;
             }
         };
@@ -89,7 +101,7 @@ async fn serve(
         }
     }
     while let Some(told) = tasks.join_next().await {
-        told.unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
+        told.unwrap_or_else(|error| Err(io::Error::other(error)))?;
     }
     lines::flush();
     Ok(writer.send(from_worker::bye)?)

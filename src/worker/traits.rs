@@ -7,7 +7,8 @@ use super::{context::Context, outcome::TaskResult};
 /// Code that can do a task.
 ///
 /// One value lives as long as its process, so what is expensive to make (a connection, a model) is made once, by
-/// the function that was registered.
+/// the function that was registered. Its code runs on the main thread of the process; a second thread, which takes no signals,
+/// answers the master meanwhile.
 ///
 /// ```
 /// use asynctask::{Context, Level, Outcome, Worker};

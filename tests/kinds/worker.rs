@@ -39,7 +39,7 @@ impl Worker {
     /// Started, and ready.
     fn of(kind: &str, name: &str) -> Self {
         let mut worker = Self::start(&mut Self::command(kind));
-        let ready = json!({"ready": {"protocol": 1, "name": name, "concurrency": 1, "ahead": 0}});
+        let ready = json!({"ready": {"protocol": 1, "name": name, "concurrency": 1, "ahead": 64}});
         assert_eq!(worker.frame(), Some(ready));
         worker
     }
@@ -183,6 +183,57 @@ fn questions_are_answered_and_the_unknown_is_ignored() {
     worker.say(&json!({"ping": {"n": 8, "new": true}}));
     assert_eq!(worker.frame(), Some(json!({"pong": {"n": 8}})));
     assert_eq!(worker.halt().0, "DEBUG:QuietWorker:Unknown frame ignored: later\n");
+}
+
+#[test]
+fn tasks_that_were_not_begun_are_given_back_while_another_one_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = folder.path().join("held");
+    nix::unistd::mkfifo(&held, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Runs until the test opens the other end.
+    let payload = json!({"command": "cat held"});
+    let mut command = Worker::command("ctl_executor");
+    let commands = json!([payload["command"]]).to_string();
+    command.env("ASYNCTASK_CTL_COMMANDS", commands).env("ASYNCTASK_FOLDER", folder.path());
+    let mut worker = Worker::start(&mut command);
+    assert_eq!(worker.frame().unwrap()["ready"]["ahead"], 64);
+    for id in ["a", "b"] {
+        worker.say(&json!({"task": {"id": id, "queue": "foo", "payload": payload}}));
+    }
+    let mut log = String::new();
+    BufReader::new(worker.child.stdout.as_mut().unwrap()).read_line(&mut log).unwrap();
+    assert!(log.contains("Executing Task"), "{log}");
+    for ids in [json!(["b"]), json!([])] {
+        worker.say(&json!({"recall": {}}));
+        assert_eq!(worker.frame(), Some(json!({"returned": {"ids": ids}})));
+    }
+    std::fs::write(held, "").unwrap();
+    assert_eq!(worker.frame(), Some(json!({"done": {"id": "a"}})));
+    worker.halt();
+}
+
+#[test]
+fn the_thread_that_answers_recalls_takes_no_signal_and_programs_inherit_nothing_of_it() {
+    let mut command = Worker::command("ctl_executor");
+    let list = "sh -c 'ls -l /proc/$$/fd'";
+    let mut worker = Worker::start(command.env("ASYNCTASK_CTL_COMMANDS", json!([list]).to_string()));
+    assert_eq!(worker.frame().unwrap()["ready"]["ahead"], 64);
+    assert_eq!(worker.task(&json!({"command": list})), Some(json!({"done": {"id": "t1"}})));
+    let blocked = |thread: &std::path::Path| {
+        let status = std::fs::read_to_string(thread.join("status")).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
+        u64::from_str_radix(mask, 16).unwrap()
+    };
+    let threads = std::fs::read_dir(format!("/proc/{}/task", worker.child.id())).unwrap();
+    for thread in threads.map(|thread| thread.unwrap().path()) {
+        let is_ours = std::fs::read_to_string(thread.join("comm")).unwrap() == "recalls\n";
+        for signal in [libc::SIGTERM, libc::SIGCHLD, libc::SIGUSR1, libc::SIGALRM] {
+            assert_eq!(blocked(&thread) & (1 << (signal - 1)) != 0, is_ours, "{signal} in {}", thread.display());
+        }
+    }
+    let (out, _) = worker.halt();
+    assert!(out.contains("0 -> /dev/null"), "{out}");
+    assert!(!out.contains("socket") && !out.contains("timer") && !out.contains("event"), "{out}");
 }
 
 #[test]

@@ -250,15 +250,16 @@ struct ReturnedBody {
     ids: Option<Vec<Text>>,
 }
 
-/// Appends a ready frame. `properties`: those of messages are wanted.
-pub fn ready(name: &str, concurrency: u32, properties: bool, out: &mut Vec<u8>) {
+/// Appends a ready frame. `ahead`: tasks beyond those worked on; `properties`: those of messages are wanted.
+pub fn ready(name: &str, concurrency: u32, ahead: u32, properties: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"ready\":{\"protocol\":");
     push_number(out, PROTOCOL.into());
     out.extend_from_slice(b",\"name\":");
     push_json(out, name);
     out.extend_from_slice(b",\"concurrency\":");
     push_number(out, concurrency.into());
-    out.extend_from_slice(b",\"ahead\":0");
+    out.extend_from_slice(b",\"ahead\":");
+    push_number(out, ahead.into());
     if properties {
         out.extend_from_slice(b",\"wants\":");
         push_json(out, &[wants::PROPERTIES]);
@@ -362,7 +363,7 @@ pub fn pong(n: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends a returned frame.
-pub fn returned(ids: &[&str], out: &mut Vec<u8>) {
+pub fn returned(ids: &[String], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"returned\":{\"ids\":");
     push_json(out, ids);
     out.extend_from_slice(b"}}\n");

@@ -44,22 +44,22 @@ fn every_outcome_comes_out_as_it_went_in() {
 #[test]
 fn the_other_frames_come_out_as_they_went_in() {
     let mut out = Vec::new();
-    ready("FooWorker", 4, false, &mut out);
+    ready("FooWorker", 1, 64, false, &mut out);
     accept("1", &mut out);
     progress("1", Some(40.0), "half \"way\"", &mut out);
     progress("1", Some(f64::NAN), "", &mut out);
     log(Level::Warning, "x", &mut out);
     pong(3, &mut out);
-    returned(&["a", "b"], &mut out);
+    returned(&["a", "b"].map(str::to_owned), &mut out);
     bye(&mut out);
-    ready("FooWorker", 4, true, &mut out);
+    ready("FooWorker", 4, 0, true, &mut out);
     let lines: Vec<String> = std::str::from_utf8(&out).unwrap().lines().map(shown).collect();
     let name = Some("FooWorker".to_owned());
     assert_eq!(
         lines[0],
         format!(
             "Ready({:?})",
-            Ready { protocol: 1, name: name.clone(), concurrency: 4, ahead: 0, wants: Wants::default() }
+            Ready { protocol: 1, name: name.clone(), concurrency: 1, ahead: 64, wants: Wants::default() }
         )
     );
     assert_eq!(lines[1], r#"Accept { id: "1" }"#);
