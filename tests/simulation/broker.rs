@@ -529,6 +529,9 @@ impl Broker {
 
     /// From here on the handle stands, whatever becomes of the session; the original goes a moment later.
     fn accept(&mut self, handle: Handle) -> Vec<Next> {
+        if self.is_up && self.accepted.contains_key(&handle) {
+            return vec![Next::Tell(Event::Settled(vec![handle]))];
+        }
         let number = self.handles.get(&handle);
         let message = number.and_then(|number| self.messages.get(number).cloned());
         let Some(message) = message.or_else(|| self.in_hand_at_loss.remove(&handle)) else { return Vec::new() };

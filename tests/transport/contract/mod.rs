@@ -103,6 +103,7 @@ macro_rules! every_clause {
                 accept_then_release
                 settlements_of_unknown_handles_are_ignored
                 a_second_settlement_is_ignored
+                a_second_acceptance_is_answered_too
                 many_settlements_in_one_request
                 bytes_survive_every_move
                 a_dead_letter_says_all

@@ -227,6 +227,20 @@ pub fn settlements_of_unknown_handles_are_ignored<T: Tenant>(tenant: &T) {
     assert_eq!(party.depth(&queue), asynctask::transport::Depth::default());
 }
 
+pub fn a_second_acceptance_is_answered_too<T: Tenant>(tenant: &T) {
+    let queue = tenant.queue("foo");
+    let mut party = Party::attached(tenant, &[setup(&queue, &[])], 1);
+    party.submit(vec![task(&queue, "a"), task(&queue, "b")]);
+    let handle = party.delivery().handle;
+    party.settle(handle, Settlement::Accept);
+    party.settle(handle, Settlement::Accept);
+    party.settled(&[handle, handle]);
+    assert!(party.delivered_so_far().is_empty(), "the delivery is open");
+    party.settle_now(handle, Settlement::Accept);
+    party.settle_now(handle, done());
+    assert_eq!(party.delivery().task.id, "b");
+}
+
 pub fn a_second_settlement_is_ignored<T: Tenant>(tenant: &T) {
     let queue = tenant.queue("foo");
     let mut party = Party::attached(tenant, &[setup(&queue, &[])], 1);

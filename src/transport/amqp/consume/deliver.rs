@@ -15,6 +15,7 @@ use crate::{
             queues::{delay_queues, own_queue::OwnQueue},
             session::up::{OpenDelivery, Up},
         },
+        attached::DeliveryState,
         identity,
     },
 };
@@ -116,9 +117,7 @@ impl Up {
                         properties,
                         task,
                         on_pass: held.on_pass,
-                        accepted: false,
-                        acknowledged: false,
-                        settling: false,
+                        state: DeliveryState::default(),
                         moving: false,
                         lost_channel: false,
                         unstored_settlement: None,

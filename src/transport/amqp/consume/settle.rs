@@ -31,19 +31,20 @@ impl Up {
         let now = self.shared.now();
         let mut done = Vec::new();
         for (handle, settlement) in settlements {
-            if !self.open.contains_key(&handle) {
+            let Some(open) = self.open.get_mut(&handle) else {
                 self.accept_from_earlier_session(handle, &settlement, earlier);
                 continue;
-            }
-            let Some(open) = self.open.get_mut(&handle).filter(|open| !open.settling) else { continue };
+            };
+            let is_acceptance = settlement == Settlement::Accept;
+            let begun = if is_acceptance { open.state.accept() } else { open.state.settle() };
+            let Some(was_accepted) = begun else { continue };
             let consumed = &mut self.queues[open.queue];
-            open.settling = true;
-            if open.accepted {
+            if was_accepted && !is_acceptance {
                 open.unstored_settlement = Some(settlement.clone());
             }
             match settlement {
                 Settlement::Done { submit } if submit.is_empty() => {
-                    if open.accepted {
+                    if was_accepted {
                         done.push(handle);
                     } else {
                         consumed.acks.ended(open.tag, now.at);
@@ -51,13 +52,11 @@ impl Up {
                     }
                 }
                 Settlement::Done { submit } => self.follow_up(handle, &submit),
+                // Each is answered, and the first one's acknowledgement answers one.
+                Settlement::Accept if was_accepted => done.push(handle),
                 Settlement::Accept => {
-                    open.settling = false;
-                    if !open.accepted {
-                        open.accepted = true;
-                        consumed.accepted += 1;
-                        consumed.accepting.push((open.tag, handle));
-                    }
+                    consumed.accepted += 1;
+                    consumed.accepting.push((open.tag, handle));
                 }
                 Settlement::Pass if open.on_pass.is_some() => {
                     let (step, transition) = match open.on_pass {
@@ -71,12 +70,12 @@ impl Up {
                 // Quorum queues count each return as a delivery (up to RabbitMQ 4.2). So that orderly ones never add up
                 // to the limit, from the third on a copy goes to the tail instead, with the count as it was.
                 Settlement::Release | Settlement::Pass
-                    if !open.accepted && open.task.deliveries >= COPY_FROM_DELIVERIES =>
+                    if !was_accepted && open.task.deliveries >= COPY_FROM_DELIVERIES =>
                 {
                     let deliveries = open.task.deliveries;
                     self.copy(handle, None, |_| Transition::Counted { deliveries });
                 }
-                Settlement::Release | Settlement::Pass if !open.accepted => {
+                Settlement::Release | Settlement::Pass if !was_accepted => {
                     consumed.to_requeue.push((open.tag, Some(handle)));
                 }
                 Settlement::Release | Settlement::Pass => self.copy(handle, None, |_| Transition::Unchanged),
@@ -106,12 +105,13 @@ impl Up {
         earlier: &mut HashMap<Handle, OpenDelivery>,
     ) {
         if *settlement == Settlement::Accept
-            && let Some(open) = earlier.remove(&handle).filter(|open| !open.settling)
+            && let Some(mut open) = earlier.remove(&handle).filter(|open| !open.state.is_settling())
         {
             let consumed = &mut self.queues[open.queue];
             consumed.in_hand += 1;
             consumed.accepted += 1;
-            self.open.insert(handle, OpenDelivery { accepted: true, acknowledged: true, ..open });
+            open.state.keep_accepted();
+            self.open.insert(handle, open);
         }
     }
 
@@ -126,7 +126,7 @@ impl Up {
         let now = self.shared.now().at;
         let Some(open) = self.open.get_mut(&handle) else { return };
         open.moving = false;
-        if open.accepted {
+        if open.state.is_accepted() {
             return self.settled(vec![handle]);
         }
         let consumed = &mut self.queues[open.queue];
@@ -157,16 +157,13 @@ impl Up {
     pub(crate) fn settled(&mut self, handles: Vec<Handle>) {
         for handle in &handles {
             // An acceptance is answered too, and the delivery stays open.
-            if let Some(open) = self.open.get(handle)
-                && open.settling
-                && (!open.accepted || open.acknowledged)
+            if let Some(open) = self.open.get_mut(handle)
+                && open.state.answered()
             {
                 let consumed = &mut self.queues[open.queue];
                 consumed.in_hand -= 1;
-                consumed.accepted -= u32::from(open.accepted);
+                consumed.accepted -= u32::from(open.state.is_accepted());
                 self.open.remove(handle);
-            } else if let Some(open) = self.open.get_mut(handle) {
-                open.acknowledged = true;
             }
         }
         self.shared.moved(self.shared.now().at);

@@ -72,7 +72,8 @@ impl Up {
     /// What a task submits can never be stored: the master settles it otherwise.
     pub(crate) fn unstorable(&mut self, handle: Handle, error: Error) {
         let Some(open) = self.open.get_mut(&handle) else { return };
-        (open.settling, open.moving) = (false, false);
+        open.state.reopen();
+        open.moving = false;
         open.unstored_settlement = None;
         let (queue, task) = (QueueIndex(open.queue), Arc::clone(&open.task));
         self.shared.emit(Event::Unstorable { handle, queue, task, error });

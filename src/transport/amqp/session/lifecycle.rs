@@ -62,7 +62,10 @@ impl Actor {
             session,
             outbox,
             queues,
-            open: self.accepted_between_sessions.extract_if(|_, open| open.accepted && !open.lost_channel).collect(),
+            open: self
+                .accepted_between_sessions
+                .extract_if(|_, open| open.state.is_accepted() && !open.lost_channel)
+                .collect(),
             moving: Vec::new(),
             tasks,
             watch,
@@ -117,9 +120,9 @@ impl Actor {
         };
         match settlement {
             // Another settlement of it was under way and is void.
-            Settlement::Accept if open.settling => {}
-            Settlement::Accept => open.accepted = true,
-            settlement if open.accepted => open.unstored_settlement = Some(settlement),
+            Settlement::Accept if open.state.is_settling() => {}
+            Settlement::Accept => open.state.keep_accepted(),
+            settlement if open.state.is_accepted() => open.unstored_settlement = Some(settlement),
             _ => {}
         }
     }

@@ -47,17 +47,15 @@ impl Actor {
         (left.leaving, left.failures) = (consumed.leaving, failures);
         let (mut void, mut finished) = (Vec::new(), Vec::new());
         for (handle, open) in up.open.iter_mut().filter(|(_, open)| open.queue == queue) {
-            if open.accepted {
-                // Its acknowledgement may have been lost; then it comes again, and is known.
-                open.acknowledged = true;
-                if open.settling && !open.moving {
-                    finished.push(*handle);
-                }
-            } else if open.moving {
-                (open.lost_channel, open.accepted, open.acknowledged) = (true, true, true);
-            } else {
+            if !open.state.is_accepted() && !open.moving {
                 void.push(*handle);
                 continue;
+            }
+            open.lost_channel |= !open.state.is_accepted();
+            // Its acknowledgement may have been lost; then it comes again, and is known.
+            open.state.keep_accepted();
+            if open.state.is_settling() && !open.moving {
+                finished.push(*handle);
             }
             left.in_hand += 1;
             left.accepted += 1;

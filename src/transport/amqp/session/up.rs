@@ -29,11 +29,11 @@ use crate::{
             },
             schedules::lease_holder::Lease,
         },
+        attached::DeliveryState,
     },
 };
 
 /// A delivery that the master holds.
-#[expect(clippy::struct_excessive_bools, reason = "an acceptance and a settlement may be under way at the same time")]
 pub(crate) struct OpenDelivery {
     pub(crate) queue: usize,
     pub(crate) tag: u64,
@@ -41,15 +41,11 @@ pub(crate) struct OpenDelivery {
     pub(crate) task: std::sync::Arc<Task>,
     /// What a `Pass` does with it.
     pub(crate) on_pass: Option<PassAction>,
-    /// Accepted: it is acknowledged before it is settled.
-    pub(crate) accepted: bool,
-    /// … and the acknowledgement is written.
-    pub(crate) acknowledged: bool,
-    /// Its settlement is under way.
-    pub(crate) settling: bool,
-    /// … and is still a copy or tasks that follow.
+    pub(crate) state: DeliveryState,
+    /// Its settlement is under way, and is still a copy or tasks that follow.
     pub(crate) moving: bool,
-    /// Its channel is closed, so that it comes again. The settlement under way is finished without an acknowledgement.
+    /// Its channel is closed, so that it comes again. The settlement under way is finished without an acknowledgement, as that of
+    /// an accepted one.
     pub(crate) lost_channel: bool,
     /// The settlement of an accepted one, in case the session ends before it is stored.
     pub(crate) unstored_settlement: Option<Settlement>,
@@ -140,7 +136,9 @@ impl Up {
         let is_settled = |consumed: &ConsumedQueue| {
             consumed.to_requeue.is_empty() && consumed.republishing == 0 && !consumed.switching
         };
-        self.sending.is_empty() && self.open.values().all(|open| !open.settling) && self.queues.iter().all(is_settled)
+        self.sending.is_empty()
+            && self.open.values().all(|open| !open.state.is_settling())
+            && self.queues.iter().all(is_settled)
     }
 
     /// Whether nothing of a queue is open or under way.
@@ -156,7 +154,8 @@ impl Up {
             let consumed = &mut self.queues[open.queue];
             consumed.in_hand += 1;
             consumed.accepted += 1;
-            (open.acknowledged, open.settling) = (true, false);
+            open.state.keep_accepted();
+            open.state.reopen();
             decided.extend(open.unstored_settlement.take().map(|settlement| (*handle, settlement)));
         }
         decided
