@@ -44,7 +44,7 @@ impl Actor {
             shared,
             state: State::Idle,
             attachment: None,
-            accepted_between_sessions: HashMap::new(),
+            earlier_deliveries: HashMap::new(),
             credits: BTreeMap::new(),
             queue_changes: BTreeMap::new(),
             channel_numbers: 0,
@@ -229,7 +229,7 @@ impl Actor {
     pub(crate) fn settle(&mut self, settlements: Vec<(Handle, Settlement)>) {
         self.shared.moved(self.now().at);
         if let Some(up) = self.state.up() {
-            return up.settle(settlements, &mut self.accepted_between_sessions);
+            return up.settle(settlements, &mut self.earlier_deliveries);
         }
         for (handle, settlement) in settlements {
             self.settle_while_disconnected(handle, settlement);

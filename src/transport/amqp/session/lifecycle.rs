@@ -63,7 +63,7 @@ impl Actor {
             outbox,
             queues,
             open: self
-                .accepted_between_sessions
+                .earlier_deliveries
                 .extract_if(|_, open| open.state.is_accepted() && !open.lost_channel)
                 .collect(),
             moving: Vec::new(),
@@ -113,8 +113,7 @@ impl Actor {
     /// Between sessions only accepted deliveries are open: what is decided is done in the next one. A master that has not
     /// heard of the end yet may accept even now; its task, which comes again, is then known to it.
     pub(crate) fn settle_while_disconnected(&mut self, handle: Handle, settlement: Settlement) {
-        let Some(open) =
-            self.accepted_between_sessions.get_mut(&handle).filter(|open| open.unstored_settlement.is_none())
+        let Some(open) = self.earlier_deliveries.get_mut(&handle).filter(|open| open.unstored_settlement.is_none())
         else {
             return;
         };
@@ -159,7 +158,7 @@ impl Actor {
         self.interrupt_survey();
         self.sweeps.interrupted(now);
         // Nothing but this process holds what was accepted, and the master may accept until it hears of the end.
-        self.accepted_between_sessions = std::mem::take(&mut up.open);
+        self.earlier_deliveries = std::mem::take(&mut up.open);
         // The guards of replies answer as their tasks are dropped.
         up.tasks.abort_all();
         if now.since(up.since) >= STABLE_AFTER {

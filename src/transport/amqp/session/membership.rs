@@ -150,21 +150,22 @@ impl Actor {
         if self.leaving.is_empty() {
             return;
         }
-        let accepted_between_sessions =
-            |queue: &usize| self.accepted_between_sessions.values().any(|open| open.queue == *queue);
+        let may_go_on = |queue: &usize| self.earlier_deliveries.values().any(|open| open.queue == *queue);
         let gone: Vec<usize> = match &self.state {
             // What is being built has its channels already: the next look is when it stands.
             State::Connecting { .. } => return,
-            State::Up(up) => self.leaving.iter().copied().filter(|queue| up.is_drained(*queue)).collect(),
-            // Between sessions only accepted deliveries are open.
+            State::Up(up) => {
+                let is_drained = |queue: &usize| up.queues.get(*queue).is_none_or(ConsumedQueue::is_drained);
+                self.leaving.iter().copied().filter(is_drained).collect()
+            }
             State::Idle | State::Waiting { .. } | State::Refused(_) => {
-                self.leaving.iter().copied().filter(|queue| !accepted_between_sessions(queue)).collect()
+                self.leaving.iter().copied().filter(|queue| !may_go_on(queue)).collect()
             }
         };
         for queue in gone {
             self.leaving.remove(&queue);
             self.credits.remove(&queue);
-            self.accepted_between_sessions.retain(|_, open| open.queue != queue);
+            self.earlier_deliveries.retain(|_, open| open.queue != queue);
             if let Some(attachment) = &mut self.attachment {
                 attachment.queues.remove(&queue);
             }

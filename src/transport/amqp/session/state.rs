@@ -94,8 +94,9 @@ pub(crate) struct Actor {
     pub(crate) shared: Rc<Shared>,
     pub(crate) state: State,
     pub(crate) attachment: Option<Attachment>,
-    /// Accepted deliveries, between two sessions.
-    pub(crate) accepted_between_sessions: HashMap<Handle, OpenDelivery>,
+    /// What was open at the end of a session, or of a queue in one. What was accepted of it goes on in the next session; the rest
+    /// is void, unless the master accepts it before it hears of the end.
+    pub(crate) earlier_deliveries: HashMap<Handle, OpenDelivery>,
     /// Of the queues that are attached or to be added, by their index.
     pub(crate) credits: BTreeMap<usize, u32>,
     /// Queues to be added or changed.

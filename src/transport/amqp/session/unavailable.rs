@@ -60,9 +60,9 @@ impl Actor {
             left.in_hand += 1;
             left.accepted += 1;
         }
-        self.accepted_between_sessions.retain(|_, open| open.queue != queue);
+        self.earlier_deliveries.retain(|_, open| open.queue != queue);
         for handle in &void {
-            self.accepted_between_sessions.extend(up.open.remove_entry(handle));
+            self.earlier_deliveries.extend(up.open.remove_entry(handle));
         }
         let channel = up.queues.remove(queue).and_then(|consumed| consumed.channel);
         up.queues.insert(queue, left);

@@ -141,12 +141,6 @@ impl Up {
             && self.queues.iter().all(is_settled)
     }
 
-    /// Whether nothing of a queue is open or under way.
-    pub(crate) fn is_drained(&self, queue: usize) -> bool {
-        let is_open = || self.open.values().any(|open| open.queue == queue);
-        self.queues.get(queue).is_none_or(|consumed| consumed.is_drained() && !is_open())
-    }
-
     /// What was accepted in an earlier session is in hand in this one. Gives what was decided about it meanwhile.
     pub(crate) fn resume_accepted(&mut self) -> Vec<(Handle, Settlement)> {
         let mut decided = Vec::new();
