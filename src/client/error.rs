@@ -1,4 +1,6 @@
-//! Why a submit failed.
+//! The error of both clients: what is wrong with a task, with the call, or at the transport.
+//!
+//! That there is one does not always mean that nothing is stored; [`Error::extent`] says what is known.
 
 use crate::transport::{self, Extent};
 

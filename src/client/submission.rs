@@ -1,4 +1,7 @@
-//! A task that is ready to be stored.
+//! A task as it goes to the transport, made of a queue's name, a payload and [`SubmitOptions`].
+//!
+//! What is wrong with it by itself is found here: a name that no queue can have, a payload that is no JSON. A moment at which it
+//! is to be done becomes a delay by the wall clock of this machine. Nothing is sent.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

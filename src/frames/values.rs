@@ -1,4 +1,7 @@
-//! The values that frames are made of: keys, durations, numbers.
+//! The values that frames of both directions are made of: keys and durations as they are read; durations, numbers and all else as
+//! they are written.
+//!
+//! A fraction of a millisecond counts as a whole one, read or written, so that a wait is never cut to nothing.
 
 use std::{fmt, time::Duration};
 

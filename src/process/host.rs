@@ -1,4 +1,5 @@
-//! The name of the machine.
+//! The name of the machine, as the status and dead letters give it to people. Nothing is decided by it: it may be empty, and two
+//! machines may have the same.
 
 /// The name of this host; empty where it has none that is text.
 #[must_use]
