@@ -59,9 +59,9 @@ pub struct QueueSetup {
 
 /// What can be asked of a transport. None of these blocks the sender.
 pub enum Request {
-    /// Declare these queues and begin to consume with no credit. Answered by [`Event::Attached`], again after
-    /// each rebuilt session; those that cannot be had are named after it, by [`Event::QueueUnavailable`]. At most once in a transport's life; without it the transport is a client that
-    /// gives up at the first failure to connect.
+    /// Declare these queues and begin to consume with no credit. Answered by [`Event::Attached`], again after each rebuilt
+    /// session; those that cannot be had are named after it, by [`Event::QueueUnavailable`]. At most once in a transport's
+    /// life; without it the transport is a client that gives up at the first failure to connect.
     Attach {
         /// The queues; their positions are the [`QueueIndex`]es from here on.
         queues: Vec<QueueSetup>,
@@ -273,9 +273,9 @@ pub enum Event {
     /// to delay them further. One that is known here, in hand or ended, is settled as what it is; every other one by
     /// [`Settlement::Pass`].
     CameAgain(Vec<Delivery>),
-    /// What a `Retry`, `Snooze` or `Dead` stores is durable; [`Event::Settled`] follows. Where the original is removed by a step of
-    /// its own and the session is lost before, what a redelivery still needs is removal alone. Not told of a settlement that came
-    /// too late, because the task had been taken back: that stored nothing.
+    /// What a `Retry`, `Snooze` or `Dead` stores is durable; [`Event::Settled`] follows. Where the original is removed by a step
+    /// of its own and the session is lost before, what a redelivery still needs is removal alone. Not told of a settlement that
+    /// came too late, because the task had been taken back: that stored nothing.
     Stored(Handle),
     /// What a `Done` submits can never be stored: too large for the broker, or forbidden. Nothing of it is settled, the
     /// handle is open as before, and another settlement is owed. Of what it submits some may be stored.
