@@ -10,8 +10,8 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
     checked(sources, false)
 }
 
-/// [`load`] for whoever fires schedules, or shows when they fire: a system's time zone that is not known is wrong, too, if a
-/// schedule depends on it.
+/// [`load`] for commands that fire schedules, or show when they fire: a system's time zone that is not known is wrong, too, if
+/// a schedule depends on it.
 ///
 /// # Errors
 /// Everything that is wrong with them, at once.

@@ -20,7 +20,7 @@
 //!    not say so means that none is.
 //! 7. *A key is held by one delivery at a time*, among all owners that the transport can see; one that sees no others grants
 //!    each. It ends with the settlement of its delivery, in the same step, or with its owner, however that ends.
-//! 8. Queues that do not exist are created by whoever comes first, with the same constant arguments.
+//! 8. Queues that do not exist are created by the first program that needs them, with the same constant arguments.
 //! 9. *An index names one queue at a time.* It is free again only after [`Event::QueueRemoved`]; queues that are added or
 //!    removed leave the deliveries and the credit of all others as they are.
 //!
@@ -124,7 +124,7 @@ pub enum Request {
         /// One depth a queue, in the same order.
         reply: Reply<Vec<Depth>>,
     },
-    /// Count what is ready in work queues, without creating them: for who asks often, and needs no more.
+    /// Count what is ready in work queues, without creating them: for a client that asks often, and needs no more.
     Ready {
         /// The queues.
         queues: Vec<String>,

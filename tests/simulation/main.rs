@@ -1,7 +1,7 @@
 //! The core in thousands of random histories.
 //!
-//! A history is drawn from a seed: a plan, worker processes with faults, a transport that loses its session, operators
-//! who send commands. Virtual time jumps from event to event, so an hour of faults takes milliseconds, and the
+//! A history is drawn from a seed: a plan, worker processes with faults, a transport that loses its session, commands of
+//! operators. Virtual time jumps from event to event, so an hour of faults takes milliseconds, and the
 //! same seed gives the same history on every machine. A failure prints the seed, the history's settings and the
 //! last events and actions. `README.md` beside this file says what each part does and how to add to it.
 //!
@@ -34,7 +34,7 @@
 //!   kept; credit in a pause; a cancelled task judged as a crash; two answers; renewals that end after the first; an age
 //!   that is due for ever
 //! - commands: what shared a process with a cancelled task judged as a crash; a cancelled task's mark not looked at
-//! - pings: none sent; who is silent not killed; an answer not heard; one awaited from who got a task (1 in 1,500)
+//! - pings: none sent; a silent worker not killed; an answer not heard; one awaited from a worker that got a task (1 in 1,500)
 //! - reloads: a new queue taken for one that the transport has; an answer awaited from a queue that is gone; a queue asked
 //!   for in a stop; a queue that is the same touched, or a changed one left as it was; one let go with tasks in hand, or with
 //!   deliveries not given back; its index used before it is free; a stale wish for its return; the answer before all is so,

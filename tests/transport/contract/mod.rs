@@ -28,7 +28,7 @@ pub trait Tenant: Sized {
     const SEES_IN_HAND: bool = true;
     /// `KnownQueues` is answered.
     const LISTS_QUEUES: bool = true;
-    /// `ScheduleMemory` is answered to those who are not the scheduler.
+    /// `ScheduleMemory` is answered to a transport that is not the scheduler.
     const SHOWS_SCHEDULES: bool = true;
     /// A task that waits is found by its id.
     const FINDS_BY_ID: bool = true;

@@ -322,7 +322,7 @@ impl Store {
                 }
                 drop(reply.send(Ok(())));
             }
-            // Who asks is told that the transport is closed.
+            // The reply is dropped, which says that the transport is closed.
             _ => {}
         }
     }
