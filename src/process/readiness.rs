@@ -49,6 +49,9 @@ impl Watch {
     }
 
     /// Waits until there is something to read, or the end. May be cancelled without loss.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
     pub async fn readable(&self) -> io::Result<()> {
         // Cleared before the caller reads: whatever comes from now on makes it ready again.
         self.0.readable().await?.clear_ready();
@@ -67,6 +70,9 @@ impl Room {
     }
 
     /// Waits until something can be written. May be cancelled without loss; afterwards, flush.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
     pub async fn writable(&self) -> io::Result<()> {
         self.0.writable().await?.clear_ready();
         Ok(())

@@ -9,7 +9,7 @@
 //! Reading order: the traits ([`Worker`], [`AsyncWorker`]), [`Outcome`], [`Context`], [`Kind`], then `serve` (the child's loop) with
 //! `frame_reader` and `inbox`.
 
-#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+#![warn(clippy::missing_panics_doc)]
 
 mod child_io;
 mod context;
