@@ -9,11 +9,12 @@ use lapin::{
     types::FieldTable,
 };
 
-/// Deliveries in hand of the bare consumer, and acknowledgements in one frame.
+/// Deliveries in hand of the bare consumer.
 const PREFETCH: u16 = 256;
-const ACKS: u64 = 64;
+/// Deliveries that one frame acknowledges where they are acknowledged in batches.
+pub(crate) const ACKS: u64 = 64;
 
-/// A table as a queue: settle the last batch and claim the next in one transaction, `batch` tasks at a time.
+/// A table as a queue, with the journal and the `synchronous` of our own claims and settlements: settle the last batch and claim the next in one transaction, `batch` tasks at a time.
 pub(crate) fn sqlite(path: &Path, tasks: usize, payload: usize, batch: usize) -> f64 {
     let mut connection = rusqlite::Connection::open(path).expect("the file opens");
     connection.pragma_update(None, "journal_mode", "WAL").expect("WAL");
@@ -70,8 +71,8 @@ pub(crate) fn sqlite(path: &Path, tasks: usize, payload: usize, batch: usize) ->
     tasks as f64 / start.elapsed().as_secs_f64()
 }
 
-/// One consumer with a prefetch, acknowledging in batches.
-pub(crate) fn amqp(uri: &str, queue: &str, tasks: usize) -> f64 {
+/// One consumer with a prefetch that acknowledges `acks` deliveries at a time.
+pub(crate) fn amqp(uri: &str, queue: &str, tasks: usize, acks: u64) -> f64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let connection = Connection::connect(uri, ConnectionProperties::default()).await.expect("the broker is there");
@@ -86,8 +87,8 @@ pub(crate) fn amqp(uri: &str, queue: &str, tasks: usize) -> f64 {
             let delivery = consumer.next().await.expect("more comes").expect("a delivery");
             start.get_or_insert_with(Instant::now);
             std::hint::black_box(&delivery.data);
-            if number % ACKS == 0 || number == tasks as u64 {
-                let multiple = BasicAckOptions { multiple: true };
+            if number % acks == 0 || number == tasks as u64 {
+                let multiple = BasicAckOptions { multiple: acks > 1 };
                 channel.basic_ack(delivery.delivery_tag, multiple).await.expect("an acknowledgement");
             }
         }

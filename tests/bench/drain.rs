@@ -1,8 +1,9 @@
 //! How fast a queue is drained, how soon an idle worker starts, and how soon a dead one is replaced.
 //!
 //! ```text
-//! cargo bench --bench drain            all of it
-//! cargo bench --bench drain -- sqlite  one transport (sqlite, amqp), or `latency`
+//! cargo bench --bench drain              all of it
+//! cargo bench --bench drain -- sqlite    one transport (sqlite, amqp), or `latency`
+//! cargo bench --bench drain -- measure … one step of `tests/bench/compare`, which interleaves them with other systems: see `measure`
 //! ```
 //!
 //! Each figure stands beside a bare loop over the same queue in the same run: what counts is the ratio, since the
@@ -13,19 +14,18 @@
 mod support;
 
 mod bare;
+mod measure;
+mod measured;
 
 use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
-    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-use asynctask::{
-    App, Context, Outcome,
-    client::{Submission, SubmitOptions, blocking::Client},
-};
+use asynctask::{App, Context, Outcome, client::blocking::Client};
+use measured::nanoseconds;
 use serde::de::IgnoredAny;
 
 /// Drains of each kind, taken in turn; what is printed is the median of each, and of their ratios.
@@ -40,20 +40,7 @@ const SAMPLES: usize = 200;
 const DEATHS: usize = 40;
 
 fn app() -> App {
-    App::new("drain").worker_fn("noop", noop).worker_fn("stamp", stamp).worker_fn("die", die)
-}
-
-/// The first and the last task of a worker process tell when they ran.
-#[expect(clippy::unnecessary_wraps, reason = "the shape of a worker's function")]
-fn noop(_: IgnoredAny, context: &Context) -> asynctask::TaskResult {
-    static SEEN: AtomicU64 = AtomicU64::new(0);
-    if SEEN.fetch_add(1, Ordering::Relaxed) == 0 {
-        println!("began {}", nanoseconds());
-    }
-    if context.headers().contains_key("last") {
-        println!("ended {}", nanoseconds());
-    }
-    Ok(Outcome::Done)
+    measured::register(App::new("drain")).worker_fn("stamp", stamp).worker_fn("die", die)
 }
 
 /// Tells how long its task was on the way.
@@ -68,16 +55,13 @@ fn die(_: IgnoredAny, _: &Context) -> asynctask::TaskResult {
     std::process::abort()
 }
 
-/// The machine's monotonic clock, the same for all processes.
-fn nanoseconds() -> u64 {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
-    u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
-}
-
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if arguments.first().is_some_and(|first| first == "workers" || first == "__worker") {
         return app().run();
+    }
+    if let Some(("measure", step)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return measure::run(step);
     }
     let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -101,24 +85,29 @@ fn main() -> ExitCode {
 }
 
 fn sqlite(folder: &Path) {
-    let (mut singly, mut in_tens, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut singly, mut in_tens, mut in_64s, mut ours) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         singly.push(bare::sqlite(&folder.join(format!("bare{round}.db")), TASKS, PAYLOAD, 1));
         in_tens.push(bare::sqlite(&folder.join(format!("tens{round}.db")), TASKS, PAYLOAD, 10));
+        in_64s.push(bare::sqlite(&folder.join(format!("64s{round}.db")), TASKS, PAYLOAD, 64));
         ours.push(drain(&format!("sqlite:{}", folder.join(format!("drain{round}.db")).display())));
     }
     report("sqlite", "bare rusqlite, one by one", &singly, &ours);
     report("sqlite", "bare rusqlite, in tens", &in_tens, &ours);
+    report("sqlite", "bare rusqlite, in 64s", &in_64s, &ours);
 }
 
 fn amqp(uri: &str) {
-    let (mut bare, mut ours) = (Vec::new(), Vec::new());
+    let (mut batched, mut each, mut ours) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        fill(uri, "bare");
-        bare.push(bare::amqp(uri, "bare", TASKS));
+        for (rates, acks) in [(&mut batched, bare::ACKS), (&mut each, 1)] {
+            measure::fill(uri, "bare", TASKS, PAYLOAD);
+            rates.push(bare::amqp(uri, "bare", TASKS, acks));
+        }
         ours.push(drain(uri));
     }
-    report("amqp", "bare lapin, batched acks", &bare, &ours);
+    report("amqp", "bare lapin, batched acks", &batched, &ours);
+    report("amqp", "bare lapin, an ack each", &each, &ours);
 }
 
 fn report(transport: &str, bare: &str, theirs: &[f64], ours: &[f64]) {
@@ -136,36 +125,20 @@ fn median(samples: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-fn fill(uri: &str, queue: &str) {
-    let client = Client::open(uri).expect("the transport opens");
-    let payload = "x".repeat(PAYLOAD - 2);
-    let mut left = TASKS;
-    while left > 0 {
-        let count = left.min(1000);
-        left -= count;
-        let tasks = (0..count).map(|number| {
-            // The last to be delivered; the worker that gets it says so.
-            let is_last = left == 0 && number == count - 1;
-            let options = if is_last { SubmitOptions::new().header("last", true) } else { SubmitOptions::new() };
-            Submission::new(queue, &payload, options).expect("a task")
-        });
-        client.submit_all(tasks).expect("the tasks are stored");
-    }
-}
-
 /// Tasks per second from the first begun to the last ended.
 fn drain(uri: &str) -> f64 {
-    fill(uri, "noop");
-    let mut master = Master::start(uri, r#"{"noop": {"worker": "noop", "processes": 2}}"#, &["--halt-when-empty"]);
-    let began = master.value("began ");
-    let ended = master.value("ended ");
-    master.finish();
-    TASKS as f64 / Duration::from_nanos(ended - began).as_secs_f64()
+    measure::fill(uri, "noop", TASKS, PAYLOAD);
+    let records = tempfile::tempdir().expect("a temporary folder");
+    let workers = r#"{"noop": {"worker": "noop", "processes": 2}}"#;
+    Master::start(uri, workers, &["--halt-when-empty"], Some(records.path())).finish();
+    let total = measured::read(records.path());
+    assert_eq!(total.count, TASKS as u64, "each task is done once where nothing fails");
+    TASKS as f64 / Duration::from_nanos(total.ended - total.began).as_secs_f64()
 }
 
 /// From the submit to the first line of the worker, with nothing else to do.
 fn latency(uri: &str) {
-    let master = Master::start(uri, r#"{"stamp": "stamp"}"#, &[]);
+    let master = Master::start(uri, r#"{"stamp": "stamp"}"#, &[], None);
     let mut master = master.ready(1);
     let client = Client::open(uri).expect("the transport opens");
     let mut samples: Vec<u64> = (0..SAMPLES)
@@ -181,7 +154,7 @@ fn latency(uri: &str) {
 /// From the death of a worker in the middle of a task to its replacement being ready.
 fn replacement(uri: &str) {
     let workers = r#"{"die": {"worker": "die", "breaker": {"failures": 1000000}}}"#;
-    let mut master = Master::start(uri, workers, &[]).ready(1);
+    let mut master = Master::start(uri, workers, &[], None).ready(1);
     let client = Client::open(uri).expect("the transport opens");
     let mut samples: Vec<u64> = (0..DEATHS)
         .map(|_| {
@@ -211,10 +184,12 @@ struct Master {
 }
 
 impl Master {
-    fn start(uri: &str, workers: &str, options: &[&str]) -> Self {
+    /// `records` is the folder where its workers leave what they measured.
+    fn start(uri: &str, workers: &str, options: &[&str], records: Option<&Path>) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
         command.arg("workers").args(options).args(["--set", &format!("transport={uri}")]);
         command.args(["--set", &format!("workers={workers}")]).stdout(Stdio::piped());
+        command.envs(records.map(|folder| (measured::FOLDER, folder)));
         let mut child = command.spawn().expect("it starts");
         let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         Self { child, lines, since: Instant::now() }
