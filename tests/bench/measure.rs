@@ -83,10 +83,10 @@ fn mix(uri: &str, queue: &str, bursts: usize) -> usize {
     count
 }
 
-/// Submits short tasks (`None`) and long ones together.
+/// Submits short tasks (`None`) and long ones together. Their moments are a nanosecond apart, which keeps their order.
 fn submit(client: &Client, queue: &str, tasks: &[Option<Duration>]) -> usize {
     let sent = nanoseconds();
-    let submissions = tasks.iter().map(|long| {
+    let submissions = (sent..).zip(tasks).map(|(sent, long)| {
         let milliseconds = long.unwrap_or(measured::BUSY).as_millis() as u64;
         let mixing = Mixing { sent, milliseconds, is_long: long.is_some() };
         Submission::new(queue, &mixing, SubmitOptions::new()).expect("a task")

@@ -1,4 +1,5 @@
-"""The comparison of `tests/bench/compare`: how fast queues are drained by bare loops, by ours and by other systems, in turn.
+"""The comparison of `tests/bench/compare`: how fast queues are drained by bare loops, by ours and by other systems,
+in turn.
 
     command       arguments, the order of a run, what is printed
     contestants   what is measured, and how each one is filled and started

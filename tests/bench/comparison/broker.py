@@ -1,5 +1,5 @@
-"""A RabbitMQ of the run's own, as `tests/support/broker.rs` starts one: free ports of the loopback, its own node name, folders,
-cookie and epmd. A server that the machine may run is not touched."""
+"""A RabbitMQ of the run's own, as `tests/support/broker.rs` starts one: free ports of the loopback, its own node
+name, folders, cookie and epmd. A server that the machine may run is not touched."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""The rates of a run as a bar chart in SVG, with what the rounds spread. It has no background and takes the colours of the page's
-scheme, light or dark. Waits are left out: a bar of theirs would be better when shorter."""
+"""The rates of a run as a bar chart in SVG, with what the rounds spread. It has no background and takes the colours
+of the page's scheme, light or dark. Waits are left out: a bar of theirs would be better when shorter."""
 
 from __future__ import annotations
 
 from typing import List
 from xml.sax.saxutils import escape
 
-from .run_file import Section, Result, RunFile
+from .run_file import Result, RunFile, Section
 from .table import count
 
 WIDTH = 820
@@ -56,10 +56,12 @@ def _group(group: Section, present: List[Result], top: int, shapes: List[str]) -
         spread = result.spread()
         middle, end = top + ROW // 2, LEFT + spread.median * scale
         least, most = LEFT + spread.least * scale, LEFT + spread.most * scale
+        bar = f'x="{LEFT}" y="{middle - BAR // 2}" width="{end - LEFT:.1f}" height="{BAR}" rx="2"'
+        whisker = f"M{least:.1f} {middle}H{most:.1f}M{least:.1f} {middle - 4}v8M{most:.1f} {middle - 4}v8"
         shapes += [
             f'<text x="{LEFT - 8}" y="{middle + 5}" text-anchor="end">{escape(result.label)}</text>',
-            f'<rect class="{_colour(result)}" x="{LEFT}" y="{middle - BAR // 2}" width="{end - LEFT:.1f}" height="{BAR}" rx="2"/>',
-            f'<path class="spread" d="M{least:.1f} {middle}H{most:.1f}M{least:.1f} {middle - 4}v8M{most:.1f} {middle - 4}v8"/>',
+            f'<rect class="{_colour(result)}" {bar}/>',
+            f'<path class="spread" d="{whisker}"/>',
             f'<text x="{max(end, most) + 8:.1f}" y="{middle + 5}">{count(spread.median)}</text>',
         ]
         top += ROW

@@ -33,8 +33,8 @@ examples:
   tests/bench/compare --json run.json --svg run.svg    all of it, kept and drawn
   tests/bench/compare --from run.json --markdown       the tables of a run that was kept
 
-Nothing else should run meanwhile. The first run builds and installs; what cannot be installed is told as absent. Ctrl-C ends
-everything that was started. TMPDIR says on which disk the SQLite files and the broker's are.
+Nothing else should run meanwhile. The first run builds and installs; what cannot be installed is told as absent.
+Ctrl-C ends everything that was started. TMPDIR says on which disk the SQLite files and the broker's are.
 """
 
 
@@ -79,23 +79,34 @@ def _keep(run: RunFile, options: argparse.Namespace) -> None:
 
 def _parser() -> Parser:
     names = "\n".join(
-        f"  {group.name:8} {', '.join(contestant.name for contestant in group.contestants)}" for group in contestants.GROUPS
+        f"  {group.name:8} {', '.join(contestant.name for contestant in group.contestants)}"
+        for group in contestants.GROUPS
     )
     parser = Parser(
         prog="tests/bench/compare",
-        description="Drains queues with bare loops, with asynctask and with other systems, in turn, and compares their rates.",
+        description="Drains queues with bare loops, with asynctask and with other systems, in turn; compares their rates.",
         epilog=EPILOG.format(names=names),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--quick", action="store_true", help=f"fewer tasks and {QUICK_ROUNDS} rounds: a look, no measurement")
-    parser.add_argument("--only", metavar="NAME,…", default="", help="groups, or contestants: amqp, celery, amqp/celery")
-    parser.add_argument("--rounds", metavar="N", type=_positive, help=f"each contestant is measured so often ({ROUNDS})")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"fewer tasks and {QUICK_ROUNDS} rounds: a look, no measurement"
+    )
+    parser.add_argument(
+        "--only", metavar="NAME,…", default="", help="groups, or contestants: amqp, celery, amqp/celery"
+    )
+    parser.add_argument(
+        "--rounds", metavar="N", type=_positive, help=f"each contestant is measured so often ({ROUNDS})"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="keep the figures of each round")
     parser.add_argument("--svg", metavar="FILE", type=Path, help="draw a bar chart")
-    parser.add_argument("--from", metavar="FILE", type=Path, dest="source", help="measure nothing: take the figures of a --json")
+    parser.add_argument(
+        "--from", metavar="FILE", type=Path, dest="source", help="measure nothing: take the figures of a --json"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
-    parser.add_argument("--readme", metavar="FILE", type=Path, help="renew the tables in this file, between its two marks")
+    parser.add_argument(
+        "--readme", metavar="FILE", type=Path, help="renew the tables in this file, between its two marks"
+    )
     return parser
 
 

@@ -1,8 +1,9 @@
 """What is measured: groups of contestants that do the same tasks, and how each one is filled, started and measured.
 
-A measurement fills a queue of its own before any worker starts, starts the workers, and gives the tasks per second from the first
-task begun to the last one ended, told by the tasks themselves (`programs/meter.py`, `tests/bench/measured.rs`). A bare loop measures
-itself in the same way. Tasks are so many that each takes some seconds, since the rate does not depend on their number.
+A measurement fills a queue of its own before any worker starts, starts the workers, and gives the tasks per second
+from the first task begun to the last one ended, told by the tasks themselves (`programs/meter.py`,
+`tests/bench/measured.rs`). A bare loop measures itself in the same way. Tasks are so many that each takes some
+seconds, since the rate does not depend on their number.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from . import mix
 from .broker import Broker
+from .run_file import Value
 from .stage import Failed, Stage, Started, wait_until
 from .tools import MODULE, PROGRAMS, Tools
-
-Value = Union[float, Dict[str, float]]
 
 RECORDS = "ASYNCTASK_BENCH_RECORDS"
 WORKERS = 2
@@ -54,10 +54,10 @@ class Group(NamedTuple):
 class Record(NamedTuple):
     began: int
     ended: int
-    count: int
+    tasks: int
 
     def rate(self) -> float:
-        return self.count / ((self.ended - self.began) / 1e9)
+        return self.tasks / ((self.ended - self.began) / 1e9)
 
 
 def records(folder: Path) -> Record:
@@ -123,10 +123,10 @@ class Bench:
         return {**self.environment(folder), "COMPARE_BROKER": self.broker().uri, "COMPARE_QUEUE": self.queue()}
 
     def drained(self, worker: Started, folder: Path, tasks: int) -> float:
-        """Waits for the last task of a system that does not end by itself, and ends it: what it would do at its stop is not
-        measured."""
+        """Waits for the last task of a system that does not end by itself, and ends it: what it would do at its stop
+        is not measured."""
         try:
-            wait_until(worker, tasks, lambda: records(folder).count, "tasks")
+            wait_until(worker, tasks, lambda: records(folder).tasks, "tasks")
         finally:
             self.stage.kill(worker)
         return records(folder).rate()
@@ -158,15 +158,16 @@ def ours(transport: str, kind: str) -> Callable[[Bench, Size], Value]:
         master = bench.master(uri, queue, kind, WORKERS, folder, "--halt-when-empty")
         bench.stage.finish(master)
         record = records(folder)
-        if record.count != size.tasks:
-            raise Failed(f"asynctask: {record.count} tasks were done, not {size.tasks}")
+        if record.tasks != size.tasks:
+            raise Failed(f"asynctask: {record.tasks} tasks were done, not {size.tasks}")
         return record.rate()
 
     return measure
 
 
 def fill(bench: Bench, python: Path, program: str, task: str, size: Size, environment: Dict[str, object]) -> None:
-    """By the system's own producer. The program is imported, as its workers do: huey's tasks are called by their module."""
+    """By the system's own producer. The program is imported, as its workers do: huey's tasks are called by their
+    module."""
     call = f"import {program}; {program}.fill({task!r}, {size.tasks}, {size.length})"
     bench.stage.run([python, "-c", call], f"{program}-fill", environment)
 
@@ -309,7 +310,8 @@ GROUPS: Tuple[Group, ...] = (
 
 
 def chosen(names: List[str]) -> List[Tuple[Group, Contestant]]:
-    """All contestants, or those that one of the names means: of a group, of one in it (`amqp/celery`), of one in all groups.
+    """All contestants, or those that one of the names means: of a group, of one in it (`amqp/celery`), of one in all
+    groups.
 
     Raises `ValueError` for a name that means none."""
     every = [(group, contestant) for group in GROUPS for contestant in group.contestants]

@@ -1,14 +1,16 @@
 """How long the short tasks of a mix waited, and how much of it the length of the queue explains.
 
-Explained is what they would have waited in an ideal queue: the same tasks, sent at the same moments and each taking as long as it
-took, begun in the order in which they were sent, each as soon as one of the workers is free, at no cost. What is over that is the
-system's: its transport, its round trips, and tasks that wait behind a long one while a worker is free.
+Explained is what they would have waited in an ideal queue: the same tasks, sent at the same moments and each taking
+as long as it took, begun in the order in which they were sent, each as soon as one of the workers is free, at no
+cost. What is over that is the system's: its transport, its round trips, and tasks that wait behind a long one while a
+worker is free.
 """
 
 from __future__ import annotations
 
 import heapq
-from typing import Dict, List, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import Dict, List, NamedTuple
 
 NANOSECONDS = 1e6
 """Of a millisecond."""
@@ -33,6 +35,7 @@ def explained(runs: Sequence[Run], workers: int) -> Dict[int, int]:
     """When each task would have begun in the ideal queue, by when it was sent."""
     free_at = [0] * workers
     begins: Dict[int, int] = {}
+    assert len({run.sent for run in runs}) == len(runs), "tasks are told apart by their moments"
     for run in sorted(runs):
         begins[run.sent] = max(run.sent, heapq.heappop(free_at))
         heapq.heappush(free_at, begins[run.sent] + run.ended - run.began)

@@ -32,13 +32,24 @@ class Result(NamedTuple):
     absent: Optional[str]
     """Why there are no figures, or none of later rounds."""
 
-    def spread(self, key: Optional[str] = None) -> Spread:
-        return Spread.of([value[key] if isinstance(value, dict) and key else value for value in self.rounds.values()])
+    def rate(self, number: int) -> float:
+        """Of a round. Not of a mix, which has waits."""
+        value = self.rounds[number]
+        assert not isinstance(value, dict), f"{self.name} has waits"
+        return value
+
+    def spread(self) -> Spread:
+        """Of the rates."""
+        return Spread.of([self.rate(number) for number in self.rounds])
+
+    def waits(self, key: str) -> Spread:
+        """Of one of the waits of a mix."""
+        return Spread.of([value[key] for value in self.rounds.values() if isinstance(value, dict)])
 
     def ratio(self, baseline: "Result") -> Optional[Spread]:
         """To another result of the same round: the machine's own speed, which changes with time, cancels out."""
         both = [number for number in self.rounds if number in baseline.rounds]
-        return Spread.of([self.rounds[number] / baseline.rounds[number] for number in both]) if both else None
+        return Spread.of([self.rate(number) / baseline.rate(number) for number in both]) if both else None
 
 
 class Section(NamedTuple):

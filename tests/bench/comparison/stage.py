@@ -1,8 +1,8 @@
 """The folder and the processes of a run. Both are gone when it ends, also by a signal or a kill.
 
-Each process leads a session of its own, so that it ends together with what it has started, and so that a Ctrl-C of the terminal
-reaches this program alone. A watchdog (`sh`) knows the process groups; when its input closes, however this program has ended, it
-kills what is left and removes the folder.
+Each process leads a session of its own, so that it ends together with what it has started, and so that a Ctrl-C of
+the terminal reaches this program alone. A watchdog (`sh`) knows the process groups; when its input closes, however
+this program has ended, it kills what is left and removes the folder.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Callable, Dict, List, Optional
 
 STEP = 0.05
 """Seconds between two looks at what is waited for."""
@@ -137,7 +138,11 @@ class Stage:
         return started
 
     def run(
-        self, command: Sequence[object], name: str, environment: Optional[Mapping[str, object]] = None, patience: float = 600
+        self,
+        command: Sequence[object],
+        name: str,
+        environment: Optional[Mapping[str, object]] = None,
+        patience: float = 600,
     ) -> str:
         """Runs a program to its end and gives what it printed."""
         return self.finish(self.start(command, name, environment), patience)
@@ -192,7 +197,8 @@ class Stage:
 
 
 def wait_until(started: Started, wanted: int, look: Callable[[], int], what: str) -> None:
-    """Waits until `look` gives `wanted` or more; it must give another number within `PATIENCE`, and the process must live."""
+    """Waits until `look` gives `wanted` or more; it must give another number within `PATIENCE`, and the process must
+    live."""
     last, limit = -1, 0.0
     while True:
         ended = started.process.poll()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, List, Tuple
 
-from .run_file import Section, Result, RunFile, Spread
+from .run_file import Result, RunFile, Section, Spread
 
 WAITS = [
     ("waited p50", "wait_p50"),
@@ -95,7 +95,7 @@ def _mix(present: List[Result]) -> Tuple[Row, List[Row]]:
     head = ["", *(title for title, _ in WAITS)]
     body = []
     for result in present:
-        spreads = [result.spread(key) for _, key in WAITS]
+        spreads = [result.waits(key) for _, key in WAITS]
         cells = [f"{one.median:.1f} ({one.least:.1f} – {one.most:.1f})" for one in spreads]
         body.append([result.label, *cells])
     return head, body

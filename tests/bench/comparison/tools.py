@@ -1,7 +1,8 @@
-"""What a run needs and builds first: this project's bench, a Python environment with the other systems, and the `celery` crate.
+"""What a run needs and builds first: this project's bench, a Python environment with the other systems, and the
+`celery` crate.
 
-All are kept in the target folder of cargo, so a second run begins at once. What cannot be installed is told with its reason
-by the contestants that need it; the others run.
+All are kept in the target folder of cargo, so a second run begins at once. What cannot be installed is told with its
+reason by the contestants that need it; the others run.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Tools:
         return Path(path)
 
     def python_with(self, name: str) -> Path:
-        """The environment's Python, with one of `PACKAGES` installed. One that failed is not tried again in this run."""
+        """The environment's Python, with one of `PACKAGES` installed. One that failed is not tried again in this
+        run."""
         return self._once(name, lambda: self._installed(name))
 
     def celery_crate(self) -> Path:
@@ -95,7 +97,8 @@ class Tools:
             # Cargo builds again what is newer than its last build.
             if not path.exists() or path.read_text() != text:
                 path.write_text(text)
-        environment = {"CARGO_TARGET_DIR": folder / "target"}
+        # Without what the caller's environment may ask for its own builds: it would be built again with another.
+        environment = {"CARGO_TARGET_DIR": folder / "target", "CARGO_PROFILE_RELEASE_DEBUG": "false"}
         command = ["cargo", "build", "--release", "-q"]
         self._stage.finish(self._stage.start(command, "cargo-celery-crate", environment, folder), patience=3600)
         return folder / "target" / "release" / "celery-crate"
@@ -110,6 +113,8 @@ class Tools:
             is_made.touch()
         is_installed = folder / f"installed {PACKAGES[name]}"
         if not is_installed.exists():
-            self._stage.run([python, "-m", "pip", "install", "--disable-pip-version-check", "-q", PACKAGES[name]], "pip")
+            self._stage.run(
+                [python, "-m", "pip", "install", "--disable-pip-version-check", "-q", PACKAGES[name]], "pip"
+            )
             is_installed.touch()
         return python

@@ -9,8 +9,8 @@ from huey.storage import SqliteStorage
 
 
 class DurableAsOurs(SqliteStorage):
-    """Huey offers a sync of the disk with each commit (FULL, its default) or none at all (OFF). Ours claims and settles at
-    NORMAL, so this does, too: it is faster than the default."""
+    """Huey offers a sync of the disk with each commit (FULL, its default) or none at all (OFF). Ours claims and
+    settles at NORMAL, so this does, too: it is faster than the default."""
 
     def _create_connection(self) -> Any:
         connection = super()._create_connection()

@@ -1,10 +1,12 @@
-"""What a worker process in Python tells of its tasks: when the first one began, when the last one ended, how many there were.
+"""What a worker process in Python tells of its tasks: when the first one began, when the last one ended, how many
+there were.
 
-A file for each thread that does tasks, in the folder $ASYNCTASK_BENCH_RECORDS: three numbers of 64 bits on the machine's monotonic
-clock, as `tests/bench/measured.rs` writes them. It is mapped into memory, so a task costs no system call, and who waits for
-the end can read it while the process lives.
+A file for each thread that does tasks, in the folder $ASYNCTASK_BENCH_RECORDS: three numbers of 64 bits on the
+machine's monotonic clock, as `tests/bench/measured.rs` writes them. It is mapped into memory, so a task costs no
+system call, and who waits for the end can read it while the process lives.
 """
 
+import itertools
 import json
 import mmap
 import os
@@ -17,11 +19,12 @@ BUSY = 1_000_000
 """Nanoseconds of processor time of a busy task."""
 
 _here = threading.local()
+_numbers = itertools.count()
 
 
 class _Record:
     def __init__(self) -> None:
-        path = folder() / f"{os.getpid()}-{threading.get_ident()}.record"
+        path = folder() / f"{os.getpid()}-{next(_numbers)}.record"
         path.write_bytes(bytes(struct.calcsize("3q")))
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 0)
