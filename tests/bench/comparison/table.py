@@ -55,9 +55,9 @@ def _document(run: RunFile, table: Callable[[List[Row]], str]) -> str:
         if present:
             head, body = _mix(present) if group.is_mix() else _rates(group, present)
             lines += [table([head, *body])]
-        absent = [f"{result.label}: absent: {result.absent}" for result in group.results if not result.rounds]
+        absent = [f"- {result.label}: absent: {result.absent}" for result in group.results if not result.rounds]
         partly = [
-            f"{result.label}: {plural(len(result.rounds), 'round')} alone: {result.absent}"
+            f"- {result.label}: {plural(len(result.rounds), 'round')} alone: {result.absent}"
             for result in group.results
             if result.rounds and result.absent
         ]

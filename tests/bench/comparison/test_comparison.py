@@ -70,8 +70,8 @@ the bare-batched <one>   100,000   60,000 – 110,000                    –   2
 the rust <one>            77,000    54,000 – 80,000   0.80 (0.70 – 0.90)   17.7 (15.4 – 20.0)
 the celery <one>           4,500      4,000 – 5,000   0.04 (0.04 – 0.05)                    –
 
-the dramatiq <one>: absent: no wheel
-the celery <one>: 2 rounds alone: it broke
+- the dramatiq <one>: absent: no wheel
+- the celery <one>: 2 rounds alone: it broke
 
 waits:
 
