@@ -99,7 +99,8 @@ impl Core {
         life.phase = Phase::Working { seats };
         life.was_ready = true;
         life.wants_properties = ready.wants.properties;
-        life.ahead = ready.ahead as usize;
+        // Of several at once, no first one is the one in hand, whatever the queue lets it have.
+        life.ahead = if ready.concurrency > 1 { 0 } else { ready.ahead as usize };
         let name = ready.name.as_deref().map(printable).filter(|name| !name.is_empty());
         if let Some(name) = name {
             self.slots[worker.slot].log_name = Arc::from(name);
@@ -123,6 +124,7 @@ impl Core {
             self.refill(index);
         }
         self.take_over(worker.slot);
+        self.look_at_all_ahead(index);
         self.arm_slot(worker.slot);
         self.relist(worker.slot);
         self.renew_credit(index);

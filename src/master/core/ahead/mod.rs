@@ -47,11 +47,13 @@ impl Core {
         if self.pools[index].takes_ahead.is_empty() || self.plan.max_in_hand.is_some() || self.stop.is_stopping() {
             return None;
         }
-        let most = self.pools[index].most_ahead();
+        let (most, now) = (self.pools[index].most_ahead(), self.now.at);
         while let Some(slot) = self.pools[index].takes_ahead.pop_front() {
             let left = self.tasks_left(slot);
             let Some(life) = self.slots[slot].process_mut() else { continue };
-            if life.has_room_ahead(most, left) && !life.in_flight.contains(id) {
+            // Behind a long one it would be recalled at once.
+            let is_long = life.in_flight.first().is_some_and(|task| task.begun_at + LONG <= now);
+            if life.has_room_ahead(most, left) && !is_long && !life.in_flight.contains(id) {
                 self.pools[index].takes_ahead.push_back(slot);
                 return Some(slot);
             }
@@ -231,6 +233,13 @@ impl Core {
             self.timers.arm(Owner::Ahead(slot), long_at);
         } else if self.pools[self.slots[slot].queue].slots.len() > 1 {
             self.recall(slot);
+        }
+    }
+
+    /// A worker more is ready, which may be the first beside those that have tasks ahead.
+    pub(super) fn look_at_all_ahead(&mut self, index: usize) {
+        for slot in self.pools[index].slots.clone() {
+            self.look_at_ahead(slot);
         }
     }
 

@@ -269,6 +269,51 @@ fn what_is_behind_a_long_task_is_recalled_and_done_by_another() {
 }
 
 #[test]
+fn nothing_is_sent_behind_a_long_task_where_it_would_be_recalled_again() {
+    let mut world = World::of(2);
+    world.deliver(4);
+    let sent = world.sent();
+    world.passes(LONG);
+    assert_eq!(world.recalled(), [ONE, TWO]);
+    for worker in [ONE, TWO] {
+        let (_, last) = sent.iter().rev().find(|(other, _)| *other == worker).unwrap();
+        world.returns(worker, [*last]);
+    }
+    assert_eq!((world.sent(), world.recalled()), (Vec::new(), Vec::new()), "both wait here for whoever is free first");
+    let first = sent.iter().find(|(worker, _)| *worker == ONE).unwrap().1;
+    world.ends(ONE, first);
+    assert_eq!(world.sent().len(), 2);
+}
+
+#[test]
+fn a_worker_that_is_added_is_one_more_for_what_is_behind_a_long_task() {
+    let mut world = World::of(1);
+    let last = world.deliver(2);
+    world.passes(LONG * 3);
+    assert!(world.recalled().is_empty());
+    world.tell(Event::DescriptorsCounted(u64::MAX));
+    world.commands(Command::Scale { queue: "foo".to_owned(), processes: 2 });
+    assert!(world.recalled().is_empty(), "it is not ready");
+    world.sent();
+    world.ready(TWO);
+    assert_eq!(world.recalled(), [ONE]);
+    world.returns(ONE, [last]);
+    assert_eq!(world.sent(), [(TWO, last)]);
+}
+
+#[test]
+fn a_worker_that_does_several_at_once_gets_nothing_ahead_whatever_it_says() {
+    let mut world = World::of(1);
+    world.dies(ONE);
+    let (worker, wants) = (WorkerId { slot: 0, life: 2 }, Wants::default());
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 2, ahead: 64, wants };
+    world.passes(Duration::from_secs(1));
+    world.tell(Event::Said { worker, frame: FromWorker::Ready(ready) });
+    world.deliver(3);
+    assert_eq!(world.sent().len(), 1);
+}
+
+#[test]
 fn with_nobody_else_there_is_nothing_to_recall_for() {
     let mut world = World::of(1);
     world.deliver(3);
