@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{
     Core,
     state::{
-        pool::{self, Pool, Trouble},
+        pool::{self, Pool, Standing, Trouble},
         stall::UNREACHABLE_LIMIT,
     },
 };
@@ -30,6 +30,10 @@ impl Core {
         if !self.pools[index].is_member() || self.stop.is_stopping() {
             // It is not opened again, so nobody says when what was settled there begins to age.
             self.memory_ages();
+        }
+        // One that the transport has not been asked to let go of may be wanted again.
+        let is_kept = self.pools[index].is_member() || matches!(self.pools[index].standing, Standing::Draining { .. });
+        if !is_kept || self.stop.is_stopping() {
             return;
         }
         let (error, now) = (error.to_string(), self.now.at);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     config::{Names, Queue, Supervisor},
+    control::types::{Answer, Command},
     frames::FromWorker,
     master::{
         Core,
@@ -19,6 +20,13 @@ use crate::{
 
 fn tell(core: &mut Core, event: Event) -> Vec<Action> {
     tell_at(core, Duration::ZERO, event)
+}
+
+/// The settings are read, and have these queues.
+fn read(queues: Vec<QueuePlan>) -> Event {
+    let (supervisor, names) = (Supervisor::default(), Names::default());
+    let settings = Box::new(Settings { queues, supervisor, scheduler: false, names });
+    Event::SettingsRead { number: None, wait: false, by: String::new(), settings }
 }
 
 /// Whether a follow-up to this queue is accepted.
@@ -39,17 +47,31 @@ fn a_dead_letter_queue_that_stays_in_use_stays_reserved() {
         tell(&mut core, event);
     }
     assert!(!may_submit(&mut core, 1, "old_failed") && may_submit(&mut core, 2, "new_failed"));
-    let settings = Settings {
-        queues: vec![plan("new")],
-        supervisor: Supervisor::default(),
-        scheduler: false,
-        names: Names::default(),
-    };
-    let (number, wait, by) = (None, false, String::new());
-    tell(&mut core, Event::SettingsRead { number, wait, by, settings: Box::new(settings) });
+    tell(&mut core, read(vec![plan("new")]));
     assert!(may_submit(&mut core, 3, "old_failed") && !may_submit(&mut core, 4, "new_failed"));
     let (queue, error) = (QueueIndex(0), transport::Error::Closed);
     tell(&mut core, Event::Transport(transport::Event::QueueRefused { queue, error }));
     assert!(!may_submit(&mut core, 5, "old_failed"), "its dead letters go there as before");
     assert!(may_submit(&mut core, 6, "new_failed"), "nothing of the kind was made");
+}
+
+#[test]
+fn a_queue_that_cannot_be_worked_any_more_when_it_was_let_go_is_not_taken_for_available_when_it_is_wanted_again() {
+    let plan = |name| QueuePlan::of(Queue::new(name, "kind"));
+    let mut core = Core::new(Plan::of(vec![plan("foo"), plan("bar")]));
+    for event in [Event::Begun, attached(1), ready(WORKER, 1), delivered(delivery(1, Some(1)))] {
+        tell(&mut core, event);
+    }
+    tell(&mut core, read(vec![plan("bar")]));
+    let (queue, error, again_in) = (QueueIndex(0), transport::Error::Closed, Duration::from_secs(1));
+    let void = Vec::new();
+    tell(&mut core, Event::Transport(transport::Event::QueueUnavailable { queue, error, again_in, void }));
+    tell(&mut core, read(vec![plan("foo"), plan("bar")]));
+    let by = String::new();
+    let actions = tell(&mut core, Event::Commanded { number: 1, command: Command::Health {}, by });
+    let says_so = |action: &Action| {
+        matches!(action, Action::Answer { answer: Answer::Done(health), .. }
+            if health.to_string().contains("queue foo is unavailable"))
+    };
+    assert!(actions.iter().any(says_so), "{actions:?}");
 }
