@@ -16,16 +16,19 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::{
     Kind,
     child_io::{Broken, answer, take_socket},
-    context::{Context, Surroundings},
+    context::Context,
     frame_reader::{AHEAD, FrameReader},
     frame_writer::FrameWriter,
     kind::{Built, RunOne, run_one},
     lines::Lines,
     panics, serve_async, tracing_lines,
 };
-use crate::frames::{
-    from_worker,
-    to_worker::{self, ToWorker},
+use crate::{
+    clock::Clock,
+    frames::{
+        from_worker,
+        to_worker::{self, ToWorker},
+    },
 };
 
 /// What an asynchronous worker says it can do at once: how many it does is the master's to decide.
@@ -102,11 +105,11 @@ pub(super) fn one_at_a_time(
     writer: &Arc<FrameWriter>,
     lines: &Lines,
 ) -> Result<(), Broken> {
-    let surroundings = Surroundings::new(lines, writer);
+    let clock = Clock::start();
     while let Some(frame) = frames.next()? {
         match to_worker::parse(frame)? {
             ToWorker::Task(task) => {
-                let context = Context::new(&task, &surroundings);
+                let context = Context::new(&task, clock, lines, writer);
                 let outcome = run_one(worker, &task, &context, lines);
                 context.report(&outcome)?;
             }

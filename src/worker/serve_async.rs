@@ -12,14 +12,17 @@ use tokio::{
 
 use super::{
     child_io::{Broken, answer, wait_until_readable},
-    context::{Context, Surroundings},
+    context::Context,
     frame_writer::FrameWriter,
     kind::{RunMany, run_many},
     lines::{self, Lines},
 };
-use crate::frames::{
-    LineBuffer, from_worker,
-    to_worker::{self, ToWorker},
+use crate::{
+    clock::Clock,
+    frames::{
+        LineBuffer, from_worker,
+        to_worker::{self, ToWorker},
+    },
 };
 
 type Line = Result<Vec<u8>, Broken>;
@@ -75,7 +78,7 @@ async fn serve(
     writer: &Arc<FrameWriter>,
     lines: &Lines,
 ) -> Result<(), Broken> {
-    let surroundings = Surroundings::new(lines, writer);
+    let clock = Clock::start();
     let mut tasks = JoinSet::new();
     loop {
         let next = tokio::select! {
@@ -88,7 +91,7 @@ async fn serve(
         let Some(frame) = next.transpose()? else { return Ok(()) };
         match to_worker::parse(&frame)? {
             ToWorker::Task(task) => {
-                let context = Context::new(&task, &surroundings);
+                let context = Context::new(&task, clock, lines, writer);
                 let run =
                     run_many(Rc::clone(worker), task.json().map(ToOwned::to_owned), context.clone(), lines.clone());
                 tasks.spawn_local(async move { context.report(&run.await) });

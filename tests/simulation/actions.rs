@@ -15,8 +15,9 @@ use asynctask::{
 
 use super::{
     broker::Effect,
-    child::{self, Act, Child, Hand},
+    child::{self, Act, Announced, Child, Hand},
     ledger::Entry,
+    line::{Line, Received},
     observer::may_be_killed,
     reloads::Reloads,
     simulation::{Simulation, Step},
@@ -125,6 +126,8 @@ impl Simulation {
             Action::Settle { handle, settlement } => {
                 let entry = self.ledger.entries.get(&handle).ok_or("an unknown handle is settled")?;
                 let queue = entry.queue;
+                // Many that came again after their end come one after the other.
+                self.observer.idle_since[queue].take_if(|_| entry.redelivered && entry.run.is_none());
                 if settlement == Settlement::Pass {
                     self.may_run_again(entry)?;
                 }
@@ -181,8 +184,10 @@ impl Simulation {
         }
         let (well, worker_faults) = (self.faults_are_over(), &self.settings.worker_faults);
         let deaf = worker_faults.deaf || (!well && self.rng.chance(worker_faults.never_ready));
-        self.children.insert(worker, Child { launch, deaf, ..Child::new(queue, slot, self.at()) });
-        let acts = child::born(&self.settings, well, &mut self.rng);
+        let announced = Announced::draw(self.settings.workloads[queue].ahead, well, &mut self.rng);
+        let line = announced.has_line().then(|| Line::draw(worker_faults, well, &mut self.rng));
+        self.children.insert(worker, Child { launch, announced, line, deaf, ..Child::new(queue, slot, self.at()) });
+        let acts = child::born(&self.settings, announced, well, &mut self.rng);
         self.acts(worker, acts);
         self.feed_later(Event::Spawned { worker, pid: pid_of(worker) });
         Ok(())
@@ -223,29 +228,38 @@ impl Simulation {
         }
         let task = match to_worker::parse(frame).map_err(|fault| fault.to_string())? {
             ToWorker::Task(task) => task,
+            ToWorker::Recall => return self.recalled(worker),
             ToWorker::Halt(reason) => return self.told_to_halt(worker, reason),
             ToWorker::Ping { n } => return self.pinged(worker, n),
             // It changes nothing but lines.
             ToWorker::LogLevel(_) => return Ok(()),
-            other => return Err(format!("an unexpected frame {other:?}")),
+            other @ ToWorker::Unknown(_) => return Err(format!("an unexpected frame {other:?}")),
         };
-        if !child.has_seat() {
-            return Err(format!("a task is sent to a worker without a seat: {child:?}"));
-        }
+        let is_ahead = !child.has_seat();
         if child.hands.iter().any(|hand| hand.id == task.id) {
             return Err(format!("two tasks with the id {} in one process", task.id));
         }
         let queue = child.queue;
+        if is_ahead {
+            self.may_send_ahead(worker)?;
+        }
         let body = task.json().map(str::as_bytes).unwrap_or_default();
-        let hand = self.begin(queue, &task.id, task.attempt, body)?;
+        let mut hand = self.begin(queue, &task.id, task.attempt, body)?;
+        if is_ahead {
+            (hand.begun_at, hand.due_at) = (None, None);
+        }
         let child = self.children.get_mut(&worker).expect("it was there");
         // Without a limit nothing but a person would ever find it again.
-        child.frozen_at.take_if(|_| hand.due_at.is_none());
+        child.frozen_at.take_if(|_| self.settings.queue(queue).timeout.is_none());
         child.pinged_at = None;
         child.hands.push(hand);
-        let well = self.faults_are_over();
-        let acts = child::work(&self.children[&worker], self.tokens, &self.settings, well, &mut self.rng);
-        self.acts(worker, acts);
+        if child.line.is_some() {
+            self.send_to_line(worker, Received::Task(self.tokens));
+        } else {
+            let well = self.faults_are_over();
+            let acts = child::work(&self.children[&worker], self.tokens, &self.settings, well, &mut self.rng);
+            self.acts(worker, acts);
+        }
         self.not_too_many()
     }
 
@@ -255,7 +269,11 @@ impl Simulation {
         let mut open = self.ledger.open.iter();
         let is_it = |handle: &&Handle| {
             let entry = &self.ledger.entries[*handle];
-            entry.run.is_none() && entry.queue == queue && entry.task.id == id && entry.task.body == body
+            entry.run.is_none()
+                && entry.verdict.is_none()
+                && entry.queue == queue
+                && entry.task.id == id
+                && entry.task.body == body
         };
         let handle = *open.find(is_it).ok_or("a task is sent that was not delivered, or is being worked")?;
         let entry = self.ledger.entries.get_mut(&handle).expect("an open handle has an entry");
@@ -281,6 +299,7 @@ impl Simulation {
             message: entry.message,
             id: id.to_owned(),
             identity: entry.identity,
+            begun_at: Some(at),
             due_at: settings.timeout.map(|limit| at + limit),
             held: true,
             cancelled: false,
@@ -329,7 +348,10 @@ impl Simulation {
         if child.killed_at.is_some() || child.dead_at.is_some() {
             return Err("a killed process is signalled again, or a dead one".to_owned());
         }
-        let cancelled = self.observer.operator.cancelling.is_some() && child.hands.iter().any(|hand| hand.cancelled);
+        let is_one_by_one = child.seats == 1;
+        // One that was sent ahead is recalled first, and its worker is killed when it turns out to be begun.
+        let cancelled = (is_one_by_one || self.observer.operator.cancelling.is_some())
+            && child.hands[..child.in_hand()].iter().any(|hand| hand.cancelled);
         let is_silent = child.is_silent(self.answer_limit().min(self.observer.shortest_ping), at);
         let limit = self.settings.plan.supervisor.start_timeout;
         let is_spare = self.is_spare(worker, child);
@@ -352,7 +374,7 @@ impl Simulation {
                 child.dismissed |= is_spare;
                 child.killed_at = Some(at);
                 let after = self.rng.micros(self.settings.worker_faults.dying);
-                self.after(after, Step::Child { worker, act: Act::Exit(child::signal("SIGKILL")) });
+                self.acts(worker, vec![(after, Act::Exit(child::signal("SIGKILL")))]);
             }
             Signal::Terminate => {
                 if !self.settings.queues[child.queue].is_program || self.observer.stopping_at.is_none() {
@@ -393,6 +415,10 @@ impl Simulation {
         child.dismissed = true;
         if child.hands.is_empty() {
             child.spare_since = Some(at);
+        }
+        if child.line.is_some() {
+            self.send_to_line(worker, Received::Halt);
+            return Ok(());
         }
         child.leaving |= !child.deaf;
         let acts = child.leave(&self.settings, &mut self.rng);

@@ -332,19 +332,23 @@ impl Broker {
         if !self.is_up {
             return deliveries;
         }
+        let (mut held, mut ready) = (vec![0; self.names.len()], vec![Vec::new(); self.names.len()]);
+        for (number, message) in &self.messages {
+            match message.place {
+                Place::Ready => ready[message.queue].push(*number),
+                Place::InHand(_) => held[message.queue] += 1,
+                Place::Delayed => {}
+            }
+        }
         let members =
             self.members.iter().filter(|(index, _)| !self.leaving.contains(index) && !self.down.contains(index));
         for queue in members.map(|(_, queue)| *queue).collect::<Vec<_>>() {
-            let held = self.messages.values().filter(|message| message.queue == queue);
-            let held = held.filter(|message| matches!(message.place, Place::InHand(_))).count();
             let kept = |(handle, accepted): &(&Handle, &Accepted)| {
                 accepted.message.queue == queue && !self.handles.contains_key(handle)
             };
-            let held = held + self.accepted.iter().filter(kept).count();
+            let held = held[queue] + self.accepted.iter().filter(kept).count();
             let free = (self.credit[queue] as usize).saturating_sub(held);
-            let ready = self.messages.iter().filter(|(_, message)| message.queue == queue);
-            let ready = ready.filter(|(_, message)| message.place == Place::Ready).map(|(number, _)| *number);
-            for number in ready.take(free).collect::<Vec<_>>() {
+            for number in std::mem::take(&mut ready[queue]).into_iter().take(free) {
                 deliveries.push(self.deliver(number, rng));
             }
         }

@@ -1,7 +1,7 @@
 //! Worker processes: what they do once started, handed a task, told to halt, or signalled. All of them may
 //! misbehave; a killed one dies soon, but not at once.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use asynctask::{
     clock::Instant,
@@ -11,7 +11,15 @@ use asynctask::{
     task::{Exit, Handle},
 };
 
-use super::{rng::Rng, settings::Settings};
+use super::{
+    line::{Line, Received},
+    rng::Rng,
+    settings::Settings,
+};
+
+/// Microseconds of work where tasks are short, and of a long one among them.
+const SHORT_WORK: (u64, u64) = (20, 900);
+const LONG_WORK: (u64, u64) = (5_200, 25_000);
 
 /// One process.
 #[derive(Debug)]
@@ -20,6 +28,8 @@ pub(crate) struct Child {
     pub(crate) queue: usize,
     /// Of its slot.
     pub(crate) name: String,
+    /// Of that slot.
+    pub(crate) number: u32,
     /// It was started for one task, and is judged by its exit status.
     pub(crate) is_once: bool,
     /// What was started.
@@ -27,7 +37,20 @@ pub(crate) struct Child {
     pub(crate) spawned_at: Instant,
     pub(crate) ready: bool,
     pub(crate) seats: usize,
+    /// What it says of itself when it is ready.
+    pub(crate) announced: Announced,
+    /// What the master has sent and has heard no end of. Those beyond its seats are sent ahead.
     pub(crate) hands: Vec<Hand>,
+    /// Its own side of the socket, if it takes tasks ahead.
+    pub(crate) line: Option<Line>,
+    /// When it was told to give back what it has not begun, and has not answered.
+    pub(crate) recalled_at: VecDeque<Instant>,
+    /// Tasks behind the one in hand at the last recall.
+    pub(crate) asked_back: usize,
+    /// It left a recall unanswered for too long.
+    pub(crate) ignored_recall: bool,
+    /// Outcomes that it told.
+    pub(crate) told: u64,
     pub(crate) killed_at: Option<Instant>,
     /// It broke the protocol, and the core was told.
     pub(crate) faulted: bool,
@@ -63,6 +86,8 @@ pub(crate) struct Hand {
     pub(crate) message: u64,
     pub(crate) id: String,
     pub(crate) identity: Option<u64>,
+    /// Since when it is in hand and not only sent ahead, as far as the master knows.
+    pub(crate) begun_at: Option<Instant>,
     pub(crate) due_at: Option<Instant>,
     /// Its handle was not made void by a lost session.
     pub(crate) held: bool,
@@ -85,18 +110,76 @@ pub(crate) enum Act {
     Exit(Exit),
     /// What it left is gone, or cannot be ended.
     Swept(Exit),
+    /// The master hears that these are not begun.
+    Return(Vec<String>),
+    /// What it does on its own side of the socket.
+    Beside(Beside),
+}
+
+/// What a child with a line does, of which the master hears later, or never.
+#[derive(Debug)]
+pub(crate) enum Beside {
+    Receive(Received),
+    /// Begins the first of its line.
+    Begin,
+    /// Takes out what it has not begun, and says so.
+    Answer,
+    /// Does this; the master hears of it once it has read it.
+    Write(Box<Act>),
+}
+
+impl Act {
+    /// Whether the master hears of it through the socket, or from the end of the process after that.
+    pub(crate) const fn is_heard(&self) -> bool {
+        match self {
+            Self::Say(_)
+            | Self::Tell(..)
+            | Self::Accept(_)
+            | Self::SendGarbage
+            | Self::HangUp
+            | Self::Bye
+            | Self::Exit(_)
+            | Self::Return(_) => true,
+            Self::Freeze | Self::Swept(_) | Self::Beside(_) => false,
+        }
+    }
 }
 
 pub(crate) fn signal(name: &str) -> Exit {
     Exit::Signal { signal: name.to_owned(), core_dumped: false }
 }
 
-fn ready(protocol: u32, concurrency: u32) -> Act {
+/// What a process says of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Announced {
+    /// Tasks that it does at once.
+    pub(crate) concurrency: u32,
+    /// Tasks that it takes beyond those.
+    pub(crate) ahead: u32,
+}
+
+impl Announced {
+    pub(crate) fn draw(ahead: u32, well: bool, rng: &mut Rng) -> Self {
+        if ahead == 0 || rng.chance(100) {
+            return Self { concurrency: if well { 2 } else { rng.between_u32(0, 3) }, ahead: 0 };
+        }
+        // One that does several at once has no first task that is the one in hand: what it says of `ahead` counts for nothing.
+        let concurrency = if rng.chance(50) { 2 } else { rng.between_u32(0, 1) };
+        Self { concurrency, ahead }
+    }
+
+    /// Whether it does tasks one after the other, from a line.
+    pub(crate) const fn has_line(self) -> bool {
+        self.ahead > 0 && self.concurrency <= 1
+    }
+}
+
+fn ready(protocol: u32, announced: Announced) -> Act {
     Act::Say(FromWorker::Ready(Ready {
         protocol,
         name: Some("Child".to_owned()),
-        concurrency,
-        ahead: 0,
+        concurrency: announced.concurrency,
+        ahead: announced.ahead,
         wants: Wants::default(),
     }))
 }
@@ -106,11 +189,11 @@ fn outcome_of_a_stranger() -> Act {
 }
 
 /// What a process does from its start on, while it has no task.
-pub(crate) fn born(settings: &Settings, well: bool, rng: &mut Rng) -> Vec<(Duration, Act)> {
+pub(crate) fn born(settings: &Settings, announced: Announced, well: bool, rng: &mut Rng) -> Vec<(Duration, Act)> {
     let worker_faults = &settings.worker_faults;
     let after = rng.micros(worker_faults.start);
     if well {
-        return vec![(after.min(Duration::from_millis(900)), ready(PROTOCOL, 2))];
+        return vec![(after.min(Duration::from_millis(900)), ready(PROTOCOL, announced))];
     }
     if rng.chance(worker_faults.never_ready) {
         return Vec::new();
@@ -120,7 +203,7 @@ pub(crate) fn born(settings: &Settings, well: bool, rng: &mut Rng) -> Vec<(Durat
     }
     if rng.chance(worker_faults.bad_start) {
         let act = match rng.between(0, 5) {
-            0 => ready(PROTOCOL + 1, 1),
+            0 => ready(PROTOCOL + 1, announced),
             1 => outcome_of_a_stranger(),
             2 => Act::SendGarbage,
             3 => Act::HangUp,
@@ -133,7 +216,7 @@ pub(crate) fn born(settings: &Settings, well: bool, rng: &mut Rng) -> Vec<(Durat
         }
         return acts;
     }
-    let mut acts = vec![(after, ready(PROTOCOL, rng.between_u32(0, 3)))];
+    let mut acts = vec![(after, ready(PROTOCOL, announced))];
     if rng.chance(300) {
         acts.push((after, Act::Say(FromWorker::Log { level: Level::Info, message: "hello".to_owned() })));
         acts.push((after, Act::Say(FromWorker::Unknown("later".to_owned()))));
@@ -162,7 +245,14 @@ pub(crate) fn pinged(n: u64, limit: Duration, rng: &mut Rng) -> (Duration, Act) 
 /// What it does with a task.
 pub(crate) fn work(child: &Child, token: u64, settings: &Settings, well: bool, rng: &mut Rng) -> Vec<(Duration, Act)> {
     let worker_faults = &settings.worker_faults;
-    let mut after = rng.micros(worker_faults.work);
+    let workload = settings.workloads[child.queue];
+    let mut after = match workload.short_but {
+        Some(but) if !rng.chance(but) => rng.micros(SHORT_WORK),
+        Some(_) => rng.micros(LONG_WORK),
+        None => rng.micros(worker_faults.work),
+    };
+    // Many tasks, and some must be done between two that do harm.
+    let seldom = if workload.short_but.is_some() { 8 } else { 1 };
     let limit = settings.queue(child.queue).timeout;
     if well {
         after = limit.map_or(after, |limit| after.min(limit / 2));
@@ -172,23 +262,24 @@ pub(crate) fn work(child: &Child, token: u64, settings: &Settings, well: bool, r
     if rng.chance(worker_faults.accepts) {
         acts.push((after / 2, Act::Accept(token)));
     }
-    if rng.chance(worker_faults.crash) {
+    if rng.chance(worker_faults.crash / seldom) {
         acts.push((after, Act::Exit(any_exit(rng))));
-    } else if rng.chance(worker_faults.exit_zero) {
+    } else if rng.chance(worker_faults.exit_zero / seldom) {
         acts.push((after, Act::Exit(Exit::Code { code: 0 })));
-    } else if limit.is_some() && rng.chance(worker_faults.hang) {
+    } else if limit.is_some() && rng.chance(worker_faults.hang / seldom) {
         // Nothing ever comes of it.
-    } else if rng.chance(worker_faults.fault) {
-        let act = match rng.between(0, 6) {
+    } else if rng.chance(worker_faults.fault / seldom) {
+        let act = match rng.between(0, 7) {
             0 => outcome_of_a_stranger(),
             1 => {
                 acts.push((after, Act::Tell(token, any_outcome(settings, rng))));
                 outcome_of_a_stranger()
             }
-            2 => ready(PROTOCOL, 1),
+            2 => ready(PROTOCOL, Announced { concurrency: 1, ahead: 0 }),
             3 => Act::Bye,
             4 => Act::SendGarbage,
             5 => Act::HangUp,
+            6 => Act::Return(vec!["a stranger".to_owned()]),
             _ => Act::Say(FromWorker::Progress { id: "a stranger".to_owned(), percent: None, note: String::new() }),
         };
         acts.push((after, act));
@@ -223,7 +314,7 @@ fn any_outcome(settings: &Settings, rng: &mut Rng) -> Report {
     }
 }
 
-fn any_exit(rng: &mut Rng) -> Exit {
+pub(crate) fn any_exit(rng: &mut Rng) -> Exit {
     match rng.between(0, 7) {
         0 => Exit::Code { code: 1 },
         1 => Exit::Code { code: 0 },
@@ -236,15 +327,24 @@ fn any_exit(rng: &mut Rng) -> Exit {
 
 impl Child {
     pub(crate) fn new(queue: usize, name: String, now: Instant) -> Self {
+        let digits = name.trim_end_matches(']').rsplit('[').next();
+        let number = digits.and_then(|digits| digits.parse().ok()).unwrap_or_default();
         Self {
             queue,
             name,
+            number,
             is_once: false,
             launch: 0,
             spawned_at: now,
             ready: false,
             seats: 0,
+            announced: Announced::default(),
             hands: Vec::new(),
+            line: None,
+            recalled_at: VecDeque::new(),
+            asked_back: 0,
+            ignored_recall: false,
+            told: 0,
             killed_at: None,
             faulted: false,
             hung_up: false,
@@ -261,18 +361,35 @@ impl Child {
         }
     }
 
-    /// The number of its slot.
-    pub(crate) fn number(&self) -> u32 {
-        let digits = self.name.trim_end_matches(']').rsplit('[').next();
-        digits.and_then(|digits| digits.parse().ok()).unwrap_or_default()
-    }
-
     /// Whether it takes part in the work of its queue, or is about to.
     pub(crate) fn is_wanted(&self) -> bool {
         !self.dismissed && self.killed_at.is_none() && self.dead_at.is_none()
     }
 
-    /// Whether one more task may be sent to it.
+    /// How many of its hands are begun, as far as the master knows: the rest is sent ahead.
+    pub(crate) fn in_hand(&self) -> usize {
+        self.hands.len().min(self.seats.max(1))
+    }
+
+    /// Tasks sent ahead.
+    pub(crate) fn behind(&self) -> &[Hand] {
+        &self.hands[self.in_hand()..]
+    }
+
+    /// The next ones are in hand now.
+    pub(crate) fn begins_next(&mut self, limit: Option<Duration>, now: Instant) {
+        let count = self.in_hand();
+        for hand in self.hands[..count].iter_mut().filter(|hand| hand.begun_at.is_none()) {
+            (hand.begun_at, hand.due_at) = (Some(now), limit.map(|limit| now + limit));
+        }
+    }
+
+    /// Whether it holds nothing, as far as it knows itself.
+    fn is_done(&self) -> bool {
+        self.line.as_ref().map_or(self.hands.is_empty(), Line::is_empty)
+    }
+
+    /// Whether one more task may be sent to it that it can begin at once.
     pub(crate) fn has_seat(&self) -> bool {
         self.is_well() && self.hands.len() < self.seats
     }
@@ -294,7 +411,7 @@ impl Child {
 
     /// Goes, if it was told to and holds nothing any more.
     pub(crate) fn leave(&mut self, settings: &Settings, rng: &mut Rng) -> Vec<(Duration, Act)> {
-        if !self.leaving || !self.hands.is_empty() {
+        if !self.leaving || !self.is_done() {
             return Vec::new();
         }
         self.leaving = false;

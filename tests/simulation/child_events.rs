@@ -18,6 +18,7 @@ impl Simulation {
     pub(crate) fn child_acts(&mut self, worker: WorkerId, act: Act) -> Result<(), String> {
         let (at, well, settings) = (self.at(), self.faults_are_over(), &self.settings);
         let Some(child) = self.children.get_mut(&worker) else { return Ok(()) };
+        let limit = settings.queue(child.queue).timeout;
         if child.dead_at.is_some() {
             let Act::Swept(exit) = act else { return Ok(()) };
             return self.child_is_gone(worker, exit);
@@ -29,6 +30,7 @@ impl Simulation {
         match act {
             Act::Exit(exit) => return self.child_exits(worker, exit),
             Act::Swept(_) => return Err("what a process left is gone before it".to_owned()),
+            Act::Beside(_) => return Err("what a child does beside the master is told to it".to_owned()),
             // Nothing it says is read any more.
             _ if child.hung_up => return Ok(()),
             Act::Say(frame) => {
@@ -57,13 +59,18 @@ impl Simulation {
                 let id = child.hands[position].id.clone();
                 if !doomed {
                     let hand = child.hands.remove(position);
+                    child.told += 1;
+                    child.begins_next(limit, at);
+                    self.observer.ahead.ended(child.queue, &hand, at);
                     if child.dismissed && child.hands.is_empty() {
                         child.spare_since.get_or_insert(at);
                     }
                     self.observer.needs_proof[child.queue] = false;
-                    self.ledger.ended(&hand, Verdict::of(&outcome), at);
+                    // Begun before the recall that its cancellation led to reached its worker.
+                    let verdict = if hand.cancelled { Verdict::Cancelled } else { Verdict::of(&outcome) };
+                    self.ledger.ended(&hand, verdict.clone(), at);
                     if !hand.held {
-                        self.ended_void(hand.handle, &Verdict::of(&outcome));
+                        self.ended_void(hand.handle, &verdict);
                         self.keys.ended_void(hand.handle, false, self.now);
                     }
                 }
@@ -82,6 +89,7 @@ impl Simulation {
                 child.hung_up = true;
                 self.feed(Event::HungUp { worker })?;
             }
+            Act::Return(ids) => self.child_returns(worker, ids)?,
             Act::Freeze => {
                 if child.hands.is_empty() && child.is_well() && !well {
                     child.frozen_at = Some(at);
@@ -107,7 +115,13 @@ impl Simulation {
             return self.child_is_gone(worker, exit);
         }
         let at = self.at();
-        self.children.get_mut(&worker).expect("child_acts saw it").dead_at = Some(at);
+        let child = self.children.get_mut(&worker).expect("child_acts saw it");
+        child.dead_at = Some(at);
+        // What it had not begun does not wait for what it left.
+        let behind = child.hands.split_off(child.in_hand());
+        let is_recalled = !child.recalled_at.is_empty();
+        self.counts_death(&behind, is_recalled);
+        self.gives_back(&behind);
         let after = self.rng.micros((500, 2_000_000));
         self.acts(worker, vec![(after, Act::Swept(exit))]);
         self.feed(Event::LeftProcesses(worker))
@@ -127,7 +141,7 @@ impl Simulation {
                 self.observer.told_by_exit[child.queue] = not_begun;
                 if not_begun {
                     // One that was scaled away is not started again.
-                    if child.number() <= self.observer.operator.processes[child.queue] {
+                    if child.number <= self.observer.operator.processes[child.queue] {
                         self.failed_start(worker.slot, child.queue, &child.name);
                     }
                 } else {
@@ -139,13 +153,16 @@ impl Simulation {
             }
             None => self.observer.verdicts(&child, &exit, at),
         };
+        let (in_hand, behind) = child.hands.split_at(child.in_hand());
+        self.counts_death(behind, !child.recalled_at.is_empty());
         // What explains a signal is waited for from now on.
         let at = self.at();
         let heard = |verdict: Verdict| match verdict {
             Verdict::CrashOrReleased { .. } => Verdict::CrashOrReleased { since: at },
             verdict => verdict,
         };
-        for (hand, verdict) in child.hands.iter().zip(verdicts.into_iter().map(heard)) {
+        for (hand, verdict) in in_hand.iter().zip(verdicts.into_iter().map(heard)) {
+            self.observer.ahead.ended(child.queue, hand, at);
             let waits = matches!(verdict, Verdict::CrashOrReleased { .. });
             if !hand.held {
                 self.ended_void(hand.handle, &verdict);
@@ -155,6 +172,7 @@ impl Simulation {
                 self.keys.ended_void(hand.handle, waits, self.now);
             }
         }
+        self.gives_back(behind);
         let ended = Ended {
             exit,
             max_rss_bytes: None,

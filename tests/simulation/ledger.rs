@@ -171,6 +171,19 @@ impl Ledger {
         }
     }
 
+    /// A task that was sent ahead is in no worker's hands any more, and was not begun: as if it had never been there, but for
+    /// a person who cancelled it.
+    pub(crate) fn given_back(&mut self, hand: &Hand, now: Instant) {
+        let entry = self.entries.get_mut(&hand.handle).expect("a hand has an entry");
+        let verdict = hand.cancelled.then_some(Verdict::Refused(Reason::Cancelled));
+        if hand.held {
+            (entry.run, entry.verdict) = (None, verdict.clone());
+        }
+        if let Some(verdict) = verdict {
+            self.ended.insert(hand.message, (verdict, now));
+        }
+    }
+
     /// A task is cancelled whose worker has just died in a way that a stop may explain.
     pub(crate) fn cancelled_with_pending_verdict(&mut self, id: &str, now: Instant) {
         // What is not settled waits for its verdict, however late a master that did not run is with it.
@@ -338,7 +351,9 @@ fn follows(
         | (Verdict::Released | Verdict::CrashOrReleased { .. }, Settlement::Release) => true,
         (Verdict::Snooze(asked), Settlement::Snooze { after }) => asked == after,
         (Verdict::Failed, Settlement::Dead(failure)) => failure.reason == Reason::Failed && failure.attempts == used,
-        (Verdict::Refused(reason), Settlement::Dead(failure)) => failure.reason == *reason,
+        (Verdict::Refused(reason), Settlement::Dead(failure)) => {
+            failure.reason == *reason && failure.attempts == entry.task.attempts
+        }
         (Verdict::Cancelled, Settlement::Dead(failure)) => {
             failure.reason == Reason::Cancelled && failure.attempts == used
         }

@@ -14,7 +14,8 @@ use asynctask::{
 };
 
 use super::{
-    broker::Place,
+    ahead::Ahead,
+    broker::{Message, Place},
     child::{Child, Hand},
     counted::Counted,
     ledger::{Entry, Verdict},
@@ -67,6 +68,7 @@ pub(crate) struct Observer {
     /// The shortest, by which an open round may have begun.
     pub(crate) shortest_ping: Duration,
     pub(crate) pings_changed_at: Instant,
+    pub(crate) ahead: Ahead,
     pub(crate) counted: Counted,
     pub(crate) starting: Starting,
     pub(crate) executed: Vec<Executed>,
@@ -83,7 +85,8 @@ pub(crate) struct Observer {
     /// Time in which the master did not run without noticing.
     pub(crate) unnoticed: Duration,
     starts: Vec<VecDeque<Duration>>,
-    idle_since: Vec<Option<Duration>>,
+    /// Since when each queue has had work and a free seat.
+    pub(crate) idle_since: Vec<Option<Duration>>,
 }
 
 impl Observer {
@@ -111,6 +114,7 @@ impl Observer {
             shortest_ping: Duration::MAX,
             pings_changed_at: Instant::default(),
             reloads: Reloads::new(plan.queues.len()),
+            ahead: Ahead::new(queues),
             counted: Counted::default(),
             starting: Starting::new(queues),
             executed: vec![Executed::default(); queues],
@@ -249,6 +253,7 @@ impl Observer {
     pub(crate) fn queue_removed(&mut self, queue: usize) {
         self.starts[queue].clear();
         self.executed[queue] = Executed::default();
+        self.ahead.queue_removed(queue);
     }
 
     /// Another rate, if it is another. Of earlier starts the master knows as many as the old one let through at once.
@@ -310,6 +315,7 @@ impl Simulation {
         self.ledger.nothing_forgotten(at)?;
         self.check_keys()?;
         self.check_stored()?;
+        self.check_ahead()?;
         self.observer.measure_outage(now);
         let limit = self.settings.plan.supervisor.start_timeout;
         let ping = self.observer.longest_ping.max(self.settings.plan.supervisor.ping);
@@ -358,28 +364,32 @@ impl Simulation {
 
     /// A ready task and a worker with a free seat find each other.
     fn check_not_idle(&mut self, queue: usize) -> Result<(), String> {
-        let held = |place: Place| matches!(place, Place::InHand(_));
-        let messages = self.broker.messages.values().filter(|message| message.queue == queue);
-        let alone = messages.filter(|message| held(message.place)).any(|message| message.deliveries >= 3);
-        let mut kept = self.broker.accepted.values().map(|accepted| &accepted.message);
-        let alone = alone || kept.any(|message| message.queue == queue && message.deliveries >= 3);
         let in_hand: usize = self.children.values().map(|child| child.hands.len()).sum();
         let full = self.settings.plan.max_in_hand.is_some_and(|most| in_hand >= most);
         let settings = self.settings.queue(queue);
         let slowed = settings.rate.is_some()
             || settings.unique.is_some()
             || (self.settings.transport.duplicate_ids > 0 && settings.concurrency > 1);
-        let has_work = self.broker.has_ready(queue)
-            || self.ledger.open.iter().any(|handle| {
-                let entry = &self.ledger.entries[handle];
-                entry.queue == queue && entry.run.is_none()
-            });
-        let idle = has_work
-            && self.observer.reloads.is_member(queue)
+        let has_work = || {
+            self.broker.has_ready(queue)
+                || self.ledger.open.iter().any(|handle| {
+                    let entry = &self.ledger.entries[handle];
+                    entry.queue == queue && entry.run.is_none()
+                })
+        };
+        let is_alone = || {
+            let in_hand = |message: &&Message| matches!(message.place, Place::InHand(_));
+            let kept = self.broker.accepted.values().map(|accepted| &accepted.message);
+            let mut held = self.broker.messages.values().filter(in_hand).chain(kept);
+            held.any(|message| message.queue == queue && message.deliveries >= 3)
+        };
+        let idle = self.observer.reloads.is_member(queue)
             && self.broker.delivers_from(queue)
-            && !(alone || full || slowed || self.observer.parked[queue] || self.observer.operator.paused[queue])
+            && !(full || slowed || self.observer.parked[queue] || self.observer.operator.paused[queue])
             && self.observer.attached_at.is_some()
-            && self.has_free_seat(queue);
+            && self.has_free_seat(queue)
+            && has_work()
+            && !is_alone();
         if !idle {
             self.observer.idle_since[queue] = None;
             return Ok(());

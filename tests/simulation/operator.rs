@@ -85,6 +85,17 @@ impl Simulation {
         self.give(&command)
     }
 
+    /// An operator cancels a task that is behind another one in a worker, if there is any.
+    pub(crate) fn cancel_behind(&mut self) -> Result<(), String> {
+        let ids: Vec<&String> =
+            self.children.values().flat_map(|child| child.behind().iter().map(|hand| &hand.id)).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let id = ids[self.rng.next() as usize % ids.len()].clone();
+        self.give(&Command::Cancel { id })
+    }
+
     /// In the end nothing is to be held back any more.
     pub(crate) fn resume_all(&mut self) -> Result<(), String> {
         for index in 0..self.settings.queues.len() {
@@ -229,7 +240,7 @@ impl Simulation {
             return Ok(());
         }
         let child = &self.children[&worker];
-        let scaled_away = child.number() > self.observer.operator.processes[child.queue];
+        let scaled_away = child.number > self.observer.operator.processes[child.queue];
         let is_successor = |(id, other): (&WorkerId, &Child)| {
             *id != worker && other.queue == child.queue && other.name == child.name && other.ready && other.is_wanted()
         };
@@ -247,7 +258,7 @@ impl Simulation {
         if child.dismissed {
             return child.hands.is_empty() && child.spare_since.is_some_and(|since| since + grace <= self.at());
         }
-        let scaled_away = child.number() > self.observer.operator.processes[child.queue];
+        let scaled_away = child.number > self.observer.operator.processes[child.queue];
         let replaced = self
             .children
             .iter()
@@ -263,7 +274,7 @@ impl Simulation {
             let here = self.children.values().filter(|child| child.queue == index && child.is_wanted());
             // A place for single processes may be opened anew while the last process of the old one goes on.
             let places: BTreeSet<&str> =
-                here.clone().filter(|child| child.number() <= *most).map(|child| child.name.as_str()).collect();
+                here.clone().filter(|child| child.number <= *most).map(|child| child.name.as_str()).collect();
             let count = if is_once { places.len() } else { here.count() };
             let once = u32::from(!is_once);
             if count > (*most + once) as usize {
@@ -301,7 +312,7 @@ impl Simulation {
             if count != wanted as usize {
                 return Err(format!("{count} workers of q{index} at the end, asked for {wanted}"));
             }
-            let numbers: BTreeSet<u32> = well().map(Child::number).collect();
+            let numbers: BTreeSet<u32> = well().map(|child| child.number).collect();
             if numbers != (1..=wanted).collect() {
                 return Err(format!("slots {numbers:?} of q{index}, asked for {wanted}"));
             }

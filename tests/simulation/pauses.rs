@@ -46,7 +46,9 @@ impl Simulation {
             matches!(
                 step,
                 Step::Arrive
+                    | Step::Burst(..)
                     | Step::Command
+                    | Step::CancelBehind
                     | Step::Reload
                     | Step::ResumeAll
                     | Step::Pause

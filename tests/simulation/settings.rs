@@ -17,6 +17,9 @@ use asynctask::{
 
 use super::rng::Rng;
 
+/// So many histories in a thousand have a queue with many short tasks.
+const SHORT: u32 = 140;
+
 /// Everything that distinguishes one history from another.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -41,6 +44,21 @@ pub(crate) struct Settings {
     pub(crate) arrivals: u32,
     /// Times that the master does not run, which it notices or is too short for that.
     pub(crate) pauses: u32,
+    /// What the tasks and the workers of each queue are like.
+    pub(crate) workloads: Vec<Workload>,
+    /// Times that many tasks come to the first queue with short ones, with how many come.
+    pub(crate) bursts: Vec<(Duration, u32)>,
+    /// Times that something happens just when tasks were sent ahead.
+    pub(crate) disturbances: u32,
+}
+
+/// The tasks and the workers of a queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Workload {
+    /// Tasks that its workers take beyond the one in hand, as they announce it.
+    pub(crate) ahead: u32,
+    /// Its tasks take less than a millisecond, but for so many in a thousand.
+    pub(crate) short_but: Option<u32>,
 }
 
 /// Faults and habits of worker processes; probabilities are per thousand.
@@ -77,6 +95,14 @@ pub(crate) struct WorkerFaults {
     pub(crate) work: (u64, u64),
     pub(crate) start: (u64, u64),
     pub(crate) dying: (u64, u64),
+    /// Recalls that are answered never; late; with an end before the answer or right after it. The first two are habits of a process.
+    pub(crate) recalls_ignored: u32,
+    pub(crate) recalls_late: u32,
+    pub(crate) recalls_deadly: u32,
+    /// Microseconds that a frame is on its way to a worker that takes tasks ahead, or from it.
+    pub(crate) wire: (u64, u64),
+    /// And that such a worker has between two tasks.
+    pub(crate) gap: (u64, u64),
 }
 
 /// Latencies and faults of the transport; probabilities are per thousand.
@@ -159,6 +185,11 @@ impl Settings {
                 start: (500, rng.pick(&[3_000, 300_000, 3_000_000])),
                 dying: (100, rng.pick(&[2_000, 100_000, 500_000])),
                 leaves_processes: if seed.is_multiple_of(3) { 300 } else { 0 },
+                recalls_ignored: 0,
+                recalls_late: 0,
+                recalls_deadly: 0,
+                wire: (0, 0),
+                gap: (0, 10),
             },
             transport: TransportFaults {
                 latency: (20, rng.pick(&[300, 20_000, 400_000])),
@@ -187,6 +218,9 @@ impl Settings {
             commands: if rng.chance(400) { 0 } else { rng.between_u32(1, 30) },
             arrivals: rng.between_u32(0, 40),
             pauses: 0,
+            workloads: Vec::new(),
+            bursts: Vec::new(),
+            disturbances: 0,
             plan,
             faults_end_at,
             stops,
@@ -213,12 +247,53 @@ impl Settings {
         if !settings.plan.halt_when_empty && rng.chance(300) {
             settings.stuck_at = Some(rng.micros((0, 2 * faults_end_at.as_micros() as u64)));
         }
+        settings.draw_tasks_ahead(rng);
         settings
+    }
+
+    /// Workers that take tasks ahead, and tasks for which the master sends some.
+    fn draw_tasks_ahead(&mut self, rng: &mut Rng) {
+        self.workloads = self.queues.iter().map(|_| Workload { ahead: draw_ahead(rng), short_but: None }).collect();
+        self.worker_faults.wire = (0, rng.pick(&[20, 20, 100, 100, 100, 400, 400, 40_000]));
+        if !rng.chance(SHORT) {
+            return;
+        }
+        let queue = rng.between(0, self.plan.queues.len() as u64 - 1) as usize;
+        self.workloads[queue] =
+            Workload { ahead: rng.pick(&[1, 3, 64, 64, 64, 64]), short_but: Some(rng.pick(&[0, 20, 30, 50])) };
+        self.transport.latency.1 = rng.pick(&[100, 300, 20_000]);
+        self.worker_faults.gap = (0, rng.pick(&[10, 10, 1_500]));
+        self.worker_faults.recalls_ignored = rng.pick(&[0, 0, 400]);
+        self.worker_faults.recalls_late = rng.pick(&[0, 300]);
+        self.worker_faults.recalls_deadly = rng.pick(&[0, 300, 300]);
+        // Where any of this is left as it was drawn, nothing is to be sent ahead.
+        if rng.chance(850) {
+            self.plan.max_in_hand = None;
+            let plan = &mut self.plan.queues[queue];
+            (plan.is_once, plan.settings.concurrency, plan.settings.acks) = (false, 1, Acks::Late);
+            (plan.settings.rate, plan.settings.unique) = (None, None);
+            self.queues[queue] = plan.clone();
+        }
+        for _ in 0..rng.between(1, 2) {
+            let at =
+                if rng.chance(400) { Duration::ZERO } else { rng.micros((0, self.faults_end_at.as_micros() as u64)) };
+            self.bursts.push((at, rng.between_u32(60, 110)));
+        }
+        self.disturbances = rng.between_u32(0, 8);
+    }
+
+    /// The queue with many short tasks, if there is one.
+    pub(crate) fn short_queue(&self) -> Option<usize> {
+        self.workloads.iter().position(|workload| workload.short_but.is_some())
     }
 
     pub(crate) fn queue(&self, index: usize) -> &Queue {
         &self.queues[index].settings
     }
+}
+
+fn draw_ahead(rng: &mut Rng) -> u32 {
+    rng.pick(&[0, 1, 3, 64])
 }
 
 fn draw_plan(rng: &mut Rng, seed: u64) -> Plan {

@@ -20,7 +20,7 @@ use asynctask::{
 
 use super::{
     broker::{Broker, Effect, Message, Next, Place},
-    child::{Act, Child},
+    child::{Act, Beside, Child},
     keys::Keys,
     ledger::Ledger,
     observer::Observer,
@@ -50,11 +50,15 @@ pub(crate) enum Step {
         act: Act,
     },
     Arrive,
+    /// So many tasks come to one queue.
+    Burst(usize, u32),
     Lose,
     /// A queue cannot be worked any more; it is tried again.
     QueueFault,
     Retry(usize),
     Command,
+    /// Somebody cancels a task that was sent ahead.
+    CancelBehind,
     Reload,
     ResumeAll,
     Measured(WorkerId, u64),
@@ -81,7 +85,10 @@ pub(crate) struct Simulation {
     pub(crate) judged: Option<Passed>,
     pub(crate) agenda: BTreeMap<(Duration, u64), Step>,
     sequence: u64,
+    events: u64,
     pub(crate) tokens: u64,
+    /// The time of what a worker does on its own side of the socket, also while the master does not run.
+    pub(crate) beside: Option<Duration>,
     /// Channels keep their order.
     pub(crate) last_told: Duration,
     pub(crate) last_asked: Duration,
@@ -112,7 +119,9 @@ impl Simulation {
             judged: None,
             agenda: BTreeMap::new(),
             sequence: 0,
+            events: 0,
             tokens: 0,
+            beside: None,
             last_told: Duration::ZERO,
             last_asked: Duration::ZERO,
             last_id: None,
@@ -137,11 +146,13 @@ impl Simulation {
 
     pub(crate) fn after(&mut self, delay: Duration, step: Step) {
         self.sequence += 1;
-        self.agenda.insert((self.now + delay, self.sequence), step);
+        self.agenda.insert((self.beside.unwrap_or(self.now) + delay, self.sequence), step);
     }
 
     pub(crate) fn acts(&mut self, worker: WorkerId, acts: Vec<(Duration, Act)>) {
+        let has_line = self.children.get(&worker).is_some_and(|child| child.line.is_some());
         for (delay, act) in acts {
+            let act = if has_line && act.is_heard() { Act::Beside(Beside::Write(Box::new(act))) } else { act };
             self.after(delay, Step::Child { worker, act });
         }
     }
@@ -195,8 +206,8 @@ impl Simulation {
                 if self.core.next_deadline().is_some_and(|next| next < self.at()) && self.halted.is_none() {
                     return Err("a deadline in the past is left".to_owned());
                 }
-            } else if let Some((_, step)) = self.agenda.pop_first() {
-                self.perform_step(step)?;
+            } else if let Some(((at, _), step)) = self.agenda.pop_first() {
+                self.perform_step(at, step)?;
             }
             if self.halted.is_none() {
                 self.pump();
@@ -216,6 +227,11 @@ impl Simulation {
                 Duration::ZERO
             };
             self.after(at, Step::Arrive);
+        }
+        if let Some(queue) = self.settings.short_queue() {
+            for (at, count) in self.settings.bursts.clone() {
+                self.after(at, Step::Burst(queue, count));
+            }
         }
         for at in self.settings.stops.clone() {
             self.after(at, Step::Stop);
@@ -260,7 +276,7 @@ impl Simulation {
         }
     }
 
-    fn perform_step(&mut self, step: Step) -> Result<(), String> {
+    fn perform_step(&mut self, at: Duration, step: Step) -> Result<(), String> {
         match step {
             Step::Tell(event) => {
                 self.heard(&event);
@@ -299,9 +315,21 @@ impl Simulation {
                 }
                 Ok(())
             }
+            Step::Child { worker, act: Act::Beside(act) } => {
+                self.beside = Some(at);
+                self.line_acts(worker, act);
+                self.beside = None;
+                Ok(())
+            }
             Step::Child { worker, act } => self.child_acts(worker, act),
             Step::Arrive => {
-                self.arrive();
+                let queues = self.settings.queues.len() as u64;
+                let queue = self.rng.between(0, queues - 1) as usize;
+                self.arrive(queue);
+                Ok(())
+            }
+            Step::Burst(queue, count) => {
+                (0..count).for_each(|_| self.arrive(queue));
                 Ok(())
             }
             Step::Lose => {
@@ -332,6 +360,7 @@ impl Simulation {
                 Ok(())
             }
             Step::Command => self.order(),
+            Step::CancelBehind => self.cancel_behind(),
             Step::Reload => self.reload(),
             Step::ResumeAll => self.resume_all(),
             Step::Measured(worker, bytes) => self.feed(Event::Measured { worker, bytes }),
@@ -391,9 +420,8 @@ impl Simulation {
         }
     }
 
-    fn arrive(&mut self) {
+    fn arrive(&mut self, queue: usize) {
         let faults = &self.settings.transport;
-        let queues = self.settings.queues.len() as u64;
         let serial = self.rng.next() >> 40;
         let mut id = Some(format!("task-{serial}"));
         if self.rng.chance(faults.without_id) {
@@ -417,7 +445,6 @@ impl Simulation {
         let deliveries = if self.rng.chance(faults.often_delivered) { self.rng.between_u32(1, 22) } else { 0 };
         self.last_id.clone_from(&id);
         let origin = 1_000_000 + u64::from(self.rng.between_u32(0, u32::MAX));
-        let queue = self.rng.between(0, queues - 1) as usize;
         let came_at = Some(self.now);
         let message = Message {
             origin,
@@ -446,10 +473,9 @@ impl Simulation {
         let deliveries = self.broker.pump(&mut self.rng);
         let (mut fresh, mut again) = (Vec::new(), Vec::new());
         for delivery in deliveries {
-            let message =
-                self.broker.messages.iter().find(|(_, message)| message.place == Place::InHand(delivery.handle));
-            let (number, message) = message.expect("a delivered message is in hand");
-            self.ledger.delivered(*number, message, &delivery);
+            let number = self.broker.handles[&delivery.handle];
+            let message = &self.broker.messages[&number];
+            self.ledger.delivered(number, message, &delivery);
             if message.uncounted { &mut again } else { &mut fresh }.push(delivery);
         }
         if !again.is_empty() {
@@ -503,7 +529,11 @@ impl Simulation {
         let clock = self.clock();
         let before = self.counts_before(&event);
         self.core.handle(clock, event, &mut actions);
-        self.core.invariants()?;
+        // A debug build looks at a small core after each event by itself.
+        self.events += 1;
+        if !cfg!(debug_assertions) || self.events.is_multiple_of(8) {
+            self.core.invariants()?;
+        }
         self.counts_after(before);
         for action in actions {
             match &action {

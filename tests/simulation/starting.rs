@@ -115,7 +115,7 @@ impl Simulation {
         let from_outside = child.killed_at.is_none() && is_signal(exit, &["SIGKILL", "SIGTERM"]);
         self.observer.starting.died_at_work[child.queue] += u32::from(!child.hands.is_empty());
         // Killed for being late, and then scaled away, before its end was seen.
-        let scaled_away = child.number() > self.observer.operator.processes[child.queue];
+        let scaled_away = child.number > self.observer.operator.processes[child.queue];
         if !child.ready {
             self.observer.starting.failed.insert((child.queue, child.name.clone()));
         }
@@ -142,7 +142,7 @@ impl Simulation {
                 return Err(format!("\"{message}\" because of one that took too long"));
             }
             let up = |child: &&Child| {
-                let is_of_old = child.number() > self.observer.operator.processes[queue];
+                let is_of_old = child.number > self.observer.operator.processes[queue];
                 child.queue == queue && !child.is_once && child.is_well() && !is_of_old
             };
             if let Some(child) = self.children.values().find(up) {

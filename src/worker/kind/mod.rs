@@ -5,7 +5,7 @@ use std::{any::type_name, marker::PhantomData, pin::Pin, rc::Rc, sync::Arc};
 use serde::de::DeserializeOwned;
 
 use super::{
-    context::{Context, Surroundings},
+    context::Context,
     frame_writer::FrameWriter,
     lines::{self, Lines},
     outcome::{Outcome, TaskError, TaskResult},
@@ -13,7 +13,9 @@ use super::{
     tracing_lines,
     traits::{AsyncWorker, Worker},
 };
-use crate::{frames::to_worker::Assignment, level::Level, limits, outcome, text::cut, unicode::from_json};
+use crate::{
+    clock::Clock, frames::to_worker::Assignment, level::Level, limits, outcome, text::cut, unicode::from_json,
+};
 
 /// How one run ended, before it is put into the words of a frame.
 pub(super) enum Ended {
@@ -260,8 +262,9 @@ pub(crate) struct Foreground {
     worker: Built,
     /// Made when the first asynchronous task runs.
     runtime: Option<tokio::runtime::Runtime>,
+    clock: Clock,
     lines: Lines,
-    surroundings: Arc<Surroundings>,
+    writer: Arc<FrameWriter>,
 }
 
 impl Foreground {
@@ -271,10 +274,13 @@ impl Foreground {
     /// What the registered function said.
     pub(crate) fn start(name: &str, kind: &Kind, level: Level) -> Result<Self, TaskError> {
         panics::watch();
-        let worker = kind.build()?;
-        let lines = Lines::new(kind.shown_as(name), level);
-        let surroundings = Surroundings::new(&lines, &Arc::new(FrameWriter::nowhere()));
-        Ok(Self { worker, runtime: None, lines, surroundings })
+        Ok(Self {
+            worker: kind.build()?,
+            runtime: None,
+            clock: Clock::start(),
+            lines: Lines::new(kind.shown_as(name), level),
+            writer: Arc::new(FrameWriter::nowhere()),
+        })
     }
 
     /// Writes a line in the worker's name, if its level is shown.
@@ -287,7 +293,7 @@ impl Foreground {
     /// # Errors
     /// If an asynchronous kind's runtime cannot be made.
     pub(crate) fn run(&mut self, task: &Assignment<'_>) -> std::io::Result<outcome::Report> {
-        let context = Context::new(task, &self.surroundings);
+        let context = Context::new(task, self.clock, &self.lines, &self.writer);
         match &mut self.worker {
             Built::One(worker) => {
                 Ok(tracing_lines::within(&self.lines, || run_one(&mut **worker, task, &context, &self.lines)))
