@@ -346,7 +346,7 @@ fn check_json(text: &str) -> Result<(), serde_json::Error> {
 }
 
 fn one_line(text: &str) -> Cow<'_, str> {
-    if text.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
+    if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some() {
         Cow::Owned(text.replace(['\n', '\r'], " "))
     } else {
         Cow::Borrowed(text)

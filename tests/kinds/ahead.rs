@@ -129,8 +129,8 @@ fn no_short_task_waits_behind_a_long_one() {
 fn a_stop_gives_back_what_was_not_begun() {
     until_seen("tasks that a stop takes back", |demo| {
         settings(demo, 1, 64, "answers");
-        let long = r#"{"n":400,"sleep_ms":1000}"#.to_owned();
-        demo.submit_all("foo", short(0..400).chain([long]).chain(short(401..800)));
+        let slow = r#"{"n":400,"sleep_ms":1000}"#.to_owned();
+        demo.submit_all("foo", short(0..400).chain([slow]).chain(short(401..800)));
         let master = demo.follow(command(demo, &[]));
         // One worker: nothing is recalled for the long task's sake.
         until("the long task is in hand", || {
@@ -157,8 +157,8 @@ fn a_stop_gives_back_what_was_not_begun() {
 fn a_worker_that_answers_no_recall_gets_nothing_ahead_any_more() {
     until_seen("a recall that is not answered", |demo| {
         settings(demo, 2, 8, "deaf");
-        let long = r#"{"n":400,"sleep_ms":2000}"#.to_owned();
-        demo.submit_all("foo", short(0..400).chain([long]).chain(short(401..800)));
+        let slow = r#"{"n":400,"sleep_ms":2000}"#.to_owned();
+        demo.submit_all("foo", short(0..400).chain([slow]).chain(short(401..800)));
         let log = halt_when_empty(demo);
         let seen = seen(demo);
         assert_eq!(seen.ended.len(), 800);

@@ -54,6 +54,8 @@ mod worker_frames;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use foldhash::fast::RandomState;
+
 pub use self::state::tally::Tally;
 use self::{
     event::{Action, Event, Plan, WorkerId},
@@ -105,7 +107,7 @@ pub struct Core {
     /// Settled by this core, not answered by the transport.
     unsettled: Unsettled,
     /// What is to be said of settlements once they are stored.
-    notes: HashMap<Handle, Box<Note>>,
+    notes: HashMap<Handle, Box<Note>, RandomState>,
     void_outcomes: VoidOutcomes,
     memory: Option<SettlementMemory>,
     locks: Locks,
@@ -134,6 +136,8 @@ pub struct Core {
     in_hand: usize,
     /// Slots with a free seat, of all queues.
     free_slots: usize,
+    /// What workers had left of late when they ended a task.
+    flow: Flow,
     in_flight: InFlightIndex,
     begun_at: Instant,
     /// State of the random numbers.
@@ -145,6 +149,17 @@ pub struct Core {
     /// How many there were, to choose those after which the invariants are checked.
     #[cfg(debug_assertions)]
     events: u64,
+}
+
+/// What workers that have ended a task had left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// None has ended one.
+    None,
+    /// Each has many that were sent ahead.
+    Ample,
+    /// One has few, or none.
+    Short,
 }
 
 /// Whose limits have passed.
@@ -199,7 +214,7 @@ impl Core {
             ran_at: None,
             pending_verdicts: Vec::new(),
             unsettled: Unsettled::default(),
-            notes: HashMap::new(),
+            notes: HashMap::default(),
             void_outcomes: VoidOutcomes::default(),
             session: 0,
             epoch: 0,
@@ -214,6 +229,7 @@ impl Core {
             quiet: None,
             in_hand: 0,
             free_slots: 0,
+            flow: Flow::None,
             in_flight: InFlightIndex::default(),
             begun_at: Instant::default(),
             master: Arc::from(MASTER),
@@ -324,6 +340,12 @@ impl Core {
     #[must_use]
     pub const fn has_free_seat(&self) -> bool {
         self.free_slots > 0
+    }
+
+    /// Whether workers have ended tasks since this was asked last, and each of them has many more already: then nobody waits for
+    /// what is done next.
+    pub fn take_flow(&mut self) -> bool {
+        std::mem::replace(&mut self.flow, Flow::None) == Flow::Ample
     }
 
     /// What was done so far.

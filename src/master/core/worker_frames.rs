@@ -162,6 +162,7 @@ impl Core {
         self.release_retired(worker);
         self.renew_credit(index);
         self.dispatch(index);
+        self.note_flow(worker.slot);
     }
 
     pub(super) fn log_outcome(&mut self, slot: usize, outcome: &Report) {

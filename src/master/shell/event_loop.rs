@@ -10,6 +10,7 @@ use super::{
     state::{GROUP, GROUP_LIMIT, Shell},
 };
 use crate::{
+    clock::Now,
     control::server::Asked,
     exit_code::{Code, Error},
     logging::{Level, MASTER},
@@ -22,8 +23,17 @@ use crate::{
 
 /// How long the transport may take to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(6);
+/// While workers have tasks ahead and end them one after the other, the loop sleeps for this long between two turns: so it takes
+/// many ends in one, and no worker is held up by waking it for each. They have enough to do meanwhile.
+const BREATH: Duration = Duration::from_micros(150);
 /// Transport events taken in one turn.
 const TURN: usize = 256;
+
+/// Lets workers go on while they have enough to do.
+#[expect(clippy::disallowed_methods, reason = "what comes is to be left until many have come: that is the purpose")]
+fn breathe() {
+    std::thread::sleep(BREATH);
+}
 
 /// What comes from other threads and tasks, as the loop receives it.
 pub(in crate::master) struct EventReceivers {
@@ -47,6 +57,9 @@ impl Shell {
         let mut batch = Vec::with_capacity(TURN);
         while self.finished.is_none() && !self.closing {
             self.flush_frames();
+            if self.core.take_flow() {
+                breathe();
+            }
             self.notify();
             let wait = self.wait();
             self.clock.sleeps(wait);
@@ -138,8 +151,13 @@ impl Shell {
             if events.is_empty() {
                 return;
             }
+            // What workers say together is told with one look at the clock. Other events may take their time, as a start does.
+            let mut now = self.now();
             for event in events {
-                self.handle(event);
+                if !matches!(event, Event::Said { .. }) {
+                    now = self.now();
+                }
+                self.handle_at(now, event);
             }
         }
     }
@@ -169,8 +187,12 @@ impl Shell {
     }
 
     pub(super) fn handle(&mut self, event: Event) {
-        let mut actions = std::mem::take(&mut self.actions);
         let now = self.now();
+        self.handle_at(now, event);
+    }
+
+    fn handle_at(&mut self, now: Now, event: Event) {
+        let mut actions = std::mem::take(&mut self.actions);
         self.core.handle(now, event, &mut actions);
         for action in actions.drain(..) {
             self.perform(action, now);

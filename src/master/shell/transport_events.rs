@@ -11,10 +11,10 @@ use crate::{
 
 impl Shell {
     pub(super) fn transport_event(&mut self, event: transport::Event) {
-        let wall = self.clock.now().wall;
         match event {
             transport::Event::LeaseHeld { memory } => {
                 self.leading = true;
+                let wall = self.clock.now().wall;
                 let acts = self.timer.as_mut().map_or_else(Vec::new, |timer| timer.lead(wall, &memory));
                 self.fire(acts);
             }
@@ -32,6 +32,7 @@ impl Shell {
                 if let Err(error) = &stored {
                     self.logger.line(Level::Error, MASTER, &format!("cannot store the task of {schedule}: {error}"));
                 }
+                let wall = self.clock.now().wall;
                 if let Some(timer) = &mut self.timer {
                     timer.fired(wall, &schedule, moment, stored.is_ok());
                 }

@@ -20,7 +20,7 @@ mod tests;
 use std::time::Duration;
 
 use super::{
-    Core,
+    Core, Flow,
     event::{Action, WorkerId},
     ledger::End,
     state::{
@@ -37,6 +37,8 @@ const LONG: Duration = Duration::from_millis(5);
 /// A worker that has not answered a recall by then is sent nothing ahead any more. Protocol 1 gives it 50 ms; the rest is for a
 /// machine that is overloaded.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// A worker with so many tasks ahead does not miss the next ones for a fraction of a millisecond.
+const MANY: usize = 16;
 
 impl Core {
     // Sending.
@@ -93,6 +95,12 @@ impl Core {
         if let Some(begun_at) = begun_at {
             self.timers.arm(Owner::Ahead(slot), begun_at + LONG);
         }
+    }
+
+    /// A worker has ended a task, and has what it was sent since.
+    pub(super) fn note_flow(&mut self, slot: usize) {
+        let has_many = self.slots[slot].process().is_some_and(|life| life.in_flight.ahead() >= MANY);
+        self.flow = if has_many && self.flow != Flow::Short { Flow::Ample } else { Flow::Short };
     }
 
     // Beginning.

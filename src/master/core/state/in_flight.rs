@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
+
 use crate::{
     clock::Instant,
     task::{Delivery, Task},
@@ -20,6 +22,10 @@ use crate::{
 
 /// A task that a worker has.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is true or not whatever the others are: no states hide in them"
+)]
 pub(in crate::master::core) struct InFlight {
     /// Position of its worker's slot.
     pub(in crate::master::core) slot: usize,
@@ -82,7 +88,7 @@ impl Eq for ById {}
 #[derive(Debug, Default)]
 pub(in crate::master::core) struct InFlightTasks {
     by_number: BTreeMap<u64, InFlight>,
-    numbers: HashMap<ById, u64>,
+    numbers: HashMap<ById, u64, RandomState>,
     /// Time limits with the numbers of their tasks.
     due: BTreeSet<(Instant, u64)>,
     /// Of their frames together.

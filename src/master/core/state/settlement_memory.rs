@@ -17,6 +17,8 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
+
 use crate::{
     clock::Instant,
     task::{Handle, Settlement},
@@ -27,7 +29,8 @@ pub(in crate::master::core) const LIMIT: usize = 65_536;
 
 #[derive(Debug)]
 struct Entry {
-    settlement: Settlement,
+    /// `None`: it is done and submits nothing, so that all it needs is removal. Nearly all are: they take no more room.
+    settlement: Option<Box<Settlement>>,
     session: u32,
     handle: Option<Handle>,
     /// Its place in one of the two orders: a later settlement of the same identity has another.
@@ -41,7 +44,7 @@ struct Entry {
 pub(in crate::master::core) struct SettlementMemory {
     /// For how long an answered one is kept; `None`: age does not count.
     keep: Option<Duration>,
-    entries: HashMap<u64, Entry>,
+    entries: HashMap<u64, Entry, RandomState>,
     /// Identities of those without an answer, by their numbers: the oldest first.
     unanswered: BTreeMap<u64, u64>,
     /// When they were answered, with number and identity: the oldest first. What was replaced or forgotten stays here until
@@ -66,7 +69,7 @@ impl SettlementMemory {
     pub(in crate::master::core) fn new(keep: Duration) -> Self {
         Self {
             keep: Some(keep),
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             unanswered: BTreeMap::new(),
             answered: VecDeque::new(),
             number: 0,
@@ -117,7 +120,9 @@ impl SettlementMemory {
         }
         let is_snooze = matches!(settlement, Settlement::Snooze { .. });
         self.number += 1;
-        let entry = Entry { settlement: settlement.clone(), session, handle, number: self.number, is_snooze };
+        let needs_more = !matches!(settlement, Settlement::Done { submit } if submit.is_empty());
+        let settlement = needs_more.then(|| Box::new(settlement.clone()));
+        let entry = Entry { settlement, session, handle, number: self.number, is_snooze };
         self.forget(identity);
         self.unanswered.insert(self.number, identity);
         self.entries.insert(identity, entry);
@@ -135,7 +140,7 @@ impl SettlementMemory {
         if let Some(entry) = self.entries.get_mut(&identity)
             && entry.handle == Some(handle)
         {
-            entry.settlement = Settlement::Done { submit: Vec::new() };
+            entry.settlement = None;
         }
     }
 
@@ -154,10 +159,8 @@ impl SettlementMemory {
         if entry.is_snooze {
             return self.forget(identity);
         }
-        if let Settlement::Done { submit } = &mut entry.settlement {
-            // The follow-ups are stored: what a redelivery needs is removal alone, and their bodies are let go.
-            *submit = Vec::new();
-        }
+        // The follow-ups are stored: what a redelivery needs is removal alone, and their bodies are let go.
+        entry.settlement.take_if(|settlement| matches!(**settlement, Settlement::Done { .. }));
         self.age(now, identity);
     }
 
@@ -165,7 +168,8 @@ impl SettlementMemory {
     /// decided in an earlier one.
     pub(in crate::master::core) fn recall(&mut self, identity: u64, session: u32) -> Option<Settlement> {
         let entry = self.entries.get(&identity)?;
-        (entry.session < session).then(|| entry.settlement.clone())
+        let removal = Settlement::Done { submit: Vec::new() };
+        (entry.session < session).then(|| entry.settlement.as_deref().cloned().unwrap_or(removal))
     }
 
     /// From now on its age counts.

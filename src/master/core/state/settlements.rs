@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use foldhash::fast::RandomState;
+
 use crate::{
     logging::Level,
     task::{Failure, Handle, Reason, Settlement},
@@ -61,9 +63,9 @@ pub(in crate::master::core) struct Note {
 /// never ends the settlement.
 #[derive(Debug, Default)]
 pub(in crate::master::core) struct Unsettled {
-    pending: HashMap<Handle, PendingSettlement>,
+    pending: HashMap<Handle, PendingSettlement, RandomState>,
     /// Acceptances without an answer, with their queues. When a session or a queue is lost, none comes any more.
-    acceptances: HashMap<Handle, usize>,
+    acceptances: HashMap<Handle, usize, RandomState>,
 }
 
 impl Unsettled {

@@ -14,6 +14,8 @@ use std::{
     collections::{BinaryHeap, HashMap},
 };
 
+use foldhash::fast::RandomState;
+
 use crate::clock::Instant;
 
 /// Who wants to be looked at.
@@ -61,7 +63,7 @@ pub(in crate::master::core) struct Timers {
 #[derive(Debug, Default)]
 struct Deadlines {
     heap: BinaryHeap<Reverse<(Instant, Owner)>>,
-    armed: HashMap<Owner, Instant>,
+    armed: HashMap<Owner, Instant, RandomState>,
 }
 
 impl Timers {

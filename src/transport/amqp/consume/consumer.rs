@@ -50,7 +50,7 @@ pub(crate) struct HeldDelivery {
     /// When it arrived.
     pub(crate) since: Instant,
     pub(crate) tag: u64,
-    pub(crate) properties: BasicProperties,
+    pub(crate) properties: Box<BasicProperties>,
     pub(crate) task: Task,
     pub(crate) named: bool,
     pub(crate) redelivered: bool,

@@ -36,7 +36,8 @@ impl Up {
                 continue;
             }
             consumed.ackers.insert(tag, message.acker);
-            let mut read = properties::read(&message.properties, message.data);
+            let properties = Box::new(message.properties);
+            let mut read = properties::read(&properties, message.data);
             read.task.due_at = Some(read.due_at(now.wall));
             if !message.redelivered {
                 // A count of the broker's that a producer copied from another message: this one comes for the first time.
@@ -57,7 +58,7 @@ impl Up {
                 && !(again && read.named)
             {
                 let own_queue = OwnQueue::Delay(consumed.setup.name.clone(), step);
-                passed.push((tag, own_queue, Transition::Further { left: bound }, message.properties, read.task));
+                passed.push((tag, own_queue, Transition::Further { left: bound }, properties, read.task));
             } else {
                 // What came again may be known to the master, in hand or ended: it is asked before anything else is done.
                 let counts = message.redelivered && !read.counted;
@@ -66,7 +67,7 @@ impl Up {
                 let held = HeldDelivery {
                     since: now.at,
                     tag,
-                    properties: message.properties,
+                    properties,
                     task: read.task,
                     named: read.named,
                     redelivered: again,

@@ -4,7 +4,7 @@
 //! original is acknowledged; a crash in between leaves two messages with one id, never none. An acknowledgement that was written
 //! is no proof that the broker has it: if the session ends now, the task comes again and is known to the master.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::hash_map::Entry, sync::Arc};
 
 use super::consumer::{COPY_FROM_DELIVERIES, PassAction};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
             broker_error::Fault,
             message::properties::{Due, Transition},
             queues::{delay_queues, own_queue::OwnQueue},
-            session::up::{AcksWritten, OpenDelivery, Up},
+            session::up::{AcksWritten, OpenDeliveries, Up},
         },
     },
 };
@@ -23,11 +23,7 @@ use crate::{
 impl Up {
     /// Settlements of the master. Those for handles of an earlier session are void, except for an acceptance of a delivery in
     /// `earlier`, which was open when that session ended: it is open in this one.
-    pub(crate) fn settle(
-        &mut self,
-        settlements: Vec<(Handle, Settlement)>,
-        earlier: &mut HashMap<Handle, OpenDelivery>,
-    ) {
+    pub(crate) fn settle(&mut self, settlements: Vec<(Handle, Settlement)>, earlier: &mut OpenDeliveries) {
         let now = self.shared.now();
         let mut done = Vec::new();
         for (handle, settlement) in settlements {
@@ -98,12 +94,7 @@ impl Up {
     }
 
     /// The same when the next session stands already: the handle counts in it from now on.
-    fn accept_from_earlier_session(
-        &mut self,
-        handle: Handle,
-        settlement: &Settlement,
-        earlier: &mut HashMap<Handle, OpenDelivery>,
-    ) {
+    fn accept_from_earlier_session(&mut self, handle: Handle, settlement: &Settlement, earlier: &mut OpenDeliveries) {
         if *settlement == Settlement::Accept
             && let Some(mut open) = earlier.remove(&handle).filter(|open| !open.state.is_settling())
         {
@@ -157,13 +148,13 @@ impl Up {
     pub(crate) fn settled(&mut self, handles: Vec<Handle>) {
         for handle in &handles {
             // An acceptance is answered too, and the delivery stays open.
-            if let Some(open) = self.open.get_mut(handle)
-                && open.state.answered()
+            if let Entry::Occupied(mut entry) = self.open.entry(*handle)
+                && entry.get_mut().state.answered()
             {
+                let open = entry.remove();
                 let consumed = &mut self.queues[open.queue];
                 consumed.in_hand -= 1;
                 consumed.accepted -= u32::from(open.state.is_accepted());
-                self.open.remove(handle);
             }
         }
         self.shared.moved(self.shared.now().at);

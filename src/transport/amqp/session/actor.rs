@@ -5,7 +5,7 @@
 //! and reports by a [`Note`]. When the session ends, those tasks end with it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     rc::Rc,
     task::Poll,
 };
@@ -18,7 +18,7 @@ use super::{
     note::{Note, SessionNote},
     shared::Shared,
     state::{Actor, State},
-    up::AcksWritten,
+    up::{AcksWritten, OpenDeliveries},
 };
 use crate::{
     clock::{Instant, Now},
@@ -44,7 +44,7 @@ impl Actor {
             shared,
             state: State::Idle,
             attachment: None,
-            earlier_deliveries: HashMap::new(),
+            earlier_deliveries: OpenDeliveries::default(),
             credits: BTreeMap::new(),
             queue_changes: BTreeMap::new(),
             channel_numbers: 0,

@@ -5,7 +5,7 @@
 
 use std::{
     cell::Cell,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     rc::Rc,
 };
 
@@ -15,11 +15,10 @@ use super::{
     connections::Attachment,
     note::Note,
     shared::Shared,
-    up::{OpenDelivery, Up},
+    up::{OpenDeliveries, Up},
 };
 use crate::{
     clock::{Instant, Now},
-    task::Handle,
     transport::{
         Error, Event, QueueSetup, Reply, Request,
         amqp::{dead_letters::sweep_schedule::SweepSchedule, publish::outbox::UnansweredQueues},
@@ -96,7 +95,7 @@ pub(crate) struct Actor {
     pub(crate) attachment: Option<Attachment>,
     /// What was open at the end of a session, or of a queue in one. What was accepted of it goes on in the next session; the rest
     /// is void, unless the master accepts it before it hears of the end.
-    pub(crate) earlier_deliveries: HashMap<Handle, OpenDelivery>,
+    pub(crate) earlier_deliveries: OpenDeliveries,
     /// Of the queues that are attached or to be added, by their index.
     pub(crate) credits: BTreeMap<usize, u32>,
     /// Queues to be added or changed.

@@ -37,7 +37,7 @@ use crate::{
 pub(crate) struct OpenDelivery {
     pub(crate) queue: usize,
     pub(crate) tag: u64,
-    pub(crate) properties: BasicProperties,
+    pub(crate) properties: Box<BasicProperties>,
     pub(crate) task: std::sync::Arc<Task>,
     /// What a `Pass` does with it.
     pub(crate) on_pass: Option<PassAction>,
@@ -51,13 +51,16 @@ pub(crate) struct OpenDelivery {
     pub(crate) unstored_settlement: Option<Settlement>,
 }
 
+/// Deliveries by their handles.
+pub(crate) type OpenDeliveries = HashMap<Handle, OpenDelivery, foldhash::fast::RandomState>;
+
 /// A session that stands.
 pub(crate) struct Up {
     pub(crate) shared: Rc<Shared>,
     pub(crate) session: Rc<Session>,
     pub(crate) outbox: Outbox,
     pub(crate) queues: ConsumedQueues,
-    pub(crate) open: HashMap<Handle, OpenDelivery>,
+    pub(crate) open: OpenDeliveries,
     /// Copies to be made, gathered so that those for one queue go together.
     pub(crate) moving: Vec<(Handle, OutboundMessage)>,
     pub(crate) tasks: JoinSet<()>,
