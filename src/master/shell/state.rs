@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// While tasks flow, their settlements go to the transport in groups of this many …
-pub(super) const GROUP: usize = 64;
+pub(super) const GROUP: usize = 128;
 /// … or after this long: a wake-up of its thread for each task would cost more than the task.
 pub(super) const GROUP_LIMIT: Duration = Duration::from_millis(1);
 
