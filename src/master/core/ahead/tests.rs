@@ -314,6 +314,16 @@ fn a_worker_that_does_several_at_once_gets_nothing_ahead_whatever_it_says() {
 }
 
 #[test]
+fn nothing_is_sent_behind_a_task_that_takes_long_already() {
+    let mut world = World::of(1);
+    world.deliver(1);
+    world.sent();
+    world.passes(LONG);
+    world.deliver(5);
+    assert_eq!(world.sent(), []);
+}
+
+#[test]
 fn with_nobody_else_there_is_nothing_to_recall_for() {
     let mut world = World::of(1);
     world.deliver(3);

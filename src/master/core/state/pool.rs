@@ -19,9 +19,8 @@ use crate::{
 
 /// Bodies in our hands, waiting included, are together at most this large on the average.
 const BYTES_AHEAD: u64 = 8 * 1024 * 1024;
-/// Credit of a queue whose tasks are short, per seat, and in all. A quorum queue frees credit only after its log is on the
-/// disk, some milliseconds later: until then there must be enough to go on with.
-const SHORT_CREDIT_PER_SEAT: u32 = 256;
+/// Most credit of a queue whose tasks are short. A quorum queue frees credit only after its log is on the disk, some milliseconds
+/// later: until then there must be enough to go on with.
 const SHORT_CREDIT: u32 = 512;
 
 /// The pool of one queue.
@@ -270,8 +269,9 @@ impl Pool {
             (State::Running, FirstDelivery::Awaited | FirstDelivery::Suspect(_)) => 1 + outliving,
             (State::Running, FirstDelivery::Passed) => {
                 let mut credit = self.seats() + outliving;
-                if self.durations.is_short() {
-                    credit = credit.max(credit.saturating_mul(SHORT_CREDIT_PER_SEAT).min(SHORT_CREDIT));
+                let per_seat = self.durations.per_seat();
+                if per_seat > 1 {
+                    credit = credit.max(credit.saturating_mul(per_seat).min(SHORT_CREDIT));
                     let by_bytes = BYTES_AHEAD / self.durations.mean_body.max(1);
                     credit = credit.min(u32::try_from(by_bytes).unwrap_or(u32::MAX)).max(self.seats() + outliving);
                 }
