@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -28,16 +28,36 @@ pub struct Context(Arc<Facts>);
 
 struct Facts {
     id: String,
-    queue: String,
+    queue: Arc<str>,
     attempt: u32,
     max_attempts: u32,
     headers: Headers,
     properties: Option<Properties>,
     deadline: Option<Instant>,
+    surroundings: Arc<Surroundings>,
+    held: Mutex<Held>,
+}
+
+/// What all tasks of a worker have in common, so that each costs few allocations.
+#[derive(Debug)]
+pub(super) struct Surroundings {
     clock: Clock,
     lines: Lines,
     writer: Arc<FrameWriter>,
-    held: Mutex<Held>,
+    /// The name of the queue that the first task came from: a worker does the tasks of one.
+    queue: OnceLock<Arc<str>>,
+}
+
+impl Surroundings {
+    pub(super) fn new(lines: &Lines, writer: &Arc<FrameWriter>) -> Arc<Self> {
+        let (lines, writer) = (lines.clone(), Arc::clone(writer));
+        Arc::new(Self { clock: Clock::start(), lines, writer, queue: OnceLock::new() })
+    }
+
+    fn queue(&self, name: &str) -> Arc<str> {
+        let queue = self.queue.get_or_init(|| name.into());
+        if **queue == *name { Arc::clone(queue) } else { name.into() }
+    }
 }
 
 /// What ends with the task.
@@ -74,18 +94,16 @@ pub enum SubmitError {
 }
 
 impl Context {
-    pub(super) fn new(task: &Assignment<'_>, clock: Clock, lines: &Lines, writer: &Arc<FrameWriter>) -> Self {
+    pub(super) fn new(task: &Assignment<'_>, surroundings: &Arc<Surroundings>) -> Self {
         Self(Arc::new(Facts {
             id: task.id.clone().into_owned(),
-            queue: task.queue.clone().into_owned(),
+            queue: surroundings.queue(&task.queue),
             attempt: task.attempt,
             max_attempts: task.max_attempts,
             headers: task.headers(),
             properties: task.properties(),
-            deadline: task.time_left().map(|left| clock.now().at + left),
-            clock,
-            lines: lines.clone(),
-            writer: Arc::clone(writer),
+            deadline: task.time_left().map(|left| surroundings.clock.now().at + left),
+            surroundings: Arc::clone(surroundings),
             held: Mutex::new(Held::Working { follow_ups: Vec::new(), bytes: 0, accepted: false }),
         }))
     }
@@ -130,7 +148,7 @@ impl Context {
     /// Time left until this process is killed for taking too long; `None` without a limit.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
-        self.0.deadline.map(|deadline| deadline.since(self.0.clock.now().at))
+        self.0.deadline.map(|deadline| deadline.since(self.0.surroundings.clock.now().at))
     }
 
     /// Puts a task into a queue, once this one is [`Done`](super::Outcome::Done): both are stored together. With
@@ -167,7 +185,7 @@ impl Context {
     pub fn requeue<P: Serialize + ?Sized>(&self, payload: &P) -> Result<(), SubmitError> {
         let payload = serde_json::value::to_raw_value(payload)?;
         let line = format!("Requeued payload: {}", payload.get());
-        self.keep(FollowUp { queue: self.0.queue.clone(), payload, delay: Duration::ZERO })?;
+        self.keep(FollowUp { queue: self.queue().to_owned(), payload, delay: Duration::ZERO })?;
         self.log(Level::Debug, &line);
         Ok(())
     }
@@ -207,7 +225,7 @@ impl Context {
 
     /// Writes a line to the log, under this worker's name, in order with what the code prints.
     pub fn log(&self, level: Level, message: &(impl fmt::Display + ?Sized)) {
-        self.0.lines.write(level, &format_args!("{message}"));
+        self.0.surroundings.lines.write(level, &format_args!("{message}"));
     }
 
     /// Ends the task's rights and gives what it wants stored.
@@ -220,12 +238,12 @@ impl Context {
 
     /// Sends the outcome. After [`Self::end`], so that nothing else is said of the task behind it.
     pub(super) fn report(&self, outcome: &crate::outcome::Report) -> io::Result<()> {
-        self.0.writer.send(|frame| frames::from_worker::outcome(&self.0.id, outcome, frame))
+        self.0.surroundings.writer.send(|frame| frames::from_worker::outcome(&self.0.id, outcome, frame))
     }
 
     fn tell(&self, fill: impl FnOnce(&mut Vec<u8>)) {
         // A master that is gone is noticed by the worker's loop.
-        let _ = self.0.writer.send(fill);
+        let _ = self.0.surroundings.writer.send(fill);
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -253,19 +271,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_task_knows_its_own_queue() {
+        let surroundings = Surroundings::new(&Lines::new("kind", Level::Error), &Arc::new(FrameWriter::nowhere()));
+        let payload = RawValue::from_string("null".to_owned()).unwrap();
+        let queues = ["foo", "bar", "foo"];
+        let contexts = queues.map(|queue| Context::new(&Assignment::new("id-1", queue, &payload), &surroundings));
+        assert_eq!(contexts.map(|context| context.queue().to_owned()), queues);
+    }
+
+    #[test]
     fn a_task_is_accepted_once_and_nothing_is_said_of_it_after_its_end() {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let payload = RawValue::from_string("null".to_owned()).unwrap();
         let task = Assignment::new("id-1", "foo", &payload);
         let writer = Arc::new(FrameWriter::to(theirs));
-        let context = Context::new(&task, Clock::start(), &Lines::new("kind", Level::Error), &writer);
+        let surroundings = Surroundings::new(&Lines::new("kind", Level::Error), &writer);
+        let context = Context::new(&task, &surroundings);
         context.accept();
         context.accept();
         context.progress(40.0, &"ü".repeat(2000));
         context.end();
         context.accept();
         context.progress(50.0, "late");
-        drop((context, writer));
+        drop((context, surroundings, writer));
         let mut told = String::new();
         ours.read_to_string(&mut told).unwrap();
         let note = "ü".repeat(500);

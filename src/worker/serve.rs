@@ -16,19 +16,16 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::{
     Kind,
     child_io::{Broken, answer, take_socket},
-    context::Context,
+    context::{Context, Surroundings},
     frame_reader::{AHEAD, FrameReader},
     frame_writer::FrameWriter,
     kind::{Built, RunOne, run_one},
     lines::Lines,
     panics, serve_async, tracing_lines,
 };
-use crate::{
-    clock::Clock,
-    frames::{
-        from_worker,
-        to_worker::{self, ToWorker},
-    },
+use crate::frames::{
+    from_worker,
+    to_worker::{self, ToWorker},
 };
 
 /// What an asynchronous worker says it can do at once: how many it does is the master's to decide.
@@ -105,11 +102,11 @@ pub(super) fn one_at_a_time(
     writer: &Arc<FrameWriter>,
     lines: &Lines,
 ) -> Result<(), Broken> {
-    let clock = Clock::start();
+    let surroundings = Surroundings::new(lines, writer);
     while let Some(frame) = frames.next()? {
         match to_worker::parse(frame)? {
             ToWorker::Task(task) => {
-                let context = Context::new(&task, clock, lines, writer);
+                let context = Context::new(&task, &surroundings);
                 let outcome = run_one(worker, &task, &context, lines);
                 context.report(&outcome)?;
             }

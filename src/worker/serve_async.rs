@@ -12,17 +12,14 @@ use tokio::{
 
 use super::{
     child_io::{Broken, answer, wait_until_readable},
-    context::Context,
+    context::{Context, Surroundings},
     frame_writer::FrameWriter,
     kind::{RunMany, run_many},
     lines::{self, Lines},
 };
-use crate::{
-    clock::Clock,
-    frames::{
-        LineBuffer, from_worker,
-        to_worker::{self, ToWorker},
-    },
+use crate::frames::{
+    LineBuffer, from_worker,
+    to_worker::{self, ToWorker},
 };
 
 type Line = Result<Vec<u8>, Broken>;
@@ -78,7 +75,7 @@ async fn serve(
     writer: &Arc<FrameWriter>,
     lines: &Lines,
 ) -> Result<(), Broken> {
-    let clock = Clock::start();
+    let surroundings = Surroundings::new(lines, writer);
     let mut tasks = JoinSet::new();
     loop {
         let next = tokio::select! {
@@ -91,7 +88,7 @@ async fn serve(
         let Some(frame) = next.transpose()? else { return Ok(()) };
         match to_worker::parse(&frame)? {
             ToWorker::Task(task) => {
-                let context = Context::new(&task, clock, lines, writer);
+                let context = Context::new(&task, &surroundings);
                 let run =
                     run_many(Rc::clone(worker), task.json().map(ToOwned::to_owned), context.clone(), lines.clone());
                 tasks.spawn_local(async move { context.report(&run.await) });

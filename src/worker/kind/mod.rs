@@ -5,7 +5,7 @@ use std::{any::type_name, marker::PhantomData, pin::Pin, rc::Rc, sync::Arc};
 use serde::de::DeserializeOwned;
 
 use super::{
-    context::Context,
+    context::{Context, Surroundings},
     frame_writer::FrameWriter,
     lines::{self, Lines},
     outcome::{Outcome, TaskError, TaskResult},
@@ -13,9 +13,7 @@ use super::{
     tracing_lines,
     traits::{AsyncWorker, Worker},
 };
-use crate::{
-    clock::Clock, frames::to_worker::Assignment, level::Level, limits, outcome, text::cut, unicode::from_json,
-};
+use crate::{frames::to_worker::Assignment, level::Level, limits, outcome, text::cut, unicode::from_json};
 
 /// How one run ended, before it is put into the words of a frame.
 pub(super) enum Ended {
@@ -262,9 +260,8 @@ pub(crate) struct Foreground {
     worker: Built,
     /// Made when the first asynchronous task runs.
     runtime: Option<tokio::runtime::Runtime>,
-    clock: Clock,
     lines: Lines,
-    writer: Arc<FrameWriter>,
+    surroundings: Arc<Surroundings>,
 }
 
 impl Foreground {
@@ -274,13 +271,10 @@ impl Foreground {
     /// What the registered function said.
     pub(crate) fn start(name: &str, kind: &Kind, level: Level) -> Result<Self, TaskError> {
         panics::watch();
-        Ok(Self {
-            worker: kind.build()?,
-            runtime: None,
-            clock: Clock::start(),
-            lines: Lines::new(kind.shown_as(name), level),
-            writer: Arc::new(FrameWriter::nowhere()),
-        })
+        let worker = kind.build()?;
+        let lines = Lines::new(kind.shown_as(name), level);
+        let surroundings = Surroundings::new(&lines, &Arc::new(FrameWriter::nowhere()));
+        Ok(Self { worker, runtime: None, lines, surroundings })
     }
 
     /// Writes a line in the worker's name, if its level is shown.
@@ -293,7 +287,7 @@ impl Foreground {
     /// # Errors
     /// If an asynchronous kind's runtime cannot be made.
     pub(crate) fn run(&mut self, task: &Assignment<'_>) -> std::io::Result<outcome::Report> {
-        let context = Context::new(task, self.clock, &self.lines, &self.writer);
+        let context = Context::new(task, &self.surroundings);
         match &mut self.worker {
             Built::One(worker) => {
                 Ok(tracing_lines::within(&self.lines, || run_one(&mut **worker, task, &context, &self.lines)))

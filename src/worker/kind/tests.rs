@@ -70,7 +70,7 @@ fn an_ended_task_submits_nothing() {
     let payload = RawValue::from_string("null".to_owned()).unwrap();
     let task = Assignment::new("id-1", "foo", &payload);
     let lines = Lines::new("kind", Level::Error);
-    let context = Context::new(&task, Clock::start(), &lines, &Arc::new(FrameWriter::nowhere()));
+    let context = Context::new(&task, &Surroundings::new(&lines, &Arc::new(FrameWriter::nowhere())));
     context.requeue(&2).unwrap();
     assert_eq!(context.end().len(), 1);
     assert!(matches!(context.requeue(&3), Err(crate::worker::SubmitError::Ended { .. })));
