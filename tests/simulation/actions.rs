@@ -1,6 +1,6 @@
 //! What the core asks for: performed in the model, and held against what it may ask for.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use asynctask::{
     exit_code::Code,
@@ -308,9 +308,8 @@ impl Simulation {
 
     /// A task is begun, or said not to be known here: what this node has in hand, or knows to have ended, is neither.
     fn may_run_again(&self, entry: &Entry) -> Result<(), String> {
-        let hands = self.children.values().flat_map(|child| &child.hands);
-        let worked: BTreeSet<u64> = hands.map(|hand| hand.message).collect();
-        if entry.redelivered && entry.identity.is_some() && worked.contains(&entry.message) {
+        let mut hands = self.children.values().flat_map(|child| &child.hands);
+        if entry.redelivered && entry.identity.is_some() && hands.any(|hand| hand.message == entry.message) {
             return Err(format!("begun again while it is being worked: {entry:?}"));
         }
         self.observer.may_run(entry, &self.ledger.ended, &self.ledger.doubled, &self.settings, self.now)

@@ -3,7 +3,7 @@
 //! The first task of a worker that has no outcome is the one in hand, and all behind it are not begun, whatever the worker itself
 //! has come to meanwhile (`line.rs`). What follows for a death is in `child_events.rs`, for a settlement in `ledger.rs`.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use asynctask::{clock::Instant, config::Acks, master::core::event::WorkerId};
 
@@ -15,12 +15,14 @@ use super::{
 
 /// No worker has more tasks than these behind the one in hand.
 const MOST: usize = 64;
-/// They are together at most this much work, on the average.
-const WORK: Duration = Duration::from_millis(5);
-/// A queue's tasks take less than this on the average of late while any of them are sent ahead …
+/// They are together at most this much work, on the average. An average that forgets slowly may be below the one here by a third.
+const WORK: Duration = Duration::from_millis(7);
+/// A queue's tasks take less than this on the average of late while any of them are sent ahead. The average is of at least so many
+/// tasks, and of at most so many, in which a long one counts no more than this.
 const LONGEST_MEAN: Duration = Duration::from_millis(4);
-/// … and so many have been seen.
-const SEEN: u32 = 16;
+const SEEN: usize = 16;
+const REMEMBERED: usize = 64;
+const LONGEST: Duration = Duration::from_millis(20);
 /// A task in hand that is older, and no task may wait behind it for which another worker is free.
 const LONG: Duration = Duration::from_millis(5);
 /// A worker that has left a recall unanswered for so long gets nothing ahead any more.
@@ -31,15 +33,22 @@ const FEW: u64 = 500;
 
 /// How long the tasks of a queue took of late.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Took {
-    seen: u32,
-    mean: Duration,
-}
+pub(crate) struct Took(VecDeque<Duration>);
 
 impl Took {
     fn ended(&mut self, took: Duration) {
-        self.seen += 1;
-        self.mean = (self.mean * 7 + took) / 8;
+        self.0.push_front(took.min(LONGEST));
+        self.0.truncate(REMEMBERED);
+    }
+
+    /// The least that the average may be, whenever the master has begun to measure. `None`: it has seen too few.
+    fn least_mean(&self) -> Option<Duration> {
+        let mut sum = Duration::ZERO;
+        let sums = self.0.iter().map(|took| {
+            sum += *took;
+            sum
+        });
+        sums.zip(1_u32..).skip(SEEN - 1).map(|(sum, count)| sum / count).min()
     }
 }
 
@@ -179,12 +188,12 @@ impl Simulation {
         if !child.recalled_at.is_empty() {
             return wrong("while others are called back");
         }
-        let took = &self.observer.ahead.took[child.queue];
-        if took.seen < SEEN || took.mean >= LONGEST_MEAN {
+        let mean = self.observer.ahead.took[child.queue].least_mean();
+        let Some(mean) = mean.filter(|mean| *mean < LONGEST_MEAN) else {
             return wrong("though the tasks are not known to be short");
-        }
-        if took.mean * behind as u32 > WORK {
-            return Err(format!("{behind} sent ahead though that is too much work: {took:?}, {child:?}"));
+        };
+        if mean * behind as u32 > WORK {
+            return Err(format!("{behind} sent ahead that take {mean:?} each: {child:?}"));
         }
         let most = self.settings.queue(child.queue).recycle.max_tasks;
         if most.is_some_and(|most| child.told + child.hands.len() as u64 >= most) {
@@ -246,6 +255,18 @@ impl Simulation {
         let seen = &mut self.observer.ahead.seen;
         seen.deaths_with_tasks_behind += u64::from(!behind.is_empty());
         seen.deaths_after_recall += u64::from(!behind.is_empty() && is_recalled);
+    }
+
+    /// After other settings were read: under them what was sent ahead would be another frame, or is not to be sent.
+    pub(crate) fn check_recalled(&self, is_changed: impl Fn(&Child) -> bool) -> Result<(), String> {
+        let is_forgotten = |child: &&Child| {
+            let is_here = child.killed_at.is_none() && child.dead_at.is_none();
+            is_here && !child.behind().is_empty() && child.recalled_at.is_empty() && is_changed(child)
+        };
+        match self.children.values().find(is_forgotten) {
+            Some(child) => Err(format!("tasks are not called back at a reload: {child:?}")),
+            None => Ok(()),
+        }
     }
 
     /// After each event.

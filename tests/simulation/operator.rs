@@ -272,10 +272,13 @@ impl Simulation {
         for (index, most) in self.observer.operator.processes.iter().enumerate() {
             let is_once = self.settings.queues[index].is_once;
             let here = self.children.values().filter(|child| child.queue == index && child.is_wanted());
-            // A place for single processes may be opened anew while the last process of the old one goes on.
-            let places: BTreeSet<&str> =
-                here.clone().filter(|child| child.number <= *most).map(|child| child.name.as_str()).collect();
-            let count = if is_once { places.len() } else { here.count() };
+            let count = if is_once {
+                // A place for single processes may be opened anew while the last process of the old one goes on.
+                let places: BTreeSet<u32> = here.map(|child| child.number).filter(|number| number <= most).collect();
+                places.len()
+            } else {
+                here.count()
+            };
             let once = u32::from(!is_once);
             if count > (*most + once) as usize {
                 return Err(format!("{count} processes of q{index}, asked for {most}"));

@@ -102,6 +102,8 @@ impl Simulation {
         let same: BTreeSet<usize> = members.into_iter().filter(same).collect();
         let (workers, actions) = (self.workers_of(&same), self.observer.reloads.touched.clone());
         self.feed(Event::SettingsRead { number: Some(number), wait, by: "somebody".to_owned(), settings })?;
+        let is_same = |queue: usize| before[queue] == self.settings.queues[queue];
+        self.check_recalled(|child| !is_same(child.queue) || !self.observer.reloads.wanted.contains(&child.queue))?;
         let mut now = self.workers_of(&same);
         // What waited for the place of another one may have it now.
         now.retain(|(worker, _)| {

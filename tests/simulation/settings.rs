@@ -18,7 +18,7 @@ use asynctask::{
 use super::rng::Rng;
 
 /// So many histories in a thousand have a queue with many short tasks.
-const SHORT: u32 = 140;
+const SHORT: u32 = 160;
 
 /// Everything that distinguishes one history from another.
 #[derive(Debug)]
@@ -266,14 +266,21 @@ impl Settings {
         self.worker_faults.recalls_ignored = rng.pick(&[0, 0, 400]);
         self.worker_faults.recalls_late = rng.pick(&[0, 300]);
         self.worker_faults.recalls_deadly = rng.pick(&[0, 300, 300]);
-        // Where any of this is left as it was drawn, nothing is to be sent ahead.
-        if rng.chance(850) {
-            self.plan.max_in_hand = None;
-            let plan = &mut self.plan.queues[queue];
-            (plan.is_once, plan.settings.concurrency, plan.settings.acks) = (false, 1, Acks::Late);
-            (plan.settings.rate, plan.settings.unique) = (None, None);
-            self.queues[queue] = plan.clone();
+        self.plan.max_in_hand = None;
+        let plan = &mut self.plan.queues[queue];
+        let settings = &mut plan.settings;
+        (plan.is_once, settings.concurrency, settings.acks) = (false, 1, Acks::Late);
+        (settings.rate, settings.unique) = (None, None);
+        // One thing for which nothing is to be sent ahead, though it would be without.
+        match rng.between(0, 20) {
+            0 => settings.concurrency = 2,
+            1 => settings.acks = Acks::Early,
+            2 | 3 => settings.rate = Some(Rate { calls: 1_000, period: Duration::from_secs(1) }),
+            4 | 5 => settings.unique = Some(draw_unique(rng)),
+            6 => self.plan.max_in_hand = Some(rng.between(1, 3) as usize),
+            _ => {}
         }
+        self.queues[queue] = plan.clone();
         for _ in 0..rng.between(1, 2) {
             let at =
                 if rng.chance(400) { Duration::ZERO } else { rng.micros((0, self.faults_end_at.as_micros() as u64)) };

@@ -432,7 +432,8 @@ impl Simulation {
         let key = if self.rng.chance(faults.without_key) {
             "null".to_owned()
         } else {
-            self.rng.between_u32(0, 2).to_string()
+            let is_short = self.settings.short_queue() == Some(queue);
+            self.rng.between_u32(0, if is_short { 10_000 } else { 2 }).to_string()
         };
         let body = if self.rng.chance(faults.malformed_bodies) {
             // Two of one id and one body could not be told apart.
