@@ -127,6 +127,9 @@
 //! | slot | the place that a worker fills, `foo[1]`; it outlives the worker |
 //! | pool | the slots of one queue |
 //! | delivery | a task that the transport has handed to this master, and that is owed one settlement |
+//! | in hand | begun by a worker, and without an outcome |
+//! | ahead | sent to a worker behind the task that it has in hand: not begun |
+//! | recall, return | the master asks a worker for the tasks that it has not begun; the worker gives them back |
 //! | attempt | one run of a task that counts against its limit |
 //! | outcome | what the worker said at the end of a run: `Outcome` or an error in user code, `outcome::Report` in a frame |
 //! | settlement | what the transport is told about a delivery: done, retry, dead letter, snooze, release; before its end perhaps accept |

@@ -461,8 +461,9 @@ def _task_id(line: bytes) -> Optional[bytes]:
     begin = _TASK_BEGINS.match(line)
     if begin is not None:
         return begin.group(1)
-    frame = _glanced_at(line)
-    return json.dumps(frame["task"]["id"]).encode() if "task" in frame else None
+    task = _glanced_at(line).get("task")
+    # One without an id is no task that could be given back: what is wrong with it is said in its turn.
+    return json.dumps(task["id"]).encode() if isinstance(task, dict) and "id" in task else None
 
 
 def _glanced_at(line: bytes) -> Mapping[str, Any]:

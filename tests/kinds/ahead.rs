@@ -68,7 +68,7 @@ fn halt_when_empty(demo: &Demo) -> String {
     log
 }
 
-/// Tasks are sent ahead while they take under a millisecond. On a busy machine they may take longer at the moment that is
+/// Tasks are sent ahead while they take under 2 ms. On a busy machine they may take longer at the moment that is
 /// looked at: then what is to be seen is tried again. What must never be is judged each time.
 fn until_seen(what: &str, round: impl Fn(&Demo) -> bool) {
     for place in Place::all() {

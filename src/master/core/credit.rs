@@ -46,14 +46,15 @@ impl Core {
     }
 
     /// With credit raised for short tasks: if none ended for a while, they are not short any more, and what
-    /// waits here beyond the free seats is given back, for others to take.
+    /// waits here beyond the free seats is given back, for others to take, and what workers have and have not begun is recalled.
     pub(super) fn notice_lull(&mut self, index: usize) {
         let pool = &mut self.pools[index];
         if pool.credit <= pool.seats() {
             return;
         }
         let lull_at = pool.durations.ended_at + task_durations::LULL;
-        if pool.in_hand == 0 || pool.waiting.is_empty() {
+        let has_ahead = |slot: &usize| self.slots[*slot].process().is_some_and(|life| life.in_flight.ahead() > 0);
+        if pool.in_hand == 0 || (pool.waiting.is_empty() && !pool.slots.iter().any(has_ahead)) {
             return;
         }
         if lull_at > self.now.at {
@@ -62,6 +63,7 @@ impl Core {
         }
         pool.durations.lulled();
         let surplus = pool.waiting.take_all();
+        self.recall_queue(index);
         self.renew_credit(index);
         for delivery in surplus {
             self.settle_unheld(delivery.handle, None, Settlement::Release);

@@ -9,7 +9,7 @@ use super::{
     Core,
     state::{
         pool::{self, Pool, Standing},
-        slot::{Slot, State},
+        slot::{Phase, Slot, State},
         stop::Stop,
         timers::Owner,
     },
@@ -53,7 +53,8 @@ impl Core {
         }
     }
 
-    /// Counts, bytes, ids and the index by identity are those of the tasks in flight, of which the first is begun; a slot is listed exactly while it has a seat.
+    /// Counts, bytes, ids and the index by identity are those of the tasks in flight. The first of a process is begun. A slot is listed
+    /// exactly while it has a seat.
     fn tasks_agree(&self) -> Result<(), String> {
         let mut in_hand = vec![0; self.pools.len()];
         let mut identities = 0;
@@ -67,7 +68,9 @@ impl Core {
                 return Err(format!("{name} holds process {:?}", life.id));
             }
             life.in_flight.check().map_err(|wrong| format!("{name}: {wrong}"))?;
-            if !life.in_flight.is_empty() && life.in_flight.ahead() == life.in_flight.len() {
+            // One that is killed begins nothing any more.
+            let is_killed = matches!(life.phase, Phase::Killed(_) | Phase::LeftProcesses { .. });
+            if !is_killed && !life.in_flight.is_empty() && life.in_flight.ahead() == life.in_flight.len() {
                 return Err(format!("{name} has {} tasks, and none is begun", life.in_flight.len()));
             }
             in_hand[slot.queue] += life.in_flight.len();
@@ -129,6 +132,13 @@ impl Core {
             let listed = |slot: &usize| self.slots[*slot].listed && self.slots[*slot].queue == index;
             if free.len() != pool.free.len() || !free.iter().all(listed) {
                 return Err(format!("{name}: its list of free slots is {:?}", pool.free));
+            }
+            let ahead: BTreeSet<usize> = pool.takes_ahead.iter().copied().collect();
+            let lists = |slot: &Slot| slot.queue == index && slot.listed_ahead;
+            if ahead.len() != pool.takes_ahead.len()
+                || ahead.len() != self.slots.iter().filter(|slot| lists(slot)).count()
+            {
+                return Err(format!("{name}: its list of slots that take tasks ahead is {:?}", pool.takes_ahead));
             }
             let slots = pool.slots.iter().chain(&pool.leaving);
             if slots.copied().any(|slot| self.slots[slot].queue != index) {

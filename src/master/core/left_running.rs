@@ -37,7 +37,9 @@ impl Core {
     /// A process is dead, and what it left is being ended.
     pub(super) fn left_processes(&mut self, worker: WorkerId) {
         if self.is_current(worker) {
+            let index = self.slots[worker.slot].queue;
             self.hand_back_of(worker.slot);
+            self.dispatch(index);
         }
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
         debug_assert!(!matches!(life.phase, Phase::LeftProcesses { .. }), "a process ends once");

@@ -10,7 +10,7 @@
 //!
 //! | on | chapters |
 //! | --- | --- |
-//! | the way of a task | `transport_events` (what the transport tells), `credit` (how many tasks may come), `dispatch` (which task goes to which worker), `in_flight` (entering and leaving a worker), `ahead` (tasks that a worker has beyond the one in hand), `unique` (tasks that wait for another with their key), `worker_frames` (what workers say), `verdict` (from an outcome or exit to a settlement), `ledger` (each end is counted once and settled once), `stored` (what is said only once it is stored), `stuck` (a queue that takes nothing), `stall` (a transport that stores nothing) |
+//! | the way of a task | `transport_events` (what the transport tells), `credit` (how many tasks may come), `dispatch` (which task goes to which worker), `in_flight` (entering and leaving a worker), `ahead` (tasks that a worker has beyond the one in hand), `backlog` (whether workers wait for what is done next), `unique` (tasks that wait for another with their key), `worker_frames` (what workers say), `verdict` (from an outcome or exit to a settlement), `ledger` (each end is counted once and settled once), `stored` (what is said only once it is stored), `stuck` (a queue that takes nothing), `stall` (a transport that stores nothing) |
 //! | the life of a process | `start_line` (whose start is next), `failed_starts`, `process_exit`, `left_running` (descendants that outlive a process), `process_per_task` (`mode: once`), `ping`, `recycle` |
 //! | queues and the run | `parking`, `unavailable` (queues that the transport cannot work), `reload`, `commands` (what a person wants), `shutdown`, `halt_when_empty`, `deadlines` |
 //! | what is held | `state`: slots, pools, tasks in flight, settlements, timers, the stop; `invariants`: what must hold of it |
@@ -19,6 +19,7 @@
 #![doc = include_str!("LIFECYCLE.md")]
 
 mod ahead;
+mod backlog;
 mod commands;
 mod credit;
 mod deadlines;
@@ -60,6 +61,7 @@ pub use self::state::tally::Tally;
 use self::{
     event::{Action, Event, Plan, WorkerId},
     state::{
+        backlog::Backlog,
         in_flight::InFlightIndex,
         keys::Locks,
         pending_verdict::PendingVerdict,
@@ -136,8 +138,9 @@ pub struct Core {
     in_hand: usize,
     /// Slots with a free seat, of all queues.
     free_slots: usize,
-    /// What workers had left of late when they ended a task.
-    flow: Flow,
+    backlog: Backlog,
+    /// A seat was found free, with nothing here for it, since this was asked last.
+    seat_waits: bool,
     in_flight: InFlightIndex,
     begun_at: Instant,
     /// State of the random numbers.
@@ -149,17 +152,6 @@ pub struct Core {
     /// How many there were, to choose those after which the invariants are checked.
     #[cfg(debug_assertions)]
     events: u64,
-}
-
-/// What workers that have ended a task had left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
-    /// None has ended one.
-    None,
-    /// Each has many that were sent ahead.
-    Ample,
-    /// One has few, or none.
-    Short,
 }
 
 /// Whose limits have passed.
@@ -229,7 +221,8 @@ impl Core {
             quiet: None,
             in_hand: 0,
             free_slots: 0,
-            flow: Flow::None,
+            backlog: Backlog::default(),
+            seat_waits: false,
             in_flight: InFlightIndex::default(),
             begun_at: Instant::default(),
             master: Arc::from(MASTER),
@@ -334,18 +327,6 @@ impl Core {
             self.timers.arm(owner, now);
         }
         passed
-    }
-
-    /// Whether a worker waits for a task.
-    #[must_use]
-    pub const fn has_free_seat(&self) -> bool {
-        self.free_slots > 0
-    }
-
-    /// Whether workers have ended tasks since this was asked last, and each of them has many more already: then nobody waits for
-    /// what is done next.
-    pub fn take_flow(&mut self) -> bool {
-        std::mem::replace(&mut self.flow, Flow::None) == Flow::Ample
     }
 
     /// What was done so far.

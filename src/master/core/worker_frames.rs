@@ -134,8 +134,10 @@ impl Core {
     /// The outcome of a task: settled, and the worker is free again.
     fn reported(&mut self, worker: WorkerId, id: &str, outcome: Report) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
-        let Some(task) = life.in_flight.take(id) else {
-            self.faulted(worker, format!("an outcome of task \"{id}\", which it does not hold"));
+        let is_begun = life.in_flight.get_mut(id).map(|task| task.begun);
+        let Some(task) = is_begun.filter(|begun| *begun).and_then(|_| life.in_flight.take(id)) else {
+            let why = if is_begun.is_some() { "before that of the task before it" } else { "which it does not hold" };
+            self.faulted(worker, format!("an outcome of task \"{id}\", {why}"));
             return;
         };
         life.tasks += 1;
@@ -162,7 +164,7 @@ impl Core {
         self.release_retired(worker);
         self.renew_credit(index);
         self.dispatch(index);
-        self.note_flow(worker.slot);
+        self.note_backlog(worker.slot);
     }
 
     pub(super) fn log_outcome(&mut self, slot: usize, outcome: &Report) {

@@ -23,16 +23,16 @@ use crate::{
 
 /// How long the transport may take to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(6);
-/// While workers have tasks ahead and end them one after the other, the loop sleeps for this long between two turns: so it takes
-/// many ends in one, and no worker is held up by waking it for each. They have enough to do meanwhile.
-const BREATH: Duration = Duration::from_micros(150);
+/// While every worker that ended a task has at least 16 more, the loop sleeps for this long between two turns, so that one turn
+/// takes many outcomes, and a worker's write does not wake the loop on that worker's processor.
+const GATHER_FOR: Duration = Duration::from_micros(150);
 /// Transport events taken in one turn.
 const TURN: usize = 256;
 
-/// Lets workers go on while they have enough to do.
-#[expect(clippy::disallowed_methods, reason = "what comes is to be left until many have come: that is the purpose")]
-fn breathe() {
-    std::thread::sleep(BREATH);
+/// Leaves what comes until more has come.
+#[expect(clippy::disallowed_methods, reason = "the pause is the purpose: many events in one turn")]
+fn gather_events() {
+    std::thread::sleep(GATHER_FOR);
 }
 
 /// What comes from other threads and tasks, as the loop receives it.
@@ -57,8 +57,8 @@ impl Shell {
         let mut batch = Vec::with_capacity(TURN);
         while self.finished.is_none() && !self.closing {
             self.flush_frames();
-            if self.core.take_flow() {
-                breathe();
+            if self.core.take_has_backlog() {
+                gather_events();
             }
             self.notify();
             let wait = self.wait();
@@ -91,8 +91,9 @@ impl Shell {
             if self.core.phase() == Phase::Stopping {
                 self.logger.hurry();
             }
+            let seat_waits = self.core.take_seat_waits();
             if !self.settlements.is_empty()
-                && ((self.freed_places > 0 && self.core.has_free_seat())
+                && ((self.freed_places > 0 && seat_waits)
                     || self.settlements.len() >= GROUP
                     || self.clock.now().at.since(self.settlements_since) >= GROUP_LIMIT)
             {

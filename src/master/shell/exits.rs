@@ -6,7 +6,7 @@
 //!
 //! The looking and the waiting is done by a thread, and only where the kernel says that there is something to look for.
 
-use std::{mem, time::Duration};
+use std::{mem, rc::Rc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -47,11 +47,12 @@ impl Shell {
         let Some(id) = self.pids.remove(&ended.pid) else { return };
         self.stopped.remove(&ended.pid);
         // Of a process that could not be watched nothing is here: the core was told that it did not start.
-        let Some(place) = self.workers.get_mut(id.slot) else { return };
-        let Some(worker) = place.take_if(|worker| worker.id == id) else { return };
-        let (output_tail, unread) = worker.drain();
-        // What it said before its end comes first.
+        let Some(worker) = self.worker(id).map(Rc::clone) else { return };
+        let output_tail = worker.drain();
+        // What it said before its end comes first. What the core sends it for that is not read any more.
         self.take_inbox();
+        let unread = worker.ended_unread();
+        self.workers[id.slot] = None;
         let oom = self.oom.claim(&ended.exit, worker.oom_before);
         let max_rss_bytes = ended.own_peak(worker.master_peak_bytes);
         let cpu_seconds = Some(ended.cpu_seconds);

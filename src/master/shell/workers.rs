@@ -95,6 +95,8 @@ pub(super) struct Worker {
     broken: Cell<bool>,
     /// Everything that it will ever say was read.
     closed: Cell<bool>,
+    /// The process was waited for.
+    reaped: Cell<bool>,
     /// Frames were taken that [`flush`](Self::flush) is to write.
     to_be_flushed: Cell<bool>,
     /// The last frame could not be sent.
@@ -134,6 +136,7 @@ impl Worker {
             unsent: Notify::new(),
             broken: Cell::new(false),
             closed: Cell::new(false),
+            reaped: Cell::new(false),
             to_be_flushed: Cell::new(false),
             undelivered: Cell::new(false),
             inbox,
@@ -164,7 +167,8 @@ impl Worker {
     #[must_use]
     pub(super) fn send(&self, frame: &[u8]) -> bool {
         let Some(ends) = &self.ends else { return false };
-        if self.broken.get() {
+        // A process that it started may hold the socket open, and reads nothing.
+        if self.broken.get() || self.reaped.get() {
             self.undelivered.set(true);
             return false;
         }
@@ -192,22 +196,17 @@ impl Worker {
         }
     }
 
-    /// The process was reaped: everything that it said is read. Its last output, and whether it ended without having
-    /// read the last frame.
-    pub(super) fn drain(&self) -> (String, bool) {
+    /// The process was reaped: everything that it said is read. Its last output.
+    pub(super) fn drain(&self) -> String {
+        self.reaped.set(true);
         for task in self.tasks.borrow_mut().drain(..) {
             task.abort();
         }
         let mut events = Vec::new();
-        let mut unread = self.undelivered.get();
-        if let Some(ends) = &self.ends {
+        if let Some(ends) = self.ends.as_ref().filter(|_| !self.closed.get()) {
             let id = self.id;
-            if !self.closed.get() {
-                // A socket that cannot be read any more has nothing to say.
-                let _ = ends.channel.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
-            }
-            let channel = ends.channel.borrow();
-            unread |= channel.closed_unread() || channel.has_unsent();
+            // A socket that cannot be read any more has nothing to say.
+            let _ = ends.channel.borrow_mut().read_last_frames(|line| events.push(event_of(id, line)));
         }
         let mut output = self.output.borrow_mut();
         let _ = output.read_available(|line| self.logger.worker_line(line, &self.context));
@@ -215,7 +214,16 @@ impl Worker {
         for event in events {
             self.inbox.push(event);
         }
-        (output.tail(), unread)
+        output.tail()
+    }
+
+    /// Of a process that was reaped: whether it ended without having read the last frame.
+    pub(super) fn ended_unread(&self) -> bool {
+        let is_unread = |ends: &Ends| {
+            let channel = ends.channel.borrow();
+            channel.closed_unread() || channel.has_unsent()
+        };
+        self.undelivered.get() || self.ends.as_ref().is_some_and(is_unread)
     }
 
     /// Reads what the socket holds at this moment, whether or not its task has heard of it. The end of the stream is left

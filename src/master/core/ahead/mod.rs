@@ -17,16 +17,17 @@
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Core, Flow,
+    Core,
     event::{Action, WorkerId},
     ledger::End,
     state::{
         in_flight::InFlight,
         pool,
         slot::{KillReason, Phase, Recall},
+        task_durations,
         timers::Owner,
     },
 };
@@ -37,8 +38,6 @@ const LONG: Duration = Duration::from_millis(5);
 /// A worker that has not answered a recall by then is sent nothing ahead any more. Protocol 1 gives it 50 ms; the rest is for a
 /// machine that is overloaded.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-/// A worker with so many tasks ahead does not miss the next ones for a fraction of a millisecond.
-const MANY: usize = 16;
 
 impl Core {
     // Sending.
@@ -52,7 +51,7 @@ impl Core {
         let (most, now) = (self.pools[index].most_ahead(), self.now.at);
         while let Some(slot) = self.pools[index].takes_ahead.pop_front() {
             let left = self.tasks_left(slot);
-            let Some(life) = self.slots[slot].process_mut() else { continue };
+            let Some(life) = self.slots[slot].process() else { continue };
             // Behind a long one it would be recalled at once.
             let is_long = life.in_flight.first().is_some_and(|task| task.begun_at + LONG <= now);
             if life.has_room_ahead(most, left) && !is_long && !life.in_flight.contains(id) {
@@ -60,7 +59,7 @@ impl Core {
                 return Some(slot);
             }
             // It is listed again with its next outcome.
-            life.listed_ahead = false;
+            self.slots[slot].listed_ahead = false;
         }
         None
     }
@@ -75,16 +74,21 @@ impl Core {
         }
     }
 
-    /// Lists a slot among those who can be sent tasks ahead, when at least half of the room for them is free: so they are sent
-    /// several at a time, with one write.
+    /// Adds a slot to its pool's list of slots that can be sent tasks ahead, once half of its room is free: so they are sent several
+    /// at a time, with one write. Takes it out when its worker takes no more tasks.
     pub(super) fn list_ahead(&mut self, slot: usize) {
-        let pool = &mut self.pools[self.slots[slot].queue];
-        let Some(life) = self.slots[slot].process_mut().filter(|life| life.ahead > 0 && !life.listed_ahead) else {
+        let here = &mut self.slots[slot];
+        let pool = &mut self.pools[here.queue];
+        let working = here.process().filter(|life| matches!(life.phase, Phase::Working { .. }));
+        let Some(life) = working.filter(|life| life.ahead > 0) else {
+            if std::mem::take(&mut here.listed_ahead) {
+                pool.takes_ahead.retain(|other| *other != slot);
+            }
             return;
         };
         let most = pool.most_ahead().min(life.ahead);
-        if most > 0 && life.in_flight.ahead() <= most / 2 && !life.in_flight.is_empty() {
-            life.listed_ahead = true;
+        let has_room = most > 0 && life.in_flight.ahead() <= most / 2 && !life.in_flight.is_empty();
+        if has_room && !std::mem::replace(&mut here.listed_ahead, true) {
             pool.takes_ahead.push_back(slot);
         }
     }
@@ -95,12 +99,6 @@ impl Core {
         if let Some(begun_at) = begun_at {
             self.timers.arm(Owner::Ahead(slot), begun_at + LONG);
         }
-    }
-
-    /// A worker has ended a task, and has what it was sent since.
-    pub(super) fn note_flow(&mut self, slot: usize) {
-        let has_many = self.slots[slot].process().is_some_and(|life| life.in_flight.ahead() >= MANY);
-        self.flow = if has_many && self.flow != Flow::Short { Flow::Ample } else { Flow::Short };
     }
 
     // Beginning.
@@ -177,7 +175,9 @@ impl Core {
         self.hand_back(tasks);
         if let Some(id) = unknown {
             let id = text::shorten(id.clone(), limits::FAULT);
+            // What it has not begun stays so: it is handed back when the process has ended.
             self.faulted(worker, format!("it returned task \"{id}\", which it does not hold"));
+            return self.dispatch(index);
         }
         self.begin_next(slot);
         self.kill_if_cancelled(slot);
@@ -185,16 +185,32 @@ impl Core {
         self.release_retired(worker);
         self.renew_credit(index);
         self.dispatch(index);
+        self.release_surplus(index);
+    }
+
+    /// Tasks came back, and are not short any more: those that nobody here can begin now go back to their queue, for others.
+    fn release_surplus(&mut self, index: usize) {
+        if self.pools[index].durations.per_seat() > 1 || self.pools[index].rate.is_some() {
+            return;
+        }
+        for delivery in self.pools[index].waiting.take_all() {
+            self.settle_unheld(delivery.handle, None, Settlement::Release);
+        }
     }
 
     /// Tasks have left their worker without having been begun. Those that may be done here are next; the others go back to their
     /// queue. No attempt is used.
     pub(super) fn hand_back(&mut self, tasks: Vec<InFlight>) {
+        // What waits here is looked at again, however late it came back.
+        let queues: BTreeSet<usize> = tasks.iter().map(|task| task.delivery.queue.0).collect();
         for task in tasks.into_iter().rev() {
             let index = task.delivery.queue.0;
             self.pools[index].in_hand -= 1;
             self.in_hand -= 1;
             self.in_flight.remove(&task);
+            if task.cancelled || !self.takes_deliveries(index) {
+                self.no_longer_suspect(&task.delivery);
+            }
             if task.cancelled {
                 let settlement = self.attempt(&task.delivery, None, None).cancelled();
                 let end = End { delivery: &task.delivery, took: Duration::ZERO, settlement: &settlement, slot: None };
@@ -213,6 +229,9 @@ impl Core {
             }
         }
         self.serial += 1;
+        for index in queues {
+            self.timers.arm(Owner::Queue(index), self.now.at + task_durations::LULL);
+        }
     }
 
     /// What a process that has ended had not begun is handed out again.

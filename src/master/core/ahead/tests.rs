@@ -1,4 +1,4 @@
-//! Tasks sent ahead: to whom, how many, what of them a death takes, and who gets what was taken back.
+//! Tasks sent ahead: which worker gets them and how many, which of them a death takes, and where those go that come back.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
         Core,
         event::{Action, Ended, Event, Plan, QueuePlan, Signal, WorkerId},
         fixture::{attached, delivery, tell_at},
-        state::task_durations::MOST_AHEAD,
+        state::task_durations::{LULL, MOST_AHEAD},
     },
     outcome::Report,
     task::{Exit, Handle, Reason, Settlement},
@@ -133,7 +133,7 @@ impl World {
             .collect()
     }
 
-    /// Those who were recalled since this was asked last.
+    /// Workers recalled since this was asked last.
     fn recalled(&mut self) -> Vec<WorkerId> {
         let is_recall = |action: &Action| match action {
             Action::Send { worker, frame } if frame.starts_with(b"{\"recall\"") => Some(*worker),
@@ -324,11 +324,58 @@ fn nothing_is_sent_behind_a_task_that_takes_long_already() {
 }
 
 #[test]
-fn with_nobody_else_there_is_nothing_to_recall_for() {
+fn where_no_other_worker_is_here_those_of_other_masters_get_what_is_behind_a_long_task_after_a_lull() {
     let mut world = World::of(1);
-    world.deliver(3);
+    let last = world.deliver(3);
     world.passes(LONG * 3);
-    assert!(world.recalled().is_empty());
+    assert!(world.recalled().is_empty(), "not at once: nobody here could do it");
+    world.passes(LULL);
+    assert_eq!(world.recalled(), [ONE]);
+    world.settled();
+    world.returns(ONE, [last - 1, last]);
+    assert_eq!(world.settled(), [(last - 1, Settlement::Release), (last, Settlement::Release)]);
+}
+
+#[test]
+fn what_comes_back_late_is_for_others_if_nobody_here_can_begin_it() {
+    let mut world = World::of(2);
+    world.deliver(4);
+    let sent = world.sent();
+    let of = |worker| sent.iter().filter(|(other, _)| *other == worker).map(|(_, number)| *number).collect::<Vec<_>>();
+    world.passes(LONG);
+    world.passes(LULL);
+    for worker in [ONE, TWO] {
+        world.returns(worker, of(worker)[1..].iter().copied());
+    }
+    world.passes(Duration::from_secs(1));
+    let released = world.settled().iter().filter(|(_, settlement)| *settlement == Settlement::Release).count();
+    assert_eq!((released, world.core.pools[0].waiting.len()), (2, 0));
+}
+
+#[test]
+fn an_outcome_out_of_turn_is_a_fault() {
+    let mut world = World::of(1);
+    let last = world.deliver(3);
+    world.ends(ONE, last);
+    assert!(world.is_killed(ONE));
+    world.settled();
+    world.dies(ONE);
+    let settled = world.settled();
+    assert!(matches!(&settled[..], [(number, Settlement::Dead(_))] if *number == last - 2), "{settled:?}");
+}
+
+#[test]
+fn what_a_process_leaves_running_does_not_keep_others_waiting() {
+    let mut world = World::of(2);
+    world.deliver(6);
+    let sent = world.sent();
+    let of = |worker| sent.iter().filter(|(other, _)| *other == worker).map(|(_, number)| *number).collect::<Vec<_>>();
+    for number in of(TWO) {
+        world.ends(TWO, number);
+    }
+    world.tell(Event::LeftProcesses(ONE));
+    let tasks: Vec<u64> = world.sent().into_iter().map(|(_, number)| number).collect();
+    assert_eq!(tasks, of(ONE)[1..]);
 }
 
 #[test]
@@ -448,7 +495,14 @@ fn a_return_that_nobody_asked_for_is_a_fault() {
     assert!(world.is_killed(ONE));
     let mut world = World::of(1);
     let last = world.deliver(3);
-    world.tell(Event::StopAsked);
-    world.returns(ONE, [last, 4711]);
+    world.commands(Command::Pause { queue: "foo".to_owned() });
+    world.returns(ONE, [last - 2, last, 4711]);
     assert!(world.is_killed(ONE), "a task that it never had");
+    world.settled();
+    world.dies(ONE);
+    assert_eq!(
+        world.settled(),
+        [(last - 1, Settlement::Release)],
+        "it had returned the one in hand, and begun no other"
+    );
 }

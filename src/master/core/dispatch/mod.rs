@@ -43,7 +43,7 @@ impl Core {
     pub(super) fn dispatch(&mut self, index: usize) {
         let Some(limit) = self.plan.max_in_hand else {
             while self.hand_out_one(index) {}
-            return;
+            return self.note_free_seat(index);
         };
         self.line_up(index);
         while self.in_hand + self.locks.asked() < limit
@@ -55,6 +55,7 @@ impl Core {
                 self.line_up(next);
             }
         }
+        self.note_free_seat(index);
     }
 
     fn line_up(&mut self, index: usize) {

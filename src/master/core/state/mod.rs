@@ -1,6 +1,7 @@
 //! What the core holds: slots, pools, deadlines, and the settlements it remembers. Data with its own small rules; the
 //! chapters beside this folder decide.
 
+pub(crate) mod backlog;
 pub(crate) mod in_flight;
 pub(crate) mod keys;
 pub(crate) mod pending_verdict;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Bodies in our hands, waiting included, are together at most this large on the average.
-const BYTES_AHEAD: u64 = 8 * 1024 * 1024;
+const MOST_HELD_BYTES: u64 = 8 * 1024 * 1024;
 /// Most credit of a queue whose tasks are short. A quorum queue frees credit only after its log is on the disk, some milliseconds
 /// later: until then there must be enough to go on with.
 const SHORT_CREDIT: u32 = 512;
@@ -272,7 +272,7 @@ impl Pool {
                 let per_seat = self.durations.per_seat();
                 if per_seat > 1 {
                     credit = credit.max(credit.saturating_mul(per_seat).min(SHORT_CREDIT));
-                    let by_bytes = BYTES_AHEAD / self.durations.mean_body.max(1);
+                    let by_bytes = MOST_HELD_BYTES / self.durations.mean_body.max(1);
                     credit = credit.min(u32::try_from(by_bytes).unwrap_or(u32::MAX)).max(self.seats() + outliving);
                 }
                 let by_rate = self.rate.as_ref().map_or(u32::MAX, Window::per_second);

@@ -166,7 +166,7 @@ impl SettlementMemory {
 
     /// The settlement of a task that comes again in a session of its queue that began with the epoch `session`, if it was
     /// decided in an earlier one.
-    pub(in crate::master::core) fn recall(&mut self, identity: u64, session: u32) -> Option<Settlement> {
+    pub(in crate::master::core) fn settlement_of(&mut self, identity: u64, session: u32) -> Option<Settlement> {
         let entry = self.entries.get(&identity)?;
         let removal = Settlement::Done { submit: Vec::new() };
         (entry.session < session).then(|| entry.settlement.as_deref().cloned().unwrap_or(removal))
@@ -218,9 +218,9 @@ mod tests {
     fn a_settlement_is_recalled_in_a_later_session_only() {
         let mut memory = SettlementMemory::new(Duration::from_secs(40));
         memory.remember(at(0), 7, 1, None, &done());
-        assert_eq!(memory.recall(7, 1), None);
-        assert_eq!(memory.recall(7, 2), Some(done()));
-        assert_eq!(memory.recall(8, 2), None);
+        assert_eq!(memory.settlement_of(7, 1), None);
+        assert_eq!(memory.settlement_of(7, 2), Some(done()));
+        assert_eq!(memory.settlement_of(8, 2), None);
     }
 
     #[test]
@@ -229,9 +229,9 @@ mod tests {
         let snooze = Settlement::Snooze { after: Duration::from_secs(1) };
         memory.remember(at(0), 7, 1, Some(Handle(3)), &snooze);
         memory.stored(7, Handle(4));
-        assert_eq!(memory.recall(7, 2), Some(snooze));
+        assert_eq!(memory.settlement_of(7, 2), Some(snooze));
         memory.stored(7, Handle(3));
-        assert_eq!(memory.recall(7, 2), Some(done()));
+        assert_eq!(memory.settlement_of(7, 2), Some(done()));
     }
 
     /// Decided and answered at this moment.
@@ -250,11 +250,11 @@ mod tests {
         memory.remember(at(600), 8, 1, None, &done());
         memory.attached(at(700));
         settled(&mut memory, at(701), 9, 2);
-        assert_eq!(memory.recall(7, 2), Some(done()));
+        assert_eq!(memory.settlement_of(7, 2), Some(done()));
         settled(&mut memory, at(741), 10, 2);
-        assert_eq!(memory.recall(7, 2), None);
-        assert_eq!(memory.recall(9, 3), Some(done()));
-        assert_eq!(memory.recall(8, 2), Some(done()), "it was never answered");
+        assert_eq!(memory.settlement_of(7, 2), None);
+        assert_eq!(memory.settlement_of(9, 3), Some(done()));
+        assert_eq!(memory.settlement_of(8, 2), Some(done()), "it was never answered");
     }
 
     #[test]
@@ -264,13 +264,13 @@ mod tests {
         memory.remember(at(1), 7, 1, Some(Handle(3)), &done());
         settled(&mut memory, at(2), 8, 1);
         settled(&mut memory, at(3_600), 9, 1);
-        assert_eq!((memory.recall(7, 2), memory.recall(8, 2)), (Some(done()), None));
+        assert_eq!((memory.settlement_of(7, 2), memory.settlement_of(8, 2)), (Some(done()), None));
         // Its age begins with the answer.
         memory.answered(at(3_600), 7, Handle(3));
         memory.forget_old(at(3_640));
-        assert_eq!(memory.recall(7, 2), Some(done()));
+        assert_eq!(memory.settlement_of(7, 2), Some(done()));
         memory.forget_old(at(3_641));
-        assert_eq!((memory.recall(7, 2), memory.recall(9, 2)), (None, None));
+        assert_eq!((memory.settlement_of(7, 2), memory.settlement_of(9, 2)), (None, None));
     }
 
     #[test]
@@ -280,13 +280,13 @@ mod tests {
         memory.attached(at(0));
         settled(&mut memory, at(200), 7, 1);
         memory.forget_old(at(320));
-        assert_eq!(memory.recall(7, 2), Some(done()));
+        assert_eq!(memory.settlement_of(7, 2), Some(done()));
         memory.keep(None);
         memory.forget_old(at(1_000_000));
-        assert_eq!(memory.recall(7, 2), Some(done()));
+        assert_eq!(memory.settlement_of(7, 2), Some(done()));
         memory.keep(Some(Duration::from_secs(4)));
         memory.forget_old(at(1_000_000));
-        assert_eq!(memory.recall(7, 2), None);
+        assert_eq!(memory.settlement_of(7, 2), None);
     }
 
     #[test]
@@ -299,13 +299,13 @@ mod tests {
         }
         memory.forget_old(at(0));
         assert!(!memory.forgot_unanswered());
-        assert_eq!((memory.recall(0, 2), memory.recall(1, 2)), (Some(done()), None));
+        assert_eq!((memory.settlement_of(0, 2), memory.settlement_of(1, 2)), (Some(done()), None));
         for identity in 0..=2 * LIMIT as u64 {
             memory.remember(at(0), identity, 1, None, &done());
         }
         memory.forget_old(at(0));
         assert!(memory.forgot_unanswered());
-        assert_eq!((memory.recall(0, 2), memory.entries.len()), (None, LIMIT));
+        assert_eq!((memory.settlement_of(0, 2), memory.entries.len()), (None, LIMIT));
     }
 
     #[test]
@@ -314,9 +314,9 @@ mod tests {
         memory.attached(at(0));
         memory.remember_removal(at(50), 7, 1);
         memory.forget_old(at(90));
-        assert_eq!(memory.recall(7, 2), Some(done()));
+        assert_eq!(memory.settlement_of(7, 2), Some(done()));
         memory.forget_old(at(91));
-        assert_eq!(memory.recall(7, 2), None);
+        assert_eq!(memory.settlement_of(7, 2), None);
     }
 
     #[test]
@@ -326,12 +326,12 @@ mod tests {
         memory.remember(at(0), 7, 1, Some(Handle(3)), &snooze);
         memory.stored(7, Handle(3));
         memory.answered(at(0), 7, Handle(3));
-        assert_eq!(memory.recall(7, 2), None);
+        assert_eq!(memory.settlement_of(7, 2), None);
         memory.remember(at(0), 8, 1, Some(Handle(4)), &done());
         memory.answered(at(0), 8, Handle(4));
-        assert_eq!(memory.recall(8, 2), Some(done()));
+        assert_eq!(memory.settlement_of(8, 2), Some(done()));
         memory.forget(8);
-        assert_eq!(memory.recall(8, 2), None);
+        assert_eq!(memory.settlement_of(8, 2), None);
     }
 
     #[test]
@@ -339,7 +339,7 @@ mod tests {
         let mut memory = SettlementMemory::new(Duration::from_secs(40));
         for settlement in [Settlement::Release, Settlement::Pass, Settlement::Accept] {
             memory.remember(at(30), 8, 1, None, &settlement);
-            assert_eq!(memory.recall(8, 2), None);
+            assert_eq!(memory.settlement_of(8, 2), None);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{clock::Instant, frames, logging::Level, master::core::event::WorkerI
 /// A process whose memory is limited is measured after a task, no more often than this.
 pub(in crate::master::core) const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
-/// Bytes of frames that a worker has, above which none is sent ahead: they fit into its socket.
+/// Bytes of frames that a worker has, above which none is sent ahead. They fit into its socket, but for the last one.
 const BYTES_AHEAD: usize = 128 * 1024;
 
 /// One slot.
@@ -30,6 +30,8 @@ pub(in crate::master::core) struct Slot {
     pub(in crate::master::core) failed_starts: u32,
     /// Whether it stands in its pool's list of slots with a free seat.
     pub(in crate::master::core) listed: bool,
+    /// Whether it stands in its pool's list of slots that can be sent tasks ahead.
+    pub(in crate::master::core) listed_ahead: bool,
     /// Whether it is to be filled: false once its process is to end without a successor here.
     pub(in crate::master::core) wanted: bool,
     /// The slot whose process goes when the one here is ready.
@@ -82,8 +84,6 @@ pub(in crate::master::core) struct Life {
     pub(in crate::master::core) ahead: usize,
     /// It was asked for those that it has not begun.
     pub(in crate::master::core) recall: Recall,
-    /// Whether it stands in its pool's list of those who can be sent a task ahead.
-    pub(in crate::master::core) listed_ahead: bool,
     /// Outcomes it gave.
     pub(in crate::master::core) tasks: u64,
     /// Drawn once, in 0.9..1: its limits before it is renewed are that share of the settings', so that processes
@@ -104,7 +104,7 @@ pub(in crate::master::core) struct Life {
     pub(in crate::master::core) phase: Phase,
 }
 
-/// Whether the tasks that a process has not begun are asked for.
+/// The state of the recall of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::master::core) enum Recall {
     /// They are not.
@@ -159,6 +159,7 @@ impl Slot {
             failures: 0,
             failed_starts: 0,
             listed: false,
+            listed_ahead: false,
             wanted: true,
             replaces: None,
             done: 0,
@@ -253,7 +254,6 @@ impl Life {
             wants_properties: false,
             ahead: 0,
             recall: Recall::None,
-            listed_ahead: false,
             tasks: 0,
             recycle_jitter: 1.0,
             recycling: false,

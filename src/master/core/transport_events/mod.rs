@@ -264,7 +264,7 @@ impl Core {
             None => {}
         }
         let since = self.pools[delivery.queue.0].since;
-        let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.recall(identity, since)) else {
+        let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.settlement_of(identity, since)) else {
             return Some(delivery);
         };
         let id = delivery.task.id.clone();
