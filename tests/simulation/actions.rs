@@ -266,7 +266,6 @@ impl Simulation {
     /// A task is begun: what must be true then.
     pub(crate) fn begin(&mut self, queue: usize, id: &str, attempt: u32, body: &[u8]) -> Result<Hand, String> {
         let at = self.at();
-        let mut open = self.ledger.open.iter();
         let is_it = |handle: &&Handle| {
             let entry = &self.ledger.entries[*handle];
             entry.run.is_none()
@@ -275,7 +274,13 @@ impl Simulation {
                 && entry.task.id == id
                 && entry.task.body == body
         };
-        let handle = *open.find(is_it).ok_or("a task is sent that was not delivered, or is being worked")?;
+        // Of two that cannot be told apart, the one that may be begun.
+        let is_unlikely = |handle: &&Handle| {
+            let entry = &self.ledger.entries[*handle];
+            (entry.uncounted, entry.redelivered && self.ledger.ended.contains_key(&entry.message))
+        };
+        let open = self.ledger.open.iter().filter(is_it).min_by_key(is_unlikely);
+        let handle = *open.ok_or("a task is sent that was not delivered, or is being worked")?;
         let entry = self.ledger.entries.get_mut(&handle).expect("an open handle has an entry");
         if attempt != entry.task.attempts + 1 {
             return Err(format!("attempt {attempt} is sent for {entry:?}"));

@@ -326,7 +326,7 @@ impl Simulation {
             }
             let is_idle = child.is_well() && child.hands.is_empty();
             if is_idle
-                && child.frozen_at.is_some_and(|since| since.max(begun) + patience < at)
+                && child.frozen_at.is_some_and(|since| since.max(begun) + patience + self.observer.unnoticed < at)
                 && self.observer.stopping_at.is_none()
             {
                 return Err(format!("stopped while idle and not found by a ping: {child:?}"));
