@@ -443,20 +443,31 @@ class Ahead(unittest.TestCase):
             self.assertEqual(master.heard(), {"done": {"id": task_id}})
         self.assertEqual(master.halt(), "child 1\n0\nprogram\n" * 2)
 
-    def test_a_copy_of_the_process_takes_no_task(self) -> None:
-        # The copy comes back from the function: that is wrong, and it does the tasks of nobody.
-        body = """
+    def test_a_copy_of_the_process_says_nothing_of_the_task_and_takes_no_other(self) -> None:
+        # The copy comes back from the function, by its end or by an exception: that is wrong, and nobody's task is harmed.
+        code = """
+        @worker("w")
+        def w(payload, task):
             print(task.id, flush=True)
-            if task.id == "a":
+            if task.id in "ab":
                 child = os.fork()
                 if child:
-                    print(os.waitpid(child, 0)[1], flush=True)
+                    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+                elif task.id == "b":
+                    os.execvp("/no/such/program", ["program"])
+
+        run(ahead=AHEAD)
         """
-        master = started(body, PYTHONWARNINGS="ignore")
-        master.say_tasks("a", "b", "c")
-        for task_id in "aabc":
-            self.assertEqual(master.heard(), {"done": {"id": task_id}})
-        self.assertEqual(master.halt(), "a\n0\nb\nc\n")
+        for ahead in "0", "64":
+            master = Master(code.replace("AHEAD", ahead), PYTHONWARNINGS="ignore")
+            self.assertIn("ready", master.heard())
+            master.say_tasks("a", "b", "c")
+            for task_id in "abc":
+                self.assertEqual(master.heard(), {"done": {"id": task_id}}, ahead)
+            said = master.halt()
+            self.assertIn("in a child of the worker: ", said)
+            told = [line for line in said.splitlines() if not line.startswith("in a child")]
+            self.assertEqual(told, ["a", "0", "b", "1", "c"])
 
 
 class Life(unittest.TestCase):

@@ -161,7 +161,8 @@ impl Core {
         });
         if let Some((worker, false)) = holder {
             self.recall(worker.slot);
-            return Some(Answer::said("it was not begun; it becomes a dead letter"));
+            let slot = &self.slots[worker.slot].name;
+            return Some(Answer::said(format!("it is taken back from its worker {slot}; it becomes a dead letter")));
         }
         if let Some((worker, true)) = holder {
             self.kill_worker(worker, KillReason::Cancelled);

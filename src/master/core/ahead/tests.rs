@@ -436,7 +436,7 @@ fn a_cancelled_task_that_is_not_begun_costs_no_worker() {
     let mut world = World::of(1);
     let last = world.deliver(3);
     let answer = world.commands(Command::Cancel { id: last.to_string() });
-    assert_eq!(answer, Answer::said("it was not begun; it becomes a dead letter"));
+    assert_eq!(answer, Answer::said("it is taken back from its worker foo[1]; it becomes a dead letter"));
     assert_eq!(world.recalled(), [ONE]);
     world.returns(ONE, [last - 1, last]);
     assert!(!world.is_killed(ONE));
