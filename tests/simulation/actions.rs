@@ -277,7 +277,8 @@ impl Simulation {
         // Of two that cannot be told apart, the one that may be begun.
         let is_unlikely = |handle: &&Handle| {
             let entry = &self.ledger.entries[*handle];
-            (entry.uncounted, entry.redelivered && self.ledger.ended.contains_key(&entry.message))
+            let has_ended = entry.redelivered && self.ledger.ended.contains_key(&entry.message);
+            (entry.uncounted, self.may_begin_with_key(**handle, queue).is_err(), has_ended)
         };
         let open = self.ledger.open.iter().filter(is_it).min_by_key(is_unlikely);
         let handle = *open.ok_or("a task is sent that was not delivered, or is being worked")?;
