@@ -61,7 +61,7 @@ pub use self::state::tally::Tally;
 use self::{
     event::{Action, Event, Plan, WorkerId},
     state::{
-        backlog::Backlog,
+        backlog::Demand,
         in_flight::InFlightIndex,
         keys::Locks,
         pending_verdict::PendingVerdict,
@@ -138,9 +138,7 @@ pub struct Core {
     in_hand: usize,
     /// Slots with a free seat, of all queues.
     free_slots: usize,
-    backlog: Backlog,
-    /// A seat was found free, with nothing here for it, since this was asked last.
-    seat_waits: bool,
+    demand: Demand,
     in_flight: InFlightIndex,
     begun_at: Instant,
     /// State of the random numbers.
@@ -221,8 +219,7 @@ impl Core {
             quiet: None,
             in_hand: 0,
             free_slots: 0,
-            backlog: Backlog::default(),
-            seat_waits: false,
+            demand: Demand::default(),
             in_flight: InFlightIndex::default(),
             begun_at: Instant::default(),
             master: Arc::from(MASTER),
