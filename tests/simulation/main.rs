@@ -45,10 +45,10 @@
 //! - processes that leave others running: one that is dead killed again, interrupted, still taken for one that listens, or
 //!   handed a task; judged by something else than what it died of; what runs on not told; a cancelled task of one that waits
 //!   for a stop
-//! - tasks ahead (in so many of 1,500 histories): a task blamed that was not begun (17); a recalled one handed out twice (31); a
-//!   returned one counted as an attempt (30); a recall forgotten at a stop (13), in a pause or a parked queue (5), at a lost
+//! - tasks ahead (in so many of 1,500 histories): a task blamed that was not begun (17); a recalled one handed out twice (32); a
+//!   returned one counted as an attempt (31); a recall forgotten at a stop (13), in a pause or a parked queue (5), at a lost
 //!   session (9), at a reload (3), or behind a long task (9); a time limit from the moment of sending (3); tasks sent behind
-//!   a long one (14), to one that left a recall unanswered (2), to one that does several at once (8), in a queue with a rate
+//!   a long one (15), to one that left a recall unanswered (2), to one that does several at once (8), in a queue with a rate
 //!   (8), or one more than is left to a worker (6); a cancelled task that was begun all the same left to its worker (2)
 //! - a start limit that never fires; no kill of what was interrupted; the transport's limit armed again in a stop
 //!
