@@ -232,8 +232,8 @@ class _Link:
         self._is_over = False
         self._process = os.getpid()
 
-    def is_of_parent(self) -> bool:
-        """Whether this process is a copy of the one that the master speaks to."""
+    def is_copy(self) -> bool:
+        """Whether this process was forked from the one that the master speaks to."""
         return os.getpid() != self._process
 
     def send(self, frame: Mapping[str, Any]) -> None:
@@ -414,7 +414,7 @@ def _do(function: Function, body: Mapping[str, Any], link: _Link, lines: _Lines)
     line = _outcome(function, body, task)
     # What was printed stands before the master's line about the outcome.
     _flush()
-    if link.is_of_parent():
+    if link.is_copy():
         # A copy of this process that came back from the function: how the task ends is for its parent to say.
         is_done = line.startswith(b'{"done"')
         if not is_done:

@@ -9,7 +9,7 @@ use super::{
     event::Action,
     state::{in_flight::InFlight, pool::FirstDelivery, task_durations, timers::Owner},
 };
-use crate::task::{QueueIndex, Settlement};
+use crate::task::QueueIndex;
 
 impl Core {
     /// Asks for the credit that a queue should have, if that has changed.
@@ -62,11 +62,6 @@ impl Core {
             return;
         }
         pool.durations.lulled();
-        let surplus = pool.waiting.take_all();
-        self.recall_queue(index);
-        self.renew_credit(index);
-        for delivery in surplus {
-            self.settle_unheld(delivery.handle, None, Settlement::Release);
-        }
+        self.give_back(index);
     }
 }

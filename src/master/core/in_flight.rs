@@ -63,7 +63,7 @@ impl Core {
         }
         life.in_flight.push(task);
         if !begun {
-            self.sent_ahead(slot);
+            self.look_at_ahead(slot);
         }
         self.relist(slot);
         if due_at.is_some() {
@@ -105,7 +105,6 @@ impl Core {
     pub(super) fn relist(&mut self, slot: usize) {
         let has_seat = self.slots[slot].has_seat();
         let listed = std::mem::replace(&mut self.slots[slot].listed, has_seat);
-        self.free_slots = self.free_slots + usize::from(has_seat) - usize::from(listed);
         self.list_ahead(slot);
         let free = &mut self.pools[self.slots[slot].queue].free;
         match (listed, has_seat) {

@@ -160,11 +160,7 @@ impl Core {
         }
         let listed = self.slots.iter().filter(|slot| slot.listed).count();
         let free: usize = self.pools.iter().map(|pool| pool.free.len()).sum();
-        if listed == free && listed == self.free_slots {
-            Ok(())
-        } else {
-            Err(format!("{listed} slots are listed as free, {free} are in the lists"))
-        }
+        if listed == free { Ok(()) } else { Err(format!("{listed} slots are listed as free, {free} are in the lists")) }
     }
 
     /// Whatever ends by itself is looked at in time.

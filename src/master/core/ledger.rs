@@ -152,6 +152,14 @@ impl Core {
         self.settle_accepted(handle, done_by, settlement);
     }
 
+    /// Settles a task that a person cancelled and that no worker has begun.
+    pub(super) fn settle_cancelled_unbegun(&mut self, task: &InFlight) {
+        let settlement = self.attempt(&task.delivery, None, None).cancelled();
+        let end = End { delivery: &task.delivery, took: Duration::ZERO, settlement: &settlement, slot: None };
+        let note = self.ended(&end);
+        self.settle(task, settlement, note, None);
+    }
+
     /// Settles a delivery that no worker has. With its `identity` it is remembered.
     pub(super) fn settle_unheld(&mut self, handle: Handle, identity: Option<u64>, settlement: Settlement) {
         self.locks.let_go(handle);

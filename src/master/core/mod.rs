@@ -136,8 +136,6 @@ pub struct Core {
     /// When the core became quiet, with the serial of that moment.
     quiet: Option<(u64, Instant)>,
     in_hand: usize,
-    /// Slots with a free seat, of all queues.
-    free_slots: usize,
     demand: Demand,
     in_flight: InFlightIndex,
     begun_at: Instant,
@@ -218,7 +216,6 @@ impl Core {
             ends_for: None,
             quiet: None,
             in_hand: 0,
-            free_slots: 0,
             demand: Demand::default(),
             in_flight: InFlightIndex::default(),
             begun_at: Instant::default(),

@@ -84,6 +84,11 @@ impl Core {
     pub(super) fn give_back(&mut self, index: usize) {
         self.recall_queue(index);
         self.renew_credit(index);
+        self.release_waiting(index);
+    }
+
+    /// What was delivered and not begun goes back to its queue.
+    pub(super) fn release_waiting(&mut self, index: usize) {
         for delivery in self.pools[index].waiting.take_all() {
             self.settle_unheld(delivery.handle, None, Settlement::Release);
         }

@@ -135,10 +135,7 @@ impl Core {
     /// A task that nobody has begun goes back as it was, unless somebody has cancelled it.
     fn return_unbegun(&mut self, task: &InFlight, fate: Fate) {
         if task.cancelled {
-            let settlement = self.attempt(&task.delivery, None, None).cancelled();
-            let end = End { delivery: &task.delivery, took: Duration::ZERO, settlement: &settlement, slot: None };
-            let note = self.ended(&end);
-            return self.settle(task, settlement, note, None);
+            return self.settle_cancelled_unbegun(task);
         }
         self.released(&task.delivery);
         // In a stop nothing is stored that need not be.

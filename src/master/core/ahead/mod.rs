@@ -17,12 +17,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use super::{
     Core,
     event::{Action, WorkerId},
-    ledger::End,
     state::{
         in_flight::InFlight,
         pool,
@@ -51,10 +50,12 @@ impl Core {
         let (most, now) = (self.pools[index].most_ahead(), self.now.at);
         while let Some(slot) = self.pools[index].takes_ahead.pop_front() {
             let left = self.tasks_left(slot);
-            let Some(life) = self.slots[slot].process() else { continue };
             // Behind a long one it would be recalled at once.
-            let is_long = life.in_flight.first().is_some_and(|task| task.begun_at + LONG <= now);
-            if life.has_room_ahead(most, left) && !is_long && !life.in_flight.contains(id) {
+            let is_fit = self.slots[slot].process().is_some_and(|life| {
+                let is_long = life.in_flight.first().is_some_and(|task| task.begun_at + LONG <= now);
+                life.has_room_ahead(most, left) && !is_long && !life.in_flight.contains(id)
+            });
+            if is_fit {
                 self.pools[index].takes_ahead.push_back(slot);
                 return Some(slot);
             }
@@ -90,14 +91,6 @@ impl Core {
         let has_room = most > 0 && life.in_flight.ahead() <= most / 2 && !life.in_flight.is_empty();
         if has_room && !std::mem::replace(&mut here.listed_ahead, true) {
             pool.takes_ahead.push_back(slot);
-        }
-    }
-
-    /// A task was sent ahead to this slot.
-    pub(super) fn sent_ahead(&mut self, slot: usize) {
-        let begun_at = self.slots[slot].process().and_then(|life| life.in_flight.first()).map(|task| task.begun_at);
-        if let Some(begun_at) = begun_at {
-            self.timers.arm(Owner::Ahead(slot), begun_at + LONG);
         }
     }
 
@@ -193,44 +186,37 @@ impl Core {
         if self.pools[index].durations.per_seat() > 1 || self.pools[index].rate.is_some() {
             return;
         }
-        for delivery in self.pools[index].waiting.take_all() {
-            self.settle_unheld(delivery.handle, None, Settlement::Release);
-        }
+        self.release_waiting(index);
     }
 
-    /// Tasks have left their worker without having been begun. Those that may be done here are next; the others go back to their
+    /// Tasks of one worker have left it without having been begun. Those that may be done here are next; the others go back to their
     /// queue. No attempt is used.
     pub(super) fn hand_back(&mut self, tasks: Vec<InFlight>) {
+        self.serial += 1;
+        let Some(index) = tasks.first().map(|task| task.delivery.queue.0) else { return };
         // What waits here is looked at again, however late it came back.
-        let queues: BTreeSet<usize> = tasks.iter().map(|task| task.delivery.queue.0).collect();
+        self.timers.arm(Owner::Queue(index), self.now.at + task_durations::LULL);
+        let takes_deliveries = self.takes_deliveries(index);
         for task in tasks.into_iter().rev() {
-            let index = task.delivery.queue.0;
             self.pools[index].in_hand -= 1;
             self.in_hand -= 1;
             self.in_flight.remove(&task);
-            if task.cancelled || !self.takes_deliveries(index) {
+            if task.cancelled || !takes_deliveries {
                 self.no_longer_suspect(&task.delivery);
             }
             if task.cancelled {
-                let settlement = self.attempt(&task.delivery, None, None).cancelled();
-                let end = End { delivery: &task.delivery, took: Duration::ZERO, settlement: &settlement, slot: None };
-                let note = self.ended(&end);
-                self.settle(&task, settlement, note, None);
+                self.settle_cancelled_unbegun(&task);
             } else if !task.held {
                 // It comes again by itself.
                 self.locks.let_go(task.delivery.handle);
             } else if task.accepted {
                 self.released(&task.delivery);
                 self.settle(&task, Settlement::Release, None, None);
-            } else if self.takes_deliveries(index) {
+            } else if takes_deliveries {
                 self.pools[index].waiting.put_back(task.delivery);
             } else {
                 self.settle_unheld(task.delivery.handle, None, Settlement::Release);
             }
-        }
-        self.serial += 1;
-        for index in queues {
-            self.timers.arm(Owner::Queue(index), self.now.at + task_durations::LULL);
         }
     }
 

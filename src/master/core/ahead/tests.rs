@@ -165,6 +165,11 @@ impl World {
     }
 }
 
+/// The tasks among these that this worker was sent.
+fn tasks_of(sent: &[(WorkerId, u64)], worker: WorkerId) -> Vec<u64> {
+    sent.iter().filter(|(other, _)| *other == worker).map(|(_, number)| *number).collect()
+}
+
 #[test]
 fn free_workers_come_first_and_the_others_are_filled_in_turn_up_to_the_limit() {
     let mut world = World::of(2);
@@ -249,7 +254,7 @@ fn what_is_behind_a_long_task_is_recalled_and_done_by_another() {
     let mut world = World::of(2);
     let last = world.deliver(6);
     let sent = world.sent();
-    let of = |worker| sent.iter().filter(|(other, _)| *other == worker).map(|(_, number)| *number).collect::<Vec<_>>();
+    let of = |worker| tasks_of(&sent, worker);
     let (mine, others) = (of(ONE), of(TWO));
     assert_eq!(mine.len() + others.len(), 6);
     for number in &others {
@@ -341,7 +346,7 @@ fn what_comes_back_late_is_for_others_if_nobody_here_can_begin_it() {
     let mut world = World::of(2);
     world.deliver(4);
     let sent = world.sent();
-    let of = |worker| sent.iter().filter(|(other, _)| *other == worker).map(|(_, number)| *number).collect::<Vec<_>>();
+    let of = |worker| tasks_of(&sent, worker);
     world.passes(LONG);
     world.passes(LULL);
     for worker in [ONE, TWO] {
@@ -369,7 +374,7 @@ fn what_a_process_leaves_running_does_not_keep_others_waiting() {
     let mut world = World::of(2);
     world.deliver(6);
     let sent = world.sent();
-    let of = |worker| sent.iter().filter(|(other, _)| *other == worker).map(|(_, number)| *number).collect::<Vec<_>>();
+    let of = |worker| tasks_of(&sent, worker);
     for number in of(TWO) {
         world.ends(TWO, number);
     }
