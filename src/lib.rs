@@ -164,13 +164,14 @@
 //! | 5 | `transport` | the contract of what carries tasks |
 //! | 5 | `unique` | keys of which one task at a time is in hand |
 //! | 5 | `control` | the control socket |
-//! | 4 | `payload` | what is in a body |
+//! | 4 | `celery` | Celery's messages: read, written, answered |
 //! | 4 | `process` | processes: started, watched, reaped |
 //! | 3 | `frames` | what masters and workers say to each other |
+//! | 3 | `payload` | what is in a body |
 //! | 3 | `schedule`, `junit` | the calendar; the report of a run |
 //! | 2 | `task`, `retry` | the task and its retries |
 //! | 2 | `logging`, `systemd` | what a service manager reads |
-//! | 1 | `backoff`, `clock`, `exit_code`, `level`, `limits`, `outcome`, `properties` | words |
+//! | 1 | `backoff`, `clock`, `exit_code`, `level`, `limits`, `outcome`, `properties`, `protocol` | words |
 //! | 1 | `plural`, `redact`, `shell_words`, `suggest`, `text`, `unicode` | texts |
 //! | 1 | `async_context`, `exec_options`, `file_owner`, `net` | the operating system and the runtime |
 
@@ -178,6 +179,8 @@ mod app;
 mod async_context;
 #[doc(hidden)]
 pub mod backoff;
+#[doc(hidden)]
+pub mod celery;
 mod cli;
 pub mod client;
 #[doc(hidden)]
@@ -213,6 +216,7 @@ mod plural;
 #[doc(hidden)]
 pub mod process;
 mod properties;
+mod protocol;
 mod redact;
 #[doc(hidden)]
 pub mod retry;

@@ -11,6 +11,8 @@ pub(crate) const DETAIL: usize = 32 * 1024;
 pub(crate) const NOTE: usize = 256;
 /// Longest text about what a worker, or a broker, did wrong.
 pub(crate) const FAULT: usize = 300;
+/// Longest frame in bytes, its newline included.
+pub(crate) const FRAME: usize = 16 * 1024 * 1024;
 /// Tasks that one outcome may submit: as many as a transport can be asked to store in one step without being deaf for
 /// long.
 pub(crate) const FOLLOW_UPS: usize = 65_536;

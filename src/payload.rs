@@ -18,14 +18,14 @@ use flate2::{
 };
 
 use crate::{
-    frames,
+    limits,
     properties::Properties,
     task::{Headers, Task, json_payload},
     text::cut,
 };
 
 /// Longest body once unpacked, in bytes. No frame holds more.
-pub const LIMIT: usize = frames::LIMIT;
+pub const LIMIT: usize = limits::FRAME;
 
 /// What is read at first; more is made room for as it comes.
 const FIRST_ROOM: usize = 16 * 1024;

@@ -32,6 +32,9 @@ pub struct Properties {
     /// When it was made, as its producer says: RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<String>,
+    /// It may have been delivered before. Told for queues of Celery's messages alone, whose code may read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redelivered: Option<bool>,
 }
 
 impl Properties {
@@ -45,5 +48,6 @@ impl Properties {
         priority: None,
         app_id: None,
         timestamp: None,
+        redelivered: None,
     };
 }

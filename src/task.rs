@@ -8,7 +8,7 @@ use std::{borrow::Cow, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{clock::Timestamp, properties::Properties};
+use crate::{clock::Timestamp, properties::Properties, protocol::Protocol};
 
 /// Headers of a task, as JSON. Names that start with `asynctask-` are ours and not part of this map.
 pub type Headers = serde_json::Map<String, serde_json::Value>;
@@ -45,6 +45,10 @@ pub struct Task {
     pub history: Vec<Ending>,
     /// Since when a worker could have had it, as far as the transport knows.
     pub due_at: Option<Timestamp>,
+    /// What the message calls it: the name of a task of Celery's; `None` elsewhere.
+    pub name: Option<Box<str>>,
+    /// This task's own hard limit, which the message names; the queue's holds where it is shorter.
+    pub time_limit: Option<Duration>,
     /// What of the message cannot be read, if its body can: it is dead-lettered as `malformed`, not run.
     pub unreadable: Option<String>,
 }
@@ -120,6 +124,9 @@ pub struct NewTask {
     pub headers: Headers,
     /// The higher, the earlier, in a queue that has priorities. A transport without any refuses the task.
     pub priority: Option<u8>,
+    /// The form of the queue's messages, as far as its producer knows. For one of Celery's the body is `{"task", "args", "kwargs"}`,
+    /// from which a transport that has such queues makes the message.
+    pub protocol: Protocol,
 }
 
 /// What we tell the transport about a delivery.

@@ -20,6 +20,10 @@ const PURE: &[&str] = &[
     "clock/jumps",
     "clock/time",
     "transport/attached",
+    "celery/message",
+    "celery/payload",
+    "celery/repr",
+    "celery/result",
     "schedule",
     "retry",
     "backoff",
@@ -80,6 +84,7 @@ const VOCABULARY: &[&str] = &[
     "level",
     "limits",
     "properties",
+    "protocol",
     "text",
     "unicode",
 ];

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    protocol::Protocol,
     task::{NewTask, is_delay_queue_name, is_foreign_queue_name, is_queue_name},
 };
 
@@ -47,6 +48,7 @@ impl Submission {
             expires_at: options.expires_at.map(timestamp),
             headers: options.headers,
             priority: options.priority,
+            protocol: Protocol::default(),
         }))
     }
 

@@ -41,7 +41,10 @@ pub use self::{
     names::Names,
     problem::{Origin, Problem, Problems},
     reserved_names::ReservedNames,
-    types::{Acks, Breaker, Command, Config, MANY, Mode, Queue, Rate, Recycle, Supervisor},
+    types::{
+        Acks, Breaker, Celery, CeleryControl, CeleryEvents, CeleryFailures, Command, Config, MANY, Mode, Queue, Rate,
+        Recycle, Supervisor,
+    },
     units::parse_duration,
 };
 pub use crate::schedule::{Misfire, Schedule, Target};

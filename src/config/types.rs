@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, 
 
 use crate::{
     backoff::Backoff,
+    celery::Protocol,
     exec_options::ExecOptions,
     retry,
     schedule::Schedule,
@@ -51,6 +52,9 @@ pub struct Config {
     /// Where metrics are served, if they are.
     #[doc(hidden)]
     pub metrics_listen: Option<SocketAddr>,
+    /// How this program shows itself to Celery's tools: where a queue has `protocol: celery`, or the section is there.
+    #[doc(hidden)]
+    pub celery: Option<Celery>,
     /// Folder of the first file; the current one without a file.
     #[doc(hidden)]
     pub folder: PathBuf,
@@ -90,6 +94,8 @@ pub struct Queue {
     pub unwrap: bool,
     /// Of tasks with the same key, one is in hand at a time.
     pub unique: Option<Unique>,
+    /// The form of its messages.
+    pub protocol: Protocol,
 }
 
 impl Queue {
@@ -111,6 +117,7 @@ impl Queue {
             recycle: Recycle::default(),
             unwrap: true,
             unique: None,
+            protocol: Protocol::default(),
         }
     }
 
@@ -124,7 +131,12 @@ impl Queue {
     /// The queue as the transport needs to know it.
     #[must_use]
     pub fn setup(&self) -> QueueSetup {
-        QueueSetup { name: self.name.clone(), dead: self.dead_letter.clone(), delays: self.delays() }
+        QueueSetup {
+            name: self.name.clone(),
+            dead: self.dead_letter.clone(),
+            delays: self.delays(),
+            protocol: self.protocol.clone(),
+        }
     }
 }
 
@@ -219,6 +231,123 @@ pub enum Mode {
 
 /// More processes of a queue, or tasks in one process, than any machine has use for.
 pub const MANY: u32 = 10_000;
+
+/// What concerns Celery's messages and tools, beside the queues themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Celery {
+    /// The name under which its tools see this program, as it was written: see [`Celery::node_name`].
+    pub node: String,
+    /// When events of tasks are told.
+    pub events: CeleryEvents,
+    /// What may be asked for from afar.
+    pub control: CeleryControl,
+    /// What becomes of a task whose code raised an error.
+    pub failures: CeleryFailures,
+}
+
+impl Default for Celery {
+    fn default() -> Self {
+        Self {
+            node: "asynctask@%h".to_owned(),
+            events: CeleryEvents::default(),
+            control: CeleryControl::default(),
+            failures: CeleryFailures::default(),
+        }
+    }
+}
+
+impl Celery {
+    /// The node's name on a host, as Celery reads it: `%h` is the host's name, `%n` its part before the first dot, `%d` the part
+    /// behind it, and `%%` a percent sign.
+    #[must_use]
+    pub fn node_name(&self, host: &str) -> String {
+        let (first, domain) = host.split_once('.').unwrap_or((host, ""));
+        let mut name = String::new();
+        let mut rest = self.node.as_str();
+        while let Some((before, after)) = rest.split_once('%') {
+            name.push_str(before);
+            let letter = after.chars().next();
+            name.push_str(match letter {
+                Some('h') => host,
+                Some('n') => first,
+                Some('d') => domain,
+                Some(_) | None => "%",
+            });
+            rest = match letter {
+                Some('h' | 'n' | 'd' | '%') => &after[1..],
+                Some(_) | None => after,
+            };
+        }
+        name.push_str(rest);
+        name
+    }
+}
+
+/// When events of tasks are told; those of workers are told always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CeleryEvents {
+    /// While somebody has asked for them.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// What Celery's remote control may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CeleryControl {
+    /// Look.
+    #[default]
+    Look,
+    /// Whatever it does with workers of Celery.
+    Work,
+}
+
+/// What becomes of a task whose code raised an error, which Celery forgets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CeleryFailures {
+    /// It is a dead letter.
+    #[default]
+    Keep,
+    /// It leaves its queue.
+    Drop,
+}
+
+impl CeleryEvents {
+    /// The word used in settings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl CeleryControl {
+    /// The word used in settings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Look => "look",
+            Self::Work => "work",
+        }
+    }
+}
+
+impl CeleryFailures {
+    /// The word used in settings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Drop => "drop",
+        }
+    }
+}
 
 /// Limits of the master itself.
 #[derive(Clone, Copy, Debug, PartialEq)]

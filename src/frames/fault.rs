@@ -2,10 +2,13 @@
 
 use std::fmt;
 
-use crate::{limits::FAULT, text::shorten};
+use crate::{
+    limits::{self, FAULT},
+    text::shorten,
+};
 
 /// Longest frame in bytes, its newline included.
-pub const LIMIT: usize = 16 * 1024 * 1024;
+pub const LIMIT: usize = limits::FRAME;
 
 /// What one side may not send.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -36,6 +36,7 @@ use super::{
     error::Error,
 };
 use crate::{
+    celery::Protocol,
     clock::Timestamp,
     task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
 };
@@ -55,6 +56,8 @@ pub struct QueueSetup {
     pub dead: DeadQueue,
     /// The delays that its retry policy can ask for, so that what they need can be made at the start.
     pub delays: Vec<Duration>,
+    /// The form of its messages. Only RabbitMQ has another one than ours.
+    pub protocol: Protocol,
 }
 
 /// What can be asked of a transport. None of these blocks the sender.
@@ -189,6 +192,16 @@ pub enum Request {
         application: String,
         /// `None`: only the scheduler itself can see it on this transport.
         reply: Reply<Option<ScheduleMemory>>,
+    },
+    /// Sends an answer to whoever waits for it at a queue: once, without waiting for anything, and into nothing if that queue is
+    /// gone. Only RabbitMQ has such queues; other transports ignore it.
+    Reply {
+        /// The queue.
+        queue: String,
+        /// What the answer is told apart by.
+        correlation_id: String,
+        /// JSON.
+        body: Vec<u8>,
     },
     /// Give the lease back.
     ReleaseLease,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use asynctask::{
     backoff::Backoff,
+    celery::Protocol,
     config::{Acks, Breaker, Queue, Rate, Recycle, Supervisor},
     logging::Level,
     master::core::event::{Plan, QueuePlan},
@@ -370,6 +371,7 @@ fn draw_queue(rng: &mut Rng, name: &str) -> QueuePlan {
         },
         unwrap: true,
         unique: rng.chance(350).then(|| draw_unique(rng)),
+        protocol: Protocol::default(),
     };
     let is_once = rng.chance(200);
     let settings = if is_once { Queue { concurrency: 1, recycle: Recycle::default(), ..settings } } else { settings };

@@ -92,6 +92,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
         supervisor: supervisor(&top),
         control_socket,
         metrics_listen: top.section("metrics", METRICS).get("listen").and_then(|item| address(&item)),
+        celery: None,
         folder: typed.folder,
         files: typed.files,
     }

@@ -8,6 +8,7 @@ use crate::{
         reserved_names::ReservedNames,
         types::{Acks, Breaker, MANY, Queue, Rate, Recycle},
     },
+    protocol::Protocol,
     retry,
     task::{LONGEST_QUEUE_NAME, is_queue_name},
     transport::{DeadQueue, Uri},
@@ -110,6 +111,7 @@ fn queue(item: &Item<'_>, name: &str, known: &Known) -> Queue {
         recycle: recycle(&section),
         unwrap: section.get("unwrap").and_then(|item| item.boolean()).unwrap_or(default.unwrap),
         unique: section.get("unique").and_then(|item| unique(&item)),
+        protocol: Protocol::default(),
         name: default.name,
         kind,
     }

@@ -331,6 +331,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        protocol::Protocol,
         task::NewTask,
         transport::{
             DeadQueue,
@@ -351,7 +352,12 @@ mod tests {
             }
             schema::queue_id(transaction, ids, "foo")
         });
-        let setup = QueueSetup { name: "foo".to_owned(), dead: DeadQueue::of("foo"), delays: Vec::new() };
+        let setup = QueueSetup {
+            name: "foo".to_owned(),
+            dead: DeadQueue::of("foo"),
+            delays: Vec::new(),
+            protocol: Protocol::default(),
+        };
         let mut claimer = Claimer::new(1, None, vec![setup], &[filled.unwrap()]);
         claimer.set_credit(QUEUE, credit);
         (folder, database, claimer)

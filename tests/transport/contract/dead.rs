@@ -3,6 +3,7 @@
 use std::{sync::mpsc, time::Duration};
 
 use asynctask::{
+    celery::Protocol,
     clock::{Clock, Timestamp},
     task::{Exit, Failure, NewTask, Reason, Settlement},
     transport::{DeadQueue, QueueSetup, Visit, Walked},
@@ -244,8 +245,13 @@ pub fn dead_letters_are_purged_after_their_time<T: Tenant>(tenant: &T) {
     let (short, long) = (tenant.queue("short"), tenant.queue("long"));
     let dead = |queue: &str, keep| DeadQueue { keep, ..DeadQueue::of(queue) };
     let queues = [
-        QueueSetup { name: short.clone(), dead: dead(&short, Some(Duration::from_millis(700))), delays: vec![] },
-        QueueSetup { name: long.clone(), dead: dead(&long, None), delays: vec![] },
+        QueueSetup {
+            name: short.clone(),
+            dead: dead(&short, Some(Duration::from_millis(700))),
+            delays: vec![],
+            protocol: Protocol::default(),
+        },
+        QueueSetup { name: long.clone(), dead: dead(&long, None), delays: vec![], protocol: Protocol::default() },
     ];
     let mut party = Party::attached(tenant, &queues, 1);
     party.submit(vec![task(&short, "a"), task(&long, "b")]);

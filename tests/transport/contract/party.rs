@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use asynctask::{
+    celery::Protocol,
     clock::{Clock, Timestamp},
     task::{Delivery, Handle, NewTask, QueueIndex, Settlement},
     transport::{
@@ -314,7 +315,12 @@ impl<'a, T: Tenant> Party<'a, T> {
 
 /// A queue that knows the delays of this test.
 pub fn setup(name: &str, delays: &[Duration]) -> QueueSetup {
-    QueueSetup { name: name.to_owned(), dead: DeadQueue::of(name), delays: delays.to_vec() }
+    QueueSetup {
+        name: name.to_owned(),
+        dead: DeadQueue::of(name),
+        delays: delays.to_vec(),
+        protocol: Protocol::default(),
+    }
 }
 
 /// A task with a small body.

@@ -344,6 +344,7 @@ fn properties() -> Properties {
         priority: Some(1),
         app_id: text("asynctask"),
         timestamp: text("2026-01-02T03:04:05Z"),
+        redelivered: None,
     }
 }
 

@@ -83,6 +83,8 @@ pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
         body,
         id: id.clone().unwrap_or_else(new_id),
         due_at: None,
+        name: None,
+        time_limit: None,
         unreadable: None,
     };
     let not_before = table.get(NOT_BEFORE).and_then(moment);
@@ -112,6 +114,7 @@ pub(crate) fn told(properties: &BasicProperties) -> Option<Box<Properties>> {
         priority: *properties.priority(),
         app_id: text(properties.app_id()),
         timestamp: properties.timestamp().and_then(made),
+        redelivered: None,
     };
     (told != *Properties::NONE).then(|| Box::new(told))
 }

@@ -196,6 +196,7 @@ impl Actor {
                 self.lease();
             }
             Request::Fire { schedule, moment, task } => self.fire(schedule, moment, task),
+            Request::Reply { .. } => {}
             Request::ReleaseLease => self.release_lease(),
             Request::Close { reply } => self.close(Some(reply)),
             request @ (Request::Submit { .. }

@@ -87,6 +87,8 @@ fn claim_due(
                 due_at: Some(due),
                 unreadable: counts.unreadable,
                 properties: None,
+                name: None,
+                time_limit: None,
             };
             Ok(Claimed {
                 row: row.get(0)?,
