@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use asynctask::{
+    celery::Protocol,
     clock::Clock,
     task::{Delivery, Failure, NewTask, QueueIndex, Reason, Settlement},
     transport::{DeadQueue, Event, QueueSetup, Request, Transport, Uri, call, open},
@@ -25,7 +26,12 @@ impl Attached {
         let (sender, events) = mpsc::unbounded_channel();
         let uri = Uri::parse(&demo.uri, demo.folder.path()).expect("an address");
         let transport = open(&uri, sender).expect("a transport");
-        let setup = QueueSetup { name: queue.to_owned(), dead: DeadQueue::of(queue), delays: Vec::new() };
+        let setup = QueueSetup {
+            name: queue.to_owned(),
+            dead: DeadQueue::of(queue),
+            delays: Vec::new(),
+            protocol: Protocol::default(),
+        };
         transport.ask(Request::Attach { queues: vec![setup], passive: false });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let mut attached = Self { transport, events, runtime };
