@@ -7,6 +7,7 @@
 //! Nothing here does input or output, or trusts a byte of what it reads. What a message says in a wrong type counts as not said, or,
 //! where the task would then be run otherwise than its producer wanted, as a message that cannot be read.
 
+pub mod event;
 pub mod message;
 pub mod payload;
 mod repr;
