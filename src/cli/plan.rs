@@ -80,12 +80,18 @@ fn launch(config: &Config, queue: &Queue, level: Level) -> Launch {
     };
     let command_of = |schedule: &Schedule| match &schedule.target {
         Target::Ctl(command) => Some(command.clone()),
-        Target::Worker(_) | Target::Queue(_) => None,
+        Target::Worker(_) | Target::Queue(_) | Target::Celery(_) => None,
     };
     if queue.kind == crate::worker::ctl::KIND {
         let commands: Vec<String> = config.schedules.iter().filter_map(command_of).collect();
         pairs.push(("ASYNCTASK_CTL_COMMANDS".into(), serde_json::json!(commands).to_string().into()));
         pairs.push(("ASYNCTASK_FOLDER".into(), config.folder.clone().into()));
+    }
+    if queue.protocol.is_celery()
+        && let Some(celery) = &config.celery
+    {
+        pairs.push(("ASYNCTASK_CELERY_FAILURES".into(), celery.failures.as_str().into()));
+        pairs.push(("ASYNCTASK_CELERY_NODE".into(), celery.node_name(&process::host()).into()));
     }
     let asked_for = config.kinds.get(&queue.kind).and_then(|command| command.options.pass_env.as_ref());
     let withheld = config.transport_variables.iter().filter(|name| asked_for.is_none_or(|names| !names.contains(name)));

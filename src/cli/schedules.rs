@@ -94,6 +94,7 @@ fn target(schedule: &Schedule) -> (&'static str, String) {
     match &schedule.target {
         Target::Worker(kind) => ("worker", kind.clone()),
         Target::Queue(name) => ("queue", name.clone()),
+        Target::Celery(task) => ("celery", task.name.clone()),
         Target::Ctl(line) => ("ctl", redact(line).into_owned()),
     }
 }

@@ -64,8 +64,8 @@ impl Config {
             count.set(count.get() + 1);
             format!("{mark}{}.", count.get()).into()
         }))?;
-        for (number, payload) in self.schedules.iter().filter_map(|schedule| schedule.payload.as_ref()).enumerate() {
-            text = text.replacen(&marked(&format!("{mark}{}.", number + 1)), &payload.shown, 1);
+        for (number, (_, given)) in self.schedules.iter().flat_map(Schedule::given).enumerate() {
+            text = text.replacen(&marked(&format!("{mark}{}.", number + 1)), &given.shown, 1);
         }
         Ok(text)
     }
@@ -90,12 +90,18 @@ impl Config {
             },
             "control": { "socket": self.control_socket.as_deref().map(path) },
             "metrics": { "listen": self.metrics_listen },
+            "celery": self.celery.as_ref().map(|celery| json!({
+                "node": celery.node,
+                "events": celery.events.as_str(),
+                "control": celery.control.as_str(),
+                "failures": celery.failures.as_str(),
+            })),
             "x-derived": self.derived(),
         });
         escape(&mut settings);
         for (number, schedule) in self.schedules.iter().enumerate() {
-            if let Some(given) = &schedule.payload {
-                settings["scheduled_workers"][number]["payload"] = payload(&given.shown);
+            for (key, given) in schedule.given() {
+                settings["scheduled_workers"][number][key] = payload(&given.shown);
             }
         }
         settings
@@ -139,6 +145,7 @@ fn escape(value: &mut Value) {
 }
 
 fn shown_queue(queue: &Queue) -> Value {
+    let celery = queue.protocol.celery();
     let mut retry = backoff(&queue.retry.backoff);
     retry["max_attempts"] = queue.retry.max_attempts.into();
     retry["jitter"] = queue.retry.jitter.into();
@@ -174,6 +181,10 @@ fn shown_queue(queue: &Queue) -> Value {
             // Where nothing comes again, it is no setting.
             "after": (unique.conflict == Conflict::Snooze).then(|| seconds(unique.after)),
         })),
+        "protocol": if celery.is_some() { "celery" } else { "asynctask" },
+        "declare_as": celery.map(|celery| celery.declare_as.as_str()),
+        "exchange": celery.map(|celery| &celery.exchange),
+        "max_priority": celery.and_then(|celery| celery.max_priority),
     })
 }
 
@@ -218,6 +229,10 @@ fn schedule(schedule: &Schedule) -> Value {
         Target::Worker(kind) => object["worker"] = kind.as_str().into(),
         Target::Queue(name) => object["queue"] = name.as_str().into(),
         Target::Ctl(line) => object["ctl"] = redact(line).into(),
+        Target::Celery(task) => {
+            object["celery"] = task.name.as_str().into();
+            object["queue"] = schedule.queue.as_str().into();
+        }
     }
     if is_schedule_id(&schedule.id) {
         object["id"] = schedule.id.as_str().into();

@@ -8,6 +8,6 @@ mod timer;
 pub mod when;
 
 pub use self::{
-    definition::{Misfire, Payload, Schedule, Target},
+    definition::{CeleryTask, Misfire, Payload, Schedule, Target},
     timer::{Act, SET_BACK, Timer},
 };

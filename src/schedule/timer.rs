@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
 use super::definition::{Misfire, Schedule, Target};
-use crate::{clock::Timestamp, task::NewTask};
+use crate::{clock::Timestamp, protocol::Protocol, task::NewTask};
 
 /// After a moment could not be stored: how long until it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -240,17 +240,23 @@ fn last_between(entry: &Entry, last: Timestamp, now: Timestamp) -> Option<Timest
 
 fn act(schedule: &Schedule, moment: Timestamp, run: bool) -> Act {
     let payload = || schedule.payload.as_ref().map_or_else(|| "{}".to_owned(), |payload| payload.text.clone());
-    let (target, body) = match &schedule.target {
-        Target::Worker(name) | Target::Queue(name) => (name.clone(), payload()),
-        Target::Ctl(command) => (command.clone(), serde_json::json!({ "command": command }).to_string()),
+    let body = match &schedule.target {
+        Target::Worker(_) | Target::Queue(_) => payload(),
+        Target::Ctl(command) => serde_json::json!({ "command": command }).to_string(),
+        Target::Celery(task) => task.payload(),
+    };
+    let protocol = match &schedule.target {
+        Target::Celery(task) => task.protocol.clone(),
+        Target::Worker(_) | Target::Queue(_) | Target::Ctl(_) => Protocol::default(),
     };
     let task = run.then(|| NewTask {
         queue: schedule.queue.clone(),
         id: task_id(&schedule.id, moment),
         body: body.into_bytes(),
+        protocol,
         ..NewTask::default()
     });
-    Act::Fire { schedule: schedule.id.clone(), moment, task, target }
+    Act::Fire { schedule: schedule.id.clone(), moment, task, target: schedule.target.name().to_owned() }
 }
 
 /// The id of a schedule's task: the same for the same moment, whoever fires it.

@@ -3,7 +3,11 @@
 use std::{fs, path::Path, time::Duration};
 
 use asynctask::{
-    config::{Config, Misfire, Mode, Origin, Problem, Problems, Schedule, Sources, Target, load},
+    celery::{CeleryQueue, DeclareAs, Protocol},
+    config::{
+        Celery, CeleryControl, CeleryEvents, CeleryFailures, Config, Misfire, Mode, Origin, Problem, Problems,
+        Schedule, Sources, Target, load,
+    },
     task::Accepts,
     transport::Uri,
     unique::Conflict,
@@ -633,6 +637,118 @@ fn schedules_have_stable_names() {
                       scheduled_workers: [{worker: demo_foo_worker, second: 5}]\n";
     let config = Desk::new().file("a.yaml", configured).load();
     assert_eq!((config.queues.len(), config.queues[0].processes), (1, 3), "settings of its own");
+}
+
+#[test]
+fn queues_with_messages_of_celerys() {
+    let desk = |workers: &str| Desk::new().file("a.yaml", format!("transport: amqp://localhost\nworkers:\n{workers}"));
+    let plain = desk("  a: demo_foo_worker\n  b: { worker: demo_foo_worker, protocol: asynctask }").load();
+    assert!(plain.queues.iter().all(|queue| queue.protocol == Protocol::Asynctask));
+    assert_eq!(plain.celery, None);
+    let config = desk(
+        "  a: { worker: demo_foo_worker, protocol: celery }\n  b: { worker: demo_foo_worker, protocol: celery, \
+         declare_as: quorum, exchange: x }\n  c: { worker: demo_foo_worker, protocol: celery, max_priority: 255 }",
+    )
+    .load();
+    let of = |index: usize| config.queues[index].protocol.celery().unwrap();
+    assert_eq!(*of(0), CeleryQueue::of("a"));
+    assert_eq!(*of(1), CeleryQueue { declare_as: DeclareAs::Quorum, exchange: "x".to_owned(), max_priority: None });
+    assert_eq!(of(2).max_priority, Some(255));
+    assert_eq!(config.celery, Some(Celery::default()), "with a queue of Celery's");
+    assert_eq!(config.queues[1].setup().protocol, config.queues[1].protocol);
+    let shown = config.to_json();
+    assert_eq!(shown.pointer("/workers/b/declare_as").unwrap(), "quorum");
+    assert_eq!(shown.pointer("/workers/a/exchange").unwrap(), "a");
+    assert_eq!(shown.pointer("/celery/node").unwrap(), "asynctask@%h");
+    let refused = desk(
+        "  a: { worker: demo_foo_worker, declare_as: quorum, exchange: x, max_priority: 1 }\n  b: { worker: \
+         demo_foo_worker, protocol: celerly }\n  c: { worker: demo_foo_worker, protocol: celery, max_priority: 0, \
+         exchange: '' }\n  d: { worker: demo_foo_worker, protocol: celery, declare_as: quorum, max_priority: 9 }",
+    );
+    let told = [
+        "3:33 workers.a.declare_as: is for queues with protocol: celery",
+        "3:53 workers.a.exchange: is for queues with protocol: celery",
+        "3:66 workers.a.max_priority: is for queues with protocol: celery",
+        "4:43 workers.b.protocol: expected asynctask or celery, not \"celerly\"",
+        "5:65 workers.c.max_priority: expected a whole number of at least 1, not 0",
+        "5:78 workers.c.exchange: expected text, not \"\"",
+        "6:71 workers.d.max_priority: quorum queues are not declared with priorities",
+    ];
+    assert_eq!(refused.lines(), told);
+    let elsewhere = Desk::new().file("a.yaml", "workers: { a: { worker: demo_foo_worker, protocol: celery } }");
+    assert_eq!(elsewhere.lines(), ["1:52 workers.a.protocol: Celery's messages come by RabbitMQ alone"]);
+}
+
+#[test]
+fn a_node_has_a_name_for_celerys_tools() {
+    let with = |section: &str| {
+        Desk::new().file("a.yaml", format!("transport: amqp://localhost\nworkers: {{}}\ncelery: {section}"))
+    };
+    let celery = with("{ node: 'w%%1@%n-%d', events: off, control: work, failures: drop }").load().celery.unwrap();
+    assert_eq!(celery.node_name("a.b.example"), "w%1@a-b.example");
+    assert_eq!(celery.node_name("a"), "w%1@a-");
+    let written = (celery.events, celery.control, celery.failures);
+    assert_eq!(written, (CeleryEvents::Off, CeleryControl::Work, CeleryFailures::Drop));
+    let odd = Celery { node: "%x%@%h%".to_owned(), ..Celery::default() };
+    assert_eq!(odd.node_name("h"), "%x%@h%");
+    for name in ["''", "a", "'@h'", "a@", "'a b@h'", "a@b@c", "'ä@h'", &"a".repeat(201), "7", "[a@b]"] {
+        let told = with(&format!("{{ node: {name} }}")).lines();
+        assert!(told.len() == 1 && told[0].contains("celery.node"), "{name}: {told:?}");
+    }
+    assert_eq!(with("{ nodes: a@b, events: never }").lines().len(), 2);
+}
+
+#[test]
+fn schedules_send_tasks_of_celerys() {
+    let desk = |rest: &str| {
+        Desk::new().file(
+            "a.yaml",
+            format!(
+                "transport: amqp://localhost\nworkers: {{ plain: demo_foo_worker, orders: {{ worker: demo_foo_worker, \
+                 protocol: celery, declare_as: quorum }} }}\nscheduled_workers:\n{rest}"
+            ),
+        )
+    };
+    let config = desk(
+        "  - { celery: shop.clean, minute: 1 }\n  - { celery: shop.clean, args: [1.10, ä], kwargs: { k: 1e400 }, \
+         queue: orders, minute: 1 }",
+    );
+    assert!(config.lines()[0].contains("number out of range"), "{:?}", config.lines());
+    let config = desk(
+        "  - { celery: shop.clean, minute: 1 }\n  - { celery: shop.clean, args: [1.10, ä], kwargs: { k: 1 }, \
+         queue: orders, minute: 1 }\n  - { celery: \"shop clean\", minute: 1, id: own, misfire: run_once }",
+    )
+    .load();
+    let ids: Vec<_> = config.schedules.iter().map(|schedule| schedule.id.as_str()).collect();
+    assert!(ids[0] == "celery_shop.clean" && ids[1].starts_with("celery_shop.clean-") && ids[2] == "own", "{ids:?}");
+    let task = |index: usize| match &config.schedules[index].target {
+        Target::Celery(task) => (**task).clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(task(1).payload(), r#"{"task":"shop.clean","args":[1.10,"ä"],"kwargs":{"k":1}}"#);
+    assert_eq!(task(1).protocol, config.queues[1].protocol, "declared as its queue is");
+    assert_eq!(task(0).protocol, Protocol::Celery(Box::new(CeleryQueue::of("celery"))));
+    assert_eq!((config.queues.len(), config.schedules[0].queue.as_str()), (2, "celery"), "it is not worked here");
+    let shown = config.to_json_text().unwrap();
+    assert!(shown.contains(r#""args":[1.10,"ä"]"#), "{shown}");
+    let refused = desk(
+        "  - { celery: a, worker: demo_foo_worker, payload: {}, minute: 1 }\n  - { celery: a, queue: plain, minute: 1 }\n  \
+         - { celery: a, args: {}, minute: 1 }\n  - { worker: demo_foo_worker, args: [], minute: 1 }\n  - { celery: a, \
+         queue: orders_failed, minute: 1 }\n  - { celery: \"a\\t\", id: b, minute: 1 }",
+    );
+    let told = refused.lines();
+    for (told, text) in told.iter().zip([
+        "'celery' and 'worker' exclude each other",
+        "'celery' and 'payload' exclude each other",
+        "the messages of queue \"plain\" are not Celery's",
+        "args is no list",
+        "is for a task of Celery's, with 'celery'",
+        "is the dead-letter queue of \"orders\"",
+        "the name of a task has 1 to 255 bytes",
+    ]) {
+        assert!(told.contains(text), "{text}: {told}");
+    }
+    assert_eq!(told.len(), 7, "{told:?}");
 }
 
 #[test]

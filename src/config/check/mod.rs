@@ -6,6 +6,7 @@
 
 mod accounts;
 mod backoff;
+mod celery;
 mod exec_options;
 mod kinds;
 mod queues;
@@ -40,6 +41,7 @@ pub(super) const TOP: &[&str] = &[
     "supervisor",
     "control",
     "metrics",
+    "celery",
     "workers_poll_interval",
     "workers_check_child_interval",
 ];
@@ -63,7 +65,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
     let kinds = kinds::read(&top, &sources.rust_kinds);
     let known = kinds::Known::new(&sources.rust_kinds, &kinds);
     let (mut queues, disabled) = queues::read(&top, &known, &uri);
-    let schedules = schedules::read(&top, &known, &mut queues, &disabled);
+    let schedules = schedules::read(&top, &known, &mut queues, &disabled, &uri);
     if fires {
         schedules::check_zone(&top, &schedules);
     }
@@ -78,6 +80,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
         let path = item.text()?;
         Some(if path == "none" { path.into() } else { item.path(path) })
     });
+    let celery = celery::node(&top, &queues);
     let declare = top.get("declare").and_then(|item| item.choice(&[("create", false), ("passive", true)]));
     Config {
         application,
@@ -92,7 +95,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
         supervisor: supervisor(&top),
         control_socket,
         metrics_listen: top.section("metrics", METRICS).get("listen").and_then(|item| address(&item)),
-        celery: None,
+        celery,
         folder: typed.folder,
         files: typed.files,
     }
@@ -141,6 +144,8 @@ mod tests {
             SUPERVISOR,
             METRICS,
             RESTART,
+            super::celery::SECTION,
+            super::celery::OF_SCHEDULE,
             super::kinds::KIND,
             super::exec_options::LIMITS,
             super::schedules::OWN,

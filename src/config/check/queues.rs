@@ -1,6 +1,6 @@
 //! Reads and checks queues, and the rules between them.
 
-use super::{backoff::backoff, kinds::Known};
+use super::{backoff::backoff, celery, kinds::Known};
 use crate::{
     config::{
         node::Value,
@@ -8,7 +8,6 @@ use crate::{
         reserved_names::ReservedNames,
         types::{Acks, Breaker, MANY, Queue, Rate, Recycle},
     },
-    protocol::Protocol,
     retry,
     task::{LONGEST_QUEUE_NAME, is_queue_name},
     transport::{DeadQueue, Uri},
@@ -30,6 +29,10 @@ const QUEUE: &[&str] = &[
     "recycle",
     "unwrap",
     "unique",
+    "protocol",
+    "declare_as",
+    "exchange",
+    "max_priority",
 ];
 const RETRY: &[&str] = &["max_attempts", "first", "factor", "longest", "jitter"];
 const DEAD_LETTER: &[&str] = &["queue", "keep"];
@@ -51,7 +54,7 @@ pub(super) fn read(top: &Section<'_>, known: &Known, transport: &Uri) -> (Vec<Qu
         }
         match &entry.node.value {
             Value::Null => disabled.push(entry.key.clone()),
-            Value::Map(_) => queues.push(queue(&item, &entry.key, known)),
+            Value::Map(_) => queues.push(queue(&item, &entry.key, known, transport)),
             _ => item.expected("a worker kind, or a map with one").unwrap_or_default(),
         }
     }
@@ -77,7 +80,7 @@ fn is_long(item: &Item<'_>, name: &str) -> bool {
     is_long
 }
 
-fn queue(item: &Item<'_>, name: &str, known: &Known) -> Queue {
+fn queue(item: &Item<'_>, name: &str, known: &Known, transport: &Uri) -> Queue {
     let none = || Section { report: item.report, path: item.path.clone(), entries: &[] };
     let section = item.section().unwrap_or_else(none).only(QUEUE);
     let worker = section.get("worker");
@@ -111,7 +114,7 @@ fn queue(item: &Item<'_>, name: &str, known: &Known) -> Queue {
         recycle: recycle(&section),
         unwrap: section.get("unwrap").and_then(|item| item.boolean()).unwrap_or(default.unwrap),
         unique: section.get("unique").and_then(|item| unique(&item)),
-        protocol: Protocol::default(),
+        protocol: celery::protocol(&section, name, transport),
         name: default.name,
         kind,
     }

@@ -5,12 +5,16 @@ use std::{
     time::Duration,
 };
 
-use super::kinds::{CTL_EXECUTOR, Known};
+use super::{
+    celery,
+    kinds::{CTL_EXECUTOR, Known},
+};
 use crate::{
     config::{
         json,
         node::Value,
         reader::{Item, Section},
+        reserved_names::ReservedNames,
         types::Queue,
         zone,
     },
@@ -18,6 +22,7 @@ use crate::{
     shell_words,
     suggest::nearest,
     task::is_queue_name,
+    transport::Uri,
 };
 
 pub(super) const OWN: &[&str] = &["worker", "ctl", "queue", "payload", "every", "cron", "id", "misfire"];
@@ -25,14 +30,33 @@ pub(super) const OWN: &[&str] = &["worker", "ctl", "queue", "payload", "every", 
 /// What a derived name of a queue for command lines begins with; eight hexadecimal digits follow.
 const CTL_QUEUE: &str = "scheduled_0_ctl_";
 
-/// Names of configured queues, disabled ones included.
-type Configured = BTreeSet<String>;
+/// What a schedule may refer to.
+struct Configured<'a> {
+    queues: Vec<Queue>,
+    disabled: &'a [String],
+    reserved: ReservedNames,
+    transport: &'a Uri,
+}
+
+impl Configured<'_> {
+    /// Names of configured queues, disabled ones included.
+    fn names(&self) -> BTreeSet<&str> {
+        self.queues.iter().map(|queue| queue.name.as_str()).chain(self.disabled.iter().map(String::as_str)).collect()
+    }
+}
 
 /// Reads `scheduled_workers`; adds their queues to `queues`.
-pub(super) fn read(top: &Section<'_>, known: &Known, queues: &mut Vec<Queue>, disabled: &[String]) -> Vec<Schedule> {
+pub(super) fn read(
+    top: &Section<'_>,
+    known: &Known,
+    queues: &mut Vec<Queue>,
+    disabled: &[String],
+    transport: &Uri,
+) -> Vec<Schedule> {
     let mut schedules: Vec<Schedule> = Vec::new();
     let mut lines: HashMap<String, Option<usize>> = HashMap::new();
-    let configured = queues.iter().map(|queue| &queue.name).chain(disabled).cloned().collect();
+    let reserved = ReservedNames::new(queues.iter(), disabled);
+    let configured = Configured { queues: queues.clone(), disabled, reserved, transport };
     for item in top.get("scheduled_workers").and_then(|item| item.list()).unwrap_or_default() {
         let Some((mut schedule, named)) = schedule(&item, known, &configured) else { continue };
         if !named && lines.contains_key(&schedule.id) {
@@ -62,10 +86,18 @@ pub(super) fn check_zone(top: &Section<'_>, schedules: &[Schedule]) {
 }
 
 /// A schedule, and whether its id was set by hand.
-fn schedule(item: &Item<'_>, known: &Known, configured: &Configured) -> Option<(Schedule, bool)> {
-    let all: Vec<&str> = [OWN, &Fields::CALENDAR, &Fields::BOUNDS].concat();
+fn schedule(item: &Item<'_>, known: &Known, configured: &Configured<'_>) -> Option<(Schedule, bool)> {
+    let all: Vec<&str> = [OWN, celery::OF_SCHEDULE, &Fields::CALENDAR, &Fields::BOUNDS].concat();
     let section = item.section()?.only(&all);
-    let target = target(item, &section, known, configured);
+    // A task of Celery's has a queue of its own choice, be it worked here or not.
+    let (target, sent_to) = if section.get("celery").is_some() {
+        celery::scheduled(&section, &configured.queues, &configured.reserved, configured.transport)
+            .map(|(task, queue)| (Target::Celery(Box::new(task)), queue))
+            .unzip()
+    } else {
+        celery::check_alone(&section);
+        (target(item, &section, known, &configured.names()), None)
+    };
     let payload = section.given("payload").and_then(|payload| {
         if section.get("ctl").is_some() {
             payload.key_problem("a command line has no payload", None);
@@ -84,22 +116,30 @@ fn schedule(item: &Item<'_>, known: &Known, configured: &Configured) -> Option<(
         Target::Worker(kind) => format!("scheduled_0_{kind}"),
         Target::Queue(name) => name.clone(),
         Target::Ctl(line) => ctl_queue(line, id.as_deref()),
+        Target::Celery(_) => sent_to.unwrap_or_default(),
     };
     let named = id.is_some();
     let id = id.unwrap_or_else(|| {
-        let plain = if is_id(&queue) || !matches!(target, Target::Queue(_)) {
-            queue.clone()
-        } else {
-            format!("queue_{}", short_hash(&queue))
+        let plain = match &target {
+            Target::Celery(task) => celery_id(&task.name),
+            Target::Queue(_) if !is_id(&queue) => format!("queue_{}", short_hash(&queue)),
+            Target::Queue(_) | Target::Worker(_) | Target::Ctl(_) => queue.clone(),
         };
         // So that schedules with different payloads keep their names, whichever comes first.
-        match &payload {
-            Some(payload) => format!("{plain}-{}", short_hash(&payload.text)),
-            None => plain,
+        match (&payload, &target) {
+            (Some(payload), _) => format!("{plain}-{}", short_hash(&payload.text)),
+            (None, Target::Celery(task)) if task.has_arguments() => format!("{plain}-{}", short_hash(&task.payload())),
+            (None, _) => plain,
         }
     });
     let misfire = misfire.unwrap_or_default();
     Some((Schedule { id, queue, target, when, payload, misfire, fields }, named))
+}
+
+/// Names of tasks have letters that no id has, or are too long for one.
+fn celery_id(task: &str) -> String {
+    let plain = format!("celery_{task}");
+    if is_id(&plain) { plain } else { format!("celery_{}", short_hash(task)) }
 }
 
 /// Whether a schedule may have this id.
@@ -116,7 +156,7 @@ fn ctl_queue(line: &str, id: Option<&str>) -> String {
     format!("{CTL_QUEUE}{}", derived.unwrap_or(id))
 }
 
-fn target(item: &Item<'_>, section: &Section<'_>, known: &Known, configured: &Configured) -> Option<Target> {
+fn target(item: &Item<'_>, section: &Section<'_>, known: &Known, configured: &BTreeSet<&str>) -> Option<Target> {
     match (section.get("worker"), section.get("ctl"), section.get("queue")) {
         (Some(worker), None, None) => known.kind(&worker).map(Target::Worker),
         (None, Some(ctl), None) => {
@@ -134,7 +174,7 @@ fn target(item: &Item<'_>, section: &Section<'_>, known: &Known, configured: &Co
             if configured.contains(name) {
                 return Some(Target::Queue(name.to_owned()));
             }
-            let names = configured.iter().map(String::as_str);
+            let names = configured.iter().copied();
             let mut hint = match configured.len() {
                 0 => "no queue is configured under workers".to_owned(),
                 _ => format!("configured are: {}", names.clone().take(20).collect::<Vec<_>>().join(", ")),
@@ -225,7 +265,7 @@ fn add_queue(item: &Item<'_>, schedule: &Schedule, queues: &mut Vec<Queue>, disa
     let kind = match &schedule.target {
         Target::Worker(kind) => kind,
         Target::Ctl(_) => CTL_EXECUTOR,
-        Target::Queue(_) => return,
+        Target::Queue(_) | Target::Celery(_) => return,
     };
     if !is_queue_name(&schedule.queue) {
         item.problem(format!("\"{}\" is not a properly-formatted queue name", schedule.queue), None);
