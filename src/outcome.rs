@@ -14,6 +14,8 @@ pub enum Report {
     Done {
         /// Follow-up tasks.
         submit: Vec<FollowUp>,
+        /// What it gives, where somebody waits for that.
+        given: Option<Box<Given>>,
     },
     /// An error; the retry policy decides.
     Error {
@@ -46,6 +48,43 @@ pub enum Report {
         /// What is wrong.
         error: String,
     },
+}
+
+impl Report {
+    /// Done, with nothing to be stored and nothing given.
+    pub const DONE: Self = Self::Done { submit: Vec::new(), given: None };
+}
+
+/// What a task that is done gives.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// Its result, for a producer that waits for one.
+    pub result: Option<Box<RawValue>>,
+    /// It is done with, because a Celery application has put it back into its queue by itself, and why.
+    pub retried: Option<Raised>,
+    /// It failed, and the settings say that it is not kept.
+    pub failure: Option<Raised>,
+}
+
+impl Given {
+    /// What is given, if anything is.
+    pub(crate) fn of(
+        result: Option<Box<RawValue>>,
+        retried: Option<Raised>,
+        failure: Option<Raised>,
+    ) -> Option<Box<Self>> {
+        let is_any = result.is_some() || retried.is_some() || failure.is_some();
+        is_any.then(|| Box::new(Self { result, retried, failure }))
+    }
+}
+
+/// What was raised in a Celery application, as Python shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Raised {
+    /// The exception.
+    pub exception: String,
+    /// Where it was raised.
+    pub traceback: String,
 }
 
 /// A task that a worker wants stored with its `Done`.

@@ -62,6 +62,41 @@ pub enum Command {
         /// The task's id
         id: String,
     },
+    /// What the Celery node of this master tells monitors.
+    #[command(skip)]
+    CeleryView {},
+    /// Whether somebody listens to Celery's events of tasks.
+    #[command(skip)]
+    CeleryEvents {
+        /// Somebody does.
+        wanted: bool,
+    },
+    /// Tasks of Celery's queues that are not to be run any more.
+    #[command(skip)]
+    CeleryRevoke {
+        /// Their ids.
+        ids: Vec<String>,
+        /// Those in hand are ended.
+        terminate: bool,
+    },
+    /// Time limits of a task of a Celery application, in milliseconds.
+    #[command(skip)]
+    CeleryTimeLimit {
+        /// The task's name.
+        task: String,
+        /// It is told; `None`: it has no such limit.
+        soft_ms: Option<u64>,
+        /// Its worker is killed; `None`: it has no such limit.
+        hard_ms: Option<u64>,
+    },
+    /// The rate of a task of a Celery application.
+    #[command(skip)]
+    CeleryRateLimit {
+        /// The task's name.
+        task: String,
+        /// `10`, `10/s`, `100/m`, `5/h`; 0: none.
+        rate: String,
+    },
     /// Change how much is logged
     LogLevel {
         /// error, warning, info or debug
@@ -73,7 +108,10 @@ impl Command {
     /// Whether it changes anything: such a command is noted in the log with who gave it.
     #[must_use]
     pub const fn changes(&self) -> bool {
-        !matches!(self, Self::Status {} | Self::Health {} | Self::Schedules {})
+        !matches!(
+            self,
+            Self::Status {} | Self::Health {} | Self::Schedules {} | Self::CeleryView {} | Self::CeleryEvents { .. }
+        )
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::wants::Wants;
+use super::{celery::Application, wants::Wants};
 use crate::{level::Level, outcome::Report, properties::Properties, task::Headers};
 
 /// The protocol number a worker says in its ready frame.
@@ -53,12 +53,17 @@ pub enum FromWorker {
         /// Their ids.
         ids: Vec<String>,
     },
+    /// The result of a lost task is stored.
+    Reported {
+        /// The task's id.
+        id: String,
+    },
     /// A frame of a later protocol; ignored.
     Unknown(String),
 }
 
 /// The ready frame.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Ready {
     /// Must be [`PROTOCOL`].
     pub protocol: u32,
@@ -70,6 +75,8 @@ pub struct Ready {
     pub ahead: u32,
     /// What its task frames are to hold beyond what each has.
     pub wants: Wants,
+    /// The Celery application that it runs.
+    pub celery: Option<Box<Application>>,
 }
 
 /// A task as it is put into a frame.

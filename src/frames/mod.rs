@@ -8,9 +8,10 @@
 //! said here is a [`Fault`], and whoever sent it is not to be trusted any further.
 //!
 //! The two directions are two files, each with the writing and the reading of the same frames:
-//! [`to_worker`] and [`from_worker`]. What the master uses is named here as well.
+//! [`to_worker`] and [`from_worker`]; [`celery`] has what only workers of a Celery application hear and say. What the master uses is named here as well.
 #![doc = include_str!("MASTER_SIDE.md")]
 
+pub mod celery;
 mod fault;
 pub mod from_worker;
 mod lines;

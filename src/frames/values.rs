@@ -6,6 +6,7 @@
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
+use serde_json::value::RawValue;
 
 use crate::{text::cut, unicode::read_text};
 
@@ -66,4 +67,9 @@ pub(super) fn push_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: 
 /// Appends a number.
 pub(super) fn push_number(out: &mut Vec<u8>, number: u64) {
     push_json(out, &number);
+}
+
+/// Appends JSON as one line. Valid JSON has line ends only between tokens; a frame has none.
+pub(super) fn push_one_line(json: &RawValue, out: &mut Vec<u8>) {
+    out.extend(json.get().bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
 }

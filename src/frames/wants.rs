@@ -15,12 +15,16 @@ use crate::text::cut;
 
 /// The entry of [`Wants::properties`].
 pub(super) const PROPERTIES: &str = "properties";
+/// The entry of [`Wants::celery`].
+const CELERY: &str = "celery";
 
 /// What a worker asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
     /// `"properties"`: those of the message.
     pub properties: bool,
+    /// `"celery"`: bodies as they came, and what [`celery`](super::celery) holds.
+    pub celery: bool,
     /// The first of the entries that are not known, as they are written, cut.
     pub unknown: Vec<String>,
 }
@@ -43,6 +47,7 @@ impl<'de> Deserialize<'de> for Wants {
                 while let Some(entry) = entries.next_element::<&RawValue>()? {
                     match serde_json::from_str::<Name<'_>>(entry.get()) {
                         Ok(name) if name.0 == PROPERTIES => wants.properties = true,
+                        Ok(name) if name.0 == CELERY => wants.celery = true,
                         _ if wants.unknown.len() == UNKNOWN => {}
                         // As it is written: so it is one line, and it is seen if it is no text.
                         _ => wants.unknown.push(cut(entry.get(), 64).to_owned()),

@@ -104,7 +104,11 @@ impl Simulation {
                 self.observer.operator.answered(number, answer);
                 Ok(())
             }
-            Action::LogLevel(_) | Action::TaskEnded { .. } | Action::TaskReopened { .. } => Ok(()),
+            Action::LogLevel(_)
+            | Action::TaskEnded { .. }
+            | Action::TaskReopened { .. }
+            | Action::Reply { .. }
+            | Action::TaskEvent(_) => Ok(()),
             Action::Measure { worker } => self.measure(worker),
             Action::SpawnOnce { worker, queue, slot, once, .. } => {
                 self.spawn_once(worker, self.observer.reloads.number(queue), slot, &once)

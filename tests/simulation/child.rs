@@ -181,11 +181,12 @@ fn ready(protocol: u32, announced: Announced) -> Act {
         concurrency: announced.concurrency,
         ahead: announced.ahead,
         wants: Wants::default(),
+        celery: None,
     }))
 }
 
 fn outcome_of_a_stranger() -> Act {
-    Act::Say(FromWorker::Outcome { id: "a stranger".to_owned(), outcome: Report::Done { submit: Vec::new() } })
+    Act::Say(FromWorker::Outcome { id: "a stranger".to_owned(), outcome: Report::DONE })
 }
 
 /// What a process does from its start on, while it has no task.
@@ -256,7 +257,7 @@ pub(crate) fn work(child: &Child, token: u64, settings: &Settings, well: bool, r
     let limit = settings.queue(child.queue).timeout;
     if well {
         after = limit.map_or(after, |limit| after.min(limit / 2));
-        return vec![(after, Act::Tell(token, Report::Done { submit: Vec::new() }))];
+        return vec![(after, Act::Tell(token, Report::DONE))];
     }
     let mut acts = Vec::new();
     if rng.chance(worker_faults.accepts) {
@@ -284,7 +285,7 @@ pub(crate) fn work(child: &Child, token: u64, settings: &Settings, well: bool, r
         };
         acts.push((after, act));
         // It may go on as if nothing had happened, while it is being killed.
-        acts.push((after + Duration::from_micros(50), Act::Tell(token, Report::Done { submit: Vec::new() })));
+        acts.push((after + Duration::from_micros(50), Act::Tell(token, Report::DONE)));
     } else {
         acts.push((after, Act::Tell(token, any_outcome(settings, rng))));
     }
@@ -308,9 +309,9 @@ fn any_outcome(settings: &Settings, rng: &mut Rng) -> Report {
     } else if rng.chance(worker_faults.submits) {
         let queue = rng.pick(&["q0", "q1", "q2", "not ours", "elsewhere"]).to_owned();
         let payload = serde_json::value::RawValue::from_string(format!("{{\"n\":{}}}", rng.next())).unwrap();
-        Report::Done { submit: vec![FollowUp { queue, payload, delay }] }
+        Report::Done { submit: vec![FollowUp { queue, payload, delay }], given: None }
     } else {
-        Report::Done { submit: Vec::new() }
+        Report::DONE
     }
 }
 

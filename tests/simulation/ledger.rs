@@ -44,7 +44,7 @@ impl Verdict {
     /// What follows from a worker's words.
     pub(crate) fn of(outcome: &Report) -> Self {
         match outcome {
-            Report::Done { submit } if submit.iter().any(|task| task.queue.contains(' ')) => {
+            Report::Done { submit, .. } if submit.iter().any(|task| task.queue.contains(' ')) => {
                 Self::Used(vec![Reason::Error], None)
             }
             Report::Done { .. } => Self::Done,

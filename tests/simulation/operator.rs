@@ -198,6 +198,12 @@ impl Simulation {
                 self.cancelled(id);
             }
             Command::LogLevel { level } => must_be_done = Some(level == "debug"),
+            // No queue is Celery's.
+            Command::CeleryView {}
+            | Command::CeleryEvents { .. }
+            | Command::CeleryRevoke { .. }
+            | Command::CeleryTimeLimit { .. }
+            | Command::CeleryRateLimit { .. } => {}
         }
         self.ledger.cancelling.clone_from(&self.observer.operator.cancelling);
         self.feed(Event::Commanded { number, command: command.clone(), by: "somebody".to_owned() })?;

@@ -12,14 +12,15 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
+    celery::{Application, RaisedBody},
     fault::Fault,
     messages::{FromWorker, PROTOCOL, Ready},
-    values::{Millis, Name, millis, push_json, push_number},
+    values::{Millis, Name, millis, push_json, push_number, push_one_line},
     wants::{self, Wants},
 };
 use crate::{
     level::Level,
-    outcome::{FollowUp, Report},
+    outcome::{FollowUp, Given, Raised, Report},
     unicode::{Text, cleaned},
 };
 
@@ -31,7 +32,7 @@ use crate::{
 pub fn parse(line: &[u8]) -> Result<FromWorker, Fault> {
     let text = cleaned(line);
     if let Some(id) = plain_done(&text) {
-        return Ok(FromWorker::Outcome { id: id.to_owned(), outcome: Report::Done { submit: Vec::new() } });
+        return Ok(FromWorker::Outcome { id: id.to_owned(), outcome: Report::DONE });
     }
     serde_json::from_str::<FromWorker>(&text).map_err(|error| Fault::unreadable(&error))
 }
@@ -93,6 +94,7 @@ enum Body {
     Bye,
     Pong,
     Returned,
+    Reported,
 }
 
 impl Body {
@@ -111,6 +113,7 @@ impl Body {
             "bye" => Self::Bye,
             "pong" => Self::Pong,
             "returned" => Self::Returned,
+            "reported" => Self::Reported,
             _ => return None,
         })
     }
@@ -125,12 +128,14 @@ impl Body {
                     concurrency: ready.concurrency.unwrap_or(1).max(1),
                     ahead: ready.ahead.unwrap_or(0),
                     wants: ready.wants.unwrap_or_default(),
+                    celery: ready.celery,
                 })
             }
             Self::Done => {
-                let DoneBody { id, submit } = map.next_value()?;
+                let DoneBody { id, submit, result, retried, failure } = map.next_value()?;
                 let submit = submit.unwrap_or_default().into_iter().map(FollowUp::from).collect();
-                FromWorker::Outcome { id: id.0, outcome: Report::Done { submit } }
+                let given = Given::of(result, retried.map(Raised::from), failure.map(Raised::from));
+                FromWorker::Outcome { id: id.0, outcome: Report::Done { submit, given } }
             }
             Self::Error => {
                 let (id, error, detail, _) = map.next_value::<EndBody>()?.parts();
@@ -168,6 +173,7 @@ impl Body {
                 map.next_value::<IgnoredAny>()?;
                 FromWorker::Bye
             }
+            Self::Reported => FromWorker::Reported { id: map.next_value::<IdBody>()?.id.0 },
             Self::Pong => FromWorker::Pong { n: map.next_value::<PongBody>()?.n },
             Self::Returned => {
                 let ids = map.next_value::<ReturnedBody>()?.ids.unwrap_or_default();
@@ -186,12 +192,16 @@ struct ReadyBody {
     concurrency: Option<u32>,
     ahead: Option<u32>,
     wants: Option<Wants>,
+    celery: Option<Box<Application>>,
 }
 
 #[derive(Deserialize)]
 struct DoneBody {
     id: Text,
     submit: Option<Vec<FollowUpBody>>,
+    result: Option<Box<RawValue>>,
+    retried: Option<RaisedBody>,
+    failure: Option<RaisedBody>,
 }
 
 #[derive(Deserialize)]
@@ -270,8 +280,12 @@ pub fn ready(name: &str, concurrency: u32, ahead: u32, properties: bool, out: &m
 /// Appends the end of a task.
 pub fn outcome(id: &str, outcome: &Report, out: &mut Vec<u8>) {
     match outcome {
-        Report::Done { submit } => {
+        Report::Done { submit, given } => {
             open("done", id, out);
+            if let Some(result) = given.as_ref().and_then(|given| given.result.as_deref()) {
+                out.extend_from_slice(b",\"result\":");
+                push_one_line(result, out);
+            }
             if !submit.is_empty() {
                 push_follow_ups(submit, out);
             }
@@ -313,9 +327,7 @@ fn push_follow_ups(submit: &[FollowUp], out: &mut Vec<u8>) {
         out.extend_from_slice(if position == 0 { b"{\"queue\":" } else { b",{\"queue\":" });
         push_json(out, &follow_up.queue);
         out.extend_from_slice(b",\"payload\":");
-        // Valid JSON has line ends only between tokens; a frame has none.
-        let payload = follow_up.payload.get().bytes();
-        out.extend(payload.map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
+        push_one_line(&follow_up.payload, out);
         if !follow_up.delay.is_zero() {
             out.extend_from_slice(b",\"delay_ms\":");
             push_number(out, millis(follow_up.delay));

@@ -19,8 +19,11 @@ fn every_outcome_comes_out_as_it_went_in() {
     };
     let nasty = "a \"quoted\"\nline, \u{1}, ü".to_owned();
     for outcome in [
-        Report::Done { submit: vec![] },
-        Report::Done { submit: vec![follow_up("bar", r#"{"n": 1e400}"#, 0), follow_up("b\"", "null", 1500)] },
+        Report::Done { submit: vec![], given: None },
+        Report::Done {
+            submit: vec![follow_up("bar", r#"{"n": 1e400}"#, 0), follow_up("b\"", "null", 1500)],
+            given: None,
+        },
         Report::Error { error: nasty.clone(), detail: String::new() },
         Report::Error { error: String::new(), detail: nasty.clone() },
         Report::Retry { error: nasty.clone(), delay: None },
@@ -59,7 +62,7 @@ fn the_other_frames_come_out_as_they_went_in() {
         lines[0],
         format!(
             "Ready({:?})",
-            Ready { protocol: 1, name: name.clone(), concurrency: 1, ahead: 64, wants: Wants::default() }
+            Ready { protocol: 1, name: name.clone(), concurrency: 1, ahead: 64, wants: Wants::default(), celery: None }
         )
     );
     assert_eq!(lines[1], r#"Accept { id: "1" }"#);
@@ -69,13 +72,16 @@ fn the_other_frames_come_out_as_they_went_in() {
     assert_eq!(lines[5], "Pong { n: 3 }");
     assert_eq!(lines[6], r#"Returned { ids: ["a", "b"] }"#);
     assert_eq!(lines[7], "Bye");
-    let wants = Wants { properties: true, unknown: Vec::new() };
-    assert_eq!(lines[8], format!("Ready({:?})", Ready { protocol: 1, name, concurrency: 4, ahead: 0, wants }));
+    let wants = Wants { properties: true, ..Wants::default() };
+    assert_eq!(
+        lines[8],
+        format!("Ready({:?})", Ready { protocol: 1, name, concurrency: 4, ahead: 0, wants, celery: None })
+    );
 }
 
 #[test]
 fn what_is_absent_or_null_has_its_default() {
-    let ready = Ready { protocol: 1, name: None, concurrency: 1, ahead: 0, wants: Wants::default() };
+    let ready = Ready { protocol: 1, name: None, concurrency: 1, ahead: 0, wants: Wants::default(), celery: None };
     assert_eq!(shown(r#"{"ready":{"protocol":1}}"#), format!("Ready({ready:?})"));
     assert_eq!(
         shown(r#"{"ready":{"protocol":1,"name":null,"concurrency":0,"ahead":null,"wants":null}}"#),
@@ -161,7 +167,7 @@ fn text_that_is_no_unicode_is_read_and_payloads_keep_theirs() {
     assert!(shown(r#"{"done":{"id":"1"},"\ud83d":1}"#).starts_with("Outcome"));
     let payload = r#"{"a":"\ud83d"}"#;
     let line = format!(r#"{{"done":{{"id":"\ud83d","submit":[{{"queue":"q","payload":{payload}}}]}}}}"#);
-    let FromWorker::Outcome { outcome: Report::Done { submit }, .. } = parse(line.as_bytes()).unwrap() else {
+    let FromWorker::Outcome { outcome: Report::Done { submit, .. }, .. } = parse(line.as_bytes()).unwrap() else {
         panic!()
     };
     assert_eq!(submit[0].payload.get(), payload);

@@ -8,12 +8,15 @@
 //! was being killed for, the task becomes a dead letter `cancelled`. Its neighbours in the same process did nothing
 //! wrong and are given back with no attempt used, as in a stop.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{
     Core,
     event::Action,
     state::{
+        celery::SetLimits,
         pool,
         slot::{KillReason, Phase, Slot},
     },
@@ -71,6 +74,14 @@ impl Core {
             Command::Schedules {} => Err("there are no schedules here".to_owned()),
             // Whoever drives the core reads the settings; without them there is nothing to read.
             Command::Reload { .. } => Err("there are no settings to be read again".to_owned()),
+            Command::CeleryView {} => return Some(Answer::Done(self.celery_view())),
+            Command::CeleryEvents { wanted } => return Some(self.events_asked(wanted)),
+            Command::CeleryRevoke { ids, terminate } => return Some(self.revoke_asked(&ids, terminate)),
+            Command::CeleryTimeLimit { task, soft_ms, hard_ms } => {
+                let (soft, hard) = (soft_ms.map(Duration::from_millis), hard_ms.map(Duration::from_millis));
+                self.set_time_limit(&task, SetLimits { soft, hard })
+            }
+            Command::CeleryRateLimit { task, rate } => self.set_rate_limit(&task, &rate),
             Command::LogLevel { level } => self.change_log_level(&level),
         };
         Some(done.map_or_else(Answer::refused, Answer::said))

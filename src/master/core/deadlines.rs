@@ -65,9 +65,13 @@ impl Core {
                     Phase::Interrupted { kill_at } if over(kill_at) => self.kill_for_stop(id),
                     _ if life.end_due.as_ref().is_some_and(over) => self.end_unspoken(id),
                     _ if matches!(life.recall, Recall::Pending { until } if until <= now) => self.recall_unanswered(id),
+                    _ if life.telling.as_ref().is_some_and(|telling| telling.until <= now) => {
+                        self.telling_timed_out(id);
+                    }
                     Phase::Working { .. } | Phase::Leaving if late.is_some() => {
-                        let task = late.map(|late| late.delivery.task.id.clone()).unwrap_or_default();
-                        self.time_out(id, task);
+                        let late = late.map(|late| (late.id().to_owned(), late.limit()));
+                        let (task, limit) = late.unwrap_or_default();
+                        self.time_out(id, task, limit);
                     }
                     Phase::Working { .. } if self.old_at(self.slots[slot].queue, life).as_ref().is_some_and(over) => {
                         self.recycle(id, "it is old enough");
@@ -90,6 +94,9 @@ impl Core {
             } else {
                 self.timers.arm(Owner::Queue(index), until);
             }
+        }
+        if let Some(next) = self.pools[index].waiting.release_due(self.now.at) {
+            self.timers.arm(Owner::Queue(index), next);
         }
         self.notice_lull(index);
         self.dispatch(index);

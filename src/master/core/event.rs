@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 pub use super::plan::{Plan, QueuePlan, Settings};
 use crate::{
+    celery::event::TaskEvent,
     control::types::{Answer, Command},
     exit_code::Code,
     frames::FromWorker,
@@ -215,6 +216,17 @@ pub enum Action {
         /// How.
         settlement: Settlement,
     },
+    /// Send a result to the queue where a Celery task's producer waits for it, if that still exists.
+    Reply {
+        /// The queue.
+        queue: String,
+        /// Of the producer's message.
+        correlation_id: String,
+        /// The message.
+        body: Vec<u8>,
+    },
+    /// For monitors of Celery: what happened to a task.
+    TaskEvent(Box<TaskEvent>),
     /// Ask for the key of a delivery, which is to be begun.
     Lock {
         /// Which.

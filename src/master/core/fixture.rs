@@ -25,7 +25,7 @@ pub(super) fn tell_at(core: &mut Core, at: Duration, event: Event) -> Vec<Action
 
 /// A worker is ready for so many tasks at once.
 pub(super) fn ready(worker: WorkerId, concurrency: u32) -> Event {
-    let ready = Ready { protocol: PROTOCOL, name: None, concurrency, ahead: 0, wants: Wants::default() };
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency, ahead: 0, wants: Wants::default(), celery: None };
     Event::Said { worker, frame: FromWorker::Ready(ready) }
 }
 

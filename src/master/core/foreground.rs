@@ -8,7 +8,7 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{
     event::QueuePlan,
-    state::pool::Window,
+    state::window::Window,
     verdict::{self, Attempt},
 };
 use crate::{

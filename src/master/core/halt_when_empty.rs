@@ -43,6 +43,7 @@ impl Core {
         self.in_hand == 0
             && self.pending_verdicts.is_empty()
             && self.all_settled()
+            && !self.has_lost()
             && self.reload.is_none()
             && self.pools.iter().all(|pool| pool.waiting.is_empty() && pool.state == pool::State::Running)
             && self.slots.iter().all(|slot| slot.is_at_rest() || self.is_dispensable(slot))

@@ -27,8 +27,9 @@ impl Core {
         if begun {
             self.task_begun(slot, &delivery);
         }
+        let limit = self.time_limit_of(index, &delivery.task);
+        let due_at = limit.filter(|_| begun).map(|limit| now + limit);
         let pool = &mut self.pools[index];
-        let due_at = pool.plan.settings.timeout.filter(|_| begun).map(|limit| now + limit);
         let accepted = pool.plan.settings.acks == Acks::Early;
         pool.in_hand += 1;
         if pool.in_hand == 1 {
@@ -85,6 +86,8 @@ impl Core {
             pool.counts.waited.observe(self.now.wall.remaining(due_at));
         }
         self.log_payload(slot, &delivery.task);
+        self.tell_started(slot, delivery);
+        self.left_its_rate(delivery);
     }
 
     /// A task that was begun has left its worker; how long the worker had it.

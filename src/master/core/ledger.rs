@@ -208,6 +208,7 @@ impl Core {
         let note = self.ended(&End { delivery, took: Duration::ZERO, settlement: &settlement, slot: None });
         self.keep_note(delivery.handle, note);
         self.settle_unheld(delivery.handle, delivery.identity, settlement);
+        self.left_its_rate(delivery);
         self.no_longer_suspect(delivery);
         self.renew_credit(delivery.queue.0);
     }

@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | the way of a task | `transport_events` (what the transport tells), `credit` (how many tasks may come), `dispatch` (which task goes to which worker), `in_flight` (entering and leaving a worker), `ahead` (tasks that a worker has beyond the one in hand), `backlog` (whether workers wait for what is done next), `unique` (tasks that wait for another with their key), `worker_frames` (what workers say), `verdict` (from an outcome or exit to a settlement), `ledger` (each end is counted once and settled once), `stored` (what is said only once it is stored), `stuck` (a queue that takes nothing), `stall` (a transport that stores nothing) |
 //! | the life of a process | `start_line` (whose start is next), `failed_starts`, `process_exit`, `left_running` (descendants that outlive a process), `process_per_task` (`mode: once`), `ping`, `recycle` |
-//! | queues and the run | `parking`, `unavailable` (queues that the transport cannot work), `reload`, `commands` (what a person wants), `shutdown`, `halt_when_empty`, `deadlines` |
+//! | queues and the run | `parking`, `celery` (queues of Celery's), `unavailable` (queues that the transport cannot work), `reload`, `commands` (what a person wants), `shutdown`, `halt_when_empty`, `deadlines` |
 //! | what is held | `state`: slots, pools, tasks in flight, settlements, timers, the stop; `invariants`: what must hold of it |
 //! | what is shown | `status`: for `status`, health and metrics; `log_context`: lines of the log |
 //!
@@ -20,6 +20,7 @@
 
 mod ahead;
 mod backlog;
+mod celery;
 mod commands;
 mod credit;
 mod deadlines;
@@ -62,11 +63,12 @@ use self::{
     event::{Action, Event, Plan, WorkerId},
     state::{
         backlog::Demand,
+        celery::Celery,
         in_flight::InFlightIndex,
         keys::Locks,
         pending_verdict::PendingVerdict,
         ping_rounds::PingRounds,
-        pool::{self, Pool},
+        pool::Pool,
         reload::Reload,
         settlement_memory::SettlementMemory,
         settlements::{Note, Unsettled},
@@ -76,6 +78,7 @@ use self::{
         stop::Stop,
         timers::{Owner, Timers},
         void_outcomes::VoidOutcomes,
+        window::Window,
     },
 };
 use crate::{
@@ -112,13 +115,14 @@ pub struct Core {
     notes: HashMap<Handle, Box<Note>, RandomState>,
     void_outcomes: VoidOutcomes,
     memory: Option<SettlementMemory>,
+    celery: Celery,
     locks: Locks,
     /// Queues that workers submitted to: each is compared with the settings once.
     submitted_to: std::collections::HashSet<String>,
     /// The names that no follow-up is submitted to.
     reserved_names: ReservedNames,
     /// Recent starts of queues that were removed: if one is added again, its rate counts them.
-    left_rates: HashMap<String, pool::Window>,
+    left_rates: HashMap<String, Window>,
     session: u32,
     /// Counts the beginnings of sessions, those of single queues included.
     epoch: u32,
@@ -183,6 +187,7 @@ impl Core {
         }
         Self {
             memory: plan.remember.map(SettlementMemory::new),
+            celery: Celery::default(),
             locks: Locks::default(),
             submitted_to: std::collections::HashSet::new(),
             reserved_names: ReservedNames::new(plan.queues.iter().map(|plan| &plan.settings), &[]),

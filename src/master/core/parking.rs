@@ -89,7 +89,7 @@ impl Core {
 
     /// What was delivered and not begun goes back to its queue.
     pub(super) fn release_waiting(&mut self, index: usize) {
-        for delivery in self.pools[index].waiting.take_all() {
+        for delivery in self.pools[index].take_waiting() {
             self.settle_unheld(delivery.handle, None, Settlement::Release);
         }
     }

@@ -50,6 +50,7 @@ impl Core {
         for task in life.in_flight.iter() {
             self.left_worker(task);
         }
+        self.telling_ended(life.telling.take());
         self.take_back_unread(slot, &mut life, &ended);
         if is_outcome {
             self.once_ended(slot, &life, &ended);

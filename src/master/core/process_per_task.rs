@@ -88,13 +88,15 @@ impl Core {
         if task.id.len() > ID_LENGTH || task.id.contains('\0') {
             return Err("its id cannot be put into a process's environment".to_owned());
         }
+        let of_celery = self.celery_payload(index, slot, task)?;
         let plan = &self.pools[index].plan;
         let payload = match plan.accepts {
+            _ if of_celery.is_some() => of_celery.clone().unwrap_or_default().into_bytes(),
             Accepts::Json => Body::from(&**task).json(plan.settings.unwrap)?.into_owned().into_bytes(),
             Accepts::Bytes => task.body.clone(),
         };
         // What it gets is as it came: it may have to be unpacked.
-        let told = task.properties.as_ref().filter(|_| plan.accepts == Accepts::Bytes);
+        let told = task.properties.as_ref().filter(|_| plan.accepts == Accepts::Bytes && of_celery.is_none());
         let content_encoding = told.and_then(|told| told.content_encoding.clone());
         let once = Once {
             id: task.id.clone(),
@@ -200,6 +202,7 @@ impl Core {
         let took = self.now.at.since(task.begun_at);
         self.log_outcome(slot, &outcome);
         self.count_for_breaker(task, matches!(outcome, Report::Error { .. } | Report::Retry { .. }));
+        self.celery_reported(&task.delivery, &outcome, took);
         let settlement = self.attempt(&task.delivery, pid, Some(took)).ended(outcome, ended);
         let note = self.ended(&End { delivery: &task.delivery, took, settlement: &settlement, slot: Some(slot) });
         self.settle(task, settlement, note, Some(slot));
@@ -254,7 +257,7 @@ fn outcome(ended: &Ended) -> Report {
     };
     let error = || last_said(ended).map_or_else(|| ended.exit.to_string(), str::to_owned);
     match code {
-        0 => Report::Done { submit: Vec::new() },
+        0 => Report::DONE,
         RETRY => Report::Retry { error: error(), delay: None },
         FAILED => Report::DeadLetter { error: error(), detail: String::new() },
         _ => Report::Error { error: error(), detail: String::new() },

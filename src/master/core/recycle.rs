@@ -108,7 +108,7 @@ impl Core {
             return;
         }
         if let Some(life) = self.slots[worker.slot].life_of(worker)
-            && life.in_flight.is_empty()
+            && life.holds_nothing()
         {
             life.end_due.get_or_insert(due);
             self.arm_slot(worker.slot);

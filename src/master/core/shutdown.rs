@@ -104,6 +104,7 @@ impl Core {
             self.give_back(index);
         }
         self.judge_pending(true);
+        self.drop_lost();
         for slot in 0..self.slots.len() {
             self.dismiss(slot, reason);
         }

@@ -59,7 +59,8 @@ impl Core {
         });
         let ended = (self.tells_ends && is_dead).then(|| (took, failure.clone()));
         let (queue, id) = (delivery.queue.0, delivery.task.id.clone());
-        Some(Box::new(Note { queue, id, reason: failure.reason, is_dead, line, ended }))
+        let lost = self.lost_of(delivery, settlement);
+        Some(Box::new(Note { queue, id, reason: failure.reason, is_dead, line, ended, lost }))
     }
 
     /// Keeps what is to be said once the settlement of this handle is stored. Where the handle is void already, nothing is
@@ -73,7 +74,7 @@ impl Core {
     /// A retry or a dead letter is stored.
     pub(super) fn tell_stored(&mut self, handle: Handle) {
         let Some(note) = self.notes.remove(&handle) else { return };
-        let Note { queue, id, reason, is_dead, line, ended } = *note;
+        let Note { queue, id, reason, is_dead, line, ended, lost } = *note;
         self.pools[queue].counts.stored(reason, is_dead);
         if is_dead {
             self.tally.dead_lettered += 1;
@@ -89,6 +90,9 @@ impl Core {
         if let Some((in_hand, failure)) = ended {
             let queue = self.pools[queue].name().to_owned();
             self.actions.push(Action::TaskEnded { queue, id, in_hand, failure: Some(failure) });
+        }
+        if let Some(lost) = lost {
+            self.lost_stored(queue, *lost);
         }
     }
 

@@ -69,7 +69,7 @@ impl Core {
             memory.lost();
         }
         let void: BTreeSet<Handle> = void.iter().copied().collect();
-        for delivery in pool.waiting.take_all() {
+        for delivery in pool.take_waiting() {
             self.locks.let_go(delivery.handle);
         }
         self.void_in_flight(Some((index, &void)));

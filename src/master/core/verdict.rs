@@ -52,7 +52,7 @@ impl Attempt<'_> {
     /// The settlement after what the worker said.
     pub(super) fn told(&self, outcome: Report) -> Settlement {
         match outcome {
-            Report::Done { submit } => Settlement::Done { submit: follow_ups(&self.task.id, submit) },
+            Report::Done { submit, .. } => Settlement::Done { submit: follow_ups(&self.task.id, submit) },
             Report::Error { error, detail } => self.retry_or_dead(self.failure(Reason::Error, error, detail), None),
             Report::Retry { error, delay } => {
                 let error = if error.is_empty() { "the worker asked for a retry".to_owned() } else { error };
@@ -93,11 +93,10 @@ impl Attempt<'_> {
         let (reason, mut error) = match reason {
             // Nothing in this process asked for its end: what is taken from it has used no attempt.
             Some(KillReason::Stop | KillReason::Cancelled) => return Settlement::Release,
-            Some(KillReason::TimeLimit { id }) if *id == self.task.id => {
-                let limit = self.plan.settings.timeout.unwrap_or_default();
+            Some(KillReason::TimeLimit { id, limit }) if *id == self.task.id => {
                 (Reason::Timeout, format!("the task ran into its time limit of {} s", limit.as_secs_f64()))
             }
-            Some(KillReason::TimeLimit { id }) => {
+            Some(KillReason::TimeLimit { id, .. }) => {
                 (Reason::Crash, format!("the worker was killed at the time limit of task {id}"))
             }
             Some(KillReason::Fault(fault)) => (Reason::Crash, format!("protocol fault: {fault}")),
@@ -196,7 +195,7 @@ mod tests {
         for (asked, given) in [(delay, delay), (ever, LONGEST_DELAY)] {
             assert_eq!(after(Report::Retry { error: error.clone(), delay: Some(asked) }), given);
             assert_eq!(after(Report::Snooze { delay: asked }), given);
-            assert_eq!(after(Report::Done { submit: vec![follow_up(asked)] }), given);
+            assert_eq!(after(Report::Done { submit: vec![follow_up(asked)], given: None }), given);
         }
     }
 }

@@ -65,6 +65,7 @@ impl Core {
                 self.arm_slot(worker.slot);
             }
             FromWorker::Returned { ids } => self.returned(worker, &ids),
+            FromWorker::Reported { id } => self.told_lost(worker, &id),
             FromWorker::Pong { n } => {
                 // The answer to a ping that was forgotten meanwhile means nothing.
                 life.pinged.take_if(|pinged| *pinged == n);
@@ -106,6 +107,7 @@ impl Core {
             self.slots[worker.slot].log_name = Arc::from(name);
         }
         self.tell_log_level(worker.slot);
+        self.celery_ready(worker, ready);
         self.log_as(worker.slot, Level::Info, || format!("Starting; queue={queue}"));
         let unknown = &ready.wants.unknown;
         if !unknown.is_empty() {
@@ -126,6 +128,7 @@ impl Core {
         self.take_over(worker.slot);
         self.look_at_all_ahead(index);
         self.arm_slot(worker.slot);
+        self.look_at_lost(worker.slot);
         self.relist(worker.slot);
         self.renew_credit(index);
         self.dispatch(index);
@@ -146,11 +149,12 @@ impl Core {
         self.slots[worker.slot].failures = 0;
         let took = self.left_worker(&task);
         let outcome = self.checked(outcome);
-        if let Report::Done { submit } = &outcome {
+        if let Report::Done { submit, .. } = &outcome {
             self.tell_unknown(submit);
         }
         self.log_outcome(worker.slot, &outcome);
         self.count_for_breaker(&task, matches!(outcome, Report::Error { .. } | Report::Retry { .. }));
+        self.celery_reported(&task.delivery, &outcome, took);
         let attempt = self.attempt(&task.delivery, pid, Some(took));
         // It was sent ahead, and its worker began and ended it before it was recalled.
         let settlement = if task.cancelled { attempt.cancelled() } else { attempt.told(outcome) };
@@ -160,6 +164,7 @@ impl Core {
         let index = task.delivery.queue.0;
         self.check_recycle(worker);
         self.begin_next(worker.slot);
+        self.look_at_lost(worker.slot);
         self.relist(worker.slot);
         self.release_retired(worker);
         self.renew_credit(index);
@@ -227,7 +232,7 @@ impl Core {
     /// A follow-up for a queue that cannot be, or that is not for tasks, is a mistake of the worker's code, told before
     /// anything is stored.
     fn checked(&self, outcome: Report) -> Report {
-        let Report::Done { submit } = &outcome else { return outcome };
+        let Report::Done { submit, .. } = &outcome else { return outcome };
         if submit.is_empty() {
             return outcome;
         }
@@ -269,7 +274,7 @@ impl Core {
     }
 
     /// What a worker says about a task that it does not hold, and that changes nothing.
-    fn ignored(&mut self, worker: WorkerId, frame: &str, id: &str) {
+    pub(super) fn ignored(&mut self, worker: WorkerId, frame: &str, id: &str) {
         let (slot, id) = (self.slots[worker.slot].name.clone(), text::shorten(id.to_owned(), limits::FAULT));
         self.log(Level::Debug, || format!("{slot} sent {frame} of task \"{id}\", which it does not hold; ignored"));
     }
@@ -315,10 +320,10 @@ impl Core {
     }
 
     /// The time limit of a task passed.
-    pub(super) fn time_out(&mut self, worker: WorkerId, task: String) {
+    pub(super) fn time_out(&mut self, worker: WorkerId, task: String, limit: Duration) {
         let slot = self.slots[worker.slot].name.clone();
         self.log(Level::Error, || format!("{slot} is killed: task {task} ran into its time limit"));
-        self.kill_worker(worker, KillReason::TimeLimit { id: task });
+        self.kill_worker(worker, KillReason::TimeLimit { id: task, limit });
     }
 
     /// Kills a process; what it holds is settled when it is reaped. The first reason stands.

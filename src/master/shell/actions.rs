@@ -59,6 +59,10 @@ impl Shell {
                 self.flush_settlements();
                 self.transport.ask(Request::Lock { handle, key });
             }
+            Action::Reply { queue, correlation_id, body } => {
+                self.transport.ask(Request::Reply { queue, correlation_id, body });
+            }
+            Action::TaskEvent(_) => {}
             Action::Survey { serial } => {
                 self.flush_settlements();
                 self.transport.ask(Request::Survey { serial });

@@ -210,7 +210,7 @@ fn finish(ended: Ended, context: &Context, lines: &Lines) -> outcome::Report {
     lines::flush();
     let submit = context.end();
     if let Ended::Returned(Ok(Outcome::Done)) = ended {
-        return outcome::Report::Done { submit };
+        return outcome::Report::Done { submit, given: None };
     }
     if !submit.is_empty() {
         lines.write(
@@ -219,7 +219,7 @@ fn finish(ended: Ended, context: &Context, lines: &Lines) -> outcome::Report {
         );
     }
     match ended {
-        Ended::Returned(Ok(Outcome::Done)) => outcome::Report::Done { submit },
+        Ended::Returned(Ok(Outcome::Done)) => outcome::Report::Done { submit, given: None },
         Ended::Returned(Ok(Outcome::Retry { after })) => {
             outcome::Report::Retry { error: String::new(), delay: Some(after) }
         }

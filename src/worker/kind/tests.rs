@@ -38,7 +38,7 @@ fn each_end_has_its_words() {
         }),
     ];
     for kind in &kinds {
-        let Told::Done { submit } = run(kind, r#""done""#) else { panic!() };
+        let Told::Done { submit, .. } = run(kind, r#""done""#) else { panic!() };
         assert_eq!((submit[0].queue.as_str(), submit[0].payload.get()), ("bar", "1"));
         let Told::Retry { error, delay } = run(kind, r#""retry""#) else { panic!() };
         assert_eq!((error.as_str(), delay), ("", Some(Duration::from_secs(3))));
@@ -65,7 +65,7 @@ fn an_ended_task_submits_nothing() {
         std::thread::spawn(move || drop(late)).join().map_err(|_| "panicked")?;
         Ok(Outcome::Done)
     });
-    assert!(matches!(run(&kind, "null"), Told::Done { submit } if submit.is_empty()));
+    assert!(matches!(run(&kind, "null"), Told::Done { submit, .. } if submit.is_empty()));
 
     let payload = RawValue::from_string("null".to_owned()).unwrap();
     let task = Assignment::new("id-1", "foo", &payload);
@@ -89,7 +89,7 @@ fn what_is_submitted_fits_into_a_frame() {
     let mut frame = Vec::new();
     crate::frames::from_worker::outcome("id-1", &outcome, &mut frame);
     assert!(frame.len() < crate::frames::LIMIT);
-    assert!(matches!(outcome, Told::Done { submit } if submit.len() == 15));
+    assert!(matches!(outcome, Told::Done { submit, .. } if submit.len() == 15));
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl<'a> Checker<'a> {
                 return wrong(format!("expected {{\"ready\":…}} as the first frame, but {}", self.describe(&other)));
             }
         };
-        let Ready { protocol, name, concurrency, ahead, wants } = ready;
+        let Ready { protocol, name, concurrency, ahead, wants, .. } = ready;
         if protocol != PROTOCOL {
             return wrong(format!("it speaks protocol {protocol}, not {PROTOCOL}"));
         }
@@ -154,7 +154,7 @@ impl<'a> Checker<'a> {
     fn good_task(&mut self) -> Passed {
         let outcome = self.task("check-1", self.payload.unwrap_or("{}"))?;
         match (outcome, self.payload) {
-            (Report::Done { submit }, _) => Ok(format!("done, {} submitted", counted(submit.len(), "task"))),
+            (Report::Done { submit, .. }, _) => Ok(format!("done, {} submitted", counted(submit.len(), "task"))),
             (outcome, Some(_)) => wrong(format!("it said {}, not done", word(&outcome))),
             (outcome, None) => Ok(format!("it said {}; give a good payload with --payload", word(&outcome))),
         }
@@ -327,6 +327,7 @@ impl<'a> Checker<'a> {
             FromWorker::Bye => "it said bye".to_owned(),
             FromWorker::Pong { n } => format!("it said pong {n}"),
             FromWorker::Returned { ids } => format!("it returned {}", counted(ids.len(), "task")),
+            FromWorker::Reported { id } => format!("it reported task \"{id}\""),
             FromWorker::Log { .. } | FromWorker::Unknown(_) => "it said something else".to_owned(),
         }
     }

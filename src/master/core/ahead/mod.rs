@@ -44,7 +44,10 @@ impl Core {
     /// The slot that takes a task of this id beyond the one in hand: each in turn, until they are full. None while there is a limit
     /// over all queues, since each place is another queue's, too.
     pub(super) fn seat_ahead(&mut self, index: usize, id: &str) -> Option<usize> {
-        if self.pools[index].takes_ahead.is_empty() || self.plan.max_in_hand.is_some() || self.stop.is_stopping() {
+        let pool = &self.pools[index];
+        // A worker is to hold nothing soon, to be told of a lost task.
+        let is_owed = pool.celery.as_ref().is_some_and(|celery| celery.lost() > 0);
+        if pool.takes_ahead.is_empty() || is_owed || self.plan.max_in_hand.is_some() || self.stop.is_stopping() {
             return None;
         }
         let (most, now) = (self.pools[index].most_ahead(), self.now.at);
@@ -99,7 +102,8 @@ impl Core {
     /// After an outcome or a return: the first task of a worker is begun now, if it was not.
     pub(super) fn begin_next(&mut self, slot: usize) {
         let now = self.now.at;
-        let limit = self.pools[self.slots[slot].queue].plan.settings.timeout;
+        let Some(first) = self.slots[slot].process().and_then(|life| life.in_flight.first()) else { return };
+        let limit = self.time_limit_of(self.slots[slot].queue, &first.delivery.task);
         let Some(life) = self.slots[slot].process_mut() else { return };
         let Some(task) = life.in_flight.begin_first(now, limit) else { return };
         let delivery = task.delivery.clone();

@@ -73,7 +73,14 @@ impl World {
     }
 
     fn ready(&mut self, worker: WorkerId) {
-        let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 1, ahead: 1000, wants: Wants::default() };
+        let ready = Ready {
+            protocol: PROTOCOL,
+            name: None,
+            concurrency: 1,
+            ahead: 1000,
+            wants: Wants::default(),
+            celery: None,
+        };
         self.tell(Event::Said { worker, frame: FromWorker::Ready(ready) });
     }
 
@@ -86,7 +93,7 @@ impl World {
     }
 
     fn ends(&mut self, worker: WorkerId, number: u64) {
-        let outcome = Report::Done { submit: Vec::new() };
+        let outcome = Report::DONE;
         self.tell(Event::Said { worker, frame: FromWorker::Outcome { id: number.to_string(), outcome } });
     }
 
@@ -208,7 +215,7 @@ fn nothing_is_sent_ahead_where_a_promise_could_be_broken() {
     ];
     for (what, settings) in plans {
         let mut core = World::of(1).core;
-        core.pools[0].rate = settings.rate.map(crate::master::core::state::pool::Window::new);
+        core.pools[0].rate = settings.rate.map(crate::master::core::state::window::Window::new);
         core.pools[0].plan.settings = settings;
         assert_eq!(core.pools[0].most_ahead(), 0, "{what}");
     }
@@ -311,7 +318,7 @@ fn a_worker_that_does_several_at_once_gets_nothing_ahead_whatever_it_says() {
     let mut world = World::of(1);
     world.dies(ONE);
     let (worker, wants) = (WorkerId { slot: 0, life: 2 }, Wants::default());
-    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 2, ahead: 64, wants };
+    let ready = Ready { protocol: PROTOCOL, name: None, concurrency: 2, ahead: 64, wants, celery: None };
     world.passes(Duration::from_secs(1));
     world.tell(Event::Said { worker, frame: FromWorker::Ready(ready) });
     world.deliver(3);

@@ -9,6 +9,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use super::{
     Core,
     event::{Action, Once},
@@ -74,16 +76,21 @@ impl Core {
             self.refuse(&delivery, reason, error);
             return true;
         }
-        match self.seat_for(index, &delivery.task.id).or_else(|| self.seat_ahead(index, &delivery.task.id)) {
-            Some(slot) if !self.is_rate_limited(index) => match self.lock(index, delivery) {
-                Ok(Some(delivery)) => self.begin_task(index, slot, delivery),
-                Ok(None) => {}
-                Err(delivery) => {
-                    self.pools[index].waiting.put_back(delivery);
-                    return false;
-                }
-            },
+        let id = &delivery.task.id;
+        let slot = match self.seat_for(index, id).or_else(|| self.seat_ahead(index, id)) {
+            Some(slot) if !self.is_rate_limited(index) => slot,
             _ => {
+                self.pools[index].waiting.put_back(delivery);
+                return false;
+            }
+        };
+        if self.waits_for_rate(index, &delivery) {
+            return true;
+        }
+        match self.lock(index, delivery) {
+            Ok(Some(delivery)) => self.begin_task(index, slot, delivery),
+            Ok(None) => {}
+            Err(delivery) => {
                 self.pools[index].waiting.put_back(delivery);
                 return false;
             }
@@ -156,10 +163,12 @@ impl Core {
     fn frame_of(&self, index: usize, slot: usize, delivery: &Delivery) -> Result<Vec<u8>, String> {
         let task = &delivery.task;
         let wanted = self.slots[slot].process().is_some_and(|life| life.wants_properties);
+        let wants_body = self.slots[slot].process().is_some_and(|life| life.wants_celery);
         let plan = &self.pools[index].plan;
-        let text = match plan.accepts {
-            Accepts::Json => Some(Body::from(&**task).json(plan.settings.unwrap)?),
-            Accepts::Bytes => None,
+        let text = match (self.celery_payload(index, slot, task)?, plan.accepts) {
+            (Some(text), _) => Some(Cow::Owned(text)),
+            (None, Accepts::Json) if !wants_body => Some(Body::from(&**task).json(plan.settings.unwrap)?),
+            (None, _) => None,
         };
         let payload = text.as_deref().map_or(Payload::Bytes(&task.body), Payload::Json);
         let length = text.as_deref().map_or(task.body.len(), str::len);
@@ -173,7 +182,7 @@ impl Core {
                 payload,
                 headers: &task.headers,
                 properties: wanted.then(|| task.properties.as_deref().unwrap_or(Properties::NONE)),
-                deadline: plan.settings.timeout,
+                deadline: self.time_limit_of(index, task),
             },
             &mut frame,
         );
@@ -188,6 +197,9 @@ impl Core {
         }
         let plan = &self.pools[self.slots[slot].queue].plan;
         let message = match plan.accepts {
+            _ if plan.settings.protocol.is_celery() => {
+                format!("Got payload: {}", cut(&redact(&Self::celery_in_words(task))))
+            }
             Accepts::Json => {
                 let text = Body::from(task).json(plan.settings.unwrap).unwrap_or_default();
                 format!("Got payload: {}", cut(&redact(&text)))

@@ -81,7 +81,7 @@ impl World {
     /// The oldest task in hand ends, and its queue has another at once.
     fn end_one(&mut self) -> Vec<usize> {
         let (queue, worker, id) = self.in_flight.remove(0);
-        let outcome = Report::Done { submit: Vec::new() };
+        let outcome = Report::DONE;
         let mut begun = self.tell(Event::Said { worker, frame: FromWorker::Outcome { id, outcome } });
         begun.extend(self.deliver(queue));
         begun

@@ -68,7 +68,7 @@ impl Core {
                 continue;
             }
             let Some(life) = self.slots[slot].process_mut() else { continue };
-            if matches!(life.phase, Phase::Working { .. }) && life.in_flight.is_empty() && life.end_due.is_none() {
+            if matches!(life.phase, Phase::Working { .. }) && life.holds_nothing() && life.end_due.is_none() {
                 life.pinged = Some(n);
                 life.last_sent = None;
                 let worker = life.id;

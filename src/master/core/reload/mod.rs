@@ -23,8 +23,10 @@ use super::{
     Core,
     event::{Action, QueuePlan, Settings},
     state::{
+        celery::CeleryPool,
         pool::{self, Pool, Request, Standing},
         slot::State,
+        window::Window,
     },
 };
 use crate::{
@@ -139,7 +141,7 @@ impl Core {
     fn add_queue(&mut self, index: usize, plan: QueuePlan) {
         let processes = plan.settings.processes;
         let left = self.left_rates.remove(&plan.settings.name);
-        let rate = plan.settings.rate.map(|rate| pool::Window::after(left, rate));
+        let rate = plan.settings.rate.map(|rate| Window::after(left, rate));
         // What was decided before it was let go counts if it comes again.
         let since = self.epoch;
         let pool = Pool { standing: Standing::Joining, is_fresh: true, rate, since, ..Pool::new(plan, Vec::new()) };
@@ -186,12 +188,15 @@ impl Core {
             || plan.accepts != pool.plan.accepts
             || plan.is_program != pool.plan.is_program;
         if plan.settings.rate != pool.plan.settings.rate {
-            pool.rate = plan.settings.rate.map(|rate| pool::Window::after(pool.rate.take(), rate));
+            pool.rate = plan.settings.rate.map(|rate| Window::after(pool.rate.take(), rate));
         }
         pool.is_fresh |= is_behind || other_start || processes as usize > pool.slots.len();
         pool.scaled = None;
         // Under other settings they are other frames, or are not sent ahead at all.
         let is_other = pool.plan != plan;
+        if plan.settings.protocol != pool.plan.settings.protocol || plan.settings.kind != pool.plan.settings.kind {
+            pool.celery = CeleryPool::of(&plan);
+        }
         pool.plan = plan;
         if is_other {
             self.recall_queue(index);

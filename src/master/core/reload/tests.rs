@@ -33,7 +33,7 @@ fn read(queues: Vec<QueuePlan>) -> Event {
 fn may_submit(core: &mut Core, number: u64, to: &str) -> bool {
     tell(core, delivered(delivery(number, Some(number))));
     let submit = vec![FollowUp { queue: to.to_owned(), payload: Box::default(), delay: Duration::ZERO }];
-    let (id, outcome) = (number.to_string(), Report::Done { submit });
+    let (id, outcome) = (number.to_string(), Report::Done { submit, given: None });
     let actions = tell(core, Event::Said { worker: WORKER, frame: FromWorker::Outcome { id, outcome } });
     let is_done = |action: &Action| matches!(action, Action::Settle { settlement: Settlement::Done { .. }, .. });
     actions.iter().any(is_done)

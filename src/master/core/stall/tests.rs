@@ -58,7 +58,7 @@ fn end(core: &mut Core, seconds: u64) -> Option<(Code, String)> {
 /// A task that was done, and whose settlement is owed.
 fn leave_unanswered(core: &mut Core, seconds: u64, number: u64) {
     at(core, seconds, delivered(delivery(number, Some(number))));
-    let outcome = Report::Done { submit: Vec::new() };
+    let outcome = Report::DONE;
     let frame = FromWorker::Outcome { id: number.to_string(), outcome };
     let actions = at(core, seconds, Event::Said { worker: WORKER, frame });
     assert!(actions.iter().any(|action| matches!(action, Action::Settle { settlement: Settlement::Done { .. }, .. })));
@@ -181,7 +181,7 @@ fn outcomes_of_a_session_that_is_lost_at_the_stop_are_lost() {
             Delivery { handle: Handle(1), queue: QueueIndex(0), task, redelivered: false, identity: Some(7) };
         at(&mut core, 1, Event::Transport(transport::Event::Delivered(vec![delivery])));
         at(&mut core, 2, Event::Transport(lost_session));
-        let outcome = Report::Done { submit: Vec::new() };
+        let outcome = Report::DONE;
         at(&mut core, 3, Event::Said { worker: WORKER, frame: FromWorker::Outcome { id: "a".to_owned(), outcome } });
         if let Some(back_at) = back_at {
             at(&mut core, back_at, Event::Transport(transport::Event::Attached { session: 2 }));

@@ -57,6 +57,11 @@ impl InFlight {
     pub(in crate::master::core) fn id(&self) -> &str {
         &self.delivery.task.id
     }
+
+    /// How long it may be in hand, if that is limited.
+    pub(in crate::master::core) fn limit(&self) -> Duration {
+        self.due_at.map(|at| at.since(self.begun_at)).unwrap_or_default()
+    }
 }
 
 /// A task as a key: its id, which is not copied for that.

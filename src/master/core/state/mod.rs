@@ -2,6 +2,7 @@
 //! chapters beside this folder decide.
 
 pub(crate) mod backlog;
+pub(crate) mod celery;
 pub(crate) mod in_flight;
 pub(crate) mod keys;
 pub(crate) mod pending_verdict;
@@ -18,7 +19,9 @@ pub(crate) mod stop;
 pub(crate) mod stuck;
 pub(crate) mod tally;
 pub(crate) mod task_durations;
+pub(crate) mod task_rates;
 pub(crate) mod timers;
 pub(crate) mod unexecuted;
 pub(crate) mod void_outcomes;
 pub(crate) mod waiting;
+pub(crate) mod window;

@@ -6,14 +6,15 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    start_failures::StartFailures, stuck::Stuck, task_durations::TaskDurations, unexecuted::Unexecuted,
-    waiting::Waiting,
+    celery::CeleryPool, start_failures::StartFailures, stuck::Stuck, task_durations::TaskDurations,
+    unexecuted::Unexecuted, waiting::Waiting, window::Window,
 };
 use crate::{
     clock::Instant,
-    config::{Acks, Breaker, Queue, Rate},
+    config::{Acks, Breaker, Queue},
     master::core::plan::QueuePlan,
     metrics::counts::Counts,
+    task::Delivery,
     transport::QueueSetup,
 };
 
@@ -84,6 +85,8 @@ pub(in crate::master::core) struct Pool {
     pub(in crate::master::core) failure_streak: FailureStreak,
     pub(in crate::master::core) rate: Option<Window>,
     pub(in crate::master::core) durations: TaskDurations,
+    /// What belongs to it if its messages are Celery's.
+    pub(in crate::master::core) celery: Option<Box<CeleryPool>>,
 }
 
 /// What the transport knows of a queue.
@@ -176,6 +179,7 @@ pub(in crate::master::core) enum FirstDelivery {
 impl Pool {
     pub(in crate::master::core) fn new(plan: QueuePlan, slots: Vec<usize>) -> Self {
         let rate = plan.settings.rate.map(Window::new);
+        let celery = CeleryPool::of(&plan);
         let requested_as = plan.setup();
         let registered_as = requested_as.clone();
         let registration = Registration { is_registered: true, request: Request::None, requested_as, registered_as };
@@ -210,7 +214,16 @@ impl Pool {
             failure_streak: FailureStreak::default(),
             rate,
             durations: TaskDurations::default(),
+            celery,
         }
+    }
+
+    /// Takes all deliveries that wait.
+    pub(in crate::master::core) fn take_waiting(&mut self) -> Vec<Delivery> {
+        if let Some(celery) = &mut self.celery {
+            celery.rates.forget_waiting();
+        }
+        self.waiting.take_all()
     }
 
     /// Name of the queue.
@@ -342,74 +355,9 @@ impl FailureStreak {
     }
 }
 
-/// A sliding window over starts.
-#[derive(Debug)]
-pub(in crate::master::core) struct Window {
-    rate: Rate,
-    starts: VecDeque<Instant>,
-    /// The wait was told in the log.
-    pub(in crate::master::core) told: bool,
-}
-
-impl Window {
-    pub(in crate::master::core) fn new(rate: Rate) -> Self {
-        Self { rate, starts: VecDeque::new(), told: false }
-    }
-
-    /// Another rate in the place of this one: what was started stays in sight.
-    pub(in crate::master::core) fn after(old: Option<Self>, rate: Rate) -> Self {
-        let mut starts = old.map(|old| old.starts).unwrap_or_default();
-        starts.drain(..starts.len().saturating_sub(rate.calls as usize));
-        Self { rate, starts, told: false }
-    }
-
-    /// Whether all that was started is too long ago to count.
-    pub(in crate::master::core) fn is_over(&self, now: Instant) -> bool {
-        self.starts.back().is_none_or(|last| *last + self.rate.period <= now)
-    }
-
-    /// When the next start is allowed; `None`: now.
-    pub(in crate::master::core) fn closed_until(&self, now: Instant) -> Option<Instant> {
-        if self.starts.len() < self.rate.calls as usize {
-            return None;
-        }
-        let opens = *self.starts.front()? + self.rate.period;
-        (opens > now).then_some(opens)
-    }
-
-    pub(in crate::master::core) fn started(&mut self, now: Instant) {
-        if self.starts.len() >= self.rate.calls as usize {
-            self.starts.pop_front();
-        }
-        self.starts.push_back(now);
-        self.told = false;
-    }
-
-    fn per_second(&self) -> u32 {
-        let calls = f64::from(self.rate.calls) / self.rate.period.as_secs_f64();
-        (calls.min(f64::from(self.rate.calls)).ceil() as u32).max(1)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(ms: u64) -> Instant {
-        Instant::from_start(Duration::from_millis(ms))
-    }
-
-    #[test]
-    fn a_window_lets_through_what_the_rate_allows_and_no_more() {
-        let mut window = Window::new(Rate { calls: 2, period: Duration::from_millis(100) });
-        window.started(at(0));
-        assert_eq!(window.closed_until(at(10)), None);
-        window.started(at(10));
-        assert_eq!(window.closed_until(at(10)), Some(at(100)));
-        assert_eq!(window.closed_until(at(100)), None);
-        window.started(at(100));
-        assert_eq!(window.closed_until(at(100)), Some(at(110)));
-    }
 
     #[test]
     fn the_breaker_counts_different_tasks() {

@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use foldhash::fast::RandomState;
 
+use super::celery::Lost;
 use crate::{
     logging::Level,
     task::{Failure, Handle, Reason, Settlement},
@@ -55,6 +56,8 @@ pub(in crate::master::core) struct Note {
     pub(in crate::master::core) line: Option<(Level, String)>,
     /// For the report of the run.
     pub(in crate::master::core) ended: Option<(Duration, Box<Failure>)>,
+    /// Of a dead letter of a Celery queue, for whoever waits for the task's result.
+    pub(in crate::master::core) lost: Option<Box<Lost>>,
 }
 
 /// What this core has settled and the transport has not answered.

@@ -80,6 +80,10 @@ pub(in crate::master::core) struct Life {
     pub(in crate::master::core) was_ready: bool,
     /// It asked for the properties of messages.
     pub(in crate::master::core) wants_properties: bool,
+    /// It runs a Celery application: it gets bodies as they came, and stores results.
+    pub(in crate::master::core) wants_celery: bool,
+    /// The lost task whose result it is storing: until then it gets no other.
+    pub(in crate::master::core) telling: Option<Telling>,
     /// Tasks that it takes beyond the one in hand.
     pub(in crate::master::core) ahead: usize,
     /// It was asked for those that it has not begun.
@@ -102,6 +106,14 @@ pub(in crate::master::core) struct Life {
     /// Its socket is closed or it said bye: if it has not ended by then, it is killed.
     pub(in crate::master::core) end_due: Option<Instant>,
     pub(in crate::master::core) phase: Phase,
+}
+
+/// A lost task whose result a worker is storing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::master::core) struct Telling {
+    pub(in crate::master::core) id: String,
+    /// It is to say by then that it is done.
+    pub(in crate::master::core) until: Instant,
 }
 
 /// The state of the recall of a process.
@@ -138,7 +150,7 @@ pub(in crate::master::core) enum KillReason {
     /// It was not ready in time.
     StartLimit,
     /// The task with this id ran into its time limit.
-    TimeLimit { id: String },
+    TimeLimit { id: String, limit: Duration },
     /// It broke the protocol.
     Fault(String),
     /// A person cancelled a task in its hands.
@@ -204,7 +216,7 @@ impl Slot {
     /// whose process was told to go, need only hold no task.
     pub(in crate::master::core) fn is_at_rest(&self) -> bool {
         let takes_part = self.wanted && self.replaces.is_none();
-        if takes_part { self.is_idle() } else { self.process().is_none_or(|life| life.in_flight.is_empty()) }
+        if takes_part { self.is_idle() } else { self.process().is_none_or(Life::holds_nothing) }
     }
 
     /// Whether it can take one more task.
@@ -214,12 +226,12 @@ impl Slot {
 
     /// Whether a worker is ready here and holds nothing.
     pub(in crate::master::core) fn is_idle(&self) -> bool {
-        self.process().is_some_and(|life| matches!(life.phase, Phase::Working { .. }) && life.in_flight.is_empty())
+        self.process().is_some_and(|life| matches!(life.phase, Phase::Working { .. }) && life.holds_nothing())
     }
 
     /// Its state in one word, as people are shown it.
     pub(in crate::master::core) fn state_word(&self) -> &'static str {
-        match (&self.state, self.process().map(|life| (&life.phase, life.in_flight.is_empty()))) {
+        match (&self.state, self.process().map(|life| (&life.phase, life.holds_nothing()))) {
             (State::Waiting { .. } | State::InLine, _) => "waiting",
             (_, None) => "empty",
             (_, Some((Phase::Starting { .. }, _))) => "starting",
@@ -252,6 +264,8 @@ impl Life {
             last_sent: None,
             was_ready: false,
             wants_properties: false,
+            wants_celery: false,
+            telling: None,
             ahead: 0,
             recall: Recall::None,
             tasks: 0,
@@ -266,11 +280,24 @@ impl Life {
         }
     }
 
+    /// Whether it has neither a task nor the result of a lost one.
+    pub(in crate::master::core) fn holds_nothing(&self) -> bool {
+        self.in_flight.is_empty() && self.telling.is_none()
+    }
+
+    /// Whether it reads what is sent to it.
+    pub(in crate::master::core) const fn takes_frames(&self) -> bool {
+        matches!(self.phase, Phase::Working { .. } | Phase::Leaving)
+    }
+
     pub(in crate::master::core) fn has_seat(&self) -> bool {
         match self.phase {
             Phase::Working { seats } => {
                 // What was sent and may not be read yet is bounded: one frame of the largest size, and one more.
-                self.in_flight.len() < seats && self.in_flight.bytes() <= frames::LIMIT && self.end_due.is_none()
+                self.in_flight.len() < seats
+                    && self.in_flight.bytes() <= frames::LIMIT
+                    && self.end_due.is_none()
+                    && self.telling.is_none()
             }
             Phase::Starting { .. }
             | Phase::Leaving
@@ -310,6 +337,7 @@ impl Life {
             Phase::Working { .. } | Phase::Leaving => self.in_flight.due_at(),
             Phase::Killed(_) | Phase::LeftProcesses { .. } => return None,
         };
-        [phase, self.end_due, recalled].into_iter().flatten().min()
+        let told = self.telling.as_ref().map(|telling| telling.until);
+        [phase, self.end_due, recalled, told].into_iter().flatten().min()
     }
 }

@@ -67,7 +67,7 @@ pub(in crate::master::core) fn last_exit(life: &Life, ended: &Ended, is_outcome:
     let cause = match &life.phase {
         Phase::Killed(reason) => match reason {
             KillReason::StartLimit => "it was not ready in time".to_owned(),
-            KillReason::TimeLimit { id } => format!("task {id} ran into its time limit"),
+            KillReason::TimeLimit { id, .. } => format!("task {id} ran into its time limit"),
             KillReason::Fault(fault) => format!("it broke the protocol: {fault}"),
             KillReason::Cancelled => "a person cancelled a task of it".to_owned(),
             KillReason::Silent => "it was idle and did not answer a ping".to_owned(),

@@ -187,7 +187,7 @@ impl Core {
         let settlements = self.unsettled.session_lost();
         self.void_settlements(settlements);
         for index in 0..self.pools.len() {
-            for delivery in self.pools[index].waiting.take_all() {
+            for delivery in self.pools[index].take_waiting() {
                 self.locks.let_go(delivery.handle);
             }
             if self.pools[index].credit > 1 {
@@ -208,6 +208,10 @@ impl Core {
         pool.delivered_at = self.now.at;
         if !self.takes_deliveries(index) {
             self.settle_unheld(delivery.handle, None, Settlement::Release);
+            return;
+        }
+        self.tell_received(&delivery);
+        if self.is_revoked(&delivery) {
             return;
         }
         self.came_first(&delivery);

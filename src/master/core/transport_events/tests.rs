@@ -39,7 +39,7 @@ fn what_cannot_go_on_was_not_done() {
     {
         tell(&mut core, event);
     }
-    let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Report::Done { submit } };
+    let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Report::Done { submit, given: None } };
     let actions = tell(&mut core, Event::Said { worker: WORKER, frame: outcome });
     assert!(actions.iter().any(|action| matches!(action, Action::TaskEnded { failure: None, .. })), "{actions:?}");
     assert_eq!((core.tally().processed, core.pools[0].done(), core.slots[0].done), (1, 1, 1));
@@ -175,7 +175,7 @@ fn what_came_again_uncounted_is_compared_first() {
     assert_eq!(told(&mut core, again(3, Some(8))), [(3, Settlement::Pass)]);
     assert_eq!(told(&mut core, again(4, None)), [(4, Settlement::Pass)]);
     told(&mut core, lost());
-    let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Report::Done { submit: Vec::new() } };
+    let outcome = FromWorker::Outcome { id: "a".to_owned(), outcome: Report::DONE };
     assert_eq!(settled(tell(&mut core, Event::Said { worker: WORKER, frame: outcome })), []);
     // Ended meanwhile.
     told(&mut core, transport::Event::Attached { session: 3 });

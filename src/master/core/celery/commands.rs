@@ -1,0 +1,192 @@
+//! What the Celery node of this master asks of the core: a view of the tasks and pools, and what people change by remote control.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Map, Value, json};
+
+use super::super::{
+    Core,
+    state::{celery::SetLimits, in_flight::InFlight, pool::Pool, task_rates},
+};
+use crate::{
+    celery::message,
+    clock::{Instant, Timestamp},
+    control::types::Answer,
+    frames,
+    task::Task,
+};
+
+/// Tasks that are shown of one state.
+const SHOWN: usize = 10_000;
+
+impl Core {
+    /// Everything that monitors ask for, of Celery's queues alone.
+    pub(in crate::master::core) fn celery_view(&self) -> Value {
+        let members = || self.members().filter(|pool| pool.celery.is_some());
+        let (mut active, mut reserved) = (Vec::new(), Vec::new());
+        for slot in self.slots.iter().filter(|slot| self.pools[slot.queue].celery.is_some()) {
+            let Some(life) = slot.process() else { continue };
+            for task in life.in_flight.iter() {
+                let shown = if task.begun { &mut active } else { &mut reserved };
+                if shown.len() < SHOWN {
+                    shown.push(self.in_flight_view(task, life.pid));
+                }
+            }
+        }
+        for pool in members() {
+            let room = SHOWN.saturating_sub(reserved.len());
+            let waiting = pool.waiting.iter().take(room);
+            reserved.extend(waiting.map(|delivery| {
+                request(
+                    pool.name(),
+                    &delivery.task,
+                    &Standing { redelivered: delivery.redelivered, ..Standing::default() },
+                )
+            }));
+        }
+        let (mut tasks, mut conf, mut total) = (Map::new(), Value::Null, BTreeMap::<&str, u64>::new());
+        for celery in members().filter_map(|pool| pool.celery.as_deref()) {
+            for (name, count) in celery.done() {
+                *total.entry(name).or_default() += count;
+            }
+            let Some(application) = celery.application() else { continue };
+            if let Some(text) = application.conf.as_deref().filter(|_| conf.is_null()) {
+                conf = serde_json::from_str(text).unwrap_or_default();
+            }
+            for (name, options) in &application.tasks {
+                let set = self.celery.limits.get(name);
+                let limit = |of_task: Option<Duration>| of_task.map(|limit| limit.as_secs_f64());
+                let options = json!({
+                    "time_limit": limit(set.map_or(options.time_limit, |set| set.hard)),
+                    "soft_time_limit": limit(set.map_or(options.soft_time_limit, |set| set.soft)),
+                    "rate_limit": options.rate_limit,
+                });
+                tasks.insert(name.clone(), options);
+            }
+        }
+        let revoked: Vec<&str> = self.celery.revoked.iter().collect();
+        let pools: Vec<Value> = members().map(|pool| self.pool_view(pool)).collect();
+        json!({
+            "active": active, "reserved": reserved, "revoked": revoked, "tasks": tasks, "conf": conf, "total": total,
+            "pools": pools,
+        })
+    }
+
+    fn pool_view(&self, pool: &Pool) -> Value {
+        let settings = &pool.plan.settings;
+        let life = |slot: &usize| self.slots[*slot].process().and_then(|life| life.pid);
+        let pids: Vec<u32> = pool.slots.iter().filter_map(life).collect();
+        let queue = settings.protocol.celery();
+        json!({
+            "queue": settings.name,
+            "kind": settings.kind,
+            "processes": pool.processes(),
+            "pids": pids,
+            "concurrency": settings.concurrency,
+            "credit": pool.credit,
+            "paused": pool.paused,
+            "timeout": settings.timeout.map(|limit| limit.as_secs_f64()),
+            "max_tasks": settings.recycle.max_tasks,
+            "exchange": queue.map(|queue| queue.exchange.as_str()),
+            "declare_as": queue.map(|queue| queue.declare_as.as_str()),
+            "max_priority": queue.and_then(|queue| queue.max_priority),
+        })
+    }
+
+    fn in_flight_view(&self, task: &InFlight, pid: Option<u32>) -> Value {
+        let delivery = &task.delivery;
+        let standing = Standing {
+            time_start: task.begun.then(|| self.wall_of(task.begun_at)),
+            acknowledged: task.accepted,
+            pid,
+            redelivered: delivery.redelivered,
+        };
+        request(self.pools[delivery.queue.0].name(), &delivery.task, &standing)
+    }
+
+    fn wall_of(&self, at: Instant) -> Timestamp {
+        let ago = i64::try_from(self.now.at.since(at).as_millis()).unwrap_or(i64::MAX);
+        Timestamp(self.now.wall.0.saturating_sub(ago))
+    }
+
+    /// Whether any worker has told of a task of this name.
+    fn knows_task(&self, name: &str) -> bool {
+        let applications = self.members().filter_map(|pool| pool.celery.as_deref()?.application());
+        applications.into_iter().any(|application| application.tasks.contains_key(name))
+    }
+
+    /// Sets the time limits of a task on this node.
+    pub(in crate::master::core) fn set_time_limit(&mut self, task: &str, set: SetLimits) -> Result<String, String> {
+        if !self.knows_task(task) {
+            return Err("unknown task".to_owned());
+        }
+        self.celery.limits.insert(task.to_owned(), set);
+        self.tell_applications(&time_limit_frame(task, set));
+        Ok("time limits set successfully".to_owned())
+    }
+
+    /// Sets the rate of a task on this node.
+    pub(in crate::master::core) fn set_rate_limit(&mut self, task: &str, rate: &str) -> Result<String, String> {
+        let interval = task_rates::interval(rate)?;
+        if !self.knows_task(task) {
+            return Err("unknown task".to_owned());
+        }
+        for index in 0..self.pools.len() {
+            let Some(celery) = &mut self.pools[index].celery else { continue };
+            celery.rates.set(task, interval);
+            self.pools[index].waiting.release_all();
+            self.dispatch(index);
+        }
+        let said =
+            if interval.is_none() { "rate limit disabled successfully" } else { "new rate limit set successfully" };
+        Ok(said.to_owned())
+    }
+
+    /// Tasks that are not to be run any more.
+    pub(in crate::master::core) fn revoke_asked(&mut self, ids: &[String], terminate: bool) -> Answer {
+        let (revoked, terminated) = self.revoke(ids, terminate);
+        Answer::Done(json!({ "revoked": revoked, "terminated": terminated }))
+    }
+
+    /// Whether events of tasks are wanted.
+    pub(in crate::master::core) fn events_asked(&mut self, wanted: bool) -> Answer {
+        self.tell_events(wanted);
+        Answer::said(if wanted { "events are told" } else { "events are not told" })
+    }
+}
+
+/// The frame that tells an application of the limits that a person has set.
+pub(super) fn time_limit_frame(task: &str, set: SetLimits) -> Vec<u8> {
+    let seconds = |limit: Option<Duration>| limit.map(|limit| limit.as_secs_f64());
+    let arguments = json!({ "task_name": task, "soft": seconds(set.soft), "hard": seconds(set.hard) });
+    frames::celery::control("time_limit", &arguments)
+}
+
+/// Where a task stands that is shown.
+#[derive(Default)]
+struct Standing {
+    time_start: Option<Timestamp>,
+    acknowledged: bool,
+    pid: Option<u32>,
+    redelivered: bool,
+}
+
+/// A task as monitors show it.
+fn request(queue: &str, task: &Task, standing: &Standing) -> Value {
+    let properties = task.properties.as_deref();
+    let message = message::read(&task.headers, properties, &task.body);
+    json!({
+        "id": task.id,
+        "name": message.name,
+        "queue": queue,
+        "args": message.argsrepr,
+        "kwargs": message.kwargsrepr,
+        "time_start": standing.time_start.map(|at| at.0 as f64 / 1000.0),
+        "acknowledged": standing.acknowledged,
+        "worker_pid": standing.pid,
+        "priority": properties.and_then(|properties| properties.priority),
+        "redelivered": standing.redelivered,
+        "reply_to": properties.and_then(|properties| properties.reply_to.as_deref()),
+        "correlation_id": properties.and_then(|properties| properties.correlation_id.as_deref()),
+    })
+}

@@ -1,0 +1,209 @@
+//! Results of lost tasks: a task that became a dead letter without a worker that could report on it has a result all the same, so
+//! that nobody waits for it for ever.
+//!
+//! ```text
+//! dead letter stored ── an application's ──> waits ── a worker holds nothing ── lost ──> told ── reported ──> stored
+//!         └── any other kind's ──> sent to the producer's queue                            └── 10 s: killed
+//! ```
+//!
+//! It follows the dead letter and is never waited for by it. It is tried once: what cannot be told, because the worker dies of it,
+//! or because too many wait, is said in the log.
+
+use std::{sync::Arc, time::Duration};
+
+use super::super::{
+    Core,
+    event::{Action, WorkerId},
+    state::{
+        celery::{Lost, WorkedBy},
+        slot::{KillReason, Phase, Telling},
+    },
+};
+use crate::{
+    celery::result,
+    frames::{self, celery::LostFrame},
+    logging::Level,
+    plural::counted,
+    properties::Properties,
+    task::{Delivery, Failure, Reason, Settlement},
+    text,
+};
+
+/// How long a worker may take to store the result of a lost task.
+const REPORT_LIMIT: Duration = Duration::from_secs(10);
+
+impl Core {
+    /// What is to be told of a task once its dead letter is stored.
+    pub(in crate::master::core) fn lost_of(&self, delivery: &Delivery, settlement: &Settlement) -> Option<Box<Lost>> {
+        self.pools[delivery.queue.0].celery.as_ref()?;
+        let Settlement::Dead(failure) = settlement else { return None };
+        let was_run = failure.in_hand_seconds.is_some();
+        let limit = (failure.reason == Reason::Timeout).then(|| self.time_limit_of(delivery.queue.0, &delivery.task));
+        Some(Box::new(Lost {
+            task: Arc::clone(&delivery.task),
+            reason: failure.reason,
+            error: text::first_line(&failure.error).to_owned(),
+            detail: failure.detail.clone(),
+            reported: is_reported(failure),
+            was_run,
+            time_limit: limit.flatten(),
+        }))
+    }
+
+    /// The dead letter of a task is stored.
+    pub(in crate::master::core) fn lost_stored(&mut self, index: usize, lost: Lost) {
+        self.tell_lost_event(index, &lost);
+        let Some(celery) = &self.pools[index].celery else { return };
+        match celery.worked_by {
+            WorkedBy::Plain => self.reply_lost(&lost),
+            WorkedBy::Application(_) | WorkedBy::Unknown if lost.reported => {}
+            WorkedBy::Application(_) | WorkedBy::Unknown => self.result_is_owed(index, lost),
+        }
+    }
+
+    /// A lost task waits for a worker that stores its result.
+    pub(super) fn result_is_owed(&mut self, index: usize, lost: Lost) {
+        if self.stop.is_stopping() {
+            self.not_told(&lost.task.id, "the master is stopping");
+            return;
+        }
+        let Some(celery) = &mut self.pools[index].celery else { return };
+        let dropped = celery.push_lost(lost);
+        if dropped > 0 {
+            let queue = self.pools[index].name().to_owned();
+            self.log(Level::Warning, || {
+                format!(
+                    "Queue {queue}: results of {} are not stored: too many wait for a worker",
+                    counted(dropped, "lost task")
+                )
+            });
+        }
+        self.serial += 1;
+        // Any worker of the kind will do.
+        let kind = self.pools[index].plan.settings.kind.clone();
+        let of_kind = |slot: &usize| {
+            let pool = &self.pools[self.slots[*slot].queue];
+            pool.celery.is_some() && pool.plan.settings.kind == kind
+        };
+        let may = (0..self.slots.len()).filter(of_kind);
+        if let Some(slot) = may.into_iter().find(|slot| self.may_tell(*slot)) {
+            self.tell_lost(index, slot);
+        }
+    }
+
+    fn may_tell(&self, slot: usize) -> bool {
+        self.slots[slot].process().is_some_and(|life| {
+            life.wants_celery
+                && life.telling.is_none()
+                && life.end_due.is_none()
+                && life.in_flight.is_empty()
+                && matches!(life.phase, Phase::Working { .. })
+        })
+    }
+
+    /// A worker may hold nothing now: it is told of a lost task of its queue before it gets another task.
+    pub(in crate::master::core) fn look_at_lost(&mut self, slot: usize) {
+        let index = self.slots[slot].queue;
+        if self.pools[index].celery.as_ref().is_some_and(|celery| celery.lost() > 0) && self.may_tell(slot) {
+            self.tell_lost(index, slot);
+        }
+    }
+
+    fn tell_lost(&mut self, index: usize, slot: usize) {
+        let Some(lost) = self.pools[index].celery.as_mut().and_then(|celery| celery.next_lost()) else { return };
+        let task = &lost.task;
+        let frame = frames::celery::lost(&LostFrame {
+            id: &task.id,
+            queue: self.pools[index].name(),
+            reason: lost.reason.as_str(),
+            error: &lost.error,
+            time_limit: lost.time_limit,
+            body: &task.body,
+            headers: &task.headers,
+            properties: task.properties.as_deref().unwrap_or(Properties::NONE),
+        });
+        let Ok(frame) = frame else {
+            self.not_told(&task.id, "its headers are too large");
+            return;
+        };
+        let until = self.now.at + REPORT_LIMIT;
+        let Some(life) = self.slots[slot].process_mut() else { return };
+        life.telling = Some(Telling { id: task.id.clone(), until });
+        life.pinged = None;
+        life.last_sent = None;
+        let worker = life.id;
+        self.actions.push(Action::Send { worker, frame });
+        self.relist(slot);
+        self.arm_slot(slot);
+    }
+
+    /// A worker has stored the result of a lost task.
+    pub(in crate::master::core) fn told_lost(&mut self, worker: WorkerId, id: &str) {
+        let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
+        if life.telling.take_if(|telling| telling.id == id).is_none() {
+            return self.ignored(worker, "reported", id);
+        }
+        let (slot, id) = (worker.slot, id.to_owned());
+        self.set_log_subject(&id);
+        self.log(Level::Debug, || format!("The result of lost task {id} is stored"));
+        self.serial += 1;
+        self.look_at_lost(slot);
+        self.relist(slot);
+        self.dispatch(self.slots[slot].queue);
+    }
+
+    /// It took too long.
+    pub(in crate::master::core) fn telling_timed_out(&mut self, worker: WorkerId) {
+        let (slot, seconds) = (self.slots[worker.slot].name.clone(), REPORT_LIMIT.as_secs());
+        self.log(Level::Error, || {
+            format!("{slot} is killed: it did not store the result of a lost task in {seconds} s")
+        });
+        self.kill_worker(worker, KillReason::Silent);
+    }
+
+    /// A process has ended that was to store the result of a lost task.
+    pub(in crate::master::core) fn telling_ended(&mut self, telling: Option<Telling>) {
+        if let Some(telling) = telling {
+            self.not_told(&telling.id, "the worker that was to store it has ended");
+        }
+    }
+
+    /// Nobody will be told any more.
+    pub(in crate::master::core) fn drop_lost(&mut self) {
+        for index in 0..self.pools.len() {
+            let next = |core: &mut Self| core.pools[index].celery.as_mut().and_then(|celery| celery.next_lost());
+            while let Some(lost) = next(self) {
+                self.not_told(&lost.task.id, "the master is stopping");
+            }
+        }
+    }
+
+    fn not_told(&mut self, id: &str, why: &str) {
+        self.set_log_subject(id);
+        self.log(Level::Warning, || format!("The result of lost task {id} is not stored: {why}"));
+    }
+
+    /// Whether a lost task waits for a worker that stores its result.
+    pub(in crate::master::core) fn has_lost(&self) -> bool {
+        self.pools.iter().any(|pool| pool.celery.as_ref().is_some_and(|celery| celery.lost() > 0))
+    }
+
+    /// Sends the result of a lost task of a kind that is no Celery application.
+    pub(super) fn reply_lost(&mut self, lost: &Lost) {
+        let ended = match lost.reason {
+            Reason::Expired | Reason::Cancelled => result::Ended::Revoked { reason: &lost.error },
+            _ => result::Ended::Failed { error: &lost.error, detail: &lost.detail },
+        };
+        self.reply(&lost.task, ended);
+    }
+}
+
+/// Whether a worker reported a failure itself, and not the master about it.
+fn is_reported(failure: &Failure) -> bool {
+    match failure.reason {
+        Reason::Error | Reason::Failed => true,
+        // What no worker has seen, none has reported.
+        Reason::Malformed => failure.in_hand_seconds.is_some(),
+        Reason::Crash | Reason::Timeout | Reason::Expired | Reason::Deliveries | Reason::Cancelled => false,
+    }
+}

@@ -1,0 +1,140 @@
+//! The core's chapter on Celery's queues: what is different about tasks whose messages are Celery's.
+//!
+//! | where | what |
+//! | --- | --- |
+//! | here | limits, rates and payloads of tasks; what is done when one ends |
+//! | `lost` | results of tasks that no worker could report on |
+//! | `events` | what monitors hear of tasks |
+//! | `revoked` | tasks that are not to be run any more |
+//! | `commands` | what the node of this master asks for |
+//!
+//! A worker that wants `celery` runs a Celery application: it gets bodies as they came, and stores results by itself. Every other
+//! kind gets the name and the arguments of a task, and the master sends its result to the queue where the producer waits.
+//!
+//! A queue without `protocol: celery` has nothing of this: it costs one look at an empty place.
+
+mod commands;
+mod events;
+mod lost;
+mod revoked;
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use serde_json::json;
+
+use super::{
+    Core,
+    event::{Action, WorkerId},
+    state::{celery::WorkedBy, timers::Owner},
+};
+use crate::{
+    celery::{message, payload, result},
+    frames::{self, Ready},
+    outcome::Report,
+    payload::Body,
+    task::{Delivery, Task},
+};
+
+impl Core {
+    /// The limit of one run of a task: the queue's, or its own if that is shorter.
+    pub(super) fn time_limit_of(&self, index: usize, task: &Task) -> Option<Duration> {
+        let pool = &self.pools[index];
+        let of_queue = pool.plan.settings.timeout;
+        let Some(celery) = &pool.celery else { return of_queue };
+        let name = task.name.as_deref().unwrap_or_default();
+        let set = || self.celery.limits.get(name).map(|limits| limits.hard);
+        let registered = || celery.application()?.tasks.get(name)?.time_limit;
+        let own = task.time_limit.or_else(|| set().unwrap_or_else(registered));
+        of_queue.into_iter().chain(own).min()
+    }
+
+    /// A worker is ready: what it told of its application counts from now on.
+    pub(super) fn celery_ready(&mut self, worker: WorkerId, ready: &Ready) {
+        let index = self.slots[worker.slot].queue;
+        let Some(celery) = &mut self.pools[index].celery else { return };
+        let wants = ready.wants.celery;
+        if let Some(life) = self.slots[worker.slot].life_of(worker) {
+            life.wants_celery = wants;
+        }
+        if !wants {
+            celery.worked_by = WorkedBy::Plain;
+            while let Some(lost) = self.pools[index].celery.as_mut().and_then(|celery| celery.next_lost()) {
+                self.reply_lost(&lost);
+            }
+            return;
+        }
+        let application = ready.celery.as_deref().cloned().unwrap_or_default();
+        celery.rates.registered(&application);
+        celery.worked_by = WorkedBy::Application(Arc::new(application));
+        for (name, limits) in &self.celery.limits {
+            self.actions.push(Action::Send { worker, frame: commands::time_limit_frame(name, *limits) });
+        }
+        if self.celery.tells_events {
+            self.actions.push(Action::Send { worker, frame: frames::celery::control("enable_events", &json!({})) });
+        }
+    }
+
+    /// The payload of a task of a Celery queue for a kind that is no Celery application. `None`: it gets the body.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn celery_payload(&self, index: usize, slot: usize, task: &Task) -> Result<Option<String>, String> {
+        let wants = self.slots[slot].process().is_some_and(|life| life.wants_celery);
+        if self.pools[index].celery.is_none() || wants { Ok(None) } else { payload::json(Body::from(task)).map(Some) }
+    }
+
+    /// A task of a Celery queue as the log shows it.
+    pub(super) fn celery_in_words(task: &Task) -> String {
+        let message = message::read(&task.headers, task.properties.as_deref(), &task.body);
+        let name = message.name.as_deref().unwrap_or("?");
+        let shown = |text: Option<Cow<'_, str>>| text.unwrap_or_default().into_owned();
+        format!("{name} {} {}", shown(message.argsrepr), shown(message.kwargsrepr))
+    }
+
+    /// A worker has ended a task of a Celery queue.
+    pub(super) fn celery_reported(&mut self, delivery: &Delivery, outcome: &Report, took: Duration) {
+        let index = delivery.queue.0;
+        let Some(celery) = &mut self.pools[index].celery else { return };
+        celery.count_done(delivery.task.name.as_deref().unwrap_or_default());
+        let is_plain = matches!(celery.worked_by, WorkedBy::Plain);
+        self.tell_reported(delivery, outcome, took);
+        if let Report::Done { given, .. } = outcome
+            && is_plain
+        {
+            let result = given.as_ref().and_then(|given| given.result.as_deref());
+            self.reply(&delivery.task, result::Ended::Succeeded(result));
+        }
+    }
+
+    /// Sends a result to the queue where a task's producer waits for it, if it does.
+    fn reply(&mut self, task: &Task, ended: result::Ended<'_>) {
+        let Some(properties) = task.properties.as_deref() else { return };
+        let Some(queue) = properties.reply_to.as_deref().filter(|queue| !queue.is_empty()) else { return };
+        if message::read(&task.headers, None, &[]).ignore_result {
+            return;
+        }
+        let correlation_id = properties.correlation_id.as_deref().unwrap_or(&task.id).to_owned();
+        let body = result::body(&task.id, ended, self.now.wall);
+        self.actions.push(Action::Reply { queue: queue.to_owned(), correlation_id, body });
+    }
+
+    /// A task does not wait for its rate any more.
+    pub(super) fn left_its_rate(&mut self, delivery: &Delivery) {
+        if let Some(celery) = &mut self.pools[delivery.queue.0].celery {
+            celery.rates.left(delivery.handle);
+        }
+    }
+
+    /// Whether a task has to wait for its own rate; then it comes back to the front of the line in its moment.
+    pub(super) fn waits_for_rate(&mut self, index: usize, delivery: &Delivery) -> bool {
+        let now = self.now.at;
+        let Some(celery) = &mut self.pools[index].celery else { return false };
+        let name = delivery.task.name.as_deref().unwrap_or_default();
+        let Some(until) = celery.rates.wait_until(now, name, delivery.handle) else { return false };
+        self.pools[index].waiting.hold(until, delivery.clone());
+        self.timers.arm(Owner::Queue(index), until);
+        true
+    }
+}

@@ -1,0 +1,419 @@
+//! Celery's queues in the core: limits and rates of single tasks, lost tasks that are told, revoked ones, events.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    celery::{CeleryQueue, Protocol, event::What},
+    config::Queue,
+    control::types::{Answer, Command},
+    frames::{
+        FromWorker, PROTOCOL, Ready, Wants,
+        celery::{Application, TaskOptions},
+    },
+    logging::Level,
+    master::core::{
+        Core,
+        event::{Action, Ended, Event, Plan, QueuePlan, Signal, WorkerId},
+        fixture::{attached, tell_at},
+    },
+    outcome::{Given, Raised, Report},
+    properties::Properties,
+    task::{Delivery, Exit, Handle, QueueIndex, Settlement, Task},
+    transport,
+};
+
+const ONE: WorkerId = WorkerId { slot: 0, life: 1 };
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A core with one of Celery's queues, on a transport that stores at once.
+struct World {
+    core: Core,
+    at: Duration,
+    actions: Vec<Action>,
+}
+
+impl World {
+    fn new(change: impl FnOnce(Queue) -> Queue) -> Self {
+        let protocol = Protocol::Celery(Box::new(CeleryQueue::of("celery")));
+        let settings = change(Queue { protocol, ..Queue::new("celery", "shop") });
+        let plan = Plan { log_level: Level::Info, ..Plan::of(vec![QueuePlan::of(settings)]) };
+        let mut world = Self { core: Core::new(plan), at: Duration::ZERO, actions: Vec::new() };
+        world.tell(Event::Begun);
+        world.tell(attached(1));
+        world
+    }
+
+    /// With one worker that runs an application.
+    fn with_application() -> Self {
+        let mut world = Self::new(|queue| queue);
+        world.ready(ONE, true);
+        world
+    }
+
+    fn tell(&mut self, event: Event) {
+        let actions = tell_at(&mut self.core, self.at, event);
+        let handles: Vec<(Handle, bool)> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Settle { handle, settlement } => Some((*handle, settlement.is_copy())),
+                _ => None,
+            })
+            .collect();
+        self.actions.extend(actions);
+        for (handle, is_copy) in handles {
+            if is_copy {
+                self.tell(Event::Transport(transport::Event::Stored(handle)));
+            }
+            self.tell(Event::Transport(transport::Event::Settled(vec![handle])));
+        }
+        self.core.invariants().unwrap();
+    }
+
+    fn ready(&mut self, worker: WorkerId, is_application: bool) {
+        let options = |time_limit, rate: Option<&str>| TaskOptions {
+            time_limit,
+            rate_limit: rate.map(str::to_owned),
+            ..TaskOptions::default()
+        };
+        let tasks = [
+            ("limited".to_owned(), options(Some(SECOND), None)),
+            ("rated".to_owned(), options(None, Some("10/m"))),
+            ("plain".to_owned(), options(None, None)),
+        ];
+        let application = Application { tasks: tasks.into(), conf: Some(r#"{"a":1}"#.to_owned()) };
+        let ready = Ready {
+            protocol: PROTOCOL,
+            name: None,
+            concurrency: 1,
+            ahead: 0,
+            wants: Wants { properties: true, celery: is_application, ..Wants::default() },
+            celery: is_application.then(|| Box::new(application)),
+        };
+        self.tell(Event::Said { worker, frame: FromWorker::Ready(ready) });
+    }
+
+    fn deliver(&mut self, number: u64, name: &str) {
+        self.deliver_as(number, name, |task| task);
+    }
+
+    fn deliver_as(&mut self, number: u64, name: &str, change: impl FnOnce(Task) -> Task) {
+        let headers = json!({ "task": name, "id": number.to_string(), "argsrepr": "(1,)", "kwargsrepr": "{}" });
+        let Value::Object(headers) = headers else { unreachable!() };
+        let told = |text: &str| Some(text.to_owned());
+        let properties = Properties {
+            content_type: told("application/json"),
+            correlation_id: Some(number.to_string()),
+            reply_to: told("answers"),
+            ..Properties::default()
+        };
+        let task = change(Task {
+            id: number.to_string(),
+            name: Some(name.into()),
+            body: b"[[1],{},{}]".to_vec(),
+            headers,
+            properties: Some(Box::new(properties)),
+            ..Task::default()
+        });
+        let (handle, queue, task) = (Handle(number), QueueIndex(0), Arc::new(task));
+        let delivery = Delivery { handle, queue, task, redelivered: false, identity: None };
+        self.tell(Event::Transport(transport::Event::Delivered(vec![delivery])));
+    }
+
+    fn ends(&mut self, worker: WorkerId, number: u64, outcome: Report) {
+        self.tell(Event::Said { worker, frame: FromWorker::Outcome { id: number.to_string(), outcome } });
+    }
+
+    fn dies(&mut self, worker: WorkerId) {
+        let exit = Exit::Signal { signal: "SIGSEGV".to_owned(), core_dumped: false };
+        self.tell(Event::Exited { worker, ended: Ended::of(exit) });
+    }
+
+    fn reports(&mut self, worker: WorkerId, number: u64) {
+        self.tell(Event::Said { worker, frame: FromWorker::Reported { id: number.to_string() } });
+    }
+
+    fn passes(&mut self, time: Duration) {
+        self.at += time;
+        self.tell(Event::DeadlinePassed);
+    }
+
+    fn commands(&mut self, command: Command) -> Answer {
+        self.tell(Event::Commanded { number: 1, command, by: "the Celery node".to_owned() });
+        let mut answers = self.actions.iter().rev().filter_map(|action| match action {
+            Action::Answer { answer, .. } => Some(answer.clone()),
+            _ => None,
+        });
+        answers.next().expect("an answer")
+    }
+
+    /// The frames sent since this was asked last.
+    fn frames(&mut self) -> Vec<Value> {
+        let frames = self.actions.iter().filter_map(|action| match action {
+            Action::Send { frame, .. } => Some(serde_json::from_slice(frame).unwrap()),
+            _ => None,
+        });
+        let frames = frames.collect();
+        self.actions.retain(|action| !matches!(action, Action::Send { .. }));
+        frames
+    }
+
+    fn settlements(&self) -> Vec<(u64, &Settlement)> {
+        let settled = self.actions.iter().filter_map(|action| match action {
+            Action::Settle { handle, settlement } => Some((handle.0, settlement)),
+            _ => None,
+        });
+        settled.collect()
+    }
+
+    fn events(&self) -> Vec<(&str, &What)> {
+        let events = self.actions.iter().filter_map(|action| match action {
+            Action::TaskEvent(event) => Some((event.uuid.as_str(), &event.what)),
+            _ => None,
+        });
+        events.collect()
+    }
+
+    fn replies(&self) -> Vec<Value> {
+        let replies = self.actions.iter().filter_map(|action| match action {
+            Action::Reply { queue, body, .. } => {
+                assert_eq!(queue, "answers");
+                Some(serde_json::from_slice(body).unwrap())
+            }
+            _ => None,
+        });
+        replies.collect()
+    }
+
+    fn logs(&self, part: &str) -> bool {
+        self.actions.iter().any(|action| matches!(action, Action::Log { message, .. } if message.contains(part)))
+    }
+}
+
+#[test]
+fn a_tasks_own_limit_counts_if_it_is_shorter_than_the_queues() {
+    let mut world = World::new(|queue| Queue { timeout: Some(5 * SECOND), ..queue });
+    world.ready(ONE, true);
+    let limit = |world: &mut World| world.frames().pop().unwrap()["task"]["deadline_ms"].as_u64().unwrap();
+    for (number, name, own, expected) in [
+        (1, "plain", None, 5000),
+        (2, "limited", None, 1000),
+        (3, "limited", Some(3 * SECOND), 3000),
+        (4, "plain", Some(9 * SECOND), 5000),
+    ] {
+        world.deliver_as(number, name, |task| Task { time_limit: own, ..task });
+        assert_eq!(limit(&mut world), expected, "{number}");
+        world.ends(ONE, number, Report::DONE);
+    }
+    let set = Command::CeleryTimeLimit { task: "plain".to_owned(), soft_ms: None, hard_ms: Some(700) };
+    assert!(matches!(world.commands(set), Answer::Done(_)));
+    let told = world.frames().pop().unwrap();
+    let expected = json!({ "method": "time_limit", "arguments": { "task_name": "plain", "soft": null, "hard": 0.7 } });
+    assert_eq!(told["control"], expected);
+    world.deliver(5, "plain");
+    assert_eq!(limit(&mut world), 700);
+    world.passes(Duration::from_millis(700));
+    assert!(world.actions.iter().any(|action| matches!(action, Action::Signal { signal: Signal::Kill, .. })));
+    world.dies(ONE);
+    assert!(world.settlements().iter().any(|(number, settlement)| *number == 5
+        && matches!(settlement, Settlement::Dead(failure) if failure.error == "the task ran into its time limit of 0.7 s")));
+}
+
+#[test]
+fn the_result_of_a_lost_task_is_told_to_the_next_worker_before_it_gets_another_task() {
+    let mut world = World::with_application();
+    world.deliver(1, "plain");
+    world.deliver(2, "plain");
+    world.frames();
+    world.dies(ONE);
+    assert!(world.frames().is_empty(), "no worker is ready");
+    let next = WorkerId { slot: 0, life: 2 };
+    world.ready(next, true);
+    let frames = world.frames();
+    assert_eq!(frames.len(), 1, "{frames:?}");
+    let lost = &frames[0]["lost"];
+    assert_eq!(
+        (&lost["id"], &lost["reason"], &lost["payload_base64"]),
+        (&json!("1"), &json!("crash"), &json!("W1sxXSx7fSx7fV0="))
+    );
+    assert_eq!(lost["error"], "the worker died: killed by SIGSEGV");
+    world.reports(next, 7);
+    assert!(world.frames().is_empty(), "an answer about another task");
+    world.reports(next, 1);
+    assert_eq!(world.frames().pop().unwrap()["task"]["id"], "2");
+}
+
+#[test]
+fn a_worker_that_does_not_store_a_result_in_time_is_killed_and_no_task_is_blamed() {
+    let mut world = World::with_application();
+    world.deliver_as(1, "plain", |task| Task { expires_at: Some(crate::clock::Timestamp(0)), ..task });
+    assert!(world.frames().pop().is_some_and(|frame| frame["lost"]["reason"] == "expired"));
+    world.passes(10 * SECOND);
+    assert!(world.actions.iter().any(|action| matches!(action, Action::Signal { signal: Signal::Kill, .. })));
+    world.dies(ONE);
+    assert!(world.logs("The result of lost task 1 is not stored: the worker that was to store it has ended"));
+    assert_eq!(world.settlements().len(), 1, "the dead letter of the task itself");
+    world.passes(SECOND);
+    world.ready(WorkerId { slot: 0, life: 2 }, true);
+    assert!(world.frames().is_empty(), "it is tried once");
+}
+
+#[test]
+fn what_a_worker_reports_itself_is_not_told() {
+    let mut world = World::with_application();
+    world.deliver(1, "plain");
+    let (error, detail) = ("ValueError('no')".to_owned(), "Traceback".to_owned());
+    world.ends(ONE, 1, Report::DeadLetter { error, detail });
+    assert!(!world.frames().iter().any(|frame| frame.get("lost").is_some()));
+    assert!(world.replies().is_empty(), "an application stores its results");
+}
+
+#[test]
+fn any_other_kind_gets_name_and_arguments_and_its_result_is_sent() {
+    let mut world = World::new(|queue| queue);
+    world.ready(ONE, false);
+    world.deliver(1, "resize");
+    let payload = &world.frames().pop().unwrap()["task"]["payload"];
+    assert_eq!(*payload, json!({ "task": "resize", "args": [1], "kwargs": {} }));
+    let result = serde_json::value::RawValue::from_string(r#"{"w":7}"#.to_owned()).unwrap();
+    let given = Given { result: Some(result), ..Given::default() };
+    world.ends(ONE, 1, Report::Done { submit: Vec::new(), given: Some(Box::new(given)) });
+    world.deliver(2, "resize");
+    world.dies(ONE);
+    world.deliver_as(3, "resize", |mut task| {
+        task.headers.insert("ignore_result".to_owned(), json!(true));
+        task
+    });
+    let next = WorkerId { slot: 0, life: 2 };
+    world.ready(next, false);
+    world.ends(next, 3, Report::DONE);
+    let replies = world.replies();
+    assert_eq!(replies.len(), 2, "nobody waits for the third: {replies:?}");
+    assert_eq!((&replies[0]["status"], &replies[0]["result"]), (&json!("SUCCESS"), &json!({ "w": 7 })));
+    assert_eq!((&replies[1]["status"], &replies[1]["task_id"]), (&json!("FAILURE"), &json!("2")));
+}
+
+#[test]
+fn revoked_tasks_are_dropped_where_they_wait_and_when_they_come() {
+    let mut world = World::with_application();
+    for number in 1..=3 {
+        world.deliver(number, "plain");
+    }
+    let revoke = |ids: &[&str], terminate| Command::CeleryRevoke {
+        ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        terminate,
+    };
+    let answer = world.commands(revoke(&["1", "2", "9"], false));
+    assert_eq!(answer, Answer::Done(json!({ "revoked": 3, "terminated": [] })), "what is in hand goes on");
+    let dropped = |world: &World| {
+        let done = |(number, settlement): &(u64, &Settlement)| {
+            matches!(settlement, Settlement::Done { .. }).then_some(*number)
+        };
+        world.settlements().iter().filter_map(done).collect::<Vec<_>>()
+    };
+    assert_eq!(dropped(&world), [2]);
+    world.deliver(9, "plain");
+    assert_eq!(dropped(&world), [2, 9]);
+    let answer = world.commands(revoke(&["1"], true));
+    assert_eq!(answer, Answer::Done(json!({ "revoked": 0, "terminated": ["1"] })));
+    world.dies(ONE);
+    assert!(world.settlements().iter().any(|(number, settlement)| *number == 1
+        && matches!(settlement, Settlement::Dead(failure) if failure.reason.as_str() == "cancelled")));
+    let next = WorkerId { slot: 0, life: 2 };
+    world.frames();
+    world.ready(next, true);
+    for expected in ["2", "9", "1"] {
+        let lost = world.frames().pop().unwrap();
+        assert_eq!((&lost["lost"]["id"], &lost["lost"]["reason"]), (&json!(expected), &json!("cancelled")));
+        world.reports(next, expected.parse().unwrap());
+    }
+    assert_eq!(world.frames().pop().unwrap()["task"]["id"], "3");
+}
+
+#[test]
+fn a_tasks_own_rate_holds_it_back_and_no_other() {
+    let mut world = World::with_application();
+    let begun = |world: &mut World| -> Vec<String> {
+        let tasks = world.frames().into_iter().filter_map(|frame| Some(frame.get("task")?["id"].as_str()?.to_owned()));
+        tasks.collect()
+    };
+    for number in 1..=3 {
+        world.deliver(number, "rated");
+    }
+    assert_eq!(begun(&mut world), ["1"]);
+    world.ends(ONE, 1, Report::DONE);
+    assert!(begun(&mut world).is_empty());
+    world.deliver(4, "plain");
+    assert_eq!(begun(&mut world), ["4"]);
+    world.ends(ONE, 4, Report::DONE);
+    world.passes(6 * SECOND);
+    assert_eq!(begun(&mut world), ["2"]);
+    world.ends(ONE, 2, Report::DONE);
+    let answer = world.commands(Command::CeleryRateLimit { task: "rated".to_owned(), rate: "0".to_owned() });
+    assert_eq!(answer, Answer::said("rate limit disabled successfully"));
+    assert_eq!(begun(&mut world), ["3"]);
+    let unknown = Command::CeleryRateLimit { task: "none".to_owned(), rate: "1/m".to_owned() };
+    assert_eq!(world.commands(unknown), Answer::refused("unknown task"));
+}
+
+#[test]
+fn events_are_told_while_they_are_wanted() {
+    let mut world = World::with_application();
+    world.deliver(1, "plain");
+    world.ends(ONE, 1, Report::DONE);
+    assert!(world.events().is_empty());
+    world.commands(Command::CeleryEvents { wanted: true });
+    assert_eq!(world.frames().pop().unwrap()["control"]["method"], "enable_events");
+    world.deliver(2, "plain");
+    let result = serde_json::value::RawValue::from_string(r#""{'a': 1}""#.to_owned()).unwrap();
+    let given = Given { result: Some(result), ..Given::default() };
+    world.ends(ONE, 2, Report::Done { submit: Vec::new(), given: Some(Box::new(given)) });
+    world.deliver(3, "plain");
+    let raised = Raised { exception: "Retry in 3s".to_owned(), traceback: String::new() };
+    let given = Given { retried: Some(raised), ..Given::default() };
+    world.ends(ONE, 3, Report::Done { submit: Vec::new(), given: Some(Box::new(given)) });
+    world.deliver(4, "plain");
+    world.dies(ONE);
+    let words: Vec<String> = world
+        .events()
+        .into_iter()
+        .map(|(id, what)| match what {
+            What::Received(received) => format!("{id} received {} {}", received.name, received.args),
+            What::Succeeded { result, .. } => format!("{id} succeeded {result}"),
+            What::Retried { exception, .. } => format!("{id} retried {exception}"),
+            What::Failed { exception, .. } => format!("{id} failed {exception}"),
+            What::Started { .. } => format!("{id} started"),
+            What::Rejected { .. } | What::Revoked { .. } => format!("{id} {what:?}"),
+        })
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "2 received plain (1,)",
+            "2 started",
+            "2 succeeded {'a': 1}",
+            "3 received plain (1,)",
+            "3 started",
+            "3 retried Retry in 3s",
+            "4 received plain (1,)",
+            "4 started",
+            "4 failed the worker died: killed by SIGSEGV",
+        ]
+    );
+}
+
+#[test]
+fn the_view_shows_what_monitors_ask_for() {
+    let mut world = World::with_application();
+    world.deliver(1, "plain");
+    world.deliver(2, "rated");
+    let Answer::Done(view) = world.commands(Command::CeleryView {}) else { panic!() };
+    assert_eq!((&view["active"][0]["id"], &view["active"][0]["name"]), (&json!("1"), &json!("plain")));
+    assert_eq!((&view["reserved"][0]["id"], &view["reserved"][0]["time_start"]), (&json!("2"), &Value::Null));
+    assert_eq!((&view["tasks"]["limited"]["time_limit"], &view["conf"]), (&json!(1.0), &json!({ "a": 1 })));
+    assert_eq!((&view["pools"][0]["queue"], &view["pools"][0]["exchange"]), (&json!("celery"), &json!("celery")));
+    world.ends(ONE, 1, Report::DONE);
+    let Answer::Done(view) = world.commands(Command::CeleryView {}) else { panic!() };
+    assert_eq!(view["total"], json!({ "plain": 1 }));
+}

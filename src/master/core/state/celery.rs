@@ -1,0 +1,251 @@
+//! What is kept of Celery's queues: what their workers told of the application, which lost tasks wait for a worker that stores their
+//! results, and which tasks were revoked.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use foldhash::fast::RandomState;
+
+use super::task_rates::TaskRates;
+use crate::{
+    clock::Instant,
+    frames::celery::Application,
+    master::core::plan::QueuePlan,
+    task::{Reason, Task},
+};
+
+/// Revoked ids that are remembered, and for how long: as Celery's own workers do.
+const REVOKED: usize = 50_000;
+const REVOKED_FOR: Duration = Duration::from_hours(3);
+/// Longest id that is remembered as revoked, in bytes; Celery's have 36.
+const ID_LENGTH: usize = 255;
+
+/// Lost tasks of a queue that wait for a worker: not more than this, nor bodies of more bytes together.
+const LOST: usize = 1000;
+const LOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// Names of tasks that are counted; what is done under others counts as one.
+const NAMES: usize = 10_000;
+
+/// What is kept beside the queues.
+#[derive(Debug, Default)]
+pub(in crate::master::core) struct Celery {
+    /// Somebody listens to what happens to tasks.
+    pub(in crate::master::core) tells_events: bool,
+    pub(in crate::master::core) revoked: Revoked,
+    /// Limits that a person has set, by the name of the task: they hold until the master ends.
+    pub(in crate::master::core) limits: BTreeMap<String, SetLimits>,
+}
+
+/// Time limits that a person has set for a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(in crate::master::core) struct SetLimits {
+    /// The task is told.
+    pub(in crate::master::core) soft: Option<Duration>,
+    /// Its worker is killed.
+    pub(in crate::master::core) hard: Option<Duration>,
+}
+
+/// What is kept of one of Celery's queues.
+#[derive(Debug, Default)]
+pub(in crate::master::core) struct CeleryPool {
+    /// What works it.
+    pub(in crate::master::core) worked_by: WorkedBy,
+    /// Lost tasks whose results are to be stored, the oldest first.
+    lost: VecDeque<Lost>,
+    lost_bytes: usize,
+    /// Tasks done, by name.
+    done: BTreeMap<Box<str>, u64>,
+    /// Starts of tasks that have a rate of their own.
+    pub(in crate::master::core) rates: TaskRates,
+}
+
+/// What works a queue of Celery's.
+#[derive(Debug, Default)]
+pub(in crate::master::core) enum WorkedBy {
+    /// No worker was ready yet.
+    #[default]
+    Unknown,
+    /// A Celery application, which stores results by itself.
+    Application(Arc<Application>),
+    /// Anything else: the master sends results to whoever waits for them.
+    Plain,
+}
+
+/// A task that ended without any worker that could report on it.
+#[derive(Clone, Debug)]
+pub(in crate::master::core) struct Lost {
+    pub(in crate::master::core) task: Arc<Task>,
+    pub(in crate::master::core) reason: Reason,
+    /// One line.
+    pub(in crate::master::core) error: String,
+    pub(in crate::master::core) detail: String,
+    /// Its worker reported this end itself.
+    pub(in crate::master::core) reported: bool,
+    /// It was in hand, and was ended.
+    pub(in crate::master::core) was_run: bool,
+    /// The limit that it ran into.
+    pub(in crate::master::core) time_limit: Option<Duration>,
+}
+
+/// Ids of tasks that are not to be run any more.
+#[derive(Debug, Default)]
+pub(in crate::master::core) struct Revoked {
+    ids: HashSet<Arc<str>, RandomState>,
+    /// In the order in which they are forgotten.
+    order: VecDeque<(Instant, Arc<str>)>,
+}
+
+impl CeleryPool {
+    /// What belongs to a queue, if its messages are Celery's.
+    pub(in crate::master::core) fn of(plan: &QueuePlan) -> Option<Box<Self>> {
+        plan.settings.protocol.is_celery().then(|| {
+            // A process for one task says nothing of itself.
+            let worked_by = if plan.is_once { WorkedBy::Plain } else { WorkedBy::Unknown };
+            Box::new(Self { worked_by, ..Self::default() })
+        })
+    }
+
+    /// What its application told, if it is one.
+    pub(in crate::master::core) fn application(&self) -> Option<&Application> {
+        match &self.worked_by {
+            WorkedBy::Application(application) => Some(application),
+            WorkedBy::Unknown | WorkedBy::Plain => None,
+        }
+    }
+
+    /// Keeps a lost task until a worker can be told of it. How many others had to be dropped for that.
+    pub(in crate::master::core) fn push_lost(&mut self, lost: Lost) -> usize {
+        self.lost_bytes += lost.task.body.len();
+        self.lost.push_back(lost);
+        let mut dropped = 0;
+        while self.lost.len() > LOST || (self.lost_bytes > LOST_BYTES && self.lost.len() > 1) {
+            self.next_lost();
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// Takes out the lost task that has waited longest.
+    pub(in crate::master::core) fn next_lost(&mut self) -> Option<Lost> {
+        let lost = self.lost.pop_front()?;
+        self.lost_bytes -= lost.task.body.len();
+        Some(lost)
+    }
+
+    /// How many lost tasks wait.
+    pub(in crate::master::core) fn lost(&self) -> usize {
+        self.lost.len()
+    }
+
+    /// Counts a task that is done.
+    pub(in crate::master::core) fn count_done(&mut self, name: &str) {
+        if let Some(count) = self.done.get_mut(name) {
+            *count += 1;
+        } else {
+            let name = if self.done.len() < NAMES { name } else { "" };
+            *self.done.entry(name.into()).or_default() += 1;
+        }
+    }
+
+    /// Tasks done, by name.
+    pub(in crate::master::core) fn done(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.done.iter().map(|(name, count)| (&**name, *count))
+    }
+}
+
+impl Revoked {
+    /// Remembers an id. Whether it is new.
+    pub(in crate::master::core) fn add(&mut self, now: Instant, id: &str) -> bool {
+        self.forget_old(now);
+        if id.is_empty() || id.len() > ID_LENGTH || self.ids.contains(id) {
+            return false;
+        }
+        let id: Arc<str> = Arc::from(id);
+        self.ids.insert(Arc::clone(&id));
+        self.order.push_back((now + REVOKED_FOR, id));
+        if self.order.len() > REVOKED
+            && let Some((_, oldest)) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        true
+    }
+
+    /// Whether a task is not to be run.
+    pub(in crate::master::core) fn contains(&mut self, now: Instant, id: &str) -> bool {
+        if self.ids.is_empty() {
+            return false;
+        }
+        self.forget_old(now);
+        self.ids.contains(id)
+    }
+
+    /// All of them, the oldest first.
+    pub(in crate::master::core) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.order.iter().map(|(_, id)| &**id)
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while self.order.front().is_some_and(|(until, _)| *until <= now)
+            && let Some((_, id)) = self.order.pop_front()
+        {
+            self.ids.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hours: u64) -> Instant {
+        Instant::from_start(Duration::from_hours(hours))
+    }
+
+    #[test]
+    fn revoked_ids_are_forgotten_after_their_time_or_when_there_are_too_many() {
+        let mut revoked = Revoked::default();
+        assert!(revoked.add(at(0), "a") && !revoked.add(at(0), "a") && !revoked.add(at(0), ""));
+        assert!(!revoked.add(at(0), &"x".repeat(256)));
+        assert!(revoked.contains(at(2), "a") && !revoked.contains(at(3), "a"));
+        for number in 0..60_000 {
+            revoked.add(at(4), &number.to_string());
+        }
+        assert_eq!((revoked.iter().count(), revoked.iter().next()), (50_000, Some("10000")));
+        assert!(!revoked.contains(at(4), "9999") && revoked.contains(at(4), "59999"));
+        assert_eq!((revoked.contains(at(7), "59999"), revoked.iter().count()), (false, 0));
+    }
+
+    #[test]
+    fn of_lost_tasks_that_nobody_can_report_the_oldest_are_dropped() {
+        let mut pool = CeleryPool::default();
+        let lost = |length| Lost {
+            task: Arc::new(Task { body: vec![0; length], ..Task::default() }),
+            reason: Reason::Crash,
+            error: String::new(),
+            detail: String::new(),
+            reported: false,
+            was_run: true,
+            time_limit: None,
+        };
+        let dropped: usize = (0..1010).map(|_| pool.push_lost(lost(10))).sum();
+        assert_eq!((dropped, pool.lost(), pool.lost_bytes), (10, 1000, 10_000));
+        assert_eq!(pool.push_lost(lost(LOST_BYTES)), 1000, "all others");
+        assert!(pool.next_lost().is_some() && pool.next_lost().is_none() && pool.lost_bytes == 0);
+    }
+
+    #[test]
+    fn names_that_are_counted_are_bounded() {
+        let mut pool = CeleryPool::default();
+        for number in 0..NAMES + 5 {
+            pool.count_done(&number.to_string());
+        }
+        pool.count_done("7");
+        let done: BTreeMap<&str, u64> = pool.done().collect();
+        assert_eq!((done["7"], done[""], done.len()), (2, 5, NAMES + 1));
+    }
+}
