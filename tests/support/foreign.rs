@@ -40,6 +40,15 @@ impl Foreign {
         assert!(matches!(confirmed, Ok(lapin::Confirmation::Ack(None))), "{confirmed:?}");
     }
 
+    /// Publishes to an exchange, and waits for the confirm.
+    pub fn publish_to(&self, exchange: &str, properties: BasicProperties, body: &[u8]) {
+        let confirmed = self.runtime.block_on(async {
+            let options = BasicPublishOptions::default();
+            self.channel.basic_publish(exchange.into(), "".into(), options, body, properties).await?.await
+        });
+        assert!(matches!(confirmed, Ok(lapin::Confirmation::Ack(None))), "{confirmed:?}");
+    }
+
     /// Makes a quorum queue that takes nothing: it is full, and refuses what is more.
     pub fn declare_full(&self, queue: &str) {
         let refusing = [

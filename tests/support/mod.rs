@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod broker;
+pub mod celery;
 pub mod certificates;
 pub mod demo;
 pub mod foreign;

@@ -1,0 +1,32 @@
+//! A Celery application, unmodified, its queues worked by `asynctask workers`: real producers (Python, `scenarios/`), a real
+//! RabbitMQ, the application in `shop/`, a Django project in `warehouse/`.
+//!
+//! | What is shown | Where |
+//! | --- | --- |
+//! | results, exceptions, chains, groups, links, errbacks, retries, requests, delays, expiry, limits, compression, the first protocol, messages that are turned away | `scenarios/tasks.py` |
+//! | chords, nested canvases, replaced tasks, over Redis and in a folder; a member that dies of a signal | `scenarios/canvas.py` |
+//! | pickle, allowed and refused | `scenarios/content_types.py` |
+//! | a Django project | `scenarios/django_project.py` |
+//! | kinds that are no Celery applications | `scenarios/any_kind.py` |
+//! | schedules | `scenarios/schedules.py` |
+//! | delays survive a kill -9 of the master | `delays` |
+//! | queues of all arguments, whoever declares them first | `queues` |
+//! | messages that nobody can read, requests of remote control that nobody should have sent | `hostile` |
+//! | workers, master and broker killed while chains are done | `storm` |
+//!
+//! The packages are installed into the target folder at the first run (`environment.py`); where that cannot be done, all is
+//! left out. `ASYNCTASK_CELERY_WORKER=celery` lets Celery's own worker work the queues instead: so a scenario is proven to be
+//! right. What only asynctask has is skipped then. (Until the master can do all of it, that is the default; `asynctask` is ours.) `ASYNCTASK_CELERY_SEED=1,2,3` and `ASYNCTASK_CELERY_CHAINS=2000` make it
+//! other storms, and longer ones.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod application;
+mod delays;
+mod hostile;
+mod queues;
+mod redis;
+mod scenarios;
+mod storm;
+mod watchdog;
