@@ -81,7 +81,7 @@ class Retry(Outcome):
         self.error = error
 
     def _frame(self, task_id: str) -> Dict[str, Any]:
-        body: Dict[str, Any] = {"id": task_id, "error": _text(self.error)}
+        body: Dict[str, Any] = {"id": task_id, "error": text_of(self.error)}
         if self.delay_ms is not None:
             body["delay_ms"] = self.delay_ms
         return {"retry": body}
@@ -107,7 +107,7 @@ class Dead(Outcome):
         self.detail = detail
 
     def _frame(self, task_id: str) -> Dict[str, Any]:
-        return {"failed": {"id": task_id, "error": _text(self.reason), "detail": _text(self.detail)}}
+        return {"failed": {"id": task_id, "error": text_of(self.reason), "detail": text_of(self.detail)}}
 
 
 class Malformed(Outcome):
@@ -118,7 +118,7 @@ class Malformed(Outcome):
         self.reason = reason
 
     def _frame(self, task_id: str) -> Dict[str, Any]:
-        return {"malformed": {"id": task_id, "error": _text(self.reason)}}
+        return {"malformed": {"id": task_id, "error": text_of(self.reason)}}
 
 
 class FrameTooLong(ValueError):
@@ -153,7 +153,7 @@ def worker(name: str, properties: bool = False) -> Callable[[Function], Function
 class Task:
     """The task in hand."""
 
-    def __init__(self, link: "_Link", lines: "_Lines", body: Mapping[str, Any]) -> None:
+    def __init__(self, link: "Link", lines: "_Lines", body: Mapping[str, Any]) -> None:
         self.id: str = body["id"]
         self.queue: str = body.get("queue") or ""
         self.attempt: int = body.get("attempt") or 1
@@ -176,7 +176,7 @@ class Task:
 
     def progress(self, percent: Optional[float] = None, note: str = "") -> None:
         """Tells how far it is; `asynctask status` shows it."""
-        body: Dict[str, Any] = {"id": self.id, "note": _text(note)}
+        body: Dict[str, Any] = {"id": self.id, "note": text_of(note)}
         if percent is not None:
             body["percent"] = min(100.0, max(0.0, float(percent)))
         self._link.send({"progress": body})
@@ -184,7 +184,7 @@ class Task:
     def submit(self, queue: str, payload: Any, delay: Seconds = 0) -> None:
         """Submits another task, stored together with the success of this one and dropped with any other end."""
         # Now, and not with the outcome: what cannot be written fails here, and later changes change nothing.
-        body = f'{{"queue":{_dumps(_text(queue))},"payload":{_dumps(payload)},"delay_ms":{_millis(delay)}}}'
+        body = f'{{"queue":{dumps(text_of(queue))},"payload":{dumps(payload)},"delay_ms":{_millis(delay)}}}'
         self._submitted.append(body)
 
     def accept(self) -> None:
@@ -197,7 +197,7 @@ class Task:
 
     def _done(self) -> bytes:
         submit = ',"submit":[' + ",".join(self._submitted) + "]" if self._submitted else ""
-        return _encoded('{"done":{"id":' + _quoted(self.id) + submit + "}}")
+        return encoded('{"done":{"id":' + _quoted(self.id) + submit + "}}")
 
 
 class _Lines:
@@ -212,18 +212,18 @@ class _Lines:
     def set_level(self, word: str) -> None:
         self.level = _LEVELS.get(_level(word), 2)
 
-    def write(self, level: str, message: str, link: "_Link") -> None:
+    def write(self, level: str, message: str, link: "Link") -> None:
         level = _level(level)
         if _LEVELS.get(level, 2) > self.level:
             return
         if self.is_plain:
             # Between what the code prints, in the order of the code.
-            print(f"{level}:{self.name}:{_text(message)}", flush=True)
+            print(f"{level}:{self.name}:{text_of(message)}", flush=True)
         else:
-            link.send({"log": {"level": level, "message": _text(message)}})
+            link.send({"log": {"level": level, "message": text_of(message)}})
 
 
-class _Link:
+class Link:
     """The socket to the master: frames in, frames out."""
 
     def __init__(self, stream: socket.socket) -> None:
@@ -237,7 +237,7 @@ class _Link:
         return os.getpid() != self._process
 
     def send(self, frame: Mapping[str, Any]) -> None:
-        self.send_line(_encoded(_dumps(frame)))
+        self.send_line(encoded(dumps(frame)))
 
     def send_line(self, line: bytes, last: bool = False) -> None:
         """Writes a frame; after the last one nothing, whichever thread would say something."""
@@ -281,7 +281,7 @@ class _Inbox:
     the two threads costs the other a system call.
     """
 
-    def __init__(self, link: _Link) -> None:
+    def __init__(self, link: Link) -> None:
         self._link = link
         self._frames: Deque[Optional[bytes]] = deque()
         # Of a line that has not come to its end: they are joined once, since it may have megabytes.
@@ -379,24 +379,65 @@ def run(name: Optional[str] = None, ahead: int = AHEAD) -> None:
     as soon as it is called.
     """
     name, function = _chosen(name)
+    serve(name, _Functions(name, function), ahead)
+
+
+class Work:
+    """What a worker does with the frames that are its own affair: this module does functions, others build on it."""
+
+    def ready(self) -> Mapping[str, Any]:
+        """What stands in `ready` beside the protocol, the name and `ahead`."""
+        return {}
+
+    def task(self, body: Mapping[str, Any], link: "Link") -> bytes:
+        """Does a task, and says as a line how it ended."""
+        raise NotImplementedError
+
+    def told(self, frame: Mapping[str, Any], link: "Link") -> None:
+        """Any frame but `task`, `halt`, `ping` and `recall`; what is not known changes nothing."""
+
+    def ended(self) -> None:
+        """The last task is over, and `bye` is not said yet."""
+
+
+class _Functions(Work):
+    """A function that was registered with `worker`."""
+
+    def __init__(self, name: str, function: Function) -> None:
+        self._name = name
+        self._function = function
+        self._lines = _Lines(name)
+
+    def ready(self) -> Mapping[str, Any]:
+        wanted = _wanted.get(self._name)
+        return {"wants": wanted} if wanted else {}
+
+    def task(self, body: Mapping[str, Any], link: "Link") -> bytes:
+        return _outcome(self._function, body, Task(link, self._lines, body))
+
+    def told(self, frame: Mapping[str, Any], link: "Link") -> None:
+        if "log_level" in frame:
+            self._lines.set_level(str(frame["log_level"].get("level")))
+
+
+def serve(name: str, work: Work, ahead: int) -> None:
+    """The conversation with the master, from `ready` to `bye`, or until the master is gone."""
     if not 0 <= ahead < 1 << 32:
         raise ValueError(f"ahead is a number of tasks from 0 on, not {ahead}")
-    link = _Link(_socket())
+    link = Link(_socket())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A function and not SIG_IGN, which programs that a task starts would inherit.
         signal.signal(number, _stay)
-    lines = _Lines(name)
-    ready: Dict[str, Any] = {"protocol": PROTOCOL, "name": name}
-    if _wanted.get(name):
-        ready["wants"] = _wanted[name]
+    ready: Dict[str, Any] = {"protocol": PROTOCOL, "name": name, **work.ready()}
     if ahead:
         ready["ahead"] = ahead
     link.send({"ready": ready})
     for line in iter(_Inbox(link).next_frame, None) if ahead else link.lines():
         frame = _parsed(line, link)
         if "task" in frame:
-            _do(function, frame["task"], link, lines)
+            _end(work.task(frame["task"], link), link)
         elif "halt" in frame:
+            work.ended()
             _flush()
             link.send_line(b'{"bye":{}}\n', last=True)
             return
@@ -405,13 +446,11 @@ def run(name: Optional[str] = None, ahead: int = AHEAD) -> None:
         elif "recall" in frame:
             # A task is begun when it is read, so there is nothing to give back.
             link.send({"returned": {"ids": []}})
-        elif "log_level" in frame:
-            lines.set_level(str(frame["log_level"].get("level")))
+        else:
+            work.told(frame, link)
 
 
-def _do(function: Function, body: Mapping[str, Any], link: _Link, lines: _Lines) -> None:
-    task = Task(link, lines, body)
-    line = _outcome(function, body, task)
+def _end(line: bytes, link: Link) -> None:
     # What was printed stands before the master's line about the outcome.
     _flush()
     if link.is_copy():
@@ -435,17 +474,17 @@ def _outcome(function: Function, body: Mapping[str, Any], task: Task) -> bytes:
         if not isinstance(outcome, Outcome):
             what = type(outcome).__name__
             raise TypeError(f"a worker returns None, Retry, Snooze, Dead or Malformed, not {what}")
-        return _encoded(_dumps(outcome._frame(task.id)))
+        return encoded(dumps(outcome._frame(task.id)))
     except Outcome as raised:
-        return _encoded(_dumps(raised._frame(task.id)))
+        return encoded(dumps(raised._frame(task.id)))
     except Exception as error:
         text = str(error) or type(error).__name__
         detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        body = {"id": task.id, "error": _text(text), "detail": _text(detail, keep_end=True)}
-        return _encoded(_dumps({"error": body}))
+        body = {"id": task.id, "error": text_of(text), "detail": text_of(detail, keep_end=True)}
+        return encoded(dumps({"error": body}))
 
 
-def _parsed(line: bytes, link: _Link) -> Mapping[str, Any]:
+def _parsed(line: bytes, link: Link) -> Mapping[str, Any]:
     try:
         try:
             frame = _decode(line.decode("utf-8", "surrogatepass"))
@@ -528,14 +567,14 @@ def _flush() -> None:
             pass
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any) -> str:
     try:
         return _encode(value)
     except RecursionError:
         raise ValueError("it is nested too deeply to be written") from None
 
 
-def _encoded(text: str) -> bytes:
+def encoded(text: str) -> bytes:
     try:
         line = text.encode() + b"\n"
     except UnicodeEncodeError:
@@ -547,7 +586,7 @@ def _encoded(text: str) -> bytes:
     return line
 
 
-def _text(text: object, keep_end: bool = False) -> str:
+def text_of(text: object, keep_end: bool = False) -> str:
     """A text that every JSON parser reads, of a length that a log bears."""
     text = str(text)
     if len(text) > _LONGEST_TEXT:
