@@ -40,7 +40,7 @@ def svg(run: RunFile) -> str:
     top = 0
     for group in run.groups:
         present = [result for result in group.results if result.rounds]
-        if present and not group.is_mix():
+        if present and not group.has_waits():
             top = _group(group, present, top, shapes)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top + 8}" viewBox="0 0 {WIDTH} {top + 8}"'
     label = "Tasks per second, medians, with the least and the most of the rounds"
@@ -71,4 +71,4 @@ def _group(group: Section, present: List[Result], top: int, shapes: List[str]) -
 def _colour(result: Result) -> str:
     if result.name.startswith("bare"):
         return "bare"
-    return "ours" if result.name in {"rust", "python"} else "other"
+    return "ours" if result.name in {"rust", "python", "application"} else "other"

@@ -173,6 +173,8 @@ def _about(
 
 
 def _shown(value: Value) -> str:
+    if isinstance(value, dict) and "start_p50" in value:
+        return f"started p50 {value['start_p50']:.2f} ms, p99 {value['start_p99']:.2f}"
     if isinstance(value, dict):
         return f"p99 {value['wait_p99']:.1f} ms, {value['over_p99']:.1f} over"
     return f"{value:,.0f} tasks/s"

@@ -102,17 +102,24 @@ class Bench:
         return self.stage.run([self.tools.bench, "measure", *words], f"measure-{words[0]}").strip()
 
     def master(self, uri: str, queue: str, kind: str, processes: int, folder: Path, *options: str) -> Started:
-        """Our master; `kind` is `rust/NAME` or `python/NAME`."""
-        language, name = kind.split("/")
+        """Our master; `kind` is `rust/NAME` or `python/NAME`, or `celery`: the application whose own workers are another
+        contestant."""
+        language, _, name = kind.partition("/")
         kinds: Dict[str, Any] = {}
+        worker: Dict[str, Any] = {"worker": name or language, "processes": processes}
         if language == "python":
             program = str(PROGRAMS / "asynctask_kinds.py")
             kinds = {"python": {"command": [sys.executable, program, name]}}
-            name = "python"
-        workers = {queue: {"worker": name, "processes": processes}}
+            worker["worker"] = "python"
+        elif language == "celery":
+            python = str(self.tools.python_with("celery"))
+            kinds = {"celery": {"command": [python, "-m", "asynctask_celery", "--app", "celery_tasks:app"]}}
+            worker["protocol"] = "celery"
+        workers = {queue: worker}
         settings = {"transport": uri, "workers": json.dumps(workers), "kinds": json.dumps(kinds)}
         words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        return self.stage.start([self.tools.bench, "workers", *options, *words], "asynctask", self.environment(folder))
+        environment = {**self.environment(folder), "COMPARE_BROKER": uri, "COMPARE_QUEUE": queue}
+        return self.stage.start([self.tools.bench, "workers", *options, *words], "asynctask", environment)
 
     def environment(self, folder: Path) -> Dict[str, object]:
         """Of workers, whose records go to `folder`."""
@@ -179,11 +186,70 @@ def celery(task: str) -> Callable[[Bench, Size], Value]:
         python, folder = bench.tools.python_with("celery"), bench.stage.subfolder("records")
         environment = bench.broker_environment(folder)
         fill(bench, python, "celery_tasks", task, size, environment)
-        command = [python, "-m", "celery", "-A", "celery_tasks", "worker", "-P", "prefork", "-c", WORKERS]
-        command += ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "WARNING"]
-        return bench.drained(bench.stage.start(command, "celery", environment), folder, size.tasks)
+        return bench.drained(celery_worker(bench, environment, "WARNING"), folder, size.tasks)
 
     return measure
+
+
+def celery_worker(bench: Bench, environment: Dict[str, object], level: str) -> Started:
+    command = [bench.tools.python_with("celery"), "-m", "celery", "-A", "celery_tasks", "worker", "-P", "prefork"]
+    command += ["-c", WORKERS, "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", level]
+    return bench.stage.start(command, "celery", environment)
+
+
+def application(task: str) -> Callable[[Bench, Size], Value]:
+    """Celery's application, filled by its producers, and worked by ours."""
+
+    def measure(bench: Bench, size: Size) -> Value:
+        python, folder = bench.tools.python_with("celery"), bench.stage.subfolder("records")
+        environment = bench.broker_environment(folder)
+        fill(bench, python, "celery_tasks", task, size, environment)
+        queue = str(environment["COMPARE_QUEUE"])
+        master = bench.master(bench.broker().uri, queue, "celery", WORKERS, folder, "--halt-when-empty")
+        bench.stage.finish(master)
+        record = records(folder)
+        if record.tasks != size.tasks:
+            raise Failed(f"asynctask: {record.tasks} tasks were done, not {size.tasks}")
+        return record.rate()
+
+    return measure
+
+
+def started(works: Callable[[Bench, Dict[str, object], Path], Tuple[Started, str]]) -> Callable[[Bench, Size], Value]:
+    """How long a task takes from its `delay()` to its first line, where there is nothing else to do."""
+
+    def measure(bench: Bench, size: Size) -> Value:
+        python, folder = bench.tools.python_with("celery"), bench.stage.subfolder("records")
+        environment = bench.broker_environment(folder)
+        fill(bench, python, "celery_tasks", "noop", Size(1, 100), environment)
+        worker, ready = works(bench, environment, folder)
+        wait_until(worker, 1, lambda: int(ready in worker.output()), "workers")
+        wait_until(worker, 1, lambda: records(folder).tasks, "tasks")
+
+        def lines() -> List[str]:
+            return "".join(path.read_text() for path in folder.glob("*.starts")).splitlines()
+
+        try:
+            call = f"import celery_tasks; celery_tasks.pace({size.tasks})"
+            bench.stage.run([python, "-c", call], "celery-pace", environment)
+            wait_until(worker, size.tasks, lambda: len(lines()), "tasks")
+        finally:
+            bench.stage.kill(worker)
+        # The first ones find processes that have never done one.
+        runs = sorted(tuple(map(int, line.split())) for line in lines())[size.tasks // 10 :]
+        waits = [began - sent for sent, began in runs]
+        return {"start_p50": mix.percentile(waits, 50), "start_p99": mix.percentile(waits, 99)}
+
+    return measure
+
+
+def by_celery(bench: Bench, environment: Dict[str, object], _folder: Path) -> Tuple[Started, str]:
+    return celery_worker(bench, environment, "INFO"), " ready."
+
+
+def by_asynctask(bench: Bench, environment: Dict[str, object], folder: Path) -> Tuple[Started, str]:
+    queue = str(environment["COMPARE_QUEUE"])
+    return bench.master(bench.broker().uri, queue, "celery", WORKERS, folder), "Launching"
 
 
 def celery_crate(bench: Bench, size: Size) -> Value:
@@ -240,6 +306,7 @@ def mixed(transport: str, kind: str) -> Callable[[Bench, Size], Value]:
 
 
 RUST, PYTHON = "asynctask, Rust kind", "asynctask, Python kind"
+APPLICATION = "asynctask, Celery application"
 CELERY, DRAMATIQ = "Celery prefork, late ack, prefetch 64", "Dramatiq 2 × 8"
 
 GROUPS: Tuple[Group, ...] = (
@@ -253,6 +320,7 @@ GROUPS: Tuple[Group, ...] = (
             Contestant("bare-each", "bare lapin, an ack each", 60_000, 20_000, bare_amqp(1)),
             Contestant("rust", RUST, 100_000, 30_000, ours("amqp", "rust/noop")),
             Contestant("python", PYTHON, 60_000, 20_000, ours("amqp", "python/noop")),
+            Contestant("application", APPLICATION, 30_000, 10_000, application("noop")),
             Contestant("celery", CELERY, 10_000, 3_000, celery("noop")),
             Contestant("celery-crate", "celery crate for Rust, 2 threads, late ack", 20_000, 5_000, celery_crate),
             Contestant("dramatiq", DRAMATIQ, 20_000, 5_000, dramatiq("noop")),
@@ -278,6 +346,7 @@ GROUPS: Tuple[Group, ...] = (
         (
             Contestant("rust", RUST, 6_000, 2_000, ours("amqp", "rust/busy")),
             Contestant("python", PYTHON, 6_000, 2_000, ours("amqp", "python/busy")),
+            Contestant("application", APPLICATION, 6_000, 2_000, application("busy")),
             Contestant("celery", CELERY, 5_000, 1_500, celery("busy")),
             Contestant("dramatiq", DRAMATIQ, 5_000, 1_500, dramatiq("busy")),
         ),
@@ -292,6 +361,16 @@ GROUPS: Tuple[Group, ...] = (
             Contestant("rust", RUST, 30_000, 10_000, ours("amqp", "rust/noop")),
             Contestant("python", PYTHON, 20_000, 10_000, ours("amqp", "python/noop")),
             Contestant("celery", CELERY, 8_000, 2_000, celery("noop")),
+        ),
+    ),
+    Group(
+        "idle",
+        "A Celery application with nothing to do, 2 workers: from delay() to the task's first line, in ms",
+        0,
+        (),
+        (
+            Contestant("application", APPLICATION, 300, 100, started(by_asynctask)),
+            Contestant("celery", CELERY, 300, 100, started(by_celery)),
         ),
     ),
     Group(

@@ -28,12 +28,12 @@ class Result(NamedTuple):
     tasks: int
     """Of one round."""
     rounds: Dict[int, Value]
-    """A rate in tasks per second, or the waits of a mix in milliseconds, by the number of the round."""
+    """A rate in tasks per second, or waits in milliseconds, by the number of the round."""
     absent: Optional[str]
     """Why there are no figures, or none of later rounds."""
 
     def rate(self, number: int) -> float:
-        """Of a round. Not of a mix, which has waits."""
+        """Of a round. Not where waits are measured."""
         value = self.rounds[number]
         assert not isinstance(value, dict), f"{self.name} has waits"
         return value
@@ -43,7 +43,7 @@ class Result(NamedTuple):
         return Spread.of([self.rate(number) for number in self.rounds])
 
     def waits(self, key: str) -> Spread:
-        """Of one of the waits of a mix."""
+        """Of one of the waits."""
         return Spread.of([value[key] for value in self.rounds.values() if isinstance(value, dict)])
 
     def ratio(self, baseline: "Result") -> Optional[Spread]:
@@ -58,7 +58,7 @@ class Section(NamedTuple):
     baselines: Tuple[str, ...]
     results: List[Result]
 
-    def is_mix(self) -> bool:
+    def has_waits(self) -> bool:
         return any(isinstance(value, dict) for result in self.results for value in result.rounds.values())
 
     def compared(self) -> List[Result]:

@@ -12,8 +12,10 @@ WAITS = [
     ("waited p99", "wait_p99"),
     ("explained p99", "explained_p99"),
     ("over it p99", "over_p99"),
+    ("started p50", "start_p50"),
+    ("started p99", "start_p99"),
 ]
-"""Columns of a mix."""
+"""Columns of waits: of a mix, of an idle system."""
 
 SHORT = {
     "bare-batched": "bare, batched",
@@ -53,7 +55,7 @@ def _document(run: RunFile, table: Callable[[List[Row]], str]) -> str:
         present = [result for result in group.results if result.rounds]
         lines = [f"{group.title}:", ""]
         if present:
-            head, body = _mix(present) if group.is_mix() else _rates(group, present)
+            head, body = _waits(present) if group.has_waits() else _rates(group, present)
             lines += [table([head, *body])]
         absent = [f"- {result.label}: absent: {result.absent}" for result in group.results if not result.rounds]
         partly = [
@@ -91,12 +93,15 @@ def _rates(group: Section, present: List[Result]) -> Tuple[Row, List[Row]]:
     return head, body
 
 
-def _mix(present: List[Result]) -> Tuple[Row, List[Row]]:
-    head = ["", *(title for title, _ in WAITS)]
+def _waits(present: List[Result]) -> Tuple[Row, List[Row]]:
+    known = set(present[0].rounds[min(present[0].rounds)])
+    columns = [(title, key) for title, key in WAITS if key in known]
+    head = ["", *(title for title, _ in columns)]
     body = []
     for result in present:
-        spreads = [result.waits(key) for _, key in WAITS]
-        cells = [f"{one.median:.1f} ({one.least:.1f} – {one.most:.1f})" for one in spreads]
+        spreads = [result.waits(key) for _, key in columns]
+        digits = 2 if "start_p50" in known else 1
+        cells = [f"{one.median:.{digits}f} ({one.least:.{digits}f} – {one.most:.{digits}f})" for one in spreads]
         body.append([result.label, *cells])
     return head, body
 

@@ -28,7 +28,7 @@ def result(name: str, *rates: float, absent: Optional[str] = None) -> Result:
 
 def a_run() -> RunFile:
     about = {"date": "2026-01-31", "cores": 2, "rounds": 3, "quick": False, "versions": {"RabbitMQ": "3.10.8"}}
-    waits = {key: 10.0 * at for at, (_, key) in enumerate(table.WAITS, 1)}
+    waits = {key: 10.0 * at for at, (_, key) in enumerate(table.WAITS, 1) if not key.startswith("start")}
     rates = [
         result("bare-batched", 100_000, 110_000, 60_000),
         result("rust", 80_000, 77_000, 54_000),
@@ -81,6 +81,13 @@ ours   11.0 (10.0 – 12.0)   21.0 (20.0 – 22.0)   31.0 (30.0 – 32.0)   41.0
         # Columns of the mix are as wide as their cells.
         squeezed = [line.split() for line in table.plain(a_run()).splitlines()]
         self.assertEqual(squeezed, [line.split() for line in expected.splitlines()])
+
+    def test_waits_have_the_columns_that_they_are_of(self) -> None:
+        idle = Result("application", "ours", 300, {1: {"start_p50": 1.0, "start_p99": 2.5}}, None)
+        run = RunFile(a_run().about, [Section("idle", "idle", (), [idle])])
+        lines = table.markdown(run).splitlines()
+        self.assertEqual(lines[4], "|  | started p50 | started p99 |")
+        self.assertEqual(lines[6], "| ours | 1.00 (1.00 – 1.00) | 2.50 (2.50 – 2.50) |")
 
     def test_the_columns_of_a_table_stand_below_each_other(self) -> None:
         head, first, *_ = table.plain(a_run()).splitlines()[4:]
@@ -139,7 +146,7 @@ class Names(unittest.TestCase):
             return [f"{group.name}/{one.name}" for group, one in contestants.chosen(list(wanted))]
 
         self.assertEqual(names("sqlite"), ["sqlite/bare", "sqlite/rust", "sqlite/python", "sqlite/huey"])
-        self.assertEqual(names("celery", "busy/rust"), ["amqp/celery", "busy/rust", "busy/celery", "payload/celery"])
+        self.assertEqual(names("celery", "busy/rust"), ["amqp/celery", "busy/rust", "busy/celery", "payload/celery", "idle/celery"])
         self.assertEqual(len(names()), sum(len(group.contestants) for group in contestants.GROUPS))
         with self.assertRaisesRegex(ValueError, "nobody"):
             names("amqp", "nobody")

@@ -1,9 +1,16 @@
 """Celery's tasks, and what fills a queue with them."""
 
 import os
+import time
+from typing import BinaryIO, List
 
 import celery
 import meter
+
+PACE = 0.03
+"""Seconds between two tasks of an idle system."""
+
+_lines: List[BinaryIO] = []
 
 app = celery.Celery("comparison", broker=os.environ["COMPARE_BROKER"])
 app.conf.update(
@@ -28,6 +35,21 @@ def busy(_payload: str) -> None:
     meter.begin()
     meter.use_processor()
     meter.end()
+
+
+@app.task(name="stamp")
+def stamp(sent: int) -> None:
+    began = time.monotonic_ns()
+    if not _lines:
+        _lines.append(open(meter.folder() / f"{os.getpid()}.starts", "wb", buffering=0))
+    _lines[0].write(f"{sent} {began}\n".encode())
+
+
+def pace(count: int) -> None:
+    """One task after the other, with so much time between them that each finds nothing to do."""
+    for _ in range(count):
+        stamp.delay(time.monotonic_ns())
+        time.sleep(PACE)
 
 
 def fill(name: str, count: int, length: int) -> None:
