@@ -16,5 +16,7 @@ pub(crate) const FRAME: usize = 16 * 1024 * 1024;
 /// Tasks that one outcome may submit: as many as a transport can be asked to store in one step without being deaf for
 /// long.
 pub(crate) const FOLLOW_UPS: usize = 65_536;
+/// Longest result that a process for one task leaves in its file.
+pub(crate) const RESULT: u64 = 1024 * 1024;
 /// Names of queues, chosen by workers, that a transport knows by heart. When there are more, it asks for them again.
 pub(crate) const KNOWN_QUEUES: usize = 4096;

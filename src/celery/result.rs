@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json, value::RawValue};
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, task::Task};
 
 /// How a task ended.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,15 @@ pub enum Ended<'a> {
         /// Why.
         reason: &'a str,
     },
+}
+
+/// The queue where the producer of a task waits for its result, if it does, and by which id it knows it.
+#[must_use]
+pub fn waiting_queue(task: &Task) -> Option<(&str, &str)> {
+    let properties = task.properties.as_deref()?;
+    let queue = properties.reply_to.as_deref().filter(|queue| !queue.is_empty())?;
+    let is_ignored = task.headers.get("ignore_result") == Some(&Value::Bool(true));
+    (!is_ignored).then(|| (queue, properties.correlation_id.as_deref().unwrap_or(&task.id)))
 }
 
 /// The body of a result's message.

@@ -13,7 +13,7 @@ use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     hash::{BuildHasher, Hasher},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
     sync::Arc,
@@ -51,6 +51,34 @@ impl PayloadFile {
             let text = format!("cannot write the payload file in {} (input: file): {error}", place.display());
             io::Error::new(error.kind(), text)
         })
+    }
+
+    /// An empty file in a folder of its own, for a program to write its result to.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn for_result(options: &ExecOptions) -> io::Result<Self> {
+        let place = place(options)?;
+        write(&[], &place, owner(options)).map_err(|error| {
+            let text = format!("cannot make a file for the task's result in {}: {error}", place.display());
+            io::Error::new(error.kind(), text)
+        })
+    }
+
+    /// What is in it, but no more than one byte over `most`. Its program may have put anything in its place: nothing but a file is
+    /// read, and no link is followed.
+    ///
+    /// # Errors
+    /// Those of the file system; [`InvalidData`](io::ErrorKind::InvalidData) if it is no file any more.
+    pub fn read(&self, most: u64) -> io::Result<Vec<u8>> {
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(&self.file)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file"));
+        }
+        let mut content = Vec::new();
+        file.take(most + 1).read_to_end(&mut content)?;
+        Ok(content)
     }
 
     /// Where it is.

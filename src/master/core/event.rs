@@ -40,6 +40,8 @@ pub struct Ended {
     pub unread: bool,
     /// Of what it started, what could not be ended with it, a process each.
     pub left_running: Vec<String>,
+    /// What it wrote as the result of its task, if somebody waits for that; no more than one byte over the limit.
+    pub result: Option<Vec<u8>>,
 }
 
 impl Ended {
@@ -54,6 +56,7 @@ impl Ended {
             output_tail: String::new(),
             unread: false,
             left_running: Vec::new(),
+            result: None,
         }
     }
 }
@@ -314,6 +317,8 @@ pub struct Once {
     pub max_attempts: u32,
     /// Its stdin.
     pub payload: Vec<u8>,
+    /// Somebody waits for its result, which it writes to the file that `ASYNCTASK_RESULT` names.
+    pub is_result_wanted: bool,
     /// `ASYNCTASK_CONTENT_ENCODING`, if the payload is the body as it came and its producer said so.
     pub content_encoding: Option<String>,
 }

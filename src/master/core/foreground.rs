@@ -12,6 +12,7 @@ use super::{
     verdict::{self, Attempt},
 };
 use crate::{
+    celery,
     clock::{Instant, Timestamp},
     config::Queue,
     outcome::Report,
@@ -45,7 +46,12 @@ impl ForegroundQueue {
         if let Some(objection) = verdict::objection(task, self.plan.settings.max_deliveries, wall) {
             return Err(refused(objection));
         }
-        Body::from(task).json(self.plan.settings.unwrap).map_err(|error| refused((Reason::Malformed, error)))
+        let payload = if self.plan.settings.protocol.is_celery() {
+            celery::payload::json(Body::from(task)).map(Cow::Owned)
+        } else {
+            Body::from(task).json(self.plan.settings.unwrap)
+        };
+        payload.map_err(|error| refused((Reason::Malformed, error)))
     }
 
     /// When the queue's rate allows the next start; `None`: now.

@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use serde_json::value::RawValue;
+
 use super::{
     Core,
     event::{Action, Ended, Once, WorkerId},
@@ -23,9 +25,10 @@ use super::{
 };
 use crate::{
     frames::HaltReason,
+    limits,
     logging::Level,
     metrics::counts::Cause,
-    outcome::Report,
+    outcome::{Given, Report},
     payload::Body,
     redact::redact,
     task::{Accepts, Delivery, Exit, QueueIndex, Settlement},
@@ -104,6 +107,7 @@ impl Core {
             max_attempts: plan.settings.retry.max_attempts,
             payload,
             content_encoding: content_encoding.filter(|word| !word.contains('\0')),
+            is_result_wanted: self.is_result_wanted(index, task),
         };
         self.log_as(slot, Level::Debug, || match std::str::from_utf8(&once.payload) {
             Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => {
@@ -257,10 +261,23 @@ fn outcome(ended: &Ended) -> Report {
     };
     let error = || last_said(ended).map_or_else(|| ended.exit.to_string(), str::to_owned);
     match code {
-        0 => Report::DONE,
+        0 => done(ended.result.as_deref()),
         RETRY => Report::Retry { error: error(), delay: None },
         FAILED => Report::DeadLetter { error: error(), detail: String::new() },
         _ => Report::Error { error: error(), detail: String::new() },
+    }
+}
+
+/// Done, with the result that it wrote. One that cannot be handed on is an error: its producer waits for it.
+fn done(result: Option<&[u8]>) -> Report {
+    let Some(result) = result.map(<[u8]>::trim_ascii).filter(|result| !result.is_empty()) else { return Report::DONE };
+    let wrong = |what: &str| Report::Error { error: format!("its result {what}"), detail: String::new() };
+    if result.len() as u64 > limits::RESULT {
+        return wrong(&format!("has more than {} MiB", limits::RESULT >> 20));
+    }
+    match serde_json::from_slice::<Box<RawValue>>(result) {
+        Ok(result) => Report::Done { submit: Vec::new(), given: Given::of(Some(result), None, None) },
+        Err(error) => wrong(&format!("is not JSON: {error}")),
     }
 }
 
@@ -306,6 +323,17 @@ mod tests {
     fn an_exit_status_is_an_outcome() {
         assert!(matches!(outcome(&ended(0, "")), Report::Done { .. }));
         assert!(matches!(outcome(&ended(75, "busy\n")), Report::Retry { error, delay: None } if error == "busy"));
+        let result = |text: &str| outcome(&Ended { result: Some(text.as_bytes().to_vec()), ..ended(0, "") });
+        assert!(matches!(result(" \n"), Report::Done { given: None, .. }));
+        let given = |report| match report {
+            Report::Done { given, .. } => given.unwrap().result.unwrap().get().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(given(result(" {\"w\": 7}\n")), "{\"w\": 7}");
+        assert!(matches!(result("seven"), Report::Error { error, .. } if error.starts_with("its result is not JSON")));
+        assert!(
+            matches!(result(&"1".repeat(1_048_577)), Report::Error { error, .. } if error == "its result has more than 1 MiB")
+        );
         assert!(matches!(outcome(&ended(65, "")), Report::DeadLetter { error, .. } if error == "exit status 65"));
         assert!(matches!(outcome(&ended(3, "")), Report::Error { error, .. } if error == "exit status 3"));
         let said = ended(1, "first\n  no such file \n\n");

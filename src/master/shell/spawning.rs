@@ -7,12 +7,13 @@ use super::{
     workers::{Process, Worker},
 };
 use crate::{
+    exec_options::ExecOptions,
     logging::LogContext,
     master::{
         core::event::{Event, Once, WorkerId},
         queue_run::Launch,
     },
-    process::{self, Environment, Mark, reap::GroupSignal},
+    process::{self, Environment, Mark, PayloadFile, Program, reap::GroupSignal},
 };
 
 impl Shell {
@@ -46,9 +47,20 @@ impl Shell {
         ]);
         let encoding = once.content_encoding.as_ref();
         environment.pairs.extend(encoding.map(|word| ("ASYNCTASK_CONTENT_ENCODING".into(), word.into())));
+        let result = once.is_result_wanted.then(|| match program {
+            Program::Command { options, .. } => PayloadFile::for_result(options),
+            Program::Own { .. } => PayloadFile::for_result(&ExecOptions::default()),
+        });
+        let result = result.transpose();
+        if let Ok(Some(file)) = &result {
+            environment.pairs.push(("ASYNCTASK_RESULT".into(), file.path().into()));
+        }
         let oom_before = self.oom.count();
-        let spawned = process::spawn_task(program, &environment, &once.payload);
-        self.watch(id, spawned.map(Process::from), context, oom_before);
+        let spawned = result.and_then(|result| {
+            let spawned = process::spawn_task(program, &environment, &once.payload)?;
+            Ok(Process::from(spawned).with_result(result))
+        });
+        self.watch(id, spawned, context, oom_before);
     }
 
     fn watch(&mut self, id: WorkerId, spawned: io::Result<Process>, context: LogContext, oom_before: Option<u64>) {

@@ -16,7 +16,8 @@ use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
     frames,
-    logging::{LogContext, Logger},
+    limits::RESULT as RESULT_LIMIT,
+    logging::{Level, LogContext, Logger, MASTER},
     master::core::event::{Event, WorkerId},
     process::{FrameChannel, Output, PayloadFile, ReadState, Spawned, SpawnedOnce, Watch, frame_channel},
 };
@@ -51,19 +52,27 @@ pub(super) struct Process {
     output: OwnedFd,
     master_peak_bytes: u64,
     payload: Option<PayloadFile>,
+    result: Option<PayloadFile>,
+}
+
+impl Process {
+    /// The same, which writes its task's result to a file.
+    pub(super) fn with_result(self, result: Option<PayloadFile>) -> Self {
+        Self { result, ..self }
+    }
 }
 
 impl From<Spawned> for Process {
     fn from(spawned: Spawned) -> Self {
         let Spawned { pid, frames, output, master_peak_bytes } = spawned;
-        Self { pid, frames: Some(frames), output, master_peak_bytes, payload: None }
+        Self { pid, frames: Some(frames), output, master_peak_bytes, payload: None, result: None }
     }
 }
 
 impl From<SpawnedOnce> for Process {
     fn from(spawned: SpawnedOnce) -> Self {
         let SpawnedOnce { pid, output, master_peak_bytes, payload } = spawned;
-        Self { pid, frames: None, output, master_peak_bytes, payload }
+        Self { pid, frames: None, output, master_peak_bytes, payload, result: None }
     }
 }
 
@@ -87,6 +96,8 @@ pub(super) struct Worker {
     ends: Option<Ends>,
     /// Removed with this.
     payload: Option<PayloadFile>,
+    /// Where it writes its result, if somebody waits for that.
+    result: Option<PayloadFile>,
     output: RefCell<Output>,
     output_ready: Watch,
     /// The channel has unsent bytes now: wait for it to be writable too.
@@ -129,6 +140,7 @@ impl Worker {
             pid: process.pid,
             master_peak_bytes: process.master_peak_bytes,
             payload: process.payload,
+            result: process.result,
             oom_before,
             ends,
             output_ready: output.watch()?,
@@ -157,9 +169,20 @@ impl Worker {
         self.context.slot.as_deref().unwrap_or_default()
     }
 
+    /// What it has left as its task's result, if somebody waits for that; of a large one the beginning. What cannot be read is told in
+    /// the log.
+    pub(super) fn result(&self) -> Option<Vec<u8>> {
+        let read = self.result.as_ref()?.read(RESULT_LIMIT);
+        read.map_err(|error| {
+            let text = format!("{}: the file of its result cannot be read: {error}", self.slot());
+            self.logger.line_in_context(Level::Error, MASTER, &text, Some(&self.context));
+        })
+        .ok()
+    }
+
     /// Descriptors that are open for it in this process.
     pub(super) fn descriptors(&self) -> u64 {
-        1 + u64::from(self.ends.is_some()) + u64::from(self.payload.is_some())
+        1 + u64::from(self.ends.is_some()) + u64::from(self.payload.is_some()) + u64::from(self.result.is_some())
     }
 
     /// Takes a frame, to be written by [`flush`](Self::flush). Whether that is to be called for it: not if it will be for an earlier

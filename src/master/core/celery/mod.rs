@@ -110,14 +110,21 @@ impl Core {
 
     /// Sends a result to the queue where a task's producer waits for it, if it does.
     fn reply(&mut self, task: &Task, ended: result::Ended<'_>) {
-        let Some(properties) = task.properties.as_deref() else { return };
-        let Some(queue) = properties.reply_to.as_deref().filter(|queue| !queue.is_empty()) else { return };
-        if message::read(&task.headers, None, &[]).ignore_result {
-            return;
+        if let Some((queue, correlation_id)) = result::waiting_queue(task) {
+            let body = result::body(&task.id, ended, self.now.wall);
+            self.actions.push(Action::Reply {
+                queue: queue.to_owned(),
+                correlation_id: correlation_id.to_owned(),
+                body,
+            });
         }
-        let correlation_id = properties.correlation_id.as_deref().unwrap_or(&task.id).to_owned();
-        let body = result::body(&task.id, ended, self.now.wall);
-        self.actions.push(Action::Reply { queue: queue.to_owned(), correlation_id, body });
+    }
+
+    /// Whether somebody waits for the result of a task of a kind that is no Celery application.
+    pub(super) fn is_result_wanted(&self, index: usize, task: &Task) -> bool {
+        let celery = self.pools[index].celery.as_deref();
+        celery.is_some_and(|celery| matches!(celery.worked_by, WorkedBy::Plain))
+            && result::waiting_queue(task).is_some()
     }
 
     /// A task does not wait for its rate any more.
