@@ -26,8 +26,13 @@ use crate::{
     control::types::{Answer, Command},
     frames,
     logging::Level,
+    plural::counted,
     task::Reason,
+    text,
 };
+
+/// Bytes of a task's id that are named where there are several.
+const NAMED: usize = 64;
 
 impl Core {
     /// A command of a person. What it starts goes out as actions; the answer says what that is.
@@ -195,6 +200,13 @@ impl Core {
 }
 
 fn in_words(command: &Command) -> String {
+    // It may name thousands.
+    if let Command::CeleryRevoke { ids, terminate } = command {
+        let (tasks, first) = (counted(ids.len(), "task"), ids.iter().take(3).map(|id| text::cut(id, NAMED)));
+        let first = first.collect::<Vec<_>>().join(", ");
+        let (more, end) = (if ids.len() > 3 { ", …" } else { "" }, if *terminate { ", terminate" } else { "" });
+        return format!("celery-revoke {tasks} ({first}{more}){end}");
+    }
     let text = serde_json::to_value(command).unwrap_or_default();
     let words = text.as_object().into_iter().flatten().filter_map(|(name, value)| match value {
         Value::String(text) => Some(text.clone()),

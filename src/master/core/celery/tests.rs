@@ -306,6 +306,7 @@ fn revoked_tasks_are_dropped_where_they_wait_and_when_they_come() {
     };
     let answer = world.commands(revoke(&["1", "2", "9"], false));
     assert_eq!(answer, Answer::Done(json!({ "revoked": 3, "terminated": [] })), "what is in hand goes on");
+    assert!(world.logs("the Celery node asks: celery-revoke 3 tasks (1, 2, 9)"));
     let dropped = |world: &World| {
         let done = |(number, settlement): &(u64, &Settlement)| {
             matches!(settlement, Settlement::Done { .. }).then_some(*number)
