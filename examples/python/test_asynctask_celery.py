@@ -606,6 +606,81 @@ class Lost(Celery):
             self.assertIn(text, output)
 
 
+class Beat(Celery):
+    def printed(self, code: str, app: str = "shop") -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "shop.py").write_text(SHOP + textwrap.dedent(code))
+            command = [sys.executable, "-W", "ignore", "-m", "asynctask_celery", "--app", app, "--import-beat"]
+            environment = {**os.environ, "PYTHONPATH": str(HERE), "RESULTS": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+            return subprocess.run(
+                command, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True
+            ).stdout.decode()
+
+    def test_a_schedule(self) -> None:
+        code = """
+        from datetime import timedelta
+        from celery.schedules import crontab
+        app.conf.update(
+            timezone="Europe/Berlin",
+            result_expires=None,
+            task_routes={"shop.routed": {"queue": "other"}},
+            beat_schedule={
+                "cron": {"task": "shop.clean", "schedule": crontab(minute="*/15", hour="22-2", day_of_week="mon-fri")},
+                "day": {"task": "shop.routed", "schedule": crontab(0, 4, day_of_month="1", month_of_year="*/3")},
+                "every": {"task": "shop.clean", "schedule": 300.0, "args": (1, "ü"), "options": {"queue": "q", "expires": 9}},
+                "fast": {"task": "shop.clean", "schedule": timedelta(seconds=0.5)},
+                "no json": {"task": "shop.clean", "schedule": timedelta(days=2), "args": (object,)},
+                "sunday!": {"task": "shop.clean", "schedule": crontab(day_of_week=0), "kwargs": {"dry": True}},
+            },
+        )
+        """
+        expected = """\
+        # beat_schedule of shop: fired by the one master that has --scheduler.
+        scheduled_workers:
+          - celery: "shop.clean"
+            queue: "celery"
+            minute: "*/15"
+            hour: "0-2,22-23"
+            day_of_week: "mon,tue,wed,thu,fri"
+            timezone: "Europe/Berlin"
+            id: "cron"
+          - celery: "shop.routed"
+            queue: "other"
+            minute: 0
+            hour: 4
+            day: 1
+            month: "*/3"
+            timezone: "Europe/Berlin"
+            id: "day"
+          # not taken over from every: expires=9
+          - celery: "shop.clean"
+            args: [1, "ü"]
+            queue: "q"
+            every: "5m"
+            id: "every"
+          # fast (shop.clean) cannot be said here: every 0.5 s is more often than once in a second
+          # no json:
+          # no json (shop.clean) cannot be said here: its arguments are no JSON
+          # sunday!:
+          - celery: "shop.clean"
+            kwargs: {"dry": true}
+            queue: "celery"
+            minute: "*"
+            day_of_week: "sun"
+            timezone: "Europe/Berlin"
+        """
+        self.assertEqual(self.printed(code), textwrap.dedent(expected))
+
+    def test_an_empty_one(self) -> None:
+        self.assertIn("# It is empty.", self.printed("app.conf.result_expires = None\n"))
+        odd = (
+            "app.conf.update(result_expires=None, beat_schedule={'odd': {'task': 'shop.x', 'schedule': 'sometimes'}})\n"
+        )
+        self.assertIn(
+            "scheduled_workers: []\n  # odd (shop.x) cannot be said here: a schedule of the type str", self.printed(odd)
+        )
+
+
 class Ahead(Celery):
     def test_what_is_not_begun_is_given_back(self) -> None:
         code = """

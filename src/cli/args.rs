@@ -87,6 +87,12 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: Config,
     },
+    /// What the settings of a Celery application are here
+    #[command(after_help = "Example:\n  asynctask celery import-beat --app shop:app > beat.yaml")]
+    Celery {
+        #[command(subcommand)]
+        verb: Celery,
+    },
     /// Print a script that completes commands and options in a shell
     #[command(
         after_help = "Example:\n  asynctask completions bash > ~/.local/share/bash-completion/completions/asynctask"
@@ -351,6 +357,22 @@ pub(super) struct FailedShow {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Celery {
+    /// Print the `beat_schedule` of an application as `scheduled_workers`
+    #[command(after_help = "Example:\n  asynctask celery import-beat --app shop:app > beat.yaml\n  \
+        asynctask config check -c asynctask.yaml -c beat.yaml\n\n\
+        What cannot be said is a comment with the reason. Exit code: 0 printed, 1 the application was not found or failed")]
+    ImportBeat {
+        /// The application, as for `celery -A`: `shop`, `shop.celery`, `shop:app`
+        #[arg(short = 'A', long, value_name = "APP", allow_hyphen_values = true)]
+        app: String,
+        /// The Python that has the application, its celery and `asynctask_celery`
+        #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+        python: std::path::PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@
 #![doc = include_str!("JSON.md")]
 
 mod args;
+mod celery;
 mod check_worker;
 mod config;
 mod confirm;
@@ -69,6 +70,7 @@ pub(crate) fn run(registry: &Registry, arguments: &[OsString]) -> ExitCode {
         Verb::Health(verb) => control::health(registry, &cli.global, &verb),
         Verb::Control(verb) => control::control(registry, &cli.global, &verb),
         Verb::Config { verb } => config::run(registry, &cli.global, &verb),
+        Verb::Celery { verb } => celery::run(&verb),
         Verb::Completions(verb) => generated_docs::completions(command(registry, arguments), &verb),
         Verb::Man => generated_docs::man(command(registry, arguments)),
     };

@@ -1,5 +1,6 @@
 //! The command line as people and scripts meet it: what is printed where, and with which exit code a command ends.
 
+mod celery;
 mod compare;
 mod config;
 mod denied;
