@@ -17,6 +17,10 @@ pub const CONTENT_TYPE: &str = "application/json";
 /// Their character set.
 pub const CONTENT_ENCODING: &str = "utf-8";
 
+/// Headers that tell one sending of a task from another with its id: a task that retries itself, or is replaced by another one,
+/// is sent again under its id.
+pub const SENDING: [&str; 5] = ["task", "retries", "eta", "parent_id", "replaced_task_nesting"];
+
 /// Longest time limit that is told, which is longer than anything is up.
 const LONGEST_LIMIT: f64 = 3.2e9;
 

@@ -9,7 +9,9 @@ use crate::{
 /// Opens a transport for one command. Its events are dropped: they are for masters.
 pub(in crate::cli) fn open(config: &Config) -> Result<Box<dyn Transport>, Error> {
     let (events, _) = tokio::sync::mpsc::unbounded_channel();
-    transport::open(&config.transport, events).map_err(|error| from_transport_error(&error))
+    let transport = transport::open(&config.transport, events).map_err(|error| from_transport_error(&error))?;
+    transport::tell(&*transport, config.protocols());
+    Ok(transport)
 }
 
 /// A transport's error as a command's.

@@ -126,6 +126,7 @@ fn as_program(config: &Config, queue: QueueRun, level: Level, task: Task) -> Res
         notifier: None,
         plan: Plan { halt_when_empty: true, ..plan_of(config, level) },
         queues: vec![queue],
+        protocols: Vec::new(),
         passive: false,
         application: config.application.clone(),
         uri: config.transport.clone(),

@@ -134,6 +134,7 @@ impl WaitingClient {
         let (sender, events) = mpsc::unbounded_channel();
         let transport =
             transport::open_client(&config.transport, sender, longest).map_err(|error| from_transport_error(&error))?;
+        transport::tell(&*transport, config.protocols());
         Ok(Self {
             transport: Some(transport),
             events,

@@ -97,6 +97,7 @@ fn work(
         report: report.cloned(),
         plan: plan(&config, verb, level, format, timer.is_some()),
         queues: config.queues.iter().map(|queue| queue_run(&config, queue, level)).collect(),
+        protocols: config.protocols(),
         passive: config.declare_passive,
         application: config.application.clone(),
         reader: Some(reader),

@@ -52,7 +52,7 @@ impl Client {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_within(uri: &str, patience: Duration) -> Result<Self, Error> {
-        Ok(Self { connection: Connection::open(&Connection::parse(uri)?, patience)? })
+        Ok(Self { connection: Connection::open(&Connection::parse(uri)?, Vec::new(), patience)? })
     }
 
     /// Opens the transport of checked settings.
@@ -60,7 +60,7 @@ impl Client {
     /// # Errors
     /// [`Error::Transport`], if the files beside a database cannot be made.
     pub fn from_config(config: &Config) -> Result<Self, Error> {
-        Ok(Self { connection: Connection::open(&config.transport, CLIENT_PATIENCE)? })
+        Ok(Self { connection: Connection::open(&config.transport, config.protocols(), CLIENT_PATIENCE)? })
     }
 
     /// Puts a task into a queue and gives its id once it is stored for good.

@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::Error;
 use crate::{
+    protocol::Protocol,
     task::NewTask,
     transport::{self, Request, Transport, Uri, read_uri},
 };
@@ -23,10 +24,13 @@ impl Connection {
         Ok(read_uri(uri, Path::new(""))?)
     }
 
-    pub(super) fn open(uri: &Uri, patience: Duration) -> Result<Self, Error> {
+    /// With the form of queues' messages, as far as it is known and not ours.
+    pub(super) fn open(uri: &Uri, protocols: Vec<(String, Protocol)>, patience: Duration) -> Result<Self, Error> {
         // The answers to requests are all that a client needs; events are dropped.
         let (sender, _) = mpsc::unbounded_channel();
-        Ok(Self { transport: transport::open_client(uri, sender, patience)? })
+        let transport = transport::open_client(uri, sender, patience)?;
+        transport::tell(&*transport, protocols);
+        Ok(Self { transport })
     }
 
     pub(super) fn submit(&self, tasks: Vec<NewTask>) -> Stored {

@@ -63,6 +63,14 @@ pub struct Config {
     pub files: Vec<PathBuf>,
 }
 
+impl Config {
+    /// The queues whose messages are not in our form: what a transport has to be told, if there are any.
+    pub(crate) fn protocols(&self) -> Vec<(String, Protocol)> {
+        let queues = self.queues.iter().filter(|queue| queue.protocol.is_celery());
+        queues.map(|queue| (queue.name.clone(), queue.protocol.clone())).collect()
+    }
+}
+
 /// One queue and the pool that works it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Queue {

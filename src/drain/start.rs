@@ -51,7 +51,9 @@ impl Drain {
         let worker = worker(kind, code, level, &config.transport)?;
         let (sender, events) = mpsc::unbounded_channel();
         let queue = ForegroundQueue::new(settings, process::host(), std::process::id());
-        let drain = Self::of(queue, worker, transport::open(&config.transport, sender)?, events)?;
+        let transport = transport::open(&config.transport, sender)?;
+        transport::tell(&*transport, config.protocols());
+        let drain = Self::of(queue, worker, transport, events)?;
         Ok(Self { passive: config.declare_passive, wants_properties: code.wants_properties(), ..drain })
     }
 }

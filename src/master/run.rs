@@ -34,7 +34,12 @@ const fn planned_files(uri: &Uri) -> u64 {
 /// As [`run_on`].
 pub fn run(run: RunConfig, logger: &Logger) -> Result<Finished, Error> {
     let uri = run.uri.clone();
-    run_on(run, logger, |events| transport::open(&uri, events))
+    let protocols = run.protocols.clone();
+    run_on(run, logger, |events| {
+        let transport = transport::open(&uri, events)?;
+        transport::tell(&*transport, protocols);
+        Ok(transport)
+    })
 }
 
 /// [`run()`] on a transport that `open` makes. It has to answer every settlement, each [`Accept`](crate::task::Settlement::Accept)

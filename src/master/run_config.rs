@@ -3,7 +3,9 @@
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use super::{core::event::Plan, queue_run::QueueRun, shell::settings_reader::Reader};
-use crate::{control::socket::Socket, junit, metrics, schedule::Timer, systemd::Notifier, transport::Uri};
+use crate::{
+    celery::Protocol, control::socket::Socket, junit, metrics, schedule::Timer, systemd::Notifier, transport::Uri,
+};
 
 /// A run of the master, all settings resolved.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub struct RunConfig {
     pub queues: Vec<QueueRun>,
     /// The transport.
     pub uri: Uri,
+    /// Queues whose messages have another form than ours, be they worked or not.
+    pub protocols: Vec<(String, Protocol)>,
     /// Never create queues.
     pub passive: bool,
     /// Separates schedules.

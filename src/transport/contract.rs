@@ -203,6 +203,11 @@ pub enum Request {
         /// JSON.
         body: Vec<u8>,
     },
+    /// The form of these queues' messages, whatever is asked about them from here on. Only RabbitMQ has other ones than ours.
+    Protocols {
+        /// Work queues, by their names.
+        queues: Vec<(String, Protocol)>,
+    },
     /// Give the lease back.
     ReleaseLease,
     /// Settle what was asked so far, close, and end the thread. Unsettled deliveries go back to their queues
@@ -363,6 +368,13 @@ pub trait Transport: Send + Sync {
 /// Sends a request made by `request` and waits for its answer, on a thread without a runtime.
 ///
 /// # Errors
+/// Says in which form the messages of these queues are, before anything is asked about them.
+pub fn tell(transport: &dyn Transport, queues: Vec<(String, Protocol)>) {
+    if !queues.is_empty() {
+        transport.ask(Request::Protocols { queues });
+    }
+}
+
 /// The transport's answer, or [`Error::Closed`] if the transport ended without one.
 ///
 /// # Panics

@@ -6,7 +6,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::task::Handle;
+use serde_json::Value;
+
+use crate::task::{Handle, Headers};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -24,6 +26,19 @@ pub fn identity(queue: &str, id: &str, attempts: u32, body: &[u8]) -> u64 {
         hash = feed(hash, part);
     }
     hash
+}
+
+/// The same hash, in which these headers count, too: for messages that are sent again under their id as other tasks.
+#[must_use]
+pub fn with_headers(mut identity: u64, headers: &Headers, names: &[&str]) -> u64 {
+    for name in names {
+        identity = match headers.get(*name) {
+            None | Some(Value::Null) => feed(identity, b""),
+            Some(Value::String(text)) => feed(identity, text.as_bytes()),
+            Some(other) => feed(identity, other.to_string().as_bytes()),
+        };
+    }
+    identity
 }
 
 /// Both halves of the product, folded: each bit of either word reaches all bits of the result.
@@ -72,6 +87,21 @@ mod tests {
             assert!(seen.insert(identity(queue, id, attempts, &long)));
         }
         assert_eq!(identity("q", "id", 3, &long), identity("q", "id", 3, &long));
+    }
+
+    #[test]
+    fn headers_count_where_they_are_named() {
+        let of = |text: &str| with_headers(7, &serde_json::from_str(text).unwrap(), &["eta", "retries"]);
+        let all = [
+            r#"{"eta": null, "retries": 0}"#,
+            r#"{"retries": 1}"#,
+            r#"{"eta": "2026-01-01T00:00:00Z", "retries": 1}"#,
+            r#"{"eta": 1, "retries": "2026-01-01T00:00:00Z"}"#,
+            r#"{"eta": [{}], "retries": null}"#,
+        ];
+        let seen: HashSet<u64> = all.iter().map(|text| of(text)).collect();
+        assert_eq!(seen.len(), all.len());
+        assert_eq!(of(r#"{"retries": 1, "other": 7}"#), of(r#"{"retries": 1}"#));
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod uri;
 
 pub use self::{
     answers::{Cancelled, Depth, ScheduleMemory},
-    contract::{Event, Events, QueueSetup, Reply, Request, Transport, call},
+    contract::{Event, Events, QueueSetup, Reply, Request, Transport, call, tell},
     dead_letter::{DeadLetter, DeadQueue, Visit, Visitor, Walked},
     error::{Error, Extent},
     opening::{CLIENT_PATIENCE, cluster, open, open_client, read_uri, with_tls},

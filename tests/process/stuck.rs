@@ -82,6 +82,7 @@ fn run(notifier: Notifier, metrics: Listener) -> RunConfig {
         plan: Plan::of(Vec::new()),
         queues: vec![QueueRun { plan, launch: Launch { program, environment: Environment::default() } }],
         uri: Uri::Localmem("stuck".to_owned()),
+        protocols: Vec::new(),
         passive: false,
         application: "stuck".to_owned(),
         timer: None,

@@ -164,6 +164,48 @@ impl Foreign {
         self.runtime.block_on(declared).expect("declared");
     }
 
+    /// What a producer with Celery does each time that it publishes: it declares its exchange, its queue with these arguments, and
+    /// the binding. An error closes the channel.
+    pub fn declare_as_celery(
+        &self,
+        queue: &str,
+        exchange: &str,
+        arguments: &[(&'static str, AMQPValue)],
+    ) -> lapin::Result<()> {
+        let mut table = FieldTable::default();
+        for (name, value) in arguments {
+            table.insert((*name).into(), value.clone());
+        }
+        self.runtime.block_on(async {
+            let durable = lapin::options::ExchangeDeclareOptions { durable: true, ..Default::default() };
+            let (kind, none) = (lapin::ExchangeKind::Direct, FieldTable::default());
+            self.channel.exchange_declare(exchange.into(), kind, durable, none).await?;
+            let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+            self.channel.queue_declare(queue.into(), durable, table).await?;
+            let (options, none) = (lapin::options::QueueBindOptions::default(), FieldTable::default());
+            self.channel.queue_bind(queue.into(), exchange.into(), queue.into(), options, none).await
+        })
+    }
+
+    /// A durable exchange of this type.
+    pub fn declare_exchange(&self, exchange: &str, kind: lapin::ExchangeKind) {
+        let durable = lapin::options::ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let declared = self.channel.exchange_declare(exchange.into(), kind, durable, FieldTable::default());
+        self.runtime.block_on(declared).expect("declared");
+    }
+
+    /// Publishes to an exchange and waits for the confirm; whether a queue took it.
+    pub fn is_routed(&self, exchange: &str, key: &str, properties: BasicProperties, body: &[u8]) -> bool {
+        let confirmed = self.runtime.block_on(async {
+            let options = BasicPublishOptions { mandatory: true, immediate: false };
+            self.channel.basic_publish(exchange.into(), key.into(), options, body, properties).await?.await
+        });
+        match confirmed {
+            Ok(lapin::Confirmation::Ack(returned)) => returned.is_none(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// A queue that is this connection's own while it stands.
     pub fn declare_exclusive(&self, queue: &str) {
         let options = QueueDeclareOptions { durable: true, exclusive: true, ..QueueDeclareOptions::default() };

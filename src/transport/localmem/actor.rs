@@ -126,7 +126,7 @@ impl Actor {
             Request::Lock { handle, .. } if self.attached.delivery(handle).is_some() => {
                 self.tell(Event::Locked { handle, held_by: None });
             }
-            Request::Lock { .. } | Request::Reply { .. } => {}
+            Request::Lock { .. } | Request::Reply { .. } | Request::Protocols { .. } => {}
             Request::Survey { serial } => {
                 let empty = !self.attached.has_open()
                     && self.attached.queues().all(|(_, queue)| {

@@ -86,8 +86,8 @@ impl Actor {
                 let stored = self.fire(&schedule, moment, task.as_ref());
                 self.tell(Event::Fired { schedule, moment, stored });
             }
-            // Nobody waits at queues here.
-            Request::Reply { .. } => {}
+            // Nobody waits at queues here, and messages have one form.
+            Request::Reply { .. } | Request::Protocols { .. } => {}
             Request::ReleaseLease => self.release_lease(),
             // The caller takes it, to end the loop.
             Request::Close { reply } => drop(reply),

@@ -2,6 +2,7 @@
 //!
 //! What holds for every transport is in `../contract`.
 
+mod celery;
 mod cluster;
 mod faults;
 mod foreign;

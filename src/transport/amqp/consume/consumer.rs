@@ -17,7 +17,7 @@ use lapin::{Acker, BasicProperties, Channel, Consumer, message::Delivery as Mess
 
 use super::{ack_batch::AckBatch, acks::Acks, consumer_switch::ConsumerSwitch};
 use crate::{
-    clock::Instant,
+    clock::{Instant, Timestamp},
     task::{Handle, Task},
     transport::{
         QueueSetup,
@@ -63,8 +63,9 @@ pub(crate) struct HeldDelivery {
 pub(crate) enum PassAction {
     /// A classic queue does not count deliveries, so the message itself does, from the tail of the queue.
     Count,
-    /// It is not due; the next step of its delay, and what is left of that where it is known.
-    Delay { step: u64, left: Option<Duration> },
+    /// It is not due; the next step of its delay, what is left of that where it is known, and the moment where none of our
+    /// headers says it yet.
+    Delay { step: u64, left: Option<Duration>, not_before: Option<Timestamp> },
 }
 
 /// One attached queue in one session.

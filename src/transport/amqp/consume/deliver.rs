@@ -6,12 +6,16 @@ use lapin::message::Delivery as Message;
 
 use super::consumer::{HeldDelivery, PassAction};
 use crate::{
+    celery::message::SENDING,
     clock::Instant,
     task::{Delivery, Handle, QueueIndex},
     transport::{
         Event,
         amqp::{
-            message::properties::{self, Transition},
+            message::{
+                celery,
+                properties::{self, Transition},
+            },
             queues::{delay_queues, own_queue::OwnQueue},
             session::up::{OpenDelivery, Up},
         },
@@ -27,6 +31,7 @@ impl Up {
         let consumed = &mut self.queues[queue];
         consumed.defer_poll(now.at);
         self.shared.moved(now.at);
+        let is_celery = consumed.setup.protocol.is_celery();
         let mut passed = Vec::new();
         for message in messages {
             let tag = message.delivery_tag;
@@ -37,7 +42,11 @@ impl Up {
             }
             consumed.ackers.insert(tag, message.acker);
             let properties = Box::new(message.properties);
-            let mut read = properties::read(&properties, message.data);
+            let mut read = if is_celery {
+                celery::read(&properties, message.data, message.redelivered)
+            } else {
+                properties::read(&properties, message.data)
+            };
             read.task.due_at = Some(read.due_at(now.wall));
             if !message.redelivered {
                 // A count of the broker's that a producer copied from another message: this one comes for the first time.
@@ -46,7 +55,8 @@ impl Up {
             if message.redelivered {
                 self.shared.in_transit.borrow_mut().came_back();
             }
-            if read.not_before.is_some() {
+            let first_delay = read.not_before.filter(|_| read.is_new_delay);
+            if read.not_before.is_some() && first_delay.is_none() {
                 self.shared.in_transit.borrow_mut().returned(&consumed.setup.name);
             }
             let left = read.remaining(now.wall);
@@ -58,11 +68,12 @@ impl Up {
                 && !(again && read.named)
             {
                 let own_queue = OwnQueue::Delay(consumed.setup.name.clone(), step);
-                passed.push((tag, own_queue, Transition::Further { left: bound }, properties, read.task));
+                let transition = Transition::Further { left: bound, not_before: first_delay };
+                passed.push((tag, own_queue, transition, properties, read.task));
             } else {
                 // What came again may be known to the master, in hand or ended: it is asked before anything else is done.
                 let counts = message.redelivered && !read.counted;
-                let delay = step.map(|step| PassAction::Delay { step, left: bound });
+                let delay = step.map(|step| PassAction::Delay { step, left: bound, not_before: first_delay });
                 let on_pass = delay.or(counts.then_some(PassAction::Count));
                 let held = HeldDelivery {
                     since: now.at,
@@ -100,7 +111,14 @@ impl Up {
                 let Some(held) = consumed.held.pop_front() else { break };
                 let handle = identity::next_handle();
                 let (name, task) = (&consumed.setup.name, Arc::new(held.task));
-                let identity = held.named.then(|| identity::identity(name, &task.id, task.attempts, &task.body));
+                let identity = held.named.then(|| {
+                    let identity = identity::identity(name, &task.id, task.attempts, &task.body);
+                    if consumed.setup.protocol.is_celery() {
+                        identity::with_headers(identity, &task.headers, &SENDING)
+                    } else {
+                        identity
+                    }
+                });
                 let kind = if held.on_pass.is_some() { &mut again } else { &mut deliveries };
                 kind.push(Delivery {
                     handle,

@@ -56,7 +56,9 @@ impl Up {
                 }
                 Settlement::Pass if open.on_pass.is_some() => {
                     let (step, transition) = match open.on_pass {
-                        Some(PassAction::Delay { step, left }) => (Some(step), Transition::Further { left }),
+                        Some(PassAction::Delay { step, left, not_before }) => {
+                            (Some(step), Transition::Further { left, not_before })
+                        }
                         Some(PassAction::Count) | None => {
                             (None, Transition::Counted { deliveries: open.task.deliveries.saturating_add(1) })
                         }

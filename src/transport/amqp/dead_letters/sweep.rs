@@ -31,10 +31,7 @@ use crate::{
             address::Address,
             channel::{open_channel, short},
         },
-        message::{
-            headers::number,
-            properties::{FAILED_AT, moment},
-        },
+        message::{headers::number, moments::moment, properties::FAILED_AT},
         queues::{counter::Counter, foreign_queues::ForeignQueues, own_queue::OwnQueue},
         session::{connections::Session, note::SessionNote, pauses::with_jitter, state::Actor},
     },

@@ -7,7 +7,9 @@ use lapin::{
 use serde_json::{Value, json};
 
 use super::{
+    celery,
     headers::{self, number, text},
+    moments,
     properties::{
         self, ATTEMPT, ATTEMPTS, DELIVERIES, DETAIL, ENDING, ERROR, EXIT, EXPIRES_AT, FAILED_AT, FIRST_FAILED_AT,
         HISTORY, HOST, KIND, NOT_BEFORE, OUTPUT_TAIL, PID, QUEUE, REASON, RESOURCES, Table,
@@ -28,7 +30,7 @@ pub(crate) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue)
     let table = properties.headers().as_ref().unwrap_or(&empty).inner();
     let words = |name: &str| table.get(name).and_then(text).unwrap_or_default();
     let count = |name: &str| table.get(name).and_then(number).and_then(|n| u32::try_from(n).ok());
-    let at = |name: &str| table.get(name).and_then(properties::moment);
+    let at = |name: &str| table.get(name).and_then(moments::moment);
     let origin = origin(table, queue);
     let death = death(table, &origin);
     let ours = if death.is_none() { words(REASON) } else { String::new() };
@@ -80,8 +82,15 @@ pub(crate) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue)
 /// The id of a dead letter. One without any, as foreign producers send them, is known by its content and time, so that
 /// it has the same name in every listing.
 fn id(properties: &BasicProperties, body: &[u8], failed_at: Option<Timestamp>) -> String {
+    let table = properties.headers().as_ref().map(FieldTable::inner);
+    if let Some(id) = table.and_then(celery::own_id) {
+        return id;
+    }
     if let Some(id) = properties.message_id().as_ref().filter(|id| !id.as_str().is_empty()) {
         return id.to_string();
+    }
+    if let Some(id) = table.and_then(celery::their_id) {
+        return id;
     }
     let at = failed_at.unwrap_or_default().0.to_be_bytes();
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &[body, &at].concat()).to_string()
@@ -124,7 +133,7 @@ fn death(table: &Table, queue: &str) -> Option<Death> {
         let here = entry.get("queue").and_then(text).is_some_and(|name| name == queue);
         here.then(|| Death {
             reason: entry.get("reason").and_then(text).unwrap_or_default(),
-            at: entry.get("time").and_then(properties::moment),
+            at: entry.get("time").and_then(moments::moment),
         })
     })
 }
@@ -145,17 +154,22 @@ fn named(word: &str) -> Reason {
 /// The properties of a dead letter that goes back to work: attempts from the start, the history kept.
 pub(crate) fn again(original: &BasicProperties, letter: &DeadLetter, now: Timestamp) -> BasicProperties {
     let mut table = properties::carried(original);
-    let over = table.get(EXPIRES_AT).and_then(properties::moment).is_some_and(|at| at <= now);
+    let over = table.get(EXPIRES_AT).and_then(moments::moment).is_some_and(|at| at <= now);
     properties::abandon(&mut table, &ENDING);
     properties::abandon(&mut table, &[ATTEMPT, FIRST_FAILED_AT, NOT_BEFORE, DELIVERIES]);
     if over {
         // It would expire again at once.
         properties::abandon(&mut table, &[EXPIRES_AT]);
     }
+    let is_celery = celery::is_celery(&table);
+    if is_celery {
+        celery::revive(&mut table, &letter.headers, now);
+    }
     properties::put_text(&mut table, HISTORY, &json!(letter.history_with_this()).to_string(), 16 * 1024);
     properties::make_room(&mut table);
-    let properties = properties::rest(original).with_delivery_mode(2).with_headers(table.into());
-    properties.with_message_id(short(&letter.id))
+    let again = properties::rest(original).with_delivery_mode(2).with_headers(table.into());
+    // Celery's have their id elsewhere, and stay as they are.
+    if is_celery { again } else { again.with_message_id(short(&letter.id)) }
 }
 
 #[cfg(test)]
@@ -185,7 +199,7 @@ mod tests {
     fn dead(original: &BasicProperties, failure: Failure) -> BasicProperties {
         let task =
             Task { id: "id".to_owned(), attempts: 2, first_failed_at: Some(Timestamp(1_000)), ..Task::default() };
-        copy(original, &task, "foo", &Transition::Dead { failure: Box::new(failure), keep: None }).0
+        copy(original, &task, "foo", false, &Transition::Dead { failure: Box::new(failure), keep: None }).0
     }
 
     #[test]

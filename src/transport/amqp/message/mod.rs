@@ -1,5 +1,7 @@
 //! One message: its headers and properties as a task or a dead letter, and back.
 
+pub(super) mod celery;
 pub(super) mod dead_letter;
 pub(super) mod headers;
+pub(super) mod moments;
 pub(super) mod properties;

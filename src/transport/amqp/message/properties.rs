@@ -9,7 +9,10 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::headers;
+use super::{
+    headers,
+    moments::{made, made_at, moment},
+};
 use crate::{
     clock::Timestamp,
     limits,
@@ -34,6 +37,7 @@ pub(crate) const RESOURCES: &str = "asynctask-resources";
 pub(crate) const OUTPUT_TAIL: &str = "asynctask-output-tail";
 pub(crate) const EXPIRES_AT: &str = "asynctask-expires-at";
 pub(crate) const NOT_BEFORE: &str = "asynctask-not-before";
+pub(crate) const ID: &str = "asynctask-id";
 pub(crate) const DELAY: &str = "asynctask-delay";
 pub(crate) const DELIVERIES: &str = "asynctask-deliveries";
 pub(crate) const HISTORY: &str = "asynctask-history";
@@ -55,6 +59,8 @@ pub(crate) struct Read {
     pub(crate) named: bool,
     /// A delayed task is not due before this.
     pub(crate) not_before: Option<Timestamp>,
+    /// Its producer says so in a way of its own: it has not been delayed yet.
+    pub(crate) is_new_delay: bool,
     /// … and waits no longer than this, whatever the wall clock shows; `None`: the sender named the moment, or nothing is known.
     pub(crate) left: Option<Duration>,
     /// The broker counts deliveries itself: a quorum queue, and not the first delivery.
@@ -90,7 +96,8 @@ pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
     let not_before = table.get(NOT_BEFORE).and_then(moment);
     let delay = table.get(DELAY).and_then(headers::number).and_then(|delay| u64::try_from(delay).ok());
     let left = delay.map(|delay| Duration::from_millis(delay).saturating_sub(waited(table)));
-    Read { task, named: id.is_some(), not_before, left, counted: by_broker.is_some(), carried }
+    let counted = by_broker.is_some();
+    Read { task, named: id.is_some(), not_before, is_new_delay: false, left, counted, carried }
 }
 
 /// How long a message lay in the delay queue from which it came. By the clock of the broker: the header in
@@ -119,14 +126,6 @@ pub(crate) fn told(properties: &BasicProperties) -> Option<Box<Properties>> {
     (told != *Properties::NONE).then(|| Box::new(told))
 }
 
-/// The moment of a message's timestamp: seconds since 1970, or milliseconds, as some libraries write them, where seconds
-/// would be after the year 9999.
-fn made(timestamp: u64) -> Option<String> {
-    let timestamp = i64::try_from(timestamp).ok()?;
-    let moment = jiff::Timestamp::from_second(timestamp).or_else(|_| jiff::Timestamp::from_millisecond(timestamp));
-    moment.ok().map(|moment| moment.to_string())
-}
-
 impl Read {
     /// Time until a delayed task is due.
     pub(crate) fn remaining(&self, now: Timestamp) -> Option<Duration> {
@@ -142,13 +141,6 @@ impl Read {
     }
 }
 
-/// When an id was made, if it is one that tells.
-fn made_at(id: &str) -> Option<Timestamp> {
-    let id = uuid::Uuid::try_parse(id).ok().filter(|id| id.get_version_num() == 7)?;
-    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
-    Some(Timestamp(i64::try_from(seconds).ok()?.checked_mul(1000)? + i64::from(nanoseconds / 1_000_000)))
-}
-
 /// How a task ended before it was put back to work; a text that is no history counts as none.
 pub(crate) fn history(table: &Table) -> Vec<Ending> {
     let text = table.get(HISTORY).and_then(headers::text);
@@ -158,17 +150,6 @@ pub(crate) fn history(table: &Table) -> Vec<Ending> {
 /// An id for a message that came without one.
 fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
-}
-
-/// Milliseconds since 1970, an AMQP timestamp (seconds), or RFC 3339.
-pub(crate) fn moment(value: &AMQPValue) -> Option<Timestamp> {
-    if let AMQPValue::Timestamp(seconds) = value {
-        return Some(Timestamp(i64::try_from(*seconds).ok()?.saturating_mul(1000)));
-    }
-    headers::number(value).map(Timestamp).or_else(|| {
-        let parsed: jiff::Timestamp = headers::text(value)?.trim().parse().ok()?;
-        Some(Timestamp(parsed.as_millisecond()))
-    })
 }
 
 /// When a task is due.
@@ -185,7 +166,7 @@ impl Due {
         Self { not_before: now.plus(delay), delay: Some(delay) }
     }
 
-    fn put(self, table: &mut Table) {
+    pub(super) fn put(self, table: &mut Table) {
         put(table, NOT_BEFORE, self.not_before.0);
         put_delay(table, self.delay);
     }
@@ -205,8 +186,9 @@ pub(crate) enum Transition {
     Retried { due: Due, failure: Box<Failure> },
     /// Put off, no attempt used.
     Snoozed { due: Due },
-    /// One step further on the ladder, for at most so long where that is known.
-    Further { left: Option<Duration> },
+    /// One step further on the ladder, for at most so long where that is known; the first one where the moment stands in no
+    /// header of ours yet.
+    Further { left: Option<Duration>, not_before: Option<Timestamp> },
     /// Back in its queue: everything as it was.
     Unchanged,
     /// Behind the others, one delivery counted.
@@ -215,11 +197,13 @@ pub(crate) enum Transition {
     Dead { failure: Box<Failure>, keep: Option<Duration> },
 }
 
-/// The properties of a copy of a task of `queue`, and the names of headers that found no room.
+/// The properties of a copy of a task of `queue`, and the names of headers that found no room. Of a message of Celery's no
+/// property changes.
 pub(crate) fn copy(
     original: &BasicProperties,
     task: &Task,
     queue: &str,
+    is_celery: bool,
     transition: &Transition,
 ) -> (BasicProperties, Vec<String>) {
     let mut table = carried(original);
@@ -227,7 +211,12 @@ pub(crate) fn copy(
     match transition {
         Transition::Unchanged => {}
         Transition::Counted { deliveries } => put(&mut table, DELIVERIES, i64::from(*deliveries)),
-        Transition::Further { left } => put_delay(&mut table, *left),
+        Transition::Further { left, not_before } => {
+            if let Some(not_before) = not_before {
+                put(&mut table, NOT_BEFORE, not_before.0);
+            }
+            put_delay(&mut table, *left);
+        }
         Transition::Snoozed { due } => {
             abandon(&mut table, &[DELIVERIES]);
             due.put(&mut table);
@@ -248,9 +237,17 @@ pub(crate) fn copy(
             expiration = keep.map(|keep| ShortString::from(keep.as_millis().min(315_360_000_000).to_string()));
         }
     }
+    let given_id = original.message_id().as_ref().map(ShortString::as_str).filter(|id| !id.is_empty());
+    if is_celery {
+        // Where it is found if it is a dead letter.
+        let found = given_id.map(str::to_owned).or_else(|| table.get("id").and_then(headers::text));
+        if found.is_none_or(|id| id != task.id) {
+            put_text(&mut table, ID, &task.id, 255);
+        }
+    }
     let dropped = make_room(&mut table);
     let mut properties = rest(original).with_delivery_mode(2).with_headers(table.into());
-    if original.message_id().as_ref().is_none_or(|id| id.as_str().is_empty()) {
+    if !is_celery && given_id.is_none() {
         properties = properties.with_message_id(task.id.as_str().into());
     }
     if let Some(expiration) = expiration {
@@ -443,14 +440,20 @@ mod tests {
             &original,
             &task,
             "foo",
+            false,
             &Transition::Retried { due: Due { not_before: Timestamp(9), delay: None }, failure },
         );
         assert_eq!((number(&first, ATTEMPT), number(&first, NOT_BEFORE)), (Some(1), Some(9)));
         assert_eq!((number(&first, FIRST_FAILED_AT), number(&first, DELIVERIES)), (Some(7), None));
         assert_eq!(first.message_id().as_ref().unwrap().as_str(), task.id);
         let task = read(&first, Vec::new()).task;
-        let (second, _) =
-            copy(&first, &task, "foo", &Transition::Snoozed { due: Due { not_before: Timestamp(20), delay: None } });
+        let (second, _) = copy(
+            &first,
+            &task,
+            "foo",
+            false,
+            &Transition::Snoozed { due: Due { not_before: Timestamp(20), delay: None } },
+        );
         assert_eq!((number(&second, ATTEMPT), number(&second, NOT_BEFORE)), (Some(1), Some(20)));
         assert!(second.headers().as_ref().unwrap().contains_key("x-theirs"));
     }
@@ -477,7 +480,7 @@ mod tests {
         assert_eq!(first.remaining(now.plus(ms(86_400_000))), Some(ms(0)));
         // One step further, and what is left goes with it.
         let left = first.left.and(first.remaining(two_days_back));
-        let (further, _) = copy(&submitted, &first.task, "foo", &Transition::Further { left });
+        let (further, _) = copy(&submitted, &first.task, "foo", false, &Transition::Further { left, not_before: None });
         let second = from_delay_queue(&further, 1_000);
         assert_eq!((number(&further, NOT_BEFORE), number(&further, DELAY)), (Some(now.0 + 11_700), Some(1_700)));
         assert_eq!(second.remaining(two_days_back), Some(ms(700)));
@@ -486,7 +489,7 @@ mod tests {
         assert_eq!(from_delay_queue(&further, 2_000).remaining(two_days_back), Some(ms(0)));
         // Without a bound it waits for its moment: the sender named it, or an older version wrote it.
         let named = Due { delay: None, ..Due::after(ms(11_700), now) };
-        let (named, _) = copy(&further, &task_of("a"), "foo", &Transition::Snoozed { due: named });
+        let (named, _) = copy(&further, &task_of("a"), "foo", false, &Transition::Snoozed { due: named });
         let named = from_delay_queue(&named, 10_000);
         assert_eq!((named.left, named.remaining(two_days_back)), (None, Some(ms(2 * 86_400_000 + 11_700))));
         let hostile = with(&[(NOT_BEFORE, AMQPValue::LongLongInt(now.0)), (DELAY, AMQPValue::LongLongInt(-7))]);

@@ -100,8 +100,9 @@ impl Up {
         original: &BasicProperties,
         task: &Task,
     ) -> OutboundMessage {
-        let name = &self.queues[queue].setup.name;
-        let (properties, dropped) = properties::copy(original, task, name, transition);
+        let setup = &self.queues[queue].setup;
+        let name = &setup.name;
+        let (properties, dropped) = properties::copy(original, task, name, setup.protocol.is_celery(), transition);
         if !dropped.is_empty() {
             let text =
                 format!("task {} of queue \"{name}\": its headers are too large; cut: {}", task.id, dropped.join(", "));

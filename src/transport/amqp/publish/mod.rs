@@ -5,5 +5,6 @@ pub(super) mod bulk_results;
 pub(super) mod forward;
 pub(super) mod outbox;
 pub(super) mod publisher;
+pub(super) mod replies;
 pub(super) mod submit;
 pub(super) mod undeliverable;

@@ -15,7 +15,10 @@ use crate::{
     transport::{
         Error, Event,
         amqp::{
-            message::properties::{self, Due},
+            message::{
+                celery,
+                properties::{self, Due},
+            },
             queues::{delay_queues, own_queue::OwnQueue},
             session::{note::SessionNote, shared::Shared, up::Up},
         },
@@ -94,7 +97,16 @@ fn new_message(shared: &Shared, task: &NewTask) -> Result<OutboundMessage, Error
     let delayed = !task.delay.is_zero();
     let due = delayed.then(|| Due::after(task.delay, now.wall));
     let due = due.map(|due| Due { delay: due.delay.filter(|_| !task.at_moment), ..due });
-    let properties = properties::submitted(task, due).map_err(not_stored)?;
+    // What its producer knows of the queue, or else what is known here.
+    let known = &shared.foreign_queues.celery;
+    if task.protocol.is_celery() {
+        known.set(&task.queue, &task.protocol);
+    }
+    let (properties, body) = if known.of(&task.queue).is_some() {
+        celery::submitted(task, due, &shared.host).map_err(not_stored)?
+    } else {
+        (properties::submitted(task, due).map_err(not_stored)?, task.body.clone())
+    };
     let own_queue = if delayed {
         OwnQueue::Delay(task.queue.clone(), delay_queues::first_step(task.delay))
     } else {
@@ -102,7 +114,7 @@ fn new_message(shared: &Shared, task: &NewTask) -> Result<OutboundMessage, Error
     };
     shared.in_transit.borrow_mut().put(&own_queue, now.at);
     Ok(OutboundMessage {
-        publication: Publication { queue: own_queue.name(), properties, body: task.body.as_slice().into() },
+        publication: Publication { queue: own_queue.name(), properties, body: body.into() },
         own_queue,
     })
 }

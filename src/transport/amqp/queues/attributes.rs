@@ -16,12 +16,17 @@ use super::{
     declare_error::{Current, differing},
     own_queue::{DELIVERY_LIMIT, OwnQueue, arguments},
 };
-use crate::transport::amqp::{
-    broker_error::{Fault, answer, describe, reply_code},
-    connect::channel::{close, open_channel, short},
-    message::headers::{number, text},
+use crate::{
+    celery::CeleryQueue,
+    transport::amqp::{
+        broker_error::{Fault, answer, describe, reply_code},
+        connect::channel::{close, open_channel, short},
+        message::headers::{number, text},
+    },
 };
 
+/// The type of a queue that was declared without one.
+const CLASSIC: &str = "classic";
 /// A type of queue that does not exist.
 const NO_TYPE: &str = "asynctask-none";
 /// Questions about one queue: it has at most as many attributes.
@@ -55,11 +60,12 @@ enum Learned {
 
 impl Attributes {
     /// Those of a queue that this program declares.
-    pub(crate) fn ours(own_queue: &OwnQueue) -> Self {
-        let table = arguments(own_queue);
+    pub(crate) fn ours(own_queue: &OwnQueue, celery: Option<&CeleryQueue>) -> Self {
+        let table = arguments(own_queue, celery);
         let arguments = table.inner().iter().map(|(name, value)| (name.to_string(), value.clone()));
         let arguments = arguments.filter(|(name, _)| name != "x-queue-type").collect();
-        Self { durable: true, auto_delete: false, kind: "quorum".to_owned(), arguments, guessed: true }
+        let kind = table.inner().get("x-queue-type").and_then(text).unwrap_or_else(|| CLASSIC.to_owned());
+        Self { durable: true, auto_delete: false, kind, arguments, guessed: true }
     }
 
     /// Asks for those of an existing queue; `None`: they cannot be found out. With `may_make` one that is gone meanwhile may
@@ -70,19 +76,22 @@ impl Attributes {
     pub(crate) async fn find(
         connection: &Connection,
         own_queue: &OwnQueue,
+        celery: Option<&CeleryQueue>,
         may_make: bool,
     ) -> Result<Option<Self>, Fault> {
         let name = own_queue.name();
-        let mut found = Self::ours(own_queue);
+        let mut found = Self::ours(own_queue, celery);
         if may_make {
-            match found.ask(connection, &name, "quorum").await? {
+            // A classic queue is declared without a type, which is not the same to each broker.
+            let kind = Some(found.kind.clone()).filter(|kind| kind != CLASSIC);
+            match found.ask(connection, &name, kind.as_deref()).await? {
                 Learned::More => {}
                 Learned::All => return Ok(Some(found)),
                 Learned::Nothing => return Ok(None),
             }
         }
         for _ in 0..QUESTIONS {
-            match found.ask(connection, &name, NO_TYPE).await? {
+            match found.ask(connection, &name, Some(NO_TYPE)).await? {
                 Learned::More => {}
                 Learned::All => return found.with_limit(connection, &name).await.map(Some),
                 Learned::Nothing => return Ok(None),
@@ -97,13 +106,13 @@ impl Attributes {
             let ours = AMQPValue::LongInt(DELIVERY_LIMIT);
             self.arguments.entry("x-delivery-limit".to_owned()).or_insert(ours);
             self.guessed = false;
-            self.ask(connection, name, "quorum").await?;
+            self.ask(connection, name, Some("quorum")).await?;
         }
         Ok(self)
     }
 
     /// Takes over what the broker says against a declare with these.
-    async fn ask(&mut self, connection: &Connection, name: &str, kind: &str) -> Result<Learned, Fault> {
+    async fn ask(&mut self, connection: &Connection, name: &str, kind: Option<&str>) -> Result<Learned, Fault> {
         let channel = open_channel(connection).await.map_err(|error| Fault::of(&error))?;
         let options = QueueDeclareOptions {
             durable: self.durable,
@@ -114,7 +123,9 @@ impl Attributes {
         for (name, value) in &self.arguments {
             table.insert(short(name), value.clone());
         }
-        table.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+        if let Some(kind) = kind {
+            table.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+        }
         match answer(channel.queue_declare(short(name), options, table)).await {
             Ok(_) => {
                 close(&channel);
@@ -138,7 +149,7 @@ impl Attributes {
             "auto_delete" => self.auto_delete = is_true,
             "x-queue-type" => {
                 self.kind = match current {
-                    Current::None => "classic".to_owned(),
+                    Current::None => CLASSIC.to_owned(),
                     Current::Value { value, .. } => value.to_owned(),
                 };
                 return Learned::All;
@@ -239,8 +250,9 @@ impl Attributes {
         }
     }
 
-    /// By what a queue loses tasks, or dead letters that are to be kept so long (in milliseconds), each with what to do.
-    pub(crate) fn hazards(&self, own_queue: &OwnQueue, keep: Option<u64>) -> Vec<String> {
+    /// By what a queue loses tasks, or dead letters that are to be kept so long (in milliseconds), each with what to do. The limit
+    /// that a quorum queue of Celery's has by default is not told: its deliveries are counted here, too.
+    pub(crate) fn hazards(&self, own_queue: &OwnQueue, keep: Option<u64>, is_celery: bool) -> Vec<String> {
         let (what, them) = match own_queue {
             OwnQueue::Dead(_) => ("dead-letter queue", "dead letters"),
             OwnQueue::Work(_) | OwnQueue::Delay(..) => ("queue", "tasks"),
@@ -279,7 +291,8 @@ impl Attributes {
                  reject-publish"
             ));
         }
-        if let Some(why) = self.few_returns() {
+        let has_default_limit = !self.arguments.contains_key("x-delivery-limit");
+        if let Some(why) = self.few_returns().filter(|_| !is_celery || !has_default_limit) {
             let by = match own_queue {
                 OwnQueue::Dead(_) => "with which `failed` cannot work it",
                 OwnQueue::Work(_) | OwnQueue::Delay(..) => "which each stop and each lost connection count toward",
@@ -303,7 +316,7 @@ mod tests {
 
     /// What is known after these answers.
     fn learned(own_queue: &OwnQueue, answers: &[&str]) -> Attributes {
-        let mut attributes = Attributes::ours(own_queue);
+        let mut attributes = Attributes::ours(own_queue, None);
         for answer in answers {
             assert_ne!(attributes.learn(answer), Learned::Nothing, "{answer}");
         }
@@ -352,7 +365,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_leads_nowhere_ends_it() {
-        let mut found = Attributes::ours(&queue());
+        let mut found = Attributes::ours(&queue(), None);
         let text = "inequivalent arg 'x-odd' for queue 'a' in vhost '/': received none but current is the value 'v' of type 'x'";
         assert_eq!((found.learn(text), found.learn(text)), (Learned::More, Learned::Nothing));
         assert_eq!(found.learn("NOT_ALLOWED"), Learned::Nothing);
@@ -363,7 +376,7 @@ mod tests {
         let own_queue = OwnQueue::Delay("a".to_owned(), 1_000);
         let text = |text: &str| Some(AMQPValue::LongString(text.into()));
         let number = Some(AMQPValue::LongInt(5));
-        let ours = Attributes::ours(&own_queue);
+        let ours = Attributes::ours(&own_queue, None);
         assert_eq!(ours.refusal(&own_queue), None);
         assert_eq!(Attributes { kind: "classic".to_owned(), ..ours.clone() }.refusal(&own_queue), None);
         assert!(Attributes { durable: false, ..ours.clone() }.refusal(&own_queue).unwrap().contains("not durable"));
@@ -387,15 +400,15 @@ mod tests {
 
     #[test]
     fn what_loses_tasks_is_named() {
-        assert_eq!(Attributes::ours(&queue()).hazards(&queue(), None), [""; 0]);
+        assert_eq!(Attributes::ours(&queue(), None).hazards(&queue(), None, false), [""; 0]);
         let dead = OwnQueue::Dead("a_failed".to_owned());
         let number = AMQPValue::LongInt(5_000);
         let with = |own_queue: &OwnQueue, name: &str, keep| {
-            let mut found = Attributes::ours(own_queue);
+            let mut found = Attributes::ours(own_queue, None);
             found.arguments.remove("x-dead-letter-exchange");
             found.arguments.remove("x-overflow");
             found.arguments.insert(name.to_owned(), number.clone());
-            found.hazards(own_queue, keep).concat()
+            found.hazards(own_queue, keep, false).concat()
         };
         assert!(with(&queue(), "x-expires", None).contains("for 5000 ms (x-expires)"));
         assert!(with(&queue(), "x-message-ttl", None).contains("longer than 5000 ms"));
@@ -404,10 +417,10 @@ mod tests {
         assert!(with(&dead, "x-message-ttl", None).contains("dead-letter queue \"a_failed\" keeps nothing longer"));
         assert_eq!(with(&dead, "x-message-ttl", Some(5_000)), "");
         let limited = |own_queue: &OwnQueue, arguments: &[(&str, i32)]| {
-            let mut found = Attributes::ours(own_queue);
+            let mut found = Attributes::ours(own_queue, None);
             found.arguments =
                 arguments.iter().map(|(name, value)| ((*name).to_owned(), AMQPValue::LongInt(*value))).collect();
-            let (hazards, traits) = (found.hazards(own_queue, None).concat(), found.few_returns());
+            let (hazards, traits) = (found.hazards(own_queue, None, false).concat(), found.few_returns());
             assert_eq!(hazards.is_empty(), traits.is_none());
             hazards
         };
@@ -420,10 +433,10 @@ mod tests {
             assert_eq!(limited(&dead, &[("x-delivery-limit", enough)]), "");
         }
         let classic =
-            Attributes { kind: "classic".to_owned(), arguments: BTreeMap::new(), ..Attributes::ours(&queue()) };
-        assert_eq!(classic.hazards(&queue(), None), [""; 0]);
-        let found = Attributes { durable: false, auto_delete: true, ..Attributes::ours(&queue()) };
-        assert_eq!(found.hazards(&queue(), None).len(), 2);
+            Attributes { kind: "classic".to_owned(), arguments: BTreeMap::new(), ..Attributes::ours(&queue(), None) };
+        assert_eq!(classic.hazards(&queue(), None, false), [""; 0]);
+        let found = Attributes { durable: false, auto_delete: true, ..Attributes::ours(&queue(), None) };
+        assert_eq!(found.hazards(&queue(), None, false).len(), 2);
         assert!(Attributes { kind: "stream".to_owned(), ..found }.refusal(&queue()).unwrap().contains("is a stream"));
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use lapin::{Connection, types::AMQPValue};
 
-use super::{attributes::Attributes, own_queue::OwnQueue};
+use super::{attributes::Attributes, celery_queues::CeleryQueues, own_queue::OwnQueue};
 use crate::{limits::KNOWN_QUEUES, transport::amqp::broker_error::Fault};
 
 /// The attributes of a queue that change how it is used.
@@ -39,6 +39,8 @@ pub(crate) struct ForeignQueues {
     worked: RefCell<HashSet<String>>,
     /// Receives the warnings.
     warn: Box<dyn Fn(String)>,
+    /// Those of them that are Celery's.
+    pub(crate) celery: CeleryQueues,
     /// Of a master: work queues and dead-letter queues are inspected, too.
     is_master: Cell<bool>,
 }
@@ -49,6 +51,7 @@ impl ForeignQueues {
             known: RefCell::default(),
             worked: RefCell::default(),
             warn: Box::new(warn),
+            celery: CeleryQueues::default(),
             is_master: Cell::new(false),
         }
     }
@@ -101,7 +104,8 @@ impl ForeignQueues {
             told.clone_from(&known.traits.refusal);
         }
         let mut traits = QueueTraits::default();
-        if let Some(found) = Attributes::find(connection, own_queue, may_make).await? {
+        let celery = self.celery.of(&name).as_deref().cloned();
+        if let Some(found) = Attributes::find(connection, own_queue, celery.as_ref(), may_make).await? {
             traits = QueueTraits {
                 refusal: found.refusal(own_queue),
                 auto_delete: found.auto_delete,
@@ -132,16 +136,24 @@ impl ForeignQueues {
         self.is_master.get() || matches!(own_queue, OwnQueue::Delay(..))
     }
 
+    /// Something about a queue that its owner should know.
+    pub(crate) fn tell(&self, text: String) {
+        (self.warn)(text);
+    }
+
     fn warn_of(&self, found: &Attributes, own_queue: &OwnQueue, keep: Option<u64>, refusal: Option<&String>) {
+        // What its producers declare, they declare on purpose.
+        let is_celery = self.celery.of(&own_queue.name()).is_some();
         let mut warnings = match (own_queue, refusal) {
             // Told at once: a task that is to be put there takes another queue.
             (OwnQueue::Delay(..), refusal) => refusal.cloned().into_iter().collect(),
             // That it is refused is an error, and told as that.
             (_, Some(_)) => Vec::new(),
-            _ => found.hazards(own_queue, keep),
+            _ => found.hazards(own_queue, keep, is_celery),
         };
         if let OwnQueue::Work(queue) = own_queue
             && found.kind == "classic"
+            && !is_celery
         {
             let text = format!("queue \"{queue}\" is a classic queue; a quorum queue is safer and faster here");
             warnings.insert(0, text);

@@ -1,6 +1,7 @@
 //! Queues: which there are, with which arguments, and what lies in them.
 
 pub(super) mod attributes;
+pub(super) mod celery_queues;
 pub(super) mod counter;
 pub(super) mod counts;
 pub(super) mod declare_error;

@@ -6,6 +6,9 @@
 //! | `foo` | quorum | `x-delivery-limit=1000000`, `x-dead-letter-exchange=""`, `x-dead-letter-routing-key=foo_failed`, `x-dead-letter-strategy=at-least-once`, `x-overflow=reject-publish`, `x-consumer-timeout=604800000` |
 //! | `foo.retry.<ms>` | quorum | `x-message-ttl=<ms>`, dead-letters to `foo` in the same way |
 //!
+//! A work queue whose messages are Celery's is declared as Celery's producers do (`celery_queues`), and what lies beside it in the
+//! same way as of any other.
+//!
 //! All are durable and bound to the default exchange alone. The arguments exist in live brokers and never change: a queue that
 //! was declared with others could not be declared again (406, which closes the channel). Why they are these:
 //!
@@ -22,7 +25,8 @@
 
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::delay_queues;
+use super::{celery_queues, delay_queues};
+use crate::celery::CeleryQueue;
 
 /// Requeues that a quorum queue of ours bears: all that there can be (listing dead letters requeues them).
 pub(crate) const DELIVERY_LIMIT: i32 = 1_000_000;
@@ -54,8 +58,16 @@ pub(crate) fn dead_name(queue: &str) -> String {
     format!("{queue}_failed")
 }
 
-/// The arguments of a queue: constants, so that every program declares the same.
-pub(crate) fn arguments(own_queue: &OwnQueue) -> FieldTable {
+/// The arguments of a queue: constants, so that every program declares the same, or, of a work queue of Celery's, those that
+/// its producers declare.
+pub(crate) fn arguments(own_queue: &OwnQueue, celery: Option<&CeleryQueue>) -> FieldTable {
+    if let (OwnQueue::Work(_), Some(celery)) = (own_queue, celery) {
+        let mut table = celery_queues::arguments(celery);
+        if let Some(kind) = celery_queues::kind(celery) {
+            table.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+        }
+        return table;
+    }
     let text = |text: &str| AMQPValue::LongString(text.into());
     let mut table = FieldTable::default();
     let mut put = |name: &'static str, value| {

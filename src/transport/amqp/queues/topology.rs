@@ -42,6 +42,8 @@ pub(crate) struct Topology {
     /// `declare: passive`: nothing is made.
     passive: bool,
     known: RefCell<HashSet<String>>,
+    /// Queues of Celery's with their exchanges, to which they were bound in this session.
+    bound: RefCell<HashSet<(String, String)>>,
     /// Delay queues that cannot be used: each question costs channels, of which a connection has only so many.
     refusals: Refusals,
     clock: Clock,
@@ -59,6 +61,7 @@ impl Topology {
             passive,
             foreign_queues,
             known: RefCell::default(),
+            bound: RefCell::default(),
             refusals: Refusals::default(),
             clock: Clock::start(),
             turns: RefCell::default(),
@@ -84,6 +87,7 @@ impl Topology {
     pub(crate) fn forget(&self, own_queue: &OwnQueue) {
         self.refusals.remove(&own_queue.name());
         self.known.borrow_mut().remove(&own_queue.name());
+        self.bound.borrow_mut().retain(|(queue, _)| *queue != own_queue.name());
         self.foreign_queues.forget(&own_queue.name());
     }
 
@@ -168,13 +172,42 @@ impl Topology {
             // With `declare: passive` the operator decides where it dead-letters to.
             _ if self.passive => {}
             OwnQueue::Dead(_) => {}
+            OwnQueue::Work(queue) if self.is_celery(queue) => {}
             OwnQueue::Work(queue) => self.one(connection, &OwnQueue::Dead(dead_name(queue)), keep).await?,
+            OwnQueue::Delay(queue, _) if self.is_celery(queue) => {
+                self.one(connection, &OwnQueue::Work(queue.clone()), UNKNOWN).await?;
+                self.bind(connection, queue).await?;
+            }
             OwnQueue::Delay(queue, _) => {
                 self.one(connection, &OwnQueue::Dead(dead_name(queue)), keep).await?;
                 self.one(connection, &OwnQueue::Work(queue.clone()), UNKNOWN).await?;
             }
         }
-        self.one(connection, own_queue, keep).await
+        self.one(connection, own_queue, keep).await?;
+        match own_queue {
+            OwnQueue::Work(queue) => self.bind(connection, queue).await,
+            OwnQueue::Dead(_) | OwnQueue::Delay(..) => Ok(()),
+        }
+    }
+
+    /// Whether a queue's messages are Celery's: then it dead-letters nowhere.
+    fn is_celery(&self, queue: &str) -> bool {
+        self.foreign_queues.celery.of(queue).is_some()
+    }
+
+    /// Binds a queue of Celery's to its exchange, once in a session.
+    async fn bind(&self, connection: &Connection, queue: &str) -> Result<(), Fault> {
+        let celery = &self.foreign_queues.celery;
+        let Some(exchange) = celery.of(queue).map(|celery| celery.exchange.clone()) else { return Ok(()) };
+        let binding = (queue.to_owned(), exchange);
+        if self.passive || self.bound.borrow().contains(&binding) {
+            return Ok(());
+        }
+        if let Some(text) = celery.bind(connection, queue).await? {
+            self.foreign_queues.tell(text);
+        }
+        self.bound.borrow_mut().insert(binding);
+        Ok(())
     }
 
     /// Declares all queues that a master needs to consume this one, where they do not exist.
@@ -183,10 +216,13 @@ impl Topology {
         self.foreign_queues.is_worked(&queue.dead.name);
         let keep = queue.dead.keep.map(|keep| u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
         self.make(connection, &OwnQueue::Dead(queue.dead.name.clone()), keep).await?;
-        if !self.passive {
+        self.foreign_queues.celery.set(&queue.name, &queue.protocol);
+        if !self.passive && !queue.protocol.is_celery() {
             self.make(connection, &OwnQueue::Dead(dead_name(&queue.name)), keep).await?;
         }
         self.ensure(connection, &OwnQueue::Work(queue.name.clone())).await?;
+        // Its exchange may be another one by now.
+        self.bind(connection, &queue.name).await?;
         for step in delay_queues::reached(&queue.delays) {
             let own_queue = OwnQueue::Delay(queue.name.clone(), step);
             match self.make(connection, &own_queue, keep).await {
@@ -204,9 +240,14 @@ impl Topology {
         known.remove(&queue.name);
         known.remove(&queue.dead.name);
         known.remove(&dead_name(&queue.name));
+        self.bound.borrow_mut().retain(|(bound, _)| *bound != queue.name);
         for step in delay_queues::STEPS {
             known.remove(&delay_queues::name(&queue.name, step));
         }
+    }
+
+    fn arguments(&self, own_queue: &OwnQueue) -> FieldTable {
+        arguments(own_queue, self.foreign_queues.celery.of(&own_queue.name()).as_deref())
     }
 
     async fn one(&self, connection: &Connection, own_queue: &OwnQueue, keep: Option<u64>) -> Result<(), Fault> {
@@ -234,7 +275,7 @@ impl Topology {
             }
             let channel = open_channel(connection).await.map_err(|error| Fault::of(&error))?;
             let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-            match answer(channel.queue_declare(short(&name), options, arguments(own_queue))).await {
+            match answer(channel.queue_declare(short(&name), options, self.arguments(own_queue))).await {
                 Ok(_) => {
                     close(&channel);
                     self.know(name);

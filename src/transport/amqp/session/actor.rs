@@ -25,7 +25,10 @@ use crate::{
     task::{Handle, QueueIndex, Settlement},
     transport::{
         Cancelled, Event, Events, Request,
-        amqp::{connect::address::Address, consume::consumer::Polled, dead_letters::sweep_schedule::SweepSchedule},
+        amqp::{
+            connect::address::Address, consume::consumer::Polled, dead_letters::sweep_schedule::SweepSchedule,
+            publish::replies::Answer,
+        },
     },
 };
 
@@ -196,7 +199,19 @@ impl Actor {
                 self.lease();
             }
             Request::Fire { schedule, moment, task } => self.fire(schedule, moment, task),
-            Request::Reply { .. } => {}
+            // Without a session it is not sent.
+            Request::Reply { queue, correlation_id, body } => {
+                let answer = Answer { queue, correlation_id, body };
+                if let Some(up) = self.state.up() {
+                    up.replies.take(answer);
+                }
+            }
+            Request::Protocols { queues } => {
+                let known = &self.shared.foreign_queues.celery;
+                for (queue, protocol) in &queues {
+                    known.set(queue, protocol);
+                }
+            }
             Request::ReleaseLease => self.release_lease(),
             Request::Close { reply } => self.close(Some(reply)),
             request @ (Request::Submit { .. }
@@ -284,6 +299,7 @@ impl Actor {
             SessionNote::FollowedUp { handle } => up.copy_stored(handle),
             SessionNote::Unstorable { handle, error } => up.unstorable(handle, error),
             SessionNote::PublishReport { queue, to, report } => up.publish_reported(queue, to, report),
+            SessionNote::Replied => {}
             SessionNote::Passed { queue, number, tag } => {
                 if up.channel_of(queue, number).is_some() {
                     up.passed(queue, tag);

@@ -19,7 +19,7 @@ use crate::{
         Error, Event, Reply, Request,
         amqp::{
             broker_error::Fault,
-            publish::{outbox::Outbox, publisher, undeliverable::RefusedMessages},
+            publish::{outbox::Outbox, publisher, replies::Replies, undeliverable::RefusedMessages},
         },
     },
 };
@@ -55,6 +55,8 @@ impl Actor {
         let noticed = session.noticed_within();
         let mut tasks = JoinSet::new();
         let watch = tasks.spawn_local(watch(Rc::clone(&session), self.shared.notes.clone()));
+        let (replies, sending) = Replies::new(Rc::clone(&session), self.shared.notes.clone());
+        tasks.spawn_local(sending);
         let (notes, unanswered_queues) = (self.shared.notes.clone(), Rc::clone(&self.unanswered_queues));
         let outbox = Outbox { session: Rc::clone(&session), notes, unanswered_queues, full_queues: Rc::default() };
         self.state = State::Up(Box::new(Up {
@@ -72,6 +74,7 @@ impl Actor {
             sweep: None,
             lease: None,
             sending: FuturesUnordered::new(),
+            replies,
             refused_messages: RefusedMessages::default(),
             is_client: self.attachment.is_none(),
             since: now,

@@ -50,6 +50,8 @@ pub(crate) enum SessionNote {
     Unstorable { handle: Handle, error: Error },
     /// A message of this queue was refused by the queue that it belongs to, or is taken at last.
     PublishReport { queue: usize, to: String, report: PublishReport },
+    /// No answer waits any more to be sent.
+    Replied,
     /// A task that the master has not seen was moved on.
     Passed { queue: usize, number: u64, tag: u64 },
 }

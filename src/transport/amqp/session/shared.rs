@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) address: Rc<Address>,
     pub(crate) events: Events,
     pub(crate) clock: Clock,
+    /// This machine's name.
+    pub(crate) host: String,
     /// Where work beside the actor reports to.
     pub(crate) notes: Notes,
     /// What is known about queues that others have declared.
@@ -46,6 +48,7 @@ impl Shared {
             address,
             events,
             clock,
+            host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             notes,
             foreign_queues: Rc::new(ForeignQueues::new(warn)),
             in_transit: Rc::default(),

@@ -25,6 +25,7 @@ use crate::{
             },
             publish::{
                 outbox::{OutboundMessage, Outbox},
+                replies::Replies,
                 undeliverable::{PublishReport, RefusedMessages},
             },
             schedules::lease_holder::Lease,
@@ -70,6 +71,7 @@ pub(crate) struct Up {
     pub(crate) sweep: Option<tokio::task::AbortHandle>,
     pub(crate) lease: Option<Lease>,
     pub(crate) sending: FuturesUnordered<LocalBoxFuture<'static, AcksWritten>>,
+    pub(crate) replies: Replies,
     /// Messages of its queues that their targets refuse.
     pub(crate) refused_messages: RefusedMessages,
     /// No queues are attached.
@@ -140,6 +142,7 @@ impl Up {
             consumed.to_requeue.is_empty() && consumed.republishing == 0 && !consumed.switching
         };
         self.sending.is_empty()
+            && self.replies.is_empty()
             && self.open.values().all(|open| !open.state.is_settling())
             && self.queues.iter().all(is_settled)
     }

@@ -1,0 +1,105 @@
+//! Messages of Celery's: what of them a task is made of, and what stays of them in a copy.
+//!
+//! What such a message says of its task is in headers of its producer, or in its body, and stays there: nothing of it is ever
+//! rewritten, and no property is added. What has to be remembered beside it stands in headers of ours, which Celery's workers
+//! leave alone, and says more than theirs where both are there.
+//!
+//! | header | on | says |
+//! | --- | --- | --- |
+//! | `asynctask-id` | copies of a message whose header `id` is absent, or where `message_id` is another one | the task's id |
+//! | `asynctask-not-before` | delayed tasks | when it is due; else the header `eta` counts |
+//! | `asynctask-expires-at` | dead letters put back to work | until when it is run, though it expired before |
+
+use lapin::{
+    BasicProperties,
+    types::{FieldTable, ShortString},
+};
+
+use super::{
+    headers,
+    properties::{self, Due, EXPIRES_AT, ID, Read, Table},
+};
+use crate::{
+    celery::message,
+    clock::Timestamp,
+    task::{Headers, NewTask},
+};
+
+/// The end of the year 9999: what is due to expire then does not expire.
+const NEVER: Timestamp = Timestamp(253_402_300_799_000);
+
+/// Reads a message of a queue of Celery's as a task.
+pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>, redelivered: bool) -> Read {
+    let mut read = properties::read(properties, body);
+    let task = &mut read.task;
+    let said = message::read(&task.headers, task.properties.as_deref(), &task.body);
+    let id = said.id.map(std::borrow::Cow::into_owned);
+    let name = said.name.map(|name| name.into_owned().into_boxed_str());
+    let (eta, expires, time_limit, unreadable) = (said.eta, said.expires, said.hard_limit, said.unreadable);
+    let table = properties.headers().as_ref().map(FieldTable::inner);
+    let id = id.or_else(|| read.named.then(|| task.id.clone())).or_else(|| own_id(table?));
+    read.named = id.is_some();
+    if let Some(id) = id {
+        task.id = id;
+    }
+    (task.name, task.time_limit, task.unreadable) = (name, time_limit, unreadable);
+    task.expires_at = task.expires_at.or(expires);
+    task.properties.get_or_insert_default().redelivered = Some(redelivered);
+    if read.not_before.is_none() {
+        read.not_before = eta;
+        read.is_new_delay = eta.is_some();
+    }
+    read
+}
+
+/// The id that we gave a message.
+pub(crate) fn own_id(table: &Table) -> Option<String> {
+    table.get(ID).and_then(headers::text).filter(|id| !id.is_empty())
+}
+
+/// The id of a message of Celery's second protocol.
+pub(crate) fn their_id(table: &Table) -> Option<String> {
+    let said = |name| table.get(name).and_then(headers::text).filter(|text| !text.is_empty());
+    said("task").and_then(|_| said("id"))
+}
+
+/// Whether a message is one of Celery's, wherever it lies: it says so, or we gave it an id in our way.
+pub(crate) fn is_celery(table: &Table) -> bool {
+    own_id(table).is_some() || their_id(table).is_some()
+}
+
+/// A dead letter that expired is not to expire again at once.
+pub(super) fn revive(table: &mut Table, headers: &Headers, now: Timestamp) {
+    let expires = message::read(headers, None, b"").expires;
+    if expires.is_some_and(|expires| expires <= now) {
+        properties::put(table, EXPIRES_AT, NEVER.0);
+    }
+}
+
+/// A task that is submitted to a queue of Celery's, as a message of its second protocol: properties and body.
+///
+/// # Errors
+/// What is wrong with the task.
+pub(crate) fn submitted(task: &NewTask, due: Option<Due>, host: &str) -> Result<(BasicProperties, Vec<u8>), String> {
+    let id = ShortString::try_new(task.id.as_str()).map_err(|_| "its id has over 255 bytes".to_owned())?;
+    let origin = format!("asynctask@{host}");
+    let message = message::from_payload(&task.body, &task.id, task.expires_at, &origin)?;
+    let mut headers = task.headers.clone();
+    headers.extend(message.headers);
+    let mut table = headers::from_json(&headers)?;
+    if let Some(due) = due {
+        due.put(&mut table);
+    }
+    if headers::table_len(&table) > headers::ROOM {
+        return Err("its headers take over 120 KiB".to_owned());
+    }
+    let properties = BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_content_type(message::CONTENT_TYPE.into())
+        .with_content_encoding(message::CONTENT_ENCODING.into())
+        .with_correlation_id(id)
+        // As Celery's producers say it.
+        .with_priority(task.priority.unwrap_or(0))
+        .with_headers(table.into());
+    Ok((properties, message.body))
+}
