@@ -160,6 +160,7 @@
 //! | 8 | `metrics` | counts, and the page that shows them |
 //! | 8 | `worker` | the child's side: user code and the loop around it |
 //! | 7 | `transport::opening` | an address becomes a transport |
+//! | 7 | `celery::node` | how Celery's tools see the master |
 //! | 6 | `transport::amqp`, `transport::sqlite`, `transport::localmem` | the transports |
 //! | 5 | `transport` | the contract of what carries tasks |
 //! | 5 | `unique` | keys of which one task at a time is in hand |

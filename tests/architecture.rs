@@ -33,6 +33,18 @@ const PURE: &[&str] = &[
     "limits",
     "text",
     "unicode",
+    "celery/node/budget",
+    "celery/node/events",
+    "celery/node/facts",
+    "celery/node/glob",
+    "celery/node/lamport",
+    "celery/node/methods",
+    "celery/node/replies",
+    "celery/node/request",
+    "celery/node/revoked",
+    "celery/node/view",
+    "celery/node/wording",
+    "celery/node/work",
 ];
 
 /// What does input and output, waits, or reads a clock.

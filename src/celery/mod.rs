@@ -9,6 +9,7 @@
 
 pub mod event;
 pub mod message;
+pub mod node;
 pub mod payload;
 mod repr;
 pub mod result;

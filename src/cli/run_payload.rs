@@ -133,6 +133,7 @@ fn as_program(config: &Config, queue: QueueRun, level: Level, task: Task) -> Res
         timer: None,
         halt_timeout: None,
         report: None,
+        celery: None,
     };
     let settled = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&settled);

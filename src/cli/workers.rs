@@ -16,6 +16,7 @@ use super::{
     settings::{duration, load, load_to_fire, log_level, sources},
 };
 use crate::{
+    celery::node,
     clock::Clock,
     config::{self, Config, Sources},
     control::socket::{self, Socket},
@@ -24,6 +25,7 @@ use crate::{
     logging::{Format, Level, Logger, MASTER},
     master::{self, Finished, Fresh, Objection, Reader, RunConfig, core::event::Plan},
     metrics::Listener,
+    process,
     schedule::Timer,
     systemd::Notifier,
     worker::registry::Registry,
@@ -95,6 +97,7 @@ fn work(
         notifier,
         metrics,
         report: report.cloned(),
+        celery: config.celery.as_ref().map(|celery| seen_by_celery(celery, config.declare_passive)),
         plan: plan(&config, verb, level, format, timer.is_some()),
         queues: config.queues.iter().map(|queue| queue_run(&config, queue, level)).collect(),
         protocols: config.protocols(),
@@ -112,6 +115,20 @@ fn work(
         finished.code = Code::DeadLettered;
     }
     Ok(finished)
+}
+
+/// What Celery's tools see, as the settings say.
+fn seen_by_celery(celery: &config::Celery, passive: bool) -> node::Settings {
+    node::Settings {
+        name: celery.node_name(&process::host()),
+        events: match celery.events {
+            config::CeleryEvents::Auto => node::EventsWanted::Auto,
+            config::CeleryEvents::On => node::EventsWanted::On,
+            config::CeleryEvents::Off => node::EventsWanted::Off,
+        },
+        works: celery.control == config::CeleryControl::Work,
+        passive,
+    }
 }
 
 /// The settings name no workers at all: a mistake, and not a run with nothing to do.
@@ -187,6 +204,7 @@ fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
         ("declare", before.declare_passive != now.declare_passive),
         ("control", before.control_socket != now.control_socket),
         ("metrics", before.metrics_listen != now.metrics_listen),
+        ("celery", before.celery != now.celery),
     ];
     keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }

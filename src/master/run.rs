@@ -10,7 +10,8 @@ use super::{
     shell::{event_loop::EventReceivers, orphans::Orphans, state::Shell},
 };
 use crate::{
-    control::presence,
+    celery::node::Node,
+    control::{presence, server::Asked},
     exit_code::{Code, Error},
     logging::{Level, Logger, MASTER},
     metrics, plural,
@@ -20,11 +21,24 @@ use crate::{
 
 /// Descriptors that a run opens for itself after they were counted: for signals, the event loop, the watches of its sockets and
 /// the memory cgroup, and for the transport's files or connections.
-const fn planned_files(uri: &Uri) -> u64 {
+const fn planned_files(uri: &Uri, with_celery: bool) -> u64 {
     13 + match uri {
         Uri::Localmem(_) => 0,
         Uri::Sqlite(_) => 7,
+        Uri::Amqp(_) if with_celery => 6 + 4,
         Uri::Amqp(_) => 6,
+    }
+}
+
+/// Starts what Celery's tools see of this master. A run without it is better than none.
+fn node(run: &mut RunConfig, commands: &mpsc::UnboundedSender<Asked>, logger: &Logger) -> Option<Node> {
+    let (settings, Uri::Amqp(address)) = (run.celery.take()?, &run.uri) else { return None };
+    match Node::start(settings, address, commands.clone(), logger.clone()) {
+        Ok(node) => Some(node),
+        Err(error) => {
+            logger.line(Level::Warning, MASTER, &format!("Celery's tools will not see this master: {error}"));
+            None
+        }
     }
 }
 
@@ -58,7 +72,8 @@ pub fn run_on(
     let internal = |what: &str, error: io::Error| Error::new(Code::Internal, format!("{what}: {error}"));
     process::descriptor_limit::raise_files();
     let mut run = run;
-    run.plan.descriptors = process::descriptor_limit::files_for_workers(0, planned_files(&run.uri));
+    run.plan.descriptors =
+        process::descriptor_limit::files_for_workers(0, planned_files(&run.uri, run.celery.is_some()));
     process::reserve_frame_fd().map_err(|error| internal("cannot reserve descriptor 3", error))?;
     // Before anything else: a TERM from here on is an orderly stop.
     let signals = Signals::listen().map_err(|error| internal("cannot listen to signals", error))?;
@@ -100,6 +115,7 @@ pub fn run_on(
                 .map_err(|error| internal("cannot watch the control socket", error))?;
         }
         let (question_sender, questions) = mpsc::unbounded_channel();
+        let celery = node(&mut run, &command_sender, logger);
         let senders = metrics::Master { questions: question_sender, commands: command_sender };
         let metrics = run.metrics.take().map(|listener| listener.serve(senders.clone())).transpose();
         let _metrics = metrics.map_err(|error| internal("cannot serve metrics", error))?;
@@ -107,6 +123,6 @@ pub fn run_on(
         let orphans = Orphans::new(&run.uri, &run.application, logger, sender);
         let receivers =
             EventReceivers { transport: transport_events, commands, questions, orphans_ended, _senders: senders };
-        Shell::new(run, transport, logger.clone(), orphans).run(&signals, &arrivals, receivers).await
+        Shell::new(run, transport, logger.clone(), orphans, celery).run(&signals, &arrivals, receivers).await
     })
 }

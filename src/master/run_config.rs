@@ -4,7 +4,12 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use super::{core::event::Plan, queue_run::QueueRun, shell::settings_reader::Reader};
 use crate::{
-    celery::Protocol, control::socket::Socket, junit, metrics, schedule::Timer, systemd::Notifier, transport::Uri,
+    celery::{Protocol, node},
+    control::socket::Socket,
+    junit, metrics,
+    schedule::Timer,
+    systemd::Notifier,
+    transport::Uri,
 };
 
 /// A run of the master, all settings resolved.
@@ -34,6 +39,8 @@ pub struct RunConfig {
     pub control: Option<Socket>,
     /// The address of the metrics, bound already.
     pub metrics: Option<metrics::Listener>,
+    /// How Celery's tools are to see this master, on RabbitMQ.
+    pub celery: Option<node::Settings>,
     /// Collects the ends of tasks, for the report of the run.
     pub report: Option<Rc<RefCell<junit::Report>>>,
 }

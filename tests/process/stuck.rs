@@ -91,6 +91,7 @@ fn run(notifier: Notifier, metrics: Listener) -> RunConfig {
         control: None,
         metrics: Some(metrics),
         report: None,
+        celery: None,
     }
 }
 

@@ -32,6 +32,11 @@ impl Shell {
                     report.borrow_mut().ended(&queue, id, in_hand, failure);
                 }
             }
+            Action::TaskEvent(event) => {
+                if let Some(celery) = &self.celery {
+                    celery.tell(event);
+                }
+            }
             Action::TaskReopened { queue, id } => {
                 if let Some(report) = &self.report {
                     report.borrow_mut().reopened(&queue, &id);
@@ -62,7 +67,6 @@ impl Shell {
             Action::Reply { queue, correlation_id, body } => {
                 self.transport.ask(Request::Reply { queue, correlation_id, body });
             }
-            Action::TaskEvent(_) => {}
             Action::Survey { serial } => {
                 self.flush_settlements();
                 self.transport.ask(Request::Survey { serial });

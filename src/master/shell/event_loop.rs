@@ -61,6 +61,7 @@ impl Shell {
                 gather_events();
             }
             self.notify();
+            self.count_for_celery();
             let wait = self.wait();
             self.clock.sleeps(wait);
             self.freed_places = 0;
@@ -107,7 +108,13 @@ impl Shell {
         let (reply, closed) = oneshot::channel();
         self.transport.ask(Request::Close { reply });
         // Whatever is not settled by now comes again: closing late or not at all loses nothing.
-        let _ = tokio::time::timeout(CLOSE_LIMIT, closed).await;
+        let celery = self.celery.take();
+        let celery_closed = async {
+            if let Some(celery) = celery {
+                celery.close().await;
+            }
+        };
+        let _ = futures_util::future::join(tokio::time::timeout(CLOSE_LIMIT, closed), celery_closed).await;
         if self.closing {
             while let Ok(event) = receivers.transport.try_recv() {
                 self.transport_event(event);
@@ -133,6 +140,14 @@ impl Shell {
         let depths = counts(counted).await;
         let depths = depths.into_iter().map(Some).chain(std::iter::repeat(None));
         Some(names.into_iter().zip(depths).collect())
+    }
+
+    /// What its monitors see in a heartbeat, which waits for nobody.
+    fn count_for_celery(&self) {
+        if let Some(celery) = &self.celery {
+            let tally = self.core.tally();
+            celery.count(self.core.in_hand() as u64, tally.processed + tally.failed);
+        }
     }
 
     fn notify(&mut self) {

@@ -15,6 +15,7 @@ use super::{
     workers::{Inbox, Worker},
 };
 use crate::{
+    celery::node::Node,
     clock::{Instant, Now, RunningClock},
     control::server::Asked,
     junit,
@@ -92,6 +93,8 @@ pub(in crate::master) struct Shell {
     pub(super) closing: bool,
     pub(super) halt_at: Option<Duration>,
     pub(super) report: Option<Rc<RefCell<junit::Report>>>,
+    /// What Celery's tools see of this master.
+    pub(super) celery: Option<Node>,
 }
 
 impl Shell {
@@ -101,6 +104,7 @@ impl Shell {
         transport: Box<dyn Transport>,
         logger: Logger,
         orphans: Orphans,
+        celery: Option<Node>,
     ) -> Self {
         let mut run = run;
         let mut launches = BTreeMap::new();
@@ -121,6 +125,7 @@ impl Shell {
             core,
             actions: Vec::new(),
             report: run.report,
+            celery,
             clock: RunningClock::start(),
             judged_at: None,
             transport,

@@ -83,7 +83,17 @@ use tokio::sync::mpsc;
 
 pub(super) use self::connect::address_syntax::{check_cluster, cluster_with_tls};
 pub use self::connect::tls::Tls;
-use self::{connect::address::Address, session::state::Actor};
+use self::session::state::Actor;
+/// For a connection beside the transport's, to the same brokers.
+pub(crate) use self::{
+    broker_error::{answer, describe, reply_code},
+    connect::{
+        address::Address,
+        channel::{open_channel, short},
+    },
+    message::headers::number as header_number,
+    session::pauses::{REBUILD_BACKOFF, with_jitter},
+};
 use super::{Error, Events, Request, Transport};
 use crate::redact::redact_address;
 

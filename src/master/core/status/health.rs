@@ -13,6 +13,12 @@ use crate::master::core::{
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Core {
+    /// Tasks in the hands of workers.
+    #[must_use]
+    pub const fn in_hand(&self) -> usize {
+        self.in_hand
+    }
+
     /// What keeps tasks from being done. That tasks are delivered is for the shell to add, which sees the depths.
     pub(in crate::master::core) fn health(&self) -> Value {
         let mut problems = Vec::new();

@@ -45,6 +45,15 @@ pub(crate) struct Address {
     limit: Option<Duration>,
 }
 
+/// Parts of an address, for those who show them.
+pub(crate) struct Place<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+    pub(crate) user: &'a str,
+    pub(crate) virtual_host: &'a str,
+    pub(crate) is_tls: bool,
+}
+
 /// One broker.
 struct Broker {
     uri: AMQPUri,
@@ -99,6 +108,19 @@ impl Address {
     pub(crate) fn succeeded(&self) -> bool {
         self.failed.borrow_mut().clear();
         self.brokers.len() > 1
+    }
+
+    /// Where the address of the moment leads.
+    pub(crate) fn place(&self) -> Place<'_> {
+        let broker = self.broker();
+        let authority = &broker.uri.authority;
+        Place {
+            host: &authority.host,
+            port: authority.port,
+            user: &authority.userinfo.username,
+            virtual_host: &broker.uri.vhost,
+            is_tls: broker.is_tls(),
+        }
     }
 
     /// The address without its password.
