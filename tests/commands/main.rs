@@ -1,6 +1,7 @@
 //! The command line as people and scripts meet it: what is printed where, and with which exit code a command ends.
 
 mod celery;
+mod celery_queues;
 mod compare;
 mod config;
 mod denied;

@@ -62,6 +62,12 @@
 //! attribute that can lose tasks is warned of by name, a stream is refused, a delay queue that does not bring tasks back when it
 //! should is not used. An auto-delete queue keeps a consumer while the process lives, also without credit.
 //!
+//! # Queues of Celery's
+//!
+//! A queue with `protocol: celery` is declared as Celery's producers do, with its exchange (`queues::celery_queues`); what lies
+//! beside it, its delays and dead letters, is as for any other. Its messages are read by `message::celery`, and copies of them
+//! carry every header and property on as it came: nothing is added but headers of ours.
+//!
 //! # What cannot be known here
 //!
 //! What other nodes hold in hand is not seen without the management interface, so [`Depth::in_hand`](super::Depth)
