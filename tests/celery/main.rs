@@ -13,6 +13,7 @@
 //! | queues of all arguments, whoever declares them first | `queues` |
 //! | messages that nobody can read, requests of remote control that nobody should have sent | `hostile` |
 //! | workers, master and broker killed while chains are done | `storm` |
+//! | the example project, as its page says it, and the tests that the page about Celery names | `example` |
 //!
 //! The packages are installed into the target folder at the first run (`environment.py`); where that cannot be done, all is
 //! left out. `ASYNCTASK_CELERY_WORKER=celery` lets Celery's own worker work the queues instead: so a scenario is proven to be
@@ -24,6 +25,7 @@ mod support;
 
 mod application;
 mod delays;
+mod example;
 mod hostile;
 mod queues;
 mod redis;
