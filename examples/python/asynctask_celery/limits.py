@@ -1,9 +1,9 @@
 """Raises an exception in the main thread when its time is over: soft time limits, and bounds of our own.
 
 A thread sends the main thread the signal that Celery's pool uses for soft limits (USR1), which also interrupts what waits in a
-system call. The exception is raised only inside the code that is limited, never in what stands around it: the signal's
-function looks at the frames below it, and is called again after a tenth of a second if it did nothing. So a limit that comes
-with the end of its task hits neither this package nor the next task.
+system call. The exception is raised only in what a limited function calls, never in that function or in what stands around
+it: the signal's function looks at the frames it has interrupted, and is called again after a tenth of a second if it did nothing.
+So a limit that comes with the end of its task hits neither this package nor the next task.
 
 Setting a limit costs a look at the clock: the thread wakes when the earliest limit that it knows is over, and looks then.
 """
@@ -37,7 +37,7 @@ class Limits:
         os.register_at_fork(after_in_child=self._forked)
 
     def covers(self, function: Callable[..., Any]) -> None:
-        """Exceptions may be raised while this function is called, and in nothing else."""
+        """Exceptions may be raised in what this function calls, and in nothing else."""
         self._codes.add(function.__code__)
 
     def begin(self, seconds: float, raises: Type[BaseException]) -> None:
@@ -82,9 +82,10 @@ class Limits:
     def _signalled(self, _number: int, frame: Optional[FrameType]) -> None:
         if self._due is None or time.monotonic() < self._due:
             return
-        while frame is not None and frame.f_code not in self._codes:
-            frame = frame.f_back
-        if frame is not None:
+        inner = frame and frame.f_back
+        while inner is not None and inner.f_code not in self._codes:
+            inner = inner.f_back
+        if inner is not None:
             # Once, as Celery's pool does: what the task does then is its own affair, until the hard limit.
             self._due = None
             self.is_over = True

@@ -24,7 +24,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from asynctask_worker import Link, Work, dumps, encoded, text_of
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery import signals, states
-from celery.app.trace import build_tracer
+from celery.app import trace
 from celery.exceptions import NotRegistered, Reject, SoftTimeLimitExceeded
 from celery.utils.saferepr import saferepr
 from kombu.utils.encoding import safe_str
@@ -51,6 +51,7 @@ class CeleryWork(Work):
         self._application = application
         self._app = application.app
         self._limits = Limits()
+        self._limits.covers(_limited)
         self._reader = Reader(application.app, application.hostname)
         self._requests = Requests(application.app, application.hostname, self._reader)
         self._stored = Stored(self._limits)
@@ -112,7 +113,7 @@ class CeleryWork(Work):
             if soft and isinstance(soft, (int, float)) and 0 < soft:
                 limits.begin(soft, SoftTimeLimitExceeded)
                 try:
-                    retval, info, runtime, text = tracer(request["id"], request["args"], request["kwargs"], request)
+                    retval, info, runtime, text = _limited(tracer, request)
                 finally:
                     limits.end()
                 if limits.is_over:
@@ -136,9 +137,9 @@ class CeleryWork(Work):
         if task is None:
             return None
         app = self._app
-        tracer = build_tracer(name, task, app.loader, self._application.hostname, app=app)
+        # Looked up now: libraries that measure tasks put one of their own in its place.
+        tracer = trace.build_tracer(name, task, app.loader, self._application.hostname, app=app)
         task.__trace__ = tracer
-        self._limits.covers(tracer)
         self._tracers[name] = task, tracer, task.Request == PLAIN_REQUEST
         return self._tracers[name]
 
@@ -254,6 +255,11 @@ class _Run:
             return _line("done", id=self._id)
         of_it = {"exception": text_of(saferepr(error)), "traceback": text_of(safe_str(einfo.traceback), keep_end=True)}
         return _line("done", id=self._id, **{how: of_it})
+
+
+def _limited(tracer: _Tracer, request: Dict[str, Any]) -> Tuple[Any, Any, Any, Any]:
+    """The tracer as a function of ours: limits are raised in what it calls."""
+    return tracer(request["id"], request["args"], request["kwargs"], request)
 
 
 def _cause(einfo: Any) -> Any:
