@@ -51,7 +51,7 @@ class Master:
         number = theirs.fileno()
         with (self.folder / "output").open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", "asynctask_celery", "--app", app],
+                [sys.executable, "-m", "asynctask_celery", "--app", app],
                 cwd=self.folder,
                 env={
                     **os.environ,
@@ -191,6 +191,13 @@ class Ready(Celery):
             self.assertEqual((master.ready, master.process.returncode), ({}, 64), output)
             self.assertIn("error: ", output)
             self.assertIn(text, output)
+
+    def test_root_is_refused_with_pickle_alone_and_nothing_is_said_without(self) -> None:
+        if os.getuid() != 0:
+            return
+        self.assertNotIn("superuser", Master("", C_FORCE_ROOT="").halt())
+        refused = Master("app.conf.accept_content = ['pickle']", C_FORCE_ROOT="")
+        self.assertIn("error: Celery refuses to work for this application: ", refused.printed())
 
     def test_the_signals_of_a_start_and_an_end(self) -> None:
         code = """

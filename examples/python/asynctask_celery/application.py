@@ -8,6 +8,7 @@ modules, sets up the log and sends `celeryd_init` and `worker_init` (which insta
 import os
 import re
 import socket
+import warnings
 from typing import Any, Optional
 
 from billiard.process import current_process as billiard_process
@@ -15,9 +16,11 @@ from celery import Celery, signals
 from celery._state import _set_task_join_will_block
 from celery.app.trace import setup_worker_optimizations
 from celery.app.utils import find_app
+from celery.exceptions import SecurityError, SecurityWarning
 from celery.worker import state as worker_state
 
 from .logs import Logs
+from .messages import one_line
 
 
 class Refused(Exception):
@@ -79,9 +82,9 @@ def start(app: Celery, name: str, level: Optional[str]) -> Application:
     _name_process()
     logs = Logs(app, level)
     app.set_current()
-    worker = app.Worker(
-        app=app, hostname=hostname, pool_cls="prefork", concurrency=1, loglevel=logs.level, logfile=None, quiet=True
-    )
+    # That it is root would be told by each process; with pickle it is still refused.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    worker = _worker(app, hostname, logs.level)
     logs.are_set_up()
     signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=app.conf)
     _set_task_join_will_block(True)
@@ -93,6 +96,14 @@ def start(app: Celery, name: str, level: Optional[str]) -> Application:
     application = Application(app, short, worker, logs)
     signals.worker_ready.send(sender=application.consumer)
     return application
+
+
+def _worker(app: Celery, hostname: str, level: str) -> Any:
+    options = {"pool_cls": "prefork", "concurrency": 1, "loglevel": level, "logfile": None, "quiet": True}
+    try:
+        return app.Worker(app=app, hostname=hostname, **options)
+    except SecurityError as error:
+        raise Refused(f"Celery refuses to work for this application: {one_line(str(error))}") from None
 
 
 def _name_process() -> None:
