@@ -29,8 +29,8 @@ pub(super) enum Workers {
 impl Workers {
     pub(super) fn of_this_run() -> Self {
         match std::env::var("ASYNCTASK_CELERY_WORKER").as_deref() {
-            Ok("celery") | Err(_) => Self::Celerys,
-            Ok("asynctask") => Self::Ours,
+            Ok("celery") => Self::Celerys,
+            Ok("asynctask") | Err(_) => Self::Ours,
             Ok(other) => panic!("ASYNCTASK_CELERY_WORKER is asynctask or celery, not {other}"),
         }
     }
@@ -170,6 +170,8 @@ impl Application {
             of("WAREHOUSE_FILE", self.folder.join("warehouse.db").display().to_string()),
             of("PYTHONPATH", path.join(":")),
             of("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+            // Celery refuses pickle to root without that.
+            of("C_FORCE_ROOT", "1".to_owned()),
         ])
     }
 
@@ -198,9 +200,7 @@ impl Application {
         let mut command = Command::new(self.python);
         command.args(["-m", "celery", "-A", kind.application, "worker", "-P", "prefork", "-l", "INFO"]);
         command.args(["-c", &kind.processes.to_string(), "-Q", kind.queue, "-n", &format!("celery@{}", kind.name)]);
-        // It refuses pickle to root without that.
-        command.envs(kind.environment(self)).env("C_FORCE_ROOT", "1");
-        command.current_dir(&self.folder).stdin(Stdio::null());
+        command.envs(kind.environment(self)).current_dir(&self.folder).stdin(Stdio::null());
         command.stdout(output.try_clone().expect("a file of ours")).stderr(output);
         let child = command.spawn().expect("Celery is installed");
         until("Celery's worker is not ready", || {

@@ -17,7 +17,7 @@
 //!
 //! The packages are installed into the target folder at the first run (`environment.py`); where that cannot be done, all is
 //! left out. `ASYNCTASK_CELERY_WORKER=celery` lets Celery's own worker work the queues instead: so a scenario is proven to be
-//! right. What only asynctask has is skipped then. (Until the master can do all of it, that is the default; `asynctask` is ours.) `ASYNCTASK_CELERY_SEED=1,2,3` and `ASYNCTASK_CELERY_CHAINS=2000` make it
+//! right. What only asynctask has is skipped then. `ASYNCTASK_CELERY_SEED=1,2,3` and `ASYNCTASK_CELERY_CHAINS=2000` make it
 //! other storms, and longer ones.
 
 #[path = "../support/mod.rs"]
@@ -27,6 +27,7 @@ mod application;
 mod delays;
 mod example;
 mod hostile;
+mod module;
 mod queues;
 mod redis;
 mod scenarios;

@@ -226,9 +226,37 @@ impl Foreign {
     }
 }
 
-/// Publishes with an id of any bytes, which no client library would take, and waits for the confirm: the frames as the
-/// specification of AMQP 0-9-1 has them.
+/// Publishes with an id of any bytes, which no client library would take, and waits for the confirm.
 pub fn publish_with_id(address: &str, queue: &str, id: &[u8]) {
+    // A delivery mode and a message id.
+    let flags: u16 = 1 << 12 | 1 << 7;
+    let id = [&[u8::try_from(id.len()).expect("a short string")], id].concat();
+    publish_raw(address, queue, &[&flags.to_be_bytes()[..], &[2], &id].concat(), b"{}");
+}
+
+/// Publishes with these headers and one more, lists in lists, deeper than a client library's stack is; and waits for the
+/// confirm.
+pub fn publish_nested(address: &str, queue: &str, headers: &[(&str, &str)], depth: usize, body: &[u8]) {
+    let long = |text: &[u8]| [&u32::try_from(text.len()).expect("a long string").to_be_bytes()[..], text].concat();
+    let named = |name: &str, value: &[u8]| [&[name.len() as u8], name.as_bytes(), value].concat();
+    // Each list is its kind, its length and what is in it; the innermost has nothing.
+    let lists = (1..=depth).rev().flat_map(|inner| {
+        let length = u32::try_from((inner - 1) * 5).expect("a long string");
+        [&b"A"[..], &length.to_be_bytes()].concat()
+    });
+    let lists: Vec<u8> = lists.collect();
+    let mut table: Vec<u8> =
+        headers.iter().flat_map(|(name, value)| named(name, &[b"S", &long(value.as_bytes())[..]].concat())).collect();
+    table.extend(named("deep", &lists));
+    // A content type, an encoding, headers and a delivery mode.
+    let flags: u16 = 1 << 15 | 1 << 14 | 1 << 13 | 1 << 12;
+    let (kind, encoding) = (named("application/json", b""), named("utf-8", b""));
+    publish_raw(address, queue, &[&flags.to_be_bytes()[..], &kind, &encoding, &long(&table), &[2]].concat(), body);
+}
+
+/// Publishes with properties that are bytes already, and waits for the confirm: the frames as the specification of AMQP 0-9-1
+/// has them.
+fn publish_raw(address: &str, queue: &str, properties: &[u8], body: &[u8]) {
     let rest = address.strip_prefix("amqp://guest:guest@").expect("an address of the tests' broker");
     let (host, vhost) = rest.split_once('/').expect("with a virtual host");
     let mut stream = TcpStream::connect(host).expect("a broker");
@@ -270,11 +298,8 @@ pub fn publish_with_id(address: &str, queue: &str, id: &[u8]) {
         assert_eq!(answered(&mut stream), answer);
     }
     let publish = method(60, 40, &[vec![0, 0], short(b""), short(queue.as_bytes()), vec![0]].concat());
-    // A delivery mode and a message id.
-    let flags: u16 = 1 << 12 | 1 << 7;
-    let properties = [&flags.to_be_bytes()[..], &[2], &short(id)].concat();
-    let header = [&[0, 60, 0, 0][..], &2_u64.to_be_bytes(), &properties].concat();
-    let message = [frame(1, 1, &publish), frame(2, 1, &header), frame(3, 1, b"{}")].concat();
+    let header = [&[0, 60, 0, 0][..], &(body.len() as u64).to_be_bytes(), properties].concat();
+    let message = [frame(1, 1, &publish), frame(2, 1, &header), frame(3, 1, body)].concat();
     stream.write_all(&message).expect("the broker listens");
     assert_eq!(answered(&mut stream), (60, 80));
 }

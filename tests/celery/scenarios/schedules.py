@@ -7,8 +7,9 @@ pytestmark = ours
 
 def test_it_fires_each_second():
     path = FOLDER / "fired"
-    fired = until(lambda: len(lines(path)) >= 3 and lines(path), "it has not fired three times")
+    # The first ones may have waited for a worker that was not ready.
+    fired = until(lambda: len(lines(path)) >= 8 and lines(path)[-4:], "it has not fired eight times")
     assert {text for _, text in fired} == {"of a schedule"}
     moments = [moment for moment, _ in fired]
-    assert all(0 <= moment % 1 < 0.9 for moment in moments), moments
+    assert all(moment % 1 < 0.9 for moment in moments), moments
     assert len({int(moment) for moment in moments}) == len(moments), f"twice in a second: {moments}"

@@ -22,5 +22,5 @@ app.conf.update(
     result_extended=True,
     result_chord_retry_interval=0.2,
     broker_connection_retry_on_startup=True,
-    **json.loads(os.environ.get("SHOP_SETTINGS", "{}")),
 )
+app.conf.update(json.loads(os.environ.get("SHOP_SETTINGS", "{}")))
