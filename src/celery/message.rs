@@ -75,6 +75,8 @@ pub struct NewTask<'a> {
     pub kwargs: &'a RawValue,
     /// Its id.
     pub id: &'a str,
+    /// Not to be run before.
+    pub eta: Option<Timestamp>,
     /// Not to be run after.
     pub expires: Option<Timestamp>,
     /// Who publishes it, `asynctask@host`.
@@ -263,7 +265,7 @@ pub fn new(task: &NewTask<'_>) -> Result<NewMessage, String> {
         "task": name,
         "id": task.id,
         "shadow": null,
-        "eta": null,
+        "eta": task.eta.map(iso_text),
         "expires": task.expires.map(iso_text),
         "group": null,
         "group_index": null,
@@ -299,7 +301,13 @@ pub(super) fn iso_text(moment: Timestamp) -> String {
 ///
 /// # Errors
 /// What is wrong with the payload.
-pub fn from_payload(payload: &[u8], id: &str, expires: Option<Timestamp>, origin: &str) -> Result<NewMessage, String> {
+pub fn from_payload(
+    payload: &[u8],
+    id: &str,
+    eta: Option<Timestamp>,
+    expires: Option<Timestamp>,
+    origin: &str,
+) -> Result<NewMessage, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Said<'a> {
@@ -320,6 +328,7 @@ pub fn from_payload(payload: &[u8], id: &str, expires: Option<Timestamp>, origin
         args: said.args.unwrap_or(&no_args),
         kwargs: said.kwargs.unwrap_or(&no_kwargs),
         id,
+        eta,
         expires,
         origin,
     };
@@ -459,9 +468,9 @@ mod tests {
     fn a_new_message_has_the_headers_of_a_producer_with_python() {
         let payload = r#"{"task": "shop.add", "args": [1e400, "ä'b"], "kwargs": {"K": 1}}"#;
         let expires = Some(Timestamp(1_767_323_045_006));
-        let new = from_payload(payload.as_bytes(), "id", expires, "asynctask@vm").unwrap_err();
+        let new = from_payload(payload.as_bytes(), "id", None, expires, "asynctask@vm").unwrap_err();
         assert!(new.contains("args: "), "{new}: a number that no value of Python's can be");
-        let new = from_payload(payload.replace("e400", "").as_bytes(), "id", expires, "asynctask@vm").unwrap();
+        let new = from_payload(payload.replace("e400", "").as_bytes(), "id", None, expires, "asynctask@vm").unwrap();
         let names = |headers: &Headers| headers.keys().cloned().collect::<std::collections::BTreeSet<_>>();
         assert_eq!(names(&new.headers), names(&headers(HEADERS)));
         assert_eq!(new.headers["argsrepr"], r#"(1, "ä'b")"#);
@@ -471,7 +480,7 @@ mod tests {
         let message = read(&new.headers, None, &new.body);
         assert_eq!((message.id.as_deref(), message.root_id.as_deref()), (Some("id"), Some("id")));
         assert_eq!((message.expires, message.unreadable), (expires, None));
-        let short = from_payload(br#"{"task": "a"}"#, "id", None, "").unwrap();
+        let short = from_payload(br#"{"task": "a"}"#, "id", None, None, "").unwrap();
         assert!(short.body.starts_with(b"[[],{},"));
     }
 
@@ -487,7 +496,7 @@ mod tests {
             r#"{"task": "a", "kwargs": []}"#,
             r#"{"task": "a", "queue": "b"}"#,
         ] {
-            let refused = from_payload(payload.as_bytes(), "id", None, "").unwrap_err();
+            let refused = from_payload(payload.as_bytes(), "id", None, None, "").unwrap_err();
             assert!(refused.contains("{\"task\": NAME"), "{refused}");
         }
     }

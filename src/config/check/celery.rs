@@ -145,7 +145,7 @@ pub(super) fn scheduled(
     let protocol =
         configured.map_or_else(|| Protocol::Celery(Box::new(CeleryQueue::of(&name))), |queue| queue.protocol.clone());
     let task = CeleryTask { name: item.text()?.to_owned(), args: args?, kwargs: kwargs?, protocol };
-    if let Err(error) = message::from_payload(task.payload().as_bytes(), "", None, "") {
+    if let Err(error) = message::from_payload(task.payload().as_bytes(), "", None, None, "") {
         item.problem(error, None);
         return None;
     }

@@ -108,6 +108,11 @@ fn iso(moment: Timestamp) -> AMQPValue {
     text(&moment.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string())
 }
 
+/// What code is told: that it may have been delivered before.
+fn came_before(delivery: &Delivery) -> bool {
+    delivery.task.properties.as_ref().unwrap().redelivered.unwrap()
+}
+
 /// What a master is told about a queue, but for how many.
 fn warnings(party: &mut Party<'_, At>) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -260,6 +265,7 @@ fn an_eta_is_waited_for_on_the_ladder_and_once() {
     party.kill();
     let mut party = attached(&at, 1);
     let delivery = party.delivery();
+    assert!(!came_before(&delivery), "it was its producer who put it off");
     let late = Clock::wall().0 - due.0;
     assert!((0..1_000).contains(&late), "{late} ms late");
     assert_eq!((delivery.task.attempts, delivery.task.due_at), (0, Some(due)));
@@ -267,7 +273,7 @@ fn an_eta_is_waited_for_on_the_ladder_and_once() {
     // Its moment has passed: it is not waited for again.
     party.settle_now(delivery.handle, retry());
     let again = party.delivery();
-    assert_eq!((again.task.id.as_str(), again.task.attempts), (ID, 1));
+    assert_eq!((again.task.id.as_str(), again.task.attempts, came_before(&again)), (ID, 1, true));
     party.settle_now(again.handle, Settlement::Dead(failure(Reason::Failed)));
     party.until_depth("shop", |depth| depth.failed == 1);
     assert_eq!(party.walk("shop", |_| Visit::Retry { body: None }).retried, 1);
@@ -404,7 +410,7 @@ fn a_task_that_sends_itself_again_is_another_one_and_one_that_comes_again_is_the
         known.push(party.delivery());
         let delivery = &known[deliveries];
         assert_eq!((delivery.task.deliveries as usize, delivery.identity), (deliveries, Some(original)));
-        assert!(delivery.redelivered);
+        assert!(delivery.redelivered && came_before(delivery));
     }
     party.settle_now(known[2].handle, Settlement::Dead(failure(Reason::Deliveries)));
     party.until_depth("shop", |depth| depth.failed == 1);
@@ -447,7 +453,10 @@ fn what_is_submitted_is_a_message_of_the_second_protocol() {
     let mut party = attached(&at, 1);
     let delivery = party.delivery();
     assert_eq!((delivery.task.id.as_str(), delivery.task.name.as_deref()), (ID, Some("shop.add")));
-    assert_eq!(delivery.task.expires_at, expires_at);
+    assert_eq!((delivery.task.expires_at, came_before(&delivery)), (expires_at, false));
+    party.settle_now(delivery.handle, Settlement::Snooze { after: SHORT });
+    let delivery = party.delivery();
+    assert!(came_before(&delivery), "it was put back");
     // And so is what a task of another queue submits.
     let follow_up = NewTask { body: payload.to_vec(), ..task("shop", "next") };
     party.settle_now(delivery.handle, Settlement::Done { submit: vec![follow_up] });

@@ -44,7 +44,10 @@ pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>, redelivered: boo
     }
     (task.name, task.time_limit, task.unreadable) = (name, time_limit, unreadable);
     task.expires_at = task.expires_at.or(expires);
-    task.properties.get_or_insert_default().redelivered = Some(redelivered);
+    // Its queue may say so, or what we wrote on it when it was put back: but for a delay of its producer's.
+    let came_before =
+        redelivered || read.carried > 0 || task.attempts > 0 || read.not_before.is_some_and(|at| Some(at) != eta);
+    task.properties.get_or_insert_default().redelivered = Some(came_before);
     if read.not_before.is_none() {
         read.not_before = eta;
         read.is_new_delay = eta.is_some();
@@ -83,7 +86,7 @@ pub(super) fn revive(table: &mut Table, headers: &Headers, now: Timestamp) {
 pub(crate) fn submitted(task: &NewTask, due: Option<Due>, host: &str) -> Result<(BasicProperties, Vec<u8>), String> {
     let id = ShortString::try_new(task.id.as_str()).map_err(|_| "its id has over 255 bytes".to_owned())?;
     let origin = format!("asynctask@{host}");
-    let message = message::from_payload(&task.body, &task.id, task.expires_at, &origin)?;
+    let message = message::from_payload(&task.body, &task.id, due.map(|due| due.not_before), task.expires_at, &origin)?;
     let mut headers = task.headers.clone();
     headers.extend(message.headers);
     let mut table = headers::from_json(&headers)?;
