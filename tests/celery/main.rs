@@ -11,6 +11,9 @@
 //! | schedules | `scenarios/schedules.py` |
 //! | delays survive a kill -9 of the master | `delays` |
 //! | queues of all arguments, whoever declares them first | `queues` |
+//! | `celery status`, `inspect`, `control`, over the application's own client | `scenarios/remote_control.py` |
+//! | events, Flower | `scenarios/monitors.py` |
+//! | the node that Celery's tools see: a worker of Celery's beside it, lost connections, restarts, who may only look | `node` |
 //! | messages that nobody can read, requests of remote control that nobody should have sent | `hostile` |
 //! | workers, master and broker killed while chains are done | `storm` |
 //! | the example project, as its page says it, and the tests that the page about Celery names | `example` |
@@ -28,6 +31,7 @@ mod delays;
 mod example;
 mod hostile;
 mod module;
+mod node;
 mod queues;
 mod redis;
 mod scenarios;

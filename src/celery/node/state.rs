@@ -19,6 +19,7 @@ use crate::{
     clock::{Clock, Instant},
     control::{server::Asked, types::Command},
     logging::{Level, Logger, MASTER},
+    plural,
 };
 
 /// Events of tasks are told for this long after somebody asked for them. Flower asks every 5 s; Celery's own workers never stop.
@@ -189,8 +190,9 @@ impl State {
             self.log(
                 Level::Warning,
                 &format!(
-                    "Celery node {}: ignored {count} requests that were unreadable, too long or too many",
-                    self.settings.name
+                    "Celery node {}: {} ignored: unreadable, too long or too many",
+                    self.settings.name,
+                    plural::were(count, "request")
                 ),
             );
         }
@@ -220,8 +222,9 @@ impl State {
             self.log(
                 Level::Warning,
                 &format!(
-                    "Celery node {}: dropped {count} events of tasks, which monitors will not see",
-                    self.settings.name
+                    "Celery node {}: {} dropped, which monitors will not see",
+                    self.settings.name,
+                    plural::were(count, "event")
                 ),
             );
         }
