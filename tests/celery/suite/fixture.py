@@ -7,11 +7,12 @@ from pathlib import Path
 
 from celery.utils.nodenames import anon_nodename
 
+# One process, like the worker of the tests: they keep counts in their tasks.
 SUITE_SETTINGS = """
 transport: {broker}
 control: {{ socket: none }}
 celery: {{ node: "{node}", control: work, failures: drop }}
-workers: {{ celery: {{ worker: suite, protocol: celery, processes: 4 }} }}
+workers: {{ celery: {{ worker: suite, protocol: celery, processes: 1 }} }}
 kinds:
   suite:
     command: [{python}, -m, asynctask_celery, --app, "worker_app:app"]
