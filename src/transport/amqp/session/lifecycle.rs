@@ -56,7 +56,7 @@ impl Actor {
         let mut tasks = JoinSet::new();
         let watch = tasks.spawn_local(watch(Rc::clone(&session), self.shared.notes.clone()));
         let (replies, sending) = Replies::new(Rc::clone(&session), self.shared.notes.clone());
-        tasks.spawn_local(sending);
+        let answering = tasks.spawn_local(sending);
         let (notes, unanswered_queues) = (self.shared.notes.clone(), Rc::clone(&self.unanswered_queues));
         let outbox = Outbox { session: Rc::clone(&session), notes, unanswered_queues, full_queues: Rc::default() };
         self.state = State::Up(Box::new(Up {
@@ -75,6 +75,7 @@ impl Actor {
             lease: None,
             sending: FuturesUnordered::new(),
             replies,
+            answering,
             refused_messages: RefusedMessages::default(),
             is_client: self.attachment.is_none(),
             since: now,
@@ -218,6 +219,7 @@ impl Actor {
         let now = self.now().at;
         if let Some(up) = self.state.up() {
             up.watch.abort();
+            up.answering.abort();
             up.sweep.iter().for_each(tokio::task::AbortHandle::abort);
             // Submits and the like that are still under way.
             let mut left = std::mem::take(&mut up.tasks);

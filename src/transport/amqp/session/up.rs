@@ -72,6 +72,8 @@ pub(crate) struct Up {
     pub(crate) lease: Option<Lease>,
     pub(crate) sending: FuturesUnordered<LocalBoxFuture<'static, AcksWritten>>,
     pub(crate) replies: Replies,
+    /// The work that sends them, which ends with the session.
+    pub(crate) answering: tokio::task::AbortHandle,
     /// Messages of its queues that their targets refuse.
     pub(crate) refused_messages: RefusedMessages,
     /// No queues are attached.
