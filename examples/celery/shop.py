@@ -13,6 +13,7 @@ RESULTS.mkdir(exist_ok=True)
 
 # Celery takes CELERY_BROKER_URL from the environment, if it is there, in the place of this address.
 app = Celery("shop", broker="amqp://guest:guest@localhost", backend=f"file://{RESULTS}")
+app.conf.task_routes = {"shop.label": {"queue": "labels"}}
 app.conf.beat_schedule = {
     "clean every five minutes": {"task": "shop.clean", "schedule": crontab(minute="*/5"), "args": (7,)},
 }

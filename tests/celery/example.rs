@@ -179,6 +179,7 @@ fn each_test_that_the_page_names_is_there() {
 fn file_of(word: &str) -> PathBuf {
     match word {
         "broker" => repository("tests/transport/rabbitmq/celery.rs"),
+        "config" => repository("tests/commands/config.rs"),
         "core" => repository("src/master/core/celery/tests.rs"),
         "module" => repository("examples/python/test_asynctask_celery.py"),
         _ => {

@@ -16,6 +16,7 @@
 //! | the node that Celery's tools see: a worker of Celery's beside it, lost connections, restarts, who may only look | `node` |
 //! | messages that nobody can read, requests of remote control that nobody should have sent | `hostile` |
 //! | workers, master and broker killed while chains are done | `storm` |
+//! | Celery's own worker before, beside and after a master; beat; commands that speak with no worker | `beside` |
 //! | the example project, as its page says it, and the tests that the page about Celery names | `example` |
 //!
 //! The packages are installed into the target folder at the first run (`environment.py`); where that cannot be done, all is
@@ -27,6 +28,7 @@
 mod support;
 
 mod application;
+mod beside;
 mod delays;
 mod example;
 mod hostile;
