@@ -386,6 +386,10 @@ class Messages(Celery):
         self.assertIn("done", master.run("shop.show", body=spelled))
         compressed = zlib.compress(json.dumps([["ü"], {}, None]).encode())
         self.assertIn("done", master.run("shop.show", body=compressed, headers={"compression": "application/x-gzip"}))
+        gzip = {"compression": "application/x-gzip"}
+        self.assertIn("breaks off", master.run("shop.show", body=compressed[:-3], headers=gzip)["malformed"]["error"])
+        bomb = zlib.compress(b" " * (257 << 20))
+        self.assertIn("256 MiB", master.run("shop.show", body=bomb, headers=gzip)["malformed"]["error"])
         pickled = {"content_type": "application/x-python-serialize", "content_encoding": "binary"}
         body = pickle.dumps((({1, 2},), {}, {}))
         refused = master.run("shop.show", body=body, properties=pickled)["malformed"]

@@ -198,13 +198,15 @@ fn reader(registry: &Registry, global: &Global, verb: &Workers, config: &Config,
 
 /// The keys that have another value and that a running master cannot change.
 fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
+    // It is there where a queue needs it, and queues may come and go.
+    let celery = |config: &Config| config.celery.clone().unwrap_or_default();
     let keys = [
         ("application", before.application != now.application),
         ("transport", before.transport != now.transport),
         ("declare", before.declare_passive != now.declare_passive),
         ("control", before.control_socket != now.control_socket),
         ("metrics", before.metrics_listen != now.metrics_listen),
-        ("celery", before.celery != now.celery),
+        ("celery", celery(before) != celery(now)),
     ];
     keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }
