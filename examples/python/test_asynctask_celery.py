@@ -168,9 +168,22 @@ class Ready(Celery):
         tasks = master.ready["celery"]["tasks"]
         self.assertEqual(tasks["shop.add"], {"time_limit": 5.0, "soft_time_limit": 4.0, "rate_limit": "3/s"})
         self.assertEqual(tasks["celery.chord_unlock"]["time_limit"], 60.0)
+        told = master.ready["celery"]
+        self.assertEqual((told["time_limit"], told["soft_time_limit"]), (60.0, None))
         conf = master.ready["celery"]["conf"]
         self.assertEqual((conf["task_acks_late"], conf["broker_password_key"]), (True, "********"))
         master.halt()
+
+    def test_more_tasks_than_a_frame_has_room_for(self) -> None:
+        code = """
+        def nothing(): pass
+        for number in range(20_000):
+            app.task(name=f"shop.{number:0200}")(nothing)
+        """
+        master = Master(code)
+        self.assertTrue(10_000 < len(master.ready["celery"]["tasks"]) < 20_000)
+        self.assertIn("done", master.run(f"shop.{19_999:0200}"))
+        self.assertIn("tasks alone of the 20009 that are registered", master.halt())
 
     def test_the_names_of_an_application(self) -> None:
         for app, module in (
@@ -538,9 +551,9 @@ class Lost(Celery):
     def lost(self, frame: Dict[str, Any], reason: str, **more: Any) -> Dict[str, Any]:
         return {**frame, "reason": reason, "error": "killed by SIGSEGV", **more}
 
-    def told(self, master: Master, lost: Dict[str, Any]) -> None:
+    def told(self, master: Master, lost: Dict[str, Any], is_stored: bool = True) -> None:
         master.say(lost=lost)
-        self.assertEqual(master.heard(), {"reported": {"id": lost["id"]}})
+        self.assertEqual(master.heard(), {"reported": {"id": lost["id"], "stored": is_stored}})
 
     def test_each_reason_has_its_result(self) -> None:
         master = Master("@app.task\ndef add(a, b): return a + b\n")
@@ -610,7 +623,7 @@ class Lost(Celery):
         for how, text in (("odd", "full"), ("slow", "no answer in 0.2 s")):
             master = Master(code, HOW=how)
             frame = message("shop.add")
-            self.told(master, self.lost(frame, "crash"))
+            self.told(master, self.lost(frame, "crash"), is_stored=False)
             self.assertIn("failed", master.task(frame))
             output = master.halt()
             self.assertIn(f"No result was stored for {frame['id']}: ", output)

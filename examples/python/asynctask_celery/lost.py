@@ -1,4 +1,4 @@
-"""Reports tasks that no worker could report on: the master buried them, and `.get()` is to return.
+"""Reports tasks that no worker could report on: the master has dead-lettered them, and `.get()` is to return.
 
 What is stored is Celery's own exception for such an end with the master's cause of death as its text; chords, chains and errbacks
 go on as after any other failure. Nothing here decides what becomes of the message: that is done.
@@ -32,10 +32,10 @@ class Lost:
         self._requests = requests
         self._stored = stored
 
-    def report(self, lost: Mapping[str, Any]) -> None:
-        """Stores the end of a task, or writes to the log why that was not possible. Raises nothing."""
+    def report(self, lost: Mapping[str, Any]) -> bool:
+        """Stores the end of a task, or writes to the log why that was not possible: whether it was. Raises nothing."""
         task_id = str(lost.get("id"))
-        self._stored.store(task_id, lambda: self._report(lost))
+        return self._stored.store(task_id, lambda: self._report(lost))
 
     def _report(self, lost: Mapping[str, Any]) -> None:
         reason = lost.get("reason")
@@ -50,7 +50,7 @@ class Lost:
         task = self._app.tasks.get(received.request["task"])
         request = None if task is None else self._request(task, received)
         if request is None:
-            self._of_stranger(received, reason, error)
+            self._of_unregistered(received, reason, error)
         elif reason in REVOKED:
             text = "expired" if reason == "expired" else error
             request._announce_revoked(text, False, None, reason == "expired")
@@ -89,7 +89,7 @@ class Lost:
         finally:
             task.request_stack.pop()
 
-    def _of_stranger(self, received: Received, reason: Any, error: str) -> None:
+    def _of_unregistered(self, received: Received, reason: Any, error: str) -> None:
         """Of a task that this application does not know."""
         self._mark(received.request["id"], reason, error, None, context(received))
 

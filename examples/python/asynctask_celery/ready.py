@@ -1,6 +1,7 @@
 """What the master is told of the application in `ready`: its tasks with their limits, and its settings without secrets."""
 
 import json
+import logging
 from typing import Any, Dict, Optional
 
 from celery import Celery
@@ -8,15 +9,37 @@ from celery.utils.saferepr import saferepr
 from celery.utils.serialization import jsonify
 
 LONGEST_CONF = 1024 * 1024
-"""Settings that are longer as JSON are left out: the master takes 4 MiB of all."""
+"""Settings that are longer as JSON are left out. With the tasks they are to be far below the 16 MiB of a frame."""
+
+LONGEST_TASKS = 4 * 1024 * 1024
+"""Tasks whose names and limits are longer together as JSON are left out, the last by name first. They are run nonetheless."""
 
 _LONGEST_VALUE = 16 * 1024
+
+logger = logging.getLogger("celery.worker")
 
 
 def told(app: Celery) -> Dict[str, Any]:
     """`celery` of the ready frame."""
-    tasks = {name: limits(app, task) for name, task in sorted(app.tasks.items())}
-    return {"tasks": tasks, "conf": _conf(app)}
+    conf = app.conf
+    # Those of the settings, which hold again where a person takes back the limits of a task.
+    of_all = {"time_limit": _seconds(conf.task_time_limit), "soft_time_limit": _seconds(conf.task_soft_time_limit)}
+    return {"tasks": _tasks(app), "conf": _conf(app), **of_all}
+
+
+def _tasks(app: Celery) -> Dict[str, Any]:
+    tasks: Dict[str, Any] = {}
+    length = 0
+    for name, task in sorted(app.tasks.items()):
+        tasks[name] = limits(app, task)
+        length += len(_json({name: tasks[name]}))
+        if length > LONGEST_TASKS:
+            del tasks[name]
+            logger.warning(
+                "The master is told of %d tasks alone of the %d that are registered", len(tasks), len(app.tasks)
+            )
+            break
+    return tasks
 
 
 def limits(app: Celery, task: Any) -> Dict[str, Any]:

@@ -24,14 +24,16 @@ class Stored:
         self._limits = limits
         limits.covers(_called)
 
-    def store(self, task_id: str, what: Callable[[], object]) -> None:
-        """Calls it. What it raises, and that it took too long, is a line in the log."""
+    def store(self, task_id: str, what: Callable[[], object]) -> bool:
+        """Calls it; whether it came to its end. What it raises, and that it took too long, is a line in the log."""
         try:
             self._limits.begin(SECONDS, TooLong)
             _called(what)
+            return True
         except (Exception, TooLong) as error:
             what_happened = f"no answer in {SECONDS:g} s" if isinstance(error, TooLong) else saferepr(error)
             logger.error("No result was stored for %s: %s", task_id, what_happened)
+            return False
         finally:
             self._limits.end()
 

@@ -70,8 +70,8 @@ class CeleryWork(Work):
 
     def told(self, frame: Mapping[str, Any], link: Link) -> None:
         if "lost" in frame:
-            self._lost.report(frame["lost"])
-            link.send({"reported": {"id": frame["lost"].get("id")}})
+            is_stored = self._lost.report(frame["lost"])
+            link.send({"reported": {"id": frame["lost"].get("id"), "stored": is_stored}})
         elif "control" in frame:
             self._control(frame["control"])
         elif "log_level" in frame:
@@ -156,8 +156,9 @@ class CeleryWork(Work):
         elif method == "time_limit":
             task = self._app.tasks.get(arguments.get("task_name"))
             if task is not None:
-                task.soft_time_limit = arguments.get("soft")
-                task.time_limit = arguments.get("hard")
+                # None and 0 are none of its own.
+                task.soft_time_limit = arguments.get("soft") or None
+                task.time_limit = arguments.get("hard") or None
 
     def _unregistered(self, received: Received) -> bytes:
         name, task_id = received.request["task"], received.request["id"]
