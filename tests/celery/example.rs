@@ -175,13 +175,34 @@ fn each_test_that_the_page_names_is_there() {
     }
 }
 
+#[test]
+fn the_three_lines_of_the_pages_are_a_configuration() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for page in ["README.md", "examples/celery/FROM_CELERY.md"] {
+        let text = std::fs::read_to_string(repository(page)).expect("the page");
+        let lines =
+            text.lines().map(str::trim_start).skip_while(|line| *line != "transport: amqp://guest:guest@localhost");
+        let settings: String = lines.take(3).map(|line| line.to_owned() + "\n").collect();
+        assert!(settings.contains("protocol: celery") && settings.contains("asynctask_celery"), "{page}: {settings}");
+        // A folder that there need not be here.
+        let settings = settings.replace("/srv/shop", &folder.path().display().to_string());
+        std::fs::write(folder.path().join("asynctask.yaml"), &settings).expect("a file of ours");
+        let mut check = Command::new(program());
+        let output = check.args(["config", "check"]).current_dir(folder.path()).output().expect("the program starts");
+        assert!(output.status.success(), "{page}: {settings}{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 /// The file that the page means with a word.
 fn file_of(word: &str) -> PathBuf {
     match word {
+        "ahead" => repository("tests/kinds/ahead.rs"),
         "broker" => repository("tests/transport/rabbitmq/celery.rs"),
+        "commands" => repository("tests/commands/celery_queues.rs"),
         "config" => repository("tests/commands/config.rs"),
         "core" => repository("src/master/core/celery/tests.rs"),
         "module" => repository("examples/python/test_asynctask_celery.py"),
+        "rolling" => repository("tests/master/control/rolling.rs"),
         _ => {
             let scenarios = repository("tests/celery/scenarios").join(word).with_extension("py");
             if scenarios.exists() { scenarios } else { repository("tests/celery").join(word).with_extension("rs") }

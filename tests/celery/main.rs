@@ -17,6 +17,7 @@
 //! | messages that nobody can read, requests of remote control that nobody should have sent | `hostile` |
 //! | workers, master and broker killed while chains are done | `storm` |
 //! | Celery's own worker before, beside and after a master; beat; commands that speak with no worker | `beside` |
+//! | settings in the place of options of Celery's worker | `options` |
 //! | the example project, as its page says it, and the tests that the page about Celery names | `example` |
 //!
 //! The packages are installed into the target folder at the first run (`environment.py`); where that cannot be done, all is
@@ -34,6 +35,7 @@ mod example;
 mod hostile;
 mod module;
 mod node;
+mod options;
 mod queues;
 mod redis;
 mod scenarios;
