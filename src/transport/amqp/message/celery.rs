@@ -30,7 +30,7 @@ const NEVER: Timestamp = Timestamp(253_402_300_799_000);
 
 /// Reads a message of a queue of Celery's as a task.
 pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>, redelivered: bool) -> Read {
-    let mut read = properties::read(properties, body);
+    let mut read = properties::read_unnamed(properties, body);
     let task = &mut read.task;
     let said = message::read(&task.headers, task.properties.as_deref(), &task.body);
     let id = said.id.map(std::borrow::Cow::into_owned);
@@ -52,7 +52,7 @@ pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>, redelivered: boo
         read.not_before = eta;
         read.is_new_delay = eta.is_some();
     }
-    read
+    read.named()
 }
 
 /// The id that we gave a message.
@@ -105,4 +105,105 @@ pub(crate) fn submitted(task: &NewTask, due: Option<Due>, host: &str) -> Result<
         .with_priority(task.priority.unwrap_or(0))
         .with_headers(table.into());
     Ok((properties, message.body))
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::AMQPValue;
+
+    use super::*;
+    use crate::{
+        celery::message::CONTENT_TYPE,
+        task::{Failure, Reason},
+        transport::{
+            DeadQueue,
+            amqp::message::{
+                dead_letter,
+                properties::{Transition, copy},
+            },
+        },
+    };
+
+    fn with(headers: &[(&'static str, &str)]) -> BasicProperties {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert((*name).into(), AMQPValue::LongString((*value).into()));
+        }
+        BasicProperties::default().with_content_type(CONTENT_TYPE.into()).with_headers(table)
+    }
+
+    fn dead(original: &BasicProperties, read: &Read) -> BasicProperties {
+        let failure = Box::new(Failure::new(Reason::Failed, "no", Timestamp(7)));
+        copy(original, &read.task, "shop", true, &Transition::Dead { failure, keep: None }).0
+    }
+
+    #[test]
+    fn an_id_is_the_same_wherever_the_message_lies() {
+        let first: &[u8] = br#"{"task": "a", "id": "of the body"}"#;
+        let correlated = |properties: BasicProperties| properties.with_correlation_id("correlation".into());
+        for (sent, body, id) in [
+            (with(&[("task", "a"), ("id", "1")]), &b""[..], "1"),
+            (correlated(with(&[("task", "a"), ("id", "1")])).with_message_id("message".into()), b"", "1"),
+            (correlated(with(&[("task", "a")])), b"", "correlation"),
+            (with(&[("task", "a")]).with_message_id("message".into()), b"", "message"),
+            (with(&[]), first, "of the body"),
+            (correlated(with(&[])), b"{}", "correlation"),
+        ] {
+            let read = super::read(&sent, body.to_vec(), false);
+            assert_eq!((read.task.id.as_str(), read.named), (id, true));
+            let dead = dead(&sent, &read);
+            assert_eq!(dead.message_id(), sent.message_id());
+            let letter = dead_letter::read(&dead, body, &DeadQueue::of("shop"));
+            assert_eq!(letter.id, id);
+            let again = dead_letter::again(&dead, &letter, Timestamp(8));
+            assert_eq!(again.message_id(), sent.message_id());
+            assert_eq!(super::read(&again, body.to_vec(), false).task.id, id);
+        }
+        // One that has none is named by the first move.
+        let nameless = with(&[("task", "a")]);
+        let read = super::read(&nameless, Vec::new(), false);
+        assert!(!read.named && !read.task.id.is_empty());
+        let again = super::read(&dead(&nameless, &read), Vec::new(), false);
+        assert_eq!((again.task.id, again.named), (read.task.id, true));
+    }
+
+    #[test]
+    fn a_moment_of_ours_says_more_than_one_of_theirs() {
+        let eta = "2026-01-02T03:04:05Z";
+        let sent = with(&[("task", "a"), ("id", "1"), ("eta", eta), ("expires", "2026-01-02T03:04:06Z")]);
+        let read = super::read(&sent, Vec::new(), false);
+        let moment = Timestamp(1_767_323_045_000);
+        assert_eq!((read.not_before, read.is_new_delay, read.left), (Some(moment), true, None));
+        let transition = Transition::Further { left: None, not_before: Some(moment) };
+        let (delayed, _) = copy(&sent, &read.task, "shop", true, &transition);
+        let read = super::read(&delayed, Vec::new(), false);
+        assert_eq!((read.not_before, read.is_new_delay), (Some(moment), false));
+        assert_eq!(read.task.properties.unwrap().redelivered, Some(false), "its producer put it off");
+        assert_eq!(read.task.expires_at, Some(Timestamp(1_767_323_046_000)));
+        let due = Due { not_before: Timestamp(9), delay: None };
+        let failed = Box::new(Failure::new(Reason::Error, "no", Timestamp(7)));
+        let task = super::read(&delayed, Vec::new(), false).task;
+        let (retried, _) = copy(&delayed, &task, "shop", true, &Transition::Retried { due, failure: failed });
+        let read = super::read(&retried, Vec::new(), false);
+        assert_eq!((read.not_before, read.is_new_delay), (Some(Timestamp(9)), false));
+        assert_eq!(read.task.properties.unwrap().redelivered, Some(true));
+    }
+
+    #[test]
+    fn what_is_too_much_for_a_message_is_said() {
+        let payload = br#"{"task": "a"}"#.to_vec();
+        let task = NewTask { id: "1".to_owned(), body: payload, ..NewTask::default() };
+        assert!(submitted(&task, None, "host").is_ok());
+        let long = NewTask { id: "x".repeat(256), ..task.clone() };
+        assert!(submitted(&long, None, "host").unwrap_err().contains("255"));
+        let mut large = task;
+        large.headers.insert("x".to_owned(), "x".repeat(headers::ROOM).into());
+        assert!(submitted(&large, None, "host").unwrap_err().contains("120 KiB"));
+        // What is theirs is not taken from elsewhere.
+        large.headers.insert("x".to_owned(), 7.into());
+        large.headers.insert("id".to_owned(), "another".into());
+        let (properties, _) = submitted(&large, None, "host").unwrap();
+        let table = properties.headers().clone().unwrap();
+        assert_eq!(table.inner()["id"], AMQPValue::LongString("1".into()));
+    }
 }

@@ -71,12 +71,17 @@ pub(crate) struct Read {
 
 /// Reads a message as a task.
 pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
+    read_unnamed(properties, body).named()
+}
+
+/// The same, where the message may have its id elsewhere: without one that is made for it.
+pub(super) fn read_unnamed(properties: &BasicProperties, body: Vec<u8>) -> Read {
     let empty = FieldTable::default();
     let table = properties.headers().as_ref().unwrap_or(&empty).inner();
     let count =
         |name: &str| table.get(name).and_then(headers::number).map(|n| u32::try_from(n.max(0)).unwrap_or(u32::MAX));
     let by_broker = count("x-delivery-count");
-    let id = properties.message_id().as_ref().map(ToString::to_string).filter(|id| !id.is_empty());
+    let id = properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default();
     let carried = count(DELIVERIES).unwrap_or(0);
     let task = Task {
         attempts: count(ATTEMPT).unwrap_or(0),
@@ -87,7 +92,7 @@ pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
         first_failed_at: table.get(FIRST_FAILED_AT).and_then(moment),
         history: history(table),
         body,
-        id: id.clone().unwrap_or_else(new_id),
+        id,
         due_at: None,
         name: None,
         time_limit: None,
@@ -97,7 +102,8 @@ pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>) -> Read {
     let delay = table.get(DELAY).and_then(headers::number).and_then(|delay| u64::try_from(delay).ok());
     let left = delay.map(|delay| Duration::from_millis(delay).saturating_sub(waited(table)));
     let counted = by_broker.is_some();
-    Read { task, named: id.is_some(), not_before, is_new_delay: false, left, counted, carried }
+    let named = !task.id.is_empty();
+    Read { task, named, not_before, is_new_delay: false, left, counted, carried }
 }
 
 /// How long a message lay in the delay queue from which it came. By the clock of the broker: the header in
@@ -127,6 +133,14 @@ pub(crate) fn told(properties: &BasicProperties) -> Option<Box<Properties>> {
 }
 
 impl Read {
+    /// With an id of its own for the time in our hands, if the message has none.
+    pub(super) fn named(mut self) -> Self {
+        if !self.named {
+            self.task.id = new_id();
+        }
+        self
+    }
+
     /// Time until a delayed task is due.
     pub(crate) fn remaining(&self, now: Timestamp) -> Option<Duration> {
         let by_wall = self.not_before?.remaining(now);

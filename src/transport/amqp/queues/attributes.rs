@@ -435,6 +435,14 @@ mod tests {
         let classic =
             Attributes { kind: "classic".to_owned(), arguments: BTreeMap::new(), ..Attributes::ours(&queue(), None) };
         assert_eq!(classic.hazards(&queue(), None, false), [""; 0]);
+        // What Celery declares by itself is not told against it.
+        let quorum = CeleryQueue { declare_as: crate::celery::DeclareAs::Quorum, ..CeleryQueue::of("a") };
+        let mut theirs = Attributes::ours(&queue(), Some(&quorum));
+        assert_eq!((theirs.kind.as_str(), theirs.hazards(&queue(), None, true)), ("quorum", Vec::new()));
+        theirs.arguments.insert("x-delivery-limit".to_owned(), AMQPValue::LongInt(2));
+        assert!(theirs.hazards(&queue(), None, true).concat().contains("(x-delivery-limit 2)"));
+        let plain = Attributes::ours(&queue(), Some(&CeleryQueue::of("a")));
+        assert_eq!((plain.kind.as_str(), plain.arguments.len()), ("classic", 0));
         let found = Attributes { durable: false, auto_delete: true, ..Attributes::ours(&queue(), None) };
         assert_eq!(found.hazards(&queue(), None, false).len(), 2);
         assert!(Attributes { kind: "stream".to_owned(), ..found }.refusal(&queue()).unwrap().contains("is a stream"));
