@@ -115,7 +115,7 @@ pub fn run_on(
                 .map_err(|error| internal("cannot watch the control socket", error))?;
         }
         let (question_sender, questions) = mpsc::unbounded_channel();
-        let celery = node(&mut run, &command_sender, logger);
+        let mut celery = node(&mut run, &command_sender, logger);
         let senders = metrics::Master { questions: question_sender, commands: command_sender };
         let metrics = run.metrics.take().map(|listener| listener.serve(senders.clone())).transpose();
         let _metrics = metrics.map_err(|error| internal("cannot serve metrics", error))?;
@@ -123,6 +123,9 @@ pub fn run_on(
         let orphans = Orphans::new(&run.uri, &run.application, logger, sender);
         let receivers =
             EventReceivers { transport: transport_events, commands, questions, orphans_ended, _senders: senders };
+        if let Some(celery) = &mut celery {
+            celery.remembers().await;
+        }
         Shell::new(run, transport, logger.clone(), orphans, celery).run(&signals, &arrivals, receivers).await
     })
 }

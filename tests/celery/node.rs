@@ -16,6 +16,7 @@ use super::{
     application::{Application, Kind, More, Workers},
     support::{
         broker::{self, Broker},
+        foreign::publish_nested,
         log::{Master, Stopwatch, until},
     },
 };
@@ -159,26 +160,30 @@ fn a_lost_connection_comes_back_and_takes_nothing_with_it() {
     assert!(!master.log().text().contains("Lost the connection"), "{}", master.log().text());
 }
 
+/// The next master has a kind that begins a task at once, and the task waits for it.
 #[test]
 fn what_was_revoked_is_remembered_by_the_next_master() {
     let Some(application) = application(1, WORKS) else { return };
+    let kinds = "  touch: { command: [sh, -c, 'cat > ran'], mode: once }\n";
+    let workers = "  touched: { worker: touch, protocol: celery }\n";
+    application.configure(&More { kinds, workers, sections: WORKS });
     let mut master = application.master(&[]);
     up(&mut master);
-    let path = application.folder.join("revoked");
     let sent = format!(
-        "from shop import app, tasks\n\
-         result = tasks.note.apply_async(('{}', 'it ran'), countdown=9)\n\
-         app.control.broadcast('revoke', arguments={{'task_id': result.id}}, reply=True, timeout=10, destination=['{NODE}'])\n\
-         print(result.id)",
-        path.display()
+        "from shop import app\n\
+         def control(method, **arguments):\n\
+         \x20   app.control.broadcast(method, arguments=arguments, reply=True, timeout=10, destination=['{NODE}'])\n\
+         control('cancel_consumer', queue='touched')\n\
+         result = app.send_task('any', queue='touched')\n\
+         control('revoke', task_id=result.id)\n\
+         print(result.id)"
     );
     let id = application.python("shop", &sent);
     master.signal(Signal::SIGKILL);
     master.wait();
     let mut master = application.master(&[]);
-    up(&mut master);
-    master.expect(&format!("Task {id} of queue celery is dropped"));
-    assert!(!path.exists(), "it ran");
+    master.expect(&format!("Task {id} of queue touched is dropped"));
+    assert!(!application.folder.join("ran").exists(), "it ran");
     let known = celery(&application, &["inspect", "revoked"]);
     assert!(known.as_array().is_some_and(|known| known.iter().any(|known| *known == id)), "{known}");
 }
@@ -204,6 +209,20 @@ fn a_worker_of_celery_and_the_node_see_each_other_whoever_comes_first() {
     assert_eq!(beside.warnings(), Vec::<String>::new());
     let warned = log.lines().filter(|line| line.contains("Celery node") && line.contains("WARN")).count();
     assert_eq!(warned, 0, "{log}");
+}
+
+/// The client library reads them by recursion.
+#[test]
+fn headers_of_a_request_that_go_deep_end_nothing() {
+    let Some(application) = application(1, LOOKS) else { return };
+    let mut master = application.master(&[]);
+    up(&mut master);
+    for depth in [2_000, 20_000] {
+        let body = br#"{"method":"ping","arguments":{},"destination":null}"#;
+        publish_nested(&application.address, &format!("{NODE}.celery.pidbox"), &[], depth, body);
+    }
+    assert!(is_online(&application));
+    assert!(!master.log().text().contains("has lost its connection"), "{}", master.log().text());
 }
 
 #[test]

@@ -22,6 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two views.
 const BETWEEN_VIEWS: Duration = Duration::from_millis(100);
 
+/// Gives a command whose answer nobody waits for.
+pub(super) fn tell(state: &State, command: Command) {
+    let (reply, _) = oneshot::channel();
+    // A master that is ending needs to hear nothing more.
+    let _ = state.commands.send(Asked { command, by: state.by(), reply });
+}
+
 /// Gives a command, and waits for its answer.
 ///
 /// # Errors

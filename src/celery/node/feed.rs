@@ -20,6 +20,8 @@ use crate::{
 
 /// Events that wait for the node; what comes when there are so many is dropped and counted.
 const EVENTS: usize = 10_000;
+/// How long a start waits to learn what was revoked in an earlier life.
+const MEMORY_LIMIT: Duration = Duration::from_secs(2);
 /// How long the end may take: telling that the node goes offline, and closing its connection.
 const END_LIMIT: Duration = Duration::from_secs(2);
 
@@ -30,6 +32,8 @@ pub struct Node {
     counts: Arc<Counts>,
     stop: Option<oneshot::Sender<()>>,
     ended: Option<oneshot::Receiver<()>>,
+    /// Heard once, when the core was told what was revoked in an earlier life.
+    remembered: Option<oneshot::Receiver<()>>,
 }
 
 impl Node {
@@ -52,8 +56,10 @@ impl Node {
         let (end, ended) = oneshot::channel();
         let counts = Arc::<Counts>::default();
         let counted = Arc::clone(&counts);
+        let (remember, remembered) = oneshot::channel();
+        let remembered = settings.works.then_some(remembered);
         let run = move || {
-            let state = State::new(settings, logger, commands, counted);
+            let state = State::new(settings, logger, commands, counted, remember);
             tokio::task::LocalSet::new().block_on(&runtime, life::live(state, address, taken, stopped));
             let _ = end.send(());
             // A connection that the broker blocks cannot be closed; its thread must not hold up ours.
@@ -61,7 +67,15 @@ impl Node {
         };
         let failed = |error: std::io::Error| Error::Unreachable { uri: shown.clone(), cause: error.to_string() };
         std::thread::Builder::new().name("asynctask-node".to_owned()).spawn(run).map_err(failed)?;
-        Ok(Self { events, counts, stop: Some(stop), ended: Some(ended) })
+        Ok(Self { events, counts, stop: Some(stop), ended: Some(ended), remembered })
+    }
+
+    /// Waits, for two seconds at most, until the core was told which tasks were revoked in an earlier life: a task that comes before
+    /// that might be begun.
+    pub async fn remembers(&mut self) {
+        if let Some(remembered) = self.remembered.take() {
+            let _ = tokio::time::timeout(MEMORY_LIMIT, remembered).await;
+        }
     }
 
     /// Something happened to a task. Never waits.

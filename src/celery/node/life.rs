@@ -57,6 +57,7 @@ pub(super) async fn live(
         let pause = match end {
             End::Stopped => break,
             End::Locked => {
+                state.remembered();
                 failures += 1;
                 log.locked();
                 REBUILD_BACKOFF.delay(failures)

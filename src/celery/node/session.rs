@@ -154,6 +154,7 @@ impl Session {
         tasks.spawn_local(async move {
             // What an earlier life knew comes first, so that the others hear of it.
             meeting.stored_ids.read().await;
+            meeting.state.remembered();
             mingle::mingle(&meeting.state, &others).await;
             meeting.stored_ids.store().await;
         });

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     budget::Seldom,
@@ -82,6 +82,7 @@ pub(super) struct State {
     ignored: Cell<Seldom>,
     dropped: Cell<Seldom>,
     denied: Cell<Seldom>,
+    remembered: Cell<Option<oneshot::Sender<()>>>,
 }
 
 impl State {
@@ -90,6 +91,7 @@ impl State {
         logger: Logger,
         commands: mpsc::UnboundedSender<Asked>,
         counts: Arc<Counts>,
+        remembered: oneshot::Sender<()>,
     ) -> Self {
         Self {
             settings,
@@ -106,6 +108,7 @@ impl State {
             ignored: Cell::new(Seldom::every(BETWEEN_LINES)),
             dropped: Cell::new(Seldom::every(BETWEEN_LINES)),
             denied: Cell::new(Seldom::every(BETWEEN_LINES)),
+            remembered: Cell::new(Some(remembered)),
         }
     }
 
@@ -143,6 +146,14 @@ impl State {
         self.logger.line(level, MASTER, text);
     }
 
+    /// The core was told what an earlier life has stored, or will not be.
+    pub(super) fn remembered(&self) {
+        if let Some(remembered) = self.remembered.take() {
+            // Whoever waited may have given up.
+            let _ = remembered.send(());
+        }
+    }
+
     /// Somebody asks for events of tasks. Whether they were told before.
     pub(super) fn ask_for_events(&self) -> bool {
         let before = self.events_wanted();
@@ -172,7 +183,7 @@ impl State {
         let wanted = self.up.get() && self.events_wanted();
         if self.told.replace(wanted) != wanted {
             // Nobody waits for this answer.
-            let (reply, _) = tokio::sync::oneshot::channel();
+            let (reply, _) = oneshot::channel();
             let asked = Asked { command: Command::CeleryEvents { wanted }, by: self.by(), reply };
             let _ = self.commands.send(asked);
         }

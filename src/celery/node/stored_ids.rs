@@ -61,7 +61,8 @@ impl StoredIds {
                     new
                 };
                 if !new.is_empty() {
-                    let _ = asking::command(&self.state, Command::CeleryRevoke { ids: new, terminate: false }).await;
+                    // At the start nobody answers yet.
+                    asking::tell(&self.state, Command::CeleryRevoke { ids: new, terminate: false });
                 }
             }
             Err(cause) => {

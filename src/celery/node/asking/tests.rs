@@ -13,7 +13,8 @@ fn state() -> (Rc<State>, mpsc::UnboundedReceiver<Asked>) {
     let settings =
         Settings { name: "asynctask@vm".to_owned(), events: EventsWanted::Auto, works: true, passive: false };
     let (commands, asked) = mpsc::unbounded_channel();
-    (Rc::new(State::new(settings, Logger::quiet(), commands, Arc::default())), asked)
+    let (remembered, _) = oneshot::channel();
+    (Rc::new(State::new(settings, Logger::quiet(), commands, Arc::default(), remembered)), asked)
 }
 
 fn on_a_thread<F: Future>(test: F) -> F::Output {
