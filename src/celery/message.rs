@@ -377,7 +377,7 @@ mod tests {
         assert_eq!(message.id.as_deref(), Some("11111111-1111-1111-1111-111111111111"));
         assert_eq!(message.eta, Some(Timestamp(1_796_060_895_756)), "rounded up");
         assert_eq!(message.expires, Some(Timestamp(1_796_060_952_756)));
-        assert_eq!(message.hard_limit, Some(Duration::from_secs(60)));
+        assert_eq!(message.hard_limit, Some(Duration::from_mins(1)));
         assert_eq!(message.soft_limit, Some(Duration::from_secs(50)));
         assert_eq!(message.kwargsrepr.as_deref(), Some("{'y': 'ä\\'b'}"));
         assert_eq!((message.retries, message.parent_id, message.unreadable), (0, None, None));
@@ -389,7 +389,7 @@ mod tests {
             assert_eq!(message.name.as_deref(), Some("shop.add"));
             assert_eq!(message.id.as_deref(), Some("7a33c1ff-3c4a-4f3c-a1b4-e24fdbbb2c70"));
             assert_eq!(message.eta, Some(Timestamp(1_893_456_000_000)), "of UTC where no zone is named");
-            assert_eq!((message.hard_limit, message.soft_limit), (Some(Duration::from_secs(60)), None));
+            assert_eq!((message.hard_limit, message.soft_limit), (Some(Duration::from_mins(1)), None));
             assert_eq!((message.argsrepr.as_deref(), message.kwargsrepr.as_deref()), (Some("(2, 3)"), Some("{}")));
             assert_eq!((message.retries, message.unreadable), (1, None));
         };

@@ -43,7 +43,7 @@ fn a_payload_with_a_task_and_its_arguments_is_submitted_and_worked() {
         (AMQPValue::LongString("resize".into()), AMQPValue::LongString("mine".into()))
     );
     assert!(matches!(said("expires"), AMQPValue::LongString(_)));
-    assert!(message.data.starts_with(br#"[[1.50, "#), "{:?}", message.data);
+    assert!(message.data.starts_with(br"[[1.50, "), "{:?}", message.data);
     foreign.publish("thumbs", message.properties, &message.data);
     // Lines, a delay, and a moment.
     let run = demo.feed(
@@ -158,7 +158,7 @@ fn workers_know_the_node_and_what_becomes_of_failures() {
 #[test]
 fn a_schedule_of_a_task_of_celerys_is_listed_and_fires() {
     let Some((demo, foreign)) = demo() else { return };
-    let set = r#"scheduled_workers=[{celery: shop.clean, args: [7], queue: elsewhere, every: 1s}]"#;
+    let set = r"scheduled_workers=[{celery: shop.clean, args: [7], queue: elsewhere, every: 1s}]";
     let listed = demo.json(&["schedules", "--json", "--set", set])["schedules"][0].clone();
     assert_eq!((&listed["celery"], &listed["queue"]), (&json!("shop.clean"), &json!("elsewhere")));
     let mut command = demo.command(&["workers", "--scheduler", "--set", set, "--set", WORKERS]);

@@ -225,7 +225,7 @@ fn a_task_is_read_from_headers_or_from_its_body() {
     foreign.publish("shop", message(&[("timelimit", limits), ("expires", iso(expires))]), BODY);
     let second = party.delivery();
     assert_eq!((second.task.id.as_str(), second.task.name.as_deref()), (ID, Some("shop.add")));
-    assert_eq!((second.task.time_limit, second.task.expires_at), (Some(Duration::from_secs(60)), Some(expires)));
+    assert_eq!((second.task.time_limit, second.task.expires_at), (Some(Duration::from_mins(1)), Some(expires)));
     let said = serde_json::to_value(second.task.properties.as_deref()).unwrap();
     let expected = json!({"content_type": "application/json", "content_encoding": "utf-8", "correlation_id": ID,
         "reply_to": "answers", "priority": 5, "redelivered": false});
@@ -235,7 +235,7 @@ fn a_task_is_read_from_headers_or_from_its_body() {
     foreign.publish("shop", properties(FieldTable::default()), FIRST);
     let first = party.delivery();
     assert_eq!(first.task.id, "3d04dfea-0e55-43ea-bc42-1e82d391795e");
-    assert_eq!((first.task.name.as_deref(), first.task.time_limit), (Some("shop.add"), Some(Duration::from_secs(60))));
+    assert_eq!((first.task.name.as_deref(), first.task.time_limit), (Some("shop.add"), Some(Duration::from_mins(1))));
     assert_eq!(first.task.expires_at, Some(Timestamp(1_890_755_432_851)));
     party.settle_now(first.handle, done());
     // Whatever else it is, it comes, with what is wrong with it.
