@@ -192,6 +192,7 @@ fn reader(registry: &Registry, global: &Global, verb: &Workers, config: &Config,
             queues: config.queues.iter().map(|queue| queue_run(&config, queue, level)).collect(),
             supervisor: config.supervisor,
             schedules: scheduler.then(|| config.schedules.clone()),
+            celery: config.celery.as_ref().map(|celery| seen_by_celery(celery, config.declare_passive)),
         })
     })
 }

@@ -7,11 +7,10 @@ use tokio::sync::mpsc;
 use super::{
     finished::Finished,
     run_config::RunConfig,
-    shell::{event_loop::EventReceivers, orphans::Orphans, state::Shell},
+    shell::{celery::Celery, event_loop::EventReceivers, orphans::Orphans, state::Shell},
 };
 use crate::{
-    celery::node::Node,
-    control::{presence, server::Asked},
+    control::presence,
     exit_code::{Code, Error},
     logging::{Level, Logger, MASTER},
     metrics, plural,
@@ -27,18 +26,6 @@ const fn planned_files(uri: &Uri, with_celery: bool) -> u64 {
         Uri::Sqlite(_) => 7,
         Uri::Amqp(_) if with_celery => 6 + 4,
         Uri::Amqp(_) => 6,
-    }
-}
-
-/// Starts what Celery's tools see of this master. A run without it is better than none.
-fn node(run: &mut RunConfig, commands: &mpsc::UnboundedSender<Asked>, logger: &Logger) -> Option<Node> {
-    let (settings, Uri::Amqp(address)) = (run.celery.take()?, &run.uri) else { return None };
-    match Node::start(settings, address, commands.clone(), logger.clone()) {
-        Ok(node) => Some(node),
-        Err(error) => {
-            logger.line(Level::Warning, MASTER, &format!("Celery's tools will not see this master: {error}"));
-            None
-        }
     }
 }
 
@@ -115,7 +102,8 @@ pub fn run_on(
                 .map_err(|error| internal("cannot watch the control socket", error))?;
         }
         let (question_sender, questions) = mpsc::unbounded_channel();
-        let mut celery = node(&mut run, &command_sender, logger);
+        let mut celery = Celery::new(&run.uri, &command_sender, logger);
+        celery.start(run.celery.take());
         let senders = metrics::Master { questions: question_sender, commands: command_sender };
         let metrics = run.metrics.take().map(|listener| listener.serve(senders.clone())).transpose();
         let _metrics = metrics.map_err(|error| internal("cannot serve metrics", error))?;
@@ -123,9 +111,7 @@ pub fn run_on(
         let orphans = Orphans::new(&run.uri, &run.application, logger, sender);
         let receivers =
             EventReceivers { transport: transport_events, commands, questions, orphans_ended, _senders: senders };
-        if let Some(celery) = &mut celery {
-            celery.remembers().await;
-        }
+        celery.remembers().await;
         Shell::new(run, transport, logger.clone(), orphans, celery).run(&signals, &arrivals, receivers).await
     })
 }

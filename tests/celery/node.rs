@@ -211,6 +211,21 @@ fn a_worker_of_celery_and_the_node_see_each_other_whoever_comes_first() {
     assert_eq!(warned, 0, "{log}");
 }
 
+#[test]
+fn a_reload_that_brings_the_first_queue_of_celerys_brings_the_node() {
+    let Some(application) = application(1, LOOKS) else { return };
+    let file = application.folder.join("asynctask.yaml");
+    let with_celery = std::fs::read_to_string(&file).expect("a file of ours").replace(LOOKS, "");
+    let plain = "kinds: { plain: { command: [cat], mode: once } }\nworkers: { plain: plain }\n";
+    std::fs::write(&file, format!("transport: {}\n{plain}", application.address)).expect("a file of ours");
+    let mut master = application.master(&[]);
+    master.expect("Launching plain");
+    std::fs::write(&file, with_celery).expect("a file of ours");
+    application.run(&["control", "reload", "--wait"]);
+    master.expect("is up");
+    assert!(!master.log().text().contains(NODE), "it has the name that it has without a section");
+}
+
 /// The client library reads them by recursion.
 #[test]
 fn headers_of_a_request_that_go_deep_end_nothing() {

@@ -32,11 +32,7 @@ impl Shell {
                     report.borrow_mut().ended(&queue, id, in_hand, failure);
                 }
             }
-            Action::TaskEvent(event) => {
-                if let Some(celery) = &self.celery {
-                    celery.tell(event);
-                }
-            }
+            Action::TaskEvent(event) => self.celery.tell(event),
             Action::TaskReopened { queue, id } => {
                 if let Some(report) = &self.report {
                     report.borrow_mut().reopened(&queue, &id);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -61,7 +62,8 @@ impl Shell {
                 gather_events();
             }
             self.notify();
-            self.count_for_celery();
+            let tally = self.core.tally();
+            self.celery.count(self.core.in_hand() as u64, tally.processed + tally.failed);
             let wait = self.wait();
             self.clock.sleeps(wait);
             self.freed_places = 0;
@@ -108,13 +110,7 @@ impl Shell {
         let (reply, closed) = oneshot::channel();
         self.transport.ask(Request::Close { reply });
         // Whatever is not settled by now comes again: closing late or not at all loses nothing.
-        let celery = self.celery.take();
-        let celery_closed = async {
-            if let Some(celery) = celery {
-                celery.close().await;
-            }
-        };
-        let _ = futures_util::future::join(tokio::time::timeout(CLOSE_LIMIT, closed), celery_closed).await;
+        let _ = join(tokio::time::timeout(CLOSE_LIMIT, closed), self.celery.close()).await;
         if self.closing {
             while let Ok(event) = receivers.transport.try_recv() {
                 self.transport_event(event);
@@ -140,14 +136,6 @@ impl Shell {
         let depths = counts(counted).await;
         let depths = depths.into_iter().map(Some).chain(std::iter::repeat(None));
         Some(names.into_iter().zip(depths).collect())
-    }
-
-    /// What its monitors see in a heartbeat, which waits for nobody.
-    fn count_for_celery(&self) {
-        if let Some(celery) = &self.celery {
-            let tally = self.core.tally();
-            celery.count(self.core.in_hand() as u64, tally.processed + tally.failed);
-        }
     }
 
     fn notify(&mut self) {

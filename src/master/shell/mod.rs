@@ -3,6 +3,7 @@
 //! `state` holds it all, `event_loop` waits and handles, `actions` does what the core says; the other files are one duty each.
 
 mod actions;
+pub(super) mod celery;
 mod commands;
 mod deadlines;
 pub(super) mod event_loop;

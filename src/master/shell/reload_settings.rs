@@ -102,6 +102,7 @@ impl Shell {
         if let Some(schedules) = fresh.schedules {
             self.reschedule(schedules);
         }
+        self.celery.start(fresh.celery);
         self.count_descriptors();
         let (names, scheduler) = (fresh.names, self.timer.is_some());
         let settings = Settings { queues, supervisor: fresh.supervisor, scheduler, names };

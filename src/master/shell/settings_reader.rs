@@ -9,6 +9,7 @@ use std::{future, io, pin::Pin, sync::Arc, thread, time::Duration};
 use tokio::{sync::oneshot, time::Timeout};
 
 use crate::{
+    celery::node,
     config::{self, Schedule},
     master::queue_run::QueueRun,
     process::stacks,
@@ -28,6 +29,8 @@ pub struct Fresh {
     pub supervisor: config::Supervisor,
     /// The schedules; `None` where this master is not to be their scheduler.
     pub schedules: Option<Vec<Schedule>>,
+    /// How Celery's tools are to see this master, on RabbitMQ.
+    pub celery: Option<node::Settings>,
 }
 
 /// Why they are not taken.

@@ -10,12 +10,12 @@ use std::{
 };
 
 use super::{
+    celery::Celery,
     orphans::Orphans,
     settings_reader::{Reader, Reading},
     workers::{Inbox, Worker},
 };
 use crate::{
-    celery::node::Node,
     clock::{Instant, Now, RunningClock},
     control::server::Asked,
     junit,
@@ -94,7 +94,7 @@ pub(in crate::master) struct Shell {
     pub(super) halt_at: Option<Duration>,
     pub(super) report: Option<Rc<RefCell<junit::Report>>>,
     /// What Celery's tools see of this master.
-    pub(super) celery: Option<Node>,
+    pub(super) celery: Celery,
 }
 
 impl Shell {
@@ -104,7 +104,7 @@ impl Shell {
         transport: Box<dyn Transport>,
         logger: Logger,
         orphans: Orphans,
-        celery: Option<Node>,
+        celery: Celery,
     ) -> Self {
         let mut run = run;
         let mut launches = BTreeMap::new();
