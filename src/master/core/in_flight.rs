@@ -87,7 +87,7 @@ impl Core {
         }
         self.log_payload(slot, &delivery.task);
         self.tell_started(slot, delivery);
-        self.left_its_rate(delivery);
+        self.begun_at_its_rate(delivery);
     }
 
     /// A task that was begun has left its worker; how long the worker had it.
@@ -148,6 +148,7 @@ impl Core {
             (pending.find(|task| waits(task))?, Adopted::Pending)
         };
         self.locks.adopted(task.delivery.handle, delivery.handle);
+        self.pools[delivery.queue.0].waiting.rates.adopted(&task.delivery, delivery.handle);
         task.delivery.handle = delivery.handle;
         task.session = session;
         task.held = true;

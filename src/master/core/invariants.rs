@@ -37,6 +37,7 @@ impl Core {
         self.tasks_agree()?;
         self.handles_stand_once()?;
         self.queues_agree()?;
+        self.celery_agrees()?;
         self.deadlines_are_armed()?;
         self.counts_agree()
     }
@@ -163,6 +164,44 @@ impl Core {
         if listed == free { Ok(()) } else { Err(format!("{listed} slots are listed as free, {free} are in the lists")) }
     }
 
+    /// Who stores the result of a lost task does nothing else, and none waits beside a worker that could be told of it. A task that is
+    /// held back by its name's rate has its turn some day.
+    fn celery_agrees(&self) -> Result<(), String> {
+        for (position, slot) in self.slots.iter().enumerate() {
+            let Some(life) = slot.process() else { continue };
+            if life.telling.is_some() && !(life.wants_celery && life.in_flight.is_empty() && life.was_ready) {
+                return Err(format!("{} is told of a lost task and is not one for that, or has tasks", slot.name));
+            }
+            let pool = &self.pools[slot.queue];
+            let lost = pool.celery.as_ref().map_or(0, |celery| celery.lost());
+            if lost > 0 && self.may_tell(position) {
+                return Err(format!(
+                    "{lost} lost tasks of {} wait beside {}, which holds nothing",
+                    pool.name(),
+                    slot.name
+                ));
+            }
+        }
+        for (index, pool) in self.pools.iter().enumerate() {
+            if let Some(celery) = &pool.celery {
+                celery.check()?;
+                if celery.lost() > 0 && (self.stop.is_stopping() || !pool.is_member()) {
+                    return Err(format!("lost tasks of {} wait, and nobody will be told of them", pool.name()));
+                }
+            }
+            let unbegun = |slot: &Slot| -> Vec<Handle> {
+                let tasks = slot.process().into_iter().flat_map(|life| life.in_flight.iter());
+                tasks.filter(|task| !task.begun).map(|task| task.delivery.handle).collect()
+            };
+            let is_here = |handle: Handle| {
+                pool.waiting.handles().any(|other| other == handle)
+                    || self.slots.iter().filter(|slot| slot.queue == index).any(|slot| unbegun(slot).contains(&handle))
+            };
+            pool.waiting.rates.check(is_here).map_err(|wrong| format!("{}: {wrong}", pool.name()))?;
+        }
+        Ok(())
+    }
+
     /// Whatever ends by itself is looked at in time.
     fn deadlines_are_armed(&self) -> Result<(), String> {
         let armed = |owner: Owner, at: Option<Instant>| {
@@ -189,6 +228,7 @@ impl Core {
             if let pool::State::Parked { until, .. } = pool.state {
                 armed(Owner::Queue(index), Some(until))?;
             }
+            armed(Owner::Queue(index), pool.waiting.rates.next_due())?;
         }
         Ok(())
     }

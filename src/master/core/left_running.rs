@@ -37,15 +37,15 @@ impl Core {
     /// A process is dead, and what it left is being ended.
     pub(super) fn left_processes(&mut self, worker: WorkerId) {
         if self.is_current(worker) {
-            let index = self.slots[worker.slot].queue;
             self.hand_back_of(worker.slot);
-            self.dispatch(index);
         }
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
         debug_assert!(!matches!(life.phase, Phase::LeftProcesses { .. }), "a process ends once");
         let was = std::mem::replace(&mut life.phase, Phase::Leaving);
         life.phase = Phase::LeftProcesses { was: Box::new(was) };
         self.relist(worker.slot);
+        // What it had not begun is for others, and never for itself.
+        self.dispatch(self.slots[worker.slot].queue);
     }
 
     /// The patience of a stop is over: whoever was killed and did not end runs on without us, or what it left does, and its
@@ -57,6 +57,7 @@ impl Core {
             let has_ended = matches!(life.phase, Phase::LeftProcesses { .. });
             let (pid, in_flight) = (life.pid.unwrap_or_default(), life.in_flight);
             self.relist(slot);
+            self.telling_ended(life.telling);
             let name = self.slots[slot].name.clone();
             let (of_slot, of_task) = if has_ended {
                 (

@@ -100,6 +100,7 @@ impl Core {
         life.phase = Phase::Working { seats };
         life.was_ready = true;
         life.wants_properties = ready.wants.properties;
+        life.wants_celery = ready.wants.celery;
         // Of several at once, no first one is the one in hand, whatever the queue lets it have.
         life.ahead = if ready.concurrency > 1 { 0 } else { ready.ahead as usize };
         let name = ready.name.as_deref().map(printable).filter(|name| !name.is_empty());
@@ -154,7 +155,10 @@ impl Core {
         }
         self.log_outcome(worker.slot, &outcome);
         self.count_for_breaker(&task, matches!(outcome, Report::Error { .. } | Report::Retry { .. }));
-        self.celery_reported(&task.delivery, &outcome, took);
+        // Of a cancelled one, that is told once it is a dead letter.
+        if !task.cancelled {
+            self.celery_reported(&task.delivery, worker.slot, &outcome, took);
+        }
         let attempt = self.attempt(&task.delivery, pid, Some(took));
         // It was sent ahead, and its worker began and ended it before it was recalled.
         let settlement = if task.cancelled { attempt.cancelled() } else { attempt.told(outcome) };

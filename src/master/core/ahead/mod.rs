@@ -178,6 +178,7 @@ impl Core {
         }
         self.begin_next(slot);
         self.kill_if_cancelled(slot);
+        self.look_at_lost(slot);
         self.relist(slot);
         self.release_retired(worker);
         self.renew_credit(index);
@@ -205,8 +206,15 @@ impl Core {
             self.pools[index].in_hand -= 1;
             self.in_hand -= 1;
             self.in_flight.remove(&task);
+            let waits_again = task.held && !task.accepted && takes_deliveries && !task.cancelled;
+            if !waits_again {
+                self.left_its_rate(&task.delivery);
+            }
             if task.cancelled || !takes_deliveries {
                 self.no_longer_suspect(&task.delivery);
+            }
+            if task.held && !task.accepted && self.is_revoked(&task.delivery) {
+                continue;
             }
             if task.cancelled {
                 self.settle_cancelled_unbegun(&task);
@@ -216,7 +224,7 @@ impl Core {
             } else if task.accepted {
                 self.released(&task.delivery);
                 self.settle(&task, Settlement::Release, None, None);
-            } else if takes_deliveries {
+            } else if waits_again {
                 self.pools[index].waiting.put_back(task.delivery);
             } else {
                 self.settle_unheld(task.delivery.handle, None, Settlement::Release);

@@ -132,9 +132,13 @@ impl Core {
             return Err("unknown task".to_owned());
         }
         for index in 0..self.pools.len() {
-            let Some(celery) = &mut self.pools[index].celery else { continue };
-            celery.rates.set(task, interval);
-            self.pools[index].waiting.release_all();
+            let pool = &mut self.pools[index];
+            if pool.celery.is_none() {
+                continue;
+            }
+            let free = pool.waiting.rates.set(task, interval);
+            pool.waiting.put_back_all(free);
+            self.look_at_rates(index);
             self.dispatch(index);
         }
         let said =

@@ -31,6 +31,7 @@ use crate::{
 
 /// How long a worker may take to store the result of a lost task.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
+const GONE: &str = "its queue is not worked any more";
 
 impl Core {
     /// What is to be told of a task once its dead letter is stored.
@@ -67,8 +68,21 @@ impl Core {
             self.not_told(&lost.task.id, "the master is stopping");
             return;
         }
-        let Some(celery) = &mut self.pools[index].celery else { return };
-        let dropped = celery.push_lost(lost);
+        if self.pools[index].celery.is_none() {
+            return;
+        }
+        // Any worker of the kind will do.
+        let kind = self.pools[index].plan.settings.kind.clone();
+        let of_kind = |slot: &usize| {
+            let pool = &self.pools[self.slots[*slot].queue];
+            pool.celery.is_some() && pool.plan.settings.kind == kind
+        };
+        let slot = (0..self.slots.len()).filter(of_kind).find(|slot| self.may_tell(*slot));
+        if slot.is_none() && !self.pools[index].is_member() {
+            self.not_told(&lost.task.id, GONE);
+            return;
+        }
+        let dropped = self.pools[index].celery.as_mut().map_or(0, |celery| celery.push_lost(lost));
         if dropped > 0 {
             let queue = self.pools[index].name().to_owned();
             self.log(Level::Warning, || {
@@ -79,19 +93,13 @@ impl Core {
             });
         }
         self.serial += 1;
-        // Any worker of the kind will do.
-        let kind = self.pools[index].plan.settings.kind.clone();
-        let of_kind = |slot: &usize| {
-            let pool = &self.pools[self.slots[*slot].queue];
-            pool.celery.is_some() && pool.plan.settings.kind == kind
-        };
-        let may = (0..self.slots.len()).filter(of_kind);
-        if let Some(slot) = may.into_iter().find(|slot| self.may_tell(*slot)) {
+        if let Some(slot) = slot {
             self.tell_lost(index, slot);
         }
     }
 
-    fn may_tell(&self, slot: usize) -> bool {
+    /// Whether a worker holds nothing and stores results.
+    pub(in crate::master::core) fn may_tell(&self, slot: usize) -> bool {
         self.slots[slot].process().is_some_and(|life| {
             life.wants_celery
                 && life.telling.is_none()
@@ -110,25 +118,29 @@ impl Core {
     }
 
     fn tell_lost(&mut self, index: usize, slot: usize) {
-        let Some(lost) = self.pools[index].celery.as_mut().and_then(|celery| celery.next_lost()) else { return };
-        let task = &lost.task;
-        let frame = frames::celery::lost(&LostFrame {
-            id: &task.id,
-            queue: self.pools[index].name(),
-            reason: lost.reason.as_str(),
-            error: &lost.error,
-            time_limit: lost.time_limit,
-            body: &task.body,
-            headers: &task.headers,
-            properties: task.properties.as_deref().unwrap_or(Properties::NONE),
-        });
-        let Ok(frame) = frame else {
-            self.not_told(&task.id, "its headers are too large");
-            return;
-        };
+        while let Some(lost) = self.pools[index].celery.as_mut().and_then(|celery| celery.next_lost()) {
+            let task = &lost.task;
+            let frame = frames::celery::lost(&LostFrame {
+                id: &task.id,
+                queue: self.pools[index].name(),
+                reason: lost.reason.as_str(),
+                error: &lost.error,
+                time_limit: lost.time_limit,
+                body: &task.body,
+                headers: &task.headers,
+                properties: task.properties.as_deref().unwrap_or(Properties::NONE),
+            });
+            match frame {
+                Ok(frame) => return self.send_lost(slot, task.id.clone(), frame),
+                Err(_) => self.not_told(&task.id, "its headers are too large"),
+            }
+        }
+    }
+
+    fn send_lost(&mut self, slot: usize, id: String, frame: Vec<u8>) {
         let until = self.now.at + REPORT_LIMIT;
         let Some(life) = self.slots[slot].process_mut() else { return };
-        life.telling = Some(Telling { id: task.id.clone(), until });
+        life.telling = Some(Telling { id, until });
         life.pinged = None;
         life.last_sent = None;
         let worker = life.id;
@@ -149,6 +161,7 @@ impl Core {
         self.serial += 1;
         self.look_at_lost(slot);
         self.relist(slot);
+        self.release_retired(worker);
         self.dispatch(self.slots[slot].queue);
     }
 
@@ -168,13 +181,21 @@ impl Core {
         }
     }
 
-    /// Nobody will be told any more.
+    /// Nobody will be told any more: the run ends.
     pub(in crate::master::core) fn drop_lost(&mut self) {
         for index in 0..self.pools.len() {
-            let next = |core: &mut Self| core.pools[index].celery.as_mut().and_then(|celery| celery.next_lost());
-            while let Some(lost) = next(self) {
-                self.not_told(&lost.task.id, "the master is stopping");
-            }
+            self.drop_lost_of(index, "the master is stopping");
+        }
+    }
+
+    /// Nobody will be told any more: the queue is not worked as it was.
+    pub(in crate::master::core) fn drop_lost_of_gone(&mut self, index: usize) {
+        self.drop_lost_of(index, GONE);
+    }
+
+    fn drop_lost_of(&mut self, index: usize, why: &str) {
+        while let Some(lost) = self.pools[index].celery.as_mut().and_then(|celery| celery.next_lost()) {
+            self.not_told(&lost.task.id, why);
         }
     }
 

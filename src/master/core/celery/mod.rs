@@ -27,11 +27,15 @@ use serde_json::json;
 use super::{
     Core,
     event::{Action, WorkerId},
-    state::{celery::WorkedBy, timers::Owner},
+    state::{
+        celery::{CeleryPool, WorkedBy},
+        slot::Slot,
+        timers::Owner,
+    },
 };
 use crate::{
     celery::{message, payload, result},
-    frames::{self, Ready},
+    frames::{self, Ready, celery::Application},
     outcome::Report,
     payload::Body,
     task::{Delivery, Task},
@@ -54,26 +58,52 @@ impl Core {
     pub(super) fn celery_ready(&mut self, worker: WorkerId, ready: &Ready) {
         let index = self.slots[worker.slot].queue;
         let Some(celery) = &mut self.pools[index].celery else { return };
-        let wants = ready.wants.celery;
-        if let Some(life) = self.slots[worker.slot].life_of(worker) {
-            life.wants_celery = wants;
-        }
-        if !wants {
+        if !ready.wants.celery {
             celery.worked_by = WorkedBy::Plain;
+            self.take_rates_of(index, &Application::default());
             while let Some(lost) = self.pools[index].celery.as_mut().and_then(|celery| celery.next_lost()) {
                 self.reply_lost(&lost);
             }
             return;
         }
         let application = ready.celery.as_deref().cloned().unwrap_or_default();
-        celery.rates.registered(&application);
-        celery.worked_by = WorkedBy::Application(Arc::new(application));
+        self.take_rates_of(index, &application);
+        if let Some(celery) = &mut self.pools[index].celery {
+            celery.worked_by = WorkedBy::Application(Arc::new(application));
+        }
         for (name, limits) in &self.celery.limits {
             self.actions.push(Action::Send { worker, frame: commands::time_limit_frame(name, *limits) });
         }
         if self.celery.tells_events {
             self.actions.push(Action::Send { worker, frame: frames::celery::control("enable_events", &json!({})) });
         }
+    }
+
+    fn take_rates_of(&mut self, index: usize, application: &Application) {
+        let free = self.pools[index].waiting.rates.registered(application);
+        self.pools[index].waiting.put_back_all(free);
+        self.look_at_rates(index);
+    }
+
+    /// A queue has other settings: perhaps its messages are Celery's now, or are not any more. Workers of another kind find what
+    /// belongs to it as it is.
+    pub(super) fn look_at_protocol(&mut self, index: usize) {
+        if self.pools[index].celery.is_some() == self.pools[index].plan.settings.protocol.is_celery() {
+            return;
+        }
+        self.drop_lost_of_gone(index);
+        let pool = &mut self.pools[index];
+        pool.celery = CeleryPool::of(&pool.plan);
+        let lives = self.slots.iter().filter(|slot| slot.queue == index).filter_map(Slot::process);
+        let mut ready = lives.filter(|life| life.was_ready).peekable();
+        if let Some(celery) = &mut pool.celery
+            && ready.peek().is_some()
+            && ready.all(|life| !life.wants_celery)
+        {
+            celery.worked_by = WorkedBy::Plain;
+        }
+        let held = pool.waiting.rates.forget();
+        pool.waiting.put_back_all(held);
     }
 
     /// The payload of a task of a Celery queue for a kind that is no Celery application. `None`: it gets the body.
@@ -93,12 +123,13 @@ impl Core {
         format!("{name} {} {}", shown(message.argsrepr), shown(message.kwargsrepr))
     }
 
-    /// A worker has ended a task of a Celery queue.
-    pub(super) fn celery_reported(&mut self, delivery: &Delivery, outcome: &Report, took: Duration) {
+    /// A worker has ended a task of a Celery queue. What it stored itself is not sent.
+    pub(super) fn celery_reported(&mut self, delivery: &Delivery, by: usize, outcome: &Report, took: Duration) {
         let index = delivery.queue.0;
         let Some(celery) = &mut self.pools[index].celery else { return };
         celery.count_done(delivery.task.name.as_deref().unwrap_or_default());
-        let is_plain = matches!(celery.worked_by, WorkedBy::Plain);
+        // Another kind may work the queue by now.
+        let is_plain = self.slots[by].process().is_none_or(|life| !life.wants_celery);
         self.tell_reported(delivery, outcome, took);
         if let Report::Done { given, .. } = outcome
             && is_plain
@@ -127,21 +158,32 @@ impl Core {
             && result::waiting_queue(task).is_some()
     }
 
-    /// A task does not wait for its rate any more.
+    /// A task is not here any more: the next one of its name may have its turn.
     pub(super) fn left_its_rate(&mut self, delivery: &Delivery) {
-        if let Some(celery) = &mut self.pools[delivery.queue.0].celery {
-            celery.rates.left(delivery.handle);
+        self.pools[delivery.queue.0].waiting.rates.left(delivery);
+        self.look_at_rates(delivery.queue.0);
+    }
+
+    /// A task is begun: the next one of its name has its turn when its interval is over.
+    pub(super) fn begun_at_its_rate(&mut self, delivery: &Delivery) {
+        self.pools[delivery.queue.0].waiting.rates.begun(self.now.at, delivery);
+        self.look_at_rates(delivery.queue.0);
+    }
+
+    /// Tasks that wait for their rates are looked at in time.
+    pub(super) fn look_at_rates(&mut self, index: usize) {
+        if let Some(at) = self.pools[index].waiting.rates.next_due() {
+            self.timers.arm(Owner::Queue(index), at.max(self.now.at));
         }
     }
 
-    /// Whether a task has to wait for its own rate; then it comes back to the front of the line in its moment.
-    pub(super) fn waits_for_rate(&mut self, index: usize, delivery: &Delivery) -> bool {
-        let now = self.now.at;
-        let Some(celery) = &mut self.pools[index].celery else { return false };
-        let name = delivery.task.name.as_deref().unwrap_or_default();
-        let Some(until) = celery.rates.wait_until(now, name, delivery.handle) else { return false };
-        self.pools[index].waiting.hold(until, delivery.clone());
-        self.timers.arm(Owner::Queue(index), until);
-        true
+    /// Gives a task back that may begin now. Any other one waits for its own rate, and comes back to the front of the line in its
+    /// moment.
+    pub(super) fn admit(&mut self, index: usize, delivery: Delivery) -> Option<Delivery> {
+        let admitted = self.pools[index].waiting.rates.admit(self.now.at, delivery);
+        if admitted.is_none() {
+            self.look_at_rates(index);
+        }
+        admitted
     }
 }

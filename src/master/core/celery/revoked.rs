@@ -38,11 +38,14 @@ impl Core {
         let mut terminated = Vec::new();
         let mut recalled = Vec::new();
         let mut killed = Vec::new();
-        for life in self.slots.iter_mut().filter_map(Slot::process_mut) {
+        let pools = &self.pools;
+        let of_celery = self.slots.iter_mut().filter(|slot| pools[slot.queue].celery.is_some());
+        for life in of_celery.filter_map(Slot::process_mut) {
             let worker = life.id;
             for task in life.in_flight.iter_mut().filter(|task| wanted.contains(task.id())) {
                 if !task.begun {
-                    task.cancelled = true;
+                    // Dropped when it comes back. One that was begun meanwhile goes on, or is ended.
+                    task.cancelled |= terminate;
                     recalled.push(worker.slot);
                 } else if terminate {
                     task.cancelled = true;

@@ -15,7 +15,7 @@ use crate::{
     logging::Level,
     master::core::{
         Core,
-        event::{Action, Ended, Event, Plan, QueuePlan, Signal, WorkerId},
+        event::{Action, Ended, Event, Plan, QueuePlan, Settings, Signal, WorkerId},
         fixture::{attached, tell_at},
     },
     outcome::{Given, Raised, Report},
@@ -356,6 +356,95 @@ fn a_tasks_own_rate_holds_it_back_and_no_other() {
     assert_eq!(begun(&mut world), ["3"]);
     let unknown = Command::CeleryRateLimit { task: "none".to_owned(), rate: "1/m".to_owned() };
     assert_eq!(world.commands(unknown), Answer::refused("unknown task"));
+}
+
+#[test]
+fn no_two_tasks_of_a_rate_begin_together_however_late_they_are() {
+    let two = WorkerId { slot: 1, life: 1 };
+    let mut world = World::new(|queue| Queue { processes: 2, ..queue });
+    world.ready(ONE, true);
+    world.ready(two, true);
+    let begun = |world: &mut World| -> Vec<(WorkerId, String)> {
+        let sent = std::mem::take(&mut world.actions).into_iter().filter_map(|action| match action {
+            Action::Send { worker, frame } => Some((worker, serde_json::from_slice::<Value>(&frame).unwrap())),
+            _ => None,
+        });
+        sent.filter_map(|(worker, frame)| Some((worker, frame["task"]["id"].as_str()?.to_owned()))).collect()
+    };
+    for (number, name) in [(1, "rated"), (2, "plain"), (3, "rated"), (4, "rated")] {
+        world.deliver(number, name);
+    }
+    let first = begun(&mut world);
+    assert_eq!(first.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>(), ["1", "2"]);
+    world.passes(60 * SECOND);
+    assert!(begun(&mut world).is_empty(), "nobody is free");
+    for (worker, id) in first {
+        world.ends(worker, id.parse().unwrap(), Report::DONE);
+    }
+    assert_eq!(begun(&mut world).len(), 1, "both would have had their turns long ago");
+    world.passes(Duration::from_millis(5_999));
+    assert!(begun(&mut world).is_empty());
+    world.passes(Duration::from_millis(1));
+    assert_eq!(begun(&mut world)[0].1, "4");
+}
+
+#[test]
+fn what_is_given_back_takes_no_turn_along() {
+    let mut world = World::with_application();
+    for number in 1..=5 {
+        world.deliver(number, "rated");
+    }
+    world.ends(ONE, 1, Report::DONE);
+    for _ in 0..3 {
+        world.commands(Command::Pause { queue: "celery".to_owned() });
+        world.commands(Command::Resume { queue: "celery".to_owned() });
+        for number in 2..=5 {
+            world.deliver(number, "rated");
+        }
+    }
+    world.frames();
+    world.passes(6 * SECOND);
+    assert_eq!(world.frames().len(), 1, "six seconds after the first");
+}
+
+#[test]
+fn a_queue_that_is_no_longer_celerys_or_not_worked_leaves_no_lost_task_unsaid() {
+    let other = |queue: Queue| {
+        let settings = Settings {
+            queues: vec![QueuePlan::of(queue)],
+            supervisor: crate::config::Supervisor::default(),
+            scheduler: false,
+            names: crate::config::Names::default(),
+        };
+        Event::SettingsRead { number: None, wait: false, by: "somebody".to_owned(), settings: Box::new(settings) }
+    };
+    for queue in [Queue::new("celery", "shop"), Queue::new("foo", "kind")] {
+        let mut world = World::with_application();
+        world.deliver(1, "plain");
+        world.dies(ONE);
+        let next = WorkerId { slot: 0, life: 2 };
+        assert!(world.core.has_lost(), "no worker is ready");
+        world.actions.clear();
+        let is_same = queue.name == "celery";
+        world.tell(other(queue));
+        assert!(world.logs("The result of lost task 1 is not stored: its queue is not worked any more"));
+        assert!(!world.core.has_lost(), "a run that halts when all is done would wait for ever");
+        if is_same {
+            world.ready(next, true);
+            let is_renewed = |action: &Action| matches!(action, Action::Spawn { worker, .. } if worker.slot == 1);
+            assert!(world.actions.iter().any(is_renewed), "it was started for another protocol");
+        }
+    }
+}
+
+#[test]
+fn tasks_of_other_queues_are_not_revoked() {
+    let mut world = World::new(|queue| Queue { protocol: Protocol::Asynctask, ..queue });
+    world.ready(ONE, false);
+    world.deliver(1, "plain");
+    let answer = world.commands(Command::CeleryRevoke { ids: vec!["1".to_owned()], terminate: true });
+    assert_eq!(answer, Answer::Done(json!({ "revoked": 1, "terminated": [] })));
+    assert!(!world.actions.iter().any(|action| matches!(action, Action::Signal { .. })));
 }
 
 #[test]

@@ -72,6 +72,10 @@ impl Core {
             return false;
         }
         let Some(delivery) = self.pools[index].waiting.next() else { return false };
+        // Its key was asked for when the order came.
+        if self.is_revoked(&delivery) {
+            return true;
+        }
         if let Some((reason, error)) = self.objection(index, &delivery) {
             self.refuse(&delivery, reason, error);
             return true;
@@ -84,9 +88,7 @@ impl Core {
                 return false;
             }
         };
-        if self.waits_for_rate(index, &delivery) {
-            return true;
-        }
+        let Some(delivery) = self.admit(index, delivery) else { return true };
         match self.lock(index, delivery) {
             Ok(Some(delivery)) => self.begin_task(index, slot, delivery),
             Ok(None) => {}
@@ -163,8 +165,9 @@ impl Core {
     fn frame_of(&self, index: usize, slot: usize, delivery: &Delivery) -> Result<Vec<u8>, String> {
         let task = &delivery.task;
         let wanted = self.slots[slot].process().is_some_and(|life| life.wants_properties);
-        let wants_body = self.slots[slot].process().is_some_and(|life| life.wants_celery);
         let plan = &self.pools[index].plan;
+        let of_celery = self.pools[index].celery.is_some();
+        let wants_body = of_celery && self.slots[slot].process().is_some_and(|life| life.wants_celery);
         let text = match (self.celery_payload(index, slot, task)?, plan.accepts) {
             (Some(text), _) => Some(Cow::Owned(text)),
             (None, Accepts::Json) if !wants_body => Some(Body::from(&**task).json(plan.settings.unwrap)?),

@@ -23,7 +23,6 @@ use super::{
     Core,
     event::{Action, QueuePlan, Settings},
     state::{
-        celery::CeleryPool,
         pool::{self, Pool, Request, Standing},
         slot::State,
         window::Window,
@@ -184,6 +183,7 @@ impl Core {
         let other_setup = plan.setup() != pool.registration.requested_as;
         let other_start = plan.launch != pool.plan.launch
             || plan.settings.kind != pool.plan.settings.kind
+            || plan.settings.protocol.is_celery() != pool.plan.settings.protocol.is_celery()
             || plan.settings.concurrency != pool.plan.settings.concurrency
             || plan.accepts != pool.plan.accepts
             || plan.is_program != pool.plan.is_program;
@@ -194,10 +194,8 @@ impl Core {
         pool.scaled = None;
         // Under other settings they are other frames, or are not sent ahead at all.
         let is_other = pool.plan != plan;
-        if plan.settings.protocol != pool.plan.settings.protocol || plan.settings.kind != pool.plan.settings.kind {
-            pool.celery = CeleryPool::of(&plan);
-        }
         pool.plan = plan;
+        self.look_at_protocol(index);
         if is_other {
             self.recall_queue(index);
         }
@@ -251,6 +249,7 @@ impl Core {
         pool.is_fresh = false;
         pool.state = pool::State::Running;
         let slots = std::mem::take(&mut pool.slots);
+        self.drop_lost_of_gone(index);
         self.give_back(index);
         for slot in slots {
             self.retire(slot, HaltReason::Stop);

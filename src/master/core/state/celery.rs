@@ -9,7 +9,6 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::task_rates::TaskRates;
 use crate::{
     clock::Instant,
     frames::celery::Application,
@@ -59,8 +58,6 @@ pub(in crate::master::core) struct CeleryPool {
     lost_bytes: usize,
     /// Tasks done, by name.
     done: BTreeMap<Box<str>, u64>,
-    /// Starts of tasks that have a rate of their own.
-    pub(in crate::master::core) rates: TaskRates,
 }
 
 /// What works a queue of Celery's.
@@ -134,6 +131,15 @@ impl CeleryPool {
         let lost = self.lost.pop_front()?;
         self.lost_bytes -= lost.task.body.len();
         Some(lost)
+    }
+
+    /// Whether the bytes are those of the lost tasks that wait.
+    pub(in crate::master::core) fn check(&self) -> Result<(), String> {
+        let bytes: usize = self.lost.iter().map(|lost| lost.task.body.len()).sum();
+        if bytes == self.lost_bytes && self.lost.len() <= LOST {
+            return Ok(());
+        }
+        Err(format!("{} lost tasks of {bytes} bytes wait, {} bytes are counted", self.lost.len(), self.lost_bytes))
     }
 
     /// How many lost tasks wait.

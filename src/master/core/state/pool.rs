@@ -220,9 +220,6 @@ impl Pool {
 
     /// Takes all deliveries that wait.
     pub(in crate::master::core) fn take_waiting(&mut self) -> Vec<Delivery> {
-        if let Some(celery) = &mut self.celery {
-            celery.rates.forget_waiting();
-        }
         self.waiting.take_all()
     }
 

@@ -1,32 +1,67 @@
 //! Rates of single tasks of a Celery application, by their names: `10/m` lets one begin every six seconds on this node.
 //!
-//! Each task that has to wait is given its moment when it comes, the next one that is free. So a task is looked at twice at most,
-//! however many of its name wait.
+//! Of the tasks of a name that has a rate, one at a time has its turn: it is in the line of its queue, or a worker has it and has not
+//! begun it. The others are held here, in their order, until that one has begun and the interval after its start is over. So a
+//! task is looked at twice at most, however many of its name wait, and no start is closer to the one before than the interval,
+//! however late either of them is.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
 use foldhash::fast::RandomState;
 
-use crate::{clock::Instant, frames::celery::Application, task::Handle};
+use crate::{
+    clock::Instant,
+    frames::celery::Application,
+    task::{Delivery, Handle, Task},
+};
 
-/// The rates of a queue's tasks. Without any, a task costs one look at an empty table.
+/// The rates of a queue's tasks, and those that wait for theirs. Without any, a task costs one look at an empty table.
 #[derive(Debug, Default)]
 pub(in crate::master::core) struct TaskRates {
-    /// Time between two starts, and when the next one may be.
-    names: HashMap<Box<str>, (Duration, Instant), RandomState>,
+    names: HashMap<Box<str>, TaskRate, RandomState>,
     /// What a person has set, whatever the application says.
     set: HashMap<Box<str>, Option<Duration>, RandomState>,
-    /// Those whose moment was given to them.
-    admitted: HashSet<Handle, RandomState>,
+    /// Names of which tasks are held while it is nobody's turn, by the moment of the next one.
+    due: BTreeSet<(Instant, Box<str>)>,
+    /// Tasks that are held.
+    held: usize,
+}
+
+/// The rate of the tasks of one name.
+#[derive(Debug, Default)]
+struct TaskRate {
+    /// Time between two starts.
+    interval: Duration,
+    /// The last start.
+    begun_at: Option<Instant>,
+    /// The task whose turn it is.
+    turn: Option<Handle>,
+    /// Those behind it.
+    held: VecDeque<Delivery>,
+}
+
+impl TaskRate {
+    /// When one may begin.
+    fn opens_at(&self) -> Instant {
+        self.begun_at.map_or(Instant::default(), |at| at + self.interval)
+    }
+
+    /// When the next one of those that are held has its turn, if that is known.
+    fn due_at(&self) -> Option<Instant> {
+        (self.turn.is_none() && !self.held.is_empty()).then(|| self.opens_at())
+    }
+}
+
+fn name_of(task: &Task) -> &str {
+    task.name.as_deref().unwrap_or_default()
 }
 
 impl TaskRates {
-    /// What an application says of its tasks, where no person has said otherwise.
-    pub(in crate::master::core) fn registered(&mut self, application: &Application) {
-        let before = std::mem::take(&mut self.names);
+    /// What an application says of its tasks, where no person has said otherwise. Those that were held and have no rate any more.
+    pub(in crate::master::core) fn registered(&mut self, application: &Application) -> Vec<Delivery> {
         let told = application.tasks.iter().filter_map(|(name, options)| {
             let interval = options.rate_limit.as_deref().and_then(|rate| interval(rate).ok().flatten());
             Some((Box::from(name.as_str()), interval?))
@@ -38,44 +73,165 @@ impl TaskRates {
                 None => intervals.remove(name),
             };
         }
+        let mut before = std::mem::take(&mut self.names);
         self.names.extend(intervals.into_iter().map(|(name, interval)| {
-            let next = before.get(&name).map_or(Instant::default(), |(_, next)| *next);
-            (name, (interval, next))
+            let known = before.remove(&name).unwrap_or_default();
+            (name, TaskRate { interval, ..known })
         }));
+        let free: Vec<Delivery> = before.into_values().flat_map(|rate| rate.held).collect();
+        self.changed(free)
     }
 
-    /// A person sets the rate of a task; `None`: it has none.
-    pub(in crate::master::core) fn set(&mut self, name: &str, interval: Option<Duration>) {
+    /// A person sets the rate of a task; `None`: it has none. Those that were held and have no rate any more.
+    pub(in crate::master::core) fn set(&mut self, name: &str, interval: Option<Duration>) -> Vec<Delivery> {
         self.set.insert(name.into(), interval);
-        self.admitted.clear();
-        match interval {
-            Some(interval) => self.names.insert(name.into(), (interval, Instant::default())),
-            None => self.names.remove(name),
+        let known = self.names.remove(name).unwrap_or_default();
+        let free = match interval {
+            Some(interval) => {
+                self.names.insert(name.into(), TaskRate { interval, ..known });
+                Vec::new()
+            }
+            None => known.held.into(),
         };
+        self.changed(free)
     }
 
-    /// Until when a task has to wait that could begin now. The moment is its own: asked again then, it may begin.
-    pub(in crate::master::core) fn wait_until(&mut self, now: Instant, name: &str, handle: Handle) -> Option<Instant> {
-        let (interval, next) = self.names.get_mut(name)?;
-        if self.admitted.contains(&handle) {
-            return None;
+    /// Rates are others.
+    fn changed(&mut self, mut free: Vec<Delivery>) -> Vec<Delivery> {
+        self.held -= free.len();
+        // In an order that a run can be repeated in.
+        free.sort_by_key(|delivery| delivery.handle);
+        let due = self.names.iter().filter_map(|(name, rate)| Some((rate.due_at()?, name.clone())));
+        self.due = due.collect();
+        free
+    }
+
+    /// Gives a task back that may begin now: it has no rate, or it is its turn. Any other one is held.
+    pub(in crate::master::core) fn admit(&mut self, now: Instant, delivery: Delivery) -> Option<Delivery> {
+        let task = std::sync::Arc::clone(&delivery.task);
+        let Some(rate) = self.names.get_mut(name_of(&task)) else { return Some(delivery) };
+        let is_its_turn = rate.turn == Some(delivery.handle);
+        if rate.opens_at() <= now && (is_its_turn || (rate.turn.is_none() && rate.held.is_empty())) {
+            rate.turn = Some(delivery.handle);
+            return Some(delivery);
         }
-        let at = (*next).max(now);
-        *next = at + *interval;
-        self.admitted.insert(handle);
-        (at > now).then_some(at)
-    }
-
-    /// No task waits here any more.
-    pub(in crate::master::core) fn forget_waiting(&mut self) {
-        self.admitted.clear();
-    }
-
-    /// A task is begun, or is not here any more.
-    pub(in crate::master::core) fn left(&mut self, handle: Handle) {
-        if !self.admitted.is_empty() {
-            self.admitted.remove(&handle);
+        if is_its_turn {
+            // The rate is another one by now, or one was begun that a worker had before there was any.
+            rate.turn = None;
+            rate.held.push_front(delivery);
+        } else {
+            rate.held.push_back(delivery);
         }
+        self.held += 1;
+        self.plan(name_of(&task));
+        None
+    }
+
+    /// A task is begun.
+    pub(in crate::master::core) fn begun(&mut self, now: Instant, delivery: &Delivery) {
+        let name = name_of(&delivery.task);
+        if let Some(rate) = self.names.get_mut(name) {
+            rate.begun_at = Some(now);
+            rate.turn.take_if(|turn| *turn == delivery.handle);
+            self.plan(name);
+        }
+    }
+
+    /// A task that is not held has been begun, or is not here any more.
+    pub(in crate::master::core) fn left(&mut self, delivery: &Delivery) {
+        let name = name_of(&delivery.task);
+        if let Some(rate) = self.names.get_mut(name)
+            && rate.turn.take_if(|turn| *turn == delivery.handle).is_some()
+        {
+            self.plan(name);
+        }
+    }
+
+    /// A task that a worker has not begun has another handle.
+    pub(in crate::master::core) fn adopted(&mut self, delivery: &Delivery, handle: Handle) {
+        let rate = self.names.get_mut(name_of(&delivery.task));
+        if let Some(turn) = rate.and_then(|rate| rate.turn.as_mut()).filter(|turn| **turn == delivery.handle) {
+            *turn = handle;
+        }
+    }
+
+    fn plan(&mut self, name: &str) {
+        if let Some(at) = self.names.get(name).and_then(TaskRate::due_at) {
+            self.due.insert((at, name.into()));
+        }
+    }
+
+    /// When the next one of those that are held has its turn.
+    pub(in crate::master::core) fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Those that are held no longer.
+    pub(in crate::master::core) fn take_due(&mut self, now: Instant) -> Vec<Delivery> {
+        let mut due = Vec::new();
+        while self.next_due().is_some_and(|at| at <= now) {
+            let Some((_, name)) = self.due.pop_first() else { break };
+            // Planned before another start was known.
+            let Some(rate) = self.names.get_mut(&name).filter(|rate| rate.due_at().is_some_and(|at| at <= now)) else {
+                continue;
+            };
+            let next = rate.held.pop_front();
+            rate.turn = next.as_ref().map(|delivery| delivery.handle);
+            self.held -= usize::from(next.is_some());
+            due.extend(next);
+        }
+        due
+    }
+
+    // Those that are held.
+
+    /// How many there are.
+    pub(in crate::master::core) fn len(&self) -> usize {
+        self.held
+    }
+
+    /// All of them.
+    pub(in crate::master::core) fn iter(&self) -> impl Iterator<Item = &Delivery> {
+        self.names.values().flat_map(|rate| &rate.held)
+    }
+
+    /// Takes out those that are wanted.
+    pub(in crate::master::core) fn take_where(&mut self, mut wanted: impl FnMut(&Delivery) -> bool) -> Vec<Delivery> {
+        if self.held == 0 {
+            return Vec::new();
+        }
+        let mut taken = Vec::new();
+        for rate in self.names.values_mut() {
+            let (out, held): (Vec<_>, Vec<_>) = std::mem::take(&mut rate.held).into_iter().partition(&mut wanted);
+            rate.held = held.into();
+            taken.extend(out);
+        }
+        self.changed(taken)
+    }
+
+    /// The queue's messages are not Celery's any more: no task of it has a rate.
+    pub(in crate::master::core) fn forget(&mut self) -> Vec<Delivery> {
+        let held = self.take_where(|_| true);
+        *self = Self::default();
+        held
+    }
+
+    /// What is wrong with what is kept beside the rates. `is_here`: whether a task with this handle waits, or is with a worker that has
+    /// not begun it.
+    pub(in crate::master::core) fn check(&self, is_here: impl Fn(Handle) -> bool) -> Result<(), String> {
+        let held: usize = self.names.values().map(|rate| rate.held.len()).sum();
+        if held != self.held {
+            return Err(format!("{held} tasks wait for their rates, {} are counted", self.held));
+        }
+        for (name, rate) in &self.names {
+            if let Some(turn) = rate.turn.filter(|turn| !is_here(*turn)) {
+                return Err(format!("it is the turn of {turn:?} at the rate of {name}, and it is not there"));
+            }
+            if rate.due_at().is_some_and(|at| !self.due.contains(&(at, name.clone()))) {
+                return Err(format!("nobody looks when the next {name} has its turn"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -105,8 +261,10 @@ pub(in crate::master::core) fn interval(rate: &str) -> Result<Option<Duration>, 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::frames::celery::TaskOptions;
+    use crate::{frames::celery::TaskOptions, task::QueueIndex};
 
     #[test]
     fn rates_are_read_as_celery_writes_them() {
@@ -120,24 +278,67 @@ mod tests {
         }
     }
 
-    #[test]
-    fn each_task_is_given_its_own_moment() {
-        let at = |ms| Instant::from_start(Duration::from_millis(ms));
-        let options = TaskOptions { rate_limit: Some("10".to_owned()), ..TaskOptions::default() };
-        let application = Application { tasks: [("a".to_owned(), options)].into(), conf: None };
+    fn delivery(number: u64, name: &str) -> Delivery {
+        let task = Task { id: number.to_string(), name: Some(name.into()), ..Task::default() };
+        let (handle, queue, task) = (Handle(number), QueueIndex(0), Arc::new(task));
+        Delivery { handle, queue, task, redelivered: false, identity: None }
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_start(Duration::from_millis(ms))
+    }
+
+    /// Tasks of the name `a` may begin ten times a second.
+    fn rates() -> TaskRates {
         let mut rates = TaskRates::default();
-        rates.registered(&application);
-        assert_eq!(rates.wait_until(at(1000), "b", Handle(0)), None);
-        assert_eq!(rates.wait_until(at(1000), "a", Handle(1)), None);
-        assert_eq!(rates.wait_until(at(1000), "a", Handle(2)), Some(at(1100)));
-        assert_eq!(rates.wait_until(at(1000), "a", Handle(3)), Some(at(1200)));
-        assert_eq!(rates.wait_until(at(1100), "a", Handle(2)), None, "it has its moment");
-        rates.left(Handle(2));
-        rates.registered(&application);
-        assert_eq!(rates.wait_until(at(1250), "a", Handle(4)), Some(at(1300)), "a worker that starts changes nothing");
-        rates.set("a", None);
-        assert_eq!(rates.wait_until(at(1250), "a", Handle(5)), None);
-        rates.registered(&application);
-        assert_eq!(rates.wait_until(at(1250), "a", Handle(6)), None, "a person said so");
+        rates.registered(&application());
+        rates
+    }
+
+    fn application() -> Application {
+        let options = TaskOptions { rate_limit: Some("10".to_owned()), ..TaskOptions::default() };
+        Application { tasks: [("a".to_owned(), options)].into(), conf: None }
+    }
+
+    fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
+        deliveries.iter().map(|delivery| delivery.handle.0).collect()
+    }
+
+    #[test]
+    fn one_of_a_name_has_its_turn_until_it_is_begun() {
+        let (mut rates, mut now) = (rates(), at(1000));
+        assert!(rates.admit(now, delivery(9, "b")).is_some());
+        let first = rates.admit(now, delivery(1, "a")).expect("nothing was begun");
+        assert!(rates.admit(now, delivery(2, "a")).is_none() && rates.admit(now, delivery(3, "a")).is_none());
+        assert_eq!((rates.next_due(), rates.len()), (None, 2), "nobody knows when the first is begun");
+        assert!(rates.admit(now, first.clone()).is_some(), "it is its turn still");
+        now = at(5000);
+        rates.begun(now, &first);
+        assert_eq!(rates.next_due(), Some(at(5100)));
+        rates.registered(&application());
+        assert_eq!(rates.next_due(), Some(at(5100)), "a worker that starts changes nothing");
+        assert!(rates.take_due(at(5099)).is_empty());
+        let second = rates.take_due(at(5100));
+        assert_eq!((numbers(&second), rates.next_due()), (vec![2], None));
+        rates.adopted(&second[0], Handle(7));
+        rates.left(&delivery(7, "a"));
+        assert_eq!(rates.next_due(), Some(at(5100)), "it was not begun");
+        assert_eq!(numbers(&rates.take_due(at(5200))), [3]);
+        rates.check(|handle| handle == Handle(3)).unwrap();
+        assert!(rates.check(|_| false).is_err());
+    }
+
+    #[test]
+    fn what_a_person_sets_counts_at_once_and_stays() {
+        let mut rates = rates();
+        rates.begun(at(1000), &delivery(1, "a"));
+        assert!(rates.admit(at(1000), delivery(2, "a")).is_none());
+        let second = rates.take_due(at(1100)).pop().unwrap();
+        assert!(rates.set("a", Some(Duration::from_secs(1))).is_empty());
+        assert!(rates.admit(at(1100), second).is_none(), "its turn was that of another rate");
+        assert_eq!(rates.next_due(), Some(at(2000)));
+        assert_eq!((numbers(&rates.set("a", None)), rates.len()), (vec![2], 0));
+        rates.registered(&application());
+        assert!(rates.admit(at(1000), delivery(3, "a")).is_some(), "a person said so");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::task_rates::TaskRates;
 use crate::{
     clock::Instant,
     task::{Delivery, Handle},
@@ -15,19 +16,19 @@ pub(in crate::master::core) struct Waiting {
     line: VecDeque<Delivery>,
     /// Deliveries whose keys are asked for, in the order of their handles, so that a run can be repeated exactly.
     pub(in crate::master::core) asked: BTreeMap<Handle, Delivery>,
-    /// Deliveries that are dispatched from their moments on.
-    held: BTreeMap<(Instant, Handle), Delivery>,
+    /// Deliveries that are held until it is their turn, if tasks of single names have rates.
+    pub(in crate::master::core) rates: TaskRates,
 }
 
 impl Waiting {
     /// The number of all deliveries.
     pub(in crate::master::core) fn len(&self) -> usize {
-        self.line.len() + self.asked.len() + self.held.len()
+        self.line.len() + self.asked.len() + self.rates.len()
     }
 
     /// Whether there is no delivery.
     pub(in crate::master::core) fn is_empty(&self) -> bool {
-        self.line.is_empty() && self.asked.is_empty() && self.held.is_empty()
+        self.len() == 0
     }
 
     /// Whether a delivery can be dispatched.
@@ -52,7 +53,7 @@ impl Waiting {
 
     /// All deliveries.
     pub(in crate::master::core) fn iter(&self) -> impl Iterator<Item = &Delivery> {
-        self.asked.values().chain(&self.line).chain(self.held.values())
+        self.asked.values().chain(&self.line).chain(self.rates.iter())
     }
 
     pub(in crate::master::core) fn handles(&self) -> impl Iterator<Item = Handle> {
@@ -61,9 +62,13 @@ impl Waiting {
 
     /// Takes all deliveries. Those whose keys were asked for come first, since they were delivered first.
     pub(in crate::master::core) fn take_all(&mut self) -> Vec<Delivery> {
-        let asked = std::mem::take(&mut self.asked);
-        let held = std::mem::take(&mut self.held);
-        asked.into_values().chain(std::mem::take(&mut self.line)).chain(held.into_values()).collect()
+        let (asked, line) = (std::mem::take(&mut self.asked), std::mem::take(&mut self.line));
+        let mut taken: Vec<Delivery> = asked.into_values().chain(line).collect();
+        taken.extend(self.rates.take_where(|_| true));
+        for delivery in &taken {
+            self.rates.left(delivery);
+        }
+        taken
     }
 
     /// Takes the delivery of the task with this id.
@@ -75,8 +80,10 @@ impl Waiting {
         if let Some(position) = self.line.iter().position(|delivery| delivery.task.id == id) {
             return self.line.remove(position);
         }
-        let held = self.held.iter().find(|(_, delivery)| delivery.task.id == id).map(|(place, _)| *place);
-        self.held.remove(&held?)
+        // One alone, should there be several.
+        let mut is_first = true;
+        let is_it = |delivery: &Delivery| delivery.task.id == id && std::mem::take(&mut is_first);
+        self.rates.take_where(is_it).pop()
     }
 
     /// Takes the deliveries whose ids are wanted, but for those whose keys are asked for.
@@ -84,31 +91,21 @@ impl Waiting {
         let is_wanted = |delivery: &Delivery| wanted(&delivery.task.id);
         let (mut taken, line): (Vec<_>, Vec<_>) = std::mem::take(&mut self.line).into_iter().partition(is_wanted);
         self.line = line.into();
-        let (wanted, held): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut self.held).into_iter().partition(|(_, delivery)| is_wanted(delivery));
-        self.held = held;
-        taken.extend(wanted.into_values());
+        taken.extend(self.rates.take_where(is_wanted));
         taken
     }
 
-    /// Keeps a delivery until a moment.
-    pub(in crate::master::core) fn hold(&mut self, until: Instant, delivery: Delivery) {
-        self.held.insert((until, delivery.handle), delivery);
+    /// Puts deliveries in front of all others, in their order.
+    pub(in crate::master::core) fn put_back_all(&mut self, deliveries: Vec<Delivery>) {
+        for delivery in deliveries.into_iter().rev() {
+            self.put_back(delivery);
+        }
     }
 
-    /// Puts those whose moments have come in front of all others. When the next one's comes.
+    /// Puts those whose turn has come in front of all others. When the next one's comes.
     pub(in crate::master::core) fn release_due(&mut self, now: Instant) -> Option<Instant> {
-        let later = self.held.split_off(&(now, Handle(u64::MAX)));
-        for delivery in std::mem::replace(&mut self.held, later).into_values().rev() {
-            self.line.push_front(delivery);
-        }
-        self.held.keys().next().map(|(until, _)| *until)
-    }
-
-    /// The same with all of them, whenever their moments are.
-    pub(in crate::master::core) fn release_all(&mut self) {
-        for delivery in std::mem::take(&mut self.held).into_values().rev() {
-            self.line.push_front(delivery);
-        }
+        let due = self.rates.take_due(now);
+        self.put_back_all(due);
+        self.rates.next_due()
     }
 }

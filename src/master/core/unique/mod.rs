@@ -127,6 +127,7 @@ impl Core {
             }
         };
         self.settle_unheld(delivery.handle, delivery.identity, settlement);
+        self.left_its_rate(delivery);
         self.no_longer_suspect(delivery);
         self.renew_credit(delivery.queue.0);
     }
