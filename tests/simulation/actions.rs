@@ -1,6 +1,6 @@
 //! What the core asks for: performed in the model, and held against what it may ask for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use asynctask::{
     exit_code::Code,
@@ -9,12 +9,13 @@ use asynctask::{
         to_worker::{self, ToWorker},
     },
     master::core::event::{Action, Event, Signal, WorkerId},
-    task::{Handle, Settlement},
+    task::{Handle, Settlement, Task},
     transport,
 };
 
 use super::{
     broker::Effect,
+    celery, celery_queues,
     child::{self, Act, Announced, Child, Hand},
     ledger::Entry,
     line::{Line, Received},
@@ -27,6 +28,7 @@ impl Simulation {
     /// Before the core hears from the transport: what it will know then.
     pub(crate) fn heard(&mut self, event: &transport::Event) {
         self.heard_of_storing(event);
+        self.heard_of_lost(event);
         match event {
             transport::Event::Attached { .. } => {
                 self.observer.attached_at = Some(self.now);
@@ -104,11 +106,10 @@ impl Simulation {
                 self.observer.operator.answered(number, answer);
                 Ok(())
             }
-            Action::LogLevel(_)
-            | Action::TaskEnded { .. }
-            | Action::TaskReopened { .. }
-            | Action::Reply { .. }
-            | Action::TaskEvent(_) => Ok(()),
+            Action::LogLevel(_) | Action::TaskEnded { .. } | Action::TaskReopened { .. } | Action::TaskEvent(_) => {
+                Ok(())
+            }
+            Action::Reply { queue, correlation_id, body } => self.replied(&queue, &correlation_id, &body),
             Action::Measure { worker } => self.measure(worker),
             Action::SpawnOnce { worker, queue, slot, once, .. } => {
                 self.spawn_once(worker, self.observer.reloads.number(queue), slot, &once)
@@ -137,12 +138,14 @@ impl Simulation {
                 }
                 let now = self.at();
                 self.tells_left(&settlement)?;
-                self.ledger.gives_way = self.gives_way(handle, &settlement);
+                let is_dropped = self.is_dropped(handle, &settlement);
+                self.ledger.gives_way = is_dropped || self.gives_way(handle, &settlement);
                 self.ledger.settle(handle, &settlement, now, self.settings.queue(queue))?;
                 if settlement != Settlement::Accept {
                     self.keys.settled(handle);
                 }
                 self.outcome_settled(handle, &settlement);
+                self.may_be_lost(handle, &settlement, is_dropped);
                 self.ask(Effect::Store(handle, settlement));
                 Ok(())
             }
@@ -151,12 +154,14 @@ impl Simulation {
                 if !self.ledger.open.is_empty() || self.children.values().any(|child| !child.hands.is_empty()) {
                     return Err("a survey with work in hand".to_owned());
                 }
+                self.check_no_result_is_owed()?;
                 let effect = self.broker.ask_survey(serial);
                 self.ask(effect);
                 Ok(())
             }
             Action::Log { message, .. } => {
                 self.may_be_said(&message)?;
+                self.said_of_lost(&message)?;
                 self.observer.read_log(&message, self.now)
             }
             Action::StopScheduler => {
@@ -190,8 +195,10 @@ impl Simulation {
         let deaf = worker_faults.deaf || (!well && self.rng.chance(worker_faults.never_ready));
         let announced = Announced::draw(self.settings.workloads[queue].ahead, well, &mut self.rng);
         let line = announced.has_line().then(|| Line::draw(worker_faults, well, &mut self.rng));
-        self.children.insert(worker, Child { launch, announced, line, deaf, ..Child::new(queue, slot, self.at()) });
-        let acts = child::born(&self.settings, announced, well, &mut self.rng);
+        let application = self.settings.application_of(queue);
+        let child = Child { launch, announced, application, line, deaf, ..Child::new(queue, slot, self.at()) };
+        let acts = child::born(&child, &self.settings, well, &mut self.rng);
+        self.children.insert(worker, child);
         self.acts(worker, acts);
         self.feed_later(Event::Spawned { worker, pid: pid_of(worker) });
         Ok(())
@@ -237,9 +244,10 @@ impl Simulation {
             ToWorker::Ping { n } => return self.pinged(worker, n),
             // It changes nothing but lines.
             ToWorker::LogLevel(_) => return Ok(()),
-            other @ ToWorker::Unknown(_) => return Err(format!("an unexpected frame {other:?}")),
+            ToWorker::Unknown(kind) => return self.frame_of_celery(worker, &kind, frame),
         };
         let is_ahead = !child.has_seat();
+        let is_application = child.application.is_some();
         if child.hands.iter().any(|hand| hand.id == task.id) {
             return Err(format!("two tasks with the id {} in one process", task.id));
         }
@@ -247,42 +255,59 @@ impl Simulation {
         if is_ahead {
             self.may_send_ahead(worker)?;
         }
-        let body = task.json().map(str::as_bytes).unwrap_or_default();
-        let mut hand = self.begin(queue, &task.id, task.attempt, body)?;
+        let wants_bytes = is_application && self.settings.is_celery(queue);
+        let bodies = match (task.json(), &task.payload_base64) {
+            (Some(payload), _) if !wants_bytes => celery_queues::bodies(payload),
+            (None, Some(payload)) if wants_bytes => celery_queues::bodies_of_base64(payload),
+            _ => return Err(format!("a payload in the wrong form: {task:?}")),
+        };
+        let mut hand = self.begin(queue, &task.id, task.attempt, &bodies)?;
+        let limit = self.limit_of(queue, &hand.task);
+        if task.time_left() != limit {
+            return Err(format!("{task:?} is told another limit than {limit:?}"));
+        }
         if is_ahead {
             (hand.begun_at, hand.due_at) = (None, None);
+        } else {
+            let name = hand.task.name.as_deref().unwrap_or_default();
+            self.observer.begun_at_its_rate(&self.settings, queue, (name, hand.token), self.now)?;
         }
         let child = self.children.get_mut(&worker).expect("it was there");
         // Without a limit nothing but a person would ever find it again.
-        child.frozen_at.take_if(|_| self.settings.queue(queue).timeout.is_none());
+        child.frozen_at.take_if(|_| limit.is_none());
         child.pinged_at = None;
         child.hands.push(hand);
         if child.line.is_some() {
             self.send_to_line(worker, Received::Task(self.tokens));
         } else {
             let well = self.faults_are_over();
-            let acts = child::work(&self.children[&worker], self.tokens, &self.settings, well, &mut self.rng);
+            let child = &self.children[&worker];
+            let acts = child::work(child, self.tokens, limit, &self.settings, well, &mut self.rng);
             self.acts(worker, acts);
         }
         self.not_too_many()
     }
 
     /// A task is begun: what must be true then.
-    pub(crate) fn begin(&mut self, queue: usize, id: &str, attempt: u32, body: &[u8]) -> Result<Hand, String> {
+    pub(crate) fn begin(&mut self, queue: usize, id: &str, attempt: u32, bodies: &[Vec<u8>]) -> Result<Hand, String> {
         let at = self.at();
+        if self.is_revoked(queue, id) {
+            return Err(format!("{id} is begun, and was revoked"));
+        }
         let is_it = |handle: &&Handle| {
             let entry = &self.ledger.entries[*handle];
             entry.run.is_none()
                 && entry.verdict.is_none()
                 && entry.queue == queue
                 && entry.task.id == id
-                && entry.task.body == body
+                && bodies.contains(&entry.task.body)
         };
         // Of two that cannot be told apart, the one that may be begun.
         let is_unlikely = |handle: &&Handle| {
             let entry = &self.ledger.entries[*handle];
             let has_ended = entry.redelivered && self.ledger.ended.contains_key(&entry.message);
-            (entry.uncounted, self.may_begin_with_key(**handle, queue).is_err(), has_ended)
+            let is_other = entry.task.attempts + 1 != attempt;
+            (is_other, entry.uncounted, self.may_begin_with_key(**handle, queue).is_err(), has_ended)
         };
         let open = self.ledger.open.iter().filter(is_it).min_by_key(is_unlikely);
         let handle = *open.ok_or("a task is sent that was not delivered, or is being worked")?;
@@ -303,17 +328,25 @@ impl Simulation {
         let settings = self.settings.queue(queue);
         self.tokens += 1;
         self.observer.started(queue, self.now, settings.rate)?;
+        let limit = celery::limit_of(&self.settings, &self.observer.celery, queue, &entry.task);
+        self.observer.celery.tried.limited += u64::from(limit != settings.timeout);
         Ok(Hand {
             token: self.tokens,
             handle,
             message: entry.message,
             id: id.to_owned(),
             identity: entry.identity,
+            task: Arc::clone(&entry.task),
             begun_at: Some(at),
-            due_at: settings.timeout.map(|limit| at + limit),
+            due_at: limit.map(|limit| at + limit),
             held: true,
             cancelled: false,
         })
+    }
+
+    /// How long a task may take.
+    pub(crate) fn limit_of(&self, queue: usize, task: &Task) -> Option<Duration> {
+        celery::limit_of(&self.settings, &self.observer.celery, queue, task)
     }
 
     /// A task is begun, or said not to be known here: what this node has in hand, or knows to have ended, is neither.
@@ -400,7 +433,7 @@ impl Simulation {
     fn pinged(&mut self, worker: WorkerId, n: u64) -> Result<(), String> {
         let (at, limit) = (self.at(), self.answer_limit());
         let child = self.children.get_mut(&worker).expect("it was there");
-        if !child.is_well() || !child.hands.is_empty() || child.pinged_at.is_some() {
+        if !child.is_well() || !child.hands.is_empty() || child.pinged_at.is_some() || child.telling.is_some() {
             return Err(format!("a ping for one that owes no answer: {child:?}"));
         }
         child.pinged_at = Some(at);
@@ -422,7 +455,7 @@ impl Simulation {
         self.may_be_dismissed(worker, reason)?;
         let child = self.children.get_mut(&worker).expect("it was there");
         child.dismissed = true;
-        if child.hands.is_empty() {
+        if child.hands.is_empty() && child.telling.is_none() {
             child.spare_since = Some(at);
         }
         if child.line.is_some() {

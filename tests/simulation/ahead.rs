@@ -178,6 +178,9 @@ impl Simulation {
         if let Some(why) = self.is_off(child) {
             return wrong(why);
         }
+        if self.observer.celery.is_owed(child.queue) {
+            return wrong("though somebody is to hold nothing, to be told of a lost task");
+        }
         let behind = child.hands.len();
         if child.hands[0].begun_at.is_some_and(|begun_at| begun_at + LONG < self.at()) {
             return wrong("behind one that takes long");
@@ -245,8 +248,12 @@ impl Simulation {
     pub(crate) fn gives_back(&mut self, hands: &[Hand]) {
         let at = self.at();
         for hand in hands {
-            self.observer.ahead.seen.cancelled_behind += u64::from(hand.cancelled);
-            self.ledger.given_back(hand, at);
+            let entry = &self.ledger.entries[&hand.handle];
+            // It is dropped then.
+            let is_revoked = hand.held && !entry.accepted && self.is_revoked(entry.queue, &hand.id);
+            let cancelled = hand.cancelled && !is_revoked;
+            self.observer.ahead.seen.cancelled_behind += u64::from(cancelled);
+            self.ledger.given_back(&Hand { cancelled, ..hand.clone() }, at);
         }
     }
 
@@ -258,10 +265,12 @@ impl Simulation {
     }
 
     /// After other settings were read: under them what was sent ahead would be another frame, or is not to be sent.
-    pub(crate) fn check_recalled(&self, is_changed: impl Fn(&Child) -> bool) -> Result<(), String> {
+    /// What was sent with the reload is another frame already.
+    pub(crate) fn check_recalled(&self, tokens: u64, is_changed: impl Fn(&Child) -> bool) -> Result<(), String> {
         let is_forgotten = |child: &&Child| {
             let is_here = child.killed_at.is_none() && child.dead_at.is_none();
-            is_here && !child.behind().is_empty() && child.recalled_at.is_empty() && is_changed(child)
+            let is_behind = child.behind().iter().any(|hand| hand.token <= tokens);
+            is_here && is_behind && child.recalled_at.is_empty() && is_changed(child)
         };
         match self.children.values().find(is_forgotten) {
             Some(child) => Err(format!("tasks are not called back at a reload: {child:?}")),

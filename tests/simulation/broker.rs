@@ -14,7 +14,7 @@ use asynctask::{
     transport::{Error, Event},
 };
 
-use super::{rng::Rng, settings::TransportFaults};
+use super::{celery_queues::Told, rng::Rng, settings::TransportFaults};
 
 /// One message. A copy (retry, snooze, dead letter) is another message of the same `origin`.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Message {
     pub(crate) place: Place,
     /// When it was submitted from outside.
     pub(crate) came_at: Option<Duration>,
+    /// What it says as one of Celery's.
+    pub(crate) told: Option<Box<Told>>,
 }
 
 impl Message {
@@ -53,6 +55,7 @@ impl Message {
             expires_at: task.expires_at,
             place: Place::Ready,
             came_at: None,
+            told: None,
         }
     }
 }
@@ -571,7 +574,7 @@ fn never_answered(accepted: &mut Accepted) {
 }
 
 fn task_of(message: &Message, id: String) -> Task {
-    Task {
+    let task = Task {
         id,
         body: message.body.clone(),
         attempts: message.attempts,
@@ -581,6 +584,10 @@ fn task_of(message: &Message, id: String) -> Task {
         expires_at: message.expires_at,
         due_at: message.came_at.map(|at| Timestamp(at.as_millis() as i64)),
         ..Task::default()
+    };
+    match &message.told {
+        Some(told) => told.fill(task),
+        None => task,
     }
 }
 

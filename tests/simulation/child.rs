@@ -1,17 +1,18 @@
 //! Worker processes: what they do once started, handed a task, told to halt, or signalled. All of them may
 //! misbehave; a killed one dies soon, but not at once.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use asynctask::{
     clock::Instant,
-    frames::{FromWorker, PROTOCOL, Ready, Wants},
+    frames::{FromWorker, PROTOCOL, Ready, Wants, celery::Application},
     logging::Level,
     outcome::{FollowUp, Report},
-    task::{Exit, Handle},
+    task::{Exit, Handle, Task},
 };
 
 use super::{
+    celery::Telling,
     line::{Line, Received},
     rng::Rng,
     settings::Settings,
@@ -39,6 +40,10 @@ pub(crate) struct Child {
     pub(crate) seats: usize,
     /// What it says of itself when it is ready.
     pub(crate) announced: Announced,
+    /// What it tells of the Celery application that it runs, if it does.
+    pub(crate) application: Option<Application>,
+    /// The lost task whose result it is to store.
+    pub(crate) telling: Option<Telling>,
     /// What the master has sent and has heard no end of. Those beyond its seats are sent ahead.
     pub(crate) hands: Vec<Hand>,
     /// Its own side of the socket, if it takes tasks ahead.
@@ -86,6 +91,7 @@ pub(crate) struct Hand {
     pub(crate) message: u64,
     pub(crate) id: String,
     pub(crate) identity: Option<u64>,
+    pub(crate) task: Arc<Task>,
     /// Since when it is in hand and not only sent ahead, as far as the master knows.
     pub(crate) begun_at: Option<Instant>,
     pub(crate) due_at: Option<Instant>,
@@ -102,6 +108,8 @@ pub(crate) enum Act {
     /// An outcome of this run, if it still is in its hands.
     Tell(u64, Report),
     Accept(u64),
+    /// Says that it has stored the result of the lost task of this id.
+    Report(String),
     SendGarbage,
     HangUp,
     Bye,
@@ -135,6 +143,7 @@ impl Act {
             Self::Say(_)
             | Self::Tell(..)
             | Self::Accept(_)
+            | Self::Report(_)
             | Self::SendGarbage
             | Self::HangUp
             | Self::Bye
@@ -174,14 +183,14 @@ impl Announced {
     }
 }
 
-fn ready(protocol: u32, announced: Announced) -> Act {
+fn ready(protocol: u32, announced: Announced, application: Option<&Application>) -> Act {
     Act::Say(FromWorker::Ready(Ready {
         protocol,
         name: Some("Child".to_owned()),
         concurrency: announced.concurrency,
         ahead: announced.ahead,
-        wants: Wants::default(),
-        celery: None,
+        wants: Wants { celery: application.is_some(), ..Wants::default() },
+        celery: application.cloned().map(Box::new),
     }))
 }
 
@@ -190,11 +199,12 @@ fn outcome_of_a_stranger() -> Act {
 }
 
 /// What a process does from its start on, while it has no task.
-pub(crate) fn born(settings: &Settings, announced: Announced, well: bool, rng: &mut Rng) -> Vec<(Duration, Act)> {
-    let worker_faults = &settings.worker_faults;
+pub(crate) fn born(child: &Child, settings: &Settings, well: bool, rng: &mut Rng) -> Vec<(Duration, Act)> {
+    let (worker_faults, announced) = (&settings.worker_faults, child.announced);
+    let ready = |protocol| ready(protocol, announced, child.application.as_ref());
     let after = rng.micros(worker_faults.start);
     if well {
-        return vec![(after.min(Duration::from_millis(900)), ready(PROTOCOL, announced))];
+        return vec![(after.min(Duration::from_millis(900)), ready(PROTOCOL))];
     }
     if rng.chance(worker_faults.never_ready) {
         return Vec::new();
@@ -204,7 +214,7 @@ pub(crate) fn born(settings: &Settings, announced: Announced, well: bool, rng: &
     }
     if rng.chance(worker_faults.bad_start) {
         let act = match rng.between(0, 5) {
-            0 => ready(PROTOCOL + 1, announced),
+            0 => ready(PROTOCOL + 1),
             1 => outcome_of_a_stranger(),
             2 => Act::SendGarbage,
             3 => Act::HangUp,
@@ -217,7 +227,7 @@ pub(crate) fn born(settings: &Settings, announced: Announced, well: bool, rng: &
         }
         return acts;
     }
-    let mut acts = vec![(after, ready(PROTOCOL, announced))];
+    let mut acts = vec![(after, ready(PROTOCOL))];
     if rng.chance(300) {
         acts.push((after, Act::Say(FromWorker::Log { level: Level::Info, message: "hello".to_owned() })));
         acts.push((after, Act::Say(FromWorker::Unknown("later".to_owned()))));
@@ -243,8 +253,15 @@ pub(crate) fn pinged(n: u64, limit: Duration, rng: &mut Rng) -> (Duration, Act) 
     (rng.micros((20, longest.as_micros() as u64)), Act::Say(FromWorker::Pong { n }))
 }
 
-/// What it does with a task.
-pub(crate) fn work(child: &Child, token: u64, settings: &Settings, well: bool, rng: &mut Rng) -> Vec<(Duration, Act)> {
+/// What it does with a task that may take so long.
+pub(crate) fn work(
+    child: &Child,
+    token: u64,
+    limit: Option<Duration>,
+    settings: &Settings,
+    well: bool,
+    rng: &mut Rng,
+) -> Vec<(Duration, Act)> {
     let worker_faults = &settings.worker_faults;
     let workload = settings.workloads[child.queue];
     let mut after = match workload.short_but {
@@ -254,7 +271,6 @@ pub(crate) fn work(child: &Child, token: u64, settings: &Settings, well: bool, r
     };
     // Many tasks, and some must be done between two that do harm.
     let seldom = if workload.short_but.is_some() { 8 } else { 1 };
-    let limit = settings.queue(child.queue).timeout;
     if well {
         after = limit.map_or(after, |limit| after.min(limit / 2));
         return vec![(after, Act::Tell(token, Report::DONE))];
@@ -267,7 +283,7 @@ pub(crate) fn work(child: &Child, token: u64, settings: &Settings, well: bool, r
         acts.push((after, Act::Exit(any_exit(rng))));
     } else if rng.chance(worker_faults.exit_zero / seldom) {
         acts.push((after, Act::Exit(Exit::Code { code: 0 })));
-    } else if limit.is_some() && rng.chance(worker_faults.hang / seldom) {
+    } else if settings.queue(child.queue).timeout.is_some() && rng.chance(worker_faults.hang / seldom) {
         // Nothing ever comes of it.
     } else if rng.chance(worker_faults.fault / seldom) {
         let act = match rng.between(0, 7) {
@@ -276,7 +292,7 @@ pub(crate) fn work(child: &Child, token: u64, settings: &Settings, well: bool, r
                 acts.push((after, Act::Tell(token, any_outcome(settings, rng))));
                 outcome_of_a_stranger()
             }
-            2 => ready(PROTOCOL, Announced { concurrency: 1, ahead: 0 }),
+            2 => ready(PROTOCOL, Announced { concurrency: 1, ahead: 0 }, None),
             3 => Act::Bye,
             4 => Act::SendGarbage,
             5 => Act::HangUp,
@@ -340,6 +356,8 @@ impl Child {
             ready: false,
             seats: 0,
             announced: Announced::default(),
+            application: None,
+            telling: None,
             hands: Vec::new(),
             line: None,
             recalled_at: VecDeque::new(),
@@ -377,22 +395,29 @@ impl Child {
         &self.hands[self.in_hand()..]
     }
 
-    /// The next ones are in hand now.
-    pub(crate) fn begins_next(&mut self, limit: Option<Duration>, now: Instant) {
+    /// The next ones are in hand now. The names that Celery's messages give them.
+    pub(crate) fn begins_next(
+        &mut self,
+        limit: impl Fn(&Task) -> Option<Duration>,
+        now: Instant,
+    ) -> Vec<(Box<str>, u64)> {
         let count = self.in_hand();
+        let mut names = Vec::new();
         for hand in self.hands[..count].iter_mut().filter(|hand| hand.begun_at.is_none()) {
-            (hand.begun_at, hand.due_at) = (Some(now), limit.map(|limit| now + limit));
+            (hand.begun_at, hand.due_at) = (Some(now), limit(&hand.task).map(|limit| now + limit));
+            names.extend(hand.task.name.clone().map(|name| (name, hand.token)));
         }
+        names
     }
 
     /// Whether it holds nothing, as far as it knows itself.
     fn is_done(&self) -> bool {
-        self.line.as_ref().map_or(self.hands.is_empty(), Line::is_empty)
+        self.telling.is_none() && self.line.as_ref().map_or(self.hands.is_empty(), Line::is_empty)
     }
 
     /// Whether one more task may be sent to it that it can begin at once.
     pub(crate) fn has_seat(&self) -> bool {
-        self.is_well() && self.hands.len() < self.seats
+        self.is_well() && self.hands.len() < self.seats && self.telling.is_none()
     }
 
     /// Whether it had its time for an answer.

@@ -3,11 +3,12 @@
 use asynctask::{
     frames::FromWorker,
     master::core::event::{Ended, Event, WorkerId},
-    task::Exit,
+    task::{Exit, Task},
 };
 
 use super::{
     actions::pid_of,
+    celery,
     child::{Act, Child},
     ledger::Verdict,
     simulation::Simulation,
@@ -18,7 +19,6 @@ impl Simulation {
     pub(crate) fn child_acts(&mut self, worker: WorkerId, act: Act) -> Result<(), String> {
         let (at, well, settings) = (self.at(), self.faults_are_over(), &self.settings);
         let Some(child) = self.children.get_mut(&worker) else { return Ok(()) };
-        let limit = settings.queue(child.queue).timeout;
         if child.dead_at.is_some() {
             let Act::Swept(exit) = act else { return Ok(()) };
             return self.child_is_gone(worker, exit);
@@ -40,7 +40,9 @@ impl Simulation {
                 if matches!(frame, FromWorker::Pong { .. }) {
                     child.pinged_at = None;
                 }
+                let mut is_new = None;
                 if is_ready && !child.ready && !child.dismissed && !doomed {
+                    is_new = Some((child.queue, child.application.is_some()));
                     child.ready = true;
                     self.observer.ever_ready = true;
                     let most = settings.queue(child.queue).concurrency;
@@ -52,6 +54,9 @@ impl Simulation {
                 } else if !harmless {
                     child.faulted = true;
                 }
+                if let Some((queue, wants)) = is_new {
+                    self.application_is_ready(queue, wants);
+                }
                 self.feed(Event::Said { worker, frame })?;
             }
             Act::Tell(token, outcome) => {
@@ -60,9 +65,11 @@ impl Simulation {
                 if !doomed {
                     let hand = child.hands.remove(position);
                     child.told += 1;
-                    child.begins_next(limit, at);
+                    let (queue, stores) = (child.queue, child.application.is_some());
+                    let limit = |task: &Task| celery::limit_of(settings, &self.observer.celery, queue, task);
+                    let names = child.begins_next(limit, at);
                     self.observer.ahead.ended(child.queue, &hand, at);
-                    if child.dismissed && child.hands.is_empty() {
+                    if child.dismissed && child.hands.is_empty() && child.telling.is_none() {
                         child.spare_since.get_or_insert(at);
                     }
                     self.observer.needs_proof[child.queue] = false;
@@ -73,6 +80,12 @@ impl Simulation {
                         self.ended_void(hand.handle, &verdict);
                         self.keys.ended_void(hand.handle, false, self.now);
                     }
+                    if verdict == Verdict::Done {
+                        self.done_by(stores, &hand);
+                    }
+                    for (name, token) in names {
+                        self.observer.begun_at_its_rate(&self.settings, queue, (&name, token), self.now)?;
+                    }
                 }
                 self.feed(Event::Said { worker, frame: FromWorker::Outcome { id, outcome } })?;
             }
@@ -80,6 +93,15 @@ impl Simulation {
                 let Some(hand) = child.hands.iter().find(|hand| hand.token == token) else { return Ok(()) };
                 let id = hand.id.clone();
                 self.feed(Event::Said { worker, frame: FromWorker::Accept { id } })?;
+            }
+            Act::Report(id) => {
+                if !doomed && child.telling.take_if(|telling| telling.id == id).is_some() {
+                    self.observer.celery.tried.reported += 1;
+                    if child.dismissed && child.hands.is_empty() {
+                        child.spare_since.get_or_insert(at);
+                    }
+                }
+                self.feed(Event::Said { worker, frame: FromWorker::Reported { id } })?;
             }
             Act::SendGarbage => {
                 child.faulted = true;
@@ -132,6 +154,7 @@ impl Simulation {
         let child = self.children.remove(&worker).expect("child_acts saw it");
         let at = child.dead_at.unwrap_or(self.at());
         self.ended(worker, &child, &exit);
+        self.telling_ended(&child);
         // A death at work; what an exit status says comes below.
         self.observer.ever_ready |= child.is_once && child.told_by_exit(&exit).is_none();
         let verdicts = match child.told_by_exit(&exit) {
@@ -166,6 +189,9 @@ impl Simulation {
             let waits = matches!(verdict, Verdict::CrashOrReleased { .. });
             if !hand.held {
                 self.ended_void(hand.handle, &verdict);
+            }
+            if verdict == Verdict::Done {
+                self.done_by(false, hand);
             }
             self.ledger.ended(hand, verdict, at);
             if !hand.held {

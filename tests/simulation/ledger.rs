@@ -385,6 +385,8 @@ fn unrun(settlement: &Settlement, entry: &Entry, queue: &Queue) -> Result<(), St
     let task = &entry.task;
     let right = match settlement {
         Settlement::Dead(failure) if failure.attempts == task.attempts => match failure.reason {
+            // A message that is not Celery's, in a queue of Celery's.
+            Reason::Malformed if queue.protocol.is_celery() && task.body.starts_with(b"{\"n\"") => true,
             Reason::Malformed => task.body.starts_with(b"not"),
             Reason::Expired => task.expires_at.is_some(),
             Reason::Deliveries => task.deliveries >= queue.max_deliveries,

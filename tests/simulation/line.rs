@@ -12,6 +12,7 @@ use asynctask::{
 };
 
 use super::{
+    celery,
     child::{self, Act, Beside, Hand},
     rng::Rng,
     settings::WorkerFaults,
@@ -125,7 +126,11 @@ impl Simulation {
                 {
                     line.is_begun = true;
                     let well = self.faults_are_over();
-                    let acts = child::work(&self.children[&worker], token, &self.settings, well, &mut self.rng);
+                    let child = &self.children[&worker];
+                    let hand = child.hands.iter().find(|hand| hand.token == token);
+                    let of_queue = self.settings.queue(child.queue).timeout;
+                    let limit = hand.map_or(of_queue, |hand| self.limit_of(child.queue, &hand.task));
+                    let acts = child::work(child, token, limit, &self.settings, well, &mut self.rng);
                     self.acts(worker, acts);
                 }
             }
@@ -204,13 +209,17 @@ impl Simulation {
                 seen.returned += count as u64;
                 seen.first_returned += u64::from(child.hands.first().is_some_and(is_its));
                 seen.fewer_returned += u64::from(count < child.asked_back);
-                let limit = self.settings.queue(child.queue).timeout;
                 let returned: Vec<Hand> = child.hands.extract_if(.., |hand| is_its(hand)).collect();
-                child.begins_next(limit, at);
+                let (queue, settings) = (child.queue, &self.settings);
+                let names =
+                    child.begins_next(|task| celery::limit_of(settings, &self.observer.celery, queue, task), at);
                 if child.dismissed && child.hands.is_empty() {
                     child.spare_since.get_or_insert(at);
                 }
                 self.gives_back(&returned);
+                for (name, token) in names {
+                    self.observer.begun_at_its_rate(&self.settings, queue, (&name, token), self.now)?;
+                }
             }
         }
         self.feed(Event::Said { worker, frame: FromWorker::Returned { ids } })

@@ -66,6 +66,8 @@
 mod actions;
 mod ahead;
 mod broker;
+mod celery;
+mod celery_queues;
 mod child;
 mod child_events;
 mod counted;
@@ -90,6 +92,7 @@ use std::{
 };
 
 use ahead::Seen;
+use celery::Tried;
 use simulation::Simulation;
 
 /// Histories in a plain `cargo test`.
@@ -103,14 +106,15 @@ fn number_from(variable: &str) -> Option<u64> {
 }
 
 /// Runs one history, and adds what was seen in it; what went wrong, if anything did.
-fn history(seed: u64, traced: bool, tried: &mut Seen) -> Result<(), String> {
+fn history(seed: u64, traced: bool, (seen, tried): &mut (Seen, Tried)) -> Result<(), String> {
     let mut simulation = Simulation::new(seed, traced);
     let result = catch_unwind(AssertUnwindSafe(|| simulation.run())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         Err(format!("panic: {}", text.unwrap_or("without words")))
     });
-    tried.add(&simulation.observer.ahead.seen);
+    seen.add(&simulation.observer.ahead.seen);
+    tried.add(simulation.observer.celery.tried);
     result.map_err(|problem| {
         let trace = Vec::from(simulation.trace.take().unwrap_or_default()).join("\n");
         format!("{problem}\nat {:?}\n{:?}\n{trace}\nseed {seed}: {problem}", simulation.now, simulation.settings)
@@ -126,12 +130,14 @@ fn every_history_keeps_the_promises() {
     let (progress, news) = mpsc::channel();
     let sweep = std::thread::spawn(move || {
         let count = seeds.end - seeds.start;
-        let (mut failures, mut tried) = (Vec::new(), Seen::default());
+        let (mut failures, mut tried) = (Vec::new(), (Seen::default(), Tried::default()));
         for seed in seeds {
             progress.send(seed).expect("the test waits for the sweep");
             failures.extend(history(seed, false, &mut tried).err().map(|report| (seed, report)));
         }
-        let Some((first, _)) = failures.first() else { return tried.enough(count) };
+        let Some((first, _)) = failures.first() else {
+            return tried.0.enough(count).and_then(|()| tried.1.enough(count));
+        };
         let report = history(*first, true, &mut tried)
             .err()
             .unwrap_or_else(|| "not seen again: the core is not deterministic".to_owned());

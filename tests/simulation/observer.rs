@@ -16,6 +16,7 @@ use asynctask::{
 use super::{
     ahead::Ahead,
     broker::{Message, Place},
+    celery::Celery,
     child::{Child, Hand},
     counted::Counted,
     ledger::{Entry, Verdict},
@@ -69,6 +70,7 @@ pub(crate) struct Observer {
     pub(crate) shortest_ping: Duration,
     pub(crate) pings_changed_at: Instant,
     pub(crate) ahead: Ahead,
+    pub(crate) celery: Celery,
     pub(crate) counted: Counted,
     pub(crate) starting: Starting,
     pub(crate) executed: Vec<Executed>,
@@ -115,6 +117,7 @@ impl Observer {
             pings_changed_at: Instant::default(),
             reloads: Reloads::new(plan.queues.len()),
             ahead: Ahead::new(queues),
+            celery: Celery::new(settings),
             counted: Counted::default(),
             starting: Starting::new(queues),
             executed: vec![Executed::default(); queues],
@@ -286,7 +289,9 @@ pub(crate) fn is_signal(exit: &Exit, names: &[&str]) -> bool {
 
 /// Whether it gave cause to be killed at that moment.
 pub(crate) fn is_guilty(child: &Child, at: Instant) -> bool {
-    child.faulted || child.hung_up || child.said_bye || child.hands.iter().any(|hand| is_late(hand.due_at, at))
+    let is_told_in_vain = child.telling.as_ref().is_some_and(|telling| telling.until <= at);
+    let is_late = child.hands.iter().any(|hand| is_late(hand.due_at, at));
+    child.faulted || child.hung_up || child.said_bye || is_late || is_told_in_vain
 }
 
 fn is_late(due_at: Option<Instant>, at: Instant) -> bool {
@@ -316,6 +321,7 @@ impl Simulation {
         self.check_keys()?;
         self.check_stored()?;
         self.check_ahead()?;
+        self.check_celery()?;
         self.observer.measure_outage(now);
         let limit = self.settings.plan.supervisor.start_timeout;
         let ping = self.observer.longest_ping.max(self.settings.plan.supervisor.ping);
@@ -324,7 +330,7 @@ impl Simulation {
             if child.killed_at.is_some() || child.dead_at.is_some() {
                 continue;
             }
-            let is_idle = child.is_well() && child.hands.is_empty();
+            let is_idle = child.is_well() && child.hands.is_empty() && child.telling.is_none();
             if is_idle
                 && child.frozen_at.is_some_and(|since| since.max(begun) + patience + self.observer.unnoticed < at)
                 && self.observer.stopping_at.is_none()
@@ -370,11 +376,13 @@ impl Simulation {
         let slowed = settings.rate.is_some()
             || settings.unique.is_some()
             || (self.settings.transport.duplicate_ids > 0 && settings.concurrency > 1);
+        // Those that wait for their own rates may have all of the credit.
+        let has_rates = self.has_rates(queue);
         let has_work = || {
-            self.broker.has_ready(queue)
+            (!has_rates && self.broker.has_ready(queue))
                 || self.ledger.open.iter().any(|handle| {
                     let entry = &self.ledger.entries[handle];
-                    entry.queue == queue && entry.run.is_none()
+                    entry.queue == queue && entry.run.is_none() && self.is_open(queue, &entry.task)
                 })
         };
         let is_alone = || {
@@ -420,6 +428,7 @@ impl Simulation {
             return Err(format!("the end leaves a delivery unsettled: {:?}", self.ledger.entries[handle]));
         }
         self.check_keys_are_free()?;
+        self.check_no_result_is_owed()?;
         let asked = self.stops > 0;
         let halting = self.settings.plan.halt_when_empty;
         let right = match code {

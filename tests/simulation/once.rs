@@ -9,6 +9,7 @@ use asynctask::{
 
 use super::{
     actions::pid_of,
+    celery_queues,
     child::{self, Act, Child},
     ledger::Verdict,
     observer::Observer,
@@ -30,7 +31,11 @@ impl Simulation {
         if !self.settings.queues[queue].is_once {
             return Err("a process for one task of a kind that speaks frames".to_owned());
         }
-        let hand = self.begin(queue, &once.id, once.attempt, &once.payload)?;
+        let bodies = celery_queues::bodies(&String::from_utf8_lossy(&once.payload));
+        let hand = self.begin(queue, &once.id, once.attempt, &bodies)?;
+        let limit = self.limit_of(queue, &hand.task);
+        let named = hand.task.name.as_deref().unwrap_or_default();
+        self.observer.begun_at_its_rate(&self.settings, queue, (named, hand.token), self.now)?;
         if self.spawn_fails(worker, queue, &name) {
             return Ok(());
         }
@@ -40,21 +45,21 @@ impl Simulation {
         let (token, deaf) = (hand.token, self.settings.worker_faults.deaf);
         let child = Child::new(queue, name, self.at());
         self.children.insert(worker, Child { is_once: true, ready: true, hands: vec![hand], deaf, ..child });
-        let acts = self.errand(queue, &once.id);
+        let acts = self.errand(queue, &once.id, limit);
         self.acts(worker, acts);
         self.feed_later(Event::Spawned { worker, pid: pid_of(worker) });
         debug_assert_eq!(token, self.tokens, "the hand is the last one");
         self.not_too_many()
     }
 
-    fn errand(&mut self, queue: usize, id: &str) -> Vec<(Duration, Act)> {
-        let (worker_faults, limit) = (&self.settings.worker_faults, self.settings.queue(queue).timeout);
+    fn errand(&mut self, queue: usize, id: &str, limit: Option<Duration>) -> Vec<(Duration, Act)> {
+        let worker_faults = &self.settings.worker_faults;
         let after = self.rng.micros(worker_faults.work);
         if self.faults_are_over() {
             let after = limit.map_or(after, |limit| after.min(limit / 2));
             return vec![(after, Act::Exit(Exit::Code { code: 0 }))];
         }
-        if limit.is_some() && self.rng.chance(worker_faults.hang) {
+        if self.settings.queue(queue).timeout.is_some() && self.rng.chance(worker_faults.hang) {
             return Vec::new();
         }
         let lot = id.bytes().fold(0_u32, |lot, byte| (lot * 31 + u32::from(byte)) % 997);

@@ -69,6 +69,12 @@ impl Simulation {
     pub(crate) fn order(&mut self) -> Result<(), String> {
         let index = self.rng.between(0, self.settings.queues.len() as u64 - 1) as usize;
         let queue = self.settings.queue(index).name.clone();
+        if let Some(orders) = self.settings.celery.as_ref().map(|faults| faults.orders)
+            && self.rng.chance(orders)
+        {
+            let command = self.celery_order();
+            return self.give(&command);
+        }
         let command = match self.rng.between(0, 14) {
             0 | 1 => Command::Pause { queue },
             2 | 3 => Command::Resume { queue },
@@ -106,7 +112,7 @@ impl Simulation {
         Ok(())
     }
 
-    fn some_id(&mut self) -> String {
+    pub(crate) fn some_id(&mut self) -> String {
         let hands = self.children.values().flat_map(|child| child.hands.iter().map(|hand| hand.id.clone()));
         let waiting = self.ledger.open.iter().map(|handle| self.ledger.entries[handle].task.id.clone());
         let ids: BTreeSet<String> = hands.chain(waiting).collect();
@@ -145,7 +151,9 @@ impl Simulation {
         let number = operator.given;
         let mut must_be_done = None;
         match command {
-            Command::Status {} | Command::Health {} => must_be_done = Some(true),
+            Command::Status {} | Command::Health {} | Command::CeleryView {} | Command::CeleryEvents { .. } => {
+                must_be_done = Some(true);
+            }
             // Of schedules the core knows nothing: whoever drives it answers.
             Command::Schedules {} => must_be_done = Some(false),
             Command::Stop { now } => {
@@ -198,12 +206,11 @@ impl Simulation {
                 self.cancelled(id);
             }
             Command::LogLevel { level } => must_be_done = Some(level == "debug"),
-            // No queue is Celery's.
-            Command::CeleryView {}
-            | Command::CeleryEvents { .. }
-            | Command::CeleryRevoke { .. }
-            | Command::CeleryTimeLimit { .. }
-            | Command::CeleryRateLimit { .. } => {}
+            Command::CeleryRevoke { .. } | Command::CeleryTimeLimit { .. } | Command::CeleryRateLimit { .. } => {
+                // Tasks of several workers may be ended by it.
+                operator.cancelling = matches!(command, Command::CeleryRevoke { .. }).then(String::new);
+                must_be_done = Some(self.celery_obeys(command));
+            }
         }
         self.ledger.cancelling.clone_from(&self.observer.operator.cancelling);
         self.feed(Event::Commanded { number, command: command.clone(), by: "somebody".to_owned() })?;

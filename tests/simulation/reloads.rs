@@ -101,9 +101,12 @@ impl Simulation {
         };
         let same: BTreeSet<usize> = members.into_iter().filter(same).collect();
         let (workers, actions) = (self.workers_of(&same), self.observer.reloads.touched.clone());
+        let tokens = self.tokens;
         self.feed(Event::SettingsRead { number: Some(number), wait, by: "somebody".to_owned(), settings })?;
         let is_same = |queue: usize| before[queue] == self.settings.queues[queue];
-        self.check_recalled(|child| !is_same(child.queue) || !self.observer.reloads.wanted.contains(&child.queue))?;
+        self.check_recalled(tokens, |child| {
+            !is_same(child.queue) || !self.observer.reloads.wanted.contains(&child.queue)
+        })?;
         let mut now = self.workers_of(&same);
         // What waited for the place of another one may have it now.
         now.retain(|(worker, _)| {
@@ -144,6 +147,7 @@ impl Simulation {
             return;
         }
         let before = self.settings.queues[queue].clone();
+        let other_celery = self.celery_changes(queue);
         let plan = &mut self.settings.queues[queue];
         if self.rng.chance(250) {
             plan.settings.processes = self.rng.between_u32(1, 3);
@@ -182,7 +186,7 @@ impl Simulation {
             plan.settings.concurrency = 3 - plan.settings.concurrency;
         }
         let other_launch = self.rng.chance(250);
-        if other_launch || other_concurrency {
+        if other_launch || other_concurrency || other_celery {
             plan.launch += usize::from(other_launch);
             // What it was parked for is perhaps mended.
             self.observer.parked[queue] = false;
@@ -248,6 +252,7 @@ impl Simulation {
             self.observer.reloads.going.remove(&number);
             self.observer.unavailable.remove(&number);
             self.observer.queue_removed(number);
+            self.observer.celery.begins_anew(number, &self.settings);
         }
     }
 

@@ -16,7 +16,7 @@ use asynctask::{
     unique::{Conflict, Template, Unique},
 };
 
-use super::rng::Rng;
+use super::{celery_queues::CeleryFaults, rng::Rng};
 
 /// So many histories in a thousand have a queue with many short tasks.
 const SHORT: u32 = 160;
@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) bursts: Vec<(Duration, u32)>,
     /// Times that something happens just when tasks were sent ahead.
     pub(crate) disturbances: u32,
+    /// How Celery's queues are, if there are any.
+    pub(crate) celery: Option<CeleryFaults>,
 }
 
 /// The tasks and the workers of a queue.
@@ -222,6 +224,7 @@ impl Settings {
             workloads: Vec::new(),
             bursts: Vec::new(),
             disturbances: 0,
+            celery: None,
             plan,
             faults_end_at,
             stops,
@@ -249,6 +252,7 @@ impl Settings {
             settings.stuck_at = Some(rng.micros((0, 2 * faults_end_at.as_micros() as u64)));
         }
         settings.draw_tasks_ahead(rng);
+        settings.draw_celery(rng);
         settings
     }
 

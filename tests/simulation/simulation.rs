@@ -20,6 +20,7 @@ use asynctask::{
 
 use super::{
     broker::{Broker, Effect, Message, Next, Place},
+    celery_queues::Told,
     child::{Act, Beside, Child},
     keys::Keys,
     ledger::Ledger,
@@ -435,9 +436,14 @@ impl Simulation {
             let is_short = self.settings.short_queue() == Some(queue);
             self.rng.between_u32(0, if is_short { 10_000 } else { 2 }).to_string()
         };
-        let body = if self.rng.chance(faults.malformed_bodies) {
+        let is_malformed = self.rng.chance(faults.malformed_bodies);
+        let told = Told::draw(&self.settings, queue, serial, &mut self.rng);
+        let faults = &self.settings.transport;
+        let body = if is_malformed {
             // Two of one id and one body could not be told apart.
             format!("not JSON {serial}")
+        } else if let Some(told) = &told {
+            told.body(serial, &key)
         } else {
             format!("{{\"n\":{serial},\"k\":{key}}}")
         };
@@ -461,6 +467,7 @@ impl Simulation {
             expires_at,
             place: Place::Ready,
             came_at,
+            told,
         };
         self.observer.origins.push(origin);
         self.broker.put(message);

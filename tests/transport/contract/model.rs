@@ -8,6 +8,9 @@
 #[path = "../../simulation/broker.rs"]
 mod broker;
 #[allow(dead_code, reason = "written for the simulation; this program uses a part of it")]
+#[path = "../../simulation/celery_queues.rs"]
+mod celery_queues;
+#[allow(dead_code, reason = "written for the simulation; this program uses a part of it")]
 #[path = "../../simulation/rng.rs"]
 mod rng;
 #[allow(dead_code, reason = "written for the simulation; this program uses a part of it")]
