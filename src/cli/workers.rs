@@ -57,6 +57,8 @@ fn work(
     if config.queues.is_empty() && !config.says_workers {
         return Err(without_workers(&config));
     }
+    // Those that are not worked here are submitted to, perhaps.
+    let protocols = config.protocols();
     choose(&mut config, &verb.queues, verb.processes)?;
     if let Some(report) = report {
         let queues = config.queues.iter().map(|queue| queue.name.clone()).collect();
@@ -100,7 +102,7 @@ fn work(
         celery: config.celery.as_ref().map(|celery| seen_by_celery(celery, config.declare_passive)),
         plan: plan(&config, verb, level, format, timer.is_some()),
         queues: config.queues.iter().map(|queue| queue_run(&config, queue, level)).collect(),
-        protocols: config.protocols(),
+        protocols,
         passive: config.declare_passive,
         application: config.application.clone(),
         reader: Some(reader),
@@ -183,12 +185,14 @@ fn reader(registry: &Registry, global: &Global, verb: &Workers, config: &Config,
             let keys = keys.join(", ");
             return Err(Objection::Refused(format!("another value of {keys} needs a restart")));
         }
+        let protocols = config.protocols();
         choose(&mut config, &queues, processes).map_err(|error| Objection::Refused(error.message))?;
         if config.queues.is_empty() {
             return Err(Objection::Refused("no queue would be left; to end its work, stop the master".to_owned()));
         }
         Ok(Fresh {
             names: config.known_queues(),
+            protocols,
             queues: config.queues.iter().map(|queue| queue_run(&config, queue, level)).collect(),
             supervisor: config.supervisor,
             schedules: scheduler.then(|| config.schedules.clone()),

@@ -55,7 +55,7 @@ impl Client {
         Ok(Self { connection: Connection::open(&Connection::parse(uri)?, Vec::new(), patience)? })
     }
 
-    /// Opens the transport of checked settings.
+    /// Opens the transport of checked settings, as [`Client::from_config`](super::Client::from_config) does.
     ///
     /// # Errors
     /// [`Error::Transport`], if the files beside a database cannot be made.

@@ -62,7 +62,8 @@ impl Client {
         Ok(Self { connection: Connection::open(&Connection::parse(uri)?, Vec::new(), patience)? })
     }
 
-    /// Opens the transport of checked settings.
+    /// Opens the transport of checked settings. They say which queues have messages of Celery's: for one of these, a payload is
+    /// `{"task", "args", "kwargs"}`.
     ///
     /// # Errors
     /// [`Error::Transport`], if the files beside a database cannot be made.

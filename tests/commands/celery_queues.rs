@@ -139,6 +139,42 @@ fn a_program_submits_through_its_settings() {
 }
 
 #[test]
+fn a_worker_submits_to_a_queue_of_celerys_that_is_worked_elsewhere() {
+    let Some((demo, foreign)) = demo() else { return };
+    let script = r#"#!/usr/bin/env python3
+import json, os
+channel = os.fdopen(int(os.environ["ASYNCTASK_FD"]), "r+b", buffering=0)
+def say(frame): channel.write(json.dumps(frame).encode() + b"\n")
+say({"ready": {"protocol": 1, "name": "Sender"}})
+for line in channel:
+    frame = json.loads(line)
+    if "task" in frame:
+        task = frame["task"]
+        say({"done": {"id": task["id"], "submit": [{"queue": "thumbs", "payload": task["payload"]}]}})
+    elif "ping" in frame:
+        say({"pong": frame["ping"]})
+    elif "halt" in frame:
+        say({"bye": {}})
+        break
+"#;
+    demo.write("sender.py", script);
+    let settings = [
+        "kinds={sender: {command: [python3, sender.py]}}",
+        "workers={sent: sender, thumbs: {worker: demo_file_worker, protocol: celery, max_priority: 5}}",
+    ];
+    let set = settings.iter().flat_map(|set| ["--set", set]).collect::<Vec<_>>();
+    demo.run(&[&["submit", "sent", r#"{"task": "resize", "args": [1]}"#], &set[..]].concat());
+    demo.run(&[&["submit", "sent", "7"], &set[..]].concat());
+    let run = demo.run(&[&["workers", "--queue", "sent", "--halt-when-empty"], &set[..]].concat());
+    assert!(run.stdout.contains("a payload for one is"), "{}", run.stdout);
+    declare(&foreign);
+    let message = foreign.take("thumbs").expect("the one that is a task of Celery's");
+    assert!(message.properties.headers().clone().expect("headers").contains_key("task"));
+    assert!(foreign.take("thumbs").is_none());
+    assert_eq!(demo.dead_letters("sent").len(), 1, "the other one is kept with its task");
+}
+
+#[test]
 fn workers_know_the_node_and_what_becomes_of_failures() {
     let Some((demo, _)) = demo() else { return };
     demo.write("told.sh", "#!/bin/sh\necho \"node=$ASYNCTASK_CELERY_NODE failures=$ASYNCTASK_CELERY_FAILURES\"\n");

@@ -744,6 +744,8 @@ fn schedules_send_tasks_of_celerys() {
         assert!(told.contains(text), "{text}: {told}");
     }
     assert_eq!(told.len(), 7, "{told:?}");
+    let elsewhere = Desk::new().file("a.yaml", "scheduled_workers: [{ celery: a, minute: 1 }]");
+    assert_eq!(elsewhere.lines(), ["1:31 scheduled_workers[0].celery: Celery's messages go by RabbitMQ alone"]);
 }
 
 #[test]

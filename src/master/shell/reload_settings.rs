@@ -22,7 +22,7 @@ use crate::{
     },
     schedule::Timer,
     systemd,
-    transport::Request,
+    transport::{self, Request},
 };
 
 /// How long a reading may take. Clients of directory servers give up sooner by themselves, as a rule.
@@ -92,6 +92,7 @@ impl Shell {
     }
 
     fn take_settings(&mut self, fresh: Fresh, requests: Vec<ReadRequest>) {
+        transport::tell(&*self.transport, fresh.protocols);
         let mut used = BTreeSet::new();
         let mut queues = Vec::with_capacity(fresh.queues.len());
         for QueueRun { plan, launch } in fresh.queues {

@@ -9,7 +9,7 @@ use std::{future, io, pin::Pin, sync::Arc, thread, time::Duration};
 use tokio::{sync::oneshot, time::Timeout};
 
 use crate::{
-    celery::node,
+    celery::{Protocol, node},
     config::{self, Schedule},
     master::queue_run::QueueRun,
     process::stacks,
@@ -25,6 +25,8 @@ pub struct Fresh {
     pub queues: Vec<QueueRun>,
     /// The queues that the settings name.
     pub names: config::Names,
+    /// Those of them whose messages have another form than ours, be they worked or not.
+    pub protocols: Vec<(String, Protocol)>,
     /// Limits of the master.
     pub supervisor: config::Supervisor,
     /// The schedules; `None` where this master is not to be their scheduler.

@@ -419,6 +419,34 @@ fn a_task_that_sends_itself_again_is_another_one_and_one_that_comes_again_is_the
 }
 
 #[test]
+fn a_quorum_queue_counts_deliveries_itself() {
+    let Some(at) = At::fresh() else { return };
+    let setups = [celery_setup(CeleryQueue { declare_as: DeclareAs::Quorum, ..celery("shop") }, "shop")];
+    let mut party = Party::attached(&at, &setups, 1);
+    let foreign = Foreign::connect(&at.0);
+    foreign.publish("shop", message(&[]), BODY);
+    let first = party.delivery();
+    let mut delivery = first.clone();
+    for deliveries in 1..=3 {
+        party.kill();
+        party = Party::attached(&at, &setups, 1);
+        delivery = party.delivery();
+        assert_eq!((delivery.task.deliveries, delivery.identity), (deliveries, first.identity));
+        assert!(came_before(&delivery));
+    }
+    // An orderly return is not counted, so that these never come to the limit that the broker has by default.
+    for _ in 0..3 {
+        party.settle_now(delivery.handle, Settlement::Release);
+        delivery = party.delivery();
+        assert_eq!((delivery.task.deliveries, delivery.identity), (3, first.identity));
+    }
+    party.settle_now(delivery.handle, Settlement::Dead(failure(Reason::Failed)));
+    party.until_depth("shop", |depth| depth.failed == 1);
+    let dead = foreign.take("shop_failed").unwrap();
+    assert_eq!((theirs(&dead.properties), dead.properties.message_id()), (headers(&[]), &None));
+}
+
+#[test]
 fn what_is_submitted_is_a_message_of_the_second_protocol() {
     let Some(at) = At::fresh() else { return };
     let client = Party::client(&at);
