@@ -18,6 +18,7 @@
 //! | workers, master and broker killed while chains are done | `storm` |
 //! | Celery's own worker before, beside and after a master; beat; commands that speak with no worker | `beside` |
 //! | settings in the place of options of Celery's worker | `options` |
+//! | a part of Celery's own integration tests; all of them by `suite/run.py` | `suite` |
 //! | the example project, as its page says it, and the tests that the page about Celery names | `example` |
 //!
 //! The packages are installed into the target folder at the first run (`environment.py`); where that cannot be done, all is
@@ -40,4 +41,5 @@ mod queues;
 mod redis;
 mod scenarios;
 mod storm;
+mod suite;
 mod watchdog;

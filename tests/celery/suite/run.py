@@ -44,26 +44,35 @@ UNAVAILABLE = 69
 def main() -> int:
     options = _options()
     started = time.monotonic()
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     try:
-        python = _python(target / "tmp")
-        sources = _sources(python, target / "tmp")
+        python = _python(options.folder)
+        sources = _sources(python, options.folder)
         with Stage() as stage:
-            report = _run(stage, options, python, sources)
+            code = _told(_run(stage, options, python, sources), options)
     except Failed as failed:
         print(f"not run: {failed}", file=sys.stderr)
         return UNAVAILABLE
-    code = _told(report, options)
     print(f"{time.monotonic() - started:.0f} s")
     return code
 
 
+def _target() -> Path:
+    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Celery's own integration tests against our workers.")
-    parser.add_argument("--program", type=Path, help="the master (default: the debug build, which is built if it is absent)")
+    parser.add_argument(
+        "--program", type=Path, help="the master (default: the debug build, which is built if it is absent)"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=_target() / "tmp", help="where the environment is kept (default %(default)s)"
+    )
     parser.add_argument("--short", action="store_true", help="the tests of short.txt alone")
     parser.add_argument("--worker", choices=["asynctask", "celery"], default="asynctask")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where the log of the tests and of the master is left")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="where the log of the tests and of the master is left"
+    )
     parser.add_argument("-k", dest="expression", help="only tests that match, as for pytest")
     parser.add_argument("files", nargs="*", default=FILES, help=f"of {', '.join(FILES)}")
     return parser.parse_args()
@@ -110,7 +119,18 @@ def _run(stage: Stage, options: argparse.Namespace, python: Path, sources: Path)
     if options.short:
         lines = (HERE / "short.txt").read_text().splitlines()
         tests = [f"t/integration/{line}" for line in lines if line and not line.startswith("#")]
-    command = [python, "-m", "pytest", "-q", "-rfE", "--tb=short", "-p", "no:cacheprovider", "-p", "celery.contrib.pytest"]
+    command = [
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-rfE",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "celery.contrib.pytest",
+    ]
     command += ["-o", "timeout_func_only=true", f"--junitxml={report}", *tests]
     command += ["-k", options.expression] if options.expression else []
     variables: Dict[str, object] = {
@@ -137,14 +157,11 @@ def _run(stage: Stage, options: argparse.Namespace, python: Path, sources: Path)
                 shutil.copy(folder / name, options.keep)
     if not report.exists():
         raise tests_run.failed("said nothing of its tests")
-    # The folder of the stage goes with it.
-    kept = Path(shutil.copy(report, sources / "report.xml"))
-    return kept
+    return report
 
 
 def _program(given: Optional[Path]) -> Path:
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    program = given or target / "debug/asynctask"
+    program = given or _target() / "debug/asynctask"
     if given is None and not program.exists():
         subprocess.run(["cargo", "build", "--quiet", "--bin", "asynctask"], cwd=ROOT, check=False)
     if not program.exists():
