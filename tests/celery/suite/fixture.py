@@ -53,6 +53,6 @@ def celery_session_worker(celery_session_app, celery_includes, celery_class_task
 
 
 def pytest_collection_modifyitems(items):
-    # The tests' own limit is five minutes each: what hangs is to cost no more than a part of one.
+    # Some have none of their own.
     for item in items:
         item.add_marker(pytest.mark.timeout(int(os.environ["SUITE_TIME_LIMIT"])), append=False)

@@ -3,14 +3,17 @@
 import os
 
 from celery import Celery
+from celery.contrib.testing.app import DEFAULT_TEST_CONFIG
 
-app = Celery("celery.tests", broker=os.environ["TEST_BROKER"], backend=os.environ["TEST_BACKEND"])
-app.conf.update(
-    result_extended=True,
-    task_create_missing_queues=False,
-    accept_content={"json"},
-    enable_utc=True,
-    timezone="UTC",
+app = Celery("celery.tests")
+app.add_defaults(
+    {
+        **DEFAULT_TEST_CONFIG,
+        "broker_url": os.environ["TEST_BROKER"],
+        "result_backend": os.environ["TEST_BACKEND"],
+        "result_extended": True,
+        "task_create_missing_queues": False,
+    }
 )
 # What the session's fixture does to its own one.
 app.set_current()
