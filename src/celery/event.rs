@@ -9,9 +9,9 @@ use crate::clock::Timestamp;
 pub struct TaskEvent {
     /// The task's id.
     pub uuid: String,
-    /// When.
+    /// When it happened, by the wall clock.
     pub at: Timestamp,
-    /// What.
+    /// What happened, with what events of that kind tell.
     pub what: What,
 }
 

@@ -80,7 +80,8 @@ impl Answering {
     }
 
     async fn work(&self, work: Work) -> Option<Value> {
-        let view = match self.views.view().await {
+        let view = if work::needs_view(&work) { self.views.view().await } else { Ok(Rc::default()) };
+        let view = match view {
             Ok(view) => view,
             Err(cause) => return Some(error(&cause)),
         };
@@ -99,6 +100,7 @@ impl Answering {
         }
         match plan.reply {
             Reply::This(reply) => Some(reply),
+            Reply::Said => Some(ok(last.as_str().unwrap_or_default())),
             Reply::Terminated => Some(work::terminated(&last)),
             Reply::None => None,
         }

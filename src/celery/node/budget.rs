@@ -1,4 +1,4 @@
-//! How much the node does for strangers in a second: anyone with an account at the broker can send requests. Pure.
+//! How much the node does for requests in a second, which anyone with an account at the broker can send. Pure.
 
 use std::time::Duration;
 

@@ -11,9 +11,9 @@ use crate::{
 };
 
 /// Seconds between two heartbeats; Celery's monitors take a node for dead that is not heard of for twice that.
-pub(super) const BEAT_SECONDS: f64 = 2.0;
+pub(super) const HEARTBEAT_SECONDS: f64 = 2.0;
 /// The same in the answer to whoever asks for a heartbeat.
-pub(super) const ASKED_BEAT_SECONDS: f64 = 5.0;
+pub(super) const ASKED_HEARTBEAT_SECONDS: f64 = 5.0;
 
 /// Of which life of the node an event tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) struct Origin<'a> {
 
 /// What a heartbeat tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Pulse {
+pub(super) struct Heartbeat {
     pub(super) every: f64,
     /// Tasks in hand.
     pub(super) active: u64,
@@ -63,13 +63,13 @@ impl Life {
 }
 
 /// That the node is there, or goes.
-pub(super) fn of_worker(life: Life, origin: Origin<'_>, pulse: Pulse) -> Value {
+pub(super) fn of_worker(life: Life, origin: Origin<'_>, heartbeat: Heartbeat) -> Value {
     let mut event = begin(life.name(), origin);
     event.extend(fields(json!({
-        "freq": pulse.every,
-        "active": pulse.active,
-        "processed": pulse.processed,
-        "loadavg": pulse.load,
+        "freq": heartbeat.every,
+        "active": heartbeat.active,
+        "processed": heartbeat.processed,
+        "loadavg": heartbeat.load,
         "sw_ident": "asynctask",
         "sw_ver": env!("CARGO_PKG_VERSION"),
         "sw_sys": "Linux",
@@ -146,14 +146,14 @@ mod tests {
 
     #[test]
     fn a_heartbeat_has_the_keys_of_celerys() {
-        let pulse = Pulse { every: BEAT_SECONDS, active: 1, processed: 2, load: [0.1, 0.2, 0.3] };
+        let heartbeat = Heartbeat { every: HEARTBEAT_SECONDS, active: 1, processed: 2, load: [0.1, 0.2, 0.3] };
         let expected = json!({
             "type": "worker-heartbeat", "hostname": "asynctask@vm", "timestamp": 1.5, "pid": 3, "clock": 9, "freq": 2.0,
             "active": 1, "processed": 2, "loadavg": [0.1, 0.2, 0.3], "sw_ident": "asynctask",
             "sw_ver": env!("CARGO_PKG_VERSION"), "sw_sys": "Linux",
         });
-        assert_eq!(of_worker(Life::Heartbeat, ORIGIN, pulse), expected);
-        assert_eq!(of_worker(Life::Offline, ORIGIN, pulse)["type"], "worker-offline");
+        assert_eq!(of_worker(Life::Heartbeat, ORIGIN, heartbeat), expected);
+        assert_eq!(of_worker(Life::Offline, ORIGIN, heartbeat)["type"], "worker-offline");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Patterns for names of nodes, as Python's `fnmatch` reads them: `*`, `?`, `[abc]`, `[a-z]`, `[!abc]`. Pure.
 //!
-//! The work is bounded by the product of both lengths: a pattern is a stranger's.
+//! The work is bounded by the product of both lengths: anyone may send a pattern.
 
 /// Whether all of `text` matches.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {

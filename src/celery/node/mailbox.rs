@@ -1,7 +1,7 @@
 //! The node's mailbox: the queue in which requests to it arrive.
 //!
-//! The broker sends it two messages at a time and waits for their acknowledgement, so that this is all that a stranger's long ones
-//! can take of the memory here; each is acknowledged as it comes. What waits at the broker is bounded by the queue itself.
+//! The broker sends it two messages at a time and waits for their acknowledgement, so that these two are all
+//! that can take memory here, however long they are; each is acknowledged as it comes. What waits at the broker is bounded by the queue itself.
 
 use futures_util::StreamExt as _;
 use lapin::{
@@ -32,7 +32,7 @@ pub(super) enum NotOpen {
 }
 
 /// A message that came.
-pub(super) struct Letter {
+pub(super) struct Incoming {
     pub(super) body: Vec<u8>,
     /// What the sender's clock showed.
     pub(super) clock: u64,
@@ -72,11 +72,11 @@ impl Mailbox {
 ///
 /// # Errors
 /// Why no more comes.
-pub(super) async fn taken(message: Option<lapin::Result<Delivery>>) -> Result<Letter, String> {
+pub(super) async fn taken(message: Option<lapin::Result<Delivery>>) -> Result<Incoming, String> {
     let message = message.ok_or("the broker ended the consumer of its mailbox")?.map_err(|error| describe(&error))?;
     answer(message.acker.ack(BasicAckOptions::default())).await.map_err(|error| describe(&error))?;
     let is_json = says_json(&message.properties);
-    Ok(Letter { clock: clock(&message.properties), is_json, body: message.data })
+    Ok(Incoming { clock: clock(&message.properties), is_json, body: message.data })
 }
 
 /// What the clock of the sender of a message showed; 0: nothing that can be read.

@@ -8,12 +8,13 @@ use super::{
     revoked::ID_LIMIT,
     wording::{error, key_error},
 };
-use crate::celery::repr;
 
 /// Most processes that one request adds or takes away.
 const PROCESSES: u64 = 10_000;
 /// Longest name of a task, a queue, or a node.
 const NAME_LIMIT: usize = 1024;
+/// Longest text of a rate.
+const RATE_LIMIT: usize = 40;
 const NO_STAMPS: &str = "tasks are not revoked by stamped headers here; revoke them by their ids";
 
 /// What is asked for.
@@ -201,6 +202,8 @@ impl Arguments<'_> {
         let Some(value) = self.of.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
         let seconds = value.as_f64().or_else(|| value.as_str()?.parse().ok());
         match seconds {
+            // As in Celery.
+            Some(0.0) => Ok(None),
             Some(seconds) if (0.0..=1e9).contains(&seconds) => Ok(Some(seconds)),
             _ => Err(self.refused(&format!("'{name}' is no number of seconds"))),
         }
@@ -216,21 +219,15 @@ impl Arguments<'_> {
         count.ok_or_else(|| self.refused("'n' is no number of processes"))
     }
 
-    /// `10/m`, `0.5/s`, `3`, 3; nothing or 0: no limit.
+    /// A rate as the core reads it, which says what is wrong with it; nothing is 0, which is none.
     fn rate(&self, name: &str) -> Result<String, Value> {
-        let text = match self.of.get(name) {
-            None | Some(Value::Null) => "0".to_owned(),
-            Some(Value::String(text)) if text.is_empty() => "0".to_owned(),
-            Some(Value::String(text)) => text.clone(),
-            Some(value) => value.to_string(),
-        };
-        let (count, unit) = text.split_once('/').unwrap_or((&text, "s"));
-        let is_count = count.trim().parse::<f64>().is_ok_and(|count| (0.0..=1e9).contains(&count));
-        if is_count && ["s", "m", "h"].contains(&unit) {
-            return Ok(text);
+        match self.of.get(name) {
+            None | Some(Value::Null) => Ok("0".to_owned()),
+            Some(Value::String(text)) if text.is_empty() => Ok("0".to_owned()),
+            Some(Value::String(text)) if text.len() <= RATE_LIMIT => Ok(text.clone()),
+            Some(Value::Number(number)) => Ok(number.to_string()),
+            Some(_) => Err(self.refused(&format!("'{name}' is no rate"))),
         }
-        let shown = text.chars().take(40).collect::<String>();
-        Err(error(&format!("Invalid rate limit string: {}", repr::of(&shown.into()))))
     }
 
     fn refused(&self, why: &str) -> Value {
@@ -309,12 +306,17 @@ mod tests {
             let limit = Work::RateLimit { task: "t".to_owned(), rate: read.to_owned() };
             assert_eq!(work("rate_limit", &json!({"task_name": "t", "rate_limit": rate})), limit);
         }
-        for bad in [json!("bogus/x"), json!("-1/s"), json!("nan"), json!({}), json!("1/d")] {
+        for bad in [json!({}), json!([1]), json!(true), json!("1".repeat(50))] {
             assert!(of("rate_limit", &json!({"task_name": "t", "rate_limit": bad})).is_err(), "{bad}");
         }
         assert_eq!(
             work("time_limit", &json!({"task_name": "t", "soft": 1, "hard": null})),
             Work::TimeLimit { task: "t".to_owned(), soft: Some(1.0), hard: None }
+        );
+        assert_eq!(
+            work("time_limit", &json!({"task_name": "t", "soft": 0, "hard": "0"})),
+            Work::TimeLimit { task: "t".to_owned(), soft: None, hard: None },
+            "no limit, as in Celery"
         );
         assert!(of("time_limit", &json!({"task_name": "t", "soft": -1})).is_err());
         assert!(of("add_consumer", &json!({"queue": "q".repeat(2000)})).is_err());

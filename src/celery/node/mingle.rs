@@ -1,4 +1,4 @@
-//! Meeting the other nodes of the virtual host at the start of a session, as Celery's workers do: each tells the others which
+//! Asking the other nodes of the virtual host at the start of a session, as Celery's workers do: each tells the others which
 //! tasks it knows as revoked, and what its clock shows.
 //!
 //! What others revoked counts only with `control: work`: to drop a task is to change something.

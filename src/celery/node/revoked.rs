@@ -39,10 +39,14 @@ impl Revoked {
         self.purge(now);
     }
 
-    /// The broker has these from an earlier life.
+    /// The broker has these. What is known keeps its time; the others are remembered from now on, as Celery's nodes do when they
+    /// start again.
     pub(super) fn add_stored(&mut self, now: Instant, ids: impl IntoIterator<Item = String>) {
         for id in ids {
-            self.put(now, id, true);
+            match self.places.get(&id) {
+                Some(place) => self.stored(*place),
+                None => self.put(now, id, true),
+            }
         }
         self.purge(now);
     }
@@ -130,6 +134,8 @@ mod tests {
         let mut revoked = Revoked::default();
         revoked.add_stored(at(0), words(&["a", "b"]));
         revoked.add(at(1), words(&["c", "b"]));
+        revoked.add_stored(at(2), words(&["a"]));
+        assert_eq!(revoked.ids().collect::<Vec<_>>(), ["a", "c", "b"], "what is known keeps its time");
         let unstored = revoked.unstored(10);
         assert_eq!(unstored.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>(), ["c", "b"]);
         revoked.stored(unstored[0].0);

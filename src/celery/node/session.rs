@@ -1,7 +1,7 @@
 //! One session: the life of one connection, from its mailbox on to its loss.
 //!
 //! ```text
-//! connect ─▶ mailbox opened ─▶ up: requests, heartbeats, events ─▶ stopped: worker-offline, closed
+//! connect ─▶ mailbox opened ─▶ up: requests, heartticks, events ─▶ stopped: worker-offline, closed
 //!      └──── failed, locked ─────────────────┴──▶ failed
 //! ```
 
@@ -27,9 +27,9 @@ use super::{
     asking::Views,
     budget::Budget,
     entities,
-    events::{self, ASKED_BEAT_SECONDS, BEAT_SECONDS, Life, Origin, Pulse},
+    events::{self, ASKED_HEARTBEAT_SECONDS, HEARTBEAT_SECONDS, Heartbeat, Life, Origin},
     facts::Broker,
-    mailbox::{self, Letter, Mailbox, NotOpen},
+    mailbox::{self, Incoming, Mailbox, NotOpen},
     mingle,
     outlet::{Outlet, transient},
     request,
@@ -49,7 +49,7 @@ const UNDER_WAY: usize = 16;
 /// Events in one message.
 const EVENTS_TOGETHER: usize = 64;
 /// What the last event and the close of a connection may take.
-const LAST_WORDS: Duration = Duration::from_millis(800);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// Where events of tasks go at the moment, if anywhere.
 pub(super) type EventsOutlet = Rc<RefCell<Option<Rc<Outlet>>>>;
@@ -82,7 +82,7 @@ pub(super) async fn run(
         connected = connecting => match connected {
             Ok((connection, Ok(mailbox))) => (Rc::new(connection), mailbox),
             Ok((connection, Err(not_open))) => {
-                let _ = timeout(LAST_WORDS, connection.close(200, "done".into())).await;
+                let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
                 return match not_open {
                     NotOpen::Locked => End::Locked,
                     NotOpen::Failed(cause) => End::Failed(address.lost(cause)),
@@ -102,12 +102,12 @@ pub(super) async fn run(
     session.tasks.abort_all();
     let end = match ended {
         None => {
-            let _ = timeout(LAST_WORDS, pulse(state, &session.events, Life::Offline, BEAT_SECONDS)).await;
+            let _ = timeout(CLOSE_TIMEOUT, tell_life(state, &session.events, Life::Offline, HEARTBEAT_SECONDS)).await;
             End::Stopped
         }
         Some(cause) => End::Failed(address.lost(cause)),
     };
-    let _ = timeout(LAST_WORDS, connection.close(200, "done".into())).await;
+    let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
     end
 }
 
@@ -135,7 +135,7 @@ struct Session {
     tasks: JoinSet<()>,
     under_way: Arc<Semaphore>,
     /// A heartbeat that is not sent yet is not followed by another.
-    beating: Rc<Semaphore>,
+    telling: Rc<Semaphore>,
 }
 
 impl Session {
@@ -150,13 +150,13 @@ impl Session {
             state: Rc::clone(&state),
         });
         let mut tasks = JoinSet::new();
-        let (meeting, others) = (Rc::clone(&answering), connection);
+        let (beside, others) = (Rc::clone(&answering), connection);
         tasks.spawn_local(async move {
             // What an earlier life knew comes first, so that the others hear of it.
-            meeting.stored_ids.read().await;
-            meeting.state.remembered();
-            mingle::mingle(&meeting.state, &others).await;
-            meeting.stored_ids.store().await;
+            beside.stored_ids.read().await;
+            beside.state.remembered();
+            mingle::mingle(&beside.state, &others).await;
+            beside.stored_ids.store().await;
         });
         Self {
             state,
@@ -166,43 +166,43 @@ impl Session {
             budget: Budget::full(REQUESTS_AT_ONCE, REQUESTS_PER_SECOND),
             tasks,
             under_way: Arc::new(Semaphore::new(UNDER_WAY)),
-            beating: Rc::new(Semaphore::new(1)),
+            telling: Rc::new(Semaphore::new(1)),
         }
     }
 
     /// Until the end. `None`: it was stopped.
     async fn serve(&mut self, stopped: &mut oneshot::Receiver<()>) -> Option<String> {
-        self.beat(Life::Online, BEAT_SECONDS);
-        let mut beats = tokio::time::interval(Duration::from_secs_f64(BEAT_SECONDS));
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        beats.tick().await;
+        self.tell(Life::Online, HEARTBEAT_SECONDS);
+        let mut ticks = tokio::time::interval(Duration::from_secs_f64(HEARTBEAT_SECONDS));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
         loop {
             tokio::select! {
                 _ = &mut *stopped => return None,
-                _ = beats.tick() => {
-                    self.beat(Life::Heartbeat, BEAT_SECONDS);
+                _ = ticks.tick() => {
+                    self.tell(Life::Heartbeat, HEARTBEAT_SECONDS);
                     self.state.tell_wanted();
                     self.state.ignore(0);
                     self.state.drop_events(self.state.counts.dropped.swap(0, Ordering::Relaxed));
                 }
                 Some(_) = self.tasks.join_next() => {}
                 message = self.mailbox.next() => match mailbox::taken(message).await {
-                    Ok(letter) => self.came(&letter),
+                    Ok(incoming) => self.came(&incoming),
                     Err(cause) => return Some(cause),
                 },
             }
         }
     }
 
-    fn came(&mut self, letter: &Letter) {
-        if !letter.is_json || !self.budget.take(self.state.now(), request::cost(letter.body.len())) {
+    fn came(&mut self, incoming: &Incoming) {
+        if !incoming.is_json || !self.budget.take(self.state.now(), request::cost(incoming.body.len())) {
             return self.state.ignore(1);
         }
-        let Ok(request) = request::read(&letter.body, &self.state.settings.name) else { return self.state.ignore(1) };
-        self.state.adjust(letter.clock);
+        let Ok(request) = request::read(&incoming.body, &self.state.settings.name) else { return self.state.ignore(1) };
+        self.state.adjust(incoming.clock);
         let Some(request) = request else { return };
         if request.method == "heartbeat" {
-            self.beat(Life::Heartbeat, ASKED_BEAT_SECONDS);
+            self.tell(Life::Heartbeat, ASKED_HEARTBEAT_SECONDS);
         }
         let Ok(permit) = Arc::clone(&self.under_way).try_acquire_owned() else { return self.state.ignore(1) };
         let answering = Rc::clone(&self.answering);
@@ -212,24 +212,24 @@ impl Session {
         });
     }
 
-    fn beat(&mut self, life: Life, every: f64) {
-        let (state, events, beating) = (Rc::clone(&self.state), Rc::clone(&self.events), Rc::clone(&self.beating));
+    fn tell(&mut self, life: Life, every: f64) {
+        let (state, events, telling) = (Rc::clone(&self.state), Rc::clone(&self.events), Rc::clone(&self.telling));
         self.tasks.spawn_local(async move {
-            let Ok(_one) = beating.try_acquire() else { return };
-            pulse(&state, &events, life, every).await;
+            let Ok(_one) = telling.try_acquire() else { return };
+            tell_life(&state, &events, life, every).await;
         });
     }
 }
 
 /// Tells that the node is there, or goes. One that cannot be told is followed by the next.
-async fn pulse(state: &State, events: &Outlet, life: Life, every: f64) {
-    let pulse = Pulse {
+async fn tell_life(state: &State, events: &Outlet, life: Life, every: f64) {
+    let heartbeat = Heartbeat {
         every,
         active: state.counts.active.load(Ordering::Relaxed),
         processed: state.counts.processed.load(Ordering::Relaxed),
         load: load_average(),
     };
-    let event = events::of_worker(life, origin(state), pulse);
+    let event = events::of_worker(life, origin(state), heartbeat);
     let _ = events.publish(life.routing_key(), of_node(state), event.to_string().as_bytes()).await;
 }
 

@@ -27,10 +27,14 @@ pub(super) struct View {
 #[serde(default)]
 pub(super) struct Held {
     pub(super) id: String,
+    /// Empty where its message does not say it.
+    #[serde(deserialize_with = "or_empty")]
     pub(super) name: String,
     pub(super) queue: String,
-    /// As Python shows them.
+    /// As Python shows them; empty where its message does not say it.
+    #[serde(deserialize_with = "or_empty")]
     pub(super) args: String,
+    #[serde(deserialize_with = "or_empty")]
     pub(super) kwargs: String,
     /// In seconds since 1970.
     pub(super) time_start: Option<f64>,
@@ -71,6 +75,11 @@ pub(super) struct Pool {
     /// `classic` or `quorum`.
     pub(super) declare_as: String,
     pub(super) max_priority: Option<u8>,
+}
+
+/// Null is no text.
+fn or_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl View {

@@ -21,6 +21,8 @@ pub(super) struct Plan {
 #[derive(Debug, PartialEq)]
 pub(super) enum Reply {
     This(Value),
+    /// What the core answers.
+    Said,
     /// Which tasks were ended, as the answer of the core says.
     Terminated,
     /// Nothing: the node that is to end answers nobody.
@@ -35,6 +37,14 @@ pub(super) fn denied(method: &str, node: &str) -> Value {
     ))
 }
 
+/// Whether what is to be done depends on the queues.
+pub(super) const fn needs_view(work: &Work) -> bool {
+    matches!(
+        work,
+        Work::Grow(_) | Work::Shrink(_) | Work::Restart | Work::AddConsumer { .. } | Work::CancelConsumer { .. }
+    )
+}
+
 /// What to do for `work`, where the queues are as `view` says.
 pub(super) fn plan(work: Work, view: &View) -> Plan {
     let done = |commands, reply| Plan { commands, reply: Reply::This(reply) };
@@ -45,14 +55,12 @@ pub(super) fn plan(work: Work, view: &View) -> Plan {
             Plan { commands: vec![Command::CeleryRevoke { ids, terminate }], reply }
         }
         Work::RateLimit { task, rate } => {
-            let text =
-                if is_zero(&rate) { "rate limit disabled successfully" } else { "new rate limit set successfully" };
-            done(vec![Command::CeleryRateLimit { task, rate }], ok(text))
+            Plan { commands: vec![Command::CeleryRateLimit { task, rate }], reply: Reply::Said }
         }
         Work::TimeLimit { task, soft, hard } => {
             let milliseconds = |limit: f64| (limit * 1000.0).ceil() as u64;
             let (soft_ms, hard_ms) = (soft.map(milliseconds), hard.map(milliseconds));
-            done(vec![Command::CeleryTimeLimit { task, soft_ms, hard_ms }], ok("time limits set successfully"))
+            Plan { commands: vec![Command::CeleryTimeLimit { task, soft_ms, hard_ms }], reply: Reply::Said }
         }
         Work::Grow(by) => {
             let grown = view.pools.iter().map(|pool| scale(pool, pool.processes.saturating_add(by)));
@@ -103,10 +111,6 @@ pub(super) fn terminated(answer: &Value) -> Value {
 
 fn scale(pool: &Pool, processes: u32) -> Command {
     Command::Scale { queue: pool.queue.clone(), processes }
-}
-
-fn is_zero(rate: &str) -> bool {
-    rate.split('/').next().is_some_and(|count| count.trim().parse().is_ok_and(|count: f64| count == 0.0))
 }
 
 /// As Python shows a set.
@@ -181,15 +185,10 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_set_and_taken_away() {
-        let rate = |rate: &str| of(Work::RateLimit { task: text("t"), rate: text(rate) }).1;
-        assert_eq!(rate("10/m"), ok("new rate limit set successfully"));
-        assert_eq!(
-            (rate("0"), rate("0.0/s")),
-            (ok("rate limit disabled successfully"), ok("rate limit disabled successfully"))
-        );
-        let limits = of(Work::TimeLimit { task: text("t"), soft: None, hard: Some(2.0) }).0;
-        assert_eq!(limits, [Command::CeleryTimeLimit { task: text("t"), soft_ms: None, hard_ms: Some(2_000) }]);
+    fn limits_are_the_cores_to_set_and_to_speak_of() {
+        let limits = plan(Work::TimeLimit { task: text("t"), soft: None, hard: Some(2.0) }, &view());
+        let command = Command::CeleryTimeLimit { task: text("t"), soft_ms: None, hard_ms: Some(2_000) };
+        assert_eq!(limits, Plan { commands: vec![command], reply: Reply::Said });
     }
 
     #[test]

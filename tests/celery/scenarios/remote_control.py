@@ -145,9 +145,12 @@ def test_limits_are_set():
         result.get(timeout=PATIENCE)
     expect_letter(result.id, "timeout", "", QUEUE)
     control("time_limit", task_name="shop.tasks.nap", soft=None, hard=None)
+    # No limit, as in Celery: the next is not killed.
+    control("time_limit", task_name="shop.tasks.nap", soft=0, hard=0)
+    assert tasks.nap.delay(2).get(timeout=PATIENCE) == 2
     assert control("time_limit", task_name="none", soft=1) == {"error": "unknown task"}
     assert control("rate_limit", task_name="none", rate_limit="1/s") == {"error": "unknown task"}
-    assert "Invalid rate limit" in control("rate_limit", task_name="shop.tasks.note", rate_limit="1/day")["error"]
+    assert "is not a rate" in control("rate_limit", task_name="shop.tasks.note", rate_limit="1/day")["error"]
 
 
 def test_a_rate_is_held(path):

@@ -125,4 +125,7 @@ fn a_view_that_says_nothing_is_shown_as_nothing() {
     assert_eq!(look(&Look::Stats, &view, &facts())["pool"]["max-concurrency"], 0);
     assert_eq!(look(&Look::Active, &view, &facts()), json!([]));
     assert!(View::read(json!({"active": 5})).is_err());
+    // A producer in another language says nothing of its arguments.
+    let view = View::read(json!({"active": [{"id": "a", "name": null, "args": null, "kwargs": null}]})).unwrap();
+    assert_eq!(look(&Look::Active, &view, &facts())[0]["args"], "");
 }

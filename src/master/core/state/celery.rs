@@ -2,7 +2,7 @@
 //! results, and which tasks were revoked.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -91,8 +91,9 @@ pub(in crate::master::core) struct Lost {
 /// Ids of tasks that are not to be run any more.
 #[derive(Debug, Default)]
 pub(in crate::master::core) struct Revoked {
-    ids: HashSet<Arc<str>, RandomState>,
-    /// In the order in which they are forgotten.
+    /// Each with the moment at which it is forgotten.
+    ids: HashMap<Arc<str>, Instant, RandomState>,
+    /// In the order of these moments; one that was revoked again stands here with its earlier moment, too, which is void.
     order: VecDeque<(Instant, Arc<str>)>,
 }
 
@@ -164,21 +165,22 @@ impl CeleryPool {
 }
 
 impl Revoked {
-    /// Remembers an id. Whether it is new.
+    /// Remembers an id, for as long as if it were new where it is known. Whether it is new.
     pub(in crate::master::core) fn add(&mut self, now: Instant, id: &str) -> bool {
         self.forget_old(now);
-        if id.is_empty() || id.len() > ID_LENGTH || self.ids.contains(id) {
+        if id.is_empty() || id.len() > ID_LENGTH {
             return false;
         }
-        let id: Arc<str> = Arc::from(id);
-        self.ids.insert(Arc::clone(&id));
-        self.order.push_back((now + REVOKED_FOR, id));
-        if self.order.len() > REVOKED
-            && let Some((_, oldest)) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
+        let (id, until): (Arc<str>, _) = (Arc::from(id), now + REVOKED_FOR);
+        let is_new = self.ids.insert(Arc::clone(&id), until).is_none();
+        self.order.push_back((until, id));
+        while self.ids.len() > REVOKED {
+            self.forget_first();
         }
-        true
+        if self.order.len() > 2 * REVOKED {
+            self.order.retain(|(until, id)| self.ids.get(id) == Some(until));
+        }
+        is_new
     }
 
     /// Whether a task is not to be run.
@@ -187,17 +189,24 @@ impl Revoked {
             return false;
         }
         self.forget_old(now);
-        self.ids.contains(id)
+        self.ids.contains_key(id)
     }
 
     /// All of them, the oldest first.
     pub(in crate::master::core) fn iter(&self) -> impl Iterator<Item = &str> {
-        self.order.iter().map(|(_, id)| &**id)
+        let valid = self.order.iter().filter(|(until, id)| self.ids.get(id) == Some(until));
+        valid.map(|(_, id)| &**id)
     }
 
     fn forget_old(&mut self, now: Instant) {
-        while self.order.front().is_some_and(|(until, _)| *until <= now)
-            && let Some((_, id)) = self.order.pop_front()
+        while self.order.front().is_some_and(|(until, _)| *until <= now) {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((until, id)) = self.order.pop_front()
+            && self.ids.get(&id) == Some(&until)
         {
             self.ids.remove(&id);
         }
@@ -218,12 +227,16 @@ mod tests {
         assert!(revoked.add(at(0), "a") && !revoked.add(at(0), "a") && !revoked.add(at(0), ""));
         assert!(!revoked.add(at(0), &"x".repeat(256)));
         assert!(revoked.contains(at(2), "a") && !revoked.contains(at(3), "a"));
+        revoked.add(at(3), "b");
+        assert!(!revoked.add(at(4), "b"), "it is known, and remembered from now on");
+        assert_eq!((revoked.contains(at(6), "b"), revoked.iter().count()), (true, 1));
+        assert!(!revoked.contains(at(7), "b"));
         for number in 0..60_000 {
-            revoked.add(at(4), &number.to_string());
+            revoked.add(at(8), &number.to_string());
         }
         assert_eq!((revoked.iter().count(), revoked.iter().next()), (50_000, Some("10000")));
-        assert!(!revoked.contains(at(4), "9999") && revoked.contains(at(4), "59999"));
-        assert_eq!((revoked.contains(at(7), "59999"), revoked.iter().count()), (false, 0));
+        assert!(!revoked.contains(at(8), "9999") && revoked.contains(at(8), "59999"));
+        assert_eq!((revoked.contains(at(11), "59999"), revoked.iter().count()), (false, 0));
     }
 
     #[test]
