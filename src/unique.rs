@@ -15,7 +15,7 @@ use serde::{
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::{payload::Body, task::Task};
+use crate::{celery, payload::Body, task::Task};
 
 /// A longer key is cut, and what it was is told by a hash.
 pub const KEY_LENGTH: usize = 200;
@@ -74,6 +74,10 @@ impl Unique {
     pub fn key_of(&self, queue: &str, task: &Task, unwrap: bool) -> Option<String> {
         if !self.key.reads_payload() {
             return self.key.render(queue, "null");
+        }
+        // A task of Celery's has a name, and as its payload what any other kind gets of it.
+        if task.name.is_some() {
+            return self.key.render(queue, &celery::payload::json(Body::from(task)).ok()?);
         }
         self.key.render(queue, &Body::from(task).json(unwrap).ok()?)
     }

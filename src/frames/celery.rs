@@ -14,7 +14,7 @@ use super::{
     fault::{Fault, LIMIT},
     values::push_json,
 };
-use crate::{outcome::Raised, properties::Properties, task::Headers};
+use crate::{outcome::Raised, properties::Properties, task::Headers, unicode::Text};
 
 /// What a worker tells of the Celery application that it runs.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -26,6 +26,9 @@ pub struct Application {
     /// Its settings, secrets masked by the worker: JSON that the master only hands on.
     #[serde(deserialize_with = "text_of")]
     pub conf: Option<String>,
+    /// The limit of each task that has none of its own, as its settings say.
+    #[serde(deserialize_with = "seconds")]
+    pub time_limit: Option<Duration>,
 }
 
 /// What an application says of one of its tasks. What is of another type than it should be counts as absent.
@@ -116,6 +119,20 @@ pub fn reported(id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"reported\":{\"id\":");
     push_json(out, id);
     out.extend_from_slice(b"}}\n");
+}
+
+/// The frame of a worker that was told of a lost task.
+#[derive(Deserialize)]
+pub(super) struct ReportedBody {
+    id: Text,
+    stored: Option<bool>,
+}
+
+impl ReportedBody {
+    /// The task's id, and whether its result is stored.
+    pub(super) fn parts(self) -> (String, bool) {
+        (self.id.0, self.stored.unwrap_or(true))
+    }
 }
 
 /// As a `done` frame has it.

@@ -53,13 +53,21 @@ pub enum FromWorker {
         /// Their ids.
         ids: Vec<String>,
     },
-    /// The result of a lost task is stored.
+    /// The result of a lost task is stored, or could not be.
     Reported {
         /// The task's id.
         id: String,
+        /// It is stored.
+        stored: bool,
     },
     /// A frame of a later protocol; ignored.
     Unknown(String),
+}
+
+impl FromWorker {
+    pub(super) fn reported((id, stored): (String, bool)) -> Self {
+        Self::Reported { id, stored }
+    }
 }
 
 /// The ready frame.

@@ -129,6 +129,10 @@ pub(crate) struct Celery {
     unsaid: Vec<String>,
     /// Replies that are to be sent before anything else happens, by their correlation ids.
     replies: Vec<String>,
+    /// Those of tasks that are done, until their settlements are answered, by their handles.
+    unanswered: BTreeMap<Handle, String>,
+    /// Those of tasks that are done whose handles are void: they are sent if their tasks come again.
+    void: Vec<String>,
     revoked: BTreeSet<String>,
     /// What the log said last is that this task is dropped.
     dropping: Option<String>,
@@ -151,6 +155,8 @@ impl Celery {
             owed: Vec::new(),
             unsaid: Vec::new(),
             replies: Vec::new(),
+            unanswered: BTreeMap::new(),
+            void: Vec::new(),
             revoked: BTreeSet::new(),
             dropping: None,
             limits: BTreeMap::new(),
@@ -216,9 +222,10 @@ impl Observer {
         match self.celery.begun_at[queue].insert(name.to_owned(), now) {
             // A worker had it already when the rate became this one.
             _ if token <= self.celery.rates_changed_at[queue] => Ok(()),
-            Some(before) if now < before + interval => {
-                Err(format!("two tasks {name} of q{queue} are begun within {:?}, not {interval:?}", now - before))
-            }
+            Some(before) if now < before + interval => Err(format!(
+                "two tasks {name} of q{queue} are begun within {:?}, not {interval:?}",
+                now.saturating_sub(before)
+            )),
             _ => Ok(()),
         }
     }
@@ -335,21 +342,36 @@ impl Simulation {
     }
 
     pub(crate) fn heard_of_lost(&mut self, event: &transport::Event) {
-        let unstored = &mut self.observer.celery.unstored;
+        let Celery { unstored, unanswered, void: of_void, replies, .. } = &mut self.observer.celery;
         match event {
+            transport::Event::Settled(handles) => {
+                for handle in handles {
+                    // The first answer to one that was accepted may be to that.
+                    let is_plain = !self.ledger.entries[handle].accepted;
+                    let list = if is_plain { &mut *replies } else { &mut *of_void };
+                    list.extend(unanswered.remove(handle));
+                }
+            }
             transport::Event::Stored(handle) => {
                 if let Some(lost) = unstored.remove(handle) {
                     self.is_lost(lost);
                 }
             }
-            transport::Event::Unstorable { handle, .. } => drop(unstored.remove(handle)),
+            transport::Event::Unstorable { handle, .. } => {
+                unstored.remove(handle);
+                unanswered.remove(handle);
+            }
             transport::Event::Lost { .. } => {
                 let entries = &self.ledger.entries;
                 unstored.retain(|handle, _| entries[handle].accepted);
+                of_void
+                    .extend(unanswered.extract_if(.., |handle, _| !entries[handle].accepted).map(|(_, reply)| reply));
             }
             transport::Event::QueueUnavailable { void, .. } => {
                 let entries = &self.ledger.entries;
                 unstored.retain(|handle, _| !void.contains(handle) || entries[handle].accepted);
+                let is_void = |handle: &Handle| void.contains(handle) && !entries[handle].accepted;
+                of_void.extend(unanswered.extract_if(.., |handle, _| is_void(handle)).map(|(_, reply)| reply));
             }
             _ => {}
         }
@@ -360,7 +382,11 @@ impl Simulation {
         let task = &self.ledger.entries[&hand.handle].task;
         let queue = self.ledger.entries[&hand.handle].queue;
         if !worker_stores && !hand.cancelled && self.settings.is_celery(queue) {
-            self.observer.celery.replies.extend(correlation_id(task).map(str::to_owned));
+            let celery = &mut self.observer.celery;
+            match correlation_id(task).map(str::to_owned) {
+                Some(reply) if hand.held => drop(celery.unanswered.insert(hand.handle, reply)),
+                reply => celery.void.extend(reply),
+            }
         }
     }
 
@@ -471,7 +497,9 @@ impl Simulation {
 
     /// A reply is sent.
     pub(crate) fn replied(&mut self, queue: &str, correlation_id: &str, body: &[u8]) -> Result<(), String> {
-        let replies = &mut self.observer.celery.replies;
+        let celery = &mut self.observer.celery;
+        let is_of = |replies: &[String]| replies.iter().any(|expected| expected == correlation_id);
+        let replies = if is_of(&celery.replies) { &mut celery.replies } else { &mut celery.void };
         let Some(position) = replies.iter().position(|expected| expected == correlation_id) else {
             let body = String::from_utf8_lossy(body);
             return Err(format!("a reply that nobody waits for, to {correlation_id}: {body}"));
@@ -550,8 +578,15 @@ impl Simulation {
         let task = if self.rng.chance(900) { self.rng.pick(&NAMES) } else { "nobody's" }.to_owned();
         match self.rng.between(0, 9) {
             0..=4 => {
-                let ids = (0..self.rng.between(1, 2)).map(|_| self.some_id()).collect();
-                Command::CeleryRevoke { ids, terminate: self.rng.chance(300) }
+                let mut ids: Vec<String> = (0..self.rng.between(1, 2)).map(|_| self.some_id()).collect();
+                let of_celery = self.children.values().filter(|child| self.settings.is_celery(child.queue));
+                let begun = of_celery.flat_map(|child| &child.hands).filter(|hand| hand.begun_at.is_some());
+                let begun: Vec<String> = begun.map(|hand| hand.id.clone()).collect();
+                let one_in_hand = !begun.is_empty() && self.rng.chance(600);
+                if one_in_hand {
+                    ids.push(begun[self.rng.next() as usize % begun.len()].clone());
+                }
+                Command::CeleryRevoke { ids, terminate: one_in_hand || self.rng.chance(300) }
             }
             5 => Command::CeleryTimeLimit {
                 task,

@@ -51,7 +51,7 @@ impl CeleryFaults {
             let both = name == "both";
             (name.to_owned(), options(both || name == "limited", both || name == "rated"))
         });
-        Application { tasks: tasks.into(), conf: None }
+        Application { tasks: tasks.into(), ..Application::default() }
     }
 
     pub(crate) fn rate_of(&self, name: &str) -> Option<Duration> {
@@ -92,7 +92,7 @@ impl Settings {
             wrong_answer: rng.probability(300),
             deadly: rng.probability(400),
             answer: (100, rng.pick(&[2_000, 200_000, 4_000_000])),
-            changes: rng.pick(&[0, 200, 500]),
+            changes: rng.probability(300),
             orders: rng.pick(&[0, 300, 600]),
         };
         for queue in 0..self.queues.len() {

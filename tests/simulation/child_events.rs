@@ -101,7 +101,7 @@ impl Simulation {
                         child.spare_since.get_or_insert(at);
                     }
                 }
-                self.feed(Event::Said { worker, frame: FromWorker::Reported { id } })?;
+                self.feed(Event::Said { worker, frame: FromWorker::Reported { id, stored: true } })?;
             }
             Act::SendGarbage => {
                 child.faulted = true;

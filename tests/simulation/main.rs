@@ -106,15 +106,15 @@ fn number_from(variable: &str) -> Option<u64> {
 }
 
 /// Runs one history, and adds what was seen in it; what went wrong, if anything did.
-fn history(seed: u64, traced: bool, (seen, tried): &mut (Seen, Tried)) -> Result<(), String> {
+fn history(seed: u64, traced: bool, (of_ahead, of_celery): &mut (Seen, Tried)) -> Result<(), String> {
     let mut simulation = Simulation::new(seed, traced);
     let result = catch_unwind(AssertUnwindSafe(|| simulation.run())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         Err(format!("panic: {}", text.unwrap_or("without words")))
     });
-    seen.add(&simulation.observer.ahead.seen);
-    tried.add(simulation.observer.celery.tried);
+    of_ahead.add(&simulation.observer.ahead.seen);
+    of_celery.add(simulation.observer.celery.tried);
     result.map_err(|problem| {
         let trace = Vec::from(simulation.trace.take().unwrap_or_default()).join("\n");
         format!("{problem}\nat {:?}\n{:?}\n{trace}\nseed {seed}: {problem}", simulation.now, simulation.settings)

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_sentence_is_said_once_in_a_while_with_its_count() {
-        let mut seldom = Seldom::every(Duration::from_secs(60));
+        let mut seldom = Seldom::every(Duration::from_mins(1));
         assert_eq!(seldom.count(at(5), 0), None);
         assert_eq!(seldom.count(at(5), 2), Some(2));
         assert_eq!(seldom.count(at(30_000), 7), None);

@@ -12,7 +12,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    celery::{Application, RaisedBody},
+    celery::{Application, RaisedBody, ReportedBody},
     fault::Fault,
     messages::{FromWorker, PROTOCOL, Ready},
     values::{Millis, Name, millis, push_json, push_number, push_one_line},
@@ -173,7 +173,7 @@ impl Body {
                 map.next_value::<IgnoredAny>()?;
                 FromWorker::Bye
             }
-            Self::Reported => FromWorker::Reported { id: map.next_value::<IdBody>()?.id.0 },
+            Self::Reported => FromWorker::reported(map.next_value::<ReportedBody>()?.parts()),
             Self::Pong => FromWorker::Pong { n: map.next_value::<PongBody>()?.n },
             Self::Returned => {
                 let ids = map.next_value::<ReturnedBody>()?.ids.unwrap_or_default();

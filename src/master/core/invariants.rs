@@ -173,8 +173,11 @@ impl Core {
                 return Err(format!("{} is told of a lost task and is not one for that, or has tasks", slot.name));
             }
             let pool = &self.pools[slot.queue];
-            let lost = pool.celery.as_ref().map_or(0, |celery| celery.lost());
-            if lost > 0 && self.may_tell(position) {
+            // After a failure there is a pause, and between two results a task comes first.
+            let lost = pool.celery.as_ref().filter(|celery| celery.tells_again_at.is_none());
+            let lost = lost.map_or(0, |celery| celery.lost());
+            let task_first = life.told_last && pool.waiting.has_next();
+            if lost > 0 && !task_first && self.may_tell(position) {
                 return Err(format!(
                     "{lost} lost tasks of {} wait beside {}, which holds nothing",
                     pool.name(),

@@ -206,7 +206,7 @@ impl Core {
         let took = self.now.at.since(task.begun_at);
         self.log_outcome(slot, &outcome);
         self.count_for_breaker(task, matches!(outcome, Report::Error { .. } | Report::Retry { .. }));
-        self.celery_reported(&task.delivery, slot, &outcome, took);
+        self.celery_reported(task, slot, &outcome, took);
         let settlement = self.attempt(&task.delivery, pid, Some(took)).ended(outcome, ended);
         let note = self.ended(&End { delivery: &task.delivery, took, settlement: &settlement, slot: Some(slot) });
         self.settle(task, settlement, note, Some(slot));

@@ -107,6 +107,7 @@ impl Core {
     pub(super) fn void_settlements(&mut self, void: Vec<(Handle, PendingSettlement)>) {
         for (handle, pending) in void {
             self.notes.remove(&handle);
+            self.celery.replies.voided(handle, pending.identity);
             if pending.at_risk == AtRisk::Outcome {
                 self.void_outcomes.unanswered += 1;
             }

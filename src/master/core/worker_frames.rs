@@ -65,7 +65,7 @@ impl Core {
                 self.arm_slot(worker.slot);
             }
             FromWorker::Returned { ids } => self.returned(worker, &ids),
-            FromWorker::Reported { id } => self.told_lost(worker, &id),
+            FromWorker::Reported { id, stored } => self.told_lost(worker, &id, stored),
             FromWorker::Pong { n } => {
                 // The answer to a ping that was forgotten meanwhile means nothing.
                 life.pinged.take_if(|pinged| *pinged == n);
@@ -145,6 +145,7 @@ impl Core {
             return;
         };
         life.tasks += 1;
+        life.told_last = false;
         let pid = life.pid;
         self.set_log_subject(id);
         self.slots[worker.slot].failures = 0;
@@ -157,7 +158,7 @@ impl Core {
         self.count_for_breaker(&task, matches!(outcome, Report::Error { .. } | Report::Retry { .. }));
         // Of a cancelled one, that is told once it is a dead letter.
         if !task.cancelled {
-            self.celery_reported(&task.delivery, worker.slot, &outcome, took);
+            self.celery_reported(&task, worker.slot, &outcome, took);
         }
         let attempt = self.attempt(&task.delivery, pid, Some(took));
         // It was sent ahead, and its worker began and ended it before it was recalled.

@@ -327,7 +327,7 @@ impl<'a> Checker<'a> {
             FromWorker::Bye => "it said bye".to_owned(),
             FromWorker::Pong { n } => format!("it said pong {n}"),
             FromWorker::Returned { ids } => format!("it returned {}", counted(ids.len(), "task")),
-            FromWorker::Reported { id } => format!("it reported task \"{id}\""),
+            FromWorker::Reported { id, .. } => format!("it reported task \"{id}\""),
             FromWorker::Log { .. } | FromWorker::Unknown(_) => "it said something else".to_owned(),
         }
     }

@@ -45,9 +45,12 @@ impl Core {
     /// over all queues, since each place is another queue's, too.
     pub(super) fn seat_ahead(&mut self, index: usize, id: &str) -> Option<usize> {
         let pool = &self.pools[index];
-        // A worker is to hold nothing soon, to be told of a lost task.
-        let is_owed = pool.celery.as_ref().is_some_and(|celery| celery.lost() > 0);
-        if pool.takes_ahead.is_empty() || is_owed || self.plan.max_in_hand.is_some() || self.stop.is_stopping() {
+        // For a lost task, a worker is to hold nothing soon.
+        if pool.takes_ahead.is_empty()
+            || self.owes_result(index)
+            || self.plan.max_in_hand.is_some()
+            || self.stop.is_stopping()
+        {
             return None;
         }
         let (most, now) = (self.pools[index].most_ahead(), self.now.at);

@@ -9,11 +9,12 @@ use super::super::{
     state::{celery::SetLimits, in_flight::InFlight, pool::Pool, task_rates},
 };
 use crate::{
-    celery::message,
+    celery::{event::TEXT_LIMIT, message},
     clock::{Instant, Timestamp},
     control::types::Answer,
     frames,
     task::Task,
+    text::cut,
 };
 
 /// Tasks that are shown of one state.
@@ -46,7 +47,7 @@ impl Core {
         }
         let (mut tasks, mut conf, mut total) = (Map::new(), Value::Null, BTreeMap::<&str, u64>::new());
         for celery in members().filter_map(|pool| pool.celery.as_deref()) {
-            for (name, count) in celery.done() {
+            for (name, count) in celery.begun() {
                 *total.entry(name).or_default() += count;
             }
             let Some(application) = celery.application() else { continue };
@@ -117,6 +118,9 @@ impl Core {
 
     /// Sets the time limits of a task on this node.
     pub(in crate::master::core) fn set_time_limit(&mut self, task: &str, set: SetLimits) -> Result<String, String> {
+        // No time at all is Celery's word for none.
+        let some = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero());
+        let set = SetLimits { soft: some(set.soft), hard: some(set.hard) };
         if !self.knows_task(task) {
             return Err("unknown task".to_owned());
         }
@@ -179,12 +183,13 @@ struct Standing {
 fn request(queue: &str, task: &Task, standing: &Standing) -> Value {
     let properties = task.properties.as_deref();
     let message = message::read(&task.headers, properties, &task.body);
+    let shown = |text: Option<&str>| cut(text.unwrap_or_default(), TEXT_LIMIT).to_owned();
     json!({
         "id": task.id,
-        "name": message.name,
+        "name": shown(message.name.as_deref()),
         "queue": queue,
-        "args": message.argsrepr,
-        "kwargs": message.kwargsrepr,
+        "args": shown(message.argsrepr.as_deref()),
+        "kwargs": shown(message.kwargsrepr.as_deref()),
         "time_start": standing.time_start.map(|at| at.0 as f64 / 1000.0),
         "acknowledged": standing.acknowledged,
         "worker_pid": standing.pid,

@@ -6,8 +6,9 @@
 //!         └── any other kind's ──> sent to the producer's queue                            └── 10 s: killed
 //! ```
 //!
-//! It follows the dead letter and is never waited for by it. It is tried once: what cannot be told, because the worker dies of it,
-//! or because too many wait, is said in the log.
+//! It follows the dead letter and is never waited for by it. While a backend is away, tasks go on: between two results a worker
+//! does a task, and after a failure there is a pause. What cannot be told, because a worker ends over it, or because too many wait, is
+//! said in the log.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ use super::super::{
     state::{
         celery::{Lost, WorkedBy},
         slot::{KillReason, Phase, Telling},
+        timers::Owner,
     },
 };
 use crate::{
@@ -31,6 +33,11 @@ use crate::{
 
 /// How long a worker may take to store the result of a lost task.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
+/// Times that a result is tried to be stored.
+const TRIES: u32 = 10;
+/// After a failure no result of the queue is tried for so long, twice as long after each further one, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 const GONE: &str = "its queue is not worked any more";
 
 impl Core {
@@ -48,7 +55,23 @@ impl Core {
             reported: is_reported(failure),
             was_run,
             time_limit: limit.flatten(),
+            tries: 0,
         }))
+    }
+
+    /// A task is dropped unrun, and no dead letter says so: who waits for its result is told.
+    pub(in crate::master::core) fn tell_dropped(&mut self, delivery: &Delivery, error: String) {
+        let lost = Lost {
+            task: Arc::clone(&delivery.task),
+            reason: Reason::Cancelled,
+            error,
+            detail: String::new(),
+            reported: false,
+            was_run: false,
+            time_limit: None,
+            tries: 0,
+        };
+        self.lost_stored(delivery.queue.0, lost);
     }
 
     /// The dead letter of a task is stored.
@@ -78,6 +101,7 @@ impl Core {
             pool.celery.is_some() && pool.plan.settings.kind == kind
         };
         let slot = (0..self.slots.len()).filter(of_kind).find(|slot| self.may_tell(*slot));
+        let slot = slot.filter(|_| !self.pauses_telling(index));
         if slot.is_none() && !self.pools[index].is_member() {
             self.not_told(&lost.task.id, GONE);
             return;
@@ -109,11 +133,36 @@ impl Core {
         })
     }
 
-    /// A worker may hold nothing now: it is told of a lost task of its queue before it gets another task.
+    /// Whether a result of this queue could not be stored a moment ago.
+    fn pauses_telling(&self, index: usize) -> bool {
+        let until = self.pools[index].celery.as_ref().and_then(|celery| celery.tells_again_at);
+        until.is_some_and(|at| at > self.now.at)
+    }
+
+    /// Whether a lost task of a queue waits for a worker now.
+    pub(in crate::master::core) fn owes_result(&self, index: usize) -> bool {
+        self.pools[index].celery.as_ref().is_some_and(|celery| celery.lost() > 0) && !self.pauses_telling(index)
+    }
+
+    /// A worker may hold nothing now: it is told of a lost task of its queue before it gets another task. Of two in a row it is told
+    /// only where no task waits.
     pub(in crate::master::core) fn look_at_lost(&mut self, slot: usize) {
         let index = self.slots[slot].queue;
-        if self.pools[index].celery.as_ref().is_some_and(|celery| celery.lost() > 0) && self.may_tell(slot) {
+        if !self.owes_result(index) || !self.may_tell(slot) {
+            return;
+        }
+        let told_last = self.slots[slot].process().is_some_and(|life| life.told_last);
+        if !told_last || !self.pools[index].waiting.has_next() {
             self.tell_lost(index, slot);
+        }
+    }
+
+    /// The pause after a failure may be over.
+    pub(in crate::master::core) fn look_at_all_lost(&mut self, index: usize) {
+        if self.owes_result(index) {
+            for slot in self.pools[index].slots.clone() {
+                self.look_at_lost(slot);
+            }
         }
     }
 
@@ -131,16 +180,17 @@ impl Core {
                 properties: task.properties.as_deref().unwrap_or(Properties::NONE),
             });
             match frame {
-                Ok(frame) => return self.send_lost(slot, task.id.clone(), frame),
+                Ok(frame) => return self.send_lost(index, slot, lost, frame),
                 Err(_) => self.not_told(&task.id, "its headers are too large"),
             }
         }
     }
 
-    fn send_lost(&mut self, slot: usize, id: String, frame: Vec<u8>) {
+    fn send_lost(&mut self, index: usize, slot: usize, lost: Lost, frame: Vec<u8>) {
         let until = self.now.at + REPORT_LIMIT;
         let Some(life) = self.slots[slot].process_mut() else { return };
-        life.telling = Some(Telling { id, until });
+        life.telling = Some(Telling { lost, queue: index, until });
+        life.told_last = true;
         life.pinged = None;
         life.last_sent = None;
         let worker = life.id;
@@ -149,20 +199,43 @@ impl Core {
         self.arm_slot(slot);
     }
 
-    /// A worker has stored the result of a lost task.
-    pub(in crate::master::core) fn told_lost(&mut self, worker: WorkerId, id: &str) {
+    /// A worker has stored the result of a lost task, or could not.
+    pub(in crate::master::core) fn told_lost(&mut self, worker: WorkerId, id: &str, stored: bool) {
         let Some(life) = self.slots[worker.slot].life_of(worker) else { return };
-        if life.telling.take_if(|telling| telling.id == id).is_none() {
+        let Some(telling) = life.telling.take_if(|telling| telling.lost.task.id == id) else {
             return self.ignored(worker, "reported", id);
+        };
+        let slot = worker.slot;
+        self.set_log_subject(id);
+        if stored {
+            self.log(Level::Debug, || format!("The result of lost task {id} is stored"));
+            if let Some(celery) = &mut self.pools[telling.queue].celery {
+                (celery.failures, celery.tells_again_at) = (0, None);
+            }
+        } else {
+            self.not_stored(telling);
         }
-        let (slot, id) = (worker.slot, id.to_owned());
-        self.set_log_subject(&id);
-        self.log(Level::Debug, || format!("The result of lost task {id} is stored"));
         self.serial += 1;
-        self.look_at_lost(slot);
         self.relist(slot);
         self.release_retired(worker);
         self.dispatch(self.slots[slot].queue);
+        self.look_at_lost(slot);
+    }
+
+    /// A result could not be stored: the backend may be away. It is tried again, and no other before that; meanwhile tasks go on.
+    fn not_stored(&mut self, telling: Telling) {
+        let (index, now) = (telling.queue, self.now.at);
+        let lost = Lost { tries: telling.lost.tries + 1, ..telling.lost };
+        let goes_on = lost.tries < TRIES && !self.stop.is_stopping() && self.pools[index].is_member();
+        let Some(celery) = self.pools[index].celery.as_mut().filter(|_| goes_on) else {
+            self.not_told(&lost.task.id, "its worker could not store it");
+            return;
+        };
+        celery.failures = celery.failures.saturating_add(1);
+        let again_at = now + (FIRST_PAUSE * 2_u32.saturating_pow(celery.failures.min(8) - 1)).min(LONGEST_PAUSE);
+        celery.tells_again_at = Some(again_at);
+        celery.put_back_lost(lost);
+        self.timers.arm(Owner::Queue(index), again_at);
     }
 
     /// It took too long.
@@ -177,7 +250,7 @@ impl Core {
     /// A process has ended that was to store the result of a lost task.
     pub(in crate::master::core) fn telling_ended(&mut self, telling: Option<Telling>) {
         if let Some(telling) = telling {
-            self.not_told(&telling.id, "the worker that was to store it has ended");
+            self.not_told(&telling.lost.task.id, "the worker that was to store it has ended");
         }
     }
 
@@ -206,7 +279,7 @@ impl Core {
 
     /// Whether a lost task waits for a worker that stores its result.
     pub(in crate::master::core) fn has_lost(&self) -> bool {
-        self.pools.iter().any(|pool| pool.celery.as_ref().is_some_and(|celery| celery.lost() > 0))
+        self.members().any(|pool| pool.celery.as_ref().is_some_and(|celery| celery.lost() > 0))
     }
 
     /// Sends the result of a lost task of a kind that is no Celery application.
@@ -215,7 +288,9 @@ impl Core {
             Reason::Expired | Reason::Cancelled => result::Ended::Revoked { reason: &lost.error },
             _ => result::Ended::Failed { error: &lost.error, detail: &lost.detail },
         };
-        self.reply(&lost.task, ended);
+        if let Some(reply) = self.reply_of(&lost.task, ended) {
+            self.send_reply(reply);
+        }
     }
 }
 

@@ -29,16 +29,20 @@ use super::{
     event::{Action, WorkerId},
     state::{
         celery::{CeleryPool, WorkedBy},
+        in_flight::InFlight,
+        replies::Reply,
         slot::Slot,
+        task_rates::Admission,
         timers::Owner,
     },
 };
 use crate::{
     celery::{message, payload, result},
     frames::{self, Ready, celery::Application},
+    logging::Level,
     outcome::Report,
     payload::Body,
-    task::{Delivery, Task},
+    task::{Delivery, Handle, Settlement, Task},
 };
 
 impl Core {
@@ -48,7 +52,8 @@ impl Core {
         let of_queue = pool.plan.settings.timeout;
         let Some(celery) = &pool.celery else { return of_queue };
         let name = task.name.as_deref().unwrap_or_default();
-        let set = || self.celery.limits.get(name).map(|limits| limits.hard);
+        // One that a person takes away leaves that of the application's settings.
+        let set = || self.celery.limits.get(name).map(|limits| limits.hard.or(celery.of_conf));
         let registered = || celery.application()?.tasks.get(name)?.time_limit;
         let own = task.time_limit.or_else(|| set().unwrap_or_else(registered));
         of_queue.into_iter().chain(own).min()
@@ -69,6 +74,7 @@ impl Core {
         let application = ready.celery.as_deref().cloned().unwrap_or_default();
         self.take_rates_of(index, &application);
         if let Some(celery) = &mut self.pools[index].celery {
+            celery.of_conf = application.time_limit;
             celery.worked_by = WorkedBy::Application(Arc::new(application));
         }
         for (name, limits) in &self.celery.limits {
@@ -124,31 +130,43 @@ impl Core {
     }
 
     /// A worker has ended a task of a Celery queue. What it stored itself is not sent.
-    pub(super) fn celery_reported(&mut self, delivery: &Delivery, by: usize, outcome: &Report, took: Duration) {
-        let index = delivery.queue.0;
-        let Some(celery) = &mut self.pools[index].celery else { return };
-        celery.count_done(delivery.task.name.as_deref().unwrap_or_default());
+    pub(super) fn celery_reported(&mut self, task: &InFlight, by: usize, outcome: &Report, took: Duration) {
+        let delivery = &task.delivery;
+        if self.pools[delivery.queue.0].celery.is_none() {
+            return;
+        }
+        self.tell_reported(delivery, outcome, took);
         // Another kind may work the queue by now.
         let is_plain = self.slots[by].process().is_none_or(|life| !life.wants_celery);
-        self.tell_reported(delivery, outcome, took);
         if let Report::Done { given, .. } = outcome
             && is_plain
         {
             let result = given.as_ref().and_then(|given| given.result.as_deref());
-            self.reply(&delivery.task, result::Ended::Succeeded(result));
+            let Some(reply) = self.reply_of(&delivery.task, result::Ended::Succeeded(result)) else { return };
+            match delivery.identity {
+                _ if task.held || task.accepted => self.celery.replies.wait(delivery.handle, reply),
+                Some(identity) => self.celery.replies.wait_void(identity, reply),
+                None => {}
+            }
         }
     }
 
-    /// Sends a result to the queue where a task's producer waits for it, if it does.
-    fn reply(&mut self, task: &Task, ended: result::Ended<'_>) {
-        if let Some((queue, correlation_id)) = result::waiting_queue(task) {
-            let body = result::body(&task.id, ended, self.now.wall);
-            self.actions.push(Action::Reply {
-                queue: queue.to_owned(),
-                correlation_id: correlation_id.to_owned(),
-                body,
-            });
+    /// A task is settled: whoever waits for its result gets it.
+    pub(super) fn reply_settled(&mut self, handle: Handle) {
+        if let Some(reply) = self.celery.replies.take(handle) {
+            self.send_reply(reply);
         }
+    }
+
+    /// The result for a task's producer, if it waits for one.
+    fn reply_of(&self, task: &Task, ended: result::Ended<'_>) -> Option<Reply> {
+        let (queue, correlation_id) = result::waiting_queue(task)?;
+        let body = result::body(&task.id, ended, self.now.wall);
+        Some(Reply { queue: queue.to_owned(), correlation_id: correlation_id.to_owned(), body })
+    }
+
+    fn send_reply(&mut self, Reply { queue, correlation_id, body }: Reply) {
+        self.actions.push(Action::Reply { queue, correlation_id, body });
     }
 
     /// Whether somebody waits for the result of a task of a kind that is no Celery application.
@@ -178,12 +196,19 @@ impl Core {
     }
 
     /// Gives a task back that may begin now. Any other one waits for its own rate, and comes back to the front of the line in its
-    /// moment.
+    /// moment; if that is far, it is put off: a broker takes back what is not acknowledged for long.
     pub(super) fn admit(&mut self, index: usize, delivery: Delivery) -> Option<Delivery> {
-        let admitted = self.pools[index].waiting.rates.admit(self.now.at, delivery);
-        if admitted.is_none() {
-            self.look_at_rates(index);
+        match self.pools[index].waiting.rates.admit(self.now.at, delivery) {
+            Admission::Begins(delivery) => return Some(delivery),
+            Admission::Held => self.look_at_rates(index),
+            Admission::TooLong(delivery, after) => {
+                let (id, seconds) = (delivery.task.id.clone(), after.as_secs());
+                self.log(Level::Debug, || format!("Task {id} is put off for {seconds} s by the rate of its name"));
+                self.settle_unheld(delivery.handle, delivery.identity, Settlement::Snooze { after });
+                self.no_longer_suspect(&delivery);
+                self.renew_credit(index);
+            }
         }
-        admitted
+        None
     }
 }

@@ -4,18 +4,15 @@
 //! An id is remembered as long as Celery's own workers do. Whoever sent the order may have meant a task that another node has, so
 //! that none of them here is as good an answer as many.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use super::super::{
     Core,
-    state::{
-        celery::Lost,
-        slot::{KillReason, Slot},
-    },
+    state::slot::{KillReason, Slot},
 };
 use crate::{
     logging::Level,
-    task::{Delivery, Reason, Settlement},
+    task::{Delivery, Settlement},
 };
 
 /// What is stored as the result of a task that was revoked.
@@ -82,15 +79,6 @@ impl Core {
         self.settle_unheld(delivery.handle, delivery.identity, Settlement::Done { submit: Vec::new() });
         self.no_longer_suspect(delivery);
         self.renew_credit(index);
-        let lost = Lost {
-            task: Arc::clone(&delivery.task),
-            reason: Reason::Cancelled,
-            error: REVOKED.to_owned(),
-            detail: String::new(),
-            reported: false,
-            was_run: false,
-            time_limit: None,
-        };
-        self.lost_stored(index, lost);
+        self.tell_dropped(delivery, REVOKED.to_owned());
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     celery::{CeleryQueue, Protocol, event::What},
-    config::Queue,
+    config::{Queue, Supervisor},
     control::types::{Answer, Command},
     frames::{
         FromWorker, PROTOCOL, Ready, Wants,
@@ -38,7 +38,9 @@ impl World {
     fn new(change: impl FnOnce(Queue) -> Queue) -> Self {
         let protocol = Protocol::Celery(Box::new(CeleryQueue::of("celery")));
         let settings = change(Queue { protocol, ..Queue::new("celery", "shop") });
-        let plan = Plan { log_level: Level::Info, ..Plan::of(vec![QueuePlan::of(settings)]) };
+        // Nobody here answers pings.
+        let supervisor = Supervisor { ping: Duration::from_hours(24), ..Supervisor::default() };
+        let plan = Plan { log_level: Level::Info, supervisor, ..Plan::of(vec![QueuePlan::of(settings)]) };
         let mut world = Self { core: Core::new(plan), at: Duration::ZERO, actions: Vec::new() };
         world.tell(Event::Begun);
         world.tell(attached(1));
@@ -82,7 +84,8 @@ impl World {
             ("rated".to_owned(), options(None, Some("10/m"))),
             ("plain".to_owned(), options(None, None)),
         ];
-        let application = Application { tasks: tasks.into(), conf: Some(r#"{"a":1}"#.to_owned()) };
+        let application =
+            Application { tasks: tasks.into(), conf: Some(r#"{"a":1}"#.to_owned()), time_limit: Some(4 * SECOND) };
         let ready = Ready {
             protocol: PROTOCOL,
             name: None,
@@ -99,6 +102,13 @@ impl World {
     }
 
     fn deliver_as(&mut self, number: u64, name: &str, change: impl FnOnce(Task) -> Task) {
+        self.deliver_with(number, name, |delivery| Delivery {
+            task: Arc::new(change(Arc::unwrap_or_clone(delivery.task))),
+            ..delivery
+        });
+    }
+
+    fn deliver_with(&mut self, number: u64, name: &str, change: impl FnOnce(Delivery) -> Delivery) {
         let headers = json!({ "task": name, "id": number.to_string(), "argsrepr": "(1,)", "kwargsrepr": "{}" });
         let Value::Object(headers) = headers else { unreachable!() };
         let told = |text: &str| Some(text.to_owned());
@@ -108,16 +118,16 @@ impl World {
             reply_to: told("answers"),
             ..Properties::default()
         };
-        let task = change(Task {
+        let task = Task {
             id: number.to_string(),
             name: Some(name.into()),
             body: b"[[1],{},{}]".to_vec(),
             headers,
             properties: Some(Box::new(properties)),
             ..Task::default()
-        });
+        };
         let (handle, queue, task) = (Handle(number), QueueIndex(0), Arc::new(task));
-        let delivery = Delivery { handle, queue, task, redelivered: false, identity: None };
+        let delivery = change(Delivery { handle, queue, task, redelivered: false, identity: None });
         self.tell(Event::Transport(transport::Event::Delivered(vec![delivery])));
     }
 
@@ -131,7 +141,11 @@ impl World {
     }
 
     fn reports(&mut self, worker: WorkerId, number: u64) {
-        self.tell(Event::Said { worker, frame: FromWorker::Reported { id: number.to_string() } });
+        self.reports_as(worker, number, true);
+    }
+
+    fn reports_as(&mut self, worker: WorkerId, number: u64, stored: bool) {
+        self.tell(Event::Said { worker, frame: FromWorker::Reported { id: number.to_string(), stored } });
     }
 
     fn passes(&mut self, time: Duration) {
@@ -201,6 +215,7 @@ fn a_tasks_own_limit_counts_if_it_is_shorter_than_the_queues() {
         (2, "limited", None, 1000),
         (3, "limited", Some(3 * SECOND), 3000),
         (4, "plain", Some(9 * SECOND), 5000),
+        (5, "limited", Some(9 * SECOND), 5000),
     ] {
         world.deliver_as(number, name, |task| Task { time_limit: own, ..task });
         assert_eq!(limit(&mut world), expected, "{number}");
@@ -324,12 +339,58 @@ fn revoked_tasks_are_dropped_where_they_wait_and_when_they_come() {
     let next = WorkerId { slot: 0, life: 2 };
     world.frames();
     world.ready(next, true);
-    for expected in ["2", "9", "1"] {
+    let told = |world: &mut World, id: &str| {
         let lost = world.frames().pop().unwrap();
-        assert_eq!((&lost["lost"]["id"], &lost["lost"]["reason"]), (&json!(expected), &json!("cancelled")));
-        world.reports(next, expected.parse().unwrap());
+        assert_eq!((&lost["lost"]["id"], &lost["lost"]["reason"]), (&json!(id), &json!("cancelled")));
+        world.reports(next, id.parse().unwrap());
+    };
+    told(&mut world, "2");
+    assert_eq!(world.frames().pop().unwrap()["task"]["id"], "3", "between two results it does a task");
+    world.ends(next, 3, Report::DONE);
+    told(&mut world, "9");
+    told(&mut world, "1");
+}
+
+#[test]
+fn while_results_cannot_be_stored_tasks_go_on_and_storing_is_tried_again() {
+    let mut world = World::with_application();
+    world.deliver_as(1, "plain", |task| Task { expires_at: Some(crate::clock::Timestamp(0)), ..task });
+    assert!(world.frames().pop().unwrap().get("lost").is_some());
+    world.deliver(2, "plain");
+    world.reports_as(ONE, 1, false);
+    assert_eq!(world.frames().pop().unwrap()["task"]["id"], "2");
+    world.ends(ONE, 2, Report::DONE);
+    assert!(world.frames().is_empty(), "there is a pause");
+    for (attempt, pause) in [1, 2, 4, 8, 16, 32, 60, 60, 60].into_iter().enumerate() {
+        world.passes((pause * SECOND).saturating_sub(Duration::from_millis(1)));
+        assert!(world.frames().is_empty(), "{attempt}");
+        world.passes(Duration::from_millis(1));
+        assert_eq!(world.frames().pop().unwrap()["lost"]["id"], "1", "{attempt}");
+        world.reports_as(ONE, 1, false);
     }
-    assert_eq!(world.frames().pop().unwrap()["task"]["id"], "3");
+    assert!(world.logs("The result of lost task 1 is not stored: its worker could not store it"));
+    world.passes(100 * SECOND);
+    assert!(world.frames().is_empty());
+}
+
+#[test]
+fn a_result_is_sent_once_its_task_is_settled_also_under_another_handle() {
+    let mut world = World::new(|queue| queue);
+    world.core.plan.remember = Some(60 * SECOND);
+    world.core.memory = world.core.plan.remember.map(super::super::state::settlement_memory::SettlementMemory::new);
+    world.ready(ONE, false);
+    let task = |world: &mut World, handle: u64, redelivered: bool| {
+        world.deliver_with(handle, "resize", |delivery| Delivery { redelivered, identity: Some(7), ..delivery });
+    };
+    task(&mut world, 1, false);
+    let outcome = Event::Said { worker: ONE, frame: FromWorker::Outcome { id: "1".to_owned(), outcome: Report::DONE } };
+    let actions = tell_at(&mut world.core, world.at, outcome);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Reply { .. })), "it is not settled: {actions:?}");
+    let (error, again_in) = (transport::Error::Lost { uri: String::new(), cause: String::new() }, SECOND);
+    world.tell(Event::Transport(transport::Event::Lost { error, again_in }));
+    world.tell(attached(2));
+    task(&mut world, 2, true);
+    assert_eq!(world.replies().len(), 1, "its settlement is repeated");
 }
 
 #[test]
@@ -505,5 +566,5 @@ fn the_view_shows_what_monitors_ask_for() {
     assert_eq!((&view["pools"][0]["queue"], &view["pools"][0]["exchange"]), (&json!("celery"), &json!("celery")));
     world.ends(ONE, 1, Report::DONE);
     let Answer::Done(view) = world.commands(Command::CeleryView {}) else { panic!() };
-    assert_eq!(view["total"], json!({ "plain": 1 }));
+    assert_eq!(view["total"], json!({ "plain": 1, "rated": 1 }));
 }

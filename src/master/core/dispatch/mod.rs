@@ -45,6 +45,7 @@ impl Core {
     pub(super) fn dispatch(&mut self, index: usize) {
         let Some(limit) = self.plan.max_in_hand else {
             while self.hand_out_one(index) {}
+            self.look_at_all_lost(index);
             return self.note_free_seat(index);
         };
         self.line_up(index);
@@ -57,6 +58,7 @@ impl Core {
                 self.line_up(next);
             }
         }
+        self.look_at_all_lost(index);
         self.note_free_seat(index);
     }
 

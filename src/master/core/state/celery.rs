@@ -9,6 +9,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
+use super::replies::Replies;
 use crate::{
     clock::Instant,
     frames::celery::Application,
@@ -26,8 +27,10 @@ const ID_LENGTH: usize = 255;
 const LOST: usize = 1000;
 const LOST_BYTES: usize = 64 * 1024 * 1024;
 
-/// Names of tasks that are counted; what is done under others counts as one.
+/// Names of tasks that are counted; what is begun under others counts as one.
 const NAMES: usize = 10_000;
+/// Longest name that is counted by itself, in bytes.
+const NAME_LENGTH: usize = 255;
 
 /// What is kept beside the queues.
 #[derive(Debug, Default)]
@@ -35,6 +38,7 @@ pub(in crate::master::core) struct Celery {
     /// Somebody listens to what happens to tasks.
     pub(in crate::master::core) tells_events: bool,
     pub(in crate::master::core) revoked: Revoked,
+    pub(in crate::master::core) replies: Replies,
     /// Limits that a person has set, by the name of the task: they hold until the master ends.
     pub(in crate::master::core) limits: BTreeMap<String, SetLimits>,
 }
@@ -56,8 +60,14 @@ pub(in crate::master::core) struct CeleryPool {
     /// Lost tasks whose results are to be stored, the oldest first.
     lost: VecDeque<Lost>,
     lost_bytes: usize,
-    /// Tasks done, by name.
-    done: BTreeMap<Box<str>, u64>,
+    /// Storing a result failed: until then none is told.
+    pub(in crate::master::core) tells_again_at: Option<Instant>,
+    /// How often in a row it failed.
+    pub(in crate::master::core) failures: u32,
+    /// Tasks begun, by name.
+    begun: BTreeMap<Box<str>, u64>,
+    /// The limit of each task that has none of its own, as the application's settings say it.
+    pub(in crate::master::core) of_conf: Option<Duration>,
 }
 
 /// What works a queue of Celery's.
@@ -86,6 +96,8 @@ pub(in crate::master::core) struct Lost {
     pub(in crate::master::core) was_run: bool,
     /// The limit that it ran into.
     pub(in crate::master::core) time_limit: Option<Duration>,
+    /// Times that a worker could not store its result.
+    pub(in crate::master::core) tries: u32,
 }
 
 /// Ids of tasks that are not to be run any more.
@@ -148,19 +160,27 @@ impl CeleryPool {
         self.lost.len()
     }
 
-    /// Counts a task that is done.
-    pub(in crate::master::core) fn count_done(&mut self, name: &str) {
-        if let Some(count) = self.done.get_mut(name) {
+    /// Keeps one that could not be told before all others.
+    pub(in crate::master::core) fn put_back_lost(&mut self, lost: Lost) {
+        self.lost_bytes += lost.task.body.len();
+        self.lost.push_front(lost);
+    }
+
+    /// Counts a task that is begun.
+    pub(in crate::master::core) fn count_begun(&mut self, name: &str) {
+        // Producers may make up names without end.
+        let name = if name.len() > NAME_LENGTH { "" } else { name };
+        if let Some(count) = self.begun.get_mut(name) {
             *count += 1;
         } else {
-            let name = if self.done.len() < NAMES { name } else { "" };
-            *self.done.entry(name.into()).or_default() += 1;
+            let name = if self.begun.len() < NAMES { name } else { "" };
+            *self.begun.entry(name.into()).or_default() += 1;
         }
     }
 
-    /// Tasks done, by name.
-    pub(in crate::master::core) fn done(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.done.iter().map(|(name, count)| (&**name, *count))
+    /// Tasks begun, by name.
+    pub(in crate::master::core) fn begun(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.begun.iter().map(|(name, count)| (&**name, *count))
     }
 }
 
@@ -250,6 +270,7 @@ mod tests {
             reported: false,
             was_run: true,
             time_limit: None,
+            tries: 0,
         };
         let dropped: usize = (0..1010).map(|_| pool.push_lost(lost(10))).sum();
         assert_eq!((dropped, pool.lost(), pool.lost_bytes), (10, 1000, 10_000));
@@ -261,10 +282,11 @@ mod tests {
     fn names_that_are_counted_are_bounded() {
         let mut pool = CeleryPool::default();
         for number in 0..NAMES + 5 {
-            pool.count_done(&number.to_string());
+            pool.count_begun(&number.to_string());
         }
-        pool.count_done("7");
-        let done: BTreeMap<&str, u64> = pool.done().collect();
-        assert_eq!((done["7"], done[""], done.len()), (2, 5, NAMES + 1));
+        pool.count_begun("7");
+        pool.count_begun(&"x".repeat(256));
+        let begun: BTreeMap<&str, u64> = pool.begun().collect();
+        assert_eq!((begun["7"], begun[""], begun.len()), (2, 6, NAMES + 1));
     }
 }

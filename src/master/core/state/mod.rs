@@ -9,6 +9,7 @@ pub(crate) mod pending_verdict;
 pub(crate) mod ping_rounds;
 pub(crate) mod pool;
 pub(crate) mod reload;
+pub(crate) mod replies;
 pub(crate) mod settlement_memory;
 pub(crate) mod settlements;
 pub(crate) mod slot;

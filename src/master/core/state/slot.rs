@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::in_flight::InFlightTasks;
+use super::{celery::Lost, in_flight::InFlightTasks};
 use crate::{clock::Instant, frames, logging::Level, master::core::event::WorkerId};
 
 /// A process whose memory is limited is measured after a task, no more often than this.
@@ -84,6 +84,8 @@ pub(in crate::master::core) struct Life {
     pub(in crate::master::core) wants_celery: bool,
     /// The lost task whose result it is storing: until then it gets no other.
     pub(in crate::master::core) telling: Option<Telling>,
+    /// It has stored a result since its last task.
+    pub(in crate::master::core) told_last: bool,
     /// Tasks that it takes beyond the one in hand.
     pub(in crate::master::core) ahead: usize,
     /// It was asked for those that it has not begun.
@@ -109,9 +111,11 @@ pub(in crate::master::core) struct Life {
 }
 
 /// A lost task whose result a worker is storing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(in crate::master::core) struct Telling {
-    pub(in crate::master::core) id: String,
+    pub(in crate::master::core) lost: Lost,
+    /// Of the queue whose task it was.
+    pub(in crate::master::core) queue: usize,
     /// It is to say by then that it is done.
     pub(in crate::master::core) until: Instant,
 }
@@ -266,6 +270,7 @@ impl Life {
             wants_properties: false,
             wants_celery: false,
             telling: None,
+            told_last: false,
             ahead: 0,
             recall: Recall::None,
             tasks: 0,

@@ -18,6 +18,21 @@ use crate::{
     task::{Delivery, Handle, Task},
 };
 
+/// The longest wait for which a task is held. A broker takes back what is not acknowledged for long, and what is here takes the place
+/// of others.
+const HELD_FOR: Duration = Duration::from_mins(1);
+
+/// What is to be done with a task that could begin now.
+#[derive(Debug)]
+pub(in crate::master::core) enum Admission {
+    /// It has no rate, or it is its turn.
+    Begins(Delivery),
+    /// It is held.
+    Held,
+    /// It would be held for too long.
+    TooLong(Delivery, Duration),
+}
+
 /// The rates of a queue's tasks, and those that wait for theirs. Without any, a task costs one look at an empty table.
 #[derive(Debug, Default)]
 pub(in crate::master::core) struct TaskRates {
@@ -106,17 +121,21 @@ impl TaskRates {
         free
     }
 
-    /// Gives a task back that may begin now: it has no rate, or it is its turn. Any other one is held.
-    pub(in crate::master::core) fn admit(&mut self, now: Instant, delivery: Delivery) -> Option<Delivery> {
-        if self.names.is_empty() {
-            return Some(delivery);
-        }
+    /// A task could begin now.
+    pub(in crate::master::core) fn admit(&mut self, now: Instant, delivery: Delivery) -> Admission {
         let task = std::sync::Arc::clone(&delivery.task);
-        let Some(rate) = self.names.get_mut(name_of(&task)) else { return Some(delivery) };
+        let Some(rate) = self.names.get_mut(name_of(&task)) else { return Admission::Begins(delivery) };
         let is_its_turn = rate.turn == Some(delivery.handle);
         if rate.opens_at() <= now && (is_its_turn || (rate.turn.is_none() && rate.held.is_empty())) {
             rate.turn = Some(delivery.handle);
-            return Some(delivery);
+            return Admission::Begins(delivery);
+        }
+        let before = u32::try_from(rate.held.len()).unwrap_or(u32::MAX);
+        let wait = rate.opens_at().since(now).saturating_add(rate.interval.saturating_mul(before));
+        if wait > HELD_FOR {
+            rate.turn.take_if(|_| is_its_turn);
+            self.plan(name_of(&task));
+            return Admission::TooLong(delivery, wait);
         }
         if is_its_turn {
             // The rate is another one by now, or one was begun that a worker had before there was any.
@@ -127,7 +146,7 @@ impl TaskRates {
         }
         self.held += 1;
         self.plan(name_of(&task));
-        None
+        Admission::Held
     }
 
     /// A task is begun.
@@ -300,7 +319,16 @@ mod tests {
 
     fn application() -> Application {
         let options = TaskOptions { rate_limit: Some("10".to_owned()), ..TaskOptions::default() };
-        Application { tasks: [("a".to_owned(), options)].into(), conf: None }
+        Application { tasks: [("a".to_owned(), options)].into(), ..Application::default() }
+    }
+
+    /// A task that may begin.
+    fn admit(rates: &mut TaskRates, now: Instant, delivery: Delivery) -> Option<Delivery> {
+        match rates.admit(now, delivery) {
+            Admission::Begins(delivery) => Some(delivery),
+            Admission::Held => None,
+            Admission::TooLong(_, wait) => panic!("{wait:?}"),
+        }
     }
 
     fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
@@ -310,11 +338,13 @@ mod tests {
     #[test]
     fn one_of_a_name_has_its_turn_until_it_is_begun() {
         let (mut rates, mut now) = (rates(), at(1000));
-        assert!(rates.admit(now, delivery(9, "b")).is_some());
-        let first = rates.admit(now, delivery(1, "a")).expect("nothing was begun");
-        assert!(rates.admit(now, delivery(2, "a")).is_none() && rates.admit(now, delivery(3, "a")).is_none());
+        assert!(admit(&mut rates, now, delivery(9, "b")).is_some());
+        let first = admit(&mut rates, now, delivery(1, "a")).expect("nothing was begun");
+        assert!(
+            admit(&mut rates, now, delivery(2, "a")).is_none() && admit(&mut rates, now, delivery(3, "a")).is_none()
+        );
         assert_eq!((rates.next_due(), rates.len()), (None, 2), "nobody knows when the first is begun");
-        assert!(rates.admit(now, first.clone()).is_some(), "it is its turn still");
+        assert!(admit(&mut rates, now, first.clone()).is_some(), "it is its turn still");
         now = at(5000);
         rates.begun(now, &first);
         assert_eq!(rates.next_due(), Some(at(5100)));
@@ -335,13 +365,26 @@ mod tests {
     fn what_a_person_sets_counts_at_once_and_stays() {
         let mut rates = rates();
         rates.begun(at(1000), &delivery(1, "a"));
-        assert!(rates.admit(at(1000), delivery(2, "a")).is_none());
+        assert!(admit(&mut rates, at(1000), delivery(2, "a")).is_none());
         let second = rates.take_due(at(1100)).pop().unwrap();
         assert!(rates.set("a", Some(Duration::from_secs(1))).is_empty());
-        assert!(rates.admit(at(1100), second).is_none(), "its turn was that of another rate");
+        assert!(admit(&mut rates, at(1100), second).is_none(), "its turn was that of another rate");
         assert_eq!(rates.next_due(), Some(at(2000)));
         assert_eq!((numbers(&rates.set("a", None)), rates.len()), (vec![2], 0));
         rates.registered(&application());
-        assert!(rates.admit(at(1000), delivery(3, "a")).is_some(), "a person said so");
+        assert!(admit(&mut rates, at(1000), delivery(3, "a")).is_some(), "a person said so");
+    }
+    #[test]
+    fn what_would_wait_for_more_than_a_minute_is_not_held() {
+        let mut rates = rates();
+        rates.set("a", Some(Duration::from_secs(6)));
+        rates.begun(at(0), &delivery(1, "a"));
+        for number in 2..12 {
+            assert!(admit(&mut rates, at(0), delivery(number, "a")).is_none());
+        }
+        let last = rates.admit(at(0), delivery(12, "a"));
+        assert!(matches!(last, Admission::TooLong(_, wait) if wait == Duration::from_secs(66)), "{last:?}");
+        assert_eq!(rates.take_where(|_| true).len(), 10);
+        assert!(admit(&mut rates, at(6000), delivery(2, "a")).is_some(), "those that went took no moment with them");
     }
 }

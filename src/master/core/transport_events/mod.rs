@@ -74,6 +74,7 @@ impl Core {
                     let Some(pending) = self.unsettled.answered(handle) else { continue };
                     // Settled and not stored: another had taken the task back before, and says what becomes of it.
                     self.notes.remove(&handle);
+                    self.reply_settled(handle);
                     if let (Some(memory), Some(identity)) = (&mut self.memory, pending.identity) {
                         memory.answered(self.now.at, identity, handle);
                     }
@@ -116,6 +117,7 @@ impl Core {
             done_by: None,
             at_risk: AtRisk::Nothing,
         });
+        self.celery.replies.take(handle);
         let delivery =
             Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: pending.identity };
         let outcome = Report::Error { error, detail: String::new() };
@@ -187,7 +189,7 @@ impl Core {
         let settlements = self.unsettled.session_lost();
         self.void_settlements(settlements);
         for index in 0..self.pools.len() {
-            for delivery in self.pools[index].take_waiting() {
+            for delivery in self.pools[index].waiting.take_all() {
                 self.locks.let_go(delivery.handle);
             }
             if self.pools[index].credit > 1 {
@@ -274,6 +276,7 @@ impl Core {
         let id = delivery.task.id.clone();
         self.log(Level::Debug, || format!("Task {id} came again after its end; its settlement is repeated"));
         self.void_outcomes.remove(identity);
+        self.celery.replies.repeated(identity, delivery.handle);
         let note = self.note_again(&delivery, &settlement);
         self.keep_note(delivery.handle, note);
         self.settle_unheld(delivery.handle, Some(identity), settlement);

@@ -116,6 +116,7 @@ impl Core {
                 Settlement::Snooze { after }
             }
             Conflict::Drop => {
+                self.tell_dropped(delivery, Unique::refusal(key, holder));
                 self.log(Level::Info, || {
                     format!("Task {id} of queue {queue} is dropped: task {holder}, which is in hand, has its key")
                 });
