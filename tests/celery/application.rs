@@ -148,7 +148,8 @@ impl Application {
         }
         // On two slow cores many interpreters start at once here.
         let text = format!(
-            "transport: {}\nsupervisor: {{ start_timeout: 60s }}\nkinds:\n{kinds}workers:\n{workers}{}\n",
+            "transport: {}\nsupervisor: {{ start_timeout: 60s, restart: {{ longest: 1s }} }}\n\
+             kinds:\n{kinds}workers:\n{workers}{}\n",
             self.address, more.sections
         );
         std::fs::write(self.folder.join("asynctask.yaml"), text).expect("a file of ours");
@@ -214,6 +215,8 @@ impl Application {
         let mut command = Command::new(program());
         command.args(arguments).current_dir(&self.folder).stdin(Stdio::null());
         command.env("LOG_LEVEL", "DEBUG").env_remove("ASYNCTASK_CONFIG");
+        // Its processes are known by that.
+        command.env("SHOP_FOLDER", &self.folder);
         command
     }
 
@@ -263,7 +266,7 @@ impl Application {
         out.trim_end().to_owned()
     }
 
-    /// The processes of this application that live: workers, and what those started; producers, too.
+    /// The processes of this application that live: masters, workers, and what those started; producers, too.
     pub(super) fn processes(&self) -> Vec<i32> {
         let mark = format!("SHOP_FOLDER={}\0", self.folder.display());
         let marked = |pid: &i32| {

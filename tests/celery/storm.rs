@@ -29,8 +29,11 @@ const CHAINS: &str = "400";
 const PROCESSES: u32 = 3;
 /// A look at what is done, and perhaps a kill.
 const PACE: Duration = Duration::from_millis(100);
-/// A worker dies each so many looks: a Python that imports Celery is up again in about a second.
-const LOOKS: u32 = 15;
+/// A worker dies each so many links, more or less: by what is done and not by time, since on a busy machine a Python that
+/// imports Celery may take longer to start than it would live.
+const LINKS: u64 = 40;
+/// All is done, or was lost, when this long nothing more is.
+const CALM: Duration = Duration::from_secs(3);
 /// Nothing is done for this long: whatever is missing does not come any more.
 const STILL: Duration = Duration::from_secs(40);
 /// RabbitMQ 3.10 loses a quorum queue that was declared in the last second before its end.
@@ -91,23 +94,25 @@ fn done(application: &Application) -> BTreeMap<(u64, u64), u32> {
 }
 
 impl Storm<'_> {
-    /// Until every chain has come to its end or lost a member, or nothing is done any more.
+    /// Until every chain has come to its end or lost a member.
     fn rage(&mut self, dice: &mut Dice, chains: u64) {
-        let (mut masters, mut brokers) = (dice.moments(MASTERS, chains * 3), dice.moments(BROKERS, chains * 3));
-        let (mut count, mut since, began, mut looks) = (0, Stopwatch::start(), Stopwatch::start(), 0);
+        let all = chains * 3;
+        let (mut masters, mut brokers) = (dice.moments(MASTERS, all), dice.moments(BROKERS, all));
+        let mut workers = dice.moments(all / LINKS, all);
+        let (mut count, mut since, began) = (0, Stopwatch::start(), Stopwatch::start());
         std::thread::scope(|scope| {
             let (up_again, boots) = mpsc::channel();
             let mut is_down = false;
             loop {
                 pass(PACE);
-                looks += 1;
-                if looks % LOOKS == 0 {
-                    self.kill_a_worker(dice);
-                }
                 is_down = is_down && boots.try_recv().is_err();
                 let links = done(self.application).len() as u64;
                 if links > count || is_down {
                     (count, since) = (links, Stopwatch::start());
+                }
+                if workers.front().is_some_and(|at| links >= *at) {
+                    workers.pop_front();
+                    self.kill_a_worker(dice);
                 }
                 if masters.front().is_some_and(|at| links >= *at) {
                     masters.pop_front();
@@ -119,6 +124,8 @@ impl Storm<'_> {
                     let broker = self.broker;
                     broker.kill();
                     is_down = true;
+                    // What it had in hand ends with nobody to tell it to.
+                    self.kill_a_worker(dice);
                     let up_again = up_again.clone();
                     scope.spawn(move || {
                         broker.restart();
@@ -126,10 +133,15 @@ impl Storm<'_> {
                     });
                 }
                 // What a killed worker had in hand is a dead letter, and ends its chain.
-                let ended = links + 3 * u64::from(self.toll.workers) >= chains * 3;
+                let ended = links + 3 * u64::from(self.toll.workers) >= all;
                 let is_over = masters.is_empty() && brokers.is_empty() && !is_down;
-                if (ended && is_over && since.elapsed() > Duration::from_secs(3)) || since.elapsed() > STILL {
+                if ended && is_over && since.elapsed() > CALM {
                     return;
+                }
+                if since.elapsed() > STILL {
+                    let status = self.application.run(&["status"]);
+                    let log = self.master.log().text();
+                    panic!("nothing is done for {STILL:?} after {links} links: {status}\n{}", tail(&log));
                 }
             }
         });
@@ -149,10 +161,16 @@ impl Storm<'_> {
     fn kill_the_master(&mut self) {
         self.master.signal(Signal::SIGKILL);
         let application = self.application;
-        until("a worker outlives its master", || application.processes().is_empty());
+        until("a process of a killed master is left", || application.processes().is_empty());
         self.toll.masters += 1;
         self.master = application.master(&[]);
     }
+}
+
+/// The end of a long log.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(400)..].join("\n")
 }
 
 /// Lets time pass: the pace of a storm.

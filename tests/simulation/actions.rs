@@ -196,7 +196,9 @@ impl Simulation {
         let announced = Announced::draw(self.settings.workloads[queue].ahead, well, &mut self.rng);
         let line = announced.has_line().then(|| Line::draw(worker_faults, well, &mut self.rng));
         let application = self.settings.application_of(queue);
-        let child = Child { launch, announced, application, line, deaf, ..Child::new(queue, slot, self.at()) };
+        let is_of_celery = self.settings.is_celery(queue);
+        let child = Child::new(queue, slot, self.at());
+        let child = Child { launch, announced, application, is_of_celery, line, deaf, ..child };
         let acts = child::born(&child, &self.settings, well, &mut self.rng);
         self.children.insert(worker, child);
         self.acts(worker, acts);

@@ -92,7 +92,7 @@ impl Settings {
             wrong_answer: rng.probability(300),
             deadly: rng.probability(400),
             answer: (100, rng.pick(&[2_000, 200_000, 4_000_000])),
-            changes: rng.probability(300),
+            changes: rng.pick(&[0, 200, 500]),
             orders: rng.pick(&[0, 300, 600]),
         };
         for queue in 0..self.queues.len() {

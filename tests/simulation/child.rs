@@ -42,6 +42,8 @@ pub(crate) struct Child {
     pub(crate) announced: Announced,
     /// What it tells of the Celery application that it runs, if it does.
     pub(crate) application: Option<Application>,
+    /// Whether its queue was Celery's when it was started.
+    pub(crate) is_of_celery: bool,
     /// The lost task whose result it is to store.
     pub(crate) telling: Option<Telling>,
     /// What the master has sent and has heard no end of. Those beyond its seats are sent ahead.
@@ -357,6 +359,7 @@ impl Child {
             seats: 0,
             announced: Announced::default(),
             application: None,
+            is_of_celery: false,
             telling: None,
             hands: Vec::new(),
             line: None,

@@ -15,6 +15,7 @@ use asynctask::{
 
 use super::{
     broker::{Effect, Joining},
+    celery_queues::is_application,
     child::Child,
     simulation::{Simulation, Step},
 };
@@ -289,7 +290,11 @@ impl Simulation {
         }
         let is_of_old = |child: &&Child| {
             let is_well = child.is_wanted() && child.killed_at.is_none() && child.dead_at.is_none();
-            is_well && !child.is_once && child.launch != self.settings.queues[child.queue].launch
+            let plan = &self.settings.queues[child.queue];
+            let is_other = child.launch != plan.launch
+                || child.is_of_celery != plan.settings.protocol.is_celery()
+                || child.application.is_some() != is_application(&plan.settings.kind);
+            is_well && !child.is_once && is_other
         };
         if let Some(child) = self.children.values().find(is_of_old) {
             return Err(format!("done, and there is one of the old settings: {child:?}"));
