@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json, value::RawValue};
 
-use crate::{clock::Timestamp, task::Task};
+use crate::{
+    clock::Timestamp,
+    task::{Reason, Task},
+};
 
 /// How a task ended.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +24,17 @@ pub enum Ended<'a> {
         /// Why.
         reason: &'a str,
     },
+}
+
+impl<'a> Ended<'a> {
+    /// The end that a dead letter is.
+    #[must_use]
+    pub const fn dead(reason: Reason, error: &'a str, detail: &'a str) -> Self {
+        match reason {
+            Reason::Expired | Reason::Cancelled => Self::Revoked { reason: error },
+            _ => Self::Failed { error, detail },
+        }
+    }
 }
 
 /// The queue where the producer of a task waits for its result, if it does, and by which id it knows it.

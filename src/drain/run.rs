@@ -10,7 +10,6 @@ use super::{
     state::Drain,
 };
 use crate::{
-    celery::result,
     clock::Clock,
     config::Acks,
     frames::{
@@ -20,7 +19,7 @@ use crate::{
     level::Level,
     outcome::Report,
     properties::Properties,
-    task::{Delivery, QueueIndex, Reason, Settlement, Task},
+    task::{Delivery, QueueIndex, Reason, Settlement},
     transport::{Event, Request},
 };
 
@@ -146,29 +145,11 @@ impl Drain {
         };
         let is_done = matches!(outcome, Report::Done { .. });
         let settlement = self.queue.settlement(&delivery.task, outcome, took, Clock::wall(), jitter());
-        self.reply(&delivery.task, &settlement);
         self.settle(delivery, settlement)?;
         self.done += u64::from(is_done);
         match failed {
             Some((error, detail)) => Err(Error::Task { id: delivery.task.id.clone(), error, detail, done: self.done }),
             None => Ok(()),
-        }
-    }
-
-    /// Tells whoever waits for the result of a task that came from a Celery producer.
-    fn reply(&self, task: &Task, settlement: &Settlement) {
-        if !self.queue.settings().protocol.is_celery() {
-            return;
-        }
-        let ended = match settlement {
-            Settlement::Done { .. } => result::Ended::Succeeded(None),
-            Settlement::Dead(failure) => result::Ended::Failed { error: &failure.error, detail: &failure.detail },
-            _ => return,
-        };
-        if let Some((queue, correlation_id)) = result::waiting_queue(task) {
-            let (queue, correlation_id) = (queue.to_owned(), correlation_id.to_owned());
-            let body = result::body(&task.id, ended, Clock::wall());
-            self.transport.ask(Request::Reply { queue, correlation_id, body });
         }
     }
 

@@ -11,10 +11,11 @@ use super::{
     state::{Drain, STALL_LIMIT},
 };
 use crate::{
+    celery::result,
     clock::Clock,
     level::Level,
     outcome::Report,
-    task::{Delivery, Handle, Reason, Settlement},
+    task::{Delivery, Handle, Reason, Settlement, Task},
     transport::{self, Event, Request},
     unique::{Conflict, Unique},
 };
@@ -74,8 +75,12 @@ impl Drain {
             | Settlement::Pass
             | Settlement::Accept => None,
         };
+        let reply = self.reply(&delivery.task, &settlement);
         self.ask_settle(delivery.handle, settlement);
         let Some(error) = self.await_settled(delivery.handle)? else {
+            if let Some(reply) = reply {
+                self.transport.ask(reply);
+            }
             if let Some((level, text)) = line {
                 self.worker.log(level, &text);
             }
@@ -86,6 +91,21 @@ impl Drain {
         let settlement = self.queue.settlement(&delivery.task, outcome, Duration::ZERO, Clock::wall(), jitter());
         self.settle(delivery, settlement)?;
         Err(Error::Task { id: delivery.task.id.clone(), error, detail: String::new(), done: self.done })
+    }
+
+    /// For whoever waits for the result of a task that came from a Celery producer.
+    fn reply(&self, task: &Task, settlement: &Settlement) -> Option<Request> {
+        if !self.queue.settings().protocol.is_celery() {
+            return None;
+        }
+        let ended = match settlement {
+            Settlement::Done { .. } => result::Ended::Succeeded(None),
+            Settlement::Dead(failure) => result::Ended::dead(failure.reason, &failure.error, &failure.detail),
+            _ => return None,
+        };
+        let (queue, correlation_id) = result::waiting_queue(task)?;
+        let body = result::body(&task.id, ended, Clock::wall());
+        Some(Request::Reply { queue: queue.to_owned(), correlation_id: correlation_id.to_owned(), body })
     }
 
     /// Nothing is known here of what came again.

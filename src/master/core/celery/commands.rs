@@ -65,10 +65,9 @@ impl Core {
                 tasks.insert(name.clone(), options);
             }
         }
-        let revoked: Vec<&str> = self.celery.revoked.iter().collect();
         let pools: Vec<Value> = members().map(|pool| self.pool_view(pool)).collect();
         json!({
-            "active": active, "reserved": reserved, "revoked": revoked, "tasks": tasks, "conf": conf, "total": total,
+            "active": active, "reserved": reserved, "tasks": tasks, "conf": conf, "total": total,
             "pools": pools,
         })
     }
@@ -80,7 +79,6 @@ impl Core {
         let queue = settings.protocol.celery();
         json!({
             "queue": settings.name,
-            "kind": settings.kind,
             "processes": pool.processes(),
             "pids": pids,
             "concurrency": settings.concurrency,
@@ -195,7 +193,5 @@ fn request(queue: &str, task: &Task, standing: &Standing) -> Value {
         "worker_pid": standing.pid,
         "priority": properties.and_then(|properties| properties.priority),
         "redelivered": standing.redelivered,
-        "reply_to": properties.and_then(|properties| properties.reply_to.as_deref()),
-        "correlation_id": properties.and_then(|properties| properties.correlation_id.as_deref()),
     })
 }

@@ -284,10 +284,7 @@ impl Core {
 
     /// Sends the result of a lost task of a kind that is no Celery application.
     pub(super) fn reply_lost(&mut self, lost: &Lost) {
-        let ended = match lost.reason {
-            Reason::Expired | Reason::Cancelled => result::Ended::Revoked { reason: &lost.error },
-            _ => result::Ended::Failed { error: &lost.error, detail: &lost.detail },
-        };
+        let ended = result::Ended::dead(lost.reason, &lost.error, &lost.detail);
         if let Some(reply) = self.reply_of(&lost.task, ended) {
             self.send_reply(reply);
         }

@@ -213,6 +213,7 @@ impl Revoked {
     }
 
     /// All of them, the oldest first.
+    #[cfg(test)]
     pub(in crate::master::core) fn iter(&self) -> impl Iterator<Item = &str> {
         let valid = self.order.iter().filter(|(until, id)| self.ids.get(id) == Some(until));
         valid.map(|(_, id)| &**id)

@@ -100,9 +100,6 @@ async fn send(session: Rc<Session>, notes: Notes, mut waiting: mpsc::Receiver<An
         if let Err(error) = sent {
             tracing::debug!(target: "asynctask::amqp", "an answer was not sent: {}", describe(&error));
             channel = None;
-            while let Ok(answer) = waiting.try_recv() {
-                unsent.remove(&answer);
-            }
         }
         if unsent.answers.get() == 0 {
             // A close may wait for that.
