@@ -6,7 +6,7 @@ import time
 import pytest
 from celery import chain, group, uuid
 from celery.exceptions import MaxRetriesExceededError, NotRegistered, TaskRevokedError, TimeLimitExceeded
-from conftest import IS_OURS, PATIENCE, expect_letter, lines, texts, until
+from conftest import IS_OURS, PATIENCE, asynctask, expect_letter, lines, ours, texts, until
 
 from shop import app, tasks
 
@@ -97,6 +97,18 @@ def test_a_retry_with_a_countdown(path):
         assert 1 <= after - before <= 1 + LATE + 0.5, moments
 
 
+def test_retries_of_a_task_that_was_delayed(path):
+    """What was said of one delay is not taken for the next one, though Celery gives a retry all headers of its message."""
+    sent = time.time()
+    stale = {"asynctask-not-before": 1, "asynctask-attempt": 1, "asynctask-deliveries": 19, "asynctask-expires-at": 2}
+    another = {**stale, "asynctask-sending": "another one"}
+    result = tasks.again.apply_async((path, 1), countdown=1, headers=another)
+    assert get(result) == 1
+    moments = [moment for moment, _ in lines(path)]
+    assert 1 <= moments[0] - sent <= 1 + LATE + 0.5, moments
+    assert 1 <= moments[1] - moments[0] <= 1 + LATE + 0.5, moments
+
+
 def test_retries_that_are_used_up(path):
     result = tasks.again.delay(path, 100)
     with pytest.raises((ValueError, MaxRetriesExceededError), match="not yet"):
@@ -166,6 +178,21 @@ def test_a_task_that_expires_while_it_is_delayed(path):
     expect_letter(result.id, "expired", "")
 
 
+@ours
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_an_expired_task_that_a_person_wants_all_the_same(path, protocol):
+    ago = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=10)
+    if protocol == 1:
+        with app.producer_pool.acquire(block=True) as producer:
+            result = send_protocol_1(producer, "shop.tasks.note", (path, "wanted"), expires=ago)
+    else:
+        result = tasks.note.apply_async((path, "wanted"), expires=ago)
+    expect_letter(result.id, "expired", "")
+    assert texts(path) == []
+    asynctask("failed", "retry", app.conf.task_default_queue, result.id)
+    until(lambda: texts(path) == ["wanted"], "it has not run")
+
+
 def test_a_task_that_is_in_time():
     assert get(tasks.add.apply_async((1, 2), expires=60)) == 3
 
@@ -221,10 +248,10 @@ def test_a_producer_of_the_first_protocol():
         assert get(result)["id"] == result.id
 
 
-def send_protocol_1(producer, name, arguments):
+def send_protocol_1(producer, name, arguments, expires=None):
     """As `task_protocol = 1` has it; the setting is read once for a process."""
     task_id = uuid()
-    message = app.amqp.as_task_v1(task_id, name, args=arguments, kwargs={}, reply_to=app.backend.oid)
+    message = app.amqp.as_task_v1(task_id, name, args=arguments, kwargs={}, expires=expires, reply_to=app.backend.oid)
     app.backend.on_task_call(producer, task_id)
     app.amqp.send_task_message(producer, name, message, queue=app.conf.task_default_queue)
     return app.AsyncResult(task_id)

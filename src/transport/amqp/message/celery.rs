@@ -9,20 +9,17 @@
 //! | `asynctask-id` | copies of a message whose header `id` is absent, or where `message_id` is another one | the task's id |
 //! | `asynctask-not-before` | delayed tasks | when it is due; else the header `eta` counts |
 //! | `asynctask-expires-at` | dead letters put back to work | until when it is run, though it expired before |
-
-use lapin::{
-    BasicProperties,
-    types::{FieldTable, ShortString},
-};
+//! | `asynctask-sending` | all copies | which sending of the task the others are of; of another one they are void |
 
 use super::{
     headers,
     properties::{self, Due, EXPIRES_AT, ID, Read, Table},
+    sending,
 };
-use crate::{
-    celery::message,
-    clock::Timestamp,
-    task::{Headers, NewTask},
+use crate::{celery::message, clock::Timestamp, task::NewTask, transport::DeadLetter};
+use lapin::{
+    BasicProperties,
+    types::{FieldTable, ShortString},
 };
 
 /// The end of the year 9999: what is due to expire then does not expire.
@@ -31,12 +28,15 @@ const NEVER: Timestamp = Timestamp(253_402_300_799_000);
 /// Reads a message of a queue of Celery's as a task.
 pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>, redelivered: bool) -> Read {
     let mut read = properties::read_unnamed(properties, body);
+    let table = properties.headers().as_ref().map(FieldTable::inner);
+    if table.is_some_and(|table| sending::is_another(table, &read.task.headers, &read.task.body)) {
+        forget_ours(&mut read);
+    }
     let task = &mut read.task;
     let said = message::read(&task.headers, task.properties.as_deref(), &task.body);
     let id = said.id.map(std::borrow::Cow::into_owned);
     let name = said.name.map(|name| name.into_owned().into_boxed_str());
     let (eta, expires, time_limit, unreadable) = (said.eta, said.expires, said.hard_limit, said.unreadable);
-    let table = properties.headers().as_ref().map(FieldTable::inner);
     let id = id.or_else(|| read.named.then(|| task.id.clone())).or_else(|| own_id(table?));
     read.named = id.is_some();
     if let Some(id) = id {
@@ -53,6 +53,15 @@ pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>, redelivered: boo
         read.is_new_delay = eta.is_some();
     }
     read.named()
+}
+
+/// Takes what we wrote as not written.
+fn forget_ours(read: &mut Read) {
+    let task = &mut read.task;
+    task.deliveries = task.deliveries.saturating_sub(read.carried);
+    (task.attempts, task.expires_at, task.first_failed_at) = (0, None, None);
+    task.history.clear();
+    (read.carried, read.not_before, read.left) = (0, None, None);
 }
 
 /// The id that we gave a message.
@@ -72,8 +81,8 @@ pub(crate) fn is_celery(table: &Table) -> bool {
 }
 
 /// A dead letter that expired is not to expire again at once.
-pub(super) fn revive(table: &mut Table, headers: &Headers, now: Timestamp) {
-    let expires = message::read(headers, None, b"").expires;
+pub(super) fn revive(table: &mut Table, letter: &DeadLetter, now: Timestamp) {
+    let expires = message::read(&letter.headers, letter.properties.as_deref(), &letter.body).expires;
     if expires.is_some_and(|expires| expires <= now) {
         properties::put(table, EXPIRES_AT, NEVER.0);
     }
@@ -92,6 +101,7 @@ pub(crate) fn submitted(task: &NewTask, due: Option<Due>, host: &str) -> Result<
     let mut table = headers::from_json(&headers)?;
     if let Some(due) = due {
         due.put(&mut table);
+        sending::mark(&mut table, &headers, &message.body);
     }
     if headers::table_len(&table) > headers::ROOM {
         return Err("its headers take over 120 KiB".to_owned());
@@ -187,6 +197,50 @@ mod tests {
         let read = super::read(&retried, Vec::new(), false);
         assert_eq!((read.not_before, read.is_new_delay), (Some(Timestamp(9)), false));
         assert_eq!(read.task.properties.unwrap().redelivered, Some(true));
+    }
+
+    #[test]
+    fn what_was_written_of_another_sending_is_void() {
+        let sent = with(&[("task", "a"), ("id", "1"), ("eta", "2026-01-02T03:04:05Z")]);
+        let read = super::read(&sent, Vec::new(), false);
+        let due = Due { not_before: Timestamp(9), delay: None };
+        let failure = Box::new(Failure::new(Reason::Error, "no", Timestamp(7)));
+        let (copied, _) = copy(&sent, &read.task, "shop", true, &Transition::Retried { due, failure });
+        let (counted, _) = copy(
+            &copied,
+            &super::read(&copied, Vec::new(), false).task,
+            "shop",
+            true,
+            &Transition::Counted { deliveries: 3 },
+        );
+        let of_copy = super::read(&counted, Vec::new(), false);
+        assert_eq!((of_copy.task.attempts, of_copy.task.deliveries, of_copy.not_before), (1, 3, Some(Timestamp(9))));
+        // Celery's worker sends it again with all of these headers, and with its own ones.
+        for (name, value) in [("eta", "2026-01-02T03:05:05Z"), ("retries", "1"), ("task", "b")] {
+            let mut table = counted.headers().clone().unwrap_or_default();
+            table.insert(name.into(), AMQPValue::LongString(value.into()));
+            let sent_again = BasicProperties::default().with_headers(table);
+            let again = super::read(&sent_again, Vec::new(), false);
+            assert_eq!((again.task.attempts, again.task.deliveries, again.carried), (0, 0, 0), "{name}");
+            assert!(again.is_new_delay && again.not_before.is_some_and(|at| at > Timestamp(9)), "{name}");
+            assert_eq!(again.task.first_failed_at, None);
+            // Nor does a copy of it say it.
+            let (copied, _) = copy(&sent_again, &again.task, "shop", true, &Transition::Counted { deliveries: 1 });
+            let of_copy = super::read(&copied, Vec::new(), false);
+            assert_eq!((of_copy.task.attempts, of_copy.task.deliveries, of_copy.is_new_delay), (0, 1, true), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_task_of_the_first_protocol_that_expired_is_run_if_a_person_wants_it() {
+        let body: &[u8] = br#"{"task": "a", "id": "1", "expires": "2026-01-02T03:04:05Z"}"#;
+        let sent = with(&[]);
+        let read = super::read(&sent, body.to_vec(), false);
+        assert_eq!(read.task.expires_at, Some(Timestamp(1_767_323_045_000)));
+        let dead = dead(&sent, &read);
+        let letter = dead_letter::read(&dead, body, &DeadQueue::of("shop"));
+        let again = dead_letter::again(&dead, &letter, Timestamp(1_767_323_046_000));
+        assert_eq!(super::read(&again, body.to_vec(), false).task.expires_at, Some(NEVER));
     }
 
     #[test]

@@ -163,7 +163,7 @@ pub(crate) fn again(original: &BasicProperties, letter: &DeadLetter, now: Timest
     }
     let is_celery = celery::is_celery(&table);
     if is_celery {
-        celery::revive(&mut table, &letter.headers, now);
+        celery::revive(&mut table, letter, now);
     }
     properties::put_text(&mut table, HISTORY, &json!(letter.history_with_this()).to_string(), 16 * 1024);
     properties::make_room(&mut table);

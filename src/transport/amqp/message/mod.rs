@@ -5,3 +5,4 @@ pub(super) mod dead_letter;
 pub(super) mod headers;
 pub(super) mod moments;
 pub(super) mod properties;
+mod sending;

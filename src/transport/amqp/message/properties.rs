@@ -12,6 +12,7 @@ use lapin::{
 use super::{
     headers,
     moments::{made, made_at, moment},
+    sending,
 };
 use crate::{
     clock::Timestamp,
@@ -136,7 +137,7 @@ impl Read {
     /// With an id of its own for the time in our hands, if the message has none.
     pub(super) fn named(mut self) -> Self {
         if !self.named {
-            self.task.id = new_id();
+            self.task.id = uuid::Uuid::now_v7().to_string();
         }
         self
     }
@@ -159,11 +160,6 @@ impl Read {
 pub(crate) fn history(table: &Table) -> Vec<Ending> {
     let text = table.get(HISTORY).and_then(headers::text);
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
-}
-
-/// An id for a message that came without one.
-fn new_id() -> String {
-    uuid::Uuid::now_v7().to_string()
 }
 
 /// When a task is due.
@@ -221,6 +217,9 @@ pub(crate) fn copy(
     transition: &Transition,
 ) -> (BasicProperties, Vec<String>) {
     let mut table = carried(original);
+    if is_celery {
+        sending::mark(&mut table, &task.headers, &task.body);
+    }
     let mut expiration = None;
     match transition {
         Transition::Unchanged => {}
