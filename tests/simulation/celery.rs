@@ -136,6 +136,8 @@ pub(crate) struct Celery {
     revoked: BTreeSet<String>,
     /// What the log said last is that this task is dropped.
     dropping: Option<String>,
+    /// The same of one whose key another task has.
+    dropping_for_key: Option<String>,
     /// What a person has set, by the name of the task.
     limits: BTreeMap<String, Option<Duration>>,
     rates: Vec<BTreeMap<String, Option<Duration>>>,
@@ -159,6 +161,7 @@ impl Celery {
             void: Vec::new(),
             revoked: BTreeSet::new(),
             dropping: None,
+            dropping_for_key: None,
             limits: BTreeMap::new(),
             rates: vec![BTreeMap::new(); queues],
             begun_at: vec![BTreeMap::new(); queues],
@@ -301,10 +304,12 @@ impl Simulation {
 
     /// What is settled may be a lost task.
     pub(crate) fn may_be_lost(&mut self, handle: Handle, settlement: &Settlement, is_dropped: bool) {
+        let for_key = self.observer.celery.dropping_for_key.take();
         let entry = &self.ledger.entries[&handle];
         if !self.settings.is_celery(entry.queue) {
             return;
         }
+        let is_dropped = is_dropped || for_key.as_ref() == Some(&entry.task.id);
         let lost = |reason, is_reported| Lost {
             queue: entry.queue,
             id: entry.task.id.clone(),
@@ -478,6 +483,8 @@ impl Simulation {
             let id = message.strip_prefix("Task ").and_then(|rest| rest.split_once(" of queue "));
             let dropped = id.filter(|(_, rest)| rest.ends_with(" is dropped: it was revoked"));
             celery.dropping = dropped.map(|(id, _)| id.to_owned());
+            let for_key = id.filter(|(_, rest)| rest.contains(" is dropped: task "));
+            celery.dropping_for_key = for_key.map(|(id, _)| id.to_owned());
             return Ok(());
         };
         celery.tried.not_told += 1;

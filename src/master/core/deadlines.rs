@@ -98,7 +98,6 @@ impl Core {
         if let Some(next) = self.pools[index].waiting.release_due(self.now.at) {
             self.timers.arm(Owner::Queue(index), next);
         }
-        self.look_at_all_lost(index);
         self.notice_lull(index);
         self.dispatch(index);
     }

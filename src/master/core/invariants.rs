@@ -173,11 +173,10 @@ impl Core {
                 return Err(format!("{} is told of a lost task and is not one for that, or has tasks", slot.name));
             }
             let pool = &self.pools[slot.queue];
-            // After a failure there is a pause, and between two results a task comes first.
+            // After a failure there is a pause.
             let lost = pool.celery.as_ref().filter(|celery| celery.tells_again_at.is_none());
             let lost = lost.map_or(0, |celery| celery.lost());
-            let task_first = life.told_last && pool.waiting.has_next();
-            if lost > 0 && !task_first && self.may_tell(position) {
+            if lost > 0 && self.may_tell(position) {
                 return Err(format!(
                     "{lost} lost tasks of {} wait beside {}, which holds nothing",
                     pool.name(),

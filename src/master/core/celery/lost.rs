@@ -144,24 +144,23 @@ impl Core {
         self.pools[index].celery.as_ref().is_some_and(|celery| celery.lost() > 0) && !self.pauses_telling(index)
     }
 
-    /// A worker may hold nothing now: it is told of a lost task of its queue before it gets another task. Of two in a row it is told
-    /// only where no task waits.
+    /// A worker may hold nothing now: it is told of a lost task of its queue before it gets another task, but not of two in a row.
     pub(in crate::master::core) fn look_at_lost(&mut self, slot: usize) {
         let index = self.slots[slot].queue;
-        if !self.owes_result(index) || !self.may_tell(slot) {
-            return;
-        }
         let told_last = self.slots[slot].process().is_some_and(|life| life.told_last);
-        if !told_last || !self.pools[index].waiting.has_next() {
+        if !told_last && self.owes_result(index) && self.may_tell(slot) {
             self.tell_lost(index, slot);
         }
     }
 
-    /// The pause after a failure may be over.
-    pub(in crate::master::core) fn look_at_all_lost(&mut self, index: usize) {
-        if self.owes_result(index) {
-            for slot in self.pools[index].slots.clone() {
-                self.look_at_lost(slot);
+    /// Workers that no task could be handed to have time for lost ones.
+    pub(in crate::master::core) fn tell_idle(&mut self, index: usize) {
+        if !self.owes_result(index) {
+            return;
+        }
+        for slot in self.pools[index].slots.clone() {
+            if self.owes_result(index) && self.may_tell(slot) {
+                self.tell_lost(index, slot);
             }
         }
     }
@@ -219,7 +218,6 @@ impl Core {
         self.relist(slot);
         self.release_retired(worker);
         self.dispatch(self.slots[slot].queue);
-        self.look_at_lost(slot);
     }
 
     /// A result could not be stored: the backend may be away. It is tried again, and no other before that; meanwhile tasks go on.

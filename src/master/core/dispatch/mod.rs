@@ -45,7 +45,7 @@ impl Core {
     pub(super) fn dispatch(&mut self, index: usize) {
         let Some(limit) = self.plan.max_in_hand else {
             while self.hand_out_one(index) {}
-            self.look_at_all_lost(index);
+            self.tell_idle(index);
             return self.note_free_seat(index);
         };
         self.line_up(index);
@@ -58,7 +58,7 @@ impl Core {
                 self.line_up(next);
             }
         }
-        self.look_at_all_lost(index);
+        self.tell_idle(index);
         self.note_free_seat(index);
     }
 

@@ -116,7 +116,6 @@ impl Core {
                 Settlement::Snooze { after }
             }
             Conflict::Drop => {
-                self.tell_dropped(delivery, Unique::refusal(key, holder));
                 self.log(Level::Info, || {
                     format!("Task {id} of queue {queue} is dropped: task {holder}, which is in hand, has its key")
                 });
@@ -131,5 +130,8 @@ impl Core {
         self.left_its_rate(delivery);
         self.no_longer_suspect(delivery);
         self.renew_credit(delivery.queue.0);
+        if conflict == Conflict::Drop {
+            self.tell_dropped(delivery, Unique::refusal(key, holder));
+        }
     }
 }
