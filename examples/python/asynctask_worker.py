@@ -249,6 +249,12 @@ class Link:
         except (BrokenPipeError, ConnectionResetError):
             # The master is gone, and the task in hand with it: there is nobody to work for.
             raise SystemExit(0) from None
+        except OSError as error:
+            # The code of a task has closed it. The thread that reads it keeps it open for the kernel, so that the master sees no
+            # end; and threads of that code might keep the process from ending.
+            print(f"error: the socket to the master was closed here: {error}", file=sys.stderr)
+            _flush()
+            os._exit(70)
 
     def lines(self) -> Iterator[bytes]:
         """Frames as they are asked for."""

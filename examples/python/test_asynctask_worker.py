@@ -471,6 +471,22 @@ class Ahead(unittest.TestCase):
 
 
 class Life(unittest.TestCase):
+    def test_code_that_closes_the_socket_ends_the_process_whatever_keeps_it(self) -> None:
+        code = """
+        @worker("w")
+        def w(payload, task):
+            # As a thread of a library that nobody tells to end.
+            threading.Thread(target=threading.Event().wait).start()
+            os.closerange(3, 100)
+
+        run(ahead=AHEAD)
+        """
+        for ahead in ("64", "0"):
+            master = Master(code.replace("AHEAD", ahead))
+            self.assertIn("ready", master.heard())
+            master.say_tasks("a", payload=1)
+            self.assertIn("the socket to the master was closed here", master.end(70))
+
     def test_what_is_asked_when_idle_is_answered(self) -> None:
         master = started("pass")
         master.say(ping={"n": 7})

@@ -40,8 +40,9 @@ pub struct Ended {
     pub unread: bool,
     /// Of what it started, what could not be ended with it, a process each.
     pub left_running: Vec<String>,
-    /// What it wrote as the result of its task, if somebody waits for that; no more than one byte over the limit.
-    pub result: Option<Vec<u8>>,
+    /// What it wrote as the result of its task, if somebody waits for that, no more than one byte over the limit; or why that cannot be
+    /// read.
+    pub result: Option<Result<Vec<u8>, String>>,
 }
 
 impl Ended {

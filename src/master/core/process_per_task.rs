@@ -261,7 +261,7 @@ fn outcome(ended: &Ended) -> Report {
     };
     let error = || last_said(ended).map_or_else(|| ended.exit.to_string(), str::to_owned);
     match code {
-        0 => done(ended.result.as_deref()),
+        0 => done(ended.result.as_ref()),
         RETRY => Report::Retry { error: error(), delay: None },
         FAILED => Report::DeadLetter { error: error(), detail: String::new() },
         _ => Report::Error { error: error(), detail: String::new() },
@@ -269,9 +269,16 @@ fn outcome(ended: &Ended) -> Report {
 }
 
 /// Done, with the result that it wrote. One that cannot be handed on is an error: its producer waits for it.
-fn done(result: Option<&[u8]>) -> Report {
-    let Some(result) = result.map(<[u8]>::trim_ascii).filter(|result| !result.is_empty()) else { return Report::DONE };
+fn done(result: Option<&Result<Vec<u8>, String>>) -> Report {
     let wrong = |what: &str| Report::Error { error: format!("its result {what}"), detail: String::new() };
+    let result = match result {
+        Some(Ok(result)) => result.trim_ascii(),
+        Some(Err(error)) => return wrong(&format!("cannot be read: {error}")),
+        None => return Report::DONE,
+    };
+    if result.is_empty() {
+        return Report::DONE;
+    }
     if result.len() as u64 > limits::RESULT {
         return wrong(&format!("has more than {} MiB", limits::RESULT >> 20));
     }
@@ -323,7 +330,11 @@ mod tests {
     fn an_exit_status_is_an_outcome() {
         assert!(matches!(outcome(&ended(0, "")), Report::Done { .. }));
         assert!(matches!(outcome(&ended(75, "busy\n")), Report::Retry { error, delay: None } if error == "busy"));
-        let result = |text: &str| outcome(&Ended { result: Some(text.as_bytes().to_vec()), ..ended(0, "") });
+        let result = |text: &str| outcome(&Ended { result: Some(Ok(text.as_bytes().to_vec())), ..ended(0, "") });
+        let gone = Ended { result: Some(Err("it is no file".to_owned())), ..ended(0, "") };
+        assert!(
+            matches!(outcome(&gone), Report::Error { error, .. } if error == "its result cannot be read: it is no file")
+        );
         assert!(matches!(result(" \n"), Report::Done { given: None, .. }));
         let given = |report| match report {
             Report::Done { given, .. } => given.unwrap().result.unwrap().get().to_owned(),

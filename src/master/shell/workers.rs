@@ -17,7 +17,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use crate::{
     frames,
     limits::RESULT as RESULT_LIMIT,
-    logging::{Level, LogContext, Logger, MASTER},
+    logging::{LogContext, Logger},
     master::core::event::{Event, WorkerId},
     process::{FrameChannel, Output, PayloadFile, ReadState, Spawned, SpawnedOnce, Watch, frame_channel},
 };
@@ -169,15 +169,9 @@ impl Worker {
         self.context.slot.as_deref().unwrap_or_default()
     }
 
-    /// What it has left as its task's result, if somebody waits for that; of a large one the beginning. What cannot be read is told in
-    /// the log.
-    pub(super) fn result(&self) -> Option<Vec<u8>> {
-        let read = self.result.as_ref()?.read(RESULT_LIMIT);
-        read.map_err(|error| {
-            let text = format!("{}: the file of its result cannot be read: {error}", self.slot());
-            self.logger.line_in_context(Level::Error, MASTER, &text, Some(&self.context));
-        })
-        .ok()
+    /// What it has left as its task's result, if somebody waits for that, of a large one the beginning; or why that cannot be read.
+    pub(super) fn result(&self) -> Option<Result<Vec<u8>, String>> {
+        Some(self.result.as_ref()?.read(RESULT_LIMIT).map_err(|error| error.to_string()))
     }
 
     /// Descriptors that are open for it in this process.
