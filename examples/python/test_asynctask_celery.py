@@ -454,6 +454,8 @@ class Messages(Celery):
         without = message(name)
         del without["payload_base64"]
         self.assertIn("malformed", master.task(without))
+        other = {**without, "payload": {"task": name}}
+        self.assertEqual(master.task(other), {"snooze": {"id": other["id"], "delay_ms": 1000}}, "no queue of Celery's")
         odd = message(name, headers={"timelimit": {}}, embed={"callbacks": 5, "chain": "x", "chord": 7})
         self.assertIn("failed", master.task(odd))
         good = message(name, headers={"timelimit": ["x", "y"], "stamps": 5, "retries": "many"})

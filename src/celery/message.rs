@@ -320,6 +320,9 @@ pub fn from_payload(
         let form = r#"{"task": NAME, "args": [...], "kwargs": {...}}"#;
         format!("messages of this queue are Celery's, and a payload for one is {form}: {error}")
     };
+    if !payload.trim_ascii_start().starts_with(b"{") {
+        return Err(refused("it is no object".to_owned()));
+    }
     let said: Said<'_> = serde_json::from_slice(payload).map_err(|error| refused(error.to_string()))?;
     let (no_args, no_kwargs): (Box<RawValue>, Box<RawValue>) = (raw("[]"), raw("{}"));
     let task = NewTask {
@@ -497,6 +500,7 @@ mod tests {
             r#"{"task": "a", "args": {}}"#,
             r#"{"task": "a", "kwargs": []}"#,
             r#"{"task": "a", "queue": "b"}"#,
+            r#"["a", [1], {}]"#,
         ] {
             let refused = from_payload(payload.as_bytes(), "id", None, None, "").unwrap_err();
             assert!(refused.contains("{\"task\": NAME"), "{refused}");

@@ -36,6 +36,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
             print(printed(app), end="")
             return 0
+        if "ASYNCTASK_CELERY_NODE" not in os.environ:
+            # It would take each task for one that it cannot read.
+            queue = os.environ.get("ASYNCTASK_QUEUE", "?")
+            raise Refused(f'queue "{queue}" has no `protocol: celery` in the settings of its master')
         application = start(app, options.app, options.loglevel)
     except Refused as refused:
         print(f"error: {refused}", file=sys.stderr)

@@ -9,6 +9,7 @@
     SystemExit                nothing: the process ends, which the master takes for a crash
     not registered            failed, and Celery's own NotRegistered is stored for the caller
     not readable              malformed, and why is stored for the caller
+    not as bytes              snooze of 1 s: the queue is not Celery's any more
 
 Between the frame of a task and its outcome stands no work of ours that is not done for each task: objects that only hooks,
 failures and signals need are made for those alone.
@@ -80,6 +81,10 @@ class CeleryWork(Work):
                 self._tracers.clear()
 
     def task(self, body: Mapping[str, Any], link: Link) -> bytes:
+        if "payload" in body:
+            # The queue has another protocol by now, and this process is to be renewed for it.
+            logger.error("%s is put back: its queue has no `protocol: celery` any more", body["id"])
+            return _line("snooze", id=body["id"], delay_ms=1000)
         try:
             received = self._reader.read(body)
         except Unreadable as unreadable:
