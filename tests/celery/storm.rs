@@ -10,7 +10,10 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        wait::{Id, WaitPidFlag, waitid},
+    },
     unistd::Pid,
 };
 use serde_json::Value;
@@ -139,9 +142,9 @@ impl Storm<'_> {
                     return;
                 }
                 if since.elapsed() > STILL {
-                    let status = self.application.run(&["status"]);
+                    let status = self.application.command(&["status"]).output().expect("the program starts");
                     let log = self.master.log().text();
-                    panic!("nothing is done for {STILL:?} after {links} links: {status}\n{}", tail(&log));
+                    panic!("nothing is done for {STILL:?} after {links} links: {status:?}\n{}", tail(&log));
                 }
             }
         });
@@ -161,6 +164,9 @@ impl Storm<'_> {
     fn kill_the_master(&mut self) {
         self.master.signal(Signal::SIGKILL);
         let application = self.application;
+        // All of its threads: until then they hold its control socket, though it has no environment any more by which it is found.
+        let pid = Pid::from_raw(self.master.pid() as i32);
+        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).expect("it is a child of this process");
         until("a process of a killed master is left", || application.processes().is_empty());
         self.toll.masters += 1;
         self.master = application.master(&[]);
