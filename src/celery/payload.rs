@@ -30,21 +30,19 @@ pub fn json(body: Body<'_>) -> Result<String, String> {
         return Err(format!("the body is {:?}; this kind takes {CONTENT_TYPE}", cut(content_type, 64)));
     }
     let text = body.json(false)?;
-    let none = (raw("[]"), raw("{}"));
     if let Some(name) = body.headers.get("task") {
         let SecondProtocol(args, kwargs, IgnoredAny) = parsed(&text)?;
-        return written(&name.to_string(), args, kwargs);
+        return written(&name.to_string(), args.get(), kwargs.get());
     }
     let said: FirstProtocol<'_> = parsed(&text)?;
-    written(said.task.get(), said.args.unwrap_or(&none.0), said.kwargs.unwrap_or(&none.1))
+    written(said.task.get(), said.args.map_or("[]", RawValue::get), said.kwargs.map_or("{}", RawValue::get))
 }
 
 fn parsed<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| format!("the body is not that of a task of Celery: {error}"))
 }
 
-fn written(name: &str, args: &RawValue, kwargs: &RawValue) -> Result<String, String> {
-    let (args, kwargs) = (args.get(), kwargs.get());
+fn written(name: &str, args: &str, kwargs: &str) -> Result<String, String> {
     if !name.starts_with('"') {
         return Err("the task's name is no text".to_owned());
     }
@@ -55,10 +53,6 @@ fn written(name: &str, args: &RawValue, kwargs: &RawValue) -> Result<String, Str
         return Err("the named arguments are no object".to_owned());
     }
     Ok(format!(r#"{{"task":{name},"args":{args},"kwargs":{kwargs}}}"#))
-}
-
-fn raw(text: &str) -> Box<RawValue> {
-    serde_json::from_str(text).expect("it is JSON")
 }
 
 #[cfg(test)]

@@ -4,14 +4,14 @@
 //! `ASYNCTASK_CELERY_SEED` (several, by commas) and `ASYNCTASK_CELERY_CHAINS` make it other storms, and longer ones.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::mpsc,
     time::Duration,
 };
 
 use nix::{
     sys::{
-        signal::{Signal, kill},
+        signal::Signal,
         wait::{Id, WaitPidFlag, waitid},
     },
     unistd::Pid,
@@ -23,6 +23,7 @@ use super::{
     support::{
         broker::{self, Broker},
         log::{Master, Stopwatch, until},
+        storm::{Dice, pass},
     },
 };
 
@@ -50,24 +51,6 @@ const SETTINGS: &str = r#"{"broker_transport_options": {"confirm_publish": true}
 
 fn setting(name: &str, default: &str) -> String {
     std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
-}
-
-/// Chance with a memory (xorshift64*): the same seed throws the same numbers.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16) % limit
-    }
-
-    /// Numbers of links done at which something happens: one in the middle of each of `count` equal parts, more or less.
-    fn moments(&mut self, count: u64, links: u64) -> VecDeque<u64> {
-        let part = links / count;
-        (0..count).map(|number| number * part + part / 4 + self.below(part / 2)).collect()
-    }
 }
 
 #[derive(Default)]
@@ -151,14 +134,7 @@ impl Storm<'_> {
     }
 
     fn kill_a_worker(&mut self, dice: &mut Dice) {
-        let workers = self.master.workers();
-        if workers.is_empty() {
-            return;
-        }
-        let victim = workers[dice.below(workers.len() as u64) as usize];
-        if kill(Pid::from_raw(victim), Signal::SIGKILL).is_ok() {
-            self.toll.workers += 1;
-        }
+        self.toll.workers += u32::from(dice.kill_a_worker(&self.master));
     }
 
     fn kill_the_master(&mut self) {
@@ -177,12 +153,6 @@ impl Storm<'_> {
 fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(400)..].join("\n")
-}
-
-/// Lets time pass: the pace of a storm.
-fn pass(time: Duration) {
-    let (_sender, nothing) = mpsc::channel::<()>();
-    let _ = nothing.recv_timeout(time);
 }
 
 /// The ids of the members of each chain, in order.
@@ -212,7 +182,7 @@ fn storm(broker: &Broker, seed: u64, chains: u64) {
     let environment = vec![("SHOP_SETTINGS", SETTINGS.to_owned())];
     let kind = Kind { results: FOLDER.to_owned(), environment, ..Kind::shop(PROCESSES) };
     let Some(application) = Application::at(broker.fresh_vhost(), vec![kind]) else { return };
-    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut dice = Dice::new(seed);
     let ids = sent(&application, chains);
     assert_eq!(ids.len() as u64, chains);
     let master = application.master(&[]);

@@ -75,6 +75,7 @@ use support::{
     Demo,
     log::{Log, Master, Stopwatch, until},
     on_each,
+    storm::{Dice, pass},
 };
 
 /// How often each payload `{"n":…}` was done.
@@ -121,27 +122,4 @@ fn stopped(master: Master, limit: Duration) -> i32 {
 /// The virtual host of an address.
 fn vhost(demo: &Demo) -> &str {
     demo.uri.rsplit('/').next().expect("an address has one")
-}
-
-/// Chance with a memory (xorshift64*): the same seed throws the same numbers.
-struct Dice(u64);
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16) % limit
-    }
-}
-
-/// Lets time pass, where the time itself is what is done to the program: the pace of a storm, a random moment. What
-/// is waited for is waited for by [`until`] and [`Master::expect`].
-fn pass(time: Duration) {
-    let (_sender, nothing) = std::sync::mpsc::channel::<()>();
-    let _ = nothing.recv_timeout(time);
 }

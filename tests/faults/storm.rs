@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 
 use super::{Dice, numbers_done, pass, times_done};
 use crate::support::{
@@ -32,12 +29,6 @@ const STILL: Duration = Duration::from_secs(30);
 const IN_FLIGHT: usize = 512;
 /// RabbitMQ 3.10 loses a quorum queue that was declared in the last second before its end.
 const OLD_ENOUGH: Duration = Duration::from_secs(2);
-
-/// Numbers of tasks done at which something happens: one in the middle of each of `count` equal parts, more or less.
-fn moments(dice: &mut Dice, count: u64, tasks: u64) -> VecDeque<u64> {
-    let part = tasks / count;
-    (0..count).map(|number| number * part + part / 4 + dice.below(part / 2)).collect()
-}
 
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -79,8 +70,8 @@ fn start(demo: &Demo) -> Master {
 impl Storm<'_> {
     /// Until everything is done, or nothing is done any more.
     fn rage(&mut self, dice: &mut Dice, tasks: u64) {
-        let mut masters = moments(dice, 3, tasks);
-        let mut brokers = if self.broker.is_some() { moments(dice, 2, tasks) } else { VecDeque::new() };
+        let mut masters = dice.moments(3, tasks);
+        let mut brokers = if self.broker.is_some() { dice.moments(2, tasks) } else { VecDeque::new() };
         let (mut count, mut since, began) = (0, Stopwatch::start(), Stopwatch::start());
         std::thread::scope(|scope| {
             let (up_again, boots) = mpsc::channel();
@@ -119,14 +110,7 @@ impl Storm<'_> {
     }
 
     fn kill_a_worker(&mut self, dice: &mut Dice) {
-        let workers = self.master.workers();
-        if workers.is_empty() {
-            return;
-        }
-        let victim = workers[dice.below(workers.len() as u64) as usize];
-        if kill(Pid::from_raw(victim), Signal::SIGKILL).is_ok() {
-            self.toll.workers += 1;
-        }
+        self.toll.workers += u32::from(dice.kill_a_worker(&self.master));
     }
 
     fn kill_the_master(&mut self) {

@@ -11,6 +11,7 @@ pub mod left_out;
 pub mod log;
 pub mod notify;
 pub mod proxy;
+pub mod storm;
 
 #[allow(unused_imports)]
 pub use demo::{Demo, Place, in_order, on_each, on_each_in_turn};

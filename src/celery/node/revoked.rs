@@ -1,18 +1,9 @@
 //! Ids of tasks that somebody revoked, as Celery's nodes remember them: 50,000 at most, for three hours, the latest ones. Pure.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashMap};
 
+pub(super) use crate::celery::revoked::{ID_LIMIT, KEPT_FOR, MOST};
 use crate::clock::Instant;
-
-/// Most ids.
-pub(super) const MOST: usize = 50_000;
-/// How long one is remembered.
-pub(super) const KEPT_FOR: Duration = Duration::from_hours(3);
-/// Longest id that a task can have.
-pub(super) const ID_LIMIT: usize = 255;
 
 /// The ids, from the one that was revoked first to the last.
 #[derive(Debug, Default)]
@@ -99,6 +90,8 @@ impl Revoked {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(seconds: u64) -> Instant {

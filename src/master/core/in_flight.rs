@@ -86,8 +86,7 @@ impl Core {
             pool.counts.waited.observe(self.now.wall.remaining(due_at));
         }
         self.log_payload(slot, &delivery.task);
-        self.tell_started(slot, delivery);
-        self.begun_at_its_rate(delivery);
+        self.celery_begun(slot, delivery);
     }
 
     /// A task that was begun has left its worker; how long the worker had it.

@@ -60,10 +60,7 @@ impl Core {
     }
 
     /// A worker begins a task.
-    pub(in crate::master::core) fn tell_started(&mut self, slot: usize, delivery: &Delivery) {
-        if let Some(celery) = &mut self.pools[delivery.queue.0].celery {
-            celery.count_begun(delivery.task.name.as_deref().unwrap_or_default());
-        }
+    pub(super) fn tell_started(&mut self, slot: usize, delivery: &Delivery) {
         let pid = self.slots[slot].process().and_then(|life| life.pid).unwrap_or_default();
         self.tell_event(delivery.queue.0, &delivery.task, || What::Started { pid });
     }

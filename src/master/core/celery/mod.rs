@@ -129,6 +129,15 @@ impl Core {
         format!("{name} {} {}", shown(message.argsrepr), shown(message.kwargsrepr))
     }
 
+    /// A worker begins a task of a Celery queue: the next one of its name has its turn when its interval is over.
+    pub(super) fn celery_begun(&mut self, slot: usize, delivery: &Delivery) {
+        let Some(celery) = &mut self.pools[delivery.queue.0].celery else { return };
+        celery.count_begun(delivery.task.name.as_deref().unwrap_or_default());
+        self.tell_started(slot, delivery);
+        self.pools[delivery.queue.0].waiting.rates.begun(self.now.at, delivery);
+        self.look_at_rates(delivery.queue.0);
+    }
+
     /// A worker has ended a task of a Celery queue. What it stored itself is not sent.
     pub(super) fn celery_reported(&mut self, task: &InFlight, by: usize, outcome: &Report, took: Duration) {
         let delivery = &task.delivery;
@@ -179,12 +188,6 @@ impl Core {
     /// A task is not here any more: the next one of its name may have its turn.
     pub(super) fn left_its_rate(&mut self, delivery: &Delivery) {
         self.pools[delivery.queue.0].waiting.rates.left(delivery);
-        self.look_at_rates(delivery.queue.0);
-    }
-
-    /// A task is begun: the next one of its name has its turn when its interval is over.
-    pub(super) fn begun_at_its_rate(&mut self, delivery: &Delivery) {
-        self.pools[delivery.queue.0].waiting.rates.begun(self.now.at, delivery);
         self.look_at_rates(delivery.queue.0);
     }
 

@@ -11,17 +11,12 @@ use foldhash::fast::RandomState;
 
 use super::replies::Replies;
 use crate::{
+    celery::revoked::{ID_LIMIT, KEPT_FOR, MOST},
     clock::Instant,
     frames::celery::Application,
     master::core::plan::QueuePlan,
     task::{Reason, Task},
 };
-
-/// Revoked ids that are remembered, and for how long: as Celery's own workers do.
-const REVOKED: usize = 50_000;
-const REVOKED_FOR: Duration = Duration::from_hours(3);
-/// Longest id that is remembered as revoked, in bytes; Celery's have 36.
-const ID_LENGTH: usize = 255;
 
 /// Lost tasks of a queue that wait for a worker: not more than this, nor bodies of more bytes together.
 const LOST: usize = 1000;
@@ -188,16 +183,16 @@ impl Revoked {
     /// Remembers an id, for as long as if it were new where it is known. Whether it is new.
     pub(in crate::master::core) fn add(&mut self, now: Instant, id: &str) -> bool {
         self.forget_old(now);
-        if id.is_empty() || id.len() > ID_LENGTH {
+        if id.is_empty() || id.len() > ID_LIMIT {
             return false;
         }
-        let (id, until): (Arc<str>, _) = (Arc::from(id), now + REVOKED_FOR);
+        let (id, until): (Arc<str>, _) = (Arc::from(id), now + KEPT_FOR);
         let is_new = self.ids.insert(Arc::clone(&id), until).is_none();
         self.order.push_back((until, id));
-        while self.ids.len() > REVOKED {
+        while self.ids.len() > MOST {
             self.forget_first();
         }
-        if self.order.len() > 2 * REVOKED {
+        if self.order.len() > 2 * MOST {
             self.order.retain(|(until, id)| self.ids.get(id) == Some(until));
         }
         is_new
