@@ -171,10 +171,13 @@
 //! | 4 | `process` | processes: started, watched, reaped |
 //! | 3 | `frames` | what masters and workers say to each other |
 //! | 3 | `payload` | what is in a body |
+//! | 3 | `jobs` | pipelines, and what the ledger of their jobs is told |
 //! | 3 | `schedule`, `junit` | the calendar; the report of a run |
 //! | 2 | `task`, `retry` | the task and its retries |
 //! | 2 | `logging`, `systemd` | what a service manager reads |
 //! | 1 | `backoff`, `clock`, `exit_code`, `level`, `limits`, `outcome`, `properties`, `protocol` | words |
+//! | 1 | `membership` | the place of a task in a job |
+//! | 0 | `json_text` | JSON as its own text |
 //! | 1 | `plural`, `redact`, `shell_words`, `suggest`, `text`, `unicode` | texts |
 //! | 1 | `async_context`, `exec_options`, `file_owner`, `net` | the operating system and the runtime |
 
@@ -201,6 +204,10 @@ mod file_owner;
 #[doc(hidden)]
 pub mod frames;
 #[doc(hidden)]
+pub mod jobs;
+#[doc(hidden)]
+pub mod json_text;
+#[doc(hidden)]
 pub mod junit;
 mod level;
 mod limits;
@@ -208,6 +215,8 @@ mod limits;
 pub mod logging;
 #[doc(hidden)]
 pub mod master;
+#[doc(hidden)]
+pub mod membership;
 #[doc(hidden)]
 pub mod metrics;
 pub(crate) mod net;

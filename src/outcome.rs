@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use crate::json_text::JsonText;
+
 /// A longer delay that a worker asks for, of a task or of what it submits, is taken as this: 365 days.
 pub const LONGEST_DELAY: Duration = Duration::from_hours(365 * 24);
 
@@ -23,6 +25,8 @@ pub enum Report {
         error: String,
         /// Causes, a traceback.
         detail: String,
+        /// For the next attempt.
+        memo: Option<JsonText>,
     },
     /// An error with the worker's own delay; the retry policy decides whether an attempt is left.
     Retry {
@@ -30,11 +34,15 @@ pub enum Report {
         error: String,
         /// `None`: the policy's delay.
         delay: Option<Duration>,
+        /// For the next attempt.
+        memo: Option<JsonText>,
     },
     /// Not now: again after the delay, no attempt used.
     Snooze {
         /// Time until it is due again.
         delay: Duration,
+        /// For when it comes again.
+        memo: Option<JsonText>,
     },
     /// It can never be done.
     DeadLetter {
@@ -42,6 +50,8 @@ pub enum Report {
         error: String,
         /// More.
         detail: String,
+        /// For the attempt after it was put back to work.
+        memo: Option<JsonText>,
     },
     /// The payload has the wrong shape for this kind.
     Malformed {
@@ -53,6 +63,12 @@ pub enum Report {
 impl Report {
     /// Done, with nothing to be stored and nothing given.
     pub const DONE: Self = Self::Done { submit: Vec::new(), given: None };
+
+    /// An error of one line.
+    #[must_use]
+    pub const fn error(error: String) -> Self {
+        Self::Error { error, detail: String::new(), memo: None }
+    }
 }
 
 /// What a task that is done gives.
@@ -87,13 +103,42 @@ pub struct Raised {
     pub traceback: String,
 }
 
-/// A task that a worker wants stored with its `Done`.
+/// What a worker wants stored with its `Done`.
 #[derive(Clone, Debug)]
 pub struct FollowUp {
-    /// Target queue.
-    pub queue: String,
+    /// What becomes of the payload.
+    pub target: Target,
     /// Payload, as JSON text.
     pub payload: Box<RawValue>,
     /// Not due before this much time has passed.
     pub delay: Duration,
+}
+
+impl FollowUp {
+    /// The queue that it names.
+    #[must_use]
+    pub fn queue(&self) -> Option<&str> {
+        match &self.target {
+            Target::Queue(queue) => Some(queue),
+            Target::Item | Target::More | Target::Pipeline { .. } => None,
+        }
+    }
+}
+
+/// Where a follow-up goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A task of this queue, in no job.
+    Queue(String),
+    /// One more task of this step of the job, in the queue of its items.
+    Item,
+    /// The same, in the step's own queue: the next page of who submits items.
+    More,
+    /// A job of its own.
+    Pipeline {
+        /// Of this pipeline.
+        name: String,
+        /// The job's id; one is made where it is `None`, the same each time that this task submits it.
+        id: Option<String>,
+    },
 }

@@ -93,8 +93,10 @@ const VOCABULARY: &[&str] = &[
     "clock",
     "error",
     "frames",
+    "json_text",
     "level",
     "limits",
+    "membership",
     "properties",
     "protocol",
     "text",
@@ -131,7 +133,7 @@ const LONG: &[(&str, &str)] = &[];
 const LINES: usize = 400;
 
 /// Words that say nothing.
-const EMPTY_WORDS: &[&str] = &["manager", "handler", "helper", "util", "common", "info", "data", "job"];
+const EMPTY_WORDS: &[&str] = &["manager", "handler", "helper", "util", "common", "info", "data"];
 
 /// All dependencies but serde's, and those that are functions over bytes alone: `data_encoding`, `memchr`.
 const OTHER_CRATES: &[&str] = &[

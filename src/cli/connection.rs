@@ -17,7 +17,8 @@ pub(in crate::cli) fn open(config: &Config) -> Result<Box<dyn Transport>, Error>
 /// A transport's error as a command's.
 pub(in crate::cli) fn from_transport_error(error: &transport::Error) -> Error {
     let code = match error.cause() {
-        transport::Error::NoSuchQueue { .. } | transport::Error::QueueRefused { .. } | transport::Error::NotStored { .. } | transport::Error::InUse { .. } => {
+        transport::Error::NoSuchQueue { .. } | transport::Error::QueueRefused { .. } | transport::Error::NotStored { .. } | transport::Error::InUse { .. }
+        | transport::Error::Jobs { .. } => {
             Code::Refused
         }
         transport::Error::BadUri { .. } => Code::Config,

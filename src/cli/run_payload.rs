@@ -180,9 +180,9 @@ impl Transport for OneTask {
                     tell(Event::Settled(vec![handle]));
                 }
             }
-            Request::Survey { serial } => {
+            Request::Survey { serial, .. } => {
                 let empty = settled().is_some();
-                tell(Event::Surveyed { serial, empty, again_in: Duration::from_secs(1) });
+                tell(Event::Surveyed { serial, empty, stranded: Vec::new(), again_in: Duration::from_secs(1) });
             }
             Request::Close { reply } => drop(reply.send(Ok(()))),
             // A master asks for nothing else when it has no schedules.
@@ -208,7 +208,7 @@ fn in_words(settlement: &Settlement) -> (Value, String) {
             });
             (json!({ "outcome": "done", "submit": submitted }), lines.collect::<String>() + "done\n")
         }
-        Settlement::Snooze { after } => (
+        Settlement::Snooze { after, .. } => (
             json!({ "outcome": "snooze", "delay_ms": after.as_millis() as u64 }),
             format!("snooze: again in {} s\n", after.as_secs_f64()),
         ),
@@ -226,7 +226,7 @@ fn in_words(settlement: &Settlement) -> (Value, String) {
             });
             (outcome, text)
         }
-        Settlement::Release | Settlement::Pass | Settlement::Accept => {
+        Settlement::Release | Settlement::Pass | Settlement::Accept | Settlement::Discard => {
             (json!({ "outcome": "interrupted" }), "interrupted\n".to_owned())
         }
     }

@@ -49,6 +49,7 @@ impl Submission {
             headers: options.headers,
             priority: options.priority,
             protocol: Protocol::default(),
+            membership: None,
         }))
     }
 

@@ -69,7 +69,7 @@ impl Drain {
                     is_stale = true;
                     self.pass(deliveries);
                 }
-                Some(Event::Surveyed { serial: of, empty, again_in }) if of == serial => {
+                Some(Event::Surveyed { serial: of, empty, again_in, .. }) if of == serial => {
                     if empty && !is_stale {
                         return Ok(());
                     }
@@ -83,7 +83,7 @@ impl Drain {
     }
 
     fn survey(&self, last: u64) -> u64 {
-        self.transport.ask(Request::Survey { serial: last + 1 });
+        self.transport.ask(Request::Survey { serial: last + 1, jobs: None });
         last + 1
     }
 
@@ -140,7 +140,7 @@ impl Drain {
                 self.worker.log(Level::Debug, &"Processing complete");
                 None
             }
-            Report::Error { error, detail } => Some((error.clone(), detail.clone())),
+            Report::Error { error, detail, .. } => Some((error.clone(), detail.clone())),
             Report::Retry { .. } | Report::Snooze { .. } | Report::DeadLetter { .. } | Report::Malformed { .. } => None,
         };
         let is_done = matches!(outcome, Report::Done { .. });

@@ -43,7 +43,7 @@ impl Drain {
         let settlement = match unique.conflict {
             Conflict::Snooze => {
                 self.worker.log(Level::Debug, &format_args!("Task {id} waits: {text}"));
-                Settlement::Snooze { after: unique.after }
+                Settlement::Snooze { after: unique.after, memo: None }
             }
             Conflict::Drop => {
                 self.worker.log(Level::Info, &format_args!("Task {id} is dropped: {text}"));
@@ -72,6 +72,7 @@ impl Drain {
             Settlement::Done { .. }
             | Settlement::Snooze { .. }
             | Settlement::Release
+            | Settlement::Discard
             | Settlement::Pass
             | Settlement::Accept => None,
         };
@@ -87,7 +88,7 @@ impl Drain {
             return Ok(());
         };
         let error = format!("its follow-up tasks cannot be stored: {error}");
-        let outcome = Report::Error { error: error.clone(), detail: String::new() };
+        let outcome = Report::error(error.clone());
         let settlement = self.queue.settlement(&delivery.task, outcome, Duration::ZERO, Clock::wall(), jitter());
         self.settle(delivery, settlement)?;
         Err(Error::Task { id: delivery.task.id.clone(), error, detail: String::new(), done: self.done })

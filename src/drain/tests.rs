@@ -67,8 +67,13 @@ impl Transport for Scripted {
                     self.settlements.lock().unwrap_or_else(PoisonError::into_inner).push(settlement);
                 }
             }
-            Request::Survey { serial } => {
-                tell(Event::Surveyed { serial, empty: true, again_in: std::time::Duration::ZERO });
+            Request::Survey { serial, .. } => {
+                tell(Event::Surveyed {
+                    serial,
+                    empty: true,
+                    stranded: Vec::new(),
+                    again_in: std::time::Duration::ZERO,
+                });
             }
             Request::Close { reply } => drop(reply.send(Ok(()))),
             _ => {}

@@ -127,7 +127,7 @@ impl Counts {
                 self.released += 1;
                 false
             }
-            Settlement::Accept | Settlement::Pass => false,
+            Settlement::Accept | Settlement::Pass | Settlement::Discard => false,
         };
         if ran {
             self.ran.observe(took);

@@ -21,12 +21,18 @@
 //! 7. *A key is held by one delivery at a time*, among all owners that the transport can see; one that sees no others grants
 //!    each. It ends with the settlement of its delivery, in the same step, or with its owner, however that ends.
 //! 8. Queues that do not exist are created by the first program that needs them, with the same constant arguments.
-//! 9. *An index names one queue at a time.* It is free again only after [`Event::QueueRemoved`]; queues that are added or
-//!    removed leave the deliveries and the credit of all others as they are.
+//! 9. *What a task of a job carries is kept* ([`Membership`](crate::membership::Membership), memo) through all moves. Its `Dead`, its
+//!    removal where it waits, its purge store an entry for its ledger in the same step; its `Retry` and `Snooze` likewise, as news, if
+//!    the coordinator submitted it. What its `Done` tells the ledger is among what it submits: a task for
+//!    [`ledger_queue`](crate::membership::ledger_queue), which is an entry there and no task of a queue.
+//! 10. *One coordinator*: of those that asked for a ledger, one holds it at a time. An `Advance` of one that does not hold it any more
+//!     changes nothing. Tasks of a void round are never delivered after it; tasks of a frozen job wait until it is thawed.
+//! 11. *An index names one queue at a time.* It is free again only after [`Event::QueueRemoved`]; queues that are added or
+//!     removed leave the deliveries and the credit of all others as they are.
 //!
 //! `tests/transport/contract` holds all of this against each implementation.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,11 +40,16 @@ use super::{
     answers::{Cancelled, Depth, ScheduleMemory},
     dead_letter::{DeadQueue, Visitor, Walked},
     error::Error,
+    event::Event,
 };
 use crate::{
     celery::Protocol,
     clock::Timestamp,
-    task::{Delivery, Handle, NewTask, QueueIndex, Settlement, Task},
+    jobs::{
+        order::Order,
+        record::{Advance, Frozen, JobFilter, Record},
+    },
+    task::{Handle, NewTask, QueueIndex, Settlement},
 };
 
 /// Where a transport reports to.
@@ -112,6 +123,8 @@ pub enum Request {
     Survey {
         /// Names the answer.
         serial: u64,
+        /// The application whose jobs count as work, too.
+        jobs: Option<String>,
     },
     /// Store tasks; the reply comes when all are durable.
     Submit {
@@ -210,153 +223,42 @@ pub enum Request {
     },
     /// Give the lease back.
     ReleaseLease,
+    /// Ask to become the coordinator of an application's jobs, and keep asking. Answered by [`Event::LedgerHeld`] or
+    /// [`Event::LedgerRefused`]; after a loss the transport asks again by itself.
+    Ledger {
+        /// The application's name.
+        application: String,
+    },
+    /// Store a step of the coordinator. Only with the ledger, one at a time. Answered by [`Event::Advanced`].
+    Advance(Box<Advance>),
+    /// Give the ledger back.
+    ReleaseLedger,
+    /// Give the coordinator an order, and wait for its answer.
+    Order {
+        /// The application's name.
+        application: String,
+        /// The order.
+        order: Box<Order>,
+        /// How long to wait, from when the order is stored.
+        within: Duration,
+        /// The answer, as JSON; `None`: the order is stored, and was not carried out in that time.
+        reply: Reply<Option<String>>,
+    },
+    /// The jobs of an application, newest first, whoever coordinates them.
+    Jobs {
+        /// The application's name.
+        application: String,
+        /// Which.
+        filter: JobFilter,
+        /// What is stored of them, and what is frozen beside them.
+        reply: Reply<(Vec<Record>, Vec<Frozen>)>,
+    },
     /// Settle what was asked so far, close, and end the thread. Unsettled deliveries go back to their queues
     /// with no delivery counted.
     Close {
         /// Answered when all is closed, or after 5 s.
         reply: Reply<()>,
     },
-}
-
-/// What a transport tells its owner.
-#[derive(Debug)]
-pub enum Event {
-    /// A session is up and its consumers are attached.
-    Attached {
-        /// Counts the sessions of this transport, from 1.
-        session: u32,
-    },
-    /// From the next session on, a loss is noticed within this time, by both sides: twice the heartbeat of its
-    /// connections. `None`: by nothing but the next attempt to send, however late.
-    Noticed {
-        /// That time.
-        within: Option<Duration>,
-    },
-    /// The session is gone, and with it every handle. It is being rebuilt.
-    Lost {
-        /// What happened.
-        error: Error,
-        /// Time until the next try.
-        again_in: Duration,
-    },
-    /// The transport cannot be used at all: wrong password, damaged file. Nothing more will come.
-    Refused(Error),
-    /// A queue is attached that was asked for by [`Request::AddQueue`] or was unavailable, or has changed as it was asked to.
-    QueueAdded {
-        /// Its index.
-        queue: QueueIndex,
-    },
-    /// A queue cannot be worked for now: it cannot be declared or consumed, or was lost while it was worked. Every other one is
-    /// as it was. It is tried again, in later sessions too, until [`Event::QueueAdded`] or its removal; each try that fails is
-    /// told. What lies in it counts for no survey.
-    QueueUnavailable {
-        /// Its index.
-        queue: QueueIndex,
-        /// Why.
-        error: Error,
-        /// Time until the next try.
-        again_in: Duration,
-        /// Its handles that are void, as all are after [`Event::Lost`]. Settlements under way that store something are made
-        /// good and answered, though what they were of comes again.
-        void: Vec<Handle>,
-    },
-    /// Tasks of a queue are held up by another one that does not take what their settlements store: it is full, forbidden,
-    /// absent. They are kept and offered again and again, and the queue is worked on. Told at each change; no more of it is
-    /// true after [`Event::Lost`].
-    Stuck {
-        /// The queue whose tasks they are.
-        queue: QueueIndex,
-        /// Name of the queue that takes nothing.
-        by: String,
-        /// Why.
-        error: Error,
-        /// How many tasks; 0: it takes them again.
-        tasks: u32,
-    },
-    /// A queue that is attached cannot be changed; everything is as it was.
-    QueueRefused {
-        /// Its index.
-        queue: QueueIndex,
-        /// Why.
-        error: Error,
-    },
-    /// Nothing of a queue is in our hands any more, and nothing will come: its index is free.
-    QueueRemoved {
-        /// Its index.
-        queue: QueueIndex,
-    },
-    /// Tasks for us, within the credit.
-    Delivered(Vec<Delivery>),
-    /// Tasks that came again, within the credit, and that are not to be begun: the transport has still to count that, or
-    /// to delay them further. One that is known here, in hand or ended, is settled as what it is; every other one by
-    /// [`Settlement::Pass`].
-    CameAgain(Vec<Delivery>),
-    /// What a `Retry`, `Snooze` or `Dead` stores is durable; [`Event::Settled`] follows. Where the original is removed by a step
-    /// of its own and the session is lost before, what a redelivery still needs is removal alone. Not told of a settlement that
-    /// came too late, because the task had been taken back: that stored nothing.
-    Stored(Handle),
-    /// What a `Done` submits can never be stored: too large for the broker, or forbidden. Nothing of it is settled, the
-    /// handle is open as before, and another settlement is owed. Of what it submits some may be stored.
-    Unstorable {
-        /// The delivery.
-        handle: Handle,
-        /// Its queue.
-        queue: QueueIndex,
-        /// Its task.
-        task: Arc<Task>,
-        /// Why.
-        error: Error,
-    },
-    /// Settled for good.
-    Settled(Vec<Handle>),
-    /// Answer to [`Request::Lock`].
-    Locked {
-        /// The delivery.
-        handle: Handle,
-        /// Id of the task that has the key; `None`: it is ours.
-        held_by: Option<String>,
-    },
-    /// Answer to [`Request::Survey`].
-    Surveyed {
-        /// Of the request.
-        serial: u64,
-        /// Whether nothing is left.
-        empty: bool,
-        /// If work is left that will not be delivered to us by itself: when it is worth asking again.
-        again_in: Duration,
-    },
-    /// We are the scheduler.
-    LeaseHeld {
-        /// Schedule ids with the last moment that each fired for.
-        memory: Vec<(String, Timestamp)>,
-    },
-    /// Another process is the scheduler; the transport keeps asking.
-    LeaseRefused,
-    /// We are no longer the scheduler; the transport asks again.
-    LeaseLost,
-    /// Answer to [`Request::Fire`].
-    Fired {
-        /// The schedule's id.
-        schedule: String,
-        /// The moment.
-        moment: Timestamp,
-        /// `Ok(false)`: this moment had fired before, nothing was stored.
-        stored: Result<bool, Error>,
-    },
-    /// What is owed cannot be stored and what waits cannot be taken for now: no room on the disk, a lock of another program.
-    /// Everything is kept and tried again; [`Event::Resumed`] says that it goes on. The session stands meanwhile.
-    Stalled(Error),
-    /// It goes on after [`Event::Stalled`].
-    Resumed,
-    /// Of several addresses of a cluster, the one that a session was built at; without its password.
-    Connected(String),
-    /// What the requests of a transport without queues wait for from now on, in words that follow "waiting for". Told to
-    /// clients alone, whom nothing else tells why no answer comes.
-    Waits(String),
-    /// Something that a person should read: a classic queue, a long WAL, a move that takes a smaller step.
-    Warning(String),
-    /// Something of which a person may want to know that it was done.
-    Notice(String),
 }
 
 /// The contract; see the [module's page](self). One method, so that a decorator can stand before any of them.

@@ -120,6 +120,12 @@ pub enum Error {
         /// What is wrong with it.
         cause: String,
     },
+    /// The ledger of jobs cannot do this.
+    #[error("jobs: {cause}")]
+    Jobs {
+        /// Why.
+        cause: String,
+    },
     /// The transport was closed.
     #[error("the transport is closed")]
     Closed,

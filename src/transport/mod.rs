@@ -11,6 +11,7 @@ mod attached;
 pub mod contract;
 pub mod dead_letter;
 mod error;
+mod event;
 pub mod identity;
 pub mod localmem;
 mod opening;
@@ -22,9 +23,10 @@ mod uri;
 
 pub use self::{
     answers::{Cancelled, Depth, ScheduleMemory},
-    contract::{Event, Events, QueueSetup, Reply, Request, Transport, call, tell},
+    contract::{Events, QueueSetup, Reply, Request, Transport, call, tell},
     dead_letter::{DeadLetter, DeadQueue, Visit, Visitor, Walked},
     error::{Error, Extent},
+    event::Event,
     opening::{CLIENT_PATIENCE, cluster, open, open_client, read_uri, with_tls},
     uri::Uri,
 };

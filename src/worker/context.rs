@@ -13,7 +13,7 @@ use crate::{
     clock::{Clock, Instant},
     frames::{self, LIMIT, from_worker, to_worker::Assignment},
     level::Level,
-    outcome::FollowUp,
+    outcome::{FollowUp, Target},
     properties::Properties,
     task::{Headers, is_foreign_queue_name, is_queue_name},
     text::cut,
@@ -175,7 +175,7 @@ impl Context {
             return Err(SubmitError::QueueName { queue: queue.to_owned() });
         }
         let payload = serde_json::value::to_raw_value(payload)?;
-        self.keep(FollowUp { queue: queue.to_owned(), payload, delay })
+        self.keep(FollowUp { target: Target::Queue(queue.to_owned()), payload, delay })
     }
 
     /// Puts a task into the queue that this one came from, as [`Self::submit`] does.
@@ -185,7 +185,7 @@ impl Context {
     pub fn requeue<P: Serialize + ?Sized>(&self, payload: &P) -> Result<(), SubmitError> {
         let payload = serde_json::value::to_raw_value(payload)?;
         let line = format!("Requeued payload: {}", payload.get());
-        self.keep(FollowUp { queue: self.queue().to_owned(), payload, delay: Duration::ZERO })?;
+        self.keep(FollowUp { target: Target::Queue(self.queue().to_owned()), payload, delay: Duration::ZERO })?;
         self.log(Level::Debug, &line);
         Ok(())
     }

@@ -414,7 +414,7 @@ impl Broker {
                 // What is said with `empty` means nothing, so it is anything.
                 let again_in = if empty { rng.pick(&[0, 1000, 1 << 40]) } else { rng.between(1_000, 900_000) };
                 let again_in = Duration::from_micros(again_in);
-                vec![Next::Then(Effect::Answer(Event::Surveyed { serial, empty, again_in }))]
+                vec![Next::Then(Effect::Answer(Event::Surveyed { serial, empty, stranded: Vec::new(), again_in }))]
             }
             Effect::Lock(handle) if self.handles.contains_key(&handle) => {
                 let held_by = rng.chance(self.keys_held_elsewhere).then(|| "one of another master".to_owned());
@@ -475,6 +475,7 @@ impl Broker {
         let mut next = Vec::new();
         match settlement {
             Settlement::Accept => {}
+            Settlement::Discard => drop(self.handles.remove(&handle)),
             Settlement::Release if is_kept => self.put_later(copy(message.attempts), Duration::ZERO, &mut next),
             Settlement::Release => {
                 self.handles.remove(&handle);
@@ -527,7 +528,7 @@ impl Broker {
                 let first_failed_at = message.first_failed_at.or(Some(failure.failed_at));
                 self.put_later(Message { first_failed_at, ..copy(message.attempts + 1) }, after, &mut next);
             }
-            Settlement::Snooze { after } => self.put_later(copy(message.attempts), after, &mut next),
+            Settlement::Snooze { after, .. } => self.put_later(copy(message.attempts), after, &mut next),
         }
         next.push(Next::Tell(Event::Stored(handle)));
         next.push(Next::Then(Effect::Remove(handle)));

@@ -7,7 +7,7 @@ use asynctask::{
     clock::Instant,
     frames::{FromWorker, PROTOCOL, Ready, Wants, celery::Application},
     logging::Level,
-    outcome::{FollowUp, Report},
+    outcome::{FollowUp, Report, Target},
     task::{Exit, Handle, Task},
 };
 
@@ -315,19 +315,19 @@ fn any_outcome(settings: &Settings, rng: &mut Rng) -> Report {
     let (error, detail) = ("Oops!".to_owned(), "at line 1".to_owned());
     let delay = Duration::from_millis(rng.pick(&[0, 20, 700, 4_000]));
     if rng.chance(worker_faults.error) {
-        Report::Error { error, detail }
+        Report::Error { error, detail, memo: None }
     } else if rng.chance(worker_faults.retry) {
-        Report::Retry { error, delay: rng.chance(500).then_some(delay) }
+        Report::Retry { error, delay: rng.chance(500).then_some(delay), memo: None }
     } else if rng.chance(worker_faults.snooze) {
-        Report::Snooze { delay }
+        Report::Snooze { delay, memo: None }
     } else if rng.chance(worker_faults.failed) {
-        Report::DeadLetter { error, detail }
+        Report::DeadLetter { error, detail, memo: None }
     } else if rng.chance(worker_faults.malformed) {
         Report::Malformed { error }
     } else if rng.chance(worker_faults.submits) {
         let queue = rng.pick(&["q0", "q1", "q2", "not ours", "elsewhere"]).to_owned();
         let payload = serde_json::value::RawValue::from_string(format!("{{\"n\":{}}}", rng.next())).unwrap();
-        Report::Done { submit: vec![FollowUp { queue, payload, delay }], given: None }
+        Report::Done { submit: vec![FollowUp { target: Target::Queue(queue), payload, delay }], given: None }
     } else {
         Report::DONE
     }

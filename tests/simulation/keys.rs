@@ -119,7 +119,7 @@ impl Simulation {
         let Some(key) = key_of(entry, Some(unique), &settings.name) else { return false };
         let right = match (unique.conflict, settlement) {
             // Many that wait for one key come one after the other.
-            (Conflict::Snooze, Settlement::Snooze { after }) => {
+            (Conflict::Snooze, Settlement::Snooze { after, .. }) => {
                 (unique.after..=unique.after.max(Duration::from_mins(1))).contains(after)
             }
             (Conflict::Drop, Settlement::Done { submit }) => submit.is_empty(),

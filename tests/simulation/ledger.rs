@@ -9,7 +9,7 @@ use std::{
 use asynctask::{
     clock::Instant,
     config::{Acks, Queue},
-    outcome::Report,
+    outcome::{FollowUp, Report},
     retry::Policy,
     task::{Delivery, Handle, Reason, Settlement, Task},
 };
@@ -44,13 +44,15 @@ impl Verdict {
     /// What follows from a worker's words.
     pub(crate) fn of(outcome: &Report) -> Self {
         match outcome {
-            Report::Done { submit, .. } if submit.iter().any(|task| task.queue.contains(' ')) => {
+            Report::Done { submit, .. }
+                if submit.iter().filter_map(FollowUp::queue).any(|queue| queue.contains(' ')) =>
+            {
                 Self::Used(vec![Reason::Error], None)
             }
             Report::Done { .. } => Self::Done,
             Report::Error { .. } => Self::Used(vec![Reason::Error], None),
             Report::Retry { delay, .. } => Self::Used(vec![Reason::Error], *delay),
-            Report::Snooze { delay } => Self::Snooze(*delay),
+            Report::Snooze { delay, .. } => Self::Snooze(*delay),
             Report::DeadLetter { .. } => Self::Failed,
             Report::Malformed { .. } => Self::Malformed,
         }
@@ -246,7 +248,7 @@ impl Ledger {
         }
         if self.gives_way && entry.run.is_none() && entry.verdict.is_none() {
             let verdict = match settlement {
-                Settlement::Snooze { after } => Verdict::Snooze(*after),
+                Settlement::Snooze { after, .. } => Verdict::Snooze(*after),
                 Settlement::Dead(failure) => Verdict::Refused(failure.reason),
                 _ => Verdict::Done,
             };
@@ -349,7 +351,7 @@ fn follows(
     let right = match (verdict, settlement) {
         (Verdict::Done, Settlement::Done { .. })
         | (Verdict::Released | Verdict::CrashOrReleased { .. }, Settlement::Release) => true,
-        (Verdict::Snooze(asked), Settlement::Snooze { after }) => asked == after,
+        (Verdict::Snooze(asked), Settlement::Snooze { after, .. }) => asked == after,
         (Verdict::Failed, Settlement::Dead(failure)) => failure.reason == Reason::Failed && failure.attempts == used,
         (Verdict::Refused(reason), Settlement::Dead(failure)) => {
             failure.reason == *reason && failure.attempts == entry.task.attempts

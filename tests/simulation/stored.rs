@@ -40,7 +40,11 @@ impl Simulation {
             Settlement::Retry { .. } => drop(stored.retries.insert(handle)),
             Settlement::Dead(_) => drop(stored.dead.insert(handle)),
             // Without these the task is run again, too.
-            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass | Settlement::Accept => return,
+            Settlement::Snooze { .. }
+            | Settlement::Release
+            | Settlement::Pass
+            | Settlement::Accept
+            | Settlement::Discard => return,
             Settlement::Done { .. } => {}
         }
         if !self.ledger.entries[&handle].accepted {

@@ -3,6 +3,8 @@
 //! A worker may be any program, so [`parse`] takes any bytes at all and does a bounded amount of work for
 //! each; writing is for our own workers.
 
+mod write;
+
 use std::fmt;
 
 use serde::{
@@ -14,15 +16,17 @@ use serde_json::value::RawValue;
 use super::{
     celery::{Application, RaisedBody, ReportedBody},
     fault::Fault,
-    messages::{FromWorker, PROTOCOL, Ready},
-    values::{Millis, Name, millis, push_json, push_number, push_one_line},
-    wants::{self, Wants},
+    messages::{FromWorker, Ready},
+    values::{Millis, Name},
+    wants::Wants,
 };
 use crate::{
     level::Level,
-    outcome::{FollowUp, Given, Raised, Report},
+    outcome::{FollowUp, Given, Raised, Report, Target},
     unicode::{Text, cleaned},
 };
+
+pub use write::{accept, bye, log, outcome, pong, progress, ready, returned};
 
 /// Reads one line, without its newline. Text in it that is no Unicode is read by the rule of `crate::unicode`; the
 /// payloads of follow-ups keep their own text.
@@ -139,20 +143,23 @@ impl Body {
             }
             Self::Error => {
                 let (id, error, detail, _) = map.next_value::<EndBody>()?.parts();
-                FromWorker::Outcome { id, outcome: Report::Error { error, detail } }
+                FromWorker::Outcome { id, outcome: Report::Error { error, detail, memo: None } }
             }
             Self::Retry => {
                 let (id, error, _, delay) = map.next_value::<EndBody>()?.parts();
-                FromWorker::Outcome { id, outcome: Report::Retry { error, delay: delay.map(|millis| millis.0) } }
+                FromWorker::Outcome {
+                    id,
+                    outcome: Report::Retry { error, delay: delay.map(|millis| millis.0), memo: None },
+                }
             }
             Self::Snooze => {
                 let (id, _, _, delay) = map.next_value::<EndBody>()?.parts();
                 let delay = delay.map(|millis| millis.0).unwrap_or_default();
-                FromWorker::Outcome { id, outcome: Report::Snooze { delay } }
+                FromWorker::Outcome { id, outcome: Report::Snooze { delay, memo: None } }
             }
             Self::Failed => {
                 let (id, error, detail, _) = map.next_value::<EndBody>()?.parts();
-                FromWorker::Outcome { id, outcome: Report::DeadLetter { error, detail } }
+                FromWorker::Outcome { id, outcome: Report::DeadLetter { error, detail, memo: None } }
             }
             Self::Malformed => {
                 let (id, error, _, _) = map.next_value::<EndBody>()?.parts();
@@ -214,7 +221,7 @@ struct FollowUpBody {
 impl From<FollowUpBody> for FollowUp {
     fn from(body: FollowUpBody) -> Self {
         let delay = body.delay_ms.map(|millis| millis.0).unwrap_or_default();
-        Self { queue: body.queue.0, payload: body.payload, delay }
+        Self { target: Target::Queue(body.queue.0), payload: body.payload, delay }
     }
 }
 
@@ -258,144 +265,6 @@ struct PongBody {
 #[derive(Deserialize)]
 struct ReturnedBody {
     ids: Option<Vec<Text>>,
-}
-
-/// Appends a ready frame. `ahead`: tasks beyond those worked on; `properties`: those of messages are wanted.
-pub fn ready(name: &str, concurrency: u32, ahead: u32, properties: bool, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"ready\":{\"protocol\":");
-    push_number(out, PROTOCOL.into());
-    out.extend_from_slice(b",\"name\":");
-    push_json(out, name);
-    out.extend_from_slice(b",\"concurrency\":");
-    push_number(out, concurrency.into());
-    out.extend_from_slice(b",\"ahead\":");
-    push_number(out, ahead.into());
-    if properties {
-        out.extend_from_slice(b",\"wants\":");
-        push_json(out, &[wants::PROPERTIES]);
-    }
-    out.extend_from_slice(b"}}\n");
-}
-
-/// Appends the end of a task.
-pub fn outcome(id: &str, outcome: &Report, out: &mut Vec<u8>) {
-    match outcome {
-        Report::Done { submit, given } => {
-            open("done", id, out);
-            if let Some(result) = given.as_ref().and_then(|given| given.result.as_deref()) {
-                out.extend_from_slice(b",\"result\":");
-                push_one_line(result, out);
-            }
-            if !submit.is_empty() {
-                push_follow_ups(submit, out);
-            }
-        }
-        Report::Error { error, detail } => {
-            open("error", id, out);
-            push_text("error", error, out);
-            push_text("detail", detail, out);
-        }
-        Report::Retry { error, delay } => {
-            open("retry", id, out);
-            push_text("error", error, out);
-            if let Some(delay) = delay {
-                out.extend_from_slice(b",\"delay_ms\":");
-                push_number(out, millis(*delay));
-            }
-        }
-        Report::Snooze { delay } => {
-            open("snooze", id, out);
-            out.extend_from_slice(b",\"delay_ms\":");
-            push_number(out, millis(*delay));
-        }
-        Report::DeadLetter { error, detail } => {
-            open("failed", id, out);
-            push_text("error", error, out);
-            push_text("detail", detail, out);
-        }
-        Report::Malformed { error } => {
-            open("malformed", id, out);
-            push_text("error", error, out);
-        }
-    }
-    out.extend_from_slice(b"}}\n");
-}
-
-fn push_follow_ups(submit: &[FollowUp], out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"submit\":[");
-    for (position, follow_up) in submit.iter().enumerate() {
-        out.extend_from_slice(if position == 0 { b"{\"queue\":" } else { b",{\"queue\":" });
-        push_json(out, &follow_up.queue);
-        out.extend_from_slice(b",\"payload\":");
-        push_one_line(&follow_up.payload, out);
-        if !follow_up.delay.is_zero() {
-            out.extend_from_slice(b",\"delay_ms\":");
-            push_number(out, millis(follow_up.delay));
-        }
-        out.push(b'}');
-    }
-    out.push(b']');
-}
-
-/// Appends an accept frame.
-pub fn accept(id: &str, out: &mut Vec<u8>) {
-    open("accept", id, out);
-    out.extend_from_slice(b"}}\n");
-}
-
-/// Appends a progress frame.
-pub fn progress(id: &str, percent: Option<f64>, note: &str, out: &mut Vec<u8>) {
-    open("progress", id, out);
-    if let Some(percent) = percent.filter(|percent| percent.is_finite()) {
-        out.extend_from_slice(b",\"percent\":");
-        push_json(out, &percent);
-    }
-    push_text("note", note, out);
-    out.extend_from_slice(b"}}\n");
-}
-
-/// Appends a log frame.
-pub fn log(level: Level, message: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"log\":{\"level\":");
-    push_json(out, level.as_str());
-    push_text("message", message, out);
-    out.extend_from_slice(b"}}\n");
-}
-
-/// Appends a bye frame.
-pub fn bye(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"bye\":{}}\n");
-}
-
-/// Appends a pong frame.
-pub fn pong(n: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"pong\":{\"n\":");
-    push_number(out, n);
-    out.extend_from_slice(b"}}\n");
-}
-
-/// Appends a returned frame.
-pub fn returned(ids: &[String], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"returned\":{\"ids\":");
-    push_json(out, ids);
-    out.extend_from_slice(b"}}\n");
-}
-
-fn open(name: &str, id: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":{\"id\":");
-    push_json(out, id);
-}
-
-/// Appends `,"key":"text"`, nothing for an empty text.
-fn push_text(key: &str, text: &str, out: &mut Vec<u8>) {
-    if !text.is_empty() {
-        out.extend_from_slice(b",\"");
-        out.extend_from_slice(key.as_bytes());
-        out.extend_from_slice(b"\":");
-        push_json(out, text);
-    }
 }
 
 #[cfg(test)]

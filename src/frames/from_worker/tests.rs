@@ -13,7 +13,7 @@ fn refused(line: &str) -> String {
 #[test]
 fn every_outcome_comes_out_as_it_went_in() {
     let follow_up = |queue: &str, text: &str, ms| FollowUp {
-        queue: queue.to_owned(),
+        target: Target::Queue(queue.to_owned()),
         payload: RawValue::from_string(text.to_owned()).unwrap(),
         delay: Duration::from_millis(ms),
     };
@@ -24,12 +24,12 @@ fn every_outcome_comes_out_as_it_went_in() {
             submit: vec![follow_up("bar", r#"{"n": 1e400}"#, 0), follow_up("b\"", "null", 1500)],
             given: None,
         },
-        Report::Error { error: nasty.clone(), detail: String::new() },
-        Report::Error { error: String::new(), detail: nasty.clone() },
-        Report::Retry { error: nasty.clone(), delay: None },
-        Report::Retry { error: String::new(), delay: Some(Duration::ZERO) },
-        Report::Snooze { delay: Duration::from_hours(25000) },
-        Report::DeadLetter { error: nasty.clone(), detail: nasty.clone() },
+        Report::error(nasty.clone()),
+        Report::Error { error: String::new(), detail: nasty.clone(), memo: None },
+        Report::Retry { error: nasty.clone(), delay: None, memo: None },
+        Report::Retry { error: String::new(), delay: Some(Duration::ZERO), memo: None },
+        Report::Snooze { delay: Duration::from_hours(25000), memo: None },
+        Report::DeadLetter { error: nasty.clone(), detail: nasty.clone(), memo: None },
         Report::Malformed { error: nasty.clone() },
     ] {
         for id in ["1", "", "a\"b\\", "ü\n"] {
@@ -87,7 +87,7 @@ fn what_is_absent_or_null_has_its_default() {
         shown(r#"{"ready":{"protocol":1,"name":null,"concurrency":0,"ahead":null,"wants":null}}"#),
         format!("Ready({ready:?})")
     );
-    assert!(shown(r#"{"error":{"id":"1","detail":null}}"#).contains(r#"Error { error: "", detail: "" }"#));
+    assert!(shown(r#"{"error":{"id":"1","detail":null}}"#).contains(r#"Error { error: "", detail: "", memo: None }"#));
     assert!(shown(r#"{"retry":{"id":"1"}}"#).contains("delay: None"));
     assert!(shown(r#"{"retry":{"id":"1","delay_ms":0}}"#).contains("delay: Some(0ns)"));
     assert!(shown(r#"{"snooze":{"id":"1"}}"#).contains("delay: 0ns"));

@@ -74,7 +74,11 @@ impl Core {
                     slot.failed += 1;
                 }
             }
-            Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass | Settlement::Accept => {}
+            Settlement::Snooze { .. }
+            | Settlement::Release
+            | Settlement::Discard
+            | Settlement::Pass
+            | Settlement::Accept => {}
         }
         self.noted(delivery, took, settlement)
     }

@@ -273,6 +273,7 @@ fn in_words(settlement: &Settlement) -> String {
         }
         Settlement::Dead(failure) => format!("is to be dead-lettered ({}: {})", failure.reason.as_str(), failure.error),
         Settlement::Release => "is back in its queue, no attempt used".to_owned(),
+        Settlement::Discard => "is removed: its step counts for nothing any more".to_owned(),
         Settlement::Done { .. } | Settlement::Accept | Settlement::Pass | Settlement::Snooze { .. } => {
             "is settled".to_owned()
         }

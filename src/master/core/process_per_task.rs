@@ -146,7 +146,7 @@ impl Core {
         self.released(&task.delivery);
         // In a stop nothing is stored that need not be.
         let is_aside = matches!(fate, Fate::Aside { .. }) && !self.stop.is_stopping();
-        let settlement = if is_aside { Settlement::Snooze { after: ASIDE } } else { Settlement::Release };
+        let settlement = if is_aside { Settlement::Snooze { after: ASIDE, memo: None } } else { Settlement::Release };
         self.settle(task, settlement, None, None);
     }
 
@@ -159,7 +159,7 @@ impl Core {
         match not_executed(ended).map(|error| (unexecuted.returned(id), error)) {
             Some((Fate::Failed { times }, said)) => {
                 let error = format!("{said}; {times} times, and other tasks of the queue could be done meanwhile");
-                own = Report::Error { error, detail: String::new() };
+                own = Report::error(error);
             }
             Some((fate, error)) => {
                 self.once_not_executed(slot, life, &error, fate);
@@ -257,20 +257,20 @@ fn not_executed(ended: &Ended) -> Option<String> {
 /// What an exit status says of the task.
 fn outcome(ended: &Ended) -> Report {
     let Exit::Code { code } = ended.exit else {
-        return Report::Error { error: ended.exit.to_string(), detail: String::new() };
+        return Report::error(ended.exit.to_string());
     };
     let error = || last_said(ended).map_or_else(|| ended.exit.to_string(), str::to_owned);
     match code {
         0 => done(ended.result.as_ref()),
-        RETRY => Report::Retry { error: error(), delay: None },
-        FAILED => Report::DeadLetter { error: error(), detail: String::new() },
-        _ => Report::Error { error: error(), detail: String::new() },
+        RETRY => Report::Retry { error: error(), delay: None, memo: None },
+        FAILED => Report::DeadLetter { error: error(), detail: String::new(), memo: None },
+        _ => Report::error(error()),
     }
 }
 
 /// Done, with the result that it wrote. One that cannot be handed on is an error: its producer waits for it.
 fn done(result: Option<&Result<Vec<u8>, String>>) -> Report {
-    let wrong = |what: &str| Report::Error { error: format!("its result {what}"), detail: String::new() };
+    let wrong = |what: &str| Report::error(format!("its result {what}"));
     let result = match result {
         Some(Ok(result)) => result.trim_ascii(),
         Some(Err(error)) => return wrong(&format!("cannot be read: {error}")),
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn an_exit_status_is_an_outcome() {
         assert!(matches!(outcome(&ended(0, "")), Report::Done { .. }));
-        assert!(matches!(outcome(&ended(75, "busy\n")), Report::Retry { error, delay: None } if error == "busy"));
+        assert!(matches!(outcome(&ended(75, "busy\n")), Report::Retry { error, delay: None, .. } if error == "busy"));
         let result = |text: &str| outcome(&Ended { result: Some(Ok(text.as_bytes().to_vec())), ..ended(0, "") });
         let gone = Ended { result: Some(Err("it is no file".to_owned())), ..ended(0, "") };
         assert!(
@@ -491,7 +491,7 @@ mod tests {
             let code = if handle % 2 == 0 { 126 } else { 127 };
             let actions = world.tell(Event::Exited { worker, ended: ended(code, "env: no such file\n") });
             // It waits, though it is the only one: another one may come.
-            assert_eq!(settled(&actions), [(handle, &Settlement::Snooze { after: ASIDE })]);
+            assert_eq!(settled(&actions), [(handle, &Settlement::Snooze { after: ASIDE, memo: None })]);
             world.transport(transport::Event::Settled(vec![Handle(handle)]));
             // Its only place is shut.
             assert!(asked(&actions, 0), "{actions:?}");

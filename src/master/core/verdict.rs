@@ -53,15 +53,17 @@ impl Attempt<'_> {
     pub(super) fn told(&self, outcome: Report) -> Settlement {
         match outcome {
             Report::Done { submit, .. } => Settlement::Done { submit: follow_ups(&self.task.id, submit) },
-            Report::Error { error, detail } => self.retry_or_dead(self.failure(Reason::Error, error, detail), None),
-            Report::Retry { error, delay } => {
+            Report::Error { error, detail, memo } => {
+                self.retry_or_dead(Failure { memo, ..self.failure(Reason::Error, error, detail) }, None)
+            }
+            Report::Retry { error, delay, memo } => {
                 let error = if error.is_empty() { "the worker asked for a retry".to_owned() } else { error };
                 let delay = delay.map(|delay| delay.min(LONGEST_DELAY));
-                self.retry_or_dead(self.failure(Reason::Error, error, String::new()), delay)
+                self.retry_or_dead(Failure { memo, ..self.failure(Reason::Error, error, String::new()) }, delay)
             }
-            Report::Snooze { delay } => Settlement::Snooze { after: delay.min(LONGEST_DELAY) },
-            Report::DeadLetter { error, detail } => {
-                Settlement::Dead(Box::new(self.failure(Reason::Failed, error, detail)))
+            Report::Snooze { delay, memo } => Settlement::Snooze { after: delay.min(LONGEST_DELAY), memo },
+            Report::DeadLetter { error, detail, memo } => {
+                Settlement::Dead(Box::new(Failure { memo, ..self.failure(Reason::Failed, error, detail) }))
             }
             Report::Malformed { error } => {
                 Settlement::Dead(Box::new(self.failure(Reason::Malformed, error, String::new())))
@@ -156,7 +158,7 @@ fn follow_ups(id: &str, submit: Vec<FollowUp>) -> Vec<NewTask> {
     let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"asynctask.follow-up");
     let parent = Uuid::new_v5(&namespace, id.as_bytes());
     let task = |(index, follow_up): (usize, FollowUp)| NewTask {
-        queue: follow_up.queue,
+        queue: follow_up.queue().unwrap_or_default().to_owned(),
         id: Uuid::new_v5(&parent, index.to_string().as_bytes()).to_string(),
         body: String::from(Box::<str>::from(follow_up.payload)).into_bytes(),
         delay: follow_up.delay.min(LONGEST_DELAY),
@@ -168,7 +170,7 @@ fn follow_ups(id: &str, submit: Vec<FollowUp>) -> Vec<NewTask> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Queue;
+    use crate::{config::Queue, outcome::Target};
 
     #[test]
     fn no_delay_of_a_worker_is_longer_than_a_year() {
@@ -186,15 +188,15 @@ mod tests {
         };
         let (error, delay, ever) = (String::new(), Duration::from_millis(7), Duration::from_millis(u64::MAX));
         let after = |outcome| match attempt.told(outcome) {
-            Settlement::Retry { after, .. } | Settlement::Snooze { after } => after,
+            Settlement::Retry { after, .. } | Settlement::Snooze { after, .. } => after,
             Settlement::Done { submit } => submit[0].delay,
             other => panic!("{other:?}"),
         };
         let payload = serde_json::value::RawValue::from_string("1".to_owned()).unwrap();
-        let follow_up = |delay| FollowUp { queue: "bar".to_owned(), payload: payload.clone(), delay };
+        let follow_up = |delay| FollowUp { target: Target::Queue("bar".to_owned()), payload: payload.clone(), delay };
         for (asked, given) in [(delay, delay), (ever, LONGEST_DELAY)] {
-            assert_eq!(after(Report::Retry { error: error.clone(), delay: Some(asked) }), given);
-            assert_eq!(after(Report::Snooze { delay: asked }), given);
+            assert_eq!(after(Report::Retry { error: error.clone(), delay: Some(asked), memo: None }), given);
+            assert_eq!(after(Report::Snooze { delay: asked, memo: None }), given);
             assert_eq!(after(Report::Done { submit: vec![follow_up(asked)], given: None }), given);
         }
     }

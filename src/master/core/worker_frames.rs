@@ -180,7 +180,7 @@ impl Core {
     pub(super) fn log_outcome(&mut self, slot: usize, outcome: &Report) {
         match outcome {
             Report::Done { .. } => self.log_as(slot, Level::Debug, || "Processing complete".to_owned()),
-            Report::Error { error, detail } => self.log_as(slot, Level::Error, || {
+            Report::Error { error, detail, .. } => self.log_as(slot, Level::Error, || {
                 let mut text = format!("An unhandled exception occurred while processing the payload\n{error}");
                 if !detail.is_empty() {
                     text.push('\n');
@@ -191,7 +191,7 @@ impl Core {
             Report::Retry { error, .. } => {
                 self.log_as(slot, Level::Debug, || format!("Retry asked for: {error}"));
             }
-            Report::Snooze { delay } => {
+            Report::Snooze { delay, .. } => {
                 let seconds = delay.as_secs_f64();
                 self.log_as(slot, Level::Debug, || format!("Snoozed for {seconds:.1} s"));
             }
@@ -241,10 +241,10 @@ impl Core {
         if submit.is_empty() {
             return outcome;
         }
-        let objection = |name: &String| {
+        let objection = |name: &str| {
             let may_be = is_queue_name(name) || (self.plan.foreign_names && is_foreign_queue_name(name));
             if !may_be {
-                let name = text::shorten(name.clone(), limits::FAULT);
+                let name = text::shorten(name.to_owned(), limits::FAULT);
                 return Some(format!("\"{name}\" is not a properly-formatted queue name"));
             }
             if is_delay_queue_name(name) {
@@ -256,10 +256,10 @@ impl Core {
         if submit.len() > limits::FOLLOW_UPS {
             let error =
                 format!("{} follow-ups of one task, at most {} can be stored", submit.len(), limits::FOLLOW_UPS);
-            return Report::Error { error, detail: String::new() };
+            return Report::error(error);
         }
-        match submit.iter().find_map(|task| objection(&task.queue)) {
-            Some(error) => Report::Error { error, detail: String::new() },
+        match submit.iter().filter_map(FollowUp::queue).find_map(objection) {
+            Some(error) => Report::error(error),
             None => outcome,
         }
     }
@@ -267,12 +267,12 @@ impl Core {
     /// Says, once for each, that a follow-up goes to a queue that no settings name: perhaps nobody works it. Workers may make up
     /// names without end; of so many that they are forgotten here, nothing more is said.
     fn tell_unknown(&mut self, submit: &[FollowUp]) {
-        for task in submit {
-            if self.submitted_to.len() >= limits::KNOWN_QUEUES || self.submitted_to.contains(&task.queue) {
+        for queue in submit.iter().filter_map(FollowUp::queue) {
+            if self.submitted_to.len() >= limits::KNOWN_QUEUES || self.submitted_to.contains(queue) {
                 continue;
             }
-            self.submitted_to.insert(task.queue.clone());
-            if let Some(text) = self.plan.names.unknown(&task.queue) {
+            self.submitted_to.insert(queue.to_owned());
+            if let Some(text) = self.plan.names.unknown(queue) {
                 self.log(Level::Warning, || format!("A task was submitted to a queue that nobody may work: {text}"));
             }
         }

@@ -65,7 +65,7 @@ impl Shell {
             }
             Action::Survey { serial } => {
                 self.flush_settlements();
-                self.transport.ask(Request::Survey { serial });
+                self.transport.ask(Request::Survey { serial, jobs: None });
             }
             // One event may start hundreds: that takes its time, and is no pause.
             Action::Spawn { worker, slot, launch, .. } => {

@@ -126,14 +126,26 @@ impl Actor {
             Request::Lock { handle, .. } if self.attached.delivery(handle).is_some() => {
                 self.tell(Event::Locked { handle, held_by: None });
             }
-            Request::Lock { .. } | Request::Reply { .. } | Request::Protocols { .. } => {}
-            Request::Survey { serial } => {
+            Request::Lock { .. }
+            | Request::Reply { .. }
+            | Request::Protocols { .. }
+            | Request::Advance(_)
+            | Request::ReleaseLedger => {}
+            Request::Ledger { .. } => self.tell(Event::LedgerRefused),
+            Request::Order { reply, .. } => drop(reply.send(Err(no_ledger()))),
+            Request::Jobs { reply, .. } => drop(reply.send(Err(no_ledger()))),
+            Request::Survey { serial, .. } => {
                 let empty = !self.attached.has_open()
                     && self.attached.queues().all(|(_, queue)| {
                         let depth = tables.depth(now, &queue.content.name);
                         depth.ready + depth.delayed + depth.in_hand == 0
                     });
-                self.tell(Event::Surveyed { serial, empty, again_in: Duration::from_millis(500) });
+                self.tell(Event::Surveyed {
+                    serial,
+                    empty,
+                    stranded: Vec::new(),
+                    again_in: Duration::from_millis(500),
+                });
             }
             Request::Submit { tasks, reply } => {
                 let refused = without_priorities(&tasks).and_then(|()| with_own_names(&tasks));
@@ -238,7 +250,7 @@ impl Actor {
         match settlement {
             Settlement::Done { submit } => tables.submit(now, submit),
             // An acceptance leaves the delivery open.
-            Settlement::Accept => {}
+            Settlement::Accept | Settlement::Discard => {}
             Settlement::Retry { after, failure } => {
                 let mut task = Arc::unwrap_or_clone(task);
                 task.attempts += 1;
@@ -246,7 +258,7 @@ impl Actor {
                 task.first_failed_at.get_or_insert(failure.failed_at);
                 tables.enqueue(&name, now.plus(after), Arc::new(task), false);
             }
-            Settlement::Snooze { after } => {
+            Settlement::Snooze { after, .. } => {
                 let mut task = Arc::unwrap_or_clone(task);
                 task.deliveries = 0;
                 tables.enqueue(&name, now.plus(after), Arc::new(task), false);
@@ -333,4 +345,8 @@ impl Actor {
 
 fn answer<T>(reply: Reply<T>, value: T) {
     drop(reply.send(Ok(value)));
+}
+
+fn no_ledger() -> Error {
+    Error::Jobs { cause: "not here yet".to_owned() }
 }

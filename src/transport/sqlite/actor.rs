@@ -236,7 +236,7 @@ impl Actor {
         if let Some(serial) = self.survey {
             let empty = self.is_empty()?;
             self.survey = None;
-            self.tell(Event::Surveyed { serial, empty, again_in: SURVEY_AGAIN });
+            self.tell(Event::Surveyed { serial, empty, stranded: Vec::new(), again_in: SURVEY_AGAIN });
         }
         Ok(did)
     }

@@ -400,7 +400,7 @@ mod tests {
         claimer.add_settlements(vec![(handles[1], Settlement::Release)]);
         let result = claimer.step(&mut database).unwrap();
         assert_eq!((result.settled, result.removed), (handles.clone(), Vec::new()));
-        claimer.add_settlements(vec![(handles[0], Settlement::Snooze { after: Duration::from_secs(9) })]);
+        claimer.add_settlements(vec![(handles[0], Settlement::Snooze { after: Duration::from_secs(9), memo: None })]);
         assert!(claimer.holds_any());
         let result = claimer.step(&mut database).unwrap();
         assert_eq!((result.settled, result.removed, result.delivered.len()), (vec![handles[0]], vec![QUEUE], 0));

@@ -44,7 +44,7 @@ impl Actor {
             }
             Request::AddQueue { queue, setup } => self.change(Change::Add(queue, setup)),
             Request::RemoveQueue { queue } => self.change(Change::Remove(queue)),
-            Request::Survey { serial } => {
+            Request::Survey { serial, .. } => {
                 self.survey = Some(serial);
                 self.flush();
             }
@@ -87,7 +87,10 @@ impl Actor {
                 self.tell(Event::Fired { schedule, moment, stored });
             }
             // Nobody waits at queues here, and messages have one form.
-            Request::Reply { .. } | Request::Protocols { .. } => {}
+            Request::Reply { .. } | Request::Protocols { .. } | Request::Advance(_) | Request::ReleaseLedger => {}
+            Request::Ledger { .. } => self.tell(Event::LedgerRefused),
+            Request::Order { reply, .. } => drop(reply.send(Err(no_ledger()))),
+            Request::Jobs { reply, .. } => drop(reply.send(Err(no_ledger()))),
             Request::ReleaseLease => self.release_lease(),
             // The caller takes it, to end the loop.
             Request::Close { reply } => drop(reply),
@@ -112,4 +115,8 @@ impl Actor {
             self.waker.wake();
         }
     }
+}
+
+fn no_ledger() -> crate::transport::Error {
+    crate::transport::Error::Jobs { cause: "not here yet".to_owned() }
 }

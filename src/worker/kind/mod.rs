@@ -221,21 +221,21 @@ fn finish(ended: Ended, context: &Context, lines: &Lines) -> outcome::Report {
     match ended {
         Ended::Returned(Ok(Outcome::Done)) => outcome::Report::Done { submit, given: None },
         Ended::Returned(Ok(Outcome::Retry { after })) => {
-            outcome::Report::Retry { error: String::new(), delay: Some(after) }
+            outcome::Report::Retry { error: String::new(), delay: Some(after), memo: None }
         }
-        Ended::Returned(Ok(Outcome::Snooze { after })) => outcome::Report::Snooze { delay: after },
+        Ended::Returned(Ok(Outcome::Snooze { after })) => outcome::Report::Snooze { delay: after, memo: None },
         Ended::Returned(Ok(Outcome::Dead(reason))) => {
             let (error, detail) = in_two(&reason, "");
-            outcome::Report::DeadLetter { error, detail }
+            outcome::Report::DeadLetter { error, detail, memo: None }
         }
         Ended::Returned(Err(error)) => {
             let (error, detail) = in_two(&error.to_string(), &causes(&*error));
-            outcome::Report::Error { error, detail }
+            outcome::Report::Error { error, detail, memo: None }
         }
         Ended::Malformed(error) => outcome::Report::Malformed { error: cut(&error, limits::ERROR).to_owned() },
         Ended::Panicked(Panicked { message, place }) => {
             let (error, detail) = in_two(&message, &place);
-            outcome::Report::Error { error, detail }
+            outcome::Report::Error { error, detail, memo: None }
         }
     }
 }

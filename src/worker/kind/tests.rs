@@ -39,17 +39,17 @@ fn each_end_has_its_words() {
     ];
     for kind in &kinds {
         let Told::Done { submit, .. } = run(kind, r#""done""#) else { panic!() };
-        assert_eq!((submit[0].queue.as_str(), submit[0].payload.get()), ("bar", "1"));
-        let Told::Retry { error, delay } = run(kind, r#""retry""#) else { panic!() };
+        assert_eq!((submit[0].queue().unwrap(), submit[0].payload.get()), ("bar", "1"));
+        let Told::Retry { error, delay, .. } = run(kind, r#""retry""#) else { panic!() };
         assert_eq!((error.as_str(), delay), ("", Some(Duration::from_secs(3))));
-        let Told::Snooze { delay } = run(kind, r#""snooze""#) else { panic!() };
+        let Told::Snooze { delay, .. } = run(kind, r#""snooze""#) else { panic!() };
         assert_eq!(delay, Duration::from_secs(4));
-        let Told::DeadLetter { error, detail } = run(kind, r#""dead""#) else { panic!() };
+        let Told::DeadLetter { error, detail, .. } = run(kind, r#""dead""#) else { panic!() };
         assert_eq!((error.as_str(), detail.as_str()), ("no", "more"));
-        let Told::Error { error, detail } = run(kind, r#""error""#) else { panic!() };
+        let Told::Error { error, detail, .. } = run(kind, r#""error""#) else { panic!() };
         assert_eq!(error, "the first failed");
         assert_eq!(detail, "in two lines\nthe second failed\nin two lines");
-        let Told::Error { error, detail } = run(kind, r#""panic""#) else { panic!() };
+        let Told::Error { error, detail, .. } = run(kind, r#""panic""#) else { panic!() };
         assert_eq!(error, "so it is");
         assert!(detail.starts_with("panicked at src/worker/kind/tests.rs:"), "{detail}");
         let Told::Malformed { error } = run(kind, "{}") else { panic!() };

@@ -58,6 +58,7 @@ pub fn a_dead_letter_says_all<T: Tenant>(tenant: &T) {
         party.submit(vec![NewTask { body: body.clone(), headers: headers.clone(), ..task(&queue, &id) }]);
         let full = number % 2 == 0;
         let failure = Failure {
+            memo: None,
             reason,
             error: "Überlauf: no \"luck\" at 3\u{a0}%".into(),
             detail: "caused by\n  a 🦀\n\ttraceback".into(),

@@ -58,7 +58,7 @@ pub fn what_was_settled_before_a_kill_stays_settled<T: Tenant>(tenant: &T) {
     party.settle_now(held[0].handle, done());
     party.settle_now(held[1].handle, Settlement::Retry { after: delay, failure: failure.clone() });
     party.settle_now(held[2].handle, Settlement::Dead(failure));
-    party.settle_now(held[3].handle, Settlement::Snooze { after: delay });
+    party.settle_now(held[3].handle, Settlement::Snooze { after: delay, memo: None });
     party.kill();
     let mut party = Party::attached(tenant, &[setup(&queue, &[delay])], 5);
     let mut came = party.deliveries(3);

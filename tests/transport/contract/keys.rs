@@ -58,7 +58,7 @@ pub fn a_key_excludes_other_masters_until_its_delivery_is_settled<T: Tenant>(ten
         done(),
         Settlement::Done { submit: tasks("bar", 1) },
         Settlement::Retry { after: DELAY, failure: failure() },
-        Settlement::Snooze { after: DELAY },
+        Settlement::Snooze { after: DELAY, memo: None },
         Settlement::Dead(failure()),
         Settlement::Release,
     ];
@@ -69,7 +69,7 @@ pub fn a_key_excludes_other_masters_until_its_delivery_is_settled<T: Tenant>(ten
             assert_eq!(one.lock(first.handle, "a"), None);
             assert_eq!(other.lock(second.handle, "a").as_ref(), Some(&first.task.id));
             assert_eq!(other.lock(second.handle, "another"), None);
-            other.settle_now(second.handle, Settlement::Snooze { after: DELAY });
+            other.settle_now(second.handle, Settlement::Snooze { after: DELAY, memo: None });
             if accepted {
                 one.settle_now(first.handle, Settlement::Accept);
             }

@@ -297,7 +297,7 @@ impl Store {
             Request::Credit { queue: QueueIndex(index), credit } => self.perform(Effect::Credit(index, credit)),
             Request::Settle(settlements) => settlements.into_iter().for_each(|(of, how)| self.settle(of, how)),
             Request::Lock { handle, .. } => self.perform(Effect::Lock(handle)),
-            Request::Survey { serial } => {
+            Request::Survey { serial, .. } => {
                 let effect = self.broker.ask_survey(serial);
                 self.perform(effect);
             }

@@ -266,9 +266,9 @@ impl<'a, T: Tenant> Party<'a, T> {
     pub fn survey(&mut self) -> (bool, Duration) {
         self.serial += 1;
         let expected = self.serial;
-        self.ask(Request::Survey { serial: expected });
+        self.ask(Request::Survey { serial: expected, jobs: None });
         self.wait("Surveyed", |event| match event {
-            Event::Surveyed { serial, empty, again_in } if *serial == expected => Some((*empty, *again_in)),
+            Event::Surveyed { serial, empty, again_in, .. } if *serial == expected => Some((*empty, *again_in)),
             _ => None,
         })
     }

@@ -101,7 +101,7 @@ pub fn snooze_waits_and_counts_nothing<T: Tenant>(tenant: &T) {
         assert!(delivery.task.deliveries == 0 || !T::RETURNS_UNCOUNTED);
         assert_eq!(delivery.task.first_failed_at, None);
         let start = Clock::wall();
-        party.settle_now(delivery.handle, Settlement::Snooze { after: DELAY });
+        party.settle_now(delivery.handle, Settlement::Snooze { after: DELAY, memo: None });
         let again = party.delivery();
         assert!(!again.redelivered, "a stored copy was never delivered before");
         assert!(Clock::wall() >= start.plus(DELAY), "the task came before its time");
@@ -190,7 +190,7 @@ pub fn accept_then_snooze<T: Tenant>(tenant: &T) {
     let queue = tenant.queue("foo");
     let (mut party, handle) = accepted(tenant, &queue);
     let start = Clock::wall();
-    party.settle_now(handle, Settlement::Snooze { after: DELAY });
+    party.settle_now(handle, Settlement::Snooze { after: DELAY, memo: None });
     both_come(&mut party, 0);
     assert!(Clock::wall() >= start.plus(DELAY), "the task came before its time");
 }
@@ -279,7 +279,7 @@ pub fn bytes_survive_every_move<T: Tenant>(tenant: &T) {
     party.submit(vec![NewTask { body: every_byte.clone(), headers: headers.clone(), ..task(&queue, "ид-1") }]);
     let moves = [
         Settlement::Retry { after: short, failure: failure("once") },
-        Settlement::Snooze { after: short },
+        Settlement::Snooze { after: short, memo: None },
         Settlement::Release,
         Settlement::Dead(failure("dead")),
     ];

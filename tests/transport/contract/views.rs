@@ -83,7 +83,7 @@ pub fn survey_sees_what_is_delayed<T: Tenant>(tenant: &T) {
     party.submit(vec![NewTask { delay, ..task(&queue, "a") }]);
     assert!(!party.survey().0, "one is delayed");
     let delivery = party.delivery();
-    party.settle_now(delivery.handle, Settlement::Snooze { after: delay });
+    party.settle_now(delivery.handle, Settlement::Snooze { after: delay, memo: None });
     assert!(!party.survey().0, "one is delayed again");
     let delivery = party.delivery();
     party.settle_now(delivery.handle, done());

@@ -482,7 +482,7 @@ fn what_is_submitted_is_a_message_of_the_second_protocol() {
     let delivery = party.delivery();
     assert_eq!((delivery.task.id.as_str(), delivery.task.name.as_deref()), (ID, Some("shop.add")));
     assert_eq!((delivery.task.expires_at, came_before(&delivery)), (expires_at, false));
-    party.settle_now(delivery.handle, Settlement::Snooze { after: SHORT });
+    party.settle_now(delivery.handle, Settlement::Snooze { after: SHORT, memo: None });
     let delivery = party.delivery();
     assert!(came_before(&delivery), "it was put back");
     // And so is what a task of another queue submits.

@@ -129,7 +129,7 @@ fn properties_and_packed_bodies_survive_every_move() {
         of_task("new", &delivery.task);
         for (what, settlement) in [
             ("retried", retry(SHORT)),
-            ("snoozed", Settlement::Snooze { after: SHORT }),
+            ("snoozed", Settlement::Snooze { after: SHORT, memo: None }),
             ("released", Settlement::Release),
         ] {
             party.settle_now(delivery.handle, settlement);
@@ -259,7 +259,7 @@ fn a_delay_between_the_steps_is_kept_to_the_millisecond_and_costs_no_attempt() {
     party.submit(vec![task("foo", "a")]);
     let delivery = party.delivery();
     let start = Clock::wall();
-    party.settle_now(delivery.handle, Settlement::Snooze { after: delay });
+    party.settle_now(delivery.handle, Settlement::Snooze { after: delay, memo: None });
     assert!(!party.survey().0);
     let again = party.delivery();
     let took = Clock::wall().0 - start.0;

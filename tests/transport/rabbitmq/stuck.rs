@@ -188,7 +188,7 @@ fn a_delay_queue_that_is_full_is_passed_by_and_a_queue_without_any_waits() {
     };
     // The others are made by us, and take tasks.
     fill("3600000");
-    party.settle_now(first.handle, Settlement::Snooze { after: Duration::from_hours(1) });
+    party.settle_now(first.handle, Settlement::Snooze { after: Duration::from_hours(1), memo: None });
     let passed = party.wait("Warning", |event| match event {
         Event::Warning(text) if text.contains("3600000") => Some(text.clone()),
         Event::Stuck { error, .. } => panic!("{error}"),

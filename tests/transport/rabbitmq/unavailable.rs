@@ -175,12 +175,12 @@ fn a_limit_of_the_virtual_host_holds_up_one_task_alone() {
     let held = party.deliveries(2);
     broker.control(&["set_vhost_limits", "-p", vhost(&at), r#"{"max-queues":1}"#]);
     // The step of an hour cannot be made; a smaller one is there.
-    party.settle_now(held[0].handle, Settlement::Snooze { after: Duration::from_hours(1) });
+    party.settle_now(held[0].handle, Settlement::Snooze { after: Duration::from_hours(1), memo: None });
     works(&mut party, 1, "bar");
     // Of this queue there is none: its task waits, and others are worked.
     party.submit(tasks("bar", 1));
     let waits = party.delivery();
-    party.settle(waits.handle, Settlement::Snooze { after: Duration::from_hours(1) });
+    party.settle(waits.handle, Settlement::Snooze { after: Duration::from_hours(1), memo: None });
     party.settle_now(held[1].handle, done());
     works(&mut party, 0, "foo");
     broker.control(&["clear_vhost_limits", "-p", vhost(&at)]);

@@ -84,7 +84,7 @@ impl Core {
                     What::Succeeded { result: cut(&text, TEXT_LIMIT).to_owned(), runtime: took.as_secs_f64() }
                 }
             }
-            Report::Error { error, detail } => What::Retried {
+            Report::Error { error, detail, .. } => What::Retried {
                 exception: cut(error, TEXT_LIMIT).to_owned(),
                 traceback: cut(detail, TRACEBACK_LIMIT).to_owned(),
             },
@@ -92,7 +92,7 @@ impl Core {
                 What::Retried { exception: cut(error, TEXT_LIMIT).to_owned(), traceback: String::new() }
             }
             Report::Snooze { .. } => What::Rejected { requeue: true },
-            Report::DeadLetter { error, detail } => failed(error, detail),
+            Report::DeadLetter { error, detail, .. } => failed(error, detail),
             Report::Malformed { error } => failed(error, ""),
         });
     }

@@ -207,7 +207,7 @@ impl Core {
             Admission::TooLong(delivery, after) => {
                 let (id, seconds) = (delivery.task.id.clone(), after.as_secs());
                 self.log(Level::Debug, || format!("Task {id} is put off for {seconds} s by the rate of its name"));
-                self.settle_unheld(delivery.handle, delivery.identity, Settlement::Snooze { after });
+                self.settle_unheld(delivery.handle, delivery.identity, Settlement::Snooze { after, memo: None });
                 self.no_longer_suspect(&delivery);
                 self.renew_credit(index);
             }

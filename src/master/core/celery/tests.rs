@@ -279,7 +279,7 @@ fn what_a_worker_reports_itself_is_not_told() {
     let mut world = World::with_application();
     world.deliver(1, "plain");
     let (error, detail) = ("ValueError('no')".to_owned(), "Traceback".to_owned());
-    world.ends(ONE, 1, Report::DeadLetter { error, detail });
+    world.ends(ONE, 1, Report::DeadLetter { error, detail, memo: None });
     assert!(!world.frames().iter().any(|frame| frame.get("lost").is_some()));
     assert!(world.replies().is_empty(), "an application stores its results");
 }

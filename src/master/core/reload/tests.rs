@@ -13,7 +13,7 @@ use crate::{
             fixture::{WORKER, attached, delivered, delivery, ready, tell_at},
         },
     },
-    outcome::{FollowUp, Report},
+    outcome::{FollowUp, Report, Target},
     task::{QueueIndex, Settlement},
     transport::{self, DeadQueue},
 };
@@ -32,7 +32,8 @@ fn read(queues: Vec<QueuePlan>) -> Event {
 /// Whether a follow-up to this queue is accepted.
 fn may_submit(core: &mut Core, number: u64, to: &str) -> bool {
     tell(core, delivered(delivery(number, Some(number))));
-    let submit = vec![FollowUp { queue: to.to_owned(), payload: Box::default(), delay: Duration::ZERO }];
+    let submit =
+        vec![FollowUp { target: Target::Queue(to.to_owned()), payload: Box::default(), delay: Duration::ZERO }];
     let (id, outcome) = (number.to_string(), Report::Done { submit, given: None });
     let actions = tell(core, Event::Said { worker: WORKER, frame: FromWorker::Outcome { id, outcome } });
     let is_done = |action: &Action| matches!(action, Action::Settle { settlement: Settlement::Done { .. }, .. });

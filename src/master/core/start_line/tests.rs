@@ -187,7 +187,7 @@ fn restarts_and_surveys_judge_nobody() {
     let asked = |action: &Action| if let Action::Survey { serial } = action { Some(*serial) } else { None };
     let serial = actions.iter().find_map(asked).expect("nothing is left to do, as far as is known here");
     let again_in = Duration::from_millis(500);
-    world.tell(Event::Transport(transport::Event::Surveyed { serial, empty: false, again_in }));
+    world.tell(Event::Transport(transport::Event::Surveyed { serial, empty: false, stranded: Vec::new(), again_in }));
     let mut next = || {
         world.at = world.core.next_deadline().expect("something is due").since_start();
         let passed = world.core.limits_passed(Instant::from_start(world.at));

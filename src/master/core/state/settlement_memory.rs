@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_stored_copy_turns_into_removal() {
         let mut memory = SettlementMemory::new(Duration::from_secs(40));
-        let snooze = Settlement::Snooze { after: Duration::from_secs(1) };
+        let snooze = Settlement::Snooze { after: Duration::from_secs(1), memo: None };
         memory.remember(at(0), 7, 1, Some(Handle(3)), &snooze);
         memory.stored(7, Handle(4));
         assert_eq!(memory.settlement_of(7, 2), Some(snooze));
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn a_copy_with_the_same_identity_is_run() {
         let mut memory = SettlementMemory::new(Duration::from_secs(40));
-        let snooze = Settlement::Snooze { after: Duration::from_secs(1) };
+        let snooze = Settlement::Snooze { after: Duration::from_secs(1), memo: None };
         memory.remember(at(0), 7, 1, Some(Handle(3)), &snooze);
         memory.stored(7, Handle(3));
         memory.answered(at(0), 7, Handle(3));

@@ -37,7 +37,7 @@ pub(in crate::master::core) enum AtRisk {
 impl AtRisk {
     pub(in crate::master::core) fn of(settlement: &Settlement, accepted: bool) -> Self {
         match settlement {
-            Settlement::Accept => Self::Nothing,
+            Settlement::Accept | Settlement::Discard => Self::Nothing,
             Settlement::Done { submit } if accepted && submit.is_empty() => Self::Nothing,
             _ if accepted => Self::Task,
             Settlement::Done { .. } | Settlement::Retry { .. } | Settlement::Dead(_) => Self::Outcome,

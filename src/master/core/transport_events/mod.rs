@@ -88,7 +88,7 @@ impl Core {
             }
             transport::Event::Stuck { queue, by, error, tasks } => self.queue_stuck(queue.0, &by, &error, tasks),
             transport::Event::QueueRemoved { queue } => self.queue_removed(queue.0),
-            transport::Event::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
+            transport::Event::Surveyed { serial, empty, again_in, .. } => self.surveyed(serial, empty, again_in),
             transport::Event::Warning(text) => self.log(Level::Warning, || text),
             transport::Event::Notice(text) => self.log(Level::Info, || text),
             // The timer of schedules is a machine of its own; the shell tells it. Which address is in use is for the shell to
@@ -97,6 +97,12 @@ impl Core {
             | transport::Event::LeaseRefused
             | transport::Event::LeaseLost
             | transport::Event::Fired { .. }
+            | transport::Event::LedgerHeld { .. }
+            | transport::Event::LedgerRefused
+            | transport::Event::LedgerLost
+            | transport::Event::Entries(_)
+            | transport::Event::Advanced { .. }
+            | transport::Event::JobsStopped { .. }
             | transport::Event::Connected(_)
             | transport::Event::Waits(_) => {}
         }
@@ -120,7 +126,7 @@ impl Core {
         self.celery.replies.take(handle);
         let delivery =
             Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: pending.identity };
-        let outcome = Report::Error { error, detail: String::new() };
+        let outcome = Report::error(error);
         self.revoked(&delivery, pending.done_by);
         let mut settlement = self.attempt(&delivery, None, Some(Duration::ZERO)).told(outcome);
         if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {

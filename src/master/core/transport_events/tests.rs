@@ -13,7 +13,7 @@ use crate::{
             fixture::{WORKER, attached, delivered, delivery, ready, tell_at},
         },
     },
-    outcome::{FollowUp, Report},
+    outcome::{FollowUp, Report, Target},
     task::{Delivery, Handle, QueueIndex, Settlement, Task},
     transport,
 };
@@ -33,7 +33,8 @@ fn what_cannot_go_on_was_not_done() {
     let handle = Handle(1);
     let (queue, identity) = (QueueIndex(0), Some(7));
     let delivery = Delivery { handle, queue, task: Arc::clone(&task), redelivered: false, identity };
-    let submit = vec![FollowUp { queue: "bar".to_owned(), payload: Box::default(), delay: Duration::ZERO }];
+    let submit =
+        vec![FollowUp { target: Target::Queue("bar".to_owned()), payload: Box::default(), delay: Duration::ZERO }];
     for event in
         [Event::Begun, attached(1), ready(WORKER, 1), Event::Transport(transport::Event::Delivered(vec![delivery]))]
     {
@@ -74,7 +75,7 @@ fn what_is_to_be_said_is_kept_no_longer_than_its_settlement() {
     let fail = |core: &mut Core, number: u64| {
         tell(core, delivered(delivery(number, Some(number))));
         let (id, handle) = (number.to_string(), Handle(number));
-        let outcome = Report::DeadLetter { error: "no".to_owned(), detail: String::new() };
+        let outcome = Report::DeadLetter { error: "no".to_owned(), detail: String::new(), memo: None };
         tell(core, Event::Said { worker: WORKER, frame: FromWorker::Outcome { id, outcome } });
         assert_eq!(core.notes.len(), 1, "a dead letter is said once it is stored");
         handle
@@ -115,7 +116,7 @@ fn what_is_to_be_stored_of_an_accepted_task_is_at_risk_until_it_is_answered_itse
     let (id, handle) = ("1".to_owned(), Handle(1));
     assert_eq!(settled(said(&mut core, FromWorker::Accept { id: id.clone() })), [(1, Settlement::Accept)]);
     assert_eq!(core.loss(), None, "its worker has it");
-    let outcome = Report::Error { error: "no".to_owned(), detail: String::new() };
+    let outcome = Report::error("no".to_owned());
     said(&mut core, FromWorker::Outcome { id, outcome });
     let lost = Some("1 outcome of a task that was accepted could not be stored, and is lost".to_owned());
     assert_eq!(core.loss(), lost);
@@ -137,7 +138,7 @@ fn what_is_stored_of_an_accepted_task_is_not_lost_with_the_session() {
     }
     let (id, handle) = ("1".to_owned(), Handle(1));
     tell(&mut core, Event::Said { worker: WORKER, frame: FromWorker::Accept { id: id.clone() } });
-    let outcome = Report::Error { error: "no".to_owned(), detail: String::new() };
+    let outcome = Report::error("no".to_owned());
     tell(&mut core, Event::Said { worker: WORKER, frame: FromWorker::Outcome { id, outcome } });
     assert!(core.loss().is_some());
     told(&mut core, transport::Event::Stored(handle));

@@ -113,7 +113,7 @@ impl Core {
                 self.log(Level::Debug, || {
                     format!("Task {id} of queue {queue} waits {seconds:.1} s: task {holder} has its key {key:?}")
                 });
-                Settlement::Snooze { after }
+                Settlement::Snooze { after, memo: None }
             }
             Conflict::Drop => {
                 self.log(Level::Info, || {

@@ -38,7 +38,11 @@ impl Up {
             if was_accepted && !is_acceptance {
                 open.unstored_settlement = Some(settlement.clone());
             }
+            // What is void leaves its queue as what is done does.
+            let settlement =
+                if settlement == Settlement::Discard { Settlement::Done { submit: Vec::new() } } else { settlement };
             match settlement {
+                Settlement::Discard => {}
                 Settlement::Done { submit } if submit.is_empty() => {
                     if was_accepted {
                         done.push(handle);
@@ -81,7 +85,7 @@ impl Up {
                     let due = Due::after(after, now.wall);
                     self.copy(handle, Some(delay_queues::first_step(after)), |_| Transition::Retried { due, failure });
                 }
-                Settlement::Snooze { after } => {
+                Settlement::Snooze { after, .. } => {
                     let due = Due::after(after, now.wall);
                     self.copy(handle, Some(delay_queues::first_step(after)), |_| Transition::Snoozed { due });
                 }

@@ -47,6 +47,7 @@ pub(crate) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue)
     };
     let resources: Value = serde_json::from_str(&words(RESOURCES)).unwrap_or_default();
     let failure = Failure {
+        memo: None,
         reason: nearest,
         error: if ours.is_empty() && words(ERROR).is_empty() {
             format!("dead-lettered by the broker: {reason}")

@@ -98,6 +98,8 @@ pub(super) fn read_unnamed(properties: &BasicProperties, body: Vec<u8>) -> Read 
         name: None,
         time_limit: None,
         unreadable: None,
+        membership: None,
+        memo: None,
     };
     let not_before = table.get(NOT_BEFORE).and_then(moment);
     let delay = table.get(DELAY).and_then(headers::number).and_then(|delay| u64::try_from(delay).ok());

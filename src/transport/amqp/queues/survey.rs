@@ -63,7 +63,7 @@ impl Actor {
     pub(crate) fn surveyed(&mut self, serial: u64, empty: bool, again_in: Duration) {
         if self.surveying.as_ref().is_some_and(|pending| pending.serial == serial) {
             self.surveying = None;
-            self.emit(Event::Surveyed { serial, empty, again_in });
+            self.emit(Event::Surveyed { serial, empty, stranded: Vec::new(), again_in });
         }
     }
 

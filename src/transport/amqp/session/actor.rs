@@ -24,7 +24,7 @@ use crate::{
     clock::{Instant, Now},
     task::{Handle, QueueIndex, Settlement},
     transport::{
-        Cancelled, Event, Events, Request,
+        Cancelled, Error, Event, Events, Request,
         amqp::{
             connect::address::Address, consume::consumer::Polled, dead_letters::sweep_schedule::SweepSchedule,
             publish::replies::Answer,
@@ -188,7 +188,7 @@ impl Actor {
             Request::Credit { queue, credit } => self.credit(queue, credit),
             Request::Settle(settlements) => self.settle(settlements),
             Request::Lock { handle, .. } => self.state.up().into_iter().for_each(|up| up.lock(handle)),
-            Request::Survey { serial } => self.survey(serial),
+            Request::Survey { serial, .. } => self.survey(serial),
             Request::KnownQueues { reply } => drop(reply.send(Ok(Vec::new()))),
             // It lies in messages that are in the hands of the scheduler.
             Request::ScheduleMemory { reply, .. } => drop(reply.send(Ok(None))),
@@ -213,6 +213,10 @@ impl Actor {
                 }
             }
             Request::ReleaseLease => self.release_lease(),
+            Request::Ledger { .. } => self.emit(Event::LedgerRefused),
+            Request::Advance(_) | Request::ReleaseLedger => {}
+            Request::Order { reply, .. } => drop(reply.send(Err(no_ledger()))),
+            Request::Jobs { reply, .. } => drop(reply.send(Err(no_ledger()))),
             Request::Close { reply } => self.close(Some(reply)),
             request @ (Request::Submit { .. }
             | Request::Depths { .. }
@@ -307,4 +311,8 @@ impl Actor {
             }
         }
     }
+}
+
+fn no_ledger() -> Error {
+    Error::Jobs { cause: "RabbitMQ keeps none: they need sqlite: or localmem:".to_owned() }
 }

@@ -89,6 +89,8 @@ fn claim_due(
                 properties: None,
                 name: None,
                 time_limit: None,
+                membership: None,
+                memo: None,
             };
             Ok(Claimed {
                 row: row.get(0)?,

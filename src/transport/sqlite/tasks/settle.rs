@@ -63,7 +63,7 @@ impl PendingSettlement {
             unique_keys::give_back(transaction, owner, key)?;
         }
         match &self.settlement {
-            Settlement::Accept => self.remove(transaction),
+            Settlement::Accept | Settlement::Discard => self.remove(transaction),
             Settlement::Done { submit } => {
                 let effect = self.remove(transaction)?;
                 if effect == Effect::Stale || submit.is_empty() {
@@ -75,7 +75,7 @@ impl PendingSettlement {
                 Ok(Effect::Claimable)
             }
             Settlement::Retry { after, failure } => self.put_back(transaction, now, *after, 1, Some(failure.failed_at)),
-            Settlement::Snooze { after } => self.put_back(transaction, now, *after, 0, None),
+            Settlement::Snooze { after, .. } => self.put_back(transaction, now, *after, 0, None),
             Settlement::Release | Settlement::Pass => self.release(transaction, now),
             Settlement::Dead(failure) => self.dead_letter(transaction, now, failure),
         }

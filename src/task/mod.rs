@@ -3,12 +3,18 @@
 //! These types are the vocabulary that transports, the core and the command line share. They hold data and
 //! pure rules about it (what is a payload, what is a queue name); they know no transport and read no clock.
 
+mod failure;
+
 use std::{borrow::Cow, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{clock::Timestamp, properties::Properties, protocol::Protocol};
+use crate::{
+    clock::Timestamp, json_text::JsonText, membership::Membership, properties::Properties, protocol::Protocol,
+};
+
+pub use failure::{Exit, Failure, Reason};
 
 /// Headers of a task, as JSON. Names that start with `asynctask-` are ours and not part of this map.
 pub type Headers = serde_json::Map<String, serde_json::Value>;
@@ -51,6 +57,10 @@ pub struct Task {
     pub time_limit: Option<Duration>,
     /// What of the message cannot be read, if its body can: it is dead-lettered as `malformed`, not run.
     pub unreadable: Option<String>,
+    /// Its place in a job, if it is of one.
+    pub membership: Option<Box<Membership>>,
+    /// What its last attempt left for the next one.
+    pub memo: Option<JsonText>,
 }
 
 /// An earlier end of a task: what stays of a dead letter that was put back to work.
@@ -127,6 +137,8 @@ pub struct NewTask {
     /// The form of the queue's messages, as far as its producer knows. For one of Celery's the body is `{"task", "args", "kwargs"}`,
     /// from which a transport that has such queues makes the message.
     pub protocol: Protocol,
+    /// Its place in a job, if it is of one.
+    pub membership: Option<Box<Membership>>,
 }
 
 /// What we tell the transport about a delivery.
@@ -151,11 +163,15 @@ pub enum Settlement {
     Snooze {
         /// Time until it is due.
         after: Duration,
+        /// What it is to have when it comes again; `None`: what it had.
+        memo: Option<JsonText>,
     },
     /// Moved to the dead-letter queue.
     Dead(Box<Failure>),
     /// Back to its queue at once, no attempt used.
     Release,
+    /// Removed, as a task of a round that is void: nothing of it counts.
+    Discard,
     /// Of one that came as [`Event::CameAgain`](crate::transport::Event::CameAgain): it is not known here. The transport
     /// counts that it came again, or delays it further, before it comes to anyone.
     Pass,
@@ -165,141 +181,6 @@ impl Settlement {
     /// Whether it stores a copy of the task, which is told once it is stored.
     pub(crate) const fn is_copy(&self) -> bool {
         matches!(self, Self::Retry { .. } | Self::Snooze { .. } | Self::Dead(_))
-    }
-}
-
-/// Why a task failed; with [`Task`] this is all that a dead letter says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Failure {
-    /// The class of the cause.
-    pub reason: Reason,
-    /// One line.
-    pub error: String,
-    /// Causes, a traceback, whatever the worker told.
-    pub detail: String,
-    /// Times the task was run, this one included.
-    pub attempts: u32,
-    /// When.
-    pub failed_at: Timestamp,
-    /// The worker kind.
-    pub kind: String,
-    /// Name of the host whose master settled it.
-    pub host: String,
-    /// The worker process, if one ran it.
-    pub pid: Option<u32>,
-    /// How the worker process ended, if it did.
-    pub exit: Option<Exit>,
-    /// Whether the kernel ended it for want of memory; `None`: not knowable.
-    pub oom: Option<bool>,
-    /// Peak memory of the process since its start, in bytes, where it is known to be its own.
-    pub max_rss_bytes: Option<u64>,
-    /// CPU time of the process, in seconds.
-    pub cpu_seconds: Option<f64>,
-    /// How long the task was in the worker's hands, in seconds.
-    pub in_hand_seconds: Option<f64>,
-    /// The last output of the process (at most 8 KiB).
-    pub output_tail: String,
-}
-
-impl Failure {
-    /// A failure with a reason and an error, of no process.
-    #[must_use]
-    pub fn new(reason: Reason, error: impl Into<String>, failed_at: Timestamp) -> Self {
-        Self {
-            reason,
-            error: error.into(),
-            detail: String::new(),
-            attempts: 0,
-            failed_at,
-            kind: String::new(),
-            host: String::new(),
-            pid: None,
-            exit: None,
-            oom: None,
-            max_rss_bytes: None,
-            cpu_seconds: None,
-            in_hand_seconds: None,
-            output_tail: String::new(),
-        }
-    }
-}
-
-/// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Exit {
-    /// It returned or called `exit`.
-    Code {
-        /// The exit status.
-        code: i32,
-    },
-    /// A signal ended it.
-    Signal {
-        /// The signal's name, `SIGSEGV`.
-        signal: String,
-        /// Whether the kernel wrote a core file.
-        core_dumped: bool,
-    },
-}
-
-impl std::fmt::Display for Exit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Code { code } => write!(f, "exit status {code}"),
-            Self::Signal { signal, core_dumped: false } => write!(f, "killed by {signal}"),
-            Self::Signal { signal, core_dumped: true } => write!(f, "killed by {signal} (core dumped)"),
-        }
-    }
-}
-
-/// The class of what ended a task for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Reason {
-    /// The worker reported an error on the last attempt.
-    Error,
-    /// The worker said it can never be done.
-    Failed,
-    /// The worker process died.
-    Crash,
-    /// The worker was killed at the task's time limit.
-    Timeout,
-    /// The body is not what the kind accepts.
-    Malformed,
-    /// It was not run before its expiry.
-    Expired,
-    /// It was delivered too often without any outcome.
-    Deliveries,
-    /// A person cancelled it.
-    Cancelled,
-}
-
-impl Reason {
-    /// Each of them.
-    pub const ALL: [Self; 8] = [
-        Self::Error,
-        Self::Failed,
-        Self::Crash,
-        Self::Timeout,
-        Self::Malformed,
-        Self::Expired,
-        Self::Deliveries,
-        Self::Cancelled,
-    ];
-
-    /// The word used in settings, tables and headers.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Failed => "failed",
-            Self::Crash => "crash",
-            Self::Timeout => "timeout",
-            Self::Malformed => "malformed",
-            Self::Expired => "expired",
-            Self::Deliveries => "deliveries",
-            Self::Cancelled => "cancelled",
-        }
     }
 }
 

@@ -1,0 +1,160 @@
+//! Records: a job's state as a transport stores it, and one step of the coordinator.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{clock::Timestamp, task::NewTask};
+
+/// What a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// It waits for its turn, its key, or a person.
+    Planned,
+    /// Its steps are worked.
+    Running,
+    /// All its steps are done.
+    Done,
+    /// A step failed, or its time is over.
+    Failed,
+    /// A person ended it.
+    Cancelled,
+}
+
+impl JobState {
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Planned, Self::Running, Self::Done, Self::Failed, Self::Cancelled];
+
+    /// The word used in tables and JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// Whether it has not ended.
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Planned | Self::Running)
+    }
+}
+
+/// A job, as it is stored. What a transport must know of it stands beside its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The job's id.
+    pub id: String,
+    /// Its pipeline.
+    pub pipeline: String,
+    /// Its key.
+    pub key: Option<String>,
+    /// Of the jobs of one pipeline with one key, one holds it.
+    pub holds_key: bool,
+    /// What it is.
+    pub state: JobState,
+    /// Nothing of it is begun.
+    pub frozen: bool,
+    /// Entries can change it: it is live, or it failed and is not wiped, or is being wiped. The coordinator has these in memory.
+    pub open: bool,
+    /// The higher, the earlier it is admitted.
+    pub priority: i32,
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// When it is to be forgotten; `None` while it is open.
+    pub purge_at: Option<Timestamp>,
+    /// Counts its changes.
+    pub version: u64,
+    /// The ids of the rounds that are under way: its tasks are of these.
+    pub rounds: Vec<Uuid>,
+    /// All of it, as JSON (`ledger::state`).
+    pub content: String,
+}
+
+/// What is frozen beside jobs: a pipeline, or one key of it. Stored like a job, loaded with the open ones.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Frozen {
+    /// The pipeline.
+    pub pipeline: String,
+    /// Only this key.
+    pub key: Option<String>,
+}
+
+/// Names an entry that is stored, for as long as this transport holds the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId(pub u64);
+
+/// An entry that is stored, unread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// Names it.
+    pub id: EntryId,
+    /// See [`Entry::parse`](super::entry::Entry::parse).
+    pub body: Vec<u8>,
+}
+
+/// One step of the coordinator. All of it is stored, or nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Advance {
+    /// Names the answer.
+    pub serial: u64,
+    /// Entries that are folded: they go.
+    pub entries: Vec<EntryId>,
+    /// Jobs that are new or changed.
+    pub records: Vec<Record>,
+    /// Jobs that are forgotten.
+    pub forgotten: Vec<String>,
+    /// Tasks of theirs. One whose id waits already in its queue is stored again: ids are new each time.
+    pub tasks: Vec<NewTask>,
+    /// Rounds of which nothing counts any more: tasks that wait are removed, masters end those in hand. Dead letters stay.
+    pub void: Vec<Uuid>,
+    /// Rounds whose dead letters go back to their queues, with their attempts at zero.
+    pub revived: Vec<Uuid>,
+    /// Jobs of which nothing is to be begun from now on.
+    pub frozen: Vec<String>,
+    /// Jobs of which tasks can be begun again.
+    pub thawed: Vec<String>,
+    /// Pipelines and keys that are frozen: all of them, if that changed.
+    pub frozen_pipelines: Option<Vec<Frozen>>,
+    /// Answers to orders, as JSON, by the orders' ids. Kept for an hour.
+    pub answers: Vec<(String, String)>,
+}
+
+/// Which jobs are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Whose id begins so.
+    pub id: Option<String>,
+    /// Of this pipeline.
+    pub pipeline: Option<String>,
+    /// With this key.
+    pub key: Option<String>,
+    /// In this state.
+    pub state: Option<JobState>,
+    /// Only open ones.
+    pub open: bool,
+    /// At most so many, the newest; 0: all.
+    pub limit: usize,
+}
+
+impl JobFilter {
+    /// Whether a job is asked for. Its limit is the asker's.
+    #[must_use]
+    pub fn holds(&self, record: &Record) -> bool {
+        self.id.as_ref().is_none_or(|id| record.id.starts_with(id.as_str()))
+            && self.pipeline.as_ref().is_none_or(|pipeline| record.pipeline == *pipeline)
+            && self.key.as_ref().is_none_or(|key| record.key.as_ref() == Some(key))
+            && self.state.is_none_or(|state| record.state == state)
+            && (!self.open || record.open)
+    }
+}

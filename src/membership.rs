@@ -1,0 +1,100 @@
+//! The place of a task in a job: which step it is of, and by what the job's ledger knows it.
+//!
+//! A member is known by who submitted it and by its number among those: (*feeder*, index). The feeder is the *round*, one begin
+//! of a step, for what the coordinator itself submits, and else the *execution*, one handing of a task to a worker, that submitted
+//! it. All three are new each time, so that copies of one store are recognised, and what belongs to an earlier begin, or to an
+//! execution that did not count, is never taken for the present one's.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::json_text::JsonText;
+
+/// What a task of a job carries. Stored with it, and moved with it wherever it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The application whose ledger holds the job; its tasks may be worked by masters of others.
+    pub application: String,
+    /// The job's id.
+    pub job: String,
+    /// Its pipeline.
+    pub pipeline: String,
+    /// Its key, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The step.
+    pub step: String,
+    /// The queue of the step's first task, and of what asks for `more`.
+    pub queue: String,
+    /// The queue of the step's items.
+    pub each: String,
+    /// This begin of the step.
+    pub round: Uuid,
+    /// The round, or the execution that submitted this task.
+    pub feeder: Uuid,
+    /// Its number among the tasks of its feeder, from 0.
+    pub index: u32,
+    /// It wipes what the step left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wipe: bool,
+    /// What the steps before gave: a JSON object, by step. None for items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<JsonText>,
+}
+
+impl Membership {
+    /// Whether the coordinator itself submitted it, and nothing else is told of by `for_each`: news of it are of interest.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.feeder == self.round
+    }
+
+    /// The place of a task that this one submits: in the same step and round, with the execution of this one as its feeder.
+    #[must_use]
+    pub fn member(&self, execution: Uuid, index: u32) -> Self {
+        Self { feeder: execution, index, inputs: None, ..self.clone() }
+    }
+}
+
+/// The queue of entries of an application's ledger, where its transport has one.
+#[must_use]
+pub fn ledger_queue(application: &str) -> String {
+    format!("{LEDGER_QUEUE}{application}")
+}
+
+/// The application whose ledger a queue belongs to.
+#[must_use]
+pub fn ledger_of(queue: &str) -> Option<&str> {
+    queue.strip_prefix(LEDGER_QUEUE)
+}
+
+const LEDGER_QUEUE: &str = "asynctask.ledger.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_membership_is_read_as_it_was_written() {
+        let first = Membership {
+            application: "app".to_owned(),
+            job: "j".to_owned(),
+            pipeline: "p".to_owned(),
+            key: Some("k".to_owned()),
+            step: "s".to_owned(),
+            queue: "q".to_owned(),
+            each: "e".to_owned(),
+            round: Uuid::from_u128(1),
+            feeder: Uuid::from_u128(1),
+            index: 0,
+            wipe: false,
+            inputs: JsonText::parse("{\"a\":{}}").ok(),
+        };
+        let text = serde_json::to_string(&first).unwrap();
+        assert_eq!(serde_json::from_str::<Membership>(&text).unwrap(), first);
+        let item = first.member(Uuid::from_u128(7), 3);
+        assert!(first.is_first() && !item.is_first() && item.inputs.is_none());
+        assert_eq!(ledger_of(&ledger_queue("app")), Some("app"));
+        assert_eq!(ledger_of("foo"), None);
+    }
+}
