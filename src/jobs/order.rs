@@ -15,6 +15,15 @@ pub struct Order {
     pub what: Wanted,
 }
 
+impl Order {
+    /// The start of a job that a task or a schedule asks for. Its id is made of the job's: asked for again, it is the same order.
+    #[must_use]
+    pub fn start(at: Timestamp, pipeline: &str, job: String, payload: JsonText, scheduled: bool) -> Self {
+        let id = format!("start-{job}");
+        Self { id, at, what: Wanted::Start { pipeline: pipeline.to_owned(), id: job, payload, priority: 0, scheduled } }
+    }
+}
+
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -132,14 +141,10 @@ mod tests {
 
     #[test]
     fn an_order_is_read_as_it_was_written() {
+        let start = |at| Order::start(Timestamp(at), "p", "j".to_owned(), JsonText::parse("{}").unwrap(), true);
+        assert_eq!(start(1).id, start(2).id, "whenever it is asked for");
         let orders = [
-            Wanted::Start {
-                pipeline: "p".to_owned(),
-                id: "j".to_owned(),
-                payload: JsonText::parse("{}").unwrap(),
-                priority: -3,
-                scheduled: true,
-            },
+            start(1).what,
             Wanted::Freeze(Scope::Pipeline { name: "p".to_owned(), key: None }),
             Wanted::Resume(Scope::Job("j".to_owned())),
         ];
