@@ -20,6 +20,7 @@ const PURE: &[&str] = &[
     "clock/jumps",
     "clock/time",
     "transport/attached",
+    "jobs",
     "celery/message",
     "celery/payload",
     "celery/repr",

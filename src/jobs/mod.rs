@@ -11,5 +11,6 @@
 
 pub mod definition;
 pub mod entry;
+pub mod ledger;
 pub mod order;
 pub mod record;

@@ -135,6 +135,8 @@ pub struct Advance {
 pub struct JobFilter {
     /// Whose id begins so.
     pub id: Option<String>,
+    /// Whose id is [`id`](Self::id) and no longer one.
+    pub whole_id: bool,
     /// Of this pipeline.
     pub pipeline: Option<String>,
     /// With this key.
@@ -151,7 +153,8 @@ impl JobFilter {
     /// Whether a job is asked for. Its limit is the asker's.
     #[must_use]
     pub fn holds(&self, record: &Record) -> bool {
-        self.id.as_ref().is_none_or(|id| record.id.starts_with(id.as_str()))
+        let named = |id: &String| if self.whole_id { record.id == *id } else { record.id.starts_with(id.as_str()) };
+        self.id.as_ref().is_none_or(named)
             && self.pipeline.as_ref().is_none_or(|pipeline| record.pipeline == *pipeline)
             && self.key.as_ref().is_none_or(|key| record.key.as_ref() == Some(key))
             && self.state.is_none_or(|state| record.state == state)
