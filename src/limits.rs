@@ -18,5 +18,9 @@ pub(crate) const FRAME: usize = 16 * 1024 * 1024;
 pub(crate) const FOLLOW_UPS: usize = 65_536;
 /// Longest result that a process for one task leaves in its file.
 pub(crate) const RESULT: u64 = 1024 * 1024;
+/// Longest result that a task of a job gives to the steps after it.
+pub(crate) const JOB_RESULT: usize = 32 * 1024;
+/// Longest memo of a task.
+pub(crate) const MEMO: usize = 16 * 1024;
 /// Names of queues, chosen by workers, that a transport knows by heart. When there are more, it asks for them again.
 pub(crate) const KNOWN_QUEUES: usize = 4096;

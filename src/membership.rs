@@ -68,6 +68,16 @@ pub fn ledger_of(queue: &str) -> Option<&str> {
     queue.strip_prefix(LEDGER_QUEUE)
 }
 
+/// Whether a text that a producer chooses can be the id of a job: 1–200 bytes that can be typed as one word, and not taken for an
+/// option or for `PIPELINE/KEY`.
+#[must_use]
+pub fn is_job_id(text: &str) -> bool {
+    let is_odd = |letter: char| letter.is_control() || letter.is_whitespace() || letter == '/';
+    (1..=LONGEST_JOB_ID).contains(&text.len()) && !text.starts_with('-') && !text.contains(is_odd)
+}
+
+const LONGEST_JOB_ID: usize = 200;
+
 const LEDGER_QUEUE: &str = "asynctask.ledger.";
 
 #[cfg(test)]
@@ -96,5 +106,15 @@ mod tests {
         assert!(first.is_first() && !item.is_first() && item.inputs.is_none());
         assert_eq!(ledger_of(&ledger_queue("app")), Some("app"));
         assert_eq!(ledger_of("foo"), None);
+    }
+
+    #[test]
+    fn the_id_of_a_job_is_one_word() {
+        for good in ["1", "2026-11-30T12:00Z", "ü", &"x".repeat(200)] {
+            assert!(is_job_id(good), "{good}");
+        }
+        for bad in ["", "-1", "a b", "a/b", "a\n", "\u{0}", &"x".repeat(201)] {
+            assert!(!is_job_id(bad), "{bad}");
+        }
     }
 }

@@ -111,6 +111,8 @@ impl Drain {
                     .wants_properties
                     .then(|| delivery.task.properties.as_deref().unwrap_or(Properties::NONE)),
                 deadline: None,
+                job: delivery.task.membership.as_deref(),
+                memo: delivery.task.memo.as_ref(),
             },
             &mut frame,
         );

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{celery::Application, wants::Wants};
-use crate::{level::Level, outcome::Report, properties::Properties, task::Headers};
+use crate::{
+    json_text::JsonText, level::Level, membership::Membership, outcome::Report, properties::Properties, task::Headers,
+};
 
 /// The protocol number a worker says in its ready frame.
 pub const PROTOCOL: u32 = 1;
@@ -106,6 +108,10 @@ pub struct TaskFrame<'a> {
     pub properties: Option<&'a Properties>,
     /// Time left when it begins; `None` without a limit.
     pub deadline: Option<Duration>,
+    /// Its place in a job, if it is of one.
+    pub job: Option<&'a Membership>,
+    /// What its last attempt left for this one.
+    pub memo: Option<&'a JsonText>,
 }
 
 /// A payload as the kind accepts it.

@@ -14,6 +14,7 @@
 pub mod celery;
 mod fault;
 pub mod from_worker;
+pub mod job;
 mod lines;
 mod messages;
 pub mod to_worker;

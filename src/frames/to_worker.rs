@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     fault::{Fault, LIMIT},
+    job,
     messages::{HaltReason, Payload, TaskFrame},
     values::{Millis, Name, millis, push_json, push_number},
 };
@@ -69,6 +70,10 @@ pub struct Assignment<'a> {
     #[serde(borrow)]
     properties: Option<&'a RawValue>,
     deadline_ms: Option<Millis>,
+    #[serde(borrow)]
+    job: Option<&'a RawValue>,
+    #[serde(borrow)]
+    memo: Option<&'a RawValue>,
 }
 
 const fn one() -> u32 {
@@ -89,6 +94,8 @@ impl<'a> Assignment<'a> {
             headers: None,
             properties: None,
             deadline_ms: None,
+            job: None,
+            memo: None,
         }
     }
 
@@ -112,6 +119,18 @@ impl<'a> Assignment<'a> {
     #[must_use]
     pub fn properties(&self) -> Option<Properties> {
         self.properties.and_then(|text| serde_json::from_str(text.get()).ok())
+    }
+
+    /// Its place in a job; `None` outside of jobs.
+    #[must_use]
+    pub fn job(&self) -> Option<job::Place> {
+        self.job.and_then(|text| serde_json::from_str(text.get()).ok())
+    }
+
+    /// What the last attempt left for this one, as its own text.
+    #[must_use]
+    pub fn memo(&self) -> Option<&'a RawValue> {
+        self.memo
     }
 
     /// Time left when the task begins.
@@ -256,6 +275,14 @@ pub fn task(frame: &TaskFrame<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
         out.extend_from_slice(b",\"deadline_ms\":");
         push_number(out, millis(deadline));
     }
+    if let Some(membership) = frame.job {
+        out.extend_from_slice(b",\"job\":");
+        job::push(membership, out);
+    }
+    if let Some(memo) = frame.memo {
+        out.extend_from_slice(b",\"memo\":");
+        out.extend_from_slice(memo.as_str().as_bytes());
+    }
     out.extend_from_slice(b"}}\n");
     if out.len() - before > LIMIT {
         out.truncate(before);
@@ -295,7 +322,10 @@ pub fn log_level(level: Level) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::{json_text::JsonText, membership::Membership};
 
     fn line_of(out: &[u8]) -> &[u8] {
         out.strip_suffix(b"\n").unwrap()
@@ -314,6 +344,8 @@ mod tests {
             headers: &headers,
             properties: None,
             deadline: Some(Duration::from_micros(1500)),
+            job: None,
+            memo: None,
         };
         let mut out = Vec::new();
         task(&frame, &mut out).unwrap();
@@ -347,6 +379,8 @@ mod tests {
                 headers: &headers,
                 properties: None,
                 deadline: None,
+                job: None,
+                memo: None,
             };
             let mut out = Vec::new();
             task(&frame, &mut out).unwrap();
@@ -370,6 +404,8 @@ mod tests {
             headers: &headers,
             properties: None,
             deadline: None,
+            job: None,
+            memo: None,
         };
         let mut out = b"before".to_vec();
         assert_eq!(task(&frame, &mut out), Err(Fault::TooLong));
@@ -389,8 +425,10 @@ mod tests {
         let written = |payload: &str, properties| {
             let payload = Payload::Json(payload);
             let (id, queue, attempt, max_attempts) = ("1", "q", 1, 1);
+            let (job, memo, deadline) = (None, None, None);
+            let headers = &headers;
             let frame =
-                TaskFrame { id, queue, attempt, max_attempts, payload, headers: &headers, properties, deadline: None };
+                TaskFrame { id, queue, attempt, max_attempts, payload, headers, properties, deadline, job, memo };
             let mut out = Vec::new();
             task(&frame, &mut out).map(|()| out)
         };
@@ -410,6 +448,67 @@ mod tests {
         let long = format!("\"{}\"", "x".repeat(LIMIT - bare));
         assert_eq!(written(&long, None).unwrap().len(), LIMIT);
         assert_eq!(written(&long, Some(Properties::NONE)), Err(Fault::TooLong));
+    }
+
+    #[test]
+    fn the_place_in_a_job_and_the_memo_are_in_the_frame_to_the_byte() {
+        let headers = Headers::new();
+        let inputs = r#"{"a b":{"state":"done","result":{"n": 1e400},"memo":"\ud800"},"c":{"state":"failed"}}"#;
+        let mut membership = Membership {
+            application: "app".to_owned(),
+            job: "j\"1".to_owned(),
+            pipeline: "registry".to_owned(),
+            key: Some("chile".to_owned()),
+            step: "export".to_owned(),
+            queue: "q".to_owned(),
+            each: "e".to_owned(),
+            round: Uuid::from_u128(1),
+            feeder: Uuid::from_u128(1),
+            index: 3,
+            wipe: false,
+            inputs: JsonText::parse(inputs).ok(),
+        };
+        let memo = JsonText::parse("[1e400, 2]").unwrap();
+        let written = |membership: &Membership, memo: Option<&JsonText>| {
+            let payload = Payload::Json("7");
+            let frame = TaskFrame {
+                id: "1",
+                queue: "q",
+                attempt: 1,
+                max_attempts: 1,
+                payload,
+                headers: &headers,
+                properties: None,
+                deadline: None,
+                job: Some(membership),
+                memo,
+            };
+            let mut out = Vec::new();
+            task(&frame, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let text = written(&membership, Some(&memo));
+        let place = r#""job":{"id":"j\"1","pipeline":"registry","key":"chile","step":"export","index":3,"inputs":"#;
+        assert!(text.ends_with(&format!("{place}{inputs}}},\"memo\":[1e400, 2]}}}}\n")), "{text}");
+        let ToWorker::Task(read) = parse(line_of(text.as_bytes())).unwrap() else { panic!() };
+        assert_eq!(read.memo().map(RawValue::get), Some("[1e400, 2]"));
+        let place = read.job().unwrap();
+        let (key, index) = (place.key.as_deref(), place.index);
+        assert_eq!(
+            (&*place.id, &*place.pipeline, key, &*place.step, index),
+            ("j\"1", "registry", Some("chile"), "export", 3)
+        );
+        assert_eq!(place.inputs["a b"].result.as_deref().map(RawValue::get), Some(r#"{"n": 1e400}"#));
+        assert_eq!((&*place.inputs["c"].state, place.inputs["c"].memo.is_none(), place.wipe), ("failed", true, false));
+
+        (membership.key, membership.inputs, membership.wipe) = (None, None, true);
+        let text = written(&membership, None);
+        assert!(text.contains(r#""key":null,"step":"export","index":3,"wipe":true}}}"#), "{text}");
+        let ToWorker::Task(read) = parse(line_of(text.as_bytes())).unwrap() else { panic!() };
+        let place = read.job().unwrap();
+        assert!(place.key.is_none() && place.inputs.is_empty() && place.wipe && read.memo().is_none());
+        let null = br#"{"task":{"id":"1","payload":1,"job":null,"memo":null}}"#;
+        assert!(matches!(parse(null).unwrap(), ToWorker::Task(task) if task.job().is_none() && task.memo().is_none()));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub use self::{
     memory::OomWatch,
     orphans::{Left, Trace},
     output::Output,
-    payload_file::PayloadFile,
+    payload_file::{PayloadFile, TaskFiles},
     read_state::ReadState,
     readiness::{Room, Watch},
     reap::{Ended, kill_group, next_exit, next_stop},

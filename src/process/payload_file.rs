@@ -1,6 +1,7 @@
-//! Payloads as files (`input: file`), and what a master that was killed has left of them.
+//! Files of a process for one task: its payload (`input: file`), what it reads and writes beside that, and what a master that was
+//! killed has left of them.
 //!
-//! Each file lies in a folder of its own, whose lock this process has for as long as the folder is there. The kernel gives
+//! The files of a task lie in a folder of its own, whose lock this process has for as long as the folder is there. The kernel gives
 //! the lock back when the process ends, however it ends: so a folder whose lock can be had has no owner, and the
 //! next master removes it. Process ids would not tell: they are used again, and differ between containers that share a
 //! folder.
@@ -28,17 +29,14 @@ use crate::exec_options::ExecOptions;
 /// How the names of folders begin.
 const PREFIX: &str = "asynctask-payload-";
 /// The payload in its folder.
-const FILE: &str = "payload";
+const PAYLOAD: &str = "payload";
 /// Where it goes if the program's user may not enter the folder for temporary files.
 const FOR_ALL: &str = "/tmp";
 
 /// A payload as a file that its program alone can read. Removed when dropped; with all that the program has put
 /// beside it, which may be much, on a thread of its own.
 #[derive(Debug)]
-pub struct PayloadFile {
-    file: PathBuf,
-    folder: Arc<Folder>,
-}
+pub struct PayloadFile(TaskFiles);
 
 impl PayloadFile {
     /// Writes it into a folder of its own in the one for temporary files.
@@ -47,63 +45,90 @@ impl PayloadFile {
     /// Those of the file system.
     pub fn write(payload: &[u8], options: &ExecOptions) -> io::Result<Self> {
         let place = place(options)?;
-        write(payload, &place, owner(options)).map_err(|error| {
+        write(&[(PAYLOAD, payload)], &place, owner(options)).map(Self).map_err(|error| {
             let text = format!("cannot write the payload file in {} (input: file): {error}", place.display());
             io::Error::new(error.kind(), text)
         })
     }
 
-    /// An empty file in a folder of its own, for a program to write its result to.
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.0.path(PAYLOAD)
+    }
+}
+
+/// Files that a program reads from and writes to, in a folder of its own. Removed as a [`PayloadFile`] is.
+#[derive(Debug)]
+pub struct TaskFiles {
+    folder: Arc<Folder>,
+    /// Whose they are.
+    user: u32,
+}
+
+impl TaskFiles {
+    /// Writes files with these names and contents.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn for_result(options: &ExecOptions) -> io::Result<Self> {
+    pub fn write(files: &[(&'static str, &[u8])], options: &ExecOptions) -> io::Result<Self> {
         let place = place(options)?;
-        write(&[], &place, owner(options)).map_err(|error| {
-            let text = format!("cannot make a file for the task's result in {}: {error}", place.display());
+        write(files, &place, owner(options)).map_err(|error| {
+            let text = format!("cannot make the files of a task in {}: {error}", place.display());
             io::Error::new(error.kind(), text)
         })
     }
 
-    /// What is in it, but no more than one byte over `most`. Its program may have put anything in its place: nothing but a file is
-    /// read, and no link is followed.
-    ///
-    /// # Errors
-    /// Those of the file system; [`InvalidData`](io::ErrorKind::InvalidData) if it is no file any more.
-    pub fn read(&self, most: u64) -> io::Result<Vec<u8>> {
-        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(&self.file)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file"));
-        }
-        let mut content = Vec::new();
-        file.take(most + 1).read_to_end(&mut content)?;
-        Ok(content)
+    /// Where the file of a name is.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path.join(name)
     }
 
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.file
+    /// The first `most` bytes of a file, and its length in bytes. Its program may have put anything in its place: nothing but a file
+    /// of the program's own is read, and no link is followed.
+    ///
+    /// # Errors
+    /// Those of the file system; [`InvalidData`](io::ErrorKind::InvalidData) if it is no such file any more.
+    pub fn read(&self, name: &str, most: u64) -> io::Result<(Vec<u8>, u64)> {
+        let invalid = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(self.path(name))?;
+        let known = file.metadata()?;
+        if !known.is_file() {
+            return invalid("it is no file");
+        }
+        // A second name of somebody else's file, which this process may read and the program may not.
+        if known.uid() != self.user {
+            return invalid("it belongs to another user");
+        }
+        let mut content = Vec::new();
+        file.take(most).read_to_end(&mut content)?;
+        Ok((content, known.len()))
     }
 }
 
-fn write(payload: &[u8], place: &Path, owner: Option<(u32, u32)>) -> io::Result<PayloadFile> {
-    let folder = Folder::create(place)?;
-    let file = folder.path.join(FILE);
-    // The folder is still closed to everybody else.
-    let mut open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
-    open.write_all(payload)?;
-    if let Some((user, group)) = owner {
-        fchown(&open, Some(user), Some(group))?;
+fn write(files: &[(&'static str, &[u8])], place: &Path, owner: Option<(u32, u32)>) -> io::Result<TaskFiles> {
+    let mut folder = Folder::create(place)?;
+    for (name, content) in files {
+        folder.files.push(name);
+        // The folder is still closed to everybody else.
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.path.join(name))?;
+        file.write_all(content)?;
+        if let Some((user, group)) = owner {
+            fchown(&file, Some(user), Some(group))?;
+        }
+    }
+    if let Some((_, group)) = owner {
         // Its group may enter and write, as in /tmp: it may remove or rename what is its own.
         fchown(&folder.lock, None, Some(group))?;
         folder.lock.set_permissions(Permissions::from_mode(0o1730))?;
     }
-    Ok(PayloadFile { file, folder: Arc::new(folder) })
+    let user = owner.map_or_else(|| geteuid().as_raw(), |(user, _)| user);
+    Ok(TaskFiles { folder: Arc::new(folder), user })
 }
 
-impl Drop for PayloadFile {
+impl Drop for TaskFiles {
     fn drop(&mut self) {
         let is_occupied = |error: &io::Error| error.kind() == io::ErrorKind::DirectoryNotEmpty;
         if self.folder.remove().is_err_and(|error| is_occupied(&error)) {
@@ -114,11 +139,12 @@ impl Drop for PayloadFile {
     }
 }
 
-/// A folder that this process has locked. Removed when dropped, if nothing but the payload is in it.
+/// A folder that this process has locked. Removed when dropped, if nothing but its own files is in it.
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
     lock: File,
+    files: Vec<&'static str>,
 }
 
 impl Folder {
@@ -166,13 +192,15 @@ impl Folder {
         // Whoever had it before may have removed it.
         let is_there =
             fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (known.dev(), known.ino()));
-        Ok(is_there.then(|| Self { path: path.to_owned(), lock }))
+        Ok(is_there.then(|| Self { path: path.to_owned(), lock, files: Vec::new() }))
     }
 
-    /// Removes it with the payload, if nothing else is in it.
+    /// Removes it with its files, if nothing else is in it.
     fn remove(&self) -> io::Result<()> {
-        // The program may have removed or renamed it.
-        let _ = fs::remove_file(self.path.join(FILE));
+        for name in &self.files {
+            // The program may have removed or renamed it.
+            let _ = fs::remove_file(self.path.join(name));
+        }
         fs::remove_dir(&self.path)
     }
 
@@ -258,20 +286,20 @@ mod tests {
     fn only_what_belongs_to_nobody_is_removed() {
         let place = tempfile::tempdir().unwrap();
         let place = place.path();
-        let own = write(b"in hand", place, None).unwrap();
+        let own = PayloadFile(write(&[(PAYLOAD, b"in hand")], place, None).unwrap());
         let left = |name: &str| {
             let folder = place.join(name);
             fs::create_dir(&folder).unwrap();
-            fs::write(folder.join(FILE), "left").unwrap();
+            fs::write(folder.join(PAYLOAD), "left").unwrap();
             folder
         };
         let (dead, other) = (left("asynctask-payload-0"), left("asynctask-other"));
         // Somebody's attempt to have something else removed.
         std::os::unix::fs::symlink(&other, place.join("asynctask-payload-1")).unwrap();
-        std::os::unix::fs::symlink(other.join(FILE), dead.join("link")).unwrap();
+        std::os::unix::fs::symlink(other.join(PAYLOAD), dead.join("link")).unwrap();
         fs::write(place.join("asynctask-payload-2"), "a file").unwrap();
         assert_eq!(remove_left_in(place), 1);
-        assert!(!dead.exists() && own.path().exists() && other.join(FILE).exists());
+        assert!(!dead.exists() && own.path().exists() && other.join(PAYLOAD).exists());
         assert!(place.join("asynctask-payload-1").is_symlink() && place.join("asynctask-payload-2").exists());
         assert_eq!(remove_left_in(place), 0);
         drop(own);
@@ -283,11 +311,11 @@ mod tests {
     #[test]
     fn what_a_program_put_beside_its_payload_goes_with_it() {
         let place = tempfile::tempdir().unwrap();
-        let payload = write(b"in hand", place.path(), None).unwrap();
+        let payload = PayloadFile(write(&[(PAYLOAD, b"in hand")], place.path(), None).unwrap());
         let folder = payload.path().parent().unwrap().to_owned();
         fs::write(folder.join("beside"), "more").unwrap();
         std::os::unix::fs::symlink(place.path(), folder.join("link")).unwrap();
-        let looked_after = Arc::downgrade(&payload.folder);
+        let looked_after = Arc::downgrade(&payload.0.folder);
         let watch = nix::sys::inotify::Inotify::init(nix::sys::inotify::InitFlags::empty()).unwrap();
         watch.add_watch(place.path(), nix::sys::inotify::AddWatchFlags::IN_DELETE).unwrap();
         drop(payload);
@@ -302,9 +330,35 @@ mod tests {
     fn a_folder_whose_payload_could_not_be_written_is_removed() {
         let place = tempfile::tempdir().unwrap();
         // Where the rest of it does not fit, or its owner cannot be changed, this is what is there.
-        let folder = Folder::create(place.path()).unwrap();
-        fs::write(folder.path.join(FILE), b"the first ha").unwrap();
+        let mut folder = Folder::create(place.path()).unwrap();
+        folder.files.push(PAYLOAD);
+        fs::write(folder.path.join(PAYLOAD), b"the first ha").unwrap();
         drop(folder);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_files_are_read_as_far_as_they_count() {
+        let place = tempfile::tempdir().unwrap();
+        let files = write(&[("memo", b"seven"), ("result", b"")], place.path(), None).unwrap();
+        assert_eq!(files.read("memo", 3).unwrap(), (b"sev".to_vec(), 5));
+        assert_eq!(files.read("result", 3).unwrap(), (Vec::new(), 0));
+        fs::remove_file(files.path("result")).unwrap();
+        assert_eq!(files.read("result", 3).unwrap_err().kind(), io::ErrorKind::NotFound);
+        // Written anew beside it, and renamed.
+        fs::write(files.path("new"), "8").unwrap();
+        fs::rename(files.path("new"), files.path("result")).unwrap();
+        assert_eq!(files.read("result", 3).unwrap(), (b"8".to_vec(), 1));
+        fs::remove_file(files.path("memo")).unwrap();
+        std::os::unix::fs::symlink(files.path("result"), files.path("memo")).unwrap();
+        assert_eq!(files.read("memo", 3).unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        fs::remove_file(files.path("memo")).unwrap();
+        nix::unistd::mkfifo(&files.path("memo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert_eq!(files.read("memo", 3).unwrap_err().to_string(), "it is no file");
+        let others = TaskFiles { folder: Arc::clone(&files.folder), user: files.user + 1 };
+        assert_eq!(others.read("result", 3).unwrap_err().to_string(), "it belongs to another user");
+        std::mem::forget(others);
+        drop(files);
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
     }
 

@@ -45,7 +45,7 @@ use super::{
 use crate::exec_options::ExecOptions;
 
 /// What belongs to the master alone: a worker that said `READY=1` or took a listening socket would speak for it.
-const NOT_INHERITED: [&str; 8] = [
+const NOT_INHERITED: [&str; 18] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
@@ -54,6 +54,16 @@ const NOT_INHERITED: [&str; 8] = [
     "LISTEN_FDNAMES",
     // Of a task: where this process is itself one of another master.
     "ASYNCTASK_CONTENT_ENCODING",
+    "ASYNCTASK_JOB",
+    "ASYNCTASK_PIPELINE",
+    "ASYNCTASK_JOB_KEY",
+    "ASYNCTASK_STEP",
+    "ASYNCTASK_INDEX",
+    "ASYNCTASK_WIPE",
+    "ASYNCTASK_INPUTS",
+    "ASYNCTASK_MEMO",
+    "ASYNCTASK_RESULT",
+    "ASYNCTASK_SUBMIT",
     // Our own need, not a worker's.
     "RUST_MIN_STACK",
 ];

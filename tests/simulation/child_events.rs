@@ -207,7 +207,7 @@ impl Simulation {
             output_tail: "its last words".to_owned(),
             unread: false,
             left_running: self.left_running(worker, &child),
-            result: None,
+            written: None,
         };
         self.feed(Event::Exited { worker, ended })?;
         self.observer.left_running = None;

@@ -3,6 +3,7 @@
 //! A worker may be any program, so [`parse`] takes any bytes at all and does a bounded amount of work for
 //! each; writing is for our own workers.
 
+mod follow_up;
 mod write;
 
 use std::fmt;
@@ -21,11 +22,13 @@ use super::{
     wants::Wants,
 };
 use crate::{
+    json_text::JsonText,
     level::Level,
-    outcome::{FollowUp, Given, Raised, Report, Target},
+    outcome::{Given, Raised, Report},
     unicode::{Text, cleaned},
 };
 
+pub use follow_up::lines as follow_ups;
 pub use write::{accept, bye, log, outcome, pong, progress, ready, returned};
 
 /// Reads one line, without its newline. Text in it that is no Unicode is read by the rule of `crate::unicode`; the
@@ -137,33 +140,33 @@ impl Body {
             }
             Self::Done => {
                 let DoneBody { id, submit, result, retried, failure } = map.next_value()?;
-                let submit = submit.unwrap_or_default().into_iter().map(FollowUp::from).collect();
+                let submit = submit.unwrap_or_default().into_iter().map(|entry| entry.0).collect();
                 let given = Given::of(result, retried.map(Raised::from), failure.map(Raised::from));
                 FromWorker::Outcome { id: id.0, outcome: Report::Done { submit, given } }
             }
             Self::Error => {
-                let (id, error, detail, _) = map.next_value::<EndBody>()?.parts();
-                FromWorker::Outcome { id, outcome: Report::Error { error, detail, memo: None } }
+                let EndBody { id, error, detail, memo, .. } = map.next_value()?;
+                let (error, detail) = (error.unwrap_or_default().0, detail.unwrap_or_default().0);
+                FromWorker::Outcome { id: id.0, outcome: Report::Error { error, detail, memo } }
             }
             Self::Retry => {
-                let (id, error, _, delay) = map.next_value::<EndBody>()?.parts();
-                FromWorker::Outcome {
-                    id,
-                    outcome: Report::Retry { error, delay: delay.map(|millis| millis.0), memo: None },
-                }
+                let EndBody { id, error, delay_ms, memo, .. } = map.next_value()?;
+                let (error, delay) = (error.unwrap_or_default().0, delay_ms.map(|millis| millis.0));
+                FromWorker::Outcome { id: id.0, outcome: Report::Retry { error, delay, memo } }
             }
             Self::Snooze => {
-                let (id, _, _, delay) = map.next_value::<EndBody>()?.parts();
-                let delay = delay.map(|millis| millis.0).unwrap_or_default();
-                FromWorker::Outcome { id, outcome: Report::Snooze { delay, memo: None } }
+                let EndBody { id, delay_ms, memo, .. } = map.next_value()?;
+                let delay = delay_ms.map(|millis| millis.0).unwrap_or_default();
+                FromWorker::Outcome { id: id.0, outcome: Report::Snooze { delay, memo } }
             }
             Self::Failed => {
-                let (id, error, detail, _) = map.next_value::<EndBody>()?.parts();
-                FromWorker::Outcome { id, outcome: Report::DeadLetter { error, detail, memo: None } }
+                let EndBody { id, error, detail, memo, .. } = map.next_value()?;
+                let (error, detail) = (error.unwrap_or_default().0, detail.unwrap_or_default().0);
+                FromWorker::Outcome { id: id.0, outcome: Report::DeadLetter { error, detail, memo } }
             }
             Self::Malformed => {
-                let (id, error, _, _) = map.next_value::<EndBody>()?.parts();
-                FromWorker::Outcome { id, outcome: Report::Malformed { error } }
+                let EndBody { id, error, .. } = map.next_value()?;
+                FromWorker::Outcome { id: id.0, outcome: Report::Malformed { error: error.unwrap_or_default().0 } }
             }
             Self::Accept => FromWorker::Accept { id: map.next_value::<IdBody>()?.id.0 },
             Self::Progress => {
@@ -205,24 +208,10 @@ struct ReadyBody {
 #[derive(Deserialize)]
 struct DoneBody {
     id: Text,
-    submit: Option<Vec<FollowUpBody>>,
+    submit: Option<Vec<follow_up::Entry>>,
     result: Option<Box<RawValue>>,
     retried: Option<RaisedBody>,
     failure: Option<RaisedBody>,
-}
-
-#[derive(Deserialize)]
-struct FollowUpBody {
-    queue: Text,
-    payload: Box<RawValue>,
-    delay_ms: Option<Millis>,
-}
-
-impl From<FollowUpBody> for FollowUp {
-    fn from(body: FollowUpBody) -> Self {
-        let delay = body.delay_ms.map(|millis| millis.0).unwrap_or_default();
-        Self { target: Target::Queue(body.queue.0), payload: body.payload, delay }
-    }
 }
 
 #[derive(Deserialize)]
@@ -231,12 +220,7 @@ struct EndBody {
     error: Option<Text>,
     detail: Option<Text>,
     delay_ms: Option<Millis>,
-}
-
-impl EndBody {
-    fn parts(self) -> (String, String, String, Option<Millis>) {
-        (self.id.0, self.error.unwrap_or_default().0, self.detail.unwrap_or_default().0, self.delay_ms)
-    }
+    memo: Option<JsonText>,
 }
 
 #[derive(Deserialize)]

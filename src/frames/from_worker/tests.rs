@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::outcome::{FollowUp, Target};
 
 fn shown(line: &str) -> String {
     format!("{:?}", parse(line.as_bytes()).unwrap())
@@ -24,6 +25,21 @@ fn every_outcome_comes_out_as_it_went_in() {
             submit: vec![follow_up("bar", r#"{"n": 1e400}"#, 0), follow_up("b\"", "null", 1500)],
             given: None,
         },
+        Report::Done {
+            submit: [
+                Target::Item,
+                Target::More,
+                Target::Pipeline { name: nasty.clone(), id: None },
+                Target::Pipeline { name: String::new(), id: Some(nasty.clone()) },
+            ]
+            .map(|target| FollowUp { target, ..follow_up("", "null", 7) })
+            .to_vec(),
+            given: Given::of(RawValue::from_string("{\"n\": 1e400}".to_owned()).ok(), None, None),
+        },
+        Report::Error { error: nasty.clone(), detail: String::new(), memo: JsonText::parse("{\"a\": [1e400]}").ok() },
+        Report::Retry { error: String::new(), delay: None, memo: JsonText::parse("0").ok() },
+        Report::Snooze { delay: Duration::ZERO, memo: JsonText::parse("\"\\ud800\"").ok() },
+        Report::DeadLetter { error: String::new(), detail: String::new(), memo: JsonText::parse("[]").ok() },
         Report::error(nasty.clone()),
         Report::Error { error: String::new(), detail: nasty.clone(), memo: None },
         Report::Retry { error: nasty.clone(), delay: None, memo: None },
@@ -88,7 +104,8 @@ fn what_is_absent_or_null_has_its_default() {
         format!("Ready({ready:?})")
     );
     assert!(shown(r#"{"error":{"id":"1","detail":null}}"#).contains(r#"Error { error: "", detail: "", memo: None }"#));
-    assert!(shown(r#"{"retry":{"id":"1"}}"#).contains("delay: None"));
+    assert!(shown(r#"{"retry":{"id":"1","memo":null}}"#).contains("delay: None, memo: None"));
+    assert!(shown(r#"{"done":{"id":"1","result":null,"memo":1}}"#).contains("given: None"));
     assert!(shown(r#"{"retry":{"id":"1","delay_ms":0}}"#).contains("delay: Some(0ns)"));
     assert!(shown(r#"{"snooze":{"id":"1"}}"#).contains("delay: 0ns"));
     assert!(shown(r#"{"snooze":{"id":"1","delay_ms":1.2}}"#).contains("delay: 2ms"));
@@ -132,6 +149,7 @@ fn what_is_required_is_named_when_it_is_missing() {
         (r#"{"error":{"error":"x"}}"#, "missing field `id`"),
         (r#"{"done":{"id":"1","submit":[{"queue":"q"}]}}"#, "missing field `payload`"),
         (r#"{"done":{"id":"1","submit":[{"payload":1}]}}"#, "missing field `queue`"),
+        (r#"{"done":{"id":"1","submit":[{"item":1,"queue":"q","payload":1}]}}"#, "more than one of"),
         (r#"{"done":{"id":7}}"#, "expected a string"),
         (r#"{"snooze":{"id":"1","delay_ms":-1}}"#, "expected a number of milliseconds, 0 or more"),
         (r#"{"done":{"id":"1"},"bye":{}}"#, "two frames in one line"),
@@ -182,12 +200,15 @@ fn text_that_is_no_unicode_is_read_and_payloads_keep_theirs() {
 
 #[test]
 fn no_line_whatever_panics() {
-    let seeds: [&[u8]; 6] = [
+    let seeds: [&[u8]; 9] = [
         br#"{"done":{"id":"1","submit":[{"queue":"bar","payload":{"a":[1,2]},"delay_ms":0}]}}"#,
         br#"{"ready":{"protocol":1,"name":"FooWorker","concurrency":1,"ahead":0}}"#,
         br#"{"retry":{"id":"\u00e9","error":"x","delay_ms":1.5e3}}"#,
         br#"{"progress":{"id":"1","percent":40,"note":"\ud83d"}}"#,
         br#"{"done":{"id":"1"}}"#,
+        br#"{"done":{"id":"1","result":{"a":1e5},"submit":[{"item":null},{"more":[1]},{"pipeline":"p","payload":1,"id":"j"}]}}"#,
+        br#"{"snooze":{"id":"1","delay_ms":5,"memo":{"at":[1,"\ud83d"]}}}"#,
+        br#"{"task":{"id":"1","payload":1,"memo":[1],"job":{"id":"j","pipeline":"p","key":null,"step":"s","index":0,"inputs":{"a":{"state":"done","result":1,"memo":null}}}}}"#,
         br#"{"task":{"id":"1","queue":"q","payload":{},"headers":{"a":1},"deadline_ms":5}}"#,
     ];
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;

@@ -6,8 +6,9 @@ use super::super::{
     wants,
 };
 use crate::{
+    json_text::JsonText,
     level::Level,
-    outcome::{FollowUp, Report},
+    outcome::{FollowUp, Report, Target},
 };
 
 /// Appends a ready frame. `ahead`: tasks beyond those worked on; `properties`: those of messages are wanted.
@@ -40,28 +41,32 @@ pub fn outcome(id: &str, outcome: &Report, out: &mut Vec<u8>) {
                 push_follow_ups(submit, out);
             }
         }
-        Report::Error { error, detail, memo: _ } => {
+        Report::Error { error, detail, memo } => {
             open("error", id, out);
             push_text("error", error, out);
             push_text("detail", detail, out);
+            push_memo(memo.as_ref(), out);
         }
-        Report::Retry { error, delay, memo: _ } => {
+        Report::Retry { error, delay, memo } => {
             open("retry", id, out);
             push_text("error", error, out);
             if let Some(delay) = delay {
                 out.extend_from_slice(b",\"delay_ms\":");
                 push_number(out, millis(*delay));
             }
+            push_memo(memo.as_ref(), out);
         }
-        Report::Snooze { delay, memo: _ } => {
+        Report::Snooze { delay, memo } => {
             open("snooze", id, out);
             out.extend_from_slice(b",\"delay_ms\":");
             push_number(out, millis(*delay));
+            push_memo(memo.as_ref(), out);
         }
-        Report::DeadLetter { error, detail, memo: _ } => {
+        Report::DeadLetter { error, detail, memo } => {
             open("failed", id, out);
             push_text("error", error, out);
             push_text("detail", detail, out);
+            push_memo(memo.as_ref(), out);
         }
         Report::Malformed { error } => {
             open("malformed", id, out);
@@ -74,9 +79,25 @@ pub fn outcome(id: &str, outcome: &Report, out: &mut Vec<u8>) {
 fn push_follow_ups(submit: &[FollowUp], out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"submit\":[");
     for (position, follow_up) in submit.iter().enumerate() {
-        out.extend_from_slice(if position == 0 { b"{\"queue\":" } else { b",{\"queue\":" });
-        push_json(out, follow_up.queue().unwrap_or_default());
-        out.extend_from_slice(b",\"payload\":");
+        out.extend_from_slice(if position == 0 { b"{\"" } else { b",{\"" });
+        match &follow_up.target {
+            Target::Queue(queue) => {
+                out.extend_from_slice(b"queue\":");
+                push_json(out, queue);
+                out.extend_from_slice(b",\"payload\":");
+            }
+            Target::Item => out.extend_from_slice(b"item\":"),
+            Target::More => out.extend_from_slice(b"more\":"),
+            Target::Pipeline { name, id } => {
+                out.extend_from_slice(b"pipeline\":");
+                push_json(out, name);
+                if let Some(id) = id {
+                    out.extend_from_slice(b",\"id\":");
+                    push_json(out, id);
+                }
+                out.extend_from_slice(b",\"payload\":");
+            }
+        }
         push_one_line(&follow_up.payload, out);
         if !follow_up.delay.is_zero() {
             out.extend_from_slice(b",\"delay_ms\":");
@@ -85,6 +106,13 @@ fn push_follow_ups(submit: &[FollowUp], out: &mut Vec<u8>) {
         out.push(b'}');
     }
     out.push(b']');
+}
+
+fn push_memo(memo: Option<&JsonText>, out: &mut Vec<u8>) {
+    if let Some(memo) = memo {
+        out.extend_from_slice(b",\"memo\":");
+        out.extend_from_slice(memo.as_str().as_bytes());
+    }
 }
 
 /// Appends an accept frame.

@@ -8,7 +8,9 @@ use crate::{
     control::types::{Answer, Command},
     exit_code::Code,
     frames::FromWorker,
+    json_text::JsonText,
     logging::{Level, LogContext},
+    membership::Membership,
     task::{Exit, Handle, QueueIndex, Settlement},
     transport,
 };
@@ -40,9 +42,8 @@ pub struct Ended {
     pub unread: bool,
     /// Of what it started, what could not be ended with it, a process each.
     pub left_running: Vec<String>,
-    /// What it wrote as the result of its task, if somebody waits for that, no more than one byte over the limit; or why that cannot be
-    /// read.
-    pub result: Option<Result<Vec<u8>, String>>,
+    /// What it wrote into the files that it was given for that; `None`: none were.
+    pub written: Option<Box<Written>>,
 }
 
 impl Ended {
@@ -57,9 +58,32 @@ impl Ended {
             output_tail: String::new(),
             unread: false,
             left_running: Vec::new(),
-            result: None,
+            written: None,
         }
     }
+}
+
+/// What a process for one task wrote for its master, of each file that it was given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Written {
+    /// The result of its task.
+    pub result: Option<WrittenFile>,
+    /// Follow-ups, one a line.
+    pub submit: Option<WrittenFile>,
+    /// For the next attempt.
+    pub memo: Option<WrittenFile>,
+}
+
+/// A file that was written, or why it cannot be read.
+pub type WrittenFile = Result<FileText, String>;
+
+/// The text of a file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FileText {
+    /// No more of it than counts.
+    pub text: Vec<u8>,
+    /// Length of the file.
+    pub bytes: u64,
 }
 
 /// What happened.
@@ -322,6 +346,10 @@ pub struct Once {
     pub is_result_wanted: bool,
     /// `ASYNCTASK_CONTENT_ENCODING`, if the payload is the body as it came and its producer said so.
     pub content_encoding: Option<String>,
+    /// Its place in a job: then it has files to read from and to write to.
+    pub job: Option<Box<Membership>>,
+    /// What its last attempt left for this one, in the file that `ASYNCTASK_MEMO` names.
+    pub memo: Option<JsonText>,
 }
 
 /// The signals that the master sends.

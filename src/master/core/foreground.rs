@@ -7,6 +7,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::{
+    checked::within_limits,
     event::QueuePlan,
     state::window::Window,
     verdict::{self, Attempt},
@@ -75,7 +76,7 @@ impl ForegroundQueue {
         wall: Timestamp,
         jitter: f64,
     ) -> Settlement {
-        self.attempt(task, Some(took), wall, jitter).told(report)
+        self.attempt(task, Some(took), wall, jitter).told(within_limits(report, task.membership.as_deref()))
     }
 
     /// The settlement of a task that is not run.

@@ -10,8 +10,8 @@
 //!
 //! | on | chapters |
 //! | --- | --- |
-//! | the way of a task | `transport_events` (what the transport tells), `credit` (how many tasks may come), `dispatch` (which task goes to which worker), `in_flight` (entering and leaving a worker), `ahead` (tasks that a worker has beyond the one in hand), `backlog` (whether workers wait for what is done next), `unique` (tasks that wait for another with their key), `worker_frames` (what workers say), `verdict` (from an outcome or exit to a settlement), `ledger` (each end is counted once and settled once), `stored` (what is said only once it is stored), `stuck` (a queue that takes nothing), `stall` (a transport that stores nothing) |
-//! | the life of a process | `start_line` (whose start is next), `failed_starts`, `process_exit`, `left_running` (descendants that outlive a process), `process_per_task` (`mode: once`), `ping`, `recycle` |
+//! | the way of a task | `transport_events` (what the transport tells), `credit` (how many tasks may come), `dispatch` (which task goes to which worker), `in_flight` (entering and leaving a worker), `ahead` (tasks that a worker has beyond the one in hand), `backlog` (whether workers wait for what is done next), `unique` (tasks that wait for another with their key), `worker_frames` (what workers say), `checked` (what an outcome may hold), `verdict` (from an outcome or exit to a settlement), `ledger` (each end is counted once and settled once), `stored` (what is said only once it is stored), `stuck` (a queue that takes nothing), `stall` (a transport that stores nothing) |
+//! | the life of a process | `start_line` (whose start is next), `failed_starts`, `process_exit`, `left_running` (descendants that outlive a process), `process_per_task` (`mode: once`), `written` (what such a process wrote), `ping`, `recycle` |
 //! | queues and the run | `parking`, `celery` (queues of Celery's), `unavailable` (queues that the transport cannot work), `reload`, `commands` (what a person wants), `shutdown`, `halt_when_empty`, `deadlines` |
 //! | what is held | `state`: slots, pools, tasks in flight, settlements, timers, the stop; `invariants`: what must hold of it |
 //! | what is shown | `status`: for `status`, health and metrics; `log_context`: lines of the log |
@@ -21,6 +21,7 @@
 mod ahead;
 mod backlog;
 mod celery;
+mod checked;
 mod commands;
 mod credit;
 mod deadlines;
@@ -53,6 +54,7 @@ mod unavailable;
 mod unique;
 mod verdict;
 mod worker_frames;
+mod written;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -10,10 +10,9 @@
 
 use std::time::Duration;
 
-use serde_json::value::RawValue;
-
 use super::{
     Core,
+    checked::within_limits,
     event::{Action, Ended, Once, WorkerId},
     failed_starts::NotExecuted,
     ledger::End,
@@ -25,13 +24,13 @@ use super::{
 };
 use crate::{
     frames::HaltReason,
-    limits,
     logging::Level,
+    membership::Membership,
     metrics::counts::Cause,
-    outcome::{Given, Report},
+    outcome::Report,
     payload::Body,
     redact::redact,
-    task::{Accepts, Delivery, Exit, QueueIndex, Settlement},
+    task::{Accepts, Delivery, Exit, QueueIndex, Settlement, Task},
     text,
 };
 
@@ -45,7 +44,7 @@ const NOT_FOUND: i32 = 127;
 /// How long a task waits whose process said so, while others are tried.
 const ASIDE: Duration = Duration::from_secs(1);
 
-/// Longest id of a task that a process is told, in bytes.
+/// Longest id of a task, and longest word about its job, that a process is told, in bytes.
 const ID_LENGTH: usize = 4096;
 
 impl Core {
@@ -88,8 +87,11 @@ impl Core {
     /// If the payload is not what the kind accepts.
     pub(super) fn once_for(&mut self, index: usize, slot: usize, delivery: &Delivery) -> Result<Once, String> {
         let task = &delivery.task;
-        if task.id.len() > ID_LENGTH || task.id.contains('\0') {
+        if !is_variable(&task.id) {
             return Err("its id cannot be put into a process's environment".to_owned());
+        }
+        if task.membership.as_deref().is_some_and(|membership| !fits_into_environment(membership)) {
+            return Err("its place in a job cannot be put into a process's environment".to_owned());
         }
         let of_celery = self.celery_payload(index, slot, task)?;
         let plan = &self.pools[index].plan;
@@ -108,6 +110,8 @@ impl Core {
             payload,
             content_encoding: content_encoding.filter(|word| !word.contains('\0')),
             is_result_wanted: self.is_result_wanted(index, task),
+            job: task.membership.clone(),
+            memo: task.memo.clone(),
         };
         self.log_as(slot, Level::Debug, || match std::str::from_utf8(&once.payload) {
             Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => {
@@ -153,9 +157,10 @@ impl Core {
     /// A process ended with an exit status: the outcome of its task. The place is open again.
     pub(super) fn once_ended(&mut self, slot: usize, life: &Life, ended: &Ended) {
         let index = self.slots[slot].queue;
-        let id = life.in_flight.first().map(InFlight::id).unwrap_or_default();
+        let task = life.in_flight.first().map(|task| &*task.delivery.task);
+        let id = task.map(|task| &*task.id).unwrap_or_default();
         let unexecuted = &mut self.pools[index].unexecuted;
-        let mut own = outcome(ended);
+        let mut own = outcome(ended, task.and_then(|task| task.membership.as_deref()));
         match not_executed(ended).map(|error| (unexecuted.returned(id), error)) {
             Some((Fate::Failed { times }, said)) => {
                 let error = format!("{said}; {times} times, and other tasks of the queue could be done meanwhile");
@@ -204,6 +209,10 @@ impl Core {
 
     fn judge_once(&mut self, slot: usize, task: &InFlight, pid: Option<u32>, ended: &Ended, outcome: Report) {
         let took = self.now.at.since(task.begun_at);
+        let outcome = self.checked(outcome, &task.delivery.task);
+        if let Report::Done { submit, .. } = &outcome {
+            self.tell_unknown(submit);
+        }
         self.log_outcome(slot, &outcome);
         self.count_for_breaker(task, matches!(outcome, Report::Error { .. } | Report::Retry { .. }));
         self.celery_reported(task, slot, &outcome, took);
@@ -237,6 +246,16 @@ impl Core {
     }
 }
 
+/// Whether a text can be the value of a variable.
+fn is_variable(text: &str) -> bool {
+    text.len() <= ID_LENGTH && !text.contains('\0')
+}
+
+fn fits_into_environment(place: &Membership) -> bool {
+    let texts = [&place.job, &place.pipeline, &place.step];
+    texts.into_iter().chain(&place.key).all(|text| is_variable(text))
+}
+
 /// The last line that is not empty.
 fn last_said(ended: &Ended) -> Option<&str> {
     ended.output_tail.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(text::first_line)
@@ -254,48 +273,33 @@ fn not_executed(ended: &Ended) -> Option<String> {
     Some(format!("{what} ({}){said}", ended.exit))
 }
 
-/// What an exit status says of the task.
-fn outcome(ended: &Ended) -> Report {
+/// What an exit status says of the task, with what the process wrote.
+fn outcome(ended: &Ended, membership: Option<&Membership>) -> Report {
     let Exit::Code { code } = ended.exit else {
         return Report::error(ended.exit.to_string());
     };
     let error = || last_said(ended).map_or_else(|| ended.exit.to_string(), str::to_owned);
-    match code {
-        0 => done(ended.result.as_ref()),
+    let said = match code {
+        0 => Report::DONE,
         RETRY => Report::Retry { error: error(), delay: None, memo: None },
         FAILED => Report::DeadLetter { error: error(), detail: String::new(), memo: None },
         _ => Report::error(error()),
-    }
-}
-
-/// Done, with the result that it wrote. One that cannot be handed on is an error: its producer waits for it.
-fn done(result: Option<&Result<Vec<u8>, String>>) -> Report {
-    let wrong = |what: &str| Report::error(format!("its result {what}"));
-    let result = match result {
-        Some(Ok(result)) => result.trim_ascii(),
-        Some(Err(error)) => return wrong(&format!("cannot be read: {error}")),
-        None => return Report::DONE,
     };
-    if result.is_empty() {
-        return Report::DONE;
-    }
-    if result.len() as u64 > limits::RESULT {
-        return wrong(&format!("has more than {} MiB", limits::RESULT >> 20));
-    }
-    match serde_json::from_slice::<Box<RawValue>>(result) {
-        Ok(result) => Report::Done { submit: Vec::new(), given: Given::of(Some(result), None, None) },
-        Err(error) => wrong(&format!("is not JSON: {error}")),
+    match &ended.written {
+        Some(written) => within_limits(written.complete(said, membership.is_some()), membership),
+        None => said,
     }
 }
 
 /// The end of a process, as what its task came to.
-pub(super) fn end_in_words(id: &str, ended: &Ended) -> String {
+pub(super) fn end_in_words(task: &Task, ended: &Ended) -> String {
+    let id = &task.id;
     let exit = &ended.exit;
     if not_executed(ended).is_some() {
         return format!("{exit}: it could not be started; task {id} is back in its queue");
     }
     let oom = if ended.oom == Some(true) { ", out of memory" } else { "" };
-    match outcome(ended) {
+    match outcome(ended, task.membership.as_deref()) {
         Report::Done { .. } => format!("done ({exit})"),
         Report::Retry { .. } => format!("{exit}: task {id} asked for a retry"),
         Report::DeadLetter { .. } => format!("{exit}: task {id} cannot be done"),
@@ -317,7 +321,7 @@ mod tests {
     use crate::{
         config::{Queue, Supervisor},
         exit_code::Code,
-        task::{Handle, Task},
+        task::Handle,
         transport,
     };
 
@@ -328,39 +332,27 @@ mod tests {
 
     #[test]
     fn an_exit_status_is_an_outcome() {
-        assert!(matches!(outcome(&ended(0, "")), Report::Done { .. }));
-        assert!(matches!(outcome(&ended(75, "busy\n")), Report::Retry { error, delay: None, .. } if error == "busy"));
-        let result = |text: &str| outcome(&Ended { result: Some(Ok(text.as_bytes().to_vec())), ..ended(0, "") });
-        let gone = Ended { result: Some(Err("it is no file".to_owned())), ..ended(0, "") };
+        assert!(matches!(outcome(&ended(0, ""), None), Report::Done { .. }));
         assert!(
-            matches!(outcome(&gone), Report::Error { error, .. } if error == "its result cannot be read: it is no file")
+            matches!(outcome(&ended(75, "busy\n"), None), Report::Retry { error, delay: None, .. } if error == "busy")
         );
-        assert!(matches!(result(" \n"), Report::Done { given: None, .. }));
-        let given = |report| match report {
-            Report::Done { given, .. } => given.unwrap().result.unwrap().get().to_owned(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(given(result(" {\"w\": 7}\n")), "{\"w\": 7}");
-        assert!(matches!(result("seven"), Report::Error { error, .. } if error.starts_with("its result is not JSON")));
-        assert!(
-            matches!(result(&"1".repeat(1_048_577)), Report::Error { error, .. } if error == "its result has more than 1 MiB")
-        );
-        assert!(matches!(outcome(&ended(65, "")), Report::DeadLetter { error, .. } if error == "exit status 65"));
-        assert!(matches!(outcome(&ended(3, "")), Report::Error { error, .. } if error == "exit status 3"));
+        assert!(matches!(outcome(&ended(65, ""), None), Report::DeadLetter { error, .. } if error == "exit status 65"));
+        assert!(matches!(outcome(&ended(3, ""), None), Report::Error { error, .. } if error == "exit status 3"));
         let said = ended(1, "first\n  no such file \n\n");
-        assert!(matches!(outcome(&said), Report::Error { error, .. } if error == "no such file"));
+        assert!(matches!(outcome(&said, None), Report::Error { error, .. } if error == "no such file"));
     }
 
     #[test]
     fn the_end_of_a_process_reads_as_what_its_task_came_to() {
-        let words = |code| end_in_words("a", &ended(code, "said\n"));
+        let a = Task { id: "a".to_owned(), ..Task::default() };
+        let words = |code| end_in_words(&a, &ended(code, "said\n"));
         assert_eq!(words(0), "done (exit status 0)");
         assert_eq!(words(3), "exit status 3: task a failed");
         assert_eq!(words(65), "exit status 65: task a cannot be done");
         assert_eq!(words(75), "exit status 75: task a asked for a retry");
         assert_eq!(words(127), "exit status 127: it could not be started; task a is back in its queue");
         let killed = Ended { oom: Some(true), ..ended(137, "") };
-        assert_eq!(end_in_words("a", &killed), "exit status 137: task a failed, out of memory");
+        assert_eq!(end_in_words(&a, &killed), "exit status 137: task a failed, out of memory");
     }
 
     // The core itself, with a transport that does what it is asked.

@@ -18,7 +18,6 @@ use crate::{
     logging::Level,
     outcome::{FollowUp, Report},
     plural::counted,
-    task::{is_delay_queue_name, is_foreign_queue_name, is_queue_name},
     text,
 };
 
@@ -150,7 +149,7 @@ impl Core {
         self.set_log_subject(id);
         self.slots[worker.slot].failures = 0;
         let took = self.left_worker(&task);
-        let outcome = self.checked(outcome);
+        let outcome = self.checked(outcome, &task.delivery.task);
         if let Report::Done { submit, .. } = &outcome {
             self.tell_unknown(submit);
         }
@@ -234,39 +233,9 @@ impl Core {
         }
     }
 
-    /// A follow-up for a queue that cannot be, or that is not for tasks, is a mistake of the worker's code, told before
-    /// anything is stored.
-    fn checked(&self, outcome: Report) -> Report {
-        let Report::Done { submit, .. } = &outcome else { return outcome };
-        if submit.is_empty() {
-            return outcome;
-        }
-        let objection = |name: &str| {
-            let may_be = is_queue_name(name) || (self.plan.foreign_names && is_foreign_queue_name(name));
-            if !may_be {
-                let name = text::shorten(name.to_owned(), limits::FAULT);
-                return Some(format!("\"{name}\" is not a properly-formatted queue name"));
-            }
-            if is_delay_queue_name(name) {
-                return Some(format!("\"{name}\" is the name of a delay queue"));
-            }
-            let owner = self.reserved_names.dead_letter_owner(name)?;
-            Some(format!("\"{name}\" is the dead-letter queue of queue \"{owner}\""))
-        };
-        if submit.len() > limits::FOLLOW_UPS {
-            let error =
-                format!("{} follow-ups of one task, at most {} can be stored", submit.len(), limits::FOLLOW_UPS);
-            return Report::error(error);
-        }
-        match submit.iter().filter_map(FollowUp::queue).find_map(objection) {
-            Some(error) => Report::error(error),
-            None => outcome,
-        }
-    }
-
     /// Says, once for each, that a follow-up goes to a queue that no settings name: perhaps nobody works it. Workers may make up
     /// names without end; of so many that they are forgotten here, nothing more is said.
-    fn tell_unknown(&mut self, submit: &[FollowUp]) {
+    pub(super) fn tell_unknown(&mut self, submit: &[FollowUp]) {
         for queue in submit.iter().filter_map(FollowUp::queue) {
             if self.submitted_to.len() >= limits::KNOWN_QUEUES || self.submitted_to.contains(queue) {
                 continue;

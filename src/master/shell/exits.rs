@@ -56,8 +56,8 @@ impl Shell {
         let oom = self.oom.claim(&ended.exit, worker.oom_before);
         let max_rss_bytes = ended.own_peak(worker.master_peak_bytes);
         let cpu_seconds = Some(ended.cpu_seconds);
-        let (pid, exit, left_running, result) = (ended.pid, ended.exit, Vec::new(), worker.result());
-        let ended = Ended { exit, max_rss_bytes, cpu_seconds, oom, output_tail, unread, left_running, result };
+        let (pid, exit, left_running, written) = (ended.pid, ended.exit, Vec::new(), worker.written());
+        let ended = Ended { exit, max_rss_bytes, cpu_seconds, oom, output_tail, unread, left_running, written };
         self.exited(ExitedWorker { id, pid, slot: worker.slot().to_owned(), ended });
     }
 

@@ -9,6 +9,7 @@ mod deadlines;
 pub(super) mod event_loop;
 mod exits;
 mod metrics_questions;
+mod once_files;
 pub(super) mod orphans;
 mod reload_settings;
 pub(super) mod settings_reader;

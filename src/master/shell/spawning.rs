@@ -3,6 +3,7 @@
 use std::{io, rc::Rc};
 
 use super::{
+    once_files::{OnceFiles, place_in_job},
     state::Shell,
     workers::{Process, Worker},
 };
@@ -13,7 +14,7 @@ use crate::{
         core::event::{Event, Once, WorkerId},
         queue_run::Launch,
     },
-    process::{self, Environment, Mark, PayloadFile, Program, reap::GroupSignal},
+    process::{self, Environment, Mark, Program, reap::GroupSignal},
 };
 
 impl Shell {
@@ -47,18 +48,19 @@ impl Shell {
         ]);
         let encoding = once.content_encoding.as_ref();
         environment.pairs.extend(encoding.map(|word| ("ASYNCTASK_CONTENT_ENCODING".into(), word.into())));
-        let result = once.is_result_wanted.then(|| match program {
-            Program::Command { options, .. } => PayloadFile::for_result(options),
-            Program::Own { .. } => PayloadFile::for_result(&ExecOptions::default()),
-        });
-        let result = result.transpose();
-        if let Ok(Some(file)) = &result {
-            environment.pairs.push(("ASYNCTASK_RESULT".into(), file.path().into()));
+        let options = match program {
+            Program::Command { options, .. } => Some(&**options),
+            Program::Own { .. } => None,
+        };
+        let files = OnceFiles::of(once, options.unwrap_or(&ExecOptions::default()));
+        if let Ok(Some(files)) = &files {
+            environment.pairs.extend(files.variables());
         }
+        environment.pairs.extend(once.job.iter().flat_map(|place| place_in_job(place)));
         let oom_before = self.oom.count();
-        let spawned = result.and_then(|result| {
+        let spawned = files.and_then(|files| {
             let spawned = process::spawn_task(program, &environment, &once.payload)?;
-            Ok(Process::from(spawned).with_result(result))
+            Ok(Process::from(spawned).with_files(files))
         });
         self.watch(id, spawned, context, oom_before);
     }

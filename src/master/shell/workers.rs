@@ -14,11 +14,11 @@ use std::{
 
 use tokio::{sync::Notify, task::JoinHandle};
 
+use super::once_files::OnceFiles;
 use crate::{
     frames,
-    limits::RESULT as RESULT_LIMIT,
     logging::{LogContext, Logger},
-    master::core::event::{Event, WorkerId},
+    master::core::event::{Event, WorkerId, Written},
     process::{FrameChannel, Output, PayloadFile, ReadState, Spawned, SpawnedOnce, Watch, frame_channel},
 };
 
@@ -52,27 +52,27 @@ pub(super) struct Process {
     output: OwnedFd,
     master_peak_bytes: u64,
     payload: Option<PayloadFile>,
-    result: Option<PayloadFile>,
+    files: Option<OnceFiles>,
 }
 
 impl Process {
-    /// The same, which writes its task's result to a file.
-    pub(super) fn with_result(self, result: Option<PayloadFile>) -> Self {
-        Self { result, ..self }
+    /// The same, with files to read from and to write to.
+    pub(super) fn with_files(self, files: Option<OnceFiles>) -> Self {
+        Self { files, ..self }
     }
 }
 
 impl From<Spawned> for Process {
     fn from(spawned: Spawned) -> Self {
         let Spawned { pid, frames, output, master_peak_bytes } = spawned;
-        Self { pid, frames: Some(frames), output, master_peak_bytes, payload: None, result: None }
+        Self { pid, frames: Some(frames), output, master_peak_bytes, payload: None, files: None }
     }
 }
 
 impl From<SpawnedOnce> for Process {
     fn from(spawned: SpawnedOnce) -> Self {
         let SpawnedOnce { pid, output, master_peak_bytes, payload } = spawned;
-        Self { pid, frames: None, output, master_peak_bytes, payload, result: None }
+        Self { pid, frames: None, output, master_peak_bytes, payload, files: None }
     }
 }
 
@@ -96,8 +96,8 @@ pub(super) struct Worker {
     ends: Option<Ends>,
     /// Removed with this.
     payload: Option<PayloadFile>,
-    /// Where it writes its result, if somebody waits for that.
-    result: Option<PayloadFile>,
+    /// What it reads and writes beside its payload.
+    files: Option<OnceFiles>,
     output: RefCell<Output>,
     output_ready: Watch,
     /// The channel has unsent bytes now: wait for it to be writable too.
@@ -140,7 +140,7 @@ impl Worker {
             pid: process.pid,
             master_peak_bytes: process.master_peak_bytes,
             payload: process.payload,
-            result: process.result,
+            files: process.files,
             oom_before,
             ends,
             output_ready: output.watch()?,
@@ -169,14 +169,14 @@ impl Worker {
         self.context.slot.as_deref().unwrap_or_default()
     }
 
-    /// What it has left as its task's result, if somebody waits for that, of a large one the beginning; or why that cannot be read.
-    pub(super) fn result(&self) -> Option<Result<Vec<u8>, String>> {
-        Some(self.result.as_ref()?.read(RESULT_LIMIT).map_err(|error| error.to_string()))
+    /// What it has written, if it was given files for that.
+    pub(super) fn written(&self) -> Option<Box<Written>> {
+        self.files.as_ref().map(|files| Box::new(files.written()))
     }
 
     /// Descriptors that are open for it in this process.
     pub(super) fn descriptors(&self) -> u64 {
-        1 + u64::from(self.ends.is_some()) + u64::from(self.payload.is_some()) + u64::from(self.result.is_some())
+        1 + u64::from(self.ends.is_some()) + u64::from(self.payload.is_some()) + u64::from(self.files.is_some())
     }
 
     /// Takes a frame, to be written by [`flush`](Self::flush). Whether that is to be called for it: not if it will be for an earlier

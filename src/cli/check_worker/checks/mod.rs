@@ -283,6 +283,8 @@ impl<'a> Checker<'a> {
             headers: &headers,
             properties: self.wants_properties.then_some(&properties),
             deadline: Some(Duration::from_mins(10)),
+            job: None,
+            memo: None,
         };
         let mut frame = Vec::new();
         // A payload of the command line may be as long as the kernel lets it be, which is less.

@@ -188,6 +188,8 @@ impl Core {
                 headers: &task.headers,
                 properties: wanted.then(|| task.properties.as_deref().unwrap_or(Properties::NONE)),
                 deadline: self.time_limit_of(index, task),
+                job: task.membership.as_deref(),
+                memo: task.memo.as_ref(),
             },
             &mut frame,
         );

@@ -62,7 +62,7 @@ fn task_words(task: &InFlight, now: Instant) -> String {
 pub(in crate::master::core) fn last_exit(life: &Life, ended: &Ended, is_outcome: bool) -> String {
     let exit = &ended.exit;
     if let (Some(task), true) = (life.in_flight.first(), is_outcome) {
-        return process_per_task::end_in_words(task.id(), ended);
+        return process_per_task::end_in_words(&task.delivery.task, ended);
     }
     let cause = match &life.phase {
         Phase::Killed(reason) => match reason {
