@@ -47,7 +47,8 @@ class Master:
         (self.folder / module).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / module).write_text(SHOP + textwrap.dedent(code))
         ours, theirs = socket.socketpair()
-        ours.settimeout(30)
+        # Long, as it is for tests that hang alone: some start with thousands of tasks.
+        ours.settimeout(120)
         number = theirs.fileno()
         with (self.folder / "output").open("wb") as output:
             self.process = subprocess.Popen(
@@ -163,15 +164,30 @@ class Celery(unittest.TestCase):
 
 class Ready(Celery):
     def test_what_the_master_is_told(self) -> None:
-        master = Master("@app.task(time_limit=5, soft_time_limit=4, rate_limit=3)\ndef add(a, b): return a + b\n")
+        code = """
+        @app.task(time_limit=5, soft_time_limit=4, rate_limit=3, max_retries=None)
+        def add(a, b): return a + b
+        @app.task
+        def a_plain_one(): pass
+        """
+        master = Master(code)
         self.assertEqual((master.ready["name"], master.ready["wants"]), ("shop", ["properties", "celery"]))
         tasks = master.ready["celery"]["tasks"]
-        self.assertEqual(tasks["shop.add"], {"time_limit": 5.0, "soft_time_limit": 4.0, "rate_limit": "3/s"})
+        own = {"time_limit": "5", "soft_time_limit": "4", "rate_limit": "3", "max_retries": ""}
+        limits = {"time_limit": 5.0, "soft_time_limit": 4.0, "rate_limit": "3/s"}
+        self.assertEqual(tasks["shop.add"], {**limits, "attributes": own})
         self.assertEqual(tasks["celery.chord_unlock"]["time_limit"], 60.0)
         told = master.ready["celery"]
         self.assertEqual((told["time_limit"], told["soft_time_limit"]), (60.0, None))
         conf = master.ready["celery"]["conf"]
         self.assertEqual((conf["task_acks_late"], conf["broker_password_key"]), (True, "********"))
+        of_all = master.ready["celery"]["attributes"]
+        self.assertEqual((of_all["acks_late"], of_all["max_retries"], of_all["serializer"]), ("True", "3", "json"))
+        self.assertNotIn("attributes", tasks["shop.a_plain_one"])
+        self.assertFalse({"backend", "app", "request"} & set(of_all), "properties, which may open connections")
+        report = master.ready["celery"]["report"]
+        self.assertIn("software -> celery:", report)
+        self.assertIn("broker_password_key: '********'", report)
         master.halt()
 
     def test_more_tasks_than_a_frame_has_room_for(self) -> None:
@@ -204,6 +220,13 @@ class Ready(Celery):
             self.assertEqual((master.ready, master.process.returncode), ({}, 64), output)
             self.assertIn("error: ", output)
             self.assertIn(text, output)
+
+    def test_a_rate_that_is_none_is_said_with_its_task(self) -> None:
+        for limit in ("'10/day'", "'often'"):
+            master = Master(f"@app.task(rate_limit={limit})\ndef add(a, b): return a + b\n")
+            self.assertEqual((master.ready, master.process.wait(30)), ({}, 64))
+            said = f'error: the rate_limit {limit} of the task "shop.add" is no rate: 10, "10/s", "10/m" or "10/h"'
+            self.assertIn(said, master.printed())
 
     def test_root_is_refused_with_pickle_alone_and_nothing_is_said_without(self) -> None:
         if os.getuid() != 0:
@@ -289,6 +312,30 @@ class Outcomes(Celery):
         # Celery rejects it: it is for the dead letters.
         self.assertIn("failed", master.run("shop.keep"))
         master.halt()
+
+    def test_a_result_that_cannot_be_stored_is_a_failure_that_names_the_backend(self) -> None:
+        code = """
+        from celery.backends.filesystem import FilesystemBackend
+        from celery.backends.base import Backend
+        def odd(self, key, value):
+            if b"SUCCESS" in (value if isinstance(value, bytes) else value.encode()) or os.environ["HOW"] == "all":
+                raise OSError("full")
+        FilesystemBackend.set = odd
+        FilesystemBackend._do_directory_test = lambda *args: None
+        app.conf.result_backend += ";redis://:secret@cache"
+        @app.task
+        def add(a, b): return a + b
+        @app.task
+        def fail(): raise ValueError("no")
+        """
+        for how in ("success", "all"):
+            master = Master(code, HOW=how)
+            failed = master.run("shop.add", 1, 2)["failed"]
+            self.assertIn("the task succeeded, but its result cannot be stored in file://", failed["error"])
+            self.assertIn("OSError('full')", failed["error"])
+            self.assertNotIn("secret", failed["error"])
+            self.assertNotIn("cannot be stored", master.run("shop.fail")["failed"]["error"])
+            master.halt()
 
     def test_retry_ignore_and_reject(self) -> None:
         code = """
@@ -630,6 +677,43 @@ class Lost(Celery):
             output = master.halt()
             self.assertIn(f"No result was stored for {frame['id']}: ", output)
             self.assertIn(text, output)
+
+
+class Revoked(Celery):
+    def revoke(self, master: Master, ids: List[str]) -> None:
+        master.say(control={"method": "revoke", "arguments": {"task_id": ids}, "ticket": 7})
+
+    def status(self, master: Master, task_id: str) -> Any:
+        return master.result({"headers": {"id": task_id}}).get("status")
+
+    def test_what_nobody_has_begun_is_revoked(self) -> None:
+        master = Master("@app.task\ndef add(a, b): return a + b\napp.backend.store_result('b', {}, 'STARTED')\n")
+        self.revoke(master, ["a", "b"])
+        self.assertEqual(master.heard(), {"controlled": {"ticket": 7}})
+        stored = master.result({"headers": {"id": "a"}})
+        self.assertEqual((stored["status"], stored["result"]["exc_type"]), ("REVOKED", "TaskRevokedError"))
+        self.assertEqual(self.status(master, "b"), "STARTED")
+        master.halt()
+
+    def test_a_backend_that_hangs_delays_no_task_and_one_that_fails_is_said(self) -> None:
+        code = """
+        from celery.backends.filesystem import FilesystemBackend
+        def odd(*args, **kwargs): raise OSError("full")
+        def slow(*args, **kwargs): time.sleep(600)
+        FilesystemBackend.get_state = {"odd": odd, "slow": slow}[os.environ["HOW"]]
+        @app.task
+        def add(a, b): return a + b
+        """
+        master = Master(code, HOW="odd")
+        self.revoke(master, ["a", "b"])
+        self.assertEqual(master.heard(), {"controlled": {"ticket": 7}})
+        self.assertIn("No result was stored for 2 revoked tasks: OSError", master.halt())
+        master = Master(code, HOW="slow")
+        self.revoke(master, ["a"])
+        frame = message("shop.add", 1, 2)
+        self.assertEqual(master.task(frame), self.done(frame))
+        self.revoke(master, [str(number) for number in range(10_000)])
+        self.assertIn("No result was stored for 10000 revoked tasks: too many wait", master.halt())
 
 
 class Beat(Celery):

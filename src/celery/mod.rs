@@ -14,5 +14,6 @@ pub mod payload;
 mod repr;
 pub mod result;
 pub mod revoked;
+pub mod stamps;
 
 pub use crate::protocol::{CeleryQueue, DeclareAs, Protocol};

@@ -150,14 +150,23 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// One of some words.
+    /// One of some words. YAML has the words on and off as texts, and other programs have true and false for them.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        if let Value::Bool(flag) = self.node.value {
+            let switch = if flag { "on" } else { "off" };
+            if choices.iter().any(|(word, _)| *word == switch) {
+                self.problem(
+                    format!("expected {}, not {flag}", words(choices)),
+                    Some(format!("{}: {switch}", self.path)),
+                );
+                return None;
+            }
+        }
         let text = self.text()?;
         if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
             return Some(*value);
         }
-        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        self.expected(&words.join(" or "))
+        self.expected(&words(choices))
     }
 
     /// `true` or `false`.
@@ -242,4 +251,8 @@ pub(super) fn check_longest(section: &Section<'_>, key: &str, first: Duration, l
     {
         item.problem(format!("\"longest\" is shorter than \"{key}\""), None);
     }
+}
+
+fn words<T>(choices: &[(&str, T)]) -> String {
+    choices.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or ")
 }

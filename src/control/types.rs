@@ -1,5 +1,7 @@
 //! What can be asked over the control socket, and what is answered.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Longest command, in bytes.
@@ -79,6 +81,20 @@ pub enum Command {
         /// Those in hand are ended.
         terminate: bool,
     },
+    /// Tasks of Celery's queues with one of these stamps are not to be run any more.
+    #[command(skip)]
+    CeleryRevokeStamped {
+        /// Values by the header that they stand in: texts, numbers, truth values.
+        stamps: BTreeMap<String, Vec<serde_json::Value>>,
+        /// Those in hand are ended.
+        terminate: bool,
+    },
+    /// Revoked tasks that are not here get their results from workers of the applications. Answered when those have stored them.
+    #[command(skip)]
+    CeleryStoreRevoked {
+        /// Their ids.
+        ids: Vec<String>,
+    },
     /// Time limits of a task of a Celery application, in milliseconds.
     #[command(skip)]
     CeleryTimeLimit {
@@ -110,7 +126,12 @@ impl Command {
     pub const fn changes(&self) -> bool {
         !matches!(
             self,
-            Self::Status {} | Self::Health {} | Self::Schedules {} | Self::CeleryView {} | Self::CeleryEvents { .. }
+            Self::Status {}
+                | Self::Health {}
+                | Self::Schedules {}
+                | Self::CeleryView {}
+                | Self::CeleryEvents { .. }
+                | Self::CeleryStoreRevoked { .. }
         )
     }
 }

@@ -29,6 +29,12 @@ pub struct Application {
     /// The limit of each task that has none of its own, as its settings say.
     #[serde(deserialize_with = "seconds")]
     pub time_limit: Option<Duration>,
+    /// Attributes that its tasks have unless they say otherwise, as Python shows them, by their names.
+    #[serde(deserialize_with = "texts")]
+    pub attributes: BTreeMap<String, String>,
+    /// What Celery's `report` says of it; empty: nothing.
+    #[serde(deserialize_with = "word")]
+    pub report: String,
 }
 
 /// What an application says of one of its tasks. What is of another type than it should be counts as absent.
@@ -44,6 +50,9 @@ pub struct TaskOptions {
     /// Starts on this node: a number for each second, or `10/m`, `5/h`.
     #[serde(deserialize_with = "words")]
     pub rate_limit: Option<String>,
+    /// Attributes that differ from those of the application; empty: it has none of this name.
+    #[serde(deserialize_with = "texts")]
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// What stands before a body.
@@ -103,13 +112,17 @@ pub fn lost(task: &LostFrame<'_>) -> Result<Vec<u8>, Fault> {
     if out.len() > LIMIT { Err(Fault::TooLong) } else { Ok(out) }
 }
 
-/// A frame that hands on what was asked of the node and concerns the application. Not answered.
+/// A frame that hands on what was asked of the node and concerns the application. With a ticket, it is answered by that.
 #[must_use]
-pub fn control(method: &str, arguments: &serde_json::Value) -> Vec<u8> {
+pub fn control(method: &str, arguments: &serde_json::Value, ticket: Option<u64>) -> Vec<u8> {
     let mut out = b"{\"control\":{\"method\":".to_vec();
     push_json(&mut out, method);
     out.extend_from_slice(b",\"arguments\":");
     push_json(&mut out, arguments);
+    if let Some(ticket) = ticket {
+        out.extend_from_slice(b",\"ticket\":");
+        push_json(&mut out, &ticket);
+    }
     out.extend_from_slice(b"}}\n");
     out
 }
@@ -126,6 +139,12 @@ pub fn reported(id: &str, out: &mut Vec<u8>) {
 pub(super) struct ReportedBody {
     id: Text,
     stored: Option<bool>,
+}
+
+/// The frame of a worker that has done what a `control` frame with a ticket asked for.
+#[derive(Deserialize)]
+pub(super) struct ControlledBody {
+    pub(super) ticket: u64,
 }
 
 impl ReportedBody {
@@ -178,6 +197,16 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D
     })
 }
 
+/// Values by their names; what is no text is left out.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let serde_json::Value::Object(texts) = value(deserializer)? else { return Ok(BTreeMap::new()) };
+    let text = |(name, value)| match value {
+        serde_json::Value::String(text) => Some((name, text)),
+        _ => None,
+    };
+    Ok(texts.into_iter().filter_map(text).collect())
+}
+
 fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(value(deserializer)?.as_str().unwrap_or_default().to_owned())
 }
@@ -188,11 +217,15 @@ mod tests {
 
     #[test]
     fn an_application_is_read_whatever_its_values_are() {
-        let text = r#"{"tasks":{"a":{"time_limit":1.5,"rate_limit":"10/m"},"b":{"time_limit":"x","rate_limit":3},"c":{}},
-            "conf":{"task_default_queue": "celery"},"more":1}"#;
+        let text = r#"{"tasks":{"a":{"time_limit":1.5,"rate_limit":"10/m","attributes":{"priority":"3","queue":null}},
+            "b":{"time_limit":"x","rate_limit":3,"attributes":7},"c":{}},
+            "conf":{"task_default_queue": "celery"},"report":"software","attributes":{"serializer":"json"},"more":1}"#;
         let read: Application = serde_json::from_str(text).unwrap();
         assert_eq!(read.tasks["a"].time_limit, Some(Duration::from_millis(1500)));
         assert_eq!((read.tasks["b"].time_limit, read.tasks["b"].rate_limit.as_deref()), (None, Some("3")));
+        assert_eq!(read.tasks["a"].attributes, BTreeMap::from([("priority".to_owned(), "3".to_owned())]));
+        assert_eq!((read.attributes["serializer"].as_str(), read.report.as_str()), ("json", "software"));
+        assert!(read.tasks["b"].attributes.is_empty());
         assert_eq!(read.conf.as_deref(), Some(r#"{"task_default_queue": "celery"}"#));
         assert_eq!(
             serde_json::from_str::<Application>(r#"{"tasks":null,"conf":null}"#).unwrap(),

@@ -62,6 +62,11 @@ pub enum FromWorker {
         /// It is stored.
         stored: bool,
     },
+    /// What a `control` frame asked for is done, or was tried.
+    Controlled {
+        /// Of the frame.
+        ticket: u64,
+    },
     /// A frame of a later protocol; ignored.
     Unknown(String),
 }

@@ -12,6 +12,7 @@
 //! | delays survive a kill -9 of the master | `delays` |
 //! | queues of all arguments, whoever declares them first | `queues` |
 //! | `celery status`, `inspect`, `control`, over the application's own client | `scenarios/remote_control.py` |
+//! | results of tasks that are revoked before they come | `scenarios/revoked.py` |
 //! | events, Flower | `scenarios/monitors.py` |
 //! | the node that Celery's tools see: a worker of Celery's beside it, lost connections, restarts, who may only look | `node` |
 //! | messages that nobody can read, requests of remote control that nobody should have sent | `hostile` |

@@ -13,7 +13,7 @@ use nix::{
 use serde_json::Value;
 
 use super::{
-    application::{Application, Kind, More, Workers},
+    application::{Application, FOLDER, Kind, More, Workers},
     support::{
         broker::{self, Broker},
         foreign::publish_nested,
@@ -111,6 +111,21 @@ fn remote_control_and_monitors() {
     until("the node is not up", || application.logs().contains(&format!("Celery node {NODE} is up")));
     application.scenarios("shop", "remote_control.py");
     application.scenarios("shop", "monitors.py");
+}
+
+#[test]
+fn whoever_waits_for_a_revoked_task_hears_of_it_at_once() {
+    if Workers::of_this_run() == Workers::Celerys {
+        return;
+    }
+    let Some(broker) = broker::controlled() else { return };
+    let environment = vec![("SHOP_NODE", NODE.to_owned())];
+    let kind = Kind { environment, results: FOLDER.to_owned(), ..Kind::shop(2) };
+    let Some(application) = Application::at(broker.fresh_vhost(), vec![kind]) else { return };
+    application.configure(&More { sections: WORKS, ..More::default() });
+    application.start(&[]);
+    until("the node is not up", || application.logs().contains(&format!("Celery node {NODE} is up")));
+    application.scenarios("shop", "revoked.py");
 }
 
 #[test]

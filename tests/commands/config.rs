@@ -696,6 +696,11 @@ fn a_node_has_a_name_for_celerys_tools() {
         assert!(told.len() == 1 && told[0].contains("celery.node"), "{name}: {told:?}");
     }
     assert_eq!(with("{ nodes: a@b, events: never }").lines().len(), 2);
+    for (typed, meant) in [("true", "on"), ("false", "off")] {
+        let told = with(&format!("{{ events: {typed} }}")).problems().to_string();
+        let problem = format!("celery.events: expected auto or on or off, not {typed}");
+        assert!(told.contains(&problem) && told.ends_with(&format!("hint: celery.events: {meant}")), "{told}");
+    }
 }
 
 #[test]

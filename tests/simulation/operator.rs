@@ -206,6 +206,8 @@ impl Simulation {
                 self.cancelled(id);
             }
             Command::LogLevel { level } => must_be_done = Some(level == "debug"),
+            // No task here has stamps, and this operator waits for no worker.
+            Command::CeleryRevokeStamped { .. } | Command::CeleryStoreRevoked { .. } => {}
             Command::CeleryRevoke { .. } | Command::CeleryTimeLimit { .. } | Command::CeleryRateLimit { .. } => {
                 // Tasks of several workers may be ended by it.
                 operator.cancelling = matches!(command, Command::CeleryRevoke { .. }).then(String::new);

@@ -17,6 +17,7 @@ from celery._state import _set_task_join_will_block
 from celery.app.trace import setup_worker_optimizations
 from celery.app.utils import find_app
 from celery.exceptions import SecurityError, SecurityWarning
+from celery.utils.time import rate
 from celery.worker import state as worker_state
 
 from .logs import Logs
@@ -104,6 +105,22 @@ def _worker(app: Celery, hostname: str, level: str) -> Any:
         return app.Worker(app=app, hostname=hostname, **options)
     except SecurityError as error:
         raise Refused(f"Celery refuses to work for this application: {one_line(str(error))}") from None
+    except (KeyError, ValueError, TypeError):
+        wrong = _wrong_rate(app)
+        if wrong is None:
+            raise
+        raise Refused(wrong) from None
+
+
+def _wrong_rate(app: Celery) -> Optional[str]:
+    """Of which task the rate is none, which Celery says without a name."""
+    for name, task in sorted(app.tasks.items()):
+        limit = getattr(task, "rate_limit", None)
+        try:
+            rate(limit)
+        except (KeyError, ValueError, TypeError):
+            return f'the rate_limit {limit!r} of the task "{one_line(name, 200)}" is no rate: 10, "10/s", "10/m" or "10/h"'
+    return None
 
 
 def _name_process() -> None:

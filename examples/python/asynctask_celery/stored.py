@@ -1,9 +1,10 @@
 """Stores what no tracer has stored, in bounded time: a result backend that does not answer keeps no worker from its work."""
 
 import logging
-from typing import Callable
+from typing import Any, Callable
 
 from celery.utils.saferepr import saferepr
+from kombu.utils.url import maybe_sanitize_url
 
 from .limits import Limits
 
@@ -36,6 +37,11 @@ class Stored:
             return False
         finally:
             self._limits.end()
+
+
+def sanitized(backend: Any) -> str:
+    """The address of a result backend without its passwords; it may be several."""
+    return ";".join(str(maybe_sanitize_url(address)) for address in str(backend).split(";"))
 
 
 def _called(what: Callable[[], object]) -> None:

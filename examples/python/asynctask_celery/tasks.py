@@ -17,6 +17,7 @@ failures and signals need are made for those alone.
 
 import logging
 import os
+import re
 import time
 from difflib import get_close_matches
 from json.encoder import encode_basestring as quoted
@@ -36,7 +37,11 @@ from .lost import Lost
 from .messages import Reader, Received, Unreadable, one_line
 from .ready import told
 from .requests import ACKNOWLEDGED, REJECTED, REQUEUED, Requests, Settled, context, context_of_headers
-from .stored import Stored
+from .revoked import Revoked
+from .stored import Stored, sanitized
+
+# What the tracer calls once the task has returned.
+_STORING = re.compile(r"in trace_task\n\s+task\.backend\.mark_as_done\(")
 
 PLAIN_REQUEST = "celery.worker.request:Request"
 
@@ -56,6 +61,7 @@ class CeleryWork(Work):
         self._reader = Reader(application.app, application.hostname)
         self._requests = Requests(application.app, application.hostname, self._reader)
         self._stored = Stored(self._limits)
+        self._revoked = Revoked(application.app)
         self._lost = Lost(application, self._reader, self._requests, self._stored)
         # The task, its tracer, and whether its requests are of Celery's own class.
         self._tracers: Dict[str, Tuple[Any, _Tracer, bool]] = {}
@@ -74,7 +80,7 @@ class CeleryWork(Work):
             is_stored = self._lost.report(frame["lost"])
             link.send({"reported": {"id": frame["lost"].get("id"), "stored": is_stored}})
         elif "control" in frame:
-            self._control(frame["control"])
+            self._control(frame["control"], link)
         elif "log_level" in frame:
             if self._application.logs.set_level(str(frame["log_level"].get("level"))):
                 # A tracer remembers whether it writes a line for each task.
@@ -151,9 +157,14 @@ class CeleryWork(Work):
     def _run(self, task: Any, received: Received) -> "_Run":
         return _Run(self, task, received)
 
-    def _control(self, control: Mapping[str, Any]) -> None:
+    def _control(self, control: Mapping[str, Any], link: Link) -> None:
         method = control.get("method")
         arguments = control.get("arguments") or {}
+        ticket = control.get("ticket")
+        if method == "revoke":
+            ids = [str(task_id) for task_id in arguments.get("task_id") or []]
+            self._revoked.store(ids, lambda: link.send({"controlled": {"ticket": ticket}}))
+            return
         if method == "enable_events":
             self._tells_events = True
         elif method == "disable_events":
@@ -254,7 +265,11 @@ class _Run:
 
     def _failed(self, einfo: Any) -> bytes:
         detail = text_of(safe_str(einfo.traceback), keep_end=True)
-        return _line("failed", id=self._id, error=text_of(saferepr(_cause(einfo))), detail=detail)
+        error = saferepr(_cause(einfo))
+        if _STORING.search(detail):
+            backend = sanitized(self._task.app.conf.result_backend)
+            error = f"the task succeeded, but its result cannot be stored in {backend}: {error}"
+        return _line("failed", id=self._id, error=text_of(error), detail=detail)
 
     def _done(self, how: str, error: Any, einfo: Any) -> bytes:
         if not self._work._tells_events:

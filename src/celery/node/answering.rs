@@ -1,6 +1,6 @@
 //! Answering one request: what it asks for is done or looked up, and the reply sent to whoever waits for it.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use lapin::types::AMQPValue;
 use serde_json::{Value, json};
@@ -20,6 +20,8 @@ use super::{
 };
 use crate::{control::types::Command, process};
 
+/// How long the reply to a revocation waits for results. Whoever asks waits for a second, unless it says otherwise.
+const STORING: Duration = Duration::from_millis(700);
 /// Longest reply, in bytes.
 const REPLY_LIMIT: usize = 8 * 1024 * 1024;
 
@@ -64,7 +66,11 @@ impl Answering {
             Method::Heartbeat => Some(Value::Null),
             Method::EnableEvents => Some(self.enable_events()),
             Method::DisableEvents => Some(self.disable_events()),
-            Method::Revoked => Some(mingle::known(state)["revoked"].take()),
+            Method::Revoked => {
+                let mut revoked = state.revoked.borrow_mut();
+                revoked.purge(state.now());
+                Some(revoked.ids().collect())
+            }
             Method::Memory => Some(memory()),
             Method::Known(reply) => Some(reply),
             Method::Look(look) => Some(match self.views.view().await {
@@ -87,6 +93,8 @@ impl Answering {
         };
         let revoked = if let Work::Revoke { ids, .. } = &work { ids.clone() } else { Vec::new() };
         let plan = work::plan(work, &view);
+        // Before anything is waited for: whoever asks next what is revoked is told of these.
+        self.state.revoked.borrow_mut().add(self.state.now(), revoked.iter().cloned());
         let mut last = Value::Null;
         for command in plan.commands {
             match asking::command(&self.state, command).await {
@@ -95,14 +103,24 @@ impl Answering {
             }
         }
         if !revoked.is_empty() {
-            self.state.revoked.borrow_mut().add(self.state.now(), revoked);
             self.stored_ids.store().await;
+            self.store_results(work::elsewhere(&last)).await;
         }
         match plan.reply {
             Reply::This(reply) => Some(reply),
             Reply::Said => Some(ok(last.as_str().unwrap_or_default())),
             Reply::Terminated => Some(work::terminated(&last)),
+            Reply::StampsTerminated(headers) => Some(work::stamps_terminated(&headers, &last)),
             Reply::None => None,
+        }
+    }
+
+    /// Revoked tasks that are not here get their results now, and not only when they come. The reply waits for that, but not for long.
+    async fn store_results(&self, ids: Vec<String>) {
+        if !ids.is_empty() {
+            let stored = asking::command(&self.state, Command::CeleryStoreRevoked { ids });
+            // They are stored later, or when their tasks come.
+            let _ = tokio::time::timeout(STORING, stored).await;
         }
     }
 

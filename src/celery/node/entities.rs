@@ -67,11 +67,11 @@ pub(super) fn reply_queue(oid: &str) -> (String, FieldTable) {
 
 /// The ids that were revoked, a message each, for the next life of the node.
 pub(super) fn stored_ids(node: &str) -> (String, FieldTable) {
-    let kept_for = i32::try_from(revoked::KEPT_FOR.as_millis()).unwrap_or(i32::MAX);
+    let kept_for = i64::try_from(revoked::KEPT_FOR.as_millis()).unwrap_or(i64::MAX);
     let most = i32::try_from(revoked::MOST).unwrap_or(i32::MAX);
     let arguments = table(&[
         ("x-queue-type", AMQPValue::LongString("classic".into())),
-        ("x-message-ttl", number(kept_for)),
+        ("x-message-ttl", AMQPValue::LongLongInt(kept_for)),
         ("x-max-length", number(most)),
     ]);
     (format!("asynctask.celery.revoked.{node}"), arguments)

@@ -15,7 +15,6 @@ const PROCESSES: u64 = 10_000;
 const NAME_LIMIT: usize = 1024;
 /// Longest text of a rate.
 const RATE_LIMIT: usize = 40;
-const NO_STAMPS: &str = "tasks are not revoked by stamped headers here; revoke them by their ids";
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +44,10 @@ pub(super) enum Method {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Look {
     Stats,
-    Active,
+    Active {
+        /// Arguments as text, as Python shows them.
+        safe: bool,
+    },
     Reserved,
     Registered {
         /// Attributes of tasks; none: those that Celery shows by itself.
@@ -66,6 +68,12 @@ pub(super) enum Look {
 pub(super) enum Work {
     Revoke {
         ids: Vec<String>,
+        /// Those that run are ended.
+        terminate: bool,
+    },
+    RevokeStamped {
+        /// Values by the header that they stand in, as they were given: one, or several.
+        headers: Map<String, Value>,
         /// Those that run are ended.
         terminate: bool,
     },
@@ -113,7 +121,7 @@ pub(super) fn read(method: &str, arguments: &Map<String, Value>) -> Result<Metho
         "election" => Ok(Method::Known(Value::Null)),
         "memsample" => Ok(Method::Memory),
         "stats" => look(Look::Stats),
-        "active" | "dump_active" => look(Look::Active),
+        "active" | "dump_active" => look(Look::Active { safe: arguments.truth("safe") }),
         "reserved" | "dump_reserved" => look(Look::Reserved),
         "registered" | "dump_tasks" => {
             look(Look::Registered { items: arguments.texts("taskinfoitems"), builtins: arguments.flag("builtins") })
@@ -133,7 +141,9 @@ pub(super) fn read(method: &str, arguments: &Map<String, Value>) -> Result<Metho
             ids.dedup();
             work(Work::Revoke { ids, terminate: method == "terminate" || arguments.flag("terminate") })
         }
-        "revoke_by_stamped_headers" => work(Work::Never(error(NO_STAMPS))),
+        "revoke_by_stamped_headers" => {
+            work(Work::RevokeStamped { headers: arguments.stamps("headers")?, terminate: arguments.flag("terminate") })
+        }
         "rate_limit" => {
             let task = arguments.text("task_name")?;
             arguments.required("rate_limit")?;
@@ -194,8 +204,31 @@ impl Arguments<'_> {
         }
     }
 
+    /// Stamps by their headers: an object, or, of the command line, a list of `header=value`.
+    fn stamps(&self, name: &str) -> Result<Map<String, Value>, Value> {
+        let pair = |text: &str| Some((text.split('=').next()?.to_owned(), text.split('=').nth(1)?.into()));
+        let stamps = match self.required(name)? {
+            Value::Object(stamps) => Some(stamps.clone()),
+            Value::Array(pairs) => pairs.iter().map(|text| text.as_str().and_then(pair)).collect(),
+            _ => None,
+        };
+        stamps.ok_or_else(|| self.refused(&format!("'{name}' are no stamps: {{header: values}} or header=value")))
+    }
+
     fn flag(&self, name: &str) -> bool {
         matches!(self.of.get(name), Some(Value::Bool(true)))
+    }
+
+    /// As Python reads a value as true or false.
+    fn truth(&self, name: &str) -> bool {
+        match self.of.get(name) {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(flag)) => *flag,
+            Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+            Some(Value::String(text)) => !text.is_empty(),
+            Some(Value::Array(values)) => !values.is_empty(),
+            Some(Value::Object(values)) => !values.is_empty(),
+        }
     }
 
     fn seconds(&self, name: &str) -> Result<Option<f64>, Value> {
@@ -263,7 +296,8 @@ mod tests {
 
     #[test]
     fn methods_are_found_by_both_names_and_unknown_ones_are_refused() {
-        assert_eq!(of("dump_active", &json!({"safe": 5})), Ok(Method::Look(Look::Active)));
+        assert_eq!(of("dump_active", &json!({"safe": 5})), Ok(Method::Look(Look::Active { safe: true })));
+        assert_eq!(of("active", &json!({"safe": null})), Ok(Method::Look(Look::Active { safe: false })));
         assert_eq!(of("ping", &json!({"bogus": 1})), Ok(Method::Ping));
         assert_eq!(of("x\"'", &json!({})), Err(json!({"error": "KeyError('x\"\\'')"})));
         assert_eq!(of("objgraph", &json!({})).unwrap_err()["error"], "ImportError('Requires the objgraph library')");
@@ -289,6 +323,21 @@ mod tests {
             assert_eq!(hello(revoked), Method::Hello { from: "w1@h".to_owned(), revoked: ids.clone() });
         }
         assert_eq!(hello(Value::Null), Method::Hello { from: "w1@h".to_owned(), revoked: Vec::new() });
+    }
+
+    #[test]
+    fn stamps_are_an_object_or_pairs() {
+        let of_object = json!({"headers": {"order": ["o1", 7]}, "terminate": true, "signal": "SIGTERM"});
+        let headers = json!({"order": ["o1", 7]}).as_object().unwrap().clone();
+        assert_eq!(work("revoke_by_stamped_headers", &of_object), Work::RevokeStamped { headers, terminate: true });
+        let headers = json!({"order": "o1", "run": "a"}).as_object().unwrap().clone();
+        assert_eq!(
+            work("revoke_by_stamped_headers", &json!({"headers": ["order=o1", "run=a=b"]})),
+            Work::RevokeStamped { headers, terminate: false }
+        );
+        for bad in [json!({}), json!({"headers": ["order"]}), json!({"headers": [5]}), json!({"headers": "order=1"})] {
+            assert!(of("revoke_by_stamped_headers", &bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) fn known(state: &State) -> Value {
     let mut revoked = state.revoked.borrow_mut();
     revoked.purge(state.now());
-    json!({ "revoked": revoked.ids().collect::<Vec<_>>(), "clock": state.forward() })
+    json!({ "revoked": revoked.told(state.now()).collect::<Vec<_>>(), "clock": state.forward() })
 }
 
 /// Another node told what it knows.

@@ -1,9 +1,9 @@
-//! Ids of tasks that somebody revoked, as Celery's nodes remember them: 50,000 at most, for three hours, the latest ones. Pure.
+//! Ids of tasks that somebody revoked: 50,000 at most, for a month, the latest ones. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
 pub(super) use crate::celery::revoked::{ID_LIMIT, KEPT_FOR, MOST};
-use crate::clock::Instant;
+use crate::{celery::revoked::TOLD_FOR, clock::Instant};
 
 /// The ids, from the one that was revoked first to the last.
 #[derive(Debug, Default)]
@@ -69,6 +69,11 @@ impl Revoked {
         self.places.contains_key(id)
     }
 
+    /// Those that a node that starts is told, the oldest first.
+    pub(super) fn told(&self, now: Instant) -> impl Iterator<Item = &str> {
+        self.by_place.values().filter(move |entry| entry.at + TOLD_FOR > now).map(|entry| entry.id.as_str())
+    }
+
     /// All of them, the oldest first.
     pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
         self.by_place.values().map(|entry| entry.id.as_str())
@@ -94,8 +99,8 @@ mod tests {
 
     use super::*;
 
-    fn at(seconds: u64) -> Instant {
-        Instant::from_start(Duration::from_secs(seconds))
+    fn at(hours: u64) -> Instant {
+        Instant::from_start(Duration::from_hours(hours))
     }
 
     fn words(words: &[&str]) -> Vec<String> {
@@ -103,14 +108,17 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_are_remembered_for_three_hours() {
+    fn the_latest_are_remembered_for_a_month_and_told_for_three_hours() {
         let mut revoked = Revoked::default();
         revoked.add(at(0), words(&["a", "b"]));
-        revoked.add(at(3_600), words(&["c", "a", "", &"x".repeat(256)]));
+        revoked.add(at(1), words(&["c", "a", "", &"x".repeat(256)]));
         assert_eq!(revoked.ids().collect::<Vec<_>>(), ["b", "c", "a"], "again: from now on");
-        revoked.purge(at(3 * 3_600));
+        assert_eq!(revoked.told(at(2)).collect::<Vec<_>>(), ["b", "c", "a"]);
+        assert_eq!(revoked.told(at(3)).collect::<Vec<_>>(), ["c", "a"]);
+        assert_eq!(revoked.told(at(4)).count(), 0);
+        revoked.purge(at(31 * 24));
         assert_eq!(revoked.ids().collect::<Vec<_>>(), ["c", "a"]);
-        revoked.purge(at(4 * 3_600));
+        revoked.purge(at(31 * 24 + 1));
         assert_eq!(revoked.ids().count(), 0);
     }
 

@@ -17,6 +17,10 @@ pub(super) struct View {
     pub(super) tasks: BTreeMap<String, Registered>,
     /// Settings of the application, flat, without secrets; null: none of the workers is one of an application.
     pub(super) conf: Value,
+    /// What the application says of itself for a report; empty: nothing.
+    pub(super) report: String,
+    /// Attributes that the tasks of each application have unless they say otherwise.
+    pub(super) applications: Vec<BTreeMap<String, String>>,
     /// Tasks begun since the start, by name.
     pub(super) total: BTreeMap<String, u64>,
     pub(super) pools: Vec<Pool>,
@@ -36,6 +40,9 @@ pub(super) struct Held {
     pub(super) args: String,
     #[serde(deserialize_with = "or_empty")]
     pub(super) kwargs: String,
+    /// JSON of both, where their message says it; empty otherwise, and where it is long.
+    #[serde(deserialize_with = "or_empty")]
+    pub(super) payload: String,
     /// In seconds since 1970.
     pub(super) time_start: Option<f64>,
     pub(super) acknowledged: bool,
@@ -45,7 +52,6 @@ pub(super) struct Held {
 }
 
 /// A task that workers know.
-#[expect(clippy::struct_field_names, reason = "the names are Celery's")]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Registered {
@@ -54,6 +60,10 @@ pub(super) struct Registered {
     pub(super) soft_time_limit: Option<f64>,
     /// `10/m`, or a number.
     pub(super) rate_limit: Value,
+    /// Attributes of its own.
+    pub(super) attributes: BTreeMap<String, String>,
+    /// The place of its application among the applications.
+    pub(super) application: usize,
 }
 
 /// The processes of one queue.

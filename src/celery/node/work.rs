@@ -25,6 +25,8 @@ pub(super) enum Reply {
     Said,
     /// Which tasks were ended, as the answer of the core says.
     Terminated,
+    /// For which stamps tasks were ended, of these that were revoked.
+    StampsTerminated(Value),
     /// Nothing: the node that is to end answers nobody.
     None,
 }
@@ -54,6 +56,20 @@ pub(super) fn plan(work: Work, view: &View) -> Plan {
             let reply = if terminate { Reply::Terminated } else { Reply::This(ok(flagged(&ids))) };
             Plan { commands: vec![Command::CeleryRevoke { ids, terminate }], reply }
         }
+        Work::RevokeStamped { headers, terminate } => {
+            let values = |value: &Value| match value {
+                Value::Array(values) => values.clone(),
+                value => vec![value.clone()],
+            };
+            let stamps = headers.iter().map(|(header, value)| (header.clone(), values(value))).collect();
+            let headers = Value::Object(headers);
+            let reply = if terminate {
+                Reply::StampsTerminated(headers)
+            } else {
+                Reply::This(ok(format!("headers {} flagged as revoked, but not terminated", repr::of(&headers))))
+            };
+            Plan { commands: vec![Command::CeleryRevokeStamped { stamps, terminate }], reply }
+        }
         Work::RateLimit { task, rate } => {
             Plan { commands: vec![Command::CeleryRateLimit { task, rate }], reply: Reply::Said }
         }
@@ -80,11 +96,10 @@ pub(super) fn plan(work: Work, view: &View) -> Plan {
             done(view.pools.iter().map(restart).collect(), ok("reload started"))
         }
         Work::AddConsumer { queue } => match pool(&queue) {
-            Some(Pool { paused: true, .. }) => {
+            Some(Pool { paused, .. }) => {
                 let reply = ok(format!("add consumer {queue}"));
-                done(vec![Command::Resume { queue }], reply)
+                done(paused.then_some(Command::Resume { queue }).into_iter().collect(), reply)
             }
-            Some(_) => done(Vec::new(), ok(format!("already consuming from {queue}"))),
             None => done(
                 Vec::new(),
                 error(&format!(
@@ -107,6 +122,24 @@ pub(super) fn plan(work: Work, view: &View) -> Plan {
 pub(super) fn terminated(answer: &Value) -> Value {
     let ids: Vec<&str> = answer["terminated"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if ids.is_empty() { ok("terminate: tasks unknown") } else { ok(format!("terminate: {}", ids.join(", "))) }
+}
+
+/// What is said of tasks that were to be ended for their stamps, in the words of Celery's workers.
+pub(super) fn stamps_terminated(headers: &Value, answer: &Value) -> Value {
+    let ended = answer["terminated"].as_object().filter(|ended| !ended.is_empty());
+    let Some(ended) = ended else { return ok(format!("headers {} were not terminated", repr::of(headers))) };
+    let of_header = |(header, values): (&String, &Value)| {
+        let values: Vec<String> = values.as_array().into_iter().flatten().map(repr::of).collect();
+        format!("{}: {{{}}}", repr::of(&header.as_str().into()), values.join(", "))
+    };
+    let ended: Vec<String> = ended.iter().map(of_header).collect();
+    ok(format!("headers defaultdict(<class 'set'>, {{{}}}) revoked", ended.join(", ")))
+}
+
+/// Ids of a command that no task here has, as the answer of the core says.
+pub(super) fn elsewhere(answer: &Value) -> Vec<String> {
+    let ids = answer["elsewhere"].as_array().into_iter().flatten();
+    ids.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 fn scale(pool: &Pool, processes: u32) -> Command {
@@ -161,6 +194,29 @@ mod tests {
     }
 
     #[test]
+    fn stamps_are_revoked_with_celerys_words() {
+        let headers = json!({"order": ["o1", 7], "run": "r"});
+        let of_stamps =
+            |terminate| plan(Work::RevokeStamped { headers: headers.as_object().unwrap().clone(), terminate }, &view());
+        let revoked = of_stamps(false);
+        let stamps = [(text("order"), vec![json!("o1"), json!(7)]), (text("run"), vec![json!("r")])].into();
+        assert_eq!(revoked.commands, [Command::CeleryRevokeStamped { stamps, terminate: false }]);
+        let flagged = "headers {'order': ['o1', 7], 'run': 'r'} flagged as revoked, but not terminated";
+        assert_eq!(revoked.reply, Reply::This(ok(flagged)));
+        assert_eq!(of_stamps(true).reply, Reply::StampsTerminated(headers.clone()));
+        let ended = stamps_terminated(&headers, &json!({"terminated": {"order": ["o1", 7]}}));
+        assert_eq!(ended, ok("headers defaultdict(<class 'set'>, {'order': {'o1', 7}}) revoked"));
+        let none = stamps_terminated(&json!({"run": "r"}), &json!({"terminated": {}}));
+        assert_eq!(none, ok("headers {'run': 'r'} were not terminated"));
+    }
+
+    #[test]
+    fn ids_that_are_not_here_are_told() {
+        assert_eq!(elsewhere(&json!({"revoked": 2, "elsewhere": ["a", 5]})), ["a"]);
+        assert!(elsewhere(&Value::Null).is_empty());
+    }
+
+    #[test]
     fn each_queue_gets_processes_and_keeps_one() {
         let scale = |queue: &str, processes| Command::Scale { queue: text(queue), processes };
         assert_eq!(of(Work::Grow(3)), (vec![scale("celery", 5), scale("slow", 4)], ok("pool will grow")));
@@ -174,7 +230,7 @@ mod tests {
         let add = |queue: &str| of(Work::AddConsumer { queue: text(queue) });
         let cancel = |queue: &str| of(Work::CancelConsumer { queue: text(queue) });
         assert_eq!(add("slow"), (vec![Command::Resume { queue: text("slow") }], ok("add consumer slow")));
-        assert_eq!(add("celery"), (Vec::new(), ok("already consuming from celery")));
+        assert_eq!(add("celery"), (Vec::new(), ok("add consumer celery")), "it is worked already");
         assert!(add("new").0.is_empty() && add("new").1["error"].as_str().unwrap().contains("put it there"));
         assert_eq!(
             cancel("celery"),

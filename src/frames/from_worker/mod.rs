@@ -15,7 +15,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    celery::{Application, RaisedBody, ReportedBody},
+    celery::{Application, ControlledBody, RaisedBody, ReportedBody},
     fault::Fault,
     messages::{FromWorker, Ready},
     values::{Millis, Name},
@@ -102,6 +102,7 @@ enum Body {
     Pong,
     Returned,
     Reported,
+    Controlled,
 }
 
 impl Body {
@@ -121,6 +122,7 @@ impl Body {
             "pong" => Self::Pong,
             "returned" => Self::Returned,
             "reported" => Self::Reported,
+            "controlled" => Self::Controlled,
             _ => return None,
         })
     }
@@ -179,11 +181,9 @@ impl Body {
                 let level = level.and_then(|level| level.0.parse().ok()).unwrap_or(Level::Info);
                 FromWorker::Log { level, message: message.unwrap_or_default().0 }
             }
-            Self::Bye => {
-                map.next_value::<IgnoredAny>()?;
-                FromWorker::Bye
-            }
+            Self::Bye => map.next_value::<IgnoredAny>().map(|IgnoredAny| FromWorker::Bye)?,
             Self::Reported => FromWorker::reported(map.next_value::<ReportedBody>()?.parts()),
+            Self::Controlled => FromWorker::Controlled { ticket: map.next_value::<ControlledBody>()?.ticket },
             Self::Pong => FromWorker::Pong { n: map.next_value::<PongBody>()?.n },
             Self::Returned => {
                 let ids = map.next_value::<ReturnedBody>()?.ids.unwrap_or_default();

@@ -161,6 +161,8 @@ fn what_is_required_is_named_when_it_is_missing() {
     ] {
         assert!(refused(line).contains(text), "{line}: {}", refused(line));
     }
+    assert_eq!(shown(r#"{"controlled":{"ticket":7}}"#), "Controlled { ticket: 7 }");
+    assert!(refused(r#"{"controlled":{}}"#).contains("ticket"));
     assert!(refused(&format!(r#"{{"pong":{{"n":"{}"}}}}"#, "x".repeat(100_000))).len() < 400);
 }
 

@@ -82,6 +82,10 @@ impl Core {
             Command::CeleryView {} => return Some(Answer::Done(self.celery_view())),
             Command::CeleryEvents { wanted } => return Some(self.events_asked(wanted)),
             Command::CeleryRevoke { ids, terminate } => return Some(self.revoke_asked(&ids, terminate)),
+            Command::CeleryRevokeStamped { stamps, terminate } => {
+                return Some(self.revoke_stamped_asked(&stamps, terminate));
+            }
+            Command::CeleryStoreRevoked { ids } => return self.store_revoked(number, &ids),
             Command::CeleryTimeLimit { task, soft_ms, hard_ms } => {
                 let (soft, hard) = (soft_ms.map(Duration::from_millis), hard_ms.map(Duration::from_millis));
                 self.set_time_limit(&task, SetLimits { soft, hard })
@@ -206,6 +210,12 @@ fn in_words(command: &Command) -> String {
         let first = first.collect::<Vec<_>>().join(", ");
         let (more, end) = (if ids.len() > 3 { ", …" } else { "" }, if *terminate { ", terminate" } else { "" });
         return format!("celery-revoke {tasks} ({first}{more}){end}");
+    }
+    if let Command::CeleryRevokeStamped { stamps, terminate } = command {
+        let count: usize = stamps.values().map(Vec::len).sum();
+        let headers: Vec<&str> = stamps.keys().take(3).map(|name| text::cut(name, NAMED)).collect();
+        let end = if *terminate { ", terminate" } else { "" };
+        return format!("celery-revoke-stamped {} ({}){end}", counted(count, "stamp"), headers.join(", "));
     }
     let text = serde_json::to_value(command).unwrap_or_default();
     let words = text.as_object().into_iter().flatten().filter_map(|(name, value)| match value {

@@ -55,9 +55,10 @@ impl Core {
             let State::Alive(life) = std::mem::replace(&mut self.slots[slot].state, State::Empty) else { continue };
             // Who has ended was waited for: its number may be another's.
             let has_ended = matches!(life.phase, Phase::LeftProcesses { .. });
-            let (pid, in_flight) = (life.pid.unwrap_or_default(), life.in_flight);
+            let (id, pid, in_flight) = (life.id, life.pid.unwrap_or_default(), life.in_flight);
             self.relist(slot);
             self.telling_ended(life.telling);
+            self.storing_ended(id);
             let name = self.slots[slot].name.clone();
             let (of_slot, of_task) = if has_ended {
                 (

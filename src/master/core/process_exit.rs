@@ -51,6 +51,7 @@ impl Core {
             self.left_worker(task);
         }
         self.telling_ended(life.telling.take());
+        self.storing_ended(life.id);
         self.take_back_unread(slot, &mut life, &ended);
         if is_outcome {
             self.once_ended(slot, &life, &ended);

@@ -65,6 +65,7 @@ impl Core {
             }
             FromWorker::Returned { ids } => self.returned(worker, &ids),
             FromWorker::Reported { id, stored } => self.told_lost(worker, &id, stored),
+            FromWorker::Controlled { ticket } => self.controlled(worker, ticket),
             FromWorker::Pong { n } => {
                 // The answer to a ping that was forgotten meanwhile means nothing.
                 life.pinged.take_if(|pinged| *pinged == n);

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from celery.bin.celery import celery as command_line
+from celery.canvas import StampingVisitor
 from celery.exceptions import TaskRevokedError
+from celery.utils import uuid
 from click.testing import CliRunner
 from conftest import PATIENCE, expect_letter, lines, until
 
@@ -79,7 +81,9 @@ class TestWhileTasksRun:
         active = celery("inspect", "active")
         assert {task["id"] for task in active} <= set(running)
         task = active[0]
-        assert (task["name"], task["args"], task["kwargs"]) == ("shop.tasks.nap", f"({PATIENCE * 2},)", "{}")
+        assert (task["name"], task["args"], task["kwargs"]) == ("shop.tasks.nap", [PATIENCE * 2], {})
+        [safe] = [safe for safe in control("active", safe=True) if safe["id"] == task["id"]]
+        assert (safe["args"], safe["kwargs"]) == (f"({PATIENCE * 2},)", "{}")
         assert task["hostname"] == NODE and task["delivery_info"]["routing_key"] == QUEUE
         assert abs(time.time() - task["time_start"]) < 10 * PATIENCE
         assert task["worker_pid"] in celery("inspect", "stats")["pool"]["processes"]
@@ -90,11 +94,15 @@ class TestWhileTasksRun:
 
 
 def test_what_is_known():
-    assert any(line.startswith("shop.tasks.add") for line in celery("inspect", "registered"))
+    assert "shop.tasks.add" in celery("inspect", "registered")
+    assert "shop.tasks.again [name=shop.tasks.again serializer=json]" in celery(
+        "inspect", "registered", "name", "serializer"
+    )
     assert celery("inspect", "scheduled") == []
     conf = celery("inspect", "conf")
     assert conf["task_default_queue"] == QUEUE and "guest:guest" not in json.dumps(conf)
-    assert "asynctask" in celery("inspect", "report")["ok"]
+    report = celery("inspect", "report")["ok"]
+    assert "worker -> asynctask:" in report and "software -> celery:" in report and "guest:guest" not in report
     first = celery("inspect", "clock")["clock"]
     assert celery("inspect", "clock")["clock"] > first
     assert celery("inspect", "memsample").endswith("MB")
@@ -105,7 +113,7 @@ def test_what_is_unknown_is_said_so():
     assert control("no such method") == {"error": "KeyError('no such method')"}
     assert "objgraph" in control("objgraph")["error"]
     assert control("autoscale", max=3, min=1) == {"error": "ValueError('Autoscale not enabled')"}
-    assert "by their ids" in control("revoke_by_stamped_headers", headers={"a": ["b"]})["error"]
+    assert "are no stamps" in control("revoke_by_stamped_headers", headers="order")["error"]
 
 
 def test_nodes_are_chosen_by_name_and_pattern():
@@ -135,6 +143,44 @@ def test_a_task_that_runs_is_ended():
         result.get(timeout=PATIENCE)
     expect_letter(result.id, "cancelled", "", QUEUE)
     assert control("terminate", task_id="none", signal="KILL") == {"ok": "terminate: tasks unknown"}
+
+
+class Stamped(StampingVisitor):
+    def __init__(self, order):
+        self.order = order
+
+    def on_signature(self, sig, **headers):
+        return {"order": self.order}
+
+
+def stamped(sig, order):
+    sig.stamp(visitor=Stamped(order))
+    return sig
+
+
+def test_tasks_are_revoked_by_their_stamps(path):
+    order = uuid()
+    said = control("revoke_by_stamped_headers", headers={"order": [order]})
+    assert said == {"ok": f"headers {{'order': ['{order}']}} flagged as revoked, but not terminated"}
+    for of_order in (order, [uuid(), order]):
+        with pytest.raises(TaskRevokedError):
+            stamped(tasks.note.si(path, "it ran"), of_order).apply_async().get(timeout=PATIENCE)
+    assert stamped(tasks.note.si(path, "of another"), uuid()).apply_async().get(timeout=PATIENCE) == "of another"
+    assert [text for _, text in lines(path)] == ["of another"]
+
+
+def test_tasks_that_run_are_ended_for_their_stamps():
+    order = uuid()
+    said = control("revoke_by_stamped_headers", headers=[f"order={order}"], terminate=True)
+    assert said == {"ok": f"headers {{'order': '{order}'}} were not terminated"}
+    order = uuid()
+    result = stamped(tasks.nap.si(PATIENCE * 2), order).apply_async()
+    until(lambda: result.id in [task["id"] for task in celery("inspect", "active")], "it runs")
+    said = control("revoke_by_stamped_headers", headers={"order": order}, terminate=True, signal="SIGTERM")
+    assert said == {"ok": f"headers defaultdict(<class 'set'>, {{'order': {{'{order}'}}}}) revoked"}
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=PATIENCE)
+    expect_letter(result.id, "cancelled", "", QUEUE)
 
 
 def test_limits_are_set():
@@ -187,7 +233,7 @@ def test_a_queue_is_left_and_taken_again(path):
     result = tasks.add.delay(2, 3)
     assert control("add_consumer", queue=QUEUE) == {"ok": f"add consumer {QUEUE}"}
     assert result.get(timeout=PATIENCE) == 5
-    assert control("add_consumer", queue=QUEUE) == {"ok": f"already consuming from {QUEUE}"}
+    assert control("add_consumer", queue=QUEUE) == {"ok": f"add consumer {QUEUE}"}
     assert "put it there" in control("add_consumer", queue="another")["error"]
 
 

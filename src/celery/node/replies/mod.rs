@@ -16,9 +16,9 @@ use super::{facts::Facts, methods::Look, view::View, wording::ok};
 pub(super) fn look(look: &Look, view: &View, facts: &Facts) -> Value {
     match look {
         Look::Stats => stats::stats(view, facts),
-        Look::Active => tasks::held(&view.active, &facts.node),
-        Look::Reserved => tasks::held(&view.reserved, &facts.node),
-        Look::Registered { items, builtins } => tasks::registered(&view.tasks, items, *builtins),
+        Look::Active { safe } => tasks::held(&view.active, *safe, &facts.node),
+        Look::Reserved => tasks::held(&view.reserved, false, &facts.node),
+        Look::Registered { items, builtins } => tasks::registered(view, items, *builtins),
         Look::ActiveQueues => queues::active(&view.pools),
         Look::Conf => report::conf(view, facts),
         Look::QueryTask { ids } => tasks::found(view, ids, &facts.node),

@@ -16,8 +16,11 @@ pub(super) fn conf(view: &View, facts: &Facts) -> Value {
     }
 }
 
-/// In the form of Celery's own report.
+/// Celery's own report, as the application's workers tell it; where no application runs, one of its form.
 pub(super) fn text(view: &View, facts: &Facts) -> String {
+    if !view.report.is_empty() {
+        return format!("\nworker -> asynctask:{}{}", env!("CARGO_PKG_VERSION"), view.report);
+    }
     let conf = conf(view, facts);
     let results = match conf.get("result_backend") {
         Some(Value::String(address)) => address.as_str(),

@@ -23,6 +23,7 @@ fn view() -> View {
     let task = |id: &str, pid: Value| {
         json!({
             "id": id, "name": "shop.nap", "queue": "celery", "args": "(40,)", "kwargs": "{}", "time_start": 1.5,
+            "payload": "{\"task\":\"shop.nap\",\"args\":[40],\"kwargs\":{}}",
             "acknowledged": false, "worker_pid": pid, "priority": 0, "redelivered": false, "reply_to": "x",
             "correlation_id": id,
         })
@@ -37,11 +38,12 @@ fn view() -> View {
     View::read(json!({
         "active": [task("a", json!(4))], "reserved": [task("b", Value::Null)], "revoked": [],
         "tasks": {
-            "shop.add": {"time_limit": 60.0, "soft_time_limit": null, "rate_limit": "100/s"},
+            "shop.add": {"time_limit": 60.0, "soft_time_limit": null, "rate_limit": "100/s", "application": 0,
+                "attributes": {"max_retries": "5", "serializer": ""}},
             "shop.fail": {"time_limit": null, "soft_time_limit": null, "rate_limit": null},
             "celery.chord": {"time_limit": null, "soft_time_limit": null, "rate_limit": null},
         },
-        "conf": null, "total": {"shop.nap": 2}, "pools": [pool("celery", false), pool("other", true)],
+        "conf": null, "applications": [{"max_retries": "3", "serializer": "json"}], "total": {"shop.nap": 2}, "pools": [pool("celery", false), pool("other", true)],
     }))
     .unwrap()
 }
@@ -66,7 +68,7 @@ fn the_keys_are_those_of_a_worker_of_celery() {
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
     for (method, asked) in [
         ("stats", Look::Stats),
-        ("active", Look::Active),
+        ("active", Look::Active { safe: false }),
         ("reserved", Look::Reserved),
         ("active_queues", Look::ActiveQueues),
     ] {
@@ -96,6 +98,22 @@ fn tasks_are_shown_with_the_attributes_that_were_asked_for() {
         registered(&["time_limit", "rate_limit", "__class__"], true),
         json!(["celery.chord", "shop.add [time_limit=60 rate_limit=100/s]", "shop.fail"])
     );
+    assert_eq!(
+        registered(&["name", "max_retries", "serializer"], false),
+        json!(["shop.add [name=shop.add max_retries=5]", "shop.fail [name=shop.fail max_retries=3 serializer=json]"])
+    );
+}
+
+#[test]
+fn arguments_are_told_as_they_are_or_as_their_text() {
+    let shown = |asked: &Look| look(asked, &view(), &facts())[0].clone();
+    let task = shown(&Look::Active { safe: false });
+    assert_eq!((&task["args"], &task["kwargs"]), (&json!([40]), &json!({})));
+    let task = shown(&Look::Active { safe: true });
+    assert_eq!((&task["args"], &task["kwargs"]), (&json!("(40,)"), &json!("{}")));
+    let mut view = view();
+    view.reserved[0].payload.clear();
+    assert_eq!(look(&Look::Reserved, &view, &facts())[0]["args"], "(40,)", "its body is long, or no JSON");
 }
 
 #[test]
@@ -116,16 +134,24 @@ fn settings_are_those_of_the_application_or_say_where_the_broker_is() {
     assert_eq!(look(&Look::Conf, &view, &facts()), view.conf);
     let report = look(&Look::Report, &view, &facts());
     let report = report["ok"].as_str().unwrap();
-    assert!(report.contains("results:rpc://") && report.contains("task_routes: {'a': None}"), "{report}");
+    assert!(report.contains("software -> asynctask:") && report.contains("results:rpc://"), "{report}");
+    assert!(report.contains("task_routes: {'a': None}"), "{report}");
+    view.report = "\nsoftware -> celery:5.7.0\n".to_owned();
+    let report = look(&Look::Report, &view, &facts());
+    let report = report["ok"].as_str().unwrap();
+    assert!(
+        report.starts_with("\nworker -> asynctask:") && report.ends_with("\nsoftware -> celery:5.7.0\n"),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_view_that_says_nothing_is_shown_as_nothing() {
     let view = View::read(json!({})).unwrap();
     assert_eq!(look(&Look::Stats, &view, &facts())["pool"]["max-concurrency"], 0);
-    assert_eq!(look(&Look::Active, &view, &facts()), json!([]));
+    assert_eq!(look(&Look::Active { safe: false }, &view, &facts()), json!([]));
     assert!(View::read(json!({"active": 5})).is_err());
     // A producer in another language says nothing of its arguments.
     let view = View::read(json!({"active": [{"id": "a", "name": null, "args": null, "kwargs": null}]})).unwrap();
-    assert_eq!(look(&Look::Active, &view, &facts())[0]["args"], "");
+    assert_eq!(look(&Look::Active { safe: false }, &view, &facts())[0]["args"], "");
 }

@@ -330,6 +330,7 @@ impl<'a> Checker<'a> {
             FromWorker::Pong { n } => format!("it said pong {n}"),
             FromWorker::Returned { ids } => format!("it returned {}", counted(ids.len(), "task")),
             FromWorker::Reported { id, .. } => format!("it reported task \"{id}\""),
+            FromWorker::Controlled { ticket } => format!("it said controlled {ticket}"),
             FromWorker::Log { .. } | FromWorker::Unknown(_) => "it said something else".to_owned(),
         }
     }

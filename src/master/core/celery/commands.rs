@@ -9,43 +9,44 @@ use super::super::{
     state::{celery::SetLimits, in_flight::InFlight, pool::Pool, task_rates},
 };
 use crate::{
-    celery::{event::TEXT_LIMIT, message},
+    celery::{event::TEXT_LIMIT, message, payload, stamps},
     clock::{Instant, Timestamp},
     control::types::Answer,
     frames,
+    payload::Body,
     task::Task,
     text::cut,
 };
 
 /// Tasks that are shown of one state.
 const SHOWN: usize = 10_000;
+/// Bodies whose arguments are shown as they are, in bytes: one, and all of a view. Of others the text is shown that came with them.
+const BODY_SHOWN: usize = 4 * 1024;
+const BODIES_SHOWN: usize = 4 * 1024 * 1024;
 
 impl Core {
     /// Everything that monitors ask for, of Celery's queues alone.
     pub(in crate::master::core) fn celery_view(&self) -> Value {
         let members = || self.members().filter(|pool| pool.celery.is_some());
-        let (mut active, mut reserved) = (Vec::new(), Vec::new());
+        let (mut active, mut reserved, mut room) = (Vec::new(), Vec::new(), BODIES_SHOWN);
         for slot in self.slots.iter().filter(|slot| self.pools[slot.queue].celery.is_some()) {
             let Some(life) = slot.process() else { continue };
             for task in life.in_flight.iter() {
                 let shown = if task.begun { &mut active } else { &mut reserved };
                 if shown.len() < SHOWN {
-                    shown.push(self.in_flight_view(task, life.pid));
+                    shown.push(self.in_flight_view(task, life.pid, &mut room));
                 }
             }
         }
         for pool in members() {
-            let room = SHOWN.saturating_sub(reserved.len());
-            let waiting = pool.waiting.iter().take(room);
+            let waiting = pool.waiting.iter().take(SHOWN.saturating_sub(reserved.len()));
             reserved.extend(waiting.map(|delivery| {
-                request(
-                    pool.name(),
-                    &delivery.task,
-                    &Standing { redelivered: delivery.redelivered, ..Standing::default() },
-                )
+                let standing = Standing { redelivered: delivery.redelivered, ..Standing::default() };
+                request(pool.name(), &delivery.task, &standing, &mut room)
             }));
         }
         let (mut tasks, mut conf, mut total) = (Map::new(), Value::Null, BTreeMap::<&str, u64>::new());
+        let (mut report, mut applications) = ("", Vec::new());
         for celery in members().filter_map(|pool| pool.celery.as_deref()) {
             for (name, count) in celery.begun() {
                 *total.entry(name).or_default() += count;
@@ -54,6 +55,10 @@ impl Core {
             if let Some(text) = application.conf.as_deref().filter(|_| conf.is_null()) {
                 conf = serde_json::from_str(text).unwrap_or_default();
             }
+            if report.is_empty() {
+                report = &application.report;
+            }
+            applications.push(&application.attributes);
             for (name, options) in &application.tasks {
                 let set = self.celery.limits.get(name);
                 let limit = |of_task: Option<Duration>| of_task.map(|limit| limit.as_secs_f64());
@@ -61,6 +66,8 @@ impl Core {
                     "time_limit": limit(set.map_or(options.time_limit, |set| set.hard)),
                     "soft_time_limit": limit(set.map_or(options.soft_time_limit, |set| set.soft)),
                     "rate_limit": options.rate_limit,
+                    "attributes": options.attributes,
+                    "application": applications.len() - 1,
                 });
                 tasks.insert(name.clone(), options);
             }
@@ -68,7 +75,7 @@ impl Core {
         let pools: Vec<Value> = members().map(|pool| self.pool_view(pool)).collect();
         json!({
             "active": active, "reserved": reserved, "tasks": tasks, "conf": conf, "total": total,
-            "pools": pools,
+            "pools": pools, "report": report, "applications": applications,
         })
     }
 
@@ -92,7 +99,7 @@ impl Core {
         })
     }
 
-    fn in_flight_view(&self, task: &InFlight, pid: Option<u32>) -> Value {
+    fn in_flight_view(&self, task: &InFlight, pid: Option<u32>, room: &mut usize) -> Value {
         let delivery = &task.delivery;
         let standing = Standing {
             time_start: task.begun.then(|| self.wall_of(task.begun_at)),
@@ -100,7 +107,7 @@ impl Core {
             pid,
             redelivered: delivery.redelivered,
         };
-        request(self.pools[delivery.queue.0].name(), &delivery.task, &standing)
+        request(self.pools[delivery.queue.0].name(), &delivery.task, &standing, room)
     }
 
     fn wall_of(&self, at: Instant) -> Timestamp {
@@ -148,10 +155,32 @@ impl Core {
         Ok(said.to_owned())
     }
 
-    /// Tasks that are not to be run any more.
+    /// Tasks that are not to be run any more. The answer names those that are not here, too.
     pub(in crate::master::core) fn revoke_asked(&mut self, ids: &[String], terminate: bool) -> Answer {
-        let (revoked, terminated) = self.revoke(ids, terminate);
-        Answer::Done(json!({ "revoked": revoked, "terminated": terminated }))
+        let (revoked, here) = self.revoke(ids, terminate);
+        let terminated: Vec<&str> = here.terminated.iter().map(|task| task.id.as_str()).collect();
+        let elsewhere: Vec<&String> = ids.iter().filter(|id| !here.ids.contains(*id)).collect();
+        Answer::Done(json!({ "revoked": revoked, "terminated": terminated, "elsewhere": elsewhere }))
+    }
+
+    /// The same of tasks with one of these stamps. The answer has the stamps for which tasks are ended.
+    pub(in crate::master::core) fn revoke_stamped_asked(
+        &mut self,
+        stamps: &BTreeMap<String, Vec<Value>>,
+        terminate: bool,
+    ) -> Answer {
+        let here = self.revoke_stamped(stamps, terminate);
+        let mut ended_for = BTreeMap::<&str, BTreeMap<String, &Value>>::new();
+        for task in &here.terminated {
+            for (header, value) in stamps::of(&task.headers) {
+                if stamps.get(header).is_some_and(|revoked| revoked.contains(value)) {
+                    ended_for.entry(header).or_default().insert(value.to_string(), value);
+                }
+            }
+        }
+        let ended_for: BTreeMap<&str, Vec<&Value>> =
+            ended_for.into_iter().map(|(header, values)| (header, values.into_values().collect())).collect();
+        Answer::Done(json!({ "terminated": ended_for }))
     }
 
     /// Whether events of tasks are wanted.
@@ -161,11 +190,24 @@ impl Core {
     }
 }
 
+/// Name and arguments as JSON, if the body is short JSON without a compression, which may unfold to much.
+fn payload_shown(task: &Task, room: &mut usize) -> Option<String> {
+    let length = task.body.len();
+    let encoding = task.properties.as_deref().and_then(|properties| properties.content_encoding.as_deref());
+    let is_plain = encoding.is_none_or(|encoding| encoding.eq_ignore_ascii_case(message::CONTENT_ENCODING))
+        && !task.headers.contains_key("compression");
+    if length > BODY_SHOWN.min(*room) || !is_plain {
+        return None;
+    }
+    *room -= length;
+    payload::json(Body::from(task)).ok()
+}
+
 /// The frame that tells an application of the limits that a person has set.
 pub(super) fn time_limit_frame(task: &str, set: SetLimits) -> Vec<u8> {
     let seconds = |limit: Option<Duration>| limit.map(|limit| limit.as_secs_f64());
     let arguments = json!({ "task_name": task, "soft": seconds(set.soft), "hard": seconds(set.hard) });
-    frames::celery::control("time_limit", &arguments)
+    frames::celery::control("time_limit", &arguments, None)
 }
 
 /// Where a task stands that is shown.
@@ -177,8 +219,8 @@ struct Standing {
     redelivered: bool,
 }
 
-/// A task as monitors show it.
-fn request(queue: &str, task: &Task, standing: &Standing) -> Value {
+/// A task as monitors show it. Its arguments take of the room for bodies.
+fn request(queue: &str, task: &Task, standing: &Standing, room: &mut usize) -> Value {
     let properties = task.properties.as_deref();
     let message = message::read(&task.headers, properties, &task.body);
     let shown = |text: Option<&str>| cut(text.unwrap_or_default(), TEXT_LIMIT).to_owned();
@@ -188,6 +230,7 @@ fn request(queue: &str, task: &Task, standing: &Standing) -> Value {
         "queue": queue,
         "args": shown(message.argsrepr.as_deref()),
         "kwargs": shown(message.kwargsrepr.as_deref()),
+        "payload": payload_shown(task, room),
         "time_start": standing.time_start.map(|at| at.0 as f64 / 1000.0),
         "acknowledged": standing.acknowledged,
         "worker_pid": standing.pid,

@@ -30,7 +30,7 @@ impl Core {
             return;
         }
         let method = if wanted { "enable_events" } else { "disable_events" };
-        self.tell_applications(&frames::celery::control(method, &serde_json::json!({})));
+        self.tell_applications(&frames::celery::control(method, &serde_json::json!({}), None));
     }
 
     /// Sends a frame to each worker of a Celery application.

@@ -6,6 +6,7 @@
 //! | `lost` | results of tasks that no worker could report on |
 //! | `events` | what monitors hear of tasks |
 //! | `revoked` | tasks that are not to be run any more |
+//! | `storing` | results of such tasks that are not here |
 //! | `commands` | what the node of this master asks for |
 //!
 //! A worker that wants `celery` runs a Celery application: it gets bodies as they came, and stores results by itself. Every other
@@ -17,6 +18,7 @@ mod commands;
 mod events;
 mod lost;
 mod revoked;
+mod storing;
 #[cfg(test)]
 mod tests;
 
@@ -81,7 +83,8 @@ impl Core {
             self.actions.push(Action::Send { worker, frame: commands::time_limit_frame(name, *limits) });
         }
         if self.celery.tells_events {
-            self.actions.push(Action::Send { worker, frame: frames::celery::control("enable_events", &json!({})) });
+            self.actions
+                .push(Action::Send { worker, frame: frames::celery::control("enable_events", &json!({}), None) });
         }
     }
 

@@ -84,8 +84,12 @@ impl World {
             ("rated".to_owned(), options(None, Some("10/m"))),
             ("plain".to_owned(), options(None, None)),
         ];
-        let application =
-            Application { tasks: tasks.into(), conf: Some(r#"{"a":1}"#.to_owned()), time_limit: Some(4 * SECOND) };
+        let application = Application {
+            tasks: tasks.into(),
+            conf: Some(r#"{"a":1}"#.to_owned()),
+            time_limit: Some(4 * SECOND),
+            ..Application::default()
+        };
         let ready = Ready {
             protocol: PROTOCOL,
             name: None,
@@ -320,7 +324,8 @@ fn revoked_tasks_are_dropped_where_they_wait_and_when_they_come() {
         terminate,
     };
     let answer = world.commands(revoke(&["1", "2", "9"], false));
-    assert_eq!(answer, Answer::Done(json!({ "revoked": 3, "terminated": [] })), "what is in hand goes on");
+    let said = json!({ "revoked": 3, "terminated": [], "elsewhere": ["9"] });
+    assert_eq!(answer, Answer::Done(said), "what is in hand goes on");
     assert!(world.logs("the Celery node asks: celery-revoke 3 tasks (1, 2, 9)"));
     let dropped = |world: &World| {
         let done = |(number, settlement): &(u64, &Settlement)| {
@@ -332,7 +337,7 @@ fn revoked_tasks_are_dropped_where_they_wait_and_when_they_come() {
     world.deliver(9, "plain");
     assert_eq!(dropped(&world), [2, 9]);
     let answer = world.commands(revoke(&["1"], true));
-    assert_eq!(answer, Answer::Done(json!({ "revoked": 0, "terminated": ["1"] })));
+    assert_eq!(answer, Answer::Done(json!({ "revoked": 0, "terminated": ["1"], "elsewhere": [] })));
     world.dies(ONE);
     assert!(world.settlements().iter().any(|(number, settlement)| *number == 1
         && matches!(settlement, Settlement::Dead(failure) if failure.reason.as_str() == "cancelled")));
@@ -349,6 +354,83 @@ fn revoked_tasks_are_dropped_where_they_wait_and_when_they_come() {
     world.ends(next, 3, Report::DONE);
     told(&mut world, "9");
     told(&mut world, "1");
+}
+
+#[test]
+fn tasks_are_revoked_by_their_stamps_and_for_as_long_as_the_master_runs() {
+    let mut world = World::with_application();
+    let stamped = |world: &mut World, number: u64, order: Value| {
+        world.deliver_as(number, "plain", |mut task| {
+            task.headers.insert("stamped_headers".to_owned(), json!(["order"]));
+            task.headers.insert("stamps".to_owned(), json!({ "order": order }));
+            task
+        });
+    };
+    stamped(&mut world, 1, json!("a"));
+    stamped(&mut world, 2, json!(["b", "a"]));
+    stamped(&mut world, 3, json!("b"));
+    let revoke = |value: &Value, terminate| Command::CeleryRevokeStamped {
+        stamps: [("order".to_owned(), vec![value.clone()])].into(),
+        terminate,
+    };
+    let answer = world.commands(revoke(&json!("a"), false));
+    assert_eq!(answer, Answer::Done(json!({ "terminated": {} })), "what is in hand goes on");
+    assert!(world.logs("the Celery node asks: celery-revoke-stamped 1 stamp (order)"));
+    assert!(world.logs("Task 2 of queue celery is dropped: it was revoked by its stamp order"));
+    let dropped = |world: &World| {
+        let done = |(number, settlement): &(u64, &Settlement)| {
+            matches!(settlement, Settlement::Done { .. }).then_some(*number)
+        };
+        world.settlements().iter().filter_map(done).collect::<Vec<_>>()
+    };
+    assert_eq!(dropped(&world), [2]);
+    world.passes(4 * 3_600 * SECOND);
+    stamped(&mut world, 4, json!("a"));
+    assert_eq!(dropped(&world), [2, 4]);
+    let answer = world.commands(revoke(&json!("a"), true));
+    assert_eq!(answer, Answer::Done(json!({ "terminated": { "order": ["a"] } })));
+    assert!(world.actions.iter().any(|action| matches!(action, Action::Signal { .. })));
+}
+
+#[test]
+fn results_of_revoked_tasks_that_are_not_here_are_stored_by_one_worker_of_each_kind() {
+    let two = WorkerId { slot: 1, life: 1 };
+    let mut world = World::new(|queue| Queue { processes: 2, ..queue });
+    world.ready(ONE, true);
+    world.ready(two, true);
+    world.deliver(1, "plain");
+    let holds = |worker: WorkerId, world: &World| {
+        world.core.slots[worker.slot].process().is_some_and(|life| life.in_flight.len() == 1)
+    };
+    let (busy, idle) = if holds(ONE, &world) { (ONE, two) } else { (two, ONE) };
+    let asked = |world: &mut World, number: u64| {
+        let command = Command::CeleryStoreRevoked { ids: vec!["9".to_owned()] };
+        world.actions.clear();
+        world.tell(Event::Commanded { number, command, by: "the Celery node".to_owned() });
+        let sent = world.actions.iter().filter_map(|action| match action {
+            Action::Send { worker, frame } => Some((*worker, serde_json::from_slice::<Value>(frame).unwrap())),
+            _ => None,
+        });
+        sent.collect::<Vec<_>>()
+    };
+    let answered = |world: &World, of: u64| {
+        world.actions.iter().any(|action| matches!(action, Action::Answer { number, .. } if *number == of))
+    };
+    let sent = asked(&mut world, 70);
+    let frame = json!({ "control": { "method": "revoke", "arguments": { "task_id": ["9"] }, "ticket": 70 } });
+    assert_eq!(sent, [(idle, frame)], "the one that holds nothing");
+    assert!(!answered(&world, 70), "it is not stored yet");
+    world.tell(Event::Said { worker: busy, frame: FromWorker::Controlled { ticket: 70 } });
+    world.tell(Event::Said { worker: idle, frame: FromWorker::Controlled { ticket: 71 } });
+    assert!(!answered(&world, 70));
+    world.tell(Event::Said { worker: idle, frame: FromWorker::Controlled { ticket: 70 } });
+    assert!(answered(&world, 70));
+    asked(&mut world, 71);
+    world.dies(idle);
+    assert!(answered(&world, 71), "nobody is left to say it");
+    let mut plain = World::new(|queue| queue);
+    plain.ready(ONE, false);
+    assert!(asked(&mut plain, 72).is_empty() && answered(&plain, 72));
 }
 
 #[test]
@@ -504,7 +586,7 @@ fn tasks_of_other_queues_are_not_revoked() {
     world.ready(ONE, false);
     world.deliver(1, "plain");
     let answer = world.commands(Command::CeleryRevoke { ids: vec!["1".to_owned()], terminate: true });
-    assert_eq!(answer, Answer::Done(json!({ "revoked": 1, "terminated": [] })));
+    assert_eq!(answer, Answer::Done(json!({ "revoked": 1, "terminated": [], "elsewhere": ["1"] })));
     assert!(!world.actions.iter().any(|action| matches!(action, Action::Signal { .. })));
 }
 
@@ -567,4 +649,14 @@ fn the_view_shows_what_monitors_ask_for() {
     world.ends(ONE, 1, Report::DONE);
     let Answer::Done(view) = world.commands(Command::CeleryView {}) else { panic!() };
     assert_eq!(view["total"], json!({ "plain": 1, "rated": 1 }));
+    let payload = r#"{"task":"rated","args":[1],"kwargs":{}}"#;
+    assert_eq!(view["active"][0]["payload"], payload);
+    world.deliver_as(3, "plain", |mut task| {
+        task.headers.insert("compression".to_owned(), json!("application/x-gzip"));
+        task
+    });
+    world.deliver_as(4, "plain", |task| Task { body: vec![b' '; 5_000], ..task });
+    let Answer::Done(view) = world.commands(Command::CeleryView {}) else { panic!() };
+    let payloads: Vec<&Value> = view["reserved"].as_array().unwrap().iter().map(|task| &task["payload"]).collect();
+    assert_eq!(payloads, [&Value::Null, &Value::Null], "what may unfold, or is long, is not looked into");
 }

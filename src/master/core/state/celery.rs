@@ -11,10 +11,13 @@ use foldhash::fast::RandomState;
 
 use super::replies::Replies;
 use crate::{
-    celery::revoked::{ID_LIMIT, KEPT_FOR, MOST},
+    celery::{
+        revoked::{ID_LIMIT, KEPT_FOR, MOST},
+        stamps,
+    },
     clock::Instant,
     frames::celery::Application,
-    master::core::plan::QueuePlan,
+    master::core::{event::WorkerId, plan::QueuePlan},
     task::{Reason, Task},
 };
 
@@ -33,9 +36,21 @@ pub(in crate::master::core) struct Celery {
     /// Somebody listens to what happens to tasks.
     pub(in crate::master::core) tells_events: bool,
     pub(in crate::master::core) revoked: Revoked,
+    pub(in crate::master::core) revoked_stamps: stamps::Revoked,
+    /// Orders to store results of revoked tasks, the oldest first.
+    pub(in crate::master::core) storing: Vec<Storing>,
     pub(in crate::master::core) replies: Replies,
     /// Limits that a person has set, by the name of the task: they hold until the master ends.
     pub(in crate::master::core) limits: BTreeMap<String, SetLimits>,
+}
+
+/// An order to store results of revoked tasks.
+#[derive(Debug)]
+pub(in crate::master::core) struct Storing {
+    /// Of the command that is answered then.
+    pub(in crate::master::core) number: u64,
+    /// Those that have not done it yet.
+    pub(in crate::master::core) workers: Vec<WorkerId>,
 }
 
 /// Time limits that a person has set for a task.
@@ -239,20 +254,22 @@ mod tests {
 
     #[test]
     fn revoked_ids_are_forgotten_after_their_time_or_when_there_are_too_many() {
+        let kept = KEPT_FOR.as_secs() / 3_600;
         let mut revoked = Revoked::default();
         assert!(revoked.add(at(0), "a") && !revoked.add(at(0), "a") && !revoked.add(at(0), ""));
         assert!(!revoked.add(at(0), &"x".repeat(256)));
-        assert!(revoked.contains(at(2), "a") && !revoked.contains(at(3), "a"));
-        revoked.add(at(3), "b");
-        assert!(!revoked.add(at(4), "b"), "it is known, and remembered from now on");
-        assert_eq!((revoked.contains(at(6), "b"), revoked.iter().count()), (true, 1));
-        assert!(!revoked.contains(at(7), "b"));
+        assert!(revoked.contains(at(kept - 1), "a") && !revoked.contains(at(kept), "a"));
+        revoked.add(at(kept), "b");
+        assert!(!revoked.add(at(kept + 1), "b"), "it is known, and remembered from now on");
+        assert_eq!((revoked.contains(at(2 * kept), "b"), revoked.iter().count()), (true, 1));
+        assert!(!revoked.contains(at(2 * kept + 1), "b"));
+        let late = 2 * kept + 2;
         for number in 0..60_000 {
-            revoked.add(at(8), &number.to_string());
+            revoked.add(at(late), &number.to_string());
         }
         assert_eq!((revoked.iter().count(), revoked.iter().next()), (50_000, Some("10000")));
-        assert!(!revoked.contains(at(8), "9999") && revoked.contains(at(8), "59999"));
-        assert_eq!((revoked.contains(at(11), "59999"), revoked.iter().count()), (false, 0));
+        assert!(!revoked.contains(at(late), "9999") && revoked.contains(at(late), "59999"));
+        assert_eq!((revoked.contains(at(late + kept), "59999"), revoked.iter().count()), (false, 0));
     }
 
     #[test]

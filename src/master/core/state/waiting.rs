@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::task_rates::TaskRates;
 use crate::{
     clock::Instant,
-    task::{Delivery, Handle},
+    task::{Delivery, Handle, Task},
 };
 
 /// Deliveries of a queue that no worker has begun. Those whose keys are asked for are kept apart, so that the cost of a task does
@@ -86,9 +86,9 @@ impl Waiting {
         self.rates.take_where(is_it).pop()
     }
 
-    /// Takes the deliveries whose ids are wanted, but for those whose keys are asked for.
-    pub(in crate::master::core) fn take_where(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<Delivery> {
-        let is_wanted = |delivery: &Delivery| wanted(&delivery.task.id);
+    /// Takes the deliveries whose tasks are wanted, but for those whose keys are asked for.
+    pub(in crate::master::core) fn take_where(&mut self, wanted: impl Fn(&Task) -> bool) -> Vec<Delivery> {
+        let is_wanted = |delivery: &Delivery| wanted(&delivery.task);
         let (mut taken, line): (Vec<_>, Vec<_>) = std::mem::take(&mut self.line).into_iter().partition(is_wanted);
         self.line = line.into();
         taken.extend(self.rates.take_where(is_wanted));
