@@ -42,7 +42,7 @@
 //! [`App::run`] is the whole of a `main`. It gives the program the command line of `asynctask`, with its kinds beside those that
 //! are programs in other languages: `hello workers -c hello.yaml` is a master, which starts each worker from this same
 //! binary; `hello submit`, `hello failed`, `hello status`, `hello control` and the others are described by `hello --help` and in
-//! the README. What can be set stands in `config/reference.yaml`.
+//! the README. What can be set stands in `config/reference.yaml` and, of pipelines, `config/pipelines.yaml`.
 //!
 //! ```no_run
 //! # use asynctask::{App, Context, Outcome};
@@ -115,7 +115,7 @@
 //! | a request of Celery's tools, what its monitors hear | `celery::node`: `methods` reads what is asked for, `replies` and `work` answer, `events` tells; the views and commands behind them are `master::core::celery` |
 //! | a reload | `cli::workers` reads the new settings and refuses what needs a restart, on a thread of `master::shell::settings_reader`; what can change is `master::core::plan::Settings`, done queue by queue in `master::core::reload`; schedules in `master::shell::reload_settings` |
 //! | an exit code | the table is `exit_code`. Of a run: the chapter of the core that ends it (callers of `Core::end_badly`; `halt_when_empty`; `shutdown`), and `master::run`, `master::shell::event_loop`, `cli::workers` for what fails around it. Of a command: its file in `cli`, or what commands share there (`connection`, `settings`, `waiting`, `control_client`, `output`). Of a worker: `worker::serve`, `worker::registry` |
-//! | a setting is checked | `config::check`: queues, kinds, schedules and the transport in a file each, users and limits of kinds in `exec_options`, the smaller sections in its `mod`; types and bounds of most single values in `config::reader` |
+//! | a setting is checked | `config::check`: queues, kinds, pipelines, schedules and the transport in a file each, users and limits of kinds in `exec_options`, the smaller sections in its `mod`; types and bounds of most single values in `config::reader` |
 //! | a line of the log | the core's, and what a transport reports, through `master::core::log_context`; the shell's where it acts; a worker's from `worker::lines` through `master::shell::workers`; `logging` formats and writes |
 //!
 //! ## Glossary

@@ -151,6 +151,12 @@ impl Template {
         Ok(Self { written: text.to_owned(), parts })
     }
 
+    /// Whether the key depends on the task's queue.
+    #[must_use]
+    pub fn reads_queue(&self) -> bool {
+        self.parts.contains(&Part::Queue)
+    }
+
     fn reads_payload(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Payload(_)))
     }

@@ -31,7 +31,11 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &Config) -> Result
             let config = load_to_fire(registry, global)?;
             let (queues, schedules) = (config.queues.len(), config.schedules.len());
             let (queues, schedules) = (counted(queues, "queue"), counted(schedules, "schedule"));
-            print(&format!("the configuration is right: {queues}, {schedules}\n"))?;
+            let mut found = format!("{queues}, {schedules}");
+            if !config.pipelines.is_empty() {
+                found = format!("{found}, {}", counted(config.pipelines.len(), "pipeline"));
+            }
+            print(&format!("the configuration is right: {found}\n"))?;
         }
         Config::Check { json: true } => match crate::config::load_to_fire(&sources(registry, global)) {
             Ok(_) => print("[]\n")?,

@@ -80,7 +80,7 @@ fn launch(config: &Config, queue: &Queue, level: Level) -> Launch {
     };
     let command_of = |schedule: &Schedule| match &schedule.target {
         Target::Ctl(command) => Some(command.clone()),
-        Target::Worker(_) | Target::Queue(_) | Target::Celery(_) => None,
+        Target::Worker(_) | Target::Queue(_) | Target::Celery(_) | Target::Pipeline(_) => None,
     };
     if queue.kind == crate::worker::ctl::KIND {
         let commands: Vec<String> = config.schedules.iter().filter_map(command_of).collect();

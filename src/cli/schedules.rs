@@ -95,6 +95,7 @@ fn target(schedule: &Schedule) -> (&'static str, String) {
         Target::Worker(kind) => ("worker", kind.clone()),
         Target::Queue(name) => ("queue", name.clone()),
         Target::Celery(task) => ("celery", task.name.clone()),
+        Target::Pipeline(name) => ("pipeline", name.clone()),
         Target::Ctl(line) => ("ctl", redact(line).into_owned()),
     }
 }

@@ -8,7 +8,7 @@ use super::{
     reader::Item,
     substitute::escaped,
 };
-use crate::{redact::redact, schedule::Payload};
+use crate::{json_text::JsonText, redact::redact, schedule::Payload};
 
 /// Larger payloads belong in a file that the payload names.
 const MAX_BYTES: usize = 1 << 20;
@@ -22,6 +22,28 @@ pub(super) fn payload(item: &Item<'_>) -> Option<Payload> {
     });
     done.map_err(|what| item.problem(what, None)).ok()?;
     Some(payload)
+}
+
+/// JSON text as `config show` prints it, and as it can be read again: passwords of addresses masked, `${` escaped.
+pub(super) fn shown(json: &JsonText) -> String {
+    let (mut shown, mut rest) = (String::new(), json.as_str());
+    while let Some(start) = rest.find('"') {
+        let (before, quoted) = rest.split_at(start);
+        shown.push_str(before);
+        let mut is_escaped = false;
+        let end = quoted.char_indices().skip(1).find(|(_, letter)| {
+            let is_end = *letter == '"' && !is_escaped;
+            is_escaped = *letter == '\\' && !is_escaped;
+            is_end
+        });
+        let (text, after) = quoted.split_at(end.map_or(quoted.len(), |(end, _)| end + 1));
+        match serde_json::from_str::<String>(text) {
+            Ok(value) if !after.trim_start().starts_with(':') => quote(&escaped(&redact(&value)), &mut shown),
+            Ok(_) | Err(_) => shown.push_str(text),
+        }
+        rest = after;
+    }
+    shown + rest
 }
 
 /// `form` gives texts, but not keys, the form in which they are written.
@@ -68,5 +90,18 @@ fn quote(value: &str, text: &mut String) {
         } else {
             text.push(letter);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_texts_change_when_they_are_shown() {
+        let json = r#"[{"a":"amqp://u:pw@h","amqp://u:pw@h":1e400},"\\","\"${X}",[],-0.0,null,"é"]"#;
+        let expected = r#"[{"a":"amqp://u:***@h","amqp://u:pw@h":1e400},"\\","\"$${X}",[],-0.0,null,"é"]"#;
+        assert_eq!(shown(&JsonText::parse(json).unwrap()), expected);
+        assert_eq!(shown(&JsonText::parse(" 7 ").unwrap()), "7");
     }
 }

@@ -6,11 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     check::is_schedule_id,
+    json as json_value,
     substitute::escaped,
     types::{Acks, Command, Config, Mode, Queue},
 };
 use crate::{
     backoff::Backoff,
+    jobs::definition::{ForEach, Pipeline, Step, Tolerance},
     redact::redact,
     schedule::{Misfire, Schedule, Target},
     transport::{Uri, amqp},
@@ -64,10 +66,17 @@ impl Config {
             count.set(count.get() + 1);
             format!("{mark}{}.", count.get()).into()
         }))?;
-        for (number, (_, given)) in self.schedules.iter().flat_map(Schedule::given).enumerate() {
-            text = text.replacen(&marked(&format!("{mark}{}.", number + 1)), &given.shown, 1);
+        for (number, given) in self.given().enumerate() {
+            text = text.replacen(&marked(&format!("{mark}{}.", number + 1)), &given, 1);
         }
         Ok(text)
+    }
+
+    /// What is put in as it is, in the order in which [`Self::shown`] asks for it.
+    fn given(&self) -> impl Iterator<Item = String> {
+        let of_schedules = self.schedules.iter().flat_map(Schedule::given).map(|(_, given)| given.shown.clone());
+        let lists = self.pipelines.iter().flat_map(|pipeline| pipeline.steps.iter().filter_map(list));
+        of_schedules.chain(lists)
     }
 
     fn shown(&self, payload: impl Fn(&str) -> Value) -> Value {
@@ -81,6 +90,7 @@ impl Config {
             "declare": if self.declare_passive { "passive" } else { "create" },
             "workers": workers,
             "kinds": kinds,
+            "pipelines": self.pipelines.iter().map(shown_pipeline).collect::<Map<_, _>>(),
             "scheduled_workers": self.schedules.iter().map(schedule).collect::<Vec<_>>(),
             "supervisor": {
                 "grace": seconds(self.supervisor.grace),
@@ -102,6 +112,13 @@ impl Config {
         for (number, schedule) in self.schedules.iter().enumerate() {
             for (key, given) in schedule.given() {
                 settings["scheduled_workers"][number][key] = payload(&given.shown);
+            }
+        }
+        for pipeline in &self.pipelines {
+            for (number, step) in pipeline.steps.iter().enumerate() {
+                if let Some(list) = list(step) {
+                    settings["pipelines"][&pipeline.name]["steps"][number]["for_each"] = payload(&list);
+                }
             }
         }
         settings
@@ -132,6 +149,54 @@ impl Config {
         };
         json!({ "queue": queue.name, "retry": retry, "delays": delays, "dead_letter": queue.dead_letter.name })
     }
+}
+
+fn shown_pipeline(pipeline: &Pipeline) -> (String, Value) {
+    let steps: Vec<Value> = pipeline.steps.iter().map(|step| shown_step(step, &pipeline.steps)).collect();
+    let shown = json!({
+        "key": pipeline.key,
+        // Without a key, it is no setting.
+        "conflict": pipeline.key.as_ref().map(|_| pipeline.conflict.as_str()),
+        "max_running": pipeline.max_running,
+        "timeout": pipeline.timeout.map(seconds),
+        "on_failure": pipeline.on_failure,
+        "wipe_failed_after": pipeline.wipe_failed_after.map_or_else(|| "forever".into(), seconds),
+        "remember": seconds(pipeline.remember),
+        "steps": steps,
+    });
+    (pipeline.name.clone(), shown)
+}
+
+fn shown_step(step: &Step, all: &[Step]) -> Value {
+    let name = |position: &usize| all[*position].name.as_str();
+    json!({
+        "name": step.name,
+        "queue": step.queue,
+        "each": step.each,
+        "wipe": step.wipe,
+        "keep": step.keep,
+        "needs": step.needs.iter().map(name).collect::<Vec<_>>(),
+        "for_each": match &step.for_each {
+            Some(ForEach::Result { step, path }) => {
+                let names: Vec<&str> = std::iter::once(name(step)).chain(path.iter().map(String::as_str)).collect();
+                Some(format!("{{inputs.{}}}", names.join(".")))
+            }
+            // A list is put in as it is.
+            Some(ForEach::List(_)) | None => None,
+        },
+        "allow_failed": match step.allow_failed {
+            Tolerance::Tasks(tasks) => tasks.into(),
+            Tolerance::Percent(percent) => format!("{percent}%").into(),
+            Tolerance::All => Value::from("all"),
+        },
+    })
+}
+
+/// The list that a step begins with, if the settings give one.
+fn list(step: &Step) -> Option<String> {
+    let Some(ForEach::List(elements)) = &step.for_each else { return None };
+    let elements: Vec<String> = elements.iter().map(json_value::shown).collect();
+    Some(format!("[{}]", elements.join(",")))
 }
 
 /// What is read again must not be taken for a variable of the environment.
@@ -229,6 +294,7 @@ fn schedule(schedule: &Schedule) -> Value {
         Target::Worker(kind) => object["worker"] = kind.as_str().into(),
         Target::Queue(name) => object["queue"] = name.as_str().into(),
         Target::Ctl(line) => object["ctl"] = redact(line).into(),
+        Target::Pipeline(name) => object["pipeline"] = name.as_str().into(),
         Target::Celery(task) => {
             object["celery"] = task.name.as_str().into();
             object["queue"] = schedule.queue.as_str().into();

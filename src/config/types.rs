@@ -6,6 +6,7 @@ use crate::{
     backoff::Backoff,
     celery::Protocol,
     exec_options::ExecOptions,
+    jobs::definition::Pipeline,
     retry,
     schedule::Schedule,
     task::Accepts,
@@ -40,6 +41,9 @@ pub struct Config {
     /// Worker kinds that are programs, by name.
     #[doc(hidden)]
     pub kinds: BTreeMap<String, Command>,
+    /// Pipelines, in the order of the files.
+    #[doc(hidden)]
+    pub pipelines: Vec<Pipeline>,
     /// Schedules, in the order of the files.
     #[doc(hidden)]
     pub schedules: Vec<Schedule>,

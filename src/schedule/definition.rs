@@ -33,7 +33,9 @@ impl Schedule {
     pub(crate) fn given(&self) -> impl Iterator<Item = (&'static str, &Payload)> {
         let (payload, arguments) = match &self.target {
             Target::Celery(task) => (None, Some([("args", &task.args), ("kwargs", &task.kwargs)])),
-            Target::Worker(_) | Target::Queue(_) | Target::Ctl(_) => (self.payload.as_ref(), None),
+            Target::Worker(_) | Target::Queue(_) | Target::Ctl(_) | Target::Pipeline(_) => {
+                (self.payload.as_ref(), None)
+            }
         };
         payload.map(|payload| ("payload", payload)).into_iter().chain(arguments.into_iter().flatten())
     }
@@ -72,6 +74,8 @@ pub enum Target {
     Ctl(String),
     /// A task of Celery's, for whatever workers there are.
     Celery(Box<CeleryTask>),
+    /// A job of a pipeline. Its queue is that of the ledger, and its task the order to start the job.
+    Pipeline(String),
 }
 
 impl Target {
@@ -79,7 +83,7 @@ impl Target {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Worker(name) | Self::Queue(name) | Self::Ctl(name) => name,
+            Self::Worker(name) | Self::Queue(name) | Self::Ctl(name) | Self::Pipeline(name) => name,
             Self::Celery(task) => &task.name,
         }
     }

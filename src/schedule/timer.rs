@@ -7,7 +7,13 @@ use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
 use super::definition::{Misfire, Schedule, Target};
-use crate::{clock::Timestamp, protocol::Protocol, task::NewTask};
+use crate::{
+    clock::Timestamp,
+    jobs::{entry, order::Order},
+    json_text::JsonText,
+    protocol::Protocol,
+    task::NewTask,
+};
 
 /// After a moment could not be stored: how long until it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -239,24 +245,29 @@ fn last_between(entry: &Entry, last: Timestamp, now: Timestamp) -> Option<Timest
 }
 
 fn act(schedule: &Schedule, moment: Timestamp, run: bool) -> Act {
-    let payload = || schedule.payload.as_ref().map_or_else(|| "{}".to_owned(), |payload| payload.text.clone());
-    let body = match &schedule.target {
-        Target::Worker(_) | Target::Queue(_) => payload(),
-        Target::Ctl(command) => serde_json::json!({ "command": command }).to_string(),
-        Target::Celery(task) => task.payload(),
-    };
-    let protocol = match &schedule.target {
-        Target::Celery(task) => task.protocol.clone(),
-        Target::Worker(_) | Target::Queue(_) | Target::Ctl(_) => Protocol::default(),
-    };
-    let task = run.then(|| NewTask {
-        queue: schedule.queue.clone(),
-        id: task_id(&schedule.id, moment),
-        body: body.into_bytes(),
-        protocol,
-        ..NewTask::default()
-    });
+    let task = run.then(|| task(schedule, moment));
     Act::Fire { schedule: schedule.id.clone(), moment, task, target: schedule.target.name().to_owned() }
+}
+
+fn task(schedule: &Schedule, moment: Timestamp) -> NewTask {
+    let payload = schedule.payload.as_ref().map_or("{}", |payload| &payload.text);
+    let id = task_id(&schedule.id, moment);
+    let (id, body, protocol) = match &schedule.target {
+        Target::Worker(_) | Target::Queue(_) => (id, payload.as_bytes().to_vec(), Protocol::default()),
+        Target::Ctl(command) => {
+            (id, serde_json::json!({ "command": command }).to_string().into_bytes(), Protocol::default())
+        }
+        Target::Celery(task) => (id, task.payload().into_bytes(), task.protocol.clone()),
+        Target::Pipeline(name) => {
+            // The ids of jobs are of one space, whatever their application; the queue's name holds it.
+            let job = task_id(&format!("{}/{}", schedule.queue, schedule.id), moment);
+            // It was written as JSON by the settings.
+            let payload = JsonText::parse(payload).unwrap_or_else(|_| serde_json::Value::from(payload).into());
+            let entry = entry::Entry::Order(Box::new(Order::start(moment, name, job.clone(), payload, true)));
+            (job, entry.to_bytes(), Protocol::default())
+        }
+    };
+    NewTask { queue: schedule.queue.clone(), id, body, protocol, ..NewTask::default() }
 }
 
 /// The id of a schedule's task: the same for the same moment, whoever fires it.
@@ -308,6 +319,27 @@ mod tests {
         }
         let nonsense = [("s".to_owned(), Timestamp(i64::MIN))];
         assert_eq!(moments(&begun(Misfire::RunOnce, ("second", "*")).lead(now, &nonsense)), [(400_000_000, true)]);
+    }
+
+    #[test]
+    fn a_moment_of_a_pipeline_orders_one_job_whoever_fires_it() {
+        let fired = |application: &str| {
+            let mut timer = timer(0, Misfire::Skip, ("second", "*/4"));
+            let schedule = &mut timer.entries[0].schedule;
+            schedule.queue = format!("asynctask.ledger.{application}");
+            schedule.target = Target::Pipeline("nightly".to_owned());
+            schedule.payload = Some(super::super::Payload::of("{\"n\":1e400}"));
+            timer.lead(seconds(0), &[]);
+            let [Act::Fire { task: Some(task), target, .. }] = &timer.due(seconds(4))[..] else { panic!("one") };
+            assert_eq!((task.queue.as_str(), target.as_str()), (timer.entries[0].schedule.queue.as_str(), "nightly"));
+            task.clone()
+        };
+        let task = fired("app");
+        assert_eq!(task, fired("app"));
+        assert_ne!(task.id, fired("other").id, "jobs of all applications are in one space");
+        let Ok(entry::Entry::Order(order)) = entry::Entry::parse(&task.body) else { panic!("an order") };
+        let payload = JsonText::parse("{\"n\":1e400}").unwrap();
+        assert_eq!(*order, Order::start(seconds(4), "nightly", task.id, payload, true));
     }
 
     /// Fires whatever is due at this second; the moments.

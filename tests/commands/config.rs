@@ -15,13 +15,13 @@ use asynctask::{
 use serde_json::Value;
 
 /// A folder with files, and sources that read them.
-struct Desk {
+pub(crate) struct Desk {
     folder: tempfile::TempDir,
-    sources: Sources,
+    pub(crate) sources: Sources,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sources = Sources {
             rust_kinds: ["demo_foo_worker", "demo_bar_worker"].map(str::to_owned).to_vec(),
@@ -32,7 +32,7 @@ impl Desk {
         Self { folder, sources }
     }
 
-    fn file(mut self, name: &str, text: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn file(mut self, name: &str, text: impl AsRef<[u8]>) -> Self {
         let path = self.folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -40,26 +40,26 @@ impl Desk {
         self
     }
 
-    fn set(mut self, option: &str) -> Self {
+    pub(crate) fn set(mut self, option: &str) -> Self {
         self.sources.set.push(option.to_owned());
         self
     }
 
-    fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.sources.env.insert(name.into(), value.into());
         self
     }
 
-    fn load(&self) -> Config {
+    pub(crate) fn load(&self) -> Config {
         load(&self.sources).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    fn problems(&self) -> Problems {
+    pub(crate) fn problems(&self) -> Problems {
         load(&self.sources).expect_err("nothing was found to be wrong")
     }
 
     /// `line:column path: what`
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let place = |problem: &Problem| match &problem.origin {
             Origin::File { position: Some(at), .. } => format!("{}:{}", at.line, at.column),
             origin => origin.to_string(),
@@ -888,7 +888,7 @@ fn nonsense_is_refused_and_never_panics() {
 }
 
 /// What is shown, fed back, is shown the same; and it means the same.
-fn fed_back(shown: &str, sources: &Sources) -> Config {
+pub(crate) fn fed_back(shown: &str, sources: &Sources) -> Config {
     let desk = Desk::new().file("shown.yaml", shown);
     let again = Sources { files: vec![desk.path().join("shown.yaml")], set: Vec::new(), ..sources.clone() };
     let config = load(&again).unwrap_or_else(|problems| panic!("{problems}\n{shown}"));
@@ -1005,6 +1005,8 @@ fn the_reference_sets_every_key_off_its_default() {
         ".x-derived.schedules",
         ".kinds.resize",
         ".kinds.thumbnail.accepts",
+        // In a file of their own.
+        ".pipelines",
         ".workers.resized",
         ".workers.scheduled",
     ];

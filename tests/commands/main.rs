@@ -9,6 +9,7 @@ mod drain;
 mod failed;
 mod folder;
 mod output;
+mod pipelines;
 mod report;
 mod secrets;
 mod submit;

@@ -111,7 +111,8 @@ pub(super) fn scheduled(
     transport: &Uri,
 ) -> Option<(CeleryTask, String)> {
     let item = section.get("celery")?;
-    for (key, queue) in ["worker", "ctl", "payload"].iter().filter_map(|key| Some((key, section.get(key)?))) {
+    for (key, queue) in ["worker", "ctl", "pipeline", "payload"].iter().filter_map(|key| Some((key, section.get(key)?)))
+    {
         let hint = "a task of Celery's has args and kwargs, and goes to the queue that 'queue' names".to_owned();
         queue.key_problem(format!("'celery' and '{key}' exclude each other"), Some(hint));
     }

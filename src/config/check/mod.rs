@@ -1,7 +1,7 @@
 //! Checks the merged text and makes a `Config` of it. All problems are reported at once.
 //!
-//! The rules of queues, kinds, schedules and the transport, and between them, are in files of this folder, those of the smaller
-//! sections in this one. The type and the bounds of most single values are checked by `reader`; addresses are read by `transport`, crontab lines by `schedule`. What a command asks beside (a master
+//! The rules of queues, kinds, pipelines, schedules and the transport, and between them, are in files of this folder, those of
+//! the smaller sections in this one. The type and the bounds of most single values are checked by `reader`; addresses are read by `transport`, crontab lines by `schedule`. What a command asks beside (a master
 //! without workers, files on the command line) is in the command's file in `cli`.
 
 mod accounts;
@@ -9,6 +9,7 @@ mod backoff;
 mod celery;
 mod exec_options;
 mod kinds;
+mod pipelines;
 mod queues;
 mod schedules;
 mod transport;
@@ -37,6 +38,7 @@ pub(super) const TOP: &[&str] = &[
     "declare",
     "workers",
     "kinds",
+    "pipelines",
     "scheduled_workers",
     "supervisor",
     "control",
@@ -65,7 +67,9 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
     let kinds = kinds::read(&top, &sources.rust_kinds);
     let known = kinds::Known::new(&sources.rust_kinds, &kinds);
     let (mut queues, disabled) = queues::read(&top, &known, &uri);
-    let schedules = schedules::read(&top, &known, &mut queues, &disabled, &uri);
+    let pipelines = pipelines::read(&top, &queues, &disabled, &uri);
+    let around = schedules::Around { application: &application, transport: &uri, kinds: &known, pipelines: &pipelines };
+    let schedules = schedules::read(&top, &around, &mut queues, &disabled);
     if fires {
         schedules::check_zone(&top, &schedules);
     }
@@ -91,6 +95,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
         disabled,
         says_workers: top.get("workers").is_some(),
         kinds,
+        pipelines,
         schedules,
         supervisor: supervisor(&top),
         control_socket,
@@ -138,7 +143,12 @@ mod tests {
 
     #[test]
     fn the_reference_names_every_key() {
-        let reference = include_str!("../../../config/reference.yaml");
+        let reference = [
+            include_str!("../../../config/reference.yaml"),
+            // Not with the transport of the other one.
+            include_str!("../../../config/pipelines.yaml"),
+        ]
+        .concat();
         let lists = [
             TOP,
             SUPERVISOR,
@@ -148,6 +158,8 @@ mod tests {
             super::celery::OF_SCHEDULE,
             super::kinds::KIND,
             super::exec_options::LIMITS,
+            super::pipelines::PIPELINE,
+            super::pipelines::STEP,
             super::schedules::OWN,
             &Fields::CALENDAR,
             &Fields::BOUNDS,

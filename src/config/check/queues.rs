@@ -1,5 +1,7 @@
 //! Reads and checks queues, and the rules between them.
 
+use std::collections::BTreeSet;
+
 use super::{backoff::backoff, celery, kinds::Known};
 use crate::{
     config::{
@@ -9,6 +11,7 @@ use crate::{
         types::{Acks, Breaker, MANY, Queue, Rate, Recycle},
     },
     retry,
+    suggest::nearest,
     task::{LONGEST_QUEUE_NAME, is_queue_name},
     transport::{DeadQueue, Uri},
     unique::{Conflict, Template, Unique},
@@ -40,6 +43,9 @@ const BREAKER: &[&str] = &["failures", "pause", "longest", "errors"];
 const RECYCLE: &[&str] = &["max_tasks", "max_memory", "max_age"];
 const UNIQUE: &[&str] = &["key", "conflict", "after"];
 
+/// The names of queues that this program makes for itself begin so.
+const OURS: &str = "asynctask.";
+
 /// All of them, for the test of the reference.
 #[cfg(test)]
 pub(super) const LISTS: [&[&str]; 6] = [QUEUE, RETRY, DEAD_LETTER, BREAKER, RECYCLE, UNIQUE];
@@ -68,6 +74,28 @@ fn check_name(item: &Item<'_>, name: &str, shown: &str, foreign: bool) {
         let hint = "1 to 200 letters, digits and _ - . :, beginning with a letter or digit".to_owned();
         item.key_problem(format!("{shown} is not a properly-formatted queue name"), Some(hint));
     }
+    if name.starts_with(OURS) {
+        let hint = "give it another name".to_owned();
+        item.key_problem(format!("the names of this program's own queues begin with {OURS}"), Some(hint));
+    }
+}
+
+/// Reads the name of a queue that is one of these.
+pub(super) fn known_queue(item: &Item<'_>, configured: &BTreeSet<&str>) -> Option<String> {
+    let name = item.text()?;
+    if configured.contains(name) {
+        return Some(name.to_owned());
+    }
+    let names = configured.iter().copied();
+    let mut hint = match configured.len() {
+        0 => "no queue is configured under workers".to_owned(),
+        _ => format!("configured are: {}", names.clone().take(20).collect::<Vec<_>>().join(", ")),
+    };
+    if let Some(near) = nearest(name, names) {
+        hint = format!("did you mean \"{near}\"? {hint}");
+    }
+    item.problem(format!("unknown queue {}", item.shown()), Some(hint));
+    None
 }
 
 /// Whether a name is too long only for the queues that belong to it, which then is told.
@@ -212,7 +240,8 @@ fn unique(item: &Item<'_>) -> Option<Unique> {
     Some(Unique { conflict, after: after.unwrap_or(default.after), ..default })
 }
 
-fn template(item: &Item<'_>) -> Option<Template> {
+/// Reads the template of a key.
+pub(super) fn template(item: &Item<'_>) -> Option<Template> {
     match Template::parse(item.text()?) {
         Ok(template) => Some(template),
         Err(bad) => {

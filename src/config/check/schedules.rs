@@ -8,6 +8,7 @@ use std::{
 use super::{
     celery,
     kinds::{CTL_EXECUTOR, Known},
+    queues::known_queue,
 };
 use crate::{
     config::{
@@ -18,6 +19,8 @@ use crate::{
         types::Queue,
         zone,
     },
+    jobs::definition::Pipeline,
+    membership::ledger_queue,
     schedule::{Misfire, Schedule, Target, cron::Fields, when::When},
     shell_words,
     suggest::nearest,
@@ -25,7 +28,7 @@ use crate::{
     transport::Uri,
 };
 
-pub(super) const OWN: &[&str] = &["worker", "ctl", "queue", "payload", "every", "cron", "id", "misfire"];
+pub(super) const OWN: &[&str] = &["worker", "ctl", "queue", "pipeline", "payload", "every", "cron", "id", "misfire"];
 
 /// What a derived name of a queue for command lines begins with; eight hexadecimal digits follow.
 const CTL_QUEUE: &str = "scheduled_0_ctl_";
@@ -35,7 +38,15 @@ struct Configured<'a> {
     queues: Vec<Queue>,
     disabled: &'a [String],
     reserved: ReservedNames,
-    transport: &'a Uri,
+    around: &'a Around<'a>,
+}
+
+/// What of the other settings schedules depend on.
+pub(super) struct Around<'a> {
+    pub(super) application: &'a str,
+    pub(super) transport: &'a Uri,
+    pub(super) kinds: &'a Known,
+    pub(super) pipelines: &'a [Pipeline],
 }
 
 impl Configured<'_> {
@@ -48,17 +59,16 @@ impl Configured<'_> {
 /// Reads `scheduled_workers`; adds their queues to `queues`.
 pub(super) fn read(
     top: &Section<'_>,
-    known: &Known,
+    around: &Around<'_>,
     queues: &mut Vec<Queue>,
     disabled: &[String],
-    transport: &Uri,
 ) -> Vec<Schedule> {
     let mut schedules: Vec<Schedule> = Vec::new();
     let mut lines: HashMap<String, Option<usize>> = HashMap::new();
     let reserved = ReservedNames::new(queues.iter(), disabled);
-    let configured = Configured { queues: queues.clone(), disabled, reserved, transport };
+    let configured = Configured { queues: queues.clone(), disabled, reserved, around };
     for item in top.get("scheduled_workers").and_then(|item| item.list()).unwrap_or_default() {
-        let Some((mut schedule, named)) = schedule(&item, known, &configured) else { continue };
+        let Some((mut schedule, named)) = schedule(&item, &configured) else { continue };
         if !named && lines.contains_key(&schedule.id) {
             // The first one of a target keeps the plain name, whatever is added after it.
             schedule.id = format!("{}-{}", schedule.id, short_hash(&schedule.fields));
@@ -86,17 +96,17 @@ pub(super) fn check_zone(top: &Section<'_>, schedules: &[Schedule]) {
 }
 
 /// A schedule, and whether its id was set by hand.
-fn schedule(item: &Item<'_>, known: &Known, configured: &Configured<'_>) -> Option<(Schedule, bool)> {
+fn schedule(item: &Item<'_>, configured: &Configured<'_>) -> Option<(Schedule, bool)> {
     let all: Vec<&str> = [OWN, celery::OF_SCHEDULE, &Fields::CALENDAR, &Fields::BOUNDS].concat();
     let section = item.section()?.only(&all);
     // A task of Celery's has a queue of its own choice, be it worked here or not.
     let (target, sent_to) = if section.get("celery").is_some() {
-        celery::scheduled(&section, &configured.queues, &configured.reserved, configured.transport)
+        celery::scheduled(&section, &configured.queues, &configured.reserved, configured.around.transport)
             .map(|(task, queue)| (Target::Celery(Box::new(task)), queue))
             .unzip()
     } else {
         celery::check_alone(&section);
-        (target(item, &section, known, &configured.names()), None)
+        (target(item, &section, configured), None)
     };
     let payload = section.given("payload").and_then(|payload| {
         if section.get("ctl").is_some() {
@@ -117,11 +127,13 @@ fn schedule(item: &Item<'_>, known: &Known, configured: &Configured<'_>) -> Opti
         Target::Queue(name) => name.clone(),
         Target::Ctl(line) => ctl_queue(line, id.as_deref()),
         Target::Celery(_) => sent_to.unwrap_or_default(),
+        Target::Pipeline(_) => ledger_queue(configured.around.application),
     };
     let named = id.is_some();
     let id = id.unwrap_or_else(|| {
         let plain = match &target {
-            Target::Celery(task) => celery_id(&task.name),
+            Target::Celery(task) => plain_id("celery", &task.name),
+            Target::Pipeline(name) => plain_id("pipeline", name),
             Target::Queue(_) if !is_id(&queue) => format!("queue_{}", short_hash(&queue)),
             Target::Queue(_) | Target::Worker(_) | Target::Ctl(_) => queue.clone(),
         };
@@ -136,10 +148,10 @@ fn schedule(item: &Item<'_>, known: &Known, configured: &Configured<'_>) -> Opti
     Some((Schedule { id, queue, target, when, payload, misfire, fields }, named))
 }
 
-/// Names of tasks have letters that no id has, or are too long for one.
-fn celery_id(task: &str) -> String {
-    let plain = format!("celery_{task}");
-    if is_id(&plain) { plain } else { format!("celery_{}", short_hash(task)) }
+/// Names of tasks have letters that no id has, or are too long for one, as those of pipelines can be.
+fn plain_id(what: &str, name: &str) -> String {
+    let plain = format!("{what}_{name}");
+    if is_id(&plain) { plain } else { format!("{what}_{}", short_hash(name)) }
 }
 
 /// Whether a schedule may have this id.
@@ -156,9 +168,16 @@ fn ctl_queue(line: &str, id: Option<&str>) -> String {
     format!("{CTL_QUEUE}{}", derived.unwrap_or(id))
 }
 
-fn target(item: &Item<'_>, section: &Section<'_>, known: &Known, configured: &BTreeSet<&str>) -> Option<Target> {
+fn target(item: &Item<'_>, section: &Section<'_>, configured: &Configured<'_>) -> Option<Target> {
+    if let Some(pipeline) = section.get("pipeline") {
+        if let Some(other) = ["worker", "ctl", "queue"].iter().find(|key| section.get(key).is_some()) {
+            pipeline.key_problem(format!("'pipeline' and '{other}' exclude each other"), None);
+            return None;
+        }
+        return known_pipeline(&pipeline, configured.around.pipelines).map(Target::Pipeline);
+    }
     match (section.get("worker"), section.get("ctl"), section.get("queue")) {
-        (Some(worker), None, None) => known.kind(&worker).map(Target::Worker),
+        (Some(worker), None, None) => configured.around.kinds.kind(&worker).map(Target::Worker),
         (None, Some(ctl), None) => {
             let line = ctl.text()?;
             match shell_words::split(line) {
@@ -169,33 +188,33 @@ fn target(item: &Item<'_>, section: &Section<'_>, known: &Known, configured: &BT
                 }
             }
         }
-        (None, None, Some(queue)) => {
-            let name = queue.text()?;
-            if configured.contains(name) {
-                return Some(Target::Queue(name.to_owned()));
-            }
-            let names = configured.iter().copied();
-            let mut hint = match configured.len() {
-                0 => "no queue is configured under workers".to_owned(),
-                _ => format!("configured are: {}", names.clone().take(20).collect::<Vec<_>>().join(", ")),
-            };
-            if let Some(near) = nearest(name, names) {
-                hint = format!("did you mean \"{near}\"? {hint}");
-            }
-            queue.problem(format!("unknown queue {}", queue.shown()), Some(hint));
-            None
-        }
+        (None, None, Some(queue)) => known_queue(&queue, &configured.names()).map(Target::Queue),
         (worker, ctl, Some(queue)) if worker.is_none() || ctl.is_none() => {
             let hint = "the queue's own worker does its tasks".to_owned();
             queue.key_problem("'queue' stands alone, without 'worker' and 'ctl'", Some(hint));
             None
         }
         _ => {
-            let hint = "or 'queue', which names one of those under workers".to_owned();
+            let hint = "or 'queue', which names one of those under workers, or 'pipeline'".to_owned();
             item.problem("Must specify one of 'worker' or 'ctl'", Some(hint));
             None
         }
     }
+}
+
+fn known_pipeline(item: &Item<'_>, pipelines: &[Pipeline]) -> Option<String> {
+    let name = item.text()?;
+    let names = pipelines.iter().map(|pipeline| pipeline.name.as_str());
+    if names.clone().any(|known| known == name) {
+        return Some(name.to_owned());
+    }
+    let hint = match nearest(name, names.clone()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None if pipelines.is_empty() => "no pipeline is configured under pipelines".to_owned(),
+        None => format!("configured are: {}", names.take(20).collect::<Vec<_>>().join(", ")),
+    };
+    item.problem(format!("unknown pipeline {}", item.shown()), Some(hint));
+    None
 }
 
 /// When, and the fields as they were written.
@@ -265,7 +284,7 @@ fn add_queue(item: &Item<'_>, schedule: &Schedule, queues: &mut Vec<Queue>, disa
     let kind = match &schedule.target {
         Target::Worker(kind) => kind,
         Target::Ctl(_) => CTL_EXECUTOR,
-        Target::Queue(_) | Target::Celery(_) => return,
+        Target::Queue(_) | Target::Celery(_) | Target::Pipeline(_) => return,
     };
     if !is_queue_name(&schedule.queue) {
         item.problem(format!("\"{}\" is not a properly-formatted queue name", schedule.queue), None);
