@@ -47,7 +47,8 @@ pub(super) fn plan_of(config: &Config, level: Level) -> Plan {
         starts_at_once: starts_at_once(),
         descriptors: u64::MAX,
         host: process::host(),
-        // The standard library's own source of randomness for hash maps: as good as jitter needs.
+        application: config.application.clone(),
+        // The standard library's own source of randomness for hash maps: as good as jitter and ids need.
         seed: std::hash::RandomState::new().build_hasher().finish(),
         remember: matches!(config.transport, Uri::Amqp(_)).then_some(REMEMBERED),
         foreign_names: matches!(config.transport, Uri::Amqp(_)),

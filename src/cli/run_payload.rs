@@ -25,7 +25,10 @@ use crate::{
     logging::{Format, Level},
     master::{
         self, QueueRun, RunConfig,
-        core::{event::Plan, foreground::ForegroundQueue},
+        core::{
+            event::Plan,
+            foreground::{Drawn, ForegroundQueue},
+        },
     },
     retry::Policy,
     task::{Accepts, Delivery, Handle, QueueIndex, Settlement, Task, without_mark},
@@ -49,7 +52,7 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &RunArgs) -> Resul
         let level = if asked_for { level } else { Level::Error };
         as_program(&config, queue_run(&config, &settings, level), level, task)?
     } else if let Some(code) = registry.kinds().get(kind) {
-        in_process(kind, code, settings, level, &task)?
+        in_process(&config, kind, code, settings, level, &task)?
     } else {
         let known: Vec<&str> = registry.kinds().keys().chain(config.kinds.keys()).map(String::as_str).collect();
         let error = Error::new(Code::Refused, format!("Worker \"{kind}\" does not exist"));
@@ -98,10 +101,17 @@ fn readable(mut body: Vec<u8>) -> Result<Vec<u8>, Error> {
     Ok(body)
 }
 
-fn in_process(kind: &str, code: &Kind, settings: Queue, level: Level, task: &Task) -> Result<Settlement, Error> {
+fn in_process(
+    config: &Config,
+    kind: &str,
+    code: &Kind,
+    settings: Queue,
+    level: Level,
+    task: &Task,
+) -> Result<Settlement, Error> {
     let clock = Clock::start();
     let refused = |text: String| Error::new(Code::Refused, text);
-    let queue = ForegroundQueue::new(settings, String::new(), std::process::id());
+    let queue = ForegroundQueue::new(settings, config.application.clone(), String::new(), std::process::id());
     let wall = Clock::wall();
     let text = match queue.payload(task, wall) {
         Ok(text) => text.into_owned(),
@@ -114,7 +124,7 @@ fn in_process(kind: &str, code: &Kind, settings: Queue, level: Level, task: &Tas
     let outcome = worker
         .run(&Assignment::new(&task.id, &queue.settings().name, &payload))
         .map_err(|error| Error::new(Code::Internal, format!("cannot run the task: {error}")))?;
-    Ok(queue.settlement(task, outcome, clock.now().at.since_start(), wall, 0.0))
+    Ok(queue.settlement(task, outcome, clock.now().at.since_start(), wall, Drawn::default()))
 }
 
 fn as_program(config: &Config, queue: QueueRun, level: Level, task: Task) -> Result<Settlement, Error> {

@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     error::Error,
-    settle::{GotPayload, KeyAnswer, jitter},
+    settle::{GotPayload, KeyAnswer, drawn},
     state::Drain,
 };
 use crate::{
@@ -146,7 +146,7 @@ impl Drain {
             Report::Retry { .. } | Report::Snooze { .. } | Report::DeadLetter { .. } | Report::Malformed { .. } => None,
         };
         let is_done = matches!(outcome, Report::Done { .. });
-        let settlement = self.queue.settlement(&delivery.task, outcome, took, Clock::wall(), jitter());
+        let settlement = self.queue.settlement(&delivery.task, outcome, took, Clock::wall(), drawn());
         self.settle(delivery, settlement)?;
         self.done += u64::from(is_done);
         match failed {

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use uuid::Uuid;
+
 use super::{
     error::Error,
     state::{Drain, STALL_LIMIT},
@@ -14,6 +16,7 @@ use crate::{
     celery::result,
     clock::Clock,
     level::Level,
+    master::core::foreground::{Drawn, ForegroundQueue},
     outcome::Report,
     task::{Delivery, Handle, Reason, Settlement, Task},
     transport::{self, Event, Request},
@@ -47,7 +50,7 @@ impl Drain {
             }
             Conflict::Drop => {
                 self.worker.log(Level::Info, &format_args!("Task {id} is dropped: {text}"));
-                Settlement::Done { submit: Vec::new() }
+                ForegroundQueue::dropped(&delivery.task, &text, Clock::wall(), drawn())
             }
             Conflict::DeadLetter => self.queue.refused(&delivery.task, Reason::Cancelled, text, Clock::wall()),
         };
@@ -89,7 +92,7 @@ impl Drain {
         };
         let error = format!("its follow-up tasks cannot be stored: {error}");
         let outcome = Report::error(error.clone());
-        let settlement = self.queue.settlement(&delivery.task, outcome, Duration::ZERO, Clock::wall(), jitter());
+        let settlement = self.queue.settlement(&delivery.task, outcome, Duration::ZERO, Clock::wall(), drawn());
         self.settle(delivery, settlement)?;
         Err(Error::Task { id: delivery.task.id.clone(), error, detail: String::new(), done: self.done })
     }
@@ -172,10 +175,11 @@ impl Drain {
     }
 }
 
-/// A random number in 0..1.
-pub(super) fn jitter() -> f64 {
+/// What is random about the end of a task.
+pub(super) fn drawn() -> Drawn {
     // The standard library's own source of randomness for hash maps: as good as jitter needs.
-    std::hash::RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
+    let jitter = std::hash::RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+    Drawn { jitter, execution: Uuid::now_v7() }
 }
 
 /// The line with a payload. Passwords in it are redacted when it is written, and only then.

@@ -50,7 +50,7 @@ impl Drain {
         kind.clone_into(&mut settings.kind);
         let worker = worker(kind, code, level, &config.transport)?;
         let (sender, events) = mpsc::unbounded_channel();
-        let queue = ForegroundQueue::new(settings, process::host(), std::process::id());
+        let queue = ForegroundQueue::new(settings, config.application.clone(), process::host(), std::process::id());
         let transport = transport::open(&config.transport, sender)?;
         transport::tell(&*transport, config.protocols());
         let drain = Self::of(queue, worker, transport, events)?;

@@ -90,7 +90,7 @@ fn drain(acceptance: Acceptance, kind: &Kind) -> (Result<u64, Error>, Vec<Settle
         retry: Policy { max_attempts: 1, ..Policy::default() },
         ..Queue::new("foo", "kind")
     };
-    let queue = ForegroundQueue::new(settings, String::new(), 1);
+    let queue = ForegroundQueue::new(settings, String::new(), String::new(), 1);
     let worker = Foreground::start("kind", kind, Level::Error).unwrap();
     let transport = Box::new(Scripted { acceptance, events, settlements: Arc::clone(&settlements) });
     let drain = Drain::of(queue, worker, transport, received).unwrap();

@@ -81,6 +81,10 @@ pub struct LogContext {
     pub pid: Option<u32>,
     /// The task's id.
     pub task: Option<String>,
+    /// The job that the task is of.
+    pub job: Option<String>,
+    /// The step of that job.
+    pub step: Option<String>,
 }
 
 /// A line of the master, with its newline.
@@ -167,8 +171,14 @@ fn object(now: Timestamp, level: Level, name: &str, message: &str, context: Opti
             put("queue", context.queue.as_str().into());
         }
         let slot = context.slot.as_deref().map(Value::from);
-        let known =
-            [("slot", slot), ("pid", context.pid.map(Value::from)), ("task", context.task.as_deref().map(Value::from))];
+        let text = |text: &Option<String>| text.as_deref().map(Value::from);
+        let known = [
+            ("slot", slot),
+            ("pid", context.pid.map(Value::from)),
+            ("task", text(&context.task)),
+            ("job", text(&context.job)),
+            ("step", text(&context.step)),
+        ];
         for (key, value) in known {
             if let Some(value) = value {
                 put(key, value);
@@ -209,7 +219,7 @@ mod tests {
 
     fn context() -> LogContext {
         let (queue, slot) = ("foo".to_owned(), Some("foo[1]".to_owned()));
-        LogContext { queue, slot, pid: Some(7), task: Some("t1".to_owned()) }
+        LogContext { queue, slot, pid: Some(7), task: Some("t1".to_owned()), ..LogContext::default() }
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub enum Cause {
     Timeout,
     /// It broke the protocol, and was killed for that.
     Fault,
-    /// A person cancelled a task that it held.
+    /// A person cancelled a task that it held, or the job of one.
     Cancelled,
     /// It was idle and did not answer a ping, and was killed for that.
     Silent,

@@ -106,9 +106,11 @@ impl Simulation {
                 self.observer.operator.answered(number, answer);
                 Ok(())
             }
-            Action::LogLevel(_) | Action::TaskEnded { .. } | Action::TaskReopened { .. } | Action::TaskEvent(_) => {
-                Ok(())
-            }
+            Action::LogLevel(_)
+            | Action::TaskEnded { .. }
+            | Action::TaskReopened { .. }
+            | Action::TellLedger(_)
+            | Action::TaskEvent(_) => Ok(()),
             Action::Reply { queue, correlation_id, body } => self.replied(&queue, &correlation_id, &body),
             Action::Measure { worker } => self.measure(worker),
             Action::SpawnOnce { worker, queue, slot, once, .. } => {

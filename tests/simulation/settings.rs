@@ -330,6 +330,7 @@ fn draw_plan(rng: &mut Rng, seed: u64) -> Plan {
         starts_at_once: usize::MAX,
         descriptors: u64::MAX,
         host: "here".to_owned(),
+        application: "app".to_owned(),
         seed,
         remember: rng.chance(850).then(|| Duration::from_secs(40)),
         structured: false,

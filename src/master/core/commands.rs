@@ -17,6 +17,7 @@ use super::{
     event::Action,
     state::{
         celery::SetLimits,
+        in_flight::Withdrawn,
         pool,
         slot::{KillReason, Phase, Slot},
     },
@@ -176,7 +177,7 @@ impl Core {
         let holder = lives.into_iter().find_map(|life| {
             // Marked, so that it counts whatever the worker is being killed for already.
             let task = life.in_flight.get_mut(id)?;
-            task.cancelled = true;
+            task.withdrawn.get_or_insert(Withdrawn::Cancelled);
             Some((life.id, task.begun))
         });
         if let Some((worker, false)) = holder {

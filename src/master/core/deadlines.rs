@@ -2,7 +2,7 @@
 //! deadline that vanished costs one look; one that is due is never armed again unchanged, or it would be due for ever.
 
 use super::{
-    Core,
+    Core, Passed,
     state::{
         pool,
         slot::{Phase, Recall, State},
@@ -13,6 +13,30 @@ use super::{
 use crate::{clock::Instant, exit_code::Code};
 
 impl Core {
+    /// Whose limits will be found passed by an [`Event::DeadlinePassed`](super::event::Event::DeadlinePassed) at `now`. What these have said and done is to be
+    /// told first.
+    pub fn limits_passed(&mut self, now: Instant) -> Passed {
+        let mut passed = Passed::default();
+        let mut due = Vec::new();
+        while let Some(owner) = self.timers.due_limit(now) {
+            if let Owner::Slot(slot) = owner {
+                // Armed for a task that has ended meanwhile, as a rule.
+                if self.slot_due_at(slot).is_none_or(|at| at > now) {
+                    self.arm_slot(slot);
+                    continue;
+                }
+                passed.slots.push(slot);
+            } else {
+                passed.others = true;
+            }
+            due.push(owner);
+        }
+        for owner in due {
+            self.timers.arm(owner, now);
+        }
+        passed
+    }
+
     pub(super) fn look_at(&mut self, owner: Owner) {
         match owner {
             Owner::Slot(slot) => self.look_at_slot(slot),

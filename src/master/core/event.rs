@@ -11,7 +11,7 @@ use crate::{
     json_text::JsonText,
     logging::{Level, LogContext},
     membership::Membership,
-    task::{Exit, Handle, QueueIndex, Settlement},
+    task::{Exit, Handle, NewTask, QueueIndex, Settlement},
     transport,
 };
 
@@ -253,6 +253,8 @@ pub enum Action {
         /// The message.
         body: Vec<u8>,
     },
+    /// Store an entry of the ledger of a job. Nobody waits for it, and it may be lost.
+    TellLedger(Box<NewTask>),
     /// For monitors of Celery: what happened to a task.
     TaskEvent(Box<TaskEvent>),
     /// Ask for the key of a delivery, which is to be begun.
@@ -350,6 +352,23 @@ pub struct Once {
     pub job: Option<Box<Membership>>,
     /// What its last attempt left for this one, in the file that `ASYNCTASK_MEMO` names.
     pub memo: Option<JsonText>,
+}
+
+/// Whose limits have passed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Slots: a time limit, a start limit, the patience with an end.
+    pub slots: Vec<usize>,
+    /// Other limits, which may be about everybody: of a stop, of answers to pings, of the transport.
+    pub others: bool,
+}
+
+impl Passed {
+    /// Whether no limit has passed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty() && !self.others
+    }
 }
 
 /// The signals that the master sends.

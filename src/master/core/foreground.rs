@@ -6,9 +6,12 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use uuid::Uuid;
+
 use super::{
     checked::within_limits,
     event::QueuePlan,
+    jobs,
     state::window::Window,
     verdict::{self, Attempt},
 };
@@ -26,15 +29,25 @@ use crate::{
 pub(crate) struct ForegroundQueue {
     plan: QueuePlan,
     rate: Option<Window>,
+    application: String,
     host: String,
     pid: u32,
 }
 
+/// What is drawn for the end of a task.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Drawn {
+    /// In 0..1: varies the pause before a retry.
+    pub(crate) jitter: f64,
+    /// Names this run of a task of a job; no other run ever has it.
+    pub(crate) execution: Uuid,
+}
+
 impl ForegroundQueue {
-    /// The queue of these settings. `host`, `pid`: where its tasks are run, for dead letters.
-    pub(crate) fn new(settings: Queue, host: String, pid: u32) -> Self {
+    /// The queue of these settings, in this application. `host`, `pid`: where its tasks are run, for dead letters.
+    pub(crate) fn new(settings: Queue, application: String, host: String, pid: u32) -> Self {
         let plan = QueuePlan { is_program: false, ..QueuePlan::of(settings) };
-        Self { rate: plan.settings.rate.map(Window::new), plan, host, pid }
+        Self { rate: plan.settings.rate.map(Window::new), plan, application, host, pid }
     }
 
     pub(crate) const fn settings(&self) -> &Queue {
@@ -67,26 +80,41 @@ impl ForegroundQueue {
         }
     }
 
-    /// The settlement of a task that was run for `took`. `jitter` in 0..1 varies the pause before a retry.
+    /// The settlement of a task that was run for `took`.
     pub(crate) fn settlement(
         &self,
         task: &Task,
         report: Report,
         took: Duration,
         wall: Timestamp,
-        jitter: f64,
+        drawn: Drawn,
     ) -> Settlement {
-        self.attempt(task, Some(took), wall, jitter).told(within_limits(report, task.membership.as_deref()))
+        self.attempt(task, Some(took), wall, drawn).told(within_limits(report, task.membership.as_deref()))
     }
 
     /// The settlement of a task that is not run.
     pub(crate) fn refused(&self, task: &Task, reason: Reason, error: String, wall: Timestamp) -> Settlement {
-        // A refusal is not retried: there is no pause to vary.
-        self.attempt(task, None, wall, 0.0).refused(reason, error)
+        // A refusal is not retried: there is no pause to vary, and it is no execution.
+        self.attempt(task, None, wall, Drawn::default()).refused(reason, error)
     }
 
-    fn attempt<'a>(&'a self, task: &'a Task, in_hand: Option<Duration>, wall: Timestamp, jitter: f64) -> Attempt<'a> {
-        Attempt { task, plan: &self.plan, host: &self.host, pid: Some(self.pid), wall, in_hand, jitter }
+    /// The settlement of a task that is not run, and is no dead letter either.
+    pub(crate) fn dropped(task: &Task, why: &str, wall: Timestamp, drawn: Drawn) -> Settlement {
+        jobs::entries::dropped(task, wall, why, drawn.execution)
+    }
+
+    fn attempt<'a>(&'a self, task: &'a Task, in_hand: Option<Duration>, wall: Timestamp, drawn: Drawn) -> Attempt<'a> {
+        Attempt {
+            task,
+            plan: &self.plan,
+            host: &self.host,
+            application: &self.application,
+            execution: task.membership.is_some().then_some(drawn.execution),
+            pid: Some(self.pid),
+            wall,
+            in_hand,
+            jitter: drawn.jitter,
+        }
     }
 }
 
@@ -96,7 +124,7 @@ mod tests {
     use crate::config::Rate;
 
     fn queue(settings: Queue) -> ForegroundQueue {
-        ForegroundQueue::new(settings, "here".to_owned(), 7)
+        ForegroundQueue::new(settings, String::new(), "here".to_owned(), 7)
     }
 
     fn reason(settlement: &Settlement) -> Reason {

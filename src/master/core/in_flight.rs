@@ -52,7 +52,8 @@ impl Core {
             session,
             held: true,
             accepted,
-            cancelled: false,
+            withdrawn: None,
+            frozen: false,
             begun,
             begun_at: now,
             due_at,
@@ -87,6 +88,9 @@ impl Core {
         }
         self.log_payload(slot, &delivery.task);
         self.celery_begun(slot, delivery);
+        if let Some(place) = &delivery.task.membership {
+            self.member_begun(place);
+        }
     }
 
     /// A task that was begun has left its worker; how long the worker had it.

@@ -18,7 +18,7 @@ use super::{
     Core,
     event::Action,
     state::{
-        in_flight::InFlight,
+        in_flight::{InFlight, Withdrawn},
         pool::FirstDelivery,
         settlements::{AtRisk, Note, PendingSettlement},
     },
@@ -156,9 +156,10 @@ impl Core {
         self.settle_accepted(handle, done_by, settlement);
     }
 
-    /// Settles a task that a person cancelled and that no worker has begun.
-    pub(super) fn settle_cancelled_unbegun(&mut self, task: &InFlight) {
-        let settlement = self.attempt(&task.delivery, None, None).cancelled();
+    /// Settles a task that was withdrawn and that no worker has begun.
+    pub(super) fn settle_withdrawn_unbegun(&mut self, task: &InFlight, how: Withdrawn) {
+        self.tell_withdrawn(task);
+        let settlement = self.attempt(&task.delivery, None, None).withdrawn(how);
         let end = End { delivery: &task.delivery, took: Duration::ZERO, settlement: &settlement, slot: None };
         let note = self.ended(&end);
         self.settle(task, settlement, note, None);
@@ -233,10 +234,13 @@ impl Core {
         in_hand: Option<Duration>,
     ) -> Attempt<'a> {
         let jitter = self.random();
+        let execution = delivery.task.membership.is_some().then(|| self.jobs.executions.draw());
         Attempt {
             task: &delivery.task,
             plan: &self.pools[delivery.queue.0].plan,
             host: &self.plan.host,
+            application: &self.plan.application,
+            execution,
             pid,
             wall: self.now.wall,
             in_hand,

@@ -75,10 +75,11 @@ impl Core {
             }
             for task in in_flight.into_vec() {
                 self.left_worker(&task);
-                self.set_log_subject(task.id());
+                self.set_log_subject(&task.delivery.task);
                 let id = task.id().to_owned();
-                if task.cancelled {
-                    let mut settlement = self.attempt(&task.delivery, Some(pid), None).cancelled();
+                if let Some(how) = task.withdrawn {
+                    self.tell_withdrawn(&task);
+                    let mut settlement = self.attempt(&task.delivery, Some(pid), None).withdrawn(how);
                     tell_left(&mut settlement, std::slice::from_ref(&of_task));
                     let (delivery, took) = (&task.delivery, std::time::Duration::ZERO);
                     let note = self.ended(&End { delivery, took, settlement: &settlement, slot: None });

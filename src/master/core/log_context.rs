@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::{Core, event::Action, state::slot::Slot};
-use crate::logging::{Level, LogContext};
+use crate::{
+    logging::{Level, LogContext},
+    task::Task,
+};
 
 impl Core {
     /// Logs in the master's name.
@@ -22,19 +25,37 @@ impl Core {
             return None;
         }
         let here = slot.map(|slot| &self.slots[slot]);
+        let subject = self.subject.clone().unwrap_or_default();
         Some(Box::new(LogContext {
             queue: here.map(|here| self.pools[here.queue].name().to_owned()).unwrap_or_default(),
             slot: here.map(|here| here.name.clone()),
             pid: here.and_then(Slot::process).and_then(|life| life.pid),
-            task: self.subject.clone(),
+            ..*subject
         }))
     }
 
     /// From here to the end of the event, lines are about this task.
-    pub(super) fn set_log_subject(&mut self, id: &str) {
-        if self.plan.structured {
-            self.subject = Some(id.to_owned());
-        }
+    pub(super) fn set_log_subject(&mut self, task: &Task) {
+        self.subject = self.log_subject(task);
+    }
+
+    /// The same of a task of which only the id is known, and which is of no job.
+    pub(super) fn set_log_subject_id(&mut self, id: &str) {
+        self.subject =
+            self.plan.structured.then(|| Box::new(LogContext { task: Some(id.to_owned()), ..LogContext::default() }));
+    }
+
+    /// What lines about a task say of it, where the log's form says what they are about.
+    pub(super) fn log_subject(&self, task: &Task) -> Option<Box<LogContext>> {
+        let place = task.membership.as_deref();
+        self.plan.structured.then(|| {
+            Box::new(LogContext {
+                task: Some(task.id.clone()),
+                job: place.map(|place| place.job.clone()),
+                step: place.map(|place| place.step.clone()),
+                ..LogContext::default()
+            })
+        })
     }
 
     /// Logs in a worker's name.

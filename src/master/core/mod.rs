@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | the way of a task | `transport_events` (what the transport tells), `credit` (how many tasks may come), `dispatch` (which task goes to which worker), `in_flight` (entering and leaving a worker), `ahead` (tasks that a worker has beyond the one in hand), `backlog` (whether workers wait for what is done next), `unique` (tasks that wait for another with their key), `worker_frames` (what workers say), `checked` (what an outcome may hold), `verdict` (from an outcome or exit to a settlement), `ledger` (each end is counted once and settled once), `stored` (what is said only once it is stored), `stuck` (a queue that takes nothing), `stall` (a transport that stores nothing) |
 //! | the life of a process | `start_line` (whose start is next), `failed_starts`, `process_exit`, `left_running` (descendants that outlive a process), `process_per_task` (`mode: once`), `written` (what such a process wrote), `ping`, `recycle` |
-//! | queues and the run | `parking`, `celery` (queues of Celery's), `unavailable` (queues that the transport cannot work), `reload`, `commands` (what a person wants), `shutdown`, `halt_when_empty`, `deadlines` |
+//! | queues and the run | `parking`, `celery` (queues of Celery's), `jobs` (tasks of jobs), `unavailable` (queues that the transport cannot work), `reload`, `commands` (what a person wants), `shutdown`, `halt_when_empty`, `deadlines` |
 //! | what is held | `state`: slots, pools, tasks in flight, settlements, timers, the stop; `invariants`: what must hold of it |
 //! | what is shown | `status`: for `status`, health and metrics; `log_context`: lines of the log |
 //!
@@ -32,6 +32,7 @@ pub(crate) mod foreground;
 mod halt_when_empty;
 mod in_flight;
 mod invariants;
+mod jobs;
 mod ledger;
 mod left_running;
 mod log_context;
@@ -60,13 +61,14 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use foldhash::fast::RandomState;
 
-pub use self::state::tally::Tally;
+pub use self::{event::Passed, state::tally::Tally};
 use self::{
     event::{Action, Event, Plan, WorkerId},
     state::{
         backlog::Demand,
         celery::Celery,
         in_flight::InFlightIndex,
+        jobs::Jobs,
         keys::Locks,
         pending_verdict::PendingVerdict,
         ping_rounds::PingRounds,
@@ -87,7 +89,7 @@ use crate::{
     clock::{Instant, Now},
     config::ReservedNames,
     frames::{FromWorker, HaltReason},
-    logging::MASTER,
+    logging::{LogContext, MASTER},
     task::Handle,
     transport,
 };
@@ -118,6 +120,7 @@ pub struct Core {
     void_outcomes: VoidOutcomes,
     memory: Option<SettlementMemory>,
     celery: Celery,
+    jobs: Jobs,
     locks: Locks,
     /// Queues that workers submitted to: each is compared with the settings once.
     submitted_to: std::collections::HashSet<String>,
@@ -149,28 +152,11 @@ pub struct Core {
     rng: u64,
     master: Arc<str>,
     /// The task that lines are about.
-    subject: Option<String>,
+    subject: Option<Box<LogContext>>,
     now: Now,
     /// How many there were, to choose those after which the invariants are checked.
     #[cfg(debug_assertions)]
     events: u64,
-}
-
-/// Whose limits have passed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Passed {
-    /// Slots: a time limit, a start limit, the patience with an end.
-    pub slots: Vec<usize>,
-    /// Other limits, which may be about everybody: of a stop, of answers to pings, of the transport.
-    pub others: bool,
-}
-
-impl Passed {
-    /// Whether no limit has passed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty() && !self.others
-    }
 }
 
 impl Core {
@@ -195,6 +181,7 @@ impl Core {
             reserved_names: ReservedNames::new(plan.queues.iter().map(|plan| &plan.settings), &[]),
             left_rates: HashMap::new(),
             rng: plan.seed | 1,
+            jobs: Jobs::new(plan.seed),
             plan,
             slots,
             pools,
@@ -304,30 +291,6 @@ impl Core {
     /// The earliest limit of a slot, a stop, an answer or the transport, if nothing happens.
     pub fn next_limit(&mut self) -> Option<Instant> {
         self.timers.next_limit()
-    }
-
-    /// Whose limits will be found passed by an [`Event::DeadlinePassed`] at `now`. What these have said and done is to be
-    /// told first.
-    pub fn limits_passed(&mut self, now: Instant) -> Passed {
-        let mut passed = Passed::default();
-        let mut due = Vec::new();
-        while let Some(owner) = self.timers.due_limit(now) {
-            if let Owner::Slot(slot) = owner {
-                // Armed for a task that has ended meanwhile, as a rule.
-                if self.slot_due_at(slot).is_none_or(|at| at > now) {
-                    self.arm_slot(slot);
-                    continue;
-                }
-                passed.slots.push(slot);
-            } else {
-                passed.others = true;
-            }
-            due.push(owner);
-        }
-        for owner in due {
-            self.timers.arm(owner, now);
-        }
-        passed
     }
 
     /// What was done so far.

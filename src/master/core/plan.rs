@@ -22,7 +22,9 @@ pub struct Plan {
     pub descriptors: u64,
     /// Name of this host, for dead letters.
     pub host: String,
-    /// For jitter.
+    /// The application, whose ledger is told of jobs that workers start.
+    pub application: String,
+    /// For jitter, and for ids that no other master makes.
     pub seed: u64,
     /// How long settlements are remembered for redeliveries; `None` where sessions cannot be lost.
     pub remember: Option<std::time::Duration>,
@@ -50,6 +52,7 @@ impl Plan {
             starts_at_once: usize::MAX,
             descriptors: u64::MAX,
             host: String::new(),
+            application: String::new(),
             seed: 1,
             remember: None,
             foreign_names: false,

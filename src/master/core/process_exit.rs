@@ -11,7 +11,7 @@ use super::{
     ledger::End,
     left_running::tell_left,
     state::{
-        in_flight::InFlight,
+        in_flight::{InFlight, Withdrawn},
         pending_verdict::PendingVerdict,
         pool,
         slot::{KillReason, Life, Phase, State},
@@ -66,9 +66,13 @@ impl Core {
         }
         self.count_restart(slot, metrics::cause(&life));
         self.slots[slot].restarts += 1;
-        // What is given back for the sake of a cancelled neighbour has not failed.
-        let by_hand = matches!(life.phase, Phase::Killed(KillReason::Cancelled));
-        self.slots[slot].failed += life.in_flight.iter().filter(|task| task.cancelled || !by_hand).count() as u64;
+        // What is given back for the sake of a neighbour that was withdrawn has not failed.
+        let for_one = matches!(&life.phase, Phase::Killed(reason) if reason.is_withdrawal());
+        let has_failed = |task: &&InFlight| match task.withdrawn {
+            Some(how) => how == Withdrawn::Cancelled,
+            None => !for_one,
+        };
+        self.slots[slot].failed += life.in_flight.iter().filter(has_failed).count() as u64;
         let from_outside =
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGKILL" || signal == "SIGTERM");
         match (&life.phase, life.in_flight.is_empty()) {
@@ -110,8 +114,8 @@ impl Core {
         if !ended.unread || life.tasks == 0 || !own_end {
             return;
         }
-        let is_cancelled = |number| life.in_flight.numbered(number).is_some_and(|task| task.cancelled);
-        if life.last_sent.is_some_and(is_cancelled) {
+        let is_withdrawn = |number| life.in_flight.numbered(number).is_some_and(|task| task.withdrawn.is_some());
+        if life.last_sent.is_some_and(is_withdrawn) {
             return;
         }
         let Some(task) = life.last_sent.take().and_then(|number| life.in_flight.take_numbered(number)) else { return };
@@ -131,10 +135,11 @@ impl Core {
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGTERM" || signal == "SIGINT");
         if by_stop_signal && !matches!(life.phase, Phase::Killed(_)) {
             let until = self.now.at + VERDICT_PATIENCE;
-            // A cancelled task has its verdict already.
-            let (cancelled, in_flight): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut life.in_flight).into_vec().into_iter().partition(|task: &InFlight| task.cancelled);
-            self.judge(&cancelled, None, life.pid, &ended, &name);
+            // One that was withdrawn has its verdict already.
+            let is_withdrawn = |task: &InFlight| task.withdrawn.is_some();
+            let (withdrawn, in_flight): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut life.in_flight).into_vec().into_iter().partition(is_withdrawn);
+            self.judge(&withdrawn, None, life.pid, &ended, &name);
             self.pending_verdicts.push(PendingVerdict { until, in_flight, pid: life.pid, ended, slot: name });
             self.timers.arm(Owner::Verdicts, until);
         } else {
@@ -162,13 +167,17 @@ impl Core {
         for task in in_flight {
             let took = self.now.at.since(task.begun_at);
             let attempt = self.attempt(&task.delivery, pid, Some(took));
-            let mut settlement =
-                if task.cancelled { attempt.cancelled() } else { attempt.died(reason, ended, in_flight.len()) };
+            let mut settlement = match task.withdrawn {
+                Some(how) => attempt.withdrawn(how),
+                None => attempt.died(reason, ended, in_flight.len()),
+            };
             tell_left(&mut settlement, &ended.left_running);
-            let (id, what) = (task.id(), in_words(&settlement));
-            self.set_log_subject(id);
-            let pid = pid.unwrap_or_default();
-            self.log(Level::Error, || format!("{slot} (pid {pid}): task {id} {what}"));
+            self.tell_withdrawn(task);
+            if settlement != Settlement::Discard {
+                let (id, what, pid) = (task.id(), in_words(&settlement), pid.unwrap_or_default());
+                self.set_log_subject(&task.delivery.task);
+                self.log(Level::Error, || format!("{slot} (pid {pid}): task {id} {what}"));
+            }
             let mut note = self.ended(&End { delivery: &task.delivery, took, settlement: &settlement, slot: None });
             if let (Settlement::Retry { .. }, Some(note)) = (&settlement, &mut note) {
                 // The line above says it already.
@@ -176,9 +185,9 @@ impl Core {
             }
             self.settle(task, settlement, note, None);
         }
-        // What is given back or cancelled has not failed.
-        let given_back = matches!(reason, Some(KillReason::Stop | KillReason::Cancelled));
-        for task in in_flight.iter().filter(|task| !task.cancelled && !given_back) {
+        // What is given back or was withdrawn has not failed.
+        let given_back = reason.is_some_and(|reason| *reason == KillReason::Stop || reason.is_withdrawal());
+        for task in in_flight.iter().filter(|task| task.withdrawn.is_none() && !given_back) {
             self.count_failure(task.delivery.queue.0, task.id());
         }
     }
@@ -209,7 +218,8 @@ impl Core {
             let Some(position) = pending.in_flight.iter().position(|task| task.id() == id) else {
                 continue;
             };
-            let task = InFlight { cancelled: true, ..pending.in_flight.remove(position) };
+            let mut task = pending.in_flight.remove(position);
+            task.withdrawn.get_or_insert(Withdrawn::Cancelled);
             let (pid, ended, slot) = (pending.pid, pending.ended.clone(), pending.slot.clone());
             self.judge(&[task], None, pid, &ended, &slot);
             return true;
@@ -274,9 +284,10 @@ fn in_words(settlement: &Settlement) -> String {
         }
         Settlement::Dead(failure) => format!("is to be dead-lettered ({}: {})", failure.reason.as_str(), failure.error),
         Settlement::Release => "is back in its queue, no attempt used".to_owned(),
-        Settlement::Discard => "is removed: its step counts for nothing any more".to_owned(),
-        Settlement::Done { .. } | Settlement::Accept | Settlement::Pass | Settlement::Snooze { .. } => {
-            "is settled".to_owned()
-        }
+        Settlement::Done { .. }
+        | Settlement::Accept
+        | Settlement::Pass
+        | Settlement::Snooze { .. }
+        | Settlement::Discard => "is settled".to_owned(),
     }
 }

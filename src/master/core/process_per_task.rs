@@ -142,10 +142,10 @@ impl Core {
         }
     }
 
-    /// A task that nobody has begun goes back as it was, unless somebody has cancelled it.
+    /// A task that nobody has begun goes back as it was, unless it was withdrawn.
     fn return_unbegun(&mut self, task: &InFlight, fate: Fate) {
-        if task.cancelled {
-            return self.settle_cancelled_unbegun(task);
+        if let Some(how) = task.withdrawn {
+            return self.settle_withdrawn_unbegun(task, how);
         }
         self.released(&task.delivery);
         // In a stop nothing is stored that need not be.

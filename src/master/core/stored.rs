@@ -60,7 +60,8 @@ impl Core {
         let ended = (self.tells_ends && is_dead).then(|| (took, failure.clone()));
         let (queue, id) = (delivery.queue.0, delivery.task.id.clone());
         let lost = self.lost_of(delivery, settlement);
-        Some(Box::new(Note { queue, id, reason: failure.reason, is_dead, line, ended, lost }))
+        let subject = self.log_subject(&delivery.task);
+        Some(Box::new(Note { queue, id, subject, reason: failure.reason, is_dead, line, ended, lost }))
     }
 
     /// Keeps what is to be said once the settlement of this handle is stored. Where the handle is void already, nothing is
@@ -74,7 +75,7 @@ impl Core {
     /// A retry or a dead letter is stored.
     pub(super) fn tell_stored(&mut self, handle: Handle) {
         let Some(note) = self.notes.remove(&handle) else { return };
-        let Note { queue, id, reason, is_dead, line, ended, lost } = *note;
+        let Note { queue, id, subject, reason, is_dead, line, ended, lost } = *note;
         self.pools[queue].counts.stored(reason, is_dead);
         if is_dead {
             self.tally.dead_lettered += 1;
@@ -82,10 +83,9 @@ impl Core {
             self.tally.retried += 1;
         }
         if let Some((level, text)) = line {
-            let subject = self.subject.take();
-            self.set_log_subject(&id);
+            let before = std::mem::replace(&mut self.subject, subject);
             self.log(level, || text);
-            self.subject = subject;
+            self.subject = before;
         }
         if let Some((in_hand, failure)) = ended {
             let queue = self.pools[queue].name().to_owned();

@@ -6,15 +6,15 @@ use uuid::Uuid;
 
 use super::{
     event::{Ended, QueuePlan},
-    state::slot::KillReason,
+    state::{in_flight::Withdrawn, slot::KillReason},
 };
 use crate::{
     clock::Timestamp,
     limits,
-    outcome::{FollowUp, LONGEST_DELAY, Report},
+    outcome::{LONGEST_DELAY, Report},
     plural::counted,
     retry::Next,
-    task::{Failure, NewTask, Reason, Settlement, Task},
+    task::{Failure, Reason, Settlement, Task},
     text,
 };
 
@@ -40,6 +40,10 @@ pub(super) struct Attempt<'a> {
     pub(super) task: &'a Task,
     pub(super) plan: &'a QueuePlan,
     pub(super) host: &'a str,
+    /// Whose ledger is told of jobs that a task of none starts.
+    pub(super) application: &'a str,
+    /// Names this handing of a task of a job.
+    pub(super) execution: Option<Uuid>,
     pub(super) pid: Option<u32>,
     pub(super) wall: Timestamp,
     /// How long it was in the worker's hands; `None` if it was not run.
@@ -52,7 +56,7 @@ impl Attempt<'_> {
     /// The settlement after what the worker said.
     pub(super) fn told(&self, outcome: Report) -> Settlement {
         match outcome {
-            Report::Done { submit, .. } => Settlement::Done { submit: follow_ups(&self.task.id, submit) },
+            Report::Done { submit, given } => Settlement::Done { submit: self.submitted(submit, given) },
             Report::Error { error, detail, memo } => {
                 self.retry_or_dead(Failure { memo, ..self.failure(Reason::Error, error, detail) }, None)
             }
@@ -85,16 +89,19 @@ impl Attempt<'_> {
         Settlement::Dead(Box::new(self.failure(reason, error, String::new())))
     }
 
-    /// The settlement of a task that a person cancelled while a worker had it.
-    pub(super) fn cancelled(&self) -> Settlement {
-        self.refused(Reason::Cancelled, CANCELLED.to_owned())
+    /// The settlement of a task that was withdrawn while a worker had it.
+    pub(super) fn withdrawn(&self, how: Withdrawn) -> Settlement {
+        match how {
+            Withdrawn::Cancelled => self.refused(Reason::Cancelled, CANCELLED.to_owned()),
+            Withdrawn::Void => Settlement::Discard,
+        }
     }
 
     /// The settlement after the worker's death. `together`: how many tasks the process held.
     pub(super) fn died(&self, reason: Option<&KillReason>, ended: &Ended, together: usize) -> Settlement {
         let (reason, mut error) = match reason {
             // Nothing in this process asked for its end: what is taken from it has used no attempt.
-            Some(KillReason::Stop | KillReason::Cancelled) => return Settlement::Release,
+            Some(KillReason::Stop | KillReason::Cancelled | KillReason::Void) => return Settlement::Release,
             Some(KillReason::TimeLimit { id, limit }) if *id == self.task.id => {
                 (Reason::Timeout, format!("the task ran into its time limit of {} s", limit.as_secs_f64()))
             }
@@ -150,27 +157,13 @@ fn attach_exit_evidence(failure: &mut Failure, ended: &Ended) {
     failure.output_tail.clone_from(&ended.output_tail);
 }
 
-/// Follow-up tasks with ids that a repeated run makes again: uuid v5 of (task id, index).
-fn follow_ups(id: &str, submit: Vec<FollowUp>) -> Vec<NewTask> {
-    if submit.is_empty() {
-        return Vec::new();
-    }
-    let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"asynctask.follow-up");
-    let parent = Uuid::new_v5(&namespace, id.as_bytes());
-    let task = |(index, follow_up): (usize, FollowUp)| NewTask {
-        queue: follow_up.queue().unwrap_or_default().to_owned(),
-        id: Uuid::new_v5(&parent, index.to_string().as_bytes()).to_string(),
-        body: String::from(Box::<str>::from(follow_up.payload)).into_bytes(),
-        delay: follow_up.delay.min(LONGEST_DELAY),
-        ..NewTask::default()
-    };
-    submit.into_iter().enumerate().map(task).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Queue, outcome::Target};
+    use crate::{
+        config::Queue,
+        outcome::{FollowUp, Target},
+    };
 
     #[test]
     fn no_delay_of_a_worker_is_longer_than_a_year() {
@@ -181,6 +174,8 @@ mod tests {
             task: &task,
             plan: &plan,
             host: "",
+            application: "",
+            execution: None,
             pid: None,
             wall: Timestamp(0),
             in_hand: Some(Duration::ZERO),

@@ -147,7 +147,7 @@ impl Core {
         life.tasks += 1;
         life.told_last = false;
         let pid = life.pid;
-        self.set_log_subject(id);
+        self.set_log_subject(&task.delivery.task);
         self.slots[worker.slot].failures = 0;
         let took = self.left_worker(&task);
         let outcome = self.checked(outcome, &task.delivery.task);
@@ -157,12 +157,16 @@ impl Core {
         self.log_outcome(worker.slot, &outcome);
         self.count_for_breaker(&task, matches!(outcome, Report::Error { .. } | Report::Retry { .. }));
         // Of a cancelled one, that is told once it is a dead letter.
-        if !task.cancelled {
+        if task.withdrawn.is_none() {
             self.celery_reported(&task, worker.slot, &outcome, took);
         }
+        self.tell_withdrawn(&task);
         let attempt = self.attempt(&task.delivery, pid, Some(took));
-        // It was sent ahead, and its worker began and ended it before it was recalled.
-        let settlement = if task.cancelled { attempt.cancelled() } else { attempt.told(outcome) };
+        let settlement = match task.withdrawn {
+            // It was sent ahead, and its worker began and ended it before it was recalled.
+            Some(how) => attempt.withdrawn(how),
+            None => attempt.told(outcome),
+        };
         let slot = Some(worker.slot);
         let note = self.ended(&End { delivery: &task.delivery, took, settlement: &settlement, slot });
         self.settle(&task, settlement, note, slot);

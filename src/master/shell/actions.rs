@@ -1,6 +1,8 @@
 //! Performs the core's actions in their order; decides nothing, waits for nothing. Settlements are gathered, and go out before
 //! any request that depends on them. So are the frames of a turn, which go out with one write for each worker.
 
+use tokio::sync::oneshot;
+
 use super::state::Shell;
 use crate::{
     clock::Now,
@@ -33,6 +35,10 @@ impl Shell {
                 }
             }
             Action::TaskEvent(event) => self.celery.tell(event),
+            Action::TellLedger(entry) => {
+                let (reply, _) = oneshot::channel();
+                self.transport.ask(Request::Submit { tasks: vec![*entry], reply });
+            }
             Action::TaskReopened { queue, id } => {
                 if let Some(report) = &self.report {
                     report.borrow_mut().reopened(&queue, &id);

@@ -114,17 +114,19 @@ impl Core {
         if limit.is_some() {
             self.arm_slot(slot);
         }
-        self.kill_if_cancelled(slot);
+        self.kill_if_withdrawn(slot);
     }
 
-    /// The task in hand was cancelled before it was begun, and was begun because the recall came too late. While an answer may come,
+    /// The task in hand was withdrawn before it was begun, and was begun because the recall came too late. While an answer may come,
     /// that tells whether it was.
-    fn kill_if_cancelled(&mut self, slot: usize) {
+    fn kill_if_withdrawn(&mut self, slot: usize) {
         let Some(life) = self.slots[slot].process() else { return };
-        let is_cancelled = life.in_flight.first().is_some_and(|task| task.begun && task.cancelled);
-        if is_cancelled && !matches!(life.recall, Recall::Pending { .. }) {
+        let withdrawn = life.in_flight.first().filter(|task| task.begun).and_then(|task| task.withdrawn);
+        if let Some(how) = withdrawn
+            && !matches!(life.recall, Recall::Pending { .. })
+        {
             let worker = life.id;
-            self.kill_worker(worker, KillReason::Cancelled);
+            self.kill_worker(worker, KillReason::of(how));
         }
     }
 
@@ -180,7 +182,7 @@ impl Core {
             return self.dispatch(index);
         }
         self.begin_next(slot);
-        self.kill_if_cancelled(slot);
+        self.kill_if_withdrawn(slot);
         self.look_at_lost(slot);
         self.relist(slot);
         self.release_retired(worker);
@@ -209,18 +211,19 @@ impl Core {
             self.pools[index].in_hand -= 1;
             self.in_hand -= 1;
             self.in_flight.remove(&task);
-            let waits_again = task.held && !task.accepted && takes_deliveries && !task.cancelled;
+            let stays_here = takes_deliveries && task.withdrawn.is_none() && !task.frozen;
+            let waits_again = task.held && !task.accepted && stays_here;
             if !waits_again {
                 self.left_its_rate(&task.delivery);
             }
-            if task.cancelled || !takes_deliveries {
+            if !stays_here {
                 self.no_longer_suspect(&task.delivery);
             }
             if task.held && !task.accepted && self.is_revoked(&task.delivery) {
                 continue;
             }
-            if task.cancelled {
-                self.settle_cancelled_unbegun(&task);
+            if let Some(how) = task.withdrawn {
+                self.settle_withdrawn_unbegun(&task, how);
             } else if !task.held {
                 // It comes again by itself.
                 self.locks.let_go(task.delivery.handle);
@@ -280,7 +283,7 @@ impl Core {
         self.log(Level::Warning, || {
             format!("{name} did not answer a recall within {count} s; no more tasks are sent to it ahead")
         });
-        self.kill_if_cancelled(worker.slot);
+        self.kill_if_withdrawn(worker.slot);
     }
 
     /// Whether tasks of a queue may be begun here, now or later.

@@ -205,7 +205,7 @@ impl Core {
             return self.ignored(worker, "reported", id);
         };
         let slot = worker.slot;
-        self.set_log_subject(id);
+        self.set_log_subject_id(id);
         if stored {
             self.log(Level::Debug, || format!("The result of lost task {id} is stored"));
             if let Some(celery) = &mut self.pools[telling.queue].celery {
@@ -271,7 +271,7 @@ impl Core {
     }
 
     fn not_told(&mut self, id: &str, why: &str) {
-        self.set_log_subject(id);
+        self.set_log_subject_id(id);
         self.log(Level::Warning, || format!("The result of lost task {id} is not stored: {why}"));
     }
 

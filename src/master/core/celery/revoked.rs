@@ -13,12 +13,15 @@ use serde_json::Value;
 
 use super::super::{
     Core,
-    state::slot::{KillReason, Slot},
+    state::{
+        in_flight::Withdrawn,
+        slot::{KillReason, Slot},
+    },
 };
 use crate::{
     celery::stamps,
     logging::Level,
-    task::{Delivery, Settlement, Task},
+    task::{Delivery, Task},
     text,
 };
 
@@ -79,10 +82,12 @@ impl Core {
                 here.ids.insert(task.id().to_owned());
                 if !task.begun {
                     // Dropped when it comes back. One that was begun meanwhile goes on, or is ended.
-                    task.cancelled |= terminate;
+                    if terminate {
+                        task.withdrawn.get_or_insert(Withdrawn::Cancelled);
+                    }
                     recalled.push(worker.slot);
                 } else if terminate {
-                    task.cancelled = true;
+                    task.withdrawn.get_or_insert(Withdrawn::Cancelled);
                     here.terminated.push(Arc::clone(&task.delivery.task));
                     killed.push(worker);
                 }
@@ -116,10 +121,11 @@ impl Core {
         let by = stamp
             .map(|header| format!(" by its stamp {}", text::shorten(header.to_owned(), STAMP)))
             .unwrap_or_default();
-        self.set_log_subject(&id);
+        self.set_log_subject(&delivery.task);
         self.log(Level::Info, || format!("Task {id} of queue {queue} is dropped: it was revoked{by}"));
         self.left_its_rate(delivery);
-        self.settle_unheld(delivery.handle, delivery.identity, Settlement::Done { submit: Vec::new() });
+        let settlement = self.dropped(delivery, REVOKED);
+        self.settle_unheld(delivery.handle, delivery.identity, settlement);
         self.no_longer_suspect(delivery);
         self.renew_credit(index);
         self.tell_dropped(delivery, REVOKED.to_owned());

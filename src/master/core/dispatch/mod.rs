@@ -213,7 +213,7 @@ impl Core {
             }
             Accepts::Bytes => format!("Got payload: {} bytes", task.body.len()),
         };
-        self.set_log_subject(&task.id);
+        self.set_log_subject(task);
         self.log_as(slot, Level::Debug, || message);
     }
 }

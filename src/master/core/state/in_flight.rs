@@ -17,6 +17,7 @@ use foldhash::fast::RandomState;
 
 use crate::{
     clock::Instant,
+    membership::Membership,
     task::{Delivery, Task},
 };
 
@@ -38,8 +39,10 @@ pub(in crate::master::core) struct InFlight {
     pub(in crate::master::core) held: bool,
     /// Acknowledged before its end.
     pub(in crate::master::core) accepted: bool,
-    /// A person wants it to end as a dead letter, whatever its worker dies of.
-    pub(in crate::master::core) cancelled: bool,
+    /// It ends so, whatever its worker says or dies of.
+    pub(in crate::master::core) withdrawn: Option<Withdrawn>,
+    /// Its job is frozen: if it was not begun, it goes back.
+    pub(in crate::master::core) frozen: bool,
     /// False: it was sent ahead.
     pub(in crate::master::core) begun: bool,
     /// When it was begun; of one that was not, when it was sent.
@@ -58,10 +61,24 @@ impl InFlight {
         &self.delivery.task.id
     }
 
+    /// Its place in a job, if it is of one.
+    pub(in crate::master::core) fn place(&self) -> Option<&Membership> {
+        self.delivery.task.membership.as_deref()
+    }
+
     /// How long it may be in hand, if that is limited.
     pub(in crate::master::core) fn limit(&self) -> Duration {
         self.due_at.map(|at| at.since(self.begun_at)).unwrap_or_default()
     }
+}
+
+/// How a task ends that is taken from its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::master::core) enum Withdrawn {
+    /// As a dead letter: a person cancelled it.
+    Cancelled,
+    /// Removed: it is of a round of which nothing counts any more.
+    Void,
 }
 
 /// A task as a key: its id, which is not copied for that.
@@ -293,7 +310,8 @@ mod tests {
             session: 1,
             held: true,
             accepted: false,
-            cancelled: false,
+            withdrawn: None,
+            frozen: false,
             begun: true,
             begun_at: Instant::default(),
             due_at: due_at.map(|seconds| Instant::from_start(Duration::from_secs(seconds))),

@@ -4,6 +4,7 @@
 pub(crate) mod backlog;
 pub(crate) mod celery;
 pub(crate) mod in_flight;
+pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod pending_verdict;
 pub(crate) mod ping_rounds;

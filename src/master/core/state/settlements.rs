@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 
 use super::celery::Lost;
 use crate::{
-    logging::Level,
+    logging::{Level, LogContext},
     task::{Failure, Handle, Reason, Settlement},
 };
 
@@ -51,6 +51,8 @@ impl AtRisk {
 pub(in crate::master::core) struct Note {
     pub(in crate::master::core) queue: usize,
     pub(in crate::master::core) id: String,
+    /// What the line is about, where the log's form says so.
+    pub(in crate::master::core) subject: Option<Box<LogContext>>,
     pub(in crate::master::core) reason: Reason,
     pub(in crate::master::core) is_dead: bool,
     pub(in crate::master::core) line: Option<(Level, String)>,

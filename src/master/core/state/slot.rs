@@ -4,7 +4,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{celery::Lost, in_flight::InFlightTasks};
+use super::{
+    celery::Lost,
+    in_flight::{InFlightTasks, Withdrawn},
+};
 use crate::{clock::Instant, frames, logging::Level, master::core::event::WorkerId};
 
 /// A process whose memory is limited is measured after a task, no more often than this.
@@ -159,10 +162,27 @@ pub(in crate::master::core) enum KillReason {
     Fault(String),
     /// A person cancelled a task in its hands.
     Cancelled,
+    /// A task in its hands is of a round of which nothing counts any more.
+    Void,
     /// It was idle and did not answer a ping.
     Silent,
     /// The stop did not wait any longer. What it held is released.
     Stop,
+}
+
+impl KillReason {
+    /// Why a process ends one of whose tasks is withdrawn.
+    pub(in crate::master::core) const fn of(withdrawn: Withdrawn) -> Self {
+        match withdrawn {
+            Withdrawn::Cancelled => Self::Cancelled,
+            Withdrawn::Void => Self::Void,
+        }
+    }
+
+    /// Whether it was ended for one task's sake, and did nothing wrong with the others.
+    pub(in crate::master::core) const fn is_withdrawal(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Void)
+    }
 }
 
 impl Slot {

@@ -95,6 +95,19 @@ impl Waiting {
         taken
     }
 
+    /// Takes the deliveries that are not to be begun, those whose keys are asked for among them.
+    pub(in crate::master::core) fn take_stopped(&mut self, is_stopped: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+        let mut taken: Vec<Delivery> =
+            self.asked.extract_if(.., |_, delivery| is_stopped(delivery)).map(|(_, delivery)| delivery).collect();
+        if self.line.iter().any(&is_stopped) {
+            let (stopped, line): (Vec<_>, Vec<_>) = std::mem::take(&mut self.line).into_iter().partition(&is_stopped);
+            self.line = line.into();
+            taken.extend(stopped);
+        }
+        taken.extend(self.rates.take_where(is_stopped));
+        taken
+    }
+
     /// Puts deliveries in front of all others, in their order.
     pub(in crate::master::core) fn put_back_all(&mut self, deliveries: Vec<Delivery>) {
         for delivery in deliveries.into_iter().rev() {

@@ -120,6 +120,8 @@ impl Core {
         let task = life.and_then(|life| life.in_flight.first()).map(|task| {
             json!({
                 "id": task.id(),
+                "job": task.place().map(|place| &place.job),
+                "step": task.place().map(|place| &place.step),
                 "age_seconds": self.now.at.since(task.begun_at).as_secs_f64(),
                 "progress": task.progress.as_ref().map(|progress| json!({ "percent": progress.0, "note": progress.1 })),
             })

@@ -57,7 +57,7 @@ pub(in crate::master::core) fn cause(life: &Life) -> Cause {
         _ if !life.was_ready => Cause::Start,
         Phase::Killed(KillReason::TimeLimit { .. }) => Cause::Timeout,
         Phase::Killed(KillReason::Fault(_)) => Cause::Fault,
-        Phase::Killed(KillReason::Cancelled) => Cause::Cancelled,
+        Phase::Killed(KillReason::Cancelled | KillReason::Void) => Cause::Cancelled,
         Phase::Killed(KillReason::Silent) => Cause::Silent,
         Phase::Killed(KillReason::StartLimit | KillReason::Stop)
         | Phase::Starting { .. }

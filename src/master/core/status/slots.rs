@@ -70,6 +70,7 @@ pub(in crate::master::core) fn last_exit(life: &Life, ended: &Ended, is_outcome:
             KillReason::TimeLimit { id, .. } => format!("task {id} ran into its time limit"),
             KillReason::Fault(fault) => format!("it broke the protocol: {fault}"),
             KillReason::Cancelled => "a person cancelled a task of it".to_owned(),
+            KillReason::Void => "the step of a task of it counts for nothing any more".to_owned(),
             KillReason::Silent => "it was idle and did not answer a ping".to_owned(),
             KillReason::Stop => "it was told to stop".to_owned(),
         },

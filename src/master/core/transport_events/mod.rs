@@ -88,6 +88,7 @@ impl Core {
             }
             transport::Event::Stuck { queue, by, error, tasks } => self.queue_stuck(queue.0, &by, &error, tasks),
             transport::Event::QueueRemoved { queue } => self.queue_removed(queue.0),
+            transport::Event::JobsStopped { void, frozen } => self.jobs_stopped(&void, &frozen),
             transport::Event::Surveyed { serial, empty, again_in, .. } => self.surveyed(serial, empty, again_in),
             transport::Event::Warning(text) => self.log(Level::Warning, || text),
             transport::Event::Notice(text) => self.log(Level::Info, || text),
@@ -102,7 +103,6 @@ impl Core {
             | transport::Event::LedgerLost
             | transport::Event::Entries(_)
             | transport::Event::Advanced { .. }
-            | transport::Event::JobsStopped { .. }
             | transport::Event::Connected(_)
             | transport::Event::Waits(_) => {}
         }
@@ -113,7 +113,7 @@ impl Core {
         self.serial += 1;
         let error = format!("its follow-up tasks cannot be stored: {error}");
         let (id, queue) = (task.id.clone(), self.pools[index].name().to_owned());
-        self.set_log_subject(&id);
+        self.set_log_subject(&task);
         let text = error.clone();
         self.log(Level::Error, || format!("Task {id} of queue {queue} was done, but {text}"));
         // Another answer for its handle is what the first settlement was owed.
@@ -128,7 +128,9 @@ impl Core {
             Delivery { handle, queue: QueueIndex(index), task, redelivered: false, identity: pending.identity };
         let outcome = Report::error(error);
         self.revoked(&delivery, pending.done_by);
-        let mut settlement = self.attempt(&delivery, None, Some(Duration::ZERO)).told(outcome);
+        let is_void = self.is_void(&delivery.task);
+        let attempt = self.attempt(&delivery, None, Some(Duration::ZERO));
+        let mut settlement = if is_void { Settlement::Discard } else { attempt.told(outcome) };
         if let Settlement::Retry { failure, .. } | Settlement::Dead(failure) = &mut settlement {
             // How long it was in hand is not known any more, and is counted already.
             failure.in_hand_seconds = None;
@@ -219,7 +221,7 @@ impl Core {
             return;
         }
         self.tell_received(&delivery);
-        if self.is_revoked(&delivery) {
+        if self.is_revoked(&delivery) || self.is_discarded(&delivery) {
             return;
         }
         self.came_first(&delivery);
@@ -232,7 +234,11 @@ impl Core {
         self.serial += 1;
         let Some(unknown) = self.adopt(delivery) else { return };
         // In a stop nothing is stored that need not be.
-        let settlement = if self.stop.is_stopping() { Settlement::Release } else { Settlement::Pass };
+        let settlement = match self.is_void(&unknown.task) {
+            _ if self.stop.is_stopping() => Settlement::Release,
+            true => Settlement::Discard,
+            false => Settlement::Pass,
+        };
         self.settle_unheld(unknown.handle, None, settlement);
     }
 
@@ -279,6 +285,8 @@ impl Core {
         let Some(settlement) = self.memory.as_mut().and_then(|memory| memory.settlement_of(identity, since)) else {
             return Some(delivery);
         };
+        // Of the task of a void round nothing is stored any more.
+        let settlement = if self.is_void(&delivery.task) { Settlement::Discard } else { settlement };
         let id = delivery.task.id.clone();
         self.log(Level::Debug, || format!("Task {id} came again after its end; its settlement is repeated"));
         self.void_outcomes.remove(identity);

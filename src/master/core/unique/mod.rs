@@ -105,7 +105,7 @@ impl Core {
             .unique
             .as_ref()
             .map_or((Conflict::Snooze, Unique::AFTER), |unique| (unique.conflict, unique.after));
-        self.set_log_subject(&id);
+        self.set_log_subject(&delivery.task);
         let settlement = match conflict {
             Conflict::Snooze => {
                 let after = self.locks.put_off(self.now.at, key, after);
@@ -119,7 +119,7 @@ impl Core {
                 self.log(Level::Info, || {
                     format!("Task {id} of queue {queue} is dropped: task {holder}, which is in hand, has its key")
                 });
-                Settlement::Done { submit: Vec::new() }
+                self.dropped(delivery, &Unique::refusal(key, holder))
             }
             Conflict::DeadLetter => {
                 self.refuse(delivery, Reason::Cancelled, Unique::refusal(key, holder));

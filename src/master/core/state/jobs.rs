@@ -1,0 +1,89 @@
+//! What is known of jobs: the ids of executions, and the rounds of which nothing counts any more.
+
+use std::collections::{HashSet, VecDeque};
+
+use uuid::{Builder, Uuid, Variant, Version};
+
+/// Void rounds that are remembered; the oldest are forgotten. Their tasks are removed where they wait, so that what comes of
+/// them later is what was on its way.
+const VOID_ROUNDS: usize = 65_536;
+
+/// What the core knows of jobs.
+#[derive(Debug)]
+pub(in crate::master::core) struct Jobs {
+    pub(in crate::master::core) executions: Executions,
+    pub(in crate::master::core) void: VoidRounds,
+}
+
+impl Jobs {
+    pub(in crate::master::core) fn new(seed: u64) -> Self {
+        Self { executions: Executions { seed, count: 0 }, void: VoidRounds::default() }
+    }
+}
+
+/// Draws the ids of executions, no two of which are equal: the master's own random number, and a count.
+#[derive(Debug)]
+pub(in crate::master::core) struct Executions {
+    seed: u64,
+    count: u64,
+}
+
+impl Executions {
+    pub(in crate::master::core) fn draw(&mut self) -> Uuid {
+        self.count += 1;
+        let bytes = (u128::from(self.seed) << 64) | u128::from(self.count);
+        Builder::from_u128(bytes).with_version(Version::Custom).with_variant(Variant::RFC4122).into_uuid()
+    }
+}
+
+/// Rounds of which nothing counts any more, the latest ones.
+#[derive(Debug, Default)]
+pub(in crate::master::core) struct VoidRounds {
+    rounds: HashSet<Uuid>,
+    oldest: VecDeque<Uuid>,
+}
+
+impl VoidRounds {
+    pub(in crate::master::core) fn add(&mut self, round: Uuid) {
+        if !self.rounds.insert(round) {
+            return;
+        }
+        self.oldest.push_back(round);
+        if self.oldest.len() > VOID_ROUNDS
+            && let Some(round) = self.oldest.pop_front()
+        {
+            self.rounds.remove(&round);
+        }
+    }
+
+    pub(in crate::master::core) fn contains(&self, round: Uuid) -> bool {
+        self.rounds.contains(&round)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_executions_have_one_id_nor_those_of_two_masters() {
+        let draw = |seed| {
+            let mut jobs = Jobs::new(seed);
+            [jobs.executions.draw(), jobs.executions.draw()]
+        };
+        let ids: HashSet<Uuid> = [draw(1), draw(2), draw(u64::MAX)].into_iter().flatten().collect();
+        assert_eq!(ids.len(), 6);
+        assert!(ids.iter().all(|id| id.get_version_num() == 8 && id.get_variant() == Variant::RFC4122));
+    }
+
+    #[test]
+    fn of_void_rounds_the_oldest_are_forgotten() {
+        let mut void = VoidRounds::default();
+        for round in 0..=VOID_ROUNDS as u128 {
+            void.add(Uuid::from_u128(round));
+            void.add(Uuid::from_u128(round));
+        }
+        assert!(!void.contains(Uuid::from_u128(0)) && void.contains(Uuid::from_u128(1)));
+        assert_eq!((void.rounds.len(), void.oldest.len()), (VOID_ROUNDS, VOID_ROUNDS));
+    }
+}
