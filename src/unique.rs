@@ -162,7 +162,7 @@ impl Template {
     }
 
     /// The key that a payload makes, if all fields are there.
-    fn render(&self, queue: &str, payload: &str) -> Option<String> {
+    pub(crate) fn render(&self, queue: &str, payload: &str) -> Option<String> {
         let mut key = String::new();
         for part in &self.parts {
             match part {

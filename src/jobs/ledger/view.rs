@@ -216,6 +216,9 @@ pub fn place(pipeline: &str, key: Option<&str>) -> String {
 /// A job in a list: its steps are states alone.
 pub struct Line<'a>(&'a View);
 
+/// A job without what may be large or secret: payload, results, definition.
+pub(super) struct Summary<'a>(pub(super) &'a View);
+
 struct States<'a>(&'a [StepView]);
 struct Steps<'a>(&'a [StepView]);
 
@@ -243,6 +246,18 @@ impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_struct("Line", FIELDS)?;
         fields::<S>(&mut object, self.0, &States(&self.0.steps))?;
+        object.end()
+    }
+}
+
+impl Serialize for Summary<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut steps = self.0.steps.clone();
+        for step in &mut steps {
+            step.result = None;
+        }
+        let mut object = serializer.serialize_struct("Summary", FIELDS)?;
+        fields::<S>(&mut object, self.0, &Steps(&steps))?;
         object.end()
     }
 }

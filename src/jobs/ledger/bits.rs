@@ -1,0 +1,109 @@
+//! A set of small numbers, one bit each. As text it is short where most of its beginning is set, as it is while tasks end about in
+//! their order.
+
+use data_encoding::BASE64URL_NOPAD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// Bytes of the longest set that is read.
+const LONGEST: usize = 1024 * 1024;
+
+/// Numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bits {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl Bits {
+    pub(super) fn has(&self, number: u32) -> bool {
+        self.bytes.get(number as usize / 8).is_some_and(|byte| byte & mask(number) != 0)
+    }
+
+    /// Adds a number; whether it was not there.
+    pub(super) fn add(&mut self, number: u32) -> bool {
+        let is_new = !self.has(number);
+        if is_new {
+            let place = number as usize / 8;
+            if place >= self.bytes.len() {
+                self.bytes.resize(place + 1, 0);
+            }
+            self.bytes[place] |= mask(number);
+            self.count += 1;
+        }
+        is_new
+    }
+
+    /// Takes a number away; whether it was there.
+    pub(super) fn remove(&mut self, number: u32) -> bool {
+        let was = self.has(number);
+        if was {
+            self.bytes[number as usize / 8] &= !mask(number);
+            self.count -= 1;
+        }
+        was
+    }
+
+    /// How many there are.
+    pub(super) const fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// All of them, lowest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        (0..self.bytes.len() as u32 * 8).filter(|number| self.has(*number))
+    }
+}
+
+const fn mask(number: u32) -> u8 {
+    1 << (number % 8)
+}
+
+/// `FULL:REST`: so many full bytes, then these in base64.
+impl Serialize for Bits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let full = self.bytes.iter().take_while(|byte| **byte == 0xff).count();
+        let end = self.bytes.iter().rposition(|byte| *byte != 0).map_or(full, |last| last + 1).max(full);
+        format!("{full}:{}", BASE64URL_NOPAD.encode(&self.bytes[full..end])).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let read = || {
+            let (full, rest) = text.split_once(':')?;
+            let mut bytes = vec![0xff; full.parse().ok().filter(|full| *full <= LONGEST)?];
+            bytes.extend(BASE64URL_NOPAD.decode(rest.as_bytes()).ok()?);
+            (bytes.len() <= LONGEST).then_some(bytes)
+        };
+        let bytes = read().ok_or_else(|| D::Error::custom("a set of numbers that cannot be read"))?;
+        let count = bytes.iter().map(|byte| byte.count_ones()).sum();
+        Ok(Self { bytes, count })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_read_as_it_was_written_and_short_where_it_is_full() {
+        let mut bits = Bits::default();
+        assert_eq!(serde_json::to_string(&bits).unwrap(), "\"0:\"");
+        for number in (0..10_000).chain([10_007]) {
+            assert!(bits.add(number) && !bits.add(number));
+        }
+        assert!(bits.remove(9_999) && !bits.remove(9_999));
+        let text = serde_json::to_string(&bits).unwrap();
+        assert!(text.len() < 20, "{text}");
+        let read: Bits = serde_json::from_str(&text).unwrap();
+        assert!(read.iter().eq(bits.iter()) && read.count() == 10_000 && read.has(10_007) && !read.has(10_006));
+        for bad in ["\"\"", "\"x:\"", "\"99999999999:\"", "\"0:%\"", "7"] {
+            assert!(serde_json::from_str::<Bits>(bad).is_err(), "{bad}");
+        }
+    }
+}

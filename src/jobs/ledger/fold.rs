@@ -1,0 +1,365 @@
+//! The ledger, and its fold: entries, orders, time and admission, in this order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use super::{
+    out::{Ids, Out, Step},
+    state::Job,
+    view::View,
+    waiting::Waiting,
+};
+use crate::{
+    Level,
+    clock::Timestamp,
+    jobs::{
+        definition::Pipeline,
+        entry::{End, Entry, News},
+        record::{EntryId, Frozen, JobState, Record, StoredEntry},
+    },
+};
+
+/// The open jobs of one application.
+#[derive(Debug)]
+pub struct Ledger {
+    application: Arc<str>,
+    epoch: u64,
+    pub(super) pipelines: Vec<Pipeline>,
+    /// Pipelines and keys of which no job begins.
+    pub(super) frozen: BTreeSet<Frozen>,
+    pub(super) jobs: BTreeMap<String, Job>,
+    /// Open jobs that cannot be read: they stay as they are.
+    pub(super) aside: Vec<Record>,
+    /// Jobs that were closed or forgotten in a fold of this number, or later: a lookup that was under way may know them as
+    /// they were.
+    pub(super) closed: BTreeMap<String, (u64, Option<Job>)>,
+    /// Orders that are not carried out.
+    pub(super) waiting: VecDeque<Waiting>,
+    /// The last answers, by the orders' ids.
+    pub(super) answered: VecDeque<(String, String)>,
+    /// Of the next job.
+    pub(super) next_number: u64,
+    pub(super) folds: u64,
+    ids: Ids,
+    deadline: Option<Timestamp>,
+    /// To be said by the next fold.
+    lines: Vec<(Level, String)>,
+}
+
+/// Open jobs, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Under way, not frozen.
+    pub running: u64,
+    /// Planned, not frozen.
+    pub planned: u64,
+    /// Failed, and not wiped.
+    pub failed: u64,
+    /// Frozen, whatever their state.
+    pub frozen: u64,
+}
+
+/// Before all others: the next fold is due.
+const AT_ONCE: Timestamp = Timestamp(0);
+
+impl Ledger {
+    /// The ledger of an application, as it is stored. Ids are drawn from the seed: it is another one each time.
+    #[must_use]
+    pub fn new(
+        application: &str,
+        epoch: u64,
+        pipelines: Vec<Pipeline>,
+        open: Vec<Record>,
+        frozen: Vec<Frozen>,
+        seed: u64,
+    ) -> Self {
+        let mut ledger = Self {
+            application: application.into(),
+            epoch,
+            pipelines,
+            frozen: frozen.into_iter().collect(),
+            jobs: BTreeMap::new(),
+            aside: Vec::new(),
+            closed: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            answered: VecDeque::new(),
+            next_number: 1,
+            folds: 0,
+            ids: Ids::new(application, epoch, seed),
+            deadline: Some(AT_ONCE),
+            lines: Vec::new(),
+        };
+        for record in open {
+            match Job::read(&record) {
+                Ok(job) => {
+                    ledger.next_number = ledger.next_number.max(job.number + 1);
+                    ledger.jobs.insert(job.id.clone(), job);
+                }
+                Err(error) => {
+                    ledger.lines.push((Level::Warning, format!("Job {} is left as it is: {error}", record.id)));
+                    ledger.aside.push(record);
+                }
+            }
+        }
+        ledger
+    }
+
+    /// The pipelines of the settings have changed. Jobs go on with the definitions that they began with.
+    pub fn reload(&mut self, pipelines: Vec<Pipeline>) {
+        self.pipelines = pipelines;
+        // More may be admitted.
+        self.deadline = Some(AT_ONCE);
+    }
+
+    /// Folds entries, and what time brings: timers, admission. The step is to be stored before the next fold.
+    pub fn fold(&mut self, now: Timestamp, entries: Vec<StoredEntry>) -> Step {
+        self.folds += 1;
+        self.forget_closed();
+        let mut out = Out::new(now, Arc::clone(&self.application), std::mem::take(&mut self.ids));
+        out.step.lines.append(&mut self.lines);
+        for entry in entries {
+            self.take(entry, &mut out);
+        }
+        self.fold_orders(&mut out);
+        self.keep_time(&mut out);
+        self.admit(&mut out);
+        self.write(&mut out);
+        self.ids = out.ids;
+        out.step
+    }
+
+    /// The answer to a [`Lookup`](super::Lookup); the next fold folds the order.
+    pub fn found(&mut self, entry: EntryId, records: Vec<Record>) {
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.entry == entry) {
+            waiting.found = Some(records);
+            self.deadline = Some(AT_ONCE);
+        }
+    }
+
+    /// When time brings something, if it will. Past for a fold that is due now.
+    #[must_use]
+    pub const fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadline
+    }
+
+    /// How many open jobs there are.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for job in self.jobs.values() {
+            match job.state {
+                _ if job.frozen => counts.frozen += 1,
+                JobState::Planned => counts.planned += 1,
+                JobState::Running => counts.running += 1,
+                JobState::Failed => counts.failed += 1,
+                JobState::Done | JobState::Cancelled => {}
+            }
+        }
+        counts
+    }
+
+    /// The open jobs.
+    pub fn jobs(&self) -> impl Iterator<Item = View> {
+        self.jobs.values().map(View::of_job)
+    }
+
+    /// Live jobs that have a step, a wipe or a failure notice on a queue: "ID of PIPELINE/KEY".
+    #[must_use]
+    pub fn users_of(&self, queue: &str) -> Vec<String> {
+        let uses = |job: &&Job| job.state.is_live() && job.definition.queues().contains(&queue);
+        self.jobs.values().filter(uses).map(|job| format!("{} of {}", job.id, job.place())).collect()
+    }
+
+    /// The job with a key of a pipeline, other than one, that is live and does not wait for the key itself.
+    pub(super) fn holder(&self, pipeline: &str, key: &str, other_than: &str) -> Option<&str> {
+        let holds = |job: &&Job| {
+            job.holds_key()
+                && job.id != other_than
+                && job.definition.name == pipeline
+                && job.key.as_deref() == Some(key)
+        };
+        let unread =
+            |record: &&Record| record.holds_key && record.pipeline == pipeline && record.key.as_deref() == Some(key);
+        let read = self.jobs.values().find(holds).map(|job| job.id.as_str());
+        read.or_else(|| self.aside.iter().find(unread).map(|record| record.id.as_str()))
+    }
+
+    /// Another job that has the key of this one.
+    pub(super) fn holder_beside(&self, job: &Job) -> Option<String> {
+        self.holder(&job.definition.name, job.key.as_deref()?, &job.id).map(str::to_owned)
+    }
+
+    fn take(&mut self, entry: StoredEntry, out: &mut Out) {
+        match Entry::parse(&entry.body) {
+            Ok(Entry::Order(order)) => return self.waiting.push_back(Waiting::new(entry.id, *order)),
+            Ok(Entry::End(end)) => self.end(*end, out),
+            Ok(Entry::News(news)) => self.news(*news, out),
+            Err(error) => out.warning(format!("The ledger of jobs passes over {error}")),
+        }
+        out.step.advance.entries.push(entry.id);
+    }
+
+    fn end(&mut self, end: End, out: &mut Out) {
+        let failed = self.jobs.get(&end.member.job).filter(|job| job.state == JobState::Failed);
+        let holder = failed.and_then(|job| self.holder_beside(job));
+        let member = end.member.clone();
+        if let Some(job) = self.jobs.get_mut(&member.job)
+            && job.ended(end, holder.as_deref(), out)
+        {
+            job.heard_at = out.now;
+            out.changed.insert(member.job);
+            return;
+        }
+        out.debug(format!(
+            "Job {}: the end of task {} of {} in step {} counts for nothing",
+            member.job, member.index, member.feeder, member.step
+        ));
+    }
+
+    fn news(&mut self, news: News, out: &mut Out) {
+        let id = news.member.job.clone();
+        if let Some(job) = self.jobs.get_mut(&id)
+            && job.told(news)
+        {
+            job.heard_at = out.now;
+            out.changed.insert(id);
+        }
+    }
+
+    /// What is due.
+    fn keep_time(&mut self, out: &mut Out) {
+        let now = out.now;
+        for (id, job) in self.jobs.iter_mut().filter(|(_, job)| job.is_overdue(now)) {
+            job.time_is_over(out);
+            out.changed.insert(id.clone());
+        }
+    }
+
+    /// What has changed is to be stored; jobs that are closed are not held in memory any more.
+    fn write(&mut self, out: &mut Out) {
+        let advance = &mut out.step.advance;
+        for id in std::mem::take(&mut out.changed) {
+            if out.forgotten.contains(&id) {
+                self.jobs.remove(&id);
+                self.closed.insert(id.clone(), (self.folds, None));
+                advance.forgotten.push(id);
+                continue;
+            }
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            job.version += 1;
+            job.epoch = self.epoch;
+            advance.records.push(job.record());
+            if job.closed
+                && let Some(job) = self.jobs.remove(&id)
+            {
+                self.closed.insert(id, (self.folds, Some(job)));
+            }
+        }
+        // Who gives a key back comes before who takes it.
+        advance.records.sort_by_key(|record| record.holds_key);
+        self.deadline = self.jobs.values().filter_map(Job::deadline).min();
+    }
+
+    /// What was closed before the lookups that are under way is stored by now.
+    fn forget_closed(&mut self) {
+        let oldest = self.waiting.iter().filter_map(|waiting| waiting.asked_in).min().unwrap_or(self.folds);
+        self.closed.retain(|_, (fold, _)| *fold >= oldest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Bench, chain, json, of};
+    use crate::jobs::entry::What;
+    use serde_json::json;
+
+    #[test]
+    fn a_job_goes_from_step_to_step() {
+        let mut pipeline = chain("p", &["a", "b", "c"]);
+        pipeline.steps[2].wipe = Some("wipe-c".to_owned());
+        pipeline.steps[0].wipe = Some("wipe-a".to_owned());
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", r#"{"n": 1e400}"#);
+        assert_eq!(bench.states("j"), "running a:waiting b:planned c:planned");
+        let task = bench.take("a");
+        assert_eq!((task.body.as_slice(), task.id.clone()), (&br#"{"n": 1e400}"#[..], of(&task).round.to_string()));
+        assert!(of(&task).is_first() && of(&task).inputs.is_none());
+        bench.news(&task, What::Began, None);
+        assert_eq!(bench.states("j"), "running a:running b:planned c:planned");
+        let (end, _) = bench.done_with(&task, 0, "{\"x\": 7}");
+        bench.fold(vec![end.clone(), end]);
+        assert_eq!(bench.tasks.len(), 1, "the next step begins once");
+        let task = bench.take("b");
+        assert_eq!(
+            of(&task).inputs.as_ref().unwrap().as_str(),
+            r#"{"a":{"state":"done","result":{"x": 7},"memo":null}}"#
+        );
+        assert_eq!(task.body, br#"{"n": 1e400}"#);
+        let (end, _) = bench.done_with(&task, 0, "");
+        bench.fold(vec![end]);
+        bench.pass(2_000);
+        bench.done("c", "3");
+        assert_eq!(bench.states("j"), "done a:done b:done c:done");
+        let wipe = bench.take("wipe-c");
+        assert!(of(&wipe).wipe && bench.tasks.is_empty(), "one after the other");
+        assert_eq!(of(&wipe).inputs.as_ref().unwrap().as_str(), r#"{"c":{"state":"done","result":3,"memo":null}}"#);
+        let (end, _) = bench.done_with(&wipe, 0, "");
+        bench.fold(vec![end]);
+        bench.done("wipe-a", "");
+        let record = &bench.stored["j"];
+        assert!(!record.open && record.purge_at.is_some(), "{record:?}");
+        assert_eq!(json(&bench.view("j").line())["wiped"], "yes");
+        let lines: Vec<_> = bench.lines.iter().map(|(level, line)| format!("{level} {line}")).collect();
+        let expected = [
+            "INFO Job j of p begins",
+            "INFO Job j: step a begins",
+            "INFO Job j: step a is done: 1 task, 0 failed, in 0 s",
+            "INFO Job j: step b begins",
+            "INFO Job j: step b is done: 1 task, 0 failed, in 0 s",
+            "INFO Job j: step c begins",
+            "INFO Job j: step c is done: 1 task, 0 failed, in 2 s",
+            "INFO Job j of p is done in 2 s",
+            "INFO Job j is wiped",
+        ];
+        let lines: Vec<_> = lines.into_iter().filter(|line| !line.starts_with("DEBUG")).collect();
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn the_json_of_a_job_has_its_shape() {
+        let mut bench = Bench::new(vec![chain("p", &["a"])]);
+        bench.start("p", "j", "7");
+        let task = bench.take("a");
+        let again_at = bench.now;
+        bench.news(&task, What::Retrying { error: "oops".to_owned(), again_at }, Some("{\"at\":3}"));
+        let view = bench.view("j");
+        let at = "2023-11-14T22:13:20Z";
+        assert_eq!(
+            json(&view.line()),
+            json!({
+                "id": "j", "pipeline": "p", "key": null, "state": "running", "frozen": false, "wiped": "no", "priority": 0,
+                "steps": {"a": "running"}, "tasks": {"done": 0, "failed": 0, "known": 1},
+                "began_at": at, "ended_at": null, "error": null
+            })
+        );
+        let shown = json(&view);
+        assert_eq!(shown["payload"], 7);
+        assert_eq!(
+            shown["steps"]["a"],
+            json!({
+                "state": "running", "round": of(&task).round, "tasks": {"done": 0, "failed": 0, "known": 1},
+                "began_at": at, "ended_at": null, "result": null, "memo": {"at": 3}, "error": null, "reason": null,
+                "dead_letters": [], "retrying": {"error": "oops", "again_at": at}, "snoozed": null
+            })
+        );
+        bench.failed(&task);
+        let shown = json(&bench.view("j"));
+        assert_eq!(shown["error"], "step a failed: crash: killed by SIGSEGV");
+        assert_eq!(
+            shown["steps"]["a"]["dead_letters"],
+            json!([{"id": task.id, "index": 0, "reason": "crash", "error": "killed by SIGSEGV"}])
+        );
+    }
+}

@@ -1,0 +1,264 @@
+//! The members of a round, as a set of identities: each is counted once, whatever comes twice, late or out of order.
+//!
+//! A member is (feeder, number). A feeder is *open* from when it is known how many members it has until all of them are done; then
+//! it is two numbers. Ends of members whose feeder is not known yet wait: items can overtake the entry of who submitted them, and
+//! that of an execution which does not count is never known. The first `done` of a member decides which of its executions counts.
+//!
+//! Memory is a bit or two for each member of an open feeder.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::bits::Bits;
+
+/// Tasks of a step.
+pub(super) const MOST: u64 = 1_000_000;
+/// Feeders that are remembered after all their members were done, or that never counted: what comes twice of them is known.
+const REMEMBERED: usize = 64;
+/// Failed tasks that are shown.
+pub(super) const SHOWN: usize = 20;
+
+/// The members of a round.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Members {
+    pub(super) known: u64,
+    pub(super) done: u64,
+    pub(super) failed: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    open: BTreeMap<Uuid, Feeder>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    early: BTreeMap<Uuid, Early>,
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    over: VecDeque<Uuid>,
+    /// The first that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) shown: Vec<FailedMember>,
+}
+
+/// One whose members are known, and not all done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Feeder {
+    count: u32,
+    ends: Ends,
+}
+
+/// One of which only ends of members are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Early {
+    ends: Ends,
+    /// Of members that submitted members: their number, execution, and how many those are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    fed: BTreeMap<u32, (Uuid, u32)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shown: Vec<FailedMember>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Ends {
+    #[serde(default, skip_serializing_if = "Bits::is_empty")]
+    done: Bits,
+    #[serde(default, skip_serializing_if = "Bits::is_empty")]
+    failed: Bits,
+    /// Those of the failed of which there is no dead letter.
+    #[serde(default, skip_serializing_if = "Bits::is_empty")]
+    gone: Bits,
+}
+
+/// A member that failed, to be shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FailedMember {
+    pub(super) feeder: Uuid,
+    pub(super) index: u32,
+    pub(super) reason: String,
+    pub(super) error: String,
+    /// Id of the dead letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) dead_letter: Option<String>,
+}
+
+/// How a member ended.
+#[derive(Clone, Debug)]
+pub(super) enum Ending {
+    /// By this execution, which submitted so many.
+    Done { execution: Uuid, items: u32 },
+    Failed {
+        /// There is no dead letter.
+        is_gone: bool,
+        /// To be shown, if it is among the first.
+        shown: Option<FailedMember>,
+    },
+}
+
+/// What an end was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// The member's first one, or its `done` after it had failed.
+    Yes,
+    /// It waits until its feeder is known.
+    Early,
+    /// It was counted before, or belongs to what does not count.
+    No,
+    /// The step has more members than it may.
+    TooMany,
+}
+
+impl Members {
+    /// The members that the coordinator itself submits: their feeder is the round.
+    pub(super) fn of(round: Uuid, count: u32) -> Self {
+        let mut members = Self::default();
+        members.feed(round, count);
+        members
+    }
+
+    /// Whether none is left that could end.
+    pub(super) const fn all_ended(&self) -> bool {
+        self.done + self.failed == self.known
+    }
+
+    /// Whether a member has ended, or is of no open feeder.
+    pub(super) fn has_ended(&self, feeder: Uuid, index: u32) -> bool {
+        let open = self.open.get(&feeder);
+        open.is_none_or(|open| open.ends.done.has(index) || open.ends.failed.has(index))
+    }
+
+    /// Whether some failed of which there is no dead letter.
+    pub(super) fn has_gone(&self) -> bool {
+        self.open.values().any(|feeder| !feeder.ends.gone.is_empty())
+    }
+
+    /// Those that failed have not ended, because they run again.
+    pub(super) fn forget_failed(&mut self) {
+        let open = self.open.values_mut().map(|feeder| &mut feeder.ends);
+        for ends in open.chain(self.early.values_mut().map(|early| &mut early.ends)) {
+            *ends = Ends { done: std::mem::take(&mut ends.done), ..Ends::default() };
+        }
+        self.failed = 0;
+        self.shown.clear();
+    }
+
+    /// Counts the end of a member, and of those that waited for it.
+    pub(super) fn end(&mut self, feeder: Uuid, index: u32, ending: Ending) -> Counted {
+        let mut waited = Vec::new();
+        let counted = self.count(feeder, index, ending, &mut waited);
+        while let Some((feeder, index, ending)) = waited.pop() {
+            if self.count(feeder, index, ending, &mut waited) == Counted::TooMany {
+                return Counted::TooMany;
+            }
+        }
+        counted
+    }
+
+    fn count(&mut self, feeder: Uuid, index: u32, ending: Ending, waited: &mut Vec<(Uuid, u32, Ending)>) -> Counted {
+        let Some(open) = self.open.get_mut(&feeder) else {
+            return if self.over.contains(&feeder) { Counted::No } else { self.wait(feeder, index, ending) };
+        };
+        if index >= open.count {
+            return Counted::No;
+        }
+        match ending {
+            Ending::Done { execution, items } => {
+                if !open.ends.done.add(index) {
+                    self.does_not_count(execution, items);
+                    return Counted::No;
+                }
+                let is_last = open.ends.done.count() == open.count;
+                if open.ends.failed.remove(index) {
+                    open.ends.gone.remove(index);
+                    self.failed -= 1;
+                    self.shown.retain(|shown| (shown.feeder, shown.index) != (feeder, index));
+                }
+                self.done += 1;
+                if is_last {
+                    self.open.remove(&feeder);
+                    self.remember(feeder);
+                }
+                if self.known + u64::from(items) > MOST {
+                    return Counted::TooMany;
+                }
+                waited.extend(self.feed(execution, items));
+            }
+            Ending::Failed { is_gone, shown } => {
+                if open.ends.done.has(index) || !open.ends.failed.add(index) {
+                    return Counted::No;
+                }
+                if is_gone {
+                    open.ends.gone.add(index);
+                }
+                self.failed += 1;
+                if self.shown.len() < SHOWN {
+                    self.shown.extend(shown);
+                }
+            }
+        }
+        Counted::Yes
+    }
+
+    /// An execution that counts has submitted so many. Those that ended before it was known are to be counted now.
+    fn feed(&mut self, feeder: Uuid, count: u32) -> Vec<(Uuid, u32, Ending)> {
+        // An id is drawn once; one that comes again was forged.
+        if count == 0 || self.open.contains_key(&feeder) || self.over.contains(&feeder) {
+            return Vec::new();
+        }
+        self.known += u64::from(count);
+        self.open.insert(feeder, Feeder { count, ends: Ends::default() });
+        let Some(mut early) = self.early.remove(&feeder) else { return Vec::new() };
+        let done = early.ends.done.iter().map(|index| {
+            let (execution, items) = early.fed.remove(&index).unwrap_or_default();
+            (feeder, index, Ending::Done { execution, items })
+        });
+        let mut ended: Vec<_> = done.collect();
+        ended.extend(early.ends.failed.iter().map(|index| {
+            let shown = early.shown.iter().find(|shown| shown.index == index).cloned();
+            (feeder, index, Ending::Failed { is_gone: early.ends.gone.has(index), shown })
+        }));
+        ended
+    }
+
+    /// The end of a member waits for its feeder.
+    fn wait(&mut self, feeder: Uuid, index: u32, ending: Ending) -> Counted {
+        if u64::from(index) >= MOST {
+            return Counted::No;
+        }
+        let early = self.early.entry(feeder).or_default();
+        match ending {
+            Ending::Done { execution, items } => {
+                if !early.ends.done.add(index) {
+                    return Counted::No;
+                }
+                early.ends.failed.remove(index);
+                early.ends.gone.remove(index);
+                early.shown.retain(|shown| shown.index != index);
+                if items > 0 {
+                    early.fed.insert(index, (execution, items));
+                }
+            }
+            Ending::Failed { is_gone, shown } => {
+                if early.ends.done.has(index) || !early.ends.failed.add(index) {
+                    return Counted::No;
+                }
+                if is_gone {
+                    early.ends.gone.add(index);
+                }
+                if early.shown.len() < SHOWN {
+                    early.shown.extend(shown);
+                }
+            }
+        }
+        Counted::Early
+    }
+
+    /// Another execution of a member that is done: what it submitted is of no one.
+    fn does_not_count(&mut self, execution: Uuid, items: u32) {
+        if items > 0 && !self.open.contains_key(&execution) && !self.over.contains(&execution) {
+            self.early.remove(&execution);
+            self.remember(execution);
+        }
+    }
+
+    fn remember(&mut self, feeder: Uuid) {
+        self.over.push_back(feeder);
+        self.over.drain(..self.over.len().saturating_sub(REMEMBERED));
+    }
+}

@@ -1,0 +1,26 @@
+//! What is answered to orders.
+
+use crate::jobs::{ledger::state::Job, order::Answer};
+
+/// The answer about a job to whom started it again.
+pub(super) fn is_there(job: &Job) -> Answer {
+    done(job, "is there already")
+}
+
+pub(super) fn there_is_none(name: &str) -> Answer {
+    refused(format!("there is no job {name}"), Some("asynctask jobs list shows which there are".to_owned()))
+}
+
+/// `job ID of PIPELINE/KEY WHAT`.
+pub(super) fn done(job: &Job, what: &str) -> Answer {
+    Answer::Done { text: format!("job {} of {} {what}", job.id, job.place()), job: Some(job.id.clone()) }
+}
+
+pub(super) fn refused(error: String, hint: Option<String>) -> Answer {
+    Answer::Refused { error, hint }
+}
+
+/// `job ID of PIPELINE/KEY WHAT`, as a refusal.
+pub(super) fn refused_of(job: &Job, what: &str, hint: Option<String>) -> Answer {
+    refused(format!("job {} of {} {what}", job.id, job.place()), hint)
+}

@@ -1,0 +1,109 @@
+//! What a fold gathers: the step that is to be stored, and ids for what is new in it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use uuid::Uuid;
+
+use super::view::View;
+use crate::{
+    Level,
+    clock::Timestamp,
+    jobs::record::{Advance, EntryId, JobFilter},
+};
+
+/// What a fold gives.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// To be stored; its serial is the caller's.
+    pub advance: Advance,
+    /// To be logged once it is stored.
+    pub lines: Vec<(Level, String)>,
+    /// To be looked up: [`Ledger::found`](super::Ledger::found) takes the answers.
+    pub lookups: Vec<Lookup>,
+    /// Jobs that ended.
+    pub ended: Vec<View>,
+}
+
+impl Step {
+    /// Whether there is nothing to be stored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.advance == Advance { serial: self.advance.serial, ..Advance::default() }
+    }
+}
+
+/// An order that cannot be folded before it is known which jobs there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// The order.
+    pub entry: EntryId,
+    /// What it has to know, all in one answer.
+    pub filters: Vec<JobFilter>,
+}
+
+/// Ids that nobody has drawn before: of the application, the epoch, the seed of this coordinator, and a counter.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    space: Uuid,
+    next: u64,
+}
+
+impl Ids {
+    pub(super) fn new(application: &str, epoch: u64, seed: u64) -> Self {
+        let name = format!("asynctask ledger {epoch} {seed} {application}");
+        Self { space: Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()), next: 0 }
+    }
+
+    fn draw(&mut self) -> Uuid {
+        self.next += 1;
+        Uuid::new_v5(&self.space, &self.next.to_le_bytes())
+    }
+}
+
+/// What a fold has gathered so far.
+#[derive(Debug)]
+pub(super) struct Out {
+    pub(super) now: Timestamp,
+    pub(super) application: Arc<str>,
+    pub(super) step: Step,
+    /// Jobs whose records are to be written.
+    pub(super) changed: BTreeSet<String>,
+    /// Jobs that are to be forgotten.
+    pub(super) forgotten: BTreeSet<String>,
+    pub(super) ids: Ids,
+}
+
+impl Out {
+    pub(super) fn new(now: Timestamp, application: Arc<str>, ids: Ids) -> Self {
+        let (changed, forgotten) = (BTreeSet::new(), BTreeSet::new());
+        Self { now, application, step: Step::default(), changed, forgotten, ids }
+    }
+
+    /// A new id.
+    pub(super) fn id(&mut self) -> Uuid {
+        self.ids.draw()
+    }
+
+    pub(super) fn info(&mut self, line: String) {
+        self.step.lines.push((Level::Info, line));
+    }
+
+    pub(super) fn warning(&mut self, line: String) {
+        self.step.lines.push((Level::Warning, line));
+    }
+
+    pub(super) fn debug(&mut self, line: String) {
+        self.step.lines.push((Level::Debug, line));
+    }
+
+    /// Nothing of this round counts any more.
+    pub(super) fn void(&mut self, round: Option<Uuid>) {
+        self.step.advance.void.extend(round);
+    }
+}
+
+/// A time in seconds, to a tenth: `2 s`, `0.4 s`.
+pub(super) fn seconds(from: Option<Timestamp>, to: Timestamp) -> String {
+    let tenths = from.map_or(0, |from| to.0.saturating_sub(from.0).max(0).saturating_add(50) / 100);
+    if tenths % 10 == 0 { format!("{} s", tenths / 10) } else { format!("{}.{} s", tenths / 10, tenths % 10) }
+}

@@ -1,0 +1,295 @@
+//! The state of a job, as it is stored: the JSON in a record's `content`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    members::Members,
+    view::{StepState, Wiped, place},
+};
+use crate::{
+    clock::Timestamp,
+    jobs::{
+        definition::{self, Pipeline},
+        record::{JobState, Record},
+    },
+    json_text::JsonText,
+};
+
+/// Orders that a job remembers to have carried out.
+const ORDERS: usize = 32;
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Job {
+    /// Of the coordinator that changed it last.
+    pub(super) epoch: u64,
+    /// Counts its changes.
+    pub(super) version: u64,
+    pub(super) id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    pub(super) definition: Pipeline,
+    pub(super) payload: JsonText,
+    pub(super) priority: i32,
+    /// Its place among all that were made: what is older has a lower one, whatever the clock said.
+    pub(super) number: u64,
+    pub(super) state: JobState,
+    /// It is planned until another job with its key has ended.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) waits_for_key: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) frozen: bool,
+    /// Nothing is wiped at its end.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) keep: bool,
+    pub(super) wiped: Wiped,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) wipe: Option<Wipe>,
+    /// Entries change it no more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) closed: bool,
+    pub(super) made_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) began_at: Option<Timestamp>,
+    /// When it began to run, this time: what its timeout is counted from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) running_since: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ended_at: Option<Timestamp>,
+    pub(super) heard_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
+    /// How often it has failed.
+    #[serde(default)]
+    pub(super) failures: u32,
+    /// The last orders that it was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    orders: Vec<String>,
+    /// The last restart: when, and the steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) restarted: Option<(Timestamp, Vec<usize>)>,
+    /// One a step of the definition, in its order.
+    pub(super) steps: Vec<StepRecord>,
+}
+
+/// What became of a step of a job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct StepRecord {
+    pub(super) state: StepState,
+    /// Its present begin. `None`: nothing that is told of it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) round: Option<Uuid>,
+    #[serde(default)]
+    pub(super) members: Members,
+    /// It began once in this job: there may be something to wipe.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) ever_begun: bool,
+    /// A person wants it done again, whatever else failed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) asked: bool,
+    /// What it left was wiped.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) wiped: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) began_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ended_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) result: Option<JsonText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) memo: Option<JsonText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
+    /// When the last news were written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) news_at: Option<Timestamp>,
+    /// The error of an attempt, and when the next one is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) retrying: Option<(String, Timestamp)>,
+    /// When it is due again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) snoozed: Option<Timestamp>,
+}
+
+/// A wipe under way, or one that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Wipe {
+    /// What is final, too.
+    pub(super) all: bool,
+    /// The job is forgotten after it.
+    pub(super) forget: bool,
+    /// The step whose output is being wiped, and the round of the task that does it; `None`: the next one is to begin.
+    pub(super) at: Option<(usize, Uuid)>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
+}
+
+// The signature is serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl Job {
+    /// A job that is planned.
+    pub(super) fn new(id: String, definition: Pipeline, payload: JsonText, number: u64, now: Timestamp) -> Self {
+        let steps = vec![StepRecord::default(); definition.steps.len()];
+        Self {
+            epoch: 0,
+            version: 0,
+            id,
+            key: None,
+            definition,
+            payload,
+            priority: 0,
+            number,
+            state: JobState::Planned,
+            waits_for_key: false,
+            frozen: false,
+            keep: false,
+            wiped: Wiped::No,
+            wipe: None,
+            closed: false,
+            made_at: now,
+            began_at: None,
+            running_since: None,
+            ended_at: None,
+            heard_at: now,
+            error: None,
+            failures: 0,
+            orders: Vec::new(),
+            restarted: None,
+            steps,
+        }
+    }
+
+    /// Reads a job as it is stored.
+    ///
+    /// # Errors
+    /// What cannot be read, in one line.
+    pub(super) fn read(record: &Record) -> Result<Self, String> {
+        let unread = |cause: &dyn std::fmt::Display| format!("the state of job {} cannot be read: {cause}", record.id);
+        let job: Self = serde_json::from_str(&record.content).map_err(|error| unread(&error))?;
+        if job.steps.len() != job.definition.steps.len() || job.id != record.id {
+            return Err(unread(&"its steps are not those of its definition"));
+        }
+        Ok(job)
+    }
+
+    /// The job as it is stored.
+    pub(super) fn record(&self) -> Record {
+        let rounds = self.steps.iter().filter(|step| step.may_go_on()).filter_map(|step| step.round);
+        let wipes = self.wipe.iter().filter_map(|wipe| wipe.at).map(|(_, round)| round);
+        Record {
+            id: self.id.clone(),
+            pipeline: self.definition.name.clone(),
+            key: self.key.clone(),
+            holds_key: self.holds_key(),
+            state: self.state,
+            frozen: self.frozen,
+            open: !self.closed,
+            priority: self.priority,
+            made_at: self.made_at,
+            purge_at: self.closed.then(|| self.ended_at.unwrap_or(self.made_at).plus(self.definition.remember)),
+            version: self.version,
+            rounds: rounds.chain(wipes).collect(),
+            // Maps with text keys and texts that were JSON before: writing them cannot fail.
+            content: serde_json::to_string(self).unwrap_or_default(),
+        }
+    }
+
+    /// Whether no other job with its key may begin.
+    pub(super) const fn holds_key(&self) -> bool {
+        self.key.is_some() && self.state.is_live() && !self.waits_for_key
+    }
+
+    /// `PIPELINE/KEY`, or the pipeline alone.
+    pub(super) fn place(&self) -> String {
+        place(&self.definition.name, self.key.as_deref())
+    }
+
+    /// Whether an order was carried out before.
+    pub(super) fn has_done(&self, order: &str) -> bool {
+        self.orders.iter().any(|done| done == order)
+    }
+
+    /// An order is carried out.
+    pub(super) fn note(&mut self, order: &str, now: Timestamp) {
+        self.orders.push(order.to_owned());
+        self.orders.drain(..self.orders.len().saturating_sub(ORDERS));
+        self.heard_at = now;
+    }
+
+    /// Whether all that a step needs is done.
+    pub(super) fn has_needs(&self, step: usize) -> bool {
+        self.definition.steps[step].needs.iter().all(|need| self.steps[*need].state == StepState::Done)
+    }
+
+    /// The steps of the definition with what became of them.
+    pub(super) fn pairs(&self) -> impl DoubleEndedIterator<Item = (usize, &definition::Step, &StepRecord)> {
+        let pairs = self.definition.steps.iter().zip(&self.steps).enumerate();
+        pairs.map(|(place, (step, record))| (place, step, record))
+    }
+
+    /// Its definition becomes another one. Steps keep what became of them by their names; rounds of those that are no
+    /// more are void.
+    pub(super) fn redefine(&mut self, definition: Pipeline) -> Vec<Uuid> {
+        let names = std::mem::take(&mut self.definition.steps).into_iter().map(|step| step.name);
+        let mut known: BTreeMap<String, StepRecord> = names.zip(std::mem::take(&mut self.steps)).collect();
+        self.steps = definition.steps.iter().map(|step| known.remove(&step.name).unwrap_or_default()).collect();
+        self.definition = definition;
+        self.restarted = None;
+        known.into_values().filter_map(|step| step.round).collect()
+    }
+
+    /// When time brings something for it.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        if self.state == JobState::Running {
+            return Some(self.running_since?.plus(self.definition.timeout?));
+        }
+        if self.closed || self.state.is_live() || self.wiped == Wiped::UnderWay {
+            return None;
+        }
+        if self.frozen && self.is_wiped_later() {
+            return None;
+        }
+        let after = self.definition.wipe_failed_after.filter(|_| self.is_wiped_later());
+        Some(self.ended_at?.plus(after.unwrap_or(self.definition.remember)))
+    }
+
+    /// Whether it failed, and time will wipe what it left.
+    pub(super) const fn is_wiped_later(&self) -> bool {
+        matches!(self.state, JobState::Failed)
+            && matches!(self.wiped, Wiped::No)
+            && !self.keep
+            && self.definition.wipe_failed_after.is_some()
+    }
+}
+
+impl StepRecord {
+    /// Whether it has begun and not ended.
+    pub(super) const fn is_under_way(&self) -> bool {
+        matches!(self.state, StepState::Waiting | StepState::Running)
+    }
+
+    /// Whether ends of its tasks can change it.
+    pub(super) const fn may_go_on(&self) -> bool {
+        self.is_under_way() || matches!(self.state, StepState::Failed)
+    }
+
+    /// Whether nothing of it failed or was left out.
+    pub(super) const fn is_sound(&self) -> bool {
+        self.is_under_way() || (matches!(self.state, StepState::Done) && self.members.failed == 0)
+    }
+
+    /// It has not begun. What it left is still to be wiped.
+    pub(super) fn reset(&mut self) {
+        *self = Self { ever_begun: self.ever_begun, wiped: self.wiped, ..Self::default() };
+    }
+}

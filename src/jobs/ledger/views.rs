@@ -1,0 +1,101 @@
+//! A job's state becomes what is shown of it.
+
+use super::{
+    state::{Job, StepRecord},
+    view::{DeadTask, Retrying, Snoozed, StepView, Tasks, View},
+};
+use crate::{
+    jobs::record::{JobState, Record},
+    plural::are,
+};
+
+impl View {
+    /// Reads a job as it is stored.
+    ///
+    /// # Errors
+    /// What cannot be read, in one line.
+    pub fn of(record: &Record) -> Result<Self, String> {
+        Job::read(record).map(|job| Self::of_job(&job))
+    }
+
+    pub(super) fn of_job(job: &Job) -> Self {
+        let steps: Vec<StepView> = job.pairs().map(|(_, step, record)| step_view(&step.name, record)).collect();
+        let mut tasks = Tasks::default();
+        for step in &steps {
+            tasks.done += step.tasks.done;
+            tasks.failed += step.tasks.failed;
+            tasks.known += step.tasks.known;
+        }
+        let of_wipe = || job.wipe.as_ref().and_then(|wipe| wipe.error.clone());
+        Self {
+            id: job.id.clone(),
+            pipeline: job.definition.name.clone(),
+            key: job.key.clone(),
+            state: job.state,
+            frozen: job.frozen,
+            wiped: job.wiped,
+            priority: job.priority,
+            steps,
+            tasks,
+            made_at: job.made_at,
+            began_at: job.began_at,
+            ended_at: job.ended_at,
+            heard_at: job.heard_at,
+            error: job.error.clone().or_else(of_wipe),
+            payload: job.payload.clone(),
+            definition: job.definition.clone(),
+        }
+    }
+}
+
+fn step_view(name: &str, record: &StepRecord) -> StepView {
+    let members = &record.members;
+    let dead_letters = members.shown.iter().map(|failed| DeadTask {
+        id: failed.dead_letter.clone(),
+        index: failed.index,
+        reason: failed.reason.clone(),
+        error: failed.error.clone(),
+    });
+    let retrying = record.retrying.clone();
+    StepView {
+        name: name.to_owned(),
+        state: record.state,
+        round: record.round,
+        tasks: Tasks { done: members.done, failed: members.failed, known: members.known },
+        began_at: record.began_at,
+        ended_at: record.ended_at,
+        result: record.result.clone(),
+        memo: record.memo.clone(),
+        error: record.error.clone(),
+        reason: record.reason.clone(),
+        dead_letters: dead_letters.collect(),
+        retrying: retrying.map(|(error, again_at)| Retrying { error, again_at }),
+        snoozed: record.snoozed.map(|again_at| Snoozed { again_at }),
+    }
+}
+
+/// What is said of a job whose tasks are in no queue: "job J waits for step S: 3 tasks are in no queue".
+#[must_use]
+pub fn stranded(record: &Record) -> String {
+    let job = match Job::read(record) {
+        Ok(job) => job,
+        Err(error) => return error,
+    };
+    let waits = |what: &str, tasks: u64| format!("job {} waits for {what}: {} in no queue", job.id, are(tasks, "task"));
+    if let Some((step, _)) = job.wipe.as_ref().and_then(|wipe| wipe.at) {
+        return waits(&format!("the wipe of step {}", job.definition.steps[step].name), 1);
+    }
+    let under_way = job.pairs().find(|(_, _, record)| record.is_under_way());
+    if let Some((_, step, StepRecord { members, .. })) = under_way {
+        return waits(&format!("step {}", step.name), members.known - members.done - members.failed);
+    }
+    let what = if job.state == JobState::Planned { "is planned, and" } else { "has tasks in no queue, and" };
+    format!("job {} of {} {what} cannot go on", job.id, job.place())
+}
+
+/// The queues of the definition that a job has; none if it cannot be read.
+#[must_use]
+pub fn queues_of(record: &Record) -> Vec<String> {
+    let queues = |job: Job| job.definition.queues().into_iter().map(str::to_owned).collect();
+    Job::read(record).map(queues).unwrap_or_default()
+}
