@@ -48,6 +48,7 @@ pub(super) fn plan_of(config: &Config, level: Level) -> Plan {
         descriptors: u64::MAX,
         host: process::host(),
         application: config.application.clone(),
+        pipelines: config.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect(),
         // The standard library's own source of randomness for hash maps: as good as jitter and ids need.
         seed: std::hash::RandomState::new().build_hasher().finish(),
         remember: matches!(config.transport, Uri::Amqp(_)).then_some(REMEMBERED),

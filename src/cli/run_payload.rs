@@ -134,7 +134,7 @@ fn as_program(config: &Config, queue: QueueRun, level: Level, task: Task) -> Res
         control: None,
         metrics: None,
         notifier: None,
-        plan: Plan { halt_when_empty: true, ..plan_of(config, level) },
+        plan: Plan { halt_when_empty: true, pipelines: Vec::new(), ..plan_of(config, level) },
         queues: vec![queue],
         protocols: Vec::new(),
         passive: false,

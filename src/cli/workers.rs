@@ -113,7 +113,7 @@ fn work(
     let finished = master::run(run, &logger);
     logger.close(LAST_LINES);
     let mut finished = finished?;
-    if finished.code == Code::Ok && verb.fail_on_dead_letter && finished.tally.dead_lettered > 0 {
+    if finished.code == Code::Ok && verb.fail_on_dead_letter && finished.tally.has_dead_letters() {
         finished.code = Code::DeadLettered;
     }
     Ok(finished)
@@ -192,6 +192,7 @@ fn reader(registry: &Registry, global: &Global, verb: &Workers, config: &Config,
         }
         Ok(Fresh {
             names: config.known_queues(),
+            pipelines: config.pipelines.clone(),
             protocols,
             queues: config.queues.iter().map(|queue| queue_run(&config, queue, level)).collect(),
             supervisor: config.supervisor,

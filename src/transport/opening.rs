@@ -71,7 +71,7 @@ pub fn open(uri: &Uri, events: Events) -> Result<Box<dyn Transport>, Error> {
 }
 
 /// [`open`] for a client, which attaches to no queues: its requests end with an error when they were held up for
-/// `patience`, and [`Event::Waits`](super::contract::Event::Waits) says by what.
+/// `patience`, and [`Event::Waits`](super::Event::Waits) says by what.
 ///
 /// # Errors
 /// As [`open`].

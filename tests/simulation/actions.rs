@@ -152,7 +152,7 @@ impl Simulation {
                 Ok(())
             }
             Action::Lock { handle, key } => self.lock(handle, &key),
-            Action::Survey { serial } => {
+            Action::Survey { serial, .. } => {
                 if !self.ledger.open.is_empty() || self.children.values().any(|child| !child.hands.is_empty()) {
                     return Err("a survey with work in hand".to_owned());
                 }

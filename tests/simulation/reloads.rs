@@ -95,7 +95,8 @@ impl Simulation {
         }
         let supervisor = self.settings.plan.supervisor;
         let scheduler = self.settings.plan.scheduler && !self.observer.scheduler_stopped;
-        let settings = Box::new(Settings { queues, supervisor, scheduler, names: asynctask::config::Names::default() });
+        let (names, pipelines) = (asynctask::config::Names::default(), self.settings.plan.pipelines.clone());
+        let settings = Box::new(Settings { queues, supervisor, scheduler, names, pipelines });
         self.observer.reloads.waiting.insert(number);
         let same = |queue: &usize| {
             self.observer.reloads.wanted.contains(queue) && before[*queue] == self.settings.queues[*queue]

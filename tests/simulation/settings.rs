@@ -331,6 +331,7 @@ fn draw_plan(rng: &mut Rng, seed: u64) -> Plan {
         descriptors: u64::MAX,
         host: "here".to_owned(),
         application: "app".to_owned(),
+        pipelines: Vec::new(),
         seed,
         remember: rng.chance(850).then(|| Duration::from_secs(40)),
         structured: false,

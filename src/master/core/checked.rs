@@ -17,10 +17,25 @@ impl Core {
     pub(super) fn checked(&self, outcome: Report, task: &Task) -> Report {
         let outcome = within_limits(outcome, task.membership.as_deref());
         let Report::Done { submit, .. } = &outcome else { return outcome };
-        match submit.iter().filter_map(FollowUp::queue).find_map(|name| self.objection_to_queue(name)) {
+        let is_own = task.membership.as_ref().is_none_or(|place| place.application == self.plan.application);
+        let objection = |follow_up: &FollowUp| match &follow_up.target {
+            Target::Queue(name) => self.objection_to_queue(name),
+            Target::Pipeline { name, .. } if is_own => self.objection_to_pipeline(name),
+            Target::Pipeline { .. } | Target::Item | Target::More => None,
+        };
+        match submit.iter().find_map(objection) {
             Some(error) => Report::error(error),
             None => outcome,
         }
+    }
+
+    /// A job of a pipeline that is not in the settings. A master that has none may work queues for others that do.
+    fn objection_to_pipeline(&self, name: &str) -> Option<String> {
+        let known = &self.plan.pipelines;
+        if known.is_empty() || known.iter().any(|known| known == name) {
+            return None;
+        }
+        Some(format!("there is no pipeline \"{name}\"; there are: {}", known.join(", ")))
     }
 
     /// A follow-up for a queue that cannot be, or that is not for tasks.

@@ -8,6 +8,7 @@ use crate::{
     control::types::{Answer, Command},
     exit_code::Code,
     frames::FromWorker,
+    jobs::record::JobState,
     json_text::JsonText,
     logging::{Level, LogContext},
     membership::Membership,
@@ -165,6 +166,13 @@ pub enum Event {
         /// Resident, in bytes.
         bytes: u64,
     },
+    /// A job has ended, as far as this master hears of it.
+    JobEnded {
+        /// Its id.
+        id: String,
+        /// How.
+        state: JobState,
+    },
     /// A person wants an end now.
     InterruptAsked,
     /// A person or the service manager wants an end: one step more on the way down with each.
@@ -286,6 +294,8 @@ pub enum Action {
     Survey {
         /// Names the answer.
         serial: u64,
+        /// The application whose jobs count, too.
+        jobs: Option<String>,
     },
     /// Write a line to the log.
     Log {

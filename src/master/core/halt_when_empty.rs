@@ -8,8 +8,7 @@ use super::{
     state::{pool, timers::Owner},
 };
 use crate::{
-    exit_code::Code,
-    frames::HaltReason,
+    jobs::record::Record,
     logging::{Level, MASTER},
 };
 
@@ -36,7 +35,8 @@ impl Core {
             return;
         }
         self.surveying = true;
-        self.actions.push(Action::Survey { serial: self.serial });
+        let jobs = (!self.plan.pipelines.is_empty()).then(|| self.plan.application.clone());
+        self.actions.push(Action::Survey { serial: self.serial, jobs });
     }
 
     fn is_quiet(&self) -> bool {
@@ -50,7 +50,7 @@ impl Core {
     }
 
     /// The transport answered. The answer counts only if nothing happened here since it was asked.
-    pub(super) fn surveyed(&mut self, serial: u64, empty: bool, again_in: Duration) {
+    pub(super) fn surveyed(&mut self, serial: u64, empty: bool, stranded: &[Record], again_in: Duration) {
         if self.stop.is_stopping() || !self.surveying {
             return;
         }
@@ -67,7 +67,7 @@ impl Core {
                 return;
             }
             match waits {
-                None => self.drain(Code::Ok, None, HaltReason::Empty),
+                None => self.end_empty(stranded),
                 // All that can be done is done.
                 Some(limit) if limit > self.now.at => {
                     self.surveying = true;

@@ -8,8 +8,9 @@ use std::collections::{BTreeSet, HashSet};
 use super::{
     Core,
     state::{
+        in_flight::Withdrawn,
         pool::{self, Pool, Standing},
-        slot::{Phase, Slot, State},
+        slot::{Phase, Recall, Slot, State},
         stop::Stop,
         timers::Owner,
     },
@@ -38,6 +39,7 @@ impl Core {
         self.handles_stand_once()?;
         self.queues_agree()?;
         self.celery_agrees()?;
+        self.nothing_void_is_begun()?;
         self.deadlines_are_armed()?;
         self.counts_agree()
     }
@@ -200,6 +202,32 @@ impl Core {
                     || self.slots.iter().filter(|slot| slot.queue == index).any(|slot| unbegun(slot).contains(&handle))
             };
             pool.waiting.rates.check(is_here).map_err(|wrong| format!("{}: {wrong}", pool.name()))?;
+        }
+        Ok(())
+    }
+
+    /// What is of a void round waits for no worker, and is withdrawn from the one that has it. One that was withdrawn and is begun
+    /// has a worker that is being ended, or is asked for it.
+    fn nothing_void_is_begun(&self) -> Result<(), String> {
+        if let Some(delivery) = self.pools.iter().flat_map(|pool| pool.waiting.iter()).find(|of| self.is_void(&of.task))
+        {
+            return Err(format!("task {} of a void round waits", delivery.task.id));
+        }
+        let pending = self.pending_verdicts.iter().flat_map(|pending| &pending.in_flight);
+        let lives = || self.slots.iter().filter_map(Slot::process);
+        let mut tasks = lives().flat_map(|life| life.in_flight.iter()).chain(pending);
+        if let Some(task) =
+            tasks.find(|task| self.is_void(&task.delivery.task) && task.withdrawn != Some(Withdrawn::Void))
+        {
+            return Err(format!("task {} of a void round is not withdrawn", task.id()));
+        }
+        for life in lives() {
+            let is_ending = matches!(life.phase, Phase::Killed(_) | Phase::LeftProcesses { .. })
+                || matches!(life.recall, Recall::Pending { .. });
+            let begun = life.in_flight.iter().find(|task| task.begun && task.withdrawn.is_some());
+            if let Some(task) = begun.filter(|_| !is_ending) {
+                return Err(format!("task {} was withdrawn, and its worker goes on with it", task.id()));
+            }
         }
         Ok(())
     }

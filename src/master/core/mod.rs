@@ -262,6 +262,7 @@ impl Core {
             Event::DescriptorsCounted(descriptors) => self.plan.descriptors = descriptors,
             Event::SettingsRead { number, wait, by, settings } => self.settings_read(number, wait, &by, *settings),
             Event::Measured { worker, bytes } => self.measured(worker, bytes),
+            Event::JobEnded { id, state } => self.job_ended(id, state),
             Event::InterruptAsked => self.interrupt_asked(),
             Event::StopAsked => self.stop_asked(),
             Event::HaltTimedOut => self.halt_timed_out(),

@@ -24,6 +24,8 @@ pub struct Plan {
     pub host: String,
     /// The application, whose ledger is told of jobs that workers start.
     pub application: String,
+    /// Names of its pipelines; with some, its jobs are work that halt mode waits for.
+    pub pipelines: Vec<String>,
     /// For jitter, and for ids that no other master makes.
     pub seed: u64,
     /// How long settlements are remembered for redeliveries; `None` where sessions cannot be lost.
@@ -53,6 +55,7 @@ impl Plan {
             descriptors: u64::MAX,
             host: String::new(),
             application: String::new(),
+            pipelines: Vec::new(),
             seed: 1,
             remember: None,
             foreign_names: false,
@@ -105,4 +108,6 @@ pub struct Settings {
     pub scheduler: bool,
     /// The queues that they name.
     pub names: config::Names,
+    /// Names of the pipelines.
+    pub pipelines: Vec<String>,
 }

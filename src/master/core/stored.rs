@@ -61,7 +61,8 @@ impl Core {
         let (queue, id) = (delivery.queue.0, delivery.task.id.clone());
         let lost = self.lost_of(delivery, settlement);
         let subject = self.log_subject(&delivery.task);
-        Some(Box::new(Note { queue, id, subject, reason: failure.reason, is_dead, line, ended, lost }))
+        let is_of_job = delivery.task.membership.is_some();
+        Some(Box::new(Note { queue, id, subject, reason: failure.reason, is_dead, is_of_job, line, ended, lost }))
     }
 
     /// Keeps what is to be said once the settlement of this handle is stored. Where the handle is void already, nothing is
@@ -75,10 +76,11 @@ impl Core {
     /// A retry or a dead letter is stored.
     pub(super) fn tell_stored(&mut self, handle: Handle) {
         let Some(note) = self.notes.remove(&handle) else { return };
-        let Note { queue, id, subject, reason, is_dead, line, ended, lost } = *note;
+        let Note { queue, id, subject, reason, is_dead, is_of_job, line, ended, lost } = *note;
         self.pools[queue].counts.stored(reason, is_dead);
         if is_dead {
             self.tally.dead_lettered += 1;
+            self.tally.dead_of_jobs += u64::from(is_of_job);
         } else {
             self.tally.retried += 1;
         }

@@ -69,9 +69,9 @@ impl Shell {
             Action::Reply { queue, correlation_id, body } => {
                 self.transport.ask(Request::Reply { queue, correlation_id, body });
             }
-            Action::Survey { serial } => {
+            Action::Survey { serial, jobs } => {
                 self.flush_settlements();
-                self.transport.ask(Request::Survey { serial, jobs: None });
+                self.transport.ask(Request::Survey { serial, jobs });
             }
             // One event may start hundreds: that takes its time, and is no pause.
             Action::Spawn { worker, slot, launch, .. } => {

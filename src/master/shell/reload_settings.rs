@@ -92,6 +92,7 @@ impl Shell {
     }
 
     fn take_settings(&mut self, fresh: Fresh, requests: Vec<ReadRequest>) {
+        let pipelines = fresh.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
         transport::tell(&*self.transport, fresh.protocols);
         let mut used = BTreeSet::new();
         let mut queues = Vec::with_capacity(fresh.queues.len());
@@ -106,7 +107,7 @@ impl Shell {
         self.celery.start(fresh.celery);
         self.count_descriptors();
         let (names, scheduler) = (fresh.names, self.timer.is_some());
-        let settings = Settings { queues, supervisor: fresh.supervisor, scheduler, names };
+        let settings = Settings { queues, supervisor: fresh.supervisor, scheduler, names, pipelines };
         for ReadRequest { number, wait, by } in requests {
             self.handle(Event::SettingsRead { number, wait, by, settings: Box::new(settings.clone()) });
         }

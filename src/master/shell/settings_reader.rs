@@ -11,6 +11,7 @@ use tokio::{sync::oneshot, time::Timeout};
 use crate::{
     celery::{Protocol, node},
     config::{self, Schedule},
+    jobs::definition::Pipeline,
     master::queue_run::QueueRun,
     process::stacks,
 };
@@ -27,6 +28,8 @@ pub struct Fresh {
     pub names: config::Names,
     /// Those of them whose messages have another form than ours, be they worked or not.
     pub protocols: Vec<(String, Protocol)>,
+    /// The pipelines.
+    pub pipelines: Vec<Pipeline>,
     /// Limits of the master.
     pub supervisor: config::Supervisor,
     /// The schedules; `None` where this master is not to be their scheduler.

@@ -37,9 +37,14 @@ impl Shell {
     pub(super) fn spawn_once(&mut self, id: WorkerId, slot: String, launch: usize, once: &Once) {
         let mark = self.orphans.mark(id);
         let Launch { program, environment } = &self.launches[&launch];
-        let task = Some(once.id.clone());
-        let context =
-            LogContext { queue: environment.queue.clone(), slot: Some(slot.clone()), task, ..LogContext::default() };
+        let context = LogContext {
+            queue: environment.queue.clone(),
+            slot: Some(slot.clone()),
+            pid: None,
+            task: Some(once.id.clone()),
+            job: once.job.as_ref().map(|place| place.job.clone()),
+            step: once.job.as_ref().map(|place| place.step.clone()),
+        };
         let mut environment = self.environment(slot, mark, environment);
         environment.pairs.extend([
             ("ASYNCTASK_TASK_ID".into(), once.id.clone().into()),

@@ -558,6 +558,7 @@ fn a_queue_that_is_no_longer_celerys_or_not_worked_leaves_no_lost_task_unsaid() 
             supervisor: crate::config::Supervisor::default(),
             scheduler: false,
             names: crate::config::Names::default(),
+            pipelines: Vec::new(),
         };
         Event::SettingsRead { number: None, wait: false, by: "somebody".to_owned(), settings: Box::new(settings) }
     };

@@ -5,12 +5,14 @@
 //! a step's first task is begun ── news ──> Action::TellLedger
 //! JobsStopped ─ void ───> waits: discarded · ahead: recalled · in hand: its worker is ended        `stopped`
 //!            └─ frozen ─> waits, ahead: back to its queue · in hand: goes on
+//! nothing is left ── live jobs whose tasks are gone ──> the run ends with an error                  `halting`
 //! ```
 //!
 //! Whatever else ends a task of a job, the transport tells the ledger with the settlement. A task of no job costs one look at an
 //! empty place.
 
 pub(super) mod entries;
+mod halting;
 mod stopped;
 #[cfg(test)]
 mod tests;

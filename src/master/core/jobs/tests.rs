@@ -6,13 +6,18 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
+    clock::Timestamp,
     config::Queue,
+    exit_code::Code,
     frames::{FromWorker, PROTOCOL, Ready, Wants},
     jobs::{
         entry::{Entry, How, What},
+        ledger,
         order::Wanted,
+        record::{JobState, Record},
     },
     json_text::JsonText,
+    logging::Level,
     master::core::{
         Core,
         event::{Action, Ended, Event, Plan, QueuePlan, Signal},
@@ -204,6 +209,21 @@ fn a_job_that_a_task_starts_is_the_same_each_time_that_the_task_is_done() {
 }
 
 #[test]
+fn a_job_of_a_pipeline_that_is_not_in_the_settings_is_a_mistake_of_the_worker() {
+    let start = |place: Option<Membership>| {
+        let mut core = core(1);
+        core.plan.pipelines = vec!["nightly".to_owned()];
+        let of = place.map_or_else(|| delivery(1, None), |place| of_job(1, place));
+        tell(&mut core, delivered(of));
+        let submit = vec![follow_up(Target::Pipeline { name: "nihgtly".to_owned(), id: None })];
+        settled(&tell(&mut core, outcome(1, Report::Done { submit, given: None })))
+    };
+    let [(1, Settlement::Dead(failure))] = &start(None)[..] else { panic!() };
+    assert_eq!(failure.error, "there is no pipeline \"nihgtly\"; there are: nightly");
+    assert!(matches!(start(Some(first(ROUND)))[..], [(1, Settlement::Done { .. })]), "another application's");
+}
+
+#[test]
 fn a_settlement_that_is_repeated_has_the_same_execution() {
     let mut core = core(1);
     tell(&mut core, delivered(of_job(1, first(ROUND))));
@@ -378,4 +398,103 @@ fn a_void_task_that_ended_before_it_could_be_taken_back_is_discarded() {
     let actions = tell(&mut core, outcome(22, Report::DONE));
     assert_eq!(settled(&actions), [(22, Settlement::Discard)]);
     assert!(!is_killed(&actions));
+}
+
+fn halting(pipelines: &[&str]) -> (Core, Vec<Action>) {
+    let mut core = Core::new(Plan {
+        halt_when_empty: true,
+        application: "app".to_owned(),
+        pipelines: pipelines.iter().map(|name| (*name).to_owned()).collect(),
+        log_level: Level::Warning,
+        ..Plan::of(vec![QueuePlan::of(Queue::new("foo", "kind"))])
+    });
+    tell(&mut core, Event::Begun);
+    tell(&mut core, attached(1));
+    let actions = tell(&mut core, ready(WORKER, 1));
+    (core, actions)
+}
+
+fn record(id: &str, state: JobState) -> Record {
+    Record {
+        id: id.to_owned(),
+        pipeline: "p".to_owned(),
+        key: Some("k".to_owned()),
+        holds_key: true,
+        state,
+        frozen: false,
+        open: true,
+        priority: 0,
+        made_at: Timestamp(0),
+        purge_at: None,
+        version: 1,
+        rounds: Vec::new(),
+        content: String::new(),
+    }
+}
+
+/// The run ends for this answer of the transport: what is logged, how it ends, and what it says then.
+fn ends(stranded: Vec<Record>) -> (Vec<String>, Code, Option<String>) {
+    let (mut core, actions) = halting(&["p"]);
+    let asked = actions.iter().find_map(|action| match action {
+        Action::Survey { serial, jobs } => Some((*serial, jobs.as_deref())),
+        _ => None,
+    });
+    let Some((serial, Some("app"))) = asked else { panic!("{actions:?}") };
+    let again_in = Duration::from_secs(1);
+    let surveyed = transport::Event::Surveyed { serial, empty: true, stranded, again_in };
+    let mut actions = tell_at(&mut core, Duration::ZERO, Event::Transport(surveyed));
+    let exited = Event::Exited { worker: WORKER, ended: Ended::of(Exit::Code { code: 0 }) };
+    actions.extend(tell_at(&mut core, Duration::ZERO, exited));
+    let mut said = Vec::new();
+    for action in actions {
+        match action {
+            Action::Log { message, .. } => said.push(message),
+            Action::Halt { code, error } => return (said, code, error),
+            _ => {}
+        }
+    }
+    panic!("the run goes on: {said:?}");
+}
+
+#[test]
+fn a_job_that_waits_for_tasks_that_are_nowhere_ends_the_run_with_an_error() {
+    assert_eq!(ends(Vec::new()), (Vec::new(), Code::Ok, None));
+    let (one, other) = (record("1", JobState::Running), record("2", JobState::Running));
+    let lines = [ledger::stranded(&one), ledger::stranded(&other)];
+    assert_eq!(ends(vec![one.clone()]), (vec![lines[0].clone()], Code::Refused, Some(lines[0].clone())));
+    let both = lines.join("; ");
+    let said = vec![lines[0].clone(), lines[1].clone(), both.clone()];
+    assert_eq!(ends(vec![one.clone(), other.clone()]), (said, Code::Refused, Some(both)));
+    let (_, _, many) = ends(vec![one; 7]);
+    assert!(many.is_some_and(|error| error.ends_with("; and 2 jobs more")));
+    // Whatever would begin it is frozen.
+    let left = "Job 3 of p/k is left planned: what it waits for is frozen".to_owned();
+    assert_eq!(ends(vec![record("3", JobState::Planned)]), (vec![left], Code::Ok, None));
+}
+
+#[test]
+fn jobs_count_as_work_only_where_there_are_pipelines() {
+    let (_, actions) = halting(&[]);
+    assert!(actions.iter().any(|action| matches!(action, Action::Survey { jobs: None, .. })), "{actions:?}");
+}
+
+#[test]
+fn a_failed_job_is_told_and_its_dead_letters_are_not() {
+    let mut core = core(1);
+    core.plan.halt_when_empty = true;
+    let dead = || Report::DeadLetter { error: "no".to_owned(), detail: String::new(), memo: None };
+    for (number, of_job) in [(1, true), (2, false)] {
+        let of = if of_job { self::of_job(number, first(ROUND)) } else { delivery(number, None) };
+        tell(&mut core, delivered(of));
+        tell(&mut core, outcome(number, dead()));
+        told(&mut core, transport::Event::Stored(Handle(number)));
+        assert_eq!((core.tally().dead_lettered, core.tally().has_dead_letters()), (number, !of_job));
+    }
+    core.tally.dead_of_jobs = 2;
+    let ended = |core: &mut Core, state| {
+        tell(core, Event::JobEnded { id: "j".to_owned(), state });
+        core.tally().has_dead_letters()
+    };
+    assert!(ended(&mut core, JobState::Failed));
+    assert!(!ended(&mut core, JobState::Done), "it was healed");
 }

@@ -134,6 +134,7 @@ fn another_distance_of_pings_begins_the_rounds_anew() {
         supervisor,
         scheduler: false,
         names: Names::default(),
+        pipelines: Vec::new(),
     });
     world.tell(Event::SettingsRead { number: None, wait: false, by: String::new(), settings });
     assert_eq!(world.at(10), [""; 0], "the workers' starts were in time");

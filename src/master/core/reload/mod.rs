@@ -56,6 +56,7 @@ impl Core {
         }
         self.plan.scheduler = settings.scheduler;
         self.plan.names = settings.names;
+        self.plan.pipelines = settings.pipelines;
         self.submitted_to.clear();
         let reload = self.reload.get_or_insert_default();
         (reload.is_ready, reload.has_moved) = (false, true);

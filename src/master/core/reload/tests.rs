@@ -25,7 +25,7 @@ fn tell(core: &mut Core, event: Event) -> Vec<Action> {
 /// The settings are read, and have these queues.
 fn read(queues: Vec<QueuePlan>) -> Event {
     let (supervisor, names) = (Supervisor::default(), Names::default());
-    let settings = Box::new(Settings { queues, supervisor, scheduler: false, names });
+    let settings = Box::new(Settings { queues, supervisor, scheduler: false, names, pipelines: Vec::new() });
     Event::SettingsRead { number: None, wait: false, by: String::new(), settings }
 }
 

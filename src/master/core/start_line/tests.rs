@@ -184,7 +184,7 @@ fn restarts_and_surveys_judge_nobody() {
     let worker = world.started(Event::Begun)[0].1;
     world.tell(Event::Transport(transport::Event::Attached { session: 1 }));
     let actions = world.tell(ready(worker));
-    let asked = |action: &Action| if let Action::Survey { serial } = action { Some(*serial) } else { None };
+    let asked = |action: &Action| if let Action::Survey { serial, .. } = action { Some(*serial) } else { None };
     let serial = actions.iter().find_map(asked).expect("nothing is left to do, as far as is known here");
     let again_in = Duration::from_millis(500);
     world.tell(Event::Transport(transport::Event::Surveyed { serial, empty: false, stranded: Vec::new(), again_in }));

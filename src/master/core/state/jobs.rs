@@ -13,11 +13,13 @@ const VOID_ROUNDS: usize = 65_536;
 pub(in crate::master::core) struct Jobs {
     pub(in crate::master::core) executions: Executions,
     pub(in crate::master::core) void: VoidRounds,
+    /// Ids of jobs that failed and were not healed, in halt mode.
+    pub(in crate::master::core) failed: HashSet<String>,
 }
 
 impl Jobs {
     pub(in crate::master::core) fn new(seed: u64) -> Self {
-        Self { executions: Executions { seed, count: 0 }, void: VoidRounds::default() }
+        Self { executions: Executions { seed, count: 0 }, void: VoidRounds::default(), failed: HashSet::new() }
     }
 }
 

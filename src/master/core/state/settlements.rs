@@ -55,6 +55,8 @@ pub(in crate::master::core) struct Note {
     pub(in crate::master::core) subject: Option<Box<LogContext>>,
     pub(in crate::master::core) reason: Reason,
     pub(in crate::master::core) is_dead: bool,
+    /// Its task is of a job.
+    pub(in crate::master::core) is_of_job: bool,
     pub(in crate::master::core) line: Option<(Level, String)>,
     /// For the report of the run.
     pub(in crate::master::core) ended: Option<(Duration, Box<Failure>)>,

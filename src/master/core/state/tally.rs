@@ -12,4 +12,16 @@ pub struct Tally {
     pub retried: u64,
     /// Tasks dead-lettered.
     pub dead_lettered: u64,
+    /// Of these, tasks of jobs: what they mean is said by the states of their jobs.
+    pub dead_of_jobs: u64,
+    /// Jobs that failed, in halt mode, as far as this master heard of it.
+    pub failed_jobs: u64,
+}
+
+impl Tally {
+    /// Whether a task of no job is a dead letter, or a job failed.
+    #[must_use]
+    pub const fn has_dead_letters(&self) -> bool {
+        self.dead_lettered > self.dead_of_jobs || self.failed_jobs > 0
+    }
 }

@@ -89,7 +89,9 @@ impl Core {
             transport::Event::Stuck { queue, by, error, tasks } => self.queue_stuck(queue.0, &by, &error, tasks),
             transport::Event::QueueRemoved { queue } => self.queue_removed(queue.0),
             transport::Event::JobsStopped { void, frozen } => self.jobs_stopped(&void, &frozen),
-            transport::Event::Surveyed { serial, empty, again_in, .. } => self.surveyed(serial, empty, again_in),
+            transport::Event::Surveyed { serial, empty, stranded, again_in } => {
+                self.surveyed(serial, empty, &stranded, again_in);
+            }
             transport::Event::Warning(text) => self.log(Level::Warning, || text),
             transport::Event::Notice(text) => self.log(Level::Info, || text),
             // The timer of schedules is a machine of its own; the shell tells it. Which address is in use is for the shell to
