@@ -76,6 +76,7 @@ impl Simulation {
             failed: sums.ran + undone - sums.done,
             retried: sums.retried,
             dead_lettered: sums.dead,
+            ..tally
         };
         if counted == tally { Ok(()) } else { Err(format!("counted {counted:?}, of {tally:?}")) }
     }
