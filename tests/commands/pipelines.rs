@@ -297,6 +297,19 @@ fn schedules_begin_jobs() {
             "9:25 scheduled_workers[5].celery: Celery's messages go by RabbitMQ alone",
         ]
     );
+    let keyed = |payload: &str| {
+        let text = format!(
+            "{WORKERS}pipelines: {{p: {{key: \"{{payload.x}}\", steps: [{{name: s, queue: a}}]}}}}\n\
+             scheduled_workers: [{{pipeline: p, hour: 1{payload}}}]"
+        );
+        Desk::new().file("a.yaml", text)
+    };
+    assert_eq!(keyed(", payload: {x: 1}").load().schedules.len(), 1);
+    let lacks = "the payload lacks what the key of pipeline \"p\" is made of: {payload.x}";
+    assert_eq!(keyed("").lines(), [format!("3:32 scheduled_workers[0].pipeline: {lacks}")]);
+    assert_eq!(keyed(", payload: [1]").lines(), [format!("3:53 scheduled_workers[0].payload: {lacks}")]);
+    let unread = keyed(", payload: {x: .inf}").lines();
+    assert_eq!(unread, ["3:53 scheduled_workers[0].payload: JSON has no number inf; put it in quotes"]);
     let near = Desk::new().file(
         "a.yaml",
         "workers: {a: null}\npipelines: {nightly: {steps: [{name: s, queue: a}]}}\n\

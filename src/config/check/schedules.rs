@@ -21,11 +21,12 @@ use crate::{
     },
     jobs::definition::Pipeline,
     membership::ledger_queue,
-    schedule::{Misfire, Schedule, Target, cron::Fields, when::When},
+    schedule::{Misfire, Payload, Schedule, Target, cron::Fields, when::When},
     shell_words,
     suggest::nearest,
     task::is_queue_name,
     transport::Uri,
+    unique::Template,
 };
 
 pub(super) const OWN: &[&str] = &["worker", "ctl", "queue", "pipeline", "payload", "every", "cron", "id", "misfire"];
@@ -114,6 +115,9 @@ fn schedule(item: &Item<'_>, configured: &Configured<'_>) -> Option<(Schedule, b
         }
         json::payload(&payload)
     });
+    if let Some(Target::Pipeline(name)) = &target {
+        check_key(&section, name, configured.around.pipelines, payload.as_ref());
+    }
     let id = section.get("id").and_then(|item| {
         let id = item.word().unwrap_or_default();
         if is_id(&id) { Some(id) } else { item.expected("an id of at most 150 letters, digits and _ - . :") }
@@ -215,6 +219,19 @@ fn known_pipeline(item: &Item<'_>, pipelines: &[Pipeline]) -> Option<String> {
     };
     item.problem(format!("unknown pipeline {}", item.shown()), Some(hint));
     None
+}
+
+/// A job without the key of its pipeline would be refused at each moment.
+fn check_key(section: &Section<'_>, name: &str, pipelines: &[Pipeline], payload: Option<&Payload>) {
+    // What could not be read is told.
+    let is_unread = payload.is_none() && section.given("payload").is_some();
+    let key = pipelines.iter().find(|pipeline| pipeline.name == name).and_then(|pipeline| pipeline.key.as_deref());
+    let Some(template) = key.filter(|_| !is_unread).and_then(|key| Template::parse(key).ok()) else { return };
+    if template.render(name, payload.map_or("{}", |payload| &payload.text)).is_none()
+        && let Some(item) = section.given("payload").or_else(|| section.get("pipeline"))
+    {
+        item.problem(format!("the payload lacks what the key of pipeline \"{name}\" is made of: {template}"), None);
+    }
 }
 
 /// When, and the fields as they were written.
