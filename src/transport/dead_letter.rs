@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
+    json_text::JsonText,
+    membership::Membership,
     payload::Body,
     properties::Properties,
     task::{Ending, Failure, Headers},
@@ -49,6 +51,10 @@ pub struct DeadLetter {
     pub first_failed_at: Option<Timestamp>,
     /// How it ended before, if it was put back to work, oldest first.
     pub history: Vec<Ending>,
+    /// Its place in a job, if it is of one.
+    pub membership: Option<Box<Membership>>,
+    /// What it has with it when it is put back to work.
+    pub memo: Option<JsonText>,
 }
 
 impl<'a> From<&'a DeadLetter> for Body<'a> {

@@ -13,6 +13,7 @@ pub mod dead_letter;
 mod error;
 mod event;
 pub mod identity;
+mod job_entries;
 pub mod localmem;
 mod opening;
 mod pause;

@@ -39,6 +39,7 @@
 //! | `asynctask-resources` | dead letters | JSON: `oom`, `max_rss` (bytes), `cpu`, `in_hand` (seconds) |
 //! | `asynctask-output-tail` | dead letters | the last output |
 //! | `asynctask-history` | dead letters that were retried | JSON: reason, error, attempts, `failed_at` of the last five endings |
+//! | `asynctask-memo` | what came before | JSON: what the last attempt left for the next one; never cut |
 //! | `asynctask-user-id`, `-expiration` | copies | the properties that a copy cannot carry |
 //!
 //! All headers of a message together stay under 120 KiB; the detail and error text are cut first.

@@ -8,6 +8,8 @@ use std::{
 };
 
 use super::{
+    asked::{Ledger, WaitingOrder},
+    jobs::Fate,
     shared::Shared,
     tables::{Dead, Position, Tables, Waiting, dead_letter},
 };
@@ -19,12 +21,12 @@ use crate::{
         Error, Event, Events, QueueSetup, Reply, Request, ScheduleMemory,
         attached::{AttachedQueues, Begun},
         identity::{identity, next_handle},
-        with_own_names, without_priorities,
+        job_entries, with_own_names, without_priorities,
     },
 };
 
 /// A delivery that is open.
-struct Held {
+pub(super) struct Held {
     /// Where its task was, and is again when it is released.
     position: Position,
     task: Arc<Task>,
@@ -32,16 +34,31 @@ struct Held {
 
 pub(super) struct Actor {
     pub(super) shared: Arc<Shared>,
-    member: u64,
+    pub(super) member: u64,
     events: Events,
-    attached: AttachedQueues<QueueSetup, Held>,
+    pub(super) attached: AttachedQueues<QueueSetup, Held>,
     application: Option<String>,
     has_lease: bool,
+    pub(super) ledger: Option<Ledger>,
+    /// Orders whose answers are waited for.
+    pub(super) orders: Vec<WaitingOrder>,
+    /// Up to which number void rounds and frozen jobs were told.
+    pub(super) stops_seen: u64,
 }
 
 impl Actor {
     pub(super) fn new(shared: Arc<Shared>, member: u64, events: Events) -> Self {
-        Self { shared, member, events, attached: AttachedQueues::default(), application: None, has_lease: false }
+        Self {
+            shared,
+            member,
+            events,
+            attached: AttachedQueues::default(),
+            application: None,
+            has_lease: false,
+            ledger: None,
+            orders: Vec::new(),
+            stops_seen: 0,
+        }
     }
 
     /// Runs until the transport is closed or dropped.
@@ -73,7 +90,8 @@ impl Actor {
                 return;
             }
             self.try_lease(&mut tables);
-            let next = self.deliver(&mut tables);
+            let answer = self.tell_of_jobs(&mut tables);
+            let next = self.deliver(&mut tables).into_iter().chain(answer).min();
             if tables.members.get(&self.member).is_some_and(|inbox| !inbox.requests.is_empty() || inbox.dropped) {
                 continue;
             }
@@ -88,6 +106,8 @@ impl Actor {
         let now = Clock::steady();
         match request {
             Request::Attach { queues, .. } => {
+                // Nothing is in hand yet, so nothing of it can be stopped.
+                self.stops_seen = tables.jobs.last_stop();
                 for (position, setup) in queues.into_iter().enumerate() {
                     tables.queue(&setup.name);
                     self.attached.add(QueueIndex(position), setup);
@@ -126,27 +146,18 @@ impl Actor {
             Request::Lock { handle, .. } if self.attached.delivery(handle).is_some() => {
                 self.tell(Event::Locked { handle, held_by: None });
             }
-            Request::Lock { .. }
-            | Request::Reply { .. }
-            | Request::Protocols { .. }
-            | Request::Advance(_)
-            | Request::ReleaseLedger => {}
-            Request::Ledger { .. } => self.tell(Event::LedgerRefused),
-            Request::Order { reply, .. } => drop(reply.send(Err(no_ledger()))),
-            Request::Jobs { reply, .. } => drop(reply.send(Err(no_ledger()))),
-            Request::Survey { serial, .. } => {
-                let empty = !self.attached.has_open()
-                    && self.attached.queues().all(|(_, queue)| {
-                        let depth = tables.depth(now, &queue.content.name);
-                        depth.ready + depth.delayed + depth.in_hand == 0
-                    });
-                self.tell(Event::Surveyed {
-                    serial,
-                    empty,
-                    stranded: Vec::new(),
-                    again_in: Duration::from_millis(500),
-                });
+            Request::Lock { .. } | Request::Reply { .. } | Request::Protocols { .. } => {}
+            Request::Ledger { application } => self.ask_ledger(tables, application),
+            Request::Advance(advance) => self.advance_ledger(tables, *advance),
+            Request::ReleaseLedger => self.release_ledger(tables),
+            Request::Order { application, order, within, reply } => {
+                self.order(tables, application, *order, within, reply);
             }
+            Request::Jobs { application, filter, reply } => {
+                tables.jobs.purge(now);
+                answer(reply, (tables.jobs.find(&application, &filter), tables.jobs.frozen_pipelines(&application)));
+            }
+            Request::Survey { serial, jobs } => self.survey(tables, serial, jobs.as_deref()),
             Request::Submit { tasks, reply } => {
                 let refused = without_priorities(&tasks).and_then(|()| with_own_names(&tasks));
                 if refused.is_ok() {
@@ -160,7 +171,9 @@ impl Actor {
             Request::Ready { queues, reply } => {
                 answer(reply, queues.iter().map(|queue| tables.depth(now, queue).ready).collect());
             }
-            Request::Purge { queue, reply } => drop(reply.send(tables.purge(&queue))),
+            Request::Purge { queue, reply } => {
+                drop(reply.send(tables.purge(&queue, &format!("queue {queue} was purged"))))
+            }
             Request::Delete { queue, reply } => drop(reply.send(tables.delete(now, &queue.queue))),
             Request::Cancel { id, reply } => {
                 let ours = self.attached.unaccepted().any(|held| held.task.id == id);
@@ -202,8 +215,9 @@ impl Actor {
         let now = Clock::steady();
         let mut next: Option<Duration> = None;
         let mut due = Vec::new();
+        let Tables { queues, jobs, .. } = tables;
         for (index, attached) in self.attached.queues() {
-            let queue = tables.queue(&attached.content.name);
+            let Some(queue) = queues.get_mut(&attached.content.name) else { continue };
             let mut taken = Vec::new();
             while (taken.len() as u32) < attached.free()
                 && let Some(first) = queue.waiting.first_entry()
@@ -214,9 +228,18 @@ impl Actor {
                     next = Some(next.map_or(after, |next| next.min(after)));
                     break;
                 }
-                let Waiting { task, redelivered } = first.remove();
+                let waiting = first.remove();
+                match jobs.fate(&waiting.task) {
+                    Fate::Delivered => {}
+                    Fate::Dropped => continue,
+                    Fate::SetAside => {
+                        queue.aside.insert(position, waiting);
+                        continue;
+                    }
+                }
+                let Waiting { task, redelivered } = waiting;
                 let handle = next_handle();
-                queue.in_hand.insert(handle, task.id.clone());
+                queue.in_hand.insert(handle, Arc::clone(&task));
                 let identity = identity(&attached.content.name, &task.id, task.attempts, &task.body);
                 let delivery = Delivery { handle, queue: index, task, redelivered, identity: Some(identity) };
                 taken.push((position, delivery));
@@ -247,6 +270,15 @@ impl Actor {
             tables.queue(&name).in_hand.remove(&handle);
         }
         let Some(Held { position, task }) = self.attached.answered(handle) else { return true };
+        let puts_back = matches!(
+            settlement,
+            Settlement::Retry { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass
+        );
+        if puts_back && tables.jobs.fate(&task) == Fate::Dropped {
+            return true;
+        }
+        tables.jobs.tell_settlement(&task, &settlement);
+        let memo = job_entries::memo_after(&task, &settlement).cloned();
         match settlement {
             Settlement::Done { submit } => tables.submit(now, submit),
             // An acceptance leaves the delivery open.
@@ -255,12 +287,14 @@ impl Actor {
                 let mut task = Arc::unwrap_or_clone(task);
                 task.attempts += 1;
                 task.deliveries = 0;
+                task.memo = memo;
                 task.first_failed_at.get_or_insert(failure.failed_at);
                 tables.enqueue(&name, now.plus(after), Arc::new(task), false);
             }
             Settlement::Snooze { after, .. } => {
                 let mut task = Arc::unwrap_or_clone(task);
                 task.deliveries = 0;
+                task.memo = memo;
                 tables.enqueue(&name, now.plus(after), Arc::new(task), false);
             }
             Settlement::Dead(failure) => {
@@ -333,20 +367,17 @@ impl Actor {
             queue.waiting.insert(held.position, Waiting { task, redelivered: true });
         }
         self.release_lease(tables);
+        self.release_ledger(tables);
         tables.members.remove(&self.member);
         self.shared.changed.notify_all();
     }
 
     /// Sends an event. The receiver may be gone; the thread ends when its transport is dropped.
-    fn tell(&self, event: Event) {
+    pub(super) fn tell(&self, event: Event) {
         drop(self.events.send(event));
     }
 }
 
 fn answer<T>(reply: Reply<T>, value: T) {
     drop(reply.send(Ok(value)));
-}
-
-fn no_ledger() -> Error {
-    Error::Jobs { cause: "not here yet".to_owned() }
 }

@@ -3,12 +3,9 @@
 //! The lock is never held while the visitor looks at a letter: it may take as long as it likes, and may send requests to the same
 //! transport.
 
-use std::sync::Arc;
-
 use super::actor::Actor;
 use crate::{
     clock::Clock,
-    task::Task,
     transport::{DeadQueue, Visit, Visitor, Walked, pause},
 };
 
@@ -45,15 +42,7 @@ impl Actor {
                 continue;
             }
             if let Visit::Retry { body } = verdict {
-                let task = Task {
-                    history: letter.history_with_this(),
-                    id: letter.id,
-                    body: body.unwrap_or(letter.body),
-                    headers: letter.headers,
-                    properties: letter.properties,
-                    ..Task::default()
-                };
-                tables.enqueue(&dead.queue, Clock::steady(), Arc::new(task), false);
+                tables.put_back(Clock::steady(), letter, body);
                 walked.retried += 1;
             } else {
                 walked.removed += 1;

@@ -10,7 +10,10 @@
 //! A transport that is dropped without a [`Request::Close`] has died: its deliveries are counted.
 
 mod actor;
+mod asked;
 mod dead_letters;
+mod jobs;
+mod ledger;
 mod shared;
 mod tables;
 

@@ -7,8 +7,10 @@ use std::{
     sync::Arc,
 };
 
+use super::jobs::Jobs;
 use crate::{
     clock::Timestamp,
+    membership::ledger_of,
     plural,
     task::{Failure, Handle, NewTask, Task},
     transport::{Cancelled, DeadLetter, Depth, Error, Request},
@@ -25,6 +27,8 @@ pub(super) struct Tables {
     pub(super) leases: HashMap<String, u64>,
     /// Application and schedule to the moments that fired.
     pub(super) fired: BTreeMap<(String, String), BTreeSet<Timestamp>>,
+    /// Ledgers, and the jobs in them.
+    pub(super) jobs: Jobs,
     /// Counts members and arrivals.
     last: u64,
 }
@@ -38,9 +42,11 @@ pub(super) struct Inbox {
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) waiting: BTreeMap<Position, Waiting>,
+    /// Tasks of frozen jobs.
+    pub(super) aside: BTreeMap<Position, Waiting>,
     pub(super) dead: BTreeMap<u64, Dead>,
-    /// Ids of tasks in members' hands.
-    pub(super) in_hand: HashMap<Handle, String>,
+    /// Tasks in members' hands.
+    pub(super) in_hand: HashMap<Handle, Arc<Task>>,
 }
 
 pub(super) struct Waiting {
@@ -71,15 +77,36 @@ impl Tables {
 
     pub(super) fn submit(&mut self, now: Timestamp, tasks: Vec<NewTask>) {
         for new in tasks {
+            if let Some(application) = ledger_of(&new.queue) {
+                self.jobs.store_entry(application, new.body);
+                continue;
+            }
             let task = Task {
                 id: new.id,
                 body: new.body,
                 headers: new.headers,
                 expires_at: new.expires_at,
+                membership: new.membership,
                 ..Task::default()
             };
             self.enqueue(&new.queue, now.plus(new.delay), Arc::new(task), false);
         }
+    }
+
+    /// Puts a dead letter that was taken out back to work, with this body if given.
+    pub(super) fn put_back(&mut self, now: Timestamp, letter: DeadLetter, body: Option<Vec<u8>>) {
+        let queue = letter.queue.clone();
+        let task = Task {
+            history: letter.history_with_this(),
+            id: letter.id,
+            body: body.unwrap_or(letter.body),
+            headers: letter.headers,
+            properties: letter.properties,
+            membership: letter.membership,
+            memo: letter.memo,
+            ..Task::default()
+        };
+        self.enqueue(&queue, now, Arc::new(task), false);
     }
 
     /// The last moment of each schedule of an application.
@@ -88,20 +115,24 @@ impl Tables {
         fired.filter_map(|((_, schedule), moments)| Some((schedule.clone(), *moments.last()?))).collect()
     }
 
-    /// Deletes what waits in a queue.
-    pub(super) fn purge(&mut self, name: &str) -> Result<u64, Error> {
+    /// Deletes what waits in a queue. The ledgers are told by what.
+    pub(super) fn purge(&mut self, name: &str, by: &str) -> Result<u64, Error> {
         let absent = || Error::NoSuchQueue { queue: name.to_owned() };
         let queue = self.queues.get_mut(name).ok_or_else(absent)?;
-        Ok(std::mem::take(&mut queue.waiting).len() as u64)
+        let mut waiting = std::mem::take(&mut queue.waiting);
+        waiting.append(&mut queue.aside);
+        waiting.values().for_each(|waiting| self.jobs.tell_removal(&waiting.task, by));
+        Ok(waiting.len() as u64)
     }
 
     /// Removes what waits under this id. `ours`: the member that asks has it in hand.
     pub(super) fn cancel(&mut self, id: &str, ours: bool) -> Cancelled {
         let mut removed = None;
         for (name, queue) in &mut self.queues {
-            let before = queue.waiting.len();
-            queue.waiting.retain(|_, waiting| waiting.task.id != id);
-            if queue.waiting.len() < before {
+            let waiting = queue.waiting.extract_if(.., |_, waiting| waiting.task.id == id);
+            let aside = queue.aside.extract_if(.., |_, waiting| waiting.task.id == id);
+            for (_, Waiting { task, .. }) in waiting.chain(aside) {
+                self.jobs.tell_removal(&task, "it was cancelled where it waited");
                 removed.get_or_insert_with(|| name.clone());
             }
         }
@@ -111,7 +142,7 @@ impl Tables {
         if ours {
             return Cancelled::Held { pid: None };
         }
-        if self.queues.values().any(|queue| queue.in_hand.values().any(|held| held == id)) {
+        if self.queues.values().any(|queue| queue.in_hand.values().any(|held| held.id == id)) {
             return Cancelled::Held { pid: Some(std::process::id()) };
         }
         let dead = self.queues.iter().find(|(_, queue)| queue.dead.values().any(|dead| dead.letter.id == id));
@@ -125,7 +156,7 @@ impl Tables {
             let cause = format!("{} in hand", plural::are(depth.in_hand, "task"));
             return Err(Error::InUse { queue: name.to_owned(), cause });
         }
-        let deleted = self.purge(name)?;
+        let deleted = self.purge(name, &format!("queue {name} was deleted"))?;
         if depth.failed == 0 {
             self.queues.remove(name);
         }
@@ -138,7 +169,7 @@ impl Tables {
         let delayed = queue.waiting.range((now, u64::MAX)..).count() as u64;
         Depth {
             ready: queue.waiting.len() as u64 - delayed,
-            delayed,
+            delayed: delayed + queue.aside.len() as u64,
             in_hand: queue.in_hand.len() as u64,
             failed: queue.dead.len() as u64,
             failed_shared: false,
@@ -148,6 +179,11 @@ impl Tables {
 }
 
 impl Queue {
+    /// Whether it has tasks that wait, but for those of frozen jobs, or are in hand.
+    pub(super) fn has_work(&self) -> bool {
+        !self.waiting.is_empty() || !self.in_hand.is_empty()
+    }
+
     pub(super) fn purge(&mut self, now: Timestamp) {
         self.dead.retain(|_, dead| dead.purge_at.is_none_or(|purge_at| purge_at > now));
     }
@@ -155,6 +191,8 @@ impl Queue {
 
 pub(super) fn dead_letter(queue: String, task: Task, failure: Failure) -> DeadLetter {
     DeadLetter {
+        membership: task.membership,
+        memo: failure.memo.clone().or(task.memo),
         id: task.id,
         queue,
         body: task.body,

@@ -22,11 +22,15 @@ use super::{
         housekeeping::{Housekeeping, give_back_wal},
         lock_wait::LockTimeout,
     },
+    jobs::{
+        asked::{Ledger, WaitingOrder},
+        stopped::Seen,
+    },
     peers::{
         owner::OwnerLocks,
         wake::{self, PeerWaker, Waker},
     },
-    requests::{depth, reader::Reader},
+    requests::reader::Reader,
     tasks::cancel::Searches,
 };
 use crate::{
@@ -66,8 +70,13 @@ pub(super) struct Actor {
     pub(super) claimer: Option<Claimer>,
     pub(super) submits: Vec<(Vec<NewTask>, Reply<()>)>,
     pub(super) searches: Searches,
-    pub(super) survey: Option<u64>,
+    pub(super) survey: Option<(u64, Option<String>)>,
     pub(super) lease: Option<Lease>,
+    pub(super) ledger: Option<Ledger>,
+    /// Orders whose answers are waited for.
+    pub(super) orders: Vec<WaitingOrder>,
+    /// Of an attached transport.
+    pub(super) stopped_seen: Seen,
     /// Why every request fails from now on.
     pub(super) refused: Option<Error>,
     pub(super) retry: Option<RetryState>,
@@ -138,6 +147,9 @@ impl Actor {
             searches: Searches::new(),
             survey: None,
             lease: None,
+            ledger: None,
+            orders: Vec::new(),
+            stopped_seen: Seen::default(),
             refused: None,
             retry: None,
             housekeeping: Housekeeping::default(),
@@ -163,6 +175,7 @@ impl Actor {
             }
             self.advance();
             self.search();
+            self.answer_orders();
             let socket = self.claimer.as_ref().and_then(|claimer| claimer.socket.as_ref());
             let wakeup = wake::wait(&self.waker, socket, self.timeout());
             if let Some(error) = wakeup.new_failure(&mut self.poll_failed) {
@@ -228,27 +241,27 @@ impl Actor {
             did = true;
         }
         did |= self.change_queues()?;
+        // Before the next claim, which may take what it stores.
+        did |= self.store_advance()?;
         if let (Some(claimer), Some(database)) = (&mut self.claimer, &mut self.database) {
             let result = claimer.step(database)?;
             did |= !result.settled.is_empty() || !result.delivered.is_empty();
             self.tell_step(result);
         }
-        if let Some(serial) = self.survey {
-            let empty = self.is_empty()?;
-            self.survey = None;
-            self.tell(Event::Surveyed { serial, empty, stranded: Vec::new(), again_in: SURVEY_AGAIN });
+        self.tell_entries()?;
+        if let Some((serial, jobs)) = self.survey.take() {
+            match self.survey(jobs.as_deref()) {
+                Ok(left) => {
+                    let (empty, stranded) = (!left.any, left.stranded);
+                    self.tell(Event::Surveyed { serial, empty, stranded, again_in: SURVEY_AGAIN });
+                }
+                Err(error) => {
+                    self.survey = Some((serial, jobs));
+                    return Err(error.into());
+                }
+            }
         }
         Ok(did)
-    }
-
-    /// Whether nothing is left in the attached queues; true if there are none.
-    fn is_empty(&mut self) -> rusqlite::Result<bool> {
-        let (Some(claimer), Some(database)) = (&self.claimer, &self.database) else { return Ok(true) };
-        if claimer.holds_any() {
-            return Ok(false);
-        }
-        let snapshot = database.read().unchecked_transaction()?;
-        depth::are_empty(&snapshot, claimer.queue_ids())
     }
 
     /// Sends the events of a step: settlements first, because the credit of the deliveries comes from them.
@@ -314,7 +327,7 @@ impl Actor {
             }
             (None, None) => {}
         }
-        timeout
+        self.next_look(now.at).map_or(timeout, |look| timeout.min(look))
     }
 
     /// Sends an event. The receiver may be gone; the thread ends when its transport is dropped.

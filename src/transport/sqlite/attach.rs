@@ -16,6 +16,7 @@ use super::{
         paths::beside,
         schema,
     },
+    jobs::{asked::Ledger, stopped::Seen},
     peers::{
         owner::{self, OwnerLocks},
         wake::{self, Socket},
@@ -84,6 +85,8 @@ impl Actor {
                 return Err(Fault::Final(file_error(&self.path, format!("it is damaged: {fault}"))));
             }
             self.data_version = database.data_version()?;
+            // Nothing is in hand yet, so nothing of it can be stopped.
+            self.stopped_seen = Seen::all(database.read())?;
         }
         self.attach = None;
         self.tell(Event::Attached { session: 1 });
@@ -247,13 +250,15 @@ impl Actor {
             }
             wake::wait(&self.waker, None, CLOSE_PAUSE);
         }
-        if self.claimer.is_none() && self.lease.as_ref().is_some_and(|lease| lease.held) {
+        let holds_lock =
+            self.lease.as_ref().is_some_and(|lease| lease.held) || self.ledger.as_ref().is_some_and(Ledger::is_held);
+        if self.claimer.is_none() && holds_lock {
             wake = self.database.as_ref().and_then(|database| owner::owners(database.read()).ok()).unwrap_or_default();
         }
         self.claimer = None;
         self.reader = None;
         self.database = None;
-        // Other masters are woken after our locks are free, because one of them may wait for the lease.
+        // Other masters are woken after our locks are free, because one of them may wait for the lease or the ledger.
         self.owner_locks = None;
         self.peers.wake(&self.path, wake);
         drop(reply.send(Ok(())));

@@ -7,10 +7,13 @@
 //! A settlement is never dropped: where a transaction fails, all that it was to store stays pending, and nothing that it claimed
 //! is delivered.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
+
+use rusqlite::Connection;
 
 use super::{
     file::database::{Database, Synchronous},
+    jobs::entries,
     peers::{
         owner::{owners, unregister},
         wake::Socket,
@@ -250,10 +253,8 @@ impl Claimer {
                 };
                 claims.push((index, next, claimed));
             }
-            if claimable {
-                result.wake = owners(transaction)?;
-                result.wake.retain(|other| *other != owner);
-            }
+            result.wake = if claimable { owners(transaction)? } else { coordinators_of(transaction, pending)? };
+            result.wake.retain(|other| *other != owner);
             Ok((result, claims))
         })?;
         result.settled = self.pending.drain(..).map(|settlement| settlement.handle).collect();
@@ -323,6 +324,12 @@ impl Claimer {
         result.settled = self.pending.drain(..).map(|pending| pending.handle).collect();
         Ok(result)
     }
+}
+
+/// The owner numbers of the masters whose ledgers settlements have told something.
+fn coordinators_of(transaction: &Connection, pending: &[PendingSettlement]) -> rusqlite::Result<Vec<i64>> {
+    let applications: BTreeSet<&str> = pending.iter().flat_map(PendingSettlement::ledgers).collect();
+    if applications.is_empty() { Ok(Vec::new()) } else { entries::coordinators(transaction, applications) }
 }
 
 #[cfg(test)]

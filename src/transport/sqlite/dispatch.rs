@@ -44,8 +44,8 @@ impl Actor {
             }
             Request::AddQueue { queue, setup } => self.change(Change::Add(queue, setup)),
             Request::RemoveQueue { queue } => self.change(Change::Remove(queue)),
-            Request::Survey { serial, .. } => {
-                self.survey = Some(serial);
+            Request::Survey { serial, jobs } => {
+                self.survey = Some((serial, jobs));
                 self.flush();
             }
             Request::Depths { queues, reply } => {
@@ -87,10 +87,15 @@ impl Actor {
                 self.tell(Event::Fired { schedule, moment, stored });
             }
             // Nobody waits at queues here, and messages have one form.
-            Request::Reply { .. } | Request::Protocols { .. } | Request::Advance(_) | Request::ReleaseLedger => {}
-            Request::Ledger { .. } => self.tell(Event::LedgerRefused),
-            Request::Order { reply, .. } => drop(reply.send(Err(no_ledger()))),
-            Request::Jobs { reply, .. } => drop(reply.send(Err(no_ledger()))),
+            Request::Reply { .. } | Request::Protocols { .. } => {}
+            Request::Ledger { application } => self.ask_ledger(application),
+            Request::Advance(advance) => self.advance_ledger(advance),
+            Request::ReleaseLedger => self.release_ledger(),
+            Request::Order { application, order, within, reply } => self.order(application, *order, within, reply),
+            Request::Jobs { application, filter, reply } => {
+                self.flush();
+                drop(reply.send(self.jobs(&application, &filter)));
+            }
             Request::ReleaseLease => self.release_lease(),
             // The caller takes it, to end the loop.
             Request::Close { reply } => drop(reply),
@@ -107,7 +112,10 @@ impl Actor {
             Err(error) => Some(Err(error)),
         };
         match answer {
-            Some(answer) => drop(search.reply.send(answer)),
+            Some(answer) => {
+                self.after_removal(search.told);
+                drop(search.reply.send(answer));
+            }
             None => self.searches.push_front(search),
         }
         if !self.searches.is_empty() {
@@ -115,8 +123,4 @@ impl Actor {
             self.waker.wake();
         }
     }
-}
-
-fn no_ledger() -> crate::transport::Error {
-    crate::transport::Error::Jobs { cause: "not here yet".to_owned() }
 }

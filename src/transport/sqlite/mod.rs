@@ -23,6 +23,7 @@ mod attach;
 mod claimer;
 mod dispatch;
 mod file;
+mod jobs;
 mod peers;
 mod requests;
 mod schedules;

@@ -35,6 +35,10 @@ impl Tenant for Amqp {
     const RETURNS_UNCOUNTED: bool = false;
     const LOSES_SESSIONS: bool = true;
 
+    fn left_out(clause: &str) -> Option<&'static str> {
+        super::jobs::CLAUSES.contains(&clause).then_some("jobs are not kept on RabbitMQ yet")
+    }
+
     fn fresh() -> Option<Self> {
         let broker = broker::shared()?;
         let address = broker.fresh_vhost();

@@ -6,9 +6,11 @@ mod delivery;
 mod endings;
 mod ends;
 pub mod faulty;
+pub mod jobs;
 mod keys;
 mod lease;
 mod members;
+mod memos;
 pub mod model;
 mod outlive;
 pub mod party;
@@ -18,7 +20,8 @@ pub mod sqlite;
 mod views;
 
 pub use self::{
-    dead::*, delivery::*, endings::*, ends::*, keys::*, lease::*, members::*, outlive::*, settlement::*, views::*,
+    dead::*, delivery::*, endings::*, ends::*, jobs::*, keys::*, lease::*, members::*, memos::*, outlive::*,
+    settlement::*, views::*,
 };
 use asynctask::transport::{Events, Transport};
 
@@ -105,6 +108,9 @@ macro_rules! every_clause {
                 a_second_settlement_is_ignored
                 a_second_acceptance_is_answered_too
                 many_settlements_in_one_request
+                a_memo_comes_back_with_its_task
+                a_memo_of_an_accepted_task_is_kept
+                a_memo_is_in_the_dead_letter_and_comes_back_from_it
                 bytes_survive_every_move
                 a_dead_letter_says_all
                 dead_letters_are_walked_oldest_first_and_kept
@@ -160,6 +166,31 @@ macro_rules! every_clause {
                 a_moment_fires_once
                 a_skipped_moment_is_remembered
                 firing_needs_the_lease
+                what_a_task_of_a_job_carries_is_kept
+                what_becomes_of_a_task_of_a_job_is_told
+                a_removed_task_of_a_job_is_told
+                entries_come_in_their_order_and_no_more_than_are_folded
+                forged_entries_are_handed_on
+                an_entry_of_another_wakes_the_coordinator
+                the_ledger_has_one_holder
+                the_ledger_is_taken_over_from_a_closed_holder
+                the_ledger_is_taken_over_from_a_killed_holder
+                a_ledger_given_back_can_be_asked_for_again
+                a_client_can_hold_the_ledger
+                an_advance_is_stored_whole
+                an_advance_that_cannot_be_stored_changes_nothing
+                an_advance_needs_the_ledger
+                a_key_passes_from_job_to_job_in_one_step
+                an_order_is_answered
+                an_order_that_nobody_carries_out_is_stored
+                jobs_are_listed_newest_first
+                ended_jobs_are_forgotten_after_their_time
+                tasks_of_a_void_round_are_never_delivered
+                masters_hear_of_what_is_stopped
+                tasks_of_a_frozen_job_wait_until_it_is_thawed
+                dead_letters_of_a_round_are_revived
+                a_survey_waits_for_entries_and_for_jobs_that_can_go_on
+                a_survey_does_not_wait_for_frozen_jobs
             }
         }
     };

@@ -43,6 +43,8 @@ const ONE_MASTER: &str = "the model has one master";
 const COMMANDS: &str = "asked for by commands alone, never by the core";
 const DEAD_LETTERS: &str = "the core stores dead letters and never reads them";
 const SCHEDULER: &str = "the lease and its memory are the scheduler's, which is no part of the simulation";
+const JOBS: &str = "ledgers and jobs are the coordinator's, which is no part of the simulation's broker";
+const MEMOS: &str = "the core hands memos on and never reads them";
 
 /// What is not held against the model, and why.
 const LEFT_OUT: &[(&str, &[&str])] = &[
@@ -74,8 +76,10 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "a_retried_dead_letter_remembers_its_ends",
             "a_walk_waits_when_it_is_told_to",
             "dead_letters_are_purged_after_their_time",
+            "a_memo_is_in_the_dead_letter_and_comes_back_from_it",
         ],
     ),
+    (MEMOS, &["a_memo_comes_back_with_its_task", "a_memo_of_an_accepted_task_is_kept"]),
     (
         SCHEDULER,
         &[
@@ -140,6 +144,9 @@ impl<const CLASSIC: bool> Tenant for Model<CLASSIC> {
     fn left_out(clause: &str) -> Option<&'static str> {
         if CLASSIC && NOT_CLASSIC.contains(&clause) {
             return Some("a classic queue counts all that comes again, and moves it to its tail");
+        }
+        if super::jobs::CLAUSES.contains(&clause) {
+            return Some(JOBS);
         }
         LEFT_OUT.iter().find(|(_, clauses)| clauses.contains(&clause)).map(|(why, _)| *why)
     }
@@ -412,6 +419,8 @@ impl Store {
                 first_failed_at: message.first_failed_at.or(Some(failure.failed_at)),
                 failure: *failure,
                 history: Vec::new(),
+                membership: None,
+                memo: None,
             };
             self.dead.push((message.queue, letter));
         }

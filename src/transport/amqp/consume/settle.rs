@@ -85,9 +85,9 @@ impl Up {
                     let due = Due::after(after, now.wall);
                     self.copy(handle, Some(delay_queues::first_step(after)), |_| Transition::Retried { due, failure });
                 }
-                Settlement::Snooze { after, .. } => {
+                Settlement::Snooze { after, memo } => {
                     let due = Due::after(after, now.wall);
-                    self.copy(handle, Some(delay_queues::first_step(after)), |_| Transition::Snoozed { due });
+                    self.copy(handle, Some(delay_queues::first_step(after)), |_| Transition::Snoozed { due, memo });
                 }
                 Settlement::Dead(failure) => {
                     self.copy(handle, None, |keep| Transition::Dead { failure, keep });

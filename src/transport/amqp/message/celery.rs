@@ -61,6 +61,7 @@ fn forget_ours(read: &mut Read) {
     task.deliveries = task.deliveries.saturating_sub(read.carried);
     (task.attempts, task.expires_at, task.first_failed_at) = (0, None, None);
     task.history.clear();
+    task.memo = None;
     (read.carried, read.not_before, read.left) = (0, None, None);
 }
 

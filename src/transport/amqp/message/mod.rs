@@ -3,6 +3,7 @@
 pub(super) mod celery;
 pub(super) mod dead_letter;
 pub(super) mod headers;
+mod memo;
 pub(super) mod moments;
 pub(super) mod properties;
 mod sending;

@@ -10,12 +10,13 @@ use lapin::{
 };
 
 use super::{
-    headers,
+    headers, memo,
     moments::{made, made_at, moment},
     sending,
 };
 use crate::{
     clock::Timestamp,
+    json_text::JsonText,
     limits,
     properties::Properties,
     task::{Ending, Failure, NewTask, Task},
@@ -94,12 +95,8 @@ pub(super) fn read_unnamed(properties: &BasicProperties, body: Vec<u8>) -> Read 
         history: history(table),
         body,
         id,
-        due_at: None,
-        name: None,
-        time_limit: None,
-        unreadable: None,
-        membership: None,
-        memo: None,
+        memo: memo::read(table),
+        ..Task::default()
     };
     let not_before = table.get(NOT_BEFORE).and_then(moment);
     let delay = table.get(DELAY).and_then(headers::number).and_then(|delay| u64::try_from(delay).ok());
@@ -197,7 +194,7 @@ pub(crate) enum Transition {
     /// An attempt was used.
     Retried { due: Due, failure: Box<Failure> },
     /// Put off, no attempt used.
-    Snoozed { due: Due },
+    Snoozed { due: Due, memo: Option<JsonText> },
     /// One step further on the ladder, for at most so long where that is known; the first one where the moment stands in no
     /// header of ours yet.
     Further { left: Option<Duration>, not_before: Option<Timestamp> },
@@ -232,13 +229,15 @@ pub(crate) fn copy(
             }
             put_delay(&mut table, *left);
         }
-        Transition::Snoozed { due } => {
+        Transition::Snoozed { due, memo } => {
             abandon(&mut table, &[DELIVERIES]);
+            memo::put(&mut table, memo.as_ref());
             due.put(&mut table);
         }
         Transition::Retried { due, failure } => {
             abandon(&mut table, &ENDING);
             abandon(&mut table, &[DELIVERIES]);
+            memo::put(&mut table, failure.memo.as_ref());
             due.put(&mut table);
             put(&mut table, ATTEMPT, i64::from(task.attempts.saturating_add(1)));
             put(&mut table, FIRST_FAILED_AT, task.first_failed_at.unwrap_or(failure.failed_at).0);
@@ -248,6 +247,7 @@ pub(crate) fn copy(
         Transition::Dead { failure, keep } => {
             abandon(&mut table, &ENDING);
             abandon(&mut table, &[DELIVERIES, NOT_BEFORE, DELAY]);
+            memo::put(&mut table, failure.memo.as_ref());
             put_ending(&mut table, task, queue, failure);
             expiration = keep.map(|keep| ShortString::from(keep.as_millis().min(315_360_000_000).to_string()));
         }
@@ -467,7 +467,7 @@ mod tests {
             &task,
             "foo",
             false,
-            &Transition::Snoozed { due: Due { not_before: Timestamp(20), delay: None } },
+            &Transition::Snoozed { due: Due { not_before: Timestamp(20), delay: None }, memo: None },
         );
         assert_eq!((number(&second, ATTEMPT), number(&second, NOT_BEFORE)), (Some(1), Some(20)));
         assert!(second.headers().as_ref().unwrap().contains_key("x-theirs"));
@@ -504,7 +504,7 @@ mod tests {
         assert_eq!(from_delay_queue(&further, 2_000).remaining(two_days_back), Some(ms(0)));
         // Without a bound it waits for its moment: the sender named it, or an older version wrote it.
         let named = Due { delay: None, ..Due::after(ms(11_700), now) };
-        let (named, _) = copy(&further, &task_of("a"), "foo", false, &Transition::Snoozed { due: named });
+        let (named, _) = copy(&further, &task_of("a"), "foo", false, &Transition::Snoozed { due: named, memo: None });
         let named = from_delay_queue(&named, 10_000);
         assert_eq!((named.left, named.remaining(two_days_back)), (None, Some(ms(2 * 86_400_000 + 11_700))));
         let hostile = with(&[(NOT_BEFORE, AMQPValue::LongLongInt(now.0)), (DELAY, AMQPValue::LongLongInt(-7))]);

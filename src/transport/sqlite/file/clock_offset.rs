@@ -34,7 +34,10 @@ SELECT task.id FROM queue CROSS JOIN task ON task.queue = queue.id
 WHERE state = 0 AND due > ?1 AND set_at > ?2 AND typeof(set_at) = 'integer' AND typeof(due) = 'integer'
 UNION ALL
 SELECT id FROM task
-WHERE state = 1 AND due > ?1 AND set_at > ?2 AND typeof(set_at) = 'integer' AND typeof(due) = 'integer'";
+WHERE state = 1 AND due > ?1 AND set_at > ?2 AND typeof(set_at) = 'integer' AND typeof(due) = 'integer'
+UNION ALL
+SELECT id FROM task
+WHERE state = 3 AND due > ?1 AND set_at > ?2 AND typeof(set_at) = 'integer' AND typeof(due) = 'integer'";
 
 /// What a master knows of the clocks.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Upkeep: old dead letters are deleted, free pages given back, a long WAL truncated, the file checked.
+//! Upkeep: old dead letters and jobs are deleted, free pages given back, a long WAL truncated, the file checked.
 //!
 //! It never waits for a lock: what another writer is in the way of is done with the next step.
 
@@ -12,7 +12,10 @@ use super::{
     lock_wait::LockTimeout,
     paths::with_suffix,
 };
-use crate::{clock::Timestamp, transport::sqlite::requests::dead_letters};
+use crate::{
+    clock::Timestamp,
+    transport::sqlite::{jobs::upkeep, requests::dead_letters},
+};
 
 /// An idle master truncates a longer WAL.
 const TRUNCATE_FROM: u64 = 64 << 20;
@@ -22,7 +25,7 @@ const WARN_FROM: u64 = 256 << 20;
 const PAGES: u32 = 2000;
 /// Fewer free pages are not worth a step.
 const FREE_FROM: i64 = 1000;
-/// Dead letters deleted in one transaction.
+/// Dead letters, or jobs, deleted in one transaction.
 const PURGED: u32 = 500;
 
 /// What was warned of, so that it is done once.
@@ -61,13 +64,15 @@ impl Housekeeping {
         // What another writer is in the way of now is done a second later.
         lock_timeout.set_no_wait(true);
         let purged = if step.may_delete { dead_letters::purge(database, now, PURGED) } else { Ok(Vec::new()) };
+        let forgotten = if step.may_delete { upkeep::purge(database, now, PURGED) } else { Ok(()) };
+        let swept = upkeep::sweep(database);
         let done = Self::tidy(database, path, step.is_idle);
         lock_timeout.set_no_wait(false);
         let (deleted, purged) = match purged {
             Ok(deleted) => (deleted, Ok(())),
             Err(error) => (Vec::new(), Err(error)),
         };
-        for done in [purged, done] {
+        for done in [purged, forgotten, swept, done] {
             match done {
                 Err(error) if !may_pass(&error) => return Err(error),
                 _ => {}

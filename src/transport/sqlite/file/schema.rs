@@ -89,6 +89,78 @@ CREATE TABLE clock (
     before_from INTEGER
 );
 ",
+    // Jobs. `round` stands beside `member`, which names it too, for the index; tasks outside of jobs are in neither index.
+    "
+ALTER TABLE task ADD COLUMN job TEXT;
+ALTER TABLE task ADD COLUMN round BLOB;
+ALTER TABLE task ADD COLUMN member TEXT;
+ALTER TABLE task ADD COLUMN memo TEXT;
+CREATE INDEX task_round ON task (round) WHERE round IS NOT NULL;
+CREATE INDEX task_set_aside ON task (job, queue) WHERE state = 3;
+DROP INDEX task_in_no_state;
+CREATE INDEX task_in_no_state ON task (id) WHERE state NOT IN (0, 1, 2, 3);
+CREATE TABLE entry (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    application TEXT NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE ledger (
+    application TEXT PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    owner INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE job (
+    number INTEGER PRIMARY KEY,
+    application TEXT NOT NULL,
+    id TEXT NOT NULL,
+    pipeline TEXT NOT NULL,
+    key TEXT,
+    holds_key INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    frozen INTEGER NOT NULL,
+    open INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    made_at INTEGER NOT NULL,
+    purge_at INTEGER,
+    epoch INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    rounds BLOB NOT NULL,
+    content TEXT NOT NULL
+);
+CREATE UNIQUE INDEX job_id ON job (application, id);
+CREATE INDEX job_pipeline ON job (application, pipeline, key, made_at);
+CREATE UNIQUE INDEX job_key ON job (application, pipeline, key) WHERE holds_key = 1;
+CREATE INDEX job_open ON job (application, made_at) WHERE open = 1;
+CREATE INDEX job_made ON job (application, made_at, id);
+CREATE INDEX job_purge ON job (purge_at) WHERE purge_at IS NOT NULL;
+CREATE TABLE void (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    round BLOB NOT NULL UNIQUE,
+    at INTEGER NOT NULL,
+    swept INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX void_at ON void (at);
+CREATE INDEX void_unswept ON void (id) WHERE swept = 0;
+CREATE TABLE frozen_job (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    application TEXT NOT NULL,
+    job TEXT NOT NULL,
+    UNIQUE (application, job)
+);
+CREATE TABLE frozen_pipeline (
+    application TEXT NOT NULL,
+    pipeline TEXT NOT NULL,
+    key TEXT
+);
+CREATE TABLE answer (
+    application TEXT NOT NULL,
+    id TEXT NOT NULL,
+    text TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (application, id)
+) WITHOUT ROWID;
+CREATE INDEX answer_at ON answer (at);
+",
 ];
 
 /// Brings the file to the newest schema.
@@ -164,10 +236,18 @@ pub(crate) fn queue_name(connection: &Connection, id: i64) -> rusqlite::Result<S
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::transport::sqlite::{
-        peers::owner,
-        tasks::claim::{CLAIM, NEXT_DUE},
+    use std::sync::Arc;
+
+    use super::{
+        super::database::{Database, Synchronous},
+        *,
+    };
+    use crate::{
+        clock::Timestamp,
+        transport::sqlite::{
+            peers::owner,
+            tasks::claim::{self, CLAIM, NEXT_DUE},
+        },
     };
 
     #[test]
@@ -185,6 +265,26 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
         assert!(matches!(migrate(&mut connection, Path::new("/a.db")), Err(Fault::Final(_))));
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_keeps_its_tasks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let earlier = Connection::open(&path).unwrap();
+        to_version(&earlier, 5).unwrap();
+        let row = "INSERT INTO queue (name) VALUES ('foo');
+             INSERT INTO task (queue, due, message_id, body) VALUES (1, 0, 'a', x'37')";
+        earlier.execute_batch(row).unwrap();
+        drop(earlier);
+        let mut database = Database::open_or_create(&path, &Arc::default()).unwrap();
+        assert_eq!(version(database.read()).unwrap(), STEPS.len() as i64);
+        let claimed = database
+            .write(Synchronous::Normal, |transaction, _| claim::claim(transaction, 1, 1, Timestamp(1), 9))
+            .unwrap();
+        let task = &claimed[0].task;
+        assert_eq!((claimed.len(), &task.id[..], &task.body[..]), (1, "a", &b"7"[..]));
+        assert!(task.membership.is_none() && task.memo.is_none() && task.unreadable.is_none());
     }
 
     #[test]

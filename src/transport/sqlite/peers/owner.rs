@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// The first byte of the schedulers' locks, above all owner numbers.
+/// The first byte of the schedulers' and the coordinators' locks, above all owner numbers.
 const LEASES: i64 = 1 << 62;
 
 /// The file of locks, opened to take some.
@@ -95,8 +95,17 @@ fn lock(byte: i64, kind: i32) -> libc::flock {
 
 /// The byte of an application's scheduler: FNV-1a of its name.
 pub(crate) fn lease_byte(application: &str) -> i64 {
+    hashed(application.bytes())
+}
+
+/// The byte of the coordinator of an application's jobs: FNV-1a of its name and what no name has.
+pub(crate) fn ledger_byte(application: &str) -> i64 {
+    hashed(application.bytes().chain(*b"\0ledger"))
+}
+
+fn hashed(bytes: impl IntoIterator<Item = u8>) -> i64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in application.bytes() {
+    for byte in bytes {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     LEASES + (hash >> 3) as i64
@@ -148,7 +157,7 @@ SELECT EXISTS (SELECT 1 FROM held WHERE owner IS NOT NULL AND owner NOT IN (SELE
     OR EXISTS (SELECT 1 FROM held_key WHERE owner NOT IN (SELECT owner FROM master))";
 
 /// Whether there is a task in a state that is none, by the index `task_in_no_state`.
-pub(crate) const IN_NO_STATE: &str = "SELECT EXISTS (SELECT 1 FROM task WHERE state NOT IN (0, 1, 2))";
+pub(crate) const IN_NO_STATE: &str = "SELECT EXISTS (SELECT 1 FROM task WHERE state NOT IN (0, 1, 2, 3))";
 
 /// Whether there is anything for [`return_orphans`].
 pub(crate) fn any_orphans(connection: &Connection) -> rusqlite::Result<bool> {
@@ -167,7 +176,7 @@ pub(crate) fn return_orphans(transaction: &Connection) -> rusqlite::Result<usize
         )?
         .execute([])?;
     let stateless = transaction
-        .prepare_cached("UPDATE task SET state = 0, owner = 0, claim = claim + 1 WHERE state NOT IN (0, 1, 2)")?
+        .prepare_cached("UPDATE task SET state = 0, owner = 0, claim = claim + 1 WHERE state NOT IN (0, 1, 2, 3)")?
         .execute([])?;
     Ok(held + stateless)
 }
@@ -208,6 +217,7 @@ mod tests {
     fn leases_are_no_owner_numbers() {
         assert!(lease_byte("a") >= LEASES && lease_byte("a") < i64::MAX);
         assert_ne!(lease_byte("a"), lease_byte("b"));
+        assert!(ledger_byte("a") >= LEASES && ledger_byte("a") != lease_byte("a"));
         let folder = tempfile::tempdir().unwrap();
         assert!(OwnerLocks::open(&folder.path().join("a.db")).unwrap().try_lock(lease_byte("app")).unwrap());
     }

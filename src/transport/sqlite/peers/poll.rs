@@ -21,17 +21,21 @@ use crate::{
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
 impl Actor {
-    /// Another master stored a task, or gave back tasks or the lease.
+    /// Another master stored a task or an entry, or gave back tasks, the lease or the ledger, or stopped what is in hand.
     pub(crate) fn on_peer_wakeup(&mut self) {
         if let Some(claimer) = &mut self.claimer {
             claimer.recheck_all();
         }
         self.try_lease();
+        self.try_ledger();
+        if let Err(error) = self.tell_stopped() {
+            self.failed(&error);
+        }
     }
 
     /// Whether polls are needed.
     pub(crate) fn polls(&self) -> bool {
-        self.claimer.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.held)
+        self.claimer.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.held) || self.ledger.is_some()
     }
 
     /// An error if a file that we opened is no longer the one that others open under its name.
@@ -54,6 +58,7 @@ impl Actor {
             return self.refuse(error);
         }
         self.try_lease();
+        self.try_ledger();
         if let Err(error) = self.try_poll_tick() {
             self.failed(&error);
         }
@@ -100,6 +105,10 @@ impl Actor {
             self.tell(Event::Warning(warning));
         }
         self.reclaim_from_dead_masters()?;
-        if changed { self.return_orphans() } else { Ok(()) }
+        if changed {
+            self.tell_stopped()?;
+            self.return_orphans()?;
+        }
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A request that only reads never makes the file.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use rusqlite::Connection;
 
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    membership::ledger_of,
     plural,
     transport::{
         DeadQueue, Error, Extent, Visitor, Walked,
@@ -22,6 +23,7 @@ use crate::{
                 error::{Fault, cause, file_error, may_be_committed},
                 schema::QueueIds,
             },
+            jobs::entries,
             peers::owner,
             tasks::{purge, submit},
         },
@@ -42,12 +44,18 @@ impl Actor {
             return;
         }
         let submits = std::mem::take(&mut self.submits);
-        let stored = self.write(|transaction, ids| {
+        let tasks = || submits.iter().flat_map(|(tasks, _)| tasks);
+        let told: BTreeSet<&str> = tasks().filter_map(|task| ledger_of(&task.queue)).collect();
+        let is_entries = tasks().all(|task| ledger_of(&task.queue).is_some());
+        // News that nobody waits for may be lost, with the power as well.
+        let is_awaited = !is_entries || submits.iter().any(|(_, reply)| !reply.is_closed());
+        let synchronous = if is_awaited { Synchronous::Full } else { Synchronous::Normal };
+        let stored = self.write_so(synchronous, |transaction, ids| {
             let now = Clock::wall();
-            for task in submits.iter().flat_map(|(tasks, _)| tasks) {
+            for task in tasks() {
                 submit::insert(transaction, ids, now, task)?;
             }
-            owner::owners(transaction)
+            if is_entries { entries::coordinators(transaction, told) } else { owner::owners(transaction) }
         });
         let (answer, is_undone) = match stored {
             Ok(owners) => {
@@ -77,9 +85,17 @@ impl Actor {
         self.peers.wake(&self.path, owners);
     }
 
-    /// Runs a transaction whose error is an answer.
+    /// Runs a transaction whose error is an answer, and which survives a loss of power.
     pub(crate) fn write<T>(
         &mut self,
+        step: impl FnOnce(&Connection, &mut QueueIds) -> rusqlite::Result<T>,
+    ) -> Result<T, WriteError> {
+        self.write_so(Synchronous::Full, step)
+    }
+
+    fn write_so<T>(
+        &mut self,
+        synchronous: Synchronous,
         step: impl FnOnce(&Connection, &mut QueueIds) -> rusqlite::Result<T>,
     ) -> Result<T, WriteError> {
         if let Some(refused) = &self.refused {
@@ -87,7 +103,7 @@ impl Actor {
         }
         match self.open_database() {
             Ok(database) => database
-                .write(Synchronous::Full, step)
+                .write(synchronous, step)
                 .map_err(|error| WriteError { error: database.error(&error), is_undone: !may_be_committed(&error) }),
             Err(fault) => Err(WriteError { error: self.error(fault), is_undone: true }),
         }
@@ -138,7 +154,17 @@ impl Actor {
     pub(crate) fn purge(&mut self, queue: &str) -> Result<u64, Error> {
         let absent = || Error::NoSuchQueue { queue: queue.to_owned() };
         let database = self.database_if_exists()?.ok_or_else(absent)?;
-        purge::purge(database, queue).map_err(|error| database.error(&error))?.ok_or_else(absent)
+        let purged = purge::purge(database, queue).map_err(|error| database.error(&error))?.ok_or_else(absent)?;
+        self.after_removal(purged.told);
+        Ok(purged.tasks)
+    }
+
+    /// Tasks were removed where they waited: the coordinators of their jobs are told.
+    pub(crate) fn after_removal(&mut self, told: bool) {
+        if told && let Some(database) = &self.database {
+            let owners = owner::owners(database.read()).unwrap_or_default();
+            self.wake_all(owners);
+        }
     }
 
     /// Deletes a queue.
@@ -146,7 +172,10 @@ impl Actor {
         let absent = || Error::NoSuchQueue { queue: queue.to_owned() };
         let database = self.database_if_exists()?.ok_or_else(absent)?;
         match purge::delete(database, queue).map_err(|error| database.error(&error))?.ok_or_else(absent)? {
-            purge::Deleted::All(count) => Ok(count),
+            purge::Deleted::All(deleted) => {
+                self.after_removal(deleted.told);
+                Ok(deleted.tasks)
+            }
             purge::Deleted::Held(held) => {
                 Err(Error::InUse { queue: queue.to_owned(), cause: format!("{} in hand", plural::are(held, "task")) })
             }

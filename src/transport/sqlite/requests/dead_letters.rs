@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rusqlite::{Connection, params, types::Value};
+use uuid::Uuid;
 
 use crate::{
     clock::{Clock, Timestamp, in_words},
     limits,
-    task::{Failure, Reason},
+    task::{Ending, Failure, Reason},
     text,
     transport::{
         DeadLetter, DeadQueue, Visit, Visitor, Walked,
@@ -18,6 +19,7 @@ use crate::{
                 lock_wait::LockTimeout,
                 schema::{known_queue, queue_name},
             },
+            jobs::members,
             peers::wake::{self, Waker},
             tasks::submit::history_text,
         },
@@ -127,7 +129,7 @@ fn page(
     until: &Value,
 ) -> rusqlite::Result<Vec<Found>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body, history FROM task \
+        "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body, history, member, memo FROM task \
          WHERE queue = ?1 AND state = 2 AND (due, id) > (?2, ?3) AND due <= ?4 \
          AND (purge_at IS NULL OR purge_at > ?5) ORDER BY due, id LIMIT ?6",
     )?;
@@ -152,6 +154,9 @@ fn page(
                 failure,
                 first_failed_at: moment(row, 6)?,
                 history: parsed(row, 8)?,
+                // One that cannot be read is told when the task is put back to work.
+                membership: members::membership(row, 9)?.unwrap_or(None),
+                memo: members::memo(row, 10)?,
             },
         });
         if size > PAGE_BYTES {
@@ -184,20 +189,8 @@ fn apply_verdicts(
         let now = Clock::wall();
         for (found, verdict) in verdicts.iter() {
             if let Visit::Retry { body } = verdict {
-                retried += transaction
-                    .prepare_cached(
-                        "UPDATE task SET state = 0, due = ?3, set_at = ?3, attempts = 0, deliveries = 0, redelivered = 0, \
-                         expires_at = CASE WHEN expires_at > ?3 THEN expires_at END, first_failed_at = NULL, \
-                         failure = NULL, purge_at = NULL, history = ?5, claim = (CAST(claim AS INTEGER) & 281474976710655) + 1, \
-                         body = coalesce(?4, body) WHERE id = ?1 AND claim IS ?2 AND state = 2",
-                    )?
-                    .execute(params![
-                        found.row,
-                        found.claim,
-                        now.0,
-                        body,
-                        history_text(&found.letter.history_with_this())
-                    ])? as u64;
+                let history = history_text(&found.letter.history_with_this());
+                retried += put_back(transaction, now, found.row, &found.claim, body.as_deref(), history)?;
             } else {
                 removed += transaction
                     .prepare_cached("DELETE FROM task WHERE id = ?1 AND claim IS ?2 AND state = 2")?
@@ -210,6 +203,46 @@ fn apply_verdicts(
     walked.removed += removed;
     verdicts.clear();
     Ok(())
+}
+
+/// Puts a dead letter back to work. Gives 0 if another process moved it meanwhile.
+fn put_back(
+    transaction: &Connection,
+    now: Timestamp,
+    row: i64,
+    claim: &Value,
+    body: Option<&[u8]>,
+    history: Option<String>,
+) -> rusqlite::Result<u64> {
+    let changed = transaction
+        .prepare_cached(
+            "UPDATE task SET state = 0, due = ?3, set_at = ?3, attempts = 0, deliveries = 0, redelivered = 0, \
+             expires_at = CASE WHEN expires_at > ?3 THEN expires_at END, first_failed_at = NULL, \
+             failure = NULL, purge_at = NULL, history = ?5, claim = (CAST(claim AS INTEGER) & 281474976710655) + 1, \
+             body = coalesce(?4, body) WHERE id = ?1 AND claim IS ?2 AND state = 2",
+        )?
+        .execute(params![row, claim, now.0, body, history])?;
+    Ok(changed as u64)
+}
+
+/// Puts all dead letters of a round back to work. Gives their number.
+pub(crate) fn revive(transaction: &Connection, now: Timestamp, round: Uuid) -> rusqlite::Result<u64> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT id, claim, due, failure, history FROM task INDEXED BY task_round \
+         WHERE round = ?1 AND state = 2 AND (purge_at IS NULL OR purge_at > ?2)",
+    )?;
+    let letters = statement.query_map(params![round.as_bytes(), now.0], |row| {
+        let failure = read_failure(&text(row, 3)?, moment(row, 2)?.unwrap_or(Timestamp(0)));
+        let mut history: Vec<Ending> = parsed(row, 4)?;
+        Ending::of(failure.reason.as_str(), &failure).remember(&mut history);
+        Ok((row.get(0)?, row.get(1)?, history))
+    })?;
+    // All of them before any is changed: the index is read meanwhile.
+    let letters: Vec<(i64, Value, Vec<Ending>)> = letters.collect::<rusqlite::Result<_>>()?;
+    let put_back = |(row, claim, history): &(i64, Value, Vec<Ending>)| {
+        put_back(transaction, now, *row, claim, None, history_text(history))
+    };
+    letters.iter().map(put_back).sum()
 }
 
 /// Deletes what was kept long enough, at most `limit` of them. Gives a line for each queue, and time that they were kept.

@@ -17,7 +17,8 @@ fn depth(connection: &Connection, now: Timestamp, queue: &str) -> rusqlite::Resu
     connection
         .prepare_cached(
             "SELECT (SELECT count(*) FROM task WHERE queue = ?1 AND state = 0 AND due <= ?2), \
-             (SELECT count(*) FROM task WHERE queue = ?1 AND state = 0 AND due > ?2), \
+             (SELECT count(*) FROM task WHERE queue = ?1 AND state = 0 AND due > ?2) \
+             + (SELECT count(*) FROM task WHERE queue = ?1 AND state = 3), \
              (SELECT count(*) FROM task WHERE queue = ?1 AND state = 1), \
              (SELECT count(*) FROM task WHERE queue = ?1 AND state = 2 AND (purge_at IS NULL OR purge_at > ?2))",
         )?
@@ -73,6 +74,6 @@ pub(crate) fn are_empty(snapshot: &Connection, queues: impl IntoIterator<Item = 
 /// All queues, sorted; one that was deleted only if something lies there again.
 pub(crate) fn names(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let names = "SELECT name FROM queue WHERE hidden = 0 OR EXISTS (SELECT 1 FROM task WHERE queue = queue.id \
-                 AND state IN (0, 1, 2)) ORDER BY name";
+                 AND state IN (0, 1, 2, 3)) ORDER BY name";
     connection.prepare_cached(names)?.query_map([], |row| text(row, 0))?.collect()
 }

@@ -9,11 +9,17 @@ use std::collections::VecDeque;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::transport::{
-    Cancelled, Reply,
-    sqlite::file::{
-        columns::{number, text},
-        database::{Database, Synchronous},
+use crate::{
+    clock::Clock,
+    transport::{
+        Cancelled, Reply,
+        sqlite::{
+            file::{
+                columns::{number, text},
+                database::{Database, Synchronous},
+            },
+            jobs::members,
+        },
     },
 };
 
@@ -37,6 +43,8 @@ pub(crate) struct Search {
     last: Option<i64>,
     /// What has this id.
     rows: Vec<i64>,
+    /// A ledger was told.
+    pub(crate) told: bool,
 }
 
 struct Found {
@@ -51,7 +59,7 @@ pub(crate) type Searches = VecDeque<Search>;
 
 impl Search {
     pub(crate) fn new(id: String, reply: Reply<Cancelled>) -> Self {
-        Self { id, reply, read: 0, last: None, rows: Vec::new() }
+        Self { id, reply, read: 0, last: None, rows: Vec::new(), told: false }
     }
 
     /// Reads some more rows; with the last ones comes the answer. `owner` is our number.
@@ -71,16 +79,17 @@ impl Search {
                 return Ok(None);
             }
         }
-        cancel(database, &self.rows, &self.id, owner).map(Some)
+        cancel(database, &self.rows, &self.id, owner, &mut self.told).map(Some)
     }
 }
 
 /// Removes what waits among these rows; of one that does not wait, says where it is.
-fn cancel(database: &mut Database, rows: &[i64], id: &str, owner: i64) -> rusqlite::Result<Cancelled> {
+fn cancel(database: &mut Database, rows: &[i64], id: &str, owner: i64, told: &mut bool) -> rusqlite::Result<Cancelled> {
     let mut found = locate(database.read(), rows, id)?;
-    let waiting: Vec<i64> = found.iter().filter(|task| task.state == 0).map(|task| task.row).collect();
+    let waiting: Vec<i64> = found.iter().filter(|task| matches!(task.state, 0 | 3)).map(|task| task.row).collect();
     if !waiting.is_empty() {
-        let removed = database.write(Synchronous::Full, |transaction, _| remove(transaction, &waiting))?;
+        let removed;
+        (removed, *told) = database.write(Synchronous::Full, |transaction, _| remove(transaction, &waiting))?;
         if removed > 0 {
             let queue = found.into_iter().next().map(|task| task.queue).unwrap_or_default();
             return Ok(Cancelled::Removed { queue });
@@ -96,7 +105,7 @@ fn cancel(database: &mut Database, rows: &[i64], id: &str, owner: i64) -> rusqli
     })
 }
 
-/// Those that wait first, dead letters last; among equals the oldest.
+/// Those that wait first, be they set aside, and dead letters last; among equals the oldest.
 fn locate(connection: &Connection, rows: &[i64], id: &str) -> rusqlite::Result<Vec<Found>> {
     let mut statement = connection.prepare_cached(LOCATE)?;
     let mut found = Vec::new();
@@ -111,7 +120,7 @@ fn locate(connection: &Connection, rows: &[i64], id: &str) -> rusqlite::Result<V
         });
         found.extend(task.optional()?);
     }
-    found.sort_by_key(|task| (task.state, task.row));
+    found.sort_by_key(|task| (task.state % 3, task.row));
     Ok(found)
 }
 
@@ -119,9 +128,16 @@ fn one(connection: &Connection, query: &str, of: impl rusqlite::Params) -> rusql
     connection.prepare_cached(query)?.query_row(of, |row| row.get(0))
 }
 
-fn remove(transaction: &Connection, rows: &[i64]) -> rusqlite::Result<usize> {
-    let mut statement = transaction.prepare_cached("DELETE FROM task WHERE id = ?1 AND state = 0")?;
-    rows.iter().map(|row| statement.execute(params![row])).sum()
+/// Gives how many tasks went, and whether a ledger was told.
+fn remove(transaction: &Connection, rows: &[i64]) -> rusqlite::Result<(usize, bool)> {
+    let statement = "DELETE FROM task WHERE id = ?1 AND state IN (0, 3) RETURNING member, memo";
+    let by = (Clock::wall(), "it was cancelled where it waited");
+    let (mut removed, mut told) = (0, false);
+    for row in rows {
+        let (count, of_job) = members::remove(transaction, statement, [row], by)?;
+        (removed, told) = (removed + count, told || of_job);
+    }
+    Ok((removed, told))
 }
 
 fn pid(connection: &Connection, owner: i64) -> rusqlite::Result<Option<u32>> {

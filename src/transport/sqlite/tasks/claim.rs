@@ -14,7 +14,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::{
     clock::Timestamp,
     task::Task,
-    transport::sqlite::file::columns::{Counts, bytes, moment, number, parsed, text},
+    transport::sqlite::{
+        file::columns::{Counts, bytes, moment, number, parsed, text},
+        jobs::{members, stopped::Fates},
+    },
 };
 
 /// When the next task of a queue is due.
@@ -26,11 +29,14 @@ pub(crate) const CLAIM: &str = "
 UPDATE task SET state = 1, owner = ?1, claim = (CAST(claim AS INTEGER) & 281474976710655) + 1 WHERE id IN (
     SELECT id FROM task WHERE queue = ?2 AND state = 0 AND due <= ?3 ORDER BY due, id LIMIT ?4
 ) RETURNING id, claim, due, attempts, deliveries, redelivered, expires_at, first_failed_at, message_id, headers, body,
-history";
+history, member, memo";
 
 /// Tasks whose time is no number: in SQLite's order of values they come after all numbers, and would never be due.
 const DUE_AT_NO_TIME: &str =
     "UPDATE task SET due = 0 WHERE queue = ?1 AND state = 0 AND due > 9223372036854775807 AND typeof(due) <> 'real'";
+
+/// How often a claim is filled up after tasks of void rounds and frozen jobs were taken out of it.
+const SIFTS: usize = 8;
 
 /// A task that was taken.
 pub(crate) struct Claimed {
@@ -47,7 +53,7 @@ pub(crate) fn next_due(connection: &Connection, queue: i64) -> rusqlite::Result<
     Ok(due.map(|due| due.unwrap_or(Timestamp(0))))
 }
 
-/// Takes at most `limit` due tasks, oldest first.
+/// Takes at most `limit` due tasks, oldest first; fewer although more are due, where very many of them may not be delivered.
 pub(crate) fn claim(
     transaction: &Connection,
     owner: i64,
@@ -55,12 +61,42 @@ pub(crate) fn claim(
     now: Timestamp,
     limit: u32,
 ) -> rusqlite::Result<Vec<Claimed>> {
-    let claimed = claim_due(transaction, owner, queue, now, limit)?;
+    let mut claimed = claim_due(transaction, owner, queue, now, limit)?;
     // Looked at only where nothing else is left to claim.
     if claimed.is_empty() && transaction.prepare_cached(DUE_AT_NO_TIME)?.execute([queue])? > 0 {
-        return claim_due(transaction, owner, queue, now, limit);
+        claimed = claim_due(transaction, owner, queue, now, limit)?;
     }
+    for _ in 0..SIFTS {
+        if !sift(transaction, &mut claimed)? {
+            return Ok(claimed);
+        }
+        let room = limit - claimed.len() as u32;
+        claimed.extend(claim_due(transaction, owner, queue, now, room)?);
+    }
+    sift(transaction, &mut claimed)?;
     Ok(claimed)
+}
+
+/// Takes out what must not be delivered. Gives whether there was any.
+fn sift(transaction: &Connection, claimed: &mut Vec<Claimed>) -> rusqlite::Result<bool> {
+    // Tasks outside of jobs pay nothing.
+    if claimed.iter().all(|one| one.task.membership.is_none()) {
+        return Ok(false);
+    }
+    let before = claimed.len();
+    let mut fates = Fates::default();
+    let mut kept = Vec::with_capacity(before);
+    for one in claimed.drain(..) {
+        let is_out = match one.task.membership.as_deref() {
+            Some(membership) => fates.take_out(transaction, one.row, membership)?,
+            None => false,
+        };
+        if !is_out {
+            kept.push(one);
+        }
+    }
+    *claimed = kept;
+    Ok(claimed.len() < before)
 }
 
 fn claim_due(
@@ -75,6 +111,10 @@ fn claim_due(
         .query_map(params![owner, queue, now.0, limit], |row| {
             let due = moment(row, 2)?.unwrap_or(now);
             let mut counts = Counts::default();
+            let membership = members::membership(row, 12)?.unwrap_or_else(|error| {
+                counts.unreadable.get_or_insert(error);
+                None
+            });
             let task = Task {
                 attempts: counts.read(row, 3, "attempts")?,
                 deliveries: counts.read(row, 4, "deliveries")?,
@@ -89,8 +129,8 @@ fn claim_due(
                 properties: None,
                 name: None,
                 time_limit: None,
-                membership: None,
-                memo: None,
+                membership,
+                memo: members::memo(row, 13)?,
             };
             Ok(Claimed {
                 row: row.get(0)?,

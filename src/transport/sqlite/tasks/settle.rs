@@ -13,8 +13,16 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    json_text::JsonText,
+    membership::ledger_of,
     task::{Failure, Handle, Settlement, Task},
-    transport::sqlite::file::schema::QueueIds,
+    transport::{
+        job_entries,
+        sqlite::{
+            file::schema::QueueIds,
+            jobs::{entries, members, stopped},
+        },
+    },
 };
 
 /// A settlement that was asked for and is not stored, with all that is needed to store it.
@@ -62,23 +70,59 @@ impl PendingSettlement {
         if let Some(key) = &self.key {
             unique_keys::give_back(transaction, owner, key)?;
         }
-        match &self.settlement {
+        let settlement = if self.is_void(transaction)? { &Settlement::Discard } else { &self.settlement };
+        let effect = match settlement {
             Settlement::Accept | Settlement::Discard => self.remove(transaction),
             Settlement::Done { submit } => {
                 let effect = self.remove(transaction)?;
-                if effect == Effect::Stale || submit.is_empty() {
+                if effect == Effect::Stale {
                     return Ok(effect);
                 }
                 for task in submit {
                     insert(transaction, ids, now, task)?;
                 }
-                Ok(Effect::Claimable)
+                let is_claimable = submit.iter().any(|task| ledger_of(&task.queue).is_none());
+                Ok(if is_claimable { Effect::Claimable } else { effect })
             }
             Settlement::Retry { after, failure } => self.put_back(transaction, now, *after, 1, Some(failure.failed_at)),
             Settlement::Snooze { after, .. } => self.put_back(transaction, now, *after, 0, None),
             Settlement::Release | Settlement::Pass => self.release(transaction, now),
             Settlement::Dead(failure) => self.dead_letter(transaction, now, failure),
+        }?;
+        if effect != Effect::Stale
+            && let Some(membership) = &self.task.membership
+            && let Some(entry) = job_entries::of_settlement(&self.task, settlement, now)
+        {
+            entries::tell(transaction, &membership.application, &entry)?;
         }
+        Ok(effect)
+    }
+
+    /// Whether it would put a task back whose round is void.
+    fn is_void(&self, transaction: &Connection) -> rusqlite::Result<bool> {
+        let puts_back = matches!(
+            self.settlement,
+            Settlement::Retry { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass
+        );
+        match self.task.membership.as_deref().filter(|_| puts_back) {
+            Some(membership) => stopped::is_void(transaction, membership.round),
+            None => Ok(false),
+        }
+    }
+
+    /// The applications whose ledgers it tells something, or may.
+    pub(crate) fn ledgers(&self) -> impl Iterator<Item = &str> {
+        let submitted = match &self.settlement {
+            Settlement::Done { submit } => submit.as_slice(),
+            _ => &[],
+        };
+        let of_job = self.task.membership.as_deref().map(|membership| membership.application.as_str());
+        submitted.iter().filter_map(|task| ledger_of(&task.queue)).chain(of_job)
+    }
+
+    /// What the settlement gives the task to have when it comes again; `None`: what it had.
+    fn new_memo(&self) -> Option<&str> {
+        job_entries::memo_after(&self.task, &self.settlement).map(JsonText::as_str)
     }
 
     fn remove(&self, transaction: &Connection) -> rusqlite::Result<Effect> {
@@ -104,7 +148,8 @@ impl PendingSettlement {
         let changed = transaction
             .prepare_cached(
                 "UPDATE task SET state = 0, owner = 0, due = ?3, set_at = ?6, attempts = attempts + ?4, deliveries = 0, \
-                 redelivered = 0, first_failed_at = coalesce(first_failed_at, ?5) WHERE id = ?1 AND claim = ?2",
+                 redelivered = 0, first_failed_at = coalesce(first_failed_at, ?5), memo = coalesce(?7, memo) \
+                 WHERE id = ?1 AND claim = ?2",
             )?
             .execute(params![
                 row.id,
@@ -112,7 +157,8 @@ impl PendingSettlement {
                 now.plus(after).0,
                 attempts_used,
                 failed_at.map(|at| at.0),
-                now.0
+                now.0,
+                self.new_memo()
             ])?;
         Ok(if changed == 0 { Effect::Stale } else { Effect::Claimable })
     }
@@ -139,9 +185,10 @@ impl PendingSettlement {
         let changed = transaction
             .prepare_cached(
                 "UPDATE task SET state = 2, owner = 0, due = ?3, failure = ?4, purge_at = ?5, \
-                 first_failed_at = coalesce(first_failed_at, ?6) WHERE id = ?1 AND claim = ?2",
+                 first_failed_at = coalesce(first_failed_at, ?6), memo = coalesce(?7, memo) \
+                 WHERE id = ?1 AND claim = ?2",
             )?
-            .execute(params![row.id, row.claim, now.0, text, purge_at, failure.failed_at.0])?;
+            .execute(params![row.id, row.claim, now.0, text, purge_at, failure.failed_at.0, self.new_memo()])?;
         Ok(if changed == 0 { Effect::Stale } else { Effect::Ended })
     }
 
@@ -155,10 +202,12 @@ impl PendingSettlement {
         failed_at: Option<Timestamp>,
     ) -> rusqlite::Result<i64> {
         let task = &self.task;
+        let (job, round, member) = members::columns(task.membership.as_deref())?;
         transaction
             .prepare_cached(
                 "INSERT INTO task (queue, due, attempts, expires_at, first_failed_at, message_id, headers, body, \
-                 history, set_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 history, set_at, job, round, member, memo) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?
             .insert(params![
                 self.queue,
@@ -170,7 +219,11 @@ impl PendingSettlement {
                 headers_text(&task.headers),
                 task.body,
                 history_text(&task.history),
-                now.0
+                now.0,
+                job,
+                round,
+                member,
+                self.new_memo()
             ])
     }
 }

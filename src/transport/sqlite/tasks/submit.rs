@@ -8,22 +8,30 @@ use rusqlite::{Connection, params};
 
 use crate::{
     clock::Timestamp,
+    membership::ledger_of,
     task::{Ending, Headers, NewTask},
-    transport::sqlite::file::schema::{QueueIds, queue_id},
+    transport::sqlite::{
+        file::schema::{QueueIds, queue_id},
+        jobs::{entries, members},
+    },
 };
 
-/// Stores a task that is due `delay` from now.
+/// Stores a task that is due `delay` from now, or an entry of a ledger.
 pub(crate) fn insert(
     transaction: &Connection,
     ids: &mut QueueIds,
     now: Timestamp,
     task: &NewTask,
 ) -> rusqlite::Result<()> {
+    if let Some(application) = ledger_of(&task.queue) {
+        return entries::insert(transaction, application, &task.body);
+    }
     let queue = queue_id(transaction, ids, &task.queue)?;
+    let (job, round, member) = members::columns(task.membership.as_deref())?;
     transaction
         .prepare_cached(
-            "INSERT INTO task (queue, due, expires_at, message_id, headers, body, set_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO task (queue, due, expires_at, message_id, headers, body, set_at, job, round, member) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             queue,
@@ -33,7 +41,10 @@ pub(crate) fn insert(
             headers_text(&task.headers),
             task.body,
             // What is due at once is so whatever the clock shows later.
-            (!task.at_moment || task.delay.is_zero()).then_some(now.0)
+            (!task.at_moment || task.delay.is_zero()).then_some(now.0),
+            job,
+            round,
+            member
         ])?;
     Ok(())
 }

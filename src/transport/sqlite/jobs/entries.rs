@@ -1,0 +1,76 @@
+//! Entries of ledgers: what was stored for a coordinator and is not folded yet.
+//!
+//! A row is never changed, only deleted by the step that folds it. Numbers rise in the order of the commits and are never used
+//! again, so who has read up to one finds all later ones behind it.
+
+use rusqlite::{Connection, params};
+
+use crate::{
+    jobs::{
+        entry::Entry,
+        record::{EntryId, StoredEntry},
+    },
+    transport::sqlite::file::columns::bytes,
+};
+
+/// Bytes of bodies that are read at once: one entry may be far longer than all others.
+const AT_ONCE: usize = 16 << 20;
+
+/// Stores an entry, whatever its body is: the ledger judges that.
+pub(crate) fn insert(transaction: &Connection, application: &str, body: &[u8]) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached("INSERT INTO entry (application, body) VALUES (?1, ?2)")?;
+    statement.execute(params![application, body]).map(drop)
+}
+
+/// Stores an entry that is made here.
+pub(crate) fn tell(transaction: &Connection, application: &str, entry: &Entry) -> rusqlite::Result<()> {
+    insert(transaction, application, &entry.to_bytes())
+}
+
+/// The next entries after one, at most `limit`, oldest first.
+pub(crate) fn after(
+    connection: &Connection,
+    application: &str,
+    last: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<StoredEntry>> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, body FROM entry WHERE id > ?1 AND application = ?2 ORDER BY id LIMIT ?3")?;
+    let mut rows = statement.query(params![last, application, limit as i64])?;
+    let (mut entries, mut size) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let body = bytes(row, 1)?;
+        size += body.len();
+        entries.push(StoredEntry { id: EntryId(row.get::<_, i64>(0)? as u64), body });
+        if size > AT_ONCE {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
+/// Whether there are any.
+pub(crate) fn any(connection: &Connection, application: &str) -> rusqlite::Result<bool> {
+    let statement = "SELECT EXISTS (SELECT 1 FROM entry WHERE application = ?1)";
+    connection.prepare_cached(statement)?.query_row([application], |row| row.get(0))
+}
+
+/// Deletes those that are folded.
+pub(crate) fn delete(transaction: &Connection, entries: &[EntryId]) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached("DELETE FROM entry WHERE id = ?1")?;
+    entries.iter().try_for_each(|entry| statement.execute([entry.0 as i64]).map(drop))
+}
+
+/// The owner numbers of the masters that coordinate these applications; a command that does has none.
+pub(crate) fn coordinators<'a>(
+    connection: &Connection,
+    applications: impl IntoIterator<Item = &'a str>,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached("SELECT owner FROM ledger WHERE application = ?1 AND owner <> 0")?;
+    let mut owners = Vec::new();
+    for application in applications {
+        let found: Vec<i64> = statement.query_map([application], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        owners.extend(found);
+    }
+    Ok(owners)
+}

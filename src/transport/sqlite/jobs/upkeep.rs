@@ -1,0 +1,51 @@
+//! What is forgotten of jobs: ended ones after their time, answers after an hour, void rounds after a week.
+
+use rusqlite::params;
+
+use super::stopped;
+use crate::{
+    clock::Timestamp,
+    transport::sqlite::file::database::{Database, Synchronous},
+};
+
+/// Answers are kept so long, in milliseconds.
+const ANSWERS: i64 = 3_600_000;
+/// Void rounds are kept so long, in milliseconds: their tasks may be in hands, or among dead letters that are put back to work.
+const VOID: i64 = 7 * 24 * 3_600_000;
+
+/// Rows are there to be deleted: ended jobs, answers, void rounds.
+const OLD: &str = "
+SELECT EXISTS (SELECT 1 FROM job WHERE purge_at IS NOT NULL AND purge_at <= ?1)
+    OR EXISTS (SELECT 1 FROM answer WHERE at <= ?2) OR EXISTS (SELECT 1 FROM void WHERE at <= ?3 AND swept = 1)";
+
+/// Deletes what was kept long enough, at most `limit` of each.
+pub(crate) fn purge(database: &mut Database, now: Timestamp, limit: u32) -> rusqlite::Result<()> {
+    let (answers, void) = (now.0.saturating_sub(ANSWERS), now.0.saturating_sub(VOID));
+    let any: bool = database.read().prepare_cached(OLD)?.query_row(params![now.0, answers, void], |row| row.get(0))?;
+    if !any {
+        return Ok(());
+    }
+    database.write(Synchronous::Normal, |transaction, _| {
+        for (statement, before) in [
+            (
+                "DELETE FROM job WHERE number IN (SELECT number FROM job WHERE purge_at IS NOT NULL AND purge_at <= ?1 \
+                 LIMIT ?2)",
+                now.0,
+            ),
+            (
+                "DELETE FROM answer WHERE (application, id) IN (SELECT application, id FROM answer WHERE at <= ?1 LIMIT ?2)",
+                answers,
+            ),
+            ("DELETE FROM void WHERE id IN (SELECT id FROM void WHERE at <= ?1 AND swept = 1 LIMIT ?2)", void),
+        ] {
+            transaction.prepare_cached(statement)?.execute(params![before, limit])?;
+        }
+        Ok(())
+    })
+}
+
+/// Goes on deleting what waits of void rounds that had very many tasks.
+pub(crate) fn sweep(database: &mut Database) -> rusqlite::Result<()> {
+    let Some(unswept) = stopped::unswept(database.read())? else { return Ok(()) };
+    database.write(Synchronous::Normal, |transaction, _| stopped::sweep(transaction, unswept))
+}

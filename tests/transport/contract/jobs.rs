@@ -1,0 +1,791 @@
+//! Jobs: what their tasks carry, what the ledger is told, what the coordinator stores.
+
+use std::time::Duration;
+
+use asynctask::{
+    clock::{Clock, Timestamp},
+    jobs::{
+        entry::{Entry, How, What},
+        order::{Order, Wanted},
+        record::{Advance, EntryId, Frozen, JobFilter, JobState, Record, StoredEntry},
+    },
+    json_text::JsonText,
+    membership::{Membership, ledger_queue},
+    task::{Failure, NewTask, Reason, Settlement},
+    transport::{Cancelled, DeadQueue, Error, Event, Request, Visit},
+};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{
+    Tenant,
+    memos::memo,
+    party::{Party, done, ids, setup, task},
+};
+
+const SOON: Duration = Duration::from_millis(20);
+const APP: &str = "an application";
+
+/// The clauses that are about ledgers and jobs, which not every transport has.
+pub const CLAUSES: &[&str] = &[
+    "what_a_task_of_a_job_carries_is_kept",
+    "what_becomes_of_a_task_of_a_job_is_told",
+    "a_removed_task_of_a_job_is_told",
+    "entries_come_in_their_order_and_no_more_than_are_folded",
+    "forged_entries_are_handed_on",
+    "an_entry_of_another_wakes_the_coordinator",
+    "the_ledger_has_one_holder",
+    "the_ledger_is_taken_over_from_a_closed_holder",
+    "the_ledger_is_taken_over_from_a_killed_holder",
+    "a_ledger_given_back_can_be_asked_for_again",
+    "a_client_can_hold_the_ledger",
+    "an_advance_is_stored_whole",
+    "an_advance_that_cannot_be_stored_changes_nothing",
+    "an_advance_needs_the_ledger",
+    "a_key_passes_from_job_to_job_in_one_step",
+    "an_order_is_answered",
+    "an_order_that_nobody_carries_out_is_stored",
+    "jobs_are_listed_newest_first",
+    "ended_jobs_are_forgotten_after_their_time",
+    "tasks_of_a_void_round_are_never_delivered",
+    "masters_hear_of_what_is_stopped",
+    "tasks_of_a_frozen_job_wait_until_it_is_thawed",
+    "dead_letters_of_a_round_are_revived",
+    "a_survey_waits_for_entries_and_for_jobs_that_can_go_on",
+    "a_survey_does_not_wait_for_frozen_jobs",
+];
+
+fn round(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+fn membership(job: &str, number: u128) -> Membership {
+    Membership {
+        application: APP.to_owned(),
+        job: job.to_owned(),
+        pipeline: "p".to_owned(),
+        key: Some("k".to_owned()),
+        step: "s".to_owned(),
+        queue: "foo".to_owned(),
+        each: "foo".to_owned(),
+        round: round(number),
+        feeder: round(number),
+        index: 0,
+        wipe: false,
+        inputs: JsonText::parse("{\"before\": {\"result\": 1e400}}").ok(),
+    }
+}
+
+/// The first task of a round of a job.
+fn first(queue: &str, id: &str, job: &str, number: u128) -> NewTask {
+    NewTask { membership: Some(Box::new(membership(job, number))), ..task(queue, id) }
+}
+
+/// A task that another one has submitted.
+fn item(queue: &str, id: &str, job: &str, number: u128, index: u32) -> NewTask {
+    let member = membership(job, number).member(round(number + 1_000_000), index);
+    NewTask { membership: Some(Box::new(member)), ..task(queue, id) }
+}
+
+fn record(id: &str, version: u64, rounds: &[u128]) -> Record {
+    Record {
+        id: id.to_owned(),
+        pipeline: "p".to_owned(),
+        key: None,
+        holds_key: false,
+        state: JobState::Running,
+        frozen: false,
+        open: true,
+        priority: 0,
+        made_at: Timestamp(version as i64),
+        purge_at: None,
+        version,
+        rounds: rounds.iter().map(|number| round(*number)).collect(),
+        content: format!("{{\"of\":\"{id}\"}}"),
+    }
+}
+
+fn failure(error: &str) -> Box<Failure> {
+    Box::new(Failure::new(Reason::Crash, error, Timestamp(1_000)))
+}
+
+fn entry(body: &str) -> NewTask {
+    NewTask { queue: ledger_queue(APP), body: body.as_bytes().to_vec(), ..NewTask::default() }
+}
+
+fn parsed(entries: &[StoredEntry]) -> Vec<Entry> {
+    entries.iter().map(|entry| Entry::parse(&entry.body).expect("an entry")).collect()
+}
+
+/// What waits, by its job: attached to two queues, with the ledger.
+fn coordinator<'a, T: Tenant>(tenant: &'a T, credit: u32) -> Party<'a, T> {
+    let queues = [setup(&tenant.queue("foo"), &[SOON]), setup(&tenant.queue("bar"), &[SOON])];
+    let mut party = Party::attached(tenant, &queues, credit);
+    ask(&party);
+    party.ledger_held();
+    party
+}
+
+fn ask<T: Tenant>(party: &Party<'_, T>) {
+    party.ask(Request::Ledger { application: APP.to_owned() });
+}
+
+fn refused<T: Tenant>(party: &mut Party<'_, T>) {
+    party.wait("LedgerRefused", |event| matches!(event, Event::LedgerRefused).then_some(()));
+}
+
+fn jobs<T: Tenant>(party: &Party<'_, T>, filter: JobFilter) -> Vec<Record> {
+    let application = APP.to_owned();
+    party.call(|reply| Request::Jobs { application, filter, reply }).expect("listed").0
+}
+
+impl<T: Tenant> Party<'_, T> {
+    /// Waits until the ledger is held; gives its epoch and the open jobs.
+    fn ledger_held(&mut self) -> (u64, Vec<Record>, Vec<Frozen>) {
+        self.wait("LedgerHeld", |event| match event {
+            Event::LedgerHeld { epoch, jobs, frozen } => Some((*epoch, jobs.clone(), frozen.clone())),
+            _ => None,
+        })
+    }
+
+    /// Waits for this many entries; more is a failure.
+    fn entries(&mut self, count: usize) -> Vec<StoredEntry> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            all.extend(self.wait(&format!("{} of {count} entries", all.len()), |event| match event {
+                Event::Entries(entries) => Some(entries.clone()),
+                _ => None,
+            }));
+        }
+        assert_eq!(all.len(), count, "more entries came than were expected");
+        all
+    }
+
+    fn advance(&mut self, advance: Advance) -> (u64, Result<(), Error>) {
+        let wanted = advance.serial;
+        self.ask(Request::Advance(Box::new(advance)));
+        self.wait("Advanced", |event| match event {
+            Event::Advanced { serial, revived, result } if *serial == wanted => Some((*revived, result.clone())),
+            _ => None,
+        })
+    }
+
+    /// A step that must succeed.
+    fn advanced(&mut self, advance: Advance) -> u64 {
+        let (revived, result) = self.advance(advance);
+        result.expect("stored");
+        revived
+    }
+
+    fn stopped(&mut self) -> (Vec<Uuid>, Vec<String>) {
+        self.wait("JobsStopped", |event| match event {
+            Event::JobsStopped { void, frozen } => Some((void.clone(), frozen.clone())),
+            _ => None,
+        })
+    }
+
+    fn survey_jobs(&mut self, serial: u64) -> (bool, Vec<String>) {
+        self.ask(Request::Survey { serial, jobs: Some(APP.to_owned()) });
+        self.wait("Surveyed", |event| match event {
+            Event::Surveyed { serial: of, empty, stranded, .. } if *of == serial => {
+                Some((*empty, stranded.iter().map(|record| record.id.clone()).collect()))
+            }
+            _ => None,
+        })
+    }
+}
+
+pub fn what_a_task_of_a_job_carries_is_kept<T: Tenant>(tenant: &T) {
+    let foo = tenant.queue("foo");
+    let mut party = Party::attached(tenant, &[setup(&foo, &[SOON])], 1);
+    let carried = Some(Box::new(membership("j", 1)));
+    party.submit(vec![first(&foo, "a", "j", 1)]);
+    let moves = [
+        Settlement::Release,
+        Settlement::Snooze { after: SOON, memo: memo("1") },
+        Settlement::Retry { after: SOON, failure: failure("no") },
+        Settlement::Dead(failure("no")),
+    ];
+    for accepted in [false, true] {
+        for settlement in moves.clone() {
+            let delivery = party.delivery();
+            assert_eq!(delivery.task.membership, carried, "{settlement:?}");
+            if accepted {
+                party.settle_now(delivery.handle, Settlement::Accept);
+            }
+            let is_dead = matches!(settlement, Settlement::Dead(_));
+            party.settle_now(delivery.handle, settlement);
+            if is_dead {
+                assert_eq!(party.dead_letters(&foo)[0].membership, carried);
+                assert_eq!(party.walk(&foo, |_| Visit::Retry { body: None }).retried, 1);
+            }
+        }
+    }
+    let delivery = party.delivery();
+    assert_eq!((&delivery.task.membership, &delivery.task.memo), (&carried, &memo("1")));
+    // What follows a task has a place of its own.
+    let follows = item(&foo, "b", "j", 1, 3);
+    party.settle_now(delivery.handle, Settlement::Done { submit: vec![follows.clone(), task(&foo, "c")] });
+    let next = party.delivery();
+    assert_eq!((&next.task.membership, &next.task.id[..]), (&follows.membership, "b"));
+    party.settle_now(next.handle, done());
+    assert_eq!(party.delivery().task.membership, None);
+}
+
+pub fn what_becomes_of_a_task_of_a_job_is_told<T: Tenant>(tenant: &T) {
+    let foo = tenant.queue("foo");
+    let mut party = coordinator(tenant, 1);
+    let before = Clock::wall();
+    party.submit(vec![first(&foo, "a", "j", 1)]);
+    let after = Duration::from_millis(700);
+    let delivery = party.delivery();
+    party.settle_now(delivery.handle, Settlement::Retry { after: SOON, failure: failure("broken") });
+    let delivery = party.delivery();
+    party.settle_now(delivery.handle, Settlement::Snooze { after: SOON, memo: memo("[7]") });
+    let delivery = party.delivery();
+    party.settle_now(delivery.handle, Settlement::Release);
+    let delivery = party.delivery();
+    party.settle_now(delivery.handle, Settlement::Dead(failure("over")));
+    let entries = parsed(&party.entries(3));
+    let [Entry::News(retried), Entry::News(snoozed), Entry::End(end)] = &entries[..] else { panic!("{entries:?}") };
+    let member = (&membership("j", 1)).into();
+    assert!(retried.member == member && snoozed.member == member && end.member == member);
+    let What::Retrying { error, again_at } = &retried.what else { panic!("{retried:?}") };
+    assert_eq!(error, "broken");
+    assert!(*again_at >= before.plus(SOON) && *again_at <= Clock::wall().plus(after), "{again_at:?}");
+    assert!(matches!(&snoozed.what, What::Snoozed { again_at } if *again_at >= before), "{snoozed:?}");
+    assert_eq!((&snoozed.memo, &end.memo), (&memo("[7]"), &memo("[7]")));
+    let how = How::Failed { reason: "crash".to_owned(), error: "over".to_owned(), dead_letter: Some("a".to_owned()) };
+    assert_eq!(end.how, how);
+
+    // An item tells its end alone; what is done tells what it submits; what is in no job tells nothing.
+    party.submit(vec![item(&foo, "b", "j", 1, 3)]);
+    let delivery = party.delivery();
+    party.settle_now(delivery.handle, Settlement::Snooze { after: SOON, memo: None });
+    let delivery = party.delivery();
+    let said = entry("the end of b");
+    party.settle_now(delivery.handle, Settlement::Done { submit: vec![task(&foo, "c"), said] });
+    let delivery = party.delivery();
+    party.settle_now(delivery.handle, Settlement::Dead(failure("no")));
+    assert_eq!(party.entries(1)[0].body, b"the end of b");
+    // Dead letters of jobs are deleted without a word: their members had failed before.
+    assert_eq!(party.walk(&foo, |_| Visit::Remove).removed, 2);
+    party.submit(vec![entry("last")]);
+    assert_eq!(party.entries(1)[0].body, b"last");
+}
+
+pub fn a_removed_task_of_a_job_is_told<T: Tenant>(tenant: &T) {
+    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
+    let mut party = coordinator(tenant, 0);
+    let late = |task: NewTask| NewTask { delay: Duration::from_hours(1), ..task };
+    party.submit(vec![first(&foo, "a", "j", 1), item(&foo, "b", "j", 1, 3), task(&foo, "c"), first(&bar, "d", "j", 2)]);
+    party.submit(vec![late(item(&foo, "e", "j", 1, 4))]);
+    let cancelled = party.call(|reply| Request::Cancel { id: "b".to_owned(), reply }).expect("an answer");
+    assert_eq!(cancelled, Cancelled::Removed { queue: foo.clone() });
+    assert_eq!(party.call(|reply| Request::Purge { queue: foo.clone(), reply }).expect("purged"), 3);
+    assert_eq!(party.call(|reply| Request::Delete { queue: DeadQueue::of(&bar), reply }).expect("deleted"), 1);
+    let told: Vec<(u128, u32, String)> = parsed(&party.entries(4))
+        .into_iter()
+        .map(|entry| match entry {
+            Entry::End(end) => match end.how {
+                How::Failed { reason, error, dead_letter: None } if reason == "cancelled" => {
+                    (end.member.round.as_u128(), end.member.index, error)
+                }
+                how => panic!("{how:?}"),
+            },
+            entry => panic!("{entry:?}"),
+        })
+        .collect();
+    let by = [
+        (1, 3, "it was cancelled where it waited".to_owned()),
+        (1, 0, format!("queue {foo} was purged")),
+        (1, 4, format!("queue {foo} was purged")),
+        (2, 0, format!("queue {bar} was deleted")),
+    ];
+    assert_eq!(told, by);
+}
+
+pub fn entries_come_in_their_order_and_no_more_than_are_folded<T: Tenant>(tenant: &T) {
+    let mut party = coordinator(tenant, 0);
+    let count = 2_500;
+    let mut next = 1024;
+    party.submit((0..count).map(|number| entry(&number.to_string())).collect());
+    let mut told = party.entries(1024);
+    for serial in 0.. {
+        // Room for one is filled with one.
+        let folded = if serial == 0 { 1 } else { told.len() };
+        let entries = told.drain(..folded).map(|entry| entry.id).collect();
+        party.advanced(Advance { serial, entries, ..Advance::default() });
+        let more = folded.min(count - next);
+        if more == 0 {
+            break;
+        }
+        let new = party.entries(more);
+        for entry in &new {
+            assert_eq!(entry.body, next.to_string().as_bytes());
+            next += 1;
+        }
+        told.extend(new);
+    }
+    party.submit(vec![entry("not folded")]);
+    party.entries(1);
+    party.close();
+    let mut next = coordinator(tenant, 0);
+    assert_eq!(next.entries(1)[0].body, b"not folded");
+}
+
+pub fn forged_entries_are_handed_on<T: Tenant>(tenant: &T) {
+    let mut party = coordinator(tenant, 0);
+    let long = NewTask { body: vec![0xff; 17 << 20], ..entry("") };
+    party.submit(vec![entry("{"), entry(""), long, entry("\u{0}")]);
+    let mut entries = Vec::new();
+    while entries.len() < 4 {
+        entries.extend(party.wait("Entries", |event| match event {
+            Event::Entries(entries) => Some(entries.clone()),
+            _ => None,
+        }));
+    }
+    assert_eq!(entries.iter().map(|entry| entry.body.len()).collect::<Vec<_>>(), [1, 0, 17 << 20, 1]);
+    assert!(entries.iter().all(|entry| Entry::parse(&entry.body).is_err()));
+    let entries = entries.iter().map(|entry| entry.id).collect();
+    party.advanced(Advance { entries, ..Advance::default() });
+    party.close();
+    let mut next = coordinator(tenant, 0);
+    next.submit(vec![entry("last")]);
+    assert_eq!(next.entries(1)[0].body, b"last", "what is folded is gone");
+}
+
+pub fn an_entry_of_another_wakes_the_coordinator<T: Tenant>(tenant: &T) {
+    let foo = tenant.queue("foo");
+    let mut party = coordinator(tenant, 0);
+    let mut other = Party::attached(tenant, &[setup(&foo, &[])], 1);
+    other.submit(vec![first(&foo, "a", "j", 1)]);
+    let delivery = other.delivery();
+    other.settle_now(delivery.handle, Settlement::Dead(failure("over")));
+    assert!(matches!(parsed(&party.entries(1))[..], [Entry::End(_)]));
+    Party::client(tenant).submit(vec![entry("theirs")]);
+    assert_eq!(party.entries(1)[0].body, b"theirs");
+    // An application hears of its own ledger alone.
+    Party::client(tenant).submit(vec![NewTask { queue: ledger_queue("another"), ..entry("another") }, entry("mine")]);
+    assert_eq!(party.entries(1)[0].body, b"mine");
+}
+
+pub fn the_ledger_has_one_holder<T: Tenant>(tenant: &T) {
+    let (mut first, mut second) = (Party::attached(tenant, &[], 0), Party::attached(tenant, &[], 0));
+    ask(&first);
+    assert_eq!(first.ledger_held().1, []);
+    ask(&second);
+    refused(&mut second);
+    let mut third = Party::attached(tenant, &[], 0);
+    third.ask(Request::Ledger { application: "another".to_owned() });
+    third.ledger_held();
+    // The schedules' lease is another thing.
+    second.ask(Request::Lease { application: APP.to_owned() });
+    second.lease_held();
+}
+
+fn holder_and_waiting<'a, T: Tenant>(tenant: &'a T) -> (Party<'a, T>, u64, Party<'a, T>) {
+    let (mut first, mut second) = (Party::attached(tenant, &[], 0), Party::attached(tenant, &[], 0));
+    ask(&first);
+    let (epoch, _, _) = first.ledger_held();
+    ask(&second);
+    refused(&mut second);
+    let ended = Record { state: JobState::Done, open: false, ..record("b", 1, &[]) };
+    let frozen = vec![Frozen { pipeline: "p".to_owned(), key: None }];
+    first.advanced(Advance {
+        records: vec![record("a", 2, &[1, 2]), ended],
+        frozen_pipelines: Some(frozen),
+        ..Advance::default()
+    });
+    first.submit(vec![entry("not folded")]);
+    first.entries(1);
+    (first, epoch, second)
+}
+
+/// The next holder has all that the one before had.
+fn takes_over<T: Tenant>(party: &mut Party<'_, T>, former: u64) {
+    let (epoch, jobs, frozen) = party.ledger_held();
+    assert!(epoch > former, "{epoch} after {former}");
+    assert_eq!(jobs, [record("a", 2, &[1, 2])]);
+    assert_eq!(frozen, [Frozen { pipeline: "p".to_owned(), key: None }]);
+    assert_eq!(party.entries(1)[0].body, b"not folded");
+}
+
+pub fn the_ledger_is_taken_over_from_a_closed_holder<T: Tenant>(tenant: &T) {
+    let (first, epoch, mut second) = holder_and_waiting(tenant);
+    first.close();
+    takes_over(&mut second, epoch);
+}
+
+pub fn the_ledger_is_taken_over_from_a_killed_holder<T: Tenant>(tenant: &T) {
+    let (first, epoch, mut second) = holder_and_waiting(tenant);
+    first.kill();
+    takes_over(&mut second, epoch);
+}
+
+pub fn a_ledger_given_back_can_be_asked_for_again<T: Tenant>(tenant: &T) {
+    let (mut first, epoch, mut second) = holder_and_waiting(tenant);
+    first.ask(Request::ReleaseLedger);
+    takes_over(&mut second, epoch);
+    ask(&first);
+    refused(&mut first);
+    second.ask(Request::ReleaseLedger);
+    takes_over(&mut first, epoch + 1);
+}
+
+pub fn a_client_can_hold_the_ledger<T: Tenant>(tenant: &T) {
+    let foo = tenant.queue("foo");
+    let mut master = Party::attached(tenant, &[setup(&foo, &[])], 1);
+    let mut client = Party::client(tenant);
+    ask(&client);
+    client.ledger_held();
+    master.submit(vec![entry("from a master")]);
+    let entries = client.entries(1).iter().map(|entry| entry.id).collect();
+    client.advanced(Advance { entries, tasks: vec![first(&foo, "a", "j", 1)], ..Advance::default() });
+    assert_eq!(master.delivery().task.id, "a");
+    client.close();
+    ask(&master);
+    assert!(master.ledger_held().0 > 1);
+}
+
+pub fn an_advance_is_stored_whole<T: Tenant>(tenant: &T) {
+    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
+    let mut party = coordinator(tenant, 5);
+    party.submit(vec![entry("1"), entry("2")]);
+    let entries: Vec<EntryId> = party.entries(2).iter().map(|entry| entry.id).collect();
+    let submitted = vec![first(&foo, "a", "j", 1), task(&bar, "failed"), entry("of the ledger itself")];
+    party.advanced(Advance {
+        serial: 7,
+        entries,
+        records: vec![record("j", 1, &[1])],
+        tasks: submitted,
+        answers: vec![("o".to_owned(), "\"yes\"".to_owned())],
+        ..Advance::default()
+    });
+    let mut delivered = party.deliveries(2);
+    delivered.sort_by(|a, b| a.task.id.cmp(&b.task.id));
+    assert_eq!(ids(&delivered), ["a", "failed"]);
+    assert_eq!(party.entries(1)[0].body, b"of the ledger itself");
+    assert_eq!(jobs(&party, JobFilter::default()), [record("j", 1, &[1])]);
+    // A later state replaces it; a forgotten job is gone.
+    party.advanced(Advance { records: vec![record("j", 2, &[2])], ..Advance::default() });
+    assert_eq!(jobs(&party, JobFilter::default()), [record("j", 2, &[2])]);
+    party.advanced(Advance { forgotten: vec!["j".to_owned(), "never".to_owned()], ..Advance::default() });
+    assert_eq!(jobs(&party, JobFilter::default()), []);
+}
+
+pub fn an_advance_that_cannot_be_stored_changes_nothing<T: Tenant>(tenant: &T) {
+    let foo = tenant.queue("foo");
+    let mut party = coordinator(tenant, 5);
+    let holder = |id: &str, version| Record { key: Some("k".to_owned()), holds_key: true, ..record(id, version, &[]) };
+    party.advanced(Advance { records: vec![holder("j", 5)], ..Advance::default() });
+    party.submit(vec![entry("1")]);
+    let entries: Vec<EntryId> = party.entries(1).iter().map(|entry| entry.id).collect();
+    for (serial, bad, why) in [(1, holder("i", 1), "holds the key p/k"), (2, holder("j", 5), "stored already")] {
+        let advance = Advance {
+            serial,
+            entries: entries.clone(),
+            records: vec![record("new", 1, &[]), bad],
+            tasks: vec![task(&foo, "a")],
+            void: vec![round(9)],
+            frozen: vec!["j".to_owned()],
+            answers: vec![("o".to_owned(), "1".to_owned())],
+            ..Advance::default()
+        };
+        let (_, result) = party.advance(advance);
+        assert!(result.is_err_and(|error| error.to_string().contains(why)), "{why}");
+    }
+    assert_eq!(jobs(&party, JobFilter::default()), [holder("j", 5)]);
+    party.submit(vec![task(&foo, "b")]);
+    assert_eq!(party.delivery().task.id, "b", "nothing was submitted");
+    party.close();
+    let mut next = coordinator(tenant, 0);
+    assert_eq!(next.entries(1)[0].body, b"1", "no entry has gone");
+}
+
+pub fn an_advance_needs_the_ledger<T: Tenant>(tenant: &T) {
+    let foo = tenant.queue("foo");
+    let (mut first, _, mut second) = holder_and_waiting(tenant);
+    let advance = |serial| Advance { serial, tasks: vec![task(&foo, "a")], ..Advance::default() };
+    assert!(second.advance(advance(1)).1.is_err());
+    first.ask(Request::ReleaseLedger);
+    second.ledger_held();
+    assert!(first.advance(advance(2)).1.is_err());
+    assert_eq!(first.depth(&foo).ready, 0);
+    second.advanced(advance(3));
+    assert_eq!(first.depth(&foo).ready, 1);
+}
+
+pub fn a_key_passes_from_job_to_job_in_one_step<T: Tenant>(tenant: &T) {
+    let mut party = coordinator(tenant, 0);
+    let with =
+        |id: &str, version, holds_key| Record { key: Some("k".to_owned()), holds_key, ..record(id, version, &[]) };
+    party.advanced(Advance { records: vec![with("a", 1, true), with("b", 1, false)], ..Advance::default() });
+    party.advanced(Advance { records: vec![with("b", 2, true), with("a", 2, false)], ..Advance::default() });
+    let forgotten = vec!["b".to_owned()];
+    party.advanced(Advance { records: vec![with("c", 1, true)], forgotten, ..Advance::default() });
+    // Jobs without a key hold none.
+    let none = |id: &str| Record { holds_key: true, ..record(id, 1, &[]) };
+    party.advanced(Advance { records: vec![none("d"), none("e")], ..Advance::default() });
+    assert_eq!(jobs(&party, JobFilter::default()).len(), 4);
+}
+
+fn order(id: &str) -> Order {
+    Order { id: id.to_owned(), at: Timestamp(1), what: Wanted::Cancel { job: "j".to_owned() } }
+}
+
+pub fn an_order_is_answered<T: Tenant>(tenant: &T) {
+    let mut party = coordinator(tenant, 0);
+    let ask = |of: &Party<'_, T>, id: &str| {
+        let (reply, answer) = oneshot::channel();
+        let within = Duration::from_secs(15);
+        of.ask(Request::Order { application: APP.to_owned(), order: Box::new(order(id)), within, reply });
+        answer
+    };
+    let client = Party::client(tenant);
+    for by_client in [false, true] {
+        let id = format!("order {by_client}");
+        let answer = ask(if by_client { &client } else { &party }, &id);
+        let entries = party.entries(1);
+        assert_eq!(parsed(&entries), [Entry::Order(Box::new(order(&id)))]);
+        let entries = entries.iter().map(|entry| entry.id).collect();
+        party.advanced(Advance { entries, answers: vec![(id.clone(), "\"done\"".to_owned())], ..Advance::default() });
+        assert_eq!(answer.blocking_recv().expect("answered").expect("stored"), Some("\"done\"".to_owned()));
+        // Given twice, it is done once.
+        assert_eq!(ask(&client, &id).blocking_recv().expect("answered").expect("known"), Some("\"done\"".to_owned()));
+    }
+    party.submit(vec![entry("last")]);
+    assert_eq!(party.entries(1)[0].body, b"last");
+}
+
+pub fn an_order_that_nobody_carries_out_is_stored<T: Tenant>(tenant: &T) {
+    let client = Party::client(tenant);
+    let (application, order) = (APP.to_owned(), Box::new(order("o")));
+    let within = Duration::from_millis(50);
+    assert_eq!(client.call(|reply| Request::Order { application, order, within, reply }).expect("stored"), None);
+    client.close();
+    assert_eq!(coordinator(tenant, 0).entries(1).len(), 1);
+}
+
+pub fn jobs_are_listed_newest_first<T: Tenant>(tenant: &T) {
+    let client = Party::client(tenant);
+    assert_eq!(jobs(&client, JobFilter::default()), []);
+    let mut party = coordinator(tenant, 0);
+    let all: Vec<Record> = (1..=4)
+        .map(|number: i64| Record {
+            pipeline: if number % 2 == 0 { "even" } else { "odd" }.to_owned(),
+            key: (number > 2).then(|| "k".to_owned()),
+            state: if number == 3 { JobState::Failed } else { JobState::Running },
+            open: number != 1,
+            priority: -7,
+            made_at: Timestamp(number),
+            purge_at: (number == 1).then_some(Timestamp(i64::MAX)),
+            ..record(&format!("job-{number}"), 1, &[number as u128])
+        })
+        .collect();
+    party.advanced(Advance { records: all.clone(), ..Advance::default() });
+    let any = JobFilter::default();
+    for filter in [
+        any.clone(),
+        JobFilter { id: Some("job-".to_owned()), ..any.clone() },
+        JobFilter { id: Some("job-2".to_owned()), ..any.clone() },
+        JobFilter { id: Some("job-2".to_owned()), whole_id: true, ..any.clone() },
+        JobFilter { id: Some("job-".to_owned()), whole_id: true, ..any.clone() },
+        JobFilter { pipeline: Some("odd".to_owned()), ..any.clone() },
+        JobFilter { pipeline: Some("odd".to_owned()), key: Some("k".to_owned()), ..any.clone() },
+        JobFilter { state: Some(JobState::Failed), open: true, ..any.clone() },
+        JobFilter { open: true, limit: 2, ..any.clone() },
+        JobFilter { limit: 1, ..any },
+    ] {
+        let mut expected: Vec<Record> = all.iter().rev().filter(|record| filter.holds(record)).cloned().collect();
+        expected.truncate(if filter.limit == 0 { 9 } else { filter.limit });
+        assert_eq!(jobs(&client, filter.clone()), expected, "{filter:?}");
+    }
+    let application = "another".to_owned();
+    let filter = JobFilter::default();
+    let (theirs, frozen) = client.call(|reply| Request::Jobs { application, filter, reply }).expect("listed");
+    assert!(theirs.is_empty() && frozen.is_empty());
+}
+
+pub fn ended_jobs_are_forgotten_after_their_time<T: Tenant>(tenant: &T) {
+    let mut party = coordinator(tenant, 0);
+    let ended = |id: &str, after: Duration| Record {
+        state: JobState::Done,
+        open: false,
+        purge_at: Some(Clock::wall().plus(after)),
+        ..record(id, 1, &[])
+    };
+    let records =
+        vec![ended("a", Duration::from_millis(300)), ended("b", Duration::from_hours(1)), record("c", 1, &[])];
+    party.advanced(Advance { records, ..Advance::default() });
+    let clock = Clock::start();
+    loop {
+        let mut left: Vec<String> = jobs(&party, JobFilter::default()).into_iter().map(|record| record.id).collect();
+        left.sort();
+        if left == ["b", "c"] {
+            return;
+        }
+        assert_eq!(left, ["a", "b", "c"]);
+        assert!(clock.now().at.since_start() < Duration::from_secs(20), "it is remembered for ever");
+    }
+}
+
+pub fn tasks_of_a_void_round_are_never_delivered<T: Tenant>(tenant: &T) {
+    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
+    let mut party = coordinator(tenant, 0);
+    party.credit(0, 4);
+    // In hand: what is released, snoozed, done with an item, dead.
+    party.submit((0..4).map(|index| item(&foo, &format!("in hand {index}"), "j", 1, index)).collect());
+    let held = party.deliveries(4);
+    let late = NewTask { delay: Duration::from_hours(1), ..item(&bar, "late", "j", 1, 7) };
+    party.submit(vec![late, first(&bar, "waits", "j", 1), first(&bar, "of another round", "j", 2), task(&bar, "free")]);
+    party.advanced(Advance { void: vec![round(1)], ..Advance::default() });
+    assert_eq!(party.stopped(), (vec![round(1)], Vec::new()));
+    party.until_depth(&bar, |depth| (depth.ready, depth.delayed) == (2, 0));
+    party.settle_now(held[0].handle, Settlement::Release);
+    party.settle_now(held[1].handle, Settlement::Snooze { after: Duration::from_hours(1), memo: None });
+    party.settle_now(held[2].handle, Settlement::Done { submit: vec![item(&bar, "an item", "j", 1, 9)] });
+    party.settle_now(held[3].handle, Settlement::Dead(failure("no")));
+    assert_eq!(party.dead_letters(&foo).len(), 1, "dead letters stay");
+    assert_eq!(party.walk(&foo, |_| Visit::Retry { body: None }).retried, 1);
+    party.submit(vec![item(&foo, "later", "j", 1, 8), task(&foo, "last")]);
+    party.credit(1, 9);
+    let mut came: Vec<String> = party.deliveries(3).iter().map(|delivery| delivery.task.id.clone()).collect();
+    came.sort();
+    assert_eq!(came, ["free", "last", "of another round"]);
+    party.until_depth(&foo, |depth| depth.ready + depth.delayed == 0);
+    party.until_depth(&bar, |depth| depth.ready + depth.delayed == 0);
+    assert!(party.delivered_so_far().is_empty());
+}
+
+pub fn masters_hear_of_what_is_stopped<T: Tenant>(tenant: &T) {
+    let foo = tenant.queue("foo");
+    let mut other = Party::attached(tenant, &[setup(&foo, &[])], 1);
+    let mut party = coordinator(tenant, 0);
+    other.submit(vec![first(&foo, "a", "j", 1)]);
+    let delivery = other.delivery();
+    party.advanced(Advance { void: vec![round(1), round(2)], frozen: vec!["f".to_owned()], ..Advance::default() });
+    let expected = (vec![round(1), round(2)], vec!["f".to_owned()]);
+    assert_eq!(other.stopped(), expected);
+    assert_eq!(party.stopped(), expected);
+    other.settle_now(delivery.handle, Settlement::Discard);
+    assert_eq!(other.depth(&foo), asynctask::transport::Depth::default());
+    party.advanced(Advance { void: vec![round(3)], ..Advance::default() });
+    assert_eq!(other.stopped(), (vec![round(3)], Vec::new()), "each is told once");
+    // A master that comes later has nothing in hand that it would have to stop.
+    let mut late = Party::attached(tenant, &[setup(&foo, &[])], 1);
+    party.advanced(Advance { void: vec![round(4)], ..Advance::default() });
+    assert_eq!(late.stopped(), (vec![round(4)], Vec::new()));
+}
+
+pub fn tasks_of_a_frozen_job_wait_until_it_is_thawed<T: Tenant>(tenant: &T) {
+    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
+    let mut party = coordinator(tenant, 0);
+    let frozen = Record { frozen: true, ..record("j", 1, &[1]) };
+    party.advanced(Advance { records: vec![frozen], frozen: vec!["j".to_owned()], ..Advance::default() });
+    let theirs = Membership { application: "another".to_owned(), ..membership("j", 5) };
+    party.submit(vec![
+        first(&foo, "a", "j", 1),
+        item(&foo, "b", "j", 1, 1),
+        first(&foo, "c", "i", 2),
+        NewTask { membership: Some(Box::new(theirs)), ..task(&foo, "theirs") },
+        task(&foo, "d"),
+    ]);
+    party.credit(0, 1);
+    for id in ["c", "theirs", "d"] {
+        let delivery = party.delivery();
+        assert_eq!(delivery.task.id, id);
+        party.settle_now(delivery.handle, done());
+    }
+    party.until_depth(&foo, |depth| depth.ready == 0);
+    assert_eq!(party.depth(&foo).delayed, 2, "they are there");
+    // What waits can be removed, and is told.
+    let cancelled = party.call(|reply| Request::Cancel { id: "b".to_owned(), reply }).expect("an answer");
+    assert_eq!(cancelled, Cancelled::Removed { queue: foo.clone() });
+    assert_eq!(party.entries(1).len(), 1);
+    party.submit(vec![first(&bar, "e", "j", 1)]);
+    party.credit(1, 1);
+    party.until_depth(&bar, |depth| depth.ready == 0);
+    assert_eq!(party.call(|reply| Request::Purge { queue: bar.clone(), reply }).expect("purged"), 1);
+    assert_eq!(party.entries(1).len(), 1);
+    assert!(party.delivered_so_far().is_empty());
+    party.advanced(Advance { records: vec![record("j", 2, &[1])], thawed: vec!["j".to_owned()], ..Advance::default() });
+    let delivery = party.delivery();
+    assert_eq!((&delivery.task.id[..], delivery.task.attempts, delivery.task.deliveries), ("a", 0, 0));
+}
+
+pub fn dead_letters_of_a_round_are_revived<T: Tenant>(tenant: &T) {
+    let foo = tenant.queue("foo");
+    let mut party = coordinator(tenant, 0);
+    party.credit(0, 4);
+    party.submit(vec![
+        first(&foo, "a", "j", 1),
+        item(&foo, "b", "j", 1, 1),
+        first(&foo, "of another", "j", 2),
+        task(&foo, "free"),
+    ]);
+    for delivery in party.deliveries(4) {
+        party.settle_now(delivery.handle, Settlement::Dead(failure("no")));
+    }
+    assert_eq!(party.advanced(Advance { serial: 3, revived: vec![round(1), round(7)], ..Advance::default() }), 2);
+    let mut back = party.deliveries(2);
+    back.sort_by(|a, b| a.task.id.cmp(&b.task.id));
+    assert_eq!(ids(&back), ["a", "b"]);
+    for delivery in &back {
+        let task = &delivery.task;
+        assert_eq!((task.attempts, task.history.len(), &task.history[0].reason[..]), (0, 1, "crash"));
+        assert!(task.membership.is_some() && task.first_failed_at.is_none());
+    }
+    assert_eq!(party.dead_letters(&foo).len(), 2);
+}
+
+pub fn a_survey_waits_for_entries_and_for_jobs_that_can_go_on<T: Tenant>(tenant: &T) {
+    let (foo, elsewhere) = (tenant.queue("foo"), tenant.queue("elsewhere"));
+    let mut party = Party::attached(tenant, &[setup(&foo, &[])], 5);
+    assert_eq!(party.survey_jobs(1), (true, Vec::new()));
+    ask(&party);
+    party.ledger_held();
+    let ended = Record { state: JobState::Failed, holds_key: false, ..record("ended", 1, &[9]) };
+    let planned = Record { state: JobState::Planned, ..record("planned", 1, &[]) };
+    party.submit(vec![entry("1")]);
+    assert_eq!(party.survey_jobs(2), (false, Vec::new()), "an entry is there");
+    let entries = party.entries(1).iter().map(|entry| entry.id).collect();
+    party.advanced(Advance {
+        entries,
+        records: vec![record("j", 1, &[1]), ended, planned],
+        tasks: vec![first(&elsewhere, "a", "j", 1)],
+        ..Advance::default()
+    });
+    assert_eq!(party.survey_jobs(3), (false, vec!["planned".to_owned()]), "it is worked elsewhere");
+    let mut other = Party::attached(tenant, &[setup(&elsewhere, &[])], 1);
+    let delivery = other.delivery();
+    assert!(!party.survey_jobs(4).0, "it is in a hand elsewhere");
+    other.settle_now(delivery.handle, Settlement::Dead(failure("no")));
+    assert_eq!(party.survey_jobs(5), (false, Vec::new()), "its end is not folded");
+    let entries = party.entries(1).iter().map(|entry| entry.id).collect();
+    party.advanced(Advance { entries, ..Advance::default() });
+    let mut left = party.survey_jobs(6);
+    left.1.sort();
+    assert_eq!(left, (true, vec!["j".to_owned(), "planned".to_owned()]), "they wait in vain");
+    // Whoever does not ask for jobs hears of the queues alone.
+    party.submit(vec![entry("2")]);
+    assert!(party.survey().0);
+}
+
+pub fn a_survey_does_not_wait_for_frozen_jobs<T: Tenant>(tenant: &T) {
+    let foo = tenant.queue("foo");
+    let mut party = coordinator(tenant, 0);
+    let late = NewTask { delay: Duration::from_hours(1), ..first(&foo, "a", "j", 1) };
+    party.advanced(Advance {
+        records: vec![Record { frozen: true, ..record("j", 1, &[1]) }],
+        tasks: vec![late, first(&foo, "b", "j", 1)],
+        frozen: vec!["j".to_owned()],
+        ..Advance::default()
+    });
+    assert_eq!(party.survey_jobs(1), (true, Vec::new()));
+    party.submit(vec![task(&foo, "c")]);
+    assert!(!party.survey_jobs(2).0);
+    party.advanced(Advance { records: vec![record("j", 2, &[1])], thawed: vec!["j".to_owned()], ..Advance::default() });
+    assert!(!party.survey_jobs(3).0);
+    assert_eq!((party.depth(&foo).ready, party.depth(&foo).delayed), (2, 1), "each is due when it was");
+}
