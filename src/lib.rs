@@ -157,6 +157,7 @@
 //! | 11 | `drain` | a queue done in this process, without a master |
 //! | 10 | `master` | a run: from settings to the loop, whose shell performs what the core says |
 //! | 9 | `master::core` | decides: events in, actions out |
+//! | 9 | `master::coordinator` | takes the jobs of pipelines on: what the transport says in, requests out |
 //! | 9 | `client` | submits |
 //! | 8 | `config` | settings, read and checked |
 //! | 8 | `metrics` | counts, and the page that shows them |

@@ -15,6 +15,7 @@ use std::{
 
 /// Decide in the core, act in the shell: these see time as an argument and the world as events.
 const PURE: &[&str] = &[
+    "master/coordinator",
     "master/core",
     "metrics/counts",
     "clock/jumps",

@@ -110,6 +110,21 @@ fn scheduler(scheduler: &Value) -> Option<String> {
     })
 }
 
+/// The line about jobs, of a master with pipelines.
+fn jobs(status: &Value) -> Option<String> {
+    let coordinator = status.get("coordinator")?;
+    let place = if coordinator["held"] == true { "coordinated here" } else { "coordinated elsewhere" };
+    let Value::Object(counts) = &status["jobs"] else { return Some(format!("jobs: {place}, not counted\n")) };
+    let counts: Vec<String> =
+        ["running", "planned", "failed", "frozen"].map(|name| format!("{} {name}", counts[name])).to_vec();
+    let waiting = match coordinator["entries"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(1) => "; 1 entry is not folded".to_owned(),
+        Some(waiting) => format!("; {waiting} entries are not folded"),
+    };
+    Some(format!("jobs: {}; {place}{waiting}\n", counts.join(", ")))
+}
+
 fn overview(status: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let connected = if status["transport"]["connected"] == true { "connected" } else { "not connected" };
@@ -123,6 +138,9 @@ fn overview(status: &Value) -> String {
         connected,
     );
     if let Some(line) = scheduler(&status["scheduler"]) {
+        out.insert_str(out.len() - 1, &line);
+    }
+    if let Some(line) = jobs(status) {
         out.insert_str(out.len() - 1, &line);
     }
     let queues: Vec<(&String, &Value)> = status["queues"].as_object().into_iter().flatten().collect();
@@ -158,6 +176,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn jobs_are_counted_where_there_are_pipelines() {
+        let status = |coordinator: Value, jobs: Value| json!({ "coordinator": coordinator, "jobs": jobs });
+        let counts = json!({ "running": 3, "planned": 1, "failed": 0, "frozen": 2 });
+        let here = json!({ "held": true, "epoch": 4, "entries": 1 });
+        assert_eq!(
+            jobs(&status(here, counts.clone())).unwrap(),
+            "jobs: 3 running, 1 planned, 0 failed, 2 frozen; coordinated here; 1 entry is not folded\n"
+        );
+        let elsewhere = json!({ "held": false, "epoch": null, "entries": null });
+        assert!(jobs(&status(elsewhere.clone(), counts)).unwrap().ends_with("2 frozen; coordinated elsewhere\n"));
+        assert_eq!(jobs(&status(elsewhere, Value::Null)).unwrap(), "jobs: coordinated elsewhere, not counted\n");
+        assert_eq!(jobs(&json!({})), None);
+    }
 
     #[test]
     fn what_the_transport_does_not_tell_is_a_dash() {

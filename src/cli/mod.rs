@@ -14,7 +14,11 @@ mod control;
 mod control_args;
 mod control_client;
 mod failed;
+mod failed_args;
 mod generated_docs;
+mod job_names;
+mod jobs;
+mod jobs_args;
 mod output;
 mod plan;
 mod process_queue;
@@ -25,6 +29,7 @@ mod schedules;
 pub(crate) mod settings;
 mod spelling;
 mod submit;
+mod visits;
 mod waiting;
 mod workers;
 
@@ -66,6 +71,7 @@ pub(crate) fn run(registry: &Registry, arguments: &[OsString]) -> ExitCode {
         Verb::Queues(verb) => queues::run(registry, &cli.global, &verb),
         Verb::Schedules(verb) => schedules::run(registry, &cli.global, &verb),
         Verb::Failed { verb } => failed::run(registry, &cli.global, &verb),
+        Verb::Jobs { verb } => jobs::run(registry, &cli.global, &verb),
         Verb::Status(verb) => control::status(registry, &cli.global, &verb),
         Verb::Health(verb) => control::health(registry, &cli.global, &verb),
         Verb::Control(verb) => control::control(registry, &cli.global, &verb),

@@ -8,15 +8,22 @@ use super::{
     connection::{from_transport_error, open},
     output::{print, table},
     settings::{dead_queue, load_shared},
-    waiting::{CallFailed, WaitingClient, longest_wait},
+    waiting::{CallFailed, WaitingClient, longest_wait, say},
 };
 use crate::{
     config::Config,
     exit_code::{Code, Error},
+    jobs::{
+        ledger::{place, queues_of},
+        record::{JobFilter, Record},
+    },
     plural::{self, counted},
     transport::{self, DeadQueue, Depth, Request},
     worker::registry::Registry,
 };
+
+/// Jobs that a question names.
+const NAMED: usize = 5;
 
 pub(super) fn run(registry: &Registry, global: &Global, verb: &Queues) -> Result<Code, Error> {
     let config = load_shared(registry, global)?;
@@ -72,15 +79,42 @@ fn consent(config: &Config, end: &QueueEnd, doing: &str, question: &str) -> Resu
     let name = &end.queue;
     let queue = dead_queue(config, name);
     let mut client = WaitingClient::open(config, longest_wait(end.wait.as_deref())?)?;
-    if !end.yes {
+    let users = jobs_with(&mut client, config, name);
+    if end.yes {
+        for job in users {
+            let text = format!("warning: job {job} uses queue {name}: its tasks that wait there end as cancelled");
+            say(&client.bar, &text);
+        }
+    } else {
         let depth = client.depth(&queue)?;
         let (ready, delayed) = (depth.ready, depth.delayed);
-        if !confirm::yes(&format!("{question} queue {name} ({ready} ready, {delayed} delayed)?"))? {
+        let jobs = match users.len() {
+            0 => String::new(),
+            _ => format!("; tasks of jobs end as cancelled, and these use it: {}", listed(&users)),
+        };
+        if !confirm::yes(&format!("{question} queue {name} ({ready} ready, {delayed} delayed{jobs})?"))? {
             return Err(Error::new(Code::Refused, "nothing was deleted"));
         }
     }
     client.listen()?;
     Ok((client, queue))
+}
+
+/// Live jobs whose definition has this queue: `ID of PIPELINE/KEY`. None where jobs cannot be read.
+fn jobs_with(client: &mut WaitingClient, config: &Config, queue: &str) -> Vec<String> {
+    let (application, filter) = (config.application.clone(), JobFilter { open: true, ..JobFilter::default() });
+    let Ok((open, _)) = client.call(|reply| Request::Jobs { application, filter, reply }) else { return Vec::new() };
+    let uses = |record: &&Record| record.state.is_live() && queues_of(record).iter().any(|used| used == queue);
+    open.iter().filter(uses).map(|job| format!("{} of {}", job.id, place(&job.pipeline, job.key.as_deref()))).collect()
+}
+
+/// The first of them, and how many more there are.
+fn listed(jobs: &[String]) -> String {
+    let named = jobs.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match jobs.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 fn tell(end: &QueueEnd, what: &str, count: u64, dead: Option<(u64, DeadQueue)>) -> Result<Code, Error> {

@@ -139,6 +139,7 @@ fn as_program(config: &Config, queue: QueueRun, level: Level, task: Task) -> Res
         protocols: Vec::new(),
         passive: false,
         application: config.application.clone(),
+        pipelines: Vec::new(),
         uri: config.transport.clone(),
         timer: None,
         halt_timeout: None,

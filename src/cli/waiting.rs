@@ -3,14 +3,7 @@
 //!
 //! A wait is ended by dropping the transport. It then answers with what it knows of the request by then.
 
-use std::{
-    io::Write as _,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{io::Write as _, sync::Arc, time::Duration};
 
 use indicatif::ProgressBar;
 use tokio::{
@@ -19,22 +12,20 @@ use tokio::{
     time::timeout,
 };
 
-use super::{connection::from_transport_error, settings::duration};
+use super::{connection::from_transport_error, settings::duration, visits::Visits};
 use crate::{
     clock::{Clock, Instant},
     config::Config,
     exit_code::{Code, Error},
     process::{Interrupt, Interrupts, Watch},
     redact::redact,
-    transport::{self, DeadLetter, DeadQueue, Depth, Event, Reply, Request, Transport, Visit, Visitor, Walked},
+    transport::{self, DeadLetter, DeadQueue, Depth, Event, Reply, Request, Transport, Visitor, Walked},
 };
 
 /// After so long without an answer it is said what is waited for.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
 /// How often progress is looked at, where there may be some.
 const LOOK: Duration = Duration::from_millis(500);
-/// A transport asks a visitor that makes it wait again at the latest so long after that.
-const ASKED_AGAIN: Duration = Duration::from_secs(10);
 /// The transport ends a wait by itself, and knows best why; after so much longer it is ended.
 const GRACE: Duration = Duration::from_secs(3);
 /// How long a transport that was dropped may take for its last answer: it may wait for a lock for 2 s.
@@ -166,19 +157,45 @@ impl WaitingClient {
         self.call_while(None, request)
     }
 
+    /// [`Self::call`], with something at work until the answer is there that hears what the transport tells. What is not for it,
+    /// it hands on.
+    pub(super) fn call_beside<T>(
+        &mut self,
+        request: impl FnOnce(Reply<T>) -> Request,
+        work: impl AsyncFnOnce(&dyn Transport, &mut mpsc::UnboundedReceiver<Event>, &mpsc::UnboundedSender<Event>),
+    ) -> Result<T, CallFailed<T>> {
+        let (hand_on, handed_on) = mpsc::unbounded_channel();
+        let mut told = std::mem::replace(&mut self.events, handed_on);
+        let ended = self.call_with(None, request, async |transport| {
+            work(transport, &mut told, &hand_on).await;
+            std::future::pending().await
+        });
+        self.events = told;
+        ended
+    }
+
     /// [`Self::call`] for what may take long: as long as there is progress, it goes on.
     fn call_while<T>(
         &mut self,
         progress: Option<&Visits>,
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<T, CallFailed<T>> {
+        self.call_with(progress, request, async |_| std::future::pending().await)
+    }
+
+    fn call_with<T>(
+        &mut self,
+        progress: Option<&Visits>,
+        request: impl FnOnce(Reply<T>) -> Request,
+        work: impl AsyncFnOnce(&dyn Transport) -> std::convert::Infallible,
+    ) -> Result<T, CallFailed<T>> {
         let (reply, mut answer) = oneshot::channel();
         match &self.transport {
             Some(transport) => transport.ask(request(reply)),
             None => drop(reply),
         }
-        let Self { runtime, events, clock, longest, waits_for, interrupts, bar, .. } = self;
-        let ended = runtime.block_on(wait(
+        let Self { runtime, events, clock, longest, waits_for, interrupts, bar, transport, .. } = self;
+        let waiting = wait(
             &mut answer,
             Waiting {
                 events,
@@ -189,7 +206,19 @@ impl WaitingClient {
                 bar,
                 progress,
             },
-        ));
+        );
+        let work = async {
+            match transport {
+                Some(transport) => work(&**transport).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                ended = waiting => ended,
+                never = work => match never {},
+            }
+        });
         let ended = match ended {
             Ended::Answered(Ok(value)) => return Ok(value),
             Ended::Answered(Err(error)) => {
@@ -226,7 +255,7 @@ impl WaitingClient {
         let (queue, counted) = (queue.clone(), Arc::clone(&visits));
         let visit = Box::new(move |letter: &DeadLetter| {
             let verdict = visit(letter);
-            counted.count(&verdict);
+            counted.record(&verdict);
             verdict
         });
         let walked = |reply| Request::WalkDead { queue, visit, reply };
@@ -234,6 +263,30 @@ impl WaitingClient {
             Err(CallFailed { done: Some(walked), .. }) => Ok(walked),
             walked => walked,
         }
+    }
+
+    /// Tells the transport what is not answered.
+    pub(super) fn tell(&self, request: Request) {
+        if let Some(transport) = &self.transport {
+            transport.ask(request);
+        }
+    }
+
+    /// Waits for so long.
+    pub(super) fn pause(&mut self, time: Duration) -> Result<(), Interrupt> {
+        let Self { runtime, interrupts, .. } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                by = interrupt(interrupts.as_ref()) => Err(by),
+                () = tokio::time::sleep(time) => Ok(()),
+            }
+        })
+    }
+
+    /// The clock that its waits go by.
+    pub(super) const fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// Waits for the next item of another source, without a limit.
@@ -246,29 +299,6 @@ impl WaitingClient {
                 item = source.recv() => Ok(item),
             }
         })
-    }
-}
-
-/// How far a walk has come.
-#[derive(Default)]
-struct Visits {
-    count: AtomicU64,
-    /// The wait that the last visit asked for, in milliseconds.
-    pause: AtomicU64,
-}
-
-impl Visits {
-    fn count(&self, verdict: &Visit) {
-        let pause = match verdict {
-            Visit::Wait(after) => u64::try_from((*after + ASKED_AGAIN).as_millis()).unwrap_or(u64::MAX),
-            _ => 0,
-        };
-        self.pause.store(pause, Ordering::Relaxed);
-        self.count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn pause(&self) -> Duration {
-        Duration::from_millis(self.pause.load(Ordering::Relaxed))
     }
 }
 
@@ -291,10 +321,10 @@ struct Waiting<'a> {
 async fn wait<T>(answer: &mut oneshot::Receiver<Result<T, transport::Error>>, waiting: Waiting<'_>) -> Ended<T> {
     let Waiting { events, clock, longest, waits_for, interrupts, bar, progress } = waiting;
     let mut since = clock.now().at;
-    let (mut seen, mut said) = (progress.map(|visits| visits.count.load(Ordering::Relaxed)), None);
+    let (mut seen, mut said) = (progress.map(|visits| visits.count()), None);
     loop {
         let now = clock.now().at;
-        let visited = progress.map(|visits| visits.count.load(Ordering::Relaxed));
+        let visited = progress.map(|visits| visits.count());
         if seen != visited {
             // It is not waited for before the visitor's pause is over.
             (seen, since) = (visited, now + progress.map(Visits::pause).unwrap_or_default());

@@ -105,6 +105,7 @@ fn work(
         protocols,
         passive: config.declare_passive,
         application: config.application.clone(),
+        pipelines: config.pipelines.clone(),
         reader: Some(reader),
         uri: config.transport,
         timer,

@@ -11,6 +11,7 @@
 //! blocks in it: the transport, the log's writer and the disk have threads of their own.
 #![doc = include_str!("PROMISES.md")]
 
+pub mod coordinator;
 pub mod core;
 mod finished;
 mod queue_run;

@@ -6,6 +6,7 @@ use super::{core::event::Plan, queue_run::QueueRun, shell::settings_reader::Read
 use crate::{
     celery::{Protocol, node},
     control::socket::Socket,
+    jobs::definition::Pipeline,
     junit, metrics,
     schedule::Timer,
     systemd::Notifier,
@@ -25,8 +26,10 @@ pub struct RunConfig {
     pub protocols: Vec<(String, Protocol)>,
     /// Never create queues.
     pub passive: bool,
-    /// Separates schedules.
+    /// Separates schedules and jobs.
     pub application: String,
+    /// The pipelines: with some, this master competes for the coordination of jobs.
+    pub pipelines: Vec<Pipeline>,
     /// The schedules, if this master may become their scheduler.
     pub timer: Option<Timer>,
     /// Reads the settings again, where there are some.

@@ -9,6 +9,25 @@ use crate::task::{Reason, Settlement};
 pub const BOUNDS: [f64; 15] =
     [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0];
 
+/// The same for jobs and their steps, which may take weeks.
+pub const JOB_BOUNDS: [f64; 15] = [
+    0.1,
+    1.0,
+    10.0,
+    60.0,
+    300.0,
+    900.0,
+    1800.0,
+    3600.0,
+    10_800.0,
+    21_600.0,
+    43_200.0,
+    86_400.0,
+    259_200.0,
+    604_800.0,
+    1_209_600.0,
+];
+
 /// How many times fell into which bucket.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Times {
@@ -21,8 +40,13 @@ pub struct Times {
 impl Times {
     /// Counts one.
     pub fn observe(&mut self, time: Duration) {
+        self.observe_among(&BOUNDS, time);
+    }
+
+    /// Counts one among buckets that end there: always the same for one value.
+    pub fn observe_among(&mut self, bounds: &[f64; BOUNDS.len()], time: Duration) {
         let seconds = time.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        let bucket = bounds.iter().position(|bound| seconds <= *bound).unwrap_or(bounds.len());
         self.buckets[bucket] += 1;
         self.sum = self.sum.saturating_add(time);
     }

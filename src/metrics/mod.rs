@@ -15,12 +15,14 @@
 #![warn(clippy::missing_panics_doc)]
 
 pub mod counts;
+mod family;
 mod form;
+mod jobs_page;
 mod page;
 mod reading;
 mod server;
 
 pub use self::{
-    reading::{Master, QUEUE_STATES, Question, QueueReading, Reading, SLOT_STATES},
+    reading::{JobsReading, LedgerReading, Master, QUEUE_STATES, Question, QueueReading, Reading, SLOT_STATES},
     server::{Listener, Server},
 };

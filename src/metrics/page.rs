@@ -10,13 +10,15 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text},
+    encoding::{DescriptorEncoder, NoLabelSet, text},
     metrics::MetricType,
     registry::{Registry, Unit},
 };
 
 use super::{
-    counts::{BOUNDS, Cause, Times},
+    counts::{Cause, Times},
+    family::family,
+    jobs_page,
     reading::{QUEUE_STATES, QueueReading, Reading, SLOT_STATES},
 };
 use crate::{process::self_usage::Usage, task::Reason, transport::Depth};
@@ -42,31 +44,14 @@ impl Page {
     }
 }
 
-/// A family of numbers while it is written.
-struct Family<'a>(MetricEncoder<'a>);
-
-impl Family<'_> {
-    fn count(&mut self, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
-        self.0.encode_family(labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None)
-    }
-
-    fn gauge(&mut self, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
-        self.0.encode_family(labels)?.encode_gauge(&value)
-    }
-
-    fn times(&mut self, labels: &impl EncodeLabelSet, times: &Times) -> fmt::Result {
-        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(times.buckets).collect();
-        let mut family = self.0.encode_family(labels)?;
-        family.encode_histogram::<NoLabelSet>(times.sum.as_secs_f64(), times.count(), &buckets, None)
-    }
-}
-
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.of_tasks(&mut encoder)?;
         self.of_workers(&mut encoder)?;
         self.of_queues(&mut encoder)?;
+        if let Some(jobs) = &self.reading.jobs {
+            jobs_page::write(jobs, &mut encoder)?;
+        }
         self.of_the_master(&mut encoder)
     }
 }
@@ -211,13 +196,3 @@ impl Page {
 
 type Counted = fn(&QueueReading) -> &[u64; Reason::ALL.len()];
 type Timed = fn(&QueueReading) -> &Times;
-
-fn family<'a>(
-    encoder: &'a mut DescriptorEncoder<'_>,
-    name: &'a str,
-    help: &str,
-    unit: Option<&'a Unit>,
-    of: MetricType,
-) -> Result<Family<'a>, fmt::Error> {
-    encoder.encode_descriptor(name, help, unit, of).map(Family)
-}

@@ -1,10 +1,13 @@
 //! The questions that the master's loop is asked for a page, and its answers.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 
-use super::counts::Counts;
+use super::counts::{Counts, Times};
 use crate::{
     control::server::Asked,
+    jobs::record::JobState,
     transport::{DeadQueue, Depth, Error},
 };
 
@@ -36,6 +39,8 @@ pub struct Master {
 pub struct Reading {
     /// Each queue.
     pub queues: Vec<QueueReading>,
+    /// The jobs of its pipelines, if it has some.
+    pub jobs: Option<JobsReading>,
     /// A session with the transport stands.
     pub connected: bool,
     /// Sessions after the first one.
@@ -69,6 +74,28 @@ pub struct QueueReading {
     pub slots: [u64; SLOT_STATES.len()],
     /// What happened so far.
     pub counts: Counts,
+}
+
+/// How the jobs of a master's pipelines stand.
+#[derive(Clone, Debug, Default)]
+pub struct JobsReading {
+    /// What only the coordinator knows; `None` elsewhere.
+    pub ledger: Option<LedgerReading>,
+    /// How long the jobs took that ended while this master was the coordinator: pipeline, state, times.
+    pub job_times: Vec<(String, JobState, Times)>,
+    /// How long the steps of those jobs took: pipeline, step, times.
+    pub step_times: Vec<(String, String, Times)>,
+}
+
+/// What the coordinator knows of jobs.
+#[derive(Clone, Debug, Default)]
+pub struct LedgerReading {
+    /// Open jobs of each pipeline of the settings, in each of [`JobState::ALL`].
+    pub open: Vec<(String, [u64; JobState::ALL.len()])>,
+    /// Entries that are not folded.
+    pub entries: u64,
+    /// Age of the oldest live job.
+    pub oldest: Option<Duration>,
 }
 
 /// The states of a queue.

@@ -15,6 +15,7 @@ mod event;
 pub mod identity;
 mod job_entries;
 pub mod localmem;
+mod lookup;
 mod opening;
 mod pause;
 mod refusal;
@@ -28,6 +29,7 @@ pub use self::{
     dead_letter::{DeadLetter, DeadQueue, Visit, Visitor, Walked},
     error::{Error, Extent},
     event::Event,
+    lookup::look_up,
     opening::{CLIENT_PATIENCE, cluster, open, open_client, read_uri, with_tls},
     uri::Uri,
 };

@@ -85,6 +85,7 @@ fn run(notifier: Notifier, metrics: Listener) -> RunConfig {
         protocols: Vec::new(),
         passive: false,
         application: "stuck".to_owned(),
+        pipelines: Vec::new(),
         timer: None,
         halt_timeout: None,
         notifier: Some(notifier),

@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 use super::{letter::whole, selection::Condition};
 use crate::{
     cli::{
-        args::FailedExport,
         connection::{from_transport_error, open},
+        failed_args::FailedExport,
         output::print,
         settings::dead_queue,
     },

@@ -13,7 +13,7 @@ const DEPTH: usize = 128;
 /// What a listing says.
 pub(super) fn row(letter: &DeadLetter) -> Value {
     let failure = &letter.failure;
-    json!({
+    let mut row = json!({
         "id": letter.id,
         "queue": letter.queue,
         "kind": failure.kind,
@@ -23,7 +23,13 @@ pub(super) fn row(letter: &DeadLetter) -> Value {
         "attempts": failure.attempts,
         "first_failed_at": rfc3339(letter.first_failed_at.unwrap_or(failure.failed_at)),
         "failed_at": rfc3339(failure.failed_at),
-    })
+    });
+    if let Some(member) = &letter.membership {
+        row["job"] = member.job.as_str().into();
+        row["step"] = member.step.as_str().into();
+        row["index"] = member.index.into();
+    }
+    row
 }
 
 /// All that there is, as the text of one object. A JSON payload stands in it as its own text: neither numbers nor the
@@ -63,10 +69,13 @@ fn depth(json: &str) -> usize {
 }
 
 /// The order in which a person reads: what it is, why it failed, when, and where. All else comes after that.
-const READ_FIRST: [&str; 14] = [
+const READ_FIRST: [&str; 17] = [
     "id",
     "queue",
     "kind",
+    "job",
+    "step",
+    "index",
     "reason",
     "error",
     "detail",

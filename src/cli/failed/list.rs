@@ -11,19 +11,74 @@ use super::{
 };
 use crate::{
     cli::{
-        args::FailedList,
+        failed_args::FailedList,
+        job_names::named,
         output::{print, table},
+        waiting::WaitingClient,
     },
     config::Config,
     exit_code::{Code, Error},
+    jobs::ledger::queues_of,
     redact::redact,
-    transport::Visit,
+    transport::{self, Visit},
 };
 
 pub(super) fn run(config: &Config, verb: &FailedList) -> Result<Code, Error> {
-    let limit = verb.limit;
     let condition = Condition::of(&verb.filter)?;
-    let rows = collect(config, &verb.queue, move |letter, rows: &mut Vec<Value>| {
+    let (rows, of) = match (&verb.queue, &verb.filter.job) {
+        (None, Some(job)) => {
+            let mut client = WaitingClient::open(config, transport::CLIENT_PATIENCE)?;
+            let record = named(&mut client, config, job)?;
+            drop(client);
+            let condition = condition.of_job(&record.id);
+            let mut rows = Vec::new();
+            for queue in queues_of(&record) {
+                rows.append(&mut rows_of(config, &queue, condition.clone(), verb.limit - rows.len())?);
+            }
+            // Oldest first, as in each of them.
+            rows.sort_by(|one, other| one["failed_at"].as_str().cmp(&other["failed_at"].as_str()));
+            (rows, format!("job {}", record.id))
+        }
+        (queue, _) => {
+            // The arguments have one or the other.
+            let queue = queue.as_deref().unwrap_or_default();
+            (rows_of(config, queue, condition, verb.limit)?, format!("queue {queue}"))
+        }
+    };
+    let counts = counts(&rows);
+    match (verb.summary, verb.json) {
+        (true, true) => print(&lines(counts.iter().map(Count::json)))?,
+        (false, true) => print(&lines(&rows))?,
+        (_, false) if rows.is_empty() => print(&format!("no dead letters of {}\n", redact(&of)))?,
+        (summary, false) => {
+            print(&table(&["COUNT", "REASON", "FINGERPRINT", "ERROR"], counts.iter().map(Count::cells).collect()))?;
+            if !summary {
+                let is_of_jobs = rows.iter().any(|row| row.get("job").is_some());
+                let columns = [
+                    ("id", "ID", true),
+                    ("queue", "QUEUE", verb.queue.is_none()),
+                    ("job", "JOB", is_of_jobs && verb.filter.job.is_none()),
+                    ("step", "STEP", is_of_jobs),
+                    ("index", "INDEX", is_of_jobs),
+                    ("reason", "REASON", true),
+                    ("attempts", "ATTEMPTS", true),
+                    ("failed_at", "FAILED AT", true),
+                    ("error", "ERROR", true),
+                ];
+                let columns = columns.into_iter().filter(|(.., is_shown)| *is_shown).collect::<Vec<_>>();
+                let in_line = |name, text: &str| if name == "id" { text.to_owned() } else { one_line(text) };
+                let cells = |row: &Value| columns.iter().map(|(name, ..)| in_line(*name, &cell(&row[*name]))).collect();
+                let header: Vec<&str> = columns.iter().map(|(_, header, _)| *header).collect();
+                print("\n")?;
+                print(&table(&header, rows.iter().map(cells).collect()))?;
+            }
+        }
+    }
+    Ok(Code::Ok)
+}
+
+fn rows_of(config: &Config, queue: &str, condition: Condition, limit: usize) -> Result<Vec<Value>, Error> {
+    collect(config, queue, move |letter, rows: &mut Vec<Value>| {
         if rows.len() >= limit {
             return Visit::Stop;
         }
@@ -31,25 +86,7 @@ pub(super) fn run(config: &Config, verb: &FailedList) -> Result<Code, Error> {
             rows.push(row(letter));
         }
         Visit::Keep
-    })?;
-    let counts = counts(&rows);
-    match (verb.summary, verb.json) {
-        (true, true) => print(&lines(counts.iter().map(Count::json)))?,
-        (false, true) => print(&lines(&rows))?,
-        (_, false) if rows.is_empty() => print(&format!("no dead letters of queue {}\n", redact(&verb.queue)))?,
-        (summary, false) => {
-            print(&table(&["COUNT", "REASON", "FINGERPRINT", "ERROR"], counts.iter().map(Count::cells).collect()))?;
-            if !summary {
-                let columns = ["id", "reason", "attempts", "failed_at", "error"];
-                let in_line = |column, text: &str| if column == "id" { text.to_owned() } else { one_line(text) };
-                let cells = |row: &Value| columns.map(|column| in_line(column, &cell(&row[column]))).to_vec();
-                print("\n")?;
-                let header = ["ID", "REASON", "ATTEMPTS", "FAILED AT", "ERROR"];
-                print(&table(&header, rows.iter().map(cells).collect()))?;
-            }
-        }
-    }
-    Ok(Code::Ok)
+    })
 }
 
 /// A reason and an error, and how often.

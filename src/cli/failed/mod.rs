@@ -10,10 +10,7 @@ mod retry;
 mod selection;
 mod show;
 
-use super::{
-    args::{Failed, Global},
-    settings::load_shared,
-};
+use super::{args::Global, failed_args::Failed, settings::load_shared};
 use crate::{
     exit_code::{Code, Error},
     worker::registry::Registry,

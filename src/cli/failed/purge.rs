@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::selection::{Selection, broke_off, progress, tell};
 use crate::{
     cli::{
-        args::FailedPurge,
         confirm,
+        failed_args::FailedPurge,
         settings::dead_queue,
         waiting::{WaitingClient, longest_wait},
     },

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cli::{
-        args::FailedRetry,
+        failed_args::FailedRetry,
         settings::dead_queue,
         waiting::{WaitingClient, longest_wait},
     },

@@ -10,13 +10,15 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        args::{Filter, SelectionArgs},
+        failed_args::{Filter, SelectionArgs},
         output::print,
         settings::duration,
         waiting::CallFailed,
     },
     clock::{Clock, Timestamp},
     exit_code::{Code, Error},
+    jobs::ledger::place,
+    membership::Membership,
     plural::{self, counted},
     redact::redact,
     text,
@@ -28,6 +30,7 @@ use crate::{
 pub(super) struct Condition {
     reason: Option<String>,
     fingerprint: Option<String>,
+    job: Option<String>,
     died_before: Option<Timestamp>,
 }
 
@@ -37,13 +40,24 @@ impl Condition {
         Ok(Self {
             reason: filter.reason.clone(),
             fingerprint: filter.fingerprint.as_ref().map(|hex| hex.to_ascii_lowercase()),
+            job: filter.job.clone(),
             died_before: age.map(|age| Timestamp(Clock::wall().0.saturating_sub_unsigned(age.as_millis() as u64))),
         })
+    }
+
+    /// … of this job.
+    pub(super) fn of_job(self, id: &str) -> Self {
+        Self { job: Some(id.to_owned()), ..self }
     }
 
     pub(super) fn holds(&self, letter: &DeadLetter) -> bool {
         self.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
             && self.fingerprint.as_ref().is_none_or(|fingerprint| *fingerprint == letter.fingerprint())
+            && self.job.as_ref().is_none_or(|job| {
+                let of =
+                    |member: &Membership| member.job == *job || place(&member.pipeline, member.key.as_deref()) == *job;
+                letter.membership.as_deref().is_some_and(of)
+            })
             && self.died_before.is_none_or(|before| letter.failure.failed_at < before)
     }
 }

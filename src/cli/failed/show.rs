@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     cli::{
-        args::FailedShow,
+        failed_args::FailedShow,
         output::{escape_control, print},
     },
     config::Config,

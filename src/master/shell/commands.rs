@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::state::Shell;
+use super::{jobs::count_open, state::Shell};
 use crate::{
     control::{
         server::Asked,
@@ -63,12 +63,16 @@ impl Shell {
         self.complete(&mut status);
         self.add_stopped(&mut status);
         self.add_left_running(&mut status);
+        let open = self.add_jobs(&mut status);
         let queues = self.core.queues();
         let names: Vec<String> = queues.iter().map(|dead| dead.queue.clone()).collect();
         let (reply, counted) = oneshot::channel();
         self.transport.ask(Request::Depths { queues, reply });
         tokio::task::spawn_local(async move {
             measure(&mut status).await;
+            if let Some(open) = open {
+                status["jobs"] = count_open(open).await;
+            }
             let depths = counts(counted).await;
             let _ = asked.reply.send(Answer::Done(with_depths(&status, &names, &depths)));
         });

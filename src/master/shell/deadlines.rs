@@ -50,7 +50,8 @@ impl Shell {
         let halt = self.halt_at.map(|at| at.saturating_sub(real.since_start()));
         let notice = self.notifier.as_ref().and_then(Notifier::next_at).map(|at| at.since(real));
         let group = (!self.settlements.is_empty()).then_some(GROUP_LIMIT);
-        [core, look, moment, halt, notice, group].into_iter().flatten().min().unwrap_or(Duration::MAX)
+        let jobs = self.jobs.coordinator.wait(now);
+        [core, look, moment, halt, notice, group, jobs].into_iter().flatten().min().unwrap_or(Duration::MAX)
     }
 
     /// However much happens, clock and calendar are looked at once a turn.
@@ -68,6 +69,7 @@ impl Shell {
             let acts = timer.due(now.wall);
             self.fire(acts);
         }
+        self.keep_time_of_jobs();
         if self.halt_at.is_some_and(|at| at <= self.clock.real().since_start()) {
             self.halt_at = None;
             self.judged_at = Some(now);

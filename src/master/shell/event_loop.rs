@@ -55,6 +55,7 @@ impl Shell {
         mut receivers: EventReceivers,
     ) -> Result<Finished, Error> {
         self.handle(Event::Begun);
+        self.begin_coordinating();
         let mut batch = Vec::with_capacity(TURN);
         while self.finished.is_none() && !self.closing {
             self.flush_frames();
@@ -85,6 +86,7 @@ impl Shell {
                         self.transport_event(event);
                     }
                 }
+                Some(found) = self.jobs.found.recv() => self.jobs_found(found),
                 Some(command) = receivers.commands.recv() => self.command(command),
                 Some(orphans_ended) = receivers.orphans_ended.recv() => self.orphans_ended(orphans_ended),
                 () = tokio::time::sleep(wait) => {}
@@ -106,12 +108,16 @@ impl Shell {
         // A stop that ended at once was not told yet.
         self.notify();
         self.flush_settlements();
+        let left = self.end_coordinating(&mut receivers.transport).await;
         let depths = self.count_what_is_left().await;
         let (reply, closed) = oneshot::channel();
         self.transport.ask(Request::Close { reply });
         // Whatever is not settled by now comes again: closing late or not at all loses nothing.
         let _ = join(tokio::time::timeout(CLOSE_LIMIT, closed), self.celery.close()).await;
         if self.closing {
+            for event in left {
+                self.transport_event(event);
+            }
             while let Ok(event) = receivers.transport.try_recv() {
                 self.transport_event(event);
             }

@@ -32,6 +32,7 @@ impl Shell {
         let (connected, reconnects) = self.core.sessions();
         Reading {
             queues,
+            jobs: self.jobs_reading(),
             connected,
             reconnects: reconnects.into(),
             lines_dropped: self.logger.dropped(),

@@ -5,9 +5,11 @@
 mod actions;
 pub(super) mod celery;
 mod commands;
+mod coordination;
 mod deadlines;
 pub(super) mod event_loop;
 mod exits;
+mod jobs;
 mod metrics_questions;
 mod once_files;
 pub(super) mod orphans;

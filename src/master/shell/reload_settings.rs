@@ -94,6 +94,8 @@ impl Shell {
     fn take_settings(&mut self, fresh: Fresh, requests: Vec<ReadRequest>) {
         let pipelines = fresh.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
         transport::tell(&*self.transport, fresh.protocols);
+        let worked = fresh.queues.iter().map(|queue| queue.plan.settings.name.clone()).collect();
+        self.reload_jobs(fresh.pipelines, &worked, |queue| fresh.names.unknown(queue).is_none());
         let mut used = BTreeSet::new();
         let mut queues = Vec::with_capacity(fresh.queues.len());
         for QueueRun { plan, launch } in fresh.queues {

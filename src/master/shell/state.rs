@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     celery::Celery,
+    jobs::Jobs,
     orphans::Orphans,
     settings_reader::{Reader, Reading},
     workers::{Inbox, Worker},
@@ -95,6 +96,8 @@ pub(in crate::master) struct Shell {
     pub(super) report: Option<Rc<RefCell<junit::Report>>>,
     /// What Celery's tools see of this master.
     pub(super) celery: Celery,
+    /// The coordinator of the jobs.
+    pub(super) jobs: Jobs,
 }
 
 impl Shell {
@@ -117,6 +120,8 @@ impl Shell {
         if run.timer.is_some() {
             transport.ask(Request::Lease { application: run.application.clone() });
         }
+        // The core draws from the same seed: other bits, so that no id is made twice.
+        let jobs = Jobs::new(&run.application, run.pipelines, run.plan.seed ^ 0x9e37_79b9_7f4a_7c15);
         let mut core = Core::new(run.plan);
         if run.report.is_some() {
             core.tell_ends();
@@ -126,6 +131,7 @@ impl Shell {
             actions: Vec::new(),
             report: run.report,
             celery,
+            jobs,
             clock: RunningClock::start(),
             judged_at: None,
             transport,

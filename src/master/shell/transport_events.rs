@@ -1,6 +1,7 @@
-//! What the transport says: the lease of the schedules and what they fire is the shell's, all else is the core's.
+//! What the transport says: the lease of the schedules and what they fire is the shell's, the ledger is the coordinator's, all else
+//! is the core's.
 
-use super::state::Shell;
+use super::{jobs::is_of_the_ledger, state::Shell};
 use crate::{
     logging::{Level, MASTER},
     master::core::event::Event,
@@ -37,6 +38,7 @@ impl Shell {
                     timer.fired(wall, &schedule, moment, stored.is_ok());
                 }
             }
+            event if is_of_the_ledger(&event) => self.ledger_event(event),
             event => {
                 if let transport::Event::Refused(error) = &event {
                     self.hint = error.hint();

@@ -1,0 +1,126 @@
+//! An order to the coordinator, given by a command.
+//!
+//! The order is stored, and its answer is waited for. Meanwhile the command asks for the ledger, too: it gets it where no master
+//! holds it, and then carries out its order itself, with everything that came before.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::{
+    cli::waiting::{CallFailed, WaitingClient},
+    clock::Clock,
+    config::Config,
+    exit_code::{Code, Error},
+    jobs::order::{Answer, Order, Wanted},
+    master::coordinator::{Act, Coordinator},
+    redact::redact,
+    text,
+    transport::{Event, Request, Transport, look_up},
+};
+
+/// How long the coordinator may take.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// What was done.
+pub(super) struct Done {
+    pub(super) text: String,
+    pub(super) job: Option<String>,
+}
+
+impl Done {
+    /// For standard output.
+    pub(super) fn line(&self, json: bool) -> String {
+        if json {
+            format!("{}\n", json!({ "job": self.job, "text": self.text }))
+        } else {
+            format!("{}\n", text::escape_line(&redact(&self.text)))
+        }
+    }
+}
+
+/// Gives an order and waits for the answer; what is refused, or not carried out in time, is an error.
+pub(super) fn give(client: &mut WaitingClient, config: &Config, what: Wanted) -> Result<Done, Error> {
+    let clock = client.clock();
+    let order = Box::new(Order { id: uuid::Uuid::now_v7().to_string(), at: Clock::wall(), what });
+    // Random bits of a version 7.
+    let seed = uuid::Uuid::now_v7().as_u64_pair().1;
+    let application = config.application.clone();
+    let mut coordinator = Coordinator::new(&application, config.pipelines.clone(), seed);
+    let request = |reply| Request::Order { application, order, within: WITHIN, reply };
+    let answer = client.call_beside(request, async |transport, events, hand_on| {
+        coordinate(&mut coordinator, &config.application, transport, events, hand_on, clock).await;
+    });
+    if !coordinator.end().is_empty() {
+        client.tell(Request::ReleaseLedger);
+    }
+    let answer = match answer {
+        Ok(answer) | Err(CallFailed { done: Some(answer), .. }) => answer,
+        Err(broken) => {
+            let error = broken.error();
+            let is_sure = broken.last().is_some();
+            return Err(if is_sure {
+                error
+            } else {
+                error.hint("the order may be stored, and is then carried out later")
+            });
+        }
+    };
+    let Some(answer) = answer else {
+        let seconds = WITHIN.as_secs();
+        let text = format!(
+            "the order is stored, and was not carried out within {seconds} s: the process that coordinates the jobs does not answer"
+        );
+        return Err(Error::new(Code::NoMaster, text).hint("it is carried out when that process goes on, or has ended"));
+    };
+    let unreadable = |error| Error::new(Code::Internal, format!("the answer to the order cannot be read: {error}"));
+    match serde_json::from_str(&answer).map_err(unreadable)? {
+        Answer::Done { text, job } => Ok(Done { text, job }),
+        Answer::Refused { error, hint } => Err(Error { code: Code::Refused, message: error, hint }),
+    }
+}
+
+/// Holds the ledger and folds what comes for as long as it is polled, if nobody else holds it.
+async fn coordinate(
+    coordinator: &mut Coordinator,
+    application: &str,
+    transport: &dyn Transport,
+    events: &mut mpsc::UnboundedReceiver<Event>,
+    hand_on: &mpsc::UnboundedSender<Event>,
+    clock: Clock,
+) {
+    use futures_util::{StreamExt, stream::FuturesUnordered};
+
+    let mut lookups = FuturesUnordered::new();
+    let mut acts = coordinator.begin();
+    loop {
+        for act in acts {
+            match act {
+                Act::Ask => transport.ask(Request::Ledger { application: application.to_owned() }),
+                Act::GiveBack => transport.ask(Request::ReleaseLedger),
+                Act::Advance(advance) => transport.ask(Request::Advance(advance)),
+                Act::LookUp { epoch, entry, filters } => {
+                    let found = look_up(transport, application, filters);
+                    lookups.push(async move { (epoch, entry, found.await) });
+                }
+                // They are the log's of whoever goes on with the jobs.
+                Act::Log(..) | Act::Ended(_) => {}
+            }
+        }
+        let wait = coordinator.wait(clock.now()).unwrap_or(Duration::MAX);
+        acts = tokio::select! {
+            event = events.recv() => match event {
+                Some(event @ Event::Waits(_)) => {
+                    // Whoever waits for it may be gone.
+                    let _ = hand_on.send(event);
+                    Vec::new()
+                }
+                Some(event) => coordinator.event(event, clock.now()),
+                None => return,
+            },
+            Some((epoch, entry, found)) = lookups.next() => coordinator.found(epoch, entry, found, clock.now()),
+            () = tokio::time::sleep(wait) => coordinator.due(clock.now()),
+        };
+    }
+}

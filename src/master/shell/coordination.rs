@@ -1,0 +1,195 @@
+//! Jobs in the shell: what the coordinator hears and wants, and what status and metrics say of it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    jobs::{Found, Read, is_of_the_ledger},
+    state::Shell,
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    jobs::{
+        definition::Pipeline,
+        record::{JobFilter, JobState},
+    },
+    logging::{Level, MASTER},
+    master::{coordinator::Act, core::event::Event},
+    metrics::{JobsReading, LedgerReading},
+    transport::{self, Request, look_up},
+};
+
+/// The name of the lines about jobs.
+const JOBS: &str = "jobs";
+/// How long the end of a run waits for entries of its last tasks to be folded; what is not, the next coordinator folds.
+const LAST_STEPS: Duration = Duration::from_secs(2);
+
+impl Shell {
+    /// Asks for the ledger, where there are pipelines.
+    pub(super) fn begin_coordinating(&mut self) {
+        if !self.jobs.coordinator.pipelines().is_empty() {
+            let acts = self.jobs.coordinator.begin();
+            self.perform_for_jobs(acts);
+        }
+    }
+
+    pub(super) fn ledger_event(&mut self, event: transport::Event) {
+        let now = self.now();
+        let acts = self.jobs.coordinator.event(event, now);
+        self.perform_for_jobs(acts);
+    }
+
+    pub(super) fn jobs_found(&mut self, Found { epoch, entry, records }: Found) {
+        let now = self.now();
+        let acts = self.jobs.coordinator.found(epoch, entry, records, now);
+        self.perform_for_jobs(acts);
+    }
+
+    pub(super) fn keep_time_of_jobs(&mut self) {
+        let now = self.clock.now();
+        if self.jobs.coordinator.wait(now).is_some_and(|wait| wait.is_zero()) {
+            let acts = self.jobs.coordinator.due(now);
+            self.perform_for_jobs(acts);
+        }
+    }
+
+    /// Other settings: `worked` are the queues of this master from now on, `elsewhere` says of others whether they are named.
+    pub(super) fn reload_jobs(
+        &mut self,
+        pipelines: Vec<Pipeline>,
+        worked: &BTreeSet<String>,
+        elsewhere: impl Fn(&str) -> bool,
+    ) {
+        let now = self.now();
+        let gone = self.core.queues().into_iter().map(|dead| dead.queue);
+        for queue in gone.filter(|queue| !worked.contains(queue) && !elsewhere(queue)) {
+            let users = self.jobs.coordinator.ledger().map(|ledger| ledger.users_of(&queue)).unwrap_or_default();
+            if !users.is_empty() {
+                let text = format!("Queue {queue} is not worked here any more; jobs need it: {}", users.join(", "));
+                self.logger.line(Level::Warning, MASTER, &text);
+            }
+        }
+        let acts = self.jobs.coordinator.reload(pipelines, now);
+        self.perform_for_jobs(acts);
+        self.begin_coordinating();
+    }
+
+    fn perform_for_jobs(&mut self, acts: Vec<Act>) {
+        for act in acts {
+            match act {
+                Act::Ask => self.transport.ask(Request::Ledger { application: self.application.clone() }),
+                Act::GiveBack => self.transport.ask(Request::ReleaseLedger),
+                Act::Advance(advance) => self.transport.ask(Request::Advance(advance)),
+                Act::LookUp { epoch, entry, filters } => {
+                    let found = look_up(&*self.transport, &self.application, filters);
+                    let sender = self.jobs.sender.clone();
+                    tokio::task::spawn_local(async move {
+                        // The loop may have ended.
+                        let _ = sender.send(Found { epoch, entry, records: found.await });
+                    });
+                }
+                Act::Log(level, text) => self.logger.line(level, JOBS, &text),
+                Act::Ended(view) => self.handle(Event::JobEnded { id: view.id, state: view.state }),
+            }
+        }
+    }
+
+    /// Folds what the last tasks of the run told the ledger, as far as that is possible soon, and gives the ledger back. What else
+    /// the transport says meanwhile is left for later.
+    pub(super) async fn end_coordinating(
+        &mut self,
+        events: &mut mpsc::UnboundedReceiver<transport::Event>,
+    ) -> Vec<transport::Event> {
+        let mut others = Vec::new();
+        if self.jobs.coordinator.is_holding() {
+            // Its answer comes after what the settlements stored.
+            let (reply, mut read) = oneshot::channel();
+            let filter = JobFilter { limit: 1, ..JobFilter::default() };
+            self.transport.ask(Request::Jobs { application: self.application.clone(), filter, reply });
+            let mut is_read = false;
+            let limit = tokio::time::sleep(LAST_STEPS);
+            tokio::pin!(limit);
+            while self.jobs.coordinator.is_holding() && (!is_read || self.jobs.coordinator.is_busy()) {
+                tokio::select! {
+                    biased;
+                    Some(event) = events.recv() => {
+                        if is_of_the_ledger(&event) { self.ledger_event(event) } else { others.push(event) }
+                    }
+                    Some(found) = self.jobs.found.recv() => self.jobs_found(found),
+                    _ = &mut read, if !is_read => is_read = true,
+                    () = &mut limit => break,
+                }
+            }
+        }
+        let acts = self.jobs.coordinator.end();
+        self.perform_for_jobs(acts);
+        others
+    }
+
+    /// How the ledger stands, for a status: what must be asked for comes with it.
+    pub(super) fn add_jobs(&self, status: &mut Value) -> Option<Read> {
+        let coordinator = &self.jobs.coordinator;
+        if coordinator.pipelines().is_empty() && !coordinator.is_holding() {
+            return None;
+        }
+        status["coordinator"] = json!({
+            "held": coordinator.is_holding(), "epoch": coordinator.epoch(), "entries": coordinator.entries(),
+        });
+        status["jobs"] = Value::Null;
+        if let Some(counts) = coordinator.counts() {
+            status["jobs"] = json!({
+                "running": counts.running, "planned": counts.planned, "failed": counts.failed, "frozen": counts.frozen,
+            });
+            return None;
+        }
+        let (reply, open) = oneshot::channel();
+        let filter = JobFilter { open: true, ..JobFilter::default() };
+        self.transport.ask(Request::Jobs { application: self.application.clone(), filter, reply });
+        Some(open)
+    }
+
+    pub(super) fn jobs_reading(&self) -> Option<JobsReading> {
+        let coordinator = &self.jobs.coordinator;
+        let pipelines: BTreeSet<&str> = coordinator.pipelines().iter().map(|pipeline| pipeline.name.as_str()).collect();
+        if pipelines.is_empty() {
+            return None;
+        }
+        let wall = Clock::wall();
+        let counted = coordinator.counted();
+        // No name becomes a label that is not in the settings.
+        let jobs = counted.jobs().filter(|(pipeline, ..)| pipelines.contains(pipeline));
+        let steps = counted.steps().filter(|(pipeline, ..)| pipelines.contains(pipeline));
+        Some(JobsReading {
+            ledger: coordinator.ledger().map(|ledger| {
+                let open = ledger.jobs().map(|view| (view.pipeline.clone(), view.state, view.made_at));
+                reading(&pipelines, open, coordinator.entries().unwrap_or_default() as u64, wall)
+            }),
+            job_times: jobs.map(|(pipeline, state, times)| (pipeline.to_owned(), state, times.clone())).collect(),
+            step_times: steps
+                .map(|(pipeline, step, times)| (pipeline.to_owned(), step.to_owned(), times.clone()))
+                .collect(),
+        })
+    }
+}
+
+fn reading(
+    pipelines: &BTreeSet<&str>,
+    open: impl Iterator<Item = (String, JobState, Timestamp)>,
+    entries: u64,
+    wall: Timestamp,
+) -> LedgerReading {
+    let mut counts: Vec<(String, [u64; JobState::ALL.len()])> =
+        pipelines.iter().map(|name| ((*name).to_owned(), [0; JobState::ALL.len()])).collect();
+    let mut oldest: Option<Timestamp> = None;
+    for (pipeline, state, made_at) in open {
+        if state.is_live() {
+            oldest = Some(oldest.map_or(made_at, |oldest| oldest.min(made_at)));
+        }
+        if let Ok(place) = counts.binary_search_by(|(name, _)| name.as_str().cmp(&pipeline)) {
+            counts[place].1[state as usize] += 1;
+        }
+    }
+    LedgerReading { open: counts, entries, oldest: oldest.map(|made_at| wall.remaining(made_at)) }
+}
