@@ -1,6 +1,6 @@
 //! The control socket of a master: bound, served, kept in its place.
 
-use std::{cell::RefCell, io, rc::Rc};
+use std::{cell::RefCell, io, path::PathBuf, rc::Rc};
 
 use tokio::sync::mpsc;
 
@@ -25,6 +25,12 @@ impl Socket {
     /// [`Error`].
     pub fn bind(place: &Place) -> Result<Self, Error> {
         Ok(Self { file: Rc::new(RefCell::new(BoundFile::bind(place.path.clone())?)) })
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.file.borrow().path.clone()
     }
 
     /// Whether the file at its path is the one that was made here: others may have removed or replaced it.

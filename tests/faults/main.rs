@@ -7,6 +7,7 @@
 //! | a task kills its worker (abort, segmentation fault) | three tries, then a dead letter with signal and last output; the others once each, as fast as without it | `crash::a_task_that_…` |
 //! | a kind kills its worker with everything | the queue is parked after ten, its tasks stay; another queue goes on; a halt-mode run ends with 1 | `crash::a_kind_that_aborts_…` |
 //! | all kinds kill their workers with everything, for a night | the master stays: longer and longer pauses, one dead letter each, told and shown; well again by itself | `parked` |
+//! | … and whoever started it starts it again, or kills it | the next one begins with the pauses of the one before | `parked` |
 //! | a master does not run for a while (SIGSTOP, a frozen container, a moved machine) | what ended meanwhile is done; nobody is late for it | `paused`, `simulation` |
 //! | no worker of any queue can be started | 69, no dead letter | `parked` |
 //! | the broker closes all connections | rebuilt in about a second; tasks in hand go on, once, with the attempts that they used; acknowledged early or late | `cut::a_connection_lost_…` |

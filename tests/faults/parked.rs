@@ -7,6 +7,7 @@ use crate::support::{
     Demo, Place,
     log::{Stopwatch, until},
 };
+use nix::sys::signal::Signal;
 
 /// Tasks of a broken deploy.
 const BAD: u64 = 60;
@@ -100,4 +101,90 @@ fn a_master_in_which_no_worker_was_ever_ready_ends_and_costs_no_task_anything() 
             assert_eq!((&depth["ready"], &depth["failed"]), (&1.into(), &0.into()), "{queue}: {depth}");
         }
     });
+}
+
+#[test]
+fn whoever_starts_a_master_again_finds_its_queues_as_parked_as_they_were() {
+    on_each(|demo| {
+        let settings = "workers: { foo: { worker: demo_sleep_worker, breaker: { failures: 5, pause: 1s } } }\n";
+        demo.write("asynctask.yaml", settings);
+        demo.submit_all("foo", (0..BAD).map(|n| format!(r#"{{"n":{n},"then":"abort"}}"#)));
+        let kept = demo.folder.path().join("asynctask.sock.parked");
+        let is_kept = |pause: &str| std::fs::read_to_string(&kept).is_ok_and(|text| text.contains(pause));
+
+        let mut master = demo.start_configured(&[]);
+        master.expect("Queue foo is parked for 1 s: ");
+        master.expect("Queue foo is parked for 2 s: ");
+        until("the pause is not kept", || is_kept(r#""pause_seconds":2.0"#));
+        assert_eq!(stopped(master, Duration::from_secs(20)), 0);
+
+        // Its workers start all the same, for a service manager that waits for that. The next pause is longer than the last one was.
+        let watch = Stopwatch::start();
+        let mut master = demo.start_configured(&[]);
+        let line = master.expect("as the run before left it");
+        assert!(line.contains("too many of its tasks crashed or timed out in a row; `control unpark foo`"), "{line}");
+        master.expect("Starting; queue=foo");
+        master.expect("Queue foo is tried again");
+        assert!(watch.elapsed() < Duration::from_secs(20), "the pause was longer than was kept: {:?}", watch.elapsed());
+        master.expect("Queue foo is parked for 4 s: ");
+        until("the pause is not kept", || is_kept(r#""pause_seconds":4.0"#));
+        master.signal(Signal::SIGKILL);
+        master.wait();
+
+        // Six in the first life, one in the second, none since then.
+        let mut master = demo.start_configured(&[]);
+        master.expect("as the run before left it");
+        until("dead letters are not stored", || failed(demo) == 7);
+        assert_eq!(demo.run(&["queues", "purge", "foo", "--yes"]).code, 0);
+        demo.submit("foo", r#"{"n":1000}"#);
+        master.expect("Queue foo is worked again");
+        until("the good task is not done", || demo.done() == [r#"{"n":1000}"#]);
+        until("what is over is kept", || !kept.exists());
+        assert_eq!(stopped(master, Duration::from_secs(20)), 0);
+    });
+}
+
+#[test]
+fn a_pause_is_kept_for_the_same_kind_until_somebody_knows_better() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker, bar: demo_quiet_worker }\n");
+    let kept = demo.folder.path().join("asynctask.sock.parked");
+    let of = |kind: &str| format!(r#"{{"kind":"{kind}","pause_seconds":600,"until_ms":4000000000000}}"#);
+    let texts = [
+        format!(r#"{{"foo":{},"gone":{}}}"#, of("demo_quiet_worker"), of("demo_sleep_worker")),
+        r#"{"foo":{"kind":"#.to_owned(),
+        format!(r#"{{"foo":{}}}"#, of("demo_sleep_worker")),
+    ];
+    let [of_others, cut_off, right] = texts.each_ref();
+    for text in [of_others, cut_off] {
+        std::fs::write(&kept, text).expect("written");
+        let mut master = demo.start_configured(&[]);
+        if text == cut_off {
+            master.expect("asynctask.sock.parked, which says what is parked, cannot be read: ");
+        }
+        let done = demo.done().len();
+        demo.submit("foo", "{}");
+        until("the task is not done", || demo.done().len() > done);
+        let log = master.log();
+        assert_eq!(stopped(master, Duration::from_secs(20)), 0);
+        assert!(!log.text().contains("is parked for"), "{}", log.text());
+    }
+    std::fs::write(&kept, right).expect("written");
+    let mut master = demo.start_configured(&[]);
+    let line = master.expect("Queue foo is parked for 600.0 s more");
+    assert!(line.starts_with("WARNING"), "{line}");
+    master.expect("Starting; queue=foo");
+    assert_eq!(demo.run(&["health"]).code, 1);
+    let done = demo.done().len();
+    demo.submit("foo", "{}");
+    let unparked = demo.run(&["control", "unpark", "foo"]);
+    assert_eq!(unparked.code, 0, "{unparked:?}");
+    until("the task is not done", || demo.done().len() > done);
+    until("what is over is kept", || !kept.exists());
+    // A run that is to halt has nobody who waits for the end of a pause.
+    std::fs::write(&kept, right).expect("written");
+    assert_eq!(stopped(master, Duration::from_secs(20)), 0);
+    demo.submit("foo", "{}");
+    let run = demo.run(&["workers", "--halt-when-empty"]);
+    assert_eq!((run.code, demo.done().len()), (0, done + 2), "{run:?}");
 }

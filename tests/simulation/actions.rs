@@ -106,6 +106,10 @@ impl Simulation {
                 self.observer.operator.answered(number, answer);
                 Ok(())
             }
+            Action::KeepParked(parked) => {
+                self.kept(parked);
+                Ok(())
+            }
             Action::LogLevel(_)
             | Action::TaskEnded { .. }
             | Action::TaskReopened { .. }
@@ -325,6 +329,7 @@ impl Simulation {
         let entry = &self.ledger.entries[&handle];
         self.may_run_again(entry)?;
         self.may_begin_with_key(handle, queue)?;
+        self.may_begin_in(queue)?;
         let entry = self.ledger.entries.get_mut(&handle).expect("an open handle has an entry");
         if self.observer.operator.paused[queue] {
             return Err(format!("begun although queue q{queue} is paused: {entry:?}"));

@@ -22,6 +22,7 @@ use super::{
     ledger::{Entry, Verdict},
     once::Executed,
     operator::OperatorCommands,
+    parked::Kept,
     reloads::Reloads,
     settings::Settings,
     simulation::Simulation,
@@ -79,6 +80,7 @@ pub(crate) struct Observer {
     pub(crate) left_running: Option<u32>,
     /// Parked for its tasks, and since then none of them ended in words.
     pub(crate) needs_proof: Vec<bool>,
+    pub(crate) kept: Kept,
     said_parked: bool,
     said_unstartable: bool,
     said_all_parked: bool,
@@ -124,6 +126,7 @@ impl Observer {
             stored: Stored::default(),
             left_running: None,
             needs_proof: vec![false; queues],
+            kept: Kept::new(settings),
             said_parked: false,
             said_unstartable: false,
             said_all_parked: false,
@@ -160,11 +163,13 @@ impl Observer {
                 if std::mem::replace(&mut self.is_pausing[index], true) {
                     return Err("a queue is parked in its pause".to_owned());
                 }
-                *parked = true;
+                let was_parked = std::mem::replace(parked, true);
                 self.said_parked = true;
                 self.needs_proof[index] = message.contains("too many of its tasks");
+                self.kept.parked(index, message, was_parked);
             } else if message.starts_with(&format!("Queue q{index} is tried again")) {
                 self.is_pausing[index] = false;
+                self.kept.tried(index, now)?;
             } else if message.starts_with(&format!("Queue q{index} is worked again")) {
                 *parked = false;
                 if self.needs_proof[index] {
@@ -320,6 +325,7 @@ impl Simulation {
         self.ledger.nothing_forgotten(at)?;
         self.check_keys()?;
         self.check_stored()?;
+        self.check_kept()?;
         self.check_ahead()?;
         self.check_celery()?;
         self.observer.measure_outage(now);

@@ -9,7 +9,7 @@ use asynctask::{
     celery::Protocol,
     config::{Acks, Breaker, Queue, Rate, Recycle, Supervisor},
     logging::Level,
-    master::core::event::{Plan, QueuePlan},
+    master::core::event::{ParkedQueue, Plan, QueuePlan},
     retry::Policy,
     task::Accepts,
     transport::DeadQueue,
@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) transport: TransportFaults,
     /// From then on children are well, the session stands, nothing new comes.
     pub(crate) faults_end_at: Duration,
+    /// What the run before has left.
+    pub(crate) parked_before: Vec<ParkedQueue>,
     /// When somebody asks for a stop.
     pub(crate) stops: Vec<Duration>,
     /// From then on nothing is stored, though the session stands.
@@ -226,6 +228,7 @@ impl Settings {
             disturbances: 0,
             celery: None,
             plan,
+            parked_before: Vec::new(),
             faults_end_at,
             stops,
             stuck_at: None,
@@ -253,6 +256,7 @@ impl Settings {
         }
         settings.draw_tasks_ahead(rng);
         settings.draw_celery(rng);
+        settings.draw_parked_before(rng);
         settings
     }
 

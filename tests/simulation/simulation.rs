@@ -9,7 +9,7 @@ use std::{
 };
 
 use asynctask::{
-    clock::{Instant, Now, Timestamp},
+    clock::{Instant, Now},
     exit_code::Code,
     master::{
         Core, Passed,
@@ -26,6 +26,7 @@ use super::{
     ledger::Ledger,
     observer::Observer,
     operator::SETTLED,
+    parked::BEGINNING,
     rng::Rng,
     settings::Settings,
 };
@@ -103,8 +104,10 @@ pub(crate) struct Simulation {
 impl Simulation {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
         let settings = Settings::draw(seed);
+        let mut core = Core::new(settings.plan.clone());
+        core.begin_with_parked(settings.parked_before.clone());
         Self {
-            core: Core::new(settings.plan.clone()),
+            core,
             rng: Rng::new(!seed),
             broker: Broker::new(
                 &settings.plan,
@@ -138,7 +141,7 @@ impl Simulation {
     }
 
     pub(crate) fn clock(&self) -> Now {
-        Now { at: self.at(), wall: Timestamp(1_700_000_000_000).plus(self.now + self.lost) }
+        Now { at: self.at(), wall: BEGINNING.plus(self.now + self.lost) }
     }
 
     pub(crate) fn faults_are_over(&self) -> bool {
@@ -176,6 +179,7 @@ impl Simulation {
     pub(crate) fn run(&mut self) -> Result<(), String> {
         self.fill_agenda();
         self.feed(Event::Begun)?;
+        self.check_begun_parked()?;
         let mut deadlines_now = 0;
         for _ in 0..MOST_EVENTS {
             if self.halted.is_some() {

@@ -135,7 +135,7 @@ impl Core {
         if self.pools[index].state == pool::State::Running {
             return Err("it is not parked".to_owned());
         }
-        self.pools[index].state = pool::State::Running;
+        self.work_again(index);
         self.pools[index].failure_streak.reset();
         self.refill(index);
         Ok("worked again".to_owned())

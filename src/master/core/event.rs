@@ -5,6 +5,7 @@ use std::sync::Arc;
 pub use super::plan::{Plan, QueuePlan, Settings};
 use crate::{
     celery::event::TaskEvent,
+    clock::Timestamp,
     control::types::{Answer, Command},
     exit_code::Code,
     frames::FromWorker,
@@ -329,6 +330,8 @@ pub enum Action {
         /// Which.
         worker: WorkerId,
     },
+    /// These queues, and no others, are parked for their tasks: the next run is to know it.
+    KeepParked(Vec<ParkedQueue>),
     /// The timing of schedules ends here: nothing fires any more.
     StopScheduler,
     /// Outcomes are not stored, and are not waited for any longer: close the transport, which tries them once more, and say what it
@@ -341,6 +344,19 @@ pub enum Action {
         /// For stderr, if the end needs an explanation.
         error: Option<String>,
     },
+}
+
+/// A queue that is parked because its tasks crashed or timed out, or that is being tried after such a pause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedQueue {
+    /// The queue.
+    pub queue: String,
+    /// Its kind: what another one does with its tasks is not known.
+    pub kind: String,
+    /// The pause, which is longer the next time.
+    pub pause: std::time::Duration,
+    /// The end of the pause.
+    pub until: Timestamp,
 }
 
 /// A task as a process of its own gets it.

@@ -63,7 +63,7 @@ use foldhash::fast::RandomState;
 
 pub use self::{event::Passed, state::tally::Tally};
 use self::{
-    event::{Action, Event, Plan, WorkerId},
+    event::{Action, Event, ParkedQueue, Plan, WorkerId},
     state::{
         backlog::Demand,
         celery::Celery,
@@ -77,10 +77,10 @@ use self::{
         settlement_memory::SettlementMemory,
         settlements::{Note, Unsettled},
         slot::Slot,
-        stall::{Stall, UNREACHABLE_LIMIT},
+        stall::Stall,
         start_line::StartLine,
         stop::Stop,
-        timers::{Owner, Timers},
+        timers::Timers,
         void_outcomes::VoidOutcomes,
         window::Window,
     },
@@ -118,6 +118,8 @@ pub struct Core {
     /// What is to be said of settlements once they are stored.
     notes: HashMap<Handle, Box<Note>, RandomState>,
     void_outcomes: VoidOutcomes,
+    /// Queues that the run before has left parked, until this one begins.
+    parked_before: Vec<ParkedQueue>,
     memory: Option<SettlementMemory>,
     celery: Celery,
     jobs: Jobs,
@@ -198,6 +200,7 @@ impl Core {
             unsettled: Unsettled::default(),
             notes: HashMap::default(),
             void_outcomes: VoidOutcomes::default(),
+            parked_before: Vec::new(),
             session: 0,
             epoch: 0,
             attached: false,
@@ -298,21 +301,6 @@ impl Core {
     #[must_use]
     pub const fn tally(&self) -> Tally {
         self.tally
-    }
-
-    fn begin(&mut self) {
-        self.begun_at = self.now.at;
-        self.warn_of_files();
-        for pool in 0..self.pools.len() {
-            for slot in self.pools[pool].slots.clone() {
-                self.spawn(slot);
-            }
-        }
-        self.begin_pings();
-        if self.plan.halt_when_empty {
-            self.lost_at = Some(self.now.at);
-            self.timers.arm(Owner::Outage, self.now.at + UNREACHABLE_LIMIT);
-        }
     }
 
     // What the chapters share.

@@ -2,14 +2,17 @@
 //!
 //! A parked queue may never keep a delivery, which others could do meanwhile; and a pause may never end in a stop.
 //!
-//! A master that serves stays, even when all its queues are parked: whoever started it again would begin with a breaker that
-//! knows nothing, and each start would cost another row of dead letters. Only one in which no worker was ever ready ends,
-//! which costs no task anything.
+//! A master that serves stays, even when all its queues are parked. Only one in which no worker was ever ready ends, which costs no
+//! task anything. Whoever starts it again all the same begins with what the run before knew of its parked queues: a breaker that
+//! knows nothing would cost another row of dead letters at each start.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{
     Core,
+    event::{Action, ParkedQueue},
     state::{pool, slot::State, timers::Owner},
 };
 use crate::{clock::Instant, exit_code::Code, logging::Level, task::Settlement};
@@ -29,11 +32,66 @@ impl Core {
         self.log(Level::Error, || format!("Queue {queue} is parked for {seconds} s: {why}"));
         self.give_back(index);
         self.timers.arm(Owner::Queue(index), self.now.at + pause);
+        self.keep_parked();
         if self.plan.halt_when_empty {
             self.end_badly(Code::Refused, format!("queue {queue} is parked: {why}"));
         } else if self.first_ready_at.is_none() && self.members().all(pool::Pool::is_unstartable) {
             self.end_badly(Code::Unavailable, "all queues are parked".to_owned());
         }
+    }
+
+    /// The queue is worked from now on, whatever it was before.
+    pub(super) fn work_again(&mut self, index: usize) {
+        if std::mem::replace(&mut self.pools[index].state, pool::State::Running) != pool::State::Running {
+            self.keep_parked();
+        }
+    }
+
+    /// What the next run is to know. Of queues whose workers cannot be started it finds that out at no cost.
+    fn keep_parked(&mut self) {
+        let kept = |pool: &pool::Pool| {
+            let (pause, left) = match pool.state {
+                pool::State::Parked { until, pause, cause: pool::Cause::Tasks } => (pause, until.since(self.now.at)),
+                pool::State::Trial { pause, cause: pool::Cause::Tasks } => (pause, Duration::ZERO),
+                _ => return None,
+            };
+            let (queue, kind) = (pool.name().to_owned(), pool.plan.settings.kind.clone());
+            Some(ParkedQueue { queue, kind, pause, until: self.now.wall.plus(left) })
+        };
+        let parked = self.members().filter_map(kept).collect();
+        self.actions.push(Action::KeepParked(parked));
+    }
+
+    /// What the run before has left parked ([`Action::KeepParked`]), before this one begins.
+    pub fn begin_with_parked(&mut self, parked: Vec<ParkedQueue>) {
+        self.parked_before = parked;
+    }
+
+    /// At the beginning: what the run before has left parked stays so until its pause is over. Its workers start meanwhile, until one
+    /// is ready; the pause is for tasks.
+    pub(super) fn park_as_before(&mut self) {
+        if self.parked_before.is_empty() {
+            return;
+        }
+        for before in std::mem::take(&mut self.parked_before) {
+            let is_same = |pool: &pool::Pool| pool.name() == before.queue && pool.plan.settings.kind == before.kind;
+            let Some(index) = self.pools.iter().position(is_same) else { continue };
+            let breaker = &self.pools[index].plan.settings.breaker;
+            let pause = before.pause.min(breaker.longest).max(breaker.pause);
+            // Whatever the wall clock shows by now.
+            let left = before.until.remaining(self.now.wall).min(pause);
+            let (until, cause) = (self.now.at + left, pool::Cause::Tasks);
+            self.pools[index].state = pool::State::Parked { until, pause, cause };
+            self.timers.arm(Owner::Queue(index), until);
+            let (queue, seconds, why) = (before.queue, left.as_secs_f64(), cause.words());
+            self.log(Level::Warning, || {
+                format!(
+                    "Queue {queue} is parked for {seconds:.1} s more, as the run before left it: {why}; \
+                     `control unpark {queue}` works it at once"
+                )
+            });
+        }
+        self.keep_parked();
     }
 
     /// Of a parked queue: why, and when it is tried again.

@@ -122,7 +122,7 @@ impl Core {
         self.start_succeeded(worker.slot);
         self.first_ready_at.get_or_insert(self.now.at);
         if matches!(self.pools[index].state, pool::State::Trial { cause: pool::Cause::Starts, .. }) {
-            self.pools[index].state = pool::State::Running;
+            self.work_again(index);
             self.log(Level::Info, || format!("Queue {queue} is worked again"));
             self.refill(index);
         }
@@ -218,8 +218,8 @@ impl Core {
         let pool = &mut self.pools[index];
         pool.failure_streak.reset();
         if let pool::State::Trial { .. } = pool.state {
-            pool.state = pool::State::Running;
             let queue = pool.name().to_owned();
+            self.work_again(index);
             self.log(Level::Info, || format!("Queue {queue} is worked again"));
             self.refill(index);
         }

@@ -95,6 +95,11 @@ impl Shell {
                 }
             }
             Action::Signal { worker, signal } => self.signal(worker, signal),
+            Action::KeepParked(parked) => {
+                if let Some(file) = &mut self.parked_file {
+                    file.write(parked);
+                }
+            }
             Action::StopScheduler => {
                 self.timer = None;
                 self.timer_stopped = true;

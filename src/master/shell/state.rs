@@ -27,6 +27,7 @@ use crate::{
             event::{Action, Event, QueuePlan, WorkerId},
         },
         finished::Finished,
+        parked_file::ParkedFile,
         queue_run::{Launch, QueueRun},
         run_config::RunConfig,
     },
@@ -98,6 +99,8 @@ pub(in crate::master) struct Shell {
     pub(super) celery: Celery,
     /// The coordinator of the jobs.
     pub(super) jobs: Jobs,
+    /// What is parked is kept there for the next run.
+    pub(super) parked_file: Option<ParkedFile>,
 }
 
 impl Shell {
@@ -108,6 +111,7 @@ impl Shell {
         logger: Logger,
         orphans: Orphans,
         celery: Celery,
+        parked_file: Option<ParkedFile>,
     ) -> Self {
         let mut run = run;
         let mut launches = BTreeMap::new();
@@ -126,12 +130,17 @@ impl Shell {
         if run.report.is_some() {
             core.tell_ends();
         }
+        let mut parked_file = parked_file;
+        if let Some(file) = &mut parked_file {
+            core.begin_with_parked(file.read());
+        }
         Self {
             core,
             actions: Vec::new(),
             report: run.report,
             celery,
             jobs,
+            parked_file,
             clock: RunningClock::start(),
             judged_at: None,
             transport,

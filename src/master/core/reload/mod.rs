@@ -207,7 +207,7 @@ impl Core {
         }
         if other_start && self.pools[index].state != pool::State::Running {
             // What it was parked for is perhaps mended.
-            self.pools[index].state = pool::State::Running;
+            self.work_again(index);
             self.pools[index].failure_streak.reset();
             self.pools[index].starts.succeeded();
         }
@@ -248,8 +248,8 @@ impl Core {
         pool.paused = pool.paused && again.is_some();
         pool.standing = Standing::Draining { again };
         pool.is_fresh = false;
-        pool.state = pool::State::Running;
         let slots = std::mem::take(&mut pool.slots);
+        self.work_again(index);
         self.drop_lost_of_gone(index);
         self.give_back(index);
         for slot in slots {

@@ -23,6 +23,7 @@ use super::{
     state::{
         pool,
         slot::{Life, Phase, Slot, State},
+        stall::UNREACHABLE_LIMIT,
         timers::Owner,
     },
 };
@@ -32,6 +33,23 @@ use crate::{logging::Level, task::QueueIndex};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Core {
+    /// The run begins: all slots stand in line.
+    pub(super) fn begin(&mut self) {
+        self.begun_at = self.now.at;
+        self.warn_of_files();
+        self.park_as_before();
+        for pool in 0..self.pools.len() {
+            for slot in self.pools[pool].slots.clone() {
+                self.spawn(slot);
+            }
+        }
+        self.begin_pings();
+        if self.plan.halt_when_empty {
+            self.lost_at = Some(self.now.at);
+            self.timers.arm(Owner::Outage, self.now.at + UNREACHABLE_LIMIT);
+        }
+    }
+
     /// Has a slot filled with a new process, when its turn has come.
     pub(super) fn spawn(&mut self, slot: usize) {
         self.fill(slot, false);
@@ -69,7 +87,11 @@ impl Core {
             self.slots[slot].state = State::Empty;
             return false;
         }
-        if let pool::State::Parked { until, .. } = self.pools[index].state {
+        // In a pause that the run before began, whether its workers start at all is not known.
+        let is_unproven = |cause| cause == pool::Cause::Tasks && !self.pools[index].proven;
+        if let pool::State::Parked { until, cause, .. } = self.pools[index].state
+            && !is_unproven(cause)
+        {
             self.slots[slot].state = State::Empty;
             self.postpone_renewal(slot);
             self.timers.arm(Owner::Queue(index), until);
