@@ -11,23 +11,43 @@ import process from "node:process";
 import { pathToFileURL } from "node:url";
 
 /** This can never be done: to the dead letters, however many attempts are left. */
-export class Dead extends Error {}
+export class Dead extends Error {
+  constructor(message, memo) {
+    super(message);
+    this.memo = memo;
+  }
+}
 
-/** Try again; `delay` in seconds, without it the queue's retry policy says when. */
+/** Try again; `delay` in seconds, without it the queue's retry policy says when. `memo` is `task.memo` the next time. */
 export class Retry extends Error {
-  constructor(delay, message = "") {
+  constructor(delay, message = "", memo) {
     super(message);
     this.delay = delay;
+    this.memo = memo;
+  }
+}
+
+/** Not now: again after `delay` seconds, with no attempt used. `memo` is `task.memo` then. */
+export class Snooze extends Error {
+  constructor(delay, memo) {
+    super();
+    this.delay = delay;
+    this.memo = memo;
   }
 }
 
 /** Text for people: half of a character, which every `slice` may leave, is shown as such and breaks nobody's reader. */
 const text = (value) => String(value).replace(/\p{Surrogate}/gu, "\ufffd");
 
+/** Milliseconds, as they stand in a frame. */
+const millis = (seconds) => Math.ceil(seconds * 1000);
+
 /**
- * Does tasks with `work(payload, task)` until the master says halt. A promise that is rejected is an error, and the
- * queue's retry policy decides. `task` has id, queue, attempt, max_attempts, headers, deadline_ms and the functions below;
- * with `{ properties: true }` as the third argument also the properties of the message, as `task.properties`.
+ * Does tasks with `work(payload, task)` until the master says halt. What it gives, if anything, is the result of the task,
+ * for the next steps of its job. A promise that is rejected is an error, and the queue's retry policy decides. `task` has id,
+ * queue, attempt, max_attempts, headers, deadline_ms and the functions below; `memo`, if the last attempt left one; `job` with
+ * id, pipeline, key, step, index and inputs, if it is of a job; with `{ properties: true }` as the third argument also the
+ * properties of the message, as `task.properties`.
  *
  * JSON's numbers become JavaScript's, which have 15 digits; `task.line` is the frame as it came, with all of them.
  */
@@ -46,21 +66,29 @@ export function serve(name, work, { properties = false } = {}) {
       progress: (percent, note = "") => send({ progress: { id, percent, note: text(note) } }),
       accept: () => send({ accept: { id } }),
       submit: (queue, payload, delay = 0) =>
-        submit.push({ queue, payload: payload ?? null, delay_ms: Math.ceil(delay * 1000) }),
+        submit.push({ queue, payload: payload ?? null, delay_ms: millis(delay) }),
+      // Of a task in a job: one more task of its step, in the queue of its items or, as the next page of them, in its own.
+      item: (payload, delay = 0) => submit.push({ item: payload ?? null, delay_ms: millis(delay) }),
+      more: (payload, delay = 0) => submit.push({ more: payload ?? null, delay_ms: millis(delay) }),
+      // A job of a pipeline, for which nobody waits.
+      start: (pipeline, payload, id) => submit.push({ pipeline, payload: payload ?? null, id }),
       log: (level, message) => send({ log: { level, message: text(message) } }),
     };
     const payload = body.payload_base64 === undefined ? body.payload : Buffer.from(body.payload_base64, "base64");
     try {
-      await work(payload, task);
+      // Text, as it is to be written: what cannot be is an error of the task.
+      const result = JSON.stringify(await work(payload, task)) ?? "null";
+      return { done: { id, submit: submit.length > 0 ? submit : undefined, result: JSON.parse(result) ?? undefined } };
     } catch (error) {
       const message = text(error?.message ?? error);
       const detail = text(error?.stack ?? "");
-      if (error instanceof Dead) return { failed: { id, error: message } };
+      const { memo } = error ?? {};
+      if (error instanceof Dead) return { failed: { id, error: message, memo } };
+      if (error instanceof Snooze) return { snooze: { id, delay_ms: millis(error.delay), memo } };
       if (!(error instanceof Retry)) return { error: { id, error: message, detail } };
-      const delay = error.delay === undefined ? {} : { delay_ms: Math.ceil(error.delay * 1000) };
-      return { retry: { id, error: message, ...delay } };
+      const delay = error.delay === undefined ? {} : { delay_ms: millis(error.delay) };
+      return { retry: { id, error: message, ...delay, memo } };
     }
-    return { done: submit.length > 0 ? { id, submit } : { id } };
   }
 
   async function heard(line) {

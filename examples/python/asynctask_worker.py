@@ -10,9 +10,9 @@
         run()
 
 The master starts this program and talks to it over one socket (protocol 1, see examples/README.md of asynctask). How
-the function ends is the outcome of the task: it returns nothing and the task is done; it returns or raises `Retry`,
-`Snooze`, `Dead` or `Malformed`; any other exception is an error, with its traceback as detail, and the queue's retry
-policy decides. `SystemExit` is not caught: code that ends the process in the middle of a task has crashed.
+the function ends is the outcome of the task: it returns nothing and the task is done; it returns anything else, and the task
+is done with that as its result, for the next steps of its job; it returns or raises `Retry`, `Snooze`, `Dead` or `Malformed`;
+any other exception is an error, with its traceback as detail, and the queue's retry policy decides. `SystemExit` is not caught: code that ends the process in the middle of a task has crashed.
 
 Functions run in the main thread, one task after the other. Tasks that the master sends ahead wait in this process, where a
 second thread reads them; it never runs a task. It gives those that are not begun back when the master recalls them, while
@@ -42,7 +42,7 @@ from json.encoder import encode_basestring as _quoted
 from types import FrameType
 from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, NoReturn, Optional, Tuple, Union
 
-__all__ = ["Dead", "FrameTooLong", "Malformed", "Retry", "Snooze", "Task", "run", "worker"]
+__all__ = ["Dead", "FrameTooLong", "Job", "Malformed", "Retry", "Snooze", "Task", "run", "worker"]
 __version__ = "0.1.0"
 
 PROTOCOL = 1
@@ -55,6 +55,7 @@ AHEAD = 64
 _TASK = b'{"task":'
 _PIECE = 64 * 1024
 _LONGEST_TEXT = 64 * 1024
+_LONGEST_MEMO = 2 * 1024 * 1024
 _LEVELS = {"ERROR": 0, "WARNING": 1, "INFO": 2, "DEBUG": 3}
 _LEVEL_NAMES = {"WARN": "WARNING", "CRITICAL": "ERROR", "FATAL": "ERROR", "NOTICE": "INFO", "TRACE": "DEBUG"}
 # Made once: `json.dumps` with options makes an encoder in each call, and `json.loads` looks for the encoding of bytes.
@@ -66,19 +67,29 @@ Seconds = Union[float, timedelta]
 
 
 class Outcome(Exception):
-    """How a task ended, if it is neither done nor an error. May be returned or raised."""
+    """How a task ended, if it is neither done nor an error. May be returned or raised.
+
+    A `memo` is any JSON, 16 KiB at most: `Task.memo` when the task comes again. Without one it keeps what it had.
+    """
+
+    memo: Optional[str] = None
 
     def _frame(self, task_id: str) -> Dict[str, Any]:
         raise NotImplementedError
+
+    def _line(self, task_id: str, memo: Optional[str]) -> bytes:
+        frame = dumps(self._frame(task_id))
+        return encoded(_with_memo(frame, self.memo or memo))
 
 
 class Retry(Outcome):
     """Try again later; uses an attempt. Without `delay` (seconds), the queue's retry policy says when."""
 
-    def __init__(self, delay: Optional[Seconds] = None, error: str = "") -> None:
+    def __init__(self, delay: Optional[Seconds] = None, error: str = "", memo: Any = None) -> None:
         super().__init__(error)
         self.delay_ms = None if delay is None else _millis(delay)
         self.error = error
+        self.memo = _memo(memo)
 
     def _frame(self, task_id: str) -> Dict[str, Any]:
         body: Dict[str, Any] = {"id": task_id, "error": text_of(self.error)}
@@ -90,9 +101,10 @@ class Retry(Outcome):
 class Snooze(Outcome):
     """Not now: again after `delay` seconds. Uses no attempt."""
 
-    def __init__(self, delay: Seconds) -> None:
+    def __init__(self, delay: Seconds, memo: Any = None) -> None:
         super().__init__(delay)
         self.delay_ms = _millis(delay)
+        self.memo = _memo(memo)
 
     def _frame(self, task_id: str) -> Dict[str, Any]:
         return {"snooze": {"id": task_id, "delay_ms": self.delay_ms}}
@@ -101,10 +113,11 @@ class Snooze(Outcome):
 class Dead(Outcome):
     """This can never be done: to the dead letters, however many attempts are left."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", memo: Any = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
+        self.memo = _memo(memo)
 
     def _frame(self, task_id: str) -> Dict[str, Any]:
         return {"failed": {"id": task_id, "error": text_of(self.reason), "detail": text_of(self.detail)}}
@@ -125,7 +138,7 @@ class FrameTooLong(ValueError):
     """What was to be said does not fit into a frame of 16 MiB."""
 
 
-Function = Callable[[Any, "Task"], Optional[Outcome]]
+Function = Callable[[Any, "Task"], Any]
 
 _functions: Dict[str, Function] = {}
 _wanted: Dict[str, List[str]] = {}
@@ -150,6 +163,23 @@ def worker(name: str, properties: bool = False) -> Callable[[Function], Function
     return register
 
 
+class Job:
+    """The place of a task in a job, one passage of a pipeline."""
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self.id: str = body["id"]
+        self.pipeline: str = body["pipeline"]
+        self.key: Optional[str] = body.get("key")
+        """The job's key, None without one."""
+        self.step: str = body["step"]
+        self.index: int = body.get("index") or 0
+        """The task's number among those that were submitted with it, from 0."""
+        self.wipe: bool = bool(body.get("wipe"))
+        """It is there to wipe what the step left."""
+        self.inputs: Dict[str, Dict[str, Any]] = body.get("inputs") or {}
+        """What the steps before gave, by step: `state`, `result` and `memo`. Empty for an item."""
+
+
 class Task:
     """The task in hand."""
 
@@ -166,9 +196,28 @@ class Task:
         limit = body.get("deadline_ms")
         self.deadline: Optional[float] = None if limit is None else time.monotonic() + limit / 1000
         """On the clock of `time.monotonic()`: the process is killed then. None without a limit."""
+        place = body.get("job")
+        self.job: Optional[Job] = None if place is None else Job(place)
+        """Its place in a job; None outside of jobs."""
+        self._memo: Any = body.get("memo")
+        self._new_memo: Optional[str] = None
         self._link = link
         self._lines = lines
         self._submitted: List[str] = []
+
+    @property
+    def memo(self) -> Any:
+        """What the last attempt left for this one, None without.
+
+        What is put here goes with any end but done, an exception as well, unless the outcome has a memo of its own.
+        """
+        return self._memo
+
+    @memo.setter
+    def memo(self, memo: Any) -> None:
+        # Now, and not with the outcome: what cannot be written fails here, and later changes change nothing.
+        self._new_memo = _memo(memo)
+        self._memo = memo
 
     def time_left(self) -> Optional[float]:
         """Seconds until the deadline, None without one."""
@@ -181,11 +230,31 @@ class Task:
             body["percent"] = min(100.0, max(0.0, float(percent)))
         self._link.send({"progress": body})
 
-    def submit(self, queue: str, payload: Any, delay: Seconds = 0) -> None:
+    def submit(self, queue: str, payload: Any, delay: Optional[Seconds] = 0) -> None:
         """Submits another task, stored together with the success of this one and dropped with any other end."""
         # Now, and not with the outcome: what cannot be written fails here, and later changes change nothing.
-        body = f'{{"queue":{dumps(text_of(queue))},"payload":{dumps(payload)},"delay_ms":{_millis(delay)}}}'
+        body = f'{{"queue":{dumps(text_of(queue))},"payload":{dumps(payload)},"delay_ms":{_millis(delay or 0)}}}'
         self._submitted.append(body)
+
+    def item(self, payload: Any, delay: Optional[Seconds] = None) -> None:
+        """Submits one more task of this step of the job, to the queue of its items: the step is done when all of them are."""
+        self._submit_member("item", payload, delay)
+
+    def more(self, payload: Any, delay: Optional[Seconds] = None) -> None:
+        """Submits one more task of this step, to the step's own queue: the one that goes on with the next thousand items."""
+        self._submit_member("more", payload, delay)
+
+    def start(self, pipeline: str, payload: Any, id: Optional[str] = None) -> None:
+        """Starts a job of a pipeline, for which nobody waits. With an `id` that a job has, none is started."""
+        chosen = "" if id is None else f',"id":{dumps(text_of(id))}'
+        body = f'{{"pipeline":{dumps(text_of(pipeline))},"payload":{dumps(payload)}{chosen}}}'
+        self._submitted.append(body)
+
+    def _submit_member(self, what: str, payload: Any, delay: Optional[Seconds]) -> None:
+        if self.job is None:
+            raise RuntimeError(f"the task {self.id} is of no job: it has no items")
+        later = f',"delay_ms":{_millis(delay)}' if delay else ""
+        self._submitted.append(f'{{"{what}":{dumps(payload)}{later}}}')
 
     def accept(self) -> None:
         """Acknowledges the task now, from the middle of it: if the host is lost it does not come again."""
@@ -195,9 +264,10 @@ class Task:
         """Writes a line of this level (ERROR, WARNING, INFO, DEBUG) to the log."""
         self._lines.write(level, str(message), self._link)
 
-    def _done(self) -> bytes:
+    def _done(self, result: Any = None) -> bytes:
         submit = ',"submit":[' + ",".join(self._submitted) + "]" if self._submitted else ""
-        return encoded('{"done":{"id":' + _quoted(self.id) + submit + "}}")
+        given = "" if result is None else ',"result":' + dumps(result)
+        return encoded('{"done":{"id":' + _quoted(self.id) + given + submit + "}}")
 
 
 class _Lines:
@@ -470,24 +540,22 @@ def _end(line: bytes, link: Link) -> None:
 
 def _outcome(function: Function, body: Mapping[str, Any], task: Task) -> bytes:
     try:
-        if "payload_base64" in body:
-            payload: Any = base64.b64decode(body["payload_base64"])
-        else:
-            payload = body.get("payload")
-        outcome = function(payload, task)
-        if outcome is None:
-            return task._done()
-        if not isinstance(outcome, Outcome):
-            what = type(outcome).__name__
-            raise TypeError(f"a worker returns None, Retry, Snooze, Dead or Malformed, not {what}")
-        return encoded(dumps(outcome._frame(task.id)))
-    except Outcome as raised:
-        return encoded(dumps(raised._frame(task.id)))
+        try:
+            if "payload_base64" in body:
+                payload: Any = base64.b64decode(body["payload_base64"])
+            else:
+                payload = body.get("payload")
+            outcome = function(payload, task)
+            if not isinstance(outcome, Outcome):
+                return task._done(outcome)
+        except Outcome as raised:
+            outcome = raised
+        return outcome._line(task.id, task._new_memo)
     except Exception as error:
         text = str(error) or type(error).__name__
         detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        body = {"id": task.id, "error": text_of(text), "detail": text_of(detail, keep_end=True)}
-        return encoded(dumps({"error": body}))
+        told = {"id": task.id, "error": text_of(text), "detail": text_of(detail, keep_end=True)}
+        return encoded(_with_memo(dumps({"error": told}), task._new_memo))
 
 
 def _parsed(line: bytes, link: Link) -> Mapping[str, Any]:
@@ -578,6 +646,22 @@ def dumps(value: Any) -> str:
         return _encode(value)
     except RecursionError:
         raise ValueError("it is nested too deeply to be written") from None
+
+
+def _memo(memo: Any) -> Optional[str]:
+    """A memo as JSON, None without one."""
+    if memo is None:
+        return None
+    text = dumps(memo)
+    # The master says what is too long for it; this is what no frame could hold.
+    if len(text) > _LONGEST_MEMO:
+        raise ValueError(f"a memo of {len(text)} characters is too long: put it into a file and give its name")
+    return text
+
+
+def _with_memo(frame: str, memo: Optional[str]) -> str:
+    # Before the braces of the body and of the frame.
+    return frame if memo is None else f'{frame[:-2]},"memo":{memo}}}}}'
 
 
 def encoded(text: str) -> bytes:

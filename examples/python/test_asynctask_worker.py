@@ -157,10 +157,42 @@ class Outcomes(unittest.TestCase):
         self.assertEqual(master.task()["error"]["error"], "Oops!")
         master.halt()
 
-    def test_another_value_is_a_mistake(self) -> None:
-        master = started("return True")
-        self.assertIn("not bool", master.task()["error"]["error"])
+    def test_another_value_is_the_result(self) -> None:
+        master = started("return eval(payload)")
+        results: List[Any] = [True, 0, "", [], {"ü": [None, 1e300, "\ud800"]}]
+        for result in results:
+            self.assertEqual(master.task(repr(result)), {"done": {"id": "a", "result": result}})
+        self.assertEqual(master.task("None"), {"done": {"id": "a"}})
+        for text, error in (("Retry", "not JSON serializable"), ("{1}", "not JSON serializable"), ("1e999", "not JSON")):
+            self.assertIn(error, master.task(text)["error"]["error"])
+        self.assertIn("16 MiB", master.task("'x' * (1 << 24)")["error"]["error"])
+        self.assertEqual(master.task("7"), {"done": {"id": "a", "result": 7}})
         master.halt()
+
+    def test_a_memo_goes_with_every_end_but_done(self) -> None:
+        master = started("print(task.memo)\nfor step in payload:\n    exec(step)")
+        memo = {"page": [7, "\ud800"]}
+        frames = [
+            ("raise Retry(memo=M)", {"retry": {"id": "a", "error": "", "memo": memo}}),
+            ("raise Snooze(1, memo=M)", {"snooze": {"id": "a", "delay_ms": 1000, "memo": memo}}),
+            ("raise Snooze(1, M)", {"snooze": {"id": "a", "delay_ms": 1000, "memo": memo}}),
+            ('raise Dead("no", memo=0)', {"failed": {"id": "a", "error": "no", "detail": "", "memo": 0}}),
+            ("raise Snooze(1)", {"snooze": {"id": "a", "delay_ms": 1000}}),
+        ]
+        for step, frame in frames:
+            self.assertEqual(master.task([f"M = {memo!r}", step], memo={"page": 1}), frame)
+        # One that is put down goes with the end, whatever it is, unless that has its own.
+        kept = "task.memo = [1]; task.memo.append(2)"
+        self.assertEqual(master.task([kept, "raise Snooze(0)"])["snooze"]["memo"], [1])
+        self.assertEqual(master.task([kept, "raise Snooze(0, 7)"])["snooze"]["memo"], 7)
+        self.assertEqual(master.task([kept, "print(task.memo)", "1 / 0"])["error"]["memo"], [1])
+        self.assertEqual(master.task([kept]), {"done": {"id": "a"}})
+        for step in ("raise Snooze(0, memo={1})", "task.memo = {1}"):
+            self.assertIn("not JSON serializable", master.task([step])["error"]["error"])
+        self.assertIn("too long", master.task(["raise Snooze(0, 'x' * (1 << 22))"])["error"]["error"])
+        output = master.halt()
+        self.assertTrue(output.startswith("{'page': 1}\n"), output)
+        self.assertIn("None\n[1, 2]\n", output)
 
     def test_an_exit_is_a_death(self) -> None:
         for body in ("sys.exit(0)", "os._exit(0)"):
@@ -185,6 +217,36 @@ class Tasks(unittest.TestCase):
         master = started("print(task.deadline, task.time_left(), task.headers)")
         master.task()
         self.assertEqual(master.halt(), "None None {}\n")
+
+    def test_a_task_of_a_job(self) -> None:
+        body = """
+            if task.job is None:
+                task.item(1)
+            job = task.job
+            print(job.id, job.pipeline, job.key, job.step, job.index, job.wipe, job.inputs)
+            task.item({"n": 1})
+            task.item(None, delay=1.5)
+            task.more("\\ud800", 0)
+            task.start("nightly", {}, id="tonight")
+            task.start("nightly", None)
+            return job.inputs.get("collect", {}).get("result")
+        """
+        master = started(body)
+        inputs = {"collect": {"state": "done", "result": [1], "memo": None}}
+        job = {"id": "j", "pipeline": "p", "key": "k", "step": "s", "index": 3}
+        submitted = [
+            {"item": {"n": 1}},
+            {"item": None, "delay_ms": 1500},
+            {"more": "\ud800"},
+            {"pipeline": "nightly", "payload": {}, "id": "tonight"},
+            {"pipeline": "nightly", "payload": None},
+        ]
+        done = {"done": {"id": "a", "submit": submitted, "result": [1]}}
+        self.assertEqual(master.task(job={**job, "inputs": inputs}), done)
+        del done["done"]["result"]
+        self.assertEqual(master.task(job={**job, "key": None, "wipe": True, "later": 1}), done)
+        self.assertEqual(master.task()["error"]["error"], "the task a is of no job: it has no items")
+        self.assertEqual(master.halt(), f"j p k s 3 False {inputs}\nj p None s 3 True {{}}\n")
 
     def test_bytes(self) -> None:
         master = started("print(payload)")
