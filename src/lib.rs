@@ -56,7 +56,8 @@
 //! A kind is a function ([`App::worker_fn`], [`App::async_worker_fn`]) or a type: a [`Worker`] does one task at a time, an
 //! [`AsyncWorker`] several at once on one thread. One value of it lives as long as its process. The payload is read into a type
 //! of the kind's choice; one that cannot be read so becomes a dead letter. [`Context`] knows the task's id, attempt, headers
-//! and time limit, and submits follow-up tasks that are stored together with the end of this one.
+//! and time limit, and submits follow-up tasks that are stored together with the end of this one. A task that comes again finds the
+//! memo that it left ([`Context::set_memo`]); one of a [`Job`] knows what the steps before gave, gives a result, and submits items.
 //!
 //! # Outcomes
 //!
@@ -265,7 +266,7 @@ pub use worker::registry::WORKER;
 /// imported, where it would hide the standard library's.
 pub type Result = worker::TaskResult;
 
-pub use worker::{AsyncWorker, Context, Outcome, SubmitError, TaskError, TaskResult, Worker};
+pub use worker::{AsyncWorker, Context, Input, Job, Outcome, SubmitError, TaskError, TaskResult, Worker};
 
 /// The README's programs are compiled with the tests.
 #[cfg(doctest)]

@@ -17,6 +17,7 @@ pub(crate) mod ctl;
 mod frame_reader;
 mod frame_writer;
 mod inbox;
+mod job;
 mod kind;
 mod lines;
 mod outcome;
@@ -29,6 +30,7 @@ mod traits;
 
 pub use self::{
     context::{Context, SubmitError},
+    job::{Input, Job},
     outcome::{Outcome, TaskError, TaskResult},
     traits::{AsyncWorker, Worker},
 };

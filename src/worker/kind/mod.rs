@@ -5,7 +5,7 @@ use std::{any::type_name, marker::PhantomData, pin::Pin, rc::Rc, sync::Arc};
 use serde::de::DeserializeOwned;
 
 use super::{
-    context::{Context, Surroundings},
+    context::{Context, Left, Surroundings},
     frame_writer::FrameWriter,
     lines::{self, Lines},
     outcome::{Outcome, TaskError, TaskResult},
@@ -208,9 +208,9 @@ fn bytes_refused() -> Ended {
 /// Puts the end into the words of a frame, and ends what the context can do.
 fn finish(ended: Ended, context: &Context, lines: &Lines) -> outcome::Report {
     lines::flush();
-    let submit = context.end();
+    let Left { follow_ups: submit, result, memo } = context.end();
     if let Ended::Returned(Ok(Outcome::Done)) = ended {
-        return outcome::Report::Done { submit, given: None };
+        return outcome::Report::Done { submit, given: outcome::Given::of(result, None, None) };
     }
     if !submit.is_empty() {
         lines.write(
@@ -219,23 +219,23 @@ fn finish(ended: Ended, context: &Context, lines: &Lines) -> outcome::Report {
         );
     }
     match ended {
-        Ended::Returned(Ok(Outcome::Done)) => outcome::Report::Done { submit, given: None },
+        Ended::Returned(Ok(Outcome::Done)) => outcome::Report::DONE,
         Ended::Returned(Ok(Outcome::Retry { after })) => {
-            outcome::Report::Retry { error: String::new(), delay: Some(after), memo: None }
+            outcome::Report::Retry { error: String::new(), delay: Some(after), memo }
         }
-        Ended::Returned(Ok(Outcome::Snooze { after })) => outcome::Report::Snooze { delay: after, memo: None },
+        Ended::Returned(Ok(Outcome::Snooze { after })) => outcome::Report::Snooze { delay: after, memo },
         Ended::Returned(Ok(Outcome::Dead(reason))) => {
             let (error, detail) = in_two(&reason, "");
-            outcome::Report::DeadLetter { error, detail, memo: None }
+            outcome::Report::DeadLetter { error, detail, memo }
         }
         Ended::Returned(Err(error)) => {
             let (error, detail) = in_two(&error.to_string(), &causes(&*error));
-            outcome::Report::Error { error, detail, memo: None }
+            outcome::Report::Error { error, detail, memo }
         }
         Ended::Malformed(error) => outcome::Report::Malformed { error: cut(&error, limits::ERROR).to_owned() },
         Ended::Panicked(Panicked { message, place }) => {
             let (error, detail) = in_two(&message, &place);
-            outcome::Report::Error { error, detail, memo: None }
+            outcome::Report::Error { error, detail, memo }
         }
     }
 }

@@ -30,7 +30,7 @@ fn the_examples_pass() {
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.stdout.starts_with("ok     ready: protocol 1, named thumbnail"), "{}", run.stdout);
     assert!(run.stdout.contains("ok     good task: done, 1 task submitted\n"), "{}", run.stdout);
-    assert!(run.stdout.ends_with("11 of 11 checks passed\n"), "{}", run.stdout);
+    assert!(run.stdout.ends_with("12 of 12 checks passed\n"), "{}", run.stdout);
     assert!(run.stderr.contains("sample.ppm is now sample.thumb.ppm"), "{}", run.stderr);
     if has("node") {
         let run = check(&demo, &["--payload", r#"{"text":"a b"}"#], &["node", &path("examples/node/worker.mjs")]);
@@ -47,7 +47,7 @@ fn the_smallest_worker_of_the_page_is_a_whole_one() {
     let (code, _) = code.split_once("```").expect("its end");
     let worker = demo.write("small.py", code).display().to_string();
     let run = check(&demo, &["--payload", r#"{"name":"you"}"#], &["python3", &worker]);
-    assert!(run.code == 0 && run.stdout.ends_with("11 of 11 checks passed\n"), "{run:?}");
+    assert!(run.code == 0 && run.stdout.ends_with("12 of 12 checks passed\n"), "{run:?}");
     assert!(run.stderr.contains("hello you"), "{}", run.stderr);
     demo.write("asynctask.yaml", "workers: { foo: small }\nkinds: { small: { command: [python3, small.py] } }\n");
     demo.submit("foo", r#"{"name":"you"}"#);

@@ -1,6 +1,7 @@
 //! What a worker has to get right, one check after the other.
 
 mod ahead;
+mod of_job;
 
 use std::{io, time::Duration};
 
@@ -8,6 +9,8 @@ use super::worker_under_test::{Received, WorkerUnderTest};
 use crate::{
     clock::Clock,
     frames::{self, FromWorker, HaltReason, PROTOCOL, Payload, Ready, TaskFrame},
+    json_text::JsonText,
+    membership::Membership,
     outcome::Report,
     plural::counted,
     process::{Environment, Program, Signals},
@@ -84,11 +87,12 @@ impl<'a> Checker<'a> {
     /// # Errors
     /// Those of the operating system; what is wrong with the program is a finding.
     pub(super) fn run(mut self, mut tell: impl FnMut(&Finding)) -> io::Result<()> {
-        let checks: [(&str, Check<Self>); 10] = [
+        let checks: [(&str, Check<Self>); 11] = [
             ("good task", Self::good_task),
             ("several tasks", Self::several_tasks),
             ("unknown frame", Self::unknown_frame),
             ("unknown keys", Self::unknown_keys),
+            ("task of a job", Self::task_of_a_job),
             ("ping when idle", Self::ping),
             ("recall", Self::recall),
             ("tasks ahead", Self::tasks_ahead),
@@ -272,6 +276,11 @@ impl<'a> Checker<'a> {
 
     /// A task as a master would hand it out, with all properties for a program that wants them.
     fn frame_of(&self, id: &str, payload: &str) -> Vec<u8> {
+        self.framed(id, payload, None)
+    }
+
+    /// The same, with its place in a job and a memo.
+    fn framed(&self, id: &str, payload: &str, of_job: Option<(&Membership, &JsonText)>) -> Vec<u8> {
         let headers = Headers::new();
         let properties = properties();
         let task = TaskFrame {
@@ -283,8 +292,8 @@ impl<'a> Checker<'a> {
             headers: &headers,
             properties: self.wants_properties.then_some(&properties),
             deadline: Some(Duration::from_mins(10)),
-            job: None,
-            memo: None,
+            job: of_job.map(|(place, _)| place),
+            memo: of_job.map(|(_, memo)| memo),
         };
         let mut frame = Vec::new();
         // A payload of the command line may be as long as the kernel lets it be, which is less.

@@ -1,5 +1,8 @@
 //! The context of a running task: its properties, and the frames that its code can send.
 
+mod in_job;
+mod submit_error;
+
 use std::{
     fmt, io,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -7,11 +10,14 @@ use std::{
 };
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
-use super::{frame_writer::FrameWriter, lines::Lines};
+pub use self::submit_error::SubmitError;
+use super::{frame_writer::FrameWriter, job::Job, lines::Lines};
 use crate::{
     clock::{Clock, Instant},
     frames::{self, LIMIT, from_worker, to_worker::Assignment},
+    json_text::JsonText,
     level::Level,
     outcome::{FollowUp, Target},
     properties::Properties,
@@ -19,7 +25,7 @@ use crate::{
     text::cut,
 };
 
-/// Room in the outcome's frame for all but the payloads of what was submitted.
+/// Room in the outcome's frame for all but the result and the payloads of what was submitted.
 const FRAME_REST: usize = 64 * 1024;
 
 /// A task, as its code sees it. Clones are the same task; after its end they do nothing any more.
@@ -34,6 +40,8 @@ struct Facts {
     headers: Headers,
     properties: Option<Properties>,
     deadline: Option<Instant>,
+    job: Option<Job>,
+    memo: Option<Box<RawValue>>,
     surroundings: Arc<Surroundings>,
     held: Mutex<Held>,
 }
@@ -63,34 +71,21 @@ impl Surroundings {
 /// What ends with the task.
 #[derive(Debug)]
 enum Held {
-    /// In hand.
-    Working { follow_ups: Vec<FollowUp>, bytes: usize, accepted: bool },
+    /// In hand. `bytes`: those of its follow-ups.
+    Working { left: Left, bytes: usize, accepted: bool },
     /// Its outcome is decided; nothing may be said of it any more.
     Ended,
 }
 
-/// Why a follow-up task was not taken.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubmitError {
-    /// The payload cannot be written as JSON.
-    #[error("the payload cannot be written as JSON: {0}")]
-    Payload(#[from] serde_json::Error),
-    /// No queue can have this name.
-    #[error("\"{queue}\" is not a properly-formatted queue name")]
-    QueueName {
-        /// The name.
-        queue: String,
-    },
-    /// All that one task submits must fit into one frame.
-    #[error("one task can submit at most {} MiB", LIMIT >> 20)]
-    TooLarge,
-    /// The task has ended.
-    #[error("the task \"{id}\" has ended")]
-    Ended {
-        /// Its id.
-        id: String,
-    },
+/// What goes with the end of a task.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// With one that is done.
+    pub(super) follow_ups: Vec<FollowUp>,
+    /// Likewise.
+    pub(super) result: Option<Box<RawValue>>,
+    /// With any other.
+    pub(super) memo: Option<JsonText>,
 }
 
 impl Context {
@@ -103,8 +98,10 @@ impl Context {
             headers: task.headers(),
             properties: task.properties(),
             deadline: task.time_left().map(|left| surroundings.clock.now().at + left),
+            job: task.job().map(Job::of),
+            memo: task.memo().map(ToOwned::to_owned),
             surroundings: Arc::clone(surroundings),
-            held: Mutex::new(Held::Working { follow_ups: Vec::new(), bytes: 0, accepted: false }),
+            held: Mutex::new(Held::Working { left: Left::default(), bytes: 0, accepted: false }),
         }))
     }
 
@@ -191,17 +188,18 @@ impl Context {
     }
 
     fn keep(&self, follow_up: FollowUp) -> Result<(), SubmitError> {
+        self.leave(|left, bytes| {
+            // A queue's name and the punctuation around it are under 300 bytes.
+            *bytes = with_room(*bytes + follow_up.payload.get().len() + length(&follow_up.target) + 300)?;
+            left.follow_ups.push(follow_up);
+            Ok(())
+        })
+    }
+
+    /// Changes what goes with the task's end, and how many bytes that has, its memo aside.
+    fn leave(&self, change: impl FnOnce(&mut Left, &mut usize) -> Result<(), SubmitError>) -> Result<(), SubmitError> {
         match &mut *self.held() {
-            Held::Working { follow_ups, bytes, .. } => {
-                // A queue's name and the punctuation around it are under 300 bytes.
-                let more = follow_up.payload.get().len() + 300;
-                if *bytes + more > LIMIT - FRAME_REST {
-                    return Err(SubmitError::TooLarge);
-                }
-                *bytes += more;
-                follow_ups.push(follow_up);
-                Ok(())
-            }
+            Held::Working { left, bytes, .. } => change(left, bytes),
             Held::Ended => Err(SubmitError::Ended { id: self.0.id.clone() }),
         }
     }
@@ -228,11 +226,11 @@ impl Context {
         self.0.surroundings.lines.write(level, &format_args!("{message}"));
     }
 
-    /// Ends the task's rights and gives what it wants stored.
-    pub(super) fn end(&self) -> Vec<FollowUp> {
+    /// Ends the task's rights and gives what goes with its end.
+    pub(super) fn end(&self) -> Left {
         match std::mem::replace(&mut *self.held(), Held::Ended) {
-            Held::Working { follow_ups, .. } => follow_ups,
-            Held::Ended => Vec::new(),
+            Held::Working { left, .. } => left,
+            Held::Ended => Left::default(),
         }
     }
 
@@ -251,6 +249,19 @@ impl Context {
     }
 }
 
+/// Bytes of what is submitted and given, if a frame has room for so many.
+fn with_room(bytes: usize) -> Result<usize, SubmitError> {
+    if bytes > LIMIT - FRAME_REST { Err(SubmitError::TooLarge) } else { Ok(bytes) }
+}
+
+/// Bytes of the names in a target, a queue's aside: those are bounded.
+fn length(target: &Target) -> usize {
+    match target {
+        Target::Queue(_) | Target::Item | Target::More => 0,
+        Target::Pipeline { name, id } => name.len() + id.as_ref().map_or(0, String::len),
+    }
+}
+
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
@@ -265,8 +276,6 @@ impl fmt::Debug for Context {
 #[cfg(test)]
 mod tests {
     use std::{io::Read, os::unix::net::UnixStream};
-
-    use serde_json::value::RawValue;
 
     use super::*;
 
