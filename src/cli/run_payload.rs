@@ -22,6 +22,7 @@ use crate::{
     config::{Acks, Config, Queue},
     exit_code::{Code, Error},
     frames::to_worker::Assignment,
+    jobs::{entry::Entry, order::Wanted},
     logging::{Format, Level},
     master::{
         self, QueueRun, RunConfig,
@@ -30,8 +31,9 @@ use crate::{
             foreground::{Drawn, ForegroundQueue},
         },
     },
+    membership::ledger_of,
     retry::Policy,
-    task::{Accepts, Delivery, Handle, QueueIndex, Settlement, Task, without_mark},
+    task::{Accepts, Delivery, Handle, NewTask, QueueIndex, Settlement, Task, without_mark},
     text,
     transport::{Event, Events, Request, Transport},
     worker::{Foreground, Kind, registry::Registry},
@@ -202,22 +204,27 @@ impl Transport for OneTask {
     }
 }
 
+/// What is not submitted here. The start of a job would be an order to its ledger.
+fn follow_up_in_words(task: &NewTask) -> (Value, String) {
+    if ledger_of(&task.queue).is_some()
+        && let Ok(Entry::Order(order)) = Entry::parse(&task.body)
+        && let Wanted::Start { pipeline, id, payload, .. } = order.what
+    {
+        let line = format!("not started, since there is no ledger: {pipeline} {}\n", payload.as_str());
+        return (json!({ "pipeline": pipeline, "id": id, "payload": payload }), line);
+    }
+    let payload: Value = serde_json::from_slice(&task.body).unwrap_or_default();
+    let text = String::from_utf8_lossy(&task.body);
+    let line = format!("not submitted, since there is no queue: {} {text}\n", task.queue);
+    (json!({ "queue": task.queue, "payload": payload, "delay_ms": task.delay.as_millis() as u64 }), line)
+}
+
 /// The outcome for programs and for people.
 fn in_words(settlement: &Settlement) -> (Value, String) {
     match settlement {
         Settlement::Done { submit } => {
-            let payload = |body: &[u8]| String::from_utf8_lossy(body).into_owned();
-            let submitted: Vec<Value> = submit
-                .iter()
-                .map(|task| {
-                    let payload: Value = serde_json::from_slice(&task.body).unwrap_or_default();
-                    json!({ "queue": task.queue, "payload": payload, "delay_ms": task.delay.as_millis() as u64 })
-                })
-                .collect();
-            let lines = submit.iter().map(|task| {
-                format!("not submitted, since there is no queue: {} {}\n", task.queue, payload(&task.body))
-            });
-            (json!({ "outcome": "done", "submit": submitted }), lines.collect::<String>() + "done\n")
+            let (submitted, lines): (Vec<Value>, Vec<String>) = submit.iter().map(follow_up_in_words).unzip();
+            (json!({ "outcome": "done", "submit": submitted }), lines.concat() + "done\n")
         }
         Settlement::Snooze { after, .. } => (
             json!({ "outcome": "snooze", "delay_ms": after.as_millis() as u64 }),

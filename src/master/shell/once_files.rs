@@ -86,3 +86,113 @@ pub(super) fn place_in_job(place: &Membership) -> impl Iterator<Item = (OsString
     let wipe = place.wipe.then(|| ("ASYNCTASK_WIPE".into(), "1".into()));
     told.chain(wipe).collect::<Vec<_>>().into_iter()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::process::CommandExt, process::Command};
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{exec_options::User, json_text::JsonText};
+
+    const SCRIPT: &str = r#"
+        set -eu
+        [ "$(cat "$ASYNCTASK_INPUTS")" = '{"a":{"state":"done","result":7}}' ]
+        [ "$(cat "$ASYNCTASK_MEMO")" = '{"page": 1}' ]
+        [ -z "$(cat "$ASYNCTASK_RESULT")$(cat "$ASYNCTASK_SUBMIT")" ]
+        echo "$ASYNCTASK_JOB $ASYNCTASK_PIPELINE $ASYNCTASK_JOB_KEY $ASYNCTASK_STEP $ASYNCTASK_INDEX ${ASYNCTASK_WIPE-}" >"$ASYNCTASK_RESULT"
+        for number in 1 2 3; do echo "{\"item\":$number}"; done >>"$ASYNCTASK_SUBMIT"
+        # Beside it, and renamed, as careful programs write.
+        echo '{"page": 2}' >"$ASYNCTASK_MEMO.new"
+        mv "$ASYNCTASK_MEMO.new" "$ASYNCTASK_MEMO"
+    "#;
+
+    fn once(job: bool, memo: bool) -> Once {
+        let place = Membership {
+            application: "app".to_owned(),
+            job: "j".to_owned(),
+            pipeline: "p".to_owned(),
+            key: Some("k y".to_owned()),
+            step: "s".to_owned(),
+            queue: "q".to_owned(),
+            each: "e".to_owned(),
+            round: Uuid::nil(),
+            feeder: Uuid::nil(),
+            index: 3,
+            wipe: false,
+            inputs: JsonText::parse(r#"{"a":{"state":"done","result":7}}"#).ok(),
+        };
+        Once {
+            id: "t".to_owned(),
+            attempt: 1,
+            max_attempts: 1,
+            payload: Vec::new(),
+            is_result_wanted: false,
+            content_encoding: None,
+            job: job.then(|| Box::new(place)),
+            memo: memo.then(|| JsonText::parse("{\"page\": 1}").unwrap()),
+        }
+    }
+
+    /// What the script writes, run as this user.
+    fn written_by(options: &ExecOptions) -> Written {
+        let once = once(true, true);
+        let files = OnceFiles::of(&once, options).unwrap().unwrap();
+        let folder = files.files.path(MEMO).parent().unwrap().to_owned();
+        let mut command = Command::new("sh");
+        command.args(["-c", SCRIPT]).envs(files.variables()).envs(place_in_job(once.job.as_ref().unwrap()));
+        if let Some(user) = &options.user {
+            command.uid(user.id).gid(user.group);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let written = files.written();
+        drop(files);
+        assert!(!fs::exists(folder).unwrap());
+        written
+    }
+
+    fn text(file: Option<WrittenFile>) -> String {
+        String::from_utf8(file.unwrap().unwrap().text).unwrap()
+    }
+
+    fn is_as_the_script_wrote(written: Written) {
+        assert_eq!(text(written.result), "j p k y s 3 \n");
+        assert_eq!(text(written.submit), "{\"item\":1}\n{\"item\":2}\n{\"item\":3}\n");
+        assert_eq!(text(written.memo), "{\"page\": 2}\n");
+    }
+
+    #[test]
+    fn a_process_reads_and_writes_its_files() {
+        is_as_the_script_wrote(written_by(&ExecOptions::default()));
+    }
+
+    #[test]
+    fn the_files_belong_to_the_user_of_the_program() {
+        if !nix::unistd::geteuid().is_root() {
+            assert!(
+                std::env::var_os("ASYNCTASK_REQUIRE_ALL").is_none(),
+                "everything is required, and this is not root"
+            );
+            eprintln!("left out: it takes root to run a program as another user");
+            return;
+        }
+        let nobody = User { name: "nobody".to_owned(), id: 65534, group: 65534, home: "/".into(), shell: None };
+        is_as_the_script_wrote(written_by(&ExecOptions { user: Some(nobody), ..ExecOptions::default() }));
+    }
+
+    #[test]
+    fn a_task_has_the_files_that_it_needs() {
+        let names = |once: &Once| {
+            OnceFiles::of(once, &ExecOptions::default()).unwrap().map(|files| files.names).unwrap_or_default()
+        };
+        assert!(names(&once(false, false)).is_empty());
+        assert_eq!(names(&once(false, true)), [MEMO]);
+        assert_eq!(names(&once(true, false)), [INPUTS, MEMO, RESULT, SUBMIT]);
+        assert_eq!(names(&Once { is_result_wanted: true, ..once(false, false) }), [RESULT]);
+        let files = OnceFiles::of(&once(false, true), &ExecOptions::default()).unwrap().unwrap();
+        let written = files.written();
+        assert_eq!((text(written.memo), written.result, written.submit), ("{\"page\": 1}".to_owned(), None, None));
+    }
+}
