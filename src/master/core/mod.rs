@@ -26,6 +26,7 @@ mod commands;
 mod credit;
 mod deadlines;
 mod dispatch;
+mod ended;
 pub mod event;
 mod failed_starts;
 pub(crate) mod foreground;
