@@ -1,87 +1,22 @@
 //! The example project and its pages: what `examples/celery/README.md` says that one types is typed, and what it says that one
 //! sees is seen; each test that the page about Celery names is there.
-//!
-//! In a block called `console` a line that begins with `$ ` is a command, and what is below it is its whole output, on stdout and
-//! stderr; widths of columns do not count. A `…` stands for any text in a line, a line of it alone for any number of lines. The command that starts the master
-//! goes on behind the others, and its lines have to come in their order, with others between them.
 
 use std::{
     path::PathBuf,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use nix::sys::signal::Signal;
 
 use super::{
     application::{Workers, program, repository},
-    support::{
-        broker, celery,
-        log::{Master, Stopwatch, until},
-    },
+    support::{broker, celery, log::Master, page::Page},
 };
 
 const FOLDER: &str = "examples/celery";
-/// How long what only looks is asked again.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// What goes on until it is stopped.
-const GOES_ON: &str = "asynctask workers";
 /// What only looks is asked again, until what was begun before has come so far.
 const LOOKS: &[&str] =
     &["asynctask failed list", "asynctask queues", "asynctask status", "celery ", "python3 order.py result"];
-
-/// A command and what it prints.
-struct Typed {
-    command: String,
-    seen: Vec<String>,
-}
-
-/// What is typed in the blocks of a page.
-fn typed(page: &str) -> Vec<Typed> {
-    let mut all: Vec<Typed> = Vec::new();
-    for block in page.split("```console\n").skip(1) {
-        let (block, _) = block.split_once("```").expect("a block ends");
-        for line in block.lines() {
-            if let Some(command) = line.strip_prefix("$ ") {
-                all.push(Typed { command: command.to_owned(), seen: Vec::new() });
-            } else {
-                all.last_mut().expect("a block begins with a command").seen.push(line.to_owned());
-            }
-        }
-    }
-    all
-}
-
-/// A line without what depends on the widest of a column.
-fn narrow(line: &str) -> String {
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Whether a line is as the page says.
-fn line_matches(pattern: &str, line: &str) -> bool {
-    let (pattern, line) = (&narrow(pattern), &narrow(line));
-    let mut parts = pattern.split('…');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = line.strip_prefix(first) else { return false };
-    let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(last)
-}
-
-fn lines_match(patterns: &[String], lines: &[&str]) -> bool {
-    match (patterns.split_first(), lines.split_first()) {
-        (None, lines) => lines.is_none(),
-        (Some((pattern, patterns)), _) if pattern == "…" => {
-            (0..=lines.len()).any(|skipped| lines_match(patterns, &lines[skipped..]))
-        }
-        (Some((pattern, patterns)), Some((line, lines))) => line_matches(pattern, line) && lines_match(patterns, lines),
-        (Some(_), None) => false,
-    }
-}
 
 /// A copy of the project, and the environment of a person who has installed all of it.
 struct Project {
@@ -130,32 +65,9 @@ fn what_the_page_of_the_example_says_is_what_is_seen() {
     }
     let Some(project) = Project::new() else { return };
     let page = std::fs::read_to_string(repository(FOLDER).join("README.md")).expect("the page");
-    let mut master: Option<Master> = None;
-    for Typed { command, seen } in typed(&page) {
-        if command.starts_with(GOES_ON) {
-            let started = project.start(&command);
-            let text = started.log();
-            for pattern in &seen {
-                until(&format!("{command} did not print: {pattern}\n{}", text.text()), || {
-                    text.text().lines().any(|line| line_matches(pattern, line))
-                });
-            }
-            master = Some(started);
-            continue;
-        }
-        let is_seen = |output: &str| lines_match(&seen, &output.lines().collect::<Vec<_>>());
-        let watch = Stopwatch::start();
-        let output = loop {
-            let output = project.output(&command);
-            let is_asked_again = LOOKS.iter().any(|look| command.starts_with(look)) && watch.elapsed() < PATIENCE;
-            if is_seen(&output) || !is_asked_again {
-                break output;
-            }
-        };
-        let log = || master.as_ref().map(|master| master.log().text()).unwrap_or_default();
-        assert!(is_seen(&output), "$ {command}\n{output}\n--- the page\n{}\n--- log\n{}", seen.join("\n"), log());
-    }
-    let master = master.expect("the page starts a master");
+    let (start, output) = (|line: &str| project.start(line), |line: &str| project.output(line));
+    let page = Page { text: &page, looks: LOOKS, start: &start, output: &output };
+    let master = page.type_all();
     master.signal(Signal::SIGTERM);
     let (code, log) = master.wait();
     assert_eq!(code, 0, "{log}");

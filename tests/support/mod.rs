@@ -10,6 +10,7 @@ pub mod http;
 pub mod left_out;
 pub mod log;
 pub mod notify;
+pub mod page;
 pub mod proxy;
 pub mod storm;
 

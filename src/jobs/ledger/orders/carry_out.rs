@@ -104,20 +104,20 @@ impl Ledger {
                     refused(error, Some("give more of the id".to_owned()))
                 }
                 Named::Open(id) => match self.jobs.remove(&id) {
-                    Some(job) => self.change(job, order, out),
+                    Some(job) => self.change(job, true, order, out),
                     None => there_is_none(name),
                 },
-                Named::Stored(job) => self.change(*job, order, out),
+                Named::Stored(job) => self.change(*job, false, order, out),
             },
         }
     }
 
-    /// Changes a job that was taken out of memory, or was never in it.
-    fn change(&mut self, mut job: Job, order: &Order, out: &mut Out) -> Answer {
-        let was_open = !job.closed;
+    /// Changes a job that was taken out of memory, or was never in it. One that this fold has closed is in memory until it is
+    /// written.
+    fn change(&mut self, mut job: Job, was_held: bool, order: &Order, out: &mut Out) -> Answer {
         if job.has_done(&order.id) {
             let answer = done(&job, "was given this order before");
-            if was_open {
+            if was_held {
                 self.jobs.insert(job.id.clone(), job);
             }
             return answer;
@@ -147,7 +147,7 @@ impl Ledger {
             job.note(&order.id, out.now);
             out.changed.insert(job.id.clone());
         }
-        if was_open || is_changed {
+        if was_held || is_changed {
             self.jobs.insert(job.id.clone(), job);
         }
         answer
