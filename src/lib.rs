@@ -113,6 +113,7 @@
 //! | a dead letter of RabbitMQ is read | `transport::amqp::message::dead_letter`; queues of them are gone through in `transport::amqp::dead_letters`, whose `sweep` reads when one is over |
 //! | the schema of the SQLite file | `transport::sqlite::file::schema`, explained in `transport/sqlite/FILE_FORMAT.md` |
 //! | the lease of the scheduler | `transport::amqp::schedules::held_lease` (`lease_holder` asks for it again and again, keeps it and fires), `transport::sqlite::schedules::lease`, `transport::localmem::actor`; what it fires: `schedule::timer`, `master::shell` |
+//! | what the ledger of a job is told of a task's end or removal | `transport::job_entries` makes it, `transport::sqlite::jobs::entries` and `transport::localmem::jobs` store it; where a step of the coordinator is stored: `transport::sqlite::jobs::advance`, `transport::localmem::ledger` |
 //! | a request of Celery's tools, what its monitors hear | `celery::node`: `methods` reads what is asked for, `replies` and `work` answer, `events` tells; the views and commands behind them are `master::core::celery` |
 //! | what is parked, for the next run | `master::core::parking` says it and begins with it; `master::parked_file` keeps it |
 //! | a reload | `cli::workers` reads the new settings and refuses what needs a restart, on a thread of `master::shell::settings_reader`; what can change is `master::core::plan::Settings`, done queue by queue in `master::core::reload`; schedules in `master::shell::reload_settings` |

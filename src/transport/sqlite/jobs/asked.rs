@@ -18,7 +18,7 @@ pub(crate) struct Ledger {
 #[derive(Default)]
 pub(super) struct Held {
     pub(super) epoch: u64,
-    /// The last entry that was told.
+    /// Up to which number entries were looked for and told.
     pub(super) told: i64,
     /// Entries that were told and are not folded.
     pub(super) outstanding: BTreeSet<EntryId>,

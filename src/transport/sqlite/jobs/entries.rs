@@ -10,7 +10,7 @@ use crate::{
         entry::Entry,
         record::{EntryId, StoredEntry},
     },
-    transport::sqlite::file::columns::bytes,
+    transport::sqlite::file::columns::{bytes, text},
 };
 
 /// Bytes of bodies that are read at once: one entry may be far longer than all others.
@@ -27,26 +27,30 @@ pub(crate) fn tell(transaction: &Connection, application: &str, entry: &Entry) -
     insert(transaction, application, &entry.to_bytes())
 }
 
-/// The next entries after one, at most `limit`, oldest first.
+/// The next entries of an application after a number, at most `limit`, oldest first, and up to which number was looked: what other
+/// applications have there is not looked at again.
 pub(crate) fn after(
     connection: &Connection,
     application: &str,
     last: i64,
     limit: usize,
-) -> rusqlite::Result<Vec<StoredEntry>> {
-    let mut statement = connection
-        .prepare_cached("SELECT id, body FROM entry WHERE id > ?1 AND application = ?2 ORDER BY id LIMIT ?3")?;
-    let mut rows = statement.query(params![last, application, limit as i64])?;
-    let (mut entries, mut size) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
-        let body = bytes(row, 1)?;
-        size += body.len();
-        entries.push(StoredEntry { id: EntryId(row.get::<_, i64>(0)? as u64), body });
-        if size > AT_ONCE {
-            break;
+) -> rusqlite::Result<(Vec<StoredEntry>, i64)> {
+    let mut statement =
+        connection.prepare_cached("SELECT id, application, body FROM entry WHERE id > ?1 ORDER BY id")?;
+    let mut rows = statement.query([last])?;
+    let (mut entries, mut looked, mut size) = (Vec::new(), last, 0);
+    while entries.len() < limit
+        && size <= AT_ONCE
+        && let Some(row) = rows.next()?
+    {
+        looked = row.get(0)?;
+        if text(row, 1)? == application {
+            let body = bytes(row, 2)?;
+            size += body.len();
+            entries.push(StoredEntry { id: EntryId(looked as u64), body });
         }
     }
-    Ok(entries)
+    Ok((entries, looked))
 }
 
 /// Whether there are any.

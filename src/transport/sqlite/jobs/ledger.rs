@@ -162,11 +162,12 @@ impl Actor {
         if room == 0 {
             return Ok(());
         }
-        let entries = entries::after(database.read(), application, held.told, room)?;
-        let Some(last) = entries.last() else { return Ok(()) };
-        held.told = last.id.0 as i64;
+        let (entries, looked) = entries::after(database.read(), application, held.told, room)?;
+        held.told = looked;
         held.outstanding.extend(entries.iter().map(|entry| entry.id));
-        self.tell(Event::Entries(entries));
+        if !entries.is_empty() {
+            self.tell(Event::Entries(entries));
+        }
         Ok(())
     }
 

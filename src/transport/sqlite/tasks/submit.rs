@@ -27,26 +27,23 @@ pub(crate) fn insert(
         return entries::insert(transaction, application, &task.body);
     }
     let queue = queue_id(transaction, ids, &task.queue)?;
-    let (job, round, member) = members::columns(task.membership.as_deref())?;
-    transaction
-        .prepare_cached(
-            "INSERT INTO task (queue, due, expires_at, message_id, headers, body, set_at, job, round, member) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?
-        .execute(params![
-            queue,
-            now.plus(task.delay).0,
-            task.expires_at.map(|at| at.0),
-            task.id,
-            headers_text(&task.headers),
-            task.body,
-            // What is due at once is so whatever the clock shows later.
-            (!task.at_moment || task.delay.is_zero()).then_some(now.0),
-            job,
-            round,
-            member
-        ])?;
-    Ok(())
+    let due = now.plus(task.delay).0;
+    let expires_at = task.expires_at.map(|at| at.0);
+    let headers = headers_text(&task.headers);
+    // What is due at once is so whatever the clock shows later.
+    let set_at = (!task.at_moment || task.delay.is_zero()).then_some(now.0);
+    let Some(membership) = task.membership.as_deref() else {
+        // Tasks outside of jobs pay nothing for the columns of others.
+        let statement = "INSERT INTO task (queue, due, expires_at, message_id, headers, body, set_at) \
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let row = params![queue, due, expires_at, task.id, headers, task.body, set_at];
+        return transaction.prepare_cached(statement)?.execute(row).map(drop);
+    };
+    let (job, round, member) = members::columns(Some(membership))?;
+    let statement = "INSERT INTO task (queue, due, expires_at, message_id, headers, body, set_at, job, round, member) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let row = params![queue, due, expires_at, task.id, headers, task.body, set_at, job, round, member];
+    transaction.prepare_cached(statement)?.execute(row).map(drop)
 }
 
 /// Headers as they are stored; most tasks have none.
