@@ -3,11 +3,13 @@
 
 mod checked;
 mod ends;
+mod memos;
 mod payloads;
 mod projects;
 mod properties;
 mod said;
 mod session;
+mod steps;
 
 use std::{
     path::{Path, PathBuf},

@@ -54,6 +54,43 @@ fn a_worker_that_submits_too_much_fails_its_task() {
 }
 
 #[test]
+fn what_has_no_place_is_an_error_of_its_task_and_no_death() {
+    for place in Place::all() {
+        let demo = demo(&place);
+        for (say, long, error) in [
+            (
+                r#"{"snooze":{"id":"@","delay_ms":1,"memo":"MM"}}"#,
+                json!({ "MM": 1 << 20 }),
+                "its memo has 1048578 bytes, more than 16384: put it into a file and give its name",
+            ),
+            (
+                r#"{"done":{"id":"@","submit":[{"item":1},{"more":2}]}}"#,
+                json!({}),
+                "it submits 2 items, and is of no job",
+            ),
+            (
+                r#"{"done":{"id":"@","submit":[{"pipeline":"p","payload":1,"id":"a/b"}]}}"#,
+                json!({}),
+                "\"a/b\" cannot be the id of a job",
+            ),
+            (
+                r#"{"done":{"id":"@","submit":[{"queue":"asynctask.ledger.app","payload":1}]}}"#,
+                json!({}),
+                "\"asynctask.ledger.app\" is the ledger of the jobs of app",
+            ),
+        ] {
+            let (letter, log) = dead(&demo, &json!({ "say": say, "long": long }));
+            assert_eq!(
+                (letter["reason"].as_str(), letter["error"].as_str()),
+                (Some("error"), Some(error)),
+                "{place:?}"
+            );
+            assert!(!log.contains("died"), "{log}");
+        }
+    }
+}
+
+#[test]
 fn a_queue_that_nobody_works_is_told_once() {
     let demo = demo(&Place::sqlite());
     for queue in ["fooo", "fooo", "foo"] {
