@@ -3,6 +3,7 @@
 //! | What is shown | Where |
 //! | --- | --- |
 //! | the ledger under dying masters and coordinators, doubles, reordering, strays; each of six mutants is seen | `simulation` |
+//! | jobs of many items while workers and masters are killed, two masters on one file | `storm` |
 //! | the example project, as its page says it | `example` |
 
 #[path = "../support/mod.rs"]
@@ -10,3 +11,4 @@ mod support;
 
 mod example;
 mod simulation;
+mod storm;

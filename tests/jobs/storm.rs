@@ -1,0 +1,174 @@
+//! Jobs while their workers and masters are killed: two masters on one file, pages of items, what is after them.
+//!
+//! `ASYNCTASK_JOBS_STORM_SEED` (several, by commas), `ASYNCTASK_JOBS_STORM_JOBS` and `ASYNCTASK_JOBS_STORM_ITEMS` make it another
+//! storm, or a longer one: 50 jobs of 200 items take some minutes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::support::{
+    log::{Master, Stopwatch},
+    storm::{Dice, pass},
+};
+
+/// A worker dies this often.
+const PACE: Duration = Duration::from_millis(150);
+/// A master dies each time that so many workers have.
+const MASTERS: u32 = 12;
+/// Nothing happens for this long: whatever is missing does not come any more.
+const STILL: Duration = Duration::from_secs(60);
+
+const SETTINGS: &str = r#"
+control: { socket: none }
+supervisor: { restart: { first: 50ms, longest: 100ms }, start_timeout: 60s }
+pipelines:
+  storm:
+    steps:
+      - { name: fetch, queue: single }
+      - { name: split, queue: pages, each: items }
+      - { name: join, queue: single }
+      - { name: check, queue: single }
+      - { name: publish, queue: single }
+workers:
+  single: { worker: storm, retry: &again { max_attempts: 1000, first: 100ms, factor: 1, jitter: 0% }, breaker: &never { failures: 100000 } }
+  pages: { worker: storm, retry: *again, breaker: *never }
+  items: { worker: storm, processes: 2, retry: *again, breaker: *never }
+kinds:
+  storm: { command: [python3, storm.py] }
+"#;
+
+fn setting(name: &str, otherwise: u64) -> u64 {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty());
+    text.map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+fn seeds() -> Vec<u64> {
+    let text = std::env::var("ASYNCTASK_JOBS_STORM_SEED").ok().filter(|text| !text.is_empty());
+    let text = text.unwrap_or_else(|| "1".to_owned());
+    text.split(',').map(|seed| seed.trim().parse().expect("ASYNCTASK_JOBS_STORM_SEED has numbers")).collect()
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_asynctask"));
+    command.args(arguments).current_dir(folder).stdin(Stdio::null());
+    command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1").env_remove("ASYNCTASK_CONFIG").env_remove("LOG_LEVEL");
+    command
+}
+
+fn start(folder: &Path) -> Master {
+    let mut command = command(folder, &["workers"]);
+    Master::follow(command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("the program starts"))
+}
+
+fn output(folder: &Path, arguments: &[&str]) -> String {
+    let output = command(folder, arguments).output().expect("the program starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The jobs, as `jobs list --json` has them.
+fn jobs(folder: &Path) -> Vec<Value> {
+    let text = output(folder, &["jobs", "list", "--json"]);
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+fn done(folder: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(folder.join("done.txt")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn storm(seed: u64, count: u64, items: u64) {
+    let watch = Stopwatch::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let place = folder.path();
+    std::fs::write(place.join("asynctask.yaml"), SETTINGS).expect("a file of ours");
+    let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jobs/storm.py");
+    std::fs::copy(worker, place.join("storm.py")).expect("a file of ours");
+    for number in 0..count {
+        let payload = format!(r#"{{"items":{items}}}"#);
+        output(place, &["jobs", "start", "storm", &payload, "--id", &format!("job-{number}")]);
+    }
+    let mut dice = Dice::new(seed);
+    let mut masters = [start(place), start(place)];
+    let (mut workers_killed, mut masters_killed) = (0, 0);
+    let (mut seen, mut since, mut looked) = (0, Stopwatch::start(), Stopwatch::start());
+    loop {
+        pass(PACE);
+        let victim = dice.below(2) as usize;
+        if dice.kill_a_worker(&masters[victim]) {
+            workers_killed += 1;
+            if workers_killed % MASTERS == 0 {
+                masters[victim].signal(Signal::SIGKILL);
+                masters[victim] = start(place);
+                masters_killed += 1;
+            }
+        }
+        let now = done(place).len();
+        if now > seen {
+            (seen, since) = (now, Stopwatch::start());
+        }
+        assert!(since.elapsed() < STILL, "nothing happens any more: {:?}", jobs(place));
+        // A look at all jobs costs more than a death.
+        if looked.elapsed() > Duration::from_secs(3) {
+            looked = Stopwatch::start();
+            if jobs(place).iter().all(|job| job["state"] == "done") {
+                break;
+            }
+        }
+    }
+    for mut master in masters {
+        master.expect("Launching");
+        master.signal(Signal::SIGTERM);
+        let (code, log) = master.wait();
+        assert!(matches!(code, 0 | 82), "ended with {code}: {log}");
+    }
+
+    // Every effect at least once, and each step begun by one accepted round: its first task has the round as its id.
+    let mut effects: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    let mut firsts: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    for line in done(place) {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let [job, step, task, number] = &words[..] else { panic!("a line that is none: {line}") };
+        effects.entry((job.clone(), step.clone())).or_default().insert(number.clone());
+        if ["-", "from-0"].contains(&number.as_str()) {
+            firsts.entry((job.clone(), step.clone())).or_default().insert(task.clone());
+        }
+    }
+    for number in 0..count {
+        let job = format!("job-{number}");
+        for step in ["fetch", "split", "join", "check", "publish"] {
+            let rounds = firsts.get(&(job.clone(), step.to_owned())).map_or(0, BTreeSet::len);
+            assert_eq!(rounds, 1, "step {step} of {job} was begun by so many rounds");
+        }
+        let split = &effects[&(job.clone(), "split".to_owned())];
+        let missing: Vec<u64> = (0..items).filter(|item| !split.contains(&item.to_string())).collect();
+        assert!(missing.is_empty(), "{job} never did {missing:?}");
+    }
+    let pages = items.div_ceil(50);
+    for job in jobs(place) {
+        assert_eq!(job["tasks"]["known"], 4 + pages + items, "{job}");
+        assert_eq!(job["tasks"]["done"], 4 + pages + items, "{job}");
+    }
+    let again = done(place).len() as u64 - count * (4 + pages + items);
+    println!(
+        "storm over jobs, seed {seed}: {count} jobs of {items} items, {workers_killed} workers and {masters_killed} masters killed: \
+         all done, {again} tasks more than once, in {:.1} s",
+        watch.elapsed().as_secs_f64()
+    );
+}
+
+#[test]
+fn a_storm_leaves_no_job_undone_and_begins_no_step_twice() {
+    for seed in seeds() {
+        storm(seed, setting("ASYNCTASK_JOBS_STORM_JOBS", 6), setting("ASYNCTASK_JOBS_STORM_ITEMS", 70));
+    }
+}
