@@ -99,6 +99,7 @@ mod observer;
 mod once;
 mod operator;
 mod parked;
+mod parked_before;
 mod pauses;
 mod reloads;
 mod rng;

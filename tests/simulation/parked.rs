@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use asynctask::{clock::Timestamp, master::core::event::ParkedQueue};
+use asynctask::master::core::event::ParkedQueue;
 
-use super::{rng::Rng, settings::Settings, simulation::Simulation};
-
-/// What the wall clock shows at the beginning of a history.
-pub(crate) const BEGINNING: Timestamp = Timestamp(1_700_000_000_000);
+use super::{parked_before::BEGINNING, settings::Settings, simulation::Simulation};
 
 /// What a run is told of the one before, and tells of itself.
 #[derive(Debug)]
@@ -50,28 +47,6 @@ impl Kept {
             Some(pause) if now < pause => Err(format!("q{queue} is tried before the pause {pause:?} is over")),
             _ => Ok(()),
         }
-    }
-}
-
-impl Settings {
-    /// Queues that the run before has left parked: with pauses that are over, that last, or that a clock which was set back has made
-    /// longer than any; of another kind; of a name that is not known.
-    pub(crate) fn draw_parked_before(&mut self, rng: &mut Rng) {
-        if self.plan.halt_when_empty || !rng.chance(300) {
-            return;
-        }
-        for queue in &self.plan.queues {
-            if rng.chance(600) {
-                let kind = if rng.chance(100) { "another".to_owned() } else { queue.settings.kind.clone() };
-                let left = Duration::from_millis(rng.pick(&[0, 1, 3_000, 30_000, 90_000_000]));
-                let pause = Duration::from_millis(rng.pick(&[100, 5_000, 40_000, 600_000]));
-                let queue = queue.settings.name.clone();
-                self.parked_before.push(ParkedQueue { queue, kind, pause, until: BEGINNING.plus(left) });
-            }
-        }
-        let (queue, kind) = ("gone".to_owned(), "k".to_owned());
-        let pause = Duration::from_secs(1);
-        self.parked_before.push(ParkedQueue { queue, kind, pause, until: BEGINNING.plus(pause) });
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     ledger::Ledger,
     observer::Observer,
     operator::SETTLED,
-    parked::BEGINNING,
+    parked_before::BEGINNING,
     rng::Rng,
     settings::Settings,
 };

@@ -11,6 +11,9 @@ mod broker;
 #[path = "../../simulation/celery_queues.rs"]
 mod celery_queues;
 #[allow(dead_code, reason = "written for the simulation; this program uses a part of it")]
+#[path = "../../simulation/parked_before.rs"]
+mod parked_before;
+#[allow(dead_code, reason = "written for the simulation; this program uses a part of it")]
 #[path = "../../simulation/rng.rs"]
 mod rng;
 #[allow(dead_code, reason = "written for the simulation; this program uses a part of it")]
