@@ -57,3 +57,60 @@ impl Ledger {
         now.unwrap_or(&job.definition).max_running.map_or(usize::MAX, |most| most as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Bench, chain, start, text};
+    use crate::jobs::order::{Scope, Wanted};
+
+    #[test]
+    fn jobs_begin_by_priority_then_age_as_many_as_may() {
+        let mut pipeline = chain("p", &["a"]);
+        pipeline.max_running = Some(2);
+        let mut bench = Bench::new(vec![pipeline.clone()]);
+        let mut begin = |id: &str, priority| {
+            let Wanted::Start { pipeline, id, payload, scheduled, .. } = start("p", id, "{}") else { unreachable!() };
+            text(&bench.order(Wanted::Start { pipeline, id, payload, priority, scheduled }))
+        };
+        assert_eq!(begin("1", 0), "job 1 of p begins");
+        assert_eq!(begin("2", 0), "job 2 of p begins");
+        assert_eq!(begin("3", -1), "job 3 of p is planned: as many jobs of its pipeline run as may");
+        begin("4", 0);
+        begin("5", 0);
+        begin("6", 7);
+        let counts = bench.ledger.counts();
+        assert_eq!((counts.running, counts.planned), (2, 4));
+        let running = |bench: &Bench| {
+            let views: Vec<_> = bench.ledger.jobs().filter(|view| view.state.as_str() == "running").collect();
+            views.into_iter().map(|view| view.id).collect::<String>()
+        };
+        bench.done("a", "");
+        assert_eq!(running(&bench), "26");
+        bench.order(Wanted::Priority { job: "5".to_owned(), priority: 1 });
+        bench.order(Wanted::Freeze(Scope::Job("4".to_owned())));
+        bench.done("a", "");
+        bench.done("a", "");
+        assert_eq!(running(&bench), "35", "the one that is frozen is passed over");
+        bench.order(Wanted::Resume(Scope::Job("4".to_owned())));
+        assert_eq!(running(&bench), "35");
+        pipeline.max_running = None;
+        bench.reload(vec![pipeline]);
+        assert_eq!(running(&bench), "345", "a reload admits more");
+    }
+
+    #[test]
+    fn a_job_waits_for_its_key_one_at_most() {
+        let mut pipeline = chain("p", &["a"]);
+        pipeline.key = Some("{payload}".to_owned());
+        pipeline.conflict = crate::jobs::definition::Conflict::Wait;
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "1", "7");
+        assert_eq!(text(&bench.start("p", "2", "7")), "job 2 of p/7 is planned: it begins after job 1");
+        let refused = text(&bench.start("p", "3", "7"));
+        assert_eq!(refused, "refused: job 2 of p/7 waits already for the end of job 1; asynctask jobs show 2");
+        assert_eq!(text(&bench.start("p", "4", "8")), "job 4 of p/8 begins");
+        bench.done("a", "");
+        assert_eq!(bench.states("2"), "running a:waiting");
+        assert!(bench.stored["2"].holds_key && !bench.stored["1"].holds_key);
+    }
+}

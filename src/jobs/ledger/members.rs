@@ -98,6 +98,8 @@ pub(super) enum Counted {
     Yes,
     /// It waits until its feeder is known.
     Early,
+    /// The member had failed before; there is no dead letter of it any more.
+    Gone,
     /// It was counted before, or belongs to what does not count.
     No,
     /// The step has more members than it may.
@@ -180,11 +182,13 @@ impl Members {
                 waited.extend(self.feed(execution, items));
             }
             Ending::Failed { is_gone, shown } => {
-                if open.ends.done.has(index) || !open.ends.failed.add(index) {
+                if open.ends.done.has(index) {
                     return Counted::No;
                 }
-                if is_gone {
-                    open.ends.gone.add(index);
+                let is_new = open.ends.failed.add(index);
+                let is_newly_gone = is_gone && open.ends.gone.add(index);
+                if !is_new {
+                    return if is_newly_gone { Counted::Gone } else { Counted::No };
                 }
                 self.failed += 1;
                 if self.shown.len() < SHOWN {
@@ -235,11 +239,13 @@ impl Members {
                 }
             }
             Ending::Failed { is_gone, shown } => {
-                if early.ends.done.has(index) || !early.ends.failed.add(index) {
+                if early.ends.done.has(index) {
                     return Counted::No;
                 }
-                if is_gone {
-                    early.ends.gone.add(index);
+                let is_new = early.ends.failed.add(index);
+                let is_newly_gone = is_gone && early.ends.gone.add(index);
+                if !is_new {
+                    return if is_newly_gone { Counted::Gone } else { Counted::No };
                 }
                 if early.shown.len() < SHOWN {
                     early.shown.extend(shown);

@@ -24,5 +24,4 @@ pub use view::{DeadTask, Line, Retrying, Snoozed, StepState, StepView, Tasks, Vi
 pub use views::{queues_of, stranded};
 
 #[cfg(test)]
-#[allow(dead_code)]
 mod tests;

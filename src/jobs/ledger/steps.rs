@@ -252,7 +252,9 @@ impl Job {
         if self.state != JobState::Failed || self.wipe.is_some() || !is_whole {
             return;
         }
-        if let Some(holder) = holder {
+        // With nothing left to begin it needs no key.
+        let is_done = self.steps.iter().all(|step| step.state == StepState::Done);
+        if let Some(holder) = holder.filter(|_| !is_done) {
             let error = format!("what failed is done now, but its key is held by job {holder}");
             if self.error.as_ref() != Some(&error) {
                 out.warning(format!("Job {} of {} does not go on: {error}", self.id, self.place()));
@@ -304,4 +306,175 @@ impl Job {
 fn told(reason: Option<&String>, error: Option<&String>) -> String {
     let (reason, error) = (reason.map_or("failed", String::as_str), error.map_or("", String::as_str));
     if error.is_empty() { reason.to_owned() } else { format!("{reason}: {error}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::{Bench, chain, of};
+    use crate::{
+        jobs::{
+            definition::{ForEach, Pipeline, Step},
+            order::Wanted,
+        },
+        json_text::JsonText,
+    };
+
+    fn list(texts: &[&str]) -> ForEach {
+        ForEach::List(texts.iter().map(|text| JsonText::parse(text).unwrap()).collect())
+    }
+
+    #[test]
+    fn a_step_without_tasks_is_done_at_once() {
+        let mut pipeline = chain("p", &["a", "b", "c"]);
+        pipeline.steps[0].for_each = Some(list(&[]));
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        assert_eq!(bench.states("j"), "running a:done b:waiting c:planned");
+        // A splitter without items.
+        bench.done("b", "");
+        assert_eq!(bench.states("j"), "running a:done b:done c:waiting");
+        let mut empty = chain("e", &["a"]);
+        empty.steps[0].for_each = Some(list(&[]));
+        bench.reload(vec![empty]);
+        bench.start("e", "k", "{}");
+        assert_eq!(bench.states("k"), "done a:done");
+    }
+
+    #[test]
+    fn a_step_begins_with_a_task_for_each_element() {
+        let mut pipeline = chain("p", &["a", "b"]);
+        pipeline.steps[0].for_each = Some(list(&["1e400", "{\"x\": 1}"]));
+        pipeline.steps[1].for_each = Some(ForEach::Result { step: 0, path: Vec::new() });
+        let mut bench = Bench::new(vec![pipeline.clone()]);
+        bench.start("p", "j", "{}");
+        let tasks = [bench.take("items-a"), bench.take("items-a")];
+        assert_eq!((tasks[0].body.as_slice(), tasks[1].body.as_slice()), (&b"1e400"[..], &b"{\"x\": 1}"[..]));
+        assert_ne!(tasks[0].id, tasks[1].id);
+        assert!(of(&tasks[1]).is_first() && of(&tasks[1]).index == 1 && of(&tasks[1]).inputs.is_none());
+        let (end, _) = bench.done_with(&tasks[0], 0, "[1]");
+        bench.fold(vec![end]);
+        assert_eq!(bench.states("j"), "running a:running b:planned");
+        let (end, _) = bench.done_with(&tasks[1], 0, "[1]");
+        bench.fold(vec![end]);
+        let error =
+            "step b failed: failed: for_each wants a list at inputs.a, and there is none in the result of step a";
+        assert_eq!(
+            (bench.states("j").as_str(), bench.view("j").error.as_deref()),
+            ("failed a:done b:failed", Some(error))
+        );
+
+        pipeline.steps[0].for_each = None;
+        pipeline.steps[1].for_each = Some(ForEach::Result { step: 0, path: vec!["of".to_owned(), "years".to_owned()] });
+        bench.reload(vec![pipeline]);
+        bench.tasks.clear();
+        bench.start("p", "k", "{}");
+        bench.done("a", r#"{"of":{"years":[2001, "x"]}}"#);
+        assert_eq!(bench.take("items-b").body, b"2001");
+        assert_eq!(bench.take("items-b").body, b"\"x\"");
+    }
+
+    #[test]
+    fn what_a_step_is_given_is_bounded() {
+        let mut steps = vec![Step::new("first", "first", vec![]), Step::new("second", "second", vec![])];
+        steps.push(Step::new("third", "third", vec![0, 1]));
+        let mut bench = Bench::new(vec![Pipeline::new("p", steps)]);
+        bench.start("p", "j", "{}");
+        let long = format!("\"{}\"", "x".repeat(33_000));
+        bench.done("first", &long);
+        bench.done("second", &long);
+        assert_eq!(bench.states("j"), "failed first:done second:done third:failed");
+        let error = bench.view("j").error.unwrap();
+        assert!(error.contains("what first, second gave has 66") && error.contains("put it into a file"), "{error}");
+    }
+
+    #[test]
+    fn when_a_step_failed_none_begins_and_what_is_under_way_goes_on() {
+        let mut steps = vec![Step::new("a", "a", vec![]), Step::new("b", "b", vec![]), Step::new("c", "c", vec![1])];
+        steps.push(Step::new("d", "d", vec![0]));
+        let mut bench = Bench::new(vec![Pipeline::new("p", steps)]);
+        bench.start("p", "j", "{}");
+        let task = bench.take("a");
+        bench.failed(&task);
+        assert_eq!(bench.states("j"), "running a:failed b:waiting c:planned d:planned");
+        bench.done("b", "");
+        assert_eq!(bench.states("j"), "failed a:failed b:done c:skipped d:skipped");
+        let (end, _) = bench.done_with(&task, 0, "");
+        bench.fold(vec![end]);
+        assert_eq!(bench.states("j"), "running a:done b:done c:waiting d:waiting");
+    }
+
+    #[test]
+    fn a_job_has_only_so_much_time() {
+        let mut pipeline = chain("p", &["a", "b", "c"]);
+        pipeline.timeout = Some(Duration::from_secs(60));
+        pipeline.on_failure = Some("notices".to_owned());
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        assert_eq!(bench.ledger.next_deadline(), Some(bench.now.plus(Duration::from_secs(60))));
+        bench.done("a", "");
+        let task = bench.take("b");
+        bench.pass(59_999);
+        assert_eq!(bench.states("j"), "running a:done b:waiting c:planned");
+        bench.pass(1);
+        assert_eq!(bench.states("j"), "failed a:done b:cancelled c:skipped");
+        assert_eq!(bench.last.void, [of(&task).round]);
+        assert_eq!(bench.view("j").error.as_deref(), Some("timeout"));
+        assert_eq!((bench.take("notices").queue.as_str(), bench.said("Job j of p failed: timeout")), ("notices", 1));
+        let (end, _) = bench.done_with(&task, 0, "");
+        bench.fold(vec![end]);
+        assert_eq!(bench.states("j"), "failed a:done b:cancelled c:skipped");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_ends_nothing_early_and_changes_no_order() {
+        let mut pipeline = chain("p", &["a"]);
+        pipeline.timeout = Some(Duration::from_secs(60));
+        pipeline.max_running = Some(1);
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "first", "{}");
+        bench.start("p", "second", "{}");
+        bench.pass(-3_600_000);
+        bench.start("p", "third", "{}");
+        bench.pass(59_000);
+        assert_eq!(bench.states("first"), "running a:waiting");
+        bench.done("a", "");
+        assert_eq!(
+            (bench.states("second").as_str(), bench.states("third").as_str()),
+            ("running a:waiting", "planned a:planned")
+        );
+        bench.pass(59_000);
+        assert_eq!(bench.states("second"), "running a:waiting");
+        assert!(bench.lines.iter().any(|(_, line)| line == "Job first of p is done in 0 s"));
+    }
+
+    #[test]
+    fn a_job_that_failed_is_closed_when_time_has_passed() {
+        let mut pipeline = chain("p", &["a"]);
+        pipeline.wipe_failed_after = None;
+        pipeline.remember = Duration::from_secs(100);
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        let task = bench.take("a");
+        bench.failed(&task);
+        bench.pass(99_999);
+        assert!(bench.stored["j"].open);
+        bench.pass(1);
+        assert!(!bench.stored["j"].open && bench.last.void == [of(&task).round]);
+        assert_eq!(bench.ledger.next_deadline(), None);
+    }
+
+    #[test]
+    fn the_ids_of_two_coordinators_differ() {
+        let mut bench = Bench::new(vec![chain("p", &["a"])]);
+        let first = bench.ledger.fold(bench.now, Vec::new());
+        assert!(first.is_empty());
+        bench.start("p", "j", "{}");
+        let round = of(&bench.take("a")).round;
+        bench.take_over();
+        bench.start("p", "k", "{}");
+        assert_ne!(of(&bench.take("a")).round, round);
+        assert!(matches!(bench.order(Wanted::Cancel { job: "j".to_owned() }), crate::jobs::order::Answer::Done { .. }));
+    }
 }

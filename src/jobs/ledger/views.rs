@@ -99,3 +99,33 @@ pub fn queues_of(record: &Record) -> Vec<String> {
     let queues = |job: Job| job.definition.queues().into_iter().map(str::to_owned).collect();
     Job::read(record).map(queues).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{Bench, chain},
+        *,
+    };
+
+    #[test]
+    fn what_waits_for_tasks_in_no_queue_is_told() {
+        let mut pipeline = chain("p", &["a", "b"]);
+        pipeline.max_running = Some(1);
+        pipeline.steps[1].wipe = Some("wipe".to_owned());
+        pipeline.on_failure = Some("notices".to_owned());
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        bench.start("p", "k", "{}");
+        assert_eq!(stranded(&bench.stored["j"]), "job j waits for step a: 1 task is in no queue");
+        assert_eq!(stranded(&bench.stored["k"]), "job k of p is planned, and cannot go on");
+        let splitter = bench.take("a");
+        let (end, _) = bench.done_with(&splitter, 3, "");
+        bench.fold(vec![end]);
+        assert_eq!(stranded(&bench.stored["j"]), "job j waits for step a: 3 tasks are in no queue");
+        assert_eq!(queues_of(&bench.stored["j"]), ["a", "b", "items-a", "items-b", "notices", "wipe"]);
+        assert_eq!(bench.ledger.users_of("items-b"), ["j of p", "k of p"]);
+        assert!(bench.ledger.users_of("other").is_empty());
+        let record = Record { content: "{}".to_owned(), ..bench.stored["j"].clone() };
+        assert!(stranded(&record).contains("the state of job j cannot be read") && queues_of(&record).is_empty());
+    }
+}

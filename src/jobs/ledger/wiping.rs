@@ -131,3 +131,135 @@ impl Job {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::{Bench, chain, of, text};
+    use crate::jobs::{definition::Pipeline, order::Wanted};
+
+    fn wiped(bench: &Bench) -> &'static str {
+        bench.view("j").wiped.as_str()
+    }
+
+    fn wipe(all: bool) -> Wanted {
+        Wanted::Wipe { job: "j".to_owned(), all }
+    }
+
+    /// Three steps, each with a queue that wipes; what the second leaves is final.
+    fn pipeline() -> Pipeline {
+        let mut pipeline = chain("p", &["a", "b", "c"]);
+        for step in &mut pipeline.steps {
+            step.wipe = Some(format!("wipe-{}", step.name));
+        }
+        pipeline.steps[1].keep = true;
+        pipeline.wipe_failed_after = Some(Duration::from_secs(60));
+        pipeline
+    }
+
+    fn done_job() -> Bench {
+        let mut bench = Bench::new(vec![pipeline()]);
+        bench.start("p", "j", "{}");
+        for queue in ["a", "b", "c"] {
+            bench.done(queue, "");
+        }
+        bench
+    }
+
+    #[test]
+    fn a_wipe_that_failed_is_healed_by_a_retry_and_the_job_stays_done() {
+        let mut bench = done_job();
+        let task = bench.take("wipe-c");
+        bench.failed(&task);
+        bench.failed(&task);
+        assert_eq!((wiped(&bench), bench.view("j").state.as_str()), ("failed", "done"));
+        assert_eq!(bench.view("j").error.as_deref(), Some("the wipe of step c failed: crash: killed by SIGSEGV"));
+        assert_eq!(bench.said("the wipe of step c failed"), 1);
+        let (end, _) = bench.done_with(&task, 0, "");
+        bench.fold(vec![end.clone()]);
+        assert_eq!((wiped(&bench), bench.view("j").error), ("under way", None));
+        bench.fold(vec![end]);
+        bench.done("wipe-a", "");
+        assert_eq!((wiped(&bench), bench.view("j").state.as_str()), ("yes", "done"));
+        assert!(bench.tasks.is_empty(), "what is final stays");
+    }
+
+    #[test]
+    fn a_wipe_that_failed_can_be_ordered_again() {
+        let mut bench = done_job();
+        bench.done("wipe-c", "");
+        let task = bench.take("wipe-a");
+        bench.failed(&task);
+        assert_eq!(text(&bench.order(wipe(false))), "job j of p is being wiped");
+        assert_eq!(bench.last.void, [of(&task).round], "the dead letter counts for nothing");
+        let again = bench.take("wipe-a");
+        assert_ne!(of(&again).round, of(&task).round);
+        let (end, _) = bench.done_with(&task, 0, "");
+        bench.fold(vec![end]);
+        assert_eq!(wiped(&bench), "under way");
+        let (end, _) = bench.done_with(&again, 0, "");
+        bench.fold(vec![end]);
+        assert_eq!(wiped(&bench), "yes");
+        assert!(bench.tasks.is_empty(), "what was wiped is not wiped again");
+    }
+
+    #[test]
+    fn what_a_failed_job_left_is_wiped_later_and_what_never_began_is_not() {
+        let mut bench = Bench::new(vec![pipeline()]);
+        bench.start("p", "j", "{}");
+        bench.done("a", "");
+        let task = bench.take("b");
+        bench.failed(&task);
+        assert!(bench.tasks.is_empty());
+        bench.pass(59_999);
+        assert!(bench.tasks.is_empty() && wiped(&bench) == "no");
+        bench.pass(1);
+        assert_eq!(bench.last.void, [of(&task).round], "a retry of its dead letters would do nothing good any more");
+        bench.done("wipe-a", "");
+        assert_eq!((wiped(&bench), bench.tasks.len()), ("yes", 0));
+        assert!(!bench.stored["j"].open);
+        let (end, _) = bench.done_with(&task, 0, "");
+        bench.fold(vec![end]);
+        assert_eq!(bench.states("j"), "failed a:done b:failed c:skipped");
+    }
+
+    #[test]
+    fn a_kept_job_is_wiped_by_order_alone() {
+        let mut bench = Bench::new(vec![pipeline()]);
+        bench.start("p", "j", "{}");
+        bench.order(Wanted::Keep { job: "j".to_owned() });
+        for queue in ["a", "b", "c"] {
+            bench.done(queue, "");
+        }
+        assert!(bench.tasks.is_empty() && !bench.stored["j"].open && wiped(&bench) == "no");
+        bench.order(wipe(false));
+        bench.done("wipe-c", "");
+        bench.done("wipe-a", "");
+        assert_eq!((wiped(&bench), bench.tasks.len()), ("yes", 0));
+        assert!(text(&bench.order(Wanted::Keep { job: "j".to_owned() })).starts_with("refused: job j of p is wiped"));
+        bench.order(wipe(true));
+        bench.done("wipe-b", "");
+        assert!(bench.tasks.is_empty() && bench.stored.is_empty() && bench.last.forgotten == ["j"]);
+        assert!(text(&bench.order(wipe(true))).starts_with("refused: there is no job j"));
+    }
+
+    #[test]
+    fn what_is_wiped_can_be_wiped_again() {
+        let mut bench = done_job();
+        assert_eq!(text(&bench.order(wipe(false))), "job j of p is being wiped already");
+        bench.done("wipe-c", "");
+        bench.done("wipe-a", "");
+        bench.order(wipe(false));
+        bench.done("wipe-c", "");
+        bench.done("wipe-a", "");
+        assert_eq!((wiped(&bench), bench.said("Job j is wiped")), ("yes", 2));
+    }
+
+    #[test]
+    fn a_live_job_is_not_wiped() {
+        let mut bench = Bench::new(vec![pipeline()]);
+        bench.start("p", "j", "{}");
+        assert!(text(&bench.order(wipe(true))).starts_with("refused: job j of p is running; asynctask jobs cancel j"));
+    }
+}

@@ -187,3 +187,27 @@ impl Ledger {
         refused(format!("there is no pipeline {name}"), Some(hint).filter(|_| !self.pipelines.is_empty()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::jobs::{
+        entry::Entry,
+        ledger::tests::{Bench, chain, start},
+        order::{Order, Wanted},
+    };
+
+    #[test]
+    fn an_order_that_is_refused_leaves_a_job_as_the_entries_before_it_made_it() {
+        let mut bench = Bench::new(vec![chain("p", &["a"])]);
+        bench.order(start("p", "j", "{}"));
+        let task = bench.take("a");
+        let (end, _) = bench.done_with(&task, 0, "");
+        let what = Wanted::Wipe { job: "nosuch".to_owned(), all: false };
+        let priority = Wanted::Priority { job: "j".to_owned(), priority: 1 };
+        let order = |id: &str, what| Entry::Order(Box::new(Order { id: id.to_owned(), at: bench.now, what }));
+        let entries = vec![end, order("x", priority), order("y", what)];
+        bench.fold(entries);
+        assert_eq!(bench.states("j"), "done a:done", "it is stored as done, and closed");
+        assert!(!bench.stored["j"].open);
+    }
+}

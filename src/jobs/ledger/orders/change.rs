@@ -106,3 +106,98 @@ impl Job {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::jobs::{
+        ledger::tests::{Bench, chain, of, text},
+        order::{Scope, Wanted},
+    };
+
+    fn cancel(job: &str) -> Wanted {
+        Wanted::Cancel { job: job.to_owned() }
+    }
+
+    fn freeze(job: &str) -> Wanted {
+        Wanted::Freeze(Scope::Job(job.to_owned()))
+    }
+
+    fn resume(job: &str) -> Wanted {
+        Wanted::Resume(Scope::Job(job.to_owned()))
+    }
+
+    #[test]
+    fn a_cancelled_job_ends_at_once_and_what_it_left_is_wiped() {
+        let mut pipeline = chain("p", &["a", "b", "c"]);
+        pipeline.steps[1].wipe = Some("wipe-b".to_owned());
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        bench.done("a", "");
+        let splitter = bench.take("b");
+        let (end, items) = bench.done_with(&splitter, 10, "");
+        bench.fold(vec![end]);
+        bench.order(freeze("j"));
+        assert_eq!(text(&bench.order(cancel("j"))), "job j of p is cancelled");
+        assert_eq!(bench.states("j"), "cancelled a:done b:cancelled c:skipped");
+        assert_eq!((&bench.last.void[..], &bench.last.thawed[..]), (&[of(&splitter).round][..], &["j".to_owned()][..]));
+        assert!(bench.stored["j"].open && bench.ended.len() == 1);
+        let (late, _) = bench.done_with(&items[0], 0, "");
+        bench.fold(vec![late]);
+        bench.done("wipe-b", "");
+        assert_eq!(bench.view("j").wiped.as_str(), "yes");
+        assert_eq!(bench.states("j"), "cancelled a:done b:cancelled c:skipped");
+        assert_eq!(text(&bench.order(cancel("j"))), "job j of p is cancelled already");
+        assert_eq!(bench.said("Job j is cancelled"), 1);
+    }
+
+    #[test]
+    fn what_has_ended_is_not_cancelled() {
+        let mut bench = Bench::new(vec![chain("p", &["a"])]);
+        bench.start("p", "done", "{}");
+        bench.done("a", "");
+        bench.start("p", "failed", "{}");
+        let task = bench.take("a");
+        bench.failed(&task);
+        assert_eq!(text(&bench.order(cancel("done"))), "refused: job done of p is done; ");
+        let refused = "refused: job failed of p has failed: nothing of it is begun any more";
+        assert!(text(&bench.order(cancel("failed"))).starts_with(refused));
+        assert_eq!(text(&bench.order(freeze("done"))), "refused: job done of p has ended: it is done; ");
+        let priority = Wanted::Priority { job: "done".to_owned(), priority: 3 };
+        assert_eq!(text(&bench.order(priority)), "refused: job done of p has ended: it is done; ");
+    }
+
+    #[test]
+    fn a_frozen_job_begins_nothing_until_it_is_resumed() {
+        let mut bench = Bench::new(vec![chain("p", &["a", "b"])]);
+        bench.start("p", "j", "{}");
+        assert_eq!(text(&bench.order(freeze("j"))), "job j of p is frozen: no task of it is begun");
+        assert_eq!((&bench.last.frozen[..], bench.stored["j"].frozen), (&["j".to_owned()][..], true));
+        assert_eq!(text(&bench.order(freeze("j"))), "job j of p is frozen already");
+        bench.done("a", "");
+        assert_eq!(bench.states("j"), "running a:done b:planned");
+        bench.take_over();
+        bench.pass(10);
+        assert!(bench.tasks.is_empty() && bench.ledger.counts().frozen == 1);
+        assert_eq!(text(&bench.order(resume("j"))), "job j of p goes on");
+        assert_eq!(
+            (bench.states("j").as_str(), &bench.last.thawed[..]),
+            ("running a:done b:waiting", &["j".to_owned()][..])
+        );
+        assert_eq!(text(&bench.order(resume("j"))), "job j of p is not frozen");
+    }
+
+    #[test]
+    fn a_pipeline_is_frozen_by_its_name() {
+        let mut bench = Bench::new(vec![chain("nightly", &["a"])]);
+        let scope = |name: &str| Scope::Pipeline { name: name.to_owned(), key: None };
+        assert!(text(&bench.order(Wanted::Freeze(scope("nihgtly")))).ends_with("did you mean nightly?"));
+        assert_eq!(text(&bench.order(Wanted::Freeze(scope("nightly")))), "nightly is frozen: no job of it begins");
+        assert_eq!(text(&bench.order(Wanted::Freeze(scope("nightly")))), "nightly is frozen already");
+        bench.start("nightly", "j", "{}");
+        assert_eq!(bench.states("j"), "planned a:planned");
+        assert_eq!(text(&bench.order(cancel("j"))), "job j of nightly is cancelled");
+        assert!(!bench.stored["j"].open, "there is nothing to wipe");
+        assert_eq!(text(&bench.order(Wanted::Resume(scope("nightly")))), "nightly is not frozen any more");
+        assert_eq!(text(&bench.order(Wanted::Resume(scope("nightly")))), "nightly is not frozen");
+    }
+}

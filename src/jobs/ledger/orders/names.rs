@@ -150,3 +150,78 @@ impl Candidate<'_> {
 fn whole(id: &str) -> JobFilter {
     JobFilter { id: Some(id.to_owned()), whole_id: true, ..JobFilter::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::jobs::{
+        definition::Pipeline,
+        entry::Entry,
+        ledger::tests::{Bench, chain, start, text},
+        order::{Order, Wanted},
+        record::JobFilter,
+    };
+
+    #[test]
+    fn a_job_is_named_by_its_id_a_beginning_of_it_or_its_place() {
+        let mut bench = Bench::new(vec![Pipeline { key: Some("{payload}".to_owned()), ..chain("p", &["a"]) }]);
+        for (id, payload) in [("abc", "1"), ("abd", "\"x/y\""), ("ab", "3")] {
+            bench.start("p", id, payload);
+            bench.pass(1);
+        }
+        bench.done("a", "");
+        let mut meant = |name: &str| {
+            let answer = text(&bench.order(Wanted::Keep { job: name.to_owned() }));
+            answer.split(" of p").next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(meant("ab"), "job ab", "the whole id comes before a beginning");
+        assert_eq!(meant("abc"), "job abc", "one that has ended");
+        assert_eq!(meant("abd"), "job abd");
+        assert_eq!(meant("p/1"), "job abc");
+        assert_eq!(meant("p/x/y"), "job abd");
+        assert_eq!(meant("a"), "refused: a is the beginning of several jobs' ids: ab, abc, abd; give more of the id");
+        for unknown in ["x", "p/2", "", "p"] {
+            assert_eq!(
+                meant(unknown),
+                format!("refused: there is no job {unknown}; asynctask jobs list shows which there are")
+            );
+        }
+        bench.start("p", "newer", "1");
+        bench.done("a", "");
+        bench.done("a", "");
+        bench.done("a", "");
+        let answer = text(&bench.order(Wanted::Keep { job: "p/1".to_owned() }));
+        assert!(answer.starts_with("job newer of p/1"), "the newest, as none is live: {answer}");
+        assert_eq!(
+            bench.find(&JobFilter { id: Some("ab".to_owned()), whole_id: true, ..JobFilter::default() }).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn orders_are_carried_out_one_after_the_other_and_not_by_old_records() {
+        let mut bench = Bench::new(vec![chain("p", &["a"])]);
+        let order = |id: &str, what| Entry::Order(Box::new(Order { id: id.to_owned(), at: bench.now, what }));
+        let cancel = |job: &str| Wanted::Cancel { job: job.to_owned() };
+        let entries = [order("1", start("p", "job", "{}")), order("2", cancel("job")), order("3", cancel("jo"))];
+        let entries: Vec<_> = entries.iter().map(|entry| bench.stored_entry(entry)).collect();
+        let first = bench.ledger.fold(bench.now, entries);
+        assert_eq!((first.lookups.len(), first.advance.entries.len()), (3, 0));
+        // The answers come in any order; none is known of the job.
+        bench.ledger.found(first.lookups[1].entry, Vec::new());
+        let none = bench.ledger.fold(bench.now, Vec::new());
+        assert!(none.is_empty() && none.lookups.is_empty());
+        bench.ledger.found(first.lookups[0].entry, Vec::new());
+        let two = bench.ledger.fold(bench.now, Vec::new());
+        let texts: Vec<_> = two.advance.answers.iter().map(|(_, answer)| answer.clone()).collect();
+        assert!(
+            texts[0].contains("job job of p begins") && texts[1].contains("job job of p is cancelled\""),
+            "{texts:?}"
+        );
+        // It was closed in the last fold; a record from before that is older than what is remembered.
+        let mut old = two.advance.records[0].clone();
+        old.content = old.content.replace("cancelled", "running");
+        bench.ledger.found(first.lookups[2].entry, vec![old]);
+        let three = bench.ledger.fold(bench.now, Vec::new());
+        assert!(three.advance.answers[0].1.contains("is cancelled already"), "{:?}", three.advance.answers);
+    }
+}

@@ -199,3 +199,216 @@ fn failed_need(job: &Job, again: &BTreeSet<usize>) -> Option<(usize, usize)> {
         None
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::jobs::{
+        entry::Entry,
+        ledger::tests::{Bench, chain, of, text},
+        order::{Order, Wanted},
+    };
+
+    /// The words of the command line: names of steps and flags.
+    fn restart(words: &str) -> Wanted {
+        let has = |flag: &str| words.split(' ').any(|word| word == flag);
+        Wanted::Restart {
+            job: "j".to_owned(),
+            steps: words
+                .split(' ')
+                .filter(|word| !word.is_empty() && !word.starts_with("--"))
+                .map(str::to_owned)
+                .collect(),
+            only: has("--only"),
+            failed: has("--failed"),
+            redefine: has("--redefine"),
+            even_if_wiped: has("--even-if-wiped"),
+        }
+    }
+
+    fn begun(steps: &[&str], done: &[&str]) -> Bench {
+        let mut bench = Bench::new(vec![chain("p", steps)]);
+        bench.start("p", "j", "{}");
+        for queue in done {
+            bench.done(queue, &format!("\"of {queue}\""));
+        }
+        bench
+    }
+
+    #[test]
+    fn a_step_is_done_again_with_all_that_needs_it() {
+        let mut bench = begun(&["a", "b", "c", "d", "e"], &["a", "b", "c"]);
+        let interrupted = bench.take("d");
+        let rounds: Vec<_> = bench.view("j").steps.iter().filter_map(|step| step.round).collect();
+        assert_eq!(text(&bench.order(restart("b"))), "job j of p does again: steps b, c, d, e");
+        assert_eq!(bench.states("j"), "running a:done b:waiting c:planned d:planned e:planned");
+        assert_eq!(bench.last.void, rounds[1..], "what is in hand is stopped");
+        let (late, _) = bench.done_with(&interrupted, 3, "");
+        bench.fold(vec![late]);
+        assert_eq!(bench.states("j"), "running a:done b:waiting c:planned d:planned e:planned");
+        let task = bench.take("b");
+        assert_eq!(
+            of(&task).inputs.as_ref().unwrap().as_str(),
+            r#"{"a":{"state":"done","result":"of a","memo":null}}"#
+        );
+        let (end, _) = bench.done_with(&task, 0, "");
+        bench.fold(vec![end]);
+        for queue in ["c", "d", "e"] {
+            bench.done(queue, "");
+        }
+        assert_eq!(bench.view("j").state.as_str(), "done");
+    }
+
+    #[test]
+    fn a_step_is_done_again_alone() {
+        let mut bench = begun(&["a", "b", "c"], &["a", "b", "c"]);
+        assert_eq!(text(&bench.order(restart("b --only"))), "job j of p does again: step b");
+        assert_eq!(bench.states("j"), "running a:done b:waiting c:done");
+        bench.done("b", "");
+        assert_eq!(bench.states("j"), "done a:done b:done c:done");
+        assert!(bench.tasks.is_empty());
+    }
+
+    #[test]
+    fn what_failed_and_what_never_began_is_done_again_and_what_is_done_is_not() {
+        let mut bench = begun(&["a", "b"], &[]);
+        let splitter = bench.take("a");
+        let (end, items) = bench.done_with(&splitter, 3, "");
+        let entries = vec![end, bench.dead(&items[0]), bench.done_with(&items[1], 0, "").0, bench.dead(&items[2])];
+        bench.fold(entries);
+        assert_eq!(bench.states("j"), "failed a:failed b:skipped");
+        let round = of(&splitter).round;
+        let answer = text(&bench.order(restart("--failed")));
+        assert_eq!(answer, "job j of p does again what failed and did not begin: steps a, b");
+        assert_eq!((&bench.last.revived[..], &bench.last.void[..], bench.last.tasks.len()), (&[round][..], &[][..], 0));
+        assert_eq!(bench.states("j"), "running a:running b:planned");
+        assert_eq!(bench.view("j").steps[0].tasks.done, 2);
+        let (end, _) = bench.done_with(&items[0], 0, "");
+        let dead = bench.dead(&items[2]);
+        bench.fold(vec![end, dead]);
+        assert_eq!(bench.states("j"), "failed a:failed b:skipped", "it may fail again");
+        bench.order(restart("--failed"));
+        let (end, _) = bench.done_with(&items[2], 0, "");
+        bench.fold(vec![end]);
+        assert_eq!(bench.states("j"), "running a:done b:waiting");
+        assert!(text(&bench.order(restart("--failed"))).starts_with("refused: job j of p has nothing that failed"));
+        assert!(
+            text(&bench.order(restart("a --failed"))).starts_with("refused: job j of p has no failed task in step a")
+        );
+    }
+
+    #[test]
+    fn tasks_without_a_dead_letter_are_done_again_with_all_of_their_step() {
+        let mut bench = begun(&["a"], &[]);
+        let splitter = bench.take("a");
+        let (end, items) = bench.done_with(&splitter, 2, "");
+        let purged = Entry::failed(of(&items[0]), bench.now, "cancelled", "the queue was purged", None, None);
+        let dead = bench.dead(&items[1]);
+        bench.fold(vec![end, purged, dead]);
+        bench.order(restart("--failed"));
+        assert_eq!((&bench.last.void[..], bench.last.revived.len()), (&[of(&splitter).round][..], 0));
+        let splitter = bench.take("a");
+        assert_ne!(of(&splitter).round, of(&items[0]).round);
+        // A dead letter that was put back to work by hand, and removed there.
+        bench.failed(&splitter);
+        let purged = Entry::failed(of(&splitter), bench.now, "cancelled", "the queue was purged", None, None);
+        bench.fold(vec![purged]);
+        bench.pass(5_000);
+        bench.order(restart("--failed"));
+        assert_eq!((&bench.last.void[..], bench.last.revived.len()), (&[of(&splitter).round][..], 0));
+    }
+
+    #[test]
+    fn two_people_who_restart_at_once_restart_once() {
+        let mut bench = begun(&["a", "b"], &["a"]);
+        let order = |id: &str, bench: &Bench| Order { id: id.to_owned(), at: bench.now, what: restart("b") };
+        let (first, second) = (order("x", &bench), order("y", &bench));
+        bench.pass(100);
+        assert_eq!(text(&bench.order_again(first.clone())), "job j of p does again: step b");
+        let round = bench.view("j").steps[1].round;
+        assert_eq!(text(&bench.order_again(second)), "job j of p was told to do these steps again a moment ago");
+        bench.order_again(first.clone());
+        bench.take_over();
+        assert_eq!(text(&bench.order_again(first)), "job j of p was given this order before");
+        assert_eq!(bench.view("j").steps[1].round, round);
+        bench.pass(60_000);
+        bench.order(restart("b"));
+        assert_ne!(bench.view("j").steps[1].round, round, "later it is another one");
+    }
+
+    #[test]
+    fn what_was_wiped_is_restarted_only_on_purpose() {
+        let mut pipeline = chain("p", &["a", "b"]);
+        pipeline.steps[0].wipe = Some("wipe-a".to_owned());
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        bench.done("a", "");
+        bench.done("b", "");
+        assert!(text(&bench.order(restart("b"))).starts_with("refused: job j of p is being wiped; --even-if-wiped"));
+        bench.done("wipe-a", "");
+        assert!(text(&bench.order(restart("b"))).starts_with("refused: job j of p is wiped; --even-if-wiped"));
+        assert_eq!(text(&bench.order(restart("b --even-if-wiped"))), "job j of p does again: step b");
+        bench.done("b", "");
+        assert_eq!(bench.states("j"), "done a:done b:done");
+        assert!(bench.tasks.is_empty() && !bench.stored["j"].open, "what was wiped is not wiped twice");
+    }
+
+    #[test]
+    fn a_job_goes_on_with_its_definition_until_it_is_told_otherwise() {
+        let mut bench = begun(&["a", "b"], &["a"]);
+        let mut changed = chain("p", &["a", "between", "b"]);
+        changed.steps[2].queue = "other".to_owned();
+        bench.reload(vec![changed]);
+        bench.done("b", "");
+        assert_eq!(bench.states("j"), "done a:done b:done");
+        bench.start("p", "k", "{}");
+        assert_eq!(bench.states("k"), "running a:waiting between:planned b:planned");
+        bench.order(restart("between --redefine"));
+        assert_eq!(bench.states("j"), "running a:done between:waiting b:planned");
+        bench.done("between", "");
+        assert_eq!(bench.take("other").queue, "other");
+        bench.reload(Vec::new());
+        let refused = text(&bench.order(restart("--redefine")));
+        assert!(
+            refused.starts_with("refused: job j of p cannot be redefined: there is no pipeline p any more"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_restarted_is_refused_with_a_sentence() {
+        let mut bench = begun(&["collect", "export", "upload"], &["collect"]);
+        let task = bench.take("export");
+        bench.failed(&task);
+        for (words, expected) in [
+            ("exprot", "job j of p has no step exprot; did you mean export?"),
+            ("other", "job j of p has no step other; its steps are: collect, export, upload"),
+            (
+                "upload",
+                "job j of p cannot do step upload: it needs step export, which failed; asynctask jobs restart j export",
+            ),
+        ] {
+            let refused = text(&bench.order(restart(words)));
+            assert!(refused.strip_prefix("refused: ").is_some_and(|text| text.starts_with(expected)), "{refused}");
+        }
+        assert_eq!(bench.states("j"), "failed collect:done export:failed upload:skipped");
+        let mut frozen = Bench::new(vec![chain("p", &["a"])]);
+        frozen.order(Wanted::Freeze(crate::jobs::order::Scope::Pipeline { name: "p".to_owned(), key: None }));
+        frozen.start("p", "j", "{}");
+        assert!(text(&frozen.order(restart(""))).starts_with("refused: job j of p has not begun"));
+    }
+
+    #[test]
+    fn a_restart_keeps_to_the_number_of_jobs_that_may_run() {
+        let mut pipeline = chain("p", &["a"]);
+        pipeline.max_running = Some(1);
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        bench.done("a", "");
+        bench.start("p", "k", "{}");
+        bench.order(restart(""));
+        assert_eq!(bench.states("j"), "planned a:planned");
+        bench.done("a", "");
+        assert_eq!(bench.states("j"), "running a:waiting");
+        assert_eq!(bench.said("Job j of p begins again"), 1);
+    }
+}

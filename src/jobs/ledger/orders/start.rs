@@ -107,3 +107,106 @@ fn key_of(pipeline: &Pipeline, payload: &JsonText) -> Result<Option<String>, Str
     key.map(Some)
         .ok_or_else(|| format!("the payload lacks what the key of pipeline {} is made of: {written}", pipeline.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::jobs::{
+        definition::Pipeline,
+        ledger::tests::{Bench, chain, start, text},
+        order::{Order, Scope, Wanted},
+        record::Record,
+    };
+
+    fn keyed() -> Pipeline {
+        Pipeline { key: Some("{payload.k}".to_owned()), ..chain("p", &["a"]) }
+    }
+
+    fn by_schedule(bench: &mut Bench, id: &str) -> String {
+        let Wanted::Start { pipeline, id, payload, priority, .. } = start("p", id, "{\"k\":\"x\"}") else {
+            unreachable!()
+        };
+        text(&bench.order(Wanted::Start { pipeline, id, payload, priority, scheduled: true }))
+    }
+
+    #[test]
+    fn of_two_starts_with_one_key_one_is_refused() {
+        let mut bench = Bench::new(vec![keyed()]);
+        assert_eq!(text(&bench.start("p", "1", "{\"k\":\"x\"}")), "job 1 of p/x begins");
+        let refused = text(&bench.start("p", "2", "{\"k\":\"x\"}"));
+        assert_eq!(refused, "refused: job 1 of p/x is running; asynctask jobs show 1");
+        assert_eq!(bench.said("Job 2 of p is not made: job 1 of p/x is running"), 1);
+        assert_eq!(text(&bench.start("p", "3", "{\"k\":\"y\"}")), "job 3 of p/y begins");
+        bench.done("a", "");
+        assert_eq!(text(&bench.start("p", "2", "{\"k\":\"x\"}")), "job 2 of p/x begins");
+        // A failed one holds nothing.
+        let task = bench.take("a");
+        bench.failed(&task);
+        bench.take_over();
+        assert_eq!(text(&bench.start("p", "4", "{\"k\":\"y\"}")), "job 4 of p/y begins");
+    }
+
+    #[test]
+    fn a_schedule_begins_nothing_while_the_key_is_live_or_frozen() {
+        let mut bench = Bench::new(vec![keyed()]);
+        assert_eq!(by_schedule(&mut bench, "1"), "job 1 of p/x begins");
+        assert_eq!(by_schedule(&mut bench, "2"), "no job of p/x begins by schedule: job 1 has not ended");
+        assert_eq!(bench.said("No job of p/x begins by schedule: job 1 has not ended"), 1);
+        bench.done("a", "");
+        let key = Some("x".to_owned());
+        bench.order(Wanted::Freeze(Scope::Pipeline { name: "p".to_owned(), key: key.clone() }));
+        bench.take_over();
+        assert_eq!(by_schedule(&mut bench, "3"), "no job of p/x begins by schedule: it is frozen");
+        assert_eq!(text(&bench.start("p", "4", "{\"k\":\"x\"}")), "job 4 of p/x is planned: it is frozen");
+        assert_eq!(text(&bench.start("p", "5", "{\"k\":\"y\"}")), "job 5 of p/y begins");
+        assert_eq!(bench.stored.len(), 3);
+        bench.order(Wanted::Resume(Scope::Pipeline { name: "p".to_owned(), key }));
+        assert_eq!(bench.states("4"), "running a:waiting");
+        assert!(bench.frozen.is_empty());
+    }
+
+    #[test]
+    fn a_job_is_made_once() {
+        let mut bench = Bench::new(vec![chain("p", &["a"])]);
+        bench.start("p", "x", "{}");
+        assert_eq!(text(&bench.start("p", "x", "{}")), "job x of p is there already");
+        bench.done("a", "");
+        assert!(!bench.stored["x"].open);
+        bench.take_over();
+        assert_eq!(text(&bench.start("p", "x", "{}")), "job x of p is there already", "of one that has ended, too");
+        assert_eq!(text(&bench.start("p", "xy", "{}")), "job xy of p begins", "a beginning is another id");
+        let order =
+            Order::start(bench.now, "p", "z".to_owned(), crate::json_text::JsonText::parse("1").unwrap(), false);
+        assert_eq!(text(&bench.order_again(order.clone())), "job z of p begins");
+        assert_eq!(text(&bench.order_again(order)), "job z of p is there already");
+        assert_eq!(bench.said("Job z of p begins"), 1);
+    }
+
+    #[test]
+    fn what_cannot_begin_is_refused_with_a_sentence() {
+        let mut bench = Bench::new(vec![keyed(), chain("nightly", &["a"])]);
+        for (pipeline, id, payload, expected) in [
+            ("nightyl", "1", "{}", "refused: there is no pipeline nightyl; did you mean nightly?"),
+            ("other", "1", "{}", "refused: there is no pipeline other; the pipelines are: p, nightly"),
+            ("p", "1", "{}", "refused: the payload lacks what the key of pipeline p is made of: {payload.k}; "),
+            ("p", "a/b", "{}", "refused: \"a/b\" can be no job's id: 1 to 200 letters, digits and _ - . : are one; "),
+        ] {
+            assert_eq!(text(&bench.start(pipeline, id, payload)), expected);
+        }
+        assert!(bench.stored.is_empty() && bench.tasks.is_empty());
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_read_is_left_as_it_is_and_keeps_its_key() {
+        let mut bench = Bench::new(vec![keyed()]);
+        bench.start("p", "1", "{\"k\":\"x\"}");
+        let whole = bench.stored["1"].clone();
+        bench.stored.insert("1".to_owned(), Record { content: "{}".to_owned(), ..whole });
+        bench.take_over();
+        let refused = text(&bench.start("p", "2", "{\"k\":\"x\"}"));
+        assert_eq!(refused, "refused: job 1 of p/x has not ended; asynctask jobs show 1");
+        assert_eq!(bench.said("Job 1 is left as it is: the state of job 1 cannot be read"), 1);
+        for answer in [bench.start("p", "1", "{\"k\":\"y\"}"), bench.order(Wanted::Cancel { job: "1".to_owned() })] {
+            assert!(text(&answer).starts_with("refused: the state of job 1 cannot be read"), "{answer:?}");
+        }
+    }
+}
