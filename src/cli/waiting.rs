@@ -284,6 +284,11 @@ impl WaitingClient {
         })
     }
 
+    /// What the next waits are for, in words that follow "waiting for".
+    pub(super) fn waits_for(&mut self, what: &str) {
+        what.clone_into(&mut self.waits_for);
+    }
+
     /// The clock that its waits go by.
     pub(super) const fn clock(&self) -> Clock {
         self.clock

@@ -3,12 +3,14 @@
 //! | What is shown | Where |
 //! | --- | --- |
 //! | the ledger under dying masters and coordinators, doubles, reordering, strays; each of six mutants is seen | `simulation` |
+//! | `asynctask jobs` with real processes: no master, one, one that does not answer; refusals; keys, ids, restarts | `commands` |
 //! | jobs of many items while workers and masters are killed, two masters on one file | `storm` |
 //! | the example project, as its page says it | `example` |
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod commands;
 mod example;
 mod simulation;
 mod storm;

@@ -49,9 +49,11 @@ pub(super) fn give(client: &mut WaitingClient, config: &Config, what: Wanted) ->
     let application = config.application.clone();
     let mut coordinator = Coordinator::new(&application, config.pipelines.clone(), seed);
     let request = |reply| Request::Order { application, order, within: WITHIN, reply };
+    client.waits_for("the process that coordinates the jobs");
     let answer = client.call_beside(request, async |transport, events, hand_on| {
         coordinate(&mut coordinator, &config.application, transport, events, hand_on, clock).await;
     });
+    client.waits_for(&format!("an answer of {}", config.transport));
     if !coordinator.end().is_empty() {
         client.tell(Request::ReleaseLedger);
     }

@@ -13,6 +13,7 @@ use crate::{
     clock::{Clock, Timestamp},
     jobs::{
         definition::Pipeline,
+        ledger::{place, queues_of},
         record::{JobFilter, JobState},
     },
     logging::{Level, MASTER},
@@ -64,16 +65,42 @@ impl Shell {
     ) {
         let now = self.now();
         let gone = self.core.queues().into_iter().map(|dead| dead.queue);
-        for queue in gone.filter(|queue| !worked.contains(queue) && !elsewhere(queue)) {
-            let users = self.jobs.coordinator.ledger().map(|ledger| ledger.users_of(&queue)).unwrap_or_default();
-            if !users.is_empty() {
-                let text = format!("Queue {queue} is not worked here any more; jobs need it: {}", users.join(", "));
-                self.logger.line(Level::Warning, MASTER, &text);
-            }
+        let gone: Vec<String> = gone.filter(|queue| !worked.contains(queue) && !elsewhere(queue)).collect();
+        if !gone.is_empty() && !self.jobs.coordinator.pipelines().is_empty() {
+            self.tell_users(gone);
         }
         let acts = self.jobs.coordinator.reload(pipelines, now);
         self.perform_for_jobs(acts);
         self.begin_coordinating();
+    }
+
+    /// Warns of live jobs that have one of these queues, whoever coordinates them.
+    fn tell_users(&self, queues: Vec<String>) {
+        let open = self.read_open_jobs();
+        let logger = self.logger.clone();
+        tokio::task::spawn_local(async move {
+            let Ok(Ok((records, _))) = open.await else { return };
+            let live: Vec<(String, Vec<String>)> = records
+                .iter()
+                .filter(|record| record.state.is_live())
+                .map(|job| (format!("{} of {}", job.id, place(&job.pipeline, job.key.as_deref())), queues_of(job)))
+                .collect();
+            for queue in queues {
+                let users = live.iter().filter(|(_, used)| used.contains(&queue)).map(|(job, _)| job.as_str());
+                let users = users.collect::<Vec<_>>().join(", ");
+                if !users.is_empty() {
+                    let text = format!("Queue {queue} is not worked here any more; jobs need it: {users}");
+                    logger.line(Level::Warning, MASTER, &text);
+                }
+            }
+        });
+    }
+
+    fn read_open_jobs(&self) -> Read {
+        let (reply, open) = oneshot::channel();
+        let filter = JobFilter { open: true, ..JobFilter::default() };
+        self.transport.ask(Request::Jobs { application: self.application.clone(), filter, reply });
+        open
     }
 
     fn perform_for_jobs(&mut self, acts: Vec<Act>) {
@@ -144,10 +171,7 @@ impl Shell {
             });
             return None;
         }
-        let (reply, open) = oneshot::channel();
-        let filter = JobFilter { open: true, ..JobFilter::default() };
-        self.transport.ask(Request::Jobs { application: self.application.clone(), filter, reply });
-        Some(open)
+        Some(self.read_open_jobs())
     }
 
     pub(super) fn jobs_reading(&self) -> Option<JobsReading> {
