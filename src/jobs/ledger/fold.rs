@@ -120,7 +120,7 @@ impl Ledger {
         let mut out = Out::new(now, Arc::clone(&self.application), std::mem::take(&mut self.ids));
         out.step.lines.append(&mut self.lines);
         for entry in entries {
-            self.take(entry, &mut out);
+            self.take(&entry, &mut out);
         }
         self.fold_orders(&mut out);
         self.keep_time(&mut out);
@@ -191,7 +191,7 @@ impl Ledger {
         self.holder(&job.definition.name, job.key.as_deref()?, &job.id).map(str::to_owned)
     }
 
-    fn take(&mut self, entry: StoredEntry, out: &mut Out) {
+    fn take(&mut self, entry: &StoredEntry, out: &mut Out) {
         match Entry::parse(&entry.body) {
             Ok(Entry::Order(order)) => return self.waiting.push_back(Waiting::new(entry.id, *order)),
             Ok(Entry::End(end)) => self.end(*end, out),

@@ -47,7 +47,7 @@ pub(super) fn of_steps(job: &Job, steps: &[usize]) -> Result<JsonText, String> {
         // A name, and texts that were JSON before: writing them cannot fail.
         let (name, gave) = (parts.0.unwrap_or_default(), parts.1.unwrap_or_default());
         text.push_str(if place == 0 { "" } else { "," });
-        text.push_str(&format!("{name}:{gave}"));
+        text.extend([name.as_str(), ":", gave.as_str()]);
     }
     text.push('}');
     if text.len() > LONGEST {

@@ -21,7 +21,8 @@ use crate::{
 /// Orders that a job remembers to have carried out.
 const ORDERS: usize = 32;
 
-/// A job.
+/// A job. Its flags are independent of each other.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Job {
     /// Of the coordinator that changed it last.

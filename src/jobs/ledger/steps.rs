@@ -408,11 +408,11 @@ mod tests {
     #[test]
     fn a_job_has_only_so_much_time() {
         let mut pipeline = chain("p", &["a", "b", "c"]);
-        pipeline.timeout = Some(Duration::from_secs(60));
+        pipeline.timeout = Some(Duration::from_mins(1));
         pipeline.on_failure = Some("notices".to_owned());
         let mut bench = Bench::new(vec![pipeline]);
         bench.start("p", "j", "{}");
-        assert_eq!(bench.ledger.next_deadline(), Some(bench.now.plus(Duration::from_secs(60))));
+        assert_eq!(bench.ledger.next_deadline(), Some(bench.now.plus(Duration::from_mins(1))));
         bench.done("a", "");
         let task = bench.take("b");
         bench.pass(59_999);
@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_ends_nothing_early_and_changes_no_order() {
         let mut pipeline = chain("p", &["a"]);
-        pipeline.timeout = Some(Duration::from_secs(60));
+        pipeline.timeout = Some(Duration::from_mins(1));
         pipeline.max_running = Some(1);
         let mut bench = Bench::new(vec![pipeline]);
         bench.start("p", "first", "{}");

@@ -80,6 +80,8 @@ impl Bench {
     }
 
     /// Folds entries, looks up what is asked for, stores what is to be stored.
+    // Tests make entries where they are folded.
+    #[allow(clippy::needless_pass_by_value)]
     pub(super) fn fold(&mut self, entries: Vec<Entry>) {
         let entries = entries.iter().map(|entry| self.stored_entry(entry)).collect();
         self.last = Advance::default();

@@ -295,6 +295,7 @@ fn moment<S: Serializer>(moment: &Option<Timestamp>, serializer: S) -> Result<S:
     moment.map(rfc3339).serialize(serializer)
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)]
 fn this_moment<S: Serializer>(moment: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     rfc3339(*moment).serialize(serializer)
 }

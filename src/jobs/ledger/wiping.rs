@@ -154,7 +154,7 @@ mod tests {
             step.wipe = Some(format!("wipe-{}", step.name));
         }
         pipeline.steps[1].keep = true;
-        pipeline.wipe_failed_after = Some(Duration::from_secs(60));
+        pipeline.wipe_failed_after = Some(Duration::from_mins(1));
         pipeline
     }
 

@@ -22,7 +22,8 @@ use crate::{
 /// Two people who restart the same steps within this time mean the same restart, while nothing of it has begun.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// What is asked for.
+/// What is asked for. Its flags are those of the command, each for itself.
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct Wish<'a> {
     pub(super) steps: &'a [String],
     pub(super) only: bool,
