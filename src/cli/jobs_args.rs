@@ -165,7 +165,7 @@ pub(super) struct Priority {
     pub(super) job: String,
     /// The higher, the earlier
     #[arg(value_name = "N", allow_hyphen_values = true)]
-    pub(super) priority: i32,
+    pub(super) number: i32,
     #[command(flatten)]
     pub(super) given: Given,
 }

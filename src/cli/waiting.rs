@@ -326,10 +326,10 @@ struct Waiting<'a> {
 async fn wait<T>(answer: &mut oneshot::Receiver<Result<T, transport::Error>>, waiting: Waiting<'_>) -> Ended<T> {
     let Waiting { events, clock, longest, waits_for, interrupts, bar, progress } = waiting;
     let mut since = clock.now().at;
-    let (mut seen, mut said) = (progress.map(|visits| visits.count()), None);
+    let (mut seen, mut said) = (progress.map(Visits::count), None);
     loop {
         let now = clock.now().at;
-        let visited = progress.map(|visits| visits.count());
+        let visited = progress.map(Visits::count);
         if seen != visited {
             // It is not waited for before the visitor's pause is over.
             (seen, since) = (visited, now + progress.map(Visits::pause).unwrap_or_default());

@@ -23,9 +23,9 @@ const PACE: Duration = Duration::from_millis(150);
 /// A master dies each time that so many workers have.
 const MASTERS: u32 = 12;
 /// Nothing happens for this long: whatever is missing does not come any more.
-const STILL: Duration = Duration::from_secs(60);
+const STILL: Duration = Duration::from_mins(1);
 
-const SETTINGS: &str = r#"
+const SETTINGS: &str = r"
 control: { socket: none }
 supervisor: { restart: { first: 50ms, longest: 100ms }, start_timeout: 60s }
 pipelines:
@@ -42,7 +42,7 @@ workers:
   items: { worker: storm, processes: 2, retry: *again, breaker: *never }
 kinds:
   storm: { command: [python3, storm.py] }
-"#;
+";
 
 fn setting(name: &str, otherwise: u64) -> u64 {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty());
@@ -100,7 +100,7 @@ fn storm(seed: u64, count: u64, items: u64) {
     let mut dice = Dice::new(seed);
     let mut masters = [start(place), start(place)];
     let (mut workers_killed, mut masters_killed) = (0, 0);
-    let (mut seen, mut since, mut looked) = (0, Stopwatch::start(), Stopwatch::start());
+    let (mut effects_seen, mut since, mut looked) = (0, Stopwatch::start(), Stopwatch::start());
     loop {
         pass(PACE);
         let victim = dice.below(2) as usize;
@@ -113,8 +113,8 @@ fn storm(seed: u64, count: u64, items: u64) {
             }
         }
         let now = done(place).len();
-        if now > seen {
-            (seen, since) = (now, Stopwatch::start());
+        if now > effects_seen {
+            (effects_seen, since) = (now, Stopwatch::start());
         }
         assert!(since.elapsed() < STILL, "nothing happens any more: {:?}", jobs(place));
         // A look at all jobs costs more than a death.

@@ -367,12 +367,11 @@ fn an_idle_worker_is_small() {
     for line in smaps.lines() {
         match line.strip_prefix("Anonymous:") {
             Some(size) if !is_program => own += size.trim().trim_end_matches(" kB").parse::<u32>().unwrap(),
-            Some(_) => {}
             // A mapping begins with its addresses; all else are its numbers.
             None if line.split(' ').next().is_some_and(|word| word.contains('-')) => {
-                is_program = line.ends_with(&program)
+                is_program = line.ends_with(&program);
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
     assert!((1..256).contains(&own), "{own} kB: {smaps}");

@@ -44,14 +44,18 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &Jobs) -> Result<C
             one(config, what, &verb.given)
         }
         Jobs::Cancel(verb) => cancel(config, &verb.jobs, verb.json),
-        Jobs::Freeze(verb) => {
-            one(config, Wanted::Freeze(scope(verb.job.as_ref(), &verb.pipeline, &verb.key)), &verb.given)
-        }
-        Jobs::Resume(verb) => {
-            one(config, Wanted::Resume(scope(verb.job.as_ref(), &verb.pipeline, &verb.key)), &verb.given)
-        }
+        Jobs::Freeze(verb) => one(
+            config,
+            Wanted::Freeze(scope(verb.job.as_ref(), verb.pipeline.as_ref(), verb.key.as_ref())),
+            &verb.given,
+        ),
+        Jobs::Resume(verb) => one(
+            config,
+            Wanted::Resume(scope(verb.job.as_ref(), verb.pipeline.as_ref(), verb.key.as_ref())),
+            &verb.given,
+        ),
         Jobs::Priority(verb) => {
-            one(config, Wanted::Priority { job: verb.job.clone(), priority: verb.priority }, &verb.given)
+            one(config, Wanted::Priority { job: verb.job.clone(), priority: verb.number }, &verb.given)
         }
         Jobs::Keep(verb) => one(config, Wanted::Keep { job: verb.job.clone() }, &verb.given),
         Jobs::Wipe(verb) => one(config, Wanted::Wipe { job: verb.job.clone(), all: verb.all }, &verb.given),
@@ -59,10 +63,10 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &Jobs) -> Result<C
 }
 
 /// The arguments have one or the other.
-fn scope(job: Option<&String>, pipeline: &Option<String>, key: &Option<String>) -> Scope {
+fn scope(job: Option<&String>, pipeline: Option<&String>, key: Option<&String>) -> Scope {
     match (job, pipeline) {
         (Some(job), _) => Scope::Job(job.clone()),
-        (None, pipeline) => Scope::Pipeline { name: pipeline.clone().unwrap_or_default(), key: key.clone() },
+        (None, pipeline) => Scope::Pipeline { name: pipeline.cloned().unwrap_or_default(), key: key.cloned() },
     }
 }
 

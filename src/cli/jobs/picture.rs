@@ -93,7 +93,7 @@ pub(super) fn page(view: &View, is_known: &dyn Fn(&str) -> bool) -> String {
     let mut out = String::new();
     let mut fact = |name: &str, value: &str| {
         let value = escape_control(value);
-        out.push_str(&format!("{name}: {}\n", value.trim_end().replace('\n', "\n    ")));
+        out.extend([name, ": ", &value.trim_end().replace('\n', "\n    "), "\n"]);
     };
     fact("job", &view.id);
     fact("pipeline", &view.pipeline);
@@ -122,10 +122,8 @@ pub(super) fn page(view: &View, is_known: &dyn Fn(&str) -> bool) -> String {
         if !told.is_empty() {
             out.push_str(&escape_control(&format!("\nstep {}\n", step.name)));
             for (name, told) in told {
-                out.push_str(&format!(
-                    "    {name}: {}\n",
-                    escape_control(&told).trim_end().replace('\n', "\n        ")
-                ));
+                let told = escape_control(&told).trim_end().replace('\n', "\n        ");
+                out.extend(["    ", name, ": ", &told, "\n"]);
             }
         }
     }
@@ -182,7 +180,7 @@ fn step_facts(view: &View, place: usize, is_known: &dyn Fn(&str) -> bool) -> Vec
                 Some(id) => format!("asynctask failed show {queue} {id}"),
                 None => "removed".to_owned(),
             };
-            lines.push_str(&format!("\n{}: {} ({what})", dead.reason, dead.error));
+            lines.extend(["\n", &dead.reason, ": ", &dead.error, " (", &what, ")"]);
         }
         facts.push(("dead letters", lines));
     }

@@ -98,6 +98,7 @@ fn read_submit(file: Option<&WrittenFile>) -> Result<Vec<FollowUp>, String> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "what a field holds")]
     fn file(text: &str) -> Option<WrittenFile> {
         Some(Ok(FileText { text: text.as_bytes().to_vec(), bytes: text.len() as u64 }))
     }

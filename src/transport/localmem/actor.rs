@@ -172,7 +172,7 @@ impl Actor {
                 answer(reply, queues.iter().map(|queue| tables.depth(now, queue).ready).collect());
             }
             Request::Purge { queue, reply } => {
-                drop(reply.send(tables.purge(&queue, &format!("queue {queue} was purged"))))
+                drop(reply.send(tables.purge(&queue, &format!("queue {queue} was purged"))));
             }
             Request::Delete { queue, reply } => drop(reply.send(tables.delete(now, &queue.queue))),
             Request::Cancel { id, reply } => {

@@ -8,7 +8,7 @@ use super::{
     actor::Actor,
     asked::{Held, Ledger, WaitingOrder},
     jobs::Fate,
-    tables::{Tables, Waiting},
+    tables::{Queue, Tables, Waiting},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -132,7 +132,7 @@ impl Actor {
             || self
                 .attached
                 .queues()
-                .any(|(_, queue)| tables.queues.get(&queue.content.name).is_some_and(|queue| queue.has_work()));
+                .any(|(_, queue)| tables.queues.get(&queue.content.name).is_some_and(Queue::has_work));
         let (is_left, stranded) = match jobs {
             Some(application) if !is_left => tables.left_of_jobs(application),
             _ => (is_left, Vec::new()),
@@ -155,7 +155,9 @@ fn revive(tables: &mut Tables, now: Timestamp, rounds: &HashSet<Uuid>) -> u64 {
         }
     }
     let revived = letters.len() as u64;
-    letters.into_iter().for_each(|letter| tables.put_back(now, letter, None));
+    for letter in letters {
+        tables.put_back(now, letter, None);
+    }
     revived
 }
 

@@ -121,7 +121,9 @@ impl Tables {
         let queue = self.queues.get_mut(name).ok_or_else(absent)?;
         let mut waiting = std::mem::take(&mut queue.waiting);
         waiting.append(&mut queue.aside);
-        waiting.values().for_each(|waiting| self.jobs.tell_removal(&waiting.task, by));
+        for waiting in waiting.values() {
+            self.jobs.tell_removal(&waiting.task, by);
+        }
         Ok(waiting.len() as u64)
     }
 

@@ -175,7 +175,7 @@ impl World {
                     states.push((coordinator.epoch, record));
                 }
                 (false, true) if self.storage == Storage::Broker => {
-                    self.late.push(Late::State(coordinator.epoch, record))
+                    self.late.push(Late::State(coordinator.epoch, record));
                 }
                 (false, _) => {}
             }

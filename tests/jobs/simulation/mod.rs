@@ -67,8 +67,8 @@ fn on_a_broker_no_job_is_stuck_early_or_stale() {
 fn each_mutant_is_seen() {
     let mut unseen = Vec::new();
     for mutant in Mutant::ALL {
-        let seen = (0..UNTIL_SEEN).find_map(|seed| Some((seed, run(seed, Storage::Broker, Some(mutant)).err()?)));
-        match seen {
+        let told = (0..UNTIL_SEEN).find_map(|seed| Some((seed, run(seed, Storage::Broker, Some(mutant)).err()?)));
+        match told {
             Some((seed, fault)) => println!("{mutant:?} is seen at seed {seed}: {fault}"),
             None => unseen.push(mutant),
         }

@@ -158,7 +158,7 @@ impl World {
 
     /// Runs to its end.
     pub(super) fn run(mut self) -> Result<(), Fault> {
-        for _ in 0..1 + self.chance.below(2) {
+        for _ in 0..=self.chance.below(2) {
             self.start_a_job();
         }
         for _ in 0..60 + self.chance.below(120) {

@@ -118,7 +118,7 @@ fn parsed(entries: &[StoredEntry]) -> Vec<Entry> {
 }
 
 /// What waits, by its job: attached to two queues, with the ledger.
-fn coordinator<'a, T: Tenant>(tenant: &'a T, credit: u32) -> Party<'a, T> {
+fn coordinator<T: Tenant>(tenant: &T, credit: u32) -> Party<'_, T> {
     let queues = [setup(&tenant.queue("foo"), &[SOON]), setup(&tenant.queue("bar"), &[SOON])];
     let mut party = Party::attached(tenant, &queues, credit);
     ask(&party);
@@ -196,10 +196,10 @@ impl<T: Tenant> Party<'_, T> {
 }
 
 pub fn what_a_task_of_a_job_carries_is_kept<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
-    let mut party = Party::attached(tenant, &[setup(&foo, &[SOON])], 1);
+    let work = tenant.queue("foo");
+    let mut party = Party::attached(tenant, &[setup(&work, &[SOON])], 1);
     let carried = Some(Box::new(membership("j", 1)));
-    party.submit(vec![first(&foo, "a", "j", 1)]);
+    party.submit(vec![first(&work, "a", "j", 1)]);
     let moves = [
         Settlement::Release,
         Settlement::Snooze { after: SOON, memo: memo("1") },
@@ -216,16 +216,16 @@ pub fn what_a_task_of_a_job_carries_is_kept<T: Tenant>(tenant: &T) {
             let is_dead = matches!(settlement, Settlement::Dead(_));
             party.settle_now(delivery.handle, settlement);
             if is_dead {
-                assert_eq!(party.dead_letters(&foo)[0].membership, carried);
-                assert_eq!(party.walk(&foo, |_| Visit::Retry { body: None }).retried, 1);
+                assert_eq!(party.dead_letters(&work)[0].membership, carried);
+                assert_eq!(party.walk(&work, |_| Visit::Retry { body: None }).retried, 1);
             }
         }
     }
     let delivery = party.delivery();
     assert_eq!((&delivery.task.membership, &delivery.task.memo), (&carried, &memo("1")));
     // What follows a task has a place of its own.
-    let follows = item(&foo, "b", "j", 1, 3);
-    party.settle_now(delivery.handle, Settlement::Done { submit: vec![follows.clone(), task(&foo, "c")] });
+    let follows = item(&work, "b", "j", 1, 3);
+    party.settle_now(delivery.handle, Settlement::Done { submit: vec![follows.clone(), task(&work, "c")] });
     let next = party.delivery();
     assert_eq!((&next.task.membership, &next.task.id[..]), (&follows.membership, "b"));
     party.settle_now(next.handle, done());
@@ -233,10 +233,10 @@ pub fn what_a_task_of_a_job_carries_is_kept<T: Tenant>(tenant: &T) {
 }
 
 pub fn what_becomes_of_a_task_of_a_job_is_told<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
+    let work = tenant.queue("foo");
     let mut party = coordinator(tenant, 1);
     let before = Clock::wall();
-    party.submit(vec![first(&foo, "a", "j", 1)]);
+    party.submit(vec![first(&work, "a", "j", 1)]);
     let after = Duration::from_millis(700);
     let delivery = party.delivery();
     party.settle_now(delivery.handle, Settlement::Retry { after: SOON, failure: failure("broken") });
@@ -259,31 +259,36 @@ pub fn what_becomes_of_a_task_of_a_job_is_told<T: Tenant>(tenant: &T) {
     assert_eq!(end.how, how);
 
     // An item tells its end alone; what is done tells what it submits; what is in no job tells nothing.
-    party.submit(vec![item(&foo, "b", "j", 1, 3)]);
+    party.submit(vec![item(&work, "b", "j", 1, 3)]);
     let delivery = party.delivery();
     party.settle_now(delivery.handle, Settlement::Snooze { after: SOON, memo: None });
     let delivery = party.delivery();
     let said = entry("the end of b");
-    party.settle_now(delivery.handle, Settlement::Done { submit: vec![task(&foo, "c"), said] });
+    party.settle_now(delivery.handle, Settlement::Done { submit: vec![task(&work, "c"), said] });
     let delivery = party.delivery();
     party.settle_now(delivery.handle, Settlement::Dead(failure("no")));
     assert_eq!(party.entries(1)[0].body, b"the end of b");
     // Dead letters of jobs are deleted without a word: their members had failed before.
-    assert_eq!(party.walk(&foo, |_| Visit::Remove).removed, 2);
+    assert_eq!(party.walk(&work, |_| Visit::Remove).removed, 2);
     party.submit(vec![entry("last")]);
     assert_eq!(party.entries(1)[0].body, b"last");
 }
 
 pub fn a_removed_task_of_a_job_is_told<T: Tenant>(tenant: &T) {
-    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
+    let (work, spare) = (tenant.queue("foo"), tenant.queue("bar"));
     let mut party = coordinator(tenant, 0);
     let late = |task: NewTask| NewTask { delay: Duration::from_hours(1), ..task };
-    party.submit(vec![first(&foo, "a", "j", 1), item(&foo, "b", "j", 1, 3), task(&foo, "c"), first(&bar, "d", "j", 2)]);
-    party.submit(vec![late(item(&foo, "e", "j", 1, 4))]);
+    party.submit(vec![
+        first(&work, "a", "j", 1),
+        item(&work, "b", "j", 1, 3),
+        task(&work, "c"),
+        first(&spare, "d", "j", 2),
+    ]);
+    party.submit(vec![late(item(&work, "e", "j", 1, 4))]);
     let cancelled = party.call(|reply| Request::Cancel { id: "b".to_owned(), reply }).expect("an answer");
-    assert_eq!(cancelled, Cancelled::Removed { queue: foo.clone() });
-    assert_eq!(party.call(|reply| Request::Purge { queue: foo.clone(), reply }).expect("purged"), 3);
-    assert_eq!(party.call(|reply| Request::Delete { queue: DeadQueue::of(&bar), reply }).expect("deleted"), 1);
+    assert_eq!(cancelled, Cancelled::Removed { queue: work.clone() });
+    assert_eq!(party.call(|reply| Request::Purge { queue: work.clone(), reply }).expect("purged"), 3);
+    assert_eq!(party.call(|reply| Request::Delete { queue: DeadQueue::of(&spare), reply }).expect("deleted"), 1);
     let told: Vec<(u128, u32, String)> = parsed(&party.entries(4))
         .into_iter()
         .map(|entry| match entry {
@@ -298,9 +303,9 @@ pub fn a_removed_task_of_a_job_is_told<T: Tenant>(tenant: &T) {
         .collect();
     let by = [
         (1, 3, "it was cancelled where it waited".to_owned()),
-        (1, 0, format!("queue {foo} was purged")),
-        (1, 4, format!("queue {foo} was purged")),
-        (2, 0, format!("queue {bar} was deleted")),
+        (1, 0, format!("queue {work} was purged")),
+        (1, 4, format!("queue {work} was purged")),
+        (2, 0, format!("queue {spare} was deleted")),
     ];
     assert_eq!(told, by);
 }
@@ -356,10 +361,10 @@ pub fn forged_entries_are_handed_on<T: Tenant>(tenant: &T) {
 }
 
 pub fn an_entry_of_another_wakes_the_coordinator<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
+    let work = tenant.queue("foo");
     let mut party = coordinator(tenant, 0);
-    let mut other = Party::attached(tenant, &[setup(&foo, &[])], 1);
-    other.submit(vec![first(&foo, "a", "j", 1)]);
+    let mut other = Party::attached(tenant, &[setup(&work, &[])], 1);
+    other.submit(vec![first(&work, "a", "j", 1)]);
     let delivery = other.delivery();
     other.settle_now(delivery.handle, Settlement::Dead(failure("over")));
     assert!(matches!(parsed(&party.entries(1))[..], [Entry::End(_)]));
@@ -384,7 +389,7 @@ pub fn the_ledger_has_one_holder<T: Tenant>(tenant: &T) {
     second.lease_held();
 }
 
-fn holder_and_waiting<'a, T: Tenant>(tenant: &'a T) -> (Party<'a, T>, u64, Party<'a, T>) {
+fn holder_and_waiting<T: Tenant>(tenant: &T) -> (Party<'_, T>, u64, Party<'_, T>) {
     let (mut first, mut second) = (Party::attached(tenant, &[], 0), Party::attached(tenant, &[], 0));
     ask(&first);
     let (epoch, _, _) = first.ledger_held();
@@ -434,14 +439,14 @@ pub fn a_ledger_given_back_can_be_asked_for_again<T: Tenant>(tenant: &T) {
 }
 
 pub fn a_client_can_hold_the_ledger<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
-    let mut master = Party::attached(tenant, &[setup(&foo, &[])], 1);
+    let work = tenant.queue("foo");
+    let mut master = Party::attached(tenant, &[setup(&work, &[])], 1);
     let mut client = Party::client(tenant);
     ask(&client);
     client.ledger_held();
     master.submit(vec![entry("from a master")]);
     let entries = client.entries(1).iter().map(|entry| entry.id).collect();
-    client.advanced(Advance { entries, tasks: vec![first(&foo, "a", "j", 1)], ..Advance::default() });
+    client.advanced(Advance { entries, tasks: vec![first(&work, "a", "j", 1)], ..Advance::default() });
     assert_eq!(master.delivery().task.id, "a");
     client.close();
     ask(&master);
@@ -449,11 +454,11 @@ pub fn a_client_can_hold_the_ledger<T: Tenant>(tenant: &T) {
 }
 
 pub fn an_advance_is_stored_whole<T: Tenant>(tenant: &T) {
-    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
+    let (work, spare) = (tenant.queue("foo"), tenant.queue("bar"));
     let mut party = coordinator(tenant, 5);
     party.submit(vec![entry("1"), entry("2")]);
     let entries: Vec<EntryId> = party.entries(2).iter().map(|entry| entry.id).collect();
-    let submitted = vec![first(&foo, "a", "j", 1), task(&bar, "failed"), entry("of the ledger itself")];
+    let submitted = vec![first(&work, "a", "j", 1), task(&spare, "failed"), entry("of the ledger itself")];
     party.advanced(Advance {
         serial: 7,
         entries,
@@ -475,7 +480,7 @@ pub fn an_advance_is_stored_whole<T: Tenant>(tenant: &T) {
 }
 
 pub fn an_advance_that_cannot_be_stored_changes_nothing<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
+    let work = tenant.queue("foo");
     let mut party = coordinator(tenant, 5);
     let holder = |id: &str, version| Record { key: Some("k".to_owned()), holds_key: true, ..record(id, version, &[]) };
     party.advanced(Advance { records: vec![holder("j", 5)], ..Advance::default() });
@@ -486,7 +491,7 @@ pub fn an_advance_that_cannot_be_stored_changes_nothing<T: Tenant>(tenant: &T) {
             serial,
             entries: entries.clone(),
             records: vec![record("new", 1, &[]), bad],
-            tasks: vec![task(&foo, "a")],
+            tasks: vec![task(&work, "a")],
             void: vec![round(9)],
             frozen: vec!["j".to_owned()],
             answers: vec![("o".to_owned(), "1".to_owned())],
@@ -496,7 +501,7 @@ pub fn an_advance_that_cannot_be_stored_changes_nothing<T: Tenant>(tenant: &T) {
         assert!(result.is_err_and(|error| error.to_string().contains(why)), "{why}");
     }
     assert_eq!(jobs(&party, JobFilter::default()), [holder("j", 5)]);
-    party.submit(vec![task(&foo, "b")]);
+    party.submit(vec![task(&work, "b")]);
     assert_eq!(party.delivery().task.id, "b", "nothing was submitted");
     party.close();
     let mut next = coordinator(tenant, 0);
@@ -504,16 +509,16 @@ pub fn an_advance_that_cannot_be_stored_changes_nothing<T: Tenant>(tenant: &T) {
 }
 
 pub fn an_advance_needs_the_ledger<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
+    let work = tenant.queue("foo");
     let (mut first, _, mut second) = holder_and_waiting(tenant);
-    let advance = |serial| Advance { serial, tasks: vec![task(&foo, "a")], ..Advance::default() };
+    let advance = |serial| Advance { serial, tasks: vec![task(&work, "a")], ..Advance::default() };
     assert!(second.advance(advance(1)).1.is_err());
     first.ask(Request::ReleaseLedger);
     second.ledger_held();
     assert!(first.advance(advance(2)).1.is_err());
-    assert_eq!(first.depth(&foo).ready, 0);
+    assert_eq!(first.depth(&work).ready, 0);
     second.advanced(advance(3));
-    assert_eq!(first.depth(&foo).ready, 1);
+    assert_eq!(first.depth(&work).ready, 1);
 }
 
 pub fn a_key_passes_from_job_to_job_in_one_step<T: Tenant>(tenant: &T) {
@@ -631,65 +636,70 @@ pub fn ended_jobs_are_forgotten_after_their_time<T: Tenant>(tenant: &T) {
 }
 
 pub fn tasks_of_a_void_round_are_never_delivered<T: Tenant>(tenant: &T) {
-    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
+    let (work, spare) = (tenant.queue("foo"), tenant.queue("bar"));
     let mut party = coordinator(tenant, 0);
     party.credit(0, 4);
     // In hand: what is released, snoozed, done with an item, dead.
-    party.submit((0..4).map(|index| item(&foo, &format!("in hand {index}"), "j", 1, index)).collect());
+    party.submit((0..4).map(|index| item(&work, &format!("in hand {index}"), "j", 1, index)).collect());
     let held = party.deliveries(4);
-    let late = NewTask { delay: Duration::from_hours(1), ..item(&bar, "late", "j", 1, 7) };
-    party.submit(vec![late, first(&bar, "waits", "j", 1), first(&bar, "of another round", "j", 2), task(&bar, "free")]);
+    let late = NewTask { delay: Duration::from_hours(1), ..item(&spare, "late", "j", 1, 7) };
+    party.submit(vec![
+        late,
+        first(&spare, "waits", "j", 1),
+        first(&spare, "of another round", "j", 2),
+        task(&spare, "free"),
+    ]);
     party.advanced(Advance { void: vec![round(1)], ..Advance::default() });
     assert_eq!(party.stopped(), (vec![round(1)], Vec::new()));
-    party.until_depth(&bar, |depth| (depth.ready, depth.delayed) == (2, 0));
+    party.until_depth(&spare, |depth| (depth.ready, depth.delayed) == (2, 0));
     party.settle_now(held[0].handle, Settlement::Release);
     party.settle_now(held[1].handle, Settlement::Snooze { after: Duration::from_hours(1), memo: None });
-    party.settle_now(held[2].handle, Settlement::Done { submit: vec![item(&bar, "an item", "j", 1, 9)] });
+    party.settle_now(held[2].handle, Settlement::Done { submit: vec![item(&spare, "an item", "j", 1, 9)] });
     party.settle_now(held[3].handle, Settlement::Dead(failure("no")));
-    assert_eq!(party.dead_letters(&foo).len(), 1, "dead letters stay");
-    assert_eq!(party.walk(&foo, |_| Visit::Retry { body: None }).retried, 1);
-    party.submit(vec![item(&foo, "later", "j", 1, 8), task(&foo, "last")]);
+    assert_eq!(party.dead_letters(&work).len(), 1, "dead letters stay");
+    assert_eq!(party.walk(&work, |_| Visit::Retry { body: None }).retried, 1);
+    party.submit(vec![item(&work, "later", "j", 1, 8), task(&work, "last")]);
     party.credit(1, 9);
     let mut came: Vec<String> = party.deliveries(3).iter().map(|delivery| delivery.task.id.clone()).collect();
     came.sort();
     assert_eq!(came, ["free", "last", "of another round"]);
-    party.until_depth(&foo, |depth| depth.ready + depth.delayed == 0);
-    party.until_depth(&bar, |depth| depth.ready + depth.delayed == 0);
+    party.until_depth(&work, |depth| depth.ready + depth.delayed == 0);
+    party.until_depth(&spare, |depth| depth.ready + depth.delayed == 0);
     assert!(party.delivered_so_far().is_empty());
 }
 
 pub fn masters_hear_of_what_is_stopped<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
-    let mut other = Party::attached(tenant, &[setup(&foo, &[])], 1);
+    let work = tenant.queue("foo");
+    let mut other = Party::attached(tenant, &[setup(&work, &[])], 1);
     let mut party = coordinator(tenant, 0);
-    other.submit(vec![first(&foo, "a", "j", 1)]);
+    other.submit(vec![first(&work, "a", "j", 1)]);
     let delivery = other.delivery();
     party.advanced(Advance { void: vec![round(1), round(2)], frozen: vec!["f".to_owned()], ..Advance::default() });
     let expected = (vec![round(1), round(2)], vec!["f".to_owned()]);
     assert_eq!(other.stopped(), expected);
     assert_eq!(party.stopped(), expected);
     other.settle_now(delivery.handle, Settlement::Discard);
-    assert_eq!(other.depth(&foo), asynctask::transport::Depth::default());
+    assert_eq!(other.depth(&work), asynctask::transport::Depth::default());
     party.advanced(Advance { void: vec![round(3)], ..Advance::default() });
     assert_eq!(other.stopped(), (vec![round(3)], Vec::new()), "each is told once");
     // A master that comes later has nothing in hand that it would have to stop.
-    let mut late = Party::attached(tenant, &[setup(&foo, &[])], 1);
+    let mut late = Party::attached(tenant, &[setup(&work, &[])], 1);
     party.advanced(Advance { void: vec![round(4)], ..Advance::default() });
     assert_eq!(late.stopped(), (vec![round(4)], Vec::new()));
 }
 
 pub fn tasks_of_a_frozen_job_wait_until_it_is_thawed<T: Tenant>(tenant: &T) {
-    let (foo, bar) = (tenant.queue("foo"), tenant.queue("bar"));
+    let (work, spare) = (tenant.queue("foo"), tenant.queue("bar"));
     let mut party = coordinator(tenant, 0);
     let frozen = Record { frozen: true, ..record("j", 1, &[1]) };
     party.advanced(Advance { records: vec![frozen], frozen: vec!["j".to_owned()], ..Advance::default() });
     let theirs = Membership { application: "another".to_owned(), ..membership("j", 5) };
     party.submit(vec![
-        first(&foo, "a", "j", 1),
-        item(&foo, "b", "j", 1, 1),
-        first(&foo, "c", "i", 2),
-        NewTask { membership: Some(Box::new(theirs)), ..task(&foo, "theirs") },
-        task(&foo, "d"),
+        first(&work, "a", "j", 1),
+        item(&work, "b", "j", 1, 1),
+        first(&work, "c", "i", 2),
+        NewTask { membership: Some(Box::new(theirs)), ..task(&work, "theirs") },
+        task(&work, "d"),
     ]);
     party.credit(0, 1);
     for id in ["c", "theirs", "d"] {
@@ -697,16 +707,16 @@ pub fn tasks_of_a_frozen_job_wait_until_it_is_thawed<T: Tenant>(tenant: &T) {
         assert_eq!(delivery.task.id, id);
         party.settle_now(delivery.handle, done());
     }
-    party.until_depth(&foo, |depth| depth.ready == 0);
-    assert_eq!(party.depth(&foo).delayed, 2, "they are there");
+    party.until_depth(&work, |depth| depth.ready == 0);
+    assert_eq!(party.depth(&work).delayed, 2, "they are there");
     // What waits can be removed, and is told.
     let cancelled = party.call(|reply| Request::Cancel { id: "b".to_owned(), reply }).expect("an answer");
-    assert_eq!(cancelled, Cancelled::Removed { queue: foo.clone() });
+    assert_eq!(cancelled, Cancelled::Removed { queue: work.clone() });
     assert_eq!(party.entries(1).len(), 1);
-    party.submit(vec![first(&bar, "e", "j", 1)]);
+    party.submit(vec![first(&spare, "e", "j", 1)]);
     party.credit(1, 1);
-    party.until_depth(&bar, |depth| depth.ready == 0);
-    assert_eq!(party.call(|reply| Request::Purge { queue: bar.clone(), reply }).expect("purged"), 1);
+    party.until_depth(&spare, |depth| depth.ready == 0);
+    assert_eq!(party.call(|reply| Request::Purge { queue: spare.clone(), reply }).expect("purged"), 1);
     assert_eq!(party.entries(1).len(), 1);
     assert!(party.delivered_so_far().is_empty());
     party.advanced(Advance { records: vec![record("j", 2, &[1])], thawed: vec!["j".to_owned()], ..Advance::default() });
@@ -715,14 +725,14 @@ pub fn tasks_of_a_frozen_job_wait_until_it_is_thawed<T: Tenant>(tenant: &T) {
 }
 
 pub fn dead_letters_of_a_round_are_revived<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
+    let work = tenant.queue("foo");
     let mut party = coordinator(tenant, 0);
     party.credit(0, 4);
     party.submit(vec![
-        first(&foo, "a", "j", 1),
-        item(&foo, "b", "j", 1, 1),
-        first(&foo, "of another", "j", 2),
-        task(&foo, "free"),
+        first(&work, "a", "j", 1),
+        item(&work, "b", "j", 1, 1),
+        first(&work, "of another", "j", 2),
+        task(&work, "free"),
     ]);
     for delivery in party.deliveries(4) {
         party.settle_now(delivery.handle, Settlement::Dead(failure("no")));
@@ -736,12 +746,12 @@ pub fn dead_letters_of_a_round_are_revived<T: Tenant>(tenant: &T) {
         assert_eq!((task.attempts, task.history.len(), &task.history[0].reason[..]), (0, 1, "crash"));
         assert!(task.membership.is_some() && task.first_failed_at.is_none());
     }
-    assert_eq!(party.dead_letters(&foo).len(), 2);
+    assert_eq!(party.dead_letters(&work).len(), 2);
 }
 
 pub fn a_survey_waits_for_entries_and_for_jobs_that_can_go_on<T: Tenant>(tenant: &T) {
-    let (foo, elsewhere) = (tenant.queue("foo"), tenant.queue("elsewhere"));
-    let mut party = Party::attached(tenant, &[setup(&foo, &[])], 5);
+    let (work, elsewhere) = (tenant.queue("foo"), tenant.queue("elsewhere"));
+    let mut party = Party::attached(tenant, &[setup(&work, &[])], 5);
     assert_eq!(party.survey_jobs(1), (true, Vec::new()));
     ask(&party);
     party.ledger_held();
@@ -773,19 +783,19 @@ pub fn a_survey_waits_for_entries_and_for_jobs_that_can_go_on<T: Tenant>(tenant:
 }
 
 pub fn a_survey_does_not_wait_for_frozen_jobs<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
+    let work = tenant.queue("foo");
     let mut party = coordinator(tenant, 0);
-    let late = NewTask { delay: Duration::from_hours(1), ..first(&foo, "a", "j", 1) };
+    let late = NewTask { delay: Duration::from_hours(1), ..first(&work, "a", "j", 1) };
     party.advanced(Advance {
         records: vec![Record { frozen: true, ..record("j", 1, &[1]) }],
-        tasks: vec![late, first(&foo, "b", "j", 1)],
+        tasks: vec![late, first(&work, "b", "j", 1)],
         frozen: vec!["j".to_owned()],
         ..Advance::default()
     });
     assert_eq!(party.survey_jobs(1), (true, Vec::new()));
-    party.submit(vec![task(&foo, "c")]);
+    party.submit(vec![task(&work, "c")]);
     assert!(!party.survey_jobs(2).0);
     party.advanced(Advance { records: vec![record("j", 2, &[1])], thawed: vec!["j".to_owned()], ..Advance::default() });
     assert!(!party.survey_jobs(3).0);
-    assert_eq!((party.depth(&foo).ready, party.depth(&foo).delayed), (2, 1), "each is due when it was");
+    assert_eq!((party.depth(&work).ready, party.depth(&work).delayed), (2, 1), "each is due when it was");
 }

@@ -25,6 +25,9 @@ use crate::{
 /// Entries that are told and not folded, at most.
 const OUTSTANDING: usize = 1024;
 
+/// Epoch, open jobs, what is frozen beside them.
+type Taken = (u64, Vec<Record>, Vec<Frozen>);
+
 impl Actor {
     /// Asks for the ledger of an application now, and with each poll until it is held.
     pub(crate) fn ask_ledger(&mut self, application: String) {
@@ -53,7 +56,7 @@ impl Actor {
         }
     }
 
-    fn take_ledger(&mut self, application: &str) -> Result<Option<(u64, Vec<Record>, Vec<Frozen>)>, Fault> {
+    fn take_ledger(&mut self, application: &str) -> Result<Option<Taken>, Fault> {
         if self.refused.is_some() {
             return Ok(None);
         }

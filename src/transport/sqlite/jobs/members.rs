@@ -10,10 +10,11 @@ use crate::{
     transport::{job_entries, sqlite::file::columns::text},
 };
 
+/// Job, round, member.
+type Columns<'a> = (Option<&'a str>, Option<&'a [u8]>, Option<String>);
+
 /// The values of `job`, `round` and `member`.
-pub(crate) fn columns(
-    membership: Option<&Membership>,
-) -> rusqlite::Result<(Option<&str>, Option<&[u8]>, Option<String>)> {
+pub(crate) fn columns(membership: Option<&Membership>) -> rusqlite::Result<Columns<'_>> {
     let Some(membership) = membership else { return Ok((None, None, None)) };
     let member =
         serde_json::to_string(membership).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;

@@ -48,7 +48,7 @@ fn statement(application: &str, now: Timestamp, filter: &JobFilter) -> (String, 
     let mut wanted = "application = ?1 AND (purge_at IS NULL OR purge_at > ?2)".to_owned();
     let mut and = |condition: &str, value: Box<dyn ToSql>| {
         of.push(value);
-        wanted.push_str(&format!(" AND {}", condition.replace('?', &format!("?{}", of.len()))));
+        wanted.extend([" AND ", &condition.replace('?', &format!("?{}", of.len()))]);
     };
     if let Some(id) = filter.id.as_ref().filter(|_| filter.whole_id) {
         and("id = ?", Box::new(id.clone()));

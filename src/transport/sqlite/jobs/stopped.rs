@@ -40,18 +40,17 @@ impl Fates {
         row: i64,
         membership: &Membership,
     ) -> rusqlite::Result<bool> {
-        let fate = match self.0.get(&membership.round) {
-            Some(fate) => *fate,
-            None => {
-                let fate = fate(transaction, membership)?;
-                match fate {
-                    Fate::Worked => 0,
-                    Fate::Void => delete_waiting(transaction, membership.round)?,
-                    Fate::Frozen => set_aside(transaction, membership.round)?,
-                };
-                self.0.insert(membership.round, fate);
-                fate
-            }
+        let fate = if let Some(fate) = self.0.get(&membership.round) {
+            *fate
+        } else {
+            let fate = fate(transaction, membership)?;
+            match fate {
+                Fate::Worked => 0,
+                Fate::Void => delete_waiting(transaction, membership.round)?,
+                Fate::Frozen => set_aside(transaction, membership.round)?,
+            };
+            self.0.insert(membership.round, fate);
+            fate
         };
         let statement = match fate {
             Fate::Worked => return Ok(false),

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::{entries, records, stopped};
 use crate::{
     jobs::record::Record,
-    transport::sqlite::{actor::Actor, file::database::Synchronous, requests::depth},
+    transport::sqlite::{actor::Actor, claimer::Claimer, file::database::Synchronous, requests::depth},
 };
 
 /// What is left.
@@ -20,7 +20,7 @@ pub(crate) struct Left {
 impl Actor {
     /// Looks for what is left in the attached queues, and of the jobs of an application.
     pub(crate) fn survey(&mut self, jobs: Option<&str>) -> rusqlite::Result<Left> {
-        if self.claimer.as_ref().is_some_and(|claimer| claimer.holds_any()) {
+        if self.claimer.as_ref().is_some_and(Claimer::holds_any) {
             return Ok(Left { any: true, ..Left::default() });
         }
         let Some(database) = &mut self.database else { return Ok(Left::default()) };
@@ -33,7 +33,7 @@ impl Actor {
         }
         // One snapshot: what follows a task into an emptied queue, or an entry into a job, must not slip through.
         let snapshot = database.read().unchecked_transaction()?;
-        let queues = self.claimer.iter().flat_map(|claimer| claimer.queue_ids());
+        let queues = self.claimer.iter().flat_map(Claimer::queue_ids);
         if !depth::are_empty(&snapshot, queues)? {
             return Ok(Left { any: true, ..Left::default() });
         }

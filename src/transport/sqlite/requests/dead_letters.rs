@@ -190,7 +190,7 @@ fn apply_verdicts(
         for (found, verdict) in verdicts.iter() {
             if let Visit::Retry { body } = verdict {
                 let history = history_text(&found.letter.history_with_this());
-                retried += put_back(transaction, now, found.row, &found.claim, body.as_deref(), history)?;
+                retried += put_back(transaction, now, found.row, &found.claim, body.as_deref(), history.as_deref())?;
             } else {
                 removed += transaction
                     .prepare_cached("DELETE FROM task WHERE id = ?1 AND claim IS ?2 AND state = 2")?
@@ -212,7 +212,7 @@ fn put_back(
     row: i64,
     claim: &Value,
     body: Option<&[u8]>,
-    history: Option<String>,
+    history: Option<&str>,
 ) -> rusqlite::Result<u64> {
     let changed = transaction
         .prepare_cached(
@@ -240,7 +240,7 @@ pub(crate) fn revive(transaction: &Connection, now: Timestamp, round: Uuid) -> r
     // All of them before any is changed: the index is read meanwhile.
     let letters: Vec<(i64, Value, Vec<Ending>)> = letters.collect::<rusqlite::Result<_>>()?;
     let put_back = |(row, claim, history): &(i64, Value, Vec<Ending>)| {
-        put_back(transaction, now, *row, claim, None, history_text(history))
+        put_back(transaction, now, *row, claim, None, history_text(history).as_deref())
     };
     letters.iter().map(put_back).sum()
 }
