@@ -9,9 +9,9 @@ pub(super) enum Jobs {
     #[command(after_help = "Examples:\n  asynctask jobs start registry '{\"publication\": \"chile\"}'\n  \
         asynctask jobs start build --wait --timeout 20m\n  \
         asynctask jobs start build --id \"$COMMIT\"\n\n\
-        Twice with the same --id starts one job. Exit code: 0 it began or is planned, with --wait: it is done; 1 refused, as\n\
-        for a key that another job holds; 3 stored, and not yet carried out; 80 with --wait: it failed or was cancelled;\n\
-        81 with --timeout: it takes longer")]
+        Twice with the same --id starts one job. Exit code: 0 it began or is planned, with --wait: it is done; 1 refused, as for a \
+        key that another job holds; 3 stored, and not yet carried out; 80 with --wait: it failed or was cancelled; 81 \
+        with --timeout: it takes longer")]
     Start(Start),
     /// List jobs, the newest first
     #[command(after_help = "Examples:\n  asynctask jobs list --state failed\n  asynctask jobs list --stalled --json")]

@@ -311,3 +311,31 @@ fn a_queue_that_a_reload_removes_is_told_with_the_jobs_that_need_it() {
     assert!(page.contains("waits for: queue a, which no `workers` of these settings name"), "{page}");
     assert_eq!(demo.run(&["jobs", "cancel", &id]).code, 0);
 }
+
+#[test]
+fn what_is_kept_is_wiped_by_hand_and_with_all_of_it_the_job_is_forgotten() {
+    let demo = demo();
+    let id = started(&demo, &["two", r#"{"k": "x"}"#]);
+    assert_eq!(demo.run(&["jobs", "keep", "two/x"]).code, 0);
+    assert_eq!(drained(&demo).code, 0);
+    assert_eq!((demo.done().len(), &shown(&demo, &id)["wiped"]), (2, &json!("no")));
+    let wiped = demo.json(&["jobs", "wipe", "two/x", "--all", "--json"]);
+    assert_eq!(wiped["job"], json!(id), "{wiped}");
+    assert_eq!(drained(&demo).code, 0);
+    assert_eq!(demo.done().len(), 3, "the task that wipes: {:?}", demo.done());
+    refused(&demo.run(&["jobs", "show", &id]), 1, &["no such job"], None);
+    assert_eq!(demo.run(&["jobs", "list"]).stdout, "no jobs\n");
+}
+
+#[test]
+fn a_frozen_pipeline_begins_no_job_until_it_is_resumed() {
+    let demo = demo();
+    let frozen = demo.run(&["jobs", "freeze", "--pipeline", "two", "--key", "x"]);
+    assert_eq!(frozen.code, 0, "{frozen:?}");
+    let other = demo.run(&["jobs", "start", "two", r#"{"k": "y"}"#]);
+    assert_eq!(other.code, 0, "another key: {other:?}");
+    let id = started(&demo, &["two", r#"{"k": "x"}"#]);
+    assert_eq!((&shown(&demo, &id)["state"], &demo.depth("a")["ready"]), (&json!("planned"), &json!(1)));
+    assert_eq!(demo.run(&["jobs", "resume", "--pipeline", "two", "--key", "x"]).code, 0);
+    assert_eq!((&shown(&demo, &id)["state"], &demo.depth("a")["ready"]), (&json!("running"), &json!(2)));
+}

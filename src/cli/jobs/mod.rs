@@ -14,7 +14,7 @@ mod start;
 use self::client::open;
 use super::{
     args::Global,
-    jobs_args::{Given, Jobs},
+    jobs_args::{Given, Jobs, Scoped},
     output::{print, print_error},
     settings::load_shared,
 };
@@ -44,16 +44,8 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &Jobs) -> Result<C
             one(config, what, &verb.given)
         }
         Jobs::Cancel(verb) => cancel(config, &verb.jobs, verb.json),
-        Jobs::Freeze(verb) => one(
-            config,
-            Wanted::Freeze(scope(verb.job.as_ref(), verb.pipeline.as_ref(), verb.key.as_ref())),
-            &verb.given,
-        ),
-        Jobs::Resume(verb) => one(
-            config,
-            Wanted::Resume(scope(verb.job.as_ref(), verb.pipeline.as_ref(), verb.key.as_ref())),
-            &verb.given,
-        ),
+        Jobs::Freeze(verb) => one(config, Wanted::Freeze(scope(verb)), &verb.given),
+        Jobs::Resume(verb) => one(config, Wanted::Resume(scope(verb)), &verb.given),
         Jobs::Priority(verb) => {
             one(config, Wanted::Priority { job: verb.job.clone(), priority: verb.number }, &verb.given)
         }
@@ -63,10 +55,10 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &Jobs) -> Result<C
 }
 
 /// The arguments have one or the other.
-fn scope(job: Option<&String>, pipeline: Option<&String>, key: Option<&String>) -> Scope {
-    match (job, pipeline) {
-        (Some(job), _) => Scope::Job(job.clone()),
-        (None, pipeline) => Scope::Pipeline { name: pipeline.cloned().unwrap_or_default(), key: key.cloned() },
+fn scope(verb: &Scoped) -> Scope {
+    match &verb.job {
+        Some(job) => Scope::Job(job.clone()),
+        None => Scope::Pipeline { name: verb.pipeline.clone().unwrap_or_default(), key: verb.key.clone() },
     }
 }
 

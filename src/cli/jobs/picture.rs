@@ -91,10 +91,7 @@ pub(super) fn progress(view: &View) -> String {
 /// All of it but the definition. `is_known`: whether the settings name a queue.
 pub(super) fn page(view: &View, is_known: &dyn Fn(&str) -> bool) -> String {
     let mut out = String::new();
-    let mut fact = |name: &str, value: &str| {
-        let value = escape_control(value);
-        out.extend([name, ": ", &value.trim_end().replace('\n', "\n    "), "\n"]);
-    };
+    let mut fact = |name: &str, value: &str| out.push_str(&fact_line("", name, value));
     fact("job", &view.id);
     fact("pipeline", &view.pipeline);
     if let Some(key) = &view.key {
@@ -122,12 +119,17 @@ pub(super) fn page(view: &View, is_known: &dyn Fn(&str) -> bool) -> String {
         if !told.is_empty() {
             out.push_str(&escape_control(&format!("\nstep {}\n", step.name)));
             for (name, told) in told {
-                let told = escape_control(&told).trim_end().replace('\n', "\n        ");
-                out.extend(["    ", name, ": ", &told, "\n"]);
+                out.push_str(&fact_line("    ", name, &told));
             }
         }
     }
     out
+}
+
+/// `name: value`, the further lines of the value indented.
+fn fact_line(indent: &str, name: &str, value: &str) -> String {
+    let value = escape_control(value).trim_end().replace('\n', &format!("\n{indent}    "));
+    format!("{indent}{name}: {value}\n")
 }
 
 fn step_row(view: &View, place: usize) -> Vec<String> {
@@ -173,16 +175,16 @@ fn step_facts(view: &View, place: usize, is_known: &dyn Fn(&str) -> bool) -> Vec
         let queue = |is_first: bool| {
             defined.map_or("QUEUE", |step| if is_first { step.queue.as_str() } else { step.each.as_str() })
         };
-        let mut lines = counted(step.tasks.failed, "task") + " failed";
+        let mut lines = vec![counted(step.tasks.failed, "task") + " failed"];
         for dead in &step.dead_letters {
             let queue = queue(step.tasks.known == 1);
             let what = match &dead.id {
                 Some(id) => format!("asynctask failed show {queue} {id}"),
                 None => "removed".to_owned(),
             };
-            lines.extend(["\n", &dead.reason, ": ", &dead.error, " (", &what, ")"]);
+            lines.push(format!("{}: {} ({what})", dead.reason, dead.error));
         }
-        facts.push(("dead letters", lines));
+        facts.push(("dead letters", lines.join("\n")));
     }
     for (name, json) in [("memo", &step.memo), ("result", &step.result)] {
         if let Some(json) = json {
