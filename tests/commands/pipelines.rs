@@ -213,7 +213,7 @@ fn a_step_begins_with_a_list_or_with_one_of_a_result() {
     assert_eq!(of("\"{inputs.t}\"", "t"), result(1, &[]));
     assert_eq!(of("[]", "t"), Some(ForEach::List(vec![])));
     let Some(ForEach::List(list)) = of("[1.10, {a: [1e400, null]}, x, \"é\"]", "t") else { panic!("a list") };
-    let list: Vec<&str> = list.iter().map(|element| element.as_str()).collect();
+    let list: Vec<&str> = list.iter().map(asynctask::json_text::JsonText::as_str).collect();
     assert_eq!(list, ["1.10", r#"{"a":[1e400,null]}"#, r#""x""#, r#""é""#]);
     for (for_each, told) in [
         ("\"{inputs.t.x}\"", "step \"t\" is not needed by this one"),

@@ -16,6 +16,7 @@ use super::{
 
 const SOON: Duration = Duration::from_millis(20);
 
+#[expect(clippy::unnecessary_wraps, reason = "what a field holds")]
 pub fn memo(text: &str) -> Option<JsonText> {
     Some(JsonText::parse(text).expect("JSON"))
 }
@@ -27,9 +28,9 @@ fn failure(memo: Option<JsonText>) -> Box<Failure> {
 }
 
 pub fn a_memo_comes_back_with_its_task<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
-    let mut party = Party::attached(tenant, &[setup(&foo, &[SOON])], 1);
-    party.submit(vec![task(&foo, "a")]);
+    let work = tenant.queue("foo");
+    let mut party = Party::attached(tenant, &[setup(&work, &[SOON])], 1);
+    party.submit(vec![task(&work, "a")]);
     let first = party.delivery();
     assert_eq!(first.task.memo, None);
     party.settle_now(first.handle, Settlement::Snooze { after: SOON, memo: memo("{\"n\":  1e400, \"ä\":[1]}") });
@@ -50,9 +51,9 @@ pub fn a_memo_comes_back_with_its_task<T: Tenant>(tenant: &T) {
 }
 
 pub fn a_memo_of_an_accepted_task_is_kept<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
-    let mut party = Party::attached(tenant, &[setup(&foo, &[SOON])], 1);
-    party.submit(vec![task(&foo, "a")]);
+    let work = tenant.queue("foo");
+    let mut party = Party::attached(tenant, &[setup(&work, &[SOON])], 1);
+    party.submit(vec![task(&work, "a")]);
     for number in ["1", "2"] {
         let delivery = party.delivery();
         party.settle_now(delivery.handle, Settlement::Accept);
@@ -62,9 +63,9 @@ pub fn a_memo_of_an_accepted_task_is_kept<T: Tenant>(tenant: &T) {
 }
 
 pub fn a_memo_is_in_the_dead_letter_and_comes_back_from_it<T: Tenant>(tenant: &T) {
-    let foo = tenant.queue("foo");
-    let mut party = Party::attached(tenant, &[setup(&foo, &[SOON])], 2);
-    party.submit(vec![task(&foo, "a"), task(&foo, "b")]);
+    let work = tenant.queue("foo");
+    let mut party = Party::attached(tenant, &[setup(&work, &[SOON])], 2);
+    party.submit(vec![task(&work, "a"), task(&work, "b")]);
     for delivery in party.deliveries(2) {
         party.settle_now(delivery.handle, Settlement::Snooze { after: SOON, memo: memo("1") });
     }
@@ -73,10 +74,12 @@ pub fn a_memo_is_in_the_dead_letter_and_comes_back_from_it<T: Tenant>(tenant: &T
         party.settle_now(delivery.handle, Settlement::Dead(failure(said)));
     }
     let expected = |id: &str| if id == "a" { memo("\"last\"") } else { memo("1") };
-    let letters = party.dead_letters(&foo);
+    let letters = party.dead_letters(&work);
     assert_eq!(letters.len(), 2);
-    letters.iter().for_each(|letter| assert_eq!(letter.memo, expected(&letter.id), "{}", letter.id));
-    assert_eq!(party.walk(&foo, |_| Visit::Retry { body: None }).retried, 2);
+    for letter in &letters {
+        assert_eq!(letter.memo, expected(&letter.id), "{}", letter.id);
+    }
+    assert_eq!(party.walk(&work, |_| Visit::Retry { body: None }).retried, 2);
     for delivery in party.deliveries(2) {
         assert_eq!(delivery.task.memo, expected(&delivery.task.id), "{}", delivery.task.id);
     }
