@@ -32,7 +32,7 @@ impl Context {
     }
 
     /// Leaves a memo, of at most 16 KiB as JSON, for when this task comes again: it goes with any end but
-    /// [`Done`](super::Outcome::Done), and with an error. Without a new one, the task keeps the one that it has.
+    /// [`Done`](crate::Outcome::Done), and with an error. Without a new one, the task keeps the one that it has.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -62,7 +62,7 @@ impl Context {
         })
     }
 
-    /// Gives a result, once this task is [`Done`](super::Outcome::Done): to the steps of its job that need this one, where it may
+    /// Gives a result, once this task is [`Done`](crate::Outcome::Done): to the steps of its job that need this one, where it may
     /// have 32 KiB as JSON, or to a producer that waits for it. Elsewhere nobody hears of it.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Context {
     }
 
     /// Submits one more task of this step of the job, to the queue of its items, once this one is
-    /// [`Done`](super::Outcome::Done). The step is done when all of them are.
+    /// [`Done`](crate::Outcome::Done). The step is done when all of them are.
     ///
     /// # Errors
     /// [`SubmitError`]; nothing is submitted then.
@@ -112,7 +112,7 @@ impl Context {
         self.keep_member(Target::More, delay, payload)
     }
 
-    /// Starts a job of a pipeline, once this task is [`Done`](super::Outcome::Done). Nobody waits for it. With an `id` that a job has,
+    /// Starts a job of a pipeline, once this task is [`Done`](crate::Outcome::Done). Nobody waits for it. With an `id` that a job has,
     /// none is started; without one, a repeated run of this task starts the same.
     ///
     /// # Errors
