@@ -109,6 +109,8 @@
 //! | the bytes of a frame | format: `examples/README.md`; written and parsed in `frames::to_worker`, `frames::from_worker`, cut in `frames::lines`; carried by `process::frame_channel` on the master's side, read by `worker::frame_reader` and written by `worker::frame_writer` on the other |
 //! | the credit of a queue | `Pool::wanted_credit` in `master::core::state::pool`, asked for by `master::core::credit`: 0 in a stop; `transport_events` and `unavailable` lower it to 1 after a loss |
 //! | the delay before the next attempt | `retry::Policy::after_failure`, through `backoff`; asked by `master::core::verdict` |
+//! | an entry of a ledger of jobs | of a task that is done, an order of a worker, news of a begin: `master::core::jobs::entries`; of a dead letter, a retry, a snooze and what is removed where it waits: `transport::job_entries`, with the settlement; of a command: `cli::jobs`; of a schedule: `schedule::timer`. They are folded by `jobs::ledger`, for `master::coordinator` |
+//! | what counts for nothing any more of a job | `jobs::ledger` decides, the transport removes what waits, `master::core::jobs::stopped` drops what a master has |
 //! | a message of Celery's | `celery::message` reads and writes it, for RabbitMQ through `transport::amqp::message::celery`; how its queue is declared: `transport::amqp::queues::celery_queues` |
 //! | a dead letter of RabbitMQ is read | `transport::amqp::message::dead_letter`; queues of them are gone through in `transport::amqp::dead_letters`, whose `sweep` reads when one is over |
 //! | the schema of the SQLite file | `transport::sqlite::file::schema`, explained in `transport/sqlite/FILE_FORMAT.md` |

@@ -16,7 +16,7 @@ use crate::{
     celery::result,
     clock::Clock,
     level::Level,
-    master::core::foreground::{Drawn, ForegroundQueue},
+    master::core::foreground::Drawn,
     outcome::Report,
     task::{Delivery, Handle, Reason, Settlement, Task},
     transport::{self, Event, Request},
@@ -48,11 +48,14 @@ impl Drain {
                 self.worker.log(Level::Debug, &format_args!("Task {id} waits: {text}"));
                 Settlement::Snooze { after: unique.after, memo: None }
             }
-            Conflict::Drop => {
+            Conflict::Drop if delivery.task.membership.is_none() => {
                 self.worker.log(Level::Info, &format_args!("Task {id} is dropped: {text}"));
-                ForegroundQueue::dropped(&delivery.task, &text, Clock::wall(), drawn())
+                Settlement::Done { submit: Vec::new() }
             }
-            Conflict::DeadLetter => self.queue.refused(&delivery.task, Reason::Cancelled, text, Clock::wall()),
+            // The ledger of its job is told of a dead letter, and of nothing else that ends it unrun.
+            Conflict::DeadLetter | Conflict::Drop => {
+                self.queue.refused(&delivery.task, Reason::Cancelled, text, Clock::wall())
+            }
         };
         self.settle(delivery, settlement)?;
         Ok(KeyAnswer::Held)

@@ -11,7 +11,6 @@ use uuid::Uuid;
 use super::{
     checked::within_limits,
     event::QueuePlan,
-    jobs,
     state::window::Window,
     verdict::{self, Attempt},
 };
@@ -96,11 +95,6 @@ impl ForegroundQueue {
     pub(crate) fn refused(&self, task: &Task, reason: Reason, error: String, wall: Timestamp) -> Settlement {
         // A refusal is not retried: there is no pause to vary, and it is no execution.
         self.attempt(task, None, wall, Drawn::default()).refused(reason, error)
-    }
-
-    /// The settlement of a task that is not run, and is no dead letter either.
-    pub(crate) fn dropped(task: &Task, why: &str, wall: Timestamp, drawn: Drawn) -> Settlement {
-        jobs::entries::dropped(task, wall, why, drawn.execution)
     }
 
     fn attempt<'a>(&'a self, task: &'a Task, in_hand: Option<Duration>, wall: Timestamp, drawn: Drawn) -> Attempt<'a> {

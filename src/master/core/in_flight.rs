@@ -53,7 +53,7 @@ impl Core {
             held: true,
             accepted,
             withdrawn: None,
-            frozen: false,
+            goes_back: false,
             begun,
             begun_at: now,
             due_at,
@@ -135,8 +135,8 @@ impl Core {
     }
 
     /// A delivery came again: a task of its identity whose handle is void takes the new handle. Whether there is one, and
-    /// whether a worker still has it.
-    pub(super) fn adopt_in_flight(&mut self, identity: u64, delivery: &Delivery) -> Option<Adopted> {
+    /// whether a worker still has it. `is_counted`: the transport has counted that it came, so that it can be begun.
+    pub(super) fn adopt_in_flight(&mut self, identity: u64, delivery: &Delivery, is_counted: bool) -> Option<Adopted> {
         let session = self.epoch();
         let waits = |task: &InFlight| !task.held && task.delivery.identity == Some(identity);
         let place = self.in_flight.places(identity).find(|(slot, number)| {
@@ -155,6 +155,7 @@ impl Core {
         task.delivery.handle = delivery.handle;
         task.session = session;
         task.held = true;
+        task.goes_back |= !is_counted;
         if !task.accepted {
             self.in_flight.remove(task);
         }

@@ -211,7 +211,7 @@ impl Core {
             self.pools[index].in_hand -= 1;
             self.in_hand -= 1;
             self.in_flight.remove(&task);
-            let stays_here = takes_deliveries && task.withdrawn.is_none() && !task.frozen;
+            let stays_here = takes_deliveries && task.withdrawn.is_none() && !task.goes_back;
             let waits_again = task.held && !task.accepted && stays_here;
             if !waits_again {
                 self.left_its_rate(&task.delivery);

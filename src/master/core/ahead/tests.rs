@@ -15,7 +15,7 @@ use crate::{
         state::task_durations::{LULL, MOST_AHEAD},
     },
     outcome::Report,
-    task::{Exit, Handle, Reason, Settlement},
+    task::{Delivery, Exit, Handle, Reason, Settlement},
     transport,
     unique::{Template, Unique},
 };
@@ -517,4 +517,20 @@ fn a_return_that_nobody_asked_for_is_a_fault() {
         [(last - 1, Settlement::Release)],
         "it had returned the one in hand, and begun no other"
     );
+}
+
+#[test]
+fn what_came_again_uncounted_while_it_was_ahead_is_not_begun_when_it_is_given_back() {
+    let mut world = World::of(1);
+    let first = world.last + 1;
+    let deliveries = (first..first + 3).map(|number| delivery(number, Some(number))).collect();
+    world.tell(Event::Transport(transport::Event::Delivered(deliveries)));
+    assert_eq!(world.sent().len(), 3);
+    world.tell(Event::Transport(transport::Event::Lost { error: transport::Error::Closed, again_in: Duration::ZERO }));
+    world.tell(attached(2));
+    let again = Delivery { handle: Handle(100), redelivered: true, ..delivery(first + 2, Some(first + 2)) };
+    world.tell(Event::Transport(transport::Event::CameAgain(vec![again])));
+    world.returns(ONE, [first + 1, first + 2]);
+    assert_eq!(world.settled(), [(100, Settlement::Release)]);
+    assert!(world.sent().is_empty());
 }

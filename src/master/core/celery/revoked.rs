@@ -21,7 +21,7 @@ use super::super::{
 use crate::{
     celery::stamps,
     logging::Level,
-    task::{Delivery, Task},
+    task::{Delivery, Settlement, Task},
     text,
 };
 
@@ -124,8 +124,7 @@ impl Core {
         self.set_log_subject(&delivery.task);
         self.log(Level::Info, || format!("Task {id} of queue {queue} is dropped: it was revoked{by}"));
         self.left_its_rate(delivery);
-        let settlement = self.dropped(delivery, REVOKED);
-        self.settle_unheld(delivery.handle, delivery.identity, settlement);
+        self.settle_unheld(delivery.handle, delivery.identity, Settlement::Done { submit: Vec::new() });
         self.no_longer_suspect(delivery);
         self.renew_credit(index);
         self.tell_dropped(delivery, REVOKED.to_owned());

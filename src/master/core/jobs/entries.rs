@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use super::super::{Core, event::Action, verdict::Attempt};
 use crate::{
-    clock::Timestamp,
     jobs::{
         entry::{End, Entry, How, What},
         order::Order,
@@ -15,7 +14,7 @@ use crate::{
     json_text::JsonText,
     membership::Membership,
     outcome::{FollowUp, Given, LONGEST_DELAY, Target},
-    task::{Delivery, NewTask, Reason, Settlement, Task},
+    task::NewTask,
 };
 
 impl Attempt<'_> {
@@ -69,16 +68,6 @@ impl Attempt<'_> {
     }
 }
 
-/// The settlement of a task that goes without having been run, and that is no dead letter: the ledger of its job is told that it
-/// failed, since nothing else ends it. `id` names the entry.
-pub(in crate::master::core) fn dropped(task: &Task, wall: Timestamp, why: &str, id: Uuid) -> Settlement {
-    let entry = task.membership.as_deref().map(|place| {
-        Entry::failed(place, wall, Reason::Cancelled.as_str(), why, None, task.memo.as_ref())
-            .message(&place.application, id.to_string())
-    });
-    Settlement::Done { submit: entry.into_iter().collect() }
-}
-
 /// Whether the begin of a task tells that its step is worked. Of a list of first tasks one is enough.
 const fn tells_its_begin(place: &Membership) -> bool {
     place.index == 0 && !place.wipe
@@ -92,14 +81,5 @@ impl Core {
             let news = Entry::news(place, self.now.wall, What::Began, None);
             self.actions.push(Action::TellLedger(Box::new(news.message(&place.application, id))));
         }
-    }
-
-    /// The settlement of a delivery that goes without having been run, and that is no dead letter.
-    pub(in crate::master::core) fn dropped(&mut self, delivery: &Delivery, why: &str) -> Settlement {
-        if delivery.task.membership.is_none() {
-            return Settlement::Done { submit: Vec::new() };
-        }
-        let id = self.jobs.executions.draw();
-        dropped(&delivery.task, self.now.wall, why, id)
     }
 }

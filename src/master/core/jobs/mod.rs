@@ -11,7 +11,7 @@
 //! Whatever else ends a task of a job, the transport tells the ledger with the settlement. A task of no job costs one look at an
 //! empty place.
 
-pub(super) mod entries;
+mod entries;
 mod halting;
 mod stopped;
 #[cfg(test)]

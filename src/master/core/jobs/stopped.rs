@@ -76,7 +76,7 @@ impl Core {
                         recalled.insert(worker.slot);
                     }
                 } else if !task.begun && frozen.contains(place.job.as_str()) {
-                    task.frozen = true;
+                    task.goes_back = true;
                     recalled.insert(worker.slot);
                 }
             }

@@ -25,7 +25,7 @@ use crate::{
     },
     membership::Membership,
     outcome::{FollowUp, Given, Report, Target},
-    task::{Delivery, Exit, Handle, NewTask, Settlement, Task},
+    task::{Delivery, Exit, Handle, NewTask, Reason, Settlement, Task},
     transport,
     unique::{Conflict, Template, Unique},
 };
@@ -302,12 +302,12 @@ fn a_key_goes_with_its_void_task_and_an_answer_about_it_is_for_nobody() {
     let actions = told(&mut core, transport::Event::JobsStopped { void: vec![ROUND], frozen: Vec::new() });
     assert_eq!((settled(&actions), core.locks.asked()), (vec![(1, Settlement::Discard)], 0));
     assert_eq!(told(&mut core, transport::Event::Locked { handle: Handle(1), held_by: None }).len(), 0);
-    // The next one asks anew, and gives way to another one's key: nothing else would end it for its ledger.
+    // The next one asks anew, and gives way to another one's key as a dead letter: nothing else would end it for its ledger.
     assert!(asked(&tell(&mut core, delivered(of_job(2, first(Uuid::from_u128(8)))))));
     let held_by = Some("x".to_owned());
-    let stored = stored(&told(&mut core, transport::Event::Locked { handle: Handle(2), held_by }));
-    let (_, Entry::End(end)) = entry(&stored[0]) else { panic!("{stored:?}") };
-    assert!(matches!(&end.how, How::Failed { reason, dead_letter: None, .. } if reason == "cancelled"), "{end:?}");
+    let settled = settled(&told(&mut core, transport::Event::Locked { handle: Handle(2), held_by }));
+    let [(2, Settlement::Dead(failure))] = &settled[..] else { panic!("{settled:?}") };
+    assert_eq!(failure.reason, Reason::Cancelled);
 }
 
 #[test]

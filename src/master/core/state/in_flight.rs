@@ -41,8 +41,9 @@ pub(in crate::master::core) struct InFlight {
     pub(in crate::master::core) accepted: bool,
     /// It ends so, whatever its worker says or dies of.
     pub(in crate::master::core) withdrawn: Option<Withdrawn>,
-    /// Its job is frozen: if it was not begun, it goes back.
-    pub(in crate::master::core) frozen: bool,
+    /// If its worker has not begun it, it goes back to its queue: its job is frozen, or it has come again and that is still to be
+    /// counted there.
+    pub(in crate::master::core) goes_back: bool,
     /// False: it was sent ahead.
     pub(in crate::master::core) begun: bool,
     /// When it was begun; of one that was not, when it was sent.
@@ -311,7 +312,7 @@ mod tests {
             held: true,
             accepted: false,
             withdrawn: None,
-            frozen: false,
+            goes_back: false,
             begun: true,
             begun_at: Instant::default(),
             due_at: due_at.map(|seconds| Instant::from_start(Duration::from_secs(seconds))),

@@ -138,7 +138,7 @@ impl Core {
             failure.in_hand_seconds = None;
         }
         let note = self.ended(&End { delivery: &delivery, took: Duration::ZERO, settlement: &settlement, slot: None });
-        self.tally.failed += u64::from(matches!(settlement, Settlement::Dead(_)));
+        self.tally.failed += u64::from(matches!(settlement, Settlement::Dead(_) | Settlement::Discard));
         self.keep_note(handle, note);
         if pending.accepted {
             self.settle_accepted(handle, None, settlement);
@@ -215,7 +215,7 @@ impl Core {
     fn delivered(&mut self, delivery: Delivery) {
         self.serial += 1;
         let index = delivery.queue.0;
-        let Some(delivery) = self.adopt(delivery) else { return };
+        let Some(delivery) = self.adopt(delivery, true) else { return };
         let pool = &mut self.pools[index];
         pool.delivered_at = self.now.at;
         if !self.takes_deliveries(index) {
@@ -234,7 +234,7 @@ impl Core {
     /// Never begun here: what is not known goes on its way, counted by the transport, and comes as any other task then.
     fn came_again(&mut self, delivery: Delivery) {
         self.serial += 1;
-        let Some(unknown) = self.adopt(delivery) else { return };
+        let Some(unknown) = self.adopt(delivery, false) else { return };
         // In a stop nothing is stored that need not be.
         let settlement = match self.is_void(&unknown.task) {
             _ if self.stop.is_stopping() => Settlement::Release,
@@ -257,7 +257,7 @@ impl Core {
 
     /// A redelivered task that is known here is not run twice: one still in hand takes the new handle, one
     /// that ended in an earlier session gets its settlement. Everything else is returned.
-    fn adopt(&mut self, delivery: Delivery) -> Option<Delivery> {
+    fn adopt(&mut self, delivery: Delivery, is_counted: bool) -> Option<Delivery> {
         let Some(identity) = delivery.identity else {
             self.void_outcomes.delivered(delivery.queue.0, delivery.redelivered);
             return Some(delivery);
@@ -274,7 +274,7 @@ impl Core {
             self.settle_unheld(delivery.handle, None, Settlement::Done { submit: Vec::new() });
             return None;
         }
-        match self.adopt_in_flight(identity, &delivery) {
+        match self.adopt_in_flight(identity, &delivery, is_counted) {
             // It may take hours yet: others must not wait for it with a credit of 1.
             Some(Adopted::InFlight) => {
                 self.came_first(&delivery);

@@ -115,13 +115,14 @@ impl Core {
                 });
                 Settlement::Snooze { after, memo: None }
             }
-            Conflict::Drop => {
+            Conflict::Drop if delivery.task.membership.is_none() => {
                 self.log(Level::Info, || {
                     format!("Task {id} of queue {queue} is dropped: task {holder}, which is in hand, has its key")
                 });
-                self.dropped(delivery, &Unique::refusal(key, holder))
+                Settlement::Done { submit: Vec::new() }
             }
-            Conflict::DeadLetter => {
+            // The ledger of its job is told of a dead letter, and of nothing else that ends it unrun.
+            Conflict::DeadLetter | Conflict::Drop => {
                 self.refuse(delivery, Reason::Cancelled, Unique::refusal(key, holder));
                 return;
             }
