@@ -63,7 +63,11 @@ impl Simulation {
                 let queue = self.observer.reloads.number(*queue);
                 self.observer.unavailable.remove(&queue);
             }
-            transport::Event::Unstorable { handle, .. } => self.ledger.reopen(*handle, self.at()),
+            transport::Event::JobsStopped { void, frozen } => self.heard_of_jobs(void, frozen),
+            transport::Event::Unstorable { handle, .. } => {
+                self.ledger.reopen(*handle, self.at());
+                self.member_is_open(*handle);
+            }
             transport::Event::Locked { handle, held_by } => self.keys.told(*handle, held_by.is_none()),
             transport::Event::Surveyed { serial, .. } if self.observer.stopping_at.is_none() => {
                 self.observer.surveyed_at = self.broker.surveyed_at[serial];
@@ -71,6 +75,7 @@ impl Simulation {
             transport::Event::Refused(_) => self.observer.stopping(self.now),
             transport::Event::Delivered(deliveries) | transport::Event::CameAgain(deliveries) => {
                 for delivery in deliveries {
+                    self.heard_of_member(delivery.handle);
                     let entry = self.ledger.entries.get_mut(&delivery.handle).expect("every delivery has an entry");
                     entry.told = true;
                     self.ledger.open.insert(delivery.handle);
@@ -83,7 +88,7 @@ impl Simulation {
                         self.keys.adopted(hand.handle, delivery.handle);
                         hand.handle = delivery.handle;
                         hand.message = entry.message;
-                        entry.run = Some(hand.token);
+                        (entry.run, entry.sent) = (Some(hand.token), true);
                     }
                 }
             }
@@ -110,11 +115,10 @@ impl Simulation {
                 self.kept(parked);
                 Ok(())
             }
-            Action::LogLevel(_)
-            | Action::TaskEnded { .. }
-            | Action::TaskReopened { .. }
-            | Action::TellLedger(_)
-            | Action::TaskEvent(_) => Ok(()),
+            Action::LogLevel(_) | Action::TaskEnded { .. } | Action::TaskReopened { .. } | Action::TaskEvent(_) => {
+                Ok(())
+            }
+            Action::TellLedger(task) => self.check_news(&task),
             Action::Reply { queue, correlation_id, body } => self.replied(&queue, &correlation_id, &body),
             Action::Measure { worker } => self.measure(worker),
             Action::SpawnOnce { worker, queue, slot, once, .. } => {
@@ -146,6 +150,7 @@ impl Simulation {
                 self.tells_left(&settlement)?;
                 let is_dropped = self.is_dropped(handle, &settlement);
                 self.ledger.gives_way = is_dropped || self.gives_way(handle, &settlement);
+                self.check_end(handle, &settlement)?;
                 self.ledger.settle(handle, &settlement, now, self.settings.queue(queue))?;
                 if settlement != Settlement::Accept {
                     self.keys.settled(handle);
@@ -276,6 +281,7 @@ impl Simulation {
         }
         if is_ahead {
             (hand.begun_at, hand.due_at) = (None, None);
+            self.may_stop_soon(&hand.task);
         } else {
             let name = hand.task.name.as_deref().unwrap_or_default();
             self.observer.begun_at_its_rate(&self.settings, queue, (name, hand.token), self.now)?;
@@ -323,6 +329,9 @@ impl Simulation {
         if attempt != entry.task.attempts + 1 {
             return Err(format!("attempt {attempt} is sent for {entry:?}"));
         }
+        if entry.dropped || entry.frozen {
+            return Err(format!("begun although its job was stopped: {entry:?}"));
+        }
         if entry.uncounted {
             return Err(format!("begun although that it came again is not counted: {entry:?}"));
         }
@@ -350,6 +359,7 @@ impl Simulation {
             due_at: limit.map(|limit| at + limit),
             held: true,
             cancelled: false,
+            dropped: false,
         })
     }
 
@@ -371,7 +381,8 @@ impl Simulation {
     pub(crate) fn not_too_many(&mut self) -> Result<(), String> {
         let hands: Vec<&Hand> = self.children.values().flat_map(|child| &child.hands).collect();
         for hand in &hands {
-            self.ledger.entries.get_mut(&hand.handle).expect("a hand has an entry").run = Some(hand.token);
+            let entry = self.ledger.entries.get_mut(&hand.handle).expect("a hand has an entry");
+            (entry.run, entry.sent) = (Some(hand.token), true);
         }
         if self.settings.plan.max_in_hand.is_some_and(|most| hands.len() > most) {
             return Err(format!("{} tasks at once", hands.len()));
@@ -403,6 +414,7 @@ impl Simulation {
         // One that was sent ahead is recalled first, and its worker is killed when it turns out to be begun.
         let cancelled = (is_one_by_one || self.observer.operator.cancelling.is_some())
             && child.hands[..child.in_hand()].iter().any(|hand| hand.cancelled);
+        let cancelled = cancelled || child.hands[..child.in_hand()].iter().any(|hand| hand.dropped);
         let is_silent = child.is_silent(self.answer_limit().min(self.observer.shortest_ping), at);
         let limit = self.settings.plan.supervisor.start_timeout;
         let is_spare = self.is_spare(worker, child);

@@ -10,9 +10,12 @@ use std::{
 use asynctask::{
     clock::Timestamp,
     master::core::event::Plan,
+    membership::{Membership, ledger_of},
     task::{Delivery, Handle, Headers, NewTask, QueueIndex, Settlement, Task},
     transport::{Error, Event},
 };
+
+use uuid::Uuid;
 
 use super::{celery_queues::Told, rng::Rng, settings::TransportFaults};
 
@@ -36,6 +39,8 @@ pub(crate) struct Message {
     pub(crate) came_at: Option<Duration>,
     /// What it says as one of Celery's.
     pub(crate) told: Option<Box<Told>>,
+    /// Its place in a job.
+    pub(crate) membership: Option<Box<Membership>>,
 }
 
 impl Message {
@@ -56,6 +61,7 @@ impl Message {
             place: Place::Ready,
             came_at: None,
             told: None,
+            membership: task.membership,
         }
     }
 }
@@ -153,6 +159,13 @@ pub(crate) struct Broker {
     pub(crate) unstorable: u32,
     /// Whether each queue is a classic one, which counts no deliveries.
     pub(crate) classic: Vec<bool>,
+    /// Rounds of which nothing counts any more; what waits of them is removed, or not.
+    pub(crate) void: BTreeSet<Uuid>,
+    pub(crate) removes_void: bool,
+    /// The tasks that were removed so.
+    pub(crate) removed: BTreeSet<u64>,
+    /// Jobs of which nothing is handed out for now.
+    pub(crate) frozen: BTreeSet<String>,
 }
 
 impl Broker {
@@ -335,9 +348,11 @@ impl Broker {
         if !self.is_up {
             return deliveries;
         }
+        self.remove_void();
         let (mut held, mut ready) = (vec![0; self.names.len()], vec![Vec::new(); self.names.len()]);
         for (number, message) in &self.messages {
             match message.place {
+                Place::Ready if self.is_frozen(message) => {}
                 Place::Ready => ready[message.queue].push(*number),
                 Place::InHand(_) => held[message.queue] += 1,
                 Place::Delayed => {}
@@ -356,6 +371,21 @@ impl Broker {
             }
         }
         deliveries
+    }
+
+    fn is_frozen(&self, message: &Message) -> bool {
+        message.membership.as_ref().is_some_and(|place| self.frozen.contains(&place.job))
+    }
+
+    /// What could be handed out of a void round goes, where the transport can find it.
+    fn remove_void(&mut self) {
+        if !self.removes_void || self.void.is_empty() {
+            return;
+        }
+        let void = &self.void;
+        let is_void = |message: &Message| message.membership.as_ref().is_some_and(|place| void.contains(&place.round));
+        let removed = self.messages.extract_if(.., |_, message| message.place == Place::Ready && is_void(message));
+        self.removed.extend(removed.map(|(_, message)| message.origin));
     }
 
     fn deliver(&mut self, number: u64, rng: &mut Rng) -> Delivery {
@@ -475,7 +505,7 @@ impl Broker {
         let mut next = Vec::new();
         match settlement {
             Settlement::Accept => {}
-            Settlement::Discard => drop(self.handles.remove(&handle)),
+            Settlement::Discard => return self.effect(Effect::Remove(handle), Duration::ZERO, rng),
             Settlement::Release if is_kept => self.put_later(copy(message.attempts), Duration::ZERO, &mut next),
             Settlement::Release => {
                 self.handles.remove(&handle);
@@ -548,6 +578,10 @@ impl Broker {
     }
 
     fn follow_up(&mut self, task: NewTask, next: &mut Vec<Next>) {
+        // It is none: what it says was looked at when it was settled.
+        if ledger_of(&task.queue).is_some() {
+            return;
+        }
         let (queue, delay) = (self.queue_named(&task.queue), task.delay);
         let message = Message::of(self.number(), queue, task);
         self.put_later(message, delay, next);
@@ -565,7 +599,8 @@ impl Broker {
 
     /// Whether a message waits that could be delivered.
     pub(crate) fn has_ready(&self, queue: usize) -> bool {
-        self.messages.values().any(|message| message.queue == queue && message.place == Place::Ready)
+        let is_ready = |message: &Message| message.place == Place::Ready && !self.is_frozen(message);
+        self.messages.values().any(|message| message.queue == queue && is_ready(message))
     }
 }
 
@@ -584,6 +619,7 @@ fn task_of(message: &Message, id: String) -> Task {
         first_failed_at: message.first_failed_at,
         expires_at: message.expires_at,
         due_at: message.came_at.map(|at| Timestamp(at.as_millis() as i64)),
+        membership: message.membership.clone(),
         ..Task::default()
     };
     match &message.told {

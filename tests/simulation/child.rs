@@ -13,6 +13,7 @@ use asynctask::{
 
 use super::{
     celery::Telling,
+    jobs::of_member,
     line::{Line, Received},
     rng::Rng,
     settings::Settings,
@@ -101,6 +102,8 @@ pub(crate) struct Hand {
     pub(crate) held: bool,
     /// Somebody cancelled it.
     pub(crate) cancelled: bool,
+    /// It is of a void round, as the core knows.
+    pub(crate) dropped: bool,
 }
 
 /// What a child does, at its time.
@@ -305,7 +308,12 @@ pub(crate) fn work(
         // It may go on as if nothing had happened, while it is being killed.
         acts.push((after + Duration::from_micros(50), Act::Tell(token, Report::DONE)));
     } else {
-        acts.push((after, Act::Tell(token, any_outcome(settings, rng))));
+        let mut outcome = any_outcome(settings, rng);
+        let is_it = |hand: &Hand| hand.token == token && hand.task.membership.as_ref().is_some_and(|place| !place.wipe);
+        if child.hands.iter().any(is_it) {
+            outcome = of_member(outcome, rng);
+        }
+        acts.push((after, Act::Tell(token, outcome)));
     }
     acts
 }

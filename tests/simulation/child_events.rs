@@ -74,7 +74,11 @@ impl Simulation {
                     }
                     self.observer.needs_proof[child.queue] = false;
                     // Begun before the recall that its cancellation led to reached its worker.
-                    let verdict = if hand.cancelled { Verdict::Cancelled } else { Verdict::of(&outcome) };
+                    let verdict = match (hand.dropped, hand.cancelled) {
+                        (true, _) => Verdict::Discarded,
+                        (false, true) => Verdict::Cancelled,
+                        (false, false) => Verdict::of(&outcome),
+                    };
                     self.ledger.ended(&hand, verdict.clone(), at);
                     if !hand.held {
                         self.ended_void(hand.handle, &verdict);

@@ -122,8 +122,11 @@ impl Simulation {
             (Conflict::Snooze, Settlement::Snooze { after, .. }) => {
                 (unique.after..=unique.after.max(Duration::from_mins(1))).contains(after)
             }
-            (Conflict::Drop, Settlement::Done { submit }) => submit.is_empty(),
-            (Conflict::DeadLetter, Settlement::Dead(failure)) => {
+            (Conflict::Drop, Settlement::Done { submit }) => submit.is_empty() && entry.task.membership.is_none(),
+            // One of a job has to end in a way that its ledger is told of.
+            (Conflict::DeadLetter | Conflict::Drop, Settlement::Dead(failure))
+                if unique.conflict == Conflict::DeadLetter || entry.task.membership.is_some() =>
+            {
                 failure.reason == Reason::Cancelled && failure.attempts == entry.task.attempts
             }
             _ => false,

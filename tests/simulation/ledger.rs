@@ -32,6 +32,8 @@ pub(crate) enum Verdict {
     Snooze(Duration),
     /// Ended by hand: an attempt was used, and there is no other.
     Cancelled,
+    /// Removed: it is of a void round.
+    Discarded,
     /// Taken back: no attempt used.
     Released,
     /// Killed by TERM or INT with no stop in sight, or dead in the middle of one: either is right.
@@ -79,6 +81,12 @@ pub(crate) struct Entry {
     /// Its run, if it was begun or took over a run of an earlier session.
     pub(crate) run: Option<u64>,
     pub(crate) accepted: bool,
+    /// It was sent to a worker.
+    pub(crate) sent: bool,
+    /// It is of a void round, as the core knows.
+    pub(crate) dropped: bool,
+    /// Its job was frozen before it was begun, as the core knows.
+    pub(crate) frozen: bool,
     pub(crate) verdict: Option<Verdict>,
     pub(crate) settled: bool,
 }
@@ -128,6 +136,9 @@ impl Ledger {
             void: false,
             run: None,
             accepted: false,
+            sent: false,
+            dropped: false,
+            frozen: false,
             verdict: None,
             settled: false,
         };
@@ -177,7 +188,8 @@ impl Ledger {
     /// a person who cancelled it.
     pub(crate) fn given_back(&mut self, hand: &Hand, now: Instant) {
         let entry = self.entries.get_mut(&hand.handle).expect("a hand has an entry");
-        let verdict = hand.cancelled.then_some(Verdict::Refused(Reason::Cancelled));
+        let cancelled = hand.cancelled.then_some(Verdict::Refused(Reason::Cancelled));
+        let verdict = if hand.dropped { Some(Verdict::Discarded) } else { cancelled };
         if hand.held {
             (entry.run, entry.verdict) = (None, verdict.clone());
         }
@@ -236,6 +248,24 @@ impl Ledger {
             return Err(format!("passed on although it may be begun, or is in hand: {entry:?}"));
         }
         entry.settled = true;
+        if entry.dropped {
+            let is_removal = self.accepted.contains(&entry.message) && entry.redelivered && entry.run.is_none();
+            let is_right = match settlement {
+                Settlement::Discard => true,
+                Settlement::Release => !entry.sent,
+                Settlement::Done { submit } => submit.is_empty() && is_removal,
+                _ => false,
+            };
+            if !is_right {
+                return Err(format!("settled by {settlement:?}, though it is of a void round: {entry:?}"));
+            }
+            self.finals.insert(entry.origin);
+            self.open.remove(&handle);
+            return Ok(());
+        }
+        if *settlement == Settlement::Discard {
+            return Err(format!("discarded, though its round counts: {entry:?}"));
+        }
         let is_cancelled = self.cancelling.as_ref() == Some(&entry.task.id);
         if is_cancelled
             && entry.run.is_none()

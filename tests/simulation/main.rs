@@ -92,6 +92,7 @@ mod celery_queues;
 mod child;
 mod child_events;
 mod counted;
+mod jobs;
 mod keys;
 mod ledger;
 mod line;
@@ -128,8 +129,11 @@ fn number_from(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
 }
 
+/// What was seen of tasks ahead, of Celery's queues, and of jobs.
+type Sights = (Seen, Tried, jobs::Seen);
+
 /// Runs one history, and adds what was seen in it; what went wrong, if anything did.
-fn history(seed: u64, traced: bool, (of_ahead, of_celery): &mut (Seen, Tried)) -> Result<(), String> {
+fn history(seed: u64, traced: bool, (of_ahead, of_celery, of_jobs): &mut Sights) -> Result<(), String> {
     let mut simulation = Simulation::new(seed, traced);
     let result = catch_unwind(AssertUnwindSafe(|| simulation.run())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -138,6 +142,7 @@ fn history(seed: u64, traced: bool, (of_ahead, of_celery): &mut (Seen, Tried)) -
     });
     of_ahead.add(&simulation.observer.ahead.seen);
     of_celery.add(simulation.observer.celery.tried);
+    of_jobs.add(&simulation.observer.jobs.seen);
     result.map_err(|problem| {
         let trace = Vec::from(simulation.trace.take().unwrap_or_default()).join("\n");
         format!("{problem}\nat {:?}\n{:?}\n{trace}\nseed {seed}: {problem}", simulation.now, simulation.settings)
@@ -153,13 +158,13 @@ fn every_history_keeps_the_promises() {
     let (progress, news) = mpsc::channel();
     let sweep = std::thread::spawn(move || {
         let count = seeds.end - seeds.start;
-        let (mut failures, mut tried) = (Vec::new(), (Seen::default(), Tried::default()));
+        let (mut failures, mut tried) = (Vec::new(), Sights::default());
         for seed in seeds {
             progress.send(seed).expect("the test waits for the sweep");
             failures.extend(history(seed, false, &mut tried).err().map(|report| (seed, report)));
         }
         let Some((first, _)) = failures.first() else {
-            return tried.0.enough(count).and_then(|()| tried.1.enough(count));
+            return tried.0.enough(count).and_then(|()| tried.1.enough(count)).and_then(|()| tried.2.enough(count));
         };
         let report = history(*first, true, &mut tried)
             .err()

@@ -19,6 +19,7 @@ use super::{
     celery::Celery,
     child::{Child, Hand},
     counted::Counted,
+    jobs::Jobs,
     ledger::{Entry, Verdict},
     once::Executed,
     operator::OperatorCommands,
@@ -72,6 +73,7 @@ pub(crate) struct Observer {
     pub(crate) pings_changed_at: Instant,
     pub(crate) ahead: Ahead,
     pub(crate) celery: Celery,
+    pub(crate) jobs: Jobs,
     pub(crate) counted: Counted,
     pub(crate) starting: Starting,
     pub(crate) executed: Vec<Executed>,
@@ -120,6 +122,7 @@ impl Observer {
             reloads: Reloads::new(plan.queues.len()),
             ahead: Ahead::new(queues),
             celery: Celery::new(settings),
+            jobs: Jobs::default(),
             counted: Counted::default(),
             starting: Starting::new(queues),
             executed: vec![Executed::default(); queues],
@@ -198,7 +201,11 @@ impl Observer {
     pub(crate) fn verdicts(&self, child: &Child, exit: &Exit, at: Instant) -> Vec<Verdict> {
         let verdicts = self.verdicts_of_all(child, exit, at);
         // Whatever else their process died of.
-        let of = |(hand, verdict): (&Hand, Verdict)| if hand.cancelled { Verdict::Cancelled } else { verdict };
+        let of = |(hand, verdict): (&Hand, Verdict)| match (hand.dropped, hand.cancelled) {
+            (true, _) => Verdict::Discarded,
+            (false, true) => Verdict::Cancelled,
+            (false, false) => verdict,
+        };
         child.hands.iter().zip(verdicts).map(of).collect()
     }
 
@@ -328,6 +335,7 @@ impl Simulation {
         self.check_kept()?;
         self.check_ahead()?;
         self.check_celery()?;
+        self.check_jobs()?;
         self.observer.measure_outage(now);
         let limit = self.settings.plan.supervisor.start_timeout;
         let ping = self.observer.longest_ping.max(self.settings.plan.supervisor.ping);
@@ -478,6 +486,7 @@ impl Simulation {
     /// Each task is somewhere: in a queue, done, or a dead letter.
     fn check_nothing_lost(&self) -> Result<(), String> {
         let mut seen: BTreeSet<u64> = self.ledger.finals.clone();
+        seen.extend(&self.broker.removed);
         seen.extend(self.broker.messages.values().map(|message| message.origin));
         seen.extend(self.broker.accepted.values().map(|accepted| accepted.message.origin));
         match self.observer.origins.iter().find(|origin| !seen.contains(origin)) {

@@ -38,8 +38,11 @@ impl Simulation {
         }
         let noticed = self.rng.micros((1_000_000, 90_000_000));
         self.lost += noticed;
-        // On the master's clock: what comes until its end comes now, what comes later that much sooner.
-        let sooner = |at: Duration| at.saturating_sub(noticed).max(self.now);
+        // On the master's clock: what comes until its end came a moment ago, frames on their way included, so that it is told before
+        // anything is judged; what comes later that much sooner.
+        let wire = Duration::from_micros(self.settings.worker_faults.wire.1);
+        let moment_ago = self.now.saturating_sub(wire + Duration::from_nanos(1));
+        let sooner = |at: Duration| at.saturating_sub(noticed).max(moment_ago);
         let agenda = std::mem::take(&mut self.agenda);
         // What others do at a time of the master's is not a matter of this pause.
         let stays = |step: &Step| {

@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) disturbances: u32,
     /// How Celery's queues are, if there are any.
     pub(crate) celery: Option<CeleryFaults>,
+    /// How tasks of jobs are, if there are any.
+    pub(crate) jobs: Option<JobFaults>,
 }
 
 /// The tasks and the workers of a queue.
@@ -144,6 +146,17 @@ pub(crate) struct TransportFaults {
     pub(crate) classic: [bool; 4],
 }
 
+/// Histories with jobs; probabilities are per thousand.
+#[derive(Debug)]
+pub(crate) struct JobFaults {
+    /// Tasks from outside that are of a job.
+    pub(crate) members: u32,
+    /// Times that a job is stopped until the faults end.
+    pub(crate) stops: u32,
+    /// What waits of a void round is removed by the transport, and not handed out any more.
+    pub(crate) removes_void: bool,
+}
+
 impl Settings {
     pub(crate) fn draw(seed: u64) -> Self {
         let rng = &mut Rng::new(seed);
@@ -227,6 +240,7 @@ impl Settings {
             bursts: Vec::new(),
             disturbances: 0,
             celery: None,
+            jobs: None,
             plan,
             parked_before: Vec::new(),
             faults_end_at,
@@ -257,6 +271,7 @@ impl Settings {
         settings.draw_tasks_ahead(rng);
         settings.draw_celery(rng);
         settings.draw_parked_before(rng);
+        settings.draw_jobs(rng);
         settings
     }
 
@@ -296,6 +311,19 @@ impl Settings {
             self.bursts.push((at, rng.between_u32(60, 110)));
         }
         self.disturbances = rng.between_u32(0, 8);
+    }
+
+    /// Tasks of jobs, and jobs that are stopped.
+    fn draw_jobs(&mut self, rng: &mut Rng) {
+        if !rng.chance(400) {
+            return;
+        }
+        let most = if self.short_queue().is_some() { 60 } else { 30 };
+        self.jobs = Some(JobFaults {
+            members: rng.pick(&[300, 700, 1000]),
+            stops: rng.between_u32(0, most),
+            removes_void: rng.chance(500),
+        });
     }
 
     /// The queue with many short tasks, if there is one.

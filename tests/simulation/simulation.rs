@@ -68,6 +68,9 @@ pub(crate) enum Step {
     Stop,
     HaltLimit,
     Pause,
+    /// A job is stopped; a frozen one is thawed.
+    StopJob,
+    Thaw(String),
 }
 
 pub(crate) struct Simulation {
@@ -106,14 +109,13 @@ impl Simulation {
         let settings = Settings::draw(seed);
         let mut core = Core::new(settings.plan.clone());
         core.begin_with_parked(settings.parked_before.clone());
+        let names = settings.queues.iter().map(|queue| queue.settings.name.clone()).collect();
+        let mut broker = Broker::new(&settings.plan, names, &settings.transport);
+        broker.removes_void = settings.jobs.as_ref().is_some_and(|jobs| jobs.removes_void);
         Self {
             core,
             rng: Rng::new(!seed),
-            broker: Broker::new(
-                &settings.plan,
-                settings.queues.iter().map(|queue| queue.settings.name.clone()).collect(),
-                &settings.transport,
-            ),
+            broker,
             ledger: Ledger { is_forgetful: settings.plan.remember.is_none(), ..Ledger::default() },
             keys: Keys::default(),
             children: BTreeMap::new(),
@@ -273,6 +275,18 @@ impl Simulation {
             self.after(at, Step::Pause);
         }
         self.after(faults_end_at, Step::ResumeAll);
+        for _ in 0..self.settings.jobs.as_ref().map_or(0, |jobs| jobs.stops) {
+            let at = Duration::from_micros(self.rng.between(0, faults_end_at.as_micros() as u64));
+            self.after(at, Step::StopJob);
+        }
+        if self.settings.jobs.is_some() {
+            for (at, _) in self.settings.bursts.clone() {
+                for _ in 0..3 {
+                    let soon = self.rng.micros((0, 500_000));
+                    self.after(at + soon, Step::StopJob);
+                }
+            }
+        }
         let first = self.rng.micros(self.settings.transport.outage);
         self.after(first.min(Duration::from_secs(20)), Step::Restore);
         if self.settings.transport.refuses {
@@ -381,6 +395,14 @@ impl Simulation {
                 self.pause();
                 Ok(())
             }
+            Step::StopJob => {
+                self.stop_job();
+                Ok(())
+            }
+            Step::Thaw(job) => {
+                self.broker.frozen.remove(&job);
+                Ok(())
+            }
             Step::HaltLimit => {
                 self.observer.stopping(self.now);
                 self.feed(Event::HaltTimedOut)
@@ -457,6 +479,7 @@ impl Simulation {
         self.last_id.clone_from(&id);
         let origin = 1_000_000 + u64::from(self.rng.between_u32(0, u32::MAX));
         let came_at = Some(self.now);
+        let membership = if told.is_none() { self.draw_place(queue) } else { None };
         let message = Message {
             origin,
             queue,
@@ -472,6 +495,7 @@ impl Simulation {
             place: Place::Ready,
             came_at,
             told,
+            membership,
         };
         self.observer.origins.push(origin);
         self.broker.put(message);
@@ -499,7 +523,7 @@ impl Simulation {
     }
 
     /// Has an event told, after those before it.
-    fn tell(&mut self, event: transport::Event) {
+    pub(crate) fn tell(&mut self, event: transport::Event) {
         if let transport::Event::QueueUnavailable { queue, .. } = &event {
             let pause = self.rng.micros(self.settings.transport.queue_outage).max(SHORTEST_OUTAGE);
             self.after(pause, Step::Retry(queue.0));

@@ -58,7 +58,10 @@ impl Simulation {
         if self.ledger.entries[&handle].identity.is_none() {
             return;
         }
-        let is_outcome = !matches!(verdict, Verdict::Released | Verdict::Snooze(_) | Verdict::CrashOrReleased { .. });
+        let is_outcome = !matches!(
+            verdict,
+            Verdict::Released | Verdict::Discarded | Verdict::Snooze(_) | Verdict::CrashOrReleased { .. }
+        );
         self.observer.stored.void += u64::from(is_outcome && self.observer.attached_at.is_none());
     }
 
