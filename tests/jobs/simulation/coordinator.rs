@@ -1,209 +1,193 @@
-//! The coordinator: it folds entries with the real ledger, and dies between any two stores.
-
-use std::collections::{BTreeMap, HashSet};
+//! The coordinator: folds entries, stores what that gives, and dies between any two stores.
 
 use asynctask::jobs::{
-    entry::{Entry, How},
-    ledger::{Ledger, Step, View},
-    record::{EntryId, JobFilter, StoredEntry},
+    entry::Entry,
+    ledger::{Ledger, Lookup, Step},
+    record::{Advance, EntryId, Record, StoredEntry},
 };
 
-use super::world::{APPLICATION, Fault, Late, Mutant, Storage, World};
+use super::{
+    mutants::Mutant,
+    truth::Fault,
+    world::{Stored, Stray, Task, World},
+};
 
-#[derive(Debug)]
-pub(super) struct Coordinator {
-    ledger: Ledger,
-    epoch: u64,
-    /// Entries that it has, and that are still stored.
-    held: HashSet<EntryId>,
-    /// Of each job the state that it has stored last.
-    views: BTreeMap<String, View>,
+/// One store of a step.
+enum Store {
+    Task(Box<Task>),
+    Revive(uuid::Uuid),
+    Record(Box<Record>),
+    Acknowledge,
+    /// What is told to masters, and to whoever gave an order.
+    Announce,
 }
 
 impl World {
-    /// The coordinator folds some entries and stores what comes of them; there is one, if need be a new one. Whether it did anything.
-    pub(super) fn coordinate(&mut self) -> Result<bool, Fault> {
-        let mut coordinator = match self.coordinator.take() {
-            Some(coordinator) => coordinator,
-            None => self.take_over(),
-        };
-        let ids = self.some_entries(&coordinator.held);
-        let entries = ids.iter().filter_map(|id| self.handed_out(*id)).collect();
-        coordinator.held.extend(ids.into_iter().map(EntryId));
-        let mut did = false;
-        let mut step = coordinator.ledger.fold(self.now, entries);
-        loop {
-            let lookups = std::mem::take(&mut step.lookups);
-            did |= !step.is_empty() || !lookups.is_empty();
-            if !self.store(&mut coordinator, step)? {
-                return Ok(true);
-            }
-            if lookups.is_empty() {
+    /// Folds some of what waits, or only the time.
+    pub(super) fn coordinate(&mut self) -> Result<(), Fault> {
+        let mut batch = Vec::new();
+        for _ in 0..self.rng.between(0, 4) {
+            let waiting: Vec<usize> =
+                (0..self.entries.len()).filter(|place| !self.given.contains(&self.entries[*place].id)).collect();
+            if waiting.is_empty() {
                 break;
             }
-            let records = self.newest();
-            for lookup in lookups {
-                let asked = |filter: &JobFilter| {
-                    records.iter().filter(|record| filter.holds(record)).cloned().collect::<Vec<_>>()
+            let entry = self.entries[self.rng.pick(&waiting)].clone();
+            self.given.insert(entry.id);
+            batch.push(entry);
+        }
+        let memory = self.memory.clone();
+        let (batch, dropped) = self.twisted(batch);
+        let mut step = self.ledger.fold(self.now, batch);
+        step.advance.entries.extend(dropped);
+        // What a lookup finds may be older than what this step stores, or not.
+        let lookups = std::mem::take(&mut step.lookups);
+        let is_before = self.rng.chance(500);
+        let answers: Vec<_> = if is_before { self.look_up(lookups.clone()) } else { Vec::new() };
+        let died = self.store(step, memory)?;
+        if died {
+            return Ok(());
+        }
+        let answers = if is_before { answers } else { self.look_up(lookups) };
+        for (entry, records) in answers {
+            self.ledger.found(entry, records);
+        }
+        Ok(())
+    }
+
+    fn look_up(&self, lookups: Vec<Lookup>) -> Vec<(EntryId, Vec<Record>)> {
+        let found = |lookup: Lookup| {
+            let records = self.states.values().map(|stored| newest(stored).record.clone());
+            let wanted = |record: &Record| lookup.filters.iter().any(|filter| filter.holds(record));
+            (lookup.entry, records.filter(wanted).collect())
+        };
+        lookups.into_iter().map(found).collect()
+    }
+
+    /// The entries as a mutant takes them, and those that it drops.
+    fn twisted(&mut self, batch: Vec<StoredEntry>) -> (Vec<StoredEntry>, Vec<EntryId>) {
+        let Some(mutant) = self.mutant else { return (batch, Vec::new()) };
+        let (mut taken, mut dropped) = (Vec::new(), Vec::new());
+        for mut entry in batch {
+            if let Ok(Entry::End(end)) = Entry::parse(&entry.body) {
+                let Some(end) = self.memory.twist(mutant, *end, &self.ledger, &self.labels) else {
+                    dropped.push(entry.id);
+                    continue;
                 };
-                let found = lookup.filters.iter().flat_map(asked).collect();
-                coordinator.ledger.found(lookup.entry, found);
+                entry.body = Entry::End(Box::new(end)).to_bytes();
             }
-            step = coordinator.ledger.fold(self.now, Vec::new());
+            taken.push(entry);
         }
-        self.coordinator = Some(coordinator);
-        Ok(did)
+        (taken, dropped)
     }
 
-    pub(super) fn coordinator_dies(&mut self) {
-        self.coordinator = None;
-    }
-
-    fn take_over(&mut self) -> Coordinator {
-        self.epoch += 1;
-        let records = self.newest();
-        let views = records.iter().filter_map(|record| Some((record.id.clone(), View::of(record).ok()?))).collect();
-        let open = records.into_iter().filter(|record| record.open).collect();
-        let seed = if self.mutant == Some(Mutant::DerivedRoundId) { 7 } else { self.chance.next() };
-        let pipelines = vec![self.pipeline.clone()];
-        let ledger = Ledger::new(APPLICATION, self.epoch, pipelines, open, self.frozen.clone(), seed);
-        Coordinator { ledger, epoch: self.epoch, held: HashSet::new(), views }
-    }
-
-    /// An entry as the coordinator gets it.
-    fn handed_out(&mut self, id: u64) -> Option<StoredEntry> {
-        let mut entry = self.entries.get(&id)?.clone();
-        if let Entry::End(end) = &mut entry {
-            let member = (end.member.feeder, end.member.index);
-            match self.mutant {
-                Some(Mutant::CountInsteadOfSet) if matches!(end.how, How::Done { .. }) => {
-                    // Who counts does not see that it was there before: it is one more.
-                    let times = self.folded.entry(member).or_default();
-                    *times += 1;
-                    end.member.index += *times - 1;
-                }
-                Some(Mutant::EarlyEndsDropped)
-                    if end.member.feeder != end.member.round && !self.heard.contains(&end.member.feeder) =>
-                {
-                    self.entries.remove(&id);
-                    return None;
-                }
-                _ => {}
-            }
-            if let How::Done { execution, .. } = &mut end.how {
-                self.heard.insert(*execution);
-                if self.mutant == Some(Mutant::IndexAsIdentity) {
-                    *execution = end.member.round;
-                }
-            }
-        }
-        if self.is_told {
-            println!("  entry {id}: {}", String::from_utf8_lossy(&entry.to_bytes()));
-        }
-        Some(StoredEntry { id: EntryId(id), body: entry.to_bytes() })
-    }
-
-    /// Stores a step. False: the coordinator died over it.
-    fn store(&mut self, coordinator: &mut Coordinator, step: Step) -> Result<bool, Fault> {
-        if self.is_told {
-            for (level, line) in &step.lines {
-                println!("  {level:?} {line}");
-            }
-            println!(
-                "  epoch {}: {} entries gone, {} jobs, {} tasks, void {:?}",
-                coordinator.epoch,
-                step.advance.entries.len(),
-                step.advance.records.len(),
-                step.advance.tasks.len(),
-                step.advance.void
-            );
-        }
+    /// Stores a step, as far as the coordinator comes; whether it died.
+    fn store(&mut self, step: Step, memory: super::mutants::Memory) -> Result<bool, Fault> {
         let advance = step.advance;
-        let mut views = Vec::new();
-        for record in &advance.records {
-            let view = View::of(record).map_err(|error| self.fault(&error))?;
-            self.check_state(coordinator.views.get(&record.id), &view)?;
-            views.push(view);
+        for task in advance.tasks.iter().filter(|task| task.membership.is_some()) {
+            self.label(task);
         }
-        for task in &advance.tasks {
-            let Some(membership) = task.membership.as_deref() else { continue };
-            // Begun and given up in the same step.
-            if advance.void.contains(&membership.round) {
-                continue;
-            }
-            if let Some(view) = views.iter().find(|view| view.id == membership.job) {
-                self.check_inputs(view, task)?;
-            }
-        }
-        let dies = !self.is_calm && self.chance.happens(120);
-        let all = advance.tasks.len() + advance.records.len() + advance.entries.len() + 1;
-        let last = match (dies, self.storage) {
-            (false, _) => usize::MAX,
-            (true, Storage::File) => 0,
-            (true, Storage::Broker) => self.chance.below(all),
+        let stores = self.stores(&advance);
+        let dies = !self.is_calm && self.rng.chance(self.settings.coordinator_dies);
+        let most = if self.settings.is_atomic && dies {
+            if self.rng.chance(500) { 0 } else { stores.len() }
+        } else if dies {
+            self.rng.between(0, stores.len() as u64) as usize
+        } else {
+            stores.len()
         };
-        // What it has sent and nobody has confirmed may arrive when it is dead.
-        let in_transit = last.saturating_add(self.chance.below(4));
-        let mut written = 0;
-        let mut write = || {
-            written += 1;
-            (written <= last, written <= in_transit && dies)
-        };
-        let mut entries = advance.entries.iter();
-        if self.mutant == Some(Mutant::AckBeforeState) {
-            for entry in entries.by_ref() {
-                if write().0 {
-                    self.entries.remove(&entry.0);
+        let mut is_state_stored = advance.records.is_empty();
+        let mut unconfirmed = None;
+        for store in stores.into_iter().take(most) {
+            // Nothing follows on what was not confirmed.
+            if unconfirmed.is_some_and(|kind| kind != std::mem::discriminant(&store)) {
+                break;
+            }
+            let is_late = dies && !self.settings.is_atomic && self.rng.chance(self.settings.late);
+            unconfirmed = is_late.then(|| std::mem::discriminant(&store)).or(unconfirmed);
+            match store {
+                Store::Task(task) if is_late => self.strays.push(Stray::Task(task)),
+                Store::Task(task) => self.tasks.push(*task),
+                Store::Record(record) if is_late => self.strays.push(Stray::State(self.epoch, record)),
+                Store::Record(record) => {
+                    is_state_stored = true;
+                    self.store_state(self.epoch, *record);
                 }
-            }
-        }
-        for task in advance.tasks {
-            match write() {
-                (true, _) => self.tasks.push(task),
-                (false, true) if self.storage == Storage::Broker => self.late.push(Late::Task(task)),
-                (false, _) => {}
-            }
-        }
-        for record in advance.records {
-            match write() {
-                (true, _) => {
-                    let states = self.states.entry(record.id.clone()).or_default();
-                    // On a broker the old one goes after the new one is stored, with the entries.
-                    if self.storage == Storage::File {
-                        states.clear();
+                Store::Revive(round) => self.revive(round),
+                Store::Acknowledge => {
+                    self.entries.retain(|entry| !advance.entries.contains(&entry.id));
+                    for id in &advance.forgotten {
+                        self.states.remove(id);
+                        self.forgotten.insert(id.clone());
                     }
-                    states.push((coordinator.epoch, record));
                 }
-                (false, true) if self.storage == Storage::Broker => {
-                    self.late.push(Late::State(coordinator.epoch, record));
-                }
-                (false, _) => {}
+                Store::Announce => self.announce(&advance),
             }
         }
-        for entry in entries {
-            if write().0 {
-                self.entries.remove(&entry.0);
+        if dies {
+            if !is_state_stored {
+                self.memory = memory;
             }
+            self.take_over();
+            // What the successor has read is what counts.
+            let records: Vec<Record> = self.states.values().map(|stored| newest(stored).record.clone()).collect();
+            for record in records {
+                self.truth.judge(&record)?;
+            }
+            return Ok(true);
         }
-        if write().0 {
-            self.tasks.retain(|task| {
-                task.membership.as_deref().is_none_or(|membership| !advance.void.contains(&membership.round))
-            });
-            self.void.extend(&advance.void);
+        for record in &advance.records {
+            self.truth.judge(record)?;
         }
-        if advance.frozen_pipelines.is_some() {
-            self.frozen = advance.frozen_pipelines.unwrap_or_default();
-        }
-        let revived = |letter: &asynctask::task::NewTask| {
-            letter.membership.as_deref().is_some_and(|membership| advance.revived.contains(&membership.round))
-        };
-        let (back, rest) = std::mem::take(&mut self.dead_letters).into_iter().partition(revived);
-        self.dead_letters = rest;
-        self.tasks.extend::<Vec<_>>(back);
-        for entry in &advance.entries {
-            coordinator.held.remove(entry);
-        }
-        coordinator.views.extend(views.into_iter().map(|view| (view.id.clone(), view)));
-        Ok(!dies)
+        Ok(false)
     }
+
+    /// Tasks, states, then the entries go: what is stored twice is recognised, what is missing comes again.
+    fn stores(&self, advance: &Advance) -> Vec<Store> {
+        let tasks = advance.tasks.iter().map(|task| Store::Task(Box::new(Task::first(task.clone()))));
+        let revived = advance.revived.iter().map(|round| Store::Revive(*round));
+        let records = advance.records.iter().map(|record| Store::Record(Box::new(record.clone())));
+        let mut stores: Vec<Store> = tasks.chain(revived).chain(records).collect();
+        let place = if self.mutant == Some(Mutant::AckBeforeState) { 0 } else { stores.len() };
+        stores.insert(place, Store::Acknowledge);
+        stores.push(Store::Announce);
+        stores
+    }
+
+    fn announce(&mut self, advance: &Advance) {
+        self.void.extend(&advance.void);
+        for job in &advance.frozen {
+            self.frozen.insert(job.clone());
+        }
+        for job in &advance.thawed {
+            self.frozen.remove(job);
+        }
+        self.answered.extend(advance.answers.iter().map(|(id, _)| id.clone()));
+    }
+
+    pub(super) fn store_state(&mut self, epoch: u64, record: Record) {
+        let states = self.states.entry(record.id.clone()).or_default();
+        states.push(Stored { epoch, record });
+    }
+
+    /// Another coordinator reads the newest states, and begins.
+    pub(super) fn take_over(&mut self) {
+        self.epoch += 1;
+        self.given.clear();
+        for stored in self.states.values_mut() {
+            let newest = newest(stored).clone();
+            *stored = vec![newest];
+        }
+        let records: Vec<Record> = self.states.values().map(|stored| newest(stored).record.clone()).collect();
+        // What frozen means to masters, they ask of the states, too.
+        self.frozen = records.iter().filter(|record| record.frozen).map(|record| record.id.clone()).collect();
+        let open = records.into_iter().filter(|record| record.open).collect();
+        let pipelines = vec![self.settings.pipeline.clone()];
+        self.ledger = Ledger::new("app", self.epoch, pipelines, open, Vec::new(), self.rng.next());
+    }
+}
+
+/// Of two states of a job that which was stored by the later coordinator, and there the later one.
+pub(super) fn newest(stored: &[Stored]) -> &Stored {
+    stored.iter().max_by_key(|stored| (stored.epoch, stored.record.version)).expect("a job has a state")
 }

@@ -1,77 +1,117 @@
-//! The ledger of jobs in a model of what can happen around it, by seeds.
+//! The ledger of jobs in thousands of random histories.
 //!
-//! The ledger is the real one (`jobs::ledger`). Around it is a model of masters, of queues, and of a store in two forms: a *file*,
-//! where a step of the coordinator is one transaction, and a *broker*, where its tasks, the jobs' states, the removal of entries and
-//! the announcement of void rounds are stored one after the other, and what a dead coordinator has sent may arrive after its
-//! successor has taken over.
+//! A history is drawn from a seed: a pipeline of two to five steps, up to three jobs, masters that die between any two stores of
+//! a settlement, a coordinator that dies between any two stores of a step and some of whose messages arrive after its successor
+//! has taken over. Tasks come twice and in any order, submit others each time that they are run, fail and are put back to work.
+//! People restart, cancel, freeze, wipe. Half of it is stored as SQLite does, a step at once; half as a broker does, message by
+//! message, with several states of a job of which the one of the later coordinator counts.
+//!
+//! The ledger is the real one; the rest is a model. `truth.rs` knows what really happened, and holds each state that is stored against it:
+//!
+//! | what must hold | fault |
+//! |---|---|
+//! | After the faults every job ends, and every order is answered | stuck |
+//! | A step is done only when all that its tasks submitted is done, but for as many as failed and may | early |
+//! | A step that has begun needs only what is done, and was given what that gave | stale |
+//! | No more ends than tasks; what says that it is wiped is | wrong |
 //!
 //! ```text
-//!  orders ─> entries ─> coordinator (dies between any two stores) ─> tasks, states, removals, void rounds
-//!               ^                                                       │
-//!               └── items, entry, removal <── masters (die likewise) <──┘   doubled, reordered, run again
+//! cargo test --test jobs simulation                           400 histories
+//! ASYNCTASK_JOBS_HISTORIES=20000 cargo test --test jobs       a longer sweep
+//! ASYNCTASK_JOBS_SEED=4711 cargo test --test jobs             one history, again
+//! ASYNCTASK_JOBS_MUTANT_COUNT=1000 cargo test --test jobs each_mutant -- --nocapture
+//!                                                             how often mutants are seen
 //! ```
 //!
-//! Splitters list other items each time they are run. What the model itself knows is its [`truth`]: which execution of which task
-//! was done with how many items. A history is red if a job is *stuck* (nothing is left to do, and it has not ended), if a step was
-//! done *early* (not all members of any choice of executions were done), if a step began on *stale* inputs (a result of another
-//! begin of the step that it needs), or if a finished step does not count what it knows.
+//! Where messages are stored one by one, three rules are part of the model, without which it is red: nothing is sent that follows
+//! on what was not confirmed; dead letters go back to work before the state that waits for them is stored; and a coordinator that
+//! takes over sets a mark behind which states of earlier ones do not count (the mutant `LateStates` has none).
 //!
-//! The mutants are faults of the model's own sides, which are those that a design could have chosen: each must be seen within the
-//! histories of its test. `ASYNCTASK_JOBS_HISTORIES=20000` makes it more of them, `ASYNCTASK_JOBS_SEED=N` runs one.
+//! # What makes it red
+//!
+//! `mutants.rs` has other ways to build a ledger, or to store for it. Of 1,000 histories of each:
+//!
+//! | mutant | stuck | early |
+//! |---|---|---|
+//! | `Counter` | 387 | 144 |
+//! | `IndexIsIdentity` | 0 | 103 |
+//! | `DerivedRound` | 6 | 0 |
+//! | `EntryBeforeItems` | 290 | 0 |
+//! | `AckBeforeState` | 593 | 0 |
+//! | `EarlyDropped` | 742 | 0 |
+//! | `LateStates` | 28 | 0 |
+//!
+//! It has been red, too, for an order that dropped a job which the same fold had closed, a heal that waited for a key which the job
+//! did not need any more, and a task that was removed after its retry and was waited for.
 
-mod chance;
 mod coordinator;
-mod master;
+mod masters;
+mod mutants;
+#[path = "../../simulation/rng.rs"]
+#[allow(dead_code)]
+mod rng;
+mod settings;
 mod truth;
 mod world;
 
-use world::{Fault, Mutant, Storage, World};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Histories in plain `cargo test`, of each storage.
-const HISTORIES: u64 = 300;
-/// Within so many a mutant has to be seen.
-const UNTIL_SEEN: u64 = 3_000;
+use mutants::Mutant;
+use truth::Fault;
+use world::World;
 
-fn setting(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok().filter(|value| !value.is_empty())?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+/// Histories in a plain `cargo test`.
+const COUNT: u64 = 400;
+/// Histories in which each mutant is to be seen once.
+const MUTANT_COUNT: u64 = 1000;
+
+fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
 }
 
-fn run(seed: u64, storage: Storage, mutant: Option<Mutant>) -> Result<(), Fault> {
-    World::new(seed, storage, mutant).run()
-}
-
-fn all_are_well(storage: Storage) {
-    let seeds = setting("ASYNCTASK_JOBS_SEED")
-        .map_or_else(|| 0..setting("ASYNCTASK_JOBS_HISTORIES").unwrap_or(HISTORIES), |seed| seed..seed + 1);
-    let mut red = Vec::new();
-    for seed in seeds {
-        if let Err(fault) = run(seed, storage, None) {
-            red.push(format!("seed {seed}: {fault}"));
-        }
+fn history(seed: u64, mutant: Option<Mutant>) -> Result<(), Fault> {
+    let mut world = World::new(seed, mutant);
+    let result = catch_unwind(AssertUnwindSafe(|| world.go())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Fault::Wrong(format!("panic: {}", text.unwrap_or("without words"))))
+    });
+    if result.is_err() && number_from("ASYNCTASK_JOBS_SEED").is_some() {
+        eprintln!("{:?}", world.settings);
     }
-    assert!(red.is_empty(), "{} of {storage:?} are red:\n{}", red.len(), red[..red.len().min(20)].join("\n"));
+    result
 }
 
 #[test]
-fn on_a_file_no_job_is_stuck_early_or_stale() {
-    all_are_well(Storage::File);
-}
-
-#[test]
-fn on_a_broker_no_job_is_stuck_early_or_stale() {
-    all_are_well(Storage::Broker);
+fn every_job_ends_and_no_step_ends_early() {
+    let seeds = match number_from("ASYNCTASK_JOBS_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number_from("ASYNCTASK_JOBS_HISTORIES").unwrap_or(COUNT),
+    };
+    let count = seeds.end - seeds.start;
+    let faults: Vec<_> = seeds.filter_map(|seed| history(seed, None).err().map(|fault| (seed, fault))).collect();
+    let told: Vec<_> = faults.iter().take(20).map(|(seed, fault)| format!("seed {seed}: {fault:?}")).collect();
+    assert!(faults.is_empty(), "{} of {count} histories failed:\n{}", faults.len(), told.join("\n"));
 }
 
 #[test]
 fn each_mutant_is_seen() {
-    let mut unseen = Vec::new();
+    let counted = number_from("ASYNCTASK_JOBS_MUTANT_COUNT");
     for mutant in Mutant::ALL {
-        let told = (0..UNTIL_SEEN).find_map(|seed| Some((seed, run(seed, Storage::Broker, Some(mutant)).err()?)));
-        match told {
-            Some((seed, fault)) => println!("{mutant:?} is seen at seed {seed}: {fault}"),
-            None => unseen.push(mutant),
+        let (mut stuck, mut early, mut others) = (0, 0, 0);
+        for seed in 0..counted.unwrap_or(MUTANT_COUNT) {
+            match history(seed, Some(mutant)) {
+                Ok(()) => continue,
+                Err(Fault::Stuck(_)) => stuck += 1,
+                Err(Fault::Early(_)) => early += 1,
+                Err(Fault::Stale(_) | Fault::Wrong(_)) => others += 1,
+            }
+            if counted.is_none() {
+                break;
+            }
         }
+        eprintln!("{mutant:?}: {stuck} stuck, {early} early, {others} others");
+        assert!(stuck + early > 0, "{mutant:?} is not seen");
     }
-    assert!(unseen.is_empty(), "not seen in {UNTIL_SEEN} histories: {unseen:?}");
 }

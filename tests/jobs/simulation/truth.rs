@@ -1,45 +1,160 @@
-//! What was really done: by this the ledger is judged.
+//! What really happened: which executions there were, and what each submitted. What the ledger says is held against it.
 
 use std::collections::{HashMap, HashSet};
 
+use asynctask::{
+    jobs::{
+        definition::{Pipeline, Tolerance},
+        ledger::{StepState, StepView, View},
+        record::Record,
+    },
+    membership::Membership,
+};
+use serde_json::Value;
 use uuid::Uuid;
 
-/// A member: its feeder, and its number there.
-pub(super) type Member = (Uuid, u32);
+/// Where a task came from: the round, or the execution that really submitted it, and its number.
+pub(super) type Source = (Uuid, u32);
 
-/// What masters have told the ledger, whether it has heard it or not.
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Something waits for what never comes.
+    Stuck(String),
+    /// A step was done before its tasks were.
+    Early(String),
+    /// A step was done with what earlier rounds gave.
+    Stale(String),
+    /// Anything else.
+    Wrong(String),
+}
+
+/// What happened.
 #[derive(Debug, Default)]
 pub(super) struct Truth {
-    /// For each member the executions that did it, with how many items each submitted.
-    done: HashMap<Member, Vec<(Uuid, u32)>>,
-    /// Results of first tasks, and the round that each belongs to.
-    results: HashMap<String, Uuid>,
-    /// Members that are dead letters.
-    pub(super) failed: HashSet<Member>,
+    /// Executions that came to a good end, by the task, and by the round that it belongs to.
+    done: HashMap<(Uuid, Source), Vec<Uuid>>,
+    /// How many tasks an execution submitted.
+    submitted: HashMap<Uuid, u32>,
+    /// What a round was begun with: inputs, and how many tasks.
+    begun: HashMap<Uuid, (Option<String>, u32)>,
+    /// Rounds that were seen done.
+    judged: HashSet<Uuid>,
+    /// Jobs of which steps were restarted alone: later ones stay done.
+    pub(super) loose: HashSet<String>,
+    /// Rounds that are one and the same to a mutant.
+    pub(super) same: HashMap<Uuid, Uuid>,
+    /// Steps of a job whose output was wiped, by an execution that came to a good end.
+    wiped: HashSet<(String, String)>,
 }
 
 impl Truth {
-    pub(super) fn did(&mut self, member: Member, execution: Uuid, items: u32) {
-        self.done.entry(member).or_default().push((execution, items));
+    /// A task was begun with by the coordinator.
+    pub(super) fn begins(&mut self, task: &Membership) {
+        let inputs = task.inputs.as_ref().map(|inputs| inputs.as_str().to_owned());
+        let round = self.begun.entry(task.round).or_insert((inputs, 0));
+        round.1 = round.1.max(task.index + 1);
     }
 
-    pub(super) fn gave(&mut self, result: &str, round: Uuid) {
-        self.results.insert(result.to_owned(), round);
+    /// An execution came to a good end.
+    pub(super) fn executed(&mut self, task: &Membership, source: Source, execution: Uuid, submitted: u32) {
+        if task.wipe {
+            self.wiped.insert((task.job.clone(), task.step.clone()));
+        }
+        let source = (self.canonical(source.0), source.1);
+        self.done.entry((self.canonical(task.round), source)).or_default().push(execution);
+        self.submitted.insert(execution, submitted);
     }
 
-    /// The round in which this was given.
-    pub(super) fn round_of(&self, result: &str) -> Option<Uuid> {
-        self.results.get(result).copied()
+    fn canonical(&self, id: Uuid) -> Uuid {
+        self.same.get(&id).copied().unwrap_or(id)
     }
 
-    /// Whether there is a choice of executions by which all members of a round were done: its first task, what that submitted,
-    /// and so on.
-    pub(super) fn is_complete(&self, round: Uuid) -> bool {
-        self.is_done((round, 0))
+    /// Holds a stored job against what happened.
+    pub(super) fn judge(&mut self, record: &Record) -> Result<(), Fault> {
+        let view = View::of(record).map_err(Fault::Wrong)?;
+        for (place, step) in view.steps.iter().enumerate() {
+            let tasks = step.tasks;
+            if tasks.done + tasks.failed > tasks.known {
+                return Err(Fault::Wrong(format!("{}: {tasks:?}", step.name)));
+            }
+            if matches!(step.state, StepState::Waiting | StepState::Running | StepState::Done) {
+                self.is_fresh(&view, place)?;
+            }
+            if let Some(round) = step.round.filter(|round| step.state == StepState::Done && self.judged.insert(*round))
+            {
+                self.is_whole(&view.definition, place, step, round)?;
+            }
+        }
+        Ok(())
     }
 
-    fn is_done(&self, member: Member) -> bool {
-        let executions = self.done.get(&member).map(Vec::as_slice).unwrap_or_default();
-        executions.iter().any(|(execution, items)| (0..*items).all(|index| self.is_done((*execution, index))))
+    /// What a step needs is done, and is what it was begun with.
+    fn is_fresh(&self, view: &View, place: usize) -> Result<(), Fault> {
+        if self.loose.contains(&view.id) {
+            return Ok(());
+        }
+        let (step, needs) = (&view.steps[place], &view.definition.steps[place].needs);
+        let stale = |why: &str| Err(Fault::Stale(format!("job {}: step {} {why}", view.id, step.name)));
+        if needs.iter().any(|need| view.steps[*need].state != StepState::Done) {
+            return stale("began before what it needs was done");
+        }
+        let begun = step.round.and_then(|round| self.begun.get(&round));
+        let Some((Some(inputs), _)) = begun.filter(|_| step.state == StepState::Done) else { return Ok(()) };
+        let inputs: Value = serde_json::from_str(inputs).expect("inputs are JSON");
+        for need in needs {
+            let need = &view.steps[*need];
+            let given = need
+                .result
+                .as_ref()
+                .map_or(Value::Null, |result| serde_json::from_str(result.as_str()).expect("results are JSON"));
+            if inputs[&need.name]["result"] != given {
+                return stale("was done with what an earlier round gave");
+            }
+        }
+        Ok(())
+    }
+
+    /// All that a step's tasks submitted was done, but for as many as failed.
+    fn is_whole(&self, definition: &Pipeline, place: usize, step: &StepView, round: Uuid) -> Result<(), Fault> {
+        let early = |why: String| Err(Fault::Early(format!("step {}: {why}", step.name)));
+        let (round, allow_failed) = (self.canonical(round), definition.steps[place].allow_failed);
+        let (tasks, is_list) = (step.tasks, definition.steps[place].for_each.is_some());
+        let is_short = tasks.done + tasks.failed < tasks.known || (step.result.is_none() && !is_list);
+        if allow_failed != Tolerance::default() && is_short {
+            // It was done when a task of it had failed, which was done later.
+            return Ok(());
+        }
+        let missing: u64 = if is_list {
+            let count = self.begun.get(&round).map_or(0, |(_, count)| *count);
+            (0..count).map(|index| self.missing(round, (round, index))).sum()
+        } else {
+            match step.result.as_ref().map(|result| serde_json::from_str::<Value>(result.as_str())) {
+                Some(Ok(result)) => {
+                    let execution = result["execution"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
+                    self.missing_of(round, execution)
+                }
+                _ => return early("its first task is not done".to_owned()),
+            }
+        };
+        if missing > tasks.failed {
+            return early(format!("{missing} tasks are not done, and {} failed", tasks.failed));
+        }
+        Ok(())
+    }
+
+    fn missing_of(&self, round: Uuid, execution: Uuid) -> u64 {
+        let submitted = self.submitted.get(&execution).copied().unwrap_or(0);
+        (0..submitted).map(|index| self.missing(round, (execution, index))).sum()
+    }
+
+    fn missing(&self, round: Uuid, source: Source) -> u64 {
+        let executions = self.done.get(&(round, source)).into_iter().flatten();
+        executions.map(|execution| self.missing_of(round, *execution)).min().unwrap_or(1)
+    }
+
+    /// A job that says that it is wiped is.
+    pub(super) fn is_wiped(&self, view: &View, step: &str) -> bool {
+        self.wiped.contains(&(view.id.clone(), step.to_owned()))
     }
 }

@@ -1,378 +1,354 @@
-//! The model's state, and one history of it.
+//! One history: what is stored, who acts on it, and what must hold at its end.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use asynctask::{
     clock::Timestamp,
     jobs::{
-        definition::{Pipeline, Step},
         entry::Entry,
-        ledger::{StepState, StepView, View},
-        order::{Order, Wanted},
-        record::{EntryId, Frozen, Record},
+        ledger::{Ledger, View, Wiped},
+        order::{Order, Scope, Wanted},
+        record::{EntryId, JobState, Record, StoredEntry},
     },
     json_text::JsonText,
     task::NewTask,
 };
 use uuid::Uuid;
 
-use super::{chance::Chance, coordinator::Coordinator, master::Hand, truth::Truth};
+use super::{
+    coordinator::newest,
+    mutants::{Memory, Mutant},
+    rng::Rng,
+    settings::Settings,
+    truth::{Fault, Source, Truth},
+};
 
-pub(super) const APPLICATION: &str = "app";
+/// Events after all is well again.
+const PATIENCE: u64 = 20_000;
 
-/// Where a step of the coordinator is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Storage {
-    /// In one transaction.
-    File,
-    /// One thing after the other.
-    Broker,
+/// A task that waits.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub(super) new: NewTask,
+    /// What really submitted it.
+    pub(super) source: Source,
+    pub(super) depth: u32,
 }
 
-/// Designs that are wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mutant {
-    /// Ends are counted: one that comes twice counts for a member that has not ended.
-    CountInsteadOfSet,
-    /// A member is known by its number in the step alone, whoever submitted it.
-    IndexAsIdentity,
-    /// The successor of a coordinator gives the same round ids.
-    DerivedRoundId,
-    /// A master stores its entry before the items.
-    EntryBeforeItems,
-    /// The coordinator removes entries before it stores states.
-    AckBeforeState,
-    /// An end of a member whose feeder is not counted yet is dropped.
-    EarlyEndsDropped,
-}
-
-impl Mutant {
-    pub(super) const ALL: [Self; 6] = [
-        Self::CountInsteadOfSet,
-        Self::IndexAsIdentity,
-        Self::DerivedRoundId,
-        Self::EntryBeforeItems,
-        Self::AckBeforeState,
-        Self::EarlyEndsDropped,
-    ];
-}
-
-/// What is wrong with a history.
-#[derive(Debug)]
-pub(super) struct Fault(String);
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl Task {
+    /// One that the coordinator submits.
+    pub(super) fn first(new: NewTask) -> Self {
+        let source = new.membership.as_ref().map_or((Uuid::nil(), 0), |of| (of.round, of.index));
+        Self { new, source, depth: 0 }
     }
 }
 
-/// What arrives late: it was sent by a coordinator that is dead by then.
-#[derive(Debug)]
-pub(super) enum Late {
-    Task(NewTask),
-    State(u64, Record),
+/// A state of a job, and whose it is.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) epoch: u64,
+    pub(super) record: Record,
 }
 
-#[derive(Debug)]
+/// What a coordinator published before it died, and what comes later.
+pub(super) enum Stray {
+    Task(Box<Task>),
+    State(u64, Box<Record>),
+}
+
+/// A history.
 pub(super) struct World {
-    pub(super) chance: Chance,
-    pub(super) storage: Storage,
+    pub(super) settings: Settings,
     pub(super) mutant: Option<Mutant>,
+    pub(super) rng: Rng,
     pub(super) now: Timestamp,
-    pub(super) pipeline: Pipeline,
-    /// Nothing dies or fails any more.
+    /// Nothing goes wrong any more.
     pub(super) is_calm: bool,
-    /// Each step of it is printed.
-    pub(super) is_told: bool,
-    // What is stored.
-    pub(super) entries: BTreeMap<u64, Entry>,
-    pub(super) tasks: Vec<NewTask>,
-    pub(super) dead_letters: Vec<NewTask>,
-    /// Of each job its states that are stored, with the epoch of who stored them.
-    pub(super) states: BTreeMap<String, Vec<(u64, Record)>>,
-    pub(super) frozen: Vec<Frozen>,
+    pub(super) tasks: Vec<Task>,
+    pub(super) dead: Vec<Task>,
+    pub(super) entries: Vec<StoredEntry>,
+    pub(super) states: BTreeMap<String, Vec<Stored>>,
+    pub(super) strays: Vec<Stray>,
     pub(super) void: HashSet<Uuid>,
-    pub(super) late: Vec<Late>,
-    // Who is there.
+    pub(super) frozen: BTreeSet<String>,
+    pub(super) answered: HashSet<String>,
+    pub(super) forgotten: HashSet<String>,
+    pub(super) ledger: Ledger,
     pub(super) epoch: u64,
-    pub(super) coordinator: Option<Coordinator>,
-    pub(super) hands: Vec<Hand>,
-    // What is known besides.
+    /// Entries that this coordinator was told.
+    pub(super) given: HashSet<EntryId>,
+    pub(super) memory: Memory,
+    /// What a round is begun with.
+    pub(super) labels: HashMap<Uuid, String>,
     pub(super) truth: Truth,
-    /// Entries of ends that were handed to a ledger; for mutants alone.
-    pub(super) heard: HashSet<Uuid>,
-    pub(super) folded: HashMap<(Uuid, u32), u32>,
-    pub(super) jobs: Vec<String>,
-    next_entry: u64,
-    orders: u32,
+    orders: Vec<String>,
+    next: u64,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, storage: Storage, mutant: Option<Mutant>) -> Self {
-        let mut chance = Chance::new(seed);
-        let mut steps = vec![Step::new("s0", "q0", vec![])];
-        for number in 1..2 + chance.below(4) {
-            let needs = match chance.below(4) {
-                0 => vec![chance.below(number)],
-                1 if number > 1 => vec![number - 2, number - 1],
-                2 if chance.happens(200) => vec![],
-                _ => vec![number - 1],
-            };
-            steps.push(Step::new(&format!("s{number}"), &format!("q{number}"), needs));
-        }
-        for step in &mut steps {
-            step.wipe = chance.happens(300).then(|| "wipes".to_owned());
-        }
-        let mut pipeline = Pipeline::new("p", steps);
-        pipeline.wipe_failed_after = None;
+    pub(super) fn new(seed: u64, mutant: Option<Mutant>) -> Self {
+        let mut rng = Rng::new(seed);
+        let settings = Settings::draw(&mut rng, mutant);
+        let ledger = Ledger::new("app", 1, vec![settings.pipeline.clone()], Vec::new(), Vec::new(), rng.next());
         Self {
-            chance,
-            storage,
+            settings,
             mutant,
-            now: Timestamp(1_000_000),
-            pipeline,
+            rng,
+            now: Timestamp(1_700_000_000_000),
             is_calm: false,
-            is_told: std::env::var_os("ASYNCTASK_JOBS_SEED").is_some(),
-            entries: BTreeMap::new(),
             tasks: Vec::new(),
-            dead_letters: Vec::new(),
+            dead: Vec::new(),
+            entries: Vec::new(),
             states: BTreeMap::new(),
-            frozen: Vec::new(),
+            strays: Vec::new(),
             void: HashSet::new(),
-            late: Vec::new(),
-            epoch: 0,
-            coordinator: None,
-            hands: Vec::new(),
+            frozen: BTreeSet::new(),
+            answered: HashSet::new(),
+            forgotten: HashSet::new(),
+            ledger,
+            epoch: 1,
+            given: HashSet::new(),
+            memory: Memory::default(),
+            labels: HashMap::new(),
             truth: Truth::default(),
-            heard: HashSet::new(),
-            folded: HashMap::new(),
-            jobs: Vec::new(),
-            next_entry: 0,
-            orders: 0,
+            orders: Vec::new(),
+            next: 0,
         }
     }
 
-    /// Runs to its end.
-    pub(super) fn run(mut self) -> Result<(), Fault> {
-        for _ in 0..=self.chance.below(2) {
-            self.start_a_job();
+    pub(super) fn uuid(&mut self) -> Uuid {
+        Uuid::from_u64_pair(self.rng.next(), self.rng.next())
+    }
+
+    /// Stores an entry.
+    pub(super) fn tell(&mut self, entry: &Entry) {
+        self.next += 1;
+        self.entries.push(StoredEntry { id: EntryId(self.next), body: entry.to_bytes() });
+    }
+
+    fn order(&mut self, what: Wanted) {
+        let id = format!("order-{}", self.orders.len());
+        self.orders.push(id.clone());
+        let entry = Entry::Order(Box::new(Order { id, at: self.now, what }));
+        self.tell(&entry);
+        if !self.is_calm && self.rng.chance(self.settings.doubled) {
+            self.tell(&entry);
         }
-        for _ in 0..60 + self.chance.below(120) {
-            self.something_happens()?;
+    }
+
+    /// What a round of a task is begun with: rounds that are begun with the same are one to a mutant.
+    pub(super) fn label(&mut self, task: &NewTask) {
+        let Some(of) = task.membership.as_deref() else { return };
+        self.truth.begins(of);
+        let inputs = of.inputs.as_ref().map_or("", |inputs| inputs.as_str());
+        let label = format!("{} {} {inputs}", of.job, of.step);
+        if self.mutant == Some(Mutant::DerivedRound)
+            && let Some((first, _)) = self.labels.iter().find(|(_, known)| **known == label)
+        {
+            let first = self.truth.same.get(first).copied().unwrap_or(*first);
+            if first != of.round {
+                self.truth.same.insert(of.round, first);
+            }
+        }
+        self.labels.insert(of.round, label);
+    }
+
+    /// The whole history.
+    pub(super) fn go(&mut self) -> Result<(), Fault> {
+        for job in 0..self.settings.jobs {
+            let key = if self.rng.chance(500) { 0 } else { job };
+            let payload = JsonText::parse(&format!("{{\"key\":{key}}}")).expect("JSON");
+            let priority = self.rng.between(0, 2) as i32;
+            let (pipeline, id) = ("p".to_owned(), format!("job{job}"));
+            self.order(Wanted::Start { pipeline, id, payload, priority, scheduled: false });
+        }
+        for _ in 0..self.settings.faults {
+            self.happen()?;
         }
         self.is_calm = true;
-        self.calm_down()?;
-        // People put dead letters back to work, and the jobs go on.
-        if self.chance.happens(500) && !self.dead_letters.is_empty() {
-            let back = std::mem::take(&mut self.dead_letters);
-            self.tasks.extend(back);
-            self.calm_down()?;
-        }
-        self.judge()
-    }
-
-    fn something_happens(&mut self) -> Result<(), Fault> {
-        self.now = self.now.plus(std::time::Duration::from_millis(self.chance.below(50) as u64));
-        match self.chance.below(20) {
-            0..=6 => {
-                self.coordinate()?;
+        for _ in 0..PATIENCE {
+            if !self.calm_down()? {
+                return self.check_end();
             }
-            7..=15 => self.work(),
-            16 => self.arrives_late(),
-            17 => self.coordinator_dies(),
-            18 => self.order_something(),
-            _ => self.dead_letter_goes_back(),
         }
-        Ok(())
+        Err(Fault::Stuck(format!("it does not end: {}", self.rest())))
     }
 
-    /// Until nothing is left to do.
-    fn calm_down(&mut self) -> Result<(), Fault> {
-        for _ in 0..5_000 {
-            while !self.late.is_empty() {
-                self.arrives_late();
-            }
-            let before = self.entries.len();
-            let did = self.coordinate()?;
-            if self.tasks.is_empty() && self.hands.is_empty() && self.entries.is_empty() && before == 0 && !did {
-                return Ok(());
-            }
-            self.work();
+    /// Something happens.
+    fn happen(&mut self) -> Result<(), Fault> {
+        self.now.0 += if self.rng.chance(20) { 30_000 } else { 100 };
+        if self.rng.chance(300) {
+            self.arrive();
         }
-        Err(self.fault("it never comes to rest"))
+        let (restarts, cancels, others) = (self.settings.restarts, self.settings.cancels, self.settings.other_orders);
+        if self.rng.chance(restarts) {
+            self.restart();
+        }
+        if self.rng.chance(cancels) {
+            let job = self.job();
+            self.order(Wanted::Cancel { job });
+        }
+        if self.rng.chance(others) {
+            self.other_order();
+        }
+        if self.rng.chance(50) && !self.dead.is_empty() {
+            self.retry();
+        }
+        let runnable = self.runnable();
+        if let Some(place) = runnable.first().filter(|_| self.rng.chance(600)) {
+            let place = if self.rng.chance(300) { *place } else { self.rng.pick(&runnable) };
+            let removed = self.settings.removed;
+            if self.rng.chance(removed) {
+                self.remove(place);
+            } else {
+                self.run(place);
+            }
+            return Ok(());
+        }
+        self.coordinate()
     }
 
-    // What people do.
-
-    fn start_a_job(&mut self) {
-        let id = self.chance.uuid().to_string();
-        self.jobs.push(id.clone());
-        self.order(Wanted::Start {
-            pipeline: "p".to_owned(),
-            id,
-            payload: JsonText::from(serde_json::json!({"n": 1})),
-            priority: 0,
-            scheduled: false,
-        });
+    /// What is still to be done without faults; whether there was anything.
+    fn calm_down(&mut self) -> Result<bool, Fault> {
+        self.now.0 += 100;
+        let is_due = self.ledger.next_deadline().is_some_and(|at| at <= self.now);
+        if is_due || self.entries.iter().any(|entry| !self.given.contains(&entry.id)) {
+            self.coordinate()?;
+        } else if let Some(place) = self.runnable().first() {
+            self.run(*place);
+        } else if !self.strays.is_empty() {
+            self.arrive();
+        } else if !self.dead.is_empty() {
+            self.retry();
+        } else {
+            return Ok(self.help());
+        }
+        Ok(true)
     }
 
-    fn order_something(&mut self) {
-        let job = self.jobs[self.chance.below(self.jobs.len())].clone();
-        let step = format!("s{}", self.chance.below(self.pipeline.steps.len()));
-        let what = match self.chance.below(8) {
-            0 if self.jobs.len() < 4 => return self.start_a_job(),
-            1 => Wanted::Cancel { job },
-            2 | 3 => Wanted::Restart {
-                job,
-                steps: vec![step],
-                only: false,
-                failed: false,
-                redefine: false,
-                even_if_wiped: true,
-            },
-            _ => return,
+    /// What a person does in the end: resumes what is frozen, and does again what failed for good.
+    fn help(&mut self) -> bool {
+        let wanted = |view: View| {
+            let job = view.id;
+            if view.frozen {
+                return Some(Wanted::Resume(Scope::Job(job)));
+            }
+            if view.wiped == Wiped::Failed {
+                return Some(Wanted::Wipe { job, all: false });
+            }
+            let (steps, only, redefine, even_if_wiped) = (Vec::new(), false, false, false);
+            let is_failed = view.state == JobState::Failed && view.error.as_deref() != Some("timeout");
+            is_failed.then_some(Wanted::Restart { job, steps, only, failed: true, redefine, even_if_wiped })
+        };
+        let mut wanted: Vec<Wanted> = self.ledger.jobs().filter_map(wanted).collect();
+        if wanted.is_empty() {
+            return false;
+        }
+        // One of them may have to wait for another's end: for its key.
+        let place = self.rng.between(0, wanted.len() as u64 - 1) as usize;
+        self.order(wanted.swap_remove(place));
+        true
+    }
+
+    fn runnable(&self) -> Vec<usize> {
+        (0..self.tasks.len()).filter(|place| self.can_run(&self.tasks[*place])).collect()
+    }
+
+    /// Something of a coordinator that died arrives.
+    fn arrive(&mut self) {
+        if self.strays.is_empty() {
+            return;
+        }
+        match self.strays.remove(0) {
+            Stray::Task(task) => self.tasks.push(*task),
+            // It stands behind the mark that its successor has set where it began to read: those before it count.
+            Stray::State(epoch, _) if epoch < self.epoch && self.mutant != Some(Mutant::LateStates) => {}
+            Stray::State(epoch, record) => self.store_state(epoch, *record),
+        }
+    }
+
+    /// A person puts a dead letter back to work.
+    fn retry(&mut self) {
+        let place = self.rng.between(0, self.dead.len() as u64 - 1) as usize;
+        let task = self.dead.swap_remove(place);
+        self.tasks.push(task);
+    }
+
+    fn job(&mut self) -> String {
+        format!("job{}", self.rng.between(0, self.settings.jobs - 1))
+    }
+
+    fn restart(&mut self) {
+        let job = self.job();
+        let count = self.settings.pipeline.steps.len() as u64;
+        let (only, failed) = (self.rng.chance(100), self.rng.chance(300));
+        let is_named = self.rng.chance(700) && !failed;
+        let steps = if is_named { vec![format!("s{}", self.rng.between(0, count - 1))] } else { Vec::new() };
+        if only {
+            self.truth.loose.insert(job.clone());
+        }
+        let even_if_wiped = self.rng.chance(200);
+        self.order(Wanted::Restart { job, steps, only, failed, redefine: false, even_if_wiped });
+    }
+
+    fn other_order(&mut self) {
+        let job = self.job();
+        let what = match self.rng.between(0, 5) {
+            0 => Wanted::Freeze(Scope::Job(job)),
+            1 | 2 => Wanted::Resume(Scope::Job(job)),
+            3 => Wanted::Priority { job, priority: self.rng.between(0, 5) as i32 },
+            4 => Wanted::Wipe { job, all: self.rng.chance(200) },
+            _ => Wanted::Keep { job },
         };
         self.order(what);
     }
 
-    fn order(&mut self, what: Wanted) {
-        self.orders += 1;
-        let order = Order { id: format!("order {}", self.orders), at: self.now, what };
-        self.store_entry(Entry::Order(Box::new(order)));
-    }
-
-    fn dead_letter_goes_back(&mut self) {
-        if !self.dead_letters.is_empty() {
-            let letter = self.dead_letters.swap_remove(self.chance.below(self.dead_letters.len()));
-            self.tasks.push(letter);
-        }
-    }
-
-    // What a store does.
-
-    pub(super) fn store_entry(&mut self, entry: Entry) {
-        self.next_entry += 1;
-        self.entries.insert(self.next_entry, entry);
-    }
-
-    /// Entries for the coordinator: the oldest on a file; on a broker any, in any order.
-    pub(super) fn some_entries(&mut self, held: &HashSet<EntryId>) -> Vec<u64> {
-        let mut there: Vec<u64> = self.entries.keys().copied().filter(|id| !held.contains(&EntryId(*id))).collect();
-        let count = if self.is_calm { there.len() } else { self.chance.below(6).min(there.len()) };
-        match self.storage {
-            Storage::File => there.truncate(count),
-            Storage::Broker => {
-                let mut taken = Vec::new();
-                for _ in 0..count {
-                    taken.push(there.swap_remove(self.chance.below(there.len())));
-                }
-                there = taken;
-            }
-        }
-        there
-    }
-
-    fn arrives_late(&mut self) {
-        if self.late.is_empty() {
-            return;
-        }
-        match self.late.swap_remove(self.chance.below(self.late.len())) {
-            Late::Task(task) => self.tasks.push(task),
-            Late::State(epoch, record) => self.states.entry(record.id.clone()).or_default().push((epoch, record)),
-        }
-    }
-
-    /// Of each job the newest state, and nothing of it that is older.
-    pub(super) fn newest(&mut self) -> Vec<Record> {
-        let newest = |states: &mut Vec<(u64, Record)>| {
-            states.sort_by_key(|(epoch, record)| (*epoch, record.version));
-            states.drain(..states.len().saturating_sub(1));
-            states.last().map(|(_, record)| record.clone())
-        };
-        self.states.values_mut().filter_map(newest).collect()
-    }
-
-    // What is looked at.
-
-    pub(super) fn fault(&self, what: &str) -> Fault {
-        Fault(format!(
-            "{what} ({} tasks, {} in hand, {} entries)",
-            self.tasks.len(),
-            self.hands.len(),
-            self.entries.len()
-        ))
-    }
-
-    /// A job's state is about to be stored.
-    pub(super) fn check_state(&self, before: Option<&View>, after: &View) -> Result<(), Fault> {
-        for (number, step) in after.steps.iter().enumerate() {
-            let was_done = before.is_some_and(|before| {
-                before.steps[number].state == StepState::Done && before.steps[number].round == step.round
-            });
-            if step.state != StepState::Done || was_done {
+    /// All that was begun has ended as it must.
+    fn check_end(&self) -> Result<(), Fault> {
+        for job in (0..self.settings.jobs).map(|job| format!("job{job}")) {
+            if self.forgotten.contains(&job) {
                 continue;
             }
-            let Some(round) = step.round else { return Err(self.fault("a step is done that never began")) };
-            if !self.truth.is_complete(round) {
-                return Err(self.fault(&format!("early: step {} of job {} is done", step.name, after.id)));
-            }
-            if step.tasks.done + step.tasks.failed != step.tasks.known {
-                return Err(self.fault(&format!("step {} is done with {:?}", step.name, step.tasks)));
-            }
-        }
-        Ok(())
-    }
-
-    /// A task of the coordinator's is about to be stored.
-    pub(super) fn check_inputs(&self, view: &View, task: &NewTask) -> Result<(), Fault> {
-        let Some(membership) = task.membership.as_deref().filter(|membership| !membership.wipe) else { return Ok(()) };
-        let Some(number) = self.pipeline.step(&membership.step) else { return Ok(()) };
-        let inputs: serde_json::Value = membership
-            .inputs
-            .as_ref()
-            .map_or(serde_json::Value::Null, |inputs| serde_json::from_str(inputs.as_str()).expect("inputs are JSON"));
-        for need in &self.pipeline.steps[number].needs {
-            let needed = &view.steps[*need];
-            let result = &inputs[&needed.name]["result"];
-            let given_in = result.as_str().and_then(|result| self.truth.round_of(result));
-            if given_in.is_none() || given_in != needed.round {
-                return Err(
-                    self.fault(&format!("stale: step {} begins on {result} of {}", membership.step, needed.name))
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// What the ledger counts of a step, and what there is of it.
-    fn whereabouts(&self, step: &StepView) -> String {
-        let round = step.round.unwrap_or_default();
-        let is_of_it = |task: &&NewTask| task.membership.as_deref().is_some_and(|membership| membership.round == round);
-        let dead = self.dead_letters.iter().filter(is_of_it).count();
-        let is_void = if self.void.contains(&round) { ", void" } else { "" };
-        let (state, counts) = (step.state.as_str(), step.tasks);
-        format!("{} {state} with {counts:?}, {dead} dead letters{is_void}", step.name)
-    }
-
-    fn judge(&mut self) -> Result<(), Fault> {
-        let records = self.newest();
-        for job in &self.jobs {
-            let Some(record) = records.iter().find(|record| record.id == *job) else {
-                return Err(self.fault(&format!("job {job} was never made")));
+            let Some(stored) = self.states.get(&job) else {
+                // A job may have been refused, because another one waits for its key.
+                if self.settings.pipeline.key.is_some() {
+                    continue;
+                }
+                return Err(Fault::Stuck(format!("{job} was never made")));
             };
-            let view = View::of(record).map_err(|error| self.fault(&error))?;
-            if record.state.is_live() {
-                let steps: Vec<_> = view.steps.iter().map(|step| self.whereabouts(step)).collect();
-                return Err(self.fault(&format!("stuck: job {job} is {:?}: {}", record.state, steps.join("; "))));
+            let record = &newest(stored).record;
+            let view = View::of(record).map_err(Fault::Wrong)?;
+            let is_over = match view.state {
+                JobState::Done | JobState::Cancelled => true,
+                JobState::Failed => !record.open || view.wiped != Wiped::No || view.error.as_deref() == Some("timeout"),
+                JobState::Planned | JobState::Running => false,
+            };
+            if !is_over || view.wiped == Wiped::UnderWay {
+                return Err(Fault::Stuck(format!("{job}: {}", self.rest())));
             }
-            if view.error.is_some() && self.truth.failed.is_empty() && record.state.as_str() == "failed" {
-                return Err(self.fault(&format!("job {job} failed, and no task did")));
+            for step in view.definition.steps.iter().filter(|step| step.wipe.is_some() && !step.keep) {
+                let is_done = view.state == JobState::Done && view.wiped == Wiped::Yes;
+                if is_done && !self.truth.is_wiped(&view, &step.name) {
+                    return Err(Fault::Wrong(format!("{job}: step {} was not wiped", step.name)));
+                }
             }
         }
-        Ok(())
+        match self.orders.iter().find(|order| !self.answered.contains(*order)) {
+            // An answer is lost with the coordinator that gave it, where it is not stored with the step.
+            Some(order) if self.settings.is_atomic => Err(Fault::Stuck(format!("{order} is not answered"))),
+            _ => Ok(()),
+        }
+    }
+
+    fn rest(&self) -> String {
+        let states = self.states.values().map(|stored| newest(stored).record.content.clone());
+        format!(
+            "{:?}: {} tasks, {} dead letters, {} entries, {} strays",
+            states.collect::<Vec<_>>(),
+            self.tasks.len(),
+            self.dead.len(),
+            self.entries.len(),
+            self.strays.len()
+        )
     }
 }
