@@ -148,9 +148,10 @@ impl Truth {
         (0..submitted).map(|index| self.missing(round, (execution, index))).sum()
     }
 
+    /// A task counts as one at most: if it failed, what an execution of it submitted that was never stored is of no one.
     fn missing(&self, round: Uuid, source: Source) -> u64 {
         let executions = self.done.get(&(round, source)).into_iter().flatten();
-        executions.map(|execution| self.missing_of(round, *execution)).min().unwrap_or(1)
+        executions.map(|execution| self.missing_of(round, *execution)).min().unwrap_or(1).min(1)
     }
 
     /// A job that says that it is wiped is.
