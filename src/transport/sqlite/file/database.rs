@@ -19,7 +19,7 @@ use super::{
     error::{Fault, cause, file_error, no_rows},
     lock_wait::LockTimeout,
     no_room,
-    paths::FileIdentity,
+    paths::{FileIdentity, wal_length},
     schema::{self, QueueIds},
 };
 use crate::{file_owner, transport::Error};
@@ -105,6 +105,10 @@ impl Database {
             connection.query_row("PRAGMA mmap_size = 0", [], |_| Ok(())).or_else(no_rows)?;
             let pages = format!("PRAGMA wal_autocheckpoint = {}", no_room::checkpoint_from());
             connection.query_row(&pages, [], |_| Ok(()))?;
+            if no_room::is_too_long(wal_length(path)) {
+                // Waits for nobody. Where it cannot be done the first write that finds no room says so.
+                let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+            }
             Ok(connection)
         };
         // The change to WAL does not ask the busy handler when another makes it at the same moment.

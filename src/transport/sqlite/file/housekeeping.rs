@@ -10,7 +10,7 @@ use super::{
     database::Database,
     error::{may_pass, no_rows},
     lock_wait::LockTimeout,
-    paths::with_suffix,
+    paths::wal_length,
 };
 use crate::{
     clock::Timestamp,
@@ -109,10 +109,6 @@ impl Housekeeping {
             format!("the write-ahead log has grown to {mebibytes} MiB: some program reads the database without an end")
         })
     }
-}
-
-fn wal_length(path: &Path) -> u64 {
-    std::fs::metadata(with_suffix(path, "-wal")).map_or(0, |metadata| metadata.len())
 }
 
 /// After an unclean stop: whether the file is whole. `Some`: what is wrong with it.

@@ -40,8 +40,17 @@ fn words(errno: Errno) -> Option<&'static str> {
 /// How many pages the WAL may have before they are brought into the database, which lets it begin anew: half of what fits into
 /// a file. With SQLite's own number a WAL that reaches the limit first would never begin anew, and nothing be stored again.
 pub(super) fn checkpoint_from() -> u64 {
-    let limit = getrlimit(Resource::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft);
-    (limit / 2 / FRAME).clamp(1, CHECKPOINT_FROM)
+    (file_size_limit() / 2 / FRAME).clamp(1, CHECKPOINT_FROM)
+}
+
+/// Whether a WAL that others left, of this size in bytes, is to begin anew before this process writes to it: it would reach this
+/// process's limit before it has [enough pages](checkpoint_from) of its own.
+pub(super) fn is_too_long(wal: u64) -> bool {
+    wal > file_size_limit() / 2
+}
+
+fn file_size_limit() -> u64 {
+    getrlimit(Resource::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
 #[cfg(test)]

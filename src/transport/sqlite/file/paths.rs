@@ -19,6 +19,11 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Bytes of the write-ahead log beside the database; 0 if there is none.
+pub(crate) fn wal_length(path: &Path) -> u64 {
+    std::fs::metadata(with_suffix(path, "-wal")).map_or(0, |metadata| metadata.len())
+}
+
 /// A file as it was when it was opened.
 pub(crate) struct FileIdentity {
     pub(crate) path: PathBuf,
