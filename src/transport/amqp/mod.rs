@@ -78,6 +78,7 @@ mod broker_error;
 mod connect;
 mod consume;
 mod dead_letters;
+mod ledger;
 mod message;
 mod publish;
 mod queues;

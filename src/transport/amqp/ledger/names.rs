@@ -1,0 +1,74 @@
+//! The names of what a ledger is made of on a broker, and what its coordinator and the masters say to each other. Of an application A:
+//!
+//! | name | what it is |
+//! | --- | --- |
+//! | `asynctask.ledger.A` | quorum queue with the arguments of a work queue: entries ([`ledger_queue`](crate::membership::ledger_queue)); those that cannot be read become its dead letters |
+//! | `asynctask.coordinator.A` | durable classic queue, since a quorum queue ignores what makes a consumer exclusive: who consumes it is the coordinator. Its messages are questions, transient and with an expiration |
+//! | `asynctask.jobs.A` | quorum queue: a message an open job, and one for the epoch and what is frozen beside jobs; in the coordinator's hands |
+//! | `asynctask.jobs.A.ended` | quorum queue: ended jobs, with their time to live |
+//! | `asynctask.void.A` | durable fanout exchange: announcements to all masters, each with a queue of its own bound to it |
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The queue whose exclusive consumer is the coordinator, where it is asked [questions](Question).
+pub(crate) fn coordinator_queue(application: &str) -> String {
+    format!("asynctask.coordinator.{application}")
+}
+
+/// The queue of open jobs.
+pub(crate) fn jobs_queue(application: &str) -> String {
+    format!("asynctask.jobs.{application}")
+}
+
+/// The queue of ended jobs.
+pub(crate) fn ended_queue(application: &str) -> String {
+    format!("asynctask.jobs.{application}.ended")
+}
+
+/// The exchange of [announcements](Announcement).
+pub(crate) fn void_exchange(application: &str) -> String {
+    format!("asynctask.void.{application}")
+}
+
+/// What is asked at the coordinator's queue, as JSON; the answer goes to `reply_to` with the `correlation_id` of the question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Question {
+    /// The void rounds and frozen jobs that there are: the answer is an [`Announcement`] that is complete.
+    Stopped,
+}
+
+/// What masters are told, as JSON: by the exchange, without a property that matters, or as the answer to [`Question::Stopped`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Announcement {
+    /// Of the coordinator that says so. One of a lower epoch than another that was heard says nothing of frozen jobs any more; a void
+    /// round is void whoever says so.
+    pub(crate) epoch: u64,
+    /// `frozen` is all that there are: every other job is not frozen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) complete: bool,
+    /// Rounds that are void.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) void: Vec<Uuid>,
+    /// Jobs that are frozen from now on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) frozen: Vec<String>,
+    /// Jobs that are frozen no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) thawed: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_read_as_it_was_written() {
+        let said = Announcement { epoch: 3, void: vec![Uuid::from_u128(1)], ..Announcement::default() };
+        let text = serde_json::to_string(&said).unwrap();
+        assert_eq!(text, format!("{{\"epoch\":3,\"void\":[\"{}\"]}}", Uuid::from_u128(1)));
+        assert_eq!(serde_json::from_str::<Announcement>(&text).unwrap(), said);
+        assert_eq!(serde_json::to_string(&Question::Stopped).unwrap(), "\"stopped\"");
+    }
+}
