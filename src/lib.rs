@@ -117,7 +117,7 @@
 //! | the lease of the scheduler | `transport::amqp::schedules::held_lease` (`lease_holder` asks for it again and again, keeps it and fires), `transport::sqlite::schedules::lease`, `transport::localmem::actor`; what it fires: `schedule::timer`, `master::shell` |
 //! | what the ledger of a job is told of a task's end or removal | `transport::job_entries` makes it, `transport::sqlite::jobs::entries` and `transport::localmem::jobs` store it; where a step of the coordinator is stored: `transport::sqlite::jobs::advance`, `transport::localmem::ledger` |
 //! | a request of Celery's tools, what its monitors hear | `celery::node`: `methods` reads what is asked for, `replies` and `work` answer, `events` tells; the views and commands behind them are `master::core::celery` |
-//! | what is parked, for the next run | `master::core::parking` says it and begins with it; `master::parked_file` keeps it |
+//! | what is parked and paused, for the next run | `master::core::{parking, pausing}` say it and begin with it; `master::kept_file` keeps it |
 //! | a reload | `cli::workers` reads the new settings and refuses what needs a restart, on a thread of `master::shell::settings_reader`; what can change is `master::core::plan::Settings`, done queue by queue in `master::core::reload`; schedules in `master::shell::reload_settings` |
 //! | an exit code | the table is `exit_code`. Of a run: the chapter of the core that ends it (callers of `Core::end_badly`; `halt_when_empty`; `shutdown`), and `master::run`, `master::shell::event_loop`, `cli::workers` for what fails around it. Of a command: its file in `cli`, or what commands share there (`connection`, `settings`, `waiting`, `control_client`, `output`). Of a worker: `worker::serve`, `worker::registry` |
 //! | a setting is checked | `config::check`: queues, kinds, pipelines, schedules and the transport in a file each, users and limits of kinds in `exec_options`, the smaller sections in its `mod`; types and bounds of most single values in `config::reader` |
@@ -186,7 +186,7 @@
 //! | 1 | `backoff`, `clock`, `exit_code`, `level`, `limits`, `outcome`, `properties`, `protocol` | words |
 //! | 1 | `membership` | the place of a task in a job |
 //! | 0 | `json_text` | JSON as its own text |
-//! | 1 | `plural`, `redact`, `shell_words`, `suggest`, `text`, `unicode` | texts |
+//! | 1 | `plural`, `redact`, `shell_words`, `suggest`, `text`, `unicode`, `units` | texts |
 //! | 1 | `async_context`, `exec_options`, `file_owner`, `net` | the operating system and the runtime |
 
 mod app;
@@ -255,6 +255,7 @@ pub mod transport;
 mod unicode;
 #[doc(hidden)]
 pub mod unique;
+mod units;
 mod worker;
 
 pub use app::App;

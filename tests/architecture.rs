@@ -174,7 +174,7 @@ fn the_decisions_are_pure() {
             "master/run_config",
             "master/queue_run",
             "master/finished",
-            "master/parked_file",
+            "master/kept_file",
             "master/shell",
         ]
         .iter()

@@ -132,6 +132,7 @@ fn in_process(
 fn as_program(config: &Config, queue: QueueRun, level: Level, task: Task) -> Result<Settlement, Error> {
     let logger = logger(level, Format::Plain, false)?;
     let run = RunConfig {
+        settings: serde_json::Value::Null,
         reader: None,
         control: None,
         metrics: None,

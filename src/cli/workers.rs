@@ -95,6 +95,7 @@ fn work(
         None
     });
     let run = RunConfig {
+        settings: in_force(&config, &global.set),
         control,
         notifier,
         metrics,
@@ -118,6 +119,13 @@ fn work(
         finished.code = Code::DeadLettered;
     }
     Ok(finished)
+}
+
+/// The settings as they are in force, and what they were read from: files, of which later ones win, and options, which win over all.
+fn in_force(config: &Config, options: &[String]) -> serde_json::Value {
+    let files: Vec<String> = config.files.iter().map(|file| file.display().to_string()).collect();
+    let options: Vec<&str> = options.iter().map(|option| option.split('=').next().unwrap_or_default()).collect();
+    serde_json::json!({ "files": files, "options": options, "settings": config.to_json() })
 }
 
 /// What Celery's tools see, as the settings say.
@@ -177,6 +185,7 @@ fn control(config: &Config, verb: &Workers, logger: &Logger) -> Result<Option<So
 fn reader(registry: &Registry, global: &Global, verb: &Workers, config: &Config, level: Level) -> Reader {
     let sources = Sources { at_once: true, ..sources(registry, global) };
     let (queues, processes, scheduler) = (verb.queues.clone(), verb.processes, verb.scheduler);
+    let options = global.set.clone();
     let before = config.clone();
     Reader::new(!config.files.is_empty(), move || {
         let load = if scheduler { config::load_to_fire } else { config::load };
@@ -192,6 +201,7 @@ fn reader(registry: &Registry, global: &Global, verb: &Workers, config: &Config,
             return Err(Objection::Refused("no queue would be left; to end its work, stop the master".to_owned()));
         }
         Ok(Fresh {
+            settings: in_force(&config, &options),
             names: config.known_queues(),
             pipelines: config.pipelines.clone(),
             protocols,

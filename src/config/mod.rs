@@ -29,7 +29,6 @@ mod set;
 mod show;
 mod substitute;
 mod types;
-mod units;
 mod working_folder;
 mod zone;
 
@@ -45,6 +44,6 @@ pub use self::{
         Acks, Breaker, Celery, CeleryControl, CeleryEvents, CeleryFailures, Command, Config, MANY, Mode, Queue, Rate,
         Recycle, Supervisor,
     },
-    units::parse_duration,
 };
 pub use crate::schedule::{Misfire, Schedule, Target};
+pub use crate::units::parse_duration;

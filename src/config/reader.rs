@@ -6,9 +6,8 @@ use std::{cmp::Ordering, path::PathBuf, time::Duration};
 use super::{
     node::{Entry, Node, Value, segment},
     report::Report,
-    units,
 };
-use crate::suggest::nearest;
+use crate::{suggest::nearest, units};
 
 /// A map with its keys.
 pub(super) struct Section<'a> {

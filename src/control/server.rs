@@ -13,7 +13,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::types::{Answer, COMMAND_LIMIT, Command, parse};
+use super::types::{Answer, COMMAND_LIMIT, Command, Line, parse};
 use crate::net::connection_limit::{self, ConnectionLimit};
 
 /// Clients at once; beyond that the one with the oldest command is closed.
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Asked {
     /// The command.
     pub command: Command,
-    /// The asking user and process id, as the kernel knows them.
+    /// The asking user and process id, as the kernel knows them; and for whom, as they say.
     pub by: String,
     /// The answer is sent here.
     pub reply: oneshot::Sender<Answer>,
@@ -75,10 +75,11 @@ async fn converse(stream: UnixStream, master: mpsc::UnboundedSender<Asked>, on_c
             return write(&mut writing, &answer).await;
         }
         let answer = match parse(&line) {
-            Ok(command) => {
+            Ok(Line { command, for_whom }) => {
                 on_command();
+                let by = for_whom.map_or_else(|| by.clone(), |name| format!("{by} for {name}"));
                 let (reply, answer) = oneshot::channel();
-                if master.send(Asked { command, by: by.clone(), reply }).is_err() {
+                if master.send(Asked { command, by, reply }).is_err() {
                     return Ok(());
                 }
                 answer.await.unwrap_or_else(|_| Answer::refused("the master is ending"))

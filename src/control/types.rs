@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::units;
+
 /// Longest command, in bytes.
 pub const COMMAND_LIMIT: usize = 64 * 1024;
 
@@ -20,6 +22,27 @@ pub enum Command {
     /// The state of the schedules: which master fires them, and when each fired last.
     #[command(skip)]
     Schedules {},
+    /// What was counted since this master began, of each queue.
+    #[command(skip)]
+    Counters {},
+    /// What ended lately: tasks done, retried, snoozed, released, dead. Kept only while somebody asks, once a minute at least.
+    #[command(skip)]
+    Events {
+        /// The number of the last record that is known; 0: from the first that there is.
+        #[serde(default)]
+        after: u64,
+        /// Records in the answer, at most; no more than 256 come in any.
+        #[serde(default)]
+        most: Option<usize>,
+    },
+    /// The settings in force, secrets masked, and the files that they were read from.
+    #[command(skip)]
+    Settings {},
+    /// Submit the task of a schedule now, beside its moments
+    RunNow {
+        /// The schedule's id
+        schedule: String,
+    },
     /// Change the number of worker processes of a queue
     Scale {
         /// The queue
@@ -31,6 +54,14 @@ pub enum Command {
     Pause {
         /// The queue
         queue: String,
+        /// Resume it by itself after this much time (500ms, 10s, 15m, 2h)
+        #[arg(long = "for", value_name = "DURATION", value_parser = milliseconds)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_ms: Option<u64>,
+        /// Forget it with this master: the next one works the queue.
+        #[arg(skip)]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unkept: bool,
     },
     /// Take tasks of a paused queue again
     Resume {
@@ -129,6 +160,9 @@ impl Command {
             Self::Status {}
                 | Self::Health {}
                 | Self::Schedules {}
+                | Self::Counters {}
+                | Self::Events { .. }
+                | Self::Settings {}
                 | Self::CeleryView {}
                 | Self::CeleryEvents { .. }
                 | Self::CeleryStoreRevoked { .. }
@@ -168,12 +202,42 @@ impl Answer {
     }
 }
 
+/// Bytes of the name of somebody for whom a command is given, at most.
+const NAME_LIMIT: usize = 100;
+
+/// A command, and for whom it is given: a program may give commands for people that it knows (`"for": "anna"`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The command.
+    pub command: Command,
+    /// For whom, if that is said. It is a claim of whoever asks.
+    pub for_whom: Option<String>,
+}
+
 /// Reads a line as a command.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn parse(line: &[u8]) -> Result<Command, String> {
-    serde_json::from_slice(line).map_err(|error| format!("not a command: {error}"))
+pub fn parse(line: &[u8]) -> Result<Line, String> {
+    let not_a_command = |error: serde_json::Error| format!("not a command: {error}");
+    let mut fields: serde_json::Value = serde_json::from_slice(line).map_err(not_a_command)?;
+    let for_whom = match fields.as_object_mut().and_then(|fields| fields.remove("for")) {
+        None => None,
+        Some(serde_json::Value::String(name))
+            if !name.is_empty() && name.len() <= NAME_LIMIT && !name.chars().any(char::is_control) =>
+        {
+            Some(name)
+        }
+        Some(_) => return Err(format!("not a command: `for` is a name of at most {NAME_LIMIT} bytes in one line")),
+    };
+    let command = serde_json::from_value(fields).map_err(not_a_command)?;
+    Ok(Line { command, for_whom })
+}
+
+fn milliseconds(text: &str) -> Result<u64, String> {
+    let duration = units::parse_duration(text).filter(|duration| !duration.is_zero());
+    let duration = duration.ok_or_else(|| "expected a duration as 500ms, 10s, 15m, 2h or 3d".to_owned())?;
+    u64::try_from(duration.as_millis()).map_err(|_| "it is too long".to_owned())
 }
 
 #[cfg(test)]
@@ -190,9 +254,9 @@ mod tests {
         ];
         for command in commands {
             let text = serde_json::to_vec(&command).unwrap();
-            assert_eq!(parse(&text).unwrap(), command);
+            assert_eq!(parse(&text).unwrap(), Line { command, for_whom: None });
         }
-        assert_eq!(parse(br#"{"command":"status"}"#).unwrap(), Command::Status {});
+        assert_eq!(parse(br#"{"command":"status"}"#).unwrap().command, Command::Status {});
         for bad in ["", "{}", "[]", r#"{"command":"explode"}"#, r#"{"command":"pause"}"#, "\u{0}\u{1}"] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -14,7 +14,7 @@
 pub mod coordinator;
 pub mod core;
 mod finished;
-mod parked_file;
+mod kept_file;
 mod queue_run;
 mod run;
 mod run_config;

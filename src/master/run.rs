@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{
     finished::Finished,
-    parked_file::ParkedFile,
+    kept_file::KeptFiles,
     run_config::RunConfig,
     shell::{celery::Celery, event_loop::EventReceivers, orphans::Orphans, state::Shell},
 };
@@ -92,9 +92,9 @@ pub fn run_on(
         let arrivals = signals.watch().map_err(|error| internal("cannot watch signals", error))?;
         let (command_sender, commands) = mpsc::unbounded_channel();
         let control = run.control.take();
-        // A run that is to halt ends when a queue is parked.
-        let parked_file = control.as_ref().filter(|_| !run.plan.halt_when_empty);
-        let parked_file = parked_file.map(|socket| ParkedFile::beside(&socket.path(), logger));
+        // A run that is to halt ends when a queue is parked, and is not held up by what another one paused.
+        let kept_files = control.as_ref().filter(|_| !run.plan.halt_when_empty);
+        let kept_files = kept_files.map(|socket| KeptFiles::beside(&socket.path(), logger));
         if let Some(socket) = &control {
             let log = logger.clone();
             let log_change = move |change: presence::Change| {
@@ -116,7 +116,7 @@ pub fn run_on(
         let receivers =
             EventReceivers { transport: transport_events, commands, questions, orphans_ended, _senders: senders };
         celery.remembers().await;
-        Shell::new(run, transport, logger.clone(), orphans, celery, parked_file)
+        Shell::new(run, transport, logger.clone(), orphans, celery, kept_files)
             .run(&signals, &arrivals, receivers)
             .await
     })

@@ -32,6 +32,8 @@ pub struct RunConfig {
     pub pipelines: Vec<Pipeline>,
     /// The schedules, if this master may become their scheduler.
     pub timer: Option<Timer>,
+    /// What is in force, for whoever asks: the merged settings with secrets masked, and where they were read.
+    pub settings: serde_json::Value,
     /// Reads the settings again, where there are some.
     pub reader: Option<Reader>,
     /// The run ends with 81 after this long.

@@ -204,6 +204,21 @@ impl Timer {
         entries.map(|entry| (entry.schedule.id.as_str(), entry.last)).collect()
     }
 
+    /// The task of a schedule outside its moments, with an id of its own for each `number`: nothing of it is remembered. `None`: there
+    /// is no such schedule. Whether we are the scheduler does not matter.
+    #[must_use]
+    pub fn task_now(&self, schedule: &str, now: Timestamp, number: Uuid) -> Option<(NewTask, &Target)> {
+        let schedule = self.entries.iter().map(|entry| &entry.schedule).find(|known| known.id == schedule)?;
+        // As if it were another schedule's moment.
+        let other = Schedule { id: format!("{}#{number}", schedule.id), ..schedule.clone() };
+        Some((task(&other, now), &schedule.target))
+    }
+
+    /// All schedules, with the last moment of each as far as we know it.
+    pub fn known(&self) -> impl Iterator<Item = (&Schedule, Option<Timestamp>)> {
+        self.entries.iter().map(|entry| (&entry.schedule, entry.last))
+    }
+
     /// Whether [`Self::due`] has anything to say: a moment has come, or the clock was set back and moments are to be found anew.
     #[must_use]
     pub fn is_due(&self, now: Timestamp) -> bool {

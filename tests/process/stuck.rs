@@ -78,6 +78,7 @@ fn run(notifier: Notifier, metrics: Listener) -> RunConfig {
     let program = Program::Command { argv: vec!["true".into()], folder: "/".into(), options: Box::default() };
     let plan = QueuePlan { accepts: Accepts::Bytes, is_once: true, ..QueuePlan::of(settings) };
     RunConfig {
+        settings: serde_json::Value::Null,
         reader: None,
         plan: Plan::of(Vec::new()),
         queues: vec![QueueRun { plan, launch: Launch { program, environment: Environment::default() } }],

@@ -115,9 +115,11 @@ impl Simulation {
                 self.kept(parked);
                 Ok(())
             }
-            Action::LogLevel(_) | Action::TaskEnded { .. } | Action::TaskReopened { .. } | Action::TaskEvent(_) => {
-                Ok(())
-            }
+            Action::LogLevel(_)
+            | Action::KeepPaused(_)
+            | Action::TaskEnded { .. }
+            | Action::TaskReopened { .. }
+            | Action::TaskEvent(_) => Ok(()),
             Action::TellLedger(task) => self.check_news(&task),
             Action::Reply { queue, correlation_id, body } => self.replied(&queue, &correlation_id, &body),
             Action::Measure { worker } => self.measure(worker),

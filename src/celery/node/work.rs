@@ -111,7 +111,7 @@ pub(super) fn plan(work: Work, view: &View) -> Plan {
         Work::CancelConsumer { queue } => {
             let reply = ok(format!("no longer consuming from {queue}"));
             let running = pool(&queue).is_some_and(|pool| !pool.paused);
-            done(running.then_some(Command::Pause { queue }).into_iter().collect(), reply)
+            done(running.then_some(Command::Pause { queue, limit_ms: None, unkept: true }).into_iter().collect(), reply)
         }
         Work::Shutdown => Plan { commands: vec![Command::Stop { now: false }], reply: Reply::None },
         Work::Never(reply) => done(Vec::new(), reply),
@@ -234,7 +234,10 @@ mod tests {
         assert!(add("new").0.is_empty() && add("new").1["error"].as_str().unwrap().contains("put it there"));
         assert_eq!(
             cancel("celery"),
-            (vec![Command::Pause { queue: text("celery") }], ok("no longer consuming from celery"))
+            (
+                vec![Command::Pause { queue: text("celery"), limit_ms: None, unkept: true }],
+                ok("no longer consuming from celery")
+            )
         );
         assert_eq!(cancel("slow"), (Vec::new(), ok("no longer consuming from slow")));
         assert_eq!(cancel("new"), (Vec::new(), ok("no longer consuming from new")));

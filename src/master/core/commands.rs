@@ -44,7 +44,7 @@ impl Core {
         let answer = if self.stop.is_stopping() && command.changes() && !matches!(command, Command::Stop { .. }) {
             Some(Answer::refused("the master is stopping"))
         } else {
-            self.obey(number, command)
+            self.obey(number, command, by)
         };
         if let Some(answer) = answer {
             self.actions.push(Action::Answer { number, answer });
@@ -52,12 +52,16 @@ impl Core {
     }
 
     /// Does it. `None`: the answer comes when the transport has had its say.
-    fn obey(&mut self, number: u64, command: Command) -> Option<Answer> {
+    fn obey(&mut self, number: u64, command: Command, by: &str) -> Option<Answer> {
         let done = match command {
             Command::Status {} => return Some(Answer::Done(self.status())),
             Command::Health {} => return Some(Answer::Done(self.health())),
+            Command::Events { after, most } => return Some(Answer::Done(self.recent(after, most))),
             Command::Cancel { id } => return self.cancel(number, &id),
-            Command::Pause { queue } => self.with_queue(&queue, Self::pause),
+            Command::Pause { queue, limit_ms, unkept } => {
+                let limit = limit_ms.map(Duration::from_millis);
+                self.with_queue(&queue, |core, index| core.pause(index, limit, !unkept, by))
+            }
             Command::Resume { queue } => self.with_queue(&queue, Self::resume),
             Command::Unpark { queue } => self.with_queue(&queue, Self::unpark),
             Command::Scale { queue, processes } => self.with_queue(&queue, |core, index| core.scale(index, processes)),
@@ -76,8 +80,9 @@ impl Core {
                 self.interrupt_asked();
                 Ok("stopping; tasks in hand are interrupted".to_owned())
             }
-            // The timer is beside the core, too.
-            Command::Schedules {} => Err("there are no schedules here".to_owned()),
+            // The timer and the settings are beside the core, too.
+            Command::Schedules {} | Command::RunNow { .. } => Err("there are no schedules here".to_owned()),
+            Command::Counters {} | Command::Settings {} => Err("they are not kept here".to_owned()),
             // Whoever drives the core reads the settings; without them there is nothing to read.
             Command::Reload { .. } => Err("there are no settings to be read again".to_owned()),
             Command::CeleryView {} => return Some(Answer::Done(self.celery_view())),
@@ -112,23 +117,6 @@ impl Core {
     /// The queues that the settings name.
     pub(super) fn members(&self) -> impl Iterator<Item = &pool::Pool> {
         self.pools.iter().filter(|pool| pool.is_member())
-    }
-
-    fn pause(&mut self, index: usize) -> Result<String, String> {
-        if std::mem::replace(&mut self.pools[index].paused, true) {
-            return Err("it is paused already".to_owned());
-        }
-        self.give_back(index);
-        Ok("paused; tasks in hand are finished".to_owned())
-    }
-
-    fn resume(&mut self, index: usize) -> Result<String, String> {
-        if !std::mem::replace(&mut self.pools[index].paused, false) {
-            return Err("it is not paused".to_owned());
-        }
-        self.serial += 1;
-        self.renew_credit(index);
-        Ok("resumed".to_owned())
     }
 
     fn unpark(&mut self, index: usize) -> Result<String, String> {

@@ -119,6 +119,7 @@ impl Core {
                 self.timers.arm(Owner::Queue(index), until);
             }
         }
+        self.end_pause_if_due(index);
         if let Some(next) = self.pools[index].waiting.release_due(self.now.at) {
             self.timers.arm(Owner::Queue(index), next);
         }

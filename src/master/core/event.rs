@@ -274,6 +274,8 @@ pub enum Action {
     },
     /// These queues, and no others, are parked for their tasks: the next run is to know it.
     KeepParked(Vec<ParkedQueue>),
+    /// These queues, and no others, are paused by people: the next run is to know it.
+    KeepPaused(Vec<PausedQueue>),
     /// The timing of schedules ends here: nothing fires any more.
     StopScheduler,
     /// Outcomes are not stored, and are not waited for any longer: close the transport, which tries them once more, and say what it
@@ -299,6 +301,19 @@ pub struct ParkedQueue {
     pub pause: std::time::Duration,
     /// The end of the pause.
     pub until: Timestamp,
+}
+
+/// A queue that a person has paused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PausedQueue {
+    /// The queue.
+    pub queue: String,
+    /// Who asked for it.
+    pub by: String,
+    /// When.
+    pub since: Timestamp,
+    /// When it is resumed by itself, if ever.
+    pub until: Option<Timestamp>,
 }
 
 /// A task as a process of its own gets it.

@@ -258,6 +258,7 @@ impl Core {
             if let pool::State::Parked { until, .. } = pool.state {
                 armed(Owner::Queue(index), Some(until))?;
             }
+            armed(Owner::Queue(index), pool.pause.as_ref().and_then(|pause| pause.until))?;
             armed(Owner::Queue(index), pool.waiting.rates.next_due())?;
         }
         Ok(())

@@ -80,6 +80,7 @@ impl Core {
             | Settlement::Pass
             | Settlement::Accept => {}
         }
+        self.record_end(end);
         self.noted(delivery, took, settlement)
     }
 

@@ -12,9 +12,9 @@
 //! | --- | --- |
 //! | the way of a task | `transport_events` (what the transport tells), `credit` (how many tasks may come), `dispatch` (which task goes to which worker), `in_flight` (entering and leaving a worker), `ahead` (tasks that a worker has beyond the one in hand), `backlog` (whether workers wait for what is done next), `unique` (tasks that wait for another with their key), `worker_frames` (what workers say), `checked` (what an outcome may hold), `verdict` (from an outcome or exit to a settlement), `ledger` (each end is counted once and settled once), `stored` (what is said only once it is stored), `stuck` (a queue that takes nothing), `stall` (a transport that stores nothing) |
 //! | the life of a process | `start_line` (whose start is next), `failed_starts`, `process_exit`, `left_running` (descendants that outlive a process), `process_per_task` (`mode: once`), `written` (what such a process wrote), `ping`, `recycle` |
-//! | queues and the run | `parking`, `celery` (queues of Celery's), `jobs` (tasks of jobs), `unavailable` (queues that the transport cannot work), `reload`, `commands` (what a person wants), `shutdown`, `halt_when_empty`, `deadlines` |
+//! | queues and the run | `parking`, `pausing` (by people), `celery` (queues of Celery's), `jobs` (tasks of jobs), `unavailable` (queues that the transport cannot work), `reload`, `commands` (what a person wants), `shutdown`, `halt_when_empty`, `deadlines` |
 //! | what is held | `state`: slots, pools, tasks in flight, settlements, timers, the stop; `invariants`: what must hold of it |
-//! | what is shown | `status`: for `status`, health and metrics; `log_context`: lines of the log |
+//! | what is shown | `status`: for `status`, health and metrics; `recent`: what ended lately; `log_context`: lines of the log |
 //!
 #![doc = include_str!("LIFECYCLE.md")]
 
@@ -38,10 +38,12 @@ mod ledger;
 mod left_running;
 mod log_context;
 mod parking;
+mod pausing;
 mod ping;
 mod plan;
 mod process_exit;
 mod process_per_task;
+mod recent;
 mod recycle;
 mod reload;
 mod shutdown;
@@ -64,7 +66,7 @@ use foldhash::fast::RandomState;
 
 pub use self::{event::Passed, state::tally::Tally};
 use self::{
-    event::{Action, Event, ParkedQueue, Plan, WorkerId},
+    event::{Action, Event, ParkedQueue, PausedQueue, Plan, WorkerId},
     state::{
         backlog::Demand,
         celery::Celery,
@@ -75,6 +77,7 @@ use self::{
         ping_rounds::PingRounds,
         pool::Pool,
         reload::Reload,
+        rings::Rings,
         settlement_memory::SettlementMemory,
         settlements::{Note, Unsettled},
         slot::Slot,
@@ -107,6 +110,10 @@ pub struct Core {
     line: StartLine,
     tally: Tally,
     tells_ends: bool,
+    /// What ended lately; only while somebody asks.
+    rings: Option<Box<Rings>>,
+    /// The number of the last record there was, while there are none.
+    recent_last: u64,
     /// The reload that is under way.
     reload: Option<Reload>,
     /// When a worker of any queue, also of one that is gone, was ready for the first time.
@@ -121,6 +128,7 @@ pub struct Core {
     void_outcomes: VoidOutcomes,
     /// Queues that the run before has left parked, until this one begins.
     parked_before: Vec<ParkedQueue>,
+    paused_before: Vec<PausedQueue>,
     memory: Option<SettlementMemory>,
     celery: Celery,
     jobs: Jobs,
@@ -194,6 +202,8 @@ impl Core {
             line: StartLine::default(),
             tally: Tally::default(),
             tells_ends: false,
+            rings: None,
+            recent_last: 0,
             reload: None,
             first_ready_at: None,
             ran_at: None,
@@ -202,6 +212,7 @@ impl Core {
             notes: HashMap::default(),
             void_outcomes: VoidOutcomes::default(),
             parked_before: Vec::new(),
+            paused_before: Vec::new(),
             session: 0,
             epoch: 0,
             attached: false,
@@ -325,7 +336,7 @@ impl Core {
     }
 
     /// Time since the run began.
-    fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.now.at.since(self.begun_at)
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::{
     Core,
     event::Action,
+    recent::Stored,
     state::{
         in_flight::InFlight,
         settlements::{AtRisk, Note, PendingSettlement},
@@ -57,12 +58,25 @@ impl Core {
             };
             (level, text)
         });
-        let ended = (self.tells_ends && is_dead).then(|| (took, failure.clone()));
+        let is_told = (self.tells_ends && is_dead) || self.records_failures();
+        let ended = is_told.then(|| (took, failure.clone()));
+        let waited = self.waited(&delivery.task, took);
         let (queue, id) = (delivery.queue.0, delivery.task.id.clone());
         let lost = self.lost_of(delivery, settlement);
         let subject = self.log_subject(&delivery.task);
         let is_of_job = delivery.task.membership.is_some();
-        Some(Box::new(Note { queue, id, subject, reason: failure.reason, is_dead, is_of_job, line, ended, lost }))
+        Some(Box::new(Note {
+            queue,
+            id,
+            subject,
+            reason: failure.reason,
+            is_dead,
+            is_of_job,
+            line,
+            ended,
+            waited,
+            lost,
+        }))
     }
 
     /// Keeps what is to be said once the settlement of this handle is stored. Where the handle is void already, nothing is
@@ -76,7 +90,7 @@ impl Core {
     /// A retry or a dead letter is stored.
     pub(super) fn tell_stored(&mut self, handle: Handle) {
         let Some(note) = self.notes.remove(&handle) else { return };
-        let Note { queue, id, subject, reason, is_dead, is_of_job, line, ended, lost } = *note;
+        let Note { queue, id, subject, reason, is_dead, is_of_job, line, ended, waited, lost } = *note;
         self.pools[queue].counts.stored(reason, is_dead);
         if is_dead {
             self.tally.dead_lettered += 1;
@@ -89,7 +103,10 @@ impl Core {
             self.log(level, || text);
             self.subject = before;
         }
-        if let Some((in_hand, failure)) = ended {
+        if let Some((took, failure)) = &ended {
+            self.record_failure(&Stored { queue, id: &id, is_dead, waited, took: *took, failure });
+        }
+        if let Some((in_hand, failure)) = ended.filter(|_| self.tells_ends && is_dead) {
             let queue = self.pools[queue].name().to_owned();
             self.actions.push(Action::TaskEnded { queue, id, in_hand, failure: Some(failure) });
         }

@@ -96,8 +96,13 @@ impl Shell {
             }
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::KeepParked(parked) => {
-                if let Some(file) = &mut self.parked_file {
-                    file.write(parked);
+                if let Some(files) = &mut self.kept_files {
+                    files.parked.write(parked);
+                }
+            }
+            Action::KeepPaused(paused) => {
+                if let Some(files) = &mut self.kept_files {
+                    files.paused.write(paused);
                 }
             }
             Action::StopScheduler => {

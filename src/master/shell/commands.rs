@@ -31,10 +31,14 @@ impl Shell {
     /// A command came. The core answers; some answers are completed here.
     pub(super) fn command(&mut self, asked: Asked) {
         self.last_command += 1;
-        if let Command::Schedules {} = asked.command {
+        if let Some(view) = self.view(&asked.command) {
             // The client may be gone.
-            let _ = asked.reply.send(Answer::Done(self.schedules()));
+            let _ = asked.reply.send(Answer::Done(view));
             return;
+        }
+        if let Command::RunNow { schedule } = &asked.command {
+            let schedule = schedule.clone();
+            return self.run_now(asked, &schedule);
         }
         let (number, command, by) = (self.last_command, asked.command.clone(), asked.by.clone());
         self.pending_commands.insert(number, asked);
@@ -121,20 +125,6 @@ impl Shell {
             }
             let _ = asked.reply.send(answer);
         });
-    }
-
-    /// The scheduler's view: whether this master fires, and the last moments that it remembers.
-    fn schedules(&self) -> Value {
-        let moments = self.timer.iter().flat_map(crate::schedule::Timer::last_moments);
-        let moments = moments.map(|(id, last)| (id.to_owned(), last.map(|last| last.0).into()));
-        json!({
-            "pid": std::process::id(),
-            "host": process::host(),
-            "application": self.application,
-            "transport": self.uri.to_string(),
-            "leading": self.leading,
-            "last_moments": moments.collect::<serde_json::Map<_, _>>(),
-        })
     }
 
     fn complete(&self, status: &mut Value) {

@@ -92,6 +92,7 @@ impl Shell {
     }
 
     fn take_settings(&mut self, fresh: Fresh, requests: Vec<ReadRequest>) {
+        self.settings = fresh.settings;
         let pipelines = fresh.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
         transport::tell(&*self.transport, fresh.protocols);
         let worked = fresh.queues.iter().map(|queue| queue.plan.settings.name.clone()).collect();

@@ -22,6 +22,8 @@ const UNENDED: usize = 8;
 /// The settings as they are now, as far as a running master can take them.
 #[derive(Debug)]
 pub struct Fresh {
+    /// As [`RunConfig::settings`](crate::master::run_config::RunConfig::settings).
+    pub settings: serde_json::Value,
     /// The queues to work.
     pub queues: Vec<QueueRun>,
     /// The queues that the settings name.

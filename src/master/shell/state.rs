@@ -27,7 +27,7 @@ use crate::{
             event::{Action, Event, QueuePlan, WorkerId},
         },
         finished::Finished,
-        parked_file::ParkedFile,
+        kept_file::KeptFiles,
         queue_run::{Launch, QueueRun},
         run_config::RunConfig,
     },
@@ -99,8 +99,10 @@ pub(in crate::master) struct Shell {
     pub(super) celery: Celery,
     /// The coordinator of the jobs.
     pub(super) jobs: Jobs,
-    /// What is parked is kept there for the next run.
-    pub(super) parked_file: Option<ParkedFile>,
+    /// What is in force, for whoever asks.
+    pub(super) settings: serde_json::Value,
+    /// What is parked and paused is kept there for the next run.
+    pub(super) kept_files: Option<KeptFiles>,
 }
 
 impl Shell {
@@ -111,7 +113,7 @@ impl Shell {
         logger: Logger,
         orphans: Orphans,
         celery: Celery,
-        parked_file: Option<ParkedFile>,
+        kept_files: Option<KeptFiles>,
     ) -> Self {
         let mut run = run;
         let mut launches = BTreeMap::new();
@@ -130,9 +132,10 @@ impl Shell {
         if run.report.is_some() {
             core.tell_ends();
         }
-        let mut parked_file = parked_file;
-        if let Some(file) = &mut parked_file {
-            core.begin_with_parked(file.read());
+        let mut kept_files = kept_files;
+        if let Some(files) = &mut kept_files {
+            core.begin_with_parked(files.parked.read());
+            core.begin_with_paused(files.paused.read());
         }
         Self {
             core,
@@ -140,7 +143,8 @@ impl Shell {
             report: run.report,
             celery,
             jobs,
-            parked_file,
+            settings: run.settings,
+            kept_files,
             clock: RunningClock::start(),
             judged_at: None,
             transport,

@@ -3,6 +3,7 @@
 mod accounts;
 mod cancelled;
 mod hostile;
+mod pauses;
 mod pinged;
 mod reload;
 mod rolling;
@@ -10,8 +11,13 @@ mod shown;
 mod socket;
 mod steered;
 mod unavailable;
+mod views;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+};
 
 use crate::support::{
     Demo, Place,
@@ -41,6 +47,15 @@ fn told(demo: &Demo, arguments: &[&str]) -> String {
     let ran = demo.run(&[&["control"], arguments].concat());
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{arguments:?}: {}", ran.stdout);
     ran.stdout
+}
+
+/// What the master answers to a line at its socket.
+fn asked(demo: &Demo, command: &Value) -> Value {
+    let mut stream = UnixStream::connect(demo.folder.path().join("asynctask.sock")).expect("it listens");
+    stream.write_all(format!("{command}\n").as_bytes()).expect("it takes a line");
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).expect("it answers");
+    serde_json::from_str(&answer).expect("JSON")
 }
 
 /// Does not do as told.

@@ -50,12 +50,12 @@ fn status_has_the_shape_that_is_promised() {
         let told = status(demo);
         let scheduler = shape(&told["scheduler"]);
         let slot = json!({
-            "slot": "text", "pid": "number", "state": "text", "uptime_seconds": "float", "task": "null", "done": "number",
+            "slot": "text", "pid": "number", "state": "text", "uptime_seconds": "float", "task": "null", "tasks": [], "ahead": "number", "done": "number",
             "failed": "number", "restarts": "number", "last_exit": "null", "rss_bytes": "number",
         });
         let queue = json!({
             "kind": "text", "state": "text", "ready": "number", "delayed": "number", "in_hand": "number",
-            "failed": "number", "done": "number", "unavailable": "null", "stuck": "null", "parked": "null",
+            "failed": "number", "done": "number", "unavailable": "null", "stuck": "null", "parked": "null", "paused": "null",
             "slots": [slot],
         });
         let expected = json!({

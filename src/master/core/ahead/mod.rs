@@ -290,7 +290,7 @@ impl Core {
     pub(super) fn takes_deliveries(&self, index: usize) -> bool {
         let pool = &self.pools[index];
         !(self.stop.is_stopping()
-            || pool.paused
+            || pool.is_paused()
             || pool.standing != pool::Standing::Attached
             || matches!(pool.state, pool::State::Parked { .. }))
     }

@@ -423,7 +423,7 @@ fn each_end_of_the_work_on_a_queue_recalls_and_what_comes_back_goes_to_the_trans
         let mut world = World::of(1);
         let last = world.deliver(3);
         match what {
-            "pause" => drop(world.commands(Command::Pause { queue: "foo".to_owned() })),
+            "pause" => drop(world.commands(Command::Pause { queue: "foo".to_owned(), limit_ms: None, unkept: false })),
             "stop" => world.tell(Event::StopAsked),
             _ => {
                 let (error, again_in) = (transport::Error::Closed, Duration::from_secs(1));
@@ -507,7 +507,7 @@ fn a_return_that_nobody_asked_for_is_a_fault() {
     assert!(world.is_killed(ONE));
     let mut world = World::of(1);
     let last = world.deliver(3);
-    world.commands(Command::Pause { queue: "foo".to_owned() });
+    world.commands(Command::Pause { queue: "foo".to_owned(), limit_ms: None, unkept: false });
     world.returns(ONE, [last - 2, last, 4711]);
     assert!(world.is_killed(ONE), "a task that it never had");
     world.settled();

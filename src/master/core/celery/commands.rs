@@ -90,7 +90,7 @@ impl Core {
             "pids": pids,
             "concurrency": settings.concurrency,
             "credit": pool.credit,
-            "paused": pool.paused,
+            "paused": pool.is_paused(),
             "timeout": settings.timeout.map(|limit| limit.as_secs_f64()),
             "max_tasks": settings.recycle.max_tasks,
             "exchange": queue.map(|queue| queue.exchange.as_str()),

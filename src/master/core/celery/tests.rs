@@ -539,7 +539,7 @@ fn what_is_given_back_takes_no_turn_along() {
     }
     world.ends(ONE, 1, Report::DONE);
     for _ in 0..3 {
-        world.commands(Command::Pause { queue: "celery".to_owned() });
+        world.commands(Command::Pause { queue: "celery".to_owned(), limit_ms: None, unkept: false });
         world.commands(Command::Resume { queue: "celery".to_owned() });
         for number in 2..=5 {
             world.deliver(number, "rated");

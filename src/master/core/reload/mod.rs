@@ -245,11 +245,14 @@ impl Core {
     /// Takes no more tasks of a queue, finishes those in hand, and lets its workers go.
     fn remove_queue(&mut self, index: usize, again: Option<Box<QueuePlan>>) {
         let pool = &mut self.pools[index];
-        pool.paused = pool.paused && again.is_some();
+        let is_over = again.is_none() && pool.pause.take().is_some();
         pool.standing = Standing::Draining { again };
         pool.is_fresh = false;
         let slots = std::mem::take(&mut pool.slots);
         self.work_again(index);
+        if is_over {
+            self.keep_paused();
+        }
         self.drop_lost_of_gone(index);
         self.give_back(index);
         for slot in slots {
@@ -342,7 +345,7 @@ impl Core {
         (pool.registration.is_registered, pool.registration.request, pool.in_line) = (false, Request::None, false);
         // The next queue of this index has no place in line yet.
         self.turns.retain(|other| *other != index);
-        let (paused, revoked, counts) = (pool.paused, pool.revoked, std::mem::take(&mut pool.counts));
+        let (pause, revoked, counts) = (pool.pause.take(), pool.revoked, std::mem::take(&mut pool.counts));
         let now = self.now.at;
         self.left_rates.retain(|_, window| !window.is_over(now));
         self.left_rates.extend(pool.rate.take().map(|window| (pool.name().to_owned(), window)));
@@ -351,7 +354,7 @@ impl Core {
             self.add_queue(index, *plan);
             let pool = &mut self.pools[index];
             // It is the same queue, though its processes are others.
-            (pool.paused, pool.revoked, pool.counts) = (paused, revoked, counts);
+            (pool.pause, pool.revoked, pool.counts) = (pause, revoked, counts);
         }
     }
 

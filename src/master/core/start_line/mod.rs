@@ -38,6 +38,7 @@ impl Core {
         self.begun_at = self.now.at;
         self.warn_of_files();
         self.park_as_before();
+        self.pause_as_before();
         for pool in 0..self.pools.len() {
             for slot in self.pools[pool].slots.clone() {
                 self.spawn(slot);

@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    celery::CeleryPool, start_failures::StartFailures, stuck::Stuck, task_durations::TaskDurations,
+    celery::CeleryPool, pause::Pause, start_failures::StartFailures, stuck::Stuck, task_durations::TaskDurations,
     unexecuted::Unexecuted, waiting::Waiting, window::Window,
 };
 use crate::{
@@ -54,7 +54,7 @@ pub(in crate::master::core) struct Pool {
     /// Processes as a person wants them, whatever the settings say.
     pub(in crate::master::core) scaled: Option<u32>,
     /// A person wants no tasks of it taken.
-    pub(in crate::master::core) paused: bool,
+    pub(in crate::master::core) pause: Option<Pause>,
     /// Tasks that were counted as done and were not, after all.
     pub(in crate::master::core) revoked: u64,
     /// What happened here, for metrics.
@@ -196,7 +196,7 @@ impl Pool {
             registration,
             is_fresh: false,
             scaled: None,
-            paused: false,
+            pause: None,
             revoked: 0,
             counts: Counts::default(),
             delivered_at: Instant::default(),
@@ -263,6 +263,16 @@ impl Pool {
         self.able().saturating_mul(self.plan.settings.concurrency).max(1)
     }
 
+    /// Whether a person wants no tasks of it taken.
+    pub(in crate::master::core) const fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    /// When its pause ends by itself.
+    pub(in crate::master::core) fn pause_ends_at(&self) -> Option<Instant> {
+        self.pause.as_ref()?.until
+    }
+
     /// Processes that can do tasks, as far as is known.
     pub(in crate::master::core) const fn able(&self) -> u32 {
         self.processes().saturating_sub(self.shut)
@@ -270,7 +280,7 @@ impl Pool {
 
     /// The credit that it should have now, with so many tasks in hand that take credit and no seat.
     pub(in crate::master::core) fn wanted_credit(&self, outliving: u32) -> u32 {
-        if !self.proven || self.paused || self.able() == 0 || self.standing != Standing::Attached {
+        if !self.proven || self.is_paused() || self.able() == 0 || self.standing != Standing::Attached {
             return 0;
         }
         match (&self.state, &self.first) {
@@ -294,7 +304,7 @@ impl Pool {
     /// Whether a task may be begun now as far as pauses go.
     pub(in crate::master::core) fn may_begin(&self) -> bool {
         match self.state {
-            _ if self.paused => false,
+            _ if self.is_paused() => false,
             State::Running => true,
             State::Trial { .. } => self.in_hand == 0,
             State::Parked { .. } => false,
@@ -305,7 +315,7 @@ impl Pool {
     pub(in crate::master::core) fn most_ahead(&self) -> usize {
         let Queue { concurrency, acks, unique, .. } = &self.plan.settings;
         let is_plain = *concurrency == 1 && *acks == Acks::Late && unique.is_none() && self.rate.is_none();
-        let is_well = self.state == State::Running && self.first == FirstDelivery::Passed && !self.paused;
+        let is_well = self.state == State::Running && self.first == FirstDelivery::Passed && !self.is_paused();
         if is_plain && is_well && !self.plan.is_once { self.durations.ahead() } else { 0 }
     }
 

@@ -58,8 +58,10 @@ pub(in crate::master::core) struct Note {
     /// Its task is of a job.
     pub(in crate::master::core) is_of_job: bool,
     pub(in crate::master::core) line: Option<(Level, String)>,
-    /// For the report of the run.
+    /// For the report of the run, and for whoever looks at what ended lately.
     pub(in crate::master::core) ended: Option<(Duration, Box<Failure>)>,
+    /// How long it was due before it was begun.
+    pub(in crate::master::core) waited: Option<Duration>,
     /// Of a dead letter of a Celery queue, for whoever waits for the task's result.
     pub(in crate::master::core) lost: Option<Box<Lost>>,
 }

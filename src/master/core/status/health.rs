@@ -61,7 +61,7 @@ impl Core {
     fn is_hungry(&self, pool: &pool::Pool) -> bool {
         pool.state == pool::State::Running
             && pool.trouble.is_none()
-            && !pool.paused
+            && !pool.is_paused()
             && !pool.free.is_empty()
             && pool.waiting.is_empty()
             && pool.rate.is_none()

@@ -6,6 +6,7 @@ use crate::{
     master::core::{
         Core,
         state::{
+            in_flight::InFlight,
             pool::{self, Standing},
             slot::{Phase, Slot},
         },
@@ -95,6 +96,7 @@ impl Core {
             "state": self.queue_state(index),
             "unavailable": unavailable,
             "parked": self.parked_status(index),
+            "paused": self.paused_status(index),
             "stuck": pool.stuck.shown(self.now.at),
             "in_hand": pool.in_hand + pool.waiting.len(),
             "done": pool.done(),
@@ -109,7 +111,7 @@ impl Core {
         } else if pool.trouble.is_some() {
             "unavailable"
         } else if pool.state == pool::State::Running {
-            if pool.paused { "paused" } else { "running" }
+            if pool.is_paused() { "paused" } else { "running" }
         } else {
             "parked"
         }
@@ -117,26 +119,32 @@ impl Core {
 
     fn slot_status(&self, slot: &Slot) -> Value {
         let life = slot.process();
-        let task = life.and_then(|life| life.in_flight.first()).map(|task| {
-            json!({
-                "id": task.id(),
-                "job": task.place().map(|place| &place.job),
-                "step": task.place().map(|place| &place.step),
-                "age_seconds": self.now.at.since(task.begun_at).as_secs_f64(),
-                "progress": task.progress.as_ref().map(|progress| json!({ "percent": progress.0, "note": progress.1 })),
-            })
-        });
+        let task = life.and_then(|life| life.in_flight.first()).map(|task| self.task_status(task));
+        let begun = life.into_iter().flat_map(|life| life.in_flight.iter()).filter(|task| task.begun);
+        let tasks: Vec<Value> = begun.map(|task| self.task_status(task)).collect();
         json!({
             "slot": slot.name,
             "pid": life.and_then(|life| life.pid),
             "state": slot.state_word(),
             "uptime_seconds": life.map(|life| self.now.at.since(life.spawned_at).as_secs_f64()),
             "task": task,
+            "tasks": tasks,
+            "ahead": life.map_or(0, |life| life.in_flight.ahead()),
             "done": slot.done,
             "failed": slot.failed,
             "restarts": slot.restarts,
             "last_exit": slot.last_exit,
             "rss_bytes": Value::Null,
+        })
+    }
+    fn task_status(&self, task: &InFlight) -> Value {
+        json!({
+            "id": task.id(),
+            "attempt": task.delivery.task.attempts.saturating_add(1),
+            "job": task.place().map(|place| &place.job),
+            "step": task.place().map(|place| &place.step),
+            "age_seconds": self.now.at.since(task.begun_at).as_secs_f64(),
+            "progress": task.progress.as_ref().map(|progress| json!({ "percent": progress.0, "note": progress.1 })),
         })
     }
 }

@@ -34,14 +34,14 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// Whole microseconds, so that 0.1 is not 100000000.00000001 ns.
-pub(super) fn seconds_to_duration(seconds: f64) -> Option<Duration> {
+pub(crate) fn seconds_to_duration(seconds: f64) -> Option<Duration> {
     let duration = Duration::try_from_secs_f64(seconds).ok()?;
     let micros = u64::try_from((duration + Duration::from_nanos(500)).as_micros()).ok()?;
     Some(Duration::from_micros(micros)).filter(|duration| *duration <= LONGEST)
 }
 
 /// `512MiB`, `1.5GB`; a bare number is bytes.
-pub(super) fn size(text: &str) -> Option<u64> {
+pub(crate) fn size(text: &str) -> Option<u64> {
     let (number, unit) = split(text.trim(), |c| c.is_ascii_digit() || c == '.');
     let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -63,7 +63,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
 }
 
 /// `10%`; a bare number is a fraction.
-pub(super) fn fraction(text: &str) -> Option<f64> {
+pub(crate) fn fraction(text: &str) -> Option<f64> {
     let number = match text.trim().strip_suffix('%') {
         Some(number) => number.trim().parse::<f64>().ok()? / 100.0,
         None => text.trim().parse().ok()?,
