@@ -14,3 +14,4 @@ pub mod entry;
 pub mod ledger;
 pub mod order;
 pub mod record;
+pub(crate) mod void_rounds;

@@ -182,6 +182,11 @@ impl Settlement {
     pub(crate) const fn is_copy(&self) -> bool {
         matches!(self, Self::Retry { .. } | Self::Snooze { .. } | Self::Dead(_))
     }
+
+    /// Whether it puts the task back into its queue, now or later.
+    pub(crate) const fn puts_back(&self) -> bool {
+        matches!(self, Self::Retry { .. } | Self::Snooze { .. } | Self::Release | Self::Pass)
+    }
 }
 
 /// What a kind of worker wants as payload.

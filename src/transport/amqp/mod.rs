@@ -9,7 +9,8 @@
 //!             actor   ├─ publish        (copies: confirmed before the original goes)
 //!                     ├─ queues         (declared, counted, surveyed, beside the actor on channels of their own)
 //!                     ├─ dead_letters   (walks beside the actor; sweeps on a connection of their own)
-//!                     └─ schedules      (the lease, on a connection that can be lost alone)
+//!                     ├─ schedules      (the lease, on a connection that can be lost alone)
+//!                     └─ stopped        (void rounds and frozen jobs, as they are heard)
 //! Event   ◀───────────┘
 //! ```
 //!
@@ -40,6 +41,7 @@
 //! | `asynctask-output-tail` | dead letters | the last output |
 //! | `asynctask-history` | dead letters that were retried | JSON: reason, error, attempts, `failed_at` of the last five endings |
 //! | `asynctask-memo` | what came before | JSON: what the last attempt left for the next one; never cut |
+//! | `asynctask-job` | tasks of jobs | JSON: the task's place in its job ([`Membership`](crate::membership::Membership)); never cut |
 //! | `asynctask-user-id`, `-expiration` | copies | the properties that a copy cannot carry |
 //!
 //! All headers of a message together stay under 120 KiB; the detail and error text are cut first.
@@ -84,6 +86,7 @@ mod publish;
 mod queues;
 mod schedules;
 mod session;
+mod stopped;
 
 use std::time::Duration;
 

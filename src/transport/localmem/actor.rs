@@ -270,11 +270,7 @@ impl Actor {
             tables.queue(&name).in_hand.remove(&handle);
         }
         let Some(Held { position, task }) = self.attached.answered(handle) else { return true };
-        let puts_back = matches!(
-            settlement,
-            Settlement::Retry { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass
-        );
-        if puts_back && tables.jobs.fate(&task) == Fate::Dropped {
+        if settlement.puts_back() && tables.jobs.fate(&task) == Fate::Dropped {
             return true;
         }
         tables.jobs.tell_settlement(&task, &settlement);

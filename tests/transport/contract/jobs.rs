@@ -24,7 +24,7 @@ use super::{
 };
 
 const SOON: Duration = Duration::from_millis(20);
-const APP: &str = "an application";
+pub const APP: &str = "an-application";
 
 /// The clauses that are about ledgers and jobs, which not every transport has.
 pub const CLAUSES: &[&str] = &[
@@ -55,11 +55,11 @@ pub const CLAUSES: &[&str] = &[
     "a_survey_does_not_wait_for_frozen_jobs",
 ];
 
-fn round(number: u128) -> Uuid {
+pub fn round(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
-fn membership(job: &str, number: u128) -> Membership {
+pub fn membership(job: &str, number: u128) -> Membership {
     Membership {
         application: APP.to_owned(),
         job: job.to_owned(),
@@ -77,12 +77,12 @@ fn membership(job: &str, number: u128) -> Membership {
 }
 
 /// The first task of a round of a job.
-fn first(queue: &str, id: &str, job: &str, number: u128) -> NewTask {
+pub fn first(queue: &str, id: &str, job: &str, number: u128) -> NewTask {
     NewTask { membership: Some(Box::new(membership(job, number))), ..task(queue, id) }
 }
 
 /// A task that another one has submitted.
-fn item(queue: &str, id: &str, job: &str, number: u128, index: u32) -> NewTask {
+pub fn item(queue: &str, id: &str, job: &str, number: u128, index: u32) -> NewTask {
     let member = membership(job, number).member(round(number + 1_000_000), index);
     NewTask { membership: Some(Box::new(member)), ..task(queue, id) }
 }

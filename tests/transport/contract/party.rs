@@ -116,7 +116,7 @@ impl<'a, T: Tenant> Party<'a, T> {
                 _ => None,
             }));
         }
-        assert_eq!(all.len(), count, "more came than were expected");
+        assert_eq!(all.len(), count, "more came than were expected: {:?}", ids(&all));
         all
     }
 

@@ -6,6 +6,7 @@ mod celery;
 mod cluster;
 mod faults;
 mod foreign;
+mod jobs;
 mod load;
 mod refused;
 mod stuck;

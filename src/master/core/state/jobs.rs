@@ -1,12 +1,10 @@
 //! What is known of jobs: the ids of executions, and the rounds of which nothing counts any more.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 use uuid::{Builder, Uuid, Variant, Version};
 
-/// Void rounds that are remembered; the oldest are forgotten. Their tasks are removed where they wait, so that what comes of
-/// them later is what was on its way.
-const VOID_ROUNDS: usize = 65_536;
+use crate::jobs::void_rounds::VoidRounds;
 
 /// What the core knows of jobs.
 #[derive(Debug)]
@@ -38,31 +36,6 @@ impl Executions {
     }
 }
 
-/// Rounds of which nothing counts any more, the latest ones.
-#[derive(Debug, Default)]
-pub(in crate::master::core) struct VoidRounds {
-    rounds: HashSet<Uuid>,
-    oldest: VecDeque<Uuid>,
-}
-
-impl VoidRounds {
-    pub(in crate::master::core) fn add(&mut self, round: Uuid) {
-        if !self.rounds.insert(round) {
-            return;
-        }
-        self.oldest.push_back(round);
-        if self.oldest.len() > VOID_ROUNDS
-            && let Some(round) = self.oldest.pop_front()
-        {
-            self.rounds.remove(&round);
-        }
-    }
-
-    pub(in crate::master::core) fn contains(&self, round: Uuid) -> bool {
-        self.rounds.contains(&round)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,16 +49,5 @@ mod tests {
         let ids: HashSet<Uuid> = [draw(1), draw(2), draw(u64::MAX)].into_iter().flatten().collect();
         assert_eq!(ids.len(), 6);
         assert!(ids.iter().all(|id| id.get_version_num() == 8 && id.get_variant() == Variant::RFC4122));
-    }
-
-    #[test]
-    fn of_void_rounds_the_oldest_are_forgotten() {
-        let mut void = VoidRounds::default();
-        for round in 0..=VOID_ROUNDS as u128 {
-            void.add(Uuid::from_u128(round));
-            void.add(Uuid::from_u128(round));
-        }
-        assert!(!void.contains(Uuid::from_u128(0)) && void.contains(Uuid::from_u128(1)));
-        assert_eq!((void.rounds.len(), void.oldest.len()), (VOID_ROUNDS, VOID_ROUNDS));
     }
 }

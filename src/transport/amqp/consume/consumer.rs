@@ -6,7 +6,7 @@
 //! is no limit at all.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -45,6 +45,14 @@ const PAUSE_FROM_CREDIT: u32 = 32;
 /// message stays unacknowledged for its `consumer_timeout`, and does not tell how long that is.
 const KEEP_WITHOUT_CREDIT: Duration = Duration::from_secs(2);
 
+/// A message that came and is not judged yet: its ledger has not been heard.
+pub(crate) struct Unjudged {
+    pub(crate) tag: u64,
+    pub(crate) redelivered: bool,
+    pub(crate) properties: Box<BasicProperties>,
+    pub(crate) body: Vec<u8>,
+}
+
 /// A delivery that waits for credit.
 pub(crate) struct HeldDelivery {
     /// When it arrived.
@@ -66,6 +74,8 @@ pub(crate) enum PassAction {
     /// It is not due; the next step of its delay, what is left of that where it is known, and the moment where none of our
     /// headers says it yet.
     Delay { step: u64, left: Option<Duration>, not_before: Option<Timestamp> },
+    /// Its job is frozen.
+    Freeze,
 }
 
 /// One attached queue in one session.
@@ -93,6 +103,9 @@ pub(crate) struct ConsumedQueue {
     /// How many of these are accepted. They are acknowledged, so the broker counts them as free prefetch.
     pub(crate) accepted: u32,
     pub(crate) held: VecDeque<HeldDelivery>,
+    pub(crate) unjudged: Vec<Unjudged>,
+    /// Tags of what is on its way aside, because its job is frozen.
+    pub(crate) freezing: BTreeSet<u64>,
     /// The last part of a delay, too short for the ladder, is waited out here.
     pub(crate) nearly_due: Vec<(Instant, HeldDelivery)>,
     /// Accepted, to be acknowledged once the prefetch is smaller by as many.
@@ -137,6 +150,8 @@ impl ConsumedQueue {
             in_hand: 0,
             accepted: 0,
             held: VecDeque::new(),
+            unjudged: Vec::new(),
+            freezing: BTreeSet::new(),
             nearly_due: Vec::new(),
             accepting: Vec::new(),
             acks: Acks::new(),
@@ -292,7 +307,8 @@ impl ConsumedQueue {
         let early = self.nearly_due.drain(..).map(|(_, held)| held);
         let (copied, back): (Vec<HeldDelivery>, Vec<HeldDelivery>) =
             self.held.drain(..).chain(early).partition(|held| held.task.deliveries >= COPY_FROM_DELIVERIES);
-        self.to_requeue.extend(back.into_iter().map(|held| (held.tag, None)));
+        let unjudged = self.unjudged.drain(..).map(|message| message.tag);
+        self.to_requeue.extend(back.into_iter().map(|held| held.tag).chain(unjudged).map(|tag| (tag, None)));
         self.republishing += copied.len() as u32;
         copied
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lapin::message::Delivery as Message;
 
-use super::consumer::{HeldDelivery, PassAction};
+use super::consumer::{HeldDelivery, PassAction, Unjudged};
 use crate::{
     celery::message::SENDING,
     clock::Instant,
@@ -18,6 +18,7 @@ use crate::{
             },
             queues::{delay_queues, own_queue::OwnQueue},
             session::up::{OpenDelivery, Up},
+            stopped::known::Fate,
         },
         attached::DeliveryState,
         identity,
@@ -25,14 +26,13 @@ use crate::{
 };
 
 impl Up {
-    /// Messages came. Those that are not for the master yet go on without it.
+    /// Messages came.
     pub(crate) fn arrived(&mut self, queue: usize, messages: Vec<Message>) {
         let now = self.shared.now();
         let consumed = &mut self.queues[queue];
         consumed.defer_poll(now.at);
         self.shared.moved(now.at);
-        let is_celery = consumed.setup.protocol.is_celery();
-        let mut passed = Vec::new();
+        let mut came = Vec::with_capacity(messages.len());
         for message in messages {
             let tag = message.delivery_tag;
             consumed.acks.open(tag);
@@ -41,40 +41,67 @@ impl Up {
                 continue;
             }
             consumed.ackers.insert(tag, message.acker);
-            let properties = Box::new(message.properties);
+            let (redelivered, properties) = (message.redelivered, Box::new(message.properties));
+            came.push(Unjudged { tag, redelivered, properties, body: message.data });
+        }
+        self.judge(queue, came);
+    }
+
+    /// Judges what came. What is not for the master yet goes on without it, and what is of no use any more goes.
+    pub(crate) fn judge(&mut self, queue: usize, messages: Vec<Unjudged>) {
+        let now = self.shared.now();
+        let is_celery = self.queues[queue].setup.protocol.is_celery();
+        let mut passed = Vec::new();
+        for Unjudged { tag, redelivered, properties, body } in messages {
             let mut read = if is_celery {
-                celery::read(&properties, message.data, message.redelivered)
+                celery::read(&properties, body, redelivered)
             } else {
-                properties::read(&properties, message.data)
+                properties::read(&properties, body)
             };
+            let fate = read.task.membership.as_deref().map_or(Fate::Worked, |place| self.fate(place));
+            let consumed = &mut self.queues[queue];
+            if fate == Fate::Unknown {
+                let body = read.task.body;
+                consumed.unjudged.push(Unjudged { tag, redelivered, properties, body });
+                continue;
+            }
             read.task.due_at = Some(read.due_at(now.wall));
-            if !message.redelivered {
+            if !redelivered {
                 // A count of the broker's that a producer copied from another message: this one comes for the first time.
                 read.task.deliveries = read.carried;
             }
-            if message.redelivered {
+            if redelivered {
                 self.shared.in_transit.borrow_mut().came_back();
             }
             let first_delay = read.not_before.filter(|_| read.is_new_delay);
             if read.not_before.is_some() && first_delay.is_none() {
                 self.shared.in_transit.borrow_mut().returned(&consumed.setup.name);
             }
+            if fate == Fate::Void {
+                self.drop_void(queue, tag, &read.task);
+                continue;
+            }
             let left = read.remaining(now.wall);
             let step = left.and_then(delay_queues::next_step);
             let bound = read.left.and(left);
             // One that carries a count came again, too: another node has put it to the tail.
-            let again = message.redelivered || read.carried > 0;
+            let again = redelivered || read.carried > 0;
+            let is_known_nowhere = !(again && read.named);
             if let Some(step) = step
-                && !(again && read.named)
+                && is_known_nowhere
             {
                 let own_queue = OwnQueue::Delay(consumed.setup.name.clone(), step);
                 let transition = Transition::Further { left: bound, not_before: first_delay };
                 passed.push((tag, own_queue, transition, properties, read.task));
+            } else if fate == Fate::Frozen && is_known_nowhere {
+                consumed.republishing += 1;
+                self.freeze(queue, tag, &properties, &read.task);
             } else {
                 // What came again may be known to the master, in hand or ended: it is asked before anything else is done.
-                let counts = message.redelivered && !read.counted;
+                let counts = redelivered && !read.counted;
                 let delay = step.map(|step| PassAction::Delay { step, left: bound, not_before: first_delay });
-                let on_pass = delay.or(counts.then_some(PassAction::Count));
+                let freeze = (fate == Fate::Frozen).then_some(PassAction::Freeze);
+                let on_pass = delay.or(freeze).or(counts.then_some(PassAction::Count));
                 let held = HeldDelivery {
                     since: now.at,
                     tag,
@@ -90,6 +117,7 @@ impl Up {
                 }
             }
         }
+        let consumed = &mut self.queues[queue];
         // What was on its way when the credit went.
         let unwanted = consumed.credit == 0;
         consumed.republishing += passed.len() as u32;

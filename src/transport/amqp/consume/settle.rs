@@ -1,24 +1,39 @@
 //! What becomes of a delivery when the master has settled it: an acknowledgement, a return, or a copy that is confirmed first.
 //!
 //! The order is the whole of the promise that nothing is lost. What a settlement stores is published and confirmed before the
-//! original is acknowledged; a crash in between leaves two messages with one id, never none. An acknowledgement that was written
+//! original is acknowledged; a crash in between leaves two messages with one id, never none. Of a task of a job that order is: what it
+//! submits, what its ledger is told, the copy, the acknowledgement. An acknowledgement that was written
 //! is no proof that the broker has it: if the session ends now, the task comes again and is known to the master.
 
-use std::{collections::hash_map::Entry, sync::Arc};
+use std::{collections::hash_map, sync::Arc};
 
 use super::consumer::{COPY_FROM_DELIVERIES, PassAction};
 use crate::{
+    jobs::entry::Entry,
     task::{Handle, Settlement},
     transport::{
         Event,
         amqp::{
             broker_error::Fault,
             message::properties::{Due, Transition},
+            publish::pending_copy::{LedgerEntry, PendingCopy},
             queues::{delay_queues, own_queue::OwnQueue},
             session::up::{AcksWritten, OpenDeliveries, Up},
         },
+        job_entries,
     },
 };
+
+/// Where a copy goes that is no dead letter.
+#[derive(Clone, Copy, Debug)]
+enum To {
+    /// Back to its queue.
+    Own,
+    /// To this step of the ladder, in milliseconds.
+    Step(u64),
+    /// Aside, until its job is thawed.
+    Frozen,
+}
 
 impl Up {
     /// Settlements of the master. Those for handles of an earlier session are void, except for an acceptance of a delivery in
@@ -31,14 +46,22 @@ impl Up {
                 self.accept_from_earlier_session(handle, &settlement, earlier);
                 continue;
             };
+            let place = open.task.membership.as_deref();
+            let (settlement, is_frozen) = {
+                let stopped = self.shared.stopped.borrow();
+                // What is void leaves its queue as what is done does; it does not come back to it.
+                let is_over = settlement.puts_back() && place.is_some_and(|place| stopped.is_void(place));
+                let is_frozen = place.is_some_and(|place| stopped.is_frozen(place));
+                (if is_over { Settlement::Discard } else { settlement }, is_frozen)
+            };
             let is_acceptance = settlement == Settlement::Accept;
             let begun = if is_acceptance { open.state.accept() } else { open.state.settle() };
             let Some(was_accepted) = begun else { continue };
+            let told = job_entries::of_settlement(&open.task, &settlement, now.wall);
             let consumed = &mut self.queues[open.queue];
             if was_accepted && !is_acceptance {
                 open.unstored_settlement = Some(settlement.clone());
             }
-            // What is void leaves its queue as what is done does.
             let settlement =
                 if settlement == Settlement::Discard { Settlement::Done { submit: Vec::new() } } else { settlement };
             match settlement {
@@ -58,16 +81,20 @@ impl Up {
                     consumed.accepted += 1;
                     consumed.accepting.push((open.tag, handle));
                 }
-                Settlement::Pass if open.on_pass.is_some() => {
-                    let (step, transition) = match open.on_pass {
+                Settlement::Pass if matches!(open.on_pass, Some(PassAction::Delay { .. } | PassAction::Count)) => {
+                    let (to, transition) = match open.on_pass {
                         Some(PassAction::Delay { step, left, not_before }) => {
-                            (Some(step), Transition::Further { left, not_before })
+                            (To::Step(step), Transition::Further { left, not_before })
                         }
-                        Some(PassAction::Count) | None => {
-                            (None, Transition::Counted { deliveries: open.task.deliveries.saturating_add(1) })
-                        }
+                        _ => (To::Own, Transition::Counted { deliveries: open.task.deliveries.saturating_add(1) }),
                     };
-                    self.copy(handle, step, |_| transition);
+                    self.copy(handle, to, None, |_| transition);
+                }
+                // At once to where it would be put when it came again.
+                Settlement::Release | Settlement::Pass if is_frozen && !was_accepted => {
+                    consumed.freezing.insert(open.tag);
+                    let deliveries = open.task.deliveries;
+                    self.copy(handle, To::Frozen, None, |_| Transition::Counted { deliveries });
                 }
                 // Quorum queues count each return as a delivery (up to RabbitMQ 4.2). So that orderly ones never add up
                 // to the limit, from the third on a copy goes to the tail instead, with the count as it was.
@@ -75,22 +102,28 @@ impl Up {
                     if !was_accepted && open.task.deliveries >= COPY_FROM_DELIVERIES =>
                 {
                     let deliveries = open.task.deliveries;
-                    self.copy(handle, None, |_| Transition::Counted { deliveries });
+                    self.copy(handle, To::Own, None, |_| Transition::Counted { deliveries });
                 }
                 Settlement::Release | Settlement::Pass if !was_accepted => {
                     consumed.to_requeue.push((open.tag, Some(handle)));
                 }
-                Settlement::Release | Settlement::Pass => self.copy(handle, None, |_| Transition::Unchanged),
+                Settlement::Release | Settlement::Pass => self.copy(handle, To::Own, None, |_| Transition::Unchanged),
                 Settlement::Retry { after, failure } => {
                     let due = Due::after(after, now.wall);
-                    self.copy(handle, Some(delay_queues::first_step(after)), |_| Transition::Retried { due, failure });
+                    self.copy(handle, To::Step(delay_queues::first_step(after)), told, |_| Transition::Retried {
+                        due,
+                        failure,
+                    });
                 }
                 Settlement::Snooze { after, memo } => {
                     let due = Due::after(after, now.wall);
-                    self.copy(handle, Some(delay_queues::first_step(after)), |_| Transition::Snoozed { due, memo });
+                    self.copy(handle, To::Step(delay_queues::first_step(after)), told, |_| Transition::Snoozed {
+                        due,
+                        memo,
+                    });
                 }
                 Settlement::Dead(failure) => {
-                    self.copy(handle, None, |keep| Transition::Dead { failure, keep });
+                    self.copy(handle, To::Own, told, |keep| Transition::Dead { failure, keep });
                 }
             }
         }
@@ -127,6 +160,7 @@ impl Up {
             return self.settled(vec![handle]);
         }
         let consumed = &mut self.queues[open.queue];
+        consumed.freezing.remove(&open.tag);
         consumed.acks.ended(open.tag, now);
         consumed.settled_tags.insert(open.tag, Some(handle));
     }
@@ -154,7 +188,7 @@ impl Up {
     pub(crate) fn settled(&mut self, handles: Vec<Handle>) {
         for handle in &handles {
             // An acceptance is answered too, and the delivery stays open.
-            if let Entry::Occupied(mut entry) = self.open.entry(*handle)
+            if let hash_map::Entry::Occupied(mut entry) = self.open.entry(*handle)
                 && entry.get_mut().state.answered()
             {
                 let open = entry.remove();
@@ -170,25 +204,29 @@ impl Up {
         self.hand_out();
     }
 
-    /// Stores a copy of a delivery: on a step of the ladder, among the dead letters, or back in its queue.
+    /// Stores a copy of a delivery: on a step of the ladder, among the dead letters, or back in its queue; before it what the ledger
+    /// of its job is told.
     fn copy(
         &mut self,
         handle: Handle,
-        step: Option<u64>,
+        to: To,
+        told: Option<Entry>,
         transition: impl FnOnce(Option<std::time::Duration>) -> Transition,
     ) {
         let Some(open) = self.open.get(&handle) else { return };
         let queue = open.queue;
         let setup = &self.queues[queue].setup;
         let transition = transition(setup.dead.keep);
-        let own_queue = match (&transition, step) {
+        let own_queue = match (&transition, to) {
             (Transition::Dead { .. }, _) => OwnQueue::Dead(setup.dead.name.clone()),
-            (_, Some(step)) => OwnQueue::Delay(setup.name.clone(), step),
-            (_, None) => OwnQueue::Work(setup.name.clone()),
+            (_, To::Step(step)) => OwnQueue::Delay(setup.name.clone(), step),
+            (_, To::Frozen) => OwnQueue::Frozen(setup.name.clone()),
+            (_, To::Own) => OwnQueue::Work(setup.name.clone()),
         };
         let (properties, task) = (open.properties.clone(), Arc::clone(&open.task));
         let message = self.outbound_message(queue, own_queue, &transition, &properties, &task);
         self.open.entry(handle).and_modify(|open| open.moving = true);
-        self.moving.push((handle, message));
+        let entry = task.membership.as_ref().zip(told).and_then(|(place, told)| LedgerEntry::new(place, &told));
+        self.moving.push(PendingCopy { handle, entry, message });
     }
 }

@@ -33,6 +33,8 @@ pub(crate) fn read(properties: &BasicProperties, body: Vec<u8>, redelivered: boo
         forget_ours(&mut read);
     }
     let task = &mut read.task;
+    // A task of a job is in no such queue; what says so was copied from another message.
+    task.membership = None;
     let said = message::read(&task.headers, task.properties.as_deref(), &task.body);
     let id = said.id.map(std::borrow::Cow::into_owned);
     let name = said.name.map(|name| name.into_owned().into_boxed_str());

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     celery,
     headers::{self, number, text},
-    memo, moments,
+    memo, moments, place,
     properties::{
         self, ATTEMPT, ATTEMPTS, DELIVERIES, DETAIL, ENDING, ERROR, EXIT, EXPIRES_AT, FAILED_AT, FIRST_FAILED_AT,
         HISTORY, HOST, KIND, NOT_BEFORE, OUTPUT_TAIL, PID, QUEUE, REASON, RESOURCES, Table,
@@ -77,7 +77,7 @@ pub(crate) fn read(properties: &BasicProperties, body: &[u8], queue: &DeadQueue)
         failure,
         first_failed_at: at(FIRST_FAILED_AT),
         history: properties::history(table),
-        membership: None,
+        membership: place::read(table),
         memo: memo::read(table),
     }
 }

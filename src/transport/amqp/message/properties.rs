@@ -12,7 +12,7 @@ use lapin::{
 use super::{
     headers, memo,
     moments::{made, made_at, moment},
-    sending,
+    place, sending,
 };
 use crate::{
     clock::Timestamp,
@@ -95,6 +95,7 @@ pub(super) fn read_unnamed(properties: &BasicProperties, body: Vec<u8>) -> Read 
         history: history(table),
         body,
         id,
+        membership: place::read(table),
         memo: memo::read(table),
         ..Task::default()
     };
@@ -368,6 +369,7 @@ pub(crate) fn submitted(task: &NewTask, due: Option<Due>) -> Result<BasicPropert
     if let Some(expires_at) = task.expires_at {
         put(&mut table, EXPIRES_AT, expires_at.0);
     }
+    place::put(&mut table, task.membership.as_deref());
     if headers::table_len(&table) > headers::ROOM {
         return Err("its headers take over 120 KiB".to_owned());
     }

@@ -4,7 +4,8 @@
 use lapin::BasicProperties;
 
 use super::{
-    outbox::OutboundMessage,
+    outbox::{OutboundMessage, Outbox},
+    pending_copy::{LedgerEntry, PendingCopy},
     publisher::{Publication, WINDOW},
 };
 use crate::{
@@ -19,10 +20,61 @@ use crate::{
     },
 };
 
-/// Copies for one queue, of tasks of one queue.
+/// Copies for one queue, of tasks of one queue, and of one ledger if they are of jobs.
 struct Group {
     queue: usize,
-    copies: Vec<(Handle, OutboundMessage)>,
+    copies: Vec<PendingCopy>,
+}
+
+impl Group {
+    fn fits(&self, queue: usize, copy: &PendingCopy) -> bool {
+        let told =
+            |copy: &PendingCopy| copy.entry.as_ref().map(|entry| (entry.message.own_queue.clone(), entry.is_end));
+        let first = &self.copies[0];
+        self.queue == queue
+            && first.message.own_queue == copy.message.own_queue
+            && told(first) == told(copy)
+            && self.copies.len() < WINDOW
+    }
+
+    /// Stores them; `copied` is told of each that is. Ends with those that are left when the session cannot go on.
+    async fn store(self, outbox: &Outbox, copied: impl Fn(Handle)) {
+        let (mut handles, mut entries, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+        for PendingCopy { handle, entry, message } in self.copies {
+            handles.push(handle);
+            entries.push(entry);
+            messages.push(message);
+        }
+        let told: Vec<OutboundMessage> = entries.iter().flatten().map(|entry| entry.message.clone()).collect();
+        let are_told = told.is_empty() || outbox.store_window(&told).await;
+        if are_told && outbox.store_window(&messages).await {
+            return handles.into_iter().for_each(copied);
+        }
+        // At the same time: one that its queue does not take must not hold up the others.
+        let each = handles.into_iter().zip(entries).zip(messages).map(|((handle, entry), message)| {
+            let (copied, entry) = (&copied, entry.filter(|_| !are_told));
+            async move {
+                if let Some(entry) = entry
+                    && tell(outbox, self.queue, entry).await.is_err()
+                {
+                    return;
+                }
+                if outbox.publish_until_stored(self.queue, message).await.is_ok() {
+                    copied(handle);
+                }
+            }
+        });
+        futures_util::future::join_all(each).await;
+    }
+}
+
+/// Tells a ledger something: an end however long it takes, news if the ledger takes them at once.
+async fn tell(outbox: &Outbox, queue: usize, LedgerEntry { mut message, is_end }: LedgerEntry) -> Result<(), ()> {
+    if is_end {
+        outbox.publish_until_stored(queue, message).await
+    } else {
+        outbox.publish_once(&mut message).await.map(drop)
+    }
 }
 
 impl Up {
@@ -50,6 +102,7 @@ impl Up {
         let now = self.shared.now().at;
         let consumed = &mut self.queues[queue];
         consumed.republishing -= 1;
+        consumed.freezing.remove(&tag);
         consumed.acks.ended(tag, now);
         consumed.settled_tags.insert(tag, None);
         self.shared.moved(now);
@@ -58,35 +111,19 @@ impl Up {
     /// Begins the copies that were asked for: those for one queue together, in order.
     pub(crate) fn flush_moves(&mut self) {
         let mut groups: Vec<Group> = Vec::new();
-        for (handle, message) in self.moving.drain(..) {
-            let Some(queue) = self.open.get(&handle).map(|open| open.queue) else { continue };
-            let fits = |group: &Group| {
-                group.queue == queue && group.copies[0].1.own_queue == message.own_queue && group.copies.len() < WINDOW
-            };
-            match groups.iter().position(fits) {
-                Some(position) => groups[position].copies.push((handle, message)),
-                None => groups.push(Group { queue, copies: vec![(handle, message)] }),
+        for copy in self.moving.drain(..) {
+            let Some(queue) = self.open.get(&copy.handle).map(|open| open.queue) else { continue };
+            match groups.iter().position(|group| group.fits(queue, &copy)) {
+                Some(position) => groups[position].copies.push(copy),
+                None => groups.push(Group { queue, copies: vec![copy] }),
             }
         }
-        for Group { queue, copies } in groups {
-            let is_dead = matches!(copies[0].1.own_queue, OwnQueue::Dead(_));
+        for group in groups {
+            let is_dead = matches!(group.copies[0].message.own_queue, OwnQueue::Dead(_));
             let (outbox, session) = (self.outbox.clone(), self.session.number);
             self.tasks.spawn_local(async move {
-                let (handles, messages): (Vec<Handle>, Vec<OutboundMessage>) = copies.into_iter().unzip();
                 let copied = |handle| drop(outbox.notes.send(SessionNote::Copied { handle, is_dead }.of(session)));
-                if outbox.store_window(&messages).await {
-                    return handles.into_iter().for_each(copied);
-                }
-                // At the same time: one that its queue does not take must not hold up the others.
-                let each = handles.into_iter().zip(messages).map(|(handle, message)| {
-                    let outbox = &outbox;
-                    async move {
-                        if outbox.publish_until_stored(queue, message).await.is_ok() {
-                            copied(handle);
-                        }
-                    }
-                });
-                futures_util::future::join_all(each).await;
+                group.store(&outbox, copied).await;
             });
         }
     }

@@ -4,6 +4,7 @@ pub(super) mod bulk;
 pub(super) mod bulk_results;
 pub(super) mod forward;
 pub(super) mod outbox;
+pub(super) mod pending_copy;
 pub(super) mod publisher;
 pub(super) mod replies;
 pub(super) mod submit;

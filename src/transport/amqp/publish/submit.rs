@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use super::{
     bulk_results::BulkResults,
-    outbox::{MASTER_SENDS, OutboundMessage, PAUSES, StoreError},
+    outbox::{MASTER_SENDS, OutboundMessage, Outbox, PAUSES, StoreError},
     publisher::Publication,
 };
 use crate::{
+    membership::ledger_of,
     task::{Handle, NewTask, QueueIndex, is_foreign_queue_name, is_queue_name},
     transport::{
         Error, Event,
@@ -40,23 +41,29 @@ impl Up {
         let (outbox, session) = (self.outbox.clone(), self.session.number);
         self.open.entry(handle).and_modify(|open| open.moving = true);
         let queue = self.open.get(&handle).map(|open| self.queues[open.queue].setup.name.clone()).unwrap_or_default();
+        // What ends a task of a job is the last of it, and is not even sent before the broker has all the others: one queue may
+        // have stored what it was sent, and another one of the same broker not, when that is killed.
+        let is_end = |task: &NewTask| ledger_of(&task.queue).is_some();
+        let before = messages.len() - usize::from(submit.last().is_some_and(is_end));
         self.tasks.spawn_local(async move {
+            let (before, end) = messages.split_at(before);
+            let parts = [(before, BulkResults::new(before.len()), false), (end, BulkResults::new(end.len()), true)];
             let (mut failures, mut full) = (0, 0);
-            // What is stored is not stored again because something behind it is not.
-            let results = BulkResults::new(messages.len());
             let note = loop {
-                let error = match outbox.store_in_order(&messages, &results, MASTER_SENDS).await {
+                // What is stored is not stored again because something behind it is not.
+                let error = match store_parts(&outbox, &parts).await {
                     Ok(()) => break SessionNote::FollowedUp { handle },
-                    Err(StoreError::Permanent(error)) => break SessionNote::Unstorable { handle, error },
-                    Err(StoreError::Temporary(error)) => {
-                        full = 0;
-                        error
-                    }
-                    Err(StoreError::Full(error)) => {
+                    Err((StoreError::Permanent(error), _)) => break SessionNote::Unstorable { handle, error },
+                    Err((StoreError::Full(error), false)) => {
                         full += 1;
                         if full == FULL_ROUNDS {
                             break SessionNote::Unstorable { handle, error };
                         }
+                        error
+                    }
+                    // Another end would be told to the same ledger.
+                    Err((StoreError::Temporary(error) | StoreError::Full(error), _)) => {
+                        full = 0;
                         error
                     }
                 };
@@ -81,6 +88,17 @@ impl Up {
         let (queue, task) = (QueueIndex(open.queue), Arc::clone(&open.task));
         self.shared.emit(Event::Unstorable { handle, queue, task, error });
     }
+}
+
+/// Stores these parts one after the other; with an error, whether the part is the end of a task of a job.
+async fn store_parts(
+    outbox: &Outbox,
+    parts: &[(&[OutboundMessage], BulkResults, bool)],
+) -> Result<(), (StoreError, bool)> {
+    for (messages, results, is_end) in parts {
+        outbox.store_in_order(messages, results, MASTER_SENDS).await.map_err(|error| (error, *is_end))?;
+    }
+    Ok(())
 }
 
 /// Tasks as messages, each for its queue or its step of the ladder.

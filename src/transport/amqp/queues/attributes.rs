@@ -195,7 +195,7 @@ impl Attributes {
     /// Why tasks must not be put here, or cannot be worked from here.
     pub(crate) fn refusal(&self, own_queue: &OwnQueue) -> Option<String> {
         let name = own_queue.name();
-        let OwnQueue::Delay(queue, step) = own_queue else {
+        let Some((queue, after)) = own_queue.leads_back() else {
             return (self.kind == "stream").then(|| {
                 format!("queue \"{name}\" is a stream, which keeps what is acknowledged: it cannot be worked; use a quorum queue")
             });
@@ -205,9 +205,9 @@ impl Attributes {
         let why = match (ttl, &target) {
             _ if self.kind == "stream" => "it is a stream".to_owned(),
             (None, _) => "it has no x-message-ttl, so that tasks would stay there".to_owned(),
-            (Some(ttl), _) if ttl != *step => format!("its x-message-ttl is {ttl}"),
+            (Some(ttl), _) if ttl != after => format!("its x-message-ttl is {ttl}"),
             (_, (None, _)) => "it dead-letters nowhere, so that tasks would be lost".to_owned(),
-            (_, (Some(exchange), key)) if !exchange.is_empty() || key.as_ref() != Some(queue) => {
+            (_, (Some(exchange), key)) if !exchange.is_empty() || key.as_deref() != Some(queue) => {
                 let key = key.as_deref().unwrap_or_default();
                 format!("it dead-letters to exchange \"{exchange}\", routing key \"{key}\"")
             }
@@ -255,7 +255,7 @@ impl Attributes {
     pub(crate) fn hazards(&self, own_queue: &OwnQueue, keep: Option<u64>, is_celery: bool) -> Vec<String> {
         let (what, them) = match own_queue {
             OwnQueue::Dead(_) => ("dead-letter queue", "dead letters"),
-            OwnQueue::Work(_) | OwnQueue::Delay(..) => ("queue", "tasks"),
+            OwnQueue::Work(_) | OwnQueue::Delay(..) | OwnQueue::Frozen(_) => ("queue", "tasks"),
         };
         let name = own_queue.name();
         let mut hazards = Vec::new();
@@ -295,7 +295,9 @@ impl Attributes {
         if let Some(why) = self.few_returns().filter(|_| !is_celery || !has_default_limit) {
             let by = match own_queue {
                 OwnQueue::Dead(_) => "with which `failed` cannot work it",
-                OwnQueue::Work(_) | OwnQueue::Delay(..) => "which each stop and each lost connection count toward",
+                OwnQueue::Work(_) | OwnQueue::Delay(..) | OwnQueue::Frozen(_) => {
+                    "which each stop and each lost connection count toward"
+                }
             };
             let limit = DELIVERY_LIMIT;
             say(format!(

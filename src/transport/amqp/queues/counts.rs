@@ -117,7 +117,7 @@ impl DepthCounter {
         let _turn = self.turn.lock().await;
         let mut all = Vec::with_capacity(queues.len());
         for some in queues.chunks(AT_ONCE) {
-            let connection = self.connection(some.len() * (delay_queues::STEPS.len() + 2)).await?;
+            let connection = self.connection(some.len() * (delay_queues::STEPS.len() + 3)).await?;
             let count = Count { depth_counter: self, connection: &connection, session, in_transit, everywhere };
             let counted = count.all(some).await;
             all.extend(self.counted(counted)?);
@@ -258,8 +258,9 @@ impl Count<'_> {
         let looked_at = self.depth_counter.looked_at.borrow().get(queue).copied();
         let looks = self.everywhere || looked_at.is_none_or(|at| now.since(at) >= LOOK_EVERY);
         let mut sum = 0;
-        for step in delay_queues::STEPS {
-            let name = delay_queues::name(queue, step);
+        let steps = delay_queues::STEPS.map(|step| OwnQueue::Delay(queue.to_owned(), step));
+        for own_queue in steps.into_iter().chain([OwnQueue::Frozen(queue.to_owned())]) {
+            let name = own_queue.name();
             let is_known = self.session.topology.knows(&name) || self.in_transit.borrow().present.contains(&name);
             if !is_known && !looks {
                 continue;
@@ -269,7 +270,7 @@ impl Count<'_> {
                 self.in_transit.borrow_mut().saw(name);
             } else {
                 self.in_transit.borrow_mut().present.remove(&name);
-                self.session.topology.forget(&OwnQueue::Delay(queue.to_owned(), step));
+                self.session.topology.forget(&own_queue);
             }
         }
         if looks {

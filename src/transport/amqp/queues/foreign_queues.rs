@@ -133,7 +133,7 @@ impl ForeignQueues {
 
     /// Whether work queues and dead-letter queues are looked at.
     pub(crate) fn are_wanted(&self, own_queue: &OwnQueue) -> bool {
-        self.is_master.get() || matches!(own_queue, OwnQueue::Delay(..))
+        self.is_master.get() || own_queue.leads_back().is_some()
     }
 
     /// Something about a queue that its owner should know.
@@ -146,7 +146,7 @@ impl ForeignQueues {
         let is_celery = self.celery.of(&own_queue.name()).is_some();
         let mut warnings = match (own_queue, refusal) {
             // Told at once: a task that is to be put there takes another queue.
-            (OwnQueue::Delay(..), refusal) => refusal.cloned().into_iter().collect(),
+            (OwnQueue::Delay(..) | OwnQueue::Frozen(_), refusal) => refusal.cloned().into_iter().collect(),
             // That it is refused is an error, and told as that.
             (_, Some(_)) => Vec::new(),
             _ => found.hazards(own_queue, keep, is_celery),

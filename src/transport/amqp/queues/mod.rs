@@ -12,4 +12,5 @@ pub(super) mod in_transit;
 pub(super) mod own_queue;
 pub(super) mod purge;
 pub(super) mod survey;
+pub(super) mod take_out;
 pub(super) mod topology;

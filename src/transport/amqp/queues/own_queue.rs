@@ -5,6 +5,7 @@
 //! | `foo_failed` | quorum | `x-delivery-limit=1000000` |
 //! | `foo` | quorum | `x-delivery-limit=1000000`, `x-dead-letter-exchange=""`, `x-dead-letter-routing-key=foo_failed`, `x-dead-letter-strategy=at-least-once`, `x-overflow=reject-publish`, `x-consumer-timeout=604800000` |
 //! | `foo.retry.<ms>` | quorum | `x-message-ttl=<ms>`, dead-letters to `foo` in the same way |
+//! | `asynctask.frozen.foo` | quorum | `x-message-ttl=600000`, dead-letters to `foo` in the same way |
 //!
 //! A work queue whose messages are Celery's is declared as Celery's producers do (`celery_queues`), and what lies beside it in the
 //! same way as of any other.
@@ -42,14 +43,41 @@ pub(crate) enum OwnQueue {
     Dead(String),
     /// A step of the ladder of a work queue, in milliseconds.
     Delay(String, u64),
+    /// Tasks of a work queue whose jobs are frozen.
+    Frozen(String),
 }
+
+/// What waits of a frozen job goes back to its queue after this time, in milliseconds, should nobody fetch it who hears that the job
+/// is frozen no more. One that is frozen still is put aside again.
+const FROZEN: u64 = 600_000;
 
 impl OwnQueue {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Work(name) | Self::Dead(name) => name.clone(),
             Self::Delay(queue, step) => delay_queues::name(queue, *step),
+            Self::Frozen(queue) => frozen_name(queue),
         }
+    }
+
+    /// The work queue that tasks go back to from here, and after what time in milliseconds.
+    pub(crate) fn leads_back(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::Delay(queue, step) => Some((queue, *step)),
+            Self::Frozen(queue) => Some((queue, FROZEN)),
+            Self::Work(_) | Self::Dead(_) => None,
+        }
+    }
+}
+
+/// A name that no queue in the settings can have. A work queue of others can have a name that is too long to have it in another one.
+fn frozen_name(queue: &str) -> String {
+    let named = |queue: &str| format!("asynctask.frozen.{queue}");
+    let name = named(queue);
+    if name.len() <= 255 {
+        name
+    } else {
+        named(&uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, queue.as_bytes()).to_string())
     }
 }
 
@@ -77,7 +105,7 @@ pub(crate) fn arguments(own_queue: &OwnQueue, celery: Option<&CeleryQueue>) -> F
     let target = match own_queue {
         OwnQueue::Dead(_) => None,
         OwnQueue::Work(queue) => Some(dead_name(queue)),
-        OwnQueue::Delay(queue, _) => Some(queue.clone()),
+        OwnQueue::Delay(queue, _) | OwnQueue::Frozen(queue) => Some(queue.clone()),
     };
     if let Some(target) = target {
         put("x-dead-letter-exchange", text(""));
@@ -93,8 +121,9 @@ pub(crate) fn arguments(own_queue: &OwnQueue, celery: Option<&CeleryQueue>) -> F
             put("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT));
             put("x-consumer-timeout", AMQPValue::LongInt(CONSUMER_TIMEOUT));
         }
-        OwnQueue::Delay(_, step) => {
-            put("x-message-ttl", AMQPValue::LongInt(i32::try_from(*step).unwrap_or(i32::MAX)));
+        OwnQueue::Delay(..) | OwnQueue::Frozen(_) => {
+            let after = own_queue.leads_back().and_then(|(_, after)| i32::try_from(after).ok());
+            put("x-message-ttl", AMQPValue::LongInt(after.unwrap_or(i32::MAX)));
         }
     }
     table

@@ -1,12 +1,14 @@
 //! The end of what waits in a queue, and of the queue itself.
 //!
 //! Delay queues go before the work queue: what moves on meanwhile is still found. A quorum queue does not know "delete if
-//! unused" or "if empty", so it is asked before.
+//! unused" or "if empty", so it is asked before. What can be consumed is taken out (`take_out`); the broker's own purge is for the
+//! rest: what a queue gives to another consumer alone.
 
 use std::cell::Cell;
 
 use lapin::{
     Connection,
+    message::Delivery,
     options::{QueueDeleteOptions, QueuePurgeOptions},
 };
 
@@ -14,30 +16,48 @@ use super::{
     counter::Counter,
     delay_queues,
     own_queue::{OwnQueue, dead_name},
+    take_out::take_out,
 };
-use crate::transport::{
-    DeadQueue,
-    amqp::{
-        broker_error::{Fault, answer, reply_code},
-        connect::channel::{close, open_channel, short},
-        session::connections::Session,
+use crate::{
+    clock::Clock,
+    transport::{
+        DeadQueue,
+        amqp::{
+            broker_error::{Fault, answer, reply_code},
+            connect::channel::{close, open_channel, short},
+            message::properties,
+            publish::{
+                outbox::{OutboundMessage, Outbox},
+                pending_copy::LedgerEntry,
+            },
+            session::connections::Session,
+        },
+        job_entries,
     },
 };
 
 /// Deletes what is ready and delayed, and counts it in `purged`.
-pub(crate) async fn purge(session: &Session, queue: &str, purged: &Cell<u64>) -> Result<(), Fault> {
+pub(crate) async fn purge(outbox: &Outbox, queue: &str, purged: &Cell<u64>) -> Result<(), Fault> {
+    let session = &outbox.session;
     let connection = session.reader();
     let absent = Fault::Absent(queue.to_owned());
     let mut counter = Counter::new(&connection);
     counter.found(queue).await?.ok_or(absent)?;
-    let delays = delay_queues::STEPS.map(|step| OwnQueue::Delay(queue.to_owned(), step));
-    for own_queue in delays {
-        if is_ours(session, &connection, &mut counter, &own_queue).await? {
+    let by = format!("queue {queue} was purged");
+    for own_queue in of_work_queue(queue) {
+        if is_ours(session, &connection, &mut counter, &own_queue).await?
+            && !take_out(outbox, &connection, &own_queue, |message| told(message, &by), purged).await?
+        {
             purged.set(purged.get() + purge_one(&connection, &own_queue.name()).await?);
         }
     }
-    purged.set(purged.get() + purge_one(&connection, queue).await?);
     Ok(())
+}
+
+/// A work queue and those with what waits of it, the work queue last.
+fn of_work_queue(queue: &str) -> impl Iterator<Item = OwnQueue> {
+    let delays = delay_queues::STEPS.iter().map(|step| OwnQueue::Delay(queue.to_owned(), *step));
+    delays.chain([OwnQueue::Frozen(queue.to_owned()), OwnQueue::Work(queue.to_owned())])
 }
 
 /// Whether it is there and, if it is a delay queue, leads back: others may have one of that name for something else.
@@ -62,20 +82,21 @@ async fn purge_one(connection: &Connection, queue: &str) -> Result<u64, Fault> {
 
 /// Deletes a work queue and its delay queues, and the queue of its dead letters if that is its alone and empty. `None`: somebody
 /// consumes it.
-pub(crate) async fn delete(session: &Session, queue: &DeadQueue) -> Result<Option<u64>, Fault> {
+pub(crate) async fn delete(outbox: &Outbox, queue: &DeadQueue) -> Result<Option<u64>, Fault> {
+    let session = &outbox.session;
     let connection = session.reader();
     let mut counter = Counter::new(&connection);
     let absent = Fault::Absent(queue.queue.clone());
     if counter.found(&queue.queue).await?.ok_or(absent)?.consumers > 0 {
         return Ok(None);
     }
-    let mut deleted = 0;
-    let delays = delay_queues::STEPS.iter().map(|step| OwnQueue::Delay(queue.queue.clone(), *step));
-    for own_queue in delays.chain([OwnQueue::Work(queue.queue.clone())]) {
-        if !is_ours(session, &connection, &mut counter, &own_queue).await? {
-            continue;
+    let deleted = Cell::new(0);
+    let by = format!("queue {} was deleted", queue.queue);
+    for own_queue in of_work_queue(&queue.queue) {
+        if is_ours(session, &connection, &mut counter, &own_queue).await? {
+            take_out(outbox, &connection, &own_queue, |message| told(message, &by), &deleted).await?;
+            deleted.set(deleted.get() + delete_one(session, &connection, &own_queue).await?);
         }
-        deleted += delete_one(session, &connection, &own_queue).await?;
     }
     // One with a name of its own may be that of other queues as well.
     let name = dead_name(&queue.queue);
@@ -85,7 +106,7 @@ pub(crate) async fn delete(session: &Session, queue: &DeadQueue) -> Result<Optio
     {
         delete_one(session, &connection, &OwnQueue::Dead(name)).await?;
     }
-    Ok(Some(deleted))
+    Ok(Some(deleted.get()))
 }
 
 async fn delete_one(session: &Session, connection: &Connection, own_queue: &OwnQueue) -> Result<u64, Fault> {
@@ -103,4 +124,12 @@ fn gone(answer: Result<u32, lapin::Error>) -> Result<u64, Fault> {
         Err(error) if reply_code(&error) == Some(404) => Ok(0),
         Err(error) => Err(Fault::of(&error)),
     }
+}
+
+/// What the ledger of a job is told of a task of its that was removed.
+fn told(message: &Delivery, by: &str) -> Option<OutboundMessage> {
+    let task = properties::read(&message.properties, Vec::new()).task;
+    let place = task.membership.as_deref()?;
+    let entry = job_entries::of_removal(place, task.memo.as_ref(), Clock::wall(), by);
+    LedgerEntry::new(place, &entry).map(|entry| entry.message)
 }

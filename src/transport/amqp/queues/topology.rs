@@ -69,6 +69,11 @@ impl Topology {
         }
     }
 
+    /// Whether nothing is made.
+    pub(crate) const fn is_passive(&self) -> bool {
+        self.passive
+    }
+
     /// Whether a queue of this name was seen or made in this session.
     pub(crate) fn knows(&self, name: &str) -> bool {
         self.known.borrow().contains(name)
@@ -107,14 +112,14 @@ impl Topology {
         if self.known.borrow().contains(&own_queue.name()) {
             return Ok(());
         }
-        if matches!(own_queue, OwnQueue::Delay(..))
+        if own_queue.leads_back().is_some()
             && let Some(fault) = self.still_refused(connection, own_queue).await
         {
             return Err(fault);
         }
         let made = self.make(connection, own_queue, UNKNOWN).await;
-        if let (OwnQueue::Delay(..), Err(fault @ (Fault::Absent(_) | Fault::Forbidden(_) | Fault::Refused(_)))) =
-            (own_queue, &made)
+        if let (Some(_), Err(fault @ (Fault::Absent(_) | Fault::Forbidden(_) | Fault::Refused(_)))) =
+            (own_queue.leads_back(), &made)
         {
             self.refusals.add(own_queue.name(), fault.clone(), self.clock.now().at);
         }
@@ -156,7 +161,8 @@ impl Topology {
 
     /// The lock for declaring a queue and those that belong to it.
     fn turn(&self, own_queue: &OwnQueue) -> Rc<tokio::sync::Mutex<()>> {
-        let (OwnQueue::Work(queue) | OwnQueue::Delay(queue, _) | OwnQueue::Dead(queue)) = own_queue;
+        let (OwnQueue::Work(queue) | OwnQueue::Delay(queue, _) | OwnQueue::Frozen(queue) | OwnQueue::Dead(queue)) =
+            own_queue;
         let mut turns = self.turns.borrow_mut();
         turns.retain(|_, turn| Rc::strong_count(turn) > 1);
         Rc::clone(turns.entry(queue.clone()).or_default())
@@ -174,11 +180,11 @@ impl Topology {
             OwnQueue::Dead(_) => {}
             OwnQueue::Work(queue) if self.is_celery(queue) => {}
             OwnQueue::Work(queue) => self.one(connection, &OwnQueue::Dead(dead_name(queue)), keep).await?,
-            OwnQueue::Delay(queue, _) if self.is_celery(queue) => {
+            OwnQueue::Delay(queue, _) | OwnQueue::Frozen(queue) if self.is_celery(queue) => {
                 self.one(connection, &OwnQueue::Work(queue.clone()), UNKNOWN).await?;
                 self.bind(connection, queue).await?;
             }
-            OwnQueue::Delay(queue, _) => {
+            OwnQueue::Delay(queue, _) | OwnQueue::Frozen(queue) => {
                 self.one(connection, &OwnQueue::Dead(dead_name(queue)), keep).await?;
                 self.one(connection, &OwnQueue::Work(queue.clone()), UNKNOWN).await?;
             }
@@ -186,7 +192,7 @@ impl Topology {
         self.one(connection, own_queue, keep).await?;
         match own_queue {
             OwnQueue::Work(queue) => self.bind(connection, queue).await,
-            OwnQueue::Dead(_) | OwnQueue::Delay(..) => Ok(()),
+            OwnQueue::Dead(_) | OwnQueue::Delay(..) | OwnQueue::Frozen(_) => Ok(()),
         }
     }
 
@@ -244,6 +250,7 @@ impl Topology {
         for step in delay_queues::STEPS {
             known.remove(&delay_queues::name(&queue.name, step));
         }
+        known.remove(&OwnQueue::Frozen(queue.name.clone()).name());
     }
 
     fn arguments(&self, own_queue: &OwnQueue) -> FieldTable {

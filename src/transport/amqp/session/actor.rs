@@ -150,6 +150,7 @@ impl Actor {
             up.flush_moves();
             up.release_due(now);
             up.refresh_kept(now);
+            up.fetch_frozen();
         }
         self.begin_survey();
         self.begin_sweep();
@@ -213,7 +214,10 @@ impl Actor {
                 }
             }
             Request::ReleaseLease => self.release_lease(),
-            Request::Ledger { .. } => self.emit(Event::LedgerRefused),
+            Request::Ledger { application } => {
+                self.listen(&application);
+                self.emit(Event::LedgerRefused);
+            }
             Request::Advance(_) | Request::ReleaseLedger => {}
             Request::Order { reply, .. } => drop(reply.send(Err(no_ledger()))),
             Request::Jobs { reply, .. } => drop(reply.send(Err(no_ledger()))),
@@ -304,6 +308,8 @@ impl Actor {
             SessionNote::Unstorable { handle, error } => up.unstorable(handle, error),
             SessionNote::PublishReport { queue, to, report } => up.publish_reported(queue, to, report),
             SessionNote::Replied => {}
+            SessionNote::Stopped { application, said } => up.heard_stopped(&application, said),
+            SessionNote::Fetched => up.fetching.under_way = false,
             SessionNote::Passed { queue, number, tag } => {
                 if up.channel_of(queue, number).is_some() {
                     up.passed(queue, tag);

@@ -1,7 +1,7 @@
 //! Building a session, giving it up, trying again, closing. The states are drawn in
 //! [the module's page](super).
 
-use std::{rc::Rc, time::Duration};
+use std::{collections::HashSet, rc::Rc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::task::JoinSet;
@@ -11,7 +11,7 @@ use super::{
     note::{Note, Notes, SessionNote},
     pauses::{REBUILD_BACKOFF, with_jitter},
     state::{Actor, Closing, State},
-    up::Up,
+    up::{Fetching, Up},
 };
 use crate::{
     task::{Handle, QueueIndex, Settlement},
@@ -77,6 +77,8 @@ impl Actor {
             replies,
             answering,
             refused_messages: RefusedMessages::default(),
+            subscribed: HashSet::new(),
+            fetching: Fetching::default(),
             is_client: self.attachment.is_none(),
             since: now,
         }));
@@ -102,6 +104,7 @@ impl Actor {
             self.open_due(now);
             self.watch_dead_letters();
             self.lease();
+            self.listen_again();
         } else {
             self.failures = 0;
             self.report_waiting(format!("an answer of {}", self.shared.address.shown()));

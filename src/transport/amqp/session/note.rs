@@ -10,7 +10,10 @@ use crate::{
     task::Handle,
     transport::{
         Error,
-        amqp::{broker_error::Fault, dead_letters::sweep_schedule::Swept, publish::undeliverable::PublishReport},
+        amqp::{
+            broker_error::Fault, dead_letters::sweep_schedule::Swept, ledger::names::Announcement,
+            publish::undeliverable::PublishReport,
+        },
     },
 };
 
@@ -52,6 +55,10 @@ pub(crate) enum SessionNote {
     PublishReport { queue: usize, to: String, report: PublishReport },
     /// No answer waits any more to be sent.
     Replied,
+    /// What is stopped of the jobs of an application was said, or nobody answers.
+    Stopped { application: String, said: Option<Box<Announcement>> },
+    /// What was put aside is fetched.
+    Fetched,
     /// A task that the master has not seen was moved on.
     Passed { queue: usize, number: u64, tag: u64 },
 }

@@ -90,9 +90,9 @@ impl Up {
                 let known = Rc::clone(&purged);
                 let reply = self.reply_guard_with(reply, move |lost| unfinished(&known, lost));
                 let address = Rc::clone(&self.shared.address);
-                let session = Rc::clone(&self.session);
+                let outbox = self.outbox.clone();
                 self.tasks.spawn_local(async move {
-                    let done = purge::purge(&session, &queue, &purged).await;
+                    let done = purge::purge(&outbox, &queue, &purged).await;
                     reply.send(match done {
                         Ok(()) => Ok(purged.get()),
                         Err(fault) => Err(unfinished(&purged, address.fault(&queue, fault))),
@@ -101,9 +101,9 @@ impl Up {
             }
             Request::Delete { queue, reply } => {
                 let (reply, address) = (self.reply_guard(reply), Rc::clone(&self.shared.address));
-                let session = Rc::clone(&self.session);
+                let outbox = self.outbox.clone();
                 self.tasks.spawn_local(async move {
-                    reply.send(match purge::delete(&session, &queue).await {
+                    reply.send(match purge::delete(&outbox, &queue).await {
                         Ok(Some(count)) => Ok(count),
                         Ok(None) => Err(Error::InUse { queue: queue.queue, cause: "it has consumers".to_owned() }),
                         Err(fault) => Err(address.fault(&queue.queue, fault)),

@@ -16,6 +16,7 @@ use crate::{
         amqp::{
             connect::address::Address,
             queues::{counts::DepthCounter, foreign_queues::ForeignQueues, in_transit::InTransit},
+            stopped::known::StoppedJobs,
         },
     },
 };
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) foreign_queues: Rc<ForeignQueues>,
     pub(crate) in_transit: Rc<RefCell<InTransit>>,
     pub(crate) depth_counter: Rc<DepthCounter>,
+    /// Void rounds and frozen jobs.
+    pub(crate) stopped: RefCell<StoppedJobs>,
     consumer_tags: Cell<u64>,
 }
 
@@ -52,6 +55,7 @@ impl Shared {
             notes,
             foreign_queues: Rc::new(ForeignQueues::new(warn)),
             in_transit: Rc::default(),
+            stopped: RefCell::default(),
             consumer_tags: Cell::default(),
         };
         (Rc::new(shared), incoming_notes)

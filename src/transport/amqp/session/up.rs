@@ -3,7 +3,10 @@
 //! What is done with it is in chapters of its own: `consume::deliver` and `consume::settle` (a delivery from its arrival to its
 //! acknowledgement), `publish::forward` and `publish::submit` (copies and follow-up tasks), `session::requests` (what clients ask).
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use futures_util::{future::LocalBoxFuture, stream::FuturesUnordered};
 use lapin::BasicProperties;
@@ -24,7 +27,8 @@ use crate::{
                 consumers::ConsumedQueues,
             },
             publish::{
-                outbox::{OutboundMessage, Outbox},
+                outbox::Outbox,
+                pending_copy::PendingCopy,
                 replies::Replies,
                 undeliverable::{PublishReport, RefusedMessages},
             },
@@ -63,7 +67,7 @@ pub(crate) struct Up {
     pub(crate) queues: ConsumedQueues,
     pub(crate) open: OpenDeliveries,
     /// Copies to be made, gathered so that those for one queue go together.
-    pub(crate) moving: Vec<(Handle, OutboundMessage)>,
+    pub(crate) moving: Vec<PendingCopy>,
     pub(crate) tasks: JoinSet<()>,
     /// The one of them that only ends with the connection.
     pub(crate) watch: tokio::task::AbortHandle,
@@ -76,9 +80,20 @@ pub(crate) struct Up {
     pub(crate) answering: tokio::task::AbortHandle,
     /// Messages of its queues that their targets refuse.
     pub(crate) refused_messages: RefusedMessages,
+    /// Applications whose ledgers are listened to.
+    pub(crate) subscribed: HashSet<String>,
+    pub(crate) fetching: Fetching,
     /// No queues are attached.
     pub(crate) is_client: bool,
     pub(crate) since: Instant,
+}
+
+/// Whether tasks that were put aside are to be fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fetching {
+    /// A thaw was heard since the last time.
+    pub(crate) wanted: bool,
+    pub(crate) under_way: bool,
 }
 
 /// A batch of acknowledgements was written, or not.

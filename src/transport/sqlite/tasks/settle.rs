@@ -100,11 +100,7 @@ impl PendingSettlement {
 
     /// Whether it would put a task back whose round is void.
     fn is_void(&self, transaction: &Connection) -> rusqlite::Result<bool> {
-        let puts_back = matches!(
-            self.settlement,
-            Settlement::Retry { .. } | Settlement::Snooze { .. } | Settlement::Release | Settlement::Pass
-        );
-        match self.task.membership.as_deref().filter(|_| puts_back) {
+        match self.task.membership.as_deref().filter(|_| self.settlement.puts_back()) {
             Some(membership) => stopped::is_void(transaction, membership.round),
             None => Ok(false),
         }
