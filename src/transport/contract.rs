@@ -39,6 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     answers::{Cancelled, Depth, ScheduleMemory},
     dead_letter::{DeadQueue, Visitor, Walked},
+    dead_page::{DeadFilter, DeadGroup, DeadPage, DeadPlace},
     error::Error,
     event::Event,
 };
@@ -182,6 +183,26 @@ pub enum Request {
         visit: Visitor,
         /// What was done.
         reply: Reply<Walked>,
+    },
+    /// The groups of a queue's dead letters, the largest first, at most [`MOST_GROUPS`](super::dead_page::MOST_GROUPS).
+    DeadGroups {
+        /// The work queue.
+        queue: DeadQueue,
+        /// `None`: this transport can only [walk](Self::WalkDead).
+        reply: Reply<Option<Vec<DeadGroup>>>,
+    },
+    /// A page of a queue's dead letters, without their bodies, the newest first.
+    DeadPage {
+        /// The work queue.
+        queue: DeadQueue,
+        /// Which.
+        filter: DeadFilter,
+        /// Those that are older than the one of this place.
+        after: Option<DeadPlace>,
+        /// At most so many, and no more than [`MOST_ROWS`](super::dead_page::MOST_ROWS).
+        limit: usize,
+        /// `None`: this transport can only [walk](Self::WalkDead).
+        reply: Reply<Option<DeadPage>>,
     },
     /// Ask to become the one scheduler of an application, and keep asking. Answered by [`Event::LeaseHeld`]
     /// or [`Event::LeaseRefused`]; after a loss the transport asks again by itself.

@@ -10,6 +10,7 @@ mod answers;
 mod attached;
 pub mod contract;
 pub mod dead_letter;
+pub mod dead_page;
 mod error;
 mod event;
 pub mod identity;

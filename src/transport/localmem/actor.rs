@@ -179,6 +179,10 @@ impl Actor {
                 let ours = self.attached.unaccepted().any(|held| held.task.id == id);
                 answer(reply, tables.cancel(&id, ours));
             }
+            Request::DeadGroups { queue, reply } => answer(reply, Some(tables.dead_groups(now, &queue.queue))),
+            Request::DeadPage { queue, filter, after, limit, reply } => {
+                answer(reply, Some(tables.dead_page(now, &queue.queue, &filter, after, limit)));
+            }
             Request::KnownQueues { reply } => answer(reply, tables.queues.keys().cloned().collect()),
             Request::Lease { application } => {
                 self.application = Some(application);

@@ -12,6 +12,7 @@
 mod actor;
 mod asked;
 mod dead_letters;
+mod dead_page;
 mod jobs;
 mod ledger;
 mod shared;

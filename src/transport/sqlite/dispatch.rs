@@ -5,7 +5,7 @@
 
 use super::{
     actor::{Actor, Change},
-    requests::reader::CountQuery,
+    requests::reader::{CountQuery, DeadQuery},
     tasks::cancel::Search,
 };
 use crate::transport::{Cancelled, Event, Request, with_own_names, without_priorities};
@@ -55,6 +55,16 @@ impl Actor {
             Request::Ready { queues, reply } => {
                 self.flush();
                 self.count(CountQuery::Ready(queues, reply));
+            }
+            Request::DeadGroups { queue, reply } => {
+                self.flush();
+                self.fill_causes(&queue.queue);
+                self.count(CountQuery::DeadGroups(queue.queue, reply));
+            }
+            Request::DeadPage { queue, filter, after, limit, reply } => {
+                self.flush();
+                self.fill_causes(&queue.queue);
+                self.count(CountQuery::DeadPage(DeadQuery { queue: queue.queue, filter, after, limit }, reply));
             }
             Request::KnownQueues { reply } => {
                 self.flush();

@@ -31,6 +31,7 @@ impl Tenant for Amqp {
     const SEES_IN_HAND: bool = false;
     const LISTS_QUEUES: bool = false;
     const SHOWS_SCHEDULES: bool = false;
+    const PAGES_DEAD_LETTERS: bool = false;
     const FINDS_BY_ID: bool = false;
     const RETURNS_UNCOUNTED: bool = false;
     const LOSES_SESSIONS: bool = true;

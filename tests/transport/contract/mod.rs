@@ -2,6 +2,7 @@
 
 pub mod amqp_tenant;
 mod dead;
+mod dead_page;
 mod delivery;
 mod endings;
 mod ends;
@@ -20,8 +21,8 @@ pub mod sqlite;
 mod views;
 
 pub use self::{
-    dead::*, delivery::*, endings::*, ends::*, jobs::*, keys::*, lease::*, members::*, memos::*, outlive::*,
-    settlement::*, views::*,
+    dead::*, dead_page::*, delivery::*, endings::*, ends::*, jobs::*, keys::*, lease::*, members::*, memos::*,
+    outlive::*, settlement::*, views::*,
 };
 use asynctask::transport::{Events, Transport};
 
@@ -37,6 +38,9 @@ pub trait Tenant: Sized {
     const FINDS_BY_ID: bool = true;
     /// A dead letter that is kept in a walk keeps its place among the others.
     const WALK_KEEPS_ORDER: bool = true;
+
+    /// Dead letters can be looked through by their causes, beside a walk.
+    const PAGES_DEAD_LETTERS: bool = true;
 
     /// An orderly return is no delivery.
     const RETURNS_UNCOUNTED: bool = true;
@@ -123,6 +127,8 @@ macro_rules! every_clause {
                 a_retried_dead_letter_remembers_its_ends
                 a_walk_waits_when_it_is_told_to
                 dead_letters_are_purged_after_their_time
+                dead_letters_are_grouped_by_their_mistake
+                dead_letters_are_paged_the_newest_first
                 killed_deliveries_come_back_counted
                 closed_deliveries_come_back_uncounted
                 what_was_settled_before_a_kill_stays_settled

@@ -79,6 +79,8 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "a_retried_dead_letter_remembers_its_ends",
             "a_walk_waits_when_it_is_told_to",
             "dead_letters_are_purged_after_their_time",
+            "dead_letters_are_grouped_by_their_mistake",
+            "dead_letters_are_paged_the_newest_first",
             "a_memo_is_in_the_dead_letter_and_comes_back_from_it",
         ],
     ),

@@ -193,6 +193,9 @@ impl Actor {
             Request::KnownQueues { reply } => drop(reply.send(Ok(Vec::new()))),
             // It lies in messages that are in the hands of the scheduler.
             Request::ScheduleMemory { reply, .. } => drop(reply.send(Ok(None))),
+            // A broker has no index of what lies in a queue.
+            Request::DeadGroups { reply, .. } => drop(reply.send(Ok(None))),
+            Request::DeadPage { reply, .. } => drop(reply.send(Ok(None))),
             // A broker hands out the oldest task of a queue and finds none by its id.
             Request::Cancel { reply, .. } => drop(reply.send(Ok(Cancelled::Impossible))),
             Request::Lease { application } => {

@@ -161,6 +161,12 @@ CREATE TABLE answer (
 ) WITHOUT ROWID;
 CREATE INDEX answer_at ON answer (at);
 ",
+    // The cause of a dead letter, for those who look through them (`dead_page`).
+    "
+ALTER TABLE task ADD COLUMN reason TEXT;
+ALTER TABLE task ADD COLUMN fingerprint TEXT;
+CREATE INDEX task_cause ON task (queue, reason, fingerprint, due) WHERE state = 2;
+",
 ];
 
 /// Brings the file to the newest schema.
@@ -244,8 +250,11 @@ mod tests {
     };
     use crate::{
         clock::Timestamp,
+        task::{Failure, Reason},
+        transport::dead_page::DeadFilter,
         transport::sqlite::{
             peers::owner,
+            requests::dead_page,
             tasks::claim::{self, CLAIM, NEXT_DUE},
         },
     };
@@ -285,6 +294,33 @@ mod tests {
         let task = &claimed[0].task;
         assert_eq!((claimed.len(), &task.id[..], &task.body[..]), (1, "a", &b"7"[..]));
         assert!(task.membership.is_none() && task.memo.is_none() && task.unreadable.is_none());
+    }
+
+    #[test]
+    fn dead_letters_of_an_earlier_version_are_grouped_by_their_causes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let earlier = Connection::open(&path).unwrap();
+        to_version(&earlier, 6).unwrap();
+        let failure = serde_json::to_string(&Failure::new(Reason::Crash, "killed by 7", Timestamp(5))).unwrap();
+        earlier.execute("INSERT INTO queue (name) VALUES ('foo')", []).unwrap();
+        let row = "INSERT INTO task (queue, state, due, message_id, body, failure) VALUES (1, 2, ?1, ?1, x'', ?2)";
+        for number in 0..1200 {
+            earlier.execute(row, rusqlite::params![number, failure]).unwrap();
+        }
+        // As another program may have written it.
+        earlier.execute(row, rusqlite::params![1200, "no JSON"]).unwrap();
+        drop(earlier);
+        let mut database = Database::open_or_create(&path, &Arc::default()).unwrap();
+        dead_page::fill_causes(&mut database, "foo").unwrap();
+        dead_page::fill_causes(&mut database, "elsewhere").unwrap();
+        let groups = dead_page::groups(database.read(), Timestamp(2000), "foo").unwrap();
+        let said: Vec<_> = groups.iter().map(|group| (&*group.reason, &*group.error, group.count)).collect();
+        assert_eq!(said[0], ("crash", "killed by 7", 1200));
+        assert_eq!((said.len(), said[1].0, said[1].2), (2, "failed", 1));
+        let filter = DeadFilter { reason: Some("crash".to_owned()), fingerprint: None };
+        let page = dead_page::page(database.read(), "foo", &filter, None, 10).unwrap();
+        assert_eq!((page.rows.len(), &*page.rows[0].id), (10, "1199"));
     }
 
     #[test]

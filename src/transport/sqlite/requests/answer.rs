@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use rusqlite::Connection;
 
 use super::{
-    dead_letters, depth,
+    dead_letters, dead_page, depth,
     reader::{CountQuery, Reader},
 };
 use crate::{
@@ -141,6 +141,13 @@ impl Actor {
         match &self.reader {
             Some(reader) => reader.ask(question),
             None => question.answer(Ok(self.database.as_ref())),
+        }
+    }
+
+    /// Before somebody looks through dead letters by their causes. Without room for that those without one are left out.
+    pub(crate) fn fill_causes(&mut self, queue: &str) {
+        if let Ok(Some(database)) = self.database_if_exists() {
+            let _ = dead_page::fill_causes(database, queue);
         }
     }
 

@@ -167,7 +167,7 @@ fn page(
 }
 
 /// A failure that cannot be read (another program wrote to the file) is shown as its text.
-fn read_failure(text: &str, died_at: Timestamp) -> Failure {
+pub(super) fn read_failure(text: &str, died_at: Timestamp) -> Failure {
     serde_json::from_str(text).unwrap_or_else(|error| {
         let mut failure = Failure::new(Reason::Failed, format!("the cause cannot be read: {error}"), died_at);
         text::cut(text, limits::DETAIL).clone_into(&mut failure.detail);
@@ -218,7 +218,7 @@ fn put_back(
         .prepare_cached(
             "UPDATE task SET state = 0, due = ?3, set_at = ?3, attempts = 0, deliveries = 0, redelivered = 0, \
              expires_at = CASE WHEN expires_at > ?3 THEN expires_at END, first_failed_at = NULL, \
-             failure = NULL, purge_at = NULL, history = ?5, claim = (CAST(claim AS INTEGER) & 281474976710655) + 1, \
+             failure = NULL, reason = NULL, fingerprint = NULL, purge_at = NULL, history = ?5, claim = (CAST(claim AS INTEGER) & 281474976710655) + 1, \
              body = coalesce(?4, body) WHERE id = ?1 AND claim IS ?2 AND state = 2",
         )?
         .execute(params![row, claim, now.0, body, history])?;

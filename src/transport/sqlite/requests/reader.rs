@@ -18,11 +18,12 @@ use std::{
 
 use rusqlite::InterruptHandle;
 
-use super::depth;
+use super::{dead_page, depth};
 use crate::{
     clock::Clock,
     transport::{
         DeadQueue, Depth, Error, Reply,
+        dead_page::{DeadFilter, DeadGroup, DeadPage, DeadPlace},
         sqlite::file::{
             database::Database,
             error::{Fault, cause, file_error},
@@ -40,6 +41,18 @@ pub(crate) enum CountQuery {
     Depths(Vec<DeadQueue>, Reply<Vec<Depth>>),
     /// What is due and unclaimed in them.
     Ready(Vec<String>, Reply<Vec<u64>>),
+    /// The groups of a queue's dead letters.
+    DeadGroups(String, Reply<Option<Vec<DeadGroup>>>),
+    /// A page of them.
+    DeadPage(DeadQuery, Reply<Option<DeadPage>>),
+}
+
+/// Which dead letters a page is to have.
+pub(crate) struct DeadQuery {
+    pub(crate) queue: String,
+    pub(crate) filter: DeadFilter,
+    pub(crate) after: Option<DeadPlace>,
+    pub(crate) limit: usize,
 }
 
 impl CountQuery {
@@ -48,6 +61,8 @@ impl CountQuery {
         match self {
             Self::Depths(_, reply) => !reply.is_closed(),
             Self::Ready(_, reply) => !reply.is_closed(),
+            Self::DeadGroups(_, reply) => !reply.is_closed(),
+            Self::DeadPage(_, reply) => !reply.is_closed(),
         }
     }
 
@@ -67,6 +82,24 @@ impl CountQuery {
                     depth::ready(database.read(), Clock::wall(), &queues).map_err(|error| database.error(&error))
                 }
             }))),
+            Self::DeadGroups(queue, reply) => drop(reply.send(database.and_then(|database| {
+                match database {
+                    None => Ok(Some(Vec::new())),
+                    Some(database) => dead_page::groups(database.read(), Clock::wall(), &queue)
+                        .map(Some)
+                        .map_err(|error| database.error(&error)),
+                }
+            }))),
+            Self::DeadPage(DeadQuery { queue, filter, after, limit }, reply) => {
+                drop(reply.send(database.and_then(|database| {
+                    match database {
+                        None => Ok(Some(DeadPage::default())),
+                        Some(database) => dead_page::page(database.read(), &queue, &filter, after, limit)
+                            .map(Some)
+                            .map_err(|error| database.error(&error)),
+                    }
+                })));
+            }
         }
     }
 }

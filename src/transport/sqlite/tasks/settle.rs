@@ -21,6 +21,7 @@ use crate::{
         sqlite::{
             file::schema::QueueIds,
             jobs::{entries, members, stopped},
+            requests::dead_page,
         },
     },
 };
@@ -178,13 +179,24 @@ impl PendingSettlement {
         let text =
             serde_json::to_string(failure).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         let purge_at = self.keep.map(|keep| now.plus(keep).0);
+        let (reason, fingerprint) = dead_page::cause(failure);
         let changed = transaction
             .prepare_cached(
                 "UPDATE task SET state = 2, owner = 0, due = ?3, failure = ?4, purge_at = ?5, \
-                 first_failed_at = coalesce(first_failed_at, ?6), memo = coalesce(?7, memo) \
-                 WHERE id = ?1 AND claim = ?2",
+                 first_failed_at = coalesce(first_failed_at, ?6), memo = coalesce(?7, memo), \
+                 reason = ?8, fingerprint = ?9 WHERE id = ?1 AND claim = ?2",
             )?
-            .execute(params![row.id, row.claim, now.0, text, purge_at, failure.failed_at.0, self.new_memo()])?;
+            .execute(params![
+                row.id,
+                row.claim,
+                now.0,
+                text,
+                purge_at,
+                failure.failed_at.0,
+                self.new_memo(),
+                reason,
+                fingerprint
+            ])?;
         Ok(if changed == 0 { Effect::Stale } else { Effect::Ended })
     }
 
