@@ -6,7 +6,8 @@
 //! worker was killed, or by an ancestor with one of these. A process without any of them (a daemon with an empty
 //! environment, of a worker that was not killed) cannot be told from another worker's, and is left alone.
 //!
-//! The tree may grow while it is being killed: it is read again until no process is found.
+//! The tree may grow while it is being killed, and a process may pass its place on to another while the tree is read (it forks and
+//! ends): it is read again until no process is found in a reading during which none has ended.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -32,8 +33,10 @@ use super::{
 };
 use crate::clock::{Clock, Instant};
 
-/// Readings in a row without a process, after which there is none. One at whose end all children are still there counts for two.
-const LOOKS: u32 = 10;
+/// Whole readings in a row without a process, after which there is none.
+const LOOKS: u32 = 5;
+/// After a reading that proves nothing, in milliseconds.
+const PAUSE: u8 = 1;
 /// Between two looks where a process cannot be held by a descriptor.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -129,21 +132,19 @@ pub fn end(traces: Vec<Trace>, limit: Duration, mut told: impl FnMut(usize, Vec<
     let clock = Clock::start();
     let until = Instant::default() + limit;
     let mut open: Vec<(usize, Hunt)> = traces.into_iter().map(Hunt::new).enumerate().collect();
+    let mut look = Look::default();
     while !open.is_empty() {
-        let children = table::children(std::process::id()).unwrap_or_default();
-        let look = Look::take(open.iter().any(|(_, hunt)| hunt.trace.mark.is_some()));
+        let marks = open.iter().filter_map(|(_, hunt)| hunt.trace.mark.as_ref()).collect();
+        look = Look::take(&look.table, &marks);
         let mut killed = Vec::new();
         let mut room = HELD;
         let mut is_whole = None;
         open.retain_mut(|(position, hunt)| {
             let found = hunt.round(&look, &mut room);
-            if found.is_empty() {
-                // A child that has ended since may have passed its place on to one that was not seen; and while others are
-                // waited for beside us, the kernel's list of children may skip one.
-                let look = || children.iter().all(|pid| Entry::read(*pid).is_some_and(|entry| !entry.has_ended));
-                hunt.in_vain += if *is_whole.get_or_insert_with(look) { 2 } else { 1 };
-            } else {
+            if !found.is_empty() {
                 hunt.in_vain = 0;
+            } else if *is_whole.get_or_insert_with(|| look.is_whole()) {
+                hunt.in_vain += 1;
             }
             // A round may be long where there is much.
             let is_over = clock.now().at >= until;
@@ -157,36 +158,53 @@ pub fn end(traces: Vec<Trace>, limit: Duration, mut told: impl FnMut(usize, Vec<
         });
         if !open.is_empty() && !killed.is_empty() {
             wait(&killed, &clock, until);
+        } else if is_whole == Some(false) {
+            // Who is being executed may want this processor.
+            let _ = poll(&mut [], PollTimeout::from(PAUSE));
         }
     }
 }
 
 /// What a round looks at, for all the workers: each process is read once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Look {
     table: Table,
-    /// All that descend from this process.
+    /// All that descend from this process, but for workers that live and what they have started.
     below: HashSet<u32>,
     by_mark: HashMap<Mark, Vec<u32>>,
     /// By the number of the group and of the session.
     by_number: HashMap<u32, Vec<u32>>,
+    /// Nobody is being executed, whose mark cannot be seen.
+    is_clear: bool,
 }
 
 impl Look {
-    fn take(has_marks: bool) -> Self {
-        let table = Table::read();
-        let below = table.below([std::process::id()]);
+    /// For workers with these marks.
+    fn take(before: &Table, marks: &HashSet<&Mark>) -> Self {
+        let own = std::process::id();
+        let mark = |pid| if marks.is_empty() { None } else { Mark::of_process(pid) };
+        // What a worker that has ended left is not below one that lives.
+        let lives = |pid| mark(pid).is_some_and(|mark| mark.worker == pid && !marks.contains(&mark));
+        let table = Table::read_below(own, before, lives).unwrap_or_else(Table::read);
+        let below = table.below([own]);
         let (mut by_mark, mut by_number) = (HashMap::<_, Vec<u32>>::new(), HashMap::<_, Vec<u32>>::new());
+        let mut is_clear = true;
         for entry in below.iter().filter_map(|pid| table.get(*pid)) {
             let pid = entry.identity.pid;
             for number in [entry.session, entry.group] {
                 by_number.entry(number).or_default().push(pid);
             }
-            if let Some(mark) = has_marks.then(|| Mark::of_process(pid)).flatten() {
-                by_mark.entry(mark).or_default().push(pid);
+            match mark(pid) {
+                Some(mark) => by_mark.entry(mark).or_default().push(pid),
+                None => is_clear &= marks.is_empty() || !table::is_being_executed(pid),
             }
         }
-        Self { table, below, by_mark, by_number }
+        Self { table, below, by_mark, by_number, is_clear }
+    }
+
+    /// Whether nobody is missing, and everybody was known.
+    fn is_whole(&self) -> bool {
+        self.is_clear && self.table.is_whole(&self.below)
     }
 }
 
@@ -213,7 +231,7 @@ impl Hunt {
         found
     }
 
-    fn found(&self, Look { table, below, by_mark, by_number }: &Look) -> HashSet<u32> {
+    fn found(&self, Look { table, below, by_mark, by_number, .. }: &Look) -> HashSet<u32> {
         let worker = self.trace.worker;
         // With its number given again, its group and its session are another process's, too.
         let by_number = by_number.get(&worker).filter(|_| table.get(worker).is_none());

@@ -77,6 +77,10 @@ pub(super) fn is_gone(process: Identity) -> bool {
 pub(super) struct Table {
     entries: HashMap<u32, Entry>,
     children: HashMap<u32, Vec<u32>>,
+    /// Who had ended, and was not waited for.
+    ended: HashSet<Identity>,
+    /// Nobody was seen to end while it was read.
+    is_whole: bool,
 }
 
 impl Table {
@@ -90,7 +94,45 @@ impl Table {
         for entry in entries.values() {
             children.entry(entry.parent).or_default().push(entry.identity.pid);
         }
-        Self { entries, children }
+        Self { entries, children, ended: HashSet::new(), is_whole: true }
+    }
+
+    /// Of those that descend from a process, read from it downwards: there are fewer of them than there are processes, and what is
+    /// read sooner has changed less meanwhile. Who `is_left_out` is not in it, nor who descends from there. `before`: the reading
+    /// before this one. `None` where the kernel does not tell children.
+    pub(super) fn read_below(root: u32, before: &Self, mut is_left_out: impl FnMut(u32) -> bool) -> Option<Self> {
+        let mut table = Self { is_whole: true, ..Self::default() };
+        let mut seen = HashSet::from([root]);
+        let mut next: Vec<u32> = children(root)?;
+        while let Some(pid) = next.pop() {
+            if !seen.insert(pid) || is_left_out(pid) {
+                continue;
+            }
+            match Entry::read(pid) {
+                Some(entry) if !entry.has_ended => {
+                    table.entries.insert(pid, entry);
+                    table.children.entry(entry.parent).or_default().push(pid);
+                    next.extend(children(pid).unwrap_or_default());
+                }
+                // Its children are those of another, perhaps since that one's were read.
+                Some(entry) => {
+                    table.is_whole &= before.ended.contains(&entry.identity);
+                    table.ended.insert(entry.identity);
+                }
+                None => table.is_whole = false,
+            }
+        }
+        Some(table)
+    }
+
+    /// Whether nobody is missing who descends from the same as these, or nearly so: none of them has ended since the reading began
+    /// and may have passed its place on to one that was not seen. (The kernel's list of children skips one only after another
+    /// was taken off it meanwhile, which has ended, too.)
+    pub(super) fn is_whole(&self, these: &HashSet<u32>) -> bool {
+        let runs = |entry: &Entry| {
+            Entry::read(entry.identity.pid).is_some_and(|now| now.identity == entry.identity && !now.has_ended)
+        };
+        self.is_whole && these.iter().filter_map(|pid| self.get(*pid)).all(runs)
     }
 
     /// The process that has this number now.
@@ -154,6 +196,12 @@ pub(super) fn environment(pid: u32) -> Option<Vec<u8>> {
         let mut environments = threads.filter_map(|thread| fs::read(thread.path().join("environ")).ok());
         environments.find(|environment| !environment.is_empty())
     })
+}
+
+/// Whether a process shows neither what it was started with nor what it is called with: it is just being executed, and shows
+/// both in a moment.
+pub(super) fn is_being_executed(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.is_empty()) && environment(pid).is_none()
 }
 
 /// One of them, if it is text.
@@ -239,6 +287,43 @@ pub(super) mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(is_gone(began));
+    }
+
+    #[test]
+    fn who_ends_while_the_tree_is_read_may_have_passed_its_place_on() {
+        use std::io::{BufRead as _, BufReader};
+        let end = |pid: u32| kill(Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL).unwrap();
+        // The last program waits for none of its children.
+        let script = "sleep 1000 & echo $!; sh -c 'sleep 1000 & echo $!; wait' & exec sleep 1000";
+        let mut root = std::process::Command::new("bash");
+        let mut root = root.args(["-c", script]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let numbers = BufReader::new(root.stdout.take().unwrap()).lines().take(2);
+        let numbers: Vec<u32> = numbers.map(|line| line.unwrap().parse().unwrap()).collect();
+        let [first, below_second] = numbers[..] else { panic!("two numbers") };
+        let Entry { identity, parent, .. } = Entry::read(below_second).unwrap();
+        while command(root.id()) != "sleep with 1 argument" {}
+        end(first);
+        while !is_gone(Entry::read(first).unwrap().identity) {}
+
+        let read = |before: &Table, left_out: u32| Table::read_below(root.id(), before, |pid| pid == left_out).unwrap();
+        let early = read(&Table::default(), 0);
+        let later = read(&early, 0);
+        let these = later.below([root.id()]);
+        let are_whole = (early.is_whole(&these), later.is_whole(&these));
+        let without = read(&early, parent).below([root.id()]);
+        end(below_second);
+        while !is_gone(identity) {}
+        let is_whole_still = later.is_whole(&these);
+        root.kill().unwrap();
+        root.wait().unwrap();
+        assert_eq!(these, HashSet::from([parent, below_second]));
+        assert_eq!(
+            are_whole,
+            (false, true),
+            "one had ended, perhaps while the first was read, and surely before the second"
+        );
+        assert!(without.is_empty(), "{without:?}");
+        assert!(!is_whole_still);
     }
 
     #[test]

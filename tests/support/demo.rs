@@ -214,8 +214,8 @@ impl Demo {
     /// Starts a master that works what the folder's configuration file says.
     pub fn start_configured(&self, options: &[&str]) -> super::log::Master {
         let mut command = self.command(&["workers"]);
-        let command = command.args(options).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        super::log::Master::follow(command.spawn().expect("the demo starts"))
+        command.args(options);
+        self.follow(command)
     }
 
     /// Submits a task; its id.
