@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{clock::Timestamp, task::NewTask};
+use crate::{clock::Timestamp, membership::Membership, task::NewTask};
 
 /// What a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -88,6 +88,21 @@ pub struct Frozen {
     pub pipeline: String,
     /// Only this key.
     pub key: Option<String>,
+}
+
+/// A job that is frozen, among those of all applications: two of them may have jobs of one id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrozenJob {
+    /// The application whose ledger holds it.
+    pub application: String,
+    /// Its id.
+    pub id: String,
+}
+
+impl From<&Membership> for FrozenJob {
+    fn from(place: &Membership) -> Self {
+        Self { application: place.application.clone(), id: place.job.clone() }
+    }
 }
 
 /// Names an entry that is stored, for as long as this transport holds the ledger.

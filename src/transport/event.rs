@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::error::Error;
 use crate::{
     clock::Timestamp,
-    jobs::record::{Frozen, Record, StoredEntry},
+    jobs::record::{Frozen, FrozenJob, Record, StoredEntry},
     task::{Delivery, Handle, QueueIndex, Task},
 };
 
@@ -167,7 +167,7 @@ pub enum Event {
         /// Void rounds.
         void: Vec<Uuid>,
         /// Jobs that are frozen.
-        frozen: Vec<String>,
+        frozen: Vec<FrozenJob>,
     },
     /// What is owed cannot be stored and what waits cannot be taken for now: no room on the disk, a lock of another program.
     /// Everything is kept and tried again; [`Event::Resumed`] says that it goes on. The session stands meanwhile.

@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use asynctask::{
-    jobs::entry::{self, How, MemberId, What},
+    jobs::{
+        entry::{self, How, MemberId, What},
+        record::FrozenJob,
+    },
     membership::{Membership, ledger_of},
     outcome::{FollowUp, Report, Target},
     task::{Handle, NewTask, Settlement, Task},
@@ -24,6 +27,7 @@ use super::{
 
 /// Jobs that tasks from outside are of.
 const JOBS: u64 = 4;
+const APPLICATION: &str = "app";
 
 /// What is known of jobs.
 #[derive(Debug, Default)]
@@ -117,7 +121,7 @@ impl Simulation {
         let round = self.observer.jobs.rounds[number as usize];
         let feeder = if self.rng.chance(500) { round } else { Uuid::from_u128(u128::from(self.rng.next()) << 64) };
         Some(Box::new(Membership {
-            application: "app".to_owned(),
+            application: APPLICATION.to_owned(),
             job: format!("job-{number}"),
             pipeline: "p".to_owned(),
             key: None,
@@ -174,16 +178,16 @@ impl Simulation {
             let left = self.settings.faults_end_at.saturating_sub(self.now);
             let after = self.rng.micros((1_000, 10_000_000)).min(left);
             self.after(after, Step::Thaw(job.clone()));
-            frozen.push(job);
+            frozen.push(FrozenJob { application: APPLICATION.to_owned(), id: job });
         }
         self.tell(transport::Event::JobsStopped { void, frozen });
     }
 
     /// The core is about to hear of it: what it knows of these is marked.
-    pub(crate) fn heard_of_jobs(&mut self, void: &[Uuid], frozen: &[String]) {
+    pub(crate) fn heard_of_jobs(&mut self, void: &[Uuid], frozen: &[FrozenJob]) {
         self.observer.jobs.void.extend(void);
         let is_void = |place: &Membership| void.contains(&place.round);
-        let is_frozen = |place: &Membership| frozen.contains(&place.job);
+        let is_frozen = |place: &Membership| frozen.contains(&place.into());
         let seen = &mut self.observer.jobs.seen;
         for child in self.children.values_mut() {
             let in_hand = child.in_hand();

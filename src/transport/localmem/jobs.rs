@@ -10,7 +10,7 @@ use crate::{
     clock::{Clock, Timestamp},
     jobs::{
         entry::Entry,
-        record::{Advance, EntryId, Frozen, JobFilter, Record, StoredEntry},
+        record::{Advance, EntryId, Frozen, FrozenJob, JobFilter, Record, StoredEntry},
     },
     task::{Settlement, Task},
     transport::job_entries,
@@ -46,7 +46,7 @@ pub(super) struct Jobs {
 #[derive(Clone)]
 enum Stop {
     Void(Uuid),
-    Frozen(String),
+    Frozen(FrozenJob),
 }
 
 /// What becomes of a task that is due.
@@ -186,7 +186,10 @@ impl Jobs {
         for job in &advance.frozen {
             if self.frozen.insert(of(job)) {
                 let number = self.next_number();
-                self.stops.insert(number, (now, Stop::Frozen(job.clone())));
+                self.stops.insert(
+                    number,
+                    (now, Stop::Frozen(FrozenJob { application: application.to_owned(), id: job.clone() })),
+                );
             }
         }
         for round in &advance.void {
@@ -218,7 +221,7 @@ impl Jobs {
     }
 
     /// The void rounds and frozen jobs that came after one.
-    pub(super) fn stops_after(&self, last: u64) -> (Vec<Uuid>, Vec<String>) {
+    pub(super) fn stops_after(&self, last: u64) -> (Vec<Uuid>, Vec<FrozenJob>) {
         let (mut void, mut frozen) = (Vec::new(), Vec::new());
         for (_, stop) in self.stops.range(last + 1..).map(|(_, stop)| stop) {
             match stop {

@@ -7,7 +7,7 @@ use asynctask::{
     jobs::{
         entry::{Entry, How, What},
         order::{Order, Wanted},
-        record::{Advance, EntryId, Frozen, JobFilter, JobState, Record, StoredEntry},
+        record::{Advance, EntryId, Frozen, FrozenJob, JobFilter, JobState, Record, StoredEntry},
     },
     json_text::JsonText,
     membership::{Membership, ledger_queue},
@@ -177,7 +177,7 @@ impl<T: Tenant> Party<'_, T> {
         revived
     }
 
-    fn stopped(&mut self) -> (Vec<Uuid>, Vec<String>) {
+    fn stopped(&mut self) -> (Vec<Uuid>, Vec<FrozenJob>) {
         self.wait("JobsStopped", |event| match event {
             Event::JobsStopped { void, frozen } => Some((void.clone(), frozen.clone())),
             _ => None,
@@ -675,7 +675,7 @@ pub fn masters_hear_of_what_is_stopped<T: Tenant>(tenant: &T) {
     other.submit(vec![first(&work, "a", "j", 1)]);
     let delivery = other.delivery();
     party.advanced(Advance { void: vec![round(1), round(2)], frozen: vec!["f".to_owned()], ..Advance::default() });
-    let expected = (vec![round(1), round(2)], vec!["f".to_owned()]);
+    let expected = (vec![round(1), round(2)], vec![FrozenJob { application: APP.to_owned(), id: "f".to_owned() }]);
     assert_eq!(other.stopped(), expected);
     assert_eq!(party.stopped(), expected);
     other.settle_now(delivery.handle, Settlement::Discard);

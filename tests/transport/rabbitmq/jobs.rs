@@ -83,7 +83,10 @@ fn void(rounds: &[u128]) -> String {
 
 fn stopped(party: &mut Party<'_, At>) -> (Vec<u128>, Vec<String>) {
     party.wait("JobsStopped", |event| match event {
-        Event::JobsStopped { void, frozen } => Some((void.iter().map(uuid::Uuid::as_u128).collect(), frozen.clone())),
+        Event::JobsStopped { void, frozen } => {
+            let frozen = frozen.iter().inspect(|job| assert_eq!(job.application, APP)).map(|job| job.id.clone());
+            Some((void.iter().map(uuid::Uuid::as_u128).collect(), frozen.collect()))
+        }
         _ => None,
     })
 }

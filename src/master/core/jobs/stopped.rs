@@ -15,29 +15,38 @@ use super::super::{
     },
 };
 use crate::{
+    jobs::record::FrozenJob,
     logging::Level,
+    membership::Membership,
     task::{Delivery, Settlement, Task},
 };
 
+/// Applications with the ids of their jobs.
+type Frozen<'a> = HashSet<(&'a str, &'a str)>;
+
+fn is_frozen(frozen: &Frozen<'_>, place: &Membership) -> bool {
+    frozen.contains(&(place.application.as_str(), place.job.as_str()))
+}
+
 impl Core {
     /// Tasks of these rounds count for nothing any more, and of these jobs nothing is to be begun.
-    pub(in crate::master::core) fn jobs_stopped(&mut self, void: &[Uuid], frozen: &[String]) {
+    pub(in crate::master::core) fn jobs_stopped(&mut self, void: &[Uuid], frozen: &[FrozenJob]) {
         self.serial += 1;
         for round in void {
             self.jobs.void.add(*round);
         }
-        let frozen: HashSet<&str> = frozen.iter().map(String::as_str).collect();
+        let frozen: Frozen<'_> = frozen.iter().map(|job| (job.application.as_str(), job.id.as_str())).collect();
         for index in 0..self.pools.len() {
             self.stop_waiting(index, &frozen);
         }
         self.stop_in_flight(&frozen);
     }
 
-    fn stop_waiting(&mut self, index: usize, frozen: &HashSet<&str>) {
+    fn stop_waiting(&mut self, index: usize, frozen: &Frozen<'_>) {
         let rounds = &self.jobs.void;
         let is_stopped = |delivery: &Delivery| {
             let place = delivery.task.membership.as_deref();
-            place.is_some_and(|place| rounds.contains(place.round) || frozen.contains(place.job.as_str()))
+            place.is_some_and(|place| rounds.contains(place.round) || is_frozen(frozen, place))
         };
         let stopped = self.pools[index].waiting.take_stopped(is_stopped);
         if stopped.is_empty() {
@@ -56,7 +65,7 @@ impl Core {
         self.dispatch(index);
     }
 
-    fn stop_in_flight(&mut self, frozen: &HashSet<&str>) {
+    fn stop_in_flight(&mut self, frozen: &Frozen<'_>) {
         let rounds = &self.jobs.void;
         let pending = self.pending_verdicts.iter_mut().flat_map(|pending| &mut pending.in_flight);
         let is_void = |task: &Task| task.membership.as_ref().is_some_and(|place| rounds.contains(place.round));
@@ -75,7 +84,7 @@ impl Core {
                     } else {
                         recalled.insert(worker.slot);
                     }
-                } else if !task.begun && frozen.contains(place.job.as_str()) {
+                } else if !task.begun && is_frozen(frozen, place) {
                     task.goes_back = true;
                     recalled.insert(worker.slot);
                 }

@@ -313,10 +313,12 @@ fn a_key_goes_with_its_void_task_and_an_answer_about_it_is_for_nobody() {
 #[test]
 fn of_a_frozen_job_what_is_not_begun_goes_back() {
     let mut core = core(1);
-    for number in 1..4 {
-        tell(&mut core, delivered(of_job(number, first(if number == 3 { Uuid::from_u128(8) } else { ROUND }))));
+    // Another application has a job of the same id.
+    for (number, application) in [(1, "theirs"), (2, "theirs"), (3, "another")] {
+        let place = Membership { application: application.to_owned(), ..first(ROUND) };
+        tell(&mut core, delivered(of_job(number, place)));
     }
-    let frozen = vec![first(ROUND).job];
+    let frozen = vec![(&first(ROUND)).into()];
     let actions = told(&mut core, transport::Event::JobsStopped { void: Vec::new(), frozen });
     assert_eq!((settled(&actions), is_killed(&actions)), (vec![(2, Settlement::Release)], false));
     assert!(matches!(&settled(&tell(&mut core, outcome(1, Report::DONE)))[..], [(1, Settlement::Done { .. })]));
@@ -358,7 +360,7 @@ fn is_recalled(actions: &[Action]) -> bool {
 fn what_was_sent_ahead_is_taken_back_and_costs_no_worker() {
     let [void, frozen, other] = [1, 2, 3].map(|round| first(Uuid::from_u128(round)));
     let mut core = with_ahead([other, void.clone(), frozen.clone()]);
-    let (void, frozen) = (vec![void.round], vec![frozen.job]);
+    let (void, frozen) = (vec![void.round], vec![(&frozen).into()]);
     let actions = told(&mut core, transport::Event::JobsStopped { void, frozen });
     assert!(is_recalled(&actions) && !is_killed(&actions));
     let actions = tell(&mut core, returned(&[22, 23]));
@@ -373,7 +375,7 @@ fn what_was_begun_before_it_could_be_taken_back_is_ended_if_it_is_void_and_goes_
     let [one, other] = [1, 2].map(|round| first(Uuid::from_u128(round)));
     for is_void in [true, false] {
         let mut core = with_ahead([other.clone(), one.clone(), one.clone()]);
-        let (void, frozen) = if is_void { (vec![one.round], Vec::new()) } else { (Vec::new(), vec![one.job.clone()]) };
+        let (void, frozen) = if is_void { (vec![one.round], Vec::new()) } else { (Vec::new(), vec![(&one).into()]) };
         told(&mut core, transport::Event::JobsStopped { void, frozen });
         tell(&mut core, outcome(21, Report::DONE));
         let actions = tell(&mut core, returned(&[23]));

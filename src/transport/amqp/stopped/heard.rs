@@ -7,6 +7,7 @@ use std::{
 
 use super::{fetch::fetch, known::Fate, subscription::Subscription};
 use crate::{
+    jobs::record::FrozenJob,
     membership::Membership,
     transport::{
         Event,
@@ -78,7 +79,8 @@ impl Up {
             // What was said before somebody listened is told only of what is in hand.
             let places = || self.open.values().filter_map(|open| open.task.membership.as_deref());
             let rounds: HashSet<_> = places().map(|place| place.round).collect();
-            let jobs: HashSet<_> = places().map(|place| place.job.as_str()).collect();
+            let ours = |place: &&Membership| place.application == application;
+            let jobs: HashSet<_> = places().filter(ours).map(|place| place.job.as_str()).collect();
             news.void.retain(|round| rounds.contains(round));
             news.frozen.retain(|job| jobs.contains(job.as_str()));
         }
@@ -86,7 +88,9 @@ impl Up {
         self.judge_all();
         self.fetching.wanted |= news.thawed;
         if !news.void.is_empty() || !news.frozen.is_empty() {
-            self.shared.emit(Event::JobsStopped { void: news.void, frozen: news.frozen });
+            let frozen = |id| FrozenJob { application: application.to_owned(), id };
+            let frozen = news.frozen.into_iter().map(frozen).collect();
+            self.shared.emit(Event::JobsStopped { void: news.void, frozen });
         }
     }
 

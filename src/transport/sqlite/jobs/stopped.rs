@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::members;
 use crate::{
     clock::Timestamp,
+    jobs::record::FrozenJob,
     membership::Membership,
     transport::sqlite::file::columns::{bytes, text},
 };
@@ -201,7 +202,7 @@ impl Seen {
     }
 
     /// What came since: void rounds, and jobs that are frozen.
-    pub(crate) fn new_ones(&mut self, connection: &Connection) -> rusqlite::Result<(Vec<Uuid>, Vec<String>)> {
+    pub(crate) fn new_ones(&mut self, connection: &Connection) -> rusqlite::Result<(Vec<Uuid>, Vec<FrozenJob>)> {
         let (mut void, mut frozen) = (Vec::new(), Vec::new());
         let mut seen = *self;
         let mut statement = connection.prepare_cached("SELECT id, round FROM void WHERE id > ?1 ORDER BY id")?;
@@ -210,11 +211,12 @@ impl Seen {
             seen.void = row.get(0)?;
             void.extend(Uuid::from_slice(&bytes(row, 1)?));
         }
-        let mut statement = connection.prepare_cached("SELECT id, job FROM frozen_job WHERE id > ?1 ORDER BY id")?;
+        let mut statement =
+            connection.prepare_cached("SELECT id, application, job FROM frozen_job WHERE id > ?1 ORDER BY id")?;
         let mut rows = statement.query([self.frozen])?;
         while let Some(row) = rows.next()? {
             seen.frozen = row.get(0)?;
-            frozen.push(text(row, 1)?);
+            frozen.push(FrozenJob { application: text(row, 1)?, id: text(row, 2)? });
         }
         *self = seen;
         Ok((void, frozen))
