@@ -162,6 +162,9 @@ impl Observer {
             self.stopping(now);
         }
         for (index, parked) in self.parked.iter_mut().enumerate() {
+            if message == format!("Queue q{index} is resumed: its pause is over") {
+                self.operator.pause_is_over(index, now)?;
+            }
             if message.starts_with(&format!("Queue q{index} is parked")) {
                 if std::mem::replace(&mut self.is_pausing[index], true) {
                     return Err("a queue is parked in its pause".to_owned());
@@ -407,7 +410,7 @@ impl Simulation {
         };
         let idle = self.observer.reloads.is_member(queue)
             && self.broker.delivers_from(queue)
-            && !(full || slowed || self.observer.parked[queue] || self.observer.operator.paused[queue])
+            && !(full || slowed || self.observer.parked[queue] || self.observer.operator.is_paused(queue, self.now))
             && self.observer.attached_at.is_some()
             && self.has_free_seat(queue)
             && has_work()

@@ -26,6 +26,8 @@ pub(crate) struct OperatorCommands {
     /// Processes of each queue as asked for last.
     pub(crate) processes: Vec<u32>,
     pub(crate) paused: Vec<bool>,
+    /// When a pause ends by itself.
+    pub(crate) pause_until: Vec<Option<Duration>>,
     pub(crate) restarted_at: Vec<Option<Duration>>,
     /// The task that is being cancelled by the command under way.
     pub(crate) cancelling: Option<String>,
@@ -35,6 +37,20 @@ pub(crate) struct OperatorCommands {
 }
 
 impl OperatorCommands {
+    /// The log tells that a pause is over.
+    pub(crate) fn pause_is_over(&mut self, queue: usize, now: Duration) -> Result<(), String> {
+        let is_due = self.pause_until[queue].take().is_some_and(|until| until <= now);
+        if !std::mem::take(&mut self.paused[queue]) || !is_due {
+            return Err(format!("the pause of queue q{queue} is over before its time, or none is"));
+        }
+        Ok(())
+    }
+
+    /// Whether a queue is to take nothing.
+    pub(crate) fn is_paused(&self, queue: usize, now: Duration) -> bool {
+        self.paused[queue] && self.pause_until[queue].is_none_or(|until| until > now)
+    }
+
     pub(crate) fn new(plan: &Plan, queues: usize) -> Self {
         Self {
             given: 0,
@@ -43,6 +59,7 @@ impl OperatorCommands {
                 .map(|queue| plan.queues.get(queue).map_or(0, |queue| queue.settings.processes))
                 .collect(),
             paused: vec![false; queues],
+            pause_until: vec![None; queues],
             restarted_at: vec![None; queues],
             cancelling: None,
             successors: BTreeSet::new(),
@@ -76,16 +93,20 @@ impl Simulation {
             return self.give(&command);
         }
         let command = match self.rng.between(0, 14) {
-            0 | 1 => Command::Pause { queue },
+            0 | 1 => {
+                let limit_ms = self.rng.pick(&[None, None, Some(200), Some(5000), Some(3_600_000)]);
+                Command::Pause { queue, limit_ms, unkept: self.rng.chance(100) }
+            }
             2 | 3 => Command::Resume { queue },
             4 => Command::Unpark { queue },
             5..=7 => Command::Scale { queue, processes: self.rng.pick(&[1, 1, 2, 2, 3, 4, 4, 0, MANY + 1]) },
             8 | 9 => Command::Restart { queue: self.rng.chance(700).then_some(queue) },
             10 | 11 => Command::Cancel { id: self.some_id() },
             12 => Command::LogLevel { level: self.rng.pick(&["debug", "loud"]).to_owned() },
-            13 => Command::Pause { queue: "nobody's".to_owned() },
+            13 => Command::Pause { queue: "nobody's".to_owned(), limit_ms: None, unkept: false },
             _ if self.rng.chance(200) => Command::Stop { now: self.rng.chance(500) },
             _ if self.rng.chance(500) => Command::Status {},
+            _ if self.rng.chance(500) => Command::Events { after: self.rng.between(0, 20), most: None },
             _ => Command::Health {},
         };
         self.give(&command)
@@ -151,11 +172,17 @@ impl Simulation {
         let number = operator.given;
         let mut must_be_done = None;
         match command {
-            Command::Status {} | Command::Health {} | Command::CeleryView {} | Command::CeleryEvents { .. } => {
+            Command::Status {}
+            | Command::Health {}
+            | Command::Events { .. }
+            | Command::CeleryView {}
+            | Command::CeleryEvents { .. } => {
                 must_be_done = Some(true);
             }
-            // Of schedules the core knows nothing: whoever drives it answers.
-            Command::Schedules {} => must_be_done = Some(false),
+            // Of schedules, settings and counts the core knows nothing: whoever drives it answers.
+            Command::Schedules {} | Command::RunNow { .. } | Command::Counters {} | Command::Settings {} => {
+                must_be_done = Some(false);
+            }
             Command::Stop { now } => {
                 must_be_done = Some(true);
                 self.stops += 1;
@@ -166,9 +193,18 @@ impl Simulation {
                 }
             }
             _ if stopping => must_be_done = Some(false),
-            Command::Pause { queue } => {
-                let was = known(queue).map(|index| std::mem::replace(&mut operator.paused[index], true));
-                must_be_done = Some(was == Some(false));
+            Command::Pause { queue, limit_ms, .. } => {
+                let until = limit_ms.map(|limit| self.now + Duration::from_millis(limit));
+                let is_news = known(queue).is_some_and(|index| {
+                    let was = std::mem::replace(&mut operator.paused[index], true);
+                    let was_until = operator.pause_until[index];
+                    let is_news = !was || until.is_some() || was_until.is_some();
+                    if is_news {
+                        operator.pause_until[index] = until;
+                    }
+                    is_news
+                });
+                must_be_done = Some(is_news);
             }
             Command::Resume { queue } => {
                 let was = known(queue).map(|index| std::mem::replace(&mut operator.paused[index], false));

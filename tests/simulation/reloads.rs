@@ -205,6 +205,7 @@ impl Simulation {
     fn forget(&mut self, queue: usize) {
         let observer = &mut self.observer;
         (observer.operator.processes[queue], observer.operator.paused[queue]) = (0, false);
+        observer.operator.pause_until[queue] = None;
         observer.operator.restarted_at[queue] = None;
         (observer.parked[queue], observer.needs_proof[queue]) = (false, false);
         observer.is_pausing[queue] = false;
