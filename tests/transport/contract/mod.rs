@@ -34,7 +34,7 @@ pub trait Tenant: Sized {
     const LISTS_QUEUES: bool = true;
     /// `ScheduleMemory` is answered to a transport that is not the scheduler.
     const SHOWS_SCHEDULES: bool = true;
-    /// A task that waits is found by its id.
+    /// A task that waits is found by its id, or by its round.
     const FINDS_BY_ID: bool = true;
     /// A dead letter that is kept in a walk keeps its place among the others.
     const WALK_KEEPS_ORDER: bool = true;
