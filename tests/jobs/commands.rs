@@ -5,7 +5,10 @@ use std::{process::Stdio, thread};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::support::{Demo, Place, demo::Ran, http::Site, log::until};
+use super::{
+    steps::{drained, refused, shown, started},
+    support::{Demo, Place, demo::Ran, http::Site, log::until},
+};
 
 const SETTINGS: &str = "\
 workers:
@@ -28,30 +31,6 @@ fn demo() -> Demo {
     let demo = Demo::new(&Place::sqlite());
     demo.write("asynctask.yaml", SETTINGS);
     demo
-}
-
-/// Holds if a command failed with this code, one `error:` line with each of these in it, and a hint, if one is wanted.
-fn refused(run: &Ran, code: i32, errors: &[&str], hint: Option<&str>) {
-    assert_eq!(run.code, code, "{run:?}");
-    let mut lines = run.stderr.lines();
-    let error = lines.find_map(|line| line.strip_prefix("error: ")).unwrap_or_default();
-    assert!(errors.iter().all(|text| error.contains(text)), "no {errors:?} in {run:?}");
-    let told = lines.next().and_then(|line| line.strip_prefix("hint: ")).unwrap_or_default();
-    assert!(hint.is_none_or(|hint| told.contains(hint)), "no hint {hint:?} in {run:?}");
-}
-
-fn started(demo: &Demo, arguments: &[&str]) -> String {
-    let run = demo.run(&[&["jobs", "start"], arguments].concat());
-    assert_eq!(run.code, 0, "{run:?}");
-    run.stdout.trim().to_owned()
-}
-
-fn shown(demo: &Demo, job: &str) -> Value {
-    demo.json(&["jobs", "show", job, "--json"])
-}
-
-fn drained(demo: &Demo) -> Ran {
-    demo.run(&["workers", "--halt-when-empty"])
 }
 
 #[test]

@@ -10,7 +10,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod again;
 mod commands;
+mod coordinators;
+mod deaths;
+mod ends;
 mod example;
+mod items;
+mod keys;
 mod simulation;
+mod steps;
 mod storm;

@@ -286,7 +286,7 @@ impl StepRecord {
 
     /// Whether nothing of it failed or was left out.
     pub(super) const fn is_sound(&self) -> bool {
-        self.is_under_way() || (matches!(self.state, StepState::Done) && self.members.failed == 0)
+        self.members.failed == 0 && (self.is_under_way() || matches!(self.state, StepState::Done))
     }
 
     /// It has not begun. What it left is still to be wiped.
