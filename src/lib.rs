@@ -174,13 +174,13 @@
 //! | 5 | `transport` | the contract of what carries tasks |
 //! | 5 | `unique` | keys of which one task at a time is in hand |
 //! | 5 | `control` | the control socket |
+//! | 4 | `junit` | the report of a run |
 //! | 4 | `celery` | Celery's messages: read, written, answered |
 //! | 4 | `process` | processes: started, watched, reaped |
 //! | 4 | `schedule` | the calendar |
 //! | 3 | `frames` | what masters and workers say to each other |
 //! | 3 | `payload` | what is in a body |
 //! | 3 | `jobs` | pipelines, and what the ledger of their jobs is told |
-//! | 3 | `junit` | the report of a run |
 //! | 2 | `task`, `retry` | the task and its retries |
 //! | 2 | `logging`, `systemd` | what a service manager reads |
 //! | 1 | `backoff`, `clock`, `exit_code`, `level`, `limits`, `outcome`, `properties`, `protocol` | words |

@@ -8,7 +8,7 @@ use crate::{
     clock::Timestamp,
     json_text::JsonText,
     membership::{Membership, ledger_queue},
-    task::NewTask,
+    task::{NewTask, Task},
 };
 
 /// A longer entry is refused unread. Orders hold payloads, ends hold results; both are bounded far below this.
@@ -42,6 +42,14 @@ pub struct MemberId {
     /// It wipes what the step left.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wipe: bool,
+}
+
+impl MemberId {
+    /// That of a task, if it is of a job.
+    #[must_use]
+    pub fn of(task: &Task) -> Option<Box<Self>> {
+        task.membership.as_deref().map(|place| Box::new(place.into()))
+    }
 }
 
 impl From<&Membership> for MemberId {

@@ -1,56 +1,8 @@
 //! `workers --report`: what a continuous integration server reads, read by another parser than ours.
 
-use std::{path::Path, process::Command};
-
-use crate::support::{Demo, Place, on_each};
+use crate::support::{Demo, Place, junit::read, on_each};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-
-/// What the strictest reader's schema allows (Jenkins' xUnit plugin): for each element its attributes, those that must be
-/// there marked with `!`, and the elements in it.
-const READ: &str = "
-import json, re, sys, xml.etree.ElementTree as tree
-ALLOWED = {
-    'testsuites': ('name time tests failures errors', 'testsuite'),
-    'testsuite': ('!name !tests !failures !errors group time skipped timestamp hostname id package file log url', 'properties testcase'),
-    'properties': ('', 'property'),
-    'property': ('!name !value', ''),
-    'testcase': ('!name time classname group', 'skipped error failure'),
-    'failure': ('type message', ''),
-    'error': ('type message', ''),
-    'skipped': ('type message', ''),
-}
-def check(element):
-    attributes, inner = (text.split() for text in ALLOWED[element.tag])
-    required = {name[1:] for name in attributes if name[0] == '!'}
-    assert required <= set(element.attrib) <= {name.lstrip('!') for name in attributes}, (element.tag, element.attrib)
-    time = element.attrib.get('time', '0')
-    assert re.fullmatch(r'[0-9]+(\\.[0-9]+)?', time), time
-    for child in element:
-        assert child.tag in inner, (element.tag, child.tag)
-        check(child)
-root = tree.parse(sys.argv[1]).getroot()
-assert root.tag == 'testsuites', root.tag
-check(root)
-[suite] = root
-cases = list(suite.iter('testcase'))
-names = [(case.attrib['classname'], case.attrib['name']) for case in cases]
-assert len(set(names)) == len(names), names
-for tag, count in [('failure', 'failures'), ('error', 'errors'), ('skipped', 'skipped')]:
-    assert len(list(suite.iter(tag))) == int(suite.attrib[count]), (tag, suite.attrib)
-    assert root.attrib.get(count) in (suite.attrib[count], None), root.attrib
-print(json.dumps({
-    'suite': suite.attrib,
-    'properties': {one.attrib['name']: one.attrib['value'] for one in suite.iter('property')},
-    'cases': [{**case.attrib, **{one.tag: [{**one.attrib, 'text': one.text}] for one in case}} for case in cases],
-}))
-";
-
-fn read(path: &Path) -> Value {
-    let output = Command::new("python3").args(["-c", READ]).arg(path).output().expect("python3 starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("it prints JSON")
-}
 
 fn report(demo: &Demo) -> Value {
     read(&demo.folder.path().join("report.xml"))

@@ -16,6 +16,7 @@ mod coordinators;
 mod deaths;
 mod ends;
 mod example;
+mod halting;
 mod items;
 mod keys;
 mod simulation;

@@ -41,6 +41,8 @@ def split(do, task):
 
 @worker("steps")
 def steps(payload, task):
+    if task.job is None:
+        return None
     name = ("wipe-" if task.job.wipe else "") + task.job.step
     is_good = os.path.exists("good")
     do = payload if "n" in payload or "items" in payload else payload.get(name, {})

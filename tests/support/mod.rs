@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod demo;
 pub mod foreign;
 pub mod http;
+pub mod junit;
 pub mod left_out;
 pub mod log;
 pub mod notify;

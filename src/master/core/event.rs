@@ -12,7 +12,7 @@ use crate::{
     control::types::{Answer, Command},
     exit_code::Code,
     frames::FromWorker,
-    jobs::record::JobState,
+    jobs::{entry::MemberId, record::JobState},
     json_text::JsonText,
     logging::{Level, LogContext},
     membership::Membership,
@@ -225,6 +225,8 @@ pub enum Action {
         in_hand: std::time::Duration,
         /// What dead-lettered it; `None`: it was done.
         failure: Option<Box<crate::task::Failure>>,
+        /// Its place in a job.
+        member: Option<Box<MemberId>>,
     },
     /// A task whose end was told was not done after all: what it submits cannot be stored.
     TaskReopened {

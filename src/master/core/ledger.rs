@@ -25,6 +25,7 @@ use super::{
     verdict::Attempt,
 };
 use crate::{
+    jobs::entry::MemberId,
     metrics::counts::Cause,
     task::{Delivery, Handle, Reason, Settlement},
 };
@@ -48,14 +49,16 @@ impl Core {
     #[must_use]
     pub(super) fn ended(&mut self, end: &End<'_>) -> Option<Box<Note>> {
         let End { delivery, took, settlement, slot } = *end;
+        let is_told = self.tells_end_of(&delivery.task);
         let pool = &mut self.pools[delivery.queue.0];
         pool.counts.settled(took, settlement);
         let slot = slot.map(|slot| &mut self.slots[slot]);
         match settlement {
             Settlement::Done { .. } => {
-                if self.tells_ends {
+                if is_told {
                     let (queue, id) = (pool.name().to_owned(), delivery.task.id.clone());
-                    self.actions.push(Action::TaskEnded { queue, id, in_hand: took, failure: None });
+                    let member = MemberId::of(&delivery.task);
+                    self.actions.push(Action::TaskEnded { queue, id, in_hand: took, failure: None, member });
                 }
                 self.tally.processed += 1;
                 if let Some(slot) = slot {

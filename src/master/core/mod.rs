@@ -94,7 +94,7 @@ use crate::{
     config::ReservedNames,
     frames::{FromWorker, HaltReason},
     logging::{LogContext, MASTER},
-    task::Handle,
+    task::{Handle, Task},
     transport,
 };
 
@@ -239,6 +239,11 @@ impl Core {
     /// From now on each end of a task is an [`Action::TaskEnded`], too: a report of the run is wanted.
     pub const fn tell_ends(&mut self) {
         self.tells_ends = true;
+    }
+
+    /// Whether the end of this task is told. Of tasks of jobs it is in halt mode: the exit code says what became of the jobs.
+    fn tells_end_of(&self, task: &Task) -> bool {
+        self.tells_ends || (self.plan.halt_when_empty && task.membership.is_some())
     }
 
     /// Takes one event and appends what is to be done to `actions`, in order.

@@ -21,6 +21,7 @@ use super::{
     },
 };
 use crate::{
+    jobs::entry::MemberId,
     logging::Level,
     task::{Delivery, Handle, Settlement},
     text,
@@ -58,20 +59,22 @@ impl Core {
             };
             (level, text)
         });
-        let is_told = (self.tells_ends && is_dead) || self.records_failures();
+        let is_reported = is_dead && self.tells_end_of(&delivery.task);
+        let is_told = is_reported || self.records_failures();
         let ended = is_told.then(|| (took, failure.clone()));
         let waited = self.waited(&delivery.task, took);
         let (queue, id) = (delivery.queue.0, delivery.task.id.clone());
         let lost = self.lost_of(delivery, settlement);
         let subject = self.log_subject(&delivery.task);
-        let is_of_job = delivery.task.membership.is_some();
+        let member = MemberId::of(&delivery.task);
         Some(Box::new(Note {
             queue,
             id,
             subject,
             reason: failure.reason,
             is_dead,
-            is_of_job,
+            member,
+            is_reported,
             line,
             ended,
             waited,
@@ -90,11 +93,11 @@ impl Core {
     /// A retry or a dead letter is stored.
     pub(super) fn tell_stored(&mut self, handle: Handle) {
         let Some(note) = self.notes.remove(&handle) else { return };
-        let Note { queue, id, subject, reason, is_dead, is_of_job, line, ended, waited, lost } = *note;
+        let Note { queue, id, subject, reason, is_dead, member, is_reported, line, ended, waited, lost } = *note;
         self.pools[queue].counts.stored(reason, is_dead);
         if is_dead {
             self.tally.dead_lettered += 1;
-            self.tally.dead_of_jobs += u64::from(is_of_job);
+            self.tally.dead_of_jobs += u64::from(member.as_ref().is_some_and(|member| !member.wipe));
         } else {
             self.tally.retried += 1;
         }
@@ -106,9 +109,9 @@ impl Core {
         if let Some((took, failure)) = &ended {
             self.record_failure(&Stored { queue, id: &id, is_dead, waited, took: *took, failure });
         }
-        if let Some((in_hand, failure)) = ended.filter(|_| self.tells_ends && is_dead) {
+        if let Some((in_hand, failure)) = ended.filter(|_| is_reported) {
             let queue = self.pools[queue].name().to_owned();
-            self.actions.push(Action::TaskEnded { queue, id, in_hand, failure: Some(failure) });
+            self.actions.push(Action::TaskEnded { queue, id, in_hand, failure: Some(failure), member });
         }
         if let Some(lost) = lost {
             self.lost_stored(queue, *lost);

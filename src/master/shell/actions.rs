@@ -29,9 +29,12 @@ impl Shell {
                     self.to_flush.push(worker);
                 }
             }
-            Action::TaskEnded { queue, id, in_hand, failure } => {
+            Action::TaskEnded { queue, id, in_hand, failure, member } => {
+                if let Some(member) = member.as_ref().filter(|member| !member.wipe) {
+                    self.jobs.worked.add(&member.job);
+                }
                 if let Some(report) = &self.report {
-                    report.borrow_mut().ended(&queue, id, in_hand, failure);
+                    report.borrow_mut().ended(&queue, id, in_hand, failure, member);
                 }
             }
             Action::TaskEvent(event) => self.celery.tell(event),

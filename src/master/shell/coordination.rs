@@ -118,7 +118,10 @@ impl Shell {
                     });
                 }
                 Act::Log(level, text) => self.logger.line(level, JOBS, &text),
-                Act::Ended(view) => self.handle(Event::JobEnded { id: view.id, state: view.state }),
+                Act::Ended(view) => {
+                    self.jobs.worked.add(&view.id);
+                    self.handle(Event::JobEnded { id: view.id, state: view.state });
+                }
             }
         }
     }

@@ -110,6 +110,7 @@ impl Shell {
         self.flush_settlements();
         let left = self.end_coordinating(&mut receivers.transport).await;
         let depths = self.count_what_is_left().await;
+        self.find_worked_jobs().await;
         let (reply, closed) = oneshot::channel();
         self.transport.ask(Request::Close { reply });
         // Whatever is not settled by now comes again: closing late or not at all loses nothing.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use super::worked_jobs::WorkedJobs;
 use crate::{
     jobs::{
         definition::Pipeline,
@@ -30,6 +31,7 @@ pub(super) struct Found {
 /// The coordinator of this master; it wants the ledger only where there are pipelines.
 pub(super) struct Jobs {
     pub(super) coordinator: Coordinator,
+    pub(super) worked: WorkedJobs,
     pub(super) sender: mpsc::UnboundedSender<Found>,
     pub(super) found: mpsc::UnboundedReceiver<Found>,
 }
@@ -37,7 +39,8 @@ pub(super) struct Jobs {
 impl Jobs {
     pub(super) fn new(application: &str, pipelines: Vec<Pipeline>, seed: u64) -> Self {
         let (sender, found) = mpsc::unbounded_channel();
-        Self { coordinator: Coordinator::new(application, pipelines, seed), sender, found }
+        let coordinator = Coordinator::new(application, pipelines, seed);
+        Self { coordinator, worked: WorkedJobs::default(), sender, found }
     }
 }
 

@@ -21,4 +21,5 @@ pub(super) mod state;
 mod stopped;
 mod transport_events;
 mod views;
+mod worked_jobs;
 mod workers;

@@ -6,6 +6,7 @@ use foldhash::fast::RandomState;
 
 use super::celery::Lost;
 use crate::{
+    jobs::entry::MemberId,
     logging::{Level, LogContext},
     task::{Failure, Handle, Reason, Settlement},
 };
@@ -55,8 +56,10 @@ pub(in crate::master::core) struct Note {
     pub(in crate::master::core) subject: Option<Box<LogContext>>,
     pub(in crate::master::core) reason: Reason,
     pub(in crate::master::core) is_dead: bool,
-    /// Its task is of a job.
-    pub(in crate::master::core) is_of_job: bool,
+    /// The place of its task in a job.
+    pub(in crate::master::core) member: Option<Box<MemberId>>,
+    /// Its end is told to the shell.
+    pub(in crate::master::core) is_reported: bool,
     pub(in crate::master::core) line: Option<(Level, String)>,
     /// For the report of the run, and for whoever looks at what ended lately.
     pub(in crate::master::core) ended: Option<(Duration, Box<Failure>)>,

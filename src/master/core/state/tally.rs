@@ -12,9 +12,9 @@ pub struct Tally {
     pub retried: u64,
     /// Tasks dead-lettered.
     pub dead_lettered: u64,
-    /// Of these, tasks of jobs: what they mean is said by the states of their jobs.
+    /// Of these, tasks of steps of jobs: what they mean is said by the states of their jobs.
     pub dead_of_jobs: u64,
-    /// Jobs that failed, in halt mode, as far as this master heard of it.
+    /// Jobs that failed, in halt mode.
     pub failed_jobs: u64,
 }
 
