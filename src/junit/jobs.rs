@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::{
-    FailureTexts,
+    failure::FailureTexts,
     xml::{Case, Suite, Verdict},
 };
 use crate::{

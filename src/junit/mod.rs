@@ -17,6 +17,7 @@
 //! The file is written beside its place and then renamed, so it is never read by halves. Only elements and attributes stand in
 //! it that the strictest of its readers know (the schema of Jenkins' xUnit plugin).
 
+mod failure;
 mod jobs;
 #[cfg(test)]
 mod tests;
@@ -31,13 +32,14 @@ use std::{
 };
 
 use self::{
+    failure::FailureTexts,
     jobs::Jobs,
     xml::{Suite, Verdict},
 };
 use crate::{
     clock::{Clock, Timestamp},
     jobs::{entry::MemberId, ledger::View},
-    task::{Failure, Reason},
+    task::Failure,
     text::cut,
 };
 
@@ -73,20 +75,6 @@ struct Case {
     id: String,
     seconds: f64,
     failure: Option<Box<FailureTexts>>,
-}
-
-/// The texts of a failure in the report.
-#[derive(Debug)]
-struct FailureTexts {
-    reason: Reason,
-    message: String,
-    text: String,
-}
-
-impl FailureTexts {
-    fn verdict(&self) -> Verdict<'_> {
-        Verdict::Failure { kind: self.reason.as_str(), message: &self.message, text: &self.text }
-    }
 }
 
 /// How the run itself ended.

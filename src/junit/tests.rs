@@ -1,4 +1,5 @@
 use super::*;
+use crate::task::Reason;
 
 #[test]
 fn memory_is_bounded_and_failures_are_kept_longest() {

@@ -1,11 +1,10 @@
 //! The shell's end of the coordinator: what it looked up comes back to the loop here.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::worked_jobs::WorkedJobs;
 use crate::{
     jobs::{
         definition::Pipeline,
@@ -17,6 +16,9 @@ use crate::{
 
 /// How long the transport may take to read jobs for a status.
 const COUNTING: Duration = Duration::from_secs(3);
+
+/// Jobs that are remembered; those that the coordinator of this master saw fail are counted by the core.
+const MOST_WORKED: usize = 1_000;
 
 /// The answer to a question about jobs.
 pub(super) type Read = oneshot::Receiver<Result<(Vec<Record>, Vec<Frozen>), Error>>;
@@ -41,6 +43,23 @@ impl Jobs {
         let (sender, found) = mpsc::unbounded_channel();
         let coordinator = Coordinator::new(application, pipelines, seed);
         Self { coordinator, worked: WorkedJobs::default(), sender, found }
+    }
+}
+
+/// The ids of jobs that ended, or of which tasks did that were no wipes: a job that failed before is not a failure of the run that wipes
+/// it.
+#[derive(Debug, Default)]
+pub(super) struct WorkedJobs(BTreeSet<String>);
+
+impl WorkedJobs {
+    pub(super) fn add(&mut self, job: &str) {
+        if self.0.len() < MOST_WORKED && !self.0.contains(job) {
+            self.0.insert(job.to_owned());
+        }
+    }
+
+    pub(super) const fn ids(&self) -> &BTreeSet<String> {
+        &self.0
     }
 }
 

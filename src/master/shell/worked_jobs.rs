@@ -1,7 +1,7 @@
 //! Jobs that ended, or of which tasks did, in this run. What became of them is read at its end, whoever coordinated them, for the report and the exit
 //! code of the run.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -14,23 +14,8 @@ use crate::{
     transport::Request,
 };
 
-/// Jobs that are remembered; those that the coordinator of this master saw fail are counted by the core.
-const MOST: usize = 1_000;
 /// How long all of them may take to be read.
 const WITHIN: Duration = Duration::from_secs(3);
-
-/// The ids of jobs that ended, or of which tasks did that were no wipes: a job that failed before is not a failure of the run that wipes
-/// it.
-#[derive(Debug, Default)]
-pub(super) struct WorkedJobs(BTreeSet<String>);
-
-impl WorkedJobs {
-    pub(super) fn add(&mut self, job: &str) {
-        if self.0.len() < MOST && !self.0.contains(job) {
-            self.0.insert(job.to_owned());
-        }
-    }
-}
 
 impl Shell {
     /// Reads them, as far as the transport answers soon.
@@ -38,7 +23,7 @@ impl Shell {
         if self.report.is_none() && !self.core.halts_when_empty() {
             return;
         }
-        let mut wanted = self.jobs.worked.0.clone();
+        let mut wanted = self.jobs.worked.ids().clone();
         if let Some(report) = &self.report {
             wanted.extend(report.borrow().jobs().map(str::to_owned));
         }
@@ -53,7 +38,7 @@ impl Shell {
         };
         // What does not come in time is missing in the report.
         let _ = tokio::time::timeout(WITHIN, reading).await;
-        let has_failed = |view: &&View| view.state == JobState::Failed && self.jobs.worked.0.contains(&view.id);
+        let has_failed = |view: &&View| view.state == JobState::Failed && self.jobs.worked.ids().contains(&view.id);
         let failed = found.iter().filter(has_failed).count() as u64;
         if let Some(finished) = &mut self.finished {
             finished.tally.failed_jobs = finished.tally.failed_jobs.max(failed);
