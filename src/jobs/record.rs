@@ -135,6 +135,8 @@ pub struct Advance {
     pub void: Vec<Uuid>,
     /// Rounds whose dead letters go back to their queues, with their attempts at zero.
     pub revived: Vec<Uuid>,
+    /// The queues of their tasks, for a transport that does not find dead letters by their round.
+    pub revived_from: Vec<String>,
     /// Jobs of which nothing is to be begun from now on.
     pub frozen: Vec<String>,
     /// Jobs of which tasks can be begun again.
@@ -146,7 +148,8 @@ pub struct Advance {
 }
 
 /// Which jobs are asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct JobFilter {
     /// Whose id begins so.
     pub id: Option<String>,

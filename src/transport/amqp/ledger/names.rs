@@ -11,6 +11,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::jobs::record::JobFilter;
+
 /// The queue whose exclusive consumer is the coordinator, where it is asked [questions](Question).
 pub(crate) fn coordinator_queue(application: &str) -> String {
     format!("asynctask.coordinator.{application}")
@@ -37,6 +39,8 @@ pub(crate) fn void_exchange(application: &str) -> String {
 pub(crate) enum Question {
     /// The void rounds and frozen jobs that there are: the answer is an [`Announcement`] that is complete.
     Stopped,
+    /// The open jobs that this filter holds, whatever its limit is, and what is frozen beside them: the answer comes in parts.
+    Jobs(JobFilter),
 }
 
 /// What masters are told, as JSON: by the exchange, without a property that matters, or as the answer to [`Question::Stopped`].
@@ -57,6 +61,13 @@ pub(crate) struct Announcement {
     /// Jobs that are frozen no more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) thawed: Vec<String>,
+}
+
+impl Announcement {
+    /// Whether it says nothing.
+    pub(crate) const fn is_empty(&self) -> bool {
+        !self.complete && self.void.is_empty() && self.frozen.is_empty() && self.thawed.is_empty()
+    }
 }
 
 #[cfg(test)]

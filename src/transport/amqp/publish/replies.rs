@@ -38,6 +38,7 @@ pub(crate) struct Answer {
 }
 
 /// Takes answers for the rest of a session.
+#[derive(Clone)]
 pub(crate) struct Replies {
     waiting: mpsc::Sender<Answer>,
     unsent: Rc<Unsent>,

@@ -24,7 +24,7 @@ use crate::{
     clock::{Instant, Now},
     task::{Handle, QueueIndex, Settlement},
     transport::{
-        Cancelled, Error, Event, Events, Request,
+        Cancelled, Event, Events, Request,
         amqp::{
             connect::address::Address, consume::consumer::Polled, dead_letters::sweep_schedule::SweepSchedule,
             publish::replies::Answer,
@@ -64,6 +64,9 @@ impl Actor {
             closing: None,
             lease_held: Rc::default(),
             sweeps: SweepSchedule::default(),
+            ledger: None,
+            ledger_held: Rc::default(),
+            ledger_patience: Rc::default(),
         }
     }
 
@@ -219,18 +222,19 @@ impl Actor {
             Request::ReleaseLease => self.release_lease(),
             Request::Ledger { application } => {
                 self.listen(&application);
-                self.emit(Event::LedgerRefused);
+                self.ask_ledger(application);
             }
-            Request::Advance(_) | Request::ReleaseLedger => {}
-            Request::Order { reply, .. } => drop(reply.send(Err(no_ledger()))),
-            Request::Jobs { reply, .. } => drop(reply.send(Err(no_ledger()))),
+            Request::Advance(advance) => self.advance_ledger(*advance),
+            Request::ReleaseLedger => self.release_ledger(),
             Request::Close { reply } => self.close(Some(reply)),
             request @ (Request::Submit { .. }
             | Request::Depths { .. }
             | Request::Ready { .. }
             | Request::WalkDead { .. }
             | Request::Purge { .. }
-            | Request::Delete { .. }) => {
+            | Request::Delete { .. }
+            | Request::Order { .. }
+            | Request::Jobs { .. }) => {
                 self.serve(request);
             }
         }
@@ -320,8 +324,4 @@ impl Actor {
             }
         }
     }
-}
-
-fn no_ledger() -> Error {
-    Error::Jobs { cause: "RabbitMQ keeps none: they need sqlite: or localmem:".to_owned() }
 }

@@ -73,6 +73,8 @@ impl Actor {
             watch,
             sweep: None,
             lease: None,
+            ledger: None,
+            ledger_of: None,
             sending: FuturesUnordered::new(),
             replies,
             answering,
@@ -109,6 +111,7 @@ impl Actor {
             self.failures = 0;
             self.report_waiting(format!("an answer of {}", self.shared.address.shown()));
         }
+        self.begin_ledger();
         let waiting = std::mem::take(&mut self.waiting_requests);
         if let Some(up) = self.state.up() {
             for request in waiting {
@@ -162,6 +165,9 @@ impl Actor {
         if self.lease_held.replace(false) {
             self.emit(Event::LeaseLost);
         }
+        if self.ledger_held.replace(false) {
+            self.emit(Event::LedgerLost);
+        }
         self.interrupt_survey();
         self.sweeps.interrupted(now);
         // Nothing but this process holds what was accepted, and the master may accept until it hears of the end.
@@ -193,6 +199,7 @@ impl Actor {
         self.closing = Some(Closing { by: self.now().at + CLOSE_TIMEOUT, reply });
         self.requests.close();
         self.release_lease();
+        self.release_ledger();
         for queue in self.credits.keys().copied().collect::<Vec<_>>() {
             self.credit(QueueIndex(queue), 0);
         }
@@ -281,6 +288,8 @@ pub(crate) fn refuse(request: Request, error: &Error) {
         Request::Depths { reply, .. } => drop(reply.send(Err(error.clone()))),
         Request::Ready { reply, .. } => drop(reply.send(Err(error.clone()))),
         Request::WalkDead { reply, .. } => drop(reply.send(Err(error.clone()))),
+        Request::Order { reply, .. } => drop(reply.send(Err(error.clone()))),
+        Request::Jobs { reply, .. } => drop(reply.send(Err(error.clone()))),
         _ => {}
     }
 }

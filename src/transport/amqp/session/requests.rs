@@ -110,7 +110,7 @@ impl Up {
                     });
                 });
             }
-            _ => {}
+            request => self.serve_jobs(request),
         }
     }
 

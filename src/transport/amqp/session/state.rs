@@ -7,6 +7,7 @@ use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
+    time::Duration,
 };
 
 use tokio::sync::mpsc;
@@ -118,6 +119,11 @@ pub(crate) struct Actor {
     pub(crate) closing: Option<Closing>,
     pub(crate) lease_held: Rc<Cell<bool>>,
     pub(crate) sweeps: SweepSchedule,
+    /// The application whose ledger is wanted.
+    pub(crate) ledger: Option<String>,
+    pub(crate) ledger_held: Rc<Cell<bool>>,
+    /// How long the broker bears what is unacknowledged, if it has said so.
+    pub(crate) ledger_patience: Rc<Cell<Option<Duration>>>,
 }
 
 impl Actor {

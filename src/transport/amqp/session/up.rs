@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::{future::LocalBoxFuture, stream::FuturesUnordered};
 use lapin::BasicProperties;
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{connections::Session, note::SessionNote, shared::Shared};
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
                 consumer::{ConsumedQueue, PassAction},
                 consumers::ConsumedQueues,
             },
+            ledger::holder::LedgerRequest,
             publish::{
                 outbox::Outbox,
                 pending_copy::PendingCopy,
@@ -74,6 +75,9 @@ pub(crate) struct Up {
     /// Another, which a close does not wait for.
     pub(crate) sweep: Option<tokio::task::AbortHandle>,
     pub(crate) lease: Option<Lease>,
+    /// The running attempt to be or become the coordinator of an application.
+    pub(crate) ledger: Option<mpsc::UnboundedSender<LedgerRequest>>,
+    pub(crate) ledger_of: Option<String>,
     pub(crate) sending: FuturesUnordered<LocalBoxFuture<'static, AcksWritten>>,
     pub(crate) replies: Replies,
     /// The work that sends them, which ends with the session.

@@ -1,0 +1,403 @@
+//! The ledger, held: a channel with three consumers, and all that came over it and is not acknowledged.
+//!
+//! The lease is the exclusive consumer of a classic queue, which also brings the questions. The consumers of jobs and of entries are on the
+//! same channel, and so is every acknowledgement: whoever has lost the lease can acknowledge nothing any more. Publishes go over the
+//! session's connection, like all others.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use lapin::{
+    Channel, Connection, Consumer,
+    message::Delivery as Message,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
+    types::{FieldTable, ShortString},
+};
+use uuid::Uuid;
+
+use super::{
+    answers::KeptAnswers,
+    held_entries::{self, Asker, Came, HeldEntries},
+    held_jobs::HeldJobs,
+    names::{coordinator_queue, jobs_queue},
+    queues, store,
+    stored::{self, Memory, Stored},
+};
+use crate::{
+    clock::{Clock, Instant},
+    jobs::record::StoredEntry,
+    membership::ledger_queue,
+    transport::{
+        Event, Events,
+        amqp::{
+            broker_error::{answer, describe},
+            connect::channel::{open_channel, short},
+            publish::{
+                outbox::Outbox,
+                replies::{Answer, Replies},
+            },
+        },
+    },
+};
+
+/// Entries that are told and not folded, at most.
+const OUTSTANDING: u16 = 1024;
+/// Open jobs that can be held, and the most that a channel can have unacknowledged.
+const MOST_JOBS: u16 = u16::MAX;
+/// Messages are held this long at least before they are given back …
+const SHORTEST: Duration = Duration::from_secs(2);
+/// … and with this much for each more, so that very many cost no more a second …
+const EACH: Duration = Duration::from_millis(5);
+/// … up to this: a `consumer_timeout` under a minute makes no sense on any broker that has so many.
+const LONGEST: Duration = Duration::from_secs(15);
+/// How long whoever held the ledger before may take to let go of its jobs once the lease is ours: its queue hears of the end by itself.
+const LETS_GO: Duration = Duration::from_secs(30);
+
+/// The ledger is not ours any more, or cannot be had, with the cause.
+#[derive(Debug)]
+pub(crate) struct LedgerLost(pub(crate) String);
+
+impl From<lapin::Error> for LedgerLost {
+    fn from(error: lapin::Error) -> Self {
+        Self(describe(&error))
+    }
+}
+
+/// The ledger, held.
+pub(crate) struct HeldLedger {
+    pub(crate) application: String,
+    channel: Channel,
+    lease: Consumer,
+    jobs_came: Consumer,
+    /// Once entries are told.
+    entries_came: Option<(Consumer, Events)>,
+    clock: Clock,
+    /// Tags of all that the broker waits for us to acknowledge. What is not of this program, or of a later one, stays.
+    unacknowledged: BTreeSet<u64>,
+    /// When they are given back.
+    refresh_at: Option<Instant>,
+    /// How long the broker bears what is unacknowledged, if it has said so.
+    patience: Option<Duration>,
+    marker: Option<Uuid>,
+    /// What came and may go.
+    useless: Vec<u64>,
+    told: Vec<StoredEntry>,
+    replies: Replies,
+    /// Answers to orders, which may be given again.
+    pub(crate) answers: KeptAnswers,
+    pub(crate) jobs: HeldJobs,
+    pub(crate) entries: HeldEntries,
+}
+
+/// Something came over the channel.
+enum Arrival {
+    Question(Message),
+    Job(Message),
+    Entry(Message),
+    /// It is time to give all back.
+    Refresh,
+}
+
+impl HeldLedger {
+    /// Takes the lease and all jobs; `None`: another one has it. Nothing has changed by that, and nobody is told anything.
+    pub(crate) async fn take(
+        connection: &Connection,
+        outbox: &Outbox,
+        replies: Replies,
+        application: &str,
+        clock: Clock,
+        patience: Option<Duration>,
+    ) -> Result<Option<Self>, LedgerLost> {
+        queues::declare(connection, application).await?;
+        let channel = open_channel(connection).await?;
+        let tag = format!("asynctask-coordinator-{}", std::process::id());
+        // A question that is lost with us is asked again.
+        let options = BasicConsumeOptions { exclusive: true, no_ack: true, ..BasicConsumeOptions::default() };
+        let lease =
+            channel.basic_consume(short(&coordinator_queue(application)), short(&tag), options, FieldTable::default());
+        let lease = match answer(lease).await {
+            Ok(lease) => lease,
+            Err(error) if describe(&error).contains("exclusive use") => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let jobs_queue = jobs_queue(application);
+        let jobs_came = consume(&channel, &jobs_queue, MOST_JOBS).await?;
+        let marker = Uuid::now_v7();
+        let mut held = Self {
+            application: application.to_owned(),
+            channel,
+            lease,
+            jobs_came,
+            entries_came: None,
+            clock,
+            unacknowledged: BTreeSet::new(),
+            refresh_at: None,
+            patience,
+            marker: Some(marker),
+            useless: Vec::new(),
+            told: Vec::new(),
+            replies,
+            answers: KeptAnswers::default(),
+            jobs: HeldJobs::default(),
+            entries: HeldEntries::default(),
+        };
+        // The queue has one active consumer, and that is us only once it has heard of the end of the one before; what that one held is in
+        // front of everything else then. So whatever there is comes before the marker.
+        held.keep_during(store::until_stored(outbox, &[stored::marker(&jobs_queue, marker)])).await?;
+        let by = clock.now().at + LETS_GO;
+        while held.marker.is_some() {
+            if clock.now().at >= by {
+                return Err(LedgerLost("whoever held the jobs before does not let them go".to_owned()));
+            }
+            held.next_within(by.since(clock.now().at)).await?;
+        }
+        Ok(Some(held))
+    }
+
+    /// Begins another epoch.
+    pub(crate) async fn begin(&mut self, outbox: &Outbox) -> Result<(), LedgerLost> {
+        let epoch = self.jobs.begin();
+        let mut memory = Memory { epoch, serial: 1, holder: Uuid::now_v7(), ..self.jobs.memory().clone() };
+        memory.add_void(&[], self.clock.now().wall);
+        self.jobs.expect_memory(memory.clone());
+        let stored = [stored::memory(&jobs_queue(&self.application), &memory)];
+        self.keep_during(store::until_stored(outbox, &stored)).await?;
+        // That it comes to us shows that nobody has taken the ledger over meanwhile.
+        self.until_all_came().await
+    }
+
+    /// From now on entries are told.
+    pub(crate) async fn listen(&mut self, events: Events) -> Result<(), LedgerLost> {
+        let entries = consume(&self.channel, &ledger_queue(&self.application), OUTSTANDING).await?;
+        self.entries_came = Some((entries, events));
+        Ok(())
+    }
+
+    /// Asks the broker: what it did to the lease before it answers is known then.
+    pub(crate) async fn check(&mut self) -> Result<(), LedgerLost> {
+        queues::found(&self.channel, &coordinator_queue(&self.application)).await?;
+        self.drain().await
+    }
+
+    /// Waits until all that was published has come to us.
+    pub(crate) async fn until_all_came(&mut self) -> Result<(), LedgerLost> {
+        while self.jobs.is_expecting() {
+            self.next_within(Duration::MAX).await?;
+        }
+        Ok(())
+    }
+
+    /// Does `work`, and keeps what is held meanwhile.
+    pub(crate) async fn keep_during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, LedgerLost> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                arrival = self.arrival() => self.arrived(arrival?).await?,
+            }
+        }
+    }
+
+    async fn next_within(&mut self, limit: Duration) -> Result<(), LedgerLost> {
+        match tokio::time::timeout(limit, self.arrival()).await {
+            Ok(arrival) => self.arrived(arrival?).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Waits for whatever comes first. Nothing is lost if it is dropped.
+    async fn arrival(&mut self) -> Result<Arrival, LedgerLost> {
+        let refresh_in = self.refresh_at.map(|at| at.since(self.clock.now().at));
+        let Self { lease, jobs_came, entries_came, .. } = self;
+        let entry = async {
+            match entries_came {
+                Some((entries, _)) => entries.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            came = lease.next() => message(came).map(Arrival::Question),
+            came = jobs_came.next() => message(came).map(Arrival::Job),
+            came = entry => message(came).map(Arrival::Entry),
+            () = tokio::time::sleep(refresh_in.unwrap_or_default()), if refresh_in.is_some() => Ok(Arrival::Refresh),
+        }
+    }
+
+    /// Takes what came, and all that is there with it.
+    async fn arrived(&mut self, arrival: Arrival) -> Result<(), LedgerLost> {
+        match arrival {
+            Arrival::Refresh => return self.refresh().await,
+            arrival => self.take_in(arrival),
+        }
+        self.drain().await
+    }
+
+    /// Takes all that is there.
+    async fn drain(&mut self) -> Result<(), LedgerLost> {
+        let mut entries_came = self.entries_came.take();
+        while let Some(came) = self.lease.next().now_or_never() {
+            self.take_in(Arrival::Question(message(came)?));
+        }
+        while let Some(came) = self.jobs_came.next().now_or_never() {
+            self.take_in(Arrival::Job(message(came)?));
+        }
+        if let Some((entries, _)) = &mut entries_came {
+            while let Some(came) = entries.next().now_or_never() {
+                self.take_in(Arrival::Entry(message(came)?));
+            }
+        }
+        self.entries_came = entries_came;
+        if let (false, Some((_, events))) = (self.told.is_empty(), &self.entries_came) {
+            let _ = events.send(Event::Entries(std::mem::take(&mut self.told)));
+        }
+        let useless = std::mem::take(&mut self.useless);
+        self.acknowledge(useless).await
+    }
+
+    fn take_in(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Question(message) => self.answer_question(&message),
+            Arrival::Job(message) => self.take_job(&message),
+            Arrival::Entry(message) => self.take_entry(message),
+            Arrival::Refresh => {}
+        }
+    }
+
+    fn holds(&mut self, tag: u64) {
+        self.unacknowledged.insert(tag);
+        if self.refresh_at.is_none() {
+            let many = u32::try_from(self.unacknowledged.len()).unwrap_or(u32::MAX);
+            let usual = EACH.saturating_mul(many).clamp(SHORTEST, LONGEST);
+            self.refresh_at =
+                Some(self.clock.now().at + self.patience.map_or(usual, |patience| (patience / 3).min(usual)));
+        }
+    }
+
+    fn take_job(&mut self, message: &Message) {
+        let tag = message.delivery_tag;
+        self.holds(tag);
+        let useless = match stored::parse(&message.properties, &message.data) {
+            Ok(Stored::Job(job)) => self.jobs.job_came(*job, tag),
+            Ok(Stored::Memory(memory)) => self.jobs.memory_came(memory, tag),
+            Ok(Stored::Marker(marker)) => {
+                self.marker.take_if(|ours| *ours == marker);
+                Some(tag)
+            }
+            Err(error) => {
+                tracing::debug!(target: "asynctask::amqp", "{error}; it stays where it is");
+                None
+            }
+        };
+        self.useless.extend(useless);
+    }
+
+    fn take_entry(&mut self, message: Message) {
+        let tag = message.delivery_tag;
+        self.holds(tag);
+        let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
+        let properties = &message.properties;
+        let asker = text(properties.reply_to()).zip(text(properties.correlation_id()));
+        let asker = asker.map(|(queue, order)| Asker { queue, order });
+        let id = properties.message_id().as_ref().map(ShortString::as_str);
+        match self.entries.came(held_entries::content(id, &message.data), tag, asker.clone()) {
+            Came::New(id) => {
+                let now = self.clock.now().wall;
+                let known = asker.and_then(|asker| Some((self.answers.find(&asker.order, now)?, asker)));
+                match known {
+                    // It was given twice.
+                    Some((answer, asker)) => {
+                        self.reply(&asker, answer.into_bytes());
+                        self.useless.extend(self.entries.folded(&[id]));
+                    }
+                    None => self.told.push(StoredEntry { id, body: message.data }),
+                }
+            }
+            Came::Again => {}
+            Came::Folded => self.useless.push(tag),
+        }
+    }
+
+    /// Sends an answer to whoever waits for it.
+    pub(crate) fn reply(&self, asker: &Asker, body: Vec<u8>) {
+        let (queue, correlation_id) = (asker.queue.clone(), asker.order.clone());
+        self.replies.take(Answer { queue, correlation_id, body });
+    }
+
+    fn answer_question(&self, message: &Message) {
+        let properties = &message.properties;
+        let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string).unwrap_or_default();
+        let asker = Asker { queue: text(properties.reply_to()), order: text(properties.correlation_id()) };
+        // One that is no question, or of a later program, stays without an answer.
+        let Ok(question) = serde_json::from_slice(&message.data) else { return };
+        for body in self.answer(&question) {
+            self.reply(&asker, body);
+        }
+    }
+
+    /// These may go.
+    pub(crate) async fn acknowledge(&mut self, tags: Vec<u64>) -> Result<(), LedgerLost> {
+        for tag in tags {
+            if self.unacknowledged.remove(&tag) {
+                answer(self.channel.basic_ack(tag, BasicAckOptions::default())).await?;
+            }
+        }
+        if self.unacknowledged.is_empty() {
+            self.refresh_at = None;
+        }
+        Ok(())
+    }
+
+    /// Gives all back, and with that makes it young: it comes again.
+    async fn refresh(&mut self) -> Result<(), LedgerLost> {
+        self.refresh_at = None;
+        // What came before the last of these is known after this.
+        let last = self.unacknowledged.last().copied();
+        self.drain().await?;
+        let Some(last) = last.and_then(|last| self.unacknowledged.range(..=last).next_back().copied()) else {
+            return Ok(());
+        };
+        let options = BasicNackOptions { multiple: true, requeue: true };
+        answer(self.channel.basic_nack(last, options)).await?;
+        self.unacknowledged = self.unacknowledged.split_off(&(last + 1));
+        self.jobs.given_back(last);
+        self.entries.given_back(last);
+        if let Some(young) = self.unacknowledged.pop_first() {
+            self.holds(young);
+        }
+        Ok(())
+    }
+}
+
+async fn consume(channel: &Channel, queue: &str, most: u16) -> Result<Consumer, LedgerLost> {
+    answer(channel.basic_qos(most, BasicQosOptions::default())).await?;
+    let (tag, options) = (format!("asynctask-{queue}-{}", std::process::id()), BasicConsumeOptions::default());
+    Ok(answer(channel.basic_consume(short(queue), short(&tag), options, FieldTable::default())).await?)
+}
+
+fn message(came: Option<lapin::Result<Message>>) -> Result<Message, LedgerLost> {
+    match came {
+        Some(message) => Ok(message?),
+        None => Err(LedgerLost("the broker ended its consumer".to_owned())),
+    }
+}
+
+/// How long the broker bears what is unacknowledged, if this is why it closed a channel: it says so then, and nowhere else.
+pub(crate) fn patience(cause: &str) -> Option<Duration> {
+    let (_, told) = cause.split_once("Timeout value used: ")?;
+    let digits = told.split(' ').next()?;
+    digits.parse().ok().map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_tells_its_patience_when_it_has_lost_it() {
+        let cause = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 5000 ms. This timeout \
+                     value can be configured, see consumers doc guide to learn more";
+        assert_eq!(patience(cause), Some(Duration::from_secs(5)));
+        assert_eq!(patience("CONNECTION_FORCED"), None);
+        assert_eq!(patience("Timeout value used: x ms"), None);
+    }
+}

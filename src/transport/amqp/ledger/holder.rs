@@ -1,0 +1,211 @@
+//! The work that asks for the ledger of an application, keeps it, and stores steps while it is held; beside the actor, on a connection
+//! of its own, so that whatever the broker does to it costs no session.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use lapin::Connection;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    held_ledger::{HeldLedger, LedgerLost, patience},
+    names::{Question, coordinator_queue},
+    pending::PendingStep,
+    step::Storing,
+    store,
+};
+use crate::{
+    membership::ledger_queue,
+    transport::{
+        Event, Events,
+        amqp::{
+            publish::{outbox::PAUSES, replies::Replies},
+            queues::{counter::Counter, own_queue::OwnQueue},
+        },
+    },
+};
+
+/// Between two tries to get the ledger.
+const RETRY_PAUSE: Duration = Duration::from_secs(3);
+/// An orderly end of the connection may take this long.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// What is asked of the holder.
+pub(crate) enum LedgerRequest {
+    /// Store a step.
+    Step(Box<PendingStep>),
+    /// Answer a question of this process; dropped, if the ledger is not held.
+    Ask { question: Question, reply: oneshot::Sender<Vec<Vec<u8>>> },
+}
+
+/// How holding the ledger ended.
+enum LedgerEnd {
+    /// Given back.
+    Released,
+    /// The broker took it, and said why.
+    Taken(String),
+}
+
+/// How a try to get it ended.
+enum Acquisition {
+    Held(Box<HeldLedger>),
+    /// Another one holds it.
+    Refused,
+    Failed(String),
+}
+
+async fn close_connection(connection: Option<Connection>) {
+    if let Some(connection) = connection {
+        let _ = timeout(DISCONNECT_TIMEOUT, connection.close(200, "done".into())).await;
+    }
+}
+
+/// The running attempt to be or become the coordinator.
+pub(crate) struct LedgerHolder {
+    pub(crate) storing: Storing,
+    pub(crate) application: String,
+    pub(crate) replies: Replies,
+    pub(crate) events: Events,
+    /// Whether the ledger is held, for the actor.
+    pub(crate) flag: Rc<Cell<bool>>,
+    /// How long the broker bears what is unacknowledged, if it has said so.
+    pub(crate) patience: Rc<Cell<Option<Duration>>>,
+}
+
+impl LedgerHolder {
+    /// Asks for the ledger until it is held, keeps it, and begins again when it is lost.
+    pub(crate) async fn keep(self, mut requests: mpsc::UnboundedReceiver<LedgerRequest>) {
+        let mut connection = None;
+        let (mut is_refused, mut failures, mut last_cause) = (false, 0, String::new());
+        let clock = self.storing.clock;
+        loop {
+            let pause = match self.attempt(&mut connection).await {
+                Acquisition::Held(held) if requests.is_closed() => {
+                    // Given back while it was asked for.
+                    drop(held);
+                    return close_connection(connection).await;
+                }
+                Acquisition::Held(mut held) => {
+                    (is_refused, failures) = (false, 0);
+                    last_cause.clear();
+                    let began = clock.now().at;
+                    let end = self.hold(&mut held, &mut requests).await;
+                    drop(held);
+                    let closed = close_connection(connection.take());
+                    let LedgerEnd::Taken(cause) = end else { return closed.await };
+                    tracing::debug!(target: "asynctask::amqp", "the ledger of {} is lost: {cause}", self.application);
+                    if let Some(patience) = patience(&cause) {
+                        self.patience.set(Some(patience));
+                    }
+                    if self.flag.replace(false) {
+                        let _ = self.events.send(Event::LedgerLost);
+                    }
+                    closed.await;
+                    // At once, unless it would not last either, or another process may keep it longer.
+                    if clock.now().at.since(began) > RETRY_PAUSE { Duration::ZERO } else { RETRY_PAUSE }
+                }
+                Acquisition::Refused => {
+                    failures = 0;
+                    if !std::mem::replace(&mut is_refused, true) {
+                        let _ = self.events.send(Event::LedgerRefused);
+                    }
+                    RETRY_PAUSE
+                }
+                Acquisition::Failed(cause) => {
+                    close_connection(connection.take()).await;
+                    failures += 1;
+                    // The first may be the end of the session, which is told anyway.
+                    if failures > 1 && cause != last_cause {
+                        let application = &self.application;
+                        self.storing.outbox.warn(format!("the jobs of {application} cannot be coordinated: {cause}"));
+                        last_cause = cause;
+                    }
+                    PAUSES.delay(failures).max(RETRY_PAUSE)
+                }
+            };
+            if self.wait(pause, &mut requests).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// One try. Whoever waits asks over the session, and makes no connection for that.
+    async fn attempt(&self, connection: &mut Option<Connection>) -> Acquisition {
+        let Storing { outbox, address, clock } = &self.storing;
+        let session = &outbox.session;
+        let queue = coordinator_queue(&self.application);
+        match Counter::new(&session.reader()).found(&queue).await {
+            Ok(found) if found.is_some_and(|found| found.consumers > 0) => return Acquisition::Refused,
+            Ok(_) => {}
+            Err(fault) => return Acquisition::Failed(fault.cause()),
+        }
+        let entries = OwnQueue::Work(ledger_queue(&self.application));
+        if let Err(fault) = session.topology.ensure(&session.reader(), &entries).await {
+            return Acquisition::Failed(fault.cause());
+        }
+        let open = match address.connect("coordinator").await {
+            Ok(open) => connection.insert(open),
+            Err(error) => return Acquisition::Failed(error.to_string()),
+        };
+        let (replies, patience) = (self.replies.clone(), self.patience.get());
+        match HeldLedger::take(open, outbox, replies, &self.application, *clock, patience).await {
+            Ok(Some(mut held)) => match held.begin(outbox).await {
+                Ok(()) => Acquisition::Held(Box::new(held)),
+                Err(LedgerLost(cause)) => Acquisition::Failed(cause),
+            },
+            Ok(None) => {
+                close_connection(connection.take()).await;
+                Acquisition::Refused
+            }
+            Err(LedgerLost(cause)) => Acquisition::Failed(cause),
+        }
+    }
+
+    /// Lets a pause pass. What is asked meanwhile is dropped, and so answered: this is not the coordinator. `None`: the
+    /// ledger is not wanted any more.
+    async fn wait(&self, pause: Duration, requests: &mut mpsc::UnboundedReceiver<LedgerRequest>) -> Option<()> {
+        let pause = tokio::time::sleep(pause);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return Some(()),
+                request = requests.recv() => drop(request?),
+            }
+        }
+    }
+
+    /// Says that the ledger is held, and does what is asked, as long as it is.
+    async fn hold(&self, held: &mut HeldLedger, requests: &mut mpsc::UnboundedReceiver<LedgerRequest>) -> LedgerEnd {
+        match self.work(held, requests).await {
+            Ok(()) => LedgerEnd::Released,
+            Err(LedgerLost(cause)) => LedgerEnd::Taken(cause),
+        }
+    }
+
+    async fn work(
+        &self,
+        held: &mut HeldLedger,
+        requests: &mut mpsc::UnboundedReceiver<LedgerRequest>,
+    ) -> Result<(), LedgerLost> {
+        self.flag.set(true);
+        let jobs = held.jobs.all().into_iter().map(|job| job.record.clone()).collect();
+        let (epoch, frozen) = (held.jobs.epoch(), held.jobs.memory().frozen.clone());
+        let _ = self.events.send(Event::LedgerHeld { epoch, jobs, frozen });
+        held.listen(self.events.clone()).await?;
+        // Who coordinated before may not have come to it.
+        let stopped = held.stopped();
+        held.keep_during(store::announce(&self.storing.outbox, &self.application, &stopped)).await?;
+        while let Some(request) = held.keep_during(requests.recv()).await? {
+            match request {
+                LedgerRequest::Step(step) => self.storing.step(held, *step).await?,
+                LedgerRequest::Ask { question, reply } => {
+                    // Whoever asked may be gone.
+                    let _ = reply.send(held.answer(&question));
+                }
+            }
+        }
+        Ok(())
+    }
+}

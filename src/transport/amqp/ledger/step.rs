@@ -1,0 +1,253 @@
+//! Storing a step of the coordinator.
+//!
+//! ```text
+//! the lease is ours ─▶ tasks ─▶ dead letters go back ─▶ ended jobs ─▶ open jobs, which come back to us ─▶ masters and askers
+//!    are told ─▶ what is replaced goes ─▶ entries go
+//! ```
+//!
+//! Each is confirmed before the next. Whoever dies in between leaves entries that come again: those that are counted in what is stored
+//! count for nothing, the others are folded anew, and tasks that nothing stored speaks of are of rounds that nobody knows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+use uuid::Uuid;
+
+use super::{
+    ended,
+    held_ledger::{HeldLedger, LedgerLost},
+    names::{Announcement, ended_queue, jobs_queue},
+    pending::{PendingStep, PendingTask},
+    store,
+    stored::{self, StoredJob},
+};
+use crate::{
+    clock::Clock,
+    jobs::{entry::Entry, record::Record},
+    membership::ledger_queue,
+    task::Reason,
+    transport::{
+        DeadLetter, Error, Visit,
+        amqp::{
+            connect::address::Address,
+            dead_letters::{walk, walk_lock, walk_progress::Progress},
+            message::properties,
+            publish::{
+                bulk_results::BulkResults,
+                outbox::{MASTER_SENDS, OutboundMessage, Outbox, PAUSES, StoreError},
+                publisher::Publication,
+            },
+            queues::own_queue::OwnQueue,
+        },
+    },
+};
+
+/// What steps are stored with.
+pub(crate) struct Storing {
+    pub(crate) outbox: Outbox,
+    pub(crate) address: Rc<Address>,
+    pub(crate) clock: Clock,
+}
+
+impl Storing {
+    /// Stores a step. An error means that the ledger is lost.
+    pub(crate) async fn step(&self, held: &mut HeldLedger, mut step: PendingStep) -> Result<(), LedgerLost> {
+        // A process that was stopped for long may not have heard yet that another one is the coordinator.
+        held.check().await?;
+        if let Some(cause) = held.jobs.conflict(&step.advance) {
+            step.answer(0, Err(Error::Jobs { cause }));
+            return Ok(());
+        }
+        let tasks = std::mem::take(&mut step.tasks);
+        held.keep_during(self.tasks(&tasks)).await?;
+        let revived = held.keep_during(self.revive(&step)).await?;
+        let obsolete = self.jobs(held, &step, &tasks).await?;
+        self.tell(held, &step).await?;
+        held.acknowledge(obsolete).await?;
+        let folded = held.entries.folded(&step.advance.entries);
+        held.acknowledge(folded).await?;
+        step.answer(revived, Ok(()));
+        Ok(())
+    }
+
+    /// Stores tasks, however long that takes. One that can never be stored is the end of its member.
+    async fn tasks(&self, tasks: &[PendingTask]) {
+        let message = |task: &PendingTask| match &task.message {
+            Ok(message) => Some(message.clone()),
+            Err(error) => self.unstorable(task, error),
+        };
+        let (tasks, messages): (Vec<&PendingTask>, Vec<OutboundMessage>) =
+            tasks.iter().filter_map(|task| Some((task, message(task)?))).unzip();
+        let results = BulkResults::new(messages.len());
+        if self.outbox.store_in_order(&messages, &results, MASTER_SENDS).await.is_ok() {
+            return;
+        }
+        // Which of them it is that is not taken is found out one by one.
+        for (position, (task, message)) in tasks.into_iter().zip(messages).enumerate() {
+            if !results.is_stored(position) {
+                self.task(task, message).await;
+            }
+        }
+    }
+
+    async fn task(&self, task: &PendingTask, mut message: OutboundMessage) {
+        let mut failures = 0;
+        loop {
+            let stored = self.outbox.store_all(std::slice::from_ref(&message)).await;
+            let error = match stored {
+                Ok(()) => return,
+                Err(StoreError::Permanent(error)) => match self.unstorable(task, &error) {
+                    // The entry in its place must be stored.
+                    Some(entry) if entry.publication.queue != message.publication.queue => {
+                        message = entry;
+                        continue;
+                    }
+                    Some(_) => error,
+                    None => return,
+                },
+                Err(StoreError::Temporary(error) | StoreError::Full(error)) => error,
+            };
+            failures += 1;
+            let pause = PAUSES.delay(failures);
+            self.outbox.warn(format!("a task of a job could not be stored: {error}; again in {} s", pause.as_secs()));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// What is stored in the place of a task that can never be: the end of its member. One that is no member is only told of.
+    fn unstorable(&self, task: &PendingTask, error: &Error) -> Option<OutboundMessage> {
+        self.outbox.warn(format!("a task of the jobs cannot be stored: {error}"));
+        let membership = task.membership.as_ref()?;
+        let now = self.clock.now().wall;
+        let entry = Entry::failed(membership, now, Reason::Failed.as_str(), &error.to_string(), None, None);
+        let queue = ledger_queue(&membership.application);
+        let new = entry.message(&membership.application, Uuid::now_v7().to_string());
+        let properties = properties::submitted(&new, None).ok()?;
+        let publication = Publication { queue: queue.clone(), properties, body: new.body.into() };
+        Some(OutboundMessage { own_queue: OwnQueue::Work(queue), publication })
+    }
+
+    /// Puts the dead letters of some rounds back to work. Gives their number.
+    async fn revive(&self, step: &PendingStep) -> u64 {
+        if step.advance.revived.is_empty() {
+            return 0;
+        }
+        let rounds: BTreeSet<Uuid> = step.advance.revived.iter().copied().collect();
+        let mut revived = 0;
+        for queue in &step.dead {
+            let rounds = rounds.clone();
+            let is_of_these = move |letter: &DeadLetter| {
+                letter.membership.as_ref().is_some_and(|membership| rounds.contains(&membership.round))
+            };
+            let visit = Box::new(
+                move |letter: &DeadLetter| {
+                    if is_of_these(letter) { Visit::Retry { body: None } } else { Visit::Keep }
+                },
+            );
+            let (progress, now) = (Progress::default(), self.clock.now().wall);
+            let walk = Box::pin(walk::walk(&self.outbox, queue, visit, now, &progress));
+            match walk_lock::during(&self.outbox.session.reader(), &queue.name, walk).await {
+                Ok(walked) => revived += walked.retried,
+                Err(error) => {
+                    let error = error.error(&self.address, &queue.queue);
+                    self.outbox
+                        .warn(format!("dead letters of queue \"{}\" do not all go back to work: {error}", queue.queue));
+                }
+            }
+        }
+        revived
+    }
+
+    /// Stores what has changed of jobs. Gives the tags of what may go then.
+    async fn jobs(
+        &self,
+        held: &mut HeldLedger,
+        step: &PendingStep,
+        tasks: &[PendingTask],
+    ) -> Result<Vec<u64>, LedgerLost> {
+        let advance = &step.advance;
+        let (epoch, now) = (held.jobs.epoch(), self.clock.now().wall);
+        let (open, ended): (Vec<&Record>, Vec<&Record>) = advance.records.iter().partition(|record| record.open);
+        let ended_queue = ended_queue(&held.application);
+        let ended_jobs: Vec<_> = ended
+            .iter()
+            .map(|record| StoredJob { epoch, record: (*record).clone(), queues: BTreeMap::new() })
+            .map(|job| stored::ended_job(&ended_queue, &job, now))
+            .collect();
+        held.keep_during(store::until_stored(&self.outbox, &ended_jobs)).await?;
+        if !advance.forgotten.is_empty() {
+            let (application, reader) = (held.application.clone(), self.outbox.session.reader());
+            let removed = held.keep_during(ended::remove(&reader, &application, &advance.forgotten)).await?;
+            if let Err(fault) = removed {
+                self.outbox.warn(format!("jobs that are to be forgotten are still listed: {}", fault.cause()));
+            }
+        }
+        let jobs_queue = jobs_queue(&held.application);
+        let mut changed = Vec::with_capacity(open.len());
+        for record in open {
+            let queues = queues(record, held.jobs.get(&record.id), tasks);
+            let job = StoredJob { epoch, record: record.clone(), queues };
+            changed.push(stored::job(&jobs_queue, &job));
+            held.jobs.expect(job);
+        }
+        if !advance.void.is_empty() || advance.frozen_pipelines.is_some() {
+            let mut memory = held.jobs.memory().clone();
+            memory.serial += 1;
+            memory.add_void(&advance.void, now);
+            if let Some(frozen) = &advance.frozen_pipelines {
+                memory.frozen.clone_from(frozen);
+                memory.frozen.sort();
+            }
+            changed.push(stored::memory(&jobs_queue, &memory));
+            held.jobs.expect_memory(memory);
+        }
+        held.keep_during(store::until_stored(&self.outbox, &changed)).await?;
+        held.until_all_came().await?;
+        let gone = ended.iter().map(|record| &record.id).chain(&advance.forgotten);
+        Ok(gone.filter_map(|id| held.jobs.remove(id)).collect())
+    }
+
+    /// Tells masters what is stopped, and those who wait the answers to their orders.
+    async fn tell(&self, held: &mut HeldLedger, step: &PendingStep) -> Result<(), LedgerLost> {
+        let advance = &step.advance;
+        let announcement = Announcement {
+            epoch: held.jobs.epoch(),
+            complete: false,
+            void: advance.void.clone(),
+            frozen: advance.frozen.clone(),
+            thawed: advance.thawed.iter().chain(&advance.forgotten).cloned().collect(),
+        };
+        if !announcement.is_empty() {
+            let application = held.application.clone();
+            held.keep_during(store::announce(&self.outbox, &application, &announcement)).await?;
+        }
+        let now = self.clock.now().wall;
+        for (order, answer) in &advance.answers {
+            held.answers.keep(order, answer, now);
+        }
+        for asker in held.entries.askers(&advance.entries) {
+            if let Some(answer) = held.answers.find(&asker.order, now) {
+                held.reply(&asker, answer.into_bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where tasks of the rounds of a job may lie: where they were, and where they are put now.
+fn queues(record: &Record, before: Option<&StoredJob>, tasks: &[PendingTask]) -> BTreeMap<Uuid, BTreeSet<String>> {
+    let mut all: BTreeMap<Uuid, BTreeSet<String>> = BTreeMap::new();
+    for round in &record.rounds {
+        let known = before.and_then(|before| before.queues.get(round)).cloned().unwrap_or_default();
+        all.insert(*round, known);
+    }
+    for task in tasks {
+        let Some(membership) = &task.membership else { continue };
+        if let Some(queues) = all.get_mut(&membership.round) {
+            queues.extend([task.queue.clone(), membership.queue.clone(), membership.each.clone()]);
+        }
+    }
+    all
+}

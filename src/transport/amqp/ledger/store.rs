@@ -1,0 +1,87 @@
+//! Storing what a ledger consists of: published until it is confirmed, however long that takes. It ends without only with the session,
+//! or when its caller has lost the ledger.
+
+use lapin::{
+    BasicProperties,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+
+use super::names::{Announcement, void_exchange};
+use crate::transport::amqp::{
+    broker_error::{answer, describe},
+    connect::channel::{close, open_channel, short},
+    publish::{
+        outbox::{Outbox, PAUSES},
+        publisher::{Publication, Published, WINDOW},
+    },
+};
+
+/// Tries to tell masters what is stopped, which the next coordinator tells again.
+const TRIES: u32 = 3;
+
+/// Stores messages in queues that exist.
+pub(crate) async fn until_stored(outbox: &Outbox, publications: &[Publication]) {
+    for window in publications.chunks(WINDOW) {
+        if matches!(window, [_, _, ..]) && outbox.session.publisher.window(window).await {
+            continue;
+        }
+        for publication in window {
+            one(outbox, publication).await;
+        }
+    }
+}
+
+async fn one(outbox: &Outbox, publication: &Publication) {
+    let publisher = &outbox.session.publisher;
+    let mut failures = 0;
+    loop {
+        let cause = match publisher.single(publication).await {
+            Published::Stored => return,
+            Published::Returned => "it does not exist".to_owned(),
+            Published::Nacked => "it is full or not available".to_owned(),
+            Published::Refused(cause) => cause,
+            Published::Unknown { line, why } => {
+                let cause = why.cause();
+                if let Err(error) = publisher.reconnect(line).await {
+                    let _: Result<(), ()> = outbox.broken(format!("{cause}; {error}"));
+                    return std::future::pending().await;
+                }
+                cause
+            }
+        };
+        failures += 1;
+        let pause = PAUSES.delay(failures);
+        outbox.warn(format!(
+            "queue \"{}\" of the jobs did not take what is to be stored: {cause}; again in {} s",
+            publication.queue,
+            pause.as_secs()
+        ));
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Tells all masters of an application what is stopped.
+pub(crate) async fn announce(outbox: &Outbox, application: &str, announcement: &Announcement) {
+    // Texts and numbers: writing them cannot fail.
+    let body = serde_json::to_vec(announcement).unwrap_or_default();
+    for attempt in 1..=TRIES {
+        match publish(outbox, application, &body).await {
+            Ok(()) => return,
+            Err(error) if attempt == TRIES => {
+                outbox.warn(format!("masters were not told which jobs are stopped: {}", describe(&error)));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn publish(outbox: &Outbox, application: &str, body: &[u8]) -> Result<(), lapin::Error> {
+    let channel = open_channel(&outbox.session.publisher.connection()).await?;
+    answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    let properties = BasicProperties::default().with_delivery_mode(1).with_content_type("application/json".into());
+    let (exchange, options) = (void_exchange(application), BasicPublishOptions::default());
+    let published = channel.basic_publish(short(&exchange), "".into(), options, body, properties);
+    answer(async { published.await?.await }).await?;
+    close(&channel);
+    Ok(())
+}
