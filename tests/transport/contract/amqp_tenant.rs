@@ -69,4 +69,11 @@ impl Tenant for Amqp {
 }
 
 /// Clauses about tasks of jobs.
-const WAITING: &[&str] = &[];
+const WAITING: &[&str] = &[
+    "a_removed_task_of_a_job_is_told",
+    "a_survey_does_not_wait_for_frozen_jobs",
+    "a_survey_waits_for_entries_and_for_jobs_that_can_go_on",
+    "tasks_of_a_frozen_job_wait_until_it_is_thawed",
+    "masters_hear_of_what_is_stopped",
+    "tasks_of_a_void_round_are_never_delivered",
+];

@@ -100,12 +100,13 @@ impl Job {
         self.unskip();
         let mut is_any_revived = false;
         for step in &again {
-            let step = &mut self.steps[*step];
+            let (definition, step) = (&self.definition.steps[*step], &mut self.steps[*step]);
             let is_asked = !failed_alone || step.state == StepState::Failed;
             // Tasks of which there is no dead letter cannot come back: then all of the step is done again.
             let revived = step.round.filter(|_| failed_alone && step.members.failed > 0 && !step.members.has_gone());
             if let Some(round) = revived {
                 out.step.advance.revived.push(round);
+                out.step.advance.revived_from.extend([definition.queue.clone(), definition.each.clone()]);
                 step.members.forget_failed();
                 step.state = StepState::Running;
                 (step.ended_at, step.error, step.reason) = (None, None, None);

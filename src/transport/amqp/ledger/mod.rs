@@ -30,7 +30,6 @@ mod held_entries;
 mod held_jobs;
 mod held_ledger;
 pub(super) mod holder;
-#[allow(dead_code, reason = "the masters' side uses its part of these names from its first part on")]
 pub(super) mod names;
 mod pending;
 mod questions;
