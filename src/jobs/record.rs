@@ -139,7 +139,7 @@ pub struct Advance {
     pub revived_from: Vec<String>,
     /// Jobs of which nothing is to be begun from now on.
     pub frozen: Vec<String>,
-    /// Jobs of which tasks can be begun again.
+    /// Jobs of which tasks can be begun again. None of them is in `frozen`; one that is closed is in here if it was frozen.
     pub thawed: Vec<String>,
     /// Pipelines and keys that are frozen: all of them, if that changed.
     pub frozen_pipelines: Option<Vec<Frozen>>,

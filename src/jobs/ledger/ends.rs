@@ -56,11 +56,13 @@ impl Job {
             let record = &mut self.steps[place];
             (record.reason, record.error) = (Some(reason), Some(error));
         }
+        let was_done = self.steps[place].state == StepState::Done;
         self.judge_step(place, out);
-        if self.state == JobState::Failed {
-            self.heal(holder, out);
-        } else {
+        if self.state != JobState::Failed {
             self.go_on(out);
+        } else if !was_done {
+            // A late end in a step that is done heals nothing: the job may have failed by its timeout.
+            self.heal(holder, out);
         }
         true
     }

@@ -248,6 +248,11 @@ impl Ledger {
                 continue;
             }
             let Some(job) = self.jobs.get_mut(&id) else { continue };
+            // Nothing of it is begun any more, and a later job may have its id.
+            let is_thawed = job.closed && std::mem::take(&mut job.frozen);
+            if is_thawed || out.refrozen.contains(&id) {
+                if job.frozen { &mut advance.frozen } else { &mut advance.thawed }.push(id.clone());
+            }
             job.version += 1;
             job.epoch = self.epoch;
             advance.records.push(job.record());

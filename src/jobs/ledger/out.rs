@@ -70,13 +70,15 @@ pub(super) struct Out {
     pub(super) changed: BTreeSet<String>,
     /// Jobs that are to be forgotten.
     pub(super) forgotten: BTreeSet<String>,
+    /// Jobs that were frozen or resumed: what they are in the end is told, however often that changed.
+    pub(super) refrozen: BTreeSet<String>,
     pub(super) ids: Ids,
 }
 
 impl Out {
     pub(super) fn new(now: Timestamp, application: Arc<str>, ids: Ids) -> Self {
-        let (changed, forgotten) = (BTreeSet::new(), BTreeSet::new());
-        Self { now, application, step: Step::default(), changed, forgotten, ids }
+        let (changed, forgotten, refrozen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { now, application, step: Step::default(), changed, forgotten, refrozen, ids }
     }
 
     /// A new id.

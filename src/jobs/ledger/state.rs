@@ -69,9 +69,9 @@ pub(super) struct Job {
     /// The last orders that it was given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     orders: Vec<String>,
-    /// The last restart: when, and the steps.
+    /// The last restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) restarted: Option<(Timestamp, Vec<usize>)>,
+    pub(super) restarted: Option<Restarted>,
     /// One a step of the definition, in its order.
     pub(super) steps: Vec<StepRecord>,
 }
@@ -115,6 +115,18 @@ pub(super) struct StepRecord {
     /// When it is due again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) snoozed: Option<Timestamp>,
+}
+
+/// A restart that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Restarted {
+    /// When, by the coordinator's clock.
+    pub(super) at: Timestamp,
+    /// These steps.
+    pub(super) steps: Vec<usize>,
+    /// Only tasks of theirs that failed or never ran.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) failed: bool,
 }
 
 /// A wipe under way, or one that failed.

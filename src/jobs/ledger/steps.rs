@@ -267,12 +267,14 @@ impl Job {
         self.run(out);
     }
 
-    /// What was not begun because the job ended can begin.
-    pub(super) fn unskip(&mut self) {
+    /// What was not begun because the job ended can begin: these steps.
+    pub(super) fn unskip(&mut self) -> Vec<usize> {
         let ended = |state| matches!(state, StepState::Skipped | StepState::Cancelled);
-        for step in self.steps.iter_mut().filter(|step| ended(step.state)) {
-            step.reset();
+        let steps: Vec<usize> = (0..self.steps.len()).filter(|step| ended(self.steps[*step].state)).collect();
+        for step in &steps {
+            self.steps[*step].reset();
         }
+        steps
     }
 
     /// Whether its time is over.
@@ -315,7 +317,7 @@ mod tests {
     use super::super::tests::{Bench, chain, of};
     use crate::{
         jobs::{
-            definition::{ForEach, Pipeline, Step},
+            definition::{ForEach, Pipeline, Step, Tolerance},
             order::Wanted,
         },
         json_text::JsonText,
@@ -425,6 +427,23 @@ mod tests {
         let (end, _) = bench.done_with(&task, 0, "");
         bench.fold(vec![end]);
         assert_eq!(bench.states("j"), "failed a:done b:cancelled c:skipped");
+    }
+
+    #[test]
+    fn a_job_whose_time_is_over_is_not_healed_by_a_task_that_was_allowed_to_fail() {
+        let mut pipeline = chain("p", &["a", "b"]);
+        pipeline.timeout = Some(Duration::from_mins(1));
+        pipeline.steps[0].allow_failed = Tolerance::All;
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        let task = bench.take("a");
+        bench.failed(&task);
+        assert_eq!(bench.states("j"), "running a:done b:waiting");
+        bench.pass(60_000);
+        let (end, _) = bench.done_with(&task, 0, "");
+        bench.fold(vec![end]);
+        assert_eq!(bench.states("j"), "failed a:done b:cancelled");
+        assert_eq!((bench.view("j").error.as_deref(), bench.view("j").tasks.done), (Some("timeout"), 1));
     }
 
     #[test]

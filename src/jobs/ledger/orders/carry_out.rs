@@ -130,7 +130,6 @@ impl Ledger {
                     failed: *failed,
                     redefine: *redefine,
                     even_if_wiped: *even_if_wiped,
-                    at: order.at,
                 };
                 self.restart(&mut job, &wish, out)
             }

@@ -43,7 +43,7 @@ impl Job {
             return done(self, "is frozen already");
         }
         self.frozen = true;
-        out.step.advance.frozen.push(self.id.clone());
+        out.refrozen.insert(self.id.clone());
         done(self, "is frozen: no task of it is begun")
     }
 
@@ -58,7 +58,7 @@ impl Job {
 
     fn thaw(&mut self, out: &mut Out) {
         if std::mem::take(&mut self.frozen) {
-            out.step.advance.thawed.push(self.id.clone());
+            out.refrozen.insert(self.id.clone());
         }
     }
 
@@ -110,8 +110,9 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use crate::jobs::{
+        entry::Entry,
         ledger::tests::{Bench, chain, of, text},
-        order::{Scope, Wanted},
+        order::{Order, Scope, Wanted},
     };
 
     fn cancel(job: &str) -> Wanted {
@@ -184,6 +185,45 @@ mod tests {
             ("running a:done b:waiting", &["j".to_owned()][..])
         );
         assert_eq!(text(&bench.order(resume("j"))), "job j of p is not frozen");
+    }
+
+    #[test]
+    fn of_several_orders_in_one_fold_the_last_one_says_whether_a_job_is_frozen() {
+        let order =
+            |bench: &Bench, id: &str, what| Entry::Order(Box::new(Order { id: id.to_owned(), at: bench.now, what }));
+        for (before, orders, frozen, thawed) in [
+            (false, [freeze("j"), resume("j")], false, true),
+            (true, [resume("j"), freeze("j")], true, false),
+            (false, [freeze("j"), cancel("j")], false, true),
+        ] {
+            let mut pipeline = chain("p", &["a"]);
+            pipeline.steps[0].wipe = Some("wipe".to_owned());
+            let mut bench = Bench::new(vec![pipeline]);
+            bench.start("p", "j", "{}");
+            if before {
+                bench.order(freeze("j"));
+            }
+            let [first, second] = orders;
+            let entries = vec![order(&bench, "first", first), order(&bench, "second", second)];
+            bench.fold(entries);
+            let told = |jobs: &[String]| jobs.iter().filter(|job| *job == "j").count();
+            assert_eq!(
+                (told(&bench.last.frozen), told(&bench.last.thawed)),
+                (usize::from(frozen), usize::from(thawed))
+            );
+            assert_eq!(bench.stored["j"].frozen, frozen);
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_closed_is_frozen_no_more() {
+        let mut bench = Bench::new(vec![chain("p", &["a"])]);
+        bench.start("p", "j", "{}");
+        bench.order(freeze("j"));
+        // A task that was in hand.
+        bench.done("a", "");
+        assert_eq!((bench.states("j").as_str(), bench.stored["j"].open), ("done a:done", false));
+        assert!(!bench.stored["j"].frozen && bench.last.thawed == ["j"], "{:?}", bench.last);
     }
 
     #[test]

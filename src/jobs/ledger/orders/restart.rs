@@ -10,7 +10,7 @@ use crate::{
         ledger::{
             fold::Ledger,
             out::Out,
-            state::Job,
+            state::{Job, Restarted},
             view::{StepState, Wiped},
         },
         order::Answer,
@@ -19,8 +19,8 @@ use crate::{
     suggest::nearest,
 };
 
-/// Two people who restart the same steps within this time mean the same restart, while nothing of it has begun.
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// Two people who restart the same steps within this time mean the same restart, while no task of it has ended.
+const SAME_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is asked for. Its flags are those of the command, each for itself.
 #[allow(clippy::struct_excessive_bools)]
@@ -30,8 +30,6 @@ pub(super) struct Wish<'a> {
     pub(super) failed: bool,
     pub(super) redefine: bool,
     pub(super) even_if_wiped: bool,
-    /// When it was asked for.
-    pub(super) at: Timestamp,
 }
 
 impl Ledger {
@@ -59,8 +57,13 @@ impl Ledger {
         let mut next = job.clone();
         let gone = if wish.redefine { next.redefine(self.definition_of(job)?) } else { Vec::new() };
         let again = steps_of(&next, wish)?;
-        if is_same(job, wish, &again) {
+        if is_same(job, wish, &again, out.now) {
             return Ok(done(job, "was told to do these steps again a moment ago"));
+        }
+        if wish.only
+            && let Some(refusal) = ends_nowhere(job, &again)
+        {
+            return Err(refusal);
         }
         if let Some((step, need)) = failed_need(&next, &again) {
             let (step, need) = (&next.definition.steps[step].name, &next.definition.steps[need].name);
@@ -97,7 +100,7 @@ impl Job {
         }
         self.wiped = Wiped::No;
         self.closed = false;
-        self.unskip();
+        let unskipped = self.unskip();
         let mut is_any_revived = false;
         for step in &again {
             let (definition, step) = (&self.definition.steps[*step], &mut self.steps[*step]);
@@ -117,11 +120,13 @@ impl Job {
             }
             step.asked = is_asked;
         }
-        let names: Vec<&str> = again.iter().map(|step| self.definition.steps[*step].name.as_str()).collect();
-        let (noun, names) = (if names.len() == 1 { "step" } else { "steps" }, names.join(", "));
         let what = if failed_alone { "does again what failed and did not begin" } else { "does again" };
-        let text = format!("{what}: {noun} {names}");
-        self.restarted = Some((out.now, again.into_iter().collect()));
+        let mut text = format!("{what}: {}", self.names(again.iter()));
+        let begun_late: Vec<usize> = unskipped.into_iter().filter(|step| !again.contains(step)).collect();
+        if !begun_late.is_empty() {
+            text.extend(["; and begins what did not: ", &self.names(begun_late.iter())]);
+        }
+        self.restarted = Some(Restarted { at: out.now, steps: again.into_iter().collect(), failed: failed_alone });
         self.error = None;
         self.ended_at = None;
         if self.state == JobState::Running || is_any_revived {
@@ -131,6 +136,33 @@ impl Job {
         }
         done(self, &text)
     }
+
+    /// `step a`, `steps a, b`.
+    fn names<'a>(&self, steps: impl ExactSizeIterator<Item = &'a usize>) -> String {
+        let noun = if steps.len() == 1 { "step" } else { "steps" };
+        let names: Vec<&str> = steps.map(|step| self.definition.steps[*step].name.as_str()).collect();
+        format!("{noun} {}", names.join(", "))
+    }
+}
+
+/// Why steps of a job cannot be done again alone, if they cannot: others were ended or left out with the job, so that it would
+/// neither be done after these, nor fail.
+fn ends_nowhere(job: &Job, again: &BTreeSet<usize>) -> Option<Answer> {
+    let is_failed = job.steps.iter().any(|step| step.state == StepState::Failed);
+    let is_left_out = |state| match state {
+        StepState::Cancelled => true,
+        // What a failed step kept from beginning goes on with it.
+        StepState::Skipped => !is_failed,
+        _ => false,
+    };
+    let left_out: Vec<usize> =
+        (0..job.steps.len()).filter(|step| is_left_out(job.steps[*step].state) && !again.contains(step)).collect();
+    if left_out.is_empty() {
+        return None;
+    }
+    let names = job.names(left_out.iter());
+    let hint = format!("without --only it does {names}, too");
+    Some(refused_of(job, &format!("is {}, with {names} not done", job.state.as_str()), Some(hint)))
 }
 
 /// The steps that are to be done again.
@@ -175,14 +207,19 @@ fn steps_of(job: &Job, wish: &Wish<'_>) -> Result<BTreeSet<usize>, Answer> {
     Ok(again)
 }
 
-/// Whether this restart was carried out just now, for somebody else.
-fn is_same(job: &Job, wish: &Wish<'_>, again: &BTreeSet<usize>) -> bool {
-    let Some((at, steps)) = job.restarted.as_ref().filter(|_| !wish.redefine) else { return false };
+/// Whether this restart was carried out just now, for somebody else. By the coordinator's clock alone: that of whoever asks may be
+/// any other, and a clock that was set back makes nothing the same.
+fn is_same(job: &Job, wish: &Wish<'_>, again: &BTreeSet<usize>, now: Timestamp) -> bool {
+    let Some(Restarted { at, steps, failed }) = job.restarted.as_ref().filter(|_| !wish.redefine) else { return false };
     let is_untouched = |step: &usize| {
         let step = &job.steps[*step];
-        matches!(step.state, StepState::Planned | StepState::Waiting) && step.members.done + step.members.failed == 0
+        matches!(step.state, StepState::Planned | StepState::Waiting | StepState::Running)
+            && step.members.done + step.members.failed == 0
     };
-    again.iter().eq(steps) && (wish.at <= *at || (wish.at <= at.plus(AT_ONCE) && steps.iter().all(is_untouched)))
+    (*at..=at.plus(SAME_WITHIN)).contains(&now)
+        && wish.failed == *failed
+        && again.iter().eq(steps)
+        && steps.iter().all(is_untouched)
 }
 
 /// A step that is to be done, and one that failed and is not, on which it depends.
@@ -327,6 +364,7 @@ mod tests {
         bench.pass(100);
         assert_eq!(text(&bench.order_again(first.clone())), "job j of p does again: step b");
         let round = bench.view("j").steps[1].round;
+        bench.pass(2_000);
         assert_eq!(text(&bench.order_again(second)), "job j of p was told to do these steps again a moment ago");
         bench.order_again(first.clone());
         bench.take_over();
@@ -335,6 +373,50 @@ mod tests {
         bench.pass(60_000);
         bench.order(restart("b"));
         assert_ne!(bench.view("j").steps[1].round, round, "later it is another one");
+    }
+
+    #[test]
+    fn a_restart_is_another_one_when_something_has_ended_since_or_the_clock_was_set_back() {
+        let mut bench = begun(&["a", "b"], &["a", "b"]);
+        bench.order(restart("b"));
+        bench.done("b", "");
+        bench.pass(100);
+        assert_eq!(text(&bench.order(restart("b"))), "job j of p does again: step b", "its task has ended");
+        bench.pass(-3_600_000);
+        let round = bench.view("j").steps[1].round;
+        assert_eq!(text(&bench.order(restart("b"))), "job j of p does again: step b");
+        assert_ne!(bench.view("j").steps[1].round, round, "before the last one by the clock, and after it");
+
+        // Of two that were given before either was carried out, the flags count.
+        let mut bench = begun(&["a"], &[]);
+        let splitter = bench.take("a");
+        let purged = Entry::failed(of(&splitter), bench.now, "cancelled", "the queue was purged", None, None);
+        bench.fold(vec![purged]);
+        let second = Order { id: "y".to_owned(), at: bench.now, what: restart("a") };
+        assert!(text(&bench.order(restart("--failed"))).starts_with("job j of p does again what failed"));
+        assert_eq!(text(&bench.order_again(second)), "job j of p does again: step a");
+    }
+
+    #[test]
+    fn one_step_alone_is_no_way_out_of_a_job_that_was_ended() {
+        let mut bench = begun(&["a", "b", "c"], &["a"]);
+        bench.order(Wanted::Cancel { job: "j".to_owned() });
+        assert_eq!(bench.states("j"), "cancelled a:done b:cancelled c:skipped");
+        assert_eq!(
+            text(&bench.order(restart("a --only"))),
+            "refused: job j of p is cancelled, with steps b, c not done; without --only it does steps b, c, too"
+        );
+        assert_eq!(text(&bench.order(restart("a"))), "job j of p does again: steps a, b, c");
+        bench.done("a", "");
+        let task = bench.take("b");
+        bench.failed(&task);
+        assert_eq!(bench.states("j"), "failed a:done b:failed c:skipped");
+        assert_eq!(
+            text(&bench.order(restart("b --only"))),
+            "job j of p does again: step b; and begins what did not: step c"
+        );
+        bench.done("b", "");
+        assert_eq!(bench.states("j"), "running a:done b:done c:waiting");
     }
 
     #[test]
