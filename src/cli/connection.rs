@@ -18,7 +18,7 @@ pub(in crate::cli) fn open(config: &Config) -> Result<Box<dyn Transport>, Error>
 pub(in crate::cli) fn from_transport_error(error: &transport::Error) -> Error {
     let code = match error.cause() {
         transport::Error::NoSuchQueue { .. } | transport::Error::QueueRefused { .. } | transport::Error::NotStored { .. } | transport::Error::InUse { .. }
-        | transport::Error::Jobs { .. } => {
+        | transport::Error::Jobs { .. } | transport::Error::NotRevived { .. } => {
             Code::Refused
         }
         transport::Error::BadUri { .. } => Code::Config,

@@ -9,6 +9,7 @@ use crate::{
     json_text::JsonText,
     membership::{Membership, ledger_queue},
     task::{NewTask, Task},
+    text,
 };
 
 /// A longer entry is refused unread. Orders hold payloads, ends hold results; both are bounded far below this.
@@ -176,7 +177,7 @@ impl Entry {
         dead_letter: Option<&str>,
         memo: Option<&JsonText>,
     ) -> Self {
-        let error = error[..error.floor_char_boundary(LONGEST_ERROR)].to_owned();
+        let error = text::one_line(error, LONGEST_ERROR);
         let how = How::Failed { reason: reason.to_owned(), error, dead_letter: dead_letter.map(str::to_owned) };
         Self::End(Box::new(End { member: membership.into(), at, how, memo: memo.cloned() }))
     }
@@ -189,7 +190,7 @@ impl Entry {
 }
 
 /// Bytes of an error that an entry tells: the dead letter has all of it.
-const LONGEST_ERROR: usize = 300;
+pub(crate) const LONGEST_ERROR: usize = 300;
 
 #[cfg(test)]
 mod tests {

@@ -133,8 +133,10 @@ pub struct Advance {
     pub tasks: Vec<NewTask>,
     /// Rounds of which nothing counts any more: tasks that wait are removed, masters end those in hand. Dead letters stay.
     pub void: Vec<Uuid>,
-    /// Rounds whose dead letters go back to their queues, with their attempts at zero.
-    pub revived: Vec<Uuid>,
+    /// Rounds whose dead letters go back to their queues, with their attempts at zero, and how many the ledger knows of each. A transport
+    /// that is not told of each dead letter that goes, because its broker deletes them by itself, refuses the step with
+    /// [`Error::NotRevived`](crate::transport::Error::NotRevived) where there are fewer: else the ledger would wait for them for ever.
+    pub revived: Vec<(Uuid, u64)>,
     /// The queues of their tasks, for a transport that does not find dead letters by their round.
     pub revived_from: Vec<String>,
     /// Jobs of which nothing is to be begun from now on.

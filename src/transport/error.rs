@@ -126,6 +126,17 @@ pub enum Error {
         /// Why.
         cause: String,
     },
+    /// Fewer dead letters of a round can go back to their queues than its ledger knows.
+    #[doc(hidden)]
+    #[error("jobs: {found} of {known} dead letters of round {round} are there")]
+    NotRevived {
+        /// The round.
+        round: uuid::Uuid,
+        /// Dead letters that are there, or have gone back already.
+        found: u64,
+        /// That the ledger knows.
+        known: u64,
+    },
     /// The transport was closed.
     #[error("the transport is closed")]
     Closed,

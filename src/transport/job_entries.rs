@@ -3,10 +3,11 @@
 
 use crate::{
     clock::Timestamp,
-    jobs::entry::{Entry, What},
+    jobs::entry::{Entry, LONGEST_ERROR, What},
     json_text::JsonText,
     membership::Membership,
     task::{Reason, Settlement, Task},
+    text,
 };
 
 /// What a settlement tells the ledger of the task's job, beside what its `Done` submits. `now` is the wall clock's.
@@ -16,7 +17,8 @@ pub(crate) fn of_settlement(task: &Task, settlement: &Settlement, now: Timestamp
     let news = |what| membership.is_first().then(|| Entry::news(membership, now, what, memo));
     match settlement {
         Settlement::Retry { after, failure } => {
-            news(What::Retrying { error: one_line(&failure.error), again_at: now.plus(*after) })
+            let error = text::one_line(&failure.error, LONGEST_ERROR);
+            news(What::Retrying { error, again_at: now.plus(*after) })
         }
         Settlement::Snooze { after, .. } => news(What::Snoozed { again_at: now.plus(*after) }),
         Settlement::Dead(failure) => {
@@ -28,7 +30,12 @@ pub(crate) fn of_settlement(task: &Task, settlement: &Settlement, now: Timestamp
     }
 }
 
-/// What the ledger is told of a task that is removed where it waits, and by what.
+/// By what a dead letter is no more: a person removed it, or it was kept long enough.
+pub(crate) const PURGED: &str = "its dead letter was purged";
+/// See [`PURGED`].
+pub(crate) const EXPIRED: &str = "its dead letter was kept long enough";
+
+/// What the ledger is told of a task that is removed where it waits, or as a dead letter, and by what.
 pub(crate) fn of_removal(membership: &Membership, memo: Option<&JsonText>, now: Timestamp, by: &str) -> Entry {
     Entry::failed(membership, now, Reason::Cancelled.as_str(), by, None, memo)
 }
@@ -41,9 +48,4 @@ pub(crate) fn memo_after<'a>(task: &'a Task, settlement: &'a Settlement) -> Opti
         _ => None,
     };
     said.or(task.memo.as_ref())
-}
-
-/// News are shown in a line; the dead letter, if it comes to that, has all of it.
-fn one_line(error: &str) -> String {
-    error[..error.floor_char_boundary(300)].to_owned()
 }

@@ -1,9 +1,11 @@
 //! The ledger, and its fold: entries, orders, time and admission, in this order.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::Arc,
 };
+
+use uuid::Uuid;
 
 use super::{
     out::{Ids, Out, Step},
@@ -42,6 +44,8 @@ pub struct Ledger {
     /// Of the next job.
     pub(super) next_number: u64,
     pub(super) folds: u64,
+    /// Rounds that failed and of which dead letters are missing: their steps can only be done again as a whole.
+    pub(super) missing: HashSet<Uuid>,
     ids: Ids,
     deadline: Option<Timestamp>,
     /// To be said by the next fold.
@@ -87,6 +91,7 @@ impl Ledger {
             answered: VecDeque::new(),
             next_number: 1,
             folds: 0,
+            missing: HashSet::new(),
             ids: Ids::new(application, epoch, seed),
             deadline: Some(AT_ONCE),
             lines: Vec::new(),
@@ -111,6 +116,11 @@ impl Ledger {
         self.pipelines = pipelines;
         // More may be admitted.
         self.deadline = Some(AT_ONCE);
+    }
+
+    /// Of these rounds dead letters are missing, although nobody has told of it.
+    pub fn set_missing(&mut self, rounds: impl IntoIterator<Item = Uuid>) {
+        self.missing.extend(rounds);
     }
 
     /// Folds entries, and what time brings: timers, admission. The step is to be stored before the next fold.

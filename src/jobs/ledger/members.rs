@@ -187,6 +187,10 @@ impl Members {
                 }
                 let is_new = open.ends.failed.add(index);
                 let is_newly_gone = is_gone && open.ends.gone.add(index);
+                if is_newly_gone {
+                    let is_it = |shown: &&mut FailedMember| (shown.feeder, shown.index) == (feeder, index);
+                    self.shown.iter_mut().filter(is_it).for_each(|shown| shown.dead_letter = None);
+                }
                 if !is_new {
                     return if is_newly_gone { Counted::Gone } else { Counted::No };
                 }

@@ -29,7 +29,12 @@ use crate::{
     level::Level,
     transport::{Error, Event},
 };
+use uuid::Uuid;
 
+/// Dead letters of a round that were missing so often are gone: the end of one that was put back to work by hand is folded by then.
+const MISSING: u32 = 2;
+/// Rounds of which that is remembered.
+const MISSING_ROUNDS: usize = 256;
 /// Entries of one step.
 const STEP: usize = 256;
 /// How long after a step was refused the ledger is asked for again.
@@ -73,6 +78,9 @@ pub struct Coordinator {
     phase: Phase,
     /// Steps that were refused in a row.
     refused: u32,
+    /// Rounds of which dead letters were missing when they were to go back to their queues, and how often. It outlives the ledger, which
+    /// is read anew then.
+    missing: BTreeMap<Uuid, u32>,
     /// Steps that were asked to be stored.
     serial: u64,
     counted: Counted,
@@ -125,6 +133,7 @@ impl Coordinator {
             seed,
             phase: Phase::Away,
             refused: 0,
+            missing: BTreeMap::new(),
             serial: 0,
             counted: Counted::default(),
         }
@@ -196,7 +205,9 @@ impl Coordinator {
         }
         let text = format!("Coordinates the jobs of {} ({} open)", self.application, jobs.len());
         self.seed = self.seed.wrapping_add(1);
-        let ledger = Ledger::new(&self.application, epoch, self.pipelines.clone(), jobs, frozen, self.seed);
+        let mut ledger = Ledger::new(&self.application, epoch, self.pipelines.clone(), jobs, frozen, self.seed);
+        let missing = self.missing.iter().filter(|(_, times)| **times >= MISSING);
+        ledger.set_missing(missing.map(|(round, _)| *round));
         self.phase = Phase::Holding(Box::new(Holding {
             epoch,
             ledger,
@@ -216,6 +227,12 @@ impl Coordinator {
         let Some(stored) = holding.under_way.take_if(|step| step.serial == serial) else { return Vec::new() };
         if let Err(error) = result {
             self.refused += 1;
+            if let Error::NotRevived { round, .. } = error {
+                if self.missing.len() >= MISSING_ROUNDS {
+                    self.missing.clear();
+                }
+                *self.missing.entry(round).or_default() += 1;
+            }
             self.phase = Phase::Resting { until: now.at + REST.delay(self.refused) };
             let text = format!("a step of the jobs cannot be stored: {error}; they are read anew");
             return vec![Act::Log(Level::Warning, text), Act::GiveBack];

@@ -3,6 +3,7 @@ use crate::{
     clock::Timestamp,
     jobs::{
         definition::Step,
+        entry::Entry,
         order::{Order, Wanted},
     },
     json_text::JsonText,
@@ -35,7 +36,11 @@ fn start(entry: u64, id: &str) -> StoredEntry {
         scheduled: false,
     };
     let order = Order { id: format!("order-{id}"), at: now(0).wall, what };
-    StoredEntry { id: EntryId(entry), body: crate::jobs::entry::Entry::Order(Box::new(order)).to_bytes() }
+    self::entry(entry, &Entry::Order(Box::new(order)))
+}
+
+fn entry(id: u64, entry: &Entry) -> StoredEntry {
+    StoredEntry { id: EntryId(id), body: entry.to_bytes() }
 }
 
 fn lookups(acts: &[Act]) -> Vec<EntryId> {
@@ -90,6 +95,44 @@ fn a_step_that_is_refused_costs_the_ledger_which_is_asked_for_again_later_and_la
     }
     stored(&mut coordinator, serial, 0);
     assert_eq!(coordinator.refused, 0);
+}
+
+#[test]
+fn dead_letters_that_are_missing_twice_are_gone() {
+    let mut coordinator = holder();
+    let first = started(&mut coordinator, 1, "one");
+    let mut record = first.records[0].clone();
+    let task = first.tasks[0].membership.clone().expect("a task of the job");
+    stored(&mut coordinator, first.serial, 0);
+    let dead = Entry::failed(&task, now(0).wall, "crash", "no", Some("x"), None);
+    let acts = coordinator.event(Event::Entries(vec![entry(2, &dead)]), now(0));
+    let failed = advance(&acts).expect("it failed").clone();
+    record.clone_from(&failed.records[0]);
+    stored(&mut coordinator, failed.serial, 0);
+    let what = Wanted::Restart {
+        job: "one".to_owned(),
+        steps: Vec::new(),
+        only: false,
+        failed: true,
+        redefine: false,
+        even_if_wiped: false,
+    };
+    let order = Order { id: "again".to_owned(), at: now(0).wall, what };
+    let order = entry(3, &Entry::Order(Box::new(order)));
+    let mut seen = Vec::new();
+    for turn in 0..3 {
+        let acts = coordinator.event(Event::Entries(vec![order.clone()]), now(turn * 100));
+        let step = advance(&acts).unwrap_or_else(|| panic!("nothing to store: {acts:?}")).clone();
+        seen.push((step.revived.clone(), step.void.clone()));
+        let error = Error::NotRevived { round: task.round, found: 0, known: 1 };
+        let acts = coordinator.event(Event::Advanced { serial: step.serial, revived: 0, result: Err(error) }, now(0));
+        assert!(matches!(&acts[..], [Act::Log(Level::Warning, _), Act::GiveBack]), "{acts:?}");
+        coordinator.due(now(turn * 100 + 50));
+        let (jobs, frozen) = (vec![record.clone()], Vec::new());
+        coordinator.event(Event::LedgerHeld { epoch: 4 + turn, jobs, frozen }, now(turn * 100 + 50));
+    }
+    let (back, anew) = ((vec![(task.round, 1)], Vec::new()), (Vec::new(), vec![task.round]));
+    assert_eq!(seen, [back.clone(), back, anew], "the step is done again as a whole");
 }
 
 #[test]

@@ -298,9 +298,9 @@ impl Actor {
                 tables.enqueue(&name, now.plus(after), Arc::new(task), false);
             }
             Settlement::Dead(failure) => {
+                tables.expire(now, &name);
                 let number = tables.next_number();
                 let queue = tables.queue(&name);
-                queue.purge(now);
                 let letter = dead_letter(name, Arc::unwrap_or_clone(task), *failure);
                 queue.dead.insert(number, Dead { letter, purge_at: keep.map(|keep| now.plus(keep)) });
             }

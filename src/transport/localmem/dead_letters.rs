@@ -6,7 +6,7 @@
 use super::actor::Actor;
 use crate::{
     clock::Clock,
-    transport::{DeadQueue, Visit, Visitor, Walked, pause},
+    transport::{DeadQueue, Visit, Visitor, Walked, job_entries, pause},
 };
 
 impl Actor {
@@ -14,12 +14,11 @@ impl Actor {
     pub(super) fn walk(&self, dead: &DeadQueue, mut visit: Visitor) -> Walked {
         let mut walked = Walked::default();
         let now = Clock::steady();
-        let numbers: Vec<u64> = match self.shared.lock().queues.get_mut(&dead.queue) {
-            None => return walked,
-            Some(queue) => {
-                queue.purge(now);
-                queue.dead.keys().copied().collect()
-            }
+        let numbers: Vec<u64> = {
+            let mut tables = self.shared.lock();
+            tables.expire(now, &dead.queue);
+            let Some(queue) = tables.queues.get(&dead.queue) else { return walked };
+            queue.dead.keys().copied().collect()
         };
         for number in numbers {
             let found = self.shared.lock().queue(&dead.queue).dead.get(&number).map(|dead| dead.letter.clone());
@@ -45,6 +44,7 @@ impl Actor {
                 tables.put_back(Clock::steady(), letter, body);
                 walked.retried += 1;
             } else {
+                tables.jobs.tell_gone(&letter, job_entries::PURGED);
                 walked.removed += 1;
             }
         }

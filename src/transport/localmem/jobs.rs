@@ -13,7 +13,7 @@ use crate::{
         record::{Advance, EntryId, Frozen, FrozenJob, JobFilter, Record, StoredEntry},
     },
     task::{Settlement, Task},
-    transport::job_entries,
+    transport::{DeadLetter, job_entries},
 };
 
 /// Answers are kept so long, in milliseconds.
@@ -82,6 +82,14 @@ impl Jobs {
         let removed = |of: &_| job_entries::of_removal(of, task.memo.as_ref(), Clock::wall(), by);
         let entry = task.membership.as_deref().map(removed);
         self.tell(task, entry);
+    }
+
+    /// Tells the ledger of a task's job that the task's dead letter is no more, and by what.
+    pub(super) fn tell_gone(&mut self, letter: &DeadLetter, by: &str) {
+        if let Some(membership) = &letter.membership {
+            let entry = job_entries::of_removal(membership, letter.memo.as_ref(), Clock::wall(), by);
+            self.store_entry(&membership.application, entry.to_bytes());
+        }
     }
 
     fn tell(&mut self, task: &Task, entry: Option<Entry>) {
@@ -205,7 +213,10 @@ impl Jobs {
 
     /// Forgets what was kept long enough.
     pub(super) fn purge(&mut self, now: Timestamp) {
-        self.records.retain(|_, record| record.purge_at.is_none_or(|at| at > now));
+        for (of, _) in self.records.extract_if(.., |_, record| record.purge_at.is_some_and(|at| at <= now)) {
+            // A later job may have its id.
+            self.frozen.remove(&of);
+        }
         self.answers.retain(|_, (_, at)| at.0.saturating_add(ANSWERS) > now.0);
         self.void.retain(|_, at| at.0.saturating_add(VOID) > now.0);
         self.stops.retain(|_, (at, _)| at.0.saturating_add(VOID) > now.0);

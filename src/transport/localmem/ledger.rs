@@ -18,7 +18,7 @@ use crate::{
         record::{Advance, Record},
     },
     task::Task,
-    transport::{Error, Event, Reply},
+    transport::{Error, Event, Reply, job_entries},
 };
 
 /// Entries that are told and not folded, at most.
@@ -68,7 +68,7 @@ impl Actor {
         tables.jobs.advance(application, now, &advance);
         tables.stop(&advance.void.iter().copied().collect());
         tables.thaw();
-        let revived = revive(tables, now, &advance.revived.iter().copied().collect());
+        let revived = revive(tables, now, &advance.revived.iter().map(|(round, _)| *round).collect());
         tables.submit(now, advance.tasks);
         self.tell(Event::Advanced { serial, revived, result: Ok(()) });
     }
@@ -146,8 +146,11 @@ impl Actor {
 fn revive(tables: &mut Tables, now: Timestamp, rounds: &HashSet<Uuid>) -> u64 {
     let mut letters = Vec::new();
     if !rounds.is_empty() {
-        for queue in tables.queues.values_mut() {
-            queue.purge(now);
+        let Tables { queues, jobs, .. } = tables;
+        for queue in queues.values_mut() {
+            for letter in queue.expired(now) {
+                jobs.tell_gone(&letter, job_entries::EXPIRED);
+            }
             let of_these = queue.dead.extract_if(.., |_, dead| {
                 dead.letter.membership.as_ref().is_some_and(|membership| rounds.contains(&membership.round))
             });

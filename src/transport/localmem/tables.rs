@@ -13,7 +13,7 @@ use crate::{
     membership::ledger_of,
     plural,
     task::{Failure, Handle, NewTask, Task},
-    transport::{Cancelled, DeadLetter, Depth, Error, Request},
+    transport::{Cancelled, DeadLetter, Depth, Error, Request, job_entries},
 };
 
 /// Where a task stands in its queue: its due time, then the order of arrival.
@@ -165,9 +165,17 @@ impl Tables {
         Ok(deleted)
     }
 
+    /// Deletes the dead letters of a queue that were kept long enough. The ledgers are told.
+    pub(super) fn expire(&mut self, now: Timestamp, queue: &str) {
+        let Some(queue) = self.queues.get_mut(queue) else { return };
+        for letter in queue.expired(now) {
+            self.jobs.tell_gone(&letter, job_entries::EXPIRED);
+        }
+    }
+
     pub(super) fn depth(&mut self, now: Timestamp, queue: &str) -> Depth {
-        let Some(queue) = self.queues.get_mut(queue) else { return Depth::default() };
-        queue.purge(now);
+        self.expire(now, queue);
+        let Some(queue) = self.queues.get(queue) else { return Depth::default() };
         let delayed = queue.waiting.range((now, u64::MAX)..).count() as u64;
         Depth {
             ready: queue.waiting.len() as u64 - delayed,
@@ -186,8 +194,10 @@ impl Queue {
         !self.waiting.is_empty() || !self.in_hand.is_empty()
     }
 
-    pub(super) fn purge(&mut self, now: Timestamp) {
-        self.dead.retain(|_, dead| dead.purge_at.is_none_or(|purge_at| purge_at > now));
+    /// Takes out the dead letters that were kept long enough.
+    pub(super) fn expired(&mut self, now: Timestamp) -> Vec<DeadLetter> {
+        let expired = self.dead.extract_if(.., |_, dead| dead.purge_at.is_some_and(|purge_at| purge_at <= now));
+        expired.map(|(_, dead)| dead.letter).collect()
     }
 }
 

@@ -1,9 +1,11 @@
 //! The coordinator: folds entries, stores what that gives, and dies between any two stores.
 
+use std::collections::BTreeSet;
+
 use asynctask::jobs::{
     entry::Entry,
     ledger::{Ledger, Lookup, Step},
-    record::{Advance, EntryId, Record, StoredEntry},
+    record::{Advance, EntryId, Frozen, Record, StoredEntry},
 };
 
 use super::{
@@ -15,9 +17,12 @@ use super::{
 /// One store of a step.
 enum Store {
     Task(Box<Task>),
-    Revive(uuid::Uuid),
+    /// Dead letters of a round go back, of which the ledger knows so many.
+    Revive(uuid::Uuid, u64),
     Record(Box<Record>),
     Acknowledge,
+    /// Pipelines and keys that are frozen.
+    Frozen(Vec<Frozen>),
     /// What is told to masters, and to whoever gave an order.
     Announce,
 }
@@ -113,7 +118,16 @@ impl World {
                     is_state_stored = true;
                     self.store_state(self.epoch, *record);
                 }
-                Store::Revive(round) => self.revive(round),
+                Store::Revive(round, known) => {
+                    // A broker that deletes what was kept long enough tells nobody: the step is not stored, and its ledger read anew.
+                    if self.revive(round) < known && !self.settings.is_atomic {
+                        *self.missing.entry(round).or_default() += 1;
+                        self.memory = memory;
+                        self.take_over();
+                        return Ok(true);
+                    }
+                }
+                Store::Frozen(frozen) => self.frozen_pipelines = frozen,
                 Store::Acknowledge => {
                     self.entries.retain(|entry| !advance.entries.contains(&entry.id));
                     for id in &advance.forgotten {
@@ -139,30 +153,45 @@ impl World {
         for record in &advance.records {
             self.truth.judge(record)?;
         }
+        self.check_frozen()?;
         Ok(false)
     }
 
     /// Tasks, states, then the entries go: what is stored twice is recognised, what is missing comes again.
     fn stores(&self, advance: &Advance) -> Vec<Store> {
         let tasks = advance.tasks.iter().map(|task| Store::Task(Box::new(Task::first(task.clone()))));
-        let revived = advance.revived.iter().map(|round| Store::Revive(*round));
+        let revived = advance.revived.iter().map(|(round, known)| Store::Revive(*round, *known));
         let records = advance.records.iter().map(|record| Store::Record(Box::new(record.clone())));
         let mut stores: Vec<Store> = tasks.chain(revived).chain(records).collect();
         let place = if self.mutant == Some(Mutant::AckBeforeState) { 0 } else { stores.len() };
         stores.insert(place, Store::Acknowledge);
+        let frozen = advance.frozen_pipelines.clone().map(Store::Frozen);
+        stores.splice(place..place, frozen);
         stores.push(Store::Announce);
         stores
     }
 
     fn announce(&mut self, advance: &Advance) {
         self.void.extend(&advance.void);
+        // In this order, as transports do.
+        for job in advance.thawed.iter().chain(&advance.forgotten) {
+            self.frozen.remove(job);
+        }
         for job in &advance.frozen {
             self.frozen.insert(job.clone());
         }
-        for job in &advance.thawed {
-            self.frozen.remove(job);
-        }
         self.answered.extend(advance.answers.iter().map(|(id, _)| id.clone()));
+    }
+
+    /// What masters hold back is what the states say.
+    fn check_frozen(&self) -> Result<(), Fault> {
+        let records = self.states.values().map(|stored| &newest(stored).record);
+        let frozen = records.filter(|record| record.frozen).map(|record| record.id.clone());
+        let frozen: BTreeSet<String> = frozen.collect();
+        if frozen == self.frozen {
+            return Ok(());
+        }
+        Err(Fault::Wrong(format!("{frozen:?} are frozen, and tasks of {:?} are held back", self.frozen)))
     }
 
     pub(super) fn store_state(&mut self, epoch: u64, record: Record) {
@@ -179,11 +208,15 @@ impl World {
             *stored = vec![newest];
         }
         let records: Vec<Record> = self.states.values().map(|stored| newest(stored).record.clone()).collect();
-        // What frozen means to masters, they ask of the states, too.
-        self.frozen = records.iter().filter(|record| record.frozen).map(|record| record.id.clone()).collect();
+        // What frozen means to masters, they ask of the states, too; in one store it stands beside them.
+        if !self.settings.is_atomic {
+            self.frozen = records.iter().filter(|record| record.frozen).map(|record| record.id.clone()).collect();
+        }
         let open = records.into_iter().filter(|record| record.open).collect();
-        let pipelines = vec![self.settings.pipeline.clone()];
-        self.ledger = Ledger::new("app", self.epoch, pipelines, open, Vec::new(), self.rng.next());
+        let (pipelines, frozen) = (vec![self.settings.pipeline.clone()], self.frozen_pipelines.clone());
+        self.ledger = Ledger::new("app", self.epoch, pipelines, open, frozen, self.rng.next());
+        let missing = self.missing.iter().filter(|(_, times)| **times >= 2);
+        self.ledger.set_missing(missing.map(|(round, _)| *round));
     }
 }
 

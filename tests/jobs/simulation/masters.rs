@@ -77,7 +77,7 @@ impl World {
     /// A task comes to a good end; what is to be stored of it.
     fn execute(&mut self, task: &Task, of: &Membership) -> Vec<Store> {
         let execution = self.uuid();
-        let place = self.settings.pipeline.step(&of.step).expect("a step of the pipeline");
+        let place: usize = of.step[1..].parse().expect("s and the number of the step");
         // Another execution may submit others.
         let count = match task.depth {
             _ if of.wipe || !self.settings.fans[place] => 0,
@@ -122,11 +122,23 @@ impl World {
         }
     }
 
-    /// Dead letters of a round go back to their queues.
-    pub(super) fn revive(&mut self, round: Uuid) {
+    /// A dead letter is removed by a person, or because it was kept long enough, of which a broker tells nobody.
+    pub(super) fn purge(&mut self) {
+        let place = self.rng.between(0, self.dead.len() as u64 - 1) as usize;
+        let task = self.dead.swap_remove(place);
+        let is_told = self.settings.is_atomic || self.rng.chance(500);
+        if let Some(of) = task.new.membership.as_deref().filter(|_| is_told) {
+            self.tell(&Entry::failed(of, self.now, "cancelled", "its dead letter was purged", None, None));
+        }
+    }
+
+    /// Dead letters of a round go back to their queues: so many.
+    pub(super) fn revive(&mut self, round: Uuid) -> u64 {
         let is_of = |task: &Task| task.new.membership.as_ref().is_some_and(|of| of.round == round);
         let (revived, dead) = std::mem::take(&mut self.dead).into_iter().partition(is_of);
         self.dead = dead;
+        let count = revived.len() as u64;
         self.tasks.extend::<Vec<Task>>(revived);
+        count
     }
 }

@@ -12,6 +12,8 @@ pub(super) struct Settings {
     /// Steps of the coordinator and settlements are stored as a whole, as in SQLite; else one message after the other.
     pub(super) is_atomic: bool,
     pub(super) pipeline: Pipeline,
+    /// What a reload makes of it, and back.
+    pub(super) other: Pipeline,
     /// Steps whose tasks submit others.
     pub(super) fans: Vec<bool>,
     pub(super) jobs: u64,
@@ -24,6 +26,11 @@ pub(super) struct Settings {
     pub(super) doubled: u32,
     pub(super) fails: u32,
     pub(super) removed: u32,
+    /// Dead letters that go.
+    pub(super) purged: u32,
+    pub(super) reloads: u32,
+    /// The clock is set back.
+    pub(super) set_back: u32,
     pub(super) restarts: u32,
     pub(super) cancels: u32,
     pub(super) other_orders: u32,
@@ -38,7 +45,7 @@ impl Settings {
             pipeline.conflict = Conflict::Wait;
         }
         pipeline.max_running = rng.chance(300).then_some(1);
-        pipeline.timeout = rng.chance(100).then_some(Duration::from_mins(5));
+        pipeline.timeout = rng.chance(100).then(|| Duration::from_secs(rng.between(10, 300)));
         pipeline.on_failure = rng.chance(300).then(|| "notices".to_owned());
         pipeline.wipe_failed_after = Some(Duration::from_mins(if rng.chance(200) { 2 } else { 600 }));
         let lists: Vec<usize> = (0..count).filter(|place| pipeline.steps[*place].for_each.is_some()).collect();
@@ -50,10 +57,16 @@ impl Settings {
                 None => pipeline.steps[need].allow_failed = Tolerance::default(),
             }
         }
+        // One more step behind the last one, which needs that.
+        let mut other = pipeline.clone();
+        let mut last = Step::new(&format!("s{count}"), &format!("q{count}"), vec![count - 1]);
+        last.each = format!("i{count}");
+        other.steps.push(last);
         let mut settings = Self {
             is_atomic: rng.chance(400),
             pipeline,
-            fans: (0..count).map(|_| rng.chance(500)).collect(),
+            other,
+            fans: (0..=count).map(|_| rng.chance(500)).collect(),
             jobs: rng.between(1, 3),
             faults: rng.between(50, 400),
             master_dies: rng.probability(350),
@@ -62,6 +75,9 @@ impl Settings {
             doubled: rng.probability(300),
             fails: rng.probability(300),
             removed: rng.probability(20),
+            purged: rng.probability(30),
+            reloads: if rng.chance(300) { rng.probability(20) } else { 0 },
+            set_back: if rng.chance(200) { rng.probability(20) } else { 0 },
             restarts: rng.probability(30),
             cancels: if rng.chance(200) { 10 } else { 0 },
             other_orders: rng.probability(40),
@@ -77,6 +93,7 @@ impl Settings {
         self.is_atomic = false;
         self.fans.fill(true);
         (self.restarts, self.cancels, self.other_orders, self.removed, self.jobs) = (0, 0, 0, 0, 1);
+        (self.purged, self.reloads, self.set_back) = (0, 0, 0);
         (self.pipeline.timeout, self.pipeline.max_running) = (None, None);
         for step in &mut self.pipeline.steps {
             step.allow_failed = Tolerance::default();

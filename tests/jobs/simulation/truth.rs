@@ -6,7 +6,7 @@ use asynctask::{
     jobs::{
         definition::{Pipeline, Tolerance},
         ledger::{StepState, StepView, View},
-        record::Record,
+        record::{JobState, Record},
     },
     membership::Membership,
 };
@@ -42,6 +42,10 @@ pub(super) struct Truth {
     judged: HashSet<Uuid>,
     /// Jobs of which steps were restarted alone: later ones stay done.
     pub(super) loose: HashSet<String>,
+    /// Jobs that somebody wanted to do again.
+    pub(super) restarted: HashSet<String>,
+    /// Jobs whose time was over.
+    timed_out: HashSet<String>,
     /// Rounds that are one and the same to a mutant.
     pub(super) same: HashMap<Uuid, Uuid>,
     /// Steps of a job whose output was wiped, by an execution that came to a good end.
@@ -73,6 +77,15 @@ impl Truth {
     /// Holds a stored job against what happened.
     pub(super) fn judge(&mut self, record: &Record) -> Result<(), Fault> {
         let view = View::of(record).map_err(Fault::Wrong)?;
+        if self.timed_out.contains(&view.id) && !self.restarted.contains(&view.id) && view.state != JobState::Failed {
+            return Err(Fault::Wrong(format!("job {} failed by its timeout, and is {:?}", view.id, view.state)));
+        }
+        if view.state == JobState::Failed && view.error.as_deref() == Some("timeout") {
+            self.timed_out.insert(view.id.clone());
+        }
+        if !record.open && record.frozen {
+            return Err(Fault::Wrong(format!("job {} is closed and frozen", view.id)));
+        }
         for (place, step) in view.steps.iter().enumerate() {
             let tasks = step.tasks;
             if tasks.done + tasks.failed > tasks.known {

@@ -8,7 +8,7 @@ use asynctask::{
         entry::Entry,
         ledger::{Ledger, View, Wiped},
         order::{Order, Scope, Wanted},
-        record::{EntryId, JobState, Record, StoredEntry},
+        record::{EntryId, Frozen, JobState, Record, StoredEntry},
     },
     json_text::JsonText,
     task::NewTask,
@@ -71,6 +71,9 @@ pub(super) struct World {
     pub(super) strays: Vec<Stray>,
     pub(super) void: HashSet<Uuid>,
     pub(super) frozen: BTreeSet<String>,
+    pub(super) frozen_pipelines: Vec<Frozen>,
+    /// Rounds of which dead letters were missing when they were to go back, and how often.
+    pub(super) missing: BTreeMap<Uuid, u32>,
     pub(super) answered: HashSet<String>,
     pub(super) forgotten: HashSet<String>,
     pub(super) ledger: Ledger,
@@ -103,6 +106,8 @@ impl World {
             strays: Vec::new(),
             void: HashSet::new(),
             frozen: BTreeSet::new(),
+            frozen_pipelines: Vec::new(),
+            missing: BTreeMap::new(),
             answered: HashSet::new(),
             forgotten: HashSet::new(),
             ledger,
@@ -177,6 +182,16 @@ impl World {
     /// Something happens.
     fn happen(&mut self) -> Result<(), Fault> {
         self.now.0 += if self.rng.chance(20) { 30_000 } else { 100 };
+        if self.rng.chance(self.settings.set_back) {
+            self.now.0 -= self.rng.between(1, 3_600_000) as i64;
+        }
+        if self.rng.chance(self.settings.reloads) {
+            std::mem::swap(&mut self.settings.pipeline, &mut self.settings.other);
+            self.ledger.reload(vec![self.settings.pipeline.clone()]);
+        }
+        if self.rng.chance(self.settings.purged) && !self.dead.is_empty() {
+            self.purge();
+        }
         if self.rng.chance(300) {
             self.arrive();
         }
@@ -228,6 +243,10 @@ impl World {
 
     /// What a person does in the end: resumes what is frozen, and does again what failed for good.
     fn help(&mut self) -> bool {
+        if let Some(Frozen { pipeline: name, key }) = self.frozen_pipelines.first().cloned() {
+            self.order(Wanted::Resume(Scope::Pipeline { name, key }));
+            return true;
+        }
         let wanted = |view: View| {
             let job = view.id;
             if view.frozen {
@@ -287,20 +306,44 @@ impl World {
         if only {
             self.truth.loose.insert(job.clone());
         }
-        let even_if_wiped = self.rng.chance(200);
-        self.order(Wanted::Restart { job, steps, only, failed, redefine: false, even_if_wiped });
+        let (even_if_wiped, redefine) = (self.rng.chance(200), self.rng.chance(200));
+        self.truth.restarted.insert(job.clone());
+        self.order(Wanted::Restart { job, steps, only, failed, redefine, even_if_wiped });
     }
 
     fn other_order(&mut self) {
         let job = self.job();
-        let what = match self.rng.between(0, 5) {
-            0 => Wanted::Freeze(Scope::Job(job)),
-            1 | 2 => Wanted::Resume(Scope::Job(job)),
-            3 => Wanted::Priority { job, priority: self.rng.between(0, 5) as i32 },
-            4 => Wanted::Wipe { job, all: self.rng.chance(200) },
+        let what = match self.rng.between(0, 8) {
+            0 | 1 => Wanted::Freeze(Scope::Job(job.clone())),
+            2 | 3 => Wanted::Resume(Scope::Job(job.clone())),
+            4 => Wanted::Priority { job, priority: self.rng.between(0, 5) as i32 },
+            5 => Wanted::Wipe { job, all: self.rng.chance(200) },
+            6 => {
+                let scope = self.scope();
+                Wanted::Freeze(scope)
+            }
+            7 => {
+                let scope = self.scope();
+                Wanted::Resume(scope)
+            }
             _ => Wanted::Keep { job },
         };
+        // Given together, two orders may be carried out in one step.
+        let after = match &what {
+            Wanted::Freeze(scope @ Scope::Job(_)) if self.rng.chance(300) => Some(Wanted::Resume(scope.clone())),
+            Wanted::Freeze(Scope::Job(job)) if self.rng.chance(100) => Some(Wanted::Cancel { job: job.clone() }),
+            Wanted::Resume(scope @ Scope::Job(_)) if self.rng.chance(300) => Some(Wanted::Freeze(scope.clone())),
+            _ => None,
+        };
         self.order(what);
+        if let Some(after) = after {
+            self.order(after);
+        }
+    }
+
+    fn scope(&mut self) -> Scope {
+        let key = self.rng.chance(300).then(|| "0".to_owned());
+        Scope::Pipeline { name: "p".to_owned(), key }
     }
 
     /// All that was begun has ended as it must.

@@ -12,7 +12,7 @@ use asynctask::{
     json_text::JsonText,
     membership::{Membership, ledger_queue},
     task::{Failure, NewTask, Reason, Settlement},
-    transport::{Cancelled, DeadQueue, Error, Event, Request, Visit},
+    transport::{Cancelled, DeadLetter, DeadQueue, Error, Event, Request, Visit},
 };
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -51,6 +51,8 @@ pub const CLAUSES: &[&str] = &[
     "masters_hear_of_what_is_stopped",
     "tasks_of_a_frozen_job_wait_until_it_is_thawed",
     "dead_letters_of_a_round_are_revived",
+    "a_dead_letter_that_is_removed_is_told",
+    "a_forgotten_job_is_frozen_no_more",
     "a_survey_waits_for_entries_and_for_jobs_that_can_go_on",
     "a_survey_does_not_wait_for_frozen_jobs",
 ];
@@ -276,8 +278,9 @@ pub fn what_becomes_of_a_task_of_a_job_is_told<T: Tenant>(tenant: &T) {
     let delivery = party.delivery();
     party.settle_now(delivery.handle, Settlement::Dead(failure("no")));
     assert_eq!(party.entries(1)[0].body, b"the end of b");
-    // Dead letters of jobs are deleted without a word: their members had failed before.
+    // That a dead letter is removed is told of those of jobs.
     assert_eq!(party.walk(&work, |_| Visit::Remove).removed, 2);
+    assert_eq!(party.entries(1).len(), 1);
     party.submit(vec![entry("last")]);
     assert_eq!(party.entries(1)[0].body, b"last");
 }
@@ -754,7 +757,10 @@ pub fn dead_letters_of_a_round_are_revived<T: Tenant>(tenant: &T) {
     for delivery in party.deliveries(4) {
         party.settle_now(delivery.handle, Settlement::Dead(failure("no")));
     }
-    assert_eq!(party.advanced(Advance { serial: 3, revived: vec![round(1), round(7)], ..Advance::default() }), 2);
+    assert_eq!(
+        party.advanced(Advance { serial: 3, revived: vec![(round(1), 2), (round(7), 0)], ..Advance::default() }),
+        2
+    );
     let mut back = party.deliveries(2);
     back.sort_by(|a, b| a.task.id.cmp(&b.task.id));
     assert_eq!(ids(&back), ["a", "b"]);
@@ -764,6 +770,44 @@ pub fn dead_letters_of_a_round_are_revived<T: Tenant>(tenant: &T) {
         assert!(task.membership.is_some() && task.first_failed_at.is_none());
     }
     assert_eq!(party.dead_letters(&work).len(), 2);
+}
+
+pub fn a_dead_letter_that_is_removed_is_told<T: Tenant>(tenant: &T) {
+    let work = tenant.queue("foo");
+    let mut party = coordinator(tenant, 0);
+    party.credit(0, 3);
+    party.submit(vec![first(&work, "a", "j", 1), item(&work, "b", "j", 1, 1), task(&work, "free")]);
+    for delivery in party.deliveries(3) {
+        party.settle_now(delivery.handle, Settlement::Dead(failure("no")));
+    }
+    party.entries(2);
+    let remove = |letter: &DeadLetter| if letter.id == "a" { Visit::Keep } else { Visit::Remove };
+    assert_eq!(party.walk(&work, remove).removed, 2);
+    let told = parsed(&party.entries(1));
+    let [Entry::End(end)] = &told[..] else { panic!("{told:?}") };
+    let gone = How::Failed {
+        reason: "cancelled".to_owned(),
+        error: "its dead letter was purged".to_owned(),
+        dead_letter: None,
+    };
+    assert_eq!((end.member.index, &end.how), (1, &gone), "a restart cannot put it back to work");
+}
+
+pub fn a_forgotten_job_is_frozen_no_more<T: Tenant>(tenant: &T) {
+    let work = tenant.queue("foo");
+    let mut party = coordinator(tenant, 0);
+    let purge_at = Some(Clock::wall().plus(Duration::from_millis(300)));
+    let ended = Record { state: JobState::Done, open: false, frozen: true, purge_at, ..record("j", 1, &[]) };
+    party.advanced(Advance { records: vec![ended], frozen: vec!["j".to_owned()], ..Advance::default() });
+    let clock = Clock::start();
+    while !jobs(&party, JobFilter::default()).is_empty() {
+        assert!(clock.now().at.since_start() < Duration::from_secs(20), "it is remembered for ever");
+    }
+    // A later job has its id.
+    let (records, tasks) = (vec![record("j", 1, &[2])], vec![first(&work, "a", "j", 2)]);
+    party.advanced(Advance { records, tasks, ..Advance::default() });
+    party.credit(0, 1);
+    assert_eq!(party.delivery().task.id, "a");
 }
 
 pub fn a_survey_waits_for_entries_and_for_jobs_that_can_go_on<T: Tenant>(tenant: &T) {

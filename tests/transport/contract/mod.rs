@@ -195,6 +195,8 @@ macro_rules! every_clause {
                 masters_hear_of_what_is_stopped
                 tasks_of_a_frozen_job_wait_until_it_is_thawed
                 dead_letters_of_a_round_are_revived
+                a_dead_letter_that_is_removed_is_told
+                a_forgotten_job_is_frozen_no_more
                 a_survey_waits_for_entries_and_for_jobs_that_can_go_on
                 a_survey_does_not_wait_for_frozen_jobs
             }

@@ -1,6 +1,11 @@
 //! Steps of a job are done again.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
+
+use uuid::Uuid;
 
 use super::answers::{done, refused_of};
 use crate::{
@@ -82,7 +87,7 @@ impl Ledger {
         }
         *job = next;
         out.step.advance.void.extend(gone);
-        Ok(job.do_again(again, wish.failed, out))
+        Ok(job.do_again(again, wish.failed, &self.missing, out))
     }
 
     fn definition_of(&self, job: &Job) -> Result<Pipeline, Answer> {
@@ -94,7 +99,13 @@ impl Ledger {
 }
 
 impl Job {
-    fn do_again(&mut self, again: BTreeSet<usize>, failed_alone: bool, out: &mut Out) -> Answer {
+    fn do_again(
+        &mut self,
+        again: BTreeSet<usize>,
+        failed_alone: bool,
+        missing: &HashSet<Uuid>,
+        out: &mut Out,
+    ) -> Answer {
         if let Some(wipe) = self.wipe.take() {
             out.void(wipe.at.map(|(_, round)| round));
         }
@@ -106,9 +117,9 @@ impl Job {
             let (definition, step) = (&self.definition.steps[*step], &mut self.steps[*step]);
             let is_asked = !failed_alone || step.state == StepState::Failed;
             // Tasks of which there is no dead letter cannot come back: then all of the step is done again.
-            let revived = step.round.filter(|_| failed_alone && step.members.failed > 0 && !step.members.has_gone());
-            if let Some(round) = revived {
-                out.step.advance.revived.push(round);
+            let has_all = failed_alone && step.members.failed > 0 && !step.members.has_gone();
+            if let Some(round) = step.round.filter(|round| has_all && !missing.contains(round)) {
+                out.step.advance.revived.push((round, step.members.failed));
                 out.step.advance.revived_from.extend([definition.queue.clone(), definition.each.clone()]);
                 step.members.forget_failed();
                 step.state = StepState::Running;
@@ -318,7 +329,8 @@ mod tests {
         let round = of(&splitter).round;
         let answer = text(&bench.order(restart("--failed")));
         assert_eq!(answer, "job j of p does again what failed and did not begin: steps a, b");
-        assert_eq!((&bench.last.revived[..], &bench.last.void[..], bench.last.tasks.len()), (&[round][..], &[][..], 0));
+        let last = &bench.last;
+        assert_eq!((&last.revived[..], &last.void[..], last.tasks.len()), (&[(round, 2)][..], &[][..], 0));
         assert_eq!(bench.states("j"), "running a:running b:planned");
         assert_eq!(bench.view("j").steps[0].tasks.done, 2);
         let (end, _) = bench.done_with(&items[0], 0, "");
@@ -354,6 +366,32 @@ mod tests {
         bench.pass(5_000);
         bench.order(restart("--failed"));
         assert_eq!((&bench.last.void[..], bench.last.revived.len()), (&[of(&splitter).round][..], 0));
+    }
+
+    #[test]
+    fn dead_letters_that_are_missing_are_not_waited_for() {
+        let mut bench = begun(&["a"], &[]);
+        let splitter = bench.take("a");
+        let (end, items) = bench.done_with(&splitter, 2, "");
+        let entries = vec![end, bench.dead(&items[0]), bench.dead(&items[1])];
+        bench.fold(entries);
+        // One of them was purged.
+        let gone = Entry::failed(of(&items[0]), bench.now, "cancelled", "its dead letter was purged", None, None);
+        bench.fold(vec![gone]);
+        let step = &bench.view("j").steps[0];
+        let left: Vec<_> = step.dead_letters.iter().map(|dead| dead.id.as_ref()).collect();
+        assert_eq!((left, step.reason.as_deref()), (vec![None, Some(&items[1].id)], Some("crash")));
+        bench.order(restart("--failed"));
+        let again = bench.take("a");
+        assert_eq!((&bench.last.void[..], bench.last.revived.len()), (&[of(&splitter).round][..], 0));
+
+        // One expired on a broker that tells nobody.
+        bench.failed(&again);
+        bench.take_over();
+        bench.ledger.set_missing([of(&again).round]);
+        bench.order(restart("--failed"));
+        assert_eq!((&bench.last.void[..], bench.last.revived.len()), (&[of(&again).round][..], 0));
+        assert_eq!(bench.states("j"), "running a:waiting");
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(crate) struct Step {
 pub(crate) struct Kept {
     /// A line for each queue of which dead letters were deleted.
     pub(crate) deleted: Vec<String>,
+    /// Tasks came back to their queues.
+    pub(crate) thawed: bool,
     pub(crate) warning: Option<String>,
 }
 
@@ -64,7 +66,7 @@ impl Housekeeping {
         // What another writer is in the way of now is done a second later.
         lock_timeout.set_no_wait(true);
         let purged = if step.may_delete { dead_letters::purge(database, now, PURGED) } else { Ok(Vec::new()) };
-        let forgotten = if step.may_delete { upkeep::purge(database, now, PURGED) } else { Ok(()) };
+        let forgotten = if step.may_delete { upkeep::purge(database, now, PURGED) } else { Ok(0) };
         let swept = upkeep::sweep(database);
         let done = Self::tidy(database, path, step.is_idle);
         lock_timeout.set_no_wait(false);
@@ -72,13 +74,14 @@ impl Housekeeping {
             Ok(deleted) => (deleted, Ok(())),
             Err(error) => (Vec::new(), Err(error)),
         };
-        for done in [purged, forgotten, swept, done] {
+        let thawed = forgotten.as_ref().copied().unwrap_or(0) > 0;
+        for done in [purged, forgotten.map(drop), swept, done] {
             match done {
                 Err(error) if !may_pass(&error) => return Err(error),
                 _ => {}
             }
         }
-        Ok(Kept { deleted, warning: self.warning(wal_length(path)) })
+        Ok(Kept { deleted, thawed, warning: self.warning(wal_length(path)) })
     }
 
     fn tidy(database: &mut Database, path: &Path, idle: bool) -> rusqlite::Result<()> {
@@ -154,7 +157,7 @@ mod tests {
             let kept = housekeeping
                 .step(&mut database, &path, &lock_timeout, Timestamp(0), Step { may_delete: true, is_idle: true })
                 .unwrap();
-            assert_eq!(kept, Kept { deleted: Vec::new(), warning: None });
+            assert_eq!(kept, Kept { deleted: Vec::new(), thawed: false, warning: None });
         }
         drop(database);
         let length = std::fs::metadata(&path).unwrap().len();

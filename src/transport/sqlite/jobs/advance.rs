@@ -34,7 +34,9 @@ pub(crate) fn store(
         return Err(Undone::NotOurs.into());
     }
     entries::delete(transaction, &advance.entries)?;
-    let thawed = advance.thawed.iter().chain(&advance.forgotten);
+    // A job that is new may have the id of one that was frozen when its time was over.
+    let made = advance.records.iter().filter(|record| record.version <= 1).map(|record| &record.id);
+    let thawed = advance.thawed.iter().chain(&advance.forgotten).chain(made);
     let thawed = thawed.map(|job| stopped::thaw(transaction, application, job)).sum::<rusqlite::Result<usize>>()?;
     for job in &advance.forgotten {
         records::forget(transaction, application, job)?;
@@ -57,7 +59,7 @@ pub(crate) fn store(
         submit::insert(transaction, ids, now, task)?;
     }
     let mut revived = 0;
-    for round in &advance.revived {
+    for (round, _) in &advance.revived {
         revived += dead_letters::revive(transaction, now, *round)?;
     }
     for (order, text) in &advance.answers {

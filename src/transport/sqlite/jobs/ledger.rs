@@ -62,7 +62,9 @@ impl Actor {
         }
         self.open_database()?;
         let byte = ledger_byte(application);
-        if !self.open_owner_locks()?.try_lock(byte).unwrap_or(false) {
+        let locked = self.open_owner_locks()?.try_lock(byte);
+        // An error is not another coordinator, for which one waits.
+        if !locked.map_err(|error| owner::lock_error(&self.path, &error))? {
             return Ok(None);
         }
         let owner = self.claimer.as_ref().map_or(0, |claimer| claimer.owner);

@@ -5,7 +5,10 @@ use rusqlite::params;
 use super::stopped;
 use crate::{
     clock::Timestamp,
-    transport::sqlite::file::database::{Database, Synchronous},
+    transport::sqlite::file::{
+        columns::text,
+        database::{Database, Synchronous},
+    },
 };
 
 /// Answers are kept so long, in milliseconds.
@@ -18,20 +21,24 @@ const OLD: &str = "
 SELECT EXISTS (SELECT 1 FROM job WHERE purge_at IS NOT NULL AND purge_at <= ?1)
     OR EXISTS (SELECT 1 FROM answer WHERE at <= ?2) OR EXISTS (SELECT 1 FROM void WHERE at <= ?3 AND swept = 1)";
 
-/// Deletes what was kept long enough, at most `limit` of each.
-pub(crate) fn purge(database: &mut Database, now: Timestamp, limit: u32) -> rusqlite::Result<()> {
+/// Deletes what was kept long enough, at most `limit` of each. Gives how many tasks that were set aside came back.
+pub(crate) fn purge(database: &mut Database, now: Timestamp, limit: u32) -> rusqlite::Result<usize> {
     let (answers, void) = (now.0.saturating_sub(ANSWERS), now.0.saturating_sub(VOID));
     let any: bool = database.read().prepare_cached(OLD)?.query_row(params![now.0, answers, void], |row| row.get(0))?;
     if !any {
-        return Ok(());
+        return Ok(0);
     }
     database.write(Synchronous::Normal, |transaction, _| {
+        let mut statement = transaction.prepare_cached(
+            "DELETE FROM job WHERE number IN (SELECT number FROM job WHERE purge_at IS NOT NULL AND purge_at <= ?1 \
+             LIMIT ?2) RETURNING application, id",
+        )?;
+        let forgotten = statement.query_map(params![now.0, limit], |row| Ok((text(row, 0)?, text(row, 1)?)))?;
+        let forgotten: Vec<(String, String)> = forgotten.collect::<rusqlite::Result<_>>()?;
+        // A later job may have the id of one.
+        let thawed = forgotten.iter().map(|(application, job)| stopped::thaw(transaction, application, job));
+        let thawed = thawed.sum::<rusqlite::Result<usize>>()?;
         for (statement, before) in [
-            (
-                "DELETE FROM job WHERE number IN (SELECT number FROM job WHERE purge_at IS NOT NULL AND purge_at <= ?1 \
-                 LIMIT ?2)",
-                now.0,
-            ),
             (
                 "DELETE FROM answer WHERE (application, id) IN (SELECT application, id FROM answer WHERE at <= ?1 LIMIT ?2)",
                 answers,
@@ -40,7 +47,7 @@ pub(crate) fn purge(database: &mut Database, now: Timestamp, limit: u32) -> rusq
         ] {
             transaction.prepare_cached(statement)?.execute(params![before, limit])?;
         }
-        Ok(())
+        Ok(thawed)
     })
 }
 

@@ -20,6 +20,7 @@ use crate::{
     transport::sqlite::{
         file::{
             access,
+            error::{Fault, file_error},
             paths::{FileIdentity, beside},
         },
         tasks::unique_keys,
@@ -65,6 +66,11 @@ impl OwnerLocks {
     fn set(&self, byte: i64, kind: i32) -> Result<(), Errno> {
         fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock(byte, kind))).map(drop)
     }
+}
+
+/// A lock that cannot be had, and is not held by another one.
+pub(crate) fn lock_error(path: &Path, error: &io::Error) -> Fault {
+    Fault::Final(file_error(&beside(path, "masters"), format!("it cannot be locked: {error}")))
 }
 
 /// The file of locks, opened to see which are held.

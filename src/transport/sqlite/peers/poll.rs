@@ -98,6 +98,9 @@ impl Actor {
         let may_delete = self.clocks.as_ref().is_some_and(|clocks| clocks.may_delete(reading));
         let step = Step { may_delete, is_idle };
         let kept = self.housekeeping.step(database, &self.path, &self.lock_timeout, reading.wall, step)?;
+        if kept.thawed {
+            claimer.recheck_all();
+        }
         for line in kept.deleted {
             self.tell(Event::Notice(line));
         }

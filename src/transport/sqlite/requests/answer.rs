@@ -200,7 +200,8 @@ impl Actor {
             Ok(false) => Err(Error::Closed),
             Err(error) => Err(database.error(&error)),
         };
-        if walked.retried > 0 {
+        // A coordinator may have to hear of what was removed.
+        if walked.retried + walked.removed > 0 {
             let owners = owner::owners(database.read()).unwrap_or_default();
             self.wake_all(owners);
         }

@@ -11,7 +11,7 @@ use crate::{
     task::{Ending, Failure, Reason},
     text,
     transport::{
-        DeadLetter, DeadQueue, Visit, Visitor, Walked,
+        DeadLetter, DeadQueue, Visit, Visitor, Walked, job_entries,
         sqlite::{
             file::{
                 columns::{bytes, moment, number, parsed, text},
@@ -19,7 +19,7 @@ use crate::{
                 lock_wait::LockTimeout,
                 schema::{known_queue, queue_name},
             },
-            jobs::members,
+            jobs::{entries, members},
             peers::wake::{self, Waker},
             tasks::submit::history_text,
         },
@@ -192,9 +192,15 @@ fn apply_verdicts(
                 let history = history_text(&found.letter.history_with_this());
                 retried += put_back(transaction, now, found.row, &found.claim, body.as_deref(), history.as_deref())?;
             } else {
-                removed += transaction
+                let deleted = transaction
                     .prepare_cached("DELETE FROM task WHERE id = ?1 AND claim IS ?2 AND state = 2")?
-                    .execute(params![found.row, found.claim])? as u64;
+                    .execute(params![found.row, found.claim])?;
+                if let Some(membership) = found.letter.membership.as_ref().filter(|_| deleted > 0) {
+                    let memo = found.letter.memo.as_ref();
+                    let entry = job_entries::of_removal(membership, memo, now, job_entries::PURGED);
+                    entries::tell(transaction, &membership.application, &entry)?;
+                }
+                removed += deleted as u64;
             }
         }
         Ok((retried, removed))
@@ -260,13 +266,22 @@ pub(crate) fn purge(database: &mut Database, now: Timestamp, limit: u32) -> rusq
         let mut deleted: BTreeMap<(i64, u64), u64> = BTreeMap::new();
         let mut statement = transaction.prepare_cached(
             "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE state = 2 AND purge_at IS NOT NULL \
-             AND purge_at <= ?1 LIMIT ?2) RETURNING queue, purge_at, due",
+             AND purge_at <= ?1 LIMIT ?2) RETURNING queue, purge_at, due, member, memo",
         )?;
         let mut rows = statement.query(params![now.0, limit])?;
+        let mut members = Vec::new();
         while let Some(row) = rows.next()? {
+            // One that cannot be read tells nothing: nobody knows of which job it was.
+            if let Ok(Some(membership)) = members::membership(row, 3)? {
+                members.push((membership, members::memo(row, 4)?));
+            }
             let [queue, purge_at, died_at] = [0, 1, 2].map(|column| row.get_ref(column).ok().and_then(number));
             let kept = purge_at.unwrap_or(0).saturating_sub(died_at.unwrap_or(0));
             *deleted.entry((queue.unwrap_or(0), u64::try_from(kept).unwrap_or(0))).or_default() += 1;
+        }
+        for (membership, memo) in &members {
+            let entry = job_entries::of_removal(membership, memo.as_ref(), now, job_entries::EXPIRED);
+            entries::tell(transaction, &membership.application, &entry)?;
         }
         Ok(deleted)
     })?;

@@ -49,8 +49,9 @@ impl Actor {
         }
         self.open_database()?;
         let byte = lease_byte(application);
-        let owner_locks = self.open_owner_locks()?;
-        if !owner_locks.try_lock(byte).unwrap_or(false) {
+        let locked = self.open_owner_locks()?.try_lock(byte);
+        // An error is not another scheduler, for which one waits.
+        if !locked.map_err(|error| owner::lock_error(&self.path, &error))? {
             return Ok(None);
         }
         let memory = match &self.database {
