@@ -59,9 +59,7 @@ impl Tables {
     }
 
     fn dead_rows(&mut self, now: Timestamp, queue: &str) -> impl Iterator<Item = DeadRow> {
-        if let Some(queue) = self.queues.get_mut(queue) {
-            queue.purge(now);
-        }
+        self.expire(now, queue);
         let dead = self.queues.get(queue).into_iter().flat_map(|queue: &Queue| &queue.dead);
         dead.map(|(number, dead)| {
             let number = i64::try_from(*number).unwrap_or(i64::MAX);
