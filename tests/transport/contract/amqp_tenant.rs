@@ -35,8 +35,12 @@ impl Tenant for Amqp {
     const FINDS_BY_ID: bool = false;
     const RETURNS_UNCOUNTED: bool = false;
     const LOSES_SESSIONS: bool = true;
+    const TELLS_OF_GONE: bool = false;
 
     fn left_out(clause: &str) -> Option<&'static str> {
+        if clause == "a_forgotten_job_is_frozen_no_more" {
+            return Some("a job is frozen there as long as its ledger says so, which says it of no job that is closed");
+        }
         WAITING.contains(&clause).then_some("the masters' side of jobs is not kept on RabbitMQ yet")
     }
 

@@ -48,6 +48,9 @@ pub trait Tenant: Sized {
     /// It can lose its session and build another one.
     const LOSES_SESSIONS: bool = false;
 
+    /// The ledger is told of each dead letter of a job that goes. Else a step that is to put it back is refused.
+    const TELLS_OF_GONE: bool = true;
+
     /// It sees the keys of all owners.
     const SHARES_KEYS: bool = false;
 
@@ -195,7 +198,7 @@ macro_rules! every_clause {
                 masters_hear_of_what_is_stopped
                 tasks_of_a_frozen_job_wait_until_it_is_thawed
                 dead_letters_of_a_round_are_revived
-                a_dead_letter_that_is_removed_is_told
+                a_dead_letter_that_is_removed_is_told_or_missed
                 a_forgotten_job_is_frozen_no_more
                 a_survey_waits_for_entries_and_for_jobs_that_can_go_on
                 a_survey_does_not_wait_for_frozen_jobs

@@ -11,6 +11,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use uuid::Uuid;
@@ -62,7 +63,14 @@ impl Storing {
         }
         let tasks = std::mem::take(&mut step.tasks);
         held.keep_during(self.tasks(&tasks)).await?;
-        let revived = held.keep_during(self.revive(&step)).await?;
+        let revived = match held.keep_during(self.revive(&step)).await? {
+            Ok(revived) => revived,
+            Err(error) => {
+                // What has gone back already is run, and counts for its round as long as that counts.
+                step.answer(0, Err(error));
+                return Ok(());
+            }
+        };
         let obsolete = self.jobs(held, &step, &tasks).await?;
         self.tell(held, &step).await?;
         held.acknowledge(obsolete).await?;
@@ -130,34 +138,46 @@ impl Storing {
     }
 
     /// Puts the dead letters of some rounds back to work. Gives their number.
-    async fn revive(&self, step: &PendingStep) -> u64 {
+    ///
+    /// # Errors
+    /// Of a round there are fewer than its ledger knows: the broker deletes by itself what was kept long enough. Or not all can be
+    /// put back now.
+    async fn revive(&self, step: &PendingStep) -> Result<u64, Error> {
         if step.advance.revived.is_empty() {
-            return 0;
+            return Ok(0);
         }
-        let rounds: BTreeSet<Uuid> = step.advance.revived.iter().copied().collect();
+        let rounds: BTreeMap<Uuid, u64> = step.advance.revived.iter().map(|(round, _)| (*round, 0)).collect();
+        let found = Arc::new(Mutex::new(rounds));
         let mut revived = 0;
         for queue in &step.dead {
-            let rounds = rounds.clone();
-            let is_of_these = move |letter: &DeadLetter| {
-                letter.membership.as_ref().is_some_and(|membership| rounds.contains(&membership.round))
-            };
-            let visit = Box::new(
-                move |letter: &DeadLetter| {
-                    if is_of_these(letter) { Visit::Retry { body: None } } else { Visit::Keep }
-                },
-            );
+            let found = Arc::clone(&found);
+            let visit = Box::new(move |letter: &DeadLetter| {
+                let Some(membership) = &letter.membership else { return Visit::Keep };
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(count) = found.get_mut(&membership.round) else { return Visit::Keep };
+                *count += 1;
+                Visit::Retry { body: None }
+            });
             let (progress, now) = (Progress::default(), self.clock.now().wall);
             let walk = Box::pin(walk::walk(&self.outbox, queue, visit, now, &progress));
             match walk_lock::during(&self.outbox.session.reader(), &queue.name, walk).await {
                 Ok(walked) => revived += walked.retried,
                 Err(error) => {
                     let error = error.error(&self.address, &queue.queue);
-                    self.outbox
-                        .warn(format!("dead letters of queue \"{}\" do not all go back to work: {error}", queue.queue));
+                    let cause =
+                        format!("dead letters of queue \"{}\" do not all go back to work: {error}", queue.queue);
+                    return Err(Error::Jobs { cause });
                 }
             }
         }
-        revived
+        let found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        for (round, known) in &step.advance.revived {
+            let found = found.get(round).copied().unwrap_or(0);
+            if found < *known {
+                return Err(Error::NotRevived { round: *round, found, known: *known });
+            }
+        }
+        Ok(revived)
     }
 
     /// Stores what has changed of jobs. Gives the tags of what may go then.
