@@ -38,10 +38,8 @@ impl Tenant for Amqp {
     const TELLS_OF_GONE: bool = false;
 
     fn left_out(clause: &str) -> Option<&'static str> {
-        if clause == "a_forgotten_job_is_frozen_no_more" {
-            return Some("a job is frozen there as long as its ledger says so, which says it of no job that is closed");
-        }
-        WAITING.contains(&clause).then_some("the masters' side of jobs is not kept on RabbitMQ yet")
+        (clause == "a_forgotten_job_is_frozen_no_more")
+            .then_some("a job is frozen there as long as its ledger says so, which says it of no job that is closed")
     }
 
     fn fresh() -> Option<Self> {
@@ -71,13 +69,3 @@ impl Tenant for Amqp {
         self.shared.as_ref().map_or_else(|| stem.to_owned(), |shared| format!("{}{stem}", shared.prefix))
     }
 }
-
-/// Clauses about tasks of jobs.
-const WAITING: &[&str] = &[
-    "a_removed_task_of_a_job_is_told",
-    "a_survey_does_not_wait_for_frozen_jobs",
-    "a_survey_waits_for_entries_and_for_jobs_that_can_go_on",
-    "tasks_of_a_frozen_job_wait_until_it_is_thawed",
-    "masters_hear_of_what_is_stopped",
-    "tasks_of_a_void_round_are_never_delivered",
-];

@@ -850,7 +850,7 @@ pub fn a_survey_does_not_wait_for_frozen_jobs<T: Tenant>(tenant: &T) {
     let work = tenant.queue("foo");
     let mut party = coordinator(tenant, 0);
     // One that is delayed is found where it waits, or it is work until it comes.
-    let delay = if T::FINDS_BY_ID { Duration::from_hours(1) } else { SOON };
+    let delay = if T::FINDS_BY_ID { Duration::from_hours(1) } else { Duration::ZERO };
     let late = NewTask { delay, ..first(&work, "a", "j", 1) };
     party.advanced(Advance {
         records: vec![Record { frozen: true, ..record("j", 1, &[1]) }],

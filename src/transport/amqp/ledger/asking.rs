@@ -55,15 +55,15 @@ const TRIES: u32 = 5;
 const BETWEEN: Duration = Duration::from_millis(200);
 
 /// Where the answers to one question or order come.
-struct ReplyQueue {
-    name: String,
+pub(super) struct ReplyQueue {
+    pub(super) name: String,
     /// It lives as long as this.
     _channel: Channel,
     consumer: Consumer,
 }
 
 impl ReplyQueue {
-    async fn open(connection: &Connection) -> Result<Self, lapin::Error> {
+    pub(super) async fn open(connection: &Connection) -> Result<Self, lapin::Error> {
         let channel = open_channel(connection).await?;
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
         let mut arguments = FieldTable::default();
@@ -77,7 +77,7 @@ impl ReplyQueue {
     }
 
     /// The next answer to what has this id; `None`: none comes any more.
-    async fn next(&mut self, id: &str) -> Option<Vec<u8>> {
+    pub(super) async fn next(&mut self, id: &str) -> Option<Vec<u8>> {
         loop {
             let message = self.consumer.next().await?.ok()?;
             let answers = message.properties.correlation_id().as_ref().map(ToString::to_string);

@@ -30,6 +30,7 @@ mod held_entries;
 mod held_jobs;
 mod held_ledger;
 pub(super) mod holder;
+pub(super) mod left;
 pub(super) mod names;
 mod pending;
 mod questions;

@@ -61,6 +61,18 @@ pub(crate) struct Announcement {
     /// Jobs that are frozen no more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) thawed: Vec<String>,
+    /// Somebody wants to know which rounds have tasks in hand: nothing else is said then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hands: Option<HandsAsked>,
+}
+
+/// Where each master that has tasks of jobs in hand sends the ids of their rounds, as a JSON list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HandsAsked {
+    /// The queue.
+    pub(crate) reply_to: String,
+    /// What the answers are told apart by.
+    pub(crate) correlation_id: String,
 }
 
 impl Announcement {

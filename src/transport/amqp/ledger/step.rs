@@ -238,6 +238,7 @@ impl Storing {
             void: advance.void.clone(),
             frozen: advance.frozen.clone(),
             thawed: advance.thawed.iter().chain(&advance.forgotten).cloned().collect(),
+            hands: None,
         };
         if !announcement.is_empty() {
             let application = held.application.clone();

@@ -9,11 +9,13 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use super::{counter::Counter, delay_queues, in_transit::InTransit};
 use crate::{
     clock::{Clock, Instant},
+    jobs::record::Record,
     transport::{
         Event,
         amqp::{
             broker_error::Fault,
             consume::consumer::ConsumedQueue,
+            ledger::left::{JobsSurvey, Left},
             session::{
                 connections::Session,
                 note::{Note, SessionNote},
@@ -36,10 +38,10 @@ const LONGEST: Duration = Duration::from_secs(3);
 
 impl Actor {
     /// Takes a survey on; an earlier one is given up.
-    pub(crate) fn survey(&mut self, serial: u64) {
+    pub(crate) fn survey(&mut self, serial: u64, jobs: Option<String>) {
         let by = self.now().at + LONGEST;
         if let Some(PendingSurvey { reading: Some(earlier), .. }) =
-            self.surveying.replace(PendingSurvey { serial, by, reading: None })
+            self.surveying.replace(PendingSurvey { serial, jobs, by, reading: None })
         {
             earlier.abort();
         }
@@ -60,18 +62,19 @@ impl Actor {
     }
 
     /// The survey was answered.
-    pub(crate) fn surveyed(&mut self, serial: u64, empty: bool, again_in: Duration) {
+    pub(crate) fn surveyed(&mut self, serial: u64, empty: bool, stranded: Vec<Record>, again_in: Duration) {
         if self.surveying.as_ref().is_some_and(|pending| pending.serial == serial) {
             self.surveying = None;
-            self.emit(Event::Surveyed { serial, empty, stranded: Vec::new(), again_in });
+            self.emit(Event::Surveyed { serial, empty, stranded, again_in });
         }
     }
 
     /// Begins the readings of a pending survey as soon as nothing is in our hands or under way.
     pub(crate) fn begin_survey(&mut self) {
         let now = self.now().at;
-        let Some(PendingSurvey { serial, by, reading: None }) = self.surveying else { return };
-        let Some(up) = self.state.up() else { return self.surveyed(serial, false, LATER) };
+        let Some(PendingSurvey { serial, jobs, by, reading: None }) = &self.surveying else { return };
+        let (serial, jobs, by) = (*serial, jobs.clone(), *by);
+        let Some(up) = self.state.up() else { return self.surveyed(serial, false, Vec::new(), LATER) };
         // A queue that we do not consume (credit 0) is judged by its readings alone.
         let unsettled = up.queues.iter().any(|consumed| consumed.in_hand > 0 || !consumed.held.is_empty());
         let is_awaited =
@@ -83,7 +86,7 @@ impl Actor {
         let busy = up.queues.each().any(is_busy);
 
         if unsettled || by <= now {
-            return self.surveyed(serial, false, SOON);
+            return self.surveyed(serial, false, Vec::new(), SOON);
         }
         if busy {
             return;
@@ -99,11 +102,16 @@ impl Actor {
             clock: self.shared.clock,
             began: now,
         };
+        let jobs = jobs.map(|application| JobsSurvey {
+            asking: up.asking(application),
+            depth_counter: Rc::clone(&self.shared.depth_counter),
+            in_transit: Rc::clone(&self.shared.in_transit),
+        });
         let (notes, session) = (self.shared.notes.clone(), up.session.number);
         let reading = up.tasks.spawn_local(async move {
             let note = match readings.run().await {
-                Ok(Reading::Nothing) => Note::Surveyed { serial, empty: true, again_in: Duration::ZERO },
-                Ok(Reading::Work(again_in)) => Note::Surveyed { serial, empty: false, again_in },
+                Ok(Reading::Nothing) => readings.with_jobs(serial, jobs).await,
+                Ok(Reading::Work(again_in)) => Note::Surveyed { serial, empty: false, stranded: Vec::new(), again_in },
                 Ok(Reading::Disturbed) => Note::Disturbed { serial },
                 Err((_, Fault::Broken(cause))) => SessionNote::Broken { cause }.of(session),
                 Err(((queue, number), fault)) => {
@@ -113,7 +121,9 @@ impl Actor {
             };
             let _ = notes.send(note);
         });
-        self.surveying = Some(PendingSurvey { serial, by, reading: Some(reading) });
+        if let Some(pending) = &mut self.surveying {
+            pending.reading = Some(reading);
+        }
     }
 }
 
@@ -139,6 +149,25 @@ struct SurveyReadings {
 }
 
 impl SurveyReadings {
+    /// The answer of a survey that found nothing in its queues, with what is left of jobs.
+    async fn with_jobs(&self, serial: u64, jobs: Option<JobsSurvey>) -> Note {
+        let left = match &jobs {
+            Some(jobs) => jobs.look().await,
+            None => Ok(Left::default()),
+        };
+        let (empty, stranded) = match left {
+            Ok(Left { some, stranded }) => (!some, stranded),
+            Err(error) => {
+                tracing::debug!(target: "asynctask::amqp", "it is not known which jobs are left: {error}");
+                (false, Vec::new())
+            }
+        };
+        if self.in_transit.borrow().moved_at > self.began {
+            return Note::Disturbed { serial };
+        }
+        Note::Surveyed { serial, empty, stranded, again_in: if empty { Duration::ZERO } else { LATER } }
+    }
+
     async fn run(&self) -> Result<Reading, ReadError> {
         match self.reading().await? {
             Reading::Nothing => {}

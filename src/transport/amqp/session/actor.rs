@@ -192,7 +192,7 @@ impl Actor {
             Request::Credit { queue, credit } => self.credit(queue, credit),
             Request::Settle(settlements) => self.settle(settlements),
             Request::Lock { handle, .. } => self.state.up().into_iter().for_each(|up| up.lock(handle)),
-            Request::Survey { serial, .. } => self.survey(serial),
+            Request::Survey { serial, jobs } => self.survey(serial, jobs),
             Request::KnownQueues { reply } => drop(reply.send(Ok(Vec::new()))),
             // It lies in messages that are in the hands of the scheduler.
             Request::ScheduleMemory { reply, .. } => drop(reply.send(Ok(None))),
@@ -269,7 +269,7 @@ impl Actor {
 
     fn note(&mut self, note: Note) {
         match note {
-            Note::Surveyed { serial, empty, again_in } => self.surveyed(serial, empty, again_in),
+            Note::Surveyed { serial, empty, stranded, again_in } => self.surveyed(serial, empty, stranded, again_in),
             Note::Disturbed { serial } => self.disturbed(serial),
             Note::Warning(text) => self.emit(Event::Warning(text)),
             Note::Waits(what) => self.report_waiting(what),

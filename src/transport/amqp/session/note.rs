@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::connections::{BuiltSession, OpenedQueue};
 use crate::{
+    jobs::record::Record,
     task::Handle,
     transport::{
         Error,
@@ -24,7 +25,7 @@ pub(crate) enum Note {
     /// Work of the session of this number, which is of no interest in a later one.
     OfSession { session: u64, note: Box<SessionNote> },
     /// The readings of a survey agree.
-    Surveyed { serial: u64, empty: bool, again_in: Duration },
+    Surveyed { serial: u64, empty: bool, stranded: Vec<Record>, again_in: Duration },
     /// The readings of a survey were disturbed.
     Disturbed { serial: u64 },
     /// What clients' requests wait for.

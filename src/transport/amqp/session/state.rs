@@ -76,6 +76,8 @@ pub(crate) struct QueueChange {
 /// A survey that was asked for and is not answered.
 pub(crate) struct PendingSurvey {
     pub(crate) serial: u64,
+    /// The application whose jobs count, too.
+    pub(crate) jobs: Option<String>,
     /// When it is answered with what is known then.
     pub(crate) by: Instant,
     /// Readings are being taken.

@@ -13,8 +13,9 @@ use crate::{
         Event,
         amqp::{
             consume::consumer::{HeldDelivery, Unjudged},
-            ledger::names::Announcement,
+            ledger::names::{Announcement, HandsAsked},
             message::properties::Transition,
+            publish::replies::Answer,
             queues::own_queue::OwnQueue,
             session::{state::Actor, up::Up},
         },
@@ -73,6 +74,16 @@ impl Up {
             self.shared.stopped.borrow_mut().unanswered(application);
             return self.judge_all();
         };
+        if let Some(HandsAsked { reply_to, correlation_id }) = said.hands {
+            let places = self.open.values().filter_map(|open| open.task.membership.as_deref());
+            let rounds: HashSet<_> = places.map(|place| place.round).collect();
+            if !rounds.is_empty() {
+                // Ids: writing them cannot fail.
+                let body = serde_json::to_vec(&rounds).unwrap_or_default();
+                self.replies.take(Answer { queue: reply_to, correlation_id, body });
+            }
+            return;
+        }
         let is_complete = said.complete;
         let mut news = self.shared.stopped.borrow_mut().hear(application, *said);
         if is_complete {

@@ -1,0 +1,108 @@
+//! What is left of an application's jobs, for a survey that found its queues empty.
+//!
+//! An entry is stored before what it tells of leaves its queue, and what it causes before it goes itself. So whoever reads the queues, then the
+//! entries, then the jobs, then where the tasks of those may be, misses nothing that was on its way from one to the next.
+
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
+
+use uuid::Uuid;
+
+use super::{
+    asking::{Asking, ReplyQueue},
+    names::{Announcement, HandsAsked},
+    store,
+    stored::StoredJob,
+};
+use crate::{
+    jobs::record::{JobFilter, Record},
+    membership::ledger_queue,
+    transport::{
+        DeadQueue, Error,
+        amqp::{
+            broker_error::Fault,
+            queues::{counter::Counter, counts::DepthCounter, in_transit::InTransit},
+        },
+    },
+};
+
+/// Masters that work say within this time what they have in hand. One that is stopped is not heard.
+const HEARD: Duration = Duration::from_secs(1);
+
+/// What is left.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// An entry, or a live job that is not frozen and can go on.
+    pub(crate) some: bool,
+    /// Live jobs that are not frozen and of which no task is anywhere.
+    pub(crate) stranded: Vec<Record>,
+}
+
+/// Looks at what is left.
+pub(crate) struct JobsSurvey {
+    pub(crate) asking: Asking,
+    pub(crate) depth_counter: Rc<DepthCounter>,
+    pub(crate) in_transit: Rc<RefCell<InTransit>>,
+}
+
+impl JobsSurvey {
+    pub(crate) async fn look(&self) -> Result<Left, Error> {
+        let reader = self.asking.outbox.session.reader();
+        let entries = ledger_queue(&self.asking.application);
+        let fault = |fault: Fault| self.asking.address.fault(&entries, fault);
+        if Counter::new(&reader).ready(&entries).await.map_err(fault)?.is_some_and(|ready| ready > 0) {
+            return Ok(Left { some: true, ..Left::default() });
+        }
+        let open = self.asking.open_jobs(&JobFilter { open: true, ..JobFilter::default() }).await?;
+        if open.entries > 0 {
+            return Ok(Left { some: true, ..Left::default() });
+        }
+        let is_live = |job: &StoredJob| job.record.state.is_live() && !job.record.frozen;
+        let live: Vec<StoredJob> = open.jobs.into_iter().filter(is_live).collect();
+        let mut some = false;
+        let mut unseen = Vec::new();
+        for job in live {
+            if self.is_queued(&job).await? {
+                some = true;
+            } else {
+                unseen.push(job);
+            }
+        }
+        let rounds: BTreeSet<Uuid> = unseen.iter().flat_map(|job| &job.record.rounds).copied().collect();
+        let in_hand = if rounds.is_empty() { BTreeSet::new() } else { self.in_hand(&rounds).await? };
+        let (worked, stranded): (Vec<_>, Vec<_>) =
+            unseen.into_iter().partition(|job| job.record.rounds.iter().any(|round| in_hand.contains(round)));
+        some |= !worked.is_empty();
+        Ok(Left { some, stranded: stranded.into_iter().map(|job| job.record).collect() })
+    }
+
+    /// Whether there is a task in a queue in which those of a job may be. Whose it is cannot be seen.
+    async fn is_queued(&self, job: &StoredJob) -> Result<bool, Error> {
+        let queues: BTreeSet<&String> = job.queues.values().flatten().collect();
+        let queues: Vec<DeadQueue> = queues.into_iter().map(|queue| DeadQueue::of(queue)).collect();
+        let session = &self.asking.outbox.session;
+        let depths = self.depth_counter.depths(session, &self.in_transit, &queues, false).await?;
+        Ok(depths.iter().any(|depth| depth.unknown || depth.ready + depth.delayed > 0))
+    }
+
+    /// Those of some rounds of which a master has tasks in hand.
+    async fn in_hand(&self, rounds: &BTreeSet<Uuid>) -> Result<BTreeSet<Uuid>, Error> {
+        let Asking { outbox, application, address, .. } = &self.asking;
+        let opened = ReplyQueue::open(&outbox.session.reader()).await;
+        let mut replies = opened.map_err(|error| address.fault(&ledger_queue(application), Fault::of(&error)))?;
+        let id = Uuid::now_v7().to_string();
+        let hands = Some(HandsAsked { reply_to: replies.name.clone(), correlation_id: id.clone() });
+        store::announce(outbox, application, &Announcement { hands, ..Announcement::default() }).await;
+        let mut found = BTreeSet::new();
+        let limit = tokio::time::sleep(HEARD);
+        tokio::pin!(limit);
+        while !found.is_superset(rounds) {
+            tokio::select! {
+                Some(answer) = replies.next(&id) => {
+                    found.extend(serde_json::from_slice::<Vec<Uuid>>(&answer).unwrap_or_default());
+                }
+                () = &mut limit => break,
+            }
+        }
+        Ok(found)
+    }
+}
