@@ -25,8 +25,8 @@ const fn planned_files(uri: &Uri, with_celery: bool) -> u64 {
     13 + match uri {
         Uri::Localmem(_) => 0,
         Uri::Sqlite(_) => 7,
-        Uri::Amqp(_) if with_celery => 6 + 4,
-        Uri::Amqp(_) => 6,
+        Uri::Amqp(_) if with_celery => 8 + 4,
+        Uri::Amqp(_) => 8,
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
     let kinds = kinds::read(&top, &sources.rust_kinds);
     let known = kinds::Known::new(&sources.rust_kinds, &kinds);
     let (mut queues, disabled) = queues::read(&top, &known, &uri);
-    let pipelines = pipelines::read(&top, &queues, &disabled, &uri);
+    let pipelines = pipelines::read(&top, &queues, &disabled);
     let around = schedules::Around { application: &application, transport: &uri, kinds: &known, pipelines: &pipelines };
     let schedules = schedules::read(&top, &around, &mut queues, &disabled);
     if fires {

@@ -14,7 +14,6 @@ use crate::{
     json_text::JsonText,
     suggest::nearest,
     task::is_queue_name,
-    transport::Uri,
     unique,
 };
 
@@ -30,7 +29,7 @@ struct Configured<'a> {
 }
 
 /// Reads `pipelines`.
-pub(super) fn read(top: &Section<'_>, queues: &[Queue], disabled: &[String], transport: &Uri) -> Vec<Pipeline> {
+pub(super) fn read(top: &Section<'_>, queues: &[Queue], disabled: &[String]) -> Vec<Pipeline> {
     let mut pipelines = Vec::new();
     let Some(all) = top.get("pipelines") else { return pipelines };
     let Some(section) = all.section() else { return pipelines };
@@ -44,10 +43,6 @@ pub(super) fn read(top: &Section<'_>, queues: &[Queue], disabled: &[String], tra
         }
         // A wrong one is known nevertheless: its schedules are not wrong for that.
         pipelines.push(pipeline(&item, &entry.key, &configured));
-    }
-    if matches!(transport, Uri::Amqp(_)) && !pipelines.is_empty() {
-        let hint = "transport: sqlite:FILE".to_owned();
-        all.key_problem("pipelines work on an SQLite file, and not with RabbitMQ yet", Some(hint));
     }
     pipelines
 }
