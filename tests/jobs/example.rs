@@ -7,7 +7,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use super::support::{log::Master, page::Page};
+use super::support::{broker, log::Master, page::Page};
 
 const FOLDER: &str = "examples/registry";
 /// What only looks is asked again, until what was begun before has come so far.
@@ -30,9 +30,24 @@ fn command(folder: &Path, line: &str) -> Command {
 
 #[test]
 fn what_the_page_of_the_registry_says_is_what_is_seen() {
+    typed("");
+}
+
+#[test]
+fn with_one_line_more_the_registry_is_on_a_broker() {
+    if let Some(broker) = broker::controlled() {
+        typed(&format!("transport: {}\n", broker.fresh_vhost()));
+    }
+}
+
+/// Types the page, with these lines more in the settings.
+fn typed(lines: &str) {
     let folder = tempfile::Builder::new().prefix("registry-").tempdir().expect("a temporary folder");
     let copied = Command::new("cp").arg("-r").arg(repository(FOLDER).join(".")).arg(folder.path()).status();
     assert!(copied.is_ok_and(|status| status.success()), "the project cannot be copied");
+    let settings = folder.path().join("asynctask.yaml");
+    let text = std::fs::read_to_string(&settings).expect("the project has settings");
+    std::fs::write(&settings, text + lines).expect("a file of ours");
     let start = |line: &str| {
         let mut command = command(folder.path(), &format!("exec {line} --set supervisor.start_timeout=60s"));
         command.stdout(Stdio::piped()).stderr(Stdio::inherit());

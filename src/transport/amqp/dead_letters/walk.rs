@@ -345,7 +345,8 @@ impl Walk<'_> {
                 let body = body.unwrap_or(message.data);
                 self.window_bytes += body.len();
                 let own_queue = OwnQueue::Work(self.queue.queue.clone());
-                let publication = Publication { queue: own_queue.name(), properties, body: body.into() };
+                let publication =
+                    Publication { queue: own_queue.name(), properties: properties.into(), body: body.into() };
                 self.window.push((OutboundMessage { own_queue, publication }, message.acker));
             }
         }

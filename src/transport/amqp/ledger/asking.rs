@@ -112,7 +112,7 @@ impl Asking {
             .with_correlation_id(short(&order.id))
             .with_reply_to(short(&replies.name));
         let body = Entry::Order(Box::new(order.clone())).to_bytes();
-        let publication = Publication { queue: queue.clone(), properties, body: body.into() };
+        let publication = Publication { queue: queue.clone(), properties: properties.into(), body: body.into() };
         let message = OutboundMessage { own_queue: OwnQueue::Work(queue), publication };
         self.outbox.store_in_order(&[message], &BulkResults::new(1), CLIENT_SENDS).await.map_err(Error::from)?;
         let answered = timeout(within, replies.next(&order.id)).await.ok().flatten();
@@ -211,7 +211,7 @@ impl Asking {
             .with_reply_to(short(&replies.name));
         // Texts: writing them cannot fail.
         let body = serde_json::to_vec(question).unwrap_or_default();
-        let publication = Publication { queue: queue.to_owned(), properties, body: body.into() };
+        let publication = Publication { queue: queue.to_owned(), properties: properties.into(), body: body.into() };
         if !matches!(self.outbox.session.publisher.single(&publication).await, Published::Stored) {
             return Ok(None);
         }

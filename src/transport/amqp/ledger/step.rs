@@ -133,7 +133,7 @@ impl Storing {
         let queue = ledger_queue(&membership.application);
         let new = entry.message(&membership.application, Uuid::now_v7().to_string());
         let properties = properties::submitted(&new, None).ok()?;
-        let publication = Publication { queue: queue.clone(), properties, body: new.body.into() };
+        let publication = Publication { queue: queue.clone(), properties: properties.into(), body: new.body.into() };
         Some(OutboundMessage { own_queue: OwnQueue::Work(queue), publication })
     }
 

@@ -157,7 +157,7 @@ fn message(queue: &str, kind: &str, body: &impl Serialize, expiration: Option<i6
     }
     // Maps with text keys: writing them cannot fail.
     let body = serde_json::to_vec(body).unwrap_or_default();
-    Publication { queue: queue.to_owned(), properties, body: body.into() }
+    Publication { queue: queue.to_owned(), properties: properties.into(), body: body.into() }
 }
 
 #[cfg(test)]

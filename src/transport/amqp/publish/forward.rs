@@ -146,7 +146,8 @@ impl Up {
             self.shared.emit(Event::Warning(text));
         }
         self.shared.in_transit.borrow_mut().put(&own_queue, self.shared.now().at);
-        let publication = Publication { queue: own_queue.name(), properties, body: task.body.as_slice().into() };
+        let publication =
+            Publication { queue: own_queue.name(), properties: properties.into(), body: task.body.as_slice().into() };
         OutboundMessage { own_queue, publication }
     }
 }

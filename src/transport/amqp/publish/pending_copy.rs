@@ -29,7 +29,8 @@ impl LedgerEntry {
     pub(crate) fn new(place: &Membership, entry: &Entry) -> Option<Self> {
         let task = entry.message(&place.application, uuid::Uuid::now_v7().to_string());
         let properties = properties::submitted(&task, None).ok().filter(|_| is_foreign_queue_name(&task.queue))?;
-        let publication = Publication { queue: task.queue.clone(), properties, body: task.body.into() };
+        let publication =
+            Publication { queue: task.queue.clone(), properties: properties.into(), body: task.body.into() };
         let message = OutboundMessage { own_queue: OwnQueue::Work(task.queue), publication };
         Some(Self { message, is_end: matches!(entry, Entry::End(_)) })
     }

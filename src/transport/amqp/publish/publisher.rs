@@ -46,7 +46,8 @@ pub(crate) const WINDOW: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Publication {
     pub(crate) queue: String,
-    pub(crate) properties: BasicProperties,
+    /// Shared, as the body is: what is sent in windows is kept until it is confirmed, and a page of items is a thousand of these.
+    pub(crate) properties: Rc<BasicProperties>,
     pub(crate) body: Rc<[u8]>,
 }
 
@@ -324,6 +325,6 @@ pub(crate) fn blocked_text(reason: &str) -> String {
 
 async fn publish(channel: &Channel, publication: &Publication) -> lapin::Result<Confirmation> {
     let options = BasicPublishOptions { mandatory: true, immediate: false };
-    let (queue, properties) = (short(&publication.queue), publication.properties.clone());
+    let (queue, properties) = (short(&publication.queue), BasicProperties::clone(&publication.properties));
     channel.basic_publish("".into(), queue, options, &publication.body, properties).await?.await
 }

@@ -132,7 +132,7 @@ fn new_message(shared: &Shared, task: &NewTask) -> Result<OutboundMessage, Error
     };
     shared.in_transit.borrow_mut().put(&own_queue, now.at);
     Ok(OutboundMessage {
-        publication: Publication { queue: own_queue.name(), properties, body: body.into() },
+        publication: Publication { queue: own_queue.name(), properties: properties.into(), body: body.into() },
         own_queue,
     })
 }

@@ -226,7 +226,8 @@ pub(crate) async fn store(
 ) -> Result<(), LeaseLost> {
     let body = serde_json::json!({"schedule": schedule, "moment": moment.0}).to_string();
     let properties = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
-    let publication = Publication { queue: queue.to_owned(), properties, body: body.into_bytes().into() };
+    let publication =
+        Publication { queue: queue.to_owned(), properties: properties.into(), body: body.into_bytes().into() };
     match publisher.single(&publication).await {
         Published::Stored => Ok(()),
         other => Err(LeaseLost(format!("the memory of the scheduler was not stored: {other:?}"))),

@@ -43,6 +43,7 @@ pub(crate) async fn fetch(outbox: Outbox, address: Rc<Address>, queues: Vec<Stri
 fn back(queue: &str, message: &lapin::message::Delivery) -> OutboundMessage {
     let task = properties::read(&message.properties, Vec::new()).task;
     let (properties, _) = properties::copy(&message.properties, &task, queue, false, &Transition::Unchanged);
-    let publication = Publication { queue: queue.to_owned(), properties, body: message.data.as_slice().into() };
+    let publication =
+        Publication { queue: queue.to_owned(), properties: properties.into(), body: message.data.as_slice().into() };
     OutboundMessage { own_queue: OwnQueue::Work(queue.to_owned()), publication }
 }

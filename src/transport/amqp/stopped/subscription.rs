@@ -117,7 +117,11 @@ impl Subscription {
             .with_expiration(EXPIRES.as_millis().to_string().into());
         // A word of ours: writing it cannot fail.
         let body = serde_json::to_vec(&Question::Stopped).unwrap_or_default();
-        let question = Publication { queue: coordinator_queue(&self.application), properties, body: body.into() };
+        let question = Publication {
+            queue: coordinator_queue(&self.application),
+            properties: properties.into(),
+            body: body.into(),
+        };
         loop {
             let asked = timeout(ANSWERED, self.session.publisher.single(&question)).await;
             if matches!(asked, Ok(Published::Stored)) {
