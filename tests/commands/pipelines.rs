@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::{
     config::{Desk, fed_back},
-    refused,
     support::{Demo, Place},
 };
 

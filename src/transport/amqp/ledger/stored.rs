@@ -196,7 +196,7 @@ pub(crate) mod tests {
         assert_eq!(parse(&written.properties, &written.body), Ok(Stored::Memory(memory_of)));
         let written = marker("q", Uuid::from_u128(4));
         assert_eq!(parse(&written.properties, &written.body), Ok(Stored::Marker(Uuid::from_u128(4))));
-        for (properties, body) in [(written.properties, &b"{"[..]), (BasicProperties::default(), b"{}")] {
+        for (properties, body) in [(written.properties, &b"{"[..]), (BasicProperties::default().into(), b"{}")] {
             assert!(parse(&properties, body).is_err());
         }
     }
