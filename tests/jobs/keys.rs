@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::{
     steps::{
-        began, configure, counts, done, drained, master, on_each, ordered, shown, started, states, touch, until_state,
+        began, configure, counts, done, drained, master, on_each, ordered, refused, shown, started, states, touch,
+        until_state,
     },
     support::{log::until, storm::pass},
 };
@@ -92,5 +93,41 @@ fn jobs_are_planned_until_fewer_run_and_begin_by_their_priority() {
         assert_eq!(drained(demo).code, 0);
         let order: Vec<String> = began(demo).into_iter().map(|did| did.job).collect();
         assert_eq!(order, [0, 3, 2, 1].map(|of: usize| jobs[of].clone()));
+    });
+}
+
+#[test]
+fn the_next_job_of_a_key_begins_when_what_the_one_before_left_is_wiped() {
+    on_each(|demo| {
+        let pipeline = "
+p:
+  key: '{payload.k}'
+  conflict: wait
+  wipe_failed_after: 100ms
+  steps: [ { name: write, queue: a, wipe: wipes }, { name: use, queue: a } ]
+";
+        configure(demo, pipeline, &["a", "wipes"], "");
+        let first = started(demo, &["p", r#"{"k": 1, "wipe-write": {"wait": "gate"}}"#]);
+        let second = started(demo, &["p", r#"{"k": 1, "write": {"wait": "go"}, "use": {"fail": "no"}}"#]);
+        let mut worked = master(demo, &[]);
+        until("the first one is being wiped", || began(demo).iter().any(|did| did.step == "wipe-write"));
+        assert_eq!(states(&shown(demo, &second)), "planned write:planned use:planned");
+        touch(demo, "gate");
+        worked.expect(&format!("Job {first} is wiped"));
+        until("the second one begins", || began(demo).iter().any(|did| did.job == second));
+        // It fails, and its time comes while a third one has the key.
+        let third = started(demo, &["p", r#"{"k": 1, "write": {"wait": "third"}}"#]);
+        touch(demo, "go");
+        until("the third one begins", || began(demo).iter().any(|did| did.job == third));
+        pass(Duration::from_millis(300));
+        assert_eq!(shown(demo, &second)["wiped"], "no");
+        let run = demo.run(&["jobs", "wipe", &second]);
+        refused(&run, 1, &[&format!("cannot be wiped: its key is held by job {third}")], Some("asynctask jobs show "));
+        touch(demo, "third");
+        worked.expect(&format!("Job {third} is wiped"));
+        worked.expect(&format!("Job {second} is wiped"));
+        let order: Vec<String> =
+            began(demo).into_iter().filter(|did| did.step.starts_with("wipe")).map(|did| did.job).collect();
+        assert_eq!(order, [first, third, second]);
     });
 }

@@ -15,7 +15,7 @@ impl Job {
     /// A task of it has ended; whether that counts. `holder`: another job that has its key.
     pub(super) fn ended(&mut self, end: End, holder: Option<&str>, out: &mut Out) -> bool {
         if end.member.wipe {
-            return self.wipe_ended(&end, out);
+            return self.wipe_ended(&end, holder, out);
         }
         let Some(place) = self.step_of(&end.member) else { return false };
         let MemberId { feeder, round, index, .. } = end.member;

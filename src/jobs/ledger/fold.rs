@@ -182,7 +182,7 @@ impl Ledger {
         self.jobs.values().filter(uses).map(|job| format!("{} of {}", job.id, job.place())).collect()
     }
 
-    /// The job with a key of a pipeline, other than one, that is live and does not wait for the key itself.
+    /// The job with a key of a pipeline, other than one, that is live and does not wait for the key itself, or is being wiped.
     pub(super) fn holder(&self, pipeline: &str, key: &str, other_than: &str) -> Option<&str> {
         let holds = |job: &&Job| {
             job.holds_key()
@@ -212,8 +212,8 @@ impl Ledger {
     }
 
     fn end(&mut self, end: End, out: &mut Out) {
-        let failed = self.jobs.get(&end.member.job).filter(|job| job.state == JobState::Failed);
-        let holder = failed.and_then(|job| self.holder_beside(job));
+        let ended = self.jobs.get(&end.member.job).filter(|job| !job.holds_key());
+        let holder = ended.and_then(|job| self.holder_beside(job));
         let member = end.member.clone();
         if let Some(job) = self.jobs.get_mut(&member.job)
             && job.ended(end, holder.as_deref(), out)
@@ -240,11 +240,18 @@ impl Ledger {
 
     /// What is due.
     fn keep_time(&mut self, out: &mut Out) {
-        let now = out.now;
-        for (id, job) in self.jobs.iter_mut().filter(|(_, job)| job.is_overdue(now)) {
-            job.time_is_over(out);
-            out.changed.insert(id.clone());
+        let overdue = self.jobs.values().filter(|job| job.is_overdue(out.now) && !self.is_put_off(job));
+        for id in overdue.map(|job| job.id.clone()).collect::<Vec<_>>() {
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.time_is_over(out);
+                out.changed.insert(id);
+            }
         }
+    }
+
+    /// Whether what time brings for a job waits for its key: the wipe of one that failed, while another one has that.
+    fn is_put_off(&self, job: &Job) -> bool {
+        job.is_wiped_later() && self.holder_beside(job).is_some()
     }
 
     /// What has changed is to be stored; jobs that are closed are not held in memory any more.
@@ -274,7 +281,9 @@ impl Ledger {
         }
         // Who gives a key back comes before who takes it.
         advance.records.sort_by_key(|record| record.holds_key);
-        self.deadline = self.jobs.values().filter_map(Job::deadline).min();
+        // The one that has the key gives it back in a fold, which looks again.
+        let deadline = |job: &Job| job.deadline().filter(|deadline| *deadline > out.now || !self.is_put_off(job));
+        self.deadline = self.jobs.values().filter_map(deadline).min();
     }
 
     /// What was closed before the lookups that are under way is stored by now.

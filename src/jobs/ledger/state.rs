@@ -1,6 +1,6 @@
 //! The state of a job, as it is stored: the JSON in a record's `content`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -38,7 +38,7 @@ pub(super) struct Job {
     /// Its place among all that were made: what is older has a lower one, whatever the clock said.
     pub(super) number: u64,
     pub(super) state: JobState,
-    /// It is planned until another job with its key has ended.
+    /// It is planned, or not wiped, until another job with its key has ended.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) waits_for_key: bool,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -217,9 +217,9 @@ impl Job {
         }
     }
 
-    /// Whether no other job with its key may begin.
+    /// Whether no other job with its key may begin: a wipe by key would take what that one has made.
     pub(super) const fn holds_key(&self) -> bool {
-        self.key.is_some() && self.state.is_live() && !self.waits_for_key
+        self.key.is_some() && (self.state.is_live() && !self.waits_for_key || matches!(self.wiped, Wiped::UnderWay))
     }
 
     /// `PIPELINE/KEY`, or the pipeline alone.
@@ -272,16 +272,21 @@ impl Job {
         if self.frozen && self.is_wiped_later() {
             return None;
         }
-        let after = self.definition.wipe_failed_after.filter(|_| self.is_wiped_later());
+        let after = match self.state {
+            JobState::Done if self.is_wiped_later() => Some(Duration::ZERO),
+            _ => self.definition.wipe_failed_after.filter(|_| self.is_wiped_later()),
+        };
         Some(self.ended_at?.plus(after.unwrap_or(self.definition.remember)))
     }
 
-    /// Whether it failed, and time will wipe what it left.
+    /// Whether time will wipe what it left: it failed, or is done while another job has its key.
     pub(super) const fn is_wiped_later(&self) -> bool {
-        matches!(self.state, JobState::Failed)
-            && matches!(self.wiped, Wiped::No)
-            && !self.keep
-            && self.definition.wipe_failed_after.is_some()
+        let has_time = match self.state {
+            JobState::Failed => self.definition.wipe_failed_after.is_some(),
+            JobState::Done => self.waits_for_key,
+            JobState::Planned | JobState::Running | JobState::Cancelled => false,
+        };
+        has_time && matches!(self.wiped, Wiped::No) && !self.keep
     }
 }
 

@@ -75,7 +75,9 @@ impl Job {
         self.state = JobState::Done;
         self.ended_at = Some(out.now);
         out.info(format!("Job {} of {} is done in {}", self.id, self.place(), seconds(self.began_at, out.now)));
-        self.wipe_at_end(out);
+        if !self.is_wiped_later() || !self.has_to_wipe(false) {
+            self.wipe_at_end(out);
+        }
         out.step.ended.push(View::of_job(self));
     }
 
@@ -252,7 +254,7 @@ impl Job {
         if self.state != JobState::Failed || self.wipe.is_some() || !is_whole {
             return;
         }
-        // With nothing left to begin it needs no key.
+        // With nothing left to begin it needs no key; what it left is wiped when it can have that.
         let is_done = self.steps.iter().all(|step| step.state == StepState::Done);
         if let Some(holder) = holder.filter(|_| !is_done) {
             let error = format!("what failed is done now, but its key is held by job {holder}");
@@ -262,6 +264,7 @@ impl Job {
             }
             return;
         }
+        self.waits_for_key = holder.is_some();
         self.unskip();
         out.info(format!("Job {} of {} goes on", self.id, self.place()));
         self.run(out);

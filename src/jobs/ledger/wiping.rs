@@ -40,11 +40,17 @@ impl Job {
             }
         }
         self.closed = false;
+        self.waits_for_key = false;
         self.wiped = Wiped::UnderWay;
         self.wipe = Some(Wipe { all, forget, at: None, error: None });
         if !self.frozen {
             self.go_on_wiping(out);
         }
+    }
+
+    /// Whether a wipe would have tasks: one of what was wiped does it again.
+    pub(super) fn has_wipes(&self, all: bool) -> bool {
+        self.pairs().any(|(_, step, record)| step.wipe.is_some() && record.ever_begun && (all || !step.keep))
     }
 
     fn is_to_wipe(&self, place: usize, all: bool) -> bool {
@@ -100,8 +106,8 @@ impl Job {
         }
     }
 
-    /// A task that wipes has ended; whether it is the one that is under way.
-    pub(super) fn wipe_ended(&mut self, end: &End, out: &mut Out) -> bool {
+    /// A task that wipes has ended; whether it is the one that is under way. `holder`: another job that has the key.
+    pub(super) fn wipe_ended(&mut self, end: &End, holder: Option<&str>, out: &mut Out) -> bool {
         let member = &end.member;
         let Some(wipe) = &mut self.wipe else { return false };
         let Some((place, _)) =
@@ -112,8 +118,13 @@ impl Job {
         match &end.how {
             How::Done { .. } => {
                 (wipe.at, wipe.error) = (None, None);
-                self.wiped = Wiped::UnderWay;
                 self.steps[place].wiped = true;
+                if let Some(holder) = holder {
+                    // A retry that came too late. The rest is wiped when somebody asks for it.
+                    wipe.error = Some(format!("its key is held by job {holder}"));
+                    return true;
+                }
+                self.wiped = Wiped::UnderWay;
                 if !self.frozen {
                     self.go_on_wiping(out);
                 }
@@ -137,7 +148,13 @@ mod tests {
     use std::time::Duration;
 
     use super::super::tests::{Bench, chain, of, text};
-    use crate::jobs::{definition::Pipeline, order::Wanted};
+    use crate::{
+        jobs::{
+            definition::{Conflict, Pipeline},
+            order::Wanted,
+        },
+        task::NewTask,
+    };
 
     fn wiped(bench: &Bench) -> &'static str {
         bench.view("j").wiped.as_str()
@@ -254,6 +271,109 @@ mod tests {
         bench.done("wipe-c", "");
         bench.done("wipe-a", "");
         assert_eq!((wiped(&bench), bench.said("Job j is wiped")), ("yes", 2));
+    }
+
+    /// Jobs of one key, whose first step leaves something.
+    fn keyed(conflict: Conflict) -> Bench {
+        let mut pipeline = Pipeline { key: Some("{payload}".to_owned()), conflict, ..chain("p", &["a", "b"]) };
+        pipeline.steps[0].wipe = Some("wipe".to_owned());
+        pipeline.wipe_failed_after = Some(Duration::from_mins(1));
+        Bench::new(vec![pipeline])
+    }
+
+    #[test]
+    fn the_next_job_of_a_key_begins_when_the_one_before_is_wiped() {
+        for conflict in [Conflict::Refuse, Conflict::Wait] {
+            let mut bench = keyed(conflict);
+            bench.start("p", "j", "1");
+            bench.done("a", "");
+            bench.done("b", "");
+            bench.take_over();
+            assert_eq!(text(&bench.start("p", "k", "1")), "job k of p/1 is planned: it begins when job j is wiped");
+            let refused = text(&bench.start("p", "l", "1"));
+            assert!(refused.starts_with("refused: job k of p/1 waits already"), "{refused}");
+            assert_eq!((bench.tasks.len(), bench.states("k").as_str()), (1, "planned a:planned b:planned"));
+            // A wipe that failed gives the key back.
+            let task = bench.take("wipe");
+            if conflict == Conflict::Wait {
+                bench.failed(&task);
+            } else {
+                let (end, _) = bench.done_with(&task, 0, "");
+                bench.fold(vec![end]);
+            }
+            assert_eq!(bench.states("k"), "running a:waiting b:planned");
+            bench.order(Wanted::Cancel { job: "k".to_owned() });
+            assert_eq!(text(&bench.start("p", "l", "1")), "job l of p/1 is planned: it begins when job k is wiped");
+            bench.done("wipe", "");
+            assert_eq!(bench.states("l"), "running a:waiting b:planned");
+        }
+    }
+
+    /// Job j has failed, and job k has its key. The task that failed.
+    fn beside_a_failed_one() -> (Bench, NewTask) {
+        let mut bench = keyed(Conflict::Refuse);
+        bench.start("p", "j", "1");
+        bench.done("a", "");
+        let task = bench.take("b");
+        bench.failed(&task);
+        bench.start("p", "k", "1");
+        (bench, task)
+    }
+
+    #[test]
+    fn a_job_that_failed_is_not_wiped_while_another_one_has_its_key() {
+        let (mut bench, _) = beside_a_failed_one();
+        bench.pass(120_000);
+        assert_eq!((wiped(&bench), bench.last.void.len()), ("no", 0));
+        assert!(bench.ledger.next_deadline().is_none(), "nothing is due before the key is free");
+        assert_eq!(
+            text(&bench.order(wipe(false))),
+            "refused: job j of p/1 cannot be wiped: its key is held by job k; asynctask jobs show k"
+        );
+        bench.done("a", "");
+        bench.done("b", "");
+        assert_eq!(wiped(&bench), "no", "job k is being wiped");
+        bench.done("wipe", "");
+        assert_eq!((wiped(&bench), bench.last.void.len()), ("under way", 1));
+        assert!(text(&bench.start("p", "l", "1")).ends_with("it begins when job j is wiped"));
+        bench.done("wipe", "");
+        assert_eq!((wiped(&bench), bench.states("l").as_str()), ("yes", "running a:waiting b:planned"));
+    }
+
+    #[test]
+    fn a_job_that_is_healed_while_another_one_has_its_key_is_wiped_later() {
+        let (mut bench, task) = beside_a_failed_one();
+        let (end, _) = bench.done_with(&task, 0, "");
+        bench.fold(vec![end]);
+        assert_eq!((bench.states("j").as_str(), wiped(&bench)), ("done a:done b:done", "no"));
+        assert!(bench.stored["j"].open && !bench.stored["j"].holds_key);
+        bench.take_over();
+        bench.pass(10);
+        bench.order(Wanted::Cancel { job: "k".to_owned() });
+        assert_eq!((wiped(&bench), bench.view("k").wiped.as_str()), ("no", "under way"));
+        bench.done("wipe", "");
+        assert_eq!(wiped(&bench), "under way");
+        bench.done("wipe", "");
+        assert_eq!((wiped(&bench), bench.stored["j"].open), ("yes", false));
+    }
+
+    #[test]
+    fn a_wipe_that_is_healed_while_another_one_has_the_key_goes_no_further() {
+        let mut bench = keyed(Conflict::Refuse);
+        bench.start("p", "j", "1");
+        bench.done("a", "");
+        bench.done("b", "");
+        let task = bench.take("wipe");
+        bench.failed(&task);
+        bench.start("p", "k", "1");
+        let (end, _) = bench.done_with(&task, 0, "");
+        bench.fold(vec![end]);
+        assert_eq!((wiped(&bench), bench.view("j").error.as_deref()), ("failed", Some("its key is held by job k")));
+        bench.order(Wanted::Cancel { job: "k".to_owned() });
+        bench.done("wipe", "");
+        bench.order(wipe(false));
+        bench.done("wipe", "");
+        assert_eq!(wiped(&bench), "yes");
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Ledger {
             Wanted::Resume(_) => job.resume(out),
             Wanted::Priority { priority, .. } => job.prioritize(*priority),
             Wanted::Keep { .. } => job.keep_output(),
-            Wanted::Wipe { all, .. } => job.wipe_now(*all, out),
+            Wanted::Wipe { all, .. } => job.wipe_now(*all, self.holder_beside(&job).as_deref(), out),
             Wanted::Start { .. } => there_is_none(&job.id),
         };
         let is_changed = matches!(answer, Answer::Done { .. });

@@ -83,10 +83,15 @@ impl Job {
         done(self, "keeps what it left: nothing is wiped at its end")
     }
 
-    pub(super) fn wipe_now(&mut self, all: bool, out: &mut Out) -> Answer {
+    /// `holder`: another job that has its key.
+    pub(super) fn wipe_now(&mut self, all: bool, holder: Option<&str>, out: &mut Out) -> Answer {
         if self.state.is_live() {
             let hint = format!("asynctask jobs cancel {} ends it, and wipes what it left", self.id);
             return refused_of(self, &format!("is {}", self.state.as_str()), Some(hint));
+        }
+        if let Some(holder) = holder.filter(|_| self.has_wipes(all)) {
+            let hint = format!("asynctask jobs show {holder}");
+            return refused_of(self, &format!("cannot be wiped: its key is held by job {holder}"), Some(hint));
         }
         // What failed cannot be done again without what is wiped now.
         self.stop(out);

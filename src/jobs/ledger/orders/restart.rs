@@ -110,6 +110,7 @@ impl Job {
             out.void(wipe.at.map(|(_, round)| round));
         }
         self.wiped = Wiped::No;
+        self.waits_for_key = false;
         self.closed = false;
         let unskipped = self.unskip();
         let mut is_any_revived = false;

@@ -47,11 +47,12 @@ impl Ledger {
         job.key = key;
         job.priority = new.priority;
         if let Some(holder) = self.holder_beside(&job) {
-            if new.is_scheduled {
+            let refusal = self.refusal(&job, &holder, conflict);
+            if new.is_scheduled && (refusal.is_some() || !self.is_being_wiped(&holder)) {
                 let text = format!("no job of {place} begins by schedule: job {holder} has not ended");
                 return nothing_begins(&text, out);
             }
-            if let Some(refusal) = self.refusal(&job, &holder, conflict) {
+            if let Some(refusal) = refusal {
                 return refusal;
             }
             job.waits_for_key = true;
@@ -64,10 +65,15 @@ impl Ledger {
         self.began(new.id, is_frozen)
     }
 
-    /// Why a job whose key is held is not made, if it is not.
+    /// Whether a job has ended, and has its key only until what it left is wiped.
+    fn is_being_wiped(&self, job: &str) -> bool {
+        self.jobs.get(job).is_some_and(|job| !job.state.is_live())
+    }
+
+    /// Why a job whose key is held is not made, if it is not. A wipe is waited for whatever the pipeline says: it is no conflict.
     fn refusal(&self, job: &Job, holder: &str, conflict: Conflict) -> Option<Answer> {
         let hint = |id: &str| Some(format!("asynctask jobs show {id}"));
-        if conflict == Conflict::Refuse {
+        if conflict == Conflict::Refuse && !self.is_being_wiped(holder) {
             return Some(match self.jobs.get(holder) {
                 Some(live) => refused_of(live, &format!("is {}", live.state.as_str()), hint(holder)),
                 None => refused(format!("job {holder} of {} has not ended", job.place()), hint(holder)),
@@ -88,6 +94,9 @@ impl Ledger {
             return done(job, "is planned: it is frozen");
         }
         match self.holder_beside(job).filter(|_| job.waits_for_key) {
+            Some(holder) if self.is_being_wiped(&holder) => {
+                done(job, &format!("is planned: it begins when job {holder} is wiped"))
+            }
             Some(holder) => done(job, &format!("is planned: it begins after job {holder}")),
             None => done(job, "is planned: as many jobs of its pipeline run as may"),
         }
