@@ -143,7 +143,7 @@ mod tests {
 
     fn said(epoch: u64, complete: bool, frozen: &[&str], thawed: &[&str]) -> Announcement {
         let jobs = |jobs: &[&str]| jobs.iter().map(|job| (*job).to_owned()).collect();
-        Announcement { epoch, complete, void: Vec::new(), frozen: jobs(frozen), thawed: jobs(thawed) }
+        Announcement { epoch, complete, frozen: jobs(frozen), thawed: jobs(thawed), ..Announcement::default() }
     }
 
     #[test]
