@@ -41,7 +41,9 @@ fn of_a_job_with_thousands_of_items_nothing_is_left_when_it_is_cancelled() {
         until("what is in hand is stopped", || demo.is_empty("items"));
         let took = watch.elapsed().as_secs_f64();
         println!("10000 items waiting and 4 in hand are gone {took:.2} s after cancel began");
-        assert!(took < 5.0, "it took {took:.1} s");
+        // On RabbitMQ what waits is dropped when it comes.
+        let limit = if demo.uri.starts_with("sqlite:") { 5.0 } else { 60.0 };
+        assert!(took < limit, "it took {took:.1} s");
         // Whatever comes of them now counts for nothing.
         touch(demo, "gate");
         until("it is wiped", || shown(demo, &id)["wiped"] == "yes");
@@ -59,7 +61,7 @@ fn a_job_whose_time_is_over_has_failed_and_what_is_in_hand_is_stopped() {
     on_each(|demo| {
         let pipeline = "
 slow:
-  timeout: 1s
+  timeout: 5s
   on_failure: notices
   wipe_failed_after: forever
   steps: [ { name: a, queue: a }, { name: b, queue: a }, { name: c, queue: a } ]

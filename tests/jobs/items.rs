@@ -162,6 +162,8 @@ fn many_items_in_pages_are_all_counted_once_and_the_state_stays_small() {
             grown[0] >> 10,
             grown[1] >> 10
         );
-        assert!(grown.iter().all(|grown| *grown <= 8 << 20), "the masters grew by {grown:?} bytes");
+        // Over a connection more is on its way at once.
+        let limit = if demo.uri.starts_with("sqlite:") { 8 << 20 } else { 32 << 20 };
+        assert!(grown.iter().all(|grown| *grown <= limit), "the masters grew by {grown:?} bytes");
     }
 }

@@ -13,7 +13,7 @@ use super::support::{
 
 /// The transports that keep jobs.
 pub(super) fn places() -> Vec<Place> {
-    vec![Place::sqlite()]
+    Place::all()
 }
 
 /// A session on every transport that keeps jobs, all at once.
