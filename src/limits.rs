@@ -18,6 +18,9 @@ pub(crate) const FRAME: usize = 16 * 1024 * 1024;
 pub(crate) const FOLLOW_UPS: usize = 65_536;
 /// Longest result that a process for one task leaves in its file.
 pub(crate) const RESULT: u64 = 1024 * 1024;
+/// Longest payload of a job: with what steps gave it goes into the frame of each first task, and with the states of its steps into what
+/// is stored of the job, which a broker of today takes up to 16 MiB.
+pub(crate) const JOB_PAYLOAD: usize = 8 * 1024 * 1024;
 /// Longest result that a task of a job gives to the steps after it.
 pub(crate) const JOB_RESULT: usize = 32 * 1024;
 /// Longest memo of a task.

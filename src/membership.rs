@@ -43,10 +43,11 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Whether the coordinator itself submitted it, and nothing else is told of by `for_each`: news of it are of interest.
+    /// Whether the ledger is told what becomes of it before its end: of the task that a step begins with, of a list of such tasks of
+    /// the first. Not of items, of which there may be very many, nor of what wipes.
     #[must_use]
-    pub fn is_first(&self) -> bool {
-        self.feeder == self.round
+    pub fn tells_news(&self) -> bool {
+        self.feeder == self.round && self.index == 0 && !self.wipe
     }
 
     /// The place of a task that this one submits: in the same step and round, with the execution of this one as its feeder.
@@ -68,13 +69,18 @@ pub fn ledger_of(queue: &str) -> Option<&str> {
     queue.strip_prefix(LEDGER_QUEUE)
 }
 
-/// Whether a text that a producer chooses can be the id of a job: 1–200 bytes that can be typed as one word, and not taken for an
-/// option or for `PIPELINE/KEY`.
+/// Whether a text that a producer chooses can be the id of a job, by the rule in [`JOB_ID`]: one word, which nobody takes for an
+/// option, for a file, or for `PIPELINE/KEY`.
 #[must_use]
 pub fn is_job_id(text: &str) -> bool {
-    let is_odd = |letter: char| letter.is_control() || letter.is_whitespace() || letter == '/';
-    (1..=LONGEST_JOB_ID).contains(&text.len()) && !text.starts_with('-') && !text.contains(is_odd)
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
+    (1..=LONGEST_JOB_ID).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+        && text.bytes().all(is_plain)
 }
+
+/// What the id of a job is, as it is told.
+pub const JOB_ID: &str = "1 to 200 letters, digits and _ - . : with a letter or digit first";
 
 const LONGEST_JOB_ID: usize = 200;
 
@@ -103,17 +109,20 @@ mod tests {
         let text = serde_json::to_string(&first).unwrap();
         assert_eq!(serde_json::from_str::<Membership>(&text).unwrap(), first);
         let item = first.member(Uuid::from_u128(7), 3);
-        assert!(first.is_first() && !item.is_first() && item.inputs.is_none());
+        assert!(first.tells_news() && !item.tells_news() && item.inputs.is_none());
+        for other in [Membership { index: 1, ..first.clone() }, Membership { wipe: true, ..first }] {
+            assert!(!other.tells_news(), "{other:?}");
+        }
         assert_eq!(ledger_of(&ledger_queue("app")), Some("app"));
         assert_eq!(ledger_of("foo"), None);
     }
 
     #[test]
     fn the_id_of_a_job_is_one_word() {
-        for good in ["1", "2026-11-30T12:00Z", "ü", &"x".repeat(200)] {
+        for good in ["1", "2026-11-30T12:00Z", "a_b.c", &"x".repeat(200)] {
             assert!(is_job_id(good), "{good}");
         }
-        for bad in ["", "-1", "a b", "a/b", "a\n", "\u{0}", &"x".repeat(201)] {
+        for bad in ["", "-1", "a b", "a/b", "a\n", "\u{0}", "ü", "a!b", "..", &"x".repeat(201)] {
             assert!(!is_job_id(bad), "{bad}");
         }
     }

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::json_text::JsonText;
 
+/// Tasks of one step of a job, at most.
+pub const MOST_TASKS: usize = 1_000_000;
+
 /// A named graph of steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pipeline {
@@ -17,16 +20,17 @@ pub struct Pipeline {
     /// What becomes of a job whose key is held.
     #[serde(default)]
     pub conflict: Conflict,
-    /// Jobs at once; others are planned.
+    /// Jobs at once; others are planned. A job that goes on because what failed of it was done again, or is put back to work, has tasks
+    /// in queues by then and counts without being kept waiting: there may be more for that while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_running: Option<u32>,
-    /// Limit of a whole job, from its begin.
+    /// Limit of a whole job, from its begin. While the job is frozen its time stands still.
     #[serde(default, with = "millis", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     /// A queue that gets one task with the job's summary when the job failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<String>,
-    /// When a failed job is wiped; `None`: only by hand.
+    /// When a failed job is wiped, likewise; `None`: only by hand.
     #[serde(default, with = "millis", skip_serializing_if = "Option::is_none")]
     pub wipe_failed_after: Option<Duration>,
     /// How long a job can be listed after its end.

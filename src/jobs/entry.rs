@@ -12,7 +12,8 @@ use crate::{
     text,
 };
 
-/// A longer entry is refused unread. Orders hold payloads, ends hold results; both are bounded far below this.
+/// A longer entry is refused unread. An order holds a payload and an end a result, both of which are bounded far below this where they
+/// come from (`JOB_PAYLOAD`, `JOB_RESULT` and `MEMO` in `limits.rs`).
 pub const LONGEST: usize = 16 * 1024 * 1024;
 
 /// What the ledger is told.
@@ -154,6 +155,22 @@ impl Entry {
         serde_json::from_slice(body).map_err(|error| format!("an entry that cannot be read: {error}"))
     }
 
+    /// The id of the order in an entry that [`parse`](Self::parse) cannot read, as far as there is one: whoever gave it waits for an
+    /// answer.
+    #[must_use]
+    pub fn id_of_order(body: &[u8]) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Outer {
+            order: Inner,
+        }
+        #[derive(Deserialize)]
+        struct Inner {
+            id: String,
+        }
+        let read: Outer = serde_json::from_slice(body).ok()?;
+        (read.order.id.len() <= LONGEST_ORDER_ID).then_some(read.order.id)
+    }
+
     /// The entry as bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -189,6 +206,10 @@ impl Entry {
     }
 }
 
+/// Bytes of the id of an order: that of a start is a few more than the job's.
+pub(crate) const LONGEST_ORDER_ID: usize = 256;
+/// Bytes of the word of a reason.
+pub(crate) const LONGEST_REASON: usize = 64;
 /// Bytes of an error that an entry tells: the dead letter has all of it.
 pub(crate) const LONGEST_ERROR: usize = 300;
 

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) fn of_settlement(task: &Task, settlement: &Settlement, now: Timestamp) -> Option<Entry> {
     let membership = task.membership.as_deref()?;
     let memo = memo_after(task, settlement);
-    let news = |what| membership.is_first().then(|| Entry::news(membership, now, what, memo));
+    let news = |what| membership.tells_news().then(|| Entry::news(membership, now, what, memo));
     match settlement {
         Settlement::Retry { after, failure } => {
             let error = text::one_line(&failure.error, LONGEST_ERROR);

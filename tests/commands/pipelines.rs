@@ -238,6 +238,12 @@ fn a_step_begins_with_a_list_or_with_one_of_a_result() {
 }
 
 #[test]
+fn a_step_that_begins_with_a_list_gives_none() {
+    let lines = wrong("  steps: [{name: s, queue: a, for_each: [1]}, {name: t, queue: a, for_each: \"{inputs.s.x}\"}]");
+    assert!(lines.len() == 1 && lines[0].ends_with(": step \"s\" has for_each itself, and no result"), "{lines:?}");
+}
+
+#[test]
 fn some_tasks_of_a_step_may_fail() {
     let of = |text: &str| steps(&format!("[{{name: s, queue: a, allow_failed: {text}}}]")).remove(0).allow_failed;
     assert_eq!(of("0"), Tolerance::Tasks(0));

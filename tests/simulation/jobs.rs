@@ -283,7 +283,7 @@ impl Simulation {
         let entry::Entry::News(news) = entry::Entry::parse(&task.body)? else { return Err("it is no news".to_owned()) };
         let is_it = |handle: &Handle| {
             let place = self.ledger.entries[handle].task.membership.as_deref();
-            place.is_some_and(|place| place.is_first() && !place.wipe && MemberId::from(place) == news.member)
+            place.is_some_and(|place| place.tells_news() && MemberId::from(place) == news.member)
         };
         let of_void = self.children.values().flat_map(|child| &child.hands).any(|hand| !hand.held);
         if news.what != What::Began || news.member.index != 0 || !(of_void || self.ledger.open.iter().any(is_it)) {

@@ -14,7 +14,8 @@ use crate::{
     exit_code::{Code, Error},
     jobs::order::Wanted,
     json_text::JsonText,
-    membership::is_job_id,
+    limits,
+    membership::{JOB_ID, is_job_id},
     task::{json_payload, without_mark},
 };
 
@@ -51,8 +52,7 @@ fn checked(id: &str) -> Result<String, Error> {
     if is_job_id(id) {
         return Ok(id.to_owned());
     }
-    Err(Error::new(Code::Usage, format!("--id: {id:?} cannot be the id of a job"))
-        .hint("1 to 200 bytes without spaces, control characters and slashes, not beginning with -"))
+    Err(Error::new(Code::Usage, format!("--id: {id:?} cannot be the id of a job: that is {JOB_ID}")))
 }
 
 fn payload(argument: Option<&str>) -> Result<JsonText, Error> {
@@ -63,11 +63,15 @@ fn payload(argument: Option<&str>) -> Result<JsonText, Error> {
         Some("-") => {
             let mut read = Vec::new();
             let cannot = |error| Error::new(Code::Usage, format!("standard input: {error}"));
-            io::stdin().lock().read_to_end(&mut read).map_err(cannot)?;
+            io::stdin().lock().take(limits::JOB_PAYLOAD as u64 + 1).read_to_end(&mut read).map_err(cannot)?;
             read
         }
         Some(text) => text.as_bytes().to_vec(),
     };
+    if read.len() > limits::JOB_PAYLOAD {
+        let error = format!("a job's payload has at most {} bytes", limits::JOB_PAYLOAD);
+        return Err(usage(error).hint("put it into a file, and give its name"));
+    }
     let body = without_mark(&read).map_err(usage)?;
     json_payload(body, false).map_err(usage)?;
     let text = std::str::from_utf8(body).map_err(|error| usage(error.to_string()))?;
@@ -90,9 +94,19 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_that_no_task_could_carry_is_refused() {
+        let long = format!("\"{}\"", "x".repeat(limits::JOB_PAYLOAD));
+        let error = payload(Some(&long)).unwrap_err();
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (Code::Usage, "PAYLOAD: a job's payload has at most 8388608 bytes")
+        );
+    }
+
+    #[test]
     fn an_id_stands_on_one_line_and_is_no_pipeline_with_a_key() {
         assert_eq!(checked("nightly-7").unwrap(), "nightly-7");
-        for wrong in ["", "a/b", "a\nb", "a b", "-a", &"x".repeat(201)] {
+        for wrong in ["", "a/b", "a\nb", "a b", "-a", "ü", &"x".repeat(201)] {
             assert_eq!(checked(wrong).unwrap_err().code, Code::Usage);
         }
     }

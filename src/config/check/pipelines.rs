@@ -10,7 +10,7 @@ use crate::{
         reader::{Item, Section},
         types::{Acks, Queue},
     },
-    jobs::definition::{Conflict, ForEach, Pipeline, Step, Tolerance},
+    jobs::definition::{Conflict, ForEach, MOST_TASKS, Pipeline, Step, Tolerance},
     json_text::JsonText,
     suggest::nearest,
     task::is_queue_name,
@@ -99,6 +99,7 @@ fn steps(pipeline: &Item<'_>, section: &Section<'_>, configured: &Configured<'_>
         list.problem("has no steps", hint());
     }
     let names: Vec<Option<&str>> = items.iter().map(written_name).collect();
+    let lists: Vec<bool> = items.iter().map(begins_with_a_list).collect();
     let step = |(position, item): (usize, &Item<'_>)| {
         if let Some(name) = names[position]
             && let Some(first) = names[..position].iter().position(|above| *above == Some(name))
@@ -106,7 +107,7 @@ fn steps(pipeline: &Item<'_>, section: &Section<'_>, configured: &Configured<'_>
             let line = items[first].node.place.position.map_or(String::new(), |at| format!(", as in line {}", at.line));
             item.problem(format!("a second step with the name \"{name}\"{line}"), None);
         }
-        step(item, &Names { all: &names, position }, configured)
+        step(item, &Names { all: &names, lists: &lists, position }, configured)
     };
     items.iter().enumerate().map(step).collect()
 }
@@ -119,9 +120,16 @@ fn written_name<'a>(step: &Item<'a>) -> Option<&'a str> {
     }
 }
 
+/// Whether a step begins with a list, be that right or wrong.
+fn begins_with_a_list(step: &Item<'_>) -> bool {
+    step.section_quietly().is_some_and(|step| step.get("for_each").is_some())
+}
+
 /// The names of a pipeline's steps, as seen from one of them.
 struct Names<'a> {
     all: &'a [Option<&'a str>],
+    /// Which of them begin with a list.
+    lists: &'a [bool],
     position: usize,
 }
 
@@ -210,7 +218,12 @@ fn needs(item: &Item<'_>, names: &Names<'_>) -> Vec<usize> {
 fn for_each(item: &Item<'_>, needs: &[usize], names: &Names<'_>) -> Option<ForEach> {
     let written = match &item.node.value {
         Value::List(_) => {
-            return Some(ForEach::List(item.list()?.iter().filter_map(element).collect()));
+            let list = item.list()?;
+            if list.len() > MOST_TASKS {
+                item.problem(format!("has {} elements, more than {MOST_TASKS}", list.len()), None);
+                return None;
+            }
+            return Some(ForEach::List(list.iter().filter_map(element).collect()));
         }
         Value::Text(written) => written.as_str(),
         Value::Map(entries) if entries.iter().all(|entry| entry.key.starts_with("inputs.")) => {
@@ -226,6 +239,11 @@ fn for_each(item: &Item<'_>, needs: &[usize], names: &Names<'_>) -> Option<ForEa
     }
     let (name, path) = (parts[0], &parts[1..]);
     if let Some(step) = names.above(name).filter(|step| needs.contains(step)) {
+        if names.lists[step] {
+            let problem = format!("step \"{name}\" has for_each itself, and no result");
+            item.problem(problem, Some("let a step between them give the list".to_owned()));
+            return None;
+        }
         return Some(ForEach::Result { step, path: path.iter().map(|part| (*part).to_owned()).collect() });
     }
     if names.above(name).is_some() {

@@ -52,6 +52,12 @@ impl Bits {
         self.count == 0
     }
 
+    /// One more than the highest.
+    pub(super) fn end(&self) -> u32 {
+        let last = self.bytes.iter().rposition(|byte| *byte != 0);
+        last.map_or(0, |last| last as u32 * 8 + 8 - self.bytes[last].leading_zeros())
+    }
+
     /// All of them, lowest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         (0..self.bytes.len() as u32 * 8).filter(|number| self.has(*number))
@@ -62,25 +68,54 @@ const fn mask(number: u32) -> u8 {
     1 << (number % 8)
 }
 
-/// `FULL:REST`: so many full bytes, then these in base64.
+/// Empty bytes in a row that are worth a number of their own.
+const EMPTY: usize = 8;
+
+/// Parts with dots between them: `fN` N full bytes, `eN` N empty ones, `b…` others in base64.
 impl Serialize for Bits {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let full = self.bytes.iter().take_while(|byte| **byte == 0xff).count();
-        let end = self.bytes.iter().rposition(|byte| *byte != 0).map_or(full, |last| last + 1).max(full);
-        format!("{full}:{}", BASE64URL_NOPAD.encode(&self.bytes[full..end])).serialize(serializer)
+        let alike = |bytes: &[u8], as_this: u8| bytes.iter().take_while(|byte| **byte == as_this).count();
+        let (mut parts, mut others) = (Vec::new(), Vec::new());
+        let mut rest = &self.bytes[..self.bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)];
+        let part = |others: &mut Vec<u8>, parts: &mut Vec<String>| {
+            if !others.is_empty() {
+                parts.push(format!("b{}", BASE64URL_NOPAD.encode(&std::mem::take(others))));
+            }
+        };
+        while let Some((first, behind)) = rest.split_first() {
+            let (full, empty) = (alike(rest, 0xff), alike(rest, 0));
+            if full >= EMPTY || empty >= EMPTY {
+                part(&mut others, &mut parts);
+                parts.push(if full > 0 { format!("f{full}") } else { format!("e{empty}") });
+                rest = &rest[full.max(empty)..];
+            } else {
+                others.push(*first);
+                rest = behind;
+            }
+        }
+        part(&mut others, &mut parts);
+        parts.join(".").serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Bits {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let read = || {
-            let (full, rest) = text.split_once(':')?;
-            let mut bytes = vec![0xff; full.parse().ok().filter(|full| *full <= LONGEST)?];
-            bytes.extend(BASE64URL_NOPAD.decode(rest.as_bytes()).ok()?);
-            (bytes.len() <= LONGEST).then_some(bytes)
+        let mut bytes = Vec::new();
+        let mut read = |part: &str| {
+            let (kind, rest) = (part.get(..1)?, part.get(1..)?);
+            let alike = |byte| Some(vec![byte; rest.parse().ok().filter(|count| *count <= LONGEST)?]);
+            bytes.extend(match kind {
+                "f" => alike(0xff)?,
+                "e" => alike(0)?,
+                "b" => BASE64URL_NOPAD.decode(rest.as_bytes()).ok()?,
+                _ => return None,
+            });
+            (bytes.len() <= LONGEST).then_some(())
         };
-        let bytes = read().ok_or_else(|| D::Error::custom("a set of numbers that cannot be read"))?;
+        if !text.is_empty() && !text.split('.').all(|part| read(part).is_some()) {
+            return Err(D::Error::custom("a set of numbers that cannot be read"));
+        }
         let count = bytes.iter().map(|byte| byte.count_ones()).sum();
         Ok(Self { bytes, count })
     }
@@ -93,7 +128,7 @@ mod tests {
     #[test]
     fn a_set_is_read_as_it_was_written_and_short_where_it_is_full() {
         let mut bits = Bits::default();
-        assert_eq!(serde_json::to_string(&bits).unwrap(), "\"0:\"");
+        assert_eq!((serde_json::to_string(&bits).unwrap().as_str(), bits.end()), ("\"\"", 0));
         for number in (0..10_000).chain([10_007]) {
             assert!(bits.add(number) && !bits.add(number));
         }
@@ -102,7 +137,11 @@ mod tests {
         assert!(text.len() < 20, "{text}");
         let read: Bits = serde_json::from_str(&text).unwrap();
         assert!(read.iter().eq(bits.iter()) && read.count() == 10_000 && read.has(10_007) && !read.has(10_006));
-        for bad in ["\"\"", "\"x:\"", "\"99999999999:\"", "\"0:%\"", "7"] {
+        assert!(bits.add(900_000) && bits.end() == 900_001);
+        let text = serde_json::to_string(&bits).unwrap();
+        assert!(text.len() < 40, "{text}");
+        assert!(serde_json::from_str::<Bits>(&text).unwrap().iter().eq(bits.iter()));
+        for bad in ["\".\"", "\"x\"", "\"f99999999999\"", "\"f1048576.f1\"", "\"b%\"", "\"é\"", "7"] {
             assert!(serde_json::from_str::<Bits>(bad).is_err(), "{bad}");
         }
     }

@@ -44,12 +44,13 @@ impl Job {
             }
         }
         record.begun();
-        // What a step that is done gave stays: others may have begun with it.
-        if feeder == round && record.state != StepState::Done {
+        // What a step that is done gave stays: others may have begun with it. One that began with a list gives nothing.
+        let is_single = self.definition.steps[place].for_each.is_none();
+        if is_single && feeder == round && record.state != StepState::Done {
             (record.retrying, record.snoozed) = (None, None);
             record.memo = end.memo.or(record.memo.take());
             if failure.is_none() {
-                self.give(place, result);
+                record.result = result;
             }
         }
         if let Some((reason, error)) = failure {
@@ -71,13 +72,18 @@ impl Job {
     pub(super) fn told(&mut self, news: News) -> bool {
         let member = &news.member;
         let Some(place) = self.step_of(member).filter(|_| !member.wipe) else { return false };
+        // Of a list of first tasks nothing is shown but that one has begun.
+        let is_list = self.definition.steps[place].for_each.is_some();
         let record = &mut self.steps[place];
         let is_old =
             record.news_at.is_some_and(|at| at > news.at) || record.members.has_ended(member.feeder, member.index);
-        if is_old || !record.is_under_way() {
+        if is_old || !record.is_under_way() || is_list && record.state == StepState::Running {
             return false;
         }
         record.begun();
+        if is_list {
+            return true;
+        }
         record.news_at = Some(news.at);
         (record.retrying, record.snoozed) = match news.what {
             What::Began => (None, None),
@@ -115,7 +121,7 @@ mod tests {
     };
     use crate::{
         jobs::{
-            definition::Tolerance,
+            definition::{ForEach, Tolerance},
             entry::{Entry, How, What},
             order::{Answer, Wanted},
             record::{EntryId, JobState, StoredEntry},
@@ -242,6 +248,7 @@ mod tests {
         bench.start("p", "j", "{\"secret\":1}");
         bench.done("a", "{\"result\":2}");
         let task = bench.take("b");
+        bench.news(&task, What::Began, Some("{\"secret\":3}"));
         bench.failed(&task);
         let notice = bench.take("notices");
         assert!(notice.membership.is_none());
@@ -251,6 +258,7 @@ mod tests {
             (&"failed".into(), &"step b failed: crash: killed by SIGSEGV".into())
         );
         assert!(told.get("payload").is_none() && told["steps"]["a"]["result"].is_null(), "{told}");
+        assert!(told["steps"]["b"]["memo"].is_null() && bench.view("j").steps[1].memo.is_some(), "{told}");
         bench.failed(&task);
         let (end, _) = bench.done_with(&task, 0, "");
         bench.fold(vec![end]);
@@ -336,6 +344,32 @@ mod tests {
         bench.news(&task, What::Snoozed { again_at }, None);
         let step = &bench.view("j").steps[0];
         assert!(step.snoozed.is_none() && step.memo.as_ref().unwrap().as_str() == "4");
+    }
+
+    #[test]
+    fn of_the_elements_of_a_list_nothing_becomes_the_steps() {
+        let mut pipeline = chain("p", &["a", "b"]);
+        let list = ["1", "2"].map(|text| JsonText::parse(text).unwrap());
+        pipeline.steps[0].for_each = Some(ForEach::List(list.to_vec()));
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        let tasks = [bench.take("items-a"), bench.take("items-a")];
+        let again_at = bench.now;
+        bench.news(&tasks[0], What::Retrying { error: "no".to_owned(), again_at }, Some("1"));
+        let step = &bench.view("j").steps[0];
+        assert!(step.state.as_str() == "running" && step.retrying.is_none() && step.memo.is_none(), "{step:?}");
+        let stored = bench.stored.clone();
+        bench.news(&tasks[1], What::Snoozed { again_at }, Some("2"));
+        assert_eq!(bench.stored, stored, "nothing is written for it");
+        for task in &tasks {
+            let how = How::Done { execution: uuid::Uuid::from_u128(4), items: 0, result: None };
+            let end = bench.end(task, how, Some("\"of one of them\""));
+            bench.fold(vec![end]);
+        }
+        assert_eq!(
+            of(&bench.take("b")).inputs.as_ref().unwrap().as_str(),
+            r#"{"a":{"state":"done","result":null,"memo":null}}"#
+        );
     }
 
     #[test]

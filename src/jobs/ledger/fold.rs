@@ -8,6 +8,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    bounds,
     out::{Ids, Out, Step},
     state::Job,
     view::View,
@@ -18,7 +19,8 @@ use crate::{
     clock::Timestamp,
     jobs::{
         definition::Pipeline,
-        entry::{End, Entry, News},
+        entry::{End, Entry, LONGEST_ORDER_ID, News},
+        order::Answer,
         record::{EntryId, Frozen, JobState, Record, StoredEntry},
     },
 };
@@ -99,7 +101,7 @@ impl Ledger {
         for record in open {
             match Job::read(&record) {
                 Ok(job) => {
-                    ledger.next_number = ledger.next_number.max(job.number + 1);
+                    ledger.next_number = ledger.next_number.max(job.number.saturating_add(1));
                     ledger.jobs.insert(job.id.clone(), job);
                 }
                 Err(error) => {
@@ -203,10 +205,31 @@ impl Ledger {
 
     fn take(&mut self, entry: &StoredEntry, out: &mut Out) {
         match Entry::parse(&entry.body) {
-            Ok(Entry::Order(order)) => return self.waiting.push_back(Waiting::new(entry.id, *order)),
-            Ok(Entry::End(end)) => self.end(*end, out),
-            Ok(Entry::News(news)) => self.news(*news, out),
-            Err(error) => out.warning(format!("The ledger of jobs passes over {error}")),
+            Ok(Entry::Order(order)) if order.id.len() <= LONGEST_ORDER_ID => {
+                return self.waiting.push_back(Waiting::new(entry.id, *order));
+            }
+            Ok(Entry::Order(_)) => out.warning("The ledger of jobs passes over an order with a long id".to_owned()),
+            Ok(Entry::End(mut end)) => {
+                bounds::end(&mut end, out);
+                // A coordinator that was away hears late of it.
+                out.happened_at = end.at.min(out.now);
+                self.end(*end, out);
+                out.happened_at = out.now;
+            }
+            Ok(Entry::News(mut news)) => {
+                bounds::news(&mut news, out);
+                self.news(*news, out);
+            }
+            Err(error) => {
+                out.warning(format!("The ledger of jobs passes over {error}"));
+                if let Some(order) = Entry::id_of_order(&entry.body) {
+                    let error = format!("the order cannot be carried out by this release of asynctask: {error}");
+                    let answer = Answer::Refused { error, hint: None };
+                    // Texts alone: writing them cannot fail.
+                    let text = serde_json::to_string(&answer).unwrap_or_default();
+                    out.step.advance.answers.push((order, text));
+                }
+            }
         }
         out.step.advance.entries.push(entry.id);
     }
@@ -309,7 +332,7 @@ mod tests {
         assert_eq!(bench.states("j"), "running a:waiting b:planned c:planned");
         let task = bench.take("a");
         assert_eq!((task.body.as_slice(), task.id.clone()), (&br#"{"n": 1e400}"#[..], of(&task).round.to_string()));
-        assert!(of(&task).is_first() && of(&task).inputs.is_none());
+        assert!(of(&task).tells_news() && of(&task).inputs.is_none());
         bench.news(&task, What::Began, None);
         assert_eq!(bench.states("j"), "running a:running b:planned c:planned");
         let (end, _) = bench.done_with(&task, 0, "{\"x\": 7}");

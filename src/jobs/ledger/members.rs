@@ -4,7 +4,7 @@
 //! it is two numbers. Ends of members whose feeder is not known yet wait: items can overtake the entry of who submitted them, and
 //! that of an execution which does not count is never known. The first `done` of a member decides which of its executions counts.
 //!
-//! Memory is a bit or two for each member of an open feeder.
+//! Memory is a bit or two for each member of an open feeder, and the same for a number of feeders that are not known.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,9 +12,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::bits::Bits;
+use crate::jobs::definition::MOST_TASKS;
 
 /// Tasks of a step.
-pub(super) const MOST: u64 = 1_000_000;
+pub(super) const MOST: u64 = MOST_TASKS as u64;
+/// Feeders of which only ends of members are known. Of more, the one that was heard of first is forgotten: each execution whose own end
+/// was never stored leaves one, and so does what comes twice after very many others; of those whose end is on its way there are as many
+/// as workers at most.
+const MOST_EARLY: usize = 256;
 /// Feeders that are remembered after all their members were done, or that never counted: what comes twice of them is known.
 const REMEMBERED: usize = 64;
 /// Failed tasks that are shown.
@@ -28,8 +33,9 @@ pub(super) struct Members {
     pub(super) failed: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     open: BTreeMap<Uuid, Feeder>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    early: BTreeMap<Uuid, Early>,
+    /// In the order in which they were heard of.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    early: VecDeque<(Uuid, Early)>,
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     over: VecDeque<Uuid>,
     /// The first that failed.
@@ -133,7 +139,7 @@ impl Members {
     /// Those that failed have not ended, because they run again.
     pub(super) fn forget_failed(&mut self) {
         let open = self.open.values_mut().map(|feeder| &mut feeder.ends);
-        for ends in open.chain(self.early.values_mut().map(|early| &mut early.ends)) {
+        for ends in open.chain(self.early.iter_mut().map(|(_, early)| &mut early.ends)) {
             *ends = Ends { done: std::mem::take(&mut ends.done), ..Ends::default() };
         }
         self.failed = 0;
@@ -211,7 +217,7 @@ impl Members {
         }
         self.known += u64::from(count);
         self.open.insert(feeder, Feeder { count, ends: Ends::default() });
-        let Some(mut early) = self.early.remove(&feeder) else { return Vec::new() };
+        let Some(mut early) = self.no_longer_early(feeder) else { return Vec::new() };
         let done = early.ends.done.iter().map(|index| {
             let (execution, items) = early.fed.remove(&index).unwrap_or_default();
             (feeder, index, Ending::Done { execution, items })
@@ -229,10 +235,19 @@ impl Members {
         if u64::from(index) >= MOST {
             return Counted::No;
         }
-        let early = self.early.entry(feeder).or_default();
+        let place = self.early.iter().position(|(early, _)| *early == feeder).unwrap_or_else(|| {
+            self.early.push_back((feeder, Early::default()));
+            self.early.drain(..self.early.len().saturating_sub(MOST_EARLY));
+            self.early.len() - 1
+        });
+        let early = &mut self.early[place].1;
         match ending {
             Ending::Done { execution, items } => {
                 if !early.ends.done.add(index) {
+                    // The same end that came twice, or that of another execution.
+                    if early.fed.get(&index).is_none_or(|(first, _)| *first != execution) {
+                        self.does_not_count(execution, items);
+                    }
                     return Counted::No;
                 }
                 early.ends.failed.remove(index);
@@ -262,13 +277,77 @@ impl Members {
     /// Another execution of a member that is done: what it submitted is of no one.
     fn does_not_count(&mut self, execution: Uuid, items: u32) {
         if items > 0 && !self.open.contains_key(&execution) && !self.over.contains(&execution) {
-            self.early.remove(&execution);
+            self.no_longer_early(execution);
             self.remember(execution);
         }
+    }
+
+    fn no_longer_early(&mut self, feeder: Uuid) -> Option<Early> {
+        let place = self.early.iter().position(|(early, _)| *early == feeder)?;
+        self.early.remove(place).map(|(_, early)| early)
+    }
+
+    /// Whether the numbers are those of the sets.
+    pub(super) fn agree(&self) -> bool {
+        let is_within = |feeder: &Feeder| {
+            let Ends { done, failed, gone } = &feeder.ends;
+            [done, failed, gone].iter().all(|ends| ends.end() <= feeder.count)
+        };
+        let failed: u64 = self.open.values().map(|feeder| u64::from(feeder.ends.failed.count())).sum();
+        let left: u64 =
+            self.open.values().map(|feeder| u64::from(feeder.count.saturating_sub(feeder.ends.done.count()))).sum();
+        self.open.values().all(is_within)
+            && self.failed == failed
+            && self.done.checked_add(left) == Some(self.known)
+            && self.known <= MOST
     }
 
     fn remember(&mut self, feeder: Uuid) {
         self.over.push_back(feeder);
         self.over.drain(..self.over.len().saturating_sub(REMEMBERED));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(execution: u128, items: u32) -> Ending {
+        Ending::Done { execution: Uuid::from_u128(execution), items }
+    }
+
+    #[test]
+    fn strays_take_bounded_room_and_keep_nothing_from_being_counted() {
+        let round = Uuid::from_u128(1);
+        let mut members = Members::of(round, 1);
+        // Of executions whose own ends were never stored, among them of very high numbers.
+        for stray in 0..5_000_u32 {
+            let feeder = Uuid::from_u128(1_000 + u128::from(stray));
+            assert_eq!(members.end(feeder, stray * 199, done(7, 0)), Counted::Early);
+        }
+        let text = serde_json::to_string(&members).unwrap();
+        assert!(text.len() < 32 * 1024, "{} bytes", text.len());
+        assert_eq!(serde_json::from_str::<Members>(&text).unwrap(), members);
+        let splitter = Uuid::from_u128(2);
+        assert_eq!(members.end(splitter, 1, done(8, 0)), Counted::Early);
+        assert_eq!(members.end(round, 0, done(2, 2)), Counted::Yes);
+        assert_eq!((members.done, members.known, members.agree()), (2, 3, true));
+    }
+
+    #[test]
+    fn of_two_executions_that_end_before_their_feeder_is_known_the_first_counts() {
+        let round = Uuid::from_u128(1);
+        let mut members = Members::of(round, 1);
+        let (splitter, first, second) = (Uuid::from_u128(2), 3, 4);
+        assert_eq!(members.end(splitter, 0, done(first, 2)), Counted::Early);
+        assert_eq!(members.end(splitter, 0, done(first, 2)), Counted::No, "the same one, twice");
+        assert_eq!(members.end(splitter, 0, done(second, 1)), Counted::No);
+        assert_eq!(members.end(Uuid::from_u128(second), 0, done(9, 0)), Counted::No, "what it submitted is of no one");
+        assert_eq!(members.end(round, 0, done(2, 1)), Counted::Yes);
+        assert_eq!((members.done, members.known), (2, 4));
+        for index in 0..2 {
+            assert_eq!(members.end(Uuid::from_u128(first), index, done(9, 0)), Counted::Yes);
+        }
+        assert!(members.all_ended() && members.agree());
     }
 }

@@ -5,6 +5,7 @@
 
 mod admission;
 mod bits;
+mod bounds;
 mod ends;
 mod fold;
 mod inputs;
@@ -21,7 +22,7 @@ mod wiping;
 pub use fold::{Counts, Ledger};
 pub use out::{Lookup, Step};
 pub use view::{DeadTask, Line, Retrying, Snoozed, StepState, StepView, Tasks, View, Wiped, place};
-pub use views::{queues_of, stranded};
+pub use views::{left_planned, queues_of, stranded};
 
 #[cfg(test)]
 mod tests;

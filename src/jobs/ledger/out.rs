@@ -64,6 +64,8 @@ impl Ids {
 #[derive(Debug)]
 pub(super) struct Out {
     pub(super) now: Timestamp,
+    /// When what is being folded happened, by the clock of whoever told it: not after `now`.
+    pub(super) happened_at: Timestamp,
     pub(super) application: Arc<str>,
     pub(super) step: Step,
     /// Jobs whose records are to be written.
@@ -78,7 +80,12 @@ pub(super) struct Out {
 impl Out {
     pub(super) fn new(now: Timestamp, application: Arc<str>, ids: Ids) -> Self {
         let (changed, forgotten, refrozen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { now, application, step: Step::default(), changed, forgotten, refrozen, ids }
+        Self { now, happened_at: now, application, step: Step::default(), changed, forgotten, refrozen, ids }
+    }
+
+    /// When what is being folded happened, not before something else did.
+    pub(super) fn moment(&self, after: Option<Timestamp>) -> Timestamp {
+        self.happened_at.max(after.unwrap_or(self.happened_at)).min(self.now)
     }
 
     /// A new id.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     jobs::{
-        definition::{self, Pipeline},
+        definition::{self, ForEach, Pipeline},
         record::{JobState, Record},
     },
     json_text::JsonText,
@@ -43,6 +43,11 @@ pub(super) struct Job {
     pub(super) waits_for_key: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) frozen: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) frozen_since: Option<Timestamp>,
+    /// For so many milliseconds of its present time, since it began to run or has ended, it was frozen.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) stood_still: u64,
     /// Nothing is wiped at its end.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) keep: bool,
@@ -149,6 +154,12 @@ const fn is_false(value: &bool) -> bool {
     !*value
 }
 
+// The signature is serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 impl Job {
     /// A job that is planned.
     pub(super) fn new(id: String, definition: Pipeline, payload: JsonText, number: u64, now: Timestamp) -> Self {
@@ -165,6 +176,8 @@ impl Job {
             state: JobState::Planned,
             waits_for_key: false,
             frozen: false,
+            frozen_since: None,
+            stood_still: 0,
             keep: false,
             wiped: Wiped::No,
             wipe: None,
@@ -189,10 +202,35 @@ impl Job {
     pub(super) fn read(record: &Record) -> Result<Self, String> {
         let unread = |cause: &dyn std::fmt::Display| format!("the state of job {} cannot be read: {cause}", record.id);
         let job: Self = serde_json::from_str(&record.content).map_err(|error| unread(&error))?;
-        if job.steps.len() != job.definition.steps.len() || job.id != record.id {
-            return Err(unread(&"its steps are not those of its definition"));
+        job.flaw(record).map_or(Ok(job), |flaw| Err(unread(&flaw)))
+    }
+
+    /// What other code relies on and does not hold: any program can write what is stored.
+    fn flaw(&self, record: &Record) -> Option<&'static str> {
+        let count = self.definition.steps.len();
+        if self.steps.len() != count || self.id != record.id {
+            return Some("its steps are not those of its definition");
         }
-        Ok(job)
+        // Both go up from here.
+        if self.version != record.version || self.version >= i64::MAX as u64 {
+            return Some("its version is not that of what is stored beside it");
+        }
+        let is_above = |(place, step): (usize, &definition::Step)| {
+            step.needs.iter().all(|need| *need < place)
+                && !matches!(&step.for_each, Some(ForEach::Result { step, .. }) if *step >= place)
+        };
+        if count == 0 || !self.definition.steps.iter().enumerate().all(is_above) {
+            return Some("a step needs one that is not above it");
+        }
+        let restarted = self.restarted.iter().flat_map(|restarted| &restarted.steps);
+        let wiped = self.wipe.iter().filter_map(|wipe| wipe.at.as_ref()).map(|(step, _)| step);
+        if restarted.chain(wiped).any(|step| *step >= count) {
+            return Some("it names a step that it has not");
+        }
+        if self.steps.iter().any(|step| !step.members.agree()) {
+            return Some("its numbers of tasks do not agree");
+        }
+        None
     }
 
     /// The job as it is stored.
@@ -263,20 +301,28 @@ impl Job {
 
     /// When time brings something for it.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        if self.state == JobState::Running {
-            return Some(self.running_since?.plus(self.definition.timeout?));
-        }
-        if self.closed || self.state.is_live() || self.wiped == Wiped::UnderWay {
+        // Nobody may work it, so time does not judge it.
+        if self.frozen || self.closed {
             return None;
         }
-        if self.frozen && self.is_wiped_later() {
+        let stood_still = Duration::from_millis(self.stood_still);
+        if self.state == JobState::Running {
+            return Some(self.running_since?.plus(self.definition.timeout?).plus(stood_still));
+        }
+        if self.state.is_live() || self.wiped == Wiped::UnderWay {
             return None;
         }
         let after = match self.state {
             JobState::Done if self.is_wiped_later() => Some(Duration::ZERO),
             _ => self.definition.wipe_failed_after.filter(|_| self.is_wiped_later()),
         };
-        Some(self.ended_at?.plus(after.unwrap_or(self.definition.remember)))
+        Some(self.ended_at?.plus(after.unwrap_or(self.definition.remember)).plus(stood_still))
+    }
+
+    /// Another time of it begins: it runs, or has ended.
+    pub(super) const fn count_time_anew(&mut self, now: Timestamp) {
+        self.stood_still = 0;
+        self.frozen_since = if self.frozen { Some(now) } else { None };
     }
 
     /// Whether time will wipe what it left: it failed, or is done while another job has its key.
@@ -309,5 +355,53 @@ impl StepRecord {
     /// It has not begun. What it left is still to be wiped.
     pub(super) fn reset(&mut self) {
         *self = Self { ever_begun: self.ever_begun, wiped: self.wiped, ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::tests::{Bench, chain};
+    use crate::jobs::{ledger::View, record::Record};
+
+    #[test]
+    fn what_another_program_wrote_is_read_or_refused_and_breaks_nothing() {
+        let mut pipeline = chain("p", &["a", "b"]);
+        pipeline.steps[1].wipe = Some("wipe".to_owned());
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        let splitter = bench.take("a");
+        let (end, _) = bench.done_with(&splitter, 3, "");
+        bench.fold(vec![end]);
+        let record = bench.stored["j"].clone();
+        let whole: Value = serde_json::from_str(&record.content).unwrap();
+        let changes = [
+            ("/definition/steps/0/needs", json!([1])),
+            ("/definition/steps/1/needs", json!([1])),
+            ("/definition/steps/1/needs", json!([7])),
+            ("/definition/steps/1/for_each", json!({"result": {"step": 9, "path": []}})),
+            ("/definition/steps", json!([])),
+            ("/wipe", json!({"all": false, "forget": false, "at": [2, "00000000-0000-0000-0000-000000000001"]})),
+            ("/restarted", json!({"at": 0, "steps": [2]})),
+            ("/steps/0/members/done", json!(5)),
+            ("/steps/0/members/failed", json!(1)),
+            ("/steps/0/members/known", json!(0)),
+            ("/steps", json!([])),
+            ("/version", json!(u64::MAX)),
+            ("/id", json!("k")),
+        ];
+        for (place, value) in changes {
+            let mut changed = whole.clone();
+            let (parent, name) = place.rsplit_once('/').unwrap();
+            changed.pointer_mut(parent).unwrap()[name] = value.clone();
+            let changed = Record { content: changed.to_string(), ..record.clone() };
+            let read = View::of(&changed);
+            assert!(
+                read.is_err_and(|error| error.starts_with("the state of job j cannot be read: ")),
+                "{place} {value}"
+            );
+        }
+        assert!(View::of(&record).is_ok());
     }
 }

@@ -5,12 +5,11 @@ use super::{
     members::{MOST, Members},
     out::{Out, seconds},
     state::Job,
-    view::{StepState, Summary, View},
+    view::{StepState, Summary, View, Wiped},
 };
 use crate::{
     clock::Timestamp,
     jobs::{definition::ForEach, record::JobState},
-    json_text::JsonText,
     membership::Membership,
     plural::counted,
     task::NewTask,
@@ -30,6 +29,7 @@ impl Job {
         self.state = JobState::Running;
         self.began_at.get_or_insert(out.now);
         self.running_since = Some(out.now);
+        self.count_time_anew(out.now);
         self.ended_at = None;
         self.error = None;
         self.go_on(out);
@@ -73,8 +73,10 @@ impl Job {
 
     fn done(&mut self, out: &mut Out) {
         self.state = JobState::Done;
-        self.ended_at = Some(out.now);
-        out.info(format!("Job {} of {} is done in {}", self.id, self.place(), seconds(self.began_at, out.now)));
+        let ended_at = out.moment(self.running_since);
+        self.ended_at = Some(ended_at);
+        self.count_time_anew(out.now);
+        out.info(format!("Job {} of {} is done in {}", self.id, self.place(), seconds(self.began_at, ended_at)));
         if !self.is_wiped_later() || !self.has_to_wipe(false) {
             self.wipe_at_end(out);
         }
@@ -85,7 +87,8 @@ impl Job {
     pub(super) fn fail(&mut self, error: String, out: &mut Out) {
         out.warning(format!("Job {} of {} failed: {error}", self.id, self.place()));
         self.state = JobState::Failed;
-        self.ended_at = Some(out.now);
+        self.ended_at = Some(out.moment(self.running_since));
+        self.count_time_anew(out.now);
         self.error = Some(error);
         self.failures += 1;
         for step in self.steps.iter_mut().filter(|step| step.state == StepState::Planned) {
@@ -219,13 +222,14 @@ impl Job {
         let (name, record) = (&self.definition.steps[place].name, &mut self.steps[place]);
         record.state = StepState::Done;
         record.asked = false;
-        record.ended_at = Some(out.now);
+        let ended_at = out.moment(record.began_at);
+        record.ended_at = Some(ended_at);
         (record.retrying, record.snoozed) = (None, None);
         if record.members.failed == 0 {
             (record.error, record.reason) = (None, None);
         }
         let (tasks, failed) = (counted(record.members.known, "task"), record.members.failed);
-        let time = seconds(record.began_at, out.now);
+        let time = seconds(record.began_at, ended_at);
         out.info(format!("Job {}: step {name} is done: {tasks}, {failed} failed, in {time}", self.id));
     }
 
@@ -233,7 +237,7 @@ impl Job {
         let (name, record) = (&self.definition.steps[place].name, &mut self.steps[place]);
         record.state = StepState::Failed;
         record.asked = false;
-        record.ended_at = Some(out.now);
+        record.ended_at = Some(out.moment(record.began_at));
         (record.retrying, record.snoozed) = (None, None);
         let why = told(record.reason.as_ref(), record.error.as_ref());
         out.warning(format!("Job {}: step {name} failed: {why}", self.id));
@@ -296,13 +300,11 @@ impl Job {
         } else {
             self.stop(out);
             self.closed = true;
-        }
-    }
-
-    /// What a step's first task gave is the step's.
-    pub(super) fn give(&mut self, place: usize, result: Option<JsonText>) {
-        if self.definition.steps[place].for_each.is_none() {
-            self.steps[place].result = result;
+            let line = format!("Job {} of {} ended so long ago that it is forgotten", self.id, self.place());
+            match self.wiped {
+                Wiped::Failed => out.warning(format!("{line}; what it left is not wiped")),
+                _ => out.info(line),
+            }
         }
     }
 }
@@ -319,9 +321,10 @@ mod tests {
 
     use super::super::tests::{Bench, chain, of};
     use crate::{
+        clock::Timestamp,
         jobs::{
             definition::{ForEach, Pipeline, Step, Tolerance},
-            order::Wanted,
+            order::{Scope, Wanted},
         },
         json_text::JsonText,
     };
@@ -357,7 +360,9 @@ mod tests {
         let tasks = [bench.take("items-a"), bench.take("items-a")];
         assert_eq!((tasks[0].body.as_slice(), tasks[1].body.as_slice()), (&b"1e400"[..], &b"{\"x\": 1}"[..]));
         assert_ne!(tasks[0].id, tasks[1].id);
-        assert!(of(&tasks[1]).is_first() && of(&tasks[1]).index == 1 && of(&tasks[1]).inputs.is_none());
+        assert!(
+            of(&tasks[1]).feeder == of(&tasks[1]).round && of(&tasks[1]).index == 1 && of(&tasks[1]).inputs.is_none()
+        );
         let (end, _) = bench.done_with(&tasks[0], 0, "[1]");
         bench.fold(vec![end]);
         assert_eq!(bench.states("j"), "running a:running b:planned");
@@ -386,12 +391,12 @@ mod tests {
         steps.push(Step::new("third", "third", vec![0, 1]));
         let mut bench = Bench::new(vec![Pipeline::new("p", steps)]);
         bench.start("p", "j", "{}");
-        let long = format!("\"{}\"", "x".repeat(33_000));
+        let long = format!("\"{}\"", "x".repeat(32_766));
         bench.done("first", &long);
         bench.done("second", &long);
         assert_eq!(bench.states("j"), "failed first:done second:done third:failed");
         let error = bench.view("j").error.unwrap();
-        assert!(error.contains("what first, second gave has 66") && error.contains("put it into a file"), "{error}");
+        assert!(error.contains("what first, second gave has 65") && error.contains("put it into a file"), "{error}");
     }
 
     #[test]
@@ -430,6 +435,69 @@ mod tests {
         let (end, _) = bench.done_with(&task, 0, "");
         bench.fold(vec![end]);
         assert_eq!(bench.states("j"), "failed a:done b:cancelled c:skipped");
+    }
+
+    #[test]
+    fn the_time_of_a_frozen_job_stands_still() {
+        let mut pipeline = chain("p", &["a"]);
+        pipeline.timeout = Some(Duration::from_mins(1));
+        pipeline.wipe_failed_after = Some(Duration::from_mins(2));
+        pipeline.steps[0].wipe = Some("wipe".to_owned());
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        let freeze = || Wanted::Freeze(Scope::Job("j".to_owned()));
+        let resume = || Wanted::Resume(Scope::Job("j".to_owned()));
+        bench.pass(30_000);
+        bench.order(freeze());
+        bench.pass(86_400_000);
+        bench.take_over();
+        assert_eq!(
+            (bench.states("j").as_str(), bench.ledger.next_deadline()),
+            ("running a:waiting", Some(Timestamp(0)))
+        );
+        bench.pass(0);
+        assert_eq!(bench.ledger.next_deadline(), None);
+        bench.order(resume());
+        bench.pass(29_999);
+        assert_eq!(bench.states("j"), "running a:waiting");
+        bench.pass(1);
+        assert_eq!(bench.view("j").error.as_deref(), Some("timeout"));
+        // The same of what wipes it.
+        bench.pass(60_000);
+        bench.order(freeze());
+        bench.pass(86_400_000);
+        bench.order(resume());
+        bench.pass(59_999);
+        assert!(bench.tasks.iter().all(|task| task.queue != "wipe"));
+        bench.pass(1);
+        let task = bench.take("wipe");
+        bench.failed(&task);
+        bench.pass(31 * 86_400_000);
+        assert_eq!(bench.said("Job j of p ended so long ago that it is forgotten; what it left is not wiped"), 1);
+    }
+
+    #[test]
+    fn a_step_takes_as_long_as_its_tasks_however_late_a_coordinator_hears_of_them() {
+        let mut bench = Bench::new(vec![chain("p", &["a", "b"])]);
+        bench.start("p", "j", "{}");
+        let task = bench.take("a");
+        bench.now.0 += 2_000;
+        let (end, _) = bench.done_with(&task, 0, "");
+        bench.pass(3_600_000);
+        bench.fold(vec![end]);
+        let step = &bench.view("j").steps[0];
+        assert_eq!(step.ended_at.unwrap().0 - step.began_at.unwrap().0, 2_000);
+        assert_eq!(bench.said("step a is done: 1 task, 0 failed, in 2 s"), 1);
+        // A clock that is ahead, or behind, is not believed.
+        let task = bench.take("b");
+        let now = bench.now;
+        bench.now.0 -= 7_200_000;
+        let (end, _) = bench.done_with(&task, 0, "");
+        bench.now = now;
+        bench.pass(1_000);
+        bench.fold(vec![end]);
+        let step = &bench.view("j").steps[1];
+        assert_eq!(step.ended_at, step.began_at);
     }
 
     #[test]

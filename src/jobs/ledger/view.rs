@@ -216,7 +216,7 @@ pub fn place(pipeline: &str, key: Option<&str>) -> String {
 /// A job in a list: its steps are states alone.
 pub struct Line<'a>(&'a View);
 
-/// A job without what may be large or secret: payload, results, definition.
+/// A job without what may be large or secret: payload, results, memos, definition.
 pub(super) struct Summary<'a>(pub(super) &'a View);
 
 struct States<'a>(&'a [StepView]);
@@ -254,7 +254,7 @@ impl Serialize for Summary<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut steps = self.0.steps.clone();
         for step in &mut steps {
-            step.result = None;
+            (step.result, step.memo) = (None, None);
         }
         let mut object = serializer.serialize_struct("Summary", FIELDS)?;
         fields::<S>(&mut object, self.0, &Steps(&steps))?;

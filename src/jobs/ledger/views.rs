@@ -2,7 +2,7 @@
 
 use super::{
     state::{Job, StepRecord},
-    view::{DeadTask, Retrying, Snoozed, StepView, Tasks, View},
+    view::{DeadTask, Retrying, Snoozed, StepView, Tasks, View, place},
 };
 use crate::{
     jobs::record::{JobState, Record},
@@ -74,23 +74,39 @@ fn step_view(name: &str, record: &StepRecord) -> StepView {
     }
 }
 
-/// What is said of a job whose tasks are in no queue: "job J waits for step S: 3 tasks are in no queue".
+/// What is said of a running job whose tasks are in no queue: "job J waits for step S: 3 tasks are in no queue".
 #[must_use]
 pub fn stranded(record: &Record) -> String {
     let job = match Job::read(record) {
         Ok(job) => job,
         Err(error) => return error,
     };
-    let waits = |what: &str, tasks: u64| format!("job {} waits for {what}: {} in no queue", job.id, are(tasks, "task"));
-    if let Some((step, _)) = job.wipe.as_ref().and_then(|wipe| wipe.at) {
-        return waits(&format!("the wipe of step {}", job.definition.steps[step].name), 1);
-    }
     let under_way = job.pairs().find(|(_, _, record)| record.is_under_way());
-    if let Some((_, step, StepRecord { members, .. })) = under_way {
-        return waits(&format!("step {}", step.name), members.known - members.done - members.failed);
-    }
-    let what = if job.state == JobState::Planned { "is planned, and" } else { "has tasks in no queue, and" };
-    format!("job {} of {} {what} cannot go on", job.id, job.place())
+    let Some((_, step, StepRecord { members, .. })) = under_way else {
+        return format!("job {} of {} runs, and no step of it has begun", job.id, job.place());
+    };
+    let tasks = are(members.known - members.done - members.failed, "task");
+    format!("job {} waits for step {}: {tasks} in no queue", job.id, step.name)
+}
+
+/// What is said of a job that is left planned, beside other live jobs that wait in vain.
+#[must_use]
+pub fn left_planned(record: &Record, others: &[Record]) -> String {
+    let job = Job::read(record).ok();
+    let mut running =
+        others.iter().filter(|other| other.state == JobState::Running && other.pipeline == record.pipeline);
+    let cause = if job.as_ref().is_some_and(|job| job.waits_for_key) {
+        let holder = running.find(|other| other.holds_key && other.key == record.key);
+        holder.map_or_else(
+            || "the job that has its key is frozen".to_owned(),
+            |holder| format!("its key is held by job {}, which waits in vain", holder.id),
+        )
+    } else if job.is_some_and(|job| job.definition.max_running.is_some()) && running.next().is_some() {
+        "as many jobs of its pipeline run as may, and wait in vain".to_owned()
+    } else {
+        "what it waits for is frozen".to_owned()
+    };
+    format!("Job {} of {} is left planned: {cause}", record.id, place(&record.pipeline, record.key.as_deref()))
 }
 
 /// The queues of the definition that a job has; none if it cannot be read.
@@ -106,6 +122,20 @@ mod tests {
         super::tests::{Bench, chain},
         *,
     };
+    use crate::jobs::definition::Conflict;
+
+    #[test]
+    fn what_waits_for_a_key_says_whose() {
+        let mut pipeline = chain("p", &["a"]);
+        (pipeline.key, pipeline.conflict) = (Some("{payload}".to_owned()), Conflict::Wait);
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "7");
+        bench.start("p", "k", "7");
+        let stored: Vec<Record> = bench.stored.values().cloned().collect();
+        let left = |others: &[Record]| left_planned(&stored[1], others);
+        assert_eq!(left(&stored), "Job k of p/7 is left planned: its key is held by job j, which waits in vain");
+        assert_eq!(left(&[]), "Job k of p/7 is left planned: the job that has its key is frozen");
+    }
 
     #[test]
     fn what_waits_for_tasks_in_no_queue_is_told() {
@@ -117,7 +147,13 @@ mod tests {
         bench.start("p", "j", "{}");
         bench.start("p", "k", "{}");
         assert_eq!(stranded(&bench.stored["j"]), "job j waits for step a: 1 task is in no queue");
-        assert_eq!(stranded(&bench.stored["k"]), "job k of p is planned, and cannot go on");
+        let stored: Vec<Record> = bench.stored.values().cloned().collect();
+        let left = |others: &[Record]| left_planned(&stored[1], others);
+        assert_eq!(
+            left(&stored),
+            "Job k of p is left planned: as many jobs of its pipeline run as may, and wait in vain"
+        );
+        assert_eq!(left(&stored[1..]), "Job k of p is left planned: what it waits for is frozen");
         let splitter = bench.take("a");
         let (end, _) = bench.done_with(&splitter, 3, "");
         bench.fold(vec![end]);

@@ -5,7 +5,7 @@ use super::Core;
 use crate::{
     json_text::JsonText,
     limits,
-    membership::{Membership, is_job_id, ledger_of},
+    membership::{JOB_ID, Membership, is_job_id, ledger_of},
     outcome::{FollowUp, Report, Target},
     plural::counted,
     task::{Task, is_delay_queue_name, is_foreign_queue_name, is_queue_name},
@@ -118,7 +118,11 @@ fn objection_to_job(follow_up: &FollowUp) -> Option<String> {
         return Some(format!("\"{}\" is not a properly-formatted name of a pipeline", shown(name)));
     }
     if let Some(id) = id.as_deref().filter(|id| !is_job_id(id)) {
-        return Some(format!("\"{}\" cannot be the id of a job", shown(id)));
+        return Some(format!("\"{}\" cannot be the id of a job: that is {JOB_ID}", shown(id)));
+    }
+    let bytes = follow_up.payload.get().len();
+    if bytes > limits::JOB_PAYLOAD {
+        return Some(too_long("payload of a job", bytes as u64, limits::JOB_PAYLOAD));
     }
     let is_delayed = !follow_up.delay.is_zero();
     is_delayed.then(|| format!("a job of pipeline {name} cannot be started after a delay"))
@@ -248,7 +252,10 @@ mod tests {
             start("a b", None, Duration::ZERO).unwrap(),
             "\"a b\" is not a properly-formatted name of a pipeline"
         );
-        assert_eq!(start("nightly", Some("a/b"), Duration::ZERO).unwrap(), "\"a/b\" cannot be the id of a job");
+        for id in ["a/b", "ü"] {
+            let told = format!("\"{id}\" cannot be the id of a job: that is {JOB_ID}");
+            assert_eq!(start("nightly", Some(id), Duration::ZERO).unwrap(), told);
+        }
         let delayed = start("nightly", None, Duration::from_millis(1)).unwrap();
         assert_eq!(delayed, "a job of pipeline nightly cannot be started after a delay");
     }

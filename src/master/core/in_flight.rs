@@ -30,7 +30,8 @@ impl Core {
         let limit = self.time_limit_of(index, &delivery.task);
         let due_at = limit.filter(|_| begun).map(|limit| now + limit);
         let pool = &mut self.pools[index];
-        let accepted = pool.plan.settings.acks == Acks::Early;
+        // What its ledger waits for may not be lost with this process, whatever the settings have become.
+        let accepted = pool.plan.settings.acks == Acks::Early && delivery.task.membership.is_none();
         pool.in_hand += 1;
         if pool.in_hand == 1 {
             pool.durations.ended_at = now;

@@ -264,6 +264,14 @@ impl Core {
             self.ignored(worker, "accept", id);
             return;
         };
+        if task.delivery.task.membership.is_some() {
+            // Nobody would tell its ledger if this process died.
+            let id = text::shorten(id.to_owned(), limits::FAULT);
+            self.log_as(worker.slot, Level::Debug, || {
+                format!("Task \"{id}\" is of a job, and not accepted before its end")
+            });
+            return;
+        }
         if !task.accepted && task.held {
             task.accepted = true;
             self.in_flight.add(task);

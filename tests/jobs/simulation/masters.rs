@@ -35,7 +35,7 @@ impl World {
             self.tasks.swap_remove(place);
             return;
         };
-        if of.is_first() && self.rng.chance(100) {
+        if of.tells_news() && self.rng.chance(100) {
             let again_at = self.now;
             let what = [What::Began, What::Snoozed { again_at }, What::Retrying { error: String::new(), again_at }];
             let what = what[self.rng.between(0, 2) as usize].clone();

@@ -29,6 +29,7 @@ impl Job {
         self.state = JobState::Cancelled;
         self.waits_for_key = false;
         self.ended_at = Some(out.now);
+        self.count_time_anew(out.now);
         out.info(format!("Job {} is cancelled", self.id));
         self.wipe_at_end(out);
         out.step.ended.push(View::of_job(self));
@@ -43,6 +44,7 @@ impl Job {
             return done(self, "is frozen already");
         }
         self.frozen = true;
+        self.frozen_since = Some(out.now);
         out.refrozen.insert(self.id.clone());
         done(self, "is frozen: no task of it is begun")
     }
@@ -58,6 +60,9 @@ impl Job {
 
     fn thaw(&mut self, out: &mut Out) {
         if std::mem::take(&mut self.frozen) {
+            let since = self.frozen_since.take().unwrap_or(out.now);
+            let stood_still = u64::try_from(out.now.remaining(since).as_millis()).unwrap_or(u64::MAX);
+            self.stood_still = self.stood_still.saturating_add(stood_still);
             out.refrozen.insert(self.id.clone());
         }
     }

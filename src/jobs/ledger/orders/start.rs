@@ -9,7 +9,9 @@ use crate::{
         record::JobState,
     },
     json_text::JsonText,
-    task::is_queue_name,
+    limits,
+    membership::{JOB_ID, is_job_id},
+    text,
     unique::Template,
 };
 
@@ -29,9 +31,14 @@ impl Ledger {
         let Some(pipeline) = self.pipelines.iter().find(|pipeline| pipeline.name == new.pipeline).cloned() else {
             return self.no_pipeline(new.pipeline);
         };
-        if !is_queue_name(new.id) {
-            let error = format!("{:?} can be no job's id: 1 to 200 letters, digits and _ - . : are one", new.id);
-            return refused(error, None);
+        if !is_job_id(new.id) {
+            let id = text::shorten(new.id.to_owned(), limits::FAULT);
+            return refused(format!("{id:?} cannot be the id of a job: that is {JOB_ID}"), None);
+        }
+        let bytes = new.payload.as_str().len();
+        if bytes > limits::JOB_PAYLOAD {
+            let error = format!("its payload has {bytes} bytes, more than {}", limits::JOB_PAYLOAD);
+            return refused(error, Some("put it into a file, and give its name".to_owned()));
         }
         let key = match key_of(&pipeline, new.payload) {
             Ok(key) => key,
@@ -197,10 +204,18 @@ mod tests {
             ("nightyl", "1", "{}", "refused: there is no pipeline nightyl; did you mean nightly?"),
             ("other", "1", "{}", "refused: there is no pipeline other; the pipelines are: p, nightly"),
             ("p", "1", "{}", "refused: the payload lacks what the key of pipeline p is made of: {payload.k}; "),
-            ("p", "a/b", "{}", "refused: \"a/b\" can be no job's id: 1 to 200 letters, digits and _ - . : are one; "),
+            (
+                "p",
+                "a/b",
+                "{}",
+                "refused: \"a/b\" cannot be the id of a job: that is 1 to 200 letters, digits and _ - . : with a letter or digit first; ",
+            ),
         ] {
             assert_eq!(text(&bench.start(pipeline, id, payload)), expected);
         }
+        let long = format!("{{\"k\":\"{}\"}}", "x".repeat(crate::limits::JOB_PAYLOAD));
+        let refused = text(&bench.start("p", "1", &long));
+        assert!(refused.starts_with("refused: its payload has 8388616 bytes, more than 8388608; put it"), "{refused}");
         assert!(bench.stored.is_empty() && bench.tasks.is_empty());
     }
 

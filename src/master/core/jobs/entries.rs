@@ -68,15 +68,10 @@ impl Attempt<'_> {
     }
 }
 
-/// Whether the begin of a task tells that its step is worked. Of a list of first tasks one is enough.
-const fn tells_its_begin(place: &Membership) -> bool {
-    place.index == 0 && !place.wipe
-}
-
 impl Core {
     /// A worker begins a task of a job.
     pub(in crate::master::core) fn member_begun(&mut self, place: &Membership) {
-        if place.is_first() && tells_its_begin(place) {
+        if place.tells_news() {
             let id = self.jobs.executions.draw().to_string();
             let news = Entry::news(place, self.now.wall, What::Began, None);
             self.actions.push(Action::TellLedger(Box::new(news.message(&place.application, id))));

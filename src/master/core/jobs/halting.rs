@@ -19,9 +19,8 @@ impl Core {
     /// Nothing is left to do. `stranded`: live jobs all of whose tasks are gone.
     pub(in crate::master::core) fn end_empty(&mut self, stranded: &[Record]) {
         let (planned, running): (Vec<_>, Vec<_>) = stranded.iter().partition(|job| job.state == JobState::Planned);
-        for Record { id, pipeline, key, .. } in planned {
-            let name = key.as_ref().map_or_else(|| pipeline.clone(), |key| format!("{pipeline}/{key}"));
-            self.log(Level::Warning, || format!("Job {id} of {name} is left planned: what it waits for is frozen"));
+        for job in planned {
+            self.log(Level::Warning, || ledger::left_planned(job, stranded));
         }
         let lines: Vec<String> = running.into_iter().map(ledger::stranded).collect();
         let Some(last) = lines.len().checked_sub(1) else {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
-    config::Queue,
+    config::{Acks, Queue},
     exit_code::Code,
     frames::{FromWorker, PROTOCOL, Ready, Wants},
     jobs::{
@@ -184,6 +184,23 @@ fn the_begin_of_a_step_is_told_by_one_of_its_first_tasks() {
         .map(|(place, number)| news(&tell(&mut core, delivered(of_job(number, place)))))
         .collect();
     assert_eq!(told, [0, 0, 0, 1]);
+}
+
+#[test]
+fn a_task_of_a_job_is_accepted_with_its_end_alone() {
+    let accepted = |early: bool, place: Option<Membership>| {
+        let mut queue = Queue::new("foo", "kind");
+        queue.acks = if early { Acks::Early } else { Acks::Late };
+        let mut core = core_with(queue, 1);
+        let task = place.map_or_else(|| delivery(1, None), |place| of_job(1, place));
+        let mut actions = tell(&mut core, delivered(task));
+        let frame = FromWorker::Accept { id: "1".to_owned() };
+        actions.extend(tell(&mut core, Event::Said { worker: WORKER, frame }));
+        settled(&actions).iter().filter(|(_, settlement)| *settlement == Settlement::Accept).count()
+    };
+    for early in [true, false] {
+        assert_eq!((accepted(early, None), accepted(early, Some(first(ROUND)))), (1, 0), "early: {early}");
+    }
 }
 
 #[test]
