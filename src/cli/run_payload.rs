@@ -131,6 +131,7 @@ fn in_process(
 
 fn as_program(config: &Config, queue: QueueRun, level: Level, task: Task) -> Result<Settlement, Error> {
     let logger = logger(level, Format::Plain, false)?;
+    let (kind, is_once) = (queue.plan.settings.kind.clone(), queue.plan.is_once);
     let run = RunConfig {
         settings: serde_json::Value::Null,
         reader: None,
@@ -157,11 +158,22 @@ fn as_program(config: &Config, queue: QueueRun, level: Level, task: Task) -> Res
     logger.close(LAST_LINES);
     let finished = finished?;
     let settlement = settled.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let was_stopped = finished.stopped || finished.code == Code::Interrupted;
     match (settlement, finished.error) {
+        (Some(settlement), _) if is_once && !was_stopped && !has_begun(&settlement) => {
+            Err(Error::new(Code::Refused, format!("worker kind {kind} could not be started"))
+                .hint("the line above says why; a program is looked for in the folder of the settings and in PATH"))
+        }
         (Some(settlement), _) => Ok(settlement),
         (None, Some(message)) => Err(Error::new(finished.code, message)),
         (None, None) => Ok(Settlement::Release),
     }
+}
+
+/// Whether a process for one task began it: if none could be started it is given back, or put aside for a moment. Here such a process
+/// has no file by which it could put a task off itself.
+const fn has_begun(settlement: &Settlement) -> bool {
+    !matches!(settlement, Settlement::Release | Settlement::Snooze { .. })
 }
 
 /// A transport that holds one task and keeps its settlement.

@@ -23,6 +23,12 @@ pub enum Error {
         /// The name.
         queue: String,
     },
+    /// The name of a queue that this program keeps for itself, as that of the ledger of jobs.
+    #[error("\"{queue}\" is a queue of asynctask's own: nothing is submitted to it")]
+    OwnQueue {
+        /// The name.
+        queue: String,
+    },
     /// A [`blocking::Client`](super::blocking::Client) was called by a future. Nothing was submitted.
     #[error("a blocking client cannot be called by a future: await asynctask::Client, or use spawn_blocking")]
     InFuture,

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     protocol::Protocol,
-    task::{NewTask, is_delay_queue_name, is_foreign_queue_name, is_queue_name},
+    task::{NewTask, is_delay_queue_name, is_foreign_queue_name, is_own_queue_name, is_queue_name},
 };
 
 /// A task that is ready to be stored, for `submit_all`. A delay or moment of its options counts from here on.
@@ -25,7 +25,7 @@ impl Submission {
     /// A task with this payload, for this queue.
     ///
     /// # Errors
-    /// [`Error::Payload`], [`Error::QueueName`], [`Error::DelayQueue`].
+    /// [`Error::Payload`], [`Error::QueueName`], [`Error::DelayQueue`], [`Error::OwnQueue`].
     pub fn new<P: Serialize + ?Sized>(queue: &str, payload: &P, options: SubmitOptions) -> Result<Self, Error> {
         // The transport decides whether a queue of other programs may have such a name.
         if !is_queue_name(queue) && !is_foreign_queue_name(queue) {
@@ -33,6 +33,9 @@ impl Submission {
         }
         if is_delay_queue_name(queue) {
             return Err(Error::DelayQueue { queue: queue.to_owned() });
+        }
+        if is_own_queue_name(queue) {
+            return Err(Error::OwnQueue { queue: queue.to_owned() });
         }
         let (delay, at_moment) = match options.due {
             Due::AtOnce => (Duration::ZERO, false),
@@ -90,6 +93,7 @@ mod tests {
         assert_eq!((given.id.as_str(), given.delay, given.at_moment), ("mine", Duration::from_secs(2), false));
         assert!(matches!(new("foo\n", SubmitOptions::new()), Err(Error::QueueName { .. })));
         assert!(matches!(new("foo.retry.500", SubmitOptions::new()), Err(Error::DelayQueue { .. })));
+        assert!(matches!(new("asynctask.ledger.app", SubmitOptions::new()), Err(Error::OwnQueue { .. })));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 pub mod definition;
 pub mod entry;
 pub mod ledger;
+pub mod naming;
 pub mod order;
 pub mod record;
 pub(crate) mod void_rounds;

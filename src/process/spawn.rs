@@ -45,7 +45,7 @@ use super::{
 use crate::exec_options::ExecOptions;
 
 /// What belongs to the master alone: a worker that said `READY=1` or took a listening socket would speak for it.
-const NOT_INHERITED: [&str; 18] = [
+const NOT_INHERITED: [&str; 19] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
@@ -63,6 +63,7 @@ const NOT_INHERITED: [&str; 18] = [
     "ASYNCTASK_INPUTS",
     "ASYNCTASK_MEMO",
     "ASYNCTASK_RESULT",
+    "ASYNCTASK_SNOOZE",
     "ASYNCTASK_SUBMIT",
     // Our own need, not a worker's.
     "RUST_MIN_STACK",

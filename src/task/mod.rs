@@ -274,6 +274,12 @@ pub fn is_delay_queue_name(name: &str) -> bool {
     delay.is_some_and(|delay| !delay.is_empty() && delay.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// Whether a queue is one that this program makes for itself, `asynctask.ledger.…`: nobody submits to it, or works it, by hand.
+#[must_use]
+pub fn is_own_queue_name(name: &str) -> bool {
+    name.starts_with("asynctask.")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,11 +9,12 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::{
-    cli::waiting::{CallFailed, WaitingClient},
+    cli::waiting::{CallFailed, WaitingClient, say},
     clock::Clock,
     config::Config,
     exit_code::{Code, Error},
     jobs::order::{Answer, Order, Wanted},
+    level::Level,
     master::coordinator::{Act, Coordinator},
     redact::redact,
     text,
@@ -43,6 +44,11 @@ impl Done {
 /// Gives an order and waits for the answer; what is refused, or not carried out in time, is an error.
 pub(super) fn give(client: &mut WaitingClient, config: &Config, what: Wanted) -> Result<Done, Error> {
     let clock = client.clock();
+    // What is answered is not warned of, too.
+    let own = match &what {
+        Wanted::Start { pipeline, id, .. } => format!("Job {id} of {pipeline} is not made"),
+        _ => String::new(),
+    };
     let order = Box::new(Order { id: uuid::Uuid::now_v7().to_string(), at: Clock::wall(), what });
     // Random bits of a version 7.
     let seed = uuid::Uuid::now_v7().as_u64_pair().1;
@@ -50,8 +56,14 @@ pub(super) fn give(client: &mut WaitingClient, config: &Config, what: Wanted) ->
     let mut coordinator = Coordinator::new(&application, config.pipelines.clone(), seed);
     let request = |reply| Request::Order { application, order, within: WITHIN, reply };
     client.waits_for("the process that coordinates the jobs");
+    let bar = client.bar.clone();
+    let warn = |text: &str| {
+        if own.is_empty() || !text.starts_with(&own) {
+            say(&bar, &format!("warning: {text}"));
+        }
+    };
     let answer = client.call_beside(request, async |transport, events, hand_on| {
-        coordinate(&mut coordinator, &config.application, transport, events, hand_on, clock).await;
+        coordinate(&mut coordinator, &config.application, transport, events, hand_on, (clock, &warn)).await;
     });
     client.waits_for(&format!("an answer of {}", config.transport));
     if !coordinator.end().is_empty() {
@@ -90,7 +102,7 @@ async fn coordinate(
     transport: &dyn Transport,
     events: &mut mpsc::UnboundedReceiver<Event>,
     hand_on: &mpsc::UnboundedSender<Event>,
-    clock: Clock,
+    (clock, warn): (Clock, &dyn Fn(&str)),
 ) {
     use futures_util::{StreamExt, stream::FuturesUnordered};
 
@@ -106,7 +118,8 @@ async fn coordinate(
                     let found = look_up(transport, application, filters);
                     lookups.push(async move { (epoch, entry, found.await) });
                 }
-                // They are the log's of whoever goes on with the jobs.
+                // Nobody else says it: it is told once, when it is stored.
+                Act::Log(level, text) if level <= Level::Warning => warn(&text),
                 Act::Log(..) | Act::Ended(_) => {}
             }
         }

@@ -5,6 +5,7 @@ use crate::{
     clock::Timestamp,
     exit_code::{Code, Error},
     jobs::{
+        definition::Step,
         ledger::{StepState, StepView, Tasks, View, Wiped},
         record::{JobState, Record},
     },
@@ -172,15 +173,13 @@ fn step_facts(view: &View, place: usize, is_known: &dyn Fn(&str) -> bool) -> Vec
         facts.push(("error", format!("{reason}{error}")));
     }
     if !step.dead_letters.is_empty() {
-        let queue = |is_first: bool| {
-            defined.map_or("QUEUE", |step| if is_first { step.queue.as_str() } else { step.each.as_str() })
-        };
+        let queue = defined.and_then(|defined| queue_of_all(defined, step.tasks.known));
         let mut lines = vec![counted(step.tasks.failed, "task") + " failed"];
         for dead in &step.dead_letters {
-            let queue = queue(step.tasks.known == 1);
-            let what = match &dead.id {
-                Some(id) => format!("asynctask failed show {queue} {id}"),
-                None => "removed".to_owned(),
+            let what = match (&dead.id, queue) {
+                (Some(id), Some(queue)) => format!("asynctask failed show {queue} {id}"),
+                (Some(id), None) => format!("{id}: asynctask failed list --job {}", view.id),
+                (None, _) => "removed".to_owned(),
             };
             lines.push(format!("{}: {} ({what})", dead.reason, dead.error));
         }
@@ -192,6 +191,12 @@ fn step_facts(view: &View, place: usize, is_known: &dyn Fn(&str) -> bool) -> Vec
         }
     }
     facts
+}
+
+/// The queue of all tasks of a step, if it is one: which of two a page of items, or an item, lies in is not known of it here.
+fn queue_of_all(defined: &Step, known: u64) -> Option<&str> {
+    let is_only_first = known == 1 && defined.for_each.is_none();
+    (defined.queue == defined.each || is_only_first).then_some(defined.queue.as_str())
 }
 
 /// The beginning of a long value.
@@ -208,7 +213,7 @@ mod tests {
     use super::*;
     use crate::{
         jobs::{
-            definition::{Pipeline, Step},
+            definition::Pipeline,
             ledger::{DeadTask, Retrying},
         },
         json_text::JsonText,
@@ -301,7 +306,7 @@ step flatten
     waits for: queue flatten_file, which no `workers` of these settings name: perhaps nobody works it
     error: error: no such\\u{1b}[2J file
     dead letters: 1 task failed
-        error: no such file (asynctask failed show flatten_file t-9)
+        error: no such file (t-9: asynctask failed list --job 3f2a)
 
 step export
     retrying: again at 1970-01-01T00:01:01Z: refused

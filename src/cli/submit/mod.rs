@@ -24,7 +24,7 @@ use crate::{
     config::Config,
     exit_code::{Code, Error},
     plural::counted,
-    task::{NewTask, is_delay_queue_name, is_foreign_queue_name, is_queue_name, without_mark},
+    task::{NewTask, is_delay_queue_name, is_foreign_queue_name, is_own_queue_name, is_queue_name, without_mark},
     transport::Request,
     worker::registry::Registry,
 };
@@ -37,6 +37,13 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &Submit) -> Result
     };
     if !is_queue_name(queue) && !is_foreign_queue_name(queue) {
         return Err(misnamed());
+    }
+    if is_own_queue_name(queue) {
+        return Err(Error::new(
+            Code::Usage,
+            format!("\"{queue}\" is a queue of asynctask's own: nothing is submitted to it"),
+        )
+        .hint("asynctask jobs start PIPELINE begins a job; asynctask jobs has what else its ledger can be told"));
     }
     if let Some(id) = verb.id.as_deref().filter(|id| !(1..=255).contains(&id.len()) || id.contains(char::is_control)) {
         return Err(Error::new(Code::Usage, format!("--id: {id:?} cannot be the id of a task"))

@@ -12,7 +12,7 @@ use crate::{
     },
     retry,
     suggest::nearest,
-    task::{LONGEST_QUEUE_NAME, is_queue_name},
+    task::{LONGEST_QUEUE_NAME, is_own_queue_name, is_queue_name},
     transport::{DeadQueue, Uri},
     unique::{Conflict, Template, Unique},
 };
@@ -43,9 +43,6 @@ const BREAKER: &[&str] = &["failures", "pause", "longest", "errors"];
 const RECYCLE: &[&str] = &["max_tasks", "max_memory", "max_age"];
 const UNIQUE: &[&str] = &["key", "conflict", "after"];
 
-/// The names of queues that this program makes for itself begin so.
-const OURS: &str = "asynctask.";
-
 /// All of them, for the test of the reference.
 #[cfg(test)]
 pub(super) const LISTS: [&[&str]; 6] = [QUEUE, RETRY, DEAD_LETTER, BREAKER, RECYCLE, UNIQUE];
@@ -74,9 +71,9 @@ fn check_name(item: &Item<'_>, name: &str, shown: &str, foreign: bool) {
         let hint = "1 to 200 letters, digits and _ - . :, beginning with a letter or digit".to_owned();
         item.key_problem(format!("{shown} is not a properly-formatted queue name"), Some(hint));
     }
-    if name.starts_with(OURS) {
+    if is_own_queue_name(name) {
         let hint = "give it another name".to_owned();
-        item.key_problem(format!("the names of this program's own queues begin with {OURS}"), Some(hint));
+        item.key_problem("the names of this program's own queues begin with asynctask.".to_owned(), Some(hint));
     }
 }
 

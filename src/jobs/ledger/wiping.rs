@@ -17,7 +17,12 @@ use crate::{
 impl Job {
     /// The job has ended, or was kept long enough.
     pub(super) fn wipe_at_end(&mut self, out: &mut Out) {
-        if self.keep || !self.has_to_wipe(false) {
+        let has_to_wipe = self.has_to_wipe(false);
+        if self.keep || !has_to_wipe {
+            // Steps that were done again may leave nothing: then what was wiped before is all there is.
+            if !has_to_wipe && self.steps.iter().any(|step| step.wiped) {
+                self.wiped = Wiped::Yes;
+            }
             self.closed = true;
             return;
         }
@@ -259,6 +264,36 @@ mod tests {
         bench.done("wipe-b", "");
         assert!(bench.tasks.is_empty() && bench.stored.is_empty() && bench.last.forgotten == ["j"]);
         assert!(text(&bench.order(wipe(true))).starts_with("refused: there is no job j"));
+    }
+
+    #[test]
+    fn a_job_that_was_wiped_is_so_again_when_what_was_done_again_leaves_nothing() {
+        let mut pipeline = pipeline();
+        pipeline.steps[2].wipe = None;
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        for queue in ["a", "b", "c", "wipe-a"] {
+            bench.done(queue, "");
+        }
+        assert_eq!(wiped(&bench), "yes");
+        let again = |step: &str| Wanted::Restart {
+            job: "j".to_owned(),
+            steps: vec![step.to_owned()],
+            only: true,
+            failed: false,
+            redefine: false,
+            even_if_wiped: true,
+        };
+        bench.order(again("c"));
+        assert_eq!(wiped(&bench), "no");
+        bench.done("c", "");
+        assert_eq!((wiped(&bench), bench.tasks.len()), ("yes", 0));
+        // What is done again and leaves something is wiped again.
+        bench.order(again("a"));
+        for queue in ["a", "wipe-a"] {
+            bench.done(queue, "");
+        }
+        assert_eq!((wiped(&bench), bench.tasks.len()), ("yes", 0));
     }
 
     #[test]

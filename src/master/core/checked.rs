@@ -8,7 +8,7 @@ use crate::{
     membership::{JOB_ID, Membership, is_job_id, ledger_of},
     outcome::{FollowUp, Report, Target},
     plural::counted,
-    task::{Task, is_delay_queue_name, is_foreign_queue_name, is_queue_name},
+    task::{Task, is_delay_queue_name, is_foreign_queue_name, is_own_queue_name, is_queue_name},
     text,
 };
 
@@ -50,6 +50,9 @@ impl Core {
         }
         if let Some(application) = ledger_of(name) {
             return Some(format!("\"{name}\" is the ledger of the jobs of {application}"));
+        }
+        if is_own_queue_name(name) {
+            return Some(format!("\"{name}\" is a queue of asynctask's own"));
         }
         let owner = self.reserved_names.dead_letter_owner(name)?;
         Some(format!("\"{name}\" is the dead-letter queue of queue \"{owner}\""))

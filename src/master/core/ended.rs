@@ -49,6 +49,8 @@ pub struct Written {
     pub submit: Option<WrittenFile>,
     /// For the next attempt.
     pub memo: Option<WrittenFile>,
+    /// For how long the task is put off, with no attempt used.
+    pub snooze: Option<WrittenFile>,
 }
 
 /// A file that was written, or why it cannot be read.

@@ -1,6 +1,8 @@
 //! What a process for one task has written into its files, read: the result and the follow-ups of one that is done, the memo of any
 //! other. Pure rules. What cannot be read is an error, since somebody waits for it.
 
+use std::time::Duration;
+
 use serde_json::value::RawValue;
 
 use super::{
@@ -12,6 +14,7 @@ use crate::{
     json_text::JsonText,
     limits,
     outcome::{FollowUp, Given, Report},
+    units::parse_duration,
 };
 
 impl Written {
@@ -23,10 +26,18 @@ impl Written {
                 let (error, memo) = self.and_memo(error);
                 Report::Error { error, detail, memo }
             }
-            Report::Retry { error, delay, .. } => {
-                let (error, memo) = self.and_memo(error);
-                Report::Retry { error, delay, memo }
-            }
+            Report::Retry { error, delay, .. } => match read_snooze(self.snooze.as_ref()) {
+                Ok(None) => {
+                    let (error, memo) = self.and_memo(error);
+                    Report::Retry { error, delay, memo }
+                }
+                // A memo that cannot be read must not be lost without a word.
+                Ok(Some(delay)) => match read_memo(self.memo.as_ref()) {
+                    Ok(memo) => Report::Snooze { delay, memo },
+                    Err(error) => Report::error(error),
+                },
+                Err(error) => Report::error(error),
+            },
             Report::DeadLetter { error, detail, .. } => {
                 let (error, memo) = self.and_memo(error);
                 Report::DeadLetter { error, detail, memo }
@@ -83,6 +94,12 @@ fn read_memo(file: Option<&WrittenFile>) -> Result<Option<JsonText>, String> {
     let memo: Option<JsonText> =
         serde_json::from_slice(text).map_err(|error| format!("its memo is not JSON: {error}"))?;
     Ok(memo)
+}
+
+fn read_snooze(file: Option<&WrittenFile>) -> Result<Option<Duration>, String> {
+    let Some((text, _)) = text_of("snooze", file)? else { return Ok(None) };
+    let delay = std::str::from_utf8(text).ok().and_then(parse_duration);
+    delay.map(Some).ok_or_else(|| "its snooze is no duration: 30s, 10m, 1.5h; a bare number is seconds".to_owned())
 }
 
 fn read_submit(file: Option<&WrittenFile>) -> Result<Vec<FollowUp>, String> {
@@ -146,6 +163,29 @@ mod tests {
         assert_eq!(submitted("{\"item\":1}\n\n{\"more\": null}"), Ok(2));
         let error = submitted("{\"item\":1}\n{\"itme\":2}\n").unwrap_err();
         assert_eq!(error, "its list of tasks to submit, line 2: missing field `queue`");
+    }
+
+    #[test]
+    fn a_retry_with_a_duration_is_a_snooze() {
+        let told = |snooze: &str, memo: &str| {
+            let said = Report::Retry { error: "x".to_owned(), delay: None, memo: None };
+            match (Written { snooze: file(snooze), memo: file(memo), ..Written::default() }).complete(said, true) {
+                Report::Snooze { delay, memo } => {
+                    format!("{} s, {}", delay.as_secs_f64(), memo.as_ref().map_or("", JsonText::as_str))
+                }
+                Report::Retry { error, .. } | Report::Error { error, .. } => error,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(told("", ""), "x");
+        assert_eq!(told("2.5\n", "7"), "2.5 s, 7");
+        assert_eq!(told(" 10m\n", ""), "600 s, ");
+        assert!(told("soon", "7").starts_with("its snooze is no duration"));
+        assert!(told("1s", "{").starts_with("its memo is not JSON"));
+        // With any other status it means nothing.
+        let written = Written { snooze: file("1s"), ..Written::default() };
+        assert!(matches!(written.complete(Report::DONE, true), Report::Done { .. }));
+        assert!(matches!(written.complete(Report::error("x".to_owned()), true), Report::Error { .. }));
     }
 
     #[test]

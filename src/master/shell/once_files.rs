@@ -15,6 +15,7 @@ const INPUTS: &str = "inputs";
 const MEMO: &str = "memo";
 const RESULT: &str = "result";
 const SUBMIT: &str = "submit";
+const SNOOZE: &str = "snooze";
 
 /// Bytes that are read of a result and of a memo. What counts may be less; white space around it does not count.
 const SMALL: u64 = limits::RESULT + 1024;
@@ -35,11 +36,12 @@ impl OnceFiles {
         let is_of_job = once.job.is_some();
         let inputs = once.job.as_ref().and_then(|place| place.inputs.as_ref());
         let [inputs, memo] = [inputs, once.memo.as_ref()].map(|text| text.map_or("", |text| text.as_str()).as_bytes());
-        let all: [(bool, (&'static str, &[u8])); 4] = [
+        let all: [(bool, (&'static str, &[u8])); 5] = [
             (is_of_job, (INPUTS, inputs)),
             (is_of_job || once.memo.is_some(), (MEMO, memo)),
             (is_of_job || once.is_result_wanted, (RESULT, b"")),
             (is_of_job, (SUBMIT, b"")),
+            (is_of_job, (SNOOZE, b"")),
         ];
         let wanted: Vec<_> = all.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, file)| file).collect();
         if wanted.is_empty() {
@@ -56,6 +58,7 @@ impl OnceFiles {
                 INPUTS => "ASYNCTASK_INPUTS",
                 MEMO => "ASYNCTASK_MEMO",
                 RESULT => "ASYNCTASK_RESULT",
+                SNOOZE => "ASYNCTASK_SNOOZE",
                 _ => "ASYNCTASK_SUBMIT",
             };
             (variable.into(), self.files.path(name).into())
@@ -68,7 +71,12 @@ impl OnceFiles {
             let read = self.names.contains(&name).then(|| self.files.read(name, most))?;
             Some(read.map(|(text, bytes)| FileText { text, bytes }).map_err(|error| error.to_string()))
         };
-        Written { result: read(RESULT, SMALL), submit: read(SUBMIT, limits::FRAME as u64), memo: read(MEMO, SMALL) }
+        Written {
+            result: read(RESULT, SMALL),
+            submit: read(SUBMIT, limits::FRAME as u64),
+            memo: read(MEMO, SMALL),
+            snooze: read(SNOOZE, SMALL),
+        }
     }
 }
 
@@ -189,7 +197,7 @@ mod tests {
         };
         assert!(names(&once(false, false)).is_empty());
         assert_eq!(names(&once(false, true)), [MEMO]);
-        assert_eq!(names(&once(true, false)), [INPUTS, MEMO, RESULT, SUBMIT]);
+        assert_eq!(names(&once(true, false)), [INPUTS, MEMO, RESULT, SUBMIT, SNOOZE]);
         assert_eq!(names(&Once { is_result_wanted: true, ..once(false, false) }), [RESULT]);
         let files = OnceFiles::of(&once(false, true), &ExecOptions::default()).unwrap().unwrap();
         let written = files.written();

@@ -12,10 +12,16 @@ for n in 1 2 3; do echo "{\"item\":{\"n\":$n}}"; done >"$ASYNCTASK_SUBMIT"
 echo '{"files": 3}' >"$ASYNCTASK_RESULT"
 "#;
 
-/// The first attempt leaves a memo, the second one finds it.
+/// It is put off with a memo, which uses no attempt; the first attempt leaves another one, the second finds it.
 const ITEM: &str = r#"
 set -eu
 if [ ! -s "$ASYNCTASK_MEMO" ]; then
+    echo 0 >"$ASYNCTASK_MEMO"
+    echo 100ms >"$ASYNCTASK_SNOOZE"
+    exit 75
+fi
+if [ "$(cat "$ASYNCTASK_MEMO")" = 0 ]; then
+    [ "$ASYNCTASK_ATTEMPT" = 1 ]
     echo "\"item $ASYNCTASK_INDEX\"" >"$ASYNCTASK_MEMO"
     exit 75
 fi

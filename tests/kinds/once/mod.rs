@@ -299,6 +299,21 @@ fn the_last_exit_of_a_place_reads_as_what_its_task_came_to() {
 }
 
 #[test]
+fn a_program_that_cannot_be_started_is_said_to_be_so_by_run() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.write(
+        "asynctask.yaml",
+        "workers: { a: absent, b: unfound }\nkinds:\n  absent: { command: [/no/such], mode: once }\n  unfound: { command: [sh,          -c, exec /no/such], mode: once }\n",
+    );
+    for kind in ["absent", "unfound"] {
+        let run = demo.run(&["run", kind, "{}"]);
+        assert_eq!(run.code, 1, "{run:?}");
+        assert!(run.stderr.contains(&format!("error: worker kind {kind} could not be started\nhint: ")), "{run:?}");
+        assert!(!run.stdout.contains("interrupted") && !run.stdout.contains("snooze:"), "{run:?}");
+    }
+}
+
+#[test]
 fn one_payload_is_run_without_a_queue() {
     let demo = sh(&Place::sqlite(), "processes: 1", "cat; echo; test \"$ASYNCTASK_MAX_ATTEMPTS\" = 1");
     let run = |payload| {

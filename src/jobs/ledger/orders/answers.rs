@@ -1,6 +1,6 @@
 //! What is answered to orders.
 
-use crate::jobs::{ledger::state::Job, order::Answer};
+use crate::jobs::{ledger::state::Job, naming::Meaning, order::Answer};
 
 /// The answer about a job to whom started it again.
 pub(super) fn is_there(job: &Job) -> Answer {
@@ -8,7 +8,13 @@ pub(super) fn is_there(job: &Job) -> Answer {
 }
 
 pub(super) fn there_is_none(name: &str) -> Answer {
-    refused(format!("there is no job {name}"), Some("asynctask jobs list shows which there are".to_owned()))
+    not_one(&Meaning::Nothing, name)
+}
+
+/// A name that means not one job.
+pub(super) fn not_one(meaning: &Meaning, name: &str) -> Answer {
+    let (error, hint) = meaning.refusal(name).unwrap_or_default();
+    refused(error, Some(hint))
 }
 
 /// `job ID of PIPELINE/KEY WHAT`.

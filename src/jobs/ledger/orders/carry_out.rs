@@ -1,7 +1,7 @@
 //! Orders are carried out, each once and in their order. One that names a job which is not in memory waits until it was looked up.
 
 use super::{
-    answers::{done, is_there, refused, there_is_none},
+    answers::{done, is_there, not_one, refused, there_is_none},
     names::Named,
     restart, start,
 };
@@ -99,10 +99,7 @@ impl Ledger {
             | Wanted::Wipe { job: name, .. } => match named {
                 Named::Nothing => there_is_none(name),
                 Named::Unread(error) => refused(error, None),
-                Named::Many(ids) => {
-                    let error = format!("{name} is the beginning of several jobs' ids: {}", ids.join(", "));
-                    refused(error, Some("give more of the id".to_owned()))
-                }
+                Named::Many(meaning) => not_one(&meaning, name),
                 Named::Open(id) => match self.jobs.remove(&id) {
                     Some(job) => self.change(job, true, order, out),
                     None => there_is_none(name),

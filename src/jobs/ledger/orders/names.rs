@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::jobs::{
     ledger::{fold::Ledger, state::Job},
+    naming::{self, Meaning, filters, meaning},
     order::{Order, Scope, Wanted},
     record::{JobFilter, Record},
 };
-
-/// Jobs that are named where a name fits several.
-const TOLD: usize = 5;
 
 /// What a name means.
 pub(super) enum Named {
@@ -21,8 +19,8 @@ pub(super) enum Named {
     Stored(Box<Job>),
     /// One that cannot be read, and why.
     Unread(String),
-    /// Several: these among them.
-    Many(Vec<String>),
+    /// Several.
+    Many(Meaning),
 }
 
 /// A job that may be meant.
@@ -56,34 +54,22 @@ impl Ledger {
         if let Some(named) = self.with_id(name, found) {
             return Ok(named);
         }
-        if let Some((pipeline, key)) = name.split_once('/') {
-            return self.at_place(pipeline, key, found);
+        let known = self.candidates(found.unwrap_or_default());
+        let meaning = meaning(name, known.values().map(Candidate::seen));
+        if found.is_none() && !name.is_empty() {
+            // A live job with a key is in memory, whatever else there is; of ids and of what has ended there may be more.
+            let is_live_place =
+                |id: &String| name.contains('/') && known.get(id.as_str()).is_some_and(Candidate::is_live);
+            match &meaning {
+                Meaning::One(id) if is_live_place(id) => {}
+                _ => return Err(filters(name)),
+            }
         }
-        let Some(found) = found.filter(|_| !name.is_empty()) else {
-            let beginning = JobFilter { id: Some(name.to_owned()), limit: TOLD, ..JobFilter::default() };
-            return if name.is_empty() { Ok(Named::Nothing) } else { Err(vec![whole(name), beginning]) };
-        };
-        let candidates = self.candidates(found);
-        let mut meant: Vec<_> = candidates.into_iter().filter(|(id, _)| id.starts_with(name)).collect();
-        if meant.len() > 1 {
-            return Ok(Named::Many(meant.into_iter().take(TOLD).map(|(id, _)| id.to_owned()).collect()));
-        }
-        Ok(meant.pop().map_or(Named::Nothing, |(_, candidate)| candidate.named()))
-    }
-
-    /// The job of a pipeline with a key that is live, or else the newest.
-    fn at_place(&self, pipeline: &str, key: &str, found: Option<&[Record]>) -> Result<Named, Vec<JobFilter>> {
-        let is_at = |job: &&Job| job.definition.name == pipeline && job.key.as_deref() == Some(key);
-        let live = self.jobs.values().filter(is_at).filter(|job| job.state.is_live());
-        if let Some(live) = live.max_by_key(|job| job.holds_key()) {
-            return Ok(Named::Open(live.id.clone()));
-        }
-        let Some(found) = found else {
-            let (pipeline, key) = (Some(pipeline.to_owned()), Some(key.to_owned()));
-            return Err(vec![JobFilter { pipeline, key, limit: 1, ..JobFilter::default() }]);
-        };
-        let here = self.candidates(found).into_values().filter(|candidate| candidate.is_at(pipeline, key));
-        Ok(here.max_by_key(Candidate::made_at).map_or(Named::Nothing, |candidate| candidate.named()))
+        Ok(match meaning {
+            Meaning::Nothing => Named::Nothing,
+            Meaning::Many(ids) => Named::Many(Meaning::Many(ids)),
+            Meaning::One(id) => known.get(id.as_str()).map_or(Named::Nothing, Candidate::named),
+        })
     }
 
     /// The job with just this id, as far as it is known.
@@ -132,18 +118,22 @@ impl Candidate<'_> {
         }
     }
 
-    fn is_at(&self, pipeline: &str, key: &str) -> bool {
+    fn seen(&self) -> naming::Candidate<'_> {
         match self {
-            Self::Open(job) | Self::Closed(job) => job.definition.name == pipeline && job.key.as_deref() == Some(key),
-            Self::Record(record) => record.pipeline == pipeline && record.key.as_deref() == Some(key),
+            Self::Open(job) | Self::Closed(job) => naming::Candidate {
+                id: &job.id,
+                pipeline: &job.definition.name,
+                key: job.key.as_deref(),
+                is_live: job.state.is_live(),
+                holds_key: job.holds_key(),
+                made_at: job.made_at,
+            },
+            Self::Record(record) => (*record).into(),
         }
     }
 
-    const fn made_at(&self) -> i64 {
-        match self {
-            Self::Open(job) | Self::Closed(job) => job.made_at.0,
-            Self::Record(record) => record.made_at.0,
-        }
+    fn is_live(&self) -> bool {
+        self.seen().is_live
     }
 }
 
