@@ -87,7 +87,7 @@ pub(super) struct List {
     /// Only those with this key
     #[arg(long)]
     pub(super) key: Option<String>,
-    /// Only those that run and of which nothing was heard for an hour
+    /// Only those that run and of which nothing was heard for an hour, or, on an SQLite file, no task is anywhere
     #[arg(long, conflicts_with = "state")]
     pub(super) stalled: bool,
     /// At most N

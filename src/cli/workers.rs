@@ -69,7 +69,8 @@ fn work(
     // Events that the layers below send through `tracing` are part of the same log. A program with its own subscriber keeps it.
     let _ = tracing::subscriber::set_global_default(logger.subscriber());
     let info = |text: &str| logger.line(Level::Info, MASTER, text);
-    if config.queues.is_empty() {
+    // With pipelines and no queue of its own it coordinates their jobs, which others work.
+    if config.queues.is_empty() && config.pipelines.is_empty() {
         info("No workers configured; terminating.");
         logger.close(LAST_LINES);
         return Ok(Finished::of_nothing());

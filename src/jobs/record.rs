@@ -165,6 +165,8 @@ pub struct JobFilter {
     pub state: Option<JobState>,
     /// Only open ones.
     pub open: bool,
+    /// Only those that run, with no task of theirs anywhere and nothing left to fold: a transport that cannot see that ignores it.
+    pub stranded: bool,
     /// At most so many, the newest; 0: all.
     pub limit: usize,
 }

@@ -48,7 +48,7 @@ fn without_a_master_each_command_carries_its_order_out_itself() {
     assert_eq!(row["tasks"], json!({ "done": 0, "failed": 0, "known": 1 }));
     let table = demo.run(&["jobs", "list", "--pipeline", "two", "--key", "x", "--state", "running"]).stdout;
     assert!(table.lines().count() == 2 && table.contains(&id) && table.contains("two/x"), "{table}");
-    let said = ["is frozen", "is not frozen any more", "nothing is wiped at its end", "is cancelled"];
+    let said = ["is frozen", "goes on", "nothing is wiped at its end", "is cancelled"];
     for (verb, said) in ["freeze", "resume", "keep", "cancel"].into_iter().zip(said) {
         let run = demo.run(&["jobs", verb, "two/x"]);
         assert_eq!(run.code, 0, "{verb}: {run:?}");
@@ -106,7 +106,7 @@ fn the_refusals_say_what_is_meant_and_what_to_do() {
     refused(&demo.run(&["jobs", "start", "two", r#"{"k": "x"}"#]), 1, &["two/x", &id], None);
     refused(&demo.run(&["jobs", "restart", "two/x", "secnod"]), 1, &["secnod"], Some("second"));
     refused(&demo.run(&["jobs", "cancel", "two/y"]), 1, &["two/y"], None);
-    refused(&demo.run(&["jobs", "show", "two/yx"]), 1, &["there is no job two/yx"], Some("did you mean two/x?"));
+    refused(&demo.run(&["jobs", "show", "two/yx"]), 1, &["there is no job two/yx"], Some("asynctask jobs list"));
     refused(&demo.run(&["jobs", "show", "nope"]), 1, &["there is no job nope"], Some("PIPELINE/KEY"));
     refused(&demo.run(&["jobs", "start", "two", "{oops"]), 64, &["PAYLOAD: the payload is not JSON"], None);
     refused(&demo.run(&["jobs", "start", "two", "--id", "a/b"]), 64, &["--id"], Some("slashes"));

@@ -285,3 +285,31 @@ fn entries_that_nobody_of_ours_wrote_change_nothing_and_stop_nobody() {
 fn uuid_of(number: u32) -> String {
     format!("00000000-0000-4000-8000-{number:012}")
 }
+
+#[test]
+fn a_master_without_queues_of_its_own_coordinates_what_others_work() {
+    let demo = &Demo::new(&Place::sqlite());
+    configure(demo, CHAIN, &[], "  a: null\n  items: null");
+    let mut alone = master(demo, &["--set", "control.socket=alone.sock"]);
+    alone.expect("Coordinates the jobs");
+    let status = demo.json(&["status", "--json", "--socket", "alone.sock"]);
+    assert_eq!(
+        (&status["coordinator"]["held"], &status["state"]),
+        (&Value::Bool(true), &Value::from("running")),
+        "{status}"
+    );
+    let health = demo.run(&["health", "--socket", "alone.sock"]);
+    assert_eq!(health.code, 0, "{health:?}");
+    let jobs = chains(demo, 1);
+    // Who works knows nothing of pipelines.
+    configure(demo, CHAIN, &[], WORKERS);
+    let settings = std::fs::read_to_string(demo.folder.path().join("asynctask.yaml")).expect("it was written");
+    let (_, rest) = settings.split_once("workers:\n").expect("workers are configured");
+    demo.write("plain.yaml", &format!("control: {{ socket: none }}\nworkers:\n{rest}"));
+    let worked = master(demo, &["-c", "plain.yaml"]);
+    until_state(demo, &jobs[0], "done");
+    all_is_done(demo, &jobs);
+    assert!(!worked.log().text().contains(":jobs:"), "{}", worked.log().text());
+    alone.signal(Signal::SIGTERM);
+    assert_eq!(alone.wait().0, 0);
+}

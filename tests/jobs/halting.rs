@@ -64,6 +64,7 @@ fn the_exit_code_of_a_run_says_what_became_of_its_jobs() {
         assert_eq!((healed.code, shown(demo, &bad)["state"].clone()), (0, json!("done")), "{healed:?}");
 
         started(demo, &["two", r#"{"k": "slow", "first": {"wait": "never"}}"#]);
+        assert_eq!(demo.run(&["jobs", "list", "--stalled"]).stdout, "no jobs\n");
         let slow = run(&["--halt-timeout", "2s", "--set", "supervisor.grace=100ms"]);
         refused(&slow, 81, &["the time limit of the run passed"], None);
         ordered(demo, &["cancel", "two/slow"]);
@@ -71,6 +72,8 @@ fn the_exit_code_of_a_run_says_what_became_of_its_jobs() {
         // What it waits for is nowhere.
         let lost = started(demo, &["two", r#"{"k": "lost"}"#]);
         forget_tasks(demo);
+        let stalled = demo.run(&["jobs", "list", "--stalled", "--json"]).stdout;
+        assert!(stalled.lines().count() == 1 && stalled.contains(&lost), "{stalled}");
         refused(&run(&[]), 1, &[&format!("job {lost} waits for step first: 1 task is in no queue")], None);
         ordered(demo, &["cancel", &lost]);
         // A frozen one is not waited for, and that is said.

@@ -1,6 +1,6 @@
 //! `asynctask jobs list`: a line for each job, the newest first.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{client::open, picture};
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         ledger::View,
         record::{JobFilter, JobState},
     },
+    transport::Uri,
 };
 
 /// A running job of which nothing was heard for this long is stalled.
@@ -32,6 +33,13 @@ pub(super) fn run(config: &Config, verb: &List) -> Result<Code, Error> {
         ..JobFilter::default()
     };
     let mut client = open(config)?;
+    // A file shows it; elsewhere a long silence is all there is to go by.
+    let proven: BTreeSet<String> = if verb.stalled && matches!(config.transport, Uri::Sqlite(_)) {
+        let filter = JobFilter { stranded: true, ..filter.clone() };
+        jobs(&mut client, config, filter)?.into_iter().map(|record| record.id).collect()
+    } else {
+        BTreeSet::new()
+    };
     let mut views = Vec::new();
     for record in jobs(&mut client, config, filter)? {
         match picture::view(&record) {
@@ -41,7 +49,7 @@ pub(super) fn run(config: &Config, verb: &List) -> Result<Code, Error> {
     }
     if verb.stalled {
         let now = Clock::wall();
-        views.retain(|view| is_stalled(view, now));
+        views.retain(|view| proven.contains(&view.id) || is_stalled(view, now));
         views.truncate(verb.limit as usize);
     }
     if verb.json {

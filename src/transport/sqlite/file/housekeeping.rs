@@ -2,7 +2,10 @@
 //!
 //! It never waits for a lock: what another writer is in the way of is done with the next step.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use rusqlite::ErrorCode;
 
@@ -14,7 +17,10 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    transport::sqlite::{jobs::upkeep, requests::dead_letters},
+    transport::sqlite::{
+        jobs::{entries, upkeep},
+        requests::dead_letters,
+    },
 };
 
 /// An idle master truncates a longer WAL.
@@ -28,10 +34,18 @@ const FREE_FROM: i64 = 1000;
 /// Dead letters, or jobs, deleted in one transaction.
 const PURGED: u32 = 500;
 
+/// Ledgers whose entries nobody folds are looked for each time that so many steps are done: no more often than once a minute.
+const LEDGERS_EACH: u32 = 60;
+
 /// What was warned of, so that it is done once.
 #[derive(Default)]
 pub(crate) struct Housekeeping {
     warned: bool,
+    steps: u32,
+    /// The first entry of each ledger that has one, when they were looked at.
+    first_entries: BTreeMap<String, i64>,
+    /// Ledgers whose entries wait, as was told.
+    unfolded: BTreeSet<String>,
 }
 
 /// What may be done in a step.
@@ -81,7 +95,35 @@ impl Housekeeping {
                 _ => {}
             }
         }
-        Ok(Kept { deleted, thawed, warning: self.warning(wal_length(path)) })
+        let warning = match self.warning(wal_length(path)) {
+            None => self.unfolded_entries(database)?,
+            warning => warning,
+        };
+        Ok(Kept { deleted, thawed, warning })
+    }
+
+    /// A warning of ledgers whose first entry was the same at the last look: nobody folds it.
+    fn unfolded_entries(&mut self, database: &Database) -> rusqlite::Result<Option<String>> {
+        self.steps += 1;
+        if self.steps < LEDGERS_EACH {
+            return Ok(None);
+        }
+        self.steps = 0;
+        let first = entries::first_of_each(database.read())?;
+        let stays = |(application, id): (&String, &i64)| {
+            (self.first_entries.get(application) == Some(id)).then(|| application.clone())
+        };
+        let unfolded: BTreeSet<String> = first.iter().filter_map(stays).collect();
+        let new: Vec<&str> = unfolded.difference(&self.unfolded).map(String::as_str).collect();
+        let text = (!new.is_empty()).then(|| {
+            let names = new.join(", ");
+            format!(
+                "nobody coordinates the jobs of {names}: what their ledger was told has waited for a minute. A master of that \
+                 application with pipelines does, and so does asynctask jobs"
+            )
+        });
+        (self.first_entries, self.unfolded) = (first, unfolded);
+        Ok(text)
     }
 
     fn tidy(database: &mut Database, path: &Path, idle: bool) -> rusqlite::Result<()> {
@@ -182,6 +224,38 @@ mod tests {
             let count: i64 = database.read().query_row("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap();
             assert_eq!(count, left, "at {now}");
         }
+    }
+
+    #[test]
+    fn a_ledger_that_nobody_looks_after_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let lock_timeout = std::sync::Arc::default();
+        let mut database = Database::open_or_create(&path, &lock_timeout).unwrap();
+        let mut housekeeping = Housekeeping::default();
+        let mut minute = |database: &mut Database| {
+            let step = Step { may_delete: false, is_idle: true };
+            let mut warnings = (0..LEDGERS_EACH)
+                .filter_map(|_| housekeeping.step(database, &path, &lock_timeout, Timestamp(0), step).unwrap().warning);
+            let first = warnings.next();
+            assert_eq!(warnings.next(), None);
+            first
+        };
+        let change = |database: &mut Database, statement: &str| {
+            database.write(Synchronous::Normal, |transaction, _| transaction.execute(statement, [])).unwrap();
+        };
+        change(&mut database, "INSERT INTO entry (application, body) VALUES ('app', x''), ('other', x'')");
+        assert_eq!(minute(&mut database), None);
+        change(&mut database, "DELETE FROM entry WHERE application = 'other'");
+        change(&mut database, "INSERT INTO entry (application, body) VALUES ('other', x'')");
+        assert!(minute(&mut database).unwrap().starts_with("nobody coordinates the jobs of app: "));
+        // The other's is a new one each time: somebody folds.
+        change(&mut database, "DELETE FROM entry WHERE application = 'other'");
+        assert_eq!(minute(&mut database), None);
+        change(&mut database, "DELETE FROM entry");
+        assert_eq!(minute(&mut database), None);
+        change(&mut database, "INSERT INTO entry (application, body) VALUES ('app', x'')");
+        assert_eq!((minute(&mut database), minute(&mut database).is_some()), (None, true));
     }
 
     #[test]

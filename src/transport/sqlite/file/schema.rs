@@ -104,6 +104,7 @@ CREATE TABLE entry (
     application TEXT NOT NULL,
     body BLOB NOT NULL
 );
+CREATE INDEX entry_ledger ON entry (application, id);
 CREATE TABLE ledger (
     application TEXT PRIMARY KEY,
     epoch INTEGER NOT NULL,

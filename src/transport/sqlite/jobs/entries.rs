@@ -3,6 +3,8 @@
 //! A row is never changed, only deleted by the step that folds it. Numbers rise in the order of the commits and are never used
 //! again, so who has read up to one finds all later ones behind it.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, params};
 
 use crate::{
@@ -27,30 +29,33 @@ pub(crate) fn tell(transaction: &Connection, application: &str, entry: &Entry) -
     insert(transaction, application, &entry.to_bytes())
 }
 
-/// The next entries of an application after a number, at most `limit`, oldest first, and up to which number was looked: what other
-/// applications have there is not looked at again.
+/// The next entries of an application after a number, at most `limit`, oldest first.
 pub(crate) fn after(
     connection: &Connection,
     application: &str,
     last: i64,
     limit: usize,
-) -> rusqlite::Result<(Vec<StoredEntry>, i64)> {
-    let mut statement =
-        connection.prepare_cached("SELECT id, application, body FROM entry WHERE id > ?1 ORDER BY id")?;
-    let mut rows = statement.query([last])?;
-    let (mut entries, mut looked, mut size) = (Vec::new(), last, 0);
+) -> rusqlite::Result<Vec<StoredEntry>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, body FROM entry INDEXED BY entry_ledger WHERE application = ?1 AND id > ?2 ORDER BY id",
+    )?;
+    let mut rows = statement.query(params![application, last])?;
+    let (mut entries, mut size) = (Vec::new(), 0);
     while entries.len() < limit
         && size <= AT_ONCE
         && let Some(row) = rows.next()?
     {
-        looked = row.get(0)?;
-        if text(row, 1)? == application {
-            let body = bytes(row, 2)?;
-            size += body.len();
-            entries.push(StoredEntry { id: EntryId(looked as u64), body });
-        }
+        let (id, body) = (row.get::<_, i64>(0)?, bytes(row, 1)?);
+        size += body.len();
+        entries.push(StoredEntry { id: EntryId(id as u64), body });
     }
-    Ok((entries, looked))
+    Ok(entries)
+}
+
+/// The number of the first entry of each application that has any.
+pub(crate) fn first_of_each(connection: &Connection) -> rusqlite::Result<BTreeMap<String, i64>> {
+    let mut statement = connection.prepare_cached("SELECT application, min(id) FROM entry GROUP BY application")?;
+    statement.query_map([], |row| Ok((text(row, 0)?, row.get(1)?)))?.collect()
 }
 
 /// Whether there are any.

@@ -167,8 +167,8 @@ impl Actor {
         if room == 0 {
             return Ok(());
         }
-        let (entries, looked) = entries::after(database.read(), application, held.told, room)?;
-        held.told = looked;
+        let entries = entries::after(database.read(), application, held.told, room)?;
+        held.told = entries.last().map_or(held.told, |entry| entry.id.0 as i64);
         held.outstanding.extend(entries.iter().map(|entry| entry.id));
         if !entries.is_empty() {
             self.tell(Event::Entries(entries));

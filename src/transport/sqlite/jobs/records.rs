@@ -5,7 +5,7 @@
 use rusqlite::{Connection, Row, ToSql, params};
 use uuid::Uuid;
 
-use super::undone::Undone;
+use super::{entries, stopped, undone::Undone};
 use crate::{
     clock::Timestamp,
     jobs::record::{Frozen, JobFilter, JobState, Record},
@@ -37,9 +37,27 @@ pub(crate) fn find(
     now: Timestamp,
     filter: &JobFilter,
 ) -> rusqlite::Result<Vec<Record>> {
-    let (statement, of) = statement(application, now, filter);
+    if filter.stranded && entries::any(connection, application)? {
+        return Ok(Vec::new());
+    }
+    let limit = if filter.limit == 0 { usize::MAX } else { filter.limit };
+    let every = if filter.stranded { &JobFilter { limit: 0, ..filter.clone() } } else { filter };
+    let (statement, of) = statement(application, now, every);
     let of: Vec<&dyn ToSql> = of.iter().map(AsRef::as_ref).collect();
-    connection.prepare_cached(&statement)?.query_map(of.as_slice(), read)?.collect()
+    let mut statement = connection.prepare_cached(&statement)?;
+    let found = statement.query_map(of.as_slice(), read)?;
+    if !filter.stranded {
+        return found.collect();
+    }
+    let mut stranded = Vec::new();
+    for record in found {
+        let record = record?;
+        let is_running = record.state == JobState::Running && !record.frozen;
+        if stranded.len() < limit && is_running && !stopped::any_alive(connection, &record.rounds)? {
+            stranded.push(record);
+        }
+    }
+    Ok(stranded)
 }
 
 /// A filter as a statement, and its parameters.
