@@ -177,13 +177,6 @@ impl Ledger {
         self.jobs.values().map(View::of_job)
     }
 
-    /// Live jobs that have a step, a wipe or a failure notice on a queue: "ID of PIPELINE/KEY".
-    #[must_use]
-    pub fn users_of(&self, queue: &str) -> Vec<String> {
-        let uses = |job: &&Job| job.state.is_live() && job.definition.queues().contains(&queue);
-        self.jobs.values().filter(uses).map(|job| format!("{} of {}", job.id, job.place())).collect()
-    }
-
     /// The job with a key of a pipeline, other than one, that is live and does not wait for the key itself, or is being wiped.
     pub(super) fn holder(&self, pipeline: &str, key: &str, other_than: &str) -> Option<&str> {
         let holds = |job: &&Job| {
