@@ -4,14 +4,19 @@ use std::path::Path;
 
 use asynctask::{
     jobs::entry::{Entry, How},
-    membership::Membership,
+    membership::{Membership, ledger_queue},
+    task::NewTask,
+    transport,
 };
 use nix::sys::signal::Signal;
 use rusqlite::Connection;
 use serde_json::Value;
 
 use super::{
-    steps::{began, configure, counts, done, drained, master, shown, started, states, tasks, touch, until_state},
+    steps::{
+        began, configure, counts, done, drained, master, on_each, ordered, places, shown, started, states, tasks,
+        touch, until_state,
+    },
     support::{
         Demo, Place,
         log::{Master, until},
@@ -19,7 +24,7 @@ use super::{
     },
 };
 
-const CHAIN: &str = "
+pub(super) const CHAIN: &str = "
 chain:
   steps:
     - { name: s0, queue: a }
@@ -28,16 +33,16 @@ chain:
     - { name: s3, queue: a, each: items }
     - { name: s4, queue: a }
 ";
-const PAYLOAD: &str = r#"{"s1": {"items": 6, "page": 4}, "s3": {"items": 5}}"#;
+pub(super) const PAYLOAD: &str = r#"{"s1": {"items": 6, "page": 4}, "s3": {"items": 5}}"#;
 /// Tasks of each step of a job.
-const TASKS: [(&str, u64); 5] = [("s0", 1), ("s1", 8), ("s2", 1), ("s3", 6), ("s4", 1)];
+pub(super) const TASKS: [(&str, u64); 5] = [("s0", 1), ("s1", 8), ("s2", 1), ("s3", 6), ("s4", 1)];
 /// A worker that comes late, and one that a signal reaches at any moment.
-const WORKERS: &str = "
+pub(super) const WORKERS: &str = "
   items: { worker: steps, processes: 2, max_deliveries: 1000, breaker: { failures: 100000 } }
   a: { worker: steps, max_deliveries: 1000, breaker: { failures: 100000 } }
 ";
 
-fn number(name: &str, otherwise: u64) -> u64 {
+pub(super) fn number(name: &str, otherwise: u64) -> u64 {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty());
     text.map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
@@ -49,12 +54,12 @@ fn file(demo: &Demo) -> Connection {
     file
 }
 
-fn chains(demo: &Demo, count: usize) -> Vec<String> {
+pub(super) fn chains(demo: &Demo, count: usize) -> Vec<String> {
     (0..count).map(|_| started(demo, &["chain", PAYLOAD])).collect()
 }
 
 /// Each job is done, each of its tasks counted once, and each step was begun by one round that counted.
-fn all_is_done(demo: &Demo, jobs: &[String]) {
+pub(super) fn all_is_done(demo: &Demo, jobs: &[String]) {
     let did = done(demo);
     for id in jobs {
         let job = shown(demo, id);
@@ -63,15 +68,22 @@ fn all_is_done(demo: &Demo, jobs: &[String]) {
             assert_eq!(tasks(&job, step), [known, 0, known], "{job}");
             let round = job["steps"][step]["round"].as_str().expect("it began");
             let firsts = did.iter().filter(|did| did.job == *id && did.step == step && did.number == "-");
-            let others: Vec<_> = firsts.filter(|did| did.task != round).collect();
-            assert!(others.is_empty(), "a task of no round: {others:?}");
+            let (ours, others): (Vec<_>, Vec<_>) = firsts.partition(|did| did.task == round);
+            assert!(!ours.is_empty(), "step {step} of {job} was done by nobody");
+            // A broker keeps tasks of a coordinator that died before it had stored that it begins the step: they run for nothing.
+            assert!(others.is_empty() || !demo.uri.starts_with("sqlite:"), "a task of no round: {others:?}");
         }
     }
 }
 
 #[test]
 fn jobs_go_on_although_whoever_coordinates_them_is_killed_at_each_line_that_it_writes() {
-    let demo = &Demo::new(&Place::sqlite());
+    for place in places() {
+        whoever_coordinates_is_killed(&Demo::new(&place));
+    }
+}
+
+fn whoever_coordinates_is_killed(demo: &Demo) {
     configure(demo, CHAIN, &[], WORKERS);
     let jobs = chains(demo, 3);
     let seed = number("ASYNCTASK_JOBS_STORM_SEED", 1);
@@ -237,7 +249,10 @@ fn jobs_wait_for_a_file_that_somebody_else_has_locked() {
 
 #[test]
 fn entries_that_nobody_of_ours_wrote_change_nothing_and_stop_nobody() {
-    let demo = &Demo::new(&Place::sqlite());
+    on_each(nobody_of_ours_wrote);
+}
+
+fn nobody_of_ours_wrote(demo: &Demo) {
     configure(demo, CHAIN, &[], WORKERS);
     let mut worked = master(demo, &[]);
     worked.expect("Coordinates the jobs");
@@ -270,16 +285,28 @@ fn entries_that_nobody_of_ours_wrote_change_nothing_and_stop_nobody() {
     .into_iter()
     .chain([vec![0xff; 100], vec![b' '; (16 << 20) + 1], Vec::new()])
     .collect();
-    let file = file(demo);
-    for body in &forged {
-        file.execute("INSERT INTO entry (application, body) VALUES ('demo', ?1)", [body]).expect("it is stored");
-    }
-    let left = || file.query_row("SELECT count(*) FROM entry", [], |row| row.get::<_, i64>(0)).expect("a count");
-    until("all of them are folded", || left() == 0);
+    put_entries(demo, forged);
+    // It comes behind them.
+    ordered(demo, &["priority", &id, "1"]);
     assert_eq!(states(&shown(demo, &id)), "running s0:running s1:planned s2:planned s3:planned s4:planned");
     touch(demo, "gate");
     until_state(demo, &id, "done");
     assert!(worked.log().text().contains("an entry"), "{}", worked.log().text());
+}
+
+/// Puts entries where those of the ledger come, whatever is in them.
+fn put_entries(demo: &Demo, bodies: Vec<Vec<u8>>) {
+    let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
+    let address = transport::Uri::parse(&demo.uri, demo.folder.path()).expect("an address of ours");
+    let client = transport::open(&address, events).expect("it opens");
+    for body in bodies {
+        let is_longest = body.len() > 16 << 20;
+        let tasks = vec![NewTask { queue: ledger_queue("demo"), body, ..NewTask::default() }];
+        let stored = transport::call(&*client, |reply| transport::Request::Submit { tasks, reply });
+        // RabbitMQ 4 takes no longer ones.
+        assert!(stored.is_ok() || is_longest, "{stored:?}");
+    }
+    transport::call(&*client, |reply| transport::Request::Close { reply }).expect("closed");
 }
 
 fn uuid_of(number: u32) -> String {

@@ -52,6 +52,7 @@
 mod support;
 
 mod again;
+mod amqp_coordinators;
 mod commands;
 mod coordinators;
 mod deaths;

@@ -31,7 +31,7 @@ const HEARD: Duration = Duration::from_secs(1);
 /// What is left.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
-    /// An entry, or a live job that is not frozen and can go on.
+    /// An entry, or a job that is worked or wiped, is not frozen, and can go on.
     pub(crate) some: bool,
     /// Live jobs that are not frozen and of which no task is anywhere.
     pub(crate) stranded: Vec<Record>,
@@ -56,11 +56,11 @@ impl JobsSurvey {
         if open.entries > 0 {
             return Ok(Left { some: true, ..Left::default() });
         }
-        let is_live = |job: &StoredJob| job.record.state.is_live() && !job.record.frozen;
-        let live: Vec<StoredJob> = open.jobs.into_iter().filter(is_live).collect();
+        // What a job that has ended left is still wiped while it has its key.
+        let is_worked = |record: &Record| record.open && !record.frozen && (record.state.is_live() || record.holds_key);
         let mut some = false;
         let mut unseen = Vec::new();
-        for job in live {
+        for job in open.jobs.into_iter().filter(|job| is_worked(&job.record)) {
             if self.is_queued(&job).await? {
                 some = true;
             } else {
