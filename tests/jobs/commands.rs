@@ -124,7 +124,13 @@ fn the_refusals_say_what_is_meant_and_what_to_do() {
 
 #[test]
 fn of_two_starts_with_one_key_at_the_same_moment_one_is_refused_with_the_id_of_the_other() {
-    let demo = demo();
+    super::steps::on_each(|demo| {
+        demo.write("asynctask.yaml", SETTINGS);
+        only_one_is_made(demo);
+    });
+}
+
+fn only_one_is_made(demo: &Demo) {
     for round in 0..5 {
         let payload = format!(r#"{{"k": "{round}"}}"#);
         let runs: Vec<Ran> = thread::scope(|scope| {

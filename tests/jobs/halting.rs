@@ -73,7 +73,9 @@ fn the_exit_code_of_a_run_says_what_became_of_its_jobs() {
         let lost = started(demo, &["two", r#"{"k": "lost"}"#]);
         forget_tasks(demo);
         let stalled = demo.run(&["jobs", "list", "--stalled", "--json"]).stdout;
-        assert!(stalled.lines().count() == 1 && stalled.contains(&lost), "{stalled}");
+        // A broker does not tell which tasks it has: there a job is stalled after an hour of silence.
+        let is_seen = demo.uri.starts_with("sqlite:");
+        assert!(stalled.lines().count() == usize::from(is_seen) && (stalled.contains(&lost) == is_seen), "{stalled}");
         refused(&run(&[]), 1, &[&format!("job {lost} waits for step first: 1 task is in no queue")], None);
         ordered(demo, &["cancel", &lost]);
         // A frozen one is not waited for, and that is said.

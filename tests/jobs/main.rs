@@ -16,7 +16,9 @@
 //! | 4: a master dies between a worker's `done` and its settlement | `deaths`: `a_master_that_is_killed_before_it_stores_…` |
 //! | 7, 8: items overtake their splitter; doubles, shuffled | `simulation`; `ledger`: `an_item_that_ends_before_its_splitter_waits`, `whatever_comes_twice_or_shuffled_…` |
 //! | 9: a coordinator dies between any two stores | `simulation`; `coordinators`: `jobs_go_on_although_whoever_coordinates_…` |
-//! | 10: a coordinator is stopped for long | `coordinators`: `a_coordinator_that_was_stopped_…`; `contract`: `an_advance_needs_the_ledger` |
+//! | 10: a coordinator is stopped for long; on RabbitMQ another one takes over | `amqp_coordinators`: `while_a_coordinator_is_stopped_…`; `coordinators`: `a_coordinator_that_was_stopped_…`; `contract`: `an_advance_needs_the_ledger` |
+//! | 11: what is held outlives the broker's `consumer_timeout`; connections are cut | `amqp_coordinators`: `what_a_coordinator_holds_…`, `a_coordinator_whose_connections_…` |
+//! | 12: the broker is killed, or short of memory, while jobs move | `amqp_coordinators`: `jobs_outlive_a_broker_…` |
 //! | 12: the file is locked while jobs move | `coordinators`: `jobs_wait_for_a_file_…` |
 //! | 13: the only master is killed anywhere, and the file agrees | `coordinators`: `the_file_of_a_master_that_was_killed_…` |
 //! | 14: the disk is full while a step is stored | `coordinators`: `without_room_on_the_disk_…`; `contract`: `a_full_disk_loses_no_step_of_a_coordinator` |
