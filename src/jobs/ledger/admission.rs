@@ -78,7 +78,7 @@ mod tests {
         begin("4", 0);
         begin("5", 0);
         begin("6", 7);
-        let counts = bench.ledger.counts();
+        let counts = bench.ledger.census().counts();
         assert_eq!((counts.running, counts.planned), (2, 4));
         let running = |bench: &Bench| {
             let views: Vec<_> = bench.ledger.jobs().filter(|view| view.state.as_str() == "running").collect();

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     bounds,
+    census::Census,
     out::{Ids, Out, Step},
     state::Job,
     view::View,
@@ -21,7 +22,7 @@ use crate::{
         definition::Pipeline,
         entry::{End, Entry, LONGEST_ORDER_ID, News},
         order::Answer,
-        record::{EntryId, Frozen, JobState, Record, StoredEntry},
+        record::{EntryId, Frozen, Record, StoredEntry},
     },
 };
 
@@ -34,6 +35,7 @@ pub struct Ledger {
     /// Pipelines and keys of which no job begins.
     pub(super) frozen: BTreeSet<Frozen>,
     pub(super) jobs: BTreeMap<String, Job>,
+    census: Census,
     /// Open jobs that cannot be read: they stay as they are.
     pub(super) aside: Vec<Record>,
     /// Jobs that were closed or forgotten in a fold of this number, or later: a lookup that was under way may know them as
@@ -52,19 +54,6 @@ pub struct Ledger {
     deadline: Option<Timestamp>,
     /// To be said by the next fold.
     lines: Vec<(Level, String)>,
-}
-
-/// Open jobs, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Under way, not frozen.
-    pub running: u64,
-    /// Planned, not frozen.
-    pub planned: u64,
-    /// Failed, and not wiped.
-    pub failed: u64,
-    /// Frozen, whatever their state.
-    pub frozen: u64,
 }
 
 /// Before all others: the next fold is due.
@@ -87,6 +76,7 @@ impl Ledger {
             pipelines,
             frozen: frozen.into_iter().collect(),
             jobs: BTreeMap::new(),
+            census: Census::default(),
             aside: Vec::new(),
             closed: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -102,6 +92,7 @@ impl Ledger {
             match Job::read(&record) {
                 Ok(job) => {
                     ledger.next_number = ledger.next_number.max(job.number.saturating_add(1));
+                    ledger.census.count(&job);
                     ledger.jobs.insert(job.id.clone(), job);
                 }
                 Err(error) => {
@@ -158,18 +149,8 @@ impl Ledger {
 
     /// How many open jobs there are.
     #[must_use]
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for job in self.jobs.values() {
-            match job.state {
-                _ if job.frozen => counts.frozen += 1,
-                JobState::Planned => counts.planned += 1,
-                JobState::Running => counts.running += 1,
-                JobState::Failed => counts.failed += 1,
-                JobState::Done | JobState::Cancelled => {}
-            }
-        }
-        counts
+    pub const fn census(&self) -> &Census {
+        &self.census
     }
 
     /// The open jobs.
@@ -276,6 +257,7 @@ impl Ledger {
         for id in std::mem::take(&mut out.changed) {
             if out.forgotten.contains(&id) {
                 self.jobs.remove(&id);
+                self.census.forget(&id);
                 self.closed.insert(id.clone(), (self.folds, None));
                 advance.forgotten.push(id);
                 continue;
@@ -289,9 +271,11 @@ impl Ledger {
             job.version += 1;
             job.epoch = self.epoch;
             advance.records.push(job.record());
+            self.census.count(job);
             if job.closed
                 && let Some(job) = self.jobs.remove(&id)
             {
+                self.census.forget(&id);
                 self.closed.insert(id, (self.folds, Some(job)));
             }
         }
@@ -300,6 +284,7 @@ impl Ledger {
         // The one that has the key gives it back in a fold, which looks again.
         let deadline = |job: &Job| job.deadline().filter(|deadline| *deadline > out.now || !self.is_put_off(job));
         self.deadline = self.jobs.values().filter_map(deadline).min();
+        debug_assert_eq!(self.census, Census::of(self.jobs.values()), "what changes is written, and counted then");
     }
 
     /// What was closed before the lookups that are under way is stored by now.

@@ -6,6 +6,7 @@
 mod admission;
 mod bits;
 mod bounds;
+mod census;
 mod ends;
 mod fold;
 mod inputs;
@@ -19,7 +20,8 @@ mod views;
 mod waiting;
 mod wiping;
 
-pub use fold::{Counts, Ledger};
+pub use census::{Census, Counts};
+pub use fold::Ledger;
 pub use out::{Lookup, Step};
 pub use view::{DeadTask, Line, Retrying, Snoozed, StepState, StepView, Tasks, View, Wiped, place};
 pub use views::{left_planned, queues_of, stranded};

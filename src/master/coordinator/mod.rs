@@ -386,7 +386,7 @@ impl Coordinator {
     /// Open jobs; `None`: the ledger is not held here.
     #[must_use]
     pub fn counts(&self) -> Option<Counts> {
-        self.holding().map(|holding| holding.ledger.counts())
+        self.holding().map(|holding| holding.ledger.census().counts())
     }
 
     /// The ledger, as long as it is held here.

@@ -13,8 +13,8 @@ use crate::{
     clock::{Clock, Timestamp},
     jobs::{
         definition::Pipeline,
-        ledger::{place, queues_of},
-        record::{JobFilter, JobState},
+        ledger::{Census, place, queues_of},
+        record::JobFilter,
     },
     logging::{Level, MASTER},
     master::{coordinator::Act, core::event::Event},
@@ -190,8 +190,7 @@ impl Shell {
         let steps = counted.steps().filter(|(pipeline, ..)| pipelines.contains(pipeline));
         Some(JobsReading {
             ledger: coordinator.ledger().map(|ledger| {
-                let open = ledger.jobs().map(|view| (view.pipeline.clone(), view.state, view.made_at));
-                reading(&pipelines, open, coordinator.entries().unwrap_or_default() as u64, wall)
+                reading(&pipelines, ledger.census(), coordinator.entries().unwrap_or_default() as u64, wall)
             }),
             job_times: jobs.map(|(pipeline, state, times)| (pipeline.to_owned(), state, times.clone())).collect(),
             step_times: steps
@@ -201,22 +200,7 @@ impl Shell {
     }
 }
 
-fn reading(
-    pipelines: &BTreeSet<&str>,
-    open: impl Iterator<Item = (String, JobState, Timestamp)>,
-    entries: u64,
-    wall: Timestamp,
-) -> LedgerReading {
-    let mut counts: Vec<(String, [u64; JobState::ALL.len()])> =
-        pipelines.iter().map(|name| ((*name).to_owned(), [0; JobState::ALL.len()])).collect();
-    let mut oldest: Option<Timestamp> = None;
-    for (pipeline, state, made_at) in open {
-        if state.is_live() {
-            oldest = Some(oldest.map_or(made_at, |oldest| oldest.min(made_at)));
-        }
-        if let Ok(place) = counts.binary_search_by(|(name, _)| name.as_str().cmp(&pipeline)) {
-            counts[place].1[state as usize] += 1;
-        }
-    }
-    LedgerReading { open: counts, entries, oldest: oldest.map(|made_at| wall.remaining(made_at)) }
+fn reading(pipelines: &BTreeSet<&str>, census: &Census, entries: u64, wall: Timestamp) -> LedgerReading {
+    let open = pipelines.iter().map(|name| ((*name).to_owned(), census.open(name))).collect();
+    LedgerReading { open, entries, oldest: census.oldest().map(|made_at| wall.remaining(made_at)) }
 }

@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(bench.states("j"), "running a:done b:planned");
         bench.take_over();
         bench.pass(10);
-        assert!(bench.tasks.is_empty() && bench.ledger.counts().frozen == 1);
+        assert!(bench.tasks.is_empty() && bench.ledger.census().counts().frozen == 1);
         assert_eq!(text(&bench.order(resume("j"))), "job j of p goes on");
         assert_eq!(
             (bench.states("j").as_str(), &bench.last.thawed[..]),
