@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{
-    steps::{drained, refused, shown, started},
+    steps::{drained, places, refused, shown, started},
     support::{Demo, Place, demo::Ran, http::Site, log::until},
 };
 
@@ -28,7 +28,10 @@ pipelines:
 ";
 
 fn demo() -> Demo {
-    let demo = Demo::new(&Place::sqlite());
+    configured(Demo::new(&Place::sqlite()))
+}
+
+fn configured(demo: Demo) -> Demo {
     demo.write("asynctask.yaml", SETTINGS);
     demo
 }
@@ -221,17 +224,18 @@ fn an_order_that_nobody_carries_out_is_stored_and_done_at_the_next_takeover() {
 
 #[test]
 fn who_purges_a_queue_of_a_live_job_is_told_and_its_task_ends_as_cancelled() {
-    let demo = demo();
-    let id = started(&demo, &["two", r#"{"k": "x"}"#]);
-    let asked = demo.run(&["queues", "purge", "a"]);
-    refused(&asked, 64, &["needs --yes"], None);
-    let purged = demo.run(&["queues", "purge", "a", "--yes"]);
-    assert_eq!((purged.code, purged.stdout.as_str()), (0, "queue a purged: 1 task\n"), "{purged:?}");
-    assert!(purged.stderr.contains(&format!("job {id} of two/x uses queue a")), "{purged:?}");
-    // What was told to the ledger is folded by whoever looks after it next.
-    assert_eq!(demo.run(&["jobs", "keep", &id]).code, 0);
-    let job = shown(&demo, &id);
-    assert_eq!((&job["state"], &job["steps"]["first"]["reason"]), (&json!("failed"), &json!("cancelled")), "{job}");
+    for demo in places().iter().map(Demo::new).map(configured) {
+        let id = started(&demo, &["two", r#"{"k": "x"}"#]);
+        let asked = demo.run(&["queues", "purge", "a"]);
+        refused(&asked, 64, &["needs --yes"], None);
+        let purged = demo.run(&["queues", "purge", "a", "--yes"]);
+        assert_eq!((purged.code, purged.stdout.as_str()), (0, "queue a purged: 1 task\n"), "{purged:?}");
+        assert!(purged.stderr.contains(&format!("job {id} of two/x uses queue a")), "{purged:?}");
+        // What was told to the ledger is folded by whoever looks after it next.
+        assert_eq!(demo.run(&["jobs", "keep", &id]).code, 0);
+        let job = shown(&demo, &id);
+        assert_eq!((&job["state"], &job["steps"]["first"]["reason"]), (&json!("failed"), &json!("cancelled")), "{job}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     steps::{configure, master, on_each, ordered, places, refused, shown, started, states, touch},
-    support::{Demo, broker, junit, log::until},
+    support::{Demo, foreign::Foreign, junit, log::until},
 };
 
 const TWO: &str = "two: { key: '{payload.k}', steps: [ { name: first, queue: a }, { name: second, queue: b } ] }";
@@ -89,10 +89,7 @@ fn the_exit_code_of_a_run_says_what_became_of_its_jobs() {
 /// Tasks vanish without a word, as from a broker whose disk is lost.
 fn forget_tasks(demo: &Demo) {
     let Some(path) = demo.uri.strip_prefix("sqlite:") else {
-        let vhost = demo.uri.rsplit('/').next().expect("an address names a virtual host");
-        let broker = broker::shared().expect("it was there");
-        broker.control(&["purge_queue", "-p", vhost, "a"]);
-        return;
+        return assert!(Foreign::connect(&demo.uri).purge("a") > 0);
     };
     let file = rusqlite::Connection::open(path).expect("the file of tasks");
     assert!(file.execute("DELETE FROM task WHERE state <> 2", []).expect("a table") > 0);

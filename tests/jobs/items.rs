@@ -136,6 +136,10 @@ fn many_items_in_pages_are_all_counted_once_and_the_state_stays_small() {
         for master in &masters {
             until("its workers are there", || master.workers().len() == 3);
         }
+        // What is used for the first time is brought into memory now.
+        let first = started(demo, &["one", r#"{"a": {"items": 100}}"#]);
+        until("a small job is done", || shown(demo, &first)["state"] == "done");
+        let small = done(demo).len();
         let before = masters.each_ref().map(|master| peak(master.pid()));
         let id = started(demo, &["one", &format!(r#"{{"a": {{"items": {items}}}}}"#)]);
         let mut largest = 0;
@@ -150,7 +154,7 @@ fn many_items_in_pages_are_all_counted_once_and_the_state_stays_small() {
         };
         let pages = items.div_ceil(1000);
         assert_eq!(tasks(&job, "a"), [items + pages, 0, items + pages]);
-        let did = done(demo);
+        let did = done(demo).split_off(small);
         let numbers: BTreeSet<&str> = did.iter().filter(|did| did.step == "a").map(|did| did.number.as_str()).collect();
         assert_eq!((numbers.len() as u64, counts(&did)["b"]), (items + pages, 1));
         assert_eq!(did.len() as u64, items + pages + 1, "each was done once");

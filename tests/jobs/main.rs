@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | the ledger under dying masters and coordinators, doubles, reordering, strays; each of seven mutants is seen | `simulation` |
 //! | `asynctask jobs` with real processes: no master, one, one that does not answer; refusals; keys, ids, restarts | `commands` |
-//! | jobs of many items while workers and masters are killed, two masters on one file | `storm` |
+//! | jobs of many items while workers and masters are killed, two masters on one file; on a broker that is killed as well | `storm` |
 //! | the example project, as its page says it | `example` |
 //!
 //! What can go wrong, and the test that shows what is expected then: a function of the module named, or of the ledger's unit tests
@@ -13,8 +13,9 @@
 //! | Case | Test |
 //! | --- | --- |
 //! | 1–3: a worker dies with an attempt left; with none; its dead letter is retried | `deaths`: `a_job_says_what_its_worker_died_of_…`, `an_attempt_that_succeeds_…` |
-//! | 4: a master dies between a worker's `done` and its settlement | `deaths`: `a_master_that_is_killed_before_it_stores_…` |
-//! | 7, 8: items overtake their splitter; doubles, shuffled | `simulation`; `ledger`: `an_item_that_ends_before_its_splitter_waits`, `whatever_comes_twice_or_shuffled_…` |
+//! | 4: a master dies between a worker's `done` and its settlement | `deaths`: `a_master_that_is_killed_before_it_stores_…`; `amqp_masters`: `a_master_that_is_killed_before_the_broker_hears_…` |
+//! | 5, 6: a master dies between the items of a splitter and its end, or after that | `amqp_masters`: `of_a_master_that_died_before_…`, `of_a_master_that_died_after_…`; `tests/transport`: `an_end_is_told_after_all_items_…` |
+//! | 7, 8: items overtake their splitter; doubles, shuffled | `simulation`; `ledger`: `an_item_that_ends_before_its_splitter_waits`, `whatever_comes_twice_or_shuffled_…`; `amqp_masters`: `items_that_end_before_…`, `whatever_a_broker_doubles_…` |
 //! | 9: a coordinator dies between any two stores | `simulation`; `coordinators`: `jobs_go_on_although_whoever_coordinates_…` |
 //! | 10: a coordinator is stopped for long; on RabbitMQ another one takes over | `amqp_coordinators`: `while_a_coordinator_is_stopped_…`; `coordinators`: `a_coordinator_that_was_stopped_…`; `contract`: `an_advance_needs_the_ledger` |
 //! | 11: what is held outlives the broker's `consumer_timeout`; connections are cut | `amqp_coordinators`: `what_a_coordinator_holds_…`, `a_coordinator_whose_connections_…` |
@@ -33,7 +34,7 @@
 //! | 25: cancel with thousands waiting | `ends`: `of_a_job_with_thousands_of_items_…` |
 //! | 26: an order while nobody answers | `commands`: `an_order_that_nobody_carries_out_…` |
 //! | 27: a job's time is over | `ends`: `a_job_whose_time_is_over_…` |
-//! | 28: a person purges a queue of a live job | `commands`: `who_purges_a_queue_…` |
+//! | 28: a person purges a queue of a live job; with another program | `commands`: `who_purges_a_queue_…`; `halting`: `the_exit_code_of_a_run_…` |
 //! | 29: malformed, permanent, delivered too often; expired, unstorable follow-ups | `deaths`: `however_a_task_ends_…`; `contract`: `what_becomes_of_a_task_of_a_job_is_told`; `core`: `a_member_whose_items_cannot_be_stored_…` |
 //! | 30: `unique` puts a task off | `keys`: `a_job_says_which_of_its_tasks_waits_…` |
 //! | 31–33: a wipe fails; of a failed job; of a kept one | `ends`: `a_wipe_that_fails_…`, `what_a_failed_job_left_…`, `what_is_kept_…` |
@@ -55,6 +56,7 @@ mod support;
 
 mod again;
 mod amqp_coordinators;
+mod amqp_masters;
 mod commands;
 mod coordinators;
 mod deaths;

@@ -1,4 +1,5 @@
-//! Jobs while their workers and masters are killed: two masters on one file, pages of items, what is after them.
+//! Jobs while their workers and masters are killed: two masters on one file, or on a broker that is killed as well; pages of items, what
+//! is after them.
 //!
 //! `ASYNCTASK_JOBS_STORM_SEED` (several, by commas), `ASYNCTASK_JOBS_STORM_JOBS` and `ASYNCTASK_JOBS_STORM_ITEMS` make it another
 //! storm, or a longer one: 50 jobs of 200 items take some minutes.
@@ -14,6 +15,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::support::{
+    broker::{self, Broker},
     log::{Master, Stopwatch},
     storm::{Dice, pass},
 };
@@ -22,6 +24,8 @@ use super::support::{
 const PACE: Duration = Duration::from_millis(150);
 /// A master dies each time that so many workers have.
 const MASTERS: u32 = 12;
+/// The broker dies each time that so many masters have. It needs a second for what was declared last.
+const BROKERS: u32 = 2;
 /// Nothing happens for this long: whatever is missing does not come any more.
 const STILL: Duration = Duration::from_mins(1);
 
@@ -86,11 +90,13 @@ fn done(folder: &Path) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-fn storm(seed: u64, count: u64, items: u64) {
+/// On a file, or on a broker that dies, too.
+fn storm(seed: u64, count: u64, items: u64, broker: Option<&Broker>) {
     let watch = Stopwatch::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let place = folder.path();
-    std::fs::write(place.join("asynctask.yaml"), SETTINGS).expect("a file of ours");
+    let transport = broker.map_or(String::new(), |broker| format!("transport: {}\n", broker.fresh_vhost()));
+    std::fs::write(place.join("asynctask.yaml"), transport + SETTINGS).expect("a file of ours");
     let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jobs/storm.py");
     std::fs::copy(worker, place.join("storm.py")).expect("a file of ours");
     for number in 0..count {
@@ -99,7 +105,7 @@ fn storm(seed: u64, count: u64, items: u64) {
     }
     let mut dice = Dice::new(seed);
     let mut masters = [start(place), start(place)];
-    let (mut workers_killed, mut masters_killed) = (0, 0);
+    let (mut workers_killed, mut masters_killed, mut brokers_killed) = (0, 0, 0);
     let (mut effects_seen, mut since, mut looked) = (0, Stopwatch::start(), Stopwatch::start());
     loop {
         pass(PACE);
@@ -110,6 +116,11 @@ fn storm(seed: u64, count: u64, items: u64) {
                 masters[victim].signal(Signal::SIGKILL);
                 masters[victim] = start(place);
                 masters_killed += 1;
+                if let Some(broker) = broker.filter(|_| masters_killed % BROKERS == 0) {
+                    broker.kill();
+                    broker.restart();
+                    brokers_killed += 1;
+                }
             }
         }
         let now = done(place).len();
@@ -147,7 +158,9 @@ fn storm(seed: u64, count: u64, items: u64) {
         let job = format!("job-{number}");
         for step in ["fetch", "split", "join", "check", "publish"] {
             let rounds = firsts.get(&(job.clone(), step.to_owned())).map_or(0, BTreeSet::len);
-            assert_eq!(rounds, 1, "step {step} of {job} was begun by so many rounds");
+            // On a broker a coordinator that dies before it has stored a step leaves a task of a round that nobody knows: it is worked in
+            // vain, which the numbers of the job tell.
+            assert!(rounds == 1 || rounds > 1 && broker.is_some(), "step {step} of {job} was begun by {rounds} rounds");
         }
         let split = &effects[&(job.clone(), "split".to_owned())];
         let missing: Vec<u64> = (0..items).filter(|item| !split.contains(&item.to_string())).collect();
@@ -160,8 +173,8 @@ fn storm(seed: u64, count: u64, items: u64) {
     }
     let again = done(place).len() as u64 - count * (4 + pages + items);
     println!(
-        "storm over jobs, seed {seed}: {count} jobs of {items} items, {workers_killed} workers and {masters_killed} masters killed: \
-         all done, {again} tasks more than once, in {:.1} s",
+        "storm over jobs, seed {seed}: {count} jobs of {items} items, {workers_killed} workers, {masters_killed} masters and \
+         {brokers_killed} times the broker killed: all done, {again} tasks more than once, in {:.1} s",
         watch.elapsed().as_secs_f64()
     );
 }
@@ -169,6 +182,15 @@ fn storm(seed: u64, count: u64, items: u64) {
 #[test]
 fn a_storm_leaves_no_job_undone_and_begins_no_step_twice() {
     for seed in seeds() {
-        storm(seed, setting("ASYNCTASK_JOBS_STORM_JOBS", 6), setting("ASYNCTASK_JOBS_STORM_ITEMS", 70));
+        storm(seed, setting("ASYNCTASK_JOBS_STORM_JOBS", 6), setting("ASYNCTASK_JOBS_STORM_ITEMS", 70), None);
+    }
+}
+
+#[test]
+fn a_storm_in_which_the_broker_dies_as_well_leaves_no_job_undone() {
+    for seed in seeds() {
+        let Some(broker) = broker::own() else { return };
+        let (jobs, items) = (setting("ASYNCTASK_JOBS_STORM_JOBS", 6), setting("ASYNCTASK_JOBS_STORM_ITEMS", 70));
+        storm(seed, jobs, items, Some(&broker));
     }
 }

@@ -96,6 +96,17 @@ impl Foreign {
         })
     }
 
+    /// Takes a message and holds it, if there is one: it goes back with this connection.
+    pub fn hold(&self, queue: &str) -> Option<Delivery> {
+        let got = self.channel.basic_get(queue.into(), BasicGetOptions::default());
+        Some(self.runtime.block_on(got).expect("the queue")?.delivery)
+    }
+
+    /// Removes a message that is held.
+    pub fn done(&self, held: &Delivery) {
+        self.runtime.block_on(held.acker.ack(BasicAckOptions::default())).expect("acknowledged");
+    }
+
     /// Takes a message off a queue and refuses it.
     pub fn reject(&self, queue: &str) {
         self.runtime.block_on(async {
@@ -218,6 +229,12 @@ impl Foreign {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let declared = self.channel.queue_declare(queue.into(), options, FieldTable::default());
         self.runtime.block_on(declared).is_ok()
+    }
+
+    /// Removes all that is ready, as the broker does it: nobody hears of it. Gives its number.
+    pub fn purge(&self, queue: &str) -> u32 {
+        let purged = self.channel.queue_purge(queue.into(), lapin::options::QueuePurgeOptions::default());
+        self.runtime.block_on(purged).expect("purged")
     }
 
     pub fn delete(&self, queue: &str) {
