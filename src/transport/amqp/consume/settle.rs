@@ -74,7 +74,7 @@ impl Up {
                         consumed.settled_tags.insert(open.tag, Some(handle));
                     }
                 }
-                Settlement::Done { submit } => self.follow_up(handle, &submit),
+                Settlement::Done { submit } => self.follow_up(handle, submit),
                 // Each is answered, and the first one's acknowledgement answers one.
                 Settlement::Accept if was_accepted => done.push(handle),
                 Settlement::Accept => {

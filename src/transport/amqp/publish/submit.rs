@@ -3,12 +3,12 @@
 //! A task may never be acknowledged before the broker has all that it submits: what is stored twice after a lost
 //! connection has the same id, what is not stored is lost.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use super::{
     bulk_results::BulkResults,
     outbox::{MASTER_SENDS, OutboundMessage, Outbox, PAUSES, StoreError},
-    publisher::Publication,
+    publisher::{Publication, WINDOW},
 };
 use crate::{
     membership::ledger_of,
@@ -33,49 +33,18 @@ const FULL_ROUNDS: u32 = 3;
 
 impl Up {
     /// Stores what a task submits, however long that takes; says so if it can never be, or not as long as a queue is full.
-    pub(crate) fn follow_up(&mut self, handle: Handle, submit: &[NewTask]) {
-        let messages = match new_messages(&self.shared, submit) {
-            Ok(messages) => messages,
-            Err(error) => return self.unstorable(handle, error),
-        };
-        let (outbox, session) = (self.outbox.clone(), self.session.number);
-        self.open.entry(handle).and_modify(|open| open.moving = true);
-        let queue = self.open.get(&handle).map(|open| self.queues[open.queue].setup.name.clone()).unwrap_or_default();
-        // What ends a task of a job is the last of it, and is not even sent before the broker has all the others: one queue may
-        // have stored what it was sent, and another one of the same broker not, when that is killed.
-        let is_end = |task: &NewTask| ledger_of(&task.queue).is_some();
-        let before = messages.len() - usize::from(submit.last().is_some_and(is_end));
+    pub(crate) fn follow_up(&mut self, handle: Handle, submit: Vec<NewTask>) {
+        let Some(open) = self.open.get_mut(&handle) else { return };
+        open.moving = true;
+        let queue = self.queues[open.queue].setup.name.clone();
+        let follow_ups = FollowUps { shared: Rc::clone(&self.shared), outbox: self.outbox.clone(), queue };
+        let session = self.session.number;
         self.tasks.spawn_local(async move {
-            let (before, end) = messages.split_at(before);
-            let parts = [(before, BulkResults::new(before.len()), false), (end, BulkResults::new(end.len()), true)];
-            let (mut failures, mut full) = (0, 0);
-            let note = loop {
-                // What is stored is not stored again because something behind it is not.
-                let error = match store_parts(&outbox, &parts).await {
-                    Ok(()) => break SessionNote::FollowedUp { handle },
-                    Err((StoreError::Permanent(error), _)) => break SessionNote::Unstorable { handle, error },
-                    Err((StoreError::Full(error), false)) => {
-                        full += 1;
-                        if full == FULL_ROUNDS {
-                            break SessionNote::Unstorable { handle, error };
-                        }
-                        error
-                    }
-                    // Another end would be told to the same ledger.
-                    Err((StoreError::Temporary(error) | StoreError::Full(error), _)) => {
-                        full = 0;
-                        error
-                    }
-                };
-                failures += 1;
-                let pause = PAUSES.delay(failures);
-                let seconds = pause.as_secs();
-                outbox.warn(format!(
-                    "a task of queue \"{queue}\" is done, but its follow-ups could not be stored: {error}; again in {seconds} s"
-                ));
-                tokio::time::sleep(pause).await;
+            let note = match follow_ups.store(submit).await {
+                Ok(()) => SessionNote::FollowedUp { handle },
+                Err(error) => SessionNote::Unstorable { handle, error },
             };
-            let _ = outbox.notes.send(note.of(session));
+            let _ = follow_ups.outbox.notes.send(note.of(session));
         });
     }
 
@@ -90,15 +59,61 @@ impl Up {
     }
 }
 
-/// Stores these parts one after the other; with an error, whether the part is the end of a task of a job.
-async fn store_parts(
-    outbox: &Outbox,
-    parts: &[(&[OutboundMessage], BulkResults, bool)],
-) -> Result<(), (StoreError, bool)> {
-    for (messages, results, is_end) in parts {
-        outbox.store_in_order(messages, results, MASTER_SENDS).await.map_err(|error| (error, *is_end))?;
+/// What stores the tasks that a task of this queue submits.
+struct FollowUps {
+    shared: Rc<Shared>,
+    outbox: Outbox,
+    queue: String,
+}
+
+impl FollowUps {
+    /// Stores all. As messages there are only those of one window at a time: a page of items is a thousand tasks.
+    async fn store(&self, mut submit: Vec<NewTask>) -> Result<(), Error> {
+        // What ends a task of a job is the last of it, and is not even sent before the broker has all the others: one queue may
+        // have stored what it was sent, and another one of the same broker not, when that is killed.
+        let end = submit.pop_if(|task| ledger_of(&task.queue).is_some());
+        while !submit.is_empty() {
+            let part: Vec<NewTask> = submit.drain(..submit.len().min(WINDOW)).collect();
+            self.part(&part, false).await?;
+        }
+        match end {
+            Some(end) => self.part(&[end], true).await,
+            None => Ok(()),
+        }
     }
-    Ok(())
+
+    /// Stores some of them, or the end of a task of a job. That is not given up because its ledger is full: another end would be told
+    /// to the same one.
+    async fn part(&self, tasks: &[NewTask], is_end: bool) -> Result<(), Error> {
+        let messages = new_messages(&self.shared, tasks)?;
+        // What is stored is not stored again because something behind it is not.
+        let results = BulkResults::new(messages.len());
+        let (mut failures, mut full) = (0, 0);
+        loop {
+            let error = match self.outbox.store_in_order(&messages, &results, MASTER_SENDS).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Permanent(error)) => return Err(error),
+                Err(StoreError::Full(error)) if !is_end => {
+                    full += 1;
+                    if full == FULL_ROUNDS {
+                        return Err(error);
+                    }
+                    error
+                }
+                Err(StoreError::Temporary(error) | StoreError::Full(error)) => {
+                    full = 0;
+                    error
+                }
+            };
+            failures += 1;
+            let (pause, queue) = (PAUSES.delay(failures), &self.queue);
+            let seconds = pause.as_secs();
+            self.outbox.warn(format!(
+                "a task of queue \"{queue}\" is done, but its follow-ups could not be stored: {error}; again in {seconds} s"
+            ));
+            tokio::time::sleep(pause).await;
+        }
+    }
 }
 
 /// Tasks as messages, each for its queue or its step of the ladder.
