@@ -2,7 +2,7 @@
 //!
 //! | What is shown | Where |
 //! | --- | --- |
-//! | the ledger under dying masters and coordinators, doubles, reordering, strays; each of seven mutants is seen | `simulation` |
+//! | the ledger under dying masters and coordinators, doubles, reordering, strays; each of nine mutants is seen | `simulation` |
 //! | `asynctask jobs` with real processes: no master, one, one that does not answer; refusals; keys, ids, restarts | `commands` |
 //! | jobs of many items while workers and masters are killed, two masters on one file; on a broker that is killed as well | `storm` |
 //! | the example project, as its page says it | `example` |

@@ -105,7 +105,8 @@ impl World {
         let mut unconfirmed = None;
         for store in stores.into_iter().take(most) {
             // Nothing follows on what was not confirmed.
-            if unconfirmed.is_some_and(|kind| kind != std::mem::discriminant(&store)) {
+            let follows = unconfirmed.is_some_and(|kind| kind != std::mem::discriminant(&store));
+            if follows && self.mutant != Some(Mutant::AfterUnconfirmed) {
                 break;
             }
             let is_late = dies && !self.settings.is_atomic && self.rng.chance(self.settings.late);
@@ -162,7 +163,11 @@ impl World {
         let tasks = advance.tasks.iter().map(|task| Store::Task(Box::new(Task::first(task.clone()))));
         let revived = advance.revived.iter().map(|(round, known)| Store::Revive(*round, *known));
         let records = advance.records.iter().map(|record| Store::Record(Box::new(record.clone())));
-        let mut stores: Vec<Store> = tasks.chain(revived).chain(records).collect();
+        let mut stores: Vec<Store> = if self.mutant == Some(Mutant::StateBeforeRevival) {
+            tasks.chain(records).chain(revived).collect()
+        } else {
+            tasks.chain(revived).chain(records).collect()
+        };
         let place = if self.mutant == Some(Mutant::AckBeforeState) { 0 } else { stores.len() };
         stores.insert(place, Store::Acknowledge);
         let frozen = advance.frozen_pipelines.clone().map(Store::Frozen);

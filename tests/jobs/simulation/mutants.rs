@@ -26,10 +26,14 @@ pub(super) enum Mutant {
     EarlyDropped,
     /// A state that a dead coordinator published counts even if it comes after its successor has read the states.
     LateStates,
+    /// What follows is published although what it follows on was not confirmed.
+    AfterUnconfirmed,
+    /// A state that waits for dead letters is stored before these are put back to work.
+    StateBeforeRevival,
 }
 
 impl Mutant {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Counter,
         Self::IndexIsIdentity,
         Self::DerivedRound,
@@ -37,6 +41,8 @@ impl Mutant {
         Self::AckBeforeState,
         Self::EarlyDropped,
         Self::LateStates,
+        Self::AfterUnconfirmed,
+        Self::StateBeforeRevival,
     ];
 }
 
@@ -82,7 +88,12 @@ impl Memory {
                     end.member.round = now;
                 }
             }
-            Mutant::IndexIsIdentity | Mutant::EntryBeforeItems | Mutant::AckBeforeState | Mutant::LateStates => {}
+            Mutant::IndexIsIdentity
+            | Mutant::EntryBeforeItems
+            | Mutant::AckBeforeState
+            | Mutant::LateStates
+            | Mutant::AfterUnconfirmed
+            | Mutant::StateBeforeRevival => {}
         }
         Some(end)
     }

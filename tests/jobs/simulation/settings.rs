@@ -32,6 +32,7 @@ pub(super) struct Settings {
     /// The clock is set back.
     pub(super) set_back: u32,
     pub(super) restarts: u32,
+    pub(super) retries: u32,
     pub(super) cancels: u32,
     pub(super) other_orders: u32,
 }
@@ -79,6 +80,7 @@ impl Settings {
             reloads: if rng.chance(300) { rng.probability(20) } else { 0 },
             set_back: if rng.chance(200) { rng.probability(20) } else { 0 },
             restarts: rng.probability(30),
+            retries: 50,
             cancels: if rng.chance(200) { 10 } else { 0 },
             other_orders: rng.probability(40),
         };
@@ -105,8 +107,11 @@ impl Settings {
             Mutant::DerivedRound => {
                 (self.coordinator_dies, self.late, self.master_dies, self.doubled, self.fails) = (300, 0, 0, 0, 0);
             }
-            Mutant::LateStates => (self.coordinator_dies, self.late) = (300, 500),
+            Mutant::LateStates | Mutant::AfterUnconfirmed => (self.coordinator_dies, self.late) = (300, 500),
             Mutant::AckBeforeState => self.coordinator_dies = 250,
+            Mutant::StateBeforeRevival => {
+                (self.coordinator_dies, self.fails, self.restarts, self.retries) = (250, 200, 60, 0);
+            }
         }
     }
 }

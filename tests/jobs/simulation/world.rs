@@ -206,7 +206,8 @@ impl World {
         if self.rng.chance(others) {
             self.other_order();
         }
-        if self.rng.chance(50) && !self.dead.is_empty() {
+        let retries = self.settings.retries;
+        if self.rng.chance(retries) && !self.dead.is_empty() {
             self.retry();
         }
         let runnable = self.runnable();
@@ -233,12 +234,22 @@ impl World {
             self.run(*place);
         } else if !self.strays.is_empty() {
             self.arrive();
-        } else if !self.dead.is_empty() {
-            self.retry();
+        } else if let Some(place) = self.known_dead_letter() {
+            let task = self.dead.swap_remove(place);
+            self.tasks.push(task);
         } else {
             return Ok(self.help());
         }
         Ok(true)
+    }
+
+    /// A dead letter that is shown as a failed task of its job: nobody looks for those of a step that is under way.
+    fn known_dead_letter(&self) -> Option<usize> {
+        let steps = self.ledger.jobs().flat_map(|view| view.steps);
+        let failed: HashSet<Uuid> = steps.filter(|step| step.tasks.failed > 0).filter_map(|step| step.round).collect();
+        let is_known =
+            |task: &Task| task.new.membership.as_deref().is_none_or(|of| of.wipe || failed.contains(&of.round));
+        self.dead.iter().position(is_known)
     }
 
     /// What a person does in the end: resumes what is frozen, and does again what failed for good.
