@@ -17,7 +17,15 @@ use crate::jobs::record::{Advance, Record};
 struct HeldJob {
     stored: StoredJob,
     tag: Option<u64>,
+    /// How many messages had been expected when it came for the first time.
+    since: u64,
 }
+
+/// A quorum queue keeps its log from the oldest message on that it has, up to RabbitMQ 4.2: one that so many others came after is written
+/// anew …
+const OLD: u64 = 10_000;
+/// … so many at a time.
+const AT_ONCE: usize = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct HeldJobs {
@@ -29,6 +37,8 @@ pub(crate) struct HeldJobs {
     /// What was published and has not come.
     expected: BTreeMap<String, StoredJob>,
     expected_memory: Option<Memory>,
+    /// Counts the messages that were expected.
+    count: u64,
 }
 
 impl HeldJobs {
@@ -55,7 +65,7 @@ impl HeldJobs {
     }
 
     fn replace(&mut self, job: StoredJob, tag: u64) -> Option<u64> {
-        let held = HeldJob { stored: job, tag: Some(tag) };
+        let held = HeldJob { stored: job, tag: Some(tag), since: self.count };
         self.jobs.insert(held.stored.record.id.clone(), held)?.tag
     }
 
@@ -103,7 +113,14 @@ impl HeldJobs {
     }
 
     pub(crate) fn expect(&mut self, job: StoredJob) {
+        self.count += 1;
         self.expected.insert(job.record.id.clone(), job);
+    }
+
+    /// Jobs whose messages are old.
+    pub(crate) fn old(&self) -> impl Iterator<Item = &str> {
+        let old = self.jobs.values().filter(|held| self.count - held.since > OLD).take(AT_ONCE);
+        old.map(|held| held.stored.record.id.as_str())
     }
 
     /// Whether something that was published has not come.
@@ -223,6 +240,19 @@ mod tests {
         assert_eq!(held.job_came(job(2, 8), 6), None, "what it replaces is not with us");
         assert_eq!(held.job_came(job(1, 7), 7), Some(7));
         assert_eq!((held.epoch(), held.remove("j")), (2, Some(6)));
+    }
+
+    #[test]
+    fn what_many_others_came_after_is_old() {
+        let mut held = taken([(1, 7)]);
+        held.begin();
+        for version in 0..=OLD {
+            assert_eq!(held.old().count(), 0, "{version} others");
+            let other = StoredJob { epoch: 2, record: Record { version, ..record("i") }, queues: BTreeMap::new() };
+            held.expect(other.clone());
+            held.job_came(other, 100 + version);
+        }
+        assert_eq!(held.old().collect::<Vec<_>>(), ["j"]);
     }
 
     #[test]

@@ -11,17 +11,17 @@ use lapin::{
     Channel, Connection, Consumer,
     message::Delivery as Message,
     options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
-    types::{FieldTable, ShortString},
+    types::FieldTable,
 };
 use uuid::Uuid;
 
 use super::{
     answers::KeptAnswers,
-    held_entries::{self, Asker, Came, HeldEntries},
+    held_entries::HeldEntries,
     held_jobs::HeldJobs,
     names::{coordinator_queue, jobs_queue},
     queues, store,
-    stored::{self, Memory, Stored},
+    stored::{self, Memory, StoredJob},
 };
 use crate::{
     clock::{Clock, Instant},
@@ -32,10 +32,7 @@ use crate::{
         amqp::{
             broker_error::{answer, describe},
             connect::channel::{open_channel, short},
-            publish::{
-                outbox::Outbox,
-                replies::{Answer, Replies},
-            },
+            publish::{outbox::Outbox, replies::Replies},
         },
     },
 };
@@ -44,12 +41,6 @@ use crate::{
 const OUTSTANDING: u16 = 1024;
 /// Open jobs that can be held, and the most that a channel can have unacknowledged.
 const MOST_JOBS: u16 = u16::MAX;
-/// Messages are held this long at least before they are given back …
-const SHORTEST: Duration = Duration::from_secs(2);
-/// … and with this much for each more, so that very many cost no more a second …
-const EACH: Duration = Duration::from_millis(5);
-/// … up to this: a `consumer_timeout` under a minute makes no sense on any broker that has so many.
-const LONGEST: Duration = Duration::from_secs(15);
 /// How long whoever held the ledger before may take to let go of its jobs once the lease is ours: its queue hears of the end by itself.
 const LETS_GO: Duration = Duration::from_secs(30);
 
@@ -71,18 +62,20 @@ pub(crate) struct HeldLedger {
     jobs_came: Consumer,
     /// Once entries are told.
     entries_came: Option<(Consumer, Events)>,
-    clock: Clock,
+    pub(super) clock: Clock,
     /// Tags of all that the broker waits for us to acknowledge. What is not of this program, or of a later one, stays.
-    unacknowledged: BTreeSet<u64>,
+    pub(super) unacknowledged: BTreeSet<u64>,
     /// When they are given back.
-    refresh_at: Option<Instant>,
+    pub(super) refresh_at: Option<Instant>,
     /// How long the broker bears what is unacknowledged, if it has said so.
-    patience: Option<Duration>,
-    marker: Option<Uuid>,
+    pub(super) patience: Option<Duration>,
+    pub(super) marker: Option<Uuid>,
     /// What came and may go.
-    useless: Vec<u64>,
-    told: Vec<StoredEntry>,
-    replies: Replies,
+    pub(super) useless: Vec<u64>,
+    /// Jobs that are to be written anew.
+    pub(super) worn: BTreeSet<String>,
+    pub(super) told: Vec<StoredEntry>,
+    pub(super) replies: Replies,
     /// Answers to orders, which may be given again.
     pub(crate) answers: KeptAnswers,
     pub(crate) jobs: HeldJobs,
@@ -90,7 +83,7 @@ pub(crate) struct HeldLedger {
 }
 
 /// Something came over the channel.
-enum Arrival {
+pub(super) enum Arrival {
     Question(Message),
     Job(Message),
     Entry(Message),
@@ -135,6 +128,7 @@ impl HeldLedger {
             patience,
             marker: Some(marker),
             useless: Vec::new(),
+            worn: BTreeSet::new(),
             told: Vec::new(),
             replies,
             answers: KeptAnswers::default(),
@@ -198,6 +192,38 @@ impl HeldLedger {
         }
     }
 
+    /// [`Self::keep_during`], until something is to be written anew: then `None`, and `work` is dropped.
+    pub(crate) async fn keep_until_worn<T>(&mut self, work: impl Future<Output = T>) -> Result<Option<T>, LedgerLost> {
+        let mut work = std::pin::pin!(work);
+        while self.worn.is_empty() {
+            tokio::select! {
+                done = &mut work => return Ok(Some(done)),
+                arrival = self.arrival() => self.arrived(arrival?).await?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes those anew that came too often, or are old.
+    pub(crate) async fn renew(&mut self, outbox: &Outbox) -> Result<(), LedgerLost> {
+        let queue = jobs_queue(&self.application);
+        let mut anew = Vec::new();
+        for id in std::mem::take(&mut self.worn) {
+            if id.is_empty() {
+                let memory = Memory { serial: self.jobs.memory().serial + 1, ..self.jobs.memory().clone() };
+                anew.push(stored::memory(&queue, &memory));
+                self.jobs.expect_memory(memory);
+            } else if let Some(job) = self.jobs.get(&id).cloned() {
+                let job = StoredJob { epoch: self.jobs.epoch(), ..job };
+                anew.push(stored::job(&queue, &job));
+                self.jobs.expect(job);
+            }
+        }
+        tracing::debug!(target: "asynctask::amqp", "{} messages of the ledger are written anew", anew.len());
+        self.keep_during(store::until_stored(outbox, &anew)).await?;
+        self.until_all_came().await
+    }
+
     async fn next_within(&mut self, limit: Duration) -> Result<(), LedgerLost> {
         match tokio::time::timeout(limit, self.arrival()).await {
             Ok(arrival) => self.arrived(arrival?).await,
@@ -254,84 +280,9 @@ impl HeldLedger {
         self.acknowledge(useless).await
     }
 
-    fn take_in(&mut self, arrival: Arrival) {
-        match arrival {
-            Arrival::Question(message) => self.answer_question(&message),
-            Arrival::Job(message) => self.take_job(&message),
-            Arrival::Entry(message) => self.take_entry(message),
-            Arrival::Refresh => {}
-        }
-    }
-
-    fn holds(&mut self, tag: u64) {
-        self.unacknowledged.insert(tag);
-        if self.refresh_at.is_none() {
-            let many = u32::try_from(self.unacknowledged.len()).unwrap_or(u32::MAX);
-            let usual = EACH.saturating_mul(many).clamp(SHORTEST, LONGEST);
-            self.refresh_at =
-                Some(self.clock.now().at + self.patience.map_or(usual, |patience| (patience / 3).min(usual)));
-        }
-    }
-
-    fn take_job(&mut self, message: &Message) {
-        let tag = message.delivery_tag;
-        self.holds(tag);
-        let useless = match stored::parse(&message.properties, &message.data) {
-            Ok(Stored::Job(job)) => self.jobs.job_came(*job, tag),
-            Ok(Stored::Memory(memory)) => self.jobs.memory_came(memory, tag),
-            Ok(Stored::Marker(marker)) => {
-                self.marker.take_if(|ours| *ours == marker);
-                Some(tag)
-            }
-            Err(error) => {
-                tracing::debug!(target: "asynctask::amqp", "{error}; it stays where it is");
-                None
-            }
-        };
-        self.useless.extend(useless);
-    }
-
-    fn take_entry(&mut self, message: Message) {
-        let tag = message.delivery_tag;
-        self.holds(tag);
-        let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
-        let properties = &message.properties;
-        let asker = text(properties.reply_to()).zip(text(properties.correlation_id()));
-        let asker = asker.map(|(queue, order)| Asker { queue, order });
-        let id = properties.message_id().as_ref().map(ShortString::as_str);
-        match self.entries.came(held_entries::content(id, &message.data), tag, asker.clone()) {
-            Came::New(id) => {
-                let now = self.clock.now().wall;
-                let known = asker.and_then(|asker| Some((self.answers.find(&asker.order, now)?, asker)));
-                match known {
-                    // It was given twice.
-                    Some((answer, asker)) => {
-                        self.reply(&asker, answer.into_bytes());
-                        self.useless.extend(self.entries.folded(&[id]));
-                    }
-                    None => self.told.push(StoredEntry { id, body: message.data }),
-                }
-            }
-            Came::Again => {}
-            Came::Folded => self.useless.push(tag),
-        }
-    }
-
-    /// Sends an answer to whoever waits for it.
-    pub(crate) fn reply(&self, asker: &Asker, body: Vec<u8>) {
-        let (queue, correlation_id) = (asker.queue.clone(), asker.order.clone());
-        self.replies.take(Answer { queue, correlation_id, body });
-    }
-
-    fn answer_question(&self, message: &Message) {
-        let properties = &message.properties;
-        let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string).unwrap_or_default();
-        let asker = Asker { queue: text(properties.reply_to()), order: text(properties.correlation_id()) };
-        // One that is no question, or of a later program, stays without an answer.
-        let Ok(question) = serde_json::from_slice(&message.data) else { return };
-        for body in self.answer(&question) {
-            self.reply(&asker, body);
-        }
+    /// Whether it is told of entries.
+    pub(super) const fn is_begun(&self) -> bool {
+        self.entries_came.is_some()
     }
 
     /// These may go.
@@ -361,6 +312,9 @@ impl HeldLedger {
         self.unacknowledged = self.unacknowledged.split_off(&(last + 1));
         self.jobs.given_back(last);
         self.entries.given_back(last);
+        if self.is_begun() {
+            self.worn.extend(self.jobs.old().map(str::to_owned));
+        }
         if let Some(young) = self.unacknowledged.pop_first() {
             self.holds(young);
         }

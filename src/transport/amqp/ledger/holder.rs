@@ -197,7 +197,12 @@ impl LedgerHolder {
         // Who coordinated before may not have come to it.
         let stopped = held.stopped();
         held.keep_during(store::announce(&self.storing.outbox, &self.application, &stopped)).await?;
-        while let Some(request) = held.keep_during(requests.recv()).await? {
+        loop {
+            let Some(request) = held.keep_until_worn(requests.recv()).await? else {
+                held.renew(&self.storing.outbox).await?;
+                continue;
+            };
+            let Some(request) = request else { return Ok(()) };
             match request {
                 LedgerRequest::Step(step) => self.storing.step(held, *step).await?,
                 LedgerRequest::Ask { question, reply } => {
@@ -206,6 +211,5 @@ impl LedgerHolder {
                 }
             }
         }
-        Ok(())
     }
 }

@@ -38,3 +38,4 @@ mod queues;
 mod step;
 mod store;
 mod stored;
+mod taking_in;
