@@ -341,12 +341,11 @@ impl Walk<'_> {
             Visit::Stop => return Ok(Judged::Stop),
             Visit::Remove => self.removals.push(message.acker),
             Visit::Retry { body } => {
-                let properties = dead_letter::again(&message.properties, &letter, self.now);
+                let properties = dead_letter::again(&message.properties, &letter, self.now).into();
                 let body = body.unwrap_or(message.data);
                 self.window_bytes += body.len();
                 let own_queue = OwnQueue::Work(self.queue.queue.clone());
-                let publication =
-                    Publication { queue: own_queue.name(), properties: properties.into(), body: body.into() };
+                let publication = Publication { queue: own_queue.name(), properties, body: body.into() };
                 self.window.push((OutboundMessage { own_queue, publication }, message.acker));
             }
         }
