@@ -48,8 +48,8 @@ pub(super) struct SelectionArgs {
     #[arg(value_name = "ID", required_unless_present_any = ["all", "reason", "fingerprint", "job", "older_than"],
           conflicts_with_all = ["all", "reason", "fingerprint", "job", "older_than"])]
     pub(super) ids: Vec<String>,
-    /// All of them
-    #[arg(long, conflicts_with_all = ["reason", "fingerprint", "job", "older_than"])]
+    /// All of them; with --job: all of that job
+    #[arg(long, conflicts_with_all = ["reason", "fingerprint", "older_than"])]
     pub(super) all: bool,
     #[command(flatten)]
     pub(super) filter: Filter,

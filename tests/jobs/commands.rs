@@ -112,9 +112,15 @@ fn the_refusals_say_what_is_meant_and_what_to_do() {
     refused(&demo.run(&["jobs", "show", "two/yx"]), 1, &["there is no job two/yx"], Some("asynctask jobs list"));
     refused(&demo.run(&["jobs", "show", "nope"]), 1, &["there is no job nope"], Some("PIPELINE/KEY"));
     refused(&demo.run(&["jobs", "start", "two", "{oops"]), 64, &["PAYLOAD: the payload is not JSON"], None);
-    refused(&demo.run(&["jobs", "start", "two", "--id", "a/b"]), 64, &["--id"], Some("slashes"));
+    refused(&demo.run(&["jobs", "start", "two", "--id", "a/b"]), 64, &["--id", "letters, digits"], None);
     refused(&demo.run(&["jobs", "start", "two", "--timeout", "3s"]), 64, &["--wait"], None);
     refused(&demo.run(&["jobs", "freeze"]), 64, &["JOB"], None);
+    refused(
+        &demo.run(&["jobs", "freeze", "--pipeline", "free", "--key", "x"]),
+        1,
+        &["free has no key"],
+        Some("--pipeline free"),
+    );
     refused(&demo.run(&["jobs", "list", "--state", "gone"]), 64, &["gone"], None);
     let mut memory = demo.command(&["jobs", "list"]);
     // Of two transports the last one counts, and the demo's stands before this one.
@@ -209,6 +215,11 @@ fn an_order_that_nobody_carries_out_is_stored_and_done_at_the_next_takeover() {
     let stored = demo.run(&["jobs", "cancel", &id]);
     refused(&stored, 3, &["the order is stored"], Some("it is carried out when"));
     assert!(stored.stderr.starts_with("waiting for the process that coordinates the jobs\n"), "{stored:?}");
+    // The id of what begins later is known, and who does not wait so long is told so.
+    let later = demo.run(&["jobs", "start", "two", r#"{"k": "later"}"#, "--wait", "--timeout", "1s"]);
+    refused(&later, 81, &["the order is stored"], Some("it is carried out when"));
+    let later = later.stdout.trim();
+    assert_eq!(demo.run(&["jobs", "show", later]).code, 1, "it is not there yet");
     assert_eq!(shown(&demo, &id)["state"], "running");
     // Its control socket is free when it has ended.
     drop(master);
@@ -216,10 +227,11 @@ fn an_order_that_nobody_carries_out_is_stored_and_done_at_the_next_takeover() {
     let mut next = demo.start_configured(&[]);
     next.expect("is cancelled");
     assert_eq!(shown(&demo, &id)["state"], "cancelled");
+    until("what was ordered later is done", || shown(&demo, later)["state"] == "done");
     next.signal(Signal::SIGTERM);
     let (code, log) = next.wait();
     assert_eq!(code, 0, "{log}");
-    assert!(demo.done().is_empty(), "{:?}", demo.done());
+    assert!(demo.done().iter().all(|line| line.contains("later")), "{:?}", demo.done());
 }
 
 #[test]

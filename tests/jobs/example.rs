@@ -18,7 +18,7 @@ const FOLDER: &str = "examples/registry";
 /// What only looks is asked again, until what was begun before has come so far.
 const LOOKS: &[&str] = &["asynctask jobs list", "asynctask jobs show", "asynctask failed list", "cut "];
 
-fn repository(path: &str) -> PathBuf {
+pub(super) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
@@ -73,9 +73,13 @@ fn output(folder: &Path, line: &str) -> String {
 fn typed(lines: &str) {
     let folder = project(lines);
     let page = std::fs::read_to_string(repository(FOLDER).join("README.md")).expect("the page");
-    let start = |line: &str| start(folder.path(), line);
-    let output = |line: &str| output(folder.path(), line);
-    let master = Page { text: &page, looks: LOOKS, start: &start, output: &output }.type_all();
+    type_in(folder.path(), &page, LOOKS);
+}
+
+/// Types all of a page in a folder, and stops the master that it starts.
+pub(super) fn type_in(folder: &Path, text: &str, looks: &[&str]) {
+    let (start, output) = (|line: &str| start(folder, line), |line: &str| output(folder, line));
+    let master = Page { text, looks, start: &start, output: &output }.type_all();
     master.signal(Signal::SIGTERM);
     let (code, log) = master.wait();
     assert_eq!(code, 0, "{log}");

@@ -12,7 +12,7 @@ const TWO: &str = "two: { key: '{payload.k}', steps: [ { name: first, queue: a }
 #[test]
 fn no_run_ends_with_a_step_that_has_not_begun_however_the_last_end_and_the_survey_meet() {
     let runs = std::env::var("ASYNCTASK_JOBS_HALTS").ok().filter(|text| !text.is_empty());
-    let runs: u32 = runs.map_or(15, |text| text.parse().expect("ASYNCTASK_JOBS_HALTS is a number"));
+    let runs: u32 = runs.map_or(9, |text| text.parse().expect("ASYNCTASK_JOBS_HALTS is a number"));
     for place in places() {
         let demo = &Demo::new(&place);
         let settings =
@@ -93,6 +93,28 @@ fn forget_tasks(demo: &Demo) {
     };
     let file = rusqlite::Connection::open(path).expect("the file of tasks");
     assert!(file.execute("DELETE FROM task WHERE state <> 2", []).expect("a table") > 0);
+}
+
+#[test]
+fn a_run_that_waits_for_others_says_for_whom() {
+    on_each(|demo| {
+        configure(demo, TWO, &["a"], "  b: null");
+        let id = started(demo, &["two", r#"{"k": "x"}"#]);
+        let mut waits = master(demo, &["--halt-when-empty"]);
+        waits.expect(&format!("Job {id} of two/x waits for step second, whose queue b this run does not work"));
+        let other = demo.run(&[
+            "workers",
+            "--halt-when-empty",
+            "--set",
+            "workers={b: steps}",
+            "--set",
+            "pipelines={two: null}",
+        ]);
+        assert_eq!(other.code, 0, "{other:?}");
+        let (code, log) = waits.wait();
+        assert_eq!((code, log.matches("waits for step").count()), (0, 1), "{log}");
+        assert_eq!(shown(demo, &id)["state"], "done");
+    });
 }
 
 #[test]

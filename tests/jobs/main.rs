@@ -5,7 +5,7 @@
 //! | the ledger under dying masters and coordinators, doubles, reordering, strays; each of nine mutants is seen | `simulation` |
 //! | `asynctask jobs` with real processes: no master, one, one that does not answer; refusals; keys, ids, restarts | `commands` |
 //! | jobs of many items while workers and masters are killed, two masters on one file; on a broker that is killed as well | `storm` |
-//! | the example project, as its page says it | `example` |
+//! | the example project, as its page says it; the two steps of the README | `example`, `readme` |
 //!
 //! What can go wrong, and the test that shows what is expected then: a function of the module named, or of the ledger's unit tests
 //! (`ledger`), the core's (`core`) or the transports' contract (`contract`).
@@ -65,6 +65,7 @@ mod example;
 mod halting;
 mod items;
 mod keys;
+mod readme;
 mod simulation;
 mod steps;
 mod storm;

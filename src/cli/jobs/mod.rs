@@ -44,13 +44,28 @@ pub(super) fn run(registry: &Registry, global: &Global, verb: &Jobs) -> Result<C
             one(config, what, &verb.given)
         }
         Jobs::Cancel(verb) => cancel(config, &verb.jobs, verb.json),
-        Jobs::Freeze(verb) => one(config, Wanted::Freeze(scope(verb)), &verb.given),
+        Jobs::Freeze(verb) => {
+            check_key(config, verb)?;
+            one(config, Wanted::Freeze(scope(verb)), &verb.given)
+        }
         Jobs::Resume(verb) => one(config, Wanted::Resume(scope(verb)), &verb.given),
         Jobs::Priority(verb) => {
             one(config, Wanted::Priority { job: verb.job.clone(), priority: verb.number }, &verb.given)
         }
         Jobs::Keep(verb) => one(config, Wanted::Keep { job: verb.job.clone() }, &verb.given),
         Jobs::Wipe(verb) => one(config, Wanted::Wipe { job: verb.job.clone(), all: verb.all }, &verb.given),
+    }
+}
+
+/// Refuses a key of a pipeline whose jobs have none, as far as the settings say that: nothing would ever be held back.
+fn check_key(config: &Config, verb: &Scoped) -> Result<(), Error> {
+    let Some(name) = verb.pipeline.as_ref().filter(|_| verb.key.is_some()) else { return Ok(()) };
+    match config.pipelines.iter().find(|pipeline| pipeline.name == *name) {
+        Some(pipeline) if pipeline.key.is_none() => {
+            Err(Error::new(Code::Refused, format!("pipeline {name} has no key"))
+                .hint(format!("asynctask jobs freeze --pipeline {name} keeps all jobs of it from beginning")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -21,8 +21,8 @@ use crate::{
     transport::{Event, Request, Transport, look_up},
 };
 
-/// How long the coordinator may take.
-const WITHIN: Duration = Duration::from_secs(10);
+/// How long the coordinator may take, if nothing else is asked for.
+pub(super) const WITHIN: Duration = Duration::from_secs(10);
 
 /// What was done.
 pub(super) struct Done {
@@ -43,6 +43,16 @@ impl Done {
 
 /// Gives an order and waits for the answer; what is refused, or not carried out in time, is an error.
 pub(super) fn give(client: &mut WaitingClient, config: &Config, what: Wanted) -> Result<Done, Error> {
+    give_within(client, config, what, WITHIN)
+}
+
+/// The same with another time.
+pub(super) fn give_within(
+    client: &mut WaitingClient,
+    config: &Config,
+    what: Wanted,
+    within: Duration,
+) -> Result<Done, Error> {
     let clock = client.clock();
     // What is answered is not warned of, too.
     let own = match &what {
@@ -54,7 +64,7 @@ pub(super) fn give(client: &mut WaitingClient, config: &Config, what: Wanted) ->
     let seed = uuid::Uuid::now_v7().as_u64_pair().1;
     let application = config.application.clone();
     let mut coordinator = Coordinator::new(&application, config.pipelines.clone(), seed);
-    let request = |reply| Request::Order { application, order, within: WITHIN, reply };
+    let request = |reply| Request::Order { application, order, within, reply };
     client.waits_for("the process that coordinates the jobs");
     let bar = client.bar.clone();
     let warn = |text: &str| {
@@ -82,7 +92,7 @@ pub(super) fn give(client: &mut WaitingClient, config: &Config, what: Wanted) ->
         }
     };
     let Some(answer) = answer else {
-        let seconds = WITHIN.as_secs();
+        let seconds = within.as_secs_f64();
         let text = format!(
             "the order is stored, and was not carried out within {seconds} s: the process that coordinates the jobs does not answer"
         );

@@ -41,8 +41,14 @@ pub(super) fn row(view: &View) -> Vec<String> {
         tasks(view.tasks),
         moment(view.began_at),
         moment(view.ended_at),
-        view.error.as_deref().map_or_else(|| "-".to_owned(), |error| one_line(error, ERROR)),
+        view.error.as_deref().map_or_else(|| "-".to_owned(), short),
     ]
+}
+
+/// The beginning of an error, marked where something is left out.
+fn short(error: &str) -> String {
+    let line = one_line(error, ERROR);
+    if error.trim_end().len() > ERROR { line + "…" } else { line }
 }
 
 /// Its state, with what else there is to know of it.

@@ -34,7 +34,12 @@ pub(super) fn run(config: &Config, verb: &Start) -> Result<Code, Error> {
     };
     let mut client = open(config)?;
     let began_at = client.clock().now().at;
-    let done = order::give(&mut client, config, what)?;
+    let within = limit.map_or(order::WITHIN, |limit| limit.min(order::WITHIN));
+    let done = match order::give_within(&mut client, config, what, within) {
+        // It begins all the same: whoever gave the order wants to find it.
+        Err(error) if error.code == Code::NoMaster => return Err(not_yet(error, &id, verb, limit)),
+        given => given?,
+    };
     // Of an order that was carried out before, the job is the one of then.
     let id = done.job.clone().unwrap_or(id);
     print(&if verb.given.json { format!("{}\n", json!({ "id": id, "text": done.text })) } else { format!("{id}\n") })?;
@@ -45,6 +50,17 @@ pub(super) fn run(config: &Config, verb: &Start) -> Result<Code, Error> {
         return Ok(Code::Ok);
     }
     follow::to_its_end(&mut client, config, &id, limit.map(|limit: Duration| began_at + limit))
+}
+
+/// The order is stored and not carried out yet: the id is printed, and where the time to wait is over, that is what is said.
+fn not_yet(error: Error, id: &str, verb: &Start, limit: Option<Duration>) -> Error {
+    let told =
+        if verb.given.json { format!("{}\n", json!({ "id": id, "text": error.message })) } else { format!("{id}\n") };
+    match print(&told) {
+        Err(unprinted) => unprinted,
+        Ok(()) if limit.is_some_and(|limit| limit <= order::WITHIN) => Error { code: Code::HaltTimeout, ..error },
+        Ok(()) => error,
+    }
 }
 
 /// An id that was chosen by hand.

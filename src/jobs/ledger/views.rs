@@ -1,8 +1,10 @@
 //! A job's state becomes what is shown of it.
 
+use std::collections::BTreeSet;
+
 use super::{
     state::{Job, StepRecord},
-    view::{DeadTask, Retrying, Snoozed, StepView, Tasks, View, place},
+    view::{DeadTask, Retrying, Snoozed, StepState, StepView, Tasks, View, place},
 };
 use crate::{
     jobs::record::{JobState, Record},
@@ -16,6 +18,31 @@ impl View {
     /// What cannot be read, in one line.
     pub fn of(record: &Record) -> Result<Self, String> {
         Job::read(record).map(|job| Self::of_job(&job))
+    }
+
+    /// What is said of a job all of whose tasks that are under way are in queues other than these: "Job J of p waits for step s, whose
+    /// queue q this run does not work".
+    #[must_use]
+    pub fn waits_for_others(&self, worked: &BTreeSet<String>) -> Option<String> {
+        let is_under_way = |step: &&StepView| matches!(step.state, StepState::Waiting | StepState::Running);
+        let steps = self.steps.iter().filter(is_under_way).filter_map(|step| {
+            let defined = &self.definition.steps[self.definition.step(&step.name)?];
+            let is_worked = worked.contains(&defined.queue) || worked.contains(&defined.each);
+            Some((step, defined, is_worked))
+        });
+        let mut waited_for = None;
+        for (step, defined, is_worked) in steps {
+            if is_worked {
+                return None;
+            }
+            waited_for.get_or_insert((&step.name, &defined.queue));
+        }
+        let (step, queue) = waited_for?;
+        Some(format!(
+            "Job {} of {} waits for step {step}, whose queue {queue} this run does not work",
+            self.id,
+            self.place()
+        ))
     }
 
     pub(super) fn of_job(job: &Job) -> Self {

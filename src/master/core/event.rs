@@ -242,6 +242,8 @@ pub enum Action {
         /// The application whose jobs count, too.
         jobs: Option<String>,
     },
+    /// Nothing is left to do here, and jobs are waited for: say which wait for queues that others work.
+    TellWaitedFor,
     /// Write a line to the log.
     Log {
         /// Its level.

@@ -14,6 +14,8 @@ use crate::{
 
 /// On a broker: quiet for this long, and the end is worth asking for.
 const LASTING: Duration = Duration::from_millis(150);
+/// Quiet for this long, and it is said what is waited for.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 /// All is done but what an unavailable queue holds: until it is looked again.
 const UNAVAILABLE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -37,6 +39,16 @@ impl Core {
         self.surveying = true;
         let jobs = (!self.plan.pipelines.is_empty()).then(|| self.plan.application.clone());
         self.actions.push(Action::Survey { serial: self.serial, jobs });
+    }
+
+    /// Nothing was to be done here for a while, and something is left: perhaps jobs wait for others.
+    fn tell_waits(&mut self) {
+        let is_long =
+            self.quiet.is_some_and(|(serial, since)| serial == self.serial && self.now.at.since(since) >= TOLD_AFTER);
+        if is_long && !self.plan.pipelines.is_empty() && self.told_waits != Some(self.serial) {
+            self.told_waits = Some(self.serial);
+            self.actions.push(Action::TellWaitedFor);
+        }
     }
 
     fn is_quiet(&self) -> bool {
@@ -76,6 +88,7 @@ impl Core {
                 Some(_) => self.end_without(),
             }
         } else if serial == self.serial && !empty {
+            self.tell_waits();
             self.timers.arm(Owner::Survey, self.now.at + again_in);
         } else {
             self.surveying = false;

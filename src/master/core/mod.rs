@@ -155,6 +155,8 @@ pub struct Core {
     ends_for: Option<HaltReason>,
     /// When the core became quiet, with the serial of that moment.
     quiet: Option<(u64, Instant)>,
+    /// The serial of the quiet in which it was said which jobs are waited for.
+    told_waits: Option<u64>,
     in_hand: usize,
     demand: Demand,
     in_flight: InFlightIndex,
@@ -224,6 +226,7 @@ impl Core {
             surveying: false,
             ends_for: None,
             quiet: None,
+            told_waits: None,
             in_hand: 0,
             demand: Demand::default(),
             in_flight: InFlightIndex::default(),

@@ -72,6 +72,7 @@ impl Shell {
             Action::Reply { queue, correlation_id, body } => {
                 self.transport.ask(Request::Reply { queue, correlation_id, body });
             }
+            Action::TellWaitedFor => self.tell_waited_for(),
             Action::Survey { serial, jobs } => {
                 self.flush_settlements();
                 self.transport.ask(Request::Survey { serial, jobs });

@@ -13,17 +13,20 @@ use crate::{
     clock::{Clock, Timestamp},
     jobs::{
         definition::Pipeline,
-        ledger::{Census, place, queues_of},
-        record::JobFilter,
+        ledger::{Census, View, place, queues_of},
+        record::{JobFilter, JobState},
     },
     logging::{Level, MASTER},
     master::{coordinator::Act, core::event::Event},
     metrics::{JobsReading, LedgerReading},
+    plural::counted,
     transport::{self, Request, look_up},
 };
 
 /// The name of the lines about jobs.
 const JOBS: &str = "jobs";
+/// Jobs that are named where many are waited for.
+const NAMED: usize = 5;
 /// How long the end of a run waits for entries of its last tasks to be folded; what is not, the next coordinator folds.
 const LAST_STEPS: Duration = Duration::from_secs(2);
 
@@ -92,6 +95,25 @@ impl Shell {
                     let text = format!("Queue {queue} is not worked here any more; jobs need it: {users}");
                     logger.line(Level::Warning, MASTER, &text);
                 }
+            }
+        });
+    }
+
+    /// Says which jobs are waited for although nothing of them can be done here: their tasks are in queues that others work.
+    pub(super) fn tell_waited_for(&self) {
+        let open = self.read_open_jobs();
+        let logger = self.logger.clone();
+        let worked: BTreeSet<String> = self.core.queues().into_iter().map(|dead| dead.queue).collect();
+        tokio::task::spawn_local(async move {
+            let Ok(Ok((records, _))) = open.await else { return };
+            let waiting = records.iter().filter(|record| record.state == JobState::Running && !record.frozen);
+            let views = waiting.filter_map(|record| View::of(record).ok());
+            let texts: Vec<String> = views.filter_map(|view| view.waits_for_others(&worked)).collect();
+            for text in texts.iter().take(NAMED) {
+                logger.line(Level::Info, MASTER, text);
+            }
+            if let more @ 1.. = texts.len().saturating_sub(NAMED) {
+                logger.line(Level::Info, MASTER, &format!("And {} more", counted(more, "job")));
             }
         });
     }

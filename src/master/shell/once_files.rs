@@ -69,6 +69,10 @@ impl OnceFiles {
     pub(super) fn written(&self) -> Written {
         let read = |name: &str, most: u64| -> Option<WrittenFile> {
             let read = self.names.contains(&name).then(|| self.files.read(name, most))?;
+            // Who removes a file has nothing to say in it.
+            if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                return None;
+            }
             Some(read.map(|(text, bytes)| FileText { text, bytes }).map_err(|error| error.to_string()))
         };
         Written {
