@@ -118,6 +118,7 @@ impl Simulation {
             Action::LogLevel(_)
             | Action::KeepPaused(_)
             | Action::TaskEnded { .. }
+            | Action::TellWaitedFor
             | Action::TaskReopened { .. }
             | Action::TaskEvent(_) => Ok(()),
             Action::TellLedger(task) => self.check_news(&task),
