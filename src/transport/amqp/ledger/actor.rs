@@ -114,7 +114,7 @@ impl Up {
 
     fn jobs(&mut self, application: String, filter: JobFilter, reply: Reply<(Vec<Record>, Vec<Frozen>)>) {
         let (reply, asking) = (self.reply_guard(reply), self.asking(application));
-        self.tasks.spawn_local(async move { reply.send_unless_closed(asking.jobs(&filter)).await });
+        self.tasks.spawn_local(async move { Box::pin(reply.send_unless_closed(asking.jobs(&filter))).await });
     }
 
     /// Asks about the jobs of an application.
