@@ -6,8 +6,8 @@
 //! | `asynctask_jobs` | `pipeline`, `state` | open jobs: those that are live, failed and not wiped, or being wiped | the coordinator |
 //! | `asynctask_ledger_entries` | | entries that were told and are not folded | the coordinator |
 //! | `asynctask_oldest_job_age_seconds` | | age of the oldest live job; absent without one | the coordinator |
-//! | `asynctask_job_run_seconds` | `pipeline`, `state` | from the begin of a job to its end; its count is that of ended jobs | each, of jobs that ended under it |
-//! | `asynctask_step_run_seconds` | `pipeline`, `step` | from the begin of a step to its end, where it was done | the same |
+//! | `asynctask_job_run_seconds` | `pipeline`, `state` | from when a job began, or went on, to its end; a job that is healed or restarted ends again | each, of jobs that ended under it |
+//! | `asynctask_step_run_seconds` | `pipeline`, `step` | from the begin of a step to its end, each time that it was done | each, of steps that were done under it |
 //!
 //! Nothing of it is told twice: over several masters each is a sum.
 

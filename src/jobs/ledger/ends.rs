@@ -235,9 +235,14 @@ mod tests {
         assert!(bench.last.revived.is_empty() && bench.last.void.is_empty() && bench.last.tasks.len() == 1);
         let view = bench.view("j");
         assert!(view.error.is_none() && view.steps[0].dead_letters.is_empty() && view.steps[0].error.is_none());
+        bench.pass(2_000);
         bench.done("b", "");
         assert_eq!(bench.states("j"), "done a:done b:done");
         assert_eq!((bench.said("Job j of p goes on"), bench.said("failed: crash")), (1, 2));
+        let steps: Vec<_> = bench.steps_done.iter().map(|done| (done.step.as_str(), done.took.as_secs())).collect();
+        assert_eq!(steps, [("a", 0), ("b", 2)], "each is told once");
+        let ended: Vec<_> = bench.ended.iter().map(|job| (job.state, job.took.map(|took| took.as_secs()))).collect();
+        assert_eq!(ended, [(JobState::Failed, Some(0)), (JobState::Done, Some(2))]);
     }
 
     #[test]

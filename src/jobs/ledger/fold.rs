@@ -284,6 +284,9 @@ impl Ledger {
         // The one that has the key gives it back in a fold, which looks again.
         let deadline = |job: &Job| job.deadline().filter(|deadline| *deadline > out.now || !self.is_put_off(job));
         self.deadline = self.jobs.values().filter_map(deadline).min();
+        if out.is_due_again {
+            self.deadline = Some(AT_ONCE);
+        }
         debug_assert_eq!(self.census, Census::of(self.jobs.values()), "what changes is written, and counted then");
     }
 

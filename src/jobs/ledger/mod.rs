@@ -22,7 +22,7 @@ mod wiping;
 
 pub use census::{Census, Counts};
 pub use fold::Ledger;
-pub use out::{Lookup, Step};
+pub use out::{Ended, Lookup, Step, StepDone};
 pub use view::{DeadTask, Line, Retrying, Snoozed, StepState, StepView, Tasks, View, Wiped, place};
 pub use views::{left_planned, queues_of, stranded};
 

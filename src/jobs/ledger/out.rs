@@ -1,14 +1,17 @@
 //! What a fold gathers: the step that is to be stored, and ids for what is new in it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use uuid::Uuid;
 
-use super::view::View;
 use crate::{
     Level,
     clock::Timestamp,
-    jobs::record::{Advance, EntryId, JobFilter},
+    jobs::record::{Advance, EntryId, JobFilter, JobState},
 };
 
 /// What a fold gives.
@@ -21,7 +24,33 @@ pub struct Step {
     /// To be looked up: [`Ledger::found`](super::Ledger::found) takes the answers.
     pub lookups: Vec<Lookup>,
     /// Jobs that ended.
-    pub ended: Vec<View>,
+    pub ended: Vec<Ended>,
+    /// Steps that were done, each time that they were.
+    pub steps_done: Vec<StepDone>,
+}
+
+/// A job that has ended, or has done so again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The job's id.
+    pub id: String,
+    /// Its pipeline.
+    pub pipeline: String,
+    /// As what it ended.
+    pub state: JobState,
+    /// Since it began to run, or to run again; `None`: it never did.
+    pub took: Option<Duration>,
+}
+
+/// A step that was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepDone {
+    /// The pipeline of its job.
+    pub pipeline: String,
+    /// Its name.
+    pub step: String,
+    /// Since its begin.
+    pub took: Duration,
 }
 
 impl Step {
@@ -74,13 +103,28 @@ pub(super) struct Out {
     pub(super) forgotten: BTreeSet<String>,
     /// Jobs that were frozen or resumed: what they are in the end is told, however often that changed.
     pub(super) refrozen: BTreeSet<String>,
+    /// How many jobs of each pipeline run, while all that can begin has begun; `None`: others may be able to.
+    pub(super) running: Option<HashMap<String, usize>>,
+    /// Another fold is due at once.
+    pub(super) is_due_again: bool,
     pub(super) ids: Ids,
 }
 
 impl Out {
     pub(super) fn new(now: Timestamp, application: Arc<str>, ids: Ids) -> Self {
         let (changed, forgotten, refrozen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { now, happened_at: now, application, step: Step::default(), changed, forgotten, refrozen, ids }
+        Self {
+            now,
+            happened_at: now,
+            application,
+            step: Step::default(),
+            changed,
+            forgotten,
+            refrozen,
+            running: None,
+            is_due_again: false,
+            ids,
+        }
     }
 
     /// When what is being folded happened, not before something else did.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     members::Members,
+    out::Ended,
     view::{StepState, Wiped, place},
 };
 use crate::{
@@ -317,6 +318,12 @@ impl Job {
             _ => self.definition.wipe_failed_after.filter(|_| self.is_wiped_later()),
         };
         Some(self.ended_at?.plus(after.unwrap_or(self.definition.remember)).plus(stood_still))
+    }
+
+    /// What is told of its end.
+    pub(super) fn end_told(&self) -> Ended {
+        let took = self.running_since.zip(self.ended_at).map(|(since, ended_at)| ended_at.remaining(since));
+        Ended { id: self.id.clone(), pipeline: self.definition.name.clone(), state: self.state, took }
     }
 
     /// Another time of it begins: it runs, or has ended.

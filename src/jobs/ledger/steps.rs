@@ -3,7 +3,7 @@
 use super::{
     inputs::{self, Elements},
     members::{MOST, Members},
-    out::{Out, seconds},
+    out::{Out, StepDone, seconds},
     state::Job,
     view::{StepState, Summary, View, Wiped},
 };
@@ -80,7 +80,7 @@ impl Job {
         if !self.is_wiped_later() || !self.has_to_wipe(false) {
             self.wipe_at_end(out);
         }
-        out.step.ended.push(View::of_job(self));
+        out.step.ended.push(self.end_told());
     }
 
     /// The job is failed: nothing of it begins any more. What failed can be done again until what it left is wiped.
@@ -94,12 +94,11 @@ impl Job {
         for step in self.steps.iter_mut().filter(|step| step.state == StepState::Planned) {
             step.state = StepState::Skipped;
         }
-        let view = View::of_job(self);
         if let Some(queue) = &self.definition.on_failure {
             let id =
                 Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("failure {} of job {}", self.failures, self.id).as_bytes());
             // Maps with text keys and texts that were JSON before: writing them cannot fail.
-            let body = serde_json::to_vec(&Summary(&view)).unwrap_or_default();
+            let body = serde_json::to_vec(&Summary(&View::of_job(self))).unwrap_or_default();
             out.step.advance.tasks.push(NewTask {
                 queue: queue.clone(),
                 id: id.to_string(),
@@ -107,7 +106,7 @@ impl Job {
                 ..NewTask::default()
             });
         }
-        out.step.ended.push(view);
+        out.step.ended.push(self.end_told());
     }
 
     /// Ends what is under way: nothing of it counts any more, nor of what failed.
@@ -230,6 +229,8 @@ impl Job {
         }
         let (tasks, failed) = (counted(record.members.known, "task"), record.members.failed);
         let time = seconds(record.began_at, ended_at);
+        let took = ended_at.remaining(record.began_at.unwrap_or(ended_at));
+        out.step.steps_done.push(StepDone { pipeline: self.definition.name.clone(), step: name.clone(), took });
         out.info(format!("Job {}: step {name} is done: {tasks}, {failed} failed, in {time}", self.id));
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Ledger, Step, View};
+use super::{Ended, Ledger, Step, StepDone, View};
 use crate::{
     Level,
     clock::Timestamp,
@@ -30,7 +30,8 @@ pub(super) struct Bench {
     pub(super) tasks: Vec<NewTask>,
     pub(super) answers: Vec<(String, Answer)>,
     pub(super) lines: Vec<(Level, String)>,
-    pub(super) ended: Vec<View>,
+    pub(super) ended: Vec<Ended>,
+    pub(super) steps_done: Vec<StepDone>,
     /// The last step, all of its advances taken together.
     pub(super) last: Advance,
     pipelines: Vec<Pipeline>,
@@ -49,6 +50,7 @@ impl Bench {
             answers: Vec::new(),
             lines: Vec::new(),
             ended: Vec::new(),
+            steps_done: Vec::new(),
             last: Advance::default(),
             pipelines,
             epoch: 1,
@@ -103,7 +105,7 @@ impl Bench {
     }
 
     fn store(&mut self, step: Step) {
-        let Step { advance, lines, ended, .. } = step;
+        let Step { advance, lines, ended, steps_done, .. } = step;
         for record in &advance.records {
             let old = self.stored.insert(record.id.clone(), record.clone());
             assert!(old.is_none_or(|old| old.version < record.version), "a newer version");
@@ -126,6 +128,7 @@ impl Bench {
         }
         self.lines.extend(lines);
         self.ended.extend(ended);
+        self.steps_done.extend(steps_done);
         let last = &mut self.last;
         last.entries.extend(advance.entries);
         last.tasks.extend(advance.tasks);

@@ -23,7 +23,7 @@ use crate::{
     clock::{Instant, Now},
     jobs::{
         definition::Pipeline,
-        ledger::{Counts, Ledger, Lookup, View},
+        ledger::{Counts, Ended, Ledger, Lookup, StepDone},
         record::{Advance, EntryId, Frozen, JobFilter, Record, StoredEntry},
     },
     level::Level,
@@ -67,7 +67,7 @@ pub enum Act {
     /// Write a line.
     Log(Level, String),
     /// A job has ended; it may begin again.
-    Ended(Box<View>),
+    Ended(Ended),
 }
 
 /// The machine.
@@ -120,7 +120,8 @@ struct UnderWay {
     serial: u64,
     entries: usize,
     lines: Vec<(Level, String)>,
-    ended: Vec<View>,
+    ended: Vec<Ended>,
+    steps_done: Vec<StepDone>,
 }
 
 impl Coordinator {
@@ -238,7 +239,7 @@ impl Coordinator {
             return vec![Act::Log(Level::Warning, text), Act::GiveBack];
         }
         self.refused = 0;
-        let mut acts = self.tell(stored.lines, stored.ended);
+        let mut acts = self.tell(stored.lines, stored.ended, &stored.steps_done);
         acts.append(&mut self.advance(now));
         acts
     }
@@ -331,7 +332,7 @@ impl Coordinator {
                 if is_due {
                     holding.rests_until = now.at + SHORTEST_SLEEP;
                 }
-                acts.append(&mut self.tell(step.lines, step.ended));
+                acts.append(&mut self.tell(step.lines, step.ended, &step.steps_done));
                 continue;
             }
             self.serial += 1;
@@ -341,18 +342,18 @@ impl Coordinator {
                 entries: advance.entries.len(),
                 lines: step.lines,
                 ended: step.ended,
+                steps_done: step.steps_done,
             });
             acts.push(Act::Advance(Box::new(advance)));
             return acts;
         }
     }
 
-    fn tell(&mut self, lines: Vec<(Level, String)>, ended: Vec<View>) -> Vec<Act> {
-        for view in &ended {
-            self.counted.ended(view);
-        }
+    fn tell(&mut self, lines: Vec<(Level, String)>, ended: Vec<Ended>, steps_done: &[StepDone]) -> Vec<Act> {
+        ended.iter().for_each(|job| self.counted.ended(job));
+        steps_done.iter().for_each(|step| self.counted.step_done(step));
         let lines = lines.into_iter().map(|(level, text)| Act::Log(level, text));
-        lines.chain(ended.into_iter().map(|view| Act::Ended(Box::new(view)))).collect()
+        lines.chain(ended.into_iter().map(Act::Ended)).collect()
     }
 
     /// Whether the ledger is held here.

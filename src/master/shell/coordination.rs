@@ -140,9 +140,9 @@ impl Shell {
                     });
                 }
                 Act::Log(level, text) => self.logger.line(level, JOBS, &text),
-                Act::Ended(view) => {
-                    self.jobs.worked.add(&view.id);
-                    self.handle(Event::JobEnded { id: view.id, state: view.state });
+                Act::Ended(job) => {
+                    self.jobs.worked.add(&job.id);
+                    self.handle(Event::JobEnded { id: job.id, state: job.state });
                 }
             }
         }

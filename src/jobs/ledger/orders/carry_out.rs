@@ -60,6 +60,10 @@ impl Ledger {
         if let Some((_, answer)) = known {
             return answer.clone();
         }
+        if !is_start {
+            // Room, or a key, may be free then.
+            out.running = None;
+        }
         let answer = self.carry_out(order, named, out);
         // Texts alone: writing them cannot fail.
         let text = serde_json::to_string(&answer).unwrap_or_default();

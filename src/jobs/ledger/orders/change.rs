@@ -2,11 +2,7 @@
 
 use super::answers::{done, refused_of};
 use crate::jobs::{
-    ledger::{
-        out::Out,
-        state::Job,
-        view::{View, Wiped},
-    },
+    ledger::{out::Out, state::Job, view::Wiped},
     order::Answer,
     record::JobState,
 };
@@ -32,7 +28,7 @@ impl Job {
         self.count_time_anew(out.now);
         out.info(format!("Job {} is cancelled", self.id));
         self.wipe_at_end(out);
-        out.step.ended.push(View::of_job(self));
+        out.step.ended.push(self.end_told());
         done(self, "is cancelled")
     }
 

@@ -68,7 +68,7 @@ impl Ledger {
         job.note(&order.id, out.now);
         out.changed.insert(job.id.clone());
         self.jobs.insert(job.id.clone(), job);
-        self.admit(out);
+        self.admit_new(new.id, out);
         self.began(new.id, is_frozen)
     }
 
