@@ -81,15 +81,15 @@ impl Housekeeping {
         lock_timeout.set_no_wait(true);
         let purged = if step.may_delete { dead_letters::purge(database, now, PURGED) } else { Ok(Vec::new()) };
         let forgotten = if step.may_delete { upkeep::purge(database, now, PURGED) } else { Ok(0) };
-        let swept = upkeep::sweep(database);
+        let swept = upkeep::sweep(database, now);
         let done = Self::tidy(database, path, step.is_idle);
         lock_timeout.set_no_wait(false);
         let (deleted, purged) = match purged {
             Ok(deleted) => (deleted, Ok(())),
             Err(error) => (Vec::new(), Err(error)),
         };
-        let thawed = forgotten.as_ref().copied().unwrap_or(0) > 0;
-        for done in [purged, forgotten.map(drop), swept, done] {
+        let thawed = [&forgotten, &swept].into_iter().any(|came| came.as_ref().is_ok_and(|count| *count > 0));
+        for done in [purged, forgotten.map(drop), swept.map(drop), done] {
             match done {
                 Err(error) if !may_pass(&error) => return Err(error),
                 _ => {}

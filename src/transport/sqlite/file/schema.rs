@@ -148,6 +148,15 @@ CREATE TABLE frozen_job (
     job TEXT NOT NULL,
     UNIQUE (application, job)
 );
+CREATE TABLE thawing (
+    application TEXT NOT NULL,
+    job TEXT NOT NULL,
+    PRIMARY KEY (application, job)
+) WITHOUT ROWID;
+CREATE TABLE reviving (
+    round BLOB PRIMARY KEY,
+    until INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE frozen_pipeline (
     application TEXT NOT NULL,
     pipeline TEXT NOT NULL,

@@ -2,12 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{answers, entries, records, stopped, undone::Undone};
+use super::{answers, coming_back, entries, records, stopped, undone::Undone};
 use crate::{
     clock::Timestamp,
     jobs::record::Advance,
     membership::ledger_of,
-    transport::sqlite::{file::schema::QueueIds, requests::dead_letters, tasks::submit},
+    transport::sqlite::{file::schema::QueueIds, tasks::submit},
 };
 
 /// What a step did.
@@ -37,7 +37,7 @@ pub(crate) fn store(
     // A job that is new may have the id of one that was frozen when its time was over.
     let made = advance.records.iter().filter(|record| record.version <= 1).map(|record| &record.id);
     let thawed = advance.thawed.iter().chain(&advance.forgotten).chain(made);
-    let thawed = thawed.map(|job| stopped::thaw(transaction, application, job)).sum::<rusqlite::Result<usize>>()?;
+    let thawed = thawed.map(|job| coming_back::thaw(transaction, application, job)).sum::<rusqlite::Result<usize>>()?;
     for job in &advance.forgotten {
         records::forget(transaction, application, job)?;
     }
@@ -60,7 +60,7 @@ pub(crate) fn store(
     }
     let mut revived = 0;
     for (round, _) in &advance.revived {
-        revived += dead_letters::revive(transaction, now, *round)?;
+        revived += coming_back::revive(transaction, now, *round)?;
     }
     for (order, text) in &advance.answers {
         answers::store(transaction, application, order, text, now)?;

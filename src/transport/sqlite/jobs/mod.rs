@@ -4,6 +4,7 @@
 mod advance;
 mod answers;
 pub(super) mod asked;
+mod coming_back;
 pub(super) mod entries;
 pub(super) mod ledger;
 pub(super) mod members;

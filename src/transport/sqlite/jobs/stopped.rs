@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::members;
+use super::coming_back;
 use crate::{
     clock::Timestamp,
     jobs::record::FrozenJob,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Rows deleted, or set aside, at once: others want to write, too.
-const AT_ONCE: usize = 10_000;
+pub(crate) const AT_ONCE: usize = 10_000;
 
 /// What becomes of the tasks of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,7 @@ fn fate(connection: &Connection, membership: &Membership) -> rusqlite::Result<Fa
 
 /// A round is void: what waits of it is deleted. The rest of very many is deleted later, by [`sweep`].
 pub(crate) fn make_void(transaction: &Connection, now: Timestamp, round: Uuid) -> rusqlite::Result<()> {
+    coming_back::stay_dead(transaction, round)?;
     let swept = delete_waiting(transaction, round)? < AT_ONCE;
     transaction
         .prepare_cached("INSERT OR IGNORE INTO void (round, at, swept) VALUES (?1, ?2, ?3)")?
@@ -119,27 +120,9 @@ fn set_aside(transaction: &Connection, round: Uuid) -> rusqlite::Result<usize> {
 
 /// From now on nothing of a job is delivered.
 pub(crate) fn freeze(transaction: &Connection, application: &str, job: &str) -> rusqlite::Result<()> {
+    coming_back::stays_frozen(transaction, application, job)?;
     let statement = "INSERT OR IGNORE INTO frozen_job (application, job) VALUES (?1, ?2)";
     transaction.prepare_cached(statement)?.execute([application, job]).map(drop)
-}
-
-/// Tasks of a job are delivered again. Gives how many had been set aside.
-pub(crate) fn thaw(transaction: &Connection, application: &str, job: &str) -> rusqlite::Result<usize> {
-    let statement = "DELETE FROM frozen_job WHERE application = ?1 AND job = ?2";
-    transaction.prepare_cached(statement)?.execute([application, job])?;
-    // Another application may have a job of the same id.
-    let mut statement = transaction
-        .prepare_cached("SELECT id, member FROM task INDEXED BY task_set_aside WHERE state = 3 AND job = ?1")?;
-    let mut rows = statement.query([job])?;
-    let mut ours: Vec<i64> = Vec::new();
-    while let Some(row) = rows.next()? {
-        let membership = members::membership(row, 1)?;
-        if !matches!(membership, Ok(Some(membership)) if membership.application != application) {
-            ours.push(row.get(0)?);
-        }
-    }
-    let mut back = transaction.prepare_cached("UPDATE task SET state = 0 WHERE id = ?1")?;
-    ours.iter().map(|row| back.execute([row])).sum()
 }
 
 /// The rounds of the frozen jobs of an application, of which tasks wait that are not set aside.
@@ -164,20 +147,24 @@ pub(crate) fn not_set_aside(connection: &Connection, application: &str) -> rusql
     Ok(waiting)
 }
 
-/// Sets aside what waits of these rounds.
-pub(crate) fn set_all_aside(transaction: &Connection, rounds: &[Uuid]) -> rusqlite::Result<()> {
+/// Sets aside what waits of these rounds, up to a number. Gives whether that is all.
+pub(crate) fn set_all_aside(transaction: &Connection, rounds: &[Uuid]) -> rusqlite::Result<bool> {
+    let mut count = 0;
     for round in rounds {
-        while set_aside(transaction, *round)? == AT_ONCE {}
+        count += set_aside(transaction, *round)?;
+        if count >= AT_ONCE {
+            return Ok(false);
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
-/// Whether a task of one of these rounds is in a queue or in a hand.
+/// Whether a task of one of these rounds is in a queue or in a hand, or a dead letter that is about to go back.
 pub(crate) fn any_alive(connection: &Connection, rounds: &[Uuid]) -> rusqlite::Result<bool> {
     let mut alive = connection
         .prepare_cached("SELECT 1 FROM task INDEXED BY task_round WHERE round = ?1 AND state <> 2 LIMIT 1")?;
     for round in rounds {
-        if alive.exists([round.as_bytes().as_slice()])? {
+        if alive.exists([round.as_bytes().as_slice()])? || coming_back::is_reviving(connection, *round)? {
             return Ok(true);
         }
     }

@@ -27,8 +27,12 @@ impl Actor {
         if let Some(application) = jobs {
             // What waits of frozen jobs is nobody's work: else a task that was put off would be waited for.
             let frozen = stopped::not_set_aside(database.read(), application)?;
-            if !frozen.is_empty() {
-                database.write(Synchronous::Normal, |transaction, _| stopped::set_all_aside(transaction, &frozen))?;
+            if !frozen.is_empty()
+                && !database
+                    .write(Synchronous::Normal, |transaction, _| stopped::set_all_aside(transaction, &frozen))?
+            {
+                // The next survey sets aside more.
+                return Ok(Left { any: true, ..Left::default() });
             }
         }
         // One snapshot: what follows a task into an emptied queue, or an entry into a job, must not slip through.

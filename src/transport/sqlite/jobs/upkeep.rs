@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::stopped;
+use super::{coming_back, stopped};
 use crate::{
     clock::Timestamp,
     transport::sqlite::file::{
@@ -36,7 +36,7 @@ pub(crate) fn purge(database: &mut Database, now: Timestamp, limit: u32) -> rusq
         let forgotten = statement.query_map(params![now.0, limit], |row| Ok((text(row, 0)?, text(row, 1)?)))?;
         let forgotten: Vec<(String, String)> = forgotten.collect::<rusqlite::Result<_>>()?;
         // A later job may have the id of one.
-        let thawed = forgotten.iter().map(|(application, job)| stopped::thaw(transaction, application, job));
+        let thawed = forgotten.iter().map(|(application, job)| coming_back::thaw(transaction, application, job));
         let thawed = thawed.sum::<rusqlite::Result<usize>>()?;
         for (statement, before) in [
             (
@@ -51,8 +51,13 @@ pub(crate) fn purge(database: &mut Database, now: Timestamp, limit: u32) -> rusq
     })
 }
 
-/// Goes on deleting what waits of void rounds that had very many tasks.
-pub(crate) fn sweep(database: &mut Database) -> rusqlite::Result<()> {
-    let Some(unswept) = stopped::unswept(database.read())? else { return Ok(()) };
-    database.write(Synchronous::Normal, |transaction, _| stopped::sweep(transaction, unswept))
+/// Goes on deleting what waits of void rounds that had very many tasks, and bringing back what is to come back. Gives how many tasks came.
+pub(crate) fn sweep(database: &mut Database, now: Timestamp) -> rusqlite::Result<usize> {
+    if let Some(unswept) = stopped::unswept(database.read())? {
+        database.write(Synchronous::Normal, |transaction, _| stopped::sweep(transaction, unswept))?;
+    }
+    if !coming_back::is_any_left(database.read())? {
+        return Ok(0);
+    }
+    database.write(Synchronous::Normal, |transaction, _| coming_back::go_on(transaction, now))
 }

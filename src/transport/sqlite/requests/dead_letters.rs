@@ -231,13 +231,19 @@ fn put_back(
     Ok(changed as u64)
 }
 
-/// Puts all dead letters of a round back to work. Gives their number.
-pub(crate) fn revive(transaction: &Connection, now: Timestamp, round: Uuid) -> rusqlite::Result<u64> {
+/// Puts dead letters of a round that died until then back to work, at most so many. Gives their number.
+pub(crate) fn revive(
+    transaction: &Connection,
+    now: Timestamp,
+    round: Uuid,
+    until: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<u64> {
     let mut statement = transaction.prepare_cached(
         "SELECT id, claim, due, failure, history FROM task INDEXED BY task_round \
-         WHERE round = ?1 AND state = 2 AND (purge_at IS NULL OR purge_at > ?2)",
+         WHERE round = ?1 AND state = 2 AND due <= ?3 AND (purge_at IS NULL OR purge_at > ?2) LIMIT ?4",
     )?;
-    let letters = statement.query_map(params![round.as_bytes(), now.0], |row| {
+    let letters = statement.query_map(params![round.as_bytes(), now.0, until.0, limit as i64], |row| {
         let failure = read_failure(&text(row, 3)?, moment(row, 2)?.unwrap_or(Timestamp(0)));
         let mut history: Vec<Ending> = parsed(row, 4)?;
         Ending::of(failure.reason.as_str(), &failure).remember(&mut history);
