@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::{members, stopped::AT_ONCE};
+use super::members;
 use crate::{
     clock::Timestamp,
     transport::sqlite::{
@@ -14,6 +14,9 @@ use crate::{
         requests::dead_letters,
     },
 };
+
+/// Rows deleted, set aside or brought back at once: others want to write, too.
+pub(crate) const AT_ONCE: usize = 10_000;
 
 /// Tasks of a job are delivered again. Gives how many that were set aside came back at once.
 pub(crate) fn thaw(transaction: &Connection, application: &str, job: &str) -> rusqlite::Result<usize> {

@@ -9,16 +9,13 @@ use std::collections::HashMap;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::coming_back;
+use super::coming_back::{self, AT_ONCE};
 use crate::{
     clock::Timestamp,
     jobs::record::FrozenJob,
     membership::Membership,
     transport::sqlite::file::columns::{bytes, text},
 };
-
-/// Rows deleted, or set aside, at once: others want to write, too.
-pub(crate) const AT_ONCE: usize = 10_000;
 
 /// What becomes of the tasks of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
