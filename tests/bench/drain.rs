@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench drain              all of it
 //! cargo bench --bench drain -- sqlite    one transport (sqlite, amqp), or `latency`
+//! cargo bench --bench drain -- jobs      what pipelines cost: see `jobs`
 //! cargo bench --bench drain -- measure … one step of `tests/bench/compare`, which interleaves them with other systems: see `measure`
 //! ```
 //!
@@ -14,6 +15,7 @@
 mod support;
 
 mod bare;
+mod jobs;
 mod measure;
 mod measured;
 
@@ -40,7 +42,7 @@ const SAMPLES: usize = 200;
 const DEATHS: usize = 40;
 
 fn app() -> App {
-    measured::register(App::new("drain")).worker_fn("stamp", stamp).worker_fn("die", die)
+    jobs::register(measured::register(App::new("drain"))).worker_fn("stamp", stamp).worker_fn("die", die)
 }
 
 /// Tells how long its task was on the way.
@@ -62,6 +64,10 @@ fn main() -> ExitCode {
     }
     if let Some(("measure", step)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return measure::run(step);
+    }
+    if let Some(("jobs", numbers)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        jobs::run(numbers);
+        return ExitCode::SUCCESS;
     }
     let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -37,11 +37,11 @@
 //!
 //! | mutant | stuck | early |
 //! |---|---|---|
-//! | `Counter` | 221 | 136 |
+//! | `Counter` | 222 | 136 |
 //! | `IndexIsIdentity` | 0 | 100 |
 //! | `DerivedRound` | 11 | 0 |
 //! | `EntryBeforeItems` | 333 | 0 |
-//! | `AckBeforeState` | 551 | 0 |
+//! | `AckBeforeState` | 539 | 0 |
 //! | `EarlyDropped` | 732 | 0 |
 //! | `LateStates` | 38 | 0 |
 //! | `AfterUnconfirmed` | 501 | 0 |
