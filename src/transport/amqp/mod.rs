@@ -10,6 +10,7 @@
 //!                     ├─ queues         (declared, counted, surveyed, beside the actor on channels of their own)
 //!                     ├─ dead_letters   (walks beside the actor; sweeps on a connection of their own)
 //!                     ├─ schedules      (the lease, on a connection that can be lost alone)
+//!                     ├─ ledger         (jobs: held on a connection of its own, asked about over the session)
 //!                     └─ stopped        (void rounds and frozen jobs, as they are heard)
 //! Event   ◀───────────┘
 //! ```
