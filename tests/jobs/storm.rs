@@ -24,8 +24,6 @@ use super::support::{
 const PACE: Duration = Duration::from_millis(150);
 /// A master dies each time that so many workers have.
 const MASTERS: u32 = 12;
-/// The broker dies each time that so many masters have. It needs a second for what was declared last.
-const BROKERS: u32 = 2;
 /// Nothing happens for this long: whatever is missing does not come any more.
 const STILL: Duration = Duration::from_mins(1);
 
@@ -116,7 +114,7 @@ fn storm(seed: u64, count: u64, items: u64, broker: Option<&Broker>) {
                 masters[victim].signal(Signal::SIGKILL);
                 masters[victim] = start(place);
                 masters_killed += 1;
-                if let Some(broker) = broker.filter(|_| masters_killed % BROKERS == 0) {
+                if let Some(broker) = broker {
                     broker.kill();
                     broker.restart();
                     brokers_killed += 1;
@@ -136,6 +134,7 @@ fn storm(seed: u64, count: u64, items: u64, broker: Option<&Broker>) {
             }
         }
     }
+    assert!(broker.is_none() || brokers_killed > 0, "all was done before the broker died: more jobs, or items");
     for mut master in masters {
         master.expect("Launching");
         master.signal(Signal::SIGTERM);
