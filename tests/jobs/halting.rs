@@ -188,15 +188,15 @@ slow: { timeout: 1s, steps: [ { name: wait, queue: a }, { name: rest, queue: a }
         let run = demo.run(&["workers", "--halt-when-empty", "--fail-on-dead-letter", "--report", "report.xml"]);
         assert_eq!(run.code, 80, "{run:?}");
         let report = report(demo);
-        let suite = |id: &str| {
+        let of = |id: &str| {
             let suites = report["jobs"].as_array().expect("a list");
             suites.iter().find(|suite| suite["properties"]["job"] == id).unwrap_or_else(|| panic!("no {id}: {report}"))
         };
         let case = |name: &str, told: &str| (name.to_owned(), told.to_owned());
         let allowed = "skipped its step is done without it: failed: item 1 is bad";
-        assert_eq!(suite(&good)["suite"]["name"], json!(format!("build/good {good}")));
+        assert_eq!(of(&good)["suite"]["name"], json!(format!("build/good {good}")));
         assert_eq!(
-            cases(suite(&good)),
+            cases(of(&good)),
             [
                 case("fetch", ""),
                 case("test", ""),
@@ -208,7 +208,7 @@ slow: { timeout: 1s, steps: [ { name: wait, queue: a }, { name: rest, queue: a }
                 case("wipe of fetch", "")
             ]
         );
-        let properties = &suite(&good)["properties"];
+        let properties = &of(&good)["properties"];
         assert_eq!(
             (&properties["pipeline"], &properties["key"], &properties["state"]),
             (&json!("build"), &json!("good"), &json!("done"))
@@ -218,13 +218,13 @@ slow: { timeout: 1s, steps: [ { name: wait, queue: a }, { name: rest, queue: a }
 
         let died = "failure the worker died: killed by SIGSEGV";
         assert_eq!(
-            cases(suite(&bad))[..4],
+            cases(of(&bad))[..4],
             [case("fetch", ""), case("test", ""), case("join", died), case("publish", "skipped never begun")]
         );
-        let cause = &suite(&bad)["cases"][2]["failure"][0];
-        let text = cause["text"].as_str().expect("a text");
-        assert!(cause["type"] == "crash" && text.contains("exit: ") && text.contains("last words"), "{cause}");
-        assert_eq!(cases(suite(&slow)), [case("wait", "failure timeout"), case("rest", "skipped never begun")]);
+        let death = &of(&bad)["cases"][2]["failure"][0];
+        let text = death["text"].as_str().expect("a text");
+        assert!(death["type"] == "crash" && text.contains("exit: ") && text.contains("last words"), "{death}");
+        assert_eq!(cases(of(&slow)), [case("wait", "failure timeout"), case("rest", "skipped never begun")]);
         // The others are cases of their queues, and the run itself is none: the steps say what failed.
         assert_eq!((&report["cases"][0]["classname"], &report["suite"]["tests"]), (&json!("wipes"), &json!("1")));
     });

@@ -28,8 +28,8 @@ pub(super) fn on_each(session: impl Fn(&Demo) + Sync) {
 
 /// Settings for a worker of steps: `pipelines` is the text below that key, `queues` a queue of `steps.py` each, `more` further settings.
 pub(super) fn configure(demo: &Demo, pipelines: &str, queues: &[&str], more: &str) {
-    let indented = |text: &str| text.trim_matches('\n').lines().map(|line| format!("  {line}\n")).collect::<String>();
-    let workers: String = queues.iter().map(|queue| format!("  {queue}: {QUEUE}\n")).collect();
+    let indented = |text: &str| text.trim_matches('\n').lines().flat_map(|line| ["  ", line, "\n"]).collect::<String>();
+    let workers: String = queues.iter().flat_map(|queue| ["  ", *queue, ": ", QUEUE, "\n"]).collect();
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python");
     demo.write("steps.py", include_str!("steps.py"));
     demo.write(

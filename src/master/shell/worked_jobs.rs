@@ -44,7 +44,9 @@ impl Shell {
             finished.tally.failed_jobs = finished.tally.failed_jobs.max(failed);
         }
         if let Some(report) = &self.report {
-            found.into_iter().for_each(|view| report.borrow_mut().job_found(Box::new(view)));
+            for view in found {
+                report.borrow_mut().job_found(Box::new(view));
+            }
         }
     }
 
