@@ -399,11 +399,10 @@ mod tests {
             ("/id", json!("k")),
         ];
         for (place, value) in changes {
-            let mut changed = whole.clone();
+            let mut content = whole.clone();
             let (parent, name) = place.rsplit_once('/').unwrap();
-            changed.pointer_mut(parent).unwrap()[name] = value.clone();
-            let changed = Record { content: changed.to_string(), ..record.clone() };
-            let read = View::of(&changed);
+            content.pointer_mut(parent).unwrap()[name] = value.clone();
+            let read = View::of(&Record { content: content.to_string(), ..record.clone() });
             assert!(
                 read.is_err_and(|error| error.starts_with("the state of job j cannot be read: ")),
                 "{place} {value}"

@@ -350,8 +350,12 @@ impl Coordinator {
     }
 
     fn tell(&mut self, lines: Vec<(Level, String)>, ended: Vec<Ended>, steps_done: &[StepDone]) -> Vec<Act> {
-        ended.iter().for_each(|job| self.counted.ended(job));
-        steps_done.iter().for_each(|step| self.counted.step_done(step));
+        for job in &ended {
+            self.counted.ended(job);
+        }
+        for step in steps_done {
+            self.counted.step_done(step);
+        }
         let lines = lines.into_iter().map(|(level, text)| Act::Log(level, text));
         lines.chain(ended.into_iter().map(Act::Ended)).collect()
     }
