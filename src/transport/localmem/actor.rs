@@ -11,7 +11,7 @@ use super::{
     asked::{Ledger, WaitingOrder},
     jobs::Fate,
     shared::Shared,
-    tables::{Dead, Position, Tables, Waiting, dead_letter},
+    tables::{Dead, Position, Tables, Waiting, dead_letter, wipes_under},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -24,6 +24,9 @@ use crate::{
         job_entries, with_own_names, without_priorities,
     },
 };
+
+/// When a task that wipes is looked at again that came while others of its job were in hands.
+const WIPE_AGAIN_IN: Duration = Duration::from_millis(100);
 
 /// A delivery that is open.
 pub(super) struct Held {
@@ -219,6 +222,7 @@ impl Actor {
         let now = Clock::steady();
         let mut next: Option<Duration> = None;
         let mut due = Vec::new();
+        let in_hand = tables.members_in_hand();
         let Tables { queues, jobs, .. } = tables;
         for (index, attached) in self.attached.queues() {
             let Some(queue) = queues.get_mut(&attached.content.name) else { continue };
@@ -234,6 +238,11 @@ impl Actor {
                 }
                 let waiting = first.remove();
                 match jobs.fate(&waiting.task) {
+                    // What was cancelled may write until its worker has ended.
+                    Fate::Delivered if wipes_under(&waiting.task, &in_hand) => {
+                        queue.waiting.insert((now.plus(WIPE_AGAIN_IN), position.1), waiting);
+                        continue;
+                    }
                     Fate::Delivered => {}
                     Fate::Dropped => continue,
                     Fate::SetAside => {

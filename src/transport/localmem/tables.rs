@@ -10,7 +10,7 @@ use std::{
 use super::jobs::Jobs;
 use crate::{
     clock::Timestamp,
-    membership::ledger_of,
+    membership::{Membership, ledger_of},
     plural,
     task::{Failure, Handle, NewTask, Task},
     transport::{Cancelled, DeadLetter, Depth, Error, Request, job_entries},
@@ -173,6 +173,12 @@ impl Tables {
         }
     }
 
+    /// The tasks of jobs in members' hands, but for those that wipe.
+    pub(super) fn members_in_hand(&self) -> Vec<Arc<Task>> {
+        let in_hand = self.queues.values().flat_map(|queue| queue.in_hand.values());
+        in_hand.filter(|task| task.membership.as_ref().is_some_and(|of| !of.wipe)).cloned().collect()
+    }
+
     pub(super) fn depth(&mut self, now: Timestamp, queue: &str) -> Depth {
         self.expire(now, queue);
         let Some(queue) = self.queues.get(queue) else { return Depth::default() };
@@ -199,6 +205,13 @@ impl Queue {
         let expired = self.dead.extract_if(.., |_, dead| dead.purge_at.is_some_and(|purge_at| purge_at <= now));
         expired.map(|(_, dead)| dead.letter).collect()
     }
+}
+
+/// Whether a task wipes what one of these, of the same job, may still write.
+pub(super) fn wipes_under(task: &Task, in_hand: &[Arc<Task>]) -> bool {
+    let wipe = task.membership.as_ref().filter(|of| of.wipe);
+    let is_of = |of: &Membership, wipe: &Membership| (&of.application, &of.job) == (&wipe.application, &wipe.job);
+    wipe.is_some_and(|wipe| in_hand.iter().any(|task| task.membership.as_ref().is_some_and(|of| is_of(of, wipe))))
 }
 
 pub(super) fn dead_letter(queue: String, task: Task, failure: Failure) -> DeadLetter {

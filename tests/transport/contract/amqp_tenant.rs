@@ -36,6 +36,7 @@ impl Tenant for Amqp {
     const RETURNS_UNCOUNTED: bool = false;
     const LOSES_SESSIONS: bool = true;
     const TELLS_OF_GONE: bool = false;
+    const LOOKS_AT_JOBS: bool = false;
 
     fn left_out(clause: &str) -> Option<&'static str> {
         (clause == "a_forgotten_job_is_frozen_no_more")

@@ -48,6 +48,7 @@ pub const CLAUSES: &[&str] = &[
     "jobs_are_listed_newest_first",
     "ended_jobs_are_forgotten_after_their_time",
     "tasks_of_a_void_round_are_never_delivered",
+    "what_a_job_left_is_wiped_when_nothing_of_it_is_in_a_hand",
     "masters_hear_of_what_is_stopped",
     "tasks_of_a_frozen_job_wait_until_it_is_thawed",
     "dead_letters_of_a_round_are_revived",
@@ -677,6 +678,29 @@ pub fn tasks_of_a_void_round_are_never_delivered<T: Tenant>(tenant: &T) {
     party.until_depth(&work, |depth| depth.ready + depth.delayed == 0);
     party.until_depth(&spare, |depth| depth.ready + depth.delayed == 0);
     assert!(party.delivered_so_far().is_empty());
+}
+
+pub fn what_a_job_left_is_wiped_when_nothing_of_it_is_in_a_hand<T: Tenant>(tenant: &T) {
+    if !T::LOOKS_AT_JOBS {
+        return;
+    }
+    let (work, wipes) = (tenant.queue("foo"), tenant.queue("bar"));
+    let mut party = coordinator(tenant, 0);
+    let mut other = Party::attached(tenant, &[setup(&work, &[SOON])], 2);
+    other.submit(vec![item(&work, "in hand", "j", 1, 3), item(&work, "of another", "i", 5, 3)]);
+    let held = other.deliveries(2);
+    let wipe = Membership { wipe: true, ..membership("j", 2) };
+    let wipe = NewTask { membership: Some(Box::new(wipe)), ..task(&wipes, "wipe") };
+    party.advanced(Advance { void: vec![round(1)], tasks: vec![wipe, task(&wipes, "free")], ..Advance::default() });
+    party.stopped();
+    party.credit(1, 2);
+    assert_eq!(party.delivery().task.id, "free");
+    party.hears_nothing_for(Duration::from_millis(400));
+    assert_eq!(party.depth(&wipes).delayed, 1, "it is there all the while");
+    let of_j = held.iter().find(|delivery| delivery.task.id == "in hand").expect("it was delivered");
+    other.settle_now(of_j.handle, Settlement::Release);
+    assert_eq!(party.delivery().task.id, "wipe");
+    other.close();
 }
 
 pub fn masters_hear_of_what_is_stopped<T: Tenant>(tenant: &T) {

@@ -51,6 +51,10 @@ pub trait Tenant: Sized {
     /// The ledger is told of each dead letter of a job that goes. Else a step that is to put it back is refused.
     const TELLS_OF_GONE: bool = true;
 
+    /// A task that wipes waits until nothing of its job is in a hand, and a dead letter of a job is put back to work only where that
+    /// does something good, which its ledger is told of.
+    const LOOKS_AT_JOBS: bool = true;
+
     /// It sees the keys of all owners.
     const SHARES_KEYS: bool = false;
 
@@ -195,6 +199,7 @@ macro_rules! every_clause {
                 jobs_are_listed_newest_first
                 ended_jobs_are_forgotten_after_their_time
                 tasks_of_a_void_round_are_never_delivered
+                what_a_job_left_is_wiped_when_nothing_of_it_is_in_a_hand
                 masters_hear_of_what_is_stopped
                 tasks_of_a_frozen_job_wait_until_it_is_thawed
                 dead_letters_of_a_round_are_revived

@@ -3,8 +3,10 @@
 //! A task of a void round is deleted: at once where it waits, else when it is claimed. A task of a frozen job is set aside when it is
 //! claimed (state 3) and comes back when its job is thawed. Rows of both tables are numbered, so that each master tells the ones that
 //! are new to it.
+//!
+//! A task that wipes is put off while a task of its job is in a hand: what was cancelled may write until its worker has ended.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use rusqlite::{Connection, params};
 use uuid::Uuid;
@@ -17,12 +19,17 @@ use crate::{
     transport::sqlite::file::columns::{bytes, text},
 };
 
+/// When a task that wipes is looked at again that came while others of its job were in hands.
+const WIPE_AGAIN_IN: Duration = Duration::from_millis(100);
+
 /// What becomes of the tasks of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Worked,
     Void,
     Frozen,
+    /// It wipes, and what it wipes may still be written.
+    TooEarly,
 }
 
 /// What becomes of the tasks of rounds, as far as it was asked for.
@@ -37,13 +44,14 @@ impl Fates {
         transaction: &Connection,
         row: i64,
         membership: &Membership,
+        now: Timestamp,
     ) -> rusqlite::Result<bool> {
         let fate = if let Some(fate) = self.0.get(&membership.round) {
             *fate
         } else {
             let fate = fate(transaction, membership)?;
             match fate {
-                Fate::Worked => 0,
+                Fate::Worked | Fate::TooEarly => 0,
                 Fate::Void => delete_waiting(transaction, membership.round)?,
                 Fate::Frozen => set_aside(transaction, membership.round)?,
             };
@@ -54,6 +62,11 @@ impl Fates {
             Fate::Worked => return Ok(false),
             Fate::Void => "DELETE FROM task WHERE id = ?1",
             Fate::Frozen => "UPDATE task SET state = 3, owner = 0 WHERE id = ?1",
+            Fate::TooEarly => {
+                let statement = "UPDATE task SET state = 0, owner = 0, due = ?2 WHERE id = ?1";
+                transaction.prepare_cached(statement)?.execute([row, now.plus(WIPE_AGAIN_IN).0])?;
+                return Ok(true);
+            }
         };
         transaction.prepare_cached(statement)?.execute([row])?;
         Ok(true)
@@ -71,7 +84,28 @@ fn fate(connection: &Connection, membership: &Membership) -> rusqlite::Result<Fa
     }
     let mut frozen = connection.prepare_cached("SELECT 1 FROM frozen_job WHERE application = ?1 AND job = ?2")?;
     let is_frozen = frozen.exists([&membership.application, &membership.job])?;
-    Ok(if is_frozen { Fate::Frozen } else { Fate::Worked })
+    Ok(match membership.wipe {
+        _ if is_frozen => Fate::Frozen,
+        true if is_in_hand(connection, membership)? => Fate::TooEarly,
+        _ => Fate::Worked,
+    })
+}
+
+/// Whether a task of the job of one that wipes is in a hand.
+fn is_in_hand(connection: &Connection, wipe: &Membership) -> rusqlite::Result<bool> {
+    // As many rows as there are tasks in hands, of all jobs: few, and wipes are rare.
+    let mut held =
+        connection.prepare_cached("SELECT member FROM task INDEXED BY task_held WHERE state = 1 AND job = ?1")?;
+    let mut rows = held.query([&wipe.job])?;
+    while let Some(row) = rows.next()? {
+        if let Ok(Some(member)) = members::membership(row, 0)?
+            && member.application == wipe.application
+            && !member.wipe
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A round is void: what waits of it is deleted. The rest of very many is deleted later, by [`sweep`].

@@ -67,18 +67,18 @@ pub(crate) fn claim(
         claimed = claim_due(transaction, owner, queue, now, limit)?;
     }
     for _ in 0..SIFTS {
-        if !sift(transaction, &mut claimed)? {
+        if !sift(transaction, &mut claimed, now)? {
             return Ok(claimed);
         }
         let room = limit - claimed.len() as u32;
         claimed.extend(claim_due(transaction, owner, queue, now, room)?);
     }
-    sift(transaction, &mut claimed)?;
+    sift(transaction, &mut claimed, now)?;
     Ok(claimed)
 }
 
 /// Takes out what must not be delivered. Gives whether there was any.
-fn sift(transaction: &Connection, claimed: &mut Vec<Claimed>) -> rusqlite::Result<bool> {
+fn sift(transaction: &Connection, claimed: &mut Vec<Claimed>, now: Timestamp) -> rusqlite::Result<bool> {
     // Tasks outside of jobs pay nothing.
     if claimed.iter().all(|one| one.task.membership.is_none()) {
         return Ok(false);
@@ -88,7 +88,7 @@ fn sift(transaction: &Connection, claimed: &mut Vec<Claimed>) -> rusqlite::Resul
     let mut kept = Vec::with_capacity(before);
     for one in claimed.drain(..) {
         let is_out = match one.task.membership.as_deref() {
-            Some(membership) => fates.take_out(transaction, one.row, membership)?,
+            Some(membership) => fates.take_out(transaction, one.row, membership, now)?,
             None => false,
         };
         if !is_out {
