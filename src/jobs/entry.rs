@@ -24,6 +24,8 @@ pub enum Entry {
     End(Box<End>),
     /// Something about a task that has not ended. Decides nothing, and may be lost.
     News(Box<News>),
+    /// A dead letter of a task is back at work.
+    Retried(Box<Retried>),
     /// Somebody wants something.
     Order(Box<Order>),
 }
@@ -106,6 +108,17 @@ pub enum How {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dead_letter: Option<String>,
     },
+}
+
+/// A task that failed is back at work, because a person wants it. Stored in one step with that and once: told twice, it would undo
+/// a later failure. A transport that cannot do so tells nothing: then the end of the task heals its job, and no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// Which.
+    #[serde(flatten)]
+    pub member: MemberId,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// News of a task that has not ended.
@@ -199,6 +212,12 @@ impl Entry {
         Self::End(Box::new(End { member: membership.into(), at, how, memo: memo.cloned() }))
     }
 
+    /// A dead letter is back at work.
+    #[must_use]
+    pub fn retried(membership: &Membership, at: Timestamp) -> Self {
+        Self::Retried(Box::new(Retried { member: membership.into(), at }))
+    }
+
     /// News of a task.
     #[must_use]
     pub fn news(membership: &Membership, at: Timestamp, what: What, memo: Option<&JsonText>) -> Self {
@@ -231,9 +250,10 @@ mod tests {
         let how = How::Done { execution: Uuid::from_u128(4), items: 5, result };
         let memo = JsonText::parse("7").ok();
         let end = Entry::End(Box::new(End { member: member.clone(), at: Timestamp(9), how, memo }));
+        let retried = Entry::Retried(Box::new(Retried { member: member.clone(), at: Timestamp(9) }));
         let what = What::Retrying { error: "x".to_owned(), again_at: Timestamp(1) };
         let news = Entry::News(Box::new(News { member, at: Timestamp(9), what, memo: None }));
-        for entry in [end, news] {
+        for entry in [end, news, retried] {
             assert_eq!(Entry::parse(&entry.to_bytes()), Ok(entry));
         }
         assert!(Entry::parse(b"{\"end\":{}}").is_err());

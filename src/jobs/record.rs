@@ -75,7 +75,8 @@ pub struct Record {
     pub purge_at: Option<Timestamp>,
     /// Counts its changes.
     pub version: u64,
-    /// The ids of the rounds that are under way: its tasks are of these.
+    /// The ids of the rounds of which tasks may be worked, now or when they are retried: they are under way, failed, or done with
+    /// tasks that failed, and not wiped; and that of a wipe.
     pub rounds: Vec<Uuid>,
     /// All of it, as JSON (`ledger::state`).
     pub content: String,
@@ -131,8 +132,11 @@ pub struct Advance {
     pub forgotten: Vec<String>,
     /// Tasks of theirs. One whose id waits already in its queue is stored again: ids are new each time.
     pub tasks: Vec<NewTask>,
-    /// Rounds of which nothing counts any more: tasks that wait are removed, masters end those in hand. Dead letters stay.
+    /// Rounds of which nothing counts any more: tasks that wait are removed, masters end those in hand. Dead letters stay
+    /// where the round is not superseded, too.
     pub void: Vec<Uuid>,
+    /// Rounds, void by now, whose dead letters are removed: their steps are done again. Where there are very many, some may stay.
+    pub superseded: Vec<Uuid>,
     /// Rounds whose dead letters go back to their queues, with their attempts at zero, and how many the ledger knows of each. A transport
     /// that is not told of each dead letter that goes, because its broker deletes them by itself, refuses the step with
     /// [`Error::NotRevived`](crate::transport::Error::NotRevived) where there are fewer: else the ledger would wait for them for ever.

@@ -85,7 +85,7 @@ pub enum Visit {
     /// Leave it where it is.
     Keep,
     /// Put it back into its work queue, attempts from the start, with this body if given; removed after the confirm.
-    /// Its end is added to the task's history.
+    /// Its end is added to the task's history. See [`Walked::left`].
     Retry {
         /// Replaces the body.
         body: Option<Vec<u8>>,
@@ -111,13 +111,21 @@ pub struct Walked {
     pub retried: u64,
     /// Deleted.
     pub removed: u64,
+    /// Left where they are although they were to be put back: of jobs that are wiped or forgotten, of steps that were ended or begun
+    /// again, or of a job whose key another one has. Not every transport looks at that.
+    pub left: u64,
 }
 
 impl Walked {
     /// Of two walks, one after the other.
     #[must_use]
     pub const fn and(self, more: Self) -> Self {
-        Self { seen: self.seen + more.seen, retried: self.retried + more.retried, removed: self.removed + more.removed }
+        Self {
+            seen: self.seen + more.seen,
+            retried: self.retried + more.retried,
+            removed: self.removed + more.removed,
+            left: self.left + more.left,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod error;
 mod event;
 pub mod identity;
 mod job_entries;
+pub(crate) mod job_letters;
 pub mod localmem;
 mod lookup;
 mod opening;

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{
-    steps::{began, configure, counts, done, drained, master, on_each, ordered, shown, started, states, tasks, touch},
+    steps::{
+        began, configure, counts, done, drained, master, on_each, ordered, refused, shown, started, states, tasks,
+        touch,
+    },
     support::log::{Stopwatch, until},
 };
 
@@ -116,7 +119,14 @@ fn what_a_failed_job_left_is_wiped_after_its_time_in_reverse_and_what_never_bega
         assert_eq!(wiped(demo), ["c", "a"]);
         // It is too late to heal it.
         touch(demo, "good");
-        assert_eq!(demo.run(&["failed", "retry", "a", "--all"]).code, 0);
+        let run = demo.run(&["failed", "retry", "a", "--all"]);
+        if demo.uri.starts_with("sqlite:") {
+            let error = format!("1 dead letter is not put back to work: job {id} is wiped");
+            refused(&run, 1, &[&error], Some(&format!("asynctask jobs restart {id} --even-if-wiped")));
+            assert_eq!(demo.dead_letters("a").len(), 1, "it lies where it was");
+        } else {
+            assert_eq!(run.code, 0, "{run:?}");
+        }
         until("nothing is left to do", || demo.is_empty("a"));
         assert_eq!(states(&shown(demo, &id)), "failed a:done b:done c:failed d:skipped");
     });

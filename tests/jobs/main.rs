@@ -66,6 +66,7 @@ mod halting;
 mod items;
 mod keys;
 mod readme;
+mod retries;
 mod simulation;
 mod steps;
 mod storm;

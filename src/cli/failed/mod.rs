@@ -2,6 +2,7 @@
 
 mod collect;
 mod export;
+mod left;
 mod letter;
 mod list;
 mod payload;

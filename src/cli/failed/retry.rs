@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    left,
     payload::{Edit, edited},
     selection::{Selection, broke_off, progress, tell},
 };
@@ -18,6 +19,7 @@ use crate::{
     clock::Clock,
     config::Config,
     exit_code::{Code, Error},
+    membership::Membership,
     transport::{DeadLetter, DeadQueue, Visit, Walked},
 };
 
@@ -39,6 +41,7 @@ pub(super) fn run(config: &Config, verb: &FailedRetry) -> Result<Code, Error> {
         rate: None,
         dry: true,
         wrong: None,
+        of_jobs: Vec::new(),
     };
     if verb.chosen.dry_run {
         let (retry, walked) = dry(&edits).go(&mut client, &queue)?;
@@ -48,9 +51,10 @@ pub(super) fn run(config: &Config, verb: &FailedRetry) -> Result<Code, Error> {
         // One payload that cannot be changed, and nothing is moved: found out first.
         dry(&edits).go(&mut client, &queue)?;
     }
-    let retry = Retry { selection, edits, rate, dry: false, wrong: None };
+    let retry = Retry { selection, edits, rate, dry: false, wrong: None, of_jobs: Vec::new() };
     let (retry, walked) = retry.go(&mut client, &queue)?;
-    tell(&verb.chosen, "retried", &retry.selection, walked)
+    let told = tell(&verb.chosen, "retried", &retry.selection, walked);
+    if walked.left > 0 { Err(left::error(&mut client, config, walked.left, &retry.of_jobs)) } else { told }
 }
 
 /// A walk that puts back what was chosen.
@@ -62,7 +66,12 @@ struct Retry {
     dry: bool,
     /// A payload could not be changed.
     wrong: Option<String>,
+    /// The places in jobs of what was chosen, as far as they are kept.
+    of_jobs: Vec<Membership>,
 }
+
+/// Places that are kept.
+const PLACES: usize = 1000;
 
 impl Retry {
     fn go(self, client: &mut WaitingClient, queue: &DeadQueue) -> Result<(Self, Walked), Error> {
@@ -94,7 +103,7 @@ impl Retry {
 
     fn nothing() -> Self {
         let selection = Selection::default();
-        Self { selection, edits: Vec::new(), rate: None, dry: true, wrong: None }
+        Self { selection, edits: Vec::new(), rate: None, dry: true, wrong: None, of_jobs: Vec::new() }
     }
 
     fn visit(&mut self, letter: &DeadLetter) -> Visit {
@@ -115,6 +124,9 @@ impl Retry {
             }
         };
         self.selection.record(letter);
+        if let Some(membership) = letter.membership.as_deref().filter(|_| self.of_jobs.len() < PLACES) {
+            self.of_jobs.push(Membership { inputs: None, ..membership.clone() });
+        }
         if let Some(rate) = &mut self.rate {
             rate.gone += 1;
         }

@@ -136,7 +136,7 @@ pub(super) fn tell(chosen: &SelectionArgs, what: &str, selection: &Selection, wa
         let missing: Vec<_> = selection.missing().collect();
         let object = json!({
             "queue": queue, "seen": walked.seen, "matched": selection.met, what: done, "dry_run": chosen.dry_run,
-            "missing": missing,
+            "missing": missing, "left": walked.left,
         });
         print(&format!("{object}\n"))?;
     } else if chosen.dry_run {

@@ -4,7 +4,7 @@ use super::{
     members::{Counted, Ending, FailedMember, MOST},
     out::Out,
     state::{Job, StepRecord},
-    view::StepState,
+    view::{StepState, Wiped},
 };
 use crate::jobs::{
     entry::{End, How, MemberId, News, What},
@@ -54,6 +54,7 @@ impl Job {
             }
         }
         if let Some((reason, error)) = failure {
+            self.is_told = false;
             let record = &mut self.steps[place];
             (record.reason, record.error) = (Some(reason), Some(error));
         }
@@ -64,6 +65,37 @@ impl Job {
         } else if !was_done {
             // A late end in a step that is done heals nothing: the job may have failed by its timeout.
             self.heal(holder, out);
+        }
+        true
+    }
+
+    /// A task that failed is back at work; whether that counts. With it the job is. `holder`: another job that has its key.
+    pub(super) fn retried(&mut self, member: &MemberId, holder: Option<&str>, out: &mut Out) -> bool {
+        if member.wipe {
+            return self.wipe_retried(member, holder);
+        }
+        let Some(place) = self.step_of(member).filter(|_| self.wiped == Wiped::No) else { return false };
+        if let Some(holder) = holder.filter(|_| self.state == JobState::Failed) {
+            // Who has the key took it while the retry was on its way. The task's end is judged then.
+            let (id, place) = (&self.id, self.place());
+            out.warning(format!("Job {id} of {place}: a task is retried while its key is held by job {holder}"));
+            return false;
+        }
+        let record = &mut self.steps[place];
+        if !record.members.retry(member.feeder, member.index) {
+            return false;
+        }
+        if member.feeder == member.round && record.may_go_on() {
+            record.retrying = record.error.clone().map(|error| (error, out.now));
+        }
+        if record.members.failed == 0 {
+            (record.reason, record.error) = (None, None);
+        }
+        self.judge_step(place, out);
+        if self.state == JobState::Failed {
+            self.unskip(out);
+            out.info(format!("Job {} of {} goes on: a task that failed is retried", self.id, self.place()));
+            self.run(out);
         }
         true
     }
@@ -243,6 +275,86 @@ mod tests {
         assert_eq!(steps, [("a", 0), ("b", 2)], "each is told once");
         let ended: Vec<_> = bench.ended.iter().map(|job| (job.state, job.took.map(|took| took.as_secs()))).collect();
         assert_eq!(ended, [(JobState::Failed, Some(0)), (JobState::Done, Some(2))]);
+    }
+
+    fn retried(task: &NewTask, bench: &Bench) -> Entry {
+        Entry::retried(of(task), bench.now)
+    }
+
+    #[test]
+    fn a_job_is_at_work_while_a_task_that_failed_is_retried() {
+        let mut pipeline = chain("p", &["a", "b"]);
+        pipeline.on_failure = Some("notices".to_owned());
+        pipeline.timeout = Some(Duration::from_mins(1));
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        let splitter = bench.take("a");
+        let (end, items) = bench.done_with(&splitter, 3, "");
+        let entries = vec![end, bench.dead(&items[0]), bench.dead(&items[1]), bench.done_with(&items[2], 0, "").0];
+        bench.fold(entries);
+        bench.take("notices");
+        bench.pass(120_000);
+        assert_eq!(bench.states("j"), "failed a:failed b:skipped");
+        let again = retried(&items[0], &bench);
+        bench.fold(vec![again]);
+        assert_eq!(bench.states("j"), "running a:running b:planned");
+        let step = &bench.view("j").steps[0];
+        assert_eq!((step.tasks.done, step.tasks.failed, step.tasks.known, step.dead_letters.len()), (2, 1, 4, 1));
+        assert_eq!(bench.ledger.next_deadline(), Some(bench.now.plus(Duration::from_mins(1))), "its time is counted");
+        // Done, with the other one still failed: it is failed as it was, which is told to nobody.
+        let (end, _) = bench.done_with(&items[0], 0, "");
+        bench.fold(vec![end]);
+        assert_eq!((bench.states("j").as_str(), bench.tasks.len()), ("failed a:failed b:skipped", 0));
+        // Failed once more, which is new.
+        let again = retried(&items[1], &bench);
+        let dead = bench.dead(&items[1]);
+        bench.fold(vec![again.clone()]);
+        bench.fold(vec![dead]);
+        assert_eq!(bench.states("j"), "failed a:failed b:skipped");
+        bench.take("notices");
+        let (end, _) = bench.done_with(&items[1], 0, "");
+        bench.fold(vec![again, end]);
+        assert_eq!(bench.states("j"), "running a:done b:waiting");
+    }
+
+    #[test]
+    fn a_first_task_that_is_retried_says_so_until_it_begins() {
+        let mut bench = Bench::new(vec![chain("p", &["a"])]);
+        bench.start("p", "j", "{}");
+        let task = bench.take("a");
+        bench.failed(&task);
+        let again = retried(&task, &bench);
+        bench.fold(vec![again.clone()]);
+        let step = &bench.view("j").steps[0];
+        let retrying = step.retrying.as_ref().map(|retrying| (retrying.error.as_str(), retrying.again_at));
+        assert_eq!((retrying, step.error.as_ref()), (Some(("killed by SIGSEGV", bench.now)), None));
+        bench.news(&task, What::Began, None);
+        assert!(bench.view("j").steps[0].retrying.is_none());
+        // Of what has not failed, is void or unknown there is nothing to retry.
+        let before = bench.stored.clone();
+        bench.fold(vec![again.clone()]);
+        assert_eq!(bench.stored, before);
+        bench.order(Wanted::Cancel { job: "j".to_owned() });
+        let before = bench.stored.clone();
+        bench.fold(vec![again]);
+        assert_eq!(bench.stored, before);
+    }
+
+    #[test]
+    fn a_retry_that_came_after_another_job_had_the_key_is_judged_by_its_end() {
+        let mut pipeline = chain("p", &["a"]);
+        pipeline.key = Some("{payload}".to_owned());
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "1");
+        let task = bench.take("a");
+        bench.failed(&task);
+        bench.start("p", "k", "1");
+        let again = retried(&task, &bench);
+        bench.fold(vec![again]);
+        assert_eq!(
+            (bench.states("j").as_str(), bench.said("is retried while its key is held by job k")),
+            ("failed a:failed", 1)
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
     clock::Timestamp,
     jobs::{
         definition::Pipeline,
-        entry::{End, Entry, LONGEST_ORDER_ID, News},
+        entry::{End, Entry, LONGEST_ORDER_ID, News, Retried},
         order::Answer,
         record::{EntryId, Frozen, Record, StoredEntry},
     },
@@ -194,6 +194,7 @@ impl Ledger {
                 bounds::news(&mut news, out);
                 self.news(*news, out);
             }
+            Ok(Entry::Retried(retried)) => self.retried(&retried, out),
             Err(error) => {
                 out.warning(format!("The ledger of jobs passes over {error}"));
                 if let Some(order) = Entry::id_of_order(&entry.body) {
@@ -223,6 +224,17 @@ impl Ledger {
             "Job {}: the end of task {} of {} in step {} counts for nothing",
             member.job, member.index, member.feeder, member.step
         ));
+    }
+
+    fn retried(&mut self, retried: &Retried, out: &mut Out) {
+        let id = &retried.member.job;
+        let holder = self.jobs.get(id).and_then(|job| self.holder_beside(job));
+        if let Some(job) = self.jobs.get_mut(id)
+            && job.retried(&retried.member, holder.as_deref(), out)
+        {
+            job.heard_at = out.now;
+            out.changed.insert(id.clone());
+        }
     }
 
     fn news(&mut self, news: News, out: &mut Out) {

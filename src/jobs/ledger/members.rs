@@ -146,6 +146,22 @@ impl Members {
         self.shown.clear();
     }
 
+    /// One that failed runs again; whether it had failed.
+    pub(super) fn retry(&mut self, feeder: Uuid, index: u32) -> bool {
+        let is_it = |shown: &FailedMember| (shown.feeder, shown.index) == (feeder, index);
+        if let Some(open) = self.open.get_mut(&feeder) {
+            let had_failed = open.ends.failed.remove(index);
+            open.ends.gone.remove(index);
+            self.failed -= u64::from(had_failed);
+            self.shown.retain(|shown| !is_it(shown));
+            return had_failed;
+        }
+        let Some((_, early)) = self.early.iter_mut().find(|(of, _)| *of == feeder) else { return false };
+        early.ends.gone.remove(index);
+        early.shown.retain(|shown| !is_it(shown));
+        early.ends.failed.remove(index)
+    }
+
     /// Counts the end of a member, and of those that waited for it.
     pub(super) fn end(&mut self, feeder: Uuid, index: u32, ending: Ending) -> Counted {
         let mut waited = Vec::new();

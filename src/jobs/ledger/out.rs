@@ -153,6 +153,12 @@ impl Out {
     pub(super) fn void(&mut self, round: Option<Uuid>) {
         self.step.advance.void.extend(round);
     }
+
+    /// Nothing of this round counts any more, and its dead letters have a successor.
+    pub(super) fn supersede(&mut self, round: Option<Uuid>) {
+        self.void(round);
+        self.step.advance.superseded.extend(round);
+    }
 }
 
 /// A time in seconds, to a tenth: `2 s`, `0.4 s`.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     members::Members,
-    out::Ended,
+    out::{Ended, Out},
     view::{StepState, Wiped, place},
 };
 use crate::{
@@ -72,6 +72,9 @@ pub(super) struct Job {
     /// How often it has failed.
     #[serde(default)]
     pub(super) failures: u32,
+    /// That was told, and nothing has failed since.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) is_told: bool,
     /// The last orders that it was given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     orders: Vec<String>,
@@ -89,6 +92,9 @@ pub(super) struct StepRecord {
     /// Its present begin. `None`: nothing that is told of it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) round: Option<Uuid>,
+    /// The one before, which is void: its dead letters stay until the step is done again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) void_round: Option<Uuid>,
     #[serde(default)]
     pub(super) members: Members,
     /// It began once in this job: there may be something to wipe.
@@ -190,6 +196,7 @@ impl Job {
             heard_at: now,
             error: None,
             failures: 0,
+            is_told: false,
             orders: Vec::new(),
             restarted: None,
             steps,
@@ -236,7 +243,8 @@ impl Job {
 
     /// The job as it is stored.
     pub(super) fn record(&self) -> Record {
-        let rounds = self.steps.iter().filter(|step| step.may_go_on()).filter_map(|step| step.round);
+        let may_be_worked = |step: &&StepRecord| step.may_go_on() || step.members.failed > 0 && self.wiped == Wiped::No;
+        let rounds = self.steps.iter().filter(may_be_worked).filter_map(|step| step.round);
         let wipes = self.wipe.iter().filter_map(|wipe| wipe.at).map(|(_, round)| round);
         Record {
             id: self.id.clone(),
@@ -297,7 +305,7 @@ impl Job {
         self.steps = definition.steps.iter().map(|step| known.remove(&step.name).unwrap_or_default()).collect();
         self.definition = definition;
         self.restarted = None;
-        known.into_values().filter_map(|step| step.round).collect()
+        known.into_values().filter_map(|step| step.round.or(step.void_round)).collect()
     }
 
     /// When time brings something for it.
@@ -357,6 +365,21 @@ impl StepRecord {
     /// Whether nothing of it failed or was left out.
     pub(super) const fn is_sound(&self) -> bool {
         self.members.failed == 0 && (self.is_under_way() || matches!(self.state, StepState::Done))
+    }
+
+    /// Nothing of its round counts any more. Its dead letters stay.
+    pub(super) fn void(&mut self, out: &mut Out) {
+        if let Some(round) = self.round.take() {
+            out.void(Some(round));
+            self.void_round = Some(round);
+        }
+    }
+
+    /// It is to be done again: nothing of its rounds counts any more, and their dead letters go.
+    pub(super) fn redo(&mut self, out: &mut Out) {
+        out.supersede(self.round);
+        out.step.advance.superseded.extend(self.void_round);
+        self.reset();
     }
 
     /// It has not begun. What it left is still to be wiped.

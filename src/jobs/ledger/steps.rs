@@ -83,7 +83,8 @@ impl Job {
         out.step.ended.push(self.end_told());
     }
 
-    /// The job is failed: nothing of it begins any more. What failed can be done again until what it left is wiped.
+    /// The job is failed: nothing of it begins any more. What failed can be done again until what it left is wiped. Where some of it
+    /// was done again and nothing has failed since, that is nothing new.
     pub(super) fn fail(&mut self, error: String, out: &mut Out) {
         out.warning(format!("Job {} of {} failed: {error}", self.id, self.place()));
         self.state = JobState::Failed;
@@ -94,7 +95,8 @@ impl Job {
         for step in self.steps.iter_mut().filter(|step| step.state == StepState::Planned) {
             step.state = StepState::Skipped;
         }
-        if let Some(queue) = &self.definition.on_failure {
+        let is_news = !std::mem::replace(&mut self.is_told, true);
+        if let Some(queue) = self.definition.on_failure.as_ref().filter(|_| is_news) {
             let id =
                 Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("failure {} of job {}", self.failures, self.id).as_bytes());
             // Maps with text keys and texts that were JSON before: writing them cannot fail.
@@ -122,7 +124,7 @@ impl Job {
                 StepState::Failed | StepState::Cancelled | StepState::Skipped => {}
             }
             (step.retrying, step.snoozed) = (None, None);
-            out.void(step.round.take());
+            step.void(out);
         }
     }
 
@@ -247,7 +249,8 @@ impl Job {
     /// A step fails by itself: nothing of its round counts any more.
     pub(super) fn break_step(&mut self, place: usize, error: String, out: &mut Out) {
         let record = &mut self.steps[place];
-        out.void(record.round.take());
+        record.void(out);
+        self.is_told = false;
         record.reason = Some("failed".to_owned());
         record.error = Some(error);
         self.step_failed(place, out);
@@ -270,17 +273,17 @@ impl Job {
             return;
         }
         self.waits_for_key = holder.is_some();
-        self.unskip();
+        self.unskip(out);
         out.info(format!("Job {} of {} goes on", self.id, self.place()));
         self.run(out);
     }
 
     /// What was not begun because the job ended can begin: these steps.
-    pub(super) fn unskip(&mut self) -> Vec<usize> {
+    pub(super) fn unskip(&mut self, out: &mut Out) -> Vec<usize> {
         let ended = |state| matches!(state, StepState::Skipped | StepState::Cancelled);
         let steps: Vec<usize> = (0..self.steps.len()).filter(|step| ended(self.steps[*step].state)).collect();
         for step in &steps {
-            self.steps[*step].reset();
+            self.steps[*step].redo(out);
         }
         steps
     }
@@ -294,6 +297,7 @@ impl Job {
     pub(super) fn time_is_over(&mut self, out: &mut Out) {
         if self.state == JobState::Running {
             self.stop(out);
+            self.is_told = false;
             self.fail("timeout".to_owned(), out);
         } else if self.is_wiped_later() {
             self.stop(out);

@@ -133,6 +133,7 @@ impl Bench {
         last.entries.extend(advance.entries);
         last.tasks.extend(advance.tasks);
         last.void.extend(advance.void);
+        last.superseded.extend(advance.superseded);
         last.revived.extend(advance.revived);
         last.frozen.extend(advance.frozen);
         last.thawed.extend(advance.thawed);

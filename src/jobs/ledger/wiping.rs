@@ -9,7 +9,7 @@ use super::{
     view::Wiped,
 };
 use crate::{
-    jobs::entry::{End, How},
+    jobs::entry::{End, How, MemberId},
     membership::Membership,
     task::NewTask,
 };
@@ -37,7 +37,7 @@ impl Job {
     /// Wipes what is left to wipe; of a job that was wiped, all of it again.
     pub(super) fn begin_wipe(&mut self, all: bool, forget: bool, out: &mut Out) {
         if let Some(wipe) = self.wipe.take() {
-            out.void(wipe.at.map(|(_, round)| round));
+            out.supersede(wipe.at.map(|(_, round)| round));
         }
         if !self.has_to_wipe(all) {
             for step in &mut self.steps {
@@ -111,6 +111,18 @@ impl Job {
         }
     }
 
+    /// A task that wipes and failed is back at work; whether it is the one that is under way. `holder`: another job that has the key.
+    pub(super) fn wipe_retried(&mut self, member: &MemberId, holder: Option<&str>) -> bool {
+        let is_failed = self.wiped == Wiped::Failed && holder.is_none();
+        let Some(wipe) = self.wipe.as_mut().filter(|_| is_failed) else { return false };
+        if wipe.at.is_none_or(|(_, round)| (member.round, member.feeder, member.index) != (round, round, 0)) {
+            return false;
+        }
+        wipe.error = None;
+        self.wiped = Wiped::UnderWay;
+        true
+    }
+
     /// A task that wipes has ended; whether it is the one that is under way. `holder`: another job that has the key.
     pub(super) fn wipe_ended(&mut self, end: &End, holder: Option<&str>, out: &mut Out) -> bool {
         let member = &end.member;
@@ -156,6 +168,7 @@ mod tests {
     use crate::{
         jobs::{
             definition::{Conflict, Pipeline},
+            entry::Entry,
             order::Wanted,
         },
         task::NewTask,
@@ -197,7 +210,12 @@ mod tests {
         bench.failed(&task);
         assert_eq!((wiped(&bench), bench.view("j").state.as_str()), ("failed", "done"));
         assert_eq!(bench.view("j").error.as_deref(), Some("the wipe of step c failed: crash: killed by SIGSEGV"));
-        assert_eq!(bench.said("the wipe of step c failed"), 1);
+        assert_eq!(bench.said("the wipe of step c failed"), 1, "of two that are told of one failure");
+        let again = Entry::retried(of(&task), bench.now);
+        bench.fold(vec![again]);
+        assert_eq!((wiped(&bench), bench.view("j").error), ("under way", None));
+        bench.failed(&task);
+        assert_eq!(wiped(&bench), "failed");
         let (end, _) = bench.done_with(&task, 0, "");
         bench.fold(vec![end.clone()]);
         assert_eq!((wiped(&bench), bench.view("j").error), ("under way", None));

@@ -37,10 +37,19 @@ impl Actor {
                 continue;
             }
             let mut tables = self.shared.lock();
+            if let (Visit::Retry { .. }, Some(membership)) = (&verdict, letter.membership.as_deref())
+                && tables.jobs.hindrance(Clock::steady(), membership).is_some()
+            {
+                walked.left += 1;
+                continue;
+            }
             if tables.queue(&dead.queue).dead.remove(&number).is_none() {
                 continue;
             }
             if let Visit::Retry { body } = verdict {
+                if let Some(membership) = &letter.membership {
+                    tables.jobs.tell_retried(membership);
+                }
                 tables.put_back(Clock::steady(), letter, body);
                 walked.retried += 1;
             } else {

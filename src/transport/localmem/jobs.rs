@@ -12,8 +12,12 @@ use crate::{
         entry::Entry,
         record::{Advance, EntryId, Frozen, FrozenJob, JobFilter, Record, StoredEntry},
     },
+    membership::Membership,
     task::{Settlement, Task},
-    transport::{DeadLetter, job_entries},
+    transport::{
+        DeadLetter, job_entries,
+        job_letters::{self, Hindrance},
+    },
 };
 
 /// Answers are kept so long, in milliseconds.
@@ -90,6 +94,26 @@ impl Jobs {
             let entry = job_entries::of_removal(membership, letter.memo.as_ref(), Clock::wall(), by);
             self.store_entry(&membership.application, entry.to_bytes());
         }
+    }
+
+    /// Tells the ledger of a dead letter's job that it is back at work.
+    pub(super) fn tell_retried(&mut self, membership: &Membership) {
+        let entry = Entry::retried(membership, Clock::wall());
+        self.store_entry(&membership.application, entry.to_bytes());
+    }
+
+    /// What keeps a dead letter of a job from work.
+    pub(super) fn hindrance(&mut self, now: Timestamp, membership: &Membership) -> Option<Hindrance> {
+        self.purge(now);
+        let record = self.records.get(&(membership.application.clone(), membership.job.clone()));
+        let has_key = |other: &&Record| {
+            other.holds_key
+                && other.id != membership.job
+                && other.pipeline == membership.pipeline
+                && other.key == membership.key
+        };
+        let holder = self.of(&membership.application).find(has_key).map(|record| record.id.clone());
+        job_letters::hindrance(membership, record.map(|record| &record.rounds[..]), holder)
     }
 
     fn tell(&mut self, task: &Task, entry: Option<Entry>) {
@@ -265,9 +289,9 @@ impl Jobs {
         self.entries.get(application).is_some_and(|entries| !entries.is_empty())
     }
 
-    /// The live jobs of an application that are not frozen, oldest first.
+    /// The jobs of an application that are live, or are being wiped and have their key, and are not frozen, oldest first.
     pub(super) fn to_be_worked(&self, application: &str) -> Vec<Record> {
         let (open, _) = self.open(application);
-        open.into_iter().filter(|record| record.state.is_live() && !record.frozen).collect()
+        open.into_iter().filter(|record| (record.state.is_live() || record.holds_key) && !record.frozen).collect()
     }
 }

@@ -8,7 +8,7 @@ use super::{
     actor::Actor,
     asked::{Held, Ledger, WaitingOrder},
     jobs::Fate,
-    tables::{Queue, Tables, Waiting},
+    tables::{Dead, Queue, Tables, Waiting},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -67,6 +67,7 @@ impl Actor {
         }
         tables.jobs.advance(application, now, &advance);
         tables.stop(&advance.void.iter().copied().collect());
+        tables.drop_dead(&advance.superseded.iter().copied().collect());
         tables.thaw();
         let revived = revive(tables, now, &advance.revived.iter().map(|(round, _)| *round).collect());
         tables.submit(now, advance.tasks);
@@ -174,6 +175,17 @@ impl Tables {
         for queue in self.queues.values_mut() {
             queue.waiting.retain(|_, waiting| stays(waiting));
             queue.aside.retain(|_, waiting| stays(waiting));
+        }
+    }
+
+    /// Removes the dead letters of rounds whose steps are done again.
+    fn drop_dead(&mut self, superseded: &HashSet<Uuid>) {
+        if superseded.is_empty() {
+            return;
+        }
+        let of = |dead: &Dead| dead.letter.membership.as_ref().map(|membership| membership.round);
+        for queue in self.queues.values_mut() {
+            queue.dead.retain(|_, dead| of(dead).is_none_or(|round| !superseded.contains(&round)));
         }
     }
 

@@ -98,7 +98,7 @@ pub fn dead_letters_are_walked_oldest_first_and_kept<T: Tenant>(tenant: &T) {
     for _ in 0..3 {
         assert_eq!(letters(&party, &queue), ["0", "1", "2", "3", "4"]);
     }
-    assert_eq!(party.walk(&queue, |_| Visit::Keep), Walked { seen: 5, retried: 0, removed: 0 });
+    assert_eq!(party.walk(&queue, |_| Visit::Keep), Walked { seen: 5, retried: 0, removed: 0, left: 0 });
     assert_eq!(party.depth(&queue).failed, 5);
     assert_eq!(party.walk(&tenant.queue("other"), |_| Visit::Remove), Walked::default());
 }
@@ -116,7 +116,7 @@ pub fn a_walk_can_stop<T: Tenant>(tenant: &T) {
             _ => panic!("the walk went on after it was stopped"),
         }
     });
-    assert_eq!(walked, Walked { seen: 3, retried: 0, removed: 1 });
+    assert_eq!(walked, Walked { seen: 3, retried: 0, removed: 1, left: 0 });
     party.until_depth(&queue, |depth| depth.failed == 4);
     assert_eq!(letters(&party, &queue), ["0", "2", "3", "4"]);
 }
@@ -128,7 +128,7 @@ pub fn a_walk_removes<T: Tenant>(tenant: &T) {
         "1" | "3" | "5" => Visit::Remove,
         _ => Visit::Keep,
     });
-    assert_eq!(walked, Walked { seen: 6, retried: 0, removed: 3 });
+    assert_eq!(walked, Walked { seen: 6, retried: 0, removed: 3, left: 0 });
     party.until_depth(&queue, |depth| depth.failed == 3 && depth.ready == 0);
     assert_eq!(letters(&party, &queue), ["0", "2", "4"]);
 }
@@ -141,7 +141,7 @@ pub fn a_walk_retries<T: Tenant>(tenant: &T) {
         "1" => Visit::Remove,
         _ => Visit::Keep,
     });
-    assert_eq!(walked, Walked { seen: 5, retried: 2, removed: 1 });
+    assert_eq!(walked, Walked { seen: 5, retried: 2, removed: 1, left: 0 });
     let mut again = party.deliveries(2);
     again.sort_by(|one, two| one.task.id.cmp(&two.task.id));
     assert_eq!(ids(&again), ["0", "3"]);
@@ -213,7 +213,7 @@ pub fn a_walk_waits_when_it_is_told_to<T: Tenant>(tenant: &T) {
         if asked % 2 == 1 { Visit::Wait(Duration::from_millis(30)) } else { Visit::Retry { body: None } }
     });
     assert!(clock.now().at.since_start() >= Duration::from_millis(90));
-    assert_eq!(walked, Walked { seen: 3, retried: 3, removed: 0 });
+    assert_eq!(walked, Walked { seen: 3, retried: 3, removed: 0, left: 0 });
     let mut again = party.deliveries(3);
     again.sort_by(|one, two| one.task.id.cmp(&two.task.id));
     assert_eq!(ids(&again), ["0", "1", "2"]);
@@ -237,7 +237,7 @@ pub fn a_walk_of_many<T: Tenant>(tenant: &T) {
         sender.send(letter.id.parse::<usize>().expect("a number")).expect("the test listens");
         if letter.id.ends_with('0') { Visit::Retry { body: None } } else { Visit::Keep }
     });
-    assert_eq!(walked, Walked { seen: 350, retried: 35, removed: 0 });
+    assert_eq!(walked, Walked { seen: 350, retried: 35, removed: 0, left: 0 });
     assert_eq!(visited.iter().collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
     party.until_depth(&queue, |depth| depth.failed == 315 && depth.ready == 35);
 }

@@ -49,6 +49,7 @@ pub const CLAUSES: &[&str] = &[
     "ended_jobs_are_forgotten_after_their_time",
     "tasks_of_a_void_round_are_never_delivered",
     "what_a_job_left_is_wiped_when_nothing_of_it_is_in_a_hand",
+    "a_dead_letter_goes_back_where_it_can_change_its_job",
     "masters_hear_of_what_is_stopped",
     "tasks_of_a_frozen_job_wait_until_it_is_thawed",
     "dead_letters_of_a_round_are_revived",
@@ -208,7 +209,9 @@ impl<T: Tenant> Party<'_, T> {
 
 pub fn what_a_task_of_a_job_carries_is_kept<T: Tenant>(tenant: &T) {
     let work = tenant.queue("foo");
-    let mut party = Party::attached(tenant, &[setup(&work, &[SOON])], 1);
+    let mut party = coordinator(tenant, 0);
+    party.advanced(Advance { records: vec![record("j", 1, &[1])], ..Advance::default() });
+    party.credit(0, 1);
     let carried = Some(Box::new(membership("j", 1)));
     party.submit(vec![first(&work, "a", "j", 1)]);
     let moves = [
@@ -669,7 +672,8 @@ pub fn tasks_of_a_void_round_are_never_delivered<T: Tenant>(tenant: &T) {
     party.settle_now(held[2].handle, Settlement::Done { submit: vec![item(&spare, "an item", "j", 1, 9)] });
     party.settle_now(held[3].handle, Settlement::Dead(failure("no")));
     assert_eq!(party.dead_letters(&work).len(), 1, "dead letters stay");
-    assert_eq!(party.walk(&work, |_| Visit::Retry { body: None }).retried, 1);
+    let walked = party.walk(&work, |_| Visit::Retry { body: None });
+    assert_eq!((walked.retried, walked.left), if T::LOOKS_AT_JOBS { (0, 1) } else { (1, 0) });
     party.submit(vec![item(&work, "later", "j", 1, 8), task(&work, "last")]);
     party.credit(1, 9);
     let mut came: Vec<String> = party.deliveries(3).iter().map(|delivery| delivery.task.id.clone()).collect();
@@ -701,6 +705,50 @@ pub fn what_a_job_left_is_wiped_when_nothing_of_it_is_in_a_hand<T: Tenant>(tenan
     other.settle_now(of_j.handle, Settlement::Release);
     assert_eq!(party.delivery().task.id, "wipe");
     other.close();
+}
+
+pub fn a_dead_letter_goes_back_where_it_can_change_its_job<T: Tenant>(tenant: &T) {
+    if !T::LOOKS_AT_JOBS {
+        return;
+    }
+    let work = tenant.queue("foo");
+    let mut party = coordinator(tenant, 0);
+    let keyed =
+        |id: &str, holds_key, rounds: &[u128]| Record { key: Some("k".to_owned()), holds_key, ..record(id, 1, rounds) };
+    let records = vec![keyed("j", false, &[1]), keyed("void", false, &[7])];
+    party.advanced(Advance { serial: 1, records, ..Advance::default() });
+    party.credit(0, 9);
+    let dead = |party: &mut Party<'_, T>, tasks: Vec<NewTask>| {
+        let count = tasks.len();
+        party.submit(tasks);
+        for delivery in party.deliveries(count) {
+            party.settle_now(delivery.handle, Settlement::Dead(failure("no")));
+        }
+        party.entries(count);
+    };
+    dead(
+        &mut party,
+        vec![item(&work, "a", "j", 1, 4), first(&work, "b", "void", 2), first(&work, "c", "forgotten", 3)],
+    );
+    let retry = |party: &Party<'_, T>| {
+        let walked = party.walk(&work, |_| Visit::Retry { body: None });
+        (walked.seen, walked.retried, walked.left)
+    };
+    // Another one has its key.
+    let holder = keyed("holder", true, &[9]);
+    party.advanced(Advance { serial: 2, records: vec![holder.clone()], ..Advance::default() });
+    assert_eq!(retry(&party), (3, 0, 3));
+    let records = vec![Record { version: 2, holds_key: false, ..holder }];
+    party.advanced(Advance { serial: 3, records, ..Advance::default() });
+    assert_eq!(retry(&party), (3, 1, 2));
+    let told = parsed(&party.entries(1));
+    let [Entry::Retried(retried)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((&retried.member.job[..], retried.member.index), ("j", 4));
+    assert_eq!(party.delivery().task.id, "a");
+    assert_eq!(party.dead_letters(&work).len(), 2);
+    // What is done again has none.
+    party.advanced(Advance { serial: 4, void: vec![round(2)], superseded: vec![round(2)], ..Advance::default() });
+    assert_eq!(party.dead_letters(&work).iter().map(|letter| &letter.id[..]).collect::<Vec<_>>(), ["c"]);
 }
 
 pub fn masters_hear_of_what_is_stopped<T: Tenant>(tenant: &T) {

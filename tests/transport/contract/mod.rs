@@ -200,6 +200,7 @@ macro_rules! every_clause {
                 ended_jobs_are_forgotten_after_their_time
                 tasks_of_a_void_round_are_never_delivered
                 what_a_job_left_is_wiped_when_nothing_of_it_is_in_a_hand
+                a_dead_letter_goes_back_where_it_can_change_its_job
                 masters_hear_of_what_is_stopped
                 tasks_of_a_frozen_job_wait_until_it_is_thawed
                 dead_letters_of_a_round_are_revived

@@ -86,7 +86,7 @@ impl Ledger {
             return Err(refused_of(job, &format!("cannot go on: its key is held by job {holder}"), Some(hint)));
         }
         *job = next;
-        out.step.advance.void.extend(gone);
+        gone.into_iter().for_each(|round| out.supersede(Some(round)));
         Ok(job.do_again(again, wish.failed, &self.missing, out))
     }
 
@@ -107,12 +107,13 @@ impl Job {
         out: &mut Out,
     ) -> Answer {
         if let Some(wipe) = self.wipe.take() {
-            out.void(wipe.at.map(|(_, round)| round));
+            out.supersede(wipe.at.map(|(_, round)| round));
         }
         self.wiped = Wiped::No;
         self.waits_for_key = false;
         self.closed = false;
-        let unskipped = self.unskip();
+        self.is_told = false;
+        let unskipped = self.unskip(out);
         let mut is_any_revived = false;
         for step in &again {
             let (definition, step) = (&self.definition.steps[*step], &mut self.steps[*step]);
@@ -127,8 +128,7 @@ impl Job {
                 (step.ended_at, step.error, step.reason) = (None, None, None);
                 is_any_revived = true;
             } else {
-                out.void(step.round.take());
-                step.reset();
+                step.redo(out);
             }
             step.asked = is_asked;
         }
@@ -254,6 +254,7 @@ fn failed_need(job: &Job, again: &BTreeSet<usize>) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use crate::jobs::{
+        definition::Tolerance,
         entry::Entry,
         ledger::tests::{Bench, chain, of, text},
         order::{Order, Wanted},
@@ -393,6 +394,40 @@ mod tests {
         bench.order(restart("--failed"));
         assert_eq!((&bench.last.void[..], bench.last.revived.len()), (&[of(&again).round][..], 0));
         assert_eq!(bench.states("j"), "running a:waiting");
+    }
+
+    #[test]
+    fn the_dead_letters_of_what_is_done_again_go() {
+        let mut bench = begun(&["a", "b"], &["a"]);
+        let task = bench.take("b");
+        bench.failed(&task);
+        bench.order(restart("b"));
+        assert_eq!(bench.last.superseded, [of(&task).round]);
+        let task = bench.take("b");
+        bench.order(Wanted::Cancel { job: "j".to_owned() });
+        assert_eq!((&bench.last.void[..], bench.last.superseded.len()), (&[of(&task).round][..], 0), "they stay");
+        bench.order(restart("b"));
+        assert_eq!((bench.last.void.len(), &bench.last.superseded[..]), (0, &[of(&task).round][..]));
+    }
+
+    #[test]
+    fn a_record_names_the_rounds_of_which_a_dead_letter_can_go_back() {
+        let mut pipeline = chain("p", &["a", "b"]);
+        pipeline.steps[0].allow_failed = Tolerance::All;
+        pipeline.steps[0].wipe = Some("wipe".to_owned());
+        let mut bench = Bench::new(vec![pipeline]);
+        bench.start("p", "j", "{}");
+        let first = bench.take("a");
+        bench.failed(&first);
+        let second = bench.take("b");
+        assert_eq!(bench.stored["j"].rounds, [of(&first).round, of(&second).round]);
+        let (end, _) = bench.done_with(&second, 0, "");
+        bench.fold(vec![end]);
+        let wipe = bench.take("wipe");
+        assert_eq!(bench.stored["j"].rounds, [of(&wipe).round]);
+        let (end, _) = bench.done_with(&wipe, 0, "");
+        bench.fold(vec![end]);
+        assert!(bench.stored["j"].rounds.is_empty());
     }
 
     #[test]

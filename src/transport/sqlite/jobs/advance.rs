@@ -55,6 +55,9 @@ pub(crate) fn store(
     for round in &advance.void {
         stopped::make_void(transaction, now, *round)?;
     }
+    for round in &advance.superseded {
+        dead_letters::delete(transaction, *round, coming_back::AT_ONCE)?;
+    }
     for task in &advance.tasks {
         submit::insert(transaction, ids, now, task)?;
     }

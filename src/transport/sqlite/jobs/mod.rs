@@ -9,7 +9,7 @@ pub(super) mod entries;
 pub(super) mod ledger;
 pub(super) mod members;
 pub(super) mod orders;
-mod records;
+pub(super) mod records;
 pub(super) mod stopped;
 pub(super) mod survey;
 mod undone;

@@ -2,14 +2,18 @@
 //!
 //! A list needs few of the rows and a row may be long, so which rows are wanted is found by an index first, and only those are read.
 
-use rusqlite::{Connection, Row, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use uuid::Uuid;
 
 use super::{entries, stopped, undone::Undone};
 use crate::{
     clock::Timestamp,
     jobs::record::{Frozen, JobFilter, JobState, Record},
-    transport::sqlite::file::columns::{bytes, moment, number, text},
+    membership::Membership,
+    transport::{
+        job_letters::{self, Hindrance},
+        sqlite::file::columns::{bytes, moment, number, text},
+    },
 };
 
 const COLUMNS: &str =
@@ -21,11 +25,11 @@ pub(crate) fn open(connection: &Connection, application: &str) -> rusqlite::Resu
     connection.prepare_cached(&statement)?.query_map([application], read)?.collect()
 }
 
-/// The live jobs of an application that are not frozen.
+/// The jobs of an application that are live, or are being wiped and have their key, and are not frozen.
 pub(crate) fn to_be_worked(connection: &Connection, application: &str) -> rusqlite::Result<Vec<Record>> {
     let statement = format!(
         "SELECT {COLUMNS} FROM job WHERE application = ?1 AND open = 1 AND frozen = 0 \
-         AND state IN ('planned', 'running') ORDER BY made_at, number"
+         AND (state IN ('planned', 'running') OR holds_key = 1) ORDER BY made_at, number"
     );
     connection.prepare_cached(&statement)?.query_map([application], read)?.collect()
 }
@@ -107,7 +111,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
         rusqlite::types::ValueRef::Null => None,
         _ => Some(text(row, 2)?),
     };
-    let rounds = bytes(row, 11)?;
     Ok(Record {
         id: text(row, 0)?,
         pipeline: text(row, 1)?,
@@ -120,9 +123,44 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
         made_at: moment(row, 8)?.unwrap_or(Timestamp(0)),
         purge_at: moment(row, 9)?,
         version: u64::try_from(whole(10)?).unwrap_or(0),
-        rounds: rounds.chunks_exact(16).filter_map(|round| Uuid::from_slice(round).ok()).collect(),
+        rounds: rounds(row, 11)?,
         content: text(row, 12)?,
     })
+}
+
+/// The job that has a key, other than one.
+fn holder(
+    connection: &Connection,
+    application: &str,
+    (pipeline, key): (&str, &str),
+    other_than: &str,
+) -> rusqlite::Result<Option<String>> {
+    let mut holder = connection.prepare_cached(
+        "SELECT id FROM job WHERE application = ?1 AND pipeline = ?2 AND key = ?3 AND holds_key = 1 AND id <> ?4",
+    )?;
+    holder.query_row([application, pipeline, key, other_than], |row| text(row, 0)).optional()
+}
+
+/// What keeps a dead letter of a job from work.
+pub(crate) fn hindrance(
+    connection: &Connection,
+    now: Timestamp,
+    membership: &Membership,
+) -> rusqlite::Result<Option<Hindrance>> {
+    let (application, job) = (&membership.application, &membership.job);
+    let mut statement = connection.prepare_cached(
+        "SELECT rounds FROM job WHERE application = ?1 AND id = ?2 AND (purge_at IS NULL OR purge_at > ?3)",
+    )?;
+    let rounds = statement.query_row(params![application, job, now.0], |row| rounds(row, 0)).optional()?;
+    let holder = match &membership.key {
+        Some(key) => holder(connection, application, (&membership.pipeline, key), job)?,
+        None => None,
+    };
+    Ok(job_letters::hindrance(membership, rounds.as_deref(), holder))
+}
+
+fn rounds(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<Uuid>> {
+    Ok(bytes(row, column)?.chunks_exact(16).filter_map(|round| Uuid::from_slice(round).ok()).collect())
 }
 
 /// Stores the state of a job.
@@ -134,15 +172,10 @@ pub(crate) fn store(
 ) -> rusqlite::Result<()> {
     if record.holds_key
         && let Some(key) = &record.key
+        && let Some(id) = holder(transaction, application, (&record.pipeline, key), &record.id)?
     {
-        let mut holder = transaction.prepare_cached(
-            "SELECT id FROM job WHERE application = ?1 AND pipeline = ?2 AND key = ?3 AND holds_key = 1 AND id <> ?4",
-        )?;
-        let mut rows = holder.query(params![application, record.pipeline, key, record.id])?;
-        if let Some(row) = rows.next()? {
-            let (pipeline, id) = (&record.pipeline, text(row, 0)?);
-            return Err(Undone::Conflict(format!("job {id} holds the key {pipeline}/{key}")).into());
-        }
+        let pipeline = &record.pipeline;
+        return Err(Undone::Conflict(format!("job {id} holds the key {pipeline}/{key}")).into());
     }
     let rounds: Vec<u8> = record.rounds.iter().flat_map(|round| *round.as_bytes()).collect();
     let stored = transaction

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::{Clock, Timestamp, in_words},
+    jobs::entry::Entry,
     limits,
     task::{Ending, Failure, Reason},
     text,
@@ -19,7 +20,7 @@ use crate::{
                 lock_wait::LockTimeout,
                 schema::{known_queue, queue_name},
             },
-            jobs::{entries, members},
+            jobs::{entries, members, records},
             peers::wake::{self, Waker},
             tasks::submit::history_text,
         },
@@ -184,13 +185,24 @@ fn apply_verdicts(
     if verdicts.is_empty() {
         return Ok(());
     }
-    let (retried, removed) = database.write(Synchronous::Full, |transaction, _| {
-        let (mut retried, mut removed) = (0, 0);
+    let (retried, removed, left) = database.write(Synchronous::Full, |transaction, _| {
+        let (mut retried, mut removed, mut left) = (0, 0, 0);
         let now = Clock::wall();
         for (found, verdict) in verdicts.iter() {
             if let Visit::Retry { body } = verdict {
+                let membership = found.letter.membership.as_deref();
+                if let Some(membership) = membership
+                    && records::hindrance(transaction, now, membership)?.is_some()
+                {
+                    left += 1;
+                    continue;
+                }
                 let history = history_text(&found.letter.history_with_this());
-                retried += put_back(transaction, now, found.row, &found.claim, body.as_deref(), history.as_deref())?;
+                let put = put_back(transaction, now, found.row, &found.claim, body.as_deref(), history.as_deref())?;
+                if let Some(membership) = membership.filter(|_| put > 0) {
+                    entries::tell(transaction, &membership.application, &Entry::retried(membership, now))?;
+                }
+                retried += put;
             } else {
                 let deleted = transaction
                     .prepare_cached("DELETE FROM task WHERE id = ?1 AND claim IS ?2 AND state = 2")?
@@ -203,10 +215,11 @@ fn apply_verdicts(
                 removed += deleted as u64;
             }
         }
-        Ok((retried, removed))
+        Ok((retried, removed, left))
     })?;
     walked.retried += retried;
     walked.removed += removed;
+    walked.left += left;
     verdicts.clear();
     Ok(())
 }
@@ -255,6 +268,13 @@ pub(crate) fn revive(
         put_back(transaction, now, *row, claim, None, history_text(history).as_deref())
     };
     letters.iter().map(put_back).sum()
+}
+
+/// Deletes dead letters of a round, but for what is beyond a number. Its ledger knows of it.
+pub(crate) fn delete(transaction: &Connection, round: Uuid, limit: usize) -> rusqlite::Result<()> {
+    let statement = "DELETE FROM task WHERE id IN (SELECT id FROM task INDEXED BY task_round \
+                     WHERE round = ?1 AND state = 2 LIMIT ?2)";
+    transaction.prepare_cached(statement)?.execute(params![round.as_bytes(), limit as i64]).map(drop)
 }
 
 /// Deletes what was kept long enough, at most `limit` of them. Gives a line for each queue, and time that they were kept.
