@@ -16,7 +16,7 @@ use super::{
 const KEYED: &str = "
 p:
   key: '{payload.k}'
-  wipe_failed_after: 2s
+  wipe_failed_after: 6s
   steps: [ { name: a, queue: a, wipe: wipes }, { name: b, queue: b } ]
 ";
 
@@ -47,7 +47,7 @@ fn a_job_of_which_a_task_is_retried_is_at_work_and_is_not_wiped_under_it() {
     let another = demo.run(&["jobs", "start", "p", r#"{"k": 1}"#]);
     refused(&another, 1, &[&format!("job {id} of p/1 is running")], None);
     // Longer than the time after which a failed one is wiped.
-    pass(Duration::from_millis(2_300));
+    pass(Duration::from_millis(6_300));
     assert_eq!(shown(&demo, &id)["wiped"], "no");
     touch(&demo, "gate");
     assert_eq!(states(&until_state(&demo, &id, "done")), "done a:done b:done");
@@ -94,7 +94,7 @@ again: { steps: [ { name: b, queue: b } ] }
 
 #[test]
 fn a_dead_letter_of_a_job_whose_key_another_one_has_stays() {
-    let demo = demo(KEYED);
+    let demo = demo(&KEYED.replace("6s", "1h"));
     let first = started(&demo, &["p", r#"{"k": 1, "b": {"fail": "no"}}"#]);
     assert_eq!(drained(&demo).code, 0);
     let second = started(&demo, &["p", r#"{"k": 1}"#]);
