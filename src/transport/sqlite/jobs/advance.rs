@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     jobs::record::Advance,
     membership::ledger_of,
-    transport::sqlite::{file::schema::QueueIds, tasks::submit},
+    transport::sqlite::{file::schema::QueueIds, requests::dead_letters, tasks::submit},
 };
 
 /// What a step did.

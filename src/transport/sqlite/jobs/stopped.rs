@@ -11,7 +11,10 @@ use std::{collections::HashMap, time::Duration};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::coming_back::{self, AT_ONCE};
+use super::{
+    coming_back::{self, AT_ONCE},
+    members,
+};
 use crate::{
     clock::Timestamp,
     jobs::record::FrozenJob,
