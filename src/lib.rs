@@ -160,6 +160,7 @@
 //! | 13 | `app` | the facade: a program with kinds |
 //! | 12 | `cli` | one file for each command |
 //! | 11 | `drain` | a queue done in this process, without a master |
+//! | 11 | `dashboard` | the page |
 //! | 10 | `master` | a run: from settings to the loop, whose shell performs what the core says |
 //! | 9 | `master::core` | decides: events in, actions out |
 //! | 9 | `master::coordinator` | takes the jobs of pipelines on: what the transport says in, requests out |
@@ -203,6 +204,7 @@ pub mod clock;
 pub mod config;
 #[doc(hidden)]
 pub mod control;
+mod dashboard;
 pub mod drain;
 #[doc(hidden)]
 pub mod exec_options;

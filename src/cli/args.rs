@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     control_args::{Control, Health, Schedules, Status},
+    dashboard_args::Dashboard,
     failed_args::Failed,
     jobs_args::Jobs,
 };
@@ -91,6 +92,14 @@ pub(super) enum Verb {
     /// Tell a running master something
     #[command(after_help = "Examples:\n  asynctask control pause thumbnails\n  asynctask control restart")]
     Control(Control),
+    /// A page in the browser: what a running master does, and why things died
+    #[command(
+        args_conflicts_with_subcommands = true,
+        disable_help_subcommand = true,
+        after_help = "Example:\n  asynctask dashboard\n\n\
+            It is closed: who has the link that it prints may look, and nobody else."
+    )]
+    Dashboard(Dashboard),
     /// What the settings mean after merging
     #[command(after_help = "Example:\n  asynctask config check -c asynctask.yaml")]
     Config {

@@ -13,6 +13,8 @@ mod connection;
 mod control;
 mod control_args;
 mod control_client;
+mod dashboard;
+mod dashboard_args;
 mod failed;
 mod failed_args;
 mod generated_docs;
@@ -74,6 +76,7 @@ pub(crate) fn run(registry: &Registry, arguments: &[OsString]) -> ExitCode {
         Verb::Jobs { verb } => jobs::run(registry, &cli.global, &verb),
         Verb::Status(verb) => control::status(registry, &cli.global, &verb),
         Verb::Health(verb) => control::health(registry, &cli.global, &verb),
+        Verb::Dashboard(verb) => dashboard::run(registry, &cli.global, &verb),
         Verb::Control(verb) => control::control(registry, &cli.global, &verb),
         Verb::Config { verb } => config::run(registry, &cli.global, &verb),
         Verb::Celery { verb } => celery::run(&verb),

@@ -14,6 +14,7 @@
 #![warn(clippy::missing_panics_doc)]
 
 mod check;
+pub mod dashboard;
 mod file;
 mod index;
 mod json;

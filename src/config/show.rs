@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     check::is_schedule_id,
+    dashboard::{Dashboard, User},
     json as json_value,
     substitute::escaped,
     types::{Acks, Command, Config, Mode, Queue},
@@ -100,6 +101,7 @@ impl Config {
             },
             "control": { "socket": self.control_socket.as_deref().map(path) },
             "metrics": { "listen": self.metrics_listen },
+            "dashboard": self.dashboard.as_ref().map(dashboard),
             "celery": self.celery.as_ref().map(|celery| json!({
                 "node": celery.node,
                 "events": celery.events.as_str(),
@@ -321,4 +323,32 @@ fn backoff(backoff: &Backoff) -> Value {
 /// Whole seconds as a whole number.
 fn seconds(duration: Duration) -> Value {
     if duration.subsec_nanos() == 0 { duration.as_secs().into() } else { duration.as_secs_f64().into() }
+}
+
+/// What a password's hash is shown as: still the form of one.
+const HASH: &str = "$argon2id$***";
+
+fn dashboard(dashboard: &Dashboard) -> Value {
+    let user = |user: &User| {
+        let password = user.password.as_ref().map(|_| HASH);
+        (user.name.clone(), json!({ "password": password, "role": user.role.as_str() }))
+    };
+    let proxy = dashboard.proxy.as_ref().map(|proxy| {
+        json!({
+            "from": proxy.from,
+            "user_header": proxy.user_header,
+            "secret_header": proxy.secret_header,
+            "secret": "*".repeat(16),
+            "role": proxy.role.as_str(),
+        })
+    });
+    json!({
+        "listen": dashboard.listen.to_string(),
+        "url": dashboard.url,
+        "hosts": dashboard.hosts,
+        "users": dashboard.users.iter().map(user).collect::<Map<_, _>>(),
+        "proxy": proxy,
+        "hide": dashboard.hide,
+        "history": dashboard.history.as_deref().map(path),
+    })
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, 
 use crate::{
     backoff::Backoff,
     celery::Protocol,
+    config::dashboard::Dashboard,
     exec_options::ExecOptions,
     jobs::definition::Pipeline,
     retry,
@@ -53,6 +54,9 @@ pub struct Config {
     /// The control socket, if one was asked for by name; `none` alone (a relative path) asks for none.
     #[doc(hidden)]
     pub control_socket: Option<PathBuf>,
+    /// The page, if the master is to keep one.
+    #[doc(hidden)]
+    pub dashboard: Option<Dashboard>,
     /// Where metrics are served, if they are.
     #[doc(hidden)]
     pub metrics_listen: Option<SocketAddr>,

@@ -7,6 +7,7 @@
 mod accounts;
 mod backoff;
 mod celery;
+mod dashboard;
 mod exec_options;
 mod kinds;
 mod pipelines;
@@ -44,6 +45,7 @@ pub(super) const TOP: &[&str] = &[
     "control",
     "metrics",
     "celery",
+    "dashboard",
     "workers_poll_interval",
     "workers_check_child_interval",
 ];
@@ -101,6 +103,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
         control_socket,
         metrics_listen: top.section("metrics", METRICS).get("listen").and_then(|item| address(&item)),
         celery,
+        dashboard: dashboard::read(&top),
         folder: typed.folder,
         files: typed.files,
     }
@@ -156,6 +159,9 @@ mod tests {
             RESTART,
             super::celery::SECTION,
             super::celery::OF_SCHEDULE,
+            super::dashboard::SECTION,
+            super::dashboard::USER,
+            super::dashboard::PROXY,
             super::kinds::KIND,
             super::exec_options::LIMITS,
             super::pipelines::PIPELINE,

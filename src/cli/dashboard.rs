@@ -1,0 +1,163 @@
+//! `asynctask dashboard`: the page, and the hashes of its users' passwords.
+
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    net::SocketAddr,
+    os::fd::AsFd,
+};
+
+use super::{
+    args::Global,
+    control_client::socket,
+    dashboard_args::{Dashboard, Verb},
+    output::print,
+    settings::load,
+};
+use crate::{
+    config::dashboard::{Dashboard as Settings, Listen},
+    dashboard::{
+        access::password::{self, LONGEST_PASSWORD},
+        server::{self, Opened},
+    },
+    exit_code::{Code, Error},
+    process::signals::{Signal, Signals},
+    worker::registry::Registry,
+};
+
+pub(super) fn run(registry: &Registry, global: &Global, verb: &Dashboard) -> Result<Code, Error> {
+    match verb.verb {
+        Some(Verb::Password) => hash_password(),
+        None => serve(registry, global, verb),
+    }
+}
+
+fn serve(registry: &Registry, global: &Global, verb: &Dashboard) -> Result<Code, Error> {
+    let config = load(registry, global)?;
+    let path = socket(&config, verb.socket.as_ref())?;
+    let mut settings = config.dashboard.clone().unwrap_or_default();
+    if let Some(listen) = &verb.listen {
+        settings.listen = read_listen(listen)?;
+    }
+    check(&settings)?;
+    let internal = |error: io::Error| Error::new(Code::Internal, format!("the page cannot be served: {error}"));
+    let signals = Signals::listen().map_err(internal)?;
+    let ended = async {
+        let Ok(watch) = signals.watch() else { return };
+        loop {
+            let is_end = |signal: &Signal| matches!(signal, Signal::Terminate | Signal::Interrupt | Signal::Quit);
+            if signals.drain().iter().any(is_end) {
+                return;
+            }
+            if watch.readable().await.is_err() {
+                return;
+            }
+        }
+    };
+    let said = std::cell::Cell::new(Ok(()));
+    let listen = settings.listen.clone();
+    let ready = |opened: &Opened| {
+        let text = match &opened.link {
+            // Once, and nowhere else: who has it may do everything.
+            Some(link) => format!("open {link}\n"),
+            None => format!("log in at {}\n", opened.at),
+        };
+        said.set(print(&text));
+    };
+    let run = server::Run {
+        settings: &settings,
+        socket: &path,
+        key: None,
+        recorder: Box::new(|_| {}),
+        ready: Box::new(ready),
+    };
+    server::run(run, ended).map_err(|error| {
+        Error::new(Code::Taken, format!("cannot listen at {listen}: {error}"))
+            .hint("another address: --listen 127.0.0.1:PORT, or dashboard: { listen: … }")
+    })?;
+    said.into_inner()?;
+    Ok(Code::Ok)
+}
+
+fn read_listen(text: &str) -> Result<Listen, Error> {
+    match text.strip_prefix("unix:") {
+        Some(path) if !path.is_empty() => Ok(Listen::Unix(path.into())),
+        _ => text.parse::<SocketAddr>().map(Listen::Tcp).map_err(|_| {
+            Error::new(
+                Code::Usage,
+                format!("--listen: \"{text}\" is no address of numbers with a port, and no unix:PATH"),
+            )
+            .hint("as 127.0.0.1:5555, [::1]:5555 or unix:/run/asynctask/page.sock")
+        }),
+    }
+}
+
+/// What others can reach has users, or a proxy that knows them.
+fn check(settings: &Settings) -> Result<(), Error> {
+    if settings.listen.is_local() || !settings.users.is_empty() || settings.proxy.is_some() {
+        return Ok(());
+    }
+    let text = format!("others can reach {}, and there are no users who may", settings.listen);
+    Err(Error::new(Code::Config, text).hint(
+        "dashboard: { users: { NAME: { password: HASH, role: look } } }; `asynctask dashboard password` makes the hash",
+    ))
+}
+
+fn hash_password() -> Result<Code, Error> {
+    let failed = |error: io::Error| Error::new(Code::Internal, format!("no password can be read: {error}"));
+    let stdin = io::stdin();
+    let password = if stdin.is_terminal() {
+        let first = asked("Password: ").map_err(failed)?;
+        if asked("Again: ").map_err(failed)? != first {
+            return Err(Error::new(Code::Refused, "the two are not the same"));
+        }
+        first
+    } else {
+        let mut line = String::new();
+        stdin.lock().read_line(&mut line).map_err(failed)?;
+        line.trim_end_matches(['\r', '\n']).to_owned()
+    };
+    if password.is_empty() || password.len() > LONGEST_PASSWORD {
+        return Err(Error::new(Code::Refused, format!("a password has 1 to {LONGEST_PASSWORD} bytes")));
+    }
+    let hash = password::hash(&password).map_err(failed)?;
+    print(&format!("{hash}\n"))?;
+    Ok(Code::Ok)
+}
+
+/// A line from the terminal, which does not show it.
+fn asked(question: &str) -> io::Result<String> {
+    let mut stderr = io::stderr();
+    write!(stderr, "{question}")?;
+    stderr.flush()?;
+    let stdin = io::stdin();
+    let quiet = Quiet::begin()?;
+    let mut line = String::new();
+    stdin.lock().read_line(&mut line)?;
+    drop(quiet);
+    writeln!(stderr)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// The terminal does not show what is typed, until this is dropped.
+struct Quiet(nix::sys::termios::Termios);
+
+impl Quiet {
+    fn begin() -> io::Result<Self> {
+        use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+        let stdin = io::stdin();
+        let before = tcgetattr(stdin.as_fd())?;
+        let mut quiet = before.clone();
+        quiet.local_flags.remove(LocalFlags::ECHO);
+        quiet.local_flags.insert(LocalFlags::ECHONL);
+        tcsetattr(stdin.as_fd(), SetArg::TCSAFLUSH, &quiet)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        use nix::sys::termios::{SetArg, tcsetattr};
+        // The terminal may be gone.
+        let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSAFLUSH, &self.0);
+    }
+}

@@ -1,0 +1,26 @@
+//! What can be typed for the page. Definitions only.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Args, Debug)]
+pub(super) struct Dashboard {
+    /// Where to listen: an address with its port, or unix:PATH [default: what the settings say, 127.0.0.1:5555]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) listen: Option<String>,
+    /// The master's control socket
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) verb: Option<Verb>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// Ask for a password, twice, and print its hash for the settings
+    #[command(
+        after_help = "Example:\n  asynctask dashboard password\n  pass show dashboard | asynctask dashboard password"
+    )]
+    Password,
+}

@@ -1,0 +1,113 @@
+//! Names under which the page may be asked for.
+//!
+//! A site of somebody else can have its own name lead to this machine, and its scripts then speak to us as to their own origin. Their
+//! `Host` is that name, so only addresses, `localhost` and names of the settings are ours.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The allowed names.
+#[derive(Clone, Debug)]
+pub(crate) struct Hosts {
+    /// The port that it listens on; `None`: none, or a proxy's may be another one.
+    port: Option<u16>,
+    /// Of the settings, in small letters.
+    names: Vec<String>,
+    /// The address under which people open it, as `https://ops.example`, where a proxy stands before it.
+    url: Option<String>,
+}
+
+impl Hosts {
+    /// Those of a page that listens on this port.
+    pub(crate) fn new(port: Option<u16>, names: &[String], url: Option<&str>) -> Self {
+        let small = |text: &str| text.trim_end_matches('/').to_ascii_lowercase();
+        Self { port, names: names.iter().map(|name| small(name)).collect(), url: url.map(small) }
+    }
+
+    /// Whether the value of a `Host` header is one of ours.
+    pub(crate) fn is_ours(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        if self.url.as_deref().and_then(|url| url.split_once("://")).is_some_and(|(_, authority)| authority == host) {
+            return true;
+        }
+        let Some((name, port)) = split(&host) else { return false };
+        if self.names.iter().any(|known| known == name) {
+            return true;
+        }
+        let is_address = name.parse::<Ipv4Addr>().is_ok()
+            || name
+                .strip_prefix('[')
+                .and_then(|rest| rest.strip_suffix(']'))
+                .is_some_and(|name| name.parse::<Ipv6Addr>().is_ok());
+        let is_port = self.port.is_none_or(|own| port == Some(own) || (port.is_none() && own == 80));
+        (is_address || name == "localhost") && is_port
+    }
+
+    /// Whether an `Origin` is that of the page which was asked for under this `Host`.
+    pub(crate) fn is_origin(&self, origin: &str, host: &str) -> bool {
+        let (origin, host) = (origin.to_ascii_lowercase(), host.to_ascii_lowercase());
+        self.url.as_ref().is_some_and(|url| *url == origin)
+            || origin.strip_prefix("http://").is_some_and(|authority| authority == host)
+    }
+}
+
+/// Name and port of an authority. An address of version 6 keeps its brackets.
+fn split(host: &str) -> Option<(&str, Option<u16>)> {
+    let end = if host.starts_with('[') { host.find(']')? + 1 } else { host.find(':').unwrap_or(host.len()) };
+    let (name, rest) = host.split_at(end);
+    match rest.strip_prefix(':') {
+        None if rest.is_empty() => Some((name, None)),
+        Some(port) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some((name, Some(port.parse().ok()?)))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_names_of_the_settings_are_ours() {
+        let hosts = Hosts::new(Some(5555), &["Ops.example".to_owned()], Some("https://jobs.example/"));
+        for ours in [
+            "127.0.0.1:5555",
+            "localhost:5555",
+            "LOCALHOST:5555",
+            "[::1]:5555",
+            "10.1.2.3:5555",
+            "ops.example",
+            "ops.example:8080",
+            "jobs.example",
+        ] {
+            assert!(hosts.is_ours(ours), "{ours}");
+        }
+        for foreign in [
+            "",
+            "evil.example:5555",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "127.0.0.1:5555:5555",
+            "127.0.0.1:5555@evil.example",
+            "localhost.evil.example:5555",
+            "ops.example.evil.example",
+            "[::1:5555",
+            "::1:5555",
+            "127.0.0.1:+5555",
+            "0x7f.1:5555",
+            "jobs.example:444",
+        ] {
+            assert!(!hosts.is_ours(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_the_pages_own_or_the_configured_one() {
+        let hosts = Hosts::new(Some(5555), &[], Some("https://jobs.example"));
+        assert!(hosts.is_origin("http://127.0.0.1:5555", "127.0.0.1:5555"));
+        assert!(hosts.is_origin("https://jobs.example", "10.0.0.1:5555"));
+        for foreign in ["", "null", "http://127.0.0.1:5556", "https://127.0.0.1:5555", "http://jobs.example"] {
+            assert!(!hosts.is_origin(foreign, "127.0.0.1:5555"), "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! How the page is opened: with the link that has the key, or with a name and a password.
+
+use std::sync::{
+    Arc, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use askama::Template;
+use axum::{
+    Form,
+    extract::{Query, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Redirect, Response},
+};
+use serde::Deserialize;
+
+use super::{
+    access::{self, Visitor, password},
+    answer,
+    server::Page,
+};
+use crate::config::dashboard::Role;
+
+/// Who may wait while a password is checked.
+const WAITING: usize = 3;
+/// A hash of nobody's password: a name that is not known takes as long as one that is.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5J3Mgc2FsdA$3b5Z0hPzZ2m1y1c8zq0o0Kq3v5l7Q2m7v0Xr6k4yXJ8";
+
+#[derive(Template)]
+#[template(path = "login.html", config = "src/dashboard/askama.toml")]
+struct Login<'a> {
+    next: &'a str,
+    error: Option<&'a str>,
+}
+
+/// The form.
+pub(crate) fn asked(status: StatusCode, next: &str, error: Option<&str>) -> Response {
+    answer::page(status, &Login { next: own_path(next), error })
+}
+
+/// Where to go after the login: nowhere else than to a page of ours.
+fn own_path(path: &str) -> &str {
+    let is_own =
+        path.starts_with('/') && !path.starts_with("//") && !path.contains(['\\', '\r', '\n']) && path.len() <= 2000;
+    if is_own { path } else { "/" }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Next {
+    #[serde(default)]
+    next: String,
+}
+
+pub(crate) async fn form(Query(Next { next }): Query<Next>) -> Response {
+    asked(StatusCode::OK, &next, None)
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Link {
+    #[serde(default)]
+    key: String,
+}
+
+/// Opens a session with the key of the link, and goes on to an address without it.
+pub(crate) async fn open(State(page): State<Arc<Page>>, Query(Link { key }): Query<Link>) -> Response {
+    let is_right = {
+        let access = page.access.lock().unwrap_or_else(PoisonError::into_inner);
+        !access.has_users() && access.key.is_of(&key)
+    };
+    if !is_right {
+        return answer::problem(
+            StatusCode::UNAUTHORIZED,
+            "this is not the key: `asynctask dashboard link` prints the link",
+        );
+    }
+    enter_as(&page, Visitor { name: None, role: Role::All }, "/")
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Credentials {
+    name: String,
+    password: String,
+    #[serde(default)]
+    next: String,
+}
+
+/// Checks a password. One at a time; who comes when too many wait is told so.
+pub(crate) async fn enter(State(page): State<Arc<Page>>, Form(given): Form<Credentials>) -> Response {
+    let Credentials { name, password, next } = given;
+    let Some(_waits) = Waits::if_room(&page.waiting) else {
+        return asked(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &next,
+            Some("Too many people log in at this moment: try again."),
+        );
+    };
+    let Ok(_turn) = page.checking.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let wait = page.throttle.lock().unwrap_or_else(PoisonError::into_inner).wait(page.clock.now().at, &name);
+    if let Some(wait) = wait {
+        let text = format!("Wrong before: try again in {} s.", wait.as_secs() + 1);
+        let mut response = asked(StatusCode::TOO_MANY_REQUESTS, &next, Some(&text));
+        response.headers_mut().extend([(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1))]);
+        return response;
+    }
+    let (hash, role) = {
+        let access = page.access.lock().unwrap_or_else(PoisonError::into_inner);
+        let user = access.users.iter().find(|user| user.name == name);
+        let hash = user.and_then(|user| user.password.as_ref()).map_or(NOBODY, |hash| &hash.0);
+        (hash.to_owned(), user.filter(|user| user.password.is_some()).map(|user| user.role))
+    };
+    let checked = tokio::task::spawn_blocking(move || password::is_right(&password, &hash)).await;
+    let now = page.clock.now().at;
+    let mut throttle = page.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(role) = role.filter(|_| checked.unwrap_or(false)) else {
+        throttle.failed(now, &name);
+        return asked(StatusCode::UNAUTHORIZED, &next, Some("Name or password is wrong."));
+    };
+    throttle.succeeded(&name);
+    drop(throttle);
+    enter_as(&page, Visitor { name: Some(name), role }, own_path(&next))
+}
+
+fn enter_as(page: &Page, visitor: Visitor, next: &str) -> Response {
+    let mut access = page.access.lock().unwrap_or_else(PoisonError::into_inner);
+    let value = match access.sessions.open(page.clock.now().at, visitor) {
+        Ok(value) => value,
+        Err(error) => return answer::problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    };
+    let secure = if page.is_secure { "; Secure" } else { "" };
+    // Lax: a link in an alarm leads to the page and finds its session.
+    let cookie = format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}", access.cookie);
+    with_cookie(&cookie, next)
+}
+
+/// Ends the session.
+pub(crate) async fn leave(State(page): State<Arc<Page>>, headers: HeaderMap) -> Response {
+    let mut access = page.access.lock().unwrap_or_else(PoisonError::into_inner);
+    let cookies = headers.get(header::COOKIE).and_then(|cookies| cookies.to_str().ok());
+    if let Some(value) = cookies.and_then(|cookies| access::cookie(cookies, &access.cookie)) {
+        access.sessions.close(value);
+    }
+    with_cookie(&format!("{}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0", access.cookie), "/")
+}
+
+fn with_cookie(cookie: &str, next: &str) -> Response {
+    match HeaderValue::from_str(cookie) {
+        Ok(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to(next)).into_response(),
+        Err(error) => answer::problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+/// Somebody waits for a check.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn if_room(count: &'a AtomicUsize) -> Option<Self> {
+        // The one that is checked counts, too.
+        let waits = Self(count);
+        (count.fetch_add(1, Ordering::Relaxed) <= WAITING).then_some(waits)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_login_only_own_pages_follow() {
+        for own in ["/", "/queues/foo?page=2"] {
+            assert_eq!(own_path(own), own);
+        }
+        let long = format!("/{}", "x".repeat(3000));
+        for foreign in ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nb", &long] {
+            assert_eq!(own_path(foreign), "/", "{foreign}");
+        }
+    }
+
+    #[test]
+    fn four_may_be_there_at_once() {
+        let count = AtomicUsize::new(0);
+        let there: Vec<_> = (0..10).map(|_| Waits::if_room(&count)).collect();
+        assert_eq!(there.iter().flatten().count(), 1 + WAITING);
+        drop(there);
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn nobody_has_nobodys_password() {
+        assert!(!password::is_right("", NOBODY) && password::is_hash(NOBODY));
+    }
+}

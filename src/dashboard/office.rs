@@ -1,0 +1,184 @@
+//! What the page asks the master, once a second however many look on, and what it was told last.
+//!
+//! The page is a client of the control socket like any other. When nobody looks it asks for what its history needs, and no more. A
+//! master that does not answer is shown as that, with the last that is known of it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::series::Series;
+use crate::{
+    clock::{Clock, Timestamp},
+    control::{
+        client,
+        types::{Answer, Command},
+    },
+};
+
+/// Between two rounds of questions.
+pub(crate) const PACE: Duration = Duration::from_secs(1);
+/// How long the master may take to answer one.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// After the last look the questions about slots and health are left out.
+const LOOKED_AT: i64 = 15_000;
+/// Records that are asked for at once; more of them are asked for in the same round.
+const RECORDS: usize = 256;
+/// … but only so often: what the master keeps is bounded.
+const ROUNDS: usize = 16;
+
+/// What is known of a master.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// When the last round of questions ended; 0: none has.
+    pub(crate) at: Timestamp,
+    /// Why it does not answer, if it does not.
+    pub(crate) unreachable: Option<String>,
+    /// As `status --json`; null until it was told.
+    pub(crate) status: Value,
+    /// As `health --json`.
+    pub(crate) health: Value,
+    /// The answer to `counters`.
+    pub(crate) counters: Value,
+    /// The answer to `schedules`.
+    pub(crate) schedules: Value,
+}
+
+/// Takes the records of what ended, in the order of their numbers.
+pub(crate) type Recorder = Box<dyn FnMut(&Heard<'_>) + Send>;
+
+/// What a round heard of ends.
+pub(crate) struct Heard<'a> {
+    pub(crate) now: Timestamp,
+    /// Tells one run of the master from another: its process and when it began.
+    pub(crate) run: (u64, i64),
+    pub(crate) host: &'a str,
+    pub(crate) records: &'a [Value],
+    /// Records that are gone.
+    pub(crate) lost: u64,
+    /// The answer to `counters`.
+    pub(crate) counters: &'a Value,
+}
+
+/// What all parts of the page see.
+#[derive(Debug)]
+pub(crate) struct Office {
+    socket: PathBuf,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    /// When somebody looked last, in milliseconds of the wall clock.
+    looked_at: AtomicU64,
+    pub(crate) series: Mutex<Series>,
+}
+
+impl Office {
+    pub(crate) fn new(socket: &Path) -> Arc<Self> {
+        Arc::new(Self {
+            socket: socket.to_owned(),
+            snapshot: watch::Sender::new(Arc::default()),
+            looked_at: AtomicU64::new(0),
+            series: Mutex::default(),
+        })
+    }
+
+    /// What is known now. Somebody looks.
+    pub(crate) fn look(&self) -> Arc<Snapshot> {
+        self.looked_at.store(Clock::wall().0.unsigned_abs(), Ordering::Relaxed);
+        self.snapshot.borrow().clone()
+    }
+
+    /// Told each time that more is known. Somebody looks as long as it asks.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.subscribe()
+    }
+
+    /// Asks the master once, for a person.
+    ///
+    /// # Errors
+    /// What the master says against it, or that it does not answer.
+    pub(crate) fn ask(&self, command: &Command) -> Result<Value, String> {
+        match client::ask_within(&self.socket, command, PATIENCE) {
+            Ok(Answer::Done(answer)) => Ok(answer),
+            Ok(Answer::Refused { message }) => Err(message),
+            Ok(Answer::Invalid { problems }) => Err(problems),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Asks once a second, on the thread that calls it, as long as `goes_on`.
+    pub(crate) fn run(&self, mut recorder: Recorder, goes_on: impl Fn() -> bool) {
+        let mut known = Known::default();
+        while goes_on() {
+            let began = Clock::wall();
+            let snapshot = self.round(&mut known, &mut recorder, began);
+            self.snapshot.send_replace(Arc::new(snapshot));
+            let took = Clock::wall().0.saturating_sub(began.0).clamp(0, 60_000).unsigned_abs();
+            pause(PACE.saturating_sub(Duration::from_millis(took)));
+        }
+    }
+
+    fn round(&self, known: &mut Known, recorder: &mut Recorder, now: Timestamp) -> Snapshot {
+        let before = self.snapshot.borrow().clone();
+        let is_looked_at = now.0.saturating_sub(self.looked_at.load(Ordering::Relaxed) as i64) <= LOOKED_AT;
+        let is_first = before.at.0 == 0;
+        let counters = match self.ask(&Command::Counters {}) {
+            Ok(counters) => counters,
+            Err(error) => {
+                return Snapshot { at: Clock::wall(), unreachable: Some(error), ..(*before).clone() };
+            }
+        };
+        self.series.lock().unwrap_or_else(PoisonError::into_inner).push(now, &counters);
+        self.hear(known, recorder, now, &counters);
+        let mut next = Snapshot { at: now, unreachable: None, counters, ..(*before).clone() };
+        if is_looked_at || is_first {
+            let asked = |command: &Command, before: &Value| self.ask(command).unwrap_or_else(|_| before.clone());
+            next.status = asked(&Command::Status {}, &before.status);
+            next.health = asked(&Command::Health {}, &before.health);
+            next.schedules = asked(&Command::Schedules {}, &before.schedules);
+        }
+        next.at = Clock::wall();
+        next
+    }
+
+    fn hear(&self, known: &mut Known, recorder: &mut Recorder, now: Timestamp, counters: &Value) {
+        let pid = counters["pid"].as_u64().unwrap_or_default();
+        let up = (counters["uptime_seconds"].as_f64().unwrap_or_default() * 1000.0) as i64;
+        let began = now.0.saturating_sub(up);
+        // Of one run it is always the same, but for how long its answers took.
+        if known.run.0 != pid || known.run.1.abs_diff(began) > 5000 {
+            *known = Known { run: (pid, began), last: 0 };
+        }
+        for _ in 0..ROUNDS {
+            let Ok(told) = self.ask(&Command::Events { after: known.last, most: Some(RECORDS) }) else { return };
+            let records = told["records"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let lost = told["lost"].as_u64().unwrap_or_default();
+            let host = counters["host"].as_str().unwrap_or_default();
+            recorder(&Heard { now, run: known.run, host, records, lost, counters });
+            let last = records.last().and_then(|record| record["number"].as_u64());
+            known.last = last.unwrap_or(known.last);
+            if records.len() < RECORDS {
+                return;
+            }
+        }
+    }
+}
+
+/// Of the master that answers.
+#[derive(Debug, Default)]
+struct Known {
+    run: (u64, i64),
+    /// The number of the last record that was told.
+    last: u64,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a question each second is what this thread is for")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}

@@ -1,0 +1,122 @@
+//! The first page: is all well, and if not, why; each queue in a line.
+
+use std::sync::{Arc, PoisonError};
+
+use askama::Template;
+use axum::{Extension, extract::State, http::StatusCode, response::Response};
+use serde_json::Value;
+
+use super::{Frame, chart, encoded, frame_numbers};
+use crate::dashboard::{
+    access::Visitor,
+    answer,
+    live::Numbers,
+    office::Snapshot,
+    series::{FINE, Series},
+    server::Page,
+    words,
+};
+
+/// Fine steps that a rate is made of: half a minute.
+const RATE: usize = 3;
+/// Fine steps of times that are shown: five minutes.
+const TIMES: usize = 30;
+/// Points of a small chart.
+const POINTS: usize = 60;
+
+#[derive(Template)]
+#[template(path = "overview.html", config = "src/dashboard/askama.toml")]
+struct Overview {
+    frame: Frame,
+    master: String,
+    queues: Vec<Row>,
+}
+
+/// A queue in a line: texts by the keys under which they change.
+struct Row {
+    name: String,
+    path: String,
+    kind: String,
+    cells: Vec<Cell>,
+    line: String,
+}
+
+struct Cell {
+    key: String,
+    class: &'static str,
+    text: String,
+}
+
+pub(crate) async fn overview(State(page): State<Arc<Page>>, Extension(visitor): Extension<Visitor>) -> Response {
+    let snapshot = page.office.look();
+    let series = page.office.series.lock().unwrap_or_else(PoisonError::into_inner);
+    let queues = snapshot.status["queues"].as_object().into_iter().flatten();
+    let row = |(name, queue): (&String, &Value)| {
+        let steps = series.steps(name, false).map(|step| step.done + step.failed);
+        Row {
+            name: name.clone(),
+            path: format!("/queues/{}", encoded(name)),
+            kind: queue["kind"].as_str().unwrap_or_default().to_owned(),
+            line: chart::line(&chart::grouped(steps, FINE.1, POINTS), 120.0, 24.0),
+            cells: cells(name, queue, &snapshot, &series),
+        }
+    };
+    let view = Overview {
+        frame: Frame::new("Overview", "/", &visitor, &snapshot, "asynctask status"),
+        master: master(&snapshot),
+        queues: queues.map(row).collect(),
+    };
+    answer::page(StatusCode::OK, &view)
+}
+
+fn master(snapshot: &Snapshot) -> String {
+    let status = &snapshot.status;
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let up = status["uptime_seconds"].as_f64().unwrap_or(f64::NAN);
+    format!(
+        "{}, process {} on {}, version {}, up {}, {}",
+        text(&status["state"]),
+        status["pid"],
+        text(&snapshot.counters["host"]),
+        text(&status["version"]),
+        words::seconds(up),
+        text(&status["transport"]["uri"]),
+    )
+}
+
+fn cells(name: &str, queue: &Value, snapshot: &Snapshot, series: &Series) -> Vec<Cell> {
+    let cell = |what: &str, class, text: String| Cell { key: format!("{name}/{what}"), class, text };
+    let recent = series.recent(name, RATE);
+    let rate = recent.done as f64 / (RATE as f64 * FINE.0 as f64 / 1000.0);
+    let times = series.recent(name, TIMES);
+    let both = |buckets: &[u64]| {
+        let of = |share| series.quantile(buckets, share).map_or_else(|| "-".to_owned(), words::seconds);
+        if buckets.iter().all(|count| *count == 0) { "-".to_owned() } else { format!("{} / {}", of(0.5), of(0.95)) }
+    };
+    let slots = &snapshot.counters["queues"][name]["slots"];
+    let slots = slots.as_object().into_iter().flatten().filter(|(_, count)| count.as_u64() > Some(0));
+    let slots: Vec<String> = slots.map(|(state, count)| format!("{count} {state}")).collect();
+    let state = queue["state"].as_str().unwrap_or_default();
+    vec![
+        cell("state", "state", state.to_owned()),
+        cell("rate", "number", words::rate(rate)),
+        cell("waited", "number", both(&times.waited)),
+        cell("ran", "number", both(&times.ran)),
+        cell("ready", "number", words::count(&queue["ready"])),
+        cell("delayed", "number", words::count(&queue["delayed"])),
+        cell("in_hand", "number", words::count(&queue["in_hand"])),
+        cell("failed", "number", words::count(&queue["failed"])),
+        cell("slots", "", slots.join(", ")),
+    ]
+}
+
+/// What changes on this page.
+pub(crate) fn numbers(page: &Page, snapshot: &Snapshot) -> Numbers {
+    let series = page.office.series.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut numbers = frame_numbers(snapshot);
+    numbers.insert("master".to_owned(), master(snapshot));
+    for (name, queue) in snapshot.status["queues"].as_object().into_iter().flatten() {
+        numbers.extend(cells(name, queue, snapshot, &series).into_iter().map(|cell| (cell.key, cell.text)));
+    }
+    numbers
+}
