@@ -134,3 +134,131 @@ fn headers<'a>(page: &Page, headers: &'a HeaderMap) -> Headers<'a> {
         proxied: page.proxy_headers.as_ref().and_then(|(user, secret)| Some((only(user)?, only(secret)?))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use axum::{body::Body, http::request::Builder};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::{
+        clock::Instant,
+        config::dashboard::{Dashboard, Listen, Secret, User},
+        dashboard::{
+            access::{Peer, Visitor},
+            server::test_page,
+        },
+    };
+
+    const HOST: &str = "127.0.0.1:5555";
+    const ORIGIN: &str = "http://127.0.0.1:5555";
+
+    fn settings(users: &[Role]) -> Dashboard {
+        let user = |role: &Role| User {
+            name: role.as_str().to_owned(),
+            password: Some(Secret("$argon2id$".to_owned())),
+            role: *role,
+        };
+        let listen = Listen::Tcp((Ipv4Addr::LOCALHOST, 5555).into());
+        Dashboard { listen, users: users.iter().map(user).collect(), ..Dashboard::default() }
+    }
+
+    /// Asks each route, one that is not there included, for what it may answer: `fill` makes the request whole.
+    async fn asked(
+        page: &Arc<Page>,
+        method: Option<Method>,
+        fill: impl Fn(Builder) -> Builder,
+    ) -> Vec<(String, StatusCode)> {
+        let mut answers = Vec::new();
+        let others = [("/nothing", false)];
+        for (path, changes) in ROUTES.iter().map(|route| (route.path, route.changes)).chain(others) {
+            let path = path.replace('{', "").replace('}', "");
+            let method = method.clone().unwrap_or(if changes { Method::POST } else { Method::GET });
+            let request = fill(Request::builder().method(method).uri(&path)).body(Body::empty()).unwrap();
+            let (mut parts, body) = request.into_parts();
+            parts.extensions.insert(ConnectInfo(From(Peer::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)))));
+            let answer = router(Arc::clone(page)).oneshot(Request::from_parts(parts, body)).await.unwrap();
+            for (name, _) in answer::HEADERS {
+                assert!(answer.headers().contains_key(&name), "{path} lacks {name}");
+            }
+            assert!(answer.headers().get("access-control-allow-origin").is_none(), "{path}");
+            answers.push((path, answer.status()));
+        }
+        answers
+    }
+
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+    }
+
+    fn session(page: &Page, role: Role) -> String {
+        let mut access = page.access.lock().unwrap();
+        let visitor = Visitor { name: Some(role.as_str().to_owned()), role };
+        format!("{}={}", access.cookie.clone(), access.sessions.open(Instant::default(), visitor).unwrap())
+    }
+
+    #[test]
+    fn without_the_key_every_route_is_closed_and_under_a_foreign_name_it_is_nobodys() {
+        run(async {
+            let page = test_page(&settings(&[]));
+            for (path, status) in asked(&page, None, |request| request.header("Host", HOST)).await {
+                assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
+            }
+            for host in ["evil.example:5555", "127.0.0.1:5556", ""] {
+                for (path, status) in asked(&page, None, |request| request.header("Host", host)).await {
+                    assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{path}");
+                }
+            }
+            for (path, status) in asked(&page, None, |request| request).await {
+                assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{path}");
+            }
+        });
+    }
+
+    #[test]
+    fn with_users_the_form_and_its_assets_are_open_and_nothing_else() {
+        run(async {
+            let page = test_page(&settings(&[Role::Look]));
+            let answers = asked(&page, None, |request| request.header("Host", HOST)).await;
+            for ((path, status), route) in answers.iter().zip(ROUTES) {
+                match route.needs {
+                    Needs::Nothing if route.changes => assert_eq!(*status, StatusCode::FORBIDDEN, "{path}"),
+                    Needs::Nothing => assert!([200, 404].contains(&status.as_u16()), "{path}: {status}"),
+                    Needs::Key | Needs::Role(_) => assert_eq!(*status, StatusCode::UNAUTHORIZED, "{path}"),
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_change_needs_its_role_and_a_page_of_our_own_and_another_method_does_nothing() {
+        run(async {
+            let page = test_page(&settings(&[]));
+            for role in Role::ALL {
+                for origin in
+                    [None, Some("null"), Some("http://127.0.0.1:5556"), Some("http://evil.example"), Some(ORIGIN)]
+                {
+                    // Each request has a session of its own: one of them ends it.
+                    let fill = |request: Builder| {
+                        let request = request.header("Host", HOST).header("Cookie", session(&page, role));
+                        origin.into_iter().fold(request, |request, origin| request.header("Origin", origin))
+                    };
+                    let answers = asked(&page, None, fill).await;
+                    for ((path, status), route) in answers.iter().zip(ROUTES).filter(|(_, route)| route.changes) {
+                        let suffices = match route.needs {
+                            Needs::Role(needed) => role >= needed,
+                            Needs::Nothing | Needs::Key => true,
+                        };
+                        let is_let = suffices && origin == Some(ORIGIN);
+                        assert_eq!(*status == StatusCode::FORBIDDEN, !is_let, "{path} {role:?} {origin:?}: {status}");
+                    }
+                    for (path, status) in asked(&page, Some(Method::DELETE), fill).await {
+                        assert!([403, 404, 405].contains(&status.as_u16()), "{path}: {status}");
+                    }
+                }
+            }
+        });
+    }
+}

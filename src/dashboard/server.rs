@@ -156,6 +156,16 @@ fn page(settings: &Dashboard, port: Option<u16>, key: &str, office: Arc<Office>)
     }
 }
 
+/// A page at its port, of a master that is not there.
+#[cfg(test)]
+pub(super) fn test_page(settings: &Dashboard) -> Arc<Page> {
+    let port = match &settings.listen {
+        Listen::Tcp(address) => Some(address.port()),
+        Listen::Unix(_) => None,
+    };
+    Arc::new(page(settings, port, "the-key", Office::new(Path::new("/nowhere"))))
+}
+
 fn bind(listen: &Listen) -> io::Result<(Bound, Option<u16>)> {
     match listen {
         Listen::Tcp(address) => {

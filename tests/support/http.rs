@@ -18,7 +18,10 @@ pub struct Site(pub SocketAddr);
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
+    /// In small letters.
     pub head: String,
+    /// As it came.
+    pub plain_head: String,
     pub body: String,
 }
 
@@ -84,5 +87,5 @@ pub fn read(stream: &mut TcpStream) -> Option<Answer> {
     let text = String::from_utf8(bytes).expect("text");
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().expect("a status");
-    Some(Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
+    Some(Answer { status, head: head.to_ascii_lowercase(), plain_head: head.to_owned(), body: body.to_owned() })
 }

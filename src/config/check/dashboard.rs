@@ -91,10 +91,11 @@ fn users(section: &Section<'_>, has_proxy: bool) -> Vec<User> {
         }
         let password = password.and_then(|item| {
             let hash = item.text()?;
+            // It may be the password itself.
+            item.report.hide_at(item.node.place, hash);
             if hash.starts_with("$argon2id$") {
                 return Some(Secret(hash.to_owned()));
             }
-            // Not shown: it may be the password itself.
             item.problem("expected a hash of argon2id", Some("`asynctask dashboard password` makes one".to_owned()));
             None
         });
@@ -122,6 +123,7 @@ fn proxy(item: &Item<'_>, listen: &Listen) -> Option<Proxy> {
     };
     let secret = section.get("secret").and_then(|item| {
         let secret = item.text()?;
+        item.report.hide_at(item.node.place, secret);
         if secret.len() >= 16 {
             return Some(Secret(secret.to_owned()));
         }
