@@ -17,6 +17,7 @@ use crate::{
     config::dashboard::{Dashboard as Settings, Listen},
     dashboard::{
         access::password::{self, LONGEST_PASSWORD},
+        routes,
         server::{self, Opened},
     },
     exit_code::{Code, Error},
@@ -67,6 +68,7 @@ fn serve(registry: &Registry, global: &Global, verb: &Dashboard) -> Result<Code,
         settings: &settings,
         socket: &path,
         key: None,
+        router: routes::router,
         recorder: Box::new(|_| {}),
         ready: Box::new(ready),
     };

@@ -1,15 +1,15 @@
 //! What all answers have in common, and the answers that are none.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use askama::Template;
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 
-use super::{access::Denied, login, server::Page};
+use super::page::Page;
 
 /// No script but our own, nothing of another origin, no frame around the page; and no script that makes HTML of a text.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -45,35 +45,6 @@ pub(crate) fn page(status: StatusCode, template: &impl Template) -> Response {
 /// A line of text that says what is wrong.
 pub(crate) fn problem(status: StatusCode, text: &str) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{text}\n")).into_response()
-}
-
-/// Why a request is not served.
-pub(crate) fn denied(page: &Arc<Page>, denied: Denied, uri: &Uri, headers: &HeaderMap) -> Response {
-    match denied {
-        Denied::Misdirected => problem(
-            StatusCode::MISDIRECTED_REQUEST,
-            "this name is none of the page's: `dashboard: { hosts: [NAME] }` allows it",
-        ),
-        Denied::ForeignOrigin => problem(StatusCode::FORBIDDEN, "a change must come from the page itself"),
-        Denied::Forbidden => problem(StatusCode::FORBIDDEN, "your role does not allow that"),
-        Denied::Unknown => {
-            let has_users = page.access.lock().unwrap_or_else(PoisonError::into_inner).has_users();
-            let wants_html = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-            if has_users && wants_html.is_some_and(|accept| accept.contains("text/html")) {
-                return login::asked(
-                    StatusCode::UNAUTHORIZED,
-                    uri.path_and_query().map_or("/", |path| path.as_str()),
-                    None,
-                );
-            }
-            let text = if has_users {
-                "log in first"
-            } else {
-                "open it with the link that has the key: `asynctask dashboard link`"
-            };
-            problem(StatusCode::UNAUTHORIZED, text)
-        }
-    }
 }
 
 /// There is no such page.

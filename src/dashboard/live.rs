@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{pages, server::Page};
+use super::{page::Page, pages};
 
 /// Texts by their keys.
 pub(crate) type Numbers = BTreeMap<String, String>;

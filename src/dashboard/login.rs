@@ -17,7 +17,7 @@ use serde::Deserialize;
 use super::{
     access::{self, Visitor, password},
     answer,
-    server::Page,
+    page::Page,
 };
 use crate::config::dashboard::Role;
 

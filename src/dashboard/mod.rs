@@ -17,6 +17,7 @@ pub(crate) mod live;
 pub(crate) mod login;
 pub(crate) mod mask;
 pub(crate) mod office;
+pub(crate) mod page;
 pub(crate) mod pages;
 pub(crate) mod routes;
 pub(crate) mod series;

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use axum::{
     Router,
     extract::{ConnectInfo, DefaultBodyLimit, Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
@@ -13,9 +13,9 @@ use axum::{
 
 use super::{
     access::{Denied, Headers},
-    answer, assets, live, login, pages,
-    server::{From, Page},
-    stream,
+    answer, assets, live, login,
+    page::{From, Page},
+    pages, stream,
 };
 use crate::config::dashboard::Role;
 
@@ -115,7 +115,36 @@ async fn guard(State((page, needs)): State<(Arc<Page>, Needs)>, mut request: Req
             );
             next.run(request).await
         }
-        Err(denied) => answer::denied(&page, denied, request.uri(), request.headers()),
+        Err(why) => denied(&page, why, request.uri(), request.headers()),
+    }
+}
+
+/// Why a request is not served.
+fn denied(page: &Page, why: Denied, uri: &Uri, headers: &HeaderMap) -> Response {
+    match why {
+        Denied::Misdirected => answer::problem(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this name is none of the page's: `dashboard: { hosts: [NAME] }` allows it",
+        ),
+        Denied::ForeignOrigin => answer::problem(StatusCode::FORBIDDEN, "a change must come from the page itself"),
+        Denied::Forbidden => answer::problem(StatusCode::FORBIDDEN, "your role does not allow that"),
+        Denied::Unknown => {
+            let has_users = page.access.lock().unwrap_or_else(PoisonError::into_inner).has_users();
+            let wants_html = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+            if has_users && wants_html.is_some_and(|accept| accept.contains("text/html")) {
+                return login::asked(
+                    StatusCode::UNAUTHORIZED,
+                    uri.path_and_query().map_or("/", |path| path.as_str()),
+                    None,
+                );
+            }
+            let text = if has_users {
+                "log in first"
+            } else {
+                "open it with the link that has the key: `asynctask dashboard link`"
+            };
+            answer::problem(StatusCode::UNAUTHORIZED, text)
+        }
     }
 }
 
@@ -148,7 +177,7 @@ mod tests {
         config::dashboard::{Dashboard, Listen, Secret, User},
         dashboard::{
             access::{Peer, Visitor},
-            server::test_page,
+            page::test_page,
         },
     };
 

@@ -5,50 +5,21 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     thread,
 };
 
 use axum::{Router, extract::connect_info::Connected, serve::IncomingStream};
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, UnixListener};
 
 use super::{
-    access::{
-        Access, Peer, Proxy,
-        hosts::Hosts,
-        password::Throttle,
-        secret::{self, Hashed},
-        sessions::Sessions,
-    },
+    access::{Peer, secret},
     office::{Office, Recorder},
-    routes,
+    page::{From, Page},
 };
-use crate::{
-    clock::Clock,
-    config::dashboard::{Dashboard, Listen},
-};
-
-/// All that the page's requests share.
-pub(crate) struct Page {
-    pub(crate) access: Mutex<Access>,
-    pub(crate) throttle: Mutex<Throttle>,
-    /// One password is checked at a time.
-    pub(crate) checking: Semaphore,
-    /// How many wait for that.
-    pub(crate) waiting: AtomicUsize,
-    pub(crate) office: Arc<Office>,
-    pub(crate) clock: Clock,
-    /// Streams that are open.
-    pub(crate) streams: AtomicUsize,
-    pub(crate) proxy_headers: Option<(String, String)>,
-    pub(crate) is_secure: bool,
-    pub(crate) hide: super::mask::Mask,
-}
+use crate::config::dashboard::{Dashboard, Listen};
 
 /// What the page is made of.
 pub(crate) struct Run<'a> {
@@ -57,6 +28,8 @@ pub(crate) struct Run<'a> {
     pub(crate) socket: &'a Path,
     /// The key; `None`: one is made.
     pub(crate) key: Option<String>,
+    /// Its addresses.
+    pub(crate) router: fn(Arc<Page>) -> Router,
     /// Takes what ended.
     pub(crate) recorder: Recorder,
     /// Told once it listens: the link that opens it.
@@ -81,14 +54,14 @@ enum Bound {
 /// # Errors
 /// It cannot listen there.
 pub(crate) fn run(run: Run<'_>, ended: impl Future<Output = ()>) -> io::Result<()> {
-    let Run { settings, socket, key, recorder, ready } = run;
+    let Run { settings, socket, key, router, recorder, ready } = run;
     let (bound, port) = bind(&settings.listen)?;
     let key = match key {
         Some(key) => key,
         None => secret::random()?,
     };
     let office = Office::new(socket);
-    let page = Arc::new(page(settings, port, &key, Arc::clone(&office)));
+    let page = Arc::new(Page::new(settings, port, &key, Arc::clone(&office)));
     let at = base(settings, port);
     let link = settings.users.is_empty().then(|| format!("{at}/open?key={key}"));
     let is_open = Arc::new(AtomicBool::new(true));
@@ -99,7 +72,7 @@ pub(crate) fn run(run: Run<'_>, ended: impl Future<Output = ()>) -> io::Result<(
             .spawn(move || office.run(recorder, || is_open.load(Ordering::Relaxed)))?
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let router = routes::router(page);
+    let router = router(page);
     let served = runtime.block_on(async {
         let serving = serve(bound, router)?;
         ready(&Opened { at, link });
@@ -130,40 +103,6 @@ fn base(settings: &Dashboard, port: Option<u16>) -> String {
         // As through `ssh -L 5555:PATH`.
         (None, Listen::Unix(_)) => "http://localhost:5555".to_owned(),
     }
-}
-
-fn page(settings: &Dashboard, port: Option<u16>, key: &str, office: Arc<Office>) -> Page {
-    let proxy = settings.proxy.as_ref();
-    Page {
-        access: Mutex::new(Access {
-            hosts: Hosts::new(port, &settings.hosts, settings.url.as_deref()),
-            key: Hashed::of(key),
-            users: settings.users.clone(),
-            proxy: proxy.map(|proxy| Proxy { peer: proxy.from, secret: Hashed::of(&proxy.secret.0), role: proxy.role }),
-            sessions: Sessions::default(),
-            // Cookies know no ports: another page on this host has another name.
-            cookie: format!("asynctask_{}", port.unwrap_or_default()),
-        }),
-        throttle: Mutex::default(),
-        checking: Semaphore::new(1),
-        waiting: AtomicUsize::new(0),
-        office,
-        clock: Clock::start(),
-        streams: AtomicUsize::new(0),
-        proxy_headers: proxy.map(|proxy| (proxy.user_header.clone(), proxy.secret_header.clone())),
-        is_secure: settings.url.as_deref().is_some_and(|url| url.starts_with("https://")),
-        hide: super::mask::Mask::new(&settings.hide),
-    }
-}
-
-/// A page at its port, of a master that is not there.
-#[cfg(test)]
-pub(super) fn test_page(settings: &Dashboard) -> Arc<Page> {
-    let port = match &settings.listen {
-        Listen::Tcp(address) => Some(address.port()),
-        Listen::Unix(_) => None,
-    };
-    Arc::new(page(settings, port, "the-key", Office::new(Path::new("/nowhere"))))
 }
 
 fn bind(listen: &Listen) -> io::Result<(Bound, Option<u16>)> {
@@ -207,10 +146,6 @@ fn serve(bound: Bound, router: Router) -> io::Result<std::pin::Pin<Box<dyn Futur
         }
     })
 }
-
-/// Where a connection came from, for requests.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct From(pub(crate) Peer);
 
 impl Connected<IncomingStream<'_, UnixListener>> for From {
     fn connect_info(_: IncomingStream<'_, UnixListener>) -> Self {

@@ -23,7 +23,7 @@ use super::{
     answer,
     live::{self, Numbers, View},
     office::Snapshot,
-    server::Page,
+    page::Page,
 };
 
 /// Streams at once; more are told to ask now and then.

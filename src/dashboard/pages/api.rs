@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde_json::Value;
 
-use crate::dashboard::server::Page;
+use crate::dashboard::page::Page;
 
 pub(crate) async fn status(State(page): State<Arc<Page>>) -> Json<Value> {
     Json(page.office.look().status.clone())

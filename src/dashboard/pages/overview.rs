@@ -12,8 +12,8 @@ use crate::dashboard::{
     answer,
     live::Numbers,
     office::Snapshot,
+    page::Page,
     series::{FINE, Series},
-    server::Page,
     words,
 };
 

@@ -18,8 +18,8 @@ use crate::dashboard::{
     answer,
     live::Numbers,
     office::Snapshot,
+    page::Page,
     series::{COARSE, FINE},
-    server::Page,
     words,
 };
 

@@ -1,0 +1,78 @@
+//! What all requests of the page share.
+
+#[cfg(test)]
+use std::path::Path;
+use std::sync::{Arc, Mutex, atomic::AtomicUsize};
+
+use tokio::sync::Semaphore;
+
+use super::{
+    access::{Access, Peer, Proxy, hosts::Hosts, password::Throttle, secret::Hashed, sessions::Sessions},
+    mask::Mask,
+    office::Office,
+};
+#[cfg(test)]
+use crate::config::dashboard::Listen;
+use crate::{clock::Clock, config::dashboard::Dashboard};
+
+/// All that the page's requests share.
+pub(crate) struct Page {
+    pub(crate) access: Mutex<Access>,
+    pub(crate) throttle: Mutex<Throttle>,
+    /// One password is checked at a time.
+    pub(crate) checking: Semaphore,
+    /// How many wait for that.
+    pub(crate) waiting: AtomicUsize,
+    pub(crate) office: Arc<Office>,
+    pub(crate) clock: Clock,
+    /// Streams that are open.
+    pub(crate) streams: AtomicUsize,
+    pub(crate) proxy_headers: Option<(String, String)>,
+    pub(crate) is_secure: bool,
+    pub(crate) hide: Mask,
+}
+
+impl Page {
+    /// The page of these settings, at this port, for whom the office asks.
+    pub(crate) fn new(settings: &Dashboard, port: Option<u16>, key: &str, office: Arc<Office>) -> Self {
+        let proxy = settings.proxy.as_ref();
+        Self {
+            access: Mutex::new(Access {
+                hosts: Hosts::new(port, &settings.hosts, settings.url.as_deref()),
+                key: Hashed::of(key),
+                users: settings.users.clone(),
+                proxy: proxy.map(|proxy| Proxy {
+                    peer: proxy.from,
+                    secret: Hashed::of(&proxy.secret.0),
+                    role: proxy.role,
+                }),
+                sessions: Sessions::default(),
+                // Cookies know no ports: another page on this host has another name.
+                cookie: format!("asynctask_{}", port.unwrap_or_default()),
+            }),
+            throttle: Mutex::default(),
+            checking: Semaphore::new(1),
+            waiting: AtomicUsize::new(0),
+            office,
+            clock: Clock::start(),
+            streams: AtomicUsize::new(0),
+            proxy_headers: proxy.map(|proxy| (proxy.user_header.clone(), proxy.secret_header.clone())),
+            is_secure: settings.url.as_deref().is_some_and(|url| url.starts_with("https://")),
+            hide: Mask::new(&settings.hide),
+        }
+    }
+}
+
+/// A page at its port, of a master that is not there.
+#[cfg(test)]
+pub(crate) fn test_page(settings: &Dashboard) -> Arc<Page> {
+    let port = match &settings.listen {
+        Listen::Tcp(address) => Some(address.port()),
+        Listen::Unix(_) => None,
+    };
+    Arc::new(Page::new(settings, port, "the-key", Office::new(Path::new("/nowhere"))))
+}
+
+/// Where a connection came from, for requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct From(pub(crate) Peer);
