@@ -1,6 +1,6 @@
 //! The numbers of a page that change while somebody looks, by the keys under which they stand in it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -8,10 +8,7 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{page::Page, pages};
-
-/// Texts by their keys.
-pub(crate) type Numbers = BTreeMap<String, String>;
+use super::{numbers::Numbers, page::Page, pages};
 
 /// Of which page.
 #[derive(Deserialize)]

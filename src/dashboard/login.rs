@@ -15,7 +15,7 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    access::{self, Visitor, password},
+    access::{self, password, visitor::Visitor},
     answer,
     page::Page,
 };

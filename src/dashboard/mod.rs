@@ -16,6 +16,7 @@ pub(crate) mod assets;
 pub(crate) mod live;
 pub(crate) mod login;
 pub(crate) mod mask;
+pub(crate) mod numbers;
 pub(crate) mod office;
 pub(crate) mod page;
 pub(crate) mod pages;

@@ -176,7 +176,7 @@ mod tests {
         clock::Instant,
         config::dashboard::{Dashboard, Listen, Secret, User},
         dashboard::{
-            access::{Peer, Visitor},
+            access::{Peer, visitor::Visitor},
             page::test_page,
         },
     };

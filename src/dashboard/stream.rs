@@ -21,7 +21,8 @@ use tokio::sync::watch;
 
 use super::{
     answer,
-    live::{self, Numbers, View},
+    live::{self, View},
+    numbers::Numbers,
     office::Snapshot,
     page::Page,
 };

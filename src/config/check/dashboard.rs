@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::address;
+use super::address::address;
 use crate::config::{
     dashboard::{Dashboard, Listen, Proxy, Role, Secret, User},
     reader::{Item, Section},

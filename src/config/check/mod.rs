@@ -5,6 +5,7 @@
 //! without workers, files on the command line) is in the command's file in `cli`.
 
 mod accounts;
+mod address;
 mod backoff;
 mod celery;
 mod dashboard;
@@ -15,11 +16,11 @@ mod queues;
 mod schedules;
 mod transport;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 pub(super) use self::schedules::is_id as is_schedule_id;
 
-use self::backoff::backoff;
+use self::{address::address, backoff::backoff};
 use super::{
     file::{Sources, Typed},
     node::Entry,
@@ -118,12 +119,6 @@ fn application(top: &Section<'_>) -> Option<String> {
         // It is part of a queue's name on the broker.
         item.expected("a name of letters, digits and _ - . :")
     }
-}
-
-/// Of numbers alone: a name may stand for several addresses, or for another one tomorrow.
-fn address(item: &Item<'_>) -> Option<SocketAddr> {
-    let address = item.text()?.parse().ok();
-    address.or_else(|| item.expected("an address of numbers with its port, such as 127.0.0.1:9464 or [::1]:9464"))
 }
 
 fn supervisor(top: &Section<'_>) -> Supervisor {

@@ -14,30 +14,15 @@ pub(crate) mod hosts;
 pub(crate) mod password;
 pub(crate) mod secret;
 pub(crate) mod sessions;
+pub(crate) mod visitor;
 
 use std::net::IpAddr;
 
-use self::{hosts::Hosts, secret::Hashed, sessions::Sessions};
+use self::{hosts::Hosts, secret::Hashed, sessions::Sessions, visitor::Visitor};
 use crate::{
     clock::Instant,
     config::dashboard::{Role, User},
 };
-
-/// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Visitor {
-    /// The user's name; `None`: whoever has the key.
-    pub(crate) name: Option<String>,
-    /// What they may do.
-    pub(crate) role: Role,
-}
-
-impl Visitor {
-    /// As it stands in the master's log and in lists.
-    pub(crate) fn shown(&self) -> &str {
-        self.name.as_deref().unwrap_or("the key's holder")
-    }
-}
 
 /// Where a connection came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

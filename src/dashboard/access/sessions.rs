@@ -3,8 +3,8 @@
 use std::{collections::HashMap, io, time::Duration};
 
 use super::{
-    Visitor,
     secret::{self, Hashed},
+    visitor::Visitor,
 };
 use crate::clock::Instant;
 

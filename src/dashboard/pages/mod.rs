@@ -7,9 +7,9 @@ pub(crate) mod queue;
 pub(crate) mod schedules;
 
 use super::{
-    access::Visitor,
+    access::visitor::Visitor,
     assets::{SCRIPT, STYLE},
-    live::Numbers,
+    numbers::Numbers,
     office::Snapshot,
     words,
 };

@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use super::{Frame, chart, frame_numbers};
 use crate::dashboard::{
-    access::Visitor,
+    access::visitor::Visitor,
     answer,
-    live::Numbers,
+    numbers::Numbers,
     office::Snapshot,
     page::Page,
     series::{COARSE, FINE},

@@ -7,7 +7,7 @@ use axum::{Extension, extract::State, http::StatusCode, response::Response};
 use serde_json::Value;
 
 use super::Frame;
-use crate::dashboard::{access::Visitor, answer, page::Page};
+use crate::dashboard::{access::visitor::Visitor, answer, page::Page};
 
 #[derive(Template)]
 #[template(path = "schedules.html", config = "src/dashboard/askama.toml")]
