@@ -175,6 +175,7 @@ fn the_decisions_are_pure() {
             "master/queue_run",
             "master/finished",
             "master/kept_file",
+            "master/page_keeper",
             "master/shell",
         ]
         .iter()

@@ -8,13 +8,14 @@ use std::{
 
 use super::{
     args::Global,
-    control_client::socket,
+    control_client::{ask, socket},
     dashboard_args::{Dashboard, Verb},
     output::print,
     settings::load,
 };
 use crate::{
     config::dashboard::{Dashboard as Settings, Listen},
+    control::types::Command,
     dashboard::{
         access::password::{self, LONGEST_PASSWORD},
         routes,
@@ -28,6 +29,15 @@ use crate::{
 pub(super) fn run(registry: &Registry, global: &Global, verb: &Dashboard) -> Result<Code, Error> {
     match verb.verb {
         Some(Verb::Password) => hash_password(),
+        Some(Verb::Link) => {
+            let path = match &verb.socket {
+                Some(path) => path.clone(),
+                None => socket(&load(registry, global)?, None)?,
+            };
+            let link = ask(&path, &Command::DashboardLink {})?;
+            print(&format!("{}\n", link.as_str().unwrap_or_default()))?;
+            Ok(Code::Ok)
+        }
         None => serve(registry, global, verb),
     }
 }
@@ -41,8 +51,20 @@ fn serve(registry: &Registry, global: &Global, verb: &Dashboard) -> Result<Code,
     }
     check(&settings)?;
     let internal = |error: io::Error| Error::new(Code::Internal, format!("the page cannot be served: {error}"));
+    let key = if verb.kept { Some(key_of_master().map_err(internal)?) } else { None };
+    let (closed, is_closed) = tokio::sync::oneshot::channel();
+    if verb.kept {
+        std::thread::Builder::new()
+            .name("standard input".to_owned())
+            .spawn(move || {
+                // Nothing more comes by it but its end.
+                let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+                let _: Result<(), ()> = closed.send(());
+            })
+            .map_err(internal)?;
+    }
     let signals = Signals::listen().map_err(internal)?;
-    let ended = async {
+    let signalled = async {
         let Ok(watch) = signals.watch() else { return };
         loop {
             let is_end = |signal: &Signal| matches!(signal, Signal::Terminate | Signal::Interrupt | Signal::Quit);
@@ -52,6 +74,12 @@ fn serve(registry: &Registry, global: &Global, verb: &Dashboard) -> Result<Code,
             if watch.readable().await.is_err() {
                 return;
             }
+        }
+    };
+    let ended = async {
+        tokio::select! {
+            () = signalled => {}
+            Ok(()) = is_closed => {}
         }
     };
     let said = std::cell::Cell::new(Ok(()));
@@ -67,7 +95,7 @@ fn serve(registry: &Registry, global: &Global, verb: &Dashboard) -> Result<Code,
     let run = server::Run {
         settings: &settings,
         socket: &path,
-        key: None,
+        key,
         router: routes::router,
         recorder: Box::new(|_| {}),
         ready: Box::new(ready),
@@ -78,6 +106,14 @@ fn serve(registry: &Registry, global: &Global, verb: &Dashboard) -> Result<Code,
     })?;
     said.into_inner()?;
     Ok(Code::Ok)
+}
+
+/// The key that the master sends; at most a line.
+fn key_of_master() -> io::Result<String> {
+    let mut line = String::new();
+    io::Read::take(io::stdin().lock(), 1024).read_line(&mut line)?;
+    let key = line.trim_end();
+    if key.len() < 32 { Err(io::Error::other("the master sent no key")) } else { Ok(key.to_owned()) }
 }
 
 fn read_listen(text: &str) -> Result<Listen, Error> {

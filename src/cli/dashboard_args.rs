@@ -10,8 +10,11 @@ pub(super) struct Dashboard {
     #[arg(long, value_name = "ADDRESS")]
     pub(super) listen: Option<String>,
     /// The master's control socket
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", global = true)]
     pub(super) socket: Option<PathBuf>,
+    /// Kept by a master: the key comes by standard input, whose end is the page's.
+    #[arg(long, hide = true)]
+    pub(super) kept: bool,
     #[command(subcommand)]
     pub(super) verb: Option<Verb>,
 }
@@ -23,4 +26,7 @@ pub(super) enum Verb {
         after_help = "Example:\n  asynctask dashboard password\n  pass show dashboard | asynctask dashboard password"
     )]
     Password,
+    /// Print the link that opens the page which the running master keeps
+    #[command(after_help = "Example:\n  xdg-open $(asynctask dashboard link)")]
+    Link,
 }

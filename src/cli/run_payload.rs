@@ -134,6 +134,7 @@ fn as_program(config: &Config, queue: QueueRun, level: Level, task: Task) -> Res
     let (kind, is_once) = (queue.plan.settings.kind.clone(), queue.plan.is_once);
     let run = RunConfig {
         settings: serde_json::Value::Null,
+        page: None,
         reader: None,
         control: None,
         metrics: None,

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    ffi::OsString,
     io::{self, IsTerminal},
     net::SocketAddr,
     rc::Rc,
@@ -23,7 +24,7 @@ use crate::{
     exit_code::{Code, Error},
     junit::Report,
     logging::{Format, Level, Logger, MASTER},
-    master::{self, Finished, Fresh, Objection, Reader, RunConfig, core::event::Plan},
+    master::{self, Finished, Fresh, Objection, Reader, RunConfig, core::event::Plan, page_keeper::PageProcess},
     metrics::Listener,
     process,
     schedule::Timer,
@@ -97,6 +98,7 @@ fn work(
     });
     let run = RunConfig {
         settings: in_force(&config, &global.set),
+        page: page(&config, global, verb, control.as_ref(), &logger),
         control,
         notifier,
         metrics,
@@ -120,6 +122,42 @@ fn work(
         finished.code = Code::DeadLettered;
     }
     Ok(finished)
+}
+
+/// How the page's process is started, if the settings want one kept: by this program, from the same settings.
+fn page(
+    config: &Config,
+    global: &Global,
+    verb: &Workers,
+    control: Option<&Socket>,
+    logger: &Logger,
+) -> Option<PageProcess> {
+    config.dashboard.as_ref()?;
+    let warn = |text: &str| logger.line(Level::Warning, MASTER, &format!("no page is kept: {text}"));
+    let Some(socket) = control else {
+        warn("it asks the control socket, and there is none");
+        return None;
+    };
+    if verb.halt_when_empty {
+        return None;
+    }
+    let made = std::env::current_exe().and_then(|program| Ok((program, crate::dashboard::access::secret::random()?)));
+    let (program, key) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            warn(&error.to_string());
+            return None;
+        }
+    };
+    let mut arguments: Vec<OsString> =
+        vec!["dashboard".into(), "--kept".into(), "--socket".into(), socket.path().into()];
+    for file in &global.config {
+        arguments.extend(["-c".into(), file.into()]);
+    }
+    for option in &global.set {
+        arguments.extend(["--set".into(), option.into()]);
+    }
+    Some(PageProcess { program, arguments, key })
 }
 
 /// The settings as they are in force, and what they were read from: files, of which later ones win, and options, which win over all.
@@ -224,6 +262,7 @@ fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
         ("declare", before.declare_passive != now.declare_passive),
         ("control", before.control_socket != now.control_socket),
         ("metrics", before.metrics_listen != now.metrics_listen),
+        ("dashboard", before.dashboard != now.dashboard),
         ("celery", celery(before) != celery(now)),
     ];
     keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()

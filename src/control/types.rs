@@ -38,6 +38,9 @@ pub enum Command {
     /// The settings in force, secrets masked, and the files that they were read from.
     #[command(skip)]
     Settings {},
+    /// The link that opens the page which this master keeps.
+    #[command(skip)]
+    DashboardLink {},
     /// Submit the task of a schedule now, beside its moments
     RunNow {
         /// The schedule's id
@@ -161,6 +164,7 @@ impl Command {
                 | Self::Health {}
                 | Self::Schedules {}
                 | Self::Counters {}
+                | Self::DashboardLink {}
                 | Self::Events { .. }
                 | Self::Settings {}
                 | Self::CeleryView {}

@@ -15,6 +15,7 @@ pub mod coordinator;
 pub mod core;
 mod finished;
 mod kept_file;
+pub mod page_keeper;
 mod queue_run;
 mod run;
 mod run_config;

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use super::{core::event::Plan, queue_run::QueueRun, shell::settings_reader::Reader};
+use super::{core::event::Plan, page_keeper::PageProcess, queue_run::QueueRun, shell::settings_reader::Reader};
 use crate::{
     celery::{Protocol, node},
     control::socket::Socket,
@@ -34,6 +34,8 @@ pub struct RunConfig {
     pub timer: Option<Timer>,
     /// What is in force, for whoever asks: the merged settings with secrets masked, and where they were read.
     pub settings: serde_json::Value,
+    /// The process of the page, if one is to be kept.
+    pub page: Option<PageProcess>,
     /// Reads the settings again, where there are some.
     pub reader: Option<Reader>,
     /// The run ends with 81 after this long.

@@ -79,6 +79,7 @@ fn run(notifier: Notifier, metrics: Listener) -> RunConfig {
     let plan = QueuePlan { accepts: Accepts::Bytes, is_once: true, ..QueuePlan::of(settings) };
     RunConfig {
         settings: serde_json::Value::Null,
+        page: None,
         reader: None,
         plan: Plan::of(Vec::new()),
         queues: vec![QueueRun { plan, launch: Launch { program, environment: Environment::default() } }],

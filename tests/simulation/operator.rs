@@ -180,7 +180,11 @@ impl Simulation {
                 must_be_done = Some(true);
             }
             // Of schedules, settings and counts the core knows nothing: whoever drives it answers.
-            Command::Schedules {} | Command::RunNow { .. } | Command::Counters {} | Command::Settings {} => {
+            Command::Schedules {}
+            | Command::RunNow { .. }
+            | Command::Counters {}
+            | Command::Settings {}
+            | Command::DashboardLink {} => {
                 must_be_done = Some(false);
             }
             Command::Stop { now } => {

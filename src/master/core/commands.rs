@@ -82,7 +82,9 @@ impl Core {
             }
             // The timer and the settings are beside the core, too.
             Command::Schedules {} | Command::RunNow { .. } => Err("there are no schedules here".to_owned()),
-            Command::Counters {} | Command::Settings {} => Err("they are not kept here".to_owned()),
+            Command::Counters {} | Command::Settings {} | Command::DashboardLink {} => {
+                Err("they are not kept here".to_owned())
+            }
             // Whoever drives the core reads the settings; without them there is nothing to read.
             Command::Reload { .. } => Err("there are no settings to be read again".to_owned()),
             Command::CeleryView {} => return Some(Answer::Done(self.celery_view())),

@@ -36,6 +36,17 @@ impl Shell {
             let _ = asked.reply.send(Answer::Done(view));
             return;
         }
+        if let Command::DashboardLink {} = asked.command {
+            let opened = self.page.as_ref().map(|page| page.opened());
+            let answer = match opened {
+                Some(Some(link)) => Answer::said(link),
+                Some(None) => Answer::refused("the page does not listen yet; the log says why"),
+                None => Answer::refused(
+                    "this master keeps no page: `dashboard: { listen: 127.0.0.1:5555 }` has it keep one",
+                ),
+            };
+            return drop(asked.reply.send(answer));
+        }
         if let Command::RunNow { schedule } = &asked.command {
             let schedule = schedule.clone();
             return self.run_now(asked, &schedule);

@@ -20,7 +20,7 @@ use crate::{
     clock::{Instant, Now, RunningClock},
     control::server::Asked,
     junit,
-    logging::{Level, Logger},
+    logging::{Level, Logger, MASTER},
     master::{
         core::{
             Core,
@@ -28,6 +28,7 @@ use crate::{
         },
         finished::Finished,
         kept_file::KeptFiles,
+        page_keeper::PageKeeper,
         queue_run::{Launch, QueueRun},
         run_config::RunConfig,
     },
@@ -101,6 +102,8 @@ pub(in crate::master) struct Shell {
     pub(super) jobs: Jobs,
     /// What is in force, for whoever asks.
     pub(super) settings: serde_json::Value,
+    /// The process of the page.
+    pub(super) page: Option<PageKeeper>,
     /// What is parked and paused is kept there for the next run.
     pub(super) kept_files: Option<KeptFiles>,
 }
@@ -132,6 +135,13 @@ impl Shell {
         if run.report.is_some() {
             core.tell_ends();
         }
+        let page = run.page.and_then(|page| match PageKeeper::start(page, logger.clone()) {
+            Ok(keeper) => Some(keeper),
+            Err(error) => {
+                logger.line(Level::Warning, MASTER, &format!("the page's process cannot be kept: {error}"));
+                None
+            }
+        });
         let mut kept_files = kept_files;
         if let Some(files) = &mut kept_files {
             core.begin_with_parked(files.parked.read());
@@ -144,6 +154,7 @@ impl Shell {
             celery,
             jobs,
             settings: run.settings,
+            page,
             kept_files,
             clock: RunningClock::start(),
             judged_at: None,
